@@ -1,0 +1,1 @@
+//! Builds the parts from Config, runs them, stops them in order.

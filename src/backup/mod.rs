@@ -1,0 +1,1 @@
+//! Plan, archive, manifest, create, verify, restore, keys, retention, targets.

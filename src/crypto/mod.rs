@@ -1,0 +1,1 @@
+//! Secrets, password hashes, tokens, body and file encryption, key wrapping, age.

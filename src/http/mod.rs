@@ -1,0 +1,1 @@
+//! The edge: sockets, TLS, routes, limits, auth, errors, Connect calls, assets, realtime socket.

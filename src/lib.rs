@@ -1,0 +1,28 @@
+//! Chatto: a self-hosted team-chat server for small boards, with its own NATS store.
+//!
+//! `src/README.md` maps the modules and says which may use which; `tests/layers.rs` enforces it.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+pub mod app;
+pub mod backup;
+pub mod blobs;
+pub mod cli;
+pub mod config;
+pub mod contract;
+pub mod crypto;
+pub mod domain;
+pub mod http;
+pub mod limits;
+pub mod media;
+pub mod nats;
+pub mod observe;
+pub mod operator;
+pub mod outbound;
+pub mod realtime;
+pub mod runtime;
+pub mod service;
+pub mod storage;
+pub mod supervisor;
+pub mod web;

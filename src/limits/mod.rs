@@ -1,0 +1,100 @@
+//! Every bound of product and process on one page, checked against each other where they relate.
+//!
+//! Units stand in the names: `_bytes`, `_max` counts, `Duration`s. A number that a document fixes names
+//! it: *contract* is the public client API, *product* the product requirements.
+
+use std::time::Duration;
+
+/// KiB and MiB, for readable sizes.
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+// --- process -------------------------------------------------------------------------------------
+
+/// Blocking calls that run at a time; further callers wait. Each may hold one thread (2 MiB stack,
+/// touched only as far as used).
+pub const BLOCKING_TASKS_MAX: usize = 16;
+
+// --- message text and chat (contract 4.2, 4.8; product 8) ---------------------------------------
+
+/// Bytes of UTF-8 in a message body.
+pub const BODY_MAX_BYTES: usize = 10_000;
+/// Attachments of one message.
+pub const ATTACHMENTS_MAX: usize = 10;
+/// Distinct reactions of one user on one message.
+pub const REACTIONS_PER_USER_MAX: usize = 20;
+/// Code points of a room name.
+pub const ROOM_NAME_MAX_CHARS: usize = 30;
+/// Code points of room, group, role and server descriptions.
+pub const DESCRIPTION_MAX_CHARS: usize = 500;
+/// Code points of a display name.
+pub const DISPLAY_NAME_MAX_CHARS: usize = 32;
+/// Characters of a login.
+pub const LOGIN_MIN_CHARS: usize = 2;
+/// See [`LOGIN_MIN_CHARS`].
+pub const LOGIN_MAX_CHARS: usize = 32;
+/// Characters of a password.
+pub const PASSWORD_MIN_CHARS: usize = 8;
+/// See [`PASSWORD_MIN_CHARS`].
+pub const PASSWORD_MAX_CHARS: usize = 128;
+/// People in a direct message, the viewer included.
+pub const DM_PARTICIPANTS_MAX: usize = 10;
+/// Ids in one batch read.
+pub const BATCH_IDS_MAX: usize = 100;
+/// Rows of a timeline page.
+pub const TIMELINE_PAGE_MAX: usize = 100;
+/// Rows of a timeline page when the request names no limit.
+pub const TIMELINE_PAGE_DEFAULT: usize = 50;
+/// Entries of an offset page.
+pub const PAGE_LIMIT_MAX: usize = 500;
+
+// --- storage ------------------------------------------------------------------------------------
+
+/// Rows of one stored page: 64k to 64k+63.
+pub const PAGE_ROWS: u32 = 64;
+/// A stored message (page, part, record) above this spills into parts.
+pub const PAGE_SPILL_BYTES: usize = 512 * KIB;
+/// A row's reaction lists above this spill into parts of their own.
+pub const REACTIONS_SPILL_BYTES: usize = 128 * KIB;
+/// What nats-server takes in one message; `max_payload` of the embedded server.
+pub const NATS_PAYLOAD_MAX_BYTES: usize = MIB;
+const _: () = assert!(PAGE_SPILL_BYTES + REACTIONS_SPILL_BYTES < NATS_PAYLOAD_MAX_BYTES);
+/// Unfolded journal events kept in memory; reaching it folds the oldest rooms first.
+pub const OVERLAY_EVENTS_MAX: usize = 2_000;
+/// Bytes of unfolded journal events kept in memory.
+pub const OVERLAY_MAX_BYTES: usize = 4 * MIB;
+/// Decoded pages kept for reading.
+pub const PAGE_CACHE_MAX_BYTES: usize = 8 * MIB;
+/// Posts that wait for their turn in one room of one process; beyond it callers are refused
+/// (`unavailable`).
+pub const ROOM_QUEUE_MAX: usize = 256;
+/// How long an acknowledged write is tried: a cluster elects a leader within 9 s (measured 8.2 s).
+pub const WRITE_DEADLINE: Duration = Duration::from_secs(15);
+/// One request to nats-server; shorter than a fail-over, so that retries find the new leader.
+pub const NATS_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// A room's events are folded when so many are unfolded.
+pub const FOLD_EVENTS: usize = 64;
+/// A room's events are folded when the oldest is older than this.
+pub const FOLD_AGE: Duration = Duration::from_secs(30);
+
+// --- http (contract 2, product 9) ---------------------------------------------------------------
+
+/// A request's head: request line and headers.
+pub const HTTP_HEAD_MAX_BYTES: usize = 16 * KIB;
+/// Time for a request's head, and for the next request on an idle connection.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// An API request body.
+pub const API_BODY_MAX_BYTES: usize = MIB;
+/// A JSON body of `/auth/*` and of the operator socket.
+pub const JSON_BODY_MAX_BYTES: usize = 64 * KIB;
+
+// --- accounts (contract 4.8, 5; product 9) ------------------------------------------------------
+
+/// Life of a session after its last use.
+pub const SESSION_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
+/// A session record is rewritten at most once in this time.
+pub const SESSION_TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Life of the first owner's setup link.
+pub const SETUP_LINK_TTL: Duration = Duration::from_secs(30 * 60);
+/// Life of a join link.
+pub const JOIN_LINK_TTL: Duration = Duration::from_secs(7 * 24 * 3600);

@@ -1,0 +1,1 @@
+//! Image derivatives, each inside a memory slot.

@@ -1,0 +1,1 @@
+//! Our NATS: connect, streams, batch direct get, buckets, object store as byte streams.

@@ -1,0 +1,1 @@
+//! The local socket: status, setup link, users.

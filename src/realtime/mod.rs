@@ -1,0 +1,1 @@
+//! Who hears it now: feed, hub, per-connection queues, presence, typing.

@@ -1,0 +1,59 @@
+//! The executor and its worker threads.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use smol::Executor;
+
+use super::Stop;
+
+/// A handle to the executor. Cloning is cheap; work is started through [`super::Scope`] only.
+#[derive(Clone)]
+pub struct Runtime {
+    pub(super) executor: Arc<Executor<'static>>,
+}
+
+impl Runtime {
+    /// Runs `main` to its end on this thread, with `threads` further workers for spawned tasks.
+    ///
+    /// The workers end when `main` returns; tasks that no scope has joined by then are dropped.
+    pub fn run<F, T>(threads: usize, main: impl FnOnce(Self) -> F) -> T
+    where
+        F: Future<Output = T>,
+    {
+        let runtime = Self { executor: Arc::new(Executor::new()) };
+        let stop = Stop::new();
+        std::thread::scope(|workers| {
+            for n in 0..threads.max(1) {
+                let executor = Arc::clone(&runtime.executor);
+                let stop = stop.clone();
+                // Without a thread the process would still run its main task; one is always needed
+                // for spawned work, so a refusal here may end the program.
+                let worker = std::thread::Builder::new().name(format!("worker-{n}"));
+                let started = worker.spawn_scoped(workers, move || {
+                    smol::block_on(executor.run(stop.stopped()));
+                });
+                if let Err(error) = started {
+                    log::error!(error:% = error; "cannot start a worker thread");
+                }
+            }
+            let _stop_workers = StopOnDrop(stop.clone());
+            smol::block_on(runtime.executor.run(main(runtime.clone())))
+        })
+    }
+
+    /// The number of worker threads for this machine: its cores, at most four, as the work is
+    /// waiting for nats-server rather than computing.
+    #[must_use]
+    pub fn default_threads() -> usize {
+        std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
+    }
+}
+
+struct StopOnDrop(Stop);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
+}

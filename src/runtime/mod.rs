@@ -1,0 +1,25 @@
+//! Owned, bounded, stoppable asynchronous work on smol: scopes of tasks, the stop signal, the clock,
+//! deadlines, backoff, blocking work, memory slots and durable file writes.
+//!
+//! It knows nothing of chat, NATS or HTTP. It is the only module that names the executor, the thread
+//! pool for blocking calls and the adapter that lets tokio libraries run here.
+
+mod backoff;
+mod blocking;
+mod clock;
+mod compat;
+mod executor;
+mod files;
+mod scope;
+mod slots;
+mod stop;
+
+pub use backoff::Backoff;
+pub use blocking::blocking;
+pub use clock::{Clock, Elapsed};
+pub use compat::{on_tokio, spawn_tokio};
+pub use executor::Runtime;
+pub use files::{limited_read, write_durably};
+pub use scope::{Full, Scope, Task};
+pub use slots::{MemorySlots, SlotGuard, SlotsBusy};
+pub use stop::Stop;

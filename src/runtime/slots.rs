@@ -1,0 +1,65 @@
+//! Memory slots: work that needs tens of megabytes takes one first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use smol::lock::{Semaphore, SemaphoreGuardArc};
+
+/// A small number of slots and a bounded queue before them.
+#[derive(Clone)]
+pub struct MemorySlots {
+    permits: Arc<Semaphore>,
+    waiting: Arc<AtomicUsize>,
+    queue_max: usize,
+}
+
+/// Holds a slot until dropped.
+pub struct SlotGuard {
+    _permit: SemaphoreGuardArc,
+}
+
+/// All slots are taken and the queue is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too much of this work is waiting already")]
+pub struct SlotsBusy;
+
+impl MemorySlots {
+    /// `slots` at a time, `queue_max` waiting; beyond that callers are refused.
+    #[must_use]
+    pub fn new(slots: usize, queue_max: usize) -> Self {
+        Self { permits: Arc::new(Semaphore::new(slots)), waiting: Arc::default(), queue_max }
+    }
+
+    /// Takes a slot, waiting in the queue for it.
+    ///
+    /// # Errors
+    /// [`SlotsBusy`] when the queue is full.
+    pub async fn take(&self) -> Result<SlotGuard, SlotsBusy> {
+        if let Some(permit) = self.permits.try_acquire_arc() {
+            return Ok(SlotGuard { _permit: permit });
+        }
+        let place = Waiting::enter(&self.waiting, self.queue_max)?;
+        let permit = self.permits.acquire_arc().await;
+        drop(place);
+        Ok(SlotGuard { _permit: permit })
+    }
+}
+
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn enter(count: &'a AtomicUsize, max: usize) -> Result<Self, SlotsBusy> {
+        let place = Self(count);
+        if count.fetch_add(1, Ordering::SeqCst) >= max {
+            drop(place);
+            return Err(SlotsBusy);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

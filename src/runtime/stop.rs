@@ -1,0 +1,67 @@
+//! The stop signal: a state, not an event, so nobody can miss it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use event_listener::Event;
+
+/// Tells any number of tasks to stop. Clones share one state; once stopped it stays so.
+#[derive(Clone, Default)]
+pub struct Stop {
+    inner: Arc<Inner>,
+}
+
+#[derive(Default)]
+struct Inner {
+    stopped: AtomicBool,
+    changed: Event,
+}
+
+impl Stop {
+    /// A signal that has not been given.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Gives the signal. Repeating it is harmless.
+    pub fn stop(&self) {
+        self.inner.stopped.store(true, Ordering::SeqCst);
+        self.inner.changed.notify(usize::MAX);
+    }
+
+    /// Whether the signal was given.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.inner.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Waits until the signal is given; returns at once when it was.
+    ///
+    /// # Cancel safety
+    /// Dropping it changes nothing.
+    pub async fn stopped(&self) {
+        loop {
+            if self.is_stopped() {
+                return;
+            }
+            let listener = self.inner.changed.listen();
+            if self.is_stopped() {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    /// Runs `work` until it ends or the signal is given; `None` means stopped, `work` was dropped.
+    pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        futures_lite::future::or(
+            async {
+                self.stopped().await;
+                None
+            },
+            async { Some(work.await) },
+        )
+        .await
+    }
+}

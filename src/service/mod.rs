@@ -1,0 +1,1 @@
+//! What may happen: one file per group of use cases; permission first, then effects.

@@ -1,0 +1,1 @@
+//! The nats-server child, data-dir lock, signals, systemd notify.

@@ -1,0 +1,1 @@
+//! The embedded web client: path → bytes, type, etag, encoding.
