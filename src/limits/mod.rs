@@ -98,3 +98,11 @@ pub const SESSION_TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 pub const SETUP_LINK_TTL: Duration = Duration::from_secs(30 * 60);
 /// Life of a join link.
 pub const JOIN_LINK_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+
+// --- nats ---------------------------------------------------------------------------------------
+
+/// Unread messages of one core subscription; beyond it they are lost and the reader fills the gap
+/// from the stream.
+pub const NATS_SUBSCRIPTION_MESSAGES_MAX: usize = 8_192;
+/// Bytes of one batch read; the rest is asked for again.
+pub const BATCH_READ_MAX_BYTES: usize = 16 * MIB;

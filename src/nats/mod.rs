@@ -1,1 +1,22 @@
-//! Our NATS: connect, streams, batch direct get, buckets, object store as byte streams.
+//! Our NATS: one connection per process, streams, acknowledged publishing with expectations, batch
+//! direct reads, reads from a stream's leader, secure erase and core subscriptions.
+//!
+//! It knows JetStream's requests and nothing of what is stored. Every request has a deadline
+//! ([`crate::limits::NATS_REQUEST_TIMEOUT`]); retrying is the caller's affair, who knows whether a
+//! repetition is harmless.
+
+mod connect;
+mod error;
+mod publish;
+mod read;
+mod streams;
+mod subscribe;
+
+pub use async_nats::jetstream::stream::{
+    Config as StreamConfig, Info as StreamInfo, Republish, StorageType,
+};
+pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version};
+pub use error::{NatsError, PublishError};
+pub use publish::{Ack, Publish};
+pub use read::{Batch, BatchRead, Stored};
+pub use subscribe::{Message, Subscription};

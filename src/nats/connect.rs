@@ -1,0 +1,250 @@
+//! The connection: where, with which credential, and what the server at the other end is.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+
+use crate::limits::{NATS_REQUEST_TIMEOUT, NATS_SUBSCRIPTION_MESSAGES_MAX};
+use crate::runtime::{Clock, on_tokio};
+
+/// Which server or cluster to reach, and how.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// `nats://host:port` or `tls://host:port`; several for fail-over.
+    pub urls: Vec<String>,
+    /// The credential.
+    pub auth: Auth,
+    /// A certificate authority of one's own; turns TLS on.
+    pub ca_cert: Option<PathBuf>,
+    /// The connection's name in the server's monitoring.
+    pub name: String,
+}
+
+/// A credential for nats-server.
+#[derive(Clone)]
+pub enum Auth {
+    /// No credential.
+    None,
+    /// A shared token.
+    Token(String),
+    /// User name and password.
+    UserPassword {
+        /// User name.
+        user: String,
+        /// Password.
+        password: String,
+    },
+    /// A `.creds` file with JWT and seed.
+    CredentialsFile(PathBuf),
+    /// The seed of an NKey.
+    Nkey(String),
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Token(_) => "Token(***)",
+            Self::UserPassword { .. } => "UserPassword(***)",
+            Self::CredentialsFile(_) => "CredentialsFile",
+            Self::Nkey(_) => "Nkey(***)",
+        })
+    }
+}
+
+/// A version of nats-server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(pub u32, pub u32, pub u32);
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.0, self.1, self.2)
+    }
+}
+
+/// The connection could not be prepared or made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// An option is unusable: address, credentials file, NKey or certificate.
+    #[error("the NATS connection cannot be set up: {why}")]
+    Options {
+        /// What the client library reports.
+        why: String,
+    },
+    /// No server answered before the deadline.
+    #[error("no NATS server answered at {urls}: {why}")]
+    Unreachable {
+        /// The addresses tried, without credentials.
+        urls: String,
+        /// The last error.
+        why: String,
+    },
+    /// The server is older than the oldest one we work with.
+    #[error("nats-server {found} is too old; {needed} or newer is needed")]
+    TooOld {
+        /// What the server says it is.
+        found: Version,
+        /// The oldest usable version.
+        needed: Version,
+    },
+}
+
+/// The oldest server with batch direct reads, per-message TTL and limit markers.
+pub const OLDEST_SERVER: Version = Version(2, 11, 0);
+
+/// The connection of this process to NATS. Clones share it; it reconnects by itself for ever, within
+/// one second of the server's return.
+#[derive(Clone)]
+pub struct Nats {
+    pub(super) client: Client,
+    pub(super) clock: Clock,
+    watch: Arc<Watch>,
+    urls: String,
+}
+
+#[derive(Default)]
+struct Watch {
+    connects: AtomicU64,
+    changed: event_listener::Event,
+    last_error: Mutex<String>,
+}
+
+impl Nats {
+    /// Prepares the connection and lets it connect in the background.
+    ///
+    /// # Errors
+    /// [`ConnectError::Options`] when an option is unusable.
+    pub async fn connect(target: &Target, clock: Clock) -> Result<Self, ConnectError> {
+        let watch = Arc::new(Watch::default());
+        let options = options(target, Arc::clone(&watch)).await?;
+        let urls: Vec<async_nats::ServerAddr> =
+            target.urls.iter().map(|url| url.parse()).collect::<Result<_, _>>().map_err(
+                |error: std::io::Error| ConnectError::Options { why: error.to_string() },
+            )?;
+        let client = on_tokio(options.connect(&urls[..]))
+            .await
+            .map_err(|error| ConnectError::Options { why: error.to_string() })?;
+        let urls = urls.iter().map(|url| format!("{}:{}", url.host(), url.port()));
+        Ok(Self { client, clock, watch, urls: urls.collect::<Vec<_>>().join(", ") })
+    }
+
+    /// Waits until a server answers, and checks its version.
+    ///
+    /// # Errors
+    /// [`ConnectError::Unreachable`] after `limit`, [`ConnectError::TooOld`].
+    pub async fn wait_connected(&self, limit: Duration) -> Result<Version, ConnectError> {
+        let connected = self.clock.timeout(limit, self.connected(0)).await;
+        if connected.is_err() {
+            return Err(ConnectError::Unreachable {
+                urls: self.urls.clone(),
+                why: self.last_error(),
+            });
+        }
+        let found = self.server_version();
+        if found < OLDEST_SERVER {
+            return Err(ConnectError::TooOld { found, needed: OLDEST_SERVER });
+        }
+        Ok(found)
+    }
+
+    /// Waits until the connection was made more often than `seen` times; answers how often it was.
+    pub async fn connected(&self, seen: u64) -> u64 {
+        loop {
+            let listener = self.watch.changed.listen();
+            let connects = self.watch.connects.load(Ordering::SeqCst);
+            if connects > seen {
+                return connects;
+            }
+            listener.await;
+        }
+    }
+
+    /// Whether the connection stands now.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// What the client last complained about; empty when it never did.
+    #[must_use]
+    pub fn last_error(&self) -> String {
+        self.watch.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The addresses this connection is for, without credentials.
+    #[must_use]
+    pub fn urls(&self) -> &str {
+        &self.urls
+    }
+
+    /// The version of the server at the other end; 0.0.0 before the first connection.
+    #[must_use]
+    pub fn server_version(&self) -> Version {
+        let info = self.client.server_info();
+        let mut parts = info.version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        let mut next = || parts.next().unwrap_or(0);
+        Version(next(), next(), next())
+    }
+}
+
+async fn options(target: &Target, watch: Arc<Watch>) -> Result<ConnectOptions, ConnectError> {
+    let unusable = |why: String| ConnectError::Options { why };
+    let mut options = ConnectOptions::new();
+    options = match &target.auth {
+        Auth::None => options,
+        Auth::Token(token) => options.token(token.clone()),
+        Auth::UserPassword { user, password } => {
+            options.user_and_password(user.clone(), password.clone())
+        }
+        Auth::CredentialsFile(path) => on_tokio(options.credentials_file(path))
+            .await
+            .map_err(|error| unusable(format!("{}: {error}", path.display())))?,
+        Auth::Nkey(seed) => options.nkey(seed.clone()),
+    };
+    if let Some(ca) = &target.ca_cert {
+        options = options.add_root_certificates(ca.clone()).require_tls(true);
+    }
+    Ok(options
+        .name(&target.name)
+        .retry_on_initial_connect()
+        .max_reconnects(None)
+        .ignore_discovered_servers()
+        .connection_timeout(Duration::from_secs(3))
+        .request_timeout(Some(NATS_REQUEST_TIMEOUT))
+        .ping_interval(Duration::from_secs(10))
+        .subscription_capacity(NATS_SUBSCRIPTION_MESSAGES_MAX)
+        .reconnect_delay_callback(|attempts| {
+            let doublings = u32::try_from(attempts.min(6)).unwrap_or(6);
+            Duration::from_millis(16 << doublings).min(Duration::from_secs(1))
+        })
+        .event_callback(move |event| {
+            watch.note(&event);
+            std::future::ready(())
+        }))
+}
+
+impl Watch {
+    fn note(&self, event: &Event) {
+        match event {
+            Event::Connected => {
+                self.connects.fetch_add(1, Ordering::SeqCst);
+                self.changed.notify(usize::MAX);
+                log::info!("connected to NATS");
+            }
+            Event::Disconnected => log::warn!("the connection to NATS is lost"),
+            Event::ServerError(_) | Event::ClientError(_) => {
+                *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = event.to_string();
+                log::debug!(event:% = event; "NATS client");
+            }
+            Event::SlowConsumer(_) => {
+                log::warn!("messages from NATS arrive faster than they are read");
+            }
+            Event::LameDuckMode | Event::Draining | Event::Closed => {
+                log::info!(event:% = event; "NATS connection");
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What can go wrong with a request to nats-server.
+
+/// A request to nats-server failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// No connection, no answer in time, or nobody responsible (an election, a missing quorum).
+    /// Whether the request had an effect is unknown.
+    #[error("nats-server did not answer: {why}")]
+    Unanswered {
+        /// What the client reports; a short English text.
+        why: String,
+    },
+    /// nats-server refused the request.
+    #[error("nats-server refused the request: {description} ({err_code})")]
+    Refused {
+        /// HTTP-like status.
+        code: u16,
+        /// JetStream's own error code.
+        err_code: u64,
+        /// nats-server's text.
+        description: String,
+    },
+    /// The answer is not what the protocol promises.
+    #[error("nats-server answered something unexpected: {what}")]
+    Unexpected {
+        /// What was wrong with it.
+        what: &'static str,
+    },
+}
+
+impl NatsError {
+    /// Whether the same request may succeed later without anybody's help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unanswered { .. } => true,
+            Self::Refused { code, .. } => *code == 503 || *code == 408,
+            Self::Unexpected { .. } => false,
+        }
+    }
+
+    pub(super) fn unanswered(why: impl std::fmt::Display) -> Self {
+        Self::Unanswered { why: why.to_string() }
+    }
+}
+
+/// A message was not (or perhaps not) stored.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishError {
+    /// Another writer was first: the subject's last sequence is not the expected one (10071, 10164).
+    #[error("another writer was first")]
+    WrongLastSequence,
+    /// The outcome is unknown: no answer, or the leader is changing (10158, 10163). Send the same
+    /// message with the same id again.
+    #[error("the outcome of a write is unknown")]
+    Unknown {
+        /// Why.
+        #[source]
+        source: NatsError,
+    },
+    /// The store's or the disk's limit is reached; nothing was stored (10023, 10047, 10077, 10122).
+    #[error("the store is full")]
+    Full {
+        /// nats-server's words.
+        #[source]
+        source: NatsError,
+    },
+    /// nats-server refused the message; nothing was stored.
+    #[error("the write was refused")]
+    Refused {
+        /// nats-server's words.
+        #[source]
+        source: NatsError,
+    },
+}
+
+/// Error codes of nats-server 2.11 to 2.15 (server/errors.json).
+pub(super) mod codes {
+    /// `JSStreamWrongLastSequenceErrF`.
+    pub(crate) const WRONG_LAST_SEQUENCE: u64 = 10_071;
+    /// `JSStreamWrongLastSequenceConstantErr`.
+    pub(crate) const WRONG_LAST_SEQUENCE_CONSTANT: u64 = 10_164;
+    /// `JSStreamDuplicateMessageConflict`: the same id is being processed.
+    pub(crate) const DUPLICATE_IN_PROCESS: u64 = 10_158;
+    /// `JSStreamExpectedLastSeqPerSubjectNotReady`-like: sequence check not possible yet.
+    pub(crate) const LAST_SEQUENCE_NOT_READY: u64 = 10_163;
+    /// `JSInsufficientResourcesErr`.
+    pub(crate) const INSUFFICIENT_RESOURCES: u64 = 10_023;
+    /// `JSStorageResourcesExceededErr`.
+    pub(crate) const STORAGE_RESOURCES_EXCEEDED: u64 = 10_047;
+    /// `JSStreamStoreFailedF`: also carries "maximum bytes exceeded" and "no space left on device".
+    pub(crate) const STORE_FAILED: u64 = 10_077;
+    /// `JSAccountResourcesExceededErr`.
+    pub(crate) const ACCOUNT_RESOURCES_EXCEEDED: u64 = 10_002;
+    /// `JSStreamNotFoundErr`.
+    pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;
+    /// `JSNoMessageFoundErr`.
+    pub(crate) const NO_MESSAGE_FOUND: u64 = 10_037;
+    /// `JSSequenceNotFoundErrF`.
+    pub(crate) const SEQUENCE_NOT_FOUND: u64 = 10_043;
+    /// `JSStreamMsgDeleteFailedF`.
+    pub(crate) const MESSAGE_DELETE_FAILED: u64 = 10_057;
+}

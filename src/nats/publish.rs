@@ -1,0 +1,126 @@
+//! Acknowledged publishing with expectations.
+
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::error::codes;
+use super::streams::ApiError;
+use super::{Nats, NatsError, PublishError};
+use crate::limits::NATS_REQUEST_TIMEOUT;
+use crate::runtime::on_tokio;
+
+/// A message for a stream.
+#[derive(Debug, Clone, Default)]
+pub struct Publish<'a> {
+    /// The subject; decides the stream.
+    pub subject: &'a str,
+    /// The stored bytes.
+    pub payload: Bytes,
+    /// `Nats-Msg-Id`: a repetition within the stream's duplicate window stores nothing.
+    pub message_id: Option<&'a str>,
+    /// The subject's last sequence must be this; 0: there must be none.
+    pub expected_last: Option<u64>,
+    /// The message expires after this time (whole seconds, at least one).
+    pub ttl: Option<Duration>,
+    /// A KV tombstone: the key is deleted.
+    pub tombstone: bool,
+}
+
+/// A stream's acknowledgement: the message is stored as its settings promise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ack {
+    /// The message's sequence in the stream; of the first one for a duplicate.
+    pub sequence: u64,
+    /// The message id was known already; nothing was stored.
+    pub duplicate: bool,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    seq: u64,
+    #[serde(default)]
+    duplicate: bool,
+    error: Option<ApiError>,
+}
+
+impl Nats {
+    /// Publishes to a stream and waits for its acknowledgement.
+    ///
+    /// # Errors
+    /// See [`PublishError`]; only `Unknown` may have stored the message.
+    ///
+    /// # Cancel safety
+    /// After dropping it the message may or may not be stored.
+    pub async fn publish(&self, message: Publish<'_>) -> Result<Ack, PublishError> {
+        let request = async_nats::Request::new()
+            .payload(message.payload.clone())
+            .headers(headers(&message))
+            .timeout(Some(NATS_REQUEST_TIMEOUT));
+        let answer = on_tokio(self.client.send_request(message.subject.to_owned(), request))
+            .await
+            .map_err(|error| PublishError::Unknown { source: NatsError::unanswered(error) })?;
+        let answer: Answer =
+            serde_json::from_slice(&answer.payload).map_err(|_| PublishError::Unknown {
+                source: NatsError::Unexpected { what: "an acknowledgement that is not JSON" },
+            })?;
+        match answer.error {
+            Some(error) => Err(classify(error)),
+            None if answer.seq == 0 => Err(PublishError::Unknown {
+                source: NatsError::Unexpected { what: "an acknowledgement without sequence" },
+            }),
+            None => Ok(Ack { sequence: answer.seq, duplicate: answer.duplicate }),
+        }
+    }
+
+    /// Sends to a core subject: nothing is stored and nobody acknowledges.
+    ///
+    /// # Errors
+    /// [`NatsError::Unanswered`] when the connection is gone for good.
+    pub async fn send(&self, subject: &str, payload: Bytes) -> Result<(), NatsError> {
+        on_tokio(self.client.publish(subject.to_owned(), payload))
+            .await
+            .map_err(NatsError::unanswered)
+    }
+}
+
+fn headers(message: &Publish<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(id) = message.message_id {
+        headers.insert("Nats-Msg-Id", id);
+    }
+    if let Some(sequence) = message.expected_last {
+        headers.insert("Nats-Expected-Last-Subject-Sequence", sequence.to_string().as_str());
+    }
+    if let Some(ttl) = message.ttl {
+        headers.insert("Nats-TTL", format!("{}s", ttl.as_secs().max(1)).as_str());
+    }
+    if message.tombstone {
+        headers.insert("KV-Operation", "DEL");
+    }
+    headers
+}
+
+fn classify(error: ApiError) -> PublishError {
+    let err_code = error.err_code;
+    let full = error.description.contains("no space left")
+        || error.description.contains("maximum bytes exceeded");
+    let source = NatsError::from(error);
+    match err_code {
+        codes::WRONG_LAST_SEQUENCE | codes::WRONG_LAST_SEQUENCE_CONSTANT => {
+            PublishError::WrongLastSequence
+        }
+        codes::DUPLICATE_IN_PROCESS | codes::LAST_SEQUENCE_NOT_READY => {
+            PublishError::Unknown { source }
+        }
+        codes::INSUFFICIENT_RESOURCES
+        | codes::STORAGE_RESOURCES_EXCEEDED
+        | codes::ACCOUNT_RESOURCES_EXCEEDED => PublishError::Full { source },
+        codes::STORE_FAILED if full => PublishError::Full { source },
+        _ if source.is_transient() => PublishError::Unknown { source },
+        _ => PublishError::Refused { source },
+    }
+}

@@ -1,0 +1,133 @@
+//! Streams: their configuration, state and erasing of single messages.
+
+use async_nats::jetstream::stream::{Config as StreamConfig, Info as StreamInfo};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::error::codes;
+use super::{Nats, NatsError};
+use crate::limits::NATS_REQUEST_TIMEOUT;
+use crate::runtime::on_tokio;
+
+/// An error as JetStream's API writes it.
+#[derive(Debug, Deserialize)]
+pub(super) struct ApiError {
+    #[serde(default)]
+    code: u16,
+    #[serde(default)]
+    pub(super) err_code: u64,
+    #[serde(default)]
+    pub(super) description: String,
+}
+
+impl From<ApiError> for NatsError {
+    fn from(error: ApiError) -> Self {
+        Self::Refused { code: error.code, err_code: error.err_code, description: error.description }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer<T> {
+    Error { error: ApiError },
+    Good(T),
+}
+
+#[derive(Deserialize)]
+struct Success {
+    #[serde(default)]
+    success: bool,
+}
+
+impl Nats {
+    /// The stream's configuration and state, from its leader; `None` when there is no such stream.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, NatsError> {
+        absent(self.api(&format!("STREAM.INFO.{name}"), &json!({})).await, codes::STREAM_NOT_FOUND)
+    }
+
+    /// Creates the stream; one that exists with the same configuration is a success.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn create_stream(&self, config: &StreamConfig) -> Result<StreamInfo, NatsError> {
+        self.api(&format!("STREAM.CREATE.{}", config.name), config).await
+    }
+
+    /// Changes the stream's configuration.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn update_stream(&self, config: &StreamConfig) -> Result<StreamInfo, NatsError> {
+        self.api(&format!("STREAM.UPDATE.{}", config.name), config).await
+    }
+
+    /// Erases one message from disk: its bytes are overwritten. `false`: it was not there.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn erase(&self, stream: &str, sequence: u64) -> Result<bool, NatsError> {
+        let subject = format!("STREAM.MSG.DELETE.{stream}");
+        match self.api::<Success>(&subject, &json!({ "seq": sequence, "no_erase": false })).await {
+            Ok(answer) => Ok(answer.success),
+            Err(NatsError::Refused {
+                err_code:
+                    codes::NO_MESSAGE_FOUND | codes::SEQUENCE_NOT_FOUND | codes::MESSAGE_DELETE_FAILED,
+                ..
+            }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes every message before `sequence`. Their bytes may stay on disk.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn purge_before(&self, stream: &str, sequence: u64) -> Result<(), NatsError> {
+        let subject = format!("STREAM.PURGE.{stream}");
+        self.api::<Success>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
+    }
+
+    /// Waits until JetStream answers; one request.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn jetstream_answers(&self) -> Result<(), NatsError> {
+        self.api::<serde_json::Value>("INFO", &json!({})).await.map(|_| ())
+    }
+
+    /// One request to JetStream's API.
+    pub(super) async fn api<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        request: &impl Serialize,
+    ) -> Result<T, NatsError> {
+        let payload = serde_json::to_vec(request)
+            .map_err(|_| NatsError::Unexpected { what: "a request that cannot be encoded" })?;
+        let request =
+            async_nats::Request::new().payload(payload.into()).timeout(Some(NATS_REQUEST_TIMEOUT));
+        let answer = on_tokio(self.client.send_request(format!("$JS.API.{subject}"), request))
+            .await
+            .map_err(NatsError::unanswered)?;
+        match serde_json::from_slice(&answer.payload) {
+            Ok(Answer::Good(answer)) => Ok(answer),
+            Ok(Answer::Error { error }) => Err(error.into()),
+            Err(_) => Err(NatsError::Unexpected { what: "an answer of JetStream's API" }),
+        }
+    }
+}
+
+/// Turns one "there is none" code into `None`.
+pub(super) fn absent<T>(answer: Result<T, NatsError>, code: u64) -> Result<Option<T>, NatsError> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(NatsError::Refused { err_code, .. }) if err_code == code => Ok(None),
+        Err(error) => Err(error),
+    }
+}
