@@ -1,1 +1,13 @@
-//! Secrets, password hashes, tokens, body and file encryption, key wrapping, age.
+//! Secrets, password hashes, tokens, body encryption and the wrapping of its keys.
+//!
+//! It knows no stored record and no request: callers hand in bytes and get bytes back. It is the only
+//! module that names hash and AEAD crates.
+
+mod keys;
+mod mac;
+pub mod password;
+mod secret;
+
+pub use keys::{DataKey, KekId, KeyEncryptionKey, NONCE_BYTES, OpenError};
+pub use mac::{MacKey, sha256};
+pub use secret::{Secret, random, token_text};

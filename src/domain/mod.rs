@@ -1,1 +1,11 @@
-//! What is true of the chat: ids, text rules, rooms, messages, roles, permission resolution; pure, no I/O, no clock.
+//! What is true of the chat, whoever asks and wherever it is stored: ids, text rules, permissions and
+//! their resolution, default roles and rooms. Pure: no I/O, no clock, no randomness of its own.
+//!
+//! Glossary. *Room*: a channel or a direct message. *Group*: an ordered set of channels. *Row*: one
+//! entry of a timeline. *Root*: a message of the room timeline; *reply*: a message of a thread.
+//! *Member*: somebody who is in a room explicitly, or by rule in a universal channel. *Decision*: allow
+//! or deny of one permission for one subject at one scope. *Viewer*: the user behind a request.
+
+pub mod id;
+
+pub use id::{AssetId, EventId, GroupId, IdError, RoomId, UserId};

@@ -1,0 +1,221 @@
+//! Keys that encrypt message bodies, and the key that wraps them.
+
+use std::fmt;
+
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use zeroize::Zeroizing;
+
+use super::{Secret, mac, random};
+
+/// Bytes of an XChaCha20-Poly1305 nonce; large enough to be random.
+pub const NONCE_BYTES: usize = 24;
+
+/// Names a key-encryption key without telling anything about it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KekId(pub [u8; 8]);
+
+/// Wraps data keys; derived from `core.secret_key`.
+#[derive(Clone)]
+pub struct KeyEncryptionKey {
+    key: Zeroizing<[u8; 32]>,
+    id: KekId,
+}
+
+/// Encrypts bodies of one author.
+#[derive(Clone)]
+pub struct DataKey(Zeroizing<[u8; 32]>);
+
+/// The text does not open: another key, other associated data, or changed bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("sealed bytes do not open with this key")]
+pub struct OpenError;
+
+impl KeyEncryptionKey {
+    /// The key and its id, by HKDF-SHA256 with the labels `chatto kek v1` and `chatto kek id v1`.
+    #[must_use]
+    pub fn derive(secret: &Secret) -> Self {
+        let name = mac::derive(secret, "chatto kek id v1");
+        let mut id = [0; 8];
+        id.iter_mut().zip(name.iter()).for_each(|(to, from)| *to = *from);
+        Self { key: mac::derive(secret, "chatto kek v1"), id: KekId(id) }
+    }
+
+    /// The name of this key; the same secret always gives the same name.
+    #[must_use]
+    pub fn id(&self) -> KekId {
+        self.id
+    }
+
+    /// Encrypts `key`, bound to the associated data `ad`.
+    #[must_use]
+    pub fn wrap(&self, key: &DataKey, ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
+        seal(&self.key, key.0.as_slice(), ad)
+    }
+
+    /// Opens what [`Self::wrap`] made.
+    ///
+    /// # Errors
+    /// [`OpenError`] for another key, other associated data or changed bytes.
+    pub fn unwrap(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<DataKey, OpenError> {
+        let bytes = Zeroizing::new(open(&self.key, nonce, sealed, ad)?);
+        let key = bytes.as_slice().try_into().map_err(|_| OpenError)?;
+        Ok(DataKey(Zeroizing::new(key)))
+    }
+}
+
+impl DataKey {
+    /// A new random key.
+    #[must_use]
+    pub fn generate() -> Self {
+        Self(Zeroizing::new(random()))
+    }
+
+    /// Encrypts `plain`, bound to the associated data `ad`, under a random nonce.
+    #[must_use]
+    pub fn seal(&self, plain: &[u8], ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
+        seal(&self.0, plain, ad)
+    }
+
+    /// Opens what [`Self::seal`] made.
+    ///
+    /// # Errors
+    /// [`OpenError`] for another key, other associated data or changed bytes.
+    pub fn open(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, OpenError> {
+        open(&self.0, nonce, sealed, ad)
+    }
+}
+
+impl KekId {
+    /// Reads a stored id; `None` when it has not eight bytes.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl fmt::Debug for KekId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Display for KekId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for DataKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+impl fmt::Debug for KeyEncryptionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "key-encryption key {}", self.id)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "fails only above 256 GiB, far beyond what a record holds")]
+fn seal(key: &[u8; 32], plain: &[u8], ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
+    let nonce = random();
+    let sealed = XChaCha20Poly1305::new(key.into())
+        .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: ad })
+        .expect("a record is shorter than the cipher's limit");
+    (nonce, sealed)
+}
+
+fn open(key: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, OpenError> {
+    let nonce: &[u8; NONCE_BYTES] = nonce.try_into().map_err(|_| OpenError)?;
+    XChaCha20Poly1305::new(key.into())
+        .decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: ad })
+        .map_err(|_| OpenError)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// draft-irtf-cfrg-xchacha-03, A.3.1.
+    #[test]
+    fn cipher_known_answer() {
+        let mut key = [0; 32];
+        for (place, byte) in key.iter_mut().enumerate() {
+            *byte = 0x80 + u8::try_from(place).unwrap();
+        }
+        let mut nonce = [0; 24];
+        for (place, byte) in nonce.iter_mut().enumerate() {
+            *byte = 0x40 + u8::try_from(place).unwrap();
+        }
+        let ad = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
+        let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip \
+                      for the future, sunscreen would be it.";
+        let sealed = XChaCha20Poly1305::new(&key.into())
+            .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: &ad })
+            .unwrap();
+        assert_eq!(
+            sealed.get(..16).unwrap(),
+            [
+                0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b, 0x95, 0x76, 0x57, 0x94, 0x93, 0xc0,
+                0xe9, 0x39
+            ]
+        );
+        assert_eq!(
+            sealed.get(plain.len()..).unwrap(),
+            [
+                0xc0, 0x87, 0x59, 0x24, 0xc1, 0xc7, 0x98, 0x79, 0x47, 0xde, 0xaf, 0xd8, 0x78, 0x0a,
+                0xcf, 0x49
+            ]
+        );
+        let key = DataKey(Zeroizing::new(key));
+        assert_eq!(key.open(&nonce, &sealed, &ad).unwrap(), plain);
+    }
+
+    #[test]
+    fn what_is_sealed_opens_only_with_key_and_associated_data() {
+        let key = DataKey::generate();
+        let (nonce, sealed) = key.seal(b"hello", b"room row 1");
+        assert_eq!(key.open(&nonce, &sealed, b"room row 1").unwrap(), b"hello");
+        assert_eq!(key.open(&nonce, &sealed, b"room row 2"), Err(OpenError));
+        assert_eq!(DataKey::generate().open(&nonce, &sealed, b"room row 1"), Err(OpenError));
+        assert_eq!(key.open(&nonce[..23], &sealed, b"room row 1"), Err(OpenError));
+        for place in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[place] ^= 1;
+            assert_eq!(key.open(&nonce, &changed, b"room row 1"), Err(OpenError));
+        }
+        assert_eq!(key.open(&nonce, &[], b"room row 1"), Err(OpenError));
+    }
+
+    #[test]
+    fn keys_are_wrapped_by_the_key_of_one_secret() {
+        let kek = KeyEncryptionKey::derive(&Secret::new(b"a".to_vec()));
+        let other = KeyEncryptionKey::derive(&Secret::new(b"b".to_vec()));
+        assert_ne!(kek.id(), other.id());
+        let key = DataKey::generate();
+        let (nonce, wrapped) = kek.wrap(&key, b"user key");
+        let back = kek.unwrap(&nonce, &wrapped, b"user key").unwrap();
+        assert_eq!(back.0, key.0);
+        assert!(other.unwrap(&nonce, &wrapped, b"user key").is_err());
+        assert!(kek.unwrap(&nonce, &wrapped, b"other key").is_err());
+    }
+
+    /// Written by the first release; a change here makes every stored body unreadable.
+    #[test]
+    fn the_key_of_a_secret_never_changes() {
+        let kek = KeyEncryptionKey::derive(&Secret::new(b"golden secret".to_vec()));
+        assert_eq!(kek.id().to_string(), "8736727f871d3567");
+        let expected = "8b6a16b6596147ab7b270049191da4a1be90e2729e3bf560b61d320addffb740";
+        let key: String = kek.key.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert_eq!(key, expected);
+    }
+
+    #[test]
+    fn keys_do_not_print() {
+        let kek = KeyEncryptionKey::derive(&Secret::new(b"a".to_vec()));
+        assert!(format!("{kek:?}").starts_with("key-encryption key "));
+        assert_eq!(format!("{:?}", DataKey::generate()), "***");
+    }
+}

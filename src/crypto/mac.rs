@@ -1,0 +1,107 @@
+//! Keys for message authentication, derived from one secret by label.
+
+use hkdf::Hkdf;
+use hmac::{Hmac, Mac as _};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+use zeroize::Zeroizing;
+
+use super::Secret;
+
+/// A key for HMAC-SHA256. Each use has its own label and so its own key.
+#[derive(Clone)]
+pub struct MacKey(Zeroizing<[u8; 32]>);
+
+impl MacKey {
+    /// The key of `label`, derived from `secret` by HKDF-SHA256 (RFC 5869, no salt).
+    #[must_use]
+    pub fn derive(secret: &Secret, label: &str) -> Self {
+        Self(derive(secret, label))
+    }
+
+    /// The code of `bytes` (RFC 2104).
+    #[must_use]
+    pub fn mac(&self, bytes: &[u8]) -> [u8; 32] {
+        let mut mac = keyed(&self.0);
+        mac.update(bytes);
+        mac.finalize().into_bytes().into()
+    }
+
+    /// Whether `mac` is the code of `bytes`; takes the same time whatever the answer.
+    #[must_use]
+    pub fn verify(&self, bytes: &[u8], mac: &[u8]) -> bool {
+        self.mac(bytes).ct_eq(mac).into()
+    }
+}
+
+/// The plain hash of public bytes, where no secret is involved.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> [u8; 32] {
+    Sha256::digest(bytes).into()
+}
+
+#[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+fn keyed(key: &[u8; 32]) -> Hmac<Sha256> {
+    Hmac::new_from_slice(key).expect("HMAC takes keys of every length")
+}
+
+/// 32 bytes of HKDF-SHA256 for `label`.
+#[expect(clippy::expect_used, reason = "32 bytes are less than HKDF's limit of 255 hashes")]
+pub(super) fn derive(secret: &Secret, label: &str) -> Zeroizing<[u8; 32]> {
+    let mut key = Zeroizing::new([0; 32]);
+    Hkdf::<Sha256>::new(None, secret.expose())
+        .expand(label.as_bytes(), key.as_mut_slice())
+        .expect("32 bytes are less than HKDF's limit");
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// RFC 4231, test case 2 has a short key; case 1 fits a key of ours when padded with zeros, which
+    /// HMAC does itself.
+    #[test]
+    fn hmac_known_answer() {
+        let mut key = [0; 32];
+        key[..20].fill(0x0b);
+        let key = MacKey(Zeroizing::new(key));
+        assert_eq!(
+            hex(&key.mac(b"Hi There")),
+            "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
+        );
+    }
+
+    /// RFC 5869, test case 3 (no salt, no info), first 32 bytes.
+    #[test]
+    fn hkdf_known_answer() {
+        let secret = Secret::new(vec![0x0b; 22]);
+        assert_eq!(
+            hex(derive(&secret, "").as_slice()),
+            "8da4e775a563c18f715f802a063c5a31b8a11f5c5ee1879ec3454e5f3c738d2d"
+        );
+    }
+
+    #[test]
+    fn sha256_known_answer() {
+        assert_eq!(
+            hex(&sha256(b"abc")),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
+    }
+
+    #[test]
+    fn labels_give_different_keys_and_tampering_is_seen() {
+        let secret = Secret::new(b"secret".to_vec());
+        let key = MacKey::derive(&secret, "a");
+        let mac = key.mac(b"text");
+        assert!(key.verify(b"text", &mac));
+        assert!(!key.verify(b"texT", &mac));
+        assert!(!key.verify(b"text", mac.get(..31).unwrap()));
+        assert!(!MacKey::derive(&secret, "b").verify(b"text", &mac));
+    }
+}
