@@ -1,1 +1,12 @@
+//! The one integration-test binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "a failing unwrap is the verdict of the test, and its output goes to whoever reads it"
+)]
 
+mod support;

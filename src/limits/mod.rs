@@ -106,3 +106,8 @@ pub const JOIN_LINK_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const NATS_SUBSCRIPTION_MESSAGES_MAX: usize = 8_192;
 /// Bytes of one batch read; the rest is asked for again.
 pub const BATCH_READ_MAX_BYTES: usize = 16 * MIB;
+
+// --- supervisor ---------------------------------------------------------------------------------
+
+/// The piece in which files and foreign bytes are read or copied.
+pub const COPY_CHUNK_BYTES: usize = 64 * KIB;

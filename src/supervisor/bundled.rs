@@ -1,0 +1,155 @@
+//! The nats-server inside this binary: unpacked as a stream and compared with the hash that the build
+//! recorded. It does not know how the server is run.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+use structured_zstd::decoding::StreamingDecoder;
+
+use crate::limits::COPY_CHUNK_BYTES;
+
+mod built {
+    include!(concat!(env!("OUT_DIR"), "/nats_server.rs"));
+}
+
+/// The server that was built in.
+#[derive(Debug, Clone, Copy)]
+pub struct Bundled {
+    packed: &'static [u8],
+    size_bytes: usize,
+    sha256: [u8; 32],
+    version: &'static str,
+}
+
+/// The bundled server could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum UnpackError {
+    /// This binary was built without a server.
+    #[error(
+        "this chatto was built without its nats-server; name one with nats.embedded.binary or use a complete build"
+    )]
+    NotBundled,
+    /// The copy inside this binary is damaged.
+    #[error("the nats-server inside this chatto is damaged; install chatto again")]
+    Damaged,
+    /// The unpacked server could not be written.
+    #[error("the bundled nats-server cannot be unpacked")]
+    Write {
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Bundled {
+    /// The server inside this binary, unless it was built without one.
+    #[must_use]
+    pub fn get() -> Option<Self> {
+        let (packed, size_bytes, sha256) = (built::PACKED, built::SIZE_BYTES, built::SHA256);
+        (size_bytes > 0).then_some(Self { packed, size_bytes, sha256, version: built::VERSION })
+    }
+
+    /// Its version, for example `2.15.1`.
+    #[must_use]
+    pub fn version(&self) -> &'static str {
+        self.version
+    }
+
+    /// SHA-256 of the unpacked server in lower-case hexadecimal.
+    #[must_use]
+    pub fn sha256_hex(&self) -> String {
+        hex(&self.sha256)
+    }
+
+    /// SHA-256 of the unpacked server.
+    #[must_use]
+    pub fn sha256(&self) -> &[u8; 32] {
+        &self.sha256
+    }
+
+    /// Size of the unpacked server.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// Unpacks the server into `to` in chunks while hashing. What was written must not be used
+    /// unless this succeeds.
+    ///
+    /// # Errors
+    /// [`UnpackError::Damaged`] when the result is not what was built in; [`UnpackError::Write`].
+    pub fn unpack(&self, mut to: impl Write) -> Result<(), UnpackError> {
+        let mut plain = StreamingDecoder::new(self.packed);
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; COPY_CHUNK_BYTES];
+        loop {
+            let read = plain.read(&mut chunk).map_err(|_| UnpackError::Damaged)?;
+            let bytes = chunk.get(..read).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            hash.update(bytes);
+            to.write_all(bytes).map_err(|source| UnpackError::Write { source })?;
+        }
+        if hash.finalize().as_slice() != self.sha256 {
+            return Err(UnpackError::Damaged);
+        }
+        Ok(())
+    }
+}
+
+/// Unpacks the bundled server as an executable file, for tests and for use beside chatto.
+///
+/// # Errors
+/// See [`UnpackError`].
+pub fn bundled_server(to: &Path) -> Result<(), UnpackError> {
+    let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(to);
+    bundled.unpack(file.map_err(|source| UnpackError::Write { source })?)
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bundled_server_is_what_the_build_recorded() {
+        let bundled = Bundled::get().expect("tests need a build with nats-server");
+        let mut plain = Vec::new();
+        bundled.unpack(&mut plain).unwrap();
+        assert_eq!(plain.len(), bundled.size_bytes());
+        assert!(plain.starts_with(b"\x7fELF"));
+        assert_eq!(bundled.sha256_hex().len(), 64);
+    }
+
+    #[test]
+    fn a_damaged_copy_is_refused() {
+        let mut bundled = Bundled::get().expect("tests need a build with nats-server");
+        bundled.sha256[0] ^= 1;
+        assert!(matches!(bundled.unpack(io::sink()), Err(UnpackError::Damaged)));
+        bundled.packed = bundled.packed.get(..bundled.packed.len() / 2).unwrap();
+        assert!(matches!(bundled.unpack(io::sink()), Err(UnpackError::Damaged)));
+    }
+
+    #[test]
+    fn a_full_disk_while_unpacking_is_reported_as_such() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let bundled = Bundled::get().expect("tests need a build with nats-server");
+        assert!(matches!(bundled.unpack(Full), Err(UnpackError::Write { .. })));
+    }
+}

@@ -1,0 +1,4 @@
+//! Helpers of the integration tests.
+
+pub(crate) mod nats;
+pub(crate) mod wait;

@@ -1,0 +1,212 @@
+//! A real nats-server with JetStream in a temporary directory, on a port that stays the same over
+//! restarts. Killed by pid when dropped.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::wait::until;
+
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The nats-server to test with: the one named by `NATS_SERVER_BIN`, else the bundled one.
+pub(crate) fn server_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| {
+        if let Some(named) = std::env::var_os("NATS_SERVER_BIN") {
+            return named.into();
+        }
+        let bundled = chatto::supervisor::Bundled::get().expect(
+            "this build has no nats-server: unset CHATTO_NATS_SERVER_BIN or set NATS_SERVER_BIN",
+        );
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR"));
+        let path = dir.join(format!("nats-server-{}", &bundled.sha256_hex()[..16]));
+        if !path.exists() {
+            let own = dir.join(format!("nats-server-unpacking-{}", std::process::id()));
+            chatto::supervisor::bundled_server(&own).expect("unpack the bundled nats-server");
+            std::fs::rename(own, &path).expect("rename the unpacked nats-server");
+        }
+        path
+    })
+}
+
+/// A port that was free a moment ago.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A nats-server of the test's own.
+pub(crate) struct NatsServer {
+    dir: TempDir,
+    binary: PathBuf,
+    port: u16,
+    config: String,
+    child: Option<Child>,
+}
+
+impl NatsServer {
+    /// Starts one with JetStream and waits until JetStream answers.
+    pub(crate) fn start() -> Self {
+        Self::start_with("")
+    }
+
+    /// The same with further lines of configuration at top level, for example `max_payload: 8MB`.
+    pub(crate) fn start_with(extra: &str) -> Self {
+        Self::start_binary(server_binary(), extra)
+    }
+
+    /// The same with another nats-server.
+    pub(crate) fn start_binary(binary: &Path, extra: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Self {
+            dir,
+            binary: binary.to_owned(),
+            port: 0,
+            config: format!("max_payload: 1MB\n{extra}\n"),
+            child: None,
+        };
+        for _ in 0..10 {
+            server.port = free_port();
+            if server.try_run() {
+                return server;
+            }
+        }
+        panic!("nats-server does not start:\n{}", server.log());
+    }
+
+    /// `nats://127.0.0.1:PORT`.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// JetStream's store directory (`<here>/jetstream/$G/streams/...`).
+    pub(crate) fn store_dir(&self) -> PathBuf {
+        self.dir.path().join("store")
+    }
+
+    /// What the server has logged so far, over all its starts.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// The running server's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("nats-server is running").id()
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// SIGTERM, and waits until it has stored everything and is gone.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            signal(child.id(), "TERM");
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts it again on the same directory and port; kills it first when it still runs.
+    pub(crate) fn restart(&mut self) {
+        self.kill();
+        assert!(self.try_run(), "nats-server does not start again:\n{}", self.log());
+    }
+
+    /// Whether it became ready; `false` when it ended, for example because the port was taken.
+    fn try_run(&mut self) -> bool {
+        let at = self.dir.path();
+        let file = at.join("nats.conf");
+        let text = format!(
+            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 8GB }}\n{}",
+            self.port,
+            self.store_dir(),
+            self.config
+        );
+        std::fs::write(&file, text).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(at.join("log")).unwrap();
+        let child = Command::new(&self.binary)
+            .arg("-c")
+            .arg(&file)
+            .env("GOMEMLIMIT", "256MiB")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let child = self.child.insert(child);
+        let port = self.port;
+        let ready = until("nats-server answers", READY_TIMEOUT, || {
+            if child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            jetstream_answers(port).then_some(true)
+        });
+        if !ready {
+            self.child = None;
+        }
+        ready
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("--- log of the test's nats-server\n{}", self.log());
+        }
+    }
+}
+
+/// Sends a signal to one process of the test's own.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
+    assert!(sent.success(), "kill -{name} {pid}");
+}
+
+/// Whether a server without authentication answers JetStream's account request.
+pub(crate) fn jetstream_answers(port: u16) -> bool {
+    ask_jetstream(port).unwrap_or(false)
+}
+
+fn ask_jetstream(port: u16) -> std::io::Result<bool> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let asks = b"CONNECT {\"verbose\":false}\r\nSUB a 1\r\nPUB $JS.API.INFO a 0\r\n\r\nPING\r\n";
+    (&stream).write_all(asks)?;
+    // The answer's header names our subscription, its next line is the JSON.
+    while let Some(line) = lines.next().transpose()? {
+        if line.starts_with("MSG a 1 ") {
+            return Ok(lines.next().transpose()?.is_some_and(|json| !json.contains("\"error\"")));
+        }
+    }
+    Ok(false)
+}
+
+#[test]
+fn a_killed_server_comes_back_on_its_port() {
+    let mut server = NatsServer::start();
+    let (port, pid) = (server.port(), server.pid());
+    server.kill();
+    assert!(!jetstream_answers(port));
+    assert!(server.url().ends_with(&port.to_string()));
+    server.restart();
+    assert_eq!(server.port(), port);
+    assert_ne!(server.pid(), pid);
+    assert!(jetstream_answers(port));
+    server.stop();
+    assert!(server.log().contains("Initiating Shutdown"), "{}", server.log());
+}

@@ -1,0 +1,17 @@
+//! Waiting for a state with a deadline.
+#![expect(clippy::disallowed_methods, reason = "tests measure real time and poll")]
+
+use std::time::{Duration, Instant};
+
+/// Polls `look` until it answers; fails the test naming `what` after `limit`.
+#[track_caller]
+pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < end, "{what}: not within {limit:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
