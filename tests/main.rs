@@ -1,4 +1,4 @@
-//! The one integration-test binary.
+//! The integration tests: one binary, because linking is what costs on two cores.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,4 +9,5 @@
     reason = "a failing unwrap is the verdict of the test, and its output goes to whoever reads it"
 )]
 
+mod layers;
 mod support;

@@ -1,0 +1,45 @@
+# One line per goal; `make help` lists them. Every goal sets up what it needs by itself (.ci/setup).
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# Whoever builds, builds for the machine at hand; `dist` builds for both.
+export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
+export PATH := $(CURDIR)/target/tools/bin:$(PATH)
+NEXTEST = cargo nextest run --locked
+
+.PHONY: help run test check dist torture advisories
+
+help: ## list the goals
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+
+run: ## build and start a server at http://localhost:4000, data in ./data
+	@.ci/setup build
+	cargo build --locked --profile quick --bin chatto
+	exec target/$(CARGO_BUILD_TARGET)/quick/chatto start
+
+test: ## all tests, with the kill loop at 20 rounds
+	@.ci/setup build tests
+	$(NEXTEST)
+
+check: ## format, lints, documentation, dependency rules, layer table
+	@.ci/setup build tests
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
+	cargo deny --locked --log-level error check bans licenses sources
+	$(NEXTEST) -E 'test(/^layers::/)'
+
+dist: ## release binaries for x86_64 and aarch64, nats-server inside
+	@.ci/setup build cross
+	cross/build.sh x86_64-unknown-linux-musl
+	cross/build.sh aarch64-unknown-linux-musl
+
+torture: ## the kill loop, 200 rounds
+	@.ci/setup build tests
+	CHATTO_TORTURE_ROUNDS=$${CHATTO_TORTURE_ROUNDS:-200} $(NEXTEST) --no-capture -E 'test(/^torture::/)'
+
+advisories: ## known faults of our dependencies (needs the advisory database from the network)
+	@.ci/setup build tests
+	@cargo deny --locked fetch db || { echo "error: the advisory database (github.com/rustsec/advisory-db) is not reachable from here; nothing was checked" >&2; exit 1; }
+	cargo deny --locked check advisories
