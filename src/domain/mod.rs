@@ -7,5 +7,6 @@
 //! or deny of one permission for one subject at one scope. *Viewer*: the user behind a request.
 
 pub mod id;
+pub mod text;
 
 pub use id::{AssetId, EventId, GroupId, IdError, RoomId, UserId};

@@ -33,6 +33,16 @@ pub const DISPLAY_NAME_MAX_CHARS: usize = 32;
 pub const LOGIN_MIN_CHARS: usize = 2;
 /// See [`LOGIN_MIN_CHARS`].
 pub const LOGIN_MAX_CHARS: usize = 32;
+/// Characters of a role name.
+pub const ROLE_NAME_MAX_CHARS: usize = 32;
+/// Bytes of an e-mail address (RFC 5321: a path of 256 with its brackets).
+pub const EMAIL_MAX_BYTES: usize = 254;
+/// Characters of a reaction's emoji name.
+pub const EMOJI_SHORTCODE_MAX_CHARS: usize = 64;
+/// Characters of a custom status' emoji.
+pub const STATUS_EMOJI_MAX_CHARS: usize = 16;
+/// Characters of a custom status' text.
+pub const STATUS_TEXT_MAX_CHARS: usize = 100;
 /// Characters of a password.
 pub const PASSWORD_MIN_CHARS: usize = 8;
 /// See [`PASSWORD_MIN_CHARS`].

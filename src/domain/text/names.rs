@@ -1,0 +1,166 @@
+//! Names of rooms and roles, and descriptions.
+
+use unicode_normalization::UnicodeNormalization as _;
+
+use super::{folded, is_visible};
+use crate::limits::{DESCRIPTION_MAX_CHARS, ROLE_NAME_MAX_CHARS, ROOM_NAME_MAX_CHARS};
+
+/// A channel's name: trimmed, NFC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomName(String);
+
+/// Why a text is no room name. The contract fixes the text of `TooLong`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RoomNameError {
+    /// Nothing is to be seen.
+    #[error("room name must not be empty")]
+    Empty,
+    /// More than 30 characters.
+    #[error("room name must be {ROOM_NAME_MAX_CHARS} characters or less")]
+    TooLong,
+    /// A control character or a line separator.
+    #[error("room name contains a character that is not allowed")]
+    Characters,
+}
+
+impl RoomName {
+    /// Trims, normalises and checks.
+    ///
+    /// # Errors
+    /// [`RoomNameError`] naming the first rule that is broken.
+    pub fn parse(text: &str) -> Result<Self, RoomNameError> {
+        let name: String = text.trim().nfc().collect();
+        if name.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
+            Err(RoomNameError::Characters)
+        } else if !name.chars().any(is_visible) {
+            Err(RoomNameError::Empty)
+        } else if name.chars().count() > ROOM_NAME_MAX_CHARS {
+            Err(RoomNameError::TooLong)
+        } else {
+            Ok(Self(name))
+        }
+    }
+
+    /// As it is shown.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The form that must be unique over all channels.
+    #[must_use]
+    pub fn key(&self) -> String {
+        folded(&self.0)
+    }
+}
+
+/// A description has more than 500 characters. The contract fixes the text for rooms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("room description must be {DESCRIPTION_MAX_CHARS} characters or less")]
+pub struct DescriptionError;
+
+/// Checks a description's length and gives it back as it is.
+///
+/// # Errors
+/// [`DescriptionError`] when it is longer than 500 characters.
+pub fn description(text: &str) -> Result<&str, DescriptionError> {
+    if text.chars().count() <= DESCRIPTION_MAX_CHARS { Ok(text) } else { Err(DescriptionError) }
+}
+
+/// The text is no role name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("role name must be lower case letters, digits and hyphens, beginning with a letter")]
+pub struct RoleNameError;
+
+/// Checks `^[a-z]([a-z0-9-]*[a-z0-9])?$`, up to 32 characters.
+///
+/// # Errors
+/// [`RoleNameError`].
+pub fn role_name(text: &str) -> Result<&str, RoleNameError> {
+    let allowed = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    let fits = text.len() <= ROLE_NAME_MAX_CHARS
+        && text.bytes().all(|byte| allowed(&byte))
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && !text.ends_with('-');
+    if fits { Ok(text) } else { Err(RoleNameError) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn room_names() {
+        for (typed, kept) in [
+            ("a", "a"),
+            (" general ", "general"),
+            ("caf\u{65}\u{301}", "caf\u{e9}"),
+            ("two  words / ok", "two  words / ok"),
+            (&"x".repeat(30), &"x".repeat(30)),
+            (&"e\u{301}".repeat(30), &"\u{e9}".repeat(30)),
+        ] {
+            assert_eq!(RoomName::parse(typed).unwrap().as_str(), kept);
+        }
+        for (bad, why) in [
+            ("", RoomNameError::Empty),
+            ("  ", RoomNameError::Empty),
+            ("\u{200b}\u{200d}", RoomNameError::Empty),
+            (&"x".repeat(31), RoomNameError::TooLong),
+            ("a\nb", RoomNameError::Characters),
+            ("a\u{7f}", RoomNameError::Characters),
+            ("a\u{2028}b", RoomNameError::Characters),
+            ("a\u{2029}b", RoomNameError::Characters),
+        ] {
+            assert_eq!(RoomName::parse(bad), Err(why), "{bad:?}");
+        }
+        assert_eq!(
+            RoomNameError::TooLong.to_string(),
+            "room name must be 30 characters or less",
+            "fixed by the contract"
+        );
+    }
+
+    #[test]
+    fn room_names_are_unique_by_their_folded_form() {
+        let key = |text: &str| RoomName::parse(text).unwrap().key();
+        for (a, b) in [
+            ("General", "gENERAL"),
+            ("straße", "STRASSE"),
+            ("ﬁles", "FILES"),
+            ("Ａ１", "a1"),
+            ("caf\u{e9}", "CAFE\u{301}"),
+        ] {
+            assert_eq!(key(a), key(b), "{a} {b}");
+        }
+        assert_ne!(key("a"), key("b"));
+    }
+
+    #[test]
+    fn descriptions_have_up_to_500_characters() {
+        assert!(description(&"ä".repeat(500)).is_ok());
+        let error = description(&"ä".repeat(501)).unwrap_err();
+        assert_eq!(error.to_string(), "room description must be 500 characters or less");
+        assert_eq!(description(""), Ok(""));
+    }
+
+    #[test]
+    fn role_names() {
+        for good in ["a", "a1", "a-b", "a--b", &"a".repeat(32)] {
+            assert_eq!(role_name(good), Ok(good));
+        }
+        for bad in ["", "A", "1a", "-a", "a-", "a_b", "a b", "ä", &"a".repeat(33)] {
+            assert_eq!(role_name(bad), Err(RoleNameError), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn room_names_stay_what_they_are(text in "\\PC{0,40}") {
+            if let Ok(name) = RoomName::parse(&text) {
+                prop_assert_eq!(RoomName::parse(name.as_str()), Ok(name.clone()));
+                prop_assert_eq!(folded(&name.key()), name.key());
+            }
+        }
+    }
+}
