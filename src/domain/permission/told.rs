@@ -1,0 +1,309 @@
+//! What clients are told of rights: viewer, room and group states (contract, behaviour 2.6), with the
+//! rights left out whose screens are not built.
+
+use super::{Effect, Permission, Place, Subject, decide, is_built, is_capability_built, resolve};
+
+/// A key of `capabilities.grants`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each variant is the contract's key, see `key`")]
+pub enum Capability {
+    DmStart,
+    AdminView,
+    AdminViewUsers,
+    AdminViewAudit,
+    UserManageAccounts,
+    UserManagePermissions,
+    UserInvite,
+    RoleAssign,
+    RoleManage,
+    RoleView,
+    AdminViewSystem,
+}
+
+impl Capability {
+    /// All of them; every one is always reported.
+    pub const ALL: [Self; 11] = [
+        Self::DmStart,
+        Self::AdminView,
+        Self::AdminViewUsers,
+        Self::AdminViewAudit,
+        Self::UserManageAccounts,
+        Self::UserManagePermissions,
+        Self::UserInvite,
+        Self::RoleAssign,
+        Self::RoleManage,
+        Self::RoleView,
+        Self::AdminViewSystem,
+    ];
+
+    /// The key on the wire.
+    #[must_use]
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::DmStart => "dm.start",
+            Self::AdminView => "admin.view",
+            Self::RoleView => "role.view",
+            Self::AdminViewSystem => "admin.view-system",
+            Self::AdminViewUsers => Permission::AdminViewUsers.name(),
+            Self::AdminViewAudit => Permission::AdminViewAudit.name(),
+            Self::UserManageAccounts => Permission::UserManageAccounts.name(),
+            Self::UserManagePermissions => Permission::UserManagePermissions.name(),
+            Self::UserInvite => Permission::UserInvite.name(),
+            Self::RoleAssign => Permission::RoleAssign.name(),
+            Self::RoleManage => Permission::RoleManage.name(),
+        }
+    }
+
+    /// The server permission of the same name, where there is one.
+    #[must_use]
+    pub const fn permission(self) -> Option<Permission> {
+        match self {
+            Self::DmStart | Self::AdminView | Self::RoleView | Self::AdminViewSystem => None,
+            Self::AdminViewUsers => Some(Permission::AdminViewUsers),
+            Self::AdminViewAudit => Some(Permission::AdminViewAudit),
+            Self::UserManageAccounts => Some(Permission::UserManageAccounts),
+            Self::UserManagePermissions => Some(Permission::UserManagePermissions),
+            Self::UserInvite => Some(Permission::UserInvite),
+            Self::RoleAssign => Some(Permission::RoleAssign),
+            Self::RoleManage => Some(Permission::RoleManage),
+        }
+    }
+
+    /// Whether the viewer has it, masking left aside.
+    #[must_use]
+    pub fn is_held(self, subject: &Subject) -> bool {
+        let held = |permission| resolve(subject, permission, Place::Server);
+        match self {
+            Self::DmStart => match subject {
+                Subject::Human { .. } => {
+                    decide(subject, Permission::MessagePost, Place::Server) != Some(Effect::Deny)
+                }
+                Subject::Bot { .. } => held(Permission::MessagePost),
+            },
+            Self::AdminView => ADMIN_VIEW.into_iter().any(held),
+            Self::RoleView => ROLE_VIEW.into_iter().any(held),
+            Self::AdminViewSystem => matches!(subject, Subject::Human { owner: true, .. }),
+            Self::AdminViewUsers
+            | Self::AdminViewAudit
+            | Self::UserManageAccounts
+            | Self::UserManagePermissions
+            | Self::UserInvite
+            | Self::RoleAssign
+            | Self::RoleManage => self.permission().is_some_and(held),
+        }
+    }
+}
+
+/// Any of these opens the administration.
+const ADMIN_VIEW: [Permission; 12] = [
+    Permission::ServerManage,
+    Permission::RoomManage,
+    Permission::RoomBanMember,
+    Permission::RoleManage,
+    Permission::RoleAssign,
+    Permission::AdminViewUsers,
+    Permission::AdminViewAudit,
+    Permission::UserDeleteAny,
+    Permission::UserManageAccounts,
+    Permission::UserManagePermissions,
+    Permission::UserInvite,
+    Permission::BotManage,
+];
+
+const ROLE_VIEW: [Permission; 3] =
+    [Permission::RoleManage, Permission::RoleAssign, Permission::UserManagePermissions];
+
+/// What the state of a room adds to a viewer's rights in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RoomFacts {
+    /// A direct message.
+    pub direct: bool,
+    /// Put away: no posts.
+    pub archived: bool,
+    /// The viewer is a member, by rule or explicitly.
+    pub member: bool,
+    /// The viewer is banned from it now.
+    pub banned: bool,
+}
+
+/// Every capability, with masking.
+#[must_use]
+pub fn capabilities(subject: &Subject) -> Vec<(&'static str, bool)> {
+    Capability::ALL
+        .into_iter()
+        .map(|one| (one.key(), is_capability_built(one) && one.is_held(subject)))
+        .collect()
+}
+
+/// Every permission at server scope, with masking.
+#[must_use]
+pub fn server_permissions(subject: &Subject) -> Vec<(&'static str, bool)> {
+    let told = |one| is_built(one) && resolve(subject, one, Place::Server);
+    Permission::ALL.into_iter().map(|one| (one.name(), told(one))).collect()
+}
+
+/// The ten rows of a room's viewer state, with masking.
+#[must_use]
+pub fn room_permissions(
+    subject: &Subject,
+    place: Place,
+    facts: RoomFacts,
+) -> Vec<(&'static str, bool)> {
+    let told = |one| is_built(one) && after_room_state(subject, one, place, facts);
+    Permission::OF_ROOMS.into_iter().map(|one| (one.name(), told(one))).collect()
+}
+
+/// `room.create` and `room.manage` at a group, with masking.
+#[must_use]
+pub fn group_permissions(subject: &Subject, place: Place) -> Vec<(&'static str, bool)> {
+    [Permission::RoomCreate, Permission::RoomManage]
+        .into_iter()
+        .map(|one| (one.name(), is_built(one) && resolve(subject, one, place)))
+        .collect()
+}
+
+fn after_room_state(subject: &Subject, one: Permission, place: Place, facts: RoomFacts) -> bool {
+    let held = resolve(subject, one, place);
+    match one {
+        Permission::RoomList => facts.member || held,
+        Permission::RoomJoin => {
+            held && !facts.member && !facts.banned && !facts.direct && !facts.archived
+        }
+        Permission::MessagePost
+        | Permission::MessagePostInThread
+        | Permission::MessageAttach
+        | Permission::MessageReact
+        | Permission::MessageEcho => held && facts.member && !facts.archived,
+        Permission::MessageManage => held && facts.member,
+        _ => held && !facts.direct,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::permission::{
+        ADMIN, Decision, EVERYONE, MODERATOR, OWNER, Scope, default_roles,
+    };
+    use crate::domain::{GroupId, RoomId};
+
+    /// A person of a fresh server with these roles.
+    fn person(roles: &[&str]) -> Subject {
+        let of = |name: &str| -> Vec<Decision> {
+            default_roles()
+                .into_iter()
+                .filter(|role| role.name == name)
+                .flat_map(|role| role.allows)
+                .map(|permission| Decision {
+                    permission: *permission,
+                    scope: Scope::Server,
+                    effect: Effect::Allow,
+                })
+                .collect()
+        };
+        Subject::Human {
+            owner: roles.contains(&OWNER),
+            named: roles.iter().map(|role| of(role)).collect(),
+            everyone: of(EVERYONE),
+        }
+    }
+
+    #[test]
+    fn who_holds_which_capability_on_a_fresh_server() {
+        let held = |roles: &[&str]| -> Vec<&str> {
+            let person = person(roles);
+            Capability::ALL
+                .into_iter()
+                .filter(|one| one.is_held(&person))
+                .map(Capability::key)
+                .collect()
+        };
+        assert_eq!(held(&[]), ["dm.start"]);
+        assert_eq!(held(&[MODERATOR]), ["dm.start", "admin.view"]);
+        let all: Vec<&str> = Capability::ALL.into_iter().map(Capability::key).collect();
+        assert_eq!(held(&[OWNER]), all);
+        assert_eq!(held(&[ADMIN]), all.get(..10).unwrap(), "all but the system page");
+    }
+
+    #[test]
+    fn a_denied_post_takes_direct_messages_away() {
+        let Subject::Human { mut everyone, .. } = person(&[]) else { panic!("a person") };
+        everyone.retain(|decision| decision.permission != Permission::MessagePost);
+        let undecided = Subject::Human { owner: false, named: vec![], everyone: everyone.clone() };
+        assert!(Capability::DmStart.is_held(&undecided));
+        everyone.push(Decision {
+            permission: Permission::MessagePost,
+            scope: Scope::Server,
+            effect: Effect::Deny,
+        });
+        let denied = Subject::Human { owner: false, named: vec![], everyone };
+        assert!(!Capability::DmStart.is_held(&denied));
+    }
+
+    #[test]
+    fn room_rows_follow_the_state_of_the_room() {
+        let place = Place::Channel {
+            room: RoomId::from_random([1; 16]),
+            group: Some(GroupId::from_random([2; 16])),
+        };
+        let open = RoomFacts { direct: false, archived: false, member: true, banned: false };
+        let owner = person(&[OWNER]);
+        let held = |facts: RoomFacts| -> Vec<&str> {
+            Permission::OF_ROOMS
+                .into_iter()
+                .filter(|one| after_room_state(&owner, *one, place, facts))
+                .map(Permission::name)
+                .collect()
+        };
+        let posting = [
+            "message.post",
+            "message.post-in-thread",
+            "message.attach",
+            "message.react",
+            "message.echo",
+        ];
+        let all = |first: &[&'static str], posts: bool, last: &[&'static str]| -> Vec<&str> {
+            let middle: &[&str] = if posts { &posting } else { &[] };
+            [first, &["room.manage", "room.ban-member"], middle, last].concat()
+        };
+        assert_eq!(held(open), all(&["room.list"], true, &["message.manage"]), "member");
+        let archived = RoomFacts { archived: true, ..open };
+        assert_eq!(held(archived), all(&["room.list"], false, &["message.manage"]), "archived");
+        let outside = RoomFacts { member: false, ..open };
+        assert_eq!(held(outside), all(&["room.list", "room.join"], false, &[]), "no member");
+        let banned = RoomFacts { banned: true, ..outside };
+        assert_eq!(held(banned), all(&["room.list"], false, &[]), "banned");
+        let away = RoomFacts { archived: true, ..outside };
+        assert_eq!(held(away), all(&["room.list"], false, &[]), "archived, no member");
+    }
+
+    #[test]
+    fn direct_messages_show_three_rights() {
+        let facts = RoomFacts { direct: true, archived: false, member: true, banned: false };
+        let place = Place::Direct { participant: true };
+        let rows: Vec<&str> = Permission::OF_ROOMS
+            .into_iter()
+            .filter(|one| after_room_state(&person(&[OWNER]), *one, place, facts))
+            .map(Permission::name)
+            .collect();
+        assert_eq!(rows, ["room.list", "message.post", "message.attach", "message.react"]);
+    }
+
+    #[test]
+    fn what_is_not_built_is_masked_even_for_owners() {
+        let owner = person(&[OWNER]);
+        let told: Vec<&str> = server_permissions(&owner)
+            .into_iter()
+            .filter_map(|(name, told)| told.then_some(name))
+            .collect();
+        assert_eq!(told, ["room.list", "room.join", "message.post", "room.create"]);
+        assert!(capabilities(&owner).iter().all(|(_, told)| !told));
+        assert_eq!(capabilities(&owner).len(), 11);
+        assert_eq!(
+            group_permissions(&owner, Place::Server),
+            [("room.create", true), ("room.manage", false)]
+        );
+        let facts = RoomFacts { direct: false, archived: false, member: true, banned: false };
+        assert_eq!(room_permissions(&owner, Place::Server, facts).len(), 10);
+    }
+}
