@@ -9,5 +9,6 @@
     reason = "a failing unwrap is the verdict of the test, and its output goes to whoever reads it"
 )]
 
+mod http;
 mod layers;
 mod support;

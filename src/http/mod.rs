@@ -1,1 +1,60 @@
 //! The edge: sockets, TLS, routes, limits, auth, errors, Connect calls, assets, realtime socket.
+//!
+//! hyper reads and writes HTTP/1 on our sockets; tide routes; nothing here decides what may happen in
+//! the chat, that is `service`. The way of a request: [`Listener`] → `serve` (limits, stop) →
+//! `bridge` (checks of the head) → tide: `edge` (what every answer carries) → a route.
+
+mod answer;
+mod body;
+mod bridge;
+mod config;
+mod edge;
+mod error;
+mod head;
+mod health;
+mod io;
+mod pages;
+mod serve;
+mod state;
+
+pub use config::{Config, Network, NetworkError, PublicUrl};
+pub use health::{Readiness, Ready};
+pub use serve::{BindError, Listener};
+
+use std::sync::Arc;
+
+use crate::runtime::{Clock, Runtime, Stop};
+
+/// What the edge needs of the other parts.
+pub struct Parts {
+    /// Whether requests can be taken, for `/readyz`.
+    pub readiness: Readiness,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The HTTP server, built but not started.
+pub struct Server {
+    app: tide::Server<state::App>,
+    runtime: Runtime,
+}
+
+impl Server {
+    /// Puts the routes together; starts nothing.
+    #[must_use]
+    pub fn build(config: Config, parts: Parts, runtime: &Runtime) -> Self {
+        let state = Arc::new(state::Shared::new(config, parts, runtime));
+        let mut app = tide::with_state(state);
+        app.with(edge::Edge);
+        app.at("/healthz").get(health::healthz);
+        app.at("/readyz").get(health::readyz);
+        pages::routes(&mut app);
+        Self { app, runtime: runtime.clone() }
+    }
+
+    /// Serves until `stop`, then lets requests in flight finish within
+    /// [`Config::shutdown_timeout`].
+    pub async fn serve(&self, listener: Listener, stop: &Stop) {
+        serve::serve(self.app.clone(), listener, &self.runtime, stop).await;
+    }
+}

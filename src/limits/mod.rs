@@ -91,8 +91,57 @@ pub const FOLD_AGE: Duration = Duration::from_secs(30);
 
 /// A request's head: request line and headers.
 pub const HTTP_HEAD_MAX_BYTES: usize = 16 * KIB;
-/// Time for a request's head, and for the next request on an idle connection.
+/// Time for a request's head, from its first byte (408, then closed).
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may lie idle between requests (closed).
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a client may take no byte of an answer that waits for it (cut).
+pub const HTTP_WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a client may send no byte of a request's body (408, then closed).
+pub const HTTP_BODY_STALL_TIMEOUT: Duration = Duration::from_secs(20);
+/// Time for a whole body of an API call or `/auth/*` request (408, then closed).
+pub const HTTP_API_BODY_TIMEOUT: Duration = Duration::from_secs(60);
+/// hyper's buffer of one connection, each way; it grows to this only for a client that needs it.
+pub const HTTP_BUFFER_MAX_BYTES: usize = 32 * KIB;
+const _: () = assert!(HTTP_HEAD_MAX_BYTES * 2 <= HTTP_BUFFER_MAX_BYTES);
+/// `webserver.max_connections` when it is not set; beyond it a connection gets 503 and is closed.
+pub const HTTP_CONNECTIONS_DEFAULT: usize = 1_000;
+/// Connections beyond the limit that are being told so; further ones are closed without a word.
+pub const HTTP_REFUSALS_MAX: usize = 32;
+/// Time for telling one of [`HTTP_REFUSALS_MAX`].
+pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Requests in work at a time, health checks apart; beyond it 503 with `Retry-After`.
+pub const HTTP_REQUESTS_MAX: usize = 256;
+/// `Retry-After` of a request beyond it.
+pub const HTTP_RETRY_AFTER_SECONDS: u64 = 1;
+/// Calls that are finished although their client went away. Each holds one of
+/// [`HTTP_REQUESTS_MAX`], so this one is never reached first.
+pub const HTTP_OWNED_CALLS_MAX: usize = HTTP_REQUESTS_MAX;
+/// Requests whose body is larger than [`HTTP_SMALL_BODY_BYTES`] and is held in memory.
+pub const HTTP_LARGE_BODIES_MAX: usize = 8;
+/// Requests that wait for one of [`HTTP_LARGE_BODIES_MAX`]; beyond it 503.
+pub const HTTP_LARGE_BODIES_QUEUE: usize = 32;
+/// Up to this a body needs no slot.
+pub const HTTP_SMALL_BODY_BYTES: usize = 64 * KIB;
+/// What bodies of requests can hold together: 24 MiB.
+const _: () = assert!(
+    HTTP_REQUESTS_MAX * HTTP_SMALL_BODY_BYTES + HTTP_LARGE_BODIES_MAX * API_BODY_MAX_BYTES
+        <= 24 * MIB
+);
+/// Waits before the next accept after the system refused one (no descriptors left).
+pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time after a stop in which requests may finish, when `webserver.shutdown_timeout` is not set.
+pub const HTTP_SHUTDOWN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// What a client may ask for in `Connect-Timeout-Ms`; more is treated as this.
+pub const HTTP_CALL_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+/// Answers below this are not compressed when `webserver.api_compression_min_bytes` is not set.
+pub const HTTP_COMPRESSION_MIN_BYTES_DEFAULT: usize = 1_024;
+/// Characters of an `Idempotency-Key`.
+pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 128;
+/// A chunk call of the upload service, everything included (contract 2).
+pub const UPLOAD_CALL_MAX_BYTES: usize = 576 * KIB;
+/// Bytes of a body that is streamed to the client, read at a time.
+pub const HTTP_STREAM_CHUNK_BYTES: usize = 16 * KIB;
 /// An API request body.
 pub const API_BODY_MAX_BYTES: usize = MIB;
 /// A JSON body of `/auth/*` and of the operator socket.

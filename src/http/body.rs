@@ -1,0 +1,245 @@
+//! Bodies between hyper and tide: requests come as a buffered reader with a stall deadline, answers
+//! go out as one piece or as a stream.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use futures_lite::{AsyncBufRead, AsyncRead, AsyncReadExt};
+use http_body::{Body, Frame, SizeHint};
+use hyper::StatusCode;
+use hyper::body::Incoming;
+
+use crate::limits;
+use crate::runtime::{Clock, MemorySlots, SlotGuard};
+
+use super::io::{Answering, Deadline, deadline};
+
+/// A request's body as it arrives.
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    current: Bytes,
+    clock: Clock,
+    stall: Option<Deadline>,
+}
+
+impl RequestBody {
+    pub(super) fn new(incoming: Incoming, clock: Clock) -> Self {
+        Self { incoming, current: Bytes::new(), clock, stall: None }
+    }
+
+    /// Its length, when the client named it.
+    pub(super) fn len(&self) -> Option<usize> {
+        self.incoming.size_hint().exact().and_then(|len| usize::try_from(len).ok())
+    }
+
+    /// Fills `current`; it stays empty only at the body's end.
+    fn poll_current(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.current.is_empty() {
+            match Pin::new(&mut self.incoming).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    self.stall = None;
+                    // Trailers are nothing that we know.
+                    self.current = frame.into_data().unwrap_or_default();
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
+                Poll::Ready(None) => break,
+                Poll::Pending => {
+                    let clock = &self.clock;
+                    let stall = self
+                        .stall
+                        .get_or_insert_with(|| deadline(clock, limits::HTTP_BODY_STALL_TIMEOUT));
+                    return stall.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for RequestBody {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let filled = self.poll_current(cx);
+        filled.map_ok(|()| {
+            let len = self.current.len().min(buffer.len());
+            self.current.copy_to_slice(buffer.get_mut(..len).unwrap_or_default());
+            len
+        })
+    }
+}
+
+impl AsyncBufRead for RequestBody {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        let filled = this.poll_current(cx);
+        filled.map_ok(|()| &*this.current)
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        let amount = amount.min(self.current.len());
+        self.current.advance(amount);
+    }
+}
+
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BodyError {
+    /// It is longer than this route takes.
+    #[error("the body is longer than {max} bytes")]
+    TooLarge { max: usize },
+    /// It did not arrive in time.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// Too many large bodies are in memory.
+    #[error("too many large requests are being read")]
+    Busy,
+    /// The connection broke, or the body's framing did.
+    #[error("the body broke off")]
+    Broken {
+        /// What hyper said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl BodyError {
+    /// The status outside Connect calls.
+    pub(super) fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Broken { .. } => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// A body in memory, and the slot it holds when it is large.
+pub(super) struct Whole {
+    pub(super) bytes: Vec<u8>,
+    _slot: Option<SlotGuard>,
+}
+
+/// Reads a body of at most `max` bytes within the deadline for whole bodies.
+///
+/// # Errors
+/// [`BodyError`].
+pub(super) async fn read_whole(
+    body: tide::Body,
+    max: usize,
+    clock: &Clock,
+    slots: &MemorySlots,
+) -> Result<Whole, BodyError> {
+    let read = read_within(body, max, slots);
+    match clock.timeout(limits::HTTP_API_BODY_TIMEOUT, read).await {
+        Ok(read) => read,
+        Err(_elapsed) => Err(BodyError::TooSlow),
+    }
+}
+
+async fn read_within(
+    mut body: tide::Body,
+    max: usize,
+    slots: &MemorySlots,
+) -> Result<Whole, BodyError> {
+    if body.len().is_some_and(|len| len > max) {
+        return Err(BodyError::TooLarge { max });
+    }
+    let small = limits::HTTP_SMALL_BODY_BYTES;
+    let mut bytes = Vec::with_capacity(body.len().unwrap_or_default().min(small));
+    let mut slot = None;
+    let mut chunk = [0; 4096];
+    loop {
+        let n = body.read(&mut chunk).await.map_err(|source| match source.kind() {
+            io::ErrorKind::TimedOut => BodyError::TooSlow,
+            _ => BodyError::Broken { source },
+        })?;
+        if n == 0 {
+            return Ok(Whole { bytes, _slot: slot });
+        }
+        let total = bytes.len().saturating_add(n);
+        if total > max {
+            return Err(BodyError::TooLarge { max });
+        }
+        if total > small && slot.is_none() {
+            slot = Some(slots.take().await.map_err(|_busy| BodyError::Busy)?);
+        }
+        bytes.extend_from_slice(chunk.get(..n).unwrap_or_default());
+    }
+}
+
+/// An answer's body on its way out.
+pub(super) struct AnswerBody {
+    source: Source,
+    /// Ends the answer when the connection has taken the last byte.
+    _answering: Answering,
+}
+
+enum Source {
+    Bytes(Bytes),
+    Stream { body: tide::Body, left: Option<u64>, chunk: Box<[u8]> },
+}
+
+impl AnswerBody {
+    pub(super) fn bytes(bytes: Bytes, answering: Answering) -> Self {
+        Self { source: Source::Bytes(bytes), _answering: answering }
+    }
+
+    pub(super) fn stream(body: tide::Body, answering: Answering) -> Self {
+        let left = body.len().and_then(|len| u64::try_from(len).ok());
+        let chunk = vec![0; limits::HTTP_STREAM_CHUNK_BYTES].into_boxed_slice();
+        Self { source: Source::Stream { body, left, chunk }, _answering: answering }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.source {
+            Source::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Source::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Stream { body, left, chunk } => {
+                let read = std::task::ready!(Pin::new(body).poll_read(cx, chunk))?;
+                let taken = u64::try_from(read).unwrap_or(u64::MAX);
+                match left {
+                    // A short or long stream must cut the connection: the length was promised.
+                    Some(left) if taken > *left || (read == 0 && *left > 0) => {
+                        return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+                    }
+                    Some(left) => *left = left.saturating_sub(taken),
+                    None => {}
+                }
+                let bytes = chunk.get(..read).unwrap_or_default();
+                let frame = (read > 0).then(|| Ok(Frame::data(Bytes::copy_from_slice(bytes))));
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Bytes(bytes) => bytes.is_empty(),
+            Source::Stream { left, .. } => *left == Some(0),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Bytes(bytes) => {
+                SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+            }
+            Source::Stream { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Source::Stream { left: None, .. } => SizeHint::new(),
+        }
+    }
+}

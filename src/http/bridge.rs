@@ -1,0 +1,187 @@
+//! From hyper's request to tide's and back. http-types parses no foreign byte: it gets a method we
+//! know and a path that has been checked; the head travels beside it.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::upgrade::OnUpgrade;
+use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use tide::http::Url;
+
+use crate::limits;
+use crate::runtime::Stop;
+
+use super::answer::Answer;
+use super::body::{AnswerBody, RequestBody};
+use super::head::{self, Head, Upgrade};
+use super::io::{Answering, Phase};
+use super::serve::Permit;
+use super::state::{App, RequestPermit};
+use super::{edge, error};
+
+/// What all requests of a connection share.
+pub(super) struct Connection {
+    pub(super) app: tide::Server<App>,
+    pub(super) peer: IpAddr,
+    pub(super) phase: Arc<Phase>,
+    pub(super) permit: Arc<Permit>,
+    pub(super) stop: Stop,
+}
+
+impl Connection {
+    /// Answers one request. Never fails: what goes wrong is an answer.
+    pub(super) async fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<Response<AnswerBody>, Infallible> {
+        let answering = self.phase.begin();
+        let state = self.app.state();
+        let request = match self.accept(request) {
+            Ok(request) => request,
+            Err(answer) => return Ok(send(*answer, answering)),
+        };
+        let is_health = edge::is_health(&request.head.path);
+        let permit = if is_health { None } else { state.admit() };
+        if permit.is_none() && !is_health {
+            let text = "the server is busy, try again";
+            let mut answer = error::refused(&request.head.path, error::Code::Unavailable, text)
+                .retry_after(limits::HTTP_RETRY_AFTER_SECONDS);
+            edge::decorate(state, &request.head, &mut answer.headers);
+            return Ok(send(answer, answering));
+        }
+        Ok(self.respond(request, permit, answering).await)
+    }
+
+    /// Checks the head; the error is the answer to a request that is not looked at further.
+    fn accept(&self, mut request: Request<Incoming>) -> Result<Accepted, Box<Answer>> {
+        let state = self.app.state();
+        let on_upgrade = request
+            .headers()
+            .contains_key(header::UPGRADE)
+            .then(|| hyper::upgrade::on(&mut request));
+        let (parts, incoming) = request.into_parts();
+        let checked = head::check(&parts.method, &parts.uri, parts.version, &parts.headers);
+        let path = parts.uri.path();
+        let host = checked.map_err(|refusal| {
+            log::debug!(status = refusal.status.as_u16(); "refused a request head");
+            let answer = Answer::failure(refusal.status, refusal.text);
+            Box::new(if refusal.closes { answer.closing() } else { answer })
+        })?;
+        let config = &state.config;
+        // HTTP/1.0 without a host names nothing foreign.
+        if !host.is_empty() && !edge::is_health(path) && !config.public_url.accepts(&host) {
+            let text = "this server does not know itself by that host name; \
+                 its operator can set webserver.url";
+            return Err(Box::new(Answer::failure(StatusCode::MISDIRECTED_REQUEST, text)));
+        }
+        let head = Head {
+            path: path.to_owned(),
+            query: parts.uri.query().map(str::to_owned),
+            client: head::client(self.peer, &parts.headers, &config.trusted_proxies),
+            is_https: head::is_https(self.peer, &parts.headers, config),
+            method: parts.method,
+            headers: parts.headers,
+            host,
+            upgrade: self.upgrade(on_upgrade),
+        };
+        Ok(Accepted { head: Arc::new(head), incoming })
+    }
+
+    fn upgrade(&self, on_upgrade: Option<OnUpgrade>) -> Upgrade {
+        Upgrade::new(on_upgrade, Arc::clone(&self.permit), self.stop.clone())
+    }
+
+    async fn respond(
+        &self,
+        request: Accepted,
+        permit: Option<RequestPermit>,
+        answering: Answering,
+    ) -> Response<AnswerBody> {
+        let Accepted { head, incoming } = request;
+        let state = self.app.state();
+        let Some((method, url)) = method(&head.method).zip(url(&head)) else {
+            let answer = Answer::failure(StatusCode::NOT_FOUND, "not found");
+            return send(answer, answering);
+        };
+        let mut request = tide::http::Request::new(method, url);
+        let body = RequestBody::new(incoming, state.clock.clone());
+        let len = body.len();
+        request.set_body(tide::Body::from_reader(body, len));
+        request.ext_mut().insert(Arc::clone(&head));
+        request.ext_mut().insert(permit);
+        match self.app.respond::<_, tide::Response>(request).await {
+            Ok(response) => convert(response, answering),
+            Err(error) => {
+                log::error!(error:% = error; "a request was not answered by its handler");
+                let text = "internal error";
+                send(error::refused(&head.path, error::Code::Internal, text), answering)
+            }
+        }
+    }
+}
+
+struct Accepted {
+    head: Arc<Head>,
+    incoming: Incoming,
+}
+
+/// The method in http-types' words; `head::check` lets no other through.
+fn method(method: &Method) -> Option<tide::http::Method> {
+    Some(match *method {
+        Method::GET => tide::http::Method::Get,
+        Method::HEAD => tide::http::Method::Head,
+        Method::POST => tide::http::Method::Post,
+        Method::PUT => tide::http::Method::Put,
+        Method::PATCH => tide::http::Method::Patch,
+        Method::DELETE => tide::http::Method::Delete,
+        Method::OPTIONS => tide::http::Method::Options,
+        _ => return None,
+    })
+}
+
+/// A URL with the request's path, for the router alone. Its host is not the request's.
+fn url(head: &Head) -> Option<Url> {
+    let mut url = Url::parse("http://chatto.invalid/").ok()?;
+    url.set_path(&head.path);
+    Some(url)
+}
+
+/// Turns an answer into hyper's response.
+pub(super) fn send(answer: Answer, answering: Answering) -> Response<AnswerBody> {
+    let mut response = Response::new(AnswerBody::bytes(answer.body, answering));
+    *response.status_mut() = answer.status;
+    *response.headers_mut() = answer.headers;
+    framing_is_hypers(response.headers_mut());
+    response
+}
+
+fn convert(mut response: tide::Response, answering: Answering) -> Response<AnswerBody> {
+    let inner: &mut tide::http::Response = response.as_mut();
+    if let Some(answer) = inner.ext_mut().remove::<Answer>() {
+        return send(answer, answering);
+    }
+    let mut headers = HeaderMap::new();
+    for (name, values) in inner.iter() {
+        let Ok(name) = HeaderName::from_bytes(name.as_str().as_bytes()) else { continue };
+        for value in values {
+            if let Ok(value) = HeaderValue::from_str(value.as_str()) {
+                headers.append(name.clone(), value);
+            }
+        }
+    }
+    let status = StatusCode::from_u16(u16::from(inner.status()));
+    let mut converted = Response::new(AnswerBody::stream(inner.take_body(), answering));
+    *converted.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *converted.headers_mut() = headers;
+    framing_is_hypers(converted.headers_mut());
+    converted
+}
+
+/// A body's framing follows from its size alone.
+fn framing_is_hypers(headers: &mut HeaderMap) {
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRANSFER_ENCODING);
+}

@@ -1,0 +1,221 @@
+//! What the edge is configured with. Where the values come from is not known here.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::limits;
+
+/// The edge's part of the configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where users find us; decides links, cookies' `Secure` and which origin is our own.
+    pub public_url: PublicUrl,
+    /// Who may set forwarded headers.
+    pub trusted_proxies: Vec<Network>,
+    /// Connections at a time; beyond it a new one gets 503.
+    pub max_connections: usize,
+    /// One log line per request.
+    pub request_logging: bool,
+    /// Answers of at least so many bytes are compressed; `None`: never.
+    pub compression_min_bytes: Option<usize>,
+    /// Time after a stop in which requests may finish.
+    pub shutdown_timeout: Duration,
+    /// A web client to serve instead of the built-in pages. `/setup` stays ours.
+    pub client_dir: Option<PathBuf>,
+    /// `auth.direct_login` and `auth.direct_registration`, for discovery and the log-in route.
+    pub direct_login: bool,
+    /// See `direct_login`.
+    pub direct_registration: bool,
+    /// `auth.account_creation_policy` is `invite_only`.
+    pub invite_only: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            public_url: PublicUrl::Derived { names: Vec::new() },
+            trusted_proxies: Network::loopback(),
+            max_connections: limits::HTTP_CONNECTIONS_DEFAULT,
+            request_logging: false,
+            compression_min_bytes: Some(limits::HTTP_COMPRESSION_MIN_BYTES_DEFAULT),
+            shutdown_timeout: limits::HTTP_SHUTDOWN_TIMEOUT_DEFAULT,
+            client_dir: None,
+            direct_login: true,
+            direct_registration: true,
+            invite_only: false,
+        }
+    }
+}
+
+/// Where users find this server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PublicUrl {
+    /// `webserver.url`: an origin such as `https://chat.example.org`, without a trailing slash.
+    Configured(String),
+    /// Not set: the origin follows the request's host, which must then be an IP address,
+    /// `localhost` or one of these names, so that a page of a foreign name that resolves to us
+    /// (DNS rebinding) gets nothing.
+    Derived {
+        /// Our own names, lower case: host name, `<host name>.local`.
+        names: Vec<String>,
+    },
+}
+
+impl PublicUrl {
+    /// The origin of a configured URL: scheme, host and port in lower case; `None` when the text is
+    /// no http(s) URL.
+    #[must_use]
+    pub fn configured(url: &str) -> Option<Self> {
+        let (scheme, rest) = url.trim().split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let host = rest.split(['/', '?', '#']).next()?.to_ascii_lowercase();
+        let default_port = match scheme.as_str() {
+            "http" => ":80",
+            "https" => ":443",
+            _ => return None,
+        };
+        let host = host.strip_suffix(default_port).unwrap_or(&host);
+        if host.is_empty() || host.contains('@') {
+            return None;
+        }
+        Some(Self::Configured(format!("{scheme}://{host}")))
+    }
+
+    /// Whether cookies are for https only.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        matches!(self, Self::Configured(origin) if origin.starts_with("https://"))
+    }
+
+    /// Whether a request that names `host` (with or without port) may be answered.
+    #[must_use]
+    pub fn accepts(&self, host: &str) -> bool {
+        let Self::Derived { names } = self else { return true };
+        let name = host_name(host);
+        name.parse::<IpAddr>().is_ok()
+            || name.eq_ignore_ascii_case("localhost")
+            || names.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The host of `host[:port]`, brackets of an IPv6 address and a final dot removed.
+pub(super) fn host_name(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split(']').next().unwrap_or_default();
+    }
+    let name = host.split(':').next().unwrap_or_default();
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// A network of addresses, or one address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    base: u128,
+    prefix: u32,
+}
+
+/// The text is no address, network or `loopback`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not an IP address, a network such as 10.0.0.0/8, or loopback")]
+pub struct NetworkError;
+
+impl Network {
+    /// `127.0.0.0/8` and `::1`.
+    #[must_use]
+    pub fn loopback() -> Vec<Self> {
+        ["127.0.0.0/8", "::1"].iter().filter_map(|text| Self::one(text)).collect()
+    }
+
+    /// The networks a member of `webserver.trusted_proxies` names.
+    ///
+    /// # Errors
+    /// [`NetworkError`] when it names none.
+    pub fn parse(text: &str) -> Result<Vec<Self>, NetworkError> {
+        if text.trim().eq_ignore_ascii_case("loopback") {
+            return Ok(Self::loopback());
+        }
+        Self::one(text.trim()).map(|network| vec![network]).ok_or(NetworkError)
+    }
+
+    fn one(text: &str) -> Option<Self> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let (bits, offset) = if address.is_ipv4() { (32, 96) } else { (128, 0) };
+        let prefix = prefix.unwrap_or(bits);
+        (prefix <= bits)
+            .then(|| Self { base: as_v6(address), prefix: prefix.saturating_add(offset) })
+    }
+
+    /// Whether the network contains `address`; IPv4-mapped addresses count as IPv4.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let differing = self.base ^ as_v6(address);
+        differing.leading_zeros() >= self.prefix
+    }
+}
+
+fn as_v6(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(v4.to_ipv6_mapped()),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_contain_their_addresses() {
+        for (network, inside, outside) in [
+            ("10.0.0.0/8", "10.255.1.2", "11.0.0.1"),
+            ("192.168.1.7", "192.168.1.7", "192.168.1.8"),
+            ("loopback", "127.3.2.1", "128.0.0.1"),
+            ("fd00::/8", "fd12::1", "fe80::1"),
+            ("127.0.0.0/8", "::ffff:127.0.0.1", "::1"),
+            ("0.0.0.0/0", "8.8.8.8", "2001:db8::1"),
+        ] {
+            let networks = Network::parse(network).unwrap();
+            let any = |ip: &str| networks.iter().any(|n| n.contains(ip.parse().unwrap()));
+            assert!(any(inside), "{network} holds {inside}");
+            assert!(!any(outside), "{network} does not hold {outside}");
+        }
+        for bad in ["", "10.0.0.0/33", "host", "1.2.3.4/x", "::/129"] {
+            assert_eq!(Network::parse(bad), Err(NetworkError), "{bad}");
+        }
+    }
+
+    #[test]
+    fn derived_hosts_are_addresses_localhost_or_own_names() {
+        let url = PublicUrl::Derived { names: vec!["pi".into(), "pi.local".into()] };
+        for good in ["127.0.0.1:4000", "[::1]:4000", "localhost", "PI.local:4000", "pi", "pi."] {
+            assert!(url.accepts(good), "{good}");
+        }
+        for bad in ["evil.example", "pi.evil.example", "localhost.evil.example", "", "[x]"] {
+            assert!(!url.accepts(bad), "{bad}");
+        }
+        assert!(PublicUrl::configured("https://x.org").unwrap().accepts("anything.example"));
+    }
+
+    #[test]
+    fn configured_urls_are_reduced_to_their_origin() {
+        for (url, origin) in [
+            ("https://Chat.Example.org/", "https://chat.example.org"),
+            ("https://chat.example.org:443/x", "https://chat.example.org"),
+            ("http://pi:4000", "http://pi:4000"),
+        ] {
+            assert_eq!(
+                PublicUrl::configured(url),
+                Some(PublicUrl::Configured(origin.into())),
+                "{url}"
+            );
+        }
+        for bad in ["chat.example.org", "ftp://x", "https://", "https://u@x"] {
+            assert_eq!(PublicUrl::configured(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! What every answer gets, whatever made it: CORS (contract 5.5), security headers, a JSON body for
+//! what the router refused, the log line.
+
+use std::sync::Arc;
+
+use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::{HeaderMap, Method, StatusCode};
+use tide::utils::async_trait;
+use tide::{Middleware, Next, Request};
+
+use super::answer::Answer;
+use super::error::{self, Code};
+use super::head::Head;
+use super::state::{App, Shared};
+
+/// Paths that monitors ask; they need no place among the requests in work.
+pub(super) fn is_health(path: &str) -> bool {
+    path == "/healthz" || path == "/readyz"
+}
+
+/// Whether an unknown path is 404 JSON and never a page (contract 1).
+fn is_machine_path(path: &str) -> bool {
+    let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
+    matches!(first, "api" | "auth" | "oauth" | "assets" | "webhooks")
+}
+
+/// The outermost middleware.
+pub(super) struct Edge;
+
+#[async_trait]
+impl Middleware<App> for Edge {
+    async fn handle(&self, request: Request<App>, next: Next<'_, App>) -> tide::Result {
+        let state = Arc::clone(request.state());
+        let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
+            return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
+        };
+        let started = state.clock.now();
+        let mut response: tide::Response = if head.method == Method::OPTIONS {
+            Answer::empty(StatusCode::NO_CONTENT).into()
+        } else {
+            next.run(request).await
+        };
+        if response.ext::<Answer>().is_none()
+            && let Some(answer) = routers_answer(&head, response.status())
+        {
+            response = answer.into();
+        }
+        let status = match response.as_mut() as &mut tide::http::Response {
+            inner => match inner.ext_mut().get_mut::<Answer>() {
+                Some(answer) => {
+                    decorate(&state, &head, &mut answer.headers);
+                    answer.status.as_u16()
+                }
+                None => {
+                    let mut headers = HeaderMap::new();
+                    decorate(&state, &head, &mut headers);
+                    for (name, value) in &headers {
+                        // Our own ASCII constants: nothing http-types could stumble over.
+                        if let Ok(value) = value.to_str()
+                            && inner.header(name.as_str()).is_none()
+                        {
+                            inner.insert_header(name.as_str(), value);
+                        }
+                    }
+                    u16::from(inner.status())
+                }
+            },
+        };
+        if state.config.request_logging {
+            let ms = state.clock.now().saturating_duration_since(started).as_millis();
+            log::info!(
+                method:% = head.method, path = logged_path(&head.path), status = status,
+                milliseconds = u64::try_from(ms).unwrap_or(u64::MAX), client:% = head.client;
+                "request"
+            );
+        }
+        Ok(response)
+    }
+}
+
+/// An invite's path is a secret; queries are never logged.
+fn logged_path(path: &str) -> &str {
+    if path.starts_with("/invite/") { "/invite/…" } else { path }
+}
+
+/// What the router itself answers, in our form; `None` when a handler answered.
+fn routers_answer(head: &Head, status: tide::StatusCode) -> Option<Answer> {
+    let (status, text) = match status {
+        tide::StatusCode::NotFound => (StatusCode::NOT_FOUND, "not found"),
+        tide::StatusCode::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "wrong method"),
+        tide::StatusCode::InternalServerError => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+        }
+        _ => return None,
+    };
+    let wants_page = matches!(head.method, Method::GET | Method::HEAD)
+        && !is_machine_path(&head.path)
+        && !is_health(&head.path);
+    Some(match status {
+        StatusCode::NOT_FOUND if wants_page => super::pages::not_found(),
+        StatusCode::NOT_FOUND => error::refused(&head.path, Code::NotFound, text),
+        _ => Answer::failure(status, text),
+    })
+}
+
+/// Adds what every answer carries.
+pub(super) fn decorate(state: &Shared, head: &Head, headers: &mut HeaderMap) {
+    let mut set = |name: HeaderName, value: &'static str| {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    };
+    if head.headers.contains_key(header::ORIGIN) {
+        // Any origin, never with credentials: a foreign origin means a bearer.
+        set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
+        set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, OPTIONS");
+        set(
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "Authorization, Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, \
+             X-CSRF-Token, Idempotency-Key, Range, If-None-Match, If-Modified-Since",
+        );
+        set(header::ACCESS_CONTROL_MAX_AGE, "86400");
+    }
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::X_FRAME_OPTIONS, "DENY");
+    set(header::REFERRER_POLICY, "strict-origin-when-cross-origin");
+    if is_machine_path(&head.path) || is_health(&head.path) {
+        set(header::CACHE_CONTROL, "no-store");
+        set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
+    }
+    let _ = state;
+}

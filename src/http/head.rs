@@ -1,0 +1,276 @@
+//! A request's head as it came: checked here once, then carried to the handlers as an extension, so
+//! that http-types never parses foreign bytes.
+
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::header::{self, HeaderName};
+use hyper::upgrade::OnUpgrade;
+use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
+
+use crate::runtime::Stop;
+
+use super::config::{Config, Network, PublicUrl};
+use super::serve::Permit;
+
+/// A checked request head.
+pub(super) struct Head {
+    pub(super) method: Method,
+    /// The path as sent, never decoded or normalised.
+    pub(super) path: String,
+    /// What follows the question mark.
+    pub(super) query: Option<String>,
+    pub(super) headers: HeaderMap,
+    /// `host[:port]` of the request, lower case; empty for HTTP/1.0 without it.
+    pub(super) host: String,
+    /// The client, as far as trusted proxies tell.
+    pub(super) client: IpAddr,
+    /// Whether the client reached us, or our proxy, by https.
+    pub(super) is_https: bool,
+    /// What leaves hyper with the connection when it is upgraded.
+    pub(super) upgrade: Upgrade,
+}
+
+/// An upgradable connection. Who takes it over holds the permit and watches the stop signal, else
+/// it would escape the connection limit and the drain.
+pub(super) struct Upgrade {
+    on: Mutex<Option<OnUpgrade>>,
+    pub(super) permit: Arc<Permit>,
+    pub(super) stop: Stop,
+}
+
+impl Upgrade {
+    pub(super) fn new(on: Option<OnUpgrade>, permit: Arc<Permit>, stop: Stop) -> Self {
+        Self { on: Mutex::new(on), permit, stop }
+    }
+
+    /// The upgrade in waiting; `None` when the client asked for none or it was taken before.
+    #[expect(dead_code, reason = "the realtime socket takes it; the place is kept for it")]
+    pub(super) fn take(&self) -> Option<(OnUpgrade, Arc<Permit>, Stop)> {
+        let on = self.on.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some((on, Arc::clone(&self.permit), self.stop.clone()))
+    }
+}
+
+/// Why a request is not looked at further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) status: StatusCode,
+    pub(super) text: &'static str,
+    /// Whether the bytes that follow cannot be trusted to be a request.
+    pub(super) closes: bool,
+}
+
+const fn refusal(status: StatusCode, text: &'static str, closes: bool) -> Refusal {
+    Refusal { status, text, closes }
+}
+
+/// Methods that some route may know; all others are 501 before http-types sees them.
+const METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
+
+/// The checks hyper leaves to us. Returns `host[:port]` in lower case.
+pub(super) fn check(
+    method: &Method,
+    uri: &Uri,
+    version: Version,
+    headers: &HeaderMap,
+) -> Result<String, Refusal> {
+    if !METHODS.contains(method) {
+        return Err(refusal(StatusCode::NOT_IMPLEMENTED, "unknown method", true));
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        if !chunked || codings.next().is_some() {
+            return Err(refusal(StatusCode::NOT_IMPLEMENTED, "unknown transfer coding", true));
+        }
+    }
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (hosts.next(), hosts.next()) {
+        (Some(host), None) => {
+            let host = host.to_str().ok().filter(|host| is_host(host));
+            host.ok_or(refusal(StatusCode::BAD_REQUEST, "bad host header", true))?
+        }
+        (None, _) if version < Version::HTTP_11 => "",
+        _ => return Err(refusal(StatusCode::BAD_REQUEST, "exactly one host is required", true)),
+    };
+    // RFC 9112, 3.2.2: the host of an absolute target wins over the header.
+    let host = uri.authority().map_or(host, |authority| authority.as_str());
+    if !is_host(host) && !host.is_empty() {
+        return Err(refusal(StatusCode::BAD_REQUEST, "bad host", true));
+    }
+    let path = uri.path();
+    if !(path.starts_with('/') || (path == "*" && method == Method::OPTIONS)) {
+        return Err(refusal(StatusCode::BAD_REQUEST, "bad request target", true));
+    }
+    if has_dot_segment(path) {
+        return Err(refusal(StatusCode::NOT_FOUND, "not found", false));
+    }
+    Ok(host.to_ascii_lowercase())
+}
+
+/// Whether the text is a host with an optional port (RFC 3986, 3.2.2, without user information).
+fn is_host(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    let (name, port) = match text.strip_prefix('[') {
+        Some(rest) => match rest.split_once(']') {
+            Some((address, port)) if address.parse::<std::net::Ipv6Addr>().is_ok() => {
+                ("ok", port.strip_prefix(':').or(port.is_empty().then_some("")))
+            }
+            _ => return false,
+        },
+        None => match text.split_once(':') {
+            Some((name, port)) => (name, Some(port)),
+            None => (text, Some("")),
+        },
+    };
+    let port = port.is_some_and(|port| port.len() <= 5 && port.bytes().all(|c| c.is_ascii_digit()));
+    !name.is_empty() && name.len() <= 253 && name.chars().all(plain) && port
+}
+
+/// Whether a URL parser would fold a part of the path away: `.`, `..` and their encoded forms.
+fn has_dot_segment(path: &str) -> bool {
+    path.split(['/', '\\']).any(|segment| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        segment == "." || segment == ".."
+    }) || path.contains('\\')
+}
+
+/// The address a request comes from: that of the peer, or, when the peer is a trusted proxy, the
+/// rightmost address it and its trusted neighbours forwarded that is not one of them.
+pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let mut client = peer.to_canonical();
+    if !is_trusted(client) {
+        return client;
+    }
+    let forwarded = headers.get_all(HeaderName::from_static("x-forwarded-for"));
+    let all: Vec<&str> = forwarded.iter().filter_map(|value| value.to_str().ok()).collect();
+    for hop in all.iter().rev().flat_map(|line| line.rsplit(',')) {
+        let Some(address) = address(hop.trim()) else { return client };
+        client = address.to_canonical();
+        if !is_trusted(client) {
+            return client;
+        }
+    }
+    client
+}
+
+/// An address as proxies write it: bare, in brackets, or IPv4 with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    if let Some(rest) = text.strip_prefix('[') {
+        return rest.split(']').next()?.parse().ok();
+    }
+    text.parse().ok().or_else(|| text.split_once(':')?.0.parse().ok())
+}
+
+/// Whether the request came by https, as far as a trusted proxy tells.
+pub(super) fn is_https(peer: IpAddr, headers: &HeaderMap, config: &Config) -> bool {
+    if config.public_url.is_https() {
+        return true;
+    }
+    let trusted = config.trusted_proxies.iter().any(|n| n.contains(peer.to_canonical()));
+    let last = headers.get_all(HeaderName::from_static("x-forwarded-proto")).iter().next_back();
+    trusted && last.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
+impl Head {
+    /// A header's text; `None` when it is absent or holds other than visible ASCII.
+    pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether the request changes nothing by its method (RFC 9110, 9.2.1).
+    pub(super) fn is_safe(&self) -> bool {
+        self.method.is_safe()
+    }
+
+    /// The origin our links start with: the configured one, else that of the request.
+    pub(super) fn origin(&self, url: &PublicUrl) -> String {
+        match url {
+            PublicUrl::Configured(origin) => origin.clone(),
+            PublicUrl::Derived { .. } => {
+                let scheme = if self.is_https { "https" } else { "http" };
+                format!("{scheme}://{}", self.host)
+            }
+        }
+    }
+
+    /// Whether the request has no `Origin` or our own (contract 5.2): only then its cookie counts
+    /// where no CSRF token protects.
+    pub(super) fn is_own_origin(&self, url: &PublicUrl) -> bool {
+        let mut origins = self.headers.get_all(header::ORIGIN).iter();
+        let Some(origin) = origins.next() else { return true };
+        let Ok(origin) = origin.to_str() else { return false };
+        if origins.next().is_some() {
+            return false;
+        }
+        PublicUrl::configured(origin).is_some_and(|origin| {
+            PublicUrl::configured(&self.origin(url)).is_some_and(|own| own == origin)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hyper::header::HeaderValue;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    #[test]
+    fn forwarded_addresses_count_from_trusted_proxies_only() {
+        let trusted = Network::parse("loopback").unwrap();
+        let cases: [(&str, &[(&'static str, &'static str)], &str); 7] = [
+            ("9.9.9.9", &[("x-forwarded-for", "1.1.1.1")], "9.9.9.9"),
+            ("127.0.0.1", &[("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
+            ("127.0.0.1", &[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 127.0.0.9")], "1.1.1.1"),
+            (
+                "127.0.0.1",
+                &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "2.2.2.2")],
+                "2.2.2.2",
+            ),
+            ("::ffff:127.0.0.1", &[("x-forwarded-for", "[2001:db8::1]:80")], "2001:db8::1"),
+            ("127.0.0.1", &[("x-forwarded-for", "6.6.6.6, nonsense")], "127.0.0.1"),
+            ("127.0.0.1", &[], "127.0.0.1"),
+        ];
+        for (peer, pairs, expected) in cases {
+            let got = client(peer.parse().unwrap(), &headers(pairs), &trusted);
+            assert_eq!(got.to_string(), expected, "{peer} {pairs:?}");
+        }
+    }
+
+    #[test]
+    fn hosts_have_a_form() {
+        for good in ["a", "a.example:80", "[::1]", "[::1]:4000", "127.0.0.1:1", "pi."] {
+            assert!(is_host(good), "{good}");
+        }
+        for bad in ["", "a b", "u@h", "a/b", "[::1", "[x]", "a:b", "a:123456", "[::1]x"] {
+            assert!(!is_host(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn dot_segments_are_seen_in_every_form() {
+        for bad in ["/a/../b", "/..", "/a/%2e%2E/b", "/.%2e", "/a/.", "/a\\..\\b"] {
+            assert!(has_dot_segment(bad), "{bad}");
+        }
+        for good in ["/", "/a.b/c..d", "/...", "/setup/setup.js"] {
+            assert!(!has_dot_segment(good), "{good}");
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `/healthz` and `/readyz`: no login, no storage, an answer at once.
+
+use hyper::StatusCode;
+use serde_json::json;
+use tide::Request;
+
+use super::answer::Answer;
+use super::state::App;
+
+/// Whether requests can be taken. `app` composes it; asking costs nothing.
+pub type Readiness = std::sync::Arc<dyn Fn() -> Ready + Send + Sync>;
+
+/// See [`Readiness`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// NATS is connected and JetStream answers.
+    Yes,
+    /// Not now.
+    No {
+        /// One of the product's words: `starting`, `nats_unreachable`, `no_quorum`,
+        /// `store_damaged`, `disk_full`, `secrets_mismatch`, `restoring`, `draining`.
+        reason: &'static str,
+    },
+}
+
+/// The process is alive, or nobody would answer.
+pub(super) async fn healthz(_request: Request<App>) -> tide::Result {
+    Answer::json(StatusCode::OK, &json!({ "status": "ok" })).into()
+}
+
+/// Whether a balancer may send requests here.
+pub(super) async fn readyz(request: Request<App>) -> tide::Result {
+    match (request.state().readiness)() {
+        Ready::Yes => Answer::json(StatusCode::OK, &json!({ "status": "ready" })).into(),
+        Ready::No { reason } => {
+            let body = json!({ "status": "not ready", "reason": reason });
+            Answer::json(StatusCode::SERVICE_UNAVAILABLE, &body).into()
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! A connection's byte stream with deadlines, which hyper lacks for writing and cannot tell apart
+//! for head and idle time.
+//!
+//! Generic over the stream, so that TLS takes the same way. A timer exists only while the stream
+//! keeps somebody waiting.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_lite::{AsyncRead, AsyncWrite};
+
+use crate::limits;
+use crate::runtime::Clock;
+
+/// A timer that has been armed.
+pub(super) type Deadline = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
+
+/// Arms a timer.
+pub(super) fn deadline(clock: &Clock, after: Duration) -> Deadline {
+    let clock = clock.clone();
+    Box::pin(async move { clock.sleep(after).await })
+}
+
+/// Where a connection stands: between requests, or answering one.
+#[derive(Debug, Default)]
+pub(super) struct Phase {
+    busy: AtomicBool,
+    /// Counts the requests, so that a head's timer of a former one is not taken for this one's.
+    requests: AtomicU64,
+}
+
+impl Phase {
+    /// A request's head has been read; dropping the result ends the answer.
+    pub(super) fn begin(self: &Arc<Self>) -> Answering {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.busy.store(true, Ordering::Relaxed);
+        Answering(Arc::clone(self))
+    }
+}
+
+/// Held by an answer until its last byte was handed to the connection.
+#[derive(Debug)]
+pub(super) struct Answering(Arc<Phase>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.busy.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A stream that gives up on a client which does not finish a head, or takes nothing of an answer.
+pub(super) struct Guarded<S> {
+    stream: S,
+    clock: Clock,
+    phase: Arc<Phase>,
+    /// Armed at the first byte of a head, for the request after the named number of requests.
+    head: Option<(u64, Deadline)>,
+    write: Option<Deadline>,
+}
+
+/// What a client gets that does not finish its head in time.
+const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
+    Content-Type: application/json\r\nContent-Length: 29\r\n\r\n{\"error\":\"request timed out\"}";
+
+impl<S> Guarded<S> {
+    pub(super) fn new(stream: S, clock: Clock, phase: Arc<Phase>) -> Self {
+        Self { stream, clock, phase, head: None, write: None }
+    }
+
+    fn guard_write<T>(&mut self, cx: &mut Context<'_>, poll: Poll<T>) -> Poll<io::Result<T>> {
+        if let Poll::Ready(value) = poll {
+            self.write = None;
+            return Poll::Ready(Ok(value));
+        }
+        let clock = &self.clock;
+        let timer =
+            self.write.get_or_insert_with(|| deadline(clock, limits::HTTP_WRITE_STALL_TIMEOUT));
+        timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = &mut *self;
+        let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
+        if this.phase.busy.load(Ordering::Relaxed) {
+            this.head = None;
+            return read;
+        }
+        let request = this.phase.requests.load(Ordering::Relaxed);
+        if this.head.as_ref().is_some_and(|(of, _)| *of != request) {
+            this.head = None;
+        }
+        match read {
+            Poll::Ready(Ok(n)) => {
+                if n > 0 && this.head.is_none() {
+                    let timer = deadline(&this.clock, limits::HTTP_HEAD_TIMEOUT);
+                    this.head = Some((request, timer));
+                }
+                read
+            }
+            Poll::Ready(Err(_)) => read,
+            Poll::Pending => {
+                let Some((_, timer)) = &mut this.head else { return Poll::Pending };
+                if timer.as_mut().poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                // No answer is under way, so the socket takes these bytes at once or never.
+                if this.write.is_none() {
+                    let _told = Pin::new(&mut this.stream).poll_write(cx, HEAD_TOO_SLOW);
+                }
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.guard_write(cx, written).map(Result::flatten)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = Pin::new(&mut self.stream).poll_flush(cx);
+        self.guard_write(cx, flushed).map(Result::flatten)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let closed = Pin::new(&mut self.stream).poll_close(cx);
+        self.guard_write(cx, closed).map(Result::flatten)
+    }
+}

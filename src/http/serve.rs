@@ -1,0 +1,232 @@
+//! Sockets: binding, accepting, the connection limit, and the orderly end.
+//!
+//! A connection's future is generic over its stream: TLS wraps the socket before [`connection`] and
+//! changes nothing else.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_net::{TcpListener, TcpStream};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use smol::lock::{Semaphore, SemaphoreGuardArc};
+use smol_hyper::rt::{FuturesIo, SmolTimer};
+
+use crate::limits;
+use crate::runtime::{Runtime, Scope, Stop};
+
+use super::bridge::Connection;
+use super::io::{Guarded, Phase};
+use super::state::App;
+
+/// Bound sockets: one for both families where the system allows it, else one for each.
+pub struct Listener {
+    sockets: Vec<TcpListener>,
+    address: SocketAddr,
+}
+
+/// The address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// Another process has the port.
+    #[error("port {port} is in use")]
+    PortInUse {
+        /// The port that was asked for.
+        port: u16,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot listen on {address}")]
+    Refused {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Listener {
+    /// Binds `address:port`. The unspecified IPv6 address means both families, and IPv4 alone where
+    /// the system has no IPv6. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`BindError::PortInUse`], or [`BindError::Refused`] with the system's reason.
+    pub async fn bind(address: IpAddr, port: u16) -> Result<Self, BindError> {
+        let v4 = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let both = address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let first = match Self::bind_one(address, port).await {
+            Err(BindError::Refused { source, .. }) if both => {
+                log::info!(error:% = source; "no IPv6 here, listening on IPv4 alone");
+                Self::bind_one(v4, port).await?
+            }
+            first => first?,
+        };
+        let bound = first.local_addr().unwrap_or(SocketAddr::new(address, port));
+        let mut sockets = vec![first];
+        // Where IPv6 sockets do not take IPv4 as well, the second bind succeeds.
+        if both
+            && bound.is_ipv6()
+            && let Ok(second) = TcpListener::bind((v4, bound.port())).await
+        {
+            sockets.push(second);
+        }
+        Ok(Self { sockets, address: bound })
+    }
+
+    async fn bind_one(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
+        TcpListener::bind((address, port)).await.map_err(|source| match source.kind() {
+            io::ErrorKind::AddrInUse => BindError::PortInUse { port, source },
+            _ => BindError::Refused { address: SocketAddr::new(address, port), source },
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut sockets = self.sockets.iter();
+        let Some(first) = sockets.next() else { return std::future::pending().await };
+        match sockets.next() {
+            None => first.accept().await,
+            Some(second) => futures_lite::future::race(first.accept(), second.accept()).await,
+        }
+    }
+}
+
+/// A connection's place among [`super::Config::max_connections`]; it is free when the last holder
+/// is gone, an upgraded connection included.
+#[derive(Debug)]
+pub(super) struct Permit {
+    _guard: SemaphoreGuardArc,
+}
+
+/// Serves connections until `stop`, then lets requests finish within the configured time.
+///
+/// Returns when every connection has ended or the time is over; what still runs then is cut.
+pub(super) async fn serve(
+    app: tide::Server<App>,
+    listener: Listener,
+    runtime: &Runtime,
+    stop: &Stop,
+) {
+    let state = app.state().clone();
+    let max = state.config.max_connections.max(1);
+    let permits = Arc::new(Semaphore::new(max));
+    // A connection frees its permit a moment before its task counts as finished.
+    let connections = Scope::new(runtime, "connections", max.saturating_add(64));
+    let refusals = Scope::new(runtime, "refused connections", limits::HTTP_REFUSALS_MAX);
+    let mut accepted: usize = 0;
+    while let Some(next) = stop.or(listener.accept()).await {
+        let (stream, peer) = match next {
+            Ok(next) => next,
+            Err(error) => {
+                log::warn!(error:% = error; "cannot accept a connection");
+                state.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        accepted = accepted.wrapping_add(1);
+        if accepted.is_multiple_of(64) {
+            // Ended tasks keep their memory until they are counted out.
+            log::debug!(open = connections.running(), accepted = accepted; "connections");
+        }
+        let Some(guard) = permits.try_acquire_arc() else {
+            let clock = state.clock.clone();
+            let refused = refusals.spawn("refusal", async move {
+                // Nobody is left to tell when even this fails.
+                let _told = clock.timeout(limits::HTTP_REFUSAL_TIMEOUT, refuse(stream)).await;
+            });
+            if refused.is_err() {
+                log::debug!("closed a connection beyond the limit without a word");
+            }
+            continue;
+        };
+        // Without it small answers wait for the client's delayed acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            log::debug!(error:% = error; "the connection ended before it began");
+            continue;
+        }
+        let permit = Arc::new(Permit { _guard: guard });
+        let work = connection(app.clone(), stream, peer.ip(), permit, stop.clone());
+        if let Err(full) = connections.spawn("connection", work) {
+            log::warn!(error:% = full; "dropped a connection");
+        }
+    }
+    drop(listener);
+    let open = connections.running();
+    log::info!(open = open; "no new connections; requests in flight finish");
+    let drained = async {
+        connections.join().await;
+        state.work.join().await;
+    };
+    if let Err(elapsed) = state.clock.timeout(state.config.shutdown_timeout, drained).await {
+        log::warn!(
+            error:% = elapsed, connections = connections.running();
+            "connections are cut: the time to finish is over"
+        );
+    }
+}
+
+/// One connection from its first byte to its last.
+async fn connection<S>(
+    app: tide::Server<App>,
+    stream: S,
+    peer: IpAddr,
+    permit: Arc<Permit>,
+    stop: Stop,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let phase = Arc::new(Phase::default());
+    let clock = app.state().clock.clone();
+    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&phase)));
+    let shared = Arc::new(Connection { app, peer, phase, permit, stop: stop.clone() });
+    let service = service_fn(move |request| {
+        let shared = Arc::clone(&shared);
+        async move { shared.answer(request).await }
+    });
+    let served = http1::Builder::new()
+        .timer(SmolTimer::new())
+        // hyper counts idle time and head together; `Guarded` watches the head alone.
+        .header_read_timeout(limits::HTTP_IDLE_TIMEOUT)
+        .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
+        .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
+        // Off: a client that went away frees its handler. What must finish is owned elsewhere.
+        .half_close(false)
+        // `pipeline_flush` must stay off: it switches back-pressure off (1 GiB answer, 1 GB memory).
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut served = pin!(served);
+    let ended = match stop.or(served.as_mut()).await {
+        Some(ended) => ended,
+        None => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = ended {
+        log::debug!(error:% = error; "a connection ended early");
+    }
+}
+
+/// Says why, then lets the client read it: closing over unread bytes would reset the connection and
+/// take the answer away.
+async fn refuse(mut stream: TcpStream) -> io::Result<()> {
+    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
+        Retry-After: 5\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n\
+        {\"error\":\"too many connections\"}";
+    stream.write_all(BUSY).await?;
+    stream.shutdown(std::net::Shutdown::Write)?;
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}

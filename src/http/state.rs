@@ -1,0 +1,49 @@
+//! What every handler shares.
+
+use std::sync::Arc;
+
+use smol::lock::{Semaphore, SemaphoreGuardArc};
+
+use crate::limits;
+use crate::runtime::{Clock, MemorySlots, Runtime, Scope};
+
+use super::config::Config;
+use super::{Parts, Readiness};
+
+/// tide's state. Clones share everything.
+pub(super) type App = Arc<Shared>;
+
+/// See [`App`].
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) readiness: Readiness,
+    pub(super) clock: Clock,
+    /// Calls that are finished although their client went away.
+    pub(super) work: Scope,
+    pub(super) large_bodies: MemorySlots,
+    requests: Arc<Semaphore>,
+}
+
+/// A request's place among [`limits::HTTP_REQUESTS_MAX`].
+pub(super) type RequestPermit = Arc<SemaphoreGuardArc>;
+
+impl Shared {
+    pub(super) fn new(config: Config, parts: Parts, runtime: &Runtime) -> Self {
+        Self {
+            config,
+            readiness: parts.readiness,
+            clock: parts.clock,
+            work: Scope::new(runtime, "calls", limits::HTTP_OWNED_CALLS_MAX),
+            large_bodies: MemorySlots::new(
+                limits::HTTP_LARGE_BODIES_MAX,
+                limits::HTTP_LARGE_BODIES_QUEUE,
+            ),
+            requests: Arc::new(Semaphore::new(limits::HTTP_REQUESTS_MAX)),
+        }
+    }
+
+    /// Takes a place for a request; `None` when all are taken.
+    pub(super) fn admit(&self) -> Option<RequestPermit> {
+        self.requests.try_acquire_arc().map(Arc::new)
+    }
+}

@@ -1,0 +1,4 @@
+//! The edge over real sockets: what raw bytes get for an answer, and what clients see.
+
+mod support;
+mod wire;

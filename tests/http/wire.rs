@@ -1,0 +1,243 @@
+//! Sockets and heads: limits, refusals, health, the end.
+
+use std::net::Shutdown;
+use std::time::Instant;
+
+use chatto::http::{Config, PublicUrl, Ready};
+
+use super::support::{Edge, PATIENCE};
+
+fn edge() -> Edge {
+    Edge::start(Config::default())
+}
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+
+#[test]
+fn health_needs_nothing_and_readiness_names_its_reason() {
+    let edge = edge();
+    let answer = edge.exchange(HEALTH);
+    assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"status":"ok"}"#));
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let ready = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    assert_eq!(edge.exchange(ready).text(), r#"{"status":"ready"}"#);
+    *edge.ready.lock().unwrap() = Ready::No { reason: "disk_full" };
+    let answer = edge.exchange(ready);
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json(), serde_json::json!({"status": "not ready", "reason": "disk_full"}));
+    for path in ["/healthz", "/readyz"] {
+        let mut raw = edge.connect();
+        raw.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
+        let answer = raw.answer_to("HEAD").unwrap();
+        assert!([200, 503].contains(&answer.status));
+        assert!(answer.header("content-length").is_some());
+    }
+}
+
+#[test]
+fn both_families_are_served() {
+    let runtime = |address: &str| {
+        let address: std::net::IpAddr = address.parse().unwrap();
+        chatto::runtime::Runtime::run(1, |_| async move {
+            let listener = chatto::http::Listener::bind(address, 0).await.unwrap();
+            let port = listener.local_addr().port();
+            std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        });
+    };
+    runtime("::");
+    runtime("0.0.0.0");
+}
+
+#[test]
+fn a_busy_port_is_named() {
+    let edge = edge();
+    let port = edge.address.port();
+    let bound = chatto::runtime::Runtime::run(1, |_| async move {
+        chatto::http::Listener::bind(edge.address.ip(), port).await
+    });
+    let Err(error) = bound else { panic!("bound twice") };
+    assert_eq!(error.to_string(), format!("port {port} is in use"));
+}
+
+#[test]
+fn heads_that_mean_trouble_are_refused_and_never_become_two_requests() {
+    let edge = edge();
+    let cases = [
+        ("GET /healthz HTTP/1.1\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: a b\r\n\r\n", 400),
+        ("GET /healthz HTTP/1.1\r\nHost: u@localhost\r\n\r\n", 400),
+        ("BREW /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        ("TRACE /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        ("CONNECT localhost:1 HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
+        ("POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n", 400),
+        ("POST /x HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", 501),
+        ("GET /healthz\r\nHost: localhost\r\n\r\n", 400),
+        ("nonsense\r\n\r\n", 400),
+    ];
+    for (head, status) in cases {
+        let mut raw = edge.connect();
+        raw.send(head.as_bytes());
+        raw.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let answer = raw.answer().unwrap();
+        assert_eq!(answer.status, status, "{head}");
+        assert!(raw.is_closed(), "{head}");
+    }
+}
+
+#[test]
+fn strange_but_harmless_heads_do_not_end_the_server() {
+    let edge = edge();
+    let cases: [(&[u8], u16); 6] = [
+        (b"GET /healthz HTTP/1.0\r\n\r\n", 200),
+        (b"GET http://localhost/healthz HTTP/1.1\r\nHost: other\r\n\r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Name: gr\xfc\xdfe \xff\r\n\r\n", 200),
+        (b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nOrigin: \xff\r\n\r\n", 200),
+        (b"GET /a/../healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (b"GET /%2e%2e/healthz HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+    ];
+    for (head, status) in cases {
+        let mut raw = edge.connect();
+        raw.send(head);
+        let answer = raw.answer().unwrap();
+        assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(head));
+    }
+    assert_eq!(edge.exchange(HEALTH).status, 200);
+}
+
+#[test]
+fn a_head_over_16_kib_is_431() {
+    let edge = edge();
+    let mut raw = edge.connect();
+    let long = "x".repeat(17 * 1024);
+    raw.send(
+        format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\n\r\n").as_bytes(),
+    );
+    assert_eq!(raw.answer().unwrap().status, 431);
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn an_unfinished_head_is_408_after_ten_seconds() {
+    let edge = edge();
+    let mut raw = edge.connect();
+    let started = Instant::now();
+    raw.send(b"GET /healthz HTTP/1.1\r\nHos");
+    assert_eq!(raw.answer().unwrap().status, 408);
+    assert!(raw.is_closed());
+    let took = started.elapsed().as_secs();
+    assert!((9..15).contains(&took), "{took}");
+}
+
+#[test]
+fn pipelined_requests_are_answered_in_order() {
+    let edge = edge();
+    let mut raw = edge.connect();
+    let paths = ["/healthz", "/readyz", "/nowhere", "/healthz", "/readyz"];
+    let requests = paths.map(|p| format!("GET {p} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+    raw.send(requests.concat().as_bytes());
+    let statuses = paths.map(|_| raw.answer().unwrap().status);
+    assert_eq!(statuses, [200, 200, 404, 200, 200]);
+}
+
+#[test]
+fn connections_beyond_the_limit_get_503() {
+    let edge = Edge::start(Config { max_connections: 2, ..Config::default() });
+    let mut first = edge.connect();
+    let mut second = edge.connect();
+    for raw in [&mut first, &mut second] {
+        raw.send(HEALTH.as_bytes());
+        assert_eq!(raw.answer().unwrap().status, 200);
+    }
+    let mut third = edge.connect();
+    third.send(HEALTH.as_bytes());
+    let answer = third.answer().unwrap();
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(answer.json(), serde_json::json!({"error": "too many connections"}));
+    assert!(third.is_closed());
+    first.stream.shutdown(Shutdown::Both).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if edge.exchange(HEALTH).status == 200 {
+            break;
+        }
+        assert!(Instant::now() < deadline, "a closed connection keeps its place");
+    }
+}
+
+#[test]
+fn a_foreign_host_name_is_refused_unless_the_url_is_set() {
+    let foreign = "GET / HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    let edge = edge();
+    assert_eq!(edge.exchange(foreign).status, 421);
+    let health = "GET /healthz HTTP/1.1\r\nHost: evil.example\r\n\r\n";
+    assert_eq!(edge.exchange(health).status, 200);
+    let public_url = PublicUrl::configured("https://chat.example.org").unwrap();
+    let edge = Edge::start(Config { public_url, ..Config::default() });
+    assert_ne!(edge.exchange(foreign).status, 421);
+}
+
+#[test]
+fn every_path_answers_cors_and_options_is_204() {
+    let edge = edge();
+    for path in ["/healthz", "/api/nothing", "/nowhere", "/auth/login"] {
+        let request = format!(
+            "OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: https://o.example\r\n\r\n"
+        );
+        let answer = edge.exchange(&request);
+        assert_eq!(answer.status, 204, "{path}");
+        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(answer.header("access-control-allow-methods"), Some("GET, POST, PUT, OPTIONS"));
+        assert_eq!(
+            answer.header("access-control-allow-headers"),
+            Some(
+                "Authorization, Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, \
+                 X-CSRF-Token, Idempotency-Key, Range, If-None-Match, If-Modified-Since"
+            )
+        );
+        assert_eq!(answer.header("access-control-max-age"), Some("86400"));
+        assert_eq!(answer.header("access-control-allow-credentials"), None);
+    }
+    assert_eq!(edge.exchange(HEALTH).header("access-control-allow-origin"), None);
+}
+
+#[test]
+fn unknown_machine_paths_are_404_json_and_never_a_page() {
+    let edge = edge();
+    for path in ["/api", "/api/x", "/auth/x", "/oauth/x", "/assets/x", "/webhooks/x"] {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let answer = edge.exchange(&request);
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
+        assert_eq!(answer.json()["error"], "not found");
+    }
+}
+
+#[test]
+fn answers_carry_the_security_headers() {
+    let edge = edge();
+    for path in ["/healthz", "/", "/nowhere", "/api/x"] {
+        let answer = edge.exchange(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
+        let policy = Some("strict-origin-when-cross-origin");
+        assert_eq!(answer.header("referrer-policy"), policy, "{path}");
+        assert!(answer.header("content-security-policy").is_some(), "{path}");
+    }
+}
+
+#[test]
+fn a_stop_closes_idle_connections_at_once() {
+    let edge = edge();
+    let mut fresh = edge.connect();
+    let mut idle = edge.connect();
+    idle.send(HEALTH.as_bytes());
+    assert_eq!(idle.answer().unwrap().status, 200);
+    let started = Instant::now();
+    edge.stop.stop();
+    assert!(idle.is_closed());
+    assert!(fresh.is_closed());
+    edge.join();
+    assert!(started.elapsed().as_secs() < 5);
+}
