@@ -75,6 +75,22 @@ pub const OVERLAY_EVENTS_MAX: usize = 2_000;
 pub const OVERLAY_MAX_BYTES: usize = 4 * MIB;
 /// Decoded pages kept for reading.
 pub const PAGE_CACHE_MAX_BYTES: usize = 8 * MIB;
+/// Heads of rooms kept in memory, at most 22 KiB each (32 newest rows, 256 authors).
+pub const HEADS_MAX: usize = 256;
+/// Unwrapped data keys kept in memory.
+pub const KEY_CACHE_MAX: usize = 1_024;
+/// Token records kept in memory for at most [`TOKEN_CACHE_TTL`].
+pub const TOKEN_CACHE_MAX: usize = 1_024;
+/// How long a token's record may be used without asking the store.
+pub const TOKEN_CACHE_TTL: Duration = Duration::from_secs(30);
+/// Read markers that wait to be written; reaching it writes them at once.
+pub const MARKERS_PENDING_MAX: usize = 4_096;
+/// How often waiting read markers are written with the embedded server.
+pub const MARKERS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+/// How long the journal keeps folded events, for clients that resume.
+pub const RESUME_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Rows of one timeline read.
+pub const ROWS_READ_MAX: u32 = 256;
 /// Posts that wait for their turn in one room of one process; beyond it callers are refused
 /// (`unavailable`).
 pub const ROOM_QUEUE_MAX: usize = 256;

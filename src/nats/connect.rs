@@ -162,6 +162,12 @@ impl Nats {
         }
     }
 
+    /// How often the connection was made.
+    #[must_use]
+    pub fn connects(&self) -> u64 {
+        self.watch.connects.load(Ordering::SeqCst)
+    }
+
     /// Whether the connection stands now.
     #[must_use]
     pub fn is_connected(&self) -> bool {

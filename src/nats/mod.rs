@@ -13,7 +13,7 @@ mod streams;
 mod subscribe;
 
 pub use async_nats::jetstream::stream::{
-    Config as StreamConfig, Info as StreamInfo, Republish, StorageType,
+    Config as StreamConfig, Info as StreamInfo, DiscardPolicy, Republish, StorageType,
 };
 pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version};
 pub use error::{NatsError, PublishError};

@@ -153,6 +153,18 @@ impl Nats {
         self.leader_get(stream, &json!({ "seq": sequence })).await
     }
 
+    /// The first message at or after a sequence, from the stream's leader.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn leader_from(
+        &self,
+        stream: &str,
+        sequence: u64,
+    ) -> Result<Option<Stored>, NatsError> {
+        self.leader_get(stream, &json!({ "seq": sequence, "next_by_subj": ">" })).await
+    }
+
     async fn leader_get(
         &self,
         stream: &str,

@@ -1,0 +1,298 @@
+//! Appending to a room's journal.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::commit::Commit;
+use super::encoding::{decode, encode};
+use super::error::{ChangeError, StorageError};
+use super::follow::Position;
+use super::head::RoomHead;
+use super::layout::{journal_subject, stream};
+use super::records::{Event, event::Effect};
+use super::timeline::Timeline;
+use crate::domain::{RoomId, UserId};
+use crate::limits::{ROOM_QUEUE_MAX, WRITE_DEADLINE};
+use crate::nats::{Nats, Publish, PublishError};
+use crate::runtime::{Backoff, Clock};
+
+/// Rooms whose writer is kept between posts.
+const WRITERS_MAX: usize = 512;
+
+/// What a caller wants to append; storage numbers and stamps it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Draft {
+    /// Who causes it; `None`: the server itself.
+    pub actor: Option<UserId>,
+    /// The time it should carry, milliseconds since 1970; raised above that of the event before.
+    pub at_ms: i64,
+    /// What happens.
+    pub effect: Effect,
+}
+
+/// An event that is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Appended {
+    /// As it lies in the journal.
+    pub event: Event,
+    /// It was stored by an earlier call with the same request id.
+    pub duplicate: bool,
+}
+
+/// Names a request, so that a repetition within two minutes is recognised (`Nats-Msg-Id`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// For a request that names no key of its own.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(hex(&crate::crypto::random::<16>()))
+    }
+
+    /// For a request with an idempotency key: the same user, method, room and key give the same id.
+    #[must_use]
+    pub fn keyed(user: &UserId, method: &str, room: &RoomId, key: &str) -> Self {
+        let parts = [user.as_str(), method, room.as_str(), key];
+        Self(hex(&crate::crypto::digest(&parts)))
+    }
+
+    /// The text in the `Nats-Msg-Id` header.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
+/// The writers of this process, one per room.
+pub(super) struct Journal {
+    pub(super) nats: Nats,
+    pub(super) clock: Clock,
+    pub(super) timeline: Arc<Timeline>,
+    pub(super) position: Position,
+    pub(super) state: Position,
+    pub(super) commit: Commit,
+    pub(super) writers: Mutex<HashMap<RoomId, Arc<Writer>>>,
+}
+
+/// Posts to one room queue here, so that writers of one process never conflict.
+#[derive(Default)]
+pub(super) struct Writer {
+    turn: smol::lock::Mutex<Option<Next>>,
+    waiting: AtomicUsize,
+}
+
+/// Where the next event goes.
+struct Next {
+    head: RoomHead,
+    /// The last sequence on the room's subject; 0: none is left there.
+    last: u64,
+}
+
+enum Attempt {
+    Stored(Appended, u64),
+    /// Another writer was first, or a repetition is needed; look again.
+    Again,
+}
+
+impl Journal {
+    /// Appends one event; see [`super::Storage::append`].
+    pub(super) async fn append<E>(
+        &self,
+        room: &RoomId,
+        request: &RequestId,
+        mut draft: impl FnMut(&RoomHead) -> Result<Draft, E>,
+    ) -> Result<Appended, ChangeError<E>> {
+        let writer = self.writer(room);
+        let place = Place::enter(&writer.waiting)?;
+        let mut turn = writer.turn.lock().await;
+        drop(place);
+        let deadline = self.clock.now() + WRITE_DEADLINE;
+        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
+        let mut failure = StorageError::LATE;
+        while self.clock.now() < deadline {
+            // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
+            let next = match turn.take() {
+                Some(next) => next,
+                None => match self.look(room, request).await {
+                    Ok(Look::Next(next)) => next,
+                    Ok(Look::Mine(appended, sequence)) => {
+                        return self.finish(appended, sequence).await;
+                    }
+                    Err(error) if error.is_transient() => {
+                        failure = error;
+                        self.clock.sleep(backoff.delay()).await;
+                        continue;
+                    }
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            let draft = draft(&next.head).map_err(ChangeError::Refused)?;
+            let event = self.stamp(&next.head, request, draft);
+            match self.publish(room, request, next, event, deadline).await {
+                Ok((Attempt::Stored(appended, sequence), next)) => {
+                    *turn = next;
+                    // Others need not wait until this process has seen its own event.
+                    drop(turn);
+                    return self.finish(appended, sequence).await;
+                }
+                Ok((Attempt::Again, _)) => {}
+                Err(error) if error.is_transient() => {
+                    failure = error;
+                    self.clock.sleep(backoff.delay()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(failure.into())
+    }
+
+    /// Makes the event visible to this process's readers before its caller answers.
+    async fn finish<E>(
+        &self,
+        appended: Appended,
+        sequence: u64,
+    ) -> Result<Appended, ChangeError<E>> {
+        self.position.wait_for(sequence, WRITE_DEADLINE, &self.clock).await?;
+        Ok(appended)
+    }
+
+    fn stamp(&self, head: &RoomHead, request: &RequestId, draft: Draft) -> Event {
+        let rows = match &draft.effect {
+            Effect::Post(post) if post.reply == 0 => Some(post.row),
+            Effect::Post(post) => post.echo.as_ref().map(|echo| echo.row),
+            Effect::Edit(edit) => edit.show_echo.as_ref().map(|echo| echo.row),
+            Effect::Fact(fact) => Some(fact.row),
+            Effect::Delete(_) | Effect::React(_) | Effect::Pin(_) => None,
+        };
+        Event {
+            number: head.event_number + 1,
+            request_id: request.0.clone(),
+            state_revision: self.state.reached(),
+            at_ms: draft.at_ms.max(head.last_ms.saturating_add(1)),
+            actor_id: draft.actor.map(|user| user.as_str().to_owned()).unwrap_or_default(),
+            rows_after: rows.map_or(head.rows, |row| head.rows.max(row.saturating_add(1))),
+            effect: Some(draft.effect),
+        }
+    }
+
+    async fn publish(
+        &self,
+        room: &RoomId,
+        request: &RequestId,
+        mut next: Next,
+        event: Event,
+        deadline: std::time::Instant,
+    ) -> Result<(Attempt, Option<Next>), StorageError> {
+        let subject = journal_subject(room.as_str());
+        let payload = encode(&event);
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            let message = Publish {
+                subject: &subject,
+                payload: payload.clone(),
+                message_id: Some(&request.0),
+                expected_last: Some(next.last),
+                ..Publish::default()
+            };
+            match self.nats.publish(message).await {
+                Ok(ack) => {
+                    let ack = self.commit.durable(ack).await;
+                    if ack.duplicate {
+                        let appended = self.stored(ack.sequence).await?;
+                        return Ok((Attempt::Stored(appended, ack.sequence), None));
+                    }
+                    next.head.apply(&event);
+                    next.last = ack.sequence;
+                    let appended = Appended { event, duplicate: false };
+                    return Ok((Attempt::Stored(appended, ack.sequence), Some(next)));
+                }
+                Err(PublishError::WrongLastSequence) => return Ok((Attempt::Again, None)),
+                // The outcome is unknown: the same message again, with the same id.
+                Err(PublishError::Unknown { source }) => {
+                    if self.clock.now() >= deadline {
+                        return Err(StorageError::Unavailable { source: Some(source) });
+                    }
+                    self.clock.sleep(backoff.delay()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// The event at a sequence, answered instead of the request's own draft.
+    async fn stored(&self, sequence: u64) -> Result<Appended, StorageError> {
+        let message = self.nats.leader_at(stream::JOURNAL, sequence).await?;
+        let message = message.ok_or(StorageError::Corrupt { what: "JOURNAL", source: None })?;
+        let event = decode(&message.payload).map_err(StorageError::corrupt("JOURNAL"))?;
+        Ok(Appended { event, duplicate: true })
+    }
+
+    /// Finds out where the next event goes, from the journal's leader.
+    async fn look(&self, room: &RoomId, request: &RequestId) -> Result<Look, StorageError> {
+        let subject = journal_subject(room.as_str());
+        let last = self.nats.leader_newest(stream::JOURNAL, &subject).await?;
+        let (last, number) = match last {
+            None => (0, 0),
+            Some(message) => {
+                let event: Event =
+                    decode(&message.payload).map_err(StorageError::corrupt("JOURNAL"))?;
+                if event.request_id == request.0 {
+                    // An earlier attempt whose outcome was unknown: the last message is mine.
+                    let appended = Appended { event, duplicate: false };
+                    return Ok(Look::Mine(appended, message.sequence));
+                }
+                (message.sequence, event.number)
+            }
+        };
+        self.position.wait_for(last, WRITE_DEADLINE, &self.clock).await?;
+        let head = self.timeline.head(room.as_str()).await?;
+        if head.event_number < number {
+            return Err(StorageError::LATE);
+        }
+        Ok(Look::Next(Next { head: RoomHead::clone(&head), last }))
+    }
+
+    fn writer(&self, room: &RoomId) -> Arc<Writer> {
+        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        if writers.len() >= WRITERS_MAX {
+            writers.retain(|_, writer| Arc::strong_count(writer) > 1);
+        }
+        Arc::clone(writers.entry(*room).or_default())
+    }
+}
+
+enum Look {
+    Next(Next),
+    Mine(Appended, u64),
+}
+
+struct Place<'a>(&'a AtomicUsize);
+
+impl<'a> Place<'a> {
+    fn enter(waiting: &'a AtomicUsize) -> Result<Self, StorageError> {
+        let place = Self(waiting);
+        if waiting.fetch_add(1, Ordering::SeqCst) >= ROOM_QUEUE_MAX {
+            drop(place);
+            return Err(StorageError::Busy);
+        }
+        Ok(place)
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

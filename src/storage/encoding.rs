@@ -1,0 +1,50 @@
+//! The stored encoding: one byte with the version, then a protobuf message.
+//!
+//! Old readers stay for ever, each with a golden file; a newer version than we know is an error that
+//! says so, never a guess.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message;
+
+/// The version this program writes.
+pub(super) const VERSION: u8 = 1;
+
+/// Stored bytes cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// There is not even a version.
+    #[error("the stored value is empty")]
+    Empty,
+    /// Written by a newer program.
+    #[error("the stored value has version {found}; this program reads up to {newest}")]
+    Newer {
+        /// Its version.
+        found: u8,
+        /// The newest we read.
+        newest: u8,
+    },
+    /// Damaged, or not ours.
+    #[error("the stored value is damaged")]
+    Malformed,
+}
+
+/// Encodes a record with the present version.
+pub(super) fn encode(record: &impl Message) -> Bytes {
+    let mut bytes = BytesMut::with_capacity(1 + record.encoded_len());
+    bytes.put_u8(VERSION);
+    // A BytesMut grows: encoding into it cannot fail.
+    if record.encode(&mut bytes).is_err() {
+        log::error!("a record could not be encoded");
+    }
+    bytes.freeze()
+}
+
+/// Decodes a record of any version we know.
+pub(super) fn decode<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeError> {
+    match bytes.split_first() {
+        None => Err(DecodeError::Empty),
+        Some((&VERSION, rest)) => R::decode(rest).map_err(|_| DecodeError::Malformed),
+        Some((0, _)) => Err(DecodeError::Malformed),
+        Some((&found, _)) => Err(DecodeError::Newer { found, newest: VERSION }),
+    }
+}

@@ -1,0 +1,92 @@
+//! What can go wrong in the store.
+
+use super::encoding::DecodeError;
+use crate::crypto::OpenError as CryptoError;
+use crate::nats::{NatsError, PublishError};
+
+/// A read or write of the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The store did not answer in time, or has no quorum. Whether a write was stored is unknown.
+    #[error("the store is not reachable now")]
+    Unavailable {
+        /// The last failure.
+        #[source]
+        source: Option<NatsError>,
+    },
+    /// Too many writes wait for one room; nothing was stored.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The disk's or the store's limit is reached; nothing was stored.
+    #[error("the store is full")]
+    Full,
+    /// A stored value cannot be read: damaged, or written by a newer program.
+    #[error("a value of {what} cannot be read")]
+    Corrupt {
+        /// Which kind of value.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: Option<DecodeError>,
+    },
+    /// The store refused a write for another reason.
+    #[error("the store refused a write")]
+    Refused {
+        /// nats-server's words.
+        #[source]
+        source: NatsError,
+    },
+    /// A data key cannot be used with the present `core.secret_key`.
+    #[error("a message key cannot be opened with core.secret_key")]
+    Key {
+        /// Why.
+        #[source]
+        source: CryptoError,
+    },
+}
+
+impl StorageError {
+    /// Whether the same call may succeed later without anybody's help.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. } | Self::Busy)
+    }
+
+    pub(super) fn corrupt(what: &'static str) -> impl Fn(DecodeError) -> Self {
+        move |source| Self::Corrupt { what, source: Some(source) }
+    }
+
+    pub(super) const LATE: Self = Self::Unavailable { source: None };
+}
+
+impl From<NatsError> for StorageError {
+    fn from(source: NatsError) -> Self {
+        if source.is_transient() {
+            Self::Unavailable { source: Some(source) }
+        } else {
+            Self::Refused { source }
+        }
+    }
+}
+
+impl From<PublishError> for StorageError {
+    fn from(error: PublishError) -> Self {
+        match error {
+            PublishError::WrongLastSequence => Self::LATE,
+            PublishError::Unknown { source } => Self::Unavailable { source: Some(source) },
+            PublishError::Full { .. } => Self::Full,
+            PublishError::Refused { source } => Self::Refused { source },
+        }
+    }
+}
+
+/// A change was refused by its caller's own rule, or the store failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError<E> {
+    /// The caller's closure refused.
+    #[error("refused")]
+    Refused(E),
+    /// The store failed.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}

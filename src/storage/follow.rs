@@ -1,0 +1,253 @@
+//! Following a republished stream: every message once, in order, none left out.
+//!
+//! One core subscription and one integer, the next expected sequence. An older message is dropped, a
+//! gap is filled by reading the stream. Every two seconds, at each reconnect and when somebody waits
+//! in vain, the position is compared with the stream's end. Consumers are not used: they stalled up
+//! to 20 s when a node was lost. Erased messages leave holes; a hole is passed by taking the next
+//! sequence that the server returns, never by waiting for it.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use event_listener::Event;
+
+use super::error::StorageError;
+use crate::nats::{BatchRead, Nats, Stored, Subscription};
+use crate::runtime::{Backoff, Clock, Stop};
+
+/// How often the position is compared with the stream's end.
+const TICK: Duration = Duration::from_secs(2);
+/// After so long without progress a waiting caller asks for a comparison.
+const NUDGE_AFTER: Duration = Duration::from_millis(20);
+/// Messages per request while a gap is filled.
+const FILL_BATCH: u32 = 256;
+
+/// Takes the messages of a followed stream, in order.
+pub(super) trait Sink: Send + Sync + 'static {
+    /// Applies one message.
+    fn apply(&self, message: Followed) -> impl Future<Output = ()> + Send;
+}
+
+/// A message of a followed stream.
+#[derive(Debug, Clone)]
+pub(super) struct Followed {
+    pub(super) subject: String,
+    pub(super) sequence: u64,
+    pub(super) payload: Bytes,
+    pub(super) tombstone: bool,
+}
+
+/// How far a follower has come. Clones share it.
+#[derive(Clone, Default)]
+pub(super) struct Position {
+    inner: Arc<PositionInner>,
+}
+
+#[derive(Default)]
+struct PositionInner {
+    /// Every message before this sequence is applied.
+    next: AtomicU64,
+    moved: Event,
+    check: Event,
+    check_wanted: AtomicBool,
+    healthy: AtomicBool,
+}
+
+impl Position {
+    /// Every message up to this sequence is applied.
+    pub(super) fn reached(&self) -> u64 {
+        self.inner.next.load(Ordering::SeqCst).saturating_sub(1)
+    }
+
+    /// Whether the last comparison with the stream's end succeeded.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.inner.healthy.load(Ordering::SeqCst)
+    }
+
+    fn advance(&self, next: u64) {
+        self.inner.next.fetch_max(next, Ordering::SeqCst);
+        self.inner.moved.notify(usize::MAX);
+    }
+
+    /// Asks the follower to compare its position with the stream's end now.
+    pub(super) fn nudge(&self) {
+        self.inner.check_wanted.store(true, Ordering::SeqCst);
+        self.inner.check.notify(usize::MAX);
+    }
+
+    /// Waits until every message up to `sequence` is applied.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] after `limit`.
+    pub(super) async fn wait_for(
+        &self,
+        sequence: u64,
+        limit: Duration,
+        clock: &Clock,
+    ) -> Result<(), StorageError> {
+        let deadline = clock.now() + limit;
+        loop {
+            let listener = self.inner.moved.listen();
+            if self.reached() >= sequence {
+                return Ok(());
+            }
+            if clock.timeout(NUDGE_AFTER, listener).await.is_err() {
+                if self.reached() >= sequence {
+                    return Ok(());
+                }
+                if clock.now() >= deadline {
+                    return Err(StorageError::LATE);
+                }
+                self.nudge();
+            }
+        }
+    }
+}
+
+/// Follows one stream for the life of the process.
+pub(super) struct Follower<S> {
+    pub(super) nats: Nats,
+    pub(super) clock: Clock,
+    pub(super) stream: &'static str,
+    pub(super) live: &'static str,
+    pub(super) position: Position,
+    pub(super) sink: Arc<S>,
+}
+
+impl<S: Sink> Follower<S> {
+    /// Subscribes, then reads the stream from `from` to its present end.
+    ///
+    /// # Errors
+    /// [`StorageError`] when the stream cannot be read.
+    pub(super) async fn start(&self, from: u64) -> Result<Subscription, StorageError> {
+        let subscription = self.nats.subscribe(self.live).await?;
+        self.position.advance(from.max(1));
+        self.catch_up().await?;
+        Ok(subscription)
+    }
+
+    /// Runs until the process stops.
+    pub(super) async fn run(self, mut subscription: Subscription, stop: Stop) {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        let mut connects = self.nats.connects();
+        let mut last_check = self.clock.now();
+        while !stop.is_stopped() {
+            let check = self.position.inner.check.listen();
+            let wanted = self.position.inner.check_wanted.swap(false, Ordering::SeqCst);
+            let due = TICK.saturating_sub(self.clock.now().saturating_duration_since(last_check));
+            if wanted || due.is_zero() || self.nats.connects() != connects {
+                connects = self.nats.connects();
+                last_check = self.clock.now();
+                let caught_up = self.catch_up().await;
+                self.position.inner.healthy.store(caught_up.is_ok(), Ordering::SeqCst);
+                if let Err(error) = caught_up {
+                    log::debug!(stream = self.stream, error:% = error; "cannot follow now");
+                    stop.or(self.clock.sleep(backoff.delay())).await;
+                } else {
+                    backoff.reset();
+                }
+                continue;
+            }
+            let message = futures_lite::future::or(
+                async { Wake::Message(subscription.next().await) },
+                async {
+                    futures_lite::future::or(stop.stopped(), check).await;
+                    Wake::Check
+                },
+            );
+            match self.clock.timeout(due, message).await {
+                Ok(Wake::Message(Some(message))) => {
+                    let (Some(sequence), Some(subject)) =
+                        (message.sequence(), message.stored_subject())
+                    else {
+                        continue;
+                    };
+                    let message = Followed {
+                        subject: subject.to_owned(),
+                        sequence,
+                        tombstone: message.is_tombstone(),
+                        payload: message.payload,
+                    };
+                    if self.receive(message).await.is_err() {
+                        self.position.nudge();
+                    }
+                }
+                Ok(Wake::Message(None)) => {
+                    match self.nats.subscribe(self.live).await {
+                        Ok(new) => subscription = new,
+                        Err(_) => {
+                            stop.or(self.clock.sleep(backoff.delay())).await;
+                        }
+                    }
+                    self.position.nudge();
+                }
+                Ok(Wake::Check) | Err(_) => {}
+            }
+        }
+    }
+
+    async fn receive(&self, message: Followed) -> Result<(), StorageError> {
+        let next = self.position.reached() + 1;
+        if message.sequence > next {
+            self.fill(message.sequence - 1).await?;
+        }
+        self.take(message).await;
+        Ok(())
+    }
+
+    async fn take(&self, message: Followed) {
+        let sequence = message.sequence;
+        if sequence > self.position.reached() {
+            self.sink.apply(message).await;
+            self.position.advance(sequence + 1);
+        }
+    }
+
+    /// Compares with the stream's end, as its leader knows it, and fills what is missing.
+    async fn catch_up(&self) -> Result<(), StorageError> {
+        let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
+        // A purge from the front: nothing before the first sequence will ever come.
+        if info.state.first_sequence > 0 {
+            self.position.advance(info.state.first_sequence);
+        }
+        self.fill(info.state.last_sequence).await
+    }
+
+    /// Applies everything up to `target`, which the stream is known to have reached.
+    async fn fill(&self, target: u64) -> Result<(), StorageError> {
+        while self.position.reached() < target {
+            let next = self.position.reached() + 1;
+            let what = BatchRead::From { sequence: next, count: FILL_BATCH };
+            let batch = self.nats.read(self.stream, what).await?;
+            if batch.messages.is_empty() {
+                // The rest is erased, or this replica lags: its leader knows.
+                match self.nats.leader_from(self.stream, next).await? {
+                    Some(message) => self.take(followed(message)).await,
+                    None => self.position.advance(target + 1),
+                }
+                continue;
+            }
+            for message in batch.messages {
+                self.take(followed(message)).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+enum Wake {
+    Message(Option<crate::nats::Message>),
+    Check,
+}
+
+fn followed(message: Stored) -> Followed {
+    Followed {
+        tombstone: message.is_tombstone(),
+        subject: message.subject,
+        sequence: message.sequence,
+        payload: message.payload,
+    }
+}

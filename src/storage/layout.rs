@@ -1,0 +1,215 @@
+//! The layout: every stream and bucket of the store, in one table, and the subjects inside them.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::nats::{DiscardPolicy, Republish, StorageType, StreamConfig};
+
+/// The layout's number in META; raised when a later version needs a migration.
+pub(super) const LAYOUT: u32 = 1;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+/// What a missing stream of an initialised store means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// Damage: facts are lost. The server refuses to start.
+    IsDamage,
+    /// It holds caches, tokens or memory only and is created again.
+    IsCreatedAgain,
+}
+
+/// How a stream's messages are addressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Stream(&'static str),
+    Bucket,
+    Objects,
+}
+
+/// One stream of the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamSpec {
+    /// The bare name used in archives and texts.
+    pub(super) name: &'static str,
+    kind: Kind,
+    memory: bool,
+    per_subject: i64,
+    max_age: Option<Duration>,
+    max_bytes: Option<i64>,
+    message_ttl: bool,
+    republish_to: Option<&'static str>,
+    pub(super) missing: Missing,
+}
+
+const PERSISTENT: StreamSpec = StreamSpec {
+    name: "",
+    kind: Kind::Bucket,
+    memory: false,
+    per_subject: 1,
+    max_age: None,
+    max_bytes: None,
+    message_ttl: false,
+    republish_to: None,
+    missing: Missing::IsDamage,
+};
+const DISPOSABLE: StreamSpec = StreamSpec { missing: Missing::IsCreatedAgain, ..PERSISTENT };
+
+/// Bare names.
+pub(super) const META: &str = "META";
+
+/// JetStream's names of the streams that code addresses.
+pub(super) mod stream {
+    pub(crate) const JOURNAL: &str = "JOURNAL";
+    pub(crate) const PAGES: &str = "PAGES";
+    pub(crate) const STATE: &str = "KV_STATE";
+    pub(crate) const READ_MARKERS: &str = "KV_READ_MARKERS";
+    pub(crate) const AUTH_TOKENS: &str = "KV_AUTH_TOKENS";
+    pub(crate) const META: &str = "KV_META";
+    pub(crate) const ENCRYPTION_KEYS: &str = "KV_ENCRYPTION_KEYS";
+    pub(crate) const PRESENCE: &str = "KV_PRESENCE";
+}
+
+/// Every stream of the store. META comes first: its record says that the others may be created.
+pub(super) const STREAMS: &[StreamSpec] = &[
+    StreamSpec { name: META, ..PERSISTENT },
+    StreamSpec {
+        name: "JOURNAL",
+        kind: Kind::Stream("journal.*"),
+        per_subject: -1,
+        republish_to: Some("live.journal.{{wildcard(1)}}"),
+        ..PERSISTENT
+    },
+    // Two revisions: a fold first erases the record before the last, then puts, then erases the last.
+    StreamSpec { name: "PAGES", kind: Kind::Stream("pages.>"), per_subject: 2, ..PERSISTENT },
+    StreamSpec { name: "STATE", republish_to: Some("live.state.>"), ..PERSISTENT },
+    StreamSpec { name: "READ_MARKERS", ..PERSISTENT },
+    StreamSpec { name: "NOTIFICATIONS", message_ttl: true, ..PERSISTENT },
+    StreamSpec { name: "FILES", kind: Kind::Stream("files.*"), ..PERSISTENT },
+    StreamSpec {
+        name: "AUTH_TOKENS",
+        message_ttl: true,
+        republish_to: Some("live.token.>"),
+        ..DISPOSABLE
+    },
+    StreamSpec {
+        name: "UPLOADS",
+        kind: Kind::Objects,
+        max_age: Some(DAY),
+        ..DISPOSABLE
+    },
+    StreamSpec {
+        name: "LINK_PREVIEWS",
+        max_age: Some(Duration::from_secs(14 * 24 * 3600)),
+        max_bytes: Some(24 << 20),
+        message_ttl: true,
+        ..DISPOSABLE
+    },
+    StreamSpec { name: "ENCRYPTION_KEYS", per_subject: 2, ..PERSISTENT },
+    StreamSpec { name: "PRESENCE", memory: true, message_ttl: true, ..DISPOSABLE },
+    StreamSpec { name: "CALLS", memory: true, message_ttl: true, ..DISPOSABLE },
+    StreamSpec { name: "ASSETS", kind: Kind::Objects, ..PERSISTENT },
+    StreamSpec {
+        name: "ASSET_CACHE",
+        kind: Kind::Objects,
+        max_age: Some(Duration::from_secs(7 * 24 * 3600)),
+        max_bytes: Some(256 << 20),
+        ..DISPOSABLE
+    },
+];
+
+impl StreamSpec {
+    /// JetStream's name.
+    pub(super) fn stream_name(&self) -> String {
+        match self.kind {
+            Kind::Stream(_) => self.name.to_owned(),
+            Kind::Bucket => format!("KV_{}", self.name),
+            Kind::Objects => format!("OBJ_{}", self.name),
+        }
+    }
+
+    /// The configuration to create or update the stream with.
+    pub(super) fn config(&self, replicas: usize, server_id: &str) -> StreamConfig {
+        let name = self.name;
+        let subjects = match self.kind {
+            Kind::Stream(subjects) => vec![subjects.to_owned()],
+            Kind::Bucket => vec![format!("$KV.{name}.>")],
+            Kind::Objects => vec![format!("$O.{name}.C.>"), format!("$O.{name}.M.>")],
+        };
+        let objects = self.kind == Kind::Objects;
+        let republish = self.republish_to.map(|destination| Republish {
+            source: subjects.first().cloned().unwrap_or_default(),
+            destination: destination.to_owned(),
+            headers_only: false,
+        });
+        StreamConfig {
+            name: self.stream_name(),
+            subjects,
+            max_messages_per_subject: if objects { -1 } else { self.per_subject },
+            max_messages: -1,
+            max_bytes: self.max_bytes.unwrap_or(-1),
+            max_age: self.max_age.unwrap_or_default(),
+            max_consumers: -1,
+            max_message_size: -1,
+            storage: if self.memory { StorageType::Memory } else { StorageType::File },
+            num_replicas: replicas,
+            // Repeated posts are recognised for two minutes (contract: Idempotency-Key).
+            duplicate_window: Duration::from_secs(120).min(self.max_age.unwrap_or(DAY)),
+            // A full cache drops its oldest entries; a full store refuses, never forgets.
+            discard: match self.max_bytes {
+                Some(_) => DiscardPolicy::Old,
+                None => DiscardPolicy::New,
+            },
+            allow_rollup: true,
+            allow_direct: true,
+            republish,
+            allow_message_ttl: self.message_ttl,
+            subject_delete_marker_ttl: self.message_ttl.then_some(Duration::from_secs(60)),
+            metadata: HashMap::from([
+                ("chatto.server".to_owned(), server_id.to_owned()),
+                ("chatto.layout".to_owned(), LAYOUT.to_string()),
+            ]),
+            ..StreamConfig::default()
+        }
+    }
+}
+
+/// The list that META and the initialised marker carry.
+pub(super) fn stream_list() -> Vec<String> {
+    STREAMS.iter().map(|spec| spec.name.to_owned()).collect()
+}
+
+/// Where a page lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum PageKey {
+    /// The room's head.
+    Head,
+    /// Rows 64k to 64k+63 of the room.
+    Rows(u32),
+    /// Short threads of the roots of row page k.
+    Threads(u32),
+    /// Replies 64k+1 to 64k+64 of the thread at this root row.
+    Replies(u32, u32),
+}
+
+/// `journal.<room>`.
+pub(super) fn journal_subject(room: &str) -> String {
+    format!("journal.{room}")
+}
+
+impl PageKey {
+    /// The subject of the page's base record.
+    pub(super) fn subject(self, room: &str) -> String {
+        match self {
+            Self::Head => format!("pages.{room}.h"),
+            Self::Rows(k) => format!("pages.{room}.r.{k}"),
+            Self::Threads(k) => format!("pages.{room}.s.{k}"),
+            Self::Replies(root, k) => format!("pages.{room}.t.{root}.{k}"),
+        }
+    }
+
+    /// Whether records under this key may have parts (`<subject>.<part>`).
+    pub(super) fn has_parts(self) -> bool {
+        matches!(self, Self::Rows(_) | Self::Replies(..))
+    }
+}

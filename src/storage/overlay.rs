@@ -1,0 +1,223 @@
+//! The unfolded tail of the journal, in memory: what the pages do not contain yet.
+//!
+//! Truth is *page(upto) + journal(> upto)*; this is the second half. Heads of rooms are kept here too,
+//! since both must change together. When folded events are dropped, the pages they touched are
+//! remembered for a while, so that a lagging replica or a slow reader cannot bring an older page back.
+
+use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+
+use super::apply;
+use super::head::RoomHead;
+use super::layout::PageKey;
+use super::records::Event;
+use crate::limits::{FOLD_AGE, FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
+
+/// How long folded pages are remembered: longer than any read may take.
+const REMEMBER: Duration = Duration::from_secs(30);
+
+/// An event with its place in the journal.
+#[derive(Debug, Clone)]
+pub(super) struct Tail {
+    pub(super) sequence: u64,
+    pub(super) event: Arc<Event>,
+    bytes: usize,
+    at: Instant,
+}
+
+/// The unfolded events of all rooms, and the heads of recently used ones.
+pub(super) struct Overlay {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    rooms: HashMap<String, VecDeque<Tail>>,
+    heads: LruCache<String, Arc<RoomHead>>,
+    folded: HashMap<(String, PageKey), (u64, Instant)>,
+    events: usize,
+    bytes: usize,
+}
+
+/// A dropped event's page: readers forget what they cached of it.
+pub(super) type Dropped = Vec<(String, PageKey)>;
+
+impl Overlay {
+    pub(super) fn new() -> Self {
+        Self {
+            inner: Mutex::new(Inner {
+                rooms: HashMap::new(),
+                heads: LruCache::new(count(HEADS_MAX)),
+                folded: HashMap::new(),
+                events: 0,
+                bytes: 0,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the next event of a room.
+    pub(super) fn push(&self, room: &str, sequence: u64, event: Event, bytes: usize, now: Instant) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if let Some(head) = inner.heads.get_mut(room) {
+            if event.number == head.event_number + 1 {
+                Arc::make_mut(head).apply(&event);
+            } else if event.number > head.event_number {
+                inner.heads.pop(room);
+            }
+        }
+        let tail = inner.rooms.entry(room.to_owned()).or_default();
+        if tail.back().is_some_and(|last| last.sequence >= sequence) {
+            return;
+        }
+        tail.push_back(Tail { sequence, event: Arc::new(event), bytes, at: now });
+        inner.events += 1;
+        inner.bytes += bytes;
+    }
+
+    /// The room's unfolded events, in order.
+    pub(super) fn tail(&self, room: &str) -> Vec<Tail> {
+        self.lock().rooms.get(room).map(|tail| tail.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The cached head.
+    pub(super) fn cached_head(&self, room: &str) -> Option<Arc<RoomHead>> {
+        self.lock().heads.get(room).cloned()
+    }
+
+    /// Brings a head that was read from its page up to the present and keeps it. `None`: the page was
+    /// older than events that are dropped already; read it again.
+    pub(super) fn complete_head(&self, room: &str, mut head: RoomHead) -> Option<Arc<RoomHead>> {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        if inner.folded_number(room, PageKey::Head) > head.event_number {
+            return None;
+        }
+        for tail in inner.rooms.get(room).into_iter().flatten() {
+            head.apply(&tail.event);
+        }
+        let head = Arc::new(head);
+        inner.heads.put(room.to_owned(), Arc::clone(&head));
+        Some(head)
+    }
+
+    /// Forgets the cached head, after its journal changed behind the feed's back (an erase).
+    pub(super) fn forget_head(&self, room: &str) {
+        self.lock().heads.pop(room);
+    }
+
+    /// The number of the last event that is known to be folded into a page.
+    pub(super) fn folded_number(&self, room: &str, key: PageKey) -> u64 {
+        self.lock().folded_number(room, key)
+    }
+
+    /// Drops the room's events up to a number: they are in the pages.
+    pub(super) fn drop_folded(&self, room: &str, upto: u64, now: Instant) -> Dropped {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let mut dropped = Vec::new();
+        let mut empty = false;
+        if let Some(tail) = inner.rooms.get_mut(room) {
+            while let Some(front) = tail.front().filter(|front| front.event.number <= upto) {
+                inner.events = inner.events.saturating_sub(1);
+                inner.bytes = inner.bytes.saturating_sub(front.bytes);
+                let mut keys = apply::touched(&front.event);
+                if let Some((root, reply)) = apply::thread_of(&front.event) {
+                    keys.push(PageKey::Replies(root, apply::reply_page(reply)));
+                }
+                keys.push(PageKey::Head);
+                for key in keys {
+                    let number = front.event.number;
+                    inner.folded.insert((room.to_owned(), key), (number, now));
+                    dropped.push((room.to_owned(), key));
+                }
+                tail.pop_front();
+            }
+            empty = tail.is_empty();
+        }
+        if empty {
+            inner.rooms.remove(room);
+        }
+        inner.folded.retain(|_, (_, at)| now.saturating_duration_since(*at) < REMEMBER);
+        dropped
+    }
+
+    /// Drops everything before a journal sequence, as the checkpoint says it is folded.
+    pub(super) fn drop_before(&self, sequence: u64, now: Instant) -> Dropped {
+        let rooms: Vec<_> = {
+            let inner = self.lock();
+            let upto = |tail: &VecDeque<Tail>| {
+                tail.iter().take_while(|tail| tail.sequence < sequence).last().map(|t| t.event.number)
+            };
+            inner
+                .rooms
+                .iter()
+                .filter_map(|(room, tail)| Some((room.clone(), upto(tail)?)))
+                .collect()
+        };
+        rooms.into_iter().flat_map(|(room, upto)| self.drop_folded(&room, upto, now)).collect()
+    }
+
+    /// The lowest unfolded journal sequence.
+    pub(super) fn first_sequence(&self) -> Option<u64> {
+        self.lock().rooms.values().filter_map(|tail| tail.front()).map(|tail| tail.sequence).min()
+    }
+
+    /// Rooms whose events are to be folded now: enough of them, old enough, or, when memory is the
+    /// reason, the oldest first. `all` folds everything (before a stop or a backup).
+    pub(super) fn due(&self, now: Instant, all: bool) -> Vec<String> {
+        let inner = self.lock();
+        let crowded =
+            inner.events * 2 > OVERLAY_EVENTS_MAX || inner.bytes * 2 > OVERLAY_MAX_BYTES;
+        let mut due: Vec<_> = inner
+            .rooms
+            .iter()
+            .filter_map(|(room, tail)| {
+                let first = tail.front()?;
+                let old = now.saturating_duration_since(first.at) >= FOLD_AGE;
+                let wanted = all || crowded || old || tail.len() >= FOLD_EVENTS;
+                let erases = tail.iter().any(|tail| removes_text(&tail.event));
+                (wanted || erases).then(|| (first.sequence, room.clone()))
+            })
+            .collect();
+        due.sort_unstable();
+        due.into_iter().map(|(_, room)| room).collect()
+    }
+
+    /// Unfolded events and their bytes.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let inner = self.lock();
+        (inner.events, inner.bytes)
+    }
+}
+
+impl Inner {
+    fn folded_number(&self, room: &str, key: PageKey) -> u64 {
+        self.folded.get(&(room.to_owned(), key)).map_or(0, |(number, _)| *number)
+    }
+}
+
+/// Text that is to disappear is folded, and with that erased, at once.
+pub(super) fn removes_text(event: &Event) -> bool {
+    use super::records::event::Effect;
+    match &event.effect {
+        Some(Effect::Delete(delete)) => !delete.echo_only,
+        Some(Effect::Edit(edit)) => edit.content.is_some(),
+        _ => false,
+    }
+}
+
+/// A count that is never zero.
+pub(super) const fn count(n: usize) -> NonZeroUsize {
+    match NonZeroUsize::new(n) {
+        Some(n) => n,
+        None => NonZeroUsize::MIN,
+    }
+}

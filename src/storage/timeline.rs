@@ -1,0 +1,340 @@
+//! Reading timelines: pages from the store or the cache, with the unfolded events applied.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lru::LruCache;
+
+use super::apply;
+use super::encoding::decode;
+use super::error::StorageError;
+use super::head::RoomHead;
+use super::layout::{PageKey, stream};
+use super::overlay::{Dropped, Overlay, Tail};
+use super::records::{Head, Row, RowPage, Stamp, Thread, ThreadPage};
+use super::spill::{self, StoredPart};
+use crate::limits::{PAGE_CACHE_MAX_BYTES, PAGE_ROWS, ROWS_READ_MAX};
+use crate::nats::{BatchRead, Nats, Stored};
+
+/// What a stored page holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Content {
+    Head(RoomHead),
+    Rows(Vec<Row>),
+    Threads(Vec<Thread>),
+}
+
+/// A page as read from the store; `sequence` 0: there is none yet.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    pub(super) sequence: u64,
+    pub(super) stamp: Stamp,
+    pub(super) content: Content,
+    pub(super) base: RowPage,
+    pub(super) parts: Vec<StoredPart>,
+    bytes: usize,
+}
+
+/// Reads timelines of all rooms.
+pub(super) struct Timeline {
+    pub(super) nats: Nats,
+    pub(super) overlay: Arc<Overlay>,
+    cache: Mutex<Cache>,
+    /// Direct gets may come from a lagging replica.
+    pub(super) replicated: bool,
+}
+
+struct Cache {
+    pages: LruCache<(String, PageKey), Arc<Page>>,
+    bytes: usize,
+}
+
+impl Timeline {
+    pub(super) fn new(nats: Nats, overlay: Arc<Overlay>, replicated: bool) -> Self {
+        let cache = Mutex::new(Cache { pages: LruCache::unbounded(), bytes: 0 });
+        Self { nats, overlay, cache, replicated }
+    }
+
+    /// The room's head as of now.
+    pub(super) async fn head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {
+        if let Some(head) = self.overlay.cached_head(room) {
+            return Ok(head);
+        }
+        for leader in [self.replicated_read(room, PageKey::Head), true] {
+            let page = self.load(room, PageKey::Head, leader).await?;
+            let Content::Head(head) = page.content else { return Err(CORRUPT) };
+            if let Some(head) = self.overlay.complete_head(room, head) {
+                return Ok(head);
+            }
+        }
+        Err(StorageError::LATE)
+    }
+
+    /// Root rows `from..to`, in order; at most [`ROWS_READ_MAX`].
+    pub(super) async fn rows(
+        &self,
+        room: &str,
+        from: u32,
+        to: u32,
+    ) -> Result<Vec<Row>, StorageError> {
+        let to = to.min(from.saturating_add(ROWS_READ_MAX));
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        // The tail first: a fold that happens meanwhile then only makes pages newer.
+        let tail = self.overlay.tail(room);
+        let keys: Vec<_> = (from / PAGE_ROWS..=(to - 1) / PAGE_ROWS).map(PageKey::Rows).collect();
+        let mut rows = Vec::new();
+        for (key, page) in keys.iter().zip(self.pages(room, &keys).await?) {
+            let (PageKey::Rows(k), Content::Rows(stored)) = (key, &page.content) else {
+                return Err(CORRUPT);
+            };
+            let wanted = |row: &&Row| (from..to).contains(&row.number);
+            let pending = pending(&tail, *key, page.stamp.event_number);
+            if pending.is_empty() {
+                rows.extend(stored.iter().filter(wanted).cloned());
+                continue;
+            }
+            let mut present = stored.clone();
+            for tail in pending {
+                apply::to_rows(*k, &mut present, &tail.event, tail.sequence);
+            }
+            rows.extend(present.into_iter().filter(|row| wanted(&row)));
+        }
+        Ok(rows)
+    }
+
+    /// Replies `from..to` of a thread (numbers from 1), in order.
+    pub(super) async fn replies(
+        &self,
+        room: &str,
+        root: u32,
+        from: u32,
+        to: u32,
+    ) -> Result<Vec<Row>, StorageError> {
+        let (from, to) = (from.max(1), to.min(from.saturating_add(ROWS_READ_MAX)));
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        let tail = self.overlay.tail(room);
+        let key = PageKey::Threads(apply::page(root));
+        let pages = self.pages(room, &[key]).await?;
+        let page = pages.first().ok_or(CORRUPT)?;
+        let Content::Threads(threads) = &page.content else { return Err(CORRUPT) };
+        let stored = threads.iter().find(|thread| thread.root_row == root);
+        let mut replies = Vec::new();
+        if stored.is_some_and(|thread| thread.moved) {
+            let keys: Vec<_> = (apply::reply_page(from)..=apply::reply_page(to - 1))
+                .map(|k| PageKey::Replies(root, k))
+                .collect();
+            for (key, page) in keys.iter().zip(self.pages(room, &keys).await?) {
+                let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
+                let mut present = stored.clone();
+                for tail in &tail {
+                    if tail.event.number > page.stamp.event_number
+                        && apply::thread_of(&tail.event).is_some_and(|(of, reply)| {
+                            of == root && PageKey::Replies(of, apply::reply_page(reply)) == *key
+                        })
+                    {
+                        apply::to_replies(root, &mut present, &tail.event, tail.sequence);
+                    }
+                }
+                replies.extend(present);
+            }
+        } else {
+            replies = stored.map(|thread| thread.replies.clone()).unwrap_or_default();
+            for tail in pending(&tail, key, page.stamp.event_number) {
+                apply::to_replies(root, &mut replies, &tail.event, tail.sequence);
+            }
+        }
+        replies.retain(|row| (from..to).contains(&row.number));
+        Ok(replies)
+    }
+
+    /// Forgets cached pages that later folds have replaced.
+    pub(super) fn forget(&self, dropped: &Dropped) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        for key in dropped {
+            if let Some(page) = cache.pages.pop(key) {
+                cache.bytes = cache.bytes.saturating_sub(page.bytes);
+            }
+        }
+    }
+
+    fn replicated_read(&self, room: &str, key: PageKey) -> bool {
+        self.replicated && self.overlay.folded_number(room, key) > 0
+    }
+
+    async fn pages(&self, room: &str, keys: &[PageKey]) -> Result<Vec<Arc<Page>>, StorageError> {
+        let mut found: HashMap<PageKey, Arc<Page>> = HashMap::new();
+        let mut missing = Vec::new();
+        {
+            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+            for key in keys {
+                match cache.pages.get(&(room.to_owned(), *key)) {
+                    Some(page) => {
+                        found.insert(*key, Arc::clone(page));
+                    }
+                    None => missing.push(*key),
+                }
+            }
+        }
+        if !missing.is_empty() {
+            for (key, page) in self.load_many(room, &missing).await? {
+                let page = Arc::new(page);
+                self.keep(room, key, &page);
+                found.insert(key, page);
+            }
+        }
+        keys.iter().map(|key| found.get(key).cloned().ok_or(CORRUPT)).collect()
+    }
+
+    /// Keeps a page unless a fold has replaced it meanwhile.
+    fn keep(&self, room: &str, key: PageKey, page: &Arc<Page>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.overlay.folded_number(room, key) > page.stamp.event_number {
+            return;
+        }
+        cache.bytes += page.bytes;
+        if let Some(former) = cache.pages.put((room.to_owned(), key), Arc::clone(page)) {
+            cache.bytes = cache.bytes.saturating_sub(former.bytes);
+        }
+        while cache.bytes > PAGE_CACHE_MAX_BYTES {
+            let Some((_, oldest)) = cache.pages.pop_lru() else { break };
+            cache.bytes = cache.bytes.saturating_sub(oldest.bytes);
+        }
+    }
+
+    async fn load_many(
+        &self,
+        room: &str,
+        keys: &[PageKey],
+    ) -> Result<Vec<(PageKey, Page)>, StorageError> {
+        let mut subjects = Vec::with_capacity(keys.len() * 2);
+        for key in keys {
+            subjects.push(key.subject(room));
+            if key.has_parts() {
+                subjects.push(format!("{}.*", key.subject(room)));
+            }
+        }
+        let batch = self.nats.read(stream::PAGES, BatchRead::Newest(&subjects)).await?;
+        let mut pages = Vec::with_capacity(keys.len());
+        for key in keys {
+            let page = assemble(room, *key, &batch.messages)?;
+            let page = match page {
+                Some(page) if self.overlay.folded_number(room, *key) <= page.stamp.event_number => {
+                    page
+                }
+                // A lagging replica, or parts of two instants.
+                _ => self.load(room, *key, true).await?,
+            };
+            pages.push((*key, page));
+        }
+        Ok(pages)
+    }
+
+    /// Reads one page past every cache; `leader`: not from a replica that may lag.
+    pub(super) async fn load(
+        &self,
+        room: &str,
+        key: PageKey,
+        leader: bool,
+    ) -> Result<Page, StorageError> {
+        let subject = key.subject(room);
+        for _ in 0..3 {
+            let mut messages = Vec::new();
+            if leader && self.replicated {
+                if let Some(base) = self.nats.leader_newest(stream::PAGES, &subject).await? {
+                    let parts = base_of(key, &base)?.parts;
+                    messages.push(base);
+                    for part in parts {
+                        let part = format!("{subject}.{part}");
+                        messages.extend(self.nats.leader_newest(stream::PAGES, &part).await?);
+                    }
+                }
+            } else {
+                let mut subjects = vec![subject.clone()];
+                if key.has_parts() {
+                    subjects.push(format!("{subject}.*"));
+                }
+                let batch = self.nats.read(stream::PAGES, BatchRead::Newest(&subjects)).await?;
+                messages = batch.messages;
+            }
+            if let Some(page) = assemble(room, key, &messages)? {
+                return Ok(page);
+            }
+        }
+        Err(CORRUPT)
+    }
+}
+
+const CORRUPT: StorageError = StorageError::Corrupt { what: "PAGES", source: None };
+
+fn pending(tail: &[Tail], key: PageKey, after: u64) -> Vec<&Tail> {
+    tail.iter()
+        .filter(|tail| tail.event.number > after && apply::touched(&tail.event).contains(&key))
+        .collect()
+}
+
+fn base_of(key: PageKey, base: &Stored) -> Result<RowPage, StorageError> {
+    if key.has_parts() && !base.is_tombstone() {
+        decode(&base.payload).map_err(StorageError::corrupt("PAGES"))
+    } else {
+        Ok(RowPage::default())
+    }
+}
+
+/// Puts a page together from messages; `None` when parts are missing. No base: an empty page.
+fn assemble(room: &str, key: PageKey, messages: &[Stored]) -> Result<Option<Page>, StorageError> {
+    let corrupt = StorageError::corrupt("PAGES");
+    let subject = key.subject(room);
+    let empty = match key {
+        PageKey::Head => Content::Head(RoomHead::default()),
+        PageKey::Threads(_) => Content::Threads(Vec::new()),
+        PageKey::Rows(_) | PageKey::Replies(..) => Content::Rows(Vec::new()),
+    };
+    let mut page = Page {
+        sequence: 0,
+        stamp: Stamp::default(),
+        content: empty,
+        base: RowPage::default(),
+        parts: Vec::new(),
+        bytes: 256,
+    };
+    let Some(base) = messages.iter().find(|message| message.subject == subject) else {
+        return Ok(Some(page));
+    };
+    page.sequence = base.sequence;
+    page.bytes += base.payload.len() * 2;
+    match key {
+        PageKey::Head => {
+            let head: Head = decode(&base.payload).map_err(corrupt)?;
+            page.stamp = head.stamp.clone().unwrap_or_default();
+            page.content = Content::Head(RoomHead::from_record(head));
+        }
+        PageKey::Threads(_) => {
+            let threads: ThreadPage = decode(&base.payload).map_err(corrupt)?;
+            page.stamp = threads.stamp.unwrap_or_default();
+            page.content = Content::Threads(threads.threads);
+        }
+        PageKey::Rows(_) | PageKey::Replies(..) => {
+            let base: RowPage = decode(&base.payload).map_err(corrupt)?;
+            let prefix = format!("{subject}.");
+            for message in messages {
+                let part = message.subject.strip_prefix(&prefix).and_then(|n| n.parse().ok());
+                let Some(number) = part else { continue };
+                page.bytes += message.payload.len() * 2;
+                page.parts.push(StoredPart {
+                    number,
+                    sequence: message.sequence,
+                    payload: message.payload.clone(),
+                });
+            }
+            let Some(rows) = spill::join(&base, &page.parts)? else { return Ok(None) };
+            page.stamp = base.stamp.clone().unwrap_or_default();
+            page.content = Content::Rows(rows);
+            page.base = RowPage { rows: Vec::new(), ..base };
+        }
+    }
+    Ok(Some(page))
+}
