@@ -13,7 +13,7 @@ mod streams;
 mod subscribe;
 
 pub use async_nats::jetstream::stream::{
-    Config as StreamConfig, Info as StreamInfo, DiscardPolicy, Republish, StorageType,
+    Config as StreamConfig, DiscardPolicy, Info as StreamInfo, Republish, StorageType,
 };
 pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version};
 pub use error::{NatsError, PublishError};

@@ -10,6 +10,8 @@ use bytes::Bytes;
 use futures_lite::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use super::error::codes;
 use super::streams::absent;
@@ -54,6 +56,11 @@ pub enum BatchRead<'a> {
         /// At most so many.
         count: u32,
     },
+    /// The first message stored at or after a time.
+    Since {
+        /// Milliseconds since 1970-01-01 UTC.
+        unix_ms: i64,
+    },
 }
 
 /// The answer to a [`BatchRead`].
@@ -92,6 +99,10 @@ impl Nats {
             }
             BatchRead::From { sequence, count } => json!({
                 "seq": sequence.max(1), "batch": count, "max_bytes": BATCH_READ_MAX_BYTES,
+                "next_by_subj": ">",
+            }),
+            BatchRead::Since { unix_ms } => json!({
+                "start_time": rfc3339(unix_ms), "batch": 1, "max_bytes": BATCH_READ_MAX_BYTES,
                 "next_by_subj": ">",
             }),
         };
@@ -151,6 +162,16 @@ impl Nats {
         sequence: u64,
     ) -> Result<Option<Stored>, NatsError> {
         self.leader_get(stream, &json!({ "seq": sequence })).await
+    }
+
+    /// The sequence of the first message stored at or after a time (milliseconds since 1970); `None`
+    /// when every message is older.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn first_since(&self, stream: &str, unix_ms: i64) -> Result<Option<u64>, NatsError> {
+        let batch = self.read(stream, BatchRead::Since { unix_ms }).await?;
+        Ok(batch.messages.first().map(|message| message.sequence))
     }
 
     /// The first message at or after a sequence, from the stream's leader.
@@ -218,6 +239,14 @@ fn take(message: async_nats::Message, batch: &mut Batch) -> Result<bool, NatsErr
         headers,
     });
     Ok(false)
+}
+
+/// RFC 3339 in UTC, as JetStream reads it.
+fn rfc3339(unix_ms: i64) -> String {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000)
+        .ok()
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_default()
 }
 
 /// `NATS/1.0\r\nName: value\r\n\r\n`.

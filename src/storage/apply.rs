@@ -5,8 +5,8 @@
 
 use super::layout::PageKey;
 use super::records::{
-    Content, Echo, EchoRow, Event, Message, Post, Reaction, Row, Thread, ThreadInfo,
-    event::Effect, row::Kind,
+    Content, Echo, EchoRow, Event, Message, Post, Reaction, Row, Thread, ThreadInfo, event::Effect,
+    row::Kind,
 };
 use crate::domain::EventId;
 use crate::limits::PAGE_ROWS;
@@ -261,22 +261,13 @@ fn show_echo(k: u32, rows: &mut Vec<Row>, echo: Option<&Echo>, reply_id: &str, e
             id: echo.id.clone(),
             at_ms: event.at_ms,
             actor_id: event.actor_id.clone(),
-            kind: Some(Kind::Echo(EchoRow {
-                reply_id: reply_id.to_owned(),
-                ..EchoRow::default()
-            })),
+            kind: Some(Kind::Echo(EchoRow { reply_id: reply_id.to_owned(), ..EchoRow::default() })),
             ..Row::default()
         },
     );
 }
 
-fn edit_row(
-    rows: &mut [Row],
-    id: &str,
-    content: Option<&Content>,
-    event: &Event,
-    sequence: u64,
-) {
+fn edit_row(rows: &mut [Row], id: &str, content: Option<&Content>, event: &Event, sequence: u64) {
     let Some(content) = content else { return };
     if let Some(message) = message(rows, id).filter(|message| message.deleted_ms == 0) {
         message.content = Some(content.clone());

@@ -1,8 +1,6 @@
 //! A room's head: what a writer must know to append, and what lists of rooms show.
 
-use super::records::{
-    AuthorRow, Event, Head, NewestRow, PinnedRow, Stamp, event::Effect, row,
-};
+use super::records::{AuthorRow, Event, Head, NewestRow, PinnedRow, Stamp, event::Effect, row};
 use crate::domain::UserId;
 
 /// Newest root messages kept in a head; more deletions in a row than this make the room look read.

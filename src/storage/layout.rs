@@ -92,12 +92,7 @@ pub(super) const STREAMS: &[StreamSpec] = &[
         republish_to: Some("live.token.>"),
         ..DISPOSABLE
     },
-    StreamSpec {
-        name: "UPLOADS",
-        kind: Kind::Objects,
-        max_age: Some(DAY),
-        ..DISPOSABLE
-    },
+    StreamSpec { name: "UPLOADS", kind: Kind::Objects, max_age: Some(DAY), ..DISPOSABLE },
     StreamSpec {
         name: "LINK_PREVIEWS",
         max_age: Some(Duration::from_secs(14 * 24 * 3600)),

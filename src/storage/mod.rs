@@ -1,7 +1,45 @@
 //! Where facts live: layout, subjects, stored encoding, journal, fold, pages, records, leases.
+//!
+//! JetStream is the only store. What happens in a room is appended to its journal; a fold writes the
+//! journal into pages of 64 rows, so that reading costs a page and starting costs nothing. Users,
+//! rooms, memberships, roles and settings lie in STATE and are mirrored in memory. The rules that
+//! carry the guarantees are in `docs/architecture.md`.
+
+mod append;
+mod apply;
+mod background;
+mod barrier;
+mod commit;
+mod encoding;
+mod error;
+mod feed;
+mod fold;
+mod follow;
+mod head;
+mod keys;
+mod layout;
+mod markers;
+mod mirror;
+mod open;
+mod overlay;
+mod spill;
+mod state;
+mod store;
+mod timeline;
+mod tokens;
 
 /// Stored records, version 1, as generated from `stored.v1.proto`.
 #[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 pub mod records {
     include!(concat!(env!("OUT_DIR"), "/chatto.stored.v1.rs"));
 }
+
+pub use append::{Appended, Draft, RequestId};
+pub use encoding::DecodeError;
+pub use error::{ChangeError, StorageError};
+pub use head::{RoomHead, is_message};
+pub use mirror::Tables;
+pub use open::{Config, OpenError};
+pub use state::{Change, Claim, Claimed};
+pub use store::Storage;
+pub use tokens::FoundToken;

@@ -108,11 +108,6 @@ impl Overlay {
         Some(head)
     }
 
-    /// Forgets the cached head, after its journal changed behind the feed's back (an erase).
-    pub(super) fn forget_head(&self, room: &str) {
-        self.lock().heads.pop(room);
-    }
-
     /// The number of the last event that is known to be folded into a page.
     pub(super) fn folded_number(&self, room: &str, key: PageKey) -> u64 {
         self.lock().folded_number(room, key)
@@ -154,7 +149,10 @@ impl Overlay {
         let rooms: Vec<_> = {
             let inner = self.lock();
             let upto = |tail: &VecDeque<Tail>| {
-                tail.iter().take_while(|tail| tail.sequence < sequence).last().map(|t| t.event.number)
+                tail.iter()
+                    .take_while(|tail| tail.sequence < sequence)
+                    .last()
+                    .map(|t| t.event.number)
             };
             inner
                 .rooms
@@ -174,8 +172,7 @@ impl Overlay {
     /// reason, the oldest first. `all` folds everything (before a stop or a backup).
     pub(super) fn due(&self, now: Instant, all: bool) -> Vec<String> {
         let inner = self.lock();
-        let crowded =
-            inner.events * 2 > OVERLAY_EVENTS_MAX || inner.bytes * 2 > OVERLAY_MAX_BYTES;
+        let crowded = inner.events * 2 > OVERLAY_EVENTS_MAX || inner.bytes * 2 > OVERLAY_MAX_BYTES;
         let mut due: Vec<_> = inner
             .rooms
             .iter()
@@ -189,6 +186,17 @@ impl Overlay {
             .collect();
         due.sort_unstable();
         due.into_iter().map(|(_, room)| room).collect()
+    }
+
+    /// Whether this room's newest event is a reason to fold at once.
+    pub(super) fn is_pressing(&self, room: &str) -> bool {
+        let inner = self.lock();
+        inner.events * 2 > OVERLAY_EVENTS_MAX
+            || inner.bytes * 2 > OVERLAY_MAX_BYTES
+            || inner.rooms.get(room).is_some_and(|tail| {
+                tail.len() >= FOLD_EVENTS
+                    || tail.back().is_some_and(|last| removes_text(&last.event))
+            })
     }
 
     /// Unfolded events and their bytes.

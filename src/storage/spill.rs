@@ -32,7 +32,12 @@ pub(super) struct Split {
 
 /// Divides rows into a base and parts. Parts whose bytes have not changed keep their number and are
 /// not written again.
-pub(super) fn split(mut rows: Vec<Row>, stamp: Stamp, former: &RowPage, parts: &[StoredPart]) -> Split {
+pub(super) fn split(
+    mut rows: Vec<Row>,
+    stamp: Stamp,
+    former: &RowPage,
+    parts: &[StoredPart],
+) -> Split {
     let mut items = Vec::new();
     for row in &mut rows {
         spill_reactions(row, &mut items);
@@ -63,7 +68,8 @@ pub(super) fn split(mut rows: Vec<Row>, stamp: Stamp, former: &RowPage, parts: &
     if bytes > 0 {
         contents.push(part);
     }
-    let mut base = RowPage { stamp: Some(stamp), rows, parts: Vec::new(), next_part: former.next_part };
+    let mut base =
+        RowPage { stamp: Some(stamp), rows, parts: Vec::new(), next_part: former.next_part };
     let mut new_parts = Vec::new();
     for content in contents {
         let payload = encode(&content);
@@ -140,8 +146,7 @@ mod tests {
             .collect();
         let body = Sealed { ciphertext: vec![7; body_bytes].into(), ..Sealed::default() };
         let content = Content { body: Some(body), ..Content::default() };
-        let message =
-            Message { content: Some(content), reactions, ..Message::default() };
+        let message = Message { content: Some(content), reactions, ..Message::default() };
         Row { number, kind: Some(Kind::Message(message)), ..Row::default() }
     }
 
@@ -181,8 +186,7 @@ mod tests {
 
     #[test]
     fn unchanged_parts_are_not_written_again() {
-        let mut rows: Vec<_> =
-            (0..PAGE_ROWS).map(|n| row(n, BODY_MAX_BYTES, 20, 1_000)).collect();
+        let mut rows: Vec<_> = (0..PAGE_ROWS).map(|n| row(n, BODY_MAX_BYTES, 20, 1_000)).collect();
         let first = round_trip(&rows);
         let parts: Vec<_> = first
             .new_parts
@@ -203,8 +207,7 @@ mod tests {
 
     #[test]
     fn a_missing_part_is_noticed() {
-        let rows: Vec<_> =
-            (0..PAGE_ROWS).map(|n| row(n, BODY_MAX_BYTES, 0, 0)).collect();
+        let rows: Vec<_> = (0..PAGE_ROWS).map(|n| row(n, BODY_MAX_BYTES, 0, 0)).collect();
         let split = round_trip(&rows);
         assert_eq!(join(&split.base, &[]).unwrap(), None);
     }

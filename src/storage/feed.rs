@@ -1,0 +1,52 @@
+//! What arrives from the journal's feed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::encoding::decode;
+use super::follow::{Followed, Position, Sink};
+use super::overlay::Overlay;
+use super::records::Event;
+use crate::runtime::Clock;
+
+/// How long an event may wait for the STATE it was written under before it is delivered all the same.
+/// A stamp beyond STATE's end cannot be waited for.
+const STATE_WAIT: Duration = Duration::from_secs(5);
+
+/// Takes the journal's events, each only after the mirror has reached the STATE its writer had seen:
+/// a removed member never gets a later message.
+pub(super) struct JournalFeed {
+    pub(super) overlay: Arc<Overlay>,
+    pub(super) state: Position,
+    pub(super) clock: Clock,
+    /// Woken when something is to be folded.
+    pub(super) fold: Arc<event_listener::Event>,
+}
+
+impl Sink for JournalFeed {
+    async fn apply(&self, message: Followed) {
+        let Some(room) = message.subject.strip_prefix("journal.") else { return };
+        let event: Event = match decode(&message.payload) {
+            Ok(event) => event,
+            Err(error) => {
+                log::error!(
+                    sequence = message.sequence, error:% = error;
+                    "an event of the journal cannot be read"
+                );
+                return;
+            }
+        };
+        let waited = self.state.wait_for(event.state_revision, STATE_WAIT, &self.clock).await;
+        if waited.is_err() {
+            log::warn!(
+                revision = event.state_revision, reached = self.state.reached();
+                "an event is ahead of STATE"
+            );
+        }
+        let bytes = message.payload.len();
+        self.overlay.push(room, message.sequence, event, bytes, self.clock.now());
+        if self.overlay.is_pressing(room) {
+            self.fold.notify(1);
+        }
+    }
+}

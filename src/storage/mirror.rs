@@ -1,0 +1,226 @@
+//! STATE in memory: users, rooms, memberships, roles and settings. Its size follows users and rooms,
+//! not history.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::encoding::{DecodeError, decode};
+use super::follow::{Followed, Sink};
+use super::records::{Claim, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User};
+use crate::domain::{GroupId, RoomId, UserId};
+
+/// The prefix of STATE's subjects.
+pub(super) const PREFIX: &str = "$KV.STATE.";
+
+/// Everything in STATE, with its indexes. Records are shared, never changed in place.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// All accounts; those with `deleted` are tombstones.
+    pub users: HashMap<UserId, Arc<User>>,
+    /// All rooms, direct messages included.
+    pub rooms: HashMap<RoomId, Arc<Room>>,
+    /// All roles by name.
+    pub roles: BTreeMap<String, Arc<Role>>,
+    /// All groups.
+    pub groups: HashMap<GroupId, Arc<Group>>,
+    /// The server's own settings.
+    pub server: Arc<ServerConfig>,
+    logins: HashMap<String, UserId>,
+    emails: HashMap<String, UserId>,
+    members: HashMap<RoomId, BTreeMap<UserId, Arc<Member>>>,
+    joined: HashMap<UserId, HashSet<RoomId>>,
+    claims: BTreeMap<String, Arc<Claim>>,
+    checkpoint: Arc<FoldCheckpoint>,
+    revisions: HashMap<String, u64>,
+    unreadable: Option<String>,
+}
+
+impl Tables {
+    /// The account with this login, in any case; deleted ones have none.
+    #[must_use]
+    pub fn user_by_login(&self, login: &str) -> Option<&Arc<User>> {
+        self.users.get(self.logins.get(&login.to_lowercase())?)
+    }
+
+    /// The account with this verified address, in any case.
+    #[must_use]
+    pub fn user_by_email(&self, address: &str) -> Option<&Arc<User>> {
+        self.users.get(self.emails.get(&address.trim().to_lowercase())?)
+    }
+
+    /// A membership record; one with `left` is a former member.
+    #[must_use]
+    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<&Arc<Member>> {
+        self.members.get(room)?.get(user)
+    }
+
+    /// The membership records of a room, former members included.
+    pub fn members(&self, room: &RoomId) -> impl Iterator<Item = (&UserId, &Arc<Member>)> {
+        self.members.get(room).into_iter().flatten()
+    }
+
+    /// Rooms the user is an explicit member of now.
+    pub fn rooms_of(&self, user: &UserId) -> impl Iterator<Item = &RoomId> {
+        self.joined.get(user).into_iter().flatten()
+    }
+
+    /// Every claim, for sweeps.
+    pub fn claims(&self) -> impl Iterator<Item = (&String, &Arc<Claim>)> {
+        self.claims.iter()
+    }
+
+    /// The key of a record that this program cannot read, and why.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
+    }
+
+    pub(super) fn claim(&self, key: &str) -> Option<&Arc<Claim>> {
+        self.claims.get(key)
+    }
+
+    pub(super) fn checkpoint(&self) -> Arc<FoldCheckpoint> {
+        Arc::clone(&self.checkpoint)
+    }
+
+    /// The last revision of a key, a tombstone's included; 0: never written.
+    pub(super) fn revision(&self, key: &str) -> u64 {
+        self.revisions.get(key).copied().unwrap_or(0)
+    }
+
+    /// Applies one stored value by its revision; older ones change nothing.
+    pub(super) fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: u64) {
+        let known = self.revisions.entry(key.to_owned()).or_default();
+        if *known >= revision {
+            return;
+        }
+        *known = revision;
+        if let Err(error) = self.store(key, value) {
+            log::error!(key = key, error:% = error; "a record of STATE cannot be read");
+            self.unreadable = Some(format!("{key}: {error}"));
+        }
+    }
+
+    fn store(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), DecodeError> {
+        let mut parts = key.splitn(3, '.');
+        let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let malformed = |_| DecodeError::Malformed;
+        match kind {
+            "user" => {
+                let id = UserId::try_from(first).map_err(malformed)?;
+                self.put_user(id, value.map(decode).transpose()?);
+            }
+            "room" => {
+                let id = RoomId::try_from(first).map_err(malformed)?;
+                put(&mut self.rooms, id, value)?;
+            }
+            "member" => {
+                let room = RoomId::try_from(first).map_err(malformed)?;
+                let user = UserId::try_from(parts.next().unwrap_or_default()).map_err(malformed)?;
+                self.put_member(room, user, value.map(decode).transpose()?);
+            }
+            "role" => match value {
+                Some(value) => {
+                    self.roles.insert(first.to_owned(), Arc::new(decode(value)?));
+                }
+                None => {
+                    self.roles.remove(first);
+                }
+            },
+            "group" => {
+                let id = GroupId::try_from(first).map_err(malformed)?;
+                put(&mut self.groups, id, value)?;
+            }
+            "claim" => match value {
+                Some(value) => {
+                    self.claims.insert(key.to_owned(), Arc::new(decode(value)?));
+                }
+                None => {
+                    self.claims.remove(key);
+                }
+            },
+            "config" => self.server = Arc::new(value.map(decode).transpose()?.unwrap_or_default()),
+            "fold" => {
+                self.checkpoint = Arc::new(value.map(decode).transpose()?.unwrap_or_default());
+            }
+            // A kind that a later version adds.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn put_user(&mut self, id: UserId, user: Option<User>) {
+        if let Some(former) = self.users.remove(&id) {
+            self.logins.retain(|_, holder| *holder != id || former.login.is_empty());
+            self.emails.retain(|_, holder| *holder != id);
+        }
+        let Some(user) = user else { return };
+        if !user.deleted {
+            self.logins.insert(user.login.to_lowercase(), id);
+            for email in user.emails.iter().filter(|email| email.verified) {
+                self.emails.insert(email.address.to_lowercase(), id);
+            }
+        }
+        self.users.insert(id, Arc::new(user));
+    }
+
+    fn put_member(&mut self, room: RoomId, user: UserId, member: Option<Member>) {
+        let is_member = member.as_ref().is_some_and(|member| !member.left);
+        let joined = self.joined.entry(user).or_default();
+        if is_member {
+            joined.insert(room);
+        } else {
+            joined.remove(&room);
+        }
+        let members = self.members.entry(room).or_default();
+        match member {
+            Some(member) => {
+                members.insert(user, Arc::new(member));
+            }
+            None => {
+                members.remove(&user);
+            }
+        }
+    }
+}
+
+fn put<K: std::hash::Hash + Eq, R: prost::Message + Default>(
+    table: &mut HashMap<K, Arc<R>>,
+    id: K,
+    value: Option<&[u8]>,
+) -> Result<(), DecodeError> {
+    match value {
+        Some(value) => {
+            table.insert(id, Arc::new(decode(value)?));
+        }
+        None => {
+            table.remove(&id);
+        }
+    }
+    Ok(())
+}
+
+/// The tables, shared between readers, writers and the follower.
+#[derive(Default)]
+pub(super) struct Mirror {
+    tables: RwLock<Tables>,
+}
+
+impl Mirror {
+    pub(super) fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
+        f(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn apply(&self, key: &str, value: Option<&[u8]>, revision: u64) {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).apply(key, value, revision);
+    }
+}
+
+impl Sink for Mirror {
+    async fn apply(&self, message: Followed) {
+        if let Some(key) = message.subject.strip_prefix(PREFIX) {
+            let value = (!message.tombstone).then_some(&message.payload[..]);
+            Self::apply(self, key, value, message.sequence);
+        }
+    }
+}

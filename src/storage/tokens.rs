@@ -1,0 +1,240 @@
+//! Tokens by keyed hash, counters and leases: small records with a life of their own.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use super::append::hex;
+use super::encoding::encode;
+use super::error::StorageError;
+use super::layout::stream;
+use super::overlay::count;
+use super::records::{Counter, Token};
+use super::state::bucket_get;
+use crate::limits::{TOKEN_CACHE_MAX, TOKEN_CACHE_TTL, WRITE_DEADLINE};
+use crate::nats::{Nats, Publish, PublishError};
+use crate::runtime::{Backoff, Clock};
+
+/// Attempts at a compare-and-set under contention.
+const ATTEMPTS: usize = 64;
+
+/// A token's record and the revision a change must name.
+pub type FoundToken = (Token, u64);
+
+/// AUTH_TOKENS and PRESENCE.
+pub(super) struct Tokens {
+    nats: Nats,
+    clock: Clock,
+    cache: Mutex<LruCache<[u8; 32], (FoundToken, Instant)>>,
+}
+
+impl Tokens {
+    pub(super) fn new(nats: Nats, clock: Clock) -> Self {
+        Self { nats, clock, cache: Mutex::new(LruCache::new(count(TOKEN_CACHE_MAX))) }
+    }
+
+    fn subject(hash: &[u8; 32]) -> String {
+        format!("$KV.AUTH_TOKENS.{}", hex(hash))
+    }
+
+    /// Stores a new token; `false`: there is one with this hash.
+    pub(super) async fn create(
+        &self,
+        hash: &[u8; 32],
+        token: &Token,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        let (present, revision) =
+            bucket_get::<Token>(&self.nats, stream::AUTH_TOKENS, &Self::subject(hash)).await?;
+        if present.is_some() {
+            return Ok(false);
+        }
+        self.replace(hash, token, revision, ttl).await
+    }
+
+    /// The token's record, from the leader.
+    pub(super) async fn get(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
+        let (token, revision) =
+            bucket_get(&self.nats, stream::AUTH_TOKENS, &Self::subject(hash)).await?;
+        Ok(token.map(|token| (token, revision)))
+    }
+
+    /// The token's record, not older than [`TOKEN_CACHE_TTL`]. `fresh`: the feed of token changes is
+    /// healthy, so a change would have been heard of.
+    pub(super) async fn get_cached(
+        &self,
+        hash: &[u8; 32],
+        fresh: bool,
+    ) -> Result<Option<FoundToken>, StorageError> {
+        let now = self.clock.now();
+        let cached = self.lock().get(hash).cloned();
+        if let Some((found, at)) = cached
+            && fresh
+            && now.saturating_duration_since(at) < TOKEN_CACHE_TTL
+        {
+            return Ok(Some(found));
+        }
+        let found = self.get(hash).await?;
+        match &found {
+            Some(found) => self.lock().put(*hash, (found.clone(), now)),
+            None => self.lock().pop(hash),
+        };
+        Ok(found)
+    }
+
+    /// Replaces a token's record at its revision; `false`: it changed meanwhile.
+    pub(super) async fn replace(
+        &self,
+        hash: &[u8; 32],
+        token: &Token,
+        revision: u64,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        self.lock().pop(hash);
+        put(&self.nats, &self.clock, &Self::subject(hash), encode(token), revision, Some(ttl)).await
+    }
+
+    /// Removes a token.
+    pub(super) async fn delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
+        let subject = Self::subject(hash);
+        for _ in 0..ATTEMPTS {
+            let (present, revision) =
+                bucket_get::<Token>(&self.nats, stream::AUTH_TOKENS, &subject).await?;
+            if present.is_none() || delete(&self.nats, &subject, revision).await? {
+                self.lock().pop(hash);
+                return Ok(());
+            }
+        }
+        Err(StorageError::LATE)
+    }
+
+    /// Another process changed or removed this token.
+    pub(super) fn forget(&self, subject: &str) {
+        let hex = subject.rsplit('.').next().unwrap_or_default();
+        let mut hash = [0; 32];
+        for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).unwrap_or_default();
+            *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
+        }
+        self.lock().pop(&hash);
+    }
+
+    /// Forgets every cached token, after changes may have been missed.
+    pub(super) fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], (FoundToken, Instant)>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes a counter that all processes share; it disappears after `ttl` without change.
+    pub(super) async fn counter<T>(
+        &self,
+        kind: &str,
+        name: &str,
+        ttl: Duration,
+        mut f: impl FnMut(&mut Counter) -> T,
+    ) -> Result<T, StorageError> {
+        let subject = counter_subject(kind, name);
+        for _ in 0..ATTEMPTS {
+            let (counter, revision) =
+                bucket_get::<Counter>(&self.nats, stream::PRESENCE, &subject).await?;
+            let former = counter.unwrap_or_default();
+            let mut counter = former.clone();
+            let answer = f(&mut counter);
+            if counter == former
+                || put(&self.nats, &self.clock, &subject, encode(&counter), revision, Some(ttl))
+                    .await?
+            {
+                return Ok(answer);
+            }
+        }
+        Err(StorageError::Busy)
+    }
+
+    /// Removes a counter.
+    pub(super) async fn counter_delete(&self, kind: &str, name: &str) -> Result<(), StorageError> {
+        let subject = counter_subject(kind, name);
+        let (present, revision) =
+            bucket_get::<Counter>(&self.nats, stream::PRESENCE, &subject).await?;
+        if present.is_some() {
+            // Lost the race: somebody counts again, which is as good.
+            delete(&self.nats, &subject, revision).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes or renews a lease; `false`: another process holds it.
+    pub(super) async fn lease(
+        &self,
+        name: &str,
+        holder: &str,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        let subject = format!("$KV.PRESENCE.lease.{name}");
+        let (present, revision) =
+            bucket_get::<super::records::Claim>(&self.nats, stream::PRESENCE, &subject).await?;
+        if present.is_some_and(|lease| lease.holder_id != holder) {
+            return Ok(false);
+        }
+        let lease = super::records::Claim {
+            holder_id: holder.to_owned(),
+            claimed_ms: self.clock.unix_ms(),
+            request_id: String::new(),
+        };
+        put(&self.nats, &self.clock, &subject, encode(&lease), revision, Some(ttl)).await
+    }
+}
+
+fn counter_subject(kind: &str, name: &str) -> String {
+    let digest = crate::crypto::sha256(name.as_bytes());
+    format!("$KV.PRESENCE.counter.{kind}.{}", hex(digest.get(..16).unwrap_or(&digest)))
+}
+
+/// Compare-and-set with a life time; `false`: somebody else was first.
+pub(super) async fn put(
+    nats: &Nats,
+    clock: &Clock,
+    subject: &str,
+    payload: Bytes,
+    revision: u64,
+    ttl: Option<Duration>,
+) -> Result<bool, StorageError> {
+    let deadline = clock.now() + WRITE_DEADLINE;
+    let id = hex(&crate::crypto::random::<16>());
+    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+    loop {
+        let message = Publish {
+            subject,
+            payload: payload.clone(),
+            message_id: Some(&id),
+            expected_last: Some(revision),
+            ttl,
+            ..Publish::default()
+        };
+        match nats.publish(message).await {
+            Ok(_) => return Ok(true),
+            Err(PublishError::WrongLastSequence) => return Ok(false),
+            Err(PublishError::Unknown { source }) => {
+                if clock.now() >= deadline {
+                    return Err(StorageError::Unavailable { source: Some(source) });
+                }
+                clock.sleep(backoff.delay()).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+async fn delete(nats: &Nats, subject: &str, revision: u64) -> Result<bool, StorageError> {
+    let message =
+        Publish { subject, expected_last: Some(revision), tombstone: true, ..Publish::default() };
+    match nats.publish(message).await {
+        Ok(_) => Ok(true),
+        Err(PublishError::WrongLastSequence) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
