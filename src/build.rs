@@ -1,7 +1,7 @@
 //! The package's one build script: message types of the contract and of stored records, the bundled
 //! nats-server, and the embedded web pages. Each part lives beside the module that uses its output.
 
-#[path = "contract/codegen.rs"]
+#[path = "contract/codegen/mod.rs"]
 mod contract;
 #[path = "storage/codegen.rs"]
 mod storage;

@@ -1,1 +1,36 @@
-//! Generated message types of the public client API, their JSON form and value rules.
+//! The public client API as types: messages, their two wire forms, value rules, the table of methods.
+//!
+//! The `.proto` files under `proto/` are the source. The build script (`codegen/`) compiles them and
+//! generates three things: the message types ([`api`], [`admin`], [`auth`], [`discovery`], [`realtime`]),
+//! an implementation of [`Validate`] for every message a request can contain, from the rules that stand
+//! beside the fields (`chatto/rules/v1/rules.proto`), and the [`Method`] table with one type per method
+//! ([`rpc`]).
+//!
+//! A call goes through here in this order: [`Method::from_path`], its [`Access`] and [`SizeClass`],
+//! [`decode`], [`Validate::validate`], the handler, [`encode`]; a failure ends as [`Code`] and
+//! [`ErrorBody`]. [`Encoding::Proto`] is read and written by prost; [`Encoding::Json`] goes through
+//! prost-reflect and an embedded descriptor set, because no generated JSON codec treats `null`, unknown
+//! names and presence as the contract asks.
+//!
+//! This module knows shapes, not meaning: it reads no clock, stores nothing and has no idea who may do
+//! what. `docs/contract.md` says how to add a field or a method.
+
+mod code;
+mod codec;
+mod generated;
+mod json;
+mod methods;
+mod rules;
+pub mod texts;
+mod version;
+
+pub use code::{Code, ErrorBody};
+pub use codec::{DecodeError, EncodeError, Encoding, Wire, decode, encode};
+pub use generated::chatto::{
+    admin::v1 as admin, api::v1 as api, auth::v1 as auth, discovery::v1 as discovery,
+    realtime::v1 as realtime,
+};
+pub use generated::{Method, rpc};
+pub use methods::{Access, Idempotency, Request, Rpc, SizeClass, listing};
+pub use rules::{Rule, RuleViolation, Validate};
+pub use version::SERVER_VERSION;

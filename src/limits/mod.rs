@@ -160,6 +160,13 @@ pub const UPLOAD_CALL_MAX_BYTES: usize = 576 * KIB;
 pub const HTTP_STREAM_CHUNK_BYTES: usize = 16 * KIB;
 /// An API request body.
 pub const API_BODY_MAX_BYTES: usize = MIB;
+/// A request body of AssetUploadService: a chunk of 512 KiB and its envelope.
+pub const API_ASSET_UPLOAD_BODY_MAX_BYTES: usize = 576 * KIB;
+/// What the request of an image upload may have on top of the general upload limit.
+pub const API_IMAGE_ENVELOPE_MAX_BYTES: usize = 64 * KIB;
+/// Values (fields and list elements) of one request. An empty element is two bytes on the wire and up to
+/// about a hundred in memory; the longest list of the contract has 1,000 elements.
+pub const API_VALUES_MAX: usize = 16 * 1024;
 /// A JSON body of `/auth/*` and of the operator socket.
 pub const JSON_BODY_MAX_BYTES: usize = 64 * KIB;
 

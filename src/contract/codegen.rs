@@ -1,3 +1,0 @@
-//! Build-time part of `contract`.
-
-pub(crate) fn generate() {}

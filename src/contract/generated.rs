@@ -1,0 +1,21 @@
+//! Generated code: message types, the method table and the value rules.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    unused_qualifications,
+    deprecated,
+    clippy::all,
+    clippy::too_many_lines,
+    reason = "generated: names and shapes come from the tables of the contract"
+)]
+
+use super::methods::{Idempotency, Rpc, Spec};
+use super::rules::{Pattern, RuleViolation, Validate, check};
+
+include!(concat!(env!("OUT_DIR"), "/contract_messages.rs"));
+include!(concat!(env!("OUT_DIR"), "/contract_methods.rs"));
+include!(concat!(env!("OUT_DIR"), "/contract_rules.rs"));
+
+/// Descriptors of every message, for the JSON form.
+pub(super) static DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/contract_descriptors.bin"));
