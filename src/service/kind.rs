@@ -1,0 +1,24 @@
+//! What kind of refusal an error is, so that the edge maps every error in one place.
+
+/// The kinds of refusal; each is one code of the contract (section 3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No credential, or one that does not count.
+    Unauthenticated,
+    /// The right is missing, or the room is hidden or not joined.
+    PermissionDenied,
+    /// It does not exist.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// The request itself is wrong.
+    InvalidArgument,
+    /// The state forbids it.
+    FailedPrecondition,
+    /// Too much or too fast.
+    ResourceExhausted,
+    /// The store does not answer, or too much is waiting: try again.
+    Unavailable,
+    /// A fault of ours; its text stays inside.
+    Internal,
+}
