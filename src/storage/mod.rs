@@ -41,5 +41,5 @@ pub use head::{RoomHead, is_message};
 pub use mirror::Tables;
 pub use open::{Config, OpenError};
 pub use state::{Change, Claim, Claimed};
-pub use store::Storage;
+pub use store::{Sealer, Storage};
 pub use tokens::FoundToken;

@@ -25,7 +25,7 @@ use super::records::{
 use super::state::{Change, Claim, Claimed, State};
 use super::timeline::Timeline;
 use super::tokens::{FoundToken, Tokens};
-use crate::crypto::KeyEncryptionKey;
+use crate::crypto::{DataKey, KeyEncryptionKey};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::nats::Nats;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
@@ -61,6 +61,20 @@ pub(super) struct Inner {
     pub(super) barrier: super::barrier::Barrier,
     scope: Scope,
     stop: Stop,
+}
+
+/// The active data key of one author.
+pub struct Sealer {
+    key: DataKey,
+    key_id: String,
+}
+
+impl Sealer {
+    /// Seals a body for its place.
+    #[must_use]
+    pub fn seal(&self, room: &RoomId, row_id: &str, text: &str) -> Sealed {
+        Keys::seal(&self.key, &self.key_id, room, row_id, text)
+    }
 }
 
 impl Storage {
@@ -405,9 +419,18 @@ impl Storage {
         row_id: &str,
         text: &str,
     ) -> Result<Sealed, StorageError> {
+        Ok(self.sealer(author).await?.seal(room, row_id, text))
+    }
+
+    /// The author's data key, made when there is none, for sealing where the row is decided: inside
+    /// the draft of an append.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn sealer(&self, author: &UserId) -> Result<Sealer, StorageError> {
         let key_id = self.key_id(author);
         if let Some(key) = self.inner.keys.get(author, &key_id).await? {
-            return Ok(Keys::seal(&key, &key_id, room, row_id, text));
+            return Ok(Sealer { key, key_id });
         }
         // None yet, or its wrappings are for other secrets: a new active key.
         let new_id = self.inner.keys.create(author).await?;
@@ -423,7 +446,7 @@ impl Storage {
         .map_err(infallible)?;
         let key_id = self.key_id(author);
         match self.inner.keys.get(author, &key_id).await? {
-            Some(key) => Ok(Keys::seal(&key, &key_id, room, row_id, text)),
+            Some(key) => Ok(Sealer { key, key_id }),
             None => Err(StorageError::Corrupt { what: "ENCRYPTION_KEYS", source: None }),
         }
     }
