@@ -193,3 +193,32 @@ pub const BATCH_READ_MAX_BYTES: usize = 16 * MIB;
 
 /// The piece in which files and foreign bytes are read or copied.
 pub const COPY_CHUNK_BYTES: usize = 64 * KIB;
+/// How often a taken data-directory lock is tried again.
+pub const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// An orphaned nats-server that ignores SIGTERM is killed after this.
+pub const LOCK_ORPHAN_KILL_AFTER: Duration = Duration::from_secs(10);
+/// An orphaned nats-server that is still there after this ends the start.
+pub const LOCK_ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections the embedded server takes: ours and those of local commands.
+pub const EMBEDDED_CONNECTIONS_MAX: usize = 64;
+/// The embedded server's memory streams (presence, calls).
+pub const EMBEDDED_MEMORY_STORE_MAX_BYTES: usize = 16 * MIB;
+/// A longer log line of nats-server is cut.
+pub const CHILD_LINE_MAX_BYTES: usize = 4 * KIB;
+/// Error lines of nats-server that are kept to explain its end.
+pub const CHILD_LINES_KEPT: usize = 16;
+/// An answer of nats-server's monitoring port.
+pub const HEALTH_ANSWER_MAX_BYTES: u64 = 64 * 1024;
+/// How long nats-server may recover its streams before a start is given up (packaging 4.2). A start
+/// that finds nats-server dead fails at once.
+pub const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+/// How long nats-server may take to end after SIGTERM before it is killed.
+pub const EMBEDDED_STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// First and longest delay before nats-server is started again.
+pub const EMBEDDED_RESTART_DELAY_FIRST: Duration = Duration::from_millis(100);
+/// See [`EMBEDDED_RESTART_DELAY_FIRST`].
+pub const EMBEDDED_RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
+/// A child that ran this long has recovered: its next restart is quick again.
+pub const EMBEDDED_STEADY_AFTER: Duration = Duration::from_secs(60);
+/// How often free space and nats-server's health are looked at.
+pub const EMBEDDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);

@@ -74,3 +74,42 @@ fn field(file: &[u8], at: u64, bytes: usize) -> Result<u64, String> {
         .map(|field| field.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte)))
         .ok_or_else(|| "is a damaged ELF program".to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A program header table with one entry at byte 64.
+    fn program(machine: u8, segment: u8, dynamic_tag: u8) -> Vec<u8> {
+        let mut file = vec![0; 136];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (file[18], file[32], file[54], file[56]) = (machine, 64, 56, 1);
+        (file[64], file[72], file[96]) = (segment, 120, 16);
+        file[120] = dynamic_tag;
+        file
+    }
+
+    #[test]
+    fn static_programs_of_the_machine_pass_and_others_are_named() {
+        for (file, machine, why) in [
+            (program(62, 1, 0), Machine::X86_64, None),
+            (program(183, 2, 5), Machine::Aarch64, None),
+            (program(183, 1, 0), Machine::X86_64, Some("not for linux/amd64")),
+            (program(62, 3, 0), Machine::X86_64, Some("dynamic linker")),
+            (program(62, 2, 1), Machine::X86_64, Some("shared library")),
+            (program(62, 1, 0)[..80].to_vec(), Machine::X86_64, None),
+            (program(62, 2, 0)[..80].to_vec(), Machine::X86_64, Some("damaged")),
+            (program(62, 1, 0)[..40].to_vec(), Machine::X86_64, Some("damaged")),
+            (b"#!/bin/sh\n".to_vec(), Machine::X86_64, Some("not a 64-bit")),
+        ] {
+            let checked = check_static(&file, machine);
+            match why {
+                None => assert_eq!(checked, Ok(())),
+                Some(why) => assert!(
+                    checked.as_ref().is_err_and(|said| said.contains(why)),
+                    "{why}: {checked:?}"
+                ),
+            }
+        }
+    }
+}

@@ -1,5 +1,30 @@
 //! The nats-server child, the data directory's lock, signals and systemd notify.
+//!
+//! Start: [`DataDir::lock`], then [`Embedded::start`]. It knows nothing of streams: whether the store
+//! is complete is decided in `storage`.
 
 mod bundled;
+mod child;
+mod connection;
+mod datadir;
+#[cfg(test)]
+mod elf;
+mod embedded;
+mod executable;
+mod health;
+mod notify;
+mod output;
+mod process;
+mod settings;
+mod signals;
+mod start;
 
 pub use bundled::{Bundled, UnpackError, bundled_server};
+pub use connection::Connection;
+pub use datadir::{DataDir, LockError, Role, Waiting, connection_file};
+pub use embedded::{Embedded, HealthWatch};
+pub use health::{Disk, Health};
+pub use notify::Notify;
+pub use settings::{Config, SyncInterval, memory_bytes};
+pub use signals::{Signal, Signals};
+pub use start::StartError;

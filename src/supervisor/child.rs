@@ -1,0 +1,246 @@
+//! Starting nats-server as a child that cannot outlive us unnoticed, waiting for its end, signalling it.
+//!
+//! The kernel sends the death signal when the *thread* that started the child ends, so children are
+//! started by one thread that lives as long as the process. The inherited lock is the guarantee for
+//! the cases in which the signal fails.
+//!
+//! The only place with `unsafe`: code between fork and exec.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use event_listener::Event;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, getppid, kill_process, set_parent_process_death_signal,
+    waitid,
+};
+
+use crate::limits::CHILD_LINE_MAX_BYTES;
+
+/// What the child gets.
+pub(super) struct Launch<'a> {
+    /// What to execute.
+    pub(super) executable: &'a Path,
+    /// Its configuration file, the only argument.
+    pub(super) config: &'a Path,
+    /// Its working directory.
+    pub(super) directory: &'a Path,
+    /// `GOMEMLIMIT`, in bytes.
+    pub(super) memory_limit_bytes: u64,
+    /// The data directory's lock, inherited.
+    pub(super) lock: Arc<File>,
+}
+
+/// A nats-server that was started. Dropping it does not stop it.
+#[derive(Debug, Clone)]
+pub(super) struct NatsChild {
+    pid: Pid,
+    life: Arc<Life>,
+}
+
+#[derive(Debug)]
+struct Life {
+    state: Mutex<State>,
+    ended: Event,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Not reaped: the number is its own, even if it has ended.
+    Running(Child),
+    /// Reaped: the number may belong to somebody else.
+    Ended(Option<ExitStatus>),
+}
+
+/// Starts it. Blocks until the child has executed or failed to. `on_line` gets every line that it
+/// writes, all of them before its end is known.
+///
+/// # Errors
+/// The system's error of fork or exec.
+pub(super) fn launch(
+    launch: Launch<'_>,
+    on_line: impl FnMut(&[u8]) + Send + 'static,
+) -> io::Result<NatsChild> {
+    let mut command = Command::new(launch.executable);
+    command
+        // It names its ports file after this.
+        .arg0("nats-server")
+        .arg("-c")
+        .arg(launch.config)
+        .env_clear()
+        .env("GOMEMLIMIT", launch.memory_limit_bytes.to_string())
+        .current_dir(launch.directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        // Ctrl-C in a terminal reaches us only: we stop it when its clients are done.
+        .process_group(0);
+    before_exec(&mut command, launch.lock);
+    let mut child = start_in_long_lived_thread(command)?;
+    let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
+    let life = Arc::new(Life { state: Mutex::new(State::Running(child)), ended: Event::new() });
+    follow_in_thread(pid, Arc::clone(&life), stderr, on_line)?;
+    Ok(NatsChild { pid, life })
+}
+
+impl NatsChild {
+    pub(super) fn pid(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
+    /// Sends `signal` unless it has ended.
+    pub(super) fn signal(&self, signal: Signal) {
+        // The lock keeps the waiting thread from reaping it meanwhile.
+        let state = self.life.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Running(_) = *state
+            && let Err(error) = kill_process(self.pid, signal)
+        {
+            log::warn!(error:% = error; "cannot signal nats-server");
+        }
+    }
+
+    /// Waits for its end; `None` means that the system could not tell how it ended.
+    pub(super) async fn ended(&self) -> Option<ExitStatus> {
+        loop {
+            let listener = self.life.ended.listen();
+            if let State::Ended(status) =
+                *self.life.state.lock().unwrap_or_else(PoisonError::into_inner)
+            {
+                return status;
+            }
+            listener.await;
+        }
+    }
+}
+
+/// Readable form of a status, for example `exit code 1` or `signal 9`.
+pub(super) fn describe(status: Option<ExitStatus>) -> String {
+    let Some(status) = status else { return "unknown".to_owned() };
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "unknown".to_owned(),
+    }
+}
+
+#[expect(unsafe_code, reason = "pre_exec: only system calls run between fork and exec")]
+fn before_exec(command: &mut Command, lock: Arc<File>) {
+    let parent = std::process::id();
+    // SAFETY: the closure runs in the forked child before exec, where other threads' locks may be
+    // held for ever. It only makes system calls (prctl, getppid, fcntl) through rustix, which neither
+    // allocate nor lock; errors are built from raw numbers without allocating.
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::TERM))?;
+            // A parent that died before the call above sends no signal any more.
+            let present = getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
+            if present != Some(parent) {
+                return Err(io::Error::from_raw_os_error(Errno::CHILD.raw_os_error()));
+            }
+            fcntl_setfd(&*lock, FdFlags::empty())?;
+            Ok(())
+        });
+    }
+}
+
+type Started = Sender<io::Result<Child>>;
+
+/// Hands the command to the one thread whose life the children are bound to.
+fn start_in_long_lived_thread(command: Command) -> io::Result<Child> {
+    static STARTER: OnceLock<Mutex<Option<Sender<(Command, Started)>>>> = OnceLock::new();
+    let starter = STARTER.get_or_init(Mutex::default);
+    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let (answer, started) = channel();
+    {
+        let mut starter = starter.lock().unwrap_or_else(PoisonError::into_inner);
+        if starter.is_none() {
+            let (tx, rx) = channel::<(Command, Started)>();
+            std::thread::Builder::new().name("nats-starter".to_owned()).spawn(move || {
+                // Ends with the process only: the sender is a static.
+                for (mut command, answer) in rx {
+                    // The caller waits for the answer.
+                    answer.send(command.spawn()).ok();
+                }
+            })?;
+            *starter = Some(tx);
+        }
+        let starter = starter.as_ref().ok_or_else(gone)?;
+        starter.send((command, answer)).map_err(|_| gone())?;
+    }
+    started.recv().map_err(|_| gone())?
+}
+
+/// Reads the child's lines and waits for its end in a thread of its own. It is reaped under the lock,
+/// so that no signal can be sent to a process that has inherited the number.
+fn follow_in_thread(
+    pid: Pid,
+    life: Arc<Life>,
+    stderr: ChildStderr,
+    mut on_line: impl FnMut(&[u8]) + Send + 'static,
+) -> io::Result<()> {
+    std::thread::Builder::new().name("nats-child".to_owned()).spawn(move || {
+        read_lines(BufReader::new(stderr), &mut on_line);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        while waitid(WaitId::Pid(pid), options).is_err_and(|error| error == Errno::INTR) {}
+        let mut state = life.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let State::Running(child) = &mut *state {
+            *state = State::Ended(child.wait().ok());
+        }
+        drop(state);
+        life.ended.notify(usize::MAX);
+    })?;
+    Ok(())
+}
+
+/// Lines without their end, cut at [`CHILD_LINE_MAX_BYTES`], until the writer closes.
+fn read_lines(mut from: impl BufRead, on_line: &mut impl FnMut(&[u8])) {
+    let mut line = Vec::new();
+    loop {
+        let (used, ended) = match from.fill_buf() {
+            Ok([]) => break,
+            Ok(bytes) => {
+                let end = bytes.iter().position(|byte| *byte == b'\n');
+                let text = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
+                let room = CHILD_LINE_MAX_BYTES.saturating_sub(line.len());
+                line.extend_from_slice(text.get(..room).unwrap_or(text));
+                (text.len() + usize::from(end.is_some()), end.is_some())
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => (0, false),
+            Err(_) => break,
+        };
+        from.consume(used);
+        if ended {
+            on_line(&line);
+            line.clear();
+        }
+    }
+    if !line.is_empty() {
+        on_line(&line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_cut_and_the_last_needs_no_end() {
+        let long = "x".repeat(CHILD_LINE_MAX_BYTES * 3);
+        let text = format!("one\n\n{long}\ntwo");
+        let mut lines = Vec::new();
+        read_lines(BufReader::with_capacity(7, text.as_bytes()), &mut |line: &[u8]| {
+            lines.push(line.to_vec());
+        });
+        let lengths: Vec<_> = lines.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [3, 0, CHILD_LINE_MAX_BYTES, 3]);
+        assert_eq!(lines[3], b"two");
+    }
+}

@@ -1,0 +1,302 @@
+//! The data directory and its lock.
+//!
+//! nats-server itself takes no lock, and two of them on one store destroy it. So whoever works on the
+//! directory holds `flock` on `<data_dir>/lock`, and nats-server inherits the descriptor: as long as
+//! one of them lives, nobody else starts. The lock is never given back explicitly, since that would
+//! release the child's hold too: it ends when the last descriptor is closed.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::Signal;
+
+use super::process::{Process, started_ticks};
+use crate::limits::{LOCK_ORPHAN_KILL_AFTER, LOCK_ORPHAN_TIMEOUT, LOCK_POLL_INTERVAL};
+use crate::runtime::{Clock, limited_read};
+
+/// Bytes of the lock file and of `run/nats.pid` that are looked at.
+const NOTE_MAX_BYTES: u64 = 4096;
+
+/// Who works on the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// The server. Waits for offline commands, never for another server.
+    Server,
+    /// A command that runs its own private nats-server. Waits for nobody.
+    Offline {
+        /// The command as typed, for example `backup`.
+        command: String,
+    },
+}
+
+/// Whom [`DataDir::lock`] waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Waiting {
+    /// An offline command works on the directory.
+    OfflineCommand {
+        /// The command.
+        command: String,
+        /// Its process.
+        pid: i32,
+    },
+    /// A nats-server whose chatto is dead still runs; it is being stopped.
+    Orphan {
+        /// Its process, when known.
+        pid: Option<i32>,
+    },
+}
+
+/// The directory could not be taken. The texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another server works on it (exit 75).
+    #[error(
+        "another chatto server (pid {pid}) already uses {path}; stop it first, or choose another nats.embedded.data_dir"
+    )]
+    HeldByServer {
+        /// The directory.
+        path: PathBuf,
+        /// The other server's process.
+        pid: i32,
+    },
+    /// An offline command works on it, and this is another one (exit 75).
+    #[error("`chatto {command}` (pid {pid}) is working on {path}; try again when it has finished")]
+    HeldByCommand {
+        /// The directory.
+        path: PathBuf,
+        /// The other command.
+        command: String,
+        /// Its process.
+        pid: i32,
+    },
+    /// A nats-server that belongs to nobody could not be stopped in time (exit 75).
+    #[error(
+        "a nats-server left behind by an earlier chatto ({who}) still uses {path} and does not stop; end it and try again"
+    )]
+    Orphan {
+        /// The directory.
+        path: PathBuf,
+        /// `pid N`, or `pid unknown`.
+        who: String,
+    },
+    /// The directory or its lock file cannot be created or written (exit 73).
+    #[error("the data directory {path} cannot be used; check that it exists and may be written")]
+    Unusable {
+        /// The directory.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The locked data directory. Cloning shares the lock; it ends with the last clone and the last
+/// nats-server that inherited it.
+#[derive(Debug, Clone)]
+pub struct DataDir {
+    path: PathBuf,
+    lock: Arc<File>,
+}
+
+impl DataDir {
+    /// Creates the directory where absent and takes its lock.
+    ///
+    /// A server waits for an offline command as long as it takes. A lock whose holder is dead is held
+    /// by an orphaned nats-server: it is stopped. `waiting` is told whom we wait for, when that begins
+    /// and again at every look (each [`LOCK_POLL_INTERVAL`]), so that a service manager can be asked
+    /// for more time.
+    ///
+    /// # Errors
+    /// See [`LockError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it gives the lock back; an orphan may have been told to stop.
+    pub async fn lock(
+        path: &Path,
+        role: Role,
+        clock: &Clock,
+        mut waiting: impl FnMut(&Waiting),
+    ) -> Result<Self, LockError> {
+        let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
+        let dir = prepare(path).map_err(unusable)?;
+        let mut file = open_lock(&dir).map_err(unusable)?;
+        let mut orphan = OrphanHunt::default();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) => {}
+                Err(error) => return Err(unusable(error.into())),
+            }
+            let holder = Holder::read(&mut file);
+            match holder {
+                Some(holder) if holder.process.is_alive() => {
+                    let pid = holder.process.pid();
+                    match (holder.role, &role) {
+                        (Role::Server, _) => {
+                            return Err(LockError::HeldByServer { path: dir, pid });
+                        }
+                        (Role::Offline { command }, Role::Offline { .. }) => {
+                            return Err(LockError::HeldByCommand { path: dir, command, pid });
+                        }
+                        (Role::Offline { command }, Role::Server) => {
+                            waiting(&Waiting::OfflineCommand { command, pid });
+                        }
+                    }
+                    orphan = OrphanHunt::default();
+                }
+                _ => waiting(&orphan.step(&dir, clock)?),
+            }
+            clock.sleep(LOCK_POLL_INTERVAL).await;
+        }
+        note_holder(&mut file, &role, clock).map_err(unusable)?;
+        Ok(Self { path: dir, lock: Arc::new(file) })
+    }
+
+    /// The directory, absolute.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The file that says "a store was created here"; written by `storage`.
+    #[must_use]
+    pub fn initialised_marker(&self) -> PathBuf {
+        self.path.join("initialised")
+    }
+
+    /// JetStream's directory; nats-server makes a folder `jetstream` in the one it is given.
+    #[must_use]
+    pub fn store(&self) -> PathBuf {
+        self.path.join("jetstream")
+    }
+
+    /// Where sockets and connection files of the running process lie (0700).
+    #[must_use]
+    pub fn run(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
+    /// The connection file that commands read while a server runs.
+    #[must_use]
+    pub fn connection_file(&self) -> PathBuf {
+        connection_file(&self.path)
+    }
+
+    pub(super) fn pid_file(&self) -> PathBuf {
+        pid_file(&self.path)
+    }
+
+    pub(super) fn bin(&self) -> PathBuf {
+        self.path.join("bin")
+    }
+
+    pub(super) fn lock_file(&self) -> &Arc<File> {
+        &self.lock
+    }
+}
+
+/// The connection file of the server that runs on `data_dir`.
+#[must_use]
+pub fn connection_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("run/nats.json")
+}
+
+fn pid_file(data_dir: &Path) -> PathBuf {
+    data_dir.join("run/nats.pid")
+}
+
+/// Creates the directory and `run`, and answers the absolute path.
+fn prepare(path: &Path) -> io::Result<PathBuf> {
+    DirBuilder::new().recursive(true).mode(0o750).create(path)?;
+    let dir = std::fs::canonicalize(path)?;
+    let run = dir.join("run");
+    DirBuilder::new().recursive(true).mode(0o700).create(&run)?;
+    std::fs::set_permissions(&run, Permissions::from_mode(0o700))?;
+    Ok(dir)
+}
+
+fn open_lock(dir: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o640);
+    options.open(dir.join("lock"))
+}
+
+/// The lock file's text: role, pid, start of the process in clock ticks since boot, and for people the
+/// start in milliseconds since 1970.
+fn note_holder(file: &mut File, role: &Role, clock: &Clock) -> io::Result<()> {
+    let role = match role {
+        Role::Server => "server".to_owned(),
+        Role::Offline { command } => format!("offline {}", command.replace('\n', " ")),
+    };
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let ticks = started_ticks(own).unwrap_or_default();
+    file.set_len(0)?;
+    file.rewind()?;
+    write!(file, "{role}\npid {own}\nticks {ticks}\nstarted {}\n", clock.unix_ms())
+}
+
+/// Who wrote the lock file last.
+struct Holder {
+    role: Role,
+    process: Process,
+}
+
+impl Holder {
+    /// `None`: nobody has written it yet, or it is damaged.
+    fn read(file: &mut File) -> Option<Self> {
+        let mut text = String::new();
+        file.rewind().ok()?;
+        file.take(NOTE_MAX_BYTES).read_to_string(&mut text).ok()?;
+        let mut lines = text.lines();
+        let role = match lines.next()? {
+            "server" => Role::Server,
+            other => Role::Offline { command: other.strip_prefix("offline ")?.to_owned() },
+        };
+        let pid = lines.next()?.strip_prefix("pid ")?.parse().ok()?;
+        let ticks = lines.next()?.strip_prefix("ticks ")?.parse().ok()?;
+        Some(Self { role, process: Process::new(pid, ticks) })
+    }
+}
+
+/// Stops the nats-server that a dead chatto has left behind.
+#[derive(Default)]
+struct OrphanHunt {
+    since: Option<Instant>,
+    told: bool,
+}
+
+impl OrphanHunt {
+    fn step(&mut self, dir: &Path, clock: &Clock) -> Result<Waiting, LockError> {
+        let process = read_pid_file(dir).filter(Process::is_alive);
+        let waited = clock.now() - *self.since.get_or_insert_with(|| clock.now());
+        let pid = process.as_ref().map(Process::pid);
+        if waited > LOCK_ORPHAN_TIMEOUT {
+            let who = pid.map_or("pid unknown".to_owned(), |pid| format!("pid {pid}"));
+            return Err(LockError::Orphan { path: dir.to_owned(), who });
+        }
+        if let Some(process) = process {
+            if waited > LOCK_ORPHAN_KILL_AFTER {
+                process.signal(Signal::KILL);
+            } else if !self.told && waited > Duration::ZERO {
+                // Not at the first look: a chatto that is just being started may not have written the
+                // lock file yet, and a dying one's child may be about to end by itself.
+                log::warn!(pid = process.pid(); "stopping a nats-server that an earlier chatto has left behind");
+                process.signal(Signal::TERM);
+                self.told = true;
+            }
+        }
+        Ok(Waiting::Orphan { pid })
+    }
+}
+
+/// The nats-server that was last started on the directory.
+fn read_pid_file(dir: &Path) -> Option<Process> {
+    let text = limited_read(&pid_file(dir), NOTE_MAX_BYTES).ok()?;
+    let (pid, ticks) = std::str::from_utf8(&text).ok()?.trim().split_once(' ')?;
+    Some(Process::new(pid.parse().ok()?, ticks.parse().ok()?))
+}

@@ -1,0 +1,358 @@
+//! The embedded server as the rest of the program sees it: started, watched, started again, stopped.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use event_listener::Event;
+
+use super::child;
+use super::datadir::DataDir;
+use super::health::{Answer, Disk, Health, Judge, Look, Verdict, ask_health, ask_store};
+use super::settings::{Config, free_bytes};
+use super::start::{Running, StartError, Starter};
+use crate::limits::{
+    EMBEDDED_LOOK_INTERVAL, EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX,
+    EMBEDDED_STEADY_AFTER,
+};
+use crate::nats::{Target, Version};
+use crate::runtime::{Backoff, Clock, Scope, Stop, blocking};
+
+/// `/healthz` is asked at every second look, the store's size at every fifth.
+const HEALTH_EVERY: u32 = 2;
+/// See [`HEALTH_EVERY`].
+const STORE_EVERY: u32 = 5;
+
+/// The running embedded server. It keeps one port and one token for the life of this value, so clients
+/// simply reconnect when it was started again.
+pub struct Embedded {
+    shared: Arc<Shared>,
+    target: Target,
+    version: Version,
+    stop: Stop,
+}
+
+struct Shared {
+    clock: Clock,
+    state: Mutex<State>,
+    changed: Event,
+    damage: Arc<Mutex<Vec<String>>>,
+}
+
+struct State {
+    health: Health,
+    disk: Disk,
+    pid: i32,
+    restarts: u64,
+    answered: Instant,
+    finished: bool,
+    version: u64,
+}
+
+/// A view of the embedded server for readiness, metrics and whoever refuses writes.
+#[derive(Clone)]
+pub struct HealthWatch {
+    shared: Arc<Shared>,
+}
+
+impl Embedded {
+    /// Starts nats-server on the locked directory and waits until JetStream answers; then watches it
+    /// from `scope` until [`Self::stop`].
+    ///
+    /// While JetStream recovers a large store this takes long; tell the service manager meanwhile.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it tells the child to stop; the directory stays locked until the child has ended.
+    pub async fn start(
+        config: Config,
+        data_dir: DataDir,
+        clock: Clock,
+        scope: &Scope,
+    ) -> Result<Self, StartError> {
+        let starter = Starter::prepare(config, data_dir, clock.clone()).await?;
+        if starter.config.min_free_disk == 0 {
+            log::warn!(
+                "nats.embedded.min_free_disk is 0: a full disk will stop the store instead of pausing it"
+            );
+        }
+        let running = starter.start().await?;
+        let target = running.connection.target();
+        let version = running.version;
+        let state = State {
+            health: Health::Running,
+            disk: Disk::default(),
+            pid: running.child.pid(),
+            restarts: 0,
+            answered: clock.now(),
+            finished: false,
+            version: 1,
+        };
+        let shared = Arc::new(Shared {
+            clock,
+            state: Mutex::new(state),
+            changed: Event::new(),
+            damage: Arc::clone(&starter.damage),
+        });
+        log::info!(pid = running.child.pid(), version:% = version; "nats-server is ready");
+        let stop = Stop::new();
+        let keeper = Keeper { starter, shared: Arc::clone(&shared), stop: stop.clone() };
+        scope.spawn("nats-server", keeper.keep(running))?;
+        Ok(Self { shared, target, version, stop })
+    }
+
+    /// Where the server is reached, over all its restarts.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.target.clone()
+    }
+
+    /// The version of the server.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// A view to share.
+    #[must_use]
+    pub fn watch(&self) -> HealthWatch {
+        HealthWatch { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Its state now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.lock().health
+    }
+
+    /// Tells the server to store everything and end, and waits for it; after
+    /// [`crate::limits::EMBEDDED_STOP_TIMEOUT`] it is killed. Close its clients first.
+    ///
+    /// # Cancel safety
+    /// Once polled, dropping it does not keep the server running.
+    pub async fn stop(self) {
+        self.stop.stop();
+        self.shared.wait(|state| state.finished).await;
+    }
+}
+
+impl HealthWatch {
+    /// The state now.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        self.shared.lock().health
+    }
+
+    /// Free space as last looked at.
+    #[must_use]
+    pub fn disk(&self) -> Disk {
+        self.shared.lock().disk
+    }
+
+    /// The process id of the present child.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.shared.lock().pid
+    }
+
+    /// How often it was started again.
+    #[must_use]
+    pub fn restarts(&self) -> u64 {
+        self.shared.lock().restarts
+    }
+
+    /// nats-server's words about streams that it could not read and left out; empty: none.
+    #[must_use]
+    pub fn damage(&self) -> Vec<String> {
+        self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it answered within `limit` or is being started again for no longer than `restarting`:
+    /// what a watchdog wants to know.
+    #[must_use]
+    pub fn is_alive(&self, limit: Duration, restarting: Duration) -> bool {
+        let now = self.shared.clock.now();
+        let state = self.shared.lock();
+        match state.health {
+            Health::Restarting { since } => now - since <= restarting,
+            Health::Running | Health::DiskFull | Health::WriteFailed => {
+                now - state.answered <= limit
+            }
+        }
+    }
+
+    /// Waits until the state differs from `seen`.
+    pub async fn changed(&self, seen: Health) -> Health {
+        self.shared.wait(|state| state.health != seen || state.finished).await;
+        self.health()
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        {
+            let mut state = self.lock();
+            change(&mut state);
+            state.version += 1;
+        }
+        self.changed.notify(usize::MAX);
+    }
+
+    async fn wait(&self, is: impl Fn(&State) -> bool) {
+        loop {
+            let listener = self.changed.listen();
+            if is(&self.lock()) {
+                return;
+            }
+            listener.await;
+        }
+    }
+
+    fn set_health(&self, health: Health, judge: &Judge) {
+        let before = self.lock().health;
+        if before == health {
+            return;
+        }
+        let disk = judge.disk();
+        match health {
+            Health::DiskFull => {
+                log::error!(free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes, store_bytes = disk.store_bytes, store_limit_bytes = disk.store_limit_bytes; "the disk is full: new messages are refused until space is freed");
+            }
+            Health::WriteFailed => {
+                log::error!(reason = judge.reason(), free_bytes = disk.free_bytes; "nats-server cannot write: new messages are refused; free space or check the disk");
+            }
+            Health::Running => log::info!("nats-server takes writes again"),
+            Health::Restarting { .. } => {}
+        }
+        self.update(|state| state.health = health);
+    }
+}
+
+/// The task that owns the child.
+struct Keeper {
+    starter: Starter,
+    shared: Arc<Shared>,
+    stop: Stop,
+}
+
+/// Why a run of the child is over.
+enum Over {
+    Stop,
+    Ended,
+    Restart,
+}
+
+impl Keeper {
+    async fn keep(self, mut running: Running) {
+        let clock = &self.shared.clock;
+        let mut backoff = Backoff::new(EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX);
+        loop {
+            let began = clock.now();
+            match self.follow(&running).await {
+                Over::Stop => break,
+                Over::Ended => {
+                    let how = child::describe(running.child.ended().await);
+                    log::error!(how = how; "nats-server ended; starting it again");
+                }
+                Over::Restart => {}
+            }
+            if clock.now() - began > EMBEDDED_STEADY_AFTER {
+                backoff.reset();
+            }
+            match self.start_again(&mut backoff).await {
+                Some(again) => running = again,
+                None => break,
+            }
+        }
+        self.starter.end().await;
+        log::info!("nats-server has ended");
+        // The lock goes with `self`; the file must not outlive the server it leads to.
+        let file = self.starter.data_dir.connection_file();
+        blocking(move || std::fs::remove_file(file).ok()).await;
+        let shared = Arc::clone(&self.shared);
+        drop(self);
+        shared.update(|state| state.finished = true);
+    }
+
+    /// Looks at the child until it ends, has to be started again, or we stop.
+    async fn follow(&self, running: &Running) -> Over {
+        let ended = async {
+            running.child.ended().await;
+            Over::Ended
+        };
+        let over = futures_lite::future::or(ended, self.look_on(running));
+        self.stop.or(over).await.unwrap_or(Over::Stop)
+    }
+
+    async fn look_on(&self, running: &Running) -> Over {
+        let (clock, config) = (&self.shared.clock, &self.starter.config);
+        let mut judge = Judge::default();
+        let mut looks = 0_u32;
+        loop {
+            let dir = self.starter.data_dir.path().to_owned();
+            let mut look = Look::default();
+            match blocking(move || free_bytes(&dir)).await {
+                Ok(bytes) => look.free_bytes = Some(bytes),
+                Err(error) => log::warn!(error:% = error; "cannot ask for free disk space"),
+            }
+            if looks.is_multiple_of(HEALTH_EVERY) {
+                look.health = self.healthy(running).await;
+            }
+            if looks.is_multiple_of(STORE_EVERY) {
+                look.store = ask_store(clock, running.http).await;
+            }
+            looks = looks.wrapping_add(1);
+            let verdict = judge.look(config, look);
+            self.shared.update(|state| state.disk = judge.disk());
+            match verdict {
+                Verdict::State(health) => self.shared.set_health(health, &judge),
+                Verdict::Restart(why) => {
+                    log::warn!(reason = judge.reason(); "starting nats-server again: {why}");
+                    return Over::Restart;
+                }
+            }
+            clock.sleep(EMBEDDED_LOOK_INTERVAL).await;
+        }
+    }
+
+    /// What `/healthz` says. A stream left out at the start is damage, which no restart heals: the
+    /// server takes writes for the others.
+    async fn healthy(&self, running: &Running) -> Option<Answer> {
+        let answer = ask_health(&self.shared.clock, running.http).await?;
+        let now = self.shared.clock.now();
+        self.shared.update(|state| state.answered = now);
+        let damaged = !self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+        Some(if damaged { Answer::Ok } else { answer })
+    }
+
+    /// Starts the child until it is ready; `None`: we stop.
+    async fn start_again(&self, backoff: &mut Backoff) -> Option<Running> {
+        let clock = &self.shared.clock;
+        let since = clock.now();
+        self.shared.update(|state| state.health = Health::Restarting { since });
+        loop {
+            self.stop.or(clock.sleep(backoff.delay())).await?;
+            match self.stop.or(self.starter.start()).await? {
+                Ok(running) => {
+                    let (pid, now) = (running.child.pid(), clock.now());
+                    log::info!(pid = pid; "nats-server is ready again");
+                    self.shared.update(|state| {
+                        state.health = Health::Running;
+                        state.pid = pid;
+                        state.restarts += 1;
+                        state.answered = now;
+                    });
+                    return Some(running);
+                }
+                Err(error) => {
+                    log::error!(error:% = error, cause:? = std::error::Error::source(&error).map(ToString::to_string); "nats-server does not start");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Processes that are not our children: is it still the same one, and telling it to stop.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::runtime::limited_read;
+
+/// Bytes of `/proc/PID/stat` that are looked at.
+const STAT_MAX_BYTES: u64 = 4096;
+/// Field 22 of `/proc/PID/stat` (proc(5)) counted from field 3, the first after the name.
+const START_TIME_FIELD: usize = 19;
+
+/// A process, told from a later one with the same number by its start time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Process {
+    pid: i32,
+    /// Clock ticks since boot; 0: unknown.
+    ticks: u64,
+}
+
+impl Process {
+    pub(super) fn new(pid: i32, ticks: u64) -> Self {
+        Self { pid, ticks }
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        let Some(pid) = Pid::from_raw(self.pid) else { return false };
+        // PERM: it lives, and belongs to somebody else.
+        let lives = matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM));
+        lives
+            && match started_ticks(self.pid) {
+                Some(ticks) => self.ticks == 0 || self.ticks == ticks,
+                // `/proc` is hidden: the number alone has to do. A zombie counts as dead.
+                None => !PathBuf::from("/proc/self/stat").exists(),
+            }
+    }
+
+    /// Sends `signal` if it is still the same process.
+    pub(super) fn signal(&self, signal: Signal) {
+        let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) else { return };
+        if let Err(error) = kill_process(pid, signal) {
+            log::warn!(pid = self.pid, error:% = error; "cannot signal a process");
+        }
+    }
+}
+
+/// When the process started, in clock ticks since boot; `None` when it is gone (a zombie too) or hidden.
+pub(super) fn started_ticks(pid: i32) -> Option<u64> {
+    let stat = limited_read(&PathBuf::from(format!("/proc/{pid}/stat")), STAT_MAX_BYTES).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
+    // The name stands in parentheses and may contain anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(START_TIME_FIELD - 1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_live_and_a_former_process_with_our_number_does_not() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let ticks = started_ticks(own).unwrap();
+        assert!(ticks > 0);
+        assert!(Process::new(own, ticks).is_alive());
+        assert!(Process::new(own, 0).is_alive());
+        assert!(!Process::new(own, ticks + 1).is_alive());
+        assert!(!Process::new(i32::MAX, 0).is_alive());
+        assert!(!Process::new(0, 0).is_alive());
+    }
+
+    #[test]
+    fn a_zombie_is_dead() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        // It has ended once its standard streams are gone; wait for the state without reaping it.
+        while started_ticks(pid).is_some() {
+            std::thread::yield_now();
+        }
+        assert!(!Process::new(pid, 0).is_alive());
+        child.wait().unwrap();
+    }
+}

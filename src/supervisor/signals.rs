@@ -1,0 +1,50 @@
+//! Signals to this process as a stream.
+
+use std::io;
+
+use futures_lite::StreamExt;
+
+/// A signal that asks something of us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGTERM: stop in order.
+    Terminate,
+    /// SIGINT (Ctrl-C): the same; a second one may hurry.
+    Interrupt,
+    /// SIGHUP: read again what can be read again (certificates).
+    Hangup,
+}
+
+/// From its creation on this process no longer ends by the three signals; they are read here.
+#[derive(Debug)]
+pub struct Signals {
+    inner: async_signal::Signals,
+}
+
+impl Signals {
+    /// Takes over SIGTERM, SIGINT and SIGHUP.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn new() -> io::Result<Self> {
+        use async_signal::Signal::{Hup, Int, Term};
+        Ok(Self { inner: async_signal::Signals::new([Term, Int, Hup])? })
+    }
+
+    /// The next signal.
+    ///
+    /// # Cancel safety
+    /// A signal is taken only when it is returned.
+    pub async fn next(&mut self) -> io::Result<Signal> {
+        loop {
+            match self.inner.next().await {
+                Some(Ok(async_signal::Signal::Term)) => return Ok(Signal::Terminate),
+                Some(Ok(async_signal::Signal::Int)) => return Ok(Signal::Interrupt),
+                Some(Ok(async_signal::Signal::Hup)) => return Ok(Signal::Hangup),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error),
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,442 @@
+//! One start of the child: prepare its files, execute it, wait until JetStream answers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde::Deserialize;
+
+use super::bundled::{Bundled, UnpackError};
+use super::child::{self, Launch, NatsChild};
+use super::connection::Connection;
+use super::datadir::DataDir;
+use super::executable::{self, Executable};
+use super::output::{LastErrors, Line};
+use super::process::started_ticks;
+use super::settings::{
+    Config, Run, file_store_limit, free_bytes, memory_bytes, memory_limit_bytes, render, used_bytes,
+};
+use crate::limits::{EMBEDDED_READY_TIMEOUT, EMBEDDED_STOP_TIMEOUT};
+use crate::nats::{ConnectError, Nats, OLDEST_SERVER, Version};
+use crate::runtime::{Clock, Full, blocking, limited_read, write_durably};
+
+/// How often the ports file is looked for.
+const PORTS_POLL: Duration = Duration::from_millis(5);
+const PORTS_FILE_MAX_BYTES: u64 = 64 * 1024;
+
+/// The embedded server does not start. The texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The bundled server cannot be unpacked (exit 78 when none is bundled, else 74).
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// Neither memory nor the data directory allows programs (exit 78).
+    #[error(
+        "this system executes programs neither from memory nor from {path}; install nats-server yourself and name it in nats.embedded.binary"
+    )]
+    ExecutionRefused {
+        /// The folder that was tried.
+        path: PathBuf,
+        /// The system's error for the folder.
+        #[source]
+        source: io::Error,
+    },
+    /// The operator's server cannot be executed (exit 78).
+    #[error("nats.embedded.binary names {path}, which cannot be executed; name a nats-server")]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The operator's server is no nats-server that we can use (exit 78).
+    #[error(
+        "nats.embedded.binary names {path}, which is {found}; nats-server {OLDEST_SERVER} or newer is needed"
+    )]
+    BinaryTooOld {
+        /// The file.
+        path: PathBuf,
+        /// What it says it is.
+        found: String,
+    },
+    /// A file of the child cannot be written (exit 73; 74 when the disk is full).
+    #[error("{path} cannot be written; check the data directory's owner and free space")]
+    Prepare {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// A configured port is taken (exit 75).
+    #[error(
+        "the embedded nats-server cannot listen: {said}; free the port or change nats.embedded.port and http_port (0 chooses a free one)"
+    )]
+    PortBusy {
+        /// nats-server's words.
+        said: String,
+    },
+    /// It ended before it was ready (exit 74).
+    #[error("nats-server ended while starting ({how}): {said}")]
+    Ended {
+        /// Exit code or signal.
+        how: String,
+        /// Its last error line.
+        said: String,
+    },
+    /// It runs but does not answer as it should (exit 69; a version that is too old: 78).
+    #[error("nats-server runs but cannot be reached")]
+    Connect(#[source] ConnectError),
+    /// It did not become ready in time (exit 69).
+    #[error("nats-server was not ready within {limit:?}; see its log lines above")]
+    NotReady {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The owner's scope is full: a mistake in this program (exit 1).
+    #[error("the embedded server cannot be watched")]
+    Watch(#[from] Full),
+}
+
+/// A child that answered. Dropping it tells the child to stop.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) child: NatsChild,
+    pub(super) http: SocketAddr,
+    pub(super) connection: Connection,
+    pub(super) version: Version,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.signal(Signal::TERM);
+    }
+}
+
+/// What stays the same over all starts of the child.
+pub(super) struct Starter {
+    pub(super) config: Config,
+    pub(super) data_dir: DataDir,
+    pub(super) clock: Clock,
+    token: String,
+    executable: Mutex<Arc<Executable>>,
+    /// The newest child; locked while one is being executed, so that nobody misses it.
+    child: Arc<Mutex<Option<NatsChild>>>,
+    /// The port of the first start; it is used again.
+    port: Mutex<u16>,
+    /// Lines that tell of streams left out, of the present run.
+    pub(super) damage: Arc<Mutex<Vec<String>>>,
+}
+
+impl Starter {
+    pub(super) async fn prepare(
+        config: Config,
+        data_dir: DataDir,
+        clock: Clock,
+    ) -> Result<Self, StartError> {
+        let executable = match config.binary.clone() {
+            Some(path) => blocking(move || named(path)).await?,
+            None => {
+                let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
+                let bin = data_dir.bin();
+                blocking(move || unpack(&bundled, &bin)).await?
+            }
+        };
+        let token = config.auth_token.clone().map_or_else(random_token, Ok)?;
+        let port = Mutex::new(config.port);
+        let executable = Mutex::new(Arc::new(executable));
+        let (child, damage) = (Arc::default(), Arc::default());
+        Ok(Self { config, data_dir, clock, token, executable, child, port, damage })
+    }
+
+    /// Starts the child and waits until JetStream answers. When it fails, no child is left.
+    ///
+    /// # Cancel safety
+    /// Dropping it tells the child to stop; [`Self::end`] waits for that.
+    pub(super) async fn start(&self) -> Result<Running, StartError> {
+        // Two on one store would destroy it.
+        self.end().await;
+        let started = self.try_start().await;
+        if started.is_err() {
+            self.end().await;
+        }
+        started
+    }
+
+    /// SIGTERM, time to end, SIGKILL: afterwards no child runs.
+    pub(super) async fn end(&self) {
+        let newest = Arc::clone(&self.child);
+        let newest = blocking(move || newest.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let Some(child) = newest.await else { return };
+        child.signal(Signal::TERM);
+        if let Ok(status) = self.clock.timeout(EMBEDDED_STOP_TIMEOUT, child.ended()).await {
+            log::debug!(how = child::describe(status); "nats-server has ended");
+            return;
+        }
+        log::warn!("nats-server does not end; killing it");
+        child.signal(Signal::KILL);
+        child.ended().await;
+    }
+
+    async fn try_start(&self) -> Result<Running, StartError> {
+        let config_file = self.write_files().await?;
+        let errors = Arc::new(Mutex::new(LastErrors::default()));
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let child = self.launch(&config_file, &errors).await?;
+        let stop_unless_ready = StopOnDrop(Some(child.clone()));
+        let pid = child.pid();
+        let ready = async { Some(self.ready(pid).await) };
+        let ended = async {
+            child.ended().await;
+            None
+        };
+        let limit = EMBEDDED_READY_TIMEOUT;
+        let ready = self.clock.timeout(limit, futures_lite::future::or(ready, ended)).await;
+        let ready = match ready {
+            Ok(Some(ready)) => ready,
+            Ok(None) => return Err(why_ended(&child, &errors).await),
+            Err(_) => Err(StartError::NotReady { limit }),
+        };
+        let (http, connection, version) = ready?;
+        stop_unless_ready.disarm();
+        Ok(Running { child, http, connection, version })
+    }
+
+    async fn write_files(&self) -> Result<PathBuf, StartError> {
+        let (config, data_dir) = (self.config.clone(), self.data_dir.clone());
+        let (port, token) = (self.port(), self.token.clone());
+        let written = blocking(move || {
+            let run_dir = data_dir.run();
+            let file = run_dir.join("nats.conf");
+            let measured = used_bytes(&data_dir.store())
+                .and_then(|used| Ok((used, free_bytes(data_dir.path())?)));
+            let write = measured.and_then(|(used, free)| {
+                remove_ports_files(&run_dir)?;
+                let text = render(&Run {
+                    config: &config,
+                    data_dir: data_dir.path(),
+                    run_dir: &run_dir,
+                    port,
+                    token: &token,
+                    max_file_store: file_store_limit(&config, used, free),
+                });
+                write_durably(&file, text.as_bytes(), 0o600)
+            });
+            (file, write)
+        });
+        match written.await {
+            (file, Ok(())) => Ok(file),
+            (path, Err(source)) => Err(StartError::Prepare { path, source }),
+        }
+    }
+
+    async fn launch(
+        &self,
+        config_file: &Path,
+        errors: &Arc<Mutex<LastErrors>>,
+    ) -> Result<NatsChild, StartError> {
+        let first = self.executable();
+        let error = match self.execute(&first, config_file, errors).await {
+            Ok(child) => return Ok(child),
+            Err(error) => error,
+        };
+        match &*first {
+            Executable::Memory(_) => {}
+            Executable::File(path) => {
+                let path = path.parent().unwrap_or(path).to_owned();
+                return Err(StartError::ExecutionRefused { path, source: error });
+            }
+            Executable::Named(path) => {
+                return Err(StartError::Binary { path: path.clone(), source: error });
+            }
+        }
+        log::info!(error:% = error; "this system does not execute programs from memory; nats-server is kept in the data directory");
+        let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
+        let bin = self.data_dir.bin();
+        let file = Arc::new(blocking(move || executable::in_directory(&bundled, &bin)).await?);
+        *self.executable.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&file);
+        let refused = |source| StartError::ExecutionRefused { path: self.data_dir.bin(), source };
+        self.execute(&file, config_file, errors).await.map_err(refused)
+    }
+
+    async fn execute(
+        &self,
+        executable: &Arc<Executable>,
+        config_file: &Path,
+        errors: &Arc<Mutex<LastErrors>>,
+    ) -> io::Result<NatsChild> {
+        let (executable, config) = (Arc::clone(executable), config_file.to_owned());
+        let (data_dir, errors) = (self.data_dir.clone(), Arc::clone(errors));
+        let (damage, newest) = (Arc::clone(&self.damage), Arc::clone(&self.child));
+        let memory_limit_bytes = memory_limit_bytes(self.config.memory_limit, memory_bytes());
+        blocking(move || {
+            let launch = Launch {
+                executable: &executable.path(),
+                config: &config,
+                directory: data_dir.path(),
+                memory_limit_bytes,
+                lock: Arc::clone(data_dir.lock_file()),
+            };
+            let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+            let child = child::launch(launch, move |raw| {
+                let line = Line::parse(raw);
+                line.log();
+                errors.lock().unwrap_or_else(PoisonError::into_inner).note(&line);
+                if line.damage {
+                    damage.lock().unwrap_or_else(PoisonError::into_inner).push(line.text);
+                }
+            })?;
+            *newest = Some(child.clone());
+            drop(newest);
+            let pid = child.pid();
+            let text = format!("{pid} {}\n", started_ticks(pid).unwrap_or_default());
+            if let Err(error) = write_durably(&data_dir.pid_file(), text.as_bytes(), 0o600) {
+                // Only a takeover after our own death would need it, and PDEATHSIG makes that rare.
+                log::warn!(error:% = error; "cannot note nats-server's process id");
+            }
+            Ok(child)
+        })
+        .await
+    }
+
+    /// Ports file → connect → JetStream answers.
+    async fn ready(&self, pid: i32) -> Result<(SocketAddr, Connection, Version), StartError> {
+        let path = self.data_dir.run().join(format!("nats-server_{pid}.ports"));
+        let ports = loop {
+            // Not written by rename: a half-written file does not parse.
+            let read = limited_read(&path, PORTS_FILE_MAX_BYTES).ok();
+            if let Some(ports) = read.and_then(|text| Ports::parse(&text)) {
+                break ports;
+            }
+            self.clock.sleep(PORTS_POLL).await;
+        };
+        *self.port.lock().unwrap_or_else(PoisonError::into_inner) = ports.nats;
+        let address = self.config.bind_address;
+        let connection = Connection::new(address, ports.nats, &self.token, pid);
+        let nats = Nats::connect(&connection.target(), self.clock.clone())
+            .await
+            .map_err(StartError::Connect)?;
+        let version =
+            nats.wait_connected(EMBEDDED_READY_TIMEOUT).await.map_err(StartError::Connect)?;
+        while let Err(error) = nats.jetstream_answers().await {
+            log::debug!(error:% = error; "JetStream does not answer yet");
+            self.clock.sleep(PORTS_POLL).await;
+        }
+        let file = self.data_dir.connection_file();
+        let write = connection.clone();
+        let written = blocking(move || write.write(&file).map_err(|source| (file, source))).await;
+        written.map_err(|(path, source)| StartError::Prepare { path, source })?;
+        Ok((SocketAddr::from(([127, 0, 0, 1], ports.http)), connection, version))
+    }
+
+    fn port(&self) -> u16 {
+        *self.port.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn executable(&self) -> Arc<Executable> {
+        Arc::clone(&self.executable.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Tells a child that did not become ready to stop.
+struct StopOnDrop(Option<NatsChild>);
+
+impl StopOnDrop {
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(child) = &self.0 {
+            child.signal(Signal::TERM);
+        }
+    }
+}
+
+async fn why_ended(child: &NatsChild, errors: &Mutex<LastErrors>) -> StartError {
+    let status = child.ended().await;
+    let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = errors.last();
+    if errors.any("address already in use") {
+        return StartError::PortBusy { said };
+    }
+    StartError::Ended { how: child::describe(status), said }
+}
+
+/// Memory first; where memfds cannot even be made, the file.
+fn unpack(bundled: &Bundled, bin: &Path) -> Result<Executable, UnpackError> {
+    match executable::in_memory(bundled) {
+        Err(UnpackError::Write { source }) => {
+            log::info!(error:% = source; "no executable memory; nats-server is kept in the data directory");
+            executable::in_directory(bundled, bin)
+        }
+        other => other,
+    }
+}
+
+/// Checks the operator's server before it touches the store.
+fn named(path: PathBuf) -> Result<Executable, StartError> {
+    let said = Command::new(&path).arg("--version").env_clear().output();
+    let said = said.map_err(|source| StartError::Binary { path: path.clone(), source })?;
+    let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
+    let found = said.strip_prefix("nats-server: v").map(|version| {
+        let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
+        let mut next = || parts.next().unwrap_or(0);
+        Version(next(), next(), next())
+    });
+    match found {
+        Some(version) if version >= OLDEST_SERVER => Ok(Executable::Named(path)),
+        Some(version) => {
+            Err(StartError::BinaryTooOld { path, found: format!("nats-server {version}") })
+        }
+        None => Err(StartError::BinaryTooOld { path, found: "no nats-server".to_owned() }),
+    }
+}
+
+/// 256 random bits; the letter keeps every reader from taking it for a number.
+fn random_token() -> Result<String, StartError> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes).map_err(|error| StartError::Prepare {
+        path: "/dev/urandom".into(),
+        source: error
+            .raw_os_error()
+            .map_or(io::ErrorKind::Other.into(), io::Error::from_raw_os_error),
+    })?;
+    Ok(format!("t{}", super::bundled::hex(&bytes)))
+}
+
+/// Files of earlier runs would be read in place of the new one if the process number returned.
+fn remove_ports_files(run_dir: &Path) -> io::Result<()> {
+    for entry in std::fs::read_dir(run_dir)?.flatten() {
+        if entry.path().extension().is_some_and(|extension| extension == "ports") {
+            std::fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// The ports that the child has chosen.
+struct Ports {
+    nats: u16,
+    http: u16,
+}
+
+impl Ports {
+    fn parse(text: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct File {
+            nats: Vec<String>,
+            monitoring: Vec<String>,
+        }
+        let file: File = serde_json::from_slice(text).ok()?;
+        let port = |urls: &[String]| urls.first()?.rsplit_once(':')?.1.parse().ok();
+        Some(Self { nats: port(&file.nats)?, http: port(&file.monitoring)? })
+    }
+}
