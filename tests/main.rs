@@ -11,4 +11,5 @@
 
 mod http;
 mod layers;
+mod storage;
 mod support;

@@ -65,6 +65,15 @@ impl Nats {
         self.api(&format!("STREAM.UPDATE.{}", config.name), config).await
     }
 
+    /// Removes the stream with everything in it; one that does not exist is a success.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn delete_stream(&self, name: &str) -> Result<(), NatsError> {
+        let deleted = self.api::<Success>(&format!("STREAM.DELETE.{name}"), &json!({})).await;
+        absent(deleted, codes::STREAM_NOT_FOUND).map(|_| ())
+    }
+
     /// Erases one message from disk: its bytes are overwritten. `false`: it was not there.
     ///
     /// # Errors

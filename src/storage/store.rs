@@ -192,6 +192,17 @@ impl Storage {
         }
     }
 
+    /// Folds everything that is unfolded now and moves the checkpoint; a backup begins with this.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await and repeated.
+    pub async fn fold_all(&self) -> Result<(), StorageError> {
+        self.inner.fold_due(true).await
+    }
+
     /// The id of this server, the same in every process that shares the store.
     #[must_use]
     pub fn server_id(&self) -> &str {

@@ -1,0 +1,158 @@
+//! Many writers, and several processes on one store.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+
+use chatto::storage::records::{User, event::Effect};
+use chatto::storage::{Change, Claim, Claimed, Config, RequestId, Storage};
+
+use super::{config, open, post, room, run, user};
+use crate::support::nats::NatsServer;
+
+async fn post_many(storage: Storage, author: u64, count: usize) -> Vec<u32> {
+    let mut rows = Vec::new();
+    for n in 0..count {
+        let body = format!("{author} {n}");
+        let appended = storage
+            .append::<Infallible>(&room(1), &RequestId::random(), |head| {
+                Ok(post(head, user(author), &body))
+            })
+            .await
+            .unwrap();
+        let Some(Effect::Post(post)) = appended.event.effect else { panic!() };
+        rows.push(post.row);
+    }
+    rows
+}
+
+async fn all_in_order(storages: &[Storage], writers: u64, each: usize) {
+    let handles: Vec<_> = (0..writers)
+        .map(|n| {
+            let storage = storages[n as usize % storages.len()].clone();
+            Box::pin(post_many(storage, n, each))
+        })
+        .collect();
+    let mut all = BTreeSet::new();
+    for rows in join(handles).await {
+        assert!(rows.is_sorted(), "a writer's rows are in its order");
+        for row in rows {
+            assert!(all.insert(row), "row {row} was given twice");
+        }
+    }
+    assert_eq!(all.len(), writers as usize * each);
+    assert_eq!(all.last(), Some(&(all.len() as u32 - 1)));
+    for storage in storages {
+        storage.barrier().await;
+        assert_eq!(storage.head(&room(1)).await.unwrap().rows as usize, all.len());
+    }
+}
+
+/// Polls all futures to their end.
+async fn join<T>(futures: Vec<std::pin::Pin<Box<impl Future<Output = T>>>>) -> Vec<T> {
+    let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
+    let mut done: Vec<Option<T>> = pending.iter().map(|_| None).collect();
+    std::future::poll_fn(move |cx| {
+        for (slot, answer) in pending.iter_mut().zip(&mut done) {
+            if let Some(future) = slot
+                && let std::task::Poll::Ready(ready) = future.as_mut().poll(cx)
+            {
+                *answer = Some(ready);
+                *slot = None;
+            }
+        }
+        if pending.iter().any(Option::is_some) {
+            return std::task::Poll::Pending;
+        }
+        std::task::Poll::Ready(done.iter_mut().filter_map(Option::take).collect())
+    })
+    .await
+}
+
+#[test]
+fn sixteen_writers_of_one_process_in_one_room() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        all_in_order(std::slice::from_ref(&storage), 16, 40).await;
+        storage.close().await;
+    });
+}
+
+#[test]
+fn three_processes_write_one_room_and_each_sees_all() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let shared = || Config { embedded: false, ..config(None) };
+        let mut storages = Vec::new();
+        for _ in 0..3 {
+            storages.push(open(&server.url(), &runtime, shared()).await.unwrap());
+        }
+        all_in_order(&storages, 9, 30).await;
+        // What one process was told is stored, another one reads behind a barrier.
+        let [one, two, _] = &storages[..] else { panic!() };
+        for n in 0..20 {
+            let login = format!("user{n}");
+            one.change_user::<Infallible>(&user(n), |_| {
+                Ok(Change::Put(User {
+                    id: user(n).to_string(),
+                    login: login.clone(),
+                    ..User::default()
+                }))
+            })
+            .await
+            .unwrap();
+            two.barrier().await;
+            assert!(two.read(|tables| tables.user_by_login(&login).is_some()), "{login}");
+        }
+        for storage in &storages {
+            storage.close().await;
+        }
+    });
+}
+
+#[test]
+fn the_same_request_through_another_process_answers_the_first_message() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let shared = || Config { embedded: false, ..config(None) };
+        let one = open(&server.url(), &runtime, shared()).await.unwrap();
+        let two = open(&server.url(), &runtime, shared()).await.unwrap();
+        let key = || RequestId::keyed(&user(1), "CreateMessage", &room(1), "key 1");
+        let write = async |storage: &Storage, key: RequestId, body: &str| {
+            storage
+                .append::<Infallible>(&room(1), &key, |head| Ok(post(head, user(1), body)))
+                .await
+                .unwrap()
+        };
+        let first = write(&one, key(), "first").await;
+        let other = write(&one, RequestId::random(), "between").await;
+        let again = write(&two, key(), "first").await;
+        assert_eq!(again.event, first.event);
+        assert!(again.duplicate);
+        assert!(!other.duplicate);
+        assert_eq!(two.head(&room(1)).await.unwrap().rows, 2);
+        one.close().await;
+        two.close().await;
+    });
+}
+
+#[test]
+fn a_name_has_one_holder() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let shared = || Config { embedded: false, ..config(None) };
+        let one = open(&server.url(), &runtime, shared()).await.unwrap();
+        let two = open(&server.url(), &runtime, shared()).await.unwrap();
+        let claim = Claim::Login("anna");
+        assert_eq!(one.claim(claim, "a").await.unwrap(), Claimed::Yes);
+        assert_eq!(one.claim(claim, "a").await.unwrap(), Claimed::Yes);
+        let taken = Claimed::Taken { holder: "a".to_owned() };
+        assert_eq!(two.claim(claim, "b").await.unwrap(), taken);
+        two.release(claim, "b").await.unwrap();
+        assert_eq!(two.claim(claim, "b").await.unwrap(), taken);
+        one.release(claim, "a").await.unwrap();
+        assert_eq!(two.claim(claim, "b").await.unwrap(), Claimed::Yes);
+        one.close().await;
+        two.close().await;
+    });
+}
