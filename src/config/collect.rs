@@ -1,0 +1,114 @@
+//! What the sources state, key by key, with the place of each, and the faults and warnings found on
+//! the way.
+
+use std::collections::BTreeMap;
+
+use super::fault::{Fault, Place, Warning};
+use super::nearest::nearest;
+use super::keys::KEYS;
+use super::table::{self, Key, Stage};
+use super::value::Value;
+
+/// A value that a source states.
+#[derive(Debug, Clone)]
+pub(super) struct Stated {
+    pub(super) key: &'static Key,
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
+
+/// What one source states.
+#[derive(Debug, Default)]
+pub(super) struct Collected {
+    /// By full name; members of lists with their number: `bootstrap.users[0].login`.
+    pub(super) values: BTreeMap<String, Stated>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Collected {
+    /// Takes a value of a known key, unless its stage says otherwise.
+    pub(super) fn take(
+        &mut self,
+        name: &str,
+        key: &'static Key,
+        place: Place,
+        parsed: impl FnOnce() -> Result<Value, String>,
+    ) {
+        match key.stage {
+            Stage::TestSupport if !cfg!(feature = "test-support") => {
+                self.faults.push(Fault::new(
+                    place,
+                    name,
+                    "exists only in builds with the feature test-support",
+                ));
+                return;
+            }
+            Stage::Now | Stage::TestSupport => {}
+            Stage::Pending => {
+                let text = format!("this version does not do it yet: {}", key.text);
+                self.warnings.push(Warning::new(place.clone(), name, text));
+            }
+            Stage::Later | Stage::Recognised => {
+                self.warn_unserved(name, key, place);
+                return;
+            }
+        }
+        match parsed() {
+            Ok(value) => {
+                let stated = Stated { key, value, place: place.clone() };
+                if let Some(former) = self.values.insert(name.to_owned(), stated) {
+                    let reason = format!("is stated twice; the other is at {}", former.place);
+                    let reason = reason.trim_end_matches([':', ' ']);
+                    self.faults.push(Fault::new(place, name, reason));
+                }
+            }
+            Err(reason) => self.faults.push(Fault::new(place, name, reason)),
+        }
+    }
+
+    /// A key of other deployments: one warning that says what will not happen.
+    pub(super) fn warn_unserved(&mut self, name: &str, key: &Key, place: Place) {
+        let text = format!("this version does not do it: {}", key.text);
+        self.warnings.push(Warning::new(place, name, text));
+    }
+
+    /// A key of the file that the table does not know.
+    pub(super) fn unknown(&mut self, name: &str, place: Place) {
+        let section = table::section(name);
+        if !section.is_empty() && table::is_foreign_section(section) {
+            let text = "is not known here and has no effect";
+            self.warnings.push(Warning::new(place, name, text));
+            return;
+        }
+        self.faults.push(Fault::new(place, name, "unknown key").nearest(nearest_key(name)));
+    }
+}
+
+/// The nearest key: its last word when it stands in the same section, else its full name.
+fn nearest_key(name: &str) -> Option<String> {
+    let section = table::section(name);
+    let word = table::last_segment(name);
+    let siblings = KEYS
+        .iter()
+        .filter(|key| key.is_checked() && key.section() == section)
+        .map(|key| table::last_segment(key.name));
+    if let Some(sibling) = nearest(word, siblings) {
+        return Some(sibling.to_owned());
+    }
+    let same_word = KEYS
+        .iter()
+        .filter(|key| key.is_checked() && table::last_segment(key.name) == word)
+        .map(|key| key.name)
+        .next();
+    let all = KEYS.iter().filter(|key| key.is_checked()).map(|key| key.name);
+    nearest(name, all).or(same_word).map(str::to_owned)
+}
+
+/// The nearest section to an unknown one.
+pub(super) fn nearest_section(name: &str) -> Option<String> {
+    let sections = KEYS.iter().filter(|key| key.is_checked()).flat_map(|key| {
+        key.name.match_indices('.').filter_map(|(at, _)| key.name.get(..at))
+    });
+    nearest(name, sections).map(str::to_owned)
+}

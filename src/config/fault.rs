@@ -1,0 +1,122 @@
+//! What can be wrong with a configuration, and how it is said: place, key, reason, nearest known key.
+//! Values are never repeated: they may be secrets in the wrong place.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Where something was stated.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A line of a file.
+    Line {
+        /// The file, as it was named.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// A line and column of a file.
+    Column {
+        /// The file, as it was named.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+    },
+    /// A file as a whole.
+    File(PathBuf),
+    /// An environment variable.
+    Variable(String),
+    /// Nowhere: something is missing, or several places disagree.
+    Nowhere,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line { file, line } => write!(f, "{}:{line}: ", file.display()),
+            Self::Column { file, line, column } => {
+                write!(f, "{}:{line}:{column}: ", file.display())
+            }
+            Self::File(file) => write!(f, "{}: ", file.display()),
+            Self::Variable(name) => write!(f, "{name}: "),
+            Self::Nowhere => Ok(()),
+        }
+    }
+}
+
+/// One thing that stops the program from starting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it was stated.
+    pub place: Place,
+    /// The key, or keys, it is about; empty when it is about the place itself.
+    pub key: String,
+    /// What is wrong and what to do.
+    pub reason: String,
+    /// The nearest known key or variable.
+    pub nearest: Option<String>,
+}
+
+impl Fault {
+    /// A fault without a suggestion.
+    #[must_use]
+    pub fn new(place: Place, key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { place, key: key.into(), reason: reason.into(), nearest: None }
+    }
+
+    /// The same with the nearest known key.
+    #[must_use]
+    pub fn nearest(mut self, nearest: Option<String>) -> Self {
+        self.nearest = nearest;
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.reason)?;
+        match &self.nearest {
+            Some(nearest) => write!(f, "; did you mean `{nearest}`?"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Everything that is wrong, found in one run; never empty.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the configuration has {} fault(s)", .0.len())]
+pub struct Faults(pub Vec<Fault>);
+
+/// Something that is accepted, but whose effect may surprise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// Where it was stated.
+    pub place: Place,
+    /// The key, or keys, it is about.
+    pub key: String,
+    /// What will, or will not, happen.
+    pub text: String,
+}
+
+impl Warning {
+    /// A warning about `key`.
+    #[must_use]
+    pub fn new(place: Place, key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { place, key: key.into(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Warning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.place)?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.text)
+    }
+}

@@ -1,0 +1,216 @@
+//! The shape of the reference table: what a key is. The rows stand in `keys`.
+//!
+//! Parsing, environment names, `check-config`, the sample file, `init` and the reference page are all
+//! made from it.
+
+use super::keys::KEYS;
+
+/// One key of the configuration.
+#[derive(Debug)]
+pub struct Key {
+    /// Full dotted name. `[]` stands for the number of a list member; a trailing `*` covers every key
+    /// that starts so.
+    pub name: &'static str,
+    /// What its value may be.
+    pub kind: Kind,
+    /// Its value when nothing states one.
+    pub default: Default,
+    /// Whether this program acts on it.
+    pub stage: Stage,
+    /// Whether its value is never shown, and may come from a file named by `<NAME>_FILE`.
+    pub secret: bool,
+    /// A former name in the file, still accepted.
+    pub old_name: Option<&'static str>,
+    /// A second environment name.
+    pub env_alias: Option<&'static str>,
+    /// One line for the sample file and the reference page.
+    pub text: &'static str,
+}
+
+/// What a value may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// true or false.
+    Bool,
+    /// A whole number in these bounds.
+    Int {
+        /// Least value.
+        min: i64,
+        /// Greatest value.
+        max: i64,
+    },
+    /// One of these numbers.
+    OneOf(&'static [i64]),
+    /// A time such as `90d`, `1w`, `15m` or `30s`.
+    Duration,
+    /// `always` or a duration.
+    Interval,
+    /// A number of bytes such as `25MB` or `25MiB`.
+    Size,
+    /// `auto` or a size.
+    AutoSize,
+    /// `auto` or a whole number.
+    AutoInt,
+    /// A path; relative ones start at the configuration file's directory.
+    Path,
+    /// A path relative to the working directory.
+    WorkPath,
+    /// An http or https origin: scheme, host, optional port.
+    Origin,
+    /// An http, https, ws or wss URL.
+    Url,
+    /// An IP address.
+    Ip,
+    /// A port, 0 included.
+    Port,
+    /// A list of texts, comma-separated or an array.
+    List,
+    /// A list of nats-server URLs.
+    NatsUrls,
+    /// A list of networks: addresses, `address/prefix`, or `loopback`.
+    Networks,
+    /// Permission bits; nothing but 0600 is possible.
+    Mode0600,
+    /// Not examined.
+    Any,
+}
+
+/// The value of a key that nothing states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Default {
+    /// None.
+    Unset,
+    /// This text, parsed like one from the environment.
+    Value(&'static str),
+    /// Found out at run time; the text says how.
+    Derived(&'static str),
+}
+
+/// Whether this program acts on a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// It does.
+    Now,
+    /// Checked like `Now`, but the part that uses it is not in this version: one warning.
+    Pending,
+    /// Designed for a later version: one warning.
+    Later,
+    /// Known from other Chatto deployments: one warning.
+    Recognised,
+    /// Served in builds with feature `test-support`, a fault in others.
+    TestSupport,
+}
+
+impl Key {
+    pub(super) const fn new(
+        stage: Stage,
+        name: &'static str,
+        kind: Kind,
+        default: Default,
+        text: &'static str,
+    ) -> Self {
+        Self { name, kind, default, stage, secret: false, old_name: None, env_alias: None, text }
+    }
+
+    pub(super) const fn secret(mut self) -> Self {
+        self.secret = true;
+        self
+    }
+
+    pub(super) const fn formerly(mut self, name: &'static str) -> Self {
+        self.old_name = Some(name);
+        self
+    }
+
+    pub(super) const fn env_too(mut self, name: &'static str) -> Self {
+        self.env_alias = Some(name);
+        self
+    }
+
+    /// The environment variable of this key: `CHATTO_` and the name in capitals, dots as underscores;
+    /// `[]` becomes `N`, the number of the member.
+    #[must_use]
+    pub fn env_name(&self) -> String {
+        env_name(self.name)
+    }
+
+    /// Whether the row covers every key that starts like it.
+    #[must_use]
+    pub fn is_prefix(&self) -> bool {
+        self.name.ends_with('*')
+    }
+
+    /// Whether this build acts on the key, or at least checks it.
+    #[must_use]
+    pub fn is_checked(&self) -> bool {
+        match self.stage {
+            Stage::Now | Stage::Pending => true,
+            Stage::TestSupport => cfg!(feature = "test-support"),
+            Stage::Later | Stage::Recognised => false,
+        }
+    }
+
+    /// The section: everything before the last dot.
+    #[must_use]
+    pub fn section(&self) -> &'static str {
+        section(self.name)
+    }
+}
+
+/// The environment spelling of a dotted name.
+#[must_use]
+pub fn env_name(name: &str) -> String {
+    let spelled = name.replace("[]", ".N").replace('.', "_");
+    format!("CHATTO_{}", spelled.to_ascii_uppercase())
+}
+
+/// Everything before the last dot of a name.
+#[must_use]
+pub fn section(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(section, _)| section)
+}
+
+/// Everything after the last dot of a name.
+#[must_use]
+pub fn last_segment(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(_, last)| last)
+}
+
+/// The row of exactly this name, or of the former name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| !key.is_prefix() && (key.name == name || key.old_name == Some(name)))
+}
+
+/// The row that covers every key starting like `name`.
+#[must_use]
+pub fn find_prefix(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| {
+        let stem = key.name.trim_end_matches('*');
+        key.is_prefix() && (name.starts_with(stem) || format!("{name}.") == stem)
+    })
+}
+
+/// Whether keys stand below this name.
+#[must_use]
+pub fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| {
+        key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('['))
+    })
+}
+
+/// Whether a section is known from other deployments and nothing in it is served here, so that
+/// unknown keys in it are no faults.
+#[must_use]
+pub fn is_foreign_section(name: &str) -> bool {
+    let mut keys = KEYS
+        .iter()
+        .filter(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '['])))
+        .peekable();
+    keys.peek().is_some()
+        && keys.all(|key| matches!(key.stage, Stage::Later | Stage::Recognised))
+}
