@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::fault::{Fault, Place, Warning};
-use super::nearest::nearest;
 use super::keys::KEYS;
+use super::nearest::nearest;
 use super::table::{self, Key, Stage};
 use super::value::Value;
 
 /// A value that a source states.
 #[derive(Debug, Clone)]
 pub(super) struct Stated {
-    pub(super) key: &'static Key,
     pub(super) value: Value,
     pub(super) place: Place,
 }
@@ -56,7 +55,7 @@ impl Collected {
         }
         match parsed() {
             Ok(value) => {
-                let stated = Stated { key, value, place: place.clone() };
+                let stated = Stated { value, place: place.clone() };
                 if let Some(former) = self.values.insert(name.to_owned(), stated) {
                     let reason = format!("is stated twice; the other is at {}", former.place);
                     let reason = reason.trim_end_matches([':', ' ']);
@@ -107,8 +106,9 @@ fn nearest_key(name: &str) -> Option<String> {
 
 /// The nearest section to an unknown one.
 pub(super) fn nearest_section(name: &str) -> Option<String> {
-    let sections = KEYS.iter().filter(|key| key.is_checked()).flat_map(|key| {
-        key.name.match_indices('.').filter_map(|(at, _)| key.name.get(..at))
-    });
+    let sections = KEYS
+        .iter()
+        .filter(|key| key.is_checked())
+        .flat_map(|key| key.name.match_indices('.').filter_map(|(at, _)| key.name.get(..at)));
     nearest(name, sections).map(str::to_owned)
 }

@@ -83,7 +83,8 @@ fn find(name: &str) -> Option<(&'static Key, String)> {
         if let Some((before, after)) = key.name.split_once("[]") {
             let before_env = format!("{}_", table::env_name(before));
             let after_env = after.replace('.', "_").to_ascii_uppercase();
-            let number = name.strip_prefix(&before_env).and_then(|rest| rest.strip_suffix(&after_env));
+            let number =
+                name.strip_prefix(&before_env).and_then(|rest| rest.strip_suffix(&after_env));
             if let Some(number) = number.and_then(|number| number.parse::<u16>().ok()) {
                 return Some((key, format!("{before}[{number}]{after}")));
             }
@@ -107,7 +108,8 @@ fn foreign(name: &str) -> Option<&'static Key> {
 fn secret_file(key: &Key, path: &Path) -> Result<value::Value, String> {
     let bytes = limited_read(path, SECRET_FILE_MAX_BYTES)
         .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {
@@ -148,7 +150,8 @@ fn members_without_gaps(collected: &mut Collected) {
     for (list, (numbers, place)) in lists {
         let missing = (0_u16..).zip(&numbers).find(|(expected, number)| expected != *number);
         if let Some((expected, _)) = missing {
-            let reason = format!("members are counted from 0 without gaps; number {expected} is missing");
+            let reason =
+                format!("members are counted from 0 without gaps; number {expected} is missing");
             faults.push(Fault::new(place, list, reason));
         }
     }
@@ -235,7 +238,10 @@ mod tests {
         assert!(collected.values.is_empty());
         let warnings: Vec<String> = collected.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
-        assert!(warnings[1].contains("CHATTO_SOMETHING_ELSE, CHATTO_ANOTHER_THING"), "{warnings:?}");
+        assert!(
+            warnings[1].contains("CHATTO_SOMETHING_ELSE, CHATTO_ANOTHER_THING"),
+            "{warnings:?}"
+        );
     }
 
     #[test]
@@ -252,7 +258,8 @@ mod tests {
             panic!("no secret");
         };
         assert_eq!(secret.expose(), b"0123456789abcdef0123456789abcdef");
-        let both = faults(&[("CHATTO_CORE_SECRET_KEY", "abc"), ("CHATTO_CORE_SECRET_KEY_FILE", path)]);
+        let both =
+            faults(&[("CHATTO_CORE_SECRET_KEY", "abc"), ("CHATTO_CORE_SECRET_KEY_FILE", path)]);
         assert_eq!(both.len(), 1, "{both:?}");
         let absent = faults(&[("CHATTO_CORE_SECRET_KEY_FILE", "/nonexistent")]);
         assert!(absent[0].contains("cannot read /nonexistent"), "{absent:?}");

@@ -17,6 +17,8 @@ pub(super) fn collect(file: &Path, text: &str) -> Collected {
     if errors.is_empty() {
         let walk = Walk { file, text };
         walk.table("", "", document.get_ref(), &mut collected);
+        collected.faults.sort_by(|a, b| a.place.cmp(&b.place));
+        collected.warnings.sort_by(|a, b| a.place.cmp(&b.place));
         return collected;
     }
     // What could be read despite the error may be misread: only the errors themselves are told.
@@ -71,9 +73,15 @@ impl Walk<'_> {
             return;
         }
         if let Some(key) = table::find_prefix(name) {
-            self.foreign(shown, value, place, &|shown, place, collected: &mut Collected| {
-                collected.warn_unserved(shown, key, place);
-            }, collected);
+            self.foreign(
+                shown,
+                value,
+                place,
+                &|shown, place, collected: &mut Collected| {
+                    collected.warn_unserved(shown, key, place);
+                },
+                collected,
+            );
             return;
         }
         let members = format!("{name}[]");
@@ -170,7 +178,10 @@ mod tests {
             faults("replicas = 3\n"),
             ["chatto.toml:1: replicas: unknown key; did you mean `nats.replicas`?"]
         );
-        assert_eq!(faults("webserver = 3"), ["chatto.toml:1: webserver: is a section: write [webserver]"]);
+        assert_eq!(
+            faults("webserver = 3"),
+            ["chatto.toml:1: webserver: is a section: write [webserver]"]
+        );
         assert_eq!(faults("[webserver.port]\nx = 1").len(), 1);
     }
 
@@ -184,7 +195,10 @@ mod tests {
             ("[auth]\ntoken_ttl = 90", "must be a duration such as 30s, 15m, 12h, 90d or 1w"),
             ("[core]\nsecret_key = 1", "must be text in quotes"),
             ("[owners]\nemails = [1]", "must be a list of texts"),
-            ("[operator_api]\nsocket_mode = \"0660\"", "must be 0600: the socket is for this account only"),
+            (
+                "[operator_api]\nsocket_mode = \"0660\"",
+                "must be 0600: the socket is for this account only",
+            ),
         ] {
             let found = faults(text);
             assert_eq!(found.len(), 1, "{text}: {found:?}");
@@ -214,8 +228,7 @@ mod tests {
 
     #[test]
     fn former_names_are_accepted() {
-        let collected =
-            collect(Path::new("c"), "[livekit]\ninstance_id = \"server-1\"");
+        let collected = collect(Path::new("c"), "[livekit]\ninstance_id = \"server-1\"");
         assert!(collected.values.contains_key("livekit.server_id"));
         let both = faults("[livekit]\ninstance_id = \"a\"\nserver_id = \"b\"");
         assert_eq!(both.len(), 1, "{both:?}");

@@ -15,7 +15,8 @@ pub fn distance(a: &str, b: &str) -> usize {
             let mut best = (at(&last, j + 1) + 1)
                 .min(at(&row, j) + 1)
                 .min(at(&last, j) + usize::from(from != to));
-            let exchanged = i > 0 && j > 0 && a.get(i - 1) == Some(to) && b.get(j - 1) == Some(from);
+            let exchanged =
+                i > 0 && j > 0 && a.get(i - 1) == Some(to) && b.get(j - 1) == Some(from);
             if exchanged {
                 best = best.min(at(&before, j - 1) + 1);
             }

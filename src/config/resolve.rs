@@ -9,8 +9,9 @@ use std::time::Duration;
 use super::collect::{Collected, Stated};
 use super::fault::{Fault, Place};
 use super::keys::KEYS;
+use super::network::Network;
 use super::table::{self, Default, Kind};
-use super::value::{self, Network, Value};
+use super::value::{self, Value};
 use crate::crypto::Secret;
 
 /// Where an effective value comes from.
@@ -337,10 +338,7 @@ pub struct Effective {
 
 fn show_duration(duration: Duration) -> String {
     let ms = duration.as_millis();
-    for (unit, name) in
-        [(604_800_000, "w"), (86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")]
-    {
-        // Weeks only where they were likely meant: 90d is not 12w6d, and 7d stays 1w.
+    for (unit, name) in [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")] {
         if ms >= unit && ms % unit == 0 {
             return format!("{}{name}", ms / unit);
         }
@@ -368,7 +366,7 @@ mod tests {
 
     #[test]
     fn shown_values_read_back_as_the_same() {
-        for text in ["90d", "15m", "30s", "1w", "250ms"] {
+        for text in ["90d", "15m", "30s", "7d", "250ms"] {
             let Ok(Value::Duration(duration)) = value::parse_text(Kind::Duration, false, text)
             else {
                 panic!("{text}");

@@ -162,33 +162,28 @@ impl Key {
 }
 
 /// The environment spelling of a dotted name.
-#[must_use]
-pub fn env_name(name: &str) -> String {
+pub(super) fn env_name(name: &str) -> String {
     let spelled = name.replace("[]", ".N").replace('.', "_");
     format!("CHATTO_{}", spelled.to_ascii_uppercase())
 }
 
 /// Everything before the last dot of a name.
-#[must_use]
-pub fn section(name: &str) -> &str {
+pub(super) fn section(name: &str) -> &str {
     name.rsplit_once('.').map_or("", |(section, _)| section)
 }
 
 /// Everything after the last dot of a name.
-#[must_use]
-pub fn last_segment(name: &str) -> &str {
+pub(super) fn last_segment(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, last)| last)
 }
 
 /// The row of exactly this name, or of the former name.
-#[must_use]
-pub fn find(name: &str) -> Option<&'static Key> {
+pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| !key.is_prefix() && (key.name == name || key.old_name == Some(name)))
 }
 
 /// The row that covers every key starting like `name`.
-#[must_use]
-pub fn find_prefix(name: &str) -> Option<&'static Key> {
+pub(super) fn find_prefix(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| {
         let stem = key.name.trim_end_matches('*');
         key.is_prefix() && (name.starts_with(stem) || format!("{name}.") == stem)
@@ -196,21 +191,20 @@ pub fn find_prefix(name: &str) -> Option<&'static Key> {
 }
 
 /// Whether keys stand below this name.
-#[must_use]
-pub fn is_section(name: &str) -> bool {
+pub(super) fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| {
-        key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('['))
+        key.name
+            .strip_prefix(name)
+            .is_some_and(|rest| rest.starts_with('.') || rest.starts_with('['))
     })
 }
 
 /// Whether a section is known from other deployments and nothing in it is served here, so that
 /// unknown keys in it are no faults.
-#[must_use]
-pub fn is_foreign_section(name: &str) -> bool {
+pub(super) fn is_foreign_section(name: &str) -> bool {
     let mut keys = KEYS
         .iter()
         .filter(|key| key.name.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '['])))
         .peekable();
-    keys.peek().is_some()
-        && keys.all(|key| matches!(key.stage, Stage::Later | Stage::Recognised))
+    keys.peek().is_some() && keys.all(|key| matches!(key.stage, Stage::Later | Stage::Recognised))
 }

@@ -15,6 +15,17 @@ const MIB: usize = 1024 * KIB;
 /// touched only as far as used).
 pub const BLOCKING_TASKS_MAX: usize = 16;
 
+// --- configuration (product 2) ------------------------------------------------------------------
+
+/// A configuration file, and `secrets.toml`.
+pub const CONFIG_FILE_MAX_BYTES: u64 = MIB as u64;
+/// A file named by `CHATTO_…_FILE`.
+pub const SECRET_FILE_MAX_BYTES: u64 = 64 * KIB as u64;
+/// A shorter secret is refused.
+pub const SECRET_MIN_BYTES: usize = 16;
+/// A shorter secret is warned about.
+pub const SECRET_STRONG_BYTES: usize = 32;
+
 // --- message text and chat (contract 4.2, 4.8; product 8) ---------------------------------------
 
 /// Bytes of UTF-8 in a message body.

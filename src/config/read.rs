@@ -1,0 +1,217 @@
+//! The typed settings read from the effective values.
+
+use super::resolve::Resolved;
+use super::settings::{
+    Assets, Auths, Backup, Core, Embedded, General, Livekit, Metrics, NatsClient, S3, Settings,
+    Smtp, Webserver,
+};
+#[cfg(feature = "test-support")]
+use super::settings::{Bootstrap, BootstrapUser};
+use crate::crypto::Secret;
+use crate::nats::Auth;
+
+impl Settings {
+    /// Reads the settings from effective values that the rules have accepted.
+    pub(super) fn from_resolved(from: &Resolved) -> Self {
+        let data_dir = from.path("nats.embedded.data_dir").unwrap_or_default();
+        let socket = || {
+            let stated = from.path("operator_api.socket_path");
+            stated.unwrap_or_else(|| data_dir.join("run/operator.sock"))
+        };
+        Self {
+            general: General {
+                log_level: log_level(from),
+                log_format: from.text("general.log_format").unwrap_or_default(),
+            },
+            webserver: webserver(from),
+            core: Core {
+                secret_key: from.secret("core.secret_key"),
+                secret_key_previous: from.secret("core.secret_key_previous"),
+            },
+            assets: assets(from),
+            replicas: from.int("nats.replicas"),
+            embedded: from.flag("nats.embedded.enabled").then(|| embedded(from)),
+            client: NatsClient {
+                urls: from.list("nats.client.url"),
+                auth: nats_auth(from),
+                ca_cert: from.path("nats.client.ca_cert"),
+            },
+            auth: auth(from),
+            smtp: from.flag("smtp.enabled").then(|| smtp(from)),
+            livekit: from.flag("livekit.enabled").then(|| livekit(from)),
+            operator_socket: from.flag("operator_api.enabled").then(socket),
+            owner_emails: from.list("owners.emails"),
+            max_users: u64::try_from(from.int::<i64>("limits.max_users")).ok(),
+            metrics: from.flag("metrics.enabled").then(|| Metrics {
+                bind_address: from.ip("metrics.bind_address"),
+                port: from.int("metrics.port"),
+                path: from.text("metrics.path").unwrap_or_default(),
+            }),
+            backup: Backup {
+                directory: from.path("backup.directory").unwrap_or_default(),
+                scrypt_work_factor: from.int("backup.scrypt_work_factor"),
+            },
+            #[cfg(feature = "test-support")]
+            bootstrap: bootstrap(from),
+            data_dir,
+        }
+    }
+}
+
+fn log_level(from: &Resolved) -> log::LevelFilter {
+    let level = from.text("general.log_level").unwrap_or_default();
+    level.parse().unwrap_or(log::LevelFilter::Info)
+}
+
+fn webserver(from: &Resolved) -> Webserver {
+    Webserver {
+        url: from.text("webserver.url"),
+        bind_address: from.ip("webserver.bind_address"),
+        bind_address_is_stated: from.is_stated("webserver.bind_address"),
+        port: from.int("webserver.port"),
+        cookie_signing_secret: from.secret("webserver.cookie_signing_secret"),
+        cookie_encryption_secret: from.secret("webserver.cookie_encryption_secret"),
+        trusted_proxies: from.networks("webserver.trusted_proxies"),
+        max_connections: from.int("webserver.max_connections"),
+        request_logging: from.flag("webserver.request_logging"),
+        api_compression: from.flag("webserver.api_compression"),
+        api_compression_min_bytes: from.int("webserver.api_compression_min_bytes"),
+        shutdown_timeout: from.duration("webserver.shutdown_timeout"),
+        client_dir: from.path("webserver.client_dir"),
+    }
+}
+
+fn assets(from: &Resolved) -> Assets {
+    let cache = from.flag("core.assets.cache.enabled");
+    let s3 = from.text("core.assets.s3.endpoint").map(|endpoint| S3 {
+        endpoint,
+        bucket: from.text("core.assets.s3.bucket").unwrap_or_default(),
+        path_prefix: from
+            .text("core.assets.s3.path_prefix")
+            .map(|prefix| prefix.trim_matches('/').to_owned())
+            .unwrap_or_default(),
+        region: from.text("core.assets.s3.region"),
+        access_key_id: from.secret("core.assets.s3.access_key_id"),
+        secret_access_key: from.secret("core.assets.s3.secret_access_key"),
+        session_token: from.secret("core.assets.s3.session_token"),
+        use_ssl: from.flag_if_stated("core.assets.s3.use_ssl"),
+        path_style: from
+            .flag_if_stated("core.assets.s3.path_style")
+            .filter(|_| from.is_stated("core.assets.s3.path_style")),
+        redirect_above_bytes: from.size("core.assets.s3.redirect_above"),
+        ca_cert: from.path("core.assets.s3.ca_cert"),
+        timeout: from.duration("core.assets.s3.timeout"),
+    });
+    Assets {
+        signing_secret: from.secret("core.assets.signing_secret"),
+        new_uploads_to_s3: from.text("core.assets.storage_backend").as_deref() == Some("s3"),
+        max_upload_bytes: from.size("core.assets.max_upload_size").unwrap_or_default(),
+        encrypt: from.flag("core.assets.encrypt"),
+        max_image_pixels: from.auto_int("core.assets.max_image_pixels"),
+        cache: cache.then(|| {
+            let bytes = from.size("core.assets.cache.max_size").unwrap_or_default();
+            (from.duration("core.assets.cache.ttl"), bytes)
+        }),
+        s3,
+    }
+}
+
+fn embedded(from: &Resolved) -> Embedded {
+    Embedded {
+        bind_address: from.ip("nats.embedded.bind_address"),
+        port: from.int("nats.embedded.port"),
+        http_port: from.int("nats.embedded.http_port"),
+        auth_token: from.secret("nats.embedded.auth_token"),
+        sync_interval: from.interval("nats.embedded.sync_interval"),
+        max_file_store_bytes: from.size("nats.embedded.max_file_store"),
+        min_free_disk_bytes: from.size("nats.embedded.min_free_disk").unwrap_or_default(),
+        memory_limit_bytes: from.size("nats.embedded.memory_limit"),
+        binary: from.path("nats.embedded.binary"),
+    }
+}
+
+/// The way to log in at an external cluster: as stated, else by the one credential that is given.
+fn nats_auth(from: &Resolved) -> Auth {
+    let stated = from.text("nats.client.auth_method");
+    let given = super::rules::credentials_given(from);
+    let method = stated.as_deref().or(given.first().copied()).unwrap_or("none");
+    let plain = |name| from.secret(name).map(|secret| text_of(&secret)).unwrap_or_default();
+    match method {
+        "token" => Auth::Token(plain("nats.client.token")),
+        "userpass" => Auth::UserPassword {
+            user: from.text("nats.client.username").unwrap_or_default(),
+            password: plain("nats.client.password"),
+        },
+        "credentials" => {
+            Auth::CredentialsFile(from.path("nats.client.credentials_file").unwrap_or_default())
+        }
+        "nkey" => Auth::Nkey(plain("nats.client.nkey_seed")),
+        _ => Auth::None,
+    }
+}
+
+/// A secret that came from text.
+fn text_of(secret: &Secret) -> String {
+    String::from_utf8_lossy(secret.expose()).into_owned()
+}
+
+fn auth(from: &Resolved) -> Auths {
+    Auths {
+        invite_only: from.text("auth.account_creation_policy").as_deref() == Some("invite_only"),
+        direct_registration: from.flag("auth.direct_registration"),
+        direct_login: from.flag("auth.direct_login"),
+        token_ttl: from.duration("auth.token_ttl"),
+        otp_throttling: from.flag("auth.email_otp.throttling_enabled"),
+        otp_ttl: from.duration("auth.email_otp.ttl"),
+        otp_max_delivered: from.int("auth.email_otp.max_delivered_codes"),
+        otp_max_wrong: from.int("auth.email_otp.max_wrong_attempts"),
+    }
+}
+
+fn smtp(from: &Resolved) -> Smtp {
+    Smtp {
+        host: from.text("smtp.host").unwrap_or_default(),
+        port: from.int("smtp.port"),
+        from: from.text("smtp.from").unwrap_or_default(),
+        username: from.text("smtp.username"),
+        password: from.secret("smtp.password"),
+        tls: from.text("smtp.tls").unwrap_or_default(),
+        tls_server_name: from.text("smtp.tls_server_name"),
+        tls_skip_verify: from.flag("smtp.tls_skip_verify"),
+    }
+}
+
+fn livekit(from: &Resolved) -> Livekit {
+    let api_key = from.text("livekit.api_key").unwrap_or_default();
+    let api_secret = from.secret("livekit.api_secret");
+    Livekit {
+        url: from.text("livekit.url").unwrap_or_default(),
+        webhook_url: from.text("livekit.webhook_url"),
+        webhook_api_key: from.text("livekit.webhook_api_key").unwrap_or_else(|| api_key.clone()),
+        webhook_api_secret: from
+            .secret("livekit.webhook_api_secret")
+            .or_else(|| api_secret.clone()),
+        server_id: from.text("livekit.server_id").unwrap_or_default(),
+        api_key,
+        api_secret,
+    }
+}
+
+#[cfg(feature = "test-support")]
+fn bootstrap(from: &Resolved) -> Bootstrap {
+    let member = |n: usize, word: &str| format!("bootstrap.users[{n}].{word}");
+    let users = (0..from.members("bootstrap.users"))
+        .map(|n| BootstrapUser {
+            login: from.text(&member(n, "login")).unwrap_or_default(),
+            display_name: from.text(&member(n, "display_name")),
+            email: from.text(&member(n, "email")),
+            password: from.secret(&member(n, "password")),
+            server_role: from.text(&member(n, "server_role")),
+        })
+        .collect();
+    let present =
+        from.is_stated("bootstrap.server.name") || from.is_stated("bootstrap.server.rooms");
+    let server =
+        present.then(|| (from.text("bootstrap.server.name"), from.list("bootstrap.server.rooms")));
+    Bootstrap { users, server }
+}

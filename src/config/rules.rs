@@ -1,0 +1,300 @@
+//! Rules over several keys: combinations that are refused, keys that are missing, values that are
+//! accepted with a warning.
+
+use std::fs::File;
+use std::net::IpAddr;
+
+use super::Purpose;
+use super::fault::{Fault, Place, Warning};
+use super::resolve::Resolved;
+use crate::limits::{SECRET_MIN_BYTES, SECRET_STRONG_BYTES};
+
+/// What the rules found.
+#[derive(Default)]
+pub(super) struct Findings {
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Findings {
+    fn fault(&mut self, place: Place, key: &str, reason: impl Into<String>) {
+        self.faults.push(Fault::new(place, key, reason));
+    }
+
+    fn warn(&mut self, place: Place, key: &str, text: impl Into<String>) {
+        self.warnings.push(Warning::new(place, key, text));
+    }
+}
+
+/// The secrets that are generated with an embedded server and must be stated with an external one.
+pub(super) const GENERATED: [&str; 3] =
+    ["webserver.cookie_signing_secret", "core.secret_key", "core.assets.signing_secret"];
+
+/// Applies every rule.
+pub(super) fn check(values: &Resolved, purpose: Purpose) -> Findings {
+    let mut found = Findings::default();
+    if values.flag("nats.embedded.enabled") {
+        embedded(values, &mut found);
+    } else {
+        external(values, purpose, &mut found);
+    }
+    nats_credentials(values, &mut found);
+    secrets(values, &mut found);
+    readable(values, &mut found);
+    s3(values, &mut found);
+    tls(values, &mut found);
+    others(values, &mut found);
+    found
+}
+
+fn embedded(values: &Resolved, found: &mut Findings) {
+    let replicas: i64 = values.int("nats.replicas");
+    if replicas > 1 {
+        let place = values.place("nats.replicas");
+        let reason = "must be 1 with the embedded nats-server (nats.embedded.enabled = true): one \
+                      node holds one copy";
+        found.fault(place, "nats.replicas", reason);
+    }
+    let urls = values.list("nats.client.url");
+    let port: u16 = values.int("nats.embedded.port");
+    let address = values.ip("nats.embedded.bind_address");
+    if urls.iter().any(|url| !is_listener(url, address, port)) {
+        let reason = "names another server than the embedded one (nats.embedded.enabled = true), so \
+                      commands would reach a different store: set nats.embedded.enabled = false, or \
+                      remove the URL";
+        found.fault(values.place("nats.client.url"), "nats.client.url", reason);
+    }
+}
+
+/// Whether a URL names the embedded server's own listener.
+fn is_listener(url: &str, address: IpAddr, port: u16) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let Some((host, url_port)) = authority.rsplit_once(':') else { return false };
+    let host_is_ours = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(host) => host == address || (address.is_unspecified() && host.is_loopback()),
+        Err(_) => host == "localhost" && (address.is_loopback() || address.is_unspecified()),
+    };
+    port != 0 && host_is_ours && url_port.parse() == Ok(port)
+}
+
+fn external(values: &Resolved, purpose: Purpose, found: &mut Findings) {
+    let missing =
+        "is missing: with an external cluster (nats.embedded.enabled = false) it must be stated";
+    if values.list("nats.client.url").is_empty() {
+        found.fault(Place::Nowhere, "nats.client.url", missing);
+    }
+    for name in GENERATED {
+        let used = match purpose {
+            Purpose::Start | Purpose::Check => true,
+            Purpose::Local => name == "core.secret_key",
+        };
+        if used && values.secret(name).is_none() {
+            let reason = format!("{missing}, the same in every process");
+            found.fault(Place::Nowhere, name, reason);
+        }
+    }
+    if purpose != Purpose::Local && values.text("webserver.url").is_none() {
+        let text = "is unset: links follow the host name of each request";
+        found.warn(Place::Nowhere, "webserver.url", text);
+    }
+}
+
+/// The login methods whose credential is given.
+pub(super) fn credentials_given(values: &Resolved) -> Vec<&'static str> {
+    let methods = [
+        ("token", values.secret("nats.client.token").is_some()),
+        (
+            "userpass",
+            values.text("nats.client.username").is_some()
+                || values.secret("nats.client.password").is_some(),
+        ),
+        ("credentials", values.path("nats.client.credentials_file").is_some()),
+        ("nkey", values.secret("nats.client.nkey_seed").is_some()),
+    ];
+    methods.into_iter().filter(|(_, given)| *given).map(|(method, _)| method).collect()
+}
+
+fn nats_credentials(values: &Resolved, found: &mut Findings) {
+    let given = credentials_given(values);
+    let stated = values.text("nats.client.auth_method");
+    let place = values.place("nats.client.auth_method");
+    let key = "nats.client.auth_method";
+    match stated.as_deref() {
+        Some("none") | None => {}
+        Some(method) if given.contains(&method) => {}
+        Some(method) => {
+            let reason = format!("is {method}, but {} is missing", keys_of(method));
+            found.fault(place.clone(), key, reason);
+        }
+    }
+    let others: Vec<&str> = match stated.as_deref() {
+        Some(method) => given.iter().copied().filter(|other| *other != method).collect(),
+        None if given.len() > 1 => given.clone(),
+        None => Vec::new(),
+    };
+    if !others.is_empty() {
+        let keys: Vec<&str> = others.iter().map(|method| keys_of(method)).collect();
+        let reason = match stated {
+            Some(method) => format!("is {method}, but {} is given too", keys.join(" and ")),
+            None => format!("must be stated: {} are given", keys.join(" and ")),
+        };
+        found.fault(place, key, reason);
+    }
+    let uses_userpass = given.contains(&"userpass");
+    let half = values.text("nats.client.username").is_none()
+        || values.secret("nats.client.password").is_none();
+    if uses_userpass && half {
+        let reason = "needs both nats.client.username and nats.client.password";
+        found.fault(Place::Nowhere, "nats.client.username", reason);
+    }
+}
+
+fn keys_of(method: &str) -> &'static str {
+    match method {
+        "token" => "nats.client.token",
+        "userpass" => "nats.client.username",
+        "credentials" => "nats.client.credentials_file",
+        _ => "nats.client.nkey_seed",
+    }
+}
+
+fn secrets(values: &Resolved, found: &mut Findings) {
+    for name in [
+        "webserver.cookie_signing_secret",
+        "webserver.cookie_encryption_secret",
+        "core.secret_key",
+        "core.secret_key_previous",
+        "core.assets.signing_secret",
+    ] {
+        let Some(secret) = values.secret(name) else { continue };
+        let place = values.place(name);
+        let bytes = secret.expose();
+        if bytes.len() < SECRET_MIN_BYTES {
+            let reason = format!("is shorter than {SECRET_MIN_BYTES} bytes");
+            found.fault(place, name, reason);
+        } else if bytes.starts_with(b"your-") {
+            let text = "looks like an example: everybody knows it; `chatto init --with-secrets` makes good ones";
+            found.warn(place, name, text);
+        } else if bytes.len() < SECRET_STRONG_BYTES {
+            let text = format!("is shorter than {SECRET_STRONG_BYTES} bytes and may be guessed");
+            found.warn(place, name, text);
+        }
+    }
+}
+
+/// Files that must be readable now, so that the fault is told with the others.
+fn readable(values: &Resolved, found: &mut Findings) {
+    for name in ["nats.client.credentials_file", "nats.client.ca_cert", "core.assets.s3.ca_cert"] {
+        let Some(path) = values.path(name) else { continue };
+        if let Err(error) = File::open(&path) {
+            let reason = format!("cannot read {}: {error}", path.display());
+            found.fault(values.place(name), name, reason);
+        }
+    }
+    if let Some(path) = values.path("webserver.client_dir")
+        && !path.is_dir()
+    {
+        let reason = format!("{} is not a directory", path.display());
+        found.fault(values.place("webserver.client_dir"), "webserver.client_dir", reason);
+    }
+}
+
+fn s3(values: &Resolved, found: &mut Findings) {
+    if values.text("core.assets.storage_backend").as_deref() == Some("s3") {
+        for name in [
+            "core.assets.s3.endpoint",
+            "core.assets.s3.bucket",
+            "core.assets.s3.access_key_id",
+            "core.assets.s3.secret_access_key",
+        ] {
+            if !values.is_stated(name) {
+                let reason = "is missing: core.assets.storage_backend is s3";
+                found.fault(Place::Nowhere, name, reason);
+            }
+        }
+    }
+    let name = "core.assets.s3.path_prefix";
+    if let Some(prefix) = values.text(name) {
+        let inner = prefix.trim_matches('/');
+        let bad =
+            inner.split('/').any(|part| part == ".." || (part.is_empty() && !inner.is_empty()));
+        if bad || inner.chars().any(char::is_control) {
+            let reason = "must not contain //, .. or control characters";
+            found.fault(values.place(name), name, reason);
+        }
+    }
+    let name = "core.assets.s3.use_ssl";
+    if let (Some(endpoint), Some(ssl)) =
+        (values.text("core.assets.s3.endpoint"), values.flag_if_stated(name))
+    {
+        let scheme_says = match endpoint.split_once("://") {
+            Some(("http", _)) => Some(false),
+            Some(("https", _)) => Some(true),
+            Some(_) => {
+                let reason = "must be a host, host:port, or an http or https URL";
+                let place = values.place("core.assets.s3.endpoint");
+                found.fault(place, "core.assets.s3.endpoint", reason);
+                None
+            }
+            None => None,
+        };
+        if scheme_says.is_some_and(|says| says != ssl) {
+            let reason = "contradicts the scheme of core.assets.s3.endpoint: remove one of them";
+            found.fault(values.place(name), name, reason);
+        }
+    }
+}
+
+fn tls(values: &Resolved, found: &mut Findings) {
+    let name = "webserver.tls.enabled";
+    if !values.flag(name) {
+        return;
+    }
+    for file in ["webserver.tls.cert_file", "webserver.tls.key_file"] {
+        if values.path(file).is_none() {
+            let reason =
+                "is missing: webserver.tls.enabled is true, and plain HTTP would be served";
+            found.fault(values.place(name), file, reason);
+        }
+    }
+    let reason = "is not served by this version, and plain HTTP would be served instead: put a \
+                  reverse proxy with TLS in front, and set it to false";
+    found.fault(values.place(name), name, reason);
+}
+
+fn others(values: &Resolved, found: &mut Findings) {
+    if !values.flag("auth.direct_login") {
+        let text = "is false and no other login is served: nobody can log in";
+        found.warn(values.place("auth.direct_login"), "auth.direct_login", text);
+    }
+    for address in values.list("owners.emails") {
+        let parts: Vec<&str> = address.split('@').collect();
+        if parts.len() != 2 || parts.iter().any(|part| part.is_empty()) {
+            let reason = "must be a list of mail addresses";
+            found.fault(values.place("owners.emails"), "owners.emails", reason);
+            break;
+        }
+    }
+    if values.flag("smtp.enabled") {
+        for name in ["smtp.host", "smtp.from"] {
+            require(values, name, "smtp.enabled is true", found);
+        }
+    }
+    if values.flag("livekit.enabled") {
+        for name in ["livekit.url", "livekit.api_key", "livekit.api_secret"] {
+            require(values, name, "livekit.enabled is true", found);
+        }
+    }
+    #[cfg(feature = "test-support")]
+    for n in 0..values.members("bootstrap.users") {
+        for word in ["login", "password"] {
+            require(values, &format!("bootstrap.users[{n}].{word}"), "every user needs it", found);
+        }
+    }
+}
+
+fn require(values: &Resolved, name: &str, why: &str, found: &mut Findings) {
+    if !values.is_stated(name) {
+        found.fault(Place::Nowhere, name, format!("is missing: {why}"));
+    }
+}
