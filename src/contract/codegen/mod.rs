@@ -17,13 +17,15 @@ mod rules;
 const BUILD_ONLY: [&str; 2] = ["chatto/rules/v1/rules.proto", "google/protobuf/descriptor.proto"];
 
 pub(crate) fn generate() {
-    let root = PathBuf::from(env("CARGO_MANIFEST_DIR")).join("src/contract/proto");
-    let out = PathBuf::from(env("OUT_DIR"));
-    println!("cargo::rerun-if-changed={}", root.display());
-    if let Err(error) = generate_into(&root, &out) {
+    if let Err(error) = try_generate() {
         println!("cargo::error={}", error.to_string().replace('\n', " "));
-        std::process::exit(1)
     }
+}
+
+fn try_generate() -> Result<(), Box<dyn std::error::Error>> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("src/contract/proto");
+    println!("cargo::rerun-if-changed={}", root.display());
+    generate_into(&root, &PathBuf::from(std::env::var("OUT_DIR")?))
 }
 
 fn generate_into(root: &Path, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
@@ -73,11 +75,4 @@ fn rust_path(full_name: &str) -> String {
     use heck::ToUpperCamelCase;
     let (package, name) = full_name.rsplit_once('.').unwrap_or(("", full_name));
     format!("{}::{}", package.replace('.', "::"), name.to_upper_camel_case())
-}
-
-fn env(name: &str) -> String {
-    std::env::var(name).unwrap_or_else(|_| {
-        println!("cargo::error=cargo did not set {name}");
-        std::process::exit(1)
-    })
 }
