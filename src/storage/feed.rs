@@ -1,6 +1,7 @@
 //! What arrives from the journal's feed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::encoding::decode;
@@ -19,6 +20,9 @@ pub(super) struct JournalFeed {
     pub(super) overlay: Arc<Overlay>,
     pub(super) state: Position,
     pub(super) clock: Clock,
+    /// The highest stamp that was waited for in vain: it lies beyond STATE's end and counts as
+    /// reached, so that the next event need not wait again.
+    pub(super) beyond: AtomicU64,
     /// Woken when something is to be folded.
     pub(super) fold: Arc<event_listener::Event>,
 }
@@ -36,10 +40,13 @@ impl Sink for JournalFeed {
                 return;
             }
         };
-        let waited = self.state.wait_for(event.state_revision, STATE_WAIT, &self.clock).await;
-        if waited.is_err() {
+        let revision = event.state_revision;
+        if revision > self.beyond.load(Ordering::Relaxed)
+            && self.state.wait_for(revision, STATE_WAIT, &self.clock).await.is_err()
+        {
+            self.beyond.fetch_max(revision, Ordering::Relaxed);
             log::warn!(
-                revision = event.state_revision, reached = self.state.reached();
+                revision = revision, reached = self.state.reached();
                 "an event is ahead of STATE"
             );
         }

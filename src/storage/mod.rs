@@ -15,6 +15,8 @@ mod error;
 mod feed;
 mod fold;
 mod follow;
+#[cfg(test)]
+mod golden;
 mod head;
 mod keys;
 mod layout;

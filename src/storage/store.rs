@@ -117,6 +117,7 @@ impl Storage {
                 overlay: Arc::clone(&overlay),
                 state: state_position.clone(),
                 clock: clock.clone(),
+                beyond: 0.into(),
                 fold: Arc::clone(&fold_wanted),
             }),
         };
