@@ -24,6 +24,9 @@ mod rules;
 pub mod texts;
 mod version;
 
+#[cfg(test)]
+mod tests;
+
 pub use code::{Code, ErrorBody};
 pub use codec::{DecodeError, EncodeError, Encoding, Wire, decode, encode};
 pub use generated::chatto::{

@@ -1,0 +1,28 @@
+//! Tests of codecs and value rules, one table per section of the contract.
+
+mod json;
+mod presence;
+mod random;
+mod rules;
+
+use bytes::Bytes;
+
+use super::{Encoding, Wire, decode, encode};
+
+fn from_json<M: Wire>(text: &str) -> M {
+    decode(Encoding::Json, Bytes::copy_from_slice(text.as_bytes()))
+        .unwrap_or_else(|error| panic!("{text}: {error:?}"))
+}
+
+fn is_refused<M: Wire>(text: &str) -> bool {
+    decode::<M>(Encoding::Json, Bytes::copy_from_slice(text.as_bytes())).is_err()
+}
+
+fn to_json<M: Wire>(message: &M) -> String {
+    String::from_utf8(encode(message, Encoding::Json).unwrap()).unwrap()
+}
+
+fn through_binary<M: Wire>(message: &M) -> M {
+    let bytes = encode(message, Encoding::Proto).unwrap();
+    decode(Encoding::Proto, bytes.into()).unwrap()
+}
