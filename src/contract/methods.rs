@@ -149,7 +149,8 @@ pub trait Rpc: Send + Sync + 'static {
     const METHOD: Method;
 }
 
-/// Every method and its state, one a line and sorted: the content of `tests/golden/methods.txt`.
+/// Every method and its state, one a line and sorted: the content of `tests/golden/methods.txt`. Which
+/// methods are served is known where handlers are registered, in `http`.
 #[must_use]
 pub fn listing(is_served: impl Fn(Method) -> bool) -> String {
     let line = |method: &Method| {

@@ -31,8 +31,9 @@ mod timeline;
 mod tokens;
 
 /// Stored records, version 1, as generated from `stored.v1.proto`.
-#[allow(missing_docs, clippy::all, clippy::pedantic, reason = "generated")]
 pub mod records {
+    #![allow(missing_docs, clippy::all, reason = "generated")]
+
     include!(concat!(env!("OUT_DIR"), "/chatto.stored.v1.rs"));
 }
 
