@@ -13,4 +13,5 @@ mod contract;
 mod http;
 mod layers;
 mod storage;
+mod supervisor;
 mod support;

@@ -206,6 +206,8 @@ pub const BATCH_READ_MAX_BYTES: usize = 16 * MIB;
 pub const COPY_CHUNK_BYTES: usize = 64 * KIB;
 /// How often a taken data-directory lock is tried again.
 pub const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Another server that holds the lock is believed to stay after this.
+pub const LOCK_DYING_GRACE: Duration = Duration::from_millis(600);
 /// An orphaned nats-server that ignores SIGTERM is killed after this.
 pub const LOCK_ORPHAN_KILL_AFTER: Duration = Duration::from_secs(10);
 /// An orphaned nats-server that is still there after this ends the start.

@@ -16,7 +16,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use super::process::{Process, started_ticks};
-use crate::limits::{LOCK_ORPHAN_KILL_AFTER, LOCK_ORPHAN_TIMEOUT, LOCK_POLL_INTERVAL};
+use crate::limits::{
+    LOCK_DYING_GRACE, LOCK_ORPHAN_KILL_AFTER, LOCK_ORPHAN_TIMEOUT, LOCK_POLL_INTERVAL,
+};
 use crate::runtime::{Clock, limited_read};
 
 /// Bytes of the lock file and of `run/nats.pid` that are looked at.
@@ -126,6 +128,7 @@ impl DataDir {
         let dir = prepare(path).map_err(unusable)?;
         let mut file = open_lock(&dir).map_err(unusable)?;
         let mut orphan = OrphanHunt::default();
+        let began = clock.now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => break,
@@ -136,7 +139,10 @@ impl DataDir {
             match holder {
                 Some(holder) if holder.process.is_alive() => {
                     let pid = holder.process.pid();
+                    let may_be_dying = clock.now() - began < LOCK_DYING_GRACE;
                     match (holder.role, &role) {
+                        // A server that was just killed lives and holds its lock for a moment more.
+                        (Role::Server, _) if may_be_dying => {}
                         (Role::Server, _) => {
                             return Err(LockError::HeldByServer { path: dir, pid });
                         }
