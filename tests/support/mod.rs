@@ -1,4 +1,5 @@
 //! Helpers of the integration tests.
 
+pub(crate) mod cluster;
 pub(crate) mod nats;
 pub(crate) mod wait;

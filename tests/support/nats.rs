@@ -178,22 +178,27 @@ pub(crate) fn signal(pid: u32, name: &str) {
 
 /// Whether a server without authentication answers JetStream's account request.
 pub(crate) fn jetstream_answers(port: u16) -> bool {
-    ask_jetstream(port).unwrap_or(false)
+    request(port, "$JS.API.INFO", "").is_ok_and(|answer| !answer.contains("\"error\""))
 }
 
-fn ask_jetstream(port: u16) -> std::io::Result<bool> {
+/// One request over a connection of its own, to a server without authentication; answers the first
+/// line of the reply.
+pub(crate) fn request(port: u16, subject: &str, payload: &str) -> std::io::Result<String> {
     let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
     let mut lines = BufReader::new(stream.try_clone()?).lines();
-    let asks = b"CONNECT {\"verbose\":false}\r\nSUB a 1\r\nPUB $JS.API.INFO a 0\r\n\r\nPING\r\n";
-    (&stream).write_all(asks)?;
+    let length = payload.len();
+    write!(
+        &stream,
+        "CONNECT {{\"verbose\":false}}\r\nSUB a 1\r\nPUB {subject} a {length}\r\n{payload}\r\n"
+    )?;
     // The answer's header names our subscription, its next line is the JSON.
     while let Some(line) = lines.next().transpose()? {
         if line.starts_with("MSG a 1 ") {
-            return Ok(lines.next().transpose()?.is_some_and(|json| !json.contains("\"error\"")));
+            return lines.next().unwrap_or_else(|| Ok(String::new()));
         }
     }
-    Ok(false)
+    Err(std::io::ErrorKind::UnexpectedEof.into())
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! A cluster of real nats-servers on loopback. Ports stay fixed over restarts of nodes, since routes
+//! name them.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::nats::{free_port, request, server_binary, signal};
+use super::wait::until;
+
+/// A leader is elected within 9 s; a busy machine needs longer.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The cluster. Its nodes are killed by pid when it is dropped.
+pub(crate) struct Cluster {
+    dir: TempDir,
+    nodes: Vec<Node>,
+    config: String,
+}
+
+struct Node {
+    port: u16,
+    route_port: u16,
+    child: Option<Child>,
+}
+
+impl Cluster {
+    /// Starts so many nodes and waits until streams with as many replicas can be made.
+    pub(crate) fn start(nodes: usize) -> Self {
+        Self::start_with(nodes, "")
+    }
+
+    /// The same with further lines of configuration at top level for every node.
+    pub(crate) fn start_with(nodes: usize, extra: &str) -> Self {
+        for _ in 0..5 {
+            let node = || Node { port: free_port(), route_port: free_port(), child: None };
+            let mut cluster = Self {
+                dir: tempfile::tempdir().unwrap(),
+                nodes: (0..nodes).map(|_| node()).collect(),
+                config: format!("max_payload: 1MB\n{extra}\n"),
+            };
+            for n in 0..nodes {
+                cluster.run(n);
+            }
+            // A port may have been taken meanwhile: then all of it again.
+            if cluster.becomes_ready() {
+                return cluster;
+            }
+        }
+        panic!("the cluster does not start");
+    }
+
+    /// The nodes' addresses.
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("nats://127.0.0.1:{}", node.port)).collect()
+    }
+
+    /// A running node's process id.
+    pub(crate) fn pid(&self, node: usize) -> u32 {
+        self.nodes[node].child.as_ref().expect("the node is running").id()
+    }
+
+    /// `kill -9` of one node.
+    pub(crate) fn kill(&mut self, node: usize) {
+        if let Some(mut child) = self.nodes[node].child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// SIGTERM of one node.
+    pub(crate) fn stop(&mut self, node: usize) {
+        if let Some(mut child) = self.nodes[node].child.take() {
+            signal(child.id(), "TERM");
+            child.wait().unwrap();
+        }
+    }
+
+    /// Starts a node again that was killed or stopped; does not wait for it.
+    pub(crate) fn restart(&mut self, node: usize) {
+        self.kill(node);
+        self.run(node);
+    }
+
+    /// Waits until all replicas of a new stream answer, with so many replicas as there are nodes.
+    pub(crate) fn wait_ready(&mut self) {
+        assert!(self.becomes_ready(), "a node has ended:\n{}", self.log());
+    }
+
+    /// All nodes' logs.
+    pub(crate) fn log(&self) -> String {
+        let log = |n| std::fs::read_to_string(self.path(n).join("log")).unwrap_or_default();
+        (0..self.nodes.len()).map(log).collect()
+    }
+
+    /// A node's JetStream store.
+    pub(crate) fn store_dir(&self, node: usize) -> PathBuf {
+        self.path(node).join("store")
+    }
+
+    fn path(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("n{node}"))
+    }
+
+    fn run(&mut self, n: usize) {
+        let dir = self.path(n);
+        std::fs::create_dir_all(&dir).unwrap();
+        let routes: Vec<_> = self.nodes.iter().map(|node| node.route_port).collect();
+        let routes = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\""));
+        let text = format!(
+            "server_name: n{n}\nlisten: \"127.0.0.1:{}\"\n\
+             jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 4GB }}\n\
+             cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n{}",
+            self.nodes[n].port,
+            self.store_dir(n),
+            self.nodes[n].route_port,
+            routes.collect::<Vec<_>>().join(", "),
+            self.config,
+        );
+        std::fs::write(dir.join("nats.conf"), text).unwrap();
+        let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
+        let child = Command::new(server_binary())
+            .arg("-c")
+            .arg(dir.join("nats.conf"))
+            .env("GOMEMLIMIT", "128MiB")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        self.nodes[n].child = Some(child);
+    }
+
+    /// Meta leader, peers and a probe stream with a replica on every node; `false`: a node has ended.
+    fn becomes_ready(&mut self) -> bool {
+        let replicas = self.nodes.len();
+        let probe = format!(
+            "{{\"name\":\"PROBE\",\"subjects\":[\"probe\"],\"num_replicas\":{replicas},\"storage\":\"memory\"}}"
+        );
+        until("the cluster makes replicated streams", READY_TIMEOUT, || {
+            let mut children = self.nodes.iter_mut().filter_map(|node| node.child.as_mut());
+            if children.any(|child| child.try_wait().unwrap().is_some()) {
+                return Some(false);
+            }
+            let port = self.nodes[0].port;
+            let created = request(port, "$JS.API.STREAM.CREATE.PROBE", &probe).ok()?;
+            if created.contains("\"error\"") {
+                return None;
+            }
+            let deleted = request(port, "$JS.API.STREAM.DELETE.PROBE", "").ok()?;
+            deleted.contains("\"success\":true").then_some(true)
+        })
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        for n in 0..self.nodes.len() {
+            self.kill(n);
+        }
+        if std::thread::panicking() {
+            eprintln!("--- logs of the test's cluster\n{}", self.log());
+        }
+    }
+}
+
+#[test]
+fn a_cluster_serves_without_one_node_and_takes_it_back() {
+    let mut cluster = Cluster::start(3);
+    assert_eq!(cluster.urls().len(), 3);
+    let port = cluster.nodes[0].port;
+    let stream = "{\"name\":\"S\",\"subjects\":[\"s\"],\"num_replicas\":3}";
+    let created = request(port, "$JS.API.STREAM.CREATE.S", stream).unwrap();
+    assert!(!created.contains("\"error\""), "{created}");
+    assert!(cluster.store_dir(2).exists());
+    let before = cluster.pid(2);
+    cluster.kill(2);
+    until("a write succeeds without the node", READY_TIMEOUT, || {
+        request(port, "s", "x").ok()?.contains("\"seq\"").then_some(())
+    });
+    cluster.restart(2);
+    cluster.wait_ready();
+    assert_ne!(cluster.pid(2), before);
+    cluster.stop(1);
+}
