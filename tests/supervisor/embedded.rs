@@ -10,6 +10,7 @@ use chatto::supervisor::{Connection, Health, StartError};
 use super::helper::Helper;
 use super::{config, connect, create_stream, lock, post, start, stored, with_scope};
 use crate::support::nats::{server_binary, signal};
+use crate::support::old_nats::server_of;
 use crate::support::wait::until;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -138,6 +139,27 @@ fn the_operators_own_server_is_used_and_checked() {
         let refused = start(own, &scope).await.err().unwrap();
         assert!(matches!(&refused, StartError::BinaryTooOld { .. }), "{refused}");
         assert!(refused.to_string().contains("2.11"), "{refused}");
+    });
+}
+
+#[test]
+fn a_server_before_2_11_is_refused_before_it_touches_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    with_scope(async |scope| {
+        let mut own = config(dir.path());
+        own.binary = Some(server_of("2.10"));
+        let refused = start(own.clone(), &scope).await.err().unwrap();
+        assert!(matches!(&refused, StartError::BinaryTooOld { .. }), "{refused}");
+        assert!(refused.to_string().contains("nats-server 2.10.29"), "{refused}");
+        assert!(!dir.path().join("jetstream").exists());
+
+        own.binary = Some(server_of("2.11"));
+        let embedded = start(own, &scope).await.unwrap();
+        assert_eq!(embedded.version().to_string(), "2.11.17");
+        let nats = connect(&embedded).await;
+        create_stream(&nats).await;
+        post(&nats, 10).await.unwrap();
+        embedded.stop().await;
     });
 }
 

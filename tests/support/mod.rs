@@ -2,4 +2,5 @@
 
 pub(crate) mod cluster;
 pub(crate) mod nats;
+pub(crate) mod old_nats;
 pub(crate) mod wait;
