@@ -71,6 +71,13 @@ impl DataKey {
         Self(Zeroizing::new(random()))
     }
 
+    /// The key of `label`, derived from `secret` by HKDF-SHA256, for what is sealed with a setting
+    /// instead of a stored key.
+    #[must_use]
+    pub fn derive(secret: &Secret, label: &str) -> Self {
+        Self(mac::derive(secret, label))
+    }
+
     /// Encrypts `plain`, bound to the associated data `ad`, under a random nonce.
     #[must_use]
     pub fn seal(&self, plain: &[u8], ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {

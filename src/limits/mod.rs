@@ -187,6 +187,36 @@ pub const JSON_BODY_MAX_BYTES: usize = 64 * KIB;
 pub const SESSION_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A session record is rewritten at most once in this time.
 pub const SESSION_TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+/// Password hashes that wait for a memory slot; beyond it callers are refused (`unavailable`).
+pub const PASSWORD_QUEUE_MAX: usize = 16;
+/// How long a session counts as fresh after its log-in.
+pub const SESSION_FRESH: Duration = Duration::from_secs(10 * 60);
+/// Wrong passwords for one account before each further one has to wait (product 9).
+pub const LOGIN_FAILURES_FREE: u32 = 5;
+/// The longest wait between log-ins to one account; there is no permanent lock.
+pub const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
+/// Wrong passwords from one IPv4 address or IPv6 /64 in [`LOGIN_ADDRESS_WINDOW`].
+pub const LOGIN_ADDRESS_FAILURES_MAX: u32 = 20;
+/// See [`LOGIN_ADDRESS_FAILURES_MAX`].
+pub const LOGIN_ADDRESS_WINDOW: Duration = Duration::from_secs(60);
+/// Life of a throttle counter without change; longer than the longest wait.
+pub const LOGIN_COUNTER_TTL: Duration = Duration::from_secs(30 * 60);
+const _: () = assert!(LOGIN_COUNTER_TTL.as_secs() > LOGIN_WAIT_MAX.as_secs());
+/// Characters of a log-in identifier that are looked at; a longer one is no login and no address.
+pub const IDENTIFIER_MAX_BYTES: usize = 254;
+/// How long a repetition with the same `Idempotency-Key` answers the first message; JetStream's
+/// duplicate window of the journal.
+pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(120);
+/// How long an author may edit a message (contract 4.8).
+pub const EDIT_WINDOW: Duration = Duration::from_secs(10_800);
+/// A membership or room whose row is not stored after this is announced by the sweep.
+pub const ANNOUNCE_AFTER: Duration = Duration::from_secs(30);
+/// A claim without a holder is given back by the sweep after this; longer than any request.
+pub const CLAIM_ORPHANED_AFTER: Duration = Duration::from_secs(10 * 60);
+/// Time between sweeps.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
+/// Life of the lease under which one process sweeps.
+pub const SWEEP_LEASE: Duration = Duration::from_secs(15);
 /// Life of the first owner's setup link.
 pub const SETUP_LINK_TTL: Duration = Duration::from_secs(30 * 60);
 /// Life of a join link.

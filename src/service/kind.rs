@@ -19,6 +19,8 @@ pub enum Kind {
     ResourceExhausted,
     /// The store does not answer, or too much is waiting: try again.
     Unavailable,
+    /// Not served yet.
+    Unimplemented,
     /// A fault of ours; its text stays inside.
     Internal,
 }

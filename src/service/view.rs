@@ -313,7 +313,7 @@ pub struct TimelineWindow {
 
 /// Where a timeline page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From<'a> {
+pub enum Position<'a> {
     /// The newest rows.
     Newest,
     /// The rows before a cursor.
@@ -382,4 +382,3 @@ pub struct LoggedIn {
     /// The value of the cookie `chatto_csrf`.
     pub csrf: String,
 }
-

@@ -1,0 +1,266 @@
+//! Accounts as the operator manages them: create, list, set a password, give and take roles.
+
+use super::create_account::{AccountDraft, AccountFault, is_owner};
+use super::error::{StoreFault, flat};
+use super::users::user_view;
+use super::{AccountView, Kind, Page, PageRequest, Service};
+use crate::crypto::random;
+use crate::domain::UserId;
+use crate::domain::permission::OWNER;
+use crate::domain::text::{DisplayName, Email, Login, Password};
+use crate::storage::records::User;
+use crate::storage::{Change, StorageError};
+
+/// Entries of a list when no limit is asked for.
+const LIST_DEFAULT: usize = 50;
+
+/// An account the operator makes.
+#[derive(Clone, Copy)]
+pub struct NewUser<'a> {
+    /// The login.
+    pub login: &'a str,
+    /// The display name; `None`: the login is shown.
+    pub display_name: Option<&'a str>,
+    /// The address; it counts as verified.
+    pub email: Option<&'a str>,
+    /// The role to assign.
+    pub role: Option<&'a str>,
+    /// The password.
+    pub password: &'a str,
+}
+
+/// The operator's wish was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// There is no account with this login.
+    #[error("there is no user of this login")]
+    UnknownUser,
+    /// Roles are not for bots.
+    #[error("bots have no roles and no password")]
+    Bot,
+    /// `owners.emails` names this user.
+    #[error("this user is owner by owners.emails; remove the address there first")]
+    ListedOwner,
+    /// The account could not be made or changed.
+    #[error(transparent)]
+    Account(#[from] AccountFault),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl OperatorError {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::UnknownUser => Kind::NotFound,
+            Self::Bot | Self::ListedOwner => Kind::FailedPrecondition,
+            Self::Account(fault) => fault.kind(),
+            Self::Store(fault) => fault.kind(),
+        }
+    }
+}
+
+impl From<StorageError> for OperatorError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Service {
+    /// Makes an account for the operator.
+    ///
+    /// # Errors
+    /// [`OperatorError::Account`], [`OperatorError::Store`].
+    ///
+    /// # Cancel safety
+    /// As the account's: whole, or claims that are swept.
+    pub async fn create_user(&self, new: NewUser<'_>) -> Result<AccountView, OperatorError> {
+        self.storage().barrier().await;
+        let (draft, password) = self.operator_draft(new)?;
+        let password_hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
+        let user = self.create_account(AccountDraft { password_hash, ..draft }).await?;
+        Ok(self.account_view(draft_id(&user)?, &user))
+    }
+
+    /// Accounts by login, deleted ones left out.
+    pub async fn list_accounts(&self, search: &str, page: PageRequest) -> Page<AccountView> {
+        self.storage().barrier().await;
+        let needle = search.to_lowercase();
+        let mut found: Vec<(UserId, std::sync::Arc<User>)> = self.storage().read(|tables| {
+            let matches = |user: &User| {
+                let has = |text: &str| text.to_lowercase().contains(&needle);
+                !user.deleted
+                    && (has(&user.login)
+                        || has(&user.display_name)
+                        || user.emails.iter().any(|one| has(&one.address)))
+            };
+            let users = tables.users.iter().filter(|(_, user)| matches(user));
+            users.map(|(id, user)| (*id, std::sync::Arc::clone(user))).collect()
+        });
+        found.sort_by_key(|(_, user)| user.login.to_lowercase());
+        super::users::paged(found, page, LIST_DEFAULT, |(id, user)| self.account_view(id, &user))
+    }
+
+    /// Sets a password and ends all sessions of the user.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may or may not have set the password.
+    pub async fn set_password(
+        &self,
+        login: &str,
+        password: &str,
+    ) -> Result<AccountView, OperatorError> {
+        self.storage().barrier().await;
+        let password = Password::parse(password).map_err(AccountFault::from)?;
+        let id = self.account_by_login(login)?;
+        let hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
+        let user = self
+            .change_account(&id, |user| {
+                user.password_hash.clone_from(&hash);
+                user.session_generation = user.session_generation.saturating_add(1);
+                Ok(())
+            })
+            .await?;
+        log::info!(user:% = id; "password set by the operator");
+        Ok(self.account_view(id, &user))
+    }
+
+    /// Assigns a role; a role that is assigned already stays.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may or may not have assigned the role.
+    pub async fn add_role(&self, login: &str, role: &str) -> Result<AccountView, OperatorError> {
+        self.storage().barrier().await;
+        let role = self.assignable_role(role)?;
+        let id = self.account_by_login(login)?;
+        let user = self
+            .change_account(&id, |user| {
+                if !user.roles.contains(&role) {
+                    user.roles.push(role.clone());
+                }
+                Ok(())
+            })
+            .await?;
+        log::info!(user:% = id, role = role.as_str(); "role added by the operator");
+        Ok(self.account_view(id, &user))
+    }
+
+    /// Takes a role; one that is not assigned is no fault.
+    ///
+    /// # Errors
+    /// [`OperatorError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may or may not have taken the role.
+    pub async fn remove_role(&self, login: &str, role: &str) -> Result<AccountView, OperatorError> {
+        self.storage().barrier().await;
+        let role = self.assignable_role(role)?;
+        let id = self.account_by_login(login)?;
+        let user = self
+            .change_account(&id, |user| {
+                if role == OWNER && self.is_listed_owner(user) {
+                    return Err(OperatorError::ListedOwner);
+                }
+                user.roles.retain(|assigned| *assigned != role);
+                Ok(())
+            })
+            .await?;
+        log::info!(user:% = id, role = role.as_str(); "role removed by the operator");
+        Ok(self.account_view(id, &user))
+    }
+
+    /// Makes every user owner whose verified address is in `owners.emails`; called at start.
+    pub(super) async fn grant_listed_owners(&self) -> Result<(), StoreFault> {
+        let listed: Vec<UserId> = self.storage().read(|tables| {
+            let missing = |user: &User| self.is_listed_owner(user) && !is_owner(user);
+            tables.users.iter().filter(|(_, user)| missing(user)).map(|(id, _)| *id).collect()
+        });
+        for id in listed {
+            let granted = self
+                .change_account(&id, |user| {
+                    if !is_owner(user) {
+                        user.roles.push(OWNER.to_owned());
+                    }
+                    Ok(())
+                })
+                .await;
+            match granted {
+                Ok(_) => log::info!(user:% = id; "owner by owners.emails"),
+                Err(OperatorError::Store(fault)) => return Err(fault),
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `owners.emails` names a verified address of this user.
+    fn is_listed_owner(&self, user: &User) -> bool {
+        !user.deleted
+            && user.emails.iter().any(|one| one.verified && self.is_owner_address(&one.address))
+    }
+
+    fn operator_draft(&self, new: NewUser<'_>) -> Result<(AccountDraft, Password), AccountFault> {
+        let given =
+            |text: Option<&str>| text.filter(|text| !text.trim().is_empty()).map(str::to_owned);
+        let name = given(new.display_name).map(|name| DisplayName::parse(&name)).transpose()?;
+        let address = given(new.email).map(|address| Email::parse(&address)).transpose()?;
+        let draft = AccountDraft {
+            id: UserId::from_number(u64::from_be_bytes(random())),
+            login: Login::parse(new.login)?,
+            display_name: name,
+            email: address.map(|address| (address, true)),
+            role: given(new.role).map(|role| self.assignable_role(&role)).transpose()?,
+            password_hash: String::new(),
+            origin: String::new(),
+            is_first_owner: new.role == Some(OWNER) && !self.has_owner(),
+        };
+        Ok((draft, Password::parse(new.password)?))
+    }
+
+    fn account_by_login(&self, login: &str) -> Result<UserId, OperatorError> {
+        let found = self.storage().read(|tables| tables.user_by_login(login).cloned());
+        let user = found.filter(|user| !user.deleted).ok_or(OperatorError::UnknownUser)?;
+        if user.is_bot {
+            return Err(OperatorError::Bot);
+        }
+        draft_id(&user)
+    }
+
+    async fn change_account(
+        &self,
+        id: &UserId,
+        mut change: impl FnMut(&mut User) -> Result<(), OperatorError>,
+    ) -> Result<std::sync::Arc<User>, OperatorError> {
+        let changed = self.storage().change_user(id, |present| {
+            let present = present.filter(|user| !user.deleted).ok_or(OperatorError::UnknownUser)?;
+            let mut user = present.clone();
+            change(&mut user)?;
+            Ok(if user == *present { Change::Keep } else { Change::Put(user) })
+        });
+        changed.await.map_err(flat::<OperatorError>)?.ok_or(OperatorError::UnknownUser)
+    }
+
+    fn account_view(&self, id: UserId, user: &User) -> AccountView {
+        let mut roles = user.roles.clone();
+        roles.sort();
+        AccountView {
+            user: user_view(id, user, self.now_ms()),
+            roles,
+            emails: user.emails.iter().map(|one| (one.address.clone(), one.verified)).collect(),
+            created_ms: user.created_ms,
+        }
+    }
+}
+
+fn draft_id(user: &User) -> Result<UserId, OperatorError> {
+    let corrupt = |_| StorageError::Corrupt { what: "STATE", source: None };
+    Ok(UserId::try_from(user.id.as_str()).map_err(corrupt)?)
+}

@@ -1,0 +1,247 @@
+//! Making an account, whoever asks for it: rules, claims of what must be unique, then the record.
+//!
+//! The record is create-only under an id that the caller chose: with an id derived from a link's
+//! token, one link makes one account, whatever is repeated or killed in between. Claims name the id as
+//! their holder, so a repetition finds its own. A claim whose account was never made is swept.
+
+use super::error::{StoreFault, flat};
+use super::passwords::PasswordFault;
+use super::{Kind, Service};
+use crate::domain::UserId;
+use crate::domain::permission::{DEFAULT_BLOCKED_LOGINS, EVERYONE, OWNER};
+use crate::domain::text::{
+    DisplayName, DisplayNameError, Email, EmailError, Login, LoginError, PasswordError,
+    is_reserved_login,
+};
+use crate::storage::records::{self, User};
+use crate::storage::{Change, Claim, Claimed, StorageError, Tables};
+
+/// An account was not made or not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountFault {
+    /// The login breaks a rule.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// The login is missing.
+    #[error("a username is needed")]
+    LoginMissing,
+    /// The display name breaks a rule.
+    #[error(transparent)]
+    DisplayName(#[from] DisplayNameError),
+    /// The password is too short or too long.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The address is none.
+    #[error(transparent)]
+    Email(#[from] EmailError),
+    /// The login is in use or kept back. The text is fixed.
+    #[error("Username is already taken")]
+    LoginTaken,
+    /// Another account has verified this address.
+    #[error("this e-mail address is in use")]
+    EmailTaken,
+    /// There is no such role, or it cannot be assigned.
+    #[error("there is no role of this name to assign")]
+    UnknownRole,
+    /// `limits.max_users` is reached.
+    #[error("this server takes no more users")]
+    UsersFull,
+    /// The account of this id exists: the link was used meanwhile.
+    #[error("this account exists already")]
+    Exists,
+    /// The password could not be hashed.
+    #[error(transparent)]
+    Hashing(#[from] PasswordFault),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl AccountFault {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Login(_)
+            | Self::LoginMissing
+            | Self::DisplayName(_)
+            | Self::Password(_)
+            | Self::Email(_)
+            | Self::UnknownRole => Kind::InvalidArgument,
+            Self::LoginTaken | Self::EmailTaken | Self::Exists => Kind::AlreadyExists,
+            Self::UsersFull => Kind::FailedPrecondition,
+            Self::Hashing(fault) => fault.kind(),
+            Self::Store(fault) => fault.kind(),
+        }
+    }
+}
+
+impl From<StorageError> for AccountFault {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// An account to be made; every part is checked already.
+pub(super) struct AccountDraft {
+    pub(super) id: UserId,
+    pub(super) login: Login,
+    pub(super) display_name: Option<DisplayName>,
+    /// The address and whether it counts as verified.
+    pub(super) email: Option<(Email, bool)>,
+    pub(super) role: Option<String>,
+    pub(super) password_hash: String,
+    /// Hash of the link that made it; empty: the operator.
+    pub(super) origin: String,
+    /// The first owner is let in whatever `limits.max_users` says.
+    pub(super) is_first_owner: bool,
+}
+
+impl Service {
+    /// Makes an account.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves either the whole account or claims that a repetition finds as its own and
+    /// the sweep gives back.
+    pub(super) async fn create_account(&self, draft: AccountDraft) -> Result<User, AccountFault> {
+        self.check_account(&draft)?;
+        let holder = draft.id.as_str();
+        let login = draft.login.key();
+        if self.storage().claim(Claim::Login(&login), holder).await? != Claimed::Yes {
+            return Err(AccountFault::LoginTaken);
+        }
+        let verified = draft.email.as_ref().filter(|(_, verified)| *verified);
+        let address = verified.map(|(address, _)| address.key());
+        if let Some(address) = &address
+            && self.storage().claim(Claim::Email(address), holder).await? != Claimed::Yes
+        {
+            self.storage().release(Claim::Login(&login), holder).await?;
+            return Err(AccountFault::EmailTaken);
+        }
+        let record = self.account_record(&draft);
+        let stored = self
+            .storage()
+            .change_user(&draft.id, |present| match present {
+                Some(_) => Err(AccountFault::Exists),
+                None => Ok(Change::Put(record.clone())),
+            })
+            .await;
+        match stored {
+            Ok(_) => {}
+            // Somebody used the same link with another login: the account that is there keeps its own.
+            Err(error) => {
+                let error = flat(error);
+                if matches!(error, AccountFault::Exists) {
+                    self.release_unused(&draft.id, &login, address.as_deref()).await?;
+                }
+                return Err(error);
+            }
+        }
+        // A repetition or the sweep may have given a claim back meanwhile: it is ours again now.
+        self.storage().claim(Claim::Login(&login), holder).await?;
+        if let Some(address) = &address {
+            self.storage().claim(Claim::Email(address), holder).await?;
+        }
+        log::info!(user:% = draft.id; "account created");
+        Ok(record)
+    }
+
+    /// The role to assign under a name; `everyone` and unknown names are none.
+    pub(super) fn assignable_role(&self, name: &str) -> Result<String, AccountFault> {
+        let known = self.storage().read(|tables| tables.roles.contains_key(name));
+        let assignable = known && name != EVERYONE;
+        assignable.then(|| name.to_owned()).ok_or(AccountFault::UnknownRole)
+    }
+
+    /// Whether a verified address makes its user owner (`owners.emails`).
+    pub(super) fn is_owner_address(&self, address: &str) -> bool {
+        let address = address.trim().to_lowercase();
+        self.inner.config.owner_emails.iter().any(|one| one.trim().to_lowercase() == address)
+    }
+
+    fn check_account(&self, draft: &AccountDraft) -> Result<(), AccountFault> {
+        self.storage().read(|tables| {
+            if is_login_reserved(tables, draft.login.as_str()) {
+                return Err(AccountFault::LoginTaken);
+            }
+            let login = tables.user_by_login(draft.login.as_str());
+            if login.is_some_and(|user| user.id != draft.id.as_str()) {
+                return Err(AccountFault::LoginTaken);
+            }
+            let people = tables.users.values().filter(|user| !user.deleted && !user.is_bot).count();
+            let full = self.inner.config.max_users.is_some_and(|max| people >= max as usize);
+            if full && !draft.is_first_owner { Err(AccountFault::UsersFull) } else { Ok(()) }
+        })
+    }
+
+    fn account_record(&self, draft: &AccountDraft) -> User {
+        let mut roles: Vec<String> = draft.role.iter().cloned().collect();
+        let owner_by_address = draft.email.as_ref().is_some_and(|(address, verified)| {
+            *verified && self.is_owner_address(address.as_str())
+        });
+        if owner_by_address && !roles.iter().any(|role| role == OWNER) {
+            roles.push(OWNER.to_owned());
+        }
+        User {
+            id: draft.id.as_str().to_owned(),
+            login: draft.login.as_str().to_owned(),
+            display_name: draft.display_name.as_ref().map_or("", DisplayName::as_str).to_owned(),
+            created_ms: self.now_ms(),
+            password_hash: draft.password_hash.clone(),
+            roles,
+            emails: draft
+                .email
+                .iter()
+                .map(|(address, verified)| records::Email {
+                    address: address.as_str().to_owned(),
+                    verified: *verified,
+                })
+                .collect(),
+            session_generation: 1,
+            origin: draft.origin.clone(),
+            ..User::default()
+        }
+    }
+
+    /// Gives claims back that the account of this id does not use.
+    async fn release_unused(
+        &self,
+        id: &UserId,
+        login: &str,
+        address: Option<&str>,
+    ) -> Result<(), StorageError> {
+        let present = self.storage().read(|tables| tables.users.get(id).cloned());
+        let Some(present) = present else { return Ok(()) };
+        if present.login.to_ascii_lowercase() != login {
+            self.storage().release(Claim::Login(login), id.as_str()).await?;
+        }
+        let has = |address: &str| {
+            present.emails.iter().any(|one| one.verified && one.address.to_lowercase() == address)
+        };
+        if let Some(address) = address.filter(|address| !has(address)) {
+            self.storage().release(Claim::Email(address), id.as_str()).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a login is kept back on this server.
+pub(super) fn is_login_reserved(tables: &Tables, login: &str) -> bool {
+    let roles = tables.roles.keys().map(String::as_str);
+    if tables.server.blocked_logins_set {
+        let blocked = tables.server.blocked_logins.iter().map(String::as_str);
+        is_reserved_login(login, roles, blocked)
+    } else {
+        is_reserved_login(login, roles, DEFAULT_BLOCKED_LOGINS)
+    }
+}
+
+/// Whether an account has the role `owner`.
+pub(super) fn is_owner(user: &User) -> bool {
+    !user.deleted && user.roles.iter().any(|role| role == OWNER)
+}
+
+/// Whether the server has an owner.
+pub(super) fn has_owner(tables: &Tables) -> bool {
+    tables.users.values().any(|user| is_owner(user))
+}

@@ -1,0 +1,250 @@
+//! The directory of rooms: what a viewer may know of, in sidebar order.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::rights::{Access, is_direct};
+use super::users::distinct;
+use super::{
+    GroupView, ReadError, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, Service,
+    Session,
+};
+use crate::domain::permission::{Permission, Place, group_permissions};
+use crate::domain::{GroupId, RoomId, UserId};
+use crate::storage::records::{Group, Room};
+use crate::storage::{StorageError, Tables};
+
+/// A room as found in the tables, before what must be read from the store.
+type Found = (RoomId, Arc<Room>);
+
+impl Service {
+    /// The rooms a viewer sees: channels in sidebar order, then direct messages with the newest
+    /// activity first. Archived rooms and empty direct messages are left out.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`].
+    pub async fn list_rooms(
+        &self,
+        session: &Session,
+        scope: RoomScope,
+    ) -> Result<Vec<RoomWithState>, ReadError> {
+        let (channels, direct) = self.storage().read(|tables| {
+            let access = Access::of(tables, session.user);
+            let channels: Vec<Found> = groups(tables)
+                .into_iter()
+                .flat_map(|(id, group)| channels_of(tables, id, &group))
+                .filter(|(id, room)| is_listed(tables, &access, *id, room))
+                .collect();
+            let direct = tables.rooms.iter().filter(|(id, room)| {
+                is_direct(room) && room.has_history && access.is_member(tables, **id, room)
+            });
+            (channels, direct.map(|(id, room)| (*id, Arc::clone(room))).collect::<Vec<_>>())
+        });
+        let mut listed = Vec::new();
+        if scope != RoomScope::Direct {
+            for (id, room) in channels {
+                listed.push(self.with_state(session.user, id, &room).await?);
+            }
+        }
+        if scope != RoomScope::Channels {
+            for (id, room) in self.newest_first(direct).await? {
+                listed.push(self.with_state(session.user, id, &room).await?);
+            }
+        }
+        Ok(listed)
+    }
+
+    /// All groups in order, each with the rooms the viewer sees.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`].
+    pub async fn list_groups(&self, session: &Session) -> Result<Vec<GroupView>, ReadError> {
+        let found = self.storage().read(groups);
+        let mut listed = Vec::new();
+        for (id, group) in found {
+            listed.push(self.group_view(session.user, id, &group).await?);
+        }
+        Ok(listed)
+    }
+
+    /// One group.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`].
+    pub async fn group(&self, session: &Session, id: &str) -> Result<GroupView, ReadError> {
+        let missing = ReadError::NotFound { what: "room group" };
+        let Ok(id) = GroupId::try_from(id) else { return Err(missing) };
+        let found = self.storage().read(|tables| tables.groups.get(&id).cloned());
+        let group = found.ok_or(missing)?;
+        Ok(self.group_view(session.user, id, &group).await?)
+    }
+
+    /// Groups by id in order of first appearance; unknown ones are left out.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`].
+    pub async fn batch_groups(
+        &self,
+        session: &Session,
+        ids: &[String],
+    ) -> Result<Vec<GroupView>, ReadError> {
+        let mut found = Vec::new();
+        for id in distinct(ids) {
+            match self.group(session, id).await {
+                Ok(group) => found.push(group),
+                Err(ReadError::Store(fault)) => return Err(fault.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// One room, archived ones too.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] when it does not exist, [`ReadError::Denied`] when it is hidden.
+    pub async fn room(&self, session: &Session, id: &str) -> Result<RoomWithState, ReadError> {
+        let missing = ReadError::NotFound { what: "room" };
+        let Ok(id) = RoomId::try_from(id) else { return Err(missing) };
+        let room = self.storage().read(|tables| {
+            let room = tables.rooms.get(&id).ok_or(missing)?;
+            let sees = Access::of(tables, session.user).sees(tables, id, room);
+            if sees { Ok(Arc::clone(room)) } else { Err(ReadError::Denied) }
+        })?;
+        Ok(self.with_state(session.user, id, &room).await?)
+    }
+
+    /// Rooms by id in order of first appearance; unknown and hidden ones are left out.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`].
+    pub async fn batch_rooms(
+        &self,
+        session: &Session,
+        ids: &[String],
+    ) -> Result<Vec<RoomWithState>, ReadError> {
+        let mut found = Vec::new();
+        for id in distinct(ids) {
+            match self.room(session, id).await {
+                Ok(room) => found.push(room),
+                Err(ReadError::Store(fault)) => return Err(fault.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// A room with the viewer's state in it.
+    pub(super) async fn with_state(
+        &self,
+        viewer: UserId,
+        id: RoomId,
+        room: &Room,
+    ) -> Result<RoomWithState, StorageError> {
+        let (is_member, permissions, bypasses) = self.storage().read(|tables| {
+            let access = Access::of(tables, viewer);
+            let bypasses = [Permission::RoomManage, Permission::MessageManage]
+                .into_iter()
+                .any(|permission| access.can(permission, id, room));
+            let is_member = access.is_member(tables, id, room);
+            (is_member, access.room_grants(tables, id, room), bypasses)
+        });
+        let has_unread = is_member && self.is_unread(viewer, id).await?;
+        let slow_mode_next_post_ms = if is_member && !bypasses && room.slow_mode_seconds > 0 {
+            let head = self.storage().head(&id).await?;
+            let interval = i64::from(room.slow_mode_seconds) * 1000;
+            let next = head.newest_by(&viewer).map(|author| author.posted_ms + interval);
+            next.filter(|next| *next > self.now_ms())
+        } else {
+            None
+        };
+        let state = RoomViewerState { is_member, has_unread, permissions, slow_mode_next_post_ms };
+        Ok(RoomWithState { room: room_view(id, room), state })
+    }
+
+    async fn group_view(
+        &self,
+        viewer: UserId,
+        id: GroupId,
+        group: &Group,
+    ) -> Result<GroupView, StorageError> {
+        let (visible, permissions) = self.storage().read(|tables| {
+            let access = Access::of(tables, viewer);
+            let visible: Vec<Found> = channels_of(tables, id, group)
+                .into_iter()
+                .filter(|(id, room)| is_listed(tables, &access, *id, room))
+                .collect();
+            (visible, group_permissions(&access.subject, Place::Group(id)))
+        });
+        let mut rooms = Vec::new();
+        for (id, room) in visible {
+            rooms.push(self.with_state(viewer, id, &room).await?);
+        }
+        Ok(GroupView {
+            id,
+            name: group.name.clone(),
+            description: group.description.clone(),
+            rooms,
+            permissions,
+        })
+    }
+
+    async fn newest_first(&self, rooms: Vec<Found>) -> Result<Vec<Found>, StorageError> {
+        let mut dated = Vec::new();
+        for (id, room) in rooms {
+            let active_ms = self.storage().head(&id).await?.last_ms;
+            dated.push((std::cmp::Reverse(active_ms), id, room));
+        }
+        dated.sort_by_key(|(active, id, _)| (*active, *id));
+        Ok(dated.into_iter().map(|(_, id, room)| (id, room)).collect())
+    }
+}
+
+/// A room as everybody who sees it sees it.
+pub(super) fn room_view(id: RoomId, room: &Room) -> RoomView {
+    RoomView {
+        id,
+        kind: if is_direct(room) { RoomKind::Direct } else { RoomKind::Channel },
+        name: room.name.clone(),
+        description: room.description.clone(),
+        archived: room.archived,
+        group: GroupId::try_from(room.group_id.as_str()).ok(),
+        universal: room.universal,
+        slow_mode_seconds: room.slow_mode_seconds,
+    }
+}
+
+/// All groups in sidebar order.
+pub(super) fn groups(tables: &Tables) -> Vec<(GroupId, Arc<Group>)> {
+    let mut groups: Vec<_> =
+        tables.groups.iter().map(|(id, group)| (*id, Arc::clone(group))).collect();
+    groups.sort_by_key(|(id, group)| (group.position, group.created_ms, *id));
+    groups
+}
+
+/// The channels of a group: as its items say, others behind them by age. An item that is a room of
+/// another group is left out: the room's own record decides.
+fn channels_of(tables: &Tables, id: GroupId, group: &Group) -> Vec<Found> {
+    let own = |room: &Room| !is_direct(room) && room.group_id == id.as_str();
+    let mut listed = HashSet::new();
+    let mut found: Vec<Found> = group
+        .items
+        .iter()
+        .filter_map(|item| RoomId::try_from(item.as_str()).ok())
+        .filter(|room| listed.insert(*room))
+        .filter_map(|id| Some((id, Arc::clone(tables.rooms.get(&id).filter(|room| own(room))?))))
+        .collect();
+    let mut rest: Vec<Found> = tables
+        .rooms
+        .iter()
+        .filter(|(id, room)| own(room) && !listed.contains(id))
+        .map(|(id, room)| (*id, Arc::clone(room)))
+        .collect();
+    rest.sort_by_key(|(id, room)| (room.created_ms, *id));
+    found.append(&mut rest);
+    found
+}
+
+fn is_listed(tables: &Tables, access: &Access, id: RoomId, room: &Room) -> bool {
+    !room.archived && access.sees(tables, id, room)
+}

@@ -1,0 +1,150 @@
+//! The defaults of a new server (contract, behaviour 1), written once.
+//!
+//! Every step is create-only under an id derived from the server's, and the flag comes last: a kill in
+//! the middle, or several processes at once, give the same result. What is cleared later is never
+//! written again, because the flag stands.
+
+use std::convert::Infallible;
+
+use super::Service;
+use super::error::{StoreFault, store_only};
+use crate::crypto::sha256;
+use crate::domain::permission::{
+    ADMIN, ANNOUNCEMENTS, DEFAULT_GROUP_NAME, DefaultRole, DefaultRoom, EVERYONE, GENERAL,
+    Permission, default_roles,
+};
+use crate::domain::text::RoomName;
+use crate::domain::{GroupId, RoomId};
+use crate::storage::records::{Decision, Group, Role, Room, Scope, ServerConfig};
+use crate::storage::{Change, Claim, Claimed, StorageError};
+
+impl Service {
+    /// Writes the defaults of a new server and makes the users of `owners.emails` owners. Called at
+    /// every start, before the first request.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves some steps done; the next call does the rest.
+    pub async fn prepare(&self) -> Result<(), StoreFault> {
+        self.storage().barrier().await;
+        if !self.storage().read(|tables| tables.server.defaults_written) {
+            self.write_defaults().await?;
+        }
+        self.grant_listed_owners().await
+    }
+
+    async fn write_defaults(&self) -> Result<(), StorageError> {
+        let rooms = [ANNOUNCEMENTS, GENERAL];
+        for role in default_roles() {
+            let record = self.role_record(&role, &rooms);
+            self.storage()
+                .change_role(role.name, |present| -> Result<_, Infallible> {
+                    Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
+                })
+                .await
+                .map_err(store_only)?;
+        }
+        let group = GroupId::from_random(self.derived("group Lobby"));
+        let record = Group {
+            id: group.as_str().to_owned(),
+            name: DEFAULT_GROUP_NAME.to_owned(),
+            items: rooms.iter().map(|room| self.room_id(room).as_str().to_owned()).collect(),
+            created_ms: self.now_ms(),
+            ..Group::default()
+        };
+        self.storage()
+            .change_group(&group, |present| -> Result<_, Infallible> {
+                Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
+            })
+            .await
+            .map_err(store_only)?;
+        for (place, room) in rooms.iter().enumerate() {
+            self.write_room(room, group, i64::try_from(place).unwrap_or_default()).await?;
+        }
+        self.storage()
+            .change_server(|server| -> Result<_, Infallible> {
+                let server = server.cloned().unwrap_or_default();
+                Ok(Change::Put(ServerConfig { defaults_written: true, ..server }))
+            })
+            .await
+            .map_err(store_only)?;
+        log::info!("defaults of a new server written");
+        Ok(())
+    }
+
+    async fn write_room(
+        &self,
+        room: &DefaultRoom,
+        group: GroupId,
+        place: i64,
+    ) -> Result<(), StorageError> {
+        let id = self.room_id(room);
+        let key = RoomName::parse(room.name).map(|name| name.key()).unwrap_or_default();
+        if self.storage().claim(Claim::RoomName(&key), id.as_str()).await? != Claimed::Yes {
+            log::warn!(name = room.name; "a default room's name is taken");
+            return Ok(());
+        }
+        let record = Room {
+            id: id.as_str().to_owned(),
+            name: room.name.to_owned(),
+            description: room.description.to_owned(),
+            group_id: group.as_str().to_owned(),
+            universal: room.universal,
+            created_ms: self.now_ms().saturating_add(place),
+            ..Room::default()
+        };
+        self.store_room(id, &record).await?;
+        self.announce_room(id).await
+    }
+
+    fn role_record(&self, role: &DefaultRole, rooms: &[DefaultRoom]) -> Role {
+        let mut decisions: Vec<Decision> =
+            role.allows.iter().map(|permission| at_server(*permission)).collect();
+        let posts = match role.name {
+            ADMIN => Some(true),
+            EVERYONE => Some(false),
+            _ => None,
+        };
+        let restricted = rooms.iter().filter(|room| room.admins_post);
+        decisions.extend(posts.into_iter().flat_map(|allow| {
+            restricted.clone().map(move |room| Decision {
+                permission: Permission::MessagePost.name().to_owned(),
+                scope: Scope::Room.into(),
+                scope_id: self.room_id(room).as_str().to_owned(),
+                allow,
+            })
+        }));
+        Role {
+            name: role.name.to_owned(),
+            display_name: role.display_name.to_owned(),
+            description: role.description.to_owned(),
+            position: role.position,
+            pingable: role.pingable,
+            system: true,
+            decisions,
+        }
+    }
+
+    fn room_id(&self, room: &DefaultRoom) -> RoomId {
+        RoomId::from_random(self.derived(&format!("room {}", room.name)))
+    }
+
+    /// Sixteen bytes that are the same in every process of this server.
+    fn derived(&self, what: &str) -> [u8; 16] {
+        let digest = sha256(format!("{what} of {}", self.storage().server_id()).as_bytes());
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        bytes
+    }
+}
+
+fn at_server(permission: Permission) -> Decision {
+    Decision {
+        permission: permission.name().to_owned(),
+        scope: Scope::Server.into(),
+        scope_id: String::new(),
+        allow: true,
+    }
+}

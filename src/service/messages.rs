@@ -1,0 +1,313 @@
+//! Posting messages, with the checks in the contract's order (behaviour 6.1).
+
+use super::error::{StoreFault, flat};
+use super::rights::{Access, is_direct};
+use super::{Kind, MessageView, Service, Session, millis};
+use crate::crypto::random;
+use crate::domain::permission::Permission;
+use crate::domain::text::{Body, BodyError};
+use crate::domain::{EventId, RoomId};
+use crate::limits::{ATTACHMENTS_MAX, IDEMPOTENCY_KEY_MAX_CHARS, IDEMPOTENCY_WINDOW};
+use crate::storage::records::{Content, Post, Row, event::Effect, row};
+use crate::storage::{Appended, Draft, RequestId, RoomHead, StorageError};
+
+/// A message to be posted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NewMessage<'a> {
+    /// The room.
+    pub room: &'a str,
+    /// The text.
+    pub body: &'a str,
+    /// Files to attach.
+    pub attachments: &'a [String],
+    /// The thread to reply in; empty: none.
+    pub thread_root: &'a str,
+    /// The message it answers; empty: none.
+    pub in_reply_to: &'a str,
+    /// A reply is shown in the room too.
+    pub also_send_to_channel: bool,
+    /// Makes it the root of a thread at once.
+    pub create_thread: bool,
+    /// The header `Idempotency-Key`.
+    pub idempotency_key: Option<&'a str>,
+}
+
+/// A message was not posted.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// There is no such room.
+    #[error("room not found")]
+    RoomNotFound,
+    /// Not a member, or the right is missing.
+    #[error("permission denied")]
+    Denied,
+    /// The room is archived.
+    #[error("room is archived")]
+    Archived,
+    /// The text breaks a rule.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// More files than a message may have.
+    #[error("a message has at most {ATTACHMENTS_MAX} attachments")]
+    TooManyAttachments,
+    /// Thread options that contradict each other.
+    #[error("thread options contradict each other")]
+    ThreadOptions,
+    /// Direct messages have no threads.
+    #[error("direct messages have no threads")]
+    Direct,
+    /// The thread's root or the message answered is not there.
+    #[error("message not found")]
+    MessageNotFound,
+    /// A file is not there.
+    #[error("attachment not found")]
+    AttachmentNotFound,
+    /// The member posted a moment ago in a room with slow mode.
+    #[error("slow mode: wait before posting again")]
+    SlowMode,
+    /// The key has not 1 to 128 visible ASCII characters.
+    #[error("idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_CHARS} visible ASCII characters")]
+    IdempotencyKey,
+    /// Threads are not served yet.
+    #[error("threads are not served")]
+    ThreadsNotServed,
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl PostError {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::RoomNotFound | Self::MessageNotFound | Self::AttachmentNotFound => Kind::NotFound,
+            Self::Denied => Kind::PermissionDenied,
+            Self::Archived | Self::Direct => Kind::FailedPrecondition,
+            Self::Body(_)
+            | Self::TooManyAttachments
+            | Self::ThreadOptions
+            | Self::IdempotencyKey => Kind::InvalidArgument,
+            Self::SlowMode => Kind::ResourceExhausted,
+            Self::ThreadsNotServed => Kind::Unimplemented,
+            Self::Store(fault) => fault.kind(),
+        }
+    }
+}
+
+impl From<StorageError> for PostError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// What was found out about a room before posting.
+struct Target {
+    room: RoomId,
+    is_direct: bool,
+    may_post: bool,
+    /// Milliseconds between posts of this member; 0: none.
+    slow_mode_ms: i64,
+}
+
+impl Service {
+    /// Posts a message. With an idempotency key a repetition within two minutes answers the message
+    /// that the first call stored.
+    ///
+    /// # Errors
+    /// [`PostError`].
+    ///
+    /// # Cancel safety
+    /// After dropping it the message may or may not be stored; with a key the repetition tells.
+    pub async fn post_message(
+        &self,
+        session: &Session,
+        new: NewMessage<'_>,
+    ) -> Result<MessageView, PostError> {
+        let request = request_id(session, &new)?;
+        let target = self.target(session, &new)?;
+        let body = Body::parse(new.body, !new.attachments.is_empty())?;
+        if new.attachments.len() > ATTACHMENTS_MAX {
+            return Err(PostError::TooManyAttachments);
+        }
+        self.check_threads(&target, &new).await?;
+        let in_reply_to = self.answered(target.room, new.in_reply_to).await?;
+        if !target.may_post {
+            return Err(PostError::Denied);
+        }
+        if new.create_thread {
+            return Err(PostError::ThreadsNotServed);
+        }
+        if !new.attachments.is_empty() {
+            // Uploads are not served, so no file can be one of this room's.
+            return Err(PostError::AttachmentNotFound);
+        }
+        let appended = self.append(session, &target, &request, &body, in_reply_to).await;
+        match appended {
+            Ok(appended) => self.posted(target.room, &body, appended).await,
+            Err(PostError::SlowMode) if new.idempotency_key.is_some() => {
+                let room = target.room;
+                self.repeated(session, room, &request).await?.ok_or(PostError::SlowMode)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Checks 1 and 2, and what the later checks need from the same moment.
+    fn target(&self, session: &Session, new: &NewMessage<'_>) -> Result<Target, PostError> {
+        let id = RoomId::try_from(new.room).map_err(|_| PostError::RoomNotFound)?;
+        self.storage().read(|tables| {
+            let room = tables.rooms.get(&id).ok_or(PostError::RoomNotFound)?;
+            let access = Access::of(tables, session.user);
+            if !access.is_member(tables, id, room) {
+                return Err(PostError::Denied);
+            }
+            if room.archived {
+                return Err(PostError::Archived);
+            }
+            let bypasses = [Permission::RoomManage, Permission::MessageManage]
+                .into_iter()
+                .any(|permission| access.can(permission, id, room));
+            let slow = if bypasses || is_direct(room) { 0 } else { room.slow_mode_seconds };
+            Ok(Target {
+                room: id,
+                is_direct: is_direct(room),
+                may_post: access.can(Permission::MessagePost, id, room),
+                slow_mode_ms: i64::from(slow) * 1000,
+            })
+        })
+    }
+
+    /// Checks 4 to 6.
+    async fn check_threads(&self, target: &Target, new: &NewMessage<'_>) -> Result<(), PostError> {
+        let in_thread = !new.thread_root.is_empty();
+        if (new.also_send_to_channel && !in_thread) || (new.create_thread && in_thread) {
+            return Err(PostError::ThreadOptions);
+        }
+        if target.is_direct && (in_thread || new.create_thread) {
+            return Err(PostError::Direct);
+        }
+        if in_thread {
+            let root = self.message_row(target.room, new.thread_root).await?;
+            let is_root = root.is_some_and(|(id, _)| id.reply() == 0);
+            return Err(if is_root {
+                PostError::ThreadsNotServed
+            } else {
+                PostError::MessageNotFound
+            });
+        }
+        Ok(())
+    }
+
+    /// Check 7: the message answered, stored as given.
+    async fn answered(&self, room: RoomId, id: &str) -> Result<Option<EventId>, PostError> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        let found = self.message_row(room, id).await?;
+        found.map(|(id, _)| Some(id)).ok_or(PostError::MessageNotFound)
+    }
+
+    async fn message_row(
+        &self,
+        room: RoomId,
+        id: &str,
+    ) -> Result<Option<(EventId, Row)>, StorageError> {
+        let Ok(id) = EventId::try_from(id) else { return Ok(None) };
+        let row = self.storage().row(&room, &id).await?;
+        let is_message =
+            |row: &Row| matches!(row.kind, Some(row::Kind::Message(_) | row::Kind::Echo(_)));
+        Ok(row.filter(is_message).map(|row| (id, row)))
+    }
+
+    async fn append(
+        &self,
+        session: &Session,
+        target: &Target,
+        request: &RequestId,
+        body: &Body,
+        in_reply_to: Option<EventId>,
+    ) -> Result<Appended, PostError> {
+        let sealer = self.storage().sealer(&session.user).await?;
+        let draft = |head: &RoomHead| {
+            let now = self.now_ms();
+            let last = head.newest_by(&session.user).map(|author| author.posted_ms);
+            let slow = target.slow_mode_ms;
+            if slow > 0 && last.is_some_and(|last| now < last.saturating_add(slow)) {
+                return Err(PostError::SlowMode);
+            }
+            let id = EventId::new(head.rows, 0, u32::from_be_bytes(random()));
+            let post = Post {
+                id: id.as_str().to_owned(),
+                row: head.rows,
+                content: Some(Content {
+                    body: Some(sealer.seal(&target.room, id.as_str(), body.as_str())),
+                    ..Content::default()
+                }),
+                in_reply_to: in_reply_to.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+                request_key: request.as_str().to_owned(),
+                ..Post::default()
+            };
+            Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
+        };
+        self.storage().append(&target.room, request, draft).await.map_err(flat)
+    }
+
+    /// The answer: a new message as it was sent, a repeated one as it is now.
+    async fn posted(
+        &self,
+        room: RoomId,
+        body: &Body,
+        appended: Appended,
+    ) -> Result<MessageView, PostError> {
+        let Appended { event, duplicate } = appended;
+        let corrupt = || StorageError::Corrupt { what: "JOURNAL", source: None };
+        let Some(Effect::Post(post)) = event.effect else { return Err(corrupt().into()) };
+        let id = EventId::try_from(post.id.as_str()).map_err(|_| corrupt())?;
+        if duplicate {
+            let stored = self.stored_message(room, &id).await?;
+            return stored.ok_or(PostError::MessageNotFound);
+        }
+        Ok(MessageView {
+            id,
+            room,
+            created_ms: event.at_ms,
+            author: event.actor_id.as_str().try_into().map_err(|_| corrupt())?,
+            body: Some(body.as_str().to_owned()),
+            updated_ms: None,
+            in_reply_to: EventId::try_from(post.in_reply_to.as_str()).ok(),
+            thread_root: None,
+            deleted_ms: None,
+        })
+    }
+
+    /// The message that an earlier call with the same key stored, where slow mode now stands in the
+    /// way of finding out by posting.
+    async fn repeated(
+        &self,
+        session: &Session,
+        room: RoomId,
+        request: &RequestId,
+    ) -> Result<Option<MessageView>, StorageError> {
+        let head = self.storage().head(&room).await?;
+        let Some(newest) = head.newest_by(&session.user) else { return Ok(None) };
+        let found = self.message_row(room, &newest.row_id).await?;
+        let Some((id, row)) = found else { return Ok(None) };
+        let recent = self.now_ms().saturating_sub(row.at_ms) < millis(IDEMPOTENCY_WINDOW);
+        let same = matches!(&row.kind, Some(row::Kind::Message(message))
+            if message.request_key == request.as_str());
+        if recent && same { self.stored_message(room, &id).await } else { Ok(None) }
+    }
+}
+
+fn request_id(session: &Session, new: &NewMessage<'_>) -> Result<RequestId, PostError> {
+    let Some(key) = new.idempotency_key else { return Ok(RequestId::random()) };
+    let fits = (1..=IDEMPOTENCY_KEY_MAX_CHARS).contains(&key.len())
+        && key.bytes().all(|byte| byte.is_ascii_graphic());
+    let room = RoomId::try_from(new.room).map_err(|_| PostError::RoomNotFound)?;
+    if fits {
+        Ok(RequestId::keyed(&session.user, "CreateMessage", &room, key))
+    } else {
+        Err(PostError::IdempotencyKey)
+    }
+}

@@ -1,0 +1,122 @@
+//! What a viewer may do where: the store's records turned into the plain inputs of the resolution.
+
+use crate::domain::permission::{
+    Decision, EVERYONE, Effect, OWNER, Permission, Place, RoomFacts, Scope, Subject, resolve,
+    room_permissions,
+};
+use crate::domain::{GroupId, RoomId, UserId};
+use crate::storage::Tables;
+use crate::storage::records::{self, Room, RoomKind as StoredKind, User};
+
+use super::Grants;
+
+/// A viewer and its decisions.
+pub(super) struct Access {
+    pub(super) viewer: UserId,
+    pub(super) subject: Subject,
+}
+
+impl Access {
+    /// The rights of a user now; an unknown or erased one has none.
+    pub(super) fn of(tables: &Tables, viewer: UserId) -> Self {
+        let user = tables.users.get(&viewer).filter(|user| !user.deleted);
+        let nobody = Subject::Bot { own: Vec::new(), owner: None };
+        Self { viewer, subject: user.map_or(nobody, |user| subject(tables, user)) }
+    }
+
+    /// Whether the right is held in a room, room state left aside.
+    pub(super) fn can(&self, permission: Permission, id: RoomId, room: &Room) -> bool {
+        resolve(&self.subject, permission, self.place(id, room))
+    }
+
+    /// Whether the right is held at a group.
+    pub(super) fn can_in_group(&self, permission: Permission, group: GroupId) -> bool {
+        resolve(&self.subject, permission, Place::Group(group))
+    }
+
+    /// A member: explicitly, by rule in a universal channel, or as participant.
+    pub(super) fn is_member(&self, tables: &Tables, id: RoomId, room: &Room) -> bool {
+        if is_direct(room) {
+            return self.takes_part(room);
+        }
+        let explicit = tables.member(&id, &self.viewer).is_some_and(|member| !member.left);
+        explicit || (room.universal && self.can(Permission::RoomJoin, id, room))
+    }
+
+    /// Whether the viewer may know of the room: member, or the right to list it.
+    pub(super) fn sees(&self, tables: &Tables, id: RoomId, room: &Room) -> bool {
+        self.is_member(tables, id, room)
+            || (!is_direct(room) && self.can(Permission::RoomList, id, room))
+    }
+
+    /// The ten rows of the room's viewer state.
+    pub(super) fn room_grants(&self, tables: &Tables, id: RoomId, room: &Room) -> Grants {
+        let facts = RoomFacts {
+            direct: is_direct(room),
+            archived: room.archived,
+            member: self.is_member(tables, id, room),
+            banned: false,
+        };
+        room_permissions(&self.subject, self.place(id, room), facts)
+    }
+
+    fn place(&self, id: RoomId, room: &Room) -> Place {
+        if is_direct(room) {
+            Place::Direct { participant: self.takes_part(room) }
+        } else {
+            Place::Channel { room: id, group: GroupId::try_from(room.group_id.as_str()).ok() }
+        }
+    }
+
+    fn takes_part(&self, room: &Room) -> bool {
+        room.participant_ids.iter().any(|id| id == self.viewer.as_str())
+    }
+}
+
+/// Whether a stored room is a direct message.
+pub(super) fn is_direct(room: &Room) -> bool {
+    room.kind() == StoredKind::Direct
+}
+
+fn subject(tables: &Tables, user: &User) -> Subject {
+    let own = decisions(&user.decisions);
+    if user.is_bot {
+        let owner = UserId::try_from(user.bot_owner_id.as_str()).ok();
+        let owner = owner.and_then(|id| tables.users.get(&id));
+        // A bot's owner is a person: no chain of bots.
+        let owner = owner.filter(|owner| !owner.deleted && !owner.is_bot);
+        let owner = owner.map(|owner| Box::new(subject(tables, owner)));
+        return Subject::Bot { own, owner };
+    }
+    let of_role = |name: &String| {
+        let role = tables.roles.get(name).filter(|_| name != EVERYONE)?;
+        Some(decisions(&role.decisions))
+    };
+    Subject::Human {
+        owner: user.roles.iter().any(|role| role == OWNER),
+        named: std::iter::once(own).chain(user.roles.iter().filter_map(of_role)).collect(),
+        everyone: tables
+            .roles
+            .get(EVERYONE)
+            .map(|role| decisions(&role.decisions))
+            .unwrap_or_default(),
+    }
+}
+
+/// Stored decisions that this program knows. An unknown permission is one of a later version and asks
+/// for nothing here; an unreadable scope cannot be told from another room.
+fn decisions(stored: &[records::Decision]) -> Vec<Decision> {
+    stored
+        .iter()
+        .filter_map(|decision| {
+            let scope = match decision.scope() {
+                records::Scope::Server => Scope::Server,
+                records::Scope::Group => Scope::Group(decision.scope_id.as_str().try_into().ok()?),
+                records::Scope::Room => Scope::Room(decision.scope_id.as_str().try_into().ok()?),
+            };
+            let effect = if decision.allow { Effect::Allow } else { Effect::Deny };
+            let permission = Permission::from_name(&decision.permission)?;
+            Some(Decision { permission, scope, effect })
+        })
+        .collect()
+}

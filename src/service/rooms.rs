@@ -1,0 +1,374 @@
+//! Making rooms, joining, leaving, and who is in them.
+//!
+//! STATE decides, the journal tells: a room or membership is stored first, then its row, then the
+//! caller is answered. The record says `announced` when its row is stored; the sweep tells what a kill
+//! kept from being told.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::directory::room_view;
+use super::error::{flat, store_only};
+use super::rights::{Access, is_direct};
+use super::users::{matches, paged};
+use super::{DirectoryMember, Page, PageRequest, ReadError, RoomError, RoomView, Service, Session};
+use crate::crypto::random;
+use crate::domain::permission::Permission;
+use crate::domain::text::{RoomName, description};
+use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::limits::TIMELINE_PAGE_MAX;
+use crate::storage::records::{Fact, FactKind, Group, Member, Room, User, event::Effect};
+use crate::storage::{Change, Claim, Claimed, Draft, RequestId, RoomHead, StorageError};
+
+/// Entries of ListMembers when no limit is asked for.
+const MEMBERS_DEFAULT: usize = 250;
+
+/// A channel to be made.
+#[derive(Debug, Clone, Copy)]
+pub struct NewRoom<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its description.
+    pub description: &'a str,
+    /// Its group; empty: the first one.
+    pub group: &'a str,
+    /// Everybody who may join is a member by rule.
+    pub universal: bool,
+}
+
+/// The row to append is there already.
+struct Told;
+
+impl Service {
+    /// Makes a channel at the end of its group. The creator is not made a member.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves no room, or a room whose first row the sweep stores; never a taken name for
+    /// long.
+    pub async fn create_room(
+        &self,
+        session: &Session,
+        new: NewRoom<'_>,
+    ) -> Result<RoomView, RoomError> {
+        let name = RoomName::parse(new.name)?;
+        let about = description(new.description)?;
+        let group = self.group_for_new_room(session, new.group)?;
+        let id = RoomId::from_random(random());
+        let room = Room {
+            id: id.as_str().to_owned(),
+            name: name.as_str().to_owned(),
+            description: about.to_owned(),
+            group_id: group.as_str().to_owned(),
+            universal: new.universal,
+            created_ms: self.now_ms(),
+            creator_id: session.user.as_str().to_owned(),
+            ..Room::default()
+        };
+        let key = name.key();
+        if self.storage().claim(Claim::RoomName(&key), id.as_str()).await? != Claimed::Yes {
+            return Err(RoomError::NameTaken);
+        }
+        self.store_room(id, &room).await?;
+        self.storage()
+            .change_group(&group, |present| -> Result<_, Infallible> {
+                let Some(present) = present else { return Ok(Change::Keep) };
+                let mut items = present.items.clone();
+                items.push(id.as_str().to_owned());
+                Ok(Change::Put(Group { items, ..present.clone() }))
+            })
+            .await
+            .map_err(store_only)?;
+        self.announce_room(id).await?;
+        log::info!(room:% = id; "room created");
+        Ok(room_view(id, &room))
+    }
+
+    /// Makes the viewer a member.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves no membership, or one whose row the sweep stores.
+    pub async fn join_room(&self, session: &Session, id: &str) -> Result<RoomView, RoomError> {
+        let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
+        let (room, is_member) = self.storage().read(|tables| {
+            let room = tables.rooms.get(&id).cloned().ok_or(RoomError::NotFound)?;
+            let access = Access::of(tables, session.user);
+            let is_member = access.is_member(tables, id, &room);
+            if is_direct(&room) {
+                return Err(if is_member { RoomError::Direct } else { RoomError::Denied });
+            }
+            if !is_member && !access.can(Permission::RoomJoin, id, &room) {
+                return Err(RoomError::Denied);
+            }
+            Ok((room, is_member))
+        })?;
+        if !is_member {
+            if room.archived {
+                return Err(RoomError::Archived);
+            }
+            self.add_member(id, session.user).await?;
+        }
+        Ok(room_view(id, &room))
+    }
+
+    /// Ends the viewer's membership; `false`: there was none.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the membership, or none with a row that the sweep stores.
+    pub async fn leave_room(&self, session: &Session, id: &str) -> Result<bool, RoomError> {
+        let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
+        self.storage().read(|tables| {
+            let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
+            let is_member = Access::of(tables, session.user).is_member(tables, id, room);
+            match (is_direct(room), is_member) {
+                (true, false) => Err(RoomError::Denied),
+                (true, true) => Err(RoomError::Direct),
+                (false, _) if room.universal => Err(RoomError::Universal),
+                (false, _) => Ok(()),
+            }
+        })?;
+        self.remove_member(id, session.user).await
+    }
+
+    /// The effective members of a room by shown name.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for a viewer who may not
+    /// know.
+    pub fn list_members(
+        &self,
+        session: &Session,
+        id: &str,
+        search: &str,
+        page: PageRequest,
+    ) -> Result<Page<DirectoryMember>, ReadError> {
+        let missing = ReadError::NotFound { what: "room" };
+        let Ok(id) = RoomId::try_from(id) else { return Err(missing) };
+        let needle = search.to_lowercase();
+        let mut found: Vec<(UserId, Arc<User>)> = self.storage().read(|tables| {
+            let room = tables.rooms.get(&id).ok_or(missing)?;
+            let access = Access::of(tables, session.user);
+            let can = |permission| access.can(permission, id, room);
+            let knows = access.is_member(tables, id, room)
+                || can(Permission::RoomManage)
+                || (can(Permission::RoomList) && can(Permission::RoomJoin));
+            if !knows {
+                return Err(ReadError::Denied);
+            }
+            let is_member = |user: &UserId| Access::of(tables, *user).is_member(tables, id, room);
+            Ok(tables
+                .users
+                .iter()
+                .filter(|(_, user)| !user.deleted && matches(user, &needle))
+                .filter(|(user, _)| is_member(user))
+                .map(|(id, user)| (*id, Arc::clone(user)))
+                .collect())
+        })?;
+        found.sort_by_cached_key(|(id, user)| (shown_name(user).to_lowercase(), *id));
+        Ok(paged(found, page, MEMBERS_DEFAULT, |(id, user)| self.directory_member(id, &user)))
+    }
+
+    /// Stores a new room; one of this id that is there already stays.
+    pub(super) async fn store_room(&self, id: RoomId, room: &Room) -> Result<(), StorageError> {
+        self.storage()
+            .change_room(&id, |present| -> Result<_, Infallible> {
+                Ok(if present.is_some() { Change::Keep } else { Change::Put(room.clone()) })
+            })
+            .await
+            .map_err(store_only)?;
+        Ok(())
+    }
+
+    /// Stores the row `room_created`, the first of every channel, and notes that it is.
+    pub(super) async fn announce_room(&self, id: RoomId) -> Result<(), StorageError> {
+        let room = self.storage().read(|tables| tables.rooms.get(&id).cloned());
+        let Some(room) = room.filter(|room| !room.announced) else { return Ok(()) };
+        let actor = UserId::try_from(room.creator_id.as_str()).ok();
+        let draft = |head: &RoomHead| {
+            if head.rows > 0 {
+                return Err(Told);
+            }
+            let fact = self.fact(head, FactKind::RoomCreated, 0);
+            Ok(Draft { actor, at_ms: room.created_ms, effect: Effect::Fact(fact) })
+        };
+        match self.storage().append(&id, &RequestId::random(), draft).await {
+            Ok(_) | Err(crate::storage::ChangeError::Refused(Told)) => {}
+            Err(crate::storage::ChangeError::Storage(error)) => return Err(error),
+        }
+        self.storage()
+            .change_room(&id, |present| -> Result<_, Infallible> {
+                Ok(match present.filter(|room| !room.announced) {
+                    Some(room) => Change::Put(Room { announced: true, ..room.clone() }),
+                    None => Change::Keep,
+                })
+            })
+            .await
+            .map_err(store_only)?;
+        Ok(())
+    }
+
+    /// Makes somebody a member and tells the room.
+    pub(super) async fn add_member(&self, room: RoomId, user: UserId) -> Result<(), RoomError> {
+        // A departure that was not told yet is told first: rows alternate.
+        self.announce_member(room, user, false).await?;
+        let head = self.storage().head(&room).await?;
+        let newest = head.newest();
+        let now = self.now_ms();
+        let joined = Member {
+            room_id: room.as_str().to_owned(),
+            user_id: user.as_str().to_owned(),
+            since_ms: now,
+            announced: false,
+            left: false,
+            joined_row: newest.map_or(0, |newest| u64::from(newest.row) + 1),
+            joined_row_ms: newest.map_or(0, |newest| newest.at_ms),
+        };
+        self.storage()
+            .change_member(&room, &user, |present| -> Result<_, Infallible> {
+                Ok(match present {
+                    Some(member) if !member.left => Change::Keep,
+                    Some(_) | None => Change::Put(joined.clone()),
+                })
+            })
+            .await
+            .map_err(store_only)?;
+        Ok(self.announce_member(room, user, false).await?)
+    }
+
+    /// Ends somebody's membership and tells the room; `false`: there was none.
+    pub(super) async fn remove_member(
+        &self,
+        room: RoomId,
+        user: UserId,
+    ) -> Result<bool, RoomError> {
+        self.announce_member(room, user, false).await?;
+        let head = self.storage().head(&room).await?;
+        let now = self.now_ms();
+        let mut was_member = false;
+        self.storage()
+            .change_member(&room, &user, |present| -> Result<_, RoomError> {
+                let present = present.filter(|member| !member.left);
+                was_member = present.is_some();
+                Ok(match present {
+                    Some(member) => Change::Put(Member {
+                        left: true,
+                        announced: false,
+                        since_ms: now,
+                        // Where the sweep begins to look for the row.
+                        joined_row: u64::from(head.rows),
+                        ..member.clone()
+                    }),
+                    None => Change::Keep,
+                })
+            })
+            .await
+            .map_err(flat)?;
+        self.announce_member(room, user, false).await?;
+        Ok(was_member)
+    }
+
+    /// Stores the row of a join or leave that is not told yet and notes that it is; the record of a
+    /// departure ends with that. `search`: an earlier attempt may have stored the row.
+    pub(super) async fn announce_member(
+        &self,
+        room: RoomId,
+        user: UserId,
+        search: bool,
+    ) -> Result<(), StorageError> {
+        let revision = self.storage().member_revision(&room, &user);
+        let member = self.storage().read(|tables| tables.member(&room, &user).cloned());
+        let Some(member) = member.filter(|member| !member.announced) else { return Ok(()) };
+        let kind = if member.left { FactKind::Left } else { FactKind::Joined };
+        let told = search && self.is_told(room, user, revision, member.joined_row).await?;
+        if !told {
+            let draft = |head: &RoomHead| -> Result<_, Infallible> {
+                let effect = Effect::Fact(self.fact(head, kind, revision));
+                Ok(Draft { actor: Some(user), at_ms: self.now_ms(), effect })
+            };
+            // The same membership change gives the same request: two who announce it make one row.
+            let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
+            self.storage().append(&room, &request, draft).await.map_err(store_only)?;
+        }
+        self.storage()
+            .change_member(&room, &user, |present| -> Result<_, Infallible> {
+                let same = |present: &&Member| **present == *member;
+                Ok(match present.filter(same) {
+                    None => Change::Keep,
+                    Some(present) if present.left => Change::Delete,
+                    Some(present) => Change::Put(Member { announced: true, ..present.clone() }),
+                })
+            })
+            .await
+            .map_err(store_only)?;
+        Ok(())
+    }
+
+    /// Whether the row of a membership record is stored; it lies at or behind `from`.
+    async fn is_told(
+        &self,
+        room: RoomId,
+        user: UserId,
+        revision: u64,
+        from: u64,
+    ) -> Result<bool, StorageError> {
+        let end = self.storage().head(&room).await?.rows;
+        let mut from = u32::try_from(from).unwrap_or(u32::MAX);
+        let step = u32::try_from(TIMELINE_PAGE_MAX).unwrap_or(u32::MAX);
+        while from < end {
+            let to = from.saturating_add(step);
+            let rows = self.storage().rows(&room, from, to).await?;
+            let tells = |row: &crate::storage::records::Row| {
+                row.member_revision == revision && row.actor_id == user.as_str()
+            };
+            if rows.iter().any(tells) {
+                return Ok(true);
+            }
+            from = to;
+        }
+        Ok(false)
+    }
+
+    fn fact(&self, head: &RoomHead, kind: FactKind, member_revision: u64) -> Fact {
+        let id = EventId::new(head.rows, 0, u32::from_be_bytes(random()));
+        Fact {
+            id: id.as_str().to_owned(),
+            row: head.rows,
+            kind: kind.into(),
+            member_revision,
+            ..Fact::default()
+        }
+    }
+
+    fn group_for_new_room(&self, session: &Session, id: &str) -> Result<GroupId, RoomError> {
+        self.storage().read(|tables| {
+            let access = Access::of(tables, session.user);
+            if id.is_empty() {
+                let first = super::directory::groups(tables).first().map(|(id, _)| *id);
+                let first = first.ok_or(RoomError::GroupNotFound)?;
+                let place = crate::domain::permission::Place::Server;
+                let may = crate::domain::permission::resolve(
+                    &access.subject,
+                    Permission::RoomCreate,
+                    place,
+                );
+                return if may { Ok(first) } else { Err(RoomError::Denied) };
+            }
+            let id = GroupId::try_from(id).ok().filter(|id| tables.groups.contains_key(id));
+            let id = id.ok_or(RoomError::GroupNotFound)?;
+            let may = access.can_in_group(Permission::RoomCreate, id);
+            if may { Ok(id) } else { Err(RoomError::Denied) }
+        })
+    }
+}
+
+fn shown_name(user: &User) -> &str {
+    if user.display_name.is_empty() { &user.login } else { &user.display_name }
+}

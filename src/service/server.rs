@@ -1,0 +1,43 @@
+//! What is known of the server as a whole.
+
+use super::{RuntimeView, ServerView, Service, Session};
+use crate::limits::EDIT_WINDOW;
+
+/// The name of a server that was given none.
+const DEFAULT_NAME: &str = "Chatto";
+
+impl Service {
+    /// What anybody may know, without a credential.
+    #[must_use]
+    pub fn server(&self) -> ServerView {
+        let server = self.storage().read(|tables| std::sync::Arc::clone(&tables.server));
+        let set = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        ServerView {
+            name: set(&server.name).unwrap_or_else(|| DEFAULT_NAME.to_owned()),
+            description: set(&server.description),
+            welcome_message: set(&server.welcome_message),
+            logo_key: set(&server.logo_key),
+            banner_key: set(&server.banner_key),
+            direct_login: self.inner.config.direct_login,
+            // Registration needs mail, which is not built: its pages stay hidden.
+            direct_registration: false,
+            invite_only: self.inner.config.invite_only,
+        }
+    }
+
+    /// Limits that clients show.
+    #[must_use]
+    pub fn runtime(&self, _session: &Session) -> RuntimeView {
+        RuntimeView {
+            max_upload_bytes: self.inner.config.max_upload_bytes,
+            message_edit_window_seconds: u32::try_from(EDIT_WINDOW.as_secs()).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// The message of the day.
+    #[must_use]
+    pub fn motd(&self, _session: &Session) -> Option<String> {
+        let motd = self.storage().read(|tables| tables.server.motd.clone());
+        Some(motd).filter(|text| !text.is_empty())
+    }
+}

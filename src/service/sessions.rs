@@ -1,0 +1,355 @@
+//! Sessions: log-in, the credentials it hands out, what counts as authenticated, log-out.
+//!
+//! A log-in makes a pair, a bearer token and a cookie, with one session id. Only keyed hashes are
+//! stored. A record names its user's session generation in STATE, so ending all sessions of a user is
+//! one write there; it is rewritten at most once a day to slide its end.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::error::{StoreFault, store_only};
+use super::passwords::PasswordFault;
+use super::throttle::Wait;
+use super::{AuthenticateError, Kind, LoggedIn, Service, millis};
+use crate::crypto::{random, token_text};
+use crate::domain::UserId;
+use crate::limits::{
+    IDENTIFIER_MAX_BYTES, PASSWORD_MAX_CHARS, SESSION_FRESH, SESSION_TOUCH_INTERVAL,
+};
+use crate::storage::records::{Token, TokenKind, User};
+use crate::storage::{Change, StorageError};
+
+/// How a bearer token of a first-party session begins.
+const BEARER_PREFIX: &str = "cht_AT";
+
+/// Names one log-in; its bearer token and its cookie share it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub(super) [u8; 16]);
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// What a request presents. The caller decides which one counts (contract 5.2).
+#[derive(Clone, Copy)]
+pub enum Credential<'a> {
+    /// The token of `Authorization: Bearer`.
+    Bearer(&'a str),
+    /// The value of the cookie `chatto_session`.
+    Cookie(&'a str),
+}
+
+/// Proof that a user is behind a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The user.
+    pub user: UserId,
+    /// The log-in that the credential came from.
+    pub id: SessionId,
+    /// The credential's end was moved just now: a cookie should be set again with its new age.
+    pub renewed: bool,
+    fresh_until_ms: i64,
+}
+
+/// A log-in.
+#[derive(Clone, Copy)]
+pub struct LogIn<'a> {
+    /// Login or verified address, in any case.
+    pub identifier: &'a str,
+    /// As typed.
+    pub password: &'a str,
+    /// Where it comes from.
+    pub address: IpAddr,
+}
+
+/// A log-in was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum LogInError {
+    /// Unknown user, wrong password or deleted account: one answer for all. The text is fixed.
+    #[error("Invalid credentials")]
+    Invalid,
+    /// Password log-in is off.
+    #[error("Password log-in is disabled")]
+    Disabled,
+    /// Too many failures.
+    #[error("Too many attempts, try again later")]
+    Throttled {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The password could not be compared.
+    #[error(transparent)]
+    Password(#[from] PasswordFault),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl LogInError {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid => Kind::Unauthenticated,
+            Self::Disabled => Kind::PermissionDenied,
+            Self::Throttled { .. } => Kind::ResourceExhausted,
+            Self::Password(fault) => fault.kind(),
+            Self::Store(fault) => fault.kind(),
+        }
+    }
+}
+
+impl From<StorageError> for LogInError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Session {
+    /// Whether the log-in is recent enough for what needs a fresh one.
+    #[must_use]
+    pub fn is_fresh(&self, now_ms: i64) -> bool {
+        now_ms < self.fresh_until_ms
+    }
+}
+
+impl Service {
+    /// Finds the user behind a credential. With external NATS it first waits until this process has
+    /// seen everything acknowledged before the call.
+    ///
+    /// # Errors
+    /// [`AuthenticateError::Required`] when the credential does not count.
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave the session's end unmoved; nothing else.
+    pub async fn authenticate(
+        &self,
+        credential: Credential<'_>,
+    ) -> Result<Session, AuthenticateError> {
+        self.storage().barrier().await;
+        let (hash, kind) = self.look_up_key(credential).ok_or(AuthenticateError::Required)?;
+        let found = self.storage().token_cached(&hash).await?;
+        let (token, revision) = found.ok_or(AuthenticateError::Required)?;
+        let user = self.session_user(&token, kind).ok_or(AuthenticateError::Required)?;
+        let id = session_id(&token).ok_or(AuthenticateError::Required)?;
+        let fresh_until_ms = token.fresh_until_ms;
+        let renewed = self.slide(&hash, token, revision).await?;
+        Ok(Session { user, id, renewed, fresh_until_ms })
+    }
+
+    /// Checks a password and starts a session.
+    ///
+    /// # Errors
+    /// [`LogInError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave an attempt counted, or a session nobody knows, which expires.
+    pub async fn log_in(&self, attempt: LogIn<'_>) -> Result<LoggedIn, LogInError> {
+        if !self.inner.config.direct_login {
+            return Err(LogInError::Disabled);
+        }
+        self.storage().barrier().await;
+        let identifier = attempt.identifier.trim();
+        if identifier.len() > IDENTIFIER_MAX_BYTES
+            || attempt.password.chars().count() > PASSWORD_MAX_CHARS
+        {
+            return Err(LogInError::Invalid);
+        }
+        let user = self.find_for_log_in(identifier);
+        // One counter for all ways to name an account, and one for each name that is none.
+        let account = match &user {
+            Some(user) => user.id.clone(),
+            None => identifier.to_lowercase(),
+        };
+        if let Some(Wait { retry_after }) = self.count_attempt(&account, attempt.address).await? {
+            return Err(LogInError::Throttled { retry_after });
+        }
+        let stored = user.as_ref().map(|user| user.password_hash.clone());
+        let compared = match self.compare_password(stored, attempt.password).await {
+            Ok(compared) => compared,
+            Err(fault) => {
+                self.forgive_attempt(&account, attempt.address, false).await?;
+                return Err(fault.into());
+            }
+        };
+        let Some(user) = user.filter(|_| compared.is_right) else {
+            return Err(LogInError::Invalid);
+        };
+        self.forgive_attempt(&account, attempt.address, true).await?;
+        if let Some(upgraded) = compared.upgraded {
+            self.store_upgraded_hash(&user, upgraded).await?;
+        }
+        log::info!(user:% = user.id; "logged in");
+        Ok(self.start_session(&user).await?)
+    }
+
+    /// Ends the presented credentials and the pair each was issued with. Credentials that do not
+    /// count are passed over. Answers the sessions that ended, for their sockets.
+    ///
+    /// # Errors
+    /// [`AuthenticateError::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave one of a pair; repeating it ends that too.
+    pub async fn log_out(
+        &self,
+        presented: &[Credential<'_>],
+    ) -> Result<Vec<SessionId>, AuthenticateError> {
+        let mut ended = Vec::new();
+        for credential in presented {
+            let Some((hash, kind)) = self.look_up_key(*credential) else { continue };
+            let Some((token, _)) = self.storage().token(&hash).await? else { continue };
+            if token.kind() != kind {
+                continue;
+            }
+            if let Ok(pair) = <[u8; 32]>::try_from(&token.pair_hash[..]) {
+                self.storage().token_delete(&pair).await?;
+            }
+            self.storage().token_delete(&hash).await?;
+            ended.extend(session_id(&token).filter(|id| !ended.contains(id)));
+        }
+        Ok(ended)
+    }
+
+    /// A new CSRF token for a session.
+    #[must_use]
+    pub fn csrf_token(&self, session: &Session) -> String {
+        self.inner.keys.cookies.csrf(session.user.as_str(), &session.id.0)
+    }
+
+    /// Whether a CSRF token belongs to this session.
+    #[must_use]
+    pub fn csrf_is_valid(&self, session: &Session, token: &str) -> bool {
+        self.inner.keys.cookies.csrf_is_valid(token, session.user.as_str(), &session.id.0)
+    }
+
+    /// `Max-Age` of the session cookie.
+    #[must_use]
+    pub fn session_ttl(&self) -> Duration {
+        self.inner.config.session_ttl
+    }
+
+    /// Stores a pair of credentials for a user and hands them out.
+    pub(super) async fn start_session(&self, user: &User) -> Result<LoggedIn, StorageError> {
+        let id = SessionId(random());
+        let token = format!("{BEARER_PREFIX}{}", token_text());
+        let handle = random::<32>();
+        let (bearer, cookie) = (self.bearer_hash(&token), self.cookie_hash(&handle));
+        let now = self.now_ms();
+        let ttl = self.inner.config.session_ttl;
+        let record = |kind: TokenKind, pair: [u8; 32]| Token {
+            kind: kind.into(),
+            user_id: user.id.clone(),
+            session_generation: user.session_generation,
+            created_ms: now,
+            used_ms: now,
+            expires_ms: now.saturating_add(millis(ttl)),
+            fresh_until_ms: now.saturating_add(millis(SESSION_FRESH)),
+            pair_hash: Bytes::copy_from_slice(&pair),
+            session_id: Bytes::copy_from_slice(&id.0),
+            ..Token::default()
+        };
+        self.storage().token_create(&cookie, &record(TokenKind::Cookie, bearer), ttl).await?;
+        self.storage().token_create(&bearer, &record(TokenKind::Bearer, cookie), ttl).await?;
+        let corrupt = |_| StorageError::Corrupt { what: "STATE", source: None };
+        let user_id = UserId::try_from(user.id.as_str()).map_err(corrupt)?;
+        Ok(LoggedIn {
+            user: user_id,
+            login: user.login.clone(),
+            token,
+            cookie: self.inner.keys.cookies.session(&handle),
+            csrf: self.inner.keys.cookies.csrf(&user.id, &id.0),
+        })
+    }
+
+    /// The keyed hash under which a link's token is stored.
+    pub(super) fn link_hash(&self, token: &str) -> [u8; 32] {
+        self.inner.keys.tokens.mac(format!("link:{token}").as_bytes())
+    }
+
+    fn bearer_hash(&self, token: &str) -> [u8; 32] {
+        self.inner.keys.tokens.mac(format!("bearer:{token}").as_bytes())
+    }
+
+    fn cookie_hash(&self, handle: &[u8]) -> [u8; 32] {
+        self.inner.keys.tokens.mac(&[b"cookie:", handle].concat())
+    }
+
+    /// Where the record of a credential would lie; `None` for what cannot be one of ours.
+    fn look_up_key(&self, credential: Credential<'_>) -> Option<([u8; 32], TokenKind)> {
+        match credential {
+            Credential::Bearer(token) => {
+                let ours = token.starts_with(BEARER_PREFIX) && token.len() <= 128;
+                ours.then(|| (self.bearer_hash(token), TokenKind::Bearer))
+            }
+            Credential::Cookie(value) => {
+                let handle = self.inner.keys.cookies.handle(value)?;
+                Some((self.cookie_hash(&handle), TokenKind::Cookie))
+            }
+        }
+    }
+
+    /// The user of a session record that counts now.
+    fn session_user(&self, token: &Token, kind: TokenKind) -> Option<UserId> {
+        let counts = token.kind() == kind && self.now_ms() < token.expires_ms && !token.used;
+        let id = UserId::try_from(token.user_id.as_str()).ok().filter(|_| counts)?;
+        self.storage().read(|tables| {
+            let user = tables.users.get(&id)?;
+            let present = !user.deleted && user.session_generation == token.session_generation;
+            present.then_some(id)
+        })
+    }
+
+    /// Moves the end of a session that was not used for a day.
+    async fn slide(
+        &self,
+        hash: &[u8; 32],
+        mut token: Token,
+        revision: u64,
+    ) -> Result<bool, StorageError> {
+        let now = self.now_ms();
+        if now.saturating_sub(token.used_ms) < millis(SESSION_TOUCH_INTERVAL) {
+            return Ok(false);
+        }
+        let ttl = self.inner.config.session_ttl;
+        token.used_ms = now;
+        token.expires_ms = now.saturating_add(millis(ttl));
+        // Lost the race: another request of this session moved it.
+        self.storage().token_replace(hash, &token, revision, ttl).await
+    }
+
+    fn find_for_log_in(&self, identifier: &str) -> Option<User> {
+        self.storage().read(|tables| {
+            tables
+                .user_by_login(identifier)
+                .or_else(|| tables.user_by_email(identifier))
+                .filter(|user| !user.deleted && !user.is_bot)
+                .map(|user| User::clone(user))
+        })
+    }
+
+    async fn store_upgraded_hash(&self, user: &User, hash: String) -> Result<(), StorageError> {
+        let Ok(id) = UserId::try_from(user.id.as_str()) else { return Ok(()) };
+        self.storage()
+            .change_user(&id, |present| {
+                Ok(match present {
+                    Some(present) if present.password_hash == user.password_hash => {
+                        Change::Put(User { password_hash: hash.clone(), ..present.clone() })
+                    }
+                    _ => Change::Keep,
+                })
+            })
+            .await
+            .map_err(store_only)?;
+        Ok(())
+    }
+}
+
+fn session_id(token: &Token) -> Option<SessionId> {
+    <[u8; 16]>::try_from(&token.session_id[..]).ok().map(SessionId)
+}

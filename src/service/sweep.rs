@@ -1,0 +1,81 @@
+//! Tidying up what kills left behind, by one process at a time.
+
+use super::error::StoreFault;
+use super::{Service, millis};
+use crate::domain::{RoomId, UserId};
+use crate::limits::{ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, SWEEP_INTERVAL, SWEEP_LEASE};
+use crate::runtime::Stop;
+use crate::storage::Tables;
+use crate::storage::records::Claim;
+
+impl Service {
+    /// Sweeps now and then until stopped.
+    pub async fn run(&self, stop: &Stop) {
+        while stop.or(self.inner.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
+            if let Some(Err(fault)) = stop.or(self.sweep()).await {
+                log::warn!(error:% = fault.0; "sweep failed, it is tried again");
+            }
+        }
+    }
+
+    /// Tells rooms what was not told (joins, departures, new rooms) and gives claims back whose
+    /// holder was never stored. Does nothing while another process holds the lease.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the rest for the next sweep.
+    pub async fn sweep(&self) -> Result<(), StoreFault> {
+        if !self.storage().lease("sweep", SWEEP_LEASE).await? {
+            return Ok(());
+        }
+        let now = self.now_ms();
+        let due = now.saturating_sub(millis(ANNOUNCE_AFTER));
+        let (rooms, members) = self.storage().read(|tables| untold(tables, due));
+        for room in rooms {
+            self.announce_room(room).await?;
+        }
+        for (room, user) in members {
+            self.announce_member(room, user, true).await?;
+        }
+        let due = now.saturating_sub(millis(CLAIM_ORPHANED_AFTER));
+        let orphans: Vec<(String, String)> = self.storage().read(|tables| {
+            tables
+                .claims()
+                .filter(|(key, claim)| claim.claimed_ms < due && !has_holder(tables, key, claim))
+                .map(|(key, claim)| (key.clone(), claim.holder_id.clone()))
+                .collect()
+        });
+        for (key, holder) in orphans {
+            self.storage().release_key(&key, &holder).await?;
+            log::info!("a claim without a holder given back");
+        }
+        Ok(())
+    }
+}
+
+/// Rooms and membership records older than `due` whose row is not stored.
+fn untold(tables: &Tables, due: i64) -> (Vec<RoomId>, Vec<(RoomId, UserId)>) {
+    let mut members = Vec::new();
+    let mut rooms = Vec::new();
+    for (id, room) in &tables.rooms {
+        if !room.announced && room.created_ms < due {
+            rooms.push(*id);
+        }
+        let of_room = tables.members(id);
+        let untold = of_room.filter(|(_, member)| !member.announced && member.since_ms < due);
+        members.extend(untold.map(|(user, _)| (*id, *user)));
+    }
+    (rooms, members)
+}
+
+/// Whether the record that a claim was made for is there.
+fn has_holder(tables: &Tables, key: &str, claim: &Claim) -> bool {
+    if key.starts_with("claim.room.") {
+        RoomId::try_from(claim.holder_id.as_str()).is_ok_and(|id| tables.rooms.contains_key(&id))
+    } else {
+        UserId::try_from(claim.holder_id.as_str())
+            .is_ok_and(|id| tables.users.get(&id).is_some_and(|user| !user.deleted))
+    }
+}

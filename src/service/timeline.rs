@@ -1,0 +1,220 @@
+//! Reading a room's timeline: pages, windows and the rows in them.
+
+use super::{
+    MessageView, Position, ReadError, RowKind, RowView, Service, Session, TimelinePage,
+    TimelineWindow,
+};
+use crate::domain::{EventId, RoomId, UserId};
+use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
+use crate::storage::StorageError;
+use crate::storage::records::{FactKind, Message, Row, row};
+
+impl Service {
+    /// A page of a room's timeline. `limit` 0 means the default; a larger one than we serve is
+    /// clamped.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for others than members,
+    /// [`ReadError::Cursor`].
+    pub async fn room_events(
+        &self,
+        session: &Session,
+        room: &str,
+        position: Position<'_>,
+        limit: usize,
+    ) -> Result<TimelinePage, ReadError> {
+        let room = self.readable_room(session, room)?;
+        let limit = clamped(limit);
+        let end = self.storage().head(&room).await?.rows;
+        let (from, to) = match position {
+            Position::Newest => (end.saturating_sub(limit), end),
+            Position::Before(cursor) => {
+                let row = self.cursor_row(session.user, room, cursor)?.min(end);
+                (row.saturating_sub(limit), row)
+            }
+            Position::After(cursor) => {
+                let row = self.cursor_row(session.user, room, cursor)?.saturating_add(1).min(end);
+                (row, row.saturating_add(limit).min(end))
+            }
+        };
+        self.page(session, room, from, to).await
+    }
+
+    /// A window of a room's timeline around one row.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an unknown room or row and for a thread reply,
+    /// [`ReadError::Denied`] for others than members.
+    pub async fn room_events_around(
+        &self,
+        session: &Session,
+        room: &str,
+        anchor: &str,
+        limit: usize,
+    ) -> Result<TimelineWindow, ReadError> {
+        let room = self.readable_room(session, room)?;
+        let missing = ReadError::NotFound { what: "message" };
+        let Ok(id) = EventId::try_from(anchor) else { return Err(missing) };
+        let row = self.storage().row(&room, &id).await?;
+        let shown = row.filter(|row| id.reply() == 0 && is_shown(row));
+        let Some(anchor) = shown else { return Err(missing) };
+        let limit = clamped(limit);
+        let end = self.storage().head(&room).await?.rows;
+        // Half before the anchor; near an end the window keeps its size where the room has rows.
+        let from = anchor.number.saturating_sub(limit / 2);
+        let to = from.saturating_add(limit).min(end);
+        let page = self.page(session, room, to.saturating_sub(limit), to).await?;
+        let target_index = page.rows.iter().position(|row| row.id == id);
+        Ok(TimelineWindow { page, target_index: target_index.ok_or(missing_message())? })
+    }
+
+    /// One message.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an unknown room, and for a message that is missing, deleted or of
+    /// another room; [`ReadError::Denied`] for others than members.
+    pub async fn message(
+        &self,
+        session: &Session,
+        room: &str,
+        id: &str,
+    ) -> Result<MessageView, ReadError> {
+        let room = self.readable_room(session, room)?;
+        let Ok(id) = EventId::try_from(id) else { return Err(missing_message()) };
+        let row = self.storage().row(&room, &id).await?.ok_or_else(missing_message)?;
+        match self.row_view(room, row).await? {
+            Some(RowView { kind: RowKind::Message(message), .. })
+                if message.deleted_ms.is_none() =>
+            {
+                Ok(*message)
+            }
+            _ => Err(missing_message()),
+        }
+    }
+
+    /// The users that a message names, for answers that carry one message.
+    #[must_use]
+    pub fn message_users(&self, message: &MessageView) -> Vec<super::UserView> {
+        self.users_named([message.author])
+    }
+
+    /// A message that was just stored, as its author sees it.
+    pub(super) async fn stored_message(
+        &self,
+        room: RoomId,
+        id: &EventId,
+    ) -> Result<Option<MessageView>, StorageError> {
+        let Some(row) = self.storage().row(&room, id).await? else { return Ok(None) };
+        Ok(match self.row_view(room, row).await? {
+            Some(RowView { kind: RowKind::Message(message), .. }) => Some(*message),
+            _ => None,
+        })
+    }
+
+    async fn page(
+        &self,
+        session: &Session,
+        room: RoomId,
+        from: u32,
+        to: u32,
+    ) -> Result<TimelinePage, ReadError> {
+        let mut rows = Vec::new();
+        for row in self.storage().rows(&room, from, to).await? {
+            if is_shown(&row) {
+                rows.extend(self.row_view(room, row).await?);
+            }
+        }
+        let end = self.storage().head(&room).await?.rows;
+        let cursor = |row: Option<&RowView>| {
+            row.map(|row| self.cursor(session.user, room, row.id.row())).unwrap_or_default()
+        };
+        Ok(TimelinePage {
+            start_cursor: cursor(rows.first()),
+            end_cursor: cursor(rows.last()),
+            has_older: from > 0,
+            has_newer: to < end,
+            users: self.users_named(rows.iter().filter_map(|row| row.actor)),
+            rows,
+        })
+    }
+
+    /// A stored row with its body opened; `None` for a row that is not shown.
+    async fn row_view(&self, room: RoomId, row: Row) -> Result<Option<RowView>, StorageError> {
+        let corrupt = |_| StorageError::Corrupt { what: "PAGES", source: None };
+        let id = EventId::try_from(row.id.as_str()).map_err(corrupt)?;
+        let actor = UserId::try_from(row.actor_id.as_str()).ok();
+        let kind = match (row.kind, actor) {
+            (Some(row::Kind::Message(message)), Some(author)) => {
+                let place = (room, id, row.at_ms);
+                RowKind::Message(Box::new(self.message_view(place, author, message).await?))
+            }
+            (Some(row::Kind::Fact(fact)), _) => match fact_kind(fact, row.call_id) {
+                Some(kind) => kind,
+                None => return Ok(None),
+            },
+            // An echo row is drawn with its reply: threads come with the work that builds them.
+            (Some(row::Kind::Message(_) | row::Kind::Echo(_)) | None, _) => return Ok(None),
+        };
+        Ok(Some(RowView { id, created_ms: row.at_ms, actor, kind }))
+    }
+
+    async fn message_view(
+        &self,
+        (room, id, created_ms): (RoomId, EventId, i64),
+        author: UserId,
+        message: Message,
+    ) -> Result<MessageView, StorageError> {
+        let deleted_by_author = self
+            .storage()
+            .read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
+        let deleted_ms = Some(message.deleted_ms).filter(|at| *at != 0);
+        let sealed = message.content.and_then(|content| content.body);
+        let body = match sealed.filter(|_| deleted_ms.is_none() && !deleted_by_author) {
+            Some(sealed) => self.storage().unseal(&author, &room, id.as_str(), &sealed).await?,
+            None => None,
+        };
+        Ok(MessageView {
+            id,
+            room,
+            created_ms,
+            author,
+            body,
+            updated_ms: Some(message.updated_ms).filter(|at| *at != 0),
+            in_reply_to: EventId::try_from(message.in_reply_to.as_str()).ok(),
+            thread_root: None,
+            // Texts of an erased account are gone: its rows are tombstones.
+            deleted_ms: deleted_ms.or(deleted_by_author.then_some(created_ms)),
+        })
+    }
+}
+
+fn missing_message() -> ReadError {
+    ReadError::NotFound { what: "message" }
+}
+
+/// A page's size as we serve it.
+fn clamped(limit: usize) -> u32 {
+    let limit = if limit == 0 { TIMELINE_PAGE_DEFAULT } else { limit.min(TIMELINE_PAGE_MAX) };
+    u32::try_from(limit).unwrap_or(u32::MAX)
+}
+
+/// Whether a row of the room belongs to its timeline: hidden echoes do not.
+fn is_shown(row: &Row) -> bool {
+    match &row.kind {
+        Some(row::Kind::Message(_) | row::Kind::Fact(_)) => true,
+        Some(row::Kind::Echo(_)) | None => false,
+    }
+}
+
+fn fact_kind(fact: i32, call_id: String) -> Option<RowKind> {
+    Some(match FactKind::try_from(fact).ok()? {
+        FactKind::RoomCreated => RowKind::RoomCreated,
+        FactKind::Joined => RowKind::Joined,
+        FactKind::Left => RowKind::Left,
+        FactKind::RoomUpdated => RowKind::RoomUpdated,
+        FactKind::RoomArchived => RowKind::RoomArchived,
+        FactKind::RoomUnarchived => RowKind::RoomUnarchived,
+        FactKind::CallStarted => RowKind::CallStarted { call_id },
+        FactKind::CallEnded => RowKind::CallEnded { call_id },
+    })
+}

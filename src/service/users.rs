@@ -1,0 +1,159 @@
+//! The directory of users.
+
+use std::sync::Arc;
+
+use super::{
+    CustomStatusView, DirectoryMember, Page, PageRequest, ReadError, Service, Session, UserView,
+};
+use crate::domain::UserId;
+use crate::domain::permission::EVERYONE;
+use crate::limits::BATCH_IDS_MAX;
+use crate::storage::records::User;
+
+/// Entries of ListUsers when no limit is asked for.
+const LIST_DEFAULT: usize = 20;
+
+impl Service {
+    /// All users that are not erased, oldest first; `search` is a part of login or display name.
+    pub fn list_users(
+        &self,
+        _session: &Session,
+        search: &str,
+        page: PageRequest,
+    ) -> Page<DirectoryMember> {
+        let needle = search.to_lowercase();
+        let mut found: Vec<(UserId, Arc<User>)> = self.storage().read(|tables| {
+            let users = tables.users.iter().filter(|(_, user)| !user.deleted);
+            let users = users.filter(|(_, user)| matches(user, &needle));
+            users.map(|(id, user)| (*id, Arc::clone(user))).collect()
+        });
+        found.sort_by_key(|(id, user)| (user.created_ms, *id));
+        paged(found, page, LIST_DEFAULT, |(id, user)| self.directory_member(id, &user))
+    }
+
+    /// One user by id.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for unknown and erased users.
+    pub fn user(&self, _session: &Session, id: &str) -> Result<DirectoryMember, ReadError> {
+        let id = UserId::try_from(id).ok();
+        let found = id.and_then(|id| self.present_user(&id));
+        found.ok_or(ReadError::NotFound { what: "user" })
+    }
+
+    /// One user by login, in any case.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for unknown and erased users.
+    pub fn user_by_login(
+        &self,
+        _session: &Session,
+        login: &str,
+    ) -> Result<DirectoryMember, ReadError> {
+        let found = self.storage().read(|tables| tables.user_by_login(login).cloned());
+        let id = found.and_then(|user| UserId::try_from(user.id.as_str()).ok());
+        let found = id.and_then(|id| self.present_user(&id));
+        found.ok_or(ReadError::NotFound { what: "user" })
+    }
+
+    /// Users by id in order of first appearance; unknown and erased ones are left out.
+    #[must_use]
+    pub fn batch_users(&self, _session: &Session, ids: &[String]) -> Vec<DirectoryMember> {
+        distinct(ids)
+            .filter_map(|id| UserId::try_from(id).ok())
+            .filter_map(|id| self.present_user(&id))
+            .collect()
+    }
+
+    /// The directory entry of a user that is not erased.
+    pub(super) fn present_user(&self, id: &UserId) -> Option<DirectoryMember> {
+        let user = self.storage().read(|tables| tables.users.get(id).cloned());
+        user.filter(|user| !user.deleted).map(|user| self.directory_member(*id, &user))
+    }
+
+    pub(super) fn directory_member(&self, id: UserId, user: &User) -> DirectoryMember {
+        let mut roles = Vec::new();
+        if !user.is_bot {
+            roles.extend(user.roles.iter().cloned());
+            roles.sort();
+            roles.insert(0, EVERYONE.to_owned());
+        }
+        DirectoryMember {
+            user: user_view(id, user, self.now_ms()),
+            roles,
+            created_ms: user.created_ms,
+        }
+    }
+
+    /// The users of these ids in order of first appearance, erased ones left out.
+    pub(super) fn users_named(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<UserView> {
+        let mut seen: Vec<UserId> = Vec::new();
+        let mut views = Vec::new();
+        let now = self.now_ms();
+        self.storage().read(|tables| {
+            for id in ids {
+                if seen.contains(&id) {
+                    continue;
+                }
+                seen.push(id);
+                let user = tables.users.get(&id).filter(|user| !user.deleted);
+                views.extend(user.map(|user| user_view(id, user, now)));
+            }
+        });
+        views
+    }
+}
+
+/// Whether login or shown name contains the needle, which is in lower case.
+pub(super) fn matches(user: &User, needle: &str) -> bool {
+    user.login.to_lowercase().contains(needle) || user.display_name.to_lowercase().contains(needle)
+}
+
+/// A user as others see it.
+pub(super) fn user_view(id: UserId, user: &User, now_ms: i64) -> UserView {
+    let shown = if user.display_name.is_empty() { &user.login } else { &user.display_name };
+    let expires_ms = Some(user.custom_status_expires_ms).filter(|end| *end != 0);
+    let lasts = expires_ms.is_none_or(|end| now_ms < end);
+    let status = (!user.custom_status_text.is_empty() && lasts).then(|| CustomStatusView {
+        emoji: user.custom_status_emoji.clone(),
+        text: user.custom_status_text.clone(),
+        expires_ms,
+    });
+    UserView {
+        id,
+        login: user.login.clone(),
+        display_name: shown.clone(),
+        deleted: user.deleted,
+        avatar_key: Some(user.avatar_key.clone()).filter(|key| !key.is_empty()),
+        custom_status: status,
+        is_bot: user.is_bot,
+    }
+}
+
+/// The first ids of a batch, repetitions dropped.
+pub(super) fn distinct(ids: &[String]) -> impl Iterator<Item = &str> {
+    let mut seen: Vec<&str> = Vec::new();
+    for id in ids {
+        if seen.len() == BATCH_IDS_MAX {
+            break;
+        }
+        if !seen.contains(&id.as_str()) {
+            seen.push(id);
+        }
+    }
+    seen.into_iter()
+}
+
+/// One page of a whole list.
+pub(super) fn paged<T, V>(
+    all: Vec<T>,
+    page: PageRequest,
+    default_limit: usize,
+    view: impl FnMut(T) -> V,
+) -> Page<V> {
+    let limit = if page.limit == 0 { default_limit } else { page.limit };
+    let total = all.len();
+    let items: Vec<V> = all.into_iter().skip(page.offset).take(limit).map(view).collect();
+    let has_more = page.offset.saturating_add(items.len()) < total;
+    Page { items, total, has_more }
+}
