@@ -33,7 +33,9 @@ check: ## format, lints, documentation, dependency rules, layer table
 dist: ## release binaries for x86_64 and aarch64, nats-server inside
 	@.ci/setup build cross
 	cross/build.sh x86_64-unknown-linux-musl
+	cross/check-static.sh x86_64-unknown-linux-musl
 	cross/build.sh aarch64-unknown-linux-musl
+	cross/check-static.sh aarch64-unknown-linux-musl
 
 torture: ## the kill loop, 200 rounds
 	@.ci/setup build tests
