@@ -26,6 +26,15 @@ pub const SECRET_MIN_BYTES: usize = 16;
 /// A shorter secret is warned about.
 pub const SECRET_STRONG_BYTES: usize = 32;
 
+// --- logs (product 10) --------------------------------------------------------------------------
+
+/// Errors that are kept and survive a restart; the oldest are dropped.
+pub const KEPT_ERRORS_MAX: usize = 200;
+/// Text of one kept error; longer ones are cut.
+pub const KEPT_ERROR_MAX_BYTES: usize = 2 * KIB;
+/// How often new errors are saved.
+pub const KEPT_ERRORS_SAVE_INTERVAL: Duration = Duration::from_secs(10);
+
 // --- message text and chat (contract 4.2, 4.8; product 8) ---------------------------------------
 
 /// Bytes of UTF-8 in a message body.

@@ -1,0 +1,109 @@
+//! The last errors, kept in memory and, from time to time, in a file of the data directory.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::{KEPT_ERROR_MAX_BYTES, KEPT_ERRORS_MAX};
+
+/// An error line that was logged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptError {
+    /// Milliseconds since 1970.
+    pub at_ms: i64,
+    /// The part of the program.
+    pub target: String,
+    /// Message and fields.
+    pub text: String,
+}
+
+static KEPT: Mutex<VecDeque<KeptError>> = Mutex::new(VecDeque::new());
+/// Errors ever kept, and the count at the last save.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+static SAVED: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps an error, dropping the oldest beyond the bound.
+pub(super) fn keep(at_ms: i64, target: &str, text: &str) {
+    let mut end = text.len().min(KEPT_ERROR_MAX_BYTES);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    let text = text.get(..end).unwrap_or_default().to_owned();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.len() >= KEPT_ERRORS_MAX {
+        kept.pop_front();
+    }
+    kept.push_back(KeptError { at_ms, target: target.to_owned(), text });
+    COUNT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// The kept errors, oldest first.
+#[must_use]
+pub fn recent_errors() -> Vec<KeptError> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// Takes over what a former run saved. Lines that cannot be read are left out.
+pub fn load_errors(bytes: &[u8]) {
+    let former: Vec<KeptError> = bytes
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    for error in former.into_iter().rev() {
+        if kept.len() >= KEPT_ERRORS_MAX {
+            break;
+        }
+        kept.push_front(error);
+    }
+}
+
+/// Saves the errors if there are new ones: a plain write of a small file, which may be lost at a power
+/// cut. It blocks.
+///
+/// # Errors
+/// The system's error; the next call tries again.
+pub fn save_errors(path: &Path) -> io::Result<()> {
+    let count = COUNT.load(Ordering::Relaxed);
+    if SAVED.load(Ordering::Relaxed) == count {
+        return Ok(());
+    }
+    let mut text = String::new();
+    for error in recent_errors() {
+        if let Ok(line) = serde_json::to_string(&error) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+    }
+    let temporary = path.with_extension("tmp");
+    std::fs::write(&temporary, text)?;
+    std::fs::rename(&temporary, path)?;
+    SAVED.store(count, Ordering::Relaxed);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_bounded_saved_and_loaded() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("errors.jsonl");
+        for n in 0..KEPT_ERRORS_MAX + 5 {
+            keep(1, "test", &format!("error {n}"));
+        }
+        assert_eq!(recent_errors().len(), KEPT_ERRORS_MAX);
+        save_errors(&path).unwrap();
+        let bytes = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(bytes.lines().count(), KEPT_ERRORS_MAX);
+        keep(1, "test", &"é".repeat(KEPT_ERROR_MAX_BYTES));
+        load_errors(b"not json\n");
+        assert_eq!(recent_errors().len(), KEPT_ERRORS_MAX);
+    }
+}

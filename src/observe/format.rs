@@ -1,0 +1,231 @@
+//! The formats of a log line.
+
+use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt;
+
+use log::kv::{Error, Key, Value, VisitSource, VisitValue};
+use log::{Level, Record};
+
+use super::time::rfc3339;
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Readable, with time.
+    Text,
+    /// Readable, with the journal's level prefix and without time, which the journal adds.
+    Journal,
+    /// One JSON object per line.
+    Json,
+    /// `key=value` pairs.
+    Logfmt,
+}
+
+impl Format {
+    /// The format of a configured name; `auto` is decided by where standard error goes.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        match name {
+            "json" => Self::Json,
+            "logfmt" => Self::Logfmt,
+            _ if stderr_is_journal() => Self::Journal,
+            _ => Self::Text,
+        }
+    }
+}
+
+/// Whether standard error is the stream that the journal announced in `JOURNAL_STREAM`
+/// (`device:inode`, systemd.exec(5)).
+#[must_use]
+pub fn stderr_is_journal() -> bool {
+    let Ok(announced) = std::env::var("JOURNAL_STREAM") else { return false };
+    let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else { return false };
+    announced == format!("{}:{}", stderr.dev(), stderr.ino())
+}
+
+/// The fields of a record, values as text.
+pub(super) fn fields(record: &Record<'_>) -> Vec<(String, String)> {
+    struct Collect(Vec<(String, String)>);
+    impl<'kvs> VisitSource<'kvs> for Collect {
+        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
+            let mut chain = Chain(String::new());
+            value.visit(&mut chain)?;
+            self.0.push((key.to_string(), chain.0));
+            Ok(())
+        }
+    }
+    let mut collect = Collect(Vec::new());
+    // The collector never refuses.
+    record.key_values().visit(&mut collect).ok();
+    collect.0
+}
+
+/// A value as text; an error with all its causes.
+struct Chain(String);
+
+impl<'v> VisitValue<'v> for Chain {
+    fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
+        self.0 = value.to_string();
+        Ok(())
+    }
+
+    fn visit_borrowed_error(
+        &mut self,
+        error: &'v (dyn std::error::Error + 'static),
+    ) -> Result<(), Error> {
+        self.visit_error(error)
+    }
+
+    fn visit_error(&mut self, error: &(dyn std::error::Error + 'static)) -> Result<(), Error> {
+        self.0 = error.to_string();
+        let mut cause = error.source();
+        while let Some(source) = cause {
+            write!(self.0, ": {source}").ok();
+            cause = source.source();
+        }
+        Ok(())
+    }
+}
+
+/// A record's line, with its line end.
+pub(super) fn line(
+    format: Format,
+    unix_ms: i64,
+    record: &Record<'_>,
+    fields: &[(String, String)],
+) -> String {
+    let message = one_line(&record.args().to_string());
+    let target = record.target();
+    let mut line = match format {
+        Format::Text => {
+            format!("{} {:5} {target}: {message}", rfc3339(unix_ms), record.level())
+        }
+        Format::Journal => format!("<{}>{target}: {message}", priority(record.level())),
+        Format::Json => return json(unix_ms, record, &message, fields),
+        Format::Logfmt => format!(
+            "time={} level={} target={target} msg={}",
+            rfc3339(unix_ms),
+            level_name(record.level()),
+            quoted(&message)
+        ),
+    };
+    for (key, value) in fields {
+        write!(line, " {key}={}", quoted(value)).ok();
+    }
+    line.push('\n');
+    line
+}
+
+fn json(unix_ms: i64, record: &Record<'_>, message: &str, fields: &[(String, String)]) -> String {
+    let mut object = serde_json::Map::new();
+    let mut put = |key: &str, value: &str| {
+        object.entry(key).or_insert_with(|| value.into());
+    };
+    put("time", &rfc3339(unix_ms));
+    put("level", level_name(record.level()));
+    put("target", record.target());
+    put("message", message);
+    for (key, value) in fields {
+        put(key, value);
+    }
+    format!("{}\n", serde_json::Value::Object(object))
+}
+
+/// syslog's numbers (RFC 5424, 6.2.1).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::Error => 3,
+        Level::Warn => 4,
+        Level::Info => 6,
+        Level::Debug | Level::Trace => 7,
+    }
+}
+
+fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+/// Control characters as escapes: foreign text can neither end the line nor drive a terminal.
+fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    line
+}
+
+fn quoted(value: &str) -> String {
+    let plain = !value.is_empty()
+        && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '='));
+    if plain {
+        return value.to_owned();
+    }
+    let escaped: String = value
+        .chars()
+        .flat_map(|c| match c {
+            '"' | '\\' => vec!['\\', c],
+            _ if c.is_control() => c.escape_default().collect(),
+            _ => vec![c],
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(format: Format) -> String {
+        let source = std::io::Error::other("disk\nfull");
+        let fields: &[(&str, Value<'_>)] =
+            &[("room", Value::from_display(&"R1")), ("error", Value::from_dyn_error(&source))];
+        let fields: &dyn log::kv::Source = &fields;
+        let args = format_args!("cannot store");
+        let record = Record::builder()
+            .level(Level::Warn)
+            .target("chatto::storage")
+            .args(args)
+            .key_values(&fields)
+            .build();
+        let pairs = super::fields(&record);
+        line(format, 0, &record, &pairs)
+    }
+
+    #[test]
+    fn the_four_formats() {
+        assert_eq!(
+            render(Format::Text),
+            "1970-01-01T00:00:00.000Z WARN  chatto::storage: cannot store room=R1 error=\"disk\\nfull\"\n"
+        );
+        assert_eq!(
+            render(Format::Journal),
+            "<4>chatto::storage: cannot store room=R1 error=\"disk\\nfull\"\n"
+        );
+        assert_eq!(
+            render(Format::Logfmt),
+            "time=1970-01-01T00:00:00.000Z level=warn target=chatto::storage msg=\"cannot store\" \
+             room=R1 error=\"disk\\nfull\"\n"
+        );
+        let json: serde_json::Value = serde_json::from_str(&render(Format::Json)).unwrap();
+        assert_eq!(json["message"], "cannot store");
+        assert_eq!(json["error"], "disk\nfull");
+        assert_eq!(json["level"], "warn");
+    }
+
+    #[test]
+    fn causes_are_told_once_each() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("outer")]
+        struct Outer(#[source] std::io::Error);
+        let error = Outer(std::io::Error::other("inner"));
+        let mut chain = Chain(String::new());
+        Value::from_dyn_error(&error).visit(&mut chain).unwrap();
+        assert_eq!(chain.0, "outer: inner");
+    }
+}
