@@ -8,6 +8,7 @@ use super::settings::{
 #[cfg(feature = "test-support")]
 use super::settings::{Bootstrap, BootstrapUser};
 use crate::crypto::Secret;
+use crate::http::Network;
 use crate::nats::Auth;
 
 impl Settings {
@@ -71,7 +72,12 @@ fn webserver(from: &Resolved) -> Webserver {
         port: from.int("webserver.port"),
         cookie_signing_secret: from.secret("webserver.cookie_signing_secret"),
         cookie_encryption_secret: from.secret("webserver.cookie_encryption_secret"),
-        trusted_proxies: from.networks("webserver.trusted_proxies"),
+        trusted_proxies: from
+            .list("webserver.trusted_proxies")
+            .iter()
+            .filter_map(|text| Network::parse(text).ok())
+            .flatten()
+            .collect(),
         max_connections: from.int("webserver.max_connections"),
         request_logging: from.flag("webserver.request_logging"),
         api_compression: from.flag("webserver.api_compression"),

@@ -9,7 +9,6 @@ use std::time::Duration;
 use super::collect::{Collected, Stated};
 use super::fault::{Fault, Place};
 use super::keys::KEYS;
-use super::network::Network;
 use super::table::{self, Default, Kind};
 use super::value::{self, Value};
 use crate::crypto::Secret;
@@ -225,16 +224,6 @@ impl Resolved {
         }
     }
 
-    pub(super) fn networks(&self, name: &str) -> Vec<Network> {
-        match self.value(name) {
-            Some(Value::Networks(networks)) => networks.clone(),
-            _ => {
-                self.slip(name);
-                Vec::new()
-            }
-        }
-    }
-
     /// The path made absolute.
     pub(super) fn path(&self, name: &str) -> Option<PathBuf> {
         match self.value(name)? {
@@ -317,10 +306,6 @@ impl Resolved {
             Value::Path(path) => self.absolute(name, path).display().to_string(),
             Value::Ip(address) => address.to_string(),
             Value::List(items) => items.join(","),
-            Value::Networks(networks) => {
-                let texts: Vec<String> = networks.iter().map(ToString::to_string).collect();
-                texts.join(",")
-            }
         }
     }
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::network::Network;
 use crate::crypto::Secret;
+use crate::http::Network;
 use crate::nats::Auth;
 
 /// Every key this version acts on.

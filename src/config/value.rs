@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::network::Network;
 use super::table::Kind;
 use crate::crypto::Secret;
+use crate::http::Network;
 
 /// A parsed value.
 #[derive(Debug, Clone)]
@@ -33,8 +33,6 @@ pub(super) enum Value {
     Ip(IpAddr),
     /// Several texts.
     List(Vec<String>),
-    /// Networks.
-    Networks(Vec<Network>),
 }
 
 /// Parses the text form: environment variables and defaults.
@@ -149,15 +147,8 @@ fn parse_list(kind: Kind, items: impl Iterator<Item = String>) -> Result<Value, 
             if good { Ok(Value::List(items)) } else { Err(must_be(kind)) }
         }
         Kind::Networks => {
-            let mut networks = Vec::new();
-            for item in &items {
-                if item == "loopback" {
-                    networks.extend(Network::LOOPBACK);
-                } else {
-                    networks.push(Network::parse(item).ok_or_else(|| must_be(kind))?);
-                }
-            }
-            Ok(Value::Networks(networks))
+            let good = items.iter().all(|item| Network::parse(item).is_ok());
+            if good { Ok(Value::List(items)) } else { Err(must_be(kind)) }
         }
         _ => Ok(Value::List(items)),
     }
