@@ -1,1 +1,130 @@
-//! One file per subcommand; the only printer; exit codes.
+//! The command line: one file per command, exit codes, and everything that is printed.
+//!
+//! Results go to standard output, everything else to standard error. No other module prints.
+
+mod args;
+mod argv;
+mod check_config;
+mod completions;
+mod help;
+mod init;
+mod output;
+mod tree;
+mod version;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+use args::{Chatto, Command};
+use argv::Words;
+use output::Output;
+
+use crate::config::{Faults, Inputs, Loaded, Purpose, load};
+pub use crate::operator::Exit;
+
+/// Why a command failed, for the person at the terminal.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    /// One or more lines.
+    message: String,
+}
+
+impl Failure {
+    fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    fn usage(message: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, message)
+    }
+}
+
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        let lines: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
+        Self::new(Exit::Config, lines.join("\n"))
+    }
+}
+
+/// What every command is given.
+struct Context {
+    config: Option<PathBuf>,
+    output: Output,
+}
+
+impl Context {
+    /// Reads the configuration; warnings are printed.
+    fn load(&self, purpose: Purpose) -> Result<Loaded, Failure> {
+        let loaded = load(&Inputs::of_process(self.config.clone()), purpose)?;
+        for warning in &loaded.warnings {
+            self.output.warning(&warning.to_string());
+        }
+        Ok(loaded)
+    }
+}
+
+/// Runs the command that the arguments name; the first argument is the program's name.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let exit = match parse(args.into_iter().skip(1)) {
+        Ok(chatto) => execute(chatto),
+        Err(Parsed::Printed(exit)) => exit,
+        Err(Parsed::Wrong(message)) => {
+            output::complain(&format!("chatto: {message}\nTry `chatto --help`."));
+            Exit::Usage
+        }
+    };
+    ExitCode::from(exit.code())
+}
+
+/// What parsing can end with instead of a command.
+enum Parsed {
+    /// Help was printed.
+    Printed(Exit),
+    /// Wrong usage.
+    Wrong(String),
+}
+
+fn parse(words: impl Iterator<Item = OsString>) -> Result<Chatto, Parsed> {
+    match argv::rewrite(words).map_err(Parsed::Wrong)? {
+        Words::Bare => {
+            output::complain(help::short().trim_end());
+            Err(Parsed::Printed(Exit::Usage))
+        }
+        Words::Help(path) => {
+            output::show(&help::of(&path));
+            Err(Parsed::Printed(Exit::Success))
+        }
+        Words::Run(words) => {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            Chatto::from_args(&["chatto"], &words).map_err(|early| {
+                let text = early.output.split_whitespace().collect::<Vec<_>>().join(" ");
+                Parsed::Wrong(text)
+            })
+        }
+    }
+}
+
+fn execute(chatto: Chatto) -> Exit {
+    let output = Output { json: chatto.json, quiet: chatto.quiet };
+    let context = Context { config: chatto.config, output };
+    let done = match chatto.command {
+        Command::Init(args) => init::run(&context, &args),
+        Command::CheckConfig(_) => check_config::run(&context),
+        Command::Version(_) => version::run(&context),
+        Command::Completions(args) => completions::run(&args),
+        Command::Start(_) | Command::Status(_) | Command::SetupLink(_) | Command::User(_) => {
+            Err(Failure::new(Exit::Failed, "not in this build"))
+        }
+    };
+    match done {
+        Ok(exit) => exit,
+        Err(failure) => {
+            context.output.failure(&failure);
+            failure.exit
+        }
+    }
+}

@@ -1,1 +1,5 @@
 //! The local socket: status, setup link, users.
+
+mod exit;
+
+pub use exit::Exit;

@@ -1,0 +1,259 @@
+//! The command line as types; help, completions and the reference page are made from them.
+
+use std::path::PathBuf;
+
+use argh::{ArgsInfo, FromArgs};
+
+/// chatto: a team-chat server for small boards.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(
+    note = "Options stand before or after the command. Results go to standard output, everything else to standard error.",
+    error_code(0, "complete success; warnings are allowed"),
+    error_code(1, "the operation failed or is incomplete"),
+    error_code(2, "wrong usage"),
+    error_code(65, "an archive or key file is damaged, foreign or too new"),
+    error_code(69, "NATS or the store cannot be reached"),
+    error_code(73, "the target exists or cannot be created"),
+    error_code(74, "a read or write error, a full disk, a damaged store"),
+    error_code(75, "try again: a lock is held, a port is busy"),
+    error_code(77, "wrong passphrase, or permission denied"),
+    error_code(78, "the configuration")
+)]
+pub(super) struct Chatto {
+    /// configuration file; else ./chatto.toml, else /etc/chatto/chatto.toml, else none
+    #[argh(option, short = 'c', arg_name = "file")]
+    pub(super) config: Option<PathBuf>,
+    /// print one JSON object at the end
+    #[argh(switch)]
+    pub(super) json: bool,
+    /// print results and errors only
+    #[argh(switch, short = 'q')]
+    pub(super) quiet: bool,
+    /// how progress is shown: auto, plain, json or none
+    #[argh(option, arg_name = "how", default = "Progress::Auto")]
+    #[expect(dead_code, reason = "accepted everywhere; no command of this version takes long")]
+    pub(super) progress: Progress,
+    /// no colours and no cursor movement
+    #[argh(switch)]
+    #[expect(dead_code, reason = "accepted everywhere; no output of this version is coloured")]
+    pub(super) no_color: bool,
+    #[argh(subcommand)]
+    pub(super) command: Command,
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Auto,
+    Plain,
+    Json,
+    None,
+}
+
+impl std::str::FromStr for Progress {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "plain" => Ok(Self::Plain),
+            "json" => Ok(Self::Json),
+            "none" => Ok(Self::None),
+            _ => Err("it must be auto, plain, json or none"),
+        }
+    }
+}
+
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub(super) enum Command {
+    Init(Init),
+    Start(Start),
+    Status(Status),
+    SetupLink(SetupLink),
+    User(User),
+    CheckConfig(CheckConfig),
+    Version(Version),
+    Completions(Completions),
+}
+
+/// Write a commented chatto.toml; an existing one is left alone.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "init")]
+pub(super) struct Init {
+    /// write new secrets into the file too, for several processes or an external cluster
+    #[argh(switch)]
+    pub(super) with_secrets: bool,
+}
+
+/// Serve until SIGTERM or SIGINT; `run` is another name for it.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "start")]
+pub(super) struct Start {}
+
+/// Say how the running server is: 0 ready, 1 not ready, 69 not running.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "status")]
+pub(super) struct Status {
+    /// print nothing, only end with the exit code
+    #[argh(switch)]
+    pub(super) ready: bool,
+}
+
+/// Print the one-time address where the first owner's account is made; valid for 30 minutes.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "setup-link")]
+pub(super) struct SetupLink {}
+
+/// Manage accounts, with the server running or stopped.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "user")]
+pub(super) struct User {
+    #[argh(subcommand)]
+    pub(super) command: UserCommand,
+}
+
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub(super) enum UserCommand {
+    Create(UserCreate),
+    List(UserList),
+    SetPassword(UserSetPassword),
+    Role(UserRole),
+}
+
+/// Create an account, or with --link print a one-time address where it will be made.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "create")]
+pub(super) struct UserCreate {
+    /// create no account: print a one-time join link, valid for 7 days
+    #[argh(switch)]
+    pub(super) link: bool,
+    /// login; needed without --link
+    #[argh(option, arg_name = "login")]
+    pub(super) login: Option<String>,
+    /// name that others see; else the login
+    #[argh(option, arg_name = "name")]
+    pub(super) display_name: Option<String>,
+    /// mail address; counts as verified
+    #[argh(option, arg_name = "address")]
+    pub(super) email: Option<String>,
+    /// role besides everyone: owner, admin, moderator or an own one
+    #[argh(option, arg_name = "role")]
+    pub(super) role: Option<String>,
+    /// password; visible in the process list, so better asked for or from a file
+    #[argh(option, arg_name = "text")]
+    pub(super) password: Option<String>,
+    /// file whose first line is the password
+    #[argh(option, arg_name = "file")]
+    pub(super) password_file: Option<PathBuf>,
+}
+
+/// List accounts: id, login, name, roles, mail; separated by tabs.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "list")]
+pub(super) struct UserList {
+    /// only accounts whose login, name or mail address contains this text
+    #[argh(option, arg_name = "text")]
+    pub(super) search: Option<String>,
+    /// at most so many; else all
+    #[argh(option, arg_name = "n")]
+    pub(super) limit: Option<usize>,
+    /// leave out so many at the beginning
+    #[argh(option, arg_name = "n", default = "0")]
+    pub(super) offset: usize,
+}
+
+/// Set an account's password and end its sessions.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "set-password")]
+pub(super) struct UserSetPassword {
+    /// login of the account
+    #[argh(positional, arg_name = "login")]
+    pub(super) login: String,
+    /// password; visible in the process list, so better asked for or from a file
+    #[argh(option, arg_name = "text")]
+    pub(super) password: Option<String>,
+    /// file whose first line is the password
+    #[argh(option, arg_name = "file")]
+    pub(super) password_file: Option<PathBuf>,
+}
+
+/// Give or take a role.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "role")]
+pub(super) struct UserRole {
+    #[argh(subcommand)]
+    pub(super) command: UserRoleCommand,
+}
+
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub(super) enum UserRoleCommand {
+    Add(UserRoleAdd),
+    Remove(UserRoleRemove),
+}
+
+/// Give an account a role.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "add")]
+pub(super) struct UserRoleAdd {
+    /// login of the account
+    #[argh(positional, arg_name = "login")]
+    pub(super) login: String,
+    /// name of the role
+    #[argh(positional, arg_name = "role")]
+    pub(super) role: String,
+}
+
+/// Take a role from an account.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "remove")]
+pub(super) struct UserRoleRemove {
+    /// login of the account
+    #[argh(positional, arg_name = "login")]
+    pub(super) login: String,
+    /// name of the role
+    #[argh(positional, arg_name = "role")]
+    pub(super) role: String,
+}
+
+/// Show the effective configuration with the source of each value; secrets are hidden.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "check-config")]
+pub(super) struct CheckConfig {}
+
+/// Print version, target, features and the bundled nats-server.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "version")]
+pub(super) struct Version {}
+
+/// Print a completion script for a shell.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "completions")]
+pub(super) struct Completions {
+    /// bash, zsh or fish
+    #[argh(positional, arg_name = "shell")]
+    pub(super) shell: Shell,
+}
+
+/// A shell that completion scripts are made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+}
+
+impl std::str::FromStr for Shell {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "bash" => Ok(Self::Bash),
+            "zsh" => Ok(Self::Zsh),
+            "fish" => Ok(Self::Fish),
+            _ => Err("it must be bash, zsh or fish"),
+        }
+    }
+}

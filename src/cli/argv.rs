@@ -1,0 +1,308 @@
+//! From the shell's words to what argh takes.
+//!
+//! argh 0.1.19 knows neither `--flag=value`, `-c=x`, `-ox` nor bundled switches, takes the program's
+//! own options before the command only, accepts a single-value flag twice and ends usage errors with 1.
+//! So every word is checked here against the tree of commands first, and rewritten.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+
+use argh::FlagInfo;
+
+use super::tree::{self, Node};
+use crate::config::nearest;
+
+/// What the words ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Words {
+    /// A command: words for argh.
+    Run(Vec<String>),
+    /// Help on the command of this path.
+    Help(Vec<String>),
+    /// Nothing at all.
+    Bare,
+}
+
+/// Checks and rewrites the words after the program's name.
+///
+/// # Errors
+/// A sentence about wrong usage.
+pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Words, String> {
+    let mut texts = Vec::new();
+    for word in words {
+        let text = word.into_string();
+        texts.push(text.map_err(|_| "an argument is not UTF-8 text".to_owned())?);
+    }
+    if texts.is_empty() {
+        return Ok(Words::Bare);
+    }
+    let root = tree::root();
+    let mut rewriter = Rewriter {
+        root: &root,
+        node: &root,
+        path: Vec::new(),
+        common: Vec::new(),
+        own: Vec::new(),
+        positionals: Vec::new(),
+        seen: BTreeSet::new(),
+        wants_help: false,
+        wants_version: false,
+    };
+    let mut rest = texts.into_iter();
+    while let Some(word) = rest.next() {
+        if word == "--" {
+            for word in rest.by_ref() {
+                rewriter.word(word)?;
+            }
+        } else if let Some(long) = word.strip_prefix("--") {
+            rewriter.long(long, &mut rest)?;
+        } else if word.len() > 1 && word.starts_with('-') {
+            rewriter.short(word.trim_start_matches('-'), &mut rest)?;
+        } else {
+            rewriter.word(word)?;
+        }
+    }
+    rewriter.finish()
+}
+
+struct Rewriter<'a> {
+    root: &'a Node,
+    /// The command found so far.
+    node: &'a Node,
+    path: Vec<String>,
+    /// Flags of the program, which argh wants first.
+    common: Vec<String>,
+    /// Flags of the command.
+    own: Vec<String>,
+    positionals: Vec<String>,
+    seen: BTreeSet<String>,
+    wants_help: bool,
+    wants_version: bool,
+}
+
+impl<'a> Rewriter<'a> {
+    fn flag(&self, fits: impl Fn(&FlagInfo<'static>) -> bool) -> Option<&'a FlagInfo<'static>> {
+        let own = tree::flags(self.node).find(|flag| fits(flag));
+        own.or_else(|| tree::flags(self.root).find(|flag| fits(flag)))
+    }
+
+    fn long(&mut self, long: &str, rest: &mut dyn Iterator<Item = String>) -> Result<(), String> {
+        let (name, value) = match long.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (long, None),
+        };
+        let name = format!("--{name}");
+        match (name.as_str(), &value) {
+            ("--help", None) => {
+                self.wants_help = true;
+                return Ok(());
+            }
+            ("--version", None) => {
+                self.wants_version = true;
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(flag) = self.flag(|flag| flag.long == name) else {
+            return Err(self.unknown_flag(&name));
+        };
+        self.take(flag, value, rest)
+    }
+
+    /// `-c x`, `-cx`, `-c=x`, and switches in one word.
+    fn short(&mut self, word: &str, rest: &mut dyn Iterator<Item = String>) -> Result<(), String> {
+        let mut chars = word.chars();
+        while let Some(letter) = chars.next() {
+            match letter {
+                'h' => self.wants_help = true,
+                'V' => self.wants_version = true,
+                _ => {
+                    let Some(flag) = self.flag(|flag| flag.short == Some(letter)) else {
+                        return Err(self.unknown_flag(&format!("-{letter}")));
+                    };
+                    let tail = chars.as_str();
+                    let value = match tree::value_name(flag) {
+                        Some(_) if !tail.is_empty() => {
+                            Some(tail.strip_prefix('=').unwrap_or(tail).to_owned())
+                        }
+                        None if tail.starts_with('=') => Some(String::new()),
+                        _ => None,
+                    };
+                    let whole = value.is_some();
+                    self.take(flag, value, rest)?;
+                    if whole {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(
+        &mut self,
+        flag: &FlagInfo<'static>,
+        value: Option<String>,
+        rest: &mut dyn Iterator<Item = String>,
+    ) -> Result<(), String> {
+        let name = flag.long;
+        if !self.seen.insert(name.to_owned()) {
+            return Err(format!("{name} is given twice"));
+        }
+        let is_common = tree::flags(self.root).any(|common| common.long == name);
+        let list = if is_common { &mut self.common } else { &mut self.own };
+        list.push(name.to_owned());
+        match (tree::value_name(flag), value) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err(format!("{name} takes no value")),
+            (Some(_), Some(value)) => {
+                list.push(value);
+                Ok(())
+            }
+            (Some(what), None) => match rest.next() {
+                Some(value) => {
+                    list.push(value);
+                    Ok(())
+                }
+                None => Err(format!("{name} needs a value: {name} <{what}>")),
+            },
+        }
+    }
+
+    fn word(&mut self, word: String) -> Result<(), String> {
+        if self.node.commands.is_empty() {
+            self.positionals.push(word);
+            return Ok(());
+        }
+        let name = if self.path.is_empty() && word == "run" { "start" } else { word.as_str() };
+        if let Some(command) = tree::subcommand(self.node, name) {
+            // Flags that came before the command were looked up in the program alone.
+            self.node = &command.command;
+            self.path.push(name.to_owned());
+            return Ok(());
+        }
+        let names = self.node.commands.iter().map(|command| command.name);
+        let what = match self.path.join(" ") {
+            path if path.is_empty() => format!("unknown command `{word}`"),
+            path => format!("unknown command `{path} {word}`"),
+        };
+        Err(match nearest(&word, names.clone()) {
+            Some(near) => format!("{what}; did you mean `{near}`?"),
+            None => format!("{what}; there is {}", names.collect::<Vec<_>>().join(", ")),
+        })
+    }
+
+    fn unknown_flag(&self, name: &str) -> String {
+        let known = tree::flags(self.node).chain(tree::flags(self.root)).map(|flag| flag.long);
+        match nearest(name, known.chain(["--help"])) {
+            Some(near) => format!("unknown option `{name}`; did you mean `{near}`?"),
+            None => format!("unknown option `{name}`"),
+        }
+    }
+
+    fn finish(self) -> Result<Words, String> {
+        if self.wants_help {
+            return Ok(Words::Help(self.path));
+        }
+        if !self.wants_version && self.node.commands.is_empty() {
+            self.count_positionals()?;
+        }
+        let mut words = self.common;
+        if self.wants_version {
+            words.push("version".to_owned());
+            return Ok(Words::Run(words));
+        }
+        if !self.node.commands.is_empty() {
+            let names: Vec<&str> = self.node.commands.iter().map(|command| command.name).collect();
+            let after = self.path.last().map(|name| format!(" after `{name}`")).unwrap_or_default();
+            return Err(format!("a command is missing{after}: {}", names.join(", ")));
+        }
+        words.extend(self.path);
+        words.extend(self.own);
+        if self.positionals.iter().any(|word| word.starts_with('-')) {
+            words.push("--".to_owned());
+        }
+        words.extend(self.positionals);
+        Ok(Words::Run(words))
+    }
+
+    fn count_positionals(&self) -> Result<(), String> {
+        let expected = self.node.positionals;
+        if let Some(extra) = self.positionals.get(expected.len()) {
+            return Err(format!("`{}` takes no further argument: `{extra}`", self.path.join(" ")));
+        }
+        match expected.get(self.positionals.len()) {
+            Some(missing) => {
+                let path = self.path.join(" ");
+                Err(format!("`{path}` needs an argument: <{}>", missing.name))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str) -> Result<Words, String> {
+        rewrite(line.split_whitespace().map(OsString::from))
+    }
+
+    fn words(line: &str) -> String {
+        match run(line) {
+            Ok(Words::Run(words)) => words.join(" "),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_flag() {
+        for (line, expected) in [
+            ("start -c chatto.toml", "--config chatto.toml start"),
+            ("start --config=chatto.toml", "--config chatto.toml start"),
+            ("start -cchatto.toml", "--config chatto.toml start"),
+            ("start -c=chatto.toml", "--config chatto.toml start"),
+            ("-c a start", "--config a start"),
+            ("run -qc a", "--quiet --config a start"),
+            ("user list --limit=5 --json", "--json user list --limit 5"),
+            ("user role add anna owner", "user role add anna owner"),
+            ("user set-password -- -anna", "user set-password -- -anna"),
+            ("--version", "version"),
+            ("-V", "version"),
+            ("user create --password=a=b --login x", "user create --password a=b --login x"),
+        ] {
+            assert_eq!(words(line), expected, "{line}");
+        }
+        assert_eq!(run("user create -h"), Ok(Words::Help(vec!["user".into(), "create".into()])));
+        assert_eq!(run("--help"), Ok(Words::Help(Vec::new())));
+        assert_eq!(run(""), Ok(Words::Bare));
+    }
+
+    #[test]
+    fn wrong_usage_says_what_is_wrong() {
+        for (line, expected) in [
+            ("strat", "unknown command `strat`; did you mean `start`?"),
+            ("user crate", "unknown command `user crate`; did you mean `create`?"),
+            ("start --confg x", "unknown option `--confg`; did you mean `--config`?"),
+            ("start -x", "unknown option `-x`"),
+            ("start -c a -c b", "--config is given twice"),
+            ("start --json=yes", "--json takes no value"),
+            ("start -c", "--config needs a value: --config <file>"),
+            ("user", "a command is missing after `user`: create, list, set-password, role"),
+            ("start now", "`start` takes no further argument: `now`"),
+            ("user role add anna", "`user role add` needs an argument: <role>"),
+        ] {
+            assert_eq!(run(line), Err(expected.to_owned()), "{line}");
+        }
+        // A backup does not exist yet.
+        assert!(run("backup").is_err());
+    }
+
+    #[test]
+    fn a_word_that_is_not_utf8_is_wrong_usage() {
+        use std::os::unix::ffi::OsStringExt;
+        let word = OsString::from_vec(vec![0xff]);
+        assert!(rewrite([word].into_iter()).is_err());
+    }
+}

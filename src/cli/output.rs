@@ -1,0 +1,72 @@
+//! Printing.
+
+use std::io::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use super::Failure;
+
+/// How results are printed.
+pub(super) struct Output {
+    /// One JSON object instead of text.
+    pub(super) json: bool,
+    /// Results and errors only.
+    pub(super) quiet: bool,
+}
+
+impl Output {
+    /// A result: `text` for people, the object's fields for programs.
+    pub(super) fn result(&self, text: &str, fields: Value) {
+        if self.json {
+            self.object(fields);
+        } else {
+            show(text);
+        }
+    }
+
+    fn object(&self, fields: Value) {
+        let mut object = Map::new();
+        object.insert("schema".to_owned(), json!(1));
+        if let Value::Object(fields) = fields {
+            object.extend(fields);
+        }
+        show(&format!("{}\n", Value::Object(object)));
+    }
+
+    /// Something worth knowing besides the result.
+    pub(super) fn note(&self, text: &str) {
+        if !self.quiet {
+            complain(text);
+        }
+    }
+
+    /// Something that may surprise.
+    pub(super) fn warning(&self, text: &str) {
+        self.note(&format!("warning: {text}"));
+    }
+
+    /// Why the command failed. A fault of the configuration is one line each; others are introduced
+    /// by the program's name.
+    pub(super) fn failure(&self, failure: &Failure) {
+        let text = match failure.exit {
+            crate::operator::Exit::Config => failure.message.clone(),
+            _ => format!("chatto: {}", failure.message),
+        };
+        complain(&text);
+        if self.json {
+            let exit = failure.exit.code();
+            self.object(json!({ "error": { "message": failure.message, "exit": exit } }));
+        }
+    }
+}
+
+/// Writes to standard output as it is. A reader that went away wants no more.
+pub(super) fn show(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
+}
+
+/// Writes lines to standard error.
+pub(super) fn complain(text: &str) {
+    writeln!(std::io::stderr().lock(), "{text}").ok();
+}

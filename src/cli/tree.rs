@@ -1,0 +1,46 @@
+//! The tree of commands and flags, read from the argument types: what the argument checker, help,
+//! completions and the reference page share.
+
+use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, SubCommandInfo};
+
+use super::args::Chatto;
+
+/// A command, or the program itself.
+pub(super) type Node = CommandInfoWithArgs;
+
+/// The program.
+pub(super) fn root() -> Node {
+    Chatto::get_args_info()
+}
+
+/// The flags of a command, without argh's own help.
+pub(super) fn flags(node: &Node) -> impl Iterator<Item = &FlagInfo<'static>> {
+    node.flags.iter().filter(|flag| !flag.hidden && flag.long != "--help")
+}
+
+/// The subcommand of a name.
+pub(super) fn subcommand<'a>(node: &'a Node, name: &str) -> Option<&'a SubCommandInfo> {
+    node.commands.iter().find(|command| command.name == name)
+}
+
+/// The name of a flag's value; `None` for a switch.
+pub(super) fn value_name(flag: &FlagInfo<'static>) -> Option<&'static str> {
+    match flag.kind {
+        FlagInfoKind::Switch => None,
+        FlagInfoKind::Option { arg_name } => Some(arg_name),
+    }
+}
+
+/// Calls `visit` for every command, parents first, with its path of names.
+pub(super) fn walk(visit: &mut dyn FnMut(&[&str], &Node)) {
+    fn below<'a>(path: &mut Vec<&'a str>, node: &'a Node, visit: &mut dyn FnMut(&[&str], &Node)) {
+        visit(path, node);
+        for command in &node.commands {
+            path.push(command.name);
+            below(path, &command.command, visit);
+            path.pop();
+        }
+    }
+    let root = root();
+    below(&mut Vec::new(), &root, visit);
+}

@@ -1,0 +1,49 @@
+//! The exit codes of every command.
+
+/// How a command ended; the numbers are documented and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Complete success; warnings are allowed.
+    Success = 0,
+    /// The operation failed or is incomplete.
+    Failed = 1,
+    /// Wrong usage.
+    Usage = 2,
+    /// NATS or the store cannot be reached.
+    Unreachable = 69,
+    /// The target exists or cannot be created.
+    Exists = 73,
+    /// A read or write error, a full disk, a damaged store.
+    Io = 74,
+    /// Try again: a lock is held, a port is busy.
+    TryAgain = 75,
+    /// Permission denied.
+    Denied = 77,
+    /// The configuration; a service manager does not restart.
+    Config = 78,
+}
+
+impl Exit {
+    /// The number the process ends with.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// The code of a number that another process reports; an unknown one is a failure.
+    #[must_use]
+    pub fn from_code(code: u8) -> Self {
+        let all = [
+            Self::Success,
+            Self::Usage,
+            Self::Unreachable,
+            Self::Exists,
+            Self::Io,
+            Self::TryAgain,
+            Self::Denied,
+            Self::Config,
+        ];
+        all.into_iter().find(|exit| exit.code() == code).unwrap_or(Self::Failed)
+    }
+}
