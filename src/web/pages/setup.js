@@ -78,6 +78,8 @@ const wrong = (id, message) => {
   input.setAttribute('aria-invalid', message ? 'true' : 'false');
   byId(`${id}-wrong`).textContent = message;
   byId(`${id}-wrong`).hidden = !message;
+  const hint = byId(`${id}-hint`);
+  if (hint) hint.hidden = Boolean(message);
   return Boolean(message);
 };
 
