@@ -27,6 +27,8 @@ mod version;
 #[cfg(test)]
 mod tests;
 
+pub use prost_types::Timestamp;
+
 pub use code::{Code, ErrorBody};
 pub use codec::{DecodeError, EncodeError, Encoding, Wire, decode, encode};
 pub use generated::chatto::{

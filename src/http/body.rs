@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use futures_lite::{AsyncBufRead, AsyncRead, AsyncReadExt};
+use futures_lite::{AsyncBufRead, AsyncBufReadExt, AsyncRead};
 use http_body::{Body, Frame, SizeHint};
 use hyper::StatusCode;
 use hyper::body::Incoming;
@@ -122,7 +122,8 @@ impl BodyError {
 /// A body in memory, and the slot it holds when it is large.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
-    _slot: Option<SlotGuard>,
+    /// Held while the bytes are.
+    pub(super) slot: Option<SlotGuard>,
 }
 
 /// Reads a body of at most `max` bytes within the deadline for whole bodies.
@@ -153,23 +154,25 @@ async fn read_within(
     let small = limits::HTTP_SMALL_BODY_BYTES;
     let mut bytes = Vec::with_capacity(body.len().unwrap_or_default().min(small));
     let mut slot = None;
-    let mut chunk = [0; 4096];
     loop {
-        let n = body.read(&mut chunk).await.map_err(|source| match source.kind() {
+        let part = body.fill_buf().await.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => BodyError::TooSlow,
             _ => BodyError::Broken { source },
         })?;
+        let n = part.len();
         if n == 0 {
-            return Ok(Whole { bytes, _slot: slot });
+            return Ok(Whole { bytes, slot });
         }
         let total = bytes.len().saturating_add(n);
         if total > max {
             return Err(BodyError::TooLarge { max });
         }
-        if total > small && slot.is_none() {
+        if total <= small || slot.is_some() {
+            bytes.extend_from_slice(part);
+            Pin::new(&mut body).consume(n);
+        } else {
             slot = Some(slots.take().await.map_err(|_busy| BodyError::Busy)?);
         }
-        bytes.extend_from_slice(chunk.get(..n).unwrap_or_default());
     }
 }
 

@@ -11,16 +11,16 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tide::http::Url;
 
-use crate::limits;
 use crate::runtime::Stop;
 
 use super::answer::Answer;
 use super::body::{AnswerBody, RequestBody};
+use super::edge;
+use super::error::Failure;
 use super::head::{self, Head, Upgrade};
 use super::io::{Answering, Phase};
 use super::serve::Permit;
 use super::state::{App, RequestPermit};
-use super::{edge, error};
 
 /// What all requests of a connection share.
 pub(super) struct Connection {
@@ -46,10 +46,8 @@ impl Connection {
         let is_health = edge::is_health(&request.head.path);
         let permit = if is_health { None } else { state.admit() };
         if permit.is_none() && !is_health {
-            let text = "the server is busy, try again";
-            let mut answer = error::refused(&request.head.path, error::Code::Unavailable, text)
-                .retry_after(limits::HTTP_RETRY_AFTER_SECONDS);
-            edge::decorate(state, &request.head, &mut answer.headers);
+            let mut answer = Failure::busy().answer_for(&request.head.path);
+            edge::decorate(&request.head, &mut answer.headers);
             return Ok(send(answer, answering));
         }
         Ok(self.respond(request, permit, answering).await)
@@ -79,7 +77,6 @@ impl Connection {
         }
         let head = Head {
             path: path.to_owned(),
-            query: parts.uri.query().map(str::to_owned),
             client: head::client(self.peer, &parts.headers, &config.trusted_proxies),
             is_https: head::is_https(self.peer, &parts.headers, config),
             method: parts.method,
@@ -116,8 +113,7 @@ impl Connection {
             Ok(response) => convert(response, answering),
             Err(error) => {
                 log::error!(error:% = error; "a request was not answered by its handler");
-                let text = "internal error";
-                send(error::refused(&head.path, error::Code::Internal, text), answering)
+                send(Failure::internal().answer_for(&head.path), answering)
             }
         }
     }
@@ -150,7 +146,10 @@ fn url(head: &Head) -> Option<Url> {
 }
 
 /// Turns an answer into hyper's response.
-pub(super) fn send(answer: Answer, answering: Answering) -> Response<AnswerBody> {
+pub(super) fn send(answer: Answer, mut answering: Answering) -> Response<AnswerBody> {
+    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
+        answering.leave();
+    }
     let mut response = Response::new(AnswerBody::bytes(answer.body, answering));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;

@@ -23,12 +23,8 @@ pub struct Config {
     pub shutdown_timeout: Duration,
     /// A web client to serve instead of the built-in pages. `/setup` stays ours.
     pub client_dir: Option<PathBuf>,
-    /// `auth.direct_login` and `auth.direct_registration`, for discovery and the log-in route.
-    pub direct_login: bool,
-    /// See `direct_login`.
-    pub direct_registration: bool,
-    /// `auth.account_creation_policy` is `invite_only`.
-    pub invite_only: bool,
+    /// `core.assets.max_upload_size`: bounds the calls that carry an image.
+    pub upload_max_bytes: usize,
 }
 
 impl Default for Config {
@@ -41,9 +37,7 @@ impl Default for Config {
             compression_min_bytes: Some(limits::HTTP_COMPRESSION_MIN_BYTES_DEFAULT),
             shutdown_timeout: limits::HTTP_SHUTDOWN_TIMEOUT_DEFAULT,
             client_dir: None,
-            direct_login: true,
-            direct_registration: true,
-            invite_only: false,
+            upload_max_bytes: limits::UPLOAD_MAX_BYTES_DEFAULT,
         }
     }
 }

@@ -9,9 +9,11 @@ use tide::utils::async_trait;
 use tide::{Middleware, Next, Request};
 
 use super::answer::Answer;
-use super::error::{self, Code};
+use super::auth;
+use super::error::Failure;
 use super::head::Head;
-use super::state::{App, Shared};
+use super::state::App;
+use crate::contract::Code;
 
 /// Paths that monitors ask; they need no place among the requests in work.
 pub(super) fn is_health(path: &str) -> bool {
@@ -45,27 +47,11 @@ impl Middleware<App> for Edge {
         {
             response = answer.into();
         }
-        let status = match response.as_mut() as &mut tide::http::Response {
-            inner => match inner.ext_mut().get_mut::<Answer>() {
-                Some(answer) => {
-                    decorate(&state, &head, &mut answer.headers);
-                    answer.status.as_u16()
-                }
-                None => {
-                    let mut headers = HeaderMap::new();
-                    decorate(&state, &head, &mut headers);
-                    for (name, value) in &headers {
-                        // Our own ASCII constants: nothing http-types could stumble over.
-                        if let Ok(value) = value.to_str()
-                            && inner.header(name.as_str()).is_none()
-                        {
-                            inner.insert_header(name.as_str(), value);
-                        }
-                    }
-                    u16::from(inner.status())
-                }
-            },
-        };
+        if head.is_safe() && !is_health(&head.path) {
+            let lines = auth::cookies_of_safe_request(&state, &head).await;
+            append_cookies(response.as_mut(), &lines);
+        }
+        let status = finish(&head, response.as_mut());
         if state.config.request_logging {
             let ms = state.clock.now().saturating_duration_since(started).as_millis();
             log::info!(
@@ -75,6 +61,35 @@ impl Middleware<App> for Edge {
             );
         }
         Ok(response)
+    }
+}
+
+/// Puts on an answer what every answer carries, and says its status.
+fn finish(head: &Head, response: &mut tide::http::Response) -> u16 {
+    if let Some(answer) = response.ext_mut().get_mut::<Answer>() {
+        decorate(head, &mut answer.headers);
+        return answer.status.as_u16();
+    }
+    let mut headers = HeaderMap::new();
+    decorate(head, &mut headers);
+    for (name, value) in &headers {
+        // Our own ASCII constants: nothing http-types could stumble over.
+        if let Ok(value) = value.to_str()
+            && response.header(name.as_str()).is_none()
+        {
+            response.insert_header(name.as_str(), value);
+        }
+    }
+    u16::from(response.status())
+}
+
+fn append_cookies(response: &mut tide::http::Response, lines: &[String]) {
+    for line in lines {
+        match response.ext_mut().get_mut::<Answer>() {
+            Some(answer) => *answer = answer.clone().with(header::SET_COOKIE, line),
+            // Cookies of the service's making are ASCII.
+            None => response.append_header("set-cookie", line.as_str()),
+        }
     }
 }
 
@@ -98,13 +113,13 @@ fn routers_answer(head: &Head, status: tide::StatusCode) -> Option<Answer> {
         && !is_health(&head.path);
     Some(match status {
         StatusCode::NOT_FOUND if wants_page => super::pages::not_found(),
-        StatusCode::NOT_FOUND => error::refused(&head.path, Code::NotFound, text),
+        StatusCode::NOT_FOUND => Failure::new(Code::NotFound, text).answer_for(&head.path),
         _ => Answer::failure(status, text),
     })
 }
 
 /// Adds what every answer carries.
-pub(super) fn decorate(state: &Shared, head: &Head, headers: &mut HeaderMap) {
+pub(super) fn decorate(head: &Head, headers: &mut HeaderMap) {
     let mut set = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
@@ -126,5 +141,4 @@ pub(super) fn decorate(state: &Shared, head: &Head, headers: &mut HeaderMap) {
         set(header::CACHE_CONTROL, "no-store");
         set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
     }
-    let _ = state;
 }

@@ -1,74 +1,164 @@
 //! The only map from failures to codes and statuses (contract 3.1). Texts of 5xx reveal nothing.
 
+use std::borrow::Cow;
+use std::time::Duration;
+
 use hyper::StatusCode;
 
-use super::answer::Answer;
+use crate::contract::{Code, ErrorBody, texts};
+use crate::limits;
+use crate::service::{self, Kind};
 
-/// The contract's error codes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Code {
-    Unauthenticated,
-    PermissionDenied,
-    NotFound,
-    AlreadyExists,
-    Aborted,
-    InvalidArgument,
-    FailedPrecondition,
-    ResourceExhausted,
-    Unimplemented,
-    Unavailable,
-    DeadlineExceeded,
-    Canceled,
-    Internal,
+use super::answer::Answer;
+use super::body::BodyError;
+
+/// A request that failed, in the contract's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) code: Code,
+    /// Short, lower case, without ids or internals.
+    pub(super) text: Cow<'static, str>,
+    /// When to come again.
+    pub(super) retry_after: Option<Duration>,
 }
 
-impl Code {
-    /// The code's name on the wire.
-    pub(super) const fn name(self) -> &'static str {
-        match self {
-            Self::Unauthenticated => "unauthenticated",
-            Self::PermissionDenied => "permission_denied",
-            Self::NotFound => "not_found",
-            Self::AlreadyExists => "already_exists",
-            Self::Aborted => "aborted",
-            Self::InvalidArgument => "invalid_argument",
-            Self::FailedPrecondition => "failed_precondition",
-            Self::ResourceExhausted => "resource_exhausted",
-            Self::Unimplemented => "unimplemented",
-            Self::Unavailable => "unavailable",
-            Self::DeadlineExceeded => "deadline_exceeded",
-            Self::Canceled => "canceled",
-            Self::Internal => "internal",
+impl Failure {
+    pub(super) fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, text: text.into(), retry_after: None }
+    }
+
+    /// No credential, or one that does not count.
+    pub(super) fn unauthenticated() -> Self {
+        Self::new(Code::Unauthenticated, texts::AUTHENTICATION_REQUIRED)
+    }
+
+    /// Ours; the cause is in the log.
+    pub(super) fn internal() -> Self {
+        Self::new(Code::Internal, "internal error")
+    }
+
+    pub(super) fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidArgument, text)
+    }
+
+    /// Too much at once.
+    pub(super) fn busy() -> Self {
+        let mut failure = Self::new(Code::Unavailable, "the server is busy, try again");
+        failure.retry_after = Some(limits::HTTP_RETRY_AFTER);
+        failure
+    }
+
+    /// The status of the answer.
+    pub(super) fn status(&self) -> StatusCode {
+        let status = StatusCode::from_u16(self.code.http_status());
+        status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The answer to a Connect call: JSON, also when the request was binary.
+    pub(super) fn connect_answer(self) -> Answer {
+        let status = self.status();
+        let body = ErrorBody { code: self.code, message: self.text.into_owned() };
+        let answer = Answer::of(status, ErrorBody::CONTENT_TYPE, body.to_json());
+        with_retry(answer, self.retry_after)
+    }
+
+    /// The answer of a plain JSON route.
+    pub(super) fn plain_answer(self) -> Answer {
+        with_retry(Answer::failure(self.status(), &self.text), self.retry_after)
+    }
+
+    /// The answer in the form that `path` asks for.
+    pub(super) fn answer_for(self, path: &str) -> Answer {
+        if path.starts_with("/api/connect/") { self.connect_answer() } else { self.plain_answer() }
+    }
+}
+
+fn with_retry(answer: Answer, after: Option<Duration>) -> Answer {
+    match after {
+        // Up, so that whoever waits that long does not come too early.
+        Some(after) => {
+            answer.retry_after(after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+        }
+        None => answer,
+    }
+}
+
+impl From<BodyError> for Failure {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge { .. } => {
+                Self::new(Code::ResourceExhausted, "the request is too large")
+            }
+            BodyError::TooSlow => Self::new(Code::DeadlineExceeded, "the request came too slowly"),
+            BodyError::Busy => Self::busy(),
+            BodyError::Broken { .. } => Self::invalid("the request broke off"),
         }
     }
+}
 
-    /// The HTTP status of a call that failed so.
-    pub(super) fn status(self) -> StatusCode {
-        let status = match self {
-            Self::Unauthenticated => 401,
-            Self::PermissionDenied => 403,
-            Self::NotFound => 404,
-            Self::AlreadyExists | Self::Aborted => 409,
-            Self::InvalidArgument | Self::FailedPrecondition => 400,
-            Self::ResourceExhausted => 429,
-            Self::Unimplemented => 501,
-            Self::Unavailable => 503,
-            Self::DeadlineExceeded => 504,
-            Self::Canceled => 499,
-            Self::Internal => 500,
+impl Failure {
+    /// A refusal of the service. What is ours to mend is logged with its whole chain of causes and
+    /// told without it.
+    fn of_kind(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Self {
+        let code = match kind {
+            Kind::Unauthenticated => Code::Unauthenticated,
+            Kind::PermissionDenied => Code::PermissionDenied,
+            Kind::NotFound => Code::NotFound,
+            Kind::AlreadyExists => Code::AlreadyExists,
+            Kind::InvalidArgument => Code::InvalidArgument,
+            Kind::FailedPrecondition => Code::FailedPrecondition,
+            Kind::ResourceExhausted => Code::ResourceExhausted,
+            Kind::Unimplemented => Code::Unimplemented,
+            Kind::Unavailable => {
+                log::warn!(cause = chain(error); "a request met an unavailable store");
+                let mut failure =
+                    Self::new(Code::Unavailable, "the server cannot do that now, try again");
+                failure.retry_after = Some(limits::HTTP_RETRY_AFTER);
+                return failure;
+            }
+            Kind::Internal => {
+                log::error!(cause = chain(error); "a request failed");
+                return Self::internal();
+            }
         };
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+        Self::new(code, error.to_string())
     }
 }
 
-/// The text of every refusal for want of a credential (contract 3.3).
-pub(super) const AUTHENTICATION_REQUIRED: &str = "authentication required";
+/// An error and its causes in one line.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<String> = causes.map(ToString::to_string).collect();
+    texts.join(": ")
+}
 
-/// A failure in the form that `path` asks for.
-pub(super) fn refused(path: &str, code: Code, text: &str) -> Answer {
-    if path.starts_with("/api/connect/") {
-        Answer::connect_failure(code.status(), code.name(), text)
-    } else {
-        Answer::failure(code.status(), text)
+/// Errors whose kind and text say everything.
+macro_rules! by_kind {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::of_kind(error.kind(), &error)
+            }
+        }
+    )*};
+}
+
+by_kind!(
+    service::AuthenticateError,
+    service::ReadError,
+    service::RoomError,
+    service::PostError,
+    service::LinkError,
+    service::RedeemError,
+);
+
+impl From<service::LogInError> for Failure {
+    fn from(error: service::LogInError) -> Self {
+        let retry_after = match &error {
+            service::LogInError::Throttled { retry_after } => Some(*retry_after),
+            _ => None,
+        };
+        let failure = Self::of_kind(error.kind(), &error);
+        Self { retry_after: retry_after.or(failure.retry_after), ..failure }
     }
 }

@@ -18,8 +18,6 @@ pub(super) struct Head {
     pub(super) method: Method,
     /// The path as sent, never decoded or normalised.
     pub(super) path: String,
-    /// What follows the question mark.
-    pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
     /// `host[:port]` of the request, lower case; empty for HTTP/1.0 without it.
     pub(super) host: String,
@@ -28,6 +26,7 @@ pub(super) struct Head {
     /// Whether the client reached us, or our proxy, by https.
     pub(super) is_https: bool,
     /// What leaves hyper with the connection when it is upgraded.
+    #[expect(dead_code, reason = "the realtime socket takes it; the place is kept for it")]
     pub(super) upgrade: Upgrade,
 }
 

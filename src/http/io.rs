@@ -38,17 +38,26 @@ impl Phase {
     pub(super) fn begin(self: &Arc<Self>) -> Answering {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
-        Answering(Arc::clone(self))
+        Answering(Some(Arc::clone(self)))
     }
 }
 
 /// Held by an answer until its last byte was handed to the connection.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Phase>);
+pub(super) struct Answering(Option<Arc<Phase>>);
+
+impl Answering {
+    /// The connection leaves HTTP with this answer: no head follows, whatever bytes come.
+    pub(super) fn leave(&mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.busy.store(false, Ordering::Relaxed);
+        if let Some(phase) = &self.0 {
+            phase.busy.store(false, Ordering::Relaxed);
+        }
     }
 }
 
@@ -57,9 +66,17 @@ pub(super) struct Guarded<S> {
     stream: S,
     clock: Clock,
     phase: Arc<Phase>,
-    /// Armed at the first byte of a head, for the request after the named number of requests.
-    head: Option<(u64, Deadline)>,
+    /// Armed at the first byte of a head, for a new connection at once.
+    head: Option<HeadTimer>,
     write: Option<Deadline>,
+}
+
+struct HeadTimer {
+    /// How many requests came before.
+    of: u64,
+    /// Whether a byte of the head has come.
+    has_bytes: bool,
+    timer: Deadline,
 }
 
 /// What a client gets that does not finish its head in time.
@@ -69,6 +86,15 @@ const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close
 impl<S> Guarded<S> {
     pub(super) fn new(stream: S, clock: Clock, phase: Arc<Phase>) -> Self {
         Self { stream, clock, phase, head: None, write: None }
+    }
+
+    fn head_timer(&mut self, request: u64) -> &mut HeadTimer {
+        let clock = &self.clock;
+        self.head.get_or_insert_with(|| HeadTimer {
+            of: request,
+            has_bytes: false,
+            timer: deadline(clock, limits::HTTP_HEAD_TIMEOUT),
+        })
     }
 
     fn guard_write<T>(&mut self, cx: &mut Context<'_>, poll: Poll<T>) -> Poll<io::Result<T>> {
@@ -96,25 +122,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
             return read;
         }
         let request = this.phase.requests.load(Ordering::Relaxed);
-        if this.head.as_ref().is_some_and(|(of, _)| *of != request) {
+        if this.head.as_ref().is_some_and(|head| head.of != request) {
             this.head = None;
         }
         match read {
             Poll::Ready(Ok(n)) => {
-                if n > 0 && this.head.is_none() {
-                    let timer = deadline(&this.clock, limits::HTTP_HEAD_TIMEOUT);
-                    this.head = Some((request, timer));
+                if n > 0 {
+                    this.head_timer(request).has_bytes = true;
                 }
                 read
             }
             Poll::Ready(Err(_)) => read,
             Poll::Pending => {
-                let Some((_, timer)) = &mut this.head else { return Poll::Pending };
-                if timer.as_mut().poll(cx).is_pending() {
+                // A new connection has something to say; later ones may lie idle for longer.
+                if request == 0 {
+                    this.head_timer(request);
+                }
+                let Some(head) = &mut this.head else { return Poll::Pending };
+                if head.timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                // No answer is under way, so the socket takes these bytes at once or never.
-                if this.write.is_none() {
+                // No answer is under way, so the socket takes these bytes at once or never. Without
+                // a byte of a request there is nothing to answer.
+                if head.has_bytes && this.write.is_none() {
                     let _told = Pin::new(&mut this.stream).poll_write(cx, HEAD_TOO_SLOW);
                 }
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))

@@ -5,9 +5,11 @@
 //! `bridge` (checks of the head) → tide: `edge` (what every answer carries) → a route.
 
 mod answer;
+mod auth;
 mod body;
 mod bridge;
 mod config;
+mod connect;
 mod edge;
 mod error;
 mod head;
@@ -23,10 +25,20 @@ pub use serve::{BindError, Listener};
 
 use std::sync::Arc;
 
+use crate::contract::Method;
 use crate::runtime::{Clock, Runtime, Stop};
+use crate::service::Service;
+
+/// Whether a method of the contract is built; all others answer `unimplemented`.
+#[must_use]
+pub fn is_served(method: Method) -> bool {
+    connect::Table::new().is_served(method)
+}
 
 /// What the edge needs of the other parts.
 pub struct Parts {
+    /// What may happen.
+    pub service: Service,
     /// Whether requests can be taken, for `/readyz`.
     pub readiness: Readiness,
     /// The time.
@@ -48,6 +60,8 @@ impl Server {
         app.with(edge::Edge);
         app.at("/healthz").get(health::healthz);
         app.at("/readyz").get(health::readyz);
+        app.at("/api/connect/:service/:method").all(connect::route);
+        auth::routes(&mut app);
         pages::routes(&mut app);
         Self { app, runtime: runtime.clone() }
     }

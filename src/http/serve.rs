@@ -118,7 +118,7 @@ pub(super) async fn serve(
     runtime: &Runtime,
     stop: &Stop,
 ) {
-    let state = app.state().clone();
+    let state = Arc::clone(app.state());
     let max = state.config.max_connections.max(1);
     let permits = Arc::new(Semaphore::new(max));
     // A connection frees its permit a moment before its task counts as finished.

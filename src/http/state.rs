@@ -7,7 +7,11 @@ use smol::lock::{Semaphore, SemaphoreGuardArc};
 use crate::limits;
 use crate::runtime::{Clock, MemorySlots, Runtime, Scope};
 
+use crate::service::Service;
+
 use super::config::Config;
+use super::connect::Table;
+use super::error::Failure;
 use super::{Parts, Readiness};
 
 /// tide's state. Clones share everything.
@@ -18,6 +22,8 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) readiness: Readiness,
     pub(super) clock: Clock,
+    pub(super) service: Service,
+    pub(super) methods: Table,
     /// Calls that are finished although their client went away.
     pub(super) work: Scope,
     pub(super) large_bodies: MemorySlots,
@@ -33,6 +39,8 @@ impl Shared {
             config,
             readiness: parts.readiness,
             clock: parts.clock,
+            service: parts.service,
+            methods: Table::new(),
             work: Scope::new(runtime, "calls", limits::HTTP_OWNED_CALLS_MAX),
             large_bodies: MemorySlots::new(
                 limits::HTTP_LARGE_BODIES_MAX,
@@ -45,5 +53,21 @@ impl Shared {
     /// Takes a place for a request; `None` when all are taken.
     pub(super) fn admit(&self) -> Option<RequestPermit> {
         self.requests.try_acquire_arc().map(Arc::new)
+    }
+
+    /// Runs work to its end whatever becomes of the caller, and waits for its answer.
+    ///
+    /// # Errors
+    /// What the work says; `unavailable` when too much of it runs.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the work running; its answer is lost.
+    pub(super) async fn finish<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let answer = self.work.finish(name, work).map_err(|_full| Failure::busy())?;
+        answer.await.unwrap_or_else(|| Err(Failure::internal()))
     }
 }

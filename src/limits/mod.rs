@@ -127,7 +127,8 @@ pub const FOLD_AGE: Duration = Duration::from_secs(30);
 
 /// A request's head: request line and headers.
 pub const HTTP_HEAD_MAX_BYTES: usize = 16 * KIB;
-/// Time for a request's head, from its first byte (408, then closed).
+/// Time for a request's head from its first byte (408, then closed), and for the first byte of a new
+/// connection (closed).
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may lie idle between requests (closed).
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -149,7 +150,7 @@ pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// Requests in work at a time, health checks apart; beyond it 503 with `Retry-After`.
 pub const HTTP_REQUESTS_MAX: usize = 256;
 /// `Retry-After` of a request beyond it.
-pub const HTTP_RETRY_AFTER_SECONDS: u64 = 1;
+pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Calls that are finished although their client went away. Each holds one of
 /// [`HTTP_REQUESTS_MAX`], so this one is never reached first.
 pub const HTTP_OWNED_CALLS_MAX: usize = HTTP_REQUESTS_MAX;
@@ -174,8 +175,8 @@ pub const HTTP_CALL_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 pub const HTTP_COMPRESSION_MIN_BYTES_DEFAULT: usize = 1_024;
 /// Characters of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 128;
-/// A chunk call of the upload service, everything included (contract 2).
-pub const UPLOAD_CALL_MAX_BYTES: usize = 576 * KIB;
+/// `core.assets.max_upload_size` when it is not set (contract 4.8).
+pub const UPLOAD_MAX_BYTES_DEFAULT: usize = 25 * MIB;
 /// Bytes of a body that is streamed to the client, read at a time.
 pub const HTTP_STREAM_CHUNK_BYTES: usize = 16 * KIB;
 /// An API request body.

@@ -1,4 +1,4 @@
-//! A server inside the test, and a client that sends exactly the bytes it is told.
+//! A whole server inside the test, and a client that sends exactly the bytes it is told.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -6,40 +6,134 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use chatto::crypto::Secret;
+use chatto::crypto::password::Params;
 use chatto::http::{Config, Listener, Parts, Ready, Server};
 use chatto::runtime::{Clock, Runtime, Stop};
+use chatto::service::{self, Service};
+use serde_json::{Value, json};
+
+use crate::storage;
+use crate::support::nats::NatsServer;
 
 /// How long a test waits for anything.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running edge; dropping it stops it.
+/// A running server on a store of its own; dropping it stops it.
 pub(super) struct Edge {
     pub(super) address: SocketAddr,
     pub(super) stop: Stop,
     pub(super) ready: Arc<Mutex<Ready>>,
+    pub(super) clock: Clock,
+    service: Service,
+    runtime: Runtime,
     thread: Option<JoinHandle<()>>,
+    _nats: Arc<NatsServer>,
+}
+
+fn service_config(session_ttl: Duration) -> service::Config {
+    let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
+    service::Config {
+        secret_key: secret(storage::SECRET),
+        cookie_signing_secret: secret("signs the cookies of the tests"),
+        cookie_encryption_secret: Some(secret("seals the cookies of the tests")),
+        session_ttl,
+        direct_login: true,
+        invite_only: false,
+        owner_emails: Vec::new(),
+        max_users: None,
+        max_upload_bytes: 25 << 20,
+        password_params: Params::cheapest(),
+        password_slots: 1,
+    }
 }
 
 impl Edge {
-    /// Starts with `config` on a free port of 127.0.0.1.
+    /// Starts with `config` on a free port of 127.0.0.1 and a new store.
     pub(super) fn start(config: Config) -> Self {
+        Self::start_on(&Arc::new(NatsServer::start()), config)
+    }
+
+    /// Starts another process on a store.
+    pub(super) fn start_on(nats: &Arc<NatsServer>, config: Config) -> Self {
         let stop = Stop::new();
         let ready = Arc::new(Mutex::new(Ready::Yes));
+        let clock = Clock::system();
         let (tx, rx) = mpsc::channel();
         let (serving, reads) = (stop.clone(), Arc::clone(&ready));
+        let (url, time) = (nats.url(), clock.clone());
         let thread = std::thread::spawn(move || {
             Runtime::run(2, |runtime| async move {
                 let readiness = Arc::new(move || *reads.lock().unwrap());
-                let parts = Parts { readiness, clock: Clock::system() };
+                let store = storage::open(&url, &runtime, storage::config(None)).await.unwrap();
+                let day = Duration::from_secs(24 * 3600);
+                let service = Service::build(service_config(90 * day), store.clone(), time.clone());
+                service.prepare().await.unwrap();
+                let parts = Parts { service: service.clone(), readiness, clock: time };
                 let server = Server::build(config, parts, &runtime);
                 let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 let listener = Listener::bind(local, 0).await.unwrap();
-                tx.send(listener.local_addr()).unwrap();
+                tx.send((listener.local_addr(), service, runtime.clone())).unwrap();
                 server.serve(listener, &serving).await;
+                store.close().await;
             });
         });
-        let address = rx.recv_timeout(PATIENCE).unwrap();
-        Self { address, stop, ready, thread: Some(thread) }
+        let (address, service, runtime) = rx.recv_timeout(PATIENCE).unwrap();
+        let nats = Arc::clone(nats);
+        Self { address, stop, ready, clock, service, runtime, thread: Some(thread), _nats: nats }
+    }
+
+    /// Asks the service in-process, as the operator does.
+    pub(super) fn operate<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
+        &self,
+        ask: impl FnOnce(Service) -> F,
+    ) -> T {
+        let (tx, rx) = mpsc::channel();
+        let work = ask(self.service.clone());
+        let scope = chatto::runtime::Scope::new(&self.runtime, "operator", 1);
+        scope.spawn("operator", async move { tx.send(work.await).unwrap() }).unwrap();
+        rx.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// The token of a new setup link.
+    pub(super) fn setup_token(&self) -> String {
+        let link = self.operate(|service| async move { service.setup_link().await.unwrap() });
+        link.path.strip_prefix("/setup#").unwrap().to_owned()
+    }
+
+    /// Makes the first owner and answers its bearer token.
+    pub(super) fn owner(&self) -> String {
+        let body =
+            json!({"token": self.setup_token(), "login": "ada", "password": "correct horse"});
+        let answer = self.post("/auth/setup", &[], &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// Makes another person by a join link of the owner and answers its bearer token.
+    pub(super) fn person(&self, owner: &str, login: &str) -> String {
+        let bearer = format!("Bearer {owner}");
+        let link = self.post("/auth/join-links", &[("Authorization", &bearer)], &json!({}));
+        let url = link.json()["url"].as_str().unwrap().to_owned();
+        let token = url.split_once("/setup#").unwrap().1;
+        let body = json!({"token": token, "login": login, "password": "correct horse"});
+        let answer = self.post("/auth/setup", &[], &body);
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()["token"].as_str().unwrap().to_owned()
+    }
+
+    /// A JSON call of `Service/Method` of `chatto.api.v1`.
+    pub(super) fn call(&self, token: &str, method: &str, body: &Value) -> Answer {
+        let bearer = format!("Bearer {token}");
+        let headers = [("Authorization", bearer.as_str())];
+        self.post(&format!("/api/connect/chatto.api.v1.{method}"), &headers, body)
+    }
+
+    /// The same, which must succeed.
+    pub(super) fn ask(&self, token: &str, method: &str, body: &Value) -> Value {
+        let answer = self.call(token, method, body);
+        assert_eq!(answer.status, 200, "{method}: {}", answer.text());
+        answer.json()
     }
 
     pub(super) fn connect(&self) -> Raw {
@@ -52,6 +146,28 @@ impl Edge {
     pub(super) fn exchange(&self, request: &str) -> Answer {
         let mut raw = self.connect();
         raw.send(request.as_bytes());
+        let method = request.split(' ').next().unwrap();
+        raw.answer_to(method).unwrap()
+    }
+
+    pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.exchange(&head("GET", path, headers))
+    }
+
+    /// A POST with a JSON body.
+    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+        let mut all = vec![("Content-Type", "application/json")];
+        all.extend_from_slice(headers);
+        self.post_bytes(path, &all, body.to_string().as_bytes())
+    }
+
+    /// A POST with any body; its length is added.
+    pub(super) fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let length = body.len().to_string();
+        let mut all = headers.to_vec();
+        all.push(("Content-Length", &length));
+        let mut raw = self.connect();
+        raw.send(&[head("POST", path, &all).as_bytes(), body].concat());
         raw.answer().unwrap()
     }
 
@@ -59,6 +175,15 @@ impl Edge {
     pub(super) fn join(mut self) {
         self.thread.take().unwrap().join().unwrap();
     }
+}
+
+/// A request head for `localhost`.
+pub(super) fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+    for (name, value) in headers {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head + "\r\n"
 }
 
 impl Drop for Edge {
@@ -90,11 +215,21 @@ impl Answer {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The values of a cookie that the answer sets: the value and the whole line.
+    pub(super) fn cookie(&self, name: &str) -> Option<(&str, &str)> {
+        let lines = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case("set-cookie"));
+        let mut values = lines.filter_map(|(_, line)| {
+            let value = line.strip_prefix(name)?.strip_prefix('=')?;
+            Some((value.split(';').next().unwrap(), line.as_str()))
+        });
+        values.next()
+    }
+
     pub(super) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    pub(super) fn json(&self) -> serde_json::Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
 }

@@ -1,0 +1,55 @@
+//! The two cookies (contract 5.3): reading them from a request, setting and clearing them.
+
+use std::time::Duration;
+
+use hyper::header;
+
+use super::super::answer::Answer;
+use super::super::head::Head;
+
+/// The session's opaque handle.
+const SESSION: &str = "chatto_session";
+/// The token that the header `X-CSRF-Token` repeats.
+const CSRF: &str = "chatto_csrf";
+
+/// The session cookie's value.
+pub(in crate::http) fn session(head: &Head) -> Option<&str> {
+    cookie(head, SESSION)
+}
+
+/// The CSRF cookie's value.
+pub(in crate::http) fn csrf(head: &Head) -> Option<&str> {
+    cookie(head, CSRF)
+}
+
+/// A cookie's value; the first one counts when there are several (RFC 6265, 5.4 puts the most
+/// specific path first).
+fn cookie<'a>(head: &'a Head, name: &str) -> Option<&'a str> {
+    let lines = head.headers.get_all(header::COOKIE).iter();
+    let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
+    let mut values = pairs.filter_map(|pair| pair.trim().split_once('='));
+    values.find(|(key, _)| *key == name).map(|(_, value)| value.trim_matches('"'))
+}
+
+fn attributes(head: &Head, seconds: u64, http_only: bool) -> String {
+    let secure = if head.is_https { "; Secure" } else { "" };
+    let http_only = if http_only { "; HttpOnly" } else { "" };
+    format!("; Path=/; Max-Age={seconds}; SameSite=Lax{http_only}{secure}")
+}
+
+/// The `Set-Cookie` line of the session cookie.
+pub(in crate::http) fn session_line(head: &Head, value: &str, ttl: Duration) -> String {
+    format!("{SESSION}={value}{}", attributes(head, ttl.as_secs(), true))
+}
+
+/// The `Set-Cookie` line of the CSRF cookie.
+pub(in crate::http) fn csrf_line(head: &Head, value: &str, ttl: Duration) -> String {
+    format!("{CSRF}={value}{}", attributes(head, ttl.as_secs(), false))
+}
+
+/// Takes both cookies away.
+pub(in crate::http) fn clear(answer: Answer, head: &Head) -> Answer {
+    answer
+        .with(header::SET_COOKIE, &format!("{SESSION}={}", attributes(head, 0, true)))
+        .with(header::SET_COOKIE, &format!("{CSRF}={}", attributes(head, 0, false)))
+}

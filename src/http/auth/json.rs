@@ -1,0 +1,51 @@
+//! Bodies of the plain JSON routes: at most 64 KiB; a field that is `null` counts as absent.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::de::DeserializeOwned;
+use tide::Request;
+
+use crate::limits;
+
+use super::super::answer::Answer;
+use super::super::body::{BodyError, read_whole};
+use super::super::error::Failure;
+use super::super::head::Head;
+use super::super::state::App;
+
+/// A plain JSON request.
+pub(super) struct JsonRequest<T> {
+    pub(super) state: App,
+    pub(super) head: Arc<Head>,
+    pub(super) body: T,
+}
+
+/// Reads a request; the error is its answer. An empty body counts as `{}`.
+pub(super) async fn read<T: DeserializeOwned>(
+    mut request: Request<App>,
+) -> Result<JsonRequest<T>, Answer> {
+    let state = Arc::clone(request.state());
+    let head = request.ext::<Arc<Head>>().map(Arc::clone);
+    let head = head.ok_or_else(|| Failure::internal().plain_answer())?;
+    let max = limits::JSON_BODY_MAX_BYTES;
+    let whole = read_whole(request.take_body(), max, &state.clock, &state.large_bodies).await;
+    let whole = whole.map_err(|error| unread(&error))?;
+    let bytes: &[u8] = if whole.bytes.is_empty() { b"{}" } else { &whole.bytes };
+    // The parser's text may quote the body: it goes nowhere.
+    let body = serde_json::from_slice(bytes).map_err(|_quotes| {
+        Answer::failure(StatusCode::BAD_REQUEST, "The request is not the JSON that was expected")
+    })?;
+    Ok(JsonRequest { state, head, body })
+}
+
+fn unread(error: &BodyError) -> Answer {
+    let text = match error {
+        BodyError::TooLarge { .. } => "The request is too large",
+        BodyError::TooSlow => "The request came too slowly",
+        BodyError::Busy => "The server is busy, try again",
+        BodyError::Broken { .. } => "The request broke off",
+    };
+    let answer = Answer::failure(error.status(), text);
+    if matches!(error, BodyError::Busy) { answer.retry_after(1) } else { answer }
+}

@@ -1,0 +1,173 @@
+//! Who is asking: which credential counts (contract 5.2), and the caller that handlers get.
+
+pub(super) mod cookies;
+mod json;
+mod login;
+mod setup;
+
+use std::sync::Arc;
+
+use hyper::header::{self, HeaderName};
+
+use crate::contract::Code;
+use crate::service::{Credential, Session};
+
+use super::error::Failure;
+use super::head::Head;
+use super::state::{App, Shared};
+
+/// The routes of `/auth/*` that are built.
+pub(super) fn routes(app: &mut tide::Server<App>) {
+    app.at("/auth/login").post(login::login);
+    app.at("/auth/logout").post(login::logout);
+    app.at("/auth/setup").post(setup::use_link);
+    app.at("/auth/setup/inspect").post(setup::inspect);
+    app.at("/auth/join-links").post(setup::join_link);
+}
+
+/// What a request presents, unchecked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Presented {
+    /// `Authorization: Bearer`: only this one counts.
+    Bearer(String),
+    /// The session cookie.
+    Cookie(String),
+    /// Nothing.
+    Nothing,
+}
+
+impl Presented {
+    /// What `head` presents, wherever it comes from. An `Authorization` header of another scheme
+    /// presents nothing that we know, and the cookie counts.
+    pub(super) fn of(head: &Head) -> Self {
+        let mut values = head.headers.get_all(header::AUTHORIZATION).iter();
+        if let Some(value) = values.next() {
+            let text = value.to_str().unwrap_or_default();
+            let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
+            if scheme.eq_ignore_ascii_case("bearer") {
+                // Two of them are none: nobody says which one counts.
+                let one = if values.next().is_none() { token.trim() } else { "" };
+                return Self::Bearer(one.to_owned());
+            }
+        }
+        match cookies::session(head) {
+            Some(cookie) => Self::Cookie(cookie.to_owned()),
+            None => Self::Nothing,
+        }
+    }
+
+    /// The same, but a cookie counts only from our own origin (contract 5.2).
+    pub(super) fn of_own_origin(state: &Shared, head: &Head) -> Self {
+        match Self::of(head) {
+            Self::Cookie(_) if !head.is_own_origin(&state.config.public_url) => Self::Nothing,
+            presented => presented,
+        }
+    }
+
+    /// The same for the service.
+    pub(super) fn credential(&self) -> Option<Credential<'_>> {
+        match self {
+            Self::Bearer(token) => Some(Credential::Bearer(token)),
+            Self::Cookie(cookie) => Some(Credential::Cookie(cookie)),
+            Self::Nothing => None,
+        }
+    }
+}
+
+/// The session behind a Connect call.
+///
+/// # Errors
+/// `unauthenticated` without a credential that counts; what the store says when it does not answer.
+pub(super) async fn require(state: &Shared, presented: &Presented) -> Result<Session, Failure> {
+    let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
+    Ok(state.service.authenticate(credential).await?)
+}
+
+/// The `Set-Cookie` line that moves the end of a cookie whose session was just moved.
+pub(super) fn renewed_cookie(
+    state: &Shared,
+    head: &Head,
+    presented: &Presented,
+    session: Option<&Session>,
+) -> Option<String> {
+    match presented {
+        Presented::Cookie(cookie) if session?.renewed => {
+            Some(cookies::session_line(head, cookie, state.service.session_ttl()))
+        }
+        _ => None,
+    }
+}
+
+/// The `Set-Cookie` lines of an answer to a safe request: a browser that has only a live session
+/// cookie gets its CSRF cookie, one that is still valid is kept (contract 5.3).
+pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<String> {
+    let Some(cookie) = cookies::session(head) else { return Vec::new() };
+    let presented = Presented::Cookie(cookie.to_owned());
+    let Some(credential) = presented.credential() else { return Vec::new() };
+    let Ok(session) = state.service.authenticate(credential).await else { return Vec::new() };
+    let mut lines = Vec::new();
+    lines.extend(renewed_cookie(state, head, &presented, Some(&session)));
+    let known = cookies::csrf(head);
+    if !known.is_some_and(|token| state.service.csrf_is_valid(&session, token)) {
+        let token = state.service.csrf_token(&session);
+        lines.push(cookies::csrf_line(head, &token, state.service.session_ttl()));
+    }
+    lines
+}
+
+/// The session of a plain route that acts for a user. A cookie needs its CSRF token (contract 5.4);
+/// a dead cookie counts as none.
+///
+/// # Errors
+/// `unauthenticated`, `permission_denied` without CSRF token, what the store says.
+pub(super) async fn require_with_csrf(state: &Shared, head: &Head) -> Result<Session, Failure> {
+    let presented = Presented::of(head);
+    let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
+    let session = state.service.authenticate(credential).await?;
+    if matches!(presented, Presented::Cookie(_)) && !has_csrf(state, head, &session) {
+        return Err(Failure::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
+    }
+    Ok(session)
+}
+
+/// Whether the request repeats the CSRF cookie of this session in its header.
+pub(super) fn has_csrf(state: &Shared, head: &Head, session: &Session) -> bool {
+    let given = head.header(&HeaderName::from_static("x-csrf-token"));
+    let cookie = cookies::csrf(head);
+    given.zip(cookie).is_some_and(|(given, cookie)| {
+        given == cookie && state.service.csrf_is_valid(session, given)
+    })
+}
+
+/// Who calls, and what belongs to the call besides its message.
+pub(super) struct Caller {
+    pub(super) state: App,
+    pub(super) head: Arc<Head>,
+    session: Option<Session>,
+    /// Makes a repeat of the call the same call.
+    pub(super) idempotency_key: Option<String>,
+}
+
+impl Caller {
+    pub(super) fn new(
+        state: App,
+        head: Arc<Head>,
+        session: Option<Session>,
+        idempotency_key: Option<String>,
+    ) -> Self {
+        Self { state, head, session, idempotency_key }
+    }
+
+    /// The viewer's session.
+    ///
+    /// # Errors
+    /// `unauthenticated` for methods that anybody may call.
+    pub(super) fn session(&self) -> Result<&Session, Failure> {
+        self.session.as_ref().ok_or_else(Failure::unauthenticated)
+    }
+
+    /// What addresses in the answer start with.
+    pub(super) fn origin(&self) -> String {
+        self.head.origin(&self.state.config.public_url)
+    }
+}

@@ -1,0 +1,122 @@
+//! Setup and join links: what a link fixes, using it, making one for somebody else.
+//!
+//! `POST /auth/setup/inspect {token}` is for the page alone: it answers
+//! `{"kind":"owner"|"join","serverName","fixed":{login?,displayName?,email?}}`, so that the page shows
+//! what the link fixes and asks for the rest. It uses nothing up.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use tide::Request;
+
+use crate::contract::Timestamp;
+use crate::service::{JoinFields, RedeemRequest};
+
+use super::super::answer::Answer;
+use super::super::error::Failure;
+use super::super::state::App;
+use super::{json, login, require_with_csrf};
+
+#[derive(Deserialize)]
+struct TokenBody {
+    token: Option<String>,
+}
+
+/// `POST /auth/setup/inspect`
+pub(super) async fn inspect(request: Request<App>) -> tide::Result {
+    let request = match json::read::<TokenBody>(request).await {
+        Ok(request) => request,
+        Err(answer) => return answer.into(),
+    };
+    let token = request.body.token.unwrap_or_default();
+    let service = &request.state.service;
+    let content = match service.link_content(&token).await {
+        Ok(content) => content,
+        Err(error) => return Failure::from(error).plain_answer().into(),
+    };
+    let body = json!({
+        "kind": if content.is_setup { "owner" } else { "join" },
+        "serverName": service.server().name,
+        "fixed": {
+            "login": content.login,
+            "displayName": content.display_name,
+            "email": content.email,
+        },
+    });
+    Answer::json(StatusCode::OK, &body).into()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct SetupBody {
+    token: Option<String>,
+    login: Option<String>,
+    display_name: Option<String>,
+    password: Option<String>,
+    email: Option<String>,
+}
+
+/// `POST /auth/setup`: makes the account of a link and logs it in.
+pub(super) async fn use_link(request: Request<App>) -> tide::Result {
+    let request = match json::read::<SetupBody>(request).await {
+        Ok(request) => request,
+        Err(answer) => return answer.into(),
+    };
+    let state = Arc::clone(&request.state);
+    let body = request.body;
+    let work = async move {
+        let redeem = RedeemRequest {
+            token: &body.token.unwrap_or_default(),
+            login: &body.login.unwrap_or_default(),
+            display_name: &body.display_name.unwrap_or_default(),
+            password: &body.password.unwrap_or_default(),
+            email: body.email.as_deref(),
+        };
+        Ok(Box::pin(state.service.redeem(redeem)).await?)
+    };
+    match request.state.finish("setup", work).await {
+        Ok(logged_in) => login::welcome(&request.state, &request.head, &logged_in).into(),
+        Err(failure) => failure.plain_answer().into(),
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JoinLinkBody {
+    login: Option<String>,
+    display_name: Option<String>,
+    email: Option<String>,
+    role: Option<String>,
+}
+
+/// `POST /auth/join-links`: owners only; bearer, or cookie with CSRF token.
+pub(super) async fn join_link(request: Request<App>) -> tide::Result {
+    let request = match json::read::<JoinLinkBody>(request).await {
+        Ok(request) => request,
+        Err(answer) => return answer.into(),
+    };
+    let session = match require_with_csrf(&request.state, &request.head).await {
+        Ok(session) => session,
+        Err(failure) => return failure.plain_answer().into(),
+    };
+    let JoinLinkBody { login, display_name, email, role } = request.body;
+    let state = Arc::clone(&request.state);
+    let work = async move {
+        let fields = JoinFields { login, display_name, email, role };
+        Ok(state.service.join_link(&session, fields).await?)
+    };
+    match request.state.finish("join link", work).await {
+        Ok(link) => {
+            let origin = request.head.origin(&request.state.config.public_url);
+            let expires = Timestamp { seconds: link.expires_ms.div_euclid(1000), nanos: 0 };
+            let body = json!({
+                "url": format!("{origin}{}", link.path),
+                "expiresAt": expires.to_string(),
+            });
+            Answer::json(StatusCode::OK, &body).into()
+        }
+        Err(failure) => failure.plain_answer().into(),
+    }
+}

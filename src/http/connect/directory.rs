@@ -1,0 +1,45 @@
+//! `RoomDirectoryService`: which rooms and groups there are for the viewer.
+
+use crate::contract::api::{self, RoomDirectoryScope};
+use crate::contract::rpc::room_directory_service::{
+    BatchGetRoomGroups, BatchGetRooms, GetRoom, GetRoomGroup, ListRoomGroups, ListRooms,
+};
+use crate::service::RoomScope;
+
+use super::{Effect, Table, map};
+
+pub(super) fn register(table: &mut Table) {
+    table.add(ListRooms, Effect::Reads, |caller, request| async move {
+        let scope = match request.scope() {
+            RoomDirectoryScope::Unspecified | RoomDirectoryScope::All => RoomScope::All,
+            RoomDirectoryScope::Channels => RoomScope::Channels,
+            RoomDirectoryScope::Dms => RoomScope::Direct,
+        };
+        let rooms = caller.state.service.list_rooms(caller.session()?, scope).await?;
+        let rooms = rooms.into_iter().map(map::room_with_state).collect();
+        Ok(api::ListRoomsResponse { rooms })
+    });
+    table.add(GetRoom, Effect::Reads, |caller, request| async move {
+        let room = caller.state.service.room(caller.session()?, &request.room_id).await?;
+        Ok(api::GetRoomResponse { room: Some(map::room_with_state(room)) })
+    });
+    table.add(BatchGetRooms, Effect::Reads, |caller, request| async move {
+        let rooms = caller.state.service.batch_rooms(caller.session()?, &request.room_ids).await?;
+        let rooms = rooms.into_iter().map(map::room_with_state).collect();
+        Ok(api::BatchGetRoomsResponse { rooms })
+    });
+    table.add(ListRoomGroups, Effect::Reads, |caller, _request| async move {
+        let groups = caller.state.service.list_groups(caller.session()?).await?;
+        Ok(api::ListRoomGroupsResponse { groups: groups.into_iter().map(map::group).collect() })
+    });
+    table.add(GetRoomGroup, Effect::Reads, |caller, request| async move {
+        let group = caller.state.service.group(caller.session()?, &request.group_id).await?;
+        Ok(api::GetRoomGroupResponse { group: Some(map::group(group)) })
+    });
+    table.add(BatchGetRoomGroups, Effect::Reads, |caller, request| async move {
+        let ids = &request.group_ids;
+        let groups = caller.state.service.batch_groups(caller.session()?, ids).await?;
+        let groups = groups.into_iter().map(map::group).collect();
+        Ok(api::BatchGetRoomGroupsResponse { groups })
+    });
+}

@@ -1,0 +1,218 @@
+//! The service's views as messages of the contract.
+
+use crate::contract::{Timestamp, api};
+use crate::service as view;
+
+/// Milliseconds since 1970 as the contract's time.
+pub(super) fn time(ms: i64) -> Timestamp {
+    let nanos = i32::try_from(ms.rem_euclid(1000)).unwrap_or_default().saturating_mul(1_000_000);
+    Timestamp { seconds: ms.div_euclid(1000), nanos }
+}
+
+/// A public image's address; absolute, because clients of other servers show it too.
+pub(super) fn image(origin: &str, key: &str) -> String {
+    format!("{origin}/assets/server/{key}")
+}
+
+/// Permission rows.
+pub(super) fn permissions(grants: view::Grants) -> Vec<api::PermissionGrant> {
+    let row = |(name, granted): (&str, bool)| api::PermissionGrant {
+        permission: name.to_owned(),
+        granted,
+    };
+    grants.into_iter().map(row).collect()
+}
+
+pub(super) fn user(origin: &str, user: view::UserView) -> api::User {
+    api::User {
+        id: user.id.to_string(),
+        login: user.login,
+        display_name: user.display_name,
+        deleted: user.deleted,
+        avatar_url: user.avatar_key.map(|key| image(origin, &key)),
+        // Nobody has a live record until presence is built.
+        presence_status: api::PresenceStatus::Offline.into(),
+        custom_status: user.custom_status.map(|status| api::CustomUserStatus {
+            emoji: status.emoji,
+            text: status.text,
+            expires_at: status.expires_ms.map(time),
+        }),
+        is_bot: user.is_bot,
+    }
+}
+
+pub(super) fn member(origin: &str, member: view::DirectoryMember) -> api::DirectoryMember {
+    api::DirectoryMember {
+        user: Some(user(origin, member.user)),
+        roles: member.roles,
+        created_at: Some(time(member.created_ms)),
+    }
+}
+
+/// The page asked for; value rules have refused negative numbers.
+pub(super) fn page_request(page: Option<api::PageRequest>) -> view::PageRequest {
+    let page = page.unwrap_or_default();
+    view::PageRequest {
+        limit: usize::try_from(page.limit).unwrap_or_default(),
+        offset: usize::try_from(page.offset).unwrap_or_default(),
+    }
+}
+
+pub(super) fn page_info<T>(page: &view::Page<T>) -> api::PageInfo {
+    api::PageInfo {
+        total_count: i64::try_from(page.total).unwrap_or(i64::MAX),
+        has_more: page.has_more,
+    }
+}
+
+pub(super) fn viewer(origin: &str, viewer: view::ViewerView) -> api::GetViewerResponse {
+    let capability = |(name, granted): (&str, bool)| api::CapabilityGrant {
+        capability: name.to_owned(),
+        granted,
+    };
+    api::GetViewerResponse {
+        user: Some(api::ViewerUser {
+            has_verified_email: viewer.has_verified_email,
+            settings: Some(api::UserSettings {
+                timezone: viewer.timezone,
+                time_format: viewer.time_format,
+            }),
+            viewer_can_delete_account: viewer.can_delete_account,
+            last_login_change: viewer.last_login_change_ms.map(time),
+            profile: Some(user(origin, viewer.profile)),
+            has_password: viewer.has_password,
+        }),
+        capabilities: Some(api::ViewerCapabilities {
+            grants: viewer.capabilities.into_iter().map(capability).collect(),
+            has_unread_followed_threads: viewer.has_unread_followed_threads,
+        }),
+        viewer_permissions: Some(api::ServerViewerPermissions {
+            permissions: permissions(viewer.permissions),
+        }),
+        viewer_state: Some(api::ServerViewerState { has_unread_rooms: viewer.has_unread_rooms }),
+    }
+}
+
+pub(super) fn room(room: view::RoomView) -> api::Room {
+    let kind = match room.kind {
+        view::RoomKind::Channel => api::RoomKind::Channel,
+        view::RoomKind::Direct => api::RoomKind::Dm,
+    };
+    api::Room {
+        id: room.id.to_string(),
+        kind: kind.into(),
+        name: room.name,
+        description: room.description,
+        archived: room.archived,
+        group_id: room.group.map(|id| id.to_string()).unwrap_or_default(),
+        universal: room.universal,
+        slow_mode_seconds: room.slow_mode_seconds,
+    }
+}
+
+pub(super) fn room_with_state(with: view::RoomWithState) -> api::RoomWithViewerState {
+    api::RoomWithViewerState {
+        room: Some(room(with.room)),
+        viewer_state: Some(api::RoomViewerState {
+            is_member: with.state.is_member,
+            has_unread: with.state.has_unread,
+            permissions: permissions(with.state.permissions),
+            slow_mode_next_post_at: with.state.slow_mode_next_post_ms.map(time),
+        }),
+    }
+}
+
+pub(super) fn group(group: view::GroupView) -> api::RoomGroup {
+    use api::room_group_item::Item;
+    let item = |room| api::RoomGroupItem { item: Some(Item::Room(room_with_state(room))) };
+    api::RoomGroup {
+        id: group.id.to_string(),
+        name: group.name,
+        description: group.description,
+        items: group.rooms.into_iter().map(item).collect(),
+        viewer_state: Some(api::RoomGroupViewerState {
+            permissions: permissions(group.permissions),
+        }),
+    }
+}
+
+pub(super) fn role(role: view::RoleView) -> api::Role {
+    api::Role {
+        name: role.name,
+        display_name: role.display_name,
+        description: role.description,
+        is_system: role.is_system,
+        position: role.position,
+        pingable: role.pingable,
+    }
+}
+
+pub(super) fn message(message: view::MessageView) -> api::Message {
+    api::Message {
+        id: message.id.to_string(),
+        room_id: message.room.to_string(),
+        created_at: Some(time(message.created_ms)),
+        actor_id: message.author.to_string(),
+        body: message.body,
+        updated_at: message.updated_ms.map(time),
+        in_reply_to: message.in_reply_to.map(|id| id.to_string()).unwrap_or_default(),
+        thread_root_event_id: message.thread_root.map(|id| id.to_string()).unwrap_or_default(),
+        deleted_at: message.deleted_ms.map(time),
+        ..api::Message::default()
+    }
+}
+
+fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
+    use api::room_timeline_event::Event;
+    use view::RowKind;
+    let of_room = || api::RoomTimelineRoomEvent { room_id: room_id.to_owned() };
+    let of_call = |call_id| api::RoomTimelineCallEvent { room_id: room_id.to_owned(), call_id };
+    let event = match row.kind {
+        RowKind::Message(posted) => {
+            Event::MessagePosted(api::RoomMessagePosted { message: Some(message(*posted)) })
+        }
+        RowKind::RoomCreated => Event::RoomCreated(of_room()),
+        RowKind::Joined => Event::UserJoinedRoom(of_room()),
+        RowKind::Left => Event::UserLeftRoom(of_room()),
+        RowKind::RoomUpdated => Event::RoomUpdated(of_room()),
+        RowKind::RoomArchived => Event::RoomArchived(of_room()),
+        RowKind::RoomUnarchived => Event::RoomUnarchived(of_room()),
+        RowKind::CallStarted { call_id } => Event::CallStarted(of_call(call_id)),
+        RowKind::CallEnded { call_id } => Event::CallEnded(of_call(call_id)),
+    };
+    api::RoomTimelineEvent {
+        id: row.id.to_string(),
+        created_at: Some(time(row.created_ms)),
+        actor_id: row.actor.map(|id| id.to_string()).unwrap_or_default(),
+        event: Some(event),
+    }
+}
+
+pub(super) fn timeline(
+    origin: &str,
+    room_id: &str,
+    page: view::TimelinePage,
+) -> api::RoomTimelinePage {
+    let include = |one: view::UserView| (one.id.to_string(), user(origin, one));
+    api::RoomTimelinePage {
+        events: page.rows.into_iter().map(|one| row(room_id, one)).collect(),
+        start_cursor: page.start_cursor,
+        end_cursor: page.end_cursor,
+        has_older: page.has_older,
+        has_newer: page.has_newer,
+        includes: Some(api::RoomTimelineIncludes {
+            users: page.users.into_iter().map(include).collect(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_before_1970_and_odd_milliseconds_are_kept() {
+        assert_eq!(time(1_500), Timestamp { seconds: 1, nanos: 500_000_000 });
+        assert_eq!(time(-1), Timestamp { seconds: -1, nanos: 999_000_000 });
+    }
+}

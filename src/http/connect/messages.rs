@@ -1,0 +1,31 @@
+//! `MessageService`: posting and reading single messages.
+
+use crate::contract::api;
+use crate::contract::rpc::message_service::{CreateMessage, GetMessage};
+
+use crate::service::NewMessage;
+
+use super::{Effect, Table, map};
+
+pub(super) fn register(table: &mut Table) {
+    table.add(CreateMessage, Effect::Changes, |caller, request| async move {
+        let new = NewMessage {
+            room: &request.room_id,
+            body: &request.body,
+            attachments: &request.attachment_asset_ids,
+            thread_root: &request.thread_root_event_id,
+            in_reply_to: &request.in_reply_to,
+            also_send_to_channel: request.also_send_to_channel,
+            create_thread: request.create_thread,
+            idempotency_key: caller.idempotency_key.as_deref(),
+        };
+        let message = Box::pin(caller.state.service.post_message(caller.session()?, new)).await?;
+        Ok(api::CreateMessageResponse { message: Some(map::message(message)) })
+    });
+    table.add(GetMessage, Effect::Reads, |caller, request| async move {
+        let session = caller.session()?;
+        let service = &caller.state.service;
+        let message = service.message(session, &request.room_id, &request.event_id).await?;
+        Ok(api::GetMessageResponse { message: Some(map::message(message)) })
+    });
+}

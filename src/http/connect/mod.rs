@@ -1,0 +1,277 @@
+//! Connect calls: `POST /api/connect/{package}.{Service}/{Method}` with the bare message as body.
+//!
+//! The order of checks is the contract's: authenticate, decode, value rules, then the service. One
+//! file per contract service registers what is built; everything else answers `unimplemented`.
+
+mod directory;
+mod discovery;
+mod gzip;
+mod map;
+mod messages;
+mod roles;
+mod rooms;
+mod server;
+mod users;
+mod viewer;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::header::{self, HeaderName};
+use hyper::{Method as Verb, StatusCode};
+use tide::Request;
+
+use crate::contract::{
+    Access, Code, DecodeError, EncodeError, Encoding, Method, Rpc, Validate, decode, encode,
+};
+use crate::limits;
+use crate::service::Session;
+
+use super::answer::Answer;
+use super::auth::{self, Caller, Presented};
+use super::body::{BodyError, Whole, read_whole};
+use super::error::Failure;
+use super::head::Head;
+use super::state::{App, RequestPermit};
+
+/// What a call does to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing: when the client goes away the work is dropped.
+    Reads,
+    /// Something: once begun it is finished whatever the client does.
+    Changes,
+}
+
+type Work = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send>>;
+type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> Work + Send + Sync>;
+
+struct Entry {
+    effect: Effect,
+    handler: Handler,
+}
+
+/// The methods that are served.
+pub(super) struct Table {
+    entries: BTreeMap<Method, Entry>,
+}
+
+impl Table {
+    /// Everything that is built.
+    pub(super) fn new() -> Self {
+        let mut table = Self { entries: BTreeMap::new() };
+        discovery::register(&mut table);
+        viewer::register(&mut table);
+        users::register(&mut table);
+        roles::register(&mut table);
+        server::register(&mut table);
+        directory::register(&mut table);
+        rooms::register(&mut table);
+        messages::register(&mut table);
+        table
+    }
+
+    /// Whether a method is served.
+    pub(super) fn is_served(&self, method: Method) -> bool {
+        self.entries.contains_key(&method)
+    }
+
+    /// Registers a method. The type names it: `table.add(GetViewer, Effect::Reads, handler)`.
+    fn add<R, F, A>(&mut self, _method: R, effect: Effect, handler: F)
+    where
+        R: Rpc,
+        F: Fn(Caller, R::Request) -> A + Clone + Send + Sync + 'static,
+        A: Future<Output = Result<R::Response, Failure>> + Send + 'static,
+        R::Request: Send,
+        R::Response: Send,
+    {
+        let handler: Handler = Box::new(move |caller, encoding, body| {
+            let handler = handler.clone();
+            Box::pin(async move {
+                let request: R::Request = decode(encoding, body).map_err(undecodable)?;
+                request.validate().map_err(|broken| Failure::invalid(broken.text(R::METHOD)))?;
+                let response = Box::pin(handler(caller, request)).await?;
+                encode(&response, encoding).map_err(|error| unencodable(R::METHOD, &error))
+            })
+        });
+        self.entries.insert(R::METHOD, Entry { effect, handler });
+    }
+}
+
+fn undecodable(error: DecodeError) -> Failure {
+    match error {
+        // The source may quote the body: only the kind of fault goes out.
+        DecodeError::Proto { .. }
+        | DecodeError::Json { .. }
+        | DecodeError::TooManyValues { .. } => Failure::invalid(error.to_string()),
+        DecodeError::NoDescriptor { message } => {
+            log::error!(message = message; "a message has no descriptor");
+            Failure::internal()
+        }
+    }
+}
+
+fn unencodable(method: Method, error: &EncodeError) -> Failure {
+    log::error!(method = method.path(), error:% = error; "an answer could not be encoded");
+    Failure::internal()
+}
+
+/// The route of all calls.
+pub(super) async fn route(mut request: Request<App>) -> tide::Result {
+    let state = Arc::clone(request.state());
+    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
+        return Failure::internal().connect_answer().into();
+    };
+    let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
+    let Some(method) = Method::from_path(&head.path) else {
+        return Failure::new(Code::NotFound, "no such method").connect_answer().into();
+    };
+    if head.method != Verb::POST {
+        let answer = Answer::connect_failure(
+            StatusCode::METHOD_NOT_ALLOWED,
+            Code::Unimplemented.name(),
+            "calls are POST requests",
+        );
+        return answer.with(header::ALLOW, "POST, OPTIONS").into();
+    }
+    let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
+    let Some(encoding) = Encoding::from_content_type(content_type) else {
+        return Answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE).into();
+    };
+    let presented = Presented::of_own_origin(&state, &head);
+    let session = match method.access() {
+        Access::Public => None,
+        Access::User => match auth::require(&state, &presented).await {
+            Ok(session) => Some(session),
+            Err(failure) => return failure.connect_answer().into(),
+        },
+    };
+    let cookie = auth::renewed_cookie(&state, &head, &presented, session.as_ref());
+    let body = request.take_body();
+    let call = Call { state: Arc::clone(&state), head: Arc::clone(&head), method, encoding };
+    let answer = match Box::pin(call.answer(body, session, permit)).await {
+        Ok(bytes) => {
+            let answer = Answer::of(StatusCode::OK, encoding.content_type(), bytes);
+            gzip::compress(answer, &head, state.config.compression_min_bytes).await
+        }
+        Err(failure) => failure.connect_answer(),
+    };
+    let answer = match cookie {
+        Some(line) => answer.with(header::SET_COOKIE, &line),
+        None => answer,
+    };
+    answer.into()
+}
+
+/// A call whose envelope was understood.
+struct Call {
+    state: App,
+    head: Arc<Head>,
+    method: Method,
+    encoding: Encoding,
+}
+
+impl Call {
+    async fn answer(
+        self,
+        body: tide::Body,
+        session: Option<Session>,
+        permit: Option<RequestPermit>,
+    ) -> Result<Vec<u8>, Failure> {
+        let Some(entry) = self.state.methods.entries.get(&self.method) else {
+            return Err(Failure::new(Code::Unimplemented, "this server does not offer that"));
+        };
+        let deadline = timeout(&self.head)?;
+        let key = idempotency_key(&self.head)?;
+        let answer = async {
+            let Whole { bytes, slot } = self.read(body).await?;
+            let (state, head) = (Arc::clone(&self.state), Arc::clone(&self.head));
+            let caller = Caller::new(state, head, session, key);
+            let work = (entry.handler)(caller, self.encoding, Bytes::from(bytes));
+            let work = async move {
+                let answer = work.await;
+                // A large body and the place among the requests are held as long as the work.
+                drop((slot, permit));
+                answer
+            };
+            match entry.effect {
+                Effect::Reads => work.await,
+                Effect::Changes => self.state.finish("call", work).await,
+            }
+        };
+        match Box::pin(self.state.clock.timeout(deadline, answer)).await {
+            Ok(answer) => answer,
+            Err(_elapsed) => {
+                Err(Failure::new(Code::DeadlineExceeded, "the answer would come too late"))
+            }
+        }
+    }
+
+    async fn read(&self, body: tide::Body) -> Result<Whole, BodyFailure> {
+        let max = self.method.size_class().max_bytes(self.state.config.upload_max_bytes);
+        let slots = &self.state.large_bodies;
+        let whole = read_whole(body, max, &self.state.clock, slots).await?;
+        match self.head.header(&header::CONTENT_ENCODING).map(str::trim) {
+            None | Some("" | "identity") => Ok(whole),
+            Some(coding) if coding.eq_ignore_ascii_case("gzip") => {
+                Ok(gzip::expand(whole, max, slots).await?)
+            }
+            Some(_) => Err(BodyFailure::UnknownCoding),
+        }
+    }
+}
+
+/// Why a call's body was not understood.
+enum BodyFailure {
+    Unread(BodyError),
+    UnknownCoding,
+}
+
+impl From<BodyError> for BodyFailure {
+    fn from(error: BodyError) -> Self {
+        Self::Unread(error)
+    }
+}
+
+impl From<BodyFailure> for Failure {
+    fn from(failure: BodyFailure) -> Self {
+        match failure {
+            BodyFailure::Unread(error) => error.into(),
+            BodyFailure::UnknownCoding => {
+                Self::new(Code::Unimplemented, "only gzip and identity are understood")
+            }
+        }
+    }
+}
+
+/// What the client allows for the answer; never more than our own limit.
+fn timeout(head: &Head) -> Result<Duration, Failure> {
+    let name = HeaderName::from_static("connect-timeout-ms");
+    let max = limits::HTTP_CALL_TIMEOUT_MAX;
+    match head.header(&name) {
+        None => Ok(max),
+        // The protocol's form: at most ten digits.
+        Some(text) if text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            let asked = text.parse().map(Duration::from_millis).unwrap_or(max);
+            Ok(asked.min(max))
+        }
+        Some(_) => Err(Failure::invalid("connect-timeout-ms is not a number of milliseconds")),
+    }
+}
+
+/// The key that makes a repeat of a call the same call.
+fn idempotency_key(head: &Head) -> Result<Option<String>, Failure> {
+    let name = HeaderName::from_static("idempotency-key");
+    let mut values = head.headers.get_all(&name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let is_key = (1..=limits::IDEMPOTENCY_KEY_MAX_CHARS).contains(&value.len())
+        && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    match value.to_str() {
+        Ok(text) if is_key && values.next().is_none() => Ok(Some(text.to_owned())),
+        _ => Err(Failure::invalid("idempotency-key must be 1 to 128 visible ASCII characters")),
+    }
+}

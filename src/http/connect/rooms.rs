@@ -1,0 +1,94 @@
+//! `RoomService`: life of rooms, members, timelines, read markers.
+
+use crate::contract::api::{self, get_room_events_request::Cursor};
+use crate::contract::rpc::room_service::{
+    CreateRoom, GetRoomEvents, GetRoomEventsAround, JoinRoom, LeaveRoom, ListMembers,
+    MarkRoomAsRead,
+};
+use crate::service::{NewRoom, Position};
+
+use super::{Effect, Table, map};
+
+pub(super) fn register(table: &mut Table) {
+    life(table);
+    members(table);
+    timeline(table);
+}
+
+fn life(table: &mut Table) {
+    table.add(CreateRoom, Effect::Changes, |caller, request| async move {
+        let new = NewRoom {
+            name: &request.name,
+            description: &request.description,
+            group: &request.group_id,
+            universal: request.universal,
+        };
+        let room = Box::pin(caller.state.service.create_room(caller.session()?, new)).await?;
+        Ok(api::CreateRoomResponse { room: Some(map::room(room)) })
+    });
+    table.add(JoinRoom, Effect::Changes, |caller, request| async move {
+        let room =
+            Box::pin(caller.state.service.join_room(caller.session()?, &request.room_id)).await?;
+        Ok(api::JoinRoomResponse { room: Some(map::room(room)) })
+    });
+    table.add(LeaveRoom, Effect::Changes, |caller, request| async move {
+        let left =
+            Box::pin(caller.state.service.leave_room(caller.session()?, &request.room_id)).await?;
+        Ok(api::LeaveRoomResponse { left })
+    });
+}
+
+fn members(table: &mut Table) {
+    table.add(ListMembers, Effect::Reads, |caller, request| async move {
+        let session = caller.session()?;
+        let page = map::page_request(request.page);
+        let service = &caller.state.service;
+        let page = service.list_members(session, &request.room_id, &request.search, page)?;
+        let origin = caller.origin();
+        Ok(api::ListRoomMembersResponse {
+            page: Some(map::page_info(&page)),
+            members: page.items.into_iter().map(|one| map::member(&origin, one)).collect(),
+        })
+    });
+}
+
+fn timeline(table: &mut Table) {
+    table.add(GetRoomEvents, Effect::Reads, |caller, request| async move {
+        let from = match &request.cursor {
+            None => Position::Newest,
+            Some(Cursor::Before(cursor)) => Position::Before(cursor),
+            Some(Cursor::After(cursor)) => Position::After(cursor),
+        };
+        let session = caller.session()?;
+        let limit = limit(request.limit);
+        let service = &caller.state.service;
+        let page = Box::pin(service.room_events(session, &request.room_id, from, limit)).await?;
+        let page = map::timeline(&caller.origin(), &request.room_id, page);
+        Ok(api::GetRoomEventsResponse { page: Some(page) })
+    });
+    table.add(GetRoomEventsAround, Effect::Reads, |caller, request| async move {
+        let session = caller.session()?;
+        let (room, event) = (&request.room_id, &request.event_id);
+        let limit = limit(request.limit);
+        let window =
+            Box::pin(caller.state.service.room_events_around(session, room, event, limit)).await?;
+        Ok(api::GetRoomEventsAroundResponse {
+            target_index: i32::try_from(window.target_index).unwrap_or(i32::MAX),
+            page: Some(map::timeline(&caller.origin(), room, window.page)),
+        })
+    });
+    table.add(MarkRoomAsRead, Effect::Changes, |caller, request| async move {
+        let session = caller.session()?;
+        let (room, up_to) = (&request.room_id, &request.up_to_event_id);
+        let marked = caller.state.service.mark_room_read(session, room, up_to).await?;
+        Ok(api::MarkRoomAsReadResponse {
+            last_read_at: marked.last_read_ms.map(map::time),
+            previous_last_read_at: marked.previous_last_read_ms.map(map::time),
+        })
+    });
+}
+
+/// 0, absent and nonsense mean the default.
+fn limit(limit: i32) -> usize {
+    usize::try_from(limit).unwrap_or_default()
+}

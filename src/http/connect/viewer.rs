@@ -1,0 +1,12 @@
+//! `ViewerService`: the user behind the credential.
+
+use crate::contract::rpc::viewer_service::GetViewer;
+
+use super::{Effect, Table, map};
+
+pub(super) fn register(table: &mut Table) {
+    table.add(GetViewer, Effect::Reads, |caller, _request| async move {
+        let viewer = caller.state.service.viewer(caller.session()?).await?;
+        Ok(map::viewer(&caller.origin(), viewer))
+    });
+}

@@ -1,0 +1,248 @@
+//! Log-in, cookies, CSRF, setup and join links over HTTP.
+
+use std::time::Duration;
+
+use chatto::http::{Config, PublicUrl};
+use serde_json::json;
+
+use super::support::{Edge, head};
+
+fn edge() -> Edge {
+    Edge::start(Config::default())
+}
+
+#[test]
+fn the_first_owner_gets_in_by_a_link_that_works_once() {
+    let edge = edge();
+    let token = edge.setup_token();
+    let seen = edge.post("/auth/setup/inspect", &[], &json!({"token": token}));
+    assert_eq!(seen.status, 200);
+    assert_eq!(seen.json()["kind"], "owner");
+    assert_ne!(seen.json()["serverName"], "");
+    let body = json!({
+        "token": token, "login": "ada", "displayName": "Ada L.", "password": "correct horse",
+        "email": null
+    });
+    let answer = edge.post("/auth/setup", &[], &body);
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let json = answer.json();
+    assert_eq!((&json["success"], &json["user"]["login"]), (&json!(true), &json!("ada")));
+    assert!(json["token"].as_str().unwrap().starts_with("cht_AT"));
+    let (_, session) = answer.cookie("chatto_session").unwrap();
+    for attribute in ["; Path=/", "; Max-Age=7776000", "; SameSite=Lax", "; HttpOnly"] {
+        assert!(session.contains(attribute), "{session}");
+    }
+    assert!(!session.contains("Secure") && !session.contains("Domain"));
+    let (value, csrf) = answer.cookie("chatto_csrf").unwrap();
+    assert!(!csrf.contains("HttpOnly"), "{csrf}");
+    assert!(value.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)));
+    let again = edge.post("/auth/setup", &[], &body);
+    assert_eq!(again.status, 400);
+    assert_eq!(again.json(), json!({"error": "This link is invalid, used or expired"}));
+    let dead = edge.post("/auth/setup/inspect", &[], &json!({"token": token}));
+    assert_eq!(dead.status, 400);
+}
+
+#[test]
+fn a_setup_link_fails_once_there_is_an_owner() {
+    let edge = edge();
+    let first = edge.setup_token();
+    let second = edge.setup_token();
+    let body = |token: &str, login: &str| json!({"token": token, "login": login, "password": "correct horse"});
+    assert_eq!(edge.post("/auth/setup", &[], &body(&first, "ada")).status, 400, "replaced");
+    assert_eq!(edge.post("/auth/setup", &[], &body(&second, "ada")).status, 200);
+    let third = edge.operate(|service| async move { service.setup_link().await.is_err() });
+    assert!(third);
+}
+
+#[test]
+fn join_links_are_made_by_owners_and_a_taken_login_leaves_them_usable() {
+    let edge = edge();
+    let owner = edge.owner();
+    let bearer = format!("Bearer {owner}");
+    let link = edge.post(
+        "/auth/join-links",
+        &[("Authorization", &bearer)],
+        &json!({"displayName": "Bob B.", "role": null}),
+    );
+    assert_eq!(link.status, 200, "{}", link.text());
+    let url = link.json()["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with("http://localhost/setup#"), "{url}");
+    assert!(link.json()["expiresAt"].as_str().unwrap().ends_with('Z'));
+    let token = url.split_once('#').unwrap().1;
+    let seen = edge.post("/auth/setup/inspect", &[], &json!({"token": token})).json();
+    assert_eq!(seen["kind"], "join");
+    assert_eq!(seen["fixed"]["displayName"], "Bob B.");
+    assert!(seen["fixed"]["login"].is_null());
+    let body = |login: &str| json!({"token": token, "login": login, "password": "correct horse"});
+    let taken = edge.post("/auth/setup", &[], &body("ADA"));
+    assert_eq!(taken.status, 409, "{}", taken.text());
+    let bob = edge.post("/auth/setup", &[], &body("bob"));
+    assert_eq!(bob.status, 200, "{}", bob.text());
+    let bearer = format!("Bearer {}", bob.json()["token"].as_str().unwrap());
+    let refused = edge.post("/auth/join-links", &[("Authorization", &bearer)], &json!({}));
+    assert_eq!(refused.status, 403);
+    assert_eq!(edge.post("/auth/join-links", &[], &json!({})).status, 401);
+}
+
+#[test]
+fn log_in_answers_as_the_contract_says() {
+    let edge = edge();
+    edge.owner();
+    let log_in = |body| edge.post("/auth/login", &[], &body);
+    let right = log_in(json!({"identifier": "ADA", "password": "correct horse"}));
+    assert_eq!(right.status, 200);
+    assert!(right.cookie("chatto_session").is_some() && right.cookie("chatto_csrf").is_some());
+    assert_eq!(log_in(json!({"login": "ada", "password": "correct horse"})).status, 200);
+    for wrong in [("ada", "wrong horse"), ("nobody", "wrong horse")] {
+        let answer = log_in(json!({"identifier": wrong.0, "password": wrong.1}));
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.json(), json!({"error": "Invalid credentials"}));
+    }
+    for missing in [json!({}), json!({"identifier": "ada"}), json!({"password": null})] {
+        let answer = log_in(missing);
+        assert_eq!(answer.status, 400);
+        assert!(answer.json()["error"].is_string());
+    }
+    let nonsense = edge.post_bytes("/auth/login", &[], b"{]");
+    assert_eq!(nonsense.status, 400);
+    assert!(nonsense.json()["error"].is_string());
+    let large = json!({"identifier": "a".repeat(70 << 10), "password": "x"});
+    let large = log_in(large);
+    assert_eq!(large.status, 413);
+    assert!(large.json()["error"].is_string());
+    let get = edge.get("/auth/login", &[]);
+    assert_eq!(get.status, 405);
+    assert!(get.json()["error"].is_string());
+}
+
+#[test]
+fn the_sixth_wrong_password_is_429_with_retry_after() {
+    let edge = edge();
+    edge.owner();
+    let body = json!({"identifier": "ada", "password": "wrong horse"});
+    for _ in 0..5 {
+        assert_eq!(edge.post("/auth/login", &[], &body).status, 401);
+    }
+    let sixth = edge.post("/auth/login", &[], &body);
+    assert_eq!(sixth.status, 429);
+    assert!(sixth.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    assert!(sixth.json()["error"].is_string());
+}
+
+#[test]
+fn log_out_needs_csrf_with_a_cookie_alone_and_nothing_with_a_bearer() {
+    let edge = edge();
+    edge.owner();
+    let log_in = || {
+        let body = json!({"identifier": "ada", "password": "correct horse"});
+        let answer = edge.post("/auth/login", &[], &body);
+        let session = answer.cookie("chatto_session").unwrap().0.to_owned();
+        let csrf = answer.cookie("chatto_csrf").unwrap().0.to_owned();
+        let token = answer.json()["token"].as_str().unwrap().to_owned();
+        (session, csrf, token)
+    };
+    let alive = |token: &str| edge.call(token, "ViewerService/GetViewer", &json!({})).status;
+    let (session, csrf, token) = log_in();
+    let cookies = format!("chatto_session={session}; chatto_csrf={csrf}");
+    let out = |headers: &[(&str, &str)]| edge.post_bytes("/auth/logout", headers, b"");
+    assert_eq!(out(&[("Cookie", &cookies)]).status, 403);
+    assert_eq!(out(&[("Cookie", &cookies), ("X-CSRF-Token", "wrong")]).status, 403);
+    assert_eq!(alive(&token), 200);
+    let gone = out(&[("Cookie", &cookies), ("X-CSRF-Token", &csrf)]);
+    assert_eq!((gone.status, gone.json()), (200, json!({"success": true})));
+    assert!(gone.cookie("chatto_session").unwrap().1.contains("Max-Age=0"));
+    assert!(gone.cookie("chatto_csrf").unwrap().1.contains("Max-Age=0"));
+    assert_eq!(alive(&token), 401, "the pair of the log-in ends together");
+    assert_eq!(out(&[("Cookie", &cookies)]).status, 200, "a dead cookie counts as none");
+    assert_eq!(out(&[]).status, 200);
+    let (session, _, token) = log_in();
+    let bearer = format!("Bearer {token}");
+    let both = [
+        ("Cookie", &*format!("chatto_session={session}")),
+        ("Authorization", &bearer),
+        ("Origin", "https://elsewhere.example"),
+    ];
+    assert_eq!(out(&both).status, 200);
+    assert_eq!(alive(&token), 401);
+}
+
+#[test]
+fn a_cookie_counts_from_our_own_origin_only() {
+    let edge = edge();
+    edge.owner();
+    let body = json!({"identifier": "ada", "password": "correct horse"});
+    let session =
+        edge.post("/auth/login", &[], &body).cookie("chatto_session").unwrap().0.to_owned();
+    let cookie = format!("chatto_session={session}");
+    let viewer = |headers: &[(&str, &str)]| {
+        edge.post("/api/connect/chatto.api.v1.ViewerService/GetViewer", headers, &json!({})).status
+    };
+    assert_eq!(viewer(&[("Cookie", &cookie)]), 200);
+    assert_eq!(viewer(&[("Cookie", &cookie), ("Origin", "http://localhost")]), 200);
+    for origin in ["https://localhost", "http://localhost:81", "http://evil.example", "null", "x"] {
+        assert_eq!(viewer(&[("Cookie", &cookie), ("Origin", origin)]), 401, "{origin}");
+    }
+    let bearer = [("Cookie", &*cookie), ("Authorization", "Bearer cht_ATnonsense")];
+    assert_eq!(viewer(&bearer), 401, "a bearer is the only one that counts");
+}
+
+#[test]
+fn a_live_session_gets_its_csrf_cookie_on_any_safe_request() {
+    let edge = edge();
+    edge.owner();
+    let body = json!({"identifier": "ada", "password": "correct horse"});
+    let session =
+        edge.post("/auth/login", &[], &body).cookie("chatto_session").unwrap().0.to_owned();
+    let cookie = format!("chatto_session={session}");
+    for (method, path) in
+        [("GET", "/"), ("HEAD", "/setup"), ("OPTIONS", "/api/x"), ("GET", "/api/x")]
+    {
+        let answer = edge.exchange(&head(method, path, &[("Cookie", &cookie)]));
+        let (csrf, _) = answer.cookie("chatto_csrf").expect(path);
+        let both = format!("{cookie}; chatto_csrf={csrf}");
+        let kept = edge.exchange(&head(method, path, &[("Cookie", &both)]));
+        assert!(kept.cookie("chatto_csrf").is_none(), "a valid one is kept");
+        let other = format!("{cookie}; chatto_csrf=forged");
+        assert!(
+            edge.exchange(&head(method, path, &[("Cookie", &other)]))
+                .cookie("chatto_csrf")
+                .is_some()
+        );
+    }
+    let dead = edge.get("/", &[("Cookie", "chatto_session=s.bm90aGluZw.bm90aGluZw")]);
+    assert!(dead.cookie("chatto_csrf").is_none());
+}
+
+#[test]
+fn cookies_are_secure_behind_https() {
+    let public_url = PublicUrl::configured("https://chat.example.org").unwrap();
+    let edge = Edge::start(Config { public_url, ..Config::default() });
+    let body = json!({"token": edge.setup_token(), "login": "ada", "password": "correct horse"});
+    let answer = edge.post("/auth/setup", &[], &body);
+    for cookie in ["chatto_session", "chatto_csrf"] {
+        assert!(answer.cookie(cookie).unwrap().1.contains("; Secure"));
+    }
+    let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+    let link = edge.post("/auth/join-links", &[("Authorization", &bearer)], &json!({}));
+    let url = link.json()["url"].as_str().unwrap().to_owned();
+    assert!(url.starts_with("https://chat.example.org/setup#"), "{url}");
+}
+
+#[test]
+fn a_session_slides_while_it_is_used_and_ends_when_it_is_not() {
+    let edge = edge();
+    edge.owner();
+    let body = json!({"identifier": "ada", "password": "correct horse"});
+    let answer = edge.post("/auth/login", &[], &body);
+    let cookie = format!("chatto_session={}", answer.cookie("chatto_session").unwrap().0);
+    let day = Duration::from_secs(24 * 3600);
+    let page = || edge.get("/", &[("Cookie", &cookie)]);
+    assert!(page().cookie("chatto_session").is_none(), "set once a day");
+    for _ in 0..3 {
+        edge.clock.advance(60 * day);
+        assert!(page().cookie("chatto_session").unwrap().1.contains("Max-Age=7776000"));
+    }
+    edge.clock.advance(91 * day);
+    assert!(page().cookie("chatto_csrf").is_none(), "a dead session");
+}
