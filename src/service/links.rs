@@ -8,8 +8,9 @@
 use std::time::Duration;
 
 use super::create_account::{AccountDraft, AccountFault, has_owner, is_owner};
-use super::error::{StoreFault, store_only};
-use super::{Kind, LinkContent, LinkView, LoggedIn, Service, Session, millis};
+use super::error::store_only;
+use super::link_error::{LinkError, RedeemError};
+use super::{LinkContent, LinkView, LoggedIn, Service, Session, millis};
 use crate::crypto::{sha256, token_text};
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
@@ -36,23 +37,6 @@ pub struct JoinFields {
     pub role: Option<String>,
 }
 
-/// A link was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum LinkError {
-    /// The server has an owner: there is nothing to set up.
-    #[error("this server has an owner")]
-    OwnerExists,
-    /// Only owners make join links.
-    #[error("permission denied")]
-    Denied,
-    /// A given value breaks a rule.
-    #[error(transparent)]
-    Account(#[from] AccountFault),
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreFault),
-}
-
 /// What the page of a link sends.
 #[derive(Clone, Copy)]
 pub struct RedeemRequest<'a> {
@@ -66,61 +50,6 @@ pub struct RedeemRequest<'a> {
     pub password: &'a str,
     /// The address; a given one counts instead.
     pub email: Option<&'a str>,
-}
-
-/// A link was not redeemed.
-#[derive(Debug, thiserror::Error)]
-pub enum RedeemError {
-    /// Unknown, used, expired or replaced. The text is fixed.
-    #[error("This link is invalid, used or expired")]
-    Invalid,
-    /// A setup link after the server got an owner.
-    #[error("This server has an owner already")]
-    OwnerExists,
-    /// The account could not be made. The link stays usable.
-    #[error(transparent)]
-    Account(#[from] AccountFault),
-    /// The store failed. The link stays usable.
-    #[error(transparent)]
-    Store(#[from] StoreFault),
-}
-
-impl LinkError {
-    /// What kind of refusal this is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::OwnerExists => Kind::AlreadyExists,
-            Self::Denied => Kind::PermissionDenied,
-            Self::Account(fault) => fault.kind(),
-            Self::Store(fault) => fault.kind(),
-        }
-    }
-}
-
-impl RedeemError {
-    /// What kind of refusal this is.
-    #[must_use]
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Invalid => Kind::InvalidArgument,
-            Self::OwnerExists => Kind::AlreadyExists,
-            Self::Account(fault) => fault.kind(),
-            Self::Store(fault) => fault.kind(),
-        }
-    }
-}
-
-impl From<StorageError> for LinkError {
-    fn from(error: StorageError) -> Self {
-        Self::Store(error.into())
-    }
-}
-
-impl From<StorageError> for RedeemError {
-    fn from(error: StorageError) -> Self {
-        Self::Store(error.into())
-    }
 }
 
 /// A link's record that counts now.

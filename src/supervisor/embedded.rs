@@ -9,7 +9,8 @@ use super::child;
 use super::datadir::DataDir;
 use super::health::{Answer, Disk, Health, Judge, Look, Verdict, ask_health, ask_store};
 use super::settings::{Config, free_bytes};
-use super::start::{Running, StartError, Starter};
+use super::start::{Running, Starter};
+use super::start_error::StartError;
 use crate::limits::{
     EMBEDDED_LOOK_INTERVAL, EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX,
     EMBEDDED_STEADY_AFTER,

@@ -18,6 +18,7 @@ mod process;
 mod settings;
 mod signals;
 mod start;
+mod start_error;
 
 pub use bundled::{Bundled, UnpackError, bundled_server};
 pub use connection::Connection;
@@ -27,4 +28,4 @@ pub use health::{Disk, Health};
 pub use notify::Notify;
 pub use settings::{Config, SyncInterval, memory_bytes};
 pub use signals::{Signal, Signals};
-pub use start::StartError;
+pub use start_error::StartError;

@@ -20,88 +20,14 @@ use super::process::started_ticks;
 use super::settings::{
     Config, Run, file_store_limit, free_bytes, memory_bytes, memory_limit_bytes, render, used_bytes,
 };
+use super::start_error::StartError;
 use crate::limits::{EMBEDDED_READY_TIMEOUT, EMBEDDED_STOP_TIMEOUT};
-use crate::nats::{ConnectError, Nats, OLDEST_SERVER, Version};
-use crate::runtime::{Clock, Full, blocking, limited_read, write_durably};
+use crate::nats::{Nats, OLDEST_SERVER, Version};
+use crate::runtime::{Clock, blocking, limited_read, write_durably};
 
 /// How often the ports file is looked for.
 const PORTS_POLL: Duration = Duration::from_millis(5);
 const PORTS_FILE_MAX_BYTES: u64 = 64 * 1024;
-
-/// The embedded server does not start. The texts are for the operator.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The bundled server cannot be unpacked (exit 78 when none is bundled, else 74).
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
-    /// Neither memory nor the data directory allows programs (exit 78).
-    #[error(
-        "this system executes programs neither from memory nor from {path}; install nats-server yourself and name it in nats.embedded.binary"
-    )]
-    ExecutionRefused {
-        /// The folder that was tried.
-        path: PathBuf,
-        /// The system's error for the folder.
-        #[source]
-        source: io::Error,
-    },
-    /// The operator's server cannot be executed (exit 78).
-    #[error("nats.embedded.binary names {path}, which cannot be executed; name a nats-server")]
-    Binary {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
-    /// The operator's server is no nats-server that we can use (exit 78).
-    #[error(
-        "nats.embedded.binary names {path}, which is {found}; nats-server {OLDEST_SERVER} or newer is needed"
-    )]
-    BinaryTooOld {
-        /// The file.
-        path: PathBuf,
-        /// What it says it is.
-        found: String,
-    },
-    /// A file of the child cannot be written (exit 73; 74 when the disk is full).
-    #[error("{path} cannot be written; check the data directory's owner and free space")]
-    Prepare {
-        /// The file.
-        path: PathBuf,
-        /// The system's error.
-        #[source]
-        source: io::Error,
-    },
-    /// A configured port is taken (exit 75).
-    #[error(
-        "the embedded nats-server cannot listen: {said}; free the port or change nats.embedded.port and http_port (0 chooses a free one)"
-    )]
-    PortBusy {
-        /// nats-server's words.
-        said: String,
-    },
-    /// It ended before it was ready (exit 74).
-    #[error("nats-server ended while starting ({how}): {said}")]
-    Ended {
-        /// Exit code or signal.
-        how: String,
-        /// Its last error line.
-        said: String,
-    },
-    /// It runs but does not answer as it should (exit 69; a version that is too old: 78).
-    #[error("nats-server runs but cannot be reached")]
-    Connect(#[source] ConnectError),
-    /// It did not become ready in time (exit 69).
-    #[error("nats-server was not ready within {limit:?}; see its log lines above")]
-    NotReady {
-        /// The limit.
-        limit: Duration,
-    },
-    /// The owner's scope is full: a mistake in this program (exit 1).
-    #[error("the embedded server cannot be watched")]
-    Watch(#[from] Full),
-}
 
 /// A child that answered. Dropping it tells the child to stop.
 #[derive(Debug)]

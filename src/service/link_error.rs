@@ -1,0 +1,78 @@
+//! Why a link is not made or not redeemed, and what kind of refusal that is.
+
+use super::Kind;
+use super::create_account::AccountFault;
+use super::error::StoreFault;
+use crate::storage::StorageError;
+
+/// A link was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The server has an owner: there is nothing to set up.
+    #[error("this server has an owner")]
+    OwnerExists,
+    /// Only owners make join links.
+    #[error("permission denied")]
+    Denied,
+    /// A given value breaks a rule.
+    #[error(transparent)]
+    Account(#[from] AccountFault),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+/// A link was not redeemed.
+#[derive(Debug, thiserror::Error)]
+pub enum RedeemError {
+    /// Unknown, used, expired or replaced. The text is fixed.
+    #[error("This link is invalid, used or expired")]
+    Invalid,
+    /// A setup link after the server got an owner.
+    #[error("This server has an owner already")]
+    OwnerExists,
+    /// The account could not be made. The link stays usable.
+    #[error(transparent)]
+    Account(#[from] AccountFault),
+    /// The store failed. The link stays usable.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl LinkError {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::OwnerExists => Kind::AlreadyExists,
+            Self::Denied => Kind::PermissionDenied,
+            Self::Account(fault) => fault.kind(),
+            Self::Store(fault) => fault.kind(),
+        }
+    }
+}
+
+impl RedeemError {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Invalid => Kind::InvalidArgument,
+            Self::OwnerExists => Kind::AlreadyExists,
+            Self::Account(fault) => fault.kind(),
+            Self::Store(fault) => fault.kind(),
+        }
+    }
+}
+
+impl From<StorageError> for LinkError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<StorageError> for RedeemError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}

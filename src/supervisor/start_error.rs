@@ -1,0 +1,84 @@
+//! Why the embedded server does not start.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::bundled::UnpackError;
+use crate::nats::{ConnectError, OLDEST_SERVER};
+use crate::runtime::Full;
+
+/// The embedded server does not start. The texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The bundled server cannot be unpacked (exit 78 when none is bundled, else 74).
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// Neither memory nor the data directory allows programs (exit 78).
+    #[error(
+        "this system executes programs neither from memory nor from {path}; install nats-server yourself and name it in nats.embedded.binary"
+    )]
+    ExecutionRefused {
+        /// The folder that was tried.
+        path: PathBuf,
+        /// The system's error for the folder.
+        #[source]
+        source: io::Error,
+    },
+    /// The operator's server cannot be executed (exit 78).
+    #[error("nats.embedded.binary names {path}, which cannot be executed; name a nats-server")]
+    Binary {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// The operator's server is no nats-server that we can use (exit 78).
+    #[error(
+        "nats.embedded.binary names {path}, which is {found}; nats-server {OLDEST_SERVER} or newer is needed"
+    )]
+    BinaryTooOld {
+        /// The file.
+        path: PathBuf,
+        /// What it says it is.
+        found: String,
+    },
+    /// A file of the child cannot be written (exit 73; 74 when the disk is full).
+    #[error("{path} cannot be written; check the data directory's owner and free space")]
+    Prepare {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// A configured port is taken (exit 75).
+    #[error(
+        "the embedded nats-server cannot listen: {said}; free the port or change nats.embedded.port and http_port (0 chooses a free one)"
+    )]
+    PortBusy {
+        /// nats-server's words.
+        said: String,
+    },
+    /// It ended before it was ready (exit 74).
+    #[error("nats-server ended while starting ({how}): {said}")]
+    Ended {
+        /// Exit code or signal.
+        how: String,
+        /// Its last error line.
+        said: String,
+    },
+    /// It runs but does not answer as it should (exit 69; a version that is too old: 78).
+    #[error("nats-server runs but cannot be reached")]
+    Connect(#[source] ConnectError),
+    /// It did not become ready in time (exit 69).
+    #[error("nats-server was not ready within {limit:?}; see its log lines above")]
+    NotReady {
+        /// The limit.
+        limit: Duration,
+    },
+    /// The owner's scope is full: a mistake in this program (exit 1).
+    #[error("the embedded server cannot be watched")]
+    Watch(#[from] Full),
+}
