@@ -12,6 +12,7 @@
 mod contract;
 mod http;
 mod layers;
+mod nats;
 mod storage;
 mod supervisor;
 mod support;

@@ -46,6 +46,8 @@ pub(crate) struct NatsServer {
     binary: PathBuf,
     port: u16,
     config: String,
+    /// Ready is when the port is open: a credential is needed to ask JetStream.
+    secured: bool,
     child: Option<Child>,
 }
 
@@ -60,14 +62,24 @@ impl NatsServer {
         Self::start_binary(server_binary(), extra)
     }
 
+    /// The same for a server that wants a credential or TLS.
+    pub(crate) fn start_secured(extra: &str) -> Self {
+        Self::start_any(server_binary(), extra, true)
+    }
+
     /// The same with another nats-server.
     pub(crate) fn start_binary(binary: &Path, extra: &str) -> Self {
+        Self::start_any(binary, extra, false)
+    }
+
+    fn start_any(binary: &Path, extra: &str, secured: bool) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut server = Self {
             dir,
             binary: binary.to_owned(),
             port: 0,
             config: format!("max_payload: 1MB\n{extra}\n"),
+            secured,
             child: None,
         };
         for _ in 0..10 {
@@ -147,12 +159,13 @@ impl NatsServer {
             .spawn()
             .unwrap();
         let child = self.child.insert(child);
-        let port = self.port;
+        let (port, secured) = (self.port, self.secured);
         let ready = until("nats-server answers", READY_TIMEOUT, || {
             if child.try_wait().unwrap().is_some() {
                 return Some(false);
             }
-            jetstream_answers(port).then_some(true)
+            let open = || TcpStream::connect(("127.0.0.1", port)).is_ok();
+            (if secured { open() } else { jetstream_answers(port) }).then_some(true)
         });
         if !ready {
             self.child = None;
