@@ -5,6 +5,7 @@ mod erase;
 mod limits;
 mod model;
 mod opening;
+mod replicas;
 
 use std::future::Future;
 use std::path::Path;

@@ -1,0 +1,141 @@
+//! Copies on three nodes: a changed `nats.replicas` on live data, and the loss of nodes.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chatto::nats::{Auth, Nats, Target};
+use chatto::runtime::{Clock, Runtime};
+use chatto::storage::{Config, RequestId, Storage};
+
+use super::{config, post, room, run, text, user};
+use crate::support::cluster::Cluster;
+
+async fn connect(cluster: &Cluster) -> Nats {
+    let target =
+        Target { urls: cluster.urls(), auth: Auth::None, ca_cert: None, name: "test".to_owned() };
+    let nats = Nats::connect(&target, Clock::system()).await.unwrap();
+    nats.wait_connected(Duration::from_secs(20)).await.unwrap();
+    nats
+}
+
+async fn open(cluster: &Cluster, runtime: &Runtime, replicas: usize) -> Storage {
+    let clock = Clock::system();
+    let nats = connect(cluster).await;
+    let config = Config { replicas, embedded: false, ..config(None) };
+    for _ in 0..120 {
+        match Storage::open(nats.clone(), config.clone(), runtime, clock.clone()).await {
+            Err(error) if error.is_transient() => clock.sleep(Duration::from_millis(250)).await,
+            opened => return opened.unwrap(),
+        }
+    }
+    panic!("the store cannot be opened on the cluster");
+}
+
+async fn write(storage: &Storage, from: usize, to: usize) {
+    for n in from..to {
+        let body = format!("text {n}");
+        storage
+            .append::<Infallible>(&room(1), &RequestId::random(), |head| {
+                Ok(post(head, user(1), &body))
+            })
+            .await
+            .unwrap();
+    }
+}
+
+async fn read(storage: &Storage, count: usize) {
+    storage.barrier().await;
+    let mut from = 0;
+    while (from as usize) < count {
+        let rows = storage.rows(&room(1), from, count as u32).await.unwrap();
+        assert!(!rows.is_empty(), "rows from {from} are missing");
+        for row in rows {
+            let Some(chatto::storage::records::row::Kind::Message(message)) = row.kind else {
+                panic!()
+            };
+            assert_eq!(text(message.content.as_ref()).unwrap(), format!("text {from}"));
+            from += 1;
+        }
+    }
+    assert_eq!(storage.head(&room(1)).await.unwrap().rows as usize, count);
+}
+
+async fn assert_replicas(cluster: &Cluster, replicas: usize) {
+    let nats = connect(cluster).await;
+    for name in ["JOURNAL", "PAGES", "KV_STATE", "KV_META", "KV_PRESENCE", "OBJ_ASSETS"] {
+        let info = nats.stream(name).await.unwrap().unwrap();
+        assert_eq!(info.config.num_replicas, replicas, "{name}");
+    }
+}
+
+#[test]
+fn replicas_change_from_one_to_three_and_back_on_live_data() {
+    let cluster = Cluster::start(3);
+    run(async |runtime| {
+        let storage = open(&cluster, &runtime, 1).await;
+        write(&storage, 0, 150).await;
+        storage.close().await;
+        assert_replicas(&cluster, 1).await;
+
+        let storage = open(&cluster, &runtime, 3).await;
+        assert_replicas(&cluster, 3).await;
+        read(&storage, 150).await;
+        write(&storage, 150, 300).await;
+        storage.fold_all().await.unwrap();
+        write(&storage, 300, 310).await;
+        storage.close().await;
+
+        let storage = open(&cluster, &runtime, 1).await;
+        assert_replicas(&cluster, 1).await;
+        read(&storage, 310).await;
+        storage.close().await;
+    });
+}
+
+#[test]
+fn the_loss_of_one_node_of_three_loses_nothing_and_writing_goes_on() {
+    let mut cluster = Cluster::start(3);
+    run(async |runtime| {
+        let storage = open(&cluster, &runtime, 3).await;
+        write(&storage, 0, 80).await;
+        for n in 0..3 {
+            cluster.kill(n);
+            write(&storage, 80 + n * 20, 100 + n * 20).await;
+            read(&storage, 100 + n * 20).await;
+            cluster.restart(n);
+            // The node has its copies again before the next one goes.
+            caught_up(&cluster).await;
+        }
+        storage.fold_all().await.unwrap();
+        read(&storage, 140).await;
+        storage.close().await;
+        let storage = open(&cluster, &runtime, 3).await;
+        read(&storage, 140).await;
+        storage.close().await;
+    });
+}
+
+/// Waits until every replica of the written streams is current.
+async fn caught_up(cluster: &Cluster) {
+    let clock = Clock::system();
+    let nats = connect(cluster).await;
+    for _ in 0..240 {
+        let mut current = true;
+        for name in ["JOURNAL", "PAGES", "KV_STATE", "KV_META"] {
+            let cluster = match nats.stream(name).await {
+                Ok(Some(info)) => info.cluster,
+                _ => None,
+            };
+            current &= cluster.is_some_and(|cluster| {
+                cluster.leader.is_some()
+                    && cluster.replicas.len() == 2
+                    && cluster.replicas.iter().all(|replica| replica.current && !replica.offline)
+            });
+        }
+        if current {
+            return;
+        }
+        clock.sleep(Duration::from_millis(250)).await;
+    }
+    panic!("the replicas do not catch up");
+}
