@@ -107,8 +107,9 @@ pub const TOKEN_CACHE_TTL: Duration = Duration::from_secs(30);
 pub const MARKERS_PENDING_MAX: usize = 4_096;
 /// How often waiting read markers are written with the embedded server.
 pub const MARKERS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-/// How long the journal keeps folded events, for clients that resume.
-pub const RESUME_WINDOW: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long the journal keeps folded events and STATE its delete markers, for clients that resume;
+/// milliseconds.
+pub const RESUME_WINDOW_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Rows of one timeline read.
 pub const ROWS_READ_MAX: u32 = 256;
 /// Posts that wait for their turn in one room of one process; beyond it callers are refused

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{ChangeError, StorageError};
+use super::error::{StorageError, infallible};
 use super::layout::stream;
-use super::records::FoldCheckpoint;
+use super::records::{FoldCheckpoint, ServerConfig};
 use super::state::Change;
 use super::store::Inner;
-use crate::limits::{MARKERS_FLUSH_INTERVAL, RESUME_WINDOW};
+use crate::limits::{MARKERS_FLUSH_INTERVAL, RESUME_WINDOW_MS};
+use crate::nats::BatchRead;
 use crate::runtime::Stop;
 
 /// How often the fold looks for rooms whose events are old enough.
@@ -78,11 +79,7 @@ impl Inner {
                 })
             })
             .await;
-        match moved {
-            Ok(_) => Ok(()),
-            Err(ChangeError::Storage(error)) => Err(error),
-            Err(ChangeError::Refused(never)) => match never {},
-        }
+        moved.map(|_| ()).map_err(infallible)
     }
 
     /// Drops events that another process has folded.
@@ -94,14 +91,47 @@ impl Inner {
         }
     }
 
+    /// Removes STATE's delete markers that are older than the resume window. A client whose cursor
+    /// is older than the highest of them must load everything anew: it would not hear of the delete.
+    pub(super) async fn sweep_tombstones(&self) -> Result<(), StorageError> {
+        let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
+        let end = match self.nats.first_since(stream::STATE, since).await? {
+            Some(first) => first,
+            None => self.state_position.reached() + 1,
+        };
+        let mut old = Vec::new();
+        let mut sequence = 1;
+        while sequence < end {
+            let what = BatchRead::From { sequence, count: 512 };
+            let batch = self.nats.read(stream::STATE, what).await?;
+            let Some(last) = batch.messages.last() else { break };
+            sequence = last.sequence + 1;
+            let tombstones = batch.messages.iter().filter(|message| message.is_tombstone());
+            old.extend(tombstones.map(|message| message.sequence).filter(|seq| *seq < end));
+        }
+        let Some(highest) = old.last().copied() else { return Ok(()) };
+        // First the mark, then the sweep: a crash between them only resets clients that need not be.
+        self.state
+            .change::<ServerConfig, std::convert::Infallible>("config.server", |present| {
+                let present = present.cloned().unwrap_or_default();
+                let purged_upto = present.purged_upto.max(highest);
+                Ok(Change::Put(ServerConfig { purged_upto, ..present }))
+            })
+            .await
+            .map_err(infallible)?;
+        for sequence in old {
+            self.nats.erase(stream::STATE, sequence).await?;
+        }
+        Ok(())
+    }
+
     /// Removes folded events that are older than the resume window.
-    async fn purge_journal(&self) -> Result<(), StorageError> {
+    pub(super) async fn purge_journal(&self) -> Result<(), StorageError> {
         let checkpoint = self.mirror.read(super::mirror::Tables::checkpoint);
         if checkpoint.epoch != self.identity.epoch {
             return Ok(());
         }
-        let window = i64::try_from(RESUME_WINDOW.as_millis()).unwrap_or(i64::MAX);
-        let since = self.clock.unix_ms().saturating_sub(window);
+        let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
         let kept_from = self.nats.first_since(stream::JOURNAL, since).await?;
         let upto = kept_from.map_or(checkpoint.next_sequence, |n| n.min(checkpoint.next_sequence));
         if upto > 1 {
@@ -154,8 +184,14 @@ pub(super) async fn purge(store: Arc<Inner>, stop: Stop) {
                 store.tokens.lease("purge", &store.process, PURGE_INTERVAL).await,
                 Ok(true)
             );
-        if ours && let Err(error) = store.purge_journal().await {
+        if !ours {
+            continue;
+        }
+        if let Err(error) = store.purge_journal().await {
             log::warn!(error:% = error; "the journal cannot be purged now");
+        }
+        if let Err(error) = store.sweep_tombstones().await {
+            log::warn!(error:% = error; "old delete markers cannot be swept now");
         }
     }
 }

@@ -90,3 +90,11 @@ pub enum ChangeError<E> {
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+/// The error of a change that its caller never refuses.
+pub(super) fn infallible(error: ChangeError<std::convert::Infallible>) -> StorageError {
+    match error {
+        ChangeError::Storage(error) => error,
+        ChangeError::Refused(never) => match never {},
+    }
+}

@@ -216,6 +216,17 @@ impl Mirror {
     }
 }
 
+impl Mirror {
+    /// A key whose delete marker is gone: the next write is its first.
+    pub(super) fn forget(&self, key: &str) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = tables.store(key, None) {
+            log::error!(key = key, error:% = error; "a key of STATE cannot be read");
+        }
+        tables.revisions.remove(key);
+    }
+}
+
 impl Sink for Mirror {
     async fn apply(&self, message: Followed) {
         if let Some(key) = message.subject.strip_prefix(PREFIX) {

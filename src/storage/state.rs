@@ -8,7 +8,7 @@ use prost::Message;
 use super::append::hex;
 use super::commit::Commit;
 use super::encoding::{decode, encode};
-use super::error::{ChangeError, StorageError};
+use super::error::{ChangeError, StorageError, infallible};
 use super::layout::stream;
 use super::mirror::{Mirror, PREFIX, Tables};
 use super::records::{self, Claim as ClaimRecord};
@@ -159,11 +159,8 @@ impl State {
                 })
             })
             .await;
-        match claimed {
-            Ok(_) => Ok(taken.map_or(Claimed::Yes, |holder| Claimed::Taken { holder })),
-            Err(ChangeError::Storage(error)) => Err(error),
-            Err(ChangeError::Refused(never)) => match never {},
-        }
+        claimed.map_err(infallible)?;
+        Ok(taken.map_or(Claimed::Yes, |holder| Claimed::Taken { holder }))
     }
 
     /// Gives a claim back, if this holder has it.
@@ -176,11 +173,7 @@ impl State {
                 })
             })
             .await;
-        match released {
-            Ok(_) => Ok(()),
-            Err(ChangeError::Storage(error)) => Err(error),
-            Err(ChangeError::Refused(never)) => match never {},
-        }
+        released.map(|_| ()).map_err(infallible)
     }
 
     /// Puts (or with `None` deletes) a key at its revision; `false`: somebody else was first.
@@ -226,9 +219,13 @@ impl State {
     /// Brings one key up to date from the leader.
     async fn refresh(&self, key: &str) -> Result<(), StorageError> {
         let subject = format!("{PREFIX}{key}");
-        if let Some(message) = self.nats.leader_newest(stream::STATE, &subject).await? {
-            let value = (!message.is_tombstone()).then_some(&message.payload[..]);
-            self.mirror.apply(key, value, message.sequence);
+        match self.nats.leader_newest(stream::STATE, &subject).await? {
+            Some(message) => {
+                let value = (!message.is_tombstone()).then_some(&message.payload[..]);
+                self.mirror.apply(key, value, message.sequence);
+            }
+            // Its delete marker is swept.
+            None => self.mirror.forget(key),
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use event_listener::Event as Wake;
 
 use super::append::{Appended, Draft, Journal, RequestId, hex};
 use super::commit::Commit;
-use super::error::{ChangeError, StorageError};
+use super::error::{ChangeError, StorageError, infallible};
 use super::feed::JournalFeed;
 use super::fold::Folder;
 use super::follow::{Follower, Position};
@@ -202,6 +202,16 @@ impl Storage {
     /// May be dropped at any await and repeated.
     pub async fn fold_all(&self) -> Result<(), StorageError> {
         self.inner.fold_due(true).await
+    }
+
+    /// Purges what only clients that were long away could miss: folded journal events and delete
+    /// markers older than the resume window. It happens by itself every hour.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn purge(&self) -> Result<(), StorageError> {
+        self.inner.purge_journal().await?;
+        self.inner.sweep_tombstones().await
     }
 
     /// The id of this server, the same in every process that shares the store.
@@ -621,12 +631,5 @@ impl Inner {
 fn spawn(scope: &Scope, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     if let Err(full) = scope.spawn(name, work) {
         log::error!(task = name, error:% = full; "a background task cannot start");
-    }
-}
-
-fn infallible(error: ChangeError<std::convert::Infallible>) -> StorageError {
-    match error {
-        ChangeError::Storage(error) => error,
-        ChangeError::Refused(never) => match never {},
     }
 }

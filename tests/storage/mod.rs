@@ -5,6 +5,7 @@ mod erase;
 mod limits;
 mod model;
 mod opening;
+mod purge;
 mod replicas;
 
 use std::future::Future;
