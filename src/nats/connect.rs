@@ -124,7 +124,7 @@ impl Nats {
             target.urls.iter().map(|url| url.parse()).collect::<Result<_, _>>().map_err(
                 |error: std::io::Error| ConnectError::Options { why: error.to_string() },
             )?;
-        let client = on_tokio(options.connect(&urls[..]))
+        let client = Box::pin(on_tokio(options.connect(&urls[..])))
             .await
             .map_err(|error| ConnectError::Options { why: error.to_string() })?;
         let urls = urls.iter().map(|url| format!("{}:{}", url.host(), url.port()));

@@ -101,10 +101,11 @@ struct Next {
     last: u64,
 }
 
-enum Attempt {
-    Stored(Appended, u64),
-    /// Another writer was first, or a repetition is needed; look again.
-    Again,
+/// A stored event, its sequence, and where the next one goes if this process knows.
+struct Stored {
+    appended: Appended,
+    sequence: u64,
+    next: Option<Next>,
 }
 
 impl Journal {
@@ -122,13 +123,15 @@ impl Journal {
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
         let mut failure = StorageError::LATE;
+        let mut sent = false;
         while self.clock.now() < deadline {
             // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
             let next = match turn.take() {
                 Some(next) => next,
                 None => match self.look(room, request).await {
                     Ok(Look::Next(next)) => next,
-                    Ok(Look::Mine(appended, sequence)) => {
+                    Ok(Look::Mine(event, sequence)) => {
+                        let appended = Appended { event, duplicate: !sent };
                         return self.finish(appended, sequence).await;
                     }
                     Err(error) if error.is_transient() => {
@@ -141,14 +144,16 @@ impl Journal {
             };
             let draft = draft(&next.head).map_err(ChangeError::Refused)?;
             let event = self.stamp(&next.head, request, draft);
-            match self.publish(room, request, next, event, deadline).await {
-                Ok((Attempt::Stored(appended, sequence), next)) => {
-                    *turn = next;
+            sent = true;
+            match self.publish(room, next, event, deadline).await {
+                Ok(Some(stored)) => {
+                    *turn = stored.next;
                     // Others need not wait until this process has seen its own event.
                     drop(turn);
-                    return self.finish(appended, sequence).await;
+                    return self.finish(stored.appended, stored.sequence).await;
                 }
-                Ok((Attempt::Again, _)) => {}
+                // Another writer was first: look again.
+                Ok(None) => {}
                 Err(error) if error.is_transient() => {
                     failure = error;
                     self.clock.sleep(backoff.delay()).await;
@@ -191,11 +196,10 @@ impl Journal {
     async fn publish(
         &self,
         room: &RoomId,
-        request: &RequestId,
         mut next: Next,
         event: Event,
         deadline: std::time::Instant,
-    ) -> Result<(Attempt, Option<Next>), StorageError> {
+    ) -> Result<Option<Stored>, StorageError> {
         let subject = journal_subject(room.as_str());
         let payload = encode(&event);
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
@@ -203,7 +207,7 @@ impl Journal {
             let message = Publish {
                 subject: &subject,
                 payload: payload.clone(),
-                message_id: Some(&request.0),
+                message_id: Some(&event.request_id),
                 expected_last: Some(next.last),
                 ..Publish::default()
             };
@@ -212,14 +216,15 @@ impl Journal {
                     let ack = self.commit.durable(ack).await;
                     if ack.duplicate {
                         let appended = self.stored(ack.sequence).await?;
-                        return Ok((Attempt::Stored(appended, ack.sequence), None));
+                        return Ok(Some(Stored { appended, sequence: ack.sequence, next: None }));
                     }
                     next.head.apply(&event);
                     next.last = ack.sequence;
                     let appended = Appended { event, duplicate: false };
-                    return Ok((Attempt::Stored(appended, ack.sequence), Some(next)));
+                    let next = Some(next);
+                    return Ok(Some(Stored { appended, sequence: ack.sequence, next }));
                 }
-                Err(PublishError::WrongLastSequence) => return Ok((Attempt::Again, None)),
+                Err(PublishError::WrongLastSequence) => return Ok(None),
                 // The outcome is unknown: the same message again, with the same id.
                 Err(PublishError::Unknown { source }) => {
                     if self.clock.now() >= deadline {
@@ -250,9 +255,7 @@ impl Journal {
                 let event: Event =
                     decode(&message.payload).map_err(StorageError::corrupt("JOURNAL"))?;
                 if event.request_id == request.0 {
-                    // An earlier attempt whose outcome was unknown: the last message is mine.
-                    let appended = Appended { event, duplicate: false };
-                    return Ok(Look::Mine(appended, message.sequence));
+                    return Ok(Look::Mine(event, message.sequence));
                 }
                 (message.sequence, event.number)
             }
@@ -274,9 +277,12 @@ impl Journal {
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives for one match")]
 enum Look {
     Next(Next),
-    Mine(Appended, u64),
+    /// The last message is this request's own: an earlier attempt whose outcome was unknown, or the
+    /// call that this one repeats.
+    Mine(Event, u64),
 }
 
 struct Place<'a>(&'a AtomicUsize);

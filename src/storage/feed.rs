@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::encoding::decode;
 use super::follow::{Followed, Position, Sink};
-use super::overlay::Overlay;
+use super::overlay::{Overlay, Tail};
 use super::records::Event;
 use crate::runtime::Clock;
 
@@ -50,8 +50,13 @@ impl Sink for JournalFeed {
                 "an event is ahead of STATE"
             );
         }
-        let bytes = message.payload.len();
-        self.overlay.push(room, message.sequence, event, bytes, self.clock.now());
+        let tail = Tail {
+            sequence: message.sequence,
+            event: Arc::new(event),
+            bytes: message.payload.len(),
+            at: self.clock.now(),
+        };
+        self.overlay.push(room, tail);
         if self.overlay.is_pressing(room) {
             self.fold.notify(1);
         }

@@ -5,6 +5,7 @@
 //! fold at any await leaves *page(upto) + journal(> upto) = truth*.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -178,15 +179,17 @@ impl Folder {
         key: PageKey,
         checkpoint: u64,
     ) -> Result<&'a mut (Page, bool), StorageError> {
-        if !working.contains_key(&key) {
-            let mut page = self.timeline.load(room, key, true).await?;
-            let settled = page.stamp.epoch != self.epoch || page.stamp.upto < checkpoint;
-            if settled {
-                forget_erased(&mut page, &self.epoch);
+        match working.entry(key) {
+            Entry::Occupied(present) => Ok(present.into_mut()),
+            Entry::Vacant(absent) => {
+                let mut page = self.timeline.load(room, key, true).await?;
+                let settled = page.stamp.epoch != self.epoch || page.stamp.upto < checkpoint;
+                if settled {
+                    forget_erased(&mut page, &self.epoch);
+                }
+                Ok(absent.insert((page, false)))
             }
-            working.insert(key, (page, false));
         }
-        working.get_mut(&key).ok_or(StorageError::LATE)
     }
 
     /// Threads of more than a page of replies, and the largest ones of a page that has grown too

@@ -84,23 +84,6 @@ impl Keys {
         Ok(Some(key))
     }
 
-    /// Seals a body with one of the author's keys.
-    pub(super) fn seal(
-        key: &DataKey,
-        key_id: &str,
-        room: &RoomId,
-        row_id: &str,
-        text: &str,
-    ) -> Sealed {
-        let (nonce, ciphertext) = key.seal(text.as_bytes(), &body_ad(room, row_id, SEALED_VERSION));
-        Sealed {
-            key_id: key_id.to_owned(),
-            nonce: nonce.to_vec().into(),
-            ciphertext: ciphertext.into(),
-            version: SEALED_VERSION,
-        }
-    }
-
     /// Opens a sealed body. `None`: its key is gone, or the bytes are not what was sealed there.
     pub(super) async fn open(
         &self,
@@ -210,6 +193,27 @@ impl Keys {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<String, DataKey>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The active data key of one author.
+pub struct Sealer {
+    pub(super) key: DataKey,
+    pub(super) key_id: String,
+}
+
+impl Sealer {
+    /// Seals a body for its place.
+    #[must_use]
+    pub fn seal(&self, room: &RoomId, row_id: &str, text: &str) -> Sealed {
+        let ad = body_ad(room, row_id, SEALED_VERSION);
+        let (nonce, ciphertext) = self.key.seal(text.as_bytes(), &ad);
+        Sealed {
+            key_id: self.key_id.clone(),
+            nonce: nonce.to_vec().into(),
+            ciphertext: ciphertext.into(),
+            version: SEALED_VERSION,
+        }
     }
 }
 

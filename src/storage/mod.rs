@@ -5,6 +5,7 @@
 //! rooms, memberships, roles and settings lie in STATE and are mirrored in memory. The rules that
 //! carry the guarantees are in `docs/architecture.md`.
 
+mod access;
 mod append;
 mod apply;
 mod background;
@@ -41,8 +42,9 @@ pub use append::{Appended, Draft, RequestId};
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use head::{RoomHead, is_message};
+pub use keys::Sealer;
 pub use mirror::Tables;
 pub use open::{Config, OpenError};
 pub use state::{Change, Claim, Claimed};
-pub use store::{Sealer, Storage};
+pub use store::Storage;
 pub use tokens::FoundToken;

@@ -17,7 +17,7 @@ use super::keys::Keys;
 use super::layout::{LAYOUT, META, Missing, STREAMS, StreamSpec, stream, stream_list};
 use super::records::{Meta, MetaState};
 use super::state::bucket_get;
-use super::tokens;
+use super::tokens::{self, Entry};
 use crate::crypto::{KeyEncryptionKey, Secret};
 use crate::nats::{Nats, NatsError, StreamConfig};
 use crate::runtime::{Clock, blocking, limited_read, write_durably};
@@ -183,8 +183,8 @@ async fn found(nats: &Nats, clock: &Clock, revision: u64) -> Result<Meta, OpenEr
         created_ms: clock.unix_ms(),
         ..Meta::default()
     };
-    let stored = tokens::put(nats, clock, META_SUBJECT, encode(&meta), revision, None).await?;
-    if stored {
+    let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
+    if tokens::put(nats, clock, entry, None).await? {
         log::info!("a new store is being created");
         return Ok(meta);
     }
@@ -205,7 +205,8 @@ async fn change_meta(
         let (meta, revision) = read_meta(nats).await?;
         let Some(mut meta) = meta else { break };
         f(&mut meta);
-        if tokens::put(nats, clock, META_SUBJECT, encode(&meta), revision, None).await? {
+        let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
+        if tokens::put(nats, clock, entry, None).await? {
             return Ok(meta);
         }
     }

@@ -25,8 +25,10 @@ const REMEMBER: Duration = Duration::from_secs(30);
 pub(super) struct Tail {
     pub(super) sequence: u64,
     pub(super) event: Arc<Event>,
-    bytes: usize,
-    at: Instant,
+    /// Bytes of its payload, for the bound on memory.
+    pub(super) bytes: usize,
+    /// When it arrived here.
+    pub(super) at: Instant,
 }
 
 /// The unfolded events of all rooms, and the heads of recently used ones.
@@ -63,12 +65,14 @@ impl Overlay {
     }
 
     /// Takes the next event of a room.
-    pub(super) fn push(&self, room: &str, sequence: u64, event: Event, bytes: usize, now: Instant) {
+    pub(super) fn push(&self, room: &str, next: Tail) {
+        let (sequence, bytes) = (next.sequence, next.bytes);
         let mut guard = self.lock();
         let inner = &mut *guard;
+        let event = &next.event;
         if let Some(head) = inner.heads.get_mut(room) {
             if event.number == head.event_number + 1 {
-                Arc::make_mut(head).apply(&event);
+                Arc::make_mut(head).apply(event);
             } else if event.number > head.event_number {
                 inner.heads.pop(room);
             }
@@ -77,7 +81,7 @@ impl Overlay {
         if tail.back().is_some_and(|last| last.sequence >= sequence) {
             return;
         }
-        tail.push_back(Tail { sequence, event: Arc::new(event), bytes, at: now });
+        tail.push_back(next);
         inner.events += 1;
         inner.bytes += bytes;
     }

@@ -93,7 +93,8 @@ impl Tokens {
         ttl: Duration,
     ) -> Result<bool, StorageError> {
         self.lock().pop(hash);
-        put(&self.nats, &self.clock, &Self::subject(hash), encode(token), revision, Some(ttl)).await
+        let entry = Entry { subject: &Self::subject(hash), payload: encode(token), revision };
+        put(&self.nats, &self.clock, entry, Some(ttl)).await
     }
 
     /// Removes a token.
@@ -143,12 +144,10 @@ impl Tokens {
             let (counter, revision) =
                 bucket_get::<Counter>(&self.nats, stream::PRESENCE, &subject).await?;
             let former = counter.unwrap_or_default();
-            let mut counter = former.clone();
+            let mut counter = former;
             let answer = f(&mut counter);
-            if counter == former
-                || put(&self.nats, &self.clock, &subject, encode(&counter), revision, Some(ttl))
-                    .await?
-            {
+            let entry = Entry { subject: &subject, payload: encode(&counter), revision };
+            if counter == former || put(&self.nats, &self.clock, entry, Some(ttl)).await? {
                 return Ok(answer);
             }
         }
@@ -185,7 +184,8 @@ impl Tokens {
             claimed_ms: self.clock.unix_ms(),
             request_id: String::new(),
         };
-        put(&self.nats, &self.clock, &subject, encode(&lease), revision, Some(ttl)).await
+        let entry = Entry { subject: &subject, payload: encode(&lease), revision };
+        put(&self.nats, &self.clock, entry, Some(ttl)).await
     }
 }
 
@@ -194,13 +194,18 @@ fn counter_subject(kind: &str, name: &str) -> String {
     format!("$KV.PRESENCE.counter.{kind}.{}", hex(digest.get(..16).unwrap_or(&digest)))
 }
 
+/// A key's new value and the revision it replaces; 0: there is none.
+pub(super) struct Entry<'a> {
+    pub(super) subject: &'a str,
+    pub(super) payload: Bytes,
+    pub(super) revision: u64,
+}
+
 /// Compare-and-set with a life time; `false`: somebody else was first.
 pub(super) async fn put(
     nats: &Nats,
     clock: &Clock,
-    subject: &str,
-    payload: Bytes,
-    revision: u64,
+    entry: Entry<'_>,
     ttl: Option<Duration>,
 ) -> Result<bool, StorageError> {
     let deadline = clock.now() + WRITE_DEADLINE;
@@ -208,10 +213,10 @@ pub(super) async fn put(
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     loop {
         let message = Publish {
-            subject,
-            payload: payload.clone(),
+            subject: entry.subject,
+            payload: entry.payload.clone(),
             message_id: Some(&id),
-            expected_last: Some(revision),
+            expected_last: Some(entry.revision),
             ttl,
             ..Publish::default()
         };

@@ -1,0 +1,397 @@
+//! The store as the rest of the program uses it: STATE, timelines, bodies, read markers, tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::append::{Appended, Draft, RequestId};
+use super::error::{ChangeError, StorageError, infallible};
+use super::head::RoomHead;
+use super::keys::Sealer;
+use super::mirror::Tables;
+use super::records::{
+    Counter, Group, Marker, Member, Role, Room, Row, Sealed, ServerConfig, Token, User,
+};
+use super::state::{Change, Claim, Claimed};
+use super::store::Storage;
+use super::tokens::FoundToken;
+use crate::domain::{EventId, GroupId, RoomId, UserId};
+
+impl Storage {
+    // --- STATE ------------------------------------------------------------------------------------
+
+    /// Reads the mirrored STATE; keep `f` short, it holds a lock.
+    pub fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
+        self.inner.mirror.read(f)
+    }
+
+    /// With external NATS: waits until this process has seen everything acknowledged before the
+    /// call. The embedded server has one writer and needs no wait. Without quorum it gives up: reads
+    /// go on, writes fail.
+    pub async fn barrier(&self) {
+        if !self.inner.embedded {
+            self.inner.barrier.pass(&self.inner).await;
+        }
+    }
+
+    /// Changes an account by compare-and-set; `f` runs again after a conflict.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    ///
+    /// # Cancel safety
+    /// After dropping it the change may or may not be stored. This holds for all `change_*`.
+    pub async fn change_user<E>(
+        &self,
+        id: &UserId,
+        f: impl FnMut(Option<&User>) -> Result<Change<User>, E>,
+    ) -> Result<Option<Arc<User>>, ChangeError<E>> {
+        self.inner.state.change(&format!("user.{id}"), f).await
+    }
+
+    /// Changes a room; see [`Self::change_user`].
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_room<E>(
+        &self,
+        id: &RoomId,
+        f: impl FnMut(Option<&Room>) -> Result<Change<Room>, E>,
+    ) -> Result<Option<Arc<Room>>, ChangeError<E>> {
+        self.inner.state.change(&format!("room.{id}"), f).await
+    }
+
+    /// Changes a membership; see [`Self::change_user`].
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_member<E>(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        f: impl FnMut(Option<&Member>) -> Result<Change<Member>, E>,
+    ) -> Result<Option<Arc<Member>>, ChangeError<E>> {
+        self.inner.state.change(&format!("member.{room}.{user}"), f).await
+    }
+
+    /// The revision of a membership record; 0: there is none.
+    #[must_use]
+    pub fn member_revision(&self, room: &RoomId, user: &UserId) -> u64 {
+        self.read(|tables| tables.revision(&format!("member.{room}.{user}")))
+    }
+
+    /// Changes a role; see [`Self::change_user`].
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_role<E>(
+        &self,
+        name: &str,
+        f: impl FnMut(Option<&Role>) -> Result<Change<Role>, E>,
+    ) -> Result<Option<Arc<Role>>, ChangeError<E>> {
+        self.inner.state.change(&format!("role.{name}"), f).await
+    }
+
+    /// Changes a group; see [`Self::change_user`].
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_group<E>(
+        &self,
+        id: &GroupId,
+        f: impl FnMut(Option<&Group>) -> Result<Change<Group>, E>,
+    ) -> Result<Option<Arc<Group>>, ChangeError<E>> {
+        self.inner.state.change(&format!("group.{id}"), f).await
+    }
+
+    /// Changes the server's settings; see [`Self::change_user`].
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub async fn change_server<E>(
+        &self,
+        f: impl FnMut(Option<&ServerConfig>) -> Result<Change<ServerConfig>, E>,
+    ) -> Result<Option<Arc<ServerConfig>>, ChangeError<E>> {
+        self.inner.state.change("config.server", f).await
+    }
+
+    /// Claims something unique for a holder. Its own earlier claim counts as success.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn claim(&self, what: Claim<'_>, holder: &str) -> Result<Claimed, StorageError> {
+        self.inner.state.claim(what, holder).await
+    }
+
+    /// Gives a claim back, if this holder has it.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn release(&self, what: Claim<'_>, holder: &str) -> Result<(), StorageError> {
+        self.inner.state.release(&what.key(), holder).await
+    }
+
+    /// Gives a claim back by its key, as a sweep finds it in [`Tables::claims`].
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn release_key(&self, key: &str, holder: &str) -> Result<(), StorageError> {
+        self.inner.state.release(key, holder).await
+    }
+
+    // --- timelines --------------------------------------------------------------------------------
+
+    /// The room's head as of now; an empty one for a room without events.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn head(&self, room: &RoomId) -> Result<Arc<RoomHead>, StorageError> {
+        self.inner.timeline.head(room.as_str()).await
+    }
+
+    /// Rows `from..to` of the room timeline in ascending order, at most 256; rows are numbered from
+    /// 0 without gaps. Bodies are sealed.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn rows(&self, room: &RoomId, from: u32, to: u32) -> Result<Vec<Row>, StorageError> {
+        self.inner.timeline.rows(room.as_str(), from, to).await
+    }
+
+    /// Replies `from..to` of the thread at a root row; replies are numbered from 1.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn replies(
+        &self,
+        room: &RoomId,
+        root: u32,
+        from: u32,
+        to: u32,
+    ) -> Result<Vec<Row>, StorageError> {
+        self.inner.timeline.replies(room.as_str(), root, from, to).await
+    }
+
+    /// The row with this id: a root row, or a reply. `None`: there is no such row in this room.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn row(&self, room: &RoomId, id: &EventId) -> Result<Option<Row>, StorageError> {
+        let (row, reply) = (id.row(), id.reply());
+        let rows = if reply == 0 {
+            self.rows(room, row, row.saturating_add(1)).await?
+        } else {
+            self.replies(room, row, reply, reply.saturating_add(1)).await?
+        };
+        Ok(rows.into_iter().find(|row| row.id == id.as_str()))
+    }
+
+    /// Appends one event to a room's journal.
+    ///
+    /// `draft` sees the present head and decides row numbers and ids; it runs again when another
+    /// writer was first. When this returns, the event is as durable as the settings promise and this
+    /// process's reads contain it. A repeated request id within two minutes answers the stored event.
+    ///
+    /// # Errors
+    /// [`ChangeError::Refused`] with the draft's error; [`StorageError::Busy`] when too many wait for
+    /// this room; [`StorageError::Unavailable`] after 15 s, when it may or may not be stored.
+    ///
+    /// # Cancel safety
+    /// After dropping it the event may or may not be stored; never half of it.
+    pub async fn append<E>(
+        &self,
+        room: &RoomId,
+        request: &RequestId,
+        draft: impl FnMut(&RoomHead) -> Result<Draft, E>,
+    ) -> Result<Appended, ChangeError<E>> {
+        self.inner.journal.append(room, request, draft).await
+    }
+
+    // --- bodies -----------------------------------------------------------------------------------
+
+    /// Seals a body for its author and place, making the author's data key when there is none.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn seal(
+        &self,
+        author: &UserId,
+        room: &RoomId,
+        row_id: &str,
+        text: &str,
+    ) -> Result<Sealed, StorageError> {
+        Ok(self.sealer(author).await?.seal(room, row_id, text))
+    }
+
+    /// The author's data key, made when there is none, for sealing where the row is decided: inside
+    /// the draft of an append.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn sealer(&self, author: &UserId) -> Result<Sealer, StorageError> {
+        let key_id = self.key_id(author);
+        if let Some(key) = self.inner.keys.get(author, &key_id).await? {
+            return Ok(Sealer { key, key_id });
+        }
+        // None yet, or its wrappings are for other secrets: a new active key.
+        let new_id = self.inner.keys.create(author).await?;
+        self.change_user::<std::convert::Infallible>(author, |user| {
+            Ok(match user {
+                Some(user) if user.active_key_id == key_id && !user.deleted => {
+                    Change::Put(User { active_key_id: new_id.clone(), ..user.clone() })
+                }
+                _ => Change::Keep,
+            })
+        })
+        .await
+        .map_err(infallible)?;
+        let key_id = self.key_id(author);
+        match self.inner.keys.get(author, &key_id).await? {
+            Some(key) => Ok(Sealer { key, key_id }),
+            None => Err(StorageError::Corrupt { what: "ENCRYPTION_KEYS", source: None }),
+        }
+    }
+
+    fn key_id(&self, user: &UserId) -> String {
+        self.read(|tables| {
+            tables.users.get(user).map(|user| user.active_key_id.clone()).unwrap_or_default()
+        })
+    }
+
+    /// Opens a sealed body. `None`: its key is gone, or unreadable with the present secret.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn unseal(
+        &self,
+        author: &UserId,
+        room: &RoomId,
+        row_id: &str,
+        sealed: &Sealed,
+    ) -> Result<Option<String>, StorageError> {
+        // The tombstone decides, not the key: another process may just have shredded it.
+        let deleted = self.read(|tables| tables.users.get(author).is_some_and(|user| user.deleted));
+        if deleted {
+            return Ok(None);
+        }
+        self.inner.keys.open(author, room, row_id, sealed).await
+    }
+
+    /// Erases every data key of a user: its texts are unreadable for ever.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn shred_keys(&self, user: &UserId) -> Result<(), StorageError> {
+        self.inner.keys.shred(user).await
+    }
+
+    // --- read markers -----------------------------------------------------------------------------
+
+    /// The stored read marker of a room or thread (`target`: its id).
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn marker(
+        &self,
+        user: &UserId,
+        target: &str,
+    ) -> Result<Option<Marker>, StorageError> {
+        self.inner.markers.get(user, target).await
+    }
+
+    /// Moves a read marker forward; answers the one that holds.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn advance_marker(
+        &self,
+        user: &UserId,
+        target: &str,
+        marker: Marker,
+    ) -> Result<Marker, StorageError> {
+        self.inner.markers.advance(user, target, marker).await
+    }
+
+    // --- tokens, counters, leases -----------------------------------------------------------------
+
+    /// Stores a new token under its keyed hash; `false`: there is one.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn token_create(
+        &self,
+        hash: &[u8; 32],
+        token: &Token,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        self.inner.tokens.create(hash, token, ttl).await
+    }
+
+    /// A token's record from the leader.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn token(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
+        self.inner.tokens.get(hash).await
+    }
+
+    /// A token's record, at most 30 s old and only while changes by other processes are heard of.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn token_cached(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
+        let fresh = self.inner.embedded || self.is_following();
+        self.inner.tokens.get_cached(hash, fresh).await
+    }
+
+    /// Replaces a token's record at its revision; `false`: it changed meanwhile.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn token_replace(
+        &self,
+        hash: &[u8; 32],
+        token: &Token,
+        revision: u64,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        self.inner.tokens.replace(hash, token, revision, ttl).await
+    }
+
+    /// Removes a token.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn token_delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
+        self.inner.tokens.delete(hash).await
+    }
+
+    /// Changes a counter shared by all processes; it disappears after `ttl` without change.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn counter<T>(
+        &self,
+        kind: &str,
+        name: &str,
+        ttl: Duration,
+        f: impl FnMut(&mut Counter) -> T,
+    ) -> Result<T, StorageError> {
+        self.inner.tokens.counter(kind, name, ttl, f).await
+    }
+
+    /// Removes a counter.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn counter_delete(&self, kind: &str, name: &str) -> Result<(), StorageError> {
+        self.inner.tokens.counter_delete(kind, name).await
+    }
+
+    /// Takes or renews a lease for this process; `false`: another one holds it.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn lease(&self, name: &str, ttl: Duration) -> Result<bool, StorageError> {
+        self.inner.tokens.lease(name, &self.inner.process, ttl).await
+    }
+}
