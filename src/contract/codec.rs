@@ -3,13 +3,13 @@
 
 use bytes::Bytes;
 
-use super::json;
+use super::json::{self, Described, Unwritable};
 use crate::limits;
 
 /// A message that goes over the wire.
-pub trait Wire: prost::Message + prost::Name + Default {}
+pub trait Wire: prost::Message + prost::Name + Described + Default {}
 
-impl<M: prost::Message + prost::Name + Default> Wire for M {}
+impl<M: prost::Message + prost::Name + Described + Default> Wire for M {}
 
 /// The form of a body, named by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,48 +67,23 @@ pub enum DecodeError {
         /// The limit.
         max: usize,
     },
-    /// The message is in no descriptor: a fault of the program.
-    #[error("no descriptor for {message}")]
-    NoDescriptor {
-        /// Its full name.
-        message: String,
-    },
 }
 
 /// An answer has no form in the asked encoding: a fault of the program.
 #[derive(Debug, thiserror::Error)]
-pub enum EncodeError {
-    /// The message is in no descriptor.
-    #[error("no descriptor for {message}")]
-    NoDescriptor {
-        /// Its full name.
-        message: String,
-    },
-    /// The descriptor and the generated type disagree.
-    #[error("{message} does not fit its descriptor")]
-    Transcode {
-        /// Its full name.
-        message: String,
-        /// What prost found.
-        #[source]
-        source: prost::DecodeError,
-    },
-    /// A value has no JSON form, such as a time outside the years 1 to 9999.
-    #[error("{message} has no JSON form")]
-    Json {
-        /// Its full name.
-        message: String,
-        /// What serde found.
-        #[source]
-        source: serde_json::Error,
-    },
+#[error("{message} has no JSON form")]
+pub struct EncodeError {
+    /// Full name of the message.
+    pub message: String,
+    /// Why not.
+    #[source]
+    pub source: Unwritable,
 }
 
 /// Reads a message; an empty body is the empty message in both forms.
 ///
 /// # Errors
-/// [`DecodeError::Proto`], [`DecodeError::Json`] and [`DecodeError::TooManyValues`] are faults of the
-/// sender; [`DecodeError::NoDescriptor`] is ours.
+/// All are faults of the sender.
 pub fn decode<M: Wire>(encoding: Encoding, body: Bytes) -> Result<M, DecodeError> {
     match encoding {
         Encoding::Proto => {
@@ -139,8 +114,9 @@ fn bound_values(count: usize) -> Result<(), DecodeError> {
     if count > max { Err(DecodeError::TooManyValues { max }) } else { Ok(()) }
 }
 
-/// Fields of the outermost message. Lists of requests stand there, so this bounds what decoding allocates;
-/// a body that is not the wire form is counted up to its fault and left to prost.
+/// Fields of the outermost message. Lists of requests stand there (but for the paths of a mask, 24 bytes
+/// each), so this bounds what decoding allocates; a body that is not the wire form is counted up to its
+/// fault and left to prost.
 fn count_wire_fields(body: &[u8]) -> usize {
     use prost::encoding::{DecodeContext, decode_key, skip_field};
     let mut rest = body;

@@ -1,8 +1,8 @@
 //! Build-time part of `contract`: message types, value rules and the method table from the `.proto` files.
 //!
 //! protox compiles them without `protoc`. Its encoded descriptor set is read twice: by prost-reflect,
-//! which still sees our field options, and by prost, which forgets them; what prost read, minus the rules
-//! file, is what the program embeds for the JSON form.
+//! which still sees our field options, and by prost, which forgets them and generates the types. What
+//! prost read, minus the rules file, is kept for the tests.
 
 use std::path::{Path, PathBuf};
 
@@ -12,6 +12,7 @@ use prost_types::FileDescriptorSet;
 
 mod methods;
 mod rules;
+mod tables;
 
 /// The file that declares the value rules, and what only that file needs.
 const BUILD_ONLY: [&str; 2] = ["chatto/rules/v1/rules.proto", "google/protobuf/descriptor.proto"];
@@ -40,6 +41,7 @@ fn generate_into(root: &Path, out: &Path) -> Result<(), Box<dyn std::error::Erro
     let pool = DescriptorPool::decode(encoded.as_slice())?;
     std::fs::write(out.join("contract_rules.rs"), rules::generate(&pool)?)?;
     std::fs::write(out.join("contract_methods.rs"), methods::generate(&pool)?)?;
+    std::fs::write(out.join("contract_tables.rs"), tables::generate(&pool)?)?;
 
     let mut set = FileDescriptorSet::decode(encoded.as_slice())?;
     set.file.retain(|file| !BUILD_ONLY.contains(&file.name()));

@@ -5,9 +5,19 @@ mod presence;
 mod random;
 mod rules;
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
+use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use super::{Encoding, Wire, decode, encode};
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(super::generated::DESCRIPTORS).unwrap());
+
+fn descriptor(full_name: &str) -> MessageDescriptor {
+    POOL.get_message_by_name(full_name).unwrap()
+}
 
 fn from_json<M: Wire>(text: &str) -> M {
     decode(Encoding::Json, Bytes::copy_from_slice(text.as_bytes()))
