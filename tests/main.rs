@@ -9,7 +9,6 @@
     reason = "a failing unwrap is the verdict of the test, and its output goes to whoever reads it"
 )]
 
-mod contract;
 mod http;
 mod layers;
 mod nats;

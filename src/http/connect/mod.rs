@@ -103,16 +103,8 @@ impl Table {
 }
 
 fn undecodable(error: DecodeError) -> Failure {
-    match error {
-        // The source may quote the body: only the kind of fault goes out.
-        DecodeError::Proto { .. }
-        | DecodeError::Json { .. }
-        | DecodeError::TooManyValues { .. } => Failure::invalid(error.to_string()),
-        DecodeError::NoDescriptor { message } => {
-            log::error!(message = message; "a message has no descriptor");
-            Failure::internal()
-        }
-    }
+    // The source may quote the body: only the kind of fault goes out.
+    Failure::invalid(error.to_string())
 }
 
 fn unencodable(method: Method, error: &EncodeError) -> Failure {
