@@ -20,7 +20,7 @@ mod built {
 pub struct Bundled {
     packed: &'static [u8],
     size_bytes: usize,
-    sha256: [u8; 32],
+    sha256: &'static [u8; 32],
     version: &'static str,
 }
 
@@ -48,7 +48,7 @@ impl Bundled {
     /// The server inside this binary, unless it was built without one.
     #[must_use]
     pub fn get() -> Option<Self> {
-        let (packed, size_bytes, sha256) = (built::PACKED, built::SIZE_BYTES, built::SHA256);
+        let (packed, size_bytes, sha256) = (built::PACKED, built::SIZE_BYTES, &built::SHA256);
         (size_bytes > 0).then_some(Self { packed, size_bytes, sha256, version: built::VERSION })
     }
 
@@ -61,13 +61,13 @@ impl Bundled {
     /// SHA-256 of the unpacked server in lower-case hexadecimal.
     #[must_use]
     pub fn sha256_hex(&self) -> String {
-        hex(&self.sha256)
+        hex(self.sha256)
     }
 
     /// SHA-256 of the unpacked server.
     #[must_use]
-    pub fn sha256(&self) -> &[u8; 32] {
-        &self.sha256
+    pub fn sha256(&self) -> &'static [u8; 32] {
+        self.sha256
     }
 
     /// Size of the unpacked server.
@@ -94,7 +94,7 @@ impl Bundled {
             hash.update(bytes);
             to.write_all(bytes).map_err(|source| UnpackError::Write { source })?;
         }
-        if hash.finalize().as_slice() != self.sha256 {
+        if hash.finalize().as_slice() != self.sha256.as_slice() {
             return Err(UnpackError::Damaged);
         }
         Ok(())
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_damaged_copy_is_refused() {
         let mut bundled = Bundled::get().expect("tests need a build with nats-server");
-        bundled.sha256[0] ^= 1;
+        bundled.sha256 = &[0; 32];
         assert!(matches!(bundled.unpack(io::sink()), Err(UnpackError::Damaged)));
         bundled.packed = bundled.packed.get(..bundled.packed.len() / 2).unwrap();
         assert!(matches!(bundled.unpack(io::sink()), Err(UnpackError::Damaged)));

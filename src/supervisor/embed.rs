@@ -19,7 +19,7 @@ mod elf;
 const VARIABLE: &str = "CHATTO_NATS_SERVER_BIN";
 const MODULE: &str = "github.com/nats-io/nats-server/v2 v";
 /// Part of the cache's key: raise it when the compressed form or the generated constants change.
-const FORMAT: &str = "2";
+const FORMAT: &str = "3";
 
 /// Writes `nats_server.zst` and `nats_server.rs` into `OUT_DIR`, or tells cargo what is missing.
 pub(crate) fn embed() {
@@ -204,7 +204,7 @@ fn constants(version: &str, plain: &[u8]) -> String {
     format!(
         "/// The bundled server's version.\npub(super) const VERSION: &str = {version:?};\n\
          /// Size of the unpacked server; 0 when none is bundled.\npub(super) const SIZE_BYTES: usize = {};\n\
-         /// SHA-256 of the unpacked server.\npub(super) const SHA256: [u8; 32] = {:?};\n\
+         /// SHA-256 of the unpacked server.\npub(super) static SHA256: [u8; 32] = {:?};\n\
          /// The compressed server.\n\
          pub(super) static PACKED: &[u8] = include_bytes!(concat!(env!(\"OUT_DIR\"), \"/nats_server.zst\"));\n",
         plain.len(),
