@@ -55,7 +55,8 @@ impl Shared {
         self.requests.try_acquire_arc().map(Arc::new)
     }
 
-    /// Runs work to its end whatever becomes of the caller, and waits for its answer.
+    /// Runs work to its end whatever becomes of the caller, and waits for its answer. The request's
+    /// place is held as long.
     ///
     /// # Errors
     /// What the work says; `unavailable` when too much of it runs.
@@ -65,8 +66,14 @@ impl Shared {
     pub(super) async fn finish<T: Send + 'static>(
         &self,
         name: &'static str,
+        permit: Option<RequestPermit>,
         work: impl Future<Output = Result<T, Failure>> + Send + 'static,
     ) -> Result<T, Failure> {
+        let work = async move {
+            let answer = work.await;
+            drop(permit);
+            answer
+        };
         let answer = self.work.finish(name, work).map_err(|_full| Failure::busy())?;
         answer.await.unwrap_or_else(|| Err(Failure::internal()))
     }

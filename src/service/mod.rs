@@ -15,6 +15,7 @@ mod kind;
 mod link_error;
 mod links;
 mod markers;
+mod members;
 mod messages;
 mod passwords;
 mod rights;

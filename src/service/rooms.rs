@@ -1,27 +1,22 @@
-//! Making rooms, joining, leaving, and who is in them.
+//! Making rooms, joining, leaving.
 //!
 //! STATE decides, the journal tells: a room or membership is stored first, then its row, then the
 //! caller is answered. The record says `announced` when its row is stored; the sweep tells what a kill
 //! kept from being told.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use super::directory::room_view;
 use super::error::{flat, store_only};
 use super::rights::{Access, is_direct};
-use super::users::{matches, paged};
-use super::{DirectoryMember, Page, PageRequest, ReadError, RoomError, RoomView, Service, Session};
+use super::{RoomError, RoomView, Service, Session};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::TIMELINE_PAGE_MAX;
-use crate::storage::records::{Fact, FactKind, Group, Member, Room, User, event::Effect};
+use crate::storage::records::{Fact, FactKind, Group, Member, Room, event::Effect};
 use crate::storage::{Change, Claim, Claimed, Draft, RequestId, RoomHead, StorageError};
-
-/// Entries of ListMembers when no limit is asked for.
-const MEMBERS_DEFAULT: usize = 250;
 
 /// A channel to be made.
 #[derive(Debug, Clone, Copy)]
@@ -136,44 +131,6 @@ impl Service {
             }
         })?;
         self.remove_member(id, session.user).await
-    }
-
-    /// The effective members of a room by shown name.
-    ///
-    /// # Errors
-    /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for a viewer who may not
-    /// know.
-    pub fn list_members(
-        &self,
-        session: &Session,
-        id: &str,
-        search: &str,
-        page: PageRequest,
-    ) -> Result<Page<DirectoryMember>, ReadError> {
-        let missing = ReadError::NotFound { what: "room" };
-        let Ok(id) = RoomId::try_from(id) else { return Err(missing) };
-        let needle = search.to_lowercase();
-        let mut found: Vec<(UserId, Arc<User>)> = self.storage().read(|tables| {
-            let room = tables.rooms.get(&id).ok_or(missing)?;
-            let access = Access::of(tables, session.user);
-            let can = |permission| access.can(permission, id, room);
-            let knows = access.is_member(tables, id, room)
-                || can(Permission::RoomManage)
-                || (can(Permission::RoomList) && can(Permission::RoomJoin));
-            if !knows {
-                return Err(ReadError::Denied);
-            }
-            let is_member = |user: &UserId| Access::of(tables, *user).is_member(tables, id, room);
-            Ok(tables
-                .users
-                .iter()
-                .filter(|(_, user)| !user.deleted && matches(user, &needle))
-                .filter(|(user, _)| is_member(user))
-                .map(|(id, user)| (*id, Arc::clone(user)))
-                .collect())
-        })?;
-        found.sort_by_cached_key(|(id, user)| (shown_name(user).to_lowercase(), *id));
-        Ok(paged(found, page, MEMBERS_DEFAULT, |(id, user)| self.directory_member(id, &user)))
     }
 
     /// Stores a new room; one of this id that is there already stays.
@@ -367,8 +324,4 @@ impl Service {
             if may { Ok(id) } else { Err(RoomError::Denied) }
         })
     }
-}
-
-fn shown_name(user: &User) -> &str {
-    if user.display_name.is_empty() { &user.login } else { &user.display_name }
 }

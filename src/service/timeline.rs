@@ -1,5 +1,6 @@
 //! Reading a room's timeline: pages, windows and the rows in them.
 
+use super::users::distinct;
 use super::{
     MessageView, Position, ReadError, RowKind, RowView, Service, Session, TimelinePage,
     TimelineWindow,
@@ -90,6 +91,29 @@ impl Service {
             }
             _ => Err(missing_message()),
         }
+    }
+
+    /// Messages by id in order of first appearance; those that [`Self::message`] does not find are
+    /// left out.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for others than members.
+    pub async fn batch_messages(
+        &self,
+        session: &Session,
+        room: &str,
+        ids: &[String],
+    ) -> Result<Vec<MessageView>, ReadError> {
+        self.readable_room(session, room)?;
+        let mut found = Vec::new();
+        for id in distinct(ids) {
+            match self.message(session, room, id).await {
+                Ok(message) => found.push(message),
+                Err(ReadError::Store(fault)) => return Err(fault.into()),
+                Err(_) => {}
+            }
+        }
+        Ok(found)
     }
 
     /// The users that a message names, for answers that carry one message.

@@ -51,11 +51,16 @@ fn service_config(session_ttl: Duration) -> service::Config {
 impl Edge {
     /// Starts with `config` on a free port of 127.0.0.1 and a new store.
     pub(super) fn start(config: Config) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), config)
+        Self::start_on(&Arc::new(NatsServer::start()), config, true)
     }
 
-    /// Starts another process on a store.
-    pub(super) fn start_on(nats: &Arc<NatsServer>, config: Config) -> Self {
+    /// Two processes on one store, as with an external NATS.
+    pub(super) fn start_two() -> [Self; 2] {
+        let nats = Arc::new(NatsServer::start());
+        [(); 2].map(|()| Self::start_on(&nats, Config::default(), false))
+    }
+
+    fn start_on(nats: &Arc<NatsServer>, config: Config, embedded: bool) -> Self {
         let stop = Stop::new();
         let ready = Arc::new(Mutex::new(Ready::Yes));
         let clock = Clock::system();
@@ -65,7 +70,8 @@ impl Edge {
         let thread = std::thread::spawn(move || {
             Runtime::run(2, |runtime| async move {
                 let readiness = Arc::new(move || *reads.lock().unwrap());
-                let store = storage::open(&url, &runtime, storage::config(None)).await.unwrap();
+                let store = chatto::storage::Config { embedded, ..storage::config(None) };
+                let store = storage::open(&url, &runtime, store).await.unwrap();
                 let day = Duration::from_secs(24 * 3600);
                 let service = Service::build(service_config(90 * day), store.clone(), time.clone());
                 service.prepare().await.unwrap();

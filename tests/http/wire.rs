@@ -1,11 +1,12 @@
 //! Sockets and heads: limits, refusals, health, the end.
 
 use std::net::Shutdown;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chatto::http::{Config, PublicUrl, Ready};
 
 use super::support::{Edge, PATIENCE};
+use crate::support::wait::until;
 
 fn edge() -> Edge {
     Edge::start(Config::default())
@@ -240,4 +241,70 @@ fn a_stop_closes_idle_connections_at_once() {
     assert!(fresh.is_closed());
     edge.join();
     assert!(started.elapsed().as_secs() < 5);
+}
+
+#[test]
+fn a_request_that_never_ends_is_cut_when_the_time_to_finish_is_over() {
+    let shutdown_timeout = Duration::from_secs(1);
+    let edge = Edge::start(Config { shutdown_timeout, ..Config::default() });
+    let mut raw = edge.connect();
+    raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+    assert_eq!(edge.exchange(HEALTH).status, 200);
+    let started = Instant::now();
+    edge.stop.stop();
+    edge.join();
+    assert!((1..6).contains(&started.elapsed().as_secs()));
+    assert!(raw.is_closed());
+}
+
+#[test]
+fn the_pages_are_ours_complete_and_cacheable() {
+    let edge = edge();
+    for (path, kind) in [
+        ("/", "text/html; charset=utf-8"),
+        ("/setup", "text/html; charset=utf-8"),
+        ("/setup/setup.js", "text/javascript; charset=utf-8"),
+        ("/setup/home.js", "text/javascript; charset=utf-8"),
+        ("/setup/style.css", "text/css; charset=utf-8"),
+        ("/setup/mark.svg", "image/svg+xml"),
+    ] {
+        let answer = edge.get(path, &[]);
+        assert_eq!(answer.status, 200, "{path}");
+        assert_eq!(answer.header("content-type"), Some(kind), "{path}");
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
+        let tag = answer.header("etag").unwrap();
+        let again = edge.get(path, &[("If-None-Match", tag)]);
+        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
+        assert_eq!(again.header("etag"), Some(tag));
+    }
+    let lost = edge.get("/nowhere", &[]);
+    assert_eq!((lost.status, lost.header("content-type")), (404, Some("text/html; charset=utf-8")));
+    assert_eq!(edge.post("/setup", &[], &serde_json::json!({})).status, 405);
+}
+
+#[test]
+fn requests_beyond_the_limit_get_503_and_health_does_not() {
+    let edge = edge();
+    let waiting: Vec<_> = (0..chatto::limits::HTTP_REQUESTS_MAX)
+        .map(|_| {
+            let mut raw = edge.connect();
+            raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+            raw
+        })
+        .collect();
+    let busy = until("all places taken", PATIENCE, || {
+        let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
+        (answer.status == 503).then_some(answer)
+    });
+    assert_eq!(busy.header("retry-after"), Some("1"));
+    assert!(busy.json()["error"].is_string());
+    let call = "/api/connect/chatto.discovery.v1.ServerDiscoveryService/GetServer";
+    assert_eq!(edge.post(call, &[], &serde_json::json!({})).json()["code"], "unavailable");
+    assert_eq!(edge.exchange(HEALTH).status, 200);
+    drop(waiting);
+    until("places are free again", PATIENCE, || {
+        let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
+        (answer.status == 400).then_some(())
+    });
 }

@@ -12,12 +12,14 @@ use super::super::answer::Answer;
 use super::super::body::{BodyError, read_whole};
 use super::super::error::Failure;
 use super::super::head::Head;
-use super::super::state::App;
+use super::super::state::{App, RequestPermit};
 
 /// A plain JSON request.
 pub(super) struct JsonRequest<T> {
     pub(super) state: App,
     pub(super) head: Arc<Head>,
+    /// The place among the requests in work; it goes with the work.
+    pub(super) permit: Option<RequestPermit>,
     pub(super) body: T,
 }
 
@@ -28,6 +30,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let state = Arc::clone(request.state());
     let head = request.ext::<Arc<Head>>().map(Arc::clone);
     let head = head.ok_or_else(|| Failure::internal().plain_answer())?;
+    let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
     let max = limits::JSON_BODY_MAX_BYTES;
     let whole = read_whole(request.take_body(), max, &state.clock, &state.large_bodies).await;
     let whole = whole.map_err(|error| unread(&error))?;
@@ -36,7 +39,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let body = serde_json::from_slice(bytes).map_err(|_quotes| {
         Answer::failure(StatusCode::BAD_REQUEST, "The request is not the JSON that was expected")
     })?;
-    Ok(JsonRequest { state, head, body })
+    Ok(JsonRequest { state, head, permit, body })
 }
 
 fn unread(error: &BodyError) -> Answer {

@@ -12,7 +12,7 @@ use crate::service::{LogIn, LoggedIn};
 use super::super::answer::Answer;
 use super::super::error::Failure;
 use super::super::head::Head;
-use super::super::state::{App, Shared};
+use super::super::state::{App, RequestPermit, Shared};
 use super::{Presented, cookies, has_csrf, json};
 
 #[derive(Deserialize)]
@@ -41,7 +41,7 @@ pub(super) async fn login(request: Request<App>) -> tide::Result {
         let attempt = LogIn { identifier: &identifier, password: &password, address };
         Ok(Box::pin(state.service.log_in(attempt)).await?)
     };
-    match request.state.finish("log in", work).await {
+    match request.state.finish("log in", request.permit, work).await {
         Ok(logged_in) => welcome(&request.state, &request.head, &logged_in).into(),
         Err(failure) => failure.plain_answer().into(),
     }
@@ -66,6 +66,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
         return Failure::internal().plain_answer().into();
     };
+    let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
     let presented = Presented::of(&head);
     let mut ends = vec![presented.clone()];
     let cookie = cookies::session(&head).map(|cookie| Presented::Cookie(cookie.to_owned()));
@@ -87,7 +88,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
         let credentials: Vec<_> = ends.iter().filter_map(Presented::credential).collect();
         Ok(owner.service.log_out(&credentials).await?)
     };
-    match state.finish("log out", work).await {
+    match state.finish("log out", permit, work).await {
         // The realtime part tells the ended sessions' sockets when it is built.
         Ok(_ended) => {
             let answer = Answer::json(StatusCode::OK, &json!({ "success": true }));

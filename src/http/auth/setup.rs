@@ -76,7 +76,7 @@ pub(super) async fn use_link(request: Request<App>) -> tide::Result {
         };
         Ok(Box::pin(state.service.redeem(redeem)).await?)
     };
-    match request.state.finish("setup", work).await {
+    match request.state.finish("setup", request.permit, work).await {
         Ok(logged_in) => login::welcome(&request.state, &request.head, &logged_in).into(),
         Err(failure) => failure.plain_answer().into(),
     }
@@ -107,7 +107,7 @@ pub(super) async fn join_link(request: Request<App>) -> tide::Result {
         let fields = JoinFields { login, display_name, email, role };
         Ok(state.service.join_link(&session, fields).await?)
     };
-    match request.state.finish("join link", work).await {
+    match request.state.finish("join link", request.permit, work).await {
         Ok(link) => {
             let origin = request.head.origin(&request.state.config.public_url);
             let expires = Timestamp { seconds: link.expires_ms.div_euclid(1000), nanos: 0 };

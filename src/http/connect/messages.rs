@@ -1,7 +1,7 @@
 //! `MessageService`: posting and reading single messages.
 
 use crate::contract::api;
-use crate::contract::rpc::message_service::{CreateMessage, GetMessage};
+use crate::contract::rpc::message_service::{BatchGetMessages, CreateMessage, GetMessage};
 
 use crate::service::NewMessage;
 
@@ -27,5 +27,12 @@ pub(super) fn register(table: &mut Table) {
         let service = &caller.state.service;
         let message = service.message(session, &request.room_id, &request.event_id).await?;
         Ok(api::GetMessageResponse { message: Some(map::message(message)) })
+    });
+    table.add(BatchGetMessages, Effect::Reads, |caller, request| async move {
+        let (session, service) = (caller.session()?, &caller.state.service);
+        let (room, ids) = (&request.room_id, &request.event_ids);
+        let messages = Box::pin(service.batch_messages(session, room, ids)).await?;
+        let messages = messages.into_iter().map(map::message).collect();
+        Ok(api::BatchGetMessagesResponse { messages })
     });
 }

@@ -186,13 +186,13 @@ impl Call {
             let work = (entry.handler)(caller, self.encoding, Bytes::from(bytes));
             let work = async move {
                 let answer = work.await;
-                // A large body and the place among the requests are held as long as the work.
-                drop((slot, permit));
+                // A large body is held as long as the work.
+                drop(slot);
                 answer
             };
             match entry.effect {
                 Effect::Reads => work.await,
-                Effect::Changes => self.state.finish("call", work).await,
+                Effect::Changes => self.state.finish("call", permit, work).await,
             }
         };
         match Box::pin(self.state.clock.timeout(deadline, answer)).await {

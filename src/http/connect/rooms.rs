@@ -2,8 +2,8 @@
 
 use crate::contract::api::{self, get_room_events_request::Cursor};
 use crate::contract::rpc::room_service::{
-    CreateRoom, GetRoomEvents, GetRoomEventsAround, JoinRoom, LeaveRoom, ListMembers,
-    MarkRoomAsRead,
+    BatchGetMembers, CreateRoom, GetMember, GetRoomEvents, GetRoomEventsAround, JoinRoom,
+    LeaveRoom, ListMembers, MarkRoomAsRead,
 };
 use crate::service::{NewRoom, Position};
 
@@ -49,6 +49,18 @@ fn members(table: &mut Table) {
             page: Some(map::page_info(&page)),
             members: page.items.into_iter().map(|one| map::member(&origin, one)).collect(),
         })
+    });
+    table.add(GetMember, Effect::Reads, |caller, request| async move {
+        let service = &caller.state.service;
+        let member = service.member(caller.session()?, &request.room_id, &request.user_id)?;
+        Ok(api::GetRoomMemberResponse { member: Some(map::member(&caller.origin(), member)) })
+    });
+    table.add(BatchGetMembers, Effect::Reads, |caller, request| async move {
+        let (session, service) = (caller.session()?, &caller.state.service);
+        let members = service.batch_members(session, &request.room_id, &request.user_ids)?;
+        let origin = caller.origin();
+        let members = members.into_iter().map(|one| map::member(&origin, one)).collect();
+        Ok(api::BatchGetRoomMembersResponse { members })
     });
 }
 
