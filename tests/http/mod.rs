@@ -2,5 +2,6 @@
 
 mod accounts;
 mod calls;
+mod chat;
 mod support;
 mod wire;
