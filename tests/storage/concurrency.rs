@@ -151,6 +151,8 @@ fn a_name_has_one_holder() {
         two.release(claim, "b").await.unwrap();
         assert_eq!(two.claim(claim, "b").await.unwrap(), taken);
         one.release(claim, "a").await.unwrap();
+        // Every call of a client begins behind a barrier.
+        two.barrier().await;
         assert_eq!(two.claim(claim, "b").await.unwrap(), Claimed::Yes);
         one.close().await;
         two.close().await;
