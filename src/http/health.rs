@@ -25,16 +25,24 @@ pub enum Ready {
 
 /// The process is alive, or nobody would answer.
 pub(super) async fn healthz(_request: Request<App>) -> tide::Result {
-    Answer::json(StatusCode::OK, &json!({ "status": "ok" })).into()
+    alive().into()
 }
 
 /// Whether a balancer may send requests here.
 pub(super) async fn readyz(request: Request<App>) -> tide::Result {
-    match (request.state().readiness)() {
-        Ready::Yes => Answer::json(StatusCode::OK, &json!({ "status": "ready" })).into(),
+    ready(&request.state().readiness).into()
+}
+
+pub(super) fn alive() -> Answer {
+    Answer::json(StatusCode::OK, &json!({ "status": "ok" }))
+}
+
+pub(super) fn ready(readiness: &Readiness) -> Answer {
+    match readiness() {
+        Ready::Yes => Answer::json(StatusCode::OK, &json!({ "status": "ready" })),
         Ready::No { reason } => {
             let body = json!({ "status": "not ready", "reason": reason });
-            Answer::json(StatusCode::SERVICE_UNAVAILABLE, &body).into()
+            Answer::json(StatusCode::SERVICE_UNAVAILABLE, &body)
         }
     }
 }

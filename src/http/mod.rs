@@ -18,10 +18,12 @@ mod io;
 mod pages;
 mod serve;
 mod state;
+mod waiting;
 
 pub use config::{Config, Network, NetworkError, PublicUrl};
 pub use health::{Readiness, Ready};
 pub use serve::{BindError, Listener};
+pub use waiting::Waiting;
 
 use std::sync::Arc;
 

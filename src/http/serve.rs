@@ -92,7 +92,7 @@ impl Listener {
         self.address
     }
 
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut sockets = self.sockets.iter();
         let Some(first) = sockets.next() else { return std::future::pending().await };
         match sockets.next() {

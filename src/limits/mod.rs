@@ -180,6 +180,8 @@ pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 128;
 pub const UPLOAD_MAX_BYTES_DEFAULT: usize = 25 * MIB;
 /// Bytes of a body that is streamed to the client, read at a time.
 pub const HTTP_STREAM_CHUNK_BYTES: usize = 16 * KIB;
+/// Connections at a time before the store is open; they get health answers only.
+pub const HTTP_EARLY_MAX: usize = 64;
 /// An API request body.
 pub const API_BODY_MAX_BYTES: usize = MIB;
 /// A request body of AssetUploadService: a chunk of 512 KiB and its envelope.

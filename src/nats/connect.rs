@@ -1,7 +1,7 @@
 //! The connection: where, with which credential, and what the server at the other end is.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -110,6 +110,7 @@ struct Watch {
     connects: AtomicU64,
     changed: event_listener::Event,
     last_error: Mutex<String>,
+    writes_refused: AtomicBool,
 }
 
 impl Nats {
@@ -172,6 +173,16 @@ impl Nats {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// Whether nothing may be stored now: the disk is full. Publishing then fails at once with
+    /// [`super::PublishError::Full`], instead of leaving a server without space to time out.
+    pub fn refuse_writes(&self, refused: bool) {
+        self.watch.writes_refused.store(refused, Ordering::SeqCst);
+    }
+
+    pub(super) fn refuses_writes(&self) -> bool {
+        self.watch.writes_refused.load(Ordering::SeqCst)
     }
 
     /// What the client last complained about; empty when it never did.

@@ -56,6 +56,10 @@ impl Nats {
     /// # Cancel safety
     /// After dropping it the message may or may not be stored.
     pub async fn publish(&self, message: Publish<'_>) -> Result<Ack, PublishError> {
+        if self.refuses_writes() {
+            let source = NatsError::Unexpected { what: "no room on the disk" };
+            return Err(PublishError::Full { source });
+        }
         let request = async_nats::Request::new()
             .payload(message.payload.clone())
             .headers(headers(&message))

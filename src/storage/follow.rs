@@ -126,6 +126,7 @@ impl<S: Sink> Follower<S> {
         let subscription = self.nats.subscribe(self.live).await?;
         self.position.advance(from.max(1));
         self.catch_up().await?;
+        self.position.inner.healthy.store(true, Ordering::SeqCst);
         Ok(subscription)
     }
 

@@ -1,0 +1,89 @@
+//! Before the store is open: health answers, everything else is told to come back.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use async_net::TcpStream;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, StatusCode};
+use smol_hyper::rt::{FuturesIo, SmolTimer};
+
+use super::answer::Answer;
+use super::bridge::send;
+use super::health;
+use super::io::{Guarded, Phase};
+use super::{Listener, Readiness};
+use crate::limits;
+use crate::runtime::{Clock, Runtime, Scope, Stop};
+
+/// What the waiting server needs.
+pub struct Waiting<'a> {
+    /// The bound socket; the full server takes it over afterwards.
+    pub listener: &'a Listener,
+    /// Why nothing can be done yet.
+    pub readiness: &'a Readiness,
+    /// The time.
+    pub clock: &'a Clock,
+    /// Where connections run.
+    pub runtime: &'a Runtime,
+}
+
+impl Waiting<'_> {
+    /// Answers until `opened`. Each answer closes its connection, so that the next request meets the
+    /// full server.
+    pub async fn serve(&self, opened: &Stop) {
+        let connections = Scope::new(self.runtime, "early connections", limits::HTTP_EARLY_MAX);
+        while let Some(next) = opened.or(self.listener.accept()).await {
+            let Ok((stream, _)) = next else {
+                self.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
+                continue;
+            };
+            let served = connection(stream, self.clock.clone(), Arc::clone(self.readiness));
+            if connections.spawn("early connection", served).is_err() {
+                log::debug!("closed an early connection beyond the limit");
+            }
+        }
+        // What is in work is answered at once; nobody may hold up the start.
+        let limit = limits::HTTP_REFUSAL_TIMEOUT;
+        if self.clock.timeout(limit, connections.join()).await.is_err() {
+            log::debug!("early connections are cut");
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, clock: Clock, readiness: Readiness) {
+    let phase = Arc::new(Phase::default());
+    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&phase)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let answer = answer(request.uri().path(), &readiness).closing();
+        let sent = send(answer, phase.begin());
+        async move { Ok::<_, Infallible>(sent) }
+    });
+    let served = http1::Builder::new()
+        .timer(SmolTimer::new())
+        .header_read_timeout(limits::HTTP_HEAD_TIMEOUT)
+        .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
+        .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
+        .half_close(false)
+        .keep_alive(false)
+        .serve_connection(io, service);
+    if let Err(error) = pin!(served).await {
+        log::debug!(error:% = error; "an early connection ended early");
+    }
+}
+
+fn answer(path: &str, readiness: &Readiness) -> Answer {
+    match path {
+        "/healthz" => health::alive(),
+        "/readyz" => health::ready(readiness),
+        _ => Answer::connect_failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "unavailable",
+            "the server is starting",
+        )
+        .retry_after(1),
+    }
+}
