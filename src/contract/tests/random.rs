@@ -82,7 +82,7 @@ fn filled(
     }
     for field in descriptor.fields() {
         let choice = seed.next().unwrap_or(0);
-        if choice % 3 == 0 || depth > 4 {
+        if choice.is_multiple_of(3) || depth > 4 {
             continue;
         }
         let value = if field.is_map() {

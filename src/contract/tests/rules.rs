@@ -64,7 +64,8 @@ fn patterns_match_the_whole_text_they_anchor() {
     let good = "0123456789abcdef".repeat(4);
     assert_eq!(verdict(&with(&good)), None);
     let newline = format!("{good}\n");
-    for bad in ["", &good[1..], &good.to_uppercase(), &newline, &format!("{good}0")] {
+    let short = "0".repeat(63);
+    for bad in ["", &short, &good.to_uppercase(), &newline, &format!("{good}0")] {
         assert_eq!(verdict(&with(bad)), refused(), "{bad}");
     }
 }
