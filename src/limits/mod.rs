@@ -35,6 +35,39 @@ pub const KEPT_ERROR_MAX_BYTES: usize = 2 * KIB;
 /// How often new errors are saved.
 pub const KEPT_ERRORS_SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
+// --- operator socket (product 3) ----------------------------------------------------------------
+
+/// Requests at a time; more are closed without an answer.
+pub const OPERATOR_CONNECTIONS_MAX: usize = 8;
+/// A request, from its first byte to the answer's last.
+pub const OPERATOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// Pause after a failed accept.
+pub const OPERATOR_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
+/// A request's or answer's head.
+pub const OPERATOR_HEAD_MAX_BYTES: usize = 8 * KIB;
+/// An answer's body, as a command takes it.
+pub const OPERATOR_ANSWER_MAX_BYTES: usize = 4 * MIB;
+
+// --- process life cycle (product 7) -------------------------------------------------------------
+
+/// Once ready, trouble must last so long before `/readyz` says so: an election or a restart of the
+/// embedded server does not empty a load balancer.
+pub const READINESS_GRACE: Duration = Duration::from_secs(10);
+/// How often readiness is looked at.
+pub const READINESS_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// How often systemd is asked for more time while the store recovers, and for how long each time.
+pub const START_EXTEND_INTERVAL: Duration = Duration::from_secs(10);
+/// First and longest pause before an external store is tried again.
+pub const STORE_RETRY_DELAY_FIRST: Duration = Duration::from_millis(250);
+/// See [`STORE_RETRY_DELAY_FIRST`].
+pub const STORE_RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// How long a command waits for an external store.
+pub const STORE_COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
+/// The watchdog is fed while the embedded server answered within this...
+pub const WATCHDOG_ANSWER_MAX_AGE: Duration = Duration::from_secs(30);
+/// ...or is being restarted for no longer than this (packaging 4.2).
+pub const WATCHDOG_RESTART_MAX: Duration = Duration::from_secs(300);
+
 // --- message text and chat (contract 4.2, 4.8; product 8) ---------------------------------------
 
 /// Bytes of UTF-8 in a message body.

@@ -1,5 +1,25 @@
 //! The local socket: status, setup link, users.
+//!
+//! HTTP/1 over a Unix socket, `POST /v1/{method}` with JSON, for commands of the same machine and
+//! account. [`Operations`] are what may be asked; a command without a running server calls them
+//! directly. It knows neither the configuration nor how results are shown.
 
+mod client;
 mod exit;
+mod operations;
+mod server;
+mod status;
+mod wire;
 
+pub use client::{CallError, Client};
 pub use exit::Exit;
+pub use operations::{Operations, Parts};
+pub use server::{BindError, Server};
+pub use status::{DiskStatus, NatsStatus, StatusReport, StatusSource, StreamStatus};
+pub use wire::Refusal;
+
+/// The form of requests and answers.
+pub const SCHEMA: u64 = 1;
+
+/// This program's version; both sides name it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

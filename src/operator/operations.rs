@@ -1,0 +1,265 @@
+//! What the operator may ask for; the same functions over the socket and without a server.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::{Exit, Refusal, SCHEMA, StatusSource, VERSION};
+use crate::limits::PAGE_LIMIT_MAX;
+use crate::observe::rfc3339;
+use crate::service::{
+    AccountView, JoinFields, Kind, LinkError, LinkView, NewUser, OperatorError, PageRequest,
+    Service,
+};
+
+/// What the operations work on.
+#[derive(Clone)]
+pub struct Parts {
+    /// The chat.
+    pub service: Service,
+    /// The origin that links start with: `https://chat.example.org`.
+    pub public_url: String,
+    /// How the server is; `None` without a server.
+    pub status: Option<StatusSource>,
+}
+
+/// The operations. Clones share everything.
+#[derive(Clone)]
+pub struct Operations {
+    parts: Parts,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserCreate {
+    #[serde(default)]
+    link: bool,
+    login: Option<String>,
+    display_name: Option<String>,
+    email: Option<String>,
+    role: Option<String>,
+    password: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserList {
+    #[serde(default)]
+    search: String,
+    #[serde(default)]
+    limit: usize,
+    #[serde(default)]
+    offset: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserSetPassword {
+    login: String,
+    password: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UserRole {
+    login: String,
+    role: String,
+    action: RoleAction,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RoleAction {
+    Add,
+    Remove,
+}
+
+impl Operations {
+    /// Over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self { parts }
+    }
+
+    /// Does what a method asks. `params` is an object with `schema`, `version` and the method's own
+    /// fields.
+    ///
+    /// # Errors
+    /// The refusal for the caller.
+    ///
+    /// # Cancel safety
+    /// As the service's functions: a change is whole or did not happen.
+    pub async fn call(&self, method: &str, params: Value) -> Result<Value, Refusal> {
+        let params = check_version(method, params)?;
+        match method {
+            "status" => {
+                let Nothing {} = typed(params)?;
+                self.status().await
+            }
+            "setup-link" => {
+                let Nothing {} = typed(params)?;
+                let link = self.parts.service.setup_link().await.map_err(link_refusal)?;
+                Ok(self.link(&link))
+            }
+            "user.create" => self.user_create(typed(params)?).await,
+            "user.list" => {
+                let list: UserList = typed(params)?;
+                let page =
+                    PageRequest { limit: list.limit.min(PAGE_LIMIT_MAX), offset: list.offset };
+                let page = self.parts.service.list_accounts(&list.search, page).await;
+                let users: Vec<Value> = page.items.iter().map(account).collect();
+                Ok(json!({ "users": users, "total": page.total, "has_more": page.has_more }))
+            }
+            "user.set-password" => {
+                let set: UserSetPassword = typed(params)?;
+                let done = self.parts.service.set_password(&set.login, &set.password).await;
+                done.map(|view| account(&view)).map_err(|error| account_refusal(&error, &set.login))
+            }
+            "user.role" => {
+                let UserRole { login, role, action } = typed(params)?;
+                let done = match action {
+                    RoleAction::Add => self.parts.service.add_role(&login, &role).await,
+                    RoleAction::Remove => self.parts.service.remove_role(&login, &role).await,
+                };
+                done.map(|view| account(&view)).map_err(|error| account_refusal(&error, &login))
+            }
+            _ => Err(Refusal::new(
+                "unknown_method",
+                Exit::Failed,
+                format!("the server (chatto {VERSION}) knows no method {method}"),
+            )),
+        }
+    }
+
+    async fn status(&self) -> Result<Value, Refusal> {
+        match &self.parts.status {
+            Some(source) => serde_json::to_value(source().await).map_err(|error| internal(&error)),
+            None => Err(Refusal::new("unavailable", Exit::Unreachable, "no server is running")),
+        }
+    }
+
+    async fn user_create(&self, new: UserCreate) -> Result<Value, Refusal> {
+        if new.link {
+            if new.password.is_some() {
+                let message = "a join link and a password exclude each other";
+                return Err(Refusal::new("invalid_argument", Exit::Usage, message));
+            }
+            let fields = JoinFields {
+                login: new.login,
+                display_name: new.display_name,
+                email: new.email,
+                role: new.role,
+            };
+            let link = self.parts.service.operator_join_link(fields).await.map_err(link_refusal)?;
+            return Ok(self.link(&link));
+        }
+        let needed = |what: &str| {
+            Refusal::new("invalid_argument", Exit::Usage, format!("a {what} is needed"))
+        };
+        let login = new.login.ok_or_else(|| needed("login"))?;
+        let password = new.password.ok_or_else(|| needed("password"))?;
+        let new = NewUser {
+            login: &login,
+            display_name: new.display_name.as_deref(),
+            email: new.email.as_deref(),
+            role: new.role.as_deref(),
+            password: &password,
+        };
+        let made = self.parts.service.create_user(new).await;
+        made.map(|view| account(&view)).map_err(|error| account_refusal(&error, &login))
+    }
+
+    fn link(&self, link: &LinkView) -> Value {
+        let url = format!("{}{}", self.parts.public_url, link.path);
+        json!({ "url": url, "expires_at": rfc3339(link.expires_ms) })
+    }
+}
+
+fn account(view: &AccountView) -> Value {
+    let emails: Vec<Value> = view
+        .emails
+        .iter()
+        .map(|(address, verified)| json!({ "address": address, "verified": verified }))
+        .collect();
+    json!({
+        "id": view.user.id.as_str(),
+        "login": view.user.login,
+        "display_name": view.user.display_name,
+        "roles": view.roles,
+        "emails": emails,
+        "created_at": rfc3339(view.created_ms),
+    })
+}
+
+/// Takes `schema` and `version` out of the parameters and compares them with ours.
+fn check_version(method: &str, mut params: Value) -> Result<Value, Refusal> {
+    let fields = params.as_object_mut().ok_or_else(|| {
+        Refusal::new("bad_request", Exit::Usage, "the parameters must be a JSON object")
+    })?;
+    let schema = fields.remove("schema").and_then(|schema| schema.as_u64());
+    let version = fields.remove("version");
+    let version = version.as_ref().and_then(Value::as_str).unwrap_or("unknown");
+    // `status` is how one finds out which server runs.
+    if schema == Some(SCHEMA) && (version == VERSION || method == "status") {
+        return Ok(params);
+    }
+    let message = format!(
+        "this command is chatto {version}, but the running server is chatto {VERSION}; restart the \
+         server, or use its own version of the command"
+    );
+    Err(Refusal::new("version_mismatch", Exit::Failed, message))
+}
+
+/// The parameters of a method. The reason never repeats a value: it may be a password.
+fn typed<T: DeserializeOwned>(params: Value) -> Result<T, Refusal> {
+    serde_json::from_value(params).map_err(|_| {
+        Refusal::new("bad_request", Exit::Usage, "the parameters do not fit the method")
+    })
+}
+
+fn internal(error: &dyn std::error::Error) -> Refusal {
+    log::error!(error:% = error; "an operator request failed");
+    Refusal::new("internal", Exit::Failed, "an internal error; the server's log tells more")
+}
+
+fn link_refusal(error: LinkError) -> Refusal {
+    match &error {
+        LinkError::OwnerExists => Refusal::new(
+            "already_exists",
+            Exit::Exists,
+            "this server has an owner already; `chatto user create --link --role owner` makes a \
+             link for another one",
+        ),
+        LinkError::Denied | LinkError::Account(_) | LinkError::Store(_) => {
+            refusal(error.kind(), &error, None)
+        }
+    }
+}
+
+fn account_refusal(error: &OperatorError, login: &str) -> Refusal {
+    refusal(error.kind(), error, Some(login))
+}
+
+fn refusal(kind: Kind, error: &dyn std::error::Error, login: Option<&str>) -> Refusal {
+    let (code, exit) = match kind {
+        Kind::NotFound => ("not_found", Exit::Failed),
+        Kind::AlreadyExists => ("already_exists", Exit::Exists),
+        Kind::InvalidArgument => ("invalid_argument", Exit::Usage),
+        Kind::FailedPrecondition | Kind::PermissionDenied | Kind::Unauthenticated => {
+            ("failed_precondition", Exit::Failed)
+        }
+        Kind::ResourceExhausted => ("unavailable", Exit::TryAgain),
+        Kind::Unavailable => ("unavailable", Exit::Unreachable),
+        Kind::Unimplemented => ("unimplemented", Exit::Failed),
+        Kind::Internal => return internal(error),
+    };
+    let message = match login {
+        Some(login) => format!("{login}: {error}"),
+        None => error.to_string(),
+    };
+    Refusal::new(code, exit, message)
+}

@@ -1,0 +1,89 @@
+//! What `status` reports; `app` fills it in.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+/// Asks the running server how it is.
+pub type StatusSource =
+    Arc<dyn Fn() -> Pin<Box<dyn Future<Output = StatusReport> + Send>> + Send + Sync>;
+
+/// How the server is.
+#[derive(Debug, Clone, Serialize)]
+pub struct StatusReport {
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// Why not.
+    pub reason: Option<String>,
+    /// The server's version.
+    pub version: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since its start.
+    pub uptime_seconds: u64,
+    /// The store's server id.
+    pub server_id: String,
+    /// Where it listens.
+    pub listen: String,
+    /// Accounts that are not deleted.
+    pub users: usize,
+    /// Realtime clients; absent while this version serves none.
+    pub clients: Option<usize>,
+    /// Its nats-server.
+    pub nats: NatsStatus,
+    /// The disk under the store; embedded only.
+    pub disk: Option<DiskStatus>,
+    /// Every stream of the store.
+    pub streams: Vec<StreamStatus>,
+    /// Messages that are not folded into pages yet.
+    pub unfolded_events: usize,
+    /// Time of the last verified backup; none is known in this version.
+    pub last_verified_backup: Option<String>,
+    /// Errors that were logged lately, oldest first.
+    pub recent_errors: Vec<String>,
+}
+
+/// The nats-server behind the server.
+#[derive(Debug, Clone, Serialize)]
+pub struct NatsStatus {
+    /// `embedded` or `external`.
+    pub mode: &'static str,
+    /// Whether the connection stands.
+    pub connected: bool,
+    /// Its version.
+    pub version: String,
+    /// Where it is reached.
+    pub urls: String,
+    /// How often the embedded one was started again.
+    pub restarts: Option<u64>,
+    /// `nats.replicas`.
+    pub replicas_configured: usize,
+}
+
+/// Space under the store.
+#[derive(Debug, Clone, Serialize)]
+pub struct DiskStatus {
+    /// What may still be used.
+    pub free_bytes: u64,
+    /// What is kept free.
+    pub floor_bytes: u64,
+    /// What the store holds.
+    pub store_bytes: u64,
+    /// What it may hold.
+    pub store_limit_bytes: u64,
+}
+
+/// A stream of the store.
+#[derive(Debug, Clone, Serialize)]
+pub struct StreamStatus {
+    /// Its bare name.
+    pub name: String,
+    /// Messages in it.
+    pub messages: u64,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Copies it has.
+    pub replicas: usize,
+}
