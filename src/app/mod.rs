@@ -1,1 +1,19 @@
-//! Builds the parts from Config, runs them, stops them in order.
+//! Builds the parts of the program from the settings, runs them and stops them in order.
+//!
+//! Order of a start: data-directory lock, secrets, nats-server, store, service, then the edges. Order of
+//! a stop: refuse new work, finish requests, close the edges, store what waits, stop nats-server. It
+//! prints nothing: what a person must see goes through [`Events`].
+
+mod error;
+mod offline;
+mod parts;
+mod port_holder;
+mod readiness;
+mod server;
+mod status;
+mod store;
+
+pub use error::AppError;
+pub use offline::with_operations;
+pub use readiness::{Reason, Readiness};
+pub use server::{Events, run};

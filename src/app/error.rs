@@ -1,0 +1,186 @@
+//! Why the program cannot run, and the exit code of each cause.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::CompleteError;
+use crate::http;
+use crate::nats::{ConnectError, NatsError};
+use crate::operator::Exit;
+use crate::runtime::Full;
+use crate::service::StoreFault;
+use crate::storage::OpenError;
+use crate::supervisor::{LockError, StartError, UnpackError};
+
+/// A start or an offline command failed. The texts are for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data directory cannot be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// Secrets are missing or cannot be kept.
+    #[error(transparent)]
+    Secrets(#[from] CompleteError),
+    /// A command needs a secret that nothing states.
+    #[error("{key} is missing. State it in the configuration, as the server has it")]
+    SecretMissing {
+        /// The key.
+        key: &'static str,
+    },
+    /// There is no store, and this command may not create one.
+    #[error("no data at {place}. `chatto start` creates it")]
+    NoData {
+        /// The data directory, or the cluster's addresses.
+        place: String,
+    },
+    /// The embedded server does not start.
+    #[error(transparent)]
+    Embedded(#[from] StartError),
+    /// The external cluster cannot be reached.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The store cannot be opened.
+    #[error("{}", advice(.0))]
+    Store(#[source] OpenError),
+    /// The defaults of a new server cannot be written.
+    #[error("the defaults of a new server cannot be written")]
+    Defaults(#[from] StoreFault),
+    /// The port is taken.
+    #[error("port {port} is in use{}. Stop that program, or change webserver.port", holder_text(.holder.as_deref()))]
+    PortInUse {
+        /// The port.
+        port: u16,
+        /// The program that has it, when known.
+        holder: Option<String>,
+    },
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}. Check webserver.bind_address and webserver.port")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
+    /// Signals cannot be taken over.
+    #[error("signals cannot be received")]
+    Signals(#[source] io::Error),
+    /// A scope is full: a mistake in this program.
+    #[error("a task cannot be started")]
+    Task(#[from] Full),
+}
+
+/// What happened and what to do.
+fn advice(error: &OpenError) -> String {
+    let what = error.to_string();
+    match error {
+        OpenError::Damaged { missing } => {
+            let way = if missing.iter().any(|name| name == "ENCRYPTION_KEYS") && missing.len() == 1 {
+                "`chatto keys import` puts the keys back from an export"
+            } else {
+                "Nothing was created or changed. Put the data directory back, or `chatto restore` a \
+                 backup"
+            };
+            format!("{what}. {way}")
+        }
+        OpenError::SecretChanged => format!(
+            "{what}; nothing was changed. Put the former value back, or give it as \
+             core.secret_key_previous so that everything is rewrapped; with a key export, `chatto keys \
+             import FILE --new-secret` will do"
+        ),
+        OpenError::Newer { .. } => format!("{what}. Use the newer program again"),
+        OpenError::Storage(_) => format!("{what}. Check nats-server and its disk"),
+        OpenError::NoStore
+        | OpenError::Partial
+        | OpenError::Foreign { .. }
+        | OpenError::Marker { .. } => what,
+    }
+}
+
+fn holder_text(holder: Option<&str>) -> String {
+    holder.map(|holder| format!(" by {holder}")).unwrap_or_default()
+}
+
+impl From<http::BindError> for AppError {
+    fn from(error: http::BindError) -> Self {
+        match error {
+            http::BindError::PortInUse { port, .. } => {
+                Self::PortInUse { port, holder: super::port_holder::name(port) }
+            }
+            http::BindError::Refused { address, source } => Self::Listen { address, source },
+        }
+    }
+}
+
+impl AppError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Lock(LockError::Unusable { .. })
+            | Self::Secrets(CompleteError::Write { .. }) => Exit::Exists,
+            Self::Lock(
+                LockError::HeldByServer { .. }
+                | LockError::HeldByCommand { .. }
+                | LockError::Orphan { .. },
+            )
+            | Self::PortInUse { .. } => Exit::TryAgain,
+            Self::Secrets(CompleteError::KeyOfStoreMissing { .. })
+            | Self::SecretMissing { .. } => Exit::Config,
+            Self::NoData { .. } => Exit::Unreachable,
+            Self::Embedded(error) => embedded_exit(error),
+            Self::Connect(error) => connect_exit(error),
+            Self::Store(error) => store_exit(error),
+            Self::Defaults(_) => Exit::Io,
+            Self::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Exit::Denied,
+                _ => Exit::Config,
+            },
+            Self::Signals(_) | Self::Task(_) => Exit::Failed,
+        }
+    }
+}
+
+fn embedded_exit(error: &StartError) -> Exit {
+    match error {
+        StartError::Unpack(UnpackError::NotBundled)
+        | StartError::ExecutionRefused { .. }
+        | StartError::Binary { .. }
+        | StartError::BinaryTooOld { .. } => Exit::Config,
+        StartError::Unpack(UnpackError::Damaged | UnpackError::Write { .. })
+        | StartError::Ended { .. } => Exit::Io,
+        StartError::Prepare { source, .. } => match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::Io,
+            _ => Exit::Exists,
+        },
+        StartError::PortBusy { .. } => Exit::TryAgain,
+        StartError::Connect(error) => connect_exit(error),
+        StartError::NotReady { .. } => Exit::Unreachable,
+        StartError::Watch(_) => Exit::Failed,
+    }
+}
+
+fn connect_exit(error: &ConnectError) -> Exit {
+    match error {
+        ConnectError::Options { .. } | ConnectError::TooOld { .. } => Exit::Config,
+        ConnectError::Unreachable { .. } => Exit::Unreachable,
+    }
+}
+
+fn store_exit(error: &OpenError) -> Exit {
+    match error {
+        OpenError::NoStore => Exit::Unreachable,
+        OpenError::Damaged { .. } | OpenError::Partial | OpenError::Marker { .. } => Exit::Io,
+        OpenError::Foreign { .. } | OpenError::Newer { .. } | OpenError::SecretChanged => {
+            Exit::Config
+        }
+        OpenError::Storage(fault) if fault.is_transient() => Exit::Unreachable,
+        OpenError::Storage(_) => Exit::Io,
+    }
+}
+
+impl From<NatsError> for AppError {
+    fn from(error: NatsError) -> Self {
+        Self::Store(error.into())
+    }
+}

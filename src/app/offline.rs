@@ -1,0 +1,80 @@
+//! Operations without a running server: take the data directory and a private nats-server, or connect
+//! to the cluster, do the work, and leave everything as it was.
+
+use serde_json::Value;
+
+use crate::config::Settings;
+use crate::limits::STORE_COMMAND_TIMEOUT;
+use crate::nats::ConnectError;
+use crate::operator::{Operations, Parts, Refusal};
+use crate::runtime::{Clock, Runtime};
+use crate::service::Service;
+use crate::supervisor::{DataDir, Role};
+
+use super::error::AppError;
+use super::parts;
+use super::store::{Create, Store};
+
+/// A call that operations answer, several in a row.
+pub type Calls<'a> =
+    &'a mut dyn FnMut(&str, Value) -> Result<Value, Refusal>;
+
+/// Opens the store, lets `work` call operations, and closes it again. Blocks.
+///
+/// # Errors
+/// [`AppError`]: no store here, another process has it, or it cannot be opened.
+pub fn with_operations<T>(
+    settings: &Settings,
+    command: &str,
+    work: impl FnOnce(Calls<'_>) -> T,
+) -> Result<T, AppError> {
+    Runtime::run(Runtime::default_threads(), |runtime| async move {
+        let clock = Clock::system();
+        let store = open(settings, command, &runtime, &clock).await?;
+        let secret = settings
+            .core
+            .secret_key
+            .clone()
+            .ok_or(AppError::SecretMissing { key: "core.secret_key" })?;
+        let service =
+            Service::build(parts::service(settings, secret), store.storage.clone(), clock.clone());
+        let public_url = parts::link_base(settings, settings.webserver.port);
+        let operations = Operations::new(Parts { service, public_url, status: None });
+        let done = work(&mut |method, mut params| {
+            if let Value::Object(fields) = &mut params {
+                fields.insert("schema".to_owned(), crate::operator::SCHEMA.into());
+                fields.insert("version".to_owned(), crate::operator::VERSION.into());
+            }
+            // The workers run the store's tasks meanwhile.
+            smol::block_on(operations.call(method, params))
+        });
+        store.close().await;
+        Ok(done)
+    })
+}
+
+async fn open(
+    settings: &Settings,
+    command: &str,
+    runtime: &Runtime,
+    clock: &Clock,
+) -> Result<Store, AppError> {
+    if settings.embedded.is_none() {
+        let opened = Store::external(settings, Create::No, runtime, clock, |_| {});
+        return match clock.timeout(STORE_COMMAND_TIMEOUT, opened).await {
+            Ok(opened) => opened,
+            Err(elapsed) => Err(ConnectError::Unreachable {
+                urls: settings.client.urls.join(", "),
+                why: elapsed.to_string(),
+            }
+            .into()),
+        };
+    }
+    let data_dir = &settings.data_dir;
+    if !data_dir.join("initialised").exists() && !data_dir.join("jetstream").exists() {
+        return Err(AppError::NoData { place: data_dir.display().to_string() });
+    }
+    let role = Role::Offline { command: command.to_owned() };
+    let locked = DataDir::lock(data_dir, role, clock, |_| {}).await?;
+    Store::embedded(settings, locked, Create::No, runtime, clock).await
+}

@@ -1,0 +1,131 @@
+//! From the settings to each part's own configuration.
+
+use crate::config::{Embedded, Settings};
+use crate::crypto::Secret;
+use crate::crypto::password::Params;
+use crate::http::PublicUrl;
+use crate::nats::Target;
+use crate::supervisor::{SyncInterval, memory_bytes};
+use crate::{http, service, storage, supervisor};
+
+/// Above this a machine computes two password hashes at a time (product 9).
+const TWO_SLOTS_ABOVE_BYTES: u64 = 2 << 30;
+
+/// The embedded server's part.
+pub(super) fn supervisor(settings: &Settings, embedded: &Embedded) -> supervisor::Config {
+    supervisor::Config {
+        data_dir: settings.data_dir.clone(),
+        binary: embedded.binary.clone(),
+        bind_address: embedded.bind_address,
+        port: embedded.port,
+        http_port: embedded.http_port,
+        auth_token: embedded.auth_token.as_ref().map(text),
+        sync: embedded.sync_interval.map_or(SyncInterval::Always, SyncInterval::Every),
+        max_file_store: embedded.max_file_store_bytes,
+        min_free_disk: embedded.min_free_disk_bytes,
+        memory_limit: embedded.memory_limit_bytes,
+    }
+}
+
+/// The external cluster.
+pub(super) fn cluster(settings: &Settings) -> Target {
+    Target {
+        urls: settings.client.urls.clone(),
+        auth: settings.client.auth.clone(),
+        ca_cert: settings.client.ca_cert.clone(),
+        name: "chatto".to_owned(),
+    }
+}
+
+/// The store's part, `secret_key` given.
+pub(super) fn storage(settings: &Settings, secret_key: Secret, create: bool) -> storage::Config {
+    let embedded = settings.embedded.is_some();
+    storage::Config {
+        replicas: settings.replicas,
+        embedded,
+        secret_key,
+        secret_key_previous: settings.core.secret_key_previous.clone(),
+        initialised_marker: embedded.then(|| settings.data_dir.join("initialised")),
+        create,
+    }
+}
+
+/// The chat's part.
+pub(super) fn service(settings: &Settings, secret_key: Secret) -> service::Config {
+    let memory = memory_bytes();
+    // Commands that open the store without a server make no cookies.
+    let unused = || Secret::from(crate::crypto::token_text());
+    service::Config {
+        secret_key,
+        cookie_signing_secret: settings
+            .webserver
+            .cookie_signing_secret
+            .clone()
+            .unwrap_or_else(unused),
+        cookie_encryption_secret: settings.webserver.cookie_encryption_secret.clone(),
+        session_ttl: settings.auth.token_ttl,
+        direct_login: settings.auth.direct_login,
+        invite_only: settings.auth.invite_only,
+        owner_emails: settings.owner_emails.clone(),
+        max_users: settings.max_users.map(|max| u32::try_from(max).unwrap_or(u32::MAX)),
+        max_upload_bytes: settings.assets.max_upload_bytes,
+        password_params: password_params(memory),
+        password_slots: if memory > TWO_SLOTS_ABOVE_BYTES { 2 } else { 1 },
+    }
+}
+
+#[cfg(not(feature = "test-support"))]
+fn password_params(memory: u64) -> Params {
+    Params::for_memory(memory)
+}
+
+#[cfg(feature = "test-support")]
+fn password_params(_memory: u64) -> Params {
+    Params::cheapest()
+}
+
+/// The edge's part.
+pub(super) fn http(settings: &Settings) -> http::Config {
+    let webserver = &settings.webserver;
+    http::Config {
+        public_url: public_url(settings),
+        trusted_proxies: webserver.trusted_proxies.clone(),
+        max_connections: webserver.max_connections,
+        request_logging: webserver.request_logging,
+        compression_min_bytes: webserver
+            .api_compression
+            .then_some(webserver.api_compression_min_bytes),
+        shutdown_timeout: webserver.shutdown_timeout,
+        client_dir: webserver.client_dir.clone(),
+        upload_max_bytes: usize::try_from(settings.assets.max_upload_bytes).unwrap_or(usize::MAX),
+    }
+}
+
+/// The public origin. With an external cluster and no URL, any host is accepted: a proxy in front
+/// decides the name, and one configuration serves every process.
+pub(super) fn public_url(settings: &Settings) -> PublicUrl {
+    if let Some(url) = settings.webserver.url.as_deref().and_then(PublicUrl::configured) {
+        return url;
+    }
+    let host = host_name();
+    PublicUrl::Derived { names: vec![format!("{host}.local"), host] }
+}
+
+/// What links on a terminal start with.
+pub(super) fn link_base(settings: &Settings, port: u16) -> String {
+    match public_url(settings) {
+        PublicUrl::Configured(origin) => origin,
+        PublicUrl::Derived { .. } => format!("http://{}:{port}", host_name()),
+    }
+}
+
+/// This machine's name, lower case.
+fn host_name() -> String {
+    let about = rustix::system::uname();
+    let name = about.nodename().to_string_lossy().to_ascii_lowercase();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+fn text(secret: &Secret) -> String {
+    String::from_utf8_lossy(secret.expose()).into_owned()
+}

@@ -1,0 +1,137 @@
+//! Whether the server is ready, composed from its parts.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::limits::READINESS_GRACE;
+use crate::runtime::Clock;
+
+/// Why the server is not ready; the words are the product's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// The parts are being started.
+    Starting,
+    /// No connection to nats-server.
+    NatsUnreachable,
+    /// nats-server is reached, but the store does not answer.
+    NoQuorum,
+    /// nats-server left streams out that it could not read.
+    StoreDamaged,
+    /// There is no space for writes.
+    DiskFull,
+    /// The server is being stopped.
+    Draining,
+}
+
+impl Reason {
+    /// The word of `/readyz`.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::NatsUnreachable => "nats_unreachable",
+            Self::NoQuorum => "no_quorum",
+            Self::StoreDamaged => "store_damaged",
+            Self::DiskFull => "disk_full",
+            Self::Draining => "draining",
+        }
+    }
+}
+
+/// The answer to "are you ready", and its memory. Clones share it.
+#[derive(Clone)]
+pub struct Readiness {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    /// What is wrong now.
+    now: Option<Reason>,
+    /// Since when something has been wrong without a break.
+    since: Instant,
+    /// Whether the server was ready once.
+    was_ready: bool,
+    /// What was told last, for the log.
+    told: Option<Reason>,
+}
+
+impl Readiness {
+    /// Starting.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let state = State {
+            now: Some(Reason::Starting),
+            since: clock.now(),
+            was_ready: false,
+            told: Some(Reason::Starting),
+        };
+        Self { clock, state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Takes what is wrong now. Draining stays.
+    pub fn set(&self, now: Option<Reason>) {
+        let mut state = self.lock();
+        if state.now == Some(Reason::Draining) {
+            return;
+        }
+        if state.now.is_none() && now.is_some() {
+            state.since = self.clock.now();
+        }
+        state.now = now;
+        state.was_ready |= now.is_none();
+        let answer = Self::answer(&state, self.clock.now());
+        if answer != state.told {
+            state.told = answer;
+            match answer {
+                None => log::info!("ready"),
+                Some(Reason::Draining) => log::info!("draining"),
+                Some(reason) => log::warn!(reason = reason.word(); "not ready"),
+            }
+        }
+    }
+
+    /// Why not, or `None`: ready. Once ready, trouble counts only when it has lasted
+    /// [`READINESS_GRACE`]; draining counts at once.
+    #[must_use]
+    pub fn get(&self) -> Option<Reason> {
+        Self::answer(&self.lock(), self.clock.now())
+    }
+
+    fn answer(state: &State, now: Instant) -> Option<Reason> {
+        let reason = state.now?;
+        let immediate = reason == Reason::Draining || !state.was_ready;
+        (immediate || now.duration_since(state.since) >= READINESS_GRACE).then_some(reason)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trouble_counts_at_once_before_the_first_readiness_and_later_after_a_while() {
+        let readiness = Readiness::new(Clock::system());
+        assert_eq!(readiness.get(), Some(Reason::Starting));
+        readiness.set(Some(Reason::NoQuorum));
+        assert_eq!(readiness.get(), Some(Reason::NoQuorum));
+        readiness.set(None);
+        assert_eq!(readiness.get(), None);
+        readiness.set(Some(Reason::NatsUnreachable));
+        assert_eq!(readiness.get(), None, "an election does not empty a load balancer");
+        readiness.lock().since -= READINESS_GRACE;
+        assert_eq!(readiness.get(), Some(Reason::NatsUnreachable));
+        // A change of the reason does not start the time again.
+        readiness.set(Some(Reason::NoQuorum));
+        assert_eq!(readiness.get(), Some(Reason::NoQuorum));
+        readiness.set(None);
+        readiness.set(Some(Reason::Draining));
+        assert_eq!(readiness.get(), Some(Reason::Draining));
+        readiness.set(None);
+        assert_eq!(readiness.get(), Some(Reason::Draining), "there is no way back");
+    }
+}

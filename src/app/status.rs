@@ -1,0 +1,103 @@
+//! The answer to `status`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::nats::Nats;
+use crate::observe::{recent_errors, rfc3339};
+use crate::operator::{
+    DiskStatus, NatsStatus, StatusReport, StatusSource, StreamStatus, VERSION,
+};
+use crate::runtime::Clock;
+use crate::storage::Storage;
+use crate::supervisor::HealthWatch;
+
+use super::readiness::Readiness;
+
+/// What the report is made from.
+pub(super) struct Sources {
+    pub(super) readiness: Readiness,
+    pub(super) nats: Nats,
+    pub(super) storage: Storage,
+    pub(super) embedded: Option<HealthWatch>,
+    pub(super) replicas: usize,
+    pub(super) listen: String,
+    pub(super) started: Instant,
+    pub(super) clock: Clock,
+}
+
+/// Errors that the report repeats.
+const ERRORS_SHOWN: usize = 10;
+
+/// A source of reports.
+pub(super) fn source(from: Sources) -> StatusSource {
+    let from = Arc::new(from);
+    Arc::new(move || {
+        let from = Arc::clone(&from);
+        Box::pin(async move { report(&from).await })
+    })
+}
+
+async fn report(from: &Sources) -> StatusReport {
+    let reason = from.readiness.get();
+    let errors = recent_errors();
+    let shown = errors.iter().skip(errors.len().saturating_sub(ERRORS_SHOWN));
+    let users =
+        from.storage.read(|tables| tables.users.values().filter(|user| !user.deleted).count());
+    StatusReport {
+        ready: reason.is_none(),
+        reason: reason.map(|reason| reason.word().to_owned()),
+        version: VERSION.to_owned(),
+        pid: std::process::id(),
+        uptime_seconds: from.clock.now().duration_since(from.started).as_secs(),
+        server_id: from.storage.server_id().to_owned(),
+        listen: from.listen.clone(),
+        users,
+        clients: None,
+        nats: NatsStatus {
+            mode: if from.embedded.is_some() { "embedded" } else { "external" },
+            connected: from.nats.is_connected(),
+            version: from.nats.server_version().to_string(),
+            urls: from.nats.urls().to_owned(),
+            restarts: from.embedded.as_ref().map(HealthWatch::restarts),
+            replicas_configured: from.replicas,
+        },
+        disk: from.embedded.as_ref().map(|watch| {
+            let disk = watch.disk();
+            DiskStatus {
+                free_bytes: disk.free_bytes,
+                floor_bytes: disk.floor_bytes,
+                store_bytes: disk.store_bytes,
+                store_limit_bytes: disk.store_limit_bytes,
+            }
+        }),
+        streams: streams(from).await,
+        unfolded_events: from.storage.unfolded().0,
+        last_verified_backup: None,
+        recent_errors: shown
+            .map(|error| format!("{} {}: {}", rfc3339(error.at_ms), error.target, error.text))
+            .collect(),
+    }
+}
+
+/// The streams, as far as the store answers; one that does not is left out.
+async fn streams(from: &Sources) -> Vec<StreamStatus> {
+    if !from.nats.is_connected() {
+        return Vec::new();
+    }
+    let mut list = Vec::new();
+    for name in crate::storage::stream_names() {
+        match from.nats.stream(&name).await {
+            Ok(Some(info)) => list.push(StreamStatus {
+                name: name.trim_start_matches("KV_").trim_start_matches("OBJ_").to_owned(),
+                messages: info.state.messages,
+                bytes: info.state.bytes,
+                replicas: info.config.num_replicas,
+            }),
+            Ok(None) => {}
+            // The rest would not answer either; the report must come within its time.
+            Err(_) => break,
+        }
+    }
+    list
+}

@@ -1,0 +1,167 @@
+//! The store of this process: the embedded nats-server or an external cluster, opened.
+
+use crate::config::Settings;
+use crate::crypto::Secret;
+use crate::limits::{STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX};
+use crate::nats::{ConnectError, Nats};
+use crate::runtime::{Backoff, Clock, Runtime, Scope};
+use crate::storage::{OpenError, Storage};
+use crate::supervisor::{DataDir, Embedded};
+
+use super::error::AppError;
+use super::parts;
+use super::readiness::Reason;
+
+/// Tasks of the store's scope: the embedded server's keeper and its output.
+const TASKS_MAX: usize = 8;
+
+/// What a process needs to reach its facts.
+pub(super) struct Store {
+    pub(super) nats: Nats,
+    pub(super) storage: Storage,
+    pub(super) embedded: Option<Embedded>,
+    /// Holds the embedded server's tasks.
+    _scope: Scope,
+}
+
+/// Whether a store may be made where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Create {
+    Yes,
+    No,
+}
+
+impl Store {
+    /// Starts the embedded server on the locked directory and opens the store.
+    pub(super) async fn embedded(
+        settings: &Settings,
+        data_dir: DataDir,
+        create: Create,
+        runtime: &Runtime,
+        clock: &Clock,
+    ) -> Result<Self, AppError> {
+        let Some(config) = &settings.embedded else {
+            return Err(AppError::SecretMissing { key: "nats.client.url" });
+        };
+        let secret = secret_key(settings)?;
+        let scope = Scope::new(runtime, "nats-server", TASKS_MAX);
+        let config = parts::supervisor(settings, config);
+        let embedded = Embedded::start(config, data_dir, clock.clone(), &scope).await?;
+        let opened = async {
+            let nats = Nats::connect(&embedded.target(), clock.clone()).await?;
+            nats.wait_connected(crate::limits::STORE_COMMAND_TIMEOUT).await?;
+            let config = parts::storage(settings, secret, create == Create::Yes);
+            let storage = Storage::open(nats.clone(), config, runtime, clock.clone())
+                .await
+                .map_err(|error| open_error(error, settings))?;
+            Ok::<_, AppError>((nats, storage))
+        }
+        .await;
+        match opened {
+            Ok((nats, storage)) => {
+                Ok(Self { nats, storage, embedded: Some(embedded), _scope: scope })
+            }
+            Err(error) => {
+                embedded.stop().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Waits for the external cluster as long as it takes, telling `waiting` why, and opens the store.
+    pub(super) async fn external(
+        settings: &Settings,
+        create: Create,
+        runtime: &Runtime,
+        clock: &Clock,
+        waiting: impl Fn(Reason),
+    ) -> Result<Self, AppError> {
+        let secret = secret_key(settings)?;
+        let nats = Nats::connect(&parts::cluster(settings), clock.clone()).await?;
+        let mut backoff = Backoff::new(STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX);
+        let mut told = false;
+        loop {
+            match nats.wait_connected(crate::limits::NATS_REQUEST_TIMEOUT).await {
+                Ok(version) => {
+                    log::info!(version:% = version, servers = nats.urls(); "connected to NATS");
+                    break;
+                }
+                Err(error @ ConnectError::Unreachable { .. }) => {
+                    waiting(Reason::NatsUnreachable);
+                    if !told {
+                        log::warn!(error:err = error; "waiting for the NATS cluster");
+                        told = true;
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+            clock.sleep(backoff.delay()).await;
+        }
+        told = false;
+        backoff.reset();
+        loop {
+            let config = parts::storage(settings, secret.clone(), create == Create::Yes);
+            match Storage::open(nats.clone(), config, runtime, clock.clone()).await {
+                Ok(storage) => {
+                    let scope = Scope::new(runtime, "nats-server", 1);
+                    return Ok(Self { nats, storage, embedded: None, _scope: scope });
+                }
+                Err(error) if error.is_transient() => {
+                    waiting(Reason::NoQuorum);
+                    if !told {
+                        log::warn!(
+                            error:err = error, replicas = settings.replicas;
+                            "waiting until the NATS cluster has a quorum and as many nodes as nats.replicas"
+                        );
+                        told = true;
+                    }
+                }
+                Err(error) => return Err(open_error(error, settings)),
+            }
+            clock.sleep(backoff.delay()).await;
+        }
+    }
+
+    /// Stores what waits and stops the embedded server.
+    pub(super) async fn close(self) {
+        self.storage.close().await;
+        if let Some(embedded) = self.embedded {
+            embedded.stop().await;
+        }
+    }
+
+    /// What is wrong with it now.
+    pub(super) fn trouble(&self) -> Option<Reason> {
+        use crate::supervisor::Health;
+        if let Some(embedded) = &self.embedded {
+            match embedded.health() {
+                Health::Restarting { .. } => return Some(Reason::NatsUnreachable),
+                Health::DiskFull | Health::WriteFailed => return Some(Reason::DiskFull),
+                Health::Running => {}
+            }
+            if !embedded.watch().damage().is_empty() {
+                return Some(Reason::StoreDamaged);
+            }
+        }
+        if !self.nats.is_connected() {
+            return Some(Reason::NatsUnreachable);
+        }
+        (!self.storage.is_following()).then_some(Reason::NoQuorum)
+    }
+}
+
+fn secret_key(settings: &Settings) -> Result<Secret, AppError> {
+    settings.core.secret_key.clone().ok_or(AppError::SecretMissing { key: "core.secret_key" })
+}
+
+fn open_error(error: OpenError, settings: &Settings) -> AppError {
+    match error {
+        OpenError::NoStore => AppError::NoData {
+            place: match settings.embedded {
+                Some(_) => settings.data_dir.display().to_string(),
+                None => settings.client.urls.join(", "),
+            },
+        },
+        error => AppError::Store(error),
+    }
+}
