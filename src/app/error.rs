@@ -75,7 +75,8 @@ fn advice(error: &OpenError) -> String {
     let what = error.to_string();
     match error {
         OpenError::Damaged { missing } => {
-            let way = if missing.iter().any(|name| name == "ENCRYPTION_KEYS") && missing.len() == 1 {
+            let way = if missing.iter().any(|name| name == "ENCRYPTION_KEYS") && missing.len() == 1
+            {
                 "`chatto keys import` puts the keys back from an export"
             } else {
                 "Nothing was created or changed. Put the data directory back, or `chatto restore` a \
@@ -117,16 +118,18 @@ impl AppError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Lock(LockError::Unusable { .. })
-            | Self::Secrets(CompleteError::Write { .. }) => Exit::Exists,
+            Self::Lock(LockError::Unusable { .. }) | Self::Secrets(CompleteError::Write { .. }) => {
+                Exit::Exists
+            }
             Self::Lock(
                 LockError::HeldByServer { .. }
                 | LockError::HeldByCommand { .. }
                 | LockError::Orphan { .. },
             )
             | Self::PortInUse { .. } => Exit::TryAgain,
-            Self::Secrets(CompleteError::KeyOfStoreMissing { .. })
-            | Self::SecretMissing { .. } => Exit::Config,
+            Self::Secrets(CompleteError::KeyOfStoreMissing { .. }) | Self::SecretMissing { .. } => {
+                Exit::Config
+            }
             Self::NoData { .. } => Exit::Unreachable,
             Self::Embedded(error) => embedded_exit(error),
             Self::Connect(error) => connect_exit(error),

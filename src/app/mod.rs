@@ -4,6 +4,8 @@
 //! a stop: refuse new work, finish requests, close the edges, store what waits, stop nats-server. It
 //! prints nothing: what a person must see goes through [`Events`].
 
+#[cfg(feature = "test-support")]
+mod bootstrap;
 mod error;
 mod offline;
 mod parts;
@@ -15,5 +17,5 @@ mod store;
 
 pub use error::AppError;
 pub use offline::with_operations;
-pub use readiness::{Reason, Readiness};
+pub use readiness::{Readiness, Reason};
 pub use server::{Events, run};

@@ -16,8 +16,7 @@ use super::parts;
 use super::store::{Create, Store};
 
 /// A call that operations answer, several in a row.
-pub type Calls<'a> =
-    &'a mut dyn FnMut(&str, Value) -> Result<Value, Refusal>;
+pub(super) type Calls<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, Refusal>;
 
 /// Opens the store, lets `work` call operations, and closes it again. Blocks.
 ///

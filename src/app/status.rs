@@ -5,9 +5,7 @@ use std::time::Instant;
 
 use crate::nats::Nats;
 use crate::observe::{recent_errors, rfc3339};
-use crate::operator::{
-    DiskStatus, NatsStatus, StatusReport, StatusSource, StreamStatus, VERSION,
-};
+use crate::operator::{DiskStatus, NatsStatus, StatusReport, StatusSource, StreamStatus, VERSION};
 use crate::runtime::Clock;
 use crate::storage::Storage;
 use crate::supervisor::HealthWatch;

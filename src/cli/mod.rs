@@ -8,8 +8,14 @@ mod check_config;
 mod completions;
 mod help;
 mod init;
+mod local;
 mod output;
+mod password;
+mod setup_link;
+mod start;
+mod status;
 mod tree;
+mod user;
 mod version;
 
 use std::ffi::OsString;
@@ -116,9 +122,10 @@ fn execute(chatto: Chatto) -> Exit {
         Command::CheckConfig(_) => check_config::run(&context),
         Command::Version(_) => version::run(&context),
         Command::Completions(args) => completions::run(&args),
-        Command::Start(_) | Command::Status(_) | Command::SetupLink(_) | Command::User(_) => {
-            Err(Failure::new(Exit::Failed, "not in this build"))
-        }
+        Command::Start(_) => start::run(&context),
+        Command::Status(args) => status::run(&context, &args),
+        Command::SetupLink(_) => setup_link::run(&context),
+        Command::User(args) => user::run(&context, &args.command),
     };
     match done {
         Ok(exit) => exit,

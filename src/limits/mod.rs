@@ -35,6 +35,12 @@ pub const KEPT_ERROR_MAX_BYTES: usize = 2 * KIB;
 /// How often new errors are saved.
 pub const KEPT_ERRORS_SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// A table of proc(5) that names the holder of a port.
+pub const PROC_FILE_MAX_BYTES: u64 = 4 * MIB as u64;
+
+/// A password as a command reads it from a file or from standard input.
+pub const PASSWORD_INPUT_MAX_BYTES: usize = 4 * KIB;
+
 // --- operator socket (product 3) ----------------------------------------------------------------
 
 /// Requests at a time; more are closed without an answer.

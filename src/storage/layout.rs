@@ -169,6 +169,12 @@ impl StreamSpec {
     }
 }
 
+/// JetStream's names of every stream of a store.
+#[must_use]
+pub fn stream_names() -> Vec<String> {
+    STREAMS.iter().map(StreamSpec::stream_name).collect()
+}
+
 /// The list that META and the initialised marker carry.
 pub(super) fn stream_list() -> Vec<String> {
     STREAMS.iter().map(|spec| spec.name.to_owned()).collect()

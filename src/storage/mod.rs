@@ -43,6 +43,7 @@ pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use head::{RoomHead, is_message};
 pub use keys::Sealer;
+pub use layout::stream_names;
 pub use mirror::Tables;
 pub use open::{Config, OpenError};
 pub use state::{Change, Claim, Claimed};

@@ -1,0 +1,332 @@
+//! The server process: start, serve, stop in order.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::config::{Loaded, Settings, complete_secrets};
+use crate::http;
+use crate::limits::{
+    KEPT_ERROR_MAX_BYTES, KEPT_ERRORS_MAX, KEPT_ERRORS_SAVE_INTERVAL, READINESS_LOOK_INTERVAL,
+    START_EXTEND_INTERVAL, WATCHDOG_ANSWER_MAX_AGE, WATCHDOG_RESTART_MAX,
+};
+use crate::observe;
+use crate::operator::{self, Operations};
+use crate::runtime::{Clock, Runtime, Scope, Stop, blocking, limited_read};
+use crate::service::Service;
+use crate::supervisor::{DataDir, Notify, Role, Signal, Signals, Waiting};
+
+use super::error::AppError;
+use super::parts;
+use super::readiness::{Readiness, Reason};
+use super::status;
+use super::store::{Create, Store};
+
+/// Tasks of the process besides those of its parts.
+const TASKS_MAX: usize = 8;
+
+/// What a person at the terminal must see; the command line shows it.
+pub trait Events: Send + Sync {
+    /// Whether a setup link may be shown: not into a journal, which keeps it.
+    fn shows_links(&self) -> bool;
+    /// The server is ready at this origin; `setup` is the way in while there is no owner.
+    fn ready(&self, origin: &str, setup: Option<&Value>);
+}
+
+/// Serves until SIGTERM or SIGINT. Blocks.
+///
+/// # Errors
+/// [`AppError`] when it cannot start.
+pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
+    Runtime::run(Runtime::default_threads(), |runtime| async move {
+        let clock = Clock::system();
+        let notify = Arc::new(Notify::from_env(|name| std::env::var_os(name)));
+        let signals = Signals::new().map_err(AppError::Signals)?;
+        let stop = Stop::new();
+        let tasks = Scope::new(&runtime, "process", TASKS_MAX);
+        tasks.spawn("signals", watch_signals(signals, stop.clone()))?;
+        let process = Process {
+            settings: loaded.settings,
+            runtime,
+            clock: clock.clone(),
+            readiness: Readiness::new(clock),
+            notify,
+            stop,
+            tasks,
+            events,
+        };
+        process.run().await
+    })
+}
+
+struct Process {
+    settings: Settings,
+    runtime: Runtime,
+    clock: Clock,
+    readiness: Readiness,
+    notify: Arc<Notify>,
+    stop: Stop,
+    tasks: Scope,
+    events: Arc<dyn Events>,
+}
+
+impl Process {
+    async fn run(mut self) -> Result<(), AppError> {
+        let started = self.clock.now();
+        let webserver = &self.settings.webserver;
+        let listener = http::Listener::bind(webserver.bind_address, webserver.port).await?;
+        let port = listener.local_addr().port();
+        let Some(store) = self.stop.clone().or(self.open_store()).await else {
+            log::info!("stopped while starting");
+            return Ok(());
+        };
+        let store = store?;
+        let service = self.build_service(&store)?;
+        if let Err(fault) = service.prepare().await {
+            store.close().await;
+            return Err(fault.into());
+        }
+        #[cfg(feature = "test-support")]
+        super::bootstrap::fill(&self.settings, &service).await;
+
+        let edges = Edges { service: &service, store: &store, listener, started, port };
+        self.serve(edges).await?;
+        log::info!("stopping the store");
+        store.close().await;
+        self.tasks.join().await;
+        self.save_errors_now().await;
+        log::info!("stopped");
+        Ok(())
+    }
+
+    /// The embedded server or the cluster; systemd is asked for time meanwhile.
+    async fn open_store(&mut self) -> Result<Store, AppError> {
+        let notify = Arc::clone(&self.notify);
+        let clock = self.clock.clone();
+        let extend = async move {
+            loop {
+                notify.extend_timeout(START_EXTEND_INTERVAL * 3);
+                clock.sleep(START_EXTEND_INTERVAL).await;
+            }
+        };
+        futures_lite::future::or(self.open_store_now(), extend).await
+    }
+
+    async fn open_store_now(&mut self) -> Result<Store, AppError> {
+        if self.settings.embedded.is_none() {
+            self.notify.status("waiting for the NATS cluster");
+            let readiness = self.readiness.clone();
+            let waiting = move |reason| readiness.set(Some(reason));
+            let (runtime, clock) = (&self.runtime, &self.clock);
+            return Store::external(&self.settings, Create::Yes, runtime, clock, waiting).await;
+        }
+        let notify = Arc::clone(&self.notify);
+        let waiting = move |waiting: &Waiting| match waiting {
+            Waiting::OfflineCommand { command, pid } => {
+                notify.status(&format!("waiting for `chatto {command}` (pid {pid})"));
+            }
+            Waiting::Orphan { .. } => notify.status("stopping a nats-server that was left behind"),
+        };
+        let path = &self.settings.data_dir;
+        let data_dir = DataDir::lock(path, Role::Server, &self.clock, waiting).await?;
+        load_errors(data_dir.path()).await;
+        for key in complete_secrets(&mut self.settings)? {
+            log::info!(key = key; "secret generated; secrets.toml in the data directory keeps it");
+        }
+        self.notify.status("starting nats-server");
+        Store::embedded(&self.settings, data_dir, Create::Yes, &self.runtime, &self.clock).await
+    }
+
+    fn build_service(&self, store: &Store) -> Result<Service, AppError> {
+        let secret = self.settings.core.secret_key.clone();
+        let secret = secret.ok_or(AppError::SecretMissing { key: "core.secret_key" })?;
+        let config = parts::service(&self.settings, secret);
+        Ok(Service::build(config, store.storage.clone(), self.clock.clone()))
+    }
+
+    /// Runs the edges until the stop, then ends them.
+    async fn serve(&self, edges: Edges<'_>) -> Result<(), AppError> {
+        let Edges { service, store, listener, started, port } = edges;
+        let origin = parts::link_base(&self.settings, port);
+        let status = status::source(status::Sources {
+            readiness: self.readiness.clone(),
+            nats: store.nats.clone(),
+            storage: store.storage.clone(),
+            embedded: store.embedded.as_ref().map(crate::supervisor::Embedded::watch),
+            replicas: self.settings.replicas,
+            listen: listener.local_addr().to_string(),
+            started,
+            clock: self.clock.clone(),
+        });
+        let operations = Operations::new(operator::Parts {
+            service: service.clone(),
+            public_url: origin.clone(),
+            status: Some(status),
+        });
+        self.start_operator(&operations)?;
+        self.start_sweep(service)?;
+        self.start_saving_errors()?;
+
+        let server = http::Server::build(
+            parts::http(&self.settings),
+            http::Parts {
+                service: service.clone(),
+                readiness: ready_view(&self.readiness),
+                clock: self.clock.clone(),
+            },
+            &self.runtime,
+        );
+        log::info!(address:% = listener.local_addr(), origin = origin.as_str(); "listening");
+        let watching = self.watch(store);
+        let announcing = self.announce(&operations, &origin);
+        let serving = async {
+            server.serve(listener, &self.stop).await;
+        };
+        // The watch ends with the serving; the announcement once it is made.
+        let announced = async {
+            announcing.await;
+            watching.await
+        };
+        futures_lite::future::or(serving, announced).await;
+        Ok(())
+    }
+
+    /// Says that the server is ready, and shows the way in while there is no owner.
+    async fn announce(&self, operations: &Operations, origin: &str) {
+        self.readiness.set(None);
+        self.notify.ready();
+        self.notify.status(&format!("serving {origin}"));
+        let mut setup = None;
+        if self.events.shows_links() {
+            let params = json!({ "schema": operator::SCHEMA, "version": operator::VERSION });
+            match operations.call("setup-link", params).await {
+                Ok(link) => setup = Some(link),
+                Err(refusal) if refusal.code == "already_exists" => {}
+                Err(refusal) => {
+                    log::warn!(error:err = refusal; "the setup link cannot be made");
+                }
+            }
+        }
+        self.events.ready(origin, setup.as_ref());
+    }
+
+    /// Looks at the parts again and again: readiness, watchdog, the beginning of the stop.
+    async fn watch(&self, store: &Store) {
+        let mut fed = self.clock.now();
+        let interval = self.notify.watchdog_interval();
+        loop {
+            if self.stop.or(self.clock.sleep(READINESS_LOOK_INTERVAL)).await.is_none() {
+                break;
+            }
+            self.readiness.set(store.trouble());
+            let due = interval.is_some_and(|every| self.clock.now() - fed >= every);
+            let alive = store.embedded.as_ref().is_none_or(|embedded| {
+                embedded.watch().is_alive(WATCHDOG_ANSWER_MAX_AGE, WATCHDOG_RESTART_MAX)
+            });
+            if due && alive {
+                self.notify.watchdog();
+                fed = self.clock.now();
+            }
+        }
+        self.readiness.set(Some(Reason::Draining));
+        self.notify.stopping();
+        self.notify.extend_timeout(self.settings.webserver.shutdown_timeout * 2);
+        // The edges are still finishing requests; this future is dropped when they have.
+        std::future::pending::<()>().await;
+    }
+
+    /// Without a socket the server still serves; only the commands of this machine miss it.
+    fn start_operator(&self, operations: &Operations) -> Result<(), AppError> {
+        let Some(path) = &self.settings.operator_socket else { return Ok(()) };
+        let server = match operator::Server::bind(path) {
+            Ok(server) => server,
+            Err(error) => {
+                log::warn!(
+                    error:err = error;
+                    "commands on this machine cannot reach the server; see operator_api.socket_path"
+                );
+                return Ok(());
+            }
+        };
+        let (operations, runtime) = (operations.clone(), self.runtime.clone());
+        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        let serving = async move { server.serve(operations, &runtime, &clock, &stop).await };
+        Ok(self.tasks.spawn("operator", serving)?)
+    }
+
+    fn start_sweep(&self, service: &Service) -> Result<(), AppError> {
+        let (service, stop) = (service.clone(), self.stop.clone());
+        Ok(self.tasks.spawn("sweep", async move { service.run(&stop).await })?)
+    }
+
+    fn start_saving_errors(&self) -> Result<(), AppError> {
+        let path = errors_path(&self.settings.data_dir);
+        let (clock, stop) = (self.clock.clone(), self.stop.clone());
+        Ok(self.tasks.spawn("kept-errors", async move {
+            while stop.or(clock.sleep(KEPT_ERRORS_SAVE_INTERVAL)).await.is_some() {
+                save_errors(path.clone()).await;
+            }
+        })?)
+    }
+
+    async fn save_errors_now(&self) {
+        save_errors(errors_path(&self.settings.data_dir)).await;
+    }
+}
+
+/// What serving needs.
+struct Edges<'a> {
+    service: &'a Service,
+    store: &'a Store,
+    listener: http::Listener,
+    started: std::time::Instant,
+    port: u16,
+}
+
+/// Ends the process in order at the first SIGTERM or SIGINT.
+async fn watch_signals(mut signals: Signals, stop: Stop) {
+    loop {
+        match stop.or(signals.next()).await {
+            None => return,
+            Some(Ok(Signal::Hangup)) => log::info!("nothing to read again"),
+            Some(Ok(signal @ (Signal::Terminate | Signal::Interrupt))) => {
+                log::info!(signal:? = signal; "stopping");
+                stop.stop();
+                return;
+            }
+            Some(Err(error)) => {
+                log::error!(error:err = error; "signals cannot be read any more");
+                return;
+            }
+        }
+    }
+}
+
+/// Readiness as the edge asks for it.
+fn ready_view(readiness: &Readiness) -> http::Readiness {
+    let readiness = readiness.clone();
+    Arc::new(move || match readiness.get() {
+        None => http::Ready::Yes,
+        Some(reason) => http::Ready::No { reason: reason.word() },
+    })
+}
+
+fn errors_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("errors.jsonl")
+}
+
+async fn load_errors(data_dir: &Path) {
+    let path = errors_path(data_dir);
+    let limit = u64::try_from(KEPT_ERRORS_MAX * KEPT_ERROR_MAX_BYTES * 2).unwrap_or(u64::MAX);
+    if let Ok(bytes) = blocking(move || limited_read(&path, limit)).await {
+        observe::load_errors(&bytes);
+    }
+}
+
+/// Errors that cannot be saved stay in memory and in the log.
+async fn save_errors(path: PathBuf) {
+    if let Err(error) = blocking(move || observe::save_errors(&path)).await {
+        log::debug!(error:err = error; "recent errors are not saved");
+    }
+}

@@ -1,0 +1,78 @@
+//! Asking for operations: over the socket of the running server, or without one by taking the data
+//! directory for a moment.
+
+use serde_json::Value;
+
+use super::{Context, Exit, Failure};
+use crate::app::{self, AppError};
+use crate::config::{Purpose, Settings};
+use crate::observe::{self, Format};
+use crate::operator::{CallError, Client, Refusal};
+
+/// What a command calls: a method with its parameters.
+pub(super) type Call<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, Failure>;
+
+/// Runs `work` against the running server, or against the store itself.
+pub(super) fn with_operations<T>(
+    context: &Context,
+    command: &str,
+    work: impl Fn(Call<'_>) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let settings = context.load(Purpose::Local)?.settings;
+    if let Some(client) = running(&settings)? {
+        return work(&mut |method, params| Ok(client.call(method, params)?));
+    }
+    let level = if context.output.quiet { observe::Level::Error } else { observe::Level::Warn };
+    observe::init(Format::Text, level);
+    app::with_operations(&settings, command, |call| {
+        work(&mut |method, params| Ok(call(method, params)?))
+    })?
+}
+
+/// A way to the running server, if one listens.
+pub(super) fn running(settings: &Settings) -> Result<Option<Client>, Failure> {
+    let Some(path) = &settings.operator_socket else { return Ok(None) };
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => Ok(Some(Client::new(path))),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            Err(CallError::NotPermitted { path: path.clone() }.into())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.exit(), refusal.message)
+    }
+}
+
+impl From<CallError> for Failure {
+    fn from(error: CallError) -> Self {
+        let exit = match &error {
+            CallError::NotRunning => Exit::Unreachable,
+            CallError::NotPermitted { .. } => Exit::Denied,
+            CallError::Broken { .. } => Exit::Io,
+            CallError::Refused(refusal) => refusal.exit(),
+        };
+        Self::new(exit, with_causes(&error))
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        Self::new(error.exit(), with_causes(&error))
+    }
+}
+
+/// An error and its causes in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    text
+}

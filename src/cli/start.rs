@@ -1,0 +1,80 @@
+//! `start`: the server.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde_json::Value;
+
+use super::output::{complain, show};
+use super::{Context, Exit, Failure};
+use crate::app::{self, Events};
+use crate::config::{Inputs, Loaded, Purpose, load};
+use crate::observe::{self, Format};
+
+pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+    let loaded = load(&Inputs::of_process(context.config.clone()), Purpose::Start)?;
+    let general = &loaded.settings.general;
+    let format = Format::from_name(&general.log_format);
+    observe::init(format, general.log_level);
+    tell(&loaded);
+    let screen = Screen { terminal: std::io::stdout().is_terminal(), quiet: context.output.quiet };
+    match app::run(loaded, Arc::new(screen)) {
+        Ok(()) => Ok(Exit::Success),
+        // A person reads plain words; a log collector its own format.
+        Err(error) if format == Format::Text => Err(error.into()),
+        Err(error) => {
+            log::error!(error:err = error; "the server cannot run");
+            Ok(error.exit())
+        }
+    }
+}
+
+/// What the configuration has to say, once the log speaks.
+fn tell(loaded: &Loaded) {
+    let version = env!("CARGO_PKG_VERSION");
+    match &loaded.file {
+        Some(file) => log::info!(version, file:% = file.display(); "chatto starts"),
+        None => log::info!(version; "chatto starts without a configuration file"),
+    }
+    for warning in &loaded.warnings {
+        let place = warning.place.to_string();
+        let place = place.trim_end_matches([':', ' ']);
+        log::warn!(key = warning.key.as_str(), place; "{}", warning.text);
+    }
+}
+
+/// The terminal, or what stands in its place.
+struct Screen {
+    terminal: bool,
+    quiet: bool,
+}
+
+impl Events for Screen {
+    /// A journal keeps what it is given, and many may read it.
+    fn shows_links(&self) -> bool {
+        std::env::var_os("JOURNAL_STREAM").is_none() && std::env::var_os("INVOCATION_ID").is_none()
+    }
+
+    fn ready(&self, origin: &str, setup: Option<&Value>) {
+        let url = setup.and_then(|link| link.get("url")).and_then(Value::as_str);
+        let Some(url) = url else {
+            if self.terminal && !self.quiet {
+                complain(&format!("Chatto is ready at {origin}"));
+            }
+            return;
+        };
+        if !self.terminal {
+            // The same as `chatto setup-link`, so that a script can read it.
+            show(&format!("{url}\n"));
+            return;
+        }
+        let code = QrCode::new(url).map(|code| code.render::<Dense1x2>().build());
+        show(&format!(
+            "\n{}\nChatto is ready. Make the owner's account within 30 minutes at\n\n  {url}\n\n\
+             `chatto setup-link` prints a new address later.\n\n",
+            code.unwrap_or_default()
+        ));
+    }
+}

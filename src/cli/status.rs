@@ -1,0 +1,100 @@
+//! `status`: how the running server is.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::args::Status;
+use super::{Context, Exit, Failure, local};
+use crate::config::Purpose;
+
+pub(super) fn run(context: &Context, args: &Status) -> Result<Exit, Failure> {
+    match report(context) {
+        Ok(report) => {
+            let ready = report["ready"] == json!(true);
+            if !args.ready {
+                context.output.result(&text(&report), report.clone());
+            }
+            Ok(if ready { Exit::Success } else { Exit::Failed })
+        }
+        Err(failure) if args.ready && failure.exit != Exit::Config => Ok(failure.exit),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn report(context: &Context) -> Result<Value, Failure> {
+    let settings = context.load(Purpose::Local)?.settings;
+    let Some(client) = local::running(&settings)? else {
+        let place = match &settings.operator_socket {
+            Some(path) => format!("no server answers at {}", path.display()),
+            None => "operator_api.enabled is false: the server cannot be asked".to_owned(),
+        };
+        return Err(Failure::new(Exit::Unreachable, place));
+    };
+    Ok(client.call("status", json!({}))?)
+}
+
+fn text(report: &Value) -> String {
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        writeln!(text, "{:12}{value}", format!("{name}:")).ok();
+    };
+    let word = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    };
+    let state = match &report["reason"] {
+        Value::String(reason) => format!("not ready ({reason})"),
+        _ => "ready".to_owned(),
+    };
+    line("state", state);
+    line("version", format!("{} (pid {})", word(&report["version"]), report["pid"]));
+    line("uptime", format!("{} s", report["uptime_seconds"]));
+    line("listening", word(&report["listen"]));
+    line("users", word(&report["users"]));
+    let nats = &report["nats"];
+    let connected = if nats["connected"] == json!(true) { "connected" } else { "not connected" };
+    let restarts = nats["restarts"].as_u64().filter(|restarts| *restarts > 0);
+    let restarts = restarts.map(|n| format!(", restarted {n} times")).unwrap_or_default();
+    line(
+        "nats",
+        format!("{} {}, {connected}{restarts}", word(&nats["mode"]), word(&nats["version"])),
+    );
+    if let Value::Object(disk) = &report["disk"] {
+        let size = |name: &str| mib(disk.get(name).and_then(Value::as_u64).unwrap_or_default());
+        line("disk", format!("{} free, {} kept free", size("free_bytes"), size("floor_bytes")));
+        let store = format!("{} of at most {}", size("store_bytes"), size("store_limit_bytes"));
+        line("store", store);
+    }
+    line("backup", format!("last verified: {}", word(&report["last_verified_backup"])));
+    for stream in report["streams"].as_array().into_iter().flatten() {
+        let replicas = &stream["replicas"];
+        let drift = if *replicas == nats["replicas_configured"] {
+            ""
+        } else {
+            " (differs from nats.replicas)"
+        };
+        let bytes = mib(stream["bytes"].as_u64().unwrap_or_default());
+        line(
+            "stream",
+            format!(
+                "{} {} messages, {bytes}, replicas {replicas}{drift}",
+                word(&stream["name"]),
+                stream["messages"]
+            ),
+        );
+    }
+    for error in report["recent_errors"].as_array().into_iter().flatten() {
+        line("error", word(error));
+    }
+    text
+}
+
+fn mib(bytes: u64) -> String {
+    match bytes {
+        0..1024 => format!("{bytes} B"),
+        1024..1_048_576 => format!("{} KiB", bytes / 1024),
+        _ => format!("{} MiB", bytes / 1_048_576),
+    }
+}

@@ -1,0 +1,135 @@
+//! `user …`: accounts.
+
+use serde_json::{Value, json};
+
+use super::args::{UserCommand, UserCreate, UserList, UserRoleCommand, UserSetPassword};
+use super::local::with_operations;
+use super::{Context, Exit, Failure, password, setup_link};
+use crate::limits::PAGE_LIMIT_MAX;
+
+pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, Failure> {
+    match command {
+        UserCommand::Create(args) => create(context, args),
+        UserCommand::List(args) => list(context, args),
+        UserCommand::SetPassword(args) => set_password(context, args),
+        UserCommand::Role(args) => {
+            let (login, role, action) = match &args.command {
+                UserRoleCommand::Add(add) => (&add.login, &add.role, "add"),
+                UserRoleCommand::Remove(remove) => (&remove.login, &remove.role, "remove"),
+            };
+            let params = json!({ "login": login, "role": role, "action": action });
+            let account =
+                with_operations(context, "user role", |call| call("user.role", params.clone()))?;
+            let roles = roles(&account);
+            let fields = json!({ "id": account["id"], "login": account["login"], "roles": account["roles"] });
+            context.output.result(&format!("{}\n", roles), fields);
+            Ok(Exit::Success)
+        }
+    }
+}
+
+fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
+    let mut params = json!({ "link": args.link });
+    for (name, value) in [
+        ("login", &args.login),
+        ("display_name", &args.display_name),
+        ("email", &args.email),
+        ("role", &args.role),
+    ] {
+        if let Some(value) = value {
+            params[name] = value.as_str().into();
+        }
+    }
+    if args.link {
+        if args.password.is_some() || args.password_file.is_some() {
+            return Err(Failure::usage(
+                "--link and a password exclude each other: whoever uses the link chooses one",
+            ));
+        }
+        let link =
+            with_operations(context, "user create", |call| call("user.create", params.clone()))?;
+        setup_link::print(context, &link);
+        return Ok(Exit::Success);
+    }
+    if args.login.is_none() {
+        return Err(Failure::usage("`user create` needs --login, or --link"));
+    }
+    let password = password::read(args.password.as_deref(), args.password_file.as_deref())?;
+    params["password"] = password.into();
+    let account =
+        with_operations(context, "user create", |call| call("user.create", params.clone()))?;
+    print_account(context, &account);
+    Ok(Exit::Success)
+}
+
+fn set_password(context: &Context, args: &UserSetPassword) -> Result<Exit, Failure> {
+    let password = password::read(args.password.as_deref(), args.password_file.as_deref())?;
+    let params = json!({ "login": args.login, "password": password });
+    let account = with_operations(context, "user set-password", |call| {
+        call("user.set-password", params.clone())
+    })?;
+    context.output.note("the password is set and all sessions of this account have ended");
+    print_account(context, &account);
+    Ok(Exit::Success)
+}
+
+fn print_account(context: &Context, account: &Value) {
+    let text = format!("{}\t{}\n", word(account, "id"), word(account, "login"));
+    let fields = json!({ "id": account["id"], "login": account["login"] });
+    context.output.result(&text, fields);
+}
+
+/// All pages, or as many accounts as asked for.
+fn list(context: &Context, args: &UserList) -> Result<Exit, Failure> {
+    let wanted = args.limit.unwrap_or(usize::MAX);
+    let (users, total) = with_operations(context, "user list", |call| {
+        let mut users: Vec<Value> = Vec::new();
+        loop {
+            let params = json!({
+                "search": args.search.as_deref().unwrap_or_default(),
+                "limit": PAGE_LIMIT_MAX.min(wanted.saturating_sub(users.len()).max(1)),
+                "offset": args.offset.saturating_add(users.len()),
+            });
+            let page = call("user.list", params)?;
+            let found = page["users"].as_array().cloned().unwrap_or_default();
+            let last = found.is_empty() || page["has_more"] != json!(true);
+            users.extend(found);
+            users.truncate(wanted);
+            if last || users.len() >= wanted {
+                return Ok((users, page["total"].clone()));
+            }
+        }
+    })?;
+    let mut text = String::new();
+    for user in &users {
+        let mails: Vec<&str> = user["emails"]
+            .as_array()
+            .map(|mails| mails.iter().map(|mail| word(mail, "address")).collect())
+            .unwrap_or_default();
+        let columns = [
+            word(user, "id"),
+            word(user, "login"),
+            word(user, "display_name"),
+            &roles(user),
+            &mails.join(","),
+        ];
+        // A tab or line end in a name would move the columns.
+        let columns: Vec<String> =
+            columns.iter().map(|column| column.replace(char::is_control, " ")).collect();
+        text.push_str(&columns.join("\t"));
+        text.push('\n');
+    }
+    context.output.result(&text, json!({ "users": users, "total": total }));
+    Ok(Exit::Success)
+}
+
+fn word<'a>(object: &'a Value, name: &str) -> &'a str {
+    object.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn roles(account: &Value) -> String {
+    let roles = account["roles"].as_array();
+    let roles: Vec<&str> =
+        roles.map(|roles| roles.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
+    roles.join(",")
+}
