@@ -151,18 +151,19 @@ fn before_exec(command: &mut Command, lock: Arc<File>) {
     }
 }
 
-type Started = Sender<io::Result<Child>>;
+/// A command and where its child, or why there is none, is to be sent.
+type Order = (Command, Sender<io::Result<Child>>);
 
 /// Hands the command to the one thread whose life the children are bound to.
 fn start_in_long_lived_thread(command: Command) -> io::Result<Child> {
-    static STARTER: OnceLock<Mutex<Option<Sender<(Command, Started)>>>> = OnceLock::new();
+    static STARTER: OnceLock<Mutex<Option<Sender<Order>>>> = OnceLock::new();
     let starter = STARTER.get_or_init(Mutex::default);
     let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
     let (answer, started) = channel();
     {
         let mut starter = starter.lock().unwrap_or_else(PoisonError::into_inner);
         if starter.is_none() {
-            let (tx, rx) = channel::<(Command, Started)>();
+            let (tx, rx) = channel::<Order>();
             std::thread::Builder::new().name("nats-starter".to_owned()).spawn(move || {
                 // Ends with the process only: the sender is a static.
                 for (mut command, answer) in rx {

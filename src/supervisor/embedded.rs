@@ -72,6 +72,15 @@ impl Embedded {
         clock: Clock,
         scope: &Scope,
     ) -> Result<Self, StartError> {
+        Box::pin(Self::start_unboxed(config, data_dir, clock, scope)).await
+    }
+
+    async fn start_unboxed(
+        config: Config,
+        data_dir: DataDir,
+        clock: Clock,
+        scope: &Scope,
+    ) -> Result<Self, StartError> {
         let starter = Starter::prepare(config, data_dir, clock.clone()).await?;
         if starter.config.min_free_disk == 0 {
             log::warn!(
@@ -286,7 +295,7 @@ impl Keeper {
             running.child.ended().await;
             Over::Ended
         };
-        let over = futures_lite::future::or(ended, self.look_on(running));
+        let over = futures_lite::future::or(ended, Box::pin(self.look_on(running)));
         self.stop.or(over).await.unwrap_or(Over::Stop)
     }
 

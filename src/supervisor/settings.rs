@@ -129,7 +129,7 @@ pub(super) fn memory_limit_bytes(configured: Option<u64>, memory_bytes: u64) -> 
 pub fn memory_bytes() -> u64 {
     let about = rustix::system::sysinfo();
     let unit = u64::from(about.mem_unit.max(1));
-    let machine = u64::try_from(about.totalram).unwrap_or(u64::MAX).saturating_mul(unit);
+    let machine = about.totalram.saturating_mul(unit);
     cgroup_limit_bytes(Path::new("/proc/self/cgroup"), Path::new("/sys/fs/cgroup"))
         .map_or(machine, |limit| limit.min(machine))
 }

@@ -33,6 +33,9 @@ impl Signals {
 
     /// The next signal.
     ///
+    /// # Errors
+    /// The system's error; signals are then no longer read.
+    ///
     /// # Cancel safety
     /// A signal is taken only when it is returned.
     pub async fn next(&mut self) -> io::Result<Signal> {

@@ -87,7 +87,7 @@ impl Starter {
     pub(super) async fn start(&self) -> Result<Running, StartError> {
         // Two on one store would destroy it.
         self.end().await;
-        let started = self.try_start().await;
+        let started = Box::pin(self.try_start()).await;
         if started.is_err() {
             self.end().await;
         }
@@ -116,7 +116,7 @@ impl Starter {
         let child = self.launch(&config_file, &errors).await?;
         let stop_unless_ready = StopOnDrop(Some(child.clone()));
         let pid = child.pid();
-        let ready = async { Some(self.ready(pid).await) };
+        let ready = Box::pin(async { Some(self.ready(pid).await) });
         let ended = async {
             child.ended().await;
             None

@@ -16,7 +16,7 @@ use crate::support::wait::until;
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn read(path: impl AsRef<Path>) -> String {
-    String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()
+    std::fs::read_to_string(path).unwrap()
 }
 
 fn is_running(pid: i32) -> bool {

@@ -4,7 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use chatto::runtime::Clock;
 
 use super::helper::Helper;
 use super::{config, connect, start, stored, with_scope};
@@ -66,8 +68,8 @@ fn orphan(dir: &Path, command: &[&OsStr]) -> Child {
         .spawn()
         .unwrap();
     until("flock has become the orphan", LIMIT, || {
-        let arguments = std::fs::read(format!("/proc/{}/cmdline", orphan.id())).unwrap();
-        (!arguments.is_empty() && !arguments.starts_with(b"flock\0")).then_some(())
+        let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", orphan.id())).unwrap();
+        (!arguments.is_empty() && !arguments.starts_with("flock\0")).then_some(())
     });
     std::fs::write(dir.join("lock"), format!("server\npid {}\nticks 1\n", i32::MAX)).unwrap();
     std::fs::write(run.join("nats.pid"), format!("{} 0\n", orphan.id())).unwrap();
@@ -78,12 +80,13 @@ fn orphan(dir: &Path, command: &[&OsStr]) -> Child {
 fn replaces(dir: &Path, mut orphan: Child) -> Duration {
     // Its real parent, this test, reaps it.
     let reaper = std::thread::spawn(move || orphan.wait().unwrap());
-    let began = Instant::now();
+    let clock = Clock::system();
+    let began = clock.now();
     with_scope(async |scope| {
         start(config(dir), &scope).await.unwrap().stop().await;
     });
     reaper.join().unwrap();
-    began.elapsed()
+    clock.now() - began
 }
 
 #[test]
@@ -104,8 +107,8 @@ fn an_orphan_that_does_not_obey_is_killed() {
     let script = "trap '' TERM; exec sleep 1000";
     let orphan = orphan(dir.path(), &["sh".as_ref(), "-c".as_ref(), script.as_ref()]);
     until("it ignores SIGTERM", LIMIT, || {
-        let arguments = std::fs::read(format!("/proc/{}/cmdline", orphan.id())).unwrap();
-        arguments.starts_with(b"sleep").then_some(())
+        let arguments = std::fs::read_to_string(format!("/proc/{}/cmdline", orphan.id())).unwrap();
+        arguments.starts_with("sleep").then_some(())
     });
     assert!(replaces(dir.path(), orphan) >= chatto::limits::LOCK_ORPHAN_KILL_AFTER);
 }
