@@ -12,6 +12,7 @@
 mod http;
 mod layers;
 mod nats;
+mod service;
 mod storage;
 mod supervisor;
 mod support;

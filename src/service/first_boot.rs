@@ -30,7 +30,7 @@ impl Service {
     pub async fn prepare(&self) -> Result<(), StoreFault> {
         self.storage().barrier().await;
         if !self.storage().read(|tables| tables.server.defaults_written) {
-            self.write_defaults().await?;
+            Box::pin(self.write_defaults()).await?;
         }
         self.grant_listed_owners().await
     }

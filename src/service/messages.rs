@@ -110,6 +110,13 @@ struct Target {
     slow_mode_ms: i64,
 }
 
+/// A message that passed every check.
+struct Checked {
+    request: RequestId,
+    body: Body,
+    in_reply_to: Option<EventId>,
+}
+
 impl Service {
     /// Posts a message. With an idempotency key a repetition within two minutes answers the message
     /// that the first call stored.
@@ -142,12 +149,14 @@ impl Service {
             // Uploads are not served, so no file can be one of this room's.
             return Err(PostError::AttachmentNotFound);
         }
-        let appended = self.append(session, &target, &request, &body, in_reply_to).await;
-        match appended {
-            Ok(appended) => self.posted(target.room, &body, appended).await,
+        let checked = Checked { request, body, in_reply_to };
+        match self.append(session, &target, &checked).await {
+            Ok((appended, drafted)) => {
+                self.posted(target.room, &checked.body, appended, drafted).await
+            }
             Err(PostError::SlowMode) if new.idempotency_key.is_some() => {
                 let room = target.room;
-                self.repeated(session, room, &request).await?.ok_or(PostError::SlowMode)
+                self.repeated(session, room, &checked.request).await?.ok_or(PostError::SlowMode)
             }
             Err(error) => Err(error),
         }
@@ -224,11 +233,11 @@ impl Service {
         &self,
         session: &Session,
         target: &Target,
-        request: &RequestId,
-        body: &Body,
-        in_reply_to: Option<EventId>,
-    ) -> Result<Appended, PostError> {
-        let sealer = self.storage().sealer(&session.user).await?;
+        checked: &Checked,
+    ) -> Result<(Appended, Option<EventId>), PostError> {
+        let Checked { request, body, in_reply_to } = checked;
+        let sealer = Box::pin(self.storage().sealer(&session.user)).await?;
+        let mut drafted = None;
         let draft = |head: &RoomHead| {
             let now = self.now_ms();
             let last = head.newest_by(&session.user).map(|author| author.posted_ms);
@@ -237,6 +246,7 @@ impl Service {
                 return Err(PostError::SlowMode);
             }
             let id = EventId::new(head.rows, 0, u32::from_be_bytes(random()));
+            drafted = Some(id);
             let post = Post {
                 id: id.as_str().to_owned(),
                 row: head.rows,
@@ -250,21 +260,25 @@ impl Service {
             };
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
-        self.storage().append(&target.room, request, draft).await.map_err(flat)
+        let appended = Box::pin(self.storage().append(&target.room, request, draft)).await;
+        let appended = appended.map_err(flat)?;
+        Ok((appended, drafted))
     }
 
-    /// The answer: a new message as it was sent, a repeated one as it is now.
+    /// The answer: a message of this very call as it was sent, a repeated one as it is now.
     async fn posted(
         &self,
         room: RoomId,
         body: &Body,
         appended: Appended,
+        drafted: Option<EventId>,
     ) -> Result<MessageView, PostError> {
-        let Appended { event, duplicate } = appended;
+        let event = appended.event;
         let corrupt = || StorageError::Corrupt { what: "JOURNAL", source: None };
         let Some(Effect::Post(post)) = event.effect else { return Err(corrupt().into()) };
         let id = EventId::try_from(post.id.as_str()).map_err(|_| corrupt())?;
-        if duplicate {
+        // Whatever the store says of repetitions: only what this call drafted has its text.
+        if drafted != Some(id) {
             let stored = self.stored_message(room, &id).await?;
             return stored.ok_or(PostError::MessageNotFound);
         }

@@ -156,7 +156,7 @@ impl Service {
             let fact = self.fact(head, FactKind::RoomCreated, 0);
             Ok(Draft { actor, at_ms: room.created_ms, effect: Effect::Fact(fact) })
         };
-        match self.storage().append(&id, &RequestId::random(), draft).await {
+        match Box::pin(self.storage().append(&id, &RequestId::random(), draft)).await {
             Ok(_) | Err(crate::storage::ChangeError::Refused(Told)) => {}
             Err(crate::storage::ChangeError::Storage(error)) => return Err(error),
         }
@@ -244,7 +244,8 @@ impl Service {
         let member = self.storage().read(|tables| tables.member(&room, &user).cloned());
         let Some(member) = member.filter(|member| !member.announced) else { return Ok(()) };
         let kind = if member.left { FactKind::Left } else { FactKind::Joined };
-        let told = search && self.is_told(room, user, revision, member.joined_row).await?;
+        let told =
+            search && Box::pin(self.is_told(room, user, revision, member.joined_row)).await?;
         if !told {
             let draft = |head: &RoomHead| -> Result<_, Infallible> {
                 let effect = Effect::Fact(self.fact(head, kind, revision));
@@ -252,7 +253,7 @@ impl Service {
             };
             // The same membership change gives the same request: two who announce it make one row.
             let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
-            self.storage().append(&room, &request, draft).await.map_err(store_only)?;
+            Box::pin(self.storage().append(&room, &request, draft)).await.map_err(store_only)?;
         }
         self.storage()
             .change_member(&room, &user, |present| -> Result<_, Infallible> {

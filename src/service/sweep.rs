@@ -12,7 +12,7 @@ impl Service {
     /// Sweeps now and then until stopped.
     pub async fn run(&self, stop: &Stop) {
         while stop.or(self.inner.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
-            if let Some(Err(fault)) = stop.or(self.sweep()).await {
+            if let Some(Err(fault)) = stop.or(Box::pin(self.sweep())).await {
                 log::warn!(error:% = fault.0; "sweep failed, it is tried again");
             }
         }

@@ -83,7 +83,7 @@ impl Service {
         let room = self.readable_room(session, room)?;
         let Ok(id) = EventId::try_from(id) else { return Err(missing_message()) };
         let row = self.storage().row(&room, &id).await?.ok_or_else(missing_message)?;
-        match self.row_view(room, row).await? {
+        match Box::pin(self.row_view(room, row)).await? {
             Some(RowView { kind: RowKind::Message(message), .. })
                 if message.deleted_ms.is_none() =>
             {
@@ -129,7 +129,7 @@ impl Service {
         id: &EventId,
     ) -> Result<Option<MessageView>, StorageError> {
         let Some(row) = self.storage().row(&room, id).await? else { return Ok(None) };
-        Ok(match self.row_view(room, row).await? {
+        Ok(match Box::pin(self.row_view(room, row)).await? {
             Some(RowView { kind: RowKind::Message(message), .. }) => Some(*message),
             _ => None,
         })
@@ -145,7 +145,7 @@ impl Service {
         let mut rows = Vec::new();
         for row in self.storage().rows(&room, from, to).await? {
             if is_shown(&row) {
-                rows.extend(self.row_view(room, row).await?);
+                rows.extend(Box::pin(self.row_view(room, row)).await?);
             }
         }
         let end = self.storage().head(&room).await?.rows;

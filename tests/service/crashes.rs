@@ -1,0 +1,120 @@
+//! Calls that a kill cuts off at any await: repeating them ends well, and nothing is made twice.
+
+use chatto::service::{JoinFields, PageRequest, Position, RoomScope, RowKind};
+
+use super::{CutAt, NatsServer, World, redeem, run, settings};
+
+/// More awaits than any of these calls has.
+const AWAITS_MAX: u32 = 400;
+
+#[test]
+fn the_first_start_may_be_killed_anywhere() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        for left in 0..AWAITS_MAX {
+            // A new process each time: nothing in memory survives.
+            let world = World::open(&server, &runtime, settings()).await;
+            let done = CutAt::new(world.service.prepare(), left).await.is_some();
+            world.close().await;
+            if done {
+                break;
+            }
+        }
+        let world = World::start(&server, &runtime).await;
+        let ada = world.person("ada", Some("owner")).await;
+        let rooms = world.service.list_rooms(&ada, RoomScope::All).await.unwrap();
+        assert_eq!(rooms.len(), 2);
+        for room in rooms {
+            let id = room.room.id.to_string();
+            world.service.join_room(&ada, &id).await.unwrap();
+            let page = world.service.room_events(&ada, &id, Position::Newest, 0).await.unwrap();
+            let created = page.rows.iter().filter(|row| row.kind == RowKind::RoomCreated).count();
+            assert_eq!(created, 1, "{}", room.room.name);
+        }
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_link_survives_a_kill_and_makes_one_account() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        for (n, is_setup) in [(0, true), (1, false), (2, false)] {
+            let link = if is_setup {
+                world.service.setup_link().await.unwrap()
+            } else {
+                world.service.operator_join_link(JoinFields::default()).await.unwrap()
+            };
+            let login = format!("person-{n}");
+            // Cut ever later; a link that made its account answers the repetition or is used up.
+            let mut answered = false;
+            for left in 0..AWAITS_MAX {
+                let call = world.service.redeem(redeem(&link.path, &login));
+                if let Some(answer) = CutAt::new(call, left).await {
+                    answered = true;
+                    assert!(answer.is_ok() || left > 0, "{answer:?}");
+                    break;
+                }
+            }
+            assert!(answered);
+            world.log_in(&login, super::PASSWORD).await.unwrap();
+        }
+        let accounts = world.service.list_accounts("", PageRequest::default()).await;
+        assert_eq!(accounts.total, 3);
+        world.close().await;
+    });
+}
+
+#[test]
+fn joins_that_are_cut_off_are_told_exactly_once() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let watcher = world.person("watcher", Some("owner")).await;
+        let general = world.room(&watcher, "general").await;
+        service.join_room(&watcher, &general).await.unwrap();
+        let mut people = Vec::new();
+        for left in 0..24 {
+            let person = world.person(&format!("person-{left}"), None).await;
+            CutAt::new(service.join_room(&person, &general), left).await;
+            people.push(person);
+        }
+        world.clock.advance(std::time::Duration::from_secs(31));
+        service.sweep().await.unwrap();
+        let page = service.room_events(&watcher, &general, Position::Newest, 100).await.unwrap();
+        for person in people {
+            let rows = page.rows.iter().filter(|row| row.actor == Some(person.user)).count();
+            let member = service.room(&person, &general).await.unwrap().state.is_member;
+            assert_eq!(rows, usize::from(member), "one row for each member, none for others");
+        }
+        world.close().await;
+    });
+}
+
+#[test]
+fn names_of_rooms_that_were_never_made_come_back() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let boss = world.person("boss", Some("owner")).await;
+        let new = chatto::service::NewRoom {
+            name: "plans",
+            description: "",
+            group: "",
+            universal: false,
+        };
+        let mut left = 0;
+        while CutAt::new(service.create_room(&boss, new), left).await.is_none() {
+            left += 1;
+            world.clock.advance(std::time::Duration::from_secs(601));
+            service.sweep().await.unwrap();
+        }
+        let rooms = service.list_rooms(&boss, RoomScope::All).await.unwrap();
+        let made = rooms.iter().filter(|room| room.room.name == "plans").count();
+        assert_eq!(made, 1);
+        world.close().await;
+    });
+}

@@ -1,0 +1,187 @@
+//! Setup links and join links.
+
+use std::time::Duration;
+
+use chatto::service::{AccountFault, JoinFields, LinkError, RedeemError, RedeemRequest};
+
+use super::{NatsServer, PASSWORD, World, redeem, run};
+
+#[test]
+fn the_setup_link_makes_one_owner() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let first = service.setup_link().await.unwrap();
+        let link = service.setup_link().await.unwrap();
+
+        let replaced = service.redeem(redeem(&first.path, "ada")).await.unwrap_err();
+        assert!(matches!(replaced, RedeemError::Invalid), "a newer link replaces the older");
+        let token = link.path.strip_prefix("/setup#").unwrap();
+        assert!(service.link_content(token).await.unwrap().is_setup);
+
+        let request = RedeemRequest {
+            display_name: "Ada Lovelace",
+            email: Some("ada@example.com"),
+            ..redeem(&link.path, "Ada")
+        };
+        let handed = service.redeem(request).await.unwrap();
+        assert_eq!(handed.login, "Ada");
+        let session = world.bearer(&handed).await;
+        let viewer = service.viewer(&session).await.unwrap();
+        assert_eq!(viewer.profile.display_name, "Ada Lovelace");
+        assert!(viewer.has_verified_email && viewer.has_password);
+        let me = service.user(&session, session.user.as_str()).unwrap();
+        assert_eq!(me.roles, ["everyone", "owner"]);
+
+        let used = service.redeem(request).await.unwrap_err();
+        assert!(matches!(used, RedeemError::Invalid), "single use");
+        let used = service.link_content(token).await.unwrap_err();
+        assert_eq!(used.to_string(), "This link is invalid, used or expired");
+        let refused = service.setup_link().await.unwrap_err();
+        assert!(matches!(refused, LinkError::OwnerExists));
+        assert_eq!(world.log_in("ADA", PASSWORD).await.unwrap().user, handed.user);
+        world.log_in(" Ada@Example.com ", PASSWORD).await.unwrap();
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_setup_link_ends_when_there_is_an_owner_or_after_half_an_hour() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let late = service.setup_link().await.unwrap();
+        world.clock.advance(Duration::from_secs(30 * 60));
+        let error = service.redeem(redeem(&late.path, "ada")).await.unwrap_err();
+        assert!(matches!(error, RedeemError::Invalid));
+
+        let link = service.setup_link().await.unwrap();
+        world.person("boss", Some("owner")).await;
+        let error = service.redeem(redeem(&link.path, "ada")).await.unwrap_err();
+        assert!(matches!(error, RedeemError::OwnerExists));
+        world.close().await;
+    });
+}
+
+#[test]
+fn many_at_once_make_one_owner_and_one_guest() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let setup = world.service.setup_link().await.unwrap();
+        let join = world.service.operator_join_link(JoinFields::default()).await.unwrap();
+        for (link, name) in [(setup, "owner"), (join, "guest")] {
+            let logins: Vec<String> = (0..6).map(|n| format!("{name}-{n}")).collect();
+            let calls: Vec<_> = logins
+                .iter()
+                .map(|login| world.service.redeem(redeem(&link.path, login)))
+                .collect();
+            let answers = super::messages::all(calls).await;
+            let made = answers.iter().filter(|answer| answer.is_ok()).count();
+            assert_eq!(made, 1, "{answers:?}");
+        }
+        let accounts = world.service.list_accounts("", Default::default()).await;
+        assert_eq!(accounts.total, 2);
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_taken_login_leaves_the_link_usable() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        world.person("Bob", None).await;
+        let link = world.service.operator_join_link(JoinFields::default()).await.unwrap();
+        for taken in ["bob", "BOB", "admin", "Root", "owner", "everyone", "here"] {
+            let error = world.service.redeem(redeem(&link.path, taken)).await.unwrap_err();
+            assert!(matches!(error, RedeemError::Account(AccountFault::LoginTaken)), "{taken}");
+            assert_eq!(error.to_string(), "Username is already taken");
+        }
+        for broken in ["b", "x_bot", "a b"] {
+            let error = world.service.redeem(redeem(&link.path, broken)).await.unwrap_err();
+            assert!(matches!(error, RedeemError::Account(AccountFault::Login(_))), "{broken}");
+        }
+        let short = RedeemRequest { password: "1234567", ..redeem(&link.path, "carol") };
+        let error = world.service.redeem(short).await.unwrap_err();
+        assert!(matches!(error, RedeemError::Account(AccountFault::Password(_))));
+        world.service.redeem(redeem(&link.path, "carol")).await.unwrap();
+        world.close().await;
+    });
+}
+
+#[test]
+fn given_values_are_fixed_and_the_rest_is_asked() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let owner = world.person("boss", Some("owner")).await;
+        let fields = JoinFields {
+            login: Some("dora".to_owned()),
+            display_name: Some("Dora".to_owned()),
+            email: Some("dora@example.com".to_owned()),
+            role: Some("moderator".to_owned()),
+        };
+        let link = service.join_link(&owner, fields.clone()).await.unwrap();
+        let token = link.path.strip_prefix("/setup#").unwrap();
+        let content = service.link_content(token).await.unwrap();
+        assert_eq!(content.login.as_deref(), Some("dora"));
+        assert_eq!(content.role.as_deref(), Some("moderator"));
+        let request = RedeemRequest {
+            display_name: "Someone Else",
+            email: Some("other@example.com"),
+            ..redeem(&link.path, "other")
+        };
+        let handed = service.redeem(request).await.unwrap();
+        assert_eq!(handed.login, "dora");
+        let account = &service.list_accounts("dora", Default::default()).await.items[0];
+        assert_eq!(account.user.display_name, "Dora");
+        assert_eq!(account.roles, ["moderator"]);
+        assert_eq!(account.emails, [("dora@example.com".to_owned(), true)], "verified by an owner");
+
+        // Typed by a guest: kept, but it proves nothing.
+        let link = service.join_link(&owner, JoinFields::default()).await.unwrap();
+        let typed = RedeemRequest { email: Some("Boss@example.com"), ..redeem(&link.path, "eve") };
+        service.redeem(typed).await.unwrap();
+        let account = &service.list_accounts("eve", Default::default()).await.items[0];
+        assert_eq!(account.emails, [("Boss@example.com".to_owned(), false)]);
+        assert!(account.roles.is_empty(), "no owner by an address that is not verified");
+        assert!(world.log_in("boss@example.com", PASSWORD).await.is_err());
+
+        let taken = service.join_link(&owner, fields).await.unwrap_err();
+        assert!(matches!(taken, LinkError::Account(AccountFault::LoginTaken)));
+        for role in ["everyone", "nobody"] {
+            let fields = JoinFields { role: Some(role.to_owned()), ..JoinFields::default() };
+            let error = service.join_link(&owner, fields).await.unwrap_err();
+            assert!(matches!(error, LinkError::Account(AccountFault::UnknownRole)), "{role}");
+        }
+        let admin = world.person("adm", Some("admin")).await;
+        let error = service.join_link(&admin, JoinFields::default()).await.unwrap_err();
+        assert!(matches!(error, LinkError::Denied), "owners only");
+        world.close().await;
+    });
+}
+
+#[test]
+fn join_links_last_seven_days() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let before = world.clock.unix_ms();
+        let link = world.service.operator_join_link(JoinFields::default()).await.unwrap();
+        let (week, made) = (7 * 24 * 3600 * 1000, before..=world.clock.unix_ms());
+        assert!(made.contains(&(link.expires_ms - week)));
+        world.clock.advance(Duration::from_secs(7 * 24 * 3600));
+        let error = world.service.redeem(redeem(&link.path, "late")).await.unwrap_err();
+        assert!(matches!(error, RedeemError::Invalid));
+        for token in ["", "x", &"x".repeat(500)] {
+            let request = RedeemRequest { token, ..redeem(&link.path, "late") };
+            let error = world.service.redeem(request).await.unwrap_err();
+            assert!(matches!(error, RedeemError::Invalid));
+        }
+        world.close().await;
+    });
+}

@@ -1,0 +1,460 @@
+//! Messages: posting in the contract's order of checks, reading, cursors, markers, many at once.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::time::Duration;
+
+use chatto::service::{
+    Kind, MarkedRead, MessageView, NewMessage, PageRequest, Position, PostError, ReadError,
+    RowKind, Service, Session, TimelinePage,
+};
+use chatto::storage::Change;
+use chatto::storage::records::Room;
+
+use super::{CutAt, NatsServer, World, run, settings};
+
+/// Runs calls at once and waits for all.
+pub(crate) async fn all<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
+    let mut calls: Vec<_> = calls.into_iter().map(|call| (Box::pin(call), None)).collect();
+    std::future::poll_fn(|cx| {
+        let mut waiting = false;
+        for (call, answer) in &mut calls {
+            if answer.is_none() {
+                match call.as_mut().poll(cx) {
+                    std::task::Poll::Ready(value) => *answer = Some(value),
+                    std::task::Poll::Pending => waiting = true,
+                }
+            }
+        }
+        if waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
+    })
+    .await;
+    calls.into_iter().filter_map(|(_, answer)| answer).collect()
+}
+
+fn text<'a>(room: &'a str, body: &'a str) -> NewMessage<'a> {
+    NewMessage { room, body, ..NewMessage::default() }
+}
+
+async fn post(service: &Service, session: &Session, room: &str, body: &str) -> MessageView {
+    service.post_message(session, text(room, body)).await.unwrap()
+}
+
+fn bodies(page: &TimelinePage) -> Vec<String> {
+    page.rows
+        .iter()
+        .filter_map(|row| match &row.kind {
+            RowKind::Message(message) => message.body.clone(),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A server with two members of `general`.
+async fn two(
+    server: &NatsServer,
+    runtime: &chatto::runtime::Runtime,
+) -> (World, Session, Session, String) {
+    members(World::start(server, runtime).await).await
+}
+
+async fn members(world: World) -> (World, Session, Session, String) {
+    let (ada, bob) = (world.person("ada", None).await, world.person("bob", None).await);
+    let general = world.room(&ada, "general").await;
+    for session in [&ada, &bob] {
+        world.service.join_room(session, &general).await.unwrap();
+    }
+    (world, ada, bob, general)
+}
+
+#[test]
+fn what_is_posted_is_read_by_members_in_another_process_too() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let first = post(&world.service, &ada, &general, "hello **world**").await;
+        assert_eq!(first.body.as_deref(), Some("hello **world**"));
+        let answer = NewMessage { in_reply_to: first.id.as_str(), ..text(&general, "hi") };
+        let second = world.service.post_message(&bob, answer).await.unwrap();
+        assert_eq!(second.in_reply_to, Some(first.id));
+        let got = world.service.message(&bob, &general, first.id.as_str()).await.unwrap();
+        assert_eq!(got, first);
+        let page = world.service.room_events(&bob, &general, Position::Newest, 0).await.unwrap();
+        assert_eq!(bodies(&page), ["hello **world**", "hi"]);
+        assert_eq!(page.users.len(), 2);
+        world.close().await;
+
+        let again = World::open(&server, &runtime, settings()).await;
+        let page = again.service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        assert_eq!(bodies(&page), ["hello **world**", "hi"]);
+        again.close().await;
+    });
+}
+
+#[test]
+fn the_checks_come_in_the_order_of_the_contract() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let eve = world.person("eve", None).await;
+        let news = world.room(&ada, "announcements").await;
+        let message = post(service, &ada, &general, "x").await.id.to_string();
+        let page = service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        let joined = page.rows[1].id.to_string();
+        let eleven = vec!["A00000000000000".to_owned(); 11];
+        let long = "x".repeat(10_001);
+        let base = text(&general, "x");
+        let cases: Vec<(&str, &Session, NewMessage<'_>, Kind)> = vec![
+            ("unknown room", &ada, text("R00000000000000", ""), Kind::NotFound),
+            ("no id", &ada, text("x", ""), Kind::NotFound),
+            ("not a member, body empty", &eve, text(&general, ""), Kind::PermissionDenied),
+            ("empty body", &ada, text(&general, " \n"), Kind::InvalidArgument),
+            ("empty body before rights", &ada, text(&news, ""), Kind::InvalidArgument),
+            ("too long", &ada, text(&general, &long), Kind::InvalidArgument),
+            (
+                "eleven files",
+                &ada,
+                NewMessage { attachments: &eleven, ..base },
+                Kind::InvalidArgument,
+            ),
+            (
+                "echo without thread",
+                &ada,
+                NewMessage { also_send_to_channel: true, ..base },
+                Kind::InvalidArgument,
+            ),
+            (
+                "thread in a thread",
+                &ada,
+                NewMessage { create_thread: true, thread_root: &message, ..base },
+                Kind::InvalidArgument,
+            ),
+            (
+                "unknown root",
+                &ada,
+                NewMessage { thread_root: "E00000000000000", ..base },
+                Kind::NotFound,
+            ),
+            (
+                "root is no message",
+                &ada,
+                NewMessage { thread_root: &joined, ..base },
+                Kind::NotFound,
+            ),
+            (
+                "threads are not served",
+                &ada,
+                NewMessage { thread_root: &message, ..base },
+                Kind::Unimplemented,
+            ),
+            (
+                "unknown answer",
+                &ada,
+                NewMessage { in_reply_to: "E00000000000000", ..base },
+                Kind::NotFound,
+            ),
+            ("answer to a join", &ada, NewMessage { in_reply_to: &joined, ..base }, Kind::NotFound),
+            ("no right", &ada, text(&news, "x"), Kind::PermissionDenied),
+            (
+                "answer before rights",
+                &ada,
+                NewMessage { room: &news, in_reply_to: "y", ..base },
+                Kind::NotFound,
+            ),
+            (
+                "unknown file",
+                &ada,
+                NewMessage { attachments: &eleven[..1], ..base },
+                Kind::NotFound,
+            ),
+            (
+                "empty key",
+                &ada,
+                NewMessage { idempotency_key: Some(""), ..base },
+                Kind::InvalidArgument,
+            ),
+            (
+                "key with a space",
+                &ada,
+                NewMessage { idempotency_key: Some("a b"), ..base },
+                Kind::InvalidArgument,
+            ),
+        ];
+        for (name, session, new, kind) in cases {
+            let error = service.post_message(session, new).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{name}: {error:?}");
+        }
+        let key = "k".repeat(129);
+        let long_key = NewMessage { idempotency_key: Some(&key), ..base };
+        assert!(matches!(
+            service.post_message(&ada, long_key).await,
+            Err(PostError::IdempotencyKey)
+        ));
+        let key_fits = NewMessage { idempotency_key: Some(&key[..128]), ..base };
+        service.post_message(&ada, key_fits).await.unwrap();
+        post(service, &ada, &general, &"x".repeat(10_000)).await;
+
+        let archived = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
+            Ok(Change::Put(Room { archived: true, ..room.unwrap().clone() }))
+        };
+        world.storage.change_room(&general.as_str().try_into().unwrap(), archived).await.unwrap();
+        let error = service.post_message(&ada, text(&general, "")).await.unwrap_err();
+        assert!(matches!(error, PostError::Archived), "before the body");
+        world.close().await;
+    });
+}
+
+#[test]
+fn slow_mode_waits_but_repeats_are_answered() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let moderator = world.person("mod", Some("moderator")).await;
+        service.join_room(&moderator, &general).await.unwrap();
+        let slow = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
+            Ok(Change::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
+        };
+        world.storage.change_room(&general.as_str().try_into().unwrap(), slow).await.unwrap();
+        let keyed = NewMessage { idempotency_key: Some("one"), ..text(&general, "one") };
+        let first = service.post_message(&ada, keyed).await.unwrap();
+        let error = service.post_message(&ada, text(&general, "two")).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::ResourceExhausted);
+        assert_eq!(service.post_message(&ada, keyed).await.unwrap(), first);
+        let state = service.room(&ada, &general).await.unwrap().state;
+        let next = state.slow_mode_next_post_ms.unwrap();
+        assert_eq!(next, first.created_ms + 60_000);
+        post(service, &bob, &general, "others are free").await;
+        for _ in 0..2 {
+            post(service, &moderator, &general, "moderators too").await;
+        }
+        world.clock.advance(Duration::from_secs(61));
+        post(service, &ada, &general, "three").await;
+        world.close().await;
+    });
+}
+
+#[test]
+fn an_idempotency_key_answers_the_first_message_through_any_process() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::open_shared(&server, &runtime).await;
+        let (world, ada, bob, general) = members(world).await;
+        let other = World::open_shared(&server, &runtime).await;
+        let keyed = NewMessage { idempotency_key: Some("key-1"), ..text(&general, "once") };
+        // The answer is lost: the call is dropped at each of its awaits.
+        for left in 0..40 {
+            if CutAt::new(world.service.post_message(&ada, keyed), left).await.is_some() {
+                break;
+            }
+        }
+        let first = world.service.post_message(&ada, keyed).await.unwrap();
+        let changed = NewMessage { body: "something else", ..keyed };
+        let again = other.service.post_message(&ada, changed).await.unwrap();
+        assert_eq!(again, first);
+        let theirs = world.service.post_message(&bob, keyed).await.unwrap();
+        assert_ne!(theirs.id, first.id, "a key is its user's own");
+        let page = world.service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        assert_eq!(bodies(&page), ["once", "once"]);
+        world.close().await;
+        other.close().await;
+    });
+}
+
+#[test]
+fn sixteen_clients_post_into_one_room_at_once_without_an_error() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::open_shared(&server, &runtime).await;
+        let (world, ada, _, general) = members(world).await;
+        let other = World::open_shared(&server, &runtime).await;
+        let mut people = Vec::new();
+        for n in 0..16 {
+            let person = world.person(&format!("writer-{n}"), None).await;
+            world.service.join_room(&person, &general).await.unwrap();
+            people.push(person);
+        }
+        let write = async |n: usize, person: &Session| {
+            // Half of them through another process.
+            let service = if n.is_multiple_of(2) { &world.service } else { &other.service };
+            for turn in 0..20 {
+                let body = format!("{n} {turn}");
+                service.post_message(person, text(&general, &body)).await.unwrap();
+            }
+        };
+        let writers: Vec<_> = people.iter().enumerate().map(|(n, one)| write(n, one)).collect();
+        all(writers).await;
+        // Every call of a client begins with authentication, and that with the read barrier.
+        let reader = world.session("ada").await;
+        assert_eq!(reader.user, ada.user);
+        let mut seen: Vec<Vec<usize>> = vec![Vec::new(); 16];
+        let mut cursor = None::<String>;
+        loop {
+            let position = cursor.as_deref().map_or(Position::Newest, Position::Before);
+            let page = world.service.room_events(&reader, &general, position, 100).await.unwrap();
+            for body in bodies(&page).iter().rev() {
+                let (writer, turn) = body.split_once(' ').unwrap();
+                seen[writer.parse::<usize>().unwrap()].push(turn.parse().unwrap());
+            }
+            if !page.has_older {
+                break;
+            }
+            cursor = Some(page.start_cursor);
+        }
+        for turns in seen {
+            assert_eq!(
+                turns,
+                (0..20).rev().collect::<Vec<_>>(),
+                "each once, in the writer's order"
+            );
+        }
+        world.close().await;
+        other.close().await;
+    });
+}
+
+#[test]
+fn pages_windows_and_cursors() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let mut ids = Vec::new();
+        for n in 0..130 {
+            ids.push(post(service, &ada, &general, &n.to_string()).await.id);
+        }
+        let read = async |position: Position<'_>, limit| {
+            service.room_events(&ada, &general, position, limit).await.unwrap()
+        };
+        let newest = read(Position::Newest, 0).await;
+        assert_eq!(newest.rows.len(), 50);
+        assert!(newest.has_older && !newest.has_newer);
+        assert_eq!(read(Position::Newest, 10_000).await.rows.len(), 100, "clamped");
+        let older = read(Position::Before(&newest.start_cursor), 70).await;
+        assert!(older.has_older && older.has_newer);
+        let oldest = read(Position::Before(&older.start_cursor), 70).await;
+        assert!(!oldest.has_older && oldest.has_newer);
+        let both: Vec<_> =
+            [&oldest, &older, &newest].into_iter().flat_map(|page| &page.rows).collect();
+        assert_eq!(both.len(), 133, "every row once");
+        assert_eq!(both.iter().map(|row| row.id).collect::<HashSet<_>>().len(), 133);
+        let forward = read(Position::After(&oldest.end_cursor), 70).await;
+        assert_eq!(forward.rows, older.rows);
+        let end = read(Position::After(&newest.end_cursor), 5).await;
+        assert!(end.rows.is_empty() && end.start_cursor.is_empty() && end.has_older);
+
+        for cursor in ["", "x", "AAAA", &newest.start_cursor[1..], &"A".repeat(100)] {
+            let error = service.room_events(&ada, &general, Position::Before(cursor), 5).await;
+            assert!(matches!(error, Err(ReadError::Cursor)), "{cursor}");
+        }
+        let foreign = Position::Before(&newest.start_cursor);
+        let error = service.room_events(&bob, &general, foreign, 5).await;
+        assert!(matches!(error, Err(ReadError::Cursor)), "another viewer's");
+        let news = world.room(&ada, "announcements").await;
+        let error = service.room_events(&ada, &news, foreign, 5).await;
+        assert!(matches!(error, Err(ReadError::Cursor)), "another room's");
+
+        let around = async |id: &str| service.room_events_around(&ada, &general, id, 10).await;
+        for (place, before) in [(60, 5), (0, 3), (129, 9)] {
+            let window = around(ids[place].as_str()).await.unwrap();
+            assert_eq!(window.page.rows.len(), 10, "{place}");
+            assert_eq!(window.target_index, before, "{place}");
+            assert_eq!(window.page.rows[before].id, ids[place]);
+        }
+        for missing in ["", "E00000000000000", "R00000000000000"] {
+            let error = around(missing).await;
+            assert!(matches!(error, Err(ReadError::NotFound { .. })));
+            let error = service.message(&ada, &general, missing).await;
+            assert!(matches!(error, Err(ReadError::NotFound { .. })));
+        }
+        let join = oldest.rows[1].id.to_string();
+        assert!(around(&join).await.is_ok(), "any row of the room");
+        assert!(service.message(&ada, &general, &join).await.is_err(), "but no message");
+        let elsewhere = service.message(&ada, &news, ids[0].as_str()).await;
+        assert!(matches!(elsewhere, Err(ReadError::NotFound { .. })));
+        world.close().await;
+    });
+}
+
+#[test]
+fn markers_move_forward_and_tell_what_is_unread() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let unread = async |session: &Session| {
+            let state = service.room(session, &general).await.unwrap().state.has_unread;
+            let viewer = service.viewer(session).await.unwrap();
+            assert_eq!(viewer.has_unread_rooms, state);
+            state
+        };
+        let mark = async |id: &str| service.mark_room_read(&bob, &general, id).await;
+        assert_eq!(mark("").await.unwrap(), MarkedRead::default(), "nothing to read");
+        let one = post(service, &ada, &general, "one").await;
+        assert!(!unread(&ada).await, "own posts are read");
+        assert!(unread(&bob).await);
+        let two = post(service, &ada, &general, "two").await;
+        let marked = mark(one.id.as_str()).await.unwrap();
+        assert_eq!(marked.last_read_ms, Some(one.created_ms));
+        assert_eq!(marked.previous_last_read_ms, None);
+        assert!(unread(&bob).await);
+        let marked = mark("").await.unwrap();
+        assert_eq!(marked.last_read_ms, Some(two.created_ms));
+        assert_eq!(marked.previous_last_read_ms, Some(one.created_ms));
+        assert!(!unread(&bob).await);
+        let back = mark(one.id.as_str()).await.unwrap();
+        assert_eq!(back.last_read_ms, Some(two.created_ms), "never backwards");
+        assert_eq!(back.previous_last_read_ms, Some(two.created_ms));
+
+        let own = post(service, &bob, &general, "mine").await;
+        assert!(!unread(&bob).await);
+        assert_eq!(mark("").await.unwrap().previous_last_read_ms, Some(own.created_ms));
+        for missing in ["x", "E00000000000000"] {
+            assert!(matches!(mark(missing).await, Err(ReadError::NotFound { .. })));
+        }
+        // What was there before joining is not unread.
+        let late = world.person("late", None).await;
+        service.join_room(&late, &general).await.unwrap();
+        assert!(!unread(&late).await);
+        let newest = post(service, &ada, &general, "three").await;
+        assert!(unread(&late).await && unread(&bob).await);
+        let marked = service.mark_room_read(&late, &general, "").await.unwrap();
+        assert_eq!(marked.last_read_ms, Some(newest.created_ms));
+        assert_eq!(marked.previous_last_read_ms, Some(own.created_ms), "newest row at joining");
+
+        // Joins and departures are nothing to read.
+        service.leave_room(&late, &general).await.unwrap();
+        assert!(unread(&bob).await);
+        mark("").await.unwrap();
+        service.join_room(&late, &general).await.unwrap();
+        assert!(!unread(&bob).await);
+        let error = service.mark_room_read(&world.person("eve", None).await, &general, "").await;
+        assert!(matches!(error, Err(ReadError::Denied)));
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_member_by_rule_has_read_what_was_there_before_the_account() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let boss = world.person("boss2", Some("admin")).await;
+        let news = world.room(&boss, "announcements").await;
+        post(service, &boss, &news, "old news").await;
+        world.clock.advance(Duration::from_secs(1));
+        let ada = world.person("ada", None).await;
+        let unread = async || service.room(&ada, &news).await.unwrap().state.has_unread;
+        assert!(!unread().await);
+        world.clock.advance(Duration::from_secs(1));
+        post(service, &boss, &news, "news").await;
+        assert!(unread().await);
+        service.mark_room_read(&ada, &news, "").await.unwrap();
+        assert!(!unread().await);
+        let members = service.list_members(&ada, &news, "", PageRequest::default()).unwrap();
+        assert_eq!(members.total, 2);
+        world.close().await;
+    });
+}

@@ -1,0 +1,128 @@
+//! The use cases against a real nats-server.
+
+mod crashes;
+mod links;
+mod log_in;
+mod messages;
+mod operator;
+mod rooms;
+mod sessions;
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use chatto::crypto::Secret;
+use chatto::crypto::password::Params;
+use chatto::runtime::{Clock, Runtime};
+use chatto::service::{
+    Config, Credential, LogIn, LoggedIn, NewUser, RedeemRequest, Service, Session,
+};
+use chatto::storage::Storage;
+
+use super::storage::{config, connect};
+use super::support::nats::NatsServer;
+
+pub(crate) use super::storage::{CutAt, run};
+
+pub(crate) const PASSWORD: &str = "correct horse";
+pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A server with its store and a clock of its own.
+pub(crate) struct World {
+    pub(crate) service: Service,
+    pub(crate) storage: Storage,
+    pub(crate) clock: Clock,
+}
+
+pub(crate) fn settings() -> Config {
+    Config {
+        secret_key: Secret::from("a secret of the tests, long enough".to_owned()),
+        cookie_signing_secret: Secret::from("another secret of the tests".to_owned()),
+        cookie_encryption_secret: None,
+        session_ttl: Duration::from_secs(90 * 24 * 3600),
+        direct_login: true,
+        invite_only: false,
+        owner_emails: vec!["Boss@example.com".to_owned()],
+        max_users: None,
+        max_upload_bytes: 25 << 20,
+        password_params: Params::cheapest(),
+        password_slots: 1,
+    }
+}
+
+impl World {
+    /// A new process on the store of `server`.
+    pub(crate) async fn open(server: &NatsServer, runtime: &Runtime, settings: Config) -> Self {
+        let clock = Clock::default();
+        let nats = connect(&server.url()).await;
+        let storage = Storage::open(nats, config(None), runtime, clock.clone()).await.unwrap();
+        let service = Service::build(settings, storage.clone(), clock.clone());
+        Self { service, storage, clock }
+    }
+
+    /// One of several processes on an external server: every call waits until it has seen what was
+    /// acknowledged before.
+    pub(crate) async fn open_shared(server: &NatsServer, runtime: &Runtime) -> Self {
+        let clock = Clock::default();
+        let nats = connect(&server.url()).await;
+        let shared = chatto::storage::Config { embedded: false, ..config(None) };
+        let storage = Storage::open(nats, shared, runtime, clock.clone()).await.unwrap();
+        let service = Service::build(settings(), storage.clone(), clock.clone());
+        service.prepare().await.unwrap();
+        Self { service, storage, clock }
+    }
+
+    /// The same with the defaults written.
+    pub(crate) async fn start(server: &NatsServer, runtime: &Runtime) -> Self {
+        let world = Self::open(server, runtime, settings()).await;
+        world.service.prepare().await.unwrap();
+        world
+    }
+
+    /// A new account and its session.
+    pub(crate) async fn person(&self, login: &str, role: Option<&str>) -> Session {
+        let new = NewUser { login, display_name: None, email: None, role, password: PASSWORD };
+        self.service.create_user(new).await.unwrap();
+        self.session(login).await
+    }
+
+    /// A new log-in.
+    pub(crate) async fn session(&self, login: &str) -> Session {
+        let handed = self.log_in(login, PASSWORD).await.unwrap();
+        self.bearer(&handed).await
+    }
+
+    pub(crate) async fn log_in(
+        &self,
+        identifier: &str,
+        password: &str,
+    ) -> Result<LoggedIn, chatto::service::LogInError> {
+        self.service.log_in(LogIn { identifier, password, address: HERE }).await
+    }
+
+    pub(crate) async fn bearer(&self, handed: &LoggedIn) -> Session {
+        self.service.authenticate(Credential::Bearer(&handed.token)).await.unwrap()
+    }
+
+    /// The id of a room by its name, as this viewer sees it.
+    pub(crate) async fn room(&self, session: &Session, name: &str) -> String {
+        let rooms = self.service.list_rooms(session, chatto::service::RoomScope::All).await;
+        let found = rooms.unwrap().into_iter().find(|room| room.room.name == name);
+        found.unwrap().room.id.to_string()
+    }
+
+    pub(crate) async fn close(self) {
+        self.storage.close().await;
+    }
+}
+
+/// What the page of a link sends.
+pub(crate) fn redeem<'a>(path: &'a str, login: &'a str) -> RedeemRequest<'a> {
+    RedeemRequest {
+        token: path.strip_prefix("/setup#").unwrap(),
+        login,
+        display_name: "",
+        password: PASSWORD,
+        email: None,
+    }
+}
