@@ -77,11 +77,10 @@ impl Process {
         let webserver = &self.settings.webserver;
         let listener = http::Listener::bind(webserver.bind_address, webserver.port).await?;
         let port = listener.local_addr().port();
-        let Some(store) = self.stop.clone().or(self.open_store()).await else {
+        let Some(store) = self.open_while_answering(&listener).await? else {
             log::info!("stopped while starting");
             return Ok(());
         };
-        let store = store?;
         let service = self.build_service(&store)?;
         if let Err(fault) = service.prepare().await {
             store.close().await;
@@ -98,6 +97,25 @@ impl Process {
         self.save_errors_now().await;
         log::info!("stopped");
         Ok(())
+    }
+
+    /// Opens the store; health is answered meanwhile, a cluster may take long. `None`: stopped.
+    async fn open_while_answering(
+        &mut self,
+        listener: &http::Listener,
+    ) -> Result<Option<Store>, AppError> {
+        let opened = Stop::new();
+        let readiness = ready_view(&self.readiness);
+        let (clock, runtime) = (self.clock.clone(), self.runtime.clone());
+        let early =
+            http::Waiting { listener, readiness: &readiness, clock: &clock, runtime: &runtime };
+        let stop = self.stop.clone();
+        let open = async {
+            let store = stop.or(self.open_store()).await.transpose();
+            opened.stop();
+            store
+        };
+        futures_lite::future::zip(open, early.serve(&opened)).await.0
     }
 
     /// The embedded server or the cluster; systemd is asked for time meanwhile.

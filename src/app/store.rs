@@ -4,9 +4,9 @@ use crate::config::Settings;
 use crate::crypto::Secret;
 use crate::limits::{STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX};
 use crate::nats::{ConnectError, Nats};
-use crate::runtime::{Backoff, Clock, Runtime, Scope};
+use crate::runtime::{Backoff, Clock, Runtime, Scope, Stop};
 use crate::storage::{OpenError, Storage};
-use crate::supervisor::{DataDir, Embedded};
+use crate::supervisor::{DataDir, Embedded, HealthWatch};
 
 use super::error::AppError;
 use super::parts;
@@ -20,6 +20,7 @@ pub(super) struct Store {
     pub(super) nats: Nats,
     pub(super) storage: Storage,
     pub(super) embedded: Option<Embedded>,
+    closed: Stop,
     /// Holds the embedded server's tasks.
     _scope: Scope,
 }
@@ -51,15 +52,27 @@ impl Store {
             let nats = Nats::connect(&embedded.target(), clock.clone()).await?;
             nats.wait_connected(crate::limits::STORE_COMMAND_TIMEOUT).await?;
             let config = parts::storage(settings, secret, create == Create::Yes);
-            let storage = Storage::open(nats.clone(), config, runtime, clock.clone())
-                .await
-                .map_err(|error| open_error(error, settings))?;
+            let mut backoff = Backoff::new(STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX);
+            let deadline = clock.now() + crate::limits::STORE_COMMAND_TIMEOUT;
+            let storage = loop {
+                match Storage::open(nats.clone(), config.clone(), runtime, clock.clone()).await {
+                    Ok(storage) => break storage,
+                    // A busy board may answer late.
+                    Err(error) if error.is_transient() && clock.now() < deadline => {
+                        clock.sleep(backoff.delay()).await;
+                    }
+                    Err(error) => return Err(open_error(error, settings)),
+                }
+            };
             Ok::<_, AppError>((nats, storage))
         }
         .await;
         match opened {
             Ok((nats, storage)) => {
-                Ok(Self { nats, storage, embedded: Some(embedded), _scope: scope })
+                let closed = Stop::new();
+                let gate = write_gate(nats.clone(), embedded.watch(), closed.clone());
+                scope.spawn("write-gate", gate)?;
+                Ok(Self { nats, storage, embedded: Some(embedded), closed, _scope: scope })
             }
             Err(error) => {
                 embedded.stop().await;
@@ -104,7 +117,8 @@ impl Store {
             match Storage::open(nats.clone(), config, runtime, clock.clone()).await {
                 Ok(storage) => {
                     let scope = Scope::new(runtime, "nats-server", 1);
-                    return Ok(Self { nats, storage, embedded: None, _scope: scope });
+                    let closed = Stop::new();
+                    return Ok(Self { nats, storage, embedded: None, closed, _scope: scope });
                 }
                 Err(error) if error.is_transient() => {
                     waiting(Reason::NoQuorum);
@@ -125,6 +139,7 @@ impl Store {
     /// Stores what waits and stops the embedded server.
     pub(super) async fn close(self) {
         self.storage.close().await;
+        self.closed.stop();
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }
@@ -143,10 +158,38 @@ impl Store {
                 return Some(Reason::StoreDamaged);
             }
         }
+        if self.storage.read(|tables| tables.unreadable().is_some()) {
+            return Some(Reason::StoreDamaged);
+        }
         if !self.nats.is_connected() {
             return Some(Reason::NatsUnreachable);
         }
         (!self.storage.is_following()).then_some(Reason::NoQuorum)
+    }
+}
+
+/// Refuses writes while the disk is full, before nats-server runs into it and leaves every writer
+/// waiting.
+async fn write_gate(nats: Nats, watch: HealthWatch, closed: Stop) {
+    let mut refused = false;
+    loop {
+        let health = watch.health();
+        let refuse = health.refuses_writes();
+        nats.refuse_writes(refuse);
+        let disk = watch.disk();
+        match (std::mem::replace(&mut refused, refuse), refuse) {
+            (false, true) => log::error!(
+                free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes;
+                "the disk is full: writes are refused, reading works; free some space, no restart is needed"
+            ),
+            (true, false) => {
+                log::info!(free_bytes = disk.free_bytes; "there is space again: writes are taken");
+            }
+            _ => {}
+        }
+        if closed.or(watch.changed(health)).await.is_none() {
+            return;
+        }
     }
 }
 
