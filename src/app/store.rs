@@ -140,6 +140,7 @@ impl Store {
     pub(super) async fn close(self) {
         self.storage.close().await;
         self.closed.stop();
+        self.nats.expect_loss();
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }

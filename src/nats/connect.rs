@@ -111,6 +111,7 @@ struct Watch {
     changed: event_listener::Event,
     last_error: Mutex<String>,
     writes_refused: AtomicBool,
+    closing: AtomicBool,
 }
 
 impl Nats {
@@ -173,6 +174,11 @@ impl Nats {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
+    }
+
+    /// The server is about to be stopped on purpose: losing it is then no news.
+    pub fn expect_loss(&self) {
+        self.watch.closing.store(true, Ordering::SeqCst);
     }
 
     /// Whether nothing may be stored now: the disk is full. Publishing then fails at once with
@@ -250,6 +256,9 @@ impl Watch {
                 self.connects.fetch_add(1, Ordering::SeqCst);
                 self.changed.notify(usize::MAX);
                 log::info!("connected to NATS");
+            }
+            Event::Disconnected if self.closing.load(Ordering::SeqCst) => {
+                log::debug!("the connection to NATS has ended");
             }
             Event::Disconnected => log::warn!("the connection to NATS is lost"),
             Event::ServerError(_) | Event::ClientError(_) => {

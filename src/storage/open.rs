@@ -258,10 +258,14 @@ async fn ensure(
     if differs(&info.config, &wanted) {
         let former = info.config.num_replicas;
         nats.update_stream(&wanted).await.map_err(wait_for_nodes)?;
-        log::info!(
-            stream = spec.name, replicas = replicas, former = former;
-            "the stream's settings are updated"
-        );
+        if former == replicas {
+            log::debug!(stream = spec.name; "the stream's settings are updated");
+        } else {
+            log::info!(
+                stream = spec.name, replicas = replicas, former = former;
+                "the stream's replicas are changed"
+            );
+        }
     }
     Ok(())
 }
