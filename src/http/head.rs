@@ -234,7 +234,8 @@ mod tests {
     #[test]
     fn forwarded_addresses_count_from_trusted_proxies_only() {
         let trusted = Network::parse("loopback").unwrap();
-        let cases: [(&str, &[(&'static str, &'static str)], &str); 7] = [
+        type Pairs = &'static [(&'static str, &'static str)];
+        let cases: [(&str, Pairs, &str); 7] = [
             ("9.9.9.9", &[("x-forwarded-for", "1.1.1.1")], "9.9.9.9"),
             ("127.0.0.1", &[("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
             ("127.0.0.1", &[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 127.0.0.9")], "1.1.1.1"),

@@ -210,7 +210,7 @@ fn methods_and_their_states_are_golden() {
 
 #[test]
 fn permissions_are_told_when_all_their_methods_are_served() {
-    let served = |name: &&str| {
+    let served = |name: &&'static str| {
         let method = Method::ALL.into_iter().find(|method| {
             let service = method.service().rsplit('.').next().unwrap();
             format!("{service}/{}", method.name()) == **name
@@ -219,11 +219,11 @@ fn permissions_are_told_when_all_their_methods_are_served() {
     };
     use chatto::domain::permission::{capability_screens, screens};
     for screen in screens() {
-        let all = screen.methods.iter().all(|name| served(&name));
+        let all = screen.methods.iter().all(served);
         assert_eq!(screen.built, all, "{:?}", screen.permission);
     }
     for (capability, methods, built) in capability_screens() {
-        let all = methods.iter().all(|name| served(&name));
+        let all = methods.iter().all(served);
         assert_eq!(*built, all, "{capability:?}");
     }
 }

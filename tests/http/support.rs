@@ -71,10 +71,10 @@ impl Edge {
             Runtime::run(2, |runtime| async move {
                 let readiness = Arc::new(move || *reads.lock().unwrap());
                 let store = chatto::storage::Config { embedded, ..storage::config(None) };
-                let store = storage::open(&url, &runtime, store).await.unwrap();
+                let store = Box::pin(storage::open(&url, &runtime, store)).await.unwrap();
                 let day = Duration::from_secs(24 * 3600);
                 let service = Service::build(service_config(90 * day), store.clone(), time.clone());
-                service.prepare().await.unwrap();
+                Box::pin(service.prepare()).await.unwrap();
                 let parts = Parts { service: service.clone(), readiness, clock: time };
                 let server = Server::build(config, parts, &runtime);
                 let local = IpAddr::V4(Ipv4Addr::LOCALHOST);

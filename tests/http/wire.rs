@@ -1,4 +1,5 @@
 //! Sockets and heads: limits, refusals, health, the end.
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
