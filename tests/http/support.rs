@@ -143,17 +143,12 @@ impl Edge {
     }
 
     pub(super) fn connect(&self) -> Raw {
-        let stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Raw { stream, buffer: Vec::new() }
+        Raw::connect(self.address)
     }
 
     /// One request on a connection of its own.
     pub(super) fn exchange(&self, request: &str) -> Answer {
-        let mut raw = self.connect();
-        raw.send(request.as_bytes());
-        let method = request.split(' ').next().unwrap();
-        raw.answer_to(method).unwrap()
+        self.connect().exchange(request)
     }
 
     pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
@@ -241,6 +236,19 @@ impl Answer {
 }
 
 impl Raw {
+    pub(super) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, buffer: Vec::new() }
+    }
+
+    /// One request, whose head is all of it.
+    pub(super) fn exchange(mut self, request: &str) -> Answer {
+        self.send(request.as_bytes());
+        let method = request.split(' ').next().unwrap();
+        self.answer_to(method).unwrap()
+    }
+
     pub(super) fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).unwrap();
     }

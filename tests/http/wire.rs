@@ -4,9 +4,12 @@
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use chatto::http::{Config, PublicUrl, Ready};
+use std::sync::Arc;
 
-use super::support::{Edge, PATIENCE};
+use chatto::http::{Config, Listener, PublicUrl, Readiness, Ready, Waiting};
+use chatto::runtime::{Clock, Runtime, Stop};
+
+use super::support::{Edge, PATIENCE, Raw, head};
 use crate::support::wait::until;
 
 fn edge() -> Edge {
@@ -308,4 +311,54 @@ fn requests_beyond_the_limit_get_503_and_health_does_not() {
         let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
         (answer.status == 400).then_some(())
     });
+}
+
+#[test]
+fn before_the_store_is_open_health_answers_and_the_rest_says_starting() {
+    let (tx, rx) = std::sync::mpsc::channel();
+    let opened = Stop::new();
+    let ends = opened.clone();
+    let serving = std::thread::spawn(move || {
+        Runtime::run(1, |runtime| async move {
+            let readiness: Readiness = Arc::new(|| Ready::No { reason: "starting" });
+            let clock = Clock::system();
+            let listener = Listener::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();
+            tx.send(listener.local_addr()).unwrap();
+            let waiting = Waiting {
+                listener: &listener,
+                readiness: &readiness,
+                clock: &clock,
+                runtime: &runtime,
+            };
+            waiting.serve(&ends).await;
+        });
+    });
+    let address = rx.recv_timeout(PATIENCE).unwrap();
+    let get = |path: &str| Raw::connect(address).exchange(&head("GET", path, &[]));
+    assert_eq!(get("/healthz").status, 200);
+    assert_eq!(get("/readyz").json()["reason"], "starting");
+    for path in ["/setup", "/api/connect/chatto.api.v1.ViewerService/GetViewer"] {
+        let answer = get(path);
+        assert_eq!(answer.status, 503, "{path}");
+        assert_eq!(answer.header("connection"), Some("close"));
+        assert!(answer.header("retry-after").is_some(), "{path}");
+        assert_eq!(answer.json()["message"], "the server is starting");
+    }
+    opened.stop();
+    serving.join().unwrap();
+}
+
+#[test]
+fn a_length_beside_chunks_never_makes_a_second_request() {
+    let edge = edge();
+    let mut raw = edge.connect();
+    let smuggled = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let request = format!(
+        "POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\
+         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
+    );
+    raw.send(request.as_bytes());
+    let first = raw.answer().unwrap();
+    assert_eq!(first.status, 400);
+    assert!(raw.is_closed(), "what follows is not trusted to be a request");
 }
