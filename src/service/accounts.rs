@@ -2,6 +2,7 @@
 
 use super::create_account::{AccountDraft, AccountFault, is_owner};
 use super::error::{StoreFault, flat};
+use super::throttle::ACCOUNT as LOGIN_COUNTER;
 use super::users::user_view;
 use super::{AccountView, Kind, Page, PageRequest, Service};
 use crate::crypto::random;
@@ -126,6 +127,8 @@ impl Service {
                 Ok(())
             })
             .await?;
+        // Whoever locked the account out with guesses does not keep its user out now.
+        self.storage().counter_delete(LOGIN_COUNTER, id.as_str()).await?;
         log::info!(user:% = id; "password set by the operator");
         Ok(self.account_view(id, &user))
     }

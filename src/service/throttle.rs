@@ -14,7 +14,8 @@ use crate::limits::{
 use crate::storage::StorageError;
 use crate::storage::records::Counter;
 
-const ACCOUNT: &str = "login";
+/// The kind of the counters per account, each named by the user's id.
+pub(super) const ACCOUNT: &str = "login";
 const ADDRESS: &str = "address";
 
 /// Too many failures; try again after `retry_after`.

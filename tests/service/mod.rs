@@ -4,6 +4,7 @@ mod crashes;
 mod links;
 mod log_in;
 mod messages;
+mod model;
 mod operator;
 mod rooms;
 mod sessions;

@@ -1,0 +1,226 @@
+//! Lists of operations against a model in memory: timelines, membership and what is unread, through
+//! restarts and calls that a kill cuts off.
+
+use chatto::service::{
+    Kind, NewMessage, NewRoom, Position, RowKind, Service, Session, TimelinePage,
+};
+
+use super::{CutAt, NatsServer, World, run, settings};
+
+const PEOPLE: usize = 3;
+const OPERATIONS: usize = 70;
+
+#[derive(Debug, Clone, PartialEq)]
+enum Row {
+    Created,
+    Joined(usize),
+    Left(usize),
+    Message(usize, String),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Operation {
+    Join,
+    Leave,
+    Post,
+    /// Posted twice with one key.
+    PostAgain,
+    /// Cut off at an await, then repeated with the same key.
+    PostCut(u32),
+    Mark,
+    Restart,
+}
+
+/// What a room should be.
+#[derive(Debug, Clone)]
+struct Model {
+    rows: Vec<Row>,
+    members: [bool; PEOPLE],
+    /// Rows before this are read.
+    read: [usize; PEOPLE],
+}
+
+impl Model {
+    fn new() -> Self {
+        Self { rows: vec![Row::Created], members: [false; PEOPLE], read: [0; PEOPLE] }
+    }
+
+    fn newest(&self) -> usize {
+        let message = self.rows.iter().rposition(|row| matches!(row, Row::Message(..)));
+        message.map_or(0, |row| row + 1)
+    }
+
+    fn is_unread(&self, person: usize) -> bool {
+        let by_others = |row: &Row| matches!(row, Row::Message(author, _) if *author != person);
+        self.members[person] && self.rows.iter().skip(self.read[person]).any(by_others)
+    }
+
+    /// What the operation should do; `false`: it is refused.
+    fn apply(&mut self, operation: Operation, person: usize, body: &str) -> bool {
+        match operation {
+            Operation::Join if !self.members[person] => {
+                self.read[person] = self.read[person].max(self.newest());
+                self.members[person] = true;
+                self.rows.push(Row::Joined(person));
+            }
+            Operation::Leave if self.members[person] => {
+                self.members[person] = false;
+                self.rows.push(Row::Left(person));
+            }
+            Operation::Post | Operation::PostAgain | Operation::PostCut(_) => {
+                if !self.members[person] {
+                    return false;
+                }
+                self.rows.push(Row::Message(person, body.to_owned()));
+                self.read[person] = self.rows.len();
+            }
+            Operation::Mark => {
+                if !self.members[person] {
+                    return false;
+                }
+                self.read[person] = self.read[person].max(self.newest());
+            }
+            Operation::Join | Operation::Leave | Operation::Restart => {}
+        }
+        true
+    }
+}
+
+/// The same numbers for the same seed, on every machine.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        usize::try_from(self.0 >> 33).unwrap() % bound
+    }
+
+    fn operation(&mut self) -> Operation {
+        match self.below(12) {
+            0 | 1 => Operation::Join,
+            2 => Operation::Leave,
+            3..=6 => Operation::Post,
+            7 => Operation::PostAgain,
+            8 => Operation::PostCut(u32::try_from(self.below(12)).unwrap()),
+            9 | 10 => Operation::Mark,
+            _ => Operation::Restart,
+        }
+    }
+}
+
+#[test]
+fn operation_lists_do_what_the_model_says() {
+    for seed in 1..=5 {
+        let server = NatsServer::start();
+        run(async |runtime| {
+            let mut numbers = Numbers(seed);
+            let mut world = World::start(&server, &runtime).await;
+            let mut people = vec![world.person("boss", Some("owner")).await];
+            for n in 1..PEOPLE {
+                people.push(world.person(&format!("person-{n}"), None).await);
+            }
+            let new = NewRoom { name: "other", description: "", group: "", universal: false };
+            world.service.create_room(&people[0], new).await.unwrap();
+            let rooms =
+                [world.room(&people[0], "general").await, world.room(&people[0], "other").await];
+            let mut models = [Model::new(), Model::new()];
+            for turn in 0..OPERATIONS {
+                let operation = numbers.operation();
+                let (person, place) = (numbers.below(PEOPLE), numbers.below(2));
+                let body = format!("{seed}-{turn}");
+                let expected = models[place].apply(operation, person, &body);
+                if matches!(operation, Operation::Restart) {
+                    world.close().await;
+                    world = World::open(&server, &runtime, settings()).await;
+                }
+                let session = &people[person];
+                let done = perform(&world.service, operation, session, &rooms[place], &body).await;
+                let what = format!("seed {seed}, turn {turn}: {operation:?} by {person}");
+                assert_eq!(done, expected, "{what}");
+                check(&world.service, &people, &rooms[place], &models[place], &what).await;
+            }
+            world.close().await;
+        });
+    }
+}
+
+/// `false`: refused for the missing membership; anything else that is refused fails the test.
+async fn perform(
+    service: &Service,
+    operation: Operation,
+    session: &Session,
+    room: &str,
+    body: &str,
+) -> bool {
+    let new = NewMessage { room, body, ..NewMessage::default() };
+    let keyed = NewMessage { idempotency_key: Some(body), ..new };
+    let posted = match operation {
+        Operation::Join => {
+            service.join_room(session, room).await.unwrap();
+            return true;
+        }
+        Operation::Leave => {
+            service.leave_room(session, room).await.unwrap();
+            return true;
+        }
+        Operation::Restart => return true,
+        Operation::Mark => {
+            let marked = service.mark_room_read(session, room, "").await;
+            return match marked {
+                Ok(_) => true,
+                Err(error) if error.kind() == Kind::PermissionDenied => false,
+                Err(error) => panic!("{error:?}"),
+            };
+        }
+        Operation::Post => service.post_message(session, new).await,
+        Operation::PostAgain => match service.post_message(session, keyed).await {
+            Ok(first) => {
+                let again = service.post_message(session, keyed).await.unwrap();
+                assert_eq!(again, first);
+                Ok(first)
+            }
+            refused => refused,
+        },
+        Operation::PostCut(left) => {
+            CutAt::new(service.post_message(session, keyed), left).await;
+            service.post_message(session, keyed).await
+        }
+    };
+    match posted {
+        Ok(message) => {
+            assert_eq!(message.body.as_deref(), Some(body));
+            true
+        }
+        Err(error) if error.kind() == Kind::PermissionDenied => false,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+async fn check(service: &Service, people: &[Session], room: &str, model: &Model, what: &str) {
+    for (person, session) in people.iter().enumerate() {
+        let state = service.room(session, room).await.unwrap().state;
+        assert_eq!(state.is_member, model.members[person], "{what}: membership of {person}");
+        assert_eq!(state.has_unread, model.is_unread(person), "{what}: unread for {person}");
+    }
+    let Some(reader) = model.members.iter().position(|member| *member) else { return };
+    let reader = &people[reader];
+    let page = service.room_events(reader, room, Position::Newest, 100).await.unwrap();
+    assert_eq!(rows(&page, people), model.rows, "{what}");
+    assert!(page.rows.is_sorted_by(|a, b| a.created_ms < b.created_ms), "{what}");
+}
+
+fn rows(page: &TimelinePage, people: &[Session]) -> Vec<Row> {
+    let person = |id| people.iter().position(|session| Some(session.user) == id).unwrap();
+    page.rows
+        .iter()
+        .map(|row| match &row.kind {
+            RowKind::RoomCreated => Row::Created,
+            RowKind::Joined => Row::Joined(person(row.actor)),
+            RowKind::Left => Row::Left(person(row.actor)),
+            RowKind::Message(message) => {
+                Row::Message(person(row.actor), message.body.clone().unwrap())
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
