@@ -9,9 +9,12 @@
     reason = "a failing unwrap is the verdict of the test, and its output goes to whoever reads it"
 )]
 
+mod acceptance;
+mod customer;
 mod http;
 mod layers;
 mod nats;
+mod readme;
 mod service;
 mod storage;
 mod supervisor;

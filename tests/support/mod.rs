@@ -1,6 +1,8 @@
 //! Helpers of the integration tests.
 
+pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod nats;
 pub(crate) mod old_nats;
+pub(crate) mod server;
 pub(crate) mod wait;

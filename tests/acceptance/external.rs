@@ -1,0 +1,108 @@
+//! An external NATS: not there yet, gone, too old; and several processes that share one.
+
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::time::Duration;
+
+use super::seeded;
+use crate::support::client::Account;
+use crate::support::nats::NatsServer;
+use crate::support::old_nats::server_of;
+use crate::support::server::Server;
+use crate::support::wait::until;
+
+/// Longer than the ten seconds for which a ready server bears a failure.
+const NOTICED_WITHIN: Duration = Duration::from_secs(40);
+
+/// A server that keeps everything in the NATS at this port.
+fn with_external(port: u16) -> Server {
+    let mut server = Server::prepare();
+    server.set("CHATTO_NATS_EMBEDDED_ENABLED", "false");
+    server.set("CHATTO_NATS_CLIENT_URL", &format!("nats://127.0.0.1:{port}"));
+    server.set("CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET", "a cookie secret for these tests only");
+    server.set("CHATTO_CORE_SECRET_KEY", "a core secret for these tests only, long");
+    server.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", "an asset secret for these tests only");
+    server
+}
+
+fn reason(server: &Server) -> Option<(u16, String)> {
+    let (status, body) = server.client().readyz().ok()?;
+    let body: serde_json::Value = serde_json::from_str(&body).ok()?;
+    Some((status, body["reason"].as_str().unwrap_or_default().to_owned()))
+}
+
+#[test]
+fn a_nats_that_goes_and_returns_is_noticed_and_nothing_is_lost() {
+    let mut nats = NatsServer::start();
+    let mut server = with_external(nats.port());
+    server.run();
+    let owner = server.owner();
+    let (room, history) = seeded(&owner);
+    nats.kill();
+    until("not ready after ten seconds", NOTICED_WITHIN, || {
+        (reason(&server)? == (503, "nats_unreachable".to_owned())).then_some(())
+    });
+    nats.restart();
+    until("ready again", NOTICED_WITHIN, || (reason(&server)?.0 == 200).then_some(()));
+    assert_eq!(owner.history(&room), history);
+    owner.post(&room, "after the outage", "after").unwrap();
+    assert!(server.stop().success(), "{}", server.log());
+}
+
+#[test]
+fn a_nats_older_than_2_11_is_refused() {
+    let nats = NatsServer::start_binary(&server_of("2.10"), "");
+    let mut server = with_external(nats.port());
+    let (code, said) = server.run_refused();
+    assert_eq!(code, 78, "{said}");
+    assert!(said.contains("2.10") && said.contains("2.11"), "names no version: {said}");
+}
+
+/// Two processes on one NATS, an account known to both, and the room it has joined.
+fn two_processes(nats: &NatsServer) -> (Server, Server, Account, Account, String) {
+    let mut first = with_external(nats.port());
+    first.run();
+    let mut second = with_external(nats.port());
+    second.run();
+    let here = first.owner();
+    let room = here.room("general");
+    here.join(&room);
+    let there = second.client().log_in("ada");
+    (first, second, here, there, room)
+}
+
+#[test]
+fn what_one_process_acknowledged_every_other_shows() {
+    let nats = NatsServer::start();
+    let (_first, _second, here, there, room) = two_processes(&nats);
+    for n in 0..20 {
+        let (writer, reader) = if n % 2 == 0 { (&here, &there) } else { (&there, &here) };
+        let id = writer.post(&room, &format!("message {n}"), &format!("both-{n}")).unwrap();
+        let seen = reader.history(&room);
+        assert_eq!(seen.len(), n + 1);
+        assert_eq!(seen.last().unwrap().id, id);
+    }
+}
+
+#[test]
+fn a_call_whose_answer_was_cut_is_repeated_through_another_process() {
+    let nats = NatsServer::start();
+    let (first, _second, here, there, room) = two_processes(&nats);
+    let body = format!("{{\"roomId\":\"{room}\",\"body\":\"once\"}}");
+    let request = format!(
+        "POST /api/connect/chatto.api.v1.MessageService/CreateMessage HTTP/1.1\r\n\
+         Host: 127.0.0.1:{}\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\n\
+         Idempotency-Key: cut\r\nContent-Length: {}\r\n\r\n{body}",
+        first.port(),
+        here.client.token().unwrap(),
+        body.len(),
+    );
+    let mut line = TcpStream::connect(("127.0.0.1", first.port())).unwrap();
+    line.write_all(request.as_bytes()).unwrap();
+    let stored = until("the message is stored", NOTICED_WITHIN, || there.history(&room).pop());
+    // The answer was on its way, nobody reads it.
+    drop(line);
+    let again = there.post(&room, "once", "cut").unwrap();
+    assert_eq!(again, stored.id);
+    assert_eq!(here.history(&room).len(), 1);
+}

@@ -1,0 +1,21 @@
+//! What an operator meets: starts, refusals and repairs of the built binary, each with the documented
+//! exit code and text, and nothing acknowledged lost on the way.
+
+mod damage;
+mod external;
+mod secret;
+mod start;
+
+use crate::support::client::{Account, Message};
+
+/// Posts a few messages into `general` and answers the room and what must be found there ever after.
+fn seeded(owner: &Account) -> (String, Vec<Message>) {
+    let room = owner.room("general");
+    owner.join(&room);
+    for n in 0..5 {
+        owner.post(&room, &format!("message {n}"), &format!("seed-{n}")).unwrap();
+    }
+    let history = owner.history(&room);
+    assert_eq!(history.len(), 5);
+    (room, history)
+}

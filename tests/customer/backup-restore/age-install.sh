@@ -1,0 +1,8 @@
+# macOS
+brew install age
+
+# Debian/Ubuntu
+apt install age
+
+# From source
+go install filippo.io/age/cmd/...@latest

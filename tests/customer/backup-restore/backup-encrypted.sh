@@ -1,0 +1,1 @@
+chatto backup -c chatto.toml --encrypt

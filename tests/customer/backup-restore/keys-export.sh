@@ -1,0 +1,1 @@
+chatto keys export -c chatto.toml -o keys.backup

@@ -1,0 +1,1 @@
+chatto keys import keys.backup -c chatto.toml

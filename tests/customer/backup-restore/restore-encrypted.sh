@@ -1,0 +1,1 @@
+chatto restore backup.tar.gz.age -c chatto.toml

@@ -1,0 +1,1 @@
+chatto start -c chatto.toml

@@ -1,0 +1,1 @@
+wget -q --spider http://localhost:4000/readyz

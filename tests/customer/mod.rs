@@ -1,0 +1,197 @@
+//! Every command, script and configuration block of the customer's four texts, word by word in the
+//! folders beside this file, and whether it already *passes* here or *waits for* something not built
+//! yet. What passes is really run. `tests/golden/customer.txt` is the table: later work only moves rows.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::nats::server_binary;
+use crate::support::server::Server;
+
+/// One block of a text.
+struct Block {
+    /// Text and file, below this folder.
+    file: &'static str,
+    /// Which part of the block this row speaks of, when one file needs two rows.
+    part: &'static str,
+    state: State,
+}
+
+enum State {
+    Passes(Check),
+    WaitsFor(&'static str),
+}
+
+enum Check {
+    /// `chatto check-config` accepts it, together with the other blocks of the same reader.
+    Config { with: &'static [&'static str] },
+    /// nats-server accepts it.
+    NatsConfig,
+    /// The script's one command starts a server that becomes ready.
+    Start,
+    /// The script's commands succeed beside a server on the port they name.
+    BesideServer,
+}
+
+use Check::{BesideServer, Config, NatsConfig, Start};
+use State::{Passes, WaitsFor};
+
+/// The secrets and the connection that a fragment for several processes goes with.
+const PROCESSES: &str = "horizontal-scaling/processes.env";
+
+const fn row(file: &'static str, part: &'static str, state: State) -> Block {
+    Block { file, part, state }
+}
+
+const BLOCKS: &[Block] = &[
+    row("backup-restore/backup.sh", "", WaitsFor("backup")),
+    row("backup-restore/backup-encrypted.sh", "", WaitsFor("backup")),
+    row("backup-restore/backup-passphrase.sh", "", WaitsFor("backup")),
+    row("backup-restore/restore.sh", "", WaitsFor("restore")),
+    row("backup-restore/restore-encrypted.sh", "", WaitsFor("restore")),
+    row("backup-restore/restore-passphrase.sh", "", WaitsFor("restore")),
+    row("backup-restore/start.sh", "", Passes(Start)),
+    row("backup-restore/restore-conflicts.sh", "", WaitsFor("restore")),
+    row("backup-restore/keys-export.sh", "", WaitsFor("keys")),
+    row("backup-restore/keys-export-passphrase.sh", "", WaitsFor("keys")),
+    row("backup-restore/keys-import.sh", "", WaitsFor("keys")),
+    row("backup-restore/disaster-recovery.sh", "", WaitsFor("restore and keys")),
+    row("backup-restore/automated.sh", "", WaitsFor("backup and keys")),
+    row("backup-restore/age-install.sh", "", WaitsFor("backup")),
+    row("backup-restore/age-decrypt.sh", "", WaitsFor("backup")),
+    row("backup-restore/age-keys.sh", "", WaitsFor("keys")),
+    row("backup-restore/age-reencrypt.sh", "", WaitsFor("backup")),
+    row("high-availability/nats-1.conf", "", Passes(NatsConfig)),
+    row("high-availability/compose.yml", "", WaitsFor("the Compose example")),
+    row(
+        "high-availability/replicas.env",
+        "",
+        Passes(Config { with: &["high-availability/cluster.env", PROCESSES] }),
+    ),
+    row("high-availability/replicas.toml", "", Passes(Config { with: &[PROCESSES] })),
+    row("high-availability/cluster.env", "", Passes(Config { with: &[PROCESSES] })),
+    row("horizontal-scaling/processes.env", "", Passes(Config { with: &[] })),
+    row("horizontal-scaling/processes.toml", "", Passes(Config { with: &[PROCESSES] })),
+    row("horizontal-scaling/compose.yml", "", WaitsFor("the Compose example")),
+    row("horizontal-scaling/healthcheck.sh", "", Passes(BesideServer)),
+    row("horizontal-scaling/scale.sh", "", WaitsFor("the Compose example")),
+    row("horizontal-scaling/probes.yml", "", WaitsFor("the Kubernetes example")),
+    row("horizontal-scaling/calls.env", "configuration", Passes(Config { with: &[] })),
+    row("horizontal-scaling/calls.env", "calls", WaitsFor("calls")),
+    row("s3-storage/aws.env", "configuration", Passes(Config { with: &[] })),
+    row("s3-storage/aws.env", "files", WaitsFor("S3")),
+    row("s3-storage/aws.toml", "configuration", Passes(Config { with: &[] })),
+    row("s3-storage/aws.toml", "files", WaitsFor("S3")),
+    row("s3-storage/r2.env", "configuration", Passes(Config { with: &[] })),
+    row("s3-storage/r2.env", "files", WaitsFor("S3")),
+    row("s3-storage/wasabi.env", "configuration", Passes(Config { with: &[] })),
+    row("s3-storage/wasabi.env", "files", WaitsFor("S3")),
+    row("s3-storage/backblaze.env", "configuration", Passes(Config { with: &[] })),
+    row("s3-storage/backblaze.env", "files", WaitsFor("S3")),
+];
+
+#[test]
+fn the_table_is_the_one_that_was_agreed() {
+    let mut table = String::new();
+    for Block { file, part, state } in BLOCKS {
+        let name = if part.is_empty() { (*file).to_owned() } else { format!("{file} ({part})") };
+        match state {
+            Passes(_) => writeln!(table, "{name}: passes"),
+            WaitsFor(what) => writeln!(table, "{name}: waits for {what}"),
+        }
+        .unwrap();
+    }
+    let golden = here().join("../golden/customer.txt");
+    let agreed = std::fs::read_to_string(&golden).unwrap_or_default();
+    assert!(table == agreed, "{} should read:\n{table}", golden.display());
+}
+
+#[test]
+fn no_block_is_left_out() {
+    for text in ["backup-restore", "high-availability", "horizontal-scaling", "s3-storage"] {
+        for entry in std::fs::read_dir(here().join(text)).unwrap() {
+            let file = format!("{text}/{}", entry.unwrap().file_name().to_string_lossy());
+            assert!(BLOCKS.iter().any(|block| block.file == file), "{file} has no row");
+        }
+    }
+}
+
+#[test]
+fn configuration_blocks_are_accepted() {
+    for block in BLOCKS {
+        if let Passes(Config { with }) = &block.state {
+            check_config(block.file, with);
+        }
+    }
+}
+
+#[test]
+fn the_node_configuration_is_one_nats_server_accepts() {
+    for block in BLOCKS {
+        if let Passes(NatsConfig) = &block.state {
+            let config = here().join(block.file);
+            let output = Command::new(server_binary()).arg("-t").arg("-c").arg(config).output();
+            let output = output.unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{}: {said}", block.file);
+        }
+    }
+}
+
+#[test]
+fn scripts_do_what_they_say() {
+    for block in BLOCKS {
+        match &block.state {
+            Passes(Start) => start(block.file),
+            Passes(BesideServer) => beside_server(block.file),
+            Passes(Config { .. } | NatsConfig) | WaitsFor(_) => {}
+        }
+    }
+}
+
+/// `chatto check-config` on a block and those it goes with.
+fn check_config(file: &str, with: &[&str]) {
+    let mut server = Server::prepare();
+    server.unset("CHATTO_WEBSERVER_BIND_ADDRESS");
+    server.unset("CHATTO_WEBSERVER_PORT");
+    for name in with.iter().chain([&file]) {
+        let text = std::fs::read_to_string(here().join(name)).unwrap();
+        if name.ends_with(".toml") {
+            std::fs::write(server.dir().join("chatto.toml"), text).unwrap();
+            continue;
+        }
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let (key, value) = line.split_once('=').unwrap();
+            server.set(key, value);
+        }
+    }
+    let output = server.chatto(["check-config"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{file} with {with:?}: {said}");
+    assert!(!said.contains("unknown"), "{file}: {said}");
+}
+
+/// Runs a script whose command stays in the foreground, until the server it starts is ready.
+fn start(file: &str) {
+    let mut server = Server::prepare();
+    std::fs::write(server.dir().join("chatto.toml"), "# nothing to set\n").unwrap();
+    let script = std::fs::read_to_string(here().join(file)).unwrap();
+    // `exec`, so that the shell's process becomes the server's and can be stopped by its id.
+    server.spawn_script(&format!("exec {script}"));
+    assert!(server.ready_or_ended().is_none(), "{file}: {}", server.log());
+    assert!(server.stop().success());
+}
+
+/// Runs a script beside a ready server; the port it names is replaced by the server's.
+fn beside_server(file: &str) {
+    let server = Server::start();
+    let script = std::fs::read_to_string(here().join(file)).unwrap();
+    let script = script.replace(":4000", &format!(":{}", server.port()));
+    let output = server.shell(&script);
+    assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn here() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/customer")
+}

@@ -1,0 +1,217 @@
+//! A client of the public API, as simple as `curl`: JSON over HTTP, one call at a time.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use ureq::Agent;
+
+/// Longer than the 15 s for which the server itself repeats a write.
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
+
+/// A client without or with a bearer token.
+#[derive(Clone)]
+pub(crate) struct Client {
+    agent: Agent,
+    base: String,
+    token: Option<String>,
+}
+
+/// Somebody who is logged in.
+#[derive(Clone)]
+pub(crate) struct Account {
+    pub(crate) id: String,
+    pub(crate) login: String,
+    pub(crate) client: Client,
+}
+
+/// What went wrong with a call.
+pub(crate) enum CallError {
+    /// No complete answer: whether the call took effect is unknown.
+    Cut(ureq::Error),
+    /// The server's own refusal.
+    Refused { status: u16, body: Value },
+}
+
+impl fmt::Debug for CallError {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cut(error) => write!(out, "cut: {error}"),
+            Self::Refused { status, body } => write!(out, "{status} {body}"),
+        }
+    }
+}
+
+impl CallError {
+    /// Whether the same call may succeed later.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Cut(_) => true,
+            Self::Refused { status, .. } => matches!(status, 429 | 503 | 504),
+        }
+    }
+}
+
+/// A message as a timeline shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Message {
+    pub(crate) id: String,
+    pub(crate) author: String,
+    pub(crate) body: String,
+}
+
+impl Client {
+    pub(crate) fn new(port: u16) -> Self {
+        let config = Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(CALL_TIMEOUT))
+            .timeout_connect(Some(Duration::from_secs(5)))
+            .proxy(None)
+            .build();
+        Self { agent: config.into(), base: format!("http://127.0.0.1:{port}"), token: None }
+    }
+
+    pub(crate) fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
+    pub(crate) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
+    }
+
+    /// Status and body of a GET.
+    pub(crate) fn get(&self, path: &str) -> Result<(u16, String), ureq::Error> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let mut answer = request.call()?;
+        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+    }
+
+    pub(crate) fn readyz(&self) -> Result<(u16, String), ureq::Error> {
+        self.get("/readyz")
+    }
+
+    /// A POST of JSON; the answer's JSON.
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, CallError> {
+        self.post_with(path, body, &[])
+    }
+
+    /// The same with further headers.
+    pub(crate) fn post_with(
+        &self,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Result<Value, CallError> {
+        let mut request = self.agent.post(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut answer = request.send_json(body).map_err(CallError::Cut)?;
+        let status = answer.status().as_u16();
+        let text = answer.body_mut().read_to_string().map_err(CallError::Cut)?;
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        if status == 200 { Ok(body) } else { Err(CallError::Refused { status, body }) }
+    }
+
+    /// A method of the public API: `call("RoomService/JoinRoom", …)`.
+    pub(crate) fn call(&self, method: &str, body: &Value) -> Result<Value, CallError> {
+        self.post(&format!("/api/connect/chatto.api.v1.{method}"), body)
+    }
+
+    /// Creates the account a setup or join link stands for.
+    pub(crate) fn set_up(&self, token: &str, login: &str) -> Account {
+        let answer = self
+            .post(
+                "/auth/setup",
+                &json!({"token": token, "login": login, "displayName": login,
+                        "password": password(login)}),
+            )
+            .unwrap();
+        self.account(login, &answer)
+    }
+
+    /// Logs in with the password `set_up` gave.
+    pub(crate) fn log_in(&self, login: &str) -> Account {
+        let answer = self
+            .post("/auth/login", &json!({"identifier": login, "password": password(login)}))
+            .unwrap();
+        self.account(login, &answer)
+    }
+
+    fn account(&self, login: &str, answer: &Value) -> Account {
+        let token = answer["token"].as_str().expect("a token");
+        Account {
+            id: answer["user"]["id"].as_str().expect("a user id").to_owned(),
+            login: login.to_owned(),
+            client: self.with_token(token),
+        }
+    }
+}
+
+impl Account {
+    /// Brings another person in by a join link (owners only).
+    pub(crate) fn invite(&self, login: &str) -> Account {
+        let answer = self.client.post("/auth/join-links", &json!({})).unwrap();
+        let token = answer["url"].as_str().unwrap().split('#').nth(1).unwrap();
+        Client { token: None, ..self.client.clone() }.set_up(token, login)
+    }
+
+    /// The id of a room everybody can see.
+    pub(crate) fn room(&self, name: &str) -> String {
+        let answer = self.client.call("RoomDirectoryService/ListRooms", &json!({})).unwrap();
+        let rooms = answer["rooms"].as_array().expect("rooms");
+        let room = rooms.iter().find(|room| room["room"]["name"] == name).expect("the room");
+        room["room"]["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn join(&self, room: &str) {
+        self.client.call("RoomService/JoinRoom", &json!({"roomId": room})).unwrap();
+    }
+
+    /// One attempt to post.
+    pub(crate) fn post(&self, room: &str, body: &str, key: &str) -> Result<String, CallError> {
+        let answer = self.client.post_with(
+            "/api/connect/chatto.api.v1.MessageService/CreateMessage",
+            &json!({"roomId": room, "body": body}),
+            &[("Idempotency-Key", key)],
+        )?;
+        Ok(answer["message"]["id"].as_str().expect("a message id").to_owned())
+    }
+
+    /// Every message of a room, oldest first, read page by page from the newest.
+    pub(crate) fn history(&self, room: &str) -> Vec<Message> {
+        let mut pages = Vec::new();
+        let mut before: Option<String> = None;
+        loop {
+            let mut request = json!({"roomId": room, "limit": 100});
+            if let Some(cursor) = &before {
+                request["before"] = Value::String(cursor.clone());
+            }
+            let answer = self.client.call("RoomService/GetRoomEvents", &request).unwrap();
+            let page = &answer["page"];
+            let events = page["events"].as_array().cloned().unwrap_or_default();
+            pages.push(events.iter().filter_map(message).collect::<Vec<_>>());
+            if page["hasOlder"] != true {
+                break;
+            }
+            before = Some(page["startCursor"].as_str().expect("a cursor").to_owned());
+        }
+        pages.into_iter().rev().flatten().collect()
+    }
+}
+
+fn message(event: &Value) -> Option<Message> {
+    let message = event["messagePosted"].as_object()?.get("message")?;
+    let text = |field: &str| message[field].as_str().unwrap_or_default().to_owned();
+    Some(Message { id: text("id"), author: text("actorId"), body: text("body") })
+}
+
+fn password(login: &str) -> String {
+    format!("the password of {login}")
+}

@@ -1,0 +1,275 @@
+//! The built `chatto` binary as a process of the test's own: a temporary directory, a free port, an
+//! environment without surprises. Killed by pid when dropped, its nats-server too.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::client::{Account, Client};
+use super::nats::{free_port, signal};
+use super::wait::until;
+
+/// The binary under test.
+pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_chatto");
+/// The slowest start a test accepts: a shared machine with two cores under full load.
+const READY_TIMEOUT: Duration = Duration::from_secs(60);
+/// The slowest end: `shutdown_timeout` and the child's own stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A chatto server with a directory of its own.
+pub(crate) struct Server {
+    dir: TempDir,
+    port: u16,
+    env: Vec<(String, String)>,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// A directory and a port; nothing runs yet.
+    pub(crate) fn prepare() -> Self {
+        let mut server =
+            Self { dir: tempfile::tempdir().unwrap(), port: 0, env: Vec::new(), child: None };
+        server.take_port(free_port());
+        server.set("CHATTO_WEBSERVER_BIND_ADDRESS", "127.0.0.1");
+        server.set("CHATTO_NATS_EMBEDDED_DATA_DIR", &server.data_dir().to_string_lossy());
+        server.set("CHATTO_LOG_FORMAT", "text");
+        if let Some(binary) = std::env::var_os("NATS_SERVER_BIN") {
+            server.set("CHATTO_NATS_EMBEDDED_BINARY", &binary.to_string_lossy());
+        }
+        server
+    }
+
+    /// A running, ready server in a new directory.
+    pub(crate) fn start() -> Self {
+        let mut server = Self::prepare();
+        server.run();
+        server
+    }
+
+    /// Sets a variable of the environment for the next start and the next command.
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
+        self.unset(name);
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// Takes one away.
+    pub(crate) fn unset(&mut self, name: &str) {
+        self.env.retain(|(known, _)| known != name);
+    }
+
+    /// Starts it and waits until it is ready. On a first start a port that somebody took meanwhile
+    /// is exchanged for another.
+    pub(crate) fn run(&mut self) {
+        for _ in 0..5 {
+            self.spawn();
+            match self.ready_or_ended() {
+                None => return,
+                Some(status) if status.code() == Some(75) && self.log().contains("port") => {
+                    self.take_port(free_port());
+                }
+                Some(status) => panic!("chatto ended with {status}:\n{}", self.log()),
+            }
+        }
+        panic!("no free port in five attempts");
+    }
+
+    /// Starts it and returns at once.
+    pub(crate) fn spawn(&mut self) {
+        self.spawn_command(self.command(["start"]));
+    }
+
+    /// The same by a script that ends in `exec chatto …`.
+    pub(crate) fn spawn_script(&mut self, script: &str) {
+        self.spawn_command(self.bash(script));
+    }
+
+    fn spawn_command(&mut self, mut command: Command) {
+        assert!(self.child.is_none(), "it runs already");
+        let log = std::fs::File::options().create(true).append(true).open(self.log_file()).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.child = Some(command.spawn().unwrap());
+    }
+
+    /// Waits until `/readyz` answers 200; answers the exit status when the process ended instead.
+    pub(crate) fn ready_or_ended(&mut self) -> Option<ExitStatus> {
+        let client = self.client();
+        let child = self.child.as_mut().expect("it was started");
+        let log = self.dir.path().join("log");
+        let ended = until("chatto is ready or ends", READY_TIMEOUT, || {
+            if let Some(status) = child.try_wait().unwrap() {
+                return Some(Some(status));
+            }
+            (client.readyz().is_ok_and(|(status, _)| status == 200)).then_some(None)
+        });
+        if ended.is_some() {
+            self.child = None;
+            // What it said on its way out belongs to the log before the next start adds to it.
+            let mut file = std::fs::File::options().append(true).open(log).unwrap();
+            writeln!(file, "-- ended").unwrap();
+        }
+        ended
+    }
+
+    /// Starts it where it is expected to refuse: answers exit code and what it said.
+    pub(crate) fn run_refused(&mut self) -> (i32, String) {
+        let before = self.log().len();
+        self.spawn();
+        match self.ready_or_ended() {
+            Some(status) => (status.code().unwrap_or(-1), self.log()[before..].to_owned()),
+            None => panic!("it started although it should not:\n{}", self.log()),
+        }
+    }
+
+    /// Runs `chatto ARGS` beside the server: same directory, same environment.
+    pub(crate) fn chatto<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The same for a command that must succeed: what it printed.
+    pub(crate) fn chatto_ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
+        let output = self.chatto(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {stderr}\n{}", output.status, self.log());
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a bash script in this directory and environment, with `chatto` in its path.
+    pub(crate) fn shell(&self, script: &str) -> Output {
+        self.bash(script).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// A command of this binary in this directory and environment, not yet run.
+    pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = self.clean(BINARY);
+        command.args(args);
+        command
+    }
+
+    fn bash(&self, script: &str) -> Command {
+        let mut command = self.clean("bash");
+        command.args(["-euo", "pipefail", "-c", script]);
+        command
+    }
+
+    fn clean(&self, program: &str) -> Command {
+        let folder = Path::new(BINARY).parent().expect("a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.dir.path())
+            .env_clear()
+            .env("PATH", format!("{}:{path}", folder.display()))
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Creates the owner through a setup link.
+    pub(crate) fn owner(&self) -> Account {
+        let link = self.chatto_ok(["setup-link"]);
+        let token = link.split('#').nth(1).expect("a link with a token").trim();
+        self.client().set_up(token, "ada")
+    }
+
+    /// `kill -9` of chatto alone; its nats-server may live on for a moment as an orphan.
+    pub(crate) fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            child.kill().ok();
+            child.wait().ok();
+        }
+    }
+
+    /// SIGTERM and the exit status.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        signal(child.id(), "TERM");
+        until("chatto stops", STOP_TIMEOUT, || child.try_wait().unwrap())
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
+    /// The process id of its nats-server, when it has one.
+    pub(crate) fn nats_pid(&self) -> Option<u32> {
+        children_of(self.pid()).into_iter().find(|pid| {
+            let name = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            name.split('\0').next().unwrap_or_default().contains("nats")
+        })
+    }
+
+    /// A client of this server without credentials.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.port)
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    /// Where JetStream keeps one stream's files.
+    pub(crate) fn stream_dir(&self, stream: &str) -> PathBuf {
+        let streams = self.data_dir().join("jetstream/jetstream/$G/streams");
+        let other = self.data_dir().join("jetstream/$G/streams");
+        if other.exists() { other.join(stream) } else { streams.join(stream) }
+    }
+
+    /// What it has said so far, over all its starts.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    fn take_port(&mut self, port: u16) {
+        self.port = port;
+        self.set("CHATTO_WEBSERVER_PORT", &port.to_string());
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            let nats = self.nats_pid();
+            self.kill();
+            if let Some(nats) = nats {
+                kill_quietly(nats);
+            }
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of the test's chatto\n{}", self.log());
+        }
+    }
+}
+
+/// Kills a process of the test's own that may be gone already.
+pub(crate) fn kill_quietly(pid: u32) {
+    let pid = pid.to_string();
+    Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status().ok();
+}
+
+/// The processes whose parent this one is.
+fn children_of(parent: u32) -> Vec<u32> {
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
+    tasks
+        .flatten()
+        .flat_map(|task| {
+            let list = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
+        })
+        .collect()
+}
