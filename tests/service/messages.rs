@@ -92,6 +92,7 @@ fn what_is_posted_is_read_by_members_in_another_process_too() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table of all checks")]
 fn the_checks_come_in_the_order_of_the_contract() {
     let server = NatsServer::start();
     run(async |runtime| {
