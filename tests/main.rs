@@ -11,6 +11,7 @@
 )]
 
 mod acceptance;
+mod cli;
 mod customer;
 mod http;
 mod layers;

@@ -26,6 +26,9 @@ const SLIP_MAX_EDITS: usize = 2;
 pub(super) fn collect(variables: &[(OsString, OsString)], base: &Path) -> Collected {
     let mut collected = Collected::default();
     let mut strangers = Vec::new();
+    // The environment has no order; what is told should have one.
+    let variables: std::collections::BTreeMap<_, _> =
+        variables.iter().map(|(name, text)| (name, text)).collect();
     for (name, text) in variables {
         // A name that is not UTF-8 cannot be one of ours.
         let Some(name) = name.to_str().filter(|name| name.starts_with("CHATTO_")) else { continue };
@@ -239,7 +242,7 @@ mod tests {
         let warnings: Vec<String> = collected.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(
-            warnings[1].contains("CHATTO_SOMETHING_ELSE, CHATTO_ANOTHER_THING"),
+            warnings[1].contains("CHATTO_ANOTHER_THING, CHATTO_SOMETHING_ELSE"),
             "{warnings:?}"
         );
     }

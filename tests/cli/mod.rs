@@ -1,0 +1,11 @@
+//! The built program: transcripts of commands (`tests/cmd`), and commands beside a running server.
+
+mod operator;
+mod process;
+mod start;
+
+/// Every transcript: arguments, environment, standard input, both outputs, exit code.
+#[test]
+fn transcripts() {
+    trycmd::TestCases::new().case("tests/cmd/*.toml");
+}

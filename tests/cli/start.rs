@@ -1,0 +1,182 @@
+//! The server's life as its operator sees it.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use super::process::Place;
+
+#[test]
+fn first_start_shows_the_way_in_and_stops_in_order() {
+    let place = Place::new();
+    let server = place.start();
+    crate::support::wait::until("the link is printed", std::time::Duration::from_secs(10), || {
+        place.read("out").contains("/setup#").then_some(())
+    });
+    let printed = place.read("out");
+    assert_eq!(printed.lines().count(), 1, "{printed}");
+    let token = printed.trim().rsplit('#').next().unwrap().to_owned();
+    assert!(!place.read("err").contains(&token), "the token is in the log");
+
+    let again = place.ok(&["setup-link"], "");
+    assert!(again.contains("/setup#") && again.trim() != printed.trim());
+    assert_eq!(place.mode("data/secrets.toml"), 0o600);
+    assert_eq!(place.mode("data/run"), 0o700);
+    assert_eq!(place.mode("data/run/operator.sock"), 0o600);
+
+    let status = place.ok(&["status"], "");
+    assert!(status.contains("state:      ready"), "{status}");
+    assert!(status.contains("JOURNAL"), "{status}");
+    let url = place.url();
+    let ready = ureq::get(format!("{url}/readyz")).call().unwrap();
+    assert_eq!(ready.status(), 200);
+
+    let secrets = place.read("data/secrets.toml");
+    assert_eq!(server.stop(), Some(0));
+    assert!(!place.path("data/run/operator.sock").exists());
+    place.fails(&["status"], 69);
+    let log = place.read("err");
+    assert!(log.trim_end().ends_with("stopped"), "{log}");
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+
+    // A second start finds everything as it was.
+    let server = place.start();
+    assert_eq!(place.read("data/secrets.toml"), secrets);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn accounts_are_managed_with_and_without_a_server() {
+    let place = Place::new();
+    let server = place.start();
+    let made = place.ok(&["user", "create", "--login", "anna", "--role=owner"], "pass word 1\n");
+    assert!(made.starts_with('U') && made.trim_end().ends_with("\tanna"), "{made}");
+    place.fails(&["setup-link"], 73);
+    let link = place.ok(&["user", "create", "--link", "--email", "b@example.org"], "");
+    assert!(link.contains("/setup#"), "{link}");
+    place.fails(&["user", "create", "--login", "ANNA", "--password", "pass word 1"], 73);
+    place.fails(&["user", "create", "--login", "x", "--password", "pass word 1"], 2);
+    place.fails(&["user", "set-password", "nobody", "--password", "pass word 2"], 1);
+    assert_eq!(place.ok(&["user", "role", "add", "anna", "admin"], ""), "admin,owner\n");
+    assert_eq!(server.stop(), Some(0));
+
+    assert_eq!(place.ok(&["user", "role", "remove", "anna", "admin"], ""), "owner\n");
+    place.ok(
+        &["user", "create", "--login", "ben", "--display-name", "Ben", "--password=pass word 1"],
+        "",
+    );
+    place.ok(&["user", "set-password", "ben"], "another one\n");
+    let list = place.ok(&["user", "list"], "");
+    let logins: Vec<&str> = list.lines().map(|line| line.split('\t').nth(1).unwrap()).collect();
+    assert_eq!(logins, ["anna", "ben"]);
+    let json: serde_json::Value =
+        serde_json::from_str(&place.ok(&["user", "list", "--json", "--limit", "1"], "")).unwrap();
+    assert_eq!(json["schema"], 1);
+    assert_eq!(json["total"], 2);
+    assert_eq!(json["users"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_second_server_on_the_directory_names_the_first() {
+    let place = Place::new();
+    let server = place.start();
+    let said = place.fails(&["start"], 75);
+    assert!(said.contains(&format!("pid {}", server.pid())), "{said}");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_busy_port_names_its_holder() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let place = Place::new();
+    let output =
+        place.command(&["start"]).env("CHATTO_WEBSERVER_PORT", port.to_string()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(75), "{said}");
+    assert!(said.contains(&format!("port {port} is in use by")), "{said}");
+    assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
+    assert!(!place.path("data/jetstream").exists(), "nothing was created");
+}
+
+#[test]
+fn a_changed_secret_is_refused_and_the_former_one_heals() {
+    let place = Place::new();
+    assert_eq!(place.start().stop(), Some(0));
+    let former = place.read("data/secrets.toml");
+    let output = place
+        .command(&["start"])
+        .env("CHATTO_CORE_SECRET_KEY", "another secret of at least 32 bytes")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("core.secret_key_previous"), "{said}");
+    assert_eq!(place.read("data/secrets.toml"), former, "nothing was generated over it");
+
+    std::fs::rename(place.path("data/secrets.toml"), place.path("kept")).unwrap();
+    let said = place.fails(&["start"], 78);
+    assert!(said.contains("core.secret_key is missing"), "{said}");
+    assert!(!place.path("data/secrets.toml").exists());
+    std::fs::rename(place.path("kept"), place.path("data/secrets.toml")).unwrap();
+    assert_eq!(place.start().stop(), Some(0));
+}
+
+#[test]
+fn secrets_that_others_can_read_are_tightened_at_start() {
+    let place = Place::new();
+    assert_eq!(place.start().stop(), Some(0));
+    let path = place.path("data/secrets.toml");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let server = place.start();
+    assert_eq!(place.mode("data/secrets.toml"), 0o600);
+    assert!(place.read("err").contains("tightened to 0600"));
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn under_a_journal_lines_carry_levels_and_no_link_is_shown() {
+    let place = Place::new();
+    let err = place.path("err");
+    let server = place.start_with(|command| {
+        // `start_with` has created the file: it is what standard error is.
+        let file = std::fs::metadata(&err).unwrap();
+        command.env("JOURNAL_STREAM", format!("{}:{}", file.dev(), file.ino()));
+    });
+    assert_eq!(server.stop(), Some(0));
+    assert_eq!(place.read("out"), "", "the journal keeps standard output too");
+    let log = place.read("err");
+    assert!(log.lines().all(|line| line.starts_with("<6>") || line.starts_with("<4>")), "{log}");
+    assert!(!log.contains("/setup#"), "{log}");
+}
+
+#[test]
+fn logs_come_as_json_and_logfmt() {
+    for (format, first) in [("json", "{\""), ("logfmt", "time=")] {
+        let place = Place::with(&format!("[general]\nlog_format = \"{format}\""));
+        assert_eq!(place.start().stop(), Some(0));
+        let log = place.read("err");
+        assert!(log.lines().all(|line| line.starts_with(first)), "{log}");
+    }
+}
+
+#[test]
+fn a_stop_while_the_cluster_is_awaited_is_orderly() {
+    let port = crate::support::nats::free_port();
+    let place = Place::with(&format!(
+        "cookie_signing_secret = \"0123456789abcdef0123456789abcdef\"\n\
+         [core]\nsecret_key = \"0123456789abcdef0123456789abcdef\"\n\
+         [core.assets]\nsigning_secret = \"0123456789abcdef0123456789abcdef\"\n\
+         [nats.embedded]\nenabled = false\n[nats.client]\nurl = \"nats://127.0.0.1:{port}\""
+    ));
+    let mut child = place
+        .command(&["start"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::fs::File::create(place.path("err")).unwrap())
+        .spawn()
+        .unwrap();
+    crate::support::wait::until("it waits", std::time::Duration::from_secs(20), || {
+        place.read("err").contains("waiting for the NATS cluster").then_some(())
+    });
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
