@@ -237,7 +237,6 @@ impl Process {
             if self.stop.or(self.clock.sleep(READINESS_LOOK_INTERVAL)).await.is_none() {
                 break;
             }
-            store.guard_writes();
             self.readiness.set(store.trouble());
             let due = interval.is_some_and(|every| self.clock.now() - fed >= every);
             let alive = store.embedded.as_ref().is_none_or(|embedded| {
