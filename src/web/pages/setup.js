@@ -146,6 +146,7 @@ const makeLink = async () => {
     const { url } = await post('/auth/join-links', {}, { 'X-CSRF-Token': cookie('chatto_csrf') });
     byId('link').textContent = url;
     byId('link-row').hidden = false;
+    byId('link-local').hidden = !/^https?:\/\/(localhost|127\.|\[::1\])/.test(url);
     button.textContent = 'Make another';
   } catch (error) {
     byId('link-wrong').textContent = text(error);
