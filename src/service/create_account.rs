@@ -115,7 +115,11 @@ impl Service {
         if let Some(address) = &address
             && self.storage().claim(Claim::Email(address), holder).await? != Claimed::Yes
         {
-            self.storage().release(Claim::Login(&login), holder).await?;
+            // Another call with the same link may be about to make this account: then only the sweep
+            // can tell whether the claim is used. An id of the operator's is this call's alone.
+            if draft.origin.is_empty() {
+                self.storage().release(Claim::Login(&login), holder).await?;
+            }
             return Err(AccountFault::EmailTaken);
         }
         let record = self.account_record(&draft);

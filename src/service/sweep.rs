@@ -2,11 +2,12 @@
 
 use super::error::StoreFault;
 use super::{Service, millis};
+use crate::domain::text::RoomName;
 use crate::domain::{RoomId, UserId};
 use crate::limits::{ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, SWEEP_INTERVAL, SWEEP_LEASE};
 use crate::runtime::Stop;
-use crate::storage::Tables;
-use crate::storage::records::Claim;
+use crate::storage::records::Claim as ClaimRecord;
+use crate::storage::{Claim, Tables};
 
 impl Service {
     /// Sweeps now and then until stopped.
@@ -70,12 +71,16 @@ fn untold(tables: &Tables, due: i64) -> (Vec<RoomId>, Vec<(RoomId, UserId)>) {
     (rooms, members)
 }
 
-/// Whether the record that a claim was made for is there.
-fn has_holder(tables: &Tables, key: &str, claim: &Claim) -> bool {
-    if key.starts_with("claim.room.") {
-        RoomId::try_from(claim.holder_id.as_str()).is_ok_and(|id| tables.rooms.contains_key(&id))
-    } else {
-        UserId::try_from(claim.holder_id.as_str())
-            .is_ok_and(|id| tables.users.get(&id).is_some_and(|user| !user.deleted))
+/// Whether the record that a claim was made for is there and still has that name.
+fn has_holder(tables: &Tables, key: &str, claim: &ClaimRecord) -> bool {
+    let holder = claim.holder_id.as_str();
+    if let Some(room) = RoomId::try_from(holder).ok().and_then(|id| tables.rooms.get(&id)) {
+        let name = RoomName::parse(&room.name);
+        return name.is_ok_and(|name| Claim::RoomName(&name.key()).key() == key);
     }
+    let user = UserId::try_from(holder).ok().and_then(|id| tables.users.get(&id));
+    let Some(user) = user.filter(|user| !user.deleted) else { return false };
+    let addresses = user.emails.iter().filter(|one| one.verified);
+    Claim::Login(&user.login.to_ascii_lowercase()).key() == key
+        || addresses.into_iter().any(|one| Claim::Email(&one.address.to_lowercase()).key() == key)
 }

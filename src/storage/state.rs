@@ -51,7 +51,9 @@ pub enum Claimed {
 }
 
 impl Claim<'_> {
-    pub(super) fn key(self) -> String {
+    /// The key under which it is stored, as sweeps find it in [`Tables::claims`].
+    #[must_use]
+    pub fn key(self) -> String {
         let (kind, name) = match self {
             Self::Login(name) => ("login", name),
             Self::Email(name) => ("email", name),

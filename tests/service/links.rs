@@ -185,3 +185,29 @@ fn join_links_last_seven_days() {
         world.close().await;
     });
 }
+
+#[test]
+fn a_login_claimed_by_an_attempt_that_failed_comes_back() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let fields =
+            JoinFields { email: Some("one@example.com".to_owned()), ..JoinFields::default() };
+        let first = service.operator_join_link(fields.clone()).await.unwrap();
+        let second = service.operator_join_link(fields).await.unwrap();
+        service.redeem(redeem(&first.path, "ada")).await.unwrap();
+        let error = service.redeem(redeem(&second.path, "bob")).await.unwrap_err();
+        assert!(matches!(error, RedeemError::Account(AccountFault::EmailTaken)), "{error:?}");
+        world.clock.advance(Duration::from_secs(601));
+        service.sweep().await.unwrap();
+        let third = service.operator_join_link(JoinFields::default()).await.unwrap();
+        service.redeem(redeem(&third.path, "bob")).await.unwrap();
+        // What is used stays claimed.
+        world.clock.advance(Duration::from_secs(601));
+        service.sweep().await.unwrap();
+        let claims = world.storage.read(|tables| tables.claims().count());
+        assert_eq!(claims, 5, "two rooms, two logins, one address");
+        world.close().await;
+    });
+}
