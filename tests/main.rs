@@ -21,3 +21,4 @@ mod service;
 mod storage;
 mod supervisor;
 mod support;
+mod torture;

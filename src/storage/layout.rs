@@ -33,7 +33,7 @@ pub(super) struct StreamSpec {
     /// The bare name used in archives and texts.
     pub(super) name: &'static str,
     kind: Kind,
-    memory: bool,
+    pub(super) memory: bool,
     per_subject: i64,
     max_age: Option<Duration>,
     max_bytes: Option<i64>,

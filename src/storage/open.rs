@@ -239,6 +239,27 @@ fn is_damage(name: &str) -> bool {
     STREAMS.iter().any(|spec| spec.name == name && spec.missing == Missing::IsDamage)
 }
 
+/// The streams that live in nats-server's memory and are gone when it restarts.
+pub(super) struct MemoryStreams {
+    pub(super) replicas: usize,
+    pub(super) server_id: String,
+}
+
+impl MemoryStreams {
+    /// Creates those that are missing.
+    pub(super) async fn make_again(&self, nats: &Nats) -> Result<(), StorageError> {
+        for spec in STREAMS.iter().filter(|spec| spec.memory) {
+            match ensure(nats, spec, self.replicas, &self.server_id).await {
+                Ok(()) => {}
+                Err(OpenError::Storage(error)) => return Err(error),
+                Err(_) => return Err(StorageError::LATE),
+            }
+        }
+        log::info!("what nats-server held in memory is empty after its restart");
+        Ok(())
+    }
+}
+
 /// Creates the stream, or brings an existing one to the present configuration.
 async fn ensure(
     nats: &Nats,

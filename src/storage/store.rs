@@ -15,7 +15,7 @@ use super::keys::Keys;
 use super::layout::stream;
 use super::markers::Markers;
 use super::mirror::Mirror;
-use super::open::{self, Config, Identity, OpenError};
+use super::open::{self, Config, Identity, MemoryStreams, OpenError};
 use super::overlay::Overlay;
 use super::state::State;
 use super::timeline::Timeline;
@@ -122,7 +122,11 @@ impl Storage {
                 KeyEncryptionKey::derive(&config.secret_key),
             ),
             markers: Markers::new(nats.clone(), config.embedded),
-            tokens: Tokens::new(nats.clone(), clock.clone()),
+            tokens: Tokens::new(
+                nats.clone(),
+                clock.clone(),
+                MemoryStreams { replicas: config.replicas, server_id: identity.server_id.clone() },
+            ),
             barrier: super::barrier::Barrier::default(),
             process: hex(&crate::crypto::random::<8>()),
             embedded: config.embedded,

@@ -10,6 +10,7 @@ use super::append::hex;
 use super::encoding::encode;
 use super::error::StorageError;
 use super::layout::stream;
+use super::open::MemoryStreams;
 use super::overlay::count;
 use super::records::{Counter, Token};
 use super::state::bucket_get;
@@ -27,12 +28,13 @@ pub type FoundToken = (Token, u64);
 pub(super) struct Tokens {
     nats: Nats,
     clock: Clock,
+    memory: MemoryStreams,
     cache: Mutex<LruCache<[u8; 32], (FoundToken, Instant)>>,
 }
 
 impl Tokens {
-    pub(super) fn new(nats: Nats, clock: Clock) -> Self {
-        Self { nats, clock, cache: Mutex::new(LruCache::new(count(TOKEN_CACHE_MAX))) }
+    pub(super) fn new(nats: Nats, clock: Clock, memory: MemoryStreams) -> Self {
+        Self { nats, clock, memory, cache: Mutex::new(LruCache::new(count(TOKEN_CACHE_MAX))) }
     }
 
     fn subject(hash: &[u8; 32]) -> String {
@@ -131,6 +133,21 @@ impl Tokens {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A value of PRESENCE. The bucket lives in nats-server's memory: after a restart of the server it
+    /// is made again by whoever misses it first.
+    async fn presence<R: prost::Message + Default>(
+        &self,
+        subject: &str,
+    ) -> Result<(Option<R>, u64), StorageError> {
+        match bucket_get(&self.nats, stream::PRESENCE, subject).await {
+            Err(error) if error.is_missing_stream() => {
+                self.memory.make_again(&self.nats).await?;
+                bucket_get(&self.nats, stream::PRESENCE, subject).await
+            }
+            found => found,
+        }
+    }
+
     /// Changes a counter that all processes share; it disappears after `ttl` without change.
     pub(super) async fn counter<T>(
         &self,
@@ -141,8 +158,7 @@ impl Tokens {
     ) -> Result<T, StorageError> {
         let subject = counter_subject(kind, name);
         for _ in 0..ATTEMPTS {
-            let (counter, revision) =
-                bucket_get::<Counter>(&self.nats, stream::PRESENCE, &subject).await?;
+            let (counter, revision) = self.presence::<Counter>(&subject).await?;
             let former = counter.unwrap_or_default();
             let mut counter = former;
             let answer = f(&mut counter);
@@ -157,8 +173,7 @@ impl Tokens {
     /// Removes a counter.
     pub(super) async fn counter_delete(&self, kind: &str, name: &str) -> Result<(), StorageError> {
         let subject = counter_subject(kind, name);
-        let (present, revision) =
-            bucket_get::<Counter>(&self.nats, stream::PRESENCE, &subject).await?;
+        let (present, revision) = self.presence::<Counter>(&subject).await?;
         if present.is_some() {
             // Lost the race: somebody counts again, which is as good.
             delete(&self.nats, &subject, revision).await?;
@@ -174,8 +189,7 @@ impl Tokens {
         ttl: Duration,
     ) -> Result<bool, StorageError> {
         let subject = format!("$KV.PRESENCE.lease.{name}");
-        let (present, revision) =
-            bucket_get::<super::records::Claim>(&self.nats, stream::PRESENCE, &subject).await?;
+        let (present, revision) = self.presence::<super::records::Claim>(&subject).await?;
         if present.is_some_and(|lease| lease.holder_id != holder) {
             return Ok(false);
         }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::seeded;
 use crate::support::server::{Server, kill_quietly};
+use crate::support::wait::until;
 
 #[test]
 fn a_second_server_on_one_directory_names_the_first() {
@@ -99,4 +100,20 @@ fn a_first_start_that_is_killed_at_any_moment_is_simply_repeated() {
     server.kill();
     server.run();
     assert_eq!(owner.history(&room), history);
+}
+
+/// The counters behind log-in live in nats-server's memory: its death alone once made every log-in a 500.
+#[test]
+fn people_log_in_after_nats_server_alone_died() {
+    let server = Server::start();
+    let owner = server.owner();
+    let (room, history) = seeded(&owner);
+    let dead = server.nats_pid().expect("a nats-server");
+    kill_quietly(dead);
+    until("another nats-server runs", Duration::from_secs(30), || {
+        server.nats_pid().filter(|pid| *pid != dead)
+    });
+    owner.post(&room, "the writer waits for it", "after").unwrap();
+    let again = server.client().log_in("ada");
+    assert_eq!(again.history(&room)[..history.len()], history);
 }
