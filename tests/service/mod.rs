@@ -3,6 +3,7 @@
 mod crashes;
 mod links;
 mod log_in;
+mod markers;
 mod messages;
 mod model;
 mod operator;
