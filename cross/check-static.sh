@@ -50,7 +50,7 @@ od -An -v -tx1 "$binary" | tr -d ' \n' | grep -q "$hash" || {
 	echo "error: the nats-server inside $binary is another one than cross/nats-server builds" >&2
 	exit 1
 }
-for path in "$PWD" "$HOME" /home/ /root/; do
+for path in "$PWD/" "$HOME/" /home/ /root/; do
 	if cat "$binary" "$work/nats-server" | strings -n 6 | grep -qF "$path"; then
 		echo "error: $binary or its nats-server contains the local path $path" >&2
 		exit 1

@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=$(realpath "${1:-out/aarch64-unknown-linux-musl/chatto}")
 work=$(mktemp -d)
-server='' nats='' registered=''
+server='' nats='' registered='' mounted=''
 
 cleanup() {
     local status=$?
@@ -17,6 +17,7 @@ cleanup() {
     [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
     [ -z "$nats" ] || kill -9 "$nats" 2>/dev/null || true
     [ -z "$registered" ] || echo -1 >"$registered"
+    [ -z "$mounted" ] || umount "$mounted" || true
     if [ "$status" != 0 ]; then
         echo "--- the server's log" >&2
         cat "$work/log" >&2 2>/dev/null || true
@@ -33,7 +34,9 @@ if [ "$(uname -m)" != aarch64 ] && ! "$binary" version >/dev/null 2>&1; then
     qemu=$(command -v qemu-aarch64-static || true)
     [ -n "$qemu" ] || { echo "error: qemu-aarch64-static is missing: apt install qemu-user-static" >&2; exit 1; }
     if [ "$(id -u)" = 0 ]; then
-        [ -e $binfmt/register ] || mount -t binfmt_misc binfmt_misc $binfmt 2>/dev/null || true
+        if [ ! -e $binfmt/register ] && mount -t binfmt_misc binfmt_misc $binfmt 2>/dev/null; then
+            mounted=$binfmt
+        fi
         # Debian's magic and flags: the interpreter is opened now (F), gets the file open (O) and its
         # first argument unchanged (P), so that execution from a memfd works.
         magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'

@@ -3,7 +3,7 @@
 //!
 //! The server comes from the file named by `CHATTO_NATS_SERVER_BIN`, else from the Go module pinned in
 //! `cross/nats-server`. `CHATTO_NATS_SERVER_BIN=none` builds without one, for lint and documentation.
-//! Server and compressed form are kept in `target/nats-server`, so that further builds reuse them.
+//! The compressed server is kept in `target/TRIPLE/nats-server`, so that further builds reuse it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -29,7 +29,8 @@ pub(crate) fn embed() {
     }
     if let Err(why) = try_embed() {
         for line in why.lines() {
-            println!("cargo::error={line}");
+            // cargo begins every line with "error:" itself.
+            println!("cargo::error={}", line.strip_prefix("error: ").unwrap_or(line));
         }
     }
 }
@@ -82,7 +83,7 @@ impl Build {
             "aarch64" => elf::Machine::Aarch64,
             other => return Err(format!("error: nats-server is not built for {other}")),
         };
-        // Above the profile's folder: the top of the target directory, shared by all profiles.
+        // The target's folder, above those of the profiles, which share it.
         let top = out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap_or(&out);
         let cache = top.join("nats-server");
         let version = pinned_version(&root)?;
