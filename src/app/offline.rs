@@ -29,7 +29,7 @@ pub fn with_operations<T>(
 ) -> Result<T, AppError> {
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
-        let store = open(settings, command, &runtime, &clock).await?;
+        let store = Box::pin(open(settings, command, &runtime, &clock)).await?;
         let secret = settings
             .core
             .secret_key
@@ -60,7 +60,7 @@ async fn open(
 ) -> Result<Store, AppError> {
     if settings.embedded.is_none() {
         let opened = Store::external(settings, Create::No, runtime, clock, |_| {});
-        return match clock.timeout(STORE_COMMAND_TIMEOUT, opened).await {
+        return match clock.timeout(STORE_COMMAND_TIMEOUT, Box::pin(opened)).await {
             Ok(opened) => opened,
             Err(elapsed) => Err(ConnectError::Unreachable {
                 urls: settings.client.urls.join(", "),
@@ -74,6 +74,6 @@ async fn open(
         return Err(AppError::NoData { place: data_dir.display().to_string() });
     }
     let role = Role::Offline { command: command.to_owned() };
-    let locked = DataDir::lock(data_dir, role, clock, |_| {}).await?;
-    Store::embedded(settings, locked, Create::No, runtime, clock).await
+    let locked = Box::pin(DataDir::lock(data_dir, role, clock, |_| {})).await?;
+    Box::pin(Store::embedded(settings, locked, Create::No, runtime, clock)).await
 }

@@ -56,7 +56,7 @@ pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
             tasks,
             events,
         };
-        process.run().await
+        Box::pin(process.run()).await
     })
 }
 
@@ -82,7 +82,7 @@ impl Process {
             return Ok(());
         };
         let service = self.build_service(&store)?;
-        if let Err(fault) = service.prepare().await {
+        if let Err(fault) = Box::pin(service.prepare()).await {
             store.close().await;
             return Err(fault.into());
         }
@@ -90,7 +90,7 @@ impl Process {
         super::bootstrap::fill(&self.settings, &service).await;
 
         let edges = Edges { service: &service, store: &store, listener, started, port };
-        self.serve(edges).await?;
+        Box::pin(self.serve(edges)).await?;
         log::info!("stopping the store");
         store.close().await;
         self.tasks.join().await;
@@ -111,7 +111,7 @@ impl Process {
             http::Waiting { listener, readiness: &readiness, clock: &clock, runtime: &runtime };
         let stop = self.stop.clone();
         let open = async {
-            let store = stop.or(self.open_store()).await.transpose();
+            let store = stop.or(Box::pin(self.open_store())).await.transpose();
             opened.stop();
             store
         };
@@ -128,7 +128,7 @@ impl Process {
                 clock.sleep(START_EXTEND_INTERVAL).await;
             }
         };
-        futures_lite::future::or(self.open_store_now(), extend).await
+        futures_lite::future::or(Box::pin(self.open_store_now()), extend).await
     }
 
     async fn open_store_now(&mut self) -> Result<Store, AppError> {
@@ -137,7 +137,8 @@ impl Process {
             let readiness = self.readiness.clone();
             let waiting = move |reason| readiness.set(Some(reason));
             let (runtime, clock) = (&self.runtime, &self.clock);
-            return Store::external(&self.settings, Create::Yes, runtime, clock, waiting).await;
+            let opening = Store::external(&self.settings, Create::Yes, runtime, clock, waiting);
+            return Box::pin(opening).await;
         }
         let notify = Arc::clone(&self.notify);
         let waiting = move |waiting: &Waiting| match waiting {
@@ -153,7 +154,8 @@ impl Process {
             log::info!(key = key; "secret generated; secrets.toml in the data directory keeps it");
         }
         self.notify.status("starting nats-server");
-        Store::embedded(&self.settings, data_dir, Create::Yes, &self.runtime, &self.clock).await
+        let (runtime, clock) = (&self.runtime, &self.clock);
+        Box::pin(Store::embedded(&self.settings, data_dir, Create::Yes, runtime, clock)).await
     }
 
     fn build_service(&self, store: &Store) -> Result<Service, AppError> {
@@ -199,7 +201,7 @@ impl Process {
         let watching = self.watch(store);
         let announcing = self.announce(&operations, &origin);
         let serving = async {
-            server.serve(listener, &self.stop).await;
+            Box::pin(server.serve(listener, &self.stop)).await;
         };
         // The watch ends with the serving; the announcement once it is made.
         let announced = async {
@@ -218,7 +220,7 @@ impl Process {
         let mut setup = None;
         if self.events.shows_links() {
             let params = json!({ "schema": operator::SCHEMA, "version": operator::VERSION });
-            match operations.call("setup-link", params).await {
+            match Box::pin(operations.call("setup-link", params)).await {
                 Ok(link) => setup = Some(link),
                 Err(refusal) if refusal.code == "already_exists" => {}
                 Err(refusal) => {

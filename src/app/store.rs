@@ -47,7 +47,7 @@ impl Store {
         let secret = secret_key(settings)?;
         let scope = Scope::new(runtime, "nats-server", TASKS_MAX);
         let config = parts::supervisor(settings, config);
-        let embedded = Embedded::start(config, data_dir, clock.clone(), &scope).await?;
+        let embedded = Box::pin(Embedded::start(config, data_dir, clock.clone(), &scope)).await?;
         let opened = async {
             let nats = Nats::connect(&embedded.target(), clock.clone()).await?;
             nats.wait_connected(crate::limits::STORE_COMMAND_TIMEOUT).await?;
@@ -55,7 +55,8 @@ impl Store {
             let mut backoff = Backoff::new(STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX);
             let deadline = clock.now() + crate::limits::STORE_COMMAND_TIMEOUT;
             let storage = loop {
-                match Storage::open(nats.clone(), config.clone(), runtime, clock.clone()).await {
+                let opening = Storage::open(nats.clone(), config.clone(), runtime, clock.clone());
+                match Box::pin(opening).await {
                     Ok(storage) => break storage,
                     // A busy board may answer late.
                     Err(error) if error.is_transient() && clock.now() < deadline => {
@@ -114,7 +115,8 @@ impl Store {
         backoff.reset();
         loop {
             let config = parts::storage(settings, secret.clone(), create == Create::Yes);
-            match Storage::open(nats.clone(), config, runtime, clock.clone()).await {
+            let opening = Storage::open(nats.clone(), config, runtime, clock.clone());
+            match Box::pin(opening).await {
                 Ok(storage) => {
                     let scope = Scope::new(runtime, "nats-server", 1);
                     let closed = Stop::new();

@@ -60,6 +60,11 @@ impl Output {
     }
 }
 
+/// A field of an answer; null where there is none.
+pub(super) fn at<'a>(object: &'a Value, name: &str) -> &'a Value {
+    object.get(name).unwrap_or(&Value::Null)
+}
+
 /// Writes to standard output as it is. A reader that went away wants no more.
 pub(super) fn show(text: &str) {
     let mut stdout = std::io::stdout().lock();

@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::args::Status;
+use super::output::at;
 use super::{Context, Exit, Failure, local};
 use crate::config::Purpose;
 
 pub(super) fn run(context: &Context, args: &Status) -> Result<Exit, Failure> {
     match report(context) {
         Ok(report) => {
-            let ready = report["ready"] == json!(true);
+            let ready = at(&report, "ready") == &json!(true);
             if !args.ready {
                 context.output.result(&text(&report), report.clone());
             }
@@ -44,48 +45,49 @@ fn text(report: &Value) -> String {
         Value::Null => "none".to_owned(),
         other => other.to_string(),
     };
-    let state = match &report["reason"] {
+    let state = match at(report, "reason") {
         Value::String(reason) => format!("not ready ({reason})"),
         _ => "ready".to_owned(),
     };
     line("state", state);
-    line("version", format!("{} (pid {})", word(&report["version"]), report["pid"]));
-    line("uptime", format!("{} s", report["uptime_seconds"]));
-    line("listening", word(&report["listen"]));
-    line("users", word(&report["users"]));
-    let nats = &report["nats"];
-    let connected = if nats["connected"] == json!(true) { "connected" } else { "not connected" };
-    let restarts = nats["restarts"].as_u64().filter(|restarts| *restarts > 0);
+    line("version", format!("{} (pid {})", word(at(report, "version")), at(report, "pid")));
+    line("uptime", format!("{} s", at(report, "uptime_seconds")));
+    line("listening", word(at(report, "listen")));
+    line("users", word(at(report, "users")));
+    let nats = at(report, "nats");
+    let connected =
+        if at(nats, "connected") == &json!(true) { "connected" } else { "not connected" };
+    let restarts = at(nats, "restarts").as_u64().filter(|restarts| *restarts > 0);
     let restarts = restarts.map(|n| format!(", restarted {n} times")).unwrap_or_default();
     line(
         "nats",
-        format!("{} {}, {connected}{restarts}", word(&nats["mode"]), word(&nats["version"])),
+        format!("{} {}, {connected}{restarts}", word(at(nats, "mode")), word(at(nats, "version"))),
     );
-    if let Value::Object(disk) = &report["disk"] {
+    if let Value::Object(disk) = at(report, "disk") {
         let size = |name: &str| mib(disk.get(name).and_then(Value::as_u64).unwrap_or_default());
         line("disk", format!("{} free, {} kept free", size("free_bytes"), size("floor_bytes")));
         let store = format!("{} of at most {}", size("store_bytes"), size("store_limit_bytes"));
         line("store", store);
     }
-    line("backup", format!("last verified: {}", word(&report["last_verified_backup"])));
-    for stream in report["streams"].as_array().into_iter().flatten() {
-        let replicas = &stream["replicas"];
-        let drift = if *replicas == nats["replicas_configured"] {
+    line("backup", format!("last verified: {}", word(at(report, "last_verified_backup"))));
+    for stream in at(report, "streams").as_array().into_iter().flatten() {
+        let replicas = at(stream, "replicas");
+        let drift = if replicas == at(nats, "replicas_configured") {
             ""
         } else {
             " (differs from nats.replicas)"
         };
-        let bytes = mib(stream["bytes"].as_u64().unwrap_or_default());
+        let bytes = mib(at(stream, "bytes").as_u64().unwrap_or_default());
         line(
             "stream",
             format!(
                 "{} {} messages, {bytes}, replicas {replicas}{drift}",
-                word(&stream["name"]),
-                stream["messages"]
+                word(at(stream, "name")),
+                at(stream, "messages")
             ),
         );
     }
-    for error in report["recent_errors"].as_array().into_iter().flatten() {
+    for error in at(report, "recent_errors").as_array().into_iter().flatten() {
         line("error", word(error));
     }
     text

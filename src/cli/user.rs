@@ -1,9 +1,10 @@
 //! `user …`: accounts.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::args::{UserCommand, UserCreate, UserList, UserRoleCommand, UserSetPassword};
 use super::local::with_operations;
+use super::output::at;
 use super::{Context, Exit, Failure, password, setup_link};
 use crate::limits::PAGE_LIMIT_MAX;
 
@@ -21,7 +22,7 @@ pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, Fail
             let account =
                 with_operations(context, "user role", |call| call("user.role", params.clone()))?;
             let roles = roles(&account);
-            let fields = json!({ "id": account["id"], "login": account["login"], "roles": account["roles"] });
+            let fields = json!({ "id": at(&account, "id"), "login": at(&account, "login"), "roles": at(&account, "roles") });
             context.output.result(&format!("{}\n", roles), fields);
             Ok(Exit::Success)
         }
@@ -29,7 +30,8 @@ pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, Fail
 }
 
 fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
-    let mut params = json!({ "link": args.link });
+    let mut params = Map::new();
+    params.insert("link".to_owned(), args.link.into());
     for (name, value) in [
         ("login", &args.login),
         ("display_name", &args.display_name),
@@ -37,7 +39,7 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
         ("role", &args.role),
     ] {
         if let Some(value) = value {
-            params[name] = value.as_str().into();
+            params.insert(name.to_owned(), value.as_str().into());
         }
     }
     if args.link {
@@ -46,8 +48,9 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
                 "--link and a password exclude each other: whoever uses the link chooses one",
             ));
         }
-        let link =
-            with_operations(context, "user create", |call| call("user.create", params.clone()))?;
+        let link = with_operations(context, "user create", |call| {
+            call("user.create", params.clone().into())
+        })?;
         setup_link::print(context, &link);
         return Ok(Exit::Success);
     }
@@ -55,9 +58,9 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
         return Err(Failure::usage("`user create` needs --login, or --link"));
     }
     let password = password::read(args.password.as_deref(), args.password_file.as_deref())?;
-    params["password"] = password.into();
+    params.insert("password".to_owned(), password.into());
     let account =
-        with_operations(context, "user create", |call| call("user.create", params.clone()))?;
+        with_operations(context, "user create", |call| call("user.create", params.clone().into()))?;
     print_account(context, &account);
     Ok(Exit::Success)
 }
@@ -75,7 +78,7 @@ fn set_password(context: &Context, args: &UserSetPassword) -> Result<Exit, Failu
 
 fn print_account(context: &Context, account: &Value) {
     let text = format!("{}\t{}\n", word(account, "id"), word(account, "login"));
-    let fields = json!({ "id": account["id"], "login": account["login"] });
+    let fields = json!({ "id": at(account, "id"), "login": at(account, "login") });
     context.output.result(&text, fields);
 }
 
@@ -91,18 +94,18 @@ fn list(context: &Context, args: &UserList) -> Result<Exit, Failure> {
                 "offset": args.offset.saturating_add(users.len()),
             });
             let page = call("user.list", params)?;
-            let found = page["users"].as_array().cloned().unwrap_or_default();
-            let last = found.is_empty() || page["has_more"] != json!(true);
+            let found = at(&page, "users").as_array().cloned().unwrap_or_default();
+            let last = found.is_empty() || at(&page, "has_more") != &json!(true);
             users.extend(found);
             users.truncate(wanted);
             if last || users.len() >= wanted {
-                return Ok((users, page["total"].clone()));
+                return Ok((users, at(&page, "total").clone()));
             }
         }
     })?;
     let mut text = String::new();
     for user in &users {
-        let mails: Vec<&str> = user["emails"]
+        let mails: Vec<&str> = at(user, "emails")
             .as_array()
             .map(|mails| mails.iter().map(|mail| word(mail, "address")).collect())
             .unwrap_or_default();
@@ -128,7 +131,7 @@ fn word<'a>(object: &'a Value, name: &str) -> &'a str {
 }
 
 fn roles(account: &Value) -> String {
-    let roles = account["roles"].as_array();
+    let roles = at(account, "roles").as_array();
     let roles: Vec<&str> =
         roles.map(|roles| roles.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
     roles.join(",")

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::collect::{Collected, nearest_section};
 use super::fault::{Fault, Place};
-use super::table;
+use super::table::{self, Key};
 use super::value;
 
 /// Collects what a file's text states. `file` is its name in faults.
@@ -16,7 +15,13 @@ pub(super) fn collect(file: &Path, text: &str) -> Collected {
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let walk = Walk { file, text };
-        walk.table("", "", document.get_ref(), &mut collected);
+        let whole = Found {
+            shown: String::new(),
+            name: String::new(),
+            place: Place::Nowhere,
+            value: &DeValue::Boolean(false),
+        };
+        walk.table(&whole, document.get_ref(), &mut collected);
         collected.faults.sort_by(|a, b| a.place.cmp(&b.place));
         collected.warnings.sort_by(|a, b| a.place.cmp(&b.place));
         return collected;
@@ -44,97 +49,96 @@ impl Walk<'_> {
         Place::Line { file: self.file.to_owned(), line }
     }
 
-    /// `shown` is the table's name as faults say it (`bootstrap.users[0]`), `name` as the reference
-    /// table spells it (`bootstrap.users[]`).
-    fn table(&self, shown: &str, name: &str, entries: &DeTable<'_>, collected: &mut Collected) {
+    /// Everything in the table that `table` names.
+    fn table(&self, table: &Found<'_>, entries: &DeTable<'_>, collected: &mut Collected) {
         for (word, value) in entries {
             let place = self.place(word.span().start);
-            let join = |prefix: &str| match prefix {
-                "" => word.get_ref().to_string(),
-                _ => format!("{prefix}.{}", word.get_ref()),
-            };
-            self.entry(&join(shown), &join(name), value, place, collected);
+            let found = Found { value: value.get_ref(), ..table.below(word.get_ref(), place) };
+            self.entry(&found, collected);
         }
     }
 
-    fn entry(
-        &self,
-        shown: &str,
-        name: &str,
-        value: &Spanned<DeValue<'_>>,
-        place: Place,
-        collected: &mut Collected,
-    ) {
-        let value = value.get_ref();
+    fn entry(&self, found: &Found<'_>, collected: &mut Collected) {
+        let Found { shown, name, place, value } = found;
         if let Some(key) = table::find(name) {
-            let shown = if key.old_name == Some(name) { key.name } else { shown };
+            let shown = if key.old_name == Some(name.as_str()) { key.name } else { shown };
             let parsed = || value::parse_toml(key.kind, key.secret, value);
-            collected.take(shown, key, place, parsed);
+            collected.take(shown, key, place.clone(), parsed);
             return;
         }
         if let Some(key) = table::find_prefix(name) {
-            self.foreign(
-                shown,
-                value,
-                place,
-                &|shown, place, collected: &mut Collected| {
-                    collected.warn_unserved(shown, key, place);
-                },
-                collected,
-            );
+            self.foreign(found, key, collected);
             return;
         }
         let members = format!("{name}[]");
+        let mut fault = |reason: String| {
+            collected.faults.push(Fault::new(place.clone(), shown.clone(), reason));
+        };
         match value {
             DeValue::Table(entries) if table::is_section(name) => {
-                self.table(shown, name, entries, collected);
+                self.table(found, entries, collected);
             }
             DeValue::Array(items) if table::is_section(&members) => {
                 for (n, item) in items.iter().enumerate() {
-                    let shown = format!("{shown}[{n}]");
+                    let member = Found {
+                        shown: format!("{shown}[{n}]"),
+                        name: members.clone(),
+                        place: place.clone(),
+                        value: item.get_ref(),
+                    };
                     match item.get_ref() {
-                        DeValue::Table(entries) => self.table(&shown, &members, entries, collected),
+                        DeValue::Table(entries) => self.table(&member, entries, collected),
                         _ => {
-                            let fault = Fault::new(place.clone(), shown, "must be a table");
+                            let fault = Fault::new(place.clone(), member.shown, "must be a table");
                             collected.faults.push(fault);
                         }
                     }
                 }
             }
             _ if table::is_section(&members) => {
-                let reason = format!("must be a list of tables: [[{name}]]");
-                collected.faults.push(Fault::new(place, shown, reason));
+                fault(format!("must be a list of tables: [[{name}]]"));
             }
-            _ if table::is_section(name) => {
-                let reason = format!("is a section: write [{name}]");
-                collected.faults.push(Fault::new(place, shown, reason));
-            }
+            _ if table::is_section(name) => fault(format!("is a section: write [{name}]")),
             DeValue::Table(_) if !table::is_foreign_section(table::section(name)) => {
-                let fault = Fault::new(place, shown, "unknown section");
+                let fault = Fault::new(place.clone(), shown.clone(), "unknown section");
                 collected.faults.push(fault.nearest(nearest_section(name)));
             }
-            _ => collected.unknown(shown, place),
+            _ => collected.unknown(shown, place.clone()),
         }
     }
 
     /// Everything below a name of another deployment: one warning for each key.
-    fn foreign(
-        &self,
-        shown: &str,
-        value: &DeValue<'_>,
-        place: Place,
-        warn: &dyn Fn(&str, Place, &mut Collected),
-        collected: &mut Collected,
-    ) {
-        let DeValue::Table(entries) = value else {
-            warn(shown, place, collected);
+    fn foreign(&self, found: &Found<'_>, key: &Key, collected: &mut Collected) {
+        let DeValue::Table(entries) = found.value else {
+            collected.warn_unserved(&found.shown, key, found.place.clone());
             return;
         };
         for (word, value) in entries {
-            let shown = format!("{shown}.{}", word.get_ref());
             let place = self.place(word.span().start);
-            self.foreign(&shown, value.get_ref(), place, warn, collected);
+            let below = Found { value: value.get_ref(), ..found.below(word.get_ref(), place) };
+            self.foreign(&below, key, collected);
         }
+    }
+}
+
+/// A value of the file and its name.
+struct Found<'v> {
+    /// As faults say it: `bootstrap.users[0].login`.
+    shown: String,
+    /// As the reference table spells it: `bootstrap.users[].login`.
+    name: String,
+    place: Place,
+    value: &'v DeValue<'v>,
+}
+
+impl Found<'_> {
+    /// The names of an entry in this table; its value is still this one's.
+    fn below(&self, word: &str, place: Place) -> Self {
+        let join = |prefix: &str| match prefix {
+            "" => word.to_owned(),
+            _ => format!("{prefix}.{word}"),
+        };
+        Self { shown: join(&self.shown), name: join(&self.name), place, value: self.value }
     }
 }
 

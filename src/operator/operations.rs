@@ -102,7 +102,7 @@ impl Operations {
             }
             "setup-link" => {
                 let Nothing {} = typed(params)?;
-                let link = self.parts.service.setup_link().await.map_err(link_refusal)?;
+                let link = Box::pin(self.parts.service.setup_link()).await.map_err(link_refusal)?;
                 Ok(self.link(&link))
             }
             "user.create" => self.user_create(typed(params)?).await,
@@ -110,20 +110,23 @@ impl Operations {
                 let list: UserList = typed(params)?;
                 let page =
                     PageRequest { limit: list.limit.min(PAGE_LIMIT_MAX), offset: list.offset };
-                let page = self.parts.service.list_accounts(&list.search, page).await;
+                let page = Box::pin(self.parts.service.list_accounts(&list.search, page)).await;
                 let users: Vec<Value> = page.items.iter().map(account).collect();
                 Ok(json!({ "users": users, "total": page.total, "has_more": page.has_more }))
             }
             "user.set-password" => {
                 let set: UserSetPassword = typed(params)?;
-                let done = self.parts.service.set_password(&set.login, &set.password).await;
+                let done =
+                    Box::pin(self.parts.service.set_password(&set.login, &set.password)).await;
                 done.map(|view| account(&view)).map_err(|error| account_refusal(&error, &set.login))
             }
             "user.role" => {
                 let UserRole { login, role, action } = typed(params)?;
                 let done = match action {
-                    RoleAction::Add => self.parts.service.add_role(&login, &role).await,
-                    RoleAction::Remove => self.parts.service.remove_role(&login, &role).await,
+                    RoleAction::Add => Box::pin(self.parts.service.add_role(&login, &role)).await,
+                    RoleAction::Remove => {
+                        Box::pin(self.parts.service.remove_role(&login, &role)).await
+                    }
                 };
                 done.map(|view| account(&view)).map_err(|error| account_refusal(&error, &login))
             }
@@ -154,7 +157,9 @@ impl Operations {
                 email: new.email,
                 role: new.role,
             };
-            let link = self.parts.service.operator_join_link(fields).await.map_err(link_refusal)?;
+            let link = Box::pin(self.parts.service.operator_join_link(fields))
+                .await
+                .map_err(link_refusal)?;
             return Ok(self.link(&link));
         }
         let needed = |what: &str| {
@@ -169,7 +174,7 @@ impl Operations {
             role: new.role.as_deref(),
             password: &password,
         };
-        let made = self.parts.service.create_user(new).await;
+        let made = Box::pin(self.parts.service.create_user(new)).await;
         made.map(|view| account(&view)).map_err(|error| account_refusal(&error, &login))
     }
 

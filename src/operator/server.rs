@@ -85,7 +85,11 @@ impl Server {
             }
             let (operations, clock) = (operations.clone(), clock.clone());
             let served = requests.spawn("request", async move {
-                if clock.timeout(OPERATOR_TIMEOUT, exchange(stream, &operations)).await.is_err() {
+                if clock
+                    .timeout(OPERATOR_TIMEOUT, Box::pin(exchange(stream, &operations)))
+                    .await
+                    .is_err()
+                {
                     log::info!("an operator request took too long");
                 }
             });
@@ -109,7 +113,7 @@ fn is_permitted(stream: &UnixStream) -> bool {
 /// Reads one request, does it, answers.
 async fn exchange(mut stream: UnixStream, operations: &Operations) {
     let result = match read(&mut stream).await {
-        Ok(Some((method, params))) => operations.call(&method, params).await,
+        Ok(Some((method, params))) => Box::pin(operations.call(&method, params)).await,
         Ok(None) => return,
         Err(refusal) => Err(refusal),
     };
@@ -121,7 +125,7 @@ async fn exchange(mut stream: UnixStream, operations: &Operations) {
 /// A request's method and parameters; `None` when the peer went away.
 async fn read(stream: &mut UnixStream) -> Result<Option<(String, Value)>, Refusal> {
     let mut bytes = Vec::new();
-    let mut chunk = [0; 4096];
+    let mut chunk = [0; 1024];
     let mut want = None;
     loop {
         if want.is_none()
