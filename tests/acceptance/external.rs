@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::seeded;
 use crate::support::client::Account;
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, free_port};
 use crate::support::old_nats::server_of;
 use crate::support::server::Server;
 use crate::support::wait::until;
@@ -29,6 +29,19 @@ fn reason(server: &Server) -> Option<(u16, String)> {
     let (status, body) = server.client().readyz().ok()?;
     let body: serde_json::Value = serde_json::from_str(&body).ok()?;
     Some((status, body["reason"].as_str().unwrap_or_default().to_owned()))
+}
+
+#[test]
+fn an_unreachable_nats_is_waited_for() {
+    let port = free_port();
+    let mut server = with_external(port);
+    server.spawn();
+    until("not ready, with the reason", NOTICED_WITHIN, || {
+        (reason(&server)? == (503, "nats_unreachable".to_owned())).then_some(())
+    });
+    let (status, _) = server.client().get("/healthz").unwrap();
+    assert_eq!(status, 200);
+    assert!(server.stop().success(), "{}", server.log());
 }
 
 #[test]
