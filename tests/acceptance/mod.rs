@@ -2,6 +2,7 @@
 //! exit code and text, and nothing acknowledged lost on the way.
 
 mod damage;
+mod disk;
 mod external;
 mod secret;
 mod start;

@@ -1,0 +1,123 @@
+//! A full disk: first against the floor of free space, then really full. A tmpfs inside the server's own
+//! mount namespace plays the disk; a ballast file fills it and gives the space back.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::seeded;
+use crate::support::client::{Account, CallError};
+use crate::support::server::Server;
+use crate::support::wait::until;
+
+const MIB: u64 = 1024 * 1024;
+/// Longer than the ten seconds for which a ready server bears a failure, and a restart of its child.
+const NOTICED_WITHIN: Duration = Duration::from_secs(60);
+
+/// A server whose data directory is a file system of 640 MiB.
+fn on_small_disk(min_free: &str, max_store: Option<&str>) -> Server {
+    let mut server = Server::prepare();
+    server.set("CHATTO_NATS_EMBEDDED_MIN_FREE_DISK", min_free);
+    if let Some(size) = max_store {
+        server.set("CHATTO_NATS_EMBEDDED_MAX_FILE_STORE", size);
+    }
+    std::fs::create_dir(server.data_dir()).unwrap();
+    server.spawn_script(
+        "exec unshare --user --map-root-user --mount bash -euc \
+         'mount -t tmpfs -o size=640m tmpfs data; exec chatto start'",
+    );
+    assert!(server.ready_or_ended().is_none(), "{}", server.log());
+    server
+}
+
+/// The owner, by a link printed inside the server's mounts.
+fn owner(server: &Server) -> Account {
+    let printed = server.shell(&format!(
+        "nsenter --target {} --user --mount --preserve-credentials --wd chatto setup-link",
+        server.pid()
+    ));
+    let link = String::from_utf8(printed.stdout).unwrap();
+    let token = link.split('#').nth(1).expect("a link with a token").trim();
+    server.client().set_up(token, "ada")
+}
+
+/// The data directory as the server sees it.
+fn inside(server: &Server) -> PathBuf {
+    let seen = format!("/proc/{}/root{}", server.pid(), server.data_dir().display());
+    PathBuf::from(seen)
+}
+
+/// Fills the disk until this much is free.
+fn fill(server: &Server, free: u64) {
+    let disk = inside(server);
+    let mut ballast = File::create(disk.join("ballast")).unwrap();
+    let zeros = vec![0; 64 * 1024];
+    loop {
+        let left = rustix::fs::statvfs(&disk).unwrap();
+        let left = left.f_bavail * left.f_frsize;
+        let wanted = left.saturating_sub(free).min(zeros.len() as u64);
+        // A write error is a disk that is full to the last block: just what was asked for.
+        if wanted == 0 || ballast.write_all(&zeros[..wanted as usize]).is_err() {
+            return;
+        }
+    }
+}
+
+fn give_back(server: &Server) {
+    std::fs::remove_file(inside(server).join("ballast")).unwrap();
+}
+
+fn is_full(server: &Server) -> bool {
+    server.client().readyz().is_ok_and(|(status, body)| status == 503 && body.contains("disk_full"))
+}
+
+/// Posts until one is refused; answers the texts that were acknowledged.
+fn post_until_refused(owner: &Account, room: &str) -> (Vec<String>, CallError) {
+    let mut acknowledged = Vec::new();
+    loop {
+        let body = format!("{} {}", acknowledged.len(), "x".repeat(8_000));
+        match owner.post(room, &body, &format!("fill-{}", acknowledged.len())) {
+            Ok(_) => acknowledged.push(body),
+            Err(error) => return (acknowledged, error),
+        }
+    }
+}
+
+/// Fill, be refused, read all the same, give back, go on: nothing acknowledged is missing.
+fn fills_and_recovers(mut server: Server, free: u64) {
+    let owner = owner(&server);
+    let (room, history) = seeded(&owner);
+    fill(&server, free);
+    let (acknowledged, error) = post_until_refused(&owner, &room);
+    assert!(matches!(error, CallError::Refused { status: 503, .. }), "{error:?}");
+    until("/readyz says disk_full", NOTICED_WITHIN, || is_full(&server).then_some(()));
+    let seen = owner.history(&room);
+    assert_eq!(seen[..history.len()], history, "reading goes on");
+
+    give_back(&server);
+    until("ready again without a restart", NOTICED_WITHIN, || {
+        (server.client().readyz().ok()?.0 == 200).then_some(())
+    });
+    owner.post(&room, "there is room again", "after").unwrap();
+    let bodies: Vec<String> =
+        owner.history(&room).into_iter().skip(history.len()).map(|m| m.body).collect();
+    let mut wanted = acknowledged;
+    wanted.push("there is room again".to_owned());
+    // The refused post may have been stored after all: a refusal with 503 does not say.
+    let without_refused: Vec<&String> =
+        bodies.iter().filter(|body| wanted.contains(body)).collect();
+    assert_eq!(without_refused, wanted.iter().collect::<Vec<_>>());
+    assert!(bodies.len() <= wanted.len() + 1);
+    assert!(server.stop().success(), "{}", server.log());
+}
+
+#[test]
+fn the_floor_of_free_space_stops_writes_and_nothing_else() {
+    fills_and_recovers(on_small_disk("64MiB", None), 60 * MIB);
+}
+
+#[test]
+fn a_disk_that_is_really_full_loses_nothing() {
+    fills_and_recovers(on_small_disk("0", Some("1GiB")), 0);
+}
