@@ -105,7 +105,7 @@ fn reference_page() -> String {
          `--flag value` and `--flag=value` are equal. Results go to standard output, everything else \
          to standard error. `--json` prints one object with `\"schema\": 1` at the end.\n",
     );
-    tree::walk(&mut |path, node| {
+    tree::walk(&mut |path, _| {
         let path: Vec<String> = path.iter().map(|name| (*name).to_owned()).collect();
         let name = if path.is_empty() { String::new() } else { format!(" {}", path.join(" ")) };
         let depth = "#".repeat(path.len().min(2) + 2);

@@ -163,14 +163,14 @@ mod tests {
             .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: &ad })
             .unwrap();
         assert_eq!(
-            sealed.get(..16).unwrap(),
+            &sealed[..16],
             [
                 0xbd, 0x6d, 0x17, 0x9d, 0x3e, 0x83, 0xd4, 0x3b, 0x95, 0x76, 0x57, 0x94, 0x93, 0xc0,
                 0xe9, 0x39
             ]
         );
         assert_eq!(
-            sealed.get(plain.len()..).unwrap(),
+            &sealed[plain.len()..],
             [
                 0xc0, 0x87, 0x59, 0x24, 0xc1, 0xc7, 0x98, 0x79, 0x47, 0xde, 0xaf, 0xd8, 0x78, 0x0a,
                 0xcf, 0x49

@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn waiting_attempts_do_not_lengthen_the_wait() {
         let mut counter = Counter { count: 10, window_ms: 0, blocked_until_ms: 5_000 };
-        let before = counter.clone();
+        let before = counter;
         assert!(to_account(&mut counter, 1_000).is_some());
         assert_eq!(counter, before);
     }

@@ -241,11 +241,15 @@ fn is_damage(name: &str) -> bool {
 
 /// The streams that live in nats-server's memory and are gone when it restarts.
 pub(super) struct MemoryStreams {
-    pub(super) replicas: usize,
-    pub(super) server_id: String,
+    replicas: usize,
+    server_id: String,
 }
 
 impl MemoryStreams {
+    pub(super) fn of(config: &Config, identity: &Identity) -> Self {
+        Self { replicas: config.replicas, server_id: identity.server_id.clone() }
+    }
+
     /// Creates those that are missing.
     pub(super) async fn make_again(&self, nats: &Nats) -> Result<(), StorageError> {
         for spec in STREAMS.iter().filter(|spec| spec.memory) {

@@ -70,6 +70,8 @@ impl Storage {
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let identity = open::open(&nats, &clock, &config).await?;
+        let memory = MemoryStreams::of(&config, &identity);
+        let kek = KeyEncryptionKey::derive(&config.secret_key);
         let stop = Stop::new();
         let scope = Scope::new(runtime, "storage", TASKS_MAX);
         let (mirror, state_position) = follow_state(&nats, &clock, &scope, &stop).await?;
@@ -116,17 +118,9 @@ impl Storage {
                 Arc::clone(&timeline),
                 identity.epoch.clone(),
             ),
-            keys: Keys::new(
-                nats.clone(),
-                clock.clone(),
-                KeyEncryptionKey::derive(&config.secret_key),
-            ),
+            keys: Keys::new(nats.clone(), clock.clone(), kek),
             markers: Markers::new(nats.clone(), config.embedded),
-            tokens: Tokens::new(
-                nats.clone(),
-                clock.clone(),
-                MemoryStreams { replicas: config.replicas, server_id: identity.server_id.clone() },
-            ),
+            tokens: Tokens::new(nats.clone(), clock.clone(), memory),
             barrier: super::barrier::Barrier::default(),
             process: hex(&crate::crypto::random::<8>()),
             embedded: config.embedded,

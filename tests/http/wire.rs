@@ -43,8 +43,8 @@ fn health_needs_nothing_and_readiness_names_its_reason() {
 fn both_families_are_served() {
     let runtime = |address: &str| {
         let address: std::net::IpAddr = address.parse().unwrap();
-        chatto::runtime::Runtime::run(1, |_| async move {
-            let listener = chatto::http::Listener::bind(address, 0).await.unwrap();
+        Runtime::run(1, |_| async move {
+            let listener = Listener::bind(address, 0).await.unwrap();
             let port = listener.local_addr().port();
             std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
         });
@@ -57,9 +57,7 @@ fn both_families_are_served() {
 fn a_busy_port_is_named() {
     let edge = edge();
     let port = edge.address.port();
-    let bound = chatto::runtime::Runtime::run(1, |_| async move {
-        chatto::http::Listener::bind(edge.address.ip(), port).await
-    });
+    let bound = Runtime::run(1, |_| async move { Listener::bind(edge.address.ip(), port).await });
     let Err(error) = bound else { panic!("bound twice") };
     assert_eq!(error.to_string(), format!("port {port} is in use"));
 }

@@ -81,6 +81,7 @@ impl ModelRoom {
         self.message(reply_id).echo = Some(row as usize);
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for every effect")]
     fn apply(&mut self, effect: &Effect) {
         self.events += 1;
         match effect {
