@@ -161,7 +161,7 @@ impl Store {
                 return Some(Reason::StoreDamaged);
             }
         }
-        if self.storage.read(|tables| tables.unreadable().is_some()) {
+        if self.storage.is_damaged() || self.storage.read(|tables| tables.unreadable().is_some()) {
             return Some(Reason::StoreDamaged);
         }
         if !self.nats.is_connected() {

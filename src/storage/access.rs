@@ -17,8 +17,6 @@ use super::tokens::FoundToken;
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 
 impl Storage {
-    // --- STATE ------------------------------------------------------------------------------------
-
     /// Reads the mirrored STATE; keep `f` short, it holds a lock.
     pub fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
         self.inner.mirror.read(f)
@@ -130,7 +128,7 @@ impl Storage {
         self.inner.state.release(&what.key(), holder).await
     }
 
-    /// Gives a claim back by its key, as a sweep finds it in [`Tables::claims`].
+    /// Gives a claim back by its key, as a sweep finds it in [`Tables::claims`]; see [`Self::release`].
     ///
     /// # Errors
     /// [`StorageError`].
@@ -138,14 +136,19 @@ impl Storage {
         self.inner.state.release(key, holder).await
     }
 
-    // --- timelines --------------------------------------------------------------------------------
-
     /// The room's head as of now; an empty one for a room without events.
     ///
     /// # Errors
     /// [`StorageError`].
     pub async fn head(&self, room: &RoomId) -> Result<Arc<RoomHead>, StorageError> {
-        self.inner.timeline.head(room.as_str()).await
+        let head = self.inner.timeline.head(room.as_str()).await?;
+        // A room that was announced has at least the row that says so.
+        if head.event_number == 0
+            && self.read(|tables| tables.rooms.get(room).is_some_and(|room| room.announced))
+        {
+            return Err(self.inner.timeline.hole(room.as_str(), "PAGES"));
+        }
+        Ok(head)
     }
 
     /// Rows `from..to` of the room timeline in ascending order, at most 256; rows are numbered from
@@ -205,8 +208,6 @@ impl Storage {
     ) -> Result<Appended, ChangeError<E>> {
         self.inner.journal.append(room, request, draft).await
     }
-
-    // --- bodies -----------------------------------------------------------------------------------
 
     /// Seals a body for its author and place, making the author's data key when there is none.
     ///

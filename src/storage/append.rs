@@ -78,18 +78,18 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 
 /// The writers of this process, one per room.
 pub(super) struct Journal {
-    pub(super) nats: Nats,
-    pub(super) clock: Clock,
-    pub(super) timeline: Arc<Timeline>,
-    pub(super) position: Position,
-    pub(super) state: Position,
-    pub(super) commit: Commit,
-    pub(super) writers: Mutex<HashMap<RoomId, Arc<Writer>>>,
+    nats: Nats,
+    clock: Clock,
+    timeline: Arc<Timeline>,
+    position: Position,
+    state: Position,
+    commit: Commit,
+    writers: Mutex<HashMap<RoomId, Arc<Writer>>>,
 }
 
 /// Posts to one room queue here, so that writers of one process never conflict.
 #[derive(Default)]
-pub(super) struct Writer {
+struct Writer {
     turn: smol::lock::Mutex<Option<Next>>,
     waiting: AtomicUsize,
 }
@@ -109,6 +109,16 @@ struct Stored {
 }
 
 impl Journal {
+    pub(super) fn new(
+        (nats, clock): (Nats, Clock),
+        timeline: Arc<Timeline>,
+        position: Position,
+        state: Position,
+    ) -> Self {
+        let writers = Mutex::new(HashMap::new());
+        Self { nats, clock, timeline, position, state, commit: Commit, writers }
+    }
+
     /// Appends one event; see [`super::Storage::append`].
     pub(super) async fn append<E>(
         &self,

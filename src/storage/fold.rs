@@ -31,11 +31,11 @@ const ATTEMPTS: usize = 5;
 
 /// Folds rooms.
 pub(super) struct Folder {
-    pub(super) nats: Nats,
-    pub(super) clock: Clock,
-    pub(super) overlay: Arc<Overlay>,
-    pub(super) timeline: Arc<Timeline>,
-    pub(super) epoch: Bytes,
+    nats: Nats,
+    clock: Clock,
+    overlay: Arc<Overlay>,
+    timeline: Arc<Timeline>,
+    epoch: Bytes,
     settled: Mutex<LruCache<String, u64>>,
 }
 
@@ -55,8 +55,7 @@ type Working = BTreeMap<PageKey, (Page, bool)>;
 
 impl Folder {
     pub(super) fn new(
-        nats: Nats,
-        clock: Clock,
+        (nats, clock): (Nats, Clock),
         overlay: Arc<Overlay>,
         timeline: Arc<Timeline>,
         epoch: Bytes,

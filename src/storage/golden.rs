@@ -20,11 +20,8 @@ fn golden<R: prost::Message + Default + PartialEq + std::fmt::Debug>(name: &str,
     }
     let stored = std::fs::read_to_string(&path).unwrap_or_else(|_| panic!("{path:?} is missing"));
     let stored = stored.trim();
-    let bytes: Vec<u8> = stored
-        .as_bytes()
-        .chunks(2)
-        .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
-        .collect();
+    let pairs = stored.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+    let bytes: Vec<u8> = pairs.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect();
     let read: R = decode(&bytes).unwrap();
     assert!(read == *record, "{name}: {read:?} was read instead of {record:?}");
     assert_eq!(written, stored, "{name} is written differently than it was");

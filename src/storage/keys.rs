@@ -31,7 +31,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(nats: Nats, clock: Clock, kek: KeyEncryptionKey) -> Self {
+    pub(super) fn new((nats, clock): (Nats, Clock), kek: KeyEncryptionKey) -> Self {
         Self { nats, clock, kek, cache: Mutex::new(LruCache::new(count(KEY_CACHE_MAX))) }
     }
 

@@ -343,7 +343,7 @@ async fn check_secret(
     if changed && meta.kek_id != former.id().0[..] {
         return Err(OpenError::SecretChanged);
     }
-    let keys = Keys::new(nats.clone(), clock.clone(), present);
+    let keys = Keys::new((nats.clone(), clock.clone()), present);
     if changed {
         let count = keys.rewrap(&former, false).await?;
         change_meta(nats, clock, |meta| meta.kek_id = id.0.to_vec().into()).await?;

@@ -44,6 +44,16 @@ struct Inner {
     bytes: usize,
 }
 
+/// What became of a head that was read from its page.
+pub(super) enum Completed {
+    /// It is the present one now.
+    Head(Arc<RoomHead>),
+    /// The page is older than events that are dropped already: read it again.
+    Outdated,
+    /// An event between page and tail is missing.
+    Gap,
+}
+
 /// A dropped event's page: readers forget what they cached of it.
 pub(super) type Dropped = Vec<(String, PageKey)>;
 
@@ -96,20 +106,23 @@ impl Overlay {
         self.lock().heads.get(room).cloned()
     }
 
-    /// Brings a head that was read from its page up to the present and keeps it. `None`: the page was
-    /// older than events that are dropped already; read it again.
-    pub(super) fn complete_head(&self, room: &str, mut head: RoomHead) -> Option<Arc<RoomHead>> {
+    /// Brings a head that was read from its page up to the present and keeps it.
+    pub(super) fn complete_head(&self, room: &str, mut head: RoomHead) -> Completed {
         let mut guard = self.lock();
         let inner = &mut *guard;
         if inner.folded_number(room, PageKey::Head) > head.event_number {
-            return None;
+            return Completed::Outdated;
         }
         for tail in inner.rooms.get(room).into_iter().flatten() {
+            // Event numbers are contiguous; an erased event is in the head already.
+            if tail.event.number > head.event_number + 1 {
+                return Completed::Gap;
+            }
             head.apply(&tail.event);
         }
         let head = Arc::new(head);
         inner.heads.put(room.to_owned(), Arc::clone(&head));
-        Some(head)
+        Completed::Head(head)
     }
 
     /// The number of the last event that is known to be folded into a page.

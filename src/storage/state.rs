@@ -94,13 +94,17 @@ state_record!(ClaimRecord, "", t, id => t.claim(id).cloned());
 
 /// Writes STATE.
 pub(super) struct State {
-    pub(super) nats: Nats,
-    pub(super) clock: Clock,
-    pub(super) mirror: Arc<Mirror>,
-    pub(super) commit: Commit,
+    nats: Nats,
+    clock: Clock,
+    mirror: Arc<Mirror>,
+    commit: Commit,
 }
 
 impl State {
+    pub(super) fn new((nats, clock): (Nats, Clock), mirror: Arc<Mirror>) -> Self {
+        Self { nats, clock, mirror, commit: Commit }
+    }
+
     /// Changes one record by compare-and-set; `f` runs again after a conflict.
     ///
     /// # Cancel safety

@@ -1,12 +1,10 @@
 //! The store as the rest of the program sees it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use event_listener::Event as Wake;
 
 use super::append::{Journal, hex};
-use super::commit::Commit;
 use super::error::StorageError;
 use super::feed::JournalFeed;
 use super::fold::Folder;
@@ -70,8 +68,6 @@ impl Storage {
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let identity = open::open(&nats, &clock, &config).await?;
-        let memory = MemoryStreams::of(&config, &identity);
-        let kek = KeyEncryptionKey::derive(&config.secret_key);
         let stop = Stop::new();
         let scope = Scope::new(runtime, "storage", TASKS_MAX);
         let (mirror, state_position) = follow_state(&nats, &clock, &scope, &stop).await?;
@@ -93,34 +89,27 @@ impl Storage {
         let live = follower.start(from).await?;
         spawn(&scope, "journal-feed", follower.run(live, stop.clone()));
 
-        let timeline =
-            Arc::new(Timeline::new(nats.clone(), Arc::clone(&overlay), config.replicas > 1));
+        let timeline = Arc::new(Timeline::new(
+            nats.clone(),
+            Arc::clone(&overlay),
+            journal_position.clone(),
+            config.replicas > 1,
+        ));
+        let link = || (nats.clone(), clock.clone());
+        let (lines, pages) = (Arc::clone(&timeline), Arc::clone(&overlay));
+        let memory = MemoryStreams::of(&config, &identity);
         let inner = Arc::new(Inner {
-            state: State {
-                nats: nats.clone(),
-                clock: clock.clone(),
-                mirror: Arc::clone(&mirror),
-                commit: Commit,
-            },
-            journal: Journal {
-                nats: nats.clone(),
-                clock: clock.clone(),
-                timeline: Arc::clone(&timeline),
-                position: journal_position.clone(),
-                state: state_position.clone(),
-                commit: Commit,
-                writers: Mutex::new(HashMap::new()),
-            },
-            folder: Folder::new(
-                nats.clone(),
-                clock.clone(),
-                Arc::clone(&overlay),
+            state: State::new(link(), Arc::clone(&mirror)),
+            journal: Journal::new(
+                link(),
                 Arc::clone(&timeline),
-                identity.epoch.clone(),
+                journal_position.clone(),
+                state_position.clone(),
             ),
-            keys: Keys::new(nats.clone(), clock.clone(), kek),
+            folder: Folder::new(link(), pages, lines, identity.epoch.clone()),
+            keys: Keys::new(link(), KeyEncryptionKey::derive(&config.secret_key)),
             markers: Markers::new(nats.clone(), config.embedded),
-            tokens: Tokens::new(nats.clone(), clock.clone(), memory),
+            tokens: Tokens::new(link(), memory),
             barrier: super::barrier::Barrier::default(),
             process: hex(&crate::crypto::random::<8>()),
             embedded: config.embedded,
@@ -191,6 +180,12 @@ impl Storage {
     #[must_use]
     pub fn is_following(&self) -> bool {
         self.inner.state_position.is_healthy() && self.inner.journal_position.is_healthy()
+    }
+
+    /// Whether a read has found something missing that must be there.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.inner.timeline.is_damaged()
     }
 
     /// Journal events not folded yet and their bytes, for `status`.

@@ -1,6 +1,7 @@
 //! Reading timelines: pages from the store or the cache, with the unfolded events applied.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
@@ -8,9 +9,10 @@ use lru::LruCache;
 use super::apply;
 use super::encoding::decode;
 use super::error::StorageError;
+use super::follow::Position;
 use super::head::RoomHead;
-use super::layout::{PageKey, stream};
-use super::overlay::{Dropped, Overlay, Tail};
+use super::layout::{PageKey, journal_subject, stream};
+use super::overlay::{Completed, Dropped, Overlay, Tail};
 use super::records::{Head, Row, RowPage, Stamp, Thread, ThreadPage};
 use super::spill::{self, StoredPart};
 use crate::limits::{PAGE_CACHE_MAX_BYTES, PAGE_ROWS, ROWS_READ_MAX};
@@ -39,9 +41,12 @@ pub(super) struct Page {
 pub(super) struct Timeline {
     pub(super) nats: Nats,
     pub(super) overlay: Arc<Overlay>,
+    position: Position,
     cache: Mutex<Cache>,
     /// Direct gets may come from a lagging replica.
     pub(super) replicated: bool,
+    /// Something that must be there was not: nats-server drops damaged blocks without a word.
+    damaged: AtomicBool,
 }
 
 struct Cache {
@@ -50,9 +55,30 @@ struct Cache {
 }
 
 impl Timeline {
-    pub(super) fn new(nats: Nats, overlay: Arc<Overlay>, replicated: bool) -> Self {
+    pub(super) fn new(
+        nats: Nats,
+        overlay: Arc<Overlay>,
+        position: Position,
+        replicated: bool,
+    ) -> Self {
         let cache = Mutex::new(Cache { pages: LruCache::unbounded(), bytes: 0 });
-        Self { nats, overlay, cache, replicated }
+        Self { nats, overlay, position, cache, replicated, damaged: AtomicBool::new(false) }
+    }
+
+    /// Whether a read has found a hole in the store.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged.load(Ordering::Relaxed)
+    }
+
+    /// Notes a hole; never an empty chat instead of an error.
+    pub(super) fn hole(&self, room: &str, what: &'static str) -> StorageError {
+        if !self.damaged.swap(true, Ordering::Relaxed) {
+            log::error!(
+                room = room, missing = what;
+                "the store is damaged: stored messages are missing; restore a backup"
+            );
+        }
+        StorageError::Corrupt { what, source: None }
     }
 
     /// The room's head as of now.
@@ -62,12 +88,31 @@ impl Timeline {
         }
         for leader in [self.replicated_read(room, PageKey::Head), true] {
             let page = self.load(room, PageKey::Head, leader).await?;
+            if page.sequence == 0 && self.lost_its_head(room).await? {
+                return Err(self.hole(room, "PAGES"));
+            }
             let Content::Head(head) = page.content else { return Err(CORRUPT) };
-            if let Some(head) = self.overlay.complete_head(room, head) {
-                return Ok(head);
+            match self.overlay.complete_head(room, head) {
+                Completed::Head(head) => return Ok(head),
+                Completed::Gap => return Err(self.hole(room, "JOURNAL")),
+                Completed::Outdated => {}
             }
         }
         Err(StorageError::LATE)
+    }
+
+    /// Whether a room without a head page must have one: its journal holds an event that is no longer
+    /// among the unfolded ones.
+    async fn lost_its_head(&self, room: &str) -> Result<bool, StorageError> {
+        let subject = journal_subject(room);
+        let Some(last) = self.nats.newest(stream::JOURNAL, &subject).await? else {
+            return Ok(false);
+        };
+        if last.sequence > self.position.reached() || !self.overlay.tail(room).is_empty() {
+            return Ok(false);
+        }
+        // A fold may have written it since it was looked for.
+        Ok(self.load(room, PageKey::Head, true).await?.sequence == 0)
     }
 
     /// Root rows `from..to`, in order; at most [`ROWS_READ_MAX`].
@@ -78,6 +123,8 @@ impl Timeline {
         to: u32,
     ) -> Result<Vec<Row>, StorageError> {
         let to = to.min(from.saturating_add(ROWS_READ_MAX));
+        // The head first: what it counts is in the pages or in the tail that is taken after it.
+        let to = to.min(self.head(room).await?.rows);
         if from >= to {
             return Ok(Vec::new());
         }
@@ -101,7 +148,12 @@ impl Timeline {
             }
             rows.extend(present.into_iter().filter(|row| wanted(&row)));
         }
-        Ok(rows)
+        // Rows are numbered without gaps.
+        if rows.len() == usize::try_from(to - from).unwrap_or(usize::MAX) {
+            Ok(rows)
+        } else {
+            Err(self.hole(room, "PAGES"))
+        }
     }
 
     /// Replies `from..to` of a thread (numbers from 1), in order.

@@ -33,7 +33,7 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    pub(super) fn new(nats: Nats, clock: Clock, memory: MemoryStreams) -> Self {
+    pub(super) fn new((nats, clock): (Nats, Clock), memory: MemoryStreams) -> Self {
         Self { nats, clock, memory, cache: Mutex::new(LruCache::new(count(TOKEN_CACHE_MAX))) }
     }
 

@@ -1,6 +1,7 @@
 //! The store against real nats-servers.
 
 mod concurrency;
+mod damage;
 mod erase;
 mod limits;
 mod model;

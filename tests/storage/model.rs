@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use chatto::domain::EventId;
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::records::{Delete, Echo, Edit, Fact, React, event::Effect, row::Kind};
+use chatto::storage::records::{Delete, Echo, Edit, Fact, Post, React, event::Effect, row::Kind};
 use chatto::storage::{Draft, RequestId, RoomHead, Storage};
 
 use super::{CutAt, config, content, open, room, run, text, user};
@@ -81,7 +81,18 @@ impl ModelRoom {
         self.message(reply_id).echo = Some(row as usize);
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for every effect")]
+    fn reply(&mut self, post: &Post, message: ModelMessage) {
+        let ModelRow::Message(root) = &mut self.rows[post.row as usize] else {
+            panic!("a reply to no message")
+        };
+        assert_eq!(post.reply as usize, root.replies.len() + 1);
+        root.replies.push(message);
+        root.live_replies += 1;
+        if let Some(echo) = &post.echo {
+            self.echo(&post.id, echo.row);
+        }
+    }
+
     fn apply(&mut self, effect: &Effect) {
         self.events += 1;
         match effect {
@@ -96,15 +107,7 @@ impl ModelRoom {
                     self.rows.push(ModelRow::Message(message));
                     return;
                 }
-                let ModelRow::Message(root) = &mut self.rows[post.row as usize] else {
-                    panic!("a reply to no message")
-                };
-                assert_eq!(post.reply as usize, root.replies.len() + 1);
-                root.replies.push(message);
-                root.live_replies += 1;
-                if let Some(echo) = &post.echo {
-                    self.echo(&post.id, echo.row);
-                }
+                self.reply(post, message);
             }
             Effect::Edit(edit) => {
                 let message = self.message(&edit.id);
@@ -193,7 +196,7 @@ fn draft(op: &Op, head: &RoomHead, replies: impl Fn(u32) -> u32) -> Draft {
         Op::Post(body) => return super::post(head, user(1), body),
         Op::Reply { root, body, echo } => {
             let reply = replies(*root) + 1;
-            Effect::Post(chatto::storage::records::Post {
+            Effect::Post(Post {
                 id: EventId::new(*root, reply, 5).to_string(),
                 row: *root,
                 reply,
