@@ -107,8 +107,8 @@ pub(super) const STREAMS: &[StreamSpec] = &[
     StreamSpec {
         name: "ASSET_CACHE",
         kind: Kind::Objects,
+        // No `max_bytes`: nats-server reserves it at once, and a small disk could not even start.
         max_age: Some(Duration::from_secs(7 * 24 * 3600)),
-        max_bytes: Some(256 << 20),
         ..DISPOSABLE
     },
 ];
