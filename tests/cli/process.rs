@@ -101,6 +101,10 @@ impl Place {
         prepare(&mut command);
         let child = command.spawn().unwrap();
         let server = Server { child, place: self.dir.path().to_owned() };
+        // `chatto status` reads the secrets too: the server has to have done so first.
+        until("the server has begun", READY_TIMEOUT, || {
+            self.read("err").contains("nats-server is ready").then_some(())
+        });
         until("the server is ready", READY_TIMEOUT, || {
             self.run(&["status", "--ready"], "").status.success().then_some(())
         });
