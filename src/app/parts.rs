@@ -98,6 +98,7 @@ pub(super) fn http(settings: &Settings) -> http::Config {
         shutdown_timeout: webserver.shutdown_timeout,
         client_dir: webserver.client_dir.clone(),
         upload_max_bytes: usize::try_from(settings.assets.max_upload_bytes).unwrap_or(usize::MAX),
+        deadlines: http::Deadlines::default(),
     }
 }
 

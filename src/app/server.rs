@@ -107,8 +107,13 @@ impl Process {
         let opened = Stop::new();
         let readiness = ready_view(&self.readiness);
         let (clock, runtime) = (self.clock.clone(), self.runtime.clone());
-        let early =
-            http::Waiting { listener, readiness: &readiness, clock: &clock, runtime: &runtime };
+        let early = http::Waiting {
+            config: &parts::http(&self.settings),
+            listener,
+            readiness: &readiness,
+            clock: &clock,
+            runtime: &runtime,
+        };
         let stop = self.stop.clone();
         let open = async {
             let store = stop.or(Box::pin(self.open_store())).await.transpose();

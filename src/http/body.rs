@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use futures_lite::{AsyncBufRead, AsyncBufReadExt, AsyncRead};
@@ -15,18 +16,20 @@ use crate::limits;
 use crate::runtime::{Clock, MemorySlots, SlotGuard};
 
 use super::io::{Answering, Deadline, deadline};
+use super::state::Shared;
 
 /// A request's body as it arrives.
 pub(super) struct RequestBody {
     incoming: Incoming,
     current: Bytes,
     clock: Clock,
+    stall_limit: Duration,
     stall: Option<Deadline>,
 }
 
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, clock: Clock) -> Self {
-        Self { incoming, current: Bytes::new(), clock, stall: None }
+    pub(super) fn new(incoming: Incoming, clock: Clock, stall_limit: Duration) -> Self {
+        Self { incoming, current: Bytes::new(), clock, stall_limit, stall: None }
     }
 
     /// Its length, when the client named it.
@@ -46,10 +49,8 @@ impl RequestBody {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
                 Poll::Ready(None) => break,
                 Poll::Pending => {
-                    let clock = &self.clock;
-                    let stall = self
-                        .stall
-                        .get_or_insert_with(|| deadline(clock, limits::HTTP_BODY_STALL_TIMEOUT));
+                    let (clock, limit) = (&self.clock, self.stall_limit);
+                    let stall = self.stall.get_or_insert_with(|| deadline(clock, limit));
                     return stall.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
                 }
             }
@@ -133,11 +134,10 @@ pub(super) struct Whole {
 pub(super) async fn read_whole(
     body: tide::Body,
     max: usize,
-    clock: &Clock,
-    slots: &MemorySlots,
+    state: &Shared,
 ) -> Result<Whole, BodyError> {
-    let read = read_within(body, max, slots);
-    match clock.timeout(limits::HTTP_API_BODY_TIMEOUT, read).await {
+    let read = read_within(body, max, &state.large_bodies);
+    match state.clock.timeout(state.config.deadlines.api_body, read).await {
         Ok(read) => read,
         Err(_elapsed) => Err(BodyError::TooSlow),
     }

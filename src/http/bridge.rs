@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
+use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use tide::http::Url;
@@ -15,6 +16,7 @@ use crate::runtime::Stop;
 
 use super::answer::Answer;
 use super::body::{AnswerBody, RequestBody};
+use super::config::PublicUrl;
 use super::edge;
 use super::error::Failure;
 use super::head::{self, Head, Upgrade};
@@ -47,7 +49,7 @@ impl Connection {
         let permit = if is_health { None } else { state.admit() };
         if permit.is_none() && !is_health {
             let mut answer = Failure::busy().answer_for(&request.head.path);
-            edge::decorate(&request.head, &mut answer.headers);
+            edge::decorate(&request.head.path, &request.head.headers, &mut answer.headers);
             return Ok(send(answer, answering));
         }
         Ok(self.respond(request, permit, answering).await)
@@ -61,22 +63,10 @@ impl Connection {
             .contains_key(header::UPGRADE)
             .then(|| hyper::upgrade::on(&mut request));
         let (parts, incoming) = request.into_parts();
-        let checked = head::check(&parts.method, &parts.uri, parts.version, &parts.headers);
-        let path = parts.uri.path();
-        let host = checked.map_err(|refusal| {
-            log::debug!(status = refusal.status.as_u16(); "refused a request head");
-            let answer = Answer::failure(refusal.status, refusal.text);
-            Box::new(if refusal.closes { answer.closing() } else { answer })
-        })?;
         let config = &state.config;
-        // HTTP/1.0 without a host names nothing foreign.
-        if !host.is_empty() && !edge::is_health(path) && !config.public_url.accepts(&host) {
-            let text = "this server does not know itself by that host name; \
-                 its operator can set webserver.url";
-            return Err(Box::new(Answer::failure(StatusCode::MISDIRECTED_REQUEST, text)));
-        }
+        let host = host(&parts, &config.public_url)?;
         let head = Head {
-            path: path.to_owned(),
+            path: parts.uri.path().to_owned(),
             client: head::client(self.peer, &parts.headers, &config.trusted_proxies),
             is_https: head::is_https(self.peer, &parts.headers, config),
             method: parts.method,
@@ -104,7 +94,8 @@ impl Connection {
             return send(answer, answering);
         };
         let mut request = tide::http::Request::new(method, url);
-        let body = RequestBody::new(incoming, state.clock.clone());
+        let body =
+            RequestBody::new(incoming, state.clock.clone(), state.config.deadlines.body_stall);
         let len = body.len();
         request.set_body(tide::Body::from_reader(body, len));
         request.ext_mut().insert(Arc::clone(&head));
@@ -117,6 +108,29 @@ impl Connection {
             }
         }
     }
+}
+
+/// The host a request names, after the checks that every head passes; the error is the answer to a
+/// request that is not looked at further.
+pub(super) fn host(parts: &Parts, url: &PublicUrl) -> Result<String, Box<Answer>> {
+    let path = parts.uri.path();
+    let refuse = |mut answer: Answer| {
+        edge::decorate(path, &parts.headers, &mut answer.headers);
+        Box::new(answer)
+    };
+    let checked = head::check(&parts.method, &parts.uri, parts.version, &parts.headers);
+    let host = checked.map_err(|refusal| {
+        log::debug!(status = refusal.status.as_u16(); "refused a request head");
+        let answer = Answer::failure(refusal.status, refusal.text);
+        refuse(if refusal.closes { answer.closing() } else { answer })
+    })?;
+    // HTTP/1.0 without a host names nothing foreign.
+    if !host.is_empty() && !edge::is_health(path) && !url.accepts(&host) {
+        let text = "this server does not know itself by that host name; \
+             its operator can set webserver.url";
+        return Err(refuse(Answer::failure(StatusCode::MISDIRECTED_REQUEST, text)));
+    }
+    Ok(host)
 }
 
 struct Accepted {

@@ -25,6 +25,36 @@ pub struct Config {
     pub client_dir: Option<PathBuf>,
     /// `core.assets.max_upload_size`: bounds the calls that carry an image.
     pub upload_max_bytes: usize,
+    /// How long a client may keep a connection waiting.
+    pub deadlines: Deadlines,
+}
+
+/// How long a client may keep a connection waiting. No setting reaches them: the product's values are
+/// those of [`limits`], and tests need shorter ones.
+#[derive(Debug, Clone, Copy)]
+pub struct Deadlines {
+    /// [`limits::HTTP_HEAD_TIMEOUT`].
+    pub head: Duration,
+    /// [`limits::HTTP_IDLE_TIMEOUT`].
+    pub idle: Duration,
+    /// [`limits::HTTP_WRITE_STALL_TIMEOUT`].
+    pub write_stall: Duration,
+    /// [`limits::HTTP_BODY_STALL_TIMEOUT`].
+    pub body_stall: Duration,
+    /// [`limits::HTTP_API_BODY_TIMEOUT`].
+    pub api_body: Duration,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            head: limits::HTTP_HEAD_TIMEOUT,
+            idle: limits::HTTP_IDLE_TIMEOUT,
+            write_stall: limits::HTTP_WRITE_STALL_TIMEOUT,
+            body_stall: limits::HTTP_BODY_STALL_TIMEOUT,
+            api_body: limits::HTTP_API_BODY_TIMEOUT,
+        }
+    }
 }
 
 impl Default for Config {
@@ -38,6 +68,7 @@ impl Default for Config {
             shutdown_timeout: limits::HTTP_SHUTDOWN_TIMEOUT_DEFAULT,
             client_dir: None,
             upload_max_bytes: limits::UPLOAD_MAX_BYTES_DEFAULT,
+            deadlines: Deadlines::default(),
         }
     }
 }

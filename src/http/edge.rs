@@ -67,11 +67,11 @@ impl Middleware<App> for Edge {
 /// Puts on an answer what every answer carries, and says its status.
 fn finish(head: &Head, response: &mut tide::http::Response) -> u16 {
     if let Some(answer) = response.ext_mut().get_mut::<Answer>() {
-        decorate(head, &mut answer.headers);
+        decorate(&head.path, &head.headers, &mut answer.headers);
         return answer.status.as_u16();
     }
     let mut headers = HeaderMap::new();
-    decorate(head, &mut headers);
+    decorate(&head.path, &head.headers, &mut headers);
     for (name, value) in &headers {
         // Our own ASCII constants: nothing http-types could stumble over.
         if let Ok(value) = value.to_str()
@@ -118,12 +118,12 @@ fn routers_answer(head: &Head, status: tide::StatusCode) -> Option<Answer> {
     })
 }
 
-/// Adds what every answer carries.
-pub(super) fn decorate(head: &Head, headers: &mut HeaderMap) {
+/// Adds what every answer carries to the answer of a request for `path` with the headers `asked`.
+pub(super) fn decorate(path: &str, asked: &HeaderMap, headers: &mut HeaderMap) {
     let mut set = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
-    if head.headers.contains_key(header::ORIGIN) {
+    if asked.contains_key(header::ORIGIN) {
         // Any origin, never with credentials: a foreign origin means a bearer.
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, OPTIONS");
@@ -137,7 +137,7 @@ pub(super) fn decorate(head: &Head, headers: &mut HeaderMap) {
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::X_FRAME_OPTIONS, "DENY");
     set(header::REFERRER_POLICY, "strict-origin-when-cross-origin");
-    if is_machine_path(&head.path) || is_health(&head.path) {
+    if is_machine_path(path) || is_health(path) {
         set(header::CACHE_CONTROL, "no-store");
         set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'");
     }

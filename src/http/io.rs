@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 
-use crate::limits;
 use crate::runtime::Clock;
+
+use super::config::Deadlines;
 
 /// A timer that has been armed.
 pub(super) type Deadline = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
@@ -66,6 +67,7 @@ pub(super) struct Guarded<S> {
     stream: S,
     clock: Clock,
     phase: Arc<Phase>,
+    deadlines: Deadlines,
     /// Armed at the first byte of a head, for a new connection at once.
     head: Option<HeadTimer>,
     write: Option<Deadline>,
@@ -84,16 +86,16 @@ const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close
     Content-Type: application/json\r\nContent-Length: 29\r\n\r\n{\"error\":\"request timed out\"}";
 
 impl<S> Guarded<S> {
-    pub(super) fn new(stream: S, clock: Clock, phase: Arc<Phase>) -> Self {
-        Self { stream, clock, phase, head: None, write: None }
+    pub(super) fn new(stream: S, clock: Clock, phase: Arc<Phase>, deadlines: Deadlines) -> Self {
+        Self { stream, clock, phase, deadlines, head: None, write: None }
     }
 
     fn head_timer(&mut self, request: u64) -> &mut HeadTimer {
-        let clock = &self.clock;
+        let (clock, limit) = (&self.clock, self.deadlines.head);
         self.head.get_or_insert_with(|| HeadTimer {
             of: request,
             has_bytes: false,
-            timer: deadline(clock, limits::HTTP_HEAD_TIMEOUT),
+            timer: deadline(clock, limit),
         })
     }
 
@@ -102,9 +104,8 @@ impl<S> Guarded<S> {
             self.write = None;
             return Poll::Ready(Ok(value));
         }
-        let clock = &self.clock;
-        let timer =
-            self.write.get_or_insert_with(|| deadline(clock, limits::HTTP_WRITE_STALL_TIMEOUT));
+        let (clock, limit) = (&self.clock, self.deadlines.write_stall);
+        let timer = self.write.get_or_insert_with(|| deadline(clock, limit));
         timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
 }

@@ -20,7 +20,7 @@ mod serve;
 mod state;
 mod waiting;
 
-pub use config::{Config, Network, NetworkError, PublicUrl};
+pub use config::{Config, Deadlines, Network, NetworkError, PublicUrl};
 pub use health::{Readiness, Ready};
 pub use serve::{BindError, Listener};
 pub use waiting::Waiting;

@@ -187,8 +187,8 @@ async fn connection<S>(
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let phase = Arc::new(Phase::default());
-    let clock = app.state().clock.clone();
-    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&phase)));
+    let (clock, deadlines) = (app.state().clock.clone(), app.state().config.deadlines);
+    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&phase), deadlines));
     let shared = Arc::new(Connection { app, peer, phase, permit, stop: stop.clone() });
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
@@ -197,7 +197,7 @@ async fn connection<S>(
     let served = http1::Builder::new()
         .timer(SmolTimer::new())
         // hyper counts idle time and head together; `Guarded` watches the head alone.
-        .header_read_timeout(limits::HTTP_IDLE_TIMEOUT)
+        .header_read_timeout(deadlines.idle)
         .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
         .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
         // Off: a client that went away frees its handler. What must finish is owned elsewhere.

@@ -8,19 +8,20 @@ use async_net::TcpStream;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::answer::Answer;
-use super::bridge::send;
-use super::health;
+use super::bridge::{self, send};
 use super::io::{Guarded, Phase};
-use super::{Listener, Readiness};
+use super::{Config, Listener, PublicUrl, Readiness, edge, health};
 use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
 /// What the waiting server needs.
 pub struct Waiting<'a> {
+    /// The configuration that the full server will have.
+    pub config: &'a Config,
     /// The bound socket; the full server takes it over afterwards.
     pub listener: &'a Listener,
     /// Why nothing can be done yet.
@@ -41,7 +42,15 @@ impl Waiting<'_> {
                 self.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
                 continue;
             };
-            let served = connection(stream, self.clock.clone(), Arc::clone(self.readiness));
+            let phase = Arc::new(Phase::default());
+            let guarded =
+                Guarded::new(stream, self.clock.clone(), Arc::clone(&phase), self.config.deadlines);
+            let early = Early {
+                phase,
+                url: self.config.public_url.clone(),
+                readiness: Arc::clone(self.readiness),
+            };
+            let served = connection(guarded, early);
             if connections.spawn("early connection", served).is_err() {
                 log::debug!("closed an early connection beyond the limit");
             }
@@ -54,12 +63,18 @@ impl Waiting<'_> {
     }
 }
 
-async fn connection(stream: TcpStream, clock: Clock, readiness: Readiness) {
-    let phase = Arc::new(Phase::default());
-    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&phase)));
+/// What answers the requests of an early connection.
+struct Early {
+    phase: Arc<Phase>,
+    url: PublicUrl,
+    readiness: Readiness,
+}
+
+async fn connection(stream: Guarded<TcpStream>, early: Early) {
+    let io = FuturesIo::new(stream);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = answer(request.uri().path(), &readiness).closing();
-        let sent = send(answer, phase.begin());
+        let answering = early.phase.begin();
+        let sent = send(early.answer(request).closing(), answering);
         async move { Ok::<_, Infallible>(sent) }
     });
     let served = http1::Builder::new()
@@ -75,15 +90,25 @@ async fn connection(stream: TcpStream, clock: Clock, readiness: Readiness) {
     }
 }
 
-fn answer(path: &str, readiness: &Readiness) -> Answer {
-    match path {
-        "/healthz" => health::alive(),
-        "/readyz" => health::ready(readiness),
-        _ => Answer::connect_failure(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unavailable",
-            "the server is starting",
-        )
-        .retry_after(1),
+impl Early {
+    fn answer(&self, request: Request<Incoming>) -> Answer {
+        let (parts, _body) = request.into_parts();
+        let path = parts.uri.path();
+        let mut answer = match bridge::host(&parts, &self.url) {
+            Err(refusal) => *refusal,
+            Ok(_) if parts.method == Method::OPTIONS => Answer::empty(StatusCode::NO_CONTENT),
+            Ok(_) => match path {
+                "/healthz" => health::alive(),
+                "/readyz" => health::ready(&self.readiness),
+                _ => Answer::connect_failure(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "the server is starting",
+                )
+                .retry_after(1),
+            },
+        };
+        edge::decorate(path, &parts.headers, &mut answer.headers);
+        answer
     }
 }

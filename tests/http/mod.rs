@@ -3,5 +3,7 @@
 mod accounts;
 mod calls;
 mod chat;
+mod deadlines;
 mod support;
+mod waiting;
 mod wire;

@@ -4,12 +4,10 @@
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use std::sync::Arc;
+use chatto::http::{Config, Listener, PublicUrl, Ready};
+use chatto::runtime::Runtime;
 
-use chatto::http::{Config, Listener, PublicUrl, Readiness, Ready, Waiting};
-use chatto::runtime::{Clock, Runtime, Stop};
-
-use super::support::{Edge, PATIENCE, Raw, head};
+use super::support::{Edge, PATIENCE};
 use crate::support::wait::until;
 
 fn edge() -> Edge {
@@ -118,18 +116,6 @@ fn a_head_over_16_kib_is_431() {
     );
     assert_eq!(raw.answer().unwrap().status, 431);
     assert!(raw.is_closed());
-}
-
-#[test]
-fn an_unfinished_head_is_408_after_ten_seconds() {
-    let edge = edge();
-    let mut raw = edge.connect();
-    let started = Instant::now();
-    raw.send(b"GET /healthz HTTP/1.1\r\nHos");
-    assert_eq!(raw.answer().unwrap().status, 408);
-    assert!(raw.is_closed());
-    let took = started.elapsed().as_secs();
-    assert!((9..15).contains(&took), "{took}");
 }
 
 #[test]
@@ -310,41 +296,6 @@ fn requests_beyond_the_limit_get_503_and_health_does_not() {
         let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
         (answer.status == 400).then_some(())
     });
-}
-
-#[test]
-fn before_the_store_is_open_health_answers_and_the_rest_says_starting() {
-    let (tx, rx) = std::sync::mpsc::channel();
-    let opened = Stop::new();
-    let ends = opened.clone();
-    let serving = std::thread::spawn(move || {
-        Runtime::run(1, |runtime| async move {
-            let readiness: Readiness = Arc::new(|| Ready::No { reason: "starting" });
-            let clock = Clock::system();
-            let listener = Listener::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();
-            tx.send(listener.local_addr()).unwrap();
-            let waiting = Waiting {
-                listener: &listener,
-                readiness: &readiness,
-                clock: &clock,
-                runtime: &runtime,
-            };
-            waiting.serve(&ends).await;
-        });
-    });
-    let address = rx.recv_timeout(PATIENCE).unwrap();
-    let get = |path: &str| Raw::connect(address).exchange(&head("GET", path, &[]));
-    assert_eq!(get("/healthz").status, 200);
-    assert_eq!(get("/readyz").json()["reason"], "starting");
-    for path in ["/setup", "/api/connect/chatto.api.v1.ViewerService/GetViewer"] {
-        let answer = get(path);
-        assert_eq!(answer.status, 503, "{path}");
-        assert_eq!(answer.header("connection"), Some("close"));
-        assert!(answer.header("retry-after").is_some(), "{path}");
-        assert_eq!(answer.json()["message"], "the server is starting");
-    }
-    opened.stop();
-    serving.join().unwrap();
 }
 
 #[test]

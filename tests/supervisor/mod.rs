@@ -1,5 +1,6 @@
 //! The embedded server with real nats-servers: starts, ends, deaths, locks and full disks.
 
+mod build;
 mod disk;
 mod embedded;
 mod helper;

@@ -32,7 +32,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let head = head.ok_or_else(|| Failure::internal().plain_answer())?;
     let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
     let max = limits::JSON_BODY_MAX_BYTES;
-    let whole = read_whole(request.take_body(), max, &state.clock, &state.large_bodies).await;
+    let whole = read_whole(request.take_body(), max, &state).await;
     let whole = whole.map_err(|error| unread(&error))?;
     let bytes: &[u8] = if whole.bytes.is_empty() { b"{}" } else { &whole.bytes };
     // The parser's text may quote the body: it goes nowhere.

@@ -206,7 +206,7 @@ impl Call {
     async fn read(&self, body: tide::Body) -> Result<Whole, BodyFailure> {
         let max = self.method.size_class().max_bytes(self.state.config.upload_max_bytes);
         let slots = &self.state.large_bodies;
-        let whole = read_whole(body, max, &self.state.clock, slots).await?;
+        let whole = read_whole(body, max, &self.state).await?;
         match self.head.header(&header::CONTENT_ENCODING).map(str::trim) {
             None | Some("" | "identity") => Ok(whole),
             Some(coding) if coding.eq_ignore_ascii_case("gzip") => {

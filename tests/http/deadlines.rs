@@ -1,0 +1,95 @@
+//! Clients that keep a connection waiting are cut, each by the deadline that it misses. The deadlines
+//! are short here and all others stay at the product's values.
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use chatto::http::{Config, Deadlines};
+
+use super::support::{Edge, PATIENCE, head};
+use crate::support::wait::until;
+
+const SOON: Duration = Duration::from_millis(300);
+
+fn edge(deadlines: Deadlines) -> Edge {
+    Edge::start(Config { deadlines, ..Config::default() })
+}
+
+/// A request whose body lacks all but its first byte.
+fn begun(path: &str) -> String {
+    head("POST", path, &[("Content-Type", "application/json"), ("Content-Length", "9")]) + "{"
+}
+
+#[test]
+fn a_body_that_stalls_or_drips_is_408_and_closed() {
+    let common = Deadlines::default();
+    for deadlines in [
+        Deadlines { body_stall: SOON, api_body: PATIENCE * 2, ..common },
+        Deadlines { body_stall: PATIENCE * 2, api_body: SOON, ..common },
+    ] {
+        let edge = edge(deadlines);
+        let token = edge.owner();
+        let bearer = format!("Bearer {token}");
+        for (path, headers) in [
+            ("/auth/login", vec![]),
+            (
+                "/api/connect/chatto.api.v1.ViewerService/GetViewer",
+                vec![("Authorization", bearer.as_str())],
+            ),
+        ] {
+            let mut raw = edge.connect();
+            let mut all = vec![("Content-Type", "application/json"), ("Content-Length", "9")];
+            all.extend(headers);
+            raw.send((head("POST", path, &all) + "{").as_bytes());
+            let answer = raw.answer().expect("an answer before the end");
+            assert_eq!(answer.status, 408, "{path}: {}", answer.text());
+            assert!(raw.is_closed(), "{path}");
+        }
+    }
+}
+
+#[test]
+fn a_body_in_time_is_read() {
+    let edge = edge(Deadlines { body_stall: PATIENCE, ..Deadlines::default() });
+    let mut raw = edge.connect();
+    raw.send(begun("/auth/login").as_bytes());
+    raw.send(b"\"a\": 12}");
+    assert_eq!(raw.answer().unwrap().status, 400, "read, and found wanting");
+}
+
+/// Answers pile up in the sockets' buffers until the server waits for the client.
+#[test]
+fn an_answer_that_nobody_reads_is_cut() {
+    let edge = edge(Deadlines { write_stall: SOON, ..Deadlines::default() });
+    let mut raw = edge.connect();
+    raw.stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
+    let requests = head("GET", "/setup/style.css", &[]).repeat(64);
+    until("the connection is cut", PATIENCE, || match raw.stream.write(requests.as_bytes()) {
+        Ok(_) => None,
+        Err(error) => match error.kind() {
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => None,
+            std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::BrokenPipe => Some(()),
+            other => panic!("{other}: {error}"),
+        },
+    });
+    assert_eq!(edge.get("/healthz", &[]).status, 200);
+}
+
+#[test]
+fn silence_ends_a_connection_before_its_first_request_and_between_two() {
+    let started = Instant::now();
+    let early = edge(Deadlines { head: SOON, ..Deadlines::default() });
+    assert!(early.connect().is_closed(), "not a byte of a request");
+    let mut raw = early.connect();
+    raw.send(b"GET /healthz HTTP/1.1\r\nHos");
+    assert_eq!(raw.answer().unwrap().status, 408);
+    assert!(raw.is_closed());
+    assert!(started.elapsed() < Deadlines::default().head, "cut by another deadline");
+
+    let idle = edge(Deadlines { idle: SOON, ..Deadlines::default() });
+    let mut raw = idle.connect();
+    raw.send(head("GET", "/healthz", &[]).as_bytes());
+    assert_eq!(raw.answer().unwrap().status, 200);
+    assert!(raw.is_closed(), "idle for longer than it may");
+}
