@@ -43,9 +43,11 @@ pub const PASSWORD_INPUT_MAX_BYTES: usize = 4 * KIB;
 
 // --- operator socket (product 3) ----------------------------------------------------------------
 
-/// Requests at a time; more are closed without an answer.
+/// Requests at a time; more wait until one is done.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 8;
-/// A request, from its first byte to the answer's last.
+/// Time for a request to arrive: silent peers must not keep others from the socket (closed).
+pub const OPERATOR_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// A request, from its arrival to the answer's last byte (closed).
 pub const OPERATOR_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept.
 pub const OPERATOR_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
@@ -174,9 +176,9 @@ pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long a client may take no byte of an answer that waits for it (cut).
 pub const HTTP_WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a client may send no byte of a request's body (408, then closed).
+/// How long a client may send no byte of a request's body (408, API calls 504; then closed).
 pub const HTTP_BODY_STALL_TIMEOUT: Duration = Duration::from_secs(20);
-/// Time for a whole body of an API call or `/auth/*` request (408, then closed).
+/// Time for a whole body of an API call (504) or `/auth/*` request (408); then closed.
 pub const HTTP_API_BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// hyper's buffer of one connection, each way; it grows to this only for a client that needs it.
 pub const HTTP_BUFFER_MAX_BYTES: usize = 32 * KIB;

@@ -4,15 +4,18 @@ use std::fs::Permissions;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_net::unix::{UnixListener, UnixStream};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use serde_json::Value;
+use smol::lock::Semaphore;
 
 use super::wire::{self, Refusal};
 use super::{Exit, Operations};
 use crate::limits::{
-    JSON_BODY_MAX_BYTES, OPERATOR_ACCEPT_PAUSE, OPERATOR_CONNECTIONS_MAX, OPERATOR_TIMEOUT,
+    JSON_BODY_MAX_BYTES, OPERATOR_ACCEPT_PAUSE, OPERATOR_CONNECTIONS_MAX, OPERATOR_REQUEST_TIMEOUT,
+    OPERATOR_TIMEOUT,
 };
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
@@ -69,9 +72,12 @@ impl Server {
         clock: &Clock,
         stop: &Stop,
     ) {
-        let requests = Scope::new(runtime, "operator", OPERATOR_CONNECTIONS_MAX);
-        while let Some(next) = stop.or(self.listener.accept()).await {
-            let stream = match next {
+        let slots = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX));
+        // A request frees its slot a moment before its task counts as finished.
+        let requests = Scope::new(runtime, "operator", OPERATOR_CONNECTIONS_MAX * 2);
+        let next = || async { (slots.acquire_arc().await, self.listener.accept().await) };
+        while let Some((slot, accepted)) = stop.or(next()).await {
+            let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
                     log::warn!(error:% = error; "the operator socket cannot accept");
@@ -85,16 +91,11 @@ impl Server {
             }
             let (operations, clock) = (operations.clone(), clock.clone());
             let served = requests.spawn("request", async move {
-                if clock
-                    .timeout(OPERATOR_TIMEOUT, Box::pin(exchange(stream, &operations)))
-                    .await
-                    .is_err()
-                {
-                    log::info!("an operator request took too long");
-                }
+                Box::pin(exchange(stream, &operations, &clock)).await;
+                drop(slot);
             });
-            if served.is_err() {
-                log::info!("too many operator requests at a time; one was refused");
+            if let Err(full) = served {
+                log::warn!(error:% = full; "an operator request was dropped");
             }
         }
         std::fs::remove_file(&self.path).ok();
@@ -110,16 +111,25 @@ fn is_permitted(stream: &UnixStream) -> bool {
     }
 }
 
-/// Reads one request, does it, answers.
-async fn exchange(mut stream: UnixStream, operations: &Operations) {
-    let result = match read(&mut stream).await {
-        Ok(Some((method, params))) => Box::pin(operations.call(&method, params)).await,
-        Ok(None) => return,
-        Err(refusal) => Err(refusal),
+/// Reads one request, does it, answers; each within its deadline.
+async fn exchange(mut stream: UnixStream, operations: &Operations, clock: &Clock) {
+    let Ok(request) = clock.timeout(OPERATOR_REQUEST_TIMEOUT, read(&mut stream)).await else {
+        log::info!("a silent peer of the operator socket was cut");
+        return;
     };
-    // The command may have gone away; what it asked for is done.
-    stream.write_all(&wire::answer(result)).await.ok();
-    stream.close().await.ok();
+    let work = async {
+        let result = match request {
+            Ok(Some((method, params))) => Box::pin(operations.call(&method, params)).await,
+            Ok(None) => return,
+            Err(refusal) => Err(refusal),
+        };
+        // The command may have gone away; what it asked for is done.
+        stream.write_all(&wire::answer(result)).await.ok();
+        stream.close().await.ok();
+    };
+    if clock.timeout(OPERATOR_TIMEOUT, work).await.is_err() {
+        log::info!("an operator request took too long");
+    }
 }
 
 /// A request's method and parameters; `None` when the peer went away.

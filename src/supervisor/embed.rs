@@ -186,7 +186,7 @@ impl Build {
         Err(format!(
             "error: {} is `{}`; v{} is needed",
             server.display(),
-            said.trim(),
+            said.lines().next().unwrap_or("silent"),
             self.version
         ))
     }

@@ -6,6 +6,7 @@ mod disk;
 mod external;
 mod secret;
 mod start;
+mod strangers;
 
 use crate::support::client::{Account, Message};
 

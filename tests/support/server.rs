@@ -25,14 +25,24 @@ pub(crate) struct Server {
     dir: TempDir,
     port: u16,
     env: Vec<(String, String)>,
+    /// Whom it runs as, when not as the tests.
+    uid: Option<u32>,
     child: Option<Child>,
 }
+
+/// An account without rights, named or not.
+pub(crate) const NOBODY: u32 = 65_534;
 
 impl Server {
     /// A directory and a port; nothing runs yet.
     pub(crate) fn prepare() -> Self {
-        let mut server =
-            Self { dir: tempfile::tempdir().unwrap(), port: 0, env: Vec::new(), child: None };
+        let mut server = Self {
+            dir: tempfile::tempdir().unwrap(),
+            port: 0,
+            env: Vec::new(),
+            uid: None,
+            child: None,
+        };
         server.take_port(free_port());
         server.set("CHATTO_WEBSERVER_BIND_ADDRESS", "127.0.0.1");
         server.set("CHATTO_NATS_EMBEDDED_DATA_DIR", &server.data_dir().to_string_lossy());
@@ -77,9 +87,25 @@ impl Server {
         panic!("no free port in five attempts");
     }
 
+    /// From now on it runs without root's rights; its directory is given away. Nothing changes where
+    /// the tests themselves have no such rights.
+    pub(crate) fn become_nobody(&mut self) {
+        if rustix::process::geteuid().is_root() {
+            for path in std::fs::read_dir(self.dir.path()).unwrap() {
+                std::os::unix::fs::chown(path.unwrap().path(), Some(NOBODY), Some(NOBODY)).unwrap();
+            }
+            std::os::unix::fs::chown(self.dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+            self.uid = Some(NOBODY);
+        }
+    }
+
     /// Starts it and returns at once.
     pub(crate) fn spawn(&mut self) {
-        self.spawn_command(self.command(["start"]));
+        let command = match self.uid {
+            Some(uid) => self.command_as(uid, ["start"]),
+            None => self.command(["start"]),
+        };
+        self.spawn_command(command);
     }
 
     /// The same by a script that ends in `exec chatto …`.
@@ -146,6 +172,19 @@ impl Server {
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = self.clean(BINARY);
         command.args(args);
+        command
+    }
+
+    /// The same as another account (only root can). That account need not be able to reach the
+    /// binary's folder: it is opened before.
+    pub(crate) fn command_as<S: AsRef<OsStr>>(
+        &self,
+        uid: u32,
+        args: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let become_it = format!("exec setpriv --reuid={uid} --regid={uid} --clear-groups");
+        let mut command = self.bash(&format!("exec 9<\"$0\"; {become_it} /proc/self/fd/9 \"$@\""));
+        command.arg(BINARY).args(args);
         command
     }
 
