@@ -8,10 +8,10 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check dist torture advisories
+.PHONY: help run test check dist torture advisories test-support
 
 help: ## list the goals
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
 run: ## build and start a server at http://localhost:4000, data in ./data
 	@.ci/setup build
@@ -20,15 +20,21 @@ run: ## build and start a server at http://localhost:4000, data in ./data
 
 test: ## all tests, with the kill loop at 20 rounds
 	@.ci/setup build tests
+	.ci/test-build dev
 	$(NEXTEST)
 
 check: ## format, lints, documentation, dependency rules, layer table
 	@.ci/setup build tests
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --features test-support --lib --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 	cargo deny --locked --log-level error check bans licenses sources
 	$(NEXTEST) -E 'test(/^layers::/)'
+
+test-support: ## build a server with test routes, for tests of clients only
+	@.ci/setup build
+	.ci/test-build quick
 
 dist: ## release binaries for x86_64 and aarch64, nats-server inside
 	@.ci/setup build cross

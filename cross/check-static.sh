@@ -56,6 +56,10 @@ for path in "$PWD/" "$HOME/" /home/ /root/; do
 		exit 1
 	fi
 done
+if strings -n 6 "$binary" | grep -qF /auth/test; then
+	echo "error: $binary is a test build (feature test-support)" >&2
+	exit 1
+fi
 size=$(wc -c <"$binary")
 if [ "$size" -gt "$ceiling_bytes" ]; then
 	echo "error: $binary has $size bytes, more than $ceiling_bytes" >&2

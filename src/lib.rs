@@ -25,4 +25,5 @@ pub mod runtime;
 pub mod service;
 pub mod storage;
 pub mod supervisor;
+mod test_build;
 pub mod web;

@@ -21,4 +21,5 @@ mod service;
 mod storage;
 mod supervisor;
 mod support;
+mod test_support;
 mod torture;

@@ -1,27 +1,35 @@
-//! Accounts of a test build, from `[[bootstrap.users]]`.
+//! Bootstrap data of a test build: `[[bootstrap.users]]` and `[bootstrap.server]`.
 
 use crate::config::Settings;
-use crate::service::{NewUser, PageRequest, Service};
+use crate::service::{BootstrapError, BootstrapServer, NewUser, Service};
 
-/// Creates the configured accounts in a server without users, and says that this is a test build.
-pub(super) async fn fill(settings: &Settings, service: &Service) {
+/// Fills a server without users as configured, and says that this is a test build.
+///
+/// # Errors
+/// [`BootstrapError`]: a test that runs on half of its data would fail elsewhere, less clearly.
+pub(super) async fn fill(settings: &Settings, service: &Service) -> Result<(), BootstrapError> {
     log::warn!("this is a test build (feature test-support): never let anybody rely on it");
-    let any = service.list_accounts("", PageRequest { limit: 1, offset: 0 }).await;
-    if any.total > 0 {
-        return;
-    }
-    for user in &settings.bootstrap.users {
-        let password = user.password.as_ref().map(|secret| secret.expose().to_vec());
-        let password = String::from_utf8(password.unwrap_or_default()).unwrap_or_default();
-        let new = NewUser {
+    let bootstrap = &settings.bootstrap;
+    let passwords: Vec<String> = bootstrap
+        .users
+        .iter()
+        .map(|user| user.password.as_ref().map_or_else(String::new, super::parts::text))
+        .collect();
+    let users: Vec<NewUser<'_>> = bootstrap
+        .users
+        .iter()
+        .zip(&passwords)
+        .map(|(user, password)| NewUser {
             login: &user.login,
             display_name: user.display_name.as_deref(),
             email: user.email.as_deref(),
             role: user.server_role.as_deref(),
-            password: &password,
-        };
-        if let Err(error) = service.create_user(new).await {
-            log::error!(error:err = error; "a bootstrap user cannot be created");
-        }
-    }
+            password,
+        })
+        .collect();
+    let server = bootstrap
+        .server
+        .as_ref()
+        .map(|(name, rooms)| BootstrapServer { name: name.as_deref(), rooms });
+    service.bootstrap(&users, server).await
 }

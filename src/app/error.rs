@@ -45,6 +45,12 @@ pub enum AppError {
     /// The defaults of a new server cannot be written.
     #[error("the defaults of a new server cannot be written")]
     Defaults(#[from] StoreFault),
+    /// The bootstrap data of a test build cannot be written.
+    #[cfg(feature = "test-support")]
+    #[error(
+        "the bootstrap data cannot be written. Correct it, and start with a new data directory"
+    )]
+    Bootstrap(#[from] crate::service::BootstrapError),
     /// The port is taken.
     #[error("port {port} is in use{}. Stop that program, or change webserver.port", holder_text(.holder.as_deref()))]
     PortInUse {
@@ -135,6 +141,8 @@ impl AppError {
             Self::Connect(error) => connect_exit(error),
             Self::Store(error) => store_exit(error),
             Self::Defaults(_) => Exit::Io,
+            #[cfg(feature = "test-support")]
+            Self::Bootstrap(_) => Exit::Config,
             Self::Listen { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Denied,
                 _ => Exit::Config,

@@ -127,6 +127,7 @@ fn host_name() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name }
 }
 
-fn text(secret: &Secret) -> String {
+/// A secret's text.
+pub(super) fn text(secret: &Secret) -> String {
     String::from_utf8_lossy(secret.expose()).into_owned()
 }

@@ -87,7 +87,10 @@ impl Process {
             return Err(fault.into());
         }
         #[cfg(feature = "test-support")]
-        super::bootstrap::fill(&self.settings, &service).await;
+        if let Err(fault) = Box::pin(super::bootstrap::fill(&self.settings, &service)).await {
+            store.close().await;
+            return Err(fault.into());
+        }
 
         let edges = Edges { service: &service, store: &store, listener, started, port };
         Box::pin(self.serve(edges)).await?;

@@ -215,8 +215,9 @@ fn bootstrap(from: &Resolved) -> Bootstrap {
             server_role: from.text(&member(n, "server_role")),
         })
         .collect();
-    let present =
-        from.is_stated("bootstrap.server.name") || from.is_stated("bootstrap.server.rooms");
+    let present = ["name", "rooms", "description"]
+        .map(|word| from.is_stated(&format!("bootstrap.server.{word}")));
+    let present = present.contains(&true);
     let server =
         present.then(|| (from.text("bootstrap.server.name"), from.list("bootstrap.server.rooms")));
     Bootstrap { users, server }

@@ -237,7 +237,8 @@ impl Service {
         draft_id(&user)
     }
 
-    async fn change_account(
+    /// Changes an account that exists.
+    pub(super) async fn change_account(
         &self,
         id: &UserId,
         mut change: impl FnMut(&mut User) -> Result<(), OperatorError>,

@@ -127,12 +127,12 @@ impl Service {
         }
     }
 
-    fn room_id(&self, room: &DefaultRoom) -> RoomId {
+    pub(super) fn room_id(&self, room: &DefaultRoom) -> RoomId {
         RoomId::from_random(self.derived(&format!("room {}", room.name)))
     }
 
     /// Sixteen bytes that are the same in every process of this server.
-    fn derived(&self, what: &str) -> [u8; 16] {
+    pub(super) fn derived(&self, what: &str) -> [u8; 16] {
         let digest = sha256(format!("{what} of {}", self.storage().server_id()).as_bytes());
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);

@@ -24,6 +24,8 @@ mod rooms;
 mod server;
 mod sessions;
 mod sweep;
+#[cfg(feature = "test-support")]
+mod test_support;
 mod throttle;
 mod timeline;
 mod users;
@@ -43,6 +45,8 @@ pub use messages::{NewMessage, PostError};
 pub use passwords::PasswordFault;
 pub use rooms::NewRoom;
 pub use sessions::{Credential, LogIn, LogInError, Session, SessionId};
+#[cfg(feature = "test-support")]
+pub use test_support::{BootstrapError, BootstrapServer, ProviderUser};
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, Grants, GroupView, LinkContent, LinkView,
     LoggedIn, MarkedRead, MessageView, Page, PageRequest, Position, RoleView, RoomKind, RoomScope,

@@ -62,21 +62,7 @@ impl Service {
             creator_id: session.user.as_str().to_owned(),
             ..Room::default()
         };
-        let key = name.key();
-        if self.storage().claim(Claim::RoomName(&key), id.as_str()).await? != Claimed::Yes {
-            return Err(RoomError::NameTaken);
-        }
-        self.store_room(id, &room).await?;
-        self.storage()
-            .change_group(&group, |present| -> Result<_, Infallible> {
-                let Some(present) = present else { return Ok(Change::Keep) };
-                let mut items = present.items.clone();
-                items.push(id.as_str().to_owned());
-                Ok(Change::Put(Group { items, ..present.clone() }))
-            })
-            .await
-            .map_err(store_only)?;
-        self.announce_room(id).await?;
+        self.place_room(id, room.clone(), &name.key()).await?;
         log::info!(room:% = id; "room created");
         Ok(room_view(id, &room))
     }
@@ -131,6 +117,33 @@ impl Service {
             }
         })?;
         self.remove_member(id, session.user).await
+    }
+
+    /// Stores a new channel under a name that is free, at the end of its group, with its first row.
+    pub(super) async fn place_room(
+        &self,
+        id: RoomId,
+        room: Room,
+        name_key: &str,
+    ) -> Result<(), RoomError> {
+        if self.storage().claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
+            return Err(RoomError::NameTaken);
+        }
+        self.store_room(id, &room).await?;
+        let group = GroupId::try_from(room.group_id.as_str());
+        let group = group.map_err(|_| RoomError::GroupNotFound)?;
+        self.storage()
+            .change_group(&group, |present| -> Result<_, Infallible> {
+                let Some(present) = present else { return Ok(Change::Keep) };
+                let mut items = present.items.clone();
+                if !items.iter().any(|item| item == id.as_str()) {
+                    items.push(id.as_str().to_owned());
+                }
+                Ok(Change::Put(Group { items, ..present.clone() }))
+            })
+            .await
+            .map_err(store_only)?;
+        Ok(self.announce_room(id).await?)
     }
 
     /// Stores a new room; one of this id that is there already stays.
@@ -309,8 +322,7 @@ impl Service {
         self.storage().read(|tables| {
             let access = Access::of(tables, session.user);
             if id.is_empty() {
-                let first = super::directory::groups(tables).first().map(|(id, _)| *id);
-                let first = first.ok_or(RoomError::GroupNotFound)?;
+                let first = first_group(tables).ok_or(RoomError::GroupNotFound)?;
                 let place = crate::domain::permission::Place::Server;
                 let may = crate::domain::permission::resolve(
                     &access.subject,
@@ -325,4 +337,9 @@ impl Service {
             if may { Ok(id) } else { Err(RoomError::Denied) }
         })
     }
+}
+
+/// The group of rooms that name none.
+pub(super) fn first_group(tables: &crate::storage::Tables) -> Option<GroupId> {
+    super::directory::groups(tables).first().map(|(id, _)| *id)
 }

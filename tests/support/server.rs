@@ -15,6 +15,8 @@ use super::wait::until;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_chatto");
+/// The same with the feature `test-support`: see `.ci/test-build`.
+pub(crate) const TEST_BUILD: &str = concat!(env!("CARGO_BIN_EXE_chatto"), "-test-support");
 /// The slowest start a test accepts: a shared machine with two cores under full load.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 /// The slowest end: `shutdown_timeout` and the child's own stop.
@@ -22,6 +24,7 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A chatto server with a directory of its own.
 pub(crate) struct Server {
+    binary: &'static str,
     dir: TempDir,
     port: u16,
     env: Vec<(String, String)>,
@@ -36,13 +39,21 @@ pub(crate) const NOBODY: u32 = 65_534;
 impl Server {
     /// A directory and a port; nothing runs yet.
     pub(crate) fn prepare() -> Self {
-        let mut server = Self {
-            dir: tempfile::tempdir().unwrap(),
-            port: 0,
-            env: Vec::new(),
-            uid: None,
-            child: None,
-        };
+        Self::prepare_binary(BINARY)
+    }
+
+    /// The same for the build with the feature `test-support`.
+    pub(crate) fn prepare_test_build() -> Self {
+        assert!(
+            Path::new(TEST_BUILD).exists(),
+            "the test build is missing; make it with: .ci/test-build dev"
+        );
+        Self::prepare_binary(TEST_BUILD)
+    }
+
+    fn prepare_binary(binary: &'static str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut server = Self { binary, dir, port: 0, env: Vec::new(), uid: None, child: None };
         server.take_port(free_port());
         server.set("CHATTO_WEBSERVER_BIND_ADDRESS", "127.0.0.1");
         server.set("CHATTO_NATS_EMBEDDED_DATA_DIR", &server.data_dir().to_string_lossy());
@@ -170,7 +181,7 @@ impl Server {
 
     /// A command of this binary in this directory and environment, not yet run.
     pub(crate) fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
-        let mut command = self.clean(BINARY);
+        let mut command = self.clean(self.binary);
         command.args(args);
         command
     }

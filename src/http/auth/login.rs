@@ -54,8 +54,18 @@ pub(super) fn welcome(state: &Shared, head: &Head, logged_in: &LoggedIn) -> Answ
         "user": { "id": logged_in.user.as_str(), "login": logged_in.login },
         "token": logged_in.token,
     });
+    with_cookies(Answer::json(StatusCode::OK, &body), state, head, logged_in)
+}
+
+/// The same answer with both cookies of a new session.
+pub(super) fn with_cookies(
+    answer: Answer,
+    state: &Shared,
+    head: &Head,
+    logged_in: &LoggedIn,
+) -> Answer {
     let ttl = state.service.session_ttl();
-    Answer::json(StatusCode::OK, &body)
+    answer
         .with(header::SET_COOKIE, &cookies::session_line(head, &logged_in.cookie, ttl))
         .with(header::SET_COOKIE, &cookies::csrf_line(head, &logged_in.csrf, ttl))
 }

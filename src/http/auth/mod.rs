@@ -4,6 +4,8 @@ pub(super) mod cookies;
 mod json;
 mod login;
 mod setup;
+#[cfg(feature = "test-support")]
+mod test_support;
 
 use std::sync::Arc;
 
@@ -23,6 +25,8 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/auth/setup").post(setup::use_link);
     app.at("/auth/setup/inspect").post(setup::inspect);
     app.at("/auth/join-links").post(setup::join_link);
+    #[cfg(feature = "test-support")]
+    test_support::routes(app);
 }
 
 /// What a request presents, unchecked.

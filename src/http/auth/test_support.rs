@@ -1,0 +1,196 @@
+//! Routes of builds with the feature `test-support` (contract 11): accounts, sessions and addresses at
+//! will, for tests of clients. No credential, no CSRF; no other build contains this file.
+//!
+//! A missing field or a bad address is 400, a refusal of the chat 500, what is not built yet 501, each
+//! with `{"error"}`.
+
+use std::fmt::Display;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+use tide::Request;
+
+use crate::domain::UserId;
+use crate::domain::text::Email;
+use crate::service::{AccountView, Credential, LoggedIn, NewUser, Service};
+
+use super::super::answer::Answer;
+use super::super::error::Failure;
+use super::super::state::App;
+use super::json::{self, JsonRequest};
+use super::login::with_cookies;
+
+/// What needs mail, OAuth, external identities or LiveKit.
+const NOT_BUILT: [&str; 6] = [
+    "/auth/test/create-registration-code",
+    "/auth/test/create-registration-token",
+    "/auth/test/external-identity-flow",
+    "/auth/test/oauth-authorize",
+    "/webhooks/test/call-join",
+    "/webhooks/test/call-leave",
+];
+
+/// All routes of this build alone.
+pub(super) fn routes(app: &mut tide::Server<App>) {
+    app.at("/auth/test/create-user").post(create_user);
+    app.at("/auth/test/create-user-session").post(create_user_session);
+    app.at("/auth/test/verify-email").post(verify_email);
+    app.at("/auth/test/oauth-callback").post(oauth_callback);
+    app.at("/auth/test/last-email").get(not_built);
+    app.at("/auth/test/emails").delete(forget_mail);
+    for path in NOT_BUILT {
+        app.at(path).post(not_built);
+    }
+}
+
+async fn not_built(_request: Request<App>) -> tide::Result {
+    let text = "this server cannot do that yet";
+    Answer::failure(StatusCode::NOT_IMPLEMENTED, text).into()
+}
+
+/// `DELETE /auth/test/emails`: nothing sends mail, so there is nothing to forget.
+async fn forget_mail(_request: Request<App>) -> tide::Result {
+    Answer::json(StatusCode::OK, &json!({ "success": true })).into()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UserBody {
+    login: Option<String>,
+    password: Option<String>,
+    display_name: Option<String>,
+    email: Option<String>,
+    join_default_rooms: Option<bool>,
+}
+
+impl UserBody {
+    async fn create(&self, service: &Service, email: Option<&str>) -> Result<AccountView, Fault> {
+        let new = NewUser {
+            login: required(self.login.as_deref(), "login")?,
+            display_name: self.display_name.as_deref(),
+            email,
+            role: None,
+            password: required(self.password.as_deref(), "password")?,
+        };
+        Box::pin(service.create_user(new)).await.map_err(refused)
+    }
+}
+
+/// `POST /auth/test/create-user`
+async fn create_user(request: Request<App>) -> tide::Result {
+    Box::pin(run(request, async |state: App, body: UserBody| {
+        let made = body.create(&state.service, None).await?;
+        Ok((Answer::json(StatusCode::OK, &user(&made)), None))
+    }))
+    .await
+}
+
+/// `POST /auth/test/create-user-session`
+async fn create_user_session(request: Request<App>) -> tide::Result {
+    Box::pin(run(request, async |state: App, body: UserBody| {
+        let email = address(body.email.as_deref())?;
+        let made = body.create(&state.service, Some(email.as_str())).await?;
+        let logged_in = log_in(&state.service, &made.user.id).await?;
+        if body.join_default_rooms.unwrap_or(true) {
+            // As the user itself, by the way every call comes.
+            let cookie = Credential::Cookie(&logged_in.cookie);
+            let session = state.service.authenticate(cookie).await.map_err(refused)?;
+            Box::pin(state.service.join_default_rooms(&session)).await.map_err(refused)?;
+        }
+        let body = json!({ "success": true, "user": user(&made) });
+        Ok((Answer::json(StatusCode::OK, &body), Some(logged_in)))
+    }))
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AddressBody {
+    user_id: Option<String>,
+    email: Option<String>,
+}
+
+/// `POST /auth/test/verify-email`
+async fn verify_email(request: Request<App>) -> tide::Result {
+    Box::pin(run(request, async |state: App, body: AddressBody| {
+        let user = required(body.user_id.as_deref(), "userId")?;
+        let email = address(body.email.as_deref())?;
+        state.service.add_verified_email(user, &email).await.map_err(refused)?;
+        Ok((Answer::json(StatusCode::OK, &json!({ "success": true })), None))
+    }))
+    .await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ProviderBody {
+    email: Option<String>,
+    display_name: Option<String>,
+}
+
+/// `POST /auth/test/oauth-callback`
+async fn oauth_callback(request: Request<App>) -> tide::Result {
+    Box::pin(run(request, async |state: App, body: ProviderBody| {
+        let email = address(body.email.as_deref())?;
+        let found = state.service.provider_user(&email, body.display_name.as_deref());
+        let found = Box::pin(found).await.map_err(refused)?;
+        let logged_in = log_in(&state.service, &found.id).await?;
+        let body = json!({
+            "success": true,
+            "isNewUser": found.is_new,
+            "user": { "id": found.id.as_str(), "login": found.login },
+        });
+        Ok((Answer::json(StatusCode::OK, &body), Some(logged_in)))
+    }))
+    .await
+}
+
+/// Reads the body, works to the end whatever becomes of the caller, and sets the cookies of a new
+/// session.
+async fn run<T, F>(request: Request<App>, work: impl FnOnce(App, T) -> F) -> tide::Result
+where
+    T: serde::de::DeserializeOwned,
+    F: Future<Output = Result<(Answer, Option<LoggedIn>), Fault>> + Send + 'static,
+{
+    let JsonRequest { state, head, permit, body } = match json::read::<T>(request).await {
+        Ok(request) => request,
+        Err(answer) => return answer.into(),
+    };
+    let work = work(Arc::clone(&state), body);
+    let work = async move { Ok::<_, Failure>(work.await) };
+    match state.finish("test support", permit, work).await {
+        Ok(Ok((answer, Some(logged_in)))) => with_cookies(answer, &state, &head, &logged_in).into(),
+        Ok(Ok((answer, None))) => answer.into(),
+        Ok(Err(Fault(status, text))) => Answer::failure(status, &text).into(),
+        Err(failure) => failure.plain_answer().into(),
+    }
+}
+
+async fn log_in(service: &Service, id: &UserId) -> Result<LoggedIn, Fault> {
+    service.start_test_session(id).await.map_err(refused)
+}
+
+fn user(made: &AccountView) -> serde_json::Value {
+    let user = &made.user;
+    json!({ "id": user.id.as_str(), "login": user.login, "displayName": user.display_name })
+}
+
+/// A refusal: status and text.
+struct Fault(StatusCode, String);
+
+fn required<'a>(text: Option<&'a str>, name: &str) -> Result<&'a str, Fault> {
+    let missing = || Fault(StatusCode::BAD_REQUEST, format!("{name} is missing"));
+    text.filter(|text| !text.is_empty()).ok_or_else(missing)
+}
+
+fn address(text: Option<&str>) -> Result<Email, Fault> {
+    let bad = |error| Fault(StatusCode::BAD_REQUEST, format!("email: {error}"));
+    Email::parse(required(text, "email")?).map_err(bad)
+}
+
+/// A test reads the cause in the answer.
+fn refused(error: impl Display) -> Fault {
+    Fault(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+}

@@ -1,0 +1,270 @@
+//! What only builds with the feature `test-support` may do: bootstrap data, accounts and sessions made
+//! without a log-in. Nothing here asks for a permission.
+
+use std::convert::Infallible;
+
+use super::accounts::OperatorError;
+use super::create_account::{AccountDraft, AccountFault};
+use super::error::{StoreFault, store_only};
+use super::{LoggedIn, NewUser, RoomError, Service, Session};
+use crate::crypto::random;
+use crate::domain::permission::{ANNOUNCEMENTS, GENERAL, OWNER};
+use crate::domain::text::{DisplayName, Email, Login, RoomName};
+use crate::domain::{RoomId, UserId};
+use crate::storage::records::{self, Room, ServerConfig, User};
+use crate::storage::{Change, Claim, Claimed, StorageError};
+
+/// Longest login; a name of an address is cut to it.
+const LOGIN_MAX: usize = 32;
+
+/// `[bootstrap.server]`
+#[derive(Debug, Clone, Copy)]
+pub struct BootstrapServer<'a> {
+    /// Name of the server.
+    pub name: Option<&'a str>,
+    /// Channels besides the default rooms.
+    pub rooms: &'a [String],
+}
+
+/// Bootstrap data could not be written.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// A user of `[[bootstrap.users]]`.
+    #[error("the user {login} of [[bootstrap.users]] cannot be created")]
+    User {
+        /// The configured login.
+        login: String,
+        /// Why.
+        #[source]
+        source: OperatorError,
+    },
+    /// A room, or a membership in one.
+    #[error("the rooms of [bootstrap.server] cannot be filled")]
+    Room(#[from] RoomError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
+impl From<StorageError> for BootstrapError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Somebody who came in by a provider.
+#[derive(Debug, Clone)]
+pub struct ProviderUser {
+    /// The user.
+    pub id: UserId,
+    /// Its login.
+    pub login: String,
+    /// The account was made now.
+    pub is_new: bool,
+}
+
+impl Service {
+    /// Fills a server without users. A server that has some stays as it is.
+    ///
+    /// # Errors
+    /// [`BootstrapError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves a part; a test begins with a new server.
+    pub async fn bootstrap(
+        &self,
+        users: &[NewUser<'_>],
+        server: Option<BootstrapServer<'_>>,
+    ) -> Result<(), BootstrapError> {
+        self.storage().barrier().await;
+        if self.storage().read(|tables| tables.users.values().any(|user| !user.deleted)) {
+            return Ok(());
+        }
+        for user in users {
+            let id = self.bootstrap_user(*user).await?;
+            if server.is_some() {
+                self.join_by_bootstrap(id).await?;
+            }
+        }
+        if let Some(server) = server {
+            self.name_server(server.name).await?;
+            for name in server.rooms {
+                self.bootstrap_room(name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The two default rooms, in their order.
+    #[must_use]
+    pub fn default_rooms(&self) -> [RoomId; 2] {
+        [self.room_id(&ANNOUNCEMENTS), self.room_id(&GENERAL)]
+    }
+
+    /// Starts a session without a password.
+    ///
+    /// # Errors
+    /// [`OperatorError::UnknownUser`], [`OperatorError::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave a session nobody knows, which expires.
+    pub async fn start_test_session(&self, id: &UserId) -> Result<LoggedIn, OperatorError> {
+        Ok(self.start_session(&*self.living_user(id)?).await?)
+    }
+
+    /// Joins both default rooms as the user of `session`.
+    ///
+    /// # Errors
+    /// [`RoomError`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::join_room`].
+    pub async fn join_default_rooms(&self, session: &Session) -> Result<(), RoomError> {
+        for room in self.default_rooms() {
+            Box::pin(self.join_room(session, room.as_str())).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds a verified address; one of `owners.emails` makes its user owner.
+    ///
+    /// # Errors
+    /// [`OperatorError::UnknownUser`]; [`AccountFault::EmailTaken`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may leave a claim, which the sweep gives back.
+    pub async fn add_verified_email(&self, user: &str, email: &Email) -> Result<(), OperatorError> {
+        self.storage().barrier().await;
+        let id = UserId::try_from(user).map_err(|_| OperatorError::UnknownUser)?;
+        self.living_user(&id)?;
+        let key = email.key();
+        if self.storage().claim(Claim::Email(&key), id.as_str()).await? != Claimed::Yes {
+            return Err(AccountFault::EmailTaken.into());
+        }
+        let is_owner_address = self.is_owner_address(email.as_str());
+        self.change_account(&id, |user| {
+            user.emails.retain(|one| one.address.to_lowercase() != key);
+            user.emails.push(records::Email { address: email.as_str().to_owned(), verified: true });
+            if is_owner_address && !user.roles.iter().any(|role| role == OWNER) {
+                user.roles.push(OWNER.to_owned());
+            }
+            Ok(())
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Finds the user of a verified address, or makes one without a password.
+    ///
+    /// # Errors
+    /// [`OperatorError::Account`], [`OperatorError::Store`].
+    ///
+    /// # Cancel safety
+    /// As an account's: whole, or claims that are swept.
+    pub async fn provider_user(
+        &self,
+        email: &Email,
+        display_name: Option<&str>,
+    ) -> Result<ProviderUser, OperatorError> {
+        self.storage().barrier().await;
+        let found = self.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
+        if let Some(user) = found.filter(|user| !user.deleted) {
+            let id = UserId::try_from(user.id.as_str()).map_err(|_| OperatorError::UnknownUser)?;
+            return Ok(ProviderUser { id, login: user.login.clone(), is_new: false });
+        }
+        let name = display_name.filter(|name| !name.trim().is_empty());
+        let name = name.map(DisplayName::parse).transpose().map_err(AccountFault::from)?;
+        let id = UserId::from_number(u64::from_be_bytes(random()));
+        let draft = AccountDraft {
+            id,
+            login: Login::parse(&login_of(email)).map_err(AccountFault::from)?,
+            display_name: name,
+            email: Some((email.clone(), true)),
+            role: None,
+            password_hash: String::new(),
+            origin: String::new(),
+            is_first_owner: false,
+        };
+        let user = self.create_account(draft).await?;
+        Ok(ProviderUser { id, login: user.login, is_new: true })
+    }
+
+    async fn bootstrap_user(&self, user: NewUser<'_>) -> Result<UserId, BootstrapError> {
+        match Box::pin(self.create_user(user)).await {
+            Ok(made) => Ok(made.user.id),
+            Err(error) => {
+                // Another process of this server may be doing the same.
+                self.storage().barrier().await;
+                let other = self.storage().read(|tables| tables.user_by_login(user.login).cloned());
+                let other = other.and_then(|user| UserId::try_from(user.id.as_str()).ok());
+                other.ok_or(BootstrapError::User { login: user.login.to_owned(), source: error })
+            }
+        }
+    }
+
+    /// A row in `general`; everybody is in `announcements` by rule.
+    async fn join_by_bootstrap(&self, user: UserId) -> Result<(), BootstrapError> {
+        for room in self.default_rooms() {
+            let universal = self.storage().read(|tables| {
+                tables.rooms.get(&room).is_none_or(|room| room.universal || room.archived)
+            });
+            if !universal {
+                Box::pin(self.add_member(room, user)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn name_server(&self, name: Option<&str>) -> Result<(), BootstrapError> {
+        let Some(name) = name else { return Ok(()) };
+        self.storage()
+            .change_server(|server| -> Result<_, Infallible> {
+                let server = server.cloned().unwrap_or_default();
+                Ok(Change::Put(ServerConfig { name: name.to_owned(), ..server }))
+            })
+            .await
+            .map_err(store_only)?;
+        Ok(())
+    }
+
+    async fn bootstrap_room(&self, name: &str) -> Result<(), BootstrapError> {
+        let name = RoomName::parse(name).map_err(RoomError::from)?;
+        let id = RoomId::from_random(self.derived(&format!("room {}", name.key())));
+        let group =
+            self.storage().read(super::rooms::first_group).ok_or(RoomError::GroupNotFound)?;
+        let room = Room {
+            id: id.as_str().to_owned(),
+            name: name.as_str().to_owned(),
+            group_id: group.as_str().to_owned(),
+            created_ms: self.now_ms(),
+            ..Room::default()
+        };
+        Ok(self.place_room(id, room, &name.key()).await?)
+    }
+
+    fn living_user(&self, id: &UserId) -> Result<std::sync::Arc<User>, OperatorError> {
+        let user = self.storage().read(|tables| tables.users.get(id).cloned());
+        user.filter(|user| !user.deleted).ok_or(OperatorError::UnknownUser)
+    }
+}
+
+/// The login that a provider's address suggests.
+fn login_of(email: &Email) -> String {
+    let local = email.as_str().split('@').next().unwrap_or_default().to_lowercase();
+    let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let login: String = local.chars().filter(fits).take(LOGIN_MAX).collect();
+    if login.len() < 2 { "user".to_owned() } else { login }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_cut_from_an_address() {
+        let login = |address: &str| login_of(&Email::parse(address).unwrap());
+        assert_eq!(login("Anna.Lee+list@example.org"), "anna.leelist");
+        assert_eq!(login("x@example.org"), "user");
+        assert_eq!(login(&format!("{}@example.org", "a".repeat(40))).len(), LOGIN_MAX);
+    }
+}
