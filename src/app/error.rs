@@ -68,6 +68,9 @@ pub enum AppError {
         #[source]
         source: io::Error,
     },
+    /// The certificate cannot be served.
+    #[error("{0}. Mend the files named in webserver.tls; `chatto check-config` looks at them")]
+    Tls(http::TlsError),
     /// Signals cannot be taken over.
     #[error("signals cannot be received")]
     Signals(#[source] io::Error),
@@ -133,9 +136,9 @@ impl AppError {
                 | LockError::Orphan { .. },
             )
             | Self::PortInUse { .. } => Exit::TryAgain,
-            Self::Secrets(CompleteError::KeyOfStoreMissing { .. }) | Self::SecretMissing { .. } => {
-                Exit::Config
-            }
+            Self::Secrets(CompleteError::KeyOfStoreMissing { .. })
+            | Self::SecretMissing { .. }
+            | Self::Tls(_) => Exit::Config,
             Self::NoData { .. } => Exit::Unreachable,
             Self::Embedded(error) => embedded_exit(error),
             Self::Connect(error) => connect_exit(error),

@@ -6,6 +6,7 @@ use crate::crypto::password::Params;
 use crate::http::PublicUrl;
 use crate::nats::Target;
 use crate::supervisor::{SyncInterval, memory_bytes};
+use crate::web::Folder;
 use crate::{http, service, storage, supervisor};
 
 /// Above this a machine computes two password hashes at a time (product 9).
@@ -96,7 +97,7 @@ pub(super) fn http(settings: &Settings) -> http::Config {
             .api_compression
             .then_some(webserver.api_compression_min_bytes),
         shutdown_timeout: webserver.shutdown_timeout,
-        client_dir: webserver.client_dir.clone(),
+        client_dir: webserver.client_dir.clone().map(Folder::at),
         upload_max_bytes: usize::try_from(settings.assets.max_upload_bytes).unwrap_or(usize::MAX),
         deadlines: http::Deadlines::default(),
     }
@@ -116,7 +117,10 @@ pub(super) fn public_url(settings: &Settings) -> PublicUrl {
 pub(super) fn link_base(settings: &Settings, port: u16) -> String {
     match public_url(settings) {
         PublicUrl::Configured(origin) => origin,
-        PublicUrl::Derived { .. } => format!("http://{}:{port}", host_name()),
+        PublicUrl::Derived { .. } => {
+            let scheme = if settings.webserver.tls.is_some() { "https" } else { "http" };
+            format!("{scheme}://{}:{port}", host_name())
+        }
     }
 }
 

@@ -45,9 +45,11 @@ pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
         let signals = Signals::new().map_err(AppError::Signals)?;
         let stop = Stop::new();
         let tasks = Scope::new(&runtime, "process", TASKS_MAX);
-        tasks.spawn("signals", watch_signals(signals, stop.clone()))?;
+        let tls = load_tls(&loaded.settings).await?;
+        tasks.spawn("signals", watch_signals(signals, stop.clone(), tls.clone()))?;
         let process = Process {
             settings: loaded.settings,
+            tls,
             runtime,
             clock: clock.clone(),
             readiness: Readiness::new(clock),
@@ -62,6 +64,7 @@ pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
 
 struct Process {
     settings: Settings,
+    tls: Option<http::Tls>,
     runtime: Runtime,
     clock: Clock,
     readiness: Readiness,
@@ -75,7 +78,10 @@ impl Process {
     async fn run(mut self) -> Result<(), AppError> {
         let started = self.clock.now();
         let webserver = &self.settings.webserver;
-        let listener = http::Listener::bind(webserver.bind_address, webserver.port).await?;
+        let mut listener = http::Listener::bind(webserver.bind_address, webserver.port).await?;
+        if let Some(tls) = &self.tls {
+            listener = listener.over_tls(tls.clone());
+        }
         let port = listener.local_addr().port();
         let Some(store) = self.open_while_answering(&listener).await? else {
             log::info!("stopped while starting");
@@ -312,12 +318,21 @@ struct Edges<'a> {
     port: u16,
 }
 
-/// Ends the process in order at the first SIGTERM or SIGINT.
-async fn watch_signals(mut signals: Signals, stop: Stop) {
+/// The certificate, where TLS of our own is spoken.
+async fn load_tls(settings: &Settings) -> Result<Option<http::Tls>, AppError> {
+    let Some(files) = settings.webserver.tls.clone() else { return Ok(None) };
+    blocking(move || http::Tls::load(files)).await.map(Some).map_err(AppError::Tls)
+}
+
+/// Ends the process in order at the first SIGTERM or SIGINT; SIGHUP reads the certificate again.
+async fn watch_signals(mut signals: Signals, stop: Stop, tls: Option<http::Tls>) {
     loop {
         match stop.or(signals.next()).await {
             None => return,
-            Some(Ok(Signal::Hangup)) => log::info!("nothing to read again"),
+            Some(Ok(Signal::Hangup)) => match &tls {
+                Some(tls) => tls.reload().await,
+                None => log::info!("nothing to read again"),
+            },
             Some(Ok(signal @ (Signal::Terminate | Signal::Interrupt))) => {
                 log::info!(signal:? = signal; "stopping");
                 stop.stop();

@@ -8,7 +8,7 @@ use super::settings::{
 #[cfg(feature = "test-support")]
 use super::settings::{Bootstrap, BootstrapUser};
 use crate::crypto::Secret;
-use crate::http::Network;
+use crate::http::{Network, TlsFiles};
 use crate::nats::Auth;
 
 impl Settings {
@@ -84,7 +84,16 @@ fn webserver(from: &Resolved) -> Webserver {
         api_compression_min_bytes: from.int("webserver.api_compression_min_bytes"),
         shutdown_timeout: from.duration("webserver.shutdown_timeout"),
         client_dir: from.path("webserver.client_dir"),
+        tls: tls_files(from),
     }
+}
+
+/// The files of `webserver.tls`, when it is enabled and both are stated.
+pub(super) fn tls_files(from: &Resolved) -> Option<TlsFiles> {
+    let enabled = from.flag("webserver.tls.enabled").then_some(())?;
+    let files = from.path("webserver.tls.cert_file").zip(from.path("webserver.tls.key_file"));
+    let ((), (cert_file, key_file)) = (enabled, files?);
+    Some(TlsFiles { cert_file, key_file })
 }
 
 fn assets(from: &Resolved) -> Assets {

@@ -7,7 +7,9 @@ use std::net::IpAddr;
 use super::Purpose;
 use super::fault::{Fault, Place, Warning};
 use super::resolve::Resolved;
+use crate::http::TlsError;
 use crate::limits::{SECRET_MIN_BYTES, SECRET_STRONG_BYTES};
+use crate::web::Folder;
 
 /// What the rules found.
 #[derive(Default)]
@@ -191,11 +193,11 @@ fn readable(values: &Resolved, found: &mut Findings) {
             found.fault(values.place(name), name, reason);
         }
     }
-    if let Some(path) = values.path("webserver.client_dir")
-        && !path.is_dir()
+    let name = "webserver.client_dir";
+    if let Some(path) = values.path(name)
+        && let Err(error) = Folder::at(path).check()
     {
-        let reason = format!("{} is not a directory", path.display());
-        found.fault(values.place("webserver.client_dir"), "webserver.client_dir", reason);
+        found.fault(values.place(name), name, error.to_string());
     }
 }
 
@@ -257,9 +259,26 @@ fn tls(values: &Resolved, found: &mut Findings) {
             found.fault(values.place(name), file, reason);
         }
     }
-    let reason = "is not served by this version, and plain HTTP would be served instead: put a \
-                  reverse proxy with TLS in front, and set it to false";
-    found.fault(values.place(name), name, reason);
+    let Some(files) = super::read::tls_files(values) else { return };
+    if let Err(error) = files.check() {
+        let key = match error {
+            TlsError::Certificate { .. } => "webserver.tls.cert_file",
+            TlsError::Key { .. } => "webserver.tls.key_file",
+        };
+        found.fault(values.place(key), key, error.to_string());
+    }
+    if files.key_is_exposed() {
+        let key = "webserver.tls.key_file";
+        let text = format!(
+            "everybody on this machine can read {0}: `chmod o= {0}`",
+            files.key_file.display()
+        );
+        found.warn(values.place(key), key, text);
+    }
+    if values.text("webserver.url").is_some_and(|url| url.starts_with("http://")) {
+        let text = "is http, but webserver.tls.enabled makes this server speak https only";
+        found.warn(values.place("webserver.url"), "webserver.url", text);
+    }
 }
 
 fn others(values: &Resolved, found: &mut Findings) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::crypto::Secret;
-use crate::http::Network;
+use crate::http::{Network, TlsFiles};
 use crate::nats::Auth;
 
 /// Every key this version acts on.
@@ -86,6 +86,8 @@ pub struct Webserver {
     pub shutdown_timeout: Duration,
     /// Another web client.
     pub client_dir: Option<PathBuf>,
+    /// `webserver.tls.*`, when enabled.
+    pub tls: Option<TlsFiles>,
 }
 
 /// `core.*` without the assets.

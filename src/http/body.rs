@@ -3,6 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use hyper::body::Incoming;
 use crate::limits;
 use crate::runtime::{Clock, MemorySlots, SlotGuard};
 
-use super::io::{Answering, Deadline, deadline};
+use super::io::{Answering, Deadline, Phase, deadline};
 use super::state::Shared;
 
 /// A request's body as it arrives.
@@ -24,12 +25,26 @@ pub(super) struct RequestBody {
     current: Bytes,
     clock: Clock,
     stall_limit: Duration,
+    phase: Arc<Phase>,
     stall: Option<Deadline>,
 }
 
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if !self.incoming.is_end_stream() {
+            self.phase.leave_unread();
+        }
+    }
+}
+
 impl RequestBody {
-    pub(super) fn new(incoming: Incoming, clock: Clock, stall_limit: Duration) -> Self {
-        Self { incoming, current: Bytes::new(), clock, stall_limit, stall: None }
+    pub(super) fn new(
+        incoming: Incoming,
+        clock: Clock,
+        phase: Arc<Phase>,
+        stall_limit: Duration,
+    ) -> Self {
+        Self { incoming, current: Bytes::new(), clock, phase, stall_limit, stall: None }
     }
 
     /// Its length, when the client named it.
@@ -180,7 +195,7 @@ async fn read_within(
 pub(super) struct AnswerBody {
     source: Source,
     /// Ends the answer when the connection has taken the last byte.
-    _answering: Answering,
+    answering: Answering,
 }
 
 enum Source {
@@ -190,13 +205,13 @@ enum Source {
 
 impl AnswerBody {
     pub(super) fn bytes(bytes: Bytes, answering: Answering) -> Self {
-        Self { source: Source::Bytes(bytes), _answering: answering }
+        Self { source: Source::Bytes(bytes), answering }
     }
 
     pub(super) fn stream(body: tide::Body, answering: Answering) -> Self {
         let left = body.len().and_then(|len| u64::try_from(len).ok());
         let chunk = vec![0; limits::HTTP_STREAM_CHUNK_BYTES].into_boxed_slice();
-        Self { source: Source::Stream { body, left, chunk }, _answering: answering }
+        Self { source: Source::Stream { body, left, chunk }, answering }
     }
 }
 
@@ -208,25 +223,14 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        match &mut self.source {
-            Source::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Source::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Source::Stream { body, left, chunk } => {
-                let read = std::task::ready!(Pin::new(body).poll_read(cx, chunk))?;
-                let taken = u64::try_from(read).unwrap_or(u64::MAX);
-                match left {
-                    // A short or long stream must cut the connection: the length was promised.
-                    Some(left) if taken > *left || (read == 0 && *left > 0) => {
-                        return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
-                    }
-                    Some(left) => *left = left.saturating_sub(taken),
-                    None => {}
-                }
-                let bytes = chunk.get(..read).unwrap_or_default();
-                let frame = (read > 0).then(|| Ok(Frame::data(Bytes::copy_from_slice(bytes))));
-                Poll::Ready(frame)
-            }
+        let frame = std::task::ready!(self.source.poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(access) = self.answering.access()
+        {
+            let sent = frame.data_ref().map_or(0, Bytes::len);
+            access.bytes = access.bytes.saturating_add(u64::try_from(sent).unwrap_or(u64::MAX));
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -243,6 +247,30 @@ impl Body for AnswerBody {
             }
             Source::Stream { left: Some(left), .. } => SizeHint::with_exact(*left),
             Source::Stream { left: None, .. } => SizeHint::new(),
+        }
+    }
+}
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match self {
+            Self::Bytes(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Bytes(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream { body, left, chunk } => {
+                let read = std::task::ready!(Pin::new(body).poll_read(cx, chunk))?;
+                let taken = u64::try_from(read).unwrap_or(u64::MAX);
+                match left {
+                    // A short or long stream must cut the connection: the length was promised.
+                    Some(left) if taken > *left || (read == 0 && *left > 0) => {
+                        return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
+                    }
+                    Some(left) => *left = left.saturating_sub(taken),
+                    None => {}
+                }
+                let bytes = chunk.get(..read).unwrap_or_default();
+                let frame = (read > 0).then(|| Ok(Frame::data(Bytes::copy_from_slice(bytes))));
+                Poll::Ready(frame)
+            }
         }
     }
 }

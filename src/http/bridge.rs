@@ -14,11 +14,13 @@ use tide::http::Url;
 
 use crate::runtime::Stop;
 
+use super::access::Access;
 use super::answer::Answer;
 use super::body::{AnswerBody, RequestBody};
 use super::config::PublicUrl;
 use super::edge;
 use super::error::Failure;
+use super::forwarded::Forwarded;
 use super::head::{self, Head, Upgrade};
 use super::io::{Answering, Phase};
 use super::serve::Permit;
@@ -28,6 +30,8 @@ use super::state::{App, RequestPermit};
 pub(super) struct Connection {
     pub(super) app: tide::Server<App>,
     pub(super) peer: IpAddr,
+    /// Whether TLS of our own is spoken.
+    pub(super) over_tls: bool,
     pub(super) phase: Arc<Phase>,
     pub(super) permit: Arc<Permit>,
     pub(super) stop: Stop,
@@ -39,20 +43,39 @@ impl Connection {
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
-        let answering = self.phase.begin();
+        let mut response = self.answer_to(request).await;
+        if self.over_tls {
+            // A proxy that speaks TLS for us decides this itself.
+            let year = HeaderValue::from_static("max-age=31536000");
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
+        }
+        Ok(response)
+    }
+
+    async fn answer_to(&self, request: Request<Incoming>) -> Response<AnswerBody> {
+        let mut answering = self.phase.begin();
         let state = self.app.state();
+        if state.config.request_logging {
+            let (method, path) = (request.method(), request.uri().path());
+            answering.tell(Access::new(method, path, self.peer.to_canonical(), &state.clock));
+        }
         let request = match self.accept(request) {
-            Ok(request) => request,
-            Err(answer) => return Ok(send(*answer, answering)),
+            Ok(request) => {
+                if let Some(access) = answering.access() {
+                    access.client = request.head.client;
+                }
+                request
+            }
+            Err(answer) => return send(*answer, answering),
         };
         let is_health = edge::is_health(&request.head.path);
         let permit = if is_health { None } else { state.admit() };
         if permit.is_none() && !is_health {
             let mut answer = Failure::busy().answer_for(&request.head.path);
             edge::decorate(&request.head.path, &request.head.headers, &mut answer.headers);
-            return Ok(send(answer, answering));
+            return send(answer, answering);
         }
-        Ok(self.respond(request, permit, answering).await)
+        self.respond(request, permit, answering).await
     }
 
     /// Checks the head; the error is the answer to a request that is not looked at further.
@@ -64,11 +87,12 @@ impl Connection {
             .then(|| hyper::upgrade::on(&mut request));
         let (parts, incoming) = request.into_parts();
         let config = &state.config;
-        let host = host(&parts, &config.public_url)?;
+        let told = Forwarded::of(self.peer, &parts.headers, &config.trusted_proxies);
+        let host = host(&parts, &config.public_url, told.host)?;
         let head = Head {
             path: parts.uri.path().to_owned(),
-            client: head::client(self.peer, &parts.headers, &config.trusted_proxies),
-            is_https: head::is_https(self.peer, &parts.headers, config),
+            client: told.client,
+            is_https: self.over_tls || told.is_https || config.public_url.is_https(),
             method: parts.method,
             headers: parts.headers,
             host,
@@ -94,8 +118,8 @@ impl Connection {
             return send(answer, answering);
         };
         let mut request = tide::http::Request::new(method, url);
-        let body =
-            RequestBody::new(incoming, state.clock.clone(), state.config.deadlines.body_stall);
+        let (clock, phase) = (state.clock.clone(), Arc::clone(&self.phase));
+        let body = RequestBody::new(incoming, clock, phase, state.config.deadlines.body_stall);
         let len = body.len();
         request.set_body(tide::Body::from_reader(body, len));
         request.ext_mut().insert(Arc::clone(&head));
@@ -111,8 +135,12 @@ impl Connection {
 }
 
 /// The host a request names, after the checks that every head passes; the error is the answer to a
-/// request that is not looked at further.
-pub(super) fn host(parts: &Parts, url: &PublicUrl) -> Result<String, Box<Answer>> {
+/// request that is not looked at further. A host that a trusted proxy `told` wins.
+pub(super) fn host(
+    parts: &Parts,
+    url: &PublicUrl,
+    told: Option<String>,
+) -> Result<String, Box<Answer>> {
     let path = parts.uri.path();
     let refuse = |mut answer: Answer| {
         edge::decorate(path, &parts.headers, &mut answer.headers);
@@ -124,6 +152,8 @@ pub(super) fn host(parts: &Parts, url: &PublicUrl) -> Result<String, Box<Answer>
         let answer = Answer::failure(refusal.status, refusal.text);
         refuse(if refusal.closes { answer.closing() } else { answer })
     })?;
+    let told = told.filter(|told| head::is_host(told)).map(|told| told.to_ascii_lowercase());
+    let host = told.unwrap_or(host);
     // HTTP/1.0 without a host names nothing foreign.
     if !host.is_empty() && !edge::is_health(path) && !url.accepts(&host) {
         let text = "this server does not know itself by that host name; \
@@ -164,6 +194,9 @@ pub(super) fn send(answer: Answer, mut answering: Answering) -> Response<AnswerB
     if answer.status == StatusCode::SWITCHING_PROTOCOLS {
         answering.leave();
     }
+    if let Some(access) = answering.access() {
+        access.status = Some(answer.status);
+    }
     let mut response = Response::new(AnswerBody::bytes(answer.body, answering));
     *response.status_mut() = answer.status;
     *response.headers_mut() = answer.headers;
@@ -171,7 +204,7 @@ pub(super) fn send(answer: Answer, mut answering: Answering) -> Response<AnswerB
     response
 }
 
-fn convert(mut response: tide::Response, answering: Answering) -> Response<AnswerBody> {
+fn convert(mut response: tide::Response, mut answering: Answering) -> Response<AnswerBody> {
     let inner: &mut tide::http::Response = response.as_mut();
     if let Some(answer) = inner.ext_mut().remove::<Answer>() {
         return send(answer, answering);
@@ -186,8 +219,12 @@ fn convert(mut response: tide::Response, answering: Answering) -> Response<Answe
         }
     }
     let status = StatusCode::from_u16(u16::from(inner.status()));
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    if let Some(access) = answering.access() {
+        access.status = Some(status);
+    }
     let mut converted = Response::new(AnswerBody::stream(inner.take_body(), answering));
-    *converted.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *converted.status_mut() = status;
     *converted.headers_mut() = headers;
     framing_is_hypers(converted.headers_mut());
     converted

@@ -1,10 +1,10 @@
 //! What the edge is configured with. Where the values come from is not known here.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits;
+use crate::web::Folder;
 
 /// The edge's part of the configuration.
 #[derive(Debug, Clone)]
@@ -22,7 +22,7 @@ pub struct Config {
     /// Time after a stop in which requests may finish.
     pub shutdown_timeout: Duration,
     /// A web client to serve instead of the built-in pages. `/setup` stays ours.
-    pub client_dir: Option<PathBuf>,
+    pub client_dir: Option<Folder>,
     /// `core.assets.max_upload_size`: bounds the calls that carry an image.
     pub upload_max_bytes: usize,
     /// How long a client may keep a connection waiting.

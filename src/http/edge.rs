@@ -13,6 +13,7 @@ use super::auth;
 use super::error::Failure;
 use super::head::Head;
 use super::state::App;
+use super::{client_dir, pages};
 use crate::contract::Code;
 
 /// Paths that monitors ask; they need no place among the requests in work.
@@ -36,39 +37,30 @@ impl Middleware<App> for Edge {
         let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
             return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
         };
-        let started = state.clock.now();
         let mut response: tide::Response = if head.method == Method::OPTIONS {
             Answer::empty(StatusCode::NO_CONTENT).into()
         } else {
             next.run(request).await
         };
         if response.ext::<Answer>().is_none()
-            && let Some(answer) = routers_answer(&head, response.status())
+            && let Some(answer) = routers_answer(&state, &head, response.status()).await
         {
-            response = answer.into();
+            response = answer;
         }
-        if head.is_safe() && !is_health(&head.path) {
+        if head.is_safe() && !is_health(&head.path) && !client_dir::is_shared(&head.path) {
             let lines = auth::cookies_of_safe_request(&state, &head).await;
             append_cookies(response.as_mut(), &lines);
         }
-        let status = finish(&head, response.as_mut());
-        if state.config.request_logging {
-            let ms = state.clock.now().saturating_duration_since(started).as_millis();
-            log::info!(
-                method:% = head.method, path = logged_path(&head.path), status = status,
-                milliseconds = u64::try_from(ms).unwrap_or(u64::MAX), client:% = head.client;
-                "request"
-            );
-        }
+        finish(&head, response.as_mut());
         Ok(response)
     }
 }
 
-/// Puts on an answer what every answer carries, and says its status.
-fn finish(head: &Head, response: &mut tide::http::Response) -> u16 {
+/// Puts on an answer what every answer carries.
+fn finish(head: &Head, response: &mut tide::http::Response) {
     if let Some(answer) = response.ext_mut().get_mut::<Answer>() {
         decorate(&head.path, &head.headers, &mut answer.headers);
-        return answer.status.as_u16();
+        return;
     }
     let mut headers = HeaderMap::new();
     decorate(&head.path, &head.headers, &mut headers);
@@ -80,7 +72,6 @@ fn finish(head: &Head, response: &mut tide::http::Response) -> u16 {
             response.insert_header(name.as_str(), value);
         }
     }
-    u16::from(response.status())
 }
 
 fn append_cookies(response: &mut tide::http::Response, lines: &[String]) {
@@ -93,13 +84,12 @@ fn append_cookies(response: &mut tide::http::Response, lines: &[String]) {
     }
 }
 
-/// An invite's path is a secret; queries are never logged.
-fn logged_path(path: &str) -> &str {
-    if path.starts_with("/invite/") { "/invite/…" } else { path }
-}
-
-/// What the router itself answers, in our form; `None` when a handler answered.
-fn routers_answer(head: &Head, status: tide::StatusCode) -> Option<Answer> {
+/// What is answered where no route did, in our form; `None` when a handler answered.
+async fn routers_answer(
+    state: &App,
+    head: &Head,
+    status: tide::StatusCode,
+) -> Option<tide::Response> {
     let (status, text) = match status {
         tide::StatusCode::NotFound => (StatusCode::NOT_FOUND, "not found"),
         tide::StatusCode::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "wrong method"),
@@ -108,13 +98,20 @@ fn routers_answer(head: &Head, status: tide::StatusCode) -> Option<Answer> {
         }
         _ => return None,
     };
+    if status != StatusCode::NOT_FOUND {
+        return Some(Answer::failure(status, text).into());
+    }
     let wants_page = matches!(head.method, Method::GET | Method::HEAD)
-        && !is_machine_path(&head.path)
-        && !is_health(&head.path);
-    Some(match status {
-        StatusCode::NOT_FOUND if wants_page => super::pages::not_found(),
-        StatusCode::NOT_FOUND => Failure::new(Code::NotFound, text).answer_for(&head.path),
-        _ => Answer::failure(status, text),
+        && !is_health(&head.path)
+        && (!is_machine_path(&head.path) || client_dir::is_page(&head.path));
+    if !wants_page {
+        return Some(Failure::new(Code::NotFound, text).answer_for(&head.path).into());
+    }
+    Some(match &state.client {
+        Some(folder) if !pages::is_ours(&head.path) => {
+            Box::pin(client_dir::serve(state, folder, head)).await
+        }
+        _ => pages::not_found().into(),
     })
 }
 

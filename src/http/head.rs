@@ -10,7 +10,7 @@ use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 
 use crate::runtime::Stop;
 
-use super::config::{Config, Network, PublicUrl};
+use super::config::PublicUrl;
 use super::serve::Permit;
 
 /// A checked request head.
@@ -117,7 +117,7 @@ pub(super) fn check(
 }
 
 /// Whether the text is a host with an optional port (RFC 3986, 3.2.2, without user information).
-fn is_host(text: &str) -> bool {
+pub(super) fn is_host(text: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
     let (name, port) = match text.strip_prefix('[') {
         Some(rest) => match rest.split_once(']') {
@@ -143,48 +143,16 @@ fn has_dot_segment(path: &str) -> bool {
     }) || path.contains('\\')
 }
 
-/// The address a request comes from: that of the peer, or, when the peer is a trusted proxy, the
-/// rightmost address it and its trusted neighbours forwarded that is not one of them.
-pub(super) fn client(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
-    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-    let mut client = peer.to_canonical();
-    if !is_trusted(client) {
-        return client;
-    }
-    let forwarded = headers.get_all(HeaderName::from_static("x-forwarded-for"));
-    let all: Vec<&str> = forwarded.iter().filter_map(|value| value.to_str().ok()).collect();
-    for hop in all.iter().rev().flat_map(|line| line.rsplit(',')) {
-        let Some(address) = address(hop.trim()) else { return client };
-        client = address.to_canonical();
-        if !is_trusted(client) {
-            return client;
-        }
-    }
-    client
-}
-
-/// An address as proxies write it: bare, in brackets, or IPv4 with a port.
-fn address(text: &str) -> Option<IpAddr> {
-    if let Some(rest) = text.strip_prefix('[') {
-        return rest.split(']').next()?.parse().ok();
-    }
-    text.parse().ok().or_else(|| text.split_once(':')?.0.parse().ok())
-}
-
-/// Whether the request came by https, as far as a trusted proxy tells.
-pub(super) fn is_https(peer: IpAddr, headers: &HeaderMap, config: &Config) -> bool {
-    if config.public_url.is_https() {
-        return true;
-    }
-    let trusted = config.trusted_proxies.iter().any(|n| n.contains(peer.to_canonical()));
-    let last = headers.get_all(HeaderName::from_static("x-forwarded-proto")).iter().next_back();
-    trusted && last.is_some_and(|proto| proto.as_bytes().eq_ignore_ascii_case(b"https"))
-}
-
 impl Head {
     /// A header's text; `None` when it is absent or holds other than visible ASCII.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether the client has the version that `tag`, in quotes, names (RFC 9110, 13.1.2).
+    pub(super) fn knows(&self, tag: &str) -> bool {
+        let given = self.header(&header::IF_NONE_MATCH).unwrap_or_default();
+        given.split(',').any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
     }
 
     /// Whether the request changes nothing by its method (RFC 9110, 9.2.1).
@@ -221,38 +189,6 @@ impl Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hyper::header::HeaderValue;
-
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        let mut map = HeaderMap::new();
-        for (name, value) in pairs {
-            map.append(HeaderName::from_static(name), HeaderValue::from_static(value));
-        }
-        map
-    }
-
-    #[test]
-    fn forwarded_addresses_count_from_trusted_proxies_only() {
-        let trusted = Network::parse("loopback").unwrap();
-        type Pairs = &'static [(&'static str, &'static str)];
-        let cases: [(&str, Pairs, &str); 7] = [
-            ("9.9.9.9", &[("x-forwarded-for", "1.1.1.1")], "9.9.9.9"),
-            ("127.0.0.1", &[("x-forwarded-for", "1.1.1.1")], "1.1.1.1"),
-            ("127.0.0.1", &[("x-forwarded-for", "6.6.6.6, 1.1.1.1, 127.0.0.9")], "1.1.1.1"),
-            (
-                "127.0.0.1",
-                &[("x-forwarded-for", "6.6.6.6"), ("x-forwarded-for", "2.2.2.2")],
-                "2.2.2.2",
-            ),
-            ("::ffff:127.0.0.1", &[("x-forwarded-for", "[2001:db8::1]:80")], "2001:db8::1"),
-            ("127.0.0.1", &[("x-forwarded-for", "6.6.6.6, nonsense")], "127.0.0.1"),
-            ("127.0.0.1", &[], "127.0.0.1"),
-        ];
-        for (peer, pairs, expected) in cases {
-            let got = client(peer.parse().unwrap(), &headers(pairs), &trusted);
-            assert_eq!(got.to_string(), expected, "{peer} {pairs:?}");
-        }
-    }
 
     #[test]
     fn hosts_have_a_form() {

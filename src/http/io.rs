@@ -13,8 +13,10 @@ use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
 
+use crate::limits;
 use crate::runtime::Clock;
 
+use super::access::Access;
 use super::config::Deadlines;
 
 /// A timer that has been armed.
@@ -32,6 +34,8 @@ pub(super) struct Phase {
     busy: AtomicBool,
     /// Counts the requests, so that a head's timer of a former one is not taken for this one's.
     requests: AtomicU64,
+    /// A body was answered before its end: the client may still be sending it.
+    unread: AtomicBool,
 }
 
 impl Phase {
@@ -39,24 +43,43 @@ impl Phase {
     pub(super) fn begin(self: &Arc<Self>) -> Answering {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
-        Answering(Some(Arc::clone(self)))
+        self.unread.store(false, Ordering::Relaxed);
+        Answering { phase: Some(Arc::clone(self)), access: None }
+    }
+
+    /// Nobody will read the rest of the request's body.
+    pub(super) fn leave_unread(&self) {
+        self.unread.store(true, Ordering::Relaxed);
     }
 }
 
 /// Held by an answer until its last byte was handed to the connection.
 #[derive(Debug)]
-pub(super) struct Answering(Option<Arc<Phase>>);
+pub(super) struct Answering {
+    phase: Option<Arc<Phase>>,
+    access: Option<Box<Access>>,
+}
 
 impl Answering {
     /// The connection leaves HTTP with this answer: no head follows, whatever bytes come.
     pub(super) fn leave(&mut self) {
-        self.0 = None;
+        self.phase = None;
+    }
+
+    /// Tells the log about this request when it has been answered.
+    pub(super) fn tell(&mut self, access: Access) {
+        self.access = Some(Box::new(access));
+    }
+
+    /// What the log will be told, to be completed.
+    pub(super) fn access(&mut self) -> Option<&mut Access> {
+        self.access.as_deref_mut()
     }
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        if let Some(phase) = &self.0 {
+        if let Some(phase) = &self.phase {
             phase.busy.store(false, Ordering::Relaxed);
         }
     }
@@ -71,6 +94,13 @@ pub(super) struct Guarded<S> {
     /// Armed at the first byte of a head, for a new connection at once.
     head: Option<HeadTimer>,
     write: Option<Deadline>,
+    farewell: Option<Farewell>,
+}
+
+/// What a client is still sending when we have said everything.
+struct Farewell {
+    timer: Deadline,
+    bytes: usize,
 }
 
 struct HeadTimer {
@@ -87,7 +117,7 @@ const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close
 
 impl<S> Guarded<S> {
     pub(super) fn new(stream: S, clock: Clock, phase: Arc<Phase>, deadlines: Deadlines) -> Self {
-        Self { stream, clock, phase, deadlines, head: None, write: None }
+        Self { stream, clock, phase, deadlines, head: None, write: None, farewell: None }
     }
 
     fn head_timer(&mut self, request: u64) -> &mut HeadTimer {
@@ -107,6 +137,28 @@ impl<S> Guarded<S> {
         let (clock, limit) = (&self.clock, self.deadlines.write_stall);
         let timer = self.write.get_or_insert_with(|| deadline(clock, limit));
         timer.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Guarded<S> {
+    /// Reads and drops what a client that has got its answer still sends, until it notices.
+    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let clock = &self.clock;
+        let farewell = self.farewell.get_or_insert_with(|| Farewell {
+            timer: deadline(clock, limits::HTTP_FAREWELL_TIMEOUT),
+            bytes: 0,
+        });
+        let mut chunk = [0; 4096];
+        loop {
+            match Pin::new(&mut self.stream).poll_read(cx, &mut chunk) {
+                Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(n)) => farewell.bytes = farewell.bytes.saturating_add(n),
+                Poll::Pending => return farewell.timer.as_mut().poll(cx),
+            }
+            if farewell.bytes > limits::HTTP_FAREWELL_MAX_BYTES {
+                return Poll::Ready(());
+            }
+        }
     }
 }
 
@@ -154,7 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -170,7 +222,16 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let closed = Pin::new(&mut self.stream).poll_close(cx);
-        self.guard_write(cx, closed).map(Result::flatten)
+        let this = &mut *self;
+        if this.farewell.is_none() {
+            let closed = Pin::new(&mut this.stream).poll_close(cx);
+            std::task::ready!(this.guard_write(cx, closed).map(Result::flatten))?;
+        }
+        // Closing over unread bytes would reset the connection and take the answer away.
+        let is_cut = this.head.as_ref().is_some_and(|head| head.has_bytes);
+        if !is_cut && !this.phase.unread.load(Ordering::Relaxed) {
+            return Poll::Ready(Ok(()));
+        }
+        this.poll_farewell(cx).map(Ok)
     }
 }

@@ -4,25 +4,32 @@
 //! the chat, that is `service`. The way of a request: [`Listener`] → `serve` (limits, stop) →
 //! `bridge` (checks of the head) → tide: `edge` (what every answer carries) → a route.
 
+mod access;
 mod answer;
 mod auth;
 mod body;
 mod bridge;
+mod client_dir;
+mod client_file;
 mod config;
 mod connect;
 mod edge;
 mod error;
+mod forwarded;
 mod head;
 mod health;
 mod io;
 mod pages;
 mod serve;
 mod state;
+mod stream;
+mod tls;
 mod waiting;
 
 pub use config::{Config, Deadlines, Network, NetworkError, PublicUrl};
 pub use health::{Readiness, Ready};
 pub use serve::{BindError, Listener};
+pub use tls::{Tls, TlsError, TlsFault, TlsFiles};
 pub use waiting::Waiting;
 
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Pages: the built-in ones of `web`, and the place of `webserver.client_dir`.
+//! The built-in pages of `web`.
 //!
 //! `/setup` and what lies below it is ours whatever client is served: the way in must not depend on
 //! somebody else's build.
@@ -22,15 +22,19 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
         app.at(path).get(move |request| serve(request, asset));
     }
     // A client of `webserver.client_dir` takes this path and all that no other route knows.
-    app.at("/").get(|request| serve(request, web::HOME));
+    if app.state().client.is_none() {
+        app.at("/").get(|request| serve(request, web::HOME));
+    }
+}
+
+/// Whether no web client decides what is at this path.
+pub(super) fn is_ours(path: &str) -> bool {
+    path == "/setup" || path.starts_with("/setup/")
 }
 
 async fn serve(request: Request<App>, asset: Asset) -> tide::Result {
     let tag = format!("\"{:032x}\"", asset.tag);
-    let known = request.ext::<Arc<Head>>().is_some_and(|head| {
-        let given = head.header(&header::IF_NONE_MATCH).unwrap_or_default();
-        given.split(',').any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
-    });
+    let known = request.ext::<Arc<Head>>().is_some_and(|head| head.knows(&tag));
     let answer = if known {
         Answer::empty(StatusCode::NOT_MODIFIED)
     } else {

@@ -1,7 +1,7 @@
 //! Sockets: binding, accepting, the connection limit, and the orderly end.
 //!
-//! A connection's future is generic over its stream: TLS wraps the socket before [`connection`] and
-//! changes nothing else.
+//! TLS of our own wraps a socket before [`speak`] and changes nothing else; a handshake has a
+//! deadline and holds its place among the connections.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -16,16 +16,19 @@ use smol::lock::{Semaphore, SemaphoreGuardArc};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use crate::limits;
-use crate::runtime::{Runtime, Scope, Stop};
+use crate::runtime::{Clock, Runtime, Scope, Stop};
 
 use super::bridge::Connection;
 use super::io::{Guarded, Phase};
 use super::state::App;
+use super::stream::Stream;
+use super::tls::Tls;
 
 /// Bound sockets: one for both families where the system allows it, else one for each.
 pub struct Listener {
     sockets: Vec<TcpListener>,
     address: SocketAddr,
+    tls: Option<Tls>,
 }
 
 /// The address cannot be listened on.
@@ -76,7 +79,14 @@ impl Listener {
         {
             sockets.push(second);
         }
-        Ok(Self { sockets, address: bound })
+        Ok(Self { sockets, address: bound, tls: None })
+    }
+
+    /// The same sockets, speaking TLS alone.
+    #[must_use]
+    pub fn over_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     async fn bind_one(address: IpAddr, port: u16) -> Result<TcpListener, BindError> {
@@ -98,6 +108,39 @@ impl Listener {
         match sockets.next() {
             None => first.accept().await,
             Some(second) => futures_lite::future::race(first.accept(), second.accept()).await,
+        }
+    }
+
+    /// How an accepted socket becomes a stream of HTTP.
+    pub(super) fn door(&self) -> Door {
+        Door { tls: self.tls.clone() }
+    }
+}
+
+/// See [`Listener::door`].
+#[derive(Clone)]
+pub(super) struct Door {
+    tls: Option<Tls>,
+}
+
+impl Door {
+    /// Shakes hands where TLS is spoken. `None` when nothing came of it in time.
+    pub(super) async fn pass(&self, stream: TcpStream, clock: &Clock) -> Option<Stream> {
+        let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
+        match clock.timeout(limits::TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+            Ok(stream) => stream,
+            Err(elapsed) => {
+                log::debug!(error:% = elapsed; "a TLS handshake was given up");
+                None
+            }
+        }
+    }
+
+    /// Keeps the certificate up to date; never returns.
+    async fn keep(&self, clock: &Clock) {
+        match &self.tls {
+            Some(tls) => tls.watch(clock).await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -124,6 +167,12 @@ pub(super) async fn serve(
     // A connection frees its permit a moment before its task counts as finished.
     let connections = Scope::new(runtime, "connections", max.saturating_add(64));
     let refusals = Scope::new(runtime, "refused connections", limits::HTTP_REFUSALS_MAX);
+    let door = listener.door();
+    let keeping = Scope::new(runtime, "certificate", 1);
+    let (keeper, clock) = (door.clone(), state.clock.clone());
+    if let Err(full) = keeping.spawn("certificate", async move { keeper.keep(&clock).await }) {
+        log::error!(error:% = full; "a changed certificate will not be noticed");
+    }
     let mut accepted: usize = 0;
     while let Some(next) = stop.or(listener.accept()).await {
         let (stream, peer) = match next {
@@ -140,10 +189,15 @@ pub(super) async fn serve(
             log::debug!(open = connections.running(), accepted = accepted; "connections");
         }
         let Some(guard) = permits.try_acquire_arc() else {
-            let clock = state.clock.clone();
+            let (clock, door) = (state.clock.clone(), door.clone());
             let refused = refusals.spawn("refusal", async move {
+                let telling = async {
+                    if let Some(stream) = door.pass(stream, &clock).await {
+                        refuse(stream, BUSY).await.ok();
+                    }
+                };
                 // Nobody is left to tell when even this fails.
-                let _told = clock.timeout(limits::HTTP_REFUSAL_TIMEOUT, refuse(stream)).await;
+                let _told = clock.timeout(limits::HTTP_REFUSAL_TIMEOUT, telling).await;
             });
             if refused.is_err() {
                 log::debug!("closed a connection beyond the limit without a word");
@@ -156,7 +210,7 @@ pub(super) async fn serve(
             continue;
         }
         let permit = Arc::new(Permit { _guard: guard });
-        let work = connection(app.clone(), stream, peer.ip(), permit, stop.clone());
+        let work = connection(app.clone(), door.clone(), stream, peer.ip(), permit, stop.clone());
         if let Err(full) = connections.spawn("connection", work) {
             log::warn!(error:% = full; "dropped a connection");
         }
@@ -177,19 +231,28 @@ pub(super) async fn serve(
 }
 
 /// One connection from its first byte to its last.
-async fn connection<S>(
+async fn connection(
     app: tide::Server<App>,
-    stream: S,
+    door: Door,
+    stream: TcpStream,
     peer: IpAddr,
     permit: Arc<Permit>,
     stop: Stop,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
+    let passed = stop.or(door.pass(stream, &app.state().clock)).await;
+    let Some(stream) = passed.flatten() else { return };
+    let over_tls = stream.is_secure();
     let phase = Arc::new(Phase::default());
-    let (clock, deadlines) = (app.state().clock.clone(), app.state().config.deadlines);
-    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&phase), deadlines));
-    let shared = Arc::new(Connection { app, peer, phase, permit, stop: stop.clone() });
+    let connection = Connection { app, peer, over_tls, phase, permit, stop };
+    speak(stream, Arc::new(connection)).await;
+}
+
+/// HTTP on a stream, until one side ends it.
+async fn speak(stream: Stream, shared: Arc<Connection>) {
+    let state = shared.app.state();
+    let (clock, deadlines) = (state.clock.clone(), state.config.deadlines);
+    let stop = shared.stop.clone();
+    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&shared.phase), deadlines));
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
         async move { shared.answer(request).await }
@@ -218,14 +281,19 @@ async fn connection<S>(
     }
 }
 
+/// What a connection beyond the limit gets.
+const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
+    Retry-After: 5\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n\
+    {\"error\":\"too many connections\"}";
+
 /// Says why, then lets the client read it: closing over unread bytes would reset the connection and
 /// take the answer away.
-async fn refuse(mut stream: TcpStream) -> io::Result<()> {
-    const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
-        Retry-After: 5\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n\
-        {\"error\":\"too many connections\"}";
-    stream.write_all(BUSY).await?;
-    stream.shutdown(std::net::Shutdown::Write)?;
+pub(super) async fn refuse(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    answer: &[u8],
+) -> io::Result<()> {
+    stream.write_all(answer).await?;
+    stream.close().await?;
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await? > 0 {}
     Ok(())

@@ -8,6 +8,7 @@ use crate::limits;
 use crate::runtime::{Clock, MemorySlots, Runtime, Scope};
 
 use crate::service::Service;
+use crate::web::Folder;
 
 use super::config::Config;
 use super::connect::Table;
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) service: Service,
     pub(super) methods: Table,
+    /// The web client of `webserver.client_dir`.
+    pub(super) client: Option<Folder>,
     /// Calls that are finished although their client went away.
     pub(super) work: Scope,
     pub(super) large_bodies: MemorySlots,
@@ -35,7 +38,9 @@ pub(super) type RequestPermit = Arc<SemaphoreGuardArc>;
 
 impl Shared {
     pub(super) fn new(config: Config, parts: Parts, runtime: &Runtime) -> Self {
+        let client = config.client_dir.clone();
         Self {
+            client,
             config,
             readiness: parts.readiness,
             clock: parts.clock,

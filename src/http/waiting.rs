@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 
-use async_net::TcpStream;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,6 +13,7 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 use super::answer::Answer;
 use super::bridge::{self, send};
 use super::io::{Guarded, Phase};
+use super::stream::Stream;
 use super::{Config, Listener, PublicUrl, Readiness, edge, health};
 use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
@@ -37,20 +37,25 @@ impl Waiting<'_> {
     /// full server.
     pub async fn serve(&self, opened: &Stop) {
         let connections = Scope::new(self.runtime, "early connections", limits::HTTP_EARLY_MAX);
+        let door = self.listener.door();
         while let Some(next) = opened.or(self.listener.accept()).await {
             let Ok((stream, _)) = next else {
                 self.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
                 continue;
             };
-            let phase = Arc::new(Phase::default());
-            let guarded =
-                Guarded::new(stream, self.clock.clone(), Arc::clone(&phase), self.config.deadlines);
             let early = Early {
-                phase,
+                phase: Arc::new(Phase::default()),
                 url: self.config.public_url.clone(),
                 readiness: Arc::clone(self.readiness),
             };
-            let served = connection(guarded, early);
+            let (door, clock, deadlines) =
+                (door.clone(), self.clock.clone(), self.config.deadlines);
+            let served = async move {
+                if let Some(stream) = door.pass(stream, &clock).await {
+                    let phase = Arc::clone(&early.phase);
+                    connection(Guarded::new(stream, clock, phase, deadlines), early).await;
+                }
+            };
             if connections.spawn("early connection", served).is_err() {
                 log::debug!("closed an early connection beyond the limit");
             }
@@ -70,7 +75,7 @@ struct Early {
     readiness: Readiness,
 }
 
-async fn connection(stream: Guarded<TcpStream>, early: Early) {
+async fn connection(stream: Guarded<Stream>, early: Early) {
     let io = FuturesIo::new(stream);
     let service = service_fn(move |request: Request<Incoming>| {
         let answering = early.phase.begin();
@@ -94,7 +99,7 @@ impl Early {
     fn answer(&self, request: Request<Incoming>) -> Answer {
         let (parts, _body) = request.into_parts();
         let path = parts.uri.path();
-        let mut answer = match bridge::host(&parts, &self.url) {
+        let mut answer = match bridge::host(&parts, &self.url, None) {
             Err(refusal) => *refusal,
             Ok(_) if parts.method == Method::OPTIONS => Answer::empty(StatusCode::NO_CONTENT),
             Ok(_) => match path {

@@ -223,6 +223,21 @@ pub const UPLOAD_MAX_BYTES_DEFAULT: usize = 25 * MIB;
 pub const HTTP_STREAM_CHUNK_BYTES: usize = 16 * KIB;
 /// Connections at a time before the store is open; they get health answers only.
 pub const HTTP_EARLY_MAX: usize = 64;
+/// Time for a client to notice an answer that came before it had sent everything.
+pub const HTTP_FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+/// Bytes that are read and dropped meanwhile.
+pub const HTTP_FAREWELL_MAX_BYTES: usize = 4 * MIB;
+/// The fallback page and the manifest of a web client, which are changed on their way out; a larger
+/// page is served as it is.
+pub const CLIENT_PAGE_MAX_BYTES: usize = 256 * KIB;
+/// The piece in which a web client's files are read; a smaller file is sent in one.
+pub const CLIENT_FILE_CHUNK_BYTES: usize = 64 * KIB;
+/// A certificate's or key's file.
+pub const TLS_FILE_MAX_BYTES: u64 = 1024 * 1024;
+/// Time for a TLS handshake, from the connection on.
+pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the certificate's files are looked at. A change counts when two looks agree.
+pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// An API request body.
 pub const API_BODY_MAX_BYTES: usize = MIB;
 /// A request body of AssetUploadService: a chunk of 512 KiB and its envelope.

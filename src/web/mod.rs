@@ -1,8 +1,12 @@
-//! The embedded pages: path → bytes, type, etag.
+//! What browsers load: the embedded pages, and a web client in a folder of the operator's.
 //!
-//! Built into the binary, so that the way in never depends on a file. It knows nothing of requests;
-//! `http` serves what it finds here. The pages hold no inline script or style, so the strictest
-//! content policy fits them.
+//! The pages are built into the binary, so that the way in never depends on a file. They hold no
+//! inline script or style, so the strictest content policy fits them. Nothing here knows requests;
+//! `http` serves what it finds here.
+
+mod folder;
+
+pub use folder::{Coding, FALLBACK, Folder, FolderError, Opened};
 
 /// One embedded file.
 #[derive(Debug, Clone, Copy)]

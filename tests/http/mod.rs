@@ -3,7 +3,10 @@
 mod accounts;
 mod calls;
 mod chat;
+mod client_dir;
 mod deadlines;
+mod forwarded;
 mod support;
+mod tls;
 mod waiting;
 mod wire;

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use chatto::crypto::Secret;
 use chatto::crypto::password::Params;
-use chatto::http::{Config, Listener, Parts, Ready, Server};
+use chatto::http::{Config, Listener, Parts, Ready, Server, Tls, TlsFiles};
 use chatto::runtime::{Clock, Runtime, Stop};
 use chatto::service::{self, Service};
+use futures_rustls::rustls::{self, ClientConnection};
 use serde_json::{Value, json};
 
 use crate::storage;
@@ -51,16 +52,26 @@ fn service_config(session_ttl: Duration) -> service::Config {
 impl Edge {
     /// Starts with `config` on a free port of 127.0.0.1 and a new store.
     pub(super) fn start(config: Config) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), config, true)
+        Self::start_on(&Arc::new(NatsServer::start()), config, true, None)
+    }
+
+    /// The same, speaking TLS alone.
+    pub(super) fn start_tls(config: Config, files: TlsFiles) -> Self {
+        Self::start_on(&Arc::new(NatsServer::start()), config, true, Some(files))
     }
 
     /// Two processes on one store, as with an external NATS.
     pub(super) fn start_two() -> [Self; 2] {
         let nats = Arc::new(NatsServer::start());
-        [(); 2].map(|()| Self::start_on(&nats, Config::default(), false))
+        [(); 2].map(|()| Self::start_on(&nats, Config::default(), false, None))
     }
 
-    fn start_on(nats: &Arc<NatsServer>, config: Config, embedded: bool) -> Self {
+    fn start_on(
+        nats: &Arc<NatsServer>,
+        config: Config,
+        embedded: bool,
+        files: Option<TlsFiles>,
+    ) -> Self {
         let stop = Stop::new();
         let ready = Arc::new(Mutex::new(Ready::Yes));
         let clock = Clock::system();
@@ -78,7 +89,10 @@ impl Edge {
                 let parts = Parts { service: service.clone(), readiness, clock: time };
                 let server = Server::build(config, parts, &runtime);
                 let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-                let listener = Listener::bind(local, 0).await.unwrap();
+                let mut listener = Listener::bind(local, 0).await.unwrap();
+                if let Some(files) = files {
+                    listener = listener.over_tls(Tls::load(files).unwrap());
+                }
                 tx.send((listener.local_addr(), service, runtime.clone())).unwrap();
                 server.serve(listener, &serving).await;
                 store.close().await;
@@ -199,6 +213,7 @@ impl Drop for Edge {
 /// A connection.
 pub(super) struct Raw {
     pub(super) stream: TcpStream,
+    tls: Option<ClientConnection>,
     buffer: Vec<u8>,
 }
 
@@ -239,7 +254,17 @@ impl Raw {
     pub(super) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Self { stream, buffer: Vec::new() }
+        Self { stream, tls: None, buffer: Vec::new() }
+    }
+
+    /// The same through TLS; the handshake comes with the first bytes.
+    pub(super) fn over_tls(mut self, tls: ClientConnection) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    pub(super) fn tls(&self) -> &ClientConnection {
+        self.tls.as_ref().unwrap()
     }
 
     /// One request, whose head is all of it.
@@ -250,7 +275,14 @@ impl Raw {
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).unwrap();
+        self.try_send(bytes).unwrap();
+    }
+
+    pub(super) fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).write_all(bytes),
+            None => self.stream.write_all(bytes),
+        }
     }
 
     /// The next answer with a body; `None` at the connection's end.
@@ -287,6 +319,12 @@ impl Raw {
         Some(answer)
     }
 
+    /// Whether the server ends the connection, whatever it says before.
+    pub(super) fn ends(&mut self) -> bool {
+        while self.fill() {}
+        true
+    }
+
     /// Whether the server closed the connection; waits for it.
     pub(super) fn is_closed(&mut self) -> bool {
         !self.fill()
@@ -294,7 +332,11 @@ impl Raw {
 
     fn fill(&mut self) -> bool {
         let mut chunk = [0; 8192];
-        match self.stream.read(&mut chunk) {
+        let read = match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut chunk),
+            None => self.stream.read(&mut chunk),
+        };
+        match read {
             Ok(0) => false,
             Ok(n) => {
                 self.buffer.extend_from_slice(&chunk[..n]);

@@ -1,5 +1,6 @@
 //! Helpers of the integration tests.
 
+pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod nats;

@@ -1,0 +1,320 @@
+//! The web client of `webserver.client_dir` (contract 9): which file a path gets, with which headers.
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{self, HeaderName};
+use serde_json::{Value, json};
+
+use crate::limits;
+use crate::runtime::blocking;
+use crate::service::ServerView;
+use crate::web::{Coding, FALLBACK, Folder, Opened};
+
+use super::answer::Answer;
+use super::client_file::{FileBody, read};
+use super::head::Head;
+use super::state::App;
+
+/// The policy of the original client's pages, as wide as it needs them: inline scripts and styles,
+/// any http(s) and ws(s) connection, foreign pictures and media, embedded videos.
+const CONTENT_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline'; \
+    style-src 'self' 'unsafe-inline'; connect-src 'self' http: https: ws: wss:; \
+    img-src 'self' http: https: data: blob:; media-src 'self' http: https: blob:; \
+    font-src 'self' data:; worker-src 'self' blob:; \
+    frame-src https://www.youtube-nocookie.com; object-src 'none'; base-uri 'self'; \
+    frame-ancestors 'none'";
+
+/// What stands for the OpenGraph tags in the fallback page, as the text of a comment.
+const PLACEHOLDER: &str = "OG_META_PLACEHOLDER";
+
+const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+const NO_STORE: &str = "no-store";
+
+/// Whether a path below a machine's prefix is a page of the client all the same.
+pub(super) fn is_page(path: &str) -> bool {
+    path == "/oauth/consent"
+}
+
+/// Whether caches between us and many browsers keep the answer: it must carry nobody's cookie.
+pub(super) fn is_shared(path: &str) -> bool {
+    path.starts_with("/_app/immutable/")
+}
+
+/// How a file is cached, and whether its absence is told instead of the page being served.
+fn rule(path: &str) -> (&'static str, bool) {
+    match path {
+        _ if is_shared(path) => (IMMUTABLE, true),
+        "/service-worker.js" => ("no-cache, must-revalidate", true),
+        "/_app/version.json" => (NO_STORE, true),
+        _ => (NO_STORE, false),
+    }
+}
+
+/// Answers a GET or HEAD that no route of ours knows.
+pub(super) async fn serve(state: &App, folder: &Folder, head: &Head) -> tide::Response {
+    let path = head.path.as_str();
+    match path {
+        "/favicon" => return icon(state, "/icons/favicon.png").into(),
+        "/apple-touch-icon" => return icon(state, "/icons/apple-touch-icon.png").into(),
+        "/manifest.webmanifest" => return manifest(state, folder).await.into(),
+        _ => {}
+    }
+    let (cache, is_strict) = rule(path);
+    let codings = accepted(head);
+    match find(folder, path, codings.clone()).await {
+        Ok(Some((found, start))) => file(head, found, start, cache),
+        Ok(None) if is_strict => missing().into(),
+        Ok(None) => page(state, folder, head, codings).await,
+        Err(failed) => failed.into(),
+    }
+}
+
+fn missing() -> Answer {
+    Answer::failure(StatusCode::NOT_FOUND, "not found").with(header::CACHE_CONTROL, NO_STORE)
+}
+
+/// The server's logo, else the picture of the build.
+fn icon(state: &App, built: &str) -> Answer {
+    let logo = state.service.server().logo_key.map(|key| logo_path(&key));
+    Answer::empty(StatusCode::FOUND)
+        .with(header::LOCATION, logo.as_deref().unwrap_or(built))
+        .with(header::CACHE_CONTROL, "no-cache")
+}
+
+/// Relative, as all our redirects are: a browser may know us by another name.
+fn logo_path(key: &str) -> String {
+    format!("/assets/server/{key}")
+}
+
+/// The build's manifest with the server's own name and logo.
+async fn manifest(state: &App, folder: &Folder) -> Answer {
+    let found = match find(folder, "/manifest.webmanifest", Vec::new()).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return missing(),
+        Err(failed) => return failed,
+    };
+    let bytes = match whole(found).await {
+        Ok(Some(bytes)) => bytes,
+        Ok(None) | Err(_) => return unreadable("/manifest.webmanifest", "it is too large"),
+    };
+    let body = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(mut manifest)) => {
+            let server = state.service.server();
+            manifest.insert("name".to_owned(), json!(server.name));
+            manifest.insert("short_name".to_owned(), json!(server.name));
+            if let Some(key) = server.logo_key {
+                let icon = |size: &str| json!({ "src": logo_path(&key), "sizes": size });
+                manifest.insert("icons".to_owned(), json!([icon("192x192"), icon("512x512")]));
+            }
+            Value::Object(manifest).to_string().into()
+        }
+        Ok(_) | Err(_) => {
+            log::warn!("manifest.webmanifest of webserver.client_dir is no JSON object");
+            Bytes::from(bytes)
+        }
+    };
+    Answer::of(StatusCode::OK, "application/manifest+json", body)
+        .with(header::CACHE_CONTROL, "no-cache")
+}
+
+/// The page for every path of the client's own.
+async fn page(state: &App, folder: &Folder, head: &Head, codings: Vec<Coding>) -> tide::Response {
+    let plain = match find(folder, FALLBACK, Vec::new()).await {
+        Ok(Some(found)) => found,
+        Ok(None) => return unreadable(FALLBACK, "it is gone").into(),
+        Err(failed) => return failed.into(),
+    };
+    if let Ok(Some(bytes)) = whole(plain).await
+        && let Ok(html) = std::str::from_utf8(&bytes)
+        && let Some(html) = with_tags(html, || {
+            tags(&state.service.server(), &head.origin(&state.config.public_url))
+        })
+    {
+        let page = Answer::of(StatusCode::OK, "text/html; charset=utf-8", html);
+        return html_headers(page.with(header::CACHE_CONTROL, NO_STORE)).into();
+    }
+    match find(folder, FALLBACK, codings).await {
+        Ok(Some((found, start))) => file(head, found, start, NO_STORE),
+        Ok(None) => unreadable(FALLBACK, "it is gone").into(),
+        Err(failed) => failed.into(),
+    }
+}
+
+fn html_headers(answer: Answer) -> Answer {
+    answer.with(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY)
+}
+
+/// A file and its first piece; all of it when it is small.
+type Found = (Opened, Vec<u8>);
+
+/// Looks for a file and begins to read it. The error is the answer.
+async fn find(folder: &Folder, path: &str, codings: Vec<Coding>) -> Result<Option<Found>, Answer> {
+    let (folder, name) = (folder.clone(), path.to_owned());
+    let found = blocking(move || {
+        let Some(mut found) = folder.find(&name, &codings)? else { return Ok(None) };
+        if found.len > u64::try_from(limits::CLIENT_FILE_CHUNK_BYTES).unwrap_or(u64::MAX) {
+            return Ok(Some((found, Vec::new())));
+        }
+        let (file, start) = read(found.file, found.len);
+        found.file = file;
+        start.map(|start| Some((found, start)))
+    });
+    found.await.map_err(|error: std::io::Error| unreadable(path, &error.to_string()))
+}
+
+fn unreadable(name: &str, reason: &str) -> Answer {
+    log::error!(
+        file = name, reason = reason;
+        "a file of the web client cannot be read; check webserver.client_dir"
+    );
+    Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+}
+
+/// All of a file that is to be changed on its way; `None` when it is too large for that.
+async fn whole((found, start): Found) -> std::io::Result<Option<Vec<u8>>> {
+    if u64::try_from(start.len()).is_ok_and(|len| len == found.len) {
+        return Ok(Some(start));
+    }
+    if found.len > u64::try_from(limits::CLIENT_PAGE_MAX_BYTES).unwrap_or(u64::MAX) {
+        return Ok(None);
+    }
+    blocking(move || read(found.file, found.len).1).await.map(Some)
+}
+
+/// The answer that a file is.
+fn file(head: &Head, found: Opened, start: Vec<u8>, cache: &'static str) -> tide::Response {
+    let tag = format!("\"{}\"", found.tag);
+    let mut headers = vec![
+        (header::CACHE_CONTROL, cache),
+        (header::VARY, "Accept-Encoding"),
+        (header::ETAG, tag.as_str()),
+    ];
+    if let Some(coding) = found.coding {
+        headers.push((header::CONTENT_ENCODING, coding.name()));
+    }
+    if found.content_type.starts_with("text/html") {
+        headers.push((header::CONTENT_SECURITY_POLICY, CONTENT_POLICY));
+    }
+    if head.knows(&tag) {
+        return with_all(Answer::empty(StatusCode::NOT_MODIFIED), &headers).into();
+    }
+    if u64::try_from(start.len()).is_ok_and(|len| len == found.len) {
+        return with_all(Answer::of(StatusCode::OK, found.content_type, start), &headers).into();
+    }
+    let mut response = tide::Response::new(tide::StatusCode::Ok);
+    let len = usize::try_from(found.len).ok();
+    response.set_body(tide::Body::from_reader(FileBody::new(found.file, found.len), len));
+    response.insert_header("content-type", found.content_type);
+    for (name, value) in headers {
+        // Our own ASCII texts: nothing http-types could stumble over.
+        response.insert_header(name.as_str(), value);
+    }
+    response
+}
+
+fn with_all(answer: Answer, headers: &[(HeaderName, &str)]) -> Answer {
+    headers.iter().fold(answer, |answer, (name, value)| answer.with(name.clone(), value))
+}
+
+/// The codings a client takes, the one it likes best first (RFC 9110, 12.5.3).
+fn accepted(head: &Head) -> Vec<Coding> {
+    let values = head.headers.get_all(header::ACCEPT_ENCODING).iter();
+    let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+    let weights: Vec<(&str, u16)> =
+        texts.iter().flat_map(|line| line.split(',')).map(weight).collect();
+    let mut liked: Vec<(u16, Coding)> = Vec::new();
+    for coding in Coding::ALL {
+        let of = |name: &str| weights.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        match of(coding.name()).or_else(|| of("*")) {
+            Some((_, weight)) if *weight > 0 => liked.push((*weight, coding)),
+            _ => {}
+        }
+    }
+    // Stable: among equals the best packed comes first.
+    liked.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+    liked.into_iter().map(|(_, coding)| coding).collect()
+}
+
+/// A coding and its weight in thousandths.
+fn weight(member: &str) -> (&str, u16) {
+    let (coding, parameters) = member.split_once(';').unwrap_or((member, ""));
+    let weight = parameters.trim().strip_prefix("q=").map_or(Some(1.0_f32), |q| q.parse().ok());
+    let thousandths = (weight.unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0).round();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+    let thousandths = thousandths as u16;
+    (coding.trim(), thousandths)
+}
+
+/// The page with the tags in the place of the comment; `None` when it has no such place.
+fn with_tags(html: &str, tags: impl FnOnce() -> String) -> Option<String> {
+    let (before, after) = html.split_once(PLACEHOLDER)?;
+    let before = before.trim_end().strip_suffix("<!--")?;
+    let after = after.trim_start().strip_prefix("-->")?;
+    Some([before, &tags(), after].concat())
+}
+
+/// What other sites show of a link to this server.
+fn tags(server: &ServerView, origin: &str) -> String {
+    let mut tags = String::new();
+    let mut add = |property: &str, content: &str| {
+        let content = escape(content);
+        tags += &format!("<meta property=\"og:{property}\" content=\"{content}\">");
+    };
+    add("type", "website");
+    add("site_name", &server.name);
+    add("title", &server.name);
+    add("url", &format!("{origin}/"));
+    if let Some(description) = &server.description {
+        add("description", description);
+    }
+    if let Some(key) = &server.logo_key {
+        add("image", &format!("{origin}{}", logo_path(key)));
+    }
+    tags
+}
+
+/// Text as an attribute's value.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped += "&amp;",
+            '<' => escaped += "&lt;",
+            '>' => escaped += "&gt;",
+            '"' => escaped += "&quot;",
+            '\'' => escaped += "&#39;",
+            c => escaped.push(c),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_decide_and_zero_refuses() {
+        for (member, expected) in [
+            ("br", ("br", 1000)),
+            (" gzip;q=0.5", ("gzip", 500)),
+            ("zstd; q=0", ("zstd", 0)),
+            ("gzip;q=nonsense", ("gzip", 0)),
+            ("gzip;q=9", ("gzip", 1000)),
+        ] {
+            assert_eq!(weight(member), expected, "{member}");
+        }
+    }
+
+    #[test]
+    fn tags_take_the_place_of_the_comment_alone() {
+        let page = "<head><!-- OG_META_PLACEHOLDER --></head>";
+        assert_eq!(with_tags(page, || "x".to_owned()).as_deref(), Some("<head>x</head>"));
+        for other in
+            ["<head></head>", "<p>OG_META_PLACEHOLDER</p>", "<!-- a OG_META_PLACEHOLDER -->"]
+        {
+            assert_eq!(with_tags(other, || "x".to_owned()), None, "{other}");
+        }
+        assert_eq!(escape("<\"a\" & 'b'>"), "&lt;&quot;a&quot; &amp; &#39;b&#39;&gt;");
+    }
+}

@@ -1,0 +1,278 @@
+//! TLS of our own: certificate and key from files, exchanged while the server runs.
+//!
+//! What a handshake needs is behind one lock, so that a new pair counts from the next connection on
+//! and none is cut. A pair that cannot be used never replaces one that can.
+
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use async_net::TcpStream;
+use futures_rustls::TlsAcceptor;
+use futures_rustls::pki_types::pem::PemObject;
+use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use futures_rustls::rustls::crypto::{CryptoProvider, ring};
+use futures_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use futures_rustls::rustls::sign::CertifiedKey;
+use futures_rustls::rustls::{self, ServerConfig};
+use zeroize::Zeroizing;
+
+use crate::limits;
+use crate::runtime::{Clock, blocking, limited_read};
+
+use super::stream::Stream;
+
+/// `webserver.tls.cert_file` and `webserver.tls.key_file`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate and those that lead to its authority, in PEM form.
+    pub cert_file: PathBuf,
+    /// Its private key, in PEM form.
+    pub key_file: PathBuf,
+}
+
+/// The pair cannot be served.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    /// The certificate's file is no use.
+    #[error("{} {fault}", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: TlsFault,
+    },
+    /// The key's file is no use.
+    #[error("{} {fault}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: TlsFault,
+    },
+}
+
+/// What is wrong with one of the two files.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsFault {
+    /// The system does not let us read it.
+    #[error("cannot be read ({0})")]
+    Unreadable(io::Error),
+    /// It is no PEM file, or one of something else.
+    #[error("holds no {0} in PEM form")]
+    Empty(&'static str),
+    /// The block in it is not what it says.
+    #[error("holds a {what} that cannot be used ({reason})")]
+    Unusable {
+        /// Certificate or key.
+        what: &'static str,
+        /// What rustls says.
+        reason: rustls::Error,
+    },
+    /// Two files that are fine alone.
+    #[error("holds the key of another certificate")]
+    Mismatch,
+}
+
+impl TlsFiles {
+    /// Whether the pair can be served. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn check(&self) -> Result<(), TlsError> {
+        self.load(&provider()).map(drop)
+    }
+
+    /// Whether everybody on this machine can read the key. Blocks.
+    #[must_use]
+    pub fn key_is_exposed(&self) -> bool {
+        const OTHERS_READ: u32 = 0o004;
+        std::fs::metadata(&self.key_file).is_ok_and(|file| file.mode() & OTHERS_READ != 0)
+    }
+
+    fn load(&self, provider: &CryptoProvider) -> Result<CertifiedKey, TlsError> {
+        let certificate = |fault| TlsError::Certificate { path: self.cert_file.clone(), fault };
+        let key = |fault| TlsError::Key { path: self.key_file.clone(), fault };
+        let chain = certificates(&self.cert_file).map_err(certificate)?;
+        let private = private_key(&self.key_file).map_err(key)?;
+        CertifiedKey::from_der(chain, private, provider).map_err(|reason| match reason {
+            rustls::Error::InconsistentKeys(_) => key(TlsFault::Mismatch),
+            rustls::Error::InvalidCertificate(_) => {
+                certificate(TlsFault::Unusable { what: "certificate", reason })
+            }
+            reason => key(TlsFault::Unusable { what: "private key", reason }),
+        })
+    }
+
+    /// What tells versions of the two files apart, without reading them.
+    fn look(&self) -> [Option<Version>; 2] {
+        [&self.cert_file, &self.key_file].map(|path| {
+            let file = std::fs::metadata(path).ok()?;
+            Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+        })
+    }
+}
+
+type Version = (u64, u64, u64, i64, i64);
+
+fn provider() -> CryptoProvider {
+    ring::default_provider()
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFault> {
+    let bytes = limited_read(path, limits::TLS_FILE_MAX_BYTES);
+    bytes.map(Zeroizing::new).map_err(TlsFault::Unreadable)
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
+    let bytes = read(path)?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let chain = chain.unwrap_or_default();
+    if chain.is_empty() { Err(TlsFault::Empty("certificate")) } else { Ok(chain) }
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFault> {
+    let bytes = read(path)?;
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| TlsFault::Empty("private key"))
+}
+
+/// The TLS end of a listener. Clones share the certificate.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    files: TlsFiles,
+    provider: Arc<CryptoProvider>,
+    current: Arc<Current>,
+    config: Arc<ServerConfig>,
+    /// The files as they were when last read, usable or not.
+    read: Mutex<[Option<Version>; 2]>,
+}
+
+/// The pair that the next handshake gets.
+#[derive(Debug)]
+struct Current(RwLock<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+impl Tls {
+    /// Reads the pair. Blocks.
+    ///
+    /// # Errors
+    /// [`TlsError`].
+    pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
+        let provider = Arc::new(provider());
+        let read = files.look();
+        let pair = files.load(&provider)?;
+        let current = Arc::new(Current(RwLock::new(Arc::new(pair))));
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|reason| TlsError::Certificate {
+                path: files.cert_file.clone(),
+                fault: TlsFault::Unusable { what: "certificate", reason },
+            })?;
+        let resolver = Arc::clone(&current);
+        let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        let config = Arc::new(config);
+        let read = Mutex::new(read);
+        Ok(Self { shared: Arc::new(Shared { files, provider, current, config, read }) })
+    }
+
+    /// Reads the files again, as at SIGHUP. A pair that cannot be used is reported and the former one
+    /// stays.
+    ///
+    /// # Cancel safety
+    /// The pair is exchanged as a whole or not at all.
+    pub async fn reload(&self) {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.reload()).await;
+    }
+
+    /// Looks at the files again and again and reads them when they have changed. Never returns.
+    pub(super) async fn watch(&self, clock: &Clock) {
+        let mut before = self.looked().await;
+        loop {
+            clock.sleep(limits::TLS_LOOK_INTERVAL).await;
+            let now = self.looked().await;
+            // Two equal looks: whoever writes the two files has finished.
+            let is_settled = now == before;
+            before = now;
+            if is_settled && now != self.shared.read_version() {
+                self.reload().await;
+            }
+        }
+    }
+
+    async fn looked(&self) -> [Option<Version>; 2] {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || shared.files.look()).await
+    }
+
+    /// Shakes hands. `None` when that came to nothing; the client was told what can be told.
+    ///
+    /// # Cancel safety
+    /// Dropping it closes the connection.
+    pub(super) async fn accept(&self, stream: TcpStream) -> Option<Stream> {
+        let mut first = [0; 1];
+        let arrived = stream.peek(&mut first).await;
+        let [first] = first;
+        match arrived {
+            // A handshake starts with byte 22 (RFC 8446, 5.1), every HTTP method with a letter.
+            Ok(1..) if first.is_ascii_alphabetic() => {
+                super::serve::refuse(stream, PLAIN_HTTP).await.ok();
+                return None;
+            }
+            Ok(1..) => {}
+            Ok(0) | Err(_) => return None,
+        }
+        let acceptor = TlsAcceptor::from(Arc::clone(&self.shared.config));
+        match acceptor.accept(stream).await {
+            Ok(stream) => Some(Stream::Secure(Box::new(stream))),
+            Err(error) => {
+                log::debug!(error:% = error; "a TLS handshake failed");
+                None
+            }
+        }
+    }
+}
+
+/// For somebody who wrote `http://` instead of `https://`.
+const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
+    Content-Type: application/json\r\nContent-Length: 39\r\n\r\n\
+    {\"error\":\"this port speaks https only\"}";
+
+impl Shared {
+    fn reload(&self) {
+        let found = self.files.look();
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        match self.files.load(&self.provider) {
+            Ok(pair) => {
+                *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+                log::info!(
+                    cert_file:% = self.files.cert_file.display();
+                    "the certificate was read again; new connections get it"
+                );
+            }
+            Err(error) => {
+                log::error!(
+                    error:% = error;
+                    "the new certificate cannot be used and the former one is kept; mend the files \
+                     named in webserver.tls"
+                );
+            }
+        }
+    }
+
+    fn read_version(&self) -> [Option<Version>; 2] {
+        *self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

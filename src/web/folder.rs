@@ -1,0 +1,269 @@
+//! A web client in a folder of the operator's: a request's path → an open file, its type and coding.
+//!
+//! Nothing outside the folder is ever opened, whatever the path says and wherever links lead. All of
+//! it blocks.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+/// The page for every path of the client's own.
+pub const FALLBACK: &str = "200.html";
+
+/// A static single-page build.
+#[derive(Debug, Clone)]
+pub struct Folder {
+    root: PathBuf,
+}
+
+/// The folder holds no web client.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// There is no such directory, or it cannot be looked into.
+    #[error("{} is not a directory that can be read ({reason})", path.display())]
+    Unreadable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system says.
+        reason: io::Error,
+    },
+    /// The page that every build of a single-page client has.
+    #[error("{} holds no {FALLBACK}: it is not the build of a web client", path.display())]
+    NoFallback {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+/// How a file's bytes are packed beside the plain file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Coding {
+    /// RFC 7932, `.br`.
+    Brotli,
+    /// RFC 8878, `.zst`.
+    Zstd,
+    /// RFC 1952, `.gz`.
+    Gzip,
+}
+
+impl Coding {
+    /// All, the best first.
+    pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
+
+    /// Its name in `Content-Encoding`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Brotli => "br",
+            Self::Zstd => "zstd",
+            Self::Gzip => "gzip",
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Brotli => ".br",
+            Self::Zstd => ".zst",
+            Self::Gzip => ".gz",
+        }
+    }
+}
+
+/// A file to serve.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its bytes, packed when `coding` says so.
+    pub file: File,
+    /// How many.
+    pub len: u64,
+    /// The media type of the plain file.
+    pub content_type: &'static str,
+    /// How the bytes are packed.
+    pub coding: Option<Coding>,
+    /// Names this version of the file; without the quotes of the header.
+    pub tag: String,
+}
+
+impl Folder {
+    /// The folder at `root`; nothing is looked at yet.
+    #[must_use]
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Whether there is a web client to serve.
+    ///
+    /// # Errors
+    /// [`FolderError`] when there is none now.
+    pub fn check(&self) -> Result<(), FolderError> {
+        let path = self.root.clone();
+        if let Err(reason) = std::fs::read_dir(&path) {
+            return Err(FolderError::Unreadable { path, reason });
+        }
+        match self.find(FALLBACK, &[]) {
+            Ok(Some(_)) => Ok(()),
+            Ok(None) | Err(_) => Err(FolderError::NoFallback { path }),
+        }
+    }
+
+    /// The file that the path of a request names, in the first of `codings` that lies beside it, else
+    /// plain. `None`: no regular file inside the folder.
+    ///
+    /// # Errors
+    /// The system's error, when the file is there and cannot be read.
+    pub fn find(&self, path: &str, codings: &[Coding]) -> io::Result<Option<Opened>> {
+        let Some(name) = file_name(path) else { return Ok(None) };
+        // Each time anew: a new build may take the folder's place.
+        let root = self.root.canonicalize()?;
+        let content_type = content_type(&name);
+        let plain = root.join(&name);
+        let Some((mut file, mut about)) = open_inside(&root, &plain)? else { return Ok(None) };
+        let mut coding = None;
+        for &candidate in codings {
+            let mut packed = plain.clone().into_os_string();
+            packed.push(candidate.suffix());
+            // An older packed file is left over from a former build.
+            if let Ok(Some(found)) = open_inside(&root, Path::new(&packed))
+                && (found.1.mtime(), found.1.mtime_nsec()) >= (about.mtime(), 0)
+            {
+                (file, about) = found;
+                coding = Some(candidate);
+                break;
+            }
+        }
+        let packed = coding.map_or("", Coding::name);
+        let (seconds, part) = (about.mtime(), about.mtime_nsec());
+        let tag = format!("{:x}-{:x}-{seconds:x}.{part:x}{packed}", about.ino(), about.len());
+        Ok(Some(Opened { len: about.len(), file, content_type, coding, tag }))
+    }
+}
+
+/// Opens a regular file whose real place is below `root`, which is real itself.
+fn open_inside(root: &Path, path: &Path) -> io::Result<Option<(File, std::fs::Metadata)>> {
+    let real = match path.canonicalize() {
+        Ok(real) => real,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if !real.starts_with(root) || !real.metadata()?.is_file() {
+        return Ok(None);
+    }
+    let file = File::open(&real)?;
+    let about = file.metadata()?;
+    Ok(Some((file, about)))
+}
+
+/// Whether the name leads to nothing, rather than to something we may not read.
+fn is_absent(error: &io::Error) -> bool {
+    Errno::from_io_error(error).is_some_and(|errno| {
+        [Errno::NOENT, Errno::NOTDIR, Errno::NAMETOOLONG, Errno::LOOP].contains(&errno)
+    })
+}
+
+/// The relative name of a file that a request's path stands for, decoded. `None` for what no file of
+/// a client is called: dots at a name's start, control characters, a slash in disguise.
+fn file_name(path: &str) -> Option<String> {
+    let mut names = Vec::new();
+    for segment in path.trim_start_matches('/').split('/') {
+        let name = decode(segment)?;
+        let is_hidden = name.starts_with('.') && name != ".well-known";
+        let is_strange = name.contains(['/', '\\']) || name.chars().any(char::is_control);
+        if name.is_empty() || is_hidden || is_strange {
+            return None;
+        }
+        names.push(name);
+    }
+    Some(names.join("/"))
+}
+
+/// Percent-decoding (RFC 3986, 2.1); `None` when the result is no UTF-8 or the coding is broken.
+fn decode(segment: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let high = char::from(rest.next()?).to_digit(16)?;
+            let low = char::from(rest.next()?).to_digit(16)?;
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The media type of a file by its name's end.
+fn content_type(name: &str) -> &'static str {
+    let end = name.rsplit_once('.').map_or("", |(_, end)| end).to_ascii_lowercase();
+    match end.as_str() {
+        "html" => super::HTML,
+        "js" | "mjs" => super::SCRIPT,
+        "css" => super::STYLE,
+        "json" | "map" => "application/json",
+        "webmanifest" => "application/manifest+json",
+        "svg" => super::VECTOR,
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "avif" => "image/avif",
+        "ico" => "image/x-icon",
+        "woff2" => "font/woff2",
+        "woff" => "font/woff",
+        "ttf" => "font/ttf",
+        "otf" => "font/otf",
+        "wasm" => "application/wasm",
+        "txt" => "text/plain; charset=utf-8",
+        "xml" => "application/xml",
+        "pdf" => "application/pdf",
+        "mp3" => "audio/mpeg",
+        "ogg" | "oga" => "audio/ogg",
+        "wav" => "audio/wav",
+        "m4a" => "audio/mp4",
+        "mp4" => "video/mp4",
+        "webm" => "video/webm",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_become_names_inside_the_folder_or_nothing() {
+        for (path, name) in [
+            ("/a.js", "a.js"),
+            ("/_app/immutable/x.css", "_app/immutable/x.css"),
+            ("/a%20b.txt", "a b.txt"),
+            ("/.well-known/security.txt", ".well-known/security.txt"),
+            ("/gr%C3%BC%C3%9Fe.txt", "grüße.txt"),
+        ] {
+            assert_eq!(file_name(path).as_deref(), Some(name), "{path}");
+        }
+        for path in [
+            "/",
+            "",
+            "/a//b",
+            "/a/",
+            "/..",
+            "/a/../b",
+            "/%2e%2e/b",
+            "/a%2Fb",
+            "/a%5Cb",
+            "/a\\b",
+            "/a%00b",
+            "/a%0ab",
+            "/.env",
+            "/a/.git/x",
+            "/%zz",
+            "/%4",
+            "/%ff",
+        ] {
+            assert_eq!(file_name(path), None, "{path}");
+        }
+    }
+}
