@@ -20,6 +20,7 @@ pub mod nats;
 pub mod observe;
 pub mod operator;
 pub mod outbound;
+pub mod present;
 pub mod realtime;
 pub mod runtime;
 pub mod service;

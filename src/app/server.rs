@@ -13,6 +13,7 @@ use crate::limits::{
 };
 use crate::observe;
 use crate::operator::{self, Operations};
+use crate::realtime::{self, Realtime};
 use crate::runtime::{Clock, Runtime, Scope, Stop, blocking, limited_read};
 use crate::service::Service;
 use crate::supervisor::{DataDir, Notify, Role, Signal, Signals, Waiting};
@@ -202,10 +203,18 @@ impl Process {
         self.start_sweep(service)?;
         self.start_saving_errors()?;
 
+        let realtime = Realtime::build(
+            realtime::Config::default(),
+            service.clone(),
+            store.storage.clone(),
+            self.clock.clone(),
+        );
+        self.start_realtime(&realtime)?;
         let server = http::Server::build(
             parts::http(&self.settings),
             http::Parts {
                 service: service.clone(),
+                realtime,
                 readiness: ready_view(&self.readiness),
                 clock: self.clock.clone(),
             },
@@ -287,6 +296,11 @@ impl Process {
         let (clock, stop) = (self.clock.clone(), self.stop.clone());
         let serving = async move { server.serve(operations, &runtime, &clock, &stop).await };
         Ok(self.tasks.spawn("operator", serving)?)
+    }
+
+    fn start_realtime(&self, realtime: &Realtime) -> Result<(), AppError> {
+        let (realtime, stop) = (realtime.clone(), self.stop.clone());
+        Ok(self.tasks.spawn("realtime", async move { realtime.run(&stop).await })?)
     }
 
     fn start_sweep(&self, service: &Service) -> Result<(), AppError> {

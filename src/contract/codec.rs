@@ -44,6 +44,11 @@ impl Encoding {
     }
 }
 
+/// A message in its binary form.
+pub fn binary(message: &impl Wire) -> Vec<u8> {
+    message.encode_to_vec()
+}
+
 /// A body is not the message it should be. The texts name positions and types, never what the body said.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {

@@ -31,7 +31,7 @@ mod tests;
 pub use prost_types::Timestamp;
 
 pub use code::{Code, ErrorBody};
-pub use codec::{DecodeError, EncodeError, Encoding, Wire, decode, encode};
+pub use codec::{DecodeError, EncodeError, Encoding, Wire, binary, decode, encode};
 pub use generated::chatto::{
     admin::v1 as admin, api::v1 as api, auth::v1 as auth, discovery::v1 as discovery,
     realtime::v1 as realtime,

@@ -150,6 +150,7 @@ by_kind!(
     service::PostError,
     service::LinkError,
     service::RedeemError,
+    service::StoreFault,
 );
 
 impl From<service::LogInError> for Failure {

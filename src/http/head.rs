@@ -26,7 +26,6 @@ pub(super) struct Head {
     /// Whether the client reached us, or our proxy, by https.
     pub(super) is_https: bool,
     /// What leaves hyper with the connection when it is upgraded.
-    #[expect(dead_code, reason = "the realtime socket takes it; the place is kept for it")]
     pub(super) upgrade: Upgrade,
 }
 
@@ -44,7 +43,6 @@ impl Upgrade {
     }
 
     /// The upgrade in waiting; `None` when the client asked for none or it was taken before.
-    #[expect(dead_code, reason = "the realtime socket takes it; the place is kept for it")]
     pub(super) fn take(&self) -> Option<(OnUpgrade, Arc<Permit>, Stop)> {
         let on = self.on.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some((on, Arc::clone(&self.permit), self.stop.clone()))

@@ -20,6 +20,7 @@ mod head;
 mod health;
 mod io;
 mod pages;
+mod realtime;
 mod serve;
 mod state;
 mod stream;
@@ -35,6 +36,7 @@ pub use waiting::Waiting;
 use std::sync::Arc;
 
 use crate::contract::Method;
+use crate::realtime::Realtime;
 use crate::runtime::{Clock, Runtime, Stop};
 use crate::service::Service;
 
@@ -48,6 +50,8 @@ pub fn is_served(method: Method) -> bool {
 pub struct Parts {
     /// What may happen.
     pub service: Service,
+    /// Who hears it.
+    pub realtime: Realtime,
     /// Whether requests can be taken, for `/readyz`.
     pub readiness: Readiness,
     /// The time.
@@ -70,6 +74,7 @@ impl Server {
         app.at("/healthz").get(health::healthz);
         app.at("/readyz").get(health::readyz);
         app.at("/api/connect/:service/:method").all(connect::route);
+        app.at("/api/realtime").get(realtime::route);
         auth::routes(&mut app);
         pages::routes(&mut app);
         Self { app, runtime: runtime.clone() }

@@ -220,6 +220,7 @@ pub(super) async fn serve(
     log::info!(open = open; "no new connections; requests in flight finish");
     let drained = async {
         connections.join().await;
+        state.sockets.join().await;
         state.work.join().await;
     };
     if let Err(elapsed) = state.clock.timeout(state.config.shutdown_timeout, drained).await {

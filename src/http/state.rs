@@ -14,6 +14,7 @@ use super::config::Config;
 use super::connect::Table;
 use super::error::Failure;
 use super::{Parts, Readiness};
+use crate::realtime::Realtime;
 
 /// tide's state. Clones share everything.
 pub(super) type App = Arc<Shared>;
@@ -24,9 +25,12 @@ pub(super) struct Shared {
     pub(super) readiness: Readiness,
     pub(super) clock: Clock,
     pub(super) service: Service,
+    pub(super) realtime: Realtime,
     pub(super) methods: Table,
     /// The web client of `webserver.client_dir`.
     pub(super) client: Option<Folder>,
+    /// Connections that left HTTP.
+    pub(super) sockets: Scope,
     /// Calls that are finished although their client went away.
     pub(super) work: Scope,
     pub(super) large_bodies: MemorySlots,
@@ -39,8 +43,11 @@ pub(super) type RequestPermit = Arc<SemaphoreGuardArc>;
 impl Shared {
     pub(super) fn new(config: Config, parts: Parts, runtime: &Runtime) -> Self {
         let client = config.client_dir.clone();
+        let max_sockets = config.max_connections.max(1);
         Self {
             client,
+            sockets: Scope::new(runtime, "sockets", max_sockets.saturating_add(64)),
+            realtime: parts.realtime,
             config,
             readiness: parts.readiness,
             clock: parts.clock,

@@ -291,6 +291,52 @@ pub const SETUP_LINK_TTL: Duration = Duration::from_secs(30 * 60);
 /// Life of a join link.
 pub const JOIN_LINK_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
+// --- realtime -----------------------------------------------------------------------------------
+
+/// A client's frame (contract 4.8).
+pub const FRAME_MAX_BYTES: usize = 64 * KIB;
+/// Time for `hello`, and then for `subscribe_events` (contract 8.1).
+pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between heartbeats (contract 8.8).
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
+/// How often a connection asks whether its session still counts; ends that are told come at once.
+pub const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
+/// Rooms a connection may hold (contract 4.8).
+pub const HELD_ROOMS_MAX: usize = 64;
+/// Rows of a timeline in a snapshot (contract 4.8).
+pub const SNAPSHOT_ROWS: usize = 50;
+/// Users and rooms that share one frame of a snapshot.
+pub const SNAPSHOT_BATCH: usize = 200;
+/// Snapshots made at a time in one process, and how many may wait (contract 8.8).
+pub const SNAPSHOTS_MAX: usize = 8;
+/// See [`SNAPSHOTS_MAX`].
+pub const SNAPSHOTS_QUEUE: usize = 1_024;
+/// Time for a snapshot, the wait for its turn included (contract 8.8).
+pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Changes that wait for a connection; beyond it the client is too slow and comes again.
+pub const CONNECTION_QUEUE_MAX: usize = 1_024;
+/// Changes that a resume replays; beyond it the client loads everything anew (contract 8.7).
+pub const RESUME_CHANGES_MAX: usize = 2_000;
+/// Life of a resume cursor (contract 4.8).
+pub const RESUME_CURSOR_TTL: Duration = Duration::from_secs(24 * 3600);
+const _: () = assert!(RESUME_CURSOR_TTL.as_millis() < RESUME_WINDOW_MS.unsigned_abs() as u128);
+/// Hydrations at once, then one a second (contract 8.8).
+pub const HYDRATIONS_BURST: u32 = 20;
+/// See [`HYDRATIONS_BURST`].
+pub const HYDRATION_INTERVAL: Duration = Duration::from_secs(1);
+/// Life of a presence after its last refresh (contract 4.8).
+pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
+/// How long an answer waits until its live event is queued.
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is read of a WebSocket at once; frames grow it as far as [`FRAME_MAX_BYTES`].
+pub const SOCKET_BUFFER_BYTES: usize = 4 * KIB;
+/// Bytes that wait in a WebSocket: one frame, which is a snapshot's batch at most.
+pub const SOCKET_WRITE_BUFFER_MAX_BYTES: usize = 8 * MIB;
+/// How long a client may take to close its side.
+pub const SOCKET_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time for one frame to leave.
+pub const FRAME_SEND_TIMEOUT: Duration = Duration::from_secs(30);
+
 // --- nats ---------------------------------------------------------------------------------------
 
 /// Unread messages of one core subscription; beyond it they are lost and the reader fills the gap

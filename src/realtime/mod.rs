@@ -1,1 +1,131 @@
 //! Who hears it now: feed, hub, per-connection queues, presence, typing.
+//!
+//! One [`Realtime`] per process. Its hub hears every change of the store in order and puts it into
+//! the bounded queues of the connections it may concern; each connection turns a change into frames
+//! for its viewer at the moment of sending, with the rights of that moment. Nothing is skipped: a
+//! connection that cannot keep up ends and resumes from its cursor.
+
+mod catch_up;
+mod change;
+mod connection;
+mod frames;
+mod hub;
+mod lens;
+mod live;
+mod operations;
+mod pace;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::limits;
+use crate::runtime::{Clock, MemorySlots, Stop};
+use crate::service::Service;
+use crate::storage::Storage;
+
+use connection::Connection;
+use hub::Hub;
+
+/// How the protocol runs.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Time between heartbeats.
+    pub heartbeat: Duration,
+    /// Time for `hello` and for `subscribe_events`.
+    pub hello_timeout: Duration,
+    /// Changes that wait for a connection.
+    pub queue_max: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            heartbeat: limits::HEARTBEAT_INTERVAL,
+            hello_timeout: limits::HELLO_TIMEOUT,
+            queue_max: limits::CONNECTION_QUEUE_MAX,
+        }
+    }
+}
+
+/// The realtime side of a process. Clones share it.
+#[derive(Clone)]
+pub struct Realtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    service: Service,
+    clock: Clock,
+    hub: Arc<Hub>,
+    snapshots: MemorySlots,
+}
+
+/// What the edge knows of a socket before its first frame.
+#[derive(Debug, Clone, Default)]
+pub struct Opening {
+    /// The session cookie, if it counts for this request. A bearer in the first frame wins.
+    pub cookie: Option<String>,
+    /// What addresses in frames start with.
+    pub origin: String,
+}
+
+/// What comes from a client.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A binary frame.
+    Frame(Bytes),
+    /// A text frame: the protocol has none.
+    Text,
+    /// A frame above [`limits::FRAME_MAX_BYTES`], or one that breaks the WebSocket protocol.
+    Broken,
+    /// The client is gone.
+    Gone,
+}
+
+/// The client is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gone;
+
+/// A socket that carries frames, as the edge makes it.
+pub trait Socket: Send {
+    /// The next frame.
+    ///
+    /// # Cancel safety
+    /// Dropping it loses nothing.
+    fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
+
+    /// Sends one binary frame; returns when it has left.
+    fn send(&mut self, frame: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
+
+    /// Closes with a WebSocket close code.
+    fn close(&mut self, code: u16) -> impl Future<Output = ()> + Send;
+}
+
+impl Realtime {
+    /// The hub over an open store; it listens from now on.
+    #[must_use]
+    pub fn build(config: Config, service: Service, storage: Storage, clock: Clock) -> Self {
+        let hub = Hub::new(service.clone(), storage, config.queue_max);
+        let snapshots = MemorySlots::new(limits::SNAPSHOTS_MAX, limits::SNAPSHOTS_QUEUE);
+        Self { inner: Arc::new(Inner { config, service, clock, hub, snapshots }) }
+    }
+
+    /// Ends presences in time and reads them anew after a lost connection, until `stop`.
+    pub async fn run(&self, stop: &Stop) {
+        self.inner.hub.keep_presences(&self.inner.clock, stop).await;
+    }
+
+    /// Serves one socket until it ends.
+    pub async fn serve<S: Socket>(&self, socket: S, opening: Opening, stop: &Stop) {
+        Connection::serve(&self.inner, socket, opening, stop).await;
+    }
+
+    /// Connections that are subscribed now.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.inner.hub.connections()
+    }
+}

@@ -3,13 +3,12 @@
 use super::create_account::{AccountDraft, AccountFault, is_owner};
 use super::error::{StoreFault, flat};
 use super::throttle::ACCOUNT as LOGIN_COUNTER;
-use super::users::user_view;
 use super::{AccountView, Kind, Page, PageRequest, Service};
 use crate::crypto::random;
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
 use crate::domain::text::{DisplayName, Email, Login, Password};
-use crate::storage::records::User;
+use crate::storage::records::{SessionEnd, User};
 use crate::storage::{Change, StorageError};
 
 /// Entries of a list when no limit is asked for.
@@ -124,6 +123,7 @@ impl Service {
             .change_account(&id, |user| {
                 user.password_hash.clone_from(&hash);
                 user.session_generation = user.session_generation.saturating_add(1);
+                user.set_session_end(SessionEnd::PasswordReset);
                 Ok(())
             })
             .await?;
@@ -256,7 +256,7 @@ impl Service {
         let mut roles = user.roles.clone();
         roles.sort();
         AccountView {
-            user: user_view(id, user, self.now_ms()),
+            user: self.user_view(id, user),
             roles,
             emails: user.emails.iter().map(|one| (one.address.clone(), one.verified)).collect(),
             created_ms: user.created_ms,

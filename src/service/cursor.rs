@@ -18,12 +18,6 @@ impl Service {
         BASE64.encode([row.as_slice(), &mac].concat())
     }
 
-    /// The position of a row as clients may use it with live events.
-    #[must_use]
-    pub fn row_cursor(&self, viewer: UserId, room: RoomId, row: u32) -> String {
-        self.cursor(viewer, room, row)
-    }
-
     /// The row of a position that was made for this viewer and room.
     pub(super) fn cursor_row(
         &self,

@@ -15,7 +15,7 @@ use crate::storage::records::{Group, Room};
 use crate::storage::{StorageError, Tables};
 
 /// A room as found in the tables, before what must be read from the store.
-type Found = (RoomId, Arc<Room>);
+pub(super) type Found = (RoomId, Arc<Room>);
 
 impl Service {
     /// The rooms a viewer sees: channels in sidebar order, then direct messages with the newest
@@ -28,18 +28,7 @@ impl Service {
         session: &Session,
         scope: RoomScope,
     ) -> Result<Vec<RoomWithState>, ReadError> {
-        let (channels, direct) = self.storage().read(|tables| {
-            let access = Access::of(tables, session.user);
-            let channels: Vec<Found> = groups(tables)
-                .into_iter()
-                .flat_map(|(id, group)| channels_of(tables, id, &group))
-                .filter(|(id, room)| is_listed(tables, &access, *id, room))
-                .collect();
-            let direct = tables.rooms.iter().filter(|(id, room)| {
-                is_direct(room) && room.has_history && access.is_member(tables, **id, room)
-            });
-            (channels, direct.map(|(id, room)| (*id, Arc::clone(room))).collect::<Vec<_>>())
-        });
+        let (channels, direct) = self.visible_rooms(session, false);
         let mut listed = Vec::new();
         if scope != RoomScope::Direct {
             for (id, room) in channels {
@@ -52,6 +41,27 @@ impl Service {
             }
         }
         Ok(listed)
+    }
+
+    /// Channels in sidebar order, and direct messages, empty ones too if wanted.
+    pub(super) fn visible_rooms(
+        &self,
+        session: &Session,
+        empty_direct: bool,
+    ) -> (Vec<Found>, Vec<Found>) {
+        self.storage().read(|tables| {
+            let access = Access::of(tables, session.user);
+            let channels: Vec<Found> = groups(tables)
+                .into_iter()
+                .flat_map(|(id, group)| channels_of(tables, id, &group))
+                .filter(|(id, room)| is_listed(tables, &access, *id, room))
+                .collect();
+            let direct = tables.rooms.iter().filter(|(id, room)| {
+                let listed = empty_direct || room.has_history;
+                is_direct(room) && listed && access.is_member(tables, **id, room)
+            });
+            (channels, direct.map(|(id, room)| (*id, Arc::clone(room))).collect())
+        })
     }
 
     /// All groups in order, each with the rooms the viewer sees.
@@ -189,7 +199,7 @@ impl Service {
         })
     }
 
-    async fn newest_first(&self, rooms: Vec<Found>) -> Result<Vec<Found>, StorageError> {
+    pub(super) async fn newest_first(&self, rooms: Vec<Found>) -> Result<Vec<Found>, StorageError> {
         let mut dated = Vec::new();
         for (id, room) in rooms {
             let active_ms = self.storage().head(&id).await?.last_ms;

@@ -7,7 +7,7 @@ use super::rights::Access;
 use super::{MarkedRead, ReadError, Service, Session};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::storage::records::Marker;
-use crate::storage::{RoomHead, StorageError};
+use crate::storage::{RoomHead, StorageError, Whisper};
 
 /// How far somebody has read: a row, or for members by rule a moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,8 @@ impl Service {
             return Ok(MarkedRead { last_read_ms: previous_last_read_ms, previous_last_read_ms });
         };
         let held = self.storage().advance_marker(&session.user, room.as_str(), target).await?;
+        let moved = Whisper::Marker { user: session.user, target: room.as_str().to_owned() };
+        self.storage().whisper(&moved).await?;
         Ok(MarkedRead { last_read_ms: Some(held.row_ms), previous_last_read_ms })
     }
 

@@ -14,10 +14,13 @@ mod first_boot;
 mod kind;
 mod link_error;
 mod links;
+mod live;
 mod markers;
 mod members;
 mod messages;
 mod passwords;
+mod presence;
+mod resume;
 mod rights;
 mod roles;
 mod rooms;
@@ -41,8 +44,11 @@ pub use error::{AuthenticateError, ReadError, RoomError, StoreFault};
 pub use kind::Kind;
 pub use link_error::{LinkError, RedeemError};
 pub use links::{JoinFields, RedeemRequest};
+pub use live::{SessionState, ShownRoom, ShownRow};
 pub use messages::{NewMessage, PostError};
 pub use passwords::PasswordFault;
+pub use presence::Presence;
+pub use resume::Rights;
 pub use rooms::NewRoom;
 pub use sessions::{Credential, LogIn, LogInError, Session, SessionId};
 #[cfg(feature = "test-support")]
@@ -55,7 +61,7 @@ pub use view::{
 };
 
 use crate::crypto::password::Params;
-use crate::crypto::{MacKey, Secret};
+use crate::crypto::{DataKey, MacKey, Secret};
 use crate::limits::PASSWORD_QUEUE_MAX;
 use crate::runtime::{Clock, MemorySlots};
 use crate::storage::Storage;
@@ -99,12 +105,14 @@ struct Inner {
     config: Config,
     keys: Keys,
     slots: MemorySlots,
+    presences: presence::Presences,
 }
 
 /// Keys for what the service signs and looks up by hash.
 struct Keys {
     tokens: MacKey,
     cursors: MacKey,
+    resume: DataKey,
     cookies: cookies::CookieKeys,
 }
 
@@ -116,13 +124,23 @@ impl Service {
         let keys = Keys {
             tokens: MacKey::derive(&config.secret_key, "chatto tokens v1"),
             cursors: MacKey::derive(&config.secret_key, "chatto cursors v1"),
+            resume: DataKey::derive(&config.secret_key, "chatto resume v1"),
             cookies: cookies::CookieKeys::derive(
                 &config.cookie_signing_secret,
                 config.cookie_encryption_secret.as_ref(),
             ),
         };
         let slots = MemorySlots::new(config.password_slots.max(1), PASSWORD_QUEUE_MAX);
-        Self { inner: Arc::new(Inner { storage, clock, config, keys, slots }) }
+        Self {
+            inner: Arc::new(Inner {
+                storage,
+                clock,
+                config,
+                keys,
+                slots,
+                presences: presence::Presences::default(),
+            }),
+        }
     }
 
     fn storage(&self) -> &Storage {

@@ -54,6 +54,10 @@ pub struct Session {
     /// The credential's end was moved just now: a cookie should be set again with its new age.
     pub renewed: bool,
     fresh_until_ms: i64,
+    /// The keyed hash of the credential that was presented.
+    pub(super) hash: [u8; 32],
+    pub(super) generation: u64,
+    pub(super) expires_ms: i64,
 }
 
 /// A log-in.
@@ -116,6 +120,12 @@ impl Session {
     pub fn is_fresh(&self, now_ms: i64) -> bool {
         now_ms < self.fresh_until_ms
     }
+
+    /// Whether it came from the credential with this keyed hash.
+    #[must_use]
+    pub fn came_from(&self, hash: &[u8; 32]) -> bool {
+        self.hash == *hash
+    }
 }
 
 impl Service {
@@ -137,9 +147,17 @@ impl Service {
         let (token, revision) = found.ok_or(AuthenticateError::Required)?;
         let user = self.session_user(&token, kind).ok_or(AuthenticateError::Required)?;
         let id = session_id(&token).ok_or(AuthenticateError::Required)?;
-        let fresh_until_ms = token.fresh_until_ms;
+        let session = Session {
+            user,
+            id,
+            renewed: false,
+            fresh_until_ms: token.fresh_until_ms,
+            hash,
+            generation: token.session_generation,
+            expires_ms: token.expires_ms,
+        };
         let renewed = self.slide(&hash, token, revision).await?;
-        Ok(Session { user, id, renewed, fresh_until_ms })
+        Ok(Session { renewed, ..session })
     }
 
     /// Checks a password and starts a session.

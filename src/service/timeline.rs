@@ -163,7 +163,11 @@ impl Service {
     }
 
     /// A stored row with its body opened; `None` for a row that is not shown.
-    async fn row_view(&self, room: RoomId, row: Row) -> Result<Option<RowView>, StorageError> {
+    pub(super) async fn row_view(
+        &self,
+        room: RoomId,
+        row: Row,
+    ) -> Result<Option<RowView>, StorageError> {
         let corrupt = |_| StorageError::Corrupt { what: "PAGES", source: None };
         let id = EventId::try_from(row.id.as_str()).map_err(corrupt)?;
         let actor = UserId::try_from(row.actor_id.as_str()).ok();

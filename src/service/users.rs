@@ -78,10 +78,28 @@ impl Service {
             roles.sort();
             roles.insert(0, EVERYONE.to_owned());
         }
-        DirectoryMember {
-            user: user_view(id, user, self.now_ms()),
-            roles,
-            created_ms: user.created_ms,
+        DirectoryMember { user: self.user_view(id, user), roles, created_ms: user.created_ms }
+    }
+
+    /// A user as others see it now.
+    pub(super) fn user_view(&self, id: UserId, user: &User) -> UserView {
+        let shown = if user.display_name.is_empty() { &user.login } else { &user.display_name };
+        let expires_ms = Some(user.custom_status_expires_ms).filter(|end| *end != 0);
+        let lasts = expires_ms.is_none_or(|end| self.now_ms() < end);
+        let status = (!user.custom_status_text.is_empty() && lasts).then(|| CustomStatusView {
+            emoji: user.custom_status_emoji.clone(),
+            text: user.custom_status_text.clone(),
+            expires_ms,
+        });
+        UserView {
+            id,
+            login: user.login.clone(),
+            display_name: shown.clone(),
+            deleted: user.deleted,
+            avatar_key: Some(user.avatar_key.clone()).filter(|key| !key.is_empty()),
+            custom_status: status,
+            is_bot: user.is_bot,
+            presence: self.presence(&id),
         }
     }
 
@@ -89,7 +107,6 @@ impl Service {
     pub(super) fn users_named(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<UserView> {
         let mut seen: Vec<UserId> = Vec::new();
         let mut views = Vec::new();
-        let now = self.now_ms();
         self.storage().read(|tables| {
             for id in ids {
                 if seen.contains(&id) {
@@ -97,7 +114,7 @@ impl Service {
                 }
                 seen.push(id);
                 let user = tables.users.get(&id).filter(|user| !user.deleted);
-                views.extend(user.map(|user| user_view(id, user, now)));
+                views.extend(user.map(|user| self.user_view(id, user)));
             }
         });
         views
@@ -107,27 +124,6 @@ impl Service {
 /// Whether login or shown name contains the needle, which is in lower case.
 pub(super) fn matches(user: &User, needle: &str) -> bool {
     user.login.to_lowercase().contains(needle) || user.display_name.to_lowercase().contains(needle)
-}
-
-/// A user as others see it.
-pub(super) fn user_view(id: UserId, user: &User, now_ms: i64) -> UserView {
-    let shown = if user.display_name.is_empty() { &user.login } else { &user.display_name };
-    let expires_ms = Some(user.custom_status_expires_ms).filter(|end| *end != 0);
-    let lasts = expires_ms.is_none_or(|end| now_ms < end);
-    let status = (!user.custom_status_text.is_empty() && lasts).then(|| CustomStatusView {
-        emoji: user.custom_status_emoji.clone(),
-        text: user.custom_status_text.clone(),
-        expires_ms,
-    });
-    UserView {
-        id,
-        login: user.login.clone(),
-        display_name: shown.clone(),
-        deleted: user.deleted,
-        avatar_key: Some(user.avatar_key.clone()).filter(|key| !key.is_empty()),
-        custom_status: status,
-        is_bot: user.is_bot,
-    }
 }
 
 /// The first ids of a batch, repetitions dropped.

@@ -23,6 +23,8 @@ pub struct UserView {
     pub custom_status: Option<CustomStatusView>,
     /// A bot.
     pub is_bot: bool,
+    /// Whether it is here.
+    pub presence: super::Presence,
 }
 
 /// A custom status.

@@ -1,7 +1,6 @@
 //! The user behind a request.
 
 use super::rights::{Access, is_direct};
-use super::users::user_view;
 use super::{ReadError, Service, Session, ViewerView};
 use crate::domain::RoomId;
 use crate::domain::permission::{Permission, capabilities, is_built, server_permissions};
@@ -24,7 +23,7 @@ impl Service {
             && permissions.iter().any(|(name, granted)| *name == may_delete && *granted);
         let settings = user.settings.clone().unwrap_or_default();
         Ok(ViewerView {
-            profile: user_view(session.user, &user, self.now_ms()),
+            profile: self.user_view(session.user, &user),
             has_verified_email: user.emails.iter().any(|email| email.verified),
             has_password: !user.password_hash.is_empty(),
             can_delete_account,

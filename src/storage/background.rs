@@ -150,31 +150,6 @@ pub(super) async fn markers(store: Arc<Inner>, stop: Stop) {
     }
 }
 
-/// Hears of token changes by other processes until the process stops.
-pub(super) async fn tokens(store: Arc<Inner>, stop: Stop) {
-    if store.embedded {
-        return;
-    }
-    while !stop.is_stopped() {
-        let subscribed = store.nats.subscribe("live.token.>").await;
-        store.tokens.forget_all();
-        let Ok(mut subscription) = subscribed else {
-            stop.or(store.clock.sleep(Duration::from_secs(1))).await;
-            continue;
-        };
-        let connects = store.nats.connects();
-        loop {
-            let lost = async {
-                store.nats.connected(connects).await;
-                None
-            };
-            let next = stop.or(futures_lite::future::or(lost, subscription.next())).await;
-            let Some(Some(message)) = next else { break };
-            store.tokens.forget(&message.subject);
-        }
-    }
-}
-
 /// Purges the journal's folded past until the process stops.
 pub(super) async fn purge(store: Arc<Inner>, stop: Stop) {
     while stop.or(store.clock.sleep(PURGE_INTERVAL)).await.is_some() {

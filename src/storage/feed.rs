@@ -4,10 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::encoding::decode;
 use super::follow::{Followed, Position, Sink};
+use super::live::{self, Ear, JournalEvent, Live};
 use super::overlay::{Overlay, Tail};
-use super::records::Event;
 use crate::runtime::Clock;
 
 /// How long an event may wait for the STATE it was written under before it is delivered all the same.
@@ -25,21 +24,17 @@ pub(super) struct JournalFeed {
     pub(super) beyond: AtomicU64,
     /// Woken when something is to be folded.
     pub(super) fold: Arc<event_listener::Event>,
+    /// Told of every event once readers see it.
+    pub(super) ear: Ear,
 }
 
 impl Sink for JournalFeed {
     async fn apply(&self, message: Followed) {
-        let Some(room) = message.subject.strip_prefix("journal.") else { return };
-        let event: Event = match decode(&message.payload) {
-            Ok(event) => event,
-            Err(error) => {
-                log::error!(
-                    sequence = message.sequence, error:% = error;
-                    "an event of the journal cannot be read"
-                );
-                return;
-            }
+        let Some(journal) = live::event(&message.subject, message.sequence, &message.payload)
+        else {
+            return;
         };
+        let JournalEvent { room, sequence, event } = &journal;
         let revision = event.state_revision;
         if revision > self.beyond.load(Ordering::Relaxed)
             && self.state.wait_for(revision, STATE_WAIT, &self.clock).await.is_err()
@@ -51,14 +46,15 @@ impl Sink for JournalFeed {
             );
         }
         let tail = Tail {
-            sequence: message.sequence,
-            event: Arc::new(event),
+            sequence: *sequence,
+            event: Arc::clone(event),
             bytes: message.payload.len(),
             at: self.clock.now(),
         };
-        self.overlay.push(room, tail);
-        if self.overlay.is_pressing(room) {
+        self.overlay.push(room.as_str(), tail);
+        if self.overlay.is_pressing(room.as_str()) {
             self.fold.notify(1);
         }
+        self.ear.hear(Live::Event(journal));
     }
 }

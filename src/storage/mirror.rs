@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::encoding::{DecodeError, decode};
 use super::follow::{Followed, Sink};
+use super::live::{Changed, Ear, Live};
 use super::records::{Claim, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User};
 use crate::domain::{GroupId, RoomId, UserId};
 
@@ -32,6 +33,10 @@ pub struct Tables {
     claims: BTreeMap<String, Arc<Claim>>,
     checkpoint: Arc<FoldCheckpoint>,
     revisions: HashMap<String, u64>,
+    /// What records were before a change that the feed has not passed yet.
+    former: BTreeMap<u64, Changed>,
+    /// The highest revision this process has written.
+    written: u64,
     unreadable: Option<String>,
 }
 
@@ -95,10 +100,53 @@ impl Tables {
             return;
         }
         *known = revision;
+        let changed = self.changed(key);
+        if !matches!(changed, Changed::Other) {
+            self.former.insert(revision, changed);
+        }
         if let Err(error) = self.store(key, value) {
             log::error!(key = key, error:% = error; "a record of STATE cannot be read");
             self.unreadable = Some(format!("{key}: {error}"));
         }
+    }
+
+    /// What a key's record is, with what it is before the change.
+    fn changed(&self, key: &str) -> Changed {
+        let mut parts = key.splitn(3, '.');
+        let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let changed = match kind {
+            "user" => UserId::try_from(first)
+                .map(|id| Changed::User { id, former: self.users.get(&id).cloned() }),
+            "room" => RoomId::try_from(first)
+                .map(|id| Changed::Room { id, former: self.rooms.get(&id).cloned() }),
+            "member" => RoomId::try_from(first).and_then(|room| {
+                let user = UserId::try_from(parts.next().unwrap_or_default())?;
+                Ok(Changed::Member { room, user })
+            }),
+            "role" => Ok(Changed::Role),
+            "group" => GroupId::try_from(first).map(Changed::Group),
+            "config" => Ok(Changed::Server { former: Some(Arc::clone(&self.server)) }),
+            _ => Ok(Changed::Other),
+        };
+        changed.unwrap_or(Changed::Other)
+    }
+
+    /// Records that changed after a revision, in the order of their last change; what they were is
+    /// not known.
+    pub(super) fn changed_since(&self, revision: u64) -> Vec<(u64, Changed)> {
+        let newer = self.revisions.iter().filter(|(_, at)| **at > revision);
+        let mut newer: Vec<_> = newer.map(|(key, at)| (*at, self.changed(key))).collect();
+        newer.sort_unstable_by_key(|(at, _)| *at);
+        newer
+            .into_iter()
+            .filter_map(|(at, changed)| match changed {
+                Changed::User { id, .. } => Some((at, Changed::User { id, former: None })),
+                Changed::Room { id, .. } => Some((at, Changed::Room { id, former: None })),
+                Changed::Server { .. } => Some((at, Changed::Server { former: None })),
+                Changed::Other => None,
+                changed => Some((at, changed)),
+            })
+            .collect()
     }
 
     fn store(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), DecodeError> {
@@ -204,11 +252,29 @@ fn put<K: std::hash::Hash + Eq, R: prost::Message + Default>(
 #[derive(Default)]
 pub(super) struct Mirror {
     tables: RwLock<Tables>,
+    ear: Ear,
 }
 
 impl Mirror {
     pub(super) fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
         f(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn new(ear: Ear) -> Self {
+        Self { ear, ..Self::default() }
+    }
+
+    /// The highest revision this process has written.
+    pub(super) fn written(&self) -> u64 {
+        self.read(|tables| tables.written)
+    }
+
+    /// Applies this process's own write: its readers see it at once, the listener when the feed
+    /// comes by.
+    pub(super) fn wrote(&self, key: &str, value: Option<&[u8]>, revision: u64) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.apply(key, value, revision);
+        tables.written = tables.written.max(revision);
     }
 
     pub(super) fn apply(&self, key: &str, value: Option<&[u8]>, revision: u64) {
@@ -231,7 +297,16 @@ impl Sink for Mirror {
     async fn apply(&self, message: Followed) {
         if let Some(key) = message.subject.strip_prefix(PREFIX) {
             let value = (!message.tombstone).then_some(&message.payload[..]);
-            Self::apply(self, key, value, message.sequence);
+            let revision = message.sequence;
+            let changed = {
+                let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+                tables.apply(key, value, revision);
+                let newer = tables.former.split_off(&revision.saturating_add(1));
+                std::mem::replace(&mut tables.former, newer).remove(&revision)
+            };
+            // A record that was overtaken by a newer one is told with that.
+            let changed = changed.unwrap_or(Changed::Other);
+            self.ear.hear(Live::State { revision, changed });
         }
     }
 }

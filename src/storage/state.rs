@@ -207,7 +207,7 @@ impl State {
                 Ok(ack) => {
                     let ack = self.commit.durable(ack).await;
                     let value = record.map(|_| &payload[..]);
-                    self.mirror.apply(key, value, ack.sequence);
+                    self.mirror.wrote(key, value, ack.sequence);
                     return Ok(true);
                 }
                 Err(PublishError::WrongLastSequence) => return Ok(false),

@@ -11,6 +11,7 @@ use super::fold::Folder;
 use super::follow::{Follower, Position};
 use super::keys::Keys;
 use super::layout::stream;
+use super::live::Ear;
 use super::markers::Markers;
 use super::mirror::Mirror;
 use super::open::{self, Config, Identity, MemoryStreams, OpenError};
@@ -51,6 +52,7 @@ pub(super) struct Inner {
     pub(super) markers: Markers,
     pub(super) tokens: Tokens,
     pub(super) barrier: super::barrier::Barrier,
+    pub(super) ear: Ear,
     scope: Scope,
     stop: Stop,
 }
@@ -70,7 +72,9 @@ impl Storage {
         let identity = open::open(&nats, &clock, &config).await?;
         let stop = Stop::new();
         let scope = Scope::new(runtime, "storage", TASKS_MAX);
-        let (mirror, state_position) = follow_state(&nats, &clock, &scope, &stop).await?;
+        let ear = Ear::default();
+        let mirror = Arc::new(Mirror::new(ear.clone()));
+        let state_position = follow_state(&nats, &clock, &scope, &stop, &mirror).await?;
         let overlay = Arc::new(Overlay::new());
         let fold_wanted = Arc::new(Wake::new());
         let feed = JournalFeed {
@@ -79,6 +83,7 @@ impl Storage {
             clock: clock.clone(),
             beyond: 0.into(),
             fold: Arc::clone(&fold_wanted),
+            ear: ear.clone(),
         };
         let follower = follower(&nats, &clock, stream::JOURNAL, "live.journal.>", Arc::new(feed));
         let journal_position = follower.position.clone();
@@ -122,6 +127,7 @@ impl Storage {
             fold_wanted,
             nats,
             clock,
+            ear,
             scope,
             stop,
         });
@@ -200,7 +206,9 @@ impl Inner {
         let stop = || self.stop.clone();
         spawn(&self.scope, "fold", super::background::fold(Arc::clone(self), stop()));
         spawn(&self.scope, "markers", super::background::markers(Arc::clone(self), stop()));
-        spawn(&self.scope, "tokens", super::background::tokens(Arc::clone(self), stop()));
+        for listener in super::live::listeners(self, &self.stop) {
+            spawn(&self.scope, "live", listener);
+        }
         spawn(&self.scope, "purge", super::background::purge(Arc::clone(self), stop()));
     }
 }
@@ -211,13 +219,13 @@ async fn follow_state(
     clock: &Clock,
     scope: &Scope,
     stop: &Stop,
-) -> Result<(Arc<Mirror>, Position), StorageError> {
-    let mirror = Arc::new(Mirror::default());
-    let follower = follower(nats, clock, stream::STATE, "live.state.>", Arc::clone(&mirror));
+    mirror: &Arc<Mirror>,
+) -> Result<Position, StorageError> {
+    let follower = follower(nats, clock, stream::STATE, "live.state.>", Arc::clone(mirror));
     let position = follower.position.clone();
     let live = follower.start(1).await?;
     spawn(scope, "state-feed", follower.run(live, stop.clone()));
-    Ok((mirror, position))
+    Ok(position)
 }
 
 fn follower<S>(

@@ -7,15 +7,16 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::append::hex;
-use super::encoding::encode;
+use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
 use super::open::MemoryStreams;
 use super::overlay::count;
-use super::records::{Counter, Token};
+use super::records::{Counter, Presence, Token};
 use super::state::bucket_get;
+use crate::domain::UserId;
 use crate::limits::{TOKEN_CACHE_MAX, TOKEN_CACHE_TTL, WRITE_DEADLINE};
-use crate::nats::{Nats, Publish, PublishError};
+use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::{Backoff, Clock};
 
 /// Attempts at a compare-and-set under contention.
@@ -113,15 +114,18 @@ impl Tokens {
         Err(StorageError::LATE)
     }
 
-    /// Another process changed or removed this token.
-    pub(super) fn forget(&self, subject: &str) {
+    /// A token was changed or removed; its hash, from the subject it is stored under.
+    pub(super) fn forget(&self, subject: &str) -> Option<[u8; 32]> {
         let hex = subject.rsplit('.').next().unwrap_or_default();
         let mut hash = [0; 32];
+        if hex.len() != 2 * hash.len() {
+            return None;
+        }
         for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
-            let pair = std::str::from_utf8(pair).unwrap_or_default();
-            *byte = u8::from_str_radix(pair, 16).unwrap_or_default();
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
         }
         self.lock().pop(&hash);
+        Some(hash)
     }
 
     /// Forgets every cached token, after changes may have been missed.
@@ -156,14 +160,63 @@ impl Tokens {
         ttl: Duration,
         mut f: impl FnMut(&mut Counter) -> T,
     ) -> Result<T, StorageError> {
-        let subject = counter_subject(kind, name);
+        self.change(&counter_subject(kind, name), ttl, |counter: &mut Counter| {
+            let former = *counter;
+            let answer = f(counter);
+            (answer, *counter != former)
+        })
+        .await
+    }
+
+    /// Changes a user's presence record and renews its life.
+    pub(super) async fn change_presence<T>(
+        &self,
+        user: &UserId,
+        ttl: Duration,
+        mut f: impl FnMut(&mut Presence) -> T,
+    ) -> Result<T, StorageError> {
+        let subject = format!("{STATUS}{user}");
+        self.change(&subject, ttl, |presence: &mut Presence| (f(presence), true)).await
+    }
+
+    /// Every presence record.
+    pub(super) async fn presences(&self) -> Result<Vec<(UserId, Presence)>, StorageError> {
+        let mut found = Vec::new();
+        let mut sequence = 1;
+        loop {
+            let what = BatchRead::From { sequence, count: 512 };
+            let batch = match self.nats.read(stream::PRESENCE, what).await {
+                Ok(batch) => batch,
+                Err(error) => match StorageError::from(error) {
+                    error if error.is_missing_stream() => return Ok(Vec::new()),
+                    error => return Err(error),
+                },
+            };
+            let Some(last) = batch.messages.last() else { return Ok(found) };
+            sequence = last.sequence.saturating_add(1);
+            for message in batch.messages.iter().filter(|message| !message.is_tombstone()) {
+                let user = message.subject.strip_prefix(STATUS);
+                let user = user.and_then(|user| UserId::try_from(user).ok());
+                let record = user.and_then(|user| Some((user, decode(&message.payload).ok()?)));
+                found.extend(record);
+            }
+        }
+    }
+
+    /// Changes a record that all processes share; `f` says whether it is to be stored and runs again
+    /// after a conflict.
+    async fn change<R: prost::Message + Default, T>(
+        &self,
+        subject: &str,
+        ttl: Duration,
+        mut f: impl FnMut(&mut R) -> (T, bool),
+    ) -> Result<T, StorageError> {
         for _ in 0..ATTEMPTS {
-            let (counter, revision) = self.presence::<Counter>(&subject).await?;
-            let former = counter.unwrap_or_default();
-            let mut counter = former;
-            let answer = f(&mut counter);
-            let entry = Entry { subject: &subject, payload: encode(&counter), revision };
-            if counter == former || put(&self.nats, &self.clock, entry, Some(ttl)).await? {
+            let (record, revision) = self.presence::<R>(subject).await?;
+            let mut record = record.unwrap_or_default();
+            let (answer, changed) = f(&mut record);
+            let entry = Entry { subject, payload: encode(&record), revision };
+            if !changed || put(&self.nats, &self.clock, entry, Some(ttl)).await? {
                 return Ok(answer);
             }
         }
@@ -202,6 +255,9 @@ impl Tokens {
         put(&self.nats, &self.clock, entry, Some(ttl)).await
     }
 }
+
+/// Where presence records lie.
+const STATUS: &str = "$KV.PRESENCE.status.";
 
 fn counter_subject(kind: &str, name: &str) -> String {
     let digest = crate::crypto::sha256(name.as_bytes());

@@ -9,7 +9,8 @@ use std::time::Duration;
 use chatto::crypto::Secret;
 use chatto::crypto::password::Params;
 use chatto::http::{Config, Listener, Parts, Ready, Server, Tls, TlsFiles};
-use chatto::runtime::{Clock, Runtime, Stop};
+use chatto::realtime::Realtime;
+use chatto::runtime::{Clock, Runtime, Scope, Stop};
 use chatto::service::{self, Service};
 use futures_rustls::rustls::{self, ClientConnection};
 use serde_json::{Value, json};
@@ -86,7 +87,16 @@ impl Edge {
                 let day = Duration::from_secs(24 * 3600);
                 let service = Service::build(service_config(90 * day), store.clone(), time.clone());
                 Box::pin(service.prepare()).await.unwrap();
-                let parts = Parts { service: service.clone(), readiness, clock: time };
+                let realtime = Realtime::build(
+                    chatto::realtime::Config::default(),
+                    service.clone(),
+                    store.clone(),
+                    time.clone(),
+                );
+                let keeper = (realtime.clone(), serving.clone());
+                let tasks = Scope::new(&runtime, "test", 4);
+                tasks.spawn("realtime", async move { keeper.0.run(&keeper.1).await }).unwrap();
+                let parts = Parts { service: service.clone(), realtime, readiness, clock: time };
                 let server = Server::build(config, parts, &runtime);
                 let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 let mut listener = Listener::bind(local, 0).await.unwrap();
@@ -110,7 +120,7 @@ impl Edge {
     ) -> T {
         let (tx, rx) = mpsc::channel();
         let work = ask(self.service.clone());
-        let scope = chatto::runtime::Scope::new(&self.runtime, "operator", 1);
+        let scope = Scope::new(&self.runtime, "operator", 1);
         scope.spawn("operator", async move { tx.send(work.await).unwrap() }).unwrap();
         rx.recv_timeout(PATIENCE).unwrap()
     }

@@ -1,33 +1,27 @@
 //! `ServerDiscoveryService`: what anybody may know, before any credential.
 
 use crate::contract::rpc::server_discovery_service::GetServer;
-use crate::contract::{SERVER_VERSION, api, discovery};
+use crate::contract::{api, discovery};
 use crate::service::ServerView;
 
-use super::{Effect, Table, map};
+use super::{Effect, Table};
+use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(GetServer, Effect::Reads, |caller, _request| async move {
         let server = caller.state.service.server();
-        Ok(response(&caller.origin(), server))
+        Ok(response(&caller.origin(), &server))
     });
 }
 
-fn response(origin: &str, server: ServerView) -> discovery::GetServerResponse {
+fn response(origin: &str, server: &ServerView) -> discovery::GetServerResponse {
     let policy = if server.invite_only {
         api::AccountCreationPolicy::InviteOnly
     } else {
         api::AccountCreationPolicy::Open
     };
     discovery::GetServerResponse {
-        profile: Some(api::ServerPublicProfile {
-            name: server.name,
-            version: SERVER_VERSION.to_owned(),
-            logo_url: server.logo_key.map(|key| map::image(origin, &key)),
-            banner_url: server.banner_key.map(|key| map::image(origin, &key)),
-            welcome_message: server.welcome_message,
-            description: server.description,
-        }),
+        profile: Some(present::profile(origin, server)),
         login: Some(api::ServerLogin {
             direct_registration_enabled: server.direct_registration,
             providers: Vec::new(),

@@ -5,7 +5,8 @@ use crate::contract::rpc::message_service::{BatchGetMessages, CreateMessage, Get
 
 use crate::service::NewMessage;
 
-use super::{Effect, Table, map};
+use super::{Effect, Table};
+use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(CreateMessage, Effect::Changes, |caller, request| async move {
@@ -20,19 +21,19 @@ pub(super) fn register(table: &mut Table) {
             idempotency_key: caller.idempotency_key.as_deref(),
         };
         let message = Box::pin(caller.state.service.post_message(caller.session()?, new)).await?;
-        Ok(api::CreateMessageResponse { message: Some(map::message(message)) })
+        Ok(api::CreateMessageResponse { message: Some(present::message(message)) })
     });
     table.add(GetMessage, Effect::Reads, |caller, request| async move {
         let session = caller.session()?;
         let service = &caller.state.service;
         let message = service.message(session, &request.room_id, &request.event_id).await?;
-        Ok(api::GetMessageResponse { message: Some(map::message(message)) })
+        Ok(api::GetMessageResponse { message: Some(present::message(message)) })
     });
     table.add(BatchGetMessages, Effect::Reads, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let (room, ids) = (&request.room_id, &request.event_ids);
         let messages = Box::pin(service.batch_messages(session, room, ids)).await?;
-        let messages = messages.into_iter().map(map::message).collect();
+        let messages = messages.into_iter().map(present::message).collect();
         Ok(api::BatchGetMessagesResponse { messages })
     });
 }

@@ -3,10 +3,10 @@
 //! The order of checks is the contract's: authenticate, decode, value rules, then the service. One
 //! file per contract service registers what is built; everything else answers `unimplemented`.
 
+mod account;
 mod directory;
 mod discovery;
 mod gzip;
-mod map;
 mod messages;
 mod roles;
 mod rooms;
@@ -66,6 +66,7 @@ impl Table {
         let mut table = Self { entries: BTreeMap::new() };
         discovery::register(&mut table);
         viewer::register(&mut table);
+        account::register(&mut table);
         users::register(&mut table);
         roles::register(&mut table);
         server::register(&mut table);
@@ -182,10 +183,15 @@ impl Call {
         let answer = async {
             let Whole { bytes, slot } = self.read(body).await?;
             let (state, head) = (Arc::clone(&self.state), Arc::clone(&self.head));
+            let (service, effect) = (self.state.service.clone(), entry.effect);
             let caller = Caller::new(state, head, session, key);
             let work = (entry.handler)(caller, self.encoding, Bytes::from(bytes));
             let work = async move {
                 let answer = work.await;
+                // Live events are queued before the call is answered (contract 4.5).
+                if effect == Effect::Changes && answer.is_ok() {
+                    service.settle().await;
+                }
                 // A large body is held as long as the work.
                 drop(slot);
                 answer

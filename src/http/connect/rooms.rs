@@ -3,11 +3,12 @@
 use crate::contract::api::{self, get_room_events_request::Cursor};
 use crate::contract::rpc::room_service::{
     BatchGetMembers, CreateRoom, GetMember, GetRoomEvents, GetRoomEventsAround, JoinRoom,
-    LeaveRoom, ListMembers, MarkRoomAsRead,
+    LeaveRoom, ListMembers, MarkRoomAsRead, UpdateTypingIndicator,
 };
 use crate::service::{NewRoom, Position};
 
-use super::{Effect, Table, map};
+use super::{Effect, Table};
+use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     life(table);
@@ -24,12 +25,12 @@ fn life(table: &mut Table) {
             universal: request.universal,
         };
         let room = Box::pin(caller.state.service.create_room(caller.session()?, new)).await?;
-        Ok(api::CreateRoomResponse { room: Some(map::room(room)) })
+        Ok(api::CreateRoomResponse { room: Some(present::room(room)) })
     });
     table.add(JoinRoom, Effect::Changes, |caller, request| async move {
         let room =
             Box::pin(caller.state.service.join_room(caller.session()?, &request.room_id)).await?;
-        Ok(api::JoinRoomResponse { room: Some(map::room(room)) })
+        Ok(api::JoinRoomResponse { room: Some(present::room(room)) })
     });
     table.add(LeaveRoom, Effect::Changes, |caller, request| async move {
         let left =
@@ -41,25 +42,25 @@ fn life(table: &mut Table) {
 fn members(table: &mut Table) {
     table.add(ListMembers, Effect::Reads, |caller, request| async move {
         let session = caller.session()?;
-        let page = map::page_request(request.page);
+        let page = present::page_request(request.page);
         let service = &caller.state.service;
         let page = service.list_members(session, &request.room_id, &request.search, page)?;
         let origin = caller.origin();
         Ok(api::ListRoomMembersResponse {
-            page: Some(map::page_info(&page)),
-            members: page.items.into_iter().map(|one| map::member(&origin, one)).collect(),
+            page: Some(present::page_info(&page)),
+            members: page.items.into_iter().map(|one| present::member(&origin, one)).collect(),
         })
     });
     table.add(GetMember, Effect::Reads, |caller, request| async move {
         let service = &caller.state.service;
         let member = service.member(caller.session()?, &request.room_id, &request.user_id)?;
-        Ok(api::GetRoomMemberResponse { member: Some(map::member(&caller.origin(), member)) })
+        Ok(api::GetRoomMemberResponse { member: Some(present::member(&caller.origin(), member)) })
     });
     table.add(BatchGetMembers, Effect::Reads, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let members = service.batch_members(session, &request.room_id, &request.user_ids)?;
         let origin = caller.origin();
-        let members = members.into_iter().map(|one| map::member(&origin, one)).collect();
+        let members = members.into_iter().map(|one| present::member(&origin, one)).collect();
         Ok(api::BatchGetRoomMembersResponse { members })
     });
 }
@@ -75,7 +76,7 @@ fn timeline(table: &mut Table) {
         let limit = limit(request.limit);
         let service = &caller.state.service;
         let page = Box::pin(service.room_events(session, &request.room_id, from, limit)).await?;
-        let page = map::timeline(&caller.origin(), &request.room_id, page);
+        let page = present::timeline(&caller.origin(), &request.room_id, page);
         Ok(api::GetRoomEventsResponse { page: Some(page) })
     });
     table.add(GetRoomEventsAround, Effect::Reads, |caller, request| async move {
@@ -86,16 +87,21 @@ fn timeline(table: &mut Table) {
             Box::pin(caller.state.service.room_events_around(session, room, event, limit)).await?;
         Ok(api::GetRoomEventsAroundResponse {
             target_index: i32::try_from(window.target_index).unwrap_or(i32::MAX),
-            page: Some(map::timeline(&caller.origin(), room, window.page)),
+            page: Some(present::timeline(&caller.origin(), room, window.page)),
         })
+    });
+    table.add(UpdateTypingIndicator, Effect::Reads, |caller, request| async move {
+        let (room, thread) = (&request.room_id, &request.thread_root_event_id);
+        caller.state.service.tell_typing(caller.session()?, room, thread).await?;
+        Ok(api::UpdateTypingIndicatorResponse { updated: true })
     });
     table.add(MarkRoomAsRead, Effect::Changes, |caller, request| async move {
         let session = caller.session()?;
         let (room, up_to) = (&request.room_id, &request.up_to_event_id);
         let marked = caller.state.service.mark_room_read(session, room, up_to).await?;
         Ok(api::MarkRoomAsReadResponse {
-            last_read_at: marked.last_read_ms.map(map::time),
-            previous_last_read_at: marked.previous_last_read_ms.map(map::time),
+            last_read_at: marked.last_read_ms.map(present::time),
+            previous_last_read_at: marked.previous_last_read_ms.map(present::time),
         })
     });
 }

@@ -4,6 +4,7 @@ use crate::contract::api;
 use crate::contract::rpc::server_service::{GetMotd, GetRuntimeConfig};
 
 use super::{Effect, Table};
+use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(GetMotd, Effect::Reads, |caller, _request| async move {
@@ -12,15 +13,6 @@ pub(super) fn register(table: &mut Table) {
     });
     table.add(GetRuntimeConfig, Effect::Reads, |caller, _request| async move {
         let runtime = caller.state.service.runtime(caller.session()?);
-        let upload = i64::try_from(runtime.max_upload_bytes).unwrap_or(i64::MAX);
-        let window = i32::try_from(runtime.message_edit_window_seconds).unwrap_or(i32::MAX);
-        Ok(api::GetRuntimeConfigResponse {
-            runtime: Some(api::ServerRuntimeConfig {
-                max_upload_size: upload,
-                max_video_upload_size: upload,
-                message_edit_window_seconds: window,
-                ..api::ServerRuntimeConfig::default()
-            }),
-        })
+        Ok(api::GetRuntimeConfigResponse { runtime: Some(present::runtime(&runtime)) })
     });
 }

@@ -5,16 +5,17 @@ use crate::contract::api::get_user_request::Target;
 use crate::contract::rpc::user_service::{BatchGetUsers, GetUser, ListUsers};
 
 use super::super::error::Failure;
-use super::{Effect, Table, map};
+use super::{Effect, Table};
+use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(ListUsers, Effect::Reads, |caller, request| async move {
-        let page = map::page_request(request.page);
+        let page = present::page_request(request.page);
         let page = caller.state.service.list_users(caller.session()?, &request.search, page);
         let origin = caller.origin();
         Ok(api::ListUsersResponse {
-            page: Some(map::page_info(&page)),
-            users: page.items.into_iter().map(|one| map::member(&origin, one)).collect(),
+            page: Some(present::page_info(&page)),
+            users: page.items.into_iter().map(|one| present::member(&origin, one)).collect(),
         })
     });
     table.add(GetUser, Effect::Reads, |caller, request| async move {
@@ -25,12 +26,12 @@ pub(super) fn register(table: &mut Table) {
             Some(Target::Login(login)) => service.user_by_login(session, &login)?,
             None => return Err(Failure::invalid("user_id or login is required")),
         };
-        Ok(api::GetUserResponse { user: Some(map::member(&caller.origin(), user)) })
+        Ok(api::GetUserResponse { user: Some(present::member(&caller.origin(), user)) })
     });
     table.add(BatchGetUsers, Effect::Reads, |caller, request| async move {
         let users = caller.state.service.batch_users(caller.session()?, &request.user_ids);
         let origin = caller.origin();
-        let users = users.into_iter().map(|one| map::member(&origin, one)).collect();
+        let users = users.into_iter().map(|one| present::member(&origin, one)).collect();
         Ok(api::BatchGetUsersResponse { users })
     });
 }

@@ -2,11 +2,12 @@
 
 use crate::contract::rpc::viewer_service::GetViewer;
 
-use super::{Effect, Table, map};
+use super::{Effect, Table};
+use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(GetViewer, Effect::Reads, |caller, _request| async move {
         let viewer = caller.state.service.viewer(caller.session()?).await?;
-        Ok(map::viewer(&caller.origin(), viewer))
+        Ok(present::viewer(&caller.origin(), viewer))
     });
 }

@@ -1,21 +1,24 @@
-//! The service's views as messages of the contract.
+//! The service's views as messages of the contract: what calls answer and sockets are sent.
 
-use crate::contract::{Timestamp, api};
+use crate::contract::{SERVER_VERSION, Timestamp, api};
 use crate::service as view;
 
 /// Milliseconds since 1970 as the contract's time.
-pub(super) fn time(ms: i64) -> Timestamp {
+#[must_use]
+pub fn time(ms: i64) -> Timestamp {
     let nanos = i32::try_from(ms.rem_euclid(1000)).unwrap_or_default().saturating_mul(1_000_000);
     Timestamp { seconds: ms.div_euclid(1000), nanos }
 }
 
 /// A public image's address; absolute, because clients of other servers show it too.
-pub(super) fn image(origin: &str, key: &str) -> String {
+#[must_use]
+pub fn image(origin: &str, key: &str) -> String {
     format!("{origin}/assets/server/{key}")
 }
 
 /// Permission rows.
-pub(super) fn permissions(grants: view::Grants) -> Vec<api::PermissionGrant> {
+#[must_use]
+pub fn permissions(grants: view::Grants) -> Vec<api::PermissionGrant> {
     let row = |(name, granted): (&str, bool)| api::PermissionGrant {
         permission: name.to_owned(),
         granted,
@@ -23,15 +26,16 @@ pub(super) fn permissions(grants: view::Grants) -> Vec<api::PermissionGrant> {
     grants.into_iter().map(row).collect()
 }
 
-pub(super) fn user(origin: &str, user: view::UserView) -> api::User {
+/// A user.
+#[must_use]
+pub fn user(origin: &str, user: view::UserView) -> api::User {
     api::User {
         id: user.id.to_string(),
         login: user.login,
         display_name: user.display_name,
         deleted: user.deleted,
         avatar_url: user.avatar_key.map(|key| image(origin, &key)),
-        // Nobody has a live record until presence is built.
-        presence_status: api::PresenceStatus::Offline.into(),
+        presence_status: presence(user.presence).into(),
         custom_status: user.custom_status.map(|status| api::CustomUserStatus {
             emoji: status.emoji,
             text: status.text,
@@ -41,7 +45,9 @@ pub(super) fn user(origin: &str, user: view::UserView) -> api::User {
     }
 }
 
-pub(super) fn member(origin: &str, member: view::DirectoryMember) -> api::DirectoryMember {
+/// A user in the directory.
+#[must_use]
+pub fn member(origin: &str, member: view::DirectoryMember) -> api::DirectoryMember {
     api::DirectoryMember {
         user: Some(user(origin, member.user)),
         roles: member.roles,
@@ -50,7 +56,8 @@ pub(super) fn member(origin: &str, member: view::DirectoryMember) -> api::Direct
 }
 
 /// The page asked for; value rules have refused negative numbers.
-pub(super) fn page_request(page: Option<api::PageRequest>) -> view::PageRequest {
+#[must_use]
+pub fn page_request(page: Option<api::PageRequest>) -> view::PageRequest {
     let page = page.unwrap_or_default();
     view::PageRequest {
         limit: usize::try_from(page.limit).unwrap_or_default(),
@@ -58,14 +65,18 @@ pub(super) fn page_request(page: Option<api::PageRequest>) -> view::PageRequest 
     }
 }
 
-pub(super) fn page_info<T>(page: &view::Page<T>) -> api::PageInfo {
+/// What an offset list says of itself.
+#[must_use]
+pub fn page_info<T>(page: &view::Page<T>) -> api::PageInfo {
     api::PageInfo {
         total_count: i64::try_from(page.total).unwrap_or(i64::MAX),
         has_more: page.has_more,
     }
 }
 
-pub(super) fn viewer(origin: &str, viewer: view::ViewerView) -> api::GetViewerResponse {
+/// The viewer.
+#[must_use]
+pub fn viewer(origin: &str, viewer: view::ViewerView) -> api::GetViewerResponse {
     let capability = |(name, granted): (&str, bool)| api::CapabilityGrant {
         capability: name.to_owned(),
         granted,
@@ -93,7 +104,9 @@ pub(super) fn viewer(origin: &str, viewer: view::ViewerView) -> api::GetViewerRe
     }
 }
 
-pub(super) fn room(room: view::RoomView) -> api::Room {
+/// A room.
+#[must_use]
+pub fn room(room: view::RoomView) -> api::Room {
     let kind = match room.kind {
         view::RoomKind::Channel => api::RoomKind::Channel,
         view::RoomKind::Direct => api::RoomKind::Dm,
@@ -110,19 +123,29 @@ pub(super) fn room(room: view::RoomView) -> api::Room {
     }
 }
 
-pub(super) fn room_with_state(with: view::RoomWithState) -> api::RoomWithViewerState {
+/// A room with the viewer's state in it.
+#[must_use]
+pub fn room_with_state(with: view::RoomWithState) -> api::RoomWithViewerState {
     api::RoomWithViewerState {
         room: Some(room(with.room)),
-        viewer_state: Some(api::RoomViewerState {
-            is_member: with.state.is_member,
-            has_unread: with.state.has_unread,
-            permissions: permissions(with.state.permissions),
-            slow_mode_next_post_at: with.state.slow_mode_next_post_ms.map(time),
-        }),
+        viewer_state: Some(room_state(with.state)),
     }
 }
 
-pub(super) fn group(group: view::GroupView) -> api::RoomGroup {
+/// A viewer's state in a room.
+#[must_use]
+pub fn room_state(state: view::RoomViewerState) -> api::RoomViewerState {
+    api::RoomViewerState {
+        is_member: state.is_member,
+        has_unread: state.has_unread,
+        permissions: permissions(state.permissions),
+        slow_mode_next_post_at: state.slow_mode_next_post_ms.map(time),
+    }
+}
+
+/// A group with what the viewer sees of it.
+#[must_use]
+pub fn group(group: view::GroupView) -> api::RoomGroup {
     use api::room_group_item::Item;
     let item = |room| api::RoomGroupItem { item: Some(Item::Room(room_with_state(room))) };
     api::RoomGroup {
@@ -136,7 +159,9 @@ pub(super) fn group(group: view::GroupView) -> api::RoomGroup {
     }
 }
 
-pub(super) fn role(role: view::RoleView) -> api::Role {
+/// A role.
+#[must_use]
+pub fn role(role: view::RoleView) -> api::Role {
     api::Role {
         name: role.name,
         display_name: role.display_name,
@@ -147,7 +172,9 @@ pub(super) fn role(role: view::RoleView) -> api::Role {
     }
 }
 
-pub(super) fn message(message: view::MessageView) -> api::Message {
+/// A message.
+#[must_use]
+pub fn message(message: view::MessageView) -> api::Message {
     api::Message {
         id: message.id.to_string(),
         room_id: message.room.to_string(),
@@ -162,7 +189,9 @@ pub(super) fn message(message: view::MessageView) -> api::Message {
     }
 }
 
-fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
+/// One entry of a timeline.
+#[must_use]
+pub fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
     use api::room_timeline_event::Event;
     use view::RowKind;
     let of_room = || api::RoomTimelineRoomEvent { room_id: room_id.to_owned() };
@@ -188,21 +217,61 @@ fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
     }
 }
 
-pub(super) fn timeline(
-    origin: &str,
-    room_id: &str,
-    page: view::TimelinePage,
-) -> api::RoomTimelinePage {
-    let include = |one: view::UserView| (one.id.to_string(), user(origin, one));
+/// A stretch of a timeline.
+#[must_use]
+pub fn timeline(origin: &str, room_id: &str, page: view::TimelinePage) -> api::RoomTimelinePage {
     api::RoomTimelinePage {
         events: page.rows.into_iter().map(|one| row(room_id, one)).collect(),
         start_cursor: page.start_cursor,
         end_cursor: page.end_cursor,
         has_older: page.has_older,
         has_newer: page.has_newer,
-        includes: Some(api::RoomTimelineIncludes {
-            users: page.users.into_iter().map(include).collect(),
-        }),
+        includes: Some(includes(origin, page.users)),
+    }
+}
+
+/// The users that rows name.
+#[must_use]
+pub fn includes(origin: &str, users: Vec<view::UserView>) -> api::RoomTimelineIncludes {
+    let include = |one: view::UserView| (one.id.to_string(), user(origin, one));
+    api::RoomTimelineIncludes { users: users.into_iter().map(include).collect() }
+}
+
+/// The server's public profile.
+#[must_use]
+pub fn profile(origin: &str, server: &view::ServerView) -> api::ServerPublicProfile {
+    let image = |key: &Option<String>| key.as_ref().map(|key| image(origin, key));
+    api::ServerPublicProfile {
+        name: server.name.clone(),
+        version: SERVER_VERSION.to_owned(),
+        logo_url: image(&server.logo_key),
+        banner_url: image(&server.banner_key),
+        welcome_message: server.welcome_message.clone(),
+        description: server.description.clone(),
+    }
+}
+
+/// The server's limits.
+#[must_use]
+pub fn runtime(runtime: &view::RuntimeView) -> api::ServerRuntimeConfig {
+    let upload = i64::try_from(runtime.max_upload_bytes).unwrap_or(i64::MAX);
+    let window = i32::try_from(runtime.message_edit_window_seconds).unwrap_or(i32::MAX);
+    api::ServerRuntimeConfig {
+        max_upload_size: upload,
+        max_video_upload_size: upload,
+        message_edit_window_seconds: window,
+        ..api::ServerRuntimeConfig::default()
+    }
+}
+
+/// A presence.
+#[must_use]
+pub fn presence(presence: view::Presence) -> api::PresenceStatus {
+    match presence {
+        view::Presence::Online => api::PresenceStatus::Online,
+        view::Presence::Away => api::PresenceStatus::Away,
+        view::Presence::DoNotDisturb => api::PresenceStatus::DoNotDisturb,
+        view::Presence::Offline => api::PresenceStatus::Offline,
     }
 }
 

@@ -1,0 +1,26 @@
+//! `MyAccountService`: what people change about themselves.
+
+use crate::contract::api;
+use crate::contract::rpc::my_account_service::UpdatePresence;
+use crate::present;
+use crate::service::Presence;
+
+use super::super::error::Failure;
+use super::{Effect, Table};
+
+pub(super) fn register(table: &mut Table) {
+    table.add(UpdatePresence, Effect::Changes, |caller, request| async move {
+        let status = match request.status() {
+            api::PresenceStatus::Online => Presence::Online,
+            api::PresenceStatus::Away => Presence::Away,
+            api::PresenceStatus::DoNotDisturb => Presence::DoNotDisturb,
+            // The value rules have refused them.
+            api::PresenceStatus::Unspecified | api::PresenceStatus::Offline => {
+                return Err(Failure::invalid("status must be online, away or do not disturb"));
+            }
+        };
+        let (session, by_hand) = (caller.session()?, request.user_selected);
+        let holds = caller.state.service.update_presence(session, status, by_hand).await?;
+        Ok(api::UpdatePresenceResponse { status: present::presence(holds).into() })
+    });
+}

@@ -1,0 +1,178 @@
+//! `GET /api/realtime`: the WebSocket handshake, and frames over the upgraded connection.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use async_tungstenite::WebSocketStream;
+use async_tungstenite::tungstenite::handshake::derive_accept_key;
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use async_tungstenite::tungstenite::{Error, Message};
+use futures_lite::{AsyncRead, AsyncWrite, StreamExt};
+use hyper::StatusCode;
+use hyper::header::{self, HeaderName};
+use hyper::rt::{Read as _, ReadBuf, Write as _};
+use hyper::upgrade::Upgraded;
+use tide::Request;
+
+use crate::limits::{
+    FRAME_MAX_BYTES, SOCKET_BUFFER_BYTES, SOCKET_CLOSE_TIMEOUT, SOCKET_WRITE_BUFFER_MAX_BYTES,
+};
+use crate::realtime::{Gone, Incoming, Opening, Socket};
+use crate::runtime::Clock;
+
+use super::answer::Answer;
+use super::auth::Presented;
+use super::error::Failure;
+use super::head::Head;
+use super::state::App;
+
+/// The route.
+pub(super) async fn route(request: Request<App>) -> tide::Result {
+    let state = Arc::clone(request.state());
+    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
+        return Failure::internal().answer_for("/api/realtime").into();
+    };
+    upgrade(&state, &head).into()
+}
+
+fn upgrade(state: &App, head: &Head) -> Answer {
+    let has = |name: &HeaderName, token: &str| {
+        let values = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+    };
+    if !has(&header::UPGRADE, "websocket") || !has(&header::CONNECTION, "upgrade") {
+        let answer = Answer::failure(StatusCode::UPGRADE_REQUIRED, "a WebSocket is expected here");
+        return answer.with(header::UPGRADE, "websocket");
+    }
+    if head.header(&header::SEC_WEBSOCKET_VERSION) != Some("13") {
+        let answer = Answer::failure(StatusCode::BAD_REQUEST, "WebSocket version 13 is expected");
+        return answer.with(header::SEC_WEBSOCKET_VERSION, "13");
+    }
+    // 16 bytes in base64 (RFC 6455, section 4.1).
+    let key = head.header(&header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
+    let Some(key) = key else {
+        return Answer::failure(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or broken");
+    };
+    let Some((on_upgrade, permit, stop)) = head.upgrade.take() else {
+        return Answer::failure(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
+    };
+    let cookie = match Presented::of_own_origin(state, head) {
+        Presented::Cookie(cookie) => Some(cookie),
+        // A bearer comes in the first frame.
+        Presented::Bearer(_) | Presented::Nothing => None,
+    };
+    let opening = Opening { cookie, origin: head.origin(&state.config.public_url) };
+    let (realtime, clock) = (state.realtime.clone(), state.clock.clone());
+    let serving = async move {
+        match on_upgrade.await {
+            Ok(upgraded) => {
+                let socket = WebSocket::new(upgraded, clock).await;
+                Box::pin(realtime.serve(socket, opening, &stop)).await;
+            }
+            Err(error) => log::debug!(error:% = error; "a WebSocket ended before it began"),
+        }
+        drop(permit);
+    };
+    if state.sockets.spawn("socket", serving).is_err() {
+        return Failure::busy().answer_for(&head.path);
+    }
+    Answer::empty(StatusCode::SWITCHING_PROTOCOLS)
+        .with(header::UPGRADE, "websocket")
+        .with(header::CONNECTION, "Upgrade")
+        .with(header::SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes()))
+}
+
+/// The upgraded connection as a socket of frames.
+struct WebSocket {
+    frames: WebSocketStream<Io>,
+    clock: Clock,
+}
+
+impl WebSocket {
+    async fn new(upgraded: Upgraded, clock: Clock) -> Self {
+        // The library's own buffers are 128 KiB for each direction of each connection.
+        let config = WebSocketConfig::default()
+            .read_buffer_size(SOCKET_BUFFER_BYTES)
+            .write_buffer_size(0)
+            .max_write_buffer_size(SOCKET_WRITE_BUFFER_MAX_BYTES)
+            .max_message_size(Some(FRAME_MAX_BYTES))
+            .max_frame_size(Some(FRAME_MAX_BYTES));
+        let frames = WebSocketStream::from_raw_socket(Io(upgraded), Role::Server, Some(config));
+        Self { frames: frames.await, clock }
+    }
+}
+
+impl Socket for WebSocket {
+    async fn receive(&mut self) -> Incoming {
+        loop {
+            match self.frames.next().await {
+                Some(Ok(Message::Binary(frame))) => return Incoming::Frame(frame),
+                Some(Ok(Message::Text(_))) => return Incoming::Text,
+                // Pings are answered by the library.
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Err(Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_))) => {
+                    return Incoming::Broken;
+                }
+                Some(Ok(Message::Close(_)) | Err(_)) | None => return Incoming::Gone,
+            }
+        }
+    }
+
+    async fn send(&mut self, frame: Vec<u8>) -> Result<(), Gone> {
+        self.frames.send(Message::Binary(frame.into())).await.map_err(|_| Gone)
+    }
+
+    async fn close(&mut self, code: u16) {
+        let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
+        let closing = async {
+            if self.frames.close(Some(frame)).await.is_err() {
+                return;
+            }
+            // What the client has sent is read to its end: closing over unread bytes would reset the
+            // connection and take our last words away.
+            while let Some(Ok(_)) = self.frames.next().await {}
+        };
+        if self.clock.timeout(SOCKET_CLOSE_TIMEOUT, closing).await.is_err() {
+            log::debug!("a client did not close its socket in time");
+        }
+    }
+}
+
+/// hyper's connection with the traits of `futures`.
+struct Io(Upgraded);
+
+impl AsyncRead for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(bytes);
+        match Pin::new(&mut self.0).poll_read(cx, buffer.unfilled()) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,96 @@
+//! From the subscription to `caught_up`: everything anew, or what changed since the cursor
+//! (contract 8.3, 8.7).
+
+use super::Socket;
+use super::change::Change;
+use super::connection::End;
+use super::frames;
+use super::lens::{Lens, Unreadable};
+use super::live::Live;
+use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
+use crate::domain::RoomId;
+use crate::limits::SNAPSHOT_BATCH;
+use crate::service::StoreFault;
+
+impl<S: Socket> Live<'_, '_, S> {
+    /// Brings the client to the position it was registered at.
+    pub(super) async fn catch_up(&mut self, cursor: Option<&str>) -> Result<(), End> {
+        let service = self.connection.realtime.service.clone();
+        let since = cursor.and_then(|one| service.resume_from(&self.session, one, self.rights));
+        let replay = match since {
+            Some(since) => {
+                let gap = self.connection.realtime.hub.gap(since, self.told).await;
+                gap.map_err(|error| Unreadable::from(StoreFault::from(error)))?
+            }
+            None => None,
+        };
+        match (replay, cursor) {
+            (Some(changes), Some(cursor)) => {
+                self.connection.send(frames::subscribed(cursor.to_owned())).await?;
+                self.replay(&changes).await?;
+                let states = Box::pin(self.lens().room_states()).await?;
+                let mut operations = states;
+                operations.extend(self.lens().reconciliation().await?);
+                self.project(operations, None).await?;
+            }
+            _ => {
+                let start = self.cursor();
+                self.connection.send(frames::subscribed(start)).await?;
+                Box::pin(self.snapshot()).await?;
+                let operations = self.lens().reconciliation().await?;
+                self.project(operations, None).await?;
+            }
+        }
+        self.breathe().await?;
+        let reached = self.cursor();
+        self.connection.send(frames::caught_up(reached)).await
+    }
+
+    async fn replay(&mut self, changes: &[Change]) -> Result<(), End> {
+        for change in changes {
+            self.breathe().await?;
+            let operations = self.lens().operations(&change.cause).await?;
+            if !operations.is_empty() {
+                let head = self.connection.realtime.head_of(change);
+                self.connection.send(frames::projection(head, None, operations)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The reset prefix.
+    async fn snapshot(&mut self) -> Result<(), End> {
+        let mut first = vec![Operation::Reset(wire::RealtimeProjectionReset {})];
+        first.extend([self.lens().server(), self.lens().server_state()]);
+        first.extend(self.lens().viewer().await?);
+        self.project(first, None).await?;
+        let batches: Vec<_> = self.lens().everybody().collect();
+        for users in batches {
+            self.breathe().await?;
+            self.project(users, None).await?;
+        }
+        let shown = self.connection.realtime.service.shown_rooms(&self.session).await;
+        let shown = shown.map_err(|error| Unreadable::from(StoreFault::from(error)))?;
+        for rooms in shown.chunks(SNAPSHOT_BATCH) {
+            self.breathe().await?;
+            let mut upserts = Vec::new();
+            for id in rooms {
+                let lens = self.lens();
+                upserts.extend(lens.shown(*id).await?.map(|shown| lens.room(shown)));
+            }
+            self.project(upserts, None).await?;
+        }
+        let rest = vec![self.lens().groups().await?, Lens::notifications(), Lens::calls()];
+        self.project(rest, None).await?;
+        let mut held: Vec<RoomId> =
+            self.held.iter().filter_map(|id| RoomId::try_from(id.as_str()).ok()).collect();
+        held.sort_unstable();
+        for id in held.into_iter().filter(|id| shown.contains(id)) {
+            self.breathe().await?;
+            if let Some(timeline) = Box::pin(self.lens().timeline(id)).await? {
+                self.project(vec![timeline], None).await?;
+            }
+        }
+        Ok(())
+    }
+}

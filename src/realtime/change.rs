@@ -1,0 +1,263 @@
+//! A change, as it waits for connections, and whom it may concern.
+
+use std::sync::Arc;
+
+use crate::domain::{EventId, RoomId, UserId};
+use crate::storage::records::{self, Event, FactKind, Room, ServerConfig, User, event::Effect};
+use crate::storage::{Changed, JournalEvent, Live, Tables, Whisper};
+
+/// A change. Connections share it.
+#[derive(Debug)]
+pub(super) struct Change {
+    /// The frame's id: the same on all connections of all processes.
+    pub(super) id: String,
+    /// When it was made, milliseconds since 1970; `None`: now.
+    pub(super) at_ms: Option<i64>,
+    /// Who made it.
+    pub(super) actor: Option<UserId>,
+    /// What happened.
+    pub(super) cause: Cause,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A root message was posted.
+    Posted { room: RoomId, row: String },
+    /// A reply was posted in a thread.
+    Replied { room: RoomId, row: String, root: u32, echo: Option<String> },
+    /// A row changed: edit, deletion, reaction, pin.
+    RowChanged { room: RoomId, row: String },
+    /// Somebody became a member.
+    Joined { room: RoomId, user: UserId, row: String },
+    /// Somebody's membership ended.
+    Left { room: RoomId, user: UserId, row: String },
+    /// Another row that is no message.
+    RowAdded { room: RoomId, row: String },
+    /// A room is new, or what everybody sees of it changed.
+    Room { room: RoomId, rule_changed: bool },
+    /// Groups or their order changed.
+    Groups,
+    /// What the directory shows of a user changed.
+    User { user: UserId, is_new: bool },
+    /// What only the user itself sees changed.
+    Own,
+    /// Decisions or assignments of roles changed somewhere.
+    Rights,
+    /// The server's public profile, or what members read of it.
+    Server { profile: bool, state: bool },
+    /// The viewer's read marker moved.
+    Read { target: String },
+    /// Somebody types.
+    Typing { room: RoomId, thread: Option<EventId> },
+    /// Somebody's presence.
+    Presence { user: UserId },
+    /// The session may have ended.
+    Session,
+    /// Something was missed: tell everything that is not in the journal anew.
+    Refresh,
+}
+
+/// Whom a change may concern. Rights are looked at when it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    Everybody,
+    User(UserId),
+    /// The members of a room, and somebody who was one a moment ago.
+    Members {
+        room: RoomId,
+        and: Option<UserId>,
+        except: Option<UserId>,
+    },
+    /// Who holds this credential.
+    Credential([u8; 32]),
+}
+
+impl Change {
+    /// A change without an author that has no place in the store.
+    pub(super) fn passing(cause: Cause, actor: Option<UserId>) -> Self {
+        let id = format!("evt{}", hex(&crate::crypto::random::<8>()));
+        Self { id, at_ms: None, actor, cause }
+    }
+
+    /// What an event of the journal means.
+    pub(super) fn of_event(epoch: &[u8], journal: &JournalEvent) -> Option<(Self, To)> {
+        let JournalEvent { room, sequence, event } = journal;
+        let (room, actor) = (*room, UserId::try_from(event.actor_id.as_str()).ok());
+        let mut id = stable_id(epoch, b"journal", *sequence);
+        let mut members = To::Members { room, and: None, except: None };
+        let cause = match event.effect.as_ref()? {
+            Effect::Post(post) => {
+                id.clone_from(&post.id);
+                let row = post.id.clone();
+                if post.reply == 0 {
+                    Cause::Posted { room, row }
+                } else {
+                    let echo = post.echo.as_ref().map(|echo| echo.id.clone());
+                    Cause::Replied { room, row, root: post.row, echo }
+                }
+            }
+            Effect::Edit(edit) => Cause::RowChanged { room, row: edit.id.clone() },
+            Effect::Delete(delete) => Cause::RowChanged { room, row: delete.id.clone() },
+            Effect::React(react) => Cause::RowChanged { room, row: react.id.clone() },
+            Effect::Pin(pin) => {
+                if !pin.remove {
+                    id.clone_from(&pin.marker);
+                }
+                Cause::RowChanged { room, row: pin.id.clone() }
+            }
+            Effect::Fact(fact) => {
+                let row = fact.id.clone();
+                match (fact.kind(), actor) {
+                    (FactKind::Joined, Some(user)) => Cause::Joined { room, user, row },
+                    (FactKind::Left, Some(user)) => {
+                        members = To::Members { room, and: Some(user), except: None };
+                        Cause::Left { room, user, row }
+                    }
+                    _ => Cause::RowAdded { room, row },
+                }
+            }
+        };
+        Some((Self { id, at_ms: Some(at_ms(event)), actor, cause }, members))
+    }
+
+    /// What a changed record of STATE means; several things when it changed in several ways.
+    pub(super) fn of_state(
+        epoch: &[u8],
+        revision: u64,
+        changed: &Changed,
+        tables: &Tables,
+    ) -> Vec<(Self, To)> {
+        let mut found: Vec<(Cause, Option<UserId>, To)> = Vec::new();
+        match changed {
+            Changed::User { id, former } => {
+                let Some(user) = tables.users.get(id) else { return Vec::new() };
+                let former = former.as_deref();
+                if former.is_none_or(|former| shown(former) != shown(user)) {
+                    let is_new = former.is_none();
+                    found.push((Cause::User { user: *id, is_new }, Some(*id), To::Everybody));
+                } else if former.is_none_or(|former| own(former) != own(user)) {
+                    found.push((Cause::Own, Some(*id), To::User(*id)));
+                }
+                if former.is_some_and(|former| decided(former) != decided(user)) {
+                    found.push((Cause::Rights, None, To::Everybody));
+                }
+                let ends = |former: &User| {
+                    former.session_generation != user.session_generation || user.deleted
+                };
+                if former.is_none_or(ends) {
+                    found.push((Cause::Session, None, To::User(*id)));
+                }
+            }
+            Changed::Room { id, former } => {
+                let Some(room) = tables.rooms.get(id) else { return Vec::new() };
+                let former = former.as_deref();
+                if former.is_none_or(|former| visible(former) != visible(room)) {
+                    let ruled = |former: &Room| {
+                        (former.archived, former.universal) != (room.archived, room.universal)
+                    };
+                    let rule_changed = former.is_none_or(ruled);
+                    let creator = UserId::try_from(room.creator_id.as_str()).ok();
+                    let actor = creator.filter(|_| former.is_none());
+                    let cause = Cause::Room { room: *id, rule_changed };
+                    found.push((cause, actor, To::Everybody));
+                }
+            }
+            Changed::Group(_) => found.push((Cause::Groups, None, To::Everybody)),
+            Changed::Role => found.push((Cause::Rights, None, To::Everybody)),
+            Changed::Server { former } => {
+                let (former, server) = (former.as_deref(), &tables.server);
+                let profile = former.is_none_or(|former| profile(former) != profile(server));
+                let state = former.is_none_or(|former| former.motd != server.motd);
+                if profile || state {
+                    found.push((Cause::Server { profile, state }, None, To::Everybody));
+                }
+            }
+            // Rows tell of memberships.
+            Changed::Member { .. } | Changed::Other => {}
+        }
+        let change = |(part, (cause, actor, to)): (usize, (Cause, Option<UserId>, To))| {
+            let label = format!("state {part}");
+            let id = stable_id(epoch, label.as_bytes(), revision);
+            (Self { id, at_ms: None, actor, cause }, to)
+        };
+        found.into_iter().enumerate().map(change).collect()
+    }
+
+    /// What a whisper means; presence goes another way.
+    pub(super) fn of_whisper(whisper: Whisper) -> Option<(Self, To)> {
+        Some(match whisper {
+            Whisper::Typing { room, user, thread } => {
+                let to = To::Members { room, and: None, except: Some(user) };
+                (Self::passing(Cause::Typing { room, thread }, Some(user)), to)
+            }
+            Whisper::Marker { user, target } => {
+                (Self::passing(Cause::Read { target }, Some(user)), To::User(user))
+            }
+            Whisper::Token { hash } => (Self::passing(Cause::Session, None), To::Credential(hash)),
+            Whisper::Presence { .. } => return None,
+        })
+    }
+
+    /// All that a store event means.
+    pub(super) fn of(epoch: &[u8], live: Live, tables: &Tables) -> Vec<(Self, To)> {
+        match live {
+            Live::Event(journal) => Self::of_event(epoch, &journal).into_iter().collect(),
+            Live::State { revision, changed } => Self::of_state(epoch, revision, &changed, tables),
+            Live::Whisper(whisper) => Self::of_whisper(whisper).into_iter().collect(),
+            Live::Missed => vec![(Self::passing(Cause::Refresh, None), To::Everybody)],
+        }
+    }
+}
+
+fn at_ms(event: &Arc<Event>) -> i64 {
+    event.at_ms
+}
+
+/// An id that every process makes alike and that says nothing of the position it stands for.
+fn stable_id(epoch: &[u8], label: &[u8], number: u64) -> String {
+    let text = [epoch, label, number.to_be_bytes().as_slice()].concat();
+    let digest = crate::crypto::sha256(&text);
+    format!("evt{}", hex(digest.get(..8).unwrap_or(&digest)))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What the directory shows of a user.
+fn shown(user: &User) -> impl PartialEq {
+    (
+        user.login.clone(),
+        user.display_name.clone(),
+        user.roles.clone(),
+        user.avatar_key.clone(),
+        (user.custom_status_emoji.clone(), user.custom_status_text.clone()),
+        (user.custom_status_expires_ms, user.deleted),
+    )
+}
+
+/// What only the user itself sees.
+fn own(user: &User) -> impl PartialEq {
+    let has_password = !user.password_hash.is_empty();
+    (user.emails.clone(), user.settings.clone(), has_password, user.login_changed_ms)
+}
+
+fn decided(user: &User) -> (Vec<String>, Vec<records::Decision>) {
+    (user.roles.clone(), user.decisions.clone())
+}
+
+/// What clients see of a room.
+fn visible(room: &Room) -> impl PartialEq {
+    (
+        (room.name.clone(), room.description.clone(), room.group_id.clone()),
+        (room.universal, room.archived, room.slow_mode_seconds, room.has_history),
+    )
+}
+
+fn profile(server: &ServerConfig) -> impl PartialEq {
+    (
+        (server.name.clone(), server.description.clone(), server.welcome_message.clone()),
+        (server.logo_key.clone(), server.banner_key.clone()),
+    )
+}

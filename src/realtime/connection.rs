@@ -1,0 +1,275 @@
+//! One connection from its first frame to its last: hello, subscription, the end (contract 8.1, 8.2).
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use super::change::{Cause, Change};
+use super::frames::{self, Head};
+use super::lens::Unreadable;
+use super::live::Live;
+use super::pace::Pace;
+use super::{Gone, Incoming, Inner, Opening, Socket};
+use crate::contract::realtime::{
+    self as wire, realtime_client_frame::Frame as Asked, realtime_event_envelope::Event,
+    realtime_server_frame::Frame,
+};
+use crate::contract::{Encoding, Timestamp, decode};
+use crate::limits::{
+    FRAME_SEND_TIMEOUT, HELD_ROOMS_MAX, HYDRATION_INTERVAL, HYDRATIONS_BURST,
+    SESSION_CHECK_INTERVAL,
+};
+use crate::present;
+use crate::runtime::Stop;
+use crate::service::{AuthenticateError, Credential, Session};
+
+/// Why a connection ends.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client is gone, or takes nothing any more.
+    Gone,
+    /// The client sent text.
+    Text,
+    /// The client broke the protocol, or may not come in.
+    Refused { code: &'static str, text: &'static str },
+    /// We close on purpose.
+    Closed { code: &'static str, reconnect: bool, retry_after_ms: u32 },
+    /// The session ended.
+    Terminated { reason: &'static str },
+}
+
+impl End {
+    pub(super) const BAD_FRAME: Self =
+        Self::Refused { code: "bad_frame", text: "frame not expected here" };
+
+    /// To come back somewhere in a span of milliseconds: not all at once.
+    pub(super) fn back(code: &'static str, from_ms: u32, to_ms: u32) -> Self {
+        let spread = u32::from_be_bytes(crate::crypto::random()) % (to_ms - from_ms + 1);
+        Self::Closed { code, reconnect: true, retry_after_ms: from_ms + spread }
+    }
+
+    pub(super) fn reset_required() -> Self {
+        Self::Closed { code: "projection_reset_required", reconnect: true, retry_after_ms: 0 }
+    }
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+impl From<Unreadable> for End {
+    fn from(_: Unreadable) -> Self {
+        Self::back("catch_up_server_busy", 1_000, 5_000)
+    }
+}
+
+/// A socket with the time in which it must be heard from us.
+pub(super) struct Connection<'a, S> {
+    pub(super) realtime: &'a Inner,
+    pub(super) socket: S,
+    pub(super) stop: &'a Stop,
+    pub(super) heartbeat_due: Instant,
+}
+
+impl<'a, S: Socket> Connection<'a, S> {
+    pub(super) async fn serve(realtime: &'a Inner, socket: S, opening: Opening, stop: &'a Stop) {
+        let heartbeat_due = realtime.clock.now() + realtime.config.heartbeat;
+        let mut connection = Self { realtime, socket, stop, heartbeat_due };
+        let end = match Box::pin(connection.run(opening)).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        log::debug!(end:? = end; "a realtime connection ended");
+        connection.finish(end).await;
+    }
+
+    async fn run(&mut self, opening: Opening) -> Result<std::convert::Infallible, End> {
+        let session = Box::pin(self.open(&opening)).await?;
+        let asked = self.ready().await?;
+        let slot = self.turn().await?;
+        self.realtime.service.barrier().await;
+        let (registration, told) = self.realtime.hub.register(&session);
+        let mut live = Live {
+            rights: self.realtime.service.rights(&session),
+            held: asked.retained_room_ids.iter().cloned().collect(),
+            origin: opening.origin,
+            pace: Pace::new(HYDRATIONS_BURST, HYDRATION_INTERVAL),
+            check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,
+            deferred: VecDeque::new(),
+            connection: self,
+            registration,
+            session,
+            told,
+        };
+        Box::pin(live.catch_up(asked.resume_cursor.as_deref())).await?;
+        drop(slot);
+        Box::pin(live.run()).await
+    }
+
+    /// Says why it ends, and closes. Nobody is left to tell when this fails.
+    async fn finish(mut self, end: End) {
+        let (frame, code) = match end {
+            End::Gone => return self.socket.close(1001).await,
+            End::Text => return self.socket.close(1003).await,
+            End::Refused { code, text } => (frames::error(code, text), 1008),
+            End::Closed { code, reconnect, retry_after_ms } => {
+                (frames::close(code, reconnect, retry_after_ms), 1000)
+            }
+            End::Terminated { reason } => {
+                let ended = wire::RealtimeSessionTerminatedEvent { reason: reason.to_owned() };
+                let head = self.realtime.head_of_now();
+                (frames::transient(head, Event::SessionTerminated(ended)), 1000)
+            }
+        };
+        if self.send(frame).await.is_ok() {
+            self.socket.close(code).await;
+        }
+    }
+
+    pub(super) async fn send(&mut self, frame: Frame) -> Result<(), End> {
+        let sending = self.socket.send(frames::encode(frame));
+        match self.realtime.clock.timeout(FRAME_SEND_TIMEOUT, sending).await {
+            Ok(sent) => Ok(sent?),
+            Err(_elapsed) => Err(End::Gone),
+        }
+    }
+
+    /// OPEN: who is there (contract 8.2).
+    async fn open(&mut self, opening: &Opening) -> Result<Session, End> {
+        const BAD_HELLO: End = End::Refused { code: "bad_hello", text: "hello expected" };
+        let asked = self.first_frame(BAD_HELLO).await?;
+        let Asked::Hello(hello) = asked else { return Err(BAD_HELLO) };
+        if hello.protocol_version != frames::PROTOCOL_VERSION {
+            let text = "protocol version 2 is the only one";
+            return Err(End::Refused { code: "unsupported_protocol", text });
+        }
+        let credential = match (&hello.bearer_token, &opening.cookie) {
+            (Some(token), _) => Some(Credential::Bearer(token)),
+            (None, Some(cookie)) => Some(Credential::Cookie(cookie)),
+            (None, None) => None,
+        };
+        let authenticated = match credential {
+            Some(credential) => self.realtime.service.authenticate(credential).await,
+            None => Err(AuthenticateError::Required),
+        };
+        match authenticated {
+            Ok(session) => {
+                self.send(frames::hello(self.realtime.config.heartbeat.as_secs())).await?;
+                Ok(session)
+            }
+            Err(AuthenticateError::Required) => {
+                let text = "authentication required";
+                Err(End::Refused { code: "authentication_required", text })
+            }
+            Err(AuthenticateError::Store(_)) => {
+                Err(End::back("catch_up_server_busy", 1_000, 5_000))
+            }
+        }
+    }
+
+    /// READY: what the client wants (contract 8.3).
+    async fn ready(&mut self) -> Result<wire::RealtimeSubscribeEvents, End> {
+        const BAD_SUBSCRIBE: End =
+            End::Refused { code: "bad_subscribe", text: "subscribe_events expected" };
+        let deadline = self.realtime.clock.now() + self.realtime.config.hello_timeout;
+        loop {
+            if self.realtime.clock.now() >= deadline {
+                return Err(BAD_SUBSCRIBE);
+            }
+            match self.first_frame(BAD_SUBSCRIBE).await? {
+                Asked::Ping(ping) => self.send(frames::pong(ping.nonce)).await?,
+                Asked::SubscribeEvents(asked)
+                    if asked.retained_room_ids.len() <= HELD_ROOMS_MAX =>
+                {
+                    return Ok(asked);
+                }
+                _ => return Err(BAD_SUBSCRIBE),
+            }
+        }
+    }
+
+    /// A frame of the states before CATCHING_UP.
+    async fn first_frame(&mut self, otherwise: End) -> Result<Asked, End> {
+        let limit = self.realtime.config.hello_timeout;
+        let heard = self.realtime.clock.timeout(limit, self.socket.receive());
+        match self.stop.or(heard).await {
+            None => Err(shutdown()),
+            Some(Err(_elapsed)) => Err(otherwise),
+            Some(Ok(Incoming::Gone)) => Err(End::Gone),
+            Some(Ok(Incoming::Text)) => Err(End::Text),
+            Some(Ok(heard)) => asked(heard).map_err(|_| otherwise),
+        }
+    }
+
+    /// Waits for a place among the snapshots that are made at a time.
+    async fn turn(&mut self) -> Result<crate::runtime::SlotGuard, End> {
+        let deadline = self.realtime.clock.now() + crate::limits::SNAPSHOT_TIMEOUT;
+        let slots = self.realtime.snapshots.clone();
+        let mut taking = std::pin::pin!(slots.take());
+        loop {
+            let now = self.realtime.clock.now();
+            if now >= deadline {
+                return Err(End::back("catch_up_timeout", 1_000, 5_000));
+            }
+            let wait = self.heartbeat_due.min(deadline).saturating_duration_since(now);
+            let taken = self.realtime.clock.timeout(wait, taking.as_mut());
+            match self.stop.or(taken).await {
+                None => return Err(shutdown()),
+                Some(Ok(Ok(slot))) => return Ok(slot),
+                Some(Ok(Err(_busy))) => {
+                    return Err(End::back("catch_up_server_busy", 2_000, 10_000));
+                }
+                Some(Err(_elapsed)) => {
+                    self.heartbeat_if_due().await?;
+                }
+            }
+        }
+    }
+
+    /// Sends a heartbeat when it is time; whether it was.
+    pub(super) async fn heartbeat_if_due(&mut self) -> Result<bool, End> {
+        let now = self.realtime.clock.now();
+        if now < self.heartbeat_due {
+            return Ok(false);
+        }
+        self.heartbeat_due = now + self.realtime.config.heartbeat;
+        let Head { id, created_at, .. } = self.realtime.head_of_now();
+        self.send(frames::heartbeat(id, created_at)).await?;
+        Ok(true)
+    }
+}
+
+impl Inner {
+    pub(super) fn now(&self) -> Timestamp {
+        present::time(self.clock.unix_ms())
+    }
+
+    pub(super) fn head_of_now(&self) -> Head {
+        self.head_of(&Change::passing(Cause::Refresh, None))
+    }
+
+    pub(super) fn head_of(&self, change: &Change) -> Head {
+        Head {
+            id: change.id.clone(),
+            created_at: change.at_ms.map_or_else(|| self.now(), present::time),
+            actor_id: change.actor.map(|user| user.to_string()),
+        }
+    }
+}
+
+/// A frame as the message it is; anything else breaks the protocol.
+pub(super) fn asked(heard: Incoming) -> Result<Asked, End> {
+    let bytes = match heard {
+        Incoming::Frame(bytes) => bytes,
+        Incoming::Text => return Err(End::Text),
+        Incoming::Broken | Incoming::Gone => return Err(End::BAD_FRAME),
+    };
+    let frame: wire::RealtimeClientFrame =
+        decode(Encoding::Proto, bytes).map_err(|_| End::BAD_FRAME)?;
+    frame.frame.ok_or(End::BAD_FRAME)
+}
+
+pub(super) fn shutdown() -> End {
+    End::back("server_shutdown", 1_000, 5_000)
+}

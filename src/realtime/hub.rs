@@ -1,0 +1,309 @@
+//! The hub: every connection's queue, and the one listener that fills them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use event_listener::Event;
+
+use super::change::{Cause, Change, To};
+use crate::domain::UserId;
+use crate::runtime::{Clock, Stop};
+use crate::service::{Service, Session};
+use crate::storage::records::RoomKind;
+use crate::storage::{Gap, Listener, Live, Storage, StorageError, Told, Whisper};
+
+/// How long to wait before presences are read again after a failure.
+const PRESENCE_RETRY: Duration = Duration::from_secs(1);
+
+/// A change and how far a client has come once it has it.
+#[derive(Debug, Clone)]
+pub(super) struct Queued {
+    pub(super) change: Arc<Change>,
+    pub(super) told: Told,
+}
+
+/// What a queue gives.
+pub(super) enum Next {
+    Change(Queued),
+    /// The client was too slow: changes were dropped.
+    Overflown,
+}
+
+/// The queue of one connection.
+struct Queue {
+    session: Session,
+    waiting: Mutex<Waiting>,
+    filled: Event,
+}
+
+#[derive(Default)]
+struct Waiting {
+    changes: VecDeque<Queued>,
+    overflown: bool,
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, queued: Queued, max: usize) {
+        let mut waiting = self.lock();
+        if waiting.overflown {
+            return;
+        }
+        if waiting.changes.len() >= max {
+            waiting.overflown = true;
+            waiting.changes = VecDeque::new();
+        } else {
+            waiting.changes.push_back(queued);
+        }
+        drop(waiting);
+        self.filled.notify(usize::MAX);
+    }
+}
+
+struct Registered {
+    told: Told,
+    users: HashMap<UserId, Vec<Arc<Queue>>>,
+    count: usize,
+}
+
+/// See the module.
+pub(super) struct Hub {
+    service: Service,
+    storage: Storage,
+    queue_max: usize,
+    registered: Mutex<Registered>,
+    /// Presences are to be read anew, or one of them ends earlier than was known.
+    presences: Event,
+    presences_missed: AtomicBool,
+}
+
+impl Hub {
+    pub(super) fn new(service: Service, storage: Storage, queue_max: usize) -> Arc<Self> {
+        let hub = Arc::new(Self {
+            service,
+            storage,
+            queue_max,
+            registered: Mutex::new(Registered {
+                told: Told::default(),
+                users: HashMap::new(),
+                count: 0,
+            }),
+            presences: Event::new(),
+            presences_missed: AtomicBool::new(true),
+        });
+        let told = hub.storage.listen(Arc::clone(&hub) as Arc<dyn Listener>);
+        let mut registered = hub.lock();
+        registered.told.journal = registered.told.journal.max(told.journal);
+        registered.told.state = registered.told.state.max(told.state);
+        drop(registered);
+        hub
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Registered> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn connections(&self) -> usize {
+        self.lock().count
+    }
+
+    /// Puts a connection on the list: from the position answered on it hears everything.
+    pub(super) fn register(self: &Arc<Self>, session: &Session) -> (Registration, Told) {
+        let queue = Arc::new(Queue {
+            session: session.clone(),
+            waiting: Mutex::default(),
+            filled: Event::new(),
+        });
+        let mut registered = self.lock();
+        registered.users.entry(session.user).or_default().push(Arc::clone(&queue));
+        registered.count += 1;
+        (Registration { hub: Arc::clone(self), queue }, registered.told)
+    }
+
+    /// What happened since a cursor; `None` when it is too much.
+    pub(super) async fn gap(
+        &self,
+        since: Told,
+        upto: Told,
+    ) -> Result<Option<Vec<Change>>, StorageError> {
+        let max = crate::limits::RESUME_CHANGES_MAX;
+        let Some(Gap { events, changed }) = self.storage.gap(since, upto, max).await? else {
+            return Ok(None);
+        };
+        let epoch = self.storage.epoch();
+        let state = self.storage.read(|tables| {
+            let each = changed.iter().flat_map(|(revision, changed)| {
+                Change::of_state(epoch, *revision, changed, tables)
+            });
+            each.map(|(change, _)| change).collect::<Vec<_>>()
+        });
+        let events = events.iter().filter_map(|event| Change::of_event(epoch, event));
+        Ok(Some(state.into_iter().chain(events.map(|(change, _)| change)).collect()))
+    }
+
+    fn tell(&self, to: To, change: Change, registered: &Registered) {
+        let queued = Queued { change: Arc::new(change), told: registered.told };
+        let push = |queue: &Arc<Queue>| queue.push(queued.clone(), self.queue_max);
+        let of = |user: &UserId| registered.users.get(user).into_iter().flatten();
+        match to {
+            To::Everybody => registered.users.values().flatten().for_each(push),
+            To::User(user) => of(&user).for_each(push),
+            To::Credential(hash) => {
+                let all = registered.users.values().flatten();
+                all.filter(|queue| queue.session.came_from(&hash)).for_each(push);
+            }
+            To::Members { room, and, except } => {
+                let members: Vec<UserId> = self.storage.read(|tables| {
+                    let Some(record) = tables.rooms.get(&room) else { return Vec::new() };
+                    let connected = registered.users.keys().copied();
+                    if record.universal {
+                        return connected.collect();
+                    }
+                    if record.kind() == RoomKind::Direct {
+                        let takes_part = |user: &UserId| {
+                            record.participant_ids.iter().any(|id| id == user.as_str())
+                        };
+                        return connected.filter(takes_part).collect();
+                    }
+                    let member = |user: &UserId| {
+                        Some(*user) == and
+                            || tables.member(&room, user).is_some_and(|member| !member.left)
+                    };
+                    connected.filter(member).collect()
+                });
+                let members = members.iter().filter(|user| Some(**user) != except);
+                members.flat_map(of).for_each(push);
+            }
+        }
+    }
+
+    fn tell_presences(&self, users: impl IntoIterator<Item = UserId>) {
+        let registered = self.lock();
+        for user in users {
+            let change = Change::passing(Cause::Presence { user }, Some(user));
+            self.tell(To::Everybody, change, &registered);
+        }
+    }
+
+    /// Reads presences when they may have been missed, and ends each in time.
+    pub(super) async fn keep_presences(&self, clock: &Clock, stop: &Stop) {
+        while !stop.is_stopped() {
+            let changed = self.presences.listen();
+            if self.presences_missed.swap(false, Ordering::SeqCst) {
+                match self.service.load_presences().await {
+                    Ok(users) => self.tell_presences(users),
+                    Err(error) => {
+                        log::debug!(error:% = error; "presences cannot be read now");
+                        self.presences_missed.store(true, Ordering::SeqCst);
+                        stop.or(clock.sleep(PRESENCE_RETRY)).await;
+                        continue;
+                    }
+                }
+            }
+            let (ended, next) = self.service.expire_presences();
+            self.tell_presences(ended);
+            match next {
+                // A little later, so that it has certainly ended.
+                Some(ms) => {
+                    let wait = Duration::from_millis(ms.saturating_add(10));
+                    let woken = futures_lite::future::or(changed, clock.sleep(wait));
+                    stop.or(woken).await;
+                }
+                None => {
+                    stop.or(changed).await;
+                }
+            }
+        }
+    }
+}
+
+impl Listener for Hub {
+    fn hear(&self, live: Live) {
+        match &live {
+            Live::Whisper(Whisper::Presence { user, status, until_ms }) => {
+                if self.service.hear_presence(*user, *status, *until_ms) {
+                    self.tell_presences([*user]);
+                }
+                self.presences.notify(usize::MAX);
+                return;
+            }
+            Live::Missed => {
+                self.presences_missed.store(true, Ordering::SeqCst);
+                self.presences.notify(usize::MAX);
+            }
+            Live::Event(_) | Live::State { .. } | Live::Whisper(_) => {}
+        }
+        let mut registered = self.lock();
+        match &live {
+            Live::Event(event) => {
+                registered.told.journal = registered.told.journal.max(event.sequence);
+            }
+            Live::State { revision, .. } => {
+                registered.told.state = registered.told.state.max(*revision);
+            }
+            Live::Whisper(_) | Live::Missed => {}
+        }
+        if registered.count == 0 {
+            return;
+        }
+        let epoch = self.storage.epoch();
+        let changes = self.storage.read(|tables| Change::of(epoch, live, tables));
+        for (change, to) in changes {
+            self.tell(to, change, &registered);
+        }
+    }
+}
+
+/// A connection's place in the hub; dropping it leaves.
+pub(super) struct Registration {
+    hub: Arc<Hub>,
+    queue: Arc<Queue>,
+}
+
+impl Registration {
+    /// The next change.
+    ///
+    /// # Cancel safety
+    /// Dropping it loses nothing.
+    pub(super) async fn next(&self) -> Next {
+        loop {
+            let filled = self.queue.filled.listen();
+            {
+                let mut waiting = self.queue.lock();
+                if waiting.overflown {
+                    return Next::Overflown;
+                }
+                if let Some(queued) = waiting.changes.pop_front() {
+                    return Next::Change(queued);
+                }
+            }
+            filled.await;
+        }
+    }
+
+    /// How far the client has come if nothing waits for it.
+    pub(super) fn idle_at(&self) -> Option<Told> {
+        let registered = self.hub.lock();
+        let waiting = self.queue.lock();
+        (waiting.changes.is_empty() && !waiting.overflown).then_some(registered.told)
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let mut registered = self.hub.lock();
+        let user = self.queue.session.user;
+        if let Some(queues) = registered.users.get_mut(&user) {
+            queues.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
+            if queues.is_empty() {
+                registered.users.remove(&user);
+            }
+        }
+        registered.count = registered.count.saturating_sub(1);
+    }
+}

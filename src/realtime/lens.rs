@@ -1,0 +1,243 @@
+//! What one viewer sees, as operations: each carries the whole present state, never a difference.
+
+use std::collections::HashSet;
+
+use crate::contract::api;
+use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
+use crate::domain::{RoomId, UserId};
+use crate::limits::{SNAPSHOT_BATCH, SNAPSHOT_ROWS};
+use crate::present;
+use crate::service::{
+    Position, ReadError, RoomKind, Service, Session, ShownRoom, ShownRow, StoreFault,
+};
+
+/// The store could not be read: nothing may be skipped, so the connection ends.
+#[derive(Debug)]
+pub(super) struct Unreadable;
+
+impl From<StoreFault> for Unreadable {
+    fn from(fault: StoreFault) -> Self {
+        log::warn!(error:err = fault; "a change cannot be assembled; the connection resumes");
+        Self
+    }
+}
+
+impl From<crate::storage::StorageError> for Unreadable {
+    fn from(error: crate::storage::StorageError) -> Self {
+        StoreFault::from(error).into()
+    }
+}
+
+/// `None` for what the viewer may not see.
+fn visible<T>(read: Result<T, ReadError>) -> Result<Option<T>, Unreadable> {
+    match read {
+        Ok(seen) => Ok(Some(seen)),
+        Err(ReadError::Store(fault)) => Err(fault.into()),
+        Err(_) => Ok(None),
+    }
+}
+
+/// A viewer's eyes.
+pub(super) struct Lens<'a> {
+    pub(super) service: &'a Service,
+    pub(super) session: &'a Session,
+    pub(super) origin: &'a str,
+    pub(super) held: &'a HashSet<String>,
+}
+
+impl Lens<'_> {
+    pub(super) fn holds(&self, room: RoomId) -> bool {
+        self.held.contains(room.as_str())
+    }
+
+    pub(super) fn is_member(&self, room: RoomId) -> bool {
+        self.service.is_member(self.session, room)
+    }
+
+    pub(super) fn server(&self) -> Operation {
+        Operation::ServerUpsert(present::profile(self.origin, &self.service.server()))
+    }
+
+    pub(super) fn server_state(&self) -> Operation {
+        Operation::ServerStateUpsert(wire::RealtimeProjectionServerState {
+            motd: self.service.motd(self.session),
+            runtime: Some(present::runtime(&self.service.runtime(self.session))),
+            pinned_message_change: None,
+        })
+    }
+
+    pub(super) async fn viewer(&self) -> Result<Vec<Operation>, Unreadable> {
+        let viewer = visible(self.service.viewer(self.session).await)?;
+        let upsert = |viewer| Operation::ViewerUpsert(present::viewer(self.origin, viewer));
+        Ok(viewer.map(upsert).into_iter().collect())
+    }
+
+    /// A user as the directory shows it; gone when erased.
+    pub(super) fn user(&self, id: &UserId) -> Operation {
+        match self.service.directory_entry(self.session, id) {
+            Some(entry) => Operation::UserUpsert(present::member(self.origin, entry)),
+            None => {
+                let user_id = id.to_string();
+                Operation::UserRemove(wire::RealtimeProjectionUserRemove { user_id })
+            }
+        }
+    }
+
+    /// A room the viewer's connection shows; `None` for any other.
+    pub(super) async fn shown(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
+        Ok(self.service.shown_room(self.session, id).await?)
+    }
+
+    /// RU. Members are complete for direct messages and for what the connection holds.
+    pub(super) fn room(&self, shown: ShownRoom) -> Operation {
+        let id = shown.id();
+        let held = self.holds(id) && shown.with_state.state.is_member;
+        let members =
+            if shown.is_direct() || held { self.service.member_ids(id) } else { Vec::new() };
+        Operation::RoomUpsert(wire::RealtimeProjectionRoom {
+            has_message_history: shown.has_history,
+            room: Some(present::room_with_state(shown.with_state)),
+            member_user_ids: members.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    /// RV.
+    pub(super) fn room_state(shown: ShownRoom) -> Operation {
+        Operation::RoomViewerStateReplace(wire::RealtimeProjectionRoomViewerStateReplace {
+            room_id: shown.id().to_string(),
+            viewer_state: Some(present::room_state(shown.with_state.state)),
+        })
+    }
+
+    pub(super) fn room_removed(id: RoomId) -> Operation {
+        Operation::RoomRemove(wire::RealtimeProjectionRoomRemove { room_id: id.to_string() })
+    }
+
+    /// RA.
+    pub(super) fn activity(id: RoomId) -> Operation {
+        Operation::RoomActivity(wire::RealtimeProjectionRoomActivity { room_id: id.to_string() })
+    }
+
+    /// TL of a room the viewer is a member of; `None` for any other.
+    pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
+        let read =
+            self.service.room_events(self.session, id.as_str(), Position::Newest, SNAPSHOT_ROWS);
+        let Some(page) = visible(Box::pin(read).await)? else { return Ok(None) };
+        let cursor = |row: &crate::service::RowView| {
+            (row.id.to_string(), self.service.position(self.session, id, &row.id))
+        };
+        let event_cursors = page.rows.iter().map(cursor).collect();
+        Ok(Some(Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
+            room_id: id.to_string(),
+            page: Some(present::timeline(self.origin, id.as_str(), page)),
+            event_cursors,
+        })))
+    }
+
+    /// RU and TL of a room the viewer is a member of; nothing for any other.
+    pub(super) async fn whole_room(&self, id: RoomId) -> Result<Vec<Operation>, Unreadable> {
+        let Some(joined) = self.service.joined_room(self.session, id).await? else {
+            return Ok(Vec::new());
+        };
+        let Some(timeline) = self.timeline(id).await? else { return Ok(Vec::new()) };
+        Ok(vec![self.room(joined), timeline])
+    }
+
+    /// TL that wipes.
+    pub(super) fn no_timeline(id: RoomId) -> Operation {
+        Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
+            room_id: id.to_string(),
+            page: Some(api::RoomTimelinePage::default()),
+            event_cursors: std::collections::BTreeMap::new(),
+        })
+    }
+
+    /// TU of a held room's row; nothing for rooms not held, not joined, and rows not shown.
+    pub(super) async fn row(&self, room: RoomId, id: &str) -> Result<Vec<Operation>, Unreadable> {
+        if !self.holds(room) {
+            return Ok(Vec::new());
+        }
+        let read = Box::pin(self.service.shown_row(self.session, room, id)).await;
+        let Some(ShownRow { row, users, cursor }) = visible(read)?.flatten() else {
+            return Ok(Vec::new());
+        };
+        let upsert = wire::RealtimeProjectionRoomTimelineEventUpsert {
+            room_id: room.to_string(),
+            event: Some(present::row(room.as_str(), row)),
+            includes: Some(present::includes(self.origin, users)),
+            event_cursor: cursor,
+            ..wire::RealtimeProjectionRoomTimelineEventUpsert::default()
+        };
+        Ok(vec![Operation::RoomTimelineEventUpsert(upsert)])
+    }
+
+    /// GR.
+    pub(super) async fn groups(&self) -> Result<Operation, Unreadable> {
+        let groups = visible(self.service.list_groups(self.session).await)?.unwrap_or_default();
+        Ok(Operation::RoomGroupsReplace(wire::RealtimeProjectionRoomGroupsReplace {
+            groups: groups.into_iter().map(present::group).collect(),
+        }))
+    }
+
+    /// NO. Notifications are not built: there are none.
+    pub(super) fn notifications() -> Operation {
+        let occurrences = api::ListNotificationOccurrencesResponse {
+            page: Some(api::PageInfo::default()),
+            ..api::ListNotificationOccurrencesResponse::default()
+        };
+        Operation::NotificationOccurrencesReplace(
+            wire::RealtimeProjectionNotificationOccurrencesReplace {
+                play_notification_sound: false,
+                occurrences: Some(occurrences),
+            },
+        )
+    }
+
+    /// TV. Threads are not built: none is followed.
+    pub(super) fn threads() -> Operation {
+        Operation::ThreadViewerStatesReplace(
+            wire::RealtimeProjectionThreadViewerStatesReplace::default(),
+        )
+    }
+
+    /// AC. Calls are off.
+    pub(super) fn calls() -> Operation {
+        Operation::ActiveCallsReplace(wire::RealtimeProjectionActiveCallsReplace::default())
+    }
+
+    pub(super) fn presences(&self) -> Operation {
+        let status =
+            |id: UserId| (id.to_string(), present::presence(self.service.presence(&id)).into());
+        Operation::PresencesReplace(wire::RealtimeProjectionPresencesReplace {
+            statuses: self.service.everybody(self.session).into_iter().map(status).collect(),
+        })
+    }
+
+    /// Everybody, in batches that fit a frame.
+    pub(super) fn everybody(&self) -> impl Iterator<Item = Vec<Operation>> {
+        let users = self.service.everybody(self.session);
+        let batches: Vec<Vec<UserId>> = users.chunks(SNAPSHOT_BATCH).map(<[_]>::to_vec).collect();
+        batches.into_iter().map(|batch| batch.iter().map(|id| self.user(id)).collect())
+    }
+
+    /// What a connection that comes, or comes back, is told at the end (contract 8.3, number 3).
+    pub(super) async fn reconciliation(&self) -> Result<Vec<Operation>, Unreadable> {
+        let mut operations = self.viewer().await?;
+        operations.extend([Self::threads(), Self::notifications(), self.presences()]);
+        Ok(operations)
+    }
+
+    /// RV of every room the connection shows.
+    pub(super) async fn room_states(&self) -> Result<Vec<Operation>, Unreadable> {
+        let mut states = Vec::new();
+        for id in self.service.shown_rooms(self.session).await? {
+            states.extend(self.shown(id).await?.map(Self::room_state));
+        }
+        Ok(states)
+    }
+
+    /// Whether it is a direct message.
+    pub(super) fn is_direct(shown: &ShownRoom) -> bool {
+        shown.with_state.room.kind == RoomKind::Direct
+    }
+}

@@ -1,0 +1,253 @@
+//! A subscribed connection: changes go out, hydrations and pings are answered, rights and session are
+//! watched, until it ends (contract 8.5, 8.6, 8.8).
+
+use std::collections::{HashSet, VecDeque};
+use std::time::{Duration, Instant};
+
+use super::change::{Cause, Change};
+use super::connection::{Connection, End, asked, shutdown};
+use super::frames;
+use super::hub::{Next, Queued, Registration};
+use super::lens::Lens;
+use super::pace::Pace;
+use super::{Incoming, Socket};
+use crate::contract::realtime::{
+    self as wire, realtime_client_frame::Frame as Asked, realtime_event_envelope::Event,
+    realtime_projection_operation::Operation,
+};
+use crate::domain::RoomId;
+use crate::limits::{HELD_ROOMS_MAX, SESSION_CHECK_INTERVAL};
+use crate::present;
+use crate::service::{Rights, Session, SessionState};
+use crate::storage::Told;
+
+/// When a session could not be checked, it is tried again after this.
+const SESSION_RETRY: Duration = Duration::from_secs(5);
+
+/// Something that a waiting connection wakes for.
+enum Wake {
+    Heard(Incoming),
+    Queue(Next),
+    Time,
+    Stop,
+}
+
+/// A subscribed connection.
+pub(super) struct Live<'c, 'a, S> {
+    pub(super) connection: &'c mut Connection<'a, S>,
+    pub(super) registration: Registration,
+    pub(super) session: Session,
+    /// What was decided for the viewer when it came.
+    pub(super) rights: Rights,
+    /// Rooms whose timelines the client has, by id as it named them (contract 8.5).
+    pub(super) held: HashSet<String>,
+    pub(super) origin: String,
+    /// How far the client has come.
+    pub(super) told: Told,
+    /// Hydrations asked for before the client had caught up.
+    pub(super) deferred: VecDeque<String>,
+    pub(super) pace: Pace,
+    pub(super) check_due: Instant,
+}
+
+impl<S: Socket> Live<'_, '_, S> {
+    pub(super) fn lens(&self) -> Lens<'_> {
+        Lens {
+            service: &self.connection.realtime.service,
+            session: &self.session,
+            origin: &self.origin,
+            held: &self.held,
+        }
+    }
+
+    pub(super) fn cursor(&self) -> String {
+        self.connection.realtime.service.resume_cursor(&self.session, self.told, self.rights)
+    }
+
+    /// LIVE.
+    pub(super) async fn run(&mut self) -> Result<std::convert::Infallible, End> {
+        while let Some(room) = self.deferred.pop_front() {
+            Box::pin(self.hydrate(room)).await?;
+        }
+        loop {
+            match self.wake().await {
+                Wake::Stop => return Err(shutdown()),
+                Wake::Queue(Next::Overflown) => return Err(End::back("slow_consumer", 0, 1_000)),
+                Wake::Queue(Next::Change(queued)) => Box::pin(self.deliver(queued)).await?,
+                Wake::Heard(heard) => match self.heard(heard).await? {
+                    Some(room) => Box::pin(self.hydrate(room)).await?,
+                    None => {}
+                },
+                Wake::Time => {}
+            }
+            if self.connection.heartbeat_if_due().await? {
+                self.advance().await?;
+            }
+            if self.connection.realtime.clock.now() >= self.check_due {
+                self.check_session().await?;
+            }
+        }
+    }
+
+    async fn wake(&mut self) -> Wake {
+        let clock = &self.connection.realtime.clock;
+        let due = self.connection.heartbeat_due.min(self.check_due);
+        let wait = due.saturating_duration_since(clock.now());
+        let socket = &mut self.connection.socket;
+        let heard = async { Wake::Heard(socket.receive().await) };
+        let queue = async { Wake::Queue(self.registration.next().await) };
+        // Fair: a busy room does not keep a client's frames waiting, nor the other way round.
+        let either = futures_lite::future::race(heard, queue);
+        match self.connection.stop.or(clock.timeout(wait, either)).await {
+            None => Wake::Stop,
+            Some(Ok(wake)) => wake,
+            Some(Err(_elapsed)) => Wake::Time,
+        }
+    }
+
+    /// Answers a frame of a subscribed client, or says which room it wants.
+    async fn heard(&mut self, heard: Incoming) -> Result<Option<String>, End> {
+        if matches!(heard, Incoming::Gone) {
+            return Err(End::Gone);
+        }
+        match asked(heard)? {
+            Asked::Ping(ping) => {
+                self.connection.send(frames::pong(ping.nonce)).await?;
+                Ok(None)
+            }
+            Asked::HydrateRoom(asked) => Ok(Some(asked.room_id)),
+            _ => Err(End::BAD_FRAME),
+        }
+    }
+
+    /// Takes what the client sends while it catches up, without waiting.
+    pub(super) async fn breathe(&mut self) -> Result<(), End> {
+        self.connection.heartbeat_if_due().await?;
+        while let Some(heard) =
+            futures_lite::future::poll_once(self.connection.socket.receive()).await
+        {
+            if let Some(room) = self.heard(heard).await? {
+                if self.deferred.len() >= HELD_ROOMS_MAX {
+                    let busy = frames::room_error("room_hydration_busy", room, Some(1_000));
+                    self.connection.send(busy).await?;
+                } else {
+                    self.deferred.push_back(room);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers `hydrate_room` (contract 8.5).
+    async fn hydrate(&mut self, room: String) -> Result<(), End> {
+        let is_new = !self.held.contains(&room);
+        if is_new && self.held.len() >= HELD_ROOMS_MAX {
+            let full = frames::room_error("too_many_retained_rooms", room, None);
+            return self.connection.send(full).await;
+        }
+        if let Err(wait) = self.pace.take(self.connection.realtime.clock.now()) {
+            let ms = u32::try_from(wait.as_millis()).unwrap_or(u32::MAX).max(1);
+            let fast = frames::room_error("room_hydration_rate_limited", room, Some(ms));
+            return self.connection.send(fast).await;
+        }
+        self.connection.realtime.service.barrier().await;
+        self.held.insert(room.clone());
+        let operations = match RoomId::try_from(room.as_str()) {
+            Ok(id) => Box::pin(self.lens().whole_room(id)).await?,
+            Err(_) => Vec::new(),
+        };
+        if operations.is_empty() {
+            let unavailable = frames::room_error("room_unavailable", room, None);
+            return self.connection.send(unavailable).await;
+        }
+        self.project(operations, None).await
+    }
+
+    /// Sends operations that belong to no change.
+    pub(super) async fn project(
+        &mut self,
+        operations: Vec<Operation>,
+        cursor: Option<String>,
+    ) -> Result<(), End> {
+        let head = self.connection.realtime.head_of_now();
+        self.connection.send(frames::projection(head, cursor, operations)).await
+    }
+
+    /// Sends a change to the client, if it concerns it.
+    async fn deliver(&mut self, queued: Queued) -> Result<(), End> {
+        let Queued { change, told } = queued;
+        self.told = told;
+        match &change.cause {
+            Cause::Session => return self.check_session().await,
+            Cause::Rights => return self.check_rights(),
+            Cause::Typing { room, thread } => {
+                let typing = wire::RealtimeTypingEvent {
+                    room_id: room.to_string(),
+                    thread_root_event_id: thread.map(|id| id.to_string()),
+                };
+                if !self.lens().is_member(*room) {
+                    return Ok(());
+                }
+                return self.pass_on(&change, Event::UserTyping(typing)).await;
+            }
+            Cause::Presence { user } => {
+                let presence = self.connection.realtime.service.presence(user);
+                let changed = wire::RealtimePresenceChangedEvent {
+                    user_id: user.to_string(),
+                    status: present::presence(presence).into(),
+                };
+                return self.pass_on(&change, Event::PresenceChanged(changed)).await;
+            }
+            _ => {}
+        }
+        let operations = self.lens().operations(&change.cause).await?;
+        if operations.is_empty() {
+            return Ok(());
+        }
+        let cursor = self.cursor();
+        let head = self.connection.realtime.head_of(&change);
+        self.connection.send(frames::projection(head, Some(cursor), operations)).await
+    }
+
+    async fn pass_on(&mut self, change: &Change, event: Event) -> Result<(), End> {
+        let head = self.connection.realtime.head_of(change);
+        self.connection.send(frames::transient(head, event)).await
+    }
+
+    /// Lets the client's cursor follow when nothing happened for it: its next resume has less to look
+    /// through.
+    async fn advance(&mut self) -> Result<(), End> {
+        match self.registration.idle_at() {
+            Some(told) if told != self.told => {
+                self.told = told;
+                let cursor = self.cursor();
+                self.project(Vec::new(), Some(cursor)).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_rights(&self) -> Result<(), End> {
+        let now = self.connection.realtime.service.rights(&self.session);
+        if now == self.rights { Ok(()) } else { Err(End::reset_required()) }
+    }
+
+    async fn check_session(&mut self) -> Result<(), End> {
+        let realtime = self.connection.realtime;
+        self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
+        match realtime.service.session_state(&self.session).await {
+            Ok(SessionState::Holds) => Ok(()),
+            Ok(SessionState::Ended { reason }) => Err(End::Terminated { reason }),
+            Ok(SessionState::Expired) => Err(End::Closed {
+                code: "authentication_required",
+                reconnect: false,
+                retry_after_ms: 0,
+            }),
+            Err(fault) => {
+                log::debug!(error:err = fault; "a session cannot be checked now");
+                self.check_due = realtime.clock.now() + SESSION_RETRY;
+                Ok(())
+            }
+        }
+    }
+}

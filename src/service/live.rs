@@ -1,0 +1,265 @@
+//! What the realtime sockets of a viewer are told: the same views as calls answer, one change at a
+//! time, with the rights of the moment of sending.
+
+use std::sync::Arc;
+
+use super::rights::{Access, is_direct};
+use super::{
+    DirectoryMember, Kind, ReadError, RoomKind, RoomWithState, RowView, Service, Session,
+    StoreFault, UserView,
+};
+use crate::domain::{EventId, RoomId, UserId};
+use crate::storage::records::{Room, SessionEnd, Token};
+use crate::storage::{StorageError, Whisper};
+
+/// Whether a session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// It does.
+    Holds,
+    /// Ended by its user; the contract's word why.
+    Ended {
+        /// `logout`, `password_changed` and so on.
+        reason: &'static str,
+    },
+    /// Expired or revoked.
+    Expired,
+}
+
+/// A room as a viewer's connection shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownRoom {
+    /// The room and the viewer's state in it.
+    pub with_state: RoomWithState,
+    /// Direct messages: whether a message was ever posted.
+    pub has_history: Option<bool>,
+}
+
+/// A row with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownRow {
+    /// The row.
+    pub row: RowView,
+    /// Every user it names.
+    pub users: Vec<UserView>,
+    /// Its position in the room's timeline.
+    pub cursor: String,
+}
+
+impl Service {
+    /// Waits until this process has seen everything acknowledged before the call, with external NATS.
+    pub async fn barrier(&self) {
+        self.storage().barrier().await;
+    }
+
+    /// Looks again whether a session counts, at the store's leader.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    pub async fn session_state(&self, session: &Session) -> Result<SessionState, StoreFault> {
+        let user = self.storage().read(|tables| tables.users.get(&session.user).cloned());
+        let Some(user) = user.filter(|user| !user.deleted) else {
+            return Ok(SessionState::Ended { reason: "account_deleted" });
+        };
+        let counts = |token: &Token| token.session_generation == user.session_generation;
+        Ok(match self.storage().token(&session.hash).await? {
+            Some((token, _)) if counts(&token) && self.now_ms() < token.expires_ms => {
+                SessionState::Holds
+            }
+            Some((token, _)) if counts(&token) => SessionState::Expired,
+            None if session.generation == user.session_generation => {
+                if self.now_ms() < session.expires_ms {
+                    SessionState::Ended { reason: "logout" }
+                } else {
+                    SessionState::Expired
+                }
+            }
+            Some(_) | None => match user.session_end() {
+                SessionEnd::PasswordChanged => SessionState::Ended { reason: "password_changed" },
+                SessionEnd::PasswordReset => SessionState::Ended { reason: "password_reset" },
+                SessionEnd::IdentityDisconnected => {
+                    SessionState::Ended { reason: "external_identity_disconnected" }
+                }
+                SessionEnd::EndUnknown => SessionState::Expired,
+            },
+        })
+    }
+
+    /// Everybody who is not erased, oldest account first.
+    #[must_use]
+    pub fn everybody(&self, _session: &Session) -> Vec<UserId> {
+        self.storage().read(|tables| {
+            let users = tables.users.iter().filter(|(_, user)| !user.deleted);
+            let mut users: Vec<_> = users.map(|(id, user)| (user.created_ms, *id)).collect();
+            users.sort_unstable();
+            users.into_iter().map(|(_, id)| id).collect()
+        })
+    }
+
+    /// The directory entry of a user; `None` when erased or unknown.
+    #[must_use]
+    pub fn directory_entry(&self, _session: &Session, id: &UserId) -> Option<DirectoryMember> {
+        self.present_user(id)
+    }
+
+    /// Whether the viewer is a member of a room now.
+    #[must_use]
+    pub fn is_member(&self, session: &Session, id: RoomId) -> bool {
+        self.storage().read(|tables| {
+            let room = tables.rooms.get(&id);
+            room.is_some_and(|room| Access::of(tables, session.user).is_member(tables, id, room))
+        })
+    }
+
+    /// A room that the viewer's connection shows: unarchived channels it sees, its direct messages.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn shown_room(
+        &self,
+        session: &Session,
+        id: RoomId,
+    ) -> Result<Option<ShownRoom>, StorageError> {
+        let room = self.storage().read(|tables| {
+            let room = tables.rooms.get(&id).filter(|room| !room.archived)?;
+            let sees = Access::of(tables, session.user).sees(tables, id, room);
+            sees.then(|| Arc::clone(room))
+        });
+        self.shown(session, id, room).await
+    }
+
+    /// A room that the viewer is a member of, archived ones too.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn joined_room(
+        &self,
+        session: &Session,
+        id: RoomId,
+    ) -> Result<Option<ShownRoom>, StorageError> {
+        let room = self.storage().read(|tables| {
+            let room = tables.rooms.get(&id)?;
+            let is_member = Access::of(tables, session.user).is_member(tables, id, room);
+            is_member.then(|| Arc::clone(room))
+        });
+        self.shown(session, id, room).await
+    }
+
+    async fn shown(
+        &self,
+        session: &Session,
+        id: RoomId,
+        room: Option<Arc<Room>>,
+    ) -> Result<Option<ShownRoom>, StorageError> {
+        let Some(room) = room else { return Ok(None) };
+        let has_history = is_direct(&room).then_some(room.has_history);
+        let with_state = self.with_state(session.user, id, &room).await?;
+        Ok(Some(ShownRoom { with_state, has_history }))
+    }
+
+    /// Whether the viewer could see a room if it were not archived: its connection may show it still.
+    #[must_use]
+    pub fn would_see(&self, session: &Session, id: RoomId) -> bool {
+        self.storage().read(|tables| {
+            let room = tables.rooms.get(&id);
+            room.is_some_and(|room| Access::of(tables, session.user).sees(tables, id, room))
+        })
+    }
+
+    /// Every room the viewer's connection shows: channels in sidebar order, then all its direct
+    /// messages, the newest activity first.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn shown_rooms(&self, session: &Session) -> Result<Vec<RoomId>, StorageError> {
+        let (channels, direct) = self.visible_rooms(session, true);
+        let direct = self.newest_first(direct).await?;
+        Ok(channels.into_iter().chain(direct).map(|(id, _)| id).collect())
+    }
+
+    /// The position of a row in a room's timeline, for this viewer.
+    #[must_use]
+    pub fn position(&self, session: &Session, room: RoomId, row: &EventId) -> String {
+        self.cursor(session.user, room, row.row())
+    }
+
+    /// The effective members of a room, oldest account first.
+    #[must_use]
+    pub fn member_ids(&self, id: RoomId) -> Vec<UserId> {
+        self.storage().read(|tables| {
+            let Some(room) = tables.rooms.get(&id) else { return Vec::new() };
+            let users = tables.users.iter().filter(|(_, user)| !user.deleted);
+            let members =
+                users.filter(|(user, _)| Access::of(tables, **user).is_member(tables, id, room));
+            let mut members: Vec<_> = members.map(|(id, user)| (user.created_ms, *id)).collect();
+            members.sort_unstable();
+            members.into_iter().map(|(_, id)| id).collect()
+        })
+    }
+
+    /// One row of a timeline the viewer may read; `None` when there is no such row, or it is not
+    /// shown.
+    ///
+    /// # Errors
+    /// [`ReadError::Denied`] for others than members.
+    pub async fn shown_row(
+        &self,
+        session: &Session,
+        room: RoomId,
+        id: &str,
+    ) -> Result<Option<ShownRow>, ReadError> {
+        let room = self.readable_room(session, room.as_str())?;
+        let Ok(id) = EventId::try_from(id) else { return Ok(None) };
+        let Some(row) = self.storage().row(&room, &id).await? else { return Ok(None) };
+        let Some(row) = Box::pin(self.row_view(room, row)).await? else { return Ok(None) };
+        let users = self.users_named(row.actor);
+        let cursor = self.position(session, room, &row.id);
+        Ok(Some(ShownRow { row, users, cursor }))
+    }
+
+    /// Tells the other members of a room that the viewer types.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`], [`ReadError::Denied`] for others than members.
+    pub async fn tell_typing(
+        &self,
+        session: &Session,
+        room: &str,
+        thread: &str,
+    ) -> Result<(), ReadError> {
+        let room = self.readable_room(session, room)?;
+        let thread = EventId::try_from(thread).ok();
+        let typing = Whisper::Typing { room, user: session.user, thread };
+        Ok(self.storage().whisper(&typing).await?)
+    }
+
+    /// Waits until the sockets of this process were told of everything it has written so far; a feed
+    /// that is behind keeps no answer waiting for longer than a moment.
+    pub async fn settle(&self) {
+        if let Err(error) = self.storage().settle(crate::limits::SETTLE_TIMEOUT).await {
+            log::debug!(error:% = error; "an answer goes out before its live event");
+        }
+    }
+}
+
+impl ShownRoom {
+    /// The room's id.
+    #[must_use]
+    pub fn id(&self) -> RoomId {
+        self.with_state.room.id
+    }
+
+    /// A direct message.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.with_state.room.kind == RoomKind::Direct
+    }
+}
+
+impl ReadError {
+    /// Whether the viewer may simply not see it.
+    #[must_use]
+    pub fn is_hidden(&self) -> bool {
+        matches!(self.kind(), Kind::NotFound | Kind::PermissionDenied)
+    }
+}

@@ -1,0 +1,217 @@
+//! Presence: who is here. Told to every process and kept in memory; PRESENCE holds it for processes
+//! that start later. Several sessions of a user make one status.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::error::StoreFault;
+use super::{Service, Session, millis};
+use crate::domain::UserId;
+use crate::limits::PRESENCE_TTL;
+use crate::storage::records::{self, SessionPresence};
+use crate::storage::{StorageError, Whisper};
+
+/// A user's status. The numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Presence {
+    /// Here.
+    Online = 1,
+    /// Here, but not looking.
+    Away = 2,
+    /// Here, not to be disturbed.
+    DoNotDisturb = 3,
+    /// Not here: nothing was heard for 60 s.
+    #[default]
+    Offline = 4,
+}
+
+impl Presence {
+    fn stored(number: i32) -> Self {
+        match number {
+            1 => Self::Online,
+            2 => Self::Away,
+            3 => Self::DoNotDisturb,
+            _ => Self::Offline,
+        }
+    }
+
+    fn number(self) -> i32 {
+        match self {
+            Self::Online => 1,
+            Self::Away => 2,
+            Self::DoNotDisturb => 3,
+            Self::Offline => 4,
+        }
+    }
+}
+
+/// What this process has heard: status and until when it holds, milliseconds since 1970.
+#[derive(Default)]
+pub(super) struct Presences(Mutex<HashMap<UserId, (Presence, i64)>>);
+
+impl Presences {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, (Presence, i64)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn get(&self, user: &UserId, now_ms: i64) -> Presence {
+        match self.lock().get(user) {
+            Some((status, until_ms)) if now_ms < *until_ms => *status,
+            _ => Presence::Offline,
+        }
+    }
+}
+
+impl Service {
+    /// Sets or refreshes the presence of the viewer's session for 60 s and answers the status that
+    /// holds for the user. A status chosen by hand stays against automatic ones until ONLINE is
+    /// chosen by hand or nothing is heard for 60 s.
+    ///
+    /// # Errors
+    /// [`StoreFault`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may or may not have set it.
+    pub async fn update_presence(
+        &self,
+        session: &Session,
+        status: Presence,
+        by_hand: bool,
+    ) -> Result<Presence, StoreFault> {
+        let now = self.now_ms();
+        let until_ms = now.saturating_add(millis(PRESENCE_TTL));
+        let mine = SessionPresence {
+            session_id: bytes::Bytes::copy_from_slice(&session.id.0),
+            status: status.number(),
+            until_ms,
+        };
+        let holds = self
+            .storage()
+            .change_presence(&session.user, PRESENCE_TTL, |record| {
+                set(record, mine.clone(), by_hand, now);
+                holding(record)
+            })
+            .await?;
+        let told = Whisper::Presence { user: session.user, status: holds.number(), until_ms };
+        self.storage().whisper(&told).await?;
+        Ok(holds)
+    }
+
+    /// The status of a user, as this process has heard.
+    #[must_use]
+    pub fn presence(&self, user: &UserId) -> Presence {
+        self.inner.presences.get(user, self.now_ms())
+    }
+
+    /// Takes what was whispered; whether the status changed.
+    pub fn hear_presence(&self, user: UserId, status: i32, until_ms: i64) -> bool {
+        let former = self.presence(&user);
+        let status = Presence::stored(status);
+        self.inner.presences.lock().insert(user, (status, until_ms));
+        former != self.presence(&user)
+    }
+
+    /// Reads what is known of everybody; who is not in it is offline. Answers whose status changed.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn load_presences(&self) -> Result<Vec<UserId>, StorageError> {
+        let now = self.now_ms();
+        let stored = self.storage().presences().await?;
+        let fresh = stored.into_iter().map(|(user, record)| {
+            let until_ms = record.sessions.iter().map(|one| one.until_ms).max().unwrap_or_default();
+            (user, (holding(&record), until_ms))
+        });
+        let fresh: HashMap<_, _> = fresh.collect();
+        let mut known = self.inner.presences.lock();
+        let status = |of: Option<&(Presence, i64)>| match of {
+            Some((status, until_ms)) if now < *until_ms => *status,
+            _ => Presence::Offline,
+        };
+        let users: std::collections::HashSet<_> = known.keys().chain(fresh.keys()).collect();
+        let changed =
+            users.into_iter().filter(|user| status(known.get(*user)) != status(fresh.get(*user)));
+        let changed = changed.copied().collect();
+        *known = fresh;
+        Ok(changed)
+    }
+
+    /// Forgets whose status has ended, and says who, and in how many milliseconds the next one ends.
+    #[must_use]
+    pub fn expire_presences(&self) -> (Vec<UserId>, Option<u64>) {
+        let now = self.now_ms();
+        let mut known = self.inner.presences.lock();
+        let ended: Vec<UserId> = known
+            .iter()
+            .filter(|(_, (_, until_ms))| *until_ms <= now)
+            .map(|(user, _)| *user)
+            .collect();
+        for user in &ended {
+            known.remove(user);
+        }
+        let next = known.values().map(|(_, until_ms)| until_ms.saturating_sub(now)).min();
+        (ended, next.and_then(|ms| u64::try_from(ms).ok()))
+    }
+}
+
+/// Writes one session's status into a user's record.
+fn set(record: &mut records::Presence, mine: SessionPresence, by_hand: bool, now: i64) {
+    let status = Presence::stored(mine.status);
+    record.sessions.retain(|one| one.until_ms > now && one.session_id != mine.session_id);
+    // Nothing was heard for a while: what was chosen by hand has ended with it.
+    if record.sessions.is_empty() && !by_hand && record.manual_until_ms <= now {
+        record.manual = 0;
+    }
+    if by_hand {
+        record.manual = if status == Presence::Online { 0 } else { mine.status };
+    }
+    record.manual_until_ms = mine.until_ms;
+    record.sessions.push(mine);
+}
+
+/// The status that a record makes: by hand, else ONLINE where any session is, else the newest one's.
+fn holding(record: &records::Presence) -> Presence {
+    if record.manual != 0 {
+        return Presence::stored(record.manual);
+    }
+    let online = record.sessions.iter().any(|one| one.status == Presence::Online.number());
+    match record.sessions.last() {
+        Some(_) if online => Presence::Online,
+        Some(last) => Presence::stored(last.status),
+        None => Presence::Offline,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(record: &mut records::Presence, session: u8, status: Presence, hand: bool, now: i64) {
+        let session_id = bytes::Bytes::copy_from_slice(&[session; 16]);
+        let mine = SessionPresence { session_id, status: status.number(), until_ms: now + 60 };
+        set(record, mine, hand, now);
+    }
+
+    #[test]
+    fn sessions_make_one_status_and_a_choice_by_hand_stays() {
+        let mut record = records::Presence::default();
+        assert_eq!(holding(&record), Presence::Offline);
+        update(&mut record, 1, Presence::Away, false, 0);
+        assert_eq!(holding(&record), Presence::Away);
+        update(&mut record, 2, Presence::Online, false, 10);
+        assert_eq!(holding(&record), Presence::Online);
+        // The second session ended, the first went on.
+        update(&mut record, 1, Presence::Away, false, 71);
+        assert_eq!(holding(&record), Presence::Away);
+
+        update(&mut record, 1, Presence::DoNotDisturb, true, 80);
+        update(&mut record, 2, Presence::Online, false, 90);
+        assert_eq!(holding(&record), Presence::DoNotDisturb);
+        update(&mut record, 2, Presence::Online, true, 95);
+        assert_eq!(holding(&record), Presence::Online);
+
+        update(&mut record, 1, Presence::Away, true, 100);
+        update(&mut record, 1, Presence::Online, false, 200);
+        assert_eq!(holding(&record), Presence::Online, "the choice by hand ended with the silence");
+    }
+}

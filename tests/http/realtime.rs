@@ -1,0 +1,236 @@
+//! The realtime socket in the same process: what a viewer is sent, in order.
+
+use std::net::TcpStream;
+
+use async_tungstenite::tungstenite::client::IntoClientRequest as _;
+use async_tungstenite::tungstenite::{Message, WebSocket, client};
+use chatto::contract::realtime::{
+    self as wire, realtime_client_frame::Frame as Ask, realtime_projection_operation::Operation,
+    realtime_server_frame::Frame,
+};
+use chatto::contract::{Encoding, binary, decode};
+use chatto::http::Config;
+use serde_json::json;
+
+use super::support::{Edge, PATIENCE};
+
+/// A client of the socket.
+pub(super) struct Line {
+    socket: WebSocket<TcpStream>,
+}
+
+impl Line {
+    pub(super) fn open(edge: &Edge) -> Self {
+        let stream = TcpStream::connect(edge.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let url = format!("ws://localhost:{}/api/realtime", edge.address.port());
+        let (socket, answer) = client(url.into_client_request().unwrap(), stream).unwrap();
+        assert_eq!(answer.status(), 101);
+        Self { socket }
+    }
+
+    /// Hello and subscription, up to `caught_up`; what came between.
+    pub(super) fn subscribe(
+        edge: &Edge,
+        token: &str,
+        held: &[&str],
+        cursor: Option<String>,
+    ) -> (Self, Vec<Frame>, String) {
+        let mut line = Self::open(edge);
+        line.ask(Ask::Hello(wire::RealtimeClientHello {
+            protocol_version: 2,
+            bearer_token: Some(token.to_owned()),
+        }));
+        let Frame::Hello(hello) = line.next() else { panic!("no hello") };
+        assert_eq!(hello.protocol_version, 2);
+        line.ask(Ask::SubscribeEvents(wire::RealtimeSubscribeEvents {
+            resume_cursor: cursor,
+            retained_room_ids: held.iter().map(|id| (*id).to_owned()).collect(),
+        }));
+        let Frame::Subscribed(_) = line.next() else { panic!("not subscribed") };
+        let mut frames = Vec::new();
+        loop {
+            match line.next() {
+                Frame::CaughtUp(caught_up) => return (line, frames, caught_up.cursor),
+                frame => frames.push(frame),
+            }
+        }
+    }
+
+    pub(super) fn ask(&mut self, frame: Ask) {
+        let bytes = binary(&wire::RealtimeClientFrame { frame: Some(frame) });
+        self.socket.send(Message::Binary(bytes.into())).unwrap();
+    }
+
+    /// The next frame that is no heartbeat.
+    pub(super) fn next(&mut self) -> Frame {
+        loop {
+            match self.socket.read().unwrap() {
+                Message::Binary(bytes) => {
+                    let frame: wire::RealtimeServerFrame = decode(Encoding::Proto, bytes).unwrap();
+                    match frame.frame.unwrap() {
+                        Frame::Heartbeat(_) => {}
+                        frame => return frame,
+                    }
+                }
+                other => panic!("{other:?} instead of a frame"),
+            }
+        }
+    }
+
+    /// The operations of the next projection event, by name, with its id and actor.
+    pub(super) fn event(&mut self) -> (String, Option<String>, Vec<Operation>) {
+        match self.next() {
+            Frame::ProjectionEvent(event) => (
+                event.id.clone(),
+                event.actor_id.clone(),
+                operations(&[Frame::ProjectionEvent(event)]),
+            ),
+            other => panic!("{other:?} instead of an event"),
+        }
+    }
+}
+
+pub(super) fn operations(frames: &[Frame]) -> Vec<Operation> {
+    frames
+        .iter()
+        .filter_map(|frame| match frame {
+            Frame::ProjectionEvent(event) => Some(event),
+            _ => None,
+        })
+        .flat_map(|event| event.operations.iter().map(|one| one.operation.clone().unwrap()))
+        .collect()
+}
+
+pub(super) fn names(operations: &[Operation]) -> Vec<&'static str> {
+    operations
+        .iter()
+        .map(|operation| match operation {
+            Operation::Reset(_) => "reset",
+            Operation::ServerUpsert(_) => "server",
+            Operation::ServerStateUpsert(_) => "state",
+            Operation::ViewerUpsert(_) => "VU",
+            Operation::UserUpsert(_) => "user",
+            Operation::UserRemove(_) => "user gone",
+            Operation::RoomUpsert(_) => "RU",
+            Operation::RoomRemove(_) => "room gone",
+            Operation::RoomGroupsReplace(_) => "GR",
+            Operation::RoomTimelineReplace(_) => "TL",
+            Operation::RoomTimelineEventUpsert(_) => "TU",
+            Operation::RoomTimelineEventRemove(_) => "TR",
+            Operation::RoomViewerStateReplace(_) => "RV",
+            Operation::ActiveCallsReplace(_) => "AC",
+            Operation::PresencesReplace(_) => "presences",
+            Operation::ThreadViewerStatesReplace(_) => "TV",
+            Operation::RoomActivity(_) => "RA",
+            Operation::NotificationOccurrencesReplace(_) => "NO",
+        })
+        .collect()
+}
+
+fn general(edge: &Edge, token: &str) -> String {
+    let rooms = edge.ask(token, "RoomDirectoryService/ListRooms", &json!({}));
+    let rooms = rooms["rooms"].as_array().unwrap().clone();
+    let general = rooms.iter().find(|room| room["room"]["name"] == "general").unwrap();
+    general["room"]["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_fresh_load_a_post_and_a_resume() {
+    let edge = Edge::start(Config::default());
+    let ada = edge.owner();
+    let room = general(&edge, &ada);
+    edge.ask(&ada, "RoomService/JoinRoom", &json!({ "roomId": room }));
+    let (mut line, frames, cursor) = Line::subscribe(&edge, &ada, &[&room], None);
+    assert_eq!(
+        names(&operations(&frames)),
+        [
+            "reset",
+            "server",
+            "state",
+            "VU",
+            "user",
+            "RU",
+            "RU",
+            "GR",
+            "NO",
+            "AC",
+            "TL",
+            "VU",
+            "TV",
+            "NO",
+            "presences"
+        ]
+    );
+
+    let post = |text: &str| {
+        let body = json!({ "roomId": room, "body": text });
+        let posted = edge.ask(&ada, "MessageService/CreateMessage", &body);
+        posted["message"]["id"].as_str().unwrap().to_owned()
+    };
+    let first = post("one");
+    let (id, actor, sent) = line.event();
+    assert_eq!(names(&sent)[..], ["RV", "RA", "TU"]);
+    assert_eq!(id, first);
+    assert!(actor.is_some());
+
+    drop(line);
+    let second = post("two");
+    let (mut line, frames, _) = Line::subscribe(&edge, &ada, &[&room], Some(cursor));
+    let replayed = operations(&frames);
+    assert!(!names(&replayed).contains(&"reset"), "{:?}", names(&replayed));
+    let rows: Vec<_> = replayed
+        .iter()
+        .filter_map(|operation| match operation {
+            Operation::RoomTimelineEventUpsert(row) => Some(row.event.as_ref().unwrap().id.clone()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(rows, [first, second]);
+    line.ask(Ask::Ping(wire::RealtimePing { nonce: "n".to_owned() }));
+    assert!(matches!(line.next(), Frame::Pong(pong) if pong.nonce == "n"));
+}
+
+#[test]
+fn a_second_person_joins_types_leaves_and_logs_out() {
+    let edge = Edge::start(Config::default());
+    let ada = edge.owner();
+    let room = general(&edge, &ada);
+    edge.ask(&ada, "RoomService/JoinRoom", &json!({ "roomId": room }));
+    let (mut first, ..) = Line::subscribe(&edge, &ada, &[&room], None);
+
+    let bob = edge.person(&ada, "bob");
+    assert_eq!(names(&first.event().2), ["user"]);
+    let (mut second, ..) = Line::subscribe(&edge, &bob, &[&room], None);
+    edge.ask(&bob, "RoomService/JoinRoom", &json!({ "roomId": room }));
+    assert_eq!(names(&second.event().2), ["RU", "TL", "AC", "NO", "GR", "TU"]);
+    let (_, _, sent) = first.event();
+    assert_eq!(names(&sent), ["RU", "TU"]);
+    let Operation::RoomUpsert(room_now) = &sent[0] else { unreachable!() };
+    assert_eq!(room_now.member_user_ids.len(), 2);
+
+    edge.ask(&bob, "RoomService/UpdateTypingIndicator", &json!({ "roomId": room }));
+    assert!(matches!(first.next(), Frame::Event(event) if event.actor_id.is_some()));
+    edge.ask(
+        &bob,
+        "MyAccountService/UpdatePresence",
+        &json!({ "status": "PRESENCE_STATUS_ONLINE" }),
+    );
+    for line in [&mut first, &mut second] {
+        use chatto::contract::realtime::realtime_event_envelope::Event;
+        let Frame::Event(event) = line.next() else { panic!("no presence") };
+        let Some(Event::PresenceChanged(changed)) = event.event else { panic!("{event:?}") };
+        assert_eq!(changed.status, 1);
+    }
+
+    edge.ask(&bob, "RoomService/LeaveRoom", &json!({ "roomId": room }));
+    assert_eq!(names(&second.event().2), ["RU", "TL", "AC", "NO", "TV", "VU", "GR"]);
+    assert_eq!(names(&first.event().2), ["RU", "TU"]);
+
+    let bearer = format!("Bearer {bob}");
+    assert_eq!(edge.post("/auth/logout", &[("Authorization", &bearer)], &json!({})).status, 200);
+    use chatto::contract::realtime::realtime_event_envelope::Event;
+    let Frame::Event(event) = second.next() else { panic!("no end") };
+    let Some(Event::SessionTerminated(ended)) = event.event else { panic!("{event:?}") };
+    assert_eq!(ended.reason, "logout");
+}
