@@ -9,5 +9,6 @@ mod forwarded;
 mod realtime;
 mod support;
 mod tls;
+mod torture;
 mod waiting;
 mod wire;
