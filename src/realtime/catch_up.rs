@@ -1,8 +1,10 @@
 //! From the subscription to `caught_up`: everything anew, or what changed since the cursor
 //! (contract 8.3, 8.7).
 
+use std::collections::{HashMap, HashSet};
+
 use super::Socket;
-use super::change::Change;
+use super::change::{Cause, Change};
 use super::connection::End;
 use super::frames;
 use super::lens::{Lens, Unreadable};
@@ -47,15 +49,39 @@ impl<S: Socket> Live<'_, '_, S> {
     }
 
     async fn replay(&mut self, changes: &[Change]) -> Result<(), End> {
+        self.loaded = self.loaded_before(changes);
         for change in changes {
             self.breathe().await?;
             let operations = self.lens().operations(&change.cause).await?;
             if !operations.is_empty() {
                 let head = self.connection.realtime.head_of(change);
-                self.connection.send(frames::projection(head, None, operations)).await?;
+                self.send_event(head, None, operations).await?;
             }
         }
         Ok(())
+    }
+
+    /// The held rooms whose rows the client got before it was cut: those it was a member of then.
+    fn loaded_before(&self, changes: &[Change]) -> HashSet<String> {
+        let mut was_member = HashMap::new();
+        for change in changes {
+            match &change.cause {
+                Cause::Joined { room, user, .. } if *user == self.session.user => {
+                    was_member.entry(*room).or_insert(false);
+                }
+                Cause::Left { room, user, .. } if *user == self.session.user => {
+                    was_member.entry(*room).or_insert(true);
+                }
+                _ => {}
+            }
+        }
+        let loaded = |id: &&String| {
+            RoomId::try_from(id.as_str()).is_ok_and(|room| {
+                let is_member = || self.lens().is_member(room);
+                was_member.get(&room).copied().unwrap_or_else(is_member)
+            })
+        };
+        self.held.iter().filter(loaded).cloned().collect()
     }
 
     /// The reset prefix.

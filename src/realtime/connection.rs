@@ -1,6 +1,6 @@
 //! One connection from its first frame to its last: hello, subscription, the end (contract 8.1, 8.2).
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use super::change::{Cause, Change};
@@ -93,6 +93,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         let mut live = Live {
             rights: self.realtime.service.rights(&session),
             held: asked.retained_room_ids.iter().cloned().collect(),
+            loaded: HashSet::new(),
             origin: opening.origin,
             pace: Pace::new(HYDRATIONS_BURST, HYDRATION_INTERVAL),
             check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,

@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::change::{Cause, Change};
 use super::connection::{Connection, End, asked, shutdown};
-use super::frames;
+use super::frames::{self, Head};
 use super::hub::{Next, Queued, Registration};
 use super::lens::Lens;
 use super::pace::Pace;
 use super::{Incoming, Socket};
+use crate::contract::api;
 use crate::contract::realtime::{
     self as wire, realtime_client_frame::Frame as Asked, realtime_event_envelope::Event,
     realtime_projection_operation::Operation,
@@ -41,6 +42,8 @@ pub(super) struct Live<'c, 'a, S> {
     pub(super) rights: Rights,
     /// Rooms whose timelines the client has, by id as it named them (contract 8.5).
     pub(super) held: HashSet<String>,
+    /// Those of them whose rows it has: a row alone would pass for all of them.
+    pub(super) loaded: HashSet<String>,
     pub(super) origin: String,
     /// How far the client has come.
     pub(super) told: Told,
@@ -57,6 +60,7 @@ impl<S: Socket> Live<'_, '_, S> {
             session: &self.session,
             origin: &self.origin,
             held: &self.held,
+            loaded: &self.loaded,
         }
     }
 
@@ -170,7 +174,29 @@ impl<S: Socket> Live<'_, '_, S> {
         cursor: Option<String>,
     ) -> Result<(), End> {
         let head = self.connection.realtime.head_of_now();
+        self.send_event(head, cursor, operations).await
+    }
+
+    /// Sends a projection event and remembers what the client has with it.
+    pub(super) async fn send_event(
+        &mut self,
+        head: Head,
+        cursor: Option<String>,
+        operations: Vec<Operation>,
+    ) -> Result<(), End> {
+        // In their order: a room's state comes before its rows, and a lost room's wipe behind it.
+        for operation in &operations {
+            match has_rows(operation) {
+                Some((room, true)) if self.reads(room) => self.loaded.insert(room.to_owned()),
+                Some((room, _)) => self.loaded.remove(room),
+                None => false,
+            };
+        }
         self.connection.send(frames::projection(head, cursor, operations)).await
+    }
+
+    fn reads(&self, room: &str) -> bool {
+        RoomId::try_from(room).is_ok_and(|room| self.lens().is_member(room))
     }
 
     /// Sends a change to the client, if it concerns it.
@@ -206,7 +232,7 @@ impl<S: Socket> Live<'_, '_, S> {
         }
         let cursor = self.cursor();
         let head = self.connection.realtime.head_of(&change);
-        self.connection.send(frames::projection(head, Some(cursor), operations)).await
+        self.send_event(head, Some(cursor), operations).await
     }
 
     async fn pass_on(&mut self, change: &Change, event: Event) -> Result<(), End> {
@@ -249,5 +275,25 @@ impl<S: Socket> Live<'_, '_, S> {
                 Ok(())
             }
         }
+    }
+}
+
+/// A room of which an operation says that the client has its rows now, or has none any more.
+fn has_rows(operation: &Operation) -> Option<(&str, bool)> {
+    let lost = |room: &str, state: &Option<api::RoomViewerState>| {
+        !room.is_empty() && state.as_ref().is_none_or(|state| !state.is_member)
+    };
+    match operation {
+        Operation::RoomTimelineReplace(replace) => Some((&replace.room_id, true)),
+        Operation::RoomRemove(remove) => Some((&remove.room_id, false)),
+        Operation::RoomUpsert(upsert) => {
+            let with_state = upsert.room.as_ref()?;
+            let id = &with_state.room.as_ref()?.id;
+            lost(id, &with_state.viewer_state).then_some((id, false))
+        }
+        Operation::RoomViewerStateReplace(replace) => {
+            lost(&replace.room_id, &replace.viewer_state).then_some((&replace.room_id, false))
+        }
+        _ => None,
     }
 }

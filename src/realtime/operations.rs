@@ -86,13 +86,17 @@ impl Lens<'_> {
         }
         let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
         let mut operations = vec![self.room(shown)];
-        if user == self.session.user {
-            if self.holds(room) {
-                operations.extend(self.timeline(room).await?);
-            }
-            operations.extend([Self::calls(), Self::notifications(), self.groups().await?]);
+        if user != self.session.user {
+            operations.extend(self.row(room, row).await?);
+            return Ok(operations);
         }
-        operations.extend(self.row(room, row).await?);
+        if self.holds(room) {
+            operations.extend(self.timeline(room).await?);
+        }
+        operations.extend([Self::calls(), Self::notifications(), self.groups().await?]);
+        if self.holds(room) {
+            operations.extend(self.row_anyway(room, row).await?);
+        }
         Ok(operations)
     }
 
