@@ -17,6 +17,7 @@ mod http;
 mod layers;
 mod nats;
 mod readme;
+mod realtime;
 mod service;
 mod storage;
 mod supervisor;

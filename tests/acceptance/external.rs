@@ -17,11 +17,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(40);
 /// A server that keeps everything in the NATS at this port.
 fn with_external(port: u16) -> Server {
     let mut server = Server::prepare();
-    server.set("CHATTO_NATS_EMBEDDED_ENABLED", "false");
-    server.set("CHATTO_NATS_CLIENT_URL", &format!("nats://127.0.0.1:{port}"));
-    server.set("CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET", "a cookie secret for these tests only");
-    server.set("CHATTO_CORE_SECRET_KEY", "a core secret for these tests only, long");
-    server.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", "an asset secret for these tests only");
+    server.use_external(&format!("nats://127.0.0.1:{port}"));
     server
 }
 

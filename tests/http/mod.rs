@@ -9,6 +9,5 @@ mod forwarded;
 mod realtime;
 mod support;
 mod tls;
-mod torture;
 mod waiting;
 mod wire;

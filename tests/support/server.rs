@@ -64,6 +64,16 @@ impl Server {
         server
     }
 
+    /// Keeps everything in the NATS at this address from the next start on.
+    pub(crate) fn use_external(&mut self, url: &str) {
+        self.set("CHATTO_NATS_EMBEDDED_ENABLED", "false");
+        self.set("CHATTO_NATS_CLIENT_URL", url);
+        let cookies = "CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET";
+        self.set(cookies, "a cookie secret for these tests only");
+        self.set("CHATTO_CORE_SECRET_KEY", "a core secret for these tests only, long");
+        self.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", "an asset secret for these tests only");
+    }
+
     /// A running, ready server in a new directory.
     pub(crate) fn start() -> Self {
         let mut server = Self::prepare();
@@ -234,13 +244,8 @@ impl Server {
 
     /// SIGTERM and the exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
-        signal(self.pid(), "TERM");
-        self.ended()
-    }
-
-    /// The exit status after somebody asked it to stop.
-    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
+        signal(child.id(), "TERM");
         until("chatto stops", STOP_TIMEOUT, || child.try_wait().unwrap())
     }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, call, is_owner, post, rooms, start};
+use super::{Answer, browser, call, is_owner, post, rooms, start};
 use crate::support::server::Server;
 
 const USERS: &str = r#"
@@ -47,8 +47,8 @@ fn everything_is_there_when_the_server_is_ready() {
     );
     assert_eq!(found.json["profile"]["name"], "Club");
     assert_eq!(found.json["profile"]["description"], Value::Null, "accepted and ignored");
-    let anna = log_in(&server, "anna").browser();
-    let bert = log_in(&server, "bert").browser();
+    let anna = browser(&log_in(&server, "anna"));
+    let bert = browser(&log_in(&server, "bert"));
     assert_eq!(
         rooms(&server, &anna),
         ["announcements", "general"],
@@ -71,7 +71,7 @@ fn everything_is_there_when_the_server_is_ready() {
 #[test]
 fn users_alone_join_no_room() {
     let server = start(USERS);
-    let bert = log_in(&server, "bert").browser();
+    let bert = browser(&log_in(&server, "bert"));
     assert_eq!(rooms(&server, &bert), ["announcements"], "everybody is there by rule");
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{call, is_owner, post, rooms, send, start};
+use super::{browser, call, is_owner, post, rooms, send, start};
 use crate::support::server::Server;
 
 fn account(login: &str) -> Value {
@@ -17,20 +17,21 @@ fn a_user_with_a_session_is_made_by_one_call() {
     let id = made.json["user"]["id"].as_str().unwrap();
     let user = json!({"id": id, "login": "carla", "displayName": "carla"});
     assert_eq!(made.json, json!({"success": true, "user": user}), "and no token");
-    let browser = made.browser();
-    assert_eq!(rooms(&server, &browser), ["announcements", "general"]);
-    let viewer = call(&server, &browser, "ViewerService/GetViewer", &json!({}));
+    let cookies = browser(&made);
+    assert_eq!(rooms(&server, &cookies), ["announcements", "general"]);
+    let viewer = call(&server, &cookies, "ViewerService/GetViewer", &json!({}));
     assert_eq!(viewer["user"]["hasVerifiedEmail"], true);
-    assert!(!is_owner(&server, &browser));
+    assert!(!is_owner(&server, &cookies));
     let mut alone = account("dora");
     alone["joinDefaultRooms"] = json!(false);
     alone["displayName"] = json!("Dora D.");
     let dora = post(&server, "/auth/test/create-user-session", &alone);
     assert_eq!(dora.json["user"]["displayName"], "Dora D.");
-    assert_eq!(rooms(&server, &dora.browser()), ["announcements"]);
+    assert_eq!(rooms(&server, &browser(&dora)), ["announcements"]);
     let boss = post(&server, "/auth/test/create-user-session", &account("boss"));
-    assert!(is_owner(&server, &boss.browser()), "owners.emails");
-    let headers = [("Cookie", browser.as_str()), ("X-CSRF-Token", made.cookie("chatto_csrf"))];
+    assert!(is_owner(&server, &browser(&boss)), "owners.emails");
+    let csrf = made.cookie("chatto_csrf").unwrap();
+    let headers = [("Cookie", cookies.as_str()), ("X-CSRF-Token", csrf.as_str())];
     assert_eq!(send(&server, "POST", "/auth/logout", &headers, "").status, 200, "a real session");
 }
 
@@ -44,14 +45,14 @@ fn a_plain_user_gets_an_address_later() {
     );
     let id = made.json["id"].as_str().unwrap();
     assert_eq!(made.json, json!({"id": id, "login": "emil", "displayName": "emil"}));
-    assert!(made.cookies.is_empty(), "no session");
+    assert!(made.cookie("chatto_session").is_none(), "no session");
     let log_in = json!({"identifier": "emil", "password": "correct horse"});
-    let browser = post(&server, "/auth/login", &log_in).browser();
-    assert!(!is_owner(&server, &browser));
+    let cookies = browser(&post(&server, "/auth/login", &log_in));
+    assert!(!is_owner(&server, &cookies));
     let body = json!({"userId": id, "email": "boss@example.org"});
     let verified = post(&server, "/auth/test/verify-email", &body);
     assert_eq!((verified.status, verified.json), (200, json!({"success": true})));
-    assert!(is_owner(&server, &browser), "at once");
+    assert!(is_owner(&server, &cookies), "at once");
     let taken = json!({"login": "fred", "password": "correct horse", "email": "BOSS@example.org"});
     assert_eq!(post(&server, "/auth/test/create-user-session", &taken).status, 500);
 }
@@ -64,7 +65,7 @@ fn a_provider_brings_somebody_in_who_has_no_password() {
     let id = first.json["user"]["id"].as_str().unwrap();
     let user = json!({"id": id, "login": "gina.gx"});
     assert_eq!(first.json, json!({"success": true, "isNewUser": true, "user": user}));
-    let viewer = call(&server, &first.browser(), "ViewerService/GetViewer", &json!({}));
+    let viewer = call(&server, &browser(&first), "ViewerService/GetViewer", &json!({}));
     assert_eq!(viewer["user"]["profile"]["displayName"], "Gina");
     assert_ne!(viewer["user"]["hasPassword"], true);
     let again = post(&server, "/auth/test/oauth-callback", &body);

@@ -1,0 +1,163 @@
+//! Changes as they reach whom they concern (contract, behaviour 3).
+
+use serde_json::json;
+
+use super::world::{Person, World};
+use crate::support::realtime::{Follower, api};
+
+pub(super) fn a_post_reaches_members_and_nobody_else(world: &World) {
+    let (bert, carla) = (world.person("bert-posts"), world.person("carla-posts"));
+    let room = world.room("post", &[&bert, world.owner()]);
+    let mut writer = world.follow(world.owner(), &[&room]);
+    let mut reader = world.follow(&bert, &[&room]);
+    let mut elsewhere = world.follow(&bert, &[]);
+    let mut stranger = world.follow(&carla, &[&room]);
+    let id = world.post(world.owner(), &room, "to the members");
+    for follower in [&mut writer, &mut reader] {
+        follower.until("the post", |follower| follower.state.shows(&room, "to the members"));
+        let (event, operations) = follower.live.last().unwrap();
+        assert_eq!(*event, id);
+        let order = ["room_viewer_state_replace", "room_activity", "room_timeline_event_upsert"];
+        assert_eq!(operations[..], order);
+    }
+    assert!(!writer.state.has_unread(&room), "own posts are read");
+    assert!(reader.state.has_unread(&room));
+    elsewhere.until("the room is unread", |follower| follower.state.has_unread(&room));
+    let (_, operations) = elsewhere.live.last().unwrap();
+    assert_eq!(operations[..], ["room_viewer_state_replace", "room_activity"], "no rows: not held");
+    // What comes later must not have been overtaken by what the stranger may not see.
+    be(world, &bert, "PRESENCE_STATUS_ONLINE");
+    stranger.until("something later", |stranger| is(stranger, &bert, api::PresenceStatus::Online));
+    assert!(stranger.live.is_empty(), "{:?}", stranger.live);
+    assert!(!stranger.state.has_unread(&room));
+}
+
+pub(super) fn reading_clears_every_session(world: &World) {
+    let bert = world.person("bert-reads");
+    let room = world.room("read", &[&bert, world.owner()]);
+    let mut first = world.follow(&bert, &[&room]);
+    let mut second = world.follow(&bert, &[]);
+    world.post(world.owner(), &room, "to be read");
+    for follower in [&mut first, &mut second] {
+        follower.until("unread", |bert| bert.state.has_unread(&room));
+    }
+    world.call(&bert, "RoomService/MarkRoomAsRead", &json!({"roomId": room}));
+    for follower in [&mut first, &mut second] {
+        follower.until("read", |bert| !bert.state.has_unread(&room));
+        let (_, operations) = follower.live.last().unwrap();
+        assert_eq!(
+            operations[..],
+            ["room_viewer_state_replace", "notification_occurrences_replace", "viewer_upsert"]
+        );
+    }
+    // Posting reads what was there.
+    world.post(world.owner(), &room, "another");
+    first.until("unread again", |bert| bert.state.has_unread(&room));
+    world.post(&bert, &room, "an answer");
+    first.until("the answer", |bert| bert.state.shows(&room, "an answer"));
+    assert!(!first.state.has_unread(&room));
+}
+
+pub(super) fn typing_is_shown_to_other_members(world: &World) {
+    let (bert, carla) = (world.person("bert-types"), world.person("carla-types"));
+    let room = world.room("type", &[&bert, world.owner()]);
+    let mut typist = world.follow(&bert, &[&room]);
+    let mut member = world.follow(world.owner(), &[]);
+    let mut stranger = world.follow(&carla, &[]);
+    world.call(&bert, "RoomService/UpdateTypingIndicator", &json!({"roomId": room}));
+    member.until("the sign", |member| !member.typing.is_empty());
+    assert_eq!(member.typing.len(), 1);
+    assert_eq!((&member.typing[0].room, &member.typing[0].by), (&room, &bert.id));
+    be(world, &bert, "PRESENCE_STATUS_ONLINE");
+    for follower in [&mut typist, &mut stranger] {
+        follower.until("something later", |one| is(one, &bert, api::PresenceStatus::Online));
+        assert!(follower.typing.is_empty());
+    }
+}
+
+pub(super) fn presence_is_shown_to_everybody(world: &World) {
+    let bert = world.person("bert-is-there");
+    let mut ada = world.follow(world.owner(), &[]);
+    assert!(is(&ada, &bert, api::PresenceStatus::Offline));
+    for (word, status) in [
+        ("PRESENCE_STATUS_ONLINE", api::PresenceStatus::Online),
+        ("PRESENCE_STATUS_AWAY", api::PresenceStatus::Away),
+        ("PRESENCE_STATUS_DO_NOT_DISTURB", api::PresenceStatus::DoNotDisturb),
+    ] {
+        be(world, &bert, word);
+        ada.until(word, |ada| is(ada, &bert, status));
+    }
+    let late = world.follow(world.owner(), &[]);
+    assert!(is(&late, &bert, api::PresenceStatus::DoNotDisturb), "whoever comes later sees it too");
+}
+
+pub(super) fn joining_and_leaving_is_seen_from_both_sides(world: &World) {
+    let bert = world.person("bert-joins");
+    let room = world.room("join", &[world.owner()]);
+    world.post(world.owner(), &room, "before");
+    let mut member = world.follow(world.owner(), &[&room]);
+    let mut joiner = world.follow(&bert, &[&room]);
+    assert!(!joiner.state.timelines.contains_key(&room));
+    for round in 1..=2 {
+        world.join(&bert, &room);
+        joiner.until("in", |bert| bert.state.timelines.contains_key(&room));
+        assert!(joiner.state.is_member(&room) && joiner.state.shows(&room, "before"));
+        member.until("a member more", |ada| ada.state.rooms[&room].members.contains(&bert.id));
+        let row = ("user_joined_room", bert.login.clone());
+        for follower in [&mut member, &mut joiner] {
+            follower.until("the row", |one| one.state.rows(&room).contains(&row));
+            assert_eq!(follower.state.rows(&room).last(), Some(&row), "round {round}");
+            assert_eq!(follower.state.rooms[&room].members.len(), 2);
+        }
+        world.leave(&bert, &room);
+        joiner.until("out", |bert| !bert.state.timelines.contains_key(&room));
+        assert!(!joiner.state.is_member(&room));
+        member.until("a member less", |ada| !ada.state.rooms[&room].members.contains(&bert.id));
+        let left = ("user_left_room", bert.login.clone());
+        member.until("the row", |ada| ada.state.rows(&room).last() == Some(&left));
+        let body = format!("while bert is out, {round}");
+        world.post(world.owner(), &room, &body);
+        member.until("the post", |ada| ada.state.shows(&room, &body));
+    }
+    be(world, &bert, "PRESENCE_STATUS_ONLINE");
+    joiner.until("something later", |bert_sees| is(bert_sees, &bert, api::PresenceStatus::Online));
+    assert!(!joiner.state.timelines.contains_key(&room), "rows are for members");
+    assert!(!joiner.state.has_unread(&room));
+}
+
+pub(super) fn new_rooms_and_new_people_appear(world: &World) {
+    let mut ada = world.follow(world.owner(), &[]);
+    let announcements = ada.state.room_named("announcements").unwrap().to_owned();
+    ada.hold(&announcements).unwrap();
+    let bert = world.person("bert-is-new");
+    ada.until("the new person", |ada| ada.state.users.contains_key(&bert.id));
+    assert!(
+        is(&ada, &bert, api::PresenceStatus::Offline)
+            || !ada.state.presences.contains_key(&bert.id)
+    );
+    ada.until("in the rooms of everybody", |ada| {
+        ada.state.rooms[&announcements].members.contains(&bert.id)
+    });
+    let room = world.room("appears", &[]);
+    ada.until("the new room", |ada| ada.state.rooms.contains_key(&room));
+    let listed = |ada: &Follower| {
+        let mut items = ada.state.groups.iter().flat_map(|group| &group.items);
+        items.any(|item| match &item.item {
+            Some(api::room_group_item::Item::Room(of)) => {
+                of.room.as_ref().is_some_and(|of| of.id == room)
+            }
+            _ => false,
+        })
+    };
+    ada.until("in its group", listed);
+    assert!(!ada.state.is_member(&room), "who makes a room is no member yet");
+}
+
+pub(super) fn be(world: &World, who: &Person, status: &str) {
+    let body = json!({"status": status, "userSelected": true});
+    world.call(who, "MyAccountService/UpdatePresence", &body);
+}
+
+pub(super) fn is(follower: &Follower, who: &Person, status: api::PresenceStatus) -> bool {
+    follower.state.presences.get(&who.id) == Some(&status)
+}

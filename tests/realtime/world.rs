@@ -1,0 +1,215 @@
+//! A server, or several on one store, and the people there. Each call and each connection takes the next
+//! of its doors: with several processes they come to another one every time.
+
+use std::cell::Cell;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::certificates::Authority;
+use crate::support::nats::NatsServer;
+use crate::support::realtime::{Answer, Door, Follower, Key, Socket};
+use crate::support::server::Server;
+use crate::support::wait::until;
+
+/// A busy machine starts slowly.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+
+/// See the file.
+pub(super) struct World {
+    doors: Vec<Door>,
+    turn: Cell<usize>,
+    owner: Option<Person>,
+    pub(super) servers: Vec<Server>,
+    /// Dropped behind the servers that use it.
+    _nats: Option<NatsServer>,
+}
+
+/// Somebody with a session.
+#[derive(Debug, Clone)]
+pub(super) struct Person {
+    pub(super) id: String,
+    pub(super) login: String,
+    pub(super) token: String,
+    session: String,
+    csrf: String,
+}
+
+impl Person {
+    pub(super) fn bearer(&self) -> Key {
+        Key::Bearer(self.token.clone())
+    }
+
+    pub(super) fn cookie(&self) -> Key {
+        Key::Cookie(format!("chatto_session={}; chatto_csrf={}", self.session, self.csrf))
+    }
+
+    fn of(login: &str, answer: &Answer) -> Self {
+        let json = &answer.json;
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        Self {
+            id: text(&json["user"]["id"]),
+            login: login.to_owned(),
+            token: text(&json["token"]),
+            session: answer.cookie("chatto_session").expect("a session cookie"),
+            csrf: answer.cookie("chatto_csrf").expect("a CSRF cookie"),
+        }
+    }
+}
+
+impl World {
+    /// One process with its own nats-server.
+    pub(super) fn one() -> Self {
+        let server = Server::start();
+        let doors = vec![Door::local(server.port())];
+        Self::of(doors, vec![server], None)
+    }
+
+    /// One process that speaks TLS.
+    pub(super) fn tls() -> Self {
+        let authority = Arc::new(Authority::new());
+        let mut server = Server::prepare();
+        let (certificate, key) = authority.issue().write(server.dir());
+        let door = Door::tls(server.port(), &authority);
+        server.set("CHATTO_WEBSERVER_TLS_ENABLED", "true");
+        server.set("CHATTO_WEBSERVER_TLS_CERT_FILE", &certificate.to_string_lossy());
+        server.set("CHATTO_WEBSERVER_TLS_KEY_FILE", &key.to_string_lossy());
+        server.set("CHATTO_WEBSERVER_URL", &door.origin());
+        server.spawn();
+        until("it answers over TLS", STARTS_WITHIN, || {
+            let open = TcpStream::connect(("127.0.0.1", server.port())).is_ok();
+            (open && door.request("GET", "/readyz", &[], "").status == 200).then_some(())
+        });
+        Self::of(vec![door], vec![server], None)
+    }
+
+    /// Three processes on one external NATS.
+    pub(super) fn three() -> Self {
+        let nats = NatsServer::start();
+        let servers: Vec<Server> = (0..3).map(|_| process(&nats)).collect();
+        let doors = servers.iter().map(|server| Door::local(server.port())).collect();
+        Self::of(doors, servers, Some(nats))
+    }
+
+    /// Servers that run already, reached through these doors.
+    pub(super) fn of(doors: Vec<Door>, servers: Vec<Server>, nats: Option<NatsServer>) -> Self {
+        let turn = Cell::new(0);
+        let mut world = Self { doors, turn, owner: None, servers, _nats: nats };
+        let link = world.servers[0].chatto_ok(["setup-link"]);
+        world.owner = Some(world.redeem(link.split('#').nth(1).unwrap().trim(), "ada"));
+        world
+    }
+
+    pub(super) fn owner(&self) -> &Person {
+        self.owner.as_ref().unwrap()
+    }
+
+    /// Where the next call goes.
+    pub(super) fn door(&self) -> &Door {
+        let turn = self.turn.get();
+        self.turn.set(turn + 1);
+        &self.doors[turn % self.doors.len()]
+    }
+
+    /// Somebody new, in no room but by rule.
+    pub(super) fn person(&self, login: &str) -> Person {
+        let link = self.plain(self.owner(), "/auth/join-links", &json!({}));
+        assert_eq!(link.status, 200, "{}", link.body);
+        let url = link.json["url"].as_str().unwrap().to_owned();
+        self.redeem(url.split('#').nth(1).unwrap(), login)
+    }
+
+    /// Another session of somebody.
+    pub(super) fn log_in(&self, login: &str) -> Person {
+        let body = json!({"identifier": login, "password": password(login)});
+        let answer = self.door().request("POST", "/auth/login", &[JSON], &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        Person::of(login, &answer)
+    }
+
+    /// A POST with a bearer to a path that is no Connect call.
+    pub(super) fn plain(&self, who: &Person, path: &str, body: &Value) -> Answer {
+        let bearer = format!("Bearer {}", who.token);
+        let headers = [JSON, ("Authorization", bearer.as_str())];
+        self.door().request("POST", path, &headers, &body.to_string())
+    }
+
+    /// A Connect call that must succeed.
+    #[track_caller]
+    pub(super) fn call(&self, who: &Person, method: &str, body: &Value) -> Value {
+        let package = if method.starts_with("ServerDiscovery") { "discovery" } else { "api" };
+        let answer = self.plain(who, &format!("/api/connect/chatto.{package}.v1.{method}"), body);
+        assert_eq!(answer.status, 200, "{method}: {}", answer.body);
+        answer.json
+    }
+
+    /// A new channel with these members.
+    pub(super) fn room(&self, name: &str, members: &[&Person]) -> String {
+        let groups = self.call(self.owner(), "RoomDirectoryService/ListRoomGroups", &json!({}));
+        let body = json!({"name": name, "groupId": groups["groups"][0]["id"]});
+        let made = self.call(self.owner(), "RoomService/CreateRoom", &body);
+        let id = made["room"]["id"].as_str().unwrap().to_owned();
+        for member in members {
+            self.join(member, &id);
+        }
+        id
+    }
+
+    pub(super) fn join(&self, who: &Person, room: &str) {
+        self.call(who, "RoomService/JoinRoom", &json!({"roomId": room}));
+    }
+
+    pub(super) fn leave(&self, who: &Person, room: &str) {
+        self.call(who, "RoomService/LeaveRoom", &json!({"roomId": room}));
+    }
+
+    /// Posts and answers the message's id.
+    #[track_caller]
+    pub(super) fn post(&self, who: &Person, room: &str, body: &str) -> String {
+        let request = json!({"roomId": room, "body": body});
+        let answer = self.call(who, "MessageService/CreateMessage", &request);
+        answer["message"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The operator's command at the first process.
+    pub(super) fn operate(&self, args: &[&str]) -> String {
+        self.servers[0].chatto_ok(args)
+    }
+
+    /// Somebody who has loaded everything and holds these rooms.
+    #[track_caller]
+    pub(super) fn follow(&self, who: &Person, rooms: &[&str]) -> Follower {
+        let mut follower = Follower::new(who.bearer());
+        follower.retain(rooms.iter().copied());
+        follower.connect(self.door());
+        follower
+    }
+
+    /// A socket with nothing said.
+    pub(super) fn socket(&self, key: &Key) -> Socket {
+        Socket::open(self.door(), key)
+    }
+
+    fn redeem(&self, token: &str, login: &str) -> Person {
+        let body = json!({"token": token, "login": login, "password": password(login)});
+        let answer = self.door().request("POST", "/auth/setup", &[JSON], &body.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        Person::of(login, &answer)
+    }
+}
+
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+
+pub(super) fn password(login: &str) -> String {
+    format!("the password of {login}")
+}
+
+/// A running process that keeps everything in this NATS.
+fn process(nats: &NatsServer) -> Server {
+    let mut server = Server::prepare();
+    server.use_external(&nats.url());
+    server.run();
+    server
+}

@@ -1,0 +1,17 @@
+//! A client of `/api/realtime` as existing ones are: [`Socket`] speaks the frames, [`State`] keeps what a
+//! client would keep and fails the test at whatever such a client could not take, [`Follower`] is both.
+
+mod check;
+mod follower;
+mod reducer;
+mod socket;
+mod state;
+
+pub(crate) use follower::{Follower, How};
+pub(crate) use reducer::Script;
+pub(crate) use socket::{Answer, Door, Key, Received, Socket};
+
+pub(crate) use chatto::contract::{api, realtime as wire};
+pub(crate) use wire::realtime_client_frame::Frame as Sent;
+pub(crate) use wire::realtime_projection_operation::Operation;
+pub(crate) use wire::realtime_server_frame::Frame;
