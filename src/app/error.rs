@@ -93,6 +93,10 @@ fn advice(error: &OpenError) -> String {
             };
             format!("{what}. {way}")
         }
+        OpenError::Holes { .. } => format!(
+            "{what}. Nothing was created or changed. Put the data directory back, or `chatto restore` \
+             a backup"
+        ),
         OpenError::SecretChanged => format!(
             "{what}; nothing was changed. Put the former value back, or give it as \
              core.secret_key_previous so that everything is rewrapped; with a key export, `chatto keys \
@@ -184,7 +188,10 @@ fn connect_exit(error: &ConnectError) -> Exit {
 fn store_exit(error: &OpenError) -> Exit {
     match error {
         OpenError::NoStore => Exit::Unreachable,
-        OpenError::Damaged { .. } | OpenError::Partial | OpenError::Marker { .. } => Exit::Io,
+        OpenError::Damaged { .. }
+        | OpenError::Holes { .. }
+        | OpenError::Partial
+        | OpenError::Marker { .. } => Exit::Io,
         OpenError::Foreign { .. } | OpenError::Newer { .. } | OpenError::SecretChanged => {
             Exit::Config
         }

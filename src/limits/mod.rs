@@ -148,6 +148,8 @@ pub const TOKEN_CACHE_TTL: Duration = Duration::from_secs(30);
 pub const MARKERS_PENDING_MAX: usize = 4_096;
 /// How often waiting read markers are written with the embedded server.
 pub const MARKERS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often META is told how far the store has come, when it has; a start compares.
+pub const STORE_MARK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the journal keeps folded events and STATE its delete markers, for clients that resume;
 /// milliseconds.
 pub const RESUME_WINDOW_MS: i64 = 7 * 24 * 3600 * 1000;

@@ -39,6 +39,18 @@ impl NatsError {
         }
     }
 
+    /// Whether a stream was addressed that does not exist.
+    #[must_use]
+    pub fn is_missing_stream(&self) -> bool {
+        matches!(self, Self::Refused { err_code: codes::STREAM_NOT_FOUND, .. })
+    }
+
+    /// Whether a stream was to be created that exists with another configuration.
+    #[must_use]
+    pub fn is_existing_stream(&self) -> bool {
+        matches!(self, Self::Refused { err_code: codes::STREAM_NAME_EXISTS, .. })
+    }
+
     pub(super) fn unanswered(why: impl std::fmt::Display) -> Self {
         Self::Unanswered { why: why.to_string() }
     }
@@ -92,6 +104,8 @@ pub(super) mod codes {
     pub(crate) const STORE_FAILED: u64 = 10_077;
     /// `JSAccountResourcesExceededErr`.
     pub(crate) const ACCOUNT_RESOURCES_EXCEEDED: u64 = 10_002;
+    /// `JSStreamNameExistErr`.
+    pub(crate) const STREAM_NAME_EXISTS: u64 = 10_058;
     /// `JSStreamNotFoundErr`.
     pub(crate) const STREAM_NOT_FOUND: u64 = 10_059;
     /// `JSNoMessageFoundErr`.

@@ -10,13 +10,12 @@ use bytes::Bytes;
 use futures_lite::StreamExt;
 use serde::Deserialize;
 use serde_json::json;
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 
 use super::error::codes;
 use super::streams::absent;
 use super::{Nats, NatsError};
 use crate::limits::{BATCH_READ_MAX_BYTES, NATS_REQUEST_TIMEOUT};
+use crate::observe::rfc3339;
 use crate::runtime::on_tokio;
 
 /// A stored message.
@@ -239,14 +238,6 @@ fn take(message: async_nats::Message, batch: &mut Batch) -> Result<bool, NatsErr
         headers,
     });
     Ok(false)
-}
-
-/// RFC 3339 in UTC, as JetStream reads it.
-fn rfc3339(unix_ms: i64) -> String {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_ms) * 1_000_000)
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_default()
 }
 
 /// `NATS/1.0\r\nName: value\r\n\r\n`.

@@ -15,7 +15,7 @@ use super::records::{Event, event::Effect};
 use super::timeline::Timeline;
 use crate::domain::{RoomId, UserId};
 use crate::limits::{ROOM_QUEUE_MAX, WRITE_DEADLINE};
-use crate::nats::{Nats, Publish, PublishError};
+use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
 
 /// Rooms whose writer is kept between posts.
@@ -83,7 +83,6 @@ pub(super) struct Journal {
     timeline: Arc<Timeline>,
     position: Position,
     state: Position,
-    commit: Commit,
     writers: Mutex<HashMap<RoomId, Arc<Writer>>>,
 }
 
@@ -116,7 +115,7 @@ impl Journal {
         state: Position,
     ) -> Self {
         let writers = Mutex::new(HashMap::new());
-        Self { nats, clock, timeline, position, state, commit: Commit, writers }
+        Self { nats, clock, timeline, position, state, writers }
     }
 
     /// Appends one event; see [`super::Storage::append`].
@@ -210,41 +209,23 @@ impl Journal {
         event: Event,
         deadline: std::time::Instant,
     ) -> Result<Option<Stored>, StorageError> {
-        let subject = journal_subject(room.as_str());
-        let payload = encode(&event);
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        loop {
-            let message = Publish {
-                subject: &subject,
-                payload: payload.clone(),
-                message_id: Some(&event.request_id),
-                expected_last: Some(next.last),
-                ..Publish::default()
-            };
-            match self.nats.publish(message).await {
-                Ok(ack) => {
-                    let ack = self.commit.durable(ack).await;
-                    if ack.duplicate {
-                        let appended = self.stored(ack.sequence).await?;
-                        return Ok(Some(Stored { appended, sequence: ack.sequence, next: None }));
-                    }
-                    next.head.apply(&event);
-                    next.last = ack.sequence;
-                    let appended = Appended { event, duplicate: false };
-                    let next = Some(next);
-                    return Ok(Some(Stored { appended, sequence: ack.sequence, next }));
-                }
-                Err(PublishError::WrongLastSequence) => return Ok(None),
-                // The outcome is unknown: the same message again, with the same id.
-                Err(PublishError::Unknown { source }) => {
-                    if self.clock.now() >= deadline {
-                        return Err(StorageError::Unavailable { source: Some(source) });
-                    }
-                    self.clock.sleep(backoff.delay()).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let message = Publish {
+            subject: &journal_subject(room.as_str()),
+            payload: encode(&event),
+            message_id: Some(&event.request_id),
+            expected_last: Some(next.last),
+            ..Publish::default()
+        };
+        let commit = Commit { nats: &self.nats, clock: &self.clock };
+        let Some(ack) = commit.store(message, deadline).await? else { return Ok(None) };
+        if ack.duplicate {
+            let appended = self.stored(ack.sequence).await?;
+            return Ok(Some(Stored { appended, sequence: ack.sequence, next: None }));
         }
+        next.head.apply(&event);
+        next.last = ack.sequence;
+        let appended = Appended { event, duplicate: false };
+        Ok(Some(Stored { appended, sequence: ack.sequence, next: Some(next) }))
     }
 
     /// The event at a sequence, answered instead of the request's own draft.

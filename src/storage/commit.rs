@@ -1,18 +1,44 @@
 //! What an acknowledgement waits for.
 
-use crate::nats::Ack;
+use std::time::{Duration, Instant};
 
-/// Every acknowledgement to a client waits on this one object.
+use super::error::StorageError;
+use crate::nats::{Ack, Nats, Publish, PublishError};
+use crate::runtime::{Backoff, Clock};
+
+/// Every acknowledgement to a client waits on this one place.
 ///
 /// Today it waits for nothing more than nats-server's own answer: with `sync_interval: always` that
 /// answer means "on disk", in a cluster "stored by a quorum". A group commit would live here.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Commit;
+pub(super) struct Commit<'a> {
+    pub(super) nats: &'a Nats,
+    pub(super) clock: &'a Clock,
+}
 
-impl Commit {
-    /// Returns when the acknowledged message is as durable as the settings promise.
-    #[expect(clippy::unused_async, reason = "callers already wait where a group commit will")]
-    pub(super) async fn durable(self, ack: Ack) -> Ack {
-        ack
+impl Commit<'_> {
+    /// Stores a message that has an id and an expected sequence; `None`: another writer was first.
+    /// While the outcome is unknown it sends the same message again, until the deadline.
+    ///
+    /// # Cancel safety
+    /// After dropping it the message may or may not be stored.
+    pub(super) async fn store(
+        &self,
+        message: Publish<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Ack>, StorageError> {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            match self.nats.publish(message.clone()).await {
+                Ok(ack) => return Ok(Some(ack)),
+                Err(PublishError::WrongLastSequence) => return Ok(None),
+                Err(PublishError::Unknown { source }) => {
+                    if self.clock.now() >= deadline {
+                        return Err(StorageError::Unavailable { source: Some(source) });
+                    }
+                    self.clock.sleep(backoff.delay()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 }

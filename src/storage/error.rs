@@ -54,12 +54,7 @@ impl StorageError {
 
     /// Whether a stream was addressed that does not exist.
     pub(super) fn is_missing_stream(&self) -> bool {
-        /// nats-server's code for it.
-        const STREAM_NOT_FOUND: u64 = 10_059;
-        matches!(
-            self,
-            Self::Refused { source: NatsError::Refused { err_code: STREAM_NOT_FOUND, .. } }
-        )
+        matches!(self, Self::Refused { source } if source.is_missing_stream())
     }
 
     pub(super) fn corrupt(what: &'static str) -> impl Fn(DecodeError) -> Self {

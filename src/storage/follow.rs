@@ -54,6 +54,8 @@ struct PositionInner {
     check: Event,
     check_wanted: AtomicBool,
     healthy: AtomicBool,
+    /// The stream ended before what had been read of it.
+    shrunk: AtomicBool,
 }
 
 impl Position {
@@ -65,6 +67,11 @@ impl Position {
     /// Whether the last comparison with the stream's end succeeded.
     pub(super) fn is_healthy(&self) -> bool {
         self.inner.healthy.load(Ordering::SeqCst)
+    }
+
+    /// Whether the stream has lost messages that had been read.
+    pub(super) fn has_shrunk(&self) -> bool {
+        self.inner.shrunk.load(Ordering::SeqCst)
     }
 
     fn advance(&self, next: u64) {
@@ -210,6 +217,16 @@ impl<S: Sink> Follower<S> {
     /// Compares with the stream's end, as its leader knows it, and fills what is missing.
     async fn catch_up(&self) -> Result<(), StorageError> {
         let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
+        let reached = self.position.reached();
+        if info.state.last_sequence < reached {
+            if !self.position.inner.shrunk.swap(true, Ordering::SeqCst) {
+                log::error!(
+                    stream = self.stream, last = info.state.last_sequence, reached = reached;
+                    "the store is damaged: the stream has lost its newest messages; restore a backup"
+                );
+            }
+            return Err(StorageError::Corrupt { what: self.stream, source: None });
+        }
         // A purge from the front: nothing before the first sequence will ever come.
         if info.state.first_sequence > 0 {
             self.position.advance(info.state.first_sequence);

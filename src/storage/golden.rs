@@ -11,7 +11,10 @@ use super::append::hex;
 use super::encoding::{DecodeError, VERSION, decode, encode};
 use super::records::{self, event::Effect, row::Kind};
 
-fn golden<R: prost::Message + Default + PartialEq + std::fmt::Debug>(name: &str, record: &R) {
+pub(super) fn golden<R: prost::Message + Default + PartialEq + std::fmt::Debug>(
+    name: &str,
+    record: &R,
+) {
     let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden/stored");
     let path = dir.join(format!("{name}.v{VERSION}.hex"));
     let written = hex(&encode(record));
@@ -255,6 +258,7 @@ fn pages() {
             }],
             pins: vec![records::PinnedRow { id: "E00000000000003".into(), at_ms: 1 }],
             pin_marker: "marker".into(),
+            has_older: false,
         },
     );
     let fact = records::Row {
@@ -346,6 +350,7 @@ fn buckets() {
             created_ms: 1,
         },
     );
+    golden("head-forgotten", &records::Head { has_older: true, ..records::Head::default() });
     golden(
         "wrapped-key",
         &records::WrappedKey {

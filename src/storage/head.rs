@@ -1,10 +1,12 @@
 //! A room's head: what a writer must know to append, and what lists of rooms show.
 
-use super::records::{AuthorRow, Event, Head, NewestRow, PinnedRow, Stamp, event::Effect, row};
+use super::records::{
+    AuthorRow, Event, Head, NewestRow, PinnedRow, Row, Stamp, event::Effect, row,
+};
 use crate::domain::UserId;
 
-/// Newest root messages kept in a head; more deletions in a row than this make the room look read.
-const NEWEST_MAX: usize = 32;
+/// Newest root messages kept in a head; after more deletions in a row the pages are searched.
+pub(super) const NEWEST_MAX: usize = 32;
 /// Authors kept in a head, those with the newest rows.
 const AUTHORS_MAX: usize = 256;
 
@@ -19,6 +21,8 @@ pub struct RoomHead {
     pub last_ms: i64,
     /// Newest root messages (echoes included) that are not deleted, oldest first.
     newest: Vec<NewestRow>,
+    /// Whether older root messages than those were left out.
+    has_older: bool,
     authors: Vec<AuthorRow>,
     /// Pinned messages, oldest pin first.
     pub pins: Vec<PinnedRow>,
@@ -39,6 +43,17 @@ impl RoomHead {
         self.authors.iter().find(|author| author.user_id == user.as_str())
     }
 
+    /// Whether it knows no root message although there may be one.
+    pub(super) fn has_forgotten(&self) -> bool {
+        self.newest.is_empty() && self.has_older
+    }
+
+    /// Takes the newest root messages that the pages hold, oldest first.
+    pub(super) fn refill(&mut self, newest: Vec<NewestRow>) {
+        self.has_older = newest.len() >= NEWEST_MAX;
+        self.newest = newest;
+    }
+
     pub(super) fn from_record(head: Head) -> Self {
         let event_number = head.stamp.as_ref().map_or(0, |stamp| stamp.event_number);
         Self {
@@ -46,6 +61,7 @@ impl RoomHead {
             event_number,
             last_ms: head.last_ms,
             newest: head.newest,
+            has_older: head.has_older,
             authors: head.authors,
             pins: head.pins,
             pin_marker: head.pin_marker,
@@ -58,6 +74,7 @@ impl RoomHead {
             rows: self.rows,
             last_ms: self.last_ms,
             newest: self.newest.clone(),
+            has_older: self.has_older,
             authors: self.authors.clone(),
             pins: self.pins.clone(),
             pin_marker: self.pin_marker.clone(),
@@ -119,6 +136,7 @@ impl RoomHead {
         });
         if self.newest.len() > NEWEST_MAX {
             self.newest.remove(0);
+            self.has_older = true;
         }
     }
 
@@ -148,6 +166,21 @@ impl RoomHead {
             self.authors.remove(0);
         }
     }
+}
+
+/// What a head keeps of a row that is a root message or an echo, neither deleted nor hidden.
+pub(super) fn live_message(row: &Row) -> Option<NewestRow> {
+    let is_live = match row.kind.as_ref()? {
+        row::Kind::Message(message) => message.deleted_ms == 0,
+        row::Kind::Echo(echo) => !echo.hidden && echo.deleted_ms == 0,
+        row::Kind::Fact(_) => false,
+    };
+    is_live.then(|| NewestRow {
+        row: row.number,
+        id: row.id.clone(),
+        author_id: row.actor_id.clone(),
+        at_ms: row.at_ms,
+    })
 }
 
 /// Whether a row is a root message, as opposed to an echo or a fact.

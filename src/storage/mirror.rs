@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use super::encoding::{DecodeError, decode};
 use super::follow::{Followed, Sink};
 use super::live::{Changed, Ear, Live};
+use super::mark::{self, Summary};
 use super::records::{Claim, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User};
 use crate::domain::{GroupId, RoomId, UserId};
 
@@ -37,6 +38,8 @@ pub struct Tables {
     former: BTreeMap<u64, Changed>,
     /// The highest revision this process has written.
     written: u64,
+    /// Keys whose last revision is a delete marker.
+    deleted: HashSet<String>,
     unreadable: Option<String>,
 }
 
@@ -93,6 +96,24 @@ impl Tables {
         self.revisions.get(key).copied().unwrap_or(0)
     }
 
+    /// How many keys there are, delete markers included.
+    pub(super) fn held(&self) -> u64 {
+        u64::try_from(self.revisions.len()).unwrap_or(u64::MAX)
+    }
+
+    /// What STATE holds, in a few numbers.
+    pub(super) fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for (key, revision) in self.revisions.iter().filter(|(key, _)| !key.starts_with("fold.")) {
+            summary.newest = summary.newest.max(*revision);
+            if !self.deleted.contains(key) {
+                summary.keys += 1;
+                summary.digest = summary.digest.wrapping_add(mark::digest(key, *revision));
+            }
+        }
+        summary
+    }
+
     /// Applies one stored value by its revision; older ones change nothing.
     pub(super) fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: u64) {
         let known = self.revisions.entry(key.to_owned()).or_default();
@@ -103,6 +124,11 @@ impl Tables {
         let changed = self.changed(key);
         if !matches!(changed, Changed::Other) {
             self.former.insert(revision, changed);
+        }
+        if value.is_none() {
+            self.deleted.insert(key.to_owned());
+        } else {
+            self.deleted.remove(key);
         }
         if let Err(error) = self.store(key, value) {
             log::error!(key = key, error:% = error; "a record of STATE cannot be read");
@@ -290,6 +316,7 @@ impl Mirror {
             log::error!(key = key, error:% = error; "a key of STATE cannot be read");
         }
         tables.revisions.remove(key);
+        tables.deleted.remove(key);
     }
 }
 

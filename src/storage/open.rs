@@ -51,6 +51,12 @@ pub enum OpenError {
         /// Bare names of what is missing.
         missing: Vec<String>,
     },
+    /// A stream holds less than it did: nats-server drops damaged blocks without a word.
+    #[error("the store is damaged: {stream} has lost messages")]
+    Holes {
+        /// Its bare name.
+        stream: &'static str,
+    },
     /// A restore or a key import has begun here and is not complete.
     #[error("this store holds keys but no data yet; run `chatto restore` first")]
     Partial,
@@ -296,8 +302,11 @@ async fn ensure(
 }
 
 async fn create(nats: &Nats, wanted: &StreamConfig) -> Result<(), OpenError> {
-    nats.create_stream(wanted).await.map_err(wait_for_nodes)?;
-    Ok(())
+    match nats.create_stream(wanted).await {
+        // Another process was first, and has given META its owner already.
+        Err(error) if error.is_existing_stream() => Ok(()),
+        created => created.map(|_| ()).map_err(|error| wait_for_nodes(error).into()),
+    }
 }
 
 /// Fewer nodes than replicas is a state that passes.

@@ -14,7 +14,7 @@ use lru::LruCache;
 use super::apply;
 use super::head::RoomHead;
 use super::layout::PageKey;
-use super::records::Event;
+use super::records::{Event, NewestRow};
 use crate::limits::{FOLD_AGE, FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
 
 /// How long folded pages are remembered: longer than any read may take.
@@ -123,6 +123,23 @@ impl Overlay {
         let head = Arc::new(head);
         inner.heads.put(room.to_owned(), Arc::clone(&head));
         Completed::Head(head)
+    }
+
+    /// Gives a head its newest messages back, and keeps it unless it has changed meanwhile.
+    pub(super) fn refill_head(
+        &self,
+        room: &str,
+        head: &RoomHead,
+        newest: Vec<NewestRow>,
+    ) -> Arc<RoomHead> {
+        let mut filled = head.clone();
+        filled.refill(newest);
+        let filled = Arc::new(filled);
+        let mut inner = self.lock();
+        if let Some(present) = inner.heads.get_mut(room).filter(|present| ***present == *head) {
+            *present = Arc::clone(&filled);
+        }
+        filled
     }
 
     /// The number of the last event that is known to be folded into a page.

@@ -150,18 +150,19 @@ mod tests {
         Row { number, kind: Some(Kind::Message(message)), ..Row::default() }
     }
 
+    /// The new parts as a reader finds them.
+    fn stored(split: &Split) -> Vec<StoredPart> {
+        let parts = split.new_parts.iter().map(|(number, payload)| StoredPart {
+            number: *number,
+            sequence: 0,
+            payload: payload.clone(),
+        });
+        parts.collect()
+    }
+
     fn round_trip(rows: &[Row]) -> Split {
         let split = split(rows.to_vec(), Stamp::default(), &RowPage::default(), &[]);
-        let parts: Vec<_> = split
-            .new_parts
-            .iter()
-            .map(|(number, payload)| StoredPart {
-                number: *number,
-                sequence: 0,
-                payload: payload.clone(),
-            })
-            .collect();
-        assert_eq!(join(&split.base, &parts).unwrap().unwrap(), rows);
+        assert_eq!(join(&split.base, &stored(&split)).unwrap().unwrap(), rows);
         assert!(encode(&split.base).len() < NATS_PAYLOAD_MAX_BYTES);
         for (_, payload) in &split.new_parts {
             assert!(payload.len() < NATS_PAYLOAD_MAX_BYTES, "{}", payload.len());
@@ -188,19 +189,10 @@ mod tests {
     fn unchanged_parts_are_not_written_again() {
         let mut rows: Vec<_> = (0..PAGE_ROWS).map(|n| row(n, BODY_MAX_BYTES, 20, 1_000)).collect();
         let first = round_trip(&rows);
-        let parts: Vec<_> = first
-            .new_parts
-            .iter()
-            .map(|(number, payload)| StoredPart {
-                number: *number,
-                sequence: 0,
-                payload: payload.clone(),
-            })
-            .collect();
         if let Some(Kind::Message(message)) = &mut rows[63].kind {
             message.updated_ms = 1;
         }
-        let second = split(rows, Stamp::default(), &first.base, &parts);
+        let second = split(rows, Stamp::default(), &first.base, &stored(&first));
         assert!(second.new_parts.len() <= 2, "{}", second.new_parts.len());
         assert!(second.new_parts.iter().all(|(number, _)| *number >= first.base.next_part));
     }

@@ -13,7 +13,7 @@ use super::layout::stream;
 use super::mirror::{Mirror, PREFIX, Tables};
 use super::records::{self, Claim as ClaimRecord};
 use crate::limits::WRITE_DEADLINE;
-use crate::nats::{Nats, Publish, PublishError};
+use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
 
 /// What a change does with a record.
@@ -97,12 +97,11 @@ pub(super) struct State {
     nats: Nats,
     clock: Clock,
     mirror: Arc<Mirror>,
-    commit: Commit,
 }
 
 impl State {
     pub(super) fn new((nats, clock): (Nats, Clock), mirror: Arc<Mirror>) -> Self {
-        Self { nats, clock, mirror, commit: Commit }
+        Self { nats, clock, mirror }
     }
 
     /// Changes one record by compare-and-set; `f` runs again after a conflict.
@@ -193,33 +192,18 @@ impl State {
         let subject = format!("{PREFIX}{key}");
         let payload = record.map(|record| encode(record)).unwrap_or_default();
         let id = hex(&crate::crypto::random::<16>());
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        loop {
-            let message = Publish {
-                subject: &subject,
-                payload: payload.clone(),
-                message_id: Some(&id),
-                expected_last: Some(revision),
-                tombstone: record.is_none(),
-                ..Publish::default()
-            };
-            match self.nats.publish(message).await {
-                Ok(ack) => {
-                    let ack = self.commit.durable(ack).await;
-                    let value = record.map(|_| &payload[..]);
-                    self.mirror.wrote(key, value, ack.sequence);
-                    return Ok(true);
-                }
-                Err(PublishError::WrongLastSequence) => return Ok(false),
-                Err(PublishError::Unknown { source }) => {
-                    if self.clock.now() >= deadline {
-                        return Err(StorageError::Unavailable { source: Some(source) });
-                    }
-                    self.clock.sleep(backoff.delay()).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let message = Publish {
+            subject: &subject,
+            payload: payload.clone(),
+            message_id: Some(&id),
+            expected_last: Some(revision),
+            tombstone: record.is_none(),
+            ..Publish::default()
+        };
+        let commit = Commit { nats: &self.nats, clock: &self.clock };
+        let Some(ack) = commit.store(message, deadline).await? else { return Ok(false) };
+        self.mirror.wrote(key, record.map(|_| &payload[..]), ack.sequence);
+        Ok(true)
     }
 
     /// Brings one key up to date from the leader.

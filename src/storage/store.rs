@@ -1,6 +1,7 @@
 //! The store as the rest of the program sees it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use event_listener::Event as Wake;
 
@@ -12,6 +13,7 @@ use super::follow::{Follower, Position};
 use super::keys::Keys;
 use super::layout::stream;
 use super::live::Ear;
+use super::mark;
 use super::markers::Markers;
 use super::mirror::Mirror;
 use super::open::{self, Config, Identity, MemoryStreams, OpenError};
@@ -25,6 +27,8 @@ use crate::runtime::{Clock, Runtime, Scope, Stop};
 
 /// Tasks of one open store.
 const TASKS_MAX: usize = 16;
+/// How long a close waits for the store's own last changes to be heard of.
+const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// An open store. Clones share it.
 #[derive(Clone)]
@@ -70,6 +74,8 @@ impl Storage {
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let identity = open::open(&nats, &clock, &config).await?;
+        let mark = mark::read(&nats, &identity).await?;
+        mark::check_ends(&nats, &mark).await?;
         let stop = Stop::new();
         let scope = Scope::new(runtime, "storage", TASKS_MAX);
         let ear = Ear::default();
@@ -131,6 +137,7 @@ impl Storage {
             scope,
             stop,
         });
+        mark::check_state(&inner, &mark).await?;
         inner.start_background();
         Ok(Self { inner })
     }
@@ -138,6 +145,9 @@ impl Storage {
     /// Stops the background work, writes waiting read markers and folds what is unfolded.
     pub async fn close(&self) {
         let inner = &self.inner;
+        // What was just written comes back at once; the mark needs it.
+        let newest = inner.mirror.read(|tables| tables.summary().newest);
+        inner.state_position.wait_for(newest, CLOSE_WAIT, &inner.clock).await.ok();
         inner.stop.stop();
         inner.scope.join().await;
         if let Err(error) = inner.markers.flush().await {
@@ -145,6 +155,9 @@ impl Storage {
         }
         if let Err(error) = inner.fold_due(true).await {
             log::debug!(error:% = error; "the next start folds what is left");
+        }
+        if let Err(error) = inner.write_mark().await {
+            log::debug!(error:% = error; "how far the store is was not noted at its end");
         }
     }
 
@@ -191,7 +204,7 @@ impl Storage {
     /// Whether a read has found something missing that must be there.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
-        self.inner.timeline.is_damaged()
+        self.inner.is_damaged()
     }
 
     /// Journal events not folded yet and their bytes, for `status`.
@@ -202,6 +215,12 @@ impl Storage {
 }
 
 impl Inner {
+    pub(super) fn is_damaged(&self) -> bool {
+        self.timeline.is_damaged()
+            || self.state_position.has_shrunk()
+            || self.journal_position.has_shrunk()
+    }
+
     fn start_background(self: &Arc<Self>) {
         let stop = || self.stop.clone();
         spawn(&self.scope, "fold", super::background::fold(Arc::clone(self), stop()));
@@ -209,6 +228,7 @@ impl Inner {
         for listener in super::live::listeners(self, &self.stop) {
             spawn(&self.scope, "live", listener);
         }
+        spawn(&self.scope, "mark", mark::keep(Arc::clone(self), stop()));
         spawn(&self.scope, "purge", super::background::purge(Arc::clone(self), stop()));
     }
 }

@@ -1,41 +1,26 @@
 //! Reading timelines: pages from the store or the cache, with the unfolded events applied.
 
-use std::collections::HashMap;
+use std::borrow::Cow;
+use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lru::LruCache;
 
 use super::apply;
-use super::encoding::decode;
 use super::error::StorageError;
 use super::follow::Position;
-use super::head::RoomHead;
+use super::head::{NEWEST_MAX, RoomHead, live_message};
 use super::layout::{PageKey, journal_subject, stream};
 use super::overlay::{Completed, Dropped, Overlay, Tail};
-use super::records::{Head, Row, RowPage, Stamp, Thread, ThreadPage};
-use super::spill::{self, StoredPart};
+use super::page::{CORRUPT, Content, Page, assemble, base_of};
+use super::records::Row;
 use crate::limits::{PAGE_CACHE_MAX_BYTES, PAGE_ROWS, ROWS_READ_MAX};
-use crate::nats::{BatchRead, Nats, Stored};
+use crate::nats::{BatchRead, Nats};
 
-/// What a stored page holds.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Content {
-    Head(RoomHead),
-    Rows(Vec<Row>),
-    Threads(Vec<Thread>),
-}
-
-/// A page as read from the store; `sequence` 0: there is none yet.
-#[derive(Debug, Clone)]
-pub(super) struct Page {
-    pub(super) sequence: u64,
-    pub(super) stamp: Stamp,
-    pub(super) content: Content,
-    pub(super) base: RowPage,
-    pub(super) parts: Vec<StoredPart>,
-    bytes: usize,
-}
+/// Rows that are read at a time in search of a message.
+const SEARCH_ROWS: u32 = 4 * PAGE_ROWS;
 
 /// Reads timelines of all rooms.
 pub(super) struct Timeline {
@@ -83,6 +68,11 @@ impl Timeline {
 
     /// The room's head as of now.
     pub(super) async fn head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {
+        let head = self.known_head(room).await?;
+        if head.has_forgotten() { self.refill(room, &head).await } else { Ok(head) }
+    }
+
+    async fn known_head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {
         if let Some(head) = self.overlay.cached_head(room) {
             return Ok(head);
         }
@@ -131,23 +121,7 @@ impl Timeline {
         // The tail first: a fold that happens meanwhile then only makes pages newer.
         let tail = self.overlay.tail(room);
         let keys: Vec<_> = (from / PAGE_ROWS..=(to - 1) / PAGE_ROWS).map(PageKey::Rows).collect();
-        let mut rows = Vec::new();
-        for (key, page) in keys.iter().zip(self.pages(room, &keys).await?) {
-            let (PageKey::Rows(k), Content::Rows(stored)) = (key, &page.content) else {
-                return Err(CORRUPT);
-            };
-            let wanted = |row: &&Row| (from..to).contains(&row.number);
-            let pending = pending(&tail, *key, page.stamp.event_number);
-            if pending.is_empty() {
-                rows.extend(stored.iter().filter(wanted).cloned());
-                continue;
-            }
-            let mut present = stored.clone();
-            for tail in pending {
-                apply::to_rows(*k, &mut present, &tail.event, tail.sequence);
-            }
-            rows.extend(present.into_iter().filter(|row| wanted(&row)));
-        }
+        let rows = self.present(room, &keys, &tail, from..to).await?;
         // Rows are numbered without gaps.
         if rows.len() == usize::try_from(to - from).unwrap_or(usize::MAX) {
             Ok(rows)
@@ -174,33 +148,55 @@ impl Timeline {
         let page = pages.first().ok_or(CORRUPT)?;
         let Content::Threads(threads) = &page.content else { return Err(CORRUPT) };
         let stored = threads.iter().find(|thread| thread.root_row == root);
-        let mut replies = Vec::new();
         if stored.is_some_and(|thread| thread.moved) {
             let keys: Vec<_> = (apply::reply_page(from)..=apply::reply_page(to - 1))
                 .map(|k| PageKey::Replies(root, k))
                 .collect();
-            for (key, page) in keys.iter().zip(self.pages(room, &keys).await?) {
-                let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
-                let mut present = stored.clone();
-                for tail in &tail {
-                    if tail.event.number > page.stamp.event_number
-                        && apply::thread_of(&tail.event).is_some_and(|(of, reply)| {
-                            of == root && PageKey::Replies(of, apply::reply_page(reply)) == *key
-                        })
-                    {
-                        apply::to_replies(root, &mut present, &tail.event, tail.sequence);
-                    }
-                }
-                replies.extend(present);
-            }
-        } else {
-            replies = stored.map(|thread| thread.replies.clone()).unwrap_or_default();
-            for tail in pending(&tail, key, page.stamp.event_number) {
-                apply::to_replies(root, &mut replies, &tail.event, tail.sequence);
-            }
+            return self.present(room, &keys, &tail, from..to).await;
+        }
+        let mut replies = stored.map(|thread| thread.replies.clone()).unwrap_or_default();
+        for tail in pending(&tail, key, page) {
+            apply::to_replies(root, &mut replies, &tail.event, tail.sequence);
         }
         replies.retain(|row| (from..to).contains(&row.number));
         Ok(replies)
+    }
+
+    /// The wanted rows of pages as of now, in order.
+    async fn present(
+        &self,
+        room: &str,
+        keys: &[PageKey],
+        tail: &[Tail],
+        wanted: Range<u32>,
+    ) -> Result<Vec<Row>, StorageError> {
+        let mut rows = Vec::new();
+        for (key, page) in keys.iter().zip(self.pages(room, keys).await?) {
+            let present = present(*key, &page, tail)?;
+            rows.extend(present.iter().filter(|row| wanted.contains(&row.number)).cloned());
+        }
+        Ok(rows)
+    }
+
+    /// Finds the newest messages again for a head that knows none although there may be some: more were
+    /// deleted in a row than it remembers. Costs a read of every page back to the newest message; the
+    /// result is kept with the head.
+    async fn refill(&self, room: &str, head: &RoomHead) -> Result<Arc<RoomHead>, StorageError> {
+        let tail = self.overlay.tail(room);
+        let mut newest = VecDeque::new();
+        let mut end = head.rows;
+        while end > 0 && newest.len() < NEWEST_MAX {
+            let start = end.saturating_sub(1) / SEARCH_ROWS * SEARCH_ROWS;
+            let keys: Vec<_> =
+                (apply::page(start)..=apply::page(end - 1)).map(PageKey::Rows).collect();
+            let rows = self.present(room, &keys, &tail, start..end).await?;
+            let live = rows.iter().rev().filter_map(live_message);
+            for found in live.take(NEWEST_MAX - newest.len()) {
+                newest.push_front(found);
+            }
+            end = start;
+        }
+        Ok(self.overlay.refill_head(room, head, newest.into()))
     }
 
     /// Forgets cached pages that later folds have replaced.
@@ -320,73 +316,35 @@ impl Timeline {
     }
 }
 
-const CORRUPT: StorageError = StorageError::Corrupt { what: "PAGES", source: None };
-
-fn pending(tail: &[Tail], key: PageKey, after: u64) -> Vec<&Tail> {
-    tail.iter()
-        .filter(|tail| tail.event.number > after && apply::touched(&tail.event).contains(&key))
-        .collect()
-}
-
-fn base_of(key: PageKey, base: &Stored) -> Result<RowPage, StorageError> {
-    if key.has_parts() && !base.is_tombstone() {
-        decode(&base.payload).map_err(StorageError::corrupt("PAGES"))
-    } else {
-        Ok(RowPage::default())
-    }
-}
-
-/// Puts a page together from messages; `None` when parts are missing. No base: an empty page.
-fn assemble(room: &str, key: PageKey, messages: &[Stored]) -> Result<Option<Page>, StorageError> {
-    let corrupt = StorageError::corrupt("PAGES");
-    let subject = key.subject(room);
-    let empty = match key {
-        PageKey::Head => Content::Head(RoomHead::default()),
-        PageKey::Threads(_) => Content::Threads(Vec::new()),
-        PageKey::Rows(_) | PageKey::Replies(..) => Content::Rows(Vec::new()),
-    };
-    let mut page = Page {
-        sequence: 0,
-        stamp: Stamp::default(),
-        content: empty,
-        base: RowPage::default(),
-        parts: Vec::new(),
-        bytes: 256,
-    };
-    let Some(base) = messages.iter().find(|message| message.subject == subject) else {
-        return Ok(Some(page));
-    };
-    page.sequence = base.sequence;
-    page.bytes += base.payload.len() * 2;
-    match key {
-        PageKey::Head => {
-            let head: Head = decode(&base.payload).map_err(corrupt)?;
-            page.stamp = head.stamp.clone().unwrap_or_default();
-            page.content = Content::Head(RoomHead::from_record(head));
-        }
-        PageKey::Threads(_) => {
-            let threads: ThreadPage = decode(&base.payload).map_err(corrupt)?;
-            page.stamp = threads.stamp.unwrap_or_default();
-            page.content = Content::Threads(threads.threads);
-        }
-        PageKey::Rows(_) | PageKey::Replies(..) => {
-            let base: RowPage = decode(&base.payload).map_err(corrupt)?;
-            let prefix = format!("{subject}.");
-            for message in messages {
-                let part = message.subject.strip_prefix(&prefix).and_then(|n| n.parse().ok());
-                let Some(number) = part else { continue };
-                page.bytes += message.payload.len() * 2;
-                page.parts.push(StoredPart {
-                    number,
-                    sequence: message.sequence,
-                    payload: message.payload.clone(),
-                });
+/// The unfolded events that a page lacks, in order.
+fn pending<'a>(tail: &'a [Tail], key: PageKey, page: &Page) -> impl Iterator<Item = &'a Tail> {
+    let after = page.stamp.event_number;
+    tail.iter().filter(move |tail| {
+        tail.event.number > after
+            && match key {
+                PageKey::Replies(root, k) => apply::thread_of(&tail.event)
+                    .is_some_and(|(of, reply)| of == root && apply::reply_page(reply) == k),
+                key => apply::touched(&tail.event).contains(&key),
             }
-            let Some(rows) = spill::join(&base, &page.parts)? else { return Ok(None) };
-            page.stamp = base.stamp.clone().unwrap_or_default();
-            page.content = Content::Rows(rows);
-            page.base = RowPage { rows: Vec::new(), ..base };
+    })
+}
+
+/// The rows of a page as of now: what is stored, with the unfolded events applied.
+fn present<'a>(
+    key: PageKey,
+    page: &'a Page,
+    tail: &[Tail],
+) -> Result<Cow<'a, [Row]>, StorageError> {
+    let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
+    let mut rows = Cow::Borrowed(&**stored);
+    for tail in pending(tail, key, page) {
+        match key {
+            PageKey::Rows(k) => apply::to_rows(k, rows.to_mut(), &tail.event, tail.sequence),
+            PageKey::Replies(root, _) => {
+                apply::to_replies(root, rows.to_mut(), &tail.event, tail.sequence);
+            }
+            PageKey::Head | PageKey::Threads(_) => return Err(CORRUPT),
         }
     }
-    Ok(Some(page))
+    Ok(rows)
 }

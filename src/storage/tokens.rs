@@ -7,6 +7,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::append::hex;
+use super::commit::Commit;
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
@@ -17,7 +18,7 @@ use super::state::bucket_get;
 use crate::domain::UserId;
 use crate::limits::{TOKEN_CACHE_MAX, TOKEN_CACHE_TTL, WRITE_DEADLINE};
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
-use crate::runtime::{Backoff, Clock};
+use crate::runtime::Clock;
 
 /// Attempts at a compare-and-set under contention.
 const ATTEMPTS: usize = 64;
@@ -280,28 +281,15 @@ pub(super) async fn put(
 ) -> Result<bool, StorageError> {
     let deadline = clock.now() + WRITE_DEADLINE;
     let id = hex(&crate::crypto::random::<16>());
-    let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-    loop {
-        let message = Publish {
-            subject: entry.subject,
-            payload: entry.payload.clone(),
-            message_id: Some(&id),
-            expected_last: Some(entry.revision),
-            ttl,
-            ..Publish::default()
-        };
-        match nats.publish(message).await {
-            Ok(_) => return Ok(true),
-            Err(PublishError::WrongLastSequence) => return Ok(false),
-            Err(PublishError::Unknown { source }) => {
-                if clock.now() >= deadline {
-                    return Err(StorageError::Unavailable { source: Some(source) });
-                }
-                clock.sleep(backoff.delay()).await;
-            }
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let message = Publish {
+        subject: entry.subject,
+        payload: entry.payload,
+        message_id: Some(&id),
+        expected_last: Some(entry.revision),
+        ttl,
+        ..Publish::default()
+    };
+    Ok(Commit { nats, clock }.store(message, deadline).await?.is_some())
 }
 
 async fn delete(nats: &Nats, subject: &str, revision: u64) -> Result<bool, StorageError> {

@@ -213,22 +213,10 @@ async fn get(clock: &Clock, http: SocketAddr, path: &str) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::SyncInterval;
     use super::*;
 
     fn config(floor: u64) -> Config {
-        Config {
-            data_dir: "/d".into(),
-            binary: None,
-            bind_address: "127.0.0.1".parse().unwrap(),
-            port: 0,
-            http_port: 0,
-            auth_token: None,
-            sync: SyncInterval::Always,
-            max_file_store: None,
-            min_free_disk: floor,
-            memory_limit: None,
-        }
+        Config { min_free_disk: floor, ..super::super::settings::test_config() }
     }
 
     fn free(bytes: u64) -> Look {

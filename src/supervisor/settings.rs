@@ -195,23 +195,29 @@ pub(super) fn file_store_limit(config: &Config, used_bytes: u64, free_bytes: u64
     config.max_file_store.unwrap_or(u64::MAX).min(room).max(FILE_STORE_MIN_BYTES)
 }
 
+/// Nothing special, for unit tests.
+#[cfg(test)]
+pub(super) fn test_config() -> Config {
+    Config {
+        data_dir: "/d".into(),
+        binary: None,
+        bind_address: std::net::Ipv4Addr::LOCALHOST.into(),
+        port: 0,
+        http_port: 0,
+        auth_token: None,
+        sync: SyncInterval::Always,
+        max_file_store: None,
+        min_free_disk: 0,
+        memory_limit: None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn config() -> Config {
-        Config {
-            data_dir: "/d".into(),
-            binary: None,
-            bind_address: "127.0.0.1".parse().unwrap(),
-            port: 0,
-            http_port: 0,
-            auth_token: None,
-            sync: SyncInterval::Always,
-            max_file_store: None,
-            min_free_disk: 100,
-            memory_limit: None,
-        }
+        Config { min_free_disk: 100, ..test_config() }
     }
 
     #[test]

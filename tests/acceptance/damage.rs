@@ -1,8 +1,9 @@
-//! A damaged store: missing streams are refused or made again, a damaged description is noticed.
+//! A damaged store: missing streams are refused or made again, flipped bytes are noticed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::seeded;
+use crate::support::client::CallError;
 use crate::support::server::Server;
 
 /// Streams whose loss is damage (the bare names operators see, and JetStream's).
@@ -72,6 +73,63 @@ fn a_damaged_stream_description_is_noticed() {
     std::fs::write(&file, good).unwrap();
     server.run();
     assert_eq!(server.client().log_in("ada").history(&room), history);
+}
+
+/// Bytes flipped inside a block. nats-server leaves out what it cannot read and, without the index that a
+/// kill leaves behind, drops the rest of the block and shows older revisions again, all without a word.
+/// The start must refuse, or the server answers exactly what was acknowledged, or an error that its log
+/// calls damage; a silently shorter room is what may not be.
+#[test]
+fn flipped_bytes_never_pass_for_a_shorter_room() {
+    let mut server = Server::start();
+    let owner = server.owner();
+    let (room, history) = seeded(&owner);
+    assert!(server.stop().success());
+    for stream in ["JOURNAL", "PAGES", "KV_STATE"] {
+        for has_index in [true, false] {
+            let messages = server.stream_dir(stream).join("msgs");
+            let block = largest_block(&messages);
+            let index = messages.join("index.db");
+            let good = (read(&block), read(&index));
+            flip(&block, good.0.len() / 2);
+            if !has_index {
+                std::fs::remove_file(&index).unwrap();
+            }
+            let said = server.log().len();
+            server.spawn();
+            let ended = server.ready_or_ended();
+            let log = server.log()[said..].to_owned();
+            if let Some(status) = ended {
+                assert_eq!(status.code(), Some(74), "{stream}: {log}");
+                let name = stream.trim_start_matches("KV_");
+                assert!(log.contains(&format!("{name} has lost messages")), "{stream}: {log}");
+                assert!(log.contains("chatto restore"), "{stream}: {log}");
+            } else {
+                assert!(has_index, "{stream} without its index starts: {log}");
+                match server.client().log_in("ada").try_history(&room) {
+                    Ok(seen) => assert_eq!(seen, history, "{stream}"),
+                    Err(CallError::Refused { status: 500 | 503, .. }) => {
+                        assert!(server.log()[said..].contains("the store is damaged"), "{stream}");
+                    }
+                    Err(other) => panic!("{stream}: {other:?}"),
+                }
+                server.stop();
+            }
+            std::fs::write(&block, &good.0).unwrap();
+            std::fs::write(&index, &good.1).unwrap();
+        }
+    }
+    server.run();
+    assert_eq!(server.client().log_in("ada").history(&room), history);
+}
+
+fn largest_block(dir: &Path) -> PathBuf {
+    std::fs::read_dir(dir)
+        .unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|end| end == "blk"))
+        .max_by_key(|path| std::fs::metadata(path).unwrap().len())
+        .expect("a block")
 }
 
 /// Inverts sixteen bytes in the middle of a file; answers what was there.

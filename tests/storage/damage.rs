@@ -3,8 +3,11 @@
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use chatto::storage::{RequestId, Storage, StorageError};
+use chatto::runtime::Clock;
+use chatto::storage::records::User;
+use chatto::storage::{Change, Claim, OpenError, RequestId, Storage, StorageError};
 
 use super::{config, open, post, room, run, user};
 use crate::support::nats::NatsServer;
@@ -22,24 +25,29 @@ fn files(dir: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// Flips 16 bytes in the middle of the stream's largest block and removes its index.
-fn damage(store: &Path, stream: &str) {
+/// What becomes of nats-server's index of a damaged block. With it, the server takes the block for whole
+/// and leaves out what it cannot read; without it (after a kill) it drops everything from there on, and
+/// older revisions come to light again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Index {
+    Kept,
+    Removed,
+}
+
+/// Flips 16 bytes of the stream's largest block, at a share of its length.
+fn damage(store: &Path, stream: &str, index: Index, (part, whole): (usize, usize)) {
     let mut all = Vec::new();
     files(store, &mut all);
-    let of_stream = |path: &&PathBuf| path.to_string_lossy().contains(&format!("/{stream}/msgs/"));
-    let mut blocks = all.iter().filter(of_stream);
-    let block = blocks
-        .clone()
-        .filter(|path| path.extension().is_some_and(|end| end == "blk"))
-        .max_by_key(|path| path.metadata().unwrap().len())
-        .unwrap();
+    all.retain(|path| path.to_string_lossy().contains(&format!("/{stream}/msgs/")));
+    let blocks = all.iter().filter(|path| path.extension().is_some_and(|end| end == "blk"));
+    let block = blocks.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     #[expect(clippy::disallowed_methods, reason = "a file of the test's own")]
     let mut bytes = std::fs::read(block).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle..middle + 16].iter_mut().for_each(|byte| *byte ^= 0xff);
+    let at = bytes.len() * part / whole;
+    bytes[at..at + 16].iter_mut().for_each(|byte| *byte ^= 0xff);
     std::fs::write(block, bytes).unwrap();
-    if let Some(index) = blocks.find(|path| path.ends_with("index.db")) {
-        std::fs::remove_file(index).unwrap();
+    if index == Index::Removed {
+        std::fs::remove_file(all.iter().find(|path| path.ends_with("index.db")).unwrap()).unwrap();
     }
 }
 
@@ -63,38 +71,125 @@ async fn read_all(storage: &Storage) -> Result<u32, StorageError> {
     Ok(from)
 }
 
-/// Fills a store, damages one stream while the server is down, and reads everything again.
-fn read_after_damage(stream: &str, folded: bool) -> (Result<u32, StorageError>, bool) {
+/// Accounts, each changed three times: only the last revision of a key is kept.
+async fn fill_state(storage: &Storage) {
+    for round in 1..=3 {
+        for n in 1..=60 {
+            storage
+                .change_user::<Infallible>(&user(n), |_| {
+                    let login = format!("user{n}");
+                    Ok(Change::Put(User { login, created_ms: round, ..User::default() }))
+                })
+                .await
+                .unwrap();
+        }
+    }
+}
+
+/// Fills a store, damages one stream while the server is down, and opens it again.
+fn opened_after_damage<T>(
+    (stream, index, at): (&str, Index, (usize, usize)),
+    look: impl AsyncFnOnce(Result<Storage, OpenError>) -> T,
+) -> T {
     let mut server = NatsServer::start();
     run(async |runtime| {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        fill_state(&storage).await;
         fill(&storage).await;
-        if folded {
-            storage.close().await;
-        }
+        storage.close().await;
     });
     server.stop();
-    damage(&server.store_dir(), stream);
+    damage(&server.store_dir(), stream, index, at);
     server.restart();
-    run(async |runtime| {
-        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        let read = read_all(&storage).await;
-        let noticed = storage.is_damaged();
-        storage.close().await;
-        (read, noticed)
-    })
+    run(async |runtime| look(open(&server.url(), &runtime, config(None)).await).await)
+}
+
+/// A few records at the end are as much a hole as half a block.
+#[test]
+fn a_stream_that_went_back_is_refused() {
+    for (stream, name) in [("KV_STATE", "STATE"), ("JOURNAL", "JOURNAL"), ("PAGES", "PAGES")] {
+        for at in [(1, 2), (19, 20)] {
+            opened_after_damage((stream, Index::Removed, at), async |opened| {
+                let error = opened.err().unwrap_or_else(|| panic!("{stream} {at:?} opens"));
+                assert!(
+                    matches!(error, OpenError::Holes { stream } if stream == name),
+                    "{stream} {at:?}: {error:?}"
+                );
+            });
+        }
+    }
 }
 
 #[test]
-fn a_damaged_page_is_an_error_and_never_an_empty_chat() {
-    let (read, noticed) = read_after_damage("PAGES", true);
-    assert!(matches!(read, Err(StorageError::Corrupt { .. })), "{read:?}");
-    assert!(noticed);
+fn a_record_of_state_that_cannot_be_read_is_refused() {
+    for at in [(8, 10), (96, 100)] {
+        opened_after_damage(("KV_STATE", Index::Kept, at), async |opened| {
+            let error = opened.err().unwrap_or_else(|| panic!("STATE opens: {at:?}"));
+            assert!(!error.is_transient(), "{at:?}: {error:?}");
+            assert!(error.to_string().contains("damaged"), "{at:?}: {error:?}");
+        });
+    }
+}
+
+#[test]
+fn a_page_that_cannot_be_read_is_an_error_and_never_an_empty_chat() {
+    opened_after_damage(("PAGES", Index::Kept, (1, 2)), async |opened| {
+        let storage = opened.unwrap();
+        let read = read_all(&storage).await;
+        assert!(matches!(read, Err(StorageError::Corrupt { .. })), "{read:?}");
+        assert!(storage.is_damaged());
+        storage.close().await;
+    });
 }
 
 #[test]
 fn a_damaged_journal_loses_nothing_that_is_folded() {
-    let (read, noticed) = read_after_damage("JOURNAL", true);
-    assert_eq!(read.unwrap(), ROWS);
-    assert!(!noticed);
+    opened_after_damage(("JOURNAL", Index::Kept, (1, 2)), async |opened| {
+        let storage = opened.unwrap();
+        assert_eq!(read_all(&storage).await.unwrap(), ROWS);
+        assert!(!storage.is_damaged());
+        storage.close().await;
+    });
+}
+
+/// What a crash leaves behind is no damage, whenever the record of the store's ends was last written.
+#[test]
+fn a_store_whose_mark_is_older_than_its_last_changes_opens() {
+    let mut server = NatsServer::start();
+    for round in 0..3 {
+        run(async |runtime| {
+            let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+            assert!(!storage.is_damaged());
+            fill_state(&storage).await;
+            let gone = Claim::Login("ada");
+            storage.claim(gone, "U1").await.unwrap();
+            storage.release(gone, "U1").await.unwrap();
+            if round == 1 {
+                storage.close().await;
+            }
+        });
+        server.kill();
+        server.restart();
+    }
+}
+
+/// The stream shrinks under a running process: its nats-server came back with less.
+#[test]
+fn a_stream_that_goes_back_under_a_running_process_is_damage() {
+    let mut server = NatsServer::start();
+    run(async |runtime| {
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        fill_state(&storage).await;
+        assert!(!storage.is_damaged());
+        server.stop();
+        damage(&server.store_dir(), "KV_STATE", Index::Removed, (1, 2));
+        server.restart();
+        let clock = Clock::system();
+        let end = clock.now() + Duration::from_secs(20);
+        while !storage.is_damaged() {
+            assert!(clock.now() < end, "not noticed");
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+        storage.close().await;
+    });
 }

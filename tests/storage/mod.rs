@@ -3,6 +3,7 @@
 mod concurrency;
 mod damage;
 mod erase;
+mod head;
 mod limits;
 mod model;
 mod opening;

@@ -185,7 +185,13 @@ impl Account {
     }
 
     /// Every message of a room, oldest first, read page by page from the newest.
+    #[track_caller]
     pub(crate) fn history(&self, room: &str) -> Vec<Message> {
+        self.try_history(room).unwrap()
+    }
+
+    /// The same; the first refused page is the answer.
+    pub(crate) fn try_history(&self, room: &str) -> Result<Vec<Message>, CallError> {
         let mut pages = Vec::new();
         let mut before: Option<String> = None;
         loop {
@@ -193,7 +199,7 @@ impl Account {
             if let Some(cursor) = &before {
                 request["before"] = Value::String(cursor.clone());
             }
-            let answer = self.client.call("RoomService/GetRoomEvents", &request).unwrap();
+            let answer = self.client.call("RoomService/GetRoomEvents", &request)?;
             let page = &answer["page"];
             let events = page["events"].as_array().cloned().unwrap_or_default();
             pages.push(events.iter().filter_map(message).collect::<Vec<_>>());
@@ -202,7 +208,7 @@ impl Account {
             }
             before = Some(page["startCursor"].as_str().expect("a cursor").to_owned());
         }
-        pages.into_iter().rev().flatten().collect()
+        Ok(pages.into_iter().rev().flatten().collect())
     }
 }
 

@@ -1,0 +1,100 @@
+//! A stored page: its records put together, whatever they hold.
+
+use super::encoding::decode;
+use super::error::StorageError;
+use super::head::RoomHead;
+use super::layout::PageKey;
+use super::records::{Head, Row, RowPage, Stamp, Thread, ThreadPage};
+use super::spill::{self, StoredPart};
+use crate::nats::Stored;
+
+/// What a stored page holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Content {
+    Head(RoomHead),
+    Rows(Vec<Row>),
+    Threads(Vec<Thread>),
+}
+
+/// A page as read from the store; `sequence` 0: there is none yet.
+#[derive(Debug, Clone)]
+pub(super) struct Page {
+    pub(super) sequence: u64,
+    pub(super) stamp: Stamp,
+    pub(super) content: Content,
+    pub(super) base: RowPage,
+    pub(super) parts: Vec<StoredPart>,
+    /// About what it takes in memory.
+    pub(super) bytes: usize,
+}
+
+/// Something of PAGES is not what it must be.
+pub(super) const CORRUPT: StorageError = StorageError::Corrupt { what: "PAGES", source: None };
+
+/// The base record of a page with parts; of others an empty one.
+pub(super) fn base_of(key: PageKey, base: &Stored) -> Result<RowPage, StorageError> {
+    if key.has_parts() && !base.is_tombstone() {
+        decode(&base.payload).map_err(StorageError::corrupt("PAGES"))
+    } else {
+        Ok(RowPage::default())
+    }
+}
+
+/// Puts a page together from messages; `None` when parts are missing. No base: an empty page.
+pub(super) fn assemble(
+    room: &str,
+    key: PageKey,
+    messages: &[Stored],
+) -> Result<Option<Page>, StorageError> {
+    let corrupt = StorageError::corrupt("PAGES");
+    let subject = key.subject(room);
+    let empty = match key {
+        PageKey::Head => Content::Head(RoomHead::default()),
+        PageKey::Threads(_) => Content::Threads(Vec::new()),
+        PageKey::Rows(_) | PageKey::Replies(..) => Content::Rows(Vec::new()),
+    };
+    let mut page = Page {
+        sequence: 0,
+        stamp: Stamp::default(),
+        content: empty,
+        base: RowPage::default(),
+        parts: Vec::new(),
+        bytes: 256,
+    };
+    let Some(base) = messages.iter().find(|message| message.subject == subject) else {
+        return Ok(Some(page));
+    };
+    page.sequence = base.sequence;
+    page.bytes += base.payload.len() * 2;
+    match key {
+        PageKey::Head => {
+            let head: Head = decode(&base.payload).map_err(corrupt)?;
+            page.stamp = head.stamp.clone().unwrap_or_default();
+            page.content = Content::Head(RoomHead::from_record(head));
+        }
+        PageKey::Threads(_) => {
+            let threads: ThreadPage = decode(&base.payload).map_err(corrupt)?;
+            page.stamp = threads.stamp.unwrap_or_default();
+            page.content = Content::Threads(threads.threads);
+        }
+        PageKey::Rows(_) | PageKey::Replies(..) => {
+            let base: RowPage = decode(&base.payload).map_err(corrupt)?;
+            let prefix = format!("{subject}.");
+            for message in messages {
+                let part = message.subject.strip_prefix(&prefix).and_then(|n| n.parse().ok());
+                let Some(number) = part else { continue };
+                page.bytes += message.payload.len() * 2;
+                page.parts.push(StoredPart {
+                    number,
+                    sequence: message.sequence,
+                    payload: message.payload.clone(),
+                });
+            }
+            let Some(rows) = spill::join(&base, &page.parts)? else { return Ok(None) };
+            page.stamp = base.stamp.clone().unwrap_or_default();
+            page.content = Content::Rows(rows);
+            page.base = RowPage { rows: Vec::new(), ..base };
+        }
+    }
+    Ok(Some(page))
+}
