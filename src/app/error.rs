@@ -42,6 +42,17 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error("{}", advice(.0))]
     Store(#[source] OpenError),
+    /// Another process that shares the store differs in what must be the same.
+    #[error(
+        "{key} differs from that of the running process {process}. Give every process of the cluster the \
+         same value, or stop that process first"
+    )]
+    Mismatch {
+        /// The key.
+        key: String,
+        /// The other process: host, pid and version.
+        process: String,
+    },
     /// The defaults of a new server cannot be written.
     #[error("the defaults of a new server cannot be written")]
     Defaults(#[from] StoreFault),
@@ -142,6 +153,7 @@ impl AppError {
             | Self::PortInUse { .. } => Exit::TryAgain,
             Self::Secrets(CompleteError::KeyOfStoreMissing { .. })
             | Self::SecretMissing { .. }
+            | Self::Mismatch { .. }
             | Self::Tls(_) => Exit::Config,
             Self::NoData { .. } => Exit::Unreachable,
             Self::Embedded(error) => embedded_exit(error),

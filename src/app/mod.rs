@@ -11,6 +11,7 @@ mod offline;
 mod parts;
 mod port_holder;
 mod readiness;
+mod register;
 mod server;
 mod status;
 mod store;

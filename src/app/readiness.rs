@@ -17,6 +17,8 @@ pub enum Reason {
     NoQuorum,
     /// nats-server left streams out that it could not read.
     StoreDamaged,
+    /// Another process of the cluster has other secrets.
+    SecretsMismatch,
     /// There is no space for writes.
     DiskFull,
     /// The server is being stopped.
@@ -32,6 +34,7 @@ impl Reason {
             Self::NatsUnreachable => "nats_unreachable",
             Self::NoQuorum => "no_quorum",
             Self::StoreDamaged => "store_damaged",
+            Self::SecretsMismatch => "secrets_mismatch",
             Self::DiskFull => "disk_full",
             Self::Draining => "draining",
         }

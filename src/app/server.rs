@@ -102,11 +102,12 @@ impl Process {
         let edges = Edges { service: &service, store: &store, listener, started, port };
         Box::pin(self.serve(edges)).await?;
         log::info!("stopping the store");
+        let failure = store.failure();
         store.close().await;
         self.tasks.join().await;
         self.save_errors_now().await;
         log::info!("stopped");
-        Ok(())
+        failure.map_or(Ok(()), Err)
     }
 
     /// Opens the store; health is answered meanwhile, a cluster may take long. `None`: stopped.
@@ -189,6 +190,7 @@ impl Process {
             nats: store.nats.clone(),
             storage: store.storage.clone(),
             embedded: store.embedded.as_ref().map(crate::supervisor::Embedded::watch),
+            register: store.register.clone(),
             replicas: self.settings.replicas,
             listen: listener.local_addr().to_string(),
             started,
@@ -263,6 +265,9 @@ impl Process {
                 break;
             }
             self.readiness.set(store.trouble());
+            if store.failure().is_some() {
+                self.stop.stop();
+            }
             let due = interval.is_some_and(|every| self.clock.now() - fed >= every);
             let alive = store.embedded.as_ref().is_none_or(|embedded| {
                 embedded.watch().is_alive(WATCHDOG_ANSWER_MAX_AGE, WATCHDOG_RESTART_MAX)

@@ -11,6 +11,7 @@ use crate::storage::Storage;
 use crate::supervisor::HealthWatch;
 
 use super::readiness::Readiness;
+use super::register::Register;
 
 /// What the report is made from.
 pub(super) struct Sources {
@@ -18,6 +19,7 @@ pub(super) struct Sources {
     pub(super) nats: Nats,
     pub(super) storage: Storage,
     pub(super) embedded: Option<HealthWatch>,
+    pub(super) register: Option<Register>,
     pub(super) replicas: usize,
     pub(super) listen: String,
     pub(super) started: Instant,
@@ -72,6 +74,7 @@ async fn report(from: &Sources) -> StatusReport {
         streams: streams(from).await,
         unfolded_events: from.storage.unfolded().0,
         last_verified_backup: None,
+        differences: from.register.as_ref().map(Register::differing).unwrap_or_default(),
         recent_errors: shown
             .map(|error| format!("{} {}: {}", rfc3339(error.at_ms), error.target, error.text))
             .collect(),

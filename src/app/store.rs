@@ -11,6 +11,7 @@ use crate::supervisor::{DataDir, Embedded, HealthWatch};
 use super::error::AppError;
 use super::parts;
 use super::readiness::Reason;
+use super::register::{self, Register};
 
 /// Tasks of the store's scope: the embedded server's keeper and its output.
 const TASKS_MAX: usize = 8;
@@ -20,9 +21,11 @@ pub(super) struct Store {
     pub(super) nats: Nats,
     pub(super) storage: Storage,
     pub(super) embedded: Option<Embedded>,
+    /// With an external cluster: the other processes.
+    pub(super) register: Option<Register>,
     closed: Stop,
     /// Holds the embedded server's tasks.
-    _scope: Scope,
+    scope: Scope,
 }
 
 /// Whether a store may be made where there is none.
@@ -73,7 +76,7 @@ impl Store {
                 let closed = Stop::new();
                 let gate = write_gate(nats.clone(), embedded.watch(), closed.clone());
                 scope.spawn("write-gate", gate)?;
-                Ok(Self { nats, storage, embedded: Some(embedded), closed, _scope: scope })
+                Ok(Self { nats, storage, embedded: Some(embedded), register: None, closed, scope })
             }
             Err(error) => {
                 embedded.stop().await;
@@ -111,6 +114,11 @@ impl Store {
             }
             clock.sleep(backoff.delay()).await;
         }
+        let own = register::own(settings, clock);
+        if create == Create::Yes {
+            let told = || waiting(Reason::SecretsMismatch);
+            register::wait_for_agreement(&nats, clock, &own, told).await?;
+        }
         told = false;
         backoff.reset();
         loop {
@@ -118,9 +126,15 @@ impl Store {
             let opening = Storage::open(nats.clone(), config, runtime, clock.clone());
             match Box::pin(opening).await {
                 Ok(storage) => {
-                    let scope = Scope::new(runtime, "nats-server", 1);
+                    let scope = Scope::new(runtime, "register", 1);
                     let closed = Stop::new();
-                    return Ok(Self { nats, storage, embedded: None, closed, _scope: scope });
+                    // Commands do their work and are gone.
+                    let register = (create == Create::Yes)
+                        .then(|| Register::new(own, nats.clone(), storage.clone(), clock.clone()));
+                    if let Some(register) = register.clone() {
+                        scope.spawn("register", register.keep(closed.clone()))?;
+                    }
+                    return Ok(Self { nats, storage, embedded: None, register, closed, scope });
                 }
                 Err(error) if error.is_transient() => {
                     waiting(Reason::NoQuorum);
@@ -140,12 +154,22 @@ impl Store {
 
     /// Stores what waits and stops the embedded server.
     pub(super) async fn close(self) {
+        if let Some(register) = &self.register {
+            self.closed.stop();
+            self.scope.join().await;
+            register.leave().await;
+        }
         self.storage.close().await;
         self.closed.stop();
         self.nats.expect_loss();
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }
+    }
+
+    /// The error that the process must end with.
+    pub(super) fn failure(&self) -> Option<AppError> {
+        self.register.as_ref().and_then(Register::failure)
     }
 
     /// What is wrong with it now.
@@ -160,6 +184,9 @@ impl Store {
             if !embedded.watch().damage().is_empty() {
                 return Some(Reason::StoreDamaged);
             }
+        }
+        if self.register.as_ref().is_some_and(Register::is_mismatched) {
+            return Some(Reason::SecretsMismatch);
         }
         if self.storage.is_damaged() || self.storage.read(|tables| tables.unreadable().is_some()) {
             return Some(Reason::StoreDamaged);

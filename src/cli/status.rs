@@ -87,6 +87,9 @@ fn text(report: &Value) -> String {
             ),
         );
     }
+    for difference in at(report, "differences").as_array().into_iter().flatten() {
+        line("differs", word(difference));
+    }
     for error in at(report, "recent_errors").as_array().into_iter().flatten() {
         line("error", word(error));
     }

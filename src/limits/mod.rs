@@ -69,6 +69,15 @@ pub const START_EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 pub const STORE_RETRY_DELAY_FIRST: Duration = Duration::from_millis(250);
 /// See [`STORE_RETRY_DELAY_FIRST`].
 pub const STORE_RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+/// Life of a process' entry in the register; product 7.
+pub const PROCESS_TTL: Duration = Duration::from_secs(60);
+/// How often a process renews its entry and compares itself with the others.
+pub const REGISTER_INTERVAL: Duration = Duration::from_secs(30);
+const _: () = assert!(REGISTER_INTERVAL.as_secs() < PROCESS_TTL.as_secs());
+/// The same while it differs, or the register does not answer.
+pub const REGISTER_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a process that differs from a running one waits before it ends.
+pub const SECRETS_MISMATCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a command waits for an external store.
 pub const STORE_COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// The watchdog is fed while the embedded server answered within this...

@@ -41,6 +41,8 @@ pub struct StatusReport {
     pub unfolded_events: usize,
     /// Time of the last verified backup; none is known in this version.
     pub last_verified_backup: Option<String>,
+    /// Settings in which processes of the cluster differ though they should not.
+    pub differences: Vec<String>,
     /// Errors that were logged lately, oldest first.
     pub recent_errors: Vec<String>,
 }

@@ -74,7 +74,7 @@ impl Position {
         self.inner.shrunk.load(Ordering::SeqCst)
     }
 
-    fn advance(&self, next: u64) {
+    pub(super) fn advance(&self, next: u64) {
         self.inner.next.fetch_max(next, Ordering::SeqCst);
         self.inner.moved.notify(usize::MAX);
     }

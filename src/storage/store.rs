@@ -7,7 +7,7 @@ use event_listener::Event as Wake;
 
 use super::append::{Journal, hex};
 use super::error::StorageError;
-use super::feed::JournalFeed;
+use super::feed::{JournalFeed, STATE_WAIT};
 use super::fold::Folder;
 use super::follow::{Follower, Position};
 use super::keys::Keys;
@@ -86,6 +86,7 @@ impl Storage {
         let feed = JournalFeed {
             overlay: Arc::clone(&overlay),
             state: state_position.clone(),
+            state_wait: STATE_WAIT,
             clock: clock.clone(),
             beyond: 0.into(),
             fold: Arc::clone(&fold_wanted),

@@ -140,7 +140,7 @@ impl Tokens {
 
     /// A value of PRESENCE. The bucket lives in nats-server's memory: after a restart of the server it
     /// is made again by whoever misses it first.
-    async fn presence<R: prost::Message + Default>(
+    pub(super) async fn presence<R: prost::Message + Default>(
         &self,
         subject: &str,
     ) -> Result<(Option<R>, u64), StorageError> {
@@ -292,7 +292,11 @@ pub(super) async fn put(
     Ok(Commit { nats, clock }.store(message, deadline).await?.is_some())
 }
 
-async fn delete(nats: &Nats, subject: &str, revision: u64) -> Result<bool, StorageError> {
+pub(super) async fn delete(
+    nats: &Nats,
+    subject: &str,
+    revision: u64,
+) -> Result<bool, StorageError> {
     let message =
         Publish { subject, expected_last: Some(revision), tombstone: true, ..Publish::default() };
     match nats.publish(message).await {

@@ -115,3 +115,84 @@ fn a_call_whose_answer_was_cut_is_repeated_through_another_process() {
     assert_eq!(again, stored.id);
     assert_eq!(here.history(&room).len(), 1);
 }
+
+/// `secrets_mismatch` lasts half a minute, then the newcomer ends.
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
+    const OTHER: &str = "another cookie secret, of this test alone";
+    let nats = NatsServer::start();
+    let mut first = with_external(nats.port());
+    first.run();
+    let owner = first.owner();
+    let (room, history) = seeded(&owner);
+
+    let mut second = with_external(nats.port());
+    second.set("CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET", OTHER);
+    second.spawn();
+    until("not ready, with the reason", NOTICED_WITHIN, || {
+        (reason(&second)? == (503, "secrets_mismatch".to_owned())).then_some(())
+    });
+    let ended = second.ended_within(GIVES_UP_WITHIN);
+    let said = second.log();
+    assert_eq!(ended.code(), Some(78), "{said}");
+    assert!(said.contains("webserver.cookie_signing_secret"), "{said}");
+    assert!(said.contains(&format!("pid {}", first.pid())), "does not name the other: {said}");
+    assert!(!said.contains(OTHER), "prints a secret: {said}");
+    assert!(!said.contains("a cookie secret for these tests"), "prints a secret: {said}");
+    assert_eq!(first.client().readyz().unwrap().0, 200, "who was there first stays");
+    assert_eq!(owner.history(&room), history);
+
+    // With no other process alive a changed cookie secret is accepted.
+    assert!(first.stop().success(), "{}", first.log());
+    second.run();
+    assert_eq!(second.client().log_in("ada").history(&room), history);
+    assert!(second.stop().success(), "{}", second.log());
+}
+
+/// The key of the messages is not exchanged under a running process, not even in the way that is open
+/// to one alone.
+#[test]
+fn the_message_key_is_not_changed_while_another_process_runs() {
+    const NEW: &str = "the next core secret of this test, long";
+    let nats = NatsServer::start();
+    let mut first = with_external(nats.port());
+    first.run();
+    let owner = first.owner();
+    let (room, history) = seeded(&owner);
+    let mut second = with_external(nats.port());
+    second.set("CHATTO_CORE_SECRET_KEY_PREVIOUS", "a core secret for these tests only, long");
+    second.set("CHATTO_CORE_SECRET_KEY", NEW);
+    second.spawn();
+    let ended = second.ended_within(GIVES_UP_WITHIN);
+    assert_eq!(ended.code(), Some(78), "{}", second.log());
+    assert!(second.log().contains("core.secret_key differs"), "{}", second.log());
+    first.kill();
+    first.run();
+    assert_eq!(first.client().log_in("ada").history(&room), history, "nothing was rewrapped");
+}
+
+#[test]
+fn what_may_differ_is_told_and_no_more() {
+    let nats = NatsServer::start();
+    let mut first = with_external(nats.port());
+    first.run();
+    let mut second = with_external(nats.port());
+    for (name, value) in [
+        ("ENDPOINT", "127.0.0.1:9"),
+        ("BUCKET", "files"),
+        ("ACCESS_KEY_ID", "key"),
+        ("SECRET_ACCESS_KEY", "secret of a test"),
+    ] {
+        second.set(&format!("CHATTO_CORE_ASSETS_S3_{name}"), value);
+    }
+    second.run();
+    let status = until("status tells of it", NOTICED_WITHIN, || {
+        let status = second.chatto_ok(["status"]);
+        status.contains("differs").then_some(status)
+    });
+    assert!(status.contains("core.assets.s3.bucket"), "{status}");
+    assert!(status.contains(&format!("pid {}", first.pid())), "{status}");
+    assert!(second.log().contains("set up differently"), "{}", second.log());
+}

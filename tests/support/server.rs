@@ -161,6 +161,14 @@ impl Server {
         ended
     }
 
+    /// Waits until it ends by itself.
+    pub(crate) fn ended_within(&mut self, limit: Duration) -> ExitStatus {
+        let child = self.child.as_mut().expect("it was started");
+        let status = until("chatto ends by itself", limit, || child.try_wait().unwrap());
+        self.child = None;
+        status
+    }
+
     /// Starts it where it is expected to refuse: answers exit code and what it said.
     pub(crate) fn run_refused(&mut self) -> (i32, String) {
         let before = self.log().len();

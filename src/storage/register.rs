@@ -1,0 +1,85 @@
+//! The register of processes: who shares this store now, in PRESENCE. An entry that is not renewed
+//! disappears.
+
+use super::encoding::{decode, encode};
+use super::error::StorageError;
+use super::layout::stream;
+use super::records::Process;
+use super::store::Storage;
+use super::tokens::{self, Entry};
+use crate::limits::PROCESS_TTL;
+use crate::nats::{BatchRead, Nats};
+
+const PREFIX: &str = "$KV.PRESENCE.process.";
+
+fn subject(id: &str) -> String {
+    format!("{PREFIX}{id}")
+}
+
+/// Every process in the register. It can be read before the store is opened; where there is no store
+/// yet nobody is there.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn live_processes(nats: &Nats) -> Result<Vec<Process>, StorageError> {
+    if nats.stream(stream::PRESENCE).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let all = [format!("{PREFIX}*")];
+    let batch = nats.read(stream::PRESENCE, BatchRead::Newest(&all)).await?;
+    let entries = batch.messages.iter().filter(|message| !message.is_tombstone());
+    // A newer version may write entries that this one cannot read.
+    Ok(entries.filter_map(|message| decode(&message.payload).ok()).collect())
+}
+
+impl Storage {
+    /// Enters this process, or renews its entry, for [`PROCESS_TTL`].
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn register(&self, process: &Process) -> Result<(), StorageError> {
+        let inner = &self.inner;
+        let subject = subject(&process.id);
+        let (_, revision) = inner.tokens.presence::<Process>(&subject).await?;
+        let entry = Entry { subject: &subject, payload: encode(process), revision };
+        // The key is ours alone: a lost race is our own earlier attempt.
+        tokens::put(&inner.nats, &inner.clock, entry, Some(PROCESS_TTL)).await.map(|_| ())
+    }
+
+    /// Takes this process out.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn unregister(&self, id: &str) -> Result<(), StorageError> {
+        let inner = &self.inner;
+        let subject = subject(id);
+        let (present, revision) = inner.tokens.presence::<Process>(&subject).await?;
+        if present.is_some() {
+            tokens::delete(&inner.nats, &subject, revision).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::golden::golden;
+    use super::super::records::Fingerprint;
+    use super::*;
+
+    /// Processes of neighbouring versions read each other's entries.
+    #[test]
+    fn the_entries_of_version_1_stay_readable() {
+        let value = bytes::Bytes::from_static(&[7; 8]);
+        let fingerprint = Fingerprint { key: "core.secret_key".into(), value };
+        let process = Process {
+            id: "process".into(),
+            version: "0.1.0".into(),
+            host: "pi".into(),
+            pid: 1234,
+            started_ms: 1_700_000_000_123,
+            fingerprints: vec![fingerprint],
+        };
+        golden("process", &process);
+    }
+}
