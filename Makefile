@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check dist torture advisories test-support
+.PHONY: help run test check dist torture simulate soak advisories test-support
 
 help: ## list the goals
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -46,6 +46,14 @@ dist: ## release binaries for x86_64 and aarch64, nats-server inside
 torture: ## the kill loop, 200 rounds
 	@.ci/setup build tests
 	CHATTO_TORTURE_ROUNDS=$${CHATTO_TORTURE_ROUNDS:-200} $(NEXTEST) --no-capture -E 'test(/^torture::/)'
+
+simulate: ## lists of operations and kills against a model, for CHATTO_SIMULATION_SECONDS (1800)
+	@.ci/setup build tests
+	CHATTO_SIMULATION_SECONDS=$${CHATTO_SIMULATION_SECONDS:-1800} $(NEXTEST) --no-capture -E 'test(/^realtime::simulation::/)'
+
+soak: ## 1,000 idle sockets beside a busy room, for ten minutes
+	@.ci/setup build tests
+	CHATTO_SOAK_SOCKETS=$${CHATTO_SOAK_SOCKETS:-1000} CHATTO_SOAK_SECONDS=$${CHATTO_SOAK_SECONDS:-600} $(NEXTEST) --no-capture -E 'test(/^realtime::idle::/)'
 
 advisories: ## known faults of our dependencies (needs the advisory database from the network)
 	@.ci/setup build tests

@@ -8,6 +8,7 @@
 mod bootstrap;
 mod error;
 mod offline;
+mod open_files;
 mod parts;
 mod port_holder;
 mod readiness;

@@ -79,6 +79,7 @@ impl Process {
     async fn run(mut self) -> Result<(), AppError> {
         let started = self.clock.now();
         let webserver = &self.settings.webserver;
+        super::open_files::raise(webserver.max_connections);
         let mut listener = http::Listener::bind(webserver.bind_address, webserver.port).await?;
         if let Some(tls) = &self.tls {
             listener = listener.over_tls(tls.clone());

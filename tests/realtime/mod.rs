@@ -4,11 +4,13 @@
 //! same one runs against one process, against three that take turns, over TLS and through proxies.
 
 mod ends;
+mod idle;
 mod live;
 mod loading;
 mod lying;
 mod opening;
 mod resume;
+mod simulation;
 mod world;
 
 use world::World;
@@ -54,6 +56,7 @@ scenarios! {
     resume::a_cut_is_bridged_by_replay,
     resume::a_replay_shows_what_a_fresh_load_shows,
     resume::a_cursor_that_is_no_good_resets,
+    resume::a_room_joined_while_away_comes_whole,
 }
 
 #[test]

@@ -72,6 +72,26 @@ pub(super) fn a_replay_shows_what_a_fresh_load_shows(world: &World) {
     assert_eq!(follower.loading().len(), 1, "{:?}", follower.loading());
 }
 
+/// The client takes the first row of a room it has no rows of for the whole room.
+pub(super) fn a_room_joined_while_away_comes_whole(world: &World) {
+    let bert = world.person("bert-joins-away");
+    let room = world.room("joined-away", &[world.owner()]);
+    world.post(world.owner(), &room, "long before");
+    let mut follower = world.follow(&bert, &[&room]);
+    follower.cut();
+    world.post(world.owner(), &room, "before");
+    world.join(&bert, &room);
+    world.post(world.owner(), &room, "after");
+    assert_eq!(follower.connect(world.door()), How::Replay);
+    assert_eq!(follower.state.bodies(&room), ["long before", "before", "after"]);
+    follower.cut();
+    world.leave(&bert, &room);
+    world.post(world.owner(), &room, "without");
+    world.join(&bert, &room);
+    assert_eq!(follower.connect(world.door()), How::Replay);
+    assert_eq!(follower.state.bodies(&room), ["long before", "before", "after", "without"]);
+}
+
 pub(super) fn a_cursor_that_is_no_good_resets(world: &World) {
     let bert = world.person("bert-resumes");
     let room = world.room("resume", &[&bert, world.owner()]);

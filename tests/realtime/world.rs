@@ -24,7 +24,7 @@ pub(super) struct World {
     owner: Option<Person>,
     pub(super) servers: Vec<Server>,
     /// Dropped behind the servers that use it.
-    _nats: Option<NatsServer>,
+    pub(super) nats: Option<NatsServer>,
 }
 
 /// Somebody with a session.
@@ -96,7 +96,7 @@ impl World {
     /// Servers that run already, reached through these doors.
     pub(super) fn of(doors: Vec<Door>, servers: Vec<Server>, nats: Option<NatsServer>) -> Self {
         let turn = Cell::new(0);
-        let mut world = Self { doors, turn, owner: None, servers, _nats: nats };
+        let mut world = Self { doors, turn, owner: None, servers, nats };
         let link = world.servers[0].chatto_ok(["setup-link"]);
         world.owner = Some(world.redeem(link.split('#').nth(1).unwrap().trim(), "ada"));
         world

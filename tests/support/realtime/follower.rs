@@ -161,13 +161,24 @@ impl Follower {
     /// Takes what the server has sent before it saw this.
     #[track_caller]
     pub(crate) fn sync(&mut self) {
+        assert!(self.try_sync(), "ended instead of a pong: {:?}", self.end);
+    }
+
+    /// The same where the connection may have ended: `false` when it has.
+    pub(crate) fn try_sync(&mut self) -> bool {
         self.pings += 1;
         let nonce = format!("ping {}", self.pings);
-        self.socket().send(Sent::Ping(wire::RealtimePing { nonce: nonce.clone() }));
-        while self.pong.as_deref() != Some(nonce.as_str()) {
-            self.step(PATIENCE);
-            assert!(self.socket.is_some(), "ended instead of a pong: {:?}", self.end);
+        let ping = Sent::Ping(wire::RealtimePing { nonce: nonce.clone() });
+        if !self.socket.as_mut().is_some_and(|socket| socket.try_send(ping)) {
+            self.socket = None;
         }
+        while self.pong.as_deref() != Some(nonce.as_str()) {
+            if self.socket.is_none() {
+                return false;
+            }
+            self.step(PATIENCE);
+        }
+        true
     }
 
     /// Follows to the connection's end.

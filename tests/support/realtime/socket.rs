@@ -178,8 +178,13 @@ impl Socket {
     }
 
     pub(crate) fn send(&mut self, frame: Sent) {
+        assert!(self.try_send(frame), "the connection has ended");
+    }
+
+    /// `false`: the connection has ended.
+    pub(crate) fn try_send(&mut self, frame: Sent) -> bool {
         let frame = wire::RealtimeClientFrame { frame: Some(frame) };
-        self.send_message(Message::Binary(frame.encode_to_vec().into())).unwrap();
+        self.send_message(Message::Binary(frame.encode_to_vec().into())).is_ok()
     }
 
     /// Anything at all.

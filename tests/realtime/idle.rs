@@ -1,0 +1,76 @@
+//! Many idle sockets beside a busy room: nothing grows. `make soak` holds 1,000 of them for ten minutes
+//! (`CHATTO_SOAK_SOCKETS`, `CHATTO_SOAK_SECONDS`).
+
+use std::time::{Duration, Instant};
+
+use super::world::World;
+use crate::support::realtime::{Door, Follower};
+use crate::support::server::Server;
+
+/// What caches and allocator may still take after the first third: their bounds are 16 MiB together
+/// (`limits`: overlay, pages, heads, keys), most of it is taken by then.
+const GROWTH_MAX_KIB: u64 = 16 * 1024;
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().expect(name))
+}
+
+/// Resident memory of a process, in KiB.
+fn resident(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+#[test]
+fn idle_sockets_beside_a_busy_room_take_no_more_memory_over_time() {
+    let sockets = number("CHATTO_SOAK_SOCKETS", 200);
+    let seconds = number("CHATTO_SOAK_SECONDS", 6);
+    let mut server = Server::prepare();
+    server.set("CHATTO_WEBSERVER_MAX_CONNECTIONS", &(sockets + 50).to_string());
+    server.run();
+    let pid = server.pid();
+    let world = World::of(vec![Door::local(server.port())], vec![server], None);
+    let idle = world.person("idle");
+    let writer = world.person("writer");
+    let room = world.room("busy", &[&writer, world.owner()]);
+    let quiet = world.room("quiet", &[&idle]);
+    let before = resident(pid);
+    let mut followers: Vec<Follower> =
+        (0..sockets).map(|_| world.follow(&idle, &[&quiet])).collect();
+    let mut reader = world.follow(world.owner(), &[&room]);
+
+    let start = Instant::now();
+    let (length, mut posts, mut warm) = (Duration::from_secs(seconds), 0_u64, 0);
+    let mut told = Duration::ZERO;
+    while start.elapsed() < length {
+        posts += 1;
+        world.post(&writer, &room, &format!("post {posts}"));
+        reader.sync();
+        if warm == 0 && start.elapsed() * 3 >= length {
+            warm = resident(pid);
+        }
+        if start.elapsed() >= told {
+            eprintln!("{:?}: {posts} posts, {} KiB", start.elapsed(), resident(pid));
+            told += length / 10;
+        }
+    }
+    let end = resident(pid);
+    let last = format!("post {posts}");
+    assert!(reader.state.shows(&room, &last), "the busy room is live");
+    // Each of them is there, was kept alive, and hears of its own room at once.
+    world.post(&idle, &quiet, "hello");
+    for follower in &mut followers {
+        follower.until("the own room", |one| one.state.shows(&quiet, "hello"));
+        assert!(u64::try_from(follower.heartbeats).unwrap() >= seconds / 20, "heartbeats");
+    }
+    let each = after_sockets(before, warm, sockets);
+    eprintln!(
+        "{sockets} sockets: {before} KiB without, {warm} KiB warm, {end} KiB at the end; {each}"
+    );
+    assert!(end <= warm + GROWTH_MAX_KIB, "grew from {warm} to {end} KiB");
+}
+
+fn after_sockets(before: u64, warm: u64, sockets: u64) -> String {
+    format!("about {} KiB for each with all caches", warm.saturating_sub(before) / sockets.max(1))
+}
