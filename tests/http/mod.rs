@@ -6,6 +6,7 @@ mod chat;
 mod client_dir;
 mod deadlines;
 mod forwarded;
+mod proxies;
 mod realtime;
 mod support;
 mod tls;

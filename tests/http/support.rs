@@ -329,6 +329,14 @@ impl Raw {
         Some(answer)
     }
 
+    /// So many bytes, which are no answer.
+    pub(super) fn exactly(&mut self, length: usize) -> Vec<u8> {
+        while self.buffer.len() < length {
+            assert!(self.fill(), "cut before {length} bytes");
+        }
+        self.buffer.drain(..length).collect()
+    }
+
     /// Whether the server ends the connection, whatever it says before.
     pub(super) fn ends(&mut self) -> bool {
         while self.fill() {}
