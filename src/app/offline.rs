@@ -47,7 +47,7 @@ pub fn with_operations<T>(
             // The workers run the store's tasks meanwhile.
             smol::block_on(operations.call(method, params))
         });
-        store.close().await;
+        Box::pin(store.close()).await;
         Ok(done)
     })
 }

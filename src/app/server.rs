@@ -91,12 +91,12 @@ impl Process {
         };
         let service = self.build_service(&store)?;
         if let Err(fault) = Box::pin(service.prepare()).await {
-            store.close().await;
+            Box::pin(store.close()).await;
             return Err(fault.into());
         }
         #[cfg(feature = "test-support")]
         if let Err(fault) = Box::pin(super::bootstrap::fill(&self.settings, &service)).await {
-            store.close().await;
+            Box::pin(store.close()).await;
             return Err(fault.into());
         }
 
@@ -104,7 +104,7 @@ impl Process {
         Box::pin(self.serve(edges)).await?;
         log::info!("stopping the store");
         let failure = store.failure();
-        store.close().await;
+        Box::pin(store.close()).await;
         self.tasks.join().await;
         self.save_errors_now().await;
         log::info!("stopped");

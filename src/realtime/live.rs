@@ -78,10 +78,11 @@ impl<S: Socket> Live<'_, '_, S> {
                 Wake::Stop => return Err(shutdown()),
                 Wake::Queue(Next::Overflown) => return Err(End::back("slow_consumer", 0, 1_000)),
                 Wake::Queue(Next::Change(queued)) => Box::pin(self.deliver(queued)).await?,
-                Wake::Heard(heard) => match self.heard(heard).await? {
-                    Some(room) => Box::pin(self.hydrate(room)).await?,
-                    None => {}
-                },
+                Wake::Heard(heard) => {
+                    if let Some(room) = self.heard(heard).await? {
+                        Box::pin(self.hydrate(room)).await?;
+                    }
+                }
                 Wake::Time => {}
             }
             if self.connection.heartbeat_if_due().await? {

@@ -152,11 +152,12 @@ impl Service {
         let checked = Checked { request, body, in_reply_to };
         match self.append(session, &target, &checked).await {
             Ok((appended, drafted)) => {
-                self.posted(target.room, &checked.body, appended, drafted).await
+                Box::pin(self.posted(target.room, &checked.body, appended, drafted)).await
             }
             Err(PostError::SlowMode) if new.idempotency_key.is_some() => {
                 let room = target.room;
-                self.repeated(session, room, &checked.request).await?.ok_or(PostError::SlowMode)
+                let repeated = Box::pin(self.repeated(session, room, &checked.request)).await?;
+                repeated.ok_or(PostError::SlowMode)
             }
             Err(error) => Err(error),
         }
