@@ -36,7 +36,7 @@ mod tests {
     #[test]
     fn a_burst_and_then_one_each_interval() {
         let second = Duration::from_secs(1);
-        let start = Instant::now();
+        let start = crate::runtime::Clock::system().now();
         let mut pace = Pace::new(3, second);
         for _ in 0..3 {
             assert_eq!(pace.take(start), Ok(()));
