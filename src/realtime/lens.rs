@@ -124,7 +124,9 @@ impl Lens<'_> {
     pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
         let read =
             self.service.room_events(self.session, id.as_str(), Position::Newest, SNAPSHOT_ROWS);
-        let Some(page) = visible(Box::pin(read).await)? else { return Ok(None) };
+        let Some(mut page) = visible(Box::pin(read).await)? else { return Ok(None) };
+        // A row that was added while the page was read comes behind it by itself.
+        page.has_newer = false;
         let cursor = |row: &crate::service::RowView| {
             (row.id.to_string(), self.service.position(self.session, id, &row.id))
         };
