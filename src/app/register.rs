@@ -113,6 +113,27 @@ fn is_older(other: &Process, own: &Process) -> bool {
     (other.started_ms, &other.id) < (own.started_ms, &own.id)
 }
 
+/// Says what a changed secret means for people, where it is not refused.
+pub(super) async fn tell_changed_secrets(settings: &Settings, storage: &Storage) {
+    let changed = match storage.changed_since_last_start(&fingerprints(settings)).await {
+        Ok(changed) => changed,
+        Err(error) => {
+            log::debug!(error:% = error; "whether secrets have changed is not known");
+            return;
+        }
+    };
+    for key in changed {
+        let consequence = match key.as_str() {
+            "webserver.cookie_signing_secret" | "webserver.cookie_encryption_secret" => {
+                "everybody who uses a browser has to log in again"
+            }
+            "core.assets.signing_secret" => "addresses of files that were given out are not valid",
+            _ => continue,
+        };
+        log::warn!(key = key.as_str(); "the secret has changed since the last start: {consequence}");
+    }
+}
+
 /// Waits, before the store is opened, until no other process differs; `waiting` is told of it.
 ///
 /// # Errors

@@ -21,6 +21,7 @@ use crate::supervisor::{DataDir, Notify, Role, Signal, Signals, Waiting};
 use super::error::AppError;
 use super::parts;
 use super::readiness::{Readiness, Reason};
+use super::register;
 use super::status;
 use super::store::{Create, Store};
 
@@ -89,6 +90,7 @@ impl Process {
             log::info!("stopped while starting");
             return Ok(());
         };
+        register::tell_changed_secrets(&self.settings, &store.storage).await;
         let service = self.build_service(&store)?;
         if let Err(fault) = Box::pin(service.prepare()).await {
             Box::pin(store.close()).await;

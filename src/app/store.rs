@@ -157,9 +157,9 @@ impl Store {
         if let Some(register) = &self.register {
             self.closed.stop();
             self.scope.join().await;
-            register.leave().await;
+            Box::pin(register.leave()).await;
         }
-        self.storage.close().await;
+        Box::pin(self.storage.close()).await;
         self.closed.stop();
         self.nats.expect_loss();
         if let Some(embedded) = self.embedded {

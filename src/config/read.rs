@@ -90,9 +90,11 @@ fn webserver(from: &Resolved) -> Webserver {
 
 /// The files of `webserver.tls`, when it is enabled and both are stated.
 pub(super) fn tls_files(from: &Resolved) -> Option<TlsFiles> {
-    let enabled = from.flag("webserver.tls.enabled").then_some(())?;
+    if !from.flag("webserver.tls.enabled") {
+        return None;
+    }
     let files = from.path("webserver.tls.cert_file").zip(from.path("webserver.tls.key_file"));
-    let ((), (cert_file, key_file)) = (enabled, files?);
+    let (cert_file, key_file) = files?;
     Some(TlsFiles { cert_file, key_file })
 }
 

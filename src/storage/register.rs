@@ -4,13 +4,15 @@
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
-use super::records::Process;
+use super::records::{Fingerprint, Fingerprints, Process};
+use super::state::bucket_get;
 use super::store::Storage;
 use super::tokens::{self, Entry};
 use crate::limits::PROCESS_TTL;
 use crate::nats::{BatchRead, Nats};
 
 const PREFIX: &str = "$KV.PRESENCE.process.";
+const FINGERPRINTS: &str = "$KV.META.fingerprints";
 
 fn subject(id: &str) -> String {
     format!("{PREFIX}{id}")
@@ -46,6 +48,35 @@ impl Storage {
         tokens::put(&inner.nats, &inner.clock, entry, Some(PROCESS_TTL)).await.map(|_| ())
     }
 
+    /// Keeps the fingerprints of this start; answers the keys whose values have changed since the last
+    /// one.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await and repeated.
+    pub async fn changed_since_last_start(
+        &self,
+        present: &[Fingerprint],
+    ) -> Result<Vec<String>, StorageError> {
+        let inner = &self.inner;
+        let (former, revision) =
+            bucket_get::<Fingerprints>(&inner.nats, stream::META, FINGERPRINTS).await?;
+        let former = former.unwrap_or_default().fingerprints;
+        let changed = present.iter().filter(|now| {
+            former.iter().any(|before| before.key == now.key && before.value != now.value)
+        });
+        let changed = changed.map(|now| now.key.clone()).collect();
+        if former != present {
+            let payload = encode(&Fingerprints { fingerprints: present.to_vec() });
+            let entry = Entry { subject: FINGERPRINTS, payload, revision };
+            // Lost the race: the other process has told of the same changes.
+            tokens::put(&inner.nats, &inner.clock, entry, None).await?;
+        }
+        Ok(changed)
+    }
+
     /// Takes this process out.
     ///
     /// # Errors
@@ -64,7 +95,6 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::super::golden::golden;
-    use super::super::records::Fingerprint;
     use super::*;
 
     /// Processes of neighbouring versions read each other's entries.
@@ -78,8 +108,9 @@ mod tests {
             host: "pi".into(),
             pid: 1234,
             started_ms: 1_700_000_000_123,
-            fingerprints: vec![fingerprint],
+            fingerprints: vec![fingerprint.clone()],
         };
         golden("process", &process);
+        golden("fingerprints", &Fingerprints { fingerprints: vec![fingerprint] });
     }
 }

@@ -154,10 +154,10 @@ impl Storage {
         if let Err(error) = inner.markers.flush().await {
             log::warn!(error:% = error; "read markers of the last seconds are not stored");
         }
-        if let Err(error) = inner.fold_due(true).await {
+        if let Err(error) = Box::pin(inner.fold_due(true)).await {
             log::debug!(error:% = error; "the next start folds what is left");
         }
-        if let Err(error) = inner.write_mark().await {
+        if let Err(error) = Box::pin(inner.write_mark()).await {
             log::debug!(error:% = error; "how far the store is was not noted at its end");
         }
     }

@@ -69,7 +69,7 @@ impl Timeline {
     /// The room's head as of now.
     pub(super) async fn head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {
         let head = self.known_head(room).await?;
-        if head.has_forgotten() { self.refill(room, &head).await } else { Ok(head) }
+        if head.has_forgotten() { Box::pin(self.refill(room, &head)).await } else { Ok(head) }
     }
 
     async fn known_head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {

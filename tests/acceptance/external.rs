@@ -147,8 +147,12 @@ fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
     // With no other process alive a changed cookie secret is accepted.
     assert!(first.stop().success(), "{}", first.log());
     second.run();
+    assert!(second.log().contains("has to log in again"), "{}", second.log());
     assert_eq!(second.client().log_in("ada").history(&room), history);
     assert!(second.stop().success(), "{}", second.log());
+    let before = second.log().len();
+    second.run();
+    assert!(!second.log()[before..].contains("has to log in again"), "told twice");
 }
 
 /// The key of the messages is not exchanged under a running process, not even in the way that is open
