@@ -131,7 +131,13 @@ impl<S> Guarded<S> {
 
     fn guard_write<T>(&mut self, cx: &mut Context<'_>, poll: Poll<T>) -> Poll<io::Result<T>> {
         if let Poll::Ready(value) = poll {
-            self.write = None;
+            // hyper 1.12 tries a write that had to wait once more before it returns, and counts on
+            // being woken for the first try even when the second succeeds (`poll_loop`, the flush
+            // before its return). A smol socket forgets who waited as soon as a write succeeds, and
+            // the answer would stop in the middle. Goes when hyper loops there.
+            if self.write.take().is_some() {
+                cx.waker().wake_by_ref();
+            }
             return Poll::Ready(Ok(value));
         }
         let (clock, limit) = (&self.clock, self.deadlines.write_stall);
@@ -228,7 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
             std::task::ready!(this.guard_write(cx, closed).map(Result::flatten))?;
         }
         // Closing over unread bytes would reset the connection and take the answer away.
-        let is_cut = this.head.as_ref().is_some_and(|head| head.has_bytes);
+        let request = this.phase.requests.load(Ordering::Relaxed);
+        let is_cut = this.head.as_ref().is_some_and(|head| head.has_bytes && head.of == request);
         if !is_cut && !this.phase.unread.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }

@@ -20,6 +20,8 @@ mod head;
 mod health;
 mod io;
 mod pages;
+#[cfg(debug_assertions)]
+mod probe;
 mod realtime;
 mod serve;
 mod state;
@@ -78,6 +80,14 @@ impl Server {
         auth::routes(&mut app);
         pages::routes(&mut app);
         Self { app, runtime: runtime.clone() }
+    }
+
+    /// Adds routes below `/probe` for tests of the edge.
+    #[cfg(debug_assertions)]
+    #[must_use]
+    pub fn with_probes(mut self) -> Self {
+        probe::routes(&mut self.app);
+        self
     }
 
     /// Serves until `stop`, then lets requests in flight finish within

@@ -9,7 +9,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use async_net::{TcpListener, TcpStream};
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use smol::lock::{Semaphore, SemaphoreGuardArc};
@@ -289,10 +289,7 @@ const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
 
 /// Says why, then lets the client read it: closing over unread bytes would reset the connection and
 /// take the answer away.
-pub(super) async fn refuse(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    answer: &[u8],
-) -> io::Result<()> {
+pub(super) async fn refuse(mut stream: Stream, answer: &[u8]) -> io::Result<()> {
     stream.write_all(answer).await?;
     stream.close().await?;
     let mut rest = [0; 1024];

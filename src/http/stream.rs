@@ -1,6 +1,7 @@
 //! A connection's bytes: plain, or through TLS.
 
 use std::io;
+use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -57,9 +58,17 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_close(cx),
-            Self::Secure(stream) => Pin::new(stream).poll_close(cx),
+        let socket = match self.get_mut() {
+            Self::Plain(stream) => stream,
+            Self::Secure(stream) => {
+                std::task::ready!(Pin::new(&mut *stream).poll_close(cx))?;
+                stream.get_mut().0
+            }
+        };
+        // Closing the socket's own stream only flushes it.
+        match socket.shutdown(Shutdown::Write) {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
+            _ => Poll::Ready(Ok(())),
         }
     }
 }

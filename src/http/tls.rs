@@ -228,7 +228,7 @@ impl Tls {
         match arrived {
             // A handshake starts with byte 22 (RFC 8446, 5.1), every HTTP method with a letter.
             Ok(1..) if first.is_ascii_alphabetic() => {
-                super::serve::refuse(stream, PLAIN_HTTP).await.ok();
+                super::serve::refuse(Stream::Plain(stream), PLAIN_HTTP).await.ok();
                 return None;
             }
             Ok(1..) => {}

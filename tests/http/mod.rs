@@ -10,5 +10,6 @@ mod proxies;
 mod realtime;
 mod support;
 mod tls;
+mod torture;
 mod waiting;
 mod wire;

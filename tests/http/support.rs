@@ -97,7 +97,7 @@ impl Edge {
                 let tasks = Scope::new(&runtime, "test", 4);
                 tasks.spawn("realtime", async move { keeper.0.run(&keeper.1).await }).unwrap();
                 let parts = Parts { service: service.clone(), realtime, readiness, clock: time };
-                let server = Server::build(config, parts, &runtime);
+                let server = Server::build(config, parts, &runtime).with_probes();
                 let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 let mut listener = Listener::bind(local, 0).await.unwrap();
                 if let Some(files) = files {
@@ -348,13 +348,17 @@ impl Raw {
         !self.fill()
     }
 
+    /// The next bytes as they come.
+    pub(super) fn read(&mut self, chunk: &mut [u8]) -> std::io::Result<usize> {
+        match &mut self.tls {
+            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(chunk),
+            None => self.stream.read(chunk),
+        }
+    }
+
     fn fill(&mut self) -> bool {
         let mut chunk = [0; 8192];
-        let read = match &mut self.tls {
-            Some(tls) => rustls::Stream::new(tls, &mut self.stream).read(&mut chunk),
-            None => self.stream.read(&mut chunk),
-        };
-        match read {
+        match self.read(&mut chunk) {
             Ok(0) => false,
             Ok(n) => {
                 self.buffer.extend_from_slice(&chunk[..n]);

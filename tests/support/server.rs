@@ -252,8 +252,13 @@ impl Server {
 
     /// SIGTERM and the exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
+        signal(self.pid(), "TERM");
+        self.ended()
+    }
+
+    /// The exit status after somebody asked it to stop.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
-        signal(child.id(), "TERM");
         until("chatto stops", STOP_TIMEOUT, || child.try_wait().unwrap())
     }
 

@@ -1,0 +1,83 @@
+//! Routes for the tests of the edge alone: bodies and answers that the product itself never has.
+//!
+//! Only in builds with debug assertions; no release build holds them.
+
+use futures_lite::{AsyncBufReadExt, AsyncReadExt, io};
+use hyper::StatusCode;
+use hyper::header::HeaderName;
+use serde_json::json;
+use tide::Request;
+
+use super::answer::Answer;
+use super::body::read_whole;
+use super::state::App;
+
+/// Adds the routes.
+pub(super) fn routes(app: &mut tide::Server<App>) {
+    app.at("/probe/sink").post(sink);
+    app.at("/probe/source/:bytes").get(|request| source(request, true));
+    app.at("/probe/chunks/:bytes").get(|request| source(request, false));
+    app.at("/probe/short/:bytes").get(short);
+    app.at("/probe/status/:status").all(status);
+    app.at("/probe/header").post(header);
+}
+
+/// Counts a body of any length and forgets it.
+async fn sink(mut request: Request<App>) -> tide::Result {
+    let mut body = request.take_body();
+    let mut bytes: usize = 0;
+    loop {
+        match body.fill_buf().await.map(<[u8]>::len) {
+            Ok(0) => return Answer::json(StatusCode::OK, &json!({ "bytes": bytes })).into(),
+            Ok(n) => {
+                bytes = bytes.saturating_add(n);
+                std::pin::Pin::new(&mut body).consume(n);
+            }
+            Err(_) => return Answer::failure(StatusCode::BAD_REQUEST, "the body broke off").into(),
+        }
+    }
+}
+
+fn wanted(request: &Request<App>) -> usize {
+    request.param("bytes").ok().and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
+}
+
+/// So many bytes, their number told before or not.
+async fn source(request: Request<App>, told: bool) -> tide::Result {
+    let bytes = wanted(&request);
+    let body = io::repeat(b'x').take(u64::try_from(bytes).unwrap_or(u64::MAX));
+    let mut response = tide::Response::new(tide::StatusCode::Ok);
+    let body = tide::Body::from_reader(io::BufReader::new(body), told.then_some(bytes));
+    response.set_body(body);
+    Ok(response)
+}
+
+/// Promises twice what it has.
+async fn short(request: Request<App>) -> tide::Result {
+    let bytes = wanted(&request);
+    let mut response = tide::Response::new(tide::StatusCode::Ok);
+    let half = u64::try_from(bytes / 2).unwrap_or_default();
+    let body = io::BufReader::new(io::repeat(b'x').take(half));
+    response.set_body(tide::Body::from_reader(body, Some(bytes)));
+    Ok(response)
+}
+
+/// Any status, those that http-types does not know included.
+async fn status(request: Request<App>) -> tide::Result {
+    let status = request.param("status").ok().and_then(|status| status.parse().ok());
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    Answer::failure(status.unwrap_or(StatusCode::BAD_REQUEST), "as asked").into()
+}
+
+/// Makes a header of the body.
+async fn header(mut request: Request<App>) -> tide::Result {
+    let body = request.take_body();
+    let state = request.state();
+    let Ok(whole) = read_whole(body, 1024, state).await else {
+        return Answer::failure(StatusCode::BAD_REQUEST, "unreadable").into();
+    };
+    let text = String::from_utf8_lossy(&whole.bytes);
+    Answer::json(StatusCode::OK, &json!({ "chars": text.chars().count() }))
+        .with(HeaderName::from_static("x-probe"), &text)
+        .into()
+}

@@ -1,0 +1,181 @@
+//! Bodies: refused early, promised and not sent, a gigabyte in either direction.
+
+use std::io::{Read, Write};
+
+use chatto::http::{Config, TlsFiles};
+
+use super::super::support::{Edge, Raw};
+use super::{HEALTH, MIB, edge, grown, head};
+use crate::support::certificates::Authority;
+
+const GIB: u64 = 1 << 30;
+
+#[test]
+fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
+    let edge = edge();
+    for length in [65_537, GIB, u64::MAX] {
+        let mut raw = edge.connect();
+        let length = length.to_string();
+        let headers = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+        raw.send(head("POST", "/auth/login", &headers).as_bytes());
+        let answer = raw.answer().unwrap();
+        assert!(matches!(answer.status, 413 | 431), "{length}: {}", answer.status);
+        assert!(raw.is_closed(), "{length}");
+    }
+}
+
+#[test]
+fn who_sends_on_after_a_refusal_still_reads_it_and_is_not_swallowed() {
+    let edge = edge();
+    let junk = vec![b'x'; 1 << 16];
+    let length = (200 * MIB).to_string();
+    let headers = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+    for chunk_of_a_browser in [1 << 10, 1 << 20, 3 << 20] {
+        // Everything is on its way before the answer is looked at.
+        let mut raw = edge.connect();
+        raw.send(head("POST", "/auth/login", &headers).as_bytes());
+        for _ in 0..(chunk_of_a_browser / junk.len()).max(1) {
+            raw.try_send(&junk).ok();
+        }
+        assert_eq!(raw.answer().expect("the answer is not lost").status, 413);
+    }
+    let mut sent: u64 = 0;
+    let mut raw = edge.connect();
+    raw.send(head("POST", "/auth/login", &headers).as_bytes());
+    while sent < 200 * MIB && raw.try_send(&junk).is_ok() {
+        sent += junk.len() as u64;
+    }
+    assert!(sent < 64 * MIB, "{sent} bytes were taken after the refusal");
+}
+
+#[test]
+fn expectations_are_met_or_the_refusal_comes_instead() {
+    let edge = edge();
+    let body = r#"{"identifier":"ada","password":"wrong horse"}"#;
+    let length = body.len().to_string();
+    let mut raw = edge.connect();
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", length.as_str()),
+        ("Expect", "100-continue"),
+    ];
+    raw.send(head("POST", "/auth/login", &headers).as_bytes());
+    let interim = raw.answer().unwrap();
+    assert_eq!(interim.status, 100);
+    raw.send(body.as_bytes());
+    assert_eq!(raw.answer().unwrap().status, 401);
+    // The connection lives on.
+    raw.send(HEALTH.as_bytes());
+    assert_eq!(raw.answer().unwrap().status, 200);
+
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", "1000000"),
+        ("Expect", "100-continue"),
+    ];
+    raw.send(head("POST", "/auth/login", &headers).as_bytes());
+    assert_eq!(raw.answer().unwrap().status, 413, "without a 100 before");
+}
+
+#[test]
+fn a_body_that_breaks_off_frees_its_place() {
+    let edge = edge();
+    for request in [
+        "POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{",
+        "POST /probe/sink HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
+        "POST /probe/sink HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        // More than there are places for requests.
+        for _ in 0..300 {
+            let mut raw = edge.connect();
+            raw.send(request.as_bytes());
+        }
+        crate::support::wait::until("a place is free", super::super::support::PATIENCE, || {
+            let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
+            (answer.status == 400).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_gigabyte_passes_both_ways_in_constant_memory() {
+    let edge = edge();
+    edge.exchange(HEALTH);
+    for chunked in [false, true] {
+        through(&|| edge.connect(), chunked);
+    }
+}
+
+#[test]
+fn a_gigabyte_passes_through_tls_in_constant_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let (cert_file, key_file) = authority.issue().write(dir.path());
+    let edge = Edge::start_tls(Config::default(), TlsFiles { cert_file, key_file });
+    let connect = || edge.connect().over_tls(authority.client());
+    connect().exchange(HEALTH);
+    through(&connect, false);
+}
+
+fn through(connect: &dyn Fn() -> Raw, chunked: bool) {
+    let growth = grown(|| upload(connect(), chunked));
+    assert!(growth < 16 * MIB, "up, chunked {chunked}: {growth} bytes more");
+    let growth = grown(|| download(connect(), !chunked));
+    assert!(growth < 16 * MIB, "down, chunked {chunked}: {growth} bytes more");
+}
+
+fn upload(mut raw: Raw, chunked: bool) {
+    let piece = vec![b'x'; 1 << 18];
+    let length = GIB.to_string();
+    let framing =
+        if chunked { ("Transfer-Encoding", "chunked") } else { ("Content-Length", &*length) };
+    raw.send(head("POST", "/probe/sink", &[framing]).as_bytes());
+    let framed = [format!("{:x}\r\n", piece.len()).as_bytes(), &piece, b"\r\n"].concat();
+    for _ in 0..GIB / piece.len() as u64 {
+        raw.send(if chunked { &framed } else { &piece });
+    }
+    if chunked {
+        raw.send(b"0\r\n\r\n");
+    }
+    assert_eq!(raw.answer().unwrap().json()["bytes"].as_u64(), Some(GIB));
+}
+
+fn download(mut raw: Raw, chunked: bool) {
+    let kind = if chunked { "chunks" } else { "source" };
+    raw.send(head("GET", &format!("/probe/{kind}/{GIB}"), &[("Connection", "close")]).as_bytes());
+    let mut bytes: u64 = 0;
+    let mut piece = vec![0; 1 << 18];
+    loop {
+        match raw.read(&mut piece).unwrap() {
+            0 => break,
+            n => bytes += n as u64,
+        }
+    }
+    // Head and chunks add to it.
+    assert!((GIB..GIB + 2 * MIB).contains(&bytes), "{bytes}");
+}
+
+/// A request body that nobody reads does not hold memory either.
+#[test]
+fn a_client_that_only_writes_is_held_back() {
+    let edge = edge();
+    let mut raw = edge.connect();
+    raw.stream.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
+    raw.stream.set_nonblocking(false).unwrap();
+    // The answers to these are never read: the server stops reading when it cannot write.
+    let request = head("GET", "/probe/source/1000000", &[]);
+    let mut sent = 0;
+    let growth = grown(|| {
+        while sent < 64 * MIB {
+            match raw.stream.write(request.repeat(100).as_bytes()) {
+                Ok(n) => sent += n as u64,
+                Err(_) => break,
+            }
+        }
+    });
+    assert!(sent < 32 * MIB, "{sent} bytes of requests were taken");
+    assert!(growth < 16 * MIB, "{growth} bytes more");
+    let mut some = [0; 64];
+    raw.stream.read_exact(&mut some).unwrap();
+    assert_eq!(edge.exchange(HEALTH).status, 200);
+}
