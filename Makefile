@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check dist torture simulate soak advisories test-support
+.PHONY: help run test check dist torture fuzz simulate soak advisories test-support
 
 help: ## list the goals
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -54,6 +54,10 @@ simulate: ## lists of operations and kills against a model, for CHATTO_SIMULATIO
 soak: ## 1,000 idle sockets beside a busy room, for ten minutes
 	@.ci/setup build tests
 	CHATTO_SOAK_SOCKETS=$${CHATTO_SOAK_SOCKETS:-1000} CHATTO_SOAK_SECONDS=$${CHATTO_SOAK_SECONDS:-600} $(NEXTEST) --no-capture -E 'test(/^realtime::idle::/)'
+
+fuzz: ## every fuzz target for CHATTO_FUZZ_SECONDS (600); findings stay in tests/fuzz/corpus
+	@.ci/setup build tests
+	CHATTO_FUZZ_SECONDS=$${CHATTO_FUZZ_SECONDS:-600} $(NEXTEST) --profile fuzz --no-capture -E 'test(/fuzz::.*take_any_bytes/)'
 
 advisories: ## known faults of our dependencies (needs the advisory database from the network)
 	@.ci/setup build tests

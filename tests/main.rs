@@ -13,6 +13,7 @@
 mod acceptance;
 mod cli;
 mod customer;
+mod fuzz;
 mod http;
 mod layers;
 mod nats;

@@ -10,7 +10,7 @@
 )]
 
 use super::json::{Described, EnumTable, FieldTable, Kind, MessageTable, Shape};
-use super::methods::{Idempotency, Rpc, Spec};
+use super::methods::{Idempotency, Rpc, Spec, Visitor};
 use super::rules::{Pattern, RuleViolation, Validate, check};
 
 include!(concat!(env!("OUT_DIR"), "/contract_messages.rs"));

@@ -149,6 +149,12 @@ pub trait Rpc: Send + Sync + 'static {
     const METHOD: Method;
 }
 
+/// Something to do with the types of every method ([`super::each_method`]).
+pub trait Visitor {
+    /// Takes one method.
+    fn visit<R: Rpc>(&mut self);
+}
+
 /// Every method and its state, one a line and sorted: the content of `tests/golden/methods.txt`. Which
 /// methods are served is known where handlers are registered, in `http`.
 #[must_use]

@@ -36,8 +36,8 @@ pub use generated::chatto::{
     admin::v1 as admin, api::v1 as api, auth::v1 as auth, discovery::v1 as discovery,
     realtime::v1 as realtime,
 };
-pub use generated::{Method, rpc};
+pub use generated::{Method, each_method, rpc};
 pub use json::{Described, MessageTable, Unwritable};
-pub use methods::{Access, Idempotency, Request, Rpc, SizeClass, listing};
+pub use methods::{Access, Idempotency, Request, Rpc, SizeClass, Visitor, listing};
 pub use rules::{Rule, RuleViolation, Validate};
 pub use version::SERVER_VERSION;

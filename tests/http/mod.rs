@@ -6,6 +6,7 @@ mod chat;
 mod client_dir;
 mod deadlines;
 mod forwarded;
+mod fuzz;
 mod proxies;
 mod realtime;
 mod support;

@@ -67,6 +67,17 @@ pub(super) fn generate(pool: &DescriptorPool) -> Generated {
         }
         writeln!(out, "    }}")?;
     }
+    writeln!(out, "}}\n")?;
+
+    writeln!(out, "/// Shows a visitor every method, service by service.")?;
+    writeln!(out, "pub fn each_method(visitor: &mut impl Visitor) {{")?;
+    for service in &services {
+        let module = service.name().to_snake_case();
+        for method in service.methods() {
+            let name = method.name().to_upper_camel_case();
+            writeln!(out, "    visitor.visit::<rpc::{module}::{name}>();")?;
+        }
+    }
     writeln!(out, "}}")?;
     Ok(out)
 }
