@@ -127,7 +127,9 @@ impl Door {
     /// Shakes hands where TLS is spoken. `None` when nothing came of it in time.
     pub(super) async fn pass(&self, stream: TcpStream, clock: &Clock) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
-        match clock.timeout(limits::TLS_HANDSHAKE_TIMEOUT, tls.accept(stream)).await {
+        let limit = limits::TLS_HANDSHAKE_TIMEOUT;
+        // Boxed: what a handshake needs is not kept for the connection's life.
+        match Box::pin(clock.timeout(limit, tls.accept(stream))).await {
             Ok(stream) => stream,
             Err(elapsed) => {
                 log::debug!(error:% = elapsed; "a TLS handshake was given up");
@@ -192,7 +194,7 @@ pub(super) async fn serve(
             let (clock, door) = (state.clock.clone(), door.clone());
             let refused = refusals.spawn("refusal", async move {
                 let telling = async {
-                    if let Some(stream) = door.pass(stream, &clock).await {
+                    if let Some(stream) = Box::pin(door.pass(stream, &clock)).await {
                         refuse(stream, BUSY).await.ok();
                     }
                 };
@@ -210,7 +212,8 @@ pub(super) async fn serve(
             continue;
         }
         let permit = Arc::new(Permit { _guard: guard });
-        let work = connection(app.clone(), door.clone(), stream, peer.ip(), permit, stop.clone());
+        let arrival = Arrival { stream, peer: peer.ip(), permit };
+        let work = connection(app.clone(), door.clone(), arrival, stop.clone());
         if let Err(full) = connections.spawn("connection", work) {
             log::warn!(error:% = full; "dropped a connection");
         }
@@ -231,15 +234,16 @@ pub(super) async fn serve(
     }
 }
 
-/// One connection from its first byte to its last.
-async fn connection(
-    app: tide::Server<App>,
-    door: Door,
+/// A socket that has just been accepted.
+struct Arrival {
     stream: TcpStream,
     peer: IpAddr,
     permit: Arc<Permit>,
-    stop: Stop,
-) {
+}
+
+/// One connection from its first byte to its last.
+async fn connection(app: tide::Server<App>, door: Door, arrival: Arrival, stop: Stop) {
+    let Arrival { stream, peer, permit } = arrival;
     let passed = stop.or(door.pass(stream, &app.state().clock)).await;
     let Some(stream) = passed.flatten() else { return };
     let over_tls = stream.is_secure();

@@ -110,7 +110,7 @@ fn decoders_take_any_bytes() {
         let json = br#"{"id":"a","roomId":"R1","userId":"U1","page":{"limit":3},"body":"x"}"#;
         seeds.push([&[high, low, 1], json.as_slice()].concat());
     }
-    super::run("decoder", seeds, DICTIONARY, 20_000, |input| {
+    super::run("decoder", seeds, DICTIONARY, 200_000, |input| {
         let [high, low, form, body @ ..] = input else { return Ok(None) };
         let message = usize::from(u16::from_be_bytes([*high, *low])) % count;
         let encoding = if form % 2 == 0 { Encoding::Proto } else { Encoding::Json };
