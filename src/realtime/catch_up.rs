@@ -102,7 +102,7 @@ impl<S: Socket> Live<'_, '_, S> {
             let mut upserts = Vec::new();
             for id in rooms {
                 let lens = self.lens();
-                upserts.extend(lens.shown(*id).await?.map(|shown| lens.room(shown)));
+                upserts.extend(lens.shown(*id).await?.map(Lens::room));
             }
             self.project(upserts, None).await?;
         }

@@ -87,19 +87,15 @@ impl Lens<'_> {
 
     /// A room the viewer's connection shows; `None` for any other.
     pub(super) async fn shown(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
-        Ok(self.service.shown_room(self.session, id).await?)
+        Ok(self.service.shown_room(self.session, id, self.holds(id)).await?)
     }
 
     /// RU. Members are complete for direct messages and for what the connection holds.
-    pub(super) fn room(&self, shown: ShownRoom) -> Operation {
-        let id = shown.id();
-        let held = self.holds(id) && shown.with_state.state.is_member;
-        let members =
-            if shown.is_direct() || held { self.service.member_ids(id) } else { Vec::new() };
+    pub(super) fn room(shown: ShownRoom) -> Operation {
         Operation::RoomUpsert(wire::RealtimeProjectionRoom {
             has_message_history: shown.has_history,
+            member_user_ids: shown.members.iter().map(ToString::to_string).collect(),
             room: Some(present::room_with_state(shown.with_state)),
-            member_user_ids: members.iter().map(ToString::to_string).collect(),
         })
     }
 
@@ -144,7 +140,7 @@ impl Lens<'_> {
             return Ok(Vec::new());
         };
         let Some(timeline) = self.timeline(id).await? else { return Ok(Vec::new()) };
-        Ok(vec![self.room(joined), timeline])
+        Ok(vec![Self::room(joined), timeline])
     }
 
     /// TL that wipes.

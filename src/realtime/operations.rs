@@ -48,7 +48,7 @@ impl Lens<'_> {
         let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
         let mut operations = Vec::new();
         if Self::is_direct(&shown) {
-            operations.push(self.room(shown.clone()));
+            operations.push(Self::room(shown.clone()));
         }
         operations.push(Self::room_state(shown));
         operations.push(Self::activity(room));
@@ -85,7 +85,7 @@ impl Lens<'_> {
             return Ok(Vec::new());
         }
         let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
-        let mut operations = vec![self.room(shown)];
+        let mut operations = vec![Self::room(shown)];
         if user != self.session.user {
             operations.extend(self.row(room, row).await?);
             return Ok(operations);
@@ -115,7 +115,7 @@ impl Lens<'_> {
         }
         // A member that is back already is told of that by the row of its joining.
         let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
-        let mut operations = vec![self.room(shown)];
+        let mut operations = vec![Self::room(shown)];
         operations.extend(self.row(room, row).await?);
         Ok(operations)
     }
@@ -125,7 +125,7 @@ impl Lens<'_> {
         let mut operations = Vec::new();
         match self.shown(room).await? {
             Some(shown) => {
-                operations.push(self.room(shown));
+                operations.push(Self::room(shown));
                 if self.holds(room) {
                     operations.push(Self::no_timeline(room));
                 }
@@ -147,7 +147,7 @@ impl Lens<'_> {
         match self.shown(room).await? {
             Some(shown) => {
                 let is_member = shown.with_state.state.is_member;
-                operations.push(self.room(shown));
+                operations.push(Self::room(shown));
                 if rule_changed && self.holds(room) {
                     let timeline = if is_member { self.timeline(room).await? } else { None };
                     operations.push(timeline.unwrap_or_else(|| Self::no_timeline(room)));
@@ -184,7 +184,7 @@ impl Lens<'_> {
             if erased {
                 operations.extend(self.timeline(room).await?);
             } else if shown.with_state.room.universal {
-                operations.push(self.room(shown));
+                operations.push(Self::room(shown));
             }
         }
         Ok(operations)

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::domain::{EventId, RoomId, UserId};
 use crate::storage::records::{Room, SessionEnd, Token};
-use crate::storage::{StorageError, Whisper};
+use crate::storage::{StorageError, Tables, Whisper};
 
 /// Whether a session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,9 @@ pub struct ShownRoom {
     pub with_state: RoomWithState,
     /// Direct messages: whether a message was ever posted.
     pub has_history: Option<bool>,
+    /// The effective members, oldest account first, of the same moment as the viewer's membership;
+    /// empty where nobody asked for them.
+    pub members: Vec<UserId>,
 }
 
 /// A row with its place.
@@ -119,13 +122,14 @@ impl Service {
         &self,
         session: &Session,
         id: RoomId,
+        with_members: bool,
     ) -> Result<Option<ShownRoom>, StorageError> {
         let room = self.storage().read(|tables| {
             let room = tables.rooms.get(&id).filter(|room| !room.archived)?;
             let sees = Access::of(tables, session.user).sees(tables, id, room);
             sees.then(|| Arc::clone(room))
         });
-        self.shown(session, id, room).await
+        self.shown(session, id, room, with_members).await
     }
 
     /// A room that the viewer is a member of, archived ones too.
@@ -142,7 +146,7 @@ impl Service {
             let is_member = Access::of(tables, session.user).is_member(tables, id, room);
             is_member.then(|| Arc::clone(room))
         });
-        self.shown(session, id, room).await
+        self.shown(session, id, room, true).await
     }
 
     async fn shown(
@@ -150,11 +154,23 @@ impl Service {
         session: &Session,
         id: RoomId,
         room: Option<Arc<Room>>,
+        with_members: bool,
     ) -> Result<Option<ShownRoom>, StorageError> {
         let Some(room) = room else { return Ok(None) };
         let has_history = is_direct(&room).then_some(room.has_history);
-        let with_state = self.with_state(session.user, id, &room).await?;
-        Ok(Some(ShownRoom { with_state, has_history }))
+        let with_members = with_members || has_history.is_some();
+        loop {
+            let with_state = self.with_state(session.user, id, &room).await?;
+            let (is_member, members) = self.storage().read(|tables| {
+                let is_member = Access::of(tables, session.user).is_member(tables, id, &room);
+                let wanted = with_members && is_member;
+                (is_member, if wanted { members(tables, id, &room) } else { Vec::new() })
+            });
+            // Between the two somebody may have come or gone; the viewer itself must fit both.
+            if is_member == with_state.state.is_member {
+                return Ok(Some(ShownRoom { with_state, has_history, members }));
+            }
+        }
     }
 
     /// Whether the viewer could see a room if it were not archived: its connection may show it still.
@@ -181,20 +197,6 @@ impl Service {
     #[must_use]
     pub fn position(&self, session: &Session, room: RoomId, row: &EventId) -> String {
         self.cursor(session.user, room, row.row())
-    }
-
-    /// The effective members of a room, oldest account first.
-    #[must_use]
-    pub fn member_ids(&self, id: RoomId) -> Vec<UserId> {
-        self.storage().read(|tables| {
-            let Some(room) = tables.rooms.get(&id) else { return Vec::new() };
-            let users = tables.users.iter().filter(|(_, user)| !user.deleted);
-            let members =
-                users.filter(|(user, _)| Access::of(tables, **user).is_member(tables, id, room));
-            let mut members: Vec<_> = members.map(|(id, user)| (user.created_ms, *id)).collect();
-            members.sort_unstable();
-            members.into_iter().map(|(_, id)| id).collect()
-        })
     }
 
     /// One row of a timeline the viewer may read; `None` when there is no such row, or it is not
@@ -240,6 +242,23 @@ impl Service {
             log::debug!(error:% = error; "an answer goes out before its live event");
         }
     }
+}
+
+/// The effective members of a room, oldest account first.
+fn members(tables: &Tables, id: RoomId, room: &Room) -> Vec<UserId> {
+    let present = |user: UserId| {
+        let record = tables.users.get(&user).filter(|record| !record.deleted)?;
+        Some((record.created_ms, user))
+    };
+    let mut members: Vec<(i64, UserId)> = if is_direct(room) || room.universal {
+        let by_rule = |user: &&UserId| Access::of(tables, **user).is_member(tables, id, room);
+        tables.users.keys().filter(by_rule).filter_map(|user| present(*user)).collect()
+    } else {
+        let explicit = tables.members(&id).filter(|(_, member)| !member.left);
+        explicit.filter_map(|(user, _)| present(*user)).collect()
+    };
+    members.sort_unstable();
+    members.into_iter().map(|(_, user)| user).collect()
 }
 
 impl ShownRoom {
