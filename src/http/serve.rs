@@ -199,7 +199,8 @@ pub(super) async fn serve(
                     }
                 };
                 // Nobody is left to tell when even this fails.
-                let _told = clock.timeout(limits::HTTP_REFUSAL_TIMEOUT, telling).await;
+                let limit = limits::HTTP_REFUSAL_TIMEOUT;
+                let _told = Box::pin(clock.timeout(limit, telling)).await;
             });
             if refused.is_err() {
                 log::debug!("closed a connection beyond the limit without a word");
