@@ -10,7 +10,7 @@ use async_tungstenite::tungstenite::handshake::derive_accept_key;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use async_tungstenite::tungstenite::{Error, Message};
-use futures_lite::{AsyncRead, AsyncWrite, StreamExt};
+use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, StreamExt};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderName};
 use hyper::rt::{Read as _, ReadBuf, Write as _};
@@ -88,6 +88,8 @@ fn upgrade(state: &App, head: &Head) -> Answer {
 /// The upgraded connection as a socket of frames.
 struct WebSocket {
     frames: WebSocketStream<Io>,
+    /// The client sent what the library cannot read on from.
+    is_broken: bool,
     clock: Clock,
 }
 
@@ -101,7 +103,7 @@ impl WebSocket {
             .max_message_size(Some(FRAME_MAX_BYTES))
             .max_frame_size(Some(FRAME_MAX_BYTES));
         let frames = WebSocketStream::from_raw_socket(Io(upgraded), Role::Server, Some(config));
-        Self { frames: frames.await, clock }
+        Self { frames: frames.await, is_broken: false, clock }
     }
 }
 
@@ -114,6 +116,7 @@ impl Socket for WebSocket {
                 // Pings are answered by the library.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
                 Some(Err(Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_))) => {
+                    self.is_broken = true;
                     return Incoming::Broken;
                 }
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return Incoming::Gone,
@@ -133,7 +136,11 @@ impl Socket for WebSocket {
             }
             // What the client has sent is read to its end: closing over unread bytes would reset the
             // connection and take our last words away.
-            while let Some(Ok(_)) = self.frames.next().await {}
+            if self.is_broken {
+                Box::pin(self.frames.get_mut().drain()).await;
+            } else {
+                while let Some(Ok(_)) = self.frames.next().await {}
+            }
         };
         if self.clock.timeout(SOCKET_CLOSE_TIMEOUT, closing).await.is_err() {
             log::debug!("a client did not close its socket in time");
@@ -143,6 +150,14 @@ impl Socket for WebSocket {
 
 /// hyper's connection with the traits of `futures`.
 struct Io(Upgraded);
+
+impl Io {
+    /// Reads what comes to its end. Our own side stays open: proxies take its end for the end of both.
+    async fn drain(&mut self) {
+        let mut chunk = [0; SOCKET_BUFFER_BYTES];
+        while self.read(&mut chunk).await.is_ok_and(|length| length > 0) {}
+    }
+}
 
 impl AsyncRead for Io {
     fn poll_read(

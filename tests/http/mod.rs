@@ -4,6 +4,7 @@ mod accounts;
 mod calls;
 mod chat;
 mod client_dir;
+mod cursors;
 mod deadlines;
 mod forwarded;
 mod fuzz;

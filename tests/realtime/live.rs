@@ -89,6 +89,34 @@ pub(super) fn presence_is_shown_to_everybody(world: &World) {
     }
     let late = world.follow(world.owner(), &[]);
     assert!(is(&late, &bert, api::PresenceStatus::DoNotDisturb), "whoever comes later sees it too");
+    // Another device says by itself that somebody is there: what was chosen by hand holds.
+    let other = world.log_in(&bert.login);
+    let automatic = json!({"status": "PRESENCE_STATUS_ONLINE", "userSelected": false});
+    let holds = world.call(&other, "MyAccountService/UpdatePresence", &automatic);
+    assert_eq!(holds["status"], "PRESENCE_STATUS_DO_NOT_DISTURB");
+    be(world, &other, "PRESENCE_STATUS_ONLINE");
+    ada.until("cleared by hand", |ada| is(ada, &bert, api::PresenceStatus::Online));
+}
+
+/// Waits for the product's own minute.
+#[test]
+fn who_is_not_heard_of_for_a_minute_is_offline() {
+    let world = World::one();
+    let (bert, carla) = (world.person("bert-fades"), world.person("carla-stays"));
+    let mut ada = world.follow(world.owner(), &[]);
+    be(&world, &bert, "PRESENCE_STATUS_ONLINE");
+    be(&world, &carla, "PRESENCE_STATUS_ONLINE");
+    ada.until("both", |ada| {
+        [&bert, &carla].iter().all(|who| is(ada, who, api::PresenceStatus::Online))
+    });
+    // Between the heartbeats that come meanwhile.
+    ada.until("a heartbeat", |ada| ada.heartbeats >= 1);
+    ada.until("another", |ada| ada.heartbeats >= 2);
+    be(&world, &carla, "PRESENCE_STATUS_ONLINE");
+    ada.until("two more", |ada| ada.heartbeats >= 3);
+    ada.until("two more", |ada| ada.heartbeats >= 4);
+    ada.until("the end of the minute", |ada| is(ada, &bert, api::PresenceStatus::Offline));
+    assert!(is(&ada, &carla, api::PresenceStatus::Online), "who was heard of stays");
 }
 
 pub(super) fn joining_and_leaving_is_seen_from_both_sides(world: &World) {

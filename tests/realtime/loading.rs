@@ -1,9 +1,15 @@
 //! Fresh load, held rooms, hydration (contract 8.3, 8.5).
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::world::World;
 use crate::support::realtime::{Follower, How, api};
+use crate::support::wait::until;
+
+/// Longer than the delay that a hurried client is told.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn a_fresh_load_is_complete(world: &World) {
     let bert = world.person("bert-loads");
@@ -101,4 +107,20 @@ pub(super) fn rooms_that_cannot_be_had_are_answered(world: &World) {
     full.sync();
     assert!(full.is_connected(), "no reason to close");
     assert_eq!(full.held().len(), 64);
+}
+
+pub(super) fn hydrating_too_fast_is_answered_with_a_delay(world: &World) {
+    let bert = world.person("bert-hurries");
+    let room = world.room("hurry", &[&bert]);
+    let mut follower = world.follow(&bert, &[]);
+    let mut answers = Vec::new();
+    for n in 0..30 {
+        answers.push(follower.hold(&format!("R{n}")).unwrap_err());
+    }
+    let late = answers.iter().filter(|code| *code == "room_hydration_rate_limited").count();
+    assert!(answers[..20].iter().all(|code| code == "room_unavailable"), "{answers:?}");
+    assert!(late >= 1, "{answers:?}");
+    assert_eq!(follower.held().len(), 30 - late, "what was turned down is not held");
+    until("it is let in later", PATIENCE, || follower.hold(&room).ok());
+    assert!(follower.state.timelines.contains_key(&room));
 }

@@ -9,11 +9,15 @@ mod live;
 mod loading;
 mod lying;
 mod opening;
+mod processes;
 mod resume;
 mod simulation;
+mod slow;
 mod world;
 
 use world::World;
+
+use crate::support::proxy::Kind;
 
 /// Every scenario as a test of its own against one process, and all of them in one world elsewhere.
 macro_rules! scenarios {
@@ -44,6 +48,7 @@ scenarios! {
     loading::a_fresh_load_is_complete,
     loading::a_held_room_comes_with_its_rows,
     loading::rooms_that_cannot_be_had_are_answered,
+    loading::hydrating_too_fast_is_answered_with_a_delay,
     live::a_post_reaches_members_and_nobody_else,
     live::reading_clears_every_session,
     live::typing_is_shown_to_other_members,
@@ -62,6 +67,16 @@ scenarios! {
 #[test]
 fn everything_works_over_tls() {
     everything(&World::tls());
+}
+
+#[test]
+fn everything_works_through_nginx() {
+    everything(&World::behind(Kind::Nginx));
+}
+
+#[test]
+fn everything_works_through_haproxy() {
+    everything(&World::behind(Kind::Haproxy));
 }
 
 /// Each request and each connection reaches another process than the one before.

@@ -106,11 +106,12 @@ pub(super) fn frames_that_do_not_belong_end_the_connection(world: &World) {
         live.socket().send_message(Message::Binary(bytes.to_vec().into())).unwrap();
         assert_eq!(fatal(&mut live), "bad_frame");
     }
-    // One byte more than a frame may have.
-    let mut live = Follower::load(world.door(), key.clone());
-    let large = Message::Binary(vec![0; (64 << 10) + 1].into());
-    live.socket().send_message(large).unwrap();
-    assert_eq!(fatal(&mut live), "bad_frame");
+    // One byte more than a frame may have, and far more than is read before the refusal.
+    for bytes in [(64 << 10) + 1, 1 << 20] {
+        let mut live = Follower::load(world.door(), key.clone());
+        live.socket().send_message(Message::Binary(vec![0; bytes].into())).unwrap();
+        assert_eq!(fatal(&mut live), "bad_frame");
+    }
     let mut text = Follower::load(world.door(), key);
     text.socket().send_message(Message::text("hello")).unwrap();
     loop {

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::certificates::Authority;
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, free_port};
+use crate::support::proxy::{Kind, PortTaken, Proxy};
 use crate::support::realtime::{Answer, Door, Follower, Key, Socket};
 use crate::support::server::Server;
 use crate::support::wait::until;
@@ -25,6 +26,7 @@ pub(super) struct World {
     pub(super) servers: Vec<Server>,
     /// Dropped behind the servers that use it.
     pub(super) nats: Option<NatsServer>,
+    proxy: Option<Proxy>,
 }
 
 /// Somebody with a session.
@@ -85,6 +87,26 @@ impl World {
         Self::of(vec![door], vec![server], None)
     }
 
+    /// One process behind a reverse proxy that speaks TLS for it.
+    pub(super) fn behind(kind: Kind) -> Self {
+        let authority = Arc::new(Authority::new());
+        let mut server = Server::prepare();
+        for _ in 0..5 {
+            let door = Door::tls(free_port(), &authority);
+            server.set("CHATTO_WEBSERVER_URL", &door.origin());
+            server.run();
+            match Proxy::start(kind, door.port(), server.port(), &authority.issue()) {
+                Ok(proxy) => {
+                    let mut world = Self::of(vec![door], vec![server], None);
+                    world.proxy = Some(proxy);
+                    return world;
+                }
+                Err(PortTaken) => assert!(server.stop().success()),
+            }
+        }
+        panic!("no free port in five attempts");
+    }
+
     /// Three processes on one external NATS.
     pub(super) fn three() -> Self {
         let nats = NatsServer::start();
@@ -96,7 +118,7 @@ impl World {
     /// Servers that run already, reached through these doors.
     pub(super) fn of(doors: Vec<Door>, servers: Vec<Server>, nats: Option<NatsServer>) -> Self {
         let turn = Cell::new(0);
-        let mut world = Self { doors, turn, owner: None, servers, nats };
+        let mut world = Self { doors, turn, owner: None, servers, nats, proxy: None };
         let link = world.servers[0].chatto_ok(["setup-link"]);
         world.owner = Some(world.redeem(link.split('#').nth(1).unwrap().trim(), "ada"));
         world
@@ -131,18 +153,29 @@ impl World {
 
     /// A POST with a bearer to a path that is no Connect call.
     pub(super) fn plain(&self, who: &Person, path: &str, body: &Value) -> Answer {
-        let bearer = format!("Bearer {}", who.token);
-        let headers = [JSON, ("Authorization", bearer.as_str())];
-        self.door().request("POST", path, &headers, &body.to_string())
+        Self::send(self.door(), who, path, body)
     }
 
     /// A Connect call that must succeed.
     #[track_caller]
     pub(super) fn call(&self, who: &Person, method: &str, body: &Value) -> Value {
+        Self::call_at(self.door(), who, method, body)
+    }
+
+    /// The same at one process.
+    #[track_caller]
+    pub(super) fn call_at(door: &Door, who: &Person, method: &str, body: &Value) -> Value {
         let package = if method.starts_with("ServerDiscovery") { "discovery" } else { "api" };
-        let answer = self.plain(who, &format!("/api/connect/chatto.{package}.v1.{method}"), body);
+        let answer =
+            Self::send(door, who, &format!("/api/connect/chatto.{package}.v1.{method}"), body);
         assert_eq!(answer.status, 200, "{method}: {}", answer.body);
         answer.json
+    }
+
+    fn send(door: &Door, who: &Person, path: &str, body: &Value) -> Answer {
+        let bearer = format!("Bearer {}", who.token);
+        let headers = [JSON, ("Authorization", bearer.as_str())];
+        door.request("POST", path, &headers, &body.to_string())
     }
 
     /// A new channel with these members.
@@ -168,9 +201,37 @@ impl World {
     /// Posts and answers the message's id.
     #[track_caller]
     pub(super) fn post(&self, who: &Person, room: &str, body: &str) -> String {
+        Self::post_by(self.door(), who, room, body)
+    }
+
+    /// The same at one process.
+    #[track_caller]
+    pub(super) fn post_by(door: &Door, who: &Person, room: &str, body: &str) -> String {
         let request = json!({"roomId": room, "body": body});
-        let answer = self.call(who, "MessageService/CreateMessage", &request);
+        let answer = Self::call_at(door, who, "MessageService/CreateMessage", &request);
         answer["message"]["id"].as_str().unwrap().to_owned()
+    }
+
+    /// One attempt that may fail and be repeated with the same key.
+    pub(super) fn try_post(
+        &self,
+        who: &Person,
+        room: &str,
+        body: &str,
+        key: &str,
+    ) -> Option<String> {
+        let bearer = format!("Bearer {}", who.token);
+        let headers = [JSON, ("Authorization", bearer.as_str()), ("Idempotency-Key", key)];
+        let request = json!({"roomId": room, "body": body}).to_string();
+        let path = "/api/connect/chatto.api.v1.MessageService/CreateMessage";
+        let answer = self.door().request("POST", path, &headers, &request);
+        assert!([200, 503].contains(&answer.status), "{}", answer.body);
+        Some(answer.json["message"]["id"].as_str()?.to_owned())
+    }
+
+    /// Every process.
+    pub(super) fn doors(&self) -> &[Door] {
+        &self.doors
     }
 
     /// The operator's command at the first process.

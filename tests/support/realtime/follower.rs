@@ -89,15 +89,27 @@ impl Follower {
     /// Connects with the cursor and the held rooms it has, and follows to `caught_up`.
     #[track_caller]
     pub(crate) fn connect(&mut self, door: &Door) -> How {
+        self.try_connect(door).unwrap_or_else(|| panic!("not let in: {:?}", self.end))
+    }
+
+    /// The same; `None` when the server asks to come again, or ends.
+    #[track_caller]
+    pub(crate) fn try_connect(&mut self, door: &Door) -> Option<How> {
+        self.end = End::default();
         let mut socket = Socket::open(door, &self.key);
         socket.hello(&self.key);
-        match socket.frame() {
-            Frame::Hello(hello) => {
+        match socket.next() {
+            Received::Frame(Frame::Hello(hello)) => {
                 assert_eq!(hello.protocol_version, 2);
                 assert!(hello.server_version.starts_with("0.5."), "{hello:?}");
                 assert!(hello.heartbeat_interval_seconds > 0, "{hello:?}");
             }
-            other => panic!("not a hello: {other:?}"),
+            Received::Frame(Frame::Close(close)) => {
+                self.end.close = Some((close.code, close.reconnect));
+                return None;
+            }
+            Received::Closed(_) => return None,
+            Received::Frame(other) => panic!("not a hello: {other:?}"),
         }
         socket.send(Sent::SubscribeEvents(wire::RealtimeSubscribeEvents {
             resume_cursor: self.cursor.clone(),
@@ -106,21 +118,25 @@ impl Follower {
         self.socket = Some(socket);
         self.link.phase = Phase::CatchingUp;
         self.link.is_first = true;
-        self.end = End::default();
         self.loading.clear();
         self.live.clear();
         self.heartbeats = 0;
         let given = self.cursor.clone();
-        let started = self.subscribed();
+        let started = self.subscribed()?;
+        let before = self.state.clone();
         while self.link.phase == Phase::CatchingUp {
             self.step(PATIENCE);
-            assert!(self.socket.is_some(), "ended while catching up: {:?}", self.end);
+            if self.socket.is_none() {
+                // Half a load is none: it starts again where it was.
+                (self.state, self.cursor) = (before, given);
+                return None;
+            }
         }
         let how = check_order(&self.loading);
         if how == How::Replay {
-            assert_eq!(started, given, "a replay starts at the given cursor");
+            assert_eq!(Some(started), given, "a replay starts at the given cursor");
         }
-        how
+        Some(how)
     }
 
     /// The room is held from now on; the error is the server's code.
@@ -156,6 +172,11 @@ impl Follower {
             self.step(Duration::from_secs(1));
             look(self).then_some(())
         });
+    }
+
+    /// Takes a frame if one comes soon.
+    pub(crate) fn glance(&mut self) {
+        self.step(Duration::from_millis(200));
     }
 
     /// Takes what the server has sent before it saw this.
@@ -227,11 +248,18 @@ impl Follower {
         loop {
             match self.socket().next() {
                 Received::Frame(Frame::Subscribed(subscribed)) => {
-                    let start = subscribed.start_cursor;
-                    assert!(start.as_ref().is_some_and(|cursor| !cursor.is_empty()));
-                    return start;
+                    let start = subscribed.start_cursor.filter(|cursor| !cursor.is_empty());
+                    return Some(start.expect("where the subscription starts"));
                 }
                 Received::Frame(Frame::Heartbeat(_)) => {}
+                Received::Frame(Frame::Close(close)) => {
+                    self.end.close = Some((close.code, close.reconnect));
+                }
+                Received::Closed(code) => {
+                    self.end.code = code;
+                    self.socket = None;
+                    return None;
+                }
                 other => panic!("not subscribed: {other:?}"),
             }
         }

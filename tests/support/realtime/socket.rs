@@ -95,6 +95,11 @@ impl Door {
         Self { address: ([127, 0, 0, 1], port).into(), host: format!("localhost:{port}"), tls }
     }
 
+    /// The port that clients come to.
+    pub(crate) fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// The origin of pages of this server.
     pub(crate) fn origin(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

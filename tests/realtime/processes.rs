@@ -1,0 +1,156 @@
+//! Several processes on one NATS, and what becomes of their clients when one of them, or NATS, goes away.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::live::{be, is};
+use super::world::{Person, World};
+use crate::support::realtime::{Door, Follower, How, api};
+use crate::support::wait::until;
+
+/// A write that NATS's absence delays is repeated by the server for 15 s.
+const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
+
+/// Comes back until it is let in: a process may be gone, or not have seen NATS again.
+fn return_to(follower: &mut Follower, door: &Door) -> How {
+    until("the client is let in again", RECOVERS_WITHIN, || follower.try_connect(door))
+}
+
+#[test]
+fn a_client_of_a_killed_process_goes_on_at_another() {
+    let mut world = World::three();
+    let owner = world.owner().clone();
+    let room = world.room("killed", &[&owner]);
+    let doors = world.doors().to_vec();
+    let mut followers: Vec<Follower> = (0..3)
+        .map(|n| {
+            let mut follower = Follower::new(owner.bearer());
+            follower.retain([room.as_str()]);
+            assert_eq!(follower.connect(&doors[n]), How::Reset);
+            follower
+        })
+        .collect();
+    let mut expected = Vec::new();
+    for round in 0..3 {
+        let (gone, here) = (round % 3, (round + 1) % 3);
+        world.servers[gone].kill();
+        for n in 0..3 {
+            let body = format!("round {round}, {n}");
+            World::post_by(&doors[here], &owner, &room, &body);
+            expected.push(body);
+        }
+        followers[gone].cut();
+        assert_eq!(followers[gone].connect(&doors[here]), How::Replay, "round {round}");
+        for follower in &mut followers {
+            follower.until("everything", |one| one.state.bodies(&room).len() == expected.len());
+            assert_eq!(follower.state.bodies(&room), expected);
+        }
+        world.servers[gone].run();
+        followers[gone].cut();
+        assert_eq!(followers[gone].connect(&doors[gone]), How::Replay, "home again");
+    }
+}
+
+#[test]
+fn an_outage_of_nats_loses_nobody_a_message() {
+    let mut world = World::three();
+    let owner = world.owner().clone();
+    let bert = world.person("bert-outage");
+    let room = world.room("outage", &[&owner, &bert]);
+    let doors = world.doors().to_vec();
+    let mut followers: Vec<Follower> = doors
+        .iter()
+        .map(|door| {
+            let mut follower = Follower::new(bert.bearer());
+            follower.retain([room.as_str()]);
+            follower.connect(door);
+            follower
+        })
+        .collect();
+    world.post(&owner, &room, "before");
+    // Killed, and started again on its port.
+    world.nats.as_mut().unwrap().restart();
+    let posted = until("a post is taken again", RECOVERS_WITHIN, || {
+        world.try_post(&owner, &room, "after", "after-the-outage")
+    });
+    for (follower, door) in followers.iter_mut().zip(&doors) {
+        until("the post arrives", RECOVERS_WITHIN, || {
+            if !follower.is_connected() {
+                return_to(follower, door);
+            }
+            follower.glance();
+            let timeline = &follower.state.timelines[&room];
+            timeline.rows.iter().any(|row| row.event.id == posted).then_some(())
+        });
+        assert_eq!(follower.state.bodies(&room), ["before", "after"]);
+    }
+    be(&world, &owner, "PRESENCE_STATUS_ONLINE");
+    for follower in followers.iter_mut().filter(|follower| follower.is_connected()) {
+        follower.until("presence", |one| is(one, &owner, api::PresenceStatus::Online));
+    }
+}
+
+#[test]
+fn writers_at_every_process_are_shown_in_one_order() {
+    const POSTS: usize = 25;
+    let world = World::three();
+    let people: Vec<Person> = (0..3).map(|n| world.person(&format!("writer-{n}"))).collect();
+    let room = world.room("order", &people.iter().collect::<Vec<_>>());
+    let doors = world.doors().to_vec();
+    let shown: Vec<Vec<String>> = std::thread::scope(|scope| {
+        for (n, person) in people.iter().enumerate() {
+            let (door, room) = (&doors[n], room.as_str());
+            scope.spawn(move || {
+                for post in 0..POSTS {
+                    World::post_by(door, person, room, &format!("{n}.{post}"));
+                }
+            });
+        }
+        // Each reads at a process of its own, and one is cut again and again.
+        let readers: Vec<_> = (0..3)
+            .map(|n| {
+                let (doors, room, person) = (&doors, room.as_str(), &people[(n + 1) % 3]);
+                scope.spawn(move || {
+                    let mut follower = Follower::new(person.bearer());
+                    follower.retain([room]);
+                    follower.connect(&doors[n]);
+                    let mut home = n;
+                    let all = |one: &Follower| one.state.bodies(room).len() == 3 * POSTS;
+                    until("every post", RECOVERS_WITHIN, || {
+                        let before = follower.state.bodies(room).len();
+                        follower.glance();
+                        if n == 0 && before < follower.state.bodies(room).len() {
+                            follower.cut();
+                            home = (home + 1) % 3;
+                            assert_eq!(follower.connect(&doors[home]), How::Replay);
+                        }
+                        all(&follower).then_some(())
+                    });
+                    follower.state.bodies(room).into_iter().map(str::to_owned).collect()
+                })
+            })
+            .collect();
+        readers.into_iter().map(|reader| reader.join().unwrap()).collect()
+    });
+    assert_eq!(shown[0], shown[1]);
+    assert_eq!(shown[0], shown[2]);
+    let mut of_writer: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for body in &shown[0] {
+        let (writer, post) = body.split_once('.').unwrap();
+        of_writer.entry(writer).or_default().push(post.parse().unwrap());
+    }
+    for posts in of_writer.values() {
+        assert_eq!(*posts, (0..POSTS).collect::<Vec<_>>(), "each once, in its writer's order");
+    }
+    let history =
+        world.call(&people[0], "RoomService/GetRoomEvents", &json!({"roomId": room, "limit": 100}));
+    let stored: Vec<&str> = history["page"]["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|event| event["messagePosted"]["message"]["body"].as_str())
+        .collect();
+    assert_eq!(stored, shown[0], "and as the calls tell it");
+}

@@ -1,0 +1,52 @@
+//! A client that does not read: it is sent away, and comes back without a loss (contract 8.8).
+
+use super::world::{Person, World};
+use crate::support::realtime::{Door, Follower, How};
+use serde_json::json;
+
+/// Together more than the sockets' buffers hold.
+const POSTS: usize = 600;
+/// More than the 1,024 changes that wait for a connection.
+const SIGNS: usize = 1_200;
+const WRITERS: usize = 6;
+
+#[test]
+fn a_client_that_does_not_read_is_sent_away_and_misses_nothing() {
+    let world = World::one();
+    let (bert, carla) = (world.person("bert-is-slow"), world.person("carla-is-fast"));
+    let room = world.room("slow", &[&bert, &carla]);
+    let mut slow = world.follow(&bert, &[&room]);
+    let mut fast = world.follow(&bert, &[&room]);
+    let door = world.door().clone();
+    let long = "x".repeat(9_900);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let (door, carla, room, long) = (&door, &carla, &room, &long);
+            scope.spawn(move || write(door, carla, room, long, writer));
+        }
+        fast.until("every post", |fast| fast.state.bodies(&room).len() == POSTS);
+    });
+    assert!(fast.is_connected(), "whoever reads stays");
+    let end = slow.ended();
+    assert_eq!(end.close, Some(("slow_consumer".to_owned(), true)), "{end:?}");
+    let seen = slow.state.bodies(&room).len();
+    assert!(seen < POSTS, "all came before the end: the pipe was never full");
+    assert_eq!(slow.connect(world.door()), How::Replay);
+    assert_eq!(names(&slow, &room), names(&fast, &room), "nothing is missing");
+}
+
+/// What the bodies begin with.
+fn names<'a>(follower: &'a Follower, room: &str) -> Vec<&'a str> {
+    let bodies = follower.state.bodies(room);
+    bodies.into_iter().map(|body| body.split(' ').next().unwrap_or_default()).collect()
+}
+
+fn write(door: &Door, carla: &Person, room: &str, long: &str, writer: usize) {
+    for post in 0..POSTS / WRITERS {
+        World::post_by(door, carla, room, &format!("{writer}.{post} {long}"));
+    }
+    for _ in 0..SIGNS / WRITERS {
+        let body = json!({"roomId": room});
+        World::call_at(door, carla, "RoomService/UpdateTypingIndicator", &body);
+    }
+}
