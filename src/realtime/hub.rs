@@ -9,6 +9,7 @@ use event_listener::Event;
 
 use super::change::{Cause, Change, To};
 use crate::domain::UserId;
+use crate::limits::SOCKETS_PER_USER_MAX;
 use crate::runtime::{Clock, Stop};
 use crate::service::{Service, Session};
 use crate::storage::records::RoomKind;
@@ -29,6 +30,8 @@ pub(super) enum Next {
     Change(Queued),
     /// The client was too slow: changes were dropped.
     Overflown,
+    /// The user opened more sockets than it may have: this is the oldest.
+    Displaced,
 }
 
 /// The queue of one connection.
@@ -42,6 +45,7 @@ struct Queue {
 struct Waiting {
     changes: VecDeque<Queued>,
     overflown: bool,
+    displaced: bool,
 }
 
 impl Queue {
@@ -120,7 +124,15 @@ impl Hub {
             filled: Event::new(),
         });
         let mut registered = self.lock();
-        registered.users.entry(session.user).or_default().push(Arc::clone(&queue));
+        let own = registered.users.entry(session.user).or_default();
+        // The oldest is the likeliest to be a line that broke without a word.
+        let open = own.iter().filter(|queue| !queue.lock().displaced);
+        let open: Vec<_> = open.cloned().collect();
+        if let Some(oldest) = open.first().filter(|_| open.len() >= SOCKETS_PER_USER_MAX) {
+            oldest.lock().displaced = true;
+            oldest.filled.notify(usize::MAX);
+        }
+        own.push(Arc::clone(&queue));
         registered.count += 1;
         (Registration { hub: Arc::clone(self), queue }, registered.told)
     }
@@ -275,6 +287,9 @@ impl Registration {
             let filled = self.queue.filled.listen();
             {
                 let mut waiting = self.queue.lock();
+                if waiting.displaced {
+                    return Next::Displaced;
+                }
                 if waiting.overflown {
                     return Next::Overflown;
                 }

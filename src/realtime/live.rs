@@ -77,6 +77,9 @@ impl<S: Socket> Live<'_, '_, S> {
             match self.wake().await {
                 Wake::Stop => return Err(shutdown()),
                 Wake::Queue(Next::Overflown) => return Err(End::back("slow_consumer", 0, 1_000)),
+                Wake::Queue(Next::Displaced) => {
+                    return Err(End::back("catch_up_rate_limited", 30_000, 60_000));
+                }
                 Wake::Queue(Next::Change(queued)) => Box::pin(self.deliver(queued)).await?,
                 Wake::Heard(heard) => {
                     if let Some(room) = self.heard(heard).await? {

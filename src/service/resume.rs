@@ -31,15 +31,10 @@ impl Service {
     /// A cursor that says: everything up to here was sent.
     #[must_use]
     pub fn resume_cursor(&self, session: &Session, told: Told, rights: Rights) -> String {
-        let plain = [
-            head(self.storage().epoch()),
-            told.journal.to_be_bytes(),
-            told.state.to_be_bytes(),
-            rights.0,
-            self.now_ms().to_be_bytes(),
-        ];
+        let epoch = head(self.storage().epoch());
+        let place = Place { epoch, told, rights, made_ms: self.now_ms() };
         let ad = session.user.as_str().as_bytes();
-        let (nonce, sealed) = self.inner.keys.resume.seal(&plain.concat(), ad);
+        let (nonce, sealed) = self.inner.keys.resume.seal(&place.bytes(), ad);
         BASE64.encode([nonce.as_slice(), &sealed].concat())
     }
 
@@ -53,18 +48,39 @@ impl Service {
         let bytes = BASE64.decode(cursor).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
         let ad = session.user.as_str().as_bytes();
-        let plain = self.inner.keys.resume.open(nonce, sealed, ad).ok()?;
-        let mut words = plain.chunks_exact(8).map(head);
+        let place = Place::of(&self.inner.keys.resume.open(nonce, sealed, ad).ok()?)?;
+        let epoch = head(self.storage().epoch());
+        place.counts(epoch, rights, self.now_ms()).then_some(place.told)
+    }
+}
+
+/// What a cursor holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    /// The first bytes of the store's epoch: sequences mean nothing in another one.
+    epoch: [u8; 8],
+    told: Told,
+    rights: Rights,
+    made_ms: i64,
+}
+
+impl Place {
+    fn bytes(&self) -> Vec<u8> {
+        let (journal, state) = (self.told.journal.to_be_bytes(), self.told.state.to_be_bytes());
+        [self.epoch, journal, state, self.rights.0, self.made_ms.to_be_bytes()].concat()
+    }
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        let mut words = bytes.chunks_exact(8).map(head);
         let (epoch, journal, state) = (words.next()?, words.next()?, words.next()?);
-        let (made_under, made_ms) = (words.next()?, i64::from_be_bytes(words.next()?));
-        let age = self.now_ms().checked_sub(made_ms)?;
-        let counts = epoch == head(self.storage().epoch())
-            && made_under == rights.0
-            && age <= millis(RESUME_CURSOR_TTL);
-        counts.then(|| Told {
-            journal: u64::from_be_bytes(journal),
-            state: u64::from_be_bytes(state),
-        })
+        let (rights, made) = (words.next()?, words.next()?);
+        let told = Told { journal: u64::from_be_bytes(journal), state: u64::from_be_bytes(state) };
+        Some(Self { epoch, told, rights: Rights(rights), made_ms: i64::from_be_bytes(made) })
+    }
+
+    fn counts(&self, epoch: [u8; 8], rights: Rights, now_ms: i64) -> bool {
+        let age = now_ms.saturating_sub(self.made_ms);
+        self.epoch == epoch && self.rights == rights && age <= millis(RESUME_CURSOR_TTL)
     }
 }
 
@@ -73,4 +89,24 @@ fn head(bytes: &[u8]) -> [u8; 8] {
     let mut head = [0; 8];
     head.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
     head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_counts_in_its_epoch_under_its_rights_for_a_day() {
+        let (epoch, rights) = ([1; 8], Rights([2; 8]));
+        let told = Told { journal: 3, state: 4 };
+        let place = Place { epoch, told, rights, made_ms: 5 };
+        assert_eq!(Place::of(&place.bytes()), Some(place));
+        assert_eq!(place.bytes().len(), PLAIN_BYTES);
+        assert_eq!(Place::of(&place.bytes()[1..]), None);
+        let day = millis(RESUME_CURSOR_TTL);
+        assert!(place.counts(epoch, rights, 5 + day));
+        assert!(!place.counts(epoch, rights, 6 + day), "a day has passed");
+        assert!(!place.counts([9; 8], rights, 5), "after a restore");
+        assert!(!place.counts(epoch, Rights([9; 8]), 5), "other rights");
+    }
 }

@@ -1,6 +1,7 @@
 //! The realtime socket in the same process: what a viewer is sent, in order.
 
 use std::net::TcpStream;
+use std::time::Duration;
 
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::{Message, WebSocket, client};
@@ -233,4 +234,49 @@ fn a_second_person_joins_types_leaves_and_logs_out() {
     let Frame::Event(event) = second.next() else { panic!("no end") };
     let Some(Event::SessionTerminated(ended)) = event.event else { panic!("{event:?}") };
     assert_eq!(ended.reason, "logout");
+}
+
+#[test]
+fn a_presence_that_is_not_refreshed_ends_and_an_old_cursor_loads_anew() {
+    use chatto::contract::realtime::realtime_event_envelope::Event;
+    let edge = Edge::start(Config::default());
+    let ada = edge.owner();
+    let bob = edge.person(&ada, "bob");
+    let online = json!({ "status": "PRESENCE_STATUS_ONLINE" });
+    edge.ask(&bob, "MyAccountService/UpdatePresence", &online);
+    let users = || edge.ask(&ada, "UserService/GetUser", &json!({ "login": "bob" }));
+    assert_eq!(users()["user"]["user"]["presenceStatus"], "PRESENCE_STATUS_ONLINE");
+    let (mut line, _, cursor) = Line::subscribe(&edge, &ada, &[], None);
+
+    // Seconds that pass for the server alone; ada's own sign makes it look whose time is over.
+    edge.clock.advance(Duration::from_secs(61));
+    edge.ask(&ada, "MyAccountService/UpdatePresence", &online);
+    let mut seen = Vec::new();
+    while seen.len() < 2 {
+        let Frame::Event(event) = line.next() else { continue };
+        let Some(Event::PresenceChanged(changed)) = event.event else { panic!("{event:?}") };
+        seen.push(changed.status);
+    }
+    seen.sort_unstable();
+    assert_eq!(seen, [1, 4], "ada is online, bob is offline");
+    let now = users();
+    assert_eq!(now["user"]["user"]["presenceStatus"], "PRESENCE_STATUS_OFFLINE", "{now}");
+
+    edge.clock.advance(Duration::from_secs(25 * 3600));
+    let (_, frames, _) = Line::subscribe(&edge, &ada, &[], Some(cursor));
+    assert_eq!(names(&operations(&frames))[0], "reset");
+}
+
+#[test]
+fn the_oldest_of_too_many_sockets_makes_place() {
+    let edge = Edge::start(Config::default());
+    let ada = edge.owner();
+    let mut lines: Vec<Line> = (0..21).map(|_| Line::subscribe(&edge, &ada, &[], None).0).collect();
+    let Frame::Close(close) = lines[0].next() else { panic!("the first is not closed") };
+    assert_eq!(close.code, "catch_up_rate_limited");
+    assert!(close.reconnect && close.retry_after_ms >= 30_000, "{close:?}");
+    for line in &mut lines[1..] {
+        line.ask(Ask::Ping(wire::RealtimePing { nonce: "here".to_owned() }));
+        assert!(matches!(line.next(), Frame::Pong(_)));
+    }
 }

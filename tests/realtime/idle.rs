@@ -35,12 +35,15 @@ fn idle_sockets_beside_a_busy_room_take_no_more_memory_over_time() {
     server.run();
     let pid = server.pid();
     let world = World::of(vec![Door::local(server.port())], vec![server], None);
-    let idle = world.person("idle");
+    // As many sockets as a user may have.
+    let idle: Vec<_> =
+        (0..sockets.div_ceil(20)).map(|n| world.person(&format!("idle-{n}"))).collect();
     let writer = world.person("writer");
     let room = world.room("busy", &[&writer, world.owner()]);
-    let quiet = world.room("quiet", &[&idle]);
+    let quiet = world.room("quiet", &idle.iter().collect::<Vec<_>>());
+    let people = idle.iter().cycle().take(usize::try_from(sockets).unwrap());
     let mut followers: Vec<Follower> =
-        (0..sockets).map(|_| world.follow(&idle, &[&quiet])).collect();
+        people.map(|person| world.follow(person, &[&quiet])).collect();
     let mut reader = world.follow(world.owner(), &[&room]);
 
     let start = Instant::now();
@@ -62,7 +65,7 @@ fn idle_sockets_beside_a_busy_room_take_no_more_memory_over_time() {
     let last = format!("post {posts}");
     assert!(reader.state.shows(&room, &last), "the busy room is live");
     // Each of them is there, was kept alive, and hears of its own room at once.
-    world.post(&idle, &quiet, "hello");
+    world.post(&idle[0], &quiet, "hello");
     for follower in &mut followers {
         // The post is queued for everybody: at most a pong overtakes it.
         follower.sync();
