@@ -1,9 +1,7 @@
 //! A change, as it waits for connections, and whom it may concern.
 
-use std::sync::Arc;
-
 use crate::domain::{EventId, RoomId, UserId};
-use crate::storage::records::{self, Event, FactKind, Room, ServerConfig, User, event::Effect};
+use crate::storage::records::{self, FactKind, Room, ServerConfig, User, event::Effect};
 use crate::storage::{Changed, JournalEvent, Live, Tables, Whisper};
 
 /// A change. Connections share it.
@@ -25,7 +23,7 @@ pub(super) enum Cause {
     /// A root message was posted.
     Posted { room: RoomId, row: String },
     /// A reply was posted in a thread.
-    Replied { room: RoomId, row: String, root: u32, echo: Option<String> },
+    Replied { room: RoomId, row: String, echo: Option<String> },
     /// A row changed: edit, deletion, reaction, pin.
     RowChanged { room: RoomId, row: String },
     /// Somebody became a member.
@@ -94,7 +92,7 @@ impl Change {
                     Cause::Posted { room, row }
                 } else {
                     let echo = post.echo.as_ref().map(|echo| echo.id.clone());
-                    Cause::Replied { room, row, root: post.row, echo }
+                    Cause::Replied { room, row, echo }
                 }
             }
             Effect::Edit(edit) => Cause::RowChanged { room, row: edit.id.clone() },
@@ -118,7 +116,7 @@ impl Change {
                 }
             }
         };
-        Some((Self { id, at_ms: Some(at_ms(event)), actor, cause }, members))
+        Some((Self { id, at_ms: Some(event.at_ms), actor, cause }, members))
     }
 
     /// What a changed record of STATE means; several things when it changed in several ways.
@@ -208,10 +206,6 @@ impl Change {
             Live::Missed => vec![(Self::passing(Cause::Refresh, None), To::Everybody)],
         }
     }
-}
-
-fn at_ms(event: &Arc<Event>) -> i64 {
-    event.at_ms
 }
 
 /// An id that every process makes alike and that says nothing of the position it stands for.

@@ -112,10 +112,6 @@ impl Hub {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn connections(&self) -> usize {
-        self.lock().count
-    }
-
     /// Puts a connection on the list: from the position answered on it hears everything.
     pub(super) fn register(self: &Arc<Self>, session: &Session) -> (Registration, Told) {
         let queue = Arc::new(Queue {

@@ -7,9 +7,7 @@ use crate::contract::realtime::{self as wire, realtime_projection_operation::Ope
 use crate::domain::{RoomId, UserId};
 use crate::limits::{SNAPSHOT_BATCH, SNAPSHOT_ROWS};
 use crate::present;
-use crate::service::{
-    Position, ReadError, RoomKind, Service, Session, ShownRoom, ShownRow, StoreFault,
-};
+use crate::service::{Position, ReadError, Service, Session, ShownRoom, ShownRow, StoreFault};
 
 /// The store could not be read: nothing may be skipped, so the connection ends.
 #[derive(Debug)]
@@ -245,10 +243,5 @@ impl Lens<'_> {
             states.extend(self.shown(id).await?.map(Self::room_state));
         }
         Ok(states)
-    }
-
-    /// Whether it is a direct message.
-    pub(super) fn is_direct(shown: &ShownRoom) -> bool {
-        shown.with_state.room.kind == RoomKind::Direct
     }
 }

@@ -122,10 +122,4 @@ impl Realtime {
     pub async fn serve<S: Socket>(&self, socket: S, opening: Opening, stop: &Stop) {
         Connection::serve(&self.inner, socket, opening, stop).await;
     }
-
-    /// Connections that are subscribed now.
-    #[must_use]
-    pub fn connections(&self) -> usize {
-        self.inner.hub.connections()
-    }
 }

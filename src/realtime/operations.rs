@@ -10,7 +10,7 @@ impl Lens<'_> {
     pub(super) async fn operations(&self, cause: &Cause) -> Result<Vec<Operation>, Unreadable> {
         match cause {
             Cause::Posted { room, row } => Box::pin(self.posted(*room, row)).await,
-            Cause::Replied { room, row, root: _, echo } => {
+            Cause::Replied { room, row, echo } => {
                 Box::pin(self.replied(*room, row, echo.as_deref())).await
             }
             Cause::RowChanged { room, row } | Cause::RowAdded { room, row } => {
@@ -47,7 +47,7 @@ impl Lens<'_> {
         }
         let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
         let mut operations = Vec::new();
-        if Self::is_direct(&shown) {
+        if shown.is_direct() {
             operations.push(Self::room(shown.clone()));
         }
         operations.push(Self::room_state(shown));

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::rights::{Access, is_direct};
 use super::{
-    DirectoryMember, Kind, ReadError, RoomKind, RoomWithState, RowView, Service, Session,
-    StoreFault, UserView,
+    DirectoryMember, ReadError, RoomKind, RoomWithState, RowView, Service, Session, StoreFault,
+    UserView,
 };
 use crate::domain::{EventId, RoomId, UserId};
 use crate::storage::records::{Room, SessionEnd, Token};
@@ -272,13 +272,5 @@ impl ShownRoom {
     #[must_use]
     pub fn is_direct(&self) -> bool {
         self.with_state.room.kind == RoomKind::Direct
-    }
-}
-
-impl ReadError {
-    /// Whether the viewer may simply not see it.
-    #[must_use]
-    pub fn is_hidden(&self) -> bool {
-        matches!(self.kind(), Kind::NotFound | Kind::PermissionDenied)
     }
 }

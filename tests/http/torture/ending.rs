@@ -31,8 +31,14 @@ fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
     let mut writing = Raw::connect(address);
     let body = r#"{"identifier":"nobody","password":"wrong horse"}"#;
     let length = body.len().to_string();
-    let headers = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
+    let headers = [
+        ("Content-Type", "application/json"),
+        ("Content-Length", length.as_str()),
+        ("Expect", "100-continue"),
+    ];
     writing.send(head("POST", "/auth/login", &headers).as_bytes());
+    // Only a request that the server has begun is in flight.
+    assert_eq!(writing.answer().unwrap().status, 100);
     let (first, rest) = body.split_at(10);
     writing.send(first.as_bytes());
 
