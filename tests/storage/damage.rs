@@ -139,7 +139,12 @@ fn a_page_that_cannot_be_read_is_an_error_and_never_an_empty_chat() {
     // stay: the index knows it.
     let places: Vec<_> = (1..=30).map(|n| n * 25).collect();
     opened_after_damage(("PAGES", Index::Kept, &places), async |opened| {
-        let storage = opened.unwrap();
+        let storage = match opened {
+            // How large records are differs from run to run: where the newest one is hit, the start
+            // notices.
+            Err(OpenError::Holes { stream: "PAGES" }) => return,
+            opened => opened.unwrap(),
+        };
         let read = read_all(&storage).await;
         assert!(matches!(read, Err(StorageError::Corrupt { .. })), "{read:?}");
         assert!(storage.is_damaged());
