@@ -324,7 +324,8 @@ pub const SNAPSHOT_BATCH: usize = 200;
 pub const SNAPSHOTS_MAX: usize = 8;
 /// See [`SNAPSHOTS_MAX`].
 pub const SNAPSHOTS_QUEUE: usize = 1_024;
-/// Time for a snapshot, the wait for its turn included (contract 8.8).
+/// How long a connection waits for its turn to load (contract 8.8). A load itself is limited only by
+/// [`FRAME_SEND_TIMEOUT`] for each of its frames.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Changes that wait for a connection; beyond it the client is too slow and comes again.
 pub const CONNECTION_QUEUE_MAX: usize = 1_024;
