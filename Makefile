@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check dist torture fuzz simulate soak advisories test-support
+.PHONY: help run test check bench dist torture fuzz simulate soak advisories test-support
 
 help: ## list the goals
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -31,6 +31,11 @@ check: ## format, lints, documentation, dependency rules, layer table
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 	cargo deny --locked --log-level error check bans licenses sources
 	$(NEXTEST) -E 'test(/^layers::/)'
+
+bench: ## the figures of docs/performance.md on this machine; what and how much: CHATTO_BENCH… there
+	@.ci/setup build bench
+	cargo build --locked --release --bin chatto --example bench
+	$${CARGO_TARGET_DIR:-target}/$(CARGO_BUILD_TARGET)/release/examples/bench
 
 test-support: ## build a server with test routes, for tests of clients only
 	@.ci/setup build

@@ -1,0 +1,80 @@
+//! A client as cheap as possible, because it shares the processors with the server: one blocking
+//! connection, requests made beforehand, answers looked at only for status and length.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// Longer than the server itself tries a write.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// A connection that is kept.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+/// What was answered.
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    pub(crate) body: &'a [u8],
+}
+
+impl Connection {
+    pub(crate) fn open(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Self { stream, buffer: vec![0; 256 * 1024] }
+    }
+
+    /// Sends a whole request and reads the whole answer.
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
+        self.stream.write_all(request)?;
+        let (mut filled, mut head) = (0, None);
+        loop {
+            if filled == self.buffer.len() {
+                self.buffer.resize(filled * 2, 0);
+            }
+            let read = self.stream.read(&mut self.buffer[filled..])?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += read;
+            if head.is_none() {
+                head = parse_head(&self.buffer[..filled]);
+            }
+            if let Some((status, start, length)) = head
+                && filled >= start + length
+            {
+                return Ok(Answer { status, body: &self.buffer[start..start + length] });
+            }
+        }
+    }
+}
+
+/// Status, where the body starts, and its length.
+fn parse_head(bytes: &[u8]) -> Option<(u16, usize, usize)> {
+    let end = bytes.windows(4).position(|four| four == b"\r\n\r\n")? + 4;
+    let head = std::str::from_utf8(&bytes[..end]).expect("an ASCII head");
+    let status = head.get(9..12).and_then(|status| status.parse().ok()).expect("a status");
+    let length = head
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+        .map_or(0, |(_, value)| value.trim().parse().expect("a length"));
+    Some((status, end, length))
+}
+
+/// A call of the public API as bytes to send; nothing in it asks for compression.
+pub(crate) fn call(method: &str, kind: &str, token: &str, body: &[u8]) -> Vec<u8> {
+    let mut request = format!(
+        "POST /api/connect/chatto.api.v1.{method} HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: Bearer {token}\r\nContent-Type: application/{kind}\r\n\
+         Connect-Protocol-Version: 1\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    )
+    .into_bytes();
+    request.extend_from_slice(body);
+    request
+}

@@ -1,0 +1,70 @@
+//! The benchmark (`make bench`): a release build as a process of its own, a filled store, and the
+//! figures of `docs/performance.md`. Sizes and choice of figures come from the environment; see
+//! `options`.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::disallowed_methods,
+    reason = "it measures real time and prints; whatever fails ends it with its place"
+)]
+
+mod fill;
+mod http;
+mod load;
+mod machine;
+mod options;
+mod pages;
+mod posts;
+mod process;
+mod report;
+mod server;
+mod store;
+mod text;
+#[path = "../support/wait.rs"]
+mod wait;
+
+use std::cell::OnceCell;
+use std::path::Path;
+
+use fill::Filled;
+use options::Options;
+use report::Report;
+use server::Server;
+
+/// What every figure needs.
+pub(crate) struct Bench {
+    options: Options,
+    filled: OnceCell<Filled>,
+}
+
+impl Bench {
+    /// The filled store; made when the first figure wants it.
+    fn filled(&self) -> &Filled {
+        self.filled.get_or_init(|| Filled::get(&self.options))
+    }
+
+    /// A server on a data directory.
+    fn server(&self, data: &Path, settings: &[(&str, &str)]) -> Server {
+        let server = Server::start(&self.options, data, settings);
+        let [chatto, nats] = server.pids();
+        eprintln!("chatto runs as {chatto}, its nats-server as {nats}");
+        server
+    }
+}
+
+fn main() {
+    let bench = Bench { options: Options::from_environment(), filled: OnceCell::new() };
+    let machine = machine::tell(&bench.options);
+    let mut report = Report::default();
+    if bench.options.wants("posts") {
+        posts::measure(&bench, &mut report);
+    }
+    if bench.options.wants("pages") {
+        pages::measure(&bench, &mut report);
+    }
+    report.finish(&machine, &bench.options.dir.join("figures.json"));
+}
