@@ -55,13 +55,20 @@ pub(super) fn derive(secret: &Secret, label: &str) -> Zeroizing<[u8; 32]> {
     key
 }
 
+/// Bytes as lower-case hexadecimal text.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        write!(text, "{byte:02x}").ok();
+        text
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
 
     /// RFC 4231, test case 2 has a short key; case 1 fits a key of ours when padded with zeros, which
     /// HMAC does itself.

@@ -149,10 +149,12 @@ pub const PAGE_CACHE_MAX_BYTES: usize = 8 * MIB;
 pub const HEADS_MAX: usize = 256;
 /// Unwrapped data keys kept in memory.
 pub const KEY_CACHE_MAX: usize = 1_024;
-/// Token records kept in memory for at most [`TOKEN_CACHE_TTL`].
+/// Token records kept in memory for at most [`RECORD_CACHE_TTL`].
 pub const TOKEN_CACHE_MAX: usize = 1_024;
-/// How long a token's record may be used without asking the store.
-pub const TOKEN_CACHE_TTL: Duration = Duration::from_secs(30);
+/// Read markers kept in memory, about 200 bytes each.
+pub const MARKER_CACHE_MAX: usize = 8_192;
+/// How long a token's record or, with external NATS, a marker may be used without asking the store.
+pub const RECORD_CACHE_TTL: Duration = Duration::from_secs(30);
 /// Read markers that wait to be written; reaching it writes them at once.
 pub const MARKERS_PENDING_MAX: usize = 4_096;
 /// How often waiting read markers are written with the embedded server.

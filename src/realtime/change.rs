@@ -1,5 +1,6 @@
 //! A change, as it waits for connections, and whom it may concern.
 
+use crate::crypto::hex;
 use crate::domain::{EventId, RoomId, UserId};
 use crate::storage::records::{self, FactKind, Room, ServerConfig, User, event::Effect};
 use crate::storage::{Changed, JournalEvent, Live, Tables, Whisper};
@@ -213,10 +214,6 @@ fn stable_id(epoch: &[u8], label: &[u8], number: u64) -> String {
     let text = [epoch, label, number.to_be_bytes().as_slice()].concat();
     let digest = crate::crypto::sha256(&text);
     format!("evt{}", hex(digest.get(..8).unwrap_or(&digest)))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// What the directory shows of a user.

@@ -28,19 +28,14 @@ impl Service {
         session: &Session,
         scope: RoomScope,
     ) -> Result<Vec<RoomWithState>, ReadError> {
-        let (channels, direct) = self.visible_rooms(session, false);
-        let mut listed = Vec::new();
-        if scope != RoomScope::Direct {
-            for (id, room) in channels {
-                listed.push(self.with_state(session.user, id, &room).await?);
-            }
+        let (mut rooms, direct) = self.visible_rooms(session, false);
+        if scope == RoomScope::Direct {
+            rooms.clear();
         }
         if scope != RoomScope::Channels {
-            for (id, room) in self.newest_first(direct).await? {
-                listed.push(self.with_state(session.user, id, &room).await?);
-            }
+            rooms.extend(self.newest_first(direct).await?);
         }
-        Ok(listed)
+        Ok(self.with_states(session.user, &rooms).await?)
     }
 
     /// Channels in sidebar order, and direct messages, empty ones too if wanted.
@@ -172,6 +167,21 @@ impl Service {
         Ok(RoomWithState { room: room_view(id, room), state })
     }
 
+    /// Rooms with the viewer's state in each.
+    async fn with_states(
+        &self,
+        viewer: UserId,
+        rooms: &[Found],
+    ) -> Result<Vec<RoomWithState>, StorageError> {
+        let ids = rooms.iter().map(|(id, _)| id.as_str());
+        self.storage().prefetch_markers(&viewer, ids).await?;
+        let mut listed = Vec::with_capacity(rooms.len());
+        for (id, room) in rooms {
+            listed.push(self.with_state(viewer, *id, room).await?);
+        }
+        Ok(listed)
+    }
+
     async fn group_view(
         &self,
         viewer: UserId,
@@ -186,15 +196,11 @@ impl Service {
                 .collect();
             (visible, group_permissions(&access.subject, Place::Group(id)))
         });
-        let mut rooms = Vec::new();
-        for (id, room) in visible {
-            rooms.push(self.with_state(viewer, id, &room).await?);
-        }
         Ok(GroupView {
             id,
             name: group.name.clone(),
             description: group.description.clone(),
-            rooms,
+            rooms: self.with_states(viewer, &visible).await?,
             permissions,
         })
     }

@@ -11,7 +11,7 @@ use super::create_account::{AccountDraft, AccountFault, has_owner, is_owner};
 use super::error::store_only;
 use super::link_error::{LinkError, RedeemError};
 use super::{LinkContent, LinkView, LoggedIn, Service, Session, millis};
-use crate::crypto::{sha256, token_text};
+use crate::crypto::{hex, sha256, token_text};
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
 use crate::domain::text::{DisplayName, Email, Login, Password};
@@ -362,13 +362,4 @@ fn account_id(hash: &[u8; 32]) -> UserId {
     let mut number = [0; 8];
     number.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     UserId::from_number(u64::from_be_bytes(number))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }

@@ -190,7 +190,11 @@ impl Service {
     pub async fn shown_rooms(&self, session: &Session) -> Result<Vec<RoomId>, StorageError> {
         let (channels, direct) = self.visible_rooms(session, true);
         let direct = self.newest_first(direct).await?;
-        Ok(channels.into_iter().chain(direct).map(|(id, _)| id).collect())
+        let shown: Vec<RoomId> = channels.into_iter().chain(direct).map(|(id, _)| id).collect();
+        // The caller asks for the state of each next.
+        let ids = shown.iter().map(RoomId::as_str);
+        self.storage().prefetch_markers(&session.user, ids).await?;
+        Ok(shown)
     }
 
     /// The position of a row in a room's timeline, for this viewer.

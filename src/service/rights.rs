@@ -1,5 +1,7 @@
 //! What a viewer may do where: the store's records turned into the plain inputs of the resolution.
 
+use std::sync::Arc;
+
 use crate::domain::permission::{
     Decision, EVERYONE, Effect, OWNER, Permission, Place, RoomFacts, Scope, Subject, resolve,
     room_permissions,
@@ -13,15 +15,18 @@ use super::Grants;
 /// A viewer and its decisions.
 pub(super) struct Access {
     pub(super) viewer: UserId,
-    pub(super) subject: Subject,
+    pub(super) subject: Arc<Subject>,
 }
 
 impl Access {
     /// The rights of a user now; an unknown or erased one has none.
     pub(super) fn of(tables: &Tables, viewer: UserId) -> Self {
-        let user = tables.users.get(&viewer).filter(|user| !user.deleted);
-        let nobody = Subject::Bot { own: Vec::new(), owner: None };
-        Self { viewer, subject: user.map_or(nobody, |user| subject(tables, user)) }
+        let work_out = || {
+            let user = tables.users.get(&viewer).filter(|user| !user.deleted);
+            let nobody = Subject::Bot { own: Vec::new(), owner: None };
+            user.map_or(nobody, |user| subject(tables, user))
+        };
+        Self { viewer, subject: tables.subject(viewer, work_out) }
     }
 
     /// Whether the right is held in a room, room state left aside.

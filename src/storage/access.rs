@@ -8,9 +8,7 @@ use super::error::{ChangeError, StorageError, infallible};
 use super::head::RoomHead;
 use super::keys::Sealer;
 use super::mirror::Tables;
-use super::records::{
-    Counter, Group, Marker, Member, Role, Room, Row, Sealed, ServerConfig, Token, User,
-};
+use super::records::{Counter, Group, Member, Role, Room, Row, Sealed, ServerConfig, Token, User};
 use super::state::{Change, Claim, Claimed};
 use super::store::Storage;
 use super::tokens::FoundToken;
@@ -283,33 +281,6 @@ impl Storage {
     /// [`StorageError`].
     pub async fn shred_keys(&self, user: &UserId) -> Result<(), StorageError> {
         self.inner.keys.shred(user).await
-    }
-
-    // --- read markers -----------------------------------------------------------------------------
-
-    /// The stored read marker of a room or thread (`target`: its id).
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn marker(
-        &self,
-        user: &UserId,
-        target: &str,
-    ) -> Result<Option<Marker>, StorageError> {
-        self.inner.markers.get(user, target).await
-    }
-
-    /// Moves a read marker forward; answers the one that holds.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn advance_marker(
-        &self,
-        user: &UserId,
-        target: &str,
-        marker: Marker,
-    ) -> Result<Marker, StorageError> {
-        self.inner.markers.advance(user, target, marker).await
     }
 
     // --- tokens, counters, leases -----------------------------------------------------------------

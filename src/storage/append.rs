@@ -13,6 +13,7 @@ use super::head::RoomHead;
 use super::layout::{journal_subject, stream};
 use super::records::{Event, event::Effect};
 use super::timeline::Timeline;
+use crate::crypto::hex;
 use crate::domain::{RoomId, UserId};
 use crate::limits::{ROOM_QUEUE_MAX, WRITE_DEADLINE};
 use crate::nats::{Nats, Publish};
@@ -65,15 +66,6 @@ impl RequestId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a String cannot fail.
-        write!(text, "{byte:02x}").ok();
-        text
-    })
 }
 
 /// The writers of this process, one per room.
@@ -252,7 +244,11 @@ impl Journal {
             }
         };
         self.position.wait_for(last, WRITE_DEADLINE, &self.clock).await?;
-        let head = self.timeline.head(room.as_str()).await?;
+        let mut head = self.timeline.head(room.as_str()).await?;
+        if head.event_number < number {
+            // It came from a replica that lags.
+            head = self.timeline.read_head(room.as_str(), true).await?;
+        }
         if head.event_number < number {
             return Err(StorageError::LATE);
         }

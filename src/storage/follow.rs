@@ -7,15 +7,15 @@
 //! sequence that the server returns, never by waiting for it.
 
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use event_listener::Event;
 
 use super::error::StorageError;
-use crate::nats::{BatchRead, Nats, Stored, Subscription};
+use crate::nats::{BatchRead, Nats, Stored, StreamInfo, Subscription};
 use crate::runtime::{Backoff, Clock, Stop};
 
 /// How often the position is compared with the stream's end.
@@ -24,6 +24,9 @@ const TICK: Duration = Duration::from_secs(2);
 const NUDGE_AFTER: Duration = Duration::from_millis(20);
 /// Messages per request while a gap is filled.
 const FILL_BATCH: u32 = 256;
+/// A stream with replicas that ends too early for longer than this has lost messages. A new leader says
+/// so for a moment: it answers while it still applies what the former one had acknowledged.
+const SHORT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Takes the messages of a followed stream, in order.
 pub(super) trait Sink: Send + Sync + 'static {
@@ -54,7 +57,9 @@ struct PositionInner {
     check: Event,
     check_wanted: AtomicBool,
     healthy: AtomicBool,
-    /// The stream ended before what had been read of it.
+    /// Since when the stream ends before what had been read of it.
+    short_since: Mutex<Option<Instant>>,
+    /// It does so for good.
     shrunk: AtomicBool,
 }
 
@@ -217,21 +222,35 @@ impl<S: Sink> Follower<S> {
     /// Compares with the stream's end, as its leader knows it, and fills what is missing.
     async fn catch_up(&self) -> Result<(), StorageError> {
         let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
-        let reached = self.position.reached();
-        if info.state.last_sequence < reached {
-            if !self.position.inner.shrunk.swap(true, Ordering::SeqCst) {
-                log::error!(
-                    stream = self.stream, last = info.state.last_sequence, reached = reached;
-                    "the store is damaged: the stream has lost its newest messages; restore a backup"
-                );
-            }
-            return Err(StorageError::Corrupt { what: self.stream, source: None });
-        }
+        self.check_end(&info)?;
         // A purge from the front: nothing before the first sequence will ever come.
         if info.state.first_sequence > 0 {
             self.position.advance(info.state.first_sequence);
         }
         self.fill(info.state.last_sequence).await
+    }
+
+    /// Refuses a stream that ends before what was read of it.
+    fn check_end(&self, info: &StreamInfo) -> Result<(), StorageError> {
+        let (last, reached) = (info.state.last_sequence, self.position.reached());
+        let mut since =
+            self.position.inner.short_since.lock().unwrap_or_else(PoisonError::into_inner);
+        if last >= reached {
+            *since = None;
+            return Ok(());
+        }
+        let now = self.clock.now();
+        let short_for = now.saturating_duration_since(*since.get_or_insert(now));
+        if info.config.num_replicas > 1 && short_for < SHORT_LIMIT {
+            return Err(StorageError::LATE);
+        }
+        if !self.position.inner.shrunk.swap(true, Ordering::SeqCst) {
+            log::error!(
+                stream = self.stream, last = last, reached = reached;
+                "the store is damaged: the stream has lost its newest messages; restore a backup"
+            );
+        }
+        Err(StorageError::Corrupt { what: self.stream, source: None })
     }
 
     /// Applies everything up to `target`, which the stream is known to have reached.
@@ -241,7 +260,12 @@ impl<S: Sink> Follower<S> {
             let what = BatchRead::From { sequence: next, count: FILL_BATCH };
             let batch = self.nats.read(self.stream, what).await?;
             if batch.messages.is_empty() {
-                // The rest is erased, or this replica lags: its leader knows.
+                // The rest is erased, or this replica lags: its leader knows, unless it is new and has
+                // not come so far itself.
+                let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
+                if info.state.last_sequence < target {
+                    return Err(StorageError::LATE);
+                }
                 match self.nats.leader_from(self.stream, next).await? {
                     Some(message) => self.take(followed(message)).await,
                     None => self.position.advance(target + 1),

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::append::hex;
 use super::encoding::{DecodeError, VERSION, decode, encode};
 use super::records::{self, event::Effect, row::Kind};
+use crate::crypto::hex;
 
 pub(super) fn golden<R: prost::Message + Default + PartialEq + std::fmt::Debug>(
     name: &str,

@@ -7,13 +7,12 @@ use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::append::hex;
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
 use super::overlay::count;
 use super::records::{Sealed, WrappedKey, Wrapping};
-use crate::crypto::{DataKey, KekId, KeyEncryptionKey};
+use crate::crypto::{DataKey, KekId, KeyEncryptionKey, hex};
 use crate::domain::{RoomId, UserId};
 use crate::limits::KEY_CACHE_MAX;
 use crate::nats::{BatchRead, Nats, Publish, PublishError, Stored};

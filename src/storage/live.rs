@@ -334,8 +334,10 @@ async fn listen(store: Arc<Inner>, subject: &'static str, stop: Stop) {
             stop.or(store.clock.sleep(Duration::from_secs(1))).await;
             continue;
         };
-        if subject == "live.token.>" {
-            store.tokens.forget_all();
+        match subject {
+            "live.token.>" => store.tokens.forget_all(),
+            "live.marker.*" => store.markers.forget_all(),
+            _ => {}
         }
         store.ear.hear(Live::Missed);
         let connects = store.nats.connects();
@@ -382,7 +384,11 @@ impl Inner {
                 status: told.status,
                 until_ms: told.until_ms,
             },
-            "marker" => Whisper::Marker { user: UserId::try_from(name).ok()?, target: told.target },
+            "marker" => {
+                let user = UserId::try_from(name).ok()?;
+                self.markers.forget(&user, &told.target);
+                Whisper::Marker { user, target: told.target }
+            }
             _ => return None,
         })
     }

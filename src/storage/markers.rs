@@ -1,53 +1,153 @@
 //! Read markers: hot, small, and the one thing of which a crash may lose the last seconds.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
 
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
+use super::overlay::count;
 use super::records::Marker;
+use super::store::Storage;
 use crate::domain::UserId;
-use crate::limits::MARKERS_PENDING_MAX;
-use crate::nats::{Nats, Publish, PublishError};
+use crate::limits::{MARKER_CACHE_MAX, MARKERS_PENDING_MAX, RECORD_CACHE_TTL};
+use crate::nats::{BatchRead, Nats, Publish, PublishError};
+use crate::runtime::Clock;
+
+/// Markers that are asked for in one request; the server answers at most 1,024.
+const PREFETCH_KEYS: usize = 512;
+/// How long they count with external NATS, where they may come from a replica that lags.
+const PREFETCHED_TTL: Duration = Duration::from_secs(2);
 
 /// READ_MARKERS. With the embedded server markers are written at most every five seconds and at
 /// stop; reads are answered from memory meanwhile. With external NATS they are written at once.
 pub(super) struct Markers {
     nats: Nats,
+    clock: Clock,
     coalesce: bool,
-    pending: Mutex<HashMap<String, Marker>>,
+    held: Mutex<Held>,
+}
+
+/// Markers in memory, by key.
+struct Held {
+    /// What is to be written.
+    pending: HashMap<String, Marker>,
+    /// What the store has, and until when that counts with external NATS. Every post asks for the markers
+    /// of all who hear of it.
+    cache: LruCache<String, (Option<Marker>, Instant)>,
+    /// Counts changes of what the store has: a read that began before one is not kept.
+    changes: u64,
 }
 
 impl Markers {
-    pub(super) fn new(nats: Nats, coalesce: bool) -> Self {
-        Self { nats, coalesce, pending: Mutex::default() }
+    pub(super) fn new((nats, clock): (Nats, Clock), coalesce: bool) -> Self {
+        let cache = LruCache::new(count(MARKER_CACHE_MAX));
+        let held = Mutex::new(Held { pending: HashMap::new(), cache, changes: 0 });
+        Self { nats, clock, coalesce, held }
     }
 
     fn key(user: &UserId, target: &str) -> String {
         format!("$KV.READ_MARKERS.{user}.{target}")
     }
 
-    /// The marker of a room or thread.
+    /// The marker of a room or thread. With external NATS it may be [`RECORD_CACHE_TTL`] old if a change
+    /// was not heard of; `fresh`: changes are heard of now.
     pub(super) async fn get(
         &self,
         user: &UserId,
         target: &str,
+        fresh: bool,
     ) -> Result<Option<Marker>, StorageError> {
         let key = Self::key(user, target);
-        if let Some(marker) = self.lock().get(&key) {
-            return Ok(Some(marker.clone()));
+        let now = self.clock.now();
+        let changes = {
+            let mut held = self.lock();
+            if let Some(marker) = held.pending.get(&key) {
+                return Ok(Some(marker.clone()));
+            }
+            let counts = |until: Instant| self.coalesce || (fresh && now < until);
+            if let Some((marker, _)) = held.cache.get(&key).filter(|(_, until)| counts(*until)) {
+                return Ok(marker.clone());
+            }
+            held.changes
+        };
+        let stored = self.stored(&key).await?;
+        let mut held = self.lock();
+        if held.changes == changes {
+            held.cache.put(key, (stored.clone(), now + RECORD_CACHE_TTL));
         }
+        Ok(stored)
+    }
+
+    /// Reads many markers with one request, for a caller that asks for each of them next.
+    pub(super) async fn prefetch(
+        &self,
+        user: &UserId,
+        targets: impl Iterator<Item = &str>,
+    ) -> Result<(), StorageError> {
+        let mut keys: Vec<_> = targets.map(|target| Self::key(user, target)).collect();
+        let now = self.clock.now();
+        let changes = {
+            let held = self.lock();
+            let counts = |(_, until): &(_, Instant)| self.coalesce || now < *until;
+            keys.retain(|key| {
+                !held.pending.contains_key(key) && !held.cache.peek(key).is_some_and(counts)
+            });
+            held.changes
+        };
+        for keys in keys.chunks(PREFETCH_KEYS) {
+            let batch = self.nats.read(stream::READ_MARKERS, BatchRead::Newest(keys)).await?;
+            let mut found = HashMap::new();
+            for message in batch.messages.into_iter().filter(|message| !message.is_tombstone()) {
+                let marker = decode(&message.payload);
+                let marker = marker.map_err(StorageError::corrupt("READ_MARKERS"))?;
+                found.insert(message.subject, marker);
+            }
+            let mut held = self.lock();
+            if batch.pending > 0 || held.changes != changes {
+                continue;
+            }
+            let until = self.clock.now() + PREFETCHED_TTL;
+            for key in keys {
+                held.cache.put(key.clone(), (found.remove(key), until));
+            }
+        }
+        Ok(())
+    }
+
+    async fn stored(&self, key: &str) -> Result<Option<Marker>, StorageError> {
         let stored = if self.coalesce {
-            self.nats.newest(stream::READ_MARKERS, &key).await?
+            self.nats.newest(stream::READ_MARKERS, key).await?
         } else {
-            self.nats.leader_newest(stream::READ_MARKERS, &key).await?
+            self.nats.leader_newest(stream::READ_MARKERS, key).await?
         };
         let stored = stored.filter(|message| !message.is_tombstone());
         stored
             .map(|message| decode(&message.payload))
             .transpose()
             .map_err(StorageError::corrupt("READ_MARKERS"))
+    }
+
+    /// A marker was moved by some process.
+    pub(super) fn forget(&self, user: &UserId, target: &str) {
+        // The only writer knows.
+        if !self.coalesce {
+            let mut held = self.lock();
+            held.changes += 1;
+            held.cache.pop(&Self::key(user, target));
+        }
+    }
+
+    /// Forgets everything that is stored, after changes may have been missed.
+    pub(super) fn forget_all(&self) {
+        if !self.coalesce {
+            let mut held = self.lock();
+            held.changes += 1;
+            held.cache.clear();
+        }
     }
 
     /// Moves a marker forward; an older one changes nothing. Answers the one that holds.
@@ -57,24 +157,29 @@ impl Markers {
         target: &str,
         marker: Marker,
     ) -> Result<Marker, StorageError> {
-        let present = self.get(user, target).await?;
+        let key = Self::key(user, target);
+        let present = if self.coalesce {
+            self.get(user, target, true).await?
+        } else {
+            self.stored(&key).await?
+        };
         if let Some(present) =
             present.filter(|present| present.row >= marker.row && present.row_ms >= marker.row_ms)
         {
             return Ok(present);
         }
-        let key = Self::key(user, target);
         if !self.coalesce {
             self.write(&key, &marker).await?;
+            self.forget(user, target);
             return Ok(marker);
         }
         let full = {
-            let mut pending = self.lock();
-            let slot = pending.entry(key).or_default();
+            let mut held = self.lock();
+            let slot = held.pending.entry(key).or_default();
             if marker.row >= slot.row {
                 *slot = marker.clone();
             }
-            pending.len() >= MARKERS_PENDING_MAX
+            held.pending.len() >= MARKERS_PENDING_MAX
         };
         if full {
             self.flush().await?;
@@ -85,13 +190,15 @@ impl Markers {
     /// Writes what waits. Each marker stays readable from memory until it is stored.
     pub(super) async fn flush(&self) -> Result<(), StorageError> {
         let waiting: Vec<_> =
-            self.lock().iter().map(|(key, marker)| (key.clone(), marker.clone())).collect();
+            self.lock().pending.iter().map(|(key, marker)| (key.clone(), marker.clone())).collect();
         for (key, marker) in waiting {
             self.write(&key, &marker).await?;
-            let mut pending = self.lock();
-            if pending.get(&key) == Some(&marker) {
-                pending.remove(&key);
+            let mut held = self.lock();
+            if held.pending.get(&key) == Some(&marker) {
+                held.pending.remove(&key);
             }
+            held.changes += 1;
+            held.cache.put(key, (Some(marker), self.clock.now() + RECORD_CACHE_TTL));
         }
         Ok(())
     }
@@ -104,7 +211,46 @@ impl Markers {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Marker>> {
-        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage {
+    /// The stored read marker of a room or thread (`target`: its id).
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn marker(
+        &self,
+        user: &UserId,
+        target: &str,
+    ) -> Result<Option<Marker>, StorageError> {
+        self.inner.markers.get(user, target, self.is_following()).await
+    }
+
+    /// Reads the markers of many rooms or threads at once, so that [`Self::marker`] answers from memory.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn prefetch_markers(
+        &self,
+        user: &UserId,
+        targets: impl Iterator<Item = &str>,
+    ) -> Result<(), StorageError> {
+        self.inner.markers.prefetch(user, targets).await
+    }
+
+    /// Moves a read marker forward; answers the one that holds.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn advance_marker(
+        &self,
+        user: &UserId,
+        target: &str,
+        marker: Marker,
+    ) -> Result<Marker, StorageError> {
+        self.inner.markers.advance(user, target, marker).await
     }
 }

@@ -2,17 +2,21 @@
 //! not history.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use super::encoding::{DecodeError, decode};
 use super::follow::{Followed, Sink};
 use super::live::{Changed, Ear, Live};
 use super::mark::{self, Summary};
 use super::records::{Claim, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User};
+use crate::domain::permission::Subject;
 use crate::domain::{GroupId, RoomId, UserId};
 
 /// The prefix of STATE's subjects.
 pub(super) const PREFIX: &str = "$KV.STATE.";
+
+/// Subjects that are kept worked out: every check of a right begins with one.
+const SUBJECTS_MAX: usize = 1_024;
 
 /// Everything in STATE, with its indexes. Records are shared, never changed in place.
 #[derive(Debug, Default)]
@@ -40,6 +44,8 @@ pub struct Tables {
     written: u64,
     /// Keys whose last revision is a delete marker.
     deleted: HashSet<String>,
+    /// What was worked out from users and roles, until one of them changes.
+    subjects: Mutex<HashMap<UserId, Arc<Subject>>>,
     unreadable: Option<String>,
 }
 
@@ -70,6 +76,21 @@ impl Tables {
     /// Rooms the user is an explicit member of now.
     pub fn rooms_of(&self, user: &UserId) -> impl Iterator<Item = &RoomId> {
         self.joined.get(user).into_iter().flatten()
+    }
+
+    /// A user's subject as `work_out` makes it from these tables.
+    pub fn subject(&self, user: UserId, work_out: impl FnOnce() -> Subject) -> Arc<Subject> {
+        let lock = || self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(subject) = lock().get(&user) {
+            return Arc::clone(subject);
+        }
+        let subject = Arc::new(work_out());
+        let mut subjects = lock();
+        if subjects.len() >= SUBJECTS_MAX {
+            subjects.clear();
+        }
+        subjects.insert(user, Arc::clone(&subject));
+        subject
     }
 
     /// Every claim, for sweeps.
@@ -179,6 +200,9 @@ impl Tables {
         let mut parts = key.splitn(3, '.');
         let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let malformed = |_| DecodeError::Malformed;
+        if matches!(kind, "user" | "role") {
+            self.subjects.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        }
         match kind {
             "user" => {
                 let id = UserId::try_from(first).map_err(malformed)?;

@@ -28,6 +28,7 @@ mod mirror;
 mod open;
 mod overlay;
 mod page;
+mod page_cache;
 mod register;
 mod spill;
 mod state;

@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::append::hex;
 use super::encoding::encode;
 use super::error::StorageError;
 use super::keys::Keys;
@@ -18,7 +17,7 @@ use super::layout::{LAYOUT, META, Missing, STREAMS, StreamSpec, stream, stream_l
 use super::records::{Meta, MetaState};
 use super::state::bucket_get;
 use super::tokens::{self, Entry};
-use crate::crypto::{KeyEncryptionKey, Secret};
+use crate::crypto::{KeyEncryptionKey, Secret, hex};
 use crate::nats::{Nats, NatsError, StreamConfig};
 use crate::runtime::{Clock, blocking, limited_read, write_durably};
 

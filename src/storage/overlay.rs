@@ -18,7 +18,7 @@ use super::records::{Event, NewestRow};
 use crate::limits::{FOLD_AGE, FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
 
 /// How long folded pages are remembered: longer than any read may take.
-const REMEMBER: Duration = Duration::from_secs(30);
+pub(super) const REMEMBER: Duration = Duration::from_secs(30);
 
 /// An event with its place in the journal.
 #[derive(Debug, Clone)]
@@ -54,8 +54,8 @@ pub(super) enum Completed {
     Gap,
 }
 
-/// A dropped event's page: readers forget what they cached of it.
-pub(super) type Dropped = Vec<(String, PageKey)>;
+/// Pages of dropped events, with the number of the event: readers forget what they cached without it.
+pub(super) type Dropped = Vec<(String, PageKey, u64)>;
 
 impl Overlay {
     pub(super) fn new() -> Self {
@@ -165,7 +165,7 @@ impl Overlay {
                 for key in keys {
                     let number = front.event.number;
                     inner.folded.insert((room.to_owned(), key), (number, now));
-                    dropped.push((room.to_owned(), key));
+                    dropped.push((room.to_owned(), key, number));
                 }
                 tail.pop_front();
             }

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use prost::Message;
 
-use super::append::hex;
 use super::commit::Commit;
 use super::encoding::{decode, encode};
 use super::error::{ChangeError, StorageError, infallible};
 use super::layout::stream;
 use super::mirror::{Mirror, PREFIX, Tables};
 use super::records::{self, Claim as ClaimRecord};
+use crate::crypto::hex;
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use event_listener::Event as Wake;
 
-use super::append::{Journal, hex};
+use super::append::Journal;
 use super::error::StorageError;
 use super::feed::{JournalFeed, STATE_WAIT};
 use super::fold::Folder;
@@ -21,7 +21,7 @@ use super::overlay::Overlay;
 use super::state::State;
 use super::timeline::Timeline;
 use super::tokens::Tokens;
-use crate::crypto::KeyEncryptionKey;
+use crate::crypto::{KeyEncryptionKey, hex};
 use crate::nats::Nats;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
@@ -101,13 +101,13 @@ impl Storage {
         let live = follower.start(from).await?;
         spawn(&scope, "journal-feed", follower.run(live, stop.clone()));
 
+        let link = || (nats.clone(), clock.clone());
         let timeline = Arc::new(Timeline::new(
-            nats.clone(),
+            link(),
             Arc::clone(&overlay),
             journal_position.clone(),
             config.replicas > 1,
         ));
-        let link = || (nats.clone(), clock.clone());
         let (lines, pages) = (Arc::clone(&timeline), Arc::clone(&overlay));
         let memory = MemoryStreams::of(&config, &identity);
         let inner = Arc::new(Inner {
@@ -120,7 +120,7 @@ impl Storage {
             ),
             folder: Folder::new(link(), pages, lines, identity.epoch.clone()),
             keys: Keys::new(link(), KeyEncryptionKey::derive(&config.secret_key)),
-            markers: Markers::new(nats.clone(), config.embedded),
+            markers: Markers::new(link(), config.embedded),
             tokens: Tokens::new(link(), memory),
             barrier: super::barrier::Barrier::default(),
             process: hex(&crate::crypto::random::<8>()),

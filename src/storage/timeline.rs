@@ -1,23 +1,23 @@
 //! Reading timelines: pages from the store or the cache, with the unfolded events applied.
 
-use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use lru::LruCache;
+use std::time::Instant;
 
 use super::apply;
 use super::error::StorageError;
 use super::follow::Position;
 use super::head::{NEWEST_MAX, RoomHead, live_message};
 use super::layout::{PageKey, journal_subject, stream};
-use super::overlay::{Completed, Dropped, Overlay, Tail};
+use super::overlay::{Completed, Dropped, Overlay, REMEMBER, Tail};
 use super::page::{CORRUPT, Content, Page, assemble, base_of};
-use super::records::Row;
-use crate::limits::{PAGE_CACHE_MAX_BYTES, PAGE_ROWS, ROWS_READ_MAX};
+use super::page_cache::PageCache;
+use super::records::{Row, RowPage};
+use crate::limits::{PAGE_ROWS, ROWS_READ_MAX};
 use crate::nats::{BatchRead, Nats};
+use crate::runtime::Clock;
 
 /// Rows that are read at a time in search of a message.
 const SEARCH_ROWS: u32 = 4 * PAGE_ROWS;
@@ -27,27 +27,25 @@ pub(super) struct Timeline {
     pub(super) nats: Nats,
     pub(super) overlay: Arc<Overlay>,
     position: Position,
-    cache: Mutex<Cache>,
+    clock: Clock,
+    opened: Instant,
+    cache: PageCache,
     /// Direct gets may come from a lagging replica.
     pub(super) replicated: bool,
     /// Something that must be there was not: nats-server drops damaged blocks without a word.
     damaged: AtomicBool,
 }
 
-struct Cache {
-    pages: LruCache<(String, PageKey), Arc<Page>>,
-    bytes: usize,
-}
-
 impl Timeline {
     pub(super) fn new(
-        nats: Nats,
+        (nats, clock): (Nats, Clock),
         overlay: Arc<Overlay>,
         position: Position,
         replicated: bool,
     ) -> Self {
-        let cache = Mutex::new(Cache { pages: LruCache::unbounded(), bytes: 0 });
-        Self { nats, overlay, position, cache, replicated, damaged: AtomicBool::new(false) }
+        let (opened, damaged) = (clock.now(), AtomicBool::new(false));
+        let cache = PageCache::new();
+        Self { nats, overlay, position, clock, opened, cache, replicated, damaged }
     }
 
     /// Whether a read has found a hole in the store.
@@ -73,10 +71,19 @@ impl Timeline {
     }
 
     async fn known_head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {
-        if let Some(head) = self.overlay.cached_head(room) {
-            return Ok(head);
+        match self.overlay.cached_head(room) {
+            Some(head) => Ok(head),
+            None => self.read_head(room, self.replicated_read(room, PageKey::Head)).await,
         }
-        for leader in [self.replicated_read(room, PageKey::Head), true] {
+    }
+
+    /// Reads the head past every cache; `leader`: not from a replica that may lag.
+    pub(super) async fn read_head(
+        &self,
+        room: &str,
+        leader: bool,
+    ) -> Result<Arc<RoomHead>, StorageError> {
+        for leader in [leader, true] {
             let page = self.load(room, PageKey::Head, leader).await?;
             if page.sequence == 0 && self.lost_its_head(room).await? {
                 return Err(self.hole(room, "PAGES"));
@@ -84,8 +91,11 @@ impl Timeline {
             let Content::Head(head) = page.content else { return Err(CORRUPT) };
             match self.overlay.complete_head(room, head) {
                 Completed::Head(head) => return Ok(head),
-                Completed::Gap => return Err(self.hole(room, "JOURNAL")),
-                Completed::Outdated => {}
+                Completed::Gap if leader || !self.replicated => {
+                    return Err(self.hole(room, "JOURNAL"));
+                }
+                // A lagging replica.
+                Completed::Gap | Completed::Outdated => {}
             }
         }
         Err(StorageError::LATE)
@@ -121,13 +131,18 @@ impl Timeline {
         // The tail first: a fold that happens meanwhile then only makes pages newer.
         let tail = self.overlay.tail(room);
         let keys: Vec<_> = (from / PAGE_ROWS..=(to - 1) / PAGE_ROWS).map(PageKey::Rows).collect();
-        let rows = self.present(room, &keys, &tail, from..to).await?;
+        let mut rows = self.present(room, &keys, &tail, from..to).await?;
         // Rows are numbered without gaps.
-        if rows.len() == usize::try_from(to - from).unwrap_or(usize::MAX) {
-            Ok(rows)
-        } else {
-            Err(self.hole(room, "PAGES"))
+        let wanted = usize::try_from(to - from).unwrap_or(usize::MAX);
+        if rows.len() != wanted && self.replicated {
+            // A lagging replica, perhaps.
+            for key in &keys {
+                let page = Arc::new(self.load(room, *key, true).await?);
+                self.cache.replace(room, *key, &page);
+            }
+            rows = self.present(room, &keys, &tail, from..to).await?;
         }
+        if rows.len() == wanted { Ok(rows) } else { Err(self.hole(room, "PAGES")) }
     }
 
     /// Replies `from..to` of a thread (numbers from 1), in order.
@@ -172,10 +187,45 @@ impl Timeline {
     ) -> Result<Vec<Row>, StorageError> {
         let mut rows = Vec::new();
         for (key, page) in keys.iter().zip(self.pages(room, keys).await?) {
-            let present = present(*key, &page, tail)?;
-            rows.extend(present.iter().filter(|row| wanted.contains(&row.number)).cloned());
+            let page = self.present_page(room, *key, page, tail)?;
+            let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
+            rows.extend(stored.iter().filter(|row| wanted.contains(&row.number)).cloned());
         }
         Ok(rows)
+    }
+
+    /// A page of rows with the unfolded events applied, which the next reader need not do again.
+    fn present_page(
+        &self,
+        room: &str,
+        key: PageKey,
+        page: Arc<Page>,
+        tail: &[Tail],
+    ) -> Result<Arc<Page>, StorageError> {
+        let events: Vec<_> = pending(tail, key, &page).collect();
+        if events.is_empty() {
+            return Ok(page);
+        }
+        let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
+        let (mut rows, mut bytes, mut stamp) = (stored.clone(), page.bytes, page.stamp.clone());
+        for tail in events {
+            match key {
+                PageKey::Rows(k) => apply::to_rows(k, &mut rows, &tail.event, tail.sequence),
+                PageKey::Replies(root, _) => {
+                    apply::to_replies(root, &mut rows, &tail.event, tail.sequence);
+                }
+                PageKey::Head | PageKey::Threads(_) => return Err(CORRUPT),
+            }
+            bytes += tail.bytes * 2;
+            stamp.event_number = tail.event.number;
+        }
+        let content = Content::Rows(rows);
+        let sequence = page.sequence;
+        let page =
+            Page { sequence, stamp, content, base: RowPage::default(), parts: Vec::new(), bytes };
+        let page = Arc::new(page);
+        self.cache.keep(room, key, &page, &self.overlay);
+        Ok(page)
     }
 
     /// Finds the newest messages again for a head that knows none although there may be some: more were
@@ -201,56 +251,35 @@ impl Timeline {
 
     /// Forgets cached pages that later folds have replaced.
     pub(super) fn forget(&self, dropped: &Dropped) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        for key in dropped {
-            if let Some(page) = cache.pages.pop(key) {
-                cache.bytes = cache.bytes.saturating_sub(page.bytes);
-            }
-        }
+        self.cache.forget(dropped);
     }
 
+    /// Whether a replica that lags would be taken for the present: what was folded a moment ago, by this
+    /// process or before it came, is not on all of them yet.
     fn replicated_read(&self, room: &str, key: PageKey) -> bool {
-        self.replicated && self.overlay.folded_number(room, key) > 0
+        let is_young = || self.clock.now().saturating_duration_since(self.opened) < REMEMBER;
+        self.replicated && (self.overlay.folded_number(room, key) > 0 || is_young())
     }
 
     async fn pages(&self, room: &str, keys: &[PageKey]) -> Result<Vec<Arc<Page>>, StorageError> {
         let mut found: HashMap<PageKey, Arc<Page>> = HashMap::new();
         let mut missing = Vec::new();
-        {
-            let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-            for key in keys {
-                match cache.pages.get(&(room.to_owned(), *key)) {
-                    Some(page) => {
-                        found.insert(*key, Arc::clone(page));
-                    }
-                    None => missing.push(*key),
+        for key in keys {
+            match self.cache.get(room, *key) {
+                Some(page) => {
+                    found.insert(*key, page);
                 }
+                None => missing.push(*key),
             }
         }
         if !missing.is_empty() {
             for (key, page) in self.load_many(room, &missing).await? {
                 let page = Arc::new(page);
-                self.keep(room, key, &page);
+                self.cache.keep(room, key, &page, &self.overlay);
                 found.insert(key, page);
             }
         }
         keys.iter().map(|key| found.get(key).cloned().ok_or(CORRUPT)).collect()
-    }
-
-    /// Keeps a page unless a fold has replaced it meanwhile.
-    fn keep(&self, room: &str, key: PageKey, page: &Arc<Page>) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.overlay.folded_number(room, key) > page.stamp.event_number {
-            return;
-        }
-        cache.bytes += page.bytes;
-        if let Some(former) = cache.pages.put((room.to_owned(), key), Arc::clone(page)) {
-            cache.bytes = cache.bytes.saturating_sub(former.bytes);
-        }
-        while cache.bytes > PAGE_CACHE_MAX_BYTES {
-            let Some((_, oldest)) = cache.pages.pop_lru() else { break };
-            cache.bytes = cache.bytes.saturating_sub(oldest.bytes);
-        }
     }
 
     async fn load_many(
@@ -258,22 +287,31 @@ impl Timeline {
         room: &str,
         keys: &[PageKey],
     ) -> Result<Vec<(PageKey, Page)>, StorageError> {
+        let mut pages = Vec::with_capacity(keys.len());
         let mut subjects = Vec::with_capacity(keys.len() * 2);
         for key in keys {
+            if self.replicated_read(room, *key) {
+                pages.push((*key, self.load(room, *key, true).await?));
+                continue;
+            }
             subjects.push(key.subject(room));
             if key.has_parts() {
                 subjects.push(format!("{}.*", key.subject(room)));
             }
         }
+        if subjects.is_empty() {
+            return Ok(pages);
+        }
         let batch = self.nats.read(stream::PAGES, BatchRead::Newest(&subjects)).await?;
-        let mut pages = Vec::with_capacity(keys.len());
         for key in keys {
-            let page = assemble(room, *key, &batch.messages)?;
-            let page = match page {
+            if pages.iter().any(|(known, _)| known == key) {
+                continue;
+            }
+            let page = match assemble(room, *key, &batch.messages)? {
                 Some(page) if self.overlay.folded_number(room, *key) <= page.stamp.event_number => {
                     page
                 }
-                // A lagging replica, or parts of two instants.
+                // Folded meanwhile, or parts of two instants.
                 _ => self.load(room, *key, true).await?,
             };
             pages.push((*key, page));
@@ -327,24 +365,4 @@ fn pending<'a>(tail: &'a [Tail], key: PageKey, page: &Page) -> impl Iterator<Ite
                 key => apply::touched(&tail.event).contains(&key),
             }
     })
-}
-
-/// The rows of a page as of now: what is stored, with the unfolded events applied.
-fn present<'a>(
-    key: PageKey,
-    page: &'a Page,
-    tail: &[Tail],
-) -> Result<Cow<'a, [Row]>, StorageError> {
-    let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
-    let mut rows = Cow::Borrowed(&**stored);
-    for tail in pending(tail, key, page) {
-        match key {
-            PageKey::Rows(k) => apply::to_rows(k, rows.to_mut(), &tail.event, tail.sequence),
-            PageKey::Replies(root, _) => {
-                apply::to_replies(root, rows.to_mut(), &tail.event, tail.sequence);
-            }
-            PageKey::Head | PageKey::Threads(_) => return Err(CORRUPT),
-        }
-    }
-    Ok(rows)
 }

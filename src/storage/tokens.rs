@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use lru::LruCache;
 
-use super::append::hex;
 use super::commit::Commit;
 use super::encoding::{decode, encode};
 use super::error::StorageError;
@@ -15,8 +14,9 @@ use super::open::MemoryStreams;
 use super::overlay::count;
 use super::records::{Counter, Presence, Token};
 use super::state::bucket_get;
+use crate::crypto::hex;
 use crate::domain::UserId;
-use crate::limits::{TOKEN_CACHE_MAX, TOKEN_CACHE_TTL, WRITE_DEADLINE};
+use crate::limits::{RECORD_CACHE_TTL, TOKEN_CACHE_MAX, WRITE_DEADLINE};
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
 
@@ -65,7 +65,7 @@ impl Tokens {
         Ok(token.map(|token| (token, revision)))
     }
 
-    /// The token's record, not older than [`TOKEN_CACHE_TTL`]. `fresh`: the feed of token changes is
+    /// The token's record, not older than [`RECORD_CACHE_TTL`]. `fresh`: the feed of token changes is
     /// healthy, so a change would have been heard of.
     pub(super) async fn get_cached(
         &self,
@@ -76,7 +76,7 @@ impl Tokens {
         let cached = self.lock().get(hash).cloned();
         if let Some((found, at)) = cached
             && fresh
-            && now.saturating_duration_since(at) < TOKEN_CACHE_TTL
+            && now.saturating_duration_since(at) < RECORD_CACHE_TTL
         {
             return Ok(Some(found));
         }
