@@ -6,36 +6,37 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
-use chatto::domain::text::RoomName;
-use chatto::domain::{EventId, GroupId, RoomId, UserId};
-use chatto::runtime::Scope;
+use chatto::domain::{GroupId, RoomId, UserId};
+use chatto::runtime::{Clock, Scope};
 use chatto::service::{LogIn, NewUser};
-use chatto::storage::records::{Content, Fact, FactKind, Group, Member, Post, Room, event::Effect};
-use chatto::storage::{Change, Claim, Draft, RequestId, RoomHead, Sealer, Storage};
+use chatto::storage::records::{Group, row};
+use chatto::storage::{Change, Storage};
 use serde::{Deserialize, Serialize};
 
+use crate::content::{Numbers, message_id, message_text, replies, seed};
 use crate::options::Options;
+use crate::room::{Author, LANES, RoomFill};
 use crate::server::Server;
 use crate::store::{self, Store};
-use crate::text::{Numbers, text};
 
 /// Raised when the generator makes something else than before.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Rooms whose sizes follow Zipf's law.
 const BUSY_ROOMS: usize = 100;
 /// Rooms with few messages beside them.
 const QUIET_ROOMS: usize = 10;
 /// Messages of a quiet room in the full store.
 const QUIET_MESSAGES: u32 = 2_000;
-/// Rooms that everybody is a member of; of the others a user is in every fourth.
-const UNIVERSAL_ROOMS: usize = 10;
-/// Calls at a time in one room: the next is drafted while the last is being confirmed.
-const LANES: usize = 4;
+/// Of so many messages …
+const PARTS: u32 = 5;
+/// … so many are roots, the others replies.
+const ROOT_PARTS: u32 = 4;
+/// Rows that are read and compared when a store was filled.
+const COMPARED: usize = 1_000;
 /// The history begins so long ago.
-const HISTORY_MS: i64 = 3 * 365 * 24 * 3600 * 1000;
+pub(crate) const HISTORY_MS: i64 = 3 * 365 * 24 * 3600 * 1000;
 
 /// A store and who and what is in it.
 #[derive(Serialize, Deserialize)]
@@ -63,7 +64,7 @@ pub(crate) struct Place {
     pub(crate) number: usize,
     /// The row of its first message.
     pub(crate) first_row: u32,
-    /// Its messages, in rows without gaps.
+    /// Its root messages, in rows without gaps.
     pub(crate) messages: u32,
     /// Positions in the list of users.
     pub(crate) members: Vec<usize>,
@@ -107,13 +108,6 @@ impl Filled {
     }
 }
 
-impl Place {
-    /// The id of one of its messages, by its row.
-    pub(crate) fn message_id(&self, row: u32) -> String {
-        message_id(self.number, row).as_str().to_owned()
-    }
-}
-
 /// Copies a directory, sharing blocks where the file system can.
 pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::remove_dir_all(to).ok();
@@ -126,8 +120,9 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     assert!(done.success(), "cp {} {}", from.display(), to.display());
 }
 
-/// How many messages each room gets.
+/// How many root messages each room gets.
 fn sizes(messages: u32) -> Vec<u32> {
+    let messages = messages / PARTS * ROOT_PARTS;
     let quiet = QUIET_MESSAGES.min(messages / 200);
     let busy = messages - quiet * u32::try_from(QUIET_ROOMS).unwrap();
     let harmonic: f64 = (1..=BUSY_ROOMS).map(|rank| 1.0 / rank as f64).sum();
@@ -139,20 +134,6 @@ fn sizes(messages: u32) -> Vec<u32> {
     sizes
 }
 
-fn is_member(user: usize, room: usize) -> bool {
-    room < UNIVERSAL_ROOMS || (user + room) % 4 == 0
-}
-
-/// The seed of a row's text and author.
-fn seed(room: usize, row: u32) -> u64 {
-    (room as u64) << 32 | u64::from(row)
-}
-
-fn message_id(room: usize, row: u32) -> EventId {
-    let random = Numbers::new(!seed(room, row)).next();
-    EventId::new(row, 0, (random >> 32) as u32)
-}
-
 async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, Vec<Place>) {
     let accounts = make_users(&store, users).await;
     let mut authors = Vec::new();
@@ -161,7 +142,7 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
         authors.push(Author { id, sealer: store.storage.sealer(&id).await.unwrap() });
     }
     let authors: Arc<[Author]> = authors.into();
-    let now = chatto::runtime::Clock::system().unix_ms();
+    let now = Clock::system().unix_ms();
     let scope = Scope::new(&store.runtime, "fill", (BUSY_ROOMS + QUIET_ROOMS) * LANES);
     let group = first_group(&store.storage);
     let mut rooms = Vec::new();
@@ -189,7 +170,33 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
         .unwrap();
     scope.join().await;
     store.storage.fold_all().await.unwrap();
+    compare(&store.storage, &rooms, &authors).await;
     (accounts, rooms)
+}
+
+/// Reads random rows by id and compares them with what the generator made of these numbers.
+async fn compare(storage: &Storage, rooms: &[Place], authors: &[Author]) {
+    let mut numbers = Numbers::new(7);
+    let rooms: Vec<&Place> = rooms.iter().filter(|room| room.messages > 0).collect();
+    let wanted = if rooms.is_empty() { 0 } else { COMPARED };
+    for _ in 0..wanted {
+        let place = rooms[numbers.below(rooms.len())];
+        let row = place.random_row(&mut numbers);
+        let reply = numbers.below(replies(place.number, row) as usize + 1) as u32;
+        let room = RoomId::try_from(place.id.as_str()).unwrap();
+        let id = message_id(place.number, row, reply);
+        let found = Box::pin(storage.row(&room, &id)).await.unwrap().expect("a row of this id");
+        let author = authors[place.author(row, reply)].id;
+        assert_eq!(found.actor_id, author.as_str(), "author of {id}");
+        let Some(row::Kind::Message(message)) = found.kind else { panic!("{id} is no message") };
+        let threads = message.thread.map_or(0, |thread| thread.count);
+        let expected = if reply == 0 { replies(place.number, row) } else { 0 };
+        assert_eq!(threads, expected, "replies to {id}");
+        let body = message.content.and_then(|content| content.body).expect("a text");
+        let text = storage.unseal(&author, &room, id.as_str(), &body).await.unwrap();
+        assert_eq!(text, Some(message_text(place.number, row, reply)), "text of {id}");
+    }
+    eprintln!("{wanted} random rows read by id and compared");
 }
 
 async fn make_users(store: &Store, count: usize) -> Vec<Account> {
@@ -212,136 +219,20 @@ fn first_group(storage: &Storage) -> GroupId {
     storage.read(|tables| tables.groups.keys().next().copied().expect("a group of the first start"))
 }
 
-struct Author {
-    id: UserId,
-    sealer: Sealer,
-}
-
-/// What one room is filled with.
-#[derive(Clone)]
-struct RoomFill {
-    store: Store,
-    number: usize,
-    messages: u32,
-    authors: Arc<[Author]>,
-    begin_ms: i64,
-}
-
-impl RoomFill {
-    /// The room with its members and the rows that tell of them.
-    async fn make(&self, group: GroupId) -> Place {
-        let storage = &self.store.storage;
-        let mut numbers = Numbers::new(self.begin_ms.unsigned_abs() ^ seed(self.number, 0));
-        let mut bits = [0; 16];
-        bits.iter_mut().for_each(|byte| *byte = numbers.next() as u8);
-        let id = RoomId::from_random(bits);
-        let name = RoomName::parse(&format!("bench-{:03}", self.number)).unwrap();
-        storage.claim(Claim::RoomName(&name.key()), id.as_str()).await.unwrap();
-        let room = Room {
-            id: id.as_str().to_owned(),
-            name: name.as_str().to_owned(),
-            group_id: group.as_str().to_owned(),
-            universal: self.number < UNIVERSAL_ROOMS,
-            created_ms: self.begin_ms,
-            creator_id: self.authors[0].id.as_str().to_owned(),
-            announced: true,
-            ..Room::default()
-        };
-        storage
-            .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Put(room.clone())) })
-            .await
-            .unwrap();
-        self.tell(&id, self.authors[0].id, FactKind::RoomCreated, 0).await;
-        let members: Vec<usize> =
-            (0..self.authors.len()).filter(|user| is_member(*user, self.number)).collect();
-        if !room.universal {
-            for user in &members {
-                self.join(&id, self.authors[*user].id).await;
-            }
-        }
-        let first_row = storage.head(&id).await.unwrap().rows;
-        Place {
-            id: id.as_str().to_owned(),
-            number: self.number,
-            first_row,
-            messages: self.messages,
-            members,
-        }
-    }
-
-    async fn join(&self, room: &RoomId, user: UserId) {
-        let member = Member {
-            room_id: room.as_str().to_owned(),
-            user_id: user.as_str().to_owned(),
-            since_ms: self.begin_ms,
-            announced: true,
-            ..Member::default()
-        };
-        let storage = &self.store.storage;
-        storage
-            .change_member(room, &user, |_| -> Result<_, Infallible> {
-                Ok(Change::Put(member.clone()))
-            })
-            .await
-            .unwrap();
-        self.tell(room, user, FactKind::Joined, storage.member_revision(room, &user)).await;
-    }
-
-    async fn tell(&self, room: &RoomId, user: UserId, kind: FactKind, member_revision: u64) {
-        let draft = |head: &RoomHead| -> Result<_, Infallible> {
-            let id = message_id(self.number, head.rows).as_str().to_owned();
-            let fact =
-                Fact { id, row: head.rows, kind: kind.into(), member_revision, ..Fact::default() };
-            Ok(Draft { actor: Some(user), at_ms: self.begin_ms, effect: Effect::Fact(fact) })
-        };
-        let request = RequestId::random();
-        Box::pin(self.store.storage.append(room, &request, draft)).await.unwrap();
-    }
-
-    /// Starts the tasks that post its messages.
-    fn post(&self, scope: &Scope, place: &Place) {
-        let left = Arc::new(AtomicU32::new(self.messages));
-        for _ in 0..LANES {
-            let (room, place, left) = (self.clone(), place.clone(), Arc::clone(&left));
-            let lane = async move {
-                let take = |left: u32| left.checked_sub(1);
-                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-                    room.post_one(&place).await;
-                }
-            };
-            scope.spawn("room", lane).unwrap();
-        }
-    }
-
-    /// Posts what the room's next row is to say.
-    async fn post_one(&self, place: &Place) {
-        let room = RoomId::try_from(place.id.as_str()).unwrap();
-        let draft = |head: &RoomHead| -> Result<_, Infallible> {
-            let id = message_id(self.number, head.rows);
-            let author = &self.authors[place.author(head.rows)];
-            let text = text(seed(self.number, head.rows));
-            let post = Post {
-                id: id.as_str().to_owned(),
-                row: head.rows,
-                content: Some(Content {
-                    body: Some(author.sealer.seal(&room, id.as_str(), &text)),
-                    ..Content::default()
-                }),
-                ..Post::default()
-            };
-            let done = i64::from(head.rows - place.first_row);
-            let at_ms = self.begin_ms + HISTORY_MS / i64::from(self.messages) * done;
-            Ok(Draft { actor: Some(author.id), at_ms, effect: Effect::Post(post) })
-        };
-        let request = RequestId::random();
-        Box::pin(self.store.storage.append(&room, &request, draft)).await.unwrap();
-    }
-}
-
 impl Place {
-    /// Who wrote a row, as a position in the list of users.
-    fn author(&self, row: u32) -> usize {
-        let choice = Numbers::new(seed(self.number, row)).below(self.members.len());
-        self.members[choice]
+    /// The row of one of its messages.
+    pub(crate) fn random_row(&self, numbers: &mut Numbers) -> u32 {
+        self.first_row + numbers.below(self.messages as usize) as u32
+    }
+
+    /// The id of one of its root messages, by its row.
+    pub(crate) fn message_id(&self, row: u32) -> String {
+        message_id(self.number, row, 0).as_str().to_owned()
+    }
+
+    /// Who wrote a row or a reply, as a position in the list of users.
+    pub(crate) fn author(&self, row: u32, reply: u32) -> usize {
+        let number = seed(self.number, row) ^ u64::from(reply) << 60;
+        self.members[Numbers::new(number).below(self.members.len())]
     }
 }

@@ -41,6 +41,12 @@ impl Run {
         time as f64 / 1e6
     }
 
+    /// Bytes on their way to the disk for one request.
+    pub(crate) fn written(&self) -> f64 {
+        let written: u64 = self.used.iter().map(|used| used.written).sum();
+        written as f64 / self.times.len().max(1) as f64
+    }
+
     /// Processor time for one request, in microseconds: chatto's and nats-server's.
     pub(crate) fn cpu(&self) -> [f64; 2] {
         self.used.map(|used| used.cpu_us as f64 / self.times.len().max(1) as f64)
@@ -70,6 +76,7 @@ pub(crate) fn run(server: &Server, clients: &mut [Box<dyn Requests>], length: Du
         for (used, (after, before)) in run.used.iter_mut().zip(after.iter().zip(before)) {
             used.cpu_us = after.cpu_us - before.cpu_us;
             used.switches = after.switches.saturating_sub(before.switches);
+            used.written = after.written - before.written;
         }
         for part in done {
             run.times.extend(part.times);

@@ -32,7 +32,9 @@ pub(crate) fn tell(options: &Options) -> Value {
         println!("{name:<16} {text}");
     }
     println!("\nThe load generator runs on the same machine and takes its share of the cores.");
-    println!("The store has no threads and no notifications: they are not built yet.");
+    println!(
+        "The store has threads, which calls do not show yet; notifications are not built yet."
+    );
     about
 }
 

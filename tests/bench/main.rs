@@ -12,7 +12,9 @@
     reason = "it measures real time and prints; whatever fails ends it with its place"
 )]
 
+mod content;
 mod fill;
+mod flushes;
 mod http;
 mod load;
 mod machine;
@@ -21,9 +23,11 @@ mod pages;
 mod posts;
 mod process;
 mod report;
+mod room;
 mod server;
+mod start;
 mod store;
-mod text;
+
 #[path = "../support/wait.rs"]
 mod wait;
 
@@ -60,6 +64,12 @@ fn main() {
     let bench = Bench { options: Options::from_environment(), filled: OnceCell::new() };
     let machine = machine::tell(&bench.options);
     let mut report = Report::default();
+    if bench.options.wants("start") {
+        start::starts(&bench, &mut report);
+    }
+    if bench.options.wants("memory") {
+        start::memory(&bench, &mut report);
+    }
     if bench.options.wants("posts") {
         posts::measure(&bench, &mut report);
     }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every figure, in the order of the output.
-pub(crate) const FIGURES: [&str; 2] = ["posts", "pages"];
+pub(crate) const FIGURES: [&str; 4] = ["start", "memory", "posts", "pages"];
 
 /// The choices.
 pub(crate) struct Options {

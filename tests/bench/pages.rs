@@ -5,11 +5,11 @@ use prost::Message as _;
 use serde_json::json;
 
 use crate::Bench;
+use crate::content::Numbers;
 use crate::fill::Filled;
 use crate::http::call;
 use crate::load::{self, Requests, Run};
 use crate::report::{Report, Target};
-use crate::text::Numbers;
 
 /// Rows of a page.
 pub(crate) const ROWS: i32 = 50;
@@ -51,11 +51,7 @@ fn tell(report: &mut Report, kind: &str, clients: usize, runs: &[Run]) {
     report.add(&name("p99"), "ms", &all(&|run| run.percentile(99)), None);
     report.add(&name("answer"), "bytes", &all(&|run| run.answer_bytes as f64), None);
     report.costs(&name(""), runs);
-    let errors: usize = runs.iter().map(|run| run.errors).sum();
-    report.one(&name("errors"), "", errors as f64, Some(Target::AtMost(0.0)));
-    if let Some(error) = runs.iter().find_map(|run| run.first_error.as_ref()) {
-        println!("  the first error: {error}");
-    }
+    report.errors(&name(""), runs);
 }
 
 /// One client's calls, one for each room; their order is random.

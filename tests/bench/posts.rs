@@ -4,11 +4,12 @@ use chatto::contract::api::CreateMessageRequest;
 use prost::Message as _;
 
 use crate::Bench;
+use crate::content::text;
 use crate::fill::Filled;
+use crate::flushes;
 use crate::http::call;
 use crate::load::{self, Requests, Run};
 use crate::report::{Report, Target};
-use crate::text::text;
 
 /// Texts that one client sends in turn.
 const TEXTS: u64 = 64;
@@ -69,6 +70,10 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
                 .collect();
             tell(report, case, sync, &runs);
         }
+        if sync == "always" {
+            flushes::count(bench, filled, &server, report);
+            flushes::disk(bench, report);
+        }
         server.stop();
     }
 }
@@ -82,12 +87,9 @@ fn tell(report: &mut Report, case: &Case, sync: &str, runs: &[Run]) {
     report.add(&name("rate"), "messages/s", &all(&Run::rate), at_least);
     report.add(&name("p50"), "ms", &all(&|run| run.percentile(50)), at_most(case.p50));
     report.add(&name("p99"), "ms", &all(&|run| run.percentile(99)), at_most(case.p99));
+    report.add(&name("written"), "bytes/request", &all(&Run::written), None);
     report.costs(&name(""), runs);
-    let errors: usize = runs.iter().map(|run| run.errors).sum();
-    report.one(&name("errors"), "", errors as f64, Some(Target::AtMost(0.0)));
-    if let Some(error) = runs.iter().find_map(|run| run.first_error.as_ref()) {
-        println!("  the first error: {error}");
-    }
+    report.errors(&name(""), runs);
 }
 
 /// Clients of as many users, spread over the first rooms.

@@ -21,6 +21,8 @@ pub(crate) struct Used {
     pub(crate) cpu_us: u64,
     /// Context switches of all its threads.
     pub(crate) switches: u64,
+    /// Bytes on their way to the disk.
+    pub(crate) written: u64,
 }
 
 /// The memory of a process now.
@@ -49,7 +51,8 @@ pub(crate) fn used(pid: u32) -> Used {
                 + field(&status, "nonvoluntary_ctxt_switches:")
         })
         .sum();
-    Used { cpu_us: ticks * TICK_US, switches }
+    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    Used { cpu_us: ticks * TICK_US, switches, written: field(&io, "write_bytes:") }
 }
 
 /// The processes whose parent this one is.

@@ -26,7 +26,8 @@ impl Report {
         let mut sorted = runs.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (Some(low), Some(high)) = (sorted.first(), sorted.last()) else { return };
-        let median = sorted[sorted.len() / 2];
+        let middle = |place: usize| sorted.get(place).copied().unwrap_or(*low);
+        let median = f64::midpoint(middle((sorted.len() - 1) / 2), middle(sorted.len() / 2));
         let met = target.map(|target| match target {
             Target::AtMost(limit) => median <= limit,
             Target::AtLeast(limit) => median >= limit,
@@ -70,6 +71,15 @@ impl Report {
             let name = |what: &str| format!("{name}{process} {what}");
             self.add(&name("CPU"), "µs/request", &all(&Run::cpu), None);
             self.add(&name("switches"), "per request", &all(&Run::switches), None);
+        }
+    }
+
+    /// Answers other than 200; there must be none.
+    pub(crate) fn errors(&mut self, name: &str, runs: &[Run]) {
+        let errors: usize = runs.iter().map(|run| run.errors).sum();
+        self.one(&format!("{name}errors"), "", errors as f64, Some(Target::AtMost(0.0)));
+        if let Some(error) = runs.iter().find_map(|run| run.first_error.as_ref()) {
+            println!("  the first error: {error}");
         }
     }
 

@@ -1,5 +1,10 @@
-//! What the generated messages say: a function of a number, so that nothing has to be remembered to
-//! compare what is read later.
+//! What the generated messages are: functions of room, row and reply, so that nothing has to be
+//! remembered to compare what is read later.
+
+use chatto::domain::EventId;
+
+/// One root message in so many has a thread, of one to three replies.
+const THREAD_EVERY: u64 = 8;
 
 const WORDS: [&str; 64] = [
     "the",
@@ -90,7 +95,7 @@ impl Numbers {
     }
 }
 
-/// The text for a seed: 20 to 400 bytes, one in 200 about 4,000.
+/// A text for a seed: 20 to 400 bytes, one in 200 about 4,000.
 pub(crate) fn text(seed: u64) -> String {
     let mut numbers = Numbers::new(seed);
     let length = match numbers.below(200) {
@@ -106,4 +111,26 @@ pub(crate) fn text(seed: u64) -> String {
         text.push_str(WORDS[numbers.below(WORDS.len())]);
     }
     text
+}
+
+/// The seed of a row's text and author.
+pub(crate) fn seed(room: usize, row: u32) -> u64 {
+    (room as u64) << 32 | u64::from(row)
+}
+
+/// The id of a root message, or of a reply in its thread.
+pub(crate) fn message_id(room: usize, row: u32, reply: u32) -> EventId {
+    let random = Numbers::new(!seed(room, row)).next();
+    EventId::new(row, reply, (random >> 32) as u32)
+}
+
+/// What a root message or a reply says.
+pub(crate) fn message_text(room: usize, row: u32, reply: u32) -> String {
+    text(seed(room, row) ^ u64::from(reply) << 60)
+}
+
+/// How many replies the thread of a root message has.
+pub(crate) fn replies(room: usize, row: u32) -> u32 {
+    let number = Numbers::new(seed(room, row) ^ 1 << 63).next();
+    if number % THREAD_EVERY == 0 { 1 + (number >> 32) as u32 % 3 } else { 0 }
 }

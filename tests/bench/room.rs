@@ -1,0 +1,164 @@
+//! One room of the generated store: the room itself, its members, its messages.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use chatto::domain::text::RoomName;
+use chatto::domain::{GroupId, RoomId, UserId};
+use chatto::runtime::Scope;
+use chatto::storage::records::{Content, Fact, FactKind, Member, Post, Room, event::Effect};
+use chatto::storage::{Change, Claim, Draft, RequestId, RoomHead, Sealer};
+
+use crate::content::{Numbers, message_id, message_text, replies, seed};
+use crate::fill::{HISTORY_MS, Place};
+use crate::store::Store;
+
+/// Rooms that everybody is a member of; of the others a user is in every fourth.
+const UNIVERSAL_ROOMS: usize = 10;
+/// Calls at a time in one room: the next is drafted while the last is being confirmed.
+pub(crate) const LANES: usize = 4;
+
+fn is_member(user: usize, room: usize) -> bool {
+    room < UNIVERSAL_ROOMS || (user + room) % 4 == 0
+}
+
+/// A user with the key that seals its texts.
+pub(crate) struct Author {
+    pub(crate) id: UserId,
+    pub(crate) sealer: Sealer,
+}
+
+/// What one room is filled with.
+#[derive(Clone)]
+pub(crate) struct RoomFill {
+    pub(crate) store: Store,
+    pub(crate) number: usize,
+    pub(crate) messages: u32,
+    pub(crate) authors: Arc<[Author]>,
+    pub(crate) begin_ms: i64,
+}
+
+impl RoomFill {
+    /// The room with its members and the rows that tell of them.
+    pub(crate) async fn make(&self, group: GroupId) -> Place {
+        let storage = &self.store.storage;
+        let mut numbers = Numbers::new(self.begin_ms.unsigned_abs() ^ seed(self.number, 0));
+        let mut bits = [0; 16];
+        bits.iter_mut().for_each(|byte| *byte = numbers.next() as u8);
+        let id = RoomId::from_random(bits);
+        let name = RoomName::parse(&format!("bench-{:03}", self.number)).unwrap();
+        storage.claim(Claim::RoomName(&name.key()), id.as_str()).await.unwrap();
+        let room = Room {
+            id: id.as_str().to_owned(),
+            name: name.as_str().to_owned(),
+            group_id: group.as_str().to_owned(),
+            universal: self.number < UNIVERSAL_ROOMS,
+            created_ms: self.begin_ms,
+            creator_id: self.authors[0].id.as_str().to_owned(),
+            announced: true,
+            ..Room::default()
+        };
+        storage
+            .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Put(room.clone())) })
+            .await
+            .unwrap();
+        self.tell(&id, self.authors[0].id, FactKind::RoomCreated, 0).await;
+        let members: Vec<usize> =
+            (0..self.authors.len()).filter(|user| is_member(*user, self.number)).collect();
+        if !room.universal {
+            for user in &members {
+                self.join(&id, self.authors[*user].id).await;
+            }
+        }
+        let first_row = storage.head(&id).await.unwrap().rows;
+        Place {
+            id: id.as_str().to_owned(),
+            number: self.number,
+            first_row,
+            messages: self.messages,
+            members,
+        }
+    }
+
+    async fn join(&self, room: &RoomId, user: UserId) {
+        let member = Member {
+            room_id: room.as_str().to_owned(),
+            user_id: user.as_str().to_owned(),
+            since_ms: self.begin_ms,
+            announced: true,
+            ..Member::default()
+        };
+        let storage = &self.store.storage;
+        storage
+            .change_member(room, &user, |_| -> Result<_, Infallible> {
+                Ok(Change::Put(member.clone()))
+            })
+            .await
+            .unwrap();
+        self.tell(room, user, FactKind::Joined, storage.member_revision(room, &user)).await;
+    }
+
+    async fn tell(&self, room: &RoomId, user: UserId, kind: FactKind, member_revision: u64) {
+        let draft = |head: &RoomHead| -> Result<_, Infallible> {
+            let id = message_id(self.number, head.rows, 0).as_str().to_owned();
+            let fact =
+                Fact { id, row: head.rows, kind: kind.into(), member_revision, ..Fact::default() };
+            Ok(Draft { actor: Some(user), at_ms: self.begin_ms, effect: Effect::Fact(fact) })
+        };
+        let request = RequestId::random();
+        Box::pin(self.store.storage.append(room, &request, draft)).await.unwrap();
+    }
+
+    /// Starts the tasks that post its messages.
+    pub(crate) fn post(&self, scope: &Scope, place: &Place) {
+        let left = Arc::new(AtomicU32::new(self.messages));
+        for _ in 0..LANES {
+            let (room, place, left) = (self.clone(), place.clone(), Arc::clone(&left));
+            let lane = async move {
+                let take = |left: u32| left.checked_sub(1);
+                while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+                    room.post_one(&place).await;
+                }
+            };
+            scope.spawn("room", lane).unwrap();
+        }
+    }
+
+    /// Posts what the room's next row is to say, and the replies to it.
+    async fn post_one(&self, place: &Place) {
+        let row = self.append(place, None).await;
+        for reply in 1..=replies(self.number, row) {
+            self.append(place, Some((row, reply))).await;
+        }
+    }
+
+    /// Appends a root message, or a reply to a root message; answers the row of the root.
+    async fn append(&self, place: &Place, reply: Option<(u32, u32)>) -> u32 {
+        let room = RoomId::try_from(place.id.as_str()).unwrap();
+        let mut taken = 0;
+        let draft = |head: &RoomHead| -> Result<_, Infallible> {
+            let (row, reply) = reply.unwrap_or((head.rows, 0));
+            taken = row;
+            let id = message_id(self.number, row, reply);
+            let author = &self.authors[place.author(row, reply)];
+            let text = message_text(self.number, row, reply);
+            let post = Post {
+                id: id.as_str().to_owned(),
+                row,
+                reply,
+                content: Some(Content {
+                    body: Some(author.sealer.seal(&room, id.as_str(), &text)),
+                    ..Content::default()
+                }),
+                ..Post::default()
+            };
+            let done = i64::from(row - place.first_row);
+            let at_ms = self.begin_ms + HISTORY_MS / i64::from(self.messages) * done;
+            Ok(Draft { actor: Some(author.id), at_ms, effect: Effect::Post(post) })
+        };
+        let request = RequestId::random();
+        Box::pin(self.store.storage.append(&room, &request, draft)).await.unwrap();
+        taken
+    }
+}
