@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use chacha20::cipher::consts::U10;
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
 use super::{Secret, mac, random};
@@ -128,21 +128,39 @@ impl fmt::Debug for KeyEncryptionKey {
 #[expect(clippy::expect_used, reason = "fails only above 256 GiB, far beyond what a record holds")]
 fn seal(key: &[u8; 32], plain: &[u8], ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
     let nonce = random();
-    let sealed = XChaCha20Poly1305::new(key.into())
-        .encrypt(XNonce::from_slice(&nonce), Payload { msg: plain, aad: ad })
+    let (key, short) = short(key, &nonce);
+    let mut sealed = plain.to_vec();
+    key.seal_in_place_append_tag(short, Aad::from(ad), &mut sealed)
         .expect("a record is shorter than the cipher's limit");
     (nonce, sealed)
 }
 
 fn open(key: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, OpenError> {
     let nonce: &[u8; NONCE_BYTES] = nonce.try_into().map_err(|_| OpenError)?;
-    XChaCha20Poly1305::new(key.into())
-        .decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: ad })
-        .map_err(|_| OpenError)
+    let (key, short) = short(key, nonce);
+    let mut plain = sealed.to_vec();
+    let length = key.open_in_place(short, Aad::from(ad), &mut plain).map_err(|_| OpenError)?.len();
+    plain.truncate(length);
+    Ok(plain)
+}
+
+/// Key and nonce of the ordinary ChaCha20-Poly1305 (RFC 8439) that XChaCha20-Poly1305 is with this key and
+/// nonce (draft-irtf-cfrg-xchacha-03, 2.3).
+#[expect(clippy::expect_used, reason = "the key has the cipher's length")]
+fn short(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
+    let [head @ .., a, b, c, d, e, f, g, h] = *nonce;
+    let subkey: Zeroizing<[u8; 32]> =
+        Zeroizing::new(chacha20::hchacha::<U10>(key.into(), &head.into()).into());
+    let key = UnboundKey::new(&CHACHA20_POLY1305, subkey.as_slice()).expect("32 bytes");
+    let nonce = [0, 0, 0, 0, a, b, c, d, e, f, g, h];
+    (LessSafeKey::new(key), Nonce::assume_unique_for_key(nonce))
 }
 
 #[cfg(test)]
 mod tests {
+    use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+    use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+
     use super::*;
 
     /// draft-irtf-cfrg-xchacha-03, A.3.1.
@@ -176,8 +194,18 @@ mod tests {
                 0xcf, 0x49
             ]
         );
-        let key = DataKey(Zeroizing::new(key));
-        assert_eq!(key.open(&nonce, &sealed, &ad).unwrap(), plain);
+        let data = DataKey(Zeroizing::new(key));
+        assert_eq!(data.open(&nonce, &sealed, &ad).unwrap(), plain);
+        // And the other way round, for lengths about the cipher's blocks.
+        let theirs = XChaCha20Poly1305::new(&key.into());
+        for length in [0, 1, 15, 16, 17, 63, 64, 65, 4096] {
+            let plain = vec![b'x'; length];
+            let (nonce, sealed) = data.seal(&plain, &ad);
+            let opened = theirs
+                .decrypt(XNonce::from_slice(&nonce), Payload { msg: &sealed, aad: &ad })
+                .unwrap();
+            assert_eq!(opened, plain);
+        }
     }
 
     #[test]

@@ -10,6 +10,8 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 const DIGITS: usize = 14;
 const VALUE_BITS: u32 = 83;
 const LENGTH: usize = 1 + DIGITS;
+/// What half of the digits can count to.
+const HALF: u128 = 62_u128.pow(7);
 
 /// The text is not an id of this kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -23,10 +25,14 @@ struct Text([u8; LENGTH]);
 impl Text {
     fn new(letter: u8, value: u128) -> Self {
         let mut text = [letter; LENGTH];
-        let mut rest = value & ((1 << VALUE_BITS) - 1);
-        for digit in text.iter_mut().skip(1).rev() {
-            *digit = digit_of(rest);
-            rest /= 62;
+        let value = value & ((1 << VALUE_BITS) - 1);
+        // Two halves of 64 bits: dividing 128 bits is slow.
+        let mut rest = [low(value % HALF), low(value / HALF)];
+        for (place, digit) in text.iter_mut().skip(1).rev().enumerate() {
+            let [first, second] = &mut rest;
+            let half = if place < DIGITS / 2 { first } else { second };
+            *digit = digit_of(*half);
+            *half /= 62;
         }
         Self(text)
     }
@@ -41,7 +47,10 @@ impl Text {
     }
 
     fn value(&self) -> u128 {
-        self.0.iter().skip(1).fold(0, |value, digit| value * 62 + place_of(*digit))
+        let [_, high @ .., a, b, c, d, e, f, g] = &self.0;
+        let half =
+            |digits: &[u8]| digits.iter().fold(0, |value, digit| value * 62 + place_of(*digit));
+        u128::from(half(high)) * HALF + u128::from(half(&[*a, *b, *c, *d, *e, *f, *g]))
     }
 
     fn as_str(&self) -> &str {
@@ -50,12 +59,17 @@ impl Text {
     }
 }
 
-fn digit_of(value: u128) -> u8 {
+/// The lower 64 bits.
+fn low(value: u128) -> u64 {
+    u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default()
+}
+
+fn digit_of(value: u64) -> u8 {
     usize::try_from(value % 62).ok().and_then(|place| ALPHABET.get(place)).copied().unwrap_or(b'0')
 }
 
-fn place_of(digit: u8) -> u128 {
-    u128::from(match digit {
+fn place_of(digit: u8) -> u64 {
+    u64::from(match digit {
         b'0'..=b'9' => digit - b'0',
         b'A'..=b'Z' => digit - b'A' + 10,
         b'a'..=b'z' => digit - b'a' + 36,
@@ -176,8 +190,10 @@ impl UserId {
     }
 
     fn checked(text: Text) -> Option<Self> {
-        let id = Self(text);
-        (Self::from_number(id.number()) == id).then_some(id)
+        let value = text.value();
+        let number = u64::try_from(value >> CHECK_BITS).ok()?;
+        let bits = value & ((1 << CHECK_BITS) - 1);
+        (bits == u128::from(check(number))).then_some(Self(text))
     }
 }
 

@@ -30,7 +30,7 @@ pub fn permissions(grants: view::Grants) -> Vec<api::PermissionGrant> {
 #[must_use]
 pub fn user(origin: &str, user: view::UserView) -> api::User {
     api::User {
-        id: user.id.to_string(),
+        id: user.id.as_str().to_owned(),
         login: user.login,
         display_name: user.display_name,
         deleted: user.deleted,
@@ -112,12 +112,12 @@ pub fn room(room: view::RoomView) -> api::Room {
         view::RoomKind::Direct => api::RoomKind::Dm,
     };
     api::Room {
-        id: room.id.to_string(),
+        id: room.id.as_str().to_owned(),
         kind: kind.into(),
         name: room.name,
         description: room.description,
         archived: room.archived,
-        group_id: room.group.map(|id| id.to_string()).unwrap_or_default(),
+        group_id: room.group.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         universal: room.universal,
         slow_mode_seconds: room.slow_mode_seconds,
     }
@@ -149,7 +149,7 @@ pub fn group(group: view::GroupView) -> api::RoomGroup {
     use api::room_group_item::Item;
     let item = |room| api::RoomGroupItem { item: Some(Item::Room(room_with_state(room))) };
     api::RoomGroup {
-        id: group.id.to_string(),
+        id: group.id.as_str().to_owned(),
         name: group.name,
         description: group.description,
         items: group.rooms.into_iter().map(item).collect(),
@@ -176,14 +176,17 @@ pub fn role(role: view::RoleView) -> api::Role {
 #[must_use]
 pub fn message(message: view::MessageView) -> api::Message {
     api::Message {
-        id: message.id.to_string(),
-        room_id: message.room.to_string(),
+        id: message.id.as_str().to_owned(),
+        room_id: message.room.as_str().to_owned(),
         created_at: Some(time(message.created_ms)),
-        actor_id: message.author.to_string(),
+        actor_id: message.author.as_str().to_owned(),
         body: message.body,
         updated_at: message.updated_ms.map(time),
-        in_reply_to: message.in_reply_to.map(|id| id.to_string()).unwrap_or_default(),
-        thread_root_event_id: message.thread_root.map(|id| id.to_string()).unwrap_or_default(),
+        in_reply_to: message.in_reply_to.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+        thread_root_event_id: message
+            .thread_root
+            .map(|id| id.as_str().to_owned())
+            .unwrap_or_default(),
         deleted_at: message.deleted_ms.map(time),
         ..api::Message::default()
     }
@@ -210,9 +213,9 @@ pub fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
         RowKind::CallEnded { call_id } => Event::CallEnded(of_call(call_id)),
     };
     api::RoomTimelineEvent {
-        id: row.id.to_string(),
+        id: row.id.as_str().to_owned(),
         created_at: Some(time(row.created_ms)),
-        actor_id: row.actor.map(|id| id.to_string()).unwrap_or_default(),
+        actor_id: row.actor.map(|id| id.as_str().to_owned()).unwrap_or_default(),
         event: Some(event),
     }
 }
@@ -233,7 +236,7 @@ pub fn timeline(origin: &str, room_id: &str, page: view::TimelinePage) -> api::R
 /// The users that rows name.
 #[must_use]
 pub fn includes(origin: &str, users: Vec<view::UserView>) -> api::RoomTimelineIncludes {
-    let include = |one: view::UserView| (one.id.to_string(), user(origin, one));
+    let include = |one: view::UserView| (one.id.as_str().to_owned(), user(origin, one));
     api::RoomTimelineIncludes { users: users.into_iter().map(include).collect() }
 }
 

@@ -42,11 +42,11 @@ impl Runtime {
         })
     }
 
-    /// The number of worker threads for this machine: its cores, at most four, as the work is
-    /// waiting for nats-server rather than computing.
+    /// The number of worker threads for this machine beside the first: one less than its cores, at most
+    /// three, as the work is waiting for nats-server rather than computing.
     #[must_use]
     pub fn default_threads() -> usize {
-        std::thread::available_parallelism().map_or(1, |n| n.get().min(4))
+        std::thread::available_parallelism().map_or(1, |n| n.get().min(4).saturating_sub(1).max(1))
     }
 }
 

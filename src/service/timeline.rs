@@ -7,8 +7,8 @@ use super::{
 };
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
-use crate::storage::StorageError;
-use crate::storage::records::{FactKind, Message, Row, row};
+use crate::storage::records::{FactKind, Message, Row, Sealed, row};
+use crate::storage::{Opener, StorageError};
 
 impl Service {
     /// A page of a room's timeline. `limit` 0 means the default; a larger one than we serve is
@@ -142,12 +142,9 @@ impl Service {
         from: u32,
         to: u32,
     ) -> Result<TimelinePage, ReadError> {
-        let mut rows = Vec::new();
-        for row in self.storage().rows(&room, from, to).await? {
-            if is_shown(&row) {
-                rows.extend(Box::pin(self.row_view(room, row)).await?);
-            }
-        }
+        let mut rows = self.storage().rows(&room, from, to).await?;
+        rows.retain(is_shown);
+        let rows = Box::pin(self.row_views(room, rows)).await?;
         let end = self.storage().head(&room).await?.rows;
         let cursor = |row: Option<&RowView>| {
             row.map(|row| self.cursor(session.user, room, row.id.row())).unwrap_or_default()
@@ -168,13 +165,32 @@ impl Service {
         room: RoomId,
         row: Row,
     ) -> Result<Option<RowView>, StorageError> {
+        Ok(self.row_views(room, vec![row]).await?.pop())
+    }
+
+    /// Stored rows with their bodies opened; those that are not shown are left out.
+    async fn row_views(&self, room: RoomId, rows: Vec<Row>) -> Result<Vec<RowView>, StorageError> {
+        let opener = self.storage().opener(rows.iter().filter_map(body_of)).await?;
+        let mut views = Vec::with_capacity(rows.len());
+        for row in rows {
+            views.extend(self.opened(room, row, &opener)?);
+        }
+        Ok(views)
+    }
+
+    fn opened(
+        &self,
+        room: RoomId,
+        row: Row,
+        opener: &Opener,
+    ) -> Result<Option<RowView>, StorageError> {
         let corrupt = |_| StorageError::Corrupt { what: "PAGES", source: None };
         let id = EventId::try_from(row.id.as_str()).map_err(corrupt)?;
         let actor = UserId::try_from(row.actor_id.as_str()).ok();
         let kind = match (row.kind, actor) {
             (Some(row::Kind::Message(message)), Some(author)) => {
                 let place = (room, id, row.at_ms);
-                RowKind::Message(Box::new(self.message_view(place, author, message).await?))
+                RowKind::Message(Box::new(self.message_view(place, author, message, opener)))
             }
             (Some(row::Kind::Fact(fact)), _) => match fact_kind(fact, row.call_id) {
                 Some(kind) => kind,
@@ -186,34 +202,39 @@ impl Service {
         Ok(Some(RowView { id, created_ms: row.at_ms, actor, kind }))
     }
 
-    async fn message_view(
+    fn message_view(
         &self,
         (room, id, created_ms): (RoomId, EventId, i64),
         author: UserId,
         message: Message,
-    ) -> Result<MessageView, StorageError> {
+        opener: &Opener,
+    ) -> MessageView {
         let deleted_by_author = self
             .storage()
             .read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
         let deleted_ms = Some(message.deleted_ms).filter(|at| *at != 0);
         let sealed = message.content.and_then(|content| content.body);
-        let body = match sealed.filter(|_| deleted_ms.is_none() && !deleted_by_author) {
-            Some(sealed) => self.storage().unseal(&author, &room, id.as_str(), &sealed).await?,
-            None => None,
-        };
-        Ok(MessageView {
+        let sealed = sealed.filter(|_| deleted_ms.is_none() && !deleted_by_author);
+        MessageView {
             id,
             room,
             created_ms,
             author,
-            body,
+            body: sealed.and_then(|sealed| opener.open(&author, &room, id.as_str(), &sealed)),
             updated_ms: Some(message.updated_ms).filter(|at| *at != 0),
             in_reply_to: EventId::try_from(message.in_reply_to.as_str()).ok(),
             thread_root: None,
             // Texts of an erased account are gone: its rows are tombstones.
             deleted_ms: deleted_ms.or(deleted_by_author.then_some(created_ms)),
-        })
+        }
     }
+}
+
+/// The sealed text of a message and its author.
+fn body_of(row: &Row) -> Option<(UserId, &Sealed)> {
+    let Some(row::Kind::Message(message)) = &row.kind else { return None };
+    let sealed = message.content.as_ref()?.body.as_ref()?;
+    Some((UserId::try_from(row.actor_id.as_str()).ok()?, sealed))
 }
 
 fn missing_message() -> ReadError {

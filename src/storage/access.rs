@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::append::{Appended, Draft, RequestId};
 use super::error::{ChangeError, StorageError, infallible};
 use super::head::RoomHead;
-use super::keys::Sealer;
+use super::keys::{Opener, Sealer};
 use super::mirror::Tables;
 use super::records::{Counter, Group, Member, Role, Room, Row, Sealed, ServerConfig, Token, User};
 use super::state::{Change, Claim, Claimed};
@@ -256,7 +256,24 @@ impl Storage {
         })
     }
 
-    /// Opens a sealed body. `None`: its key is gone, or unreadable with the present secret.
+    /// The keys that open these bodies. Those of erased authors are left out: the tombstone decides, not
+    /// the key, as another process may just have shredded it.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn opener<'a>(
+        &self,
+        bodies: impl Iterator<Item = (UserId, &'a Sealed)>,
+    ) -> Result<Opener, StorageError> {
+        let bodies: Vec<_> = self.read(|tables| {
+            let erased =
+                |author: &UserId| tables.users.get(author).is_some_and(|user| user.deleted);
+            bodies.filter(|(author, _)| !erased(author)).collect()
+        });
+        self.inner.keys.opener(bodies.into_iter()).await
+    }
+
+    /// Opens one body. `None`: its key is gone, or unreadable with the present secret.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -267,12 +284,8 @@ impl Storage {
         row_id: &str,
         sealed: &Sealed,
     ) -> Result<Option<String>, StorageError> {
-        // The tombstone decides, not the key: another process may just have shredded it.
-        let deleted = self.read(|tables| tables.users.get(author).is_some_and(|user| user.deleted));
-        if deleted {
-            return Ok(None);
-        }
-        self.inner.keys.open(author, room, row_id, sealed).await
+        let opener = self.opener(std::iter::once((*author, sealed))).await?;
+        Ok(opener.open(author, room, row_id, sealed))
     }
 
     /// Erases every data key of a user: its texts are unreadable for ever.

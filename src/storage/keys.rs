@@ -26,8 +26,11 @@ pub(super) struct Keys {
     nats: Nats,
     clock: Clock,
     kek: KeyEncryptionKey,
-    cache: Mutex<LruCache<String, DataKey>>,
+    cache: Mutex<LruCache<KeyName, DataKey>>,
 }
+
+/// A key's owner and its id, 16 hexadecimal digits.
+type KeyName = (UserId, u64);
 
 impl Keys {
     pub(super) fn new((nats, clock): (Nats, Clock), kek: KeyEncryptionKey) -> Self {
@@ -56,7 +59,9 @@ impl Keys {
             ..Publish::default()
         };
         self.nats.publish(message).await?;
-        self.lock().put(cache_key(user, &key_id), key);
+        if let Some(name) = name(user, &key_id) {
+            self.lock().put(name, key);
+        }
         Ok(key_id)
     }
 
@@ -67,11 +72,9 @@ impl Keys {
         user: &UserId,
         key_id: &str,
     ) -> Result<Option<DataKey>, StorageError> {
-        if let Some(key) = self.lock().get(&cache_key(user, key_id)) {
+        let Some(name) = name(user, key_id) else { return Ok(None) };
+        if let Some(key) = self.lock().get(&name) {
             return Ok(Some(key.clone()));
-        }
-        if key_id.is_empty() || !key_id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Ok(None);
         }
         let subject = Self::subject(user, key_id);
         let stored = self.nats.leader_newest(stream::ENCRYPTION_KEYS, &subject).await?;
@@ -79,22 +82,25 @@ impl Keys {
         let record: WrappedKey =
             decode(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;
         let Some(key) = unwrap(&self.kek, &record, user)? else { return Ok(None) };
-        self.lock().put(cache_key(user, key_id), key.clone());
+        self.lock().put(name, key.clone());
         Ok(Some(key))
     }
 
-    /// Opens a sealed body. `None`: its key is gone, or the bytes are not what was sealed there.
-    pub(super) async fn open(
+    /// The keys of these bodies.
+    pub(super) async fn opener(
         &self,
-        author: &UserId,
-        room: &RoomId,
-        row_id: &str,
-        sealed: &Sealed,
-    ) -> Result<Option<String>, StorageError> {
-        let Some(key) = self.get(author, &sealed.key_id).await? else { return Ok(None) };
-        let ad = body_ad(room, row_id, sealed.version);
-        let plain = key.open(&sealed.nonce, &sealed.ciphertext, &ad);
-        Ok(plain.ok().and_then(|plain| String::from_utf8(plain).ok()))
+        bodies: impl Iterator<Item = (UserId, &Sealed)>,
+    ) -> Result<Opener, StorageError> {
+        let mut keys = Vec::new();
+        for (author, sealed) in bodies {
+            let Some(name) = name(&author, &sealed.key_id) else { continue };
+            if !keys.iter().any(|(known, _)| *known == name)
+                && let Some(key) = self.get(&author, &sealed.key_id).await?
+            {
+                keys.push((name, key));
+            }
+        }
+        Ok(Opener { keys })
     }
 
     /// Erases every key of a user, for ever.
@@ -106,7 +112,9 @@ impl Keys {
                 self.nats.erase(stream::ENCRYPTION_KEYS, record.replaced).await?;
             }
             self.nats.erase(stream::ENCRYPTION_KEYS, stored.sequence).await?;
-            self.lock().pop(&cache_key(user, &record.key_id));
+            if let Some(name) = name(user, &record.key_id) {
+                self.lock().pop(&name);
+            }
             let tombstone =
                 Publish { subject: &stored.subject, tombstone: true, ..Publish::default() };
             self.nats.publish(tombstone).await?;
@@ -190,7 +198,7 @@ impl Keys {
         Ok(newest.into_values().filter(|stored| !stored.is_tombstone()).collect())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<String, DataKey>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<KeyName, DataKey>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -216,8 +224,35 @@ impl Sealer {
     }
 }
 
-fn cache_key(user: &UserId, key_id: &str) -> String {
-    format!("{user}.{key_id}")
+/// The data keys of some bodies.
+pub struct Opener {
+    /// Few: one for each author of a page.
+    keys: Vec<(KeyName, DataKey)>,
+}
+
+impl Opener {
+    /// Opens a body. `None`: its key is gone or was not asked for, or the bytes are not what was sealed
+    /// there.
+    #[must_use]
+    pub fn open(
+        &self,
+        author: &UserId,
+        room: &RoomId,
+        row_id: &str,
+        sealed: &Sealed,
+    ) -> Option<String> {
+        let name = name(author, &sealed.key_id)?;
+        let (_, key) = self.keys.iter().find(|(known, _)| *known == name)?;
+        let ad = body_ad(room, row_id, sealed.version);
+        let plain = key.open(&sealed.nonce, &sealed.ciphertext, &ad).ok()?;
+        String::from_utf8(plain).ok()
+    }
+}
+
+/// `None`: no key has such an id.
+fn name(user: &UserId, key_id: &str) -> Option<KeyName> {
+    let is_id = key_id.len() == 16 && key_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    Some((*user, u64::from_str_radix(key_id, 16).ok().filter(|_| is_id)?))
 }
 
 fn key_ad(user: &UserId, key_id: &str) -> Vec<u8> {

@@ -47,7 +47,7 @@ pub use append::{Appended, Draft, RequestId};
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use head::{RoomHead, is_message};
-pub use keys::Sealer;
+pub use keys::{Opener, Sealer};
 pub use layout::stream_names;
 pub use live::{Changed, Gap, JournalEvent, Listener, Live, Told, Whisper};
 pub use mirror::Tables;
