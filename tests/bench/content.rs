@@ -132,5 +132,5 @@ pub(crate) fn message_text(room: usize, row: u32, reply: u32) -> String {
 /// How many replies the thread of a root message has.
 pub(crate) fn replies(room: usize, row: u32) -> u32 {
     let number = Numbers::new(seed(room, row) ^ 1 << 63).next();
-    if number % THREAD_EVERY == 0 { 1 + (number >> 32) as u32 % 3 } else { 0 }
+    if number.is_multiple_of(THREAD_EVERY) { 1 + (number >> 32) as u32 % 3 } else { 0 }
 }

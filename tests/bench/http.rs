@@ -30,7 +30,17 @@ impl Connection {
 
     /// Sends a whole request and reads the whole answer.
     pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
-        self.stream.write_all(request)?;
+        self.send(request)?;
+        self.receive()
+    }
+
+    /// Sends a whole request.
+    pub(crate) fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        self.stream.write_all(request)
+    }
+
+    /// Reads the whole answer to the request that was sent.
+    pub(crate) fn receive(&mut self) -> io::Result<Answer<'_>> {
         let (mut filled, mut head) = (0, None);
         loop {
             if filled == self.buffer.len() {

@@ -9,10 +9,12 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
+    clippy::large_futures,
     reason = "it measures real time and prints; whatever fails ends it with its place"
 )]
 
 mod content;
+mod crowd;
 mod fill;
 mod flushes;
 mod http;
@@ -25,6 +27,8 @@ mod process;
 mod report;
 mod room;
 mod server;
+mod socket;
+mod sockets;
 mod start;
 mod store;
 
@@ -75,6 +79,9 @@ fn main() {
     }
     if bench.options.wants("pages") {
         pages::measure(&bench, &mut report);
+    }
+    if bench.options.wants("sockets") {
+        sockets::measure(&bench, &mut report);
     }
     report.finish(&machine, &bench.options.dir.join("figures.json"));
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every figure, in the order of the output.
-pub(crate) const FIGURES: [&str; 4] = ["start", "memory", "posts", "pages"];
+pub(crate) const FIGURES: [&str; 5] = ["start", "memory", "posts", "pages", "sockets"];
 
 /// The choices.
 pub(crate) struct Options {
@@ -17,6 +17,8 @@ pub(crate) struct Options {
     pub(crate) messages: u32,
     /// Its users.
     pub(crate) users: u32,
+    /// Realtime sockets at a time, one figure for each number.
+    pub(crate) sockets: Vec<usize>,
     /// Length of one timed run.
     pub(crate) run: Duration,
     /// Runs of one figure; the middle one counts.
@@ -39,6 +41,7 @@ impl Options {
             dir: path("CHATTO_BENCH_DIR").unwrap_or_else(|| target.join("bench")),
             messages: number("CHATTO_BENCH_MESSAGES", 1_000_000),
             users: number("CHATTO_BENCH_USERS", 200).max(16),
+            sockets: numbers("CHATTO_BENCH_SOCKETS", &[500, 1_000]),
             run: Duration::from_secs(number("CHATTO_BENCH_SECONDS", 5).max(1).into()),
             runs: number("CHATTO_BENCH_RUNS", 5).max(1) as usize,
         }
@@ -55,12 +58,19 @@ fn path(name: &str) -> Option<PathBuf> {
 }
 
 fn number(name: &str, default: u32) -> u32 {
-    match std::env::var(name) {
-        Ok(text) if !text.is_empty() => {
-            text.replace('_', "").parse().unwrap_or_else(|_| panic!("{name} is no number: {text}"))
-        }
-        _ => default,
-    }
+    let first = numbers(name, &[]).first().copied();
+    first.map_or(default, |number| u32::try_from(number).unwrap())
+}
+
+fn numbers(name: &str, default: &[usize]) -> Vec<usize> {
+    let text = std::env::var(name).unwrap_or_default();
+    let parse = |text: &str| {
+        let digits = text.replace('_', "");
+        digits.parse().unwrap_or_else(|_| panic!("{name}: {text:?} is no number"))
+    };
+    let given = text.split([' ', ',']).filter(|text| !text.is_empty());
+    let given: Vec<usize> = given.map(parse).collect();
+    if given.is_empty() { default.to_vec() } else { given }
 }
 
 /// The release binary that was built with this program: `<profile>/examples/bench` lies beside it.

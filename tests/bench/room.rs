@@ -20,7 +20,7 @@ const UNIVERSAL_ROOMS: usize = 10;
 pub(crate) const LANES: usize = 4;
 
 fn is_member(user: usize, room: usize) -> bool {
-    room < UNIVERSAL_ROOMS || (user + room) % 4 == 0
+    room < UNIVERSAL_ROOMS || (user + room).is_multiple_of(4)
 }
 
 /// A user with the key that seals its texts.

@@ -1,0 +1,100 @@
+//! Many realtime sockets, read by one thread.
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+
+use crate::socket::{Socket, Stage};
+
+/// Events that are taken from the kernel at once.
+const EVENTS: usize = 256;
+
+/// See the module.
+pub(crate) struct Crowd {
+    epoll: OwnedFd,
+    sockets: Vec<Socket>,
+    buffer: Vec<u8>,
+}
+
+impl Crowd {
+    pub(crate) fn new() -> Self {
+        let epoll = epoll::create(CreateFlags::CLOEXEC).unwrap();
+        Self { epoll, sockets: Vec::new(), buffer: vec![0; 256 * 1024] }
+    }
+
+    /// Lets one more begin to connect, which holds this room.
+    pub(crate) fn connect(&mut self, port: u16, token: &str, room: &str) {
+        let socket = Socket::connect(port, token, room);
+        let data = EventData::new_u64(self.sockets.len() as u64);
+        epoll::add(&self.epoll, &socket.stream, data, EventFlags::OUT).unwrap();
+        self.sockets.push(socket);
+    }
+
+    /// Waits until nobody is on the way in any more.
+    pub(crate) fn settle(&mut self, limit: Duration) {
+        let end = Instant::now() + limit;
+        while self.live() + self.gone() < self.sockets.len() && Instant::now() < end {
+            self.step(Duration::from_millis(100), &[]);
+        }
+    }
+
+    /// Waits until everybody has read `marker`; how many did in time.
+    pub(crate) fn hear(&mut self, marker: &[u8], limit: Duration) -> usize {
+        let end = Instant::now() + limit;
+        let mut heard = 0;
+        while heard < self.live() && Instant::now() < end {
+            heard += self.step(Duration::from_millis(100), marker);
+        }
+        heard
+    }
+
+    /// Reads whatever comes for a while.
+    pub(crate) fn idle(&mut self, length: Duration) {
+        let end = Instant::now() + length;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return;
+            }
+            self.step(left, &[]);
+        }
+    }
+
+    pub(crate) fn live(&self) -> usize {
+        self.count(Stage::Live)
+    }
+
+    pub(crate) fn gone(&self) -> usize {
+        self.count(Stage::Gone)
+    }
+
+    fn count(&self, stage: Stage) -> usize {
+        self.sockets.iter().filter(|socket| socket.stage == stage).count()
+    }
+
+    /// Takes what is there, or the next that comes; how many read `marker`.
+    fn step(&mut self, limit: Duration, marker: &[u8]) -> usize {
+        let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
+        let limit = Timespec::try_from(limit).unwrap();
+        let (events, _) = epoll::wait(&self.epoll, &mut events, Some(&limit)).unwrap();
+        let mut heard = 0;
+        for event in events {
+            let place = usize::try_from(event.data.u64()).unwrap();
+            let socket = &mut self.sockets[place];
+            if socket.stage == Stage::Connecting {
+                socket.connected();
+                let data = EventData::new_u64(place as u64);
+                epoll::modify(&self.epoll, &socket.stream, data, EventFlags::IN).unwrap();
+                continue;
+            }
+            heard += usize::from(socket.read(&mut self.buffer, marker));
+            if socket.stage == Stage::Gone {
+                epoll::delete(&self.epoll, &socket.stream).unwrap();
+            }
+        }
+        heard
+    }
+}
