@@ -97,6 +97,7 @@ impl<'a, S: Socket> Connection<'a, S> {
             origin: opening.origin,
             pace: Pace::new(HYDRATIONS_BURST, HYDRATION_INTERVAL),
             check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,
+            alarm: self.realtime.clock.alarm(),
             deferred: VecDeque::new(),
             connection: self,
             registration,

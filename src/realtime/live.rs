@@ -19,6 +19,7 @@ use crate::contract::realtime::{
 use crate::domain::RoomId;
 use crate::limits::{HELD_ROOMS_MAX, SESSION_CHECK_INTERVAL};
 use crate::present;
+use crate::runtime::Alarm;
 use crate::service::{Rights, Session, SessionState};
 use crate::storage::Told;
 
@@ -51,6 +52,7 @@ pub(super) struct Live<'c, 'a, S> {
     pub(super) deferred: VecDeque<String>,
     pub(super) pace: Pace,
     pub(super) check_due: Instant,
+    pub(super) alarm: Alarm,
 }
 
 impl<S: Socket> Live<'_, '_, S> {
@@ -98,19 +100,18 @@ impl<S: Socket> Live<'_, '_, S> {
     }
 
     async fn wake(&mut self) -> Wake {
-        let clock = &self.connection.realtime.clock;
         let due = self.connection.heartbeat_due.min(self.check_due);
-        let wait = due.saturating_duration_since(clock.now());
         let socket = &mut self.connection.socket;
         let heard = async { Wake::Heard(socket.receive().await) };
         let queue = async { Wake::Queue(self.registration.next().await) };
         // Fair: a busy room does not keep a client's frames waiting, nor the other way round.
         let either = futures_lite::future::race(heard, queue);
-        match self.connection.stop.or(clock.timeout(wait, either)).await {
-            None => Wake::Stop,
-            Some(Ok(wake)) => wake,
-            Some(Err(_elapsed)) => Wake::Time,
-        }
+        let time = async {
+            self.alarm.until(due).await;
+            Wake::Time
+        };
+        let woken = self.connection.stop.or(futures_lite::future::or(either, time));
+        woken.await.unwrap_or(Wake::Stop)
     }
 
     /// Answers a frame of a subscribed client, or says which room it wants.

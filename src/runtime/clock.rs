@@ -19,6 +19,28 @@ pub struct Elapsed {
     pub limit: Duration,
 }
 
+/// A timer that outlives the waits for it: arming a new one for each wait costs two system calls.
+#[derive(Debug)]
+pub struct Alarm {
+    timer: smol::Timer,
+    at: Option<Instant>,
+}
+
+impl Alarm {
+    /// Waits until `at`; an alarm that is set to that time already stays armed.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the alarm set.
+    pub async fn until(&mut self, at: Instant) {
+        if self.at != Some(at) {
+            self.timer.set_at(at);
+            self.at = Some(at);
+        }
+        (&mut self.timer).await;
+        self.at = None;
+    }
+}
+
 impl Clock {
     /// The system's clocks.
     #[must_use]
@@ -52,6 +74,12 @@ impl Clock {
     /// Waits for `duration` of monotonic time.
     pub async fn sleep(&self, duration: Duration) {
         smol::Timer::after(duration).await;
+    }
+
+    /// An alarm that is not set.
+    #[must_use]
+    pub fn alarm(&self) -> Alarm {
+        Alarm { timer: smol::Timer::never(), at: None }
     }
 
     /// Runs `work` for at most `limit`.

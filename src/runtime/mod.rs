@@ -16,7 +16,7 @@ mod stop;
 
 pub use backoff::Backoff;
 pub use blocking::blocking;
-pub use clock::{Clock, Elapsed};
+pub use clock::{Alarm, Clock, Elapsed};
 pub use compat::{on_tokio, spawn_tokio};
 pub use executor::Runtime;
 pub use files::{limited_read, write_durably};
