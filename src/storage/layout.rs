@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::nats::{DiscardPolicy, Republish, StorageType, StreamConfig};
 
 /// The layout's number in META; raised when a later version needs a migration.
-pub(super) const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 1;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 

@@ -48,7 +48,7 @@ pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use head::{RoomHead, is_message};
 pub use keys::{Opener, Sealer};
-pub use layout::stream_names;
+pub use layout::{LAYOUT, stream_names};
 pub use live::{Changed, Gap, JournalEvent, Listener, Live, Told, Whisper};
 pub use mirror::Tables;
 pub use open::{Config, OpenError};

@@ -12,7 +12,7 @@ use chatto::domain::{GroupId, RoomId, UserId};
 use chatto::runtime::{Clock, Scope};
 use chatto::service::{LogIn, NewUser};
 use chatto::storage::records::{Group, row};
-use chatto::storage::{Change, Storage};
+use chatto::storage::{Change, LAYOUT, Storage};
 use serde::{Deserialize, Serialize};
 
 use crate::content::{Numbers, message_id, message_text, replies, seed};
@@ -42,11 +42,10 @@ pub(crate) const HISTORY_MS: i64 = 3 * 365 * 24 * 3600 * 1000;
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Filled {
     /// The data directory; never started on directly, because that changes it.
-    pub(crate) data: PathBuf,
+    #[serde(skip)]
+    data: PathBuf,
     pub(crate) users: Vec<Account>,
     pub(crate) rooms: Vec<Place>,
-    /// How long making it took, in seconds.
-    pub(crate) seconds: f64,
 }
 
 /// A user that is logged in.
@@ -73,25 +72,25 @@ pub(crate) struct Place {
 impl Filled {
     /// The kept store of these sizes, or a new one.
     pub(crate) fn get(options: &Options) -> Self {
-        let name = format!("g{VERSION}-{}u-{}m", options.users, options.messages);
+        let name = format!("l{LAYOUT}-g{VERSION}-{}u-{}m", options.users, options.messages);
         let dir = options.dir.join("stores").join(name);
         let file = dir.join("store.json");
+        let data = dir.join("data");
         if let Ok(kept) = std::fs::read_to_string(&file) {
-            return serde_json::from_str(&kept).expect("the description of the store");
+            let kept: Self = serde_json::from_str(&kept).expect("the description of the store");
+            return Self { data, ..kept };
         }
         std::fs::remove_dir_all(&dir).ok();
         std::fs::create_dir_all(&dir).unwrap();
         eprintln!("filling a store with {} messages …", options.messages);
         let began = Instant::now();
-        let data = dir.join("data");
         // The first start makes the secrets, the streams and the defaults.
         Server::start(options, &data, &[]).stop();
         let sizes = (options.users as usize, options.messages);
         let (users, rooms) = store::with(&data, |store| fill(store, sizes));
-        let seconds = began.elapsed().as_secs_f64();
-        let filled = Self { data, users, rooms, seconds };
+        let filled = Self { data, users, rooms };
         std::fs::write(&file, serde_json::to_string(&filled).unwrap()).unwrap();
-        eprintln!("… in {seconds:.0} s");
+        eprintln!("… in {:.0} s", began.elapsed().as_secs_f64());
         filled
     }
 

@@ -4,7 +4,7 @@ use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 use crate::http::Connection;
-use crate::process::Used;
+use crate::process::{self, Used};
 use crate::server::Server;
 
 /// Makes the next request of one client; what it returns is sent as it is.
@@ -24,8 +24,8 @@ pub(crate) struct Run {
     pub(crate) first_error: Option<String>,
     /// Bytes of one answer's body, on average.
     pub(crate) answer_bytes: usize,
-    /// What chatto and nats-server used meanwhile.
-    pub(crate) used: [Used; 2],
+    /// What chatto, nats-server and this program used meanwhile.
+    used: [Used; 3],
 }
 
 impl Run {
@@ -43,17 +43,17 @@ impl Run {
 
     /// Bytes on their way to the disk for one request.
     pub(crate) fn written(&self) -> f64 {
-        let written: u64 = self.used.iter().map(|used| used.written).sum();
+        let written: u64 = self.used.iter().take(2).map(|used| used.written).sum();
         written as f64 / self.times.len().max(1) as f64
     }
 
-    /// Processor time for one request, in microseconds: chatto's and nats-server's.
-    pub(crate) fn cpu(&self) -> [f64; 2] {
+    /// Processor time for one request, in microseconds: chatto's, nats-server's and ours.
+    pub(crate) fn cpu(&self) -> [f64; 3] {
         self.used.map(|used| used.cpu_us as f64 / self.times.len().max(1) as f64)
     }
 
     /// Context switches for one request.
-    pub(crate) fn switches(&self) -> [f64; 2] {
+    pub(crate) fn switches(&self) -> [f64; 3] {
         self.used.map(|used| used.switches as f64 / self.times.len().max(1) as f64)
     }
 }
@@ -69,14 +69,14 @@ pub(crate) fn run(server: &Server, clients: &mut [Box<dyn Requests>], length: Du
             .map(|client| threads.spawn(|| one(server.port, client.as_mut(), length, &start)))
             .collect();
         start.wait();
-        let (before, began) = (server.used(), Instant::now());
+        let (before, began) = (used(server), Instant::now());
         let done: Vec<Run> = clients.into_iter().map(|client| client.join().unwrap()).collect();
         run.elapsed = began.elapsed();
-        let after = server.used();
+        let after = used(server);
         for (used, (after, before)) in run.used.iter_mut().zip(after.iter().zip(before)) {
-            used.cpu_us = after.cpu_us - before.cpu_us;
+            used.cpu_us = after.cpu_us.saturating_sub(before.cpu_us);
             used.switches = after.switches.saturating_sub(before.switches);
-            used.written = after.written - before.written;
+            used.written = after.written.saturating_sub(before.written);
         }
         for part in done {
             run.times.extend(part.times);
@@ -88,6 +88,11 @@ pub(crate) fn run(server: &Server, clients: &mut [Box<dyn Requests>], length: Du
     run.answer_bytes /= run.times.len().max(1);
     run.times.sort_unstable();
     run
+}
+
+fn used(server: &Server) -> [Used; 3] {
+    let [chatto, nats] = server.used();
+    [chatto, nats, process::used(std::process::id())]
 }
 
 fn one(port: u16, client: &mut dyn Requests, length: Duration, start: &Barrier) -> Run {

@@ -65,6 +65,7 @@ impl Bench {
 }
 
 fn main() {
+    server::stop_on_panic();
     let bench = Bench { options: Options::from_environment(), filled: OnceCell::new() };
     let machine = machine::tell(&bench.options);
     let mut report = Report::default();

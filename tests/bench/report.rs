@@ -62,15 +62,17 @@ impl Report {
         self.add(name, unit, &[value], target);
     }
 
-    /// What one request cost both processes.
+    /// What one request cost the processes.
     pub(crate) fn costs(&mut self, name: &str, runs: &[Run]) {
-        for (place, process) in ["chatto", "nats-server"].into_iter().enumerate() {
-            let all = |of: &dyn Fn(&Run) -> [f64; 2]| {
+        for (place, process) in ["chatto", "nats-server", "generator"].into_iter().enumerate() {
+            let all = |of: &dyn Fn(&Run) -> [f64; 3]| {
                 runs.iter().map(|run| of(run)[place]).collect::<Vec<f64>>()
             };
             let name = |what: &str| format!("{name}{process} {what}");
             self.add(&name("CPU"), "µs/request", &all(&Run::cpu), None);
-            self.add(&name("switches"), "per request", &all(&Run::switches), None);
+            if process != "generator" {
+                self.add(&name("switches"), "per request", &all(&Run::switches), None);
+            }
         }
     }
 

@@ -4,7 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::options::Options;
 use crate::process::{self, Memory, Used};
@@ -14,6 +17,20 @@ use crate::wait::until;
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Time between two looks at `/readyz`.
 const LOOK: Duration = Duration::from_millis(1);
+
+/// Servers that run. A panic ends this program without dropping anything.
+static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+/// Makes a panic stop the servers.
+pub(crate) fn stop_on_panic() {
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        hook(panic);
+        for pid in RUNNING.try_lock().iter().flat_map(|running| running.iter()) {
+            terminate(*pid);
+        }
+    }));
+}
 
 /// A running server. Told to stop when dropped.
 pub(crate) struct Server {
@@ -50,6 +67,7 @@ impl Server {
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", options.server.display()));
+        RUNNING.lock().unwrap().push(child.id());
         let mut server = Self { child, nats: 0, port, start: Duration::ZERO, log };
         while !is_ready(port) {
             if let Some(status) = server.child.try_wait().unwrap() {
@@ -99,10 +117,17 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).ok();
+        let pid = self.child.id();
+        terminate(pid);
         until("the server stops", PATIENCE, || self.child.try_wait().unwrap());
+        RUNNING.lock().unwrap().retain(|running| *running != pid);
     }
+}
+
+fn terminate(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    // One that has ended by itself needs no signal.
+    pid.map(|pid| kill_process(pid, Signal::TERM).ok());
 }
 
 /// Whether `/readyz` answers 200.
