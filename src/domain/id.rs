@@ -10,6 +10,8 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 const DIGITS: usize = 14;
 const VALUE_BITS: u32 = 83;
 const LENGTH: usize = 1 + DIGITS;
+/// 2^83 - 1: digits in ASCII order compare as their numbers do.
+const LARGEST: &[u8; DIGITS] = b"mLhuaitFE4at27";
 /// What half of the digits can count to.
 const HALF: u128 = 62_u128.pow(7);
 
@@ -41,9 +43,8 @@ impl Text {
         let text: [u8; LENGTH] = text.as_bytes().try_into().map_err(|_| IdError)?;
         let [letter, digits @ ..] = &text;
         let known = letters.contains(letter) && digits.iter().all(u8::is_ascii_alphanumeric);
-        let text = Self(text);
         // The largest 14 digits are a little more than 83 bits.
-        if known && text.value() >> VALUE_BITS == 0 { Ok(text) } else { Err(IdError) }
+        if known && digits <= LARGEST { Ok(Self(text)) } else { Err(IdError) }
     }
 
     fn value(&self) -> u128 {

@@ -88,6 +88,11 @@ impl Lens<'_> {
         Ok(self.service.shown_room(self.session, id, self.holds(id)).await?)
     }
 
+    /// The same without members, which only direct messages have then.
+    pub(super) async fn seen(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
+        Ok(self.service.shown_room(self.session, id, false).await?)
+    }
+
     /// RU. Members are complete for direct messages and for what the connection holds.
     pub(super) fn room(shown: ShownRoom) -> Operation {
         Operation::RoomUpsert(wire::RealtimeProjectionRoom {
@@ -240,7 +245,7 @@ impl Lens<'_> {
     pub(super) async fn room_states(&self) -> Result<Vec<Operation>, Unreadable> {
         let mut states = Vec::new();
         for id in self.service.shown_rooms(self.session).await? {
-            states.extend(self.shown(id).await?.map(Self::room_state));
+            states.extend(self.seen(id).await?.map(Self::room_state));
         }
         Ok(states)
     }

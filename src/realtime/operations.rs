@@ -45,7 +45,7 @@ impl Lens<'_> {
         if !self.is_member(room) {
             return Ok(Vec::new());
         }
-        let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
+        let Some(shown) = self.seen(room).await? else { return Ok(Vec::new()) };
         let mut operations = Vec::new();
         if shown.is_direct() {
             operations.push(Self::room(shown.clone()));
@@ -65,7 +65,7 @@ impl Lens<'_> {
         if !self.is_member(room) {
             return Ok(Vec::new());
         }
-        let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
+        let Some(shown) = self.seen(room).await? else { return Ok(Vec::new()) };
         let mut operations = vec![Self::room_state(shown)];
         operations.extend(self.row(room, row).await?);
         if let Some(echo) = echo {
@@ -192,7 +192,7 @@ impl Lens<'_> {
 
     async fn read(&self, target: &str) -> Result<Vec<Operation>, Unreadable> {
         let Ok(room) = RoomId::try_from(target) else { return Ok(Vec::new()) };
-        let Some(shown) = self.shown(room).await? else { return Ok(Vec::new()) };
+        let Some(shown) = self.seen(room).await? else { return Ok(Vec::new()) };
         let mut operations = vec![Self::room_state(shown), Self::notifications()];
         operations.extend(self.viewer().await?);
         Ok(operations)
