@@ -1,0 +1,90 @@
+// Plain JSON calls (`/auth/*`) and discovery. Every failure becomes a `PlainError` with a text for people.
+
+export class PlainError extends Error {
+  constructor(
+    message: string,
+    /** 0 when nothing answered. */
+    readonly status: number,
+    /** Seconds to wait, when the server says so. */
+    readonly wait = 0,
+  ) {
+    super(message);
+  }
+}
+
+export const UNREACHABLE = 'The server cannot be reached. Check the connection and try again.';
+
+const CALL_TIMEOUT_MS = 20_000;
+
+export async function post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
+  let answer: Response;
+  try {
+    answer = await fetch(path, {
+      method: 'POST',
+      headers: { 'Content-Type': 'application/json', ...headers },
+      body: JSON.stringify(body),
+      credentials: 'same-origin',
+      cache: 'no-store',
+      signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
+    });
+  } catch {
+    throw new PlainError(UNREACHABLE, 0);
+  }
+  // What has no JSON body came from something between us and the server.
+  const json = (await answer.json().catch(() => ({}))) as { error?: string; message?: string };
+  if (answer.ok) return json as T;
+  const wait = Math.max(0, Number(answer.headers.get('Retry-After')) || 0);
+  const text = json.error ?? json.message ?? '';
+  throw new PlainError(text || `The server answered ${answer.status}.`, answer.status, wait);
+}
+
+const CSRF_COOKIE = 'chatto_csrf';
+
+function csrf(): string {
+  const pair = document.cookie.split('; ').find((one) => one.startsWith(`${CSRF_COOKIE}=`));
+  return decodeURIComponent(pair?.slice(CSRF_COOKIE.length + 1) ?? '');
+}
+
+/** Whether a session may be there: the server sets this cookie beside the one scripts cannot read. */
+export const hasSessionHint = (): boolean => csrf() !== '';
+
+export interface LoggedIn {
+  user: { id: string; login: string };
+}
+
+export const login = (identifier: string, password: string) =>
+  post<LoggedIn>('/auth/login', { identifier, password });
+
+export const logout = () => post('/auth/logout', {}, { 'X-CSRF-Token': csrf() });
+
+export interface JoinLink {
+  url: string;
+  expiresAt: string;
+}
+
+export const makeJoinLink = (fields: { displayName?: string }) =>
+  post<JoinLink>('/auth/join-links', fields, { 'X-CSRF-Token': csrf() });
+
+export interface LinkContent {
+  kind: 'owner' | 'join';
+  serverName: string;
+  fixed: { login: string | null; displayName: string | null; email: string | null };
+}
+
+export const inspectLink = (token: string) => post<LinkContent>('/auth/setup/inspect', { token });
+
+export const useLink = (fields: Record<string, string>) => post<LoggedIn>('/auth/setup', fields);
+
+export interface PublicServer {
+  name: string;
+  description?: string;
+  welcomeMessage?: string;
+}
+
+export async function getServer(): Promise<PublicServer> {
+  const { profile } = await post<{ profile: PublicServer }>(
+    '/api/connect/chatto.discovery.v1.ServerDiscoveryService/GetServer',
+    {},
+  );
+  return profile;
+}

@@ -1,0 +1,71 @@
+// One WebSocket of the realtime protocol, from hello to its end. It decides nothing: `state/connection`
+// does.
+import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { RealtimeClientFrameSchema, type RealtimeClientFrame } from './gen/chatto/realtime/v1/client_frames_pb';
+import { RealtimeServerFrameSchema, type RealtimeServerFrame } from './gen/chatto/realtime/v1/server_frames_pb';
+
+export type ServerFrame = RealtimeServerFrame['frame'];
+type ClientFrame = RealtimeClientFrame['frame'];
+
+const PROTOCOL_VERSION = 2;
+/** Undecodable frame (contract 8.8). */
+const BAD_DATA = 1003;
+
+export interface Handlers {
+  frame(frame: ServerFrame): void;
+  ended(): void;
+}
+
+export class Socket {
+  #socket: WebSocket;
+  #over = false;
+  #handlers: Handlers;
+
+  constructor(handlers: Handlers) {
+    this.#handlers = handlers;
+    const address = new URL('/api/realtime', location.href);
+    address.protocol = address.protocol === 'https:' ? 'wss:' : 'ws:';
+    const socket = (this.#socket = new WebSocket(address));
+    socket.binaryType = 'arraybuffer';
+    socket.onopen = () => this.send({ case: 'hello', value: { protocolVersion: PROTOCOL_VERSION } as never });
+    socket.onmessage = ({ data }) => this.#receive(data);
+    socket.onclose = () => this.#end();
+  }
+
+  #receive(data: unknown) {
+    if (this.#over) return;
+    let frame: ServerFrame;
+    try {
+      if (!(data instanceof ArrayBuffer)) throw new Error('a text frame');
+      ({ frame } = fromBinary(RealtimeServerFrameSchema, new Uint8Array(data)));
+    } catch {
+      this.close(BAD_DATA);
+      return;
+    }
+    this.#handlers.frame(frame);
+  }
+
+  #end() {
+    if (this.#over) return;
+    this.#over = true;
+    this.#handlers.ended();
+  }
+
+  send(frame: ClientFrame) {
+    if (this.#socket.readyState !== WebSocket.OPEN) return;
+    const message = create(RealtimeClientFrameSchema, { frame: frame as never });
+    this.#socket.send(toBinary(RealtimeClientFrameSchema, message));
+  }
+
+  /** Ends at once: a dead network would let us wait for the closing handshake. */
+  close(code = 1000) {
+    this.#socket.close(code);
+    this.#end();
+  }
+
+  /** Ends without telling the owner. */
+  drop() {
+    this.#over = true;
+    this.#socket.close(1000);
+  }
+}

@@ -1,0 +1,180 @@
+// The one store: what the server's realtime frames say, and nothing else. Screens read it, calls never write it.
+import type { RoomGroup } from '../api/gen/chatto/api/v1/room_groups_pb';
+import type { GetViewerResponse } from '../api/gen/chatto/api/v1/viewer_pb';
+import type { RealtimeProjectionEvent, RealtimeProjectionOperation } from '../api/gen/chatto/realtime/v1/projection_pb';
+import type { RealtimeEventEnvelope } from '../api/gen/chatto/realtime/v1/server_frames_pb';
+import { People } from './people.svelte';
+import { Room } from './room.svelte';
+import { rowOf, type Row } from './rows';
+
+export interface Group {
+  id: string;
+  name: string;
+  mayCreate: boolean;
+  roomIds: readonly string[];
+}
+
+/** A row that arrived live. */
+export interface Arrival {
+  room: Room;
+  row: Row;
+  isNew: boolean;
+}
+
+type Operation = RealtimeProjectionOperation['operation'];
+
+export class Chat {
+  readonly people = new People();
+  serverName = $state('Chatto');
+  motd = $state('');
+  viewerId = $state('');
+  rooms = $state.raw<ReadonlyMap<string, Room>>(new Map());
+  groups = $state.raw<readonly Group[]>([]);
+  /** Whether the state was complete once. */
+  isLoaded = $state(false);
+  #grants = $state.raw<ReadonlySet<string>>(new Set());
+  /** Rooms named since a `reset`; the others are gone when it is complete. */
+  #seen: Set<string> | undefined;
+  onArrival: (arrival: Arrival) => void = () => {};
+
+  get viewer() {
+    return this.people.get(this.viewerId);
+  }
+
+  get isOwner(): boolean {
+    return this.viewer.roles.includes('owner');
+  }
+
+  may(permission: string): boolean {
+    return this.#grants.has(permission);
+  }
+
+  room(id: string): Room | undefined {
+    return this.rooms.get(id);
+  }
+
+  /** The snapshot or replay is complete. */
+  complete() {
+    const seen = this.#seen;
+    this.#seen = undefined;
+    if (seen) this.rooms = new Map([...this.rooms].filter(([id]) => seen.has(id)));
+    this.isLoaded = true;
+  }
+
+  apply(event: RealtimeProjectionEvent) {
+    for (const { operation } of event.operations) this.#apply(operation, event);
+  }
+
+  hear({ actorId, event }: RealtimeEventEnvelope) {
+    if (event.case === 'userTyping') {
+      if (actorId && actorId !== this.viewerId && !event.value.threadRootEventId) {
+        this.room(event.value.roomId)?.typists.add(actorId);
+      }
+    } else if (event.case === 'presenceChanged') {
+      this.people.setPresence(event.value.userId, event.value.status);
+    }
+  }
+
+  #apply(operation: Operation, event: RealtimeProjectionEvent) {
+    switch (operation.case) {
+      case 'reset':
+        this.#seen = new Set();
+        break;
+      case 'serverUpsert':
+        this.serverName = operation.value.name;
+        break;
+      case 'serverStateUpsert':
+        this.motd = operation.value.motd ?? '';
+        break;
+      case 'viewerUpsert':
+        this.#setViewer(operation.value);
+        break;
+      case 'userUpsert':
+        if (operation.value.user) this.people.upsert(operation.value.user, operation.value.roles);
+        break;
+      case 'userRemove':
+        this.people.remove(operation.value.userId);
+        break;
+      case 'roomUpsert': {
+        const id = operation.value.room?.room?.id;
+        if (id) this.#ensure(id).set(operation.value);
+        break;
+      }
+      case 'roomRemove':
+        this.rooms = new Map([...this.rooms].filter(([id]) => id !== operation.value.roomId));
+        break;
+      case 'roomViewerStateReplace':
+        this.room(operation.value.roomId)?.setViewerState(operation.value.viewerState);
+        break;
+      case 'roomGroupsReplace':
+        this.groups = operation.value.groups.map(groupOf);
+        break;
+      case 'roomTimelineReplace': {
+        const { roomId, page, eventCursors } = operation.value;
+        const room = this.room(roomId);
+        if (room?.isMember && page) room.timeline.replace(page, eventCursors);
+        break;
+      }
+      case 'roomTimelineEventUpsert':
+        this.#upsertRow(operation.value, event.actorId ?? '');
+        break;
+      case 'roomTimelineEventRemove':
+        this.room(operation.value.roomId)?.timeline.remove(operation.value.eventId);
+        break;
+      case 'roomActivity': {
+        const room = this.room(operation.value.roomId);
+        if (room?.isDirect) this.#moveToTop(room);
+        break;
+      }
+      case 'presencesReplace':
+        for (const [id, status] of Object.entries(operation.value.statuses)) this.people.setPresence(id, status);
+        break;
+      default:
+      // Notifications, threads and calls have no screen yet.
+    }
+  }
+
+  #upsertRow({ roomId, event, includes, eventCursor }: RowUpsert, actor: string) {
+    const room = this.room(roomId);
+    const row = event && rowOf(event);
+    if (!room?.isMember || !row) return;
+    this.people.include(includes?.users);
+    room.typists.remove(actor);
+    const isNew = !room.timeline.rows.some((one) => one.id === row.id);
+    room.timeline.upsert(row, eventCursor);
+    if (isNew) this.onArrival({ room, row, isNew });
+  }
+
+  #setViewer(viewer: GetViewerResponse) {
+    const profile = viewer.user?.profile;
+    if (!profile) return;
+    this.viewerId = profile.id;
+    this.people.get(profile.id).set(profile);
+    const grants = viewer.viewerPermissions?.permissions ?? [];
+    this.#grants = new Set(grants.filter((one) => one.granted).map((one) => one.permission));
+  }
+
+  #ensure(id: string): Room {
+    this.#seen?.add(id);
+    let room = this.rooms.get(id);
+    if (!room) {
+      room = new Room(id, this.people);
+      this.rooms = new Map(this.rooms).set(id, room);
+    }
+    return room;
+  }
+
+  #moveToTop(room: Room) {
+    room.hasHistory = true;
+    this.rooms = new Map([[room.id, room], ...this.rooms]);
+  }
+}
+
+type RowUpsert = Extract<Operation, { case: 'roomTimelineEventUpsert' }>['value'];
+
+const groupOf = (group: RoomGroup): Group => ({
+  id: group.id,
+  name: group.name,
+  mayCreate: group.viewerState?.permissions.some((one) => one.permission === 'room.create' && one.granted) ?? false,
+  roomIds: group.items.flatMap(({ item }) => (item.case === 'room' && item.value.room ? [item.value.room.id] : [])),
+});

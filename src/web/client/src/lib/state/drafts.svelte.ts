@@ -1,0 +1,56 @@
+// What stands in each room's composer, kept over reloads and shared with other tabs.
+import { keys, read, watch, write } from './storage';
+
+export class Drafts {
+  #user = '';
+  #texts = new Map<string, string>();
+  /** Rooms with a text, for the room list. */
+  rooms = $state.raw<ReadonlySet<string>>(new Set());
+  #stopWatching = () => {};
+  onForeign: (roomId: string, text: string) => void = () => {};
+
+  open(user: string) {
+    if (this.#user === user) return;
+    this.#user = user;
+    this.#texts = new Map(keys(`draft:${user}:`).map((key) => [this.#room(key), read(key)]));
+    this.#list();
+    this.#stopWatching();
+    this.#stopWatching = watch((key, text) => {
+      if (!key.startsWith(`draft:${user}:`)) return;
+      this.#keep(this.#room(key), text);
+      this.onForeign(this.#room(key), text);
+    });
+  }
+
+  close() {
+    this.#stopWatching();
+    this.#texts.clear();
+    this.#list();
+    this.#user = '';
+  }
+
+  get(roomId: string): string {
+    return this.#texts.get(roomId) ?? '';
+  }
+
+  set(roomId: string, text: string) {
+    if (this.get(roomId) === text) return;
+    this.#keep(roomId, text);
+    write(`draft:${this.#user}:${roomId}`, text);
+  }
+
+  #keep(roomId: string, text: string) {
+    const had = this.#texts.has(roomId);
+    if (text) this.#texts.set(roomId, text);
+    else this.#texts.delete(roomId);
+    if (had !== this.#texts.has(roomId)) this.#list();
+  }
+
+  #room(key: string): string {
+    return key.slice(key.lastIndexOf(':') + 1);
+  }
+
+  #list() {
+    this.rooms = new Set(this.#texts.keys());
+  }
+}

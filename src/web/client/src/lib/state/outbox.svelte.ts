@@ -1,0 +1,210 @@
+// Messages on their way. Each has a key under which the server stores it once, and lies in storage until the
+// server's answer, so that neither a lost answer nor a reload loses or doubles a text.
+import { messages, rooms } from '../api/client';
+import { failure, type Failure } from '../api/failure';
+import { rowOf, rowOfMessage, type Row } from './rows';
+import type { Chat } from './chat.svelte';
+import { keys, read, watch, write } from './storage';
+
+/** The server remembers a key for two minutes after it stored the message; a little less is safe. */
+const REPEAT_MS = 115_000;
+/** A clock here may be so far from the server's when texts are compared. */
+const CLOCK_SLACK_MS = 5 * 60_000;
+const WAITS_MS = [500, 1_000, 2_000, 4_000];
+
+export type Phase =
+  /** On its way, or waiting for the connection. */
+  | 'sending'
+  /** The server refused it. */
+  | 'refused'
+  /** Unanswered for so long that repeating might double it: the person decides. */
+  | 'unsure';
+
+export class Pending {
+  phase = $state<Phase>('sending');
+  error = $state('');
+  /** The row that shows it already, seen before the answer. */
+  rowId = $state('');
+  isBusy = false;
+  attempts = 0;
+
+  constructor(
+    readonly key: string,
+    readonly roomId: string,
+    readonly body: string,
+    readonly madeAt: number,
+    /** When it was first given to the network; 0 while it never was. */
+    public triedAt: number,
+  ) {}
+}
+
+interface Stored {
+  room: string;
+  body: string;
+  made: number;
+  tried: number;
+}
+
+const randomKey = (): string => {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
+};
+
+export class Outbox {
+  all = $state.raw<readonly Pending[]>([]);
+  isLive: () => boolean = () => false;
+  onSignedOut: () => void = () => {};
+  #chat: Chat;
+  #user = '';
+  #stopWatching = () => {};
+  #timers = new Set<ReturnType<typeof setTimeout>>();
+
+  constructor(chat: Chat) {
+    this.#chat = chat;
+  }
+
+  of(roomId: string): readonly Pending[] {
+    return this.all.filter((one) => one.roomId === roomId && one.rowId === '');
+  }
+
+  /** What a former page of this user left behind. */
+  open(user: string) {
+    if (this.#user === user) return;
+    this.#user = user;
+    this.all = keys(`send:${user}:`)
+      .flatMap((name) => this.#load(name))
+      .sort((a, b) => a.madeAt - b.madeAt);
+    this.#stopWatching();
+    this.#stopWatching = watch((name, value) => {
+      // Another tab is done with it.
+      if (!value && name.startsWith(`send:${user}:`)) this.#drop(name.slice(`send:${user}:`.length));
+    });
+  }
+
+  close() {
+    this.#stopWatching();
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    this.all = [];
+    this.#user = '';
+  }
+
+  send(roomId: string, body: string) {
+    const entry = new Pending(randomKey(), roomId, body, Date.now(), 0);
+    this.#save(entry);
+    this.all = [...this.all, entry];
+    void this.#try(entry);
+  }
+
+  /** The connection is back. */
+  resume() {
+    for (const entry of this.all) {
+      entry.attempts = 0;
+      if (entry.phase === 'sending') void this.#try(entry);
+    }
+  }
+
+  /** The person wants it sent (again): a new message, as far as the server knows. */
+  again(entry: Pending) {
+    this.discard(entry);
+    this.send(entry.roomId, entry.body);
+  }
+
+  discard(entry: Pending) {
+    write(this.#name(entry.key), '');
+    this.#drop(entry.key);
+  }
+
+  /** A row of the viewer's own arrived: it may be one of these, ahead of its answer. */
+  arrived(roomId: string, row: Row) {
+    const entry = this.all.find(
+      (one) => one.roomId === roomId && one.body === row.body && one.rowId === '' && one.triedAt > 0,
+    );
+    if (entry) entry.rowId = row.id;
+  }
+
+  async #try(entry: Pending) {
+    if (entry.isBusy || !this.all.includes(entry)) return;
+    // Nothing was given to the network yet: it goes out when there is one.
+    if (!this.isLive()) return;
+    if (entry.triedAt && Date.now() - entry.triedAt > REPEAT_MS) {
+      await this.#find(entry);
+      return;
+    }
+    entry.isBusy = true;
+    if (!entry.triedAt) {
+      entry.triedAt = Date.now();
+      this.#save(entry);
+    }
+    try {
+      const answer = await messages.createMessage(
+        { roomId: entry.roomId, body: entry.body },
+        { headers: { 'Idempotency-Key': entry.key } },
+      );
+      if (answer.message) this.#chat.room(entry.roomId)?.timeline.upsert(rowOfMessage(answer.message), '');
+      this.discard(entry);
+    } catch (error) {
+      this.#failed(entry, failure(error));
+    } finally {
+      entry.isBusy = false;
+    }
+  }
+
+  #failed(entry: Pending, { kind, text }: Failure) {
+    if (kind === 'signed-out') {
+      this.onSignedOut();
+    } else if (kind === 'transient') {
+      const wait = WAITS_MS[Math.min(entry.attempts, WAITS_MS.length - 1)] ?? 0;
+      entry.attempts += 1;
+      const timer = setTimeout(() => {
+        this.#timers.delete(timer);
+        void this.#try(entry);
+      }, wait);
+      this.#timers.add(timer);
+    } else {
+      entry.phase = 'refused';
+      entry.error = text;
+    }
+  }
+
+  /** Unanswered for too long: the newest rows tell whether it was stored. */
+  async #find(entry: Pending) {
+    entry.isBusy = true;
+    try {
+      const { page } = await rooms.getRoomEvents({ roomId: entry.roomId, limit: 100 });
+      const rows = (page?.events ?? []).map(rowOf);
+      const isThere = rows.some(
+        (row) =>
+          row?.actor === this.#user && row.body === entry.body && row.at > entry.madeAt - CLOCK_SLACK_MS,
+      );
+      if (isThere) this.discard(entry);
+      else entry.phase = 'unsure';
+    } catch (error) {
+      this.#failed(entry, failure(error));
+    } finally {
+      entry.isBusy = false;
+    }
+  }
+
+  #name(key: string): string {
+    return `send:${this.#user}:${key}`;
+  }
+
+  #save(entry: Pending) {
+    const stored: Stored = { room: entry.roomId, body: entry.body, made: entry.madeAt, tried: entry.triedAt };
+    write(this.#name(entry.key), JSON.stringify(stored));
+  }
+
+  #load(name: string): Pending[] {
+    try {
+      const { room, body, made, tried } = JSON.parse(read(name)) as Stored;
+      return [new Pending(name.slice(name.lastIndexOf(':') + 1), room, body, made, tried)];
+    } catch {
+      return [];
+    }
+  }
+
+  #drop(key: string) {
+    this.all = this.all.filter((one) => one.key !== key);
+  }
+}

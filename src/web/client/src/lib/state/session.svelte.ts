@@ -1,0 +1,105 @@
+// Who is logged in, and everything that lives as long as the log-in does.
+import * as plain from '../api/plain';
+import { account } from '../api/client';
+import { PresenceStatus } from '../api/gen/chatto/api/v1/users_pb';
+import { Chat } from './chat.svelte';
+import { Connection } from './connection.svelte';
+import { Drafts } from './drafts.svelte';
+import { Outbox } from './outbox.svelte';
+import { Reading } from './reading.svelte';
+import { keys, write } from './storage';
+
+/** How often the server is told that somebody is here (contract 7.1). */
+const PRESENCE_MS = 30_000;
+/** Without a key or pointer for so long a person is away. */
+const IDLE_MS = 5 * 60_000;
+
+const NOTICES: Record<string, string> = {
+  logout: 'You logged out in another window.',
+  password_changed: 'Your password was changed. Please log in again.',
+  password_reset: 'Your password was reset. Please log in again.',
+  account_deleted: 'This account was deleted.',
+  '': '',
+};
+
+export class Session {
+  /** Whether there is a session, as far as this page knows. */
+  isOpen = $state(plain.hasSessionHint());
+  /** Why the last one ended. */
+  notice = $state('');
+  chat = $state.raw(new Chat());
+  connection = $state.raw(new Connection(this.chat));
+  outbox = $state.raw(new Outbox(this.chat));
+  reading = $state.raw(new Reading(this.chat));
+  readonly drafts = new Drafts();
+  #presence: ReturnType<typeof setInterval> | undefined;
+  #activeAt = Date.now();
+
+  start() {
+    if (this.isOpen) this.#begin();
+    for (const kind of ['keydown', 'pointerdown'] as const) {
+      window.addEventListener(kind, () => (this.#activeAt = Date.now()), { passive: true });
+    }
+  }
+
+  async login(identifier: string, password: string) {
+    await plain.login(identifier, password);
+    this.notice = '';
+    this.isOpen = true;
+    this.#begin();
+  }
+
+  /** Ends the session on the server; only then here, so that nobody leaves a session behind unknowingly. */
+  async logout() {
+    try {
+      await plain.logout();
+    } catch (error) {
+      // The session ended before.
+      if (!(error instanceof plain.PlainError) || error.status !== 401) throw error;
+    }
+    for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:')]) write(key, '');
+    this.#end('');
+  }
+
+  #begin() {
+    const chat = (this.chat = new Chat());
+    const connection = (this.connection = new Connection(chat));
+    const outbox = (this.outbox = new Outbox(chat));
+    this.reading = new Reading(chat);
+    outbox.isLive = () => connection.link === 'live';
+    outbox.onSignedOut = () => this.#end('authentication_required');
+    chat.onArrival = ({ room, row }) => {
+      if (row.actor === chat.viewerId) outbox.arrived(room.id, row);
+      else this.reading.arrived(room, row);
+    };
+    connection.onSessionEnd = (reason) => this.#end(reason);
+    connection.onLive = () => {
+      this.drafts.open(chat.viewerId);
+      outbox.open(chat.viewerId);
+      outbox.resume();
+      this.#tellPresence();
+    };
+    connection.start();
+    clearInterval(this.#presence);
+    this.#presence = setInterval(() => this.#tellPresence(), PRESENCE_MS);
+  }
+
+  #tellPresence() {
+    if (this.connection.link !== 'live') return;
+    const isHere = document.visibilityState === 'visible' && Date.now() - this.#activeAt < IDLE_MS;
+    const status = isHere ? PresenceStatus.ONLINE : PresenceStatus.AWAY;
+    account.updatePresence({ status }).catch(() => {});
+  }
+
+  #end(reason: string) {
+    clearInterval(this.#presence);
+    this.connection.stop();
+    this.outbox.close();
+    this.drafts.close();
+    this.notice = NOTICES[reason] ?? 'Your session ended. Please log in again.';
+    this.isOpen = false;
+    this.chat = new Chat();
+  }
+}
+
+export const session = new Session();

@@ -1,0 +1,40 @@
+// What survives a reload, in the browser's storage of this origin: drafts, messages on their way, the last
+// room. Never a credential. Storage may be switched off or full: then it lasts as long as the page.
+const PREFIX = 'chatto:';
+
+export function read(key: string): string {
+  try {
+    return localStorage.getItem(PREFIX + key) ?? '';
+  } catch {
+    return '';
+  }
+}
+
+/** The empty text removes the entry. */
+export function write(key: string, value: string) {
+  try {
+    if (value) localStorage.setItem(PREFIX + key, value);
+    else localStorage.removeItem(PREFIX + key);
+  } catch {
+    // Nothing to do about it.
+  }
+}
+
+export function keys(start: string): string[] {
+  try {
+    return Object.keys(localStorage)
+      .filter((key) => key.startsWith(PREFIX + start))
+      .map((key) => key.slice(PREFIX.length));
+  } catch {
+    return [];
+  }
+}
+
+/** Tells of changes made by other tabs. Returns what stops it. */
+export function watch(heard: (key: string, value: string) => void): () => void {
+  const listen = (event: StorageEvent) => {
+    if (event.key?.startsWith(PREFIX)) heard(event.key.slice(PREFIX.length), event.newValue ?? '');
+  };
+  window.addEventListener('storage', listen);
+  return () => window.removeEventListener('storage', listen);
+}

@@ -1,0 +1,243 @@
+// A window of a room's rows: loaded in pages both ways, kept short, followed live while it holds the newest.
+import type { RoomTimelinePage } from '../api/gen/chatto/api/v1/timeline_pb';
+import { rooms } from '../api/client';
+import { failure } from '../api/failure';
+import type { People } from './people.svelte';
+import { rowOf, type Row } from './rows';
+
+const PAGE_ROWS = 50;
+/** More than this is dropped at the far end, so that memory stays flat however far one scrolls. */
+const ROWS_MAX = 400;
+
+export type Loading = 'older' | 'newer' | 'around' | undefined;
+
+export class Timeline {
+  rows = $state.raw<readonly Row[]>([]);
+  hasOlder = $state(false);
+  hasNewer = $state(false);
+  /** Whether anything was ever loaded. */
+  isLoaded = $state(false);
+  loading = $state<Loading>();
+  error = $state('');
+  /** Set by the view: the newest row is on screen. */
+  isFollowing = true;
+  /** Cursors of the rows at which pages end, by row id; `''` stands for the ends of what is loaded. */
+  #cursors = new Map<string, string>();
+  #removed = new Set<string>();
+  #start = '';
+  #end = '';
+  /** Raised by whatever replaces the window, so that an answer on its way is not taken for its page. */
+  #epoch = 0;
+  #people: People;
+
+  constructor(
+    readonly roomId: string,
+    people: People,
+  ) {
+    this.#people = people;
+  }
+
+  /** The newest page, as the socket sends it. */
+  replace(page: RoomTimelinePage, cursors: Record<string, string>) {
+    const rows = this.#take(page);
+    const overlaps = rows.length > 0 && this.rows.some((row) => row.id === rows[0]?.id);
+    if (this.isLoaded && overlaps) {
+      const known = this.rows.findIndex((row) => row.id === rows[0]?.id);
+      this.#set([...this.rows.slice(0, known), ...rows]);
+    } else if (this.isLoaded && !this.isFollowing && this.rows.length > 0) {
+      // Somebody reads further up: what lies between is loaded when they scroll there.
+      this.hasNewer = true;
+      return;
+    } else {
+      this.#epoch += 1;
+      this.#cursors.clear();
+      this.#set(rows);
+      this.#start = page.startCursor;
+      this.hasOlder = page.hasOlder;
+    }
+    for (const row of rows) {
+      const cursor = cursors[row.id];
+      if (cursor) this.#cursors.set(row.id, cursor);
+    }
+    this.#end = page.endCursor;
+    this.hasNewer = false;
+    this.isLoaded = true;
+  }
+
+  /** A new or changed row. */
+  upsert(row: Row, cursor: string) {
+    if (this.#removed.has(row.id)) return;
+    const at = this.rows.findIndex((one) => one.id === row.id);
+    if (at >= 0) {
+      this.rows = this.rows.with(at, row);
+      return;
+    }
+    if (this.hasNewer || !this.isLoaded) return;
+    let place = this.rows.length;
+    while (place > 0 && (this.rows[place - 1]?.at ?? 0) > row.at) place -= 1;
+    // A change of a row further up than what is loaded.
+    if (place === 0 && this.hasOlder && this.rows.length > 0) return;
+    const isLast = place === this.rows.length;
+    this.rows = this.rows.toSpliced(place, 0, row);
+    if (cursor) {
+      this.#cursors.set(row.id, cursor);
+      if (isLast) this.#end = cursor;
+    }
+    if (this.isFollowing) this.#trim('older');
+  }
+
+  remove(id: string) {
+    this.#removed.add(id);
+    this.rows = this.rows.filter((row) => row.id !== id);
+  }
+
+  wipe() {
+    this.#epoch += 1;
+    this.rows = [];
+    this.#cursors.clear();
+    this.hasOlder = this.hasNewer = false;
+    this.isLoaded = false;
+  }
+
+  async loadOlder() {
+    if (this.loading || !this.hasOlder || this.error) return;
+    await this.#load('older', async () => {
+      const answer = await rooms.getRoomEvents({
+        roomId: this.roomId, limit: PAGE_ROWS, cursor: { case: 'before', value: this.#start },
+      });
+      return () => {
+        const page = answer.page;
+        if (!page) return;
+        const known = new Set(this.rows.map((row) => row.id));
+        const rows = this.#take(page).filter((row) => !known.has(row.id));
+        this.#set([...rows, ...this.rows]);
+        if (page.startCursor) this.#start = page.startCursor;
+        this.hasOlder = page.hasOlder;
+        this.#trim('newer');
+      };
+    });
+  }
+
+  async loadNewer() {
+    if (this.loading || !this.hasNewer || this.error) return;
+    await this.#load('newer', async () => {
+      const answer = await rooms.getRoomEvents({
+        roomId: this.roomId, limit: PAGE_ROWS, cursor: { case: 'after', value: this.#end },
+      });
+      return () => {
+        const page = answer.page;
+        if (!page) return;
+        const known = new Set(this.rows.map((row) => row.id));
+        const rows = this.#take(page).filter((row) => !known.has(row.id));
+        this.#set([...this.rows, ...rows]);
+        if (page.endCursor) this.#end = page.endCursor;
+        this.hasNewer = page.hasNewer;
+        this.#trim('older');
+      };
+    });
+  }
+
+  /** The window around a row; `false` when that row is not there. */
+  async loadAround(id: string): Promise<boolean> {
+    if (this.rows.some((row) => row.id === id)) return true;
+    let found = true;
+    this.#epoch += 1;
+    this.loading = undefined;
+    await this.#load('around', async () => {
+      try {
+        const answer = await rooms.getRoomEventsAround({ roomId: this.roomId, eventId: id, limit: PAGE_ROWS });
+        return () => answer.page && this.#replaceWith(answer.page);
+      } catch (error) {
+        if (failure(error).kind !== 'refused') throw error;
+        found = false;
+        return () => {};
+      }
+    });
+    return found && !this.error;
+  }
+
+  /** Back to the newest rows. */
+  async loadNewest() {
+    if (!this.hasNewer && this.isLoaded) return;
+    this.#epoch += 1;
+    this.loading = undefined;
+    await this.#load('around', async () => {
+      const answer = await rooms.getRoomEvents({ roomId: this.roomId, limit: PAGE_ROWS });
+      return () => answer.page && this.#replaceWith(answer.page);
+    });
+  }
+
+  async retry() {
+    this.error = '';
+    if (this.hasNewer) await this.loadNewer();
+    await this.loadOlder();
+  }
+
+  #replaceWith(page: RoomTimelinePage) {
+    this.#cursors.clear();
+    this.#set(this.#take(page));
+    this.#start = page.startCursor;
+    this.#end = page.endCursor;
+    this.hasOlder = page.hasOlder;
+    this.hasNewer = page.hasNewer;
+    this.isLoaded = true;
+  }
+
+  /** One load at a time; its effect is dropped when the window was replaced meanwhile. */
+  async #load(what: NonNullable<Loading>, ask: () => Promise<() => void>) {
+    const epoch = this.#epoch;
+    this.loading = what;
+    this.error = '';
+    try {
+      const apply = await ask();
+      if (epoch === this.#epoch) apply();
+    } catch (error) {
+      if (epoch === this.#epoch) this.error = failure(error).text;
+    } finally {
+      if (epoch === this.#epoch) this.loading = undefined;
+    }
+  }
+
+  /** The rows of a page. Its first and last row know their cursors: there the window may be cut. */
+  #take(page: RoomTimelinePage): Row[] {
+    this.#people.include(page.includes?.users);
+    const first = page.events[0];
+    const last = page.events.at(-1);
+    if (first && page.startCursor) this.#cursors.set(first.id, page.startCursor);
+    if (last && page.endCursor) this.#cursors.set(last.id, page.endCursor);
+    return page.events
+      .map(rowOf)
+      .filter((row): row is Row => row !== undefined && !this.#removed.has(row.id));
+  }
+
+  #set(rows: readonly Row[]) {
+    this.rows = rows;
+  }
+
+  #trim(end: 'older' | 'newer') {
+    const surplus = this.rows.length - ROWS_MAX;
+    if (surplus <= 0) return;
+    const has = (row: Row | undefined) => row !== undefined && this.#cursors.has(row.id);
+    if (end === 'older') {
+      let first = surplus;
+      while (first > 0 && !has(this.rows[first])) first -= 1;
+      if (first === 0) return;
+      this.#forget(this.rows.slice(0, first));
+      this.#set(this.rows.slice(first));
+      this.#start = this.#cursors.get(this.rows[0]?.id ?? '') ?? '';
+      this.hasOlder = true;
+    } else {
+      let count = ROWS_MAX;
+      while (count < this.rows.length && !has(this.rows[count - 1])) count += 1;
+      if (count === this.rows.length) return;
+      this.#forget(this.rows.slice(count));
+      this.#set(this.rows.slice(0, count));
+      this.#end = this.#cursors.get(this.rows.at(-1)?.id ?? '') ?? '';
+      this.hasNewer = true;
+    }
+  }
+
+  #forget(rows: readonly Row[]) {
+    for (const row of rows) this.#cursors.delete(row.id);
+  }
+}

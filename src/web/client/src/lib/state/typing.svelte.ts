@@ -1,0 +1,32 @@
+// Who types in a room, and telling others that the viewer does (contract, behaviour 5.5).
+import { rooms } from '../api/client';
+
+const SHOWN_MS = 6_000;
+const TOLD_EVERY_MS = 2_000;
+
+export class Typists {
+  ids = $state.raw<readonly string[]>([]);
+  #timers = new Map<string, ReturnType<typeof setTimeout>>();
+  #toldAt = 0;
+
+  /** Somebody typed just now. */
+  add(id: string) {
+    clearTimeout(this.#timers.get(id));
+    this.#timers.set(id, setTimeout(() => this.remove(id), SHOWN_MS));
+    if (!this.ids.includes(id)) this.ids = [...this.ids, id];
+  }
+
+  remove(id: string) {
+    clearTimeout(this.#timers.get(id));
+    this.#timers.delete(id);
+    if (this.ids.includes(id)) this.ids = this.ids.filter((one) => one !== id);
+  }
+
+  /** The viewer types. That nobody hears it does no harm. */
+  tell(roomId: string) {
+    const now = performance.now();
+    if (this.#toldAt && now - this.#toldAt < TOLD_EVERY_MS) return;
+    this.#toldAt = now;
+    rooms.updateTypingIndicator({ roomId }).catch(() => {});
+  }
+}

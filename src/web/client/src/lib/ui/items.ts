@@ -1,0 +1,69 @@
+// Rows → what the timeline draws: messages grouped by author, people coming and going in one line, days, and
+// the line above what is new.
+import type { Row } from '../state/rows';
+import type { Pending } from '../state/outbox.svelte';
+import { dayOf } from './times';
+import type { Piece } from './strip';
+
+export interface Item extends Piece {
+  kind: 'head' | 'message' | 'people' | 'notice' | 'pending';
+  row?: Row;
+  /** The rows of a line of people. */
+  rows?: readonly Row[];
+  pending?: Pending;
+  /** Set where a day begins. */
+  day?: number;
+  isFirstNew: boolean;
+  /** Continues the message above it: no name, no picture. */
+  isGrouped: boolean;
+}
+
+const GROUP_MS = 5 * 60_000;
+const PEOPLE_MAX = 50;
+
+export const HEAD_KEY = 'head';
+
+/** Roughly what a message takes: it only has to be near enough that the scroll bar does not dance. */
+function estimate(body: string, isGrouped: boolean): number {
+  let lines = 0;
+  for (const line of body.slice(0, 4_000).split('\n')) lines += Math.max(1, Math.ceil(line.length / 90));
+  return lines * 24 + (isGrouped ? 4 : 36);
+}
+
+export function itemsOf(
+  rows: readonly Row[],
+  pending: readonly Pending[],
+  viewer: string,
+  isFirstNew: (row: Row, before: Row | undefined) => boolean,
+): Item[] {
+  const items: Item[] = [{ key: HEAD_KEY, kind: 'head', estimate: 96, isFirstNew: false, isGrouped: false }];
+  let before: Row | undefined;
+  for (const row of rows) {
+    const day = before && dayOf(before.at) === dayOf(row.at) ? undefined : dayOf(row.at);
+    const isNew = isFirstNew(row, before);
+    const last = items.at(-1);
+    const isPeople = row.kind === 'joined' || row.kind === 'left';
+    const head = (day === undefined ? 0 : 48) + (isNew ? 32 : 0);
+    if (isPeople && last?.kind === 'people' && day === undefined && last.rows && last.rows.length < PEOPLE_MAX) {
+      last.rows = [...last.rows, row];
+    } else if (isPeople) {
+      items.push({ key: row.id, kind: 'people', rows: [row], day, isFirstNew: isNew, isGrouped: false, estimate: 32 + head });
+    } else if (row.kind === 'message') {
+      const isGrouped =
+        day === undefined && !isNew && before?.kind === 'message' && before.actor === row.actor && row.at - before.at < GROUP_MS;
+      const height = estimate(row.body ?? '', isGrouped) + head;
+      items.push({ key: row.id, kind: 'message', row, day, isFirstNew: isNew, isGrouped, estimate: height });
+    } else {
+      items.push({ key: row.id, kind: 'notice', row, day, isFirstNew: isNew, isGrouped: false, estimate: 32 + head });
+    }
+    before = row;
+  }
+  for (const one of pending) {
+    const day = before && dayOf(before.at) === dayOf(one.madeAt) ? undefined : dayOf(one.madeAt);
+    const isGrouped =
+      day === undefined && before?.kind === 'message' && before.actor === viewer && one.madeAt - before.at < GROUP_MS;
+    items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimate: estimate(one.body, isGrouped) });
+    before = { id: one.key, kind: 'message', at: one.madeAt, actor: viewer, body: one.body, deleted: false, edited: false };
+  }
+  return items;
+}

@@ -1,0 +1,34 @@
+// Two builds: the client, and the pages below /setup/, which stay the server's own when
+// `webserver.client_dir` serves another client. They share no file, so each works without the other.
+import { svelte } from '@sveltejs/vite-plugin-svelte';
+import { defineConfig } from 'vite';
+
+const parts = {
+  client: { input: '200.html', base: '/', assets: '_app/immutable', publicDir: 'public' },
+  setup: { input: 'setup/index.html', base: '/', assets: 'setup/immutable', publicDir: 'public-setup' },
+};
+
+export default defineConfig(({ mode }) => {
+  const part = parts[mode] ?? parts.client;
+  const name = `${part.assets}/[name].[hash]`;
+  return {
+    base: part.base,
+    publicDir: part.publicDir,
+    plugins: [svelte()],
+    define: { 'import.meta.env.VITEST': 'undefined' },
+    build: {
+      outDir: '../dist',
+      emptyOutDir: false,
+      assetsInlineLimit: 0,
+      cssCodeSplit: true,
+      modulePreload: { polyfill: false },
+      reportCompressedSize: false,
+      target: ['chrome109', 'firefox115', 'safari16.4'],
+      rolldownOptions: {
+        input: part.input,
+        output: { entryFileNames: `${name}.js`, chunkFileNames: `${name}.js`, assetFileNames: `${name}[extname]` },
+      },
+    },
+    server: { proxy: { '/api': { target: 'http://localhost:4000', ws: true }, '/auth': 'http://localhost:4000' } },
+  };
+});
