@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check bench dist torture fuzz simulate soak advisories test-support
+.PHONY: help run test check client screenshots bench dist torture fuzz simulate soak advisories test-support
 
 help: ## list the goals
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -22,6 +22,8 @@ test: ## all tests, with the kill loop at 20 rounds
 	@.ci/setup build tests
 	.ci/test-build dev
 	$(NEXTEST)
+	cargo build --locked --bin chatto
+	node --test --test-concurrency=1 tests/web/
 
 check: ## format, lints, documentation, dependency rules, layer table
 	@.ci/setup build tests
@@ -30,12 +32,21 @@ check: ## format, lints, documentation, dependency rules, layer table
 	cargo clippy --locked --features test-support --lib --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 	cargo deny --locked --log-level error check bans licenses sources
+	npm run --prefix src/web/client --silent check
 	$(NEXTEST) -E 'test(/^layers::/)'
 
 bench: ## the figures of docs/performance.md on this machine; what and how much: CHATTO_BENCH… there
 	@.ci/setup build bench
 	cargo build --locked --release --bin chatto --example bench
 	$${CARGO_TARGET_DIR:-target}/$(CARGO_BUILD_TARGET)/release/examples/bench
+
+client: ## build the web client into src/web/dist, where the server's build finds it
+	@.ci/client
+
+screenshots: ## pictures of every screen, light, dark and phone, into out/screenshots
+	@.ci/setup build tests
+	cargo build --locked --bin chatto
+	WEB_SCREENSHOTS=$(CURDIR)/out/screenshots node --test tests/web/screens.test.js
 
 test-support: ## build a server with test routes, for tests of clients only
 	@.ci/setup build

@@ -7,6 +7,8 @@ mod contract;
 mod storage;
 #[path = "supervisor/embed.rs"]
 mod supervisor;
+#[path = "web/embed.rs"]
+mod web;
 
 fn main() {
     // See `test_build.rs`.
@@ -18,4 +20,5 @@ fn main() {
     contract::generate();
     storage::generate();
     supervisor::embed();
+    web::embed();
 }

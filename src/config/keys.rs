@@ -49,7 +49,7 @@ pub const KEYS: &[Key] = &[
     now("webserver.api_compression_min_bytes", Int { min: 0, max: 1_048_576 }, Value("1024"), "Shorter answers are not compressed"),
     later("webserver.websocket_compression", "Compresses realtime frames"),
     now("webserver.shutdown_timeout", Duration, Value("30s"), "How long requests in flight may take at a stop"),
-    now("webserver.client_dir", Path, Unset, "Directory of a web client's static build (with 200.html), served instead of the built-in pages"),
+    now("webserver.client_dir", Path, Unset, "Directory of a web client's static build (with 200.html), served instead of the built-in web client"),
     now("webserver.tls.enabled", Bool, Value("false"), "Serve HTTPS with an own certificate"),
     now("webserver.tls.cert_file", Path, Unset, "Certificate chain in PEM form; read again when it changes and at SIGHUP"),
     now("webserver.tls.key_file", Path, Unset, "Private key of the certificate in PEM form; nobody else may read it"),

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::limits;
 use crate::runtime::blocking;
 use crate::service::ServerView;
-use crate::web::{Coding, FALLBACK, Folder, Opened};
+use crate::web::{self, Coding, FALLBACK, Folder, Opened};
 
 use super::answer::Answer;
 use super::client_file::{FileBody, read};
@@ -27,8 +27,8 @@ const CONTENT_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inli
 /// What stands for the OpenGraph tags in the fallback page, as the text of a comment.
 const PLACEHOLDER: &str = "OG_META_PLACEHOLDER";
 
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-const NO_STORE: &str = "no-store";
+pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+pub(super) const NO_STORE: &str = "no-store";
 
 /// Whether a path below a machine's prefix is a page of the client all the same.
 pub(super) fn is_page(path: &str) -> bool {
@@ -37,11 +37,11 @@ pub(super) fn is_page(path: &str) -> bool {
 
 /// Whether caches between us and many browsers keep the answer: it must carry nobody's cookie.
 pub(super) fn is_shared(path: &str) -> bool {
-    path.starts_with("/_app/immutable/")
+    web::is_hashed(path)
 }
 
 /// How a file is cached, and whether its absence is told instead of the page being served.
-fn rule(path: &str) -> (&'static str, bool) {
+pub(super) fn rule(path: &str) -> (&'static str, bool) {
     match path {
         _ if is_shared(path) => (IMMUTABLE, true),
         "/service-worker.js" => ("no-cache, must-revalidate", true),
@@ -69,12 +69,12 @@ pub(super) async fn serve(state: &App, folder: &Folder, head: &Head) -> tide::Re
     }
 }
 
-fn missing() -> Answer {
+pub(super) fn missing() -> Answer {
     Answer::failure(StatusCode::NOT_FOUND, "not found").with(header::CACHE_CONTROL, NO_STORE)
 }
 
 /// The server's logo, else the picture of the build.
-fn icon(state: &App, built: &str) -> Answer {
+pub(super) fn icon(state: &App, built: &str) -> Answer {
     let logo = state.service.server().logo_key.map(|key| logo_path(&key));
     Answer::empty(StatusCode::FOUND)
         .with(header::LOCATION, logo.as_deref().unwrap_or(built))
@@ -217,7 +217,7 @@ fn with_all(answer: Answer, headers: &[(HeaderName, &str)]) -> Answer {
 }
 
 /// The codings a client takes, the one it likes best first (RFC 9110, 12.5.3).
-fn accepted(head: &Head) -> Vec<Coding> {
+pub(super) fn accepted(head: &Head) -> Vec<Coding> {
     let values = head.headers.get_all(header::ACCEPT_ENCODING).iter();
     let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
     let weights: Vec<(&str, u16)> =
@@ -246,7 +246,7 @@ fn weight(member: &str) -> (&str, u16) {
 }
 
 /// The page with the tags in the place of the comment; `None` when it has no such place.
-fn with_tags(html: &str, tags: impl FnOnce() -> String) -> Option<String> {
+pub(super) fn with_tags(html: &str, tags: impl FnOnce() -> String) -> Option<String> {
     let (before, after) = html.split_once(PLACEHOLDER)?;
     let before = before.trim_end().strip_suffix("<!--")?;
     let after = after.trim_start().strip_prefix("-->")?;
@@ -254,7 +254,7 @@ fn with_tags(html: &str, tags: impl FnOnce() -> String) -> Option<String> {
 }
 
 /// What other sites show of a link to this server.
-fn tags(server: &ServerView, origin: &str) -> String {
+pub(super) fn tags(server: &ServerView, origin: &str) -> String {
     let mut tags = String::new();
     let mut add = |property: &str, content: &str| {
         let content = escape(content);

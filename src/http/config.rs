@@ -21,7 +21,7 @@ pub struct Config {
     pub compression_min_bytes: Option<usize>,
     /// Time after a stop in which requests may finish.
     pub shutdown_timeout: Duration,
-    /// A web client to serve instead of the built-in pages. `/setup` stays ours.
+    /// A web client to serve instead of the built-in one. `/setup` stays ours.
     pub client_dir: Option<Folder>,
     /// `core.assets.max_upload_size`: bounds the calls that carry an image.
     pub upload_max_bytes: usize,

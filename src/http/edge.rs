@@ -111,6 +111,7 @@ async fn routers_answer(
         Some(folder) if !pages::is_ours(&head.path) => {
             Box::pin(client_dir::serve(state, folder, head)).await
         }
+        None if !pages::is_ours(&head.path) => pages::client(state, head).into(),
         _ => pages::not_found().into(),
     })
 }

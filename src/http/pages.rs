@@ -1,4 +1,4 @@
-//! The built-in pages of `web`.
+//! The embedded web client of `web`, and its pages below `/setup`.
 //!
 //! `/setup` and what lies below it is ours whatever client is served: the way in must not depend on
 //! somebody else's build.
@@ -13,17 +13,18 @@ use tide::Request;
 use crate::web::{self, Asset};
 
 use super::answer::Answer;
+use super::client_dir;
 use super::head::Head;
 use super::state::App;
 
-/// The routes of the built-in pages.
+/// The routes of the pages that are ours whatever client is served. The client's own paths are those
+/// that no route knows: see [`client`].
 pub(super) fn routes(app: &mut tide::Server<App>) {
-    for (path, asset) in web::FILES {
-        app.at(path).get(move |request| serve(request, asset));
+    if let Some(page) = web::asset(web::SETUP) {
+        app.at("/setup").get(move |request| serve(request, page));
     }
-    // A client of `webserver.client_dir` takes this path and all that no other route knows.
-    if app.state().client.is_none() {
-        app.at("/").get(|request| serve(request, web::HOME));
+    for asset in web::assets().filter(|asset| is_ours(asset.path)) {
+        app.at(asset.path).get(move |request| serve(request, asset));
     }
 }
 
@@ -32,25 +33,65 @@ pub(super) fn is_ours(path: &str) -> bool {
     path == "/setup" || path.starts_with("/setup/")
 }
 
-async fn serve(request: Request<App>, asset: Asset) -> tide::Result {
-    let tag = format!("\"{:032x}\"", asset.tag);
-    let known = request.ext::<Arc<Head>>().is_some_and(|head| head.knows(&tag));
-    let answer = if known {
+async fn serve(request: Request<App>, asset: &'static Asset) -> tide::Result {
+    let Some(head) = request.ext::<Arc<Head>>() else {
+        return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
+    };
+    file(head, asset, "no-cache").into()
+}
+
+/// Answers a GET or HEAD that no route of ours knows: a file of the embedded client, else its page.
+pub(super) fn client(state: &App, head: &Head) -> Answer {
+    let path = head.path.as_str();
+    if path == "/favicon" || path == "/apple-touch-icon" {
+        let mark = web::assets().find(|asset| asset.path.ends_with(".svg") && asset.is_hashed());
+        return client_dir::icon(state, mark.map_or("/", |asset| asset.path));
+    }
+    let (cache, is_strict) = client_dir::rule(path);
+    match web::asset(path).filter(|asset| asset.path != web::PAGE) {
+        Some(asset) => file(head, asset, cache),
+        None if is_strict || path == "/manifest.webmanifest" => client_dir::missing(),
+        None => page(state, head),
+    }
+}
+
+/// The client's page, with the server's own tags for previews of links.
+fn page(state: &App, head: &Head) -> Answer {
+    let Some(asset) = web::asset(web::PAGE) else { return not_found() };
+    let html = String::from_utf8_lossy(asset.plain());
+    let tags = || client_dir::tags(&state.service.server(), &head.origin(&state.config.public_url));
+    let html = client_dir::with_tags(&html, tags).unwrap_or_else(|| html.into_owned());
+    let answer = Answer::of(StatusCode::OK, asset.content_type(), html);
+    with_policy(answer).with(header::CACHE_CONTROL, client_dir::NO_STORE)
+}
+
+fn file(head: &Head, asset: &Asset, cache: &str) -> Answer {
+    let (coding, bytes) = asset.packed(&client_dir::accepted(head));
+    let tag = format!("\"{}\"", asset.tag(coding));
+    let answer = if head.knows(&tag) {
         Answer::empty(StatusCode::NOT_MODIFIED)
     } else {
-        Answer::of(StatusCode::OK, asset.content_type, Bytes::from_static(asset.bytes))
+        let answer = Answer::of(StatusCode::OK, asset.content_type(), Bytes::from_static(bytes));
+        match coding {
+            Some(coding) => answer.with(header::CONTENT_ENCODING, coding.name()),
+            None => answer,
+        }
     };
-    page_headers(answer).with(header::ETAG, &tag).into()
+    let cache = if asset.is_hashed() { client_dir::IMMUTABLE } else { cache };
+    with_policy(answer)
+        .with(header::CACHE_CONTROL, cache)
+        .with(header::VARY, "Accept-Encoding")
+        .with(header::ETAG, &tag)
 }
 
 /// The page for a path that leads nowhere.
 pub(super) fn not_found() -> Answer {
-    let body = Bytes::from_static(web::LOST.bytes);
-    page_headers(Answer::of(StatusCode::NOT_FOUND, web::LOST.content_type, body))
+    let Some(asset) = web::asset(web::LOST) else { return client_dir::missing() };
+    let body = Bytes::from_static(asset.plain());
+    let answer = Answer::of(StatusCode::NOT_FOUND, asset.content_type(), body);
+    with_policy(answer).with(header::CACHE_CONTROL, "no-cache")
 }
 
-fn page_headers(answer: Answer) -> Answer {
-    answer
-        .with(header::CONTENT_SECURITY_POLICY, web::CONTENT_POLICY)
-        .with(header::CACHE_CONTROL, "no-cache")
+fn with_policy(answer: Answer) -> Answer {
+    answer.with(header::CONTENT_SECURITY_POLICY, web::CONTENT_POLICY)
 }

@@ -196,7 +196,7 @@ fn decode(segment: &str) -> Option<String> {
 }
 
 /// The media type of a file by its name's end.
-fn content_type(name: &str) -> &'static str {
+pub(super) fn content_type(name: &str) -> &'static str {
     let end = name.rsplit_once('.').map_or("", |(_, end)| end).to_ascii_lowercase();
     match end.as_str() {
         "html" => super::HTML,

@@ -1,22 +1,23 @@
-//! What browsers load: the embedded pages, and a web client in a folder of the operator's.
+//! What browsers load: the embedded web client with the pages below `/setup`, and a web client in a
+//! folder of the operator's.
 //!
-//! The pages are built into the binary, so that the way in never depends on a file. They hold no
-//! inline script or style, so the strictest content policy fits them. Nothing here knows requests;
-//! `http` serves what it finds here.
+//! The client is built into the binary, so that nothing depends on a file. It holds no inline script or
+//! style, so the strictest content policy fits it. Nothing here knows requests; `http` serves what it
+//! finds here.
 
 mod folder;
 
 pub use folder::{Coding, FALLBACK, Folder, FolderError, Opened};
 
 /// One embedded file.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Asset {
-    /// Its bytes.
-    pub bytes: &'static [u8],
-    /// Its media type.
-    pub content_type: &'static str,
-    /// Names exactly these bytes; without the quotes of the header.
-    pub tag: u128,
+    /// Where it is served.
+    pub path: &'static str,
+    plain: &'static [u8],
+    gzip: Option<&'static [u8]>,
+    brotli: Option<&'static [u8]>,
+    tag: u128,
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -24,38 +25,77 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const VECTOR: &str = "image/svg+xml";
 
+/// All embedded files by path; none when the client was left out of the build.
+static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/web_client.rs"));
+
+/// The client's page, for every path of its own.
+pub const PAGE: &str = "/200.html";
+/// The page of setup and join links: ours whatever client is served.
+pub const SETUP: &str = "/setup/index.html";
 /// What says that nothing is here.
-pub const LOST: Asset = asset(include_bytes!("pages/lost.html"), HTML);
-
-/// The page at `/` while no web client is served.
-pub const HOME: Asset = asset(include_bytes!("pages/index.html"), HTML);
-
-/// The files that are ours whatever client is served, by path.
-pub const FILES: [(&str, Asset); 5] = [
-    ("/setup", asset(include_bytes!("pages/setup.html"), HTML)),
-    ("/setup/setup.js", asset(include_bytes!("pages/setup.js"), SCRIPT)),
-    ("/setup/home.js", asset(include_bytes!("pages/home.js"), SCRIPT)),
-    ("/setup/style.css", asset(include_bytes!("pages/style.css"), STYLE)),
-    ("/setup/mark.svg", asset(include_bytes!("pages/mark.svg"), VECTOR)),
-];
+pub const LOST: &str = "/setup/lost.html";
 
 /// The policy of our own pages: our own files and our own origin, nothing inline.
 pub const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-const fn asset(bytes: &'static [u8], content_type: &'static str) -> Asset {
-    Asset { bytes, content_type, tag: fnv1a(bytes) }
+/// The embedded file that a request's path names.
+#[must_use]
+pub fn asset(path: &str) -> Option<&'static Asset> {
+    let at = ASSETS.binary_search_by_key(&path, |asset| asset.path).ok()?;
+    ASSETS.get(at)
 }
 
-/// FNV-1a of 128 bits: tells versions of our own files apart, and protects nothing.
-const fn fnv1a(mut bytes: &[u8]) -> u128 {
-    let mut hash = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d_u128;
-    while let [first, rest @ ..] = bytes {
-        hash = (hash ^ *first as u128).wrapping_mul(0x0000_0000_0100_0000_0000_0000_0000_013b);
-        bytes = rest;
+/// Every embedded file.
+pub fn assets() -> impl Iterator<Item = &'static Asset> {
+    ASSETS.iter()
+}
+
+impl Asset {
+    /// The media type.
+    #[must_use]
+    pub fn content_type(&self) -> &'static str {
+        folder::content_type(self.path)
     }
-    hash
+
+    /// Its bytes unpacked.
+    #[must_use]
+    pub fn plain(&self) -> &'static [u8] {
+        self.plain
+    }
+
+    /// Its bytes in the first of `codings` that it has, else plain.
+    #[must_use]
+    pub fn packed(&self, codings: &[Coding]) -> (Option<Coding>, &'static [u8]) {
+        let found = codings.iter().find_map(|&coding| {
+            let bytes = match coding {
+                Coding::Brotli => self.brotli,
+                Coding::Gzip => self.gzip,
+                Coding::Zstd => None,
+            };
+            bytes.map(|bytes| (Some(coding), bytes))
+        });
+        found.unwrap_or((None, self.plain))
+    }
+
+    /// Names exactly these bytes in this form; without the quotes of the header.
+    #[must_use]
+    pub fn tag(&self, coding: Option<Coding>) -> String {
+        format!("{:032x}{}", self.tag, coding.map_or("", Coding::name))
+    }
+
+    /// Whether its name changes with its bytes.
+    #[must_use]
+    pub fn is_hashed(&self) -> bool {
+        is_hashed(self.path)
+    }
+}
+
+/// Whether what lies at this path has a name that changes with its bytes.
+#[must_use]
+pub fn is_hashed(path: &str) -> bool {
+    path.starts_with("/_app/immutable/") || path.starts_with("/setup/immutable/")
 }
 
 #[cfg(test)]
@@ -63,22 +103,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_hold_nothing_inline() {
-        for (path, asset) in FILES.iter().chain([("/", HOME), ("lost", LOST)].iter()) {
-            let text = std::str::from_utf8(asset.bytes).unwrap();
-            if asset.content_type == HTML {
-                for inline in ["<script>", "<style", " style=", " onclick=", "javascript:"] {
-                    assert!(!text.contains(inline), "{path}: {inline}");
+    fn pages_hold_nothing_inline_and_nothing_of_other_origins() {
+        for asset in assets() {
+            let text = String::from_utf8_lossy(asset.plain());
+            if asset.content_type() == HTML {
+                for inline in ["<script>", "<style", " style=", " onclick=", "javascript:", "//"] {
+                    assert!(!text.contains(inline), "{}: {inline}", asset.path);
                 }
             }
-            assert!(!text.contains("//cdn") && !text.contains("https://"), "{path}");
+            assert!(!text.contains("//cdn") && !text.contains("@import"), "{}", asset.path);
         }
     }
 
     #[test]
-    fn tags_are_those_of_fnv() {
-        // The published test vector of the empty text and of "a".
-        assert_eq!(fnv1a(b""), 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d);
-        assert_eq!(fnv1a(b"a"), 0xd228_cb69_6f1a_8caf_7891_2b70_4e4a_8964);
+    fn the_client_is_there_packed_and_found_by_path() {
+        for path in [PAGE, SETUP, LOST] {
+            assert_eq!(asset(path).map(Asset::content_type), Some(HTML), "{path}");
+        }
+        let scripts: Vec<_> = assets().filter(|asset| asset.content_type() == SCRIPT).collect();
+        assert!(scripts.len() >= 2 && scripts.iter().all(|script| script.is_hashed()));
+        let entry = scripts.iter().max_by_key(|script| script.plain().len()).unwrap();
+        let sizes = [Coding::Brotli, Coding::Gzip]
+            .map(|coding| (Some(coding), entry.packed(&[coding])))
+            .map(|(asked, (given, bytes))| {
+                assert_eq!(asked, given);
+                bytes.len()
+            });
+        assert!(sizes[0] < sizes[1] && sizes[1] < entry.plain().len() / 2, "{sizes:?}");
+        assert_eq!(asset("/none"), None);
+    }
+
+    /// What a browser loads before a person can do anything: see docs/development.md.
+    #[test]
+    fn the_first_load_is_small() {
+        let page = asset(PAGE).unwrap();
+        let text = String::from_utf8_lossy(page.plain()).into_owned();
+        let size = |asset: &Asset| asset.packed(&[Coding::Gzip]).1.len();
+        let named = assets().filter(|asset| asset.path != "/" && text.contains(asset.path));
+        let total: usize = size(page) + named.map(size).sum::<usize>();
+        assert!((20_000..=75_000).contains(&total), "{total} bytes as gzip");
     }
 }

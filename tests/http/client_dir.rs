@@ -129,14 +129,23 @@ fn machine_paths_and_our_own_pages_stay_ours() {
         fs::create_dir_all(dir.path().join(name)).unwrap();
         fs::write(dir.path().join(name).join("x"), "theirs").unwrap();
     }
-    fs::write(dir.path().join("setup/setup.js"), "theirs").unwrap();
+    fs::create_dir_all(dir.path().join("setup/immutable")).unwrap();
+    fs::write(dir.path().join("setup/index.html"), "theirs").unwrap();
+    fs::write(dir.path().join("setup/immutable/x.js"), "theirs").unwrap();
     let edge = serve(dir.path());
     for path in ["/api", "/api/x", "/auth/x", "/oauth/x", "/assets/x", "/webhooks/x"] {
         let answer = edge.get(path, &[]);
         assert_eq!((answer.status, text(&answer, "content-type")), (404, "application/json"));
     }
-    assert!(edge.get("/setup", &[]).text().contains("setup.js"));
-    assert!(!edge.get("/setup/setup.js", &[]).text().contains("theirs"));
+    let setup = edge.get("/setup", &[]).text();
+    let script = setup.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert!(script.starts_with("/setup/immutable/"), "its files are ours too: {script}");
+    let script = edge.get(script, &[]);
+    assert_eq!(
+        (script.status, text(&script, "content-type")),
+        (200, "text/javascript; charset=utf-8")
+    );
+    assert_eq!(edge.get("/setup/immutable/x.js", &[]).status, 404);
     assert_eq!(edge.get("/setup/x", &[]).status, 404);
     assert_eq!(edge.post("/login", &[], &serde_json::json!({})).status, 404);
     assert_eq!(edge.get("/healthz", &[]).text(), r#"{"status":"ok"}"#);

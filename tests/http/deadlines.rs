@@ -60,7 +60,9 @@ fn an_answer_that_nobody_reads_is_cut() {
     let edge = edge(Deadlines { write_stall: SOON, ..Deadlines::default() });
     let mut raw = edge.connect();
     raw.stream.set_write_timeout(Some(Duration::from_millis(50))).unwrap();
-    let requests = head("GET", "/setup/style.css", &[]).repeat(64);
+    let page = edge.get("/setup", &[]).text();
+    let script = page.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    let requests = head("GET", script, &[]).repeat(64);
     until("the connection is cut", PATIENCE, || match raw.stream.write(requests.as_bytes()) {
         Ok(_) => None,
         Err(error) => match error.kind() {

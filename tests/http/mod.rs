@@ -8,6 +8,7 @@ mod cursors;
 mod deadlines;
 mod forwarded;
 mod fuzz;
+mod pages;
 mod proxies;
 mod realtime;
 mod support;

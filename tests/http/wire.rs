@@ -246,32 +246,6 @@ fn a_request_that_never_ends_is_cut_when_the_time_to_finish_is_over() {
 }
 
 #[test]
-fn the_pages_are_ours_complete_and_cacheable() {
-    let edge = edge();
-    for (path, kind) in [
-        ("/", "text/html; charset=utf-8"),
-        ("/setup", "text/html; charset=utf-8"),
-        ("/setup/setup.js", "text/javascript; charset=utf-8"),
-        ("/setup/home.js", "text/javascript; charset=utf-8"),
-        ("/setup/style.css", "text/css; charset=utf-8"),
-        ("/setup/mark.svg", "image/svg+xml"),
-    ] {
-        let answer = edge.get(path, &[]);
-        assert_eq!(answer.status, 200, "{path}");
-        assert_eq!(answer.header("content-type"), Some(kind), "{path}");
-        let policy = answer.header("content-security-policy").unwrap();
-        assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
-        let tag = answer.header("etag").unwrap();
-        let again = edge.get(path, &[("If-None-Match", tag)]);
-        assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
-        assert_eq!(again.header("etag"), Some(tag));
-    }
-    let lost = edge.get("/nowhere", &[]);
-    assert_eq!((lost.status, lost.header("content-type")), (404, Some("text/html; charset=utf-8")));
-    assert_eq!(edge.post("/setup", &[], &serde_json::json!({})).status, 405);
-}
-
-#[test]
 fn requests_beyond_the_limit_get_503_and_health_does_not() {
     let edge = edge();
     // Some more than there are places: a request that asks below may hold one when they come.

@@ -4,18 +4,16 @@ import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vite';
 
 const parts = {
-  client: { input: '200.html', base: '/', assets: '_app/immutable', publicDir: 'public' },
-  setup: { input: 'setup/index.html', base: '/', assets: 'setup/immutable', publicDir: 'public-setup' },
+  client: { input: ['200.html'], assets: '_app/immutable' },
+  setup: { input: ['setup/index.html', 'setup/lost.html'], assets: 'setup/immutable' },
 };
 
 export default defineConfig(({ mode }) => {
   const part = parts[mode] ?? parts.client;
   const name = `${part.assets}/[name].[hash]`;
   return {
-    base: part.base,
-    publicDir: part.publicDir,
+    publicDir: false,
     plugins: [svelte()],
-    define: { 'import.meta.env.VITEST': 'undefined' },
     build: {
       outDir: '../dist',
       emptyOutDir: false,

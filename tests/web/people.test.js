@@ -1,0 +1,256 @@
+// From the setup link to a conversation, as people do it.
+import assert from 'node:assert/strict';
+import { scenario } from './support/fixture.js';
+import { PASSWORD } from './support/server.js';
+
+/** What the page of a setup or join link asks for. */
+async function fillAccount(guest, login, name) {
+  await guest.page.getByLabel('Login', { exact: true }).fill(login);
+  await guest.page.getByLabel('Name others see').fill(name);
+  await guest.page.getByLabel('Password').fill(PASSWORD);
+  await guest.page.getByRole('button', { name: 'Create account' }).click();
+  await guest.page.getByRole('heading', { name: 'You are in' }).waitFor();
+  await guest.look();
+  await guest.page.getByRole('link', { name: 'Open the chat' }).click();
+}
+
+async function joinGeneral(guest) {
+  await guest.page.getByRole('link', { name: 'All rooms' }).click();
+  await guest.page.getByRole('button', { name: 'Join general' }).click();
+  await guest.composer.waitFor();
+}
+
+scenario('from the setup link to the tenth message, and a second person answers live', async ({ server, open }) => {
+  const ada = await open();
+  await ada.page.goto(server.setupLink());
+  await ada.page.getByRole('heading', { name: 'Welcome, first owner' }).waitFor();
+  await ada.look();
+  await fillAccount(ada, 'ada', 'Ada Lovelace');
+  assert.equal(new URL(ada.page.url()).hash, '', 'the secret is no longer in the address bar');
+  await joinGeneral(ada);
+  await ada.look();
+  for (let n = 1; n <= 10; n += 1) await ada.write(`message number ${n}`);
+  await ada.message('message number 10').waitFor();
+  const texts = await ada.timeline.locator('.body').allInnerTexts();
+  assert.deepEqual(texts, Array.from({ length: 10 }, (_, n) => `message number ${n + 1}`));
+
+  await ada.page.getByRole('button', { name: 'Add a person' }).click();
+  await ada.page.getByLabel(/^Name others will see/).fill('Grace Hopper');
+  await ada.look();
+  await ada.page.getByRole('button', { name: 'Make a link' }).click();
+  await ada.page.getByRole('img', { name: 'The join link as a QR code' }).waitFor();
+  await ada.look();
+  const link = await ada.page.getByLabel('Join link', { exact: true }).inputValue();
+  await ada.page.getByRole('button', { name: 'Done' }).click();
+
+  const grace = await open();
+  await grace.page.goto(link);
+  await grace.page.getByRole('heading', { name: /^Join / }).waitFor();
+  assert.equal(await grace.page.getByLabel('Name others see').inputValue(), 'Grace Hopper');
+  assert.ok(!(await grace.page.getByLabel('Name others see').isEditable()), 'the link fixed it');
+  await grace.page.getByLabel('Login', { exact: true }).fill('ada');
+  await grace.page.getByLabel('Password').fill('short');
+  await grace.page.getByRole('button', { name: 'Create account' }).click();
+  await grace.page.getByText('Between 8 and 128 characters.').waitFor();
+  await grace.look();
+  await grace.page.getByLabel('Password').fill(PASSWORD);
+  grace.expected.push(/status of 409/);
+  await grace.page.getByRole('button', { name: 'Create account' }).click();
+  await grace.page.getByRole('alert').filter({ hasText: 'taken' }).waitFor();
+  await grace.page.getByLabel('Login', { exact: true }).fill('grace');
+  await grace.page.getByRole('button', { name: 'Create account' }).click();
+  await grace.page.getByRole('link', { name: 'Open the chat' }).click();
+  await joinGeneral(grace);
+  await grace.message('message number 10').waitFor();
+
+  await grace.composer.pressSequentially('Nine ships');
+  await ada.page.getByText('Grace Hopper is typing…').waitFor();
+  await grace.composer.press('Enter');
+  await ada.message('Nine ships').waitFor();
+  await ada.page.getByText('Grace Hopper is typing…').waitFor({ state: 'detached' });
+  assert.match(await ada.page.locator('[aria-live=polite]').first().innerText(), /Grace Hopper: Nine ships/);
+  const members = ada.page.getByRole('complementary', { name: 'Members' });
+  await members.getByRole('listitem').filter({ hasText: 'Grace Hopper' }).filter({ hasText: 'online' }).waitFor();
+  await grace.page.close();
+  await grace.context.close();
+  await members.getByRole('listitem').filter({ hasText: 'Grace Hopper' }).filter({ hasText: 'offline' }).waitFor({ timeout: 90_000 });
+});
+
+scenario('a link that is used up, broken or without its secret says what to do', async ({ server, open }) => {
+  const guest = await open();
+  const link = server.setupLink();
+  await server.owner();
+  for (const address of [link, `${server.url}/setup#nonsense`, `${server.url}/setup`]) {
+    guest.expected.push(/status of 400/);
+    await guest.page.goto('about:blank');
+    await guest.page.goto(address);
+    await guest.page.getByRole('heading', { name: 'This link does not work' }).waitFor();
+    await guest.look();
+  }
+  const lost = await guest.goto('/setup/nowhere');
+  assert.equal(lost.status(), 404);
+  guest.expected.push(/status of 404/);
+  await guest.look();
+});
+
+scenario('log-in says what went wrong: wrong, throttled, server away', async ({ server, open }) => {
+  await server.owner();
+  const guest = await open();
+  guest.expected.push(/status of 401/, /status of 429/, /ERR_CONNECTION_REFUSED/);
+  await guest.goto('/');
+  const submit = guest.page.getByRole('button', { name: /^Log/ });
+  await guest.page.getByLabel('Login or e-mail').fill('ada');
+  await guest.page.getByLabel('Password').fill('wrong password');
+  await submit.click();
+  await guest.page.getByText('Login or password is wrong.').waitFor();
+  await guest.look();
+  const throttled = guest.page.getByText(/Too many attempts from here\. Try again in \d+ s\./);
+  for (let tries = 0; tries < 60 && !(await throttled.isVisible()); tries += 1) {
+    await guest.page.getByRole('button', { name: 'Log in', exact: true }).waitFor();
+    await submit.click();
+    await guest.page.waitForFunction(() => !document.querySelector('form button')?.textContent?.includes('Logging in'));
+  }
+  assert.ok(await throttled.isVisible());
+  assert.ok(await submit.isDisabled(), 'it waits as long as the server says');
+  await guest.look();
+  await server.kill();
+  await guest.page.reload().catch(() => {});
+  await server.run();
+  await guest.goto('/login');
+  await guest.page.getByLabel('Login or e-mail').fill('ada');
+  await guest.page.getByLabel('Password').fill(PASSWORD);
+  await server.kill();
+  await submit.click();
+  await guest.page.getByText('The server cannot be reached. Check the connection and try again.').waitFor();
+  await server.run();
+  await submit.click();
+  await guest.page.getByRole('navigation', { name: 'Rooms' }).waitFor();
+});
+
+scenario('rooms: made, found, joined, left, unread, and where they lead when they are gone', async ({ server, open }) => {
+  const owner = await server.owner();
+  const bob = await server.person(owner, 'bob', 'Bob');
+  const general = await server.join(bob, 'general');
+  await server.join(owner, 'general');
+  const ada = await open();
+  await ada.login('ada');
+  await ada.page.getByRole('link', { name: 'All rooms' }).click();
+  await ada.look();
+  await ada.page.getByRole('button', { name: 'New room' }).click();
+  await ada.look();
+  await ada.page.getByLabel('Name').fill('General');
+  ada.expected.push(/status of 409/);
+  await ada.page.getByRole('button', { name: 'Make the room' }).click();
+  await ada.page.getByText('A room with this name already exists.').waitFor();
+  await ada.page.getByLabel('Name').fill('Garden & <b>Pond</b>');
+  await ada.page.getByLabel(/^What it is for/).fill('Frogs, fish and everything that grows');
+  await ada.page.getByRole('button', { name: 'Make the room' }).click();
+  await ada.page.getByRole('heading', { name: 'This is the beginning of #Garden & <b>Pond</b>' }).waitFor();
+  await ada.look();
+
+  await server.post(bob, general, 'unread by Ada');
+  const link = ada.page.getByRole('navigation').getByRole('link', { name: /^general/ });
+  await link.and(ada.page.getByText('unread')).waitFor();
+  assert.match(await ada.page.title(), /^• /);
+  await ada.look();
+  await link.click();
+  await ada.message('unread by Ada').waitFor();
+  await link.getByText('unread').waitFor({ state: 'detached' });
+  assert.doesNotMatch(await ada.page.title(), /^• /);
+
+  await ada.page.getByRole('button', { name: 'Leave' }).click();
+  await ada.look();
+  await ada.page.getByRole('dialog').getByRole('button', { name: 'Leave' }).click();
+  await ada.page.getByRole('heading', { name: 'You are not in this room' }).waitFor();
+  await ada.look();
+  assert.equal(await ada.message('unread by Ada').count(), 0);
+  await ada.page.getByRole('button', { name: 'Join general' }).click();
+  await ada.message('unread by Ada').waitFor();
+
+  await ada.goto('/chat/-/Rnothing00000000');
+  await ada.page.getByRole('heading', { name: 'This room is not here' }).waitFor();
+  await ada.look();
+  await ada.goto('/no/such/page');
+  await ada.page.getByRole('heading', { name: 'There is no such page' }).waitFor();
+});
+
+scenario('a session that ends elsewhere ends here, with a word why', async ({ server, open }) => {
+  const owner = await server.owner();
+  await server.join(owner, 'general');
+  const one = await open();
+  await one.login('ada');
+  const two = await open({ context: one.context });
+  await two.goto('/');
+  await two.composer.fill('half a sentence');
+  await one.page.getByRole('button', { name: 'Log out' }).click();
+  await one.page.getByRole('heading', { name: 'Log in' }).waitFor();
+  assert.equal(await one.page.getByText('You logged out in another window.').count(), 0);
+  await two.page.getByText('You logged out in another window.').waitFor();
+  await two.look();
+  const cookies = await one.context.cookies();
+  assert.ok(!cookies.some(({ name }) => name === 'chatto_session'), 'nothing of the session stays');
+  const kept = await one.page.evaluate(() => JSON.stringify(localStorage));
+  assert.ok(!kept.includes('half a sentence'), kept);
+
+  await one.login('ada');
+  const other = await open();
+  await other.login('ada');
+  await other.composer.fill('not lost');
+  await one.page.reload();
+  await one.composer.waitFor();
+  server.command('user', 'set-password', 'ada', '--password', 'another fine password');
+  await other.page.getByText(/password was (changed|reset)/).waitFor();
+  await other.login('ada', 'another fine password');
+  assert.equal(await other.composer.inputValue(), 'not lost', 'the same person finds the text again');
+});
+
+scenario('no credential lies where scripts can read it', async ({ server, open }) => {
+  const owner = await server.owner();
+  await server.join(owner, 'general');
+  const ada = await open();
+  await ada.login('ada');
+  await ada.write('hello');
+  await ada.message('hello').waitFor();
+  const seen = await ada.page.evaluate(() => ({
+    local: JSON.stringify(localStorage),
+    session: JSON.stringify(sessionStorage),
+    cookie: document.cookie,
+  }));
+  const cookies = await ada.context.cookies();
+  const secret = cookies.find(({ name }) => name === 'chatto_session');
+  assert.ok(secret.httpOnly && secret.sameSite === 'Lax');
+  for (const text of Object.values(seen)) {
+    assert.ok(!text.includes(secret.value) && !text.includes('cht_AT') && !text.includes(PASSWORD), text);
+  }
+});
+
+scenario('names and texts that want to be markup stay text', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  const room = await server.join(owner, 'general');
+  const eve = await server.person(owner, 'eve', 'Eve onerror alert.1');
+  await server.join(eve, 'general');
+  const texts = [
+    '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>',
+    '[click](javascript:window.hacked=1) [two](JaVaScRiPt:alert(1)) [three](data:text/html,x) [four](vbscript:x)',
+    '[safe](https://example.org/a_b?c=d) <https://example.org/angle> https://example.org/(x)).',
+    '[user](https://trusted.example@evil.example/) https://user:pass@evil.example/',
+    '`<b>code</b>` **<i>bold</i>** &lt;b&gt; &amp;',
+    '```html\n<script>window.hacked=1</script>\n```',
+    `${'*'.repeat(3000)}${'['.repeat(2000)}${'`'.repeat(999)} ${'> '.repeat(500)}x`,
+    '\u202Eesrever \u200Bzero\u0301\u0301\u0301 width',
+    '@eve <@eve> @nobody',
+  ];
+  for (const text of texts) await server.post(eve, room, text);
+  const ada = await open();
+  await ada.login('ada');
+  await ada.timeline.locator('.mention').first().waitFor();
+  assert.equal(await ada.page.evaluate(() => window.hacked), undefined);
+  assert.equal(await ada.timeline.locator('img, script, iframe, b, i').count() - (await ada.timeline.locator('i.presence').count()), 0);
+  const links = await ada.timeline.locator('.body a').evaluateAll((all) => all.map((one) => [one.getAttribute('href'), one.rel, one.target]));
+  assert.deepEqual(
+    links.map(([href]) => href),
+    ['https://example.org/a_b?c=d', 'https://example.org/angle', 'https://example.org/(x)'],
+  );
+  for (const [, rel, target] of links) assert.deepEqual([rel, target], ['noopener noreferrer nofollow', '_blank']);
+  await ada.message('<img src=x').getByText('<script>').waitFor();
+});
