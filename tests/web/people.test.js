@@ -150,7 +150,7 @@ scenario('rooms: made, found, joined, left, unread, and where they lead when the
 
   await server.post(bob, general, 'unread by Ada');
   const link = ada.page.getByRole('navigation').getByRole('link', { name: /^general/ });
-  await link.and(ada.page.getByText('unread')).waitFor();
+  await link.getByText('unread').waitFor();
   assert.match(await ada.page.title(), /^• /);
   await ada.look();
   await link.click();

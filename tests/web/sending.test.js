@@ -1,6 +1,6 @@
 // Never a lost or doubled text: cut answers, reloads, a killed server, several tabs.
 import assert from 'node:assert/strict';
-import { scenario, SIZES } from './support/fixture.js';
+import { scenario } from './support/fixture.js';
 import { until } from './support/wait.js';
 
 const CREATE = '**/chatto.api.v1.MessageService/CreateMessage';
@@ -21,8 +21,9 @@ async function loseAnswers(ada) {
   ada.expected.push(/ERR_CONNECTION_RESET|ERR_FAILED/);
   await ada.page.route(CREATE, async (route) => {
     keys.push(route.request().headers()['idempotency-key']);
-    await route.fetch();
-    await route.abort('connectionreset');
+    await route.fetch().catch(() => {});
+    // The page may be gone by now.
+    await route.abort('connectionreset').catch(() => {});
   });
   return keys;
 }
@@ -219,27 +220,4 @@ scenario('a text that is too long cannot be sent, and says by how much', async (
   await ada.composer.fill('ä'.repeat(5_000));
   await ada.composer.press('Enter');
   await until('it is stored', PATIENCE_MS, async () => (await server.texts(owner, roomId)).length === 1);
-});
-
-scenario('on a phone: rooms, a room, its members and back, with the thumb', async (context) => {
-  const { ada } = await room(context, SIZES.phone);
-  await ada.look();
-  await ada.page.getByRole('link', { name: 'Back to the rooms' }).tap();
-  await ada.page.getByRole('navigation', { name: 'Rooms' }).waitFor();
-  assert.equal(await ada.composer.count(), 0, 'one thing at a time');
-  await ada.look();
-  await ada.page.getByRole('link', { name: /^general/ }).tap();
-  await ada.composer.tap();
-  await ada.composer.fill('first line');
-  await ada.composer.press('Enter');
-  await ada.composer.pressSequentially('second line');
-  await ada.page.getByRole('button', { name: 'Send' }).tap();
-  await ada.message('first line').waitFor();
-  assert.equal(await ada.message('first line').locator('.body').innerText(), 'first line\nsecond line');
-  await ada.page.getByRole('button', { name: /^Members/ }).tap();
-  await ada.page.getByRole('complementary', { name: 'Members' }).waitFor();
-  await ada.look();
-  await ada.page.getByRole('button', { name: 'Close the list of members' }).tap();
-  const overflow = await ada.page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-  assert.equal(overflow, 0, 'nothing sticks out at the side');
 });

@@ -8,6 +8,8 @@ export class Drafts {
   rooms = $state.raw<ReadonlySet<string>>(new Set());
   #stopWatching = () => {};
   onForeign: (roomId: string, text: string) => void = () => {};
+  /** Called before the texts are put away: what was typed last may not be kept yet. */
+  onClosing: () => void = () => {};
 
   open(user: string) {
     if (this.#user === user) return;
@@ -23,6 +25,7 @@ export class Drafts {
   }
 
   close() {
+    this.onClosing();
     this.#stopWatching();
     this.#texts.clear();
     this.#list();
@@ -34,7 +37,7 @@ export class Drafts {
   }
 
   set(roomId: string, text: string) {
-    if (this.get(roomId) === text) return;
+    if (!this.#user || this.get(roomId) === text) return;
     this.#keep(roomId, text);
     write(`draft:${this.#user}:${roomId}`, text);
   }

@@ -57,8 +57,9 @@ export class Session {
       // The session ended before.
       if (!(error instanceof plain.PlainError) || error.status !== 401) throw error;
     }
-    for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:')]) write(key, '');
     this.#end('');
+    // Whoever logs out leaves nothing behind for who comes next.
+    for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:')]) write(key, '');
   }
 
   #begin() {

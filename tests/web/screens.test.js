@@ -1,0 +1,149 @@
+// Every screen with the content people have, in light, dark and phone size: axe looks at each, and
+// `make screenshots` keeps the pictures.
+import { scenario, SIZES } from './support/fixture.js';
+import { PASSWORD } from './support/server.js';
+
+const VARIANTS = {
+  light: { ...SIZES.desktop, colorScheme: 'light' },
+  dark: { ...SIZES.desktop, colorScheme: 'dark' },
+  phone: { ...SIZES.phone, colorScheme: 'light' },
+  'phone-dark': { ...SIZES.phone, colorScheme: 'dark' },
+};
+
+const TALK = [
+  ['grace', 'Morning! The **greenhouse** is ready for the seedlings 🌱'],
+  ['grace', 'Who can bring soil on Saturday?'],
+  ['ada', 'I can, about 40 litres. @grace do we need pots as well?'],
+  ['grace', 'Yes:\n- 12 small ones\n- 4 large ones\n- the *blue* watering can, if somebody finds it'],
+  ['max', 'The pump makes that noise again. From its log:\n```\n09:12:04 pump  pressure 2.1 bar\n09:12:09 pump  pressure 0.4 bar   <- here\n09:12:11 pump  restarted\n```'],
+  ['ada', '> The pump makes that noise again\n\nThat is the seal, `part 4711`. I ordered one: https://example.org/parts/4711'],
+  ['max', 'Perfect, thank you!'],
+  ['long', 'Hello, I am new here. My name is a bit long, sorry.'],
+  ['grace', 'Welcome! ' + 'We meet every Saturday at ten, and whoever comes first opens the shed. '.repeat(3)],
+];
+
+for (const [variant, options] of Object.entries(VARIANTS)) {
+  scenario(`every screen: ${variant}`, async ({ server, open }) => {
+    const isPhone = variant.startsWith('phone');
+    const link = server.setupLink();
+    const guest = await open(options);
+    const { page } = guest;
+    const look = (name) => guest.look(`${name}-${variant}`);
+    await page.goto(link);
+    await page.getByRole('heading', { name: 'Welcome, first owner' }).waitFor();
+    await look('setup');
+    await page.getByLabel('Login', { exact: true }).fill('ada');
+    await page.getByLabel('Password').fill('short');
+    await page.getByRole('button', { name: 'Create account' }).click();
+    await page.getByText('Between 8 and 128 characters.').waitFor();
+    await look('setup-faults');
+    await page.getByLabel('Name others see').fill('Ada Lovelace');
+    await page.getByLabel('Password').fill(PASSWORD);
+    await page.getByRole('button', { name: 'Create account' }).click();
+    await page.getByRole('heading', { name: 'You are in' }).waitFor();
+    await look('setup-done');
+    await guest.goto('/setup');
+    await page.getByRole('heading', { name: 'This link does not work' }).waitFor();
+    await look('setup-dead');
+
+    // The others and what they said.
+    const ada = await server.call('/auth/login', { identifier: 'ada', password: PASSWORD });
+    const people = { ada };
+    for (const [login, name] of [['grace', 'Grace Hopper'], ['max', 'Max'], ['long', 'Wilhelmina-Theodora Vandenbergh']]) {
+      people[login] = await server.person(ada, login, name);
+    }
+    const { groups } = await server.call('RoomDirectoryService/ListRoomGroups', {}, ada);
+    for (const [name, description] of [
+      ['garden', 'Saturdays at ten'],
+      ['a-name-of-just-thirty-letters!', 'Long names are cut where there is no room for them, and shown where there is'],
+      ['music', ''],
+    ]) {
+      await server.call('RoomService/CreateRoom', { name, description, groupId: groups[0].id }, ada);
+    }
+    for (const name of ['general', 'garden', 'a-name-of-just-thirty-letters!']) await server.join(ada, name);
+    let garden;
+    for (const login of ['grace', 'max', 'long']) garden = await server.join(people[login], 'garden');
+    for (const [login, text] of TALK) await server.post(people[login], garden, text);
+    const general = await server.join(people.grace, 'general');
+    await server.post(people.grace, general, 'Something new');
+
+    await guest.goto('/');
+    if (isPhone) {
+      await page.getByRole('navigation', { name: 'Rooms' }).waitFor();
+      await look('rooms');
+    }
+    await guest.goto(`/chat/-/${garden}`);
+    await guest.message('Welcome!').waitFor();
+    await guest.timeline.locator('pre').waitFor();
+    await look('room');
+    await server.call('RoomService/UpdateTypingIndicator', { roomId: garden }, people.grace);
+    await page.getByText('Grace Hopper is typing…').waitFor();
+    await guest.composer.fill('I will be there\nwith soil');
+    await look('room-typing');
+    await guest.composer.fill('');
+    if (isPhone) {
+      await page.getByRole('button', { name: /^Members/ }).click();
+      await page.getByRole('complementary', { name: 'Members' }).waitFor();
+      await look('members');
+      await page.getByRole('button', { name: 'Close the list of members' }).click();
+    }
+    await page.getByRole('button', { name: 'Leave' }).click();
+    await page.getByRole('dialog').waitFor();
+    await look('leave');
+    await page.keyboard.press('Escape');
+
+    await guest.goto('/rooms');
+    await page.getByRole('heading', { name: 'All rooms' }).waitFor();
+    await look('browse');
+    await page.getByRole('button', { name: 'New room' }).click();
+    await page.getByLabel('Name', { exact: true }).fill('pond');
+    await look('new-room');
+    await page.getByRole('button', { name: 'Make the room' }).click();
+    await guest.composer.waitFor();
+    await look('room-empty');
+    await guest.goto(`/chat/-/${await server.roomId(ada, 'music')}`);
+    await page.getByRole('heading', { name: 'You are not in this room' }).waitFor();
+    await look('room-outside');
+    await guest.goto('/no/such/page');
+    await page.getByRole('heading', { name: 'There is no such page' }).waitFor();
+    await look('nowhere');
+    if (isPhone) await guest.goto('/');
+    await page.getByRole('button', { name: 'Add a person' }).click();
+    await page.getByLabel(/^Name others will see/).fill('Barbara');
+    await look('add-person');
+    await page.getByRole('button', { name: 'Make a link' }).click();
+    const join = await page.getByLabel('Join link', { exact: true }).inputValue();
+    await look('add-person-link');
+    await page.getByRole('button', { name: 'Done' }).click();
+
+    await guest.goto(`/chat/-/${garden}`);
+    guest.expected.push(/status of 400/);
+    await page.route('**/MessageService/CreateMessage', (route) =>
+      route.fulfill({ status: 400, contentType: 'application/json', body: '{"code":"failed_precondition","message":"this room is archived"}' }),
+    );
+    await guest.write('Can you read this?');
+    await page.getByText('Not sent.').waitFor();
+    await look('room-refused');
+    await page.getByRole('button', { name: 'Discard' }).click();
+    guest.expected.push(/WebSocket|ERR_/);
+    await server.kill();
+    await page.getByText('Connection lost.').waitFor();
+    await look('room-lost');
+    await server.run();
+    await page.getByText('Connection lost.').waitFor({ state: 'detached' });
+    if (isPhone) await guest.goto('/');
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByRole('heading', { name: 'Log in' }).waitFor();
+    await look('login');
+    guest.expected.push(/status of 401/);
+    await page.getByLabel('Login or e-mail').fill('ada');
+    await page.getByLabel('Password').fill('not this one');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByText('Login or password is wrong.').waitFor();
+    await look('login-wrong');
+    await page.goto('about:blank');
+    await page.goto(join);
+    await page.getByRole('heading', { name: /^Join/ }).waitFor();
+    await look('join');
+  });
+}
