@@ -23,7 +23,7 @@ test: ## all tests, with the kill loop at 20 rounds
 	.ci/test-build dev
 	$(NEXTEST)
 	cargo build --locked --bin chatto
-	node --test --test-concurrency=1 tests/web/
+	node --test --test-concurrency=1 tests/web/*.test.js
 
 check: ## format, lints, documentation, dependency rules, layer table
 	@.ci/setup build tests

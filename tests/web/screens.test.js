@@ -118,7 +118,7 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
 
     await guest.goto(`/chat/-/${garden}`);
     guest.expected.push(/status of 400/);
-    await page.route('**/MessageService/CreateMessage', (route) =>
+    await page.route('**/chatto.api.v1.MessageService/CreateMessage', (route) =>
       route.fulfill({ status: 400, contentType: 'application/json', body: '{"code":"failed_precondition","message":"this room is archived"}' }),
     );
     await guest.write('Can you read this?');

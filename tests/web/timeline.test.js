@@ -194,7 +194,8 @@ scenario(
     const here = await positions(ada);
     await server.post(people[1], roomId, 'the newest of all');
     await ada.page.getByRole('button', { name: 'New messages' }).waitFor();
-    assert.deepEqual(await positions(ada), here);
+    const still = new Map(await positions(ada));
+    for (const [key, at] of here) assert.ok(Math.abs(still.get(key) - at) < 1, `${key} moved`);
     await ada.page.getByRole('button', { name: 'New messages' }).click();
     await ada.message('the newest of all').waitFor();
     await ada.page.getByRole('button', { name: /New messages|Jump to present/ }).waitFor({ state: 'detached' });

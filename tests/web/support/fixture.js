@@ -82,7 +82,8 @@ class Guest {
 
   async write(text) {
     await this.composer.fill(text);
-    await this.composer.press('Enter');
+    // Without a keyboard Enter makes a line.
+    await this.page.getByRole('button', { name: 'Send' }).click();
   }
 
   /** Axe finds nothing on what is shown now; a picture is taken when pictures are wanted. */

@@ -39,6 +39,8 @@ export class Timeline {
 
   /** The newest page, as the socket sends it. */
   replace(page: RoomTimelinePage, cursors: Record<string, string>) {
+    // Somebody is on the way to another place of this room.
+    if (this.loading === 'around') return;
     const rows = this.#take(page);
     const overlaps = rows.length > 0 && this.rows.some((row) => row.id === rows[0]?.id);
     if (this.isLoaded && overlaps) {
