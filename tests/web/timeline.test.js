@@ -171,6 +171,7 @@ scenario(
     await wheel(ada, -600, 60);
     await settle(ada);
     const first = await memory();
+    const rowBefore = await rowOnScreen(ada);
     const events = [];
     cdp.on('Tracing.dataCollected', ({ value }) => events.push(...value));
     await cdp.send('Tracing.start', { traceConfig: { includedCategories: ['devtools.timeline', 'blink.user_timing', '__metadata'] } });
@@ -180,6 +181,9 @@ scenario(
     await done;
     await settle(ada);
     const last = await memory();
+    const passed = rowBefore - (await rowOnScreen(ada));
+    t.diagnostic(`rows passed: ${passed}`);
+    assert.ok(passed >= Math.min(800, MESSAGES / 10), `${passed} rows passed by`);
     const times = frames(events);
     const p95 = times[Math.floor(times.length * 0.95)];
     t.diagnostic(`frames: ${times.length}, script and layout p50 ${times[times.length >> 1]?.toFixed(1)} ms, p95 ${p95?.toFixed(1)} ms`);
@@ -211,6 +215,12 @@ scenario(
   },
   { timeout: 600_000 },
 );
+
+/** The number in a row on screen. */
+async function rowOnScreen(guest) {
+  const [, number] = /row (\d+)/.exec(await guest.timeline.locator('.rows').innerText());
+  return Number(number);
+}
 
 /** The id of a row about half way back. */
 async function oneInTheMiddle(server, owner, roomId) {

@@ -78,6 +78,7 @@ export class Session {
       this.drafts.open(chat.viewerId);
       outbox.open(chat.viewerId);
       outbox.resume();
+      for (const room of chat.rooms.values()) if (room.timeline.error) void room.timeline.retry();
       this.#tellPresence();
     };
     connection.start();

@@ -51,7 +51,7 @@ export class Timeline {
       this.hasNewer = true;
       return;
     } else {
-      this.#epoch += 1;
+      this.#restart();
       this.#cursors.clear();
       this.#set(rows);
       this.#start = page.startCursor;
@@ -94,7 +94,7 @@ export class Timeline {
   }
 
   wipe() {
-    this.#epoch += 1;
+    this.#restart();
     this.rows = [];
     this.#cursors.clear();
     this.hasOlder = this.hasNewer = false;
@@ -143,8 +143,7 @@ export class Timeline {
   async loadAround(id: string): Promise<boolean> {
     if (this.rows.some((row) => row.id === id)) return true;
     let found = true;
-    this.#epoch += 1;
-    this.loading = undefined;
+    this.#restart();
     await this.#load('around', async () => {
       try {
         const answer = await rooms.getRoomEventsAround({ roomId: this.roomId, eventId: id, limit: PAGE_ROWS });
@@ -161,8 +160,7 @@ export class Timeline {
   /** Back to the newest rows. */
   async loadNewest() {
     if (!this.hasNewer && this.isLoaded) return;
-    this.#epoch += 1;
-    this.loading = undefined;
+    this.#restart();
     await this.#load('around', async () => {
       const answer = await rooms.getRoomEvents({ roomId: this.roomId, limit: PAGE_ROWS });
       return () => answer.page && this.#replaceWith(answer.page);
@@ -173,6 +171,13 @@ export class Timeline {
     this.error = '';
     if (this.hasNewer) await this.loadNewer();
     await this.loadOlder();
+  }
+
+  /** The window is another one from now on; what is on its way is forgotten. */
+  #restart() {
+    this.#epoch += 1;
+    this.loading = undefined;
+    this.error = '';
   }
 
   #replaceWith(page: RoomTimelinePage) {
