@@ -68,7 +68,7 @@ fn a_request_is_one_line_with_what_it_was_and_without_its_secrets() {
     server.run();
     let client = server.client();
     client.get("/invite/very-secret").unwrap();
-    client.get("/nowhere?access=hidden-ticket").unwrap();
+    client.get("/setup/nowhere?access=hidden-ticket").unwrap();
     let line = until("the line is written", std::time::Duration::from_secs(20), || {
         let log = server.log();
         log.lines().find(|line| line.contains("/nowhere")).map(str::to_owned)

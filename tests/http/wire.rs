@@ -122,7 +122,7 @@ fn a_head_over_16_kib_is_431() {
 fn pipelined_requests_are_answered_in_order() {
     let edge = edge();
     let mut raw = edge.connect();
-    let paths = ["/healthz", "/readyz", "/nowhere", "/healthz", "/readyz"];
+    let paths = ["/healthz", "/readyz", "/setup/nowhere", "/healthz", "/readyz"];
     let requests = paths.map(|p| format!("GET {p} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     raw.send(requests.concat().as_bytes());
     let statuses = paths.map(|_| raw.answer().unwrap().status);
