@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 
 use async_tungstenite::WebSocketStream;
 use async_tungstenite::tungstenite::handshake::derive_accept_key;
-use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::protocol::frame::Frame;
+use async_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use async_tungstenite::tungstenite::{Error, Message};
+use bytes::Bytes;
 use futures_lite::{AsyncRead, AsyncReadExt as _, AsyncWrite, StreamExt};
 use hyper::StatusCode;
 use hyper::header::{self, HeaderName};
@@ -125,7 +127,19 @@ impl Socket for WebSocket {
     }
 
     async fn send(&mut self, frame: Vec<u8>) -> Result<(), Gone> {
-        self.frames.send(Message::Binary(frame.into())).await.map_err(|_| Gone)
+        // In pieces (RFC 6455, section 5.4): the library keeps a buffer of the size of the largest frame
+        // for the connection's whole life.
+        let mut rest = Bytes::from(frame);
+        let mut code = Data::Binary;
+        loop {
+            let piece = rest.split_to(rest.len().min(SOCKET_BUFFER_BYTES));
+            let piece = Frame::message(piece, OpCode::Data(code), rest.is_empty());
+            self.frames.send(Message::Frame(piece)).await.map_err(|_| Gone)?;
+            if rest.is_empty() {
+                return Ok(());
+            }
+            code = Data::Continue;
+        }
     }
 
     async fn close(&mut self, code: u16) {

@@ -344,7 +344,8 @@ pub const HYDRATION_INTERVAL: Duration = Duration::from_secs(1);
 pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
 /// How long an answer waits until its live event is queued.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is read of a WebSocket at once; frames grow it as far as [`FRAME_MAX_BYTES`].
+/// What is read of a WebSocket and written to it at once; frames that come grow it as far as
+/// [`FRAME_MAX_BYTES`].
 pub const SOCKET_BUFFER_BYTES: usize = 4 * KIB;
 /// Bytes that wait in a WebSocket: one frame, which is a snapshot's batch at most.
 pub const SOCKET_WRITE_BUFFER_MAX_BYTES: usize = 8 * MIB;

@@ -163,6 +163,8 @@ struct Frames {
 impl Frames {
     /// Stands for the end of the connection in place of a first byte.
     const ENDED: u8 = 0;
+    /// Stands for the next piece of a message; no field begins so.
+    const CONTINUED: u8 = 255;
 
     fn read(&mut self, mut bytes: &[u8], mut frame: impl FnMut(u8)) {
         while !bytes.is_empty() {
@@ -192,8 +194,12 @@ fn parse(head: &[u8]) -> Option<(u8, usize)> {
         short => (2, short),
     };
     let first = *head.get(start)?;
-    let is_binary = head[0] & 15 == 2;
-    Some((if is_binary { first } else { Frames::ENDED }, length))
+    let kind = match head[0] & 15 {
+        0 => Frames::CONTINUED,
+        2 => first,
+        _ => Frames::ENDED,
+    };
+    Some((kind, length))
 }
 
 /// A frame as a client sends it; its mask is zero, so that the bytes stay as they are.
