@@ -117,6 +117,8 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         .status()
         .unwrap();
     assert!(done.success(), "cp {} {}", from.display(), to.display());
+    // What is left to be written would disturb what is measured next.
+    rustix::fs::sync();
 }
 
 /// How many root messages each room gets.

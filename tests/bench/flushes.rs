@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::Bench;
 use crate::fill::Filled;
 use crate::http::Connection;
-use crate::posts::clients;
+use crate::posts::{ALWAYS, clients};
 use crate::report::{Report, Target};
 use crate::server::Server;
 use crate::wait::until;
@@ -29,6 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The disk's own rate: a block of 4 KiB written and flushed, again and again, in the same directory.
 pub(crate) fn disk(bench: &Bench, report: &mut Report) {
     let path = bench.options.dir.join("run/flush");
+    // Of what the posts before left in memory.
+    rustix::fs::sync();
     let rates: Vec<f64> = (0..bench.options.runs)
         .map(|_| {
             let mut file = File::create(&path).unwrap();
@@ -47,16 +49,19 @@ pub(crate) fn disk(bench: &Bench, report: &mut Report) {
 
 /// Flushes for a message, counted by strace. nats-server 2.15 flushes with `fsync`; files that it
 /// replaces as a whole it opens with `O_SYNC`, and every such opening stands for one write.
-pub(crate) fn count(bench: &Bench, filled: &Filled, server: &Server, report: &mut Report) {
+pub(crate) fn count(bench: &Bench, filled: &Filled, data: &Path, report: &mut Report) {
     for writers in [1, 16] {
+        // A server just started has nothing left to fold of what was posted before.
+        let server = bench.server(data, &[ALWAYS]);
         let file = bench.options.dir.join("run/strace");
         let Some(trace) = Trace::attach(server.pids()[1], &file) else {
             println!("flushes are not counted: strace is missing or may not attach to nats-server");
             return;
         };
-        post(filled, server, writers);
+        post(filled, &server, writers);
         std::thread::sleep(TAIL);
         let flushed = trace.finish(&file);
+        server.stop();
         let all: usize = flushed.values().sum();
         let name = format!("post always, {writers} clients, one room: flushes");
         let target = Some(Target::AtMost(1.15));

@@ -13,6 +13,7 @@ use crate::content::text;
 use crate::crowd::Crowd;
 use crate::fill::Filled;
 use crate::http::{Connection, call};
+use crate::posts::INTERVAL;
 use crate::report::{Report, Target};
 use crate::server::Server;
 use crate::start::SMALL_BOARD;
@@ -47,8 +48,7 @@ fn one_size(bench: &Bench, data: &Path, sockets: usize, report: &mut Report) {
     let (mut messages, mut cpu) = (Vec::new(), Vec::new());
     let mut refused = 0;
     for _ in 0..bench.options.runs.min(CROWDS) {
-        let sync = ("CHATTO_NATS_EMBEDDED_SYNC_INTERVAL", "1s");
-        let server = bench.server(data, &[sync, SMALL_BOARD]);
+        let server = bench.server(data, &[INTERVAL, SMALL_BOARD]);
         drop(come(filled, &server, FIRST));
         std::thread::sleep(IDLE);
         let before = resident(&server);
