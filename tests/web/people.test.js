@@ -1,5 +1,9 @@
 // From the setup link to a conversation, as people do it.
 import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { after } from 'node:test';
 import { scenario } from './support/fixture.js';
 import { PASSWORD } from './support/server.js';
 
@@ -254,3 +258,51 @@ scenario('names and texts that want to be markup stay text', async ({ server, op
   for (const [, rel, target] of links) assert.deepEqual([rel, target], ['noopener noreferrer nofollow', '_blank']);
   await ada.message('<img src=x').getByText('<script>').waitFor();
 });
+
+scenario('who is new is led to the rooms; a server with another address says so', async ({ server, open }) => {
+  const owner = await server.owner();
+  await server.person(owner, 'bob', 'Bob');
+  const bob = await open();
+  await bob.login('bob');
+  await bob.page.getByText('Welcome, Bob! Join a room to read and write there.').waitFor();
+  await bob.look();
+  await bob.page.getByRole('link', { name: 'Open announcements' }).click();
+  await bob.page.getByText('Only some people may write here.').waitFor();
+  await bob.look();
+  await bob.page.getByRole('link', { name: 'All rooms' }).click();
+  await bob.page.getByLabel('Search rooms').fill('GENER');
+  assert.equal(await bob.page.locator('.card').count(), 1);
+  await bob.page.getByLabel('Search rooms').fill('no such room');
+  await bob.page.getByText('No room is called like that.').waitFor();
+});
+
+scenario(
+  'under a foreign address the log-in explains itself',
+  async ({ server, open }) => {
+    await server.owner();
+    const ada = await open();
+    await ada.goto('/login');
+    await ada.page.getByLabel('Login or e-mail').fill('ada');
+    await ada.page.getByLabel('Password').fill(PASSWORD);
+    await ada.page.getByRole('button', { name: 'Log in' }).click();
+    await ada.page.getByText(/the server takes sessions under its own address only/).waitFor();
+    await ada.look();
+  },
+  { env: { CHATTO_WEBSERVER_URL: 'http://127.0.0.1:9' } },
+);
+
+const other = fs.mkdtempSync(path.join(os.tmpdir(), 'chatto-other-client-'));
+fs.writeFileSync(path.join(other, '200.html'), '<!doctype html><html lang="en"><title>Other</title><main><h1>Another client</h1></main>');
+
+scenario(
+  'the pages of links work beside another client',
+  async ({ server, open }) => {
+    const ada = await open();
+    await ada.page.goto(server.setupLink());
+    await fillAccount(ada, 'ada', 'Ada');
+    await ada.page.getByRole('heading', { name: 'Another client' }).waitFor();
+  },
+  { env: { CHATTO_WEBSERVER_CLIENT_DIR: other } },
+);
+
+after(() => fs.rmSync(other, { recursive: true, force: true }));

@@ -221,3 +221,39 @@ scenario('a text that is too long cannot be sent, and says by how much', async (
   await ada.composer.press('Enter');
   await until('it is stored', PATIENCE_MS, async () => (await server.texts(owner, roomId)).length === 1);
 });
+
+scenario('after sleep the connection is replaced and goes on from its cursor', async (context) => {
+  const { server } = context;
+  const owner = await server.owner();
+  const roomId = await server.join(owner, 'general');
+  const ada = await context.open();
+  const sockets = [];
+  ada.page.on('websocket', (socket) => {
+    const sent = [];
+    sockets.push(sent);
+    socket.on('framesent', ({ payload }) => sent.push(Buffer.from(payload).toString('latin1')));
+  });
+  await ada.login('ada');
+  await ada.write('before sleep');
+  await ada.message('before sleep').locator('a.time').waitFor();
+  const show = (state) =>
+    ada.page.evaluate((value) => {
+      Object.defineProperty(document, 'visibilityState', { value, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, state);
+  await show('hidden');
+  await ada.page.evaluate(() => {
+    const now = Date.now.bind(Date);
+    Date.now = () => now() + 60_000;
+  });
+  const before = sockets.length;
+  await show('visible');
+  await until('there is a new connection', PATIENCE_MS, () => sockets.length > before && sockets.at(-1).length >= 2);
+  assert.equal(sockets.length, before + 1, 'one connection at a time');
+  const [, subscribe] = sockets.at(-1);
+  assert.ok(subscribe.includes(roomId), 'it names the room on screen');
+  assert.ok(subscribe.length > roomId.length + 20, 'it shows its cursor');
+  await server.post(owner, roomId, 'after sleep');
+  await ada.message('after sleep').waitFor();
+  assert.deepEqual(await ada.timeline.locator('.body').allInnerTexts(), ['before sleep', 'after sleep']);
+});

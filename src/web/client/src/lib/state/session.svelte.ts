@@ -11,6 +11,8 @@ import { keys, write } from './storage';
 
 /** How often the server is told that somebody is here (contract 7.1). */
 const PRESENCE_MS = 30_000;
+/** A session that the server takes from nobody so soon was never taken. */
+const REFUSED_MS = 5_000;
 /** Without a key or pointer for so long a person is away. */
 const IDLE_MS = 5 * 60_000;
 
@@ -21,6 +23,9 @@ const NOTICES: Record<string, string> = {
   account_deleted: 'This account was deleted.',
   '': '',
 };
+
+const FOREIGN =
+  'Login and password are right, but the server takes sessions under its own address only (webserver.url). Open the chat there.';
 
 export class Session {
   /** Whether there is a session, as far as this page knows. */
@@ -34,6 +39,7 @@ export class Session {
   readonly drafts = new Drafts();
   #presence: ReturnType<typeof setInterval> | undefined;
   #activeAt = Date.now();
+  #loggedInAt = 0;
 
   start() {
     if (this.isOpen) this.#begin();
@@ -45,6 +51,7 @@ export class Session {
   async login(identifier: string, password: string) {
     await plain.login(identifier, password);
     this.notice = '';
+    this.#loggedInAt = Date.now();
     this.isOpen = true;
     this.#begin();
   }
@@ -98,7 +105,8 @@ export class Session {
     this.connection.stop();
     this.outbox.close();
     this.drafts.close();
-    this.notice = NOTICES[reason] ?? 'Your session ended. Please log in again.';
+    const isRefused = reason === 'authentication_required' && Date.now() - this.#loggedInAt < REFUSED_MS;
+    this.notice = isRefused ? FOREIGN : (NOTICES[reason] ?? 'Your session ended. Please log in again.');
     this.isOpen = false;
     this.chat = new Chat();
   }
