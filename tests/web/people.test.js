@@ -257,6 +257,27 @@ scenario('names and texts that want to be markup stay text', async ({ server, op
   );
   for (const [, rel, target] of links) assert.deepEqual([rel, target], ['noopener noreferrer nofollow', '_blank']);
   await ada.message('<img src=x').getByText('<script>').waitFor();
+
+  // Nor does a text cost more than its length.
+  const slowest = await ada.page.evaluate(async () => {
+    const script = performance.getEntriesByType('resource').find(({ name }) => /\/markdown\.[^/]+\.js$/.test(name)).name;
+    const module = await import(script);
+    const render = Object.values(module).find((one) => one.length === 2);
+    const context = { mention: () => undefined };
+    const times = [];
+    for (const piece of [
+      '*', '**', '_a', '~~', '[', '](', '[a](', '`', '` `` ```', '> ', '- ', '1. ', '#', '# ', ' ', '\n', '\\', '@a', '@a.', 'http://',
+      'https://a.b/(', 'https://a.b/)', '***a**', '- a\n  ', '> a\n', '```\n', '``` `\n', '- - ', '\t', 'ab cd ', '\u0000', '<a href=',
+    ]) {
+      for (const text of [piece.repeat(10_000 / piece.length), `${'x'.repeat(5)}${piece.repeat(9_000 / piece.length)}x`, `# ${piece.repeat(9_000 / piece.length)}`]) {
+        const begun = performance.now();
+        render(text, context);
+        times.push([performance.now() - begun, piece]);
+      }
+    }
+    return times.sort(([a], [b]) => b - a)[0];
+  });
+  assert.ok(slowest[0] < 250, `${slowest}`);
 });
 
 scenario('who is new is led to the rooms; a server with another address says so', async ({ server, open }) => {
