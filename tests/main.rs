@@ -12,6 +12,7 @@
 
 mod acceptance;
 mod cli;
+mod cost;
 mod customer;
 mod fuzz;
 mod http;

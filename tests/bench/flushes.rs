@@ -1,11 +1,9 @@
 //! What `sync_interval = always` costs: how often the disk can flush at all, and how often nats-server
 //! makes it for one message.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,7 +13,7 @@ use crate::http::Connection;
 use crate::posts::{ALWAYS, clients};
 use crate::report::{Report, Target};
 use crate::server::Server;
-use crate::wait::until;
+use crate::trace::Trace;
 
 /// Messages whose flushes are counted.
 const POSTS: usize = 1_000;
@@ -23,8 +21,6 @@ const POSTS: usize = 1_000;
 const DISK: Duration = Duration::from_secs(2);
 /// How long what the last messages set off may take to reach the disk.
 const TAIL: Duration = Duration::from_secs(1);
-/// How long strace may take to attach.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The disk's own rate: a block of 4 KiB written and flushed, again and again, in the same directory.
 pub(crate) fn disk(bench: &Bench, report: &mut Report) {
@@ -87,56 +83,4 @@ fn post(filled: &Filled, server: &Server, writers: usize) {
             });
         }
     });
-}
-
-/// strace on a running process.
-struct Trace {
-    child: Child,
-}
-
-impl Trace {
-    /// `None`: there is no strace, or it may not.
-    fn attach(pid: u32, file: &Path) -> Option<Self> {
-        let said = file.with_extension("said");
-        let mut child = Command::new("strace")
-            .args(["-f", "-y", "-e", "trace=fsync,fdatasync,sync_file_range,openat", "-o"])
-            .arg(file)
-            .args(["-p", &pid.to_string()])
-            .stdin(Stdio::null())
-            .stderr(File::create(&said).unwrap())
-            .spawn()
-            .ok()?;
-        let attached = until("strace attaches or ends", PATIENCE, || {
-            if child.try_wait().unwrap().is_some() {
-                return Some(false);
-            }
-            let said = std::fs::read_to_string(&said).unwrap_or_default();
-            said.contains("attached").then_some(true)
-        });
-        attached.then_some(Self { child })
-    }
-
-    /// Detaches and counts flushes by stream.
-    fn finish(mut self, file: &Path) -> BTreeMap<String, usize> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        self.child.wait().unwrap();
-        let mut flushes = BTreeMap::new();
-        let text = std::fs::read_to_string(file).unwrap();
-        for line in text.lines().filter(|line| is_flush(line)) {
-            *flushes.entry(stream_of(line)).or_default() += 1;
-        }
-        flushes
-    }
-}
-
-fn is_flush(line: &str) -> bool {
-    // The second half of a call that another thread interrupted was counted with its first.
-    let opened = line.contains("openat(") && (line.contains("O_SYNC") || line.contains("O_DSYNC"));
-    opened || ["fsync(", "fdatasync(", "sync_file_range("].iter().any(|name| line.contains(name))
-}
-
-fn stream_of(line: &str) -> String {
-    let rest = line.split("/streams/").nth(1).and_then(|rest| rest.split('/').next());
-    rest.unwrap_or("others").to_owned()
 }

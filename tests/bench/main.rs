@@ -23,7 +23,6 @@ mod machine;
 mod options;
 mod pages;
 mod posts;
-mod process;
 mod report;
 mod room;
 mod server;
@@ -32,6 +31,10 @@ mod sockets;
 mod start;
 mod store;
 
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/trace.rs"]
+mod trace;
 #[path = "../support/wait.rs"]
 mod wait;
 

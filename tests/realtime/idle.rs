@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::world::World;
+use crate::support::process::memory;
 use crate::support::realtime::{Door, Follower};
 use crate::support::server::Server;
 
@@ -21,9 +22,32 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// Resident memory of a process, in KiB.
 fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+    memory(pid).resident
+}
+
+/// What an idle socket may take. A build without optimisation keeps larger futures than a release, where
+/// it is 24 KiB (docs/performance.md); one buffer of a library too many shows here.
+const SOCKET_MAX_KIB: u64 = 64;
+
+#[test]
+fn an_idle_socket_takes_little_memory() {
+    const PEOPLE: usize = 10;
+    const EACH: usize = 20;
+    let server = Server::start();
+    let pid = server.pid();
+    let world = World::of(vec![Door::local(server.port())], vec![server], None);
+    let people: Vec<_> = (0..=PEOPLE).map(|n| world.person(&format!("idle-{n}"))).collect();
+    let quiet = world.room("quiet", &people.iter().collect::<Vec<_>>());
+    let follow = |person| (0..EACH).map(|_| world.follow(person, &[&quiet])).collect::<Vec<_>>();
+    // What is set up once is not counted for a socket.
+    drop(follow(&people[PEOPLE]));
+    let before = resident(pid);
+    let mut idle: Vec<Follower> = people[..PEOPLE].iter().flat_map(follow).collect();
+    idle.iter_mut().for_each(Follower::sync);
+    let grown = resident(pid).saturating_sub(before);
+    eprintln!("{} sockets: {grown} KiB", idle.len());
+    let most = SOCKET_MAX_KIB * (PEOPLE * EACH) as u64;
+    assert!(grown <= most, "{grown} KiB for {} sockets", idle.len());
 }
 
 #[test]

@@ -51,8 +51,13 @@ pub(crate) fn used(pid: u32) -> Used {
                 + field(&status, "nonvoluntary_ctxt_switches:")
         })
         .sum();
-    let io = fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
-    Used { cpu_us: ticks * TICK_US, switches, written: field(&io, "write_bytes:") }
+    Used { cpu_us: ticks * TICK_US, switches, written: io(pid, "write_bytes:") }
+}
+
+/// A counter of `/proc/PID/io` by its name: `rchar:` counts bytes read from files and connections,
+/// `write_bytes:` those on their way to the disk.
+pub(crate) fn io(pid: u32, name: &str) -> u64 {
+    field(&fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default(), name)
 }
 
 /// The processes whose parent this one is.
