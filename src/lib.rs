@@ -2,9 +2,6 @@
 //!
 //! `src/README.md` maps the modules and says which may use which; `tests/layers.rs` enforces it.
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 pub mod app;
 pub mod backup;
 pub mod blobs;

@@ -80,7 +80,8 @@ impl Storage {
         let scope = Scope::new(runtime, "storage", TASKS_MAX);
         let ear = Ear::default();
         let mirror = Arc::new(Mirror::new(ear.clone()));
-        let state_position = follow_state(&nats, &clock, &scope, &stop, &mirror).await?;
+        let following = follow_state(&nats, &clock, &scope, &stop, &mirror);
+        let state_position = Box::pin(following).await?;
         let overlay = Arc::new(Overlay::new());
         let fold_wanted = Arc::new(Wake::new());
         let feed = JournalFeed {

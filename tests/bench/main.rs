@@ -23,6 +23,7 @@ mod machine;
 mod options;
 mod pages;
 mod posts;
+mod process;
 mod report;
 mod room;
 mod server;
@@ -31,8 +32,8 @@ mod sockets;
 mod start;
 mod store;
 
-#[path = "../support/process.rs"]
-mod process;
+#[path = "../support/proc.rs"]
+mod proc;
 #[path = "../support/trace.rs"]
 mod trace;
 #[path = "../support/wait.rs"]
@@ -45,6 +46,10 @@ use fill::Filled;
 use options::Options;
 use report::Report;
 use server::Server;
+
+/// As the product's own: the store is filled by its code.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// What every figure needs.
 pub(crate) struct Bench {

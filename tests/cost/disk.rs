@@ -4,7 +4,7 @@ use chatto::runtime::Clock;
 
 use crate::storage::{config, connect, open, post, room, run, user};
 use crate::support::nats::NatsServer;
-use crate::support::process::io;
+use crate::support::proc::number;
 use crate::support::server::Server;
 use crate::support::trace::Trace;
 
@@ -16,18 +16,18 @@ const BLOCK: u64 = 4 << 20;
 #[test]
 fn an_acknowledged_message_costs_the_disk_one_flush_and_little_more() {
     let server = Server::start();
-    let owner = server.owner().client;
+    let owner = server.owner();
     let room = owner.room("counted");
     owner.join(&room);
     owner.post(&room, "opens what is opened once", "first").unwrap();
     let nats = server.nats_pid().unwrap();
     let file = server.dir().join("strace");
     let trace = Trace::attach(nats, &file).expect("strace attaches: .ci/setup tests installs it");
-    let before = io(nats, "write_bytes:");
+    let before = number(nats, "io", "write_bytes:");
     for number in 0..POSTS {
         owner.post(&room, &format!("message {number}"), &format!("key {number}")).unwrap();
     }
-    let written = io(nats, "write_bytes:") - before;
+    let written = number(nats, "io", "write_bytes:") - before;
     let flushes = trace.finish(&file);
     eprintln!("{POSTS} messages: {flushes:?}, {written} bytes");
     let journal = flushes.get("JOURNAL").copied().unwrap_or_default();
@@ -73,10 +73,10 @@ fn a_page_of_a_large_store_is_read_from_few_blocks() {
         )
         .await
         .unwrap();
-        let before = io(nats.pid(), "rchar:");
+        let before = number(nats.pid(), "io", "rchar:");
         let rows = storage.rows(&room(3), 70, 120).await.unwrap();
         assert_eq!(rows.len(), 50);
-        let read = io(nats.pid(), "rchar:") - before;
+        let read = number(nats.pid(), "io", "rchar:") - before;
         eprintln!("one page: {read} bytes read");
         // The head's block and the page's.
         assert!(read > 50 * BODY as u64, "{read} bytes: it was not read from the disk");

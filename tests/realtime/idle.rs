@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::world::World;
-use crate::support::process::memory;
+use crate::support::proc::number as told;
 use crate::support::realtime::{Door, Follower};
 use crate::support::server::Server;
 
@@ -22,7 +22,7 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// Resident memory of a process, in KiB.
 fn resident(pid: u32) -> u64 {
-    memory(pid).resident
+    told(pid, "status", "VmRSS:")
 }
 
 /// What an idle socket may take. A build without optimisation keeps larger futures than a release, where

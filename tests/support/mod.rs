@@ -5,7 +5,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod nats;
 pub(crate) mod old_nats;
-pub(crate) mod process;
+pub(crate) mod proc;
 pub(crate) mod proxy;
 pub(crate) mod realtime;
 pub(crate) mod server;

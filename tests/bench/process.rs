@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use crate::proc::number;
+
 /// The unit of processor time in `/proc`: a hundredth of a second on every Linux.
 const TICK_US: u64 = 10_000;
 
@@ -27,8 +29,7 @@ pub(crate) struct Used {
 
 /// The memory of a process now.
 pub(crate) fn memory(pid: u32) -> Memory {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let field = |name| field(&status, name);
+    let field = |name| number(pid, "status", name);
     Memory { resident: field("VmRSS:"), own: field("RssAnon:") + field("RssShmem:") }
 }
 
@@ -46,18 +47,12 @@ pub(crate) fn used(pid: u32) -> Used {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let switches = tasks
         .map(|task| {
-            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            field(&status, "voluntary_ctxt_switches:")
-                + field(&status, "nonvoluntary_ctxt_switches:")
+            let status = format!("task/{}/status", task.file_name().to_string_lossy());
+            number(pid, &status, "voluntary_ctxt_switches:")
+                + number(pid, &status, "nonvoluntary_ctxt_switches:")
         })
         .sum();
-    Used { cpu_us: ticks * TICK_US, switches, written: io(pid, "write_bytes:") }
-}
-
-/// A counter of `/proc/PID/io` by its name: `rchar:` counts bytes read from files and connections,
-/// `write_bytes:` those on their way to the disk.
-pub(crate) fn io(pid: u32, name: &str) -> u64 {
-    field(&fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default(), name)
+    Used { cpu_us: ticks * TICK_US, switches, written: number(pid, "io", "write_bytes:") }
 }
 
 /// The processes whose parent this one is.
@@ -69,9 +64,4 @@ pub(crate) fn children(parent: u32) -> Vec<u32> {
             list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()
         })
         .collect()
-}
-
-fn field(status: &str, name: &str) -> u64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or_default()
 }
