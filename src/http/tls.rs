@@ -12,7 +12,7 @@ use async_net::TcpStream;
 use futures_rustls::TlsAcceptor;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use futures_rustls::rustls::crypto::{CryptoProvider, ring};
+use futures_rustls::rustls::crypto::CryptoProvider;
 use futures_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use futures_rustls::rustls::sign::CertifiedKey;
 use futures_rustls::rustls::{self, ServerConfig};
@@ -117,7 +117,7 @@ impl TlsFiles {
 type Version = (u64, u64, u64, i64, i64);
 
 fn provider() -> CryptoProvider {
-    ring::default_provider()
+    rustls::crypto::ring::default_provider()
 }
 
 fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFault> {
