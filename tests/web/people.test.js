@@ -297,6 +297,20 @@ scenario('who is new is led to the rooms; a server with another address says so'
   await bob.page.getByText('No room is called like that.').waitFor();
 });
 
+scenario('a part that cannot be loaded says so', async ({ server, open }) => {
+  const owner = await server.owner();
+  await server.join(owner, 'general');
+  const ada = await open();
+  ada.expected.push(/status of 404/, /Failed to fetch dynamically imported module/);
+  await ada.login('ada');
+  await ada.page.route(/\/Browse\.[^/]+\.js$/, (route) => route.fulfill({ status: 404, body: '' }));
+  await ada.page.getByRole('link', { name: 'All rooms' }).click();
+  await ada.page.getByText('This part could not be loaded.').waitFor();
+  await ada.page.unrouteAll();
+  await ada.page.getByRole('button', { name: 'Load the page anew' }).click();
+  await ada.page.getByRole('heading', { name: 'All rooms' }).waitFor();
+});
+
 scenario(
   'under a foreign address the log-in explains itself',
   async ({ server, open }) => {
