@@ -45,6 +45,23 @@ scenario('a message whose answer is lost is repeated with its key and is there o
   assert.equal(sent(await server.texts(owner, roomId), 'stored, but nobody said so'), 1);
 });
 
+scenario('messages keep their order, however slow the first one is', async (context) => {
+  const { server } = context;
+  const { owner, roomId, ada } = await room(context);
+  let isFirst = true;
+  await ada.page.route(CREATE, async (route) => {
+    const waits = isFirst;
+    isFirst = false;
+    if (waits) await ada.message('third').waitFor();
+    await route.continue();
+  });
+  for (const text of ['first', 'second', 'third']) await ada.write(text);
+  await ada.message('third').locator('a.time').waitFor();
+  assert.deepEqual(await server.texts(owner, roomId), ['first', 'second', 'third']);
+  await until('the answers are here', PATIENCE_MS, async () => (await ada.timeline.getByText('sending…').count()) === 0);
+  assert.deepEqual(await ada.timeline.locator('.body').allInnerTexts(), ['first', 'second', 'third']);
+});
+
 scenario('also after a reload', async (context) => {
   const { server } = context;
   const { owner, roomId, ada } = await room(context);
@@ -166,7 +183,7 @@ scenario('what happens while the connection is away is there when it is back', a
   const bob = await server.person(owner, 'bob', 'Bob');
   await server.join(bob, 'general');
   await ada.write('one');
-  await ada.message('one').waitFor();
+  await ada.message('one').locator('a.time').waitFor();
   ada.expected.push(/ERR_INTERNET_DISCONNECTED|WebSocket connection/);
   await ada.context.setOffline(true);
   // Emulation cuts new connections only: the socket goes as a network change lets it go.

@@ -124,7 +124,8 @@ export class Outbox {
   }
 
   async #try(entry: Pending) {
-    if (entry.isBusy || !this.all.includes(entry)) return;
+    // One after the other, or they could change places on the way.
+    if (entry.isBusy || this.#first(entry.roomId) !== entry) return;
     // Nothing was given to the network yet: it goes out when there is one.
     if (!this.isLive()) return;
     if (entry.triedAt && Date.now() - entry.triedAt > REPEAT_MS) {
@@ -146,8 +147,23 @@ export class Outbox {
     } catch (error) {
       this.#failed(entry, failure(error));
     } finally {
-      entry.isBusy = false;
+      this.#done(entry);
     }
+  }
+
+  /** The message of a room whose turn it is. */
+  #first(roomId: string): Pending | undefined {
+    return this.all.find((one) => one.roomId === roomId && one.phase === 'sending');
+  }
+
+  #done(entry: Pending) {
+    entry.isBusy = false;
+    if (this.#first(entry.roomId) !== entry) this.#continue(entry.roomId);
+  }
+
+  #continue(roomId: string) {
+    const next = this.#first(roomId);
+    if (next) void this.#try(next);
   }
 
   #failed(entry: Pending, { kind, text }: Failure) {
@@ -182,7 +198,7 @@ export class Outbox {
     } catch (error) {
       this.#failed(entry, failure(error));
     } finally {
-      entry.isBusy = false;
+      this.#done(entry);
     }
   }
 
@@ -205,6 +221,9 @@ export class Outbox {
   }
 
   #drop(key: string) {
-    this.all = this.all.filter((one) => one.key !== key);
+    const entry = this.all.find((one) => one.key === key);
+    if (!entry) return;
+    this.all = this.all.filter((one) => one !== entry);
+    this.#continue(entry.roomId);
   }
 }
