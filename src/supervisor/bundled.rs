@@ -82,17 +82,24 @@ impl Bundled {
     /// # Errors
     /// [`UnpackError::Damaged`] when the result is not what was built in; [`UnpackError::Write`].
     pub fn unpack(&self, mut to: impl Write) -> Result<(), UnpackError> {
-        let mut plain = StreamingDecoder::new(self.packed);
         let mut hash = Sha256::new();
         let mut chunk = vec![0; COPY_CHUNK_BYTES];
-        loop {
-            let read = plain.read(&mut chunk).map_err(|_| UnpackError::Damaged)?;
-            let bytes = chunk.get(..read).unwrap_or_default();
-            if bytes.is_empty() {
-                break;
+        let mut packed = self.packed;
+        // Frames behind their lengths, as embed.rs wrote them.
+        while let Some((length, rest)) = packed.split_first_chunk() {
+            let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
+            let (frame, rest) = rest.split_at_checked(length).ok_or(UnpackError::Damaged)?;
+            packed = rest;
+            let mut plain = StreamingDecoder::new(frame);
+            loop {
+                let read = plain.read(&mut chunk).map_err(|_| UnpackError::Damaged)?;
+                let bytes = chunk.get(..read).unwrap_or_default();
+                if bytes.is_empty() {
+                    break;
+                }
+                hash.update(bytes);
+                to.write_all(bytes).map_err(|source| UnpackError::Write { source })?;
             }
-            hash.update(bytes);
-            to.write_all(bytes).map_err(|source| UnpackError::Write { source })?;
         }
         if hash.finalize().as_slice() != self.sha256.as_slice() {
             return Err(UnpackError::Damaged);

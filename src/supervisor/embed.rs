@@ -19,7 +19,9 @@ mod elf;
 const VARIABLE: &str = "CHATTO_NATS_SERVER_BIN";
 const MODULE: &str = "github.com/nats-io/nats-server/v2 v";
 /// Part of the cache's key: raise it when the compressed form or the generated constants change.
-const FORMAT: &str = "3";
+const FORMAT: &str = "4";
+/// What is compressed as a frame of its own: a decoder keeps as much of what it has unpacked in memory.
+const PIECE_BYTES: usize = 1 << 20;
 
 /// Writes `nats_server.zst` and `nats_server.rs` into `OUT_DIR`, or tells cargo what is missing.
 pub(crate) fn embed() {
@@ -165,7 +167,7 @@ impl Build {
             .map_err(|why| format!("error: {} {why}", server.display()))?;
         self.check_version(server)?;
         create_dir(&self.cache.join(key))?;
-        let packed = compress_slice_to_vec(&plain, CompressionLevel::Level(self.level));
+        let packed = self.compress(&plain)?;
         let constants = constants(&self.version, &plain);
         write_renamed(&self.cached(key, "nats_server.zst"), &packed)?;
         write_renamed(&self.cached(key, "nats_server.rs"), constants.as_bytes())?;
@@ -173,6 +175,18 @@ impl Build {
             fs::remove_file(server).map_err(|error| format!("{}: {error}", server.display()))?;
         }
         Ok(())
+    }
+
+    /// Each piece as its frame (RFC 8878) behind the frame's length, 4 bytes with the lowest first.
+    fn compress(&self, plain: &[u8]) -> Result<Vec<u8>, String> {
+        let mut packed = Vec::new();
+        for piece in plain.chunks(PIECE_BYTES) {
+            let frame = compress_slice_to_vec(piece, CompressionLevel::Level(self.level));
+            let length = u32::try_from(frame.len()).map_err(|error| format!("error: {error}"))?;
+            packed.extend(length.to_le_bytes());
+            packed.extend(frame);
+        }
+        Ok(packed)
     }
 
     /// Asks the server for its version where this machine can run it (natively or emulated).

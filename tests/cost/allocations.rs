@@ -39,6 +39,7 @@ fn a_cached_page_takes_few_allocations() {
         let world = World::start(&server, &runtime).await;
         let ada = world.person("ada", None).await;
         let room = world.room(&ada, "general").await;
+        world.service.join_room(&ada, &room).await.unwrap();
         for number in 0..2 * ROWS {
             let body = format!("message {number}, of the length that people write in a chat");
             let new = NewMessage { room: &room, body: &body, ..NewMessage::default() };

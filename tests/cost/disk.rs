@@ -17,7 +17,7 @@ const BLOCK: u64 = 4 << 20;
 fn an_acknowledged_message_costs_the_disk_one_flush_and_little_more() {
     let server = Server::start();
     let owner = server.owner();
-    let room = owner.room("counted");
+    let room = owner.room("general");
     owner.join(&room);
     owner.post(&room, "opens what is opened once", "first").unwrap();
     let nats = server.nats_pid().unwrap();
