@@ -41,10 +41,6 @@ pub trait Events: Send + Sync {
 /// # Errors
 /// [`AppError`] when it cannot start.
 pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
-    // Huge pages triple what an idle process takes; nats-server inherits this.
-    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-        log::debug!(error:% = error; "huge pages stay on");
-    }
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let notify = Arc::new(Notify::from_env(|name| std::env::var_os(name)));

@@ -139,8 +139,8 @@ pub const REACTIONS_SPILL_BYTES: usize = 128 * KIB;
 /// What nats-server takes in one message; `max_payload` of the embedded server.
 pub const NATS_PAYLOAD_MAX_BYTES: usize = MIB;
 const _: () = assert!(PAGE_SPILL_BYTES + REACTIONS_SPILL_BYTES < NATS_PAYLOAD_MAX_BYTES);
-/// Unfolded journal events kept in memory; reaching it folds the oldest rooms first.
-pub const OVERLAY_EVENTS_MAX: usize = 2_000;
+/// Unfolded journal events kept in memory (half of it folds), and how far the oldest may lie behind.
+pub const OVERLAY_EVENTS_MAX: usize = 4_000;
 /// Bytes of unfolded journal events kept in memory.
 pub const OVERLAY_MAX_BYTES: usize = 4 * MIB;
 /// Decoded pages kept for reading.
@@ -173,10 +173,11 @@ pub const ROOM_QUEUE_MAX: usize = 256;
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 /// One request to nats-server; shorter than a fail-over, so that retries find the new leader.
 pub const NATS_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// A room's events are folded when so many are unfolded.
+/// A room's events are folded as far as they fill pages when so many are unfolded.
 pub const FOLD_EVENTS: usize = 64;
-/// A room's events are folded when the oldest is older than this.
-pub const FOLD_AGE: Duration = Duration::from_secs(30);
+/// A room's events are folded when the oldest is older than this: each rewrite of a page makes
+/// nats-server rewrite a block of some MiB.
+pub const FOLD_AGE: Duration = Duration::from_secs(600);
 
 // --- http (contract 2, product 9) ---------------------------------------------------------------
 

@@ -55,8 +55,8 @@ impl Inner {
         let checkpoint = self.mirror.read(super::mirror::Tables::checkpoint);
         let folded_before =
             if checkpoint.epoch == self.identity.epoch { checkpoint.next_sequence } else { 0 };
-        for room in self.overlay.due(self.clock.now(), all) {
-            self.folder.fold(&room, folded_before).await?;
+        for (room, share) in self.overlay.due(self.clock.now(), all) {
+            self.folder.fold(&room, share, folded_before).await?;
         }
         // The position first: an event that arrives now is then above it or in the overlay.
         let reached = self.journal_position.reached() + 1;

@@ -16,7 +16,7 @@ use super::apply;
 use super::encoding::encode;
 use super::error::StorageError;
 use super::layout::{PageKey, stream};
-use super::overlay::{Overlay, Tail, count};
+use super::overlay::{Overlay, Share, Tail, count};
 use super::page::{Content, Page};
 use super::records::{Row, Stamp, Thread, ThreadPage, row::Kind};
 use super::spill;
@@ -73,9 +73,17 @@ impl Folder {
     ///
     /// # Cancel safety
     /// May be dropped at any await.
-    pub(super) async fn fold(&self, room: &str, checkpoint: u64) -> Result<(), StorageError> {
+    pub(super) async fn fold(
+        &self,
+        room: &str,
+        share: Share,
+        checkpoint: u64,
+    ) -> Result<(), StorageError> {
         for _ in 0..ATTEMPTS {
-            let tail = self.overlay.tail(room);
+            let mut tail = self.overlay.tail(room);
+            if share == Share::FullPages {
+                tail.truncate(full_pages(&tail));
+            }
             let Some(last) = tail.last() else { return Ok(()) };
             match self.attempt(room, &tail, checkpoint).await {
                 Ok(()) => {
@@ -248,7 +256,9 @@ impl Folder {
             replaced: page.sequence,
         };
         // What a crash between put and erase left behind.
-        if page.stamp.replaced > 0 && !self.is_settled(&subject, page.sequence) {
+        // Heads hold no text: the server drops a former one by itself, without rewriting a block.
+        let has_text = key != PageKey::Head;
+        if has_text && page.stamp.replaced > 0 && !self.is_settled(&subject, page.sequence) {
             self.nats.erase(stream::PAGES, page.stamp.replaced).await?;
         }
         let mut kept_parts = Vec::new();
@@ -267,7 +277,7 @@ impl Folder {
             }
         };
         let sequence = self.put(&subject, payload, Some(page.sequence)).await?;
-        if page.sequence > 0 {
+        if has_text && page.sequence > 0 {
             self.nats.erase(stream::PAGES, page.sequence).await?;
         }
         for part in page.parts.iter().filter(|part| !kept_parts.contains(&part.number)) {
@@ -319,6 +329,12 @@ fn erasable(page: &Page, epoch: &Bytes) -> Vec<u64> {
         .flatten()
         .copied()
         .collect()
+}
+
+/// How many of a room's events it takes to fill its last full page; all where none ends there.
+fn full_pages(tail: &[Tail]) -> usize {
+    let fills = |tail: &Tail| tail.event.rows_after.is_multiple_of(PAGE_ROWS);
+    tail.iter().rposition(fills).map_or(tail.len(), |last| last + 1)
 }
 
 /// Sequences that an earlier fold has erased, or that belong to a former epoch's journal.

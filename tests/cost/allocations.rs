@@ -11,11 +11,13 @@ use crate::support::nats::NatsServer;
 
 /// Rows of a page.
 const ROWS: usize = 50;
-/// Allocations for a row: its copy out of the cache (5), its opened body and associated data (3), its
-/// view (1), its message (5).
-const PER_ROW: u64 = 16;
-/// Bytes for a row, in all these allocations together.
-const BYTES_PER_ROW: u64 = 4 * 1024;
+/// Allocations for a page: of a row its copy out of the cache, its opened body, its view and its message,
+/// 15 together (775 for a page were measured), and in JSON six more (1,080).
+const PROTO_MAX: u64 = 900;
+/// See [`PROTO_MAX`].
+const JSON_MAX: u64 = 1_250;
+/// Bytes in all these allocations together: 160,000 and 184,000 were measured.
+const BYTES_MAX: u64 = 220_000;
 
 /// What a cached page costs from the store's cache to the answer's bytes.
 fn page(service: &Service, session: &Session, room: &str, form: Encoding) -> AllocationInfo {
@@ -47,11 +49,11 @@ fn a_cached_page_takes_few_allocations() {
         }
         let warm = world.service.room_events(&ada, &room, Position::Newest, ROWS).await;
         assert_eq!(warm.unwrap().rows.len(), ROWS);
-        for form in [Encoding::Proto, Encoding::Json] {
+        for (form, most) in [(Encoding::Proto, PROTO_MAX), (Encoding::Json, JSON_MAX)] {
             let spent = page(&world.service, &ada, &room, form);
             eprintln!("{form:?}: {} allocations, {} bytes", spent.count_total, spent.bytes_total);
-            assert!(spent.count_total <= ROWS as u64 * PER_ROW + 200, "{spent:?}");
-            assert!(spent.bytes_total <= ROWS as u64 * BYTES_PER_ROW, "{spent:?}");
+            assert!(spent.count_total <= most, "{spent:?}");
+            assert!(spent.bytes_total <= BYTES_MAX, "{spent:?}");
         }
         world.close().await;
     });
