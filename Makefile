@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check client screenshots bench dist torture fuzz simulate soak advisories test-support
+.PHONY: help run test check client screenshots bench bench-client dist torture fuzz simulate soak advisories test-support
 
 help: ## list the goals
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -51,6 +51,12 @@ screenshots: ## pictures of every screen, light, dark and phone, into out/screen
 test-support: ## build a server with test routes, for tests of clients only
 	@.ci/setup build
 	.ci/test-build quick
+
+bench-client: ## the web client's times in Debian's Chromium, against their targets
+	@.ci/setup build tests
+	cargo build --locked
+	WEB_TEST_FRAME_MS=8 WEB_TEST_INTERACTIVE_MS=1000 WEB_TEST_ENTER_MS=100 \
+		node --test --test-concurrency=1 --test-reporter=spec tests/web/budget.test.js tests/web/timeline.test.js
 
 dist: ## release binaries for x86_64 and aarch64, nats-server inside
 	@.ci/setup build cross

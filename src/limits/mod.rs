@@ -177,7 +177,7 @@ pub const NATS_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 pub const FOLD_EVENTS: usize = 64;
 /// A room's events are folded when the oldest is older than this: each rewrite of a page makes
 /// nats-server rewrite a block of some MiB.
-pub const FOLD_AGE: Duration = Duration::from_secs(600);
+pub const FOLD_AGE: Duration = Duration::from_hours(24);
 
 // --- http (contract 2, product 9) ---------------------------------------------------------------
 
