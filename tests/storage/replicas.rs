@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chatto::nats::{Auth, Nats, Target};
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::{Config, RequestId, Storage};
+use chatto::storage::{ChangeError, Config, RequestId, RoomHead, Storage};
 
 use super::{config, post, room, run, text, user};
 use crate::support::cluster::Cluster;
@@ -34,12 +34,19 @@ async fn open(cluster: &Cluster, runtime: &Runtime, replicas: usize) -> Storage 
 async fn write(storage: &Storage, from: usize, to: usize) {
     for n in from..to {
         let body = format!("text {n}");
-        storage
-            .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-                Ok(post(head, user(1), &body))
-            })
-            .await
-            .unwrap();
+        // As a client does when an election on a busy machine outlasts the server's patience: the same
+        // request again. It must neither be lost nor stored twice.
+        let request = RequestId::random();
+        for attempt in 1.. {
+            let draft = |head: &RoomHead| Ok(post(head, user(1), &body));
+            match storage.append::<Infallible>(&room(1), &request, draft).await {
+                Err(ChangeError::Storage(error)) if error.is_transient() && attempt < 4 => {}
+                stored => {
+                    stored.unwrap();
+                    break;
+                }
+            }
+        }
     }
 }
 
@@ -126,7 +133,7 @@ fn the_loss_of_one_node_of_three_loses_nothing_and_writing_goes_on() {
 async fn caught_up(cluster: &Cluster) {
     let clock = Clock::system();
     let nats = connect(cluster).await;
-    for _ in 0..240 {
+    for _ in 0..480 {
         let mut current = true;
         for name in ["JOURNAL", "PAGES", "KV_STATE", "KV_META"] {
             let cluster = match nats.stream(name).await {
