@@ -22,7 +22,7 @@ test: ## all tests, with the kill loop at 20 rounds
 	@.ci/setup build tests
 	.ci/test-build dev
 	$(NEXTEST)
-	cargo build --locked --bin chatto
+# They try the server that the tests above were built with.
 	node --test --test-concurrency=1 tests/web/*.test.js
 
 check: ## format, lints, documentation, dependency rules, layer table
