@@ -14,7 +14,8 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Runs `main` to its end on this thread, without huge pages in the process's memory, with `threads` further workers for spawned tasks.
+    /// Runs `main` to its end on this thread, with `threads` further workers for spawned tasks. The
+    /// process does without huge pages from then on.
     ///
     /// The workers end when `main` returns; tasks that no scope has joined by then are dropped.
     pub fn run<F, T>(threads: usize, main: impl FnOnce(Self) -> F) -> T
