@@ -319,7 +319,9 @@ impl Storage {
         self.inner.tokens.get(hash).await
     }
 
-    /// A token's record, at most 30 s old and only while changes by other processes are heard of.
+    /// A token's record, at most [`RECORD_CACHE_TTL`](crate::limits::RECORD_CACHE_TTL) old and from memory only
+    /// while changes by other processes are heard of. After [`Self::token_delete`] answered there is none, in
+    /// this process at once and in others when they hear of it.
     ///
     /// # Errors
     /// [`StorageError`].

@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use lru::LruCache;
-
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
-use super::overlay::count;
+use super::record_cache::RecordCache;
 use super::records::Marker;
 use super::store::Storage;
 use crate::domain::UserId;
@@ -35,17 +33,14 @@ pub(super) struct Markers {
 struct Held {
     /// What is to be written.
     pending: HashMap<String, Marker>,
-    /// What the store has, and until when that counts with external NATS. Every post asks for the markers
-    /// of all who hear of it.
-    cache: LruCache<String, (Option<Marker>, Instant)>,
-    /// Counts changes of what the store has: a read that began before one is not kept.
-    changes: u64,
+    /// What the store has. Every post asks for the markers of all who hear of it.
+    cache: RecordCache<String, Option<Marker>>,
 }
 
 impl Markers {
     pub(super) fn new((nats, clock): (Nats, Clock), coalesce: bool) -> Self {
-        let cache = LruCache::new(count(MARKER_CACHE_MAX));
-        let held = Mutex::new(Held { pending: HashMap::new(), cache, changes: 0 });
+        let cache = RecordCache::new(MARKER_CACHE_MAX);
+        let held = Mutex::new(Held { pending: HashMap::new(), cache });
         Self { nats, clock, coalesce, held }
     }
 
@@ -63,22 +58,21 @@ impl Markers {
     ) -> Result<Option<Marker>, StorageError> {
         let key = Self::key(user, target);
         let now = self.clock.now();
-        let changes = {
+        let reading = {
             let mut held = self.lock();
             if let Some(marker) = held.pending.get(&key) {
                 return Ok(Some(marker.clone()));
             }
-            let counts = |until: Instant| self.coalesce || (fresh && now < until);
-            if let Some((marker, _)) = held.cache.get(&key).filter(|(_, until)| counts(*until)) {
+            if (self.coalesce || fresh)
+                && let Some(marker) = held.cache.get(&key, now)
+            {
                 return Ok(marker.clone());
             }
-            held.changes
+            held.cache.begin_reading()
         };
         let stored = self.stored(&key).await?;
-        let mut held = self.lock();
-        if held.changes == changes {
-            held.cache.put(key, (stored.clone(), now + RECORD_CACHE_TTL));
-        }
+        let until = self.until(now, RECORD_CACHE_TTL);
+        self.lock().cache.keep(reading, key, stored.clone(), until);
         Ok(stored)
     }
 
@@ -90,13 +84,12 @@ impl Markers {
     ) -> Result<(), StorageError> {
         let mut keys: Vec<_> = targets.map(|target| Self::key(user, target)).collect();
         let now = self.clock.now();
-        let changes = {
-            let held = self.lock();
-            let counts = |(_, until): &(_, Instant)| self.coalesce || now < *until;
+        let reading = {
+            let mut held = self.lock();
             keys.retain(|key| {
-                !held.pending.contains_key(key) && !held.cache.peek(key).is_some_and(counts)
+                !held.pending.contains_key(key) && held.cache.get(key, now).is_none()
             });
-            held.changes
+            held.cache.begin_reading()
         };
         for keys in keys.chunks(PREFETCH_KEYS) {
             let batch = self.nats.read(stream::READ_MARKERS, BatchRead::Newest(keys)).await?;
@@ -106,16 +99,21 @@ impl Markers {
                 let marker = marker.map_err(StorageError::corrupt("READ_MARKERS"))?;
                 found.insert(message.subject, marker);
             }
-            let mut held = self.lock();
-            if batch.pending > 0 || held.changes != changes {
+            if batch.pending > 0 {
                 continue;
             }
-            let until = self.clock.now() + PREFETCHED_TTL;
+            let until = self.until(self.clock.now(), PREFETCHED_TTL);
+            let mut held = self.lock();
             for key in keys {
-                held.cache.put(key.clone(), (found.remove(key), until));
+                held.cache.keep(reading, key.clone(), found.remove(key), until);
             }
         }
         Ok(())
+    }
+
+    /// How long a marker counts that is read now; the only writer of a store knows without end.
+    fn until(&self, now: Instant, ttl: Duration) -> Option<Instant> {
+        (!self.coalesce).then(|| now + ttl)
     }
 
     async fn stored(&self, key: &str) -> Result<Option<Marker>, StorageError> {
@@ -135,18 +133,14 @@ impl Markers {
     pub(super) fn forget(&self, user: &UserId, target: &str) {
         // The only writer knows.
         if !self.coalesce {
-            let mut held = self.lock();
-            held.changes += 1;
-            held.cache.pop(&Self::key(user, target));
+            self.lock().cache.forget(&Self::key(user, target));
         }
     }
 
     /// Forgets everything that is stored, after changes may have been missed.
     pub(super) fn forget_all(&self) {
         if !self.coalesce {
-            let mut held = self.lock();
-            held.changes += 1;
-            held.cache.clear();
+            self.lock().cache.forget_all();
         }
     }
 
@@ -197,8 +191,8 @@ impl Markers {
             if held.pending.get(&key) == Some(&marker) {
                 held.pending.remove(&key);
             }
-            held.changes += 1;
-            held.cache.put(key, (Some(marker), self.clock.now() + RECORD_CACHE_TTL));
+            let until = self.until(self.clock.now(), RECORD_CACHE_TTL);
+            held.cache.stored(key, Some(marker), until);
         }
         Ok(())
     }

@@ -29,6 +29,7 @@ mod open;
 mod overlay;
 mod page;
 mod page_cache;
+mod record_cache;
 mod register;
 mod spill;
 mod state;

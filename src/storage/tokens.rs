@@ -1,17 +1,16 @@
 //! Tokens by keyed hash, counters and leases: small records with a life of their own.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use lru::LruCache;
 
 use super::commit::Commit;
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
 use super::open::MemoryStreams;
-use super::overlay::count;
+use super::record_cache::RecordCache;
 use super::records::{Counter, Presence, Token};
 use super::state::bucket_get;
 use crate::crypto::hex;
@@ -31,12 +30,12 @@ pub(super) struct Tokens {
     nats: Nats,
     clock: Clock,
     memory: MemoryStreams,
-    cache: Mutex<LruCache<[u8; 32], (FoundToken, Instant)>>,
+    cache: Mutex<RecordCache<[u8; 32], FoundToken>>,
 }
 
 impl Tokens {
     pub(super) fn new((nats, clock): (Nats, Clock), memory: MemoryStreams) -> Self {
-        Self { nats, clock, memory, cache: Mutex::new(LruCache::new(count(TOKEN_CACHE_MAX))) }
+        Self { nats, clock, memory, cache: Mutex::new(RecordCache::new(TOKEN_CACHE_MAX)) }
     }
 
     fn subject(hash: &[u8; 32]) -> String {
@@ -65,26 +64,35 @@ impl Tokens {
         Ok(token.map(|token| (token, revision)))
     }
 
-    /// The token's record, not older than [`RECORD_CACHE_TTL`]. `fresh`: the feed of token changes is
-    /// healthy, so a change would have been heard of.
+    /// The token's record, from memory when it was read in the last [`RECORD_CACHE_TTL`]. `fresh`: changes
+    /// by other processes are heard of now.
+    ///
+    /// A token that was removed does not count from then on in the process that removed it, and in every
+    /// other one from when it hears of it: nats-server tells all of them with the write. If that message is
+    /// lost with its connection, from the next connection on; if it is lost on the way, after
+    /// [`RECORD_CACHE_TTL`] at most.
     pub(super) async fn get_cached(
         &self,
         hash: &[u8; 32],
         fresh: bool,
     ) -> Result<Option<FoundToken>, StorageError> {
         let now = self.clock.now();
-        let cached = self.lock().get(hash).cloned();
-        if let Some((found, at)) = cached
-            && fresh
-            && now.saturating_duration_since(at) < RECORD_CACHE_TTL
-        {
-            return Ok(Some(found));
-        }
-        let found = self.get(hash).await?;
-        match &found {
-            Some(found) => self.lock().put(*hash, (found.clone(), now)),
-            None => self.lock().pop(hash),
+        let reading = {
+            let mut cache = self.lock();
+            if fresh && let Some(found) = cache.get(hash, now) {
+                return Ok(Some(found.clone()));
+            }
+            cache.begin_reading()
         };
+        let found = self.get(hash).await?;
+        let mut cache = self.lock();
+        match &found {
+            Some(found) => cache.keep(reading, *hash, found.clone(), Some(now + RECORD_CACHE_TTL)),
+            None if cache.get(hash, now).is_some() => cache.forget(hash),
+            // Somebody guesses: not a reason to keep nothing that is read meanwhile.
+            None => {}
+        }
+        drop(cache);
         Ok(found)
     }
 
@@ -96,19 +104,25 @@ impl Tokens {
         revision: u64,
         ttl: Duration,
     ) -> Result<bool, StorageError> {
-        self.lock().pop(hash);
         let entry = Entry { subject: &Self::subject(hash), payload: encode(token), revision };
-        put(&self.nats, &self.clock, entry, Some(ttl)).await
+        let replaced = put(&self.nats, &self.clock, entry, Some(ttl)).await;
+        // After the write, as a read may have begun during it; whatever became of it.
+        self.lock().forget(hash);
+        replaced
     }
 
     /// Removes a token.
     pub(super) async fn delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
-        let subject = Self::subject(hash);
+        let deleted = self.remove(&Self::subject(hash)).await;
+        self.lock().forget(hash);
+        deleted
+    }
+
+    async fn remove(&self, subject: &str) -> Result<(), StorageError> {
         for _ in 0..ATTEMPTS {
             let (present, revision) =
-                bucket_get::<Token>(&self.nats, stream::AUTH_TOKENS, &subject).await?;
-            if present.is_none() || delete(&self.nats, &subject, revision).await? {
-                self.lock().pop(hash);
+                bucket_get::<Token>(&self.nats, stream::AUTH_TOKENS, subject).await?;
+            if present.is_none() || delete(&self.nats, subject, revision).await? {
                 return Ok(());
             }
         }
@@ -125,16 +139,16 @@ impl Tokens {
         for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
             *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
         }
-        self.lock().pop(&hash);
+        self.lock().forget(&hash);
         Some(hash)
     }
 
     /// Forgets every cached token, after changes may have been missed.
     pub(super) fn forget_all(&self) {
-        self.lock().clear();
+        self.lock().forget_all();
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<[u8; 32], (FoundToken, Instant)>> {
+    fn lock(&self) -> MutexGuard<'_, RecordCache<[u8; 32], FoundToken>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

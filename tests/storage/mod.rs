@@ -9,6 +9,7 @@ mod model;
 mod opening;
 mod purge;
 mod replicas;
+mod tokens;
 
 use std::future::Future;
 use std::path::Path;
