@@ -139,9 +139,9 @@ pub const REACTIONS_SPILL_BYTES: usize = 128 * KIB;
 /// What nats-server takes in one message; `max_payload` of the embedded server.
 pub const NATS_PAYLOAD_MAX_BYTES: usize = MIB;
 const _: () = assert!(PAGE_SPILL_BYTES + REACTIONS_SPILL_BYTES < NATS_PAYLOAD_MAX_BYTES);
-/// Unfolded journal events kept in memory (half of it folds), and how far the oldest may lie behind.
+/// Unfolded journal events kept in memory (half of it folds to a quarter), and how far the oldest may lag.
 pub const OVERLAY_EVENTS_MAX: usize = 4_000;
-/// Bytes of unfolded journal events kept in memory.
+/// Bytes of unfolded journal events kept in memory (half of it folds to a quarter).
 pub const OVERLAY_MAX_BYTES: usize = 4 * MIB;
 /// Decoded pages kept for reading.
 pub const PAGE_CACHE_MAX_BYTES: usize = 8 * MIB;

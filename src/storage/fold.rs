@@ -13,10 +13,11 @@ use lru::LruCache;
 use prost::Message as _;
 
 use super::apply;
+use super::due::{Share, full_pages};
 use super::encoding::encode;
 use super::error::StorageError;
 use super::layout::{PageKey, stream};
-use super::overlay::{Overlay, Share, Tail, count};
+use super::overlay::{Overlay, Tail, count};
 use super::page::{Content, Page};
 use super::records::{Row, Stamp, Thread, ThreadPage, row::Kind};
 use super::spill;
@@ -329,12 +330,6 @@ fn erasable(page: &Page, epoch: &Bytes) -> Vec<u64> {
         .flatten()
         .copied()
         .collect()
-}
-
-/// How many of a room's events it takes to fill its last full page; all where none ends there.
-fn full_pages(tail: &[Tail]) -> usize {
-    let fills = |tail: &Tail| tail.event.rows_after.is_multiple_of(PAGE_ROWS);
-    tail.iter().rposition(fills).map_or(tail.len(), |last| last + 1)
 }
 
 /// Sequences that an earlier fold has erased, or that belong to a former epoch's journal.

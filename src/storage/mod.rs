@@ -11,6 +11,7 @@ mod apply;
 mod background;
 mod barrier;
 mod commit;
+mod due;
 mod encoding;
 mod error;
 mod feed;

@@ -12,16 +12,14 @@ use std::time::{Duration, Instant};
 use lru::LruCache;
 
 use super::apply;
+use super::due::{Share, Unfolded, removes_text};
 use super::head::RoomHead;
 use super::layout::PageKey;
 use super::records::{Event, NewestRow};
-use crate::limits::{FOLD_AGE, FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
+use crate::limits::{FOLD_EVENTS, HEADS_MAX};
 
 /// How long folded pages are remembered: longer than any read may take.
 pub(super) const REMEMBER: Duration = Duration::from_secs(30);
-
-/// How far a room's oldest unfolded event may lie behind the newest: a start reads everything from there.
-const LAG_MAX: u64 = OVERLAY_EVENTS_MAX as u64;
 
 /// An event with its place in the journal.
 #[derive(Debug, Clone)]
@@ -47,15 +45,6 @@ struct Inner {
     bytes: usize,
     /// The journal sequence of the newest event.
     newest: u64,
-}
-
-/// How much of a room is to be folded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Share {
-    /// All its events.
-    All,
-    /// As far as they fill pages: a page that is written once need not be rewritten.
-    FullPages,
 }
 
 /// What became of a head that was read from its page.
@@ -218,45 +207,15 @@ impl Overlay {
         self.lock().rooms.values().filter_map(|tail| tail.front()).map(|tail| tail.sequence).min()
     }
 
-    /// Rooms whose events are to be folded now: enough of them, old enough, too far behind, or text that
-    /// is to disappear. When memory is the reason, those with most events. `all` folds everything (before
-    /// a stop or a backup).
+    /// Rooms whose events are to be folded now; see [`Unfolded::due`].
     pub(super) fn due(&self, now: Instant, all: bool) -> Vec<(String, Share)> {
-        let inner = self.lock();
-        let mut crowd = Vec::new();
-        let mut due = Vec::new();
-        for (room, tail) in &inner.rooms {
-            let Some(first) = tail.front() else { continue };
-            let old = now.saturating_duration_since(first.at) >= FOLD_AGE;
-            let behind = inner.newest.saturating_sub(first.sequence) > LAG_MAX;
-            let erases = || tail.iter().any(|tail| removes_text(&tail.event));
-            if all || old || behind || erases() {
-                due.push((first.sequence, room.clone(), Share::All));
-            } else if tail.len() >= FOLD_EVENTS {
-                due.push((first.sequence, room.clone(), Share::FullPages));
-            } else {
-                crowd.push((tail.len(), first.sequence, room));
-            }
-        }
-        if due.is_empty() && inner.is_crowded() {
-            crowd.sort_unstable_by_key(|(events, ..)| std::cmp::Reverse(*events));
-            let mut left = inner.events;
-            for (events, sequence, room) in crowd {
-                if left * 4 <= OVERLAY_EVENTS_MAX && inner.bytes * 4 <= OVERLAY_MAX_BYTES {
-                    break;
-                }
-                left = left.saturating_sub(events);
-                due.push((sequence, room.clone(), Share::All));
-            }
-        }
-        due.sort_unstable_by_key(|(sequence, ..)| *sequence);
-        due.into_iter().map(|(_, room, share)| (room, share)).collect()
+        self.lock().unfolded().due(now, all)
     }
 
     /// Whether this room's newest event is a reason to fold at once.
     pub(super) fn is_pressing(&self, room: &str) -> bool {
         let inner = self.lock();
-        inner.is_crowded()
+        inner.unfolded().is_crowded()
             || inner.rooms.get(room).is_some_and(|tail| {
                 tail.len() >= FOLD_EVENTS
                     || tail.back().is_some_and(|last| removes_text(&last.event))
@@ -271,22 +230,13 @@ impl Overlay {
 }
 
 impl Inner {
-    fn is_crowded(&self) -> bool {
-        self.events * 2 > OVERLAY_EVENTS_MAX || self.bytes * 2 > OVERLAY_MAX_BYTES
+    fn unfolded(&self) -> Unfolded<'_> {
+        let Self { rooms, events, bytes, newest, .. } = self;
+        Unfolded { rooms, events: *events, bytes: *bytes, newest: *newest }
     }
 
     fn folded_number(&self, room: &str, key: PageKey) -> u64 {
         self.folded.get(&(room.to_owned(), key)).map_or(0, |(number, _)| *number)
-    }
-}
-
-/// Text that is to disappear is folded, and with that erased, at once.
-pub(super) fn removes_text(event: &Event) -> bool {
-    use super::records::event::Effect;
-    match &event.effect {
-        Some(Effect::Delete(delete)) => !delete.echo_only,
-        Some(Effect::Edit(edit)) => edit.content.is_some(),
-        _ => false,
     }
 }
 
