@@ -162,7 +162,7 @@ scenario('rooms: made, found, joined, left, unread, and where they lead when the
   await link.getByText('unread').waitFor({ state: 'detached' });
   assert.doesNotMatch(await ada.page.title(), /^• /);
 
-  await ada.page.getByRole('button', { name: 'Leave' }).click();
+  await ada.page.getByRole('button', { name: 'Leave general' }).click();
   await ada.look();
   await ada.page.getByRole('dialog').getByRole('button', { name: 'Leave' }).click();
   await ada.page.getByRole('heading', { name: 'You are not in this room' }).waitFor();

@@ -85,12 +85,12 @@ scenario('everything with the keyboard', async ({ server, open }) => {
   assert.match(ada.page.url(), /\/m\/E/, 'a message has an address');
   await keyboard.press('Escape');
   assert.ok(await ada.composer.evaluate((node) => node === document.activeElement));
-  await tabTo(ada, /^Leave$/, 'Shift+Tab');
+  await tabTo(ada, /^Leave garden$/);
   await keyboard.press('Enter');
   await ada.page.getByRole('dialog').waitFor();
   await keyboard.press('Escape');
   await ada.page.getByRole('dialog').waitFor({ state: 'detached' });
-  await ada.page.waitForFunction(() => document.activeElement?.textContent === 'Leave');
+  await ada.page.waitForFunction(() => document.activeElement?.textContent === 'Leave garden');
   await tabTo(ada, /^Log out$/, 'Shift+Tab');
   await keyboard.press('Enter');
   await ada.page.getByRole('heading', { name: 'Log in' }).waitFor();

@@ -1,6 +1,7 @@
 // Every screen with the content people have, in light, dark and phone size: axe looks at each, and
 // `make screenshots` keeps the pictures.
 import { scenario, SIZES } from './support/fixture.js';
+import { attachment, rewriteRows, serveFiles } from './support/rewrite.js';
 import { PASSWORD } from './support/server.js';
 
 const VARIANTS = {
@@ -21,6 +22,8 @@ const TALK = [
   ['long', 'Hello, I am new here. My name is a bit long, sorry.'],
   ['grace', 'Welcome! ' + 'We meet every Saturday at ten, and whoever comes first opens the shed. '.repeat(3)],
 ];
+
+const PICTURED = 'That is how it looks now:';
 
 for (const [variant, options] of Object.entries(VARIANTS)) {
   scenario(`every screen: ${variant}`, async ({ server, open }) => {
@@ -85,12 +88,25 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
       await page.getByRole('button', { name: /^Members/ }).click();
       await page.getByRole('complementary', { name: 'Members' }).waitFor();
       await look('members');
-      await page.getByRole('button', { name: 'Close the list of members' }).click();
     }
-    await page.getByRole('button', { name: 'Leave' }).click();
+    await page.getByRole('button', { name: 'Leave garden' }).click();
     await page.getByRole('dialog').waitFor();
     await look('leave');
     await page.keyboard.press('Escape');
+    await rewriteRows(guest, (event, message) => {
+      if (message?.body !== PICTURED) return;
+      message.attachments.push(
+        attachment({ id: 'shed-1200x675', filename: 'the shed.jpg', contentType: 'image/jpeg', width: 1200, height: 675 }),
+        attachment({ id: 'lost-300x200', filename: 'the pond.jpg', contentType: 'image/jpeg', width: 300, height: 200 }),
+        attachment({ id: 'plan-1x1', filename: 'plan of the beds, second version.pdf', contentType: 'application/pdf' }),
+      );
+    });
+    await serveFiles(guest);
+    const pictured = await server.post(people.max, garden, PICTURED);
+    await guest.goto(`/chat/-/${garden}/m/${pictured.id}`);
+    await page.getByText('the pond.jpg could not be loaded').waitFor();
+    await look('room-pictures');
+    await page.unrouteAll();
 
     await guest.goto('/rooms');
     await page.getByRole('heading', { name: 'All rooms' }).waitFor();

@@ -1,5 +1,6 @@
 // What a failed call means for the person at the screen.
 import { Code, ConnectError } from '@connectrpc/connect';
+import { PlainError } from './plain';
 
 export type Kind =
   /** Nothing answered, or something that passes: the same call may succeed later. */
@@ -22,6 +23,7 @@ const sentence = (text: string): string =>
   text ? text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.') : '';
 
 export function failure(error: unknown): Failure {
+  if (error instanceof PlainError) return { kind: 'final', text: error.message };
   const { code, rawMessage } = ConnectError.from(error);
   switch (code) {
     case Code.Unauthenticated:

@@ -53,6 +53,13 @@ export class Chat {
     return this.rooms.get(id);
   }
 
+  /** A conversation without a name is called after the others in it. */
+  titleOf(room: Room): string {
+    if (!room.isDirect) return room.name;
+    const others = room.members.filter((id) => id !== this.viewerId).map((id) => this.people.get(id).name);
+    return others.join(', ') || 'Notes to yourself';
+  }
+
   /** The snapshot or replay is complete. */
   complete() {
     const seen = this.#seen;

@@ -45,7 +45,7 @@ export class Timeline {
     const overlaps = rows.length > 0 && this.rows.some((row) => row.id === rows[0]?.id);
     if (this.isLoaded && overlaps) {
       const known = this.rows.findIndex((row) => row.id === rows[0]?.id);
-      this.#set([...this.rows.slice(0, known), ...rows]);
+      this.rows = [...this.rows.slice(0, known), ...rows];
     } else if (this.isLoaded && !this.isFollowing && this.rows.length > 0) {
       // Somebody reads further up: what lies between is loaded when they scroll there.
       this.hasNewer = true;
@@ -53,7 +53,7 @@ export class Timeline {
     } else {
       this.#restart();
       this.#cursors.clear();
-      this.#set(rows);
+      this.rows = rows;
       this.#start = page.startCursor;
       this.hasOlder = page.hasOlder;
     }
@@ -101,40 +101,32 @@ export class Timeline {
     this.isLoaded = false;
   }
 
-  async loadOlder() {
-    if (this.loading || !this.hasOlder || this.error) return;
-    await this.#load('older', async () => {
-      const answer = await rooms.getRoomEvents({
-        roomId: this.roomId, limit: PAGE_ROWS, cursor: { case: 'before', value: this.#start },
-      });
-      return () => {
-        const page = answer.page;
-        if (!page) return;
-        const known = new Set(this.rows.map((row) => row.id));
-        const rows = this.#take(page).filter((row) => !known.has(row.id));
-        this.#set([...rows, ...this.rows]);
-        if (page.startCursor) this.#start = page.startCursor;
-        this.hasOlder = page.hasOlder;
-        this.#trim('newer');
-      };
-    });
-  }
+  loadOlder = () => this.#extend('older');
+  loadNewer = () => this.#extend('newer');
 
-  async loadNewer() {
-    if (this.loading || !this.hasNewer || this.error) return;
-    await this.#load('newer', async () => {
-      const answer = await rooms.getRoomEvents({
-        roomId: this.roomId, limit: PAGE_ROWS, cursor: { case: 'after', value: this.#end },
+  /** The next page at one end; as much is let go at the other. */
+  async #extend(end: 'older' | 'newer') {
+    const isOlder = end === 'older';
+    if (this.loading || this.error || !(isOlder ? this.hasOlder : this.hasNewer)) return;
+    await this.#load(end, async () => {
+      const { page } = await rooms.getRoomEvents({
+        roomId: this.roomId,
+        limit: PAGE_ROWS,
+        cursor: isOlder ? { case: 'before', value: this.#start } : { case: 'after', value: this.#end },
       });
       return () => {
-        const page = answer.page;
         if (!page) return;
         const known = new Set(this.rows.map((row) => row.id));
         const rows = this.#take(page).filter((row) => !known.has(row.id));
-        this.#set([...this.rows, ...rows]);
-        if (page.endCursor) this.#end = page.endCursor;
-        this.hasNewer = page.hasNewer;
-        this.#trim('older');
+        this.rows = isOlder ? [...rows, ...this.rows] : [...this.rows, ...rows];
+        if (isOlder) {
+          this.#start = page.startCursor || this.#start;
+          this.hasOlder = page.hasOlder;
+        } else {
+          this.#end = page.endCursor || this.#end;
+          this.hasNewer = page.hasNewer;
+        }
+        this.#trim(isOlder ? 'newer' : 'older');
       };
     });
   }
@@ -182,7 +174,7 @@ export class Timeline {
 
   #replaceWith(page: RoomTimelinePage) {
     this.#cursors.clear();
-    this.#set(this.#take(page));
+    this.rows = this.#take(page);
     this.#start = page.startCursor;
     this.#end = page.endCursor;
     this.hasOlder = page.hasOlder;
@@ -217,10 +209,6 @@ export class Timeline {
       .filter((row): row is Row => row !== undefined && !this.#removed.has(row.id));
   }
 
-  #set(rows: readonly Row[]) {
-    this.rows = rows;
-  }
-
   #trim(end: 'older' | 'newer') {
     const surplus = this.rows.length - ROWS_MAX;
     if (surplus <= 0) return;
@@ -230,7 +218,7 @@ export class Timeline {
       while (first > 0 && !has(this.rows[first])) first -= 1;
       if (first === 0) return;
       this.#forget(this.rows.slice(0, first));
-      this.#set(this.rows.slice(first));
+      this.rows = this.rows.slice(first);
       this.#start = this.#cursors.get(this.rows[0]?.id ?? '') ?? '';
       this.hasOlder = true;
     } else {
@@ -238,7 +226,7 @@ export class Timeline {
       while (count < this.rows.length && !has(this.rows[count - 1])) count += 1;
       if (count === this.rows.length) return;
       this.#forget(this.rows.slice(count));
-      this.#set(this.rows.slice(0, count));
+      this.rows = this.rows.slice(0, count);
       this.#end = this.#cursors.get(this.rows.at(-1)?.id ?? '') ?? '';
       this.hasNewer = true;
     }

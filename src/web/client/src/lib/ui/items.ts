@@ -1,6 +1,6 @@
 // Rows → what the timeline draws: messages grouped by author, people coming and going in one line, days, and
 // the line above what is new.
-import type { Row } from '../state/rows';
+import type { File, Row } from '../state/rows';
 import type { Pending } from '../state/outbox.svelte';
 import { dayOf } from './times';
 import type { Piece } from './strip';
@@ -21,13 +21,24 @@ export interface Item extends Piece {
 const GROUP_MS = 5 * 60_000;
 const PEOPLE_MAX = 50;
 
+/** A picture's space in CSS pixels: no larger than this, and one of unknown size gets it whole. */
+const PICTURE_MAX = { width: 400, height: 300 };
+
 export const HEAD_KEY = 'head';
 
+/** The space that is kept for a picture before it is loaded, so that nothing moves when it is. */
+export function pictureSize({ width, height }: File): { width: number; height: number } {
+  if (width <= 0 || height <= 0) return PICTURE_MAX;
+  const scale = Math.min(1, PICTURE_MAX.width / width, PICTURE_MAX.height / height);
+  return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
+}
+
 /** Roughly what a message takes: it only has to be near enough that the scroll bar does not dance. */
-function estimate(body: string, isGrouped: boolean): number {
-  let lines = 0;
-  for (const line of body.slice(0, 4_000).split('\n')) lines += Math.max(1, Math.ceil(line.length / 90));
-  return lines * 24 + (isGrouped ? 4 : 36);
+function estimate(body: string, files: readonly File[], isGrouped: boolean): number {
+  let height = isGrouped ? 4 : 36;
+  if (body) for (const line of body.slice(0, 4_000).split('\n')) height += 24 * Math.max(1, Math.ceil(line.length / 90));
+  for (const file of files) height += 8 + (file.isImage ? pictureSize(file).height : 40);
+  return height;
 }
 
 export function itemsOf(
@@ -51,7 +62,7 @@ export function itemsOf(
     } else if (row.kind === 'message') {
       const isGrouped =
         day === undefined && !isNew && before?.kind === 'message' && before.actor === row.actor && row.at - before.at < GROUP_MS;
-      const height = estimate(row.body ?? '', isGrouped) + head;
+      const height = estimate(row.body ?? '', row.files, isGrouped) + head;
       items.push({ key: row.id, kind: 'message', row, day, isFirstNew: isNew, isGrouped, estimate: height });
     } else {
       items.push({ key: row.id, kind: 'notice', row, day, isFirstNew: isNew, isGrouped: false, estimate: 32 + head });
@@ -62,8 +73,8 @@ export function itemsOf(
     const day = before && dayOf(before.at) === dayOf(one.madeAt) ? undefined : dayOf(one.madeAt);
     const isGrouped =
       day === undefined && before?.kind === 'message' && before.actor === viewer && one.madeAt - before.at < GROUP_MS;
-    items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimate: estimate(one.body, isGrouped) });
-    before = { id: one.key, kind: 'message', at: one.madeAt, actor: viewer, body: one.body, deleted: false, edited: false };
+    items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimate: estimate(one.body, [], isGrouped) });
+    before = { id: one.key, kind: 'message', at: one.madeAt, actor: viewer, body: one.body, deleted: false, edited: false, files: [] };
   }
   return items;
 }
