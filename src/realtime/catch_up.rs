@@ -97,16 +97,21 @@ impl<S: Socket> Live<'_, '_, S> {
         }
         let shown = self.connection.realtime.service.shown_rooms(&self.session).await;
         let shown = shown.map_err(|error| Unreadable::from(StoreFault::from(error)))?;
+        let mut channels = HashMap::new();
         for rooms in shown.chunks(SNAPSHOT_BATCH) {
             self.breathe().await?;
             let mut upserts = Vec::new();
             for id in rooms {
-                let lens = self.lens();
-                upserts.extend(lens.shown(*id).await?.map(Lens::room));
+                let Some(room) = self.lens().shown(*id).await? else { continue };
+                if !room.is_direct() {
+                    channels.insert(*id, room.with_state.clone());
+                }
+                upserts.push(Lens::room(room));
             }
             self.project(upserts, None).await?;
         }
-        let rest = vec![self.lens().groups().await?, Lens::notifications(), Lens::calls()];
+        let groups = self.lens().groups_from(channels).await?;
+        let rest = vec![groups, Lens::notifications(), Lens::calls()];
         self.project(rest, None).await?;
         let mut held: Vec<RoomId> =
             self.held.iter().filter_map(|id| RoomId::try_from(id.as_str()).ok()).collect();

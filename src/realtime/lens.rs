@@ -1,13 +1,15 @@
 //! What one viewer sees, as operations: each carries the whole present state, never a difference.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use crate::contract::api;
 use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
 use crate::domain::{RoomId, UserId};
 use crate::limits::{SNAPSHOT_BATCH, SNAPSHOT_ROWS};
 use crate::present;
-use crate::service::{Position, ReadError, Service, Session, ShownRoom, ShownRow, StoreFault};
+use crate::service::{
+    Position, ReadError, RoomWithState, Service, Session, ShownRoom, ShownRow, StoreFault,
+};
 
 /// The store could not be read: nothing may be skipped, so the connection ends.
 #[derive(Debug)]
@@ -187,7 +189,16 @@ impl Lens<'_> {
 
     /// GR.
     pub(super) async fn groups(&self) -> Result<Operation, Unreadable> {
-        let groups = visible(self.service.list_groups(self.session).await)?.unwrap_or_default();
+        self.groups_from(HashMap::new()).await
+    }
+
+    /// GR out of rooms that the client was just sent; it is told what changed since then as of any change.
+    pub(super) async fn groups_from(
+        &self,
+        sent: HashMap<RoomId, RoomWithState>,
+    ) -> Result<Operation, Unreadable> {
+        let groups = visible(self.service.list_groups_from(self.session, sent).await)?;
+        let groups = groups.unwrap_or_default();
         Ok(Operation::RoomGroupsReplace(wire::RealtimeProjectionRoomGroupsReplace {
             groups: groups.into_iter().map(present::group).collect(),
         }))

@@ -1,6 +1,6 @@
 //! The directory of rooms: what a viewer may know of, in sidebar order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::rights::{Access, is_direct};
@@ -35,7 +35,7 @@ impl Service {
         if scope != RoomScope::Channels {
             rooms.extend(self.newest_first(direct).await?);
         }
-        Ok(self.with_states(session.user, &rooms).await?)
+        Ok(self.with_states(session.user, &rooms, &mut HashMap::new()).await?)
     }
 
     /// Channels in sidebar order, and direct messages, empty ones too if wanted.
@@ -64,10 +64,23 @@ impl Service {
     /// # Errors
     /// [`ReadError::Store`].
     pub async fn list_groups(&self, session: &Session) -> Result<Vec<GroupView>, ReadError> {
+        self.list_groups_from(session, HashMap::new()).await
+    }
+
+    /// The same out of rooms that the caller has just asked for; others are looked at now. Which rooms are
+    /// listed is decided now.
+    ///
+    /// # Errors
+    /// [`ReadError::Store`].
+    pub async fn list_groups_from(
+        &self,
+        session: &Session,
+        mut known: HashMap<RoomId, RoomWithState>,
+    ) -> Result<Vec<GroupView>, ReadError> {
         let found = self.storage().read(groups);
         let mut listed = Vec::new();
         for (id, group) in found {
-            listed.push(self.group_view(session.user, id, &group).await?);
+            listed.push(self.group_view(session.user, id, &group, &mut known).await?);
         }
         Ok(listed)
     }
@@ -81,7 +94,7 @@ impl Service {
         let Ok(id) = GroupId::try_from(id) else { return Err(missing) };
         let found = self.storage().read(|tables| tables.groups.get(&id).cloned());
         let group = found.ok_or(missing)?;
-        Ok(self.group_view(session.user, id, &group).await?)
+        Ok(self.group_view(session.user, id, &group, &mut HashMap::new()).await?)
     }
 
     /// Groups by id in order of first appearance; unknown ones are left out.
@@ -167,17 +180,21 @@ impl Service {
         Ok(RoomWithState { room: room_view(id, room), state })
     }
 
-    /// Rooms with the viewer's state in each.
+    /// Rooms with the viewer's state in each; takes what is known.
     async fn with_states(
         &self,
         viewer: UserId,
         rooms: &[Found],
+        known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<Vec<RoomWithState>, StorageError> {
-        let ids = rooms.iter().map(|(id, _)| id.as_str());
-        self.storage().prefetch_markers(&viewer, ids).await?;
+        let unknown = rooms.iter().filter(|(id, _)| !known.contains_key(id));
+        self.storage().prefetch_markers(&viewer, unknown.map(|(id, _)| id.as_str())).await?;
         let mut listed = Vec::with_capacity(rooms.len());
         for (id, room) in rooms {
-            listed.push(self.with_state(viewer, *id, room).await?);
+            listed.push(match known.remove(id) {
+                Some(known) => known,
+                None => self.with_state(viewer, *id, room).await?,
+            });
         }
         Ok(listed)
     }
@@ -187,6 +204,7 @@ impl Service {
         viewer: UserId,
         id: GroupId,
         group: &Group,
+        known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<GroupView, StorageError> {
         let (visible, permissions) = self.storage().read(|tables| {
             let access = Access::of(tables, viewer);
@@ -200,7 +218,7 @@ impl Service {
             id,
             name: group.name.clone(),
             description: group.description.clone(),
-            rooms: self.with_states(viewer, &visible).await?,
+            rooms: self.with_states(viewer, &visible, known).await?,
             permissions,
         })
     }

@@ -1,9 +1,11 @@
-//! Allocations of the path that is walked most: a page of messages out of the cache.
+//! Allocations of the paths that are walked most: a page of messages out of the cache, a client's rooms.
+
+use std::collections::HashMap;
 
 use allocation_counter::{AllocationInfo, measure};
 use chatto::contract::{Encoding, encode};
 use chatto::present;
-use chatto::service::{NewMessage, Position, Service, Session};
+use chatto::service::{NewMessage, NewRoom, Position, Service, Session};
 use futures_lite::future::{FutureExt as _, block_on, poll_once};
 
 use crate::service::{World, run};
@@ -18,6 +20,12 @@ const PROTO_MAX: u64 = 900;
 const JSON_MAX: u64 = 1_250;
 /// Bytes in all these allocations together: 160,000 and 184,000 were measured.
 const BYTES_MAX: u64 = 220_000;
+
+/// Channels of a client that loads everything.
+const CHANNELS: usize = 50;
+/// Allocations for its list of groups when each channel's state is known: the list itself (16 were measured,
+/// and 224 where each state is worked out).
+const GROUPS_MAX: u64 = 30;
 
 /// What a cached page costs from the store's cache to the answer's bytes.
 fn page(service: &Service, session: &Session, room: &str, form: Encoding) -> AllocationInfo {
@@ -55,6 +63,39 @@ fn a_cached_page_takes_few_allocations() {
             assert!(spent.count_total <= most, "{spent:?}");
             assert!(spent.bytes_total <= BYTES_MAX, "{spent:?}");
         }
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_list_of_groups_takes_the_rooms_that_were_just_sent() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let ada = world.person("ada", Some("owner")).await;
+        let group = world.service.list_groups(&ada).await.unwrap()[0].id;
+        for number in 2..CHANNELS {
+            let name = format!("channel-{number}");
+            let new =
+                NewRoom { name: &name, description: "", group: group.as_str(), universal: true };
+            world.service.create_room(&ada, new).await.unwrap();
+        }
+        let groups = world.service.list_groups(&ada).await.unwrap();
+        let rooms = &groups[0].rooms;
+        assert_eq!(rooms.len(), CHANNELS);
+        let known: HashMap<_, _> = rooms.iter().map(|room| (room.room.id, room.clone())).collect();
+        let spent = |known| {
+            let mut listed = None;
+            let spent = measure(|| {
+                let list = world.service.list_groups_from(&ada, known);
+                listed = block_on(poll_once(list.boxed_local()));
+            });
+            assert_eq!(listed.expect("everything is in memory").unwrap(), groups);
+            spent
+        };
+        let (alone, from_known) = (spent(HashMap::new()), spent(known));
+        eprintln!("{} allocations, {} from known rooms", alone.count_total, from_known.count_total);
+        assert!(from_known.count_total <= GROUPS_MAX, "{from_known:?}");
         world.close().await;
     });
 }

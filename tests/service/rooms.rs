@@ -1,5 +1,7 @@
 //! Rooms: defaults, directory, groups, making, joining, leaving, members, visibility.
 
+use std::collections::HashMap;
+
 use chatto::service::{
     NewRoom, PageRequest, Position, ReadError, RoomError, RoomScope, RowKind, Session,
 };
@@ -43,6 +45,32 @@ async fn create(world: &World, session: &Session, name: &str) -> Result<String, 
 
 fn granted<'a>(grants: &'a [(&'static str, bool)]) -> Vec<&'a str> {
     grants.iter().filter(|(_, granted)| *granted).map(|(name, _)| *name).collect()
+}
+
+#[test]
+fn groups_take_the_states_that_are_known_and_look_at_other_rooms() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let ada = world.person("ada", Some("owner")).await;
+        let hidden = create(&world, &ada, "hidden").await.unwrap();
+        let groups = service.list_groups(&ada).await.unwrap();
+        let mut known: HashMap<_, _> =
+            groups[0].rooms.iter().map(|room| (room.room.id, room.clone())).collect();
+        assert_eq!(service.list_groups_from(&ada, known.clone()).await.unwrap(), groups);
+
+        // Not what a look would find, so that one is told from the other.
+        known.values_mut().for_each(|room| room.state.has_unread = true);
+        let unknown = groups[0].rooms[0].room.id;
+        known.remove(&unknown);
+        archive(&world, &hidden).await;
+        let listed = service.list_groups_from(&ada, known).await.unwrap();
+        let unread: Vec<_> = listed[0].rooms.iter().map(|room| room.state.has_unread).collect();
+        assert_eq!(names(&listed[0].rooms), ["announcements", "general"]);
+        assert_eq!(unread, [false, true]);
+        world.close().await;
+    });
 }
 
 #[test]
