@@ -75,8 +75,7 @@ pub(super) enum To {
 impl Change {
     /// A change without an author that has no place in the store.
     pub(super) fn passing(cause: Cause, actor: Option<UserId>) -> Self {
-        let id = format!("evt{}", hex(&crate::crypto::random::<8>()));
-        Self { id, at_ms: None, actor, cause }
+        Self { id: random_id(), at_ms: None, actor, cause }
     }
 
     /// What an event of the journal means.
@@ -207,6 +206,11 @@ impl Change {
             Live::Missed => vec![(Self::passing(Cause::Refresh, None), To::Everybody)],
         }
     }
+}
+
+/// An id of something that has no place in the store.
+pub(super) fn random_id() -> String {
+    format!("evt{}", hex(&crate::crypto::random::<8>()))
 }
 
 /// An id that every process makes alike and that says nothing of the position it stands for.

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
-use super::change::{Cause, Change};
+use super::change::{Change, random_id};
 use super::frames::{self, Head};
 use super::lens::Unreadable;
 use super::live::Live;
@@ -248,7 +248,7 @@ impl Inner {
     }
 
     pub(super) fn head_of_now(&self) -> Head {
-        self.head_of(&Change::passing(Cause::Refresh, None))
+        Head { id: random_id(), created_at: self.now(), actor_id: None }
     }
 
     pub(super) fn head_of(&self, change: &Change) -> Head {

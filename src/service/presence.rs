@@ -36,12 +36,7 @@ impl Presence {
     }
 
     fn number(self) -> i32 {
-        match self {
-            Self::Online => 1,
-            Self::Away => 2,
-            Self::DoNotDisturb => 3,
-            Self::Offline => 4,
-        }
+        self as i32
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::seeded;
-use crate::support::client::Account;
+use crate::support::client::{Account, Message};
 use crate::support::nats::{NatsServer, free_port};
 use crate::support::old_nats::server_of;
 use crate::support::server::Server;
@@ -19,6 +19,21 @@ fn with_external(port: u16) -> Server {
     let mut server = Server::prepare();
     server.use_external(&format!("nats://127.0.0.1:{port}"));
     server
+}
+
+/// The same, running.
+fn running_on(nats: &NatsServer) -> Server {
+    let mut server = with_external(nats.port());
+    server.run();
+    server
+}
+
+/// A running one whose owner has written: the owner, the room and what it holds.
+fn with_history(nats: &NatsServer) -> (Server, Account, String, Vec<Message>) {
+    let server = running_on(nats);
+    let owner = server.owner();
+    let (room, history) = seeded(&owner);
+    (server, owner, room, history)
 }
 
 fn reason(server: &Server) -> Option<(u16, String)> {
@@ -43,10 +58,7 @@ fn an_unreachable_nats_is_waited_for() {
 #[test]
 fn a_nats_that_goes_and_returns_is_noticed_and_nothing_is_lost() {
     let mut nats = NatsServer::start();
-    let mut server = with_external(nats.port());
-    server.run();
-    let owner = server.owner();
-    let (room, history) = seeded(&owner);
+    let (mut server, owner, room, history) = with_history(&nats);
     nats.kill();
     until("not ready after ten seconds", NOTICED_WITHIN, || {
         (reason(&server)? == (503, "nats_unreachable".to_owned())).then_some(())
@@ -69,10 +81,7 @@ fn a_nats_older_than_2_11_is_refused() {
 
 /// Two processes on one NATS, an account known to both, and the room it has joined.
 fn two_processes(nats: &NatsServer) -> (Server, Server, Account, Account, String) {
-    let mut first = with_external(nats.port());
-    first.run();
-    let mut second = with_external(nats.port());
-    second.run();
+    let (first, second) = (running_on(nats), running_on(nats));
     let here = first.owner();
     let room = here.room("general");
     here.join(&room);
@@ -123,11 +132,7 @@ const GIVES_UP_WITHIN: Duration = Duration::from_secs(60);
 fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
     const OTHER: &str = "another cookie secret, of this test alone";
     let nats = NatsServer::start();
-    let mut first = with_external(nats.port());
-    first.run();
-    let owner = first.owner();
-    let (room, history) = seeded(&owner);
-
+    let (mut first, owner, room, history) = with_history(&nats);
     let mut second = with_external(nats.port());
     second.set("CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET", OTHER);
     second.spawn();
@@ -161,10 +166,7 @@ fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
 fn the_message_key_is_not_changed_while_another_process_runs() {
     const NEW: &str = "the next core secret of this test, long";
     let nats = NatsServer::start();
-    let mut first = with_external(nats.port());
-    first.run();
-    let owner = first.owner();
-    let (room, history) = seeded(&owner);
+    let (mut first, _, room, history) = with_history(&nats);
     let mut second = with_external(nats.port());
     second.set("CHATTO_CORE_SECRET_KEY_PREVIOUS", "a core secret for these tests only, long");
     second.set("CHATTO_CORE_SECRET_KEY", NEW);
@@ -180,8 +182,7 @@ fn the_message_key_is_not_changed_while_another_process_runs() {
 #[test]
 fn what_may_differ_is_told_and_no_more() {
     let nats = NatsServer::start();
-    let mut first = with_external(nats.port());
-    first.run();
+    let first = running_on(&nats);
     let mut second = with_external(nats.port());
     for (name, value) in [
         ("ENDPOINT", "127.0.0.1:9"),
