@@ -1,8 +1,8 @@
 // What people see of a room's past: where the new begins, days, groups.
 import assert from 'node:assert/strict';
 import { scenario } from './support/fixture.js';
-import { rewriteRows, timestamp } from './support/rewrite.js';
-import { settle } from './support/timeline.js';
+import { refuseProtocol, rewriteRows, timestamp } from './support/rewrite.js';
+import { positions, settle } from './support/timeline.js';
 
 scenario('what is new begins at a line, days are told apart, and neighbours are grouped', async ({ server, open }) => {
   const owner = await server.owner('ada', 'Ada');
@@ -42,12 +42,6 @@ scenario('what is new begins at a line, days are told apart, and neighbours are 
   });
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor({ state: 'detached' });
   await ada.look();
-  const gone = await open();
-  await gone.login('ada');
-  await gone.goto(`/chat/-/${roomId}/m/Enothing00000000`);
-  gone.expected.push(/status of 404/);
-  await gone.page.getByText('That message is not here any more.').waitFor();
-  await gone.look();
 });
 
 scenario('each day begins with its name, in the reader’s language and time', async ({ server, open }) => {
@@ -81,4 +75,107 @@ scenario('each day begins with its name, in the reader’s language and time', a
   ]);
   assert.equal(await ada.timeline.locator('.message.grouped').count(), 1, 'a day begins with a name');
   await ada.look();
+});
+
+scenario('what is left of a deleted message says so, for an hour', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  const roomId = await server.join(owner, 'general');
+  const TEXTS = ['deleted just now', 'deleted long ago', 'deleted, but answered', 'not readable', 'whole'];
+  let last;
+  for (const text of TEXTS) last = await server.post(owner, roomId, text);
+  const ada = await open();
+  const ids = [];
+  await rewriteRows(ada, (_event, message) => {
+    if (!message) return;
+    // The same page may be asked for again, when the texts are gone.
+    if (TEXTS.includes(message.body)) ids[TEXTS.indexOf(message.body)] = message.id;
+    const n = ids.indexOf(message.id);
+    const hours = [0, 2, 2][n];
+    if (hours !== undefined) message.deletedAt = timestamp(Date.now() - hours * 3_600_000);
+    if (n < 4) message.body = undefined;
+    if (n === 2) message.reactions.push({ $typeName: 'chatto.api.v1.MessageReaction', emoji: '👍', count: 1, hasReacted: false, previewUserIds: [] });
+  });
+  await ada.login('ada');
+  await ada.goto(`/chat/-/${roomId}/m/${last.id}`);
+  await ada.message('whole').waitFor();
+  await settle(ada);
+  assert.deepEqual(await ada.timeline.locator('.message .body').allInnerTexts(), [
+    'This message was deleted.',
+    'This message was deleted.',
+    'This message cannot be read.',
+    'whole',
+  ]);
+  await ada.look();
+});
+
+scenario('a link to a message survives a broken connection, and leads to the present when the message is gone', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  const roomId = await server.join(owner, 'general');
+  const first = await server.post(owner, roomId, 'the first');
+  for (let n = 0; n < 200; n += 1) await server.post(owner, roomId, `message ${n}`);
+  const ada = await open();
+  await ada.login('ada');
+  await ada.composer.waitFor();
+  ada.expected.push(/ERR_FAILED/, /status of 404/);
+  const around = '**/chatto.api.v1.RoomService/GetRoomEventsAround';
+  await ada.page.route(around, (route) => route.abort());
+  await ada.goto(`/chat/-/${roomId}/m/${first.id}`);
+  await ada.page.getByText('The server cannot be reached.').waitFor();
+  await ada.look();
+  await ada.page.unroute(around);
+  await ada.page.getByRole('button', { name: 'Try again' }).click();
+  await ada.timeline.locator(`[data-key="${first.id}"]`).waitFor();
+  await settle(ada);
+  assert.ok((await positions(ada)).some(([key]) => key === first.id), 'it is on screen');
+
+  // The answer comes after the room's newest page, which it must not hide.
+  const gone = await open();
+  gone.expected.push(/status of 404/);
+  await gone.login('ada');
+  await gone.composer.waitFor();
+  const newest = new Promise((resolve) => {
+    gone.page.on('websocket', (socket) => {
+      socket.on('framereceived', ({ payload }) => Buffer.from(payload).toString('latin1').includes('message 199') && resolve());
+    });
+  });
+  await gone.page.route(around, async (route) => {
+    await newest;
+    await route.continue();
+  });
+  await gone.goto(`/chat/-/${roomId}/m/Enothing00000000`);
+  await gone.page.getByText('That message is not here any more.').waitFor();
+  await gone.message('message 199').waitFor();
+});
+
+scenario('a page that the server no longer speaks with says what to do', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  await server.join(owner, 'general');
+  const ada = await open();
+  await ada.login('ada');
+  await refuseProtocol(ada);
+  await ada.page.reload();
+  await ada.page.getByText('The server was renewed').waitFor();
+  await ada.look();
+  assert.ok(await ada.page.getByRole('button', { name: 'Load the page anew' }).isVisible());
+});
+
+scenario('who wants less motion gets none', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  await server.join(owner, 'general');
+  const names = {};
+  for (const reducedMotion of ['no-preference', 'reduce']) {
+    const ada = await open({ reducedMotion });
+    await ada.login('ada');
+    // The page that waits for the server moves, if anything does.
+    await ada.page.routeWebSocket(/\/api\/realtime$/, () => {});
+    await ada.page.reload();
+    await ada.page.getByText('Connecting…').waitFor();
+    names[reducedMotion] = await ada.page.evaluate(() =>
+      [...document.querySelectorAll('*')].flatMap((node) => {
+        const { animationName, transitionDuration } = getComputedStyle(node);
+        return animationName !== 'none' || transitionDuration !== '0s' ? [animationName] : [];
+      }),
+    );
+  }
+  assert.deepEqual(names, { 'no-preference': ['appear'], reduce: [] });
 });

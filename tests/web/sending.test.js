@@ -151,6 +151,22 @@ scenario('a refused message says so and can be tried again', async (context) => 
   assert.equal(sent(await server.texts(owner, roomId), 'refused at first'), 1);
 });
 
+scenario('a refused message is not lost behind another one with the same text', async (context) => {
+  const { server } = context;
+  const { owner, roomId, ada } = await room(context);
+  ada.expected.push(/status of 400/);
+  await ada.page.route(CREATE, async (route) => {
+    // From another device of the same person, while this one is on its way.
+    await server.post(owner, roomId, 'good morning');
+    await ada.message('good morning').locator('a.time').waitFor();
+    await route.fulfill({ status: 400, contentType: 'application/json', body: '{"code":"failed_precondition","message":"this room is archived"}' });
+  });
+  await ada.write('good morning');
+  await ada.page.getByText('Not sent. This room is archived.').waitFor();
+  assert.equal(await ada.message('good morning').count(), 2);
+  await ada.page.getByRole('button', { name: 'Discard' }).click();
+});
+
 scenario('the server is killed while somebody types, and comes back', async (context) => {
   const { server } = context;
   const { owner, roomId, ada } = await room(context);

@@ -88,7 +88,8 @@ class Guest {
 
   /** Axe finds nothing on what is shown now; a picture is taken when pictures are wanted. */
   async look(name) {
-    await this.page.evaluate(() => document.fonts.ready);
+    // What fades in has its colours at the end.
+    await this.page.evaluate(() => Promise.all([document.fonts.ready, ...document.getAnimations().map((one) => one.finished)]));
     if (SCREENSHOTS && name) {
       fs.mkdirSync(SCREENSHOTS, { recursive: true });
       await this.page.screenshot({ path: path.join(SCREENSHOTS, `${name}.png`) });

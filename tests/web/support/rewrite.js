@@ -6,7 +6,7 @@ import path from 'node:path';
 
 const CLIENT = path.resolve(import.meta.dirname, '../../../src/web/client');
 const load = createRequire(path.join(CLIENT, 'package.json'));
-const { createFileRegistry, fromBinary, toBinary } = load('@bufbuild/protobuf');
+const { create, createFileRegistry, fromBinary, toBinary } = load('@bufbuild/protobuf');
 const { FileDescriptorSetSchema } = load('@bufbuild/protobuf/wkt');
 
 let registry;
@@ -23,6 +23,19 @@ function messages() {
     ),
   );
   return registry;
+}
+
+/** The server takes no client of this version any more. */
+export async function refuseProtocol(guest) {
+  const schema = messages().getMessage('chatto.realtime.v1.RealtimeServerFrame');
+  const value = { code: 'unsupported_protocol', message: 'this server speaks another version', fatal: true };
+  const frame = toBinary(schema, create(schema, { frame: { case: 'error', value: create(schema.field.error.message, value) } }));
+  await guest.page.routeWebSocket(/\/api\/realtime$/, (socket) => {
+    socket.onMessage(() => {
+      socket.send(Buffer.from(frame));
+      socket.close({ code: 1008 });
+    });
+  });
 }
 
 /** Lets `change` have each row, and its message if it is one, of the pages that the window asks for. */

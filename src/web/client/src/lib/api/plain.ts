@@ -78,7 +78,6 @@ export const useLink = (fields: Record<string, string>) => post<LoggedIn>('/auth
 export interface PublicServer {
   name: string;
   description?: string;
-  welcomeMessage?: string;
 }
 
 export async function getServer(): Promise<PublicServer> {

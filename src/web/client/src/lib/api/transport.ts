@@ -30,7 +30,7 @@ async function failureOf(answer: Response): Promise<ConnectError> {
 }
 
 export const transport: Transport = {
-  async unary(method, signal, timeoutMs, header, input) {
+  async unary(method, _signal, timeoutMs, header, input) {
     const timeout = AbortSignal.timeout(timeoutMs ?? CALL_TIMEOUT_MS);
     const headers = new Headers(header);
     headers.set('Content-Type', 'application/proto');
@@ -44,7 +44,7 @@ export const transport: Transport = {
         body: toBinary(method.input, create(method.input, input)) as Uint8Array<ArrayBuffer>,
         credentials: 'same-origin',
         cache: 'no-store',
-        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+        signal: timeout,
       });
       if (!answer.ok) throw await failureOf(answer);
       bytes = await answer.arrayBuffer();

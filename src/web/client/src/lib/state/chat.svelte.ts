@@ -18,7 +18,6 @@ export interface Group {
 export interface Arrival {
   room: Room;
   row: Row;
-  isNew: boolean;
 }
 
 type Operation = RealtimeProjectionOperation['operation'];
@@ -26,13 +25,11 @@ type Operation = RealtimeProjectionOperation['operation'];
 export class Chat {
   readonly people = new People();
   serverName = $state('Chatto');
-  motd = $state('');
   viewerId = $state('');
   rooms = $state.raw<ReadonlyMap<string, Room>>(new Map());
   groups = $state.raw<readonly Group[]>([]);
   /** Whether the state was complete once. */
   isLoaded = $state(false);
-  #grants = $state.raw<ReadonlySet<string>>(new Set());
   /** Rooms named since a `reset`; the others are gone when it is complete. */
   #seen: Set<string> | undefined;
   onArrival: (arrival: Arrival) => void = () => {};
@@ -43,10 +40,6 @@ export class Chat {
 
   get isOwner(): boolean {
     return this.viewer.roles.includes('owner');
-  }
-
-  may(permission: string): boolean {
-    return this.#grants.has(permission);
   }
 
   room(id: string): Room | undefined {
@@ -89,9 +82,6 @@ export class Chat {
         break;
       case 'serverUpsert':
         this.serverName = operation.value.name;
-        break;
-      case 'serverStateUpsert':
-        this.motd = operation.value.motd ?? '';
         break;
       case 'viewerUpsert':
         this.#setViewer(operation.value);
@@ -137,19 +127,24 @@ export class Chat {
         for (const [id, status] of Object.entries(operation.value.statuses)) this.people.setPresence(id, status);
         break;
       default:
-      // Notifications, threads and calls have no screen yet.
+      // Notifications, threads, calls and the server's own state have no screen yet.
     }
   }
 
-  #upsertRow({ roomId, event, includes, eventCursor }: RowUpsert, actor: string) {
+  #upsertRow({ roomId, event, includes, eventCursor, retainDeletedRow }: RowUpsert, actor: string) {
     const room = this.room(roomId);
+    const message = event?.event.case === 'messagePosted' ? event.event.value.message : undefined;
+    if (message?.deletedAt && message.echoOfEventId && !retainDeletedRow) {
+      room?.timeline.remove(message.id);
+      return;
+    }
     const row = event && rowOf(event);
     if (!room?.isMember || !row) return;
     this.people.include(includes?.users);
     room.typists.remove(actor);
     const isNew = !room.timeline.rows.some((one) => one.id === row.id);
     room.timeline.upsert(row, eventCursor);
-    if (isNew) this.onArrival({ room, row, isNew });
+    if (isNew) this.onArrival({ room, row });
   }
 
   #setViewer(viewer: GetViewerResponse) {
@@ -157,8 +152,6 @@ export class Chat {
     if (!profile) return;
     this.viewerId = profile.id;
     this.people.get(profile.id).set(profile);
-    const grants = viewer.viewerPermissions?.permissions ?? [];
-    this.#grants = new Set(grants.filter((one) => one.granted).map((one) => one.permission));
   }
 
   #ensure(id: string): Room {

@@ -178,9 +178,15 @@ export class Outbox {
       }, wait);
       this.#timers.add(timer);
     } else {
-      entry.phase = 'refused';
-      entry.error = text;
+      this.#ask(entry, 'refused', text);
     }
+  }
+
+  /** The person has to decide. A row that looked like this message was another one with the same text. */
+  #ask(entry: Pending, phase: Phase, error = '') {
+    entry.phase = phase;
+    entry.error = error;
+    entry.rowId = '';
   }
 
   /** Unanswered for too long: the newest rows tell whether it was stored. */
@@ -194,7 +200,7 @@ export class Outbox {
           row?.actor === this.#user && row.body === entry.body && row.at > entry.madeAt - CLOCK_SLACK_MS,
       );
       if (isThere) this.discard(entry);
-      else entry.phase = 'unsure';
+      else this.#ask(entry, 'unsure');
     } catch (error) {
       this.#failed(entry, failure(error));
     } finally {

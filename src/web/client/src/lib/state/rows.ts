@@ -26,18 +26,35 @@ export interface Row {
   kind: RowKind;
   at: number;
   actor: string;
-  /** A message's text; `undefined` when it is deleted. */
+  /** A message's text; `undefined` when there is none to read. */
   body: string | undefined;
-  deleted: boolean;
+  state: 'whole' | 'deleted' | 'unreadable';
+  /** When it was deleted; 0 when it was not. */
+  deletedAt: number;
+  /** Reactions or replies hang on it. */
+  hasMore: boolean;
   edited: boolean;
   files: readonly File[];
 }
+
+const WHOLE = { state: 'whole', deletedAt: 0, hasMore: false, edited: false, files: [] } as const;
+
+/** A message of the viewer's that the server has not confirmed, as its neighbours see it. */
+export const rowOfPending = (key: string, actor: string, at: number, body: string): Row => ({
+  id: key, kind: 'message', at, actor, body, ...WHOLE,
+});
+
+/** What is left of a deleted message is shown for so long (contract, behaviour 4.1). */
+const TOMBSTONE_MS = 3_600_000;
+
+export const isShown = ({ deletedAt, hasMore }: Row, now: number): boolean =>
+  deletedAt === 0 || hasMore || now - deletedAt < TOMBSTONE_MS;
 
 /** The row that is drawn for an event; `undefined` for what is never drawn in a room. */
 export function rowOf(event: RoomTimelineEvent): Row | undefined {
   const at = millis(event.createdAt);
   const plain = (kind: RowKind): Row => ({
-    id: event.id, kind, at, actor: event.actorId, body: undefined, deleted: false, edited: false, files: [],
+    id: event.id, kind, at, actor: event.actorId, body: undefined, ...WHOLE,
   });
   switch (event.event.case) {
     case 'messagePosted': {
@@ -59,14 +76,18 @@ export function rowOf(event: RoomTimelineEvent): Row | undefined {
 }
 
 export function rowOfMessage(message: Message): Row {
+  const deletedAt = millis(message.deletedAt);
+  // Without a text, and with its last file taken away, there is nothing left (contract, behaviour 4.2).
+  const isEmptied = message.body === '' && message.attachments.length === 0;
   return {
     id: message.id,
     kind: 'message',
     at: millis(message.createdAt),
     actor: message.actorId,
     body: message.body,
-    // Without a text, and with its last file taken away, there is nothing left (contract, behaviour 4.2).
-    deleted: message.deletedAt !== undefined || message.body === undefined || (!message.body && message.attachments.length === 0),
+    state: deletedAt > 0 || isEmptied ? 'deleted' : message.body === undefined ? 'unreadable' : 'whole',
+    deletedAt,
+    hasMore: message.reactions.length > 0 || (message.thread?.replyCount ?? 0) > 0,
     edited: message.updatedAt !== undefined,
     files: message.attachments.map(fileOf),
   };

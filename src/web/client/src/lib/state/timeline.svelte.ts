@@ -1,7 +1,7 @@
 // A window of a room's rows: loaded in pages both ways, kept short, followed live while it holds the newest.
 import type { RoomTimelinePage } from '../api/gen/chatto/api/v1/timeline_pb';
 import { rooms } from '../api/client';
-import { failure } from '../api/failure';
+import { failure, type Failure } from '../api/failure';
 import type { People } from './people.svelte';
 import { rowOf, type Row } from './rows';
 
@@ -10,6 +10,15 @@ const PAGE_ROWS = 50;
 const ROWS_MAX = 400;
 
 export type Loading = 'older' | 'newer' | 'around' | undefined;
+
+/** Asks the server; gives what puts the answer into the window. */
+type Ask = () => Promise<() => void>;
+
+/** Why a row cannot be shown. */
+export interface Miss {
+  text: string;
+  mayRetry: boolean;
+}
 
 export class Timeline {
   rows = $state.raw<readonly Row[]>([]);
@@ -29,6 +38,7 @@ export class Timeline {
   /** Raised by whatever replaces the window, so that an answer on its way is not taken for its page. */
   #epoch = 0;
   #people: People;
+  #again: () => Promise<void> = async () => {};
 
   constructor(
     readonly roomId: string,
@@ -71,7 +81,8 @@ export class Timeline {
     if (this.#removed.has(row.id)) return;
     const at = this.rows.findIndex((one) => one.id === row.id);
     if (at >= 0) {
-      this.rows = this.rows.with(at, row);
+      // What was deleted stays so, whatever comes late.
+      if (!this.rows[at]?.deletedAt || row.deletedAt) this.rows = this.rows.map((one, i) => (i === at ? row : one));
       return;
     }
     if (this.hasNewer || !this.isLoaded) return;
@@ -80,7 +91,7 @@ export class Timeline {
     // A change of a row further up than what is loaded.
     if (place === 0 && this.hasOlder && this.rows.length > 0) return;
     const isLast = place === this.rows.length;
-    this.rows = this.rows.toSpliced(place, 0, row);
+    this.rows = [...this.rows.slice(0, place), row, ...this.rows.slice(place)];
     if (cursor) {
       this.#cursors.set(row.id, cursor);
       if (isLast) this.#end = cursor;
@@ -108,7 +119,7 @@ export class Timeline {
   async #extend(end: 'older' | 'newer') {
     const isOlder = end === 'older';
     if (this.loading || this.error || !(isOlder ? this.hasOlder : this.hasNewer)) return;
-    await this.#load(end, async () => {
+    await this.#try(end, async () => {
       const { page } = await rooms.getRoomEvents({
         roomId: this.roomId,
         limit: PAGE_ROWS,
@@ -131,39 +142,30 @@ export class Timeline {
     });
   }
 
-  /** The window around a row; `false` when that row is not there. */
-  async loadAround(id: string): Promise<boolean> {
-    if (this.rows.some((row) => row.id === id)) return true;
-    let found = true;
+  /** The window around a row; why not, when it cannot be had. */
+  async loadAround(id: string): Promise<Miss | undefined> {
+    if (this.rows.some((row) => row.id === id)) return undefined;
     this.#restart();
-    await this.#load('around', async () => {
-      try {
-        const answer = await rooms.getRoomEventsAround({ roomId: this.roomId, eventId: id, limit: PAGE_ROWS });
-        return () => answer.page && this.#replaceWith(answer.page);
-      } catch (error) {
-        if (failure(error).kind !== 'refused') throw error;
-        found = false;
-        return () => {};
-      }
+    const failed = await this.#load('around', async () => {
+      const answer = await rooms.getRoomEventsAround({ roomId: this.roomId, eventId: id, limit: PAGE_ROWS });
+      return () => answer.page && this.#replaceWith(answer.page);
     });
-    return found && !this.error;
+    if (failed?.kind === 'refused') return { text: 'That message is not here any more.', mayRetry: false };
+    return failed && { text: failed.text, mayRetry: true };
   }
 
   /** Back to the newest rows. */
   async loadNewest() {
     if (!this.hasNewer && this.isLoaded) return;
     this.#restart();
-    await this.#load('around', async () => {
+    await this.#try('around', async () => {
       const answer = await rooms.getRoomEvents({ roomId: this.roomId, limit: PAGE_ROWS });
       return () => answer.page && this.#replaceWith(answer.page);
     });
   }
 
-  async retry() {
-    this.error = '';
-    if (this.hasNewer) await this.loadNewer();
-    await this.loadOlder();
-  }
+  /** Tries once more what failed. */
+  retry = () => this.#again();
 
   /** The window is another one from now on; what is on its way is forgotten. */
   #restart() {
@@ -182,19 +184,28 @@ export class Timeline {
     this.isLoaded = true;
   }
 
-  /** One load at a time; its effect is dropped when the window was replaced meanwhile. */
-  async #load(what: NonNullable<Loading>, ask: () => Promise<() => void>) {
+  /** A load that can be tried again: its failure is shown. */
+  async #try(what: NonNullable<Loading>, ask: Ask) {
+    this.error = '';
+    const failed = await this.#load(what, ask);
+    if (!failed) return;
+    this.error = failed.text;
+    this.#again = () => this.#try(what, ask);
+  }
+
+  /** One load at a time; nothing comes of it when the window was replaced meanwhile. */
+  async #load(what: NonNullable<Loading>, ask: Ask): Promise<Failure | undefined> {
     const epoch = this.#epoch;
     this.loading = what;
-    this.error = '';
     try {
       const apply = await ask();
       if (epoch === this.#epoch) apply();
     } catch (error) {
-      if (epoch === this.#epoch) this.error = failure(error).text;
+      if (epoch === this.#epoch) return failure(error);
     } finally {
       if (epoch === this.#epoch) this.loading = undefined;
     }
+    return undefined;
   }
 
   /** The rows of a page. Its first and last row know their cursors: there the window may be cut. */

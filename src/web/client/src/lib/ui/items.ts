@@ -1,6 +1,6 @@
 // Rows → what the timeline draws: messages grouped by author, people coming and going in one line, days, and
 // the line above what is new.
-import type { File, Row } from '../state/rows';
+import { isShown, rowOfPending, type File, type Row } from '../state/rows';
 import type { Pending } from '../state/outbox.svelte';
 import { dayOf } from './times';
 import type { Piece } from './strip';
@@ -46,10 +46,12 @@ export function itemsOf(
   pending: readonly Pending[],
   viewer: string,
   isFirstNew: (row: Row, before: Row | undefined) => boolean,
+  now = Date.now(),
 ): Item[] {
   const items: Item[] = [{ key: HEAD_KEY, kind: 'head', estimate: 96, isFirstNew: false, isGrouped: false }];
   let before: Row | undefined;
   for (const row of rows) {
+    if (!isShown(row, now)) continue;
     const day = before && dayOf(before.at) === dayOf(row.at) ? undefined : dayOf(row.at);
     const isNew = isFirstNew(row, before);
     const last = items.at(-1);
@@ -74,7 +76,7 @@ export function itemsOf(
     const isGrouped =
       day === undefined && before?.kind === 'message' && before.actor === viewer && one.madeAt - before.at < GROUP_MS;
     items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimate: estimate(one.body, [], isGrouped) });
-    before = { id: one.key, kind: 'message', at: one.madeAt, actor: viewer, body: one.body, deleted: false, edited: false, files: [] };
+    before = rowOfPending(one.key, viewer, one.madeAt, one.body);
   }
   return items;
 }
