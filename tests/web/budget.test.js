@@ -36,6 +36,11 @@ scenario('the first load is small, comes from here alone and is interactive at o
   t.diagnostic(`first load with a room: ${total} bytes as gzip in ${names.size} files`);
   assert.ok(total > 20_000 && total <= FIRST_LOAD_MAX_BYTES, `${total} bytes`);
 
+  for (const part of ['_app', 'setup']) {
+    const licences = await fetch(`${server.url}/${part}/licenses.txt`);
+    assert.match(await licences.text(), /## svelte[^]+Permission is hereby granted/, 'the licences of what is bundled');
+  }
+
   const cdp = await ada.context.newCDPSession(ada.page);
   await cdp.send('Network.setCacheDisabled', { cacheDisabled: true });
   await cdp.send('Emulation.setCPUThrottlingRate', { rate: 4 });

@@ -21,6 +21,8 @@ export default defineConfig(({ mode }) => {
       cssCodeSplit: true,
       modulePreload: { polyfill: false },
       reportCompressedSize: false,
+      // The texts of the licences of what is in the files.
+      license: { fileName: `${part.assets.split('/')[0]}/licenses.txt` },
       target: ['chrome109', 'firefox115', 'safari16.4'],
       rolldownOptions: {
         input: part.input,
