@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { scenario } from './support/fixture.js';
 import { refuseProtocol, rewriteRows, timestamp } from './support/rewrite.js';
 import { positions, settle } from './support/timeline.js';
+import { until } from './support/wait.js';
 
 scenario('what is new begins at a line, days are told apart, and neighbours are grouped', async ({ server, open }) => {
   const owner = await server.owner('ada', 'Ada');
@@ -42,6 +43,71 @@ scenario('what is new begins at a line, days are told apart, and neighbours are 
   });
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor({ state: 'detached' });
   await ada.look();
+});
+
+scenario('a window in the background reads nothing until somebody looks at it', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  const roomId = await server.join(owner, 'general');
+  const bob = await server.person(owner, 'bob', 'Bob');
+  await server.join(bob, 'general');
+  await server.post(owner, roomId, 'seen by Ada');
+  await server.post(bob, roomId, 'unseen');
+  const isUnread = async () => {
+    const { rooms } = await server.call('RoomDirectoryService/ListRooms', {}, owner);
+    return rooms.find(({ room }) => room.id === roomId).viewerState.hasUnread ?? false;
+  };
+  const ada = await open();
+  await ada.login('ada');
+  await ada.composer.waitFor();
+  await until('it is read', 20_000, async () => !(await isUnread()));
+  const background = await open({ context: ada.context });
+  await ada.goto('/rooms');
+  await server.post(bob, roomId, 'while another window is open');
+  assert.ok(await isUnread());
+  await background.page.addInitScript(() => {
+    Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });
+  });
+  await background.goto(`/chat/-/${roomId}`);
+  await background.message('while another window is open').waitFor();
+  await server.post(bob, roomId, 'and one more');
+  await background.message('and one more').waitFor();
+  assert.ok(await isUnread(), 'nobody saw it');
+  await background.page.evaluate(() => {
+    Object.defineProperty(document, 'visibilityState', { value: 'visible', configurable: true });
+    document.dispatchEvent(new Event('visibilitychange'));
+  });
+  await background.page.locator('.piece').filter({ hasText: 'while another window is open' }).getByText('New', { exact: true }).waitFor();
+  await until('it is read', 20_000, async () => !(await isUnread()));
+});
+
+scenario('a window left alone does not call somebody away who is active in another one', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  await server.join(owner, 'general');
+  const told = [];
+  const alone = await open();
+  const active = await open({ context: alone.context });
+  for (const one of [alone, active]) {
+    // A clock that leaps looks like a network that slept.
+    one.expected.push(/WebSocket is closed before the connection is established/);
+    await one.page.clock.install();
+  }
+  alone.page.on('request', (request) => request.url().endsWith('/UpdatePresence') && told.push(request.postDataBuffer()[1]));
+  await alone.login('ada');
+  await active.goto('/');
+  for (const one of [alone, active]) {
+    await one.composer.waitFor();
+    await one.page.clock.fastForward(6 * 60_000);
+  }
+  const tick = async () => {
+    const before = told.length;
+    await alone.page.clock.runFor(31_000);
+    await until('presence is told', 20_000, () => told.length > before);
+    return told.at(-1);
+  };
+  const [ONLINE, AWAY] = [1, 2];
+  assert.equal(await tick(), AWAY, 'nobody touched either window');
+  await active.page.keyboard.press('Shift');
+  assert.equal(await tick(), ONLINE, 'the other one was touched');
 });
 
 scenario('each day begins with its name, in the reader’s language and time', async ({ server, open }) => {

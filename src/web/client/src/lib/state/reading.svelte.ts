@@ -9,6 +9,8 @@ export class Reading {
   newAfter = $state(0);
   #chat: Chat;
   #room: Room | undefined;
+  /** Whether somebody looked at the room since it was entered. */
+  #isEntered = false;
   /** Whether everything in the room on screen was seen. */
   #isRead = true;
   #isMarking = false;
@@ -23,6 +25,15 @@ export class Reading {
     this.#room = room;
     this.newAfter = 0;
     this.#isRead = true;
+    this.#isEntered = false;
+    await this.#arrive();
+  }
+
+  /** A window that nobody looks at, such as one opened in the background, reads nothing. */
+  async #arrive() {
+    const room = this.#room;
+    if (document.visibilityState !== 'visible') return;
+    this.#isEntered = true;
     const times = await this.#mark();
     if (times && this.#room === room && times.before && times.before < times.now) this.newAfter = times.before;
   }
@@ -33,7 +44,7 @@ export class Reading {
 
   /** A row of somebody else arrived. */
   arrived(room: Room, row: Row) {
-    if (room !== this.#room || row.kind !== 'message') return;
+    if (room !== this.#room || row.kind !== 'message' || !this.#isEntered) return;
     if (this.#isSeen(room)) {
       void this.#mark();
     } else if (this.#isRead) {
@@ -50,6 +61,10 @@ export class Reading {
   /** The newest row, or the window, is looked at again. */
   look() {
     const room = this.#room;
+    if (!this.#isEntered) {
+      void this.#arrive();
+      return;
+    }
     if (!room || !this.#isSeen(room)) return;
     if (room.hasUnread || !this.#isRead) void this.#mark();
     this.#isRead = true;

@@ -7,14 +7,16 @@ import { Connection } from './connection.svelte';
 import { Drafts } from './drafts.svelte';
 import { Outbox } from './outbox.svelte';
 import { Reading } from './reading.svelte';
-import { keys, write } from './storage';
+import { keys, read, write } from './storage';
 
 /** How often the server is told that somebody is here (contract 7.1). */
 const PRESENCE_MS = 30_000;
 /** A session that the server takes from nobody so soon was never taken. */
 const REFUSED_MS = 5_000;
-/** Without a key or pointer for so long a person is away. */
+/** Without a key or pointer in any window for so long a person is away. */
 const IDLE_MS = 5 * 60_000;
+/** Other windows are told of keys and pointers so often. */
+const ACTIVE_MS = 10_000;
 
 const NOTICES: Record<string, string> = {
   logout: 'You logged out in another window.',
@@ -38,13 +40,13 @@ export class Session {
   reading = $state.raw(new Reading(this.chat));
   readonly drafts = new Drafts();
   #presence: ReturnType<typeof setInterval> | undefined;
-  #activeAt = Date.now();
+  #activeAt = 0;
   #loggedInAt = 0;
 
   start() {
     if (this.isOpen) this.#begin();
     for (const kind of ['keydown', 'pointerdown'] as const) {
-      window.addEventListener(kind, () => (this.#activeAt = Date.now()), { passive: true });
+      window.addEventListener(kind, () => this.#isActive(), { passive: true });
     }
   }
 
@@ -66,7 +68,7 @@ export class Session {
     }
     this.#end('');
     // Whoever logs out leaves nothing behind for who comes next.
-    for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:')]) write(key, '');
+    for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:'), ...keys('active:')]) write(key, '');
   }
 
   #begin() {
@@ -89,14 +91,29 @@ export class Session {
       this.#tellPresence();
     };
     connection.start();
+    this.#activeAt = Date.now();
     clearInterval(this.#presence);
     this.#presence = setInterval(() => this.#tellPresence(), PRESENCE_MS);
   }
 
+  /** A key or pointer. All windows of a browser are one session: none of them may call the person away alone. */
+  #isActive() {
+    const now = Date.now();
+    if (!this.chat.viewerId || now - this.#activeAt < ACTIVE_MS) return;
+    const wasIdle = this.#isIdle(now);
+    this.#activeAt = now;
+    write(`active:${this.chat.viewerId}`, String(now));
+    if (wasIdle) this.#tellPresence();
+  }
+
+  #isIdle(now: number): boolean {
+    const elsewhere = Number(read(`active:${this.chat.viewerId}`)) || 0;
+    return now - Math.max(this.#activeAt, elsewhere) > IDLE_MS;
+  }
+
   #tellPresence() {
     if (this.connection.link !== 'live') return;
-    const isHere = document.visibilityState === 'visible' && Date.now() - this.#activeAt < IDLE_MS;
-    const status = isHere ? PresenceStatus.ONLINE : PresenceStatus.AWAY;
+    const status = !this.#isIdle(Date.now()) ? PresenceStatus.ONLINE : PresenceStatus.AWAY;
     account.updatePresence({ status }).catch(() => {});
   }
 
