@@ -268,12 +268,37 @@ scenario('names and texts that want to be markup stay text', async ({ server, op
     for (const piece of [
       '*', '**', '_a', '~~', '[', '](', '[a](', '`', '` `` ```', '> ', '- ', '1. ', '#', '# ', ' ', '\n', '\\', '@a', '@a.', 'http://',
       'https://a.b/(', 'https://a.b/)', '***a**', '- a\n  ', '> a\n', '```\n', '``` `\n', '- - ', '\t', 'ab cd ', '\u0000', '<a href=',
+      // What has been slow in parsers: see `pathological` in CommonMark's own tests.
+      '![[[', '![', '[](', '[a](<b', '[[a]]', '[a][b]', '[a]: b\n', '[*', '_[*', '<', '<!--', '<?', '<![CDATA[', '&', '&amp;', '&#', '*a_b ', '*a_ ',
+      'a**b', '*a **a ', '~~a ', '|', 'a|', '|\n', '|-|\n', 'a|b\n-|-\n\n', '>', '>- 1. ', '- a\n\n', 'a\n===\n', '~~~\n', 'a@b.c ', 'mailto:a@b.c ', 'http://a.b&amp;',
     ]) {
       for (const text of [piece.repeat(10_000 / piece.length), `${'x'.repeat(5)}${piece.repeat(9_000 / piece.length)}x`, `# ${piece.repeat(9_000 / piece.length)}`]) {
         const begun = performance.now();
         render(text, context);
         times.push([performance.now() - begun, piece]);
       }
+    }
+    const repeat = (count, piece) => Array.from({ length: count }, (_, n) => piece(n)).join('');
+    for (const text of [
+      `${'['.repeat(5_000)}a${']'.repeat(4_999)}`,
+      `${'['.repeat(1_600)}a${'](b)'.repeat(1_600)}`,
+      `${'![a]('.repeat(1_600)}b${')'.repeat(1_600)}`,
+      `${'*a '.repeat(1_600)}b${'*'.repeat(1_600)}`,
+      `${'*a **a '.repeat(700)}b${'** a*'.repeat(900)}`,
+      repeat(140, (n) => `e${'`'.repeat(n)}`),
+      repeat(98, (n) => `${'  '.repeat(n)}- a\n`),
+      repeat(80, (n) => `${'   '.repeat(n)}1. a\n`),
+      repeat(139, (n) => `${'>'.repeat(n)}a\n`),
+      `${repeat(500, (n) => `[a${n}]: b\n`)}${repeat(600, (n) => `[a${n}]`)}`,
+      ...['\n', '\r'].flatMap((end) =>
+        [10, 49, 100, 1_000].map((columns) => `${'a|'.repeat(columns)}${end}${'-|'.repeat(columns)}${end}${`a${end}`.repeat(5_000)}`.slice(0, 10_000)),
+      ),
+      `https://a.b/${')'.repeat(9_900)}`,
+      `# a${' '.repeat(9_900)}b`,
+    ]) {
+      const begun = performance.now();
+      render(text, context);
+      times.push([performance.now() - begun, text.slice(0, 40)]);
     }
     return times.sort(([a], [b]) => b - a)[0];
   });

@@ -8,7 +8,7 @@ let renderer = $state.raw<Renderer>();
 let isAsked = false;
 
 /** Whether the text could look different as Markdown. */
-const NEEDS = /[*_`~[\\@]|https?:\/\/|^ {0,3}(?:#{1,3} |>|[-+] |\d+[.)] |-{3})/im;
+const NEEDS = /[*_`\\@|]|~~|\]\(|&#?\w+;|https?:|mailto:|^(?:\s|>|[-+=]|#{1,6}(?:\s|$)|\d+[.)])/im;
 
 function ask() {
   if (isAsked) return;
@@ -19,14 +19,10 @@ function ask() {
   );
 }
 
-/** Called when there is time: the first message that needs it should not wait. */
-export const prepareMarkdown = ask;
-
 export function body(text: string, context: Context): Attachment<HTMLElement> {
   return (node) => {
-    if (NEEDS.test(text)) ask();
-    if (renderer && NEEDS.test(text)) node.replaceChildren(renderer.render(text, context));
-    else node.textContent = text;
-    node.classList.toggle('plain', !(renderer && NEEDS.test(text)));
+    const isMarkdown = NEEDS.test(text);
+    if (isMarkdown) ask();
+    node.replaceChildren(isMarkdown && renderer ? renderer.render(text, context) : text);
   };
 }
