@@ -245,3 +245,26 @@ scenario('who wants less motion gets none', async ({ server, open }) => {
   }
   assert.deepEqual(names, { 'no-preference': ['appear'], reduce: [] });
 });
+
+scenario('more rooms than one connection may hold, one after the other', async ({ server, open }) => {
+  const owner = await server.owner('ada', 'Ada');
+  const { groups } = await server.call('RoomDirectoryService/ListRoomGroups', {}, owner);
+  const names = Array.from({ length: 70 }, (_, n) => `room ${n}`);
+  for (const name of names) {
+    const { room } = await server.call('RoomService/CreateRoom', { name, groupId: groups[0].id }, owner);
+    await server.call('RoomService/JoinRoom', { roomId: room.id }, owner);
+    await server.post(owner, room.id, `written in ${name}`);
+  }
+  const ada = await open();
+  ada.expected.push(/WebSocket is closed before the connection is established/);
+  await ada.login('ada');
+  const visit = async (name) => {
+    await ada.page.getByRole('navigation').getByRole('link', { name, exact: true }).click();
+    await ada.message(`written in ${name}`).waitFor();
+  };
+  for (const name of names) await visit(name);
+  await visit(names[0]);
+  const roomId = await server.roomId(owner, names[0]);
+  await server.post(owner, roomId, 'still live');
+  await ada.message('still live').waitFor();
+});

@@ -212,7 +212,7 @@ scenario(
     const events = [];
     cdp.on('Tracing.dataCollected', ({ value }) => events.push(...value));
     await cdp.send('Tracing.start', { traceConfig: { includedCategories: ['devtools.timeline', 'blink.user_timing', '__metadata'] } });
-    await wheel(ada, -240, 400);
+    await wheel(ada, -240, 720);
     const done = new Promise((resolve) => cdp.once('Tracing.tracingComplete', resolve));
     await cdp.send('Tracing.end');
     await done;

@@ -43,8 +43,12 @@ export class Connection {
   #held = new Set<string>();
   /** Rooms in the order of their use, the last one last. */
   #used: string[] = [];
-  #wanted: string[] = [];
+  /** Rooms to be asked for, one at a time. */
+  #wanted = new Set<string>();
   #asked = '';
+  /** Whether this connection may be asked: it has caught up. */
+  #isReady = false;
+  #pause: ReturnType<typeof setTimeout> | undefined;
 
   constructor(chat: Chat) {
     this.#chat = chat;
@@ -64,29 +68,32 @@ export class Connection {
     document.removeEventListener('visibilitychange', this.#look);
     clearInterval(this.#watchdog);
     clearTimeout(this.#retry);
+    clearTimeout(this.#pause);
     this.#socket?.drop();
     this.#socket = undefined;
+    this.#isReady = false;
     this.link = 'stopped';
   }
 
   /** Makes sure that a room's timeline is loaded and followed. */
   hold(roomId: string) {
     this.#used = [...this.#used.filter((id) => id !== roomId), roomId];
-    if (this.#held.has(roomId) || this.#wanted.includes(roomId)) return;
-    if (this.#held.size >= HELD_MAX) {
-      this.#reconnect();
-      return;
-    }
-    this.#wanted.push(roomId);
-    this.#ask();
+    if (this.#held.has(roomId)) return;
+    this.#wanted.add(roomId);
+    // Only a new connection lets go of rooms.
+    if (this.#held.size >= HELD_MAX) this.#reconnect();
+    else this.#ask();
   }
 
   #connect() {
     clearTimeout(this.#retry);
     this.#retry = undefined;
     this.#socket?.drop();
+    clearTimeout(this.#pause);
+    this.#pause = undefined;
     this.#held.clear();
     this.#asked = '';
+    this.#isReady = false;
     this.#catchingUp = undefined;
     this.#heardAt = Date.now();
     const socket = new Socket({
@@ -107,6 +114,7 @@ export class Connection {
 
   #lost() {
     this.#socket = undefined;
+    this.#isReady = false;
     if (this.link === 'stopped') return;
     this.link = this.#chat.isLoaded ? 'lost' : this.#attempts > 0 ? 'lost' : 'starting';
     const wait = WAITS_MS[Math.min(this.#attempts, WAITS_MS.length - 1)] ?? 0;
@@ -171,7 +179,6 @@ export class Connection {
   #subscribe() {
     const retainedRoomIds = this.#used.slice(-RETAINED_MAX);
     this.#held = new Set(retainedRoomIds);
-    this.#wanted = this.#wanted.filter((id) => !this.#held.has(id));
     this.#socket?.send({
       case: 'subscribeEvents',
       value: { retainedRoomIds, ...(this.#cursor && { resumeCursor: this.#cursor }) } as never,
@@ -186,10 +193,12 @@ export class Connection {
     this.#chat.complete();
     this.#cursor = cursor;
     this.#attempts = 0;
+    this.#isReady = true;
     this.link = 'live';
-    // A room whose membership began while nobody looked has no window yet.
+    // A replay brings no window of a room that had none before.
     for (const id of this.#held) {
-      if (!this.#chat.room(id)?.timeline.isLoaded) this.#held.delete(id);
+      if (this.#chat.room(id)?.timeline.isLoaded) this.#wanted.delete(id);
+      else this.#held.delete(id);
     }
     const last = this.#used.at(-1);
     if (last) this.hold(last);
@@ -217,9 +226,11 @@ export class Connection {
   }
 
   #ask() {
-    if (this.link !== 'live' || this.#asked) return;
-    const roomId = this.#wanted.shift();
+    if (!this.#isReady || this.#asked || this.#pause) return;
+    // The room that somebody waits for is the one they went to last.
+    const roomId = this.#used.findLast((id) => this.#wanted.has(id));
     if (!roomId) return;
+    this.#wanted.delete(roomId);
     this.#asked = roomId;
     this.#held.add(roomId);
     this.#socket?.send({ case: 'hydrateRoom', value: { roomId } as never });
@@ -242,7 +253,11 @@ export class Connection {
     if (!roomId) return;
     if (error.code.startsWith('room_hydration_')) {
       this.#held.delete(roomId);
-      setTimeout(() => this.hold(roomId), error.retryAfterMs ?? 1_000);
+      this.#wanted.add(roomId);
+      this.#pause = setTimeout(() => {
+        this.#pause = undefined;
+        this.#ask();
+      }, error.retryAfterMs ?? 1_000);
     } else if (error.code === 'too_many_retained_rooms') {
       this.#reconnect();
       return;
