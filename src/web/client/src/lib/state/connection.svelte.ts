@@ -228,7 +228,7 @@ export class Connection {
   #ask() {
     if (!this.#isReady || this.#asked || this.#pause) return;
     // The room that somebody waits for is the one they went to last.
-    const roomId = this.#used.findLast((id) => this.#wanted.has(id));
+    const roomId = [...this.#used].reverse().find((id) => this.#wanted.has(id));
     if (!roomId) return;
     this.#wanted.delete(roomId);
     this.#asked = roomId;
