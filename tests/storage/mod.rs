@@ -4,6 +4,7 @@ mod concurrency;
 mod damage;
 mod erase;
 mod head;
+mod lag;
 mod limits;
 mod model;
 mod opening;

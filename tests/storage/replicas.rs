@@ -11,16 +11,23 @@ use super::{config, post, room, run, text, user};
 use crate::support::cluster::Cluster;
 
 async fn connect(cluster: &Cluster) -> Nats {
-    let target =
-        Target { urls: cluster.urls(), auth: Auth::None, ca_cert: None, name: "test".to_owned() };
+    connect_to(cluster.urls()).await
+}
+
+/// A connection to one of these nodes.
+pub(super) async fn connect_to(urls: Vec<String>) -> Nats {
+    let target = Target { urls, auth: Auth::None, ca_cert: None, name: "test".to_owned() };
     let nats = Nats::connect(&target, Clock::system()).await.unwrap();
     nats.wait_connected(Duration::from_secs(20)).await.unwrap();
     nats
 }
 
 async fn open(cluster: &Cluster, runtime: &Runtime, replicas: usize) -> Storage {
+    open_over(connect(cluster).await, runtime, replicas).await
+}
+
+pub(super) async fn open_over(nats: Nats, runtime: &Runtime, replicas: usize) -> Storage {
     let clock = Clock::system();
-    let nats = connect(cluster).await;
     let config = Config { replicas, embedded: false, ..config(None) };
     for _ in 0..120 {
         match Storage::open(nats.clone(), config.clone(), runtime, clock.clone()).await {
@@ -31,7 +38,7 @@ async fn open(cluster: &Cluster, runtime: &Runtime, replicas: usize) -> Storage 
     panic!("the store cannot be opened on the cluster");
 }
 
-async fn write(storage: &Storage, from: usize, to: usize) {
+pub(super) async fn write(storage: &Storage, from: usize, to: usize) {
     for n in from..to {
         let body = format!("text {n}");
         // As a client does when an election on a busy machine outlasts the server's patience: the same
@@ -50,7 +57,7 @@ async fn write(storage: &Storage, from: usize, to: usize) {
     }
 }
 
-async fn read(storage: &Storage, count: usize) {
+pub(super) async fn read(storage: &Storage, count: usize) {
     storage.barrier().await;
     let mut from = 0;
     while (from as usize) < count {

@@ -7,17 +7,23 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::gate::{Gate, Held};
 use super::nats::{free_port, request, server_binary, signal};
 use super::wait::until;
 
 /// A leader is elected within 9 s; a busy machine needs longer.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// A port where nobody listens.
+const NOWHERE: u16 = 1;
+
 /// The cluster. Its nodes are killed by pid when it is dropped.
 pub(crate) struct Cluster {
     dir: TempDir,
     nodes: Vec<Node>,
     config: String,
+    /// Before the last node.
+    gate: Option<Gate>,
 }
 
 struct Node {
@@ -34,14 +40,29 @@ impl Cluster {
 
     /// The same with further lines of configuration at top level for every node.
     pub(crate) fn start_with(nodes: usize, extra: &str) -> Self {
+        Self::start_as(nodes, extra, false)
+    }
+
+    /// The same with a gate before the last node.
+    pub(crate) fn start_gated(nodes: usize) -> Self {
+        Self::start_as(nodes, "", true)
+    }
+
+    fn start_as(nodes: usize, extra: &str, gated: bool) -> Self {
         for _ in 0..5 {
             let node = || Node { port: free_port(), route_port: free_port(), child: None };
             let mut cluster = Self {
                 dir: tempfile::tempdir().unwrap(),
                 nodes: (0..nodes).map(|_| node()).collect(),
                 config: format!("max_payload: 1MB\n{extra}\n"),
+                gate: None,
             };
-            for n in 0..nodes {
+            if gated {
+                let last = cluster.nodes.last().unwrap().route_port;
+                cluster.gate = Some(Gate::start(last));
+            }
+            // Who goes to another node finds it running: a second try comes a second later.
+            for n in (0..nodes).rev() {
                 cluster.run(n);
             }
             // A port may have been taken meanwhile: then all of it again.
@@ -50,6 +71,28 @@ impl Cluster {
             }
         }
         panic!("the cluster does not start");
+    }
+
+    /// Lets the last node's replicas lag until the answer is dropped: less than four seconds, or the node
+    /// takes the leaders for lost.
+    pub(crate) fn hold_last(&self) -> Held {
+        self.gate.as_ref().expect("the cluster was started with a gate").hold()
+    }
+
+    /// Lets other nodes than the last one lead all these streams.
+    pub(crate) fn lead_elsewhere(&self, streams: &[String]) {
+        let port = self.nodes[0].port;
+        let leader = format!("\"leader\":\"n{}\"", self.nodes.len() - 1);
+        for name in streams {
+            until("another node leads", READY_TIMEOUT, || {
+                let info = request(port, &format!("$JS.API.STREAM.INFO.{name}"), "").ok()?;
+                if !info.contains(&leader) {
+                    return info.contains("\"leader\":").then_some(());
+                }
+                request(port, &format!("$JS.API.STREAM.LEADER.STEPDOWN.{name}"), "").ok();
+                None
+            });
+        }
     }
 
     /// The nodes' addresses.
@@ -107,12 +150,24 @@ impl Cluster {
     fn run(&mut self, n: usize) {
         let dir = self.path(n);
         std::fs::create_dir_all(&dir).unwrap();
-        let routes: Vec<_> = self.nodes.iter().map(|node| node.route_port).collect();
+        let mut routes: Vec<_> = self.nodes.iter().map(|node| node.route_port).collect();
+        let mut gated = String::new();
+        if let (Some(gate), Some((last, others))) = (&self.gate, routes.split_last_mut()) {
+            let is_last = n == others.len();
+            if is_last {
+                // The others come to it through the gate; it must not go to them beside it.
+                others.fill(NOWHERE);
+            } else {
+                *last = gate.port();
+            }
+            let known_at = if is_last { gate.port() } else { NOWHERE };
+            gated = format!(", advertise: \"127.0.0.1:{known_at}\"");
+        }
         let routes = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\""));
         let text = format!(
             "server_name: n{n}\nlisten: \"127.0.0.1:{}\"\n\
              jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 4GB }}\n\
-             cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}] }}\n{}",
+             cluster {{ name: test, listen: \"127.0.0.1:{}\", routes: [{}]{gated} }}\n{}",
             self.nodes[n].port,
             self.store_dir(n),
             self.nodes[n].route_port,
