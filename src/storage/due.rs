@@ -127,6 +127,7 @@ mod tests {
     use super::super::overlay::Overlay;
     use super::super::records::{Delete, Edit, event::Effect};
     use super::*;
+    use crate::runtime::Clock;
 
     /// Unfolded events, pushed at one moment each.
     struct Journal {
@@ -137,7 +138,7 @@ mod tests {
 
     impl Journal {
         fn new() -> Self {
-            Self { overlay: Overlay::new(), sequence: 0, now: Instant::now() }
+            Self { overlay: Overlay::new(), sequence: 0, now: Clock::system().now() }
         }
 
         /// So many events of so many bytes each, each of which adds a row.

@@ -70,11 +70,12 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::runtime::Clock;
 
     const TTL: Duration = Duration::from_secs(30);
 
     fn cache() -> (RecordCache<&'static str, u32>, Instant) {
-        (RecordCache::new(2), Instant::now())
+        (RecordCache::new(2), Clock::system().now())
     }
 
     #[test]
