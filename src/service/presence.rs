@@ -106,7 +106,8 @@ impl Service {
         former != self.presence(&user)
     }
 
-    /// Reads what is known of everybody; who is not in it is offline. Answers whose status changed.
+    /// Reads what is stored of everybody. What was heard meanwhile is newer and stays. Answers whose status
+    /// changed.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -117,8 +118,9 @@ impl Service {
             let until_ms = record.sessions.iter().map(|one| one.until_ms).max().unwrap_or_default();
             (user, (holding(&record), until_ms))
         });
-        let fresh: HashMap<_, _> = fresh.collect();
+        let mut fresh: HashMap<_, _> = fresh.collect();
         let mut known = self.inner.presences.lock();
+        keep_newer(&known, &mut fresh);
         let status = |of: Option<&(Presence, i64)>| match of {
             Some((status, until_ms)) if now < *until_ms => *status,
             _ => Presence::Offline,
@@ -146,6 +148,19 @@ impl Service {
         }
         let next = known.values().map(|(_, until_ms)| until_ms.saturating_sub(now)).min();
         (ended, next.and_then(|ms| u64::try_from(ms).ok()))
+    }
+}
+
+/// Each refresh ends later than the one before: what ends later is newer.
+fn keep_newer(
+    heard: &HashMap<UserId, (Presence, i64)>,
+    read: &mut HashMap<UserId, (Presence, i64)>,
+) {
+    for (user, newest) in heard {
+        let present = read.entry(*user).or_insert(*newest);
+        if present.1 < newest.1 {
+            *present = *newest;
+        }
     }
 }
 
@@ -208,5 +223,22 @@ mod tests {
         update(&mut record, 1, Presence::Away, true, 100);
         update(&mut record, 1, Presence::Online, false, 200);
         assert_eq!(holding(&record), Presence::Online, "the choice by hand ended with the silence");
+    }
+
+    #[test]
+    fn what_was_heard_while_the_store_was_read_is_not_replaced_by_what_was_read() {
+        let user = UserId::from_number;
+        let heard = [(user(1), (Presence::Online, 70)), (user(2), (Presence::Away, 60))]
+            .into_iter()
+            .collect();
+        // The first is not stored yet, the second has changed while nothing was heard.
+        let mut read: HashMap<_, _> = [(user(2), (Presence::Online, 65))].into_iter().collect();
+        keep_newer(&heard, &mut read);
+        assert_eq!(read[&user(1)], (Presence::Online, 70));
+        assert_eq!(read[&user(2)], (Presence::Online, 65));
+
+        let mut read: HashMap<_, _> = [(user(1), (Presence::Away, 50))].into_iter().collect();
+        keep_newer(&heard, &mut read);
+        assert_eq!(read[&user(1)], (Presence::Online, 70), "an older one, of a replica that lags");
     }
 }

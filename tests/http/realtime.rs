@@ -14,6 +14,7 @@ use chatto::http::Config;
 use serde_json::json;
 
 use super::support::{Edge, PATIENCE};
+use crate::support::wait::until;
 
 /// A client of the socket.
 pub(super) struct Line {
@@ -245,7 +246,10 @@ fn a_presence_that_is_not_refreshed_ends_and_an_old_cursor_loads_anew() {
     let online = json!({ "status": "PRESENCE_STATUS_ONLINE" });
     edge.ask(&bob, "MyAccountService/UpdatePresence", &online);
     let users = || edge.ask(&ada, "UserService/GetUser", &json!({ "login": "bob" }));
-    assert_eq!(users()["user"]["user"]["presenceStatus"], "PRESENCE_STATUS_ONLINE");
+    // It is told of by a whisper, for which no answer waits.
+    until("bob is online", PATIENCE, || {
+        (users()["user"]["user"]["presenceStatus"] == "PRESENCE_STATUS_ONLINE").then_some(())
+    });
     let (mut line, _, cursor) = Line::subscribe(&edge, &ada, &[], None);
 
     // Seconds that pass for the server alone; ada's own sign makes it look whose time is over.
