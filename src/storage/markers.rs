@@ -27,6 +27,8 @@ pub(super) struct Markers {
     clock: Clock,
     coalesce: bool,
     held: Mutex<Held>,
+    /// One flush at a time: of two, the one that began first could write its older marker last.
+    flushing: smol::lock::Mutex<()>,
 }
 
 /// Markers in memory, by key.
@@ -41,7 +43,7 @@ impl Markers {
     pub(super) fn new((nats, clock): (Nats, Clock), coalesce: bool) -> Self {
         let cache = RecordCache::new(MARKER_CACHE_MAX);
         let held = Mutex::new(Held { pending: HashMap::new(), cache });
-        Self { nats, clock, coalesce, held }
+        Self { nats, clock, coalesce, held, flushing: smol::lock::Mutex::new(()) }
     }
 
     fn key(user: &UserId, target: &str) -> String {
@@ -183,6 +185,7 @@ impl Markers {
 
     /// Writes what waits. Each marker stays readable from memory until it is stored.
     pub(super) async fn flush(&self) -> Result<(), StorageError> {
+        let _alone = self.flushing.lock().await;
         let waiting: Vec<_> =
             self.lock().pending.iter().map(|(key, marker)| (key.clone(), marker.clone())).collect();
         for (key, marker) in waiting {
