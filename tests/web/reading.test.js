@@ -1,15 +1,21 @@
 // What people see of a room's past: where the new begins, days, groups.
 import assert from 'node:assert/strict';
 import { scenario } from './support/fixture.js';
-import { refuseProtocol, rewriteRows, timestamp } from './support/rewrite.js';
+import { made, refuseProtocol, rewriteRows, timestampFromMs } from './support/rewrite.js';
 import { positions, settle } from './support/timeline.js';
-import { until } from './support/wait.js';
+import { PATIENCE_MS, until } from './support/wait.js';
 
-scenario('what is new begins at a line, days are told apart, and neighbours are grouped', async ({ server, open }) => {
+/** Two people in one room. */
+async function adaAndBob(server) {
   const owner = await server.owner('ada', 'Ada');
   const roomId = await server.join(owner, 'general');
   const bob = await server.person(owner, 'bob', 'Bob');
   await server.join(bob, 'general');
+  return { owner, roomId, bob };
+}
+
+scenario('what is new begins at a line, days are told apart, and neighbours are grouped', async ({ server, open }) => {
+  const { owner, roomId, bob } = await adaAndBob(server);
   await server.post(owner, roomId, 'seen by Ada');
   for (let n = 0; n < 40; n += 1) await server.post(bob, roomId, `news ${n}\nof two lines`);
   const ada = await open();
@@ -29,27 +35,18 @@ scenario('what is new begins at a line, days are told apart, and neighbours are 
   await ada.message('news 39').waitFor();
 
   // While nobody looks at the window, the line waits above what comes.
-  await ada.page.evaluate(() => {
-    Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });
-    document.dispatchEvent(new Event('visibilitychange'));
-  });
+  await ada.turn('hidden');
   await server.post(bob, roomId, 'while you were away');
   await ada.message('while you were away').waitFor();
   await ada.page.locator('.piece').filter({ hasText: 'while you were away' }).getByText('New', { exact: true }).waitFor();
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor();
-  await ada.page.evaluate(() => {
-    Object.defineProperty(document, 'visibilityState', { value: 'visible', configurable: true });
-    document.dispatchEvent(new Event('visibilitychange'));
-  });
+  await ada.turn('visible');
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor({ state: 'detached' });
   await ada.look();
 });
 
 scenario('a window in the background reads nothing until somebody looks at it', async ({ server, open }) => {
-  const owner = await server.owner('ada', 'Ada');
-  const roomId = await server.join(owner, 'general');
-  const bob = await server.person(owner, 'bob', 'Bob');
-  await server.join(bob, 'general');
+  const { owner, roomId, bob } = await adaAndBob(server);
   await server.post(owner, roomId, 'seen by Ada');
   await server.post(bob, roomId, 'unseen');
   const isUnread = async () => {
@@ -59,7 +56,7 @@ scenario('a window in the background reads nothing until somebody looks at it', 
   const ada = await open();
   await ada.login('ada');
   await ada.composer.waitFor();
-  await until('it is read', 20_000, async () => !(await isUnread()));
+  await until('it is read', PATIENCE_MS, async () => !(await isUnread()));
   const background = await open({ context: ada.context });
   await ada.goto('/rooms');
   await server.post(bob, roomId, 'while another window is open');
@@ -72,12 +69,9 @@ scenario('a window in the background reads nothing until somebody looks at it', 
   await server.post(bob, roomId, 'and one more');
   await background.message('and one more').waitFor();
   assert.ok(await isUnread(), 'nobody saw it');
-  await background.page.evaluate(() => {
-    Object.defineProperty(document, 'visibilityState', { value: 'visible', configurable: true });
-    document.dispatchEvent(new Event('visibilitychange'));
-  });
+  await background.turn('visible');
   await background.page.locator('.piece').filter({ hasText: 'while another window is open' }).getByText('New', { exact: true }).waitFor();
-  await until('it is read', 20_000, async () => !(await isUnread()));
+  await until('it is read', PATIENCE_MS, async () => !(await isUnread()));
 });
 
 scenario('a window left alone does not call somebody away who is active in another one', async ({ server, open }) => {
@@ -101,7 +95,7 @@ scenario('a window left alone does not call somebody away who is active in anoth
   const tick = async () => {
     const before = told.length;
     await alone.page.clock.runFor(31_000);
-    await until('presence is told', 20_000, () => told.length > before);
+    await until('presence is told', PATIENCE_MS, () => told.length > before);
     return told.at(-1);
   };
   const [ONLINE, AWAY] = [1, 2];
@@ -124,7 +118,7 @@ scenario('each day begins with its name, in the reader’s language and time', a
   const times = [noon - 400 * DAY_MS, noon - 3 * DAY_MS, noon - 3 * DAY_MS + 60_000, midnight - 1_000, midnight + 1_000];
   await ada.page.clock.setFixedTime(now);
   await rewriteRows(ada, (event, message) => {
-    event.createdAt = timestamp(times[message ? DAYS.indexOf(message.body) : 0]);
+    event.createdAt = timestampFromMs(times[message ? DAYS.indexOf(message.body) : 0]);
     if (message) message.createdAt = event.createdAt;
   });
   await ada.login('ada');
@@ -157,9 +151,9 @@ scenario('what is left of a deleted message says so, for an hour', async ({ serv
     if (TEXTS.includes(message.body)) ids[TEXTS.indexOf(message.body)] = message.id;
     const n = ids.indexOf(message.id);
     const hours = [0, 2, 2][n];
-    if (hours !== undefined) message.deletedAt = timestamp(Date.now() - hours * 3_600_000);
+    if (hours !== undefined) message.deletedAt = timestampFromMs(Date.now() - hours * 3_600_000);
     if (n < 4) message.body = undefined;
-    if (n === 2) message.reactions.push({ $typeName: 'chatto.api.v1.MessageReaction', emoji: '👍', count: 1, hasReacted: false, previewUserIds: [] });
+    if (n === 2) message.reactions.push(made('api.v1.MessageReaction', { emoji: '👍', count: 1 }));
   });
   await ada.login('ada');
   await ada.goto(`/chat/-/${roomId}/m/${last.id}`);

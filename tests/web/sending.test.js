@@ -1,10 +1,9 @@
 // Never a lost or doubled text: cut answers, reloads, a killed server, several tabs.
 import assert from 'node:assert/strict';
 import { scenario } from './support/fixture.js';
-import { until } from './support/wait.js';
+import { PATIENCE_MS, until } from './support/wait.js';
 
 const CREATE = '**/chatto.api.v1.MessageService/CreateMessage';
-const PATIENCE_MS = 20_000;
 
 async function room({ server, open }, options) {
   const owner = await server.owner();
@@ -271,18 +270,13 @@ scenario('after sleep the connection is replaced and goes on from its cursor', a
   await ada.login('ada');
   await ada.write('before sleep');
   await ada.message('before sleep').locator('a.time').waitFor();
-  const show = (state) =>
-    ada.page.evaluate((value) => {
-      Object.defineProperty(document, 'visibilityState', { value, configurable: true });
-      document.dispatchEvent(new Event('visibilitychange'));
-    }, state);
-  await show('hidden');
+  await ada.turn('hidden');
   await ada.page.evaluate(() => {
     const now = Date.now.bind(Date);
     Date.now = () => now() + 60_000;
   });
   const before = sockets.length;
-  await show('visible');
+  await ada.turn('visible');
   await until('there is a new connection', PATIENCE_MS, () => sockets.length > before && sockets.at(-1).length >= 2);
   assert.equal(sockets.length, before + 1, 'one connection at a time');
   const [, subscribe] = sockets.at(-1);

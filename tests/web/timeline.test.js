@@ -3,10 +3,9 @@ import assert from 'node:assert/strict';
 import { scenario } from './support/fixture.js';
 import { attachment, rewriteRows, serveFiles } from './support/rewrite.js';
 import { positions, settle } from './support/timeline.js';
-import { until, withinTarget } from './support/wait.js';
+import { PATIENCE_MS, until, withinTarget } from './support/wait.js';
 
 const MESSAGES = Number(process.env.WEB_TEST_MESSAGES ?? 10_000);
-const PATIENCE_MS = 20_000;
 const LONG_NAME = 'W'.repeat(32);
 
 function body(n) {

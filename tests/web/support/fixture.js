@@ -7,9 +7,9 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { chromium } from 'playwright-core';
 import { PASSWORD, Server } from './server.js';
+import { PATIENCE_MS } from './wait.js';
 
 const AXE = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const PATIENCE_MS = 20_000;
 const SCREENSHOTS = process.env.WEB_SCREENSHOTS;
 
 export const SIZES = {
@@ -84,6 +84,14 @@ class Guest {
     await this.composer.fill(text);
     // Without a keyboard Enter makes a line.
     await this.page.getByRole('button', { name: 'Send' }).click();
+  }
+
+  /** What the browser tells the page when somebody goes to another window (`hidden`), or comes back (`visible`). */
+  turn(state) {
+    return this.page.evaluate((value) => {
+      Object.defineProperty(document, 'visibilityState', { value, configurable: true });
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, state);
   }
 
   /** Axe finds nothing on what is shown now; a picture is taken when pictures are wanted. */

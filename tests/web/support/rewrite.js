@@ -7,12 +7,18 @@ import path from 'node:path';
 const CLIENT = path.resolve(import.meta.dirname, '../../../src/web/client');
 const load = createRequire(path.join(CLIENT, 'package.json'));
 const { create, createFileRegistry, fromBinary, toBinary } = load('@bufbuild/protobuf');
-const { FileDescriptorSetSchema } = load('@bufbuild/protobuf/wkt');
+const { FileDescriptorSetSchema, timestampFromMs } = load('@bufbuild/protobuf/wkt');
+
+export { timestampFromMs };
+
+const PAGES = /RoomService\/(GetRoomEvents(?:Around)?)$/;
+/** As from a slow disk: rows are drawn before their pictures are there. */
+const LATE_MS = 30;
 
 let registry;
 
-/** The messages of the contract. */
-function messages() {
+/** A type of the contract, by its name below `chatto`. */
+function type(name) {
   registry ??= createFileRegistry(
     fromBinary(
       FileDescriptorSetSchema,
@@ -22,14 +28,17 @@ function messages() {
       }),
     ),
   );
-  return registry;
+  return registry.getMessage(`chatto.${name}`);
 }
+
+/** A message of the contract. */
+export const made = (name, fields) => create(type(name), fields);
 
 /** The server takes no client of this version any more. */
 export async function refuseProtocol(guest) {
-  const schema = messages().getMessage('chatto.realtime.v1.RealtimeServerFrame');
+  const FRAME = 'realtime.v1.RealtimeServerFrame';
   const value = { code: 'unsupported_protocol', message: 'this server speaks another version', fatal: true };
-  const frame = toBinary(schema, create(schema, { frame: { case: 'error', value: create(schema.field.error.message, value) } }));
+  const frame = toBinary(type(FRAME), made(FRAME, { frame: { case: 'error', value } }));
   await guest.page.routeWebSocket(/\/api\/realtime$/, (socket) => {
     socket.onMessage(() => {
       socket.send(Buffer.from(frame));
@@ -40,10 +49,10 @@ export async function refuseProtocol(guest) {
 
 /** Lets `change` have each row, and its message if it is one, of the pages that the window asks for. */
 export async function rewriteRows(guest, change) {
-  await guest.page.route(/RoomService\/GetRoomEvents(Around)?$/, async (route) => {
-    const [, method] = /(GetRoomEvents(?:Around)?)$/.exec(route.request().url());
+  await guest.page.route(PAGES, async (route) => {
+    const [, method] = PAGES.exec(route.request().url());
     const answer = await route.fetch();
-    const schema = messages().getMessage(`chatto.api.v1.${method}Response`);
+    const schema = type(`api.v1.${method}Response`);
     const message = fromBinary(schema, await answer.body());
     for (const event of message.page.events) change(event, event.event.value.message);
     await route.fulfill({
@@ -54,32 +63,17 @@ export async function rewriteRows(guest, change) {
   });
 }
 
-/** A time of the contract, from milliseconds. */
-export const timestamp = (ms) => ({
-  $typeName: 'google.protobuf.Timestamp',
-  seconds: BigInt(Math.floor(ms / 1000)),
-  nanos: (ms % 1000) * 1e6,
-});
-
-/** An attachment whose file lies at a path of `/assets/files/`; 0 for a size that is not known. */
-export const attachment = ({ id, filename, contentType, width = 0, height = 0 }) => ({
-  $typeName: 'chatto.api.v1.MessageAttachment',
-  id,
-  filename,
-  contentType,
-  width,
-  height,
-  assetUrl: { $typeName: 'chatto.api.v1.MessageAssetUrl', url: `/assets/files/${id}?access=test` },
-});
+/** An attachment whose file lies at a path of `/assets/files/`; without a size when it is not known. */
+export const attachment = (fields) =>
+  made('api.v1.MessageAttachment', { ...fields, assetUrl: { url: `/assets/files/${fields.id}?access=test` } });
 
 /** Serves each file: a picture of the size in its id (`…-WIDTHxHEIGHT`), late; 404 for an id that begins with `lost`. */
-export async function serveFiles(guest, lateMs = 30) {
+export async function serveFiles(guest) {
   guest.expected.push(/status of 404 .*\/assets\/files\/lost/);
   await guest.page.route('**/assets/files/**', async (route) => {
     const [, id, width, height] = /files\/(.*?)-(\d+)x(\d+)\?/.exec(route.request().url());
     if (id.startsWith('lost')) return route.fulfill({ status: 404, body: '' });
-    // As from a slow disk: rows are drawn before their pictures are there.
-    await new Promise((resolve) => setTimeout(resolve, lateMs));
+    await new Promise((resolve) => setTimeout(resolve, LATE_MS));
     const body = `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}"><rect width="100%" height="100%" fill="#7aa"/></svg>`;
     return route.fulfill({ status: 200, contentType: 'image/svg+xml', body }).catch(() => {});
   });

@@ -1,7 +1,5 @@
 // A room's timeline as people see it.
-import { until } from './wait.js';
-
-const PATIENCE_MS = 20_000;
+import { PATIENCE_MS, until } from './wait.js';
 
 /** Where the rows on screen are, by their ids. */
 export const positions = (guest) =>

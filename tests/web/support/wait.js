@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 
+/** How long a test waits for what should come at once. */
+export const PATIENCE_MS = 20_000;
+
 // Waiting for a state, with a deadline; nothing sleeps and hopes.
 export async function until(what, ms, look) {
   const end = Date.now() + ms;

@@ -53,6 +53,13 @@ export class Chat {
     return others.join(', ') || 'Notes to yourself';
   }
 
+  /** Groups in their order with those of their rooms; without groups that have none. */
+  groupsWith(isWanted: (room: Room) => boolean): (Group & { rooms: Room[] })[] {
+    const roomsOf = (group: Group) =>
+      group.roomIds.map((id) => this.room(id)).filter((room): room is Room => room !== undefined && isWanted(room));
+    return this.groups.map((group) => ({ ...group, rooms: roomsOf(group) })).filter(({ rooms }) => rooms.length > 0);
+  }
+
   /** The snapshot or replay is complete. */
   complete() {
     const seen = this.#seen;

@@ -67,11 +67,7 @@ export class Connection {
     window.removeEventListener('pageshow', this.#wake);
     document.removeEventListener('visibilitychange', this.#look);
     clearInterval(this.#watchdog);
-    clearTimeout(this.#retry);
-    clearTimeout(this.#pause);
-    this.#socket?.drop();
-    this.#socket = undefined;
-    this.#isReady = false;
+    this.#letGo();
     this.link = 'stopped';
   }
 
@@ -85,16 +81,22 @@ export class Connection {
     else this.#ask();
   }
 
-  #connect() {
+  /** Forgets the present connection and all that belongs to it. */
+  #letGo() {
     clearTimeout(this.#retry);
     this.#retry = undefined;
-    this.#socket?.drop();
     clearTimeout(this.#pause);
     this.#pause = undefined;
+    this.#socket?.drop();
+    this.#socket = undefined;
     this.#held.clear();
     this.#asked = '';
     this.#isReady = false;
     this.#catchingUp = undefined;
+  }
+
+  #connect() {
+    this.#letGo();
     this.#heardAt = Date.now();
     const socket = new Socket({
       frame: (frame) => {

@@ -61,13 +61,13 @@ export class Reading {
   /** The newest row, or the window, is looked at again. */
   look() {
     const room = this.#room;
+    if (!room) return;
     if (!this.#isEntered) {
       void this.#arrive();
-      return;
+    } else if (this.#isSeen(room)) {
+      if (room.hasUnread || !this.#isRead) void this.#mark();
+      this.#isRead = true;
     }
-    if (!room || !this.#isSeen(room)) return;
-    if (room.hasUnread || !this.#isRead) void this.#mark();
-    this.#isRead = true;
   }
 
   /** The line that separates what is new, given the row and the one before it. */

@@ -46,8 +46,8 @@ export function itemsOf(
   pending: readonly Pending[],
   viewer: string,
   isFirstNew: (row: Row, before: Row | undefined) => boolean,
-  now = Date.now(),
 ): Item[] {
+  const now = Date.now();
   const items: Item[] = [{ key: HEAD_KEY, kind: 'head', estimate: 96, isFirstNew: false, isGrouped: false }];
   let before: Row | undefined;
   for (const row of rows) {
