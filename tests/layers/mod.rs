@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use scan::Mention;
 
-/// No source file is longer. Whoever needs more splits the file.
-const FILE_LINES_MAX: usize = 400;
+/// Lines of code of a source file, its unit tests not counted. Whoever needs more asks whether it is still
+/// one subject.
+const FILE_LINES_MAX: usize = 600;
 
 /// Files above the limit, each with its ceiling and the reason. The list may only shrink.
 const LONG_FILES: &[(&str, usize, &str)] = &[];
@@ -122,7 +123,8 @@ fn files_open_with_their_purpose_and_stay_short() {
         if !source.starts_with("//! ") {
             fault(&mut faults, &file, 1, "a file opens with `//! ` and what it is responsible for");
         }
-        let lines = source.lines().count();
+        let code = source.split("\n#[cfg(test)]\nmod tests {\n").next().unwrap_or_default();
+        let lines = code.lines().count();
         let name = file.to_string_lossy();
         let exception = LONG_FILES.iter().find(|(path, _, _)| *path == name);
         let limit = exception.map_or(FILE_LINES_MAX, |(_, limit, _)| *limit);
