@@ -11,6 +11,7 @@ use super::error::{ChangeError, StorageError};
 use super::follow::Position;
 use super::head::RoomHead;
 use super::layout::{journal_subject, stream};
+use super::mirror::Mirror;
 use super::records::{Event, event::Effect};
 use super::timeline::Timeline;
 use crate::crypto::hex;
@@ -74,7 +75,7 @@ pub(super) struct Journal {
     clock: Clock,
     timeline: Arc<Timeline>,
     position: Position,
-    state: Position,
+    mirror: Arc<Mirror>,
     writers: Mutex<HashMap<RoomId, Arc<Writer>>>,
 }
 
@@ -104,10 +105,10 @@ impl Journal {
         (nats, clock): (Nats, Clock),
         timeline: Arc<Timeline>,
         position: Position,
-        state: Position,
+        mirror: Arc<Mirror>,
     ) -> Self {
         let writers = Mutex::new(HashMap::new());
-        Self { nats, clock, timeline, position, state, writers }
+        Self { nats, clock, timeline, position, mirror, writers }
     }
 
     /// Appends one event; see [`super::Storage::append`].
@@ -186,7 +187,9 @@ impl Journal {
         Event {
             number: head.event_number + 1,
             request_id: request.0.clone(),
-            state_revision: self.state.reached(),
+            // Read behind the draft: at least what its decision was made from, whoever wrote it, and every
+            // write that this process made for it. The feed may not have come so far yet.
+            state_revision: self.mirror.highest(),
             at_ms: draft.at_ms.max(head.last_ms.saturating_add(1)),
             actor_id: draft.actor.map(|user| user.as_str().to_owned()).unwrap_or_default(),
             rows_after: rows.map_or(head.rows, |row| head.rows.max(row.saturating_add(1))),

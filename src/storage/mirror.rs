@@ -42,6 +42,8 @@ pub struct Tables {
     former: BTreeMap<u64, Changed>,
     /// The highest revision this process has written.
     written: u64,
+    /// The highest revision seen, whoever wrote it and whether the feed has come to it or not.
+    highest: u64,
     /// Keys whose last revision is a delete marker.
     deleted: HashSet<String>,
     /// What was worked out from users and roles, until one of them changes.
@@ -137,6 +139,7 @@ impl Tables {
 
     /// Applies one stored value by its revision; older ones change nothing.
     pub(super) fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: u64) {
+        self.highest = self.highest.max(revision);
         let known = self.revisions.entry(key.to_owned()).or_default();
         if *known >= revision {
             return;
@@ -317,6 +320,11 @@ impl Mirror {
     /// The highest revision this process has written.
     pub(super) fn written(&self) -> u64 {
         self.read(|tables| tables.written)
+    }
+
+    /// The highest revision that these tables contain: what a decision made from them depends on.
+    pub(super) fn highest(&self) -> u64 {
+        self.read(|tables| tables.highest)
     }
 
     /// Applies this process's own write: its readers see it at once, the listener when the feed

@@ -117,7 +117,7 @@ impl Storage {
                 link(),
                 Arc::clone(&timeline),
                 journal_position.clone(),
-                state_position.clone(),
+                Arc::clone(&mirror),
             ),
             folder: Folder::new(link(), pages, lines, identity.epoch.clone()),
             keys: Keys::new(link(), KeyEncryptionKey::derive(&config.secret_key)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-use chatto::storage::records::{User, event::Effect};
+use chatto::storage::records::{Member, User, event::Effect};
 use chatto::storage::{Change, Claim, Claimed, Config, RequestId, Storage};
 
 use super::{config, open, post, room, run, user};
@@ -154,6 +154,49 @@ fn a_name_has_one_holder() {
         // Every call of a client begins behind a barrier.
         two.barrier().await;
         assert_eq!(two.claim(claim, "b").await.unwrap(), Claimed::Yes);
+        one.close().await;
+        two.close().await;
+    });
+}
+
+/// Stores a membership unless there is one, as a join does, and appends an event that depends on it.
+async fn join_and_announce(storage: &Storage, user_number: u64) -> (u64, u64) {
+    let member = Member {
+        room_id: room(1).to_string(),
+        user_id: user(user_number).to_string(),
+        ..Member::default()
+    };
+    storage
+        .change_member::<Infallible>(&room(1), &user(user_number), |present| {
+            Ok(if present.is_some() { Change::Keep } else { Change::Put(member.clone()) })
+        })
+        .await
+        .unwrap();
+    let revision = storage.member_revision(&room(1), &user(user_number));
+    let appended = storage
+        .append::<Infallible>(&room(1), &RequestId::random(), |head| {
+            Ok(post(head, user(user_number), "joined"))
+        })
+        .await
+        .unwrap();
+    (appended.event.state_revision, revision)
+}
+
+#[test]
+fn an_event_is_stamped_with_everything_its_writer_had_seen() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let shared = || Config { embedded: false, ..config(None) };
+        let one = open(&server.url(), &runtime, shared()).await.unwrap();
+        let two = open(&server.url(), &runtime, shared()).await.unwrap();
+        for n in 0..200 {
+            // Its own write, and one of another process that a conflict has shown to it.
+            for storage in [&one, &two] {
+                let (stamp, revision) = join_and_announce(storage, n).await;
+                assert!(revision > 0);
+                assert!(stamp >= revision, "event {n}: stamp {stamp}, membership {revision}");
+            }
+        }
         one.close().await;
         two.close().await;
     });
