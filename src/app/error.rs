@@ -117,6 +117,7 @@ fn advice(error: &OpenError) -> String {
         OpenError::Storage(_) => format!("{what}. Check nats-server and its disk"),
         OpenError::NoStore
         | OpenError::Partial
+        | OpenError::Outdated { .. }
         | OpenError::Foreign { .. }
         | OpenError::Marker { .. } => what,
     }
@@ -204,9 +205,10 @@ fn store_exit(error: &OpenError) -> Exit {
         | OpenError::Holes { .. }
         | OpenError::Partial
         | OpenError::Marker { .. } => Exit::Io,
-        OpenError::Foreign { .. } | OpenError::Newer { .. } | OpenError::SecretChanged => {
-            Exit::Config
-        }
+        OpenError::Foreign { .. }
+        | OpenError::Newer { .. }
+        | OpenError::Outdated { .. }
+        | OpenError::SecretChanged => Exit::Config,
         OpenError::Storage(fault) if fault.is_transient() => Exit::Unreachable,
         OpenError::Storage(_) => Exit::Io,
     }

@@ -13,7 +13,7 @@ use crate::limits::{REGISTER_INTERVAL, REGISTER_RETRY_INTERVAL, SECRETS_MISMATCH
 use crate::nats::Nats;
 use crate::runtime::{Clock, Stop};
 use crate::storage::records::{Fingerprint, Process};
-use crate::storage::{Storage, StorageError, live_processes};
+use crate::storage::{OpenError, Storage, StorageError, live_processes};
 
 use super::error::AppError;
 
@@ -213,6 +213,9 @@ impl Register {
 
     /// The error to end with, when the difference has lasted.
     pub(super) fn failure(&self) -> Option<AppError> {
+        if let Some(least) = self.shared.storage.outdated() {
+            return Some(AppError::Store(OpenError::Outdated { least }));
+        }
         let given_up = self.shared.given_up.load(Ordering::SeqCst);
         self.lock_mismatch().clone().filter(|_| given_up).map(AppError::from)
     }
@@ -261,6 +264,7 @@ impl Register {
     /// this process is not in the register.
     async fn compare(&self) -> Result<Option<()>, StorageError> {
         let Shared { own, nats, storage, .. } = &*self.shared;
+        storage.check_writer().await?;
         // Entered before it looks: of two that start at the same moment one sees the other.
         if !self.is_mismatched() {
             storage.register(own).await?;

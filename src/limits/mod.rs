@@ -173,6 +173,10 @@ pub const ROOM_QUEUE_MAX: usize = 256;
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(15);
 /// One request to nats-server; shorter than a fail-over, so that retries find the new leader.
 pub const NATS_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Pages that a fold holds at a time; an event touches at most 6 of them.
+pub const FOLD_SLICE_PAGES_MAX: usize = 64;
+/// Bytes of pages that a fold holds at a time.
+pub const FOLD_SLICE_MAX_BYTES: usize = 8 * MIB;
 /// A room's events are folded as far as they fill pages when so many are unfolded.
 pub const FOLD_EVENTS: usize = 64;
 /// A room's events are folded when the oldest is older than this: each rewrite of a page makes

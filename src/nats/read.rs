@@ -55,6 +55,15 @@ pub enum BatchRead<'a> {
         /// At most so many.
         count: u32,
     },
+    /// At most `count` messages of one subject from `sequence` on.
+    OfSubject {
+        /// The subject.
+        subject: &'a str,
+        /// First sequence wanted.
+        sequence: u64,
+        /// At most so many.
+        count: u32,
+    },
     /// The first message stored at or after a time.
     Since {
         /// Milliseconds since 1970-01-01 UTC.
@@ -99,6 +108,10 @@ impl Nats {
             BatchRead::From { sequence, count } => json!({
                 "seq": sequence.max(1), "batch": count, "max_bytes": BATCH_READ_MAX_BYTES,
                 "next_by_subj": ">",
+            }),
+            BatchRead::OfSubject { subject, sequence, count } => json!({
+                "seq": sequence.max(1), "batch": count, "max_bytes": BATCH_READ_MAX_BYTES,
+                "next_by_subj": subject,
             }),
             BatchRead::Since { unix_ms } => json!({
                 "start_time": rfc3339(unix_ms), "batch": 1, "max_bytes": BATCH_READ_MAX_BYTES,

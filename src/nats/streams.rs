@@ -34,6 +34,19 @@ enum Answer<T> {
     Good(T),
 }
 
+/// A page of a stream's subjects; nats-server answers at most 100,000 at a time.
+#[derive(Deserialize)]
+struct Subjects {
+    #[serde(default)]
+    total: usize,
+    state: SubjectsState,
+}
+
+#[derive(Deserialize)]
+struct SubjectsState {
+    subjects: Option<std::collections::HashMap<String, u64>>,
+}
+
 #[derive(Deserialize)]
 struct Success {
     #[serde(default)]
@@ -47,6 +60,26 @@ impl Nats {
     /// [`NatsError`].
     pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, NatsError> {
         absent(self.api(&format!("STREAM.INFO.{name}"), &json!({})).await, codes::STREAM_NOT_FOUND)
+    }
+
+    /// The subjects of a stream that match `filter`, from its leader, without their messages.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn subjects(&self, name: &str, filter: &str) -> Result<Vec<String>, NatsError> {
+        let mut subjects = Vec::new();
+        loop {
+            let request = json!({ "subjects_filter": filter, "offset": subjects.len() });
+            let info: Subjects = self.api(&format!("STREAM.INFO.{name}"), &request).await?;
+            let more = info.state.subjects.unwrap_or_default();
+            if more.is_empty() {
+                return Ok(subjects);
+            }
+            subjects.extend(more.into_keys());
+            if subjects.len() >= info.total {
+                return Ok(subjects);
+            }
+        }
     }
 
     /// Creates the stream; one that exists with the same configuration is a success.

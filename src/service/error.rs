@@ -16,6 +16,7 @@ impl StoreFault {
         match &self.0 {
             error if error.is_transient() => Kind::Unavailable,
             StorageError::Full => Kind::Unavailable,
+            StorageError::Held { .. } | StorageError::Newer { .. } => Kind::FailedPrecondition,
             _ => Kind::Internal,
         }
     }

@@ -7,7 +7,7 @@ use crate::domain::{RoomId, UserId};
 use crate::limits::{ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, SWEEP_INTERVAL, SWEEP_LEASE};
 use crate::runtime::Stop;
 use crate::storage::records::Claim as ClaimRecord;
-use crate::storage::{Claim, Tables};
+use crate::storage::{Claim, StorageError, Tables};
 
 impl Service {
     /// Sweeps now and then until stopped.
@@ -28,17 +28,23 @@ impl Service {
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
     pub async fn sweep(&self) -> Result<(), StoreFault> {
-        if !self.storage().lease("sweep", SWEEP_LEASE).await? {
-            return Ok(());
-        }
+        let Some(lease) = self.storage().lease("sweep", SWEEP_LEASE).await? else { return Ok(()) };
         let now = self.now_ms();
         let due = now.saturating_sub(millis(ANNOUNCE_AFTER));
         let (rooms, members) = self.storage().read(|tables| untold(tables, due));
+        // Each room for itself: one that cannot be written keeps the others from nothing.
+        let mut failed = None;
         for room in rooms {
-            self.announce_room(room).await?;
+            if !lease.holds() {
+                return Ok(());
+            }
+            note(&mut failed, self.announce_room(room).await)?;
         }
         for (room, user) in members {
-            self.announce_member(room, user, true).await?;
+            if !lease.holds() {
+                return Ok(());
+            }
+            note(&mut failed, self.announce_member(room, user, true).await)?;
         }
         let due = now.saturating_sub(millis(CLAIM_ORPHANED_AFTER));
         let orphans: Vec<(String, String)> = self.storage().read(|tables| {
@@ -49,10 +55,28 @@ impl Service {
                 .collect()
         });
         for (key, holder) in orphans {
+            if !lease.holds() {
+                return Ok(());
+            }
             self.storage().release_key(&key, &holder).await?;
             log::info!("a claim without a holder given back");
         }
-        Ok(())
+        failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
+    }
+}
+
+/// Notes an error of one room; one that concerns all of them ends the sweep.
+fn note(
+    failed: &mut Option<StorageError>,
+    result: Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    match result {
+        Err(error) if error.is_transient() => Err(error),
+        Err(error) => {
+            failed.get_or_insert(error);
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -373,12 +373,4 @@ impl Storage {
     pub async fn counter_delete(&self, kind: &str, name: &str) -> Result<(), StorageError> {
         self.inner.tokens.counter_delete(kind, name).await
     }
-
-    /// Takes or renews a lease for this process; `false`: another one holds it.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn lease(&self, name: &str, ttl: Duration) -> Result<bool, StorageError> {
-        self.inner.tokens.lease(name, &self.inner.process, ttl).await
-    }
 }

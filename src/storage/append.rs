@@ -127,6 +127,15 @@ impl Journal {
         let mut failure = StorageError::LATE;
         let mut sent = false;
         while self.clock.now() < deadline {
+            if let Some(reason) = self.timeline.overlay.refuses(room.as_str()) {
+                return Err(StorageError::Held { reason }.into());
+            }
+            if self.timeline.overlay.is_full() {
+                // The fold is behind: writers wait for it, so that memory has its bound.
+                failure = StorageError::Busy;
+                self.clock.sleep(backoff.delay()).await;
+                continue;
+            }
             // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
             let next = match turn.take() {
                 Some(next) => next,

@@ -1,11 +1,12 @@
-//! The store's own background work: fold and checkpoint, read markers, token changes, purge.
+//! The store's own background work: when to fold, read markers, purge.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::{StorageError, infallible};
 use super::layout::stream;
-use super::records::{FoldCheckpoint, ServerConfig};
+use super::lease::Lease;
+use super::records::ServerConfig;
 use super::state::Change;
 use super::store::Inner;
 use crate::limits::{MARKERS_FLUSH_INTERVAL, RESUME_WINDOW_MS};
@@ -21,79 +22,46 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
 
 /// Folds until the process stops.
 pub(super) async fn fold(store: Arc<Inner>, stop: Stop) {
-    let mut leased_at = None;
+    let mut lease = None;
+    let mut renewed_at = None;
     while !stop.is_stopped() {
         let wanted = store.fold_wanted.listen();
         if store.overlay.due(store.clock.now(), false).is_empty() {
-            store.forget_folded_elsewhere();
+            follow_other_folds(&store).await;
             stop.or(store.clock.timeout(FOLD_TICK, wanted)).await;
             continue;
         }
-        if !store.embedded {
-            let now = store.clock.now();
-            let renew = leased_at.is_none_or(|at| now.saturating_duration_since(at) > LEASE / 3);
-            if renew {
-                let held = store.tokens.lease("fold", &store.process, LEASE).await;
-                leased_at = matches!(held, Ok(true)).then_some(now);
-            }
-            if leased_at.is_none() {
-                store.forget_folded_elsewhere();
-                stop.or(store.clock.sleep(FOLD_TICK / 4)).await;
-                continue;
-            }
+        let now = store.clock.now();
+        if renewed_at.is_none_or(|at| now.saturating_duration_since(at) > LEASE / 3) {
+            lease = store.lease("fold", LEASE).await.unwrap_or_else(|error| {
+                log::debug!(error:% = error; "the lease of the fold cannot be renewed now");
+                None
+            });
+            renewed_at = lease.is_some().then_some(now);
         }
-        if let Err(error) = store.fold_due(false).await {
+        let Some(lease) = &lease else {
+            follow_other_folds(&store).await;
+            stop.or(store.clock.sleep(FOLD_TICK / 4)).await;
+            continue;
+        };
+        if let Err(error) = store.fold_due(false, Some(lease)).await {
             log::warn!(error:% = error; "events cannot be folded now; they stay in the journal");
+            renewed_at = None;
             stop.or(store.clock.sleep(FOLD_TICK)).await;
         }
     }
 }
 
+async fn follow_other_folds(store: &Inner) {
+    if let Err(error) = store.follow_other_folds().await {
+        log::debug!(error:% = error; "what other processes hold cannot be folded now");
+    }
+}
+
 impl Inner {
-    /// Folds the rooms that are due and moves the checkpoint.
-    pub(super) async fn fold_due(&self, all: bool) -> Result<(), StorageError> {
-        let checkpoint = self.mirror.read(super::mirror::Tables::checkpoint);
-        let folded_before =
-            if checkpoint.epoch == self.identity.epoch { checkpoint.next_sequence } else { 0 };
-        for (room, share) in self.overlay.due(self.clock.now(), all) {
-            self.folder.fold(&room, share, folded_before).await?;
-        }
-        // The position first: an event that arrives now is then above it or in the overlay.
-        let reached = self.journal_position.reached() + 1;
-        let next = self.overlay.first_sequence().map_or(reached, |first| first.min(reached));
-        if next > folded_before {
-            self.move_checkpoint(next).await?;
-        }
-        Ok(())
-    }
-
-    async fn move_checkpoint(&self, next: u64) -> Result<(), StorageError> {
-        let epoch = self.identity.epoch.clone();
-        let moved = self
-            .state
-            .change::<FoldCheckpoint, std::convert::Infallible>("fold.checkpoint", |present| {
-                let present = present.filter(|present| present.epoch == epoch);
-                Ok(match present {
-                    Some(present) if present.next_sequence >= next => Change::Keep,
-                    _ => Change::Put(FoldCheckpoint { epoch: epoch.clone(), next_sequence: next }),
-                })
-            })
-            .await;
-        moved.map(|_| ()).map_err(infallible)
-    }
-
-    /// Drops events that another process has folded.
-    fn forget_folded_elsewhere(&self) {
-        let checkpoint = self.mirror.read(super::mirror::Tables::checkpoint);
-        if checkpoint.epoch == self.identity.epoch {
-            let dropped = self.overlay.drop_before(checkpoint.next_sequence, self.clock.now());
-            self.timeline.forget(&dropped);
-        }
-    }
-
     /// Removes STATE's delete markers that are older than the resume window. A client whose cursor
     /// is older than the highest of them must load everything anew: it would not hear of the delete.
-    pub(super) async fn sweep_tombstones(&self) -> Result<(), StorageError> {
+    pub(super) async fn sweep_tombstones(&self, lease: Option<&Lease>) -> Result<(), StorageError> {
         let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
         let end = match self.nats.first_since(stream::STATE, since).await? {
             Some(first) => first,
@@ -120,6 +88,9 @@ impl Inner {
             .await
             .map_err(infallible)?;
         for sequence in old {
+            if lease.is_some_and(|lease| !lease.holds()) {
+                return Err(StorageError::LATE);
+            }
             self.nats.erase(stream::STATE, sequence).await?;
         }
         Ok(())
@@ -127,13 +98,13 @@ impl Inner {
 
     /// Removes folded events that are older than the resume window.
     pub(super) async fn purge_journal(&self) -> Result<(), StorageError> {
-        let checkpoint = self.mirror.read(super::mirror::Tables::checkpoint);
-        if checkpoint.epoch != self.identity.epoch {
-            return Ok(());
-        }
+        let checkpoint = self.checkpoint();
+        let lowest_held = checkpoint.held.iter().map(|held| held.first_sequence).min();
+        let folded =
+            lowest_held.map_or(checkpoint.next_sequence, |n| n.min(checkpoint.next_sequence));
         let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
         let kept_from = self.nats.first_since(stream::JOURNAL, since).await?;
-        let upto = kept_from.map_or(checkpoint.next_sequence, |n| n.min(checkpoint.next_sequence));
+        let upto = kept_from.map_or(folded, |n| n.min(folded));
         if upto > 1 {
             self.nats.purge_before(stream::JOURNAL, upto).await?;
         }
@@ -154,19 +125,25 @@ pub(super) async fn markers(store: Arc<Inner>, stop: Stop) {
 pub(super) async fn purge(store: Arc<Inner>, stop: Stop) {
     while stop.or(store.clock.sleep(PURGE_INTERVAL)).await.is_some() {
         // With several processes one is enough.
-        let ours = store.embedded
-            || matches!(
-                store.tokens.lease("purge", &store.process, PURGE_INTERVAL).await,
-                Ok(true)
-            );
-        if !ours {
-            continue;
+        match store.lease("purge", PURGE_INTERVAL).await {
+            Ok(Some(lease)) => purge_once(&store, &lease).await,
+            Ok(None) => {}
+            Err(error) => {
+                log::debug!(error:% = error; "the lease of the purge cannot be taken now")
+            }
         }
-        if let Err(error) = store.purge_journal().await {
-            log::warn!(error:% = error; "the journal cannot be purged now");
-        }
-        if let Err(error) = store.sweep_tombstones().await {
-            log::warn!(error:% = error; "old delete markers cannot be swept now");
-        }
+    }
+}
+
+/// Each part for itself: one that fails does not keep the others from their work.
+async fn purge_once(store: &Inner, lease: &Lease) {
+    if let Err(error) = store.purge_journal().await {
+        log::warn!(error:% = error; "the journal cannot be purged now");
+    }
+    if let Err(error) = store.sweep_tombstones(Some(lease)).await {
+        log::warn!(error:% = error; "old delete markers cannot be swept now");
+    }
+    if let Err(error) = store.folder.erase_orphaned_parts(Some(lease)).await {
+        log::warn!(error:% = error; "parts of unfinished folds cannot be erased now");
     }
 }

@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::time::Instant;
 
+use super::held::{HELD_RETRY, Held};
 use super::overlay::Tail;
 use super::records::Event;
 use crate::limits::{FOLD_AGE, FOLD_EVENTS, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES, PAGE_ROWS};
@@ -23,7 +24,10 @@ pub(super) enum Share {
 /// The unfolded events of all rooms.
 pub(super) struct Unfolded<'a> {
     pub(super) rooms: &'a HashMap<String, VecDeque<Tail>>,
+    pub(super) held: &'a HashMap<String, Held>,
+    /// Of rooms that are not held.
     pub(super) events: usize,
+    /// Of rooms that are not held.
     pub(super) bytes: usize,
     /// The journal sequence of the newest event.
     pub(super) newest: u64,
@@ -32,12 +36,19 @@ pub(super) struct Unfolded<'a> {
 impl Unfolded<'_> {
     /// Rooms whose events are to be folded now, the oldest first: enough of them, old enough, too far behind,
     /// or text that is to disappear. When memory is the reason, those with the most events or bytes, until
-    /// a quarter of both bounds is left. `all` folds everything (before a stop or a backup).
+    /// a quarter of both bounds is left. Held rooms are tried again after a while. `all` folds everything
+    /// (before a backup).
     pub(super) fn due(&self, now: Instant, all: bool) -> Vec<(String, Share)> {
         let mut rest = Vec::new();
         let mut due = Vec::new();
         for (name, tail) in self.rooms {
             let Some(first) = tail.front() else { continue };
+            if let Some(held) = self.held.get(name) {
+                if all || now.saturating_duration_since(held.tried) >= HELD_RETRY {
+                    due.push((first.sequence, name, Share::All));
+                }
+                continue;
+            }
             let old = now.saturating_duration_since(first.at) >= FOLD_AGE;
             let behind = self.newest.saturating_sub(first.sequence) > LAG_MAX;
             let erases = || tail.iter().any(|tail| removes_text(&tail.event));
@@ -156,7 +167,7 @@ mod tests {
         fn add(&mut self, room: &str, event: Event, bytes: usize) {
             self.sequence += 1;
             let event = Arc::new(event);
-            let tail = Tail { sequence: self.sequence, event, bytes, at: self.now };
+            let tail = Tail { sequence: self.sequence, event, bytes, at: self.now, known: true };
             self.overlay.push(room, tail);
         }
 

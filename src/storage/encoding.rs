@@ -26,6 +26,9 @@ pub enum DecodeError {
     /// Damaged, or not ours.
     #[error("the stored value is damaged")]
     Malformed,
+    /// It holds fields that this program does not know: a newer one wrote it.
+    #[error("the stored value has fields of a newer program")]
+    UnknownFields,
 }
 
 /// Encodes a record with the present version.
@@ -39,7 +42,23 @@ pub(super) fn encode(record: &impl Message) -> Bytes {
     bytes.freeze()
 }
 
-/// Decodes a record of any version we know.
+/// Decodes a record that is going to be replaced: one with fields that this program does not know is
+/// refused, since writing it again would drop them. Protobuf keeps no unknown fields, so they show in the
+/// length: what this program would write has another one.
+///
+/// # Errors
+/// [`DecodeError::UnknownFields`], and those of [`decode`].
+pub(super) fn decode_known<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeError> {
+    let record: R = decode(bytes)?;
+    if is_known(&record, bytes) { Ok(record) } else { Err(DecodeError::UnknownFields) }
+}
+
+/// Whether a record is all that its stored bytes hold.
+pub(super) fn is_known(record: &impl Message, bytes: &[u8]) -> bool {
+    record.encoded_len().saturating_add(1) == bytes.len()
+}
+
+/// Decodes a record of any version we know, for reading.
 pub(super) fn decode<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeError> {
     match bytes.split_first() {
         None => Err(DecodeError::Empty),

@@ -1,6 +1,7 @@
 //! What can go wrong in the store.
 
 use super::encoding::DecodeError;
+use super::held::HoldReason;
 use crate::crypto::OpenError as CryptoError;
 use crate::nats::{NatsError, PublishError};
 
@@ -28,6 +29,19 @@ pub enum StorageError {
         /// Why.
         #[source]
         source: Option<DecodeError>,
+    },
+    /// A stored value was written by a newer program; nothing was changed.
+    #[error("a value of {what} has fields of a newer program and is not changed; update this one")]
+    Newer {
+        /// Which kind of value.
+        what: &'static str,
+    },
+    /// The room is held: what it has stored cannot be folded, so nothing more is taken.
+    #[error("the room takes no messages now: what it has stored cannot be processed")]
+    Held {
+        /// Why.
+        #[source]
+        reason: HoldReason,
     },
     /// The store refused a write for another reason.
     #[error("the store refused a write")]
@@ -58,7 +72,10 @@ impl StorageError {
     }
 
     pub(super) fn corrupt(what: &'static str) -> impl Fn(DecodeError) -> Self {
-        move |source| Self::Corrupt { what, source: Some(source) }
+        move |source| match source {
+            DecodeError::UnknownFields => Self::Newer { what },
+            source => Self::Corrupt { what, source: Some(source) },
+        }
     }
 
     pub(super) const LATE: Self = Self::Unavailable { source: None };

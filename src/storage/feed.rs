@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::follow::{Followed, Position, Sink};
+use super::held::HoldReason;
 use super::live::{self, Ear, JournalEvent, Live};
 use super::overlay::{Overlay, Tail};
 use crate::runtime::Clock;
@@ -32,9 +33,17 @@ pub(super) struct JournalFeed {
 
 impl Sink for JournalFeed {
     async fn apply(&self, message: Followed) {
-        let Some(journal) = live::event(&message.subject, message.sequence, &message.payload)
-        else {
-            return;
+        let Some(room) = live::room_of(&message.subject) else { return };
+        let Followed { sequence, payload, .. } = &message;
+        let (journal, known) = match live::decode_event(room, *sequence, payload) {
+            Ok(decoded) => decoded,
+            Err(source) => {
+                // What follows builds on it. The room is held for readers and writers of this program.
+                let reason = HoldReason::Event { sequence: *sequence, source };
+                log::error!(room:% = room, reason:err = reason; "an event cannot be read: its room is held");
+                self.overlay.block(room.as_str(), *sequence, reason, self.clock.now());
+                return;
+            }
         };
         let JournalEvent { room, sequence, event } = &journal;
         let revision = event.state_revision;
@@ -52,6 +61,7 @@ impl Sink for JournalFeed {
             event: Arc::clone(event),
             bytes: message.payload.len(),
             at: self.clock.now(),
+            known,
         };
         self.overlay.push(room.as_str(), tail);
         if self.overlay.is_pressing(room.as_str()) {
@@ -66,7 +76,7 @@ mod tests {
     use futures_lite::future::poll_once;
 
     use super::super::encoding::encode;
-    use super::super::records::Event;
+    use super::super::records::{Event, Fact, event::Effect};
     use super::*;
     use crate::domain::RoomId;
 
@@ -90,7 +100,8 @@ mod tests {
 
     /// An event that was written when its writer had seen STATE up to `state_revision`.
     fn event(number: u64, state_revision: u64) -> Followed {
-        let event = Event { number, state_revision, ..Event::default() };
+        let effect = Some(Effect::Fact(Fact::default()));
+        let event = Event { number, state_revision, effect, ..Event::default() };
         Followed {
             subject: format!("journal.{}", room().as_str()),
             sequence: number,

@@ -2,32 +2,39 @@
 //!
 //! Any process may fold; compare-and-set on each page's revision decides between two. Every page
 //! records the number of the last event it contains, so doing it again is harmless, and dropping a
-//! fold at any await leaves *page(upto) + journal(> upto) = truth*.
+//! fold at any await leaves *page(upto) + journal(> upto) = truth*. What makes that hold:
+//!
+//! - A fold goes on from the number after the head page's, and the head is written last: whatever a head
+//!   contains, all pages contain.
+//! - A page is replaced only by one that contains more events, at the revision that was read.
+//! - Parts are new and unnamed until the base is written; what no base names is erased only behind a base
+//!   that this fold has written, since another fold may be about to name it.
+//! - Former revisions, parts and texts are erased behind the head, and again by whoever folds these events
+//!   again: the checkpoint moves on only when nothing is left.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lru::LruCache;
 use prost::Message as _;
 
 use super::apply;
 use super::due::{Share, full_pages};
-use super::encoding::encode;
+use super::encoding::DecodeError;
 use super::error::StorageError;
+use super::held::HoldReason;
 use super::layout::{PageKey, stream};
-use super::overlay::{Overlay, Tail, count};
-use super::page::{Content, Page};
-use super::records::{Row, Stamp, Thread, ThreadPage, row::Kind};
-use super::spill;
+use super::lease::Lease;
+use super::overlay::{Overlay, Tail};
+use super::page::{CORRUPT, Content, Page};
+use super::page_writer::{PageWriter, Writing};
+use super::records::{Row, Thread, row::Kind};
 use super::timeline::Timeline;
-use crate::limits::{PAGE_ROWS, PAGE_SPILL_BYTES};
-use crate::nats::{Nats, Publish, PublishError};
+use crate::limits::{FOLD_SLICE_MAX_BYTES, FOLD_SLICE_PAGES_MAX, PAGE_ROWS, PAGE_SPILL_BYTES};
+use crate::nats::Nats;
 use crate::runtime::Clock;
 
-/// Pages whose former record this process knows to be erased.
-const SETTLED_MAX: usize = 1_024;
 /// Attempts when another process folds the same room.
 const ATTEMPTS: usize = 5;
 
@@ -38,22 +45,67 @@ pub(super) struct Folder {
     overlay: Arc<Overlay>,
     timeline: Arc<Timeline>,
     epoch: Bytes,
-    settled: Mutex<LruCache<String, u64>>,
+    writer: PageWriter,
+    /// One fold at a time in this process.
+    turn: smol::lock::Mutex<()>,
 }
 
-enum WriteError {
-    Conflict,
+/// A room was not folded.
+#[derive(Debug)]
+pub(super) enum FoldError {
+    /// The room is to be held; other rooms go on.
+    Hold(HoldReason),
+    /// The lease is over, or the store failed: nothing can be folded now.
     Storage(StorageError),
 }
 
-impl<E: Into<StorageError>> From<E> for WriteError {
+pub(super) enum WriteError {
+    /// Another fold was first.
+    Conflict,
+    Fold(FoldError),
+}
+
+impl<E: Into<StorageError>> From<E> for FoldError {
     fn from(error: E) -> Self {
-        Self::Storage(error.into())
+        match error.into() {
+            StorageError::Corrupt { source, .. } => Self::Hold(HoldReason::Page { source }),
+            StorageError::Newer { .. } => {
+                Self::Hold(HoldReason::Page { source: Some(DecodeError::UnknownFields) })
+            }
+            error => Self::Storage(error),
+        }
     }
 }
 
-/// The pages of one fold, loaded when first touched.
-type Working = BTreeMap<PageKey, (Page, bool)>;
+impl<E: Into<FoldError>> From<E> for WriteError {
+    fn from(error: E) -> Self {
+        Self::Fold(error.into())
+    }
+}
+
+/// A page of one fold.
+pub(super) struct Work {
+    pub(super) page: Page,
+    pub(super) changed: bool,
+}
+
+/// The pages of one slice, loaded when first touched.
+#[derive(Default)]
+pub(super) struct Working {
+    pub(super) pages: BTreeMap<PageKey, Work>,
+    bytes: usize,
+}
+
+impl Working {
+    /// Whether another event must wait for the next slice.
+    fn is_full(&self) -> bool {
+        self.pages.len() >= FOLD_SLICE_PAGES_MAX || self.bytes >= FOLD_SLICE_MAX_BYTES
+    }
+
+    fn get(&mut self, key: PageKey) -> Result<&mut Work, StorageError> {
+        self.pages.get_mut(&key).ok_or(CORRUPT)
+    }
+}
 
 impl Folder {
     pub(super) fn new(
@@ -62,15 +114,16 @@ impl Folder {
         timeline: Arc<Timeline>,
         epoch: Bytes,
     ) -> Self {
-        let settled = Mutex::new(LruCache::new(count(SETTLED_MAX)));
-        Self { nats, clock, overlay, timeline, epoch, settled }
+        let writer = PageWriter::new(nats.clone(), epoch.clone());
+        let turn = smol::lock::Mutex::new(());
+        Self { nats, clock, overlay, timeline, epoch, writer, turn }
     }
 
-    /// Folds the room's unfolded events. `checkpoint`: everything before this journal sequence was
-    /// folded when this began.
+    /// Folds the room's unfolded events, in slices. `checkpoint`: everything before this journal sequence
+    /// was folded when this began. Without a lease it is compare-and-set alone that decides between two.
     ///
     /// # Errors
-    /// [`StorageError`]; what was done so far stays done and is harmless to repeat.
+    /// [`FoldError`]; what was done so far stays done and is harmless to repeat.
     ///
     /// # Cancel safety
     /// May be dropped at any await.
@@ -78,127 +131,112 @@ impl Folder {
         &self,
         room: &str,
         share: Share,
+        lease: Option<&Lease>,
         checkpoint: u64,
-    ) -> Result<(), StorageError> {
-        for _ in 0..ATTEMPTS {
+    ) -> Result<(), FoldError> {
+        let _alone = self.turn.lock().await;
+        let tail = self.overlay.tail(room);
+        let end = if share == Share::FullPages { full_pages(&tail) } else { tail.len() };
+        let Some(upto) = tail.get(..end).and_then(<[Tail]>::last) else { return Ok(()) };
+        let upto = upto.event.number;
+        let mut conflicts = 0;
+        loop {
             let mut tail = self.overlay.tail(room);
-            if share == Share::FullPages {
-                tail.truncate(full_pages(&tail));
+            tail.retain(|tail| tail.event.number <= upto);
+            if tail.is_empty() {
+                return Ok(());
             }
-            let Some(last) = tail.last() else { return Ok(()) };
-            match self.attempt(room, &tail, checkpoint).await {
-                Ok(()) => {
-                    let dropped =
-                        self.overlay.drop_folded(room, last.event.number, self.clock.now());
+            match self.slice(room, &tail, lease, checkpoint).await {
+                Ok(folded) => {
+                    let dropped = self.overlay.drop_folded(room, folded, self.clock.now());
                     self.timeline.forget(&dropped);
-                    return Ok(());
                 }
-                Err(WriteError::Conflict) => {}
-                Err(WriteError::Storage(error)) => return Err(error),
+                Err(WriteError::Conflict) if conflicts < ATTEMPTS => conflicts += 1,
+                Err(WriteError::Conflict) => return Err(FoldError::Storage(StorageError::LATE)),
+                Err(WriteError::Fold(error)) => return Err(error),
             }
         }
-        Err(StorageError::LATE)
     }
 
-    async fn attempt(&self, room: &str, tail: &[Tail], checkpoint: u64) -> Result<(), WriteError> {
-        let mut working = Working::new();
+    /// Folds as many events as fit into one slice, at least one; answers the number of the last.
+    async fn slice(
+        &self,
+        room: &str,
+        tail: &[Tail],
+        lease: Option<&Lease>,
+        checkpoint: u64,
+    ) -> Result<u64, WriteError> {
+        let mut working = Working::default();
+        self.load(room, &mut working, PageKey::Head, checkpoint).await?;
+        let mut next = working.get(PageKey::Head)?.page.stamp.event_number.saturating_add(1);
+        let mut last = None;
         for tail in tail {
-            self.apply(room, &mut working, tail, checkpoint).await?;
-        }
-        self.move_long_threads(room, &mut working).await?;
-        let last = match tail.last() {
-            Some(last) => last,
-            None => return Ok(()),
-        };
-        let mut erase = Vec::new();
-        // Replies before the thread page that says where they lie; the head last.
-        for (key, (page, changed)) in working.iter().rev() {
-            erase.extend(erasable(page, &self.epoch));
-            if *changed {
-                self.write(room, *key, page, last).await?;
+            if last.is_some() && working.is_full() {
+                break;
             }
+            // Events that the head contains are looked at again: what they made superfluous is erased.
+            let readable = match check_next(tail, next) {
+                Ok(()) => self.load_touched(room, &mut working, tail, checkpoint).await,
+                Err(reason) => Err(FoldError::Hold(reason)),
+            };
+            match readable {
+                Ok(()) => {}
+                // What comes before it is folded all the same.
+                Err(FoldError::Hold(_)) if last.is_some() => break,
+                Err(error) => return Err(error.into()),
+            }
+            apply_to(&mut working, tail)?;
+            next = next.max(tail.event.number.saturating_add(1));
+            last = Some(tail);
         }
-        // Text that an event removed: its page no longer has it, now the journal forgets it too.
-        for sequence in erase {
-            self.nats.erase(stream::JOURNAL, sequence).await?;
-        }
-        Ok(())
+        let Some(last) = last else { return Err(WriteError::Conflict) };
+        self.move_long_threads(room, &mut working, last).await?;
+        let writing = Writing { writer: &self.writer, room, lease };
+        writing.pages(&mut working, last).await?;
+        writing.erase(&working).await?;
+        Ok(last.event.number)
     }
 
-    async fn apply(
+    /// Loads every page that an event changes.
+    async fn load_touched(
         &self,
         room: &str,
         working: &mut Working,
         tail: &Tail,
         checkpoint: u64,
-    ) -> Result<(), StorageError> {
-        let event = &tail.event;
-        let mut keys = apply::touched(event);
-        keys.push(PageKey::Head);
-        for key in keys {
-            let (page, changed) = self.load(room, working, key, checkpoint).await?;
-            if event.number <= page.stamp.event_number && !matches!(key, PageKey::Threads(_)) {
-                continue;
-            }
-            let fresh = event.number > page.stamp.event_number;
-            match (key, &mut page.content) {
-                (PageKey::Head, Content::Head(head)) => {
-                    head.apply(event);
-                    *changed = true;
-                }
-                (PageKey::Rows(k), Content::Rows(rows)) => {
-                    apply::to_rows(k, rows, event, tail.sequence);
-                    *changed = true;
-                }
-                (PageKey::Threads(_), Content::Threads(threads)) => {
-                    let Some((root, reply)) = apply::thread_of(event) else { continue };
-                    let Some(thread) = apply::thread(threads, root) else { continue };
-                    if !thread.moved {
-                        if fresh {
-                            thread.count = thread.count.max(reply);
-                            apply::to_replies(root, &mut thread.replies, event, tail.sequence);
-                            *changed = true;
-                        }
-                        continue;
-                    }
-                    if fresh {
-                        thread.count = thread.count.max(reply);
-                        *changed = true;
-                    }
-                    let key = PageKey::Replies(root, apply::reply_page(reply));
-                    let (page, changed) = self.load(room, working, key, checkpoint).await?;
-                    if event.number > page.stamp.event_number
-                        && let Content::Rows(rows) = &mut page.content
-                    {
-                        apply::to_replies(root, rows, event, tail.sequence);
-                        *changed = true;
-                    }
-                }
-                _ => return Err(StorageError::Corrupt { what: "PAGES", source: None }),
+    ) -> Result<(), FoldError> {
+        for key in apply::touched(&tail.event) {
+            self.load(room, working, key, checkpoint).await?;
+        }
+        if let Some((root, reply)) = apply::thread_of(&tail.event) {
+            let page = &mut working.get(PageKey::Threads(apply::page(root)))?.page;
+            let Content::Threads(threads) = &mut page.content else { return Err(CORRUPT.into()) };
+            if threads.iter().any(|thread| thread.root_row == root && thread.moved) {
+                let key = PageKey::Replies(root, apply::reply_page(reply));
+                self.load(room, working, key, checkpoint).await?;
             }
         }
         Ok(())
     }
 
     /// Loads a page into the working set; from the leader, as it is going to be replaced.
-    async fn load<'a>(
+    async fn load(
         &self,
         room: &str,
-        working: &'a mut Working,
+        working: &mut Working,
         key: PageKey,
         checkpoint: u64,
-    ) -> Result<&'a mut (Page, bool), StorageError> {
-        match working.entry(key) {
-            Entry::Occupied(present) => Ok(present.into_mut()),
-            Entry::Vacant(absent) => {
-                let mut page = self.timeline.load(room, key, true).await?;
-                let settled = page.stamp.epoch != self.epoch || page.stamp.upto < checkpoint;
-                if settled {
-                    forget_erased(&mut page, &self.epoch);
-                }
-                Ok(absent.insert((page, false)))
+    ) -> Result<(), FoldError> {
+        if let Entry::Vacant(absent) = working.pages.entry(key) {
+            let mut page = self.timeline.load_to_replace(room, key).await?;
+            let settled = page.stamp.epoch != self.epoch || page.stamp.upto < checkpoint;
+            if settled {
+                forget_erased(&mut page, &self.epoch);
             }
+            working.bytes += page.bytes;
+            absent.insert(Work { page, changed: false });
         }
+        Ok(())
     }
 
     /// Threads of more than a page of replies, and the largest ones of a page that has grown too
@@ -207,129 +245,164 @@ impl Folder {
         &self,
         room: &str,
         working: &mut Working,
-    ) -> Result<(), StorageError> {
-        let mut moved: Vec<Thread> = Vec::new();
-        for (page, changed) in working.values_mut() {
-            let Content::Threads(threads) = &mut page.content else { continue };
-            if !*changed {
-                continue;
-            }
-            let mut size: usize = threads.iter().map(|thread| thread.encoded_len() + 8).sum();
-            let mut by_size: Vec<_> = threads.iter_mut().filter(|thread| !thread.moved).collect();
-            by_size.sort_by_key(|thread| std::cmp::Reverse(thread.encoded_len()));
-            for thread in by_size {
-                let long = thread.replies.len() > PAGE_ROWS as usize;
-                if long || size > PAGE_SPILL_BYTES {
-                    size = size.saturating_sub(thread.encoded_len());
-                    moved.push(thread.clone());
-                    thread.replies.clear();
-                    thread.moved = true;
-                }
-            }
-        }
-        for thread in moved {
+        last: &Tail,
+    ) -> Result<(), WriteError> {
+        for thread in long_threads(working) {
             let mut pages: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
             for row in thread.replies {
                 pages.entry(apply::reply_page(row.number)).or_default().push(row);
             }
             for (k, rows) in pages {
                 let key = PageKey::Replies(thread.root_row, k);
-                let (page, changed) = self.load(room, working, key, 0).await?;
-                page.content = Content::Rows(rows);
-                *changed = true;
-            }
-        }
-        Ok(())
-    }
-
-    async fn write(
-        &self,
-        room: &str,
-        key: PageKey,
-        page: &Page,
-        last: &Tail,
-    ) -> Result<(), WriteError> {
-        let subject = key.subject(room);
-        let stamp = Stamp {
-            epoch: self.epoch.clone(),
-            upto: last.sequence,
-            event_number: last.event.number,
-            replaced: page.sequence,
-        };
-        // What a crash between put and erase left behind.
-        // Heads hold no text: the server drops a former one by itself, without rewriting a block.
-        let has_text = key != PageKey::Head;
-        if has_text && page.stamp.replaced > 0 && !self.is_settled(&subject, page.sequence) {
-            self.nats.erase(stream::PAGES, page.stamp.replaced).await?;
-        }
-        let mut kept_parts = Vec::new();
-        let payload = match &page.content {
-            Content::Head(head) => encode(&head.record(stamp)),
-            Content::Threads(threads) => {
-                encode(&ThreadPage { stamp: Some(stamp), threads: threads.clone() })
-            }
-            Content::Rows(rows) => {
-                let split = spill::split(rows.clone(), stamp, &page.base, &page.parts);
-                for (number, payload) in split.new_parts {
-                    self.put(&format!("{subject}.{number}"), payload, None).await?;
+                self.load(room, working, key, 0).await?;
+                let work = working.get(key)?;
+                // A fold that died has left it, or one that is ahead has moved the thread meanwhile.
+                if work.page.stamp.event_number > last.event.number {
+                    return Err(WriteError::Conflict);
                 }
-                kept_parts.clone_from(&split.base.parts);
-                encode(&split.base)
+                work.page.content = Content::Rows(rows);
+                work.changed = true;
             }
-        };
-        let sequence = self.put(&subject, payload, Some(page.sequence)).await?;
-        if has_text && page.sequence > 0 {
-            self.nats.erase(stream::PAGES, page.sequence).await?;
         }
-        for part in page.parts.iter().filter(|part| !kept_parts.contains(&part.number)) {
-            self.nats.erase(stream::PAGES, part.sequence).await?;
-        }
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).put(subject, sequence);
         Ok(())
     }
 
-    fn is_settled(&self, subject: &str, sequence: u64) -> bool {
-        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        settled.get(subject) == Some(&sequence)
+    /// Erases parts that no base names, of all pages: those of folds that died where nobody folds again.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await and repeated.
+    pub(super) async fn erase_orphaned_parts(
+        &self,
+        lease: Option<&Lease>,
+    ) -> Result<(), StorageError> {
+        for (room, key) in self.pages_with_parts().await? {
+            let _alone = self.turn.lock().await;
+            let mut working = Working::default();
+            let cleaned = async {
+                self.load(&room, &mut working, key, 0).await?;
+                if working.get(key)?.page.has_unnamed_parts() {
+                    let writing = Writing { writer: &self.writer, room: &room, lease };
+                    writing.erase(&working).await?;
+                }
+                Ok::<_, WriteError>(())
+            };
+            match cleaned.await {
+                // Another fold has written the page: it erases them, or the next sweep does.
+                Ok(()) | Err(WriteError::Conflict) => {}
+                Err(WriteError::Fold(FoldError::Storage(error))) => return Err(error),
+                Err(WriteError::Fold(FoldError::Hold(reason))) => {
+                    log::warn!(room = room, reason:err = reason; "a page cannot be tidied up");
+                }
+            }
+        }
+        Ok(())
     }
 
-    async fn put(
+    /// Every page that has parts, named or not.
+    async fn pages_with_parts(
         &self,
-        subject: &str,
-        payload: Bytes,
-        expected_last: Option<u64>,
-    ) -> Result<u64, WriteError> {
-        let message = Publish { subject, payload, expected_last, ..Publish::default() };
-        match self.nats.publish(message).await {
-            Ok(ack) => Ok(ack.sequence),
-            Err(PublishError::WrongLastSequence) => Err(WriteError::Conflict),
-            Err(error) => Err(WriteError::Storage(error.into())),
+    ) -> Result<std::collections::BTreeSet<(String, PageKey)>, StorageError> {
+        let mut pages = std::collections::BTreeSet::new();
+        for filter in ["pages.*.r.*.*", "pages.*.t.*.*.*"] {
+            for subject in self.nats.subjects(stream::PAGES, filter).await? {
+                pages.extend(PageKey::of_part(&subject));
+            }
+        }
+        Ok(pages)
+    }
+}
+
+/// Whether an event may be applied where `next` is the number after the last applied one. Lower numbers are
+/// contained already, and may be missing.
+fn check_next(tail: &Tail, next: u64) -> Result<(), HoldReason> {
+    if tail.event.number < next {
+        return Ok(());
+    }
+    if tail.event.number > next {
+        return Err(HoldReason::Missing { number: next });
+    }
+    if !tail.known {
+        let source = DecodeError::UnknownFields;
+        return Err(HoldReason::Event { sequence: tail.sequence, source });
+    }
+    Ok(())
+}
+
+/// Applies an event to its pages, which are loaded.
+fn apply_to(working: &mut Working, tail: &Tail) -> Result<(), StorageError> {
+    let event = &tail.event;
+    let mut keys = apply::touched(event);
+    keys.push(PageKey::Head);
+    for key in keys {
+        let work = working.get(key)?;
+        let fresh = event.number > work.page.stamp.event_number;
+        match (key, &mut work.page.content) {
+            (PageKey::Head, Content::Head(head)) if fresh => {
+                head.apply(event);
+                work.changed = true;
+            }
+            (PageKey::Rows(k), Content::Rows(rows)) if fresh => {
+                apply::to_rows(k, rows, event, tail.sequence);
+                work.changed = true;
+            }
+            (PageKey::Threads(_), Content::Threads(threads)) => {
+                let Some((root, reply)) = apply::thread_of(event) else { continue };
+                let Some(thread) = apply::thread(threads, root) else { continue };
+                if fresh {
+                    thread.count = thread.count.max(reply);
+                    work.changed = true;
+                }
+                if thread.moved {
+                    apply_to_replies(working, root, reply, tail)?;
+                } else if fresh {
+                    apply::to_replies(root, &mut thread.replies, event, tail.sequence);
+                }
+            }
+            (PageKey::Head, Content::Head(_)) | (PageKey::Rows(_), Content::Rows(_)) => {}
+            _ => return Err(CORRUPT),
         }
     }
+    Ok(())
 }
 
-fn rows_of(page: &Page) -> impl Iterator<Item = &Row> {
-    let (rows, threads): (&[Row], &[Thread]) = match &page.content {
-        Content::Head(_) => (&[], &[]),
-        Content::Rows(rows) => (rows, &[]),
-        Content::Threads(threads) => (&[], threads),
-    };
-    rows.iter().chain(threads.iter().flat_map(|thread| &thread.replies))
-}
-
-/// Journal sequences whose text is gone from the page and must go from the journal.
-fn erasable(page: &Page, epoch: &Bytes) -> Vec<u64> {
-    if page.sequence > 0 && page.stamp.epoch != *epoch {
-        return Vec::new();
+/// Applies an event to the replies of a thread that has pages of its own.
+fn apply_to_replies(
+    working: &mut Working,
+    root: u32,
+    reply: u32,
+    tail: &Tail,
+) -> Result<(), StorageError> {
+    let work = working.get(PageKey::Replies(root, apply::reply_page(reply)))?;
+    if tail.event.number > work.page.stamp.event_number {
+        let Content::Rows(rows) = &mut work.page.content else { return Err(CORRUPT) };
+        apply::to_replies(root, rows, &tail.event, tail.sequence);
+        work.changed = true;
     }
-    rows_of(page)
-        .filter_map(|row| match &row.kind {
-            Some(Kind::Message(message)) => Some(&message.erase_sequences),
-            _ => None,
-        })
-        .flatten()
-        .copied()
-        .collect()
+    Ok(())
+}
+
+/// Takes the replies of threads that have outgrown their page.
+fn long_threads(working: &mut Working) -> Vec<Thread> {
+    let mut moved: Vec<Thread> = Vec::new();
+    for work in working.pages.values_mut().filter(|work| work.changed) {
+        let Content::Threads(threads) = &mut work.page.content else { continue };
+        let mut size: usize = threads.iter().map(|thread| thread.encoded_len() + 8).sum();
+        let mut by_size: Vec<_> = threads.iter_mut().filter(|thread| !thread.moved).collect();
+        by_size.sort_by_key(|thread| std::cmp::Reverse(thread.encoded_len()));
+        for thread in by_size {
+            let long = thread.replies.len() > PAGE_ROWS as usize;
+            if long || size > PAGE_SPILL_BYTES {
+                size = size.saturating_sub(thread.encoded_len());
+                moved.push(thread.clone());
+                thread.replies.clear();
+                thread.moved = true;
+            }
+        }
+    }
+    moved
 }
 
 /// Sequences that an earlier fold has erased, or that belong to a former epoch's journal.

@@ -285,7 +285,7 @@ enum Wake {
     Check,
 }
 
-fn followed(message: Stored) -> Followed {
+pub(super) fn followed(message: Stored) -> Followed {
     Followed {
         tombstone: message.is_tombstone(),
         subject: message.subject,

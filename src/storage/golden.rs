@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::encoding::{DecodeError, VERSION, decode, encode};
+use super::encoding::{DecodeError, VERSION, decode, decode_known, encode};
 use super::records::{self, event::Effect, row::Kind};
 use crate::crypto::hex;
 
@@ -348,8 +348,11 @@ fn buckets() {
             kek_id: Bytes::from_static(&[3; 8]),
             backup_sequence: 4,
             created_ms: 1,
+            least_writer: 0,
         },
     );
+    let meta = records::Meta { least_writer: 2, ..records::Meta::default() };
+    golden("meta-least-writer", &meta);
     golden("head-forgotten", &records::Head { has_older: true, ..records::Head::default() });
     golden(
         "wrapped-key",
@@ -373,8 +376,18 @@ fn buckets() {
     golden("counter", &records::Counter { count: 5, window_ms: 1, blocked_until_ms: 2 });
     let request_id: String = "request".into();
     golden("claim", &records::Claim { holder_id: "U1".into(), claimed_ms: 1, request_id });
+}
+
+#[test]
+fn checkpoints_and_leases() {
     let epoch = Bytes::from_static(&[9; 16]);
-    golden("fold-checkpoint", &records::FoldCheckpoint { epoch, next_sequence: 77 });
+    let mut checkpoint = records::FoldCheckpoint { epoch, next_sequence: 77, ..Default::default() };
+    golden("fold-checkpoint", &checkpoint);
+    let room_id = "R00000000000001".into();
+    checkpoint.held.push(records::HeldRoom { room_id, first_sequence: 70 });
+    checkpoint.fence = 3;
+    golden("fold-checkpoint-held", &checkpoint);
+    golden("fence", &records::Fence { number: 3, holder_id: "process".into() });
 }
 
 #[test]
@@ -394,4 +407,7 @@ fn a_newer_version_is_named_and_damage_is_an_error() {
         decode::<records::Row>(&more).unwrap().encode_to_vec(),
         message_row().encode_to_vec()
     );
+    // It must not be written again, which would drop the field.
+    assert_eq!(decode_known::<records::Row>(&more), Err(DecodeError::UnknownFields));
+    assert_eq!(decode_known::<records::Row>(&encode(&message_row())), Ok(message_row()));
 }

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 
 use lru::LruCache;
 
-use super::encoding::{decode, encode};
+use super::encoding::{decode, decode_known, encode};
 use super::error::StorageError;
 use super::layout::stream;
 use super::overlay::count;
@@ -133,7 +133,7 @@ impl Keys {
         let mut rewritten = 0;
         for stored in self.records("user.*.*").await? {
             let mut record: WrappedKey =
-                decode(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;
+                decode_known(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;
             let Ok(user) = UserId::try_from(record.user_id.as_str()) else { continue };
             if record.replaced > 0 {
                 self.nats.erase(stream::ENCRYPTION_KEYS, record.replaced).await?;

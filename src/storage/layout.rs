@@ -8,6 +8,12 @@ use crate::nats::{DiscardPolicy, Republish, StorageType, StreamConfig};
 /// The layout's number in META; raised when a later version needs a migration.
 pub const LAYOUT: u32 = 1;
 
+/// The number of the streams' settings below; raised with each change, so that an older program does not set
+/// them back.
+pub(super) const SETTINGS: u32 = 1;
+/// Where a stream's metadata has it.
+pub(super) const SETTINGS_KEY: &str = "chatto.settings";
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a missing stream of an initialised store means.
@@ -163,6 +169,7 @@ impl StreamSpec {
             metadata: HashMap::from([
                 ("chatto.server".to_owned(), server_id.to_owned()),
                 ("chatto.layout".to_owned(), LAYOUT.to_string()),
+                (SETTINGS_KEY.to_owned(), SETTINGS.to_string()),
             ]),
             ..StreamConfig::default()
         }
@@ -207,6 +214,19 @@ impl PageKey {
             Self::Threads(k) => format!("pages.{room}.s.{k}"),
             Self::Replies(root, k) => format!("pages.{room}.t.{root}.{k}"),
         }
+    }
+
+    /// The room and page of a part's subject.
+    pub(super) fn of_part(subject: &str) -> Option<(String, Self)> {
+        let parts: Vec<&str> = subject.split('.').collect();
+        let (room, key) = match parts.as_slice() {
+            ["pages", room, "r", k, _part] => (room, Self::Rows(k.parse().ok()?)),
+            ["pages", room, "t", root, k, _part] => {
+                (room, Self::Replies(root.parse().ok()?, k.parse().ok()?))
+            }
+            _ => return None,
+        };
+        Some(((*room).to_owned(), key))
     }
 
     /// Whether records under this key may have parts (`<subject>.<part>`).

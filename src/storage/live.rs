@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::encoding::{decode, encode};
+use super::encoding::{DecodeError, decode, encode, is_known};
 use super::error::StorageError;
 use super::layout::stream;
 use super::records::{self, Event, Presence, Room, ServerConfig, User};
@@ -312,16 +312,33 @@ impl Inner {
     }
 }
 
-/// A stored journal message as an event; what cannot be read is logged and left out.
-pub(super) fn event(subject: &str, sequence: u64, payload: &[u8]) -> Option<JournalEvent> {
-    let room = RoomId::try_from(subject.strip_prefix("journal.")?).ok()?;
-    match decode::<Event>(payload) {
-        Ok(event) => Some(JournalEvent { room, sequence, event: Arc::new(event) }),
-        Err(error) => {
-            log::error!(sequence = sequence, error:% = error; "an event of the journal cannot be read");
-            None
-        }
+/// The room of a journal's subject.
+pub(super) fn room_of(subject: &str) -> Option<RoomId> {
+    RoomId::try_from(subject.strip_prefix("journal.")?).ok()
+}
+
+/// A stored journal message as an event, and whether this program knows all its fields. One whose effect it
+/// does not know is refused: nothing behind it can be applied.
+///
+/// # Errors
+/// [`DecodeError`].
+pub(super) fn decode_event(
+    room: RoomId,
+    sequence: u64,
+    payload: &[u8],
+) -> Result<(JournalEvent, bool), DecodeError> {
+    let event: Event = decode(payload)?;
+    if event.effect.is_none() {
+        return Err(DecodeError::UnknownFields);
     }
+    let known = is_known(&event, payload);
+    Ok((JournalEvent { room, sequence, event: Arc::new(event) }, known))
+}
+
+/// A stored journal message as an event, as far as it can be read.
+pub(super) fn event(subject: &str, sequence: u64, payload: &[u8]) -> Option<JournalEvent> {
+    let (event, _) = decode_event(room_of(subject)?, sequence, payload).ok()?;
+    Some(event)
 }
 
 /// What is whispered, with the subjects it comes on.

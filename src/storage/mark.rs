@@ -15,7 +15,7 @@ use super::layout::stream;
 use super::mirror::Tables;
 use super::open::{Identity, OpenError};
 use super::records::StoreMark;
-use super::state::bucket_get;
+use super::state::{bucket_get, bucket_get_known};
 use super::store::Inner;
 use super::tokens::{self, Entry};
 use crate::limits::STORE_MARK_INTERVAL;
@@ -115,7 +115,7 @@ impl Inner {
             return Ok(());
         }
         let (present, revision) =
-            bucket_get::<StoreMark>(&self.nats, stream::META, SUBJECT).await?;
+            bucket_get_known::<StoreMark>(&self.nats, stream::META, SUBJECT).await?;
         let present = present.filter(|mark| mark.epoch == self.identity.epoch).unwrap_or_default();
         let mut mark = StoreMark {
             epoch: self.identity.epoch.clone(),

@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use super::encoding::{DecodeError, decode};
+use super::encoding::{DecodeError, decode, is_known};
 use super::follow::{Followed, Sink};
 use super::live::{Changed, Ear, Live};
 use super::mark::{self, Summary};
-use super::records::{Claim, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User};
+use super::records::{Claim, Fence, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User};
 use crate::domain::permission::Subject;
 use crate::domain::{GroupId, RoomId, UserId};
 
@@ -37,6 +37,9 @@ pub struct Tables {
     joined: HashMap<UserId, HashSet<RoomId>>,
     claims: BTreeMap<String, Arc<Claim>>,
     checkpoint: Arc<FoldCheckpoint>,
+    fences: HashMap<String, Arc<Fence>>,
+    /// Keys whose records have fields that this program does not know: it must not write them.
+    newer: HashSet<String>,
     revisions: HashMap<String, u64>,
     /// What records were before a change that the feed has not passed yet.
     former: BTreeMap<u64, Changed>,
@@ -114,6 +117,15 @@ impl Tables {
         Arc::clone(&self.checkpoint)
     }
 
+    pub(super) fn fence(&self, lease: &str) -> Option<&Arc<Fence>> {
+        self.fences.get(lease)
+    }
+
+    /// Whether a newer program wrote this record, with fields that this one would drop.
+    pub(super) fn is_newer(&self, key: &str) -> bool {
+        self.newer.contains(key)
+    }
+
     /// The last revision of a key, a tombstone's included; 0: never written.
     pub(super) fn revision(&self, key: &str) -> u64 {
         self.revisions.get(key).copied().unwrap_or(0)
@@ -175,7 +187,9 @@ impl Tables {
             }),
             "role" => Ok(Changed::Role),
             "group" => GroupId::try_from(first).map(Changed::Group),
-            "config" => Ok(Changed::Server { former: Some(Arc::clone(&self.server)) }),
+            "config" if first == "server" => {
+                Ok(Changed::Server { former: Some(Arc::clone(&self.server)) })
+            }
             _ => Ok(Changed::Other),
         };
         changed.unwrap_or(Changed::Other)
@@ -206,48 +220,73 @@ impl Tables {
         if matches!(kind, "user" | "role") {
             self.subjects.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        match kind {
-            "user" => {
+        match (kind, key) {
+            ("user", _) => {
                 let id = UserId::try_from(first).map_err(malformed)?;
-                self.put_user(id, value.map(decode).transpose()?);
+                let user = self.decoded(key, value)?;
+                self.put_user(id, user);
             }
-            "room" => {
+            ("room", _) => {
                 let id = RoomId::try_from(first).map_err(malformed)?;
-                put(&mut self.rooms, id, value)?;
+                let room = self.decoded(key, value)?;
+                put(&mut self.rooms, id, room);
             }
-            "member" => {
+            ("member", _) => {
                 let room = RoomId::try_from(first).map_err(malformed)?;
                 let user = UserId::try_from(parts.next().unwrap_or_default()).map_err(malformed)?;
-                self.put_member(room, user, value.map(decode).transpose()?);
+                let member = self.decoded(key, value)?;
+                self.put_member(room, user, member);
             }
-            "role" => match value {
-                Some(value) => {
-                    self.roles.insert(first.to_owned(), Arc::new(decode(value)?));
+            ("role", _) => match self.decoded(key, value)? {
+                Some(role) => {
+                    self.roles.insert(first.to_owned(), Arc::new(role));
                 }
                 None => {
                     self.roles.remove(first);
                 }
             },
-            "group" => {
+            ("group", _) => {
                 let id = GroupId::try_from(first).map_err(malformed)?;
-                put(&mut self.groups, id, value)?;
+                let group = self.decoded(key, value)?;
+                put(&mut self.groups, id, group);
             }
-            "claim" => match value {
-                Some(value) => {
-                    self.claims.insert(key.to_owned(), Arc::new(decode(value)?));
+            ("claim", _) => match self.decoded(key, value)? {
+                Some(claim) => {
+                    self.claims.insert(key.to_owned(), Arc::new(claim));
                 }
                 None => {
                     self.claims.remove(key);
                 }
             },
-            "config" => self.server = Arc::new(value.map(decode).transpose()?.unwrap_or_default()),
-            "fold" => {
-                self.checkpoint = Arc::new(value.map(decode).transpose()?.unwrap_or_default());
+            ("lease", _) => {
+                let fence = self.decoded(key, value)?;
+                put(&mut self.fences, first.to_owned(), fence);
             }
-            // A kind that a later version adds.
+            (_, "config.server") => {
+                self.server = Arc::new(self.decoded(key, value)?.unwrap_or_default());
+            }
+            (_, "fold.checkpoint") => {
+                self.checkpoint = Arc::new(self.decoded(key, value)?.unwrap_or_default());
+            }
+            // A kind, or a key of a kind, that a later version adds.
             _ => {}
         }
         Ok(())
+    }
+
+    /// Decodes a record, and remembers whether it has fields that this program does not know.
+    fn decoded<R: prost::Message + Default>(
+        &mut self,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<Option<R>, DecodeError> {
+        self.newer.remove(key);
+        let Some(value) = value else { return Ok(None) };
+        let record = decode(value)?;
+        if !is_known(&record, value) {
+            self.newer.insert(key.to_owned());
+        }
+        Ok(Some(record))
     }
 
     fn put_user(&mut self, id: UserId, user: Option<User>) {
@@ -285,20 +324,15 @@ impl Tables {
     }
 }
 
-fn put<K: std::hash::Hash + Eq, R: prost::Message + Default>(
-    table: &mut HashMap<K, Arc<R>>,
-    id: K,
-    value: Option<&[u8]>,
-) -> Result<(), DecodeError> {
-    match value {
-        Some(value) => {
-            table.insert(id, Arc::new(decode(value)?));
+fn put<K: std::hash::Hash + Eq, R>(table: &mut HashMap<K, Arc<R>>, id: K, record: Option<R>) {
+    match record {
+        Some(record) => {
+            table.insert(id, Arc::new(record));
         }
         None => {
             table.remove(&id);
         }
     }
-    Ok(())
 }
 
 /// The tables, shared between readers, writers and the follower.

@@ -10,6 +10,7 @@ mod append;
 mod apply;
 mod background;
 mod barrier;
+mod checkpoint;
 mod commit;
 mod due;
 mod encoding;
@@ -20,8 +21,10 @@ mod follow;
 #[cfg(test)]
 mod golden;
 mod head;
+mod held;
 mod keys;
 mod layout;
+mod lease;
 mod live;
 mod mark;
 mod markers;
@@ -30,6 +33,7 @@ mod open;
 mod overlay;
 mod page;
 mod page_cache;
+mod page_writer;
 mod record_cache;
 mod register;
 mod spill;
@@ -37,6 +41,7 @@ mod state;
 mod store;
 mod timeline;
 mod tokens;
+mod writer;
 
 /// Stored records, version 1, as generated from `stored.v1.proto`.
 pub mod records {
@@ -49,8 +54,10 @@ pub use append::{Appended, Draft, RequestId};
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use head::{RoomHead, is_message};
+pub use held::{HeldRoom, HoldReason};
 pub use keys::{Opener, Sealer};
 pub use layout::{LAYOUT, stream_names};
+pub use lease::Lease;
 pub use live::{Changed, Gap, JournalEvent, Listener, Live, Told, Whisper};
 pub use mirror::Tables;
 pub use open::{Config, OpenError};

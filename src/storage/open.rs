@@ -13,10 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::encoding::encode;
 use super::error::StorageError;
 use super::keys::Keys;
-use super::layout::{LAYOUT, META, Missing, STREAMS, StreamSpec, stream, stream_list};
+use super::layout::{
+    LAYOUT, META, Missing, SETTINGS, SETTINGS_KEY, STREAMS, StreamSpec, stream, stream_list,
+};
 use super::records::{Meta, MetaState};
-use super::state::bucket_get;
+use super::state::{bucket_get, bucket_get_known};
 use super::tokens::{self, Entry};
+use super::writer::WRITER;
 use crate::crypto::{KeyEncryptionKey, Secret, hex};
 use crate::nats::{Nats, NatsError, StreamConfig};
 use crate::runtime::{Clock, blocking, limited_read, write_durably};
@@ -70,6 +73,14 @@ pub enum OpenError {
     Newer {
         /// The store's layout number.
         found: u32,
+    },
+    /// A newer program has taken the store over: this one would drop what it has written.
+    #[error(
+        "the store wants programs that write version {least} or newer; this one writes {WRITER}: update it"
+    )]
+    Outdated {
+        /// META's least version.
+        least: u32,
     },
     /// `core.secret_key` is not the one that wraps the message keys.
     #[error("core.secret_key is not the one this store was made with")]
@@ -152,6 +163,9 @@ pub(super) async fn open(
     if meta.layout > LAYOUT {
         return Err(OpenError::Newer { found: meta.layout });
     }
+    if meta.least_writer > WRITER {
+        return Err(OpenError::Outdated { least: meta.least_writer });
+    }
     match meta.state() {
         MetaState::Partial => return Err(OpenError::Partial),
         MetaState::Creating => {}
@@ -166,10 +180,16 @@ pub(super) async fn open(
     for spec in STREAMS {
         ensure(nats, spec, config.replicas, &meta.server_id).await?;
     }
-    if meta.state() != MetaState::Ready || meta.streams != stream_list() {
+    let unlisted = |meta: &Meta| {
+        let mut list = stream_list();
+        list.retain(|name| !meta.streams.contains(name));
+        list
+    };
+    if meta.state() != MetaState::Ready || !unlisted(&meta).is_empty() {
+        // A stream that only a newer program knows stays on the list.
         meta = change_meta(nats, clock, |meta| {
             meta.set_state(MetaState::Ready);
-            meta.streams = stream_list();
+            meta.streams.extend(unlisted(meta));
         })
         .await?;
     }
@@ -196,7 +216,7 @@ async fn found(nats: &Nats, clock: &Clock, revision: u64) -> Result<Meta, OpenEr
     read_meta(nats).await?.0.ok_or(OpenError::Storage(StorageError::LATE))
 }
 
-async fn read_meta(nats: &Nats) -> Result<(Option<Meta>, u64), StorageError> {
+pub(super) async fn read_meta(nats: &Nats) -> Result<(Option<Meta>, u64), StorageError> {
     bucket_get(nats, stream::META, META_SUBJECT).await
 }
 
@@ -207,7 +227,7 @@ async fn change_meta(
     mut f: impl FnMut(&mut Meta),
 ) -> Result<Meta, OpenError> {
     for _ in 0..16 {
-        let (meta, revision) = read_meta(nats).await?;
+        let (meta, revision) = bucket_get_known::<Meta>(nats, stream::META, META_SUBJECT).await?;
         let Some(mut meta) = meta else { break };
         f(&mut meta);
         let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
@@ -285,6 +305,10 @@ async fn ensure(
     if !owner.is_empty() && owner != server_id {
         return Err(OpenError::Foreign { stream: wanted.name });
     }
+    if settings_number(&info.config) > SETTINGS {
+        log::debug!(stream = spec.name; "a newer program has set this stream; its settings stay");
+        return Ok(());
+    }
     if differs(&info.config, &wanted) {
         let former = info.config.num_replicas;
         nats.update_stream(&wanted).await.map_err(wait_for_nodes)?;
@@ -318,6 +342,11 @@ fn wait_for_nodes(error: NatsError) -> StorageError {
     }
 }
 
+/// The number of the settings that a stream was last given.
+fn settings_number(config: &StreamConfig) -> u32 {
+    config.metadata.get(SETTINGS_KEY).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
 fn differs(present: &StreamConfig, wanted: &StreamConfig) -> bool {
     let own = |config: &StreamConfig, key: &str| config.metadata.get(key).cloned();
     present.num_replicas != wanted.num_replicas
@@ -327,6 +356,7 @@ fn differs(present: &StreamConfig, wanted: &StreamConfig) -> bool {
         || present.duplicate_window != wanted.duplicate_window
         || present.allow_message_ttl != wanted.allow_message_ttl
         || own(present, "chatto.server") != own(wanted, "chatto.server")
+        || own(present, SETTINGS_KEY) != own(wanted, SETTINGS_KEY)
         || own(present, "chatto.layout") != own(wanted, "chatto.layout")
 }
 

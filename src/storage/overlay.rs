@@ -14,9 +14,10 @@ use lru::LruCache;
 use super::apply;
 use super::due::{Share, Unfolded, removes_text};
 use super::head::RoomHead;
+use super::held::{Held, HeldRoom, HoldReason};
 use super::layout::PageKey;
 use super::records::{Event, NewestRow};
-use crate::limits::{FOLD_EVENTS, HEADS_MAX};
+use crate::limits::{FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
 
 /// How long folded pages are remembered: longer than any read may take.
 pub(super) const REMEMBER: Duration = Duration::from_secs(30);
@@ -30,6 +31,8 @@ pub(super) struct Tail {
     pub(super) bytes: usize,
     /// When it arrived here.
     pub(super) at: Instant,
+    /// Whether this program knows all its fields. Readers see it either way; only such an event is folded.
+    pub(super) known: bool,
 }
 
 /// The unfolded events of all rooms, and the heads of recently used ones.
@@ -39,6 +42,7 @@ pub(super) struct Overlay {
 
 struct Inner {
     rooms: HashMap<String, VecDeque<Tail>>,
+    held: HashMap<String, Held>,
     heads: LruCache<String, Arc<RoomHead>>,
     folded: HashMap<(String, PageKey), (u64, Instant)>,
     events: usize,
@@ -65,6 +69,7 @@ impl Overlay {
         Self {
             inner: Mutex::new(Inner {
                 rooms: HashMap::new(),
+                held: HashMap::new(),
                 heads: LruCache::new(count(HEADS_MAX)),
                 folded: HashMap::new(),
                 events: 0,
@@ -78,12 +83,16 @@ impl Overlay {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the next event of a room.
+    /// Takes the next event of a room; nothing of a room behind an event that cannot be applied.
     pub(super) fn push(&self, room: &str, next: Tail) {
         let (sequence, bytes) = (next.sequence, next.bytes);
         let mut guard = self.lock();
         let inner = &mut *guard;
         let event = &next.event;
+        inner.newest = inner.newest.max(sequence);
+        if inner.held.get(room).is_some_and(|held| held.blocked_at.is_some()) {
+            return;
+        }
         if let Some(head) = inner.heads.get_mut(room) {
             if event.number == head.event_number + 1 {
                 Arc::make_mut(head).apply(event);
@@ -98,7 +107,6 @@ impl Overlay {
         tail.push_back(next);
         inner.events += 1;
         inner.bytes += bytes;
-        inner.newest = inner.newest.max(sequence);
     }
 
     /// The room's unfolded events, in order.
@@ -183,8 +191,14 @@ impl Overlay {
         dropped
     }
 
-    /// Drops everything before a journal sequence, as the checkpoint says it is folded.
-    pub(super) fn drop_before(&self, sequence: u64, now: Instant) -> Dropped {
+    /// Drops everything before a journal sequence, as the checkpoint says it is folded; `held` rooms, which
+    /// it excepts, and blocked ones keep theirs.
+    pub(super) fn drop_before(
+        &self,
+        sequence: u64,
+        held: impl Fn(&str) -> bool,
+        now: Instant,
+    ) -> Dropped {
         let rooms: Vec<_> = {
             let inner = self.lock();
             let upto = |tail: &VecDeque<Tail>| {
@@ -193,18 +207,81 @@ impl Overlay {
                     .last()
                     .map(|t| t.event.number)
             };
+            let is_blocked =
+                |room: &String| inner.held.get(room).is_some_and(|held| held.blocked_at.is_some());
             inner
                 .rooms
                 .iter()
+                .filter(|(room, _)| !held(room) && !is_blocked(room))
                 .filter_map(|(room, tail)| Some((room.clone(), upto(tail)?)))
                 .collect()
         };
         rooms.into_iter().flat_map(|(room, upto)| self.drop_folded(&room, upto, now)).collect()
     }
 
-    /// The lowest unfolded journal sequence.
-    pub(super) fn first_sequence(&self) -> Option<u64> {
-        self.lock().rooms.values().filter_map(|tail| tail.front()).map(|tail| tail.sequence).min()
+    /// The lowest unfolded journal sequence of each room that has unfolded events, or is blocked.
+    pub(super) fn first_sequences(&self) -> Vec<(String, u64)> {
+        let inner = self.lock();
+        let of_tails = inner
+            .rooms
+            .iter()
+            .filter_map(|(room, tail)| Some((room.clone(), tail.front()?.sequence)));
+        let of_blocked = inner.held.iter().filter(|(room, _)| !inner.rooms.contains_key(*room));
+        let of_blocked =
+            of_blocked.filter_map(|(room, held)| Some((room.clone(), held.blocked_at?)));
+        of_tails.chain(of_blocked).collect()
+    }
+
+    /// Holds a room; whether it was not held yet.
+    pub(super) fn hold(&self, room: &str, reason: HoldReason, now: Instant) -> bool {
+        let mut inner = self.lock();
+        let blocked_at = inner.held.get(room).and_then(|held| held.blocked_at);
+        inner.held.insert(room.to_owned(), Held { reason, tried: now, blocked_at }).is_none()
+    }
+
+    /// Holds a room at an event that cannot be applied: nothing behind it is taken.
+    pub(super) fn block(&self, room: &str, sequence: u64, reason: HoldReason, now: Instant) {
+        let mut inner = self.lock();
+        let held = inner.held.entry(room.to_owned());
+        let held = held.or_insert(Held { reason, tried: now, blocked_at: None });
+        held.blocked_at.get_or_insert(sequence);
+        inner.newest = inner.newest.max(sequence);
+    }
+
+    /// A room could be folded; whether it was held before. A blocked room stays held.
+    pub(super) fn release(&self, room: &str) -> bool {
+        let mut inner = self.lock();
+        if inner.held.get(room).is_none_or(|held| held.blocked_at.is_some()) {
+            return false;
+        }
+        inner.held.remove(room).is_some()
+    }
+
+    /// Whether a room is held, and why.
+    pub(super) fn held(&self) -> Vec<HeldRoom> {
+        let inner = self.lock();
+        let held = inner.held.iter();
+        let mut held: Vec<_> = held
+            .map(|(room, held)| HeldRoom { room: room.clone(), reason: held.reason.clone() })
+            .collect();
+        held.sort_by(|one, other| one.room.cmp(&other.room));
+        held
+    }
+
+    /// Why this room takes no further event: it is blocked, or held while the unfolded events of held
+    /// rooms fill a quarter of their space, which they must not take from the others.
+    pub(super) fn refuses(&self, room: &str) -> Option<HoldReason> {
+        let inner = self.lock();
+        let held = inner.held.get(room)?;
+        let (events, bytes) = inner.held_size();
+        let is_full = events * 4 >= OVERLAY_EVENTS_MAX || bytes * 4 >= OVERLAY_MAX_BYTES;
+        (held.blocked_at.is_some() || is_full).then(|| held.reason.clone())
+    }
+
+    /// Whether no event fits any more: the fold is behind, and writers wait for it.
+    pub(super) fn is_full(&self) -> bool {
+        let inner = self.lock();
+        inner.events >= OVERLAY_EVENTS_MAX || inner.bytes >= OVERLAY_MAX_BYTES
     }
 
     /// Rooms whose events are to be folded now; see [`Unfolded::due`].
@@ -231,8 +308,21 @@ impl Overlay {
 
 impl Inner {
     fn unfolded(&self) -> Unfolded<'_> {
-        let Self { rooms, events, bytes, newest, .. } = self;
-        Unfolded { rooms, events: *events, bytes: *bytes, newest: *newest }
+        let Self { rooms, held, newest, .. } = self;
+        // What held rooms have is no reason to fold the others.
+        let (held_events, held_bytes) = self.held_size();
+        let events = self.events.saturating_sub(held_events);
+        let bytes = self.bytes.saturating_sub(held_bytes);
+        Unfolded { rooms, held, events, bytes, newest: *newest }
+    }
+
+    /// Unfolded events of held rooms and their bytes.
+    fn held_size(&self) -> (usize, usize) {
+        let tails = self.held.keys().filter_map(|room| self.rooms.get(room));
+        tails.fold((0, 0), |(events, bytes), tail| {
+            let more: usize = tail.iter().map(|tail| tail.bytes).sum();
+            (events + tail.len(), bytes + more)
+        })
     }
 
     fn folded_number(&self, room: &str, key: PageKey) -> u64 {

@@ -1,10 +1,10 @@
 //! A stored page: its records put together, whatever they hold.
 
-use super::encoding::decode;
+use super::encoding::{DecodeError, decode, decode_known};
 use super::error::StorageError;
 use super::head::RoomHead;
 use super::layout::PageKey;
-use super::records::{Head, Row, RowPage, Stamp, Thread, ThreadPage};
+use super::records::{Head, Part, Row, RowPage, Stamp, Thread, ThreadPage};
 use super::spill::{self, StoredPart};
 use crate::nats::Stored;
 
@@ -28,6 +28,36 @@ pub(super) struct Page {
     pub(super) bytes: usize,
 }
 
+impl Page {
+    /// The parts that its base names.
+    pub(super) fn named_parts(&self) -> Vec<&StoredPart> {
+        self.parts.iter().filter(|part| self.base.parts.contains(&part.number)).collect()
+    }
+
+    /// Whether there are parts that its base does not name: of a fold that lost, died, or is under way.
+    pub(super) fn has_unnamed_parts(&self) -> bool {
+        self.parts.iter().any(|part| !self.base.parts.contains(&part.number))
+    }
+}
+
+/// What a page is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To show it: fields of a newer program are passed over.
+    Show,
+    /// To replace it: fields of a newer program would be lost, so they are refused.
+    Replace,
+}
+
+impl Purpose {
+    fn decode<R: prost::Message + Default>(self, bytes: &[u8]) -> Result<R, DecodeError> {
+        match self {
+            Self::Show => decode(bytes),
+            Self::Replace => decode_known(bytes),
+        }
+    }
+}
+
 /// Something of PAGES is not what it must be.
 pub(super) const CORRUPT: StorageError = StorageError::Corrupt { what: "PAGES", source: None };
 
@@ -45,6 +75,7 @@ pub(super) fn assemble(
     room: &str,
     key: PageKey,
     messages: &[Stored],
+    purpose: Purpose,
 ) -> Result<Option<Page>, StorageError> {
     let corrupt = StorageError::corrupt("PAGES");
     let subject = key.subject(room);
@@ -68,17 +99,17 @@ pub(super) fn assemble(
     page.bytes += base.payload.len() * 2;
     match key {
         PageKey::Head => {
-            let head: Head = decode(&base.payload).map_err(corrupt)?;
+            let head: Head = purpose.decode(&base.payload).map_err(corrupt)?;
             page.stamp = head.stamp.clone().unwrap_or_default();
             page.content = Content::Head(RoomHead::from_record(head));
         }
         PageKey::Threads(_) => {
-            let threads: ThreadPage = decode(&base.payload).map_err(corrupt)?;
+            let threads: ThreadPage = purpose.decode(&base.payload).map_err(corrupt)?;
             page.stamp = threads.stamp.unwrap_or_default();
             page.content = Content::Threads(threads.threads);
         }
         PageKey::Rows(_) | PageKey::Replies(..) => {
-            let base: RowPage = decode(&base.payload).map_err(corrupt)?;
+            let base: RowPage = purpose.decode(&base.payload).map_err(&corrupt)?;
             let prefix = format!("{subject}.");
             for message in messages {
                 let part = message.subject.strip_prefix(&prefix).and_then(|n| n.parse().ok());
@@ -89,6 +120,12 @@ pub(super) fn assemble(
                     sequence: message.sequence,
                     payload: message.payload.clone(),
                 });
+            }
+            if purpose == Purpose::Replace {
+                let named = page.parts.iter().filter(|part| base.parts.contains(&part.number));
+                for part in named {
+                    decode_known::<Part>(&part.payload).map_err(&corrupt)?;
+                }
             }
             let Some(rows) = spill::join(&base, &page.parts)? else { return Ok(None) };
             page.stamp = base.stamp.clone().unwrap_or_default();

@@ -5,7 +5,7 @@ use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
 use super::records::{Fingerprint, Fingerprints, Process};
-use super::state::bucket_get;
+use super::state::bucket_get_known;
 use super::store::Storage;
 use super::tokens::{self, Entry};
 use crate::limits::PROCESS_TTL;
@@ -62,7 +62,7 @@ impl Storage {
     ) -> Result<Vec<String>, StorageError> {
         let inner = &self.inner;
         let (former, revision) =
-            bucket_get::<Fingerprints>(&inner.nats, stream::META, FINGERPRINTS).await?;
+            bucket_get_known::<Fingerprints>(&inner.nats, stream::META, FINGERPRINTS).await?;
         let former = former.unwrap_or_default().fingerprints;
         let changed = present.iter().filter(|now| {
             former.iter().any(|before| before.key == now.key && before.value != now.value)

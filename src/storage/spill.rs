@@ -1,8 +1,9 @@
 //! A page as it is stored: a base record and, when it is too large for one, parts.
 //!
-//! Parts are written first under new numbers, then the base that names them, then the former parts
-//! are erased. A reader takes base and parts from one request and ignores parts the base does not
-//! name, so every instant shows either the former page or the new one.
+//! Parts are written first, then the base that names them, then the former parts are erased. Their numbers are
+//! random, so that no two folds choose the same, and a part is never written twice. A reader takes base and
+//! parts from one request and ignores parts the base does not name, so every instant shows either the
+//! former page or the new one.
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -30,14 +31,10 @@ pub(super) struct Split {
     pub(super) new_parts: Vec<(u32, Bytes)>,
 }
 
-/// Divides rows into a base and parts. Parts whose bytes have not changed keep their number and are
-/// not written again.
-pub(super) fn split(
-    mut rows: Vec<Row>,
-    stamp: Stamp,
-    former: &RowPage,
-    parts: &[StoredPart],
-) -> Split {
+/// Divides rows into a base and parts. `kept`: the parts that the former base names; those whose bytes have
+/// not changed keep their number and are not written again. A part that no base names belongs to a fold
+/// that may still erase it, so none of those is kept.
+pub(super) fn split(mut rows: Vec<Row>, stamp: Stamp, kept: &[&StoredPart]) -> Split {
     let mut items = Vec::new();
     for row in &mut rows {
         spill_reactions(row, &mut items);
@@ -68,15 +65,13 @@ pub(super) fn split(
     if bytes > 0 {
         contents.push(part);
     }
-    let mut base =
-        RowPage { stamp: Some(stamp), rows, parts: Vec::new(), next_part: former.next_part };
+    let mut base = RowPage { stamp: Some(stamp), rows, ..RowPage::default() };
     let mut new_parts = Vec::new();
     for content in contents {
         let payload = encode(&content);
-        let same = parts.iter().find(|part| part.payload == payload);
-        let number = same.map_or(base.next_part, |part| part.number);
+        let same = kept.iter().find(|part| part.payload == payload);
+        let number = same.map_or_else(random_number, |part| part.number);
         if same.is_none() {
-            base.next_part += 1;
             new_parts.push((number, payload));
         }
         base.parts.push(number);
@@ -114,6 +109,10 @@ pub(super) fn join(base: &RowPage, parts: &[StoredPart]) -> Result<Option<Vec<Ro
         }
     }
     Ok(Some(rows))
+}
+
+fn random_number() -> u32 {
+    u32::from_be_bytes(crate::crypto::random())
 }
 
 fn spill_reactions(row: &mut Row, items: &mut Vec<SpilledReactions>) {
@@ -161,7 +160,7 @@ mod tests {
     }
 
     fn round_trip(rows: &[Row]) -> Split {
-        let split = split(rows.to_vec(), Stamp::default(), &RowPage::default(), &[]);
+        let split = split(rows.to_vec(), Stamp::default(), &[]);
         assert_eq!(join(&split.base, &stored(&split)).unwrap().unwrap(), rows);
         assert!(encode(&split.base).len() < NATS_PAYLOAD_MAX_BYTES);
         for (_, payload) in &split.new_parts {
@@ -192,9 +191,11 @@ mod tests {
         if let Some(Kind::Message(message)) = &mut rows[63].kind {
             message.updated_ms = 1;
         }
-        let second = split(rows, Stamp::default(), &first.base, &stored(&first));
+        let stored = stored(&first);
+        let second = split(rows, Stamp::default(), &stored.iter().collect::<Vec<_>>());
         assert!(second.new_parts.len() <= 2, "{}", second.new_parts.len());
-        assert!(second.new_parts.iter().all(|(number, _)| *number >= first.base.next_part));
+        let is_new = |(number, _): &(u32, Bytes)| !first.base.parts.contains(number);
+        assert!(second.new_parts.iter().all(is_new));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use prost::Message;
 
 use super::commit::Commit;
-use super::encoding::{decode, encode};
+use super::encoding::{DecodeError, decode, decode_known, encode};
 use super::error::{ChangeError, StorageError, infallible};
 use super::layout::stream;
 use super::mirror::{Mirror, PREFIX, Tables};
@@ -90,6 +90,7 @@ state_record!(records::Member, "member.", t, id => {
 });
 state_record!(records::ServerConfig, "config.server", t, _id => Some(Arc::clone(&t.server)));
 state_record!(records::FoldCheckpoint, "fold.checkpoint", t, _id => Some(t.checkpoint()));
+state_record!(records::Fence, "lease.", t, name => t.fence(name).cloned());
 state_record!(ClaimRecord, "", t, id => t.claim(id).cloned());
 
 /// Writes STATE.
@@ -116,8 +117,9 @@ impl State {
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
         loop {
-            let (current, revision) =
-                self.mirror.read(|tables| (R::find(tables, key), tables.revision(key)));
+            let (current, revision, is_newer) = self
+                .mirror
+                .read(|tables| (R::find(tables, key), tables.revision(key), tables.is_newer(key)));
             // A default stands for config records that were never written.
             let exists = revision > 0 && current.is_some();
             let change = f(current.as_deref().filter(|_| exists)).map_err(ChangeError::Refused)?;
@@ -127,6 +129,9 @@ impl State {
                 Change::Delete => None,
                 Change::Put(record) => Some(record),
             };
+            if is_newer {
+                return Err(StorageError::Newer { what: "STATE" }.into());
+            }
             match self.put(key, value.as_ref(), revision, deadline).await {
                 Ok(true) => return Ok(value.map(Arc::new)),
                 Ok(false) => {}
@@ -221,12 +226,33 @@ impl State {
     }
 }
 
+/// Reads a bucket's record that is going to be replaced, as [`bucket_get`] does.
+///
+/// # Errors
+/// [`StorageError::Newer`] when it has fields that this program does not know.
+pub(super) async fn bucket_get_known<R: Message + Default>(
+    nats: &Nats,
+    stream: &'static str,
+    subject: &str,
+) -> Result<(Option<R>, u64), StorageError> {
+    bucket_read(nats, stream, subject, decode_known).await
+}
+
 /// Reads a bucket's newest record of a key, from the leader. A deleted or expired key gives `None`
 /// with the revision that a compare-and-set must name.
 pub(super) async fn bucket_get<R: Message + Default>(
     nats: &Nats,
     stream: &'static str,
     subject: &str,
+) -> Result<(Option<R>, u64), StorageError> {
+    bucket_read(nats, stream, subject, decode).await
+}
+
+async fn bucket_read<R>(
+    nats: &Nats,
+    stream: &'static str,
+    subject: &str,
+    decode: impl Fn(&[u8]) -> Result<R, DecodeError>,
 ) -> Result<(Option<R>, u64), StorageError> {
     match nats.leader_newest(stream, subject).await? {
         None => Ok((None, 0)),

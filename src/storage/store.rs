@@ -1,23 +1,28 @@
 //! The store as the rest of the program sees it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use event_listener::Event as Wake;
 
 use super::append::Journal;
+use super::checkpoint;
 use super::error::StorageError;
 use super::feed::{JournalFeed, STATE_WAIT};
 use super::fold::Folder;
 use super::follow::{Follower, Position};
+use super::held::HeldRoom;
 use super::keys::Keys;
 use super::layout::stream;
+use super::lease::Leases;
 use super::live::Ear;
 use super::mark;
 use super::markers::Markers;
 use super::mirror::Mirror;
 use super::open::{self, Config, Identity, MemoryStreams, OpenError};
 use super::overlay::Overlay;
+use super::records::FoldCheckpoint;
 use super::state::State;
 use super::timeline::Timeline;
 use super::tokens::Tokens;
@@ -57,6 +62,9 @@ pub(super) struct Inner {
     pub(super) tokens: Tokens,
     pub(super) barrier: super::barrier::Barrier,
     pub(super) ear: Ear,
+    pub(super) leases: Leases,
+    /// The least writer's number, once it is above ours: nothing is written any more. 0: ours is enough.
+    pub(super) outdated: AtomicU32,
     scope: Scope,
     stop: Stop,
 }
@@ -93,14 +101,9 @@ impl Storage {
             fold: Arc::clone(&fold_wanted),
             ear: ear.clone(),
         };
-        let follower = follower(&nats, &clock, stream::JOURNAL, "live.journal.>", Arc::new(feed));
-        let journal_position = follower.position.clone();
-        let from = mirror.read(|tables| {
-            let checkpoint = tables.checkpoint();
-            if checkpoint.epoch == identity.epoch { checkpoint.next_sequence } else { 1 }
-        });
-        let live = follower.start(from).await?;
-        spawn(&scope, "journal-feed", follower.run(live, stop.clone()));
+        let start = checkpoint::read(&mirror, &identity.epoch);
+        let following = follow_journal(&nats, &clock, (&scope, &stop), feed, &start);
+        let journal_position = Box::pin(following).await?;
 
         let link = || (nats.clone(), clock.clone());
         let timeline = Arc::new(Timeline::new(
@@ -136,6 +139,8 @@ impl Storage {
             nats,
             clock,
             ear,
+            leases: Leases::default(),
+            outdated: AtomicU32::new(0),
             scope,
             stop,
         });
@@ -144,7 +149,8 @@ impl Storage {
         Ok(Self { inner })
     }
 
-    /// Stops the background work, writes waiting read markers and folds what is unfolded.
+    /// Stops the background work and writes waiting read markers. What is unfolded stays in the journal: the
+    /// next start reads it, which has a bound, and a fold beside that of the lease's holder is saved.
     pub async fn close(&self) {
         let inner = &self.inner;
         // What was just written comes back at once; the mark needs it.
@@ -154,9 +160,6 @@ impl Storage {
         inner.scope.join().await;
         if let Err(error) = inner.markers.flush().await {
             log::warn!(error:% = error; "read markers of the last seconds are not stored");
-        }
-        if let Err(error) = Box::pin(inner.fold_due(true)).await {
-            log::debug!(error:% = error; "the next start folds what is left");
         }
         if let Err(error) = Box::pin(inner.write_mark()).await {
             log::debug!(error:% = error; "how far the store is was not noted at its end");
@@ -171,17 +174,18 @@ impl Storage {
     /// # Cancel safety
     /// May be dropped at any await and repeated.
     pub async fn fold_all(&self) -> Result<(), StorageError> {
-        self.inner.fold_due(true).await
+        self.inner.fold_due(true, None).await
     }
 
-    /// Purges what only clients that were long away could miss: folded journal events and delete
-    /// markers older than the resume window. It happens by itself every hour.
+    /// Purges what only clients that were long away could miss (folded journal events and delete markers
+    /// older than the resume window), and parts that unfinished folds have left. It happens by itself every hour.
     ///
     /// # Errors
     /// [`StorageError`].
     pub async fn purge(&self) -> Result<(), StorageError> {
         self.inner.purge_journal().await?;
-        self.inner.sweep_tombstones().await
+        self.inner.sweep_tombstones(None).await?;
+        self.inner.folder.erase_orphaned_parts(None).await
     }
 
     /// The id of this server, the same in every process that shares the store.
@@ -207,6 +211,12 @@ impl Storage {
     #[must_use]
     pub fn is_damaged(&self) -> bool {
         self.inner.is_damaged()
+    }
+
+    /// Rooms whose new events cannot be folded, by id, each with the reason; for `status`.
+    #[must_use]
+    pub fn held_rooms(&self) -> Vec<HeldRoom> {
+        self.inner.overlay.held()
     }
 
     /// Journal events not folded yet and their bytes, for `status`.
@@ -247,6 +257,22 @@ async fn follow_state(
     let position = follower.position.clone();
     let live = follower.start(1).await?;
     spawn(scope, "state-feed", follower.run(live, stop.clone()));
+    Ok(position)
+}
+
+/// Reads the unfolded tail of the journal and keeps following it.
+async fn follow_journal(
+    nats: &Nats,
+    clock: &Clock,
+    (scope, stop): (&Scope, &Stop),
+    feed: JournalFeed,
+    checkpoint: &FoldCheckpoint,
+) -> Result<Position, StorageError> {
+    checkpoint::read_held(nats, clock, checkpoint, &feed).await?;
+    let follower = follower(nats, clock, stream::JOURNAL, "live.journal.>", Arc::new(feed));
+    let position = follower.position.clone();
+    let live = follower.start(checkpoint.next_sequence).await?;
+    spawn(scope, "journal-feed", follower.run(live, stop.clone()));
     Ok(position)
 }
 

@@ -12,7 +12,7 @@ use super::follow::Position;
 use super::head::{NEWEST_MAX, RoomHead, live_message};
 use super::layout::{PageKey, journal_subject, stream};
 use super::overlay::{Completed, Dropped, Overlay, REMEMBER, Tail};
-use super::page::{CORRUPT, Content, Page, assemble, base_of};
+use super::page::{CORRUPT, Content, Page, Purpose, assemble, base_of};
 use super::page_cache::PageCache;
 use super::records::{Row, RowPage};
 use crate::limits::{PAGE_ROWS, ROWS_READ_MAX};
@@ -307,7 +307,7 @@ impl Timeline {
             if pages.iter().any(|(known, _)| known == key) {
                 continue;
             }
-            let page = match assemble(room, *key, &batch.messages)? {
+            let page = match assemble(room, *key, &batch.messages, Purpose::Show)? {
                 Some(page) if self.overlay.folded_number(room, *key) <= page.stamp.event_number => {
                     page
                 }
@@ -319,34 +319,61 @@ impl Timeline {
         Ok(pages)
     }
 
-    /// Reads one page past every cache; `leader`: not from a replica that may lag.
+    /// Reads one page past every cache, to show it; `leader`: not from a replica that may lag.
     pub(super) async fn load(
         &self,
         room: &str,
         key: PageKey,
         leader: bool,
     ) -> Result<Page, StorageError> {
+        self.load_for(Purpose::Show, room, key, leader).await
+    }
+
+    /// Reads one page from the leader, to replace it. Its parts include those that its base does not name.
+    ///
+    /// # Errors
+    /// [`StorageError::Newer`] when it has fields that this program does not know.
+    pub(super) async fn load_to_replace(
+        &self,
+        room: &str,
+        key: PageKey,
+    ) -> Result<Page, StorageError> {
+        self.load_for(Purpose::Replace, room, key, true).await
+    }
+
+    async fn load_for(
+        &self,
+        purpose: Purpose,
+        room: &str,
+        key: PageKey,
+        leader: bool,
+    ) -> Result<Page, StorageError> {
         let subject = key.subject(room);
         for _ in 0..3 {
+            let leader = leader && self.replicated;
+            let mut subjects = Vec::new();
+            if !leader {
+                subjects.push(subject.clone());
+            }
+            if key.has_parts() {
+                subjects.push(format!("{subject}.*"));
+            }
             let mut messages = Vec::new();
-            if leader && self.replicated {
-                if let Some(base) = self.nats.leader_newest(stream::PAGES, &subject).await? {
-                    let parts = base_of(key, &base)?.parts;
-                    messages.push(base);
-                    for part in parts {
-                        let part = format!("{subject}.{part}");
-                        messages.extend(self.nats.leader_newest(stream::PAGES, &part).await?);
-                    }
-                }
-            } else {
-                let mut subjects = vec![subject.clone()];
-                if key.has_parts() {
-                    subjects.push(format!("{subject}.*"));
-                }
+            if !subjects.is_empty() {
                 let batch = self.nats.read(stream::PAGES, BatchRead::Newest(&subjects)).await?;
                 messages = batch.messages;
             }
-            if let Some(page) = assemble(room, key, &messages)? {
+            if leader && let Some(base) = self.nats.leader_newest(stream::PAGES, &subject).await? {
+                // A part is never written twice: one that a replica has is right. What it lacks the leader has.
+                for part in base_of(key, &base)?.parts {
+                    let part = format!("{subject}.{part}");
+                    if !messages.iter().any(|message| message.subject == part) {
+                        messages.extend(self.nats.leader_newest(stream::PAGES, &part).await?);
+                    }
+                }
+                messages.push(base);
+            }
+            if let Some(page) = assemble(room, key, &messages, purpose)? {
                 return Ok(page);
             }
         }

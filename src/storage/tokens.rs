@@ -248,27 +248,6 @@ impl Tokens {
         }
         Ok(())
     }
-
-    /// Takes or renews a lease; `false`: another process holds it.
-    pub(super) async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        ttl: Duration,
-    ) -> Result<bool, StorageError> {
-        let subject = format!("$KV.PRESENCE.lease.{name}");
-        let (present, revision) = self.presence::<super::records::Claim>(&subject).await?;
-        if present.is_some_and(|lease| lease.holder_id != holder) {
-            return Ok(false);
-        }
-        let lease = super::records::Claim {
-            holder_id: holder.to_owned(),
-            claimed_ms: self.clock.unix_ms(),
-            request_id: String::new(),
-        };
-        let entry = Entry { subject: &subject, payload: encode(&lease), revision };
-        put(&self.nats, &self.clock, entry, Some(ttl)).await
-    }
 }
 
 /// Where presence records lie.

@@ -363,9 +363,10 @@ async fn simulate(runtime: &Runtime, server: &mut NatsServer, seed: u64, steps: 
             }
         }
     }
+    storage.fold_all().await.unwrap();
     storage.close().await;
     let storage = open(&url, runtime, config(None)).await.unwrap();
-    assert_eq!(storage.unfolded().0, 0, "a start after a clean stop has nothing to read");
+    assert_eq!(storage.unfolded().0, 0, "what is folded is not read again");
     for (n, model) in (0..).zip(&models) {
         check(&storage, n, model).await;
     }

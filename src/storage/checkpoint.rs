@@ -1,0 +1,244 @@
+//! Folding what is due, and the checkpoint: everything before it is folded, held rooms excepted.
+
+use std::collections::{HashMap, HashSet};
+
+use super::due::Share;
+use super::error::{ChangeError, StorageError};
+use super::feed::JournalFeed;
+use super::fold::FoldError;
+use super::follow::{Sink, followed};
+use super::held::{HELD_ROOMS_MAX, HoldReason};
+use super::layout::{journal_subject, stream};
+use super::lease::Lease;
+use super::mirror::{Mirror, Tables};
+use super::records::{FoldCheckpoint, HeldRoom};
+use super::state::Change;
+use super::store::Inner;
+use crate::limits::OVERLAY_EVENTS_MAX;
+use crate::nats::{BatchRead, Nats};
+use crate::runtime::Clock;
+
+/// Events of one held room that a start keeps in memory.
+const HELD_EVENTS_MAX: usize = OVERLAY_EVENTS_MAX / 4;
+/// Messages of a held room per request.
+const HELD_BATCH: u32 = 256;
+
+/// The checkpoint of an epoch; an empty one when there is none.
+pub(super) fn read(mirror: &Mirror, epoch: &[u8]) -> FoldCheckpoint {
+    let checkpoint = mirror.read(Tables::checkpoint);
+    if checkpoint.epoch == epoch {
+        FoldCheckpoint::clone(&checkpoint)
+    } else {
+        FoldCheckpoint::default()
+    }
+}
+
+impl Inner {
+    /// The checkpoint of this epoch; an empty one when there is none.
+    pub(super) fn checkpoint(&self) -> FoldCheckpoint {
+        read(&self.mirror, &self.identity.epoch)
+    }
+
+    /// Folds the rooms that are due and moves the checkpoint.
+    pub(super) async fn fold_due(
+        &self,
+        all: bool,
+        lease: Option<&Lease>,
+    ) -> Result<(), StorageError> {
+        let due = self.overlay.due(self.clock.now(), all);
+        self.fold_rooms(due, lease).await?;
+        self.move_checkpoint(lease).await
+    }
+
+    /// Folds rooms, each for itself: one that cannot be folded is held, and the others go on.
+    async fn fold_rooms(
+        &self,
+        rooms: Vec<(String, Share)>,
+        lease: Option<&Lease>,
+    ) -> Result<(), StorageError> {
+        let folded_before = self.checkpoint().next_sequence;
+        for (room, share) in rooms {
+            match self.folder.fold(&room, share, lease, folded_before).await {
+                Ok(()) => {
+                    if self.overlay.release(&room) {
+                        log::info!(room = room; "the room is folded again");
+                    }
+                }
+                Err(FoldError::Hold(reason)) => {
+                    if self.overlay.hold(&room, reason.clone(), self.clock.now()) {
+                        log::error!(
+                            room = room, reason:err = reason;
+                            "the room's new events cannot be folded: it is held, the other rooms go on"
+                        );
+                    }
+                }
+                Err(FoldError::Storage(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the checkpoint to the lowest unfolded event, held rooms excepted, which it names.
+    async fn move_checkpoint(&self, lease: Option<&Lease>) -> Result<(), StorageError> {
+        // The position first: an event that arrives now is then above it or in the overlay.
+        let reached = self.journal_position.reached();
+        let firsts = self.overlay.first_sequences();
+        let held_here: HashSet<String> =
+            self.overlay.held().into_iter().map(|held| held.room).collect();
+        let epoch = self.identity.epoch.clone();
+        let number = lease.map_or(0, Lease::number);
+        let moved = self
+            .state
+            .change::<FoldCheckpoint, Superseded>("fold.checkpoint", |present| {
+                let present = present.filter(|present| present.epoch == epoch);
+                if present.is_some_and(|present| number > 0 && present.fence > number) {
+                    return Err(Superseded);
+                }
+                let former = present.cloned().unwrap_or_default();
+                let seen = Unfolded { reached, firsts: &firsts, held_here: &held_here };
+                let next = seen.checkpoint(&former);
+                let next = FoldCheckpoint {
+                    epoch: epoch.clone(),
+                    fence: former.fence.max(number),
+                    ..next
+                };
+                let unchanged =
+                    next.next_sequence == former.next_sequence && next.held == former.held;
+                Ok(if unchanged { Change::Keep } else { Change::Put(next) })
+            })
+            .await;
+        match moved {
+            Ok(_) => Ok(()),
+            Err(ChangeError::Storage(error)) => Err(error),
+            Err(ChangeError::Refused(Superseded)) => {
+                log::info!("another process has taken the fold over");
+                Err(StorageError::LATE)
+            }
+        }
+    }
+
+    /// Drops events that another process has folded, and folds what that one holds and this one can read:
+    /// a newer program beside an older one that has the lease.
+    pub(super) async fn follow_other_folds(&self) -> Result<(), StorageError> {
+        let checkpoint = self.checkpoint();
+        let held: HashSet<&str> =
+            checkpoint.held.iter().map(|held| held.room_id.as_str()).collect();
+        let now = self.clock.now();
+        let dropped =
+            self.overlay.drop_before(checkpoint.next_sequence, |room| held.contains(room), now);
+        self.timeline.forget(&dropped);
+        if held.is_empty() {
+            return Ok(());
+        }
+        let held_here: HashSet<String> =
+            self.overlay.held().into_iter().map(|held| held.room).collect();
+        let firsts = self.overlay.first_sequences();
+        let foldable = firsts
+            .into_iter()
+            .map(|(room, _)| room)
+            .filter(|room| held.contains(room.as_str()) && !held_here.contains(room));
+        let foldable: Vec<_> = foldable.map(|room| (room, Share::All)).collect();
+        if foldable.is_empty() && !held.iter().any(|room| self.overlay.tail(room).is_empty()) {
+            return Ok(());
+        }
+        self.fold_rooms(foldable, None).await?;
+        self.move_checkpoint(None).await
+    }
+}
+
+/// Reads the events of held rooms before the checkpoint, which the feed does not bring.
+///
+/// # Errors
+/// [`StorageError`] when the journal cannot be read.
+pub(super) async fn read_held(
+    nats: &Nats,
+    clock: &Clock,
+    checkpoint: &FoldCheckpoint,
+    feed: &JournalFeed,
+) -> Result<(), StorageError> {
+    for held in &checkpoint.held {
+        let subject = journal_subject(&held.room_id);
+        let mut next = held.first_sequence;
+        let mut read = 0;
+        'room: while next < checkpoint.next_sequence {
+            let what =
+                BatchRead::OfSubject { subject: &subject, sequence: next, count: HELD_BATCH };
+            let batch = nats.read(stream::JOURNAL, what).await?;
+            if batch.messages.is_empty() {
+                break;
+            }
+            for message in batch.messages {
+                let sequence = message.sequence;
+                if sequence >= checkpoint.next_sequence {
+                    break 'room;
+                }
+                if read >= HELD_EVENTS_MAX {
+                    feed.overlay.block(&held.room_id, sequence, HoldReason::TooMany, clock.now());
+                    break 'room;
+                }
+                next = sequence.saturating_add(1);
+                read += 1;
+                feed.apply(followed(message)).await;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Another process holds the lease, with a higher number.
+#[derive(Debug)]
+struct Superseded;
+
+/// What this process knows of unfolded events.
+struct Unfolded<'a> {
+    /// How far its feed has come.
+    reached: u64,
+    /// The lowest unfolded sequence of each room that has one.
+    firsts: &'a [(String, u64)],
+    held_here: &'a HashSet<String>,
+}
+
+impl Unfolded<'_> {
+    /// Where the checkpoint may stand, after `former`.
+    fn checkpoint(&self, former: &FoldCheckpoint) -> FoldCheckpoint {
+        let firsts: HashMap<&str, u64> =
+            self.firsts.iter().map(|(room, first)| (room.as_str(), *first)).collect();
+        let mut held: Vec<HeldRoom> = Vec::new();
+        for entry in &former.held {
+            let is_unfolded = firsts.contains_key(entry.room_id.as_str());
+            // What lies beyond the feed's position is not known to be folded.
+            if is_unfolded || entry.first_sequence > self.reached {
+                held.push(entry.clone());
+            }
+        }
+        for (room, first) in self.firsts {
+            let is_named = held.iter().any(|entry| entry.room_id == *room);
+            if self.held_here.contains(room) && !is_named {
+                held.push(HeldRoom { room_id: room.clone(), first_sequence: *first });
+            }
+        }
+        for entry in &mut held {
+            if let Some(first) = firsts.get(entry.room_id.as_str()) {
+                entry.first_sequence = *first;
+            }
+        }
+        held.sort_by_key(|entry| entry.first_sequence);
+        // Those that were named before stay: the checkpoint has passed them already.
+        let (mut named, mut new): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|entry| former.held.iter().any(|known| known.room_id == entry.room_id));
+        new.truncate(HELD_ROOMS_MAX.saturating_sub(named.len()));
+        named.append(&mut new);
+        named.sort_by_key(|entry| entry.first_sequence);
+        let lowest =
+            firsts.iter().filter(|(room, _)| !named.iter().any(|held| held.room_id == **room));
+        let lowest = lowest.map(|(_, first)| *first).min();
+        let reached = self.reached.saturating_add(1);
+        let next = lowest.map_or(reached, |first| first.min(reached));
+        FoldCheckpoint {
+            next_sequence: former.next_sequence.max(next),
+            held: named,
+            ..FoldCheckpoint::default()
+        }
+    }
+}
