@@ -9,7 +9,7 @@ use crate::domain::text::{Body, BodyError};
 use crate::domain::{EventId, RoomId};
 use crate::limits::{ATTACHMENTS_MAX, IDEMPOTENCY_KEY_MAX_CHARS, IDEMPOTENCY_WINDOW};
 use crate::storage::records::{Content, Post, Row, event::Effect, row};
-use crate::storage::{Appended, Draft, RequestId, RoomHead, StorageError};
+use crate::storage::{Appended, Draft, DraftView, RequestId, StorageError};
 
 /// A message to be posted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -239,7 +239,8 @@ impl Service {
         let Checked { request, body, in_reply_to } = checked;
         let sealer = Box::pin(self.storage().sealer(&session.user)).await?;
         let mut drafted = None;
-        let draft = |head: &RoomHead| {
+        let draft = |view: &DraftView<'_>| {
+            let head = view.head();
             let now = self.now_ms();
             let last = head.newest_by(&session.user).map(|author| author.posted_ms);
             let slow = target.slow_mode_ms;
@@ -261,7 +262,7 @@ impl Service {
             };
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
-        let appended = Box::pin(self.storage().append(&target.room, request, draft)).await;
+        let appended = Box::pin(self.storage().append(&target.room, request, &[], draft)).await;
         let appended = appended.map_err(flat)?;
         Ok((appended, drafted))
     }

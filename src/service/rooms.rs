@@ -16,7 +16,7 @@ use crate::domain::text::{RoomName, description};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::TIMELINE_PAGE_MAX;
 use crate::storage::records::{Fact, FactKind, Group, Member, Room, event::Effect};
-use crate::storage::{Change, Claim, Claimed, Draft, RequestId, RoomHead, StorageError};
+use crate::storage::{Change, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, StorageError};
 
 /// A channel to be made.
 #[derive(Debug, Clone, Copy)]
@@ -162,14 +162,15 @@ impl Service {
         let room = self.storage().read(|tables| tables.rooms.get(&id).cloned());
         let Some(room) = room.filter(|room| !room.announced) else { return Ok(()) };
         let actor = UserId::try_from(room.creator_id.as_str()).ok();
-        let draft = |head: &RoomHead| {
+        let draft = |view: &DraftView<'_>| {
+            let head = view.head();
             if head.rows > 0 {
                 return Err(Told);
             }
             let fact = self.fact(head, FactKind::RoomCreated, 0);
             Ok(Draft { actor, at_ms: room.created_ms, effect: Effect::Fact(fact) })
         };
-        match Box::pin(self.storage().append(&id, &RequestId::random(), draft)).await {
+        match Box::pin(self.storage().append(&id, &RequestId::random(), &[], draft)).await {
             Ok(_) | Err(crate::storage::ChangeError::Refused(Told)) => {}
             Err(crate::storage::ChangeError::Storage(error)) => return Err(error),
         }
@@ -260,13 +261,15 @@ impl Service {
         let told =
             search && Box::pin(self.is_told(room, user, revision, member.joined_row)).await?;
         if !told {
-            let draft = |head: &RoomHead| -> Result<_, Infallible> {
-                let effect = Effect::Fact(self.fact(head, kind, revision));
+            let draft = |view: &DraftView<'_>| -> Result<_, Infallible> {
+                let effect = Effect::Fact(self.fact(view.head(), kind, revision));
                 Ok(Draft { actor: Some(user), at_ms: self.now_ms(), effect })
             };
             // The same membership change gives the same request: two who announce it make one row.
             let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
-            Box::pin(self.storage().append(&room, &request, draft)).await.map_err(store_only)?;
+            Box::pin(self.storage().append(&room, &request, &[], draft))
+                .await
+                .map_err(store_only)?;
         }
         self.storage()
             .change_member(&room, &user, |present| -> Result<_, Infallible> {

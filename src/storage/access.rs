@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::append::{Appended, Draft, RequestId};
+use super::append::{Appended, Draft, DraftView, RequestId};
 use super::error::{ChangeError, StorageError, infallible};
 use super::head::RoomHead;
 use super::keys::{Opener, Sealer};
@@ -177,19 +177,15 @@ impl Storage {
     /// # Errors
     /// [`StorageError`].
     pub async fn row(&self, room: &RoomId, id: &EventId) -> Result<Option<Row>, StorageError> {
-        let (row, reply) = (id.row(), id.reply());
-        let rows = if reply == 0 {
-            self.rows(room, row, row.saturating_add(1)).await?
-        } else {
-            self.replies(room, row, reply, reply.saturating_add(1)).await?
-        };
-        Ok(rows.into_iter().find(|row| row.id == id.as_str()))
+        self.inner.timeline.row(room.as_str(), id).await
     }
 
     /// Appends one event to a room's journal.
     ///
-    /// `draft` sees the present head and decides row numbers and ids; it runs again when another
-    /// writer was first. When this returns, the event is as durable as the settings promise and this
+    /// `draft` sees the present head and the rows and replies named in `needs`, all as of the position it is
+    /// appended at, and decides row numbers and ids; it runs again when another writer was first. Whatever a
+    /// draft depends on (the number of the next reply, a limit, whether a message is still there) it must take
+    /// from this view, never from an earlier read. A draft that needs no rows does not wait for them. When this returns, the event is as durable as the settings promise and this
     /// process's reads contain it. A repeated request id within two minutes answers the stored event.
     ///
     /// # Errors
@@ -202,9 +198,10 @@ impl Storage {
         &self,
         room: &RoomId,
         request: &RequestId,
-        draft: impl FnMut(&RoomHead) -> Result<Draft, E>,
+        needs: &[EventId],
+        draft: impl FnMut(&DraftView<'_>) -> Result<Draft, E>,
     ) -> Result<Appended, ChangeError<E>> {
-        self.inner.journal.append(room, request, draft).await
+        self.inner.journal.append(room, request, needs, draft).await
     }
 
     /// Seals a body for its author and place, making the author's data key when there is none.

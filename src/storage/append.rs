@@ -12,10 +12,10 @@ use super::follow::Position;
 use super::head::RoomHead;
 use super::layout::{journal_subject, stream};
 use super::mirror::Mirror;
-use super::records::{Event, event::Effect};
+use super::records::{Event, Row, event::Effect};
 use super::timeline::Timeline;
 use crate::crypto::hex;
-use crate::domain::{RoomId, UserId};
+use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{ROOM_QUEUE_MAX, WRITE_DEADLINE};
 use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
@@ -32,6 +32,28 @@ pub struct Draft {
     pub at_ms: i64,
     /// What happens.
     pub effect: Effect,
+}
+
+/// What a draft is made from: the room as it is at the position that the event is to be appended at. Should
+/// another writer be first, the draft is made again from a new view.
+#[derive(Debug, Clone, Copy)]
+pub struct DraftView<'a> {
+    head: &'a RoomHead,
+    rows: &'a [Row],
+}
+
+impl<'a> DraftView<'a> {
+    /// The room's head.
+    #[must_use]
+    pub fn head(&self) -> &'a RoomHead {
+        self.head
+    }
+
+    /// A row that the call named in `needs`; `None`: it did not, or there is no such row in this room.
+    #[must_use]
+    pub fn row(&self, id: &EventId) -> Option<&'a Row> {
+        self.rows.iter().find(|row| row.id == id.as_str())
+    }
 }
 
 /// An event that is stored.
@@ -116,7 +138,8 @@ impl Journal {
         &self,
         room: &RoomId,
         request: &RequestId,
-        mut draft: impl FnMut(&RoomHead) -> Result<Draft, E>,
+        needs: &[EventId],
+        mut draft: impl FnMut(&DraftView<'_>) -> Result<Draft, E>,
     ) -> Result<Appended, ChangeError<E>> {
         let writer = self.writer(room);
         let place = Place::enter(&writer.waiting)?;
@@ -137,23 +160,21 @@ impl Journal {
                 continue;
             }
             // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
-            let next = match turn.take() {
-                Some(next) => next,
-                None => match self.look(room, request).await {
-                    Ok(Look::Next(next)) => next,
-                    Ok(Look::Mine(event, sequence)) => {
-                        let appended = Appended { event, duplicate: !sent };
-                        return self.finish(appended, sequence).await;
-                    }
-                    Err(error) if error.is_transient() => {
-                        failure = error;
-                        self.clock.sleep(backoff.delay()).await;
-                        continue;
-                    }
-                    Err(error) => return Err(error.into()),
-                },
+            let (next, rows) = match self.prepare(room, request, needs, turn.take()).await {
+                Ok(Look::Next(next, rows)) => (next, rows),
+                Ok(Look::Mine(event, sequence)) => {
+                    let appended = Appended { event, duplicate: !sent };
+                    return self.finish(appended, sequence).await;
+                }
+                Err(error) if error.is_transient() => {
+                    failure = error;
+                    self.clock.sleep(backoff.delay()).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
             };
-            let draft = draft(&next.head).map_err(ChangeError::Refused)?;
+            let view = DraftView { head: &next.head, rows: &rows };
+            let draft = draft(&view).map_err(ChangeError::Refused)?;
             let event = self.stamp(&next.head, request, draft);
             sent = true;
             match self.publish(room, next, event, deadline).await {
@@ -240,6 +261,27 @@ impl Journal {
         Ok(Appended { event, duplicate: true })
     }
 
+    /// What the next attempt is made from: where the event goes, and the rows that its draft names.
+    async fn prepare(
+        &self,
+        room: &RoomId,
+        request: &RequestId,
+        needs: &[EventId],
+        known: Option<Next>,
+    ) -> Result<Look, StorageError> {
+        let look = match known {
+            Some(next) => Look::Next(next, Vec::new()),
+            None => self.look(room, request).await?,
+        };
+        Ok(match look {
+            Look::Next(next, _) => {
+                let rows = self.needed(room, next.last, needs).await?;
+                Look::Next(next, rows)
+            }
+            mine @ Look::Mine(..) => mine,
+        })
+    }
+
     /// Finds out where the next event goes, from the journal's leader.
     async fn look(&self, room: &RoomId, request: &RequestId) -> Result<Look, StorageError> {
         let subject = journal_subject(room.as_str());
@@ -264,7 +306,27 @@ impl Journal {
         if head.event_number < number {
             return Err(StorageError::LATE);
         }
-        Ok(Look::Next(Next { head: RoomHead::clone(&head), last }))
+        Ok(Look::Next(Next { head: RoomHead::clone(&head), last }, Vec::new()))
+    }
+
+    /// The rows that a draft names, as they are at the position it is made for, or later: the event is then
+    /// refused for its position.
+    async fn needed(
+        &self,
+        room: &RoomId,
+        last: u64,
+        needs: &[EventId],
+    ) -> Result<Vec<Row>, StorageError> {
+        if needs.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A position known from this process's own last event may lie ahead of what its readers see.
+        self.position.wait_for(last, WRITE_DEADLINE, &self.clock).await?;
+        let mut rows = Vec::with_capacity(needs.len());
+        for id in needs {
+            rows.extend(self.timeline.row(room.as_str(), id).await?);
+        }
+        Ok(rows)
     }
 
     fn writer(&self, room: &RoomId) -> Arc<Writer> {
@@ -278,7 +340,7 @@ impl Journal {
 
 #[expect(clippy::large_enum_variant, reason = "lives for one match")]
 enum Look {
-    Next(Next),
+    Next(Next, Vec<Row>),
     /// The last message is this request's own: an earlier attempt whose outcome was unknown, or the
     /// call that this one repeats.
     Mine(Event, u64),

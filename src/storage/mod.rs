@@ -50,7 +50,7 @@ pub mod records {
     include!(concat!(env!("OUT_DIR"), "/chatto.stored.v1.rs"));
 }
 
-pub use append::{Appended, Draft, RequestId};
+pub use append::{Appended, Draft, DraftView, RequestId};
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use head::{RoomHead, is_message};

@@ -15,6 +15,7 @@ use super::overlay::{Completed, Dropped, Overlay, REMEMBER, Tail};
 use super::page::{CORRUPT, Content, Page, Purpose, assemble, base_of};
 use super::page_cache::PageCache;
 use super::records::{Row, RowPage};
+use crate::domain::EventId;
 use crate::limits::{PAGE_ROWS, ROWS_READ_MAX};
 use crate::nats::{BatchRead, Nats};
 use crate::runtime::Clock;
@@ -175,6 +176,17 @@ impl Timeline {
         }
         replies.retain(|row| (from..to).contains(&row.number));
         Ok(replies)
+    }
+
+    /// The row with this id: a root row, or a reply.
+    pub(super) async fn row(&self, room: &str, id: &EventId) -> Result<Option<Row>, StorageError> {
+        let (row, reply) = (id.row(), id.reply());
+        let rows = if reply == 0 {
+            self.rows(room, row, row.saturating_add(1)).await?
+        } else {
+            self.replies(room, row, reply, reply.saturating_add(1)).await?
+        };
+        Ok(rows.into_iter().find(|row| row.id == id.as_str()))
     }
 
     /// The wanted rows of pages as of now, in order.

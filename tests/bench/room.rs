@@ -8,7 +8,7 @@ use chatto::domain::text::RoomName;
 use chatto::domain::{GroupId, RoomId, UserId};
 use chatto::runtime::Scope;
 use chatto::storage::records::{Content, Fact, FactKind, Member, Post, Room, event::Effect};
-use chatto::storage::{Change, Claim, Draft, RequestId, RoomHead, Sealer};
+use chatto::storage::{Change, Claim, Draft, DraftView, RequestId, Sealer};
 
 use crate::content::{Numbers, message_id, message_text, replies, seed};
 use crate::fill::{HISTORY_MS, Place};
@@ -100,14 +100,15 @@ impl RoomFill {
     }
 
     async fn tell(&self, room: &RoomId, user: UserId, kind: FactKind, member_revision: u64) {
-        let draft = |head: &RoomHead| -> Result<_, Infallible> {
+        let draft = |view: &DraftView<'_>| -> Result<_, Infallible> {
+            let head = view.head();
             let id = message_id(self.number, head.rows, 0).as_str().to_owned();
             let fact =
                 Fact { id, row: head.rows, kind: kind.into(), member_revision, ..Fact::default() };
             Ok(Draft { actor: Some(user), at_ms: self.begin_ms, effect: Effect::Fact(fact) })
         };
         let request = RequestId::random();
-        Box::pin(self.store.storage.append(room, &request, draft)).await.unwrap();
+        Box::pin(self.store.storage.append(room, &request, &[], draft)).await.unwrap();
     }
 
     /// Starts the tasks that post its messages.
@@ -137,8 +138,8 @@ impl RoomFill {
     async fn append(&self, place: &Place, reply: Option<(u32, u32)>) -> u32 {
         let room = RoomId::try_from(place.id.as_str()).unwrap();
         let mut taken = 0;
-        let draft = |head: &RoomHead| -> Result<_, Infallible> {
-            let (row, reply) = reply.unwrap_or((head.rows, 0));
+        let draft = |view: &DraftView<'_>| -> Result<_, Infallible> {
+            let (row, reply) = reply.unwrap_or((view.head().rows, 0));
             taken = row;
             let id = message_id(self.number, row, reply);
             let author = &self.authors[place.author(row, reply)];
@@ -158,7 +159,7 @@ impl RoomFill {
             Ok(Draft { actor: Some(author.id), at_ms, effect: Effect::Post(post) })
         };
         let request = RequestId::random();
-        Box::pin(self.store.storage.append(&room, &request, draft)).await.unwrap();
+        Box::pin(self.store.storage.append(&room, &request, &[], draft)).await.unwrap();
         taken
     }
 }

@@ -53,8 +53,8 @@ fn a_page_of_a_large_store_is_read_from_few_blocks() {
             for number in 0..ROOMS {
                 let request = chatto::storage::RequestId::random();
                 storage
-                    .append::<std::convert::Infallible>(&room(number), &request, |head| {
-                        Ok(post(head, user(1), &body))
+                    .append::<std::convert::Infallible>(&room(number), &request, &[], |view| {
+                        Ok(post(view.head(), user(1), &body))
                     })
                     .await
                     .unwrap();

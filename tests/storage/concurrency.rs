@@ -14,8 +14,8 @@ async fn post_many(storage: Storage, author: u64, count: usize) -> Vec<u32> {
     for n in 0..count {
         let body = format!("{author} {n}");
         let appended = storage
-            .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-                Ok(post(head, user(author), &body))
+            .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+                Ok(post(view.head(), user(author), &body))
             })
             .await
             .unwrap();
@@ -120,7 +120,9 @@ fn the_same_request_through_another_process_answers_the_first_message() {
         let key = || RequestId::keyed(&user(1), "CreateMessage", &room(1), "key 1");
         let write = async |storage: &Storage, key: RequestId, body: &str| {
             storage
-                .append::<Infallible>(&room(1), &key, |head| Ok(post(head, user(1), body)))
+                .append::<Infallible>(&room(1), &key, &[], |view| {
+                    Ok(post(view.head(), user(1), body))
+                })
                 .await
                 .unwrap()
         };
@@ -174,8 +176,8 @@ async fn join_and_announce(storage: &Storage, user_number: u64) -> (u64, u64) {
         .unwrap();
     let revision = storage.member_revision(&room(1), &user(user_number));
     let appended = storage
-        .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-            Ok(post(head, user(user_number), "joined"))
+        .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+            Ok(post(view.head(), user(user_number), "joined"))
         })
         .await
         .unwrap();

@@ -56,8 +56,8 @@ fn damage(store: &Path, stream: &str, index: Index, places: &[usize]) {
 async fn fill(storage: &Storage) {
     for n in 0..ROWS {
         storage
-            .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-                Ok(post(head, user(1), &format!("text {n}")))
+            .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+                Ok(post(view.head(), user(1), &format!("text {n}")))
             })
             .await
             .unwrap();

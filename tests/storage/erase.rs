@@ -23,8 +23,8 @@ fn on_disk(dir: &Path, needle: &[u8]) -> bool {
 
 async fn append(storage: &Storage, effect: impl Fn(u32) -> Effect) -> Effect {
     let appended = storage
-        .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-            Ok(Draft { actor: Some(user(1)), at_ms: 1, effect: effect(head.rows) })
+        .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+            Ok(Draft { actor: Some(user(1)), at_ms: 1, effect: effect(view.head().rows) })
         })
         .await
         .unwrap();
@@ -33,7 +33,9 @@ async fn append(storage: &Storage, effect: impl Fn(u32) -> Effect) -> Effect {
 
 async fn post_text(storage: &Storage, body: &str) -> String {
     let appended = storage
-        .append::<Infallible>(&room(1), &RequestId::random(), |head| Ok(post(head, user(1), body)))
+        .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+            Ok(post(view.head(), user(1), body))
+        })
         .await
         .unwrap();
     let Some(Effect::Post(post)) = appended.event.effect else { panic!() };

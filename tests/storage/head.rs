@@ -15,15 +15,17 @@ const MESSAGES: u32 = 300;
 
 async fn append(storage: &Storage, draft: impl Fn(u32) -> Draft) {
     storage
-        .append::<Infallible>(&room(1), &RequestId::random(), |head| Ok(draft(head.rows)))
+        .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+            Ok(draft(view.head().rows))
+        })
         .await
         .unwrap();
 }
 
 async fn say(storage: &Storage) {
     storage
-        .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-            Ok(post(head, user(1), "text"))
+        .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+            Ok(post(view.head(), user(1), "text"))
         })
         .await
         .unwrap();

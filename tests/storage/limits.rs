@@ -21,8 +21,8 @@ fn a_page_of_longest_messages_with_full_reaction_lists_folds() {
         let body = "y".repeat(BODY_MAX_BYTES);
         for _ in 0..PAGE_ROWS {
             storage
-                .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-                    Ok(post(head, user(1), &body))
+                .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+                    Ok(post(view.head(), user(1), &body))
                 })
                 .await
                 .unwrap();
@@ -36,7 +36,7 @@ fn a_page_of_longest_messages_with_full_reaction_lists_folds() {
                 remove: false,
             };
             storage
-                .append::<Infallible>(&room(1), &RequestId::random(), |_| {
+                .append::<Infallible>(&room(1), &RequestId::random(), &[], |_| {
                     let effect = Effect::React(react.clone());
                     Ok(Draft { actor: Some(user(2)), at_ms: 1, effect })
                 })

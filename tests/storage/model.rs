@@ -337,7 +337,8 @@ async fn simulate(runtime: &Runtime, server: &mut NatsServer, seed: u64, steps: 
                 _ => 0,
             };
             let at = room(n as u8);
-            let appended = storage.append::<()>(&at, &request, |head| Ok(draft(&op, head, made)));
+            let appended =
+                storage.append::<()>(&at, &request, &[], |view| Ok(draft(&op, view.head(), made)));
             // One in four is dropped at one of its first awaits, and the process with it.
             let left = if random.below(4) == 0 { 1 + random.below(12) as u32 } else { u32::MAX };
             match CutAt::new(appended, left).await {

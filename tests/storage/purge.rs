@@ -21,8 +21,8 @@ fn folded_events_and_delete_markers_are_purged_after_the_resume_window() {
             Storage::open(nats.clone(), config(None), &runtime, clock.clone()).await.unwrap();
         let write = async |body: &str| {
             storage
-                .append::<Infallible>(&room(1), &RequestId::random(), |head| {
-                    Ok(post(head, user(1), body))
+                .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+                    Ok(post(view.head(), user(1), body))
                 })
                 .await
                 .unwrap();

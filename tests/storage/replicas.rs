@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chatto::nats::{Auth, Nats, Target};
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::{ChangeError, Config, RequestId, RoomHead, Storage};
+use chatto::storage::{ChangeError, Config, DraftView, RequestId, Storage};
 
 use super::{config, post, room, run, text, user};
 use crate::support::cluster::Cluster;
@@ -45,8 +45,8 @@ pub(super) async fn write(storage: &Storage, from: usize, to: usize) {
         // request again. It must neither be lost nor stored twice.
         let request = RequestId::random();
         for attempt in 1.. {
-            let draft = |head: &RoomHead| Ok(post(head, user(1), &body));
-            match storage.append::<Infallible>(&room(1), &request, draft).await {
+            let draft = |view: &DraftView<'_>| Ok(post(view.head(), user(1), &body));
+            match storage.append::<Infallible>(&room(1), &request, &[], draft).await {
                 Err(ChangeError::Storage(error)) if error.is_transient() && attempt < 4 => {}
                 stored => {
                     stored.unwrap();
