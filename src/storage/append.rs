@@ -160,7 +160,8 @@ impl Journal {
                 continue;
             }
             // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
-            let (next, rows) = match self.prepare(room, request, needs, turn.take()).await {
+            let (next, rows) = match Box::pin(self.prepare(room, request, needs, turn.take())).await
+            {
                 Ok(Look::Next(next, rows)) => (next, rows),
                 Ok(Look::Mine(event, sequence)) => {
                     let appended = Appended { event, duplicate: !sent };

@@ -15,7 +15,7 @@ use super::follow::{Follower, Position};
 use super::held::HeldRoom;
 use super::keys::Keys;
 use super::layout::stream;
-use super::lease::Leases;
+use super::lease::{Lease, Leases};
 use super::live::Ear;
 use super::mark;
 use super::markers::Markers;
@@ -175,6 +175,17 @@ impl Storage {
     /// May be dropped at any await and repeated.
     pub async fn fold_all(&self) -> Result<(), StorageError> {
         self.inner.fold_due(true, None).await
+    }
+
+    /// The same under the lease `fold`: when it ends, nothing more is written.
+    ///
+    /// # Errors
+    /// [`StorageError`]; transient when the lease is over or another process has taken it.
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await and repeated.
+    pub async fn fold_all_under(&self, lease: &Lease) -> Result<(), StorageError> {
+        self.inner.fold_due(true, Some(lease)).await
     }
 
     /// Purges what only clients that were long away could miss (folded journal events and delete markers

@@ -9,7 +9,7 @@ use chatto::storage::{Change, Draft, RequestId, Storage};
 use super::{config, content, open, post, room, run, user};
 use crate::support::nats::NatsServer;
 
-fn on_disk(dir: &Path, needle: &[u8]) -> bool {
+pub(super) fn on_disk(dir: &Path, needle: &[u8]) -> bool {
     std::fs::read_dir(dir).unwrap().any(|entry| {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -3,10 +3,14 @@
 mod concurrency;
 mod damage;
 mod erase;
+mod folds;
 mod head;
+mod held;
 mod lag;
+mod leases;
 mod limits;
 mod model;
+mod newer;
 mod opening;
 mod purge;
 mod replicas;
@@ -101,6 +105,25 @@ pub(crate) fn post(head: &RoomHead, author: UserId, body: &str) -> Draft {
         ..Post::default()
     });
     Draft { actor: Some(author), at_ms: Clock::system().unix_ms(), effect }
+}
+
+/// Polls a future until it has waited `n` times, and then no more: a process that is paused. `Some`: it
+/// ended before.
+pub(crate) async fn pause_at<F: Future + Unpin>(future: &mut F, n: u32) -> Option<F::Output> {
+    let mut left = n;
+    std::future::poll_fn(|cx| {
+        if left == 0 {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut *future).poll(cx) {
+            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Pending => {
+                left -= 1;
+                Poll::Pending
+            }
+        }
+    })
+    .await
 }
 
 /// Drops a future at its n-th await, as a kill would; `None` then.

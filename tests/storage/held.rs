@@ -1,0 +1,326 @@
+//! Held rooms: a room whose next event cannot be folded keeps nothing else from going on, and nothing of it is
+//! lost or passed over.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use chatto::domain::RoomId;
+use chatto::nats::{Nats, Publish};
+use chatto::runtime::Clock;
+use chatto::storage::records::{Delete, Event, FoldCheckpoint, React, event::Effect};
+use chatto::storage::{ChangeError, Config, HoldReason, RequestId, Storage, StorageError};
+use prost::Message;
+
+use super::folds::{append, take_fold_lease, write};
+use super::{CutAt, config, connect, open, post, room, run, user};
+use crate::support::nats::NatsServer;
+
+/// Field 1000, a text: what a newer program may add to any record.
+const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
+
+fn shared() -> Config {
+    Config { embedded: false, ..config(None) }
+}
+
+fn stored(record: &impl Message, more: &[u8]) -> Vec<u8> {
+    [vec![1], record.encode_to_vec(), more.to_vec()].concat()
+}
+
+/// Puts a message into the store as another program would.
+async fn put(nats: &Nats, subject: &str, payload: Vec<u8>) -> u64 {
+    let payload = payload.into();
+    nats.publish(Publish { subject, payload, ..Publish::default() }).await.unwrap().sequence
+}
+
+fn journal(room: &RoomId) -> String {
+    format!("journal.{room}")
+}
+
+/// The event that follows the present head, with this effect.
+async fn next_event(storage: &Storage, room: &RoomId, effect: Option<Effect>) -> Event {
+    let head = storage.head(room).await.unwrap();
+    let rows_after = head.rows + u32::from(matches!(effect, Some(Effect::Post(_))));
+    Event {
+        number: head.event_number + 1,
+        at_ms: Clock::system().unix_ms(),
+        actor_id: user(1).to_string(),
+        rows_after,
+        effect,
+        ..Event::default()
+    }
+}
+
+async fn try_write(storage: &Storage, room: &RoomId) -> Result<(), StorageError> {
+    let written = storage
+        .append::<Infallible>(room, &RequestId::random(), &[], |view| {
+            Ok(post(view.head(), user(1), "more"))
+        })
+        .await;
+    match written {
+        Ok(_) => Ok(()),
+        Err(ChangeError::Storage(error)) => Err(error),
+    }
+}
+
+fn reasons(storage: &Storage) -> Vec<HoldReason> {
+    storage.held_rooms().into_iter().map(|held| held.reason).collect()
+}
+
+async fn checkpoint(nats: &Nats) -> FoldCheckpoint {
+    let stored = nats.leader_newest("KV_STATE", "$KV.STATE.fold.checkpoint").await.unwrap();
+    FoldCheckpoint::decode(&stored.unwrap().payload[1..]).unwrap()
+}
+
+#[test]
+fn an_event_that_cannot_be_read_holds_its_room_and_no_other() {
+    for (name, bytes) in [
+        (
+            "an effect of a newer program",
+            stored(&Event { number: 3, ..Event::default() }, &UNKNOWN_FIELD),
+        ),
+        ("a newer version", vec![2, 1, 2, 3]),
+        ("damaged bytes", vec![1, 0xff, 0xff]),
+    ] {
+        let server = NatsServer::start();
+        run(async |runtime| {
+            let nats = connect(&server.url()).await;
+            let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+            for n in [1, 2] {
+                write(&storage, &room(n), "one").await;
+                write(&storage, &room(n), "two").await;
+            }
+            let foreign = put(&nats, &journal(&room(1)), bytes.clone()).await;
+            write(&storage, &room(2), "three").await;
+            storage.fold_all().await.unwrap();
+            assert!(
+                matches!(&reasons(&storage)[..], [HoldReason::Event { sequence, .. }] if *sequence == foreign),
+                "{name}: {:?}",
+                storage.held_rooms()
+            );
+            assert_eq!(storage.unfolded().0, 0, "{name}: what can be folded is");
+            assert!(!storage.is_damaged());
+            let point = checkpoint(&nats).await;
+            assert!(point.next_sequence > foreign, "{name}: the checkpoint has passed it");
+            assert_eq!(point.held[0].room_id, room(1).to_string());
+            assert_eq!(point.held[0].first_sequence, foreign);
+            storage.close().await;
+
+            // A start finds it again, purging stops at it, and nobody writes behind it.
+            let clock = Clock::system();
+            let storage =
+                Storage::open(nats.clone(), shared(), &runtime, clock.clone()).await.unwrap();
+            assert_eq!(storage.held_rooms().len(), 1, "{name}");
+            let refused = try_write(&storage, &room(1)).await;
+            assert!(matches!(refused, Err(StorageError::Held { .. })), "{name}: {refused:?}");
+            assert_eq!(storage.rows(&room(1), 0, 9).await.unwrap().len(), 2);
+            write(&storage, &room(2), "four").await;
+            assert_eq!(storage.rows(&room(2), 0, 9).await.unwrap().len(), 4);
+            storage.fold_all().await.unwrap();
+            clock.advance(Duration::from_secs(8 * 24 * 3600));
+            storage.purge().await.unwrap();
+            let kept = nats.leader_newest("JOURNAL", &journal(&room(1))).await.unwrap().unwrap();
+            assert_eq!((kept.sequence, kept.payload.to_vec()), (foreign, bytes.clone()), "{name}");
+            storage.close().await;
+        });
+    }
+}
+
+#[test]
+fn a_field_of_a_newer_program_is_shown_but_never_folded_away() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        let id = write(&storage, &room(1), "one").await;
+        let effect = React { id, emoji: "heart".to_owned(), user_number: 7, ..React::default() };
+        let event = next_event(&storage, &room(1), Some(Effect::React(effect))).await;
+        let foreign = put(&nats, &journal(&room(1)), stored(&event, &UNKNOWN_FIELD)).await;
+        storage.barrier().await;
+        assert_eq!(storage.head(&room(1)).await.unwrap().event_number, 2, "readers see it");
+        storage.fold_all().await.unwrap();
+        assert_eq!(storage.unfolded().0, 1);
+        assert!(matches!(reasons(&storage)[..], [HoldReason::Event { .. }]));
+        // The newer program, which knows the field, folds it: here it is written without.
+        assert!(nats.erase("JOURNAL", foreign).await.unwrap());
+        put(&nats, &journal(&room(1)), stored(&event, &[])).await;
+        storage.close().await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        storage.fold_all().await.unwrap();
+        assert_eq!(storage.held_rooms(), []);
+        assert_eq!(storage.unfolded().0, 0);
+        assert_eq!(checkpoint(&nats).await.held, []);
+        storage.close().await;
+    });
+}
+
+#[test]
+fn a_page_that_cannot_be_read_or_replaced_holds_its_room_and_no_other() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        take_fold_lease(&nats_after_open(&server, &runtime).await).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        for n in [1, 2, 3] {
+            write(&storage, &room(n), "one").await;
+        }
+        storage.fold_all().await.unwrap();
+        let subject = |n: u8| format!("pages.{}.r.0", room(n));
+        let page =
+            nats.leader_newest("PAGES", &subject(1)).await.unwrap().unwrap().payload.to_vec();
+        let newer_page = nats.leader_newest("PAGES", &subject(2)).await.unwrap().unwrap();
+        let newer_page = [newer_page.payload.to_vec(), UNKNOWN_FIELD.to_vec()].concat();
+        put(&nats, &subject(1), vec![1, 0xff, 0xff]).await;
+        let newer = put(&nats, &subject(2), newer_page.clone()).await;
+        for n in [1, 2, 3] {
+            write(&storage, &room(n), "two").await;
+        }
+        storage.fold_all().await.unwrap();
+        assert!(matches!(
+            reasons(&storage)[..],
+            [HoldReason::Page { .. }, HoldReason::Page { .. }]
+        ));
+        assert_eq!(storage.unfolded().0, 2, "the third room is folded");
+        let held = checkpoint(&nats).await.held;
+        assert_eq!(held.len(), 2);
+        let kept = nats.leader_newest("PAGES", &subject(2)).await.unwrap().unwrap();
+        assert_eq!((kept.sequence, kept.payload.to_vec()), (newer, newer_page), "it was rewritten");
+        assert_eq!(
+            storage.rows(&room(2), 0, 9).await.unwrap().len(),
+            2,
+            "it is shown all the same"
+        );
+
+        // Unfolded events of a held room have a bound, and the others go on beyond it.
+        let mut taken = 0;
+        let refused = loop {
+            match try_write(&storage, &room(1)).await {
+                Ok(()) => taken += 1,
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(refused, StorageError::Held { .. }), "{refused:?}");
+        assert!((500..=1_000).contains(&taken), "{taken} events of a held room were taken");
+        write(&storage, &room(3), "three").await;
+        storage.close().await;
+
+        // A restart loses nothing, and the end of the fault needs none.
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        assert!(storage.unfolded().0 > taken);
+        put(&nats, &subject(1), page).await;
+        storage.fold_all().await.unwrap();
+        assert_eq!(storage.held_rooms().len(), 1);
+        let head = storage.head(&room(1)).await.unwrap();
+        assert_eq!(head.rows as usize, taken + 2);
+        assert_eq!(storage.rows(&room(1), 0, 200).await.unwrap().len(), 200);
+        write(&storage, &room(1), "and on").await;
+        storage.close().await;
+    });
+}
+
+/// A store that exists.
+async fn nats_after_open(server: &NatsServer, runtime: &chatto::runtime::Runtime) -> Nats {
+    open(&server.url(), runtime, shared()).await.unwrap().close().await;
+    connect(&server.url()).await
+}
+
+#[test]
+fn a_missing_event_holds_its_room() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = nats_after_open(&server, &runtime).await;
+        take_fold_lease(&nats).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        write(&storage, &room(1), "one").await;
+        storage.fold_all().await.unwrap();
+        write(&storage, &room(1), "two").await;
+        write(&storage, &room(1), "three").await;
+        let two = nats.leader_from("JOURNAL", 2).await.unwrap().unwrap();
+        let info = nats.stream("JOURNAL").await.unwrap().unwrap();
+        assert_eq!((two.sequence, info.state.last_sequence), (2, 3));
+        storage.close().await;
+        // The disk has lost it.
+        assert!(nats.erase("JOURNAL", 2).await.unwrap());
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        storage.fold_all().await.unwrap();
+        assert!(matches!(reasons(&storage)[..], [HoldReason::Missing { number: 2 }]));
+        let page =
+            nats.leader_newest("PAGES", &format!("pages.{}.h", room(1))).await.unwrap().unwrap();
+        let head = chatto::storage::records::Head::decode(&page.payload[1..]).unwrap();
+        assert_eq!(head.stamp.unwrap().event_number, 1, "nothing behind the hole is folded");
+        storage.close().await;
+    });
+}
+
+#[test]
+fn texts_that_a_fold_has_erased_are_no_hole_when_it_is_repeated() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        take_fold_lease(&nats_after_open(&server, &runtime).await).await;
+        for awaits in 1..200 {
+            let room = RoomId::from_random([awaits as u8; 16]);
+            let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+            let id = write(&storage, &room, "soon deleted").await;
+            append(&storage, &room, Effect::Delete(Delete { id, ..Delete::default() })).await;
+            // Pages and erasures may be done, the checkpoint is not.
+            let ended = CutAt::new(storage.fold_all(), awaits).await;
+            storage.close().await;
+            let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+            write(&storage, &room, "later").await;
+            storage.fold_all().await.unwrap();
+            assert_eq!(storage.held_rooms(), [], "cut after {awaits} awaits");
+            assert_eq!(storage.unfolded().0, 0);
+            assert_eq!(storage.rows(&room, 0, 9).await.unwrap().len(), 2);
+            storage.close().await;
+            if ended.is_some() {
+                return;
+            }
+        }
+        panic!("a fold of two events has not so many awaits");
+    });
+}
+
+/// Waits until the store has seen everything that lies in the journal.
+async fn follow_to_end(nats: &Nats, storage: &Storage) {
+    let end = nats.stream("JOURNAL").await.unwrap().unwrap().state.last_sequence;
+    let clock = Clock::system();
+    let deadline = clock.now() + Duration::from_secs(60);
+    while storage.told().journal < end {
+        assert!(clock.now() < deadline, "the feed does not come to {end}");
+        clock.sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[test]
+fn one_held_room_does_not_make_a_start_read_what_came_after_it() {
+    const EVENTS: usize = 100_000;
+    const BATCH: usize = 1_500;
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        write(&storage, &room(1), "one").await;
+        let id = write(&storage, &room(2), "one").await;
+        let foreign = stored(&Event { number: 2, ..Event::default() }, &UNKNOWN_FIELD);
+        put(&nats, &journal(&room(1)), foreign).await;
+        let mut event = next_event(&storage, &room(2), None).await;
+        for from in (0..EVENTS).step_by(BATCH) {
+            for n in from..from + BATCH {
+                let (id, emoji) = (id.clone(), "heart".to_owned());
+                let react = React { id, emoji, user_number: 1, remove: n % 2 == 1 };
+                event.effect = Some(Effect::React(react));
+                nats.send(&journal(&room(2)), stored(&event, &[]).into()).await.unwrap();
+                event.number += 1;
+            }
+            follow_to_end(&nats, &storage).await;
+            storage.fold_all().await.unwrap();
+        }
+        storage.close().await;
+        let clock = Clock::system();
+        let began = clock.now();
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        eprintln!("a start beside {EVENTS} later events: {:?}", clock.now() - began);
+        assert_eq!(storage.held_rooms().len(), 1);
+        assert!(storage.unfolded().0 < BATCH, "{} events were read", storage.unfolded().0);
+        storage.close().await;
+    });
+}

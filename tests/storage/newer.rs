@@ -1,0 +1,139 @@
+//! An old program beside a newer one: it never rewrites what it would lose something of.
+
+use std::convert::Infallible;
+
+use chatto::nats::{Nats, Publish};
+use chatto::storage::records::{Meta, ServerConfig, User};
+use chatto::storage::{Change, ChangeError, Config, OpenError, Storage, StorageError};
+use prost::Message;
+
+use super::folds::write;
+use super::{config, connect, open, room, run, user};
+use crate::support::nats::NatsServer;
+
+const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
+
+fn shared() -> Config {
+    Config { embedded: false, ..config(None) }
+}
+
+async fn put(nats: &Nats, subject: &str, payload: Vec<u8>) -> u64 {
+    let payload = payload.into();
+    nats.publish(Publish { subject, payload, ..Publish::default() }).await.unwrap().sequence
+}
+
+async fn stored(nats: &Nats, stream: &str, subject: &str) -> Vec<u8> {
+    nats.leader_newest(stream, subject).await.unwrap().unwrap().payload.to_vec()
+}
+
+async fn rename(storage: &Storage, login: &str) -> Result<(), StorageError> {
+    let changed = storage
+        .change_user::<Infallible>(&user(1), |present| {
+            let present = present.cloned().unwrap_or_default();
+            Ok(Change::Put(User { login: login.to_owned(), ..present }))
+        })
+        .await;
+    match changed {
+        Ok(_) => Ok(()),
+        Err(ChangeError::Storage(error)) => Err(error),
+    }
+}
+
+#[test]
+fn records_of_state_with_unknown_fields_are_read_and_never_written() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        rename(&storage, "anna").await.unwrap();
+        let subject = format!("$KV.STATE.user.{}", user(1));
+        let newer = [stored(&nats, "KV_STATE", &subject).await, UNKNOWN_FIELD.to_vec()].concat();
+        put(&nats, &subject, newer.clone()).await;
+        storage.barrier().await;
+        assert!(storage.read(|tables| tables.user_by_login("anna").is_some()), "it is read");
+        let refused = rename(&storage, "hanna").await;
+        assert!(matches!(refused, Err(StorageError::Newer { .. })), "{refused:?}");
+        let deleted = storage.change_user::<Infallible>(&user(1), |_| Ok(Change::Delete)).await;
+        assert!(matches!(deleted, Err(ChangeError::Storage(StorageError::Newer { .. }))));
+        assert_eq!(stored(&nats, "KV_STATE", &subject).await, newer);
+        storage.close().await;
+    });
+}
+
+#[test]
+fn unknown_keys_are_no_configuration_and_no_checkpoint() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        storage
+            .change_server::<Infallible>(|_| {
+                Ok(Change::Put(ServerConfig { name: "ours".to_owned(), ..ServerConfig::default() }))
+            })
+            .await
+            .unwrap();
+        write(&storage, &room(1), "text").await;
+        storage.fold_all().await.unwrap();
+        for key in ["config.future", "fold.future", "future.thing"] {
+            put(&nats, &format!("$KV.STATE.{key}"), vec![1, 10, 3, b'x', b'y', b'z']).await;
+        }
+        storage.barrier().await;
+        assert_eq!(storage.read(|tables| tables.server.name.clone()), "ours");
+        assert_eq!(storage.read(|tables| tables.unreadable().map(str::to_owned)), None);
+        storage.close().await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        assert_eq!(storage.unfolded().0, 0, "the checkpoint counts");
+        storage.close().await;
+    });
+}
+
+#[test]
+fn a_newer_programs_streams_and_their_settings_stay() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        open(&server.url(), &runtime, shared()).await.unwrap().close().await;
+        let subject = "$KV.META.store";
+        let mut meta = Meta::decode(&stored(&nats, "KV_META", subject).await[1..]).unwrap();
+        meta.streams.push("FUTURE".to_owned());
+        put(&nats, subject, [vec![1], meta.encode_to_vec(), UNKNOWN_FIELD.to_vec()].concat()).await;
+        let meta = stored(&nats, "KV_META", subject).await;
+        let mut markers = nats.stream("KV_READ_MARKERS").await.unwrap().unwrap().config;
+        markers.metadata.insert("chatto.settings".to_owned(), "1000".to_owned());
+        markers.max_messages_per_subject = 5;
+        nats.update_stream(&markers).await.unwrap();
+
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        write(&storage, &room(1), "text").await;
+        storage.close().await;
+        assert_eq!(stored(&nats, "KV_META", subject).await, meta, "META was rewritten");
+        let kept = nats.stream("KV_READ_MARKERS").await.unwrap().unwrap().config;
+        assert_eq!(kept.max_messages_per_subject, 5, "the newer settings were reset");
+    });
+}
+
+#[test]
+fn a_program_below_the_least_writer_stops_writing_and_does_not_start() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        write(&storage, &room(1), "text").await;
+        assert!(storage.lease("work", std::time::Duration::from_secs(15)).await.unwrap().is_some());
+        storage.check_writer().await.unwrap();
+        assert_eq!(storage.outdated(), None);
+
+        let subject = "$KV.META.store";
+        let mut meta = Meta::decode(&stored(&nats, "KV_META", subject).await[1..]).unwrap();
+        meta.least_writer = 1_000;
+        put(&nats, subject, [vec![1], meta.encode_to_vec()].concat()).await;
+        assert!(storage.lease("work", std::time::Duration::from_secs(15)).await.unwrap().is_none());
+        assert_eq!(storage.outdated(), Some(1_000));
+        assert!(rename(&storage, "anna").await.is_err(), "it writes on");
+        assert_eq!(storage.rows(&room(1), 0, 9).await.unwrap().len(), 1, "it reads on");
+        storage.close().await;
+        let opened =
+            Storage::open(nats, shared(), &runtime, chatto::runtime::Clock::system()).await;
+        assert!(matches!(opened, Err(OpenError::Outdated { least: 1_000 })));
+    });
+}
