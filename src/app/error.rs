@@ -143,9 +143,8 @@ impl AppError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Lock(LockError::Unusable { .. }) | Self::Secrets(CompleteError::Write { .. }) => {
-                Exit::Exists
-            }
+            Self::Lock(LockError::Unusable { source, .. }) => unwritable_exit(source),
+            Self::Secrets(CompleteError::Write { .. }) => Exit::Exists,
             Self::Lock(
                 LockError::HeldByServer { .. }
                 | LockError::HeldByCommand { .. }
@@ -180,14 +179,25 @@ fn embedded_exit(error: &StartError) -> Exit {
         | StartError::BinaryTooOld { .. } => Exit::Config,
         StartError::Unpack(UnpackError::Damaged | UnpackError::Write { .. })
         | StartError::Ended { .. } => Exit::Io,
-        StartError::Prepare { source, .. } => match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::Io,
-            _ => Exit::Exists,
-        },
+        StartError::Prepare { source, .. } | StartError::Disk { source, .. } => {
+            unwritable_exit(source)
+        }
         StartError::PortBusy { .. } => Exit::TryAgain,
         StartError::Connect(error) => connect_exit(error),
         StartError::NotReady { .. } => Exit::Unreachable,
         StartError::Watch(_) => Exit::Failed,
+    }
+}
+
+/// A directory that takes no files: the disk's fault, or that of whoever chose the directory.
+fn unwritable_exit(error: &io::Error) -> Exit {
+    const EIO: i32 = 5;
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::TimedOut => {
+            Exit::Io
+        }
+        _ if error.raw_os_error() == Some(EIO) => Exit::Io,
+        _ => Exit::Exists,
     }
 }
 

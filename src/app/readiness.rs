@@ -19,8 +19,10 @@ pub enum Reason {
     StoreDamaged,
     /// Another process of the cluster has other secrets.
     SecretsMismatch,
-    /// There is no space for writes.
+    /// There is no space, or no inode, for writes.
     DiskFull,
+    /// The disk takes no writes: it is read-only or reports errors.
+    DiskError,
     /// The server is being stopped.
     Draining,
 }
@@ -36,6 +38,7 @@ impl Reason {
             Self::StoreDamaged => "store_damaged",
             Self::SecretsMismatch => "secrets_mismatch",
             Self::DiskFull => "disk_full",
+            Self::DiskError => "disk_error",
             Self::Draining => "draining",
         }
     }

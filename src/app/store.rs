@@ -3,10 +3,10 @@
 use crate::config::Settings;
 use crate::crypto::Secret;
 use crate::limits::{STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX};
-use crate::nats::{ConnectError, Nats};
+use crate::nats::{ConnectError, Nats, WritesRefused};
 use crate::runtime::{Backoff, Clock, Runtime, Scope, Stop};
 use crate::storage::{OpenError, Storage};
-use crate::supervisor::{DataDir, Embedded, HealthWatch};
+use crate::supervisor::{DataDir, DiskFault, Embedded, Health, HealthWatch};
 
 use super::error::AppError;
 use super::parts;
@@ -174,11 +174,16 @@ impl Store {
 
     /// What is wrong with it now.
     pub(super) fn trouble(&self) -> Option<Reason> {
-        use crate::supervisor::Health;
         if let Some(embedded) = &self.embedded {
             match embedded.health() {
                 Health::Restarting { .. } => return Some(Reason::NatsUnreachable),
-                Health::DiskFull | Health::WriteFailed => return Some(Reason::DiskFull),
+                // Also while no nats-server runs: it is the disk that somebody must look at.
+                Health::Refusing(DiskFault::Full) | Health::Waiting(DiskFault::Full) => {
+                    return Some(Reason::DiskFull);
+                }
+                Health::Refusing(DiskFault::Error) | Health::Waiting(DiskFault::Error) => {
+                    return Some(Reason::DiskError);
+                }
                 Health::Running => {}
             }
             if !embedded.watch().damage().is_empty() {
@@ -198,25 +203,15 @@ impl Store {
     }
 }
 
-/// Refuses writes while the disk is full, before nats-server runs into it and leaves every writer
-/// waiting.
+/// Refuses writes while the disk takes none, instead of leaving every writer waiting for a nats-server
+/// that does not answer.
 async fn write_gate(nats: Nats, watch: HealthWatch, closed: Stop) {
-    let mut refused = false;
     loop {
         let health = watch.health();
-        let refuse = health.refuses_writes();
-        nats.refuse_writes(refuse);
-        let disk = watch.disk();
-        match (std::mem::replace(&mut refused, refuse), refuse) {
-            (false, true) => log::error!(
-                free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes;
-                "the disk is full: writes are refused, reading works; free some space, no restart is needed"
-            ),
-            (true, false) => {
-                log::info!(free_bytes = disk.free_bytes; "there is space again: writes are taken");
-            }
-            _ => {}
-        }
+        nats.refuse_writes(health.disk_fault().map(|fault| match fault {
+            DiskFault::Full => WritesRefused::DiskFull,
+            DiskFault::Error => WritesRefused::DiskError,
+        }));
         if closed.or(watch.changed(health)).await.is_none() {
             return;
         }

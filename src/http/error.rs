@@ -110,11 +110,12 @@ impl Failure {
             Kind::ResourceExhausted => Code::ResourceExhausted,
             Kind::Unimplemented => Code::Unimplemented,
             Kind::Unavailable => {
-                log::warn!(cause = chain(error); "a request met an unavailable store");
-                let mut failure =
-                    Self::new(Code::Unavailable, "the server cannot do that now, try again");
-                failure.retry_after = Some(limits::HTTP_RETRY_AFTER);
-                return failure;
+                return Self::unavailable("the server cannot do that now, try again", error);
+            }
+            // What `/readyz` tells everybody too: somebody must look at the machine.
+            Kind::DiskFull => return Self::unavailable("the server's disk is full", error),
+            Kind::DiskError => {
+                return Self::unavailable("the server's disk takes no writes", error);
             }
             Kind::Internal => {
                 log::error!(cause = chain(error); "a request failed");
@@ -122,6 +123,15 @@ impl Failure {
             }
         };
         Self::new(code, error.to_string())
+    }
+}
+
+impl Failure {
+    fn unavailable(text: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
+        log::warn!(cause = chain(error); "a request met an unavailable store");
+        let mut failure = Self::new(Code::Unavailable, text);
+        failure.retry_after = Some(limits::HTTP_RETRY_AFTER);
+        failure
     }
 }
 

@@ -402,3 +402,19 @@ pub const EMBEDDED_RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
 pub const EMBEDDED_STEADY_AFTER: Duration = Duration::from_secs(60);
 /// How often free space and nats-server's health are looked at.
 pub const EMBEDDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Below so many free inodes writes are refused. nats-server needs one for every new block of a stream
+/// and stops storing for good when it gets none.
+pub const DISK_FREE_INODES_MIN: u64 = 256;
+/// Below so many free inodes no nats-server is started: it creates a file in each stream's folder and
+/// deletes the folder when it cannot.
+pub const DISK_FREE_INODES_START_MIN: u64 = 64;
+const _: () = assert!(DISK_FREE_INODES_START_MIN < DISK_FREE_INODES_MIN);
+/// Chunks ([`COPY_CHUNK_BYTES`]) that a probe of the disk writes: as much as a largest message, so that it
+/// does not fit into a block that happens to be left.
+pub const DISK_PROBE_WRITES: usize = NATS_PAYLOAD_MAX_BYTES / COPY_CHUNK_BYTES;
+/// A probe of the disk that takes longer has failed. A slow SD card writes 1 MiB in well under a second.
+pub const DISK_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// First and longest delay between two probes of a disk that fails: each may write up to a megabyte.
+pub const DISK_PROBE_DELAY_FIRST: Duration = Duration::from_secs(1);
+/// See [`DISK_PROBE_DELAY_FIRST`].
+pub const DISK_PROBE_DELAY_MAX: Duration = Duration::from_secs(10);

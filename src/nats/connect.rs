@@ -92,6 +92,17 @@ pub enum ConnectError {
     },
 }
 
+/// Why nothing may be stored now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WritesRefused {
+    /// The disk has no room.
+    DiskFull,
+    /// The disk is read-only or reports errors.
+    DiskError,
+    /// A newer program has taken the store over.
+    Outdated,
+}
+
 /// The oldest server with batch direct reads, per-message TTL and limit markers.
 pub const OLDEST_SERVER: Version = Version(2, 11, 0);
 
@@ -110,7 +121,8 @@ struct Watch {
     connects: AtomicU64,
     changed: event_listener::Event,
     last_error: Mutex<String>,
-    writes_refused: AtomicBool,
+    writes_refused: Mutex<Option<WritesRefused>>,
+    refusals: event_listener::Event,
     closing: AtomicBool,
 }
 
@@ -181,14 +193,26 @@ impl Nats {
         self.watch.closing.store(true, Ordering::SeqCst);
     }
 
-    /// Whether nothing may be stored now: the disk is full. Publishing then fails at once with
-    /// [`super::PublishError::Full`], instead of leaving a server without space to time out.
-    pub fn refuse_writes(&self, refused: bool) {
-        self.watch.writes_refused.store(refused, Ordering::SeqCst);
+    /// Lets publishing fail at once, also what waits for its acknowledgement now: a nats-server that
+    /// cannot write answers nobody. `None`: writes are taken.
+    pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
+        *self.watch.writes_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        self.watch.refusals.notify(usize::MAX);
     }
 
-    pub(super) fn refuses_writes(&self) -> bool {
-        self.watch.writes_refused.load(Ordering::SeqCst)
+    pub(super) fn writes_refused(&self) -> Option<WritesRefused> {
+        *self.watch.writes_refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until writes are refused.
+    pub(super) async fn until_writes_refused(&self) -> WritesRefused {
+        loop {
+            let listener = self.watch.refusals.listen();
+            if let Some(refused) = self.writes_refused() {
+                return refused;
+            }
+            listener.await;
+        }
     }
 
     /// What the client last complained about; empty when it never did.

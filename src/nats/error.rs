@@ -77,6 +77,12 @@ pub enum PublishError {
         #[source]
         source: NatsError,
     },
+    /// The disk under the embedded server takes no writes; nothing was stored.
+    #[error("the disk under the store takes no writes")]
+    DiskError,
+    /// A newer program has taken the store over; nothing was stored.
+    #[error("a newer program has taken the store over")]
+    Outdated,
     /// nats-server refused the message; nothing was stored.
     #[error("the write was refused")]
     Refused {

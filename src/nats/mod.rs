@@ -15,7 +15,7 @@ mod subscribe;
 pub use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, Info as StreamInfo, Republish, StorageType,
 };
-pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version};
+pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version, WritesRefused};
 pub use error::{NatsError, PublishError};
 pub use publish::{Ack, Publish};
 pub use read::{Batch, BatchRead, Stored};

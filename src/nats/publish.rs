@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::error::codes;
 use super::streams::ApiError;
-use super::{Nats, NatsError, PublishError};
+use super::{Nats, NatsError, PublishError, WritesRefused};
 use crate::limits::NATS_REQUEST_TIMEOUT;
 use crate::runtime::on_tokio;
 
@@ -56,17 +56,24 @@ impl Nats {
     /// # Cancel safety
     /// After dropping it the message may or may not be stored.
     pub async fn publish(&self, message: Publish<'_>) -> Result<Ack, PublishError> {
-        if self.refuses_writes() {
-            let source = NatsError::Unexpected { what: "no room on the disk" };
-            return Err(PublishError::Full { source });
-        }
+        self.takes_writes()?;
         let request = async_nats::Request::new()
             .payload(message.payload.clone())
             .headers(headers(&message))
             .timeout(Some(NATS_REQUEST_TIMEOUT));
-        let answer = on_tokio(self.client.send_request(message.subject.to_owned(), request))
+        let sent = async {
+            on_tokio(self.client.send_request(message.subject.to_owned(), request))
+                .await
+                .map_err(NatsError::unanswered)
+        };
+        // It may have been stored before the fault.
+        let refused = async {
+            self.until_writes_refused().await;
+            Err(NatsError::unanswered("the disk takes no writes any more"))
+        };
+        let answer = futures_lite::future::or(sent, refused)
             .await
-            .map_err(|error| PublishError::Unknown { source: NatsError::unanswered(error) })?;
+            .map_err(|source| PublishError::Unknown { source })?;
         let answer: Answer =
             serde_json::from_slice(&answer.payload).map_err(|_| PublishError::Unknown {
                 source: NatsError::Unexpected { what: "an acknowledgement that is not JSON" },
@@ -80,6 +87,14 @@ impl Nats {
         }
     }
 
+    /// Whether publishing is worth a try: see [`Self::refuse_writes`].
+    ///
+    /// # Errors
+    /// [`PublishError::Full`], [`PublishError::DiskError`] or [`PublishError::Outdated`].
+    pub fn takes_writes(&self) -> Result<(), PublishError> {
+        self.writes_refused().map_or(Ok(()), |refused| Err(refused.into()))
+    }
+
     /// Sends to a core subject: nothing is stored and nobody acknowledges.
     ///
     /// # Errors
@@ -88,6 +103,18 @@ impl Nats {
         on_tokio(self.client.publish(subject.to_owned(), payload))
             .await
             .map_err(NatsError::unanswered)
+    }
+}
+
+impl From<WritesRefused> for PublishError {
+    fn from(refused: WritesRefused) -> Self {
+        match refused {
+            WritesRefused::DiskFull => {
+                Self::Full { source: NatsError::Unexpected { what: "no room on the disk" } }
+            }
+            WritesRefused::DiskError => Self::DiskError,
+            WritesRefused::Outdated => Self::Outdated,
+        }
     }
 }
 

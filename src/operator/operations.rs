@@ -259,6 +259,7 @@ fn refusal(kind: Kind, error: &dyn std::error::Error, login: Option<&str>) -> Re
         }
         Kind::ResourceExhausted => ("unavailable", Exit::TryAgain),
         Kind::Unavailable => ("unavailable", Exit::Unreachable),
+        Kind::DiskFull | Kind::DiskError => ("unavailable", Exit::Io),
         Kind::Unimplemented => ("unimplemented", Exit::Failed),
         Kind::Internal => return internal(error),
     };

@@ -15,7 +15,8 @@ impl StoreFault {
     pub fn kind(&self) -> Kind {
         match &self.0 {
             error if error.is_transient() => Kind::Unavailable,
-            StorageError::Full => Kind::Unavailable,
+            StorageError::Full => Kind::DiskFull,
+            StorageError::DiskError => Kind::DiskError,
             StorageError::Held { .. } | StorageError::Newer { .. } => Kind::FailedPrecondition,
             _ => Kind::Internal,
         }

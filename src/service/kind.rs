@@ -1,6 +1,7 @@
 //! What kind of refusal an error is, so that the edge maps every error in one place.
 
-/// The kinds of refusal; each is one code of the contract (section 3.1).
+/// The kinds of refusal; each is one code of the contract (section 3.1), the disk's two are `unavailable`
+/// with a text of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// No credential, or one that does not count.
@@ -19,6 +20,10 @@ pub enum Kind {
     ResourceExhausted,
     /// The store does not answer, or too much is waiting: try again.
     Unavailable,
+    /// The server's disk has no room: writes are refused.
+    DiskFull,
+    /// The server's disk is read-only or reports errors: writes are refused.
+    DiskError,
     /// Not served yet.
     Unimplemented,
     /// A fault of ours; its text stays inside.

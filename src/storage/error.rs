@@ -21,6 +21,9 @@ pub enum StorageError {
     /// The disk's or the store's limit is reached; nothing was stored.
     #[error("the store is full")]
     Full,
+    /// The disk under the store is read-only or reports errors; nothing was stored.
+    #[error("the disk under the store takes no writes")]
+    DiskError,
     /// A stored value cannot be read: damaged, or written by a newer program.
     #[error("a value of {what} cannot be read")]
     Corrupt {
@@ -97,6 +100,8 @@ impl From<PublishError> for StorageError {
             PublishError::WrongLastSequence => Self::LATE,
             PublishError::Unknown { source } => Self::Unavailable { source: Some(source) },
             PublishError::Full { .. } => Self::Full,
+            PublishError::DiskError => Self::DiskError,
+            PublishError::Outdated => Self::Newer { what: "the store" },
             PublishError::Refused { source } => Self::Refused { source },
         }
     }

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use super::error::StorageError;
 use super::open::read_meta;
 use super::store::{Inner, Storage};
+use crate::nats::WritesRefused;
 
 /// The number of this program as a writer. Raised with each change of the stored records after which a
 /// program before it would lose something by writing.
@@ -17,7 +18,7 @@ impl Inner {
         let (meta, _) = read_meta(&self.nats).await?;
         let least = meta.map_or(0, |meta| meta.least_writer);
         if least > WRITER && self.outdated.swap(least, Ordering::SeqCst) == 0 {
-            self.nats.refuse_writes(true);
+            self.nats.refuse_writes(Some(WritesRefused::Outdated));
             log::error!(
                 least_writer = least, writer = WRITER;
                 "a newer program has taken over this store: this one writes nothing more; update it"

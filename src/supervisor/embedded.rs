@@ -7,13 +7,14 @@ use event_listener::Event;
 
 use super::child;
 use super::datadir::DataDir;
+use super::disk::{DiskFault, space};
 use super::health::{Answer, Disk, Health, Judge, Look, Verdict, ask_health, ask_store};
-use super::settings::{Config, free_bytes};
+use super::settings::Config;
 use super::start::{Running, Starter};
 use super::start_error::StartError;
 use crate::limits::{
-    EMBEDDED_LOOK_INTERVAL, EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX,
-    EMBEDDED_STEADY_AFTER,
+    DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX, EMBEDDED_LOOK_INTERVAL,
+    EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX, EMBEDDED_STEADY_AFTER,
 };
 use crate::nats::{Target, Version};
 use crate::runtime::{Backoff, Clock, Scope, Stop, blocking};
@@ -179,16 +180,16 @@ impl HealthWatch {
     }
 
     /// Whether it answered within `limit` or is being started again for no longer than `restarting`:
-    /// what a watchdog wants to know.
+    /// what a watchdog wants to know. Waiting for the disk is alive: starting this process again would not
+    /// mend it.
     #[must_use]
     pub fn is_alive(&self, limit: Duration, restarting: Duration) -> bool {
         let now = self.shared.clock.now();
         let state = self.shared.lock();
         match state.health {
             Health::Restarting { since } => now - since <= restarting,
-            Health::Running | Health::DiskFull | Health::WriteFailed => {
-                now - state.answered <= limit
-            }
+            Health::Waiting(_) => true,
+            Health::Running | Health::Refusing(_) => now - state.answered <= limit,
         }
     }
 
@@ -223,18 +224,31 @@ impl Shared {
         }
     }
 
-    fn set_health(&self, health: Health, judge: &Judge) {
+    /// It is away, since now unless it was so already.
+    fn restarting(&self) {
+        let since = self.clock.now();
+        self.update(|state| {
+            if !matches!(state.health, Health::Restarting { .. }) {
+                state.health = Health::Restarting { since };
+            }
+        });
+    }
+
+    fn set_health(&self, health: Health, reason: &str) {
         let before = self.lock().health;
         if before == health {
             return;
         }
-        let disk = judge.disk();
+        let disk = self.lock().disk;
         match health {
-            Health::DiskFull => {
-                log::error!(free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes, store_bytes = disk.store_bytes, store_limit_bytes = disk.store_limit_bytes; "the disk is full: new messages are refused until space is freed");
+            Health::Refusing(DiskFault::Full) => {
+                log::error!(reason = reason, free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes, free_inodes:? = disk.free_inodes, store_bytes = disk.store_bytes, store_limit_bytes = disk.store_limit_bytes; "the disk is full: writes are refused, reading works; free some space, no restart is needed");
             }
-            Health::WriteFailed => {
-                log::error!(reason = judge.reason(), free_bytes = disk.free_bytes; "nats-server cannot write: new messages are refused; free space or check the disk");
+            Health::Refusing(DiskFault::Error) => {
+                log::error!(reason = reason; "the disk takes no writes: they are refused, reading works; check the disk and that it is mounted for writing");
+            }
+            Health::Waiting(_) => {
+                log::error!(reason = reason, free_bytes = disk.free_bytes, free_inodes:? = disk.free_inodes; "nats-server has ended and is not started before the disk takes files again; free space or check the disk");
             }
             Health::Running => log::info!("nats-server takes writes again"),
             Health::Restarting { .. } => {}
@@ -299,35 +313,55 @@ impl Keeper {
         self.stop.or(over).await.unwrap_or(Over::Stop)
     }
 
+    /// A failed write is noticed by nats-server's log line within milliseconds, otherwise by `/healthz` or
+    /// by figures of the file system within two seconds. All of these cost no write; only when one of
+    /// them speaks against the disk it is probed.
     async fn look_on(&self, running: &Running) -> Over {
         let (clock, config) = (&self.shared.clock, &self.starter.config);
         let mut judge = Judge::default();
+        let mut pace = ProbePace::new(clock.clone());
         let mut looks = 0_u32;
         loop {
-            let dir = self.starter.data_dir.path().to_owned();
-            let mut look = Look::default();
-            match blocking(move || free_bytes(&dir)).await {
-                Ok(bytes) => look.free_bytes = Some(bytes),
-                Err(error) => log::warn!(error:% = error; "cannot ask for free disk space"),
-            }
-            if looks.is_multiple_of(HEALTH_EVERY) {
-                look.health = self.healthy(running).await;
-            }
-            if looks.is_multiple_of(STORE_EVERY) {
-                look.store = ask_store(clock, running.http).await;
-            }
+            let look = self.look(running, looks).await;
             looks = looks.wrapping_add(1);
             let verdict = judge.look(config, look);
             self.shared.update(|state| state.disk = judge.disk());
             match verdict {
-                Verdict::State(health) => self.shared.set_health(health, &judge),
-                Verdict::Restart(why) => {
-                    log::warn!(reason = judge.reason(); "starting nats-server again: {why}");
-                    return Over::Restart;
-                }
+                Verdict::State(health) => self.shared.set_health(health, judge.reason()),
+                // Ending a child that can still be read from for one that cannot start would be worse.
+                Verdict::Restart(why) if pace.is_due() => match self.starter.prober.probe().await {
+                    Ok(()) => {
+                        log::warn!(reason = judge.reason(); "starting nats-server again: {why}");
+                        return Over::Restart;
+                    }
+                    Err(error) => {
+                        pace.failed();
+                        let reason = format!("{} (probe: {error})", judge.reason());
+                        let health = Health::Refusing(DiskFault::of(&error));
+                        self.shared.set_health(health, &reason);
+                    }
+                },
+                Verdict::Restart(_) => {}
             }
-            clock.sleep(EMBEDDED_LOOK_INTERVAL).await;
+            let told = self.starter.write_errors.wait();
+            futures_lite::future::or(told, clock.sleep(EMBEDDED_LOOK_INTERVAL)).await;
         }
+    }
+
+    async fn look(&self, running: &Running, looks: u32) -> Look {
+        let store = self.starter.data_dir.store();
+        let mut look = Look {
+            space: Some(blocking(move || space(&store)).await),
+            write_error: self.starter.write_errors.take(),
+            ..Look::default()
+        };
+        if looks.is_multiple_of(HEALTH_EVERY) {
+            look.health = self.healthy(running).await;
+        }
+        if looks.is_multiple_of(STORE_EVERY) {
+            look.store = ask_store(&self.shared.clock, running.http).await;
+        }
+        look
     }
 
     /// What `/healthz` says. A stream left out at the start is damage, which no restart heals: the
@@ -343,11 +377,12 @@ impl Keeper {
     /// Starts the child until it is ready; `None`: we stop.
     async fn start_again(&self, backoff: &mut Backoff) -> Option<Running> {
         let clock = &self.shared.clock;
-        let since = clock.now();
-        self.shared.update(|state| state.health = Health::Restarting { since });
+        let mut disk_backoff = Backoff::new(DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX);
+        let mut delay = backoff.delay();
+        self.shared.restarting();
         loop {
-            self.stop.or(clock.sleep(backoff.delay())).await?;
-            match self.stop.or(self.starter.start()).await? {
+            self.stop.or(clock.sleep(delay)).await?;
+            let error = match self.stop.or(self.starter.start()).await? {
                 Ok(running) => {
                     let (pid, now) = (running.child.pid(), clock.now());
                     log::info!(pid = pid; "nats-server is ready again");
@@ -359,10 +394,44 @@ impl Keeper {
                     });
                     return Some(running);
                 }
-                Err(error) => {
-                    log::error!(error:% = error, cause:? = std::error::Error::source(&error).map(ToString::to_string); "nats-server does not start");
+                Err(error) => error,
+            };
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            match error.disk_fault() {
+                Some(fault) => {
+                    delay = disk_backoff.delay();
+                    let reason = cause.unwrap_or_default();
+                    self.shared.set_health(Health::Waiting(fault), &reason);
+                }
+                None => {
+                    delay = backoff.delay();
+                    log::error!(error:% = error, cause:? = cause; "nats-server does not start");
+                    self.shared.restarting();
                 }
             }
         }
+    }
+}
+
+/// When the next probe of a failing disk is due.
+struct ProbePace {
+    clock: Clock,
+    backoff: Backoff,
+    next: Instant,
+}
+
+impl ProbePace {
+    fn new(clock: Clock) -> Self {
+        let next = clock.now();
+        let backoff = Backoff::new(DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX);
+        Self { clock, backoff, next }
+    }
+
+    fn is_due(&self) -> bool {
+        self.clock.now() >= self.next
+    }
+
+    fn failed(&mut self) {
+        self.next = self.clock.now() + self.backoff.delay();
     }
 }

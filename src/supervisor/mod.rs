@@ -7,6 +7,7 @@ mod bundled;
 mod child;
 mod connection;
 mod datadir;
+mod disk;
 #[cfg(test)]
 mod elf;
 mod embedded;
@@ -23,6 +24,7 @@ mod start_error;
 pub use bundled::{Bundled, UnpackError, bundled_server};
 pub use connection::Connection;
 pub use datadir::{DataDir, LockError, Role, Waiting, connection_file};
+pub use disk::DiskFault;
 pub use embedded::{Embedded, HealthWatch};
 pub use health::{Disk, Health};
 pub use notify::Notify;

@@ -13,6 +13,9 @@ pub(super) struct Line {
     pub(super) text: String,
     /// It says that a stream could not be read: the server goes on without it.
     pub(super) damage: bool,
+    /// It says that a write failed: the server stores nothing more on that stream, and answers nobody who
+    /// wants it to, until it is started again.
+    pub(super) write_error: bool,
 }
 
 impl Line {
@@ -29,9 +32,10 @@ impl Line {
             rest.split_once("] ")
         });
         let Some((tag, text)) = tagged else {
-            return Self { level: Level::Error, text: raw, damage: false };
+            return Self { level: Level::Error, text: raw, damage: false, write_error: false };
         };
         let damage = tag == "WRN" && tells_damage(text);
+        let write_error = matches!(tag, "ERR" | "WRN") && tells_write_error(text);
         let level = match tag {
             _ if damage => Level::Error,
             "FTL" | "ERR" => Level::Error,
@@ -42,7 +46,7 @@ impl Line {
             "DBG" | "TRC" => Level::Trace,
             _ => Level::Warn,
         };
-        Self { level, text: text.trim().to_owned(), damage }
+        Self { level, text: text.trim().to_owned(), damage, write_error }
     }
 
     /// Hands the line to our log.
@@ -68,6 +72,15 @@ fn tells_damage(text: &str) -> bool {
     ]
     .iter()
     .any(|start| text.trim_start().starts_with(start))
+}
+
+/// What nats-server 2.15.1 says when a write has failed (`server/stream.go`, `filestore.go`,
+/// `jetstream.go`). It is its first sign by up to two seconds: whoever published hears nothing.
+fn tells_write_error(text: &str) -> bool {
+    text.starts_with("JetStream failed to store a msg on stream")
+        || text.to_ascii_lowercase().contains("critical write error")
+        || text.contains("permission denied while writing")
+        || text.starts_with("JetStream out of ")
 }
 
 /// Warnings that follow every `kill -9` and tell nothing to act on: the index is rebuilt from the
@@ -140,6 +153,20 @@ mod tests {
         assert!(line.damage);
         assert_eq!(line.level, Level::Error);
         assert!(line.text.starts_with("Stream metafile"));
+    }
+
+    #[test]
+    fn a_failed_write_is_told_apart() {
+        for text in [
+            "JetStream failed to store a msg on stream '$G > JOURNAL': no space left on device",
+            "JetStream stream '$G > JOURNAL' critical write error: read-only file system",
+            "Filestore [JOURNAL] Critical write error: input/output error",
+            "File system permission denied while writing, disabling JetStream",
+        ] {
+            assert!(Line::parse(format!("[7] [ERR] {text}").as_bytes()).write_error, "{text}");
+            assert!(!Line::parse(format!("[7] [INF] {text}").as_bytes()).write_error, "{text}");
+        }
+        assert!(!Line::parse(b"[7] [ERR] Error listening").write_error);
     }
 
     #[test]

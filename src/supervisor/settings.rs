@@ -161,12 +161,6 @@ fn cgroup_limit_bytes(groups: &Path, root: &Path) -> Option<u64> {
     lowest
 }
 
-/// Free space of a file system, as an unprivileged process may use it.
-pub(super) fn free_bytes(path: &Path) -> io::Result<u64> {
-    let about = rustix::fs::statvfs(path)?;
-    Ok(about.f_bavail.saturating_mul(about.f_frsize))
-}
-
 /// Bytes that the files below `path` occupy; 0 when it does not exist.
 pub(super) fn used_bytes(path: &Path) -> io::Result<u64> {
     let entries = match std::fs::read_dir(path) {

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use event_listener::Event;
 use rustix::process::Signal;
 use serde::Deserialize;
 
@@ -14,11 +15,12 @@ use super::bundled::{Bundled, UnpackError};
 use super::child::{self, Launch, NatsChild};
 use super::connection::Connection;
 use super::datadir::DataDir;
+use super::disk::{Prober, space};
 use super::executable::{self, Executable};
 use super::output::{LastErrors, Line};
 use super::process::started_ticks;
 use super::settings::{
-    Config, Run, file_store_limit, free_bytes, memory_bytes, memory_limit_bytes, render, used_bytes,
+    Config, Run, file_store_limit, memory_bytes, memory_limit_bytes, render, used_bytes,
 };
 use super::start_error::StartError;
 use crate::limits::{EMBEDDED_READY_TIMEOUT, EMBEDDED_STOP_TIMEOUT};
@@ -57,6 +59,39 @@ pub(super) struct Starter {
     port: Mutex<u16>,
     /// Lines that tell of streams left out, of the present run.
     pub(super) damage: Arc<Mutex<Vec<String>>>,
+    /// Lines that tell of failed writes.
+    pub(super) write_errors: Arc<WriteErrors>,
+    pub(super) prober: Prober,
+}
+
+/// The newest line of nats-server that tells of a failed write, and who waits for one.
+#[derive(Debug, Default)]
+pub(super) struct WriteErrors {
+    newest: Mutex<Option<String>>,
+    told: Event,
+}
+
+impl WriteErrors {
+    fn tell(&self, line: String) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        self.told.notify(usize::MAX);
+    }
+
+    /// The newest line since the last call.
+    pub(super) fn take(&self) -> Option<String> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Waits until there is one to take.
+    pub(super) async fn wait(&self) {
+        loop {
+            let listener = self.told.listen();
+            if self.newest.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                return;
+            }
+            listener.await;
+        }
+    }
 }
 
 impl Starter {
@@ -76,17 +111,34 @@ impl Starter {
         let token = config.auth_token.clone().map_or_else(random_token, Ok)?;
         let port = Mutex::new(config.port);
         let executable = Mutex::new(Arc::new(executable));
-        let (child, damage) = (Arc::default(), Arc::default());
-        Ok(Self { config, data_dir, clock, token, executable, child, port, damage })
+        let prober = Prober::new(data_dir.store(), clock.clone());
+        let (child, damage, write_errors) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self {
+            config,
+            data_dir,
+            clock,
+            token,
+            executable,
+            child,
+            port,
+            damage,
+            write_errors,
+            prober,
+        })
     }
 
-    /// Starts the child and waits until JetStream answers. When it fails, no child is left.
+    /// Starts the child and waits until JetStream answers. When it fails, no child is left. Nothing is
+    /// started on a disk that takes no files.
     ///
     /// # Cancel safety
     /// Dropping it tells the child to stop; [`Self::end`] waits for that.
     pub(super) async fn start(&self) -> Result<Running, StartError> {
         // Two on one store would destroy it.
         self.end().await;
+        self.prober
+            .probe()
+            .await
+            .map_err(|source| StartError::Disk { path: self.data_dir.store(), source })?;
         let started = Box::pin(self.try_start()).await;
         if started.is_err() {
             self.end().await;
@@ -113,6 +165,7 @@ impl Starter {
         let config_file = self.write_files().await?;
         let errors = Arc::new(Mutex::new(LastErrors::default()));
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.write_errors.take();
         let child = self.launch(&config_file, &errors).await?;
         let stop_unless_ready = StopOnDrop(Some(child.clone()));
         let pid = child.pid();
@@ -140,7 +193,7 @@ impl Starter {
             let run_dir = data_dir.run();
             let file = run_dir.join("nats.conf");
             let measured = used_bytes(&data_dir.store())
-                .and_then(|used| Ok((used, free_bytes(data_dir.path())?)));
+                .and_then(|used| Ok((used, space(&data_dir.store())?.free_bytes)));
             let write = measured.and_then(|(used, free)| {
                 remove_ports_files(&run_dir)?;
                 let text = render(&Run {
@@ -199,6 +252,7 @@ impl Starter {
         let (executable, config) = (Arc::clone(executable), config_file.to_owned());
         let (data_dir, errors) = (self.data_dir.clone(), Arc::clone(errors));
         let (damage, newest) = (Arc::clone(&self.damage), Arc::clone(&self.child));
+        let write_errors = Arc::clone(&self.write_errors);
         let memory_limit_bytes = memory_limit_bytes(self.config.memory_limit, memory_bytes());
         blocking(move || {
             let launch = Launch {
@@ -213,7 +267,9 @@ impl Starter {
                 let line = Line::parse(raw);
                 line.log();
                 errors.lock().unwrap_or_else(PoisonError::into_inner).note(&line);
-                if line.damage {
+                if line.write_error {
+                    write_errors.tell(line.text);
+                } else if line.damage {
                     damage.lock().unwrap_or_else(PoisonError::into_inner).push(line.text);
                 }
             })?;

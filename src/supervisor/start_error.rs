@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bundled::UnpackError;
+use super::disk::DiskFault;
 use crate::nats::{ConnectError, OLDEST_SERVER};
 use crate::runtime::Full;
 
@@ -53,6 +54,18 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
+    /// The disk under the store takes no files, so nats-server was not started: it would delete streams
+    /// (exit 73 when the directory may not be written, else 74).
+    #[error(
+        "no file can be created and written below {path}, so nats-server is not started; check the disk's free space, free inodes and health, and that it is mounted for writing"
+    )]
+    Disk {
+        /// The store's folder.
+        path: PathBuf,
+        /// The system's error.
+        #[source]
+        source: io::Error,
+    },
     /// A configured port is taken (exit 75).
     #[error(
         "the embedded nats-server cannot listen: {said}; free the port or change nats.embedded.port and http_port (0 chooses a free one)"
@@ -81,4 +94,22 @@ pub enum StartError {
     /// The owner's scope is full: a mistake in this program (exit 1).
     #[error("the embedded server cannot be watched")]
     Watch(#[from] Full),
+}
+
+impl StartError {
+    /// What is wrong with the disk, if that is why.
+    pub(super) fn disk_fault(&self) -> Option<DiskFault> {
+        match self {
+            Self::Disk { source, .. } | Self::Prepare { source, .. } => Some(DiskFault::of(source)),
+            Self::Unpack(_)
+            | Self::ExecutionRefused { .. }
+            | Self::Binary { .. }
+            | Self::BinaryTooOld { .. }
+            | Self::PortBusy { .. }
+            | Self::Ended { .. }
+            | Self::Connect(_)
+            | Self::NotReady { .. }
+            | Self::Watch(_) => None,
+        }
+    }
 }

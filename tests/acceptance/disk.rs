@@ -1,13 +1,13 @@
-//! A full disk: first against the floor of free space, then really full. A tmpfs inside the server's own
-//! mount namespace plays the disk; a ballast file fills it and gives the space back.
+//! A disk that is full up to the floor of free space. A tmpfs inside the server's own mount namespace plays
+//! the disk; a ballast file fills it and gives the space back. `faulty_disk` has the real fault.
 
 use std::fs::File;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::seeded;
 use crate::support::client::{Account, CallError};
+use crate::support::mounts::{inside, owner, prepare, start};
 use crate::support::server::Server;
 use crate::support::wait::until;
 
@@ -16,36 +16,10 @@ const MIB: u64 = 1024 * 1024;
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server whose data directory is a file system of 640 MiB.
-fn on_small_disk(min_free: &str, max_store: Option<&str>) -> Server {
-    let mut server = Server::prepare();
-    server.set("CHATTO_NATS_EMBEDDED_MIN_FREE_DISK", min_free);
-    if let Some(size) = max_store {
-        server.set("CHATTO_NATS_EMBEDDED_MAX_FILE_STORE", size);
-    }
-    std::fs::create_dir(server.data_dir()).unwrap();
-    server.spawn_script(
-        "exec unshare --user --map-root-user --mount bash -euc \
-         'mount -t tmpfs -o size=640m tmpfs data; exec chatto start'",
-    );
-    assert!(server.ready_or_ended().is_none(), "{}", server.log());
+fn on_small_disk(min_free: &str) -> Server {
+    let mut server = prepare(min_free);
+    start(&mut server, "mount -t tmpfs -o size=640m tmpfs data");
     server
-}
-
-/// The owner, by a link printed inside the server's mounts.
-fn owner(server: &Server) -> Account {
-    let printed = server.shell(&format!(
-        "nsenter --target {} --user --mount --preserve-credentials --wd chatto setup-link",
-        server.pid()
-    ));
-    let link = String::from_utf8(printed.stdout).unwrap();
-    let token = link.split('#').nth(1).expect("a link with a token").trim();
-    server.client().set_up(token, "ada")
-}
-
-/// The data directory as the server sees it.
-fn inside(server: &Server) -> PathBuf {
-    let seen = format!("/proc/{}/root{}", server.pid(), server.data_dir().display());
-    PathBuf::from(seen)
 }
 
 /// Fills the disk until this much is free.
@@ -85,10 +59,12 @@ fn post_until_refused(owner: &Account, room: &str) -> (Vec<String>, CallError) {
 }
 
 /// Fill, be refused, read all the same, give back, go on: nothing acknowledged is missing.
-fn fills_and_recovers(mut server: Server, free: u64) {
+#[test]
+fn the_floor_of_free_space_stops_writes_and_nothing_else() {
+    let mut server = on_small_disk("64MiB");
     let owner = owner(&server);
     let (room, history) = seeded(&owner);
-    fill(&server, free);
+    fill(&server, 60 * MIB);
     let (acknowledged, error) = post_until_refused(&owner, &room);
     assert!(matches!(error, CallError::Refused { status: 503, .. }), "{error:?}");
     until("/readyz says disk_full", NOTICED_WITHIN, || is_full(&server).then_some(()));
@@ -110,14 +86,4 @@ fn fills_and_recovers(mut server: Server, free: u64) {
     assert_eq!(without_refused, wanted.iter().collect::<Vec<_>>());
     assert!(bodies.len() <= wanted.len() + 1);
     assert!(server.stop().success(), "{}", server.log());
-}
-
-#[test]
-fn the_floor_of_free_space_stops_writes_and_nothing_else() {
-    fills_and_recovers(on_small_disk("64MiB", None), 60 * MIB);
-}
-
-#[test]
-fn a_disk_that_is_really_full_loses_nothing() {
-    fills_and_recovers(on_small_disk("0", Some("1GiB")), 0);
 }

@@ -4,6 +4,7 @@
 mod damage;
 mod disk;
 mod external;
+mod faulty_disk;
 mod secret;
 mod start;
 mod strangers;

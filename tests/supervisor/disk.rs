@@ -25,7 +25,7 @@ fn below_the_floor_writes_are_to_be_refused_and_return_without_a_restart() {
     assert_eq!(helper.ask("post 100"), "ok");
     assert_eq!(helper.ask("health"), "Running");
     helper.ask(&format!("fill {disk}"));
-    helper.until("health", "DiskFull");
+    helper.until("health", "Refusing Full");
     // Reading goes on.
     assert_eq!(helper.ask("stored"), "1");
     helper.ask(&format!("unfill {disk}"));
@@ -53,7 +53,7 @@ fn after_a_real_enospc_the_child_is_started_again_when_there_is_space() {
     while helper.ask("post 100000") == "ok" {
         acknowledged += 1;
     }
-    helper.until("health", "WriteFailed");
+    helper.until("health", "Refusing Full");
     helper.ask(&format!("unfill {disk}"));
     helper.until("restarts", "1");
     helper.until("health", "Running");
@@ -75,7 +75,7 @@ fn a_store_that_outgrew_its_limit_gets_a_larger_one_when_the_disk_has_room() {
     helper.expect("ready");
     helper.ask("create");
     while helper.ask("post 900000") == "ok" {}
-    helper.until("health", "DiskFull");
+    helper.until("health", "Refusing Full");
     helper.ask(&format!("unfill {disk}"));
     helper.until("restarts", "1");
     helper.until("post 900000", "ok");

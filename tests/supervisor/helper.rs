@@ -189,6 +189,7 @@ async fn run(config: chatto::supervisor::Config, scope: Scope) {
             "stored" => stored(&nats).await.to_string(),
             "health" => match watch.health() {
                 Health::Restarting { .. } => "Restarting".to_owned(),
+                Health::Refusing(fault) => format!("Refusing {fault:?}"),
                 other => format!("{other:?}"),
             },
             "restarts" => watch.restarts().to_string(),

@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod gate;
+pub(crate) mod mounts;
 pub(crate) mod nats;
 pub(crate) mod old_nats;
 pub(crate) mod proc;

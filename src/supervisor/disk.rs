@@ -1,0 +1,230 @@
+//! Whether the disk under the store takes files: what the system tells of it at every look, and a probe
+//! that proves it.
+//!
+//! A probe writes, which wears out an SD card: it runs only when something speaks against the disk, and
+//! before a nats-server is started. nats-server 2.15 must not be started on a disk that takes no files:
+//! a stream that it cannot recover for that reason is deleted together with its folder (`stop(true)`
+//! behind a failed `setupStore` in `server/stream.go`).
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{StatVfsMountFlags, major, minor, statvfs};
+use rustix::io::Errno;
+
+use crate::limits::{
+    COPY_CHUNK_BYTES, DISK_FREE_INODES_START_MIN, DISK_PROBE_TIMEOUT, DISK_PROBE_WRITES,
+};
+use crate::runtime::{Clock, blocking, limited_read};
+
+/// More mounts than this are not looked through.
+const MOUNTS_MAX_BYTES: u64 = 256 * 1024;
+/// The probe's folder.
+const PROBE: &str = ".chatto-probe";
+
+/// What keeps a disk from taking writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskFault {
+    /// No space is left, or no inode for another file.
+    Full,
+    /// It is read-only or reports errors.
+    Error,
+}
+
+impl DiskFault {
+    /// What an error of the system says of the disk.
+    pub(super) fn of(error: &io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Error,
+        }
+    }
+}
+
+/// What the system tells of a file system, without a write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Space {
+    /// Bytes that an unprivileged process may still use.
+    pub(super) free_bytes: u64,
+    /// Files that may still be created; `None` where the file system makes inodes as it needs them.
+    pub(super) free_inodes: Option<u64>,
+    /// Mounted read-only, or refusing writes after an error and saying so; not every file system does.
+    pub(super) read_only: bool,
+}
+
+/// Asks for the space of the store's file system.
+pub(super) fn space(store: &Path) -> io::Result<Space> {
+    let place = place(store);
+    let about = statvfs(&place)?;
+    let read_only =
+        about.f_flag.contains(StatVfsMountFlags::RDONLY) || gave_up(place.metadata()?.dev());
+    Ok(Space {
+        free_bytes: about.f_bavail.saturating_mul(about.f_frsize),
+        free_inodes: (about.f_files != 0).then_some(about.f_favail),
+        read_only,
+    })
+}
+
+/// Whether the file system on this device has stopped writing after an error. Since Linux 6.14 ext4 tells
+/// it only among its mount options; `statvfs` goes on as if nothing had happened.
+fn gave_up(device: u64) -> bool {
+    let Ok(mounts) = limited_read(Path::new("/proc/self/mountinfo"), MOUNTS_MAX_BYTES) else {
+        return false;
+    };
+    let device = format!("{}:{}", major(device), minor(device));
+    String::from_utf8_lossy(&mounts).lines().any(|line| {
+        let ours = line.split(' ').nth(2) == Some(&device);
+        let options = line.rsplit(' ').next().unwrap_or_default();
+        ours && options.split(',').any(|option| matches!(option, "emergency_ro" | "shutdown"))
+    })
+}
+
+/// Probes one store's disk. Clones share the knowledge of a probe that hangs.
+#[derive(Debug, Clone)]
+pub(super) struct Prober {
+    clock: Clock,
+    store: PathBuf,
+    running: Arc<AtomicBool>,
+}
+
+impl Prober {
+    pub(super) fn new(store: PathBuf, clock: Clock) -> Self {
+        Self { clock, store, running: Arc::default() }
+    }
+
+    /// Proves that a nats-server may be started: a folder and a file can be created there, a largest
+    /// message can be written to the disk, and both can be removed again. A disk may hang instead of
+    /// failing: that is an error after [`DISK_PROBE_TIMEOUT`], and no further probe begins meanwhile.
+    pub(super) async fn probe(&self) -> io::Result<()> {
+        let Some(running) = Running::begin(&self.running) else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        let store = self.store.clone();
+        let work = blocking(move || {
+            let probed = probe(&store);
+            drop(running);
+            probed
+        });
+        match self.clock.timeout(DISK_PROBE_TIMEOUT, work).await {
+            Ok(probed) => probed,
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
+    }
+}
+
+/// A probe on its way; given up with the last hold on it, also when it never began.
+struct Running(Arc<AtomicBool>);
+
+impl Running {
+    fn begin(running: &Arc<AtomicBool>) -> Option<Self> {
+        (!running.swap(true, Ordering::SeqCst)).then(|| Self(Arc::clone(running)))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+fn probe(store: &Path) -> io::Result<()> {
+    let space = space(store)?;
+    if space.read_only {
+        return Err(Errno::ROFS.into());
+    }
+    if space.free_inodes.is_some_and(|free| free < DISK_FREE_INODES_START_MIN) {
+        return Err(io::Error::new(io::ErrorKind::StorageFull, "too few free inodes"));
+    }
+    let place = place(store);
+    let dir = place.join(PROBE);
+    remove(&dir)?;
+    let written = write(&dir);
+    let removed = remove(&dir);
+    written.and(removed)?;
+    File::open(place)?.sync_all()
+}
+
+fn write(dir: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(dir)?;
+    let mut options = OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(dir.join("file"))?;
+    let chunk = vec![0x5a; COPY_CHUNK_BYTES];
+    for _ in 0..DISK_PROBE_WRITES {
+        file.write_all(&chunk)?;
+    }
+    file.sync_all()?;
+    File::open(dir)?.sync_all()
+}
+
+fn remove(dir: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Where the streams lie, as far as it exists. Not the store's own folder when it can be avoided:
+/// nats-server takes whatever lies there for an account.
+fn place(store: &Path) -> PathBuf {
+    let account = store.join("$G");
+    let above = store.parent().unwrap_or(Path::new("/"));
+    [account.as_path(), store, above]
+        .into_iter()
+        .find(|path| path.is_dir())
+        .unwrap_or(above)
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_probe_leaves_nothing_and_removes_what_an_earlier_one_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("jetstream");
+        probe(&store).unwrap();
+        let account = store.join("$G");
+        std::fs::create_dir_all(account.join(PROBE)).unwrap();
+        std::fs::write(account.join(PROBE).join("file"), "cut off").unwrap();
+        probe(&store).unwrap();
+        assert_eq!(std::fs::read_dir(&account).unwrap().count(), 0);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_probe_needs_a_folder_not_only_a_file_system() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = dir.path().join("jetstream");
+        std::fs::create_dir(&store).unwrap();
+        // Something that cannot be replaced by the probe's folder.
+        std::fs::write(store.join(PROBE), "in the way").unwrap();
+        assert!(probe(&store).is_err());
+    }
+
+    #[test]
+    fn errors_of_the_system_are_told_apart() {
+        for (errno, fault) in [
+            (Errno::NOSPC, DiskFault::Full),
+            (Errno::DQUOT, DiskFault::Full),
+            (Errno::IO, DiskFault::Error),
+            (Errno::ROFS, DiskFault::Error),
+            (Errno::ACCESS, DiskFault::Error),
+        ] {
+            assert_eq!(DiskFault::of(&errno.into()), fault, "{errno}");
+        }
+    }
+
+    #[test]
+    fn a_probe_that_hangs_is_an_error_and_no_second_one_begins() {
+        let running = Arc::default();
+        let first = Running::begin(&running).unwrap();
+        assert!(Running::begin(&running).is_none());
+        drop(first);
+        assert!(Running::begin(&running).is_some());
+    }
+}

@@ -1,0 +1,122 @@
+//! A chatto server whose data directory is a disk of its own, mounted in a mount namespace that ends with
+//! the server's processes: whatever happens to the test, nothing stays mounted.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use super::client::Account;
+use super::server::Server;
+use super::wait::until;
+
+/// Root needs no user namespace, and loop mounts are refused inside one.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A server whose disk keeps this much free, nothing started.
+pub(crate) fn prepare(min_free: &str) -> Server {
+    let mut server = Server::prepare();
+    server.set("CHATTO_NATS_EMBEDDED_MIN_FREE_DISK", min_free);
+    std::fs::create_dir(server.data_dir()).unwrap();
+    server
+}
+
+/// Starts it after `mount` (a bash script in the server's directory) ran in the new namespace, and waits
+/// until it is ready.
+pub(crate) fn start(server: &mut Server, mount: &str) {
+    spawn(server, mount);
+    assert!(server.ready_or_ended().is_none(), "{}", server.log());
+}
+
+/// The same where it is expected to refuse: its exit code and what it said.
+pub(crate) fn start_refused(server: &mut Server, mount: &str) -> (Option<i32>, String) {
+    let before = server.log().len();
+    spawn(server, mount);
+    let status = server.ready_or_ended();
+    let said = server.log()[before..].to_owned();
+    (status.unwrap_or_else(|| panic!("it started although it should not:\n{said}")).code(), said)
+}
+
+fn spawn(server: &mut Server, mount: &str) {
+    let user = if is_root() { "" } else { "--user --map-root-user" };
+    server.spawn_script(&format!(
+        "exec unshare {user} --mount bash -euc 'PATH=$PATH:/usr/sbin; {mount}; exec chatto start'"
+    ));
+}
+
+/// Makes an image with an ext4 for `mount -o loop`.
+pub(crate) fn make_image(server: &Server, options: &str) {
+    let script = format!("truncate -s 512M disk.img; mkfs.ext4 -q {options} disk.img");
+    run(server, &script);
+}
+
+/// Waits until nothing has the image mounted any more and repairs it, as an operator would.
+pub(crate) fn repair_image(server: &Server) {
+    until("the image is free", Duration::from_secs(30), || {
+        run(server, "losetup -j disk.img").is_empty().then_some(())
+    });
+    // 1: there was something to repair.
+    run(server, "e2fsck -p disk.img || [ $? = 1 ]");
+}
+
+/// Runs a bash script in the server's directory, outside its mounts; it must succeed.
+fn run(server: &Server, script: &str) -> String {
+    let output = server.shell(&format!("PATH=$PATH:/usr/sbin; {script}"));
+    assert!(output.status.success(), "{script}: {}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Runs a bash script in the server's directory and mounts; it must succeed.
+pub(crate) fn within(server: &Server, script: &str) -> String {
+    let user = if is_root() { "" } else { "--user --preserve-credentials" };
+    let pid = server.pid();
+    let output = server.shell(&format!(
+        "exec nsenter --target {pid} {user} --mount --wd bash -euc 'PATH=$PATH:/usr/sbin; {script}'"
+    ));
+    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{script}: {said}\n{}", server.log());
+    said
+}
+
+/// The owner, by a link printed inside the server's mounts.
+pub(crate) fn owner(server: &Server) -> Account {
+    let link = within(server, "chatto setup-link");
+    let token = link.split('#').nth(1).expect("a link with a token");
+    server.client().set_up(token.split_whitespace().next().unwrap(), "ada")
+}
+
+/// The data directory as the server sees it.
+pub(crate) fn inside(server: &Server) -> PathBuf {
+    format!("/proc/{}/root{}", server.pid(), server.data_dir().display()).into()
+}
+
+/// Whether images can be mounted here; says why not.
+pub(crate) fn loop_mounts() -> bool {
+    static WORK: OnceLock<Result<(), String>> = OnceLock::new();
+    let work = WORK.get_or_init(|| {
+        if !is_root() {
+            return Err("only root can mount images".to_owned());
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let output = Command::new("unshare")
+            .args(["--mount", "bash", "-euc"])
+            .arg("PATH=$PATH:/usr/sbin; truncate -s 8M i; mkfs.ext4 -q i; mkdir d; mount -o loop i d")
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        if output.status.success() { Ok(()) } else { Err(text(&output.stderr)) }
+    });
+    if let Err(why) = work {
+        eprintln!(
+            "NOT TESTED HERE, loop mounts are refused (mkfs.ext4: apt install e2fsprogs): {why}"
+        );
+    }
+    work.is_ok()
+}
+
+/// What a command printed.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
