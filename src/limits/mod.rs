@@ -177,6 +177,8 @@ pub const NATS_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 pub const FOLD_SLICE_PAGES_MAX: usize = 64;
 /// Bytes of pages that a fold holds at a time.
 pub const FOLD_SLICE_MAX_BYTES: usize = 8 * MIB;
+/// How long a call that changes something tries to pass the read barrier: a cluster elects a leader within 9 s.
+pub const BARRIER_DEADLINE: Duration = Duration::from_secs(10);
 /// A room's events are folded as far as they fill pages when so many are unfolded.
 pub const FOLD_EVENTS: usize = 64;
 /// A room's events are folded when the oldest is older than this: each rewrite of a page makes

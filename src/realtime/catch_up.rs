@@ -26,12 +26,17 @@ impl<S: Socket> Live<'_, '_, S> {
             }
             None => None,
         };
-        match (replay, cursor) {
+        // What the client has is not known here: ids of rooms that were hidden all the time are not told.
+        let is_safe =
+            |changes: &Vec<Change>| !changes.iter().any(|one| self.has_unknown_past(&one.cause));
+        match (replay.filter(is_safe), cursor) {
             (Some(changes), Some(cursor)) => {
                 self.connection.send(frames::subscribed(cursor.to_owned())).await?;
+                self.is_complete = false;
                 self.replay(&changes).await?;
-                let states = Box::pin(self.lens().room_states()).await?;
-                let mut operations = states;
+                // All rooms there are, as of one moment and another: later changes compare with these.
+                let mut operations = Box::pin(self.lens().room_states()).await?;
+                self.complete_from = service.state_seen();
                 operations.extend(self.lens().reconciliation().await?);
                 self.project(operations, None).await?;
             }

@@ -1,8 +1,8 @@
 //! A change, as it waits for connections, and whom it may concern.
 
 use crate::crypto::hex;
-use crate::domain::{EventId, RoomId, UserId};
-use crate::storage::records::{self, FactKind, Room, ServerConfig, User, event::Effect};
+use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::storage::records::{FactKind, Room, ServerConfig, User, event::Effect};
 use crate::storage::{Changed, JournalEvent, Live, Tables, Whisper};
 
 /// A change. Connections share it.
@@ -33,10 +33,12 @@ pub(super) enum Cause {
     Left { room: RoomId, user: UserId, row: String },
     /// Another row that is no message.
     RowAdded { room: RoomId, row: String },
-    /// A room is new, or what everybody sees of it changed.
+    /// A room is new or gone, or what everybody sees of it changed.
     Room { room: RoomId, rule_changed: bool },
-    /// Groups or their order changed.
-    Groups,
+    /// A membership changed in STATE. While its row is to come (`settled` is false) that tells others of it.
+    Membership { room: RoomId, user: UserId, settled: bool },
+    /// A group, or the order of groups changed.
+    Groups { group: GroupId },
     /// What the directory shows of a user changed.
     User { user: UserId, is_new: bool },
     /// What only the user itself sees changed.
@@ -129,15 +131,17 @@ impl Change {
         let mut found: Vec<(Cause, Option<UserId>, To)> = Vec::new();
         match changed {
             Changed::User { id, former } => {
-                let Some(user) = tables.users.get(id) else { return Vec::new() };
+                let nobody = User { deleted: true, ..User::default() };
+                let user = tables.users.get(id).map_or(&nobody, |user| &**user);
                 let former = former.as_deref();
-                if former.is_none_or(|former| shown(former) != shown(user)) {
+                let is_known = former.is_some() || tables.users.contains_key(id);
+                if is_known && former.is_none_or(|former| shown(former) != shown(user)) {
                     let is_new = former.is_none();
                     found.push((Cause::User { user: *id, is_new }, Some(*id), To::Everybody));
-                } else if former.is_none_or(|former| own(former) != own(user)) {
+                } else if is_known && former.is_none_or(|former| own(former) != own(user)) {
                     found.push((Cause::Own, Some(*id), To::User(*id)));
                 }
-                if former.is_some_and(|former| decided(former) != decided(user)) {
+                if former.is_none_or(|former| decided(former) != decided(user)) {
                     found.push((Cause::Rights, None, To::Everybody));
                 }
                 let ends = |former: &User| {
@@ -148,20 +152,22 @@ impl Change {
                 }
             }
             Changed::Room { id, former } => {
-                let Some(room) = tables.rooms.get(id) else { return Vec::new() };
-                let former = former.as_deref();
-                if former.is_none_or(|former| visible(former) != visible(room)) {
-                    let ruled = |former: &Room| {
-                        (former.archived, former.universal) != (room.archived, room.universal)
-                    };
-                    let rule_changed = former.is_none_or(ruled);
-                    let creator = UserId::try_from(room.creator_id.as_str()).ok();
-                    let actor = creator.filter(|_| former.is_none());
-                    let cause = Cause::Room { room: *id, rule_changed };
-                    found.push((cause, actor, To::Everybody));
-                }
+                found.extend(of_room(
+                    *id,
+                    former.as_deref(),
+                    tables.rooms.get(id).map(|room| &**room),
+                ));
             }
-            Changed::Group(_) => found.push((Cause::Groups, None, To::Everybody)),
+            Changed::Member { room, user } => {
+                let settled = tables.member(room, user).is_none_or(|member| member.announced);
+                let cause = Cause::Membership { room: *room, user: *user, settled };
+                let members = To::Members { room: *room, and: Some(*user), except: None };
+                let to = if settled { members } else { To::User(*user) };
+                found.push((cause, Some(*user), to));
+            }
+            Changed::Group(group) => {
+                found.push((Cause::Groups { group: *group }, None, To::Everybody));
+            }
             Changed::Role => found.push((Cause::Rights, None, To::Everybody)),
             Changed::Server { former } => {
                 let (former, server) = (former.as_deref(), &tables.server);
@@ -171,8 +177,7 @@ impl Change {
                     found.push((Cause::Server { profile, state }, None, To::Everybody));
                 }
             }
-            // Rows tell of memberships.
-            Changed::Member { .. } | Changed::Other => {}
+            Changed::Other => {}
         }
         let change = |(part, (cause, actor, to)): (usize, (Cause, Option<UserId>, To))| {
             let label = format!("state {part}");
@@ -204,8 +209,30 @@ impl Change {
             Live::State { revision, changed } => Self::of_state(epoch, revision, &changed, tables),
             Live::Whisper(whisper) => Self::of_whisper(whisper).into_iter().collect(),
             Live::Missed => vec![(Self::passing(Cause::Refresh, None), To::Everybody)],
+            // Ends connections.
+            Live::Stalled => Vec::new(),
         }
     }
+}
+
+/// What a changed record of a room means.
+fn of_room(
+    id: RoomId,
+    former: Option<&Room>,
+    room: Option<&Room>,
+) -> Option<(Cause, Option<UserId>, To)> {
+    let Some(room) = room else {
+        return Some((Cause::Room { room: id, rule_changed: true }, None, To::Everybody));
+    };
+    if former.is_some_and(|former| visible(former) == visible(room)) {
+        return None;
+    }
+    let ruled =
+        |former: &Room| (former.archived, former.universal) != (room.archived, room.universal);
+    let rule_changed = former.is_none_or(ruled);
+    let creator = UserId::try_from(room.creator_id.as_str()).ok();
+    let actor = creator.filter(|_| former.is_none());
+    Some((Cause::Room { room: id, rule_changed }, actor, To::Everybody))
 }
 
 /// An id of something that has no place in the store.
@@ -238,8 +265,10 @@ fn own(user: &User) -> impl PartialEq {
     (user.emails.clone(), user.settings.clone(), has_password, user.login_changed_ms)
 }
 
-fn decided(user: &User) -> (Vec<String>, Vec<records::Decision>) {
-    (user.roles.clone(), user.decisions.clone())
+/// What rights follow from, those of a user's bots too.
+fn decided(user: &User) -> impl PartialEq {
+    let owner = (user.is_bot, user.bot_owner_id.clone());
+    (user.roles.clone(), user.decisions.clone(), owner, user.deleted)
 }
 
 /// What clients see of a room.

@@ -1,6 +1,6 @@
 //! One connection from its first frame to its last: hello, subscription, the end (contract 8.1, 8.2).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Instant;
 
 use super::change::{Change, random_id};
@@ -20,7 +20,7 @@ use crate::limits::{
 };
 use crate::present;
 use crate::runtime::Stop;
-use crate::service::{AuthenticateError, Credential, Session};
+use crate::service::{AuthenticateError, Credential, Effect, Session};
 
 /// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,8 +47,14 @@ impl End {
         Self::Closed { code, reconnect: true, retry_after_ms: from_ms + spread }
     }
 
+    /// To load everything anew. A role may concern everybody at once: their loads are spread.
     pub(super) fn reset_required() -> Self {
-        Self::Closed { code: "projection_reset_required", reconnect: true, retry_after_ms: 0 }
+        Self::back("projection_reset_required", 0, 5_000)
+    }
+
+    /// This process cannot show the truth now; another one may.
+    pub(super) fn stalled() -> Self {
+        Self::back("catch_up_server_busy", 1_000, 5_000)
     }
 }
 
@@ -88,12 +94,20 @@ impl<'a, S: Socket> Connection<'a, S> {
         let session = Box::pin(self.open(&opening)).await?;
         let asked = self.ready().await?;
         let slot = self.turn().await?;
-        self.realtime.service.barrier().await;
-        let (registration, told) = self.realtime.hub.register(&session);
+        let is_present = self.realtime.service.try_barrier().await;
+        let (registration, told) = self.realtime.hub.register(&session).ok_or_else(End::stalled)?;
+        let cursor = asked.resume_cursor.as_deref();
+        let is_ahead = |cursor| self.realtime.service.is_ahead(&session, cursor, told);
+        if !is_present && cursor.is_some_and(is_ahead) {
+            return Err(End::stalled());
+        }
         let mut live = Live {
             rights: self.realtime.service.rights(&session),
             held: asked.retained_room_ids.iter().cloned().collect(),
             loaded: HashSet::new(),
+            known: HashMap::new(),
+            is_complete: true,
+            complete_from: 0,
             origin: opening.origin,
             pace: Pace::new(HYDRATIONS_BURST, HYDRATION_INTERVAL),
             check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,
@@ -104,7 +118,7 @@ impl<'a, S: Socket> Connection<'a, S> {
             session,
             told,
         };
-        Box::pin(live.catch_up(asked.resume_cursor.as_deref())).await?;
+        Box::pin(live.catch_up(cursor)).await?;
         drop(slot);
         Box::pin(live.run()).await
     }
@@ -152,7 +166,7 @@ impl<'a, S: Socket> Connection<'a, S> {
             (None, None) => None,
         };
         let authenticated = match credential {
-            Some(credential) => self.realtime.service.authenticate(credential).await,
+            Some(credential) => self.realtime.service.authenticate(credential, Effect::Reads).await,
             None => Err(AuthenticateError::Required),
         };
         match authenticated {

@@ -32,6 +32,8 @@ pub(super) enum Next {
     Overflown,
     /// The user opened more sockets than it may have: this is the oldest.
     Displaced,
+    /// The process is behind: what happens cannot be shown with the right rights.
+    Stalled,
 }
 
 /// The queue of one connection.
@@ -46,6 +48,7 @@ struct Waiting {
     changes: VecDeque<Queued>,
     overflown: bool,
     displaced: bool,
+    stalled: bool,
 }
 
 impl Queue {
@@ -112,14 +115,19 @@ impl Hub {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a connection on the list: from the position answered on it hears everything.
-    pub(super) fn register(self: &Arc<Self>, session: &Session) -> (Registration, Told) {
+    /// Puts a connection on the list: from the position answered on it hears everything. `None` while the
+    /// process is stalled.
+    pub(super) fn register(self: &Arc<Self>, session: &Session) -> Option<(Registration, Told)> {
         let queue = Arc::new(Queue {
             session: session.clone(),
             waiting: Mutex::default(),
             filled: Event::new(),
         });
         let mut registered = self.lock();
+        // Whoever came before a stall is told of it; this lock stands between the two.
+        if self.storage.is_stalled() {
+            return None;
+        }
         let own = registered.users.entry(session.user).or_default();
         // The oldest is the likeliest to be a line that broke without a word.
         let open = own.iter().filter(|queue| !queue.lock().displaced);
@@ -130,7 +138,7 @@ impl Hub {
         }
         own.push(Arc::clone(&queue));
         registered.count += 1;
-        (Registration { hub: Arc::clone(self), queue }, registered.told)
+        Some((Registration { hub: Arc::clone(self), queue }, registered.told))
     }
 
     /// What happened since a cursor; `None` when it is too much.
@@ -244,6 +252,13 @@ impl Listener for Hub {
                 self.presences_missed.store(true, Ordering::SeqCst);
                 self.presences.notify(usize::MAX);
             }
+            Live::Stalled => {
+                for queue in self.lock().users.values().flatten() {
+                    queue.lock().stalled = true;
+                    queue.filled.notify(usize::MAX);
+                }
+                return;
+            }
             Live::Event(_) | Live::State { .. } | Live::Whisper(_) => {}
         }
         let mut registered = self.lock();
@@ -254,7 +269,7 @@ impl Listener for Hub {
             Live::State { revision, .. } => {
                 registered.told.state = registered.told.state.max(*revision);
             }
-            Live::Whisper(_) | Live::Missed => {}
+            Live::Whisper(_) | Live::Missed | Live::Stalled => {}
         }
         if registered.count == 0 {
             return;
@@ -283,6 +298,9 @@ impl Registration {
             let filled = self.queue.filled.listen();
             {
                 let mut waiting = self.queue.lock();
+                if waiting.stalled {
+                    return Next::Stalled;
+                }
                 if waiting.displaced {
                     return Next::Displaced;
                 }
@@ -295,6 +313,11 @@ impl Registration {
             }
             filled.await;
         }
+    }
+
+    /// Whether the process has stalled since it was made.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.queue.lock().stalled
     }
 
     /// How far the client has come if nothing waits for it.

@@ -1,6 +1,7 @@
 //! What one viewer sees, as operations: each carries the whole present state, never a difference.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use crate::contract::api;
 use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
@@ -45,6 +46,33 @@ pub(super) struct Lens<'a> {
     pub(super) held: &'a HashSet<String>,
     /// Held rooms whose rows the client has.
     pub(super) loaded: &'a HashSet<String>,
+    /// The rooms that the client was told of on this connection.
+    pub(super) known: &'a HashMap<RoomId, Known>,
+    /// Whether the client knows nothing but those.
+    pub(super) is_complete: bool,
+}
+
+/// What a client was told of a room last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Known {
+    /// Whether the viewer is a member.
+    pub(super) is_member: bool,
+    /// A digest of the member list.
+    pub(super) members: u64,
+}
+
+impl Known {
+    /// Of a room's state and member list as they are sent.
+    pub(super) fn of(is_member: bool, members: &[String]) -> Self {
+        let mut digest = DefaultHasher::new();
+        members.hash(&mut digest);
+        Self { is_member, members: digest.finish() }
+    }
+
+    fn of_shown(shown: &ShownRoom) -> Self {
+        let members: Vec<String> = shown.members.iter().map(ToString::to_string).collect();
+        Self::of(shown.is_member(), &members)
+    }
 }
 
 impl Lens<'_> {
@@ -93,6 +121,24 @@ impl Lens<'_> {
     /// The same without members, which only direct messages have then.
     pub(super) async fn seen(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
         Ok(self.service.shown_room(self.session, id, false).await?)
+    }
+
+    /// RV of a room the viewer's connection shows; RU when the client was not told of the room yet.
+    pub(super) async fn state(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
+        if self.is_complete && !self.known.contains_key(&id) {
+            return Ok(self.shown(id).await?.map(Self::room));
+        }
+        Ok(self.seen(id).await?.map(Self::room_state))
+    }
+
+    /// Whether the client was told of exactly this.
+    pub(super) fn knows(&self, room: &ShownRoom) -> bool {
+        let now = Known::of_shown(room);
+        self.known.get(&room.id()).is_some_and(|known| {
+            // Of a room that is not held no members are told.
+            known.is_member == now.is_member
+                && (!self.holds(room.id()) || known.members == now.members)
+        })
     }
 
     /// RU. Members are complete for direct messages and for what the connection holds.
@@ -256,7 +302,7 @@ impl Lens<'_> {
     pub(super) async fn room_states(&self) -> Result<Vec<Operation>, Unreadable> {
         let mut states = Vec::new();
         for id in self.service.shown_rooms(self.session).await? {
-            states.extend(self.seen(id).await?.map(Self::room_state));
+            states.extend(self.state(id).await?);
         }
         Ok(states)
     }

@@ -1,14 +1,14 @@
 //! A subscribed connection: changes go out, hydrations and pings are answered, rights and session are
 //! watched, until it ends (contract 8.5, 8.6, 8.8).
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::change::{Cause, Change};
 use super::connection::{Connection, End, asked, shutdown};
 use super::frames::{self, Head};
 use super::hub::{Next, Queued, Registration};
-use super::lens::Lens;
+use super::lens::{Known, Lens};
 use super::pace::Pace;
 use super::{Incoming, Socket};
 use crate::contract::api;
@@ -45,6 +45,13 @@ pub(super) struct Live<'c, 'a, S> {
     pub(super) held: HashSet<String>,
     /// Those of them whose rows it has: a row alone would pass for all of them.
     pub(super) loaded: HashSet<String>,
+    /// The rooms it was told of on this connection.
+    pub(super) known: HashMap<RoomId, Known>,
+    /// Whether it knows nothing but those, as far as the change that is being sent goes. After a replay it does
+    /// not: it has what it was told before its cursor.
+    pub(super) is_complete: bool,
+    /// The revision of STATE from which on it knows only those.
+    pub(super) complete_from: u64,
     pub(super) origin: String,
     /// How far the client has come.
     pub(super) told: Told,
@@ -63,6 +70,8 @@ impl<S: Socket> Live<'_, '_, S> {
             origin: &self.origin,
             held: &self.held,
             loaded: &self.loaded,
+            known: &self.known,
+            is_complete: self.is_complete,
         }
     }
 
@@ -79,6 +88,7 @@ impl<S: Socket> Live<'_, '_, S> {
             match self.wake().await {
                 Wake::Stop => return Err(shutdown()),
                 Wake::Queue(Next::Overflown) => return Err(End::back("slow_consumer", 0, 1_000)),
+                Wake::Queue(Next::Stalled) => return Err(End::stalled()),
                 Wake::Queue(Next::Displaced) => {
                     return Err(End::back("catch_up_rate_limited", 30_000, 60_000));
                 }
@@ -131,6 +141,9 @@ impl<S: Socket> Live<'_, '_, S> {
 
     /// Takes what the client sends while it catches up, without waiting.
     pub(super) async fn breathe(&mut self) -> Result<(), End> {
+        if self.registration.is_stalled() {
+            return Err(End::stalled());
+        }
         self.connection.heartbeat_if_due().await?;
         while let Some(heard) =
             futures_lite::future::poll_once(self.connection.socket.receive()).await
@@ -159,7 +172,7 @@ impl<S: Socket> Live<'_, '_, S> {
             let fast = frames::room_error("room_hydration_rate_limited", room, Some(ms));
             return self.connection.send(fast).await;
         }
-        self.connection.realtime.service.barrier().await;
+        self.connection.realtime.service.try_barrier().await;
         self.held.insert(room.clone());
         let operations = match RoomId::try_from(room.as_str()) {
             Ok(id) => Box::pin(self.lens().whole_room(id)).await?,
@@ -196,8 +209,48 @@ impl<S: Socket> Live<'_, '_, S> {
                 Some((room, _)) => self.loaded.remove(room),
                 None => false,
             };
+            self.note_known(operation);
         }
         self.connection.send(frames::projection(head, cursor, operations)).await
+    }
+
+    fn note_known(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Reset(_) => self.known.clear(),
+            Operation::RoomUpsert(upsert) => {
+                let Some(with_state) = &upsert.room else { return };
+                let id = with_state.room.as_ref().map(|room| RoomId::try_from(room.id.as_str()));
+                let Some(Ok(id)) = id else { return };
+                let is_member =
+                    with_state.viewer_state.as_ref().is_some_and(|state| state.is_member);
+                self.known.insert(id, Known::of(is_member, &upsert.member_user_ids));
+            }
+            Operation::RoomViewerStateReplace(replace) => {
+                let Ok(id) = RoomId::try_from(replace.room_id.as_str()) else { return };
+                let is_member = replace.viewer_state.as_ref().is_some_and(|state| state.is_member);
+                let unknown = Known::of(is_member, &[]);
+                self.known.entry(id).or_insert(unknown).is_member = is_member;
+            }
+            Operation::RoomRemove(remove) => {
+                if let Ok(id) = RoomId::try_from(remove.room_id.as_str()) {
+                    self.known.remove(&id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a change may have taken a room away of which nobody knows whether the client has it: it came
+    /// with a cursor, and ids of rooms that its viewer never saw are not told.
+    pub(super) fn has_unknown_past(&self, cause: &Cause) -> bool {
+        let service = &self.connection.realtime.service;
+        match cause {
+            Cause::Room { room, .. } => {
+                !self.known.contains_key(room) && service.may_have_lost(&self.session, *room)
+            }
+            Cause::Groups { group } => !service.has_group(*group),
+            _ => false,
+        }
     }
 
     fn reads(&self, room: &str) -> bool {
@@ -208,9 +261,13 @@ impl<S: Socket> Live<'_, '_, S> {
     async fn deliver(&mut self, queued: Queued) -> Result<(), End> {
         let Queued { change, told } = queued;
         self.told = told;
+        self.is_complete = told.state > self.complete_from;
+        if !self.is_complete && self.has_unknown_past(&change.cause) {
+            return Err(End::reset_required());
+        }
         match &change.cause {
             Cause::Session => return self.check_session().await,
-            Cause::Rights => return self.check_rights(),
+            Cause::Rights => self.check_rights()?,
             Cause::Typing { room, thread } => {
                 let typing = wire::RealtimeTypingEvent {
                     room_id: room.to_string(),

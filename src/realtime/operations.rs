@@ -3,7 +3,7 @@
 use super::change::Cause;
 use super::lens::{Lens, Unreadable};
 use crate::contract::realtime::realtime_projection_operation::Operation;
-use crate::domain::{RoomId, UserId};
+use crate::domain::{GroupId, RoomId, UserId};
 
 impl Lens<'_> {
     /// What a change means for the viewer now; nothing when it may not see it.
@@ -21,7 +21,10 @@ impl Lens<'_> {
             Cause::Room { room, rule_changed } => {
                 Box::pin(self.room_changed(*room, *rule_changed)).await
             }
-            Cause::Groups => Ok(vec![self.groups().await?]),
+            Cause::Membership { room, user, settled } => {
+                Box::pin(self.membership(*room, *user, *settled)).await
+            }
+            Cause::Groups { group } => Box::pin(self.group_changed(*group)).await,
             Cause::User { user, is_new } => Box::pin(self.user_changed(*user, *is_new)).await,
             Cause::Own => self.viewer().await,
             Cause::Server { profile, state } => {
@@ -34,10 +37,9 @@ impl Lens<'_> {
                 operations.extend(self.reconciliation().await?);
                 Ok(operations)
             }
+            Cause::Rights => Box::pin(self.members_by_rule()).await,
             // Told in other frames, or by the end of the connection.
-            Cause::Typing { .. } | Cause::Presence { .. } | Cause::Session | Cause::Rights => {
-                Ok(Vec::new())
-            }
+            Cause::Typing { .. } | Cause::Presence { .. } | Cause::Session => Ok(Vec::new()),
         }
     }
 
@@ -48,9 +50,10 @@ impl Lens<'_> {
         let Some(shown) = self.seen(room).await? else { return Ok(Vec::new()) };
         let mut operations = Vec::new();
         if shown.is_direct() {
-            operations.push(Self::room(shown.clone()));
+            operations.extend([Self::room(shown.clone()), Self::room_state(shown)]);
+        } else {
+            operations.extend(self.state(room).await?);
         }
-        operations.push(Self::room_state(shown));
         operations.push(Self::activity(room));
         operations.extend(self.row(room, row).await?);
         Ok(operations)
@@ -65,8 +68,8 @@ impl Lens<'_> {
         if !self.is_member(room) {
             return Ok(Vec::new());
         }
-        let Some(shown) = self.seen(room).await? else { return Ok(Vec::new()) };
-        let mut operations = vec![Self::room_state(shown)];
+        let Some(state) = self.state(room).await? else { return Ok(Vec::new()) };
+        let mut operations = vec![state];
         operations.extend(self.row(room, row).await?);
         if let Some(echo) = echo {
             operations.extend(self.row(room, echo).await?);
@@ -138,31 +141,92 @@ impl Lens<'_> {
         Ok(operations)
     }
 
+    /// Brings the client from what it was told of a room to what its viewer sees now; `rule_changed`: also the
+    /// rows, whatever it was told.
     async fn room_changed(
         &self,
         room: RoomId,
         rule_changed: bool,
     ) -> Result<Vec<Operation>, Unreadable> {
-        let mut operations = Vec::new();
-        match self.shown(room).await? {
-            Some(shown) => {
-                let is_member = shown.with_state.state.is_member;
-                operations.push(Self::room(shown));
-                if rule_changed && self.holds(room) {
-                    let timeline = if is_member { self.timeline(room).await? } else { None };
-                    operations.push(timeline.unwrap_or_else(|| Self::no_timeline(room)));
-                }
-            }
-            // Archived. Rights that changed end the connection; a hidden room is not told of.
-            None if rule_changed && self.service.would_see(self.session, room) => {
-                operations.push(Self::room_removed(room));
-            }
-            None => return Ok(Vec::new()),
+        let known = self.known.get(&room);
+        let was_member = known.is_some_and(|known| known.is_member);
+        let Some(shown) = self.shown(room).await? else {
+            // What the viewer never saw it is not told of.
+            return if known.is_some() { self.lost(room).await } else { Ok(Vec::new()) };
+        };
+        let is_member = shown.is_member();
+        if was_member && !is_member {
+            return self.lost(room).await;
         }
-        if rule_changed {
+        let mut operations = vec![Self::room(shown)];
+        let comes_in = is_member && !was_member;
+        if (comes_in || rule_changed) && self.holds(room) {
+            operations.push(self.timeline(room).await?.unwrap_or_else(|| Self::no_timeline(room)));
+        }
+        if known.is_none() || comes_in || rule_changed {
             operations.extend([Self::calls(), Self::notifications()]);
         }
         operations.push(self.groups().await?);
+        Ok(operations)
+    }
+
+    /// The same for a room that may be as the client was told: nothing then.
+    async fn room_rights(&self, room: RoomId) -> Result<Vec<Operation>, Unreadable> {
+        let known = self.known.get(&room);
+        match self.shown(room).await? {
+            Some(shown) if self.knows(&shown) => Ok(Vec::new()),
+            // Others came or went.
+            Some(shown) if known.is_some_and(|one| one.is_member == shown.is_member()) => {
+                Ok(vec![Self::room(shown)])
+            }
+            _ => Box::pin(self.room_changed(room, false)).await,
+        }
+    }
+
+    /// A membership changed in STATE. Most are told by the rows that follow; this is for those without one.
+    async fn membership(
+        &self,
+        room: RoomId,
+        user: UserId,
+        settled: bool,
+    ) -> Result<Vec<Operation>, Unreadable> {
+        if user != self.session.user {
+            let concerns = settled && self.holds(room) && self.is_member(room);
+            return if concerns { Box::pin(self.room_rights(room)).await } else { Ok(Vec::new()) };
+        }
+        if self.is_complete {
+            // A right that is lost is told at once; one that is won comes with its row.
+            let concerns = settled || !self.is_member(room);
+            return if concerns { Box::pin(self.room_rights(room)).await } else { Ok(Vec::new()) };
+        }
+        // The client has the room or has it not: it is told as of a change, also while the row is to come.
+        if self.is_member(room) {
+            Box::pin(self.room_changed(room, true)).await
+        } else {
+            self.lost(room).await
+        }
+    }
+
+    /// A group came, went or changed, and its rooms with it.
+    async fn group_changed(&self, group: GroupId) -> Result<Vec<Operation>, Unreadable> {
+        let mut operations = vec![self.groups().await?];
+        for room in self.service.rooms_in_group(self.session, group) {
+            operations.extend(Box::pin(self.room_rights(room)).await?);
+        }
+        Ok(operations)
+    }
+
+    /// The rights of others changed: who is a member by rule may be another one.
+    async fn members_by_rule(&self) -> Result<Vec<Operation>, Unreadable> {
+        let mut operations = Vec::new();
+        for room in self.held.iter().filter_map(|id| RoomId::try_from(id.as_str()).ok()) {
+            if let Some(shown) = self.shown(room).await?
+                && shown.with_state.room.universal
+                && !self.knows(&shown)
+            {
+                operations.push(Self::room(shown));
+            }
+        }
         Ok(operations)
     }
 
@@ -192,8 +256,8 @@ impl Lens<'_> {
 
     async fn read(&self, target: &str) -> Result<Vec<Operation>, Unreadable> {
         let Ok(room) = RoomId::try_from(target) else { return Ok(Vec::new()) };
-        let Some(shown) = self.seen(room).await? else { return Ok(Vec::new()) };
-        let mut operations = vec![Self::room_state(shown), Self::notifications()];
+        let Some(state) = self.state(room).await? else { return Ok(Vec::new()) };
+        let mut operations = vec![state, Self::notifications()];
         operations.extend(self.viewer().await?);
         Ok(operations)
     }

@@ -3,7 +3,7 @@
 use super::create_account::{AccountDraft, AccountFault, is_owner};
 use super::error::{StoreFault, flat};
 use super::throttle::ACCOUNT as LOGIN_COUNTER;
-use super::{AccountView, Kind, Page, PageRequest, Service};
+use super::{AccountView, Effect, Kind, Page, PageRequest, Service};
 use crate::crypto::random;
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
@@ -77,7 +77,7 @@ impl Service {
     /// # Cancel safety
     /// As the account's: whole, or claims that are swept.
     pub async fn create_user(&self, new: NewUser<'_>) -> Result<AccountView, OperatorError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let (draft, password) = self.operator_draft(new)?;
         let password_hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
         let user = self.create_account(AccountDraft { password_hash, ..draft }).await?;
@@ -86,7 +86,7 @@ impl Service {
 
     /// Accounts by login, deleted ones left out.
     pub async fn list_accounts(&self, search: &str, page: PageRequest) -> Page<AccountView> {
-        self.storage().barrier().await;
+        self.try_barrier().await;
         let needle = search.to_lowercase();
         let mut found: Vec<(UserId, std::sync::Arc<User>)> = self.storage().read(|tables| {
             let matches = |user: &User| {
@@ -115,7 +115,7 @@ impl Service {
         login: &str,
         password: &str,
     ) -> Result<AccountView, OperatorError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let password = Password::parse(password).map_err(AccountFault::from)?;
         let id = self.account_by_login(login)?;
         let hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
@@ -141,7 +141,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may or may not have assigned the role.
     pub async fn add_role(&self, login: &str, role: &str) -> Result<AccountView, OperatorError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let role = self.assignable_role(role)?;
         let id = self.account_by_login(login)?;
         let user = self
@@ -164,7 +164,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may or may not have taken the role.
     pub async fn remove_role(&self, login: &str, role: &str) -> Result<AccountView, OperatorError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let role = self.assignable_role(role)?;
         let id = self.account_by_login(login)?;
         let user = self

@@ -53,7 +53,7 @@ impl Service {
                 .collect();
             let direct = tables.rooms.iter().filter(|(id, room)| {
                 let listed = empty_direct || room.has_history;
-                is_direct(room) && listed && access.is_member(tables, **id, room)
+                is_direct(room) && listed && !room.archived && access.is_member(tables, **id, room)
             });
             (channels, direct.map(|(id, room)| (*id, Arc::clone(room))).collect())
         })
@@ -281,4 +281,15 @@ fn channels_of(tables: &Tables, id: GroupId, group: &Group) -> Vec<Found> {
 
 fn is_listed(tables: &Tables, access: &Access, id: RoomId, room: &Room) -> bool {
     !room.archived && access.sees(tables, id, room)
+}
+
+/// A room as the directory lists it for a viewer: a direct message, or a channel of a group that exists;
+/// `None` for any other.
+pub(super) fn listed_room(tables: &Tables, access: &Access, id: RoomId) -> Option<Arc<Room>> {
+    let room = tables.rooms.get(&id).filter(|room| is_listed(tables, access, id, room))?;
+    let has_group = || {
+        let group = GroupId::try_from(room.group_id.as_str());
+        group.is_ok_and(|group| tables.groups.contains_key(&group))
+    };
+    (is_direct(room) || has_group()).then(|| Arc::clone(room))
 }

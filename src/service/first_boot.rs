@@ -28,7 +28,8 @@ impl Service {
     /// # Cancel safety
     /// Dropping it leaves some steps done; the next call does the rest.
     pub async fn prepare(&self) -> Result<(), StoreFault> {
-        self.storage().barrier().await;
+        // The mirror was compared with STATE a moment ago, and every step is create-only.
+        self.try_barrier().await;
         if !self.storage().read(|tables| tables.server.defaults_written) {
             Box::pin(self.write_defaults()).await?;
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::create_account::{AccountDraft, AccountFault, has_owner, is_owner};
 use super::error::store_only;
 use super::link_error::{LinkError, RedeemError};
-use super::{LinkContent, LinkView, LoggedIn, Service, Session, millis};
+use super::{Effect, LinkContent, LinkView, LoggedIn, Service, Session, millis};
 use crate::crypto::{hex, sha256, token_text};
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
@@ -68,7 +68,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may leave a record that no link points to; it expires.
     pub async fn setup_link(&self) -> Result<LinkView, LinkError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         if self.has_owner() {
             return Err(LinkError::OwnerExists);
         }
@@ -115,7 +115,7 @@ impl Service {
     /// # Cancel safety
     /// As [`Self::setup_link`].
     pub async fn operator_join_link(&self, fields: JoinFields) -> Result<LinkView, LinkError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         self.make_join_link(fields, "").await
     }
 
@@ -124,7 +124,7 @@ impl Service {
     /// # Errors
     /// [`RedeemError::Invalid`], [`RedeemError::OwnerExists`], [`RedeemError::Store`].
     pub async fn link_content(&self, token: &str) -> Result<LinkContent, RedeemError> {
-        self.storage().barrier().await;
+        self.try_barrier().await;
         let link = self.find_link(token).await?;
         let join = link.token.join.clone().unwrap_or_default();
         let given = |text: String| Some(text).filter(|text| !text.is_empty());
@@ -145,7 +145,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it leaves the link usable, or the account made; then the same values complete it.
     pub async fn redeem(&self, request: RedeemRequest<'_>) -> Result<LoggedIn, RedeemError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let link = self.find_link(request.token).await?;
         let is_setup = link.token.kind() == TokenKind::Setup;
         let id = if is_setup { self.first_owner_id(&link)? } else { account_id(&link.hash) };

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
+use super::directory::listed_room;
 use super::rights::{Access, is_direct};
 use super::{
     DirectoryMember, ReadError, RoomKind, RoomWithState, RowView, Service, Session, StoreFault,
     UserView,
 };
-use crate::domain::{EventId, RoomId, UserId};
+use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::storage::records::{Room, SessionEnd, Token};
 use crate::storage::{StorageError, Tables, Whisper};
 
@@ -50,11 +51,6 @@ pub struct ShownRow {
 }
 
 impl Service {
-    /// Waits until this process has seen everything acknowledged before the call, with external NATS.
-    pub async fn barrier(&self) {
-        self.storage().barrier().await;
-    }
-
     /// Looks again whether a session counts, at the store's leader.
     ///
     /// # Errors
@@ -124,11 +120,8 @@ impl Service {
         id: RoomId,
         with_members: bool,
     ) -> Result<Option<ShownRoom>, StorageError> {
-        let room = self.storage().read(|tables| {
-            let room = tables.rooms.get(&id).filter(|room| !room.archived)?;
-            let sees = Access::of(tables, session.user).sees(tables, id, room);
-            sees.then(|| Arc::clone(room))
-        });
+        let access = |tables: &Tables| Access::of(tables, session.user);
+        let room = self.storage().read(|tables| listed_room(tables, &access(tables), id));
         self.shown(session, id, room, with_members).await
     }
 
@@ -173,13 +166,36 @@ impl Service {
         }
     }
 
-    /// Whether the viewer could see a room if it were not archived: its connection may show it still.
+    /// Whether the viewer's connection does not show a room now that it may have shown before. The
+    /// participants of a direct message never change: who is none never saw it.
     #[must_use]
-    pub fn would_see(&self, session: &Session, id: RoomId) -> bool {
+    pub fn may_have_lost(&self, session: &Session, id: RoomId) -> bool {
         self.storage().read(|tables| {
-            let room = tables.rooms.get(&id);
-            room.is_some_and(|room| Access::of(tables, session.user).sees(tables, id, room))
+            let is_direct = tables.rooms.get(&id).is_some_and(|room| is_direct(room));
+            !is_direct && listed_room(tables, &Access::of(tables, session.user), id).is_none()
         })
+    }
+
+    /// Whether there is a group of this id.
+    #[must_use]
+    pub fn has_group(&self, id: GroupId) -> bool {
+        self.storage().read(|tables| tables.groups.contains_key(&id))
+    }
+
+    /// The channels whose records name a group, whoever sees them.
+    #[must_use]
+    pub fn rooms_in_group(&self, _session: &Session, id: GroupId) -> Vec<RoomId> {
+        self.storage().read(|tables| {
+            let rooms = tables.rooms.iter();
+            let inside = rooms.filter(|(_, room)| !is_direct(room) && room.group_id == id.as_str());
+            inside.map(|(room, _)| *room).collect()
+        })
+    }
+
+    /// The highest STATE revision that what this process shows may contain.
+    #[must_use]
+    pub fn state_seen(&self) -> u64 {
+        self.storage().read(Tables::highest)
     }
 
     /// Every room the viewer's connection shows: channels in sidebar order, then all its direct
@@ -270,6 +286,12 @@ impl ShownRoom {
     #[must_use]
     pub fn id(&self) -> RoomId {
         self.with_state.room.id
+    }
+
+    /// Whether the viewer is a member.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.with_state.state.is_member
     }
 
     /// A direct message.

@@ -5,6 +5,7 @@
 //! a [`Kind`], which the edge turns into a code.
 
 mod accounts;
+mod barrier;
 mod cookies;
 mod create_account;
 mod cursor;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use accounts::{NewUser, OperatorError};
+pub use barrier::Effect;
 pub use create_account::AccountFault;
 pub use error::{AuthenticateError, ReadError, RoomError, StoreFault};
 pub use kind::Kind;

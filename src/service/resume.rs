@@ -42,15 +42,29 @@ impl Service {
     /// or made under other rights.
     #[must_use]
     pub fn resume_from(&self, session: &Session, cursor: &str, rights: Rights) -> Option<Told> {
+        let place = self.place(session, cursor)?;
+        let epoch = head(self.storage().epoch());
+        place.counts(epoch, rights, self.now_ms()).then_some(place.told)
+    }
+
+    /// Whether a cursor of this viewer stands at something that this process has not come to: another process
+    /// has shown more already, and with later rights.
+    #[must_use]
+    pub fn is_ahead(&self, session: &Session, cursor: &str, told: Told) -> bool {
+        let epoch = head(self.storage().epoch());
+        let place = self.place(session, cursor).filter(|place| place.epoch == epoch);
+        let ahead = |at: Told| at.journal > told.journal || at.state > told.state;
+        place.is_some_and(|place| ahead(place.told))
+    }
+
+    fn place(&self, session: &Session, cursor: &str) -> Option<Place> {
         if cursor.len() > (NONCE_BYTES + PLAIN_BYTES + TAG_BYTES) * 4 / 3 + 4 {
             return None;
         }
         let bytes = BASE64.decode(cursor).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
         let ad = session.user.as_str().as_bytes();
-        let place = Place::of(&self.inner.keys.resume.open(nonce, sealed, ad).ok()?)?;
-        let epoch = head(self.storage().epoch());
-        place.counts(epoch, rights, self.now_ms()).then_some(place.told)
+        Place::of(&self.inner.keys.resume.open(nonce, sealed, ad).ok()?)
     }
 }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::error::{StoreFault, store_only};
 use super::passwords::PasswordFault;
 use super::throttle::Wait;
-use super::{AuthenticateError, Kind, LoggedIn, Service, millis};
+use super::{AuthenticateError, Effect, Kind, LoggedIn, Service, millis};
 use crate::crypto::{random, token_text};
 use crate::domain::UserId;
 use crate::limits::{
@@ -129,19 +129,21 @@ impl Session {
 }
 
 impl Service {
-    /// Finds the user behind a credential. With external NATS it first waits until this process has
-    /// seen everything acknowledged before the call.
+    /// Finds the user behind a credential, for a call with this effect: its read barrier comes first
+    /// ([`Self::barrier`]).
     ///
     /// # Errors
-    /// [`AuthenticateError::Required`] when the credential does not count.
+    /// [`AuthenticateError::Required`] when the credential does not count; [`AuthenticateError::Store`], for
+    /// changes also without the barrier.
     ///
     /// # Cancel safety
     /// Dropping it may leave the session's end unmoved; nothing else.
     pub async fn authenticate(
         &self,
         credential: Credential<'_>,
+        effect: Effect,
     ) -> Result<Session, AuthenticateError> {
-        self.storage().barrier().await;
+        self.barrier(effect).await?;
         let (hash, kind) = self.look_up_key(credential).ok_or(AuthenticateError::Required)?;
         let found = self.storage().token_cached(&hash).await?;
         let (token, revision) = found.ok_or(AuthenticateError::Required)?;
@@ -171,7 +173,7 @@ impl Service {
         if !self.inner.config.direct_login {
             return Err(LogInError::Disabled);
         }
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let identifier = attempt.identifier.trim();
         if identifier.len() > IDENTIFIER_MAX_BYTES
             || attempt.password.chars().count() > PASSWORD_MAX_CHARS

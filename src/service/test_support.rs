@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use super::accounts::OperatorError;
 use super::create_account::{AccountDraft, AccountFault};
 use super::error::{StoreFault, store_only};
-use super::{LoggedIn, NewUser, RoomError, Service, Session};
+use super::{Effect, LoggedIn, NewUser, RoomError, Service, Session};
 use crate::crypto::random;
 use crate::domain::permission::{ANNOUNCEMENTS, GENERAL, OWNER};
 use crate::domain::text::{DisplayName, Email, Login, RoomName};
@@ -76,7 +76,7 @@ impl Service {
         users: &[NewUser<'_>],
         server: Option<BootstrapServer<'_>>,
     ) -> Result<(), BootstrapError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         if self.storage().read(|tables| tables.users.values().any(|user| !user.deleted)) {
             return Ok(());
         }
@@ -134,7 +134,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may leave a claim, which the sweep gives back.
     pub async fn add_verified_email(&self, user: &str, email: &Email) -> Result<(), OperatorError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let id = UserId::try_from(user).map_err(|_| OperatorError::UnknownUser)?;
         self.living_user(&id)?;
         let key = email.key();
@@ -166,7 +166,7 @@ impl Service {
         email: &Email,
         display_name: Option<&str>,
     ) -> Result<ProviderUser, OperatorError> {
-        self.storage().barrier().await;
+        self.barrier(Effect::Changes).await?;
         let found = self.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
         if let Some(user) = found.filter(|user| !user.deleted) {
             let id = UserId::try_from(user.id.as_str()).map_err(|_| OperatorError::UnknownUser)?;
@@ -194,7 +194,7 @@ impl Service {
             Ok(made) => Ok(made.user.id),
             Err(error) => {
                 // Another process of this server may be doing the same.
-                self.storage().barrier().await;
+                self.barrier(Effect::Changes).await?;
                 let other = self.storage().read(|tables| tables.user_by_login(user.login).cloned());
                 let other = other.and_then(|user| UserId::try_from(user.id.as_str()).ok());
                 other.ok_or(BootstrapError::User { login: user.login.to_owned(), source: error })

@@ -20,13 +20,13 @@ impl Storage {
         self.inner.mirror.read(f)
     }
 
-    /// With external NATS: waits until this process has seen everything acknowledged before the
-    /// call. The embedded server has one writer and needs no wait. Without quorum it gives up: reads
-    /// go on, writes fail.
-    pub async fn barrier(&self) {
-        if !self.inner.embedded {
-            self.inner.barrier.pass(&self.inner).await;
-        }
+    /// With external NATS: one attempt to wait until this process has seen everything acknowledged before
+    /// the call. The embedded server has one writer and needs no wait.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] without a leader, or when this process is behind.
+    pub async fn barrier(&self) -> Result<(), StorageError> {
+        if self.inner.embedded { Ok(()) } else { self.inner.barrier.pass(&self.inner).await }
     }
 
     /// Changes an account by compare-and-set; `f` runs again after a conflict.

@@ -1,34 +1,58 @@
 //! What arrives from the journal's feed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-use super::follow::{Followed, Position, Sink};
+use super::follow::{Followed, Position, SHORT_LIMIT, Sink};
 use super::held::HoldReason;
+use super::layout::stream;
 use super::live::{self, Ear, JournalEvent, Live};
 use super::overlay::{Overlay, Tail};
+use crate::nats::{Nats, StreamInfo};
 use crate::runtime::Clock;
 
-/// How long an event may wait for the STATE it was written under before it is delivered all the same.
-/// A stamp beyond STATE's end cannot be waited for.
-pub(super) const STATE_WAIT: Duration = Duration::from_secs(5);
+/// How long an event may wait for its stamp before STATE's leader is asked whether there is such a
+/// revision. The mirror's follower reads from the leader long before.
+const ASK_AFTER: Duration = Duration::from_millis(200);
+/// How often it is asked again.
+const ASK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an event may wait for its stamp before this process counts as stalled: it is not ready and
+/// closes its sockets.
+pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
+/// The wait for a stamp has no end; it is done in pieces.
+const WAIT: Duration = Duration::from_secs(3600);
 
 /// Takes the journal's events, each only after the mirror has reached the STATE its writer had seen:
 /// a removed member never gets a later message.
 pub(super) struct JournalFeed {
     pub(super) overlay: Arc<Overlay>,
-    pub(super) state: Position,
-    /// How long an event may wait for it: [`STATE_WAIT`].
-    pub(super) state_wait: Duration,
+    pub(super) state: StampWait,
     pub(super) clock: Clock,
-    /// The highest stamp that was waited for in vain: it lies beyond STATE's end and counts as
-    /// reached, so that the next event need not wait again.
-    pub(super) beyond: AtomicU64,
     /// Woken when something is to be folded.
     pub(super) fold: Arc<event_listener::Event>,
     /// Told of every event once readers see it.
     pub(super) ear: Ear,
+}
+
+/// How events wait for their stamps.
+pub(super) struct StampWait {
+    /// How far the mirror follows STATE.
+    pub(super) position: Position,
+    pub(super) nats: Nats,
+    /// [`STALLED_AFTER`].
+    pub(super) stalled_after: Duration,
+    /// An event waits longer than that.
+    pub(super) stalled: Arc<AtomicBool>,
+    /// The highest stamp of which STATE's leader has said that it lies beyond STATE's end: it counts as
+    /// reached.
+    pub(super) beyond: AtomicU64,
+}
+
+impl StampWait {
+    pub(super) fn new(position: Position, nats: Nats, stalled: Arc<AtomicBool>) -> Self {
+        Self { position, nats, stalled_after: STALLED_AFTER, stalled, beyond: 0.into() }
+    }
 }
 
 impl Sink for JournalFeed {
@@ -46,16 +70,7 @@ impl Sink for JournalFeed {
             }
         };
         let JournalEvent { room, sequence, event } = &journal;
-        let revision = event.state_revision;
-        if revision > self.beyond.load(Ordering::Relaxed)
-            && self.state.wait_for(revision, self.state_wait, &self.clock).await.is_err()
-        {
-            self.beyond.fetch_max(revision, Ordering::Relaxed);
-            log::warn!(
-                revision = revision, reached = self.state.reached();
-                "an event is ahead of STATE"
-            );
-        }
+        self.wait_for_stamp(event.state_revision).await;
         let tail = Tail {
             sequence: *sequence,
             event: Arc::clone(event),
@@ -71,6 +86,102 @@ impl Sink for JournalFeed {
     }
 }
 
+impl JournalFeed {
+    /// Returns when the mirror has reached a stamp, or STATE's leader has said that there is no such revision.
+    /// The feed stands still as long: what cannot be shown with the right rights is not shown.
+    async fn wait_for_stamp(&self, stamp: u64) {
+        let state = &self.state;
+        if stamp <= state.position.reached() || stamp <= state.beyond.load(Ordering::Relaxed) {
+            return;
+        }
+        let reached =
+            async { while state.position.wait_for(stamp, WAIT, &self.clock).await.is_err() {} };
+        let watched = futures_lite::future::or(self.tell_stall(stamp), self.ask_leader(stamp));
+        futures_lite::future::or(reached, watched).await;
+        if state.stalled.swap(false, Ordering::SeqCst) {
+            log::info!("events are delivered again: STATE has come as far as they need");
+        }
+    }
+
+    /// Says so when an event waits for too long; never returns.
+    async fn tell_stall(&self, stamp: u64) {
+        self.clock.sleep(self.state.stalled_after).await;
+        log::warn!(
+            revision = stamp, reached = self.state.position.reached();
+            "events wait for STATE: not ready, sockets are sent elsewhere"
+        );
+        self.state.stalled.store(true, Ordering::SeqCst);
+        self.ear.hear(Live::Stalled);
+        std::future::pending().await
+    }
+
+    /// Returns when STATE's leader has said for long enough that a stamp lies beyond STATE's end.
+    async fn ask_leader(&self, stamp: u64) {
+        let mut short = Short::default();
+        self.clock.sleep(ASK_AFTER).await;
+        loop {
+            let info = self.state.nats.stream(stream::STATE).await.ok().flatten();
+            let end = info.as_ref().map(End::of);
+            if short.counts(end, stamp, self.clock.now()) {
+                log::warn!(
+                    revision = stamp, reached = self.state.position.reached();
+                    "an event names a revision that STATE never had"
+                );
+                self.state.beyond.fetch_max(stamp, Ordering::Relaxed);
+                return;
+            }
+            self.clock.sleep(ASK_INTERVAL).await;
+        }
+    }
+}
+
+/// What a leader says of STATE's end.
+struct End<'a> {
+    last: u64,
+    leader: Option<&'a str>,
+    is_replicated: bool,
+}
+
+impl<'a> End<'a> {
+    fn of(info: &'a StreamInfo) -> Self {
+        Self {
+            last: info.state.last_sequence,
+            leader: info.cluster.as_ref().and_then(|cluster| cluster.leader.as_deref()),
+            is_replicated: info.config.num_replicas > 1,
+        }
+    }
+}
+
+/// Since when one and the same leader has said without a break that STATE ends before a stamp.
+#[derive(Default)]
+struct Short {
+    since: Option<(Instant, Option<String>)>,
+}
+
+impl Short {
+    /// Takes an answer (`None`: there was none); whether the stamp lies beyond the end for certain. With
+    /// replicas a new leader answers while it still applies what the former one had acknowledged, and one that
+    /// was cut off or stopped answers until it notices that it is none any more.
+    fn counts(&mut self, end: Option<End<'_>>, stamp: u64, now: Instant) -> bool {
+        let Some(end) = end.filter(|end| end.last < stamp) else {
+            self.since = None;
+            return false;
+        };
+        if !end.is_replicated {
+            return true;
+        }
+        match &self.since {
+            Some((since, leader)) if leader.as_deref() == end.leader => {
+                now.saturating_duration_since(*since) >= SHORT_LIMIT
+            }
+            _ => {
+                self.since = Some((now, end.leader.map(str::to_owned)));
+                false
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_lite::future::poll_once;
@@ -79,20 +190,28 @@ mod tests {
     use super::super::records::{Event, Fact, event::Effect};
     use super::*;
     use crate::domain::RoomId;
-
-    const FOREVER: Duration = Duration::from_secs(24 * 3600);
+    use crate::nats::{Auth, Target};
 
     fn room() -> RoomId {
         RoomId::from_random([1; 16])
     }
 
-    fn feed(state_wait: Duration) -> JournalFeed {
+    /// A feed whose NATS never answers.
+    async fn feed() -> JournalFeed {
+        let target = Target {
+            urls: vec!["nats://127.0.0.1:1".to_owned()],
+            auth: Auth::None,
+            ca_cert: None,
+            name: "test".to_owned(),
+        };
+        let clock = Clock::system();
+        let nats = Nats::connect(&target, clock.clone()).await.unwrap();
+        let stalled_after = Duration::from_millis(50);
+        let (position, stalled, beyond) = (Position::default(), Arc::default(), 0.into());
         JournalFeed {
             overlay: Arc::new(Overlay::new()),
-            state: Position::default(),
-            state_wait,
-            clock: Clock::system(),
-            beyond: 0.into(),
+            state: StampWait { position, nats, stalled_after, stalled, beyond },
+            clock,
             fold: Arc::default(),
             ear: Ear::default(),
         }
@@ -117,8 +236,8 @@ mod tests {
     #[test]
     fn an_event_is_delivered_only_after_the_mirror_has_reached_its_stamp() {
         smol::block_on(async {
-            let feed = feed(FOREVER);
-            feed.state.advance(10);
+            let feed = feed().await;
+            feed.state.position.advance(10);
             // STATE up to revision 9 is known: the first passes, the second waits for two more.
             feed.apply(event(1, 9)).await;
             assert_eq!(delivered(&feed), 1);
@@ -126,7 +245,7 @@ mod tests {
             for reached in [10, 11] {
                 assert_eq!(poll_once(waiting.as_mut()).await, None, "before {reached}");
                 assert_eq!(delivered(&feed), 1);
-                feed.state.advance(reached + 1);
+                feed.state.position.advance(reached + 1);
             }
             waiting.await;
             assert_eq!(delivered(&feed), 2);
@@ -134,19 +253,46 @@ mod tests {
     }
 
     #[test]
-    fn a_stamp_beyond_the_end_of_state_holds_events_up_once() {
+    fn an_event_that_waits_too_long_waits_on_and_the_process_says_so() {
         smol::block_on(async {
-            let wait = Duration::from_millis(200);
-            let feed = feed(wait);
-            let started = feed.clock.now();
-            feed.apply(event(1, 50)).await;
-            assert!(feed.clock.now() - started >= wait, "it was not waited for");
+            let feed = feed().await;
+            let mut waiting = std::pin::pin!(feed.apply(event(1, 50)));
+            let is_stalled = async {
+                while !feed.state.stalled.load(Ordering::SeqCst) {
+                    feed.clock.sleep(Duration::from_millis(5)).await;
+                }
+            };
+            let told = async {
+                waiting.as_mut().await;
+                panic!("it was delivered without its STATE");
+            };
+            futures_lite::future::or(is_stalled, told).await;
+            assert_eq!(delivered(&feed), 0);
+            feed.state.position.advance(51);
+            waiting.await;
             assert_eq!(delivered(&feed), 1);
-            assert!(poll_once(feed.apply(event(2, 50))).await.is_some(), "waited for again");
-            assert_eq!(delivered(&feed), 2);
-            // A later one is news.
-            assert_eq!(poll_once(feed.apply(event(3, 51))).await, None);
+            assert!(!feed.state.stalled.load(Ordering::SeqCst));
         });
-        assert_eq!(STATE_WAIT, Duration::from_secs(5));
+        assert_eq!(STALLED_AFTER, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn only_a_leader_that_says_so_for_long_enough_ends_the_wait() {
+        let end = |last, leader| Some(End { last, leader, is_replicated: true });
+        let start = Clock::system().now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let limit = SHORT_LIMIT.as_secs();
+        let mut short = Short::default();
+        assert!(!short.counts(end(9, Some("a")), 10, at(0)));
+        assert!(!short.counts(end(9, Some("a")), 10, at(limit - 1)));
+        assert!(!short.counts(end(9, Some("b")), 10, at(limit)), "another leader begins anew");
+        assert!(!short.counts(None, 10, at(limit + 1)), "no answer is no proof");
+        assert!(!short.counts(end(9, Some("b")), 10, at(2 * limit)));
+        assert!(!short.counts(end(10, Some("b")), 10, at(2 * limit + 1)), "it is there");
+        assert!(!short.counts(end(9, Some("b")), 10, at(3 * limit)));
+        assert!(short.counts(end(9, Some("b")), 10, at(4 * limit)));
+        // The one copy there is has no delay.
+        let alone = End { last: 9, leader: None, is_replicated: false };
+        assert!(Short::default().counts(Some(alone), 10, start));
     }
 }

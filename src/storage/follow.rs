@@ -26,12 +26,15 @@ const NUDGE_AFTER: Duration = Duration::from_millis(20);
 const FILL_BATCH: u32 = 256;
 /// A stream with replicas that ends too early for longer than this has lost messages. A new leader says
 /// so for a moment: it answers while it still applies what the former one had acknowledged.
-const SHORT_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const SHORT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Takes the messages of a followed stream, in order.
 pub(super) trait Sink: Send + Sync + 'static {
     /// Applies one message.
     fn apply(&self, message: Followed) -> impl Future<Output = ()> + Send;
+
+    /// Everything up to this sequence is applied; what is missing there will never come.
+    fn passed(&self, _upto: u64) {}
 }
 
 /// A message of a followed stream.
@@ -224,10 +227,13 @@ impl<S: Sink> Follower<S> {
         let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
         self.check_end(&info)?;
         // A purge from the front: nothing before the first sequence will ever come.
-        if info.state.first_sequence > 0 {
-            self.position.advance(info.state.first_sequence);
+        if let Some(purged) = info.state.first_sequence.checked_sub(1) {
+            self.sink.passed(purged.min(info.state.last_sequence));
+            self.position.advance(purged + 1);
         }
-        self.fill(info.state.last_sequence).await
+        self.fill(info.state.last_sequence).await?;
+        self.sink.passed(self.position.reached());
+        Ok(())
     }
 
     /// Refuses a stream that ends before what was read of it.
@@ -268,7 +274,10 @@ impl<S: Sink> Follower<S> {
                 }
                 match self.nats.leader_from(self.stream, next).await? {
                     Some(message) => self.take(followed(message)).await,
-                    None => self.position.advance(target + 1),
+                    None => {
+                        self.sink.passed(target);
+                        self.position.advance(target + 1);
+                    }
                 }
                 continue;
             }

@@ -13,7 +13,7 @@ use super::layout::stream;
 use super::records::{self, Event, Presence, Room, ServerConfig, User};
 use super::store::{Inner, Storage};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
-use crate::nats::{BatchRead, Message};
+use crate::nats::{BatchRead, Message, Stored};
 use crate::runtime::Stop;
 
 /// Something that happened.
@@ -32,6 +32,8 @@ pub enum Live {
     Whisper(Whisper),
     /// The connection to the store was lost for a while: whispers may be missing.
     Missed,
+    /// An event waits for STATE longer than it should, and waits on ([`Storage::is_stalled`]).
+    Stalled,
 }
 
 /// An event with its place.
@@ -128,6 +130,13 @@ pub trait Listener: Send + Sync + 'static {
 pub(super) struct Ear(Arc<OnceLock<Arc<dyn Listener>>>);
 
 impl Ear {
+    #[cfg(test)]
+    pub(super) fn of(listener: Arc<dyn Listener>) -> Self {
+        let ear = Self::default();
+        assert!(ear.0.set(listener).is_ok());
+        ear
+    }
+
     pub(super) fn hear(&self, live: Live) {
         if let Some(listener) = self.0.get() {
             listener.hear(live);
@@ -180,8 +189,8 @@ impl Storage {
         inner.state_position.wait_for(written, limit, &inner.clock).await
     }
 
-    /// What happened after `since`, up to `upto`; `None` when it is more than `max` changes or some
-    /// of it is purged.
+    /// What happened after `since`, up to `upto`; `None` when it is more than `max` changes, or some
+    /// of it is purged or cannot be read by this program.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -206,6 +215,8 @@ impl Storage {
         Ok(Some(Gap { events, changed }))
     }
 
+    /// `None`: too many, purged, or not to be read. What this program does not understand is not left out: the
+    /// client would never learn of it.
     async fn events_between(
         &self,
         since: u64,
@@ -233,18 +244,17 @@ impl Storage {
                 match nats.leader_from(stream::JOURNAL, next).await? {
                     Some(message) if message.sequence <= upto => {
                         next = message.sequence.saturating_add(1);
-                        events.extend(event(&message.subject, message.sequence, &message.payload));
+                        let Some(one) = understood(&message) else { return Ok(None) };
+                        events.push(one);
                         continue;
                     }
                     _ => break,
                 }
             };
-            let inside = batch.messages.iter().filter(|message| message.sequence <= upto);
-            events.extend(
-                inside.filter_map(|message| {
-                    event(&message.subject, message.sequence, &message.payload)
-                }),
-            );
+            for message in batch.messages.iter().filter(|message| message.sequence <= upto) {
+                let Some(one) = understood(message) else { return Ok(None) };
+                events.push(one);
+            }
             next = last.saturating_add(1);
         }
         Ok(Some(events))
@@ -335,10 +345,10 @@ pub(super) fn decode_event(
     Ok((JournalEvent { room, sequence, event: Arc::new(event) }, known))
 }
 
-/// A stored journal message as an event, as far as it can be read.
-pub(super) fn event(subject: &str, sequence: u64, payload: &[u8]) -> Option<JournalEvent> {
-    let (event, _) = decode_event(room_of(subject)?, sequence, payload).ok()?;
-    Some(event)
+/// A stored journal message as an event whose effect this program knows.
+fn understood(message: &Stored) -> Option<JournalEvent> {
+    let room = room_of(&message.subject)?;
+    decode_event(room, message.sequence, &message.payload).ok().map(|(event, _)| event)
 }
 
 /// What is whispered, with the subjects it comes on.

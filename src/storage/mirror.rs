@@ -41,8 +41,8 @@ pub struct Tables {
     /// Keys whose records have fields that this program does not know: it must not write them.
     newer: HashSet<String>,
     revisions: HashMap<String, u64>,
-    /// What records were before a change that the feed has not passed yet.
-    former: BTreeMap<u64, Changed>,
+    /// What changed records were before, by key, until the feed has passed their last change.
+    former: HashMap<String, Former>,
     /// The highest revision this process has written.
     written: u64,
     /// The highest revision seen, whoever wrote it and whether the feed has come to it or not.
@@ -52,6 +52,15 @@ pub struct Tables {
     /// What was worked out from users and roles, until one of them changes.
     subjects: Mutex<HashMap<UserId, Arc<Subject>>>,
     unreadable: Option<String>,
+}
+
+/// A record that changed since the feed passed it.
+#[derive(Debug)]
+struct Former {
+    /// Its last change.
+    revision: u64,
+    /// What it is, with what it was when its listener was last told of it.
+    changed: Changed,
 }
 
 impl Tables {
@@ -157,10 +166,7 @@ impl Tables {
             return;
         }
         *known = revision;
-        let changed = self.changed(key);
-        if !matches!(changed, Changed::Other) {
-            self.former.insert(revision, changed);
-        }
+        self.note_former(key, revision);
         if value.is_none() {
             self.deleted.insert(key.to_owned());
         } else {
@@ -170,6 +176,34 @@ impl Tables {
             log::error!(key = key, error:% = error; "a record of STATE cannot be read");
             self.unreadable = Some(format!("{key}: {error}"));
         }
+    }
+
+    /// Keeps what a record is before a change. The first value since the feed passed it wins: a message
+    /// of the feed may be lost, and overwritten before it is looked for.
+    fn note_former(&mut self, key: &str, revision: u64) {
+        if let Some(former) = self.former.get_mut(key) {
+            former.revision = former.revision.max(revision);
+            return;
+        }
+        let changed = self.changed(key);
+        if !matches!(changed, Changed::Other) {
+            self.former.insert(key.to_owned(), Former { revision, changed });
+        }
+    }
+
+    /// The records whose last change the feed has passed now, in the order of their changes.
+    fn take_passed(&mut self, upto: u64) -> Vec<(u64, Changed)> {
+        let passed = self.former.extract_if(|_, former| former.revision <= upto);
+        let mut passed: Vec<_> =
+            passed.map(|(_, former)| (former.revision, former.changed)).collect();
+        passed.sort_unstable_by_key(|(revision, _)| *revision);
+        passed
+    }
+
+    /// The highest STATE revision that these tables contain, whether the feed has come to it or not.
+    #[must_use]
+    pub fn highest(&self) -> u64 {
+        self.highest
     }
 
     /// What a key's record is, with what it is before the change.
@@ -358,7 +392,7 @@ impl Mirror {
 
     /// The highest revision that these tables contain: what a decision made from them depends on.
     pub(super) fn highest(&self) -> u64 {
-        self.read(|tables| tables.highest)
+        self.read(Tables::highest)
     }
 
     /// Applies this process's own write: its readers see it at once, the listener when the feed
@@ -378,6 +412,8 @@ impl Mirror {
     /// A key whose delete marker is gone: the next write is its first.
     pub(super) fn forget(&self, key: &str) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let revision = tables.revision(key);
+        tables.note_former(key, revision);
         if let Err(error) = tables.store(key, None) {
             log::error!(key = key, error:% = error; "a key of STATE cannot be read");
         }
@@ -386,20 +422,124 @@ impl Mirror {
     }
 }
 
+impl Mirror {
+    /// Tells the listener of every change that the feed has passed.
+    fn tell_passed(&self, upto: u64) {
+        let passed = {
+            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            if tables.former.is_empty() {
+                return;
+            }
+            tables.take_passed(upto)
+        };
+        for (revision, changed) in passed {
+            self.ear.hear(Live::State { revision, changed });
+        }
+    }
+}
+
 impl Sink for Mirror {
     async fn apply(&self, message: Followed) {
         if let Some(key) = message.subject.strip_prefix(PREFIX) {
             let value = (!message.tombstone).then_some(&message.payload[..]);
             let revision = message.sequence;
-            let changed = {
-                let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
-                tables.apply(key, value, revision);
-                let newer = tables.former.split_off(&revision.saturating_add(1));
-                std::mem::replace(&mut tables.former, newer).remove(&revision)
-            };
-            // A record that was overtaken by a newer one is told with that.
-            let changed = changed.unwrap_or(Changed::Other);
-            self.ear.hear(Live::State { revision, changed });
+            self.apply(key, value, revision);
+            self.tell_passed(revision);
+            // Also of what nobody sees, so that the listener knows how far the feed is. A record that was
+            // overtaken by a newer one is told with that.
+            self.ear.hear(Live::State { revision, changed: Changed::Other });
         }
+    }
+
+    fn passed(&self, upto: u64) {
+        self.tell_passed(upto);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::encoding::encode;
+    use super::super::live::Listener;
+    use super::*;
+
+    /// What was told of rooms: the revision, and the name the room had before.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(u64, Option<String>)>>);
+
+    impl Listener for Heard {
+        fn hear(&self, live: Live) {
+            if let Live::State { revision, changed: Changed::Room { former, .. } } = live {
+                let name = former.map(|room| room.name.clone());
+                self.0.lock().unwrap().push((revision, name));
+            }
+        }
+    }
+
+    fn mirror() -> (Mirror, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        (Mirror::new(Ear::of(Arc::clone(&heard) as Arc<dyn Listener>)), heard)
+    }
+
+    fn key(n: u8) -> String {
+        format!("room.{}", RoomId::from_random([n; 16]))
+    }
+
+    fn room(name: &str) -> Vec<u8> {
+        encode(&Room { name: name.to_owned(), ..Room::default() }).to_vec()
+    }
+
+    /// A message of the feed.
+    fn feed(mirror: &Mirror, key: &str, name: &str, sequence: u64) {
+        let subject = format!("{PREFIX}{key}");
+        let message = Followed { subject, sequence, payload: room(name).into(), tombstone: false };
+        smol::block_on(Sink::apply(mirror, message));
+    }
+
+    fn told(heard: &Heard) -> Vec<(u64, Option<String>)> {
+        std::mem::take(&mut *heard.0.lock().unwrap())
+    }
+
+    #[test]
+    fn a_change_whose_message_was_lost_and_overwritten_is_told_with_the_next() {
+        let (mirror, heard) = mirror();
+        feed(&mirror, &key(1), "first", 1);
+        assert_eq!(told(&heard), [(1, None)]);
+        mirror.wrote(&key(1), Some(&room("second")), 2);
+        mirror.wrote(&key(1), Some(&room("third")), 4);
+        // Revision 2 never comes: the key was written again before it was looked for.
+        feed(&mirror, &key(2), "another", 3);
+        assert_eq!(told(&heard), [(3, None)]);
+        feed(&mirror, &key(1), "third", 4);
+        assert_eq!(told(&heard), [(4, Some("first".to_owned()))]);
+        feed(&mirror, &key(1), "fourth", 5);
+        assert_eq!(told(&heard), [(5, Some("third".to_owned()))], "each former value once");
+    }
+
+    #[test]
+    fn a_change_whose_message_is_erased_is_told_when_its_place_is_passed() {
+        let (mirror, heard) = mirror();
+        feed(&mirror, &key(1), "first", 1);
+        told(&heard);
+        mirror.wrote(&key(1), None, 2);
+        mirror.passed(1);
+        assert!(told(&heard).is_empty());
+        mirror.passed(2);
+        assert_eq!(told(&heard), [(2, Some("first".to_owned()))]);
+        // The same where the next message is another key's.
+        feed(&mirror, &key(2), "other", 3);
+        told(&heard);
+        mirror.wrote(&key(2), None, 4);
+        feed(&mirror, &key(3), "third", 5);
+        assert_eq!(told(&heard), [(4, Some("other".to_owned())), (5, None)]);
+    }
+
+    #[test]
+    fn a_record_that_is_found_swept_is_told() {
+        let (mirror, heard) = mirror();
+        feed(&mirror, &key(1), "first", 1);
+        told(&heard);
+        mirror.forget(&key(1));
+        mirror.passed(1);
+        assert_eq!(told(&heard), [(1, Some("first".to_owned()))]);
     }
 }

@@ -1,7 +1,7 @@
 //! The store as the rest of the program sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use event_listener::Event as Wake;
@@ -9,7 +9,7 @@ use event_listener::Event as Wake;
 use super::append::Journal;
 use super::checkpoint;
 use super::error::StorageError;
-use super::feed::{JournalFeed, STATE_WAIT};
+use super::feed::{JournalFeed, StampWait};
 use super::fold::Folder;
 use super::follow::{Follower, Position};
 use super::held::HeldRoom;
@@ -65,6 +65,8 @@ pub(super) struct Inner {
     pub(super) leases: Leases,
     /// The least writer's number, once it is above ours: nothing is written any more. 0: ours is enough.
     pub(super) outdated: AtomicU32,
+    /// An event waits for STATE longer than it should.
+    stalled: Arc<AtomicBool>,
     scope: Scope,
     stop: Stop,
 }
@@ -92,12 +94,11 @@ impl Storage {
         let state_position = Box::pin(following).await?;
         let overlay = Arc::new(Overlay::new());
         let fold_wanted = Arc::new(Wake::new());
+        let stalled = Arc::new(AtomicBool::new(false));
         let feed = JournalFeed {
             overlay: Arc::clone(&overlay),
-            state: state_position.clone(),
-            state_wait: STATE_WAIT,
+            state: StampWait::new(state_position.clone(), nats.clone(), Arc::clone(&stalled)),
             clock: clock.clone(),
-            beyond: 0.into(),
             fold: Arc::clone(&fold_wanted),
             ear: ear.clone(),
         };
@@ -110,7 +111,7 @@ impl Storage {
             link(),
             Arc::clone(&overlay),
             journal_position.clone(),
-            config.replicas > 1,
+            (config.replicas > 1, identity.epoch.clone()),
         ));
         let (lines, pages) = (Arc::clone(&timeline), Arc::clone(&overlay));
         let memory = MemoryStreams::of(&config, &identity);
@@ -141,6 +142,7 @@ impl Storage {
             ear,
             leases: Leases::default(),
             outdated: AtomicU32::new(0),
+            stalled,
             scope,
             stop,
         });
@@ -212,10 +214,19 @@ impl Storage {
     }
 
     /// Whether this process follows the store without delay: both feeds were lately compared with
-    /// their streams' ends.
+    /// their streams' ends, and no event waits for STATE.
     #[must_use]
     pub fn is_following(&self) -> bool {
-        self.inner.state_position.is_healthy() && self.inner.journal_position.is_healthy()
+        let inner = &self.inner;
+        let are_healthy = inner.state_position.is_healthy() && inner.journal_position.is_healthy();
+        are_healthy && !self.is_stalled()
+    }
+
+    /// Whether an event waits for STATE longer than it should: nothing new can be shown with the right
+    /// rights. The listener was told of it ([`super::Live::Stalled`]).
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.inner.stalled.load(Ordering::SeqCst)
     }
 
     /// Whether a read has found something missing that must be there.
@@ -282,7 +293,7 @@ async fn follow_journal(
     checkpoint::read_held(nats, clock, checkpoint, &feed).await?;
     let follower = follower(nats, clock, stream::JOURNAL, "live.journal.>", Arc::new(feed));
     let position = follower.position.clone();
-    let live = follower.start(checkpoint.next_sequence).await?;
+    let live = Box::pin(follower.start(checkpoint.next_sequence)).await?;
     spawn(scope, "journal-feed", follower.run(live, stop.clone()));
     Ok(position)
 }

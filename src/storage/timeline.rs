@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use super::apply;
 use super::error::StorageError;
 use super::follow::Position;
@@ -16,7 +18,7 @@ use super::page::{CORRUPT, Content, Page, Purpose, assemble, base_of};
 use super::page_cache::PageCache;
 use super::records::{Row, RowPage};
 use crate::domain::EventId;
-use crate::limits::{PAGE_ROWS, ROWS_READ_MAX};
+use crate::limits::{NATS_REQUEST_TIMEOUT, PAGE_ROWS, ROWS_READ_MAX};
 use crate::nats::{BatchRead, Nats};
 use crate::runtime::Clock;
 
@@ -33,6 +35,8 @@ pub(super) struct Timeline {
     cache: PageCache,
     /// Direct gets may come from a lagging replica.
     pub(super) replicated: bool,
+    /// Whose pages name sequences of the present journal.
+    epoch: Bytes,
     /// Something that must be there was not: nats-server drops damaged blocks without a word.
     damaged: AtomicBool,
 }
@@ -42,11 +46,11 @@ impl Timeline {
         (nats, clock): (Nats, Clock),
         overlay: Arc<Overlay>,
         position: Position,
-        replicated: bool,
+        (replicated, epoch): (bool, Bytes),
     ) -> Self {
         let (opened, damaged) = (clock.now(), AtomicBool::new(false));
         let cache = PageCache::new();
-        Self { nats, overlay, position, clock, opened, cache, replicated, damaged }
+        Self { nats, overlay, position, clock, opened, cache, replicated, epoch, damaged }
     }
 
     /// Whether a read has found a hole in the store.
@@ -321,6 +325,7 @@ impl Timeline {
             }
             let page = match assemble(room, *key, &batch.messages, Purpose::Show)? {
                 Some(page) if self.overlay.folded_number(room, *key) <= page.stamp.event_number => {
+                    self.let_feed_pass(&page).await?;
                     page
                 }
                 // Folded meanwhile, or parts of two instants.
@@ -386,10 +391,22 @@ impl Timeline {
                 messages.push(base);
             }
             if let Some(page) = assemble(room, key, &messages, purpose)? {
+                if purpose == Purpose::Show {
+                    self.let_feed_pass(&page).await?;
+                }
                 return Ok(page);
             }
         }
         Err(CORRUPT)
+    }
+
+    /// Waits until this process's feed has passed what a page contains. Another process may have folded
+    /// messages for which STATE is not known here yet: they would be shown with the rights of before.
+    async fn let_feed_pass(&self, page: &Page) -> Result<(), StorageError> {
+        if page.stamp.epoch != self.epoch || page.stamp.upto <= self.position.reached() {
+            return Ok(());
+        }
+        self.position.wait_for(page.stamp.upto, NATS_REQUEST_TIMEOUT, &self.clock).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chatto::crypto::Secret;
-use chatto::service::{AuthenticateError, Config, Credential};
+use chatto::service::{AuthenticateError, Config, Credential, Effect};
 
 use super::{NatsServer, PASSWORD, World, run, settings};
 
@@ -20,7 +20,8 @@ fn a_log_in_gives_a_pair_that_log_out_ends() {
         let two = world.log_in("ada", PASSWORD).await.unwrap();
         assert!(one.token.starts_with("cht_AT"));
         let bearer = world.bearer(&one).await;
-        let cookie = service.authenticate(Credential::Cookie(&one.cookie)).await.unwrap();
+        let cookie =
+            service.authenticate(Credential::Cookie(&one.cookie), Effect::Reads).await.unwrap();
         assert_eq!((bearer.user, bearer.id), (cookie.user, cookie.id));
         assert!(bearer.is_fresh(world.clock.unix_ms()));
         assert!(!bearer.is_fresh(world.clock.unix_ms() + 600_001));
@@ -28,7 +29,7 @@ fn a_log_in_gives_a_pair_that_log_out_ends() {
         let ended = service.log_out(&[Credential::Cookie(&one.cookie)]).await.unwrap();
         assert_eq!(ended, [bearer.id]);
         for credential in [Credential::Bearer(&one.token), Credential::Cookie(&one.cookie)] {
-            let error = service.authenticate(credential).await.unwrap_err();
+            let error = service.authenticate(credential, Effect::Reads).await.unwrap_err();
             assert!(matches!(error, AuthenticateError::Required));
             assert_eq!(error.to_string(), "authentication required");
         }
@@ -47,7 +48,9 @@ fn credentials_slide_and_end() {
         let world = World::start(&server, &runtime).await;
         world.person("ada", None).await;
         let handed = world.log_in("ada", PASSWORD).await.unwrap();
-        let used = async || world.service.authenticate(Credential::Bearer(&handed.token)).await;
+        let used = async || {
+            world.service.authenticate(Credential::Bearer(&handed.token), Effect::Reads).await
+        };
         assert!(!used().await.unwrap().renewed);
         world.clock.advance(DAY - Duration::from_secs(60));
         assert!(!used().await.unwrap().renewed, "at most once a day");
@@ -72,7 +75,7 @@ fn a_new_password_ends_every_session() {
         world.bearer(&handed).await;
         world.service.set_password("ADA", "a new password").await.unwrap();
         for credential in [Credential::Bearer(&handed.token), Credential::Cookie(&handed.cookie)] {
-            assert!(world.service.authenticate(credential).await.is_err());
+            assert!(world.service.authenticate(credential, Effect::Reads).await.is_err());
         }
         assert!(world.log_in("ada", PASSWORD).await.is_err());
         world.log_in("ada", "a new password").await.unwrap();
@@ -100,7 +103,7 @@ fn tampered_and_foreign_credentials_do_not_count() {
             Credential::Bearer(&long),
             Credential::Bearer(&handed.token[..handed.token.len() - 1]),
         ] {
-            let error = world.service.authenticate(credential).await.unwrap_err();
+            let error = world.service.authenticate(credential, Effect::Reads).await.unwrap_err();
             assert!(matches!(error, AuthenticateError::Required));
         }
         // A link's token is no credential, and a credential no link.
@@ -110,7 +113,13 @@ fn tampered_and_foreign_credentials_do_not_count() {
         let other = Secret::from("quite another secret key".to_owned());
         let other = Config { secret_key: other, ..settings() };
         let other = World::open(&server, &runtime, other).await;
-        assert!(other.service.authenticate(Credential::Bearer(&handed.token)).await.is_err());
+        assert!(
+            other
+                .service
+                .authenticate(Credential::Bearer(&handed.token), Effect::Reads)
+                .await
+                .is_err()
+        );
         other.close().await;
         world.close().await;
     });
@@ -126,9 +135,19 @@ fn encrypted_cookies_work_and_hide_the_handle() {
         world.service.prepare().await.unwrap();
         world.person("ada", None).await;
         let handed = world.log_in("ada", PASSWORD).await.unwrap();
-        world.service.authenticate(Credential::Cookie(&handed.cookie)).await.unwrap();
+        world
+            .service
+            .authenticate(Credential::Cookie(&handed.cookie), Effect::Reads)
+            .await
+            .unwrap();
         let plain = World::open(&server, &runtime, settings()).await;
-        assert!(plain.service.authenticate(Credential::Cookie(&handed.cookie)).await.is_err());
+        assert!(
+            plain
+                .service
+                .authenticate(Credential::Cookie(&handed.cookie), Effect::Reads)
+                .await
+                .is_err()
+        );
         plain.close().await;
         world.close().await;
     });

@@ -42,13 +42,13 @@ async fn all_in_order(storages: &[Storage], writers: u64, each: usize) {
     assert_eq!(all.len(), writers as usize * each);
     assert_eq!(all.last(), Some(&(all.len() as u32 - 1)));
     for storage in storages {
-        storage.barrier().await;
+        storage.barrier().await.unwrap();
         assert_eq!(storage.head(&room(1)).await.unwrap().rows as usize, all.len());
     }
 }
 
 /// Polls all futures to their end.
-async fn join<T>(futures: Vec<std::pin::Pin<Box<impl Future<Output = T>>>>) -> Vec<T> {
+pub(super) async fn join<T>(futures: Vec<std::pin::Pin<Box<impl Future<Output = T>>>>) -> Vec<T> {
     let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
     let mut done: Vec<Option<T>> = pending.iter().map(|_| None).collect();
     std::future::poll_fn(move |cx| {
@@ -101,7 +101,7 @@ fn three_processes_write_one_room_and_each_sees_all() {
             })
             .await
             .unwrap();
-            two.barrier().await;
+            two.barrier().await.unwrap();
             assert!(two.read(|tables| tables.user_by_login(&login).is_some()), "{login}");
         }
         for storage in &storages {
@@ -154,7 +154,7 @@ fn a_name_has_one_holder() {
         assert_eq!(two.claim(claim, "b").await.unwrap(), taken);
         one.release(claim, "a").await.unwrap();
         // Every call of a client begins behind a barrier.
-        two.barrier().await;
+        two.barrier().await.unwrap();
         assert_eq!(two.claim(claim, "b").await.unwrap(), Claimed::Yes);
         one.close().await;
         two.close().await;

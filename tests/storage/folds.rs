@@ -117,7 +117,7 @@ fn a_fold_that_another_one_overtakes_destroys_nothing() {
                 react(&one, &room(1), &first, acknowledged).await;
                 acknowledged += 1;
             }
-            two.barrier().await;
+            two.barrier().await.unwrap();
             let mut paused = Box::pin(one.fold_all());
             let ended = pause_at(&mut paused, awaits).await;
             two.fold_all().await.unwrap();
@@ -155,7 +155,7 @@ fn a_fold_that_dies_beside_another_one_destroys_nothing() {
                 react(&one, &room(1), &first, acknowledged).await;
                 acknowledged += 1;
             }
-            two.barrier().await;
+            two.barrier().await.unwrap();
             // Of the same process and of another one; the last dies as well.
             let ended = CutAt::new(one.fold_all(), awaits).await;
             CutAt::new(one.fold_all(), awaits / 2).await;

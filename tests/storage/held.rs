@@ -135,7 +135,7 @@ fn a_field_of_a_newer_program_is_shown_but_never_folded_away() {
         let effect = React { id, emoji: "heart".to_owned(), user_number: 7, ..React::default() };
         let event = next_event(&storage, &room(1), Some(Effect::React(effect))).await;
         let foreign = put(&nats, &journal(&room(1)), stored(&event, &UNKNOWN_FIELD)).await;
-        storage.barrier().await;
+        storage.barrier().await.unwrap();
         assert_eq!(storage.head(&room(1)).await.unwrap().event_number, 2, "readers see it");
         storage.fold_all().await.unwrap();
         assert_eq!(storage.unfolded().0, 1);

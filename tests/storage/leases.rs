@@ -67,7 +67,7 @@ fn a_paused_holder_that_wakes_writes_nothing() {
         for awaits in 1..200 {
             let lease = take(&one, "fold", SHORT).await;
             write(&two, &room(awaits as u8), "text").await;
-            one.barrier().await;
+            one.barrier().await.unwrap();
             let mut paused = Box::pin(one.fold_all_under(&lease));
             let ended = pause_at(&mut paused, awaits).await;
             // The pause lasts until somebody else has the lease.
@@ -111,10 +111,10 @@ fn a_holder_whose_lease_was_lost_with_the_servers_memory_moves_no_checkpoint() {
         // PRESENCE is empty: the other one takes the lease while the first still counts its time.
         let second = take(&two, "fold", LONG).await;
         assert!(first.holds() && second.holds());
-        two.barrier().await;
+        two.barrier().await.unwrap();
         two.fold_all_under(&second).await.unwrap();
         write(&two, &room(1), "more").await;
-        one.barrier().await;
+        one.barrier().await.unwrap();
         let before = ends(&nats).await.1;
         let refused = one.fold_all_under(&first).await;
         assert!(refused.as_ref().is_err_and(|error| error.is_transient()), "{refused:?}");

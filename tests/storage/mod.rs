@@ -14,6 +14,7 @@ mod newer;
 mod opening;
 mod purge;
 mod replicas;
+mod stamps;
 mod tokens;
 
 use std::future::Future;

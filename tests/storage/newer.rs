@@ -49,7 +49,7 @@ fn records_of_state_with_unknown_fields_are_read_and_never_written() {
         let subject = format!("$KV.STATE.user.{}", user(1));
         let newer = [stored(&nats, "KV_STATE", &subject).await, UNKNOWN_FIELD.to_vec()].concat();
         put(&nats, &subject, newer.clone()).await;
-        storage.barrier().await;
+        storage.barrier().await.unwrap();
         assert!(storage.read(|tables| tables.user_by_login("anna").is_some()), "it is read");
         let refused = rename(&storage, "hanna").await;
         assert!(matches!(refused, Err(StorageError::Newer { .. })), "{refused:?}");
@@ -77,7 +77,7 @@ fn unknown_keys_are_no_configuration_and_no_checkpoint() {
         for key in ["config.future", "fold.future", "future.thing"] {
             put(&nats, &format!("$KV.STATE.{key}"), vec![1, 10, 3, b'x', b'y', b'z']).await;
         }
-        storage.barrier().await;
+        storage.barrier().await.unwrap();
         assert_eq!(storage.read(|tables| tables.server.name.clone()), "ours");
         assert_eq!(storage.read(|tables| tables.unreadable().map(str::to_owned)), None);
         storage.close().await;

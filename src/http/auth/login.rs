@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tide::Request;
 
-use crate::service::{LogIn, LoggedIn};
+use crate::service::{Effect, LogIn, LoggedIn};
 
 use super::super::answer::Answer;
 use super::super::error::Failure;
@@ -111,7 +111,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
 /// Whether the cookie alone may end its session: with its CSRF token, or when it is dead anyway.
 async fn protected(state: &Shared, head: &Head, presented: &Presented) -> Result<bool, Failure> {
     let Some(credential) = presented.credential() else { return Ok(true) };
-    match state.service.authenticate(credential).await {
+    match state.service.authenticate(credential, Effect::Reads).await {
         Ok(session) => Ok(has_csrf(state, head, &session)),
         Err(crate::service::AuthenticateError::Required) => Ok(true),
         Err(error) => Err(error.into()),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderName};
 
 use crate::contract::Code;
-use crate::service::{Credential, Session};
+use crate::service::{Credential, Effect, Session};
 
 use super::error::Failure;
 use super::head::Head;
@@ -78,13 +78,17 @@ impl Presented {
     }
 }
 
-/// The session behind a Connect call.
+/// The session behind a Connect call with this effect.
 ///
 /// # Errors
 /// `unauthenticated` without a credential that counts; what the store says when it does not answer.
-pub(super) async fn require(state: &Shared, presented: &Presented) -> Result<Session, Failure> {
+pub(super) async fn require(
+    state: &Shared,
+    presented: &Presented,
+    effect: Effect,
+) -> Result<Session, Failure> {
     let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
-    Ok(state.service.authenticate(credential).await?)
+    Ok(state.service.authenticate(credential, effect).await?)
 }
 
 /// The `Set-Cookie` line that moves the end of a cookie whose session was just moved.
@@ -108,7 +112,8 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
     let Some(cookie) = cookies::session(head) else { return Vec::new() };
     let presented = Presented::Cookie(cookie.to_owned());
     let Some(credential) = presented.credential() else { return Vec::new() };
-    let Ok(session) = state.service.authenticate(credential).await else { return Vec::new() };
+    let authenticated = state.service.authenticate(credential, Effect::Reads).await;
+    let Ok(session) = authenticated else { return Vec::new() };
     let mut lines = Vec::new();
     lines.extend(renewed_cookie(state, head, &presented, Some(&session)));
     let known = cookies::csrf(head);
@@ -119,7 +124,7 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
     lines
 }
 
-/// The session of a plain route that acts for a user. A cookie needs its CSRF token (contract 5.4);
+/// The session of a plain route that changes something for a user. A cookie needs its CSRF token (contract 5.4);
 /// a dead cookie counts as none.
 ///
 /// # Errors
@@ -127,7 +132,7 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
 pub(super) async fn require_with_csrf(state: &Shared, head: &Head) -> Result<Session, Failure> {
     let presented = Presented::of(head);
     let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
-    let session = state.service.authenticate(credential).await?;
+    let session = state.service.authenticate(credential, Effect::Changes).await?;
     if matches!(presented, Presented::Cookie(_)) && !has_csrf(state, head, &session) {
         return Err(Failure::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
     }

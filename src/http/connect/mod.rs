@@ -29,7 +29,7 @@ use crate::contract::{
     Access, Code, DecodeError, EncodeError, Encoding, Method, Rpc, Validate, decode, encode,
 };
 use crate::limits;
-use crate::service::Session;
+use crate::service::{Effect, Session};
 
 use super::answer::Answer;
 use super::auth::{self, Caller, Presented};
@@ -38,19 +38,12 @@ use super::error::Failure;
 use super::head::Head;
 use super::state::{App, RequestPermit};
 
-/// What a call does to the store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// Nothing: when the client goes away the work is dropped.
-    Reads,
-    /// Something: once begun it is finished whatever the client does.
-    Changes,
-}
-
 type Work = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send>>;
 type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> Work + Send + Sync>;
 
 struct Entry {
+    /// [`Effect::Reads`]: when the client goes away the work is dropped. [`Effect::Changes`]: once begun it is
+    /// finished whatever the client does.
     effect: Effect,
     handler: Handler,
 }
@@ -74,6 +67,11 @@ impl Table {
         rooms::register(&mut table);
         messages::register(&mut table);
         table
+    }
+
+    /// What a method does to the store; one that is not served does nothing.
+    fn effect(&self, method: Method) -> Effect {
+        self.entries.get(&method).map_or(Effect::Reads, |entry| entry.effect)
     }
 
     /// Whether a method is served.
@@ -136,9 +134,10 @@ pub(super) async fn route(mut request: Request<App>) -> tide::Result {
         return Answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE).into();
     };
     let presented = Presented::of_own_origin(&state, &head);
+    let effect = state.methods.effect(method);
     let session = match method.access() {
         Access::Public => None,
-        Access::User => match auth::require(&state, &presented).await {
+        Access::User => match auth::require(&state, &presented, effect).await {
             Ok(session) => Some(session),
             Err(failure) => return failure.connect_answer().into(),
         },
@@ -271,5 +270,25 @@ fn idempotency_key(head: &Head) -> Result<Option<String>, Failure> {
     match value.to_str() {
         Ok(text) if is_key && values.next().is_none() => Ok(Some(text.to_owned())),
         _ => Err(Failure::invalid("idempotency-key must be 1 to 128 visible ASCII characters")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_method_does_to_the_store_fits_its_name() {
+        let reads = ["Get", "BatchGet", "List"];
+        for (method, entry) in Table::new().entries {
+            let named = reads.iter().any(|verb| method.name().starts_with(verb));
+            // A sign of typing is published, not stored.
+            let is_read = named || method.name() == "UpdateTypingIndicator";
+            let expected = if is_read { Effect::Reads } else { Effect::Changes };
+            assert_eq!(entry.effect, expected, "{}", method.path());
+            // The barrier of a change stands where its caller is looked up.
+            let is_public = method.access() == Access::Public;
+            assert!(!is_public || is_read, "{}: nobody passes its barrier", method.path());
+        }
     }
 }

@@ -1,0 +1,54 @@
+//! The read barrier as calls meet it, and the one decision about its failure.
+
+use std::time::Duration;
+
+use super::Service;
+use crate::limits::BARRIER_DEADLINE;
+use crate::runtime::Backoff;
+use crate::storage::StorageError;
+
+/// What a call does to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing: it may answer what this process knows.
+    Reads,
+    /// Something: it must see everything acknowledged before it.
+    Changes,
+}
+
+impl Service {
+    /// Waits until this process has seen everything acknowledged before the call, with external NATS. Without
+    /// an answer of the leaders authentication and reads go on with what is known; what changes something
+    /// tries again for [`BARRIER_DEADLINE`], longer than an election, and then fails: decided by an old
+    /// mirror it could undo what was acknowledged.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] for [`Effect::Changes`] only.
+    pub async fn barrier(&self, effect: Effect) -> Result<(), StorageError> {
+        match effect {
+            Effect::Reads => {
+                self.try_barrier().await;
+                Ok(())
+            }
+            Effect::Changes => self.pass_barrier().await,
+        }
+    }
+
+    /// The barrier of a read; whether it was passed.
+    pub async fn try_barrier(&self) -> bool {
+        self.storage().barrier().await.is_ok()
+    }
+
+    async fn pass_barrier(&self) -> Result<(), StorageError> {
+        let clock = &self.inner.clock;
+        let deadline = clock.now() + BARRIER_DEADLINE;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
+        loop {
+            match self.storage().barrier().await {
+                Ok(()) => return Ok(()),
+                Err(error) if clock.now() >= deadline => return Err(error),
+                Err(_) => clock.sleep(backoff.delay()).await,
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A filter between a client and its nats-server: while it is on, everything about one stream is lost, as if the
+//! stream's leader were away; everything else passes.
+//!
+//! It knows of the client protocol where a message ends, and of JetStream how its requests are named.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The filter; it ends when it is dropped, lines through it with their ends.
+pub(crate) struct Filter {
+    port: u16,
+    ends: Arc<AtomicBool>,
+    is_on: Arc<AtomicBool>,
+}
+
+/// The filter is on until this is dropped.
+pub(crate) struct On(Arc<AtomicBool>);
+
+impl Filter {
+    /// A filter before the server at this port. What it loses has one of these texts in its subject.
+    pub(crate) fn start(to: u16, lost: &'static [&'static str]) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (ends, is_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let filter = Self { port, ends: Arc::clone(&ends), is_on: Arc::clone(&is_on) };
+        std::thread::spawn(move || {
+            for from in listener.incoming() {
+                if ends.load(Ordering::SeqCst) {
+                    return;
+                }
+                let (Ok(from), Ok(to)) = (from, TcpStream::connect(("127.0.0.1", to))) else {
+                    continue;
+                };
+                for (from, to) in [(&from, &to), (&to, &from)] {
+                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+                    let is_on = Arc::clone(&is_on);
+                    std::thread::spawn(move || {
+                        pass(&from, &to, &is_on, lost);
+                        to.shutdown(Shutdown::Both).ok();
+                        from.shutdown(Shutdown::Both).ok();
+                    });
+                }
+            }
+        });
+        filter
+    }
+
+    /// A filter that loses everything about STATE.
+    pub(crate) fn of_state(to: u16) -> Self {
+        Self::start(to, &["KV_STATE", "$KV.STATE.", "live.state."])
+    }
+
+    /// Where the server is found behind the filter.
+    pub(crate) fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Turns it on.
+    pub(crate) fn turn_on(&self) -> On {
+        self.is_on.store(true, Ordering::SeqCst);
+        On(Arc::clone(&self.is_on))
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::SeqCst);
+        TcpStream::connect(("127.0.0.1", self.port)).ok();
+    }
+}
+
+impl Drop for On {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
+}
+
+/// Passes messages on until the line ends.
+fn pass(from: &TcpStream, mut to: &TcpStream, is_on: &AtomicBool, lost: &[&str]) {
+    let mut from = BufReader::new(from);
+    loop {
+        let mut message = Vec::new();
+        if !matches!(from.read_until(b'\n', &mut message), Ok(1..)) {
+            return;
+        }
+        let line = String::from_utf8_lossy(&message).into_owned();
+        let words: Vec<&str> = line.split_ascii_whitespace().collect();
+        let carries = matches!(words.first(), Some(&("PUB" | "HPUB" | "MSG" | "HMSG")));
+        if let Some(size) = words.last().filter(|_| carries) {
+            let size = size.parse::<u64>().expect("a size");
+            if from.by_ref().take(size + 2).read_to_end(&mut message).is_err() {
+                return;
+            }
+        }
+        let is_lost = carries
+            && is_on.load(Ordering::SeqCst)
+            && lost.iter().any(|text| words[1].contains(text));
+        if !is_lost && to.write_all(&message).is_err() {
+            return;
+        }
+    }
+}
