@@ -247,11 +247,8 @@ impl Shared {
             Health::Refusing(DiskFault::Error) => {
                 log::error!(reason = reason; "the disk takes no writes: they are refused, reading works; check the disk and that it is mounted for writing");
             }
-            Health::Waiting(_) => {
-                log::error!(reason = reason, free_bytes = disk.free_bytes, free_inodes:? = disk.free_inodes; "nats-server has ended and is not started before the disk takes files again; free space or check the disk");
-            }
             Health::Running => log::info!("nats-server takes writes again"),
-            Health::Restarting { .. } => {}
+            Health::Restarting { .. } | Health::Waiting(_) => {}
         }
         self.update(|state| state.health = health);
     }
@@ -277,9 +274,11 @@ impl Keeper {
         let mut backoff = Backoff::new(EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX);
         loop {
             let began = clock.now();
+            let mut known = None;
             match self.follow(&running).await {
                 Over::Stop => break,
                 Over::Ended => {
+                    known = self.shared.lock().health.disk_fault();
                     let how = child::describe(running.child.ended().await);
                     log::error!(how = how; "nats-server ended; starting it again");
                 }
@@ -288,7 +287,7 @@ impl Keeper {
             if clock.now() - began > EMBEDDED_STEADY_AFTER {
                 backoff.reset();
             }
-            match self.start_again(&mut backoff).await {
+            match self.start_again(&mut backoff, known).await {
                 Some(again) => running = again,
                 None => break,
             }
@@ -374,12 +373,21 @@ impl Keeper {
         Some(if damaged { Answer::Ok } else { answer })
     }
 
-    /// Starts the child until it is ready; `None`: we stop.
-    async fn start_again(&self, backoff: &mut Backoff) -> Option<Running> {
+    /// Starts the child until it is ready; `None`: we stop. A fault of the disk that is `known` stays the
+    /// reason until the disk is proved.
+    async fn start_again(
+        &self,
+        backoff: &mut Backoff,
+        known: Option<DiskFault>,
+    ) -> Option<Running> {
         let clock = &self.shared.clock;
         let mut disk_backoff = Backoff::new(DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX);
         let mut delay = backoff.delay();
-        self.shared.restarting();
+        let mut told = None;
+        match known {
+            Some(fault) => self.shared.update(|state| state.health = Health::Waiting(fault)),
+            None => self.shared.restarting(),
+        }
         loop {
             self.stop.or(clock.sleep(delay)).await?;
             let error = match self.stop.or(self.starter.start()).await? {
@@ -400,11 +408,14 @@ impl Keeper {
             match error.disk_fault() {
                 Some(fault) => {
                     delay = disk_backoff.delay();
-                    let reason = cause.unwrap_or_default();
-                    self.shared.set_health(Health::Waiting(fault), &reason);
+                    self.shared.update(|state| state.health = Health::Waiting(fault));
+                    if told.replace(fault) != Some(fault) {
+                        log::error!(error:% = error, cause:? = cause; "nats-server has ended and is not started before the disk takes files again; free space or check the disk");
+                    }
                 }
                 None => {
                     delay = backoff.delay();
+                    told = None;
                     log::error!(error:% = error, cause:? = cause; "nats-server does not start");
                     self.shared.restarting();
                 }
