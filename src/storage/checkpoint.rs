@@ -91,7 +91,8 @@ impl Inner {
             .state
             .change::<FoldCheckpoint, Superseded>("fold.checkpoint", |present| {
                 let present = present.filter(|present| present.epoch == epoch);
-                if present.is_some_and(|present| number > 0 && present.fence > number) {
+                let is_over = lease.is_some_and(|lease| !lease.holds());
+                if is_over || present.is_some_and(|present| number > 0 && present.fence > number) {
                     return Err(Superseded);
                 }
                 let former = present.cloned().unwrap_or_default();
@@ -111,7 +112,7 @@ impl Inner {
             Ok(_) => Ok(()),
             Err(ChangeError::Storage(error)) => Err(error),
             Err(ChangeError::Refused(Superseded)) => {
-                log::info!("another process has taken the fold over");
+                log::info!("the lease of the fold is over; another process takes it");
                 Err(StorageError::LATE)
             }
         }
@@ -185,7 +186,7 @@ pub(super) async fn read_held(
     Ok(())
 }
 
-/// Another process holds the lease, with a higher number.
+/// The lease is over, or another process has it with a higher number.
 #[derive(Debug)]
 struct Superseded;
 
