@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use crate::nats::Nats;
 use crate::observe::{recent_errors, rfc3339};
-use crate::operator::{DiskStatus, NatsStatus, StatusReport, StatusSource, StreamStatus, VERSION};
+use crate::operator::{
+    DiskStatus, HeldRoomStatus, NatsStatus, StatusReport, StatusSource, StreamStatus, VERSION,
+};
 use crate::runtime::Clock;
-use crate::storage::Storage;
+use crate::storage::{HeldRoom, Storage};
 use crate::supervisor::HealthWatch;
 
 use super::readiness::Readiness;
@@ -73,12 +75,20 @@ async fn report(from: &Sources) -> StatusReport {
         }),
         streams: streams(from).await,
         unfolded_events: from.storage.unfolded().0,
+        held_rooms: from.storage.held_rooms().into_iter().map(held_room).collect(),
         last_verified_backup: None,
         differences: from.register.as_ref().map(Register::differing).unwrap_or_default(),
         recent_errors: shown
             .map(|error| format!("{} {}: {}", rfc3339(error.at_ms), error.target, error.text))
             .collect(),
     }
+}
+
+/// A held room with its reason and what lies behind that.
+fn held_room(held: HeldRoom) -> HeldRoomStatus {
+    let cause = std::error::Error::source(&held.reason).map(|cause| format!(": {cause}"));
+    let reason = format!("{}{}", held.reason, cause.unwrap_or_default());
+    HeldRoomStatus { room: held.room, reason }
 }
 
 /// The streams, as far as the store answers; one that does not is left out.

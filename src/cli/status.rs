@@ -87,6 +87,9 @@ fn text(report: &Value) -> String {
             ),
         );
     }
+    for held in at(report, "held_rooms").as_array().into_iter().flatten() {
+        line("held", format!("room {}: {}", word(at(held, "room")), word(at(held, "reason"))));
+    }
     for difference in at(report, "differences").as_array().into_iter().flatten() {
         line("differs", word(difference));
     }

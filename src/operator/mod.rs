@@ -15,7 +15,9 @@ pub use client::{CallError, Client};
 pub use exit::Exit;
 pub use operations::{Operations, Parts};
 pub use server::{BindError, Server};
-pub use status::{DiskStatus, NatsStatus, StatusReport, StatusSource, StreamStatus};
+pub use status::{
+    DiskStatus, HeldRoomStatus, NatsStatus, StatusReport, StatusSource, StreamStatus,
+};
 pub use wire::Refusal;
 
 /// The form of requests and answers.

@@ -39,12 +39,23 @@ pub struct StatusReport {
     pub streams: Vec<StreamStatus>,
     /// Messages that are not folded into pages yet.
     pub unfolded_events: usize,
+    /// Rooms whose new messages cannot be folded, each with the reason.
+    pub held_rooms: Vec<HeldRoomStatus>,
     /// Time of the last verified backup; none is known in this version.
     pub last_verified_backup: Option<String>,
     /// Settings in which processes of the cluster differ though they should not.
     pub differences: Vec<String>,
     /// Errors that were logged lately, oldest first.
     pub recent_errors: Vec<String>,
+}
+
+/// A room that is held: what it has stored cannot be processed.
+#[derive(Debug, Clone, Serialize)]
+pub struct HeldRoomStatus {
+    /// Its id.
+    pub room: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// The nats-server behind the server.

@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use super::seeded;
-use crate::support::client::{Account, Message};
-use crate::support::nats::{NatsServer, free_port};
+use crate::support::client::{Account, CallError, Message};
+use crate::support::nats::{NatsServer, free_port, request};
 use crate::support::old_nats::server_of;
 use crate::support::server::Server;
 use crate::support::wait::until;
@@ -200,4 +200,27 @@ fn what_may_differ_is_told_and_no_more() {
     assert!(status.contains("core.assets.s3.bucket"), "{status}");
     assert!(status.contains(&format!("pid {}", first.pid())), "{status}");
     assert!(second.log().contains("set up differently"), "{}", second.log());
+}
+
+#[test]
+fn a_room_with_an_event_of_a_newer_program_is_held_and_said_so() {
+    let nats = NatsServer::start();
+    let (server, owner, room, history) = with_history(&nats);
+    // Version 9 of the stored encoding.
+    let answer = request(nats.port(), &format!("journal.{room}"), "\x09newer").unwrap();
+    assert!(answer.contains("\"seq\""), "{answer}");
+    let refused = until("posts to the room are refused", NOTICED_WITHIN, || {
+        owner.post(&room, "not behind it", "held-1").err()
+    });
+    let CallError::Refused { status, body } = &refused else { panic!("{refused:?}") };
+    assert_eq!((*status, body["code"].as_str()), (400, Some("failed_precondition")), "{body}");
+    assert_eq!(owner.history(&room), history, "what was there is read on");
+    let other = owner.room("announcements");
+    owner.join(&other);
+    owner.post(&other, "elsewhere it goes on", "held-2").unwrap();
+    let status = server.chatto_ok(["status"]);
+    let line = status.lines().find(|line| line.contains("held"));
+    let line = line.unwrap_or_else(|| panic!("{status}"));
+    assert!(line.contains(&room) && line.contains("version 9"), "{line}");
+    assert_eq!(reason(&server).unwrap().0, 200);
 }
