@@ -145,8 +145,17 @@ pub const OVERLAY_EVENTS_MAX: usize = 4_000;
 pub const OVERLAY_MAX_BYTES: usize = 4 * MIB;
 /// Decoded pages kept for reading.
 pub const PAGE_CACHE_MAX_BYTES: usize = 8 * MIB;
-/// Heads of rooms kept in memory, at most 22 KiB each (32 newest rows, 256 authors).
+/// Heads of rooms kept in memory, at most 24 KiB each (32 newest rows, 256 authors, 64 time caps).
 pub const HEADS_MAX: usize = 256;
+/// Corrections of a clock that was ahead that a room remembers one by one; of more, the two that lie closest
+/// together become one.
+pub const TIME_CAPS_MAX: usize = 64;
+/// How far a room's last instant may lie ahead of a writer's clock before that clock counts instead: more than
+/// clocks that are set over the network ever differ.
+pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
+/// A clock that stands before this was never set (2026-01-01, milliseconds since 1970): boards without a
+/// battery start in 1970. It corrects nothing.
+pub const CLOCK_SET_MIN_MS: i64 = 1_767_225_600_000;
 /// Unwrapped data keys kept in memory.
 pub const KEY_CACHE_MAX: usize = 1_024;
 /// Token records kept in memory for at most [`RECORD_CACHE_TTL`].
@@ -296,6 +305,9 @@ pub const IDENTIFIER_MAX_BYTES: usize = 254;
 /// How long a repetition with the same `Idempotency-Key` answers the first message; JetStream's
 /// duplicate window of the journal.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(120);
+/// Reads of [`ROWS_READ_MAX`] rows in search of the message that an earlier call with the same key stored: more
+/// than a room gets in [`IDEMPOTENCY_WINDOW`] at 30 messages a second.
+pub const REPEATED_READS_MAX: usize = 16;
 /// How long an author may edit a message (contract 4.8).
 pub const EDIT_WINDOW: Duration = Duration::from_secs(10_800);
 /// A membership or room whose row is not stored after this is announced by the sweep.

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::messages::next_post_ms;
 use super::rights::{Access, is_direct};
 use super::users::distinct;
 use super::{
@@ -171,8 +172,7 @@ impl Service {
         let slow_mode_next_post_ms = if is_member && !bypasses && room.slow_mode_seconds > 0 {
             let head = self.storage().head(&id).await?;
             let interval = i64::from(room.slow_mode_seconds) * 1000;
-            let next = head.newest_by(&viewer).map(|author| author.posted_ms + interval);
-            next.filter(|next| *next > self.now_ms())
+            next_post_ms(&head, &viewer, interval, self.now_ms())
         } else {
             None
         };
@@ -225,8 +225,10 @@ impl Service {
 
     pub(super) async fn newest_first(&self, rooms: Vec<Found>) -> Result<Vec<Found>, StorageError> {
         let mut dated = Vec::new();
+        let now = self.now_ms();
         for (id, room) in rooms {
-            let active_ms = self.storage().head(&id).await?.last_ms;
+            // A clock that was ahead does not keep a room in front.
+            let active_ms = self.storage().head(&id).await?.last_ms.min(now);
             dated.push((std::cmp::Reverse(active_ms), id, room));
         }
         dated.sort_by_key(|(active, id, _)| (*active, *id));

@@ -4,17 +4,19 @@
 //! markers by computation, without a write.
 
 use super::rights::Access;
-use super::{MarkedRead, ReadError, Service, Session};
+use super::{MarkedRead, ReadError, Service, Session, millis};
 use crate::domain::{EventId, RoomId, UserId};
+use crate::limits::CLOCK_AHEAD_MAX;
 use crate::storage::records::Marker;
 use crate::storage::{RoomHead, StorageError, Whisper};
 
-/// How far somebody has read: a row, or for members by rule a moment.
+/// How far somebody has read: a row, or for members by rule a moment. Rows are compared by their numbers, never
+/// by their times: a clock may have been ahead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ReadUpTo {
     /// The row; `None`: by time only.
     row: Option<u32>,
-    /// The row's time, milliseconds since 1970.
+    /// The row's time as it is shown, milliseconds since 1970.
     at_ms: i64,
 }
 
@@ -53,7 +55,8 @@ impl Service {
         let held = self.storage().advance_marker(&session.user, room.as_str(), target).await?;
         let moved = Whisper::Marker { user: session.user, target: room.as_str().to_owned() };
         self.storage().whisper(&moved).await?;
-        Ok(MarkedRead { last_read_ms: Some(held.row_ms), previous_last_read_ms })
+        let last_read_ms = Some(head.shown_ms(held.row, held.row_ms));
+        Ok(MarkedRead { last_read_ms, previous_last_read_ms })
     }
 
     /// Whether a message by somebody else is newer than what this member has read.
@@ -93,7 +96,10 @@ impl Service {
         head: &RoomHead,
     ) -> Result<Option<ReadUpTo>, StorageError> {
         let stored = self.storage().marker(&viewer, room.as_str()).await?;
-        let stored = stored.map(|marker| ReadUpTo { row: Some(marker.row), at_ms: marker.row_ms });
+        let stored = stored.map(|marker| ReadUpTo {
+            row: Some(marker.row),
+            at_ms: head.shown_ms(marker.row, marker.row_ms),
+        });
         Ok(later(stored, self.computed_read_up_to(viewer, room, head)))
     }
 
@@ -107,18 +113,22 @@ impl Service {
         let own = head
             .newest_by(&viewer)
             .map(|author| ReadUpTo { row: Some(author.row), at_ms: author.row_ms });
+        let now = self.now_ms();
         let joined = self.storage().read(|tables| {
             match tables.member(&room, &viewer).filter(|member| !member.left) {
                 Some(member) => {
                     let row = member.joined_row.checked_sub(1)?;
-                    let row = Some(u32::try_from(row).unwrap_or(u32::MAX));
-                    Some(ReadUpTo { row, at_ms: member.joined_row_ms })
+                    let row = u32::try_from(row).unwrap_or(u32::MAX);
+                    let at_ms = head.shown_ms(row, member.joined_row_ms);
+                    Some(ReadUpTo { row: Some(row), at_ms })
                 }
-                // A member by rule since the account exists: what was there before is not unread.
+                // A member by rule since the account exists: what was there before is not unread. An account
+                // made by a clock that was ahead would have read everything for years.
                 None => {
                     let created_ms = tables.users.get(&viewer)?.created_ms;
                     let older = tables.rooms.get(&room)?.created_ms <= created_ms;
-                    older.then_some(ReadUpTo { row: None, at_ms: created_ms })
+                    let ahead = created_ms > now.saturating_add(millis(CLOCK_AHEAD_MAX));
+                    (older && !ahead).then_some(ReadUpTo { row: None, at_ms: created_ms })
                 }
             }
         });
@@ -146,10 +156,12 @@ fn is_newer(read: Option<ReadUpTo>, row: u32, at_ms: i64) -> bool {
     }
 }
 
-/// The later of two; times of rows grow with their numbers.
+/// The later of two. A row lies behind any moment: what a member by rule has marked or posted came after its
+/// account.
 fn later(a: Option<ReadUpTo>, b: Option<ReadUpTo>) -> Option<ReadUpTo> {
+    let place = |read: &ReadUpTo| (read.row, if read.row.is_none() { read.at_ms } else { 0 });
     match (a, b) {
-        (Some(a), Some(b)) => Some(if b.at_ms > a.at_ms { b } else { a }),
+        (Some(a), Some(b)) => Some(if place(&b) > place(&a) { b } else { a }),
         (a, b) => a.or(b),
     }
 }
@@ -177,5 +189,10 @@ mod tests {
         let newest = Some(ReadUpTo { row: Some(9), at_ms: 300 });
         assert_eq!(later(by_time, newest), newest);
         assert_eq!(later(newest, by_row), newest);
+        // Stamped by a clock that was ahead: the row decides, not the time.
+        let ahead = Some(ReadUpTo { row: Some(7), at_ms: 9_000 });
+        assert_eq!(later(ahead, newest), newest);
+        assert_eq!(later(newest, ahead), newest);
+        assert_eq!(later(by_time, by_row), by_row);
     }
 }

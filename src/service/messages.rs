@@ -6,10 +6,13 @@ use super::{Kind, MessageView, Service, Session, millis};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{Body, BodyError};
-use crate::domain::{EventId, RoomId};
-use crate::limits::{ATTACHMENTS_MAX, IDEMPOTENCY_KEY_MAX_CHARS, IDEMPOTENCY_WINDOW};
+use crate::domain::{EventId, RoomId, UserId};
+use crate::limits::{
+    ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_KEY_MAX_CHARS, IDEMPOTENCY_WINDOW,
+    REPEATED_READS_MAX, ROWS_READ_MAX,
+};
 use crate::storage::records::{Content, Post, Row, event::Effect, row};
-use crate::storage::{Appended, Draft, DraftView, RequestId, StorageError};
+use crate::storage::{Appended, Draft, DraftView, RequestId, RoomHead, StorageError};
 
 /// A message to be posted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -150,17 +153,17 @@ impl Service {
             return Err(PostError::AttachmentNotFound);
         }
         let checked = Checked { request, body, in_reply_to };
-        match self.append(session, &target, &checked).await {
+        let refused = match self.append(session, &new, &checked).await {
             Ok((appended, drafted)) => {
-                Box::pin(self.posted(target.room, &checked.body, appended, drafted)).await
+                return Box::pin(self.posted(target.room, &checked.body, appended, drafted)).await;
             }
-            Err(PostError::SlowMode) if new.idempotency_key.is_some() => {
-                let room = target.room;
-                let repeated = Box::pin(self.repeated(session, room, &checked.request)).await?;
-                repeated.ok_or(PostError::SlowMode)
-            }
-            Err(error) => Err(error),
-        }
+            Err(PostError::SlowMode) if new.idempotency_key.is_some() => PostError::SlowMode,
+            // Its event had the text of a message that was deleted or edited since.
+            Err(PostError::Store(StoreFault(StorageError::Erased))) => PostError::MessageNotFound,
+            Err(error) => return Err(error),
+        };
+        let repeated = Box::pin(self.repeated(session, target.room, &checked.request)).await?;
+        repeated.ok_or(refused)
     }
 
     /// Checks 1 and 2, and what the later checks need from the same moment.
@@ -233,18 +236,23 @@ impl Service {
     async fn append(
         &self,
         session: &Session,
-        target: &Target,
+        new: &NewMessage<'_>,
         checked: &Checked,
     ) -> Result<(Appended, Option<EventId>), PostError> {
         let Checked { request, body, in_reply_to } = checked;
+        let room = self.target(session, new)?.room;
         let sealer = Box::pin(self.storage().sealer(&session.user)).await?;
         let mut drafted = None;
         let draft = |view: &DraftView<'_>| {
             let head = view.head();
+            // What held before the room's queue may be over: a removal whose row lies before this position is
+            // in the tables by now.
+            let target = self.target(session, new)?;
+            if !target.may_post {
+                return Err(PostError::Denied);
+            }
             let now = self.now_ms();
-            let last = head.newest_by(&session.user).map(|author| author.posted_ms);
-            let slow = target.slow_mode_ms;
-            if slow > 0 && last.is_some_and(|last| now < last.saturating_add(slow)) {
+            if next_post_ms(head, &session.user, target.slow_mode_ms, now).is_some() {
                 return Err(PostError::SlowMode);
             }
             let id = EventId::new(head.rows, 0, u32::from_be_bytes(random()));
@@ -253,7 +261,7 @@ impl Service {
                 id: id.as_str().to_owned(),
                 row: head.rows,
                 content: Some(Content {
-                    body: Some(sealer.seal(&target.room, id.as_str(), body.as_str())),
+                    body: Some(sealer.seal(&room, id.as_str(), body.as_str())),
                     ..Content::default()
                 }),
                 in_reply_to: in_reply_to.map(|id| id.as_str().to_owned()).unwrap_or_default(),
@@ -262,7 +270,7 @@ impl Service {
             };
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
-        let appended = Box::pin(self.storage().append(&target.room, request, &[], draft)).await;
+        let appended = Box::pin(self.storage().append(&room, request, &[], draft)).await;
         let appended = appended.map_err(flat)?;
         Ok((appended, drafted))
     }
@@ -297,23 +305,54 @@ impl Service {
         })
     }
 
-    /// The message that an earlier call with the same key stored, where slow mode now stands in the
-    /// way of finding out by posting.
+    /// The message that an earlier call with the same key stored, as it is now, where it cannot be found out
+    /// by posting: slow mode stands in the way, or the event is erased.
     async fn repeated(
         &self,
         session: &Session,
         room: RoomId,
         request: &RequestId,
     ) -> Result<Option<MessageView>, StorageError> {
-        let head = self.storage().head(&room).await?;
-        let Some(newest) = head.newest_by(&session.user) else { return Ok(None) };
-        let found = self.message_row(room, &newest.row_id).await?;
-        let Some((id, row)) = found else { return Ok(None) };
-        let recent = self.now_ms().saturating_sub(row.at_ms) < millis(IDEMPOTENCY_WINDOW);
-        let same = matches!(&row.kind, Some(row::Kind::Message(message))
-            if message.request_key == request.as_str());
-        if recent && same { self.stored_message(room, &id).await } else { Ok(None) }
+        let is_it = |row: &&Row| {
+            row.actor_id == session.user.as_str()
+                && matches!(&row.kind, Some(row::Kind::Message(message))
+                    if message.request_key == request.as_str())
+        };
+        let oldest = self.now_ms().saturating_sub(millis(IDEMPOTENCY_WINDOW));
+        let mut end = self.storage().head(&room).await?.rows;
+        for _ in 0..REPEATED_READS_MAX {
+            let start = end.saturating_sub(ROWS_READ_MAX);
+            let rows = self.storage().rows(&room, start, end).await?;
+            let recent = rows.iter().rev().take_while(|row| row.at_ms > oldest);
+            if let Some(row) = recent.clone().find(is_it) {
+                let id = EventId::try_from(row.id.as_str());
+                let id = id.map_err(|_| StorageError::Corrupt { what: "PAGES", source: None })?;
+                return self.stored_message(room, &id).await;
+            }
+            if start == 0 || recent.count() < rows.len() {
+                break;
+            }
+            end = start;
+        }
+        Ok(None)
     }
+}
+
+/// When somebody may post again in a room with slow mode, milliseconds since 1970; `None`: now.
+/// `interval_ms`: between posts of one member.
+pub(super) fn next_post_ms(
+    head: &RoomHead,
+    user: &UserId,
+    interval_ms: i64,
+    now: i64,
+) -> Option<i64> {
+    let posted = head.newest_by(user).filter(|_| interval_ms > 0)?.posted_ms;
+    if posted > now.saturating_add(millis(CLOCK_AHEAD_MAX)) {
+        // By a clock that was ahead: when it really was is not known, and that time may be years away.
+        return None;
+    }
+    let next = posted.min(now).saturating_add(interval_ms);
+    (next > now).then_some(next)
 }
 
 fn request_id(session: &Session, new: &NewMessage<'_>) -> Result<RequestId, PostError> {

@@ -5,6 +5,7 @@
 //! kept from being told.
 
 use std::convert::Infallible;
+use std::time::Instant;
 
 use super::directory::room_view;
 use super::error::{flat, store_only};
@@ -14,7 +15,7 @@ use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
-use crate::limits::TIMELINE_PAGE_MAX;
+use crate::limits::{IDEMPOTENCY_WINDOW, TIMELINE_PAGE_MAX};
 use crate::storage::records::{Fact, FactKind, Group, Member, Room, event::Effect};
 use crate::storage::{Change, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, StorageError};
 
@@ -188,8 +189,8 @@ impl Service {
 
     /// Makes somebody a member and tells the room.
     pub(super) async fn add_member(&self, room: RoomId, user: UserId) -> Result<(), RoomError> {
-        // A departure that was not told yet is told first: rows alternate.
-        self.announce_member(room, user, false).await?;
+        // A departure that is not announced yet is announced first: rows alternate.
+        self.announce_member(room, user, 0).await?;
         let head = self.storage().head(&room).await?;
         let newest = head.newest();
         let now = self.now_ms();
@@ -202,16 +203,16 @@ impl Service {
             joined_row: newest.map_or(0, |newest| u64::from(newest.row) + 1),
             joined_row_ms: newest.map_or(0, |newest| newest.at_ms),
         };
+        let mut is_new = false;
         self.storage()
             .change_member(&room, &user, |present| -> Result<_, Infallible> {
-                Ok(match present {
-                    Some(member) if !member.left => Change::Keep,
-                    Some(_) | None => Change::Put(joined.clone()),
-                })
+                is_new = present.is_none_or(|member| member.left);
+                Ok(if is_new { Change::Put(joined.clone()) } else { Change::Keep })
             })
             .await
             .map_err(store_only)?;
-        Ok(self.announce_member(room, user, false).await?)
+        let from = if is_new { head.rows } else { 0 };
+        Ok(self.announce_member(room, user, from).await?)
     }
 
     /// Ends somebody's membership and tells the room; `false`: there was none.
@@ -220,7 +221,7 @@ impl Service {
         room: RoomId,
         user: UserId,
     ) -> Result<bool, RoomError> {
-        self.announce_member(room, user, false).await?;
+        self.announce_member(room, user, 0).await?;
         let head = self.storage().head(&room).await?;
         let now = self.now_ms();
         let mut was_member = false;
@@ -242,34 +243,28 @@ impl Service {
             })
             .await
             .map_err(flat)?;
-        self.announce_member(room, user, false).await?;
+        self.announce_member(room, user, 0).await?;
         Ok(was_member)
     }
 
-    /// Stores the row of a join or leave that is not told yet and notes that it is; the record of a
-    /// departure ends with that. `search`: an earlier attempt may have stored the row.
+    /// Stores the row of a join or leave that is not announced yet and notes that it is; the record of a
+    /// departure ends with that. `from`: the row is known not to lie before this one.
     pub(super) async fn announce_member(
         &self,
         room: RoomId,
         user: UserId,
-        search: bool,
+        from: u32,
     ) -> Result<(), StorageError> {
-        let revision = self.storage().member_revision(&room, &user);
-        let member = self.storage().read(|tables| tables.member(&room, &user).cloned());
-        let Some(member) = member.filter(|member| !member.announced) else { return Ok(()) };
-        let kind = if member.left { FactKind::Left } else { FactKind::Joined };
-        let told =
-            search && Box::pin(self.is_told(room, user, revision, member.joined_row)).await?;
-        if !told {
-            let draft = |view: &DraftView<'_>| -> Result<_, Infallible> {
-                let effect = Effect::Fact(self.fact(view.head(), kind, revision));
-                Ok(Draft { actor: Some(user), at_ms: self.now_ms(), effect })
-            };
-            // The same membership change gives the same request: two who announce it make one row.
-            let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
-            Box::pin(self.storage().append(&room, &request, &[], draft))
-                .await
-                .map_err(store_only)?;
+        let Some((member, revision)) = self.storage().member(&room, &user) else { return Ok(()) };
+        if member.announced {
+            return Ok(());
+        }
+        // An earlier attempt, of this process or another, may have stored the row. One that comes after this
+        // moment is recognised by the journal, which knows requests for two minutes.
+        let searched = self.inner.clock.now();
+        let from = from.max(u32::try_from(member.joined_row).unwrap_or(u32::MAX));
+        if !Box::pin(self.is_announced(room, user, revision, from)).await? {
+            self.append_member(room, user, (&member, revision, searched)).await?;
         }
         self.storage()
             .change_member(&room, &user, |present| -> Result<_, Infallible> {
@@ -285,16 +280,38 @@ impl Service {
         Ok(())
     }
 
+    /// Appends the row of a membership record that had none at an instant.
+    async fn append_member(
+        &self,
+        room: RoomId,
+        user: UserId,
+        (member, revision, searched): (&Member, u64, Instant),
+    ) -> Result<(), StorageError> {
+        let kind = if member.left { FactKind::Left } else { FactKind::Joined };
+        let draft = |view: &DraftView<'_>| {
+            let waited = self.inner.clock.now().saturating_duration_since(searched);
+            if waited * 2 > IDEMPOTENCY_WINDOW {
+                // This process stood still meanwhile: the sweep searches again.
+                return Err(StorageError::Busy);
+            }
+            let effect = Effect::Fact(self.fact(view.head(), kind, revision));
+            Ok(Draft { actor: Some(user), at_ms: self.now_ms(), effect })
+        };
+        // The same membership change gives the same request: two who announce it make one row.
+        let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
+        Box::pin(self.storage().append(&room, &request, &[], draft)).await.map_err(flat)?;
+        Ok(())
+    }
+
     /// Whether the row of a membership record is stored; it lies at or behind `from`.
-    async fn is_told(
+    async fn is_announced(
         &self,
         room: RoomId,
         user: UserId,
         revision: u64,
-        from: u64,
+        mut from: u32,
     ) -> Result<bool, StorageError> {
         let end = self.storage().head(&room).await?.rows;
-        let mut from = u32::try_from(from).unwrap_or(u32::MAX);
         let step = u32::try_from(TIMELINE_PAGE_MAX).unwrap_or(u32::MAX);
         while from < end {
             let to = from.saturating_add(step);

@@ -4,7 +4,9 @@ use super::error::StoreFault;
 use super::{Service, millis};
 use crate::domain::text::RoomName;
 use crate::domain::{RoomId, UserId};
-use crate::limits::{ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, SWEEP_INTERVAL, SWEEP_LEASE};
+use crate::limits::{
+    ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, CLOCK_AHEAD_MAX, SWEEP_INTERVAL, SWEEP_LEASE,
+};
 use crate::runtime::Stop;
 use crate::storage::records::Claim as ClaimRecord;
 use crate::storage::{Claim, StorageError, Tables};
@@ -44,7 +46,7 @@ impl Service {
             if !lease.holds() {
                 return Ok(());
             }
-            note(&mut failed, self.announce_member(room, user, true).await)?;
+            note(&mut failed, self.announce_member(room, user, 0).await)?;
         }
         let due = now.saturating_sub(millis(CLAIM_ORPHANED_AFTER));
         let orphans: Vec<(String, String)> = self.storage().read(|tables| {
@@ -84,12 +86,15 @@ fn note(
 fn untold(tables: &Tables, due: i64) -> (Vec<RoomId>, Vec<(RoomId, UserId)>) {
     let mut members = Vec::new();
     let mut rooms = Vec::new();
+    // One stamped by a clock that was ahead would not be due for years.
+    let ahead = due.saturating_add(millis(ANNOUNCE_AFTER)).saturating_add(millis(CLOCK_AHEAD_MAX));
+    let is_due = |at_ms: i64| at_ms < due || at_ms > ahead;
     for (id, room) in &tables.rooms {
-        if !room.announced && room.created_ms < due {
+        if !room.announced && is_due(room.created_ms) {
             rooms.push(*id);
         }
         let of_room = tables.members(id);
-        let untold = of_room.filter(|(_, member)| !member.announced && member.since_ms < due);
+        let untold = of_room.filter(|(_, member)| !member.announced && is_due(member.since_ms));
         members.extend(untold.map(|(user, _)| (*id, *user)));
     }
     (rooms, members)

@@ -69,6 +69,15 @@ impl Storage {
         self.inner.state.change(&format!("member.{room}.{user}"), f).await
     }
 
+    /// A membership record and its revision, as of one moment.
+    #[must_use]
+    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Member>, u64)> {
+        self.read(|tables| {
+            let member = Arc::clone(tables.member(room, user)?);
+            Some((member, tables.revision(&format!("member.{room}.{user}"))))
+        })
+    }
+
     /// The revision of a membership record; 0: there is none.
     #[must_use]
     pub fn member_revision(&self, room: &RoomId, user: &UserId) -> u64 {
@@ -190,7 +199,10 @@ impl Storage {
     ///
     /// # Errors
     /// [`ChangeError::Refused`] with the draft's error; [`StorageError::Busy`] when too many wait for
-    /// this room; [`StorageError::Unavailable`] after 15 s, when it may or may not be stored.
+    /// this room, or it was still waiting for its turn [`WRITE_DEADLINE`](crate::limits::WRITE_DEADLINE) after
+    /// the call: nothing is stored then; [`StorageError::Unavailable`] at that deadline later on, when it may
+    /// or may not be stored; [`StorageError::Erased`] for a repeated request id whose event was deleted or
+    /// edited.
     ///
     /// # Cancel safety
     /// After dropping it the event may or may not be stored; never half of it.

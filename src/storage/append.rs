@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::commit::Commit;
 use super::encoding::{decode, encode};
@@ -16,7 +16,7 @@ use super::records::{Event, Row, event::Effect};
 use super::timeline::Timeline;
 use crate::crypto::hex;
 use crate::domain::{EventId, RoomId, UserId};
-use crate::limits::{ROOM_QUEUE_MAX, WRITE_DEADLINE};
+use crate::limits::{CLOCK_AHEAD_MAX, CLOCK_SET_MIN_MS, ROOM_QUEUE_MAX, WRITE_DEADLINE};
 use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
 
@@ -28,7 +28,8 @@ const WRITERS_MAX: usize = 512;
 pub struct Draft {
     /// Who causes it; `None`: the server itself.
     pub actor: Option<UserId>,
-    /// The time it should carry, milliseconds since 1970; raised above that of the event before.
+    /// The time it should carry, milliseconds since 1970; raised above that of the event before. Where that lies
+    /// more than [`CLOCK_AHEAD_MAX`] ahead of this process's clock, the event carries the clock's time.
     pub at_ms: i64,
     /// What happens.
     pub effect: Effect,
@@ -115,9 +116,20 @@ struct Next {
     last: u64,
 }
 
+/// One call, whose deadline counts from its beginning: it covers the queue, every attempt, and the wait until
+/// this process has seen the event.
+struct Call<'a> {
+    room: &'a RoomId,
+    request: &'a RequestId,
+    needs: &'a [EventId],
+    deadline: Instant,
+}
+
 /// A stored event, its sequence, and where the next one goes if this process knows.
 struct Stored {
-    appended: Appended,
+    /// `None`: it was stored by an earlier call and is erased.
+    event: Option<Event>,
+    duplicate: bool,
     sequence: u64,
     next: Option<Next>,
 }
@@ -139,72 +151,69 @@ impl Journal {
         room: &RoomId,
         request: &RequestId,
         needs: &[EventId],
-        mut draft: impl FnMut(&DraftView<'_>) -> Result<Draft, E>,
+        draft: impl FnMut(&DraftView<'_>) -> Result<Draft, E>,
     ) -> Result<Appended, ChangeError<E>> {
-        let writer = self.writer(room);
+        let deadline = self.clock.now() + WRITE_DEADLINE;
+        let call = Call { room, request, needs, deadline };
+        // In the queue nothing is stored yet.
+        let mut failure = StorageError::Busy;
+        let attempts = Box::pin(self.attempts(&call, draft, &mut failure));
+        let outcome = self.clock.timeout(WRITE_DEADLINE, attempts).await;
+        outcome.unwrap_or_else(|_| Err(failure.into()))
+    }
+
+    /// Tries until it is stored or refused. `failure`: what was in the way last.
+    async fn attempts<E>(
+        &self,
+        call: &Call<'_>,
+        mut draft: impl FnMut(&DraftView<'_>) -> Result<Draft, E>,
+        failure: &mut StorageError,
+    ) -> Result<Appended, ChangeError<E>> {
+        let writer = self.writer(call.room);
         let place = Place::enter(&writer.waiting)?;
         let mut turn = writer.turn.lock().await;
         drop(place);
-        let deadline = self.clock.now() + WRITE_DEADLINE;
+        if self.clock.now() >= call.deadline {
+            return Err(StorageError::Busy.into());
+        }
+        *failure = StorageError::LATE;
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
-        let mut failure = StorageError::LATE;
         let mut sent = false;
-        while self.clock.now() < deadline {
-            if let Some(reason) = self.timeline.overlay.refuses(room.as_str()) {
-                return Err(StorageError::Held { reason }.into());
-            }
-            if self.timeline.overlay.is_full() {
-                // The fold is behind: writers wait for it, so that memory has its bound.
-                failure = StorageError::Busy;
-                self.clock.sleep(backoff.delay()).await;
-                continue;
-            }
+        loop {
             // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
-            let (next, rows) = match Box::pin(self.prepare(room, request, needs, turn.take())).await
-            {
-                Ok(Look::Next(next, rows)) => (next, rows),
+            let attempt = match self.prepare(call, turn.take()).await {
+                Ok(Look::Next(next, rows)) => {
+                    let view = DraftView { head: &next.head, rows: &rows };
+                    let draft = draft(&view).map_err(ChangeError::Refused)?;
+                    let event = self.stamp(&next.head, call.request, draft);
+                    sent = true;
+                    self.publish(call, next, event).await
+                }
                 Ok(Look::Mine(event, sequence)) => {
-                    let appended = Appended { event, duplicate: !sent };
-                    return self.finish(appended, sequence).await;
+                    let event = Some(event);
+                    Ok(Some(Stored { event, duplicate: !sent, sequence, next: None }))
                 }
-                Err(error) if error.is_transient() => {
-                    failure = error;
-                    self.clock.sleep(backoff.delay()).await;
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
+                Err(error) => Err(error),
             };
-            let view = DraftView { head: &next.head, rows: &rows };
-            let draft = draft(&view).map_err(ChangeError::Refused)?;
-            let event = self.stamp(&next.head, request, draft);
-            sent = true;
-            match self.publish(room, next, event, deadline).await {
+            match attempt {
                 Ok(Some(stored)) => {
                     *turn = stored.next;
                     // Others need not wait until this process has seen its own event.
                     drop(turn);
-                    return self.finish(stored.appended, stored.sequence).await;
+                    // Its readers see it before its caller is answered.
+                    self.position.wait_for(stored.sequence, WRITE_DEADLINE, &self.clock).await?;
+                    let event = stored.event.ok_or(StorageError::Erased)?;
+                    return Ok(Appended { event, duplicate: stored.duplicate });
                 }
                 // Another writer was first: look again.
                 Ok(None) => {}
                 Err(error) if error.is_transient() => {
-                    failure = error;
+                    *failure = error;
                     self.clock.sleep(backoff.delay()).await;
                 }
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(failure.into())
-    }
-
-    /// Makes the event visible to this process's readers before its caller answers.
-    async fn finish<E>(
-        &self,
-        appended: Appended,
-        sequence: u64,
-    ) -> Result<Appended, ChangeError<E>> {
-        self.position.wait_for(sequence, WRITE_DEADLINE, &self.clock).await?;
-        Ok(appended)
     }
 
     fn stamp(&self, head: &RoomHead, request: &RequestId, draft: Draft) -> Event {
@@ -221,78 +230,107 @@ impl Journal {
             // Read behind the draft: at least what its decision was made from, whoever wrote it, and every
             // write that this process made for it. The feed may not have come so far yet.
             state_revision: self.mirror.highest(),
-            at_ms: draft.at_ms.max(head.last_ms.saturating_add(1)),
+            at_ms: self.time(head, draft.at_ms),
             actor_id: draft.actor.map(|user| user.as_str().to_owned()).unwrap_or_default(),
             rows_after: rows.map_or(head.rows, |row| head.rows.max(row.saturating_add(1))),
             effect: Some(draft.effect),
         }
     }
 
+    /// The time an event carries: above that of the one before, unless a clock was ahead then.
+    fn time(&self, head: &RoomHead, drafted_ms: i64) -> i64 {
+        let now = self.clock.unix_ms();
+        let ahead = i64::try_from(CLOCK_AHEAD_MAX.as_millis()).unwrap_or(i64::MAX);
+        if head.last_ms > now.saturating_add(ahead) && now >= CLOCK_SET_MIN_MS {
+            return now;
+        }
+        drafted_ms.max(head.last_ms.saturating_add(1))
+    }
+
+    /// `None`: another writer was first.
     async fn publish(
         &self,
-        room: &RoomId,
+        call: &Call<'_>,
         mut next: Next,
         event: Event,
-        deadline: std::time::Instant,
     ) -> Result<Option<Stored>, StorageError> {
         let message = Publish {
-            subject: &journal_subject(room.as_str()),
+            subject: &journal_subject(call.room.as_str()),
             payload: encode(&event),
             message_id: Some(&event.request_id),
             expected_last: Some(next.last),
             ..Publish::default()
         };
         let commit = Commit { nats: &self.nats, clock: &self.clock };
-        let Some(ack) = commit.store(message, deadline).await? else { return Ok(None) };
-        if ack.duplicate {
-            let appended = self.stored(ack.sequence).await?;
-            return Ok(Some(Stored { appended, sequence: ack.sequence, next: None }));
+        let Some(ack) = commit.store(message, call.deadline).await? else { return Ok(None) };
+        let (sequence, duplicate) = (ack.sequence, ack.duplicate);
+        if duplicate {
+            let event = self.stored(sequence).await?;
+            return Ok(Some(Stored { event, duplicate, sequence, next: None }));
         }
         next.head.apply(&event);
-        next.last = ack.sequence;
-        let appended = Appended { event, duplicate: false };
-        Ok(Some(Stored { appended, sequence: ack.sequence, next: Some(next) }))
+        next.last = sequence;
+        Ok(Some(Stored { event: Some(event), duplicate, sequence, next: Some(next) }))
     }
 
-    /// The event at a sequence, answered instead of the request's own draft.
-    async fn stored(&self, sequence: u64) -> Result<Appended, StorageError> {
-        let message = self.nats.leader_at(stream::JOURNAL, sequence).await?;
-        let message = message.ok_or(StorageError::Corrupt { what: "JOURNAL", source: None })?;
-        let event = decode(&message.payload).map_err(StorageError::corrupt("JOURNAL"))?;
-        Ok(Appended { event, duplicate: true })
+    /// The event at a sequence, answered instead of the request's own draft; `None`: it is erased. It is
+    /// asked for until it is known, since to draft again could refuse what is stored.
+    async fn stored(&self, sequence: u64) -> Result<Option<Event>, StorageError> {
+        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
+        let message = loop {
+            match self.nats.leader_at(stream::JOURNAL, sequence).await {
+                Err(error) if error.is_transient() => self.clock.sleep(backoff.delay()).await,
+                message => break message?,
+            }
+        };
+        let event = message.map(|message| decode(&message.payload));
+        event.transpose().map_err(StorageError::corrupt("JOURNAL"))
     }
 
     /// What the next attempt is made from: where the event goes, and the rows that its draft names.
-    async fn prepare(
-        &self,
-        room: &RoomId,
-        request: &RequestId,
-        needs: &[EventId],
-        known: Option<Next>,
-    ) -> Result<Look, StorageError> {
+    async fn prepare(&self, call: &Call<'_>, known: Option<Next>) -> Result<Look, StorageError> {
+        self.check_overlay(call.room)?;
         let look = match known {
             Some(next) => Look::Next(next, Vec::new()),
-            None => self.look(room, request).await?,
+            None => Box::pin(self.look(call)).await?,
         };
         Ok(match look {
-            Look::Next(next, _) => {
-                let rows = self.needed(room, next.last, needs).await?;
+            Look::Next(next, _) if !call.needs.is_empty() => {
+                let rows = Box::pin(self.needed(call, next.last)).await?;
                 Look::Next(next, rows)
             }
-            mine @ Look::Mine(..) => mine,
+            other => other,
         })
     }
 
+    /// Refuses what could not be folded; where the fold is behind, writers wait for it, so that memory has
+    /// its bound.
+    fn check_overlay(&self, room: &RoomId) -> Result<(), StorageError> {
+        if let Some(reason) = self.timeline.overlay.refuses(room.as_str()) {
+            return Err(StorageError::Held { reason });
+        }
+        if self.timeline.overlay.is_full() { Err(StorageError::Busy) } else { Ok(()) }
+    }
+
     /// Finds out where the next event goes, from the journal's leader.
-    async fn look(&self, room: &RoomId, request: &RequestId) -> Result<Look, StorageError> {
+    async fn look(&self, call: &Call<'_>) -> Result<Look, StorageError> {
+        let room = call.room;
         let subject = journal_subject(room.as_str());
         let last = self.nats.leader_newest(stream::JOURNAL, &subject).await?;
         let (last, number) = match last {
             None => (0, 0),
             Some(message) => {
-                let event: Event =
-                    decode(&message.payload).map_err(StorageError::corrupt("JOURNAL"))?;
-                if event.request_id == request.0 {
+                let event = match decode::<Event>(&message.payload) {
+                    Ok(event) => event,
+                    Err(error) => {
+                        // The feed holds the room when it comes to it.
+                        let sequence = message.sequence;
+                        self.position.wait_for(sequence, WRITE_DEADLINE, &self.clock).await?;
+                        self.check_overlay(room)?;
+                        return Err(StorageError::corrupt("JOURNAL")(error));
+                    }
+                };
+                if event.request_id == call.request.0 {
                     return Ok(Look::Mine(event, message.sequence));
                 }
                 (message.sequence, event.number)
@@ -312,20 +350,12 @@ impl Journal {
 
     /// The rows that a draft names, as they are at the position it is made for, or later: the event is then
     /// refused for its position.
-    async fn needed(
-        &self,
-        room: &RoomId,
-        last: u64,
-        needs: &[EventId],
-    ) -> Result<Vec<Row>, StorageError> {
-        if needs.is_empty() {
-            return Ok(Vec::new());
-        }
+    async fn needed(&self, call: &Call<'_>, last: u64) -> Result<Vec<Row>, StorageError> {
         // A position known from this process's own last event may lie ahead of what its readers see.
         self.position.wait_for(last, WRITE_DEADLINE, &self.clock).await?;
-        let mut rows = Vec::with_capacity(needs.len());
-        for id in needs {
-            rows.extend(self.timeline.row(room.as_str(), id).await?);
+        let mut rows = Vec::with_capacity(call.needs.len());
+        for id in call.needs {
+            rows.extend(self.timeline.row(call.room.as_str(), id).await?);
         }
         Ok(rows)
     }
@@ -339,7 +369,6 @@ impl Journal {
     }
 }
 
-#[expect(clippy::large_enum_variant, reason = "lives for one match")]
 enum Look {
     Next(Next, Vec<Row>),
     /// The last message is this request's own: an earlier attempt whose outcome was unknown, or the

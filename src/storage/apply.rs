@@ -136,6 +136,7 @@ pub(super) fn to_rows(k: u32, rows: &mut Vec<Row>, event: &Event, sequence: u64)
                 kind: Some(Kind::Fact(fact.kind)),
                 call_id: fact.call_id.clone(),
                 member_revision: fact.member_revision,
+                event_number: 0,
             },
         ),
     }
@@ -220,6 +221,7 @@ fn post_row(post: &Post, event: &Event, sequence: u64, number: u32) -> Row {
         at_ms: event.at_ms,
         actor_id: event.actor_id.clone(),
         kind: Some(Kind::Message(message)),
+        event_number: if post.reply > 0 { event.number } else { 0 },
         ..Row::default()
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::StorageError;
+use crate::limits::NATS_REQUEST_TIMEOUT;
 use crate::nats::{Ack, Nats, Publish, PublishError};
 use crate::runtime::{Backoff, Clock};
 
@@ -17,7 +18,8 @@ pub(super) struct Commit<'a> {
 
 impl Commit<'_> {
     /// Stores a message that has an id and an expected sequence; `None`: another writer was first.
-    /// While the outcome is unknown it sends the same message again, until the deadline.
+    /// While the outcome is unknown it sends the same message again, until the deadline, which no attempt
+    /// outlives.
     ///
     /// # Cancel safety
     /// After dropping it the message may or may not be stored.
@@ -27,15 +29,26 @@ impl Commit<'_> {
         deadline: Instant,
     ) -> Result<Option<Ack>, StorageError> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        let mut failure = StorageError::LATE;
         loop {
-            match self.nats.publish(message.clone()).await {
+            let left = deadline.saturating_duration_since(self.clock.now());
+            if left.is_zero() {
+                return Err(failure);
+            }
+            let publish = Box::pin(self.nats.publish(message.clone()));
+            let answer = if left > NATS_REQUEST_TIMEOUT {
+                publish.await
+            } else {
+                let answer = self.clock.timeout(left, publish).await;
+                let Ok(answer) = answer else { return Err(failure) };
+                answer
+            };
+            match answer {
                 Ok(ack) => return Ok(Some(ack)),
                 Err(PublishError::WrongLastSequence) => return Ok(None),
                 Err(PublishError::Unknown { source }) => {
-                    if self.clock.now() >= deadline {
-                        return Err(StorageError::Unavailable { source: Some(source) });
-                    }
-                    self.clock.sleep(backoff.delay()).await;
+                    failure = StorageError::Unavailable { source: Some(source) };
+                    self.clock.sleep(backoff.delay().min(left)).await;
                 }
                 Err(error) => return Err(error.into()),
             }

@@ -24,6 +24,9 @@ pub enum StorageError {
     /// The disk under the store is read-only or reports errors; nothing was stored.
     #[error("the disk under the store takes no writes")]
     DiskError,
+    /// An earlier call with this request id stored the event, and its text has been erased since.
+    #[error("the event of this request is erased")]
+    Erased,
     /// A stored value cannot be read: damaged, or written by a newer program.
     #[error("a value of {what} cannot be read")]
     Corrupt {

@@ -258,7 +258,7 @@ fn pages() {
             }],
             pins: vec![records::PinnedRow { id: "E00000000000003".into(), at_ms: 1 }],
             pin_marker: "marker".into(),
-            has_older: false,
+            ..records::Head::default()
         },
     );
     let fact = records::Row {
@@ -307,6 +307,18 @@ fn pages() {
             }],
         },
     );
+}
+
+#[test]
+fn times_that_are_capped() {
+    golden(
+        "head-caps",
+        &records::Head {
+            caps: vec![records::TimeCap { rows: 3, at_ms: 1_700_000_000_123, event_number: 12 }],
+            ..records::Head::default()
+        },
+    );
+    golden("row-reply", &records::Row { event_number: 12, ..message_row() });
 }
 
 #[test]

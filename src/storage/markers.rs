@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::commit::Commit;
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
 use super::record_cache::RecordCache;
 use super::records::Marker;
+use super::state::bucket_get;
 use super::store::Storage;
 use crate::domain::UserId;
-use crate::limits::{MARKER_CACHE_MAX, MARKERS_PENDING_MAX, RECORD_CACHE_TTL};
+use crate::limits::{MARKER_CACHE_MAX, MARKERS_PENDING_MAX, RECORD_CACHE_TTL, WRITE_DEADLINE};
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
 
@@ -153,34 +155,62 @@ impl Markers {
         target: &str,
         marker: Marker,
     ) -> Result<Marker, StorageError> {
+        if self.coalesce {
+            return self.advance_in_memory(user, target, marker).await;
+        }
+        let moved = self.advance_stored(&Self::key(user, target), marker).await;
+        // Even when its outcome is unknown.
+        self.forget(user, target);
+        moved
+    }
+
+    async fn advance_in_memory(
+        &self,
+        user: &UserId,
+        target: &str,
+        marker: Marker,
+    ) -> Result<Marker, StorageError> {
         let key = Self::key(user, target);
-        let present = if self.coalesce {
-            self.get(user, target, true).await?
-        } else {
-            self.stored(&key).await?
-        };
-        if let Some(present) =
-            present.filter(|present| present.row >= marker.row && present.row_ms >= marker.row_ms)
-        {
-            return Ok(present);
-        }
-        if !self.coalesce {
-            self.write(&key, &marker).await?;
-            self.forget(user, target);
-            return Ok(marker);
-        }
+        let read = self.get(user, target, true).await?;
         let full = {
             let mut held = self.lock();
-            let slot = held.pending.entry(key).or_default();
-            if marker.row >= slot.row {
-                *slot = marker.clone();
+            let now = self.clock.now();
+            // It may have been moved, and even written, since it was read.
+            let pending = held.pending.get(&key).cloned();
+            let known = pending.or_else(|| held.cache.get(&key, now).cloned().flatten()).or(read);
+            if let Some(known) = known.filter(|known| known.row >= marker.row) {
+                return Ok(known);
             }
+            held.pending.insert(key, marker.clone());
             held.pending.len() >= MARKERS_PENDING_MAX
         };
         if full {
             self.flush().await?;
         }
         Ok(marker)
+    }
+
+    /// By compare-and-set: of two processes the one that is later could write the older marker.
+    async fn advance_stored(&self, key: &str, marker: Marker) -> Result<Marker, StorageError> {
+        let deadline = self.clock.now() + WRITE_DEADLINE;
+        let commit = Commit { nats: &self.nats, clock: &self.clock };
+        while self.clock.now() < deadline {
+            let stored = bucket_get::<Marker>(&self.nats, stream::READ_MARKERS, key).await?;
+            let (present, revision) = stored;
+            if let Some(present) = present.filter(|present| present.row >= marker.row) {
+                return Ok(present);
+            }
+            let message = Publish {
+                subject: key,
+                payload: encode(&marker),
+                expected_last: Some(revision),
+                ..Publish::default()
+            };
+            if commit.store(message, deadline).await?.is_some() {
+                return Ok(marker);
+            }
+        }
+        Err(StorageError::LATE)
     }
 
     /// Writes what waits. Each marker stays readable from memory until it is stored.

@@ -34,6 +34,12 @@ impl Page {
         self.parts.iter().filter(|part| self.base.parts.contains(&part.number)).collect()
     }
 
+    /// Whether it is a thread page that says that the replies to a root row lie in pages of their own.
+    pub(super) fn has_moved(&self, root: u32) -> bool {
+        let Content::Threads(threads) = &self.content else { return false };
+        threads.iter().any(|thread| thread.root_row == root && thread.moved)
+    }
+
     /// Whether there are parts that its base does not name: of a fold that lost, died, or is under way.
     pub(super) fn has_unnamed_parts(&self) -> bool {
         self.parts.iter().any(|part| !self.base.parts.contains(&part.number))

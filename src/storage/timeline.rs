@@ -16,7 +16,7 @@ use super::layout::{PageKey, journal_subject, stream};
 use super::overlay::{Completed, Dropped, Overlay, REMEMBER, Tail};
 use super::page::{CORRUPT, Content, Page, Purpose, assemble, base_of};
 use super::page_cache::PageCache;
-use super::records::{Row, RowPage};
+use super::records::{Row, RowPage, row::Kind};
 use crate::domain::EventId;
 use crate::limits::{NATS_REQUEST_TIMEOUT, PAGE_ROWS, ROWS_READ_MAX};
 use crate::nats::{BatchRead, Nats};
@@ -129,7 +129,8 @@ impl Timeline {
     ) -> Result<Vec<Row>, StorageError> {
         let to = to.min(from.saturating_add(ROWS_READ_MAX));
         // The head first: what it counts is in the pages or in the tail that is taken after it.
-        let to = to.min(self.head(room).await?.rows);
+        let head = self.head(room).await?;
+        let to = to.min(head.rows);
         if from >= to {
             return Ok(Vec::new());
         }
@@ -142,15 +143,20 @@ impl Timeline {
         if rows.len() != wanted && self.replicated {
             // A lagging replica, perhaps.
             for key in &keys {
-                let page = Arc::new(self.load(room, *key, true).await?);
-                self.cache.replace(room, *key, &page);
+                self.reload(room, *key).await?;
             }
             rows = self.present(room, &keys, &tail, from..to).await?;
         }
-        if rows.len() == wanted { Ok(rows) } else { Err(self.hole(room, "PAGES")) }
+        if rows.len() != wanted {
+            return Err(self.hole(room, "PAGES"));
+        }
+        for row in &mut rows {
+            row.at_ms = head.shown_ms(row.number, row.at_ms);
+        }
+        Ok(rows)
     }
 
-    /// Replies `from..to` of a thread (numbers from 1), in order.
+    /// Replies `from..to` of a thread (numbers from 1), in order; at most [`ROWS_READ_MAX`].
     pub(super) async fn replies(
         &self,
         room: &str,
@@ -162,24 +168,78 @@ impl Timeline {
         if from >= to {
             return Ok(Vec::new());
         }
+        // The root first: the replies it counts are in the thread or in the tail that is taken after it.
+        let to = to.min(self.replies_made(room, root).await?.saturating_add(1));
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        // And then the head, which knows of every correction before those replies.
+        let head = self.head(room).await?;
         let tail = self.overlay.tail(room);
+        let mut replies = self.present_replies(room, root, from..to, &tail).await?;
+        // Replies are numbered without gaps.
+        let wanted = usize::try_from(to - from).unwrap_or(usize::MAX);
+        if replies.len() != wanted && self.replicated {
+            // A lagging replica, perhaps.
+            let key = PageKey::Threads(apply::page(root));
+            if self.reload(room, key).await?.has_moved(root) {
+                for k in apply::reply_page(from)..=apply::reply_page(to - 1) {
+                    self.reload(room, PageKey::Replies(root, k)).await?;
+                }
+            }
+            replies = self.present_replies(room, root, from..to, &tail).await?;
+        }
+        if replies.len() != wanted {
+            return Err(self.hole(room, "PAGES"));
+        }
+        for reply in &mut replies {
+            reply.at_ms = head.reply_shown_ms(reply);
+        }
+        Ok(replies)
+    }
+
+    /// The number of the newest reply to a root row; 0: there is none.
+    async fn replies_made(&self, room: &str, root: u32) -> Result<u32, StorageError> {
+        let rows = self.rows(room, root, root.saturating_add(1)).await?;
+        let made = rows.first().and_then(|row| match row.kind.as_ref()? {
+            Kind::Message(message) => message.thread.as_ref().map(|thread| thread.made),
+            Kind::Fact(_) | Kind::Echo(_) => None,
+        });
+        Ok(made.unwrap_or(0))
+    }
+
+    /// The wanted replies of a thread as of now, in order.
+    async fn present_replies(
+        &self,
+        room: &str,
+        root: u32,
+        wanted: Range<u32>,
+        tail: &[Tail],
+    ) -> Result<Vec<Row>, StorageError> {
         let key = PageKey::Threads(apply::page(root));
         let pages = self.pages(room, &[key]).await?;
         let page = pages.first().ok_or(CORRUPT)?;
+        if page.has_moved(root) {
+            let (first, last) =
+                (apply::reply_page(wanted.start), apply::reply_page(wanted.end - 1));
+            let keys: Vec<_> = (first..=last).map(|k| PageKey::Replies(root, k)).collect();
+            return self.present(room, &keys, tail, wanted).await;
+        }
         let Content::Threads(threads) = &page.content else { return Err(CORRUPT) };
         let stored = threads.iter().find(|thread| thread.root_row == root);
-        if stored.is_some_and(|thread| thread.moved) {
-            let keys: Vec<_> = (apply::reply_page(from)..=apply::reply_page(to - 1))
-                .map(|k| PageKey::Replies(root, k))
-                .collect();
-            return self.present(room, &keys, &tail, from..to).await;
-        }
         let mut replies = stored.map(|thread| thread.replies.clone()).unwrap_or_default();
-        for tail in pending(&tail, key, page) {
+        for tail in pending(tail, key, page) {
             apply::to_replies(root, &mut replies, &tail.event, tail.sequence);
         }
-        replies.retain(|row| (from..to).contains(&row.number));
+        replies.retain(|row| wanted.contains(&row.number));
         Ok(replies)
+    }
+
+    /// Reads a page from the leader and keeps it in place of what a replica answered.
+    async fn reload(&self, room: &str, key: PageKey) -> Result<Arc<Page>, StorageError> {
+        let page = Arc::new(self.load(room, key, true).await?);
+        self.cache.replace(room, key, &page);
+        Ok(page)
     }
 
     /// The row with this id: a root row, or a reply.

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
 
+use chatto::domain::RoomId;
 use chatto::service::{
     Kind, MessageView, NewMessage, Position, PostError, ReadError, RowKind, Service, Session,
     TimelinePage,
 };
-use chatto::storage::Change;
-use chatto::storage::records::Room;
+use chatto::storage::records::{Content, Delete, Edit, Room, event::Effect};
+use chatto::storage::{Change, Draft, DraftView, RequestId};
 
 use super::{CutAt, NatsServer, World, run, settings};
 
@@ -265,6 +266,44 @@ fn an_idempotency_key_answers_the_first_message_through_any_process() {
         assert_eq!(bodies(&page), ["once", "once"]);
         world.close().await;
         other.close().await;
+    });
+}
+
+#[test]
+fn a_repeated_key_is_answered_when_its_event_is_erased() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let room: RoomId = general.as_str().try_into().unwrap();
+        let append = async |effect: Effect| {
+            let request = RequestId::random();
+            let draft = |_: &DraftView<'_>| -> Result<_, std::convert::Infallible> {
+                let (actor, at_ms) = (Some(ada.user), world.clock.unix_ms());
+                Ok(Draft { actor, at_ms, effect: effect.clone() })
+            };
+            Box::pin(world.storage.append(&room, &request, &[], draft)).await.unwrap();
+        };
+        let keyed = |key| NewMessage { idempotency_key: Some(key), ..text(&general, "secret") };
+        let deleted = service.post_message(&ada, keyed("a")).await.unwrap().id.to_string();
+        let edited = service.post_message(&ada, keyed("b")).await.unwrap().id.to_string();
+        for n in 0..300 {
+            post(service, &bob, &general, &format!("between {n}")).await;
+        }
+        append(Effect::Delete(Delete { id: deleted.clone(), ..Delete::default() })).await;
+        let body = world.storage.seal(&ada.user, &room, &edited, "better").await.unwrap();
+        let content = Some(Content { body: Some(body), ..Content::default() });
+        append(Effect::Edit(Edit { id: edited.clone(), content, ..Edit::default() })).await;
+        post(service, &bob, &general, "after").await;
+        // With its text the event goes from the journal.
+        world.storage.fold_all().await.unwrap();
+
+        let again = service.post_message(&ada, keyed("a")).await.unwrap();
+        assert_eq!((again.id.as_str(), again.body), (deleted.as_str(), None));
+        assert!(again.deleted_ms.is_some());
+        let again = service.post_message(&ada, keyed("b")).await.unwrap();
+        assert_eq!((again.id.as_str(), again.body.as_deref()), (edited.as_str(), Some("better")));
+        world.close().await;
     });
 }
 

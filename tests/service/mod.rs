@@ -1,5 +1,7 @@
 //! The use cases against a real nats-server.
 
+mod announce;
+mod clock;
 mod crashes;
 mod links;
 mod log_in;
@@ -7,6 +9,7 @@ mod markers;
 mod messages;
 mod model;
 mod operator;
+mod removal;
 mod rooms;
 mod sessions;
 

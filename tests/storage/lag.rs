@@ -1,10 +1,12 @@
 //! A replica that lags: it answers reads with what is long outdated, as any replica may answer them.
 
-use chatto::nats::Nats;
+use chatto::nats::{Nats, Publish};
 
+use super::drafts::{numbers, reply, say};
 use super::replicas::{connect_to, open_over, read, write};
-use super::{room, run};
+use super::{config, connect, open, room, run};
 use crate::support::cluster::Cluster;
+use crate::support::nats::NatsServer;
 
 const NODES: usize = 3;
 /// More than a page.
@@ -58,5 +60,70 @@ fn a_replica_that_lags_hides_nothing_that_is_acknowledged() {
             assert!(!storage.is_damaged());
             storage.close().await;
         }
+    });
+}
+
+#[test]
+fn a_replica_that_lags_shortens_no_thread() {
+    // More than a page, so that they lie in pages of their own.
+    const REPLIES: u32 = 66;
+    let cluster = Cluster::start_gated(NODES);
+    let urls = cluster.urls();
+    let slow = || connect_to(vec![urls[NODES - 1].clone()]);
+    run(async |runtime| {
+        let writer = open_over(connect_to(vec![urls[0].clone()]).await, &runtime, NODES).await;
+        let (short, long) = (say(&writer).await, say(&writer).await);
+        for root in [short, long] {
+            reply(&writer, root, 1, false).await;
+        }
+        writer.fold_all().await.unwrap();
+        cluster.lead_elsewhere(&chatto::storage::stream_names());
+        let (reader, probe) = (slow().await, slow().await);
+
+        let held = cluster.hold_last();
+        for number in 2..=REPLIES {
+            assert_eq!(reply(&writer, long, 1, false).await, number);
+        }
+        reply(&writer, short, 1, false).await;
+        writer.fold_all().await.unwrap();
+        let newest = probe.leader_newest("JOURNAL", &subject()).await.unwrap().unwrap().sequence;
+        assert!(some_lag(&probe, newest).await, "no replica lags");
+        let reader = open_over(reader, &runtime, NODES).await;
+        reader.barrier().await;
+        assert!(numbers(&reader, short, 2).await.into_iter().eq(1..=2));
+        assert!(numbers(&reader, long, REPLIES).await.into_iter().eq(1..=REPLIES));
+        assert!(some_lag(&probe, newest).await, "it did not lag all the while");
+        drop(held);
+        assert!(!reader.is_damaged());
+        for storage in [reader, writer] {
+            storage.close().await;
+        }
+    });
+}
+
+#[test]
+fn an_outdated_thread_page_is_an_error_and_no_shorter_thread() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let subject = format!("pages.{}.s.0", room(1));
+        let page = async || nats.newest("PAGES", &subject).await.unwrap().unwrap().payload;
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        let root = say(&storage).await;
+        reply(&storage, root, 1, false).await;
+        storage.fold_all().await.unwrap();
+        let outdated = page().await;
+        reply(&storage, root, 1, false).await;
+        storage.close().await;
+        assert_ne!(page().await, outdated);
+        let message = Publish { subject: &subject, payload: outdated, ..Publish::default() };
+        nats.publish(message).await.unwrap();
+
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        assert!(storage.replies(&room(1), root.row(), 1, 2).await.is_ok(), "what is there");
+        let replies = storage.replies(&room(1), root.row(), 1, 3).await;
+        assert!(!replies.unwrap_err().is_transient());
+        assert!(storage.is_damaged());
+        storage.close().await;
     });
 }

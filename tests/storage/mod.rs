@@ -1,7 +1,10 @@
 //! The store against real nats-servers.
 
+mod clock;
 mod concurrency;
 mod damage;
+mod deadline;
+mod drafts;
 mod erase;
 mod folds;
 mod head;
@@ -9,6 +12,7 @@ mod held;
 mod lag;
 mod leases;
 mod limits;
+mod markers;
 mod model;
 mod newer;
 mod opening;

@@ -98,7 +98,8 @@ fn timeline(table: &mut Table) {
     table.add(MarkRoomAsRead, Effect::Changes, |caller, request| async move {
         let session = caller.session()?;
         let (room, up_to) = (&request.room_id, &request.up_to_event_id);
-        let marked = caller.state.service.mark_room_read(session, room, up_to).await?;
+        let marking = caller.state.service.mark_room_read(session, room, up_to);
+        let marked = Box::pin(marking).await?;
         Ok(api::MarkRoomAsReadResponse {
             last_read_at: marked.last_read_ms.map(present::time),
             previous_last_read_at: marked.previous_last_read_ms.map(present::time),

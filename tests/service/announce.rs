@@ -1,0 +1,102 @@
+//! Rows of joins and departures: one each, whatever was cut off, however late it is made up for.
+
+use std::convert::Infallible;
+
+use chatto::domain::{EventId, RoomId};
+use chatto::service::{Position, RowKind, Session};
+use chatto::storage::records::{Fact, FactKind, Member, event::Effect};
+use chatto::storage::{Change, Draft, RequestId};
+
+use super::{NatsServer, World, run};
+
+/// A membership change whose row was stored by a process that was killed before it noted so, more than two
+/// minutes ago: the journal does not know its request any more.
+async fn half_announced(world: &World, session: &Session, room: RoomId, left: bool) {
+    let head = world.storage.head(&room).await.unwrap();
+    let member = Member {
+        room_id: room.to_string(),
+        user_id: session.user.to_string(),
+        since_ms: world.clock.unix_ms(),
+        left,
+        joined_row: u64::from(head.rows),
+        ..Member::default()
+    };
+    let put = |_: Option<&Member>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
+    world.storage.change_member(&room, &session.user, put).await.unwrap();
+    let member_revision = world.storage.member_revision(&room, &session.user);
+    let kind = if left { FactKind::Left } else { FactKind::Joined };
+    let request = RequestId::random();
+    let append = world.storage.append::<Infallible>(&room, &request, &[], |view| {
+        let row = view.head().rows;
+        let id = EventId::new(row, 0, 7).to_string();
+        let fact = Fact { id, row, kind: kind.into(), member_revision, ..Fact::default() };
+        let actor = Some(session.user);
+        Ok(Draft { actor, at_ms: world.clock.unix_ms(), effect: Effect::Fact(fact) })
+    });
+    append.await.unwrap();
+}
+
+/// What the room's timeline says of a member.
+async fn rows_of(world: &World, reader: &Session, room: &str, of: &Session) -> Vec<RowKind> {
+    let page = world.service.room_events(reader, room, Position::Newest, 100).await.unwrap();
+    page.rows.into_iter().filter(|row| row.actor == Some(of.user)).map(|row| row.kind).collect()
+}
+
+#[test]
+fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let reader = world.person("reader", None).await;
+        let general = world.room(&reader, "general").await;
+        let room: RoomId = general.as_str().try_into().unwrap();
+        world.service.join_room(&reader, &general).await.unwrap();
+        let ada = world.person("ada", None).await;
+        let member = Member {
+            room_id: room.to_string(),
+            user_id: ada.user.to_string(),
+            since_ms: world.clock.unix_ms() + 10 * 365 * 24 * 3_600_000,
+            ..Member::default()
+        };
+        let put = |_: Option<&Member>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
+        world.storage.change_member(&room, &ada.user, put).await.unwrap();
+        world.service.sweep().await.unwrap();
+        assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowKind::Joined]);
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_row_that_a_killed_process_stored_is_not_stored_again_by_the_next_call() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let reader = world.person("reader", None).await;
+        let general = world.room(&reader, "general").await;
+        let room = general.as_str().try_into().unwrap();
+        service.join_room(&reader, &general).await.unwrap();
+
+        let ada = world.person("ada", None).await;
+        half_announced(&world, &ada, room, false).await;
+        service.leave_room(&ada, &general).await.unwrap();
+        let rows = rows_of(&world, &reader, &general, &ada).await;
+        assert_eq!(rows, [RowKind::Joined, RowKind::Left]);
+
+        let bob = world.person("bob", None).await;
+        service.join_room(&bob, &general).await.unwrap();
+        half_announced(&world, &bob, room, true).await;
+        service.join_room(&bob, &general).await.unwrap();
+        let rows = rows_of(&world, &reader, &general, &bob).await;
+        assert_eq!(rows, [RowKind::Joined, RowKind::Left, RowKind::Joined]);
+
+        let eve = world.person("eve", None).await;
+        half_announced(&world, &eve, room, false).await;
+        world.clock.advance(std::time::Duration::from_secs(31));
+        service.sweep().await.unwrap();
+        service.leave_room(&eve, &general).await.unwrap();
+        let rows = rows_of(&world, &reader, &general, &eve).await;
+        assert_eq!(rows, [RowKind::Joined, RowKind::Left]);
+        world.close().await;
+    });
+}

@@ -1,0 +1,266 @@
+//! What a draft depends on, seen at the position it is appended at: two processes write at once.
+
+use std::collections::BTreeSet;
+
+use chatto::domain::EventId;
+use chatto::limits::REACTIONS_PER_USER_MAX;
+use chatto::runtime::{Clock, Runtime};
+use chatto::storage::records::{
+    Delete, Echo, Message, Pin, Post, React, Row, event::Effect, row::Kind,
+};
+use chatto::storage::{ChangeError, Config, Draft, DraftView, RequestId, Storage};
+use futures_lite::future::zip;
+
+use super::{config, content, open, post, room, run, user};
+use crate::support::nats::NatsServer;
+
+/// A draft's rule stands against it.
+#[derive(Debug)]
+pub(super) struct Refused;
+
+async fn two(server: &NatsServer, runtime: &Runtime) -> (Storage, Storage) {
+    let shared = || Config { embedded: false, ..config(None) };
+    let one = open(&server.url(), runtime, shared()).await.unwrap();
+    (one, open(&server.url(), runtime, shared()).await.unwrap())
+}
+
+fn drafted(author: u64, effect: Effect) -> Draft {
+    Draft { actor: Some(user(author)), at_ms: Clock::system().unix_ms(), effect }
+}
+
+/// Appends what `draft` makes of the rows it needs; `false`: it was refused.
+async fn append(
+    storage: &Storage,
+    needs: &[EventId],
+    draft: impl FnMut(&DraftView<'_>) -> Result<Draft, Refused>,
+) -> bool {
+    match Box::pin(storage.append(&room(1), &RequestId::random(), needs, draft)).await {
+        Ok(_) => true,
+        Err(ChangeError::Refused(Refused)) => false,
+        Err(ChangeError::Storage(error)) => panic!("{error:?}"),
+    }
+}
+
+/// A root message.
+pub(super) async fn say(storage: &Storage) -> EventId {
+    let mut id = None;
+    let appended = append(storage, &[], |view| {
+        id = Some(EventId::new(view.head().rows, 0, 7));
+        Ok(post(view.head(), user(1), "text"))
+    })
+    .await;
+    assert!(appended);
+    id.unwrap()
+}
+
+fn message(row: Option<&Row>) -> Result<&Message, Refused> {
+    match row.and_then(|row| row.kind.as_ref()) {
+        Some(Kind::Message(message)) => Ok(message),
+        _ => Err(Refused),
+    }
+}
+
+/// Replies to a root message, shown in the room too or not; answers the reply's number.
+pub(super) async fn reply(storage: &Storage, root: EventId, author: u64, in_room: bool) -> u32 {
+    let mut number = 0;
+    let appended = append(storage, &[root], |view| {
+        let thread = message(view.row(&root))?.thread.clone().unwrap_or_default();
+        number = thread.made + 1;
+        let row = view.head().rows;
+        let echo = in_room.then(|| Echo { id: EventId::new(row, 0, 9).to_string(), row });
+        let post = Post {
+            id: EventId::new(root.row(), number, 5).to_string(),
+            row: root.row(),
+            reply: number,
+            content: Some(content(&format!("{author}"))),
+            echo,
+            ..Post::default()
+        };
+        Ok(drafted(author, Effect::Post(post)))
+    })
+    .await;
+    assert!(appended);
+    number
+}
+
+/// All replies of a thread, by their numbers.
+pub(super) async fn numbers(storage: &Storage, root: EventId, made: u32) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    while (numbers.len() as u32) < made {
+        let from = numbers.len() as u32 + 1;
+        let replies = storage.replies(&room(1), root.row(), from, made + 1).await.unwrap();
+        assert!(!replies.is_empty(), "replies from {from} are missing");
+        numbers.extend(replies.iter().map(|reply| reply.number));
+    }
+    numbers
+}
+
+async fn root_of(storage: &Storage, root: EventId) -> Message {
+    storage.barrier().await;
+    message(storage.row(&room(1), &root).await.unwrap().as_ref()).unwrap().clone()
+}
+
+#[test]
+fn two_processes_that_reply_at_once_give_every_number_once() {
+    const EACH: u32 = 100;
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (one, two) = two(&server, &runtime).await;
+        let root = say(&one).await;
+        let replies = async |storage: &Storage, author: u64| {
+            let mut numbers = Vec::new();
+            for n in 0..EACH / 2 {
+                numbers.push(reply(storage, root, author, n % 5 == 0).await);
+            }
+            numbers
+        };
+        // Two callers in each: one's draft is made before its process has seen the other's reply.
+        let of_one = zip(replies(&one, 1), replies(&one, 2));
+        let (of_one, of_two) = zip(of_one, zip(replies(&two, 3), replies(&two, 4))).await;
+        let given = [of_one.0, of_one.1, of_two.0, of_two.1].concat();
+        assert_eq!(given.len() as u32, 2 * EACH);
+        let all: BTreeSet<u32> = given.into_iter().collect();
+        assert!(all.iter().copied().eq(1..=2 * EACH), "numbers were given twice: {all:?}");
+        for storage in [&one, &two] {
+            let thread = root_of(storage, root).await.thread.unwrap();
+            assert_eq!((thread.made, thread.count), (2 * EACH, 2 * EACH));
+            assert!(numbers(storage, root, 2 * EACH).await.into_iter().eq(1..=2 * EACH));
+            assert_eq!(storage.head(&room(1)).await.unwrap().rows, 1 + 2 * EACH / 5);
+        }
+        one.fold_all().await.unwrap();
+        assert!(numbers(&one, root, 2 * EACH).await.into_iter().eq(1..=2 * EACH));
+        one.close().await;
+        two.close().await;
+    });
+}
+
+#[test]
+fn a_reply_that_two_processes_delete_is_deleted_once() {
+    const REPLIES: u32 = 40;
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (one, two) = two(&server, &runtime).await;
+        let root = say(&one).await;
+        for _ in 0..=REPLIES {
+            reply(&one, root, 1, false).await;
+        }
+        let delete = async |storage: &Storage, number: u32| {
+            let id = EventId::new(root.row(), number, 5);
+            append(storage, &[id], |view| {
+                if message(view.row(&id))?.deleted_ms > 0 {
+                    return Err(Refused);
+                }
+                let delete = Delete { id: id.to_string(), ..Delete::default() };
+                Ok(drafted(1, Effect::Delete(delete)))
+            })
+            .await
+        };
+        for number in 1..=REPLIES {
+            let of_one = zip(delete(&one, number), delete(&one, number));
+            let of_two = zip(delete(&two, number), delete(&two, number));
+            let (of_one, of_two) = zip(of_one, of_two).await;
+            let deleted = [of_one.0, of_one.1, of_two.0, of_two.1];
+            let times = deleted.iter().filter(|deleted| **deleted).count();
+            assert_eq!(times, 1, "reply {number} was deleted {times} times");
+        }
+        for storage in [&one, &two] {
+            let thread = root_of(storage, root).await.thread.unwrap();
+            assert_eq!((thread.made, thread.count), (REPLIES + 1, 1));
+        }
+        one.close().await;
+        two.close().await;
+    });
+}
+
+#[test]
+fn the_limit_of_reactions_holds_under_two_processes() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (one, two) = two(&server, &runtime).await;
+        let id = say(&one).await;
+        const READER: u64 = 7;
+        let made = |message: &Message| {
+            message.reactions.iter().filter(|reaction| reaction.users.contains(&READER)).count()
+        };
+        let react = async |storage: &Storage, name: &str| {
+            let mut accepted = 0;
+            for n in 0..REACTIONS_PER_USER_MAX {
+                let emoji = format!("{name}_{n}");
+                let appended = append(storage, &[id], |view| {
+                    if made(message(view.row(&id))?) >= REACTIONS_PER_USER_MAX {
+                        return Err(Refused);
+                    }
+                    let react = React {
+                        id: id.to_string(),
+                        emoji: emoji.clone(),
+                        user_number: READER,
+                        remove: false,
+                    };
+                    Ok(drafted(READER, Effect::React(react)))
+                })
+                .await;
+                accepted += usize::from(appended);
+            }
+            accepted
+        };
+        let of_one = zip(react(&one, "a"), react(&one, "b"));
+        let (of_one, of_two) = zip(of_one, zip(react(&two, "c"), react(&two, "d"))).await;
+        assert_eq!(of_one.0 + of_one.1 + of_two.0 + of_two.1, REACTIONS_PER_USER_MAX);
+        assert_eq!(made(&root_of(&two, id).await), REACTIONS_PER_USER_MAX);
+        one.close().await;
+        two.close().await;
+    });
+}
+
+#[test]
+fn no_deleted_message_stays_pinned() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (one, two) = two(&server, &runtime).await;
+        for n in 0..40 {
+            let id = say(&one).await;
+            let change = async |storage: &Storage, effect: Effect| {
+                append(storage, &[id], |view| {
+                    if message(view.row(&id))?.deleted_ms > 0 {
+                        return Err(Refused);
+                    }
+                    Ok(drafted(1, effect.clone()))
+                })
+                .await
+            };
+            let delete = Effect::Delete(Delete { id: id.to_string(), ..Delete::default() });
+            let pin = Pin { id: id.to_string(), marker: format!("m{n}"), remove: false };
+            let (deleted, _) = zip(change(&one, delete), change(&two, Effect::Pin(pin))).await;
+            assert!(deleted);
+        }
+        assert_eq!(root_of(&two, EventId::new(0, 0, 7)).await.content, None);
+        assert!(two.head(&room(1)).await.unwrap().pins.is_empty());
+        one.close().await;
+        two.close().await;
+    });
+}
+
+#[test]
+fn a_view_holds_the_rows_that_were_named_as_they_are_at_the_position() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (one, two) = two(&server, &runtime).await;
+        let root = say(&one).await;
+        let other = say(&one).await;
+        reply(&one, root, 1, false).await;
+        let first = EventId::new(root.row(), 1, 5);
+        let elsewhere = EventId::new(0, 0, 8);
+        let needs = [root, first, elsewhere];
+        let appended = append(&two, &needs, |view| {
+            assert_eq!(message(view.row(&root))?.thread.as_ref().unwrap().made, 1);
+            assert_eq!(view.row(&first).unwrap().number, 1);
+            assert_eq!(view.row(&elsewhere), None, "a wrong id");
+            assert_eq!(view.row(&other), None, "not named");
+            Ok(post(view.head(), user(2), "text"))
+        })
+        .await;
+        assert!(appended);
+        one.close().await;
+        two.close().await;
+    });
+}
