@@ -289,3 +289,23 @@ pub(super) fn asked(heard: Incoming) -> Result<Asked, End> {
 pub(super) fn shutdown() -> End {
     End::back("server_shutdown", 1_000, 5_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_whose_rights_changed_come_back_spread_over_five_seconds() {
+        let mut seconds = HashSet::new();
+        for _ in 0..200 {
+            let End::Closed { code, reconnect, retry_after_ms } = End::reset_required() else {
+                panic!("it closes");
+            };
+            assert_eq!((code, reconnect), ("projection_reset_required", true));
+            assert!(retry_after_ms <= 5_000);
+            seconds.insert(retry_after_ms / 1_000);
+        }
+        // The chance that one of the five seconds is missing is below 10⁻¹⁸.
+        assert!((0..5).all(|second| seconds.contains(&second)), "{seconds:?}");
+    }
+}

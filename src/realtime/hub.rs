@@ -158,8 +158,12 @@ impl Hub {
             });
             each.map(|(change, _)| change).collect::<Vec<_>>()
         });
+        // Rooms name their members as of now: who they are comes first.
+        let (users, state): (Vec<_>, Vec<_>) =
+            state.into_iter().partition(|change| matches!(change.cause, Cause::User { .. }));
         let events = events.iter().filter_map(|event| Change::of_event(epoch, event));
-        Ok(Some(state.into_iter().chain(events.map(|(change, _)| change)).collect()))
+        let state = users.into_iter().chain(state);
+        Ok(Some(state.chain(events.map(|(change, _)| change)).collect()))
     }
 
     fn tell(&self, to: To, change: Change, registered: &Registered) {

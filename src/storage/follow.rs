@@ -157,7 +157,8 @@ impl<S: Sink> Follower<S> {
             if wanted || due.is_zero() || self.nats.connects() != connects {
                 connects = self.nats.connects();
                 last_check = self.clock.now();
-                let caught_up = self.catch_up().await;
+                // An event may wait for long.
+                let Some(caught_up) = stop.or(self.catch_up()).await else { return };
                 self.position.inner.healthy.store(caught_up.is_ok(), Ordering::SeqCst);
                 if let Err(error) = caught_up {
                     log::debug!(stream = self.stream, error:% = error; "cannot follow now");
@@ -187,7 +188,7 @@ impl<S: Sink> Follower<S> {
                         tombstone: message.is_tombstone(),
                         payload: message.payload,
                     };
-                    if self.receive(message).await.is_err() {
+                    if stop.or(self.receive(message)).await.is_some_and(|taken| taken.is_err()) {
                         self.position.nudge();
                     }
                 }

@@ -3,6 +3,7 @@
 //! Each scenario takes a [`World`](world::World) and makes its own people and rooms there, so that the
 //! same one runs against one process, against three that take turns, over TLS and through proxies.
 
+mod elections;
 mod ends;
 mod idle;
 mod live;
@@ -11,6 +12,7 @@ mod lying;
 mod opening;
 mod processes;
 mod resume;
+mod rights;
 mod simulation;
 mod slow;
 mod world;

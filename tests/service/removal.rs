@@ -20,9 +20,9 @@ fn a_post_that_was_checked_before_a_removal_is_not_stored_after_it() {
         for left in 1..AWAITS_MAX {
             let member = one.person(&format!("member-{left}"), None).await;
             // The other process wrote last: this one must look where its event goes.
-            two.storage.barrier().await;
+            two.storage.barrier().await.unwrap();
             two.service.join_room(&member, &general).await.unwrap();
-            one.storage.barrier().await;
+            one.storage.barrier().await.unwrap();
             let new = NewMessage { room: &general, body: "late", ..NewMessage::default() };
             let mut post = Box::pin(one.service.post_message(&member, new));
             // It is checked, and waits somewhere on its way while another process removes its author.
@@ -39,7 +39,7 @@ fn a_post_that_was_checked_before_a_removal_is_not_stored_after_it() {
                 Err(PostError::Denied) => denied += 1,
                 Err(error) => panic!("{error:?}"),
             }
-            one.storage.barrier().await;
+            one.storage.barrier().await.unwrap();
             let page = one.service.room_events(&reader, &general, Position::Newest, 100).await;
             let rows = page.unwrap().rows.into_iter().filter(|row| row.actor == Some(member.user));
             let rows: Vec<_> = rows.map(|row| row.kind).collect();

@@ -96,7 +96,7 @@ pub(super) async fn numbers(storage: &Storage, root: EventId, made: u32) -> Vec<
 }
 
 async fn root_of(storage: &Storage, root: EventId) -> Message {
-    storage.barrier().await;
+    storage.barrier().await.unwrap();
     message(storage.row(&room(1), &root).await.unwrap().as_ref()).unwrap().clone()
 }
 

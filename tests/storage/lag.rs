@@ -89,7 +89,7 @@ fn a_replica_that_lags_shortens_no_thread() {
         let newest = probe.leader_newest("JOURNAL", &subject()).await.unwrap().unwrap().sequence;
         assert!(some_lag(&probe, newest).await, "no replica lags");
         let reader = open_over(reader, &runtime, NODES).await;
-        reader.barrier().await;
+        reader.barrier().await.unwrap();
         assert!(numbers(&reader, short, 2).await.into_iter().eq(1..=2));
         assert!(numbers(&reader, long, REPLIES).await.into_iter().eq(1..=REPLIES));
         assert!(some_lag(&probe, newest).await, "it did not lag all the while");

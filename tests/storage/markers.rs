@@ -35,7 +35,7 @@ fn a_marker_never_goes_back_however_two_processes_move_it() {
                 assert!([marker(5), marker(9)].contains(&held), "{held:?}");
             }
             for storage in [&one, &two] {
-                storage.barrier().await;
+                storage.barrier().await.unwrap();
                 let held = storage.advance_marker(&reader, &target, marker(7)).await.unwrap();
                 assert_eq!(held, marker(9));
             }

@@ -79,6 +79,7 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         let shared = || Config { embedded: false, ..config(None) };
         let writer = open(&server.url(), &runtime, shared()).await.unwrap();
         let reader = open(&filter.url(), &runtime, shared()).await.unwrap();
+        let other = open(&filter.url(), &runtime, shared()).await.unwrap();
         let heard = Arc::new(Heard::default());
         heard.storage.set(reader.clone()).ok().unwrap();
         reader.listen(Arc::clone(&heard) as Arc<dyn Listener>);
@@ -100,7 +101,8 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         assert!(rows.as_ref().is_ok_and(|rows| rows.len() == 1) || rows.is_err(), "{rows:?}");
         let barrier = reader.barrier().await;
         assert!(barrier.is_err_and(|error| error.is_transient()));
-        // What it writes itself is not acknowledged before it is seen, either.
+        // A process that waits can be stopped.
+        Clock::system().timeout(PATIENCE, other.close()).await.unwrap();
         assert!(reader.is_stalled());
         drop(away);
 

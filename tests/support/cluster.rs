@@ -5,14 +5,19 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::gate::{Gate, Held};
 use super::nats::{free_port, request, server_binary, signal};
+use super::relay::Relay;
 use super::wait::until;
 
 /// A leader is elected within 9 s; a busy machine needs longer.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A node that was stopped tries for 5 s at a time to get what it has missed.
+const CATCHES_UP_WITHIN: Duration = Duration::from_secs(120);
 
 /// A port where nobody listens.
 const NOWHERE: u16 = 1;
@@ -22,8 +27,16 @@ pub(crate) struct Cluster {
     dir: TempDir,
     nodes: Vec<Node>,
     config: String,
+    between: Between,
+}
+
+/// What lies between the nodes.
+enum Between {
+    Nothing,
     /// Before the last node.
-    gate: Option<Gate>,
+    Gate(Gate),
+    /// From each node to each other one.
+    Relays(Vec<Vec<Relay>>),
 }
 
 struct Node {
@@ -40,27 +53,34 @@ impl Cluster {
 
     /// The same with further lines of configuration at top level for every node.
     pub(crate) fn start_with(nodes: usize, extra: &str) -> Self {
-        Self::start_as(nodes, extra, false)
+        Self::start_as(nodes, extra, |_| Between::Nothing)
     }
 
     /// The same with a gate before the last node.
     pub(crate) fn start_gated(nodes: usize) -> Self {
-        Self::start_as(nodes, "", true)
+        Self::start_as(nodes, "", |nodes| {
+            Between::Gate(Gate::start(nodes.last().unwrap().route_port))
+        })
     }
 
-    fn start_as(nodes: usize, extra: &str, gated: bool) -> Self {
+    /// The same with a relay between any two nodes, so that one can be cut off.
+    pub(crate) fn start_with_relays(nodes: usize) -> Self {
+        Self::start_as(nodes, "", |nodes| {
+            let to_all = |_| nodes.iter().map(|node| Relay::start(node.route_port)).collect();
+            Between::Relays((0..nodes.len()).map(to_all).collect())
+        })
+    }
+
+    fn start_as(nodes: usize, extra: &str, between: impl Fn(&[Node]) -> Between) -> Self {
         for _ in 0..5 {
             let node = || Node { port: free_port(), route_port: free_port(), child: None };
             let mut cluster = Self {
                 dir: tempfile::tempdir().unwrap(),
                 nodes: (0..nodes).map(|_| node()).collect(),
                 config: format!("max_payload: 1MB\n{extra}\n"),
-                gate: None,
+                between: Between::Nothing,
             };
-            if gated {
-                let last = cluster.nodes.last().unwrap().route_port;
-                cluster.gate = Some(Gate::start(last));
-            }
+            cluster.between = between(&cluster.nodes);
             // Who goes to another node finds it running: a second try comes a second later.
             for n in (0..nodes).rev() {
                 cluster.run(n);
@@ -76,7 +96,49 @@ impl Cluster {
     /// Lets the last node's replicas lag until the answer is dropped: less than four seconds, or the node
     /// takes the leaders for lost.
     pub(crate) fn hold_last(&self) -> Held {
-        self.gate.as_ref().expect("the cluster was started with a gate").hold()
+        match &self.between {
+            Between::Gate(gate) => gate.hold(),
+            _ => panic!("the cluster was started without a gate"),
+        }
+    }
+
+    /// Cuts a node off from the others, or mends that. Its clients are still connected.
+    pub(crate) fn cut_off(&self, node: usize, is_cut: bool) {
+        let Between::Relays(relays) = &self.between else { panic!("started without relays") };
+        for (from, to_all) in relays.iter().enumerate() {
+            for (to, relay) in to_all.iter().enumerate() {
+                if from == node || to == node {
+                    relay.cut(is_cut);
+                }
+            }
+        }
+    }
+
+    /// SIGSTOP of one node, or SIGCONT.
+    pub(crate) fn freeze(&self, node: usize, is_frozen: bool) {
+        signal(self.pid(node), if is_frozen { "STOP" } else { "CONT" });
+    }
+
+    /// Lets one node lead these streams, as soon as it has everything (nats-server 2.11 and newer).
+    pub(crate) fn lead(&self, node: usize, streams: &[String]) {
+        let port = self.nodes[0].port;
+        let name = format!("n{node}");
+        let order = json!({"placement": {"preferred": name}}).to_string();
+        for stream in streams {
+            until(&format!("{name} leads {stream}"), CATCHES_UP_WITHIN, || {
+                let info = request(port, &format!("$JS.API.STREAM.INFO.{stream}"), "").ok()?;
+                let info: Value = serde_json::from_str(&info).ok()?;
+                let cluster = &info["cluster"];
+                let replicas = cluster["replicas"].as_array()?;
+                // Stepping down ends what a replica is being sent.
+                let are_current = replicas.iter().all(|replica| replica["current"] == true);
+                if !are_current || cluster["leader"] == name {
+                    return (are_current && cluster["leader"] == name).then_some(());
+                }
+                request(port, &format!("$JS.API.STREAM.LEADER.STEPDOWN.{stream}"), &order).ok();
+                None
+            });
+        }
     }
 
     /// Lets other nodes than the last one lead all these streams.
@@ -93,6 +155,11 @@ impl Cluster {
                 None
             });
         }
+    }
+
+    /// A node's client port.
+    pub(crate) fn port(&self, node: usize) -> u16 {
+        self.nodes[node].port
     }
 
     /// The nodes' addresses.
@@ -152,16 +219,24 @@ impl Cluster {
         std::fs::create_dir_all(&dir).unwrap();
         let mut routes: Vec<_> = self.nodes.iter().map(|node| node.route_port).collect();
         let mut gated = String::new();
-        if let (Some(gate), Some((last, others))) = (&self.gate, routes.split_last_mut()) {
-            let is_last = n == others.len();
-            if is_last {
-                // The others come to it through the gate; it must not go to them beside it.
-                others.fill(NOWHERE);
-            } else {
-                *last = gate.port();
+        match (&self.between, routes.split_last_mut()) {
+            (Between::Gate(gate), Some((last, others))) => {
+                let is_last = n == others.len();
+                if is_last {
+                    // The others come to it through the gate; it must not go to them beside it.
+                    others.fill(NOWHERE);
+                } else {
+                    *last = gate.port();
+                }
+                let known_at = if is_last { gate.port() } else { NOWHERE };
+                gated = format!(", advertise: \"127.0.0.1:{known_at}\"");
             }
-            let known_at = if is_last { gate.port() } else { NOWHERE };
-            gated = format!(", advertise: \"127.0.0.1:{known_at}\"");
+            (Between::Relays(relays), _) => {
+                routes = relays[n].iter().map(Relay::port).collect();
+                routes[n] = NOWHERE;
+                gated = format!(", advertise: \"127.0.0.1:{NOWHERE}\"");
+            }
+            _ => {}
         }
         let routes = routes.iter().map(|port| format!("\"nats://127.0.0.1:{port}\""));
         let text = format!(

@@ -11,6 +11,7 @@ pub(crate) mod old_nats;
 pub(crate) mod proc;
 pub(crate) mod proxy;
 pub(crate) mod realtime;
+pub(crate) mod relay;
 pub(crate) mod server;
 pub(crate) mod trace;
 pub(crate) mod wait;

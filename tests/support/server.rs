@@ -33,6 +33,9 @@ pub(crate) struct Server {
     child: Option<Child>,
 }
 
+/// `core.secret_key` of processes that share an external NATS.
+pub(crate) const SECRET_KEY: &str = "a core secret for these tests only, long";
+
 /// An account without rights, named or not.
 pub(crate) const NOBODY: u32 = 65_534;
 
@@ -70,7 +73,7 @@ impl Server {
         self.set("CHATTO_NATS_CLIENT_URL", url);
         let cookies = "CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET";
         self.set(cookies, "a cookie secret for these tests only");
-        self.set("CHATTO_CORE_SECRET_KEY", "a core secret for these tests only, long");
+        self.set("CHATTO_CORE_SECRET_KEY", SECRET_KEY);
         self.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", "an asset secret for these tests only");
     }
 

@@ -10,6 +10,7 @@ mod state;
 pub(crate) use follower::{Follower, How};
 pub(crate) use reducer::Script;
 pub(crate) use socket::{Answer, Door, Key, Received, Socket};
+pub(crate) use state::State;
 
 pub(crate) use chatto::contract::{api, realtime as wire};
 pub(crate) use wire::realtime_client_frame::Frame as Sent;

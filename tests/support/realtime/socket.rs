@@ -51,7 +51,7 @@ pub(crate) enum Received {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    head: String,
+    pub(crate) head: String,
     pub(crate) body: String,
     /// The body, when it is JSON.
     pub(crate) json: serde_json::Value,
