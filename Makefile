@@ -69,9 +69,9 @@ torture: ## the kill loop, 200 rounds
 	@.ci/setup build tests
 	CHATTO_TORTURE_ROUNDS=$${CHATTO_TORTURE_ROUNDS:-200} $(NEXTEST) --no-capture -E 'test(/^torture::/)'
 
-simulate: ## lists of operations and kills against a model, for CHATTO_SIMULATION_SECONDS (1800), and elections
+simulate: ## operations and kills against models of store and sockets, CHATTO_SIMULATION_SECONDS (1800) each; elections
 	@.ci/setup build tests
-	CHATTO_SIMULATION_SECONDS=$${CHATTO_SIMULATION_SECONDS:-1800} $(NEXTEST) --no-capture -E 'test(/^realtime::(simulation|elections|rights)::/)'
+	CHATTO_SIMULATION_SECONDS=$${CHATTO_SIMULATION_SECONDS:-1800} $(NEXTEST) --no-capture -E 'test(/^realtime::(simulation|elections|rights)::|^storage::simulation::/)'
 
 soak: ## 1,000 idle sockets beside a busy room, for ten minutes
 	@.ci/setup build tests

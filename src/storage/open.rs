@@ -143,7 +143,8 @@ pub(super) async fn open(
             return Err(OpenError::Damaged { missing: missing(nats, &marker.streams).await? });
         }
         let orphans = ours(nats).await?;
-        if !orphans.is_empty() {
+        // Another process that creates the store makes META first: it may be there by now.
+        if !orphans.is_empty() && nats.stream(stream::META).await?.is_none() {
             return Err(OpenError::Damaged { missing: vec![META.to_owned()] });
         }
         if !config.create {

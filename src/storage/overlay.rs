@@ -248,6 +248,11 @@ impl Overlay {
         inner.newest = inner.newest.max(sequence);
     }
 
+    /// Whether a room has an event that cannot be applied.
+    pub(super) fn is_blocked(&self, room: &str) -> bool {
+        self.lock().held.get(room).is_some_and(|held| held.blocked_at.is_some())
+    }
+
     /// A room could be folded; whether it was held before. A blocked room stays held.
     pub(super) fn release(&self, room: &str) -> bool {
         let mut inner = self.lock();

@@ -113,7 +113,11 @@ impl Timeline {
         let Some(last) = self.nats.newest(stream::JOURNAL, &subject).await? else {
             return Ok(false);
         };
-        if last.sequence > self.position.reached() || !self.overlay.tail(room).is_empty() {
+        // An event that cannot be read is not among the unfolded ones, nor is any after it.
+        if last.sequence > self.position.reached()
+            || !self.overlay.tail(room).is_empty()
+            || self.overlay.is_blocked(room)
+        {
             return Ok(false);
         }
         // A fold may have written it since it was looked for.

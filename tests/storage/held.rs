@@ -125,6 +125,21 @@ fn an_event_that_cannot_be_read_holds_its_room_and_no_other() {
     }
 }
 
+/// Its room has no head page, and no event that can be shown.
+#[test]
+fn an_unreadable_first_event_is_no_damage() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        let nats = connect(&server.url()).await;
+        put(&nats, &journal(&room(1)), vec![2, 1, 1]).await;
+        storage.barrier().await.unwrap();
+        assert_eq!(storage.head(&room(1)).await.unwrap().rows, 0);
+        assert!(!storage.is_damaged());
+        storage.close().await;
+    });
+}
+
 #[test]
 fn a_field_of_a_newer_program_is_shown_but_never_folded_away() {
     let server = NatsServer::start();

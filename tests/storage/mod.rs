@@ -13,11 +13,11 @@ mod lag;
 mod leases;
 mod limits;
 mod markers;
-mod model;
 mod newer;
 mod opening;
 mod purge;
 mod replicas;
+mod simulation;
 mod stamps;
 mod tokens;
 

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 
 use chatto::crypto::Secret;
+use chatto::runtime::Clock;
 use chatto::storage::records::User;
 use chatto::storage::{Change, Config, OpenError, Storage};
 
-use super::{CutAt, config, connect, open, room, run, user};
+use super::{CutAt, config, connect, open, pause_at, room, run, user};
 use crate::support::nats::NatsServer;
 
 /// JetStream's names of the streams whose loss is damage.
@@ -139,6 +140,27 @@ fn two_processes_found_one_store() {
         one.close().await;
         two.close().await;
     });
+}
+
+/// It looked for META before that was made, and for the other streams afterwards.
+#[test]
+fn a_store_that_another_process_is_creating_is_not_taken_for_a_damaged_one() {
+    for awaits in 1..12 {
+        let server = NatsServer::start();
+        run(async |runtime| {
+            let shared = || Config { embedded: false, ..config(None) };
+            let nats = connect(&server.url()).await;
+            let clock = Clock::system();
+            let mut start = Box::pin(Storage::open(nats, shared(), &runtime, clock));
+            let early = pause_at(&mut start, awaits).await;
+            assert!(early.is_none(), "opened within {awaits} awaits");
+            let other = open(&server.url(), &runtime, shared()).await.unwrap();
+            let storage = start.await.unwrap();
+            assert_eq!(storage.server_id(), other.server_id(), "{awaits} awaits");
+            storage.close().await;
+            other.close().await;
+        });
+    }
 }
 
 #[test]
