@@ -1,10 +1,12 @@
 //! A damaged store: missing streams are refused or made again, flipped bytes are noticed.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::seeded;
 use crate::support::client::CallError;
 use crate::support::server::Server;
+use crate::support::wait::until;
 
 /// Streams whose loss is damage (the bare names operators see, and JetStream's).
 const KEPT: [(&str, &str); 9] = [
@@ -83,7 +85,17 @@ fn a_damaged_stream_description_is_noticed() {
 fn flipped_bytes_never_pass_for_a_shorter_room() {
     let mut server = Server::start();
     let owner = server.owner();
-    let (room, history) = seeded(&owner);
+    let (room, _) = seeded(&owner);
+    // More than a page, so that one is folded.
+    for n in 0..70 {
+        owner.post(&room, &format!("folded {n}"), &format!("fold-{n}")).unwrap();
+    }
+    until("a page is folded", Duration::from_secs(30), || {
+        let status = server.chatto_ok(["status", "--json"]);
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        (status["unfolded_events"].as_u64()? < 64).then_some(())
+    });
+    let history = owner.history(&room);
     assert!(server.stop().success());
     for stream in ["JOURNAL", "PAGES", "KV_STATE"] {
         for has_index in [true, false] {

@@ -60,6 +60,8 @@ fn a_page_of_a_large_store_is_read_from_few_blocks() {
                     .unwrap();
             }
         }
+        // Else the next process folds while the page is read, which reads blocks too.
+        storage.fold_all().await.unwrap();
         storage.close().await;
     });
     nats.restart();
