@@ -198,6 +198,19 @@ impl Nats {
         self.leader_get(stream, &json!({ "seq": sequence, "next_by_subj": ">" })).await
     }
 
+    /// The first message of one subject at or after a sequence, from the stream's leader.
+    ///
+    /// # Errors
+    /// [`NatsError`].
+    pub async fn leader_next(
+        &self,
+        stream: &str,
+        subject: &str,
+        sequence: u64,
+    ) -> Result<Option<Stored>, NatsError> {
+        self.leader_get(stream, &json!({ "seq": sequence, "next_by_subj": subject })).await
+    }
+
     async fn leader_get(
         &self,
         stream: &str,

@@ -73,7 +73,7 @@ fn note(
     result: Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     match result {
-        Err(error) if error.is_transient() => Err(error),
+        Err(error @ StorageError::Unavailable { .. }) => Err(error),
         Err(error) => {
             failed.get_or_insert(error);
             Ok(())

@@ -44,7 +44,8 @@ pub(super) async fn fold(store: Arc<Inner>, stop: Stop) {
             stop.or(store.clock.sleep(FOLD_TICK / 4)).await;
             continue;
         };
-        if let Err(error) = store.fold_due(false, Some(lease)).await {
+        let folded = stop.or(Box::pin(store.fold_due(false, Some(lease)))).await;
+        if let Some(Err(error)) = folded {
             log::warn!(error:% = error; "events cannot be folded now; they stay in the journal");
             renewed_at = None;
             stop.or(store.clock.sleep(FOLD_TICK)).await;
@@ -97,7 +98,7 @@ impl Inner {
     }
 
     /// Removes folded events that are older than the resume window.
-    pub(super) async fn purge_journal(&self) -> Result<(), StorageError> {
+    pub(super) async fn purge_journal(&self, lease: Option<&Lease>) -> Result<(), StorageError> {
         let checkpoint = self.checkpoint();
         let lowest_held = checkpoint.held.iter().map(|held| held.first_sequence).min();
         let folded =
@@ -105,6 +106,9 @@ impl Inner {
         let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
         let kept_from = self.nats.first_since(stream::JOURNAL, since).await?;
         let upto = kept_from.map_or(folded, |n| n.min(folded));
+        if lease.is_some_and(|lease| !lease.holds()) {
+            return Err(StorageError::LATE);
+        }
         if upto > 1 {
             self.nats.purge_before(stream::JOURNAL, upto).await?;
         }
@@ -126,7 +130,9 @@ pub(super) async fn purge(store: Arc<Inner>, stop: Stop) {
     while stop.or(store.clock.sleep(PURGE_INTERVAL)).await.is_some() {
         // With several processes one is enough.
         match store.lease("purge", PURGE_INTERVAL).await {
-            Ok(Some(lease)) => purge_once(&store, &lease).await,
+            Ok(Some(lease)) => {
+                stop.or(Box::pin(purge_once(&store, &lease))).await;
+            }
             Ok(None) => {}
             Err(error) => {
                 log::debug!(error:% = error; "the lease of the purge cannot be taken now")
@@ -137,7 +143,7 @@ pub(super) async fn purge(store: Arc<Inner>, stop: Stop) {
 
 /// Each part for itself: one that fails does not keep the others from their work.
 async fn purge_once(store: &Inner, lease: &Lease) {
-    if let Err(error) = store.purge_journal().await {
+    if let Err(error) = store.purge_journal(Some(lease)).await {
         log::warn!(error:% = error; "the journal cannot be purged now");
     }
     if let Err(error) = store.sweep_tombstones(Some(lease)).await {

@@ -56,8 +56,12 @@ impl Inner {
         rooms: Vec<(String, Share)>,
         lease: Option<&Lease>,
     ) -> Result<(), StorageError> {
-        let folded_before = self.checkpoint().next_sequence;
+        let checkpoint = self.checkpoint();
+        let mut contended = false;
         for (room, share) in rooms {
+            self.keep_lease(lease).await?;
+            let held = checkpoint.held.iter().find(|held| held.room_id == room);
+            let folded_before = held.map_or(checkpoint.next_sequence, |held| held.first_sequence);
             match self.folder.fold(&room, share, lease, folded_before).await {
                 Ok(()) => {
                     if self.overlay.release(&room) {
@@ -72,10 +76,22 @@ impl Inner {
                         );
                     }
                 }
+                Err(FoldError::Contended) => contended = true,
                 Err(FoldError::Storage(error)) => return Err(error),
             }
         }
+        if contended {
+            log::debug!("other processes fold the same rooms; what is left is folded later");
+        }
         Ok(())
+    }
+
+    /// Renews the lease of a long piece of work.
+    async fn keep_lease(&self, lease: Option<&Lease>) -> Result<(), StorageError> {
+        match lease {
+            Some(lease) if lease.is_ageing() => self.lease("fold", lease.ttl()).await.map(|_| ()),
+            _ => Ok(()),
+        }
     }
 
     /// Moves the checkpoint to the lowest unfolded event, held rooms excepted, which it names.
@@ -128,6 +144,7 @@ impl Inner {
         let dropped =
             self.overlay.drop_before(checkpoint.next_sequence, |room| held.contains(room), now);
         self.timeline.forget(&dropped);
+        self.overlay.release_folded();
         if held.is_empty() {
             return Ok(());
         }
@@ -164,11 +181,19 @@ pub(super) async fn read_held(
         'room: while next < checkpoint.next_sequence {
             let what =
                 BatchRead::OfSubject { subject: &subject, sequence: next, count: HELD_BATCH };
-            let batch = nats.read(stream::JOURNAL, what).await?;
-            if batch.messages.is_empty() {
+            let mut messages = nats.read(stream::JOURNAL, what).await?.messages;
+            if messages.is_empty() {
+                // A replica that lags answers so too: the leader knows, unless it is new and has not come so far.
+                let info = nats.stream(stream::JOURNAL).await?.ok_or(StorageError::LATE)?;
+                if info.state.last_sequence.saturating_add(1) < checkpoint.next_sequence {
+                    return Err(StorageError::LATE);
+                }
+                messages.extend(nats.leader_next(stream::JOURNAL, &subject, next).await?);
+            }
+            if messages.is_empty() {
                 break;
             }
-            for message in batch.messages {
+            for message in messages {
                 let sequence = message.sequence;
                 if sequence >= checkpoint.next_sequence {
                     break 'room;

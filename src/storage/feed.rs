@@ -47,11 +47,20 @@ pub(super) struct StampWait {
     /// The highest stamp of which STATE's leader has said that it lies beyond STATE's end: it counts as
     /// reached.
     pub(super) beyond: AtomicU64,
+    /// The last sequence of the journal when the leader said so; later events do not depend on that.
+    pub(super) verdict_upto: AtomicU64,
 }
 
 impl StampWait {
     pub(super) fn new(position: Position, nats: Nats, stalled: Arc<AtomicBool>) -> Self {
-        Self { position, nats, stalled_after: STALLED_AFTER, stalled, beyond: 0.into() }
+        Self {
+            position,
+            nats,
+            stalled_after: STALLED_AFTER,
+            stalled,
+            beyond: 0.into(),
+            verdict_upto: 0.into(),
+        }
     }
 }
 
@@ -70,7 +79,7 @@ impl Sink for JournalFeed {
             }
         };
         let JournalEvent { room, sequence, event } = &journal;
-        self.wait_for_stamp(event.state_revision).await;
+        self.wait_for_stamp(*sequence, event.state_revision).await;
         let tail = Tail {
             sequence: *sequence,
             event: Arc::clone(event),
@@ -89,9 +98,11 @@ impl Sink for JournalFeed {
 impl JournalFeed {
     /// Returns when the mirror has reached a stamp, or STATE's leader has said that there is no such revision.
     /// The feed stands still as long: what cannot be shown with the right rights is not shown.
-    async fn wait_for_stamp(&self, stamp: u64) {
+    async fn wait_for_stamp(&self, sequence: u64, stamp: u64) {
         let state = &self.state;
-        if stamp <= state.position.reached() || stamp <= state.beyond.load(Ordering::Relaxed) {
+        let verdict_upto = state.verdict_upto.load(Ordering::Relaxed);
+        let is_beyond = stamp <= state.beyond.load(Ordering::Relaxed) && sequence <= verdict_upto;
+        if stamp <= state.position.reached() || is_beyond {
             return;
         }
         let reached =
@@ -127,7 +138,12 @@ impl JournalFeed {
                     revision = stamp, reached = self.state.position.reached();
                     "an event names a revision that STATE never had"
                 );
-                self.state.beyond.fetch_max(stamp, Ordering::Relaxed);
+                // STATE goes on, and gives these revisions to other changes: what is in the journal by now
+                // need not wait again, what comes later must.
+                let journal = self.state.nats.stream(stream::JOURNAL).await.ok().flatten();
+                let upto = journal.map_or(0, |info| info.state.last_sequence);
+                self.state.beyond.store(stamp, Ordering::Relaxed);
+                self.state.verdict_upto.store(upto, Ordering::Relaxed);
                 return;
             }
             self.clock.sleep(ASK_INTERVAL).await;
@@ -210,7 +226,14 @@ mod tests {
         let (position, stalled, beyond) = (Position::default(), Arc::default(), 0.into());
         JournalFeed {
             overlay: Arc::new(Overlay::new()),
-            state: StampWait { position, nats, stalled_after, stalled, beyond },
+            state: StampWait {
+                position,
+                nats,
+                stalled_after,
+                stalled,
+                beyond,
+                verdict_upto: 2.into(),
+            },
             clock,
             fold: Arc::default(),
             ear: Ear::default(),
@@ -274,6 +297,21 @@ mod tests {
             assert!(!feed.state.stalled.load(Ordering::SeqCst));
         });
         assert_eq!(STALLED_AFTER, Duration::from_secs(5));
+    }
+
+    #[test]
+    fn a_verdict_on_a_stamp_counts_for_what_was_there_and_not_for_what_comes_later() {
+        smol::block_on(async {
+            let feed = feed().await;
+            feed.state.beyond.store(100, Ordering::Relaxed);
+            assert_eq!(poll_once(feed.apply(event(2, 99))).await, Some(()));
+            assert_eq!(
+                poll_once(feed.apply(event(3, 99))).await,
+                None,
+                "STATE may have come so far"
+            );
+            assert_eq!(delivered(&feed), 1);
+        });
     }
 
     #[test]

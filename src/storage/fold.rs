@@ -55,6 +55,8 @@ pub(super) struct Folder {
 pub(super) enum FoldError {
     /// The room is to be held; other rooms go on.
     Hold(HoldReason),
+    /// Other folds of this room were first, again and again; other rooms go on.
+    Contended,
     /// The lease is over, or the store failed: nothing can be folded now.
     Storage(StorageError),
 }
@@ -152,7 +154,7 @@ impl Folder {
                     self.timeline.forget(&dropped);
                 }
                 Err(WriteError::Conflict) if conflicts < ATTEMPTS => conflicts += 1,
-                Err(WriteError::Conflict) => return Err(FoldError::Storage(StorageError::LATE)),
+                Err(WriteError::Conflict) => return Err(FoldError::Contended),
                 Err(WriteError::Fold(error)) => return Err(error),
             }
         }
@@ -186,11 +188,12 @@ impl Folder {
                 Err(error) => return Err(error.into()),
             }
             apply_to(&mut working, tail)?;
+            working.bytes += tail.bytes * 2;
             next = next.max(tail.event.number.saturating_add(1));
             last = Some(tail);
         }
         let Some(last) = last else { return Err(WriteError::Conflict) };
-        self.move_long_threads(room, &mut working, last).await?;
+        self.move_long_threads(room, &mut working).await?;
         let writing = Writing { writer: &self.writer, room, lease };
         writing.pages(&mut working, last).await?;
         writing.erase(&working).await?;
@@ -241,12 +244,11 @@ impl Folder {
 
     /// Threads of more than a page of replies, and the largest ones of a page that has grown too
     /// large, get pages of their own.
-    async fn move_long_threads(
-        &self,
-        room: &str,
-        working: &mut Working,
-        last: &Tail,
-    ) -> Result<(), WriteError> {
+    async fn move_long_threads(&self, room: &str, working: &mut Working) -> Result<(), WriteError> {
+        let moved_at = match &working.get(PageKey::Head)?.page.content {
+            Content::Head(head) => head.event_number,
+            Content::Rows(_) | Content::Threads(_) => return Err(CORRUPT.into()),
+        };
         for thread in long_threads(working) {
             let mut pages: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
             for row in thread.replies {
@@ -256,12 +258,11 @@ impl Folder {
                 let key = PageKey::Replies(thread.root_row, k);
                 self.load(room, working, key, 0).await?;
                 let work = working.get(key)?;
-                // A fold that died has left it, or one that is ahead has moved the thread meanwhile.
-                if work.page.stamp.event_number > last.event.number {
-                    return Err(WriteError::Conflict);
+                // One of a fold that died, or that moves the thread at this moment, and is ahead contains more.
+                if work.page.stamp.event_number <= moved_at {
+                    work.page.content = Content::Rows(rows);
+                    work.changed = true;
                 }
-                work.page.content = Content::Rows(rows);
-                work.changed = true;
             }
         }
         Ok(())
@@ -293,6 +294,7 @@ impl Folder {
                 // Another fold has written the page: it erases them, or the next sweep does.
                 Ok(()) | Err(WriteError::Conflict) => {}
                 Err(WriteError::Fold(FoldError::Storage(error))) => return Err(error),
+                Err(WriteError::Fold(FoldError::Contended)) => {}
                 Err(WriteError::Fold(FoldError::Hold(reason))) => {
                     log::warn!(room = room, reason:err = reason; "a page cannot be tidied up");
                 }

@@ -21,12 +21,14 @@ use crate::runtime::Clock;
 #[derive(Debug, Clone)]
 pub struct Lease {
     number: u64,
+    ttl: Duration,
     until: Arc<Mutex<Option<Instant>>>,
     clock: Clock,
 }
 
 impl Lease {
-    /// Whether it still counts. A process that was paused finds out here before it writes.
+    /// Whether it still counts. A process that was paused finds out here before it writes; the clock is the
+    /// monotonic one, which does not go on while a whole machine is suspended.
     #[must_use]
     pub fn holds(&self) -> bool {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
@@ -36,6 +38,18 @@ impl Lease {
     /// The fencing token: higher than that of every holder before. 0: there is one process only.
     pub(super) fn number(&self) -> u64 {
         self.number
+    }
+
+    /// How long it lasts when it is renewed.
+    pub(super) fn ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Whether it counts and less than two thirds of its time are left: work that goes on renews it.
+    pub(super) fn is_ageing(&self) -> bool {
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = until.map(|until| until.saturating_duration_since(self.clock.now()));
+        left.is_some_and(|left| !left.is_zero() && left < self.ttl * 2 / 3)
     }
 
     fn set_end(&self, until: Instant) {
@@ -60,7 +74,8 @@ impl Inner {
         name: &'static str,
         ttl: Duration,
     ) -> Result<Option<Lease>, StorageError> {
-        let lease = |number| Lease { number, until: Arc::default(), clock: self.clock.clone() };
+        let lease =
+            |number| Lease { number, ttl, until: Arc::default(), clock: self.clock.clone() };
         if self.embedded {
             return Ok(Some(lease(0)));
         }

@@ -148,7 +148,7 @@ impl Tables {
     /// What STATE holds, in a few numbers.
     pub(super) fn summary(&self) -> Summary {
         let mut summary = Summary::default();
-        for (key, revision) in self.revisions.iter().filter(|(key, _)| !key.starts_with("fold.")) {
+        for (key, revision) in self.revisions.iter().filter(|(key, _)| !passing(key)) {
             summary.newest = summary.newest.max(*revision);
             if !self.deleted.contains(key) {
                 summary.keys += 1;
@@ -367,6 +367,11 @@ fn put<K: std::hash::Hash + Eq, R>(table: &mut HashMap<K, Arc<R>>, id: K, record
             table.remove(&id);
         }
     }
+}
+
+/// Keys of the fold and of leases, which change all the time and may be lost.
+fn passing(key: &str) -> bool {
+    key.starts_with("fold.") || key.starts_with("lease.")
 }
 
 /// The tables, shared between readers, writers and the follower.

@@ -262,7 +262,15 @@ impl Overlay {
         inner.held.remove(room).is_some()
     }
 
-    /// Whether a room is held, and why.
+    /// Releases held rooms of which another process has folded everything.
+    pub(super) fn release_folded(&self) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        let rooms = &inner.rooms;
+        inner.held.retain(|room, held| held.blocked_at.is_some() || rooms.contains_key(room));
+    }
+
+    /// The held rooms, by id.
     pub(super) fn held(&self) -> Vec<HeldRoom> {
         let inner = self.lock();
         let held = inner.held.iter();

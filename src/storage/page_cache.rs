@@ -28,8 +28,11 @@ impl PageCache {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn get(&self, room: &str, key: PageKey) -> Option<Arc<Page>> {
-        self.lock().pages.get(&(room.to_owned(), key)).cloned()
+    /// The kept page, unless what a fold has put into it since is not among the unfolded events any more:
+    /// between the two a reader would see neither.
+    pub(super) fn get(&self, room: &str, key: PageKey, overlay: &Overlay) -> Option<Arc<Page>> {
+        let page = self.lock().pages.get(&(room.to_owned(), key)).cloned()?;
+        (page.stamp.event_number >= overlay.folded_number(room, key)).then_some(page)
     }
 
     /// Keeps a page unless a later state of it is kept, or a fold has replaced it meanwhile.

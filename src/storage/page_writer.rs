@@ -134,11 +134,15 @@ impl Writing<'_> {
         }
     }
 
-    /// Erases what the pages of a slice have made superfluous, behind the head.
+    /// Erases what the pages of a slice have made superfluous, behind the head. Texts of events that the head
+    /// does not contain stay: whoever starts now needs these events, and who folds them erases the texts.
     pub(super) async fn erase(&self, working: &Working) -> Result<(), WriteError> {
         let mut texts = Vec::new();
+        let head = working.pages.get(&PageKey::Head).map(|head| head.page.stamp.event_number);
         for (key, work) in &working.pages {
-            texts.extend(erasable(&work.page, &self.writer.epoch));
+            if head.is_some_and(|head| work.page.stamp.event_number <= head) {
+                texts.extend(erasable(&work.page, &self.writer.epoch));
+            }
             if work.page.has_unnamed_parts() && !work.changed {
                 // Another fold may be about to name them: behind a new base it cannot.
                 let mut page = work.page.clone();

@@ -196,7 +196,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError`].
     pub async fn purge(&self) -> Result<(), StorageError> {
-        self.inner.purge_journal().await?;
+        self.inner.purge_journal(None).await?;
         self.inner.sweep_tombstones(None).await?;
         self.inner.folder.erase_orphaned_parts(None).await
     }

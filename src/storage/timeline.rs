@@ -345,7 +345,7 @@ impl Timeline {
         let mut found: HashMap<PageKey, Arc<Page>> = HashMap::new();
         let mut missing = Vec::new();
         for key in keys {
-            match self.cache.get(room, *key) {
+            match self.cache.get(room, *key, &self.overlay) {
                 Some(page) => {
                     found.insert(*key, page);
                 }

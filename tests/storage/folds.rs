@@ -267,3 +267,45 @@ fn a_deleted_text_leaves_the_disk_wherever_its_fold_was_cut() {
         }
     });
 }
+
+#[test]
+fn a_fold_that_is_behind_erases_nothing_that_its_head_lacks() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let url = server.url();
+        let one = open(&url, &runtime, shared()).await.unwrap();
+        let two = open(&url, &runtime, shared()).await.unwrap();
+        take_fold_lease(&connect(&url).await).await;
+        let mut number = 0_u8;
+        for paused_at in 1..4 {
+            for cut_at in 1..60 {
+                number += 1;
+                let room = RoomId::from_random([number; 16]);
+                write(&one, &room, "first").await;
+                two.barrier().await.unwrap();
+                // It has taken the events that it folds, and sees no later ones.
+                let mut behind = Box::pin(two.fold_all());
+                assert!(pause_at(&mut behind, paused_at).await.is_none());
+                let id = write(&one, &room, "deleted").await;
+                append(&one, &room, Effect::Delete(Delete { id, ..Delete::default() })).await;
+                // The other one is ahead, and dies: perhaps with pages and without a head.
+                let ended = CutAt::new(one.fold_all(), cut_at).await;
+                behind.await.ok();
+                let cold = open(&url, &runtime, shared()).await.unwrap();
+                cold.fold_all().await.unwrap();
+                let place = format!("paused at {paused_at}, cut at {cut_at}");
+                assert_eq!(cold.held_rooms(), [], "{place}");
+                assert_eq!(cold.unfolded().0, 0, "{place}");
+                assert_eq!(cold.rows(&room, 0, 9).await.unwrap().len(), 2, "{place}");
+                assert!(!cold.is_damaged(), "{place}");
+                cold.close().await;
+                one.fold_all().await.unwrap();
+                if ended.is_some() {
+                    break;
+                }
+            }
+        }
+        one.close().await;
+        two.close().await;
+    });
+}

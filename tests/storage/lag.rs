@@ -114,6 +114,7 @@ fn an_outdated_thread_page_is_an_error_and_no_shorter_thread() {
         storage.fold_all().await.unwrap();
         let outdated = page().await;
         reply(&storage, root, 1, false).await;
+        storage.fold_all().await.unwrap();
         storage.close().await;
         assert_ne!(page().await, outdated);
         let message = Publish { subject: &subject, payload: outdated, ..Publish::default() };

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
-use chatto::storage::records::Member;
+use chatto::storage::records::{Fact, Member, event::Effect};
 use chatto::storage::{Change, Config, Listener, Live, RequestId, Storage, Told};
 
 use super::{config, connect, open, post, room, run, user};
@@ -151,11 +151,15 @@ fn a_stamp_that_state_never_had_holds_nothing_up() {
         let event = chatto::storage::records::Event {
             number: 1,
             state_revision: revision + 1_000,
+            rows_after: 1,
+            effect: Some(Effect::Fact(Fact::default())),
             ..chatto::storage::records::Event::default()
         };
         let sequence = publish(&nats, &stored(&event)).await;
         until("it is passed", || one.told().journal >= sequence).await;
         assert!(!one.is_stalled());
+        assert_eq!(one.held_rooms(), []);
+        assert_eq!(one.head(&room(9)).await.unwrap().event_number, 1, "it is shown");
         one.close().await;
     });
 }
