@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::commit::Commit;
+use super::commit::{Commit, Outcome};
 use super::encoding::{decode, encode};
 use super::error::{ChangeError, StorageError};
 use super::follow::Position;
@@ -262,7 +262,13 @@ impl Journal {
             ..Publish::default()
         };
         let commit = Commit { nats: &self.nats, clock: &self.clock };
-        let Some(ack) = commit.store(message, call.deadline).await? else { return Ok(None) };
+        let ack = match commit.outcome(message, call.deadline).await? {
+            Outcome::Stored(ack) => ack,
+            Outcome::Conflict { after_unknown: false } => return Ok(None),
+            Outcome::Conflict { after_unknown: true } => {
+                return self.mine_after(call, next.last).await;
+            }
+        };
         let (sequence, duplicate) = (ack.sequence, ack.duplicate);
         if duplicate {
             let event = self.stored(sequence).await?;
@@ -271,6 +277,25 @@ impl Journal {
         next.head.apply(&event);
         next.last = sequence;
         Ok(Some(Stored { event: Some(event), duplicate, sequence, next: Some(next) }))
+    }
+
+    /// What an attempt without an answer has stored behind `last`, where another writer's event is the newest
+    /// by now: nothing unless it was first, since it expected `last`. To draft again could refuse what is stored.
+    async fn mine_after(&self, call: &Call<'_>, last: u64) -> Result<Option<Stored>, StorageError> {
+        let subject = journal_subject(call.room.as_str());
+        let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
+        let next = last.saturating_add(1);
+        let first = loop {
+            match self.nats.leader_next(stream::JOURNAL, &subject, next).await {
+                Err(error) if error.is_transient() => self.clock.sleep(backoff.delay()).await,
+                first => break first?,
+            }
+        };
+        let Some(message) = first else { return Ok(None) };
+        let event: Event = decode(&message.payload).map_err(StorageError::corrupt("JOURNAL"))?;
+        let is_mine = event.request_id == call.request.0;
+        let (event, sequence) = (Some(event), message.sequence);
+        Ok(is_mine.then_some(Stored { event, duplicate: false, sequence, next: None }))
     }
 
     /// The event at a sequence, answered instead of the request's own draft; `None`: it is erased. It is

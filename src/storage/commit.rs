@@ -16,20 +16,42 @@ pub(super) struct Commit<'a> {
     pub(super) clock: &'a Clock,
 }
 
+/// What became of a message.
+pub(super) enum Outcome {
+    /// It is stored.
+    Stored(Ack),
+    /// The subject's last message is another one. `after_unknown`: an attempt before had no answer, and may
+    /// have stored it: nats-server compares the sequence before it looks for the message id.
+    Conflict { after_unknown: bool },
+}
+
 impl Commit<'_> {
     /// Stores a message that has an id and an expected sequence; `None`: another writer was first.
-    /// While the outcome is unknown it sends the same message again, until the deadline, which no attempt
-    /// outlives.
-    ///
-    /// # Cancel safety
-    /// After dropping it the message may or may not be stored.
+    /// See [`Self::outcome`].
     pub(super) async fn store(
         &self,
         message: Publish<'_>,
         deadline: Instant,
     ) -> Result<Option<Ack>, StorageError> {
+        match self.outcome(message, deadline).await? {
+            Outcome::Stored(ack) => Ok(Some(ack)),
+            Outcome::Conflict { .. } => Ok(None),
+        }
+    }
+
+    /// Stores a message that has an id and an expected sequence. While the outcome is unknown it sends the
+    /// same message again, until the deadline, which no attempt outlives.
+    ///
+    /// # Cancel safety
+    /// After dropping it the message may or may not be stored.
+    pub(super) async fn outcome(
+        &self,
+        message: Publish<'_>,
+        deadline: Instant,
+    ) -> Result<Outcome, StorageError> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let mut failure = StorageError::LATE;
+        let mut after_unknown = false;
         loop {
             let left = deadline.saturating_duration_since(self.clock.now());
             if left.is_zero() {
@@ -44,9 +66,12 @@ impl Commit<'_> {
                 answer
             };
             match answer {
-                Ok(ack) => return Ok(Some(ack)),
-                Err(PublishError::WrongLastSequence) => return Ok(None),
+                Ok(ack) => return Ok(Outcome::Stored(ack)),
+                Err(PublishError::WrongLastSequence) => {
+                    return Ok(Outcome::Conflict { after_unknown });
+                }
                 Err(PublishError::Unknown { source }) => {
+                    after_unknown = true;
                     failure = StorageError::Unavailable { source: Some(source) };
                     self.clock.sleep(backoff.delay().min(left)).await;
                 }

@@ -20,6 +20,7 @@ mod replicas;
 mod simulation;
 mod stamps;
 mod tokens;
+mod unanswered;
 
 use std::future::Future;
 use std::path::Path;

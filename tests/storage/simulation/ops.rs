@@ -111,14 +111,14 @@ fn op(patience: Patience) -> impl Strategy<Value = Op> {
         Patience::Long => prop_oneof![12 => 100..600_u64, 1 => 15_500..18_000_u64].boxed(),
     };
     prop_oneof![
-        40 => (by.clone(), room.clone(), wish(), cut(9, 4))
+        40 => (by.clone(), room.clone(), wish(), cut(7, 5))
             .prop_map(|(by, room, act, cut)| Op::Act { by, room, act, cut }),
         5 => (room.clone(), wish(), 2..12_usize)
             .prop_map(|(room, act, count)| Op::Burst { room, act, count }),
         1 => (by.clone(), room.clone()).prop_map(|(by, room)| Op::Fill { by, room }),
         1 => (by.clone(), room.clone(), 0..10_000_usize)
             .prop_map(|(by, room, at)| Op::Reactions { by, room, at }),
-        5 => (by.clone(), cut(40, 8)).prop_map(|(by, cut)| Op::Fold { by, cut }),
+        7 => (by.clone(), cut(40, 8)).prop_map(|(by, cut)| Op::Fold { by, cut }),
         3 => (by.clone(), 1..WORKERS, after_us.clone()).prop_map(|(first, next, after_us)| {
             Op::FoldBeside { first, second: (first + next) % WORKERS, after_us }
         }),
@@ -137,6 +137,28 @@ fn op(patience: Patience) -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What depends on what was there before, and would seldom come about by chance.
+fn rare(novelty: Novelty) -> Vec<Op> {
+    let room = 2;
+    let act = |act| Op::Act { by: 1, room, act, cut: None };
+    let wait = Op::Wait { ms: 50 };
+    vec![
+        Op::Burst { room, act: Wish::Post { bytes: 20 }, count: 4 },
+        wait.clone(),
+        Op::Burst { room, act: Wish::Reply { root: 0, bytes: 50, echo: true }, count: 4 },
+        act(Wish::Pin { at: 0, remove: false }),
+        wait.clone(),
+        act(Wish::HideEcho { at: 0 }),
+        act(Wish::DeleteEcho { at: 2 }),
+        act(Wish::Pin { at: 0, remove: true }),
+        wait.clone(),
+        act(Wish::ShowEcho { at: 0 }),
+        act(Wish::Delete { at: 1 }),
+        wait,
+        Op::Foreign { room, novelty },
+    ]
+}
+
 /// The list with this number: the same each time.
 pub(super) fn list(seed: u64, patience: Patience) -> Vec<Op> {
     let mut bytes = [0; 32];
@@ -147,19 +169,11 @@ pub(super) fn list(seed: u64, patience: Patience) -> Vec<Op> {
     let mut ops = strategy.new_tree(&mut runner).unwrap().current();
     // What takes many steps to come about is there from the start, and a newer program comes half-way.
     let middle = ops.len() / 2;
-    let (post, reply) = (Wish::Post { bytes: 20 }, Wish::Reply { root: 0, bytes: 50, echo: false });
     let novelty = Novelty::ALL[seed as usize % Novelty::ALL.len()];
-    ops.splice(
-        middle..middle,
-        [
-            Op::Burst { room: 2, act: post.clone(), count: 4 },
-            Op::Wait { ms: 50 },
-            Op::Burst { room: 2, act: reply, count: 4 },
-            Op::Foreign { room: 2, novelty },
-        ],
-    );
+    ops.splice(middle..middle, rare(novelty));
     // Roots on the first page and on the second one.
     let root = if seed.is_multiple_of(2) { 0 } else { 66 };
+    let post = Wish::Post { bytes: 20 };
     let reply = Wish::Reply { root, bytes: 50, echo: false };
     ops.splice(
         0..0,

@@ -1,0 +1,131 @@
+//! An event is stored, and the answer gets lost on its way: the call is answered with it all the same.
+
+use std::convert::Infallible;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chatto::domain::EventId;
+use chatto::runtime::Clock;
+use chatto::storage::records::{Post, React, event::Effect, row::Kind};
+use chatto::storage::{ChangeError, Config, Draft, RequestId, Storage};
+
+use super::{config, open, post, room, run, user};
+use crate::support::nats::NatsServer;
+
+/// Passes bytes on to nats-server, and back unless it is told to lose them.
+struct Relay {
+    port: u16,
+    loses_answers: Arc<AtomicBool>,
+    lines: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+impl Relay {
+    fn start(to: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let relay = Self { port, loses_answers: Arc::default(), lines: Arc::default() };
+        let (loses, lines) = (Arc::clone(&relay.loses_answers), Arc::clone(&relay.lines));
+        std::thread::spawn(move || {
+            for from in listener.incoming() {
+                let (from, to) = (from.unwrap(), TcpStream::connect(("127.0.0.1", to)).unwrap());
+                lines.lock().unwrap().push(from.try_clone().unwrap());
+                let (mut back_from, mut back_to) =
+                    (to.try_clone().unwrap(), from.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    std::io::copy(&mut &from, &mut &to).ok();
+                    to.shutdown(Shutdown::Both).ok();
+                });
+                let loses = Arc::clone(&loses);
+                std::thread::spawn(move || {
+                    let mut bytes = [0; 4096];
+                    while let Ok(n @ 1..) = back_from.read(&mut bytes) {
+                        if !loses.load(Ordering::SeqCst) && back_to.write_all(&bytes[..n]).is_err()
+                        {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        relay
+    }
+
+    /// What nats-server says is lost until [`Self::heal`].
+    fn lose_answers(&self) {
+        self.loses_answers.store(true, Ordering::SeqCst);
+    }
+
+    /// The lines end; new ones are whole.
+    fn heal(&self) {
+        self.loses_answers.store(false, Ordering::SeqCst);
+        for line in self.lines.lock().unwrap().drain(..) {
+            line.shutdown(Shutdown::Both).ok();
+        }
+    }
+}
+
+#[derive(Debug)]
+struct ReactedAlready;
+
+/// Gives a reaction once: a draft made after it refuses.
+async fn react(storage: &Storage, id: &EventId) -> Result<u64, ChangeError<ReactedAlready>> {
+    let appended = storage
+        .append(&room(1), &RequestId::random(), &[*id], |view| {
+            let Some(Kind::Message(message)) = &view.row(id).unwrap().kind else { panic!() };
+            if !message.reactions.is_empty() {
+                return Err(ReactedAlready);
+            }
+            let effect = Effect::React(React {
+                id: id.to_string(),
+                emoji: "tada".to_owned(),
+                user_number: 1,
+                remove: false,
+            });
+            Ok(Draft { actor: Some(user(1)), at_ms: Clock::system().unix_ms(), effect })
+        })
+        .await?;
+    Ok(appended.event.number)
+}
+
+async fn write(storage: &Storage, body: &str) -> EventId {
+    let appended = storage
+        .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
+            Ok(post(view.head(), user(2), body))
+        })
+        .await
+        .unwrap();
+    let Some(Effect::Post(Post { id, .. })) = appended.event.effect else { panic!() };
+    EventId::try_from(id.as_str()).unwrap()
+}
+
+#[test]
+fn an_event_whose_answer_was_lost_is_not_refused_for_itself() {
+    let server = NatsServer::start();
+    let relay = Relay::start(server.port());
+    run(async |runtime| {
+        let shared = || Config { embedded: false, ..config(None) };
+        let url = format!("nats://127.0.0.1:{}", relay.port);
+        let one = open(&url, &runtime, shared()).await.unwrap();
+        let two = open(&server.url(), &runtime, shared()).await.unwrap();
+        let id = write(&one, "a message").await;
+        // From now on it needs nothing of the server but the acknowledgement.
+        assert!(one.row(&room(1), &id).await.unwrap().is_some());
+        relay.lose_answers();
+        let meanwhile = async {
+            let clock = Clock::system();
+            while two.head(&room(1)).await.unwrap().event_number < 2 {
+                clock.sleep(Duration::from_millis(5)).await;
+            }
+            write(&two, "another one").await;
+            relay.heal();
+        };
+        let (reacted, ()) = futures_lite::future::zip(react(&one, &id), meanwhile).await;
+        assert_eq!(reacted.unwrap(), 2);
+        assert_eq!(two.head(&room(1)).await.unwrap().event_number, 3);
+        one.close().await;
+        two.close().await;
+    });
+}
