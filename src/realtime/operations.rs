@@ -111,7 +111,13 @@ impl Lens<'_> {
     ) -> Result<Vec<Operation>, Unreadable> {
         let is_member = self.is_member(room);
         if user == self.session.user && !is_member {
-            return self.lost(room).await;
+            // STATE may have told it before its row came.
+            let was_member = self.known.get(&room).is_some_and(|known| known.is_member);
+            return if self.is_complete && !was_member {
+                Ok(Vec::new())
+            } else {
+                self.lost(room).await
+            };
         }
         if !is_member {
             return Ok(Vec::new());

@@ -97,13 +97,15 @@ fn flipped_bytes_never_pass_for_a_shorter_room() {
     });
     let history = owner.history(&room);
     assert!(server.stop().success());
+    // A start writes too (folds, the high-water mark): each begins with the same store.
+    let kept = server.dir().join("kept");
+    copy(&server.data_dir(), &kept);
     for stream in ["JOURNAL", "PAGES", "KV_STATE"] {
         for has_index in [true, false] {
             let messages = server.stream_dir(stream).join("msgs");
             let block = largest_block(&messages);
             let index = messages.join("index.db");
-            let good = (read(&block), read(&index));
-            flip(&block, good.0.len() / 2);
+            flip(&block, read(&block).len() / 2);
             if !has_index {
                 std::fs::remove_file(&index).unwrap();
             }
@@ -127,12 +129,17 @@ fn flipped_bytes_never_pass_for_a_shorter_room() {
                 }
                 server.stop();
             }
-            std::fs::write(&block, &good.0).unwrap();
-            std::fs::write(&index, &good.1).unwrap();
+            std::fs::remove_dir_all(server.data_dir()).unwrap();
+            copy(&kept, &server.data_dir());
         }
     }
     server.run();
     assert_eq!(server.client().log_in("ada").history(&room), history);
+}
+
+fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.unwrap().success());
 }
 
 fn largest_block(dir: &Path) -> PathBuf {

@@ -232,7 +232,8 @@ fn a_second_person_joins_types_leaves_and_logs_out() {
     let bearer = format!("Bearer {bob}");
     assert_eq!(edge.post("/auth/logout", &[("Authorization", &bearer)], &json!({})).status, 200);
     use chatto::contract::realtime::realtime_event_envelope::Event;
-    let Frame::Event(event) = second.next() else { panic!("no end") };
+    let end = second.next();
+    let Frame::Event(event) = end else { panic!("no end: {end:?}") };
     let Some(Event::SessionTerminated(ended)) = event.event else { panic!("{event:?}") };
     assert_eq!(ended.reason, "logout");
 }
