@@ -54,7 +54,7 @@ pub(super) async fn fold(store: Arc<Inner>, stop: Stop) {
 }
 
 async fn follow_other_folds(store: &Inner) {
-    if let Err(error) = store.follow_other_folds().await {
+    if let Err(error) = Box::pin(store.follow_other_folds()).await {
         log::debug!(error:% = error; "what other processes hold cannot be folded now");
     }
 }

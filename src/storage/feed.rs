@@ -19,7 +19,7 @@ const ASK_AFTER: Duration = Duration::from_millis(200);
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an event may wait for its stamp before this process counts as stalled: it is not ready and
 /// closes its sockets.
-pub(super) const STALLED_AFTER: Duration = Duration::from_secs(5);
+const STALLED_AFTER: Duration = Duration::from_secs(5);
 /// The wait for a stamp has no end; it is done in pieces.
 const WAIT: Duration = Duration::from_secs(3600);
 
@@ -38,26 +38,27 @@ pub(super) struct JournalFeed {
 /// How events wait for their stamps.
 pub(super) struct StampWait {
     /// How far the mirror follows STATE.
-    pub(super) position: Position,
-    pub(super) nats: Nats,
+    position: Position,
+    nats: Nats,
     /// [`STALLED_AFTER`].
-    pub(super) stalled_after: Duration,
+    stalled_after: Duration,
     /// An event waits longer than that.
     pub(super) stalled: Arc<AtomicBool>,
     /// The highest stamp of which STATE's leader has said that it lies beyond STATE's end: it counts as
     /// reached.
-    pub(super) beyond: AtomicU64,
+    beyond: AtomicU64,
     /// The last sequence of the journal when the leader said so; later events do not depend on that.
-    pub(super) verdict_upto: AtomicU64,
+    verdict_upto: AtomicU64,
 }
 
 impl StampWait {
-    pub(super) fn new(position: Position, nats: Nats, stalled: Arc<AtomicBool>) -> Self {
+    /// For a mirror at this position.
+    pub(super) fn new(position: &Position, nats: &Nats) -> Self {
         Self {
-            position,
-            nats,
+            position: position.clone(),
+            nats: nats.clone(),
             stalled_after: STALLED_AFTER,
-            stalled,
+            stalled: Arc::default(),
             beyond: 0.into(),
             verdict_upto: 0.into(),
         }
@@ -222,17 +223,12 @@ mod tests {
         };
         let clock = Clock::system();
         let nats = Nats::connect(&target, clock.clone()).await.unwrap();
-        let stalled_after = Duration::from_millis(50);
-        let (position, stalled, beyond) = (Position::default(), Arc::default(), 0.into());
         JournalFeed {
             overlay: Arc::new(Overlay::new()),
             state: StampWait {
-                position,
-                nats,
-                stalled_after,
-                stalled,
-                beyond,
                 verdict_upto: 2.into(),
+                stalled_after: Duration::from_millis(50),
+                ..StampWait::new(&Position::default(), &nats)
             },
             clock,
             fold: Arc::default(),

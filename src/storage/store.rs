@@ -86,18 +86,18 @@ impl Storage {
         let identity = open::open(&nats, &clock, &config).await?;
         let mark = mark::read(&nats, &identity).await?;
         mark::check_ends(&nats, &mark).await?;
-        let stop = Stop::new();
-        let scope = Scope::new(runtime, "storage", TASKS_MAX);
+        let (stop, scope) = (Stop::new(), Scope::new(runtime, "storage", TASKS_MAX));
         let ear = Ear::default();
         let mirror = Arc::new(Mirror::new(ear.clone()));
         let following = follow_state(&nats, &clock, &scope, &stop, &mirror);
         let state_position = Box::pin(following).await?;
         let overlay = Arc::new(Overlay::new());
         let fold_wanted = Arc::new(Wake::new());
-        let stalled = Arc::new(AtomicBool::new(false));
+        let state = StampWait::new(&state_position, &nats);
+        let stalled = Arc::clone(&state.stalled);
         let feed = JournalFeed {
             overlay: Arc::clone(&overlay),
-            state: StampWait::new(state_position.clone(), nats.clone(), Arc::clone(&stalled)),
+            state,
             clock: clock.clone(),
             fold: Arc::clone(&fold_wanted),
             ear: ear.clone(),
@@ -176,7 +176,7 @@ impl Storage {
     /// # Cancel safety
     /// May be dropped at any await and repeated.
     pub async fn fold_all(&self) -> Result<(), StorageError> {
-        self.inner.fold_due(true, None).await
+        Box::pin(self.inner.fold_due(true, None)).await
     }
 
     /// The same under the lease `fold`: when it ends, nothing more is written.
@@ -187,7 +187,7 @@ impl Storage {
     /// # Cancel safety
     /// May be dropped at any await and repeated.
     pub async fn fold_all_under(&self, lease: &Lease) -> Result<(), StorageError> {
-        self.inner.fold_due(true, Some(lease)).await
+        Box::pin(self.inner.fold_due(true, Some(lease))).await
     }
 
     /// Purges what only clients that were long away could miss (folded journal events and delete markers
