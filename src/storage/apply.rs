@@ -271,12 +271,16 @@ fn show_echo(k: u32, rows: &mut Vec<Row>, echo: Option<&Echo>, reply_id: &str, e
 
 fn edit_row(rows: &mut [Row], id: &str, content: Option<&Content>, event: &Event, sequence: u64) {
     let Some(content) = content else { return };
-    if let Some(message) = message(rows, id).filter(|message| message.deleted_ms == 0) {
-        message.content = Some(content.clone());
-        message.updated_ms = event.at_ms;
-        message.erase_sequences.append(&mut message.text_sequences);
-        message.text_sequences.push(sequence);
+    let Some(message) = message(rows, id) else { return };
+    if message.deleted_ms > 0 {
+        // A text that came too late must not stay in the journal either.
+        message.erase_sequences.push(sequence);
+        return;
     }
+    message.content = Some(content.clone());
+    message.updated_ms = event.at_ms;
+    message.erase_sequences.append(&mut message.text_sequences);
+    message.text_sequences.push(sequence);
 }
 
 fn delete_row(rows: &mut [Row], id: &str, event: &Event) {

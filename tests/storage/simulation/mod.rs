@@ -8,9 +8,11 @@
 //!
 //! Lists are numbered. A check of every change runs the fixed ones, and those that failed once and were
 //! shrunk (`kept.jsonl`); `make simulate` runs others for `CHATTO_SIMULATION_SECONDS`, and
-//! `CHATTO_SEED=n` runs one, `CHATTO_SIMULATION_LIST` one in the form in which they are kept. What happens when is left to the machine: the same list may pass and fail.
+//! `CHATTO_SEED=n` runs one, `CHATTO_SIMULATION_LIST` one in the form in which they are kept. What happens when is
+//! left to the machine: the same list may pass and fail.
 #![expect(clippy::disallowed_methods, reason = "a run lasts as long as the clock on the wall says")]
 
+mod answers;
 mod check;
 mod counts;
 mod foreign;
