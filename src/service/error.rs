@@ -17,6 +17,7 @@ impl StoreFault {
             error if error.is_transient() => Kind::Unavailable,
             StorageError::Full => Kind::DiskFull,
             StorageError::DiskError => Kind::DiskError,
+            StorageError::Outdated => Kind::Unavailable,
             StorageError::Held { .. } | StorageError::Newer { .. } => Kind::FailedPrecondition,
             _ => Kind::Internal,
         }

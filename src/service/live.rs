@@ -184,7 +184,7 @@ impl Service {
 
     /// The channels whose records name a group, whoever sees them.
     #[must_use]
-    pub fn rooms_in_group(&self, _session: &Session, id: GroupId) -> Vec<RoomId> {
+    pub fn rooms_in_group(&self, id: GroupId) -> Vec<RoomId> {
         self.storage().read(|tables| {
             let rooms = tables.rooms.iter();
             let inside = rooms.filter(|(_, room)| !is_direct(room) && room.group_id == id.as_str());

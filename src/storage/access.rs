@@ -194,8 +194,9 @@ impl Storage {
     /// `draft` sees the present head and the rows and replies named in `needs`, all as of the position it is
     /// appended at, and decides row numbers and ids; it runs again when another writer was first. Whatever a
     /// draft depends on (the number of the next reply, a limit, whether a message is still there) it must take
-    /// from this view, never from an earlier read. A draft that needs no rows does not wait for them. When this returns, the event is as durable as the settings promise and this
-    /// process's reads contain it. A repeated request id within two minutes answers the stored event.
+    /// from this view, never from an earlier read. A draft that needs no rows does not wait for them. When this
+    /// returns, the event is as durable as the settings promise and this process's reads contain it. A repeated
+    /// request id within two minutes answers the stored event.
     ///
     /// # Errors
     /// [`ChangeError::Refused`] with the draft's error; [`StorageError::Busy`] when too many wait for

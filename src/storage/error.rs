@@ -18,10 +18,11 @@ pub enum StorageError {
     /// Too many writes wait for one room; nothing was stored.
     #[error("too many writes are waiting")]
     Busy,
-    /// The disk's or the store's limit is reached; nothing was stored.
+    /// The disk's or the store's limit is reached; nothing was stored, unless an earlier attempt of the same call
+    /// had no answer.
     #[error("the store is full")]
     Full,
-    /// The disk under the store is read-only or reports errors; nothing was stored.
+    /// The disk under the store is read-only or reports errors; stored as with [`Self::Full`].
     #[error("the disk under the store takes no writes")]
     DiskError,
     /// An earlier call with this request id stored the event, and its text has been erased since.
@@ -42,6 +43,9 @@ pub enum StorageError {
         /// Which kind of value.
         what: &'static str,
     },
+    /// A newer program has taken the store over: this one writes nothing more.
+    #[error("a newer program has taken the store over; update this one")]
+    Outdated,
     /// The room is held: what it has stored cannot be folded, so nothing more is taken.
     #[error("the room takes no messages now: what it has stored cannot be processed")]
     Held {
@@ -104,7 +108,7 @@ impl From<PublishError> for StorageError {
             PublishError::Unknown { source } => Self::Unavailable { source: Some(source) },
             PublishError::Full { .. } => Self::Full,
             PublishError::DiskError => Self::DiskError,
-            PublishError::Outdated => Self::Newer { what: "the store" },
+            PublishError::Outdated => Self::Outdated,
             PublishError::Refused { source } => Self::Refused { source },
         }
     }

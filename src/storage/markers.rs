@@ -149,6 +149,10 @@ impl Markers {
     }
 
     /// Moves a marker forward; an older one changes nothing. Answers the one that holds.
+    ///
+    /// # Cancel safety
+    /// After dropping it the marker may or may not have moved; the one that was known before may be answered for
+    /// as long as it is cached.
     pub(super) async fn advance(
         &self,
         user: &UserId,

@@ -411,9 +411,7 @@ impl Mirror {
     pub(super) fn apply(&self, key: &str, value: Option<&[u8]>, revision: u64) {
         self.tables.write().unwrap_or_else(PoisonError::into_inner).apply(key, value, revision);
     }
-}
 
-impl Mirror {
     /// A key whose delete marker is gone: the next write is its first.
     pub(super) fn forget(&self, key: &str) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
@@ -425,9 +423,7 @@ impl Mirror {
         tables.revisions.remove(key);
         tables.deleted.remove(key);
     }
-}
 
-impl Mirror {
     /// Tells the listener of every change that the feed has passed.
     fn tell_passed(&self, upto: u64) {
         let passed = {

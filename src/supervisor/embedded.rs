@@ -327,23 +327,34 @@ impl Keeper {
             self.shared.update(|state| state.disk = judge.disk());
             match verdict {
                 Verdict::State(health) => self.shared.set_health(health, judge.reason()),
-                // Ending a child that can still be read from for one that cannot start would be worse.
-                Verdict::Restart(why) if pace.is_due() => match self.starter.prober.probe().await {
-                    Ok(()) => {
+                Verdict::Restart(why) if pace.is_due() => {
+                    if self.may_restart(&judge).await {
                         log::warn!(reason = judge.reason(); "starting nats-server again: {why}");
                         return Over::Restart;
                     }
-                    Err(error) => {
-                        pace.failed();
-                        let reason = format!("{} (probe: {error})", judge.reason());
-                        let health = Health::Refusing(DiskFault::of(&error));
-                        self.shared.set_health(health, &reason);
-                    }
-                },
+                    pace.failed();
+                }
                 Verdict::Restart(_) => {}
             }
             let told = self.starter.write_errors.wait();
             futures_lite::future::or(told, clock.sleep(EMBEDDED_LOOK_INTERVAL)).await;
+        }
+    }
+
+    /// Whether the disk takes files again; writes are refused until that is known. Ending a child that can
+    /// still be read from for one that cannot start would be worse than waiting.
+    async fn may_restart(&self, judge: &Judge) -> bool {
+        let health = self.shared.lock().health;
+        if health == Health::Running {
+            self.shared.set_health(Health::Refusing(DiskFault::Error), judge.reason());
+        }
+        match self.starter.prober.probe().await {
+            Ok(()) => true,
+            Err(error) => {
+                let reason = format!("{} (probe: {error})", judge.reason());
+                self.shared.set_health(Health::Refusing(DiskFault::of(&error)), &reason);
+                false
+            }
         }
     }
 
