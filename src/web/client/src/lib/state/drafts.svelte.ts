@@ -32,6 +32,12 @@ export class Drafts {
     this.#user = '';
   }
 
+  /** After a log-out: what was typed last is not kept. */
+  discard() {
+    this.#user = '';
+    this.close();
+  }
+
   get(roomId: string): string {
     return this.#texts.get(roomId) ?? '';
   }

@@ -121,7 +121,9 @@ export class Session {
     clearInterval(this.#presence);
     this.connection.stop();
     this.outbox.close();
-    this.drafts.close();
+    // Another window has logged out, and has put everything away.
+    if (reason === 'logout') this.drafts.discard();
+    else this.drafts.close();
     const isRefused = reason === 'authentication_required' && Date.now() - this.#loggedInAt < REFUSED_MS;
     this.notice = isRefused ? FOREIGN : (NOTICES[reason] ?? 'Your session ended. Please log in again.');
     this.isOpen = false;
