@@ -1,11 +1,13 @@
 //! A real nats-server with JetStream in a temporary directory, on a port that stays the same over
 //! restarts. Killed by pid when dropped.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -29,15 +31,34 @@ pub(crate) fn server_binary() -> &'static Path {
         if !path.exists() {
             let own = dir.join(format!("nats-server-unpacking-{}", std::process::id()));
             chatto::supervisor::bundled_server(&own).expect("unpack the bundled nats-server");
-            std::fs::rename(own, &path).expect("rename the unpacked nats-server");
+            fs::rename(own, &path).expect("rename the unpacked nats-server");
         }
         path
     })
 }
 
-/// A port that was free a moment ago.
+/// A port that is free now. It lies below the range from which the kernel serves `bind` to port 0 and
+/// outgoing connections, and test processes that run together begin at different ports, so that nobody
+/// takes it before it is bound.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    /// How many ports below the kernel's range are used, and how many of them one process needs.
+    const PORTS: u32 = 16_384;
+    const OWN: u32 = 32;
+    static GIVEN: AtomicU32 = AtomicU32::new(0);
+
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let lowest: u32 = range.split_whitespace().next().unwrap().parse().unwrap();
+    // Process numbers of tests that run together are close to each other.
+    let first = std::process::id().wrapping_mul(OWN);
+    for _ in 0..PORTS {
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        let port = lowest.checked_sub(1 + first.wrapping_add(given) % PORTS).expect("room below");
+        let port = u16::try_from(port).unwrap();
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port below {lowest}");
 }
 
 /// A nats-server of the test's own.
@@ -107,7 +128,7 @@ impl NatsServer {
 
     /// What the server has logged so far, over all its starts.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
 
     /// The running server's process id.
@@ -147,8 +168,8 @@ impl NatsServer {
             self.store_dir(),
             self.config
         );
-        std::fs::write(&file, text).unwrap();
-        let log = std::fs::File::options().create(true).append(true).open(at.join("log")).unwrap();
+        fs::write(&file, text).unwrap();
+        let log = fs::File::options().create(true).append(true).open(at.join("log")).unwrap();
         let child = Command::new(&self.binary)
             .arg("-c")
             .arg(&file)
