@@ -230,11 +230,14 @@ impl Unfolded<'_> {
         let firsts: HashMap<&str, u64> =
             self.firsts.iter().map(|(room, first)| (room.as_str(), *first)).collect();
         let mut held: Vec<HeldRoom> = Vec::new();
+        let beyond = self.reached.saturating_add(1);
         for entry in &former.held {
             let is_unfolded = firsts.contains_key(entry.room_id.as_str());
             // What lies beyond the feed's position is not known to be folded.
-            if is_unfolded || entry.first_sequence > self.reached {
+            if is_unfolded || entry.first_sequence >= beyond {
                 held.push(entry.clone());
+            } else if former.next_sequence > beyond {
+                held.push(HeldRoom { first_sequence: beyond, ..entry.clone() });
             }
         }
         for (room, first) in self.firsts {
@@ -259,12 +262,46 @@ impl Unfolded<'_> {
         let lowest =
             firsts.iter().filter(|(room, _)| !named.iter().any(|held| held.room_id == **room));
         let lowest = lowest.map(|(_, first)| *first).min();
-        let reached = self.reached.saturating_add(1);
-        let next = lowest.map_or(reached, |first| first.min(reached));
+        let next = lowest.map_or(beyond, |first| first.min(beyond));
         FoldCheckpoint {
             next_sequence: former.next_sequence.max(next),
             held: named,
             ..FoldCheckpoint::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(room: &str, first_sequence: u64) -> HeldRoom {
+        HeldRoom { room_id: room.to_owned(), first_sequence }
+    }
+
+    fn checkpoint(next_sequence: u64, held: &[HeldRoom]) -> FoldCheckpoint {
+        FoldCheckpoint { next_sequence, held: held.to_vec(), ..FoldCheckpoint::default() }
+    }
+
+    /// The next checkpoint of a process that holds no room.
+    fn next(reached: u64, firsts: &[(&str, u64)], former: &FoldCheckpoint) -> FoldCheckpoint {
+        let firsts: Vec<_> = firsts.iter().map(|(room, at)| ((*room).to_owned(), *at)).collect();
+        Unfolded { reached, firsts: &firsts, held_here: &HashSet::new() }.checkpoint(former)
+    }
+
+    #[test]
+    fn a_held_room_ends_where_everything_before_the_checkpoint_is_folded() {
+        let former = checkpoint(201, &[held("R", 99)]);
+        assert_eq!(next(200, &[], &former), checkpoint(201, &[]));
+        assert_eq!(next(300, &[], &former), checkpoint(301, &[]));
+        assert_eq!(next(300, &[("R", 250)], &former), checkpoint(301, &[held("R", 250)]));
+    }
+
+    #[test]
+    fn a_process_that_is_behind_forgets_no_event_of_a_held_room() {
+        // It has folded what it knows; the checkpoint has passed an event at 200 of which it has not heard.
+        let former = checkpoint(201, &[held("R", 99)]);
+        assert_eq!(next(199, &[], &former), checkpoint(201, &[held("R", 200)]));
+        assert_eq!(next(50, &[], &former), checkpoint(201, &[held("R", 99)]));
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use chatto::limits::PAGE_ROWS;
 use chatto::nats::{BatchRead, Stored};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Event, Part, RowPage};
+use chatto::storage::records::{Event, Head, Part, RowPage, ThreadPage};
 use prost::Message;
 
 use super::super::{connect, room, run};
@@ -37,6 +37,25 @@ fn all(server: &NatsServer, stream: &str) -> Vec<Stored> {
             }
         }
     })
+}
+
+/// What is in the pages, one line each, for whoever looks into a failure.
+pub(super) fn stored_pages(server: &NatsServer) -> Vec<String> {
+    let line = |stored: &Stored| {
+        let levels = stored.subject.split('.').count();
+        let (subject, sequence) = (&stored.subject, stored.sequence);
+        let page = match stored.subject.split('.').nth(2) {
+            Some("r") if levels == 4 => format!("{:?}", decode::<RowPage>(stored)),
+            Some("t") if levels == 5 => format!("{:?}", decode::<RowPage>(stored)),
+            Some("r" | "t") => format!("{:?}", decode::<Part>(stored)),
+            Some("s") => format!("{:?}", decode::<ThreadPage>(stored)),
+            _ => format!("{:?}", decode::<Head>(stored)),
+        };
+        let mut page = page.replace('x', "");
+        page.truncate(20_000);
+        format!("PAGES {sequence} {subject}: {page}")
+    };
+    all(server, "PAGES").iter().map(line).collect()
 }
 
 /// A record that this program can read.

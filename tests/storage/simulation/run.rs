@@ -145,6 +145,7 @@ impl<'a> Run<'a> {
     pub(super) fn list(mut self, ops: &[Op], trace: &Path) -> Result<(), Fault> {
         let result = self.steps(ops);
         if result.is_err() {
+            self.trace.extend(check::stored_pages(&self.nats));
             std::fs::write(trace, self.trace.join("\n")).unwrap();
         }
         result
