@@ -125,10 +125,18 @@ impl Lens<'_> {
 
     /// RV of a room the viewer's connection shows; RU when the client was not told of the room yet.
     pub(super) async fn state(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
-        if self.is_complete && !self.known.contains_key(&id) {
-            return Ok(self.shown(id).await?.map(Self::room));
+        match self.seen(id).await? {
+            Some(seen) => self.state_of(seen).await,
+            None => Ok(None),
         }
-        Ok(self.seen(id).await?.map(Self::room_state))
+    }
+
+    /// The same of a room that was read already.
+    pub(super) async fn state_of(&self, seen: ShownRoom) -> Result<Option<Operation>, Unreadable> {
+        if self.is_complete && !self.known.contains_key(&seen.id()) {
+            return Ok(self.shown(seen.id()).await?.map(Self::room));
+        }
+        Ok(Some(Self::room_state(seen)))
     }
 
     /// Whether the client was told of exactly this.

@@ -52,7 +52,7 @@ impl Lens<'_> {
         if shown.is_direct() {
             operations.extend([Self::room(shown.clone()), Self::room_state(shown)]);
         } else {
-            operations.extend(self.state(room).await?);
+            operations.extend(self.state_of(shown).await?);
         }
         operations.push(Self::activity(room));
         operations.extend(self.row(room, row).await?);
