@@ -1,55 +1,214 @@
-//! A member who is removed while its post waits: nothing of it is stored behind the row that says so.
+//! What a post may depend on is taken away by another process while it waits: nothing of it is stored behind that.
 
-use chatto::service::{NewMessage, Position, PostError, RowKind};
+use std::convert::Infallible;
+
+use chatto::domain::{EventId, RoomId};
+use chatto::runtime::Runtime;
+use chatto::service::{NewMessage, Position, PostError, RowKind, RowView, Session};
+use chatto::storage::records::{Decision, Fact, FactKind, Role, Room, Scope, User, event::Effect};
+use chatto::storage::{Change, Draft, RequestId};
 
 use super::{CutAt, NatsServer, World, run};
 
 /// More awaits than a post has.
 const AWAITS_MAX: u32 = 60;
 
-#[test]
-fn a_post_that_was_checked_before_a_removal_is_not_stored_after_it() {
-    let server = NatsServer::start();
-    run(async |runtime| {
-        let one = World::open_shared(&server, &runtime).await;
-        let two = World::open_shared(&server, &runtime).await;
+/// Two processes on one store, and a room.
+struct Scene {
+    one: World,
+    two: World,
+    reader: Session,
+    general: String,
+    room: RoomId,
+}
+
+impl Scene {
+    async fn open(server: &NatsServer, runtime: &Runtime) -> Self {
+        let one = World::open_shared(server, runtime).await;
+        let two = World::open_shared(server, runtime).await;
         let reader = one.person("reader", None).await;
         let general = one.room(&reader, "general").await;
         one.service.join_room(&reader, &general).await.unwrap();
-        let (mut denied, mut stored) = (0, 0);
+        let room = general.as_str().try_into().unwrap();
+        Self { one, two, reader, general, room }
+    }
+
+    async fn close(self) {
+        self.one.close().await;
+        self.two.close().await;
+    }
+
+    /// Cuts a post of one process at each of its awaits, where it is checked and waits somewhere on its way.
+    /// Then `take` takes something away on the other process and stores a row behind that, and the post goes on:
+    /// it is stored before that row, or refused.
+    async fn cut_everywhere(
+        &self,
+        take: impl AsyncFn(&Session),
+        is_refusal: impl Fn(&PostError) -> bool,
+    ) {
+        let Self { one, two, reader, general, room } = self;
+        let (mut refused, mut stored) = (0, 0);
         for left in 1..AWAITS_MAX {
             let member = one.person(&format!("member-{left}"), None).await;
             // The other process wrote last: this one must look where its event goes.
             two.storage.barrier().await.unwrap();
-            two.service.join_room(&member, &general).await.unwrap();
+            // What the round before took from the room itself.
+            self.change_room(|room| room.archived = false).await;
+            two.service.join_room(&member, general).await.unwrap();
             one.storage.barrier().await.unwrap();
-            let new = NewMessage { room: &general, body: "late", ..NewMessage::default() };
+            let new = NewMessage { room: general, body: "late", ..NewMessage::default() };
             let mut post = Box::pin(one.service.post_message(&member, new));
-            // It is checked, and waits somewhere on its way while another process removes its author.
             let done = CutAt::new(&mut post, left).await;
-            let removed = two.service.leave_room(&member, &general).await.unwrap();
-            assert!(removed);
+            take(&member).await;
+            two.storage.barrier().await.unwrap();
+            let end = two.storage.head(room).await.unwrap().rows;
             let is_done = done.is_some();
             let answer = match done {
                 Some(answer) => answer,
                 None => post.await,
             };
             match answer {
-                Ok(_) => stored += 1,
-                Err(PostError::Denied) => denied += 1,
-                Err(error) => panic!("{error:?}"),
+                Ok(message) => {
+                    let row = message.id.row();
+                    assert!(row < end, "cut at await {left}: stored as row {row} behind row {end}");
+                    stored += 1;
+                }
+                Err(error) if is_refusal(&error) => refused += 1,
+                Err(error) => panic!("cut at await {left}: {error:?}"),
             }
             one.storage.barrier().await.unwrap();
-            let page = one.service.room_events(&reader, &general, Position::Newest, 100).await;
-            let rows = page.unwrap().rows.into_iter().filter(|row| row.actor == Some(member.user));
-            let rows: Vec<_> = rows.map(|row| row.kind).collect();
-            assert_eq!(rows.last(), Some(&RowKind::Left), "cut at await {left}");
+            let page = one.service.room_events(reader, general, Position::Newest, 100).await;
+            let of_member = |row: &RowView| {
+                row.actor == Some(member.user) && matches!(row.kind, RowKind::Message(_))
+            };
+            let late = page.unwrap().rows.into_iter().filter(of_member);
+            let late: Vec<u32> = late.map(|row| row.id.row()).filter(|row| *row >= end).collect();
+            assert!(late.is_empty(), "cut at await {left}: rows {late:?} behind row {end}");
             if is_done {
                 break;
             }
         }
-        assert!(denied > 0 && stored > 0, "{denied} posts denied, {stored} stored");
-        one.close().await;
-        two.close().await;
+        assert!(refused > 0 && stored > 0, "{refused} posts refused, {stored} stored");
+    }
+
+    async fn change_room(&self, change: impl Fn(&mut Room)) {
+        let put = |room: Option<&Room>| -> Result<_, Infallible> {
+            let mut room = room.unwrap().clone();
+            change(&mut room);
+            Ok(Change::Put(room))
+        };
+        self.two.storage.change_room(&self.room, put).await.unwrap();
+    }
+
+    async fn change_user(&self, member: &Session, change: impl Fn(&mut User)) {
+        let put = |user: Option<&User>| -> Result<_, Infallible> {
+            let mut user = user.unwrap().clone();
+            change(&mut user);
+            Ok(Change::Put(user))
+        };
+        self.two.storage.change_user(&member.user, put).await.unwrap();
+    }
+
+    /// Stores a row of the room that is no message, as the other process.
+    async fn store_fact(&self, kind: FactKind) {
+        let request = RequestId::random();
+        let append = self.two.storage.append::<Infallible>(&self.room, &request, &[], |view| {
+            let row = view.head().rows;
+            let id = EventId::new(row, 0, 7).to_string();
+            let fact = Fact { id, row, kind: kind.into(), ..Fact::default() };
+            let at_ms = self.two.clock.unix_ms();
+            Ok(Draft { actor: None, at_ms, effect: Effect::Fact(fact) })
+        });
+        append.await.unwrap();
+    }
+}
+
+#[test]
+fn a_post_that_was_checked_before_a_removal_is_not_stored_after_it() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let scene = Scene::open(&server, &runtime).await;
+        let remove = async |member: &Session| {
+            let removed = scene.two.service.leave_room(member, &scene.general).await.unwrap();
+            assert!(removed);
+        };
+        scene.cut_everywhere(remove, |error| matches!(error, PostError::Denied)).await;
+        scene.close().await;
+    });
+}
+
+#[test]
+fn a_post_that_was_checked_before_the_room_was_archived_is_not_stored_after_it() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let scene = Scene::open(&server, &runtime).await;
+        let archive = async |_: &Session| {
+            scene.change_room(|room| room.archived = true).await;
+            scene.store_fact(FactKind::RoomArchived).await;
+        };
+        scene.cut_everywhere(archive, |error| matches!(error, PostError::Archived)).await;
+        scene.close().await;
+    });
+}
+
+/// What says that nobody may post in a room.
+fn denied(room: &str) -> Decision {
+    Decision {
+        permission: "message.post".to_owned(),
+        scope: Scope::Room.into(),
+        scope_id: room.to_owned(),
+        allow: false,
+    }
+}
+
+#[test]
+fn a_post_that_was_checked_before_its_author_was_forbidden_to_post_is_not_stored_after_it() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let scene = Scene::open(&server, &runtime).await;
+        let forbid = async |member: &Session| {
+            scene.change_user(member, |user| user.decisions.push(denied(&scene.general))).await;
+            scene.store_fact(FactKind::RoomUpdated).await;
+        };
+        scene.cut_everywhere(forbid, |error| matches!(error, PostError::Denied)).await;
+        scene.close().await;
+    });
+}
+
+#[test]
+fn a_post_that_was_checked_before_its_author_got_a_role_that_may_not_is_not_stored_after_it() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let scene = Scene::open(&server, &runtime).await;
+        let muted = |_: Option<&Role>| -> Result<_, Infallible> {
+            let decisions = vec![denied(&scene.general)];
+            Ok(Change::Put(Role { name: "muted".to_owned(), decisions, ..Role::default() }))
+        };
+        scene.two.storage.change_role("muted", muted).await.unwrap();
+        let assign = async |member: &Session| {
+            scene.change_user(member, |user| user.roles.push("muted".to_owned())).await;
+            scene.store_fact(FactKind::RoomUpdated).await;
+        };
+        scene.cut_everywhere(assign, |error| matches!(error, PostError::Denied)).await;
+        scene.close().await;
+    });
+}
+
+#[test]
+fn a_post_that_was_checked_before_another_of_its_author_is_not_stored_after_it_in_slow_mode() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let scene = Scene::open(&server, &runtime).await;
+        scene.change_room(|room| room.slow_mode_seconds = 60).await;
+        let post = async |member: &Session| {
+            let new = NewMessage { room: &scene.general, body: "first", ..NewMessage::default() };
+            match scene.two.service.post_message(member, new).await {
+                // The other one was first.
+                Ok(_) | Err(PostError::SlowMode) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        };
+        scene.cut_everywhere(post, |error| matches!(error, PostError::SlowMode)).await;
+        scene.close().await;
     });
 }
