@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::seeded;
 use crate::support::client::{Account, CallError, Message};
 use crate::support::mounts::{
-    inside, loop_mounts, make_image, owner, prepare, repair_image, start, start_refused, within,
+    aside, inside, loop_mounts, make_image, owner, prepare, repair_image, start, start_refused,
+    within,
 };
 use crate::support::server::{Server, kill_quietly};
 use crate::support::wait::until;
@@ -248,6 +249,40 @@ fn a_device_that_fails_although_there_is_room_loses_nothing() {
     trial.is_refused(&[FULL, ERROR]);
     trial.stays_away_when_killed(&[FULL, ERROR]);
     within(&trial.server, "rm device/ballast");
+    trial.recovers();
+    trial.stops();
+}
+
+/// The same with a journal. ext4 gives up when it cannot write that, and stays so when the device works again:
+/// an operator unmounts it, has it checked and mounts it.
+#[test]
+fn a_device_that_fails_under_a_journal_loses_nothing() {
+    if !loop_mounts() {
+        return;
+    }
+    // What the device stores on outlives its mounts, unlike a tmpfs. ext2 keeps no blocks back for later.
+    const DEVICE: &str = "mount -o loop storage.img device";
+    const MAKE: &str = "truncate -s 96M storage.img; mkfs.ext2 -q -m 0 storage.img; mkdir device; \
+         mount -o loop storage.img device; truncate -s 512M device/disk.img; \
+         mkfs.ext4 -q -O has_journal device/disk.img";
+    const MOUNT: &str = "mount -o loop storage.img device; mount -o loop device/disk.img data";
+    const FILL: &str =
+        "for n in 1 2; do head -c 200M /dev/zero > device/ballast-$n || :; sync device; done";
+    let server = prepare("1MiB");
+    aside(&server, "storage.img", MAKE);
+    let mut trial = Trial::begin(server, MOUNT);
+    within(&trial.server, FILL);
+    // How the kernel reports it depends on which write fails.
+    trial.is_refused(&[FULL, ERROR]);
+    trial.stays_away_when_killed(&[FULL, ERROR]);
+    within(&trial.server, "rm device/ballast-*; ! touch data/file");
+    trial.tells(&[ERROR]);
+    assert_eq!(trial.server.nats_pid(), None);
+    assert!(trial.server.stop().success(), "{}", trial.server.log());
+    // 1: there was something to repair.
+    let repair = format!("{DEVICE}; e2fsck -p device/disk.img || [ $? = 1 ]");
+    aside(&trial.server, "storage.img", &repair);
+    start(&mut trial.server, MOUNT);
     trial.recovers();
     trial.stops();
 }

@@ -54,11 +54,23 @@ pub(crate) fn make_image(server: &Server, options: &str) {
 
 /// Waits until nothing has the image mounted any more and repairs it, as an operator would.
 pub(crate) fn repair_image(server: &Server) {
-    until("the image is free", Duration::from_secs(30), || {
-        run(server, "losetup -j disk.img").is_empty().then_some(())
-    });
+    until_free(server, "disk.img");
     // 1: there was something to repair.
     run(server, "e2fsck -p disk.img || [ $? = 1 ]");
+}
+
+/// Runs a bash script in the server's directory, in mounts that end with it, while nothing else has `image`
+/// mounted; it must succeed.
+pub(crate) fn aside(server: &Server, image: &str, script: &str) {
+    until_free(server, image);
+    run(server, &format!("unshare --mount bash -euc '{script}'"));
+    until_free(server, image);
+}
+
+fn until_free(server: &Server, image: &str) {
+    until("the image is free", Duration::from_secs(30), || {
+        run(server, &format!("losetup -j {image}")).is_empty().then_some(())
+    });
 }
 
 /// Runs a bash script in the server's directory, outside its mounts; it must succeed.
