@@ -82,6 +82,38 @@ fn a_store_that_outgrew_its_limit_gets_a_larger_one_when_the_disk_has_room() {
     helper.until("health", "Running");
 }
 
+#[test]
+fn a_larger_store_waits_until_the_disk_takes_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = dir.path().to_str().unwrap();
+    let prepare = format!(
+        "mount -t tmpfs -o size=256m none '{disk}'; head -c 180m /dev/zero > '{disk}/ballast'"
+    );
+    let data = dir.path().join("data");
+    let mut helper = helper_after(&prepare, &data, "floor=67108864");
+    helper.expect("ready");
+    helper.ask("create");
+    let mut acknowledged = 0;
+    while helper.ask("post 900000") == "ok" {
+        acknowledged += 1;
+    }
+    helper.until("health", "Refusing Full");
+    let (pid, stored) = (helper.ask("pid"), helper.ask("stored"));
+    assert!(stored.parse::<u32>().unwrap() >= acknowledged);
+    // There is room, but the probe's folder cannot be created.
+    let probe = data.join("jetstream/$G/.chatto-probe");
+    helper.ask(&format!("obstruct {}", probe.display()));
+    helper.ask(&format!("unfill {disk}"));
+    // What the failed probe says.
+    helper.until("health", "Refusing Error");
+    assert_eq!((helper.ask("pid"), helper.ask("restarts")), (pid, "0".to_owned()));
+    assert_eq!(helper.ask("stored"), stored, "reading goes on");
+    helper.ask(&format!("clear {}", probe.display()));
+    helper.until("restarts", "1");
+    helper.until("post 900000", "ok");
+    helper.until("health", "Running");
+}
+
 /// Forbids the execution of memfds in the new process name space.
 const NO_MEMFD: &str = "echo 2 > /proc/sys/vm/memfd_noexec";
 

@@ -196,10 +196,9 @@ async fn run(config: chatto::supervisor::Config, scope: Scope) {
             "pid" => watch.pid().to_string(),
             "damage" => watch.damage().len().to_string(),
             "fill" => fill(Path::new(rest)),
-            "unfill" => {
-                std::fs::remove_file(Path::new(rest).join("ballast")).unwrap();
-                "ok".to_owned()
-            }
+            "unfill" => remove(&Path::new(rest).join("ballast")),
+            "obstruct" => obstruct(Path::new(rest)),
+            "clear" => remove(Path::new(rest)),
             other => panic!("{other}"),
         };
         say(&format!("answer {answer}"));
@@ -218,6 +217,17 @@ fn fill(dir: &Path) -> String {
             chunk.truncate(chunk.len() / 2);
         }
     }
+    "ok".to_owned()
+}
+
+fn remove(file: &Path) -> String {
+    std::fs::remove_file(file).unwrap();
+    "ok".to_owned()
+}
+
+/// Puts a file where a folder is to be created.
+fn obstruct(folder: &Path) -> String {
+    std::fs::write(folder, "in the way").unwrap();
     "ok".to_owned()
 }
 
