@@ -2,7 +2,7 @@
 
 use crate::crypto::hex;
 use crate::domain::{EventId, GroupId, RoomId, UserId};
-use crate::storage::records::{FactKind, Room, ServerConfig, User, event::Effect};
+use crate::storage::records::{FactKind, Member, Room, ServerConfig, User, event::Effect};
 use crate::storage::{Changed, JournalEvent, Live, Tables, Whisper};
 
 /// A change. Connections share it.
@@ -158,12 +158,9 @@ impl Change {
                     tables.rooms.get(id).map(|room| &**room),
                 ));
             }
-            Changed::Member { room, user } => {
-                let settled = tables.member(room, user).is_none_or(|member| member.announced);
-                let cause = Cause::Membership { room: *room, user: *user, settled };
-                let members = To::Members { room: *room, and: Some(*user), except: None };
-                let to = if settled { members } else { To::User(*user) };
-                found.push((cause, Some(*user), to));
+            Changed::Member { room, user, former } => {
+                let member = tables.member(room, user);
+                found.push(of_member(*room, *user, former.as_deref(), member.map(|one| &**one)));
             }
             Changed::Group(group) => {
                 found.push((Cause::Groups { group: *group }, None, To::Everybody));
@@ -235,6 +232,27 @@ fn of_room(
     Some((Cause::Room { room: id, rule_changed }, actor, To::Everybody))
 }
 
+/// What a changed membership means. While its row is to come, and when the record only notes that the row is
+/// stored, it concerns nobody else: the row tells the others.
+fn of_member(
+    room: RoomId,
+    user: UserId,
+    former: Option<&Member>,
+    member: Option<&Member>,
+) -> (Cause, Option<UserId>, To) {
+    let settled = member.is_none_or(|member| member.announced);
+    let is_note = former.filter(|former| !former.announced).is_some_and(|former| match member {
+        Some(member) => *member == Member { announced: true, ..former.clone() },
+        None => former.left,
+    });
+    let to = if settled && !is_note {
+        To::Members { room, and: Some(user), except: None }
+    } else {
+        To::User(user)
+    };
+    (Cause::Membership { room, user, settled }, Some(user), to)
+}
+
 /// An id of something that has no place in the store.
 pub(super) fn random_id() -> String {
     format!("evt{}", hex(&crate::crypto::random::<8>()))
@@ -284,4 +302,40 @@ fn profile(server: &ServerConfig) -> impl PartialEq {
         (server.name.clone(), server.description.clone(), server.welcome_message.clone()),
         (server.logo_key.clone(), server.banner_key.clone()),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_the_row_of_a_membership_is_stored_makes_no_other_socket_compare() {
+        let (room, user) = (RoomId::from_random([1; 16]), UserId::from_number(2));
+        let record =
+            |announced, left| Member { announced, left, joined_row: 7, ..Member::default() };
+        let to = |former: Option<Member>, member: Option<Member>| {
+            of_member(room, user, former.as_ref(), member.as_ref()).2
+        };
+        let alone = To::User(user);
+        let members = To::Members { room, and: Some(user), except: None };
+        let (joining, joined) = (record(false, false), record(true, false));
+        let (leaving, left) = (record(false, true), record(true, true));
+        // The row is to come.
+        assert_eq!(to(None, Some(joining.clone())), alone);
+        assert_eq!(to(Some(joined.clone()), Some(leaving.clone())), alone);
+        // It is stored.
+        assert_eq!(to(Some(joining.clone()), Some(joined.clone())), alone);
+        assert_eq!(to(Some(leaving.clone()), Some(left.clone())), alone);
+        assert_eq!(to(Some(leaving.clone()), None), alone);
+        // No row tells of these, or nobody knows whether one does.
+        assert_eq!(to(None, Some(joined.clone())), members);
+        assert_eq!(to(None, None), members);
+        assert_eq!(to(Some(joining.clone()), None), members);
+        assert_eq!(to(Some(joining.clone()), Some(left.clone())), members);
+        assert_eq!(to(Some(leaving), Some(joined.clone())), members);
+        assert_eq!(to(Some(joined.clone()), Some(left)), members);
+        assert_eq!(to(Some(joined.clone()), None), members);
+        let again = Member { joined_row: 9, ..joined };
+        assert_eq!(to(Some(joining), Some(again)), members);
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::encoding::{DecodeError, decode, encode, is_known};
 use super::error::StorageError;
 use super::layout::stream;
-use super::records::{self, Event, Presence, Room, ServerConfig, User};
+use super::records::{self, Event, Member, Presence, Room, ServerConfig, User};
 use super::store::{Inner, Storage};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::nats::{BatchRead, Message, Stored};
@@ -70,6 +70,8 @@ pub enum Changed {
         room: RoomId,
         /// Who.
         user: UserId,
+        /// What it was; `None`: new, or not known any more.
+        former: Option<Arc<Member>>,
     },
     /// A role.
     Role,

@@ -217,7 +217,8 @@ impl Tables {
                 .map(|id| Changed::Room { id, former: self.rooms.get(&id).cloned() }),
             "member" => RoomId::try_from(first).and_then(|room| {
                 let user = UserId::try_from(parts.next().unwrap_or_default())?;
-                Ok(Changed::Member { room, user })
+                let former = self.member(&room, &user).cloned();
+                Ok(Changed::Member { room, user, former })
             }),
             "role" => Ok(Changed::Role),
             "group" => GroupId::try_from(first).map(Changed::Group),
@@ -240,6 +241,9 @@ impl Tables {
             .filter_map(|(at, changed)| match changed {
                 Changed::User { id, .. } => Some((at, Changed::User { id, former: None })),
                 Changed::Room { id, .. } => Some((at, Changed::Room { id, former: None })),
+                Changed::Member { room, user, .. } => {
+                    Some((at, Changed::Member { room, user, former: None }))
+                }
                 Changed::Server { .. } => Some((at, Changed::Server { former: None })),
                 Changed::Other => None,
                 changed => Some((at, changed)),
@@ -532,6 +536,45 @@ mod tests {
         mirror.wrote(&key(2), None, 4);
         feed(&mirror, &key(3), "third", 5);
         assert_eq!(told(&heard), [(4, Some("other".to_owned())), (5, None)]);
+    }
+
+    /// Whether a membership was announced before each change that was told.
+    #[derive(Default)]
+    struct HeardMembers(Mutex<Vec<(u64, Option<bool>)>>);
+
+    impl Listener for HeardMembers {
+        fn hear(&self, live: Live) {
+            if let Live::State { revision, changed: Changed::Member { former, .. } } = live {
+                let announced = former.map(|member| member.announced);
+                self.0.lock().unwrap().push((revision, announced));
+            }
+        }
+    }
+
+    #[test]
+    fn a_join_that_is_told_with_the_note_behind_it_is_told_as_new() {
+        let heard = Arc::new(HeardMembers::default());
+        let mirror = Mirror::new(Ear::of(Arc::clone(&heard) as Arc<dyn Listener>));
+        let told = || std::mem::take(&mut *heard.0.lock().unwrap());
+        let room = RoomId::from_random([1; 16]);
+        let key = |n: u64| format!("member.{room}.{}", UserId::from_number(n));
+        let member = |announced| encode(&Member { announced, ..Member::default() }).to_vec();
+        mirror.wrote(&key(1), Some(&member(false)), 1);
+        mirror.passed(1);
+        mirror.wrote(&key(1), Some(&member(true)), 2);
+        mirror.passed(2);
+        assert_eq!(told(), [(1, None), (2, Some(false))]);
+        // The feed comes by when both are written.
+        mirror.wrote(&key(2), Some(&member(false)), 3);
+        mirror.wrote(&key(2), Some(&member(true)), 4);
+        mirror.passed(4);
+        assert_eq!(told(), [(4, None)]);
+        let resumed = mirror.read(|tables| tables.changed_since(0));
+        let knows = |(_, changed): &(u64, Changed)| {
+            matches!(changed, Changed::Member { former: Some(_), .. })
+        };
+        assert_eq!(resumed.len(), 2);
+        assert!(!resumed.iter().any(knows), "what a client was told before is not known");
     }
 
     #[test]
