@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::helper::Helper;
+use crate::support::nats::signal;
 
 /// The helper inside private mounts, after `prepare` ran as root of a user name space there.
 fn helper_after(prepare: &str, dir: &Path, settings: &str) -> Helper {
@@ -112,6 +113,25 @@ fn a_larger_store_waits_until_the_disk_takes_files() {
     helper.until("restarts", "1");
     helper.until("post 900000", "ok");
     helper.until("health", "Running");
+}
+
+#[test]
+fn a_child_that_died_waits_until_the_disk_takes_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut helper = Helper::start(dir.path());
+    let pid: u32 = helper.expect("ready").parse().unwrap();
+    helper.ask("create");
+    assert_eq!(helper.ask("post 10"), "ok");
+    // All that a start writes could be written, but not what the probe wants to see.
+    let probe = dir.path().join("jetstream/$G/.chatto-probe");
+    helper.ask(&format!("obstruct {}", probe.display()));
+    signal(pid, "KILL");
+    helper.until("health", "Waiting Error");
+    assert_eq!(helper.ask("restarts"), "0");
+    helper.ask(&format!("clear {}", probe.display()));
+    helper.until("restarts", "1");
+    helper.until("health", "Running");
+    assert_eq!(helper.ask("stored"), "1");
 }
 
 /// Forbids the execution of memfds in the new process name space.

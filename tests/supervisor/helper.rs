@@ -190,7 +190,8 @@ async fn run(config: chatto::supervisor::Config, scope: Scope) {
             "health" => match watch.health() {
                 Health::Restarting { .. } => "Restarting".to_owned(),
                 Health::Refusing(fault) => format!("Refusing {fault:?}"),
-                other => format!("{other:?}"),
+                Health::Waiting(fault) => format!("Waiting {fault:?}"),
+                Health::Running => "Running".to_owned(),
             },
             "restarts" => watch.restarts().to_string(),
             "pid" => watch.pid().to_string(),
