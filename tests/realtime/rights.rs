@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use chatto::crypto::Secret;
 use chatto::domain::permission::{EVERYONE, Permission};
-use chatto::domain::{GroupId, RoomId, UserId};
-use chatto::storage::records::{Decision, Group, Member, Role, Room, Scope, User};
-use chatto::storage::{Change, Config, Storage};
+use chatto::domain::{EventId, GroupId, RoomId, UserId};
+use chatto::runtime::Clock;
+use chatto::storage::records::{
+    Decision, Fact, FactKind, Group, Member, Role, Room, Scope, User, event::Effect,
+};
+use chatto::storage::{Change, Config, Draft, RequestId, Storage};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::{
@@ -504,5 +507,64 @@ fn every_change_of_what_a_viewer_may_see_reaches_its_socket() {
         if let Err(error) = result {
             panic!("{error}");
         }
+    });
+}
+
+/// Puts a membership whose writer did not live to note that its row is stored.
+async fn put_unannounced(storage: &Storage, room: RoomId, user: UserId, left: bool) {
+    let record = Member {
+        room_id: room.to_string(),
+        user_id: user.to_string(),
+        since_ms: Clock::system().unix_ms(),
+        left,
+        ..Member::default()
+    };
+    let put = |_: Option<&Member>| Ok(Change::Put(record.clone()));
+    storage.change_member::<Infallible>(&room, &user, put).await.unwrap();
+    let member_revision = storage.member_revision(&room, &user);
+    let kind = if left { FactKind::Left } else { FactKind::Joined };
+    let request = RequestId::random();
+    let append = storage.append::<Infallible>(&room, &request, &[], |view| {
+        let row = view.head().rows;
+        let id = EventId::new(row, 0, 7).to_string();
+        let fact = Fact { id, row, kind: kind.into(), member_revision, ..Fact::default() };
+        let at_ms = Clock::system().unix_ms();
+        Ok(Draft { actor: Some(user), at_ms, effect: Effect::Fact(fact) })
+    });
+    append.await.unwrap();
+}
+
+#[test]
+fn a_membership_whose_writer_died_before_its_note_is_told_by_its_row() {
+    beside(|world, storage| {
+        let (ada, bert) = (world.person("ada-sees"), world.person("bert-comes-and-goes"));
+        let id = world.room("without a note", &[&ada]);
+        let (room, user) = (RoomId::try_from(&*id).unwrap(), UserId::try_from(&*bert.id).unwrap());
+        let mut others = world.follow(&ada, &[&id]);
+        let mut own = world.follow(&bert, &[&id]);
+        let note = async |record: Option<Member>| {
+            let change =
+                |_: Option<&Member>| Ok(record.clone().map_or(Change::Delete, Change::Put));
+            storage.change_member::<Infallible>(&room, &user, change).await.unwrap();
+        };
+        let fresh = |person| comparable(&world.follow(person, &[&id]));
+        block_on(async {
+            storage.barrier().await.unwrap();
+            for left in [false, true, false] {
+                put_unannounced(storage, room, user, left).await;
+                others.until("the row", |one| {
+                    one.state.rooms[&id].members.contains(&bert.id) != left
+                });
+                own.until("the row", |one| one.state.is_member(&id) != left);
+                // The sweep's, much later: nothing is left to tell.
+                let present = storage.member(&room, &user).unwrap().0;
+                let announced = Member { announced: true, ..Member::clone(&present) };
+                note((!left).then_some(announced)).await;
+                for (follower, person) in [(&mut others, &ada), (&mut own, &bert)] {
+                    assert!(follower.try_sync());
+                    assert_eq!(comparable(follower), fresh(person));
+                }
+            }
+        });
     });
 }
