@@ -1,9 +1,12 @@
 //! What a draft depends on, seen at the position it is appended at: two processes write at once.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::time::Duration;
 
 use chatto::domain::EventId;
-use chatto::limits::REACTIONS_PER_USER_MAX;
+use chatto::limits::{REACTIONS_PER_USER_MAX, WRITE_DEADLINE};
 use chatto::runtime::{Clock, Runtime};
 use chatto::storage::records::{
     Delete, Echo, Message, Pin, Post, React, Row, event::Effect, row::Kind,
@@ -11,7 +14,9 @@ use chatto::storage::records::{
 use chatto::storage::{ChangeError, Config, Draft, DraftView, RequestId, Storage};
 use futures_lite::future::zip;
 
+use super::stamps::{membership, until};
 use super::{config, content, open, post, room, run, user};
+use crate::support::filter::Filter;
 use crate::support::nats::NatsServer;
 
 /// A draft's rule stands against it.
@@ -263,4 +268,76 @@ fn a_view_holds_the_rows_that_were_named_as_they_are_at_the_position() {
         one.close().await;
         two.close().await;
     });
+}
+
+#[test]
+fn only_a_draft_that_names_rows_waits_for_the_feed() {
+    /// The room whose second draft names the first one's row.
+    const NAMING: u8 = 1;
+    /// The room whose drafts name none.
+    const PLAIN: u8 = 2;
+    let server = NatsServer::start();
+    let filter = Filter::of_state(server.port());
+    run(async |runtime| {
+        let shared = || Config { embedded: false, ..config(None) };
+        let one = open(&filter.url(), &runtime, shared()).await.unwrap();
+        let two = open(&server.url(), &runtime, shared()).await.unwrap();
+        // The feed of the first stands still at an event whose STATE it cannot read.
+        let away = filter.turn_on();
+        membership(&two, false).await;
+        let event =
+            async |storage: &Storage, n: u8, needs: &[EventId], seen: &Cell<Option<bool>>| {
+                let (room, request) = (room(n), RequestId::random());
+                let appended = storage.append::<Infallible>(&room, &request, needs, |view| {
+                    seen.set(Some(needs.iter().all(|id| view.row(id).is_some())));
+                    Ok(post(view.head(), user(1), "text"))
+                });
+                Box::pin(appended).await.unwrap();
+            };
+        let ignored = Cell::new(None);
+        event(&two, 3, &[], &ignored).await;
+
+        let (began, seen, answered) = (Cell::new(false), Cell::new(None), Cell::new(0));
+        let plain = async |n: u8| {
+            event(&one, n, &[], &ignored).await;
+            answered.set(answered.get() + 1);
+        };
+        let naming = async {
+            are_stored(&two, NAMING, 1).await;
+            began.set(true);
+            event(&one, NAMING, &[EventId::new(0, 0, 7)], &seen).await;
+            answered.set(answered.get() + 1);
+        };
+        let rest = async {
+            until("the draft that names a row is wanted", || began.get()).await;
+            let both = zip(plain(PLAIN), plain(PLAIN));
+            let stored = async {
+                // The second one builds on an event that the feed of this process has not brought.
+                are_stored(&two, PLAIN, 2).await;
+                until("the process says that it waits", || one.is_stalled()).await;
+                assert_eq!(seen.get(), None, "it was made from rows as they were before");
+                assert_eq!(answered.get(), 0, "answered before this process shows the event");
+                drop(away);
+            };
+            zip(both, stored).await;
+        };
+        zip(plain(NAMING), zip(naming, rest)).await;
+        assert_eq!(seen.get(), Some(true), "the row is there when the feed has passed it");
+        assert_eq!(answered.get(), 4);
+        for (n, rows) in [(NAMING, 2), (PLAIN, 2)] {
+            assert_eq!(one.rows(&room(n), 0, 9).await.unwrap().len(), rows);
+        }
+        one.close().await;
+        two.close().await;
+    });
+}
+
+/// Waits until so many events of a room are stored, as this process sees it.
+async fn are_stored(storage: &Storage, n: u8, events: u64) {
+    let clock = Clock::system();
+    let end = clock.now() + WRITE_DEADLINE;
+    while storage.head(&room(n)).await.unwrap().event_number < events {
+        assert!(clock.now() < end, "{events} events of room {n} are not stored in time");
+        clock.sleep(Duration::from_millis(10)).await;
+    }
 }

@@ -40,7 +40,7 @@ impl Listener for Heard {
     }
 }
 
-async fn until(what: &str, mut look: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut look: impl FnMut() -> bool) {
     let clock = Clock::system();
     let end = clock.now() + PATIENCE;
     while !look() {
@@ -49,7 +49,7 @@ async fn until(what: &str, mut look: impl FnMut() -> bool) {
     }
 }
 
-async fn membership(storage: &Storage, left: bool) {
+pub(super) async fn membership(storage: &Storage, left: bool) {
     let (room, user) = (room(1), user(1));
     let member = Member {
         room_id: room.to_string(),
