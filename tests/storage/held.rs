@@ -267,6 +267,71 @@ fn a_missing_event_holds_its_room() {
 }
 
 #[test]
+fn a_room_with_a_missing_event_answers_an_error_and_keeps_what_is_left() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = nats_after_open(&server, &runtime).await;
+        take_fold_lease(&nats).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        write(&storage, &room(1), "folded").await;
+        storage.fold_all().await.unwrap();
+        let mut sequences = Vec::new();
+        for body in ["missing", "behind it"] {
+            write(&storage, &room(1), body).await;
+            let newest = nats.leader_newest("JOURNAL", &journal(&room(1))).await.unwrap().unwrap();
+            sequences.push(newest.sequence);
+        }
+        write(&storage, &room(2), "one").await;
+        storage.close().await;
+        assert!(nats.erase("JOURNAL", sequences[0]).await.unwrap());
+
+        // Before the room is held, and when the checkpoint has passed it.
+        for body in ["two", "three"] {
+            let clock = Clock::system();
+            let storage =
+                Storage::open(nats.clone(), shared(), &runtime, clock.clone()).await.unwrap();
+            assert!(!storage.is_damaged(), "nobody has looked yet");
+            for _ in 0..2 {
+                let head = storage.head(&room(1)).await;
+                assert!(matches!(head, Err(StorageError::Corrupt { .. })), "{head:?}");
+                for (from, to) in [(0, 1), (0, 9), (1, 2), (2, 3)] {
+                    let rows = storage.rows(&room(1), from, to).await;
+                    assert!(matches!(rows, Err(StorageError::Corrupt { .. })), "{rows:?}");
+                }
+                let refused = try_write(&storage, &room(1)).await;
+                assert!(matches!(refused, Err(StorageError::Corrupt { .. })), "{refused:?}");
+                storage.fold_all().await.unwrap();
+                assert!(matches!(reasons(&storage)[..], [HoldReason::Missing { number: 2 }]));
+            }
+            assert!(storage.is_damaged());
+            write(&storage, &room(2), body).await;
+            storage.fold_all().await.unwrap();
+            let (point, newest) = (checkpoint(&nats).await, storage.told().journal);
+            assert_eq!(point.held[0].first_sequence, sequences[1]);
+            assert_eq!(point.next_sequence, newest + 1, "the other rooms go on");
+            clock.advance(Duration::from_secs(8 * 24 * 3600));
+            storage.purge().await.unwrap();
+            storage.close().await;
+        }
+
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        assert_eq!(storage.rows(&room(2), 0, 9).await.unwrap().len(), 3);
+        storage.close().await;
+        // What whoever mends the store needs.
+        let kept = nats.leader_newest("JOURNAL", &journal(&room(1))).await.unwrap().unwrap();
+        assert_eq!(kept.sequence, sequences[1], "the event behind the hole");
+        assert!(contains(&kept.payload, "behind it"));
+        let page = format!("pages.{}.r.0", room(1));
+        let page = nats.leader_newest("PAGES", &page).await.unwrap().unwrap();
+        assert!(contains(&page.payload, "folded"));
+    });
+}
+
+fn contains(payload: &[u8], text: &str) -> bool {
+    payload.windows(text.len()).any(|bytes| bytes == text.as_bytes())
+}
+
+#[test]
 fn texts_that_a_fold_has_erased_are_no_hole_when_it_is_repeated() {
     let server = NatsServer::start();
     run(async |runtime| {
