@@ -12,22 +12,23 @@ use chatto::storage::{ChangeError, Config, HoldReason, RequestId, Storage, Stora
 use prost::Message;
 
 use super::folds::{append, take_fold_lease, write};
+use super::stamps::until;
 use super::{CutAt, config, connect, open, post, room, run, user};
 use crate::support::nats::NatsServer;
 
 /// Field 1000, a text: what a newer program may add to any record.
-const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
+pub(super) const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
 
 fn shared() -> Config {
     Config { embedded: false, ..config(None) }
 }
 
-fn stored(record: &impl Message, more: &[u8]) -> Vec<u8> {
+pub(super) fn stored(record: &impl Message, more: &[u8]) -> Vec<u8> {
     [vec![1], record.encode_to_vec(), more.to_vec()].concat()
 }
 
 /// Puts a message into the store as another program would.
-async fn put(nats: &Nats, subject: &str, payload: Vec<u8>) -> u64 {
+pub(super) async fn put(nats: &Nats, subject: &str, payload: Vec<u8>) -> u64 {
     let payload = payload.into();
     nats.publish(Publish { subject, payload, ..Publish::default() }).await.unwrap().sequence
 }
@@ -37,7 +38,7 @@ fn journal(room: &RoomId) -> String {
 }
 
 /// The event that follows the present head, with this effect.
-async fn next_event(storage: &Storage, room: &RoomId, effect: Option<Effect>) -> Event {
+pub(super) async fn next_event(storage: &Storage, room: &RoomId, effect: Option<Effect>) -> Event {
     let head = storage.head(room).await.unwrap();
     let rows_after = head.rows + u32::from(matches!(effect, Some(Effect::Post(_))));
     Event {
@@ -66,7 +67,7 @@ fn reasons(storage: &Storage) -> Vec<HoldReason> {
     storage.held_rooms().into_iter().map(|held| held.reason).collect()
 }
 
-async fn checkpoint(nats: &Nats) -> FoldCheckpoint {
+pub(super) async fn checkpoint(nats: &Nats) -> FoldCheckpoint {
     let stored = nats.leader_newest("KV_STATE", "$KV.STATE.fold.checkpoint").await.unwrap();
     FoldCheckpoint::decode(&stored.unwrap().payload[1..]).unwrap()
 }
@@ -329,6 +330,111 @@ fn a_room_with_a_missing_event_answers_an_error_and_keeps_what_is_left() {
 
 fn contains(payload: &[u8], text: &str) -> bool {
     payload.windows(text.len()).any(|bytes| bytes == text.as_bytes())
+}
+
+/// Makes the first pages of these rooms unreadable; answers where they lie and what they were.
+async fn damage_pages(nats: &Nats, rooms: impl Iterator<Item = u8>) -> Vec<(String, Vec<u8>)> {
+    let mut pages = Vec::new();
+    for n in rooms {
+        let subject = format!("pages.{}.r.0", room(n));
+        let page = nats.leader_newest("PAGES", &subject).await.unwrap().unwrap();
+        put(nats, &subject, vec![1, 0xff, 0xff]).await;
+        pages.push((subject, page.payload.to_vec()));
+    }
+    pages
+}
+
+/// How many rows each of these rooms shows to a process that has read nothing yet.
+async fn rows_shown(
+    url: &str,
+    runtime: &chatto::runtime::Runtime,
+    rooms: impl Iterator<Item = u8>,
+) -> Vec<usize> {
+    let storage = open(url, runtime, shared()).await.unwrap();
+    assert_eq!(storage.unfolded().0, 0);
+    let mut shown = Vec::new();
+    for n in rooms {
+        shown.push(storage.rows(&room(n), 0, 9).await.unwrap().len());
+    }
+    storage.close().await;
+    shown
+}
+
+#[test]
+fn one_held_room_more_than_the_checkpoint_can_name_stops_it() {
+    /// As many as it names.
+    const NAMED: u8 = 64;
+    const LAST: u8 = NAMED + 1;
+    const HEALTHY: u8 = 100;
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = nats_after_open(&server, &runtime).await;
+        take_fold_lease(&nats).await;
+        let clock = Clock::system();
+        let one = open(&server.url(), &runtime, shared()).await.unwrap();
+        for n in (1..=LAST).chain([HEALTHY]) {
+            write(&one, &room(n), "one").await;
+        }
+        one.fold_all().await.unwrap();
+        let two = open(&server.url(), &runtime, shared()).await.unwrap();
+        let mut pages = damage_pages(&nats, 1..=LAST).await.into_iter();
+        write(&one, &room(HEALTHY), "two").await;
+        for n in 1..=LAST {
+            write(&one, &room(n), "two").await;
+        }
+        let last = nats.leader_newest("JOURNAL", &journal(&room(LAST))).await.unwrap().unwrap();
+        write(&one, &room(HEALTHY), "three").await;
+        one.fold_all().await.unwrap();
+        assert_eq!(one.held_rooms().len(), usize::from(LAST), "all are told of");
+        assert_eq!(one.unfolded().0, usize::from(LAST), "the other rooms are folded");
+        let point = checkpoint(&nats).await;
+        assert_eq!(point.held.len(), usize::from(NAMED));
+        assert_eq!(point.next_sequence, last.sequence, "it stands before what it cannot name");
+        // A process that follows drops what the checkpoint has passed, and nothing else.
+        let kept = usize::from(LAST) + 1;
+        until("the other process follows", || two.unfolded().0 <= kept).await;
+        write(&one, &room(HEALTHY), "four").await;
+        one.fold_all().await.unwrap();
+        assert_eq!(checkpoint(&nats).await.next_sequence, last.sequence, "it stands still");
+        two.barrier().await.unwrap();
+        assert_eq!(two.unfolded().0, kept + 1);
+        two.close().await;
+        one.close().await;
+
+        // A start loses nothing, and the first place that is free is for the last room.
+        let one = Storage::open(nats.clone(), shared(), &runtime, clock.clone()).await.unwrap();
+        for n in 1..=LAST {
+            assert_eq!(one.head(&room(n)).await.unwrap().rows, 2, "room {n} has lost a row");
+        }
+        let (subject, page) = pages.next().unwrap();
+        put(&nats, &subject, page).await;
+        one.fold_all().await.unwrap();
+        assert_eq!(one.held_rooms().len(), usize::from(NAMED));
+        let point = checkpoint(&nats).await;
+        let named: Vec<_> = point.held.iter().map(|held| held.room_id.as_str()).collect();
+        assert_eq!(named.len(), usize::from(NAMED));
+        assert!(named.contains(&room(LAST).as_str()) && !named.contains(&room(1).as_str()));
+        assert!(point.next_sequence > last.sequence + 1, "it goes on");
+
+        // The last room alone keeps its event from being purged.
+        let (damaged, page) = pages.next_back().unwrap();
+        for (subject, page) in pages {
+            put(&nats, &subject, page).await;
+        }
+        one.fold_all().await.unwrap();
+        assert_eq!(one.unfolded().0, 1);
+        clock.advance(Duration::from_secs(8 * 24 * 3600));
+        one.purge().await.unwrap();
+        let first = nats.leader_from("JOURNAL", 1).await.unwrap().unwrap();
+        assert_eq!(first.sequence, last.sequence);
+        put(&nats, &damaged, page).await;
+        one.fold_all().await.unwrap();
+        assert_eq!(one.held_rooms(), []);
+        assert_eq!(checkpoint(&nats).await.held, []);
+        one.close().await;
+        let shown = rows_shown(&server.url(), &runtime, (1..=LAST).chain([HEALTHY])).await;
+        assert_eq!(shown, [vec![2; usize::from(LAST)], vec![4]].concat());
+    });
 }
 
 #[test]
