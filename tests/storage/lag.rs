@@ -1,6 +1,9 @@
 //! A replica that lags: it answers reads with what is long outdated, as any replica may answer them.
 
+use std::time::Duration;
+
 use chatto::nats::{Nats, Publish};
+use chatto::runtime::Clock;
 
 use super::drafts::{numbers, reply, say};
 use super::replicas::{connect_to, open_over, read, write};
@@ -11,8 +14,8 @@ use crate::support::nats::NatsServer;
 const NODES: usize = 3;
 /// More than a page.
 const ROWS: usize = 70;
-/// Direct gets of which the one node of three has certainly answered some.
-const ASKED: usize = 60;
+/// How long after its streams were made a node answers direct gets at the latest.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// The subject of the journal that is written.
 fn subject() -> String {
@@ -20,14 +23,23 @@ fn subject() -> String {
 }
 
 /// Whether direct gets are answered by a replica that does not have this sequence of the journal.
-async fn some_lag(nats: &Nats, newest: u64) -> bool {
-    for _ in 0..ASKED {
-        let found = nats.newest("JOURNAL", &subject()).await.unwrap();
-        if found.is_none_or(|found| found.sequence < newest) {
-            return true;
+async fn lags(nats: &Nats, newest: u64) -> bool {
+    let found = nats.newest("JOURNAL", &subject()).await.unwrap();
+    found.is_none_or(|found| found.sequence < newest)
+}
+
+/// A connection to the last node, whose replicas answer direct gets by now.
+async fn slow(cluster: &Cluster) -> Nats {
+    let nats = connect_to(vec![cluster.urls()[NODES - 1].clone()]).await;
+    let clock = Clock::system();
+    let end = clock.now() + ANSWERS_WITHIN;
+    for stream in ["JOURNAL", "PAGES", "KV_STATE", "KV_META"] {
+        while nats.newest(stream, "none").await.is_err() {
+            assert!(clock.now() < end, "{stream}: no direct get is answered");
+            clock.sleep(Duration::from_millis(50)).await;
         }
     }
-    false
+    nats
 }
 
 #[test]
@@ -35,25 +47,24 @@ fn a_replica_that_lags_hides_nothing_that_is_acknowledged() {
     let cluster = Cluster::start_gated(NODES);
     let urls = cluster.urls();
     let quick = || connect_to(vec![urls[0].clone()]);
-    let slow = || connect_to(vec![urls[NODES - 1].clone()]);
     run(async |runtime| {
         let writer = open_over(quick().await, &runtime, NODES).await;
         write(&writer, 0, 1).await;
         cluster.lead_elsewhere(&chatto::storage::stream_names());
-        let reader = open_over(slow().await, &runtime, NODES).await;
+        let reader = open_over(slow(&cluster).await, &runtime, NODES).await;
         read(&reader, 1).await;
-        let (probe, newcomer) = (slow().await, slow().await);
+        let (probe, newcomer) = (slow(&cluster).await, slow(&cluster).await);
 
         let held = cluster.hold_last();
         write(&writer, 1, ROWS).await;
         writer.fold_all().await.unwrap();
         write(&writer, ROWS, ROWS + 10).await;
         let newest = probe.leader_newest("JOURNAL", &subject()).await.unwrap().unwrap().sequence;
-        assert!(some_lag(&probe, newest).await, "no replica lags");
+        assert!(lags(&probe, newest).await, "no replica lags");
         read(&reader, ROWS + 10).await;
         let newcomer = open_over(newcomer, &runtime, NODES).await;
         read(&newcomer, ROWS + 10).await;
-        assert!(some_lag(&probe, newest).await, "it did not lag all the while");
+        assert!(lags(&probe, newest).await, "it did not lag all the while");
         drop(held);
 
         for storage in [newcomer, reader, writer] {
@@ -69,7 +80,6 @@ fn a_replica_that_lags_shortens_no_thread() {
     const REPLIES: u32 = 66;
     let cluster = Cluster::start_gated(NODES);
     let urls = cluster.urls();
-    let slow = || connect_to(vec![urls[NODES - 1].clone()]);
     run(async |runtime| {
         let writer = open_over(connect_to(vec![urls[0].clone()]).await, &runtime, NODES).await;
         let (short, long) = (say(&writer).await, say(&writer).await);
@@ -78,7 +88,7 @@ fn a_replica_that_lags_shortens_no_thread() {
         }
         writer.fold_all().await.unwrap();
         cluster.lead_elsewhere(&chatto::storage::stream_names());
-        let (reader, probe) = (slow().await, slow().await);
+        let (reader, probe) = (slow(&cluster).await, slow(&cluster).await);
 
         let held = cluster.hold_last();
         for number in 2..=REPLIES {
@@ -87,12 +97,12 @@ fn a_replica_that_lags_shortens_no_thread() {
         reply(&writer, short, 1, false).await;
         writer.fold_all().await.unwrap();
         let newest = probe.leader_newest("JOURNAL", &subject()).await.unwrap().unwrap().sequence;
-        assert!(some_lag(&probe, newest).await, "no replica lags");
+        assert!(lags(&probe, newest).await, "no replica lags");
         let reader = open_over(reader, &runtime, NODES).await;
         reader.barrier().await.unwrap();
         assert!(numbers(&reader, short, 2).await.into_iter().eq(1..=2));
         assert!(numbers(&reader, long, REPLIES).await.into_iter().eq(1..=REPLIES));
-        assert!(some_lag(&probe, newest).await, "it did not lag all the while");
+        assert!(lags(&probe, newest).await, "it did not lag all the while");
         drop(held);
         assert!(!reader.is_damaged());
         for storage in [reader, writer] {

@@ -1,7 +1,9 @@
 //! A gate before one node of a cluster: what the others replicate to it can be held back, so that its replicas
-//! lag, while everything else between them goes on.
+//! lag, while everything else between them goes on. Direct gets of its clients are answered by its own replicas:
+//! the node does not hear that the others answer them too.
 //!
-//! It knows of a route's protocol where a message ends, and of JetStream how subjects of replication begin.
+//! It knows of a route's protocol where a message ends and how interest begins, and of JetStream how subjects of
+//! replication and of direct gets begin.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -91,6 +93,10 @@ fn inwards(from: &TcpStream, mut to: &TcpStream, waiting: &Waiting) {
         let is_replication = {
             let line = String::from_utf8_lossy(&message).into_owned();
             let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let begins = |start| words.iter().any(|word: &&str| word.starts_with(start));
+            if words.first() == Some(&"RS+") && begins("$JS.API.DIRECT.GET.") {
+                continue;
+            }
             let carries = matches!(words.first(), Some(&("RMSG" | "HMSG")));
             let size = words.last().filter(|_| carries).and_then(|size| size.parse::<u64>().ok());
             if let Some(size) = size
@@ -98,7 +104,7 @@ fn inwards(from: &TcpStream, mut to: &TcpStream, waiting: &Waiting) {
             {
                 return;
             }
-            size.is_some() && words.iter().any(|word| word.starts_with("$NRG."))
+            size.is_some() && begins("$NRG.")
         };
         let mut waiting = waiting.lock().unwrap();
         match waiting.as_mut().filter(|_| is_replication) {
