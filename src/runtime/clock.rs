@@ -2,13 +2,14 @@
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A source of time. Clones share one offset, by which tests move the wall clock.
+/// A source of time. Clones share its offsets, by which tests move the two clocks.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     offset_ms: Arc<AtomicI64>,
+    monotonic_offset_ms: Arc<AtomicU64>,
 }
 
 /// The deadline passed before the work ended; the work was dropped.
@@ -52,7 +53,8 @@ impl Clock {
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
     pub fn now(&self) -> Instant {
-        Instant::now()
+        let offset = Duration::from_millis(self.monotonic_offset_ms.load(Ordering::Relaxed));
+        Instant::now() + offset
     }
 
     /// The wall clock in milliseconds since 1970-01-01 UTC; 0 when the clock stands before that.
@@ -69,6 +71,13 @@ impl Clock {
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.offset_ms.fetch_add(by, Ordering::Relaxed);
+    }
+
+    /// Moves the monotonic clock of this clock and its clones; for tests of what is kept for a while. Nobody
+    /// who sleeps wakes earlier, and an [`Alarm`] goes by the clock as it was.
+    pub fn advance_monotonic(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.monotonic_offset_ms.fetch_add(by, Ordering::Relaxed);
     }
 
     /// Waits for `duration` of monotonic time.

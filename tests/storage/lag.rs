@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use chatto::limits::PAGE_ROWS;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
 
 use super::drafts::{numbers, reply, say};
-use super::replicas::{connect_to, open_over, read, write};
+use super::replicas::{connect_to, open_at, open_over, read, write};
 use super::{config, connect, open, room, run};
 use crate::support::cluster::Cluster;
 use crate::support::nats::NatsServer;
@@ -16,6 +17,8 @@ const NODES: usize = 3;
 const ROWS: usize = 70;
 /// How long after its streams were made a node answers direct gets at the latest.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
+/// How long a process knows of a page that it has seen folded, and reads from the leader only.
+const REMEMBERED: Duration = Duration::from_secs(30);
 
 /// The subject of the journal that is written.
 fn subject() -> String {
@@ -24,7 +27,12 @@ fn subject() -> String {
 
 /// Whether direct gets are answered by a replica that does not have this sequence of the journal.
 async fn lags(nats: &Nats, newest: u64) -> bool {
-    let found = nats.newest("JOURNAL", &subject()).await.unwrap();
+    lags_in(nats, ("JOURNAL", &subject()), newest).await
+}
+
+/// Whether direct gets are answered by a replica that does not have this sequence of a subject.
+async fn lags_in(nats: &Nats, (stream, subject): (&str, &str), newest: u64) -> bool {
+    let found = nats.newest(stream, subject).await.unwrap();
     found.is_none_or(|found| found.sequence < newest)
 }
 
@@ -103,6 +111,57 @@ fn a_replica_that_lags_shortens_no_thread() {
         assert!(numbers(&reader, short, 2).await.into_iter().eq(1..=2));
         assert!(numbers(&reader, long, REPLIES).await.into_iter().eq(1..=REPLIES));
         assert!(lags(&probe, newest).await, "it did not lag all the while");
+        drop(held);
+        assert!(!reader.is_damaged());
+        for storage in [reader, writer] {
+            storage.close().await;
+        }
+    });
+}
+
+#[test]
+fn replies_that_a_replica_lacks_are_read_from_the_leader() {
+    let cluster = Cluster::start_gated(NODES);
+    let urls = cluster.urls();
+    run(async |runtime| {
+        let writer = open_over(connect_to(vec![urls[0].clone()]).await, &runtime, NODES).await;
+        // Beside others on their page; with pages of its own; given such while the replica lags.
+        let mut threads = Vec::new();
+        for before in [1, PAGE_ROWS + 1, PAGE_ROWS] {
+            let root = say(&writer).await;
+            for _ in 0..before {
+                reply(&writer, root, 1, false).await;
+            }
+            threads.push((root, before + 1));
+        }
+        writer.fold_all().await.unwrap();
+        cluster.lead_elsewhere(&chatto::storage::stream_names());
+        let clock = Clock::system();
+        let reader = open_at(slow(&cluster).await, &runtime, NODES, clock.clone()).await;
+        let probe = slow(&cluster).await;
+
+        let held = cluster.hold_last();
+        for (root, made) in &threads {
+            assert_eq!(reply(&writer, *root, 1, false).await, *made);
+        }
+        reader.barrier().await.unwrap();
+        // It keeps the roots, which count the new replies.
+        assert_eq!(reader.rows(&room(1), 0, 9).await.unwrap().len(), threads.len());
+        writer.fold_all().await.unwrap();
+        reader.fold_all().await.unwrap();
+        // Which pages it has seen folded it remembers for a while only, until it sees the next fold.
+        clock.advance_monotonic(REMEMBERED);
+        super::folds::write(&reader, &room(2), "text").await;
+        reader.fold_all().await.unwrap();
+        assert_eq!(reader.unfolded().0, 0);
+
+        let page = format!("pages.{}.s.0", room(1));
+        let newest = probe.leader_newest("PAGES", &page).await.unwrap().unwrap().sequence;
+        assert!(lags_in(&probe, ("PAGES", &page), newest).await, "no replica lags");
+        for (root, made) in threads {
+            assert!(numbers(&reader, root, made).await.into_iter().eq(1..=made));
+        }
+        assert!(lags_in(&probe, ("PAGES", &page), newest).await, "it did not lag all the while");
         drop(held);
         assert!(!reader.is_damaged());
         for storage in [reader, writer] {

@@ -27,7 +27,16 @@ async fn open(cluster: &Cluster, runtime: &Runtime, replicas: usize) -> Storage 
 }
 
 pub(super) async fn open_over(nats: Nats, runtime: &Runtime, replicas: usize) -> Storage {
-    let clock = Clock::system();
+    open_at(nats, runtime, replicas, Clock::system()).await
+}
+
+/// The same by this clock.
+pub(super) async fn open_at(
+    nats: Nats,
+    runtime: &Runtime,
+    replicas: usize,
+    clock: Clock,
+) -> Storage {
     let config = Config { replicas, embedded: false, ..config(None) };
     for _ in 0..120 {
         match Storage::open(nats.clone(), config.clone(), runtime, clock.clone()).await {
