@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use chatto::domain::EventId;
 use chatto::limits::PAGE_ROWS;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
+use chatto::storage::records::{React, event::Effect};
 
 use super::drafts::{numbers, reply, say};
+use super::held::{UNKNOWN_FIELD, checkpoint, next_event, put, stored};
 use super::replicas::{connect_to, open_at, open_over, read, write};
 use super::{config, connect, open, room, run};
 use crate::support::cluster::Cluster;
@@ -165,6 +168,45 @@ fn replies_that_a_replica_lacks_are_read_from_the_leader() {
         drop(held);
         assert!(!reader.is_damaged());
         for storage in [reader, writer] {
+            storage.close().await;
+        }
+    });
+}
+
+#[test]
+fn a_start_over_a_replica_that_lags_misses_nothing_of_a_held_room() {
+    const BEHIND: usize = 5;
+    let cluster = Cluster::start_gated(NODES);
+    let urls = cluster.urls();
+    run(async |runtime| {
+        let nats = connect_to(vec![urls[0].clone()]).await;
+        let writer = open_over(nats.clone(), &runtime, NODES).await;
+        write(&writer, 0, 1).await;
+        let id = EventId::new(0, 0, 7).to_string();
+        let react = React { id, emoji: "heart".to_owned(), user_number: 1, ..React::default() };
+        let event = next_event(&writer, &room(1), Some(Effect::React(react))).await;
+        put(&nats, &subject(), stored(&event, &UNKNOWN_FIELD)).await;
+        writer.barrier().await.unwrap();
+        writer.fold_all().await.unwrap();
+        assert_eq!(writer.held_rooms().len(), 1);
+        cluster.lead_elsewhere(&chatto::storage::stream_names());
+        let (probe, newcomer) = (slow(&cluster).await, slow(&cluster).await);
+
+        let held = cluster.hold_last();
+        write(&writer, 1, 1 + BEHIND).await;
+        let newest = probe.leader_newest("JOURNAL", &subject()).await.unwrap().unwrap().sequence;
+        super::folds::write(&writer, &room(2), "text").await;
+        writer.fold_all().await.unwrap();
+        let point = checkpoint(&nats).await;
+        assert!(point.next_sequence > newest, "the feed of a start does not bring it");
+        assert!(lags(&probe, newest).await, "no replica lags");
+        let newcomer = open_over(newcomer, &runtime, NODES).await;
+        assert!(lags(&probe, newest).await, "it did not lag all the while");
+        drop(held);
+        assert_eq!(newcomer.unfolded().0, 1 + BEHIND);
+        read(&newcomer, 1 + BEHIND).await;
+        assert!(!newcomer.is_damaged());
+        for storage in [newcomer, writer] {
             storage.close().await;
         }
     });
