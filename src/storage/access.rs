@@ -72,10 +72,7 @@ impl Storage {
     /// A membership record and its revision, as of one moment.
     #[must_use]
     pub fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Member>, u64)> {
-        self.read(|tables| {
-            let member = Arc::clone(tables.member(room, user)?);
-            Some((member, tables.revision(&format!("member.{room}.{user}"))))
-        })
+        self.inner.mirror.member(room, user)
     }
 
     /// The revision of a membership record; 0: there is none.

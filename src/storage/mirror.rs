@@ -404,6 +404,14 @@ impl Mirror {
         self.read(Tables::highest)
     }
 
+    /// A membership record and its revision, as of one moment.
+    pub(super) fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Member>, u64)> {
+        self.read(|tables| {
+            let member = Arc::clone(tables.member(room, user)?);
+            Some((member, tables.revision(&format!("member.{room}.{user}"))))
+        })
+    }
+
     /// Applies this process's own write: its readers see it at once, the listener when the feed
     /// comes by.
     pub(super) fn wrote(&self, key: &str, value: Option<&[u8]>, revision: u64) {
@@ -463,6 +471,8 @@ impl Sink for Mirror {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::super::encoding::encode;
     use super::super::live::Listener;
     use super::*;
@@ -585,5 +595,37 @@ mod tests {
         mirror.forget(&key(1));
         mirror.passed(1);
         assert_eq!(told(&heard), [(1, Some("first".to_owned()))]);
+    }
+
+    #[test]
+    fn a_record_is_never_read_with_the_revision_of_another_one() {
+        /// Changes that the reader sees.
+        const SEEN: usize = 50_000;
+        let (room, user) = (RoomId::from_random([1; 16]), UserId::from_number(1));
+        let key = format!("member.{room}.{user}");
+        let (mirror, is_over) = (Mirror::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            // Each record carries its revision.
+            scope.spawn(|| {
+                for revision in 1.. {
+                    let since_ms = revision as i64;
+                    let record = encode(&Member { since_ms, ..Member::default() });
+                    mirror.wrote(&key, Some(&record), revision);
+                    if is_over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                }
+            });
+            let (mut seen, mut last, mut torn) = (0, 0, None);
+            while seen < SEEN && torn.is_none() {
+                let Some((member, revision)) = mirror.member(&room, &user) else { continue };
+                seen += usize::from(revision != last);
+                last = revision;
+                let of_record = member.since_ms as u64;
+                torn = (of_record != revision).then_some((of_record, revision));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            assert_eq!(torn, None, "a record, and the revision of another one");
+        });
     }
 }
