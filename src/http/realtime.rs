@@ -20,9 +20,10 @@ use hyper::upgrade::Upgraded;
 use tide::Request;
 
 use crate::limits::{
-    FRAME_MAX_BYTES, SOCKET_BUFFER_BYTES, SOCKET_CLOSE_TIMEOUT, SOCKET_WRITE_BUFFER_MAX_BYTES,
+    CONTROL_FRAME_INTERVAL, CONTROL_FRAMES_BURST, FRAME_MAX_BYTES, SOCKET_BUFFER_BYTES,
+    SOCKET_CLOSE_MAX_BYTES, SOCKET_CLOSE_TIMEOUT, SOCKET_WRITE_BUFFER_MAX_BYTES,
 };
-use crate::realtime::{Gone, Incoming, Opening, Socket};
+use crate::realtime::{Gone, Incoming, Opening, Pace, Socket};
 use crate::runtime::Clock;
 
 use super::answer::Answer;
@@ -90,8 +91,10 @@ fn upgrade(state: &App, head: &Head) -> Answer {
 /// The upgraded connection as a socket of frames.
 struct WebSocket {
     frames: WebSocketStream<Io>,
-    /// The client sent what the library cannot read on from.
+    /// The client sent what breaks the protocol, or too much of it: what follows is not read as frames.
     is_broken: bool,
+    /// How many more pings and pongs it may send.
+    control: Pace,
     clock: Clock,
 }
 
@@ -104,8 +107,10 @@ impl WebSocket {
             .max_write_buffer_size(SOCKET_WRITE_BUFFER_MAX_BYTES)
             .max_message_size(Some(FRAME_MAX_BYTES))
             .max_frame_size(Some(FRAME_MAX_BYTES));
-        let frames = WebSocketStream::from_raw_socket(Io(upgraded), Role::Server, Some(config));
-        Self { frames: frames.await, is_broken: false, clock }
+        let io = Io { connection: upgraded, left: usize::MAX };
+        let frames = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
+        let control = Pace::new(CONTROL_FRAMES_BURST, CONTROL_FRAME_INTERVAL);
+        Self { frames: frames.await, is_broken: false, control, clock }
     }
 }
 
@@ -116,7 +121,12 @@ impl Socket for WebSocket {
                 Some(Ok(Message::Binary(frame))) => return Incoming::Frame(frame),
                 Some(Ok(Message::Text(_))) => return Incoming::Text,
                 // Pings are answered by the library.
-                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+                Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
+                    if self.control.take(self.clock.now()).is_err() {
+                        self.is_broken = true;
+                        return Incoming::Broken;
+                    }
+                }
                 Some(Err(Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_))) => {
                     self.is_broken = true;
                     return Incoming::Broken;
@@ -149,7 +159,8 @@ impl Socket for WebSocket {
                 return;
             }
             // What the client has sent is read to its end: closing over unread bytes would reset the
-            // connection and take our last words away.
+            // connection and take our last words away. Whoever goes on sending is not waited for.
+            self.frames.get_mut().left = SOCKET_CLOSE_MAX_BYTES;
             if self.is_broken {
                 Box::pin(self.frames.get_mut().drain()).await;
             } else {
@@ -163,7 +174,11 @@ impl Socket for WebSocket {
 }
 
 /// hyper's connection with the traits of `futures`.
-struct Io(Upgraded);
+struct Io {
+    connection: Upgraded,
+    /// How much of what comes is still read; the stream ends behind it.
+    left: usize,
+}
 
 impl Io {
     /// Reads what comes to its end. Our own side stays open: proxies take its end for the end of both.
@@ -179,9 +194,16 @@ impl AsyncRead for Io {
         cx: &mut Context<'_>,
         bytes: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        if self.left == 0 {
+            return Poll::Ready(Ok(0));
+        }
         let mut buffer = ReadBuf::new(bytes);
-        match Pin::new(&mut self.0).poll_read(cx, buffer.unfilled()) {
-            Poll::Ready(Ok(())) => Poll::Ready(Ok(buffer.filled().len())),
+        match Pin::new(&mut self.connection).poll_read(cx, buffer.unfilled()) {
+            Poll::Ready(Ok(())) => {
+                let length = buffer.filled().len();
+                self.left = self.left.saturating_sub(length);
+                Poll::Ready(Ok(length))
+            }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
             Poll::Pending => Poll::Pending,
         }
@@ -194,14 +216,14 @@ impl AsyncWrite for Io {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, bytes)
+        Pin::new(&mut self.connection).poll_write(cx, bytes)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.connection).poll_flush(cx)
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.connection).poll_shutdown(cx)
     }
 }

@@ -126,7 +126,7 @@ pub(super) struct Door {
 impl Door {
     /// Shakes hands where TLS is spoken. `None` when nothing came of it in time.
     pub(super) async fn pass(&self, stream: TcpStream, clock: &Clock) -> Option<Stream> {
-        let Some(tls) = &self.tls else { return Some(Stream::Plain(stream)) };
+        let Some(tls) = &self.tls else { return Some(Stream::plain(stream)) };
         let limit = limits::TLS_HANDSHAKE_TIMEOUT;
         // Boxed: what a handshake needs is not kept for the connection's life.
         match Box::pin(clock.timeout(limit, tls.accept(stream))).await {
@@ -177,6 +177,9 @@ pub(super) async fn serve(
     }
     let mut accepted: usize = 0;
     while let Some(next) = stop.or(listener.accept()).await {
+        if accepted.is_multiple_of(limits::ACCEPT_TURN) {
+            futures_lite::future::yield_now().await;
+        }
         let (stream, peer) = match next {
             Ok(next) => next,
             Err(error) => {

@@ -9,16 +9,85 @@ use async_net::TcpStream;
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::server::TlsStream;
 
+use crate::limits::{READ_TURN_BYTES, READ_TURN_READS};
+
 /// What a connection reads from and writes to.
 #[derive(Debug)]
 pub(super) enum Stream {
     /// As on the wire.
-    Plain(TcpStream),
+    Plain(Fair<TcpStream>),
     /// Through TLS of our own.
-    Secure(Box<TlsStream<TcpStream>>),
+    Secure(Box<TlsStream<Fair<TcpStream>>>),
+}
+
+/// A stream that makes its reader wait for the next turn of the executor after [`READ_TURN_BYTES`] or
+/// [`READ_TURN_READS`] without a pause. A peer that always has something ready would otherwise keep any
+/// loop over what it sends from ever yielding: deadlines, the stop signal and the other connections of this
+/// thread would not be looked at.
+#[derive(Debug)]
+pub(super) struct Fair<S> {
+    stream: S,
+    bytes: usize,
+    reads: usize,
+}
+
+impl<S> Fair<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, bytes: 0, reads: 0 }
+    }
+
+    fn get_ref(&self) -> &S {
+        &self.stream
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.bytes >= READ_TURN_BYTES || self.reads >= READ_TURN_READS {
+            (self.bytes, self.reads) = (0, 0);
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        match &read {
+            Poll::Ready(Ok(length)) => {
+                self.bytes = self.bytes.saturating_add(*length);
+                self.reads += 1;
+            }
+            Poll::Ready(Err(_)) | Poll::Pending => (self.bytes, self.reads) = (0, 0),
+        }
+        read
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
 }
 
 impl Stream {
+    /// A connection as it was accepted.
+    pub(super) fn plain(stream: TcpStream) -> Self {
+        Self::Plain(Fair::new(stream))
+    }
+
     /// Whether it is encrypted by ourselves.
     pub(super) fn is_secure(&self) -> bool {
         matches!(self, Self::Secure(_))
@@ -66,7 +135,7 @@ impl AsyncWrite for Stream {
             }
         };
         // Closing the socket's own stream only flushes it.
-        match socket.shutdown(Shutdown::Write) {
+        match socket.get_ref().shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),
         }

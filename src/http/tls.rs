@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::limits;
 use crate::runtime::{Clock, blocking, limited_read};
 
-use super::stream::Stream;
+use super::stream::{Fair, Stream};
 
 /// `webserver.tls.cert_file` and `webserver.tls.key_file`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,14 +228,14 @@ impl Tls {
         match arrived {
             // A handshake starts with byte 22 (RFC 8446, 5.1), every HTTP method with a letter.
             Ok(1..) if first.is_ascii_alphabetic() => {
-                super::serve::refuse(Stream::Plain(stream), PLAIN_HTTP).await.ok();
+                super::serve::refuse(Stream::plain(stream), PLAIN_HTTP).await.ok();
                 return None;
             }
             Ok(1..) => {}
             Ok(0) | Err(_) => return None,
         }
         let acceptor = TlsAcceptor::from(Arc::clone(&self.shared.config));
-        match acceptor.accept(stream).await {
+        match acceptor.accept(Fair::new(stream)).await {
             Ok(stream) => Some(Stream::Secure(Box::new(stream))),
             Err(error) => {
                 log::debug!(error:% = error; "a TLS handshake failed");

@@ -43,6 +43,8 @@ impl Waiting<'_> {
                 self.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
                 continue;
             };
+            // Those beyond the limit are dropped at once: nothing else makes this loop yield.
+            futures_lite::future::yield_now().await;
             let early = Early {
                 phase: Arc::new(Phase::default()),
                 url: self.config.public_url.clone(),

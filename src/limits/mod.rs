@@ -212,6 +212,13 @@ pub const HTTP_API_BODY_TIMEOUT: Duration = Duration::from_secs(60);
 /// hyper's buffer of one connection, each way; it grows to this only for a client that needs it.
 pub const HTTP_BUFFER_MAX_BYTES: usize = 32 * KIB;
 const _: () = assert!(HTTP_HEAD_MAX_BYTES * 2 <= HTTP_BUFFER_MAX_BYTES);
+/// What is read of a connection in one turn of the executor, so that a peer that always has more to say leaves
+/// time for others; a frame of 6 bytes is answered by one of 2, each with a system call.
+pub const READ_TURN_BYTES: usize = 16 * KIB;
+/// Reads in one turn: a WebSocket takes 4 KiB with each, which are 682 frames.
+pub const READ_TURN_READS: usize = 2;
+/// Connections that are accepted in one turn.
+pub const ACCEPT_TURN: usize = 16;
 /// `webserver.max_connections` when it is not set; beyond it a connection gets 503 and is closed.
 pub const HTTP_CONNECTIONS_DEFAULT: usize = 1_000;
 /// Connections beyond the limit that are being told so; further ones are closed without a word.
@@ -368,8 +375,15 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const SOCKET_BUFFER_BYTES: usize = 4 * KIB;
 /// Bytes that wait in a WebSocket: one frame, which is a snapshot's batch at most.
 pub const SOCKET_WRITE_BUFFER_MAX_BYTES: usize = 8 * MIB;
+/// Pings and pongs of a WebSocket at once, then one a second; a client that sends more is closed. Browsers send
+/// none of their own, libraries one every few seconds.
+pub const CONTROL_FRAMES_BURST: u32 = 64;
+/// See [`CONTROL_FRAMES_BURST`].
+pub const CONTROL_FRAME_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a client may take to close its side.
 pub const SOCKET_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What is read of a client meanwhile.
+pub const SOCKET_CLOSE_MAX_BYTES: usize = MIB;
 /// Time for one frame to leave.
 pub const FRAME_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 

@@ -27,6 +27,7 @@ use crate::storage::Storage;
 
 use connection::Connection;
 use hub::Hub;
+pub(crate) use pace::Pace;
 
 /// How the protocol runs.
 #[derive(Debug, Clone)]

@@ -5,6 +5,7 @@
 
 mod elections;
 mod ends;
+mod floods;
 mod idle;
 mod live;
 mod loading;
