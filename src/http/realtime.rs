@@ -88,11 +88,21 @@ fn upgrade(state: &App, head: &Head) -> Answer {
         .with(header::SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes()))
 }
 
+/// What the client has sent so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    /// Frames, and more may come.
+    Frames,
+    /// Its close frame, which the library answers.
+    Closed,
+    /// What breaks the protocol, or too much of it: what follows is not read as frames.
+    Broken,
+}
+
 /// The upgraded connection as a socket of frames.
 struct WebSocket {
     frames: WebSocketStream<Io>,
-    /// The client sent what breaks the protocol, or too much of it: what follows is not read as frames.
-    is_broken: bool,
+    reading: Reading,
     /// How many more pings and pongs it may send.
     control: Pace,
     clock: Clock,
@@ -110,7 +120,7 @@ impl WebSocket {
         let io = Io { connection: upgraded, left: usize::MAX };
         let frames = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
         let control = Pace::new(CONTROL_FRAMES_BURST, CONTROL_FRAME_INTERVAL);
-        Self { frames: frames.await, is_broken: false, control, clock }
+        Self { frames: frames.await, reading: Reading::Frames, control, clock }
     }
 }
 
@@ -123,15 +133,19 @@ impl Socket for WebSocket {
                 // Pings are answered by the library.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                     if self.control.take(self.clock.now()).is_err() {
-                        self.is_broken = true;
+                        self.reading = Reading::Broken;
                         return Incoming::Broken;
                     }
                 }
                 Some(Err(Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_))) => {
-                    self.is_broken = true;
+                    self.reading = Reading::Broken;
                     return Incoming::Broken;
                 }
-                Some(Ok(Message::Close(_)) | Err(_)) | None => return Incoming::Gone,
+                Some(Ok(Message::Close(_))) => {
+                    self.reading = Reading::Closed;
+                    return Incoming::Gone;
+                }
+                Some(Err(_)) | None => return Incoming::Gone,
             }
         }
     }
@@ -155,13 +169,15 @@ impl Socket for WebSocket {
     async fn close(&mut self, code: u16) {
         let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
         let closing = async {
-            if self.frames.close(Some(frame)).await.is_err() {
+            // A close frame is answered with the client's own code (RFC 6455, section 5.5.1): the library has
+            // that answer ready, and sends it when it is asked for the next frame.
+            if self.reading != Reading::Closed && self.frames.close(Some(frame)).await.is_err() {
                 return;
             }
             // What the client has sent is read to its end: closing over unread bytes would reset the
             // connection and take our last words away. Whoever goes on sending is not waited for.
             self.frames.get_mut().left = SOCKET_CLOSE_MAX_BYTES;
-            if self.is_broken {
+            if self.reading == Reading::Broken {
                 Box::pin(self.frames.get_mut().drain()).await;
             } else {
                 while let Some(Ok(_)) = self.frames.next().await {}

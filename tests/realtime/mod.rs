@@ -48,6 +48,7 @@ scenarios! {
     opening::bearer_and_cookie_get_in,
     opening::a_bad_opening_is_refused,
     opening::frames_that_do_not_belong_end_the_connection,
+    opening::a_close_frame_is_answered_with_its_own_code,
     loading::a_fresh_load_is_complete,
     loading::a_held_room_comes_with_its_rows,
     loading::rooms_that_cannot_be_had_are_answered,

@@ -1,6 +1,7 @@
 //! Hello, subscription, and what is refused before and after (contract 8.1 to 8.3).
 
 use async_tungstenite::tungstenite::Message;
+use async_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::world::World;
 use crate::support::realtime::{Follower, Frame, How, Key, Received, Sent, Socket, wire};
@@ -159,4 +160,31 @@ fn heartbeats_come_in_time() {
     let mut ada = Follower::new(world.owner().bearer());
     assert_eq!(ada.connect(world.door()), How::Reset);
     ada.until("two heartbeats", |ada| ada.heartbeats >= 2);
+}
+
+pub(super) fn a_close_frame_is_answered_with_its_own_code(world: &World) {
+    let key = Key::Bearer(world.owner().token.clone());
+    let opened = || world.socket(&key);
+    let greeted = || {
+        let mut socket = opened();
+        socket.hello(&key);
+        assert!(matches!(socket.frame(), Frame::Hello(_)));
+        socket
+    };
+    let loaded = || {
+        let mut socket = greeted();
+        socket.send(subscribe(Vec::new()));
+        while !matches!(socket.frame(), Frame::CaughtUp(_)) {}
+        socket
+    };
+    for (state, mut socket) in [("open", opened()), ("ready", greeted()), ("live", loaded())] {
+        let frame = CloseFrame { code: 4_321.into(), reason: "".into() };
+        socket.send_message(Message::Close(Some(frame))).unwrap();
+        let answered = loop {
+            if let Received::Closed(code) = socket.next() {
+                break code;
+            }
+        };
+        assert_eq!(answered, Some(4_321), "{state}");
+    }
 }
