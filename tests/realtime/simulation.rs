@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 
 use super::world::{Person, World};
 use crate::support::client::{CallError, Client};
+use crate::support::filter::Filter;
 use crate::support::realtime::{Follower, How};
 use crate::support::wait::until;
 
@@ -72,6 +73,13 @@ enum Op {
     },
     /// `kill -9` of nats-server, and a new start.
     KillNats,
+    /// While one process hears nothing of STATE, somebody whose socket it has leaves a room, and another writes
+    /// there.
+    LeaveUnheard {
+        who: usize,
+        room: usize,
+        for_ms: u64,
+    },
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -85,9 +93,12 @@ fn op() -> impl Strategy<Value = Op> {
         3 => who.clone().prop_map(|who| Op::Resume { who }),
         1 => who.clone().prop_map(|who| Op::Load { who }),
         1 => process.clone().prop_map(|process| Op::KillProcess { process }),
-        1 => (process, who, room)
+        1 => (process, who.clone(), room.clone())
             .prop_map(|(process, who, room)| Op::KillUnderPost { process, who, room }),
         1 => Just(Op::KillNats),
+        // An event waits for its STATE for 5 s before sockets are sent elsewhere.
+        1 => (who.clone(), room.clone(), 0..7_000_u64)
+            .prop_map(|(who, room, for_ms)| Op::LeaveUnheard { who, room, for_ms }),
     ]
 }
 
@@ -100,12 +111,30 @@ struct Room {
     members: BTreeSet<usize>,
     /// How many messages each has read.
     read: [usize; PEOPLE],
+    /// How many messages there were when each was a member last.
+    left_at: [usize; PEOPLE],
 }
 
 impl Room {
     fn is_unread(&self, who: usize) -> bool {
         let newer = self.messages.iter().skip(self.read[who]);
         self.members.contains(&who) && newer.clone().any(|(author, _)| *author != who)
+    }
+
+    fn leave(&mut self, who: usize) {
+        if self.members.remove(&who) {
+            self.left_at[who] = self.messages.len();
+        }
+    }
+
+    fn posted(&mut self, who: usize, body: String) {
+        self.messages.push((who, body));
+        self.read[who] = self.messages.len();
+    }
+
+    /// What somebody never may be sent: it came when it was no member, and it has been none since.
+    fn forbidden(&self, who: usize) -> &[(usize, String)] {
+        if self.members.contains(&who) { &[] } else { &self.messages[self.left_at[who]..] }
     }
 
     fn bodies(&self) -> Vec<&str> {
@@ -116,6 +145,8 @@ impl Room {
 /// One list in its own rooms, with its own people.
 struct Run<'a> {
     world: &'a mut World,
+    /// Before the last process.
+    filter: &'a Filter,
     people: Vec<Person>,
     followers: Vec<Follower>,
     rooms: Vec<Room>,
@@ -124,7 +155,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(world: &'a mut World, number: usize) -> Self {
+    fn new(world: &'a mut World, filter: &'a Filter, number: usize) -> Self {
         let people: Vec<Person> =
             (0..PEOPLE).map(|n| world.person(&format!("sim-{number}-{n}"))).collect();
         let rooms: Vec<Room> = (0..ROOMS)
@@ -135,7 +166,7 @@ impl<'a> Run<'a> {
             .collect();
         let ids: Vec<&str> = rooms.iter().map(|room| room.id.as_str()).collect();
         let followers = people.iter().map(|person| world.follow(person, &ids)).collect();
-        Self { world, people, followers, rooms, posts: 0, turn: 0 }
+        Self { world, filter, people, followers, rooms, posts: 0, turn: 0 }
     }
 
     /// A client of the next process.
@@ -178,7 +209,7 @@ impl<'a> Run<'a> {
             Op::Leave { who, room } => {
                 let id = json!({"roomId": self.rooms[room].id});
                 ok(self.call(who, "RoomService/LeaveRoom", &id, "leave"))?;
-                self.rooms[room].members.remove(&who);
+                self.rooms[room].leave(who);
             }
             Op::Read { who, room } => {
                 let id = json!({"roomId": self.rooms[room].id});
@@ -214,6 +245,29 @@ impl<'a> Run<'a> {
                 self.world.nats.as_mut().unwrap().restart();
                 self.all_ready();
             }
+            Op::LeaveUnheard { who, room, for_ms } => {
+                let other = (who + 1) % PEOPLE;
+                for who in [who, other] {
+                    self.step(Op::Join { who, room })?;
+                }
+                let [here, .., away] = self.world.doors() else { unreachable!() };
+                let (here, away) = (here.clone(), away.clone());
+                self.followers[who].cut();
+                until("let in", PATIENCE, || self.followers[who].try_connect(&away));
+                let unheard = self.filter.turn_on();
+                let [leaver, author] = [&self.people[who], &self.people[other]];
+                let id = self.rooms[room].id.clone();
+                World::call_at(&here, leaver, "RoomService/LeaveRoom", &json!({"roomId": id}));
+                self.rooms[room].leave(who);
+                self.posts += 1;
+                let body = format!("message {}", self.posts);
+                World::post_by(&here, author, &id, &body);
+                self.rooms[room].posted(other, body);
+                // What comes meanwhile is read; the end of the connection ends it.
+                self.followers[who].follow_for(Duration::from_millis(for_ms));
+                drop(unheard);
+                self.all_ready();
+            }
         }
         Ok(())
     }
@@ -228,9 +282,7 @@ impl<'a> Run<'a> {
             return denied(posted);
         }
         ok(posted)?;
-        let room = &mut self.rooms[room];
-        room.messages.push((who, body));
-        room.read[who] = room.messages.len();
+        self.rooms[room].posted(who, body);
         Ok(())
     }
 
@@ -267,6 +319,14 @@ impl<'a> Run<'a> {
                         return Err(TestCaseError::fail(format!("person {who}: {difference}")));
                     }
                     Some(_) => std::thread::yield_now(),
+                }
+            }
+        }
+        for (who, follower) in self.followers.iter().enumerate() {
+            for room in &self.rooms {
+                for (_, body) in room.forbidden(who) {
+                    let was_sent = follower.received.contains(&(room.id.clone(), body.clone()));
+                    prop_assert!(!was_sent, "person {} was sent {} of {}", who, body, room.id);
                 }
             }
         }
@@ -359,7 +419,8 @@ fn everybody_ends_up_with_what_happened() {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
         ..Config::default()
     };
-    let world = RefCell::new(World::three());
+    let (world, filter) = World::partly_behind_a_filter();
+    let world = RefCell::new(world);
     let (lists, steps) = (RefCell::new(0), RefCell::new(0));
     let some = || {
         TestRunner::new(config.clone()).run(&prop::collection::vec(op(), 8..32), |ops| {
@@ -369,7 +430,7 @@ fn everybody_ends_up_with_what_happened() {
                 *lists
             };
             let mut world = world.borrow_mut();
-            let mut run = Run::new(&mut world, number);
+            let mut run = Run::new(&mut world, &filter, number);
             for op in ops {
                 *steps.borrow_mut() += 1;
                 run.step(op)?;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::certificates::Authority;
+use crate::support::filter::Filter;
 use crate::support::nats::{NatsServer, free_port};
 use crate::support::proxy::{Kind, PortTaken, Proxy};
 use crate::support::realtime::{Answer, Door, Follower, Key, Socket};
@@ -113,10 +114,20 @@ impl World {
         Self::shared(3)
     }
 
+    /// Three processes on one external NATS; the last one's line can lose everything about STATE.
+    pub(super) fn partly_behind_a_filter() -> (Self, Filter) {
+        let nats = NatsServer::start();
+        let filter = Filter::of_state(nats.port());
+        let urls = [nats.url(), nats.url(), filter.url()];
+        let servers: Vec<Server> = urls.iter().map(|url| process(url)).collect();
+        let doors = servers.iter().map(|server| Door::local(server.port())).collect();
+        (Self::of(doors, servers, Some(nats)), filter)
+    }
+
     /// So many processes on one external NATS.
     pub(super) fn shared(processes: usize) -> Self {
         let nats = NatsServer::start();
-        let servers: Vec<Server> = (0..processes).map(|_| process(&nats)).collect();
+        let servers: Vec<Server> = (0..processes).map(|_| process(&nats.url())).collect();
         let doors = servers.iter().map(|server| Door::local(server.port())).collect();
         Self::of(doors, servers, Some(nats))
     }
@@ -291,9 +302,9 @@ pub(super) fn password(login: &str) -> String {
 }
 
 /// A running process that keeps everything in this NATS.
-fn process(nats: &NatsServer) -> Server {
+fn process(url: &str) -> Server {
     let mut server = Server::prepare();
-    server.use_external(&nats.url());
+    server.use_external(url);
     server.run();
     server
 }

@@ -1,12 +1,13 @@
 //! A client that follows a server: connects, resumes, holds rooms, and keeps its [`State`].
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::check::{self, Phase};
 use super::reducer::Link;
 use super::socket::PATIENCE;
-use super::state::{State, operation};
+use super::state::{State, message, operation};
 use super::{Door, Frame, Key, Received, Sent, Socket, wire};
 use crate::support::wait::until;
 
@@ -54,6 +55,8 @@ pub(crate) struct Follower {
     pub(crate) cursor: Option<String>,
     pub(crate) typing: Vec<Typing>,
     pub(crate) heartbeats: usize,
+    /// Room and text of every message that ever came, whatever became of it.
+    pub(crate) received: BTreeSet<(String, String)>,
     /// Ids and operations of every event since the last `caught_up`.
     pub(crate) live: Vec<(String, Vec<&'static str>)>,
 }
@@ -75,6 +78,7 @@ impl Follower {
             cursor: None,
             typing: Vec::new(),
             heartbeats: 0,
+            received: BTreeSet::new(),
             live: Vec::new(),
         }
     }
@@ -177,6 +181,14 @@ impl Follower {
     /// Takes a frame if one comes soon.
     pub(crate) fn glance(&mut self) {
         self.step(Duration::from_millis(200));
+    }
+
+    /// Takes what comes in this time; the connection's end ends it.
+    pub(crate) fn follow_for(&mut self, time: Duration) {
+        let end = Instant::now() + time;
+        while self.socket.is_some() && Instant::now() < end {
+            self.step(end.saturating_duration_since(Instant::now()));
+        }
     }
 
     /// Takes what the server has sent before it saw this.
@@ -312,9 +324,19 @@ impl Follower {
             self.cursor = Some(cursor.clone());
         }
         for one in &event.operations {
-            if let Some(super::Operation::RoomTimelineReplace(replace)) = &one.operation {
-                self.answered = Some((replace.room_id.clone(), Ok(())));
-            }
+            let (room, rows) = match &one.operation {
+                Some(super::Operation::RoomTimelineReplace(replace)) => {
+                    self.answered = Some((replace.room_id.clone(), Ok(())));
+                    let rows = replace.page.as_ref().map_or(&[][..], |page| &page.events);
+                    (&replace.room_id, rows)
+                }
+                Some(super::Operation::RoomTimelineEventUpsert(upsert)) => {
+                    (&upsert.room_id, upsert.event.as_slice())
+                }
+                _ => continue,
+            };
+            let bodies = rows.iter().filter_map(|row| message(row)?.body.clone());
+            self.received.extend(bodies.map(|body| (room.clone(), body)));
         }
         match self.link.phase {
             Phase::CatchingUp => self.loading.push(names),
