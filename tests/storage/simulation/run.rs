@@ -99,6 +99,8 @@ pub(super) struct Run<'a> {
     pub(super) goes_on: Vec<Option<Instant>>,
     pub(super) said: (Sender<Said>, Receiver<Said>),
     pub(super) sent: BTreeMap<u64, Sent>,
+    /// In the middle of whatever it did.
+    pub(super) nats_was_killed: bool,
     /// Refused when repeated: the first attempt may have been stored.
     pub(super) unsettled: Vec<Wanted>,
     pub(super) rooms: Vec<Room>,
@@ -125,6 +127,7 @@ impl<'a> Run<'a> {
             goes_on: vec![None; WORKERS],
             said: channel(),
             sent: BTreeMap::new(),
+            nats_was_killed: false,
             unsettled: Vec::new(),
             rooms: (0..ROOMS).map(|_| Room::default()).collect(),
             foreign: Vec::new(),
@@ -145,6 +148,8 @@ impl<'a> Run<'a> {
     pub(super) fn list(mut self, ops: &[Op], trace: &Path) -> Result<(), Fault> {
         let result = self.steps(ops);
         if result.is_err() {
+            // It may be down, as a step or the end of the list left it.
+            self.nats.restart();
             self.trace.extend(check::stored_pages(&self.nats));
             std::fs::write(trace, self.trace.join("\n")).unwrap();
         }
@@ -210,6 +215,7 @@ impl<'a> Run<'a> {
             }
             Op::Close { by } => self.close(*by)?,
             Op::KillNats { for_ms } => {
+                self.nats_was_killed = true;
                 self.counts.add("kill: nats-server");
                 if self.in_work(|sent| matches!(sent.what, What::Append(_))) {
                     self.counts.add("kill: nats-server with appends in work");
