@@ -96,8 +96,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (process, who.clone(), room.clone())
             .prop_map(|(process, who, room)| Op::KillUnderPost { process, who, room }),
         1 => Just(Op::KillNats),
-        // An event waits for its STATE for 5 s before sockets are sent elsewhere.
-        1 => (who.clone(), room.clone(), 0..7_000_u64)
+        // An event waits for its STATE for 5 s before sockets are sent elsewhere: the leave, and the message.
+        1 => (who.clone(), room.clone(), 0..14_000_u64)
             .prop_map(|(who, room, for_ms)| Op::LeaveUnheard { who, room, for_ms }),
     ]
 }
