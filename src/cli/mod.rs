@@ -29,6 +29,8 @@ use argv::Words;
 use output::Output;
 
 use crate::config::{Faults, Inputs, Loaded, Purpose, load};
+use crate::limits::OUTPUT_FLUSH_TIMEOUT;
+use crate::observe;
 pub use crate::operator::Exit;
 
 /// Why a command failed, for the person at the terminal.
@@ -83,6 +85,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
             Exit::Usage
         }
     };
+    observe::flush(OUTPUT_FLUSH_TIMEOUT);
     ExitCode::from(exit.code())
 }
 

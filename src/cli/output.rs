@@ -1,10 +1,9 @@
 //! Printing.
 
-use std::io::Write as _;
-
 use serde_json::{Map, Value, json};
 
 use super::Failure;
+use crate::observe::{Stream, print};
 
 /// How results are printed.
 pub(super) struct Output {
@@ -65,13 +64,12 @@ pub(super) fn at<'a>(object: &'a Value, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)
 }
 
-/// Writes to standard output as it is. A reader that went away wants no more.
+/// Writes to standard output as it is.
 pub(super) fn show(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).ok();
+    print(Stream::Output, text.to_owned());
 }
 
 /// Writes lines to standard error.
 pub(super) fn complain(text: &str) {
-    writeln!(std::io::stderr().lock(), "{text}").ok();
+    print(Stream::Error, format!("{text}\n"));
 }

@@ -18,6 +18,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
     let general = &loaded.settings.general;
     let format = Format::from_name(&general.log_format);
     observe::init(format, general.log_level);
+    observe::write_in_background();
     tell(&loaded);
     let screen = Screen { terminal: std::io::stdout().is_terminal(), quiet: context.output.quiet };
     match app::run(loaded, Arc::new(screen)) {

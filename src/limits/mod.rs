@@ -35,6 +35,12 @@ pub const KEPT_ERROR_MAX_BYTES: usize = 2 * KIB;
 /// How often new errors are saved.
 pub const KEPT_ERRORS_SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
+/// Bytes that wait for whoever reads standard output and standard error; what does not fit is dropped and
+/// counted.
+pub const OUTPUT_QUEUE_MAX_BYTES: usize = 256 * KIB;
+/// How long the end of a process waits until they are read.
+pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// A table of proc(5) that names the holder of a port.
 pub const PROC_FILE_MAX_BYTES: u64 = 4 * MIB as u64;
 

@@ -1,6 +1,5 @@
 //! The backend of the `log` macros.
 
-use std::io::Write as _;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,6 +8,7 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use super::errors;
 use super::format::{self, Format};
+use super::output::{Stream, print};
 
 pub use log::LevelFilter as Level;
 
@@ -64,8 +64,7 @@ impl Log for Logger {
             }
             errors::keep(now, record.target(), &text);
         }
-        // A log that cannot be written has nobody to tell.
-        std::io::stderr().lock().write_all(line.as_bytes()).ok();
+        print(Stream::Error, line);
     }
 
     fn flush(&self) {}

@@ -8,6 +8,7 @@ mod faulty_disk;
 mod secret;
 mod start;
 mod strangers;
+mod unread;
 
 use crate::support::client::{Account, Message};
 

@@ -1,0 +1,149 @@
+//! Standard output and standard error.
+//!
+//! What reads them may stop reading: a pipe without a reader, a terminal after Ctrl-S. A server goes on: a
+//! thread of its own writes, and what does not fit into the queue before it is dropped and counted.
+
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::limits::OUTPUT_QUEUE_MAX_BYTES;
+
+/// Where a text goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output: results.
+    Output,
+    /// Standard error: everything else.
+    Error,
+}
+
+impl Stream {
+    fn write(self, text: &str) {
+        let written = match self {
+            Self::Output => {
+                let mut stdout = std::io::stdout().lock();
+                stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
+            }
+            Self::Error => std::io::stderr().lock().write_all(text.as_bytes()),
+        };
+        // A reader that went away wants no more, and a log that cannot be written has nobody to tell.
+        written.ok();
+    }
+}
+
+/// Texts on their way to the writer's thread.
+#[derive(Default)]
+struct Queue {
+    texts: VecDeque<(Stream, String)>,
+    /// Bytes of those, and of what is being written.
+    bytes: usize,
+    dropped: u64,
+}
+
+#[derive(Default)]
+struct Writer {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    emptied: Condvar,
+}
+
+static WRITER: OnceLock<Writer> = OnceLock::new();
+
+/// Writes from a thread of its own from now on: nobody waits for a reader.
+pub fn write_in_background() {
+    let writer = WRITER.get_or_init(Writer::default);
+    let started = std::thread::Builder::new().name("output".to_owned()).spawn(|| writer.run());
+    if let Err(error) = started {
+        log::error!(error:% = error; "no thread for the log: a reader that stops will stop the server");
+    }
+}
+
+/// Writes a text as it is.
+pub fn print(stream: Stream, text: String) {
+    match WRITER.get() {
+        Some(writer) => writer.put(stream, text),
+        None => stream.write(&text),
+    }
+}
+
+/// Waits until everything is written, but not longer than this. At the end of a process.
+pub fn flush(limit: Duration) {
+    let Some(writer) = WRITER.get() else { return };
+    let queue = writer.lock();
+    // Whoever does not read by now is not waited for.
+    drop(writer.emptied.wait_timeout_while(queue, limit, |queue| queue.bytes > 0));
+}
+
+impl Writer {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, stream: Stream, text: String) {
+        let mut queue = self.lock();
+        if queue.bytes.saturating_add(text.len()) > OUTPUT_QUEUE_MAX_BYTES {
+            queue.dropped = queue.dropped.saturating_add(1);
+            return;
+        }
+        queue.bytes = queue.bytes.saturating_add(text.len());
+        queue.texts.push_back((stream, text));
+        self.filled.notify_one();
+    }
+
+    /// Takes the next text.
+    fn take(&self) -> (Stream, String) {
+        let mut queue = self.lock();
+        loop {
+            if let Some(next) = queue.texts.pop_front() {
+                return next;
+            }
+            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Counts a text as written; how many had to be dropped since it was last asked.
+    fn finish(&self, bytes: usize) -> u64 {
+        let mut queue = self.lock();
+        queue.bytes = queue.bytes.saturating_sub(bytes);
+        if queue.bytes == 0 {
+            self.emptied.notify_all();
+        }
+        std::mem::take(&mut queue.dropped)
+    }
+
+    fn run(&self) -> ! {
+        loop {
+            let (stream, text) = self.take();
+            stream.write(&text);
+            let dropped = self.finish(text.len());
+            if dropped > 0 {
+                log::warn!(lines = dropped; "lines were dropped here: nobody read what was written before");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_dropped_and_counted() {
+        let writer = Writer::default();
+        let line = "x".repeat(1_000);
+        let fits = OUTPUT_QUEUE_MAX_BYTES / line.len();
+        for _ in 0..fits + 7 {
+            writer.put(Stream::Error, line.clone());
+        }
+        let (stream, text) = writer.take();
+        assert_eq!((stream, text.len()), (Stream::Error, 1_000));
+        // What is being written counts until it is written.
+        writer.put(Stream::Error, line.clone());
+        assert_eq!(writer.finish(text.len()), 8);
+        writer.put(Stream::Output, line);
+        assert_eq!(writer.lock().texts.len(), fits);
+        assert_eq!(writer.finish(0), 0);
+    }
+}

@@ -1,0 +1,86 @@
+//! Nobody reads what the server writes: a pipe without a reader, as a terminal after Ctrl-S.
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+use crate::support::server::Server;
+use crate::support::wait::until;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A named pipe that this holder neither reads nor closes.
+struct Pipe(File);
+
+impl Pipe {
+    fn make(path: &std::path::Path) -> Self {
+        assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
+        let nonblocking = OFlags::NONBLOCK.bits().cast_signed();
+        let both = File::options().read(true).write(true).custom_flags(nonblocking).open(path);
+        Self(both.unwrap())
+    }
+
+    /// From now on it takes nothing.
+    fn fill(&mut self) {
+        for size in [4096, 1] {
+            let line = vec![b'\n'; size];
+            while self.0.write(&line).is_ok() {}
+        }
+    }
+
+    /// What is in it.
+    fn drain(&mut self) -> String {
+        let mut text = Vec::new();
+        let mut chunk = [0; 64 * 1024];
+        loop {
+            match self.0.read(&mut chunk) {
+                Ok(length) => text.extend_from_slice(&chunk[..length]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        String::from_utf8_lossy(&text).into_owned()
+    }
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nothing_and_lacks_are_counted() {
+    let mut server = Server::prepare();
+    let mut pipe = Pipe::make(&server.dir().join("unread"));
+    pipe.fill();
+    server.set("CHATTO_WEBSERVER_REQUEST_LOGGING", "true");
+    server.spawn_script("exec chatto start 2>unread");
+    let client = server.client();
+    until("it is ready", PATIENCE * 2, || {
+        client.readyz().is_ok_and(|(status, _)| status == 200).then_some(())
+    });
+    // Each request is a line: more than the queue takes.
+    let path = format!("/{}", "x".repeat(4_000));
+    let mut slowest = Duration::ZERO;
+    for _ in 0..200 {
+        client.get(&path).unwrap();
+        let asked = Instant::now();
+        assert_eq!(client.get("/healthz").unwrap().0, 200);
+        slowest = slowest.max(asked.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(1), "{slowest:?}");
+    server.chatto_ok(["status"]);
+
+    let mut log = String::new();
+    until("a line says how many were dropped", PATIENCE, || {
+        log += &pipe.drain();
+        log.contains("lines were dropped here").then_some(())
+    });
+    assert!(log.contains("chatto starts"), "what was written first comes first: {log}");
+    let line = log.lines().find(|line| line.contains("were dropped")).unwrap();
+    let dropped: u32 = line.split("lines=").nth(1).unwrap().trim().parse().unwrap();
+    assert!(dropped > 0, "{line}");
+
+    pipe.fill();
+    assert!(server.stop().success(), "SIGTERM ends it although nobody reads");
+}
