@@ -2,8 +2,8 @@
 
 use super::table::Default::{Derived, Unset, Value};
 use super::table::Kind::{
-    Any, AutoInt, AutoSize, Bool, Choice, Duration, Int, Interval, Ip, List, Mode0600, NatsUrls,
-    Networks, OneOf, Origin, Path, Port, Size, Text, Url, WorkPath,
+    Any, AutoInt, AutoSize, BinarySize, Bool, Choice, Duration, Int, Interval, Ip, List, Mode0600,
+    NatsUrls, Networks, OneOf, Origin, Path, Port, Size, Text, Url, WorkPath,
 };
 use super::table::{Default, Key, Kind, Stage};
 
@@ -63,7 +63,7 @@ pub const KEYS: &[Key] = &[
     now("core.secret_key_previous", Text, Unset, "The former core.secret_key; everything is rewrapped at start").secret(),
     now("core.assets.signing_secret", Text, SECRETS_FILE, "Signs asset URLs; at least 16 bytes, the same in every process").secret(),
     pending("core.assets.storage_backend", Choice(&["nats", "s3"]), Value("nats"), "Where new uploads are stored"),
-    pending("core.assets.max_upload_size", Size, Value("25MiB"), "Largest file of any type"),
+    pending("core.assets.max_upload_size", BinarySize, Value("25MiB"), "Largest file of any type; MB is read as MiB"),
     pending("core.assets.encrypt", Bool, Value("false"), "Encrypt new attachments"),
     pending("core.assets.max_image_pixels", AutoInt, Value("auto"), "Larger images are plain files; auto: 12 million below 1 GB of memory, else 40 million"),
     pending("core.assets.cache.enabled", Bool, Value("true"), "Keep resized images"),

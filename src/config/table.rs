@@ -51,6 +51,8 @@ pub enum Kind {
     Interval,
     /// A number of bytes such as `25MB` or `25MiB`.
     Size,
+    /// The same, but `MB` and its like count as `MiB`: what existing files mean by it.
+    BinarySize,
     /// `auto` or a size.
     AutoSize,
     /// `auto` or a whole number.

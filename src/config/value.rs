@@ -63,6 +63,9 @@ pub(super) fn parse_text(kind: Kind, secret: bool, text: &str) -> Result<Value, 
             parse_duration(text).map_or_else(wrong, |duration| Ok(Value::Duration(duration)))
         }
         Kind::AutoSize if text == "auto" => Ok(Value::Special),
+        Kind::BinarySize => {
+            parse_size(&as_binary(text)).map_or_else(wrong, |size| Ok(Value::Size(size)))
+        }
         Kind::Size | Kind::AutoSize => {
             parse_size(text).map_or_else(wrong, |size| Ok(Value::Size(size)))
         }
@@ -110,6 +113,7 @@ pub(super) fn parse_toml(kind: Kind, secret: bool, value: &DeValue<'_>) -> Resul
             | Kind::Port
             | Kind::AutoInt
             | Kind::Size
+            | Kind::BinarySize
             | Kind::AutoSize
             | Kind::Mode0600,
             DeValue::Integer(number),
@@ -130,7 +134,7 @@ fn parse_int(kind: Kind, n: i64) -> Result<Value, String> {
         Kind::OneOf(numbers) => numbers.contains(&n),
         Kind::Port => (0..=65_535).contains(&n),
         Kind::AutoInt => n > 0,
-        Kind::Size | Kind::AutoSize => {
+        Kind::Size | Kind::BinarySize | Kind::AutoSize => {
             return u64::try_from(n).map(Value::Size).map_err(|_| must_be(kind));
         }
         Kind::Mode0600 if n == 0o600 => return Ok(Value::Text("0600".to_owned())),
@@ -165,6 +169,7 @@ pub(super) fn must_be(kind: Kind) -> String {
         Kind::Duration => "must be a duration such as 30s, 15m, 12h, 90d or 1w".to_owned(),
         Kind::Interval => "must be always, or a duration such as 2s".to_owned(),
         Kind::Size => "must be a size such as 25MB or 25MiB".to_owned(),
+        Kind::BinarySize => "must be a size such as 25MB or 25MiB, which are the same".to_owned(),
         Kind::AutoSize => "must be auto, or a size such as 512MB or 512MiB".to_owned(),
         Kind::AutoInt => "must be auto, or a whole number above 0".to_owned(),
         Kind::Path | Kind::WorkPath => "must be a path".to_owned(),
@@ -238,6 +243,17 @@ fn parse_size(text: &str) -> Option<u64> {
         _ => return None,
     };
     number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// The same size with the binary unit instead of the decimal one: `25 MB` as `25 MiB`.
+fn as_binary(text: &str) -> String {
+    match text.strip_suffix('B') {
+        Some(rest) if rest.ends_with(['k', 'K']) => {
+            format!("{}KiB", rest.trim_end_matches(['k', 'K']))
+        }
+        Some(rest) if rest.ends_with(['M', 'G', 'T']) => format!("{rest}iB"),
+        _ => text.to_owned(),
+    }
 }
 
 /// The origin without a final slash.
@@ -317,6 +333,18 @@ mod tests {
         }
         for text in ["", "MB", "-1MB", "1.5MB", "1 XB", "99999999TiB"] {
             assert_eq!(parse_size(text), None, "{text}");
+        }
+        for (text, bytes) in [
+            ("25 MB", 26_214_400),
+            ("25MiB", 26_214_400),
+            ("1kB", 1024),
+            ("1 KB", 1024),
+            ("2GB", 2 << 30),
+            ("7B", 7),
+            ("7", 7),
+        ] {
+            let parsed = parse_text(Kind::BinarySize, false, text);
+            assert!(matches!(parsed, Ok(Value::Size(size)) if size == bytes), "{text}");
         }
     }
 

@@ -207,8 +207,9 @@ pub const HTTP_HEAD_MAX_BYTES: usize = 16 * KIB;
 /// Time for a request's head from its first byte (408, then closed), and for the first byte of a new
 /// connection (closed).
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may lie idle between requests (closed).
-pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a connection may lie idle between requests (closed): longer than the proxies before us keep theirs
+/// (Caddy 120 s, nginx 60 s), so that no request meets a connection that is just being closed.
+pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 /// How long a client may take no byte of an answer that waits for it (cut).
 pub const HTTP_WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may send no byte of a request's body (408, API calls 504; then closed).

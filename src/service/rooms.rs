@@ -16,7 +16,7 @@ use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::{IDEMPOTENCY_WINDOW, TIMELINE_PAGE_MAX};
-use crate::storage::records::{Fact, FactKind, Group, Member, Room, event::Effect};
+use crate::storage::records::{Fact, FactKind, Member, Room, event::Effect};
 use crate::storage::{Change, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, StorageError};
 
 /// A channel to be made.
@@ -36,6 +36,21 @@ pub struct NewRoom<'a> {
 struct Told;
 
 impl Service {
+    /// Whether the viewer may see what is pinned in a room.
+    ///
+    /// # Errors
+    /// [`RoomError::NotFound`]; [`RoomError::Denied`] for others than members; [`RoomError::Direct`].
+    pub fn check_pins(&self, session: &Session, id: &str) -> Result<(), RoomError> {
+        let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
+        self.storage().read(|tables| {
+            let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
+            if !Access::of(tables, session.user).is_member(tables, id, room) {
+                return Err(RoomError::Denied);
+            }
+            if is_direct(room) { Err(RoomError::Direct) } else { Ok(()) }
+        })
+    }
+
     /// Makes a channel at the end of its group. The creator is not made a member.
     ///
     /// # Errors
@@ -120,7 +135,8 @@ impl Service {
         self.remove_member(id, session.user).await
     }
 
-    /// Stores a new channel under a name that is free, at the end of its group, with its first row.
+    /// Stores a new channel under a name that is free, with its first row. It stands at the end of its group:
+    /// behind the rooms that the group lists.
     pub(super) async fn place_room(
         &self,
         id: RoomId,
@@ -131,19 +147,6 @@ impl Service {
             return Err(RoomError::NameTaken);
         }
         self.store_room(id, &room).await?;
-        let group = GroupId::try_from(room.group_id.as_str());
-        let group = group.map_err(|_| RoomError::GroupNotFound)?;
-        self.storage()
-            .change_group(&group, |present| -> Result<_, Infallible> {
-                let Some(present) = present else { return Ok(Change::Keep) };
-                let mut items = present.items.clone();
-                if !items.iter().any(|item| item == id.as_str()) {
-                    items.push(id.as_str().to_owned());
-                }
-                Ok(Change::Put(Group { items, ..present.clone() }))
-            })
-            .await
-            .map_err(store_only)?;
         Ok(self.announce_room(id).await?)
     }
 

@@ -104,7 +104,7 @@ fn log_in_answers_as_the_contract_says() {
         assert_eq!(answer.status, 400);
         assert!(answer.json()["error"].is_string());
     }
-    let nonsense = edge.post_bytes("/auth/login", &[], b"{]");
+    let nonsense = edge.post_bytes("/auth/login", &[("Content-Type", "application/json")], b"{]");
     assert_eq!(nonsense.status, 400);
     assert!(nonsense.json()["error"].is_string());
     let large = json!({"identifier": "a".repeat(70 << 10), "password": "x"});

@@ -197,6 +197,38 @@ fn requests_in_flight_finish_when_the_server_stops() {
 }
 
 #[test]
+fn features_that_are_off_are_hidden_or_empty() {
+    let edge = edge();
+    let ada = edge.owner();
+    let bob = edge.person(&ada, "bob");
+    let search = edge.ask(&bob, "MessageSearchService/GetStatus", &json!({}));
+    assert_eq!(search, json!({"state": "MESSAGE_SEARCH_STATE_DISABLED"}));
+    let found = edge.call(&bob, "MessageSearchService/SearchMessages", &json!({"query": "x"}));
+    assert_eq!((found.status, &found.json()["code"]), (400, &json!("failed_precondition")));
+    for (method, list) in [
+        ("NotificationService/ListNotificationOccurrences", "occurrences"),
+        ("ThreadService/ListFollowedThreads", "threads"),
+    ] {
+        let none = edge.ask(&bob, method, &json!({}));
+        assert_eq!((none.get(list), &none["page"]), (None, &json!({})), "{method}: {none}");
+        assert_eq!(edge.call("", method, &json!({})).status, 401, "{method}");
+    }
+    let rooms = edge.ask(&ada, "RoomDirectoryService/ListRooms", &json!({}));
+    let named = |name: &str| {
+        let all = rooms["rooms"].as_array().unwrap();
+        let room = all.iter().find(|room| room["room"]["name"] == name).unwrap();
+        room["room"]["id"].clone()
+    };
+    let pins = |room: serde_json::Value| {
+        let answer = edge.call(&bob, "RoomService/ListPinnedMessages", &json!({"roomId": room}));
+        (answer.status, answer.json())
+    };
+    assert_eq!(pins(named("announcements")), (200, json!({"page": {}})));
+    assert_eq!(pins(named("general")).0, 403, "no member");
+    assert_eq!(pins(json!("RnotThere000000")).0, 404);
+}
+
+#[test]
 fn methods_and_their_states_are_golden() {
     let listing = chatto::contract::listing(http::is_served);
     let golden = include_str!("../golden/methods.txt");

@@ -100,8 +100,7 @@ fn every_other_path_gets_the_file_or_the_page_and_neither_is_stored() {
     let robots = edge.get("/robots.txt", &[]);
     assert_eq!((robots.status, robots.text().as_str()), (200, "User-agent: *"));
     assert_eq!(text(&robots, "cache-control"), "no-store");
-    for path in ["/", "/login", "/chat/-/R1/m/E2?x=1", "/invite/secret", "/icons", "/oauth/consent"]
-    {
+    for path in ["/", "/login", "/chat/-/R1/m/E2?x=1", "/register", "/icons", "/oauth/consent"] {
         let page = edge.get(path, &[]);
         assert_eq!((page.status, text(&page, "cache-control")), (200, "no-store"), "{path}");
         assert_eq!(text(&page, "content-type"), "text/html; charset=utf-8", "{path}");

@@ -61,7 +61,7 @@ fn every_path_of_the_client_gets_its_page_and_machines_get_404() {
     let edge = edge();
     let home = edge.get("/", &[]).text();
     assert!(home.contains(r#"<meta property="og:title" content="Chatto">"#), "{home}");
-    for path in ["/login", "/rooms", "/chat/-/R1/m/E2?x=1", "/invite/x", "/oauth/consent", "/a.b"] {
+    for path in ["/login", "/rooms", "/chat/-/R1/m/E2?x=1", "/register", "/oauth/consent", "/a.b"] {
         let page = edge.get(path, &[]);
         assert_eq!((page.status, page.header("cache-control")), (200, Some("no-store")), "{path}");
         assert_eq!(named(&page.text()), named(&home), "{path}");

@@ -236,7 +236,7 @@ fn a_request_that_never_ends_is_cut_when_the_time_to_finish_is_over() {
     let shutdown_timeout = Duration::from_secs(1);
     let edge = Edge::start(Config { shutdown_timeout, ..Config::default() });
     let mut raw = edge.connect();
-    raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+    raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
     assert_eq!(edge.exchange(HEALTH).status, 200);
     let started = Instant::now();
     edge.stop.stop();
@@ -252,7 +252,7 @@ fn requests_beyond_the_limit_get_503_and_health_does_not() {
     let waiting: Vec<_> = (0..chatto::limits::HTTP_REQUESTS_MAX + 64)
         .map(|_| {
             let mut raw = edge.connect();
-            raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+            raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
             raw
         })
         .collect();
@@ -278,8 +278,8 @@ fn a_length_beside_chunks_never_makes_a_second_request() {
     let mut raw = edge.connect();
     let smuggled = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let request = format!(
-        "POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\
-         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
+        "POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
     );
     raw.send(request.as_bytes());
     let first = raw.answer().unwrap();

@@ -178,6 +178,10 @@ pub(super) fn new_rooms_and_new_people_appear(world: &World) {
         })
     };
     ada.until("in its group", listed);
+    ada.sync();
+    let lists = |(_, names): &&(String, Vec<&str>)| names.contains(&"room_groups_replace");
+    let told: Vec<_> = ada.live.iter().filter(lists).collect();
+    assert_eq!(told.len(), 1, "one change, one event: {told:?}");
     assert!(!ada.state.is_member(&room), "who makes a room is no member yet");
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hyper::StatusCode;
+use hyper::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use tide::Request;
 
@@ -31,6 +31,13 @@ pub(super) async fn read<T: DeserializeOwned>(
     let head = request.ext::<Arc<Head>>().map(Arc::clone);
     let head = head.ok_or_else(|| Failure::internal().plain_answer())?;
     let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
+    // A page of another origin may send a form or plain text without being asked about it first.
+    let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let text = "The body must be JSON, with Content-Type: application/json";
+        return Err(Answer::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+    }
     let max = limits::JSON_BODY_MAX_BYTES;
     let whole = read_whole(request.take_body(), max, &state).await;
     let whole = whole.map_err(|error| unread(&error))?;

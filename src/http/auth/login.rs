@@ -57,13 +57,17 @@ pub(super) fn welcome(state: &Shared, head: &Head, logged_in: &LoggedIn) -> Answ
     with_cookies(Answer::json(StatusCode::OK, &body), state, head, logged_in)
 }
 
-/// The same answer with both cookies of a new session.
+/// The same answer with both cookies of a new session. A page of another origin gets none: it would log this
+/// browser in as somebody else.
 pub(super) fn with_cookies(
     answer: Answer,
     state: &Shared,
     head: &Head,
     logged_in: &LoggedIn,
 ) -> Answer {
+    if !head.is_own_origin(&state.config.public_url) {
+        return answer;
+    }
     let ttl = state.service.session_ttl();
     answer
         .with(header::SET_COOKIE, &cookies::session_line(head, &logged_in.cookie, ttl))
@@ -81,14 +85,17 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
     let mut ends = vec![presented.clone()];
     let cookie = cookies::session(&head).map(|cookie| Presented::Cookie(cookie.to_owned()));
     match (&presented, cookie) {
-        // A bearer protects itself, and the cookie beside it goes too.
-        (Presented::Bearer(_), Some(cookie)) => ends.push(cookie),
+        // A bearer that counts protects itself, and the cookie beside it goes too.
+        (Presented::Bearer(_), Some(cookie)) => {
+            match may_end_beside(&state, &head, &presented, &cookie).await {
+                Ok(true) => ends.push(cookie),
+                Ok(false) => return without_csrf(),
+                Err(failure) => return failure.plain_answer().into(),
+            }
+        }
         (Presented::Cookie(_), _) => match protected(&state, &head, &presented).await {
             Ok(true) => {}
-            Ok(false) => {
-                let text = "CSRF token is missing or wrong";
-                return Answer::failure(StatusCode::FORBIDDEN, text).into();
-            }
+            Ok(false) => return without_csrf(),
             Err(failure) => return failure.plain_answer().into(),
         },
         _ => {}
@@ -105,6 +112,26 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
             cookies::clear(answer, &head).into()
         }
         Err(failure) => failure.plain_answer().into(),
+    }
+}
+
+fn without_csrf() -> tide::Result {
+    Answer::failure(StatusCode::FORBIDDEN, "CSRF token is missing or wrong").into()
+}
+
+/// Whether a cookie may end its session beside a bearer: one that counts is something that no page of another
+/// origin has.
+async fn may_end_beside(
+    state: &Shared,
+    head: &Head,
+    bearer: &Presented,
+    cookie: &Presented,
+) -> Result<bool, Failure> {
+    let Some(credential) = bearer.credential() else { return Ok(false) };
+    match state.service.authenticate(credential, Effect::Reads).await {
+        Ok(_session) => Ok(true),
+        Err(crate::service::AuthenticateError::Required) => protected(state, head, cookie).await,
+        Err(error) => Err(error.into()),
     }
 }
 

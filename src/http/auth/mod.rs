@@ -3,6 +3,7 @@
 pub(super) mod cookies;
 mod json;
 mod login;
+mod registration;
 mod setup;
 #[cfg(feature = "test-support")]
 mod test_support;
@@ -25,6 +26,9 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/auth/setup").post(setup::use_link);
     app.at("/auth/setup/inspect").post(setup::inspect);
     app.at("/auth/join-links").post(setup::join_link);
+    app.at("/auth/register").post(registration::register);
+    app.at("/auth/forgot-password").post(registration::forgot_password);
+    app.at("/invite/*").get(registration::invite);
     #[cfg(feature = "test-support")]
     test_support::routes(app);
 }

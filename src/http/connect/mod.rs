@@ -6,6 +6,7 @@
 mod account;
 mod directory;
 mod discovery;
+mod features;
 mod gzip;
 mod messages;
 mod roles;
@@ -66,6 +67,7 @@ impl Table {
         directory::register(&mut table);
         rooms::register(&mut table);
         messages::register(&mut table);
+        features::register(&mut table);
         table
     }
 
@@ -279,7 +281,7 @@ mod tests {
 
     #[test]
     fn what_a_method_does_to_the_store_fits_its_name() {
-        let reads = ["Get", "BatchGet", "List"];
+        let reads = ["Get", "BatchGet", "List", "Search"];
         for (method, entry) in Table::new().entries {
             let named = reads.iter().any(|verb| method.name().starts_with(verb));
             // A sign of typing is published, not stored.

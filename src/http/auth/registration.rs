@@ -1,0 +1,28 @@
+//! Registration, invites and password resets by mail, none of which this server has: the answers that the
+//! contract (6.2 to 6.4) gives where they are off.
+
+use hyper::{StatusCode, header};
+use serde_json::json;
+use tide::Request;
+
+use super::super::answer::Answer;
+use super::super::state::App;
+
+/// `POST /auth/register`
+pub(super) async fn register(_request: Request<App>) -> tide::Result {
+    Answer::failure(StatusCode::FORBIDDEN, "Registration is disabled").into()
+}
+
+/// `POST /auth/forgot-password`: the same for every address, so that nobody learns whose is known.
+pub(super) async fn forgot_password(_request: Request<App>) -> tide::Result {
+    Answer::json(StatusCode::OK, &json!({ "success": true })).into()
+}
+
+/// `GET /invite/{token}`: no invite is valid.
+pub(super) async fn invite(_request: Request<App>) -> tide::Result {
+    Answer::empty(StatusCode::FOUND)
+        .with(header::LOCATION, "/register?error=invalid_invitation")
+        .with(header::CACHE_CONTROL, "no-store")
+        .with(header::REFERRER_POLICY, "no-referrer")
+        .into()
+}

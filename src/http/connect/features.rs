@@ -1,0 +1,42 @@
+//! What clients ask of features that this server has not: answers that hide them or show them empty.
+//!
+//! An `unimplemented` would do for most methods. Those here are called by every client, again and again or
+//! for a page of its own: it would ask for ever, or show a page that leads nowhere.
+
+use crate::contract::Code;
+use crate::contract::api;
+use crate::contract::rpc::message_search_service::{GetStatus, SearchMessages};
+use crate::contract::rpc::notification_service::ListNotificationOccurrences;
+use crate::contract::rpc::room_service::ListPinnedMessages;
+use crate::contract::rpc::thread_service::ListFollowedThreads;
+
+use super::super::error::Failure;
+use super::{Effect, Table};
+
+pub(super) fn register(table: &mut Table) {
+    table.add(GetStatus, Effect::Reads, |caller, _request| async move {
+        caller.session()?;
+        let state = api::MessageSearchState::Disabled.into();
+        Ok(api::GetStatusResponse { state, ..api::GetStatusResponse::default() })
+    });
+    table.add(SearchMessages, Effect::Reads, |caller, _request| async move {
+        caller.session()?;
+        Err(Failure::new(Code::FailedPrecondition, "search is off"))
+    });
+    table.add(ListPinnedMessages, Effect::Reads, |caller, request| async move {
+        caller.state.service.check_pins(caller.session()?, &request.room_id)?;
+        let page = Some(api::PageInfo::default());
+        Ok(api::ListPinnedMessagesResponse { page, ..api::ListPinnedMessagesResponse::default() })
+    });
+    table.add(ListNotificationOccurrences, Effect::Reads, |caller, _request| async move {
+        caller.session()?;
+        let page = Some(api::PageInfo::default());
+        let none = api::ListNotificationOccurrencesResponse::default();
+        Ok(api::ListNotificationOccurrencesResponse { page, ..none })
+    });
+    table.add(ListFollowedThreads, Effect::Reads, |caller, _request| async move {
+        caller.session()?;
+        let page = Some(api::PageInfo::default());
+        Ok(api::ListFollowedThreadsResponse { page, ..api::ListFollowedThreadsResponse::default() })
+    });
+}

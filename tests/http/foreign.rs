@@ -1,0 +1,89 @@
+//! Requests that a page of another origin can make a browser send; and the contract's answers where registration is off.
+
+use chatto::http::Config;
+use serde_json::json;
+
+use super::support::{Answer, Edge, head};
+
+fn edge() -> Edge {
+    Edge::start(Config::default())
+}
+
+/// A log-in as a page of this origin sends it, with this content type.
+fn log_in(edge: &Edge, content_type: &str, origin: Option<&str>) -> Answer {
+    let body = json!({"identifier": "ada", "password": "correct horse"}).to_string();
+    let mut headers = vec![("Content-Type", content_type)];
+    headers.extend(origin.map(|origin| ("Origin", origin)));
+    edge.post_bytes("/auth/login", &headers, body.as_bytes())
+}
+
+#[test]
+fn only_json_logs_in_and_a_foreign_page_gets_no_cookie() {
+    let edge = edge();
+    edge.owner();
+    for kind in ["text/plain", "application/x-www-form-urlencoded", "text/plain; application/json"]
+    {
+        let refused = log_in(&edge, kind, None);
+        assert_eq!(refused.status, 415, "{kind}");
+        assert!(refused.cookie("chatto_session").is_none(), "{kind}");
+    }
+    for origin in ["https://elsewhere.example", "null"] {
+        let answer = log_in(&edge, "application/json", Some(origin));
+        assert_eq!(answer.status, 200, "a client of another address gets its token");
+        assert!(answer.json()["token"].is_string());
+        assert!(answer.cookie("chatto_session").is_none(), "{origin}");
+        assert!(answer.cookie("chatto_csrf").is_none(), "{origin}");
+    }
+    for origin in [None, Some("http://localhost")] {
+        let answer = log_in(&edge, "application/json; charset=utf-8", origin);
+        assert_eq!(answer.status, 200);
+        assert!(answer.cookie("chatto_session").is_some(), "{origin:?}");
+        assert_eq!(answer.header("cache-control"), Some("no-store"));
+    }
+    let body = json!({"token": "any", "login": "eve", "password": "correct horse"}).to_string();
+    let plain = edge.post_bytes("/auth/setup", &[("Content-Type", "text/plain")], body.as_bytes());
+    assert_eq!(plain.status, 415);
+}
+
+#[test]
+fn a_bearer_that_does_not_count_excuses_no_log_out_from_csrf() {
+    let edge = edge();
+    edge.owner();
+    let session = || {
+        let answer = log_in(&edge, "application/json", None);
+        let (session, _) = answer.cookie("chatto_session").unwrap();
+        let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+        (format!("chatto_session={session}"), bearer)
+    };
+    let lives = |cookie: &str| {
+        let call = "/api/connect/chatto.api.v1.ViewerService/GetViewer";
+        edge.post(call, &[("Cookie", cookie)], &json!({})).status == 200
+    };
+    let (cookie, bearer) = session();
+    for wrong in ["Bearer nonsense", "Bearer ", "Bearer cht_ATnonsense"] {
+        let headers = [("Cookie", cookie.as_str()), ("Authorization", wrong)];
+        assert_eq!(edge.post("/auth/logout", &headers, &json!({})).status, 403, "{wrong}");
+        assert!(lives(&cookie), "{wrong}");
+    }
+    let headers = [("Cookie", cookie.as_str()), ("Authorization", bearer.as_str())];
+    assert_eq!(edge.post("/auth/logout", &headers, &json!({})).status, 200);
+    assert!(!lives(&cookie));
+}
+
+#[test]
+fn registration_that_is_off_answers_as_the_contract_says() {
+    let edge = edge();
+    let email = json!({"email": "ada@example.org"});
+    let register = edge.post("/auth/register", &[], &email);
+    assert_eq!(
+        (register.status, register.json()),
+        (403, json!({"error": "Registration is disabled"}))
+    );
+    let forgot = edge.post("/auth/forgot-password", &[], &email);
+    assert_eq!((forgot.status, forgot.json()), (200, json!({"success": true})));
+    let invite = edge.exchange(&head("GET", "/invite/abc", &[]));
+    assert_eq!(invite.status, 302);
+    assert_eq!(invite.header("location"), Some("/register?error=invalid_invitation"));
+    assert_eq!(invite.header("cache-control"), Some("no-store"));
+    assert_eq!(invite.header("referrer-policy"), Some("no-referrer"));
+}
