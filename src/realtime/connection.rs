@@ -118,6 +118,8 @@ impl<'a, S: Socket> Connection<'a, S> {
             session,
             told,
         };
+        // It may have ended since the hello; from the registration on that is told.
+        live.confirm_session().await?;
         Box::pin(live.catch_up(cursor)).await?;
         drop(slot);
         Box::pin(live.run()).await

@@ -320,23 +320,42 @@ impl<S: Socket> Live<'_, '_, S> {
         if now == self.rights { Ok(()) } else { Err(End::reset_required()) }
     }
 
+    /// Ends the connection unless the store's leader says that its session counts.
+    pub(super) async fn confirm_session(&mut self) -> Result<(), End> {
+        let realtime = self.connection.realtime;
+        self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
+        match realtime.service.session_state(&self.session).await {
+            Ok(state) => ended(state),
+            Err(fault) => {
+                log::debug!(error:err = fault; "a session cannot be checked now: it is not let in");
+                Err(End::stalled())
+            }
+        }
+    }
+
     async fn check_session(&mut self) -> Result<(), End> {
         let realtime = self.connection.realtime;
         self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
         match realtime.service.session_state(&self.session).await {
-            Ok(SessionState::Holds) => Ok(()),
-            Ok(SessionState::Ended { reason }) => Err(End::Terminated { reason }),
-            Ok(SessionState::Expired) => Err(End::Closed {
-                code: "authentication_required",
-                reconnect: false,
-                retry_after_ms: 0,
-            }),
+            Ok(state) => ended(state),
             Err(fault) => {
                 log::debug!(error:err = fault; "a session cannot be checked now");
                 self.check_due = realtime.clock.now() + SESSION_RETRY;
                 Ok(())
             }
         }
+    }
+}
+
+fn ended(state: SessionState) -> Result<(), End> {
+    match state {
+        SessionState::Holds => Ok(()),
+        SessionState::Ended { reason } => Err(End::Terminated { reason }),
+        SessionState::Expired => Err(End::Closed {
+            code: "authentication_required",
+            reconnect: false,
+            retry_after_ms: 0,
+        }),
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::world::World;
-use crate::support::realtime::{Follower, How};
+use crate::support::realtime::{Follower, Frame, How, Key, Received, Sent, wire};
 use crate::support::wait::until;
 
 pub(super) fn logging_out_ends_the_sockets_of_that_session(world: &World) {
@@ -22,6 +22,35 @@ pub(super) fn logging_out_ends_the_sockets_of_that_session(world: &World) {
     let mut again = world.socket(&bert.bearer());
     again.hello(&bert.bearer());
     assert_eq!(again.refusal().0.as_deref(), Some("authentication_required"));
+}
+
+pub(super) fn a_session_that_ended_after_the_hello_is_not_let_in(world: &World) {
+    let bert = world.person("bert-waits");
+    let room = world.room("waited", &[&bert]);
+    for key in [bert.bearer(), bert.cookie()] {
+        let session = world.log_in("bert-waits");
+        let key = match key {
+            Key::Cookie(_) => session.cookie(),
+            _ => session.bearer(),
+        };
+        let mut socket = world.socket(&key);
+        socket.hello(&key);
+        assert!(matches!(socket.frame(), Frame::Hello(_)));
+        assert_eq!(world.plain(&session, "/auth/logout", &json!({})).status, 200);
+        socket.send(Sent::SubscribeEvents(wire::RealtimeSubscribeEvents {
+            resume_cursor: None,
+            retained_room_ids: vec![room.clone()],
+        }));
+        loop {
+            match socket.next() {
+                Received::Frame(Frame::Event(event)) => assert!(event.event.is_some()),
+                Received::Frame(Frame::Close(close)) => assert!(!close.reconnect, "{close:?}"),
+                Received::Frame(Frame::Heartbeat(_)) => {}
+                Received::Frame(other) => panic!("to a session that has ended: {other:?}"),
+                Received::Closed(_) => break,
+            }
+        }
+    }
 }
 
 pub(super) fn a_new_password_ends_every_session(world: &World) {

@@ -60,6 +60,7 @@ scenarios! {
     live::joining_and_leaving_is_seen_from_both_sides,
     live::new_rooms_and_new_people_appear,
     ends::logging_out_ends_the_sockets_of_that_session,
+    ends::a_session_that_ended_after_the_hello_is_not_let_in,
     ends::a_new_password_ends_every_session,
     ends::a_role_resets_what_its_holder_sees,
     resume::a_cut_is_bridged_by_replay,
