@@ -23,8 +23,8 @@ use crate::limits::{
     CONTROL_FRAME_INTERVAL, CONTROL_FRAMES_BURST, FRAME_MAX_BYTES, SOCKET_BUFFER_BYTES,
     SOCKET_CLOSE_MAX_BYTES, SOCKET_CLOSE_TIMEOUT, SOCKET_WRITE_BUFFER_MAX_BYTES,
 };
-use crate::realtime::{Gone, Incoming, Opening, Pace, Socket};
-use crate::runtime::Clock;
+use crate::realtime::{Gone, Incoming, Opening, Socket};
+use crate::runtime::{Clock, Pace};
 
 use super::answer::Answer;
 use super::auth::Presented;

@@ -7,7 +7,6 @@ use super::change::{Change, random_id};
 use super::frames::{self, Head};
 use super::lens::Unreadable;
 use super::live::Live;
-use super::pace::Pace;
 use super::{Gone, Incoming, Inner, Opening, Socket};
 use crate::contract::realtime::{
     self as wire, realtime_client_frame::Frame as Asked, realtime_event_envelope::Event,
@@ -19,7 +18,7 @@ use crate::limits::{
     SESSION_CHECK_INTERVAL,
 };
 use crate::present;
-use crate::runtime::Stop;
+use crate::runtime::{Pace, Stop};
 use crate::service::{AuthenticateError, Credential, Effect, Session};
 
 /// Why a connection ends.

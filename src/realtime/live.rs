@@ -9,7 +9,6 @@ use super::connection::{Connection, End, asked, shutdown};
 use super::frames::{self, Head};
 use super::hub::{Next, Queued, Registration};
 use super::lens::{Known, Lens};
-use super::pace::Pace;
 use super::{Incoming, Socket};
 use crate::contract::api;
 use crate::contract::realtime::{
@@ -19,7 +18,7 @@ use crate::contract::realtime::{
 use crate::domain::RoomId;
 use crate::limits::{HELD_ROOMS_MAX, SESSION_CHECK_INTERVAL};
 use crate::present;
-use crate::runtime::Alarm;
+use crate::runtime::{Alarm, Pace};
 use crate::service::{Rights, Session, SessionState};
 use crate::storage::Told;
 

@@ -13,7 +13,6 @@ mod hub;
 mod lens;
 mod live;
 mod operations;
-mod pace;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +26,6 @@ use crate::storage::Storage;
 
 use connection::Connection;
 use hub::Hub;
-pub(crate) use pace::Pace;
 
 /// How the protocol runs.
 #[derive(Debug, Clone)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 /// Allows `burst` at once and one more every `interval`.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub struct Pace {
     burst: u32,
     interval: Duration,
     /// When everything allowed so far has been earned.
@@ -12,12 +12,17 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    pub(crate) fn new(burst: u32, interval: Duration) -> Self {
+    /// With the whole burst to begin with.
+    #[must_use]
+    pub fn new(burst: u32, interval: Duration) -> Self {
         Self { burst, interval, earned: None }
     }
 
-    /// Takes one; else how long to wait.
-    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    /// Takes one.
+    ///
+    /// # Errors
+    /// How long to wait for the next one.
+    pub fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let earned = self.earned.map_or(now, |earned| earned.max(now));
         let ahead = earned.saturating_duration_since(now);
         let allowed = self.interval.saturating_mul(self.burst.saturating_sub(1));
