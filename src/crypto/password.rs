@@ -3,12 +3,16 @@
 //! Hashing takes the memory its parameters name and tens of milliseconds: callers take a memory slot
 //! and run it through `runtime::blocking`.
 
+use std::cmp::Reverse;
 use std::sync::OnceLock;
+#[cfg(any(test, feature = "test-support", debug_assertions))]
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
 use argon2::{Algorithm, Argon2, Version};
 
 use super::random;
+use crate::limits::PASSWORD_COSTS_MAX;
 
 const MIB_IN_KIB: u32 = 1024;
 /// Below this much memory of the machine the small parameters are used (product 9: "below 1 GB").
@@ -19,7 +23,7 @@ const STORED_MEMORY_MAX_KIB: u32 = 256 * MIB_IN_KIB;
 const STORED_PASSES_MAX: u32 = 16;
 
 /// What one hash costs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Params {
     memory_kib: u32,
     passes: u32,
@@ -54,6 +58,16 @@ impl Params {
         u64::from(self.memory_kib) * 1024
     }
 
+    /// Whether a stored hash may cost that.
+    fn is_acceptable(&self) -> bool {
+        self.memory_kib <= STORED_MEMORY_MAX_KIB && self.passes <= STORED_PASSES_MAX
+    }
+
+    /// Whether both memory and passes are at least those of `other`.
+    fn covers(&self, other: &Self) -> bool {
+        self.memory_kib >= other.memory_kib && self.passes >= other.passes
+    }
+
     fn hasher(&self) -> Result<Argon2<'static>, HashError> {
         let params = argon2::Params::new(self.memory_kib, self.passes, 1, None);
         Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(|_| HashError)?))
@@ -66,6 +80,7 @@ impl Params {
 /// [`HashError`] when the library refuses the input; no password the text rules accept does.
 pub fn hash(params: &Params, password: &str) -> Result<String, HashError> {
     let salt = SaltString::encode_b64(&random::<16>()).map_err(|_| HashError)?;
+    note(params);
     let hash = params.hasher()?.hash_password(password.as_bytes(), &salt);
     Ok(hash.map_err(|_| HashError)?.to_string())
 }
@@ -75,30 +90,78 @@ pub fn hash(params: &Params, password: &str) -> Result<String, HashError> {
 #[must_use]
 pub fn verify(phc: &str, password: &str) -> bool {
     let Ok(stored) = PasswordHash::new(phc) else { return false };
-    let Some(cost) = cost(&stored) else { return false };
-    if cost.memory_kib > STORED_MEMORY_MAX_KIB || cost.passes > STORED_PASSES_MAX {
-        return false;
-    }
+    let Some(cost) = cost(&stored).filter(Params::is_acceptable) else { return false };
+    note(&cost);
     Argon2::default().verify_password(password.as_bytes(), &stored).is_ok()
 }
 
-/// Whether a stored hash was made with other parameters than those in use now.
+/// The same at a cost that does not depend on what is stored, so that neither an unknown login nor the age of an
+/// account can be told by time: one comparison at each of `costs`, with a hash that no password opens where the
+/// stored one has another cost.
+#[must_use]
+pub fn verify_at_costs(stored: Option<&str>, costs: &[Params], password: &str) -> bool {
+    let stored = stored.and_then(|phc| Some((phc, acceptable_cost(phc)?)));
+    let left_out = stored.map(|(_, own)| own).filter(|own| !costs.contains(own));
+    let mut is_right = false;
+    for cost in costs.iter().copied().chain(left_out) {
+        match stored {
+            Some((phc, own)) if own == cost => is_right |= verify(phc, password),
+            // No password opens it.
+            _ => is_right |= verify(&dummy(&cost), password),
+        }
+    }
+    is_right
+}
+
+/// The different costs of `stored` hashes and of new ones, for [`verify_at_costs`]: at most
+/// [`PASSWORD_COSTS_MAX`], the cheapest are left out. It reads each hash as far as its salt.
+pub fn costs<'a>(today: &Params, stored: impl IntoIterator<Item = &'a str>) -> Vec<Params> {
+    let mut costs = vec![*today];
+    let mut known: Vec<&str> = Vec::new();
+    for phc in stored {
+        let parameters = phc.rsplitn(3, '$').nth(2).unwrap_or_default();
+        if known.contains(&parameters) {
+            continue;
+        }
+        let Some(cost) = acceptable_cost(phc) else { continue };
+        if known.len() < PASSWORD_COSTS_MAX {
+            known.push(parameters);
+        }
+        if !costs.contains(&cost) {
+            costs.push(cost);
+            costs.sort_unstable_by_key(|cost| Reverse(*cost));
+            costs.truncate(PASSWORD_COSTS_MAX);
+        }
+    }
+    costs
+}
+
+/// Whether a stored hash is weaker than those made now. One that has more memory or passes (of a larger machine)
+/// stays: a new one would be weaker in that.
 #[must_use]
 pub fn needs_rehash(phc: &str, params: &Params) -> bool {
-    PasswordHash::new(phc).ok().and_then(|stored| cost(&stored)) != Some(*params)
-}
-
-/// Memory that verifying `phc` takes, in bytes; 0 for something that is no hash.
-#[must_use]
-pub fn stored_memory_bytes(phc: &str) -> u64 {
     let stored = PasswordHash::new(phc).ok().and_then(|stored| cost(&stored));
-    stored.map_or(0, |cost| cost.memory_bytes())
+    stored.is_none_or(|stored| stored != *params && params.covers(&stored))
 }
 
-/// A hash of the given cost that no password opens: verifying against it takes as long as against a
-/// real one, so that an unknown login cannot be told by time.
+/// What this process has spent on hashes so far, in KiB times passes; for tests only.
 #[must_use]
-pub fn dummy(params: &Params) -> String {
+#[cfg(any(test, feature = "test-support", debug_assertions))]
+pub fn spent() -> u64 {
+    SPENT.load(Ordering::SeqCst)
+}
+
+#[cfg(any(test, feature = "test-support", debug_assertions))]
+static SPENT: AtomicU64 = AtomicU64::new(0);
+
+/// Notes what a hash costs, for [`spent`].
+fn note(_cost: &Params) {
+    #[cfg(any(test, feature = "test-support", debug_assertions))]
+    SPENT.fetch_add(u64::from(_cost.memory_kib) * u64::from(_cost.passes), Ordering::SeqCst);
+}
+
+/// A hash of the given cost that no password opens.
+fn dummy(params: &Params) -> String {
     static TEXT: OnceLock<(String, String)> = OnceLock::new();
     let (salt, hash) = TEXT.get_or_init(|| {
         let salt = SaltString::encode_b64(&random::<16>()).map(|salt| salt.to_string());
@@ -106,6 +169,10 @@ pub fn dummy(params: &Params) -> String {
         (salt.unwrap_or_default(), hash.unwrap_or_default())
     });
     format!("$argon2id$v=19$m={},t={},p=1${salt}${hash}", params.memory_kib, params.passes)
+}
+
+fn acceptable_cost(phc: &str) -> Option<Params> {
+    cost(&PasswordHash::new(phc).ok()?).filter(Params::is_acceptable)
 }
 
 fn cost(stored: &PasswordHash<'_>) -> Option<Params> {
@@ -154,6 +221,46 @@ mod tests {
         assert!(!needs_rehash(&phc, &Params::cheapest()));
         assert!(needs_rehash(&phc, &Params::for_memory(0)));
         assert!(needs_rehash("", &Params::cheapest()));
+    }
+
+    #[test]
+    fn a_rehash_lowers_neither_memory_nor_passes() {
+        let of = |memory_kib, passes| Params { memory_kib, passes };
+        let phc = hash(&of(16, 2), "password").unwrap();
+        for (weaker, stronger) in [((8, 2), (17, 2)), ((16, 1), (16, 3)), ((8, 3), (17, 3))] {
+            assert!(!needs_rehash(&phc, &of(weaker.0, weaker.1)), "{weaker:?}");
+            assert!(needs_rehash(&phc, &of(stronger.0, stronger.1)), "{stronger:?}");
+        }
+        assert!(!needs_rehash(&phc, &of(17, 1)));
+    }
+
+    #[test]
+    fn a_comparison_costs_the_same_whatever_is_stored() {
+        let params = [(8, 1), (16, 2), (32, 1)];
+        let params = params.map(|(memory_kib, passes)| Params { memory_kib, passes });
+        let stored = params.map(|params| hash(&params, "password").unwrap());
+        let beyond =
+            "$argon2id$v=19$m=8,t=17,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+        let known = stored.iter().map(String::as_str).chain(["", "no hash", beyond]);
+        let costs = costs(&params[0], known.clone().chain(known.clone()));
+        assert_eq!(costs, [params[2], params[1], params[0]]);
+        // Other tests of this process hash too, so the sum of its own comparisons is not to be had here;
+        // `tests/service/guesses.rs` has it.
+        for phc in known.clone() {
+            let is_right = verify_at_costs(Some(phc), &costs, "password");
+            assert_eq!(is_right, stored.iter().any(|one| one == phc), "{phc}");
+            assert!(!verify_at_costs(Some(phc), &costs, "passwort"), "{phc}");
+        }
+        assert!(!verify_at_costs(None, &costs, "password"));
+        assert!(verify_at_costs(Some(&stored[1]), &costs[..1], "password"), "left out, but right");
+    }
+
+    #[test]
+    fn of_many_costs_the_cheapest_are_left_out() {
+        let params = |memory_kib| Params { memory_kib, passes: 1 };
+        let stored: Vec<_> = (1..=6).map(|n| hash(&params(8 * n), "password").unwrap()).collect();
+        let costs = costs(&params(8), stored.iter().map(String::as_str));
+        assert_eq!(costs, [48, 40, 32, 24].map(params));
     }
 
     #[test]

@@ -314,6 +314,9 @@ pub const LOGIN_ADDRESS_WINDOW: Duration = Duration::from_secs(60);
 /// Life of a throttle counter without change; longer than the longest wait.
 pub const LOGIN_COUNTER_TTL: Duration = Duration::from_secs(30 * 60);
 const _: () = assert!(LOGIN_COUNTER_TTL.as_secs() > LOGIN_WAIT_MAX.as_secs());
+/// The costs of password hashes that a log-in spends, whoever it names: those of all stored hashes. Of more
+/// different ones the cheapest are left out.
+pub const PASSWORD_COSTS_MAX: usize = 4;
 /// Characters of a log-in identifier that are looked at; a longer one is no login and no address.
 pub const IDENTIFIER_MAX_BYTES: usize = 254;
 /// How long a repetition with the same `Idempotency-Key` answers the first message; JetStream's

@@ -329,8 +329,8 @@ impl Service {
         let fixed = link.token.join.as_ref().map_or("", |join| join.login.as_str());
         let login = if fixed.is_empty() { request.login } else { fixed };
         let stored = Some(user.password_hash.clone());
-        let compared =
-            self.compare_password(stored, request.password).await.map_err(AccountFault::from)?;
+        let slot = self.password_slot().await.map_err(AccountFault::from)?;
+        let compared = self.compare_password(slot, stored, request.password).await;
         let used = Token { used: true, ..link.token.clone() };
         let left = self.time_left(&link.token);
         self.storage().token_replace(&link.hash, &used, link.revision, left).await?;

@@ -3,9 +3,9 @@
 use zeroize::Zeroizing;
 
 use super::{Kind, Service};
-use crate::crypto::password;
+use crate::crypto::password::{self, Params};
 use crate::domain::text::Password;
-use crate::runtime::blocking;
+use crate::runtime::{SlotGuard, blocking};
 
 /// A password could not be hashed or compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -33,37 +33,56 @@ impl PasswordFault {
 pub(super) struct Compared {
     /// It is the right one.
     pub(super) is_right: bool,
-    /// A new hash with today's parameters, where the stored one is older.
+    /// A new hash with today's parameters, where the stored one is weaker.
     pub(super) upgraded: Option<String>,
 }
 
 impl Service {
-    /// Hashes a new password.
-    pub(super) async fn hash_password(&self, typed: &Password) -> Result<String, PasswordFault> {
-        let _slot = self.inner.slots.take().await.map_err(|_| PasswordFault::Busy)?;
-        let (params, typed) = (self.inner.config.password_params, typed.clone());
-        let hash = blocking(move || password::hash(&params, typed.expose())).await;
-        hash.map_err(|_| PasswordFault::Hash)
+    /// Takes a memory slot, which one hash after the other may use.
+    pub(super) async fn password_slot(&self) -> Result<SlotGuard, PasswordFault> {
+        self.inner.slots.take().await.map_err(|_| PasswordFault::Busy)
     }
 
-    /// Compares a typed password with a stored hash. Without one it takes as long and says no.
+    /// Hashes a new password.
+    pub(super) async fn hash_password(&self, typed: &Password) -> Result<String, PasswordFault> {
+        let slot = self.password_slot().await?;
+        let (params, typed) = (self.inner.config.password_params, typed.clone());
+        let hash = blocking(move || {
+            let hash = password::hash(&params, typed.expose());
+            drop(slot);
+            hash
+        });
+        hash.await.map_err(|_| PasswordFault::Hash)
+    }
+
+    /// Compares a typed password with a stored hash. It costs the same whatever is stored, and without a hash:
+    /// as much as one comparison at each of the costs that stored hashes have.
     pub(super) async fn compare_password(
         &self,
+        slot: SlotGuard,
         stored: Option<String>,
         typed: &str,
-    ) -> Result<Compared, PasswordFault> {
-        let _slot = self.inner.slots.take().await.map_err(|_| PasswordFault::Busy)?;
-        let params = self.inner.config.password_params;
+    ) -> Compared {
+        let (params, costs) = (self.inner.config.password_params, self.password_costs());
         let typed = Zeroizing::new(typed.to_owned());
-        let compared = blocking(move || {
-            let stored = stored.filter(|hash| !hash.is_empty());
-            let phc = stored.clone().unwrap_or_else(|| password::dummy(&params));
-            let is_right = password::verify(&phc, &typed) && stored.is_some();
-            let upgraded = (is_right && password::needs_rehash(&phc, &params))
-                .then(|| password::hash(&params, &typed).ok())
-                .flatten();
+        // The slot goes along: a caller that is dropped does not stop the hashing.
+        blocking(move || {
+            let is_right = password::verify_at_costs(stored.as_deref(), &costs, &typed);
+            let is_weaker = |phc: &String| is_right && password::needs_rehash(phc, &params);
+            let upgraded = stored.as_ref().filter(|phc| is_weaker(phc));
+            let upgraded = upgraded.and_then(|_| password::hash(&params, &typed).ok());
+            drop(slot);
             Compared { is_right, upgraded }
-        });
-        Ok(compared.await)
+        })
+        .await
+    }
+
+    /// The costs of everybody's hash, and today's.
+    fn password_costs(&self) -> Vec<Params> {
+        let today = self.inner.config.password_params;
+        self.storage().read(|tables| {
+            let hashes = tables.users.values().map(|user| user.password_hash.as_str());
+            password::costs(&today, hashes)
+        })
     }
 }

@@ -190,13 +190,14 @@ impl Service {
             return Err(LogInError::Throttled { retry_after });
         }
         let stored = user.as_ref().map(|user| user.password_hash.clone());
-        let compared = match self.compare_password(stored, attempt.password).await {
-            Ok(compared) => compared,
+        let slot = match self.password_slot().await {
+            Ok(slot) => slot,
             Err(fault) => {
                 self.forgive_attempt(&account, attempt.address, false).await?;
                 return Err(fault.into());
             }
         };
+        let compared = self.compare_password(slot, stored, attempt.password).await;
         let Some(user) = user.filter(|_| compared.is_right) else {
             return Err(LogInError::Invalid);
         };
