@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check client screenshots bench bench-client dist torture fuzz simulate soak advisories test-support
+.PHONY: help run test check client screenshots bench bench-client dist torture fuzz simulate soak guesses advisories test-support
 
 help: ## list the goals
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -76,6 +76,10 @@ simulate: ## operations and kills against models of store and sockets, CHATTO_SI
 soak: ## 1,000 idle sockets beside a busy room, for ten minutes
 	@.ci/setup build tests
 	CHATTO_SOAK_SOCKETS=$${CHATTO_SOAK_SOCKETS:-1000} CHATTO_SOAK_SECONDS=$${CHATTO_SOAK_SECONDS:-600} $(NEXTEST) --no-capture -E 'test(/^realtime::idle::/)'
+
+guesses: ## 100,000 failed log-ins, CHATTO_GUESSES of them through the service, then a right one
+	@.ci/setup build tests
+	CHATTO_GUESSES=$${CHATTO_GUESSES:-100000} $(NEXTEST) --no-capture -E 'test(/^service::guesses::a_hundred_thousand/)'
 
 fuzz: ## every fuzz target for CHATTO_FUZZ_SECONDS (600); findings stay in tests/fuzz/corpus
 	@.ci/setup build tests

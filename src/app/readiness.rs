@@ -23,6 +23,8 @@ pub enum Reason {
     DiskFull,
     /// The disk takes no writes: it is read-only or reports errors.
     DiskError,
+    /// nats-server has no memory left for log-in counters, presence and leases.
+    MemoryFull,
     /// The server is being stopped.
     Draining,
 }
@@ -39,6 +41,7 @@ impl Reason {
             Self::SecretsMismatch => "secrets_mismatch",
             Self::DiskFull => "disk_full",
             Self::DiskError => "disk_error",
+            Self::MemoryFull => "memory_full",
             Self::Draining => "draining",
         }
     }

@@ -199,7 +199,10 @@ impl Store {
         if !self.nats.is_connected() {
             return Some(Reason::NatsUnreachable);
         }
-        (!self.storage.is_following()).then_some(Reason::NoQuorum)
+        if !self.storage.is_following() {
+            return Some(Reason::NoQuorum);
+        }
+        self.storage.is_memory_full().then_some(Reason::MemoryFull)
     }
 }
 

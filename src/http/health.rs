@@ -18,7 +18,8 @@ pub enum Ready {
     /// Not now.
     No {
         /// One of the product's words: `starting`, `nats_unreachable`, `no_quorum`,
-        /// `store_damaged`, `disk_full`, `disk_error`, `secrets_mismatch`, `restoring`, `draining`.
+        /// `store_damaged`, `disk_full`, `disk_error`, `memory_full`, `secrets_mismatch`, `restoring`,
+        /// `draining`.
         reason: &'static str,
     },
 }

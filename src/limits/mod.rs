@@ -303,17 +303,40 @@ pub const SESSION_TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 pub const PASSWORD_QUEUE_MAX: usize = 16;
 /// How long a session counts as fresh after its log-in.
 pub const SESSION_FRESH: Duration = Duration::from_secs(10 * 60);
-/// Wrong passwords for one account before each further one has to wait (product 9).
+/// Wrong passwords for one identifier before each further one has to wait (product 9).
 pub const LOGIN_FAILURES_FREE: u32 = 5;
-/// The longest wait between log-ins to one account; there is no permanent lock.
+/// The longest wait between log-ins with one identifier; there is no permanent lock.
 pub const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// Wrong passwords from one IPv4 address or IPv6 /64 in [`LOGIN_ADDRESS_WINDOW`].
 pub const LOGIN_ADDRESS_FAILURES_MAX: u32 = 20;
 /// See [`LOGIN_ADDRESS_FAILURES_MAX`].
 pub const LOGIN_ADDRESS_WINDOW: Duration = Duration::from_secs(60);
-/// Life of a throttle counter without change; longer than the longest wait.
+/// Life of an identifier's counter without change; longer than the longest wait.
 pub const LOGIN_COUNTER_TTL: Duration = Duration::from_secs(30 * 60);
 const _: () = assert!(LOGIN_COUNTER_TTL.as_secs() > LOGIN_WAIT_MAX.as_secs());
+/// Life of an address's counter without change. JetStream remembers message ids for as long at most.
+pub const ADDRESS_COUNTER_TTL: Duration = Duration::from_secs(2 * 60);
+const _: () = assert!(ADDRESS_COUNTER_TTL.as_secs() > LOGIN_ADDRESS_WINDOW.as_secs());
+/// Identifiers that are counted; beyond it the one that was tried longest ago is forgotten.
+pub const LOGIN_COUNTERS_MAX: i64 = 65_536;
+/// Addresses that are counted; beyond it as with [`LOGIN_COUNTERS_MAX`].
+pub const ADDRESS_COUNTERS_MAX: i64 = 16_384;
+/// Attempts to log in that one process compares a password for at once; from then on
+/// [`LOGIN_ATTEMPTS_PER_SECOND`].
+pub const LOGIN_ATTEMPTS_BURST: u32 = 64;
+/// Further ones wait, with their memory slot and before they are counted: hashing alone does not bound how fast
+/// a large machine takes guesses.
+pub const LOGIN_ATTEMPTS_PER_SECOND: u32 = 16;
+/// Processes that share a store whose guesses together are taken slowly enough.
+pub const LOGIN_PROCESSES_MAX: u64 = 4;
+/// The most attempts that all processes count in a time.
+const fn attempts_within(time: Duration) -> u64 {
+    let steady = LOGIN_ATTEMPTS_PER_SECOND as u64 * time.as_secs();
+    (steady + LOGIN_ATTEMPTS_BURST as u64) * LOGIN_PROCESSES_MAX
+}
+/// A flood of other names pushes no counter out while somebody waits because of it.
+const _: () = assert!(attempts_within(LOGIN_WAIT_MAX) < LOGIN_COUNTERS_MAX.unsigned_abs());
+const _: () = assert!(attempts_within(LOGIN_ADDRESS_WINDOW) < ADDRESS_COUNTERS_MAX.unsigned_abs());
 /// The costs of password hashes that a log-in spends, whoever it names: those of all stored hashes. Of more
 /// different ones the cheapest are left out.
 pub const PASSWORD_COSTS_MAX: usize = 4;
@@ -419,8 +442,22 @@ pub const LOCK_ORPHAN_KILL_AFTER: Duration = Duration::from_secs(10);
 pub const LOCK_ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// Connections the embedded server takes: ours and those of local commands.
 pub const EMBEDDED_CONNECTIONS_MAX: usize = 64;
-/// The embedded server's memory streams (presence, calls).
+/// The embedded server's memory streams (presence, calls, counters).
 pub const EMBEDDED_MEMORY_STORE_MAX_BYTES: usize = 16 * MIB;
+/// Presence, leases and the register: a user's record takes 250 bytes. Beyond it the oldest are dropped.
+pub const PRESENCE_MAX_BYTES: i64 = 3 * MIB as i64;
+/// Live participants of calls; beyond it as with [`PRESENCE_MAX_BYTES`].
+pub const CALLS_MAX_BYTES: i64 = MIB as i64;
+/// What nats-server counts for a counter at most: 48 bytes of subject, 63 of headers, 20 of value, 16 of its own.
+pub const COUNTER_MAX_BYTES: i64 = 148;
+const _: () = assert!(
+    PRESENCE_MAX_BYTES
+        + CALLS_MAX_BYTES
+        + (LOGIN_COUNTERS_MAX + ADDRESS_COUNTERS_MAX) * COUNTER_MAX_BYTES
+        <= EMBEDDED_MEMORY_STORE_MAX_BYTES as i64
+);
+/// How often a process looks whether memory streams take writes.
+pub const MEMORY_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// A longer log line of nats-server is cut.
 pub const CHILD_LINE_MAX_BYTES: usize = 4 * KIB;
 /// Error lines of nats-server that are kept to explain its end.

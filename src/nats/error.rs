@@ -70,7 +70,8 @@ pub enum PublishError {
         #[source]
         source: NatsError,
     },
-    /// The store's or the disk's limit is reached; nothing was stored (10023, 10047, 10077, 10122).
+    /// The store's or the disk's limit is reached; nothing was stored (10002, 10023, 10028,
+    /// 10047, 10077).
     #[error("the store is full")]
     Full {
         /// nats-server's words.
@@ -106,6 +107,8 @@ pub(super) mod codes {
     pub(crate) const INSUFFICIENT_RESOURCES: u64 = 10_023;
     /// `JSStorageResourcesExceededErr`.
     pub(crate) const STORAGE_RESOURCES_EXCEEDED: u64 = 10_047;
+    /// `JSMemoryResourcesExceededErr`.
+    pub(crate) const MEMORY_RESOURCES_EXCEEDED: u64 = 10_028;
     /// `JSStreamStoreFailedF`: also carries "maximum bytes exceeded" and "no space left on device".
     pub(crate) const STORE_FAILED: u64 = 10_077;
     /// `JSAccountResourcesExceededErr`.

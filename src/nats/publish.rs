@@ -149,6 +149,7 @@ fn classify(error: ApiError) -> PublishError {
         }
         codes::INSUFFICIENT_RESOURCES
         | codes::STORAGE_RESOURCES_EXCEEDED
+        | codes::MEMORY_RESOURCES_EXCEEDED
         | codes::ACCOUNT_RESOURCES_EXCEEDED => PublishError::Full { source },
         codes::STORE_FAILED if full => PublishError::Full { source },
         _ if source.is_transient() => PublishError::Unknown { source },

@@ -2,7 +2,6 @@
 
 use super::create_account::{AccountDraft, AccountFault, is_owner};
 use super::error::{StoreFault, flat};
-use super::throttle::ACCOUNT as LOGIN_COUNTER;
 use super::{AccountView, Effect, Kind, Page, PageRequest, Service};
 use crate::crypto::random;
 use crate::domain::UserId;
@@ -128,7 +127,7 @@ impl Service {
             })
             .await?;
         // Whoever locked the account out with guesses does not keep its user out now.
-        self.storage().counter_delete(LOGIN_COUNTER, id.as_str()).await?;
+        self.forgive_account(&user).await?;
         log::info!(user:% = id; "password set by the operator");
         Ok(self.account_view(id, &user))
     }

@@ -36,7 +36,7 @@ mod users;
 mod view;
 mod viewer;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use accounts::{NewUser, OperatorError};
@@ -65,7 +65,7 @@ pub use view::{
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::limits::PASSWORD_QUEUE_MAX;
-use crate::runtime::{Clock, MemorySlots};
+use crate::runtime::{Clock, MemorySlots, Pace};
 use crate::storage::Storage;
 
 /// How the chat behaves.
@@ -107,12 +107,15 @@ struct Inner {
     config: Config,
     keys: Keys,
     slots: MemorySlots,
+    /// How fast passwords of log-ins are compared.
+    attempts: Mutex<Pace>,
     presences: presence::Presences,
 }
 
 /// Keys for what the service signs and looks up by hash.
 struct Keys {
     tokens: MacKey,
+    counters: MacKey,
     cursors: MacKey,
     resume: DataKey,
     cookies: cookies::CookieKeys,
@@ -125,6 +128,7 @@ impl Service {
     pub fn build(config: Config, storage: Storage, clock: Clock) -> Self {
         let keys = Keys {
             tokens: MacKey::derive(&config.secret_key, "chatto tokens v1"),
+            counters: MacKey::derive(&config.secret_key, "chatto login counters v1"),
             cursors: MacKey::derive(&config.secret_key, "chatto cursors v1"),
             resume: DataKey::derive(&config.secret_key, "chatto resume v1"),
             cookies: cookies::CookieKeys::derive(
@@ -140,6 +144,7 @@ impl Service {
                 config,
                 keys,
                 slots,
+                attempts: Mutex::new(throttle::pace()),
                 presences: presence::Presences::default(),
             }),
         }

@@ -180,28 +180,20 @@ impl Service {
         {
             return Err(LogInError::Invalid);
         }
-        let user = self.find_for_log_in(identifier);
-        // One counter for all ways to name an account, and one for each name that is none.
-        let account = match &user {
-            Some(user) => user.id.clone(),
-            None => identifier.to_lowercase(),
-        };
-        if let Some(Wait { retry_after }) = self.count_attempt(&account, attempt.address).await? {
+        let looked = self.look_at_counters(identifier, attempt.address).await?;
+        let counted =
+            looked.map_err(|Wait { retry_after }| LogInError::Throttled { retry_after })?;
+        let slot = self.password_slot().await?;
+        if let Some(Wait { retry_after }) = self.count_attempt(&counted).await? {
             return Err(LogInError::Throttled { retry_after });
         }
+        let user = self.find_for_log_in(identifier);
         let stored = user.as_ref().map(|user| user.password_hash.clone());
-        let slot = match self.password_slot().await {
-            Ok(slot) => slot,
-            Err(fault) => {
-                self.forgive_attempt(&account, attempt.address, false).await?;
-                return Err(fault.into());
-            }
-        };
         let compared = self.compare_password(slot, stored, attempt.password).await;
         let Some(user) = user.filter(|_| compared.is_right) else {
             return Err(LogInError::Invalid);
         };
-        self.forgive_attempt(&account, attempt.address, true).await?;
+        self.forgive_attempt(&counted).await?;
         if let Some(upgraded) = compared.upgraded {
             self.store_upgraded_hash(&user, upgraded).await?;
         }

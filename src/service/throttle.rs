@@ -1,22 +1,23 @@
-//! Throttling of log-ins: per account and per address, with counters that all processes share.
+//! Throttling of log-ins: per identifier and per address, with counters that all processes share.
 //!
-//! An attempt is counted before the password is looked at, so that many at once cannot pass together;
-//! a right password takes the count back. Waits grow but end: there is no permanent lock.
+//! An identifier counts as it was given, whether an account has it or not: what is answered for a login must
+//! not show whether an address of the same account is being guessed. A wait is looked up before an attempt
+//! queues; the attempt is counted with its memory slot, before the password is looked at, so that many at once
+//! cannot pass together and nobody counts faster than slots and [`LOGIN_ATTEMPTS_PER_SECOND`] allow. A right
+//! password takes the count back. Waits grow but end: there is no permanent lock.
 
 use std::net::IpAddr;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::{Service, millis};
 use crate::limits::{
-    LOGIN_ADDRESS_FAILURES_MAX, LOGIN_ADDRESS_WINDOW, LOGIN_COUNTER_TTL, LOGIN_FAILURES_FREE,
-    LOGIN_WAIT_MAX,
+    LOGIN_ADDRESS_FAILURES_MAX, LOGIN_ADDRESS_WINDOW, LOGIN_ATTEMPTS_BURST,
+    LOGIN_ATTEMPTS_PER_SECOND, LOGIN_FAILURES_FREE, LOGIN_WAIT_MAX,
 };
-use crate::storage::StorageError;
-use crate::storage::records::Counter;
-
-/// The kind of the counters per account, each named by the user's id.
-pub(super) const ACCOUNT: &str = "login";
-const ADDRESS: &str = "address";
+use crate::runtime::Pace;
+use crate::storage::records::{Counter, User};
+use crate::storage::{Counted, FoundCounter, StorageError};
 
 /// Too many failures; try again after `retry_after`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,58 +25,117 @@ pub(super) struct Wait {
     pub(super) retry_after: Duration,
 }
 
+/// An attempt that nothing kept from being made when it came; it is not counted yet.
+pub(super) struct Attempt {
+    identifier: ([u8; 16], FoundCounter),
+    address: ([u8; 16], FoundCounter),
+}
+
+/// How fast one process counts attempts.
+pub(super) fn pace() -> Pace {
+    Pace::new(LOGIN_ATTEMPTS_BURST, Duration::from_secs(1) / LOGIN_ATTEMPTS_PER_SECOND)
+}
+
 impl Service {
-    /// Counts an attempt; `Some` when it must wait and so was not counted.
+    /// Looks whether an attempt must wait; writes nothing.
+    pub(super) async fn look_at_counters(
+        &self,
+        identifier: &str,
+        address: IpAddr,
+    ) -> Result<Result<Attempt, Wait>, StorageError> {
+        let (identifier, address) = (self.identifier_name(identifier), self.address_name(address));
+        let (of_identifier, of_address) = futures_lite::future::zip(
+            Box::pin(self.storage().counter(Counted::Identifier, &identifier)),
+            Box::pin(self.storage().counter(Counted::Address, &address)),
+        )
+        .await;
+        let (of_identifier, of_address) = (of_identifier?, of_address?);
+        let now = self.now_ms();
+        let wait = from_address(&mut of_address.counter.clone(), now)
+            .or_else(|| for_identifier(&mut of_identifier.counter.clone(), now));
+        Ok(match wait {
+            Some(wait) => Err(wait),
+            None => Ok(Attempt {
+                identifier: (identifier, of_identifier),
+                address: (address, of_address),
+            }),
+        })
+    }
+
+    /// Counts an attempt, which holds its memory slot; `Some` when it must wait after all and so was not
+    /// counted.
     pub(super) async fn count_attempt(
         &self,
-        account: &str,
-        address: IpAddr,
+        attempt: &Attempt,
     ) -> Result<Option<Wait>, StorageError> {
+        while let Err(wait) = self.next_attempt() {
+            self.inner.clock.sleep(wait).await;
+        }
         let now = self.now_ms();
-        let name = network(address);
+        let (name, found) = &attempt.address;
         let wait = self
             .storage()
-            .counter(ADDRESS, &name, LOGIN_COUNTER_TTL, |counter| from_address(counter, now))
+            .change_counter(Counted::Address, name, *found, |counter| from_address(counter, now))
             .await?;
         if wait.is_some() {
             return Ok(wait);
         }
+        let (name, found) = &attempt.identifier;
         let wait = self
             .storage()
-            .counter(ACCOUNT, account, LOGIN_COUNTER_TTL, |counter| to_account(counter, now))
+            .change_counter(Counted::Identifier, name, *found, |counter| {
+                for_identifier(counter, now)
+            })
             .await?;
         if wait.is_some() {
             // Nothing was tried: the address is not blamed for it.
-            self.forgive_address(&name).await?;
+            self.forgive_address(attempt).await?;
         }
         Ok(wait)
     }
 
-    /// Takes a counted attempt back: the password was right, or was not looked at.
-    pub(super) async fn forgive_attempt(
-        &self,
-        account: &str,
-        address: IpAddr,
-        succeeded: bool,
-    ) -> Result<(), StorageError> {
-        self.forgive_address(&network(address)).await?;
-        if succeeded {
-            return self.storage().counter_delete(ACCOUNT, account).await;
-        }
-        self.storage()
-            .counter(ACCOUNT, account, LOGIN_COUNTER_TTL, |counter| {
-                counter.count = counter.count.saturating_sub(1);
-                counter.blocked_until_ms = 0;
-            })
-            .await
+    /// Takes a counted attempt back, and the failures before it: the password was right.
+    pub(super) async fn forgive_attempt(&self, attempt: &Attempt) -> Result<(), StorageError> {
+        self.forgive_address(attempt).await?;
+        self.storage().erase_counter(Counted::Identifier, &attempt.identifier.0).await
     }
 
-    async fn forgive_address(&self, name: &str) -> Result<(), StorageError> {
-        self.storage()
-            .counter(ADDRESS, name, LOGIN_COUNTER_TTL, |counter| {
-                counter.count = counter.count.saturating_sub(1);
-            })
-            .await
+    /// Ends every wait that guesses at an account's identifiers have made.
+    pub(super) async fn forgive_account(&self, user: &User) -> Result<(), StorageError> {
+        let addresses = user.emails.iter().map(|one| one.address.as_str());
+        for identifier in std::iter::once(user.login.as_str()).chain(addresses) {
+            let name = self.identifier_name(identifier);
+            self.storage().erase_counter(Counted::Identifier, &name).await?;
+        }
+        Ok(())
+    }
+
+    async fn forgive_address(&self, attempt: &Attempt) -> Result<(), StorageError> {
+        let name = &attempt.address.0;
+        let found = self.storage().counter(Counted::Address, name).await?;
+        let one_less = |counter: &mut Counter| counter.count = counter.count.saturating_sub(1);
+        self.storage().change_counter(Counted::Address, name, found, one_less).await
+    }
+
+    fn next_attempt(&self) -> Result<(), Duration> {
+        let now = self.inner.clock.now();
+        self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+    }
+
+    /// Names an identifier's counter: one name for all ways to write it that find the same account.
+    fn identifier_name(&self, identifier: &str) -> [u8; 16] {
+        self.counter_name("identifier", &identifier.trim().to_lowercase())
+    }
+
+    fn address_name(&self, address: IpAddr) -> [u8; 16] {
+        self.counter_name("address", &network(address))
+    }
+
+    fn counter_name(&self, kind: &str, text: &str) -> [u8; 16] {
+        let mac = self.inner.keys.counters.mac(format!("{kind}:{text}").as_bytes());
+        let mut name = [0; 16];
+        name.iter_mut().zip(mac).for_each(|(to, from)| *to = from);
+        name
     }
 }
 
@@ -93,7 +153,7 @@ fn from_address(counter: &mut Counter, now: i64) -> Option<Wait> {
 }
 
 /// Five failures, then a wait of 1 s that doubles up to 15 minutes.
-fn to_account(counter: &mut Counter, now: i64) -> Option<Wait> {
+fn for_identifier(counter: &mut Counter, now: i64) -> Option<Wait> {
     // A clock that was set back must not lengthen a wait.
     let longest = now.saturating_add(millis(LOGIN_WAIT_MAX));
     counter.blocked_until_ms = counter.blocked_until_ms.min(longest);
@@ -134,14 +194,14 @@ mod tests {
         let mut counter = Counter::default();
         let mut now = 1_000_000;
         for _ in 0..5 {
-            assert_eq!(to_account(&mut counter, now), None);
+            assert_eq!(for_identifier(&mut counter, now), None);
         }
         let mut waits = Vec::new();
         for _ in 0..14 {
-            let wait = to_account(&mut counter, now).unwrap();
+            let wait = for_identifier(&mut counter, now).unwrap();
             waits.push(wait.retry_after.as_secs());
             now += millis(wait.retry_after);
-            assert_eq!(to_account(&mut counter, now), None, "the wait ends");
+            assert_eq!(for_identifier(&mut counter, now), None, "the wait ends");
         }
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900, 900]);
     }
@@ -150,14 +210,14 @@ mod tests {
     fn waiting_attempts_do_not_lengthen_the_wait() {
         let mut counter = Counter { count: 10, window_ms: 0, blocked_until_ms: 5_000 };
         let before = counter;
-        assert!(to_account(&mut counter, 1_000).is_some());
+        assert!(for_identifier(&mut counter, 1_000).is_some());
         assert_eq!(counter, before);
     }
 
     #[test]
     fn a_clock_set_back_does_not_lock() {
         let mut counter = Counter { count: 10, window_ms: 0, blocked_until_ms: i64::MAX };
-        let wait = to_account(&mut counter, 0).unwrap();
+        let wait = for_identifier(&mut counter, 0).unwrap();
         assert_eq!(wait.retry_after, LOGIN_WAIT_MAX);
         let mut counter = Counter { count: 99, window_ms: i64::MAX - 1, blocked_until_ms: 0 };
         assert_eq!(from_address(&mut counter, 0), None);

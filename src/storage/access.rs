@@ -8,7 +8,7 @@ use super::error::{ChangeError, StorageError, infallible};
 use super::head::RoomHead;
 use super::keys::{Opener, Sealer};
 use super::mirror::Tables;
-use super::records::{Counter, Group, Member, Role, Room, Row, Sealed, ServerConfig, Token, User};
+use super::records::{Group, Member, Role, Room, Row, Sealed, ServerConfig, Token, User};
 use super::state::{Change, Claim, Claimed};
 use super::store::Storage;
 use super::tokens::FoundToken;
@@ -305,7 +305,7 @@ impl Storage {
         self.inner.keys.shred(user).await
     }
 
-    // --- tokens, counters, leases -----------------------------------------------------------------
+    // --- tokens -----------------------------------------------------------------
 
     /// Stores a new token under its keyed hash; `false`: there is one.
     ///
@@ -359,27 +359,5 @@ impl Storage {
     /// [`StorageError`].
     pub async fn token_delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
         self.inner.tokens.delete(hash).await
-    }
-
-    /// Changes a counter shared by all processes; it disappears after `ttl` without change.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn counter<T>(
-        &self,
-        kind: &str,
-        name: &str,
-        ttl: Duration,
-        f: impl FnMut(&mut Counter) -> T,
-    ) -> Result<T, StorageError> {
-        self.inner.tokens.counter(kind, name, ttl, f).await
-    }
-
-    /// Removes a counter.
-    ///
-    /// # Errors
-    /// [`StorageError`].
-    pub async fn counter_delete(&self, kind: &str, name: &str) -> Result<(), StorageError> {
-        self.inner.tokens.counter_delete(kind, name).await
     }
 }

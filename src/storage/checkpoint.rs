@@ -46,7 +46,7 @@ impl Inner {
         lease: Option<&Lease>,
     ) -> Result<(), StorageError> {
         let due = self.overlay.due(self.clock.now(), all);
-        self.fold_rooms(due, lease).await?;
+        Box::pin(self.fold_rooms(due, lease)).await?;
         self.move_checkpoint(lease).await
     }
 
@@ -159,7 +159,7 @@ impl Inner {
         if foldable.is_empty() && !held.iter().any(|room| self.overlay.tail(room).is_empty()) {
             return Ok(());
         }
-        self.fold_rooms(foldable, None).await?;
+        Box::pin(self.fold_rooms(foldable, None)).await?;
         self.move_checkpoint(None).await
     }
 }

@@ -39,7 +39,7 @@ impl Commit<'_> {
         }
     }
 
-    /// Stores a message that has an id and an expected sequence. While the outcome is unknown it sends the
+    /// Stores a message that has an expected sequence, and an id unless a conflict with itself does no harm. While the outcome is unknown it sends the
     /// same message again, until the deadline, which no attempt outlives.
     ///
     /// # Cancel safety

@@ -22,6 +22,9 @@ pub enum StorageError {
     /// had no answer.
     #[error("the store is full")]
     Full,
+    /// nats-server has no memory left for the streams that lie there; nothing was stored.
+    #[error("nats-server's memory for streams is full")]
+    MemoryFull,
     /// The disk under the store is read-only or reports errors; stored as with [`Self::Full`].
     #[error("the disk under the store takes no writes")]
     DiskError,
@@ -73,7 +76,7 @@ impl StorageError {
     /// Whether the same call may succeed later without anybody's help.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unavailable { .. } | Self::Busy)
+        matches!(self, Self::Unavailable { .. } | Self::Busy | Self::MemoryFull)
     }
 
     /// Whether a stream was addressed that does not exist.

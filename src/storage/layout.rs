@@ -3,6 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::limits::{
+    ADDRESS_COUNTER_TTL, ADDRESS_COUNTERS_MAX, CALLS_MAX_BYTES, LOGIN_COUNTER_TTL,
+    LOGIN_COUNTERS_MAX, PRESENCE_MAX_BYTES,
+};
 use crate::nats::{DiscardPolicy, Republish, StorageType, StreamConfig};
 
 /// The layout's number in META; raised when a later version needs a migration.
@@ -10,7 +14,7 @@ pub const LAYOUT: u32 = 1;
 
 /// The number of the streams' settings below; raised with each change, so that an older program does not set
 /// them back.
-pub(super) const SETTINGS: u32 = 1;
+pub(super) const SETTINGS: u32 = 2;
 /// Where a stream's metadata has it.
 pub(super) const SETTINGS_KEY: &str = "chatto.settings";
 
@@ -43,6 +47,7 @@ pub(super) struct StreamSpec {
     per_subject: i64,
     max_age: Option<Duration>,
     max_bytes: Option<i64>,
+    max_messages: Option<i64>,
     message_ttl: bool,
     republish_to: Option<&'static str>,
     pub(super) missing: Missing,
@@ -55,11 +60,14 @@ const PERSISTENT: StreamSpec = StreamSpec {
     per_subject: 1,
     max_age: None,
     max_bytes: None,
+    max_messages: None,
     message_ttl: false,
     republish_to: None,
     missing: Missing::IsDamage,
 };
 const DISPOSABLE: StreamSpec = StreamSpec { missing: Missing::IsCreatedAgain, ..PERSISTENT };
+/// In nats-server's memory, so in no backup. All of them fit into the embedded server's limit (`limits`).
+const MEMORY: StreamSpec = StreamSpec { memory: true, ..DISPOSABLE };
 
 /// Bare names.
 pub(super) const META: &str = "META";
@@ -74,6 +82,8 @@ pub(super) mod stream {
     pub(crate) const META: &str = "KV_META";
     pub(crate) const ENCRYPTION_KEYS: &str = "KV_ENCRYPTION_KEYS";
     pub(crate) const PRESENCE: &str = "KV_PRESENCE";
+    pub(crate) const LOGIN_COUNTERS: &str = "LOGIN_COUNTERS";
+    pub(crate) const ADDRESS_COUNTERS: &str = "ADDRESS_COUNTERS";
 }
 
 /// Every stream of the store. META comes first: its record says that the others may be created.
@@ -107,8 +117,28 @@ pub(super) const STREAMS: &[StreamSpec] = &[
         ..DISPOSABLE
     },
     StreamSpec { name: "ENCRYPTION_KEYS", per_subject: 2, ..PERSISTENT },
-    StreamSpec { name: "PRESENCE", memory: true, message_ttl: true, ..DISPOSABLE },
-    StreamSpec { name: "CALLS", memory: true, message_ttl: true, ..DISPOSABLE },
+    StreamSpec {
+        name: "PRESENCE",
+        max_bytes: Some(PRESENCE_MAX_BYTES),
+        message_ttl: true,
+        ..MEMORY
+    },
+    StreamSpec { name: "CALLS", max_bytes: Some(CALLS_MAX_BYTES), message_ttl: true, ..MEMORY },
+    // Identifiers and addresses lie apart: a flood of the ones must not push the others out.
+    StreamSpec {
+        name: stream::LOGIN_COUNTERS,
+        kind: Kind::Stream("counter.login.*"),
+        max_age: Some(LOGIN_COUNTER_TTL),
+        max_messages: Some(LOGIN_COUNTERS_MAX),
+        ..MEMORY
+    },
+    StreamSpec {
+        name: stream::ADDRESS_COUNTERS,
+        kind: Kind::Stream("counter.address.*"),
+        max_age: Some(ADDRESS_COUNTER_TTL),
+        max_messages: Some(ADDRESS_COUNTERS_MAX),
+        ..MEMORY
+    },
     StreamSpec { name: "ASSETS", kind: Kind::Objects, ..PERSISTENT },
     StreamSpec {
         name: "ASSET_CACHE",
@@ -147,7 +177,7 @@ impl StreamSpec {
             name: self.stream_name(),
             subjects,
             max_messages_per_subject: if objects { -1 } else { self.per_subject },
-            max_messages: -1,
+            max_messages: self.max_messages.unwrap_or(-1),
             max_bytes: self.max_bytes.unwrap_or(-1),
             max_age: self.max_age.unwrap_or_default(),
             max_consumers: -1,
@@ -157,15 +187,18 @@ impl StreamSpec {
             // Repeated posts are recognised for two minutes (contract: Idempotency-Key).
             duplicate_window: Duration::from_secs(120).min(self.max_age.unwrap_or(DAY)),
             // A full cache drops its oldest entries; a full store refuses, never forgets.
-            discard: match self.max_bytes {
-                Some(_) => DiscardPolicy::Old,
-                None => DiscardPolicy::New,
+            discard: match (self.max_bytes, self.max_messages) {
+                (None, None) => DiscardPolicy::New,
+                _ => DiscardPolicy::Old,
             },
             allow_rollup: true,
             allow_direct: true,
             republish,
             allow_message_ttl: self.message_ttl,
-            subject_delete_marker_ttl: self.message_ttl.then_some(Duration::from_secs(60)),
+            // A marker needs memory: where there is none left, nothing would expire. Nobody reads those of
+            // memory streams.
+            subject_delete_marker_ttl: (self.message_ttl && !self.memory)
+                .then_some(Duration::from_secs(60)),
             metadata: HashMap::from([
                 ("chatto.server".to_owned(), server_id.to_owned()),
                 ("chatto.layout".to_owned(), LAYOUT.to_string()),

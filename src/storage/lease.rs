@@ -11,10 +11,11 @@ use std::time::{Duration, Instant};
 
 use super::encoding::encode;
 use super::error::{StorageError, infallible};
+use super::layout::stream;
 use super::records::{Claim, Fence};
 use super::state::Change;
 use super::store::{Inner, Storage};
-use super::tokens::{Entry, put};
+use super::tokens::Entry;
 use crate::runtime::Clock;
 
 /// A lease that this process holds. Clones share its end, which moves when it is renewed.
@@ -105,7 +106,7 @@ impl Inner {
         let subject = format!("$KV.PRESENCE.lease.{name}");
         // Taken before the request: the server counts from later on.
         let until = self.clock.now() + ttl;
-        let (present, revision) = self.tokens.presence::<Claim>(&subject).await?;
+        let (present, revision) = self.memory.get::<Claim>(stream::PRESENCE, &subject).await?;
         if present.is_some_and(|lease| lease.holder_id != self.process) {
             return Ok(None);
         }
@@ -115,7 +116,7 @@ impl Inner {
             request_id: String::new(),
         };
         let entry = Entry { subject: &subject, payload: encode(&lease), revision };
-        let ours = put(&self.nats, &self.clock, entry, Some(ttl)).await?;
+        let ours = self.memory.put(entry, ttl).await?;
         Ok(ours.then_some(until))
     }
 

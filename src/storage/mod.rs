@@ -12,6 +12,7 @@ mod background;
 mod barrier;
 mod checkpoint;
 mod commit;
+mod counters;
 mod due;
 mod encoding;
 mod error;
@@ -28,6 +29,7 @@ mod lease;
 mod live;
 mod mark;
 mod markers;
+mod memory;
 mod mirror;
 mod open;
 mod overlay;
@@ -51,6 +53,7 @@ pub mod records {
 }
 
 pub use append::{Appended, Draft, DraftView, RequestId};
+pub use counters::{Counted, FoundCounter};
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use head::{RoomHead, is_message};

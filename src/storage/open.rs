@@ -265,33 +265,8 @@ fn is_damage(name: &str) -> bool {
     STREAMS.iter().any(|spec| spec.name == name && spec.missing == Missing::IsDamage)
 }
 
-/// The streams that live in nats-server's memory and are gone when it restarts.
-pub(super) struct MemoryStreams {
-    replicas: usize,
-    server_id: String,
-}
-
-impl MemoryStreams {
-    pub(super) fn of(config: &Config, identity: &Identity) -> Self {
-        Self { replicas: config.replicas, server_id: identity.server_id.clone() }
-    }
-
-    /// Creates those that are missing.
-    pub(super) async fn make_again(&self, nats: &Nats) -> Result<(), StorageError> {
-        for spec in STREAMS.iter().filter(|spec| spec.memory) {
-            match ensure(nats, spec, self.replicas, &self.server_id).await {
-                Ok(()) => {}
-                Err(OpenError::Storage(error)) => return Err(error),
-                Err(_) => return Err(StorageError::LATE),
-            }
-        }
-        log::info!("what nats-server held in memory is empty after its restart");
-        Ok(())
-    }
-}
-
 /// Creates the stream, or brings an existing one to the present configuration.
-async fn ensure(
+pub(super) async fn ensure(
     nats: &Nats,
     spec: &StreamSpec,
     replicas: usize,
@@ -353,6 +328,7 @@ fn differs(present: &StreamConfig, wanted: &StreamConfig) -> bool {
     present.num_replicas != wanted.num_replicas
         || present.max_age != wanted.max_age
         || present.max_bytes != wanted.max_bytes
+        || present.max_messages != wanted.max_messages
         || present.max_messages_per_subject != wanted.max_messages_per_subject
         || present.duplicate_window != wanted.duplicate_window
         || present.allow_message_ttl != wanted.allow_message_ttl

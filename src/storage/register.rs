@@ -42,10 +42,10 @@ impl Storage {
     pub async fn register(&self, process: &Process) -> Result<(), StorageError> {
         let inner = &self.inner;
         let subject = subject(&process.id);
-        let (_, revision) = inner.tokens.presence::<Process>(&subject).await?;
+        let (_, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
         let entry = Entry { subject: &subject, payload: encode(process), revision };
         // The key is ours alone: a lost race is our own earlier attempt.
-        tokens::put(&inner.nats, &inner.clock, entry, Some(PROCESS_TTL)).await.map(|_| ())
+        inner.memory.put(entry, PROCESS_TTL).await.map(|_| ())
     }
 
     /// Keeps the fingerprints of this start; answers the keys whose values have changed since the last
@@ -84,9 +84,10 @@ impl Storage {
     pub async fn unregister(&self, id: &str) -> Result<(), StorageError> {
         let inner = &self.inner;
         let subject = subject(id);
-        let (present, revision) = inner.tokens.presence::<Process>(&subject).await?;
+        let (present, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
         if present.is_some() {
-            tokens::delete(&inner.nats, &subject, revision).await?;
+            // A delete marker would stay for ever.
+            inner.nats.erase(stream::PRESENCE, revision).await?;
         }
         Ok(())
     }

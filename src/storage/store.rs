@@ -19,8 +19,9 @@ use super::lease::{Lease, Leases};
 use super::live::Ear;
 use super::mark;
 use super::markers::Markers;
+use super::memory::{self, MemoryStreams};
 use super::mirror::Mirror;
-use super::open::{self, Config, Identity, MemoryStreams, OpenError};
+use super::open::{self, Config, Identity, OpenError};
 use super::overlay::Overlay;
 use super::records::FoldCheckpoint;
 use super::state::State;
@@ -59,6 +60,7 @@ pub(super) struct Inner {
     pub(super) fold_wanted: Arc<Wake>,
     pub(super) keys: Keys,
     pub(super) markers: Markers,
+    pub(super) memory: Arc<MemoryStreams>,
     pub(super) tokens: Tokens,
     pub(super) barrier: super::barrier::Barrier,
     pub(super) ear: Ear,
@@ -114,7 +116,7 @@ impl Storage {
             (config.replicas > 1, identity.epoch.clone()),
         ));
         let (lines, pages) = (Arc::clone(&timeline), Arc::clone(&overlay));
-        let memory = MemoryStreams::of(&config, &identity);
+        let memory = Arc::new(MemoryStreams::new(link(), &config, &identity));
         let inner = Arc::new(Inner {
             state: State::new(link(), Arc::clone(&mirror)),
             journal: Journal::new(
@@ -126,7 +128,8 @@ impl Storage {
             folder: Folder::new(link(), pages, lines, identity.epoch.clone()),
             keys: Keys::new(link(), KeyEncryptionKey::derive(&config.secret_key)),
             markers: Markers::new(link(), config.embedded),
-            tokens: Tokens::new(link(), memory),
+            tokens: Tokens::new(link(), Arc::clone(&memory)),
+            memory,
             barrier: super::barrier::Barrier::default(),
             process: hex(&crate::crypto::random::<8>()),
             embedded: config.embedded,
@@ -229,6 +232,13 @@ impl Storage {
         self.inner.stalled.load(Ordering::SeqCst)
     }
 
+    /// Whether nats-server has no memory left for log-in counters, presence and leases. It is looked at every
+    /// [`MEMORY_PROBE_INTERVAL`](crate::limits::MEMORY_PROBE_INTERVAL).
+    #[must_use]
+    pub fn is_memory_full(&self) -> bool {
+        self.inner.memory.is_full()
+    }
+
     /// Whether a read has found something missing that must be there.
     #[must_use]
     pub fn is_damaged(&self) -> bool {
@@ -264,6 +274,7 @@ impl Inner {
         }
         spawn(&self.scope, "mark", mark::keep(Arc::clone(self), stop()));
         spawn(&self.scope, "purge", super::background::purge(Arc::clone(self), stop()));
+        spawn(&self.scope, "memory", memory::watch(Arc::clone(self), stop()));
     }
 }
 

@@ -1,6 +1,6 @@
-//! Tokens by keyed hash, counters and leases: small records with a life of their own.
+//! Tokens by keyed hash and presence: small records with a life of their own.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,9 +9,9 @@ use super::commit::Commit;
 use super::encoding::{decode, encode};
 use super::error::StorageError;
 use super::layout::stream;
-use super::open::MemoryStreams;
+use super::memory::MemoryStreams;
 use super::record_cache::RecordCache;
-use super::records::{Counter, Presence, Token};
+use super::records::{Presence, Token};
 use super::state::bucket_get;
 use crate::crypto::hex;
 use crate::domain::UserId;
@@ -20,7 +20,7 @@ use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
 
 /// Attempts at a compare-and-set under contention.
-const ATTEMPTS: usize = 64;
+pub(super) const ATTEMPTS: usize = 64;
 
 /// A token's record and the revision a change must name.
 pub type FoundToken = (Token, u64);
@@ -29,12 +29,12 @@ pub type FoundToken = (Token, u64);
 pub(super) struct Tokens {
     nats: Nats,
     clock: Clock,
-    memory: MemoryStreams,
+    memory: Arc<MemoryStreams>,
     cache: Mutex<RecordCache<[u8; 32], FoundToken>>,
 }
 
 impl Tokens {
-    pub(super) fn new((nats, clock): (Nats, Clock), memory: MemoryStreams) -> Self {
+    pub(super) fn new((nats, clock): (Nats, Clock), memory: Arc<MemoryStreams>) -> Self {
         Self { nats, clock, memory, cache: Mutex::new(RecordCache::new(TOKEN_CACHE_MAX)) }
     }
 
@@ -152,37 +152,6 @@ impl Tokens {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A value of PRESENCE. The bucket lives in nats-server's memory: after a restart of the server it
-    /// is made again by whoever misses it first.
-    pub(super) async fn presence<R: prost::Message + Default>(
-        &self,
-        subject: &str,
-    ) -> Result<(Option<R>, u64), StorageError> {
-        match bucket_get(&self.nats, stream::PRESENCE, subject).await {
-            Err(error) if error.is_missing_stream() => {
-                self.memory.make_again(&self.nats).await?;
-                bucket_get(&self.nats, stream::PRESENCE, subject).await
-            }
-            found => found,
-        }
-    }
-
-    /// Changes a counter that all processes share; it disappears after `ttl` without change.
-    pub(super) async fn counter<T>(
-        &self,
-        kind: &str,
-        name: &str,
-        ttl: Duration,
-        mut f: impl FnMut(&mut Counter) -> T,
-    ) -> Result<T, StorageError> {
-        self.change(&counter_subject(kind, name), ttl, |counter: &mut Counter| {
-            let former = *counter;
-            let answer = f(counter);
-            (answer, *counter != former)
-        })
-        .await
-    }
-
     /// Changes a user's presence record and renews its life.
     pub(super) async fn change_presence<T>(
         &self,
@@ -191,7 +160,17 @@ impl Tokens {
         mut f: impl FnMut(&mut Presence) -> T,
     ) -> Result<T, StorageError> {
         let subject = format!("{STATUS}{user}");
-        self.change(&subject, ttl, |presence: &mut Presence| (f(presence), true)).await
+        for _ in 0..ATTEMPTS {
+            let (record, revision) =
+                self.memory.get::<Presence>(stream::PRESENCE, &subject).await?;
+            let mut record = record.unwrap_or_default();
+            let answer = f(&mut record);
+            let entry = Entry { subject: &subject, payload: encode(&record), revision };
+            if self.memory.put(entry, ttl).await? {
+                return Ok(answer);
+            }
+        }
+        Err(StorageError::Busy)
     }
 
     /// Every presence record.
@@ -217,46 +196,10 @@ impl Tokens {
             }
         }
     }
-
-    /// Changes a record that all processes share; `f` says whether it is to be stored and runs again
-    /// after a conflict.
-    async fn change<R: prost::Message + Default, T>(
-        &self,
-        subject: &str,
-        ttl: Duration,
-        mut f: impl FnMut(&mut R) -> (T, bool),
-    ) -> Result<T, StorageError> {
-        for _ in 0..ATTEMPTS {
-            let (record, revision) = self.presence::<R>(subject).await?;
-            let mut record = record.unwrap_or_default();
-            let (answer, changed) = f(&mut record);
-            let entry = Entry { subject, payload: encode(&record), revision };
-            if !changed || put(&self.nats, &self.clock, entry, Some(ttl)).await? {
-                return Ok(answer);
-            }
-        }
-        Err(StorageError::Busy)
-    }
-
-    /// Removes a counter.
-    pub(super) async fn counter_delete(&self, kind: &str, name: &str) -> Result<(), StorageError> {
-        let subject = counter_subject(kind, name);
-        let (present, revision) = self.presence::<Counter>(&subject).await?;
-        if present.is_some() {
-            // Lost the race: somebody counts again, which is as good.
-            delete(&self.nats, &subject, revision).await?;
-        }
-        Ok(())
-    }
 }
 
 /// Where presence records lie.
 const STATUS: &str = "$KV.PRESENCE.status.";
-
-fn counter_subject(kind: &str, name: &str) -> String {
-    let digest = crate::crypto::sha256(name.as_bytes());
-    format!("$KV.PRESENCE.counter.{kind}.{}", hex(digest.get(..16).unwrap_or(&digest)))
-}
 
 /// A key's new value and the revision it replaces; 0: there is none.
 pub(super) struct Entry<'a> {

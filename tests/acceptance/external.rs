@@ -224,3 +224,21 @@ fn a_room_with_an_event_of_a_newer_program_is_held_and_said_so() {
     assert!(line.contains(&room) && line.contains("version 9"), "{line}");
     assert_eq!(reason(&server).unwrap().0, 200);
 }
+
+/// Memory for streams is shared with whatever else uses the cluster.
+#[test]
+fn a_nats_without_memory_for_streams_is_told_by_readiness_and_heals() {
+    let nats = NatsServer::start_with_memory(6 << 20);
+    let server = running_on(&nats);
+    let filler = r#"{"name":"FILLER","subjects":["filler"],"storage":"memory"}"#;
+    request(nats.port(), "$JS.API.STREAM.CREATE.FILLER", filler).unwrap();
+    let block = "x".repeat(64 << 10);
+    let full = |text: &str| request(nats.port(), "filler", text).unwrap().contains("error");
+    until("the memory is taken", NOTICED_WITHIN, || full(&block).then_some(()));
+    until("all of it", NOTICED_WITHIN, || full("x").then_some(()));
+    until("not ready, with the reason", NOTICED_WITHIN, || {
+        (reason(&server)? == (503, "memory_full".to_owned())).then_some(())
+    });
+    request(nats.port(), "$JS.API.STREAM.DELETE.FILLER", "").unwrap();
+    until("ready again", NOTICED_WITHIN, || (reason(&server)?.0 == 200).then_some(()));
+}

@@ -246,3 +246,26 @@ fn a_session_slides_while_it_is_used_and_ends_when_it_is_not() {
     edge.clock.advance(91 * day);
     assert!(page().cookie("chatto_csrf").is_none(), "a dead session");
 }
+
+/// Status, headers and body, without what differs from one answer to the next.
+fn without_times(answer: &super::support::Answer) -> (u16, Vec<(String, String)>, String) {
+    let timely = ["date", "retry-after"];
+    let headers = answer.headers.iter().filter(|(name, _)| !timely.contains(&name.as_str()));
+    (answer.status, headers.cloned().collect(), answer.text())
+}
+
+#[test]
+fn refused_log_ins_are_alike_for_known_and_unknown_names() {
+    let edge = edge();
+    edge.owner();
+    let attempt = |identifier: &str| {
+        let body = json!({"identifier": identifier, "password": "wrong horse"});
+        edge.post("/auth/login", &[], &body)
+    };
+    for n in 0..6 {
+        let (known, unknown) = (attempt("ada"), attempt("bob"));
+        assert_eq!(known.status, if n < 5 { 401 } else { 429 }, "{n}");
+        assert_eq!(without_times(&known), without_times(&unknown), "{n}");
+        assert_eq!(known.header("retry-after"), unknown.header("retry-after"), "{n}");
+    }
+}

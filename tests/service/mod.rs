@@ -3,6 +3,7 @@
 mod announce;
 mod clock;
 mod crashes;
+mod guesses;
 mod links;
 mod log_in;
 mod markers;

@@ -13,6 +13,7 @@ mod lag;
 mod leases;
 mod limits;
 mod markers;
+mod memory;
 mod newer;
 mod opening;
 mod purge;

@@ -28,6 +28,8 @@ const DISPOSABLE: &[&str] = &[
     "KV_LINK_PREVIEWS",
     "KV_PRESENCE",
     "KV_CALLS",
+    "LOGIN_COUNTERS",
+    "ADDRESS_COUNTERS",
     "OBJ_ASSET_CACHE",
 ];
 

@@ -67,6 +67,8 @@ pub(crate) struct NatsServer {
     binary: PathBuf,
     port: u16,
     config: String,
+    /// Limit of its memory streams, in bytes.
+    memory_store: usize,
     /// Ready is when the port is open: a credential is needed to ask JetStream.
     secured: bool,
     child: Option<Child>,
@@ -93,16 +95,31 @@ impl NatsServer {
         Self::start_any(binary, extra, false)
     }
 
+    /// The same with so much room for memory streams.
+    pub(crate) fn start_with_memory(memory_store: usize) -> Self {
+        let mut server = Self::prepare(server_binary(), "", false);
+        server.memory_store = memory_store;
+        server.started()
+    }
+
     fn start_any(binary: &Path, extra: &str, secured: bool) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut server = Self {
-            dir,
+        Self::prepare(binary, extra, secured).started()
+    }
+
+    fn prepare(binary: &Path, extra: &str, secured: bool) -> Self {
+        Self {
+            dir: tempfile::tempdir().unwrap(),
             binary: binary.to_owned(),
             port: 0,
             config: format!("max_payload: 1MB\n{extra}\n"),
+            memory_store: 64 << 20,
             secured,
             child: None,
-        };
+        }
+    }
+
+    fn started(self) -> Self {
+        let mut server = self;
         for _ in 0..10 {
             server.port = free_port();
             if server.try_run() {
@@ -163,9 +180,10 @@ impl NatsServer {
         let at = self.dir.path();
         let file = at.join("nats.conf");
         let text = format!(
-            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 8GB }}\n{}",
+            "listen: \"127.0.0.1:{}\"\njetstream {{ store_dir: {:?}, max_memory_store: {}, max_file_store: 8GB }}\n{}",
             self.port,
             self.store_dir(),
+            self.memory_store,
             self.config
         );
         fs::write(&file, text).unwrap();
@@ -233,6 +251,22 @@ pub(crate) fn request(port: u16, subject: &str, payload: &str) -> std::io::Resul
         }
     }
     Err(std::io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Publishes many messages at once and waits until the server has taken them in; nobody acknowledges them.
+pub(crate) fn publish_all(port: u16, messages: impl IntoIterator<Item = (String, Vec<u8>)>) {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(READY_TIMEOUT)).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    let mut text = b"CONNECT {\"verbose\":false}\r\n".to_vec();
+    for (subject, payload) in messages {
+        write!(text, "PUB {subject} {}\r\n", payload.len()).unwrap();
+        text.extend(payload);
+        text.extend(b"\r\n");
+    }
+    text.extend(b"PING\r\n");
+    (&stream).write_all(&text).unwrap();
+    while lines.next().expect("nats-server answers").unwrap() != "PONG" {}
 }
 
 #[test]
