@@ -45,6 +45,10 @@ struct Inner {
     held: HashMap<String, Held>,
     heads: LruCache<String, Arc<RoomHead>>,
     folded: HashMap<(String, PageKey), (u64, Instant)>,
+    /// The number of the newest event of each room that came.
+    last: HashMap<String, u64>,
+    /// The number of the newest event of a room that did not come: see [`Overlay::erased_number`].
+    erased: HashMap<String, u64>,
     events: usize,
     bytes: usize,
     /// The journal sequence of the newest event.
@@ -72,6 +76,8 @@ impl Overlay {
                 held: HashMap::new(),
                 heads: LruCache::new(count(HEADS_MAX)),
                 folded: HashMap::new(),
+                last: HashMap::new(),
+                erased: HashMap::new(),
                 events: 0,
                 bytes: 0,
                 newest: 0,
@@ -93,6 +99,12 @@ impl Overlay {
         if inner.held.get(room).is_some_and(|held| held.blocked_at.is_some()) {
             return;
         }
+        let head = inner.heads.peek(room).map(|head| head.event_number);
+        let last = inner.last.get(room).copied().max(head);
+        if last.is_some_and(|last| event.number > last.saturating_add(1)) {
+            inner.erased.insert(room.to_owned(), event.number.saturating_sub(1));
+        }
+        inner.last.insert(room.to_owned(), last.unwrap_or(0).max(event.number));
         if let Some(head) = inner.heads.get_mut(room) {
             if event.number == head.event_number + 1 {
                 Arc::make_mut(head).apply(event);
@@ -158,6 +170,12 @@ impl Overlay {
     /// The number of the last event that is known to be folded into a page.
     pub(super) fn folded_number(&self, room: &str, key: PageKey) -> u64 {
         self.lock().folded_number(room, key)
+    }
+
+    /// The number of the newest event of a room that other processes folded and erased before it came here; 0:
+    /// there is none. It happens to a process whose feed stood still. Pages that were read before lack it.
+    pub(super) fn erased_number(&self, room: &str) -> u64 {
+        self.lock().erased.get(room).copied().unwrap_or(0)
     }
 
     /// Drops the room's events up to a number: they are in the pages.

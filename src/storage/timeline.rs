@@ -88,6 +88,7 @@ impl Timeline {
         room: &str,
         leader: bool,
     ) -> Result<Arc<RoomHead>, StorageError> {
+        let mut had_gap = false;
         for leader in [leader, true] {
             let page = self.load(room, PageKey::Head, leader).await?;
             if page.sequence == 0 && self.lost_its_head(room).await? {
@@ -96,11 +97,10 @@ impl Timeline {
             let Content::Head(head) = page.content else { return Err(CORRUPT) };
             match self.overlay.complete_head(room, head) {
                 Completed::Head(head) => return Ok(head),
-                Completed::Gap if leader || !self.replicated => {
-                    return Err(self.hole(room, "JOURNAL"));
-                }
-                // A lagging replica.
-                Completed::Gap | Completed::Outdated => {}
+                Completed::Gap if had_gap => return Err(self.hole(room, "JOURNAL")),
+                // A lagging replica, or a fold that has written the head since.
+                Completed::Gap => had_gap = true,
+                Completed::Outdated => {}
             }
         }
         Err(StorageError::LATE)
@@ -241,8 +241,9 @@ impl Timeline {
 
     /// Reads a page from the leader and keeps it in place of what a replica answered.
     async fn reload(&self, room: &str, key: PageKey) -> Result<Arc<Page>, StorageError> {
+        let erased = self.overlay.erased_number(room);
         let page = Arc::new(self.load(room, key, true).await?);
-        self.cache.replace(room, key, &page);
+        self.cache.replace(room, key, &page, erased);
         Ok(page)
     }
 
@@ -266,8 +267,10 @@ impl Timeline {
         wanted: Range<u32>,
     ) -> Result<Vec<Row>, StorageError> {
         let mut rows = Vec::new();
+        // Behind the tail: what it lacks because it was erased is in the pages that are read from now on.
+        let erased = self.overlay.erased_number(room);
         for (key, page) in keys.iter().zip(self.pages(room, keys).await?) {
-            let page = self.present_page(room, *key, page, tail)?;
+            let page = self.present_page(room, *key, page, tail, erased)?;
             let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
             rows.extend(stored.iter().filter(|row| wanted.contains(&row.number)).cloned());
         }
@@ -281,6 +284,7 @@ impl Timeline {
         key: PageKey,
         page: Arc<Page>,
         tail: &[Tail],
+        erased: u64,
     ) -> Result<Arc<Page>, StorageError> {
         let events: Vec<_> = pending(tail, key, &page).collect();
         if events.is_empty() {
@@ -304,7 +308,7 @@ impl Timeline {
         let page =
             Page { sequence, stamp, content, base: RowPage::default(), parts: Vec::new(), bytes };
         let page = Arc::new(page);
-        self.cache.keep(room, key, &page, &self.overlay);
+        self.cache.keep(room, key, &page, &self.overlay, erased);
         Ok(page)
     }
 
@@ -338,10 +342,13 @@ impl Timeline {
     /// process or before it came, is not on all of them yet.
     fn replicated_read(&self, room: &str, key: PageKey) -> bool {
         let is_young = || self.clock.now().saturating_duration_since(self.opened) < REMEMBER;
-        self.replicated && (self.overlay.folded_number(room, key) > 0 || is_young())
+        let was_folded =
+            || self.overlay.folded_number(room, key) > 0 || self.overlay.erased_number(room) > 0;
+        self.replicated && (was_folded() || is_young())
     }
 
     async fn pages(&self, room: &str, keys: &[PageKey]) -> Result<Vec<Arc<Page>>, StorageError> {
+        let erased = self.overlay.erased_number(room);
         let mut found: HashMap<PageKey, Arc<Page>> = HashMap::new();
         let mut missing = Vec::new();
         for key in keys {
@@ -355,7 +362,7 @@ impl Timeline {
         if !missing.is_empty() {
             for (key, page) in self.load_many(room, &missing).await? {
                 let page = Arc::new(page);
-                self.cache.keep(room, key, &page, &self.overlay);
+                self.cache.keep(room, key, &page, &self.overlay, erased);
                 found.insert(key, page);
             }
         }

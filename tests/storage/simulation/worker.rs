@@ -1,6 +1,7 @@
 //! A process of its own with an open store, which does what lines on its standard input say: the test
 //! binary itself, started again with an environment variable.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -209,9 +210,25 @@ impl log::Log for Errors {
 
     fn log(&self, record: &log::Record<'_>) {
         if self.enabled(record.metadata()) {
-            say(&Line::Error(format!("{}: {}", record.target(), record.args())));
+            let mut fields = Fields(String::new());
+            record.key_values().visit(&mut fields).ok();
+            say(&Line::Error(format!("{}: {}{}", record.target(), record.args(), fields.0)));
         }
     }
 
     fn flush(&self) {}
+}
+
+/// The fields of a log line, as text.
+struct Fields(String);
+
+impl<'kvs> log::kv::VisitSource<'kvs> for Fields {
+    fn visit_pair(
+        &mut self,
+        key: log::kv::Key<'kvs>,
+        value: log::kv::Value<'kvs>,
+    ) -> Result<(), log::kv::Error> {
+        write!(self.0, " {key}={value}").ok();
+        Ok(())
+    }
 }
