@@ -7,7 +7,9 @@
 //! or deny of one permission for one subject at one scope. *Viewer*: the user behind a request.
 
 pub mod id;
+mod network;
 pub mod permission;
 pub mod text;
 
 pub use id::{AssetId, EventId, GroupId, IdError, RoomId, UserId};
+pub use network::ClientNetwork;

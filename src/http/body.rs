@@ -2,7 +2,7 @@
 //! go out as one piece or as a stream.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -13,11 +13,13 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::StatusCode;
 use hyper::body::Incoming;
 
+use crate::domain::ClientNetwork;
 use crate::limits;
-use crate::runtime::{Clock, MemorySlots, SlotGuard};
+use crate::runtime::Clock;
 
 use super::io::{Answering, Deadline, Phase, deadline};
-use super::state::Shared;
+use super::permits::{AllTaken, Permit, Permits};
+use super::state::{RequestPermit, Shared};
 
 /// A request's body as it arrives.
 pub(super) struct RequestBody {
@@ -111,8 +113,8 @@ pub(super) enum BodyError {
     /// It did not arrive in time.
     #[error("the body did not arrive in time")]
     TooSlow,
-    /// Too many large bodies are in memory.
-    #[error("too many large requests are being read")]
+    /// Too many bodies are in memory, or too many requests in work.
+    #[error("too many requests are being read")]
     Busy,
     /// The connection broke, or the body's framing did.
     #[error("the body broke off")]
@@ -135,14 +137,59 @@ impl BodyError {
     }
 }
 
-/// A body in memory, and the slot it holds when it is large.
+impl From<AllTaken> for BodyError {
+    fn from(_: AllTaken) -> Self {
+        Self::Busy
+    }
+}
+
+/// A body in memory.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
     /// Held while the bytes are.
-    pub(super) slot: Option<SlotGuard>,
+    pub(super) permit: BodyPermit,
 }
 
-/// Reads a body of at most `max` bytes within the deadline for whole bodies.
+/// What a body takes of the memory for bodies: its bytes while it is small, else one of few.
+pub(super) struct BodyPermit {
+    bodies: Arc<Permits>,
+    large_bodies: Arc<Permits>,
+    client: ClientNetwork,
+    held: Option<Permit>,
+    is_large: bool,
+}
+
+impl BodyPermit {
+    /// For a body of which nothing is in memory yet.
+    pub(super) fn new(state: &Shared, client: ClientNetwork) -> Self {
+        let bodies = Arc::clone(&state.bodies);
+        let large_bodies = Arc::clone(&state.large_bodies);
+        Self { bodies, large_bodies, client, held: None, is_large: false }
+    }
+
+    /// Makes room for a body of so many bytes.
+    ///
+    /// # Errors
+    /// [`BodyError::Busy`].
+    pub(super) fn grow_to(&mut self, bytes: usize) -> Result<(), BodyError> {
+        if self.is_large {
+            return Ok(());
+        }
+        if bytes > limits::API_BODY_MAX_BYTES {
+            self.held = Some(self.large_bodies.take(self.client, 1)?);
+            self.is_large = true;
+            return Ok(());
+        }
+        match &mut self.held {
+            Some(held) => held.grow_to(bytes)?,
+            None => self.held = Some(self.bodies.take(self.client, bytes)?),
+        }
+        Ok(())
+    }
+}
+
+/// Reads a body of at most `max` bytes within the deadline for whole bodies. A body that has not arrived
+/// yet is not in work while it is waited for.
 ///
 /// # Errors
 /// [`BodyError`].
@@ -150,44 +197,56 @@ pub(super) async fn read_whole(
     body: tide::Body,
     max: usize,
     state: &Shared,
+    request: &RequestPermit,
 ) -> Result<Whole, BodyError> {
-    let read = read_within(body, max, &state.large_bodies);
-    match state.clock.timeout(state.config.deadlines.api_body, read).await {
-        Ok(read) => read,
-        Err(_elapsed) => Err(BodyError::TooSlow),
+    let permit = BodyPermit::new(state, request.client);
+    let mut read = pin!(read_within(body, max, permit));
+    if let Some(read) = futures_lite::future::poll_once(read.as_mut()).await {
+        return read;
     }
+    request.pause();
+    let read = match state.clock.timeout(state.config.deadlines.api_body, read).await {
+        Ok(read) => read?,
+        Err(_elapsed) => return Err(BodyError::TooSlow),
+    };
+    request.resume()?;
+    Ok(read)
 }
 
 async fn read_within(
     mut body: tide::Body,
     max: usize,
-    slots: &MemorySlots,
+    mut permit: BodyPermit,
 ) -> Result<Whole, BodyError> {
-    if body.len().is_some_and(|len| len > max) {
+    let len = body.len();
+    if len.is_some_and(|len| len > max) {
         return Err(BodyError::TooLarge { max });
     }
-    let small = limits::HTTP_SMALL_BODY_BYTES;
-    let mut bytes = Vec::with_capacity(body.len().unwrap_or_default().min(small));
-    let mut slot = None;
+    let mut bytes = Vec::new();
     loop {
+        if len.is_some_and(|len| len == bytes.len()) {
+            return Ok(Whole { bytes, permit });
+        }
         let part = body.fill_buf().await.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => BodyError::TooSlow,
             _ => BodyError::Broken { source },
         })?;
         let n = part.len();
         if n == 0 {
-            return Ok(Whole { bytes, slot });
+            return Ok(Whole { bytes, permit });
         }
         let total = bytes.len().saturating_add(n);
         if total > max {
             return Err(BodyError::TooLarge { max });
         }
-        if total <= small || slot.is_some() {
-            bytes.extend_from_slice(part);
-            Pin::new(&mut body).consume(n);
-        } else {
-            slot = Some(slots.take().await.map_err(|_busy| BodyError::Busy)?);
+        if total > bytes.capacity() {
+            let room = total.next_multiple_of(limits::HTTP_BODY_STEP_BYTES);
+            let room = room.min(len.unwrap_or(max)).max(total);
+            permit.grow_to(room)?;
+            bytes.reserve_exact(room.saturating_sub(bytes.len()));
         }
+        bytes.extend_from_slice(part);
+        Pin::new(&mut body).consume(n);
     }
 }
 

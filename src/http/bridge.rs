@@ -18,12 +18,12 @@ use super::access::Access;
 use super::answer::Answer;
 use super::body::{AnswerBody, RequestBody};
 use super::config::PublicUrl;
+use super::connections::ConnectionPermit;
 use super::edge;
 use super::error::Failure;
 use super::forwarded::Forwarded;
 use super::head::{self, Head, Upgrade};
 use super::io::{Answering, Phase};
-use super::serve::Permit;
 use super::state::{App, RequestPermit};
 
 /// What all requests of a connection share.
@@ -33,7 +33,7 @@ pub(super) struct Connection {
     /// Whether TLS of our own is spoken.
     pub(super) over_tls: bool,
     pub(super) phase: Arc<Phase>,
-    pub(super) permit: Arc<Permit>,
+    pub(super) permit: Arc<ConnectionPermit>,
     pub(super) stop: Stop,
 }
 
@@ -68,14 +68,23 @@ impl Connection {
             }
             Err(answer) => return send(*answer, answering),
         };
-        let is_health = edge::is_health(&request.head.path);
-        let permit = if is_health { None } else { state.admit() };
+        let (path, client) = (&request.head.path, request.head.client);
+        let is_health = edge::is_health(path);
+        let counted = if is_health { Ok(()) } else { self.permit.count_for(client) };
+        if answering.has_yielded || counted.is_err() {
+            return send(self.busy(&request.head).closing(), answering);
+        }
+        let permit = if is_health { None } else { state.admit(client) };
         if permit.is_none() && !is_health {
-            let mut answer = Failure::busy().answer_for(&request.head.path);
-            edge::decorate(&request.head.path, &request.head.headers, &mut answer.headers);
-            return send(answer, answering);
+            return send(self.busy(&request.head), answering);
         }
         self.respond(request, permit, answering).await
+    }
+
+    fn busy(&self, head: &Head) -> Answer {
+        let mut answer = Failure::busy().answer_for(&head.path);
+        edge::decorate(&head.path, &head.headers, &mut answer.headers);
+        answer
     }
 
     /// Checks the head; the error is the answer to a request that is not looked at further.

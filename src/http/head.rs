@@ -11,7 +11,7 @@ use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use crate::runtime::Stop;
 
 use super::config::PublicUrl;
-use super::serve::Permit;
+use super::connections::ConnectionPermit;
 
 /// A checked request head.
 pub(super) struct Head {
@@ -33,17 +33,17 @@ pub(super) struct Head {
 /// it would escape the connection limit and the drain.
 pub(super) struct Upgrade {
     on: Mutex<Option<OnUpgrade>>,
-    pub(super) permit: Arc<Permit>,
+    pub(super) permit: Arc<ConnectionPermit>,
     pub(super) stop: Stop,
 }
 
 impl Upgrade {
-    pub(super) fn new(on: Option<OnUpgrade>, permit: Arc<Permit>, stop: Stop) -> Self {
+    pub(super) fn new(on: Option<OnUpgrade>, permit: Arc<ConnectionPermit>, stop: Stop) -> Self {
         Self { on: Mutex::new(on), permit, stop }
     }
 
     /// The upgrade in waiting; `None` when the client asked for none or it was taken before.
-    pub(super) fn take(&self) -> Option<(OnUpgrade, Arc<Permit>, Stop)> {
+    pub(super) fn take(&self) -> Option<(OnUpgrade, Arc<ConnectionPermit>, Stop)> {
         let on = self.on.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some((on, Arc::clone(&self.permit), self.stop.clone()))
     }
@@ -145,6 +145,12 @@ impl Head {
     /// A header's text; `None` when it is absent or holds other than visible ASCII.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether the body is in another coding than its own.
+    pub(super) fn is_packed(&self) -> bool {
+        let coding = self.headers.get(header::CONTENT_ENCODING);
+        coding.is_some_and(|coding| !matches!(coding.as_bytes().trim_ascii(), b"" | b"identity"))
     }
 
     /// Whether the client has the version that `tag`, in quotes, names (RFC 9110, 13.1.2).

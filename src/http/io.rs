@@ -18,6 +18,7 @@ use crate::runtime::Clock;
 
 use super::access::Access;
 use super::config::Deadlines;
+use super::connections::ConnectionPermit;
 
 /// A timer that has been armed.
 pub(super) type Deadline = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
@@ -29,9 +30,12 @@ pub(super) fn deadline(clock: &Clock, after: Duration) -> Deadline {
 }
 
 /// Where a connection stands: between requests, or answering one.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Phase {
+    permit: Arc<ConnectionPermit>,
     busy: AtomicBool,
+    /// The last answer has left, and the permit knows it.
+    resting: AtomicBool,
     /// Counts the requests, so that a head's timer of a former one is not taken for this one's.
     requests: AtomicU64,
     /// A body was answered before its end: the client may still be sending it.
@@ -39,12 +43,34 @@ pub(super) struct Phase {
 }
 
 impl Phase {
+    /// Of a connection that has said nothing yet.
+    pub(super) fn new(permit: Arc<ConnectionPermit>) -> Arc<Self> {
+        Arc::new(Self {
+            permit,
+            busy: AtomicBool::new(false),
+            resting: AtomicBool::new(true),
+            requests: AtomicU64::new(0),
+            unread: AtomicBool::new(false),
+        })
+    }
+
     /// A request's head has been read; dropping the result ends the answer.
     pub(super) fn begin(self: &Arc<Self>) -> Answering {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
+        self.resting.store(false, Ordering::Relaxed);
         self.unread.store(false, Ordering::Relaxed);
-        Answering { phase: Some(Arc::clone(self)), access: None }
+        let has_yielded = self.permit.begin().is_err();
+        Answering { phase: Some(Arc::clone(self)), access: None, has_yielded }
+    }
+
+    /// Everything that was said has left. A connection whose request was not read to its end stays busy: it is
+    /// about to be closed.
+    fn rest(&self) {
+        let is_over = !self.busy.load(Ordering::Relaxed) && !self.unread.load(Ordering::Relaxed);
+        if is_over && !self.resting.swap(true, Ordering::Relaxed) {
+            self.permit.rest();
+        }
     }
 
     /// Nobody will read the rest of the request's body.
@@ -58,6 +84,8 @@ impl Phase {
 pub(super) struct Answering {
     phase: Option<Arc<Phase>>,
     access: Option<Box<Access>>,
+    /// The connection was given up for another one before this request came.
+    pub(super) has_yielded: bool,
 }
 
 impl Answering {
@@ -224,7 +252,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
-        self.guard_write(cx, flushed).map(Result::flatten)
+        let flushed = self.guard_write(cx, flushed).map(Result::flatten);
+        // hyper asks for this only when it holds nothing back itself.
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.phase.rest();
+        }
+        flushed
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -13,6 +13,7 @@ mod client_dir;
 mod client_file;
 mod config;
 mod connect;
+mod connections;
 mod edge;
 mod error;
 mod forwarded;
@@ -20,6 +21,7 @@ mod head;
 mod health;
 mod io;
 mod pages;
+mod permits;
 #[cfg(debug_assertions)]
 mod probe;
 mod realtime;

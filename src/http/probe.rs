@@ -10,7 +10,7 @@ use tide::Request;
 
 use super::answer::Answer;
 use super::body::read_whole;
-use super::state::App;
+use super::state::{App, InWork};
 
 /// Adds the routes.
 pub(super) fn routes(app: &mut tide::Server<App>) {
@@ -72,8 +72,10 @@ async fn status(request: Request<App>) -> tide::Result {
 /// Makes a header of the body.
 async fn header(mut request: Request<App>) -> tide::Result {
     let body = request.take_body();
-    let state = request.state();
-    let Ok(whole) = read_whole(body, 1024, state).await else {
+    let Some(permit) = InWork::of(&request) else {
+        return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "no permit").into();
+    };
+    let Ok(whole) = read_whole(body, 1024, request.state(), &permit).await else {
         return Answer::failure(StatusCode::BAD_REQUEST, "unreadable").into();
     };
     let text = String::from_utf8_lossy(&whole.bytes);

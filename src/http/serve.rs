@@ -10,19 +10,23 @@ use std::sync::Arc;
 
 use async_net::{TcpListener, TcpStream};
 use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use hyper::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use smol::lock::{Semaphore, SemaphoreGuardArc};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
+use super::answer::Answer;
 use super::bridge::Connection;
+use super::config::Deadlines;
+use super::connections::{ConnectionPermit, Connections};
 use super::io::{Guarded, Phase};
-use super::state::App;
+use super::state::{App, Shared};
 use super::stream::Stream;
 use super::tls::Tls;
+use super::waiting::Early;
 
 /// Bound sockets: one for both families where the system allows it, else one for each.
 pub struct Listener {
@@ -147,13 +151,6 @@ impl Door {
     }
 }
 
-/// A connection's place among [`super::Config::max_connections`]; it is free when the last holder
-/// is gone, an upgraded connection included.
-#[derive(Debug)]
-pub(super) struct Permit {
-    _guard: SemaphoreGuardArc,
-}
-
 /// Serves connections until `stop`, then lets requests finish within the configured time.
 ///
 /// Returns when every connection has ended or the time is over; what still runs then is cut.
@@ -165,10 +162,10 @@ pub(super) async fn serve(
 ) {
     let state = Arc::clone(app.state());
     let max = state.config.max_connections.max(1);
-    let permits = Arc::new(Semaphore::new(max));
+    let open = Connections::new(max, state.config.trusted_proxies.clone());
     // A connection frees its permit a moment before its task counts as finished.
     let connections = Scope::new(runtime, "connections", max.saturating_add(64));
-    let refusals = Scope::new(runtime, "refused connections", limits::HTTP_REFUSALS_MAX);
+    let refusals = Refusals::new(&state, runtime);
     let door = listener.door();
     let keeping = Scope::new(runtime, "certificate", 1);
     let (keeper, clock) = (door.clone(), state.clock.clone());
@@ -193,21 +190,8 @@ pub(super) async fn serve(
             // Ended tasks keep their memory until they are counted out.
             log::debug!(open = connections.running(), accepted = accepted; "connections");
         }
-        let Some(guard) = permits.try_acquire_arc() else {
-            let (clock, door) = (state.clock.clone(), door.clone());
-            let refused = refusals.spawn("refusal", async move {
-                let telling = async {
-                    if let Some(stream) = Box::pin(door.pass(stream, &clock)).await {
-                        refuse(stream, BUSY).await.ok();
-                    }
-                };
-                // Nobody is left to tell when even this fails.
-                let limit = limits::HTTP_REFUSAL_TIMEOUT;
-                let _told = Box::pin(clock.timeout(limit, telling)).await;
-            });
-            if refused.is_err() {
-                log::debug!("closed a connection beyond the limit without a word");
-            }
+        let Some(permit) = open.admit(peer.ip()) else {
+            refusals.refuse(&state, &door, stream, peer.ip());
             continue;
         };
         // Without it small answers wait for the client's delayed acknowledgement.
@@ -215,8 +199,7 @@ pub(super) async fn serve(
             log::debug!(error:% = error; "the connection ended before it began");
             continue;
         }
-        let permit = Arc::new(Permit { _guard: guard });
-        let arrival = Arrival { stream, peer: peer.ip(), permit };
+        let arrival = Arrival { stream, peer: peer.ip(), permit: Arc::new(permit) };
         let work = connection(app.clone(), door.clone(), arrival, stop.clone());
         if let Err(full) = connections.spawn("connection", work) {
             log::warn!(error:% = full; "dropped a connection");
@@ -242,18 +225,24 @@ pub(super) async fn serve(
 struct Arrival {
     stream: TcpStream,
     peer: IpAddr,
-    permit: Arc<Permit>,
+    permit: Arc<ConnectionPermit>,
 }
 
 /// One connection from its first byte to its last.
 async fn connection(app: tide::Server<App>, door: Door, arrival: Arrival, stop: Stop) {
     let Arrival { stream, peer, permit } = arrival;
-    let passed = stop.or(door.pass(stream, &app.state().clock)).await;
-    let Some(stream) = passed.flatten() else { return };
-    let over_tls = stream.is_secure();
-    let phase = Arc::new(Phase::default());
-    let connection = Connection { app, peer, over_tls, phase, permit, stop };
-    speak(stream, Arc::new(connection)).await;
+    let serving = async {
+        let passed = stop.or(door.pass(stream, &app.state().clock)).await;
+        let Some(stream) = passed.flatten() else { return };
+        let over_tls = stream.is_secure();
+        let phase = Phase::new(Arc::clone(&permit));
+        let (stop, permit) = (stop.clone(), Arc::clone(&permit));
+        let connection = Connection { app, peer, over_tls, phase, permit, stop };
+        speak(stream, Arc::new(connection)).await;
+    };
+    if Box::pin(permit.or_yield(serving)).await.is_none() {
+        log::debug!("an idle connection was closed for a new one");
+    }
 }
 
 /// HTTP on a stream, until one side ends it.
@@ -290,10 +279,54 @@ async fn speak(stream: Stream, shared: Arc<Connection>) {
     }
 }
 
-/// What a connection beyond the limit gets.
-const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
-    Retry-After: 5\r\nContent-Type: application/json\r\nContent-Length: 32\r\n\r\n\
-    {\"error\":\"too many connections\"}";
+/// Connections beyond the limit: they are told so, and health is answered.
+struct Refusals {
+    open: Arc<Connections>,
+    tasks: Scope,
+}
+
+impl Refusals {
+    fn new(state: &Shared, runtime: &Runtime) -> Self {
+        let open =
+            Connections::new(limits::HTTP_REFUSALS_MAX, state.config.trusted_proxies.clone());
+        // One that yields frees its place a moment before its task counts as finished.
+        let tasks = Scope::new(runtime, "refused connections", limits::HTTP_REFUSALS_MAX * 2);
+        Self { open, tasks }
+    }
+
+    fn refuse(&self, state: &Shared, door: &Door, stream: TcpStream, peer: IpAddr) {
+        let Some(permit) = self.open.admit(peer).map(Arc::new) else {
+            log::debug!("closed a connection beyond the limit without a word");
+            return;
+        };
+        let limit = limits::HTTP_REFUSAL_TIMEOUT;
+        let (clock, door) = (state.clock.clone(), door.clone());
+        let deadlines = Deadlines { head: limit, ..state.config.deadlines };
+        let early = Early {
+            phase: Phase::new(Arc::clone(&permit)),
+            url: state.config.public_url.clone(),
+            readiness: Arc::clone(&state.readiness),
+            refusal: full,
+        };
+        let refused = self.tasks.spawn("refusal", async move {
+            let telling = async {
+                if let Some(stream) = door.pass(stream, &clock).await {
+                    let phase = Arc::clone(&early.phase);
+                    early.serve(Guarded::new(stream, clock.clone(), phase, deadlines)).await;
+                }
+            };
+            // Nobody is left to tell when even this fails.
+            let _told = Box::pin(permit.or_yield(clock.timeout(limit, telling))).await;
+        });
+        if refused.is_err() {
+            log::debug!("closed a connection beyond the limit without a word");
+        }
+    }
+}
+
+fn full() -> Answer {
+    Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "too many connections").retry_after(5)
+}
 
 /// Says why, then lets the client read it: closing over unread bytes would reset the connection and
 /// take the answer away.

@@ -1,18 +1,20 @@
 //! What every handler shares.
 
-use std::sync::Arc;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use smol::lock::{Semaphore, SemaphoreGuardArc};
+use tide::Request;
 
+use crate::domain::ClientNetwork;
 use crate::limits;
-use crate::runtime::{Clock, MemorySlots, Runtime, Scope};
-
+use crate::runtime::{Clock, Runtime, Scope};
 use crate::service::Service;
 use crate::web::Folder;
 
 use super::config::Config;
 use super::connect::Table;
 use super::error::Failure;
+use super::permits::{AllTaken, Permit, Permits};
 use super::{Parts, Readiness};
 use crate::realtime::Realtime;
 
@@ -33,12 +35,46 @@ pub(super) struct Shared {
     pub(super) sockets: Scope,
     /// Calls that are finished although their client went away.
     pub(super) work: Scope,
-    pub(super) large_bodies: MemorySlots,
-    requests: Arc<Semaphore>,
+    /// Bytes of bodies of up to [`limits::API_BODY_MAX_BYTES`].
+    pub(super) bodies: Arc<Permits>,
+    /// Larger bodies.
+    pub(super) large_bodies: Arc<Permits>,
+    requests: Arc<Permits>,
 }
 
-/// A request's place among [`limits::HTTP_REQUESTS_MAX`].
-pub(super) type RequestPermit = Arc<SemaphoreGuardArc>;
+/// A request among [`limits::HTTP_REQUESTS_MAX`] in work.
+pub(super) type RequestPermit = Arc<InWork>;
+
+/// See [`RequestPermit`].
+#[derive(Debug)]
+pub(super) struct InWork {
+    requests: Arc<Permits>,
+    pub(super) client: ClientNetwork,
+    held: Mutex<Option<Permit>>,
+}
+
+impl InWork {
+    /// The permit of a request that `tide` carries; health checks have none.
+    pub(super) fn of(request: &Request<App>) -> Option<RequestPermit> {
+        request.ext::<Option<RequestPermit>>().cloned().flatten()
+    }
+
+    /// Is not in work while its client is waited for.
+    pub(super) fn pause(&self) {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        drop(held);
+    }
+
+    /// Is in work again.
+    ///
+    /// # Errors
+    /// [`AllTaken`]
+    pub(super) fn resume(&self) -> Result<(), AllTaken> {
+        let permit = self.requests.take(self.client, 1)?;
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        Ok(())
+    }
+}
 
 impl Shared {
     pub(super) fn new(config: Config, parts: Parts, runtime: &Runtime) -> Self {
@@ -54,17 +90,18 @@ impl Shared {
             service: parts.service,
             methods: Table::new(),
             work: Scope::new(runtime, "calls", limits::HTTP_OWNED_CALLS_MAX),
-            large_bodies: MemorySlots::new(
-                limits::HTTP_LARGE_BODIES_MAX,
-                limits::HTTP_LARGE_BODIES_QUEUE,
-            ),
-            requests: Arc::new(Semaphore::new(limits::HTTP_REQUESTS_MAX)),
+            bodies: Permits::new(limits::HTTP_BODIES_MAX_BYTES),
+            large_bodies: Permits::new(limits::HTTP_LARGE_BODIES_MAX),
+            requests: Permits::new(limits::HTTP_REQUESTS_MAX),
         }
     }
 
-    /// Takes a place for a request; `None` when all are taken.
-    pub(super) fn admit(&self) -> Option<RequestPermit> {
-        self.requests.try_acquire_arc().map(Arc::new)
+    /// Takes a permit for a request of a client; `None` when all are taken.
+    pub(super) fn admit(&self, client: IpAddr) -> Option<RequestPermit> {
+        let client = ClientNetwork::from(client);
+        let held = self.requests.take(client, 1).ok()?;
+        let requests = Arc::clone(&self.requests);
+        Some(Arc::new(InWork { requests, client, held: Mutex::new(Some(held)) }))
     }
 
     /// Runs work to its end whatever becomes of the caller, and waits for its answer. The request's

@@ -12,6 +12,7 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::answer::Answer;
 use super::bridge::{self, send};
+use super::connections::Connections;
 use super::io::{Guarded, Phase};
 use super::stream::Stream;
 use super::{Config, Listener, PublicUrl, Readiness, edge, health};
@@ -36,27 +37,38 @@ impl Waiting<'_> {
     /// Answers until `opened`. Each answer closes its connection, so that the next request meets the
     /// full server.
     pub async fn serve(&self, opened: &Stop) {
-        let connections = Scope::new(self.runtime, "early connections", limits::HTTP_EARLY_MAX);
+        // One that yields frees its place a moment before its task counts as finished.
+        let tasks = limits::HTTP_EARLY_MAX * 2;
+        let connections = Scope::new(self.runtime, "early connections", tasks);
+        let open = Connections::new(limits::HTTP_EARLY_MAX, self.config.trusted_proxies.clone());
         let door = self.listener.door();
         while let Some(next) = opened.or(self.listener.accept()).await {
-            let Ok((stream, _)) = next else {
+            let Ok((stream, peer)) = next else {
                 self.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
                 continue;
             };
             // Those beyond the limit are dropped at once: nothing else makes this loop yield.
             futures_lite::future::yield_now().await;
+            let Some(permit) = open.admit(peer.ip()).map(Arc::new) else {
+                log::debug!("closed an early connection beyond the limit");
+                continue;
+            };
             let early = Early {
-                phase: Arc::new(Phase::default()),
+                phase: Phase::new(Arc::clone(&permit)),
                 url: self.config.public_url.clone(),
                 readiness: Arc::clone(self.readiness),
+                refusal: starting,
             };
             let (door, clock, deadlines) =
                 (door.clone(), self.clock.clone(), self.config.deadlines);
             let served = async move {
-                if let Some(stream) = door.pass(stream, &clock).await {
-                    let phase = Arc::clone(&early.phase);
-                    connection(Guarded::new(stream, clock, phase, deadlines), early).await;
-                }
+                let serving = async {
+                    if let Some(stream) = door.pass(stream, &clock).await {
+                        let phase = Arc::clone(&early.phase);
+                        early.serve(Guarded::new(stream, clock, phase, deadlines)).await;
+                    }
+                };
+                Box::pin(permit.or_yield(serving)).await;
             };
             if connections.spawn("early connection", served).is_err() {
                 log::debug!("closed an early connection beyond the limit");
@@ -70,34 +82,43 @@ impl Waiting<'_> {
     }
 }
 
-/// What answers the requests of an early connection.
-struct Early {
-    phase: Arc<Phase>,
-    url: PublicUrl,
-    readiness: Readiness,
+/// What answers one request of a connection that gets health answers only: before the store is open, and
+/// beyond the limit of connections.
+pub(super) struct Early {
+    pub(super) phase: Arc<Phase>,
+    pub(super) url: PublicUrl,
+    pub(super) readiness: Readiness,
+    /// What everything else gets.
+    pub(super) refusal: fn() -> Answer,
 }
 
-async fn connection(stream: Guarded<Stream>, early: Early) {
-    let io = FuturesIo::new(stream);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answering = early.phase.begin();
-        let sent = send(early.answer(request).closing(), answering);
-        async move { Ok::<_, Infallible>(sent) }
-    });
-    let served = http1::Builder::new()
-        .timer(SmolTimer::new())
-        .header_read_timeout(limits::HTTP_HEAD_TIMEOUT)
-        .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
-        .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
-        .half_close(false)
-        .keep_alive(false)
-        .serve_connection(io, service);
-    if let Err(error) = pin!(served).await {
-        log::debug!(error:% = error; "an early connection ended early");
-    }
+fn starting() -> Answer {
+    let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, "the server is starting");
+    Answer::connect_failure(status, "unavailable", text).retry_after(1)
 }
 
 impl Early {
+    /// Answers and closes.
+    pub(super) async fn serve(self, stream: Guarded<Stream>) {
+        let io = FuturesIo::new(stream);
+        let service = service_fn(move |request: Request<Incoming>| {
+            let answering = self.phase.begin();
+            let sent = send(self.answer(request).closing(), answering);
+            async move { Ok::<_, Infallible>(sent) }
+        });
+        let served = http1::Builder::new()
+            .timer(SmolTimer::new())
+            .header_read_timeout(limits::HTTP_HEAD_TIMEOUT)
+            .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
+            .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
+            .half_close(false)
+            .keep_alive(false)
+            .serve_connection(io, service);
+        if let Err(error) = pin!(served).await {
+            log::debug!(error:% = error; "a connection that gets health answers only ended early");
+        }
+    }
+
     fn answer(&self, request: Request<Incoming>) -> Answer {
         let (parts, _body) = request.into_parts();
         let path = parts.uri.path();
@@ -107,12 +128,7 @@ impl Early {
             Ok(_) => match path {
                 "/healthz" => health::alive(),
                 "/readyz" => health::ready(&self.readiness),
-                _ => Answer::connect_failure(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "unavailable",
-                    "the server is starting",
-                )
-                .retry_after(1),
+                _ => (self.refusal)(),
             },
         };
         edge::decorate(path, &parts.headers, &mut answer.headers);

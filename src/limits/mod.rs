@@ -226,30 +226,38 @@ pub const READ_TURN_BYTES: usize = 16 * KIB;
 pub const READ_TURN_READS: usize = 2;
 /// Connections that are accepted in one turn.
 pub const ACCEPT_TURN: usize = 16;
-/// `webserver.max_connections` when it is not set; beyond it a connection gets 503 and is closed.
+/// `webserver.max_connections` when it is not set; beyond it the HTTP connection that has been idle for longest
+/// is closed for the new one, and without an idle one the new one gets 503 and is closed. Of this limit, as of
+/// all below that requests hold something of, one client address has at most half.
 pub const HTTP_CONNECTIONS_DEFAULT: usize = 1_000;
-/// Connections beyond the limit that are being told so; further ones are closed without a word.
+/// Connections beyond the limit that are being told so, or get a health answer; further ones are closed without
+/// a word, those first that have not asked yet.
 pub const HTTP_REFUSALS_MAX: usize = 32;
 /// Time for telling one of [`HTTP_REFUSALS_MAX`].
 pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// Requests in work at a time, health checks apart; beyond it 503 with `Retry-After`.
+/// Requests in work at a time, health checks apart; beyond it 503 with `Retry-After`. A request whose body has
+/// not arrived yet is not in work.
 pub const HTTP_REQUESTS_MAX: usize = 256;
 /// `Retry-After` of a request beyond it.
 pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Calls that are finished although their client went away. Each holds one of
 /// [`HTTP_REQUESTS_MAX`], so this one is never reached first.
 pub const HTTP_OWNED_CALLS_MAX: usize = HTTP_REQUESTS_MAX;
-/// Requests whose body is larger than [`HTTP_SMALL_BODY_BYTES`] and is held in memory.
-pub const HTTP_LARGE_BODIES_MAX: usize = 8;
-/// Requests that wait for one of [`HTTP_LARGE_BODIES_MAX`]; beyond it 503.
-pub const HTTP_LARGE_BODIES_QUEUE: usize = 32;
-/// Up to this a body needs no slot.
-pub const HTTP_SMALL_BODY_BYTES: usize = 64 * KIB;
-/// What bodies of requests can hold together: 24 MiB.
-const _: () = assert!(
-    HTTP_REQUESTS_MAX * HTTP_SMALL_BODY_BYTES + HTTP_LARGE_BODIES_MAX * API_BODY_MAX_BYTES
-        <= 24 * MIB
-);
+/// Bytes of bodies of up to [`API_BODY_MAX_BYTES`] that are being read or worked on; beyond it 503 with
+/// `Retry-After`.
+pub const HTTP_BODIES_MAX_BYTES: usize = 16 * MIB;
+// One client can send a body and have it unpacked.
+const _: () = assert!(2 * API_BODY_MAX_BYTES <= HTTP_BODIES_MAX_BYTES / 2);
+const _: () = assert!(JSON_BODY_MAX_BYTES <= API_BODY_MAX_BYTES);
+const _: () = assert!(API_ASSET_UPLOAD_BODY_MAX_BYTES <= API_BODY_MAX_BYTES);
+/// Bodies above [`API_BODY_MAX_BYTES`] (images, each up to the upload limit) that are being read or worked on;
+/// beyond it 503 with `Retry-After`.
+pub const HTTP_LARGE_BODIES_MAX: usize = 4;
+const _: () = assert!(HTTP_LARGE_BODIES_MAX * UPLOAD_MAX_BYTES_DEFAULT <= 100 * MIB);
+/// The step in which memory is taken for a body as it arrives.
+pub const HTTP_BODY_STEP_BYTES: usize = 64 * KIB;
+/// Answers up to this are compressed at once, larger ones off the executor.
+pub const HTTP_COMPRESSION_AT_ONCE_MAX_BYTES: usize = 64 * KIB;
 /// Waits before the next accept after the system refused one (no descriptors left).
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Time after a stop in which requests may finish, when `webserver.shutdown_timeout` is not set.
@@ -340,6 +348,12 @@ const _: () = assert!(attempts_within(LOGIN_ADDRESS_WINDOW) < ADDRESS_COUNTERS_M
 /// The costs of password hashes that a log-in spends, whoever it names: those of all stored hashes. Of more
 /// different ones the cheapest are left out.
 pub const PASSWORD_COSTS_MAX: usize = 4;
+/// Refused uses of one setup or join link, and those from one client address, in [`LINK_WINDOW`]; one more waits
+/// for its end.
+pub const LINK_FAILURES_MAX: u32 = 20;
+/// See [`LINK_FAILURES_MAX`].
+pub const LINK_WINDOW: Duration = Duration::from_secs(60);
+const _: () = assert!(ADDRESS_COUNTER_TTL.as_secs() > LINK_WINDOW.as_secs());
 /// Characters of a log-in identifier that are looked at; a longer one is no login and no address.
 pub const IDENTIFIER_MAX_BYTES: usize = 254;
 /// How long a repetition with the same `Idempotency-Key` answers the first message; JetStream's
@@ -381,12 +395,13 @@ pub const HELD_ROOMS_MAX: usize = 64;
 pub const SNAPSHOT_ROWS: usize = 50;
 /// Users and rooms that share one frame of a snapshot.
 pub const SNAPSHOT_BATCH: usize = 200;
-/// Snapshots made at a time in one process, and how many may wait (contract 8.8).
+/// Loads (snapshots and replays) that are assembled at a time in one process: one for each user, half of them for
+/// one client address. Sending takes no slot. How many may wait for their first one (contract 8.8).
 pub const SNAPSHOTS_MAX: usize = 8;
 /// See [`SNAPSHOTS_MAX`].
 pub const SNAPSHOTS_QUEUE: usize = 1_024;
-/// How long a connection waits for its turn to load (contract 8.8). A load itself is limited only by
-/// [`FRAME_SEND_TIMEOUT`] for each of its frames.
+/// How long a connection waits for a slot, and how long its load holds slots in all (contract 8.8); then it comes
+/// back later. Sending is limited by [`FRAME_SEND_TIMEOUT`] for each frame.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Changes that wait for a connection; beyond it the client is too slow and comes again.
 pub const CONNECTION_QUEUE_MAX: usize = 1_024;
@@ -401,6 +416,10 @@ pub const HYDRATIONS_BURST: u32 = 20;
 pub const HYDRATION_INTERVAL: Duration = Duration::from_secs(1);
 /// Life of a presence after its last refresh (contract 4.8).
 pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
+/// A user's presence, and its signs of typing, are told once in this time each: each goes to many sockets. Of
+/// those between, the newest is told at its end.
+pub const SIGN_INTERVAL: Duration = Duration::from_secs(1);
+const _: () = assert!(SIGN_INTERVAL.as_secs() < PRESENCE_TTL.as_secs());
 /// How long an answer waits until its live event is queued.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is read of a WebSocket and written to it at once; frames that come grow it as far as

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use event_listener::Event;
 
 /// Tells any number of tasks to stop. Clones share one state; once stopped it stays so.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Stop {
     inner: Arc<Inner>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Inner {
     stopped: AtomicBool,
     changed: Event,

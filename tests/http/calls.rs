@@ -139,9 +139,7 @@ fn gzip_goes_both_ways() {
     let edge = edge();
     let ada = edge.owner();
     let bearer = format!("Bearer {ada}");
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    packed.write_all(b"{}").unwrap();
-    let packed = packed.finish().unwrap();
+    let packed = packed(b"{}");
     let headers = [
         JSON,
         ("Authorization", &bearer),
@@ -168,10 +166,44 @@ fn gzip_goes_both_ways() {
     assert_eq!(broken.status, 400);
     let other = [JSON, ("Authorization", &*bearer), ("Content-Encoding", "br")];
     assert_eq!(edge.post_bytes(VIEWER, &other, b"x").json()["code"], "unimplemented");
-    let mut bomb = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    bomb.write_all(&vec![b' '; 8 << 20]).unwrap();
-    let answer = edge.post_bytes(VIEWER, &headers, &bomb.finish().unwrap());
+    let answer = edge.post_bytes(VIEWER, &headers, &self::packed(&vec![b' '; 8 << 20]));
     assert_eq!(answer.json()["code"], "resource_exhausted");
+}
+
+/// A gzip member.
+pub(super) fn packed(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(bytes).unwrap();
+    packed.finish().unwrap()
+}
+
+/// Empty members cost time and give nothing: what bounds a body's bytes does not bound their number.
+#[test]
+fn a_body_is_one_gzip_member() {
+    let edge = edge();
+    let bearer = format!("Bearer {}", edge.owner());
+    let headers = [JSON, ("Authorization", &*bearer), ("Content-Encoding", "gzip")];
+    let (one, empty) = (packed(b"{}"), packed(b""));
+    for rest in [empty.clone(), empty.repeat(40_000), vec![0]] {
+        let answer = edge.post_bytes(VIEWER, &headers, &[one.clone(), rest].concat());
+        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_argument")));
+    }
+    assert_eq!(edge.post_bytes(VIEWER, &headers, &one).status, 200);
+    let cut = one.len() - 1;
+    assert_eq!(edge.post_bytes(VIEWER, &headers, &one[..cut]).status, 400);
+}
+
+#[test]
+fn nobody_unpacks_for_strangers() {
+    let edge = edge();
+    let one = packed(b"{}");
+    for path in [DISCOVERY, "/auth/login", "/auth/setup"] {
+        let answer = edge.post_bytes(path, &[JSON, ("Content-Encoding", "gzip")], &one);
+        assert_eq!(answer.status, 415, "{path}");
+        assert_eq!(answer.header("accept-encoding"), Some("identity"), "{path}");
+        let plain = edge.post_bytes(path, &[JSON, ("Content-Encoding", "identity")], b"{}");
+        assert_ne!(plain.status, 415, "{path}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod deadlines;
 mod foreign;
 mod forwarded;
 mod fuzz;
+mod limits;
 mod pages;
 mod proxies;
 mod realtime;

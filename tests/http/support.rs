@@ -9,7 +9,7 @@ use std::time::Duration;
 use chatto::crypto::Secret;
 use chatto::crypto::password::Params;
 use chatto::http::{Config, Listener, Parts, Ready, Server, Tls, TlsFiles};
-use chatto::realtime::Realtime;
+use chatto::realtime::{Opening, Realtime, Socket};
 use chatto::runtime::{Clock, Runtime, Scope, Stop};
 use chatto::service::{self, Service};
 use futures_rustls::rustls::{self, ClientConnection};
@@ -28,6 +28,8 @@ pub(super) struct Edge {
     pub(super) ready: Arc<Mutex<Ready>>,
     pub(super) clock: Clock,
     service: Service,
+    realtime: Realtime,
+    sockets: Scope,
     runtime: Runtime,
     thread: Option<JoinHandle<()>>,
     _nats: Arc<NatsServer>,
@@ -96,21 +98,37 @@ impl Edge {
                 let keeper = (realtime.clone(), serving.clone());
                 let tasks = Scope::new(&runtime, "test", 4);
                 tasks.spawn("realtime", async move { keeper.0.run(&keeper.1).await }).unwrap();
-                let parts = Parts { service: service.clone(), realtime, readiness, clock: time };
+                let parts = Parts {
+                    service: service.clone(),
+                    realtime: realtime.clone(),
+                    readiness,
+                    clock: time,
+                };
                 let server = Server::build(config, parts, &runtime).with_probes();
                 let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 let mut listener = Listener::bind(local, 0).await.unwrap();
                 if let Some(files) = files {
                     listener = listener.over_tls(Tls::load(files).unwrap());
                 }
-                tx.send((listener.local_addr(), service, runtime.clone())).unwrap();
+                tx.send((listener.local_addr(), service, realtime, runtime.clone())).unwrap();
                 server.serve(listener, &serving).await;
                 store.close().await;
             });
         });
-        let (address, service, runtime) = rx.recv_timeout(PATIENCE).unwrap();
-        let nats = Arc::clone(nats);
-        Self { address, stop, ready, clock, service, runtime, thread: Some(thread), _nats: nats }
+        let (address, service, realtime, runtime) = rx.recv_timeout(PATIENCE).unwrap();
+        let sockets = Scope::new(&runtime, "sockets of the test", 64);
+        Self {
+            address,
+            stop,
+            ready,
+            clock,
+            service,
+            realtime,
+            sockets,
+            runtime,
+            thread: Some(thread),
+            _nats: Arc::clone(nats),
+        }
     }
 
     /// Asks the service in-process, as the operator does.
@@ -123,6 +141,13 @@ impl Edge {
         let scope = Scope::new(&self.runtime, "operator", 1);
         scope.spawn("operator", async move { tx.send(work.await).unwrap() }).unwrap();
         rx.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// Serves a socket of the test's own.
+    pub(super) fn serve(&self, socket: impl Socket + 'static, opening: Opening) {
+        let (realtime, stop) = (self.realtime.clone(), self.stop.clone());
+        let serving = async move { realtime.serve(socket, opening, &stop).await };
+        self.sockets.spawn("socket", serving).unwrap();
     }
 
     /// The token of a new setup link.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use chatto::http::{Config, Listener, PublicUrl, Ready};
 use chatto::runtime::Runtime;
 
+use super::limits::begun;
 use super::support::{Edge, PATIENCE};
 use crate::support::wait::until;
 
@@ -14,6 +15,7 @@ fn edge() -> Edge {
     Edge::start(Config::default())
 }
 
+const PAGE: &str = "GET /setup HTTP/1.1\r\nHost: localhost\r\n\r\n";
 const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 #[test]
@@ -132,27 +134,19 @@ fn pipelined_requests_are_answered_in_order() {
 #[test]
 fn connections_beyond_the_limit_get_503() {
     let edge = Edge::start(Config { max_connections: 2, ..Config::default() });
-    let mut first = edge.connect();
-    let mut second = edge.connect();
-    for raw in [&mut first, &mut second] {
-        raw.send(HEALTH.as_bytes());
-        assert_eq!(raw.answer().unwrap().status, 200);
-    }
+    let first = begun(&edge, "/probe/sink", "192.0.2.1", 9);
+    let _second = begun(&edge, "/probe/sink", "192.0.2.2", 9);
     let mut third = edge.connect();
-    third.send(HEALTH.as_bytes());
+    third.send(PAGE.as_bytes());
     let answer = third.answer().unwrap();
     assert_eq!(answer.status, 503);
     assert_eq!(answer.header("retry-after"), Some("5"));
     assert_eq!(answer.json(), serde_json::json!({"error": "too many connections"}));
     assert!(third.is_closed());
     first.stream.shutdown(Shutdown::Both).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if edge.exchange(HEALTH).status == 200 {
-            break;
-        }
-        assert!(Instant::now() < deadline, "a closed connection keeps its place");
-    }
+    until("a closed connection's place is free", PATIENCE, || {
+        (edge.exchange(PAGE).status == 200).then_some(())
+    });
 }
 
 #[test]
@@ -248,18 +242,12 @@ fn a_request_that_never_ends_is_cut_when_the_time_to_finish_is_over() {
 #[test]
 fn requests_beyond_the_limit_get_503_and_health_does_not() {
     let edge = edge();
-    // Some more than there are places: a request that asks below may hold one when they come.
-    let waiting: Vec<_> = (0..chatto::limits::HTTP_REQUESTS_MAX + 64)
-        .map(|_| {
-            let mut raw = edge.connect();
-            raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
-            raw
-        })
+    // This route is in work while it reads.
+    let waiting: Vec<_> = (0..chatto::limits::HTTP_REQUESTS_MAX)
+        .map(|n| begun(&edge, "/probe/sink", ["192.0.2.1", "192.0.2.2"][n % 2], 9))
         .collect();
-    let busy = until("all places taken", PATIENCE, || {
-        let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
-        (answer.status == 503).then_some(answer)
-    });
+    let busy = edge.post("/auth/login", &[], &serde_json::json!({}));
+    assert_eq!(busy.status, 503);
     assert_eq!(busy.header("retry-after"), Some("1"));
     assert!(busy.json()["error"].is_string());
     let call = "/api/connect/chatto.discovery.v1.ServerDiscoveryService/GetServer";

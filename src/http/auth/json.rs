@@ -12,7 +12,7 @@ use super::super::answer::Answer;
 use super::super::body::{BodyError, read_whole};
 use super::super::error::Failure;
 use super::super::head::Head;
-use super::super::state::{App, RequestPermit};
+use super::super::state::{App, InWork, RequestPermit};
 
 /// A plain JSON request.
 pub(super) struct JsonRequest<T> {
@@ -30,7 +30,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let state = Arc::clone(request.state());
     let head = request.ext::<Arc<Head>>().map(Arc::clone);
     let head = head.ok_or_else(|| Failure::internal().plain_answer())?;
-    let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
+    let permit = InWork::of(&request).ok_or_else(|| Failure::internal().plain_answer())?;
     // A page of another origin may send a form or plain text without being asked about it first.
     let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -38,15 +38,21 @@ pub(super) async fn read<T: DeserializeOwned>(
         let text = "The body must be JSON, with Content-Type: application/json";
         return Err(Answer::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
+    if head.is_packed() {
+        // Nobody is known yet for whom it would be unpacked.
+        let text = "The request must not be compressed";
+        let answer = Answer::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+        return Err(answer.with(header::ACCEPT_ENCODING, "identity"));
+    }
     let max = limits::JSON_BODY_MAX_BYTES;
-    let whole = read_whole(request.take_body(), max, &state).await;
+    let whole = read_whole(request.take_body(), max, &state, &permit).await;
     let whole = whole.map_err(|error| unread(&error))?;
     let bytes: &[u8] = if whole.bytes.is_empty() { b"{}" } else { &whole.bytes };
     // The parser's text may quote the body: it goes nowhere.
     let body = serde_json::from_slice(bytes).map_err(|_quotes| {
         Answer::failure(StatusCode::BAD_REQUEST, "The request is not the JSON that was expected")
     })?;
-    Ok(JsonRequest { state, head, permit, body })
+    Ok(JsonRequest { state, head, permit: Some(permit), body })
 }
 
 fn unread(error: &BodyError) -> Answer {

@@ -12,7 +12,7 @@ use crate::service::{Effect, LogIn, LoggedIn};
 use super::super::answer::Answer;
 use super::super::error::Failure;
 use super::super::head::Head;
-use super::super::state::{App, RequestPermit, Shared};
+use super::super::state::{App, InWork, Shared};
 use super::{Presented, cookies, has_csrf, json};
 
 #[derive(Deserialize)]
@@ -80,7 +80,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
         return Failure::internal().plain_answer().into();
     };
-    let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
+    let permit = InWork::of(&request);
     let presented = Presented::of(&head);
     let mut ends = vec![presented.clone()];
     let cookie = cookies::session(&head).map(|cookie| Presented::Cookie(cookie.to_owned()));

@@ -1,46 +1,56 @@
 //! gzip of requests and answers (contract 2). Small pieces are worked at once, larger ones off the
 //! executor.
 
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use flate2::Compression;
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use flate2::write::GzEncoder;
 use hyper::header;
 
 use crate::limits;
-use crate::runtime::{MemorySlots, blocking};
+use crate::runtime::blocking;
 
 use super::super::answer::Answer;
-use super::super::body::{BodyError, Whole};
+use super::super::body::{BodyError, BodyPermit, Whole};
 use super::super::head::Head;
 
-/// Expands a request's body to at most `max` bytes.
+/// Expands a request's body to at most `max` bytes, with a permit for what comes out.
 ///
 /// # Errors
-/// [`BodyError::TooLarge`], [`BodyError::Broken`] when it is not gzip, [`BodyError::Busy`].
+/// [`BodyError::TooLarge`], [`BodyError::Broken`] when it is not one gzip member, [`BodyError::Busy`].
 pub(super) async fn expand(
     whole: Whole,
     max: usize,
-    slots: &MemorySlots,
+    permit: BodyPermit,
 ) -> Result<Whole, BodyError> {
-    let Whole { bytes, slot } = whole;
-    // How large it gets is only known afterwards.
-    let slot = match slot {
-        Some(slot) => slot,
-        None => slots.take().await.map_err(|_busy| BodyError::Busy)?,
-    };
-    let expanded = blocking(move || expand_within(&bytes, max)).await?;
-    Ok(Whole { bytes: expanded, slot: Some(slot) })
+    blocking(move || expand_within(&whole.bytes, max, permit)).await
 }
 
-fn expand_within(bytes: &[u8], max: usize) -> Result<Vec<u8>, BodyError> {
-    let limit = u64::try_from(max).unwrap_or(u64::MAX).saturating_add(1);
-    let mut expanded = Vec::new();
-    let read = MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut expanded);
-    read.map_err(|source| BodyError::Broken { source })?;
-    if expanded.len() > max { Err(BodyError::TooLarge { max }) } else { Ok(expanded) }
+fn expand_within(packed: &[u8], max: usize, mut permit: BodyPermit) -> Result<Whole, BodyError> {
+    let mut decoder = GzDecoder::new(packed);
+    let mut bytes = Vec::new();
+    let mut step = vec![0; limits::HTTP_BODY_STEP_BYTES];
+    loop {
+        let n = decoder.read(&mut step).map_err(|source| BodyError::Broken { source })?;
+        if n == 0 {
+            break;
+        }
+        let total = bytes.len().saturating_add(n);
+        if total > max {
+            return Err(BodyError::TooLarge { max });
+        }
+        permit.grow_to(total)?;
+        bytes.reserve_exact(n);
+        bytes.extend_from_slice(step.get(..n).unwrap_or_default());
+    }
+    // Members can be empty and as many as fit: what bounds the bytes does not bound the work.
+    if !decoder.into_inner().is_empty() {
+        let text = "more than one gzip member";
+        return Err(BodyError::Broken { source: io::Error::new(io::ErrorKind::InvalidData, text) });
+    }
+    Ok(Whole { bytes, permit })
 }
 
 /// Compresses an answer of at least `min_bytes` for a client that takes gzip.
@@ -51,7 +61,7 @@ pub(super) async fn compress(answer: Answer, head: &Head, min_bytes: Option<usiz
         return answer;
     }
     let body = answer.body.clone();
-    let packed = if body.len() > limits::HTTP_SMALL_BODY_BYTES {
+    let packed = if body.len() > limits::HTTP_COMPRESSION_AT_ONCE_MAX_BYTES {
         blocking(move || pack(&body)).await
     } else {
         pack(&body)

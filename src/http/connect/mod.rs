@@ -34,10 +34,10 @@ use crate::service::{Effect, Session};
 
 use super::answer::Answer;
 use super::auth::{self, Caller, Presented};
-use super::body::{BodyError, Whole, read_whole};
+use super::body::{BodyError, BodyPermit, Whole, read_whole};
 use super::error::Failure;
 use super::head::Head;
-use super::state::{App, RequestPermit};
+use super::state::{App, InWork, RequestPermit};
 
 type Work = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send>>;
 type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> Work + Send + Sync>;
@@ -119,7 +119,9 @@ pub(super) async fn route(mut request: Request<App>) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
         return Failure::internal().connect_answer().into();
     };
-    let permit = request.ext::<Option<RequestPermit>>().cloned().flatten();
+    let Some(permit) = InWork::of(&request) else {
+        return Failure::internal().connect_answer().into();
+    };
     let Some(method) = Method::from_path(&head.path) else {
         return Failure::new(Code::NotFound, "no such method").connect_answer().into();
     };
@@ -138,6 +140,11 @@ pub(super) async fn route(mut request: Request<App>) -> tide::Result {
     let presented = Presented::of_own_origin(&state, &head);
     let effect = state.methods.effect(method);
     let session = match method.access() {
+        // Nobody is known for whom it would be unpacked.
+        Access::Public if head.is_packed() => {
+            let answer = Answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            return answer.with(header::ACCEPT_ENCODING, "identity").into();
+        }
         Access::Public => None,
         Access::User => match auth::require(&state, &presented, effect).await {
             Ok(session) => Some(session),
@@ -174,7 +181,7 @@ impl Call {
         self,
         body: tide::Body,
         session: Option<Session>,
-        permit: Option<RequestPermit>,
+        permit: RequestPermit,
     ) -> Result<Vec<u8>, Failure> {
         let Some(entry) = self.state.methods.entries.get(&self.method) else {
             return Err(Failure::new(Code::Unimplemented, "this server does not offer that"));
@@ -182,7 +189,7 @@ impl Call {
         let deadline = timeout(&self.head)?;
         let key = idempotency_key(&self.head)?;
         let answer = async {
-            let Whole { bytes, slot } = self.read(body).await?;
+            let Whole { bytes, permit: held } = self.read(body, &permit).await?;
             let (state, head) = (Arc::clone(&self.state), Arc::clone(&self.head));
             let (service, effect) = (self.state.service.clone(), entry.effect);
             let caller = Caller::new(state, head, session, key);
@@ -193,13 +200,13 @@ impl Call {
                 if effect == Effect::Changes && answer.is_ok() {
                     service.settle().await;
                 }
-                // A large body is held as long as the work.
-                drop(slot);
+                // The body's memory is held as long as the work.
+                drop(held);
                 answer
             };
             match entry.effect {
                 Effect::Reads => work.await,
-                Effect::Changes => self.state.finish("call", permit, work).await,
+                Effect::Changes => self.state.finish("call", Some(permit), work).await,
             }
         };
         match Box::pin(self.state.clock.timeout(deadline, answer)).await {
@@ -210,14 +217,14 @@ impl Call {
         }
     }
 
-    async fn read(&self, body: tide::Body) -> Result<Whole, BodyFailure> {
+    async fn read(&self, body: tide::Body, permit: &RequestPermit) -> Result<Whole, BodyFailure> {
         let max = self.method.size_class().max_bytes(self.state.config.upload_max_bytes);
-        let slots = &self.state.large_bodies;
-        let whole = read_whole(body, max, &self.state).await?;
+        let whole = read_whole(body, max, &self.state, permit).await?;
         match self.head.header(&header::CONTENT_ENCODING).map(str::trim) {
             None | Some("" | "identity") => Ok(whole),
             Some(coding) if coding.eq_ignore_ascii_case("gzip") => {
-                Ok(gzip::expand(whole, max, slots).await?)
+                let unpacked = BodyPermit::new(&self.state, permit.client);
+                Ok(gzip::expand(whole, max, unpacked).await?)
             }
             Some(_) => Err(BodyFailure::UnknownCoding),
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chatto::http::Config;
 
+use super::super::limits::begun;
 use super::super::support::{Edge, PATIENCE, Raw};
 use super::{HEALTH, MIB, edge, grown, head};
 use crate::support::server::Server;
@@ -37,10 +38,13 @@ fn slow_readers_hold_little_memory_and_nobody_up() {
 fn slow_writers_hold_little_memory_and_nobody_up() {
     let edge = edge();
     edge.exchange(HEALTH);
+    // Of one address no more than half would be in work.
     let mut writers: Vec<Raw> = (0..200)
-        .map(|_| {
+        .map(|n| {
             let mut raw = edge.connect();
-            raw.send(head("POST", "/probe/sink", &[("Transfer-Encoding", "chunked")]).as_bytes());
+            let client = ["192.0.2.1", "192.0.2.2"][n % 2];
+            let headers = [("Transfer-Encoding", "chunked"), ("X-Forwarded-For", client)];
+            raw.send(head("POST", "/probe/sink", &headers).as_bytes());
             raw
         })
         .collect();
@@ -65,30 +69,17 @@ fn exhausted_connections_are_refused_and_come_back() {
     edge.exchange(HEALTH);
     let mut held: Vec<Raw> = Vec::new();
     let growth = grown(|| {
-        until("all places are taken", PATIENCE, || {
-            let mut raw = edge.connect();
-            raw.send(HEALTH.as_bytes());
-            // Beyond those who are told, a connection may be closed without a word.
-            match raw.answer() {
-                Some(answer) if answer.status == 200 => {
-                    held.push(raw);
-                    None
-                }
-                Some(answer) => {
-                    assert_eq!(answer.status, 503);
-                    Some(())
-                }
-                None => Some(()),
-            }
-        });
-        assert_eq!(held.len(), 100);
+        for n in 0..100 {
+            held.push(begun(&edge, "/probe/sink", ["192.0.2.1", "192.0.2.2"][n % 2], 2));
+        }
+        assert_eq!(edge.exchange(&head("GET", "/setup", &[])).status, 503);
         for _ in 0..1000 {
             drop(edge.connect());
         }
     });
     assert!(growth < 16 * MIB, "{growth} bytes more");
     for raw in &mut held {
-        raw.send(HEALTH.as_bytes());
+        raw.send(b"}");
         assert_eq!(raw.answer().unwrap().status, 200, "who was there first is served");
     }
     drop(held);

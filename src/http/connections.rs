@@ -1,0 +1,285 @@
+//! The connections that are open: how many there may be, whose they are, and which one yields.
+//!
+//! At the limit the HTTP connection that has been idle for longest is closed for a new one. What answers
+//! a request, or has left HTTP as a WebSocket, never yields. No client address holds more than half.
+//!
+//! A connection of a trusted proxy carries requests of many clients: it counts for a client only while it
+//! answers that client's request, and from then on when it becomes the client's WebSocket.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::config::Network;
+use super::permits::half;
+use crate::domain::ClientNetwork;
+use crate::runtime::Stop;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Connections {
+    max: usize,
+    trusted: Vec<Network>,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Names connections, and orders them by when they fell idle.
+    next: u64,
+    all: HashMap<u64, Entry>,
+    /// The idle ones, longest first.
+    idle: BTreeMap<u64, u64>,
+    of: HashMap<ClientNetwork, usize>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// Who it counts for.
+    client: Option<ClientNetwork>,
+    /// Its key among the idle ones.
+    idle: Option<u64>,
+    yields: Stop,
+}
+
+/// A request is not begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotBegun {
+    /// The connection has yielded to another one.
+    Yielded,
+    /// The client holds half of the connections already.
+    HalfTaken,
+}
+
+impl Connections {
+    /// At most `max` at a time; those of `trusted` peers belong to the clients that these name.
+    pub(super) fn new(max: usize, trusted: Vec<Network>) -> Arc<Self> {
+        Arc::new(Self { max, trusted, open: Mutex::default() })
+    }
+
+    /// Lets a new connection in, at the cost of an idle one if need be; `None`: there is none.
+    pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
+        let peer = peer.to_canonical();
+        let is_proxy = self.trusted.iter().any(|net| net.contains(peer));
+        let client = (!is_proxy).then(|| ClientNetwork::from(peer));
+        let mut open = self.lock();
+        if let Some(client) = client
+            && open.held_by(client) >= half(self.max)
+        {
+            let own = open.longest_idle(|entry| entry.client == Some(client))?;
+            open.send_away(own);
+        } else if open.all.len() >= self.max {
+            let oldest = open.longest_idle(|_| true)?;
+            open.send_away(oldest);
+        }
+        let yields = Stop::new();
+        let id = open.number();
+        let entry = Entry { client, idle: Some(id), yields: yields.clone() };
+        open.all.insert(id, entry);
+        // It has said nothing yet: it is idle from the beginning.
+        open.idle.insert(id, id);
+        if let Some(client) = client {
+            *open.of.entry(client).or_default() += 1;
+        }
+        Some(ConnectionPermit { connections: Arc::clone(self), id, is_proxy, yields })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Open {
+    fn number(&mut self) -> u64 {
+        self.next = self.next.wrapping_add(1);
+        self.next
+    }
+
+    fn held_by(&self, client: ClientNetwork) -> usize {
+        self.of.get(&client).copied().unwrap_or_default()
+    }
+
+    fn longest_idle(&self, is_meant: impl Fn(&Entry) -> bool) -> Option<u64> {
+        let mut idle = self.idle.values();
+        idle.find(|id| self.all.get(id).is_some_and(&is_meant)).copied()
+    }
+
+    /// Its place is free at once; its task ends when it is next polled.
+    fn send_away(&mut self, id: u64) {
+        if let Some(entry) = self.remove(id) {
+            entry.yields.stop();
+        }
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Entry> {
+        let entry = self.all.remove(&id)?;
+        if let Some(key) = entry.idle {
+            self.idle.remove(&key);
+        }
+        if let Some(client) = entry.client {
+            self.release(client);
+        }
+        Some(entry)
+    }
+
+    fn release(&mut self, client: ClientNetwork) {
+        if let Some(held) = self.of.get_mut(&client) {
+            *held = held.saturating_sub(1);
+            if *held == 0 {
+                self.of.remove(&client);
+            }
+        }
+    }
+}
+
+/// An open connection's place; it is free when the last holder is gone, an upgraded connection included.
+#[derive(Debug)]
+pub(super) struct ConnectionPermit {
+    connections: Arc<Connections>,
+    id: u64,
+    is_proxy: bool,
+    yields: Stop,
+}
+
+impl ConnectionPermit {
+    /// Runs a connection until it ends, or yields to another one.
+    pub(super) async fn or_yield<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.yields.or(work).await
+    }
+
+    /// A request of somebody has come: the connection does not yield until it is idle again.
+    ///
+    /// # Errors
+    /// [`NotBegun::Yielded`].
+    pub(super) fn begin(&self) -> Result<(), NotBegun> {
+        let mut open = self.connections.lock();
+        let entry = open.all.get_mut(&self.id).ok_or(NotBegun::Yielded)?;
+        if let Some(key) = entry.idle.take() {
+            open.idle.remove(&key);
+        }
+        Ok(())
+    }
+
+    /// The request is this client's.
+    ///
+    /// # Errors
+    /// [`NotBegun::HalfTaken`].
+    pub(super) fn count_for(&self, client: IpAddr) -> Result<(), NotBegun> {
+        // Another one counts for its peer since it was accepted.
+        if !self.is_proxy {
+            return Ok(());
+        }
+        let client = ClientNetwork::from(client);
+        let mut open = self.connections.lock();
+        let entry = open.all.get_mut(&self.id).ok_or(NotBegun::Yielded)?;
+        if let Some(former) = entry.client.take() {
+            open.release(former);
+        }
+        if open.held_by(client) >= half(self.connections.max) {
+            return Err(NotBegun::HalfTaken);
+        }
+        let entry = open.all.get_mut(&self.id).ok_or(NotBegun::Yielded)?;
+        entry.client = Some(client);
+        *open.of.entry(client).or_default() += 1;
+        Ok(())
+    }
+
+    /// The answer has left: the connection may yield.
+    pub(super) fn rest(&self) {
+        let mut open = self.connections.lock();
+        let key = open.number();
+        let Some(entry) = open.all.get_mut(&self.id) else { return };
+        if entry.idle.is_some() {
+            return;
+        }
+        entry.idle = Some(key);
+        let former = if self.is_proxy { entry.client.take() } else { None };
+        open.idle.insert(key, self.id);
+        if let Some(former) = former {
+            open.release(former);
+        }
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.connections.lock().remove(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "192.0.2.1";
+    const B: &str = "192.0.2.2";
+    const PROXY: &str = "127.0.0.1";
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    fn connections(max: usize) -> Arc<Connections> {
+        Connections::new(max, Network::loopback())
+    }
+
+    fn has_yielded(permit: &ConnectionPermit) -> bool {
+        permit.yields.is_stopped()
+    }
+
+    #[test]
+    fn the_longest_idle_one_yields_and_what_is_busy_does_not() {
+        let all = connections(3);
+        let [first, second, third] = [PROXY; 3].map(|peer| all.admit(address(peer)).unwrap());
+        first.begin().unwrap();
+        second.begin().unwrap();
+        second.rest();
+        let fourth = all.admit(address(PROXY)).unwrap();
+        assert!(has_yielded(&third), "idle since it came");
+        assert_eq!(third.begin(), Err(NotBegun::Yielded));
+        // It rests too late: its place is another one's.
+        third.rest();
+        fourth.begin().unwrap();
+        let fifth = all.admit(address(PROXY)).unwrap();
+        assert!(has_yielded(&second) && !has_yielded(&first));
+        fifth.begin().unwrap();
+        assert!(all.admit(address(PROXY)).is_none(), "none is idle");
+        drop(third);
+        assert!(all.admit(address(PROXY)).is_none(), "a place is free once, not twice");
+        drop(first);
+        assert!(all.admit(address(PROXY)).is_some());
+    }
+
+    #[test]
+    fn a_client_holds_half_and_its_own_idle_one_yields() {
+        let all = connections(4);
+        let [first, second] = [A; 2].map(|peer| all.admit(address(peer)).unwrap());
+        let other = all.admit(address(B)).unwrap();
+        first.begin().unwrap();
+        let third = all.admit(address(A)).unwrap();
+        assert!(has_yielded(&second) && !has_yielded(&other));
+        third.begin().unwrap();
+        assert!(all.admit(address(A)).is_none(), "its half is busy, whoever else is idle");
+        assert!(all.admit(address(B)).is_some());
+        drop((first, third));
+        assert!(all.lock().of.get(&address(A).into()).is_none());
+    }
+
+    #[test]
+    fn a_proxys_connection_counts_for_the_client_of_its_request() {
+        let all = connections(4);
+        let [first, second, third] = [PROXY; 3].map(|peer| all.admit(address(peer)).unwrap());
+        for permit in [&first, &second, &third] {
+            permit.begin().unwrap();
+        }
+        first.count_for(address(A)).unwrap();
+        second.count_for(address(A)).unwrap();
+        assert_eq!(third.count_for(address(A)), Err(NotBegun::HalfTaken));
+        third.count_for(address(B)).unwrap();
+        first.rest();
+        third.count_for(address(A)).unwrap();
+        drop((first, second, third));
+        let open = all.lock();
+        assert!(open.of.is_empty() && open.idle.is_empty() && open.all.is_empty());
+    }
+}
