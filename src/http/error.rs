@@ -159,9 +159,19 @@ by_kind!(
     service::RoomError,
     service::PostError,
     service::LinkError,
-    service::RedeemError,
     service::StoreFault,
 );
+
+impl From<service::RedeemError> for Failure {
+    fn from(error: service::RedeemError) -> Self {
+        let retry_after = match &error {
+            service::RedeemError::Throttled { retry_after } => Some(*retry_after),
+            _ => None,
+        };
+        let failure = Self::of_kind(error.kind(), &error);
+        Self { retry_after: retry_after.or(failure.retry_after), ..failure }
+    }
+}
 
 impl From<service::LogInError> for Failure {
     fn from(error: service::LogInError) -> Self {

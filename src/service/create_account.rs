@@ -163,7 +163,8 @@ impl Service {
         self.inner.config.owner_emails.iter().any(|one| one.trim().to_lowercase() == address)
     }
 
-    fn check_account(&self, draft: &AccountDraft) -> Result<(), AccountFault> {
+    /// Whether the account can be made as far as is known here.
+    pub(super) fn check_account(&self, draft: &AccountDraft) -> Result<(), AccountFault> {
         self.storage().read(|tables| {
             if is_login_reserved(tables, draft.login.as_str()) {
                 return Err(AccountFault::LoginTaken);

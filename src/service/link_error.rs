@@ -1,5 +1,7 @@
 //! Why a link is not made or not redeemed, and what kind of refusal that is.
 
+use std::time::Duration;
+
 use super::Kind;
 use super::create_account::AccountFault;
 use super::error::StoreFault;
@@ -31,6 +33,12 @@ pub enum RedeemError {
     /// A setup link after the server got an owner.
     #[error("This server has an owner already")]
     OwnerExists,
+    /// Too much was refused already, for this link or this client address.
+    #[error("too many attempts, try again later")]
+    Throttled {
+        /// When to come again.
+        retry_after: Duration,
+    },
     /// The account could not be made. The link stays usable.
     #[error(transparent)]
     Account(#[from] AccountFault),
@@ -58,10 +66,19 @@ impl RedeemError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Invalid => Kind::InvalidArgument,
+            Self::Throttled { .. } => Kind::ResourceExhausted,
             Self::OwnerExists => Kind::AlreadyExists,
             Self::Account(fault) => fault.kind(),
             Self::Store(fault) => fault.kind(),
         }
+    }
+}
+
+impl RedeemError {
+    /// Whether the asker is to blame.
+    pub(super) fn is_refusal(&self) -> bool {
+        use Kind::{DiskError, DiskFull, Internal, Unavailable};
+        !matches!(self.kind(), DiskError | DiskFull | Internal | Unavailable)
     }
 }
 

@@ -5,6 +5,7 @@
 //! marked used by compare-and-set. A kill between the two loses nothing: the repetition finds the
 //! account, and the right password completes the log-in.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::create_account::{AccountDraft, AccountFault, has_owner, is_owner};
@@ -50,6 +51,8 @@ pub struct RedeemRequest<'a> {
     pub password: &'a str,
     /// The address; a given one counts instead.
     pub email: Option<&'a str>,
+    /// Where it comes from.
+    pub address: IpAddr,
 }
 
 /// A link's record that counts now.
@@ -147,6 +150,22 @@ impl Service {
     pub async fn redeem(&self, request: RedeemRequest<'_>) -> Result<LoggedIn, RedeemError> {
         self.barrier(Effect::Changes).await?;
         let link = self.find_link(request.token).await?;
+        let (hash, address) = (link.hash, request.address);
+        if let Some(retry_after) = self.link_wait(&hash, address).await? {
+            return Err(RedeemError::Throttled { retry_after });
+        }
+        let redeemed = Box::pin(self.redeem_link(link, request)).await;
+        if redeemed.as_ref().is_err_and(RedeemError::is_refusal) {
+            self.count_refused_link(&hash, address).await?;
+        }
+        redeemed
+    }
+
+    async fn redeem_link(
+        &self,
+        link: FoundLink,
+        request: RedeemRequest<'_>,
+    ) -> Result<LoggedIn, RedeemError> {
         let is_setup = link.token.kind() == TokenKind::Setup;
         let id = if is_setup { self.first_owner_id(&link)? } else { account_id(&link.hash) };
         let present = self.storage().read(|tables| tables.users.get(&id).cloned());
@@ -154,6 +173,8 @@ impl Service {
             return self.complete(&link, &present, request).await;
         }
         let (draft, password) = self.draft(&link, id, request)?;
+        // A hash costs much: not for what is refused anyway.
+        self.check_account(&draft)?;
         let password_hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
         let user = match self.create_account(AccountDraft { password_hash, ..draft }).await {
             Ok(user) => user,

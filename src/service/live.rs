@@ -239,7 +239,7 @@ impl Service {
         Ok(Some(ShownRow { row, users, cursor }))
     }
 
-    /// Tells the other members of a room that the viewer types.
+    /// Tells the other members of a room that the viewer types; once a second, wherever it does.
     ///
     /// # Errors
     /// [`ReadError::NotFound`], [`ReadError::Denied`] for others than members.
@@ -251,8 +251,25 @@ impl Service {
     ) -> Result<(), ReadError> {
         let room = self.readable_room(session, room)?;
         let thread = EventId::try_from(thread).ok();
-        let typing = Whisper::Typing { room, user: session.user, thread };
-        Ok(self.storage().whisper(&typing).await?)
+        let (user, now) = (session.user, self.inner.clock.now());
+        let given = self.inner.typing_signs.give(user, now, (room, thread), |_, newest| newest);
+        if let Some((room, thread)) = given {
+            self.storage().whisper(&Whisper::Typing { room, user, thread }).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells a sign whose second is over; one that is lost is followed by the next.
+    pub(super) async fn tell_sign_of_typing(
+        &self,
+        user: UserId,
+        room: RoomId,
+        thread: Option<EventId>,
+    ) {
+        let typing = Whisper::Typing { room, user, thread };
+        if let Err(error) = self.storage().whisper(&typing).await {
+            log::debug!(error:err = error; "a sign of typing is lost");
+        }
     }
 
     /// Waits until the sockets of this process were told of everything it has written so far; a feed

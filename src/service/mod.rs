@@ -14,6 +14,7 @@ mod error;
 mod first_boot;
 mod kind;
 mod link_error;
+mod link_throttle;
 mod links;
 mod live;
 mod markers;
@@ -27,6 +28,7 @@ mod roles;
 mod rooms;
 mod server;
 mod sessions;
+mod signs;
 mod sweep;
 #[cfg(feature = "test-support")]
 mod test_support;
@@ -64,6 +66,7 @@ pub use view::{
 
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
+use crate::domain::{EventId, RoomId};
 use crate::limits::PASSWORD_QUEUE_MAX;
 use crate::runtime::{Clock, MemorySlots, Pace};
 use crate::storage::Storage;
@@ -110,6 +113,8 @@ struct Inner {
     /// How fast passwords of log-ins are compared.
     attempts: Mutex<Pace>,
     presences: presence::Presences,
+    presence_signs: signs::Signs<Vec<presence::Update>>,
+    typing_signs: signs::Signs<(RoomId, Option<EventId>)>,
 }
 
 /// Keys for what the service signs and looks up by hash.
@@ -146,6 +151,8 @@ impl Service {
                 slots,
                 attempts: Mutex::new(throttle::pace()),
                 presences: presence::Presences::default(),
+                presence_signs: signs::Signs::default(),
+                typing_signs: signs::Signs::default(),
             }),
         }
     }

@@ -40,13 +40,42 @@ impl Presence {
     }
 }
 
-/// What this process has heard: status and until when it holds, milliseconds since 1970.
+/// What this process knows.
 #[derive(Default)]
-pub(super) struct Presences(Mutex<HashMap<UserId, (Presence, i64)>>);
+pub(super) struct Presences {
+    /// What it has heard: status and until when it holds, milliseconds since 1970.
+    heard: Mutex<HashMap<UserId, (Presence, i64)>>,
+    /// What it has stored, together with what still waits to be.
+    written: Mutex<HashMap<UserId, records::Presence>>,
+}
+
+/// What a session says of itself.
+#[derive(Debug, Clone)]
+pub(super) struct Update {
+    mine: SessionPresence,
+    by_hand: bool,
+}
+
+/// What was said earlier and later, in one: of each session the newest, and what was chosen by hand before
+/// what came by itself.
+pub(super) fn join(mut earlier: Vec<Update>, later: Vec<Update>) -> Vec<Update> {
+    for update in later {
+        let is_replaced = |one: &Update| {
+            one.mine.session_id == update.mine.session_id && (update.by_hand || !one.by_hand)
+        };
+        earlier.retain(|one| !is_replaced(one));
+        earlier.push(update);
+    }
+    earlier
+}
 
 impl Presences {
     fn lock(&self) -> MutexGuard<'_, HashMap<UserId, (Presence, i64)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn written(&self) -> MutexGuard<'_, HashMap<UserId, records::Presence>> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn get(&self, user: &UserId, now_ms: i64) -> Presence {
@@ -60,7 +89,9 @@ impl Presences {
 impl Service {
     /// Sets or refreshes the presence of the viewer's session for 60 s and answers the status that
     /// holds for the user. A status chosen by hand stays against automatic ones until ONLINE is
-    /// chosen by hand or nothing is heard for 60 s.
+    /// chosen by hand or nothing is heard for 60 s. A user's presence is told once a second: what comes faster
+    /// is told, with the newest status, at the end of the second, and the answer is then what this process
+    /// expects to hold.
     ///
     /// # Errors
     /// [`StoreFault`].
@@ -80,14 +111,45 @@ impl Service {
             status: status.number(),
             until_ms,
         };
-        let holds = self
+        let update = Update { mine: mine.clone(), by_hand };
+        let signs = &self.inner.presence_signs;
+        match signs.give(session.user, self.inner.clock.now(), vec![update], join) {
+            Some(updates) => self.store_presence(&session.user, &updates).await,
+            None => {
+                let mut written = self.inner.presences.written();
+                let record = written.entry(session.user).or_default();
+                set(record, mine, by_hand, now);
+                Ok(holding(record))
+            }
+        }
+    }
+
+    /// Stores and tells what sessions of a user say, in their order; answers the status that holds.
+    pub(super) async fn store_presence(
+        &self,
+        user: &UserId,
+        updates: &[Update],
+    ) -> Result<Presence, StoreFault> {
+        let now = self.now_ms();
+        let record = self
             .storage()
-            .change_presence(&session.user, PRESENCE_TTL, |record| {
-                set(record, mine.clone(), by_hand, now);
-                holding(record)
+            .change_presence(user, PRESENCE_TTL, |record| {
+                for Update { mine, by_hand } in updates {
+                    // The session has reached another process since.
+                    let is_newer = |one: &SessionPresence| {
+                        one.session_id == mine.session_id && one.until_ms > mine.until_ms
+                    };
+                    if !record.sessions.iter().any(is_newer) {
+                        set(record, mine.clone(), *by_hand, now);
+                    }
+                }
+                record.clone()
             })
             .await?;
-        let told = Whisper::Presence { user: session.user, status: holds.number(), until_ms };
+        let holds = holding(&record);
+        let until_ms = updates.iter().map(|one| one.mine.until_ms).max().unwrap_or(now);
+        self.inner.presences.written().insert(*user, record);
+        let told = Whisper::Presence { user: *user, status: holds.number(), until_ms };
         self.storage().whisper(&told).await?;
         Ok(holds)
     }
@@ -146,6 +208,9 @@ impl Service {
         for user in &ended {
             known.remove(user);
         }
+        let holds =
+            |record: &records::Presence| record.sessions.iter().any(|one| one.until_ms > now);
+        self.inner.presences.written().retain(|_, record| holds(record));
         let next = known.values().map(|(_, until_ms)| until_ms.saturating_sub(now)).min();
         (ended, next.and_then(|ms| u64::try_from(ms).ok()))
     }
@@ -223,6 +288,32 @@ mod tests {
         update(&mut record, 1, Presence::Away, true, 100);
         update(&mut record, 1, Presence::Online, false, 200);
         assert_eq!(holding(&record), Presence::Online, "the choice by hand ended with the silence");
+    }
+
+    #[test]
+    fn what_is_said_faster_than_it_is_told_becomes_one() {
+        let said = |session: u8, status: Presence, by_hand| {
+            let session_id = bytes::Bytes::copy_from_slice(&[session; 16]);
+            Update {
+                mine: SessionPresence { session_id, status: status.number(), until_ms: 1 },
+                by_hand,
+            }
+        };
+        let updates = [
+            said(1, Presence::Away, false),
+            said(1, Presence::DoNotDisturb, true),
+            said(2, Presence::Away, false),
+            said(1, Presence::Online, false),
+            said(1, Presence::Away, false),
+        ];
+        let joined = updates.into_iter().fold(Vec::new(), |all, one| join(all, vec![one]));
+        let seen: Vec<_> = joined
+            .iter()
+            .map(|one| (one.mine.session_id[0], one.mine.status, one.by_hand))
+            .collect();
+        assert_eq!(seen, [(1, 3, true), (2, 2, false), (1, 2, false)]);
+        let chosen = join(joined, vec![said(1, Presence::Online, true)]);
+        assert_eq!(chosen.len(), 2, "a choice by hand replaces all of its session");
     }
 
     #[test]

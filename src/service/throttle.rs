@@ -131,7 +131,7 @@ impl Service {
         self.counter_name("address", &network(address))
     }
 
-    fn counter_name(&self, kind: &str, text: &str) -> [u8; 16] {
+    pub(super) fn counter_name(&self, kind: &str, text: &str) -> [u8; 16] {
         let mac = self.inner.keys.counters.mac(format!("{kind}:{text}").as_bytes());
         let mut name = [0; 16];
         name.iter_mut().zip(mac).for_each(|(to, from)| *to = from);

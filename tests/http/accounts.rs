@@ -1,11 +1,13 @@
 //! Log-in, cookies, CSRF, setup and join links over HTTP.
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chatto::http::{Config, PublicUrl};
 use serde_json::json;
 
 use super::support::{Edge, head};
+use crate::support::server::Server;
 
 fn edge() -> Edge {
     Edge::start(Config::default())
@@ -268,4 +270,52 @@ fn refused_log_ins_are_alike_for_known_and_unknown_names() {
         assert_eq!(without_times(&known), without_times(&unknown), "{n}");
         assert_eq!(known.header("retry-after"), unknown.header("retry-after"), "{n}");
     }
+}
+
+#[test]
+fn a_link_is_no_way_to_try_names_without_end() {
+    let edge = edge();
+    let owner = format!("Bearer {}", edge.owner());
+    let token = || {
+        let link = edge.post("/auth/join-links", &[("Authorization", &owner)], &json!({}));
+        link.json()["url"].as_str().unwrap().split_once('#').unwrap().1.to_owned()
+    };
+    let (first, second, third) = (token(), token(), token());
+    let redeem = |token: &str, login: &str, client: &str| {
+        let body = json!({"token": token, "login": login, "password": "correct horse"});
+        edge.post("/auth/setup", &[("X-Forwarded-For", client)], &body)
+    };
+    for _ in 0..20 {
+        assert_eq!(redeem(&first, "ada", "192.0.2.1").status, 409);
+    }
+    for (token, client) in [(&first, "192.0.2.1"), (&first, "192.0.2.2"), (&second, "192.0.2.1")] {
+        let answer = redeem(token, "bob", client);
+        assert_eq!(answer.status, 429, "{client}: {}", answer.text());
+        assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+    }
+    assert_eq!(redeem(&third, "bob", "192.0.2.2").status, 200, "another link and address");
+    edge.clock.advance(Duration::from_secs(61));
+    assert_eq!(redeem(&first, "carl", "192.0.2.1").status, 200, "a minute later");
+}
+
+/// The product's own cost of a hash.
+#[test]
+fn a_taken_name_costs_no_hash() {
+    let server = Server::start();
+    let ada = server.owner();
+    let link = ada.client.post("/auth/join-links", &json!({})).unwrap();
+    let token = link["url"].as_str().unwrap().split_once('#').unwrap().1.to_owned();
+    let stranger = server.client();
+    let least = |path: &str, body: &serde_json::Value| {
+        let tries = (0..4).map(|_| {
+            let asked = Instant::now();
+            stranger.post(path, body).unwrap_err();
+            asked.elapsed()
+        });
+        tries.min().unwrap()
+    };
+    let hashed = least("/auth/login", &json!({"identifier": "ada", "password": "wrong horse"}));
+    let body = json!({"token": token, "login": "ada", "password": "correct horse"});
+    let refused = least("/auth/setup", &body);
+    assert!(refused * 2 < hashed, "{refused:?}, and a hash takes {hashed:?}");
 }

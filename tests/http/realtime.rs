@@ -1,15 +1,16 @@
 //! The realtime socket in the same process: what a viewer is sent, in order.
+#![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::{Message, WebSocket, client};
 use chatto::contract::realtime::{
-    self as wire, realtime_client_frame::Frame as Ask, realtime_projection_operation::Operation,
-    realtime_server_frame::Frame,
+    self as wire, realtime_client_frame::Frame as Ask, realtime_event_envelope::Event,
+    realtime_projection_operation::Operation, realtime_server_frame::Frame,
 };
-use chatto::contract::{Encoding, binary, decode};
+use chatto::contract::{Encoding, api, binary, decode};
 use chatto::http::Config;
 use serde_json::json;
 
@@ -219,7 +220,6 @@ fn a_second_person_joins_types_leaves_and_logs_out() {
         &json!({ "status": "PRESENCE_STATUS_ONLINE" }),
     );
     for line in [&mut first, &mut second] {
-        use chatto::contract::realtime::realtime_event_envelope::Event;
         let Frame::Event(event) = line.next() else { panic!("no presence") };
         let Some(Event::PresenceChanged(changed)) = event.event else { panic!("{event:?}") };
         assert_eq!(changed.status, 1);
@@ -231,7 +231,6 @@ fn a_second_person_joins_types_leaves_and_logs_out() {
 
     let bearer = format!("Bearer {bob}");
     assert_eq!(edge.post("/auth/logout", &[("Authorization", &bearer)], &json!({})).status, 200);
-    use chatto::contract::realtime::realtime_event_envelope::Event;
     let end = second.next();
     let Frame::Event(event) = end else { panic!("no end: {end:?}") };
     let Some(Event::SessionTerminated(ended)) = event.event else { panic!("{event:?}") };
@@ -240,7 +239,6 @@ fn a_second_person_joins_types_leaves_and_logs_out() {
 
 #[test]
 fn a_presence_that_is_not_refreshed_ends_and_an_old_cursor_loads_anew() {
-    use chatto::contract::realtime::realtime_event_envelope::Event;
     let edge = Edge::start(Config::default());
     let ada = edge.owner();
     let bob = edge.person(&ada, "bob");
@@ -284,4 +282,80 @@ fn the_oldest_of_too_many_sockets_makes_place() {
         line.ask(Ask::Ping(wire::RealtimePing { nonce: "here".to_owned() }));
         assert!(matches!(line.next(), Frame::Pong(_)));
     }
+}
+
+/// What `ada` is told until `is_last`.
+fn told(ada: &mut Line, is_last: impl Fn(&Event) -> bool) -> Vec<Event> {
+    let mut events = Vec::new();
+    loop {
+        if let Frame::Event(wire::RealtimeEventEnvelope { event: Some(event), .. }) = ada.next() {
+            let ends = is_last(&event);
+            events.push(event);
+            if ends {
+                return events;
+            }
+        }
+    }
+}
+
+/// Changes for so long, as fast as they are taken.
+const FLOOD: Duration = Duration::from_millis(2_500);
+
+#[test]
+fn signs_of_typing_go_out_once_a_second_and_the_last_is_told() {
+    let edge = Edge::start(Config::default());
+    let ada = edge.owner();
+    let room = general(&edge, &ada);
+    let bob = edge.person(&ada, "bob");
+    for who in [&ada, &bob] {
+        edge.ask(who, "RoomService/JoinRoom", &json!({ "roomId": room }));
+    }
+    let [first, second, last] = ["a", "b", "c"].map(|body| {
+        let posted =
+            edge.ask(&bob, "MessageService/CreateMessage", &json!({"roomId": room, "body": body}));
+        posted["message"]["id"].as_str().unwrap().to_owned()
+    });
+    let (mut line, _, _) = Line::subscribe(&edge, &ada, &[], None);
+    let types = |thread: &str| {
+        let body = json!({"roomId": room, "threadRootEventId": thread});
+        edge.ask(&bob, "RoomService/UpdateTypingIndicator", &body);
+    };
+    let started = Instant::now();
+    while started.elapsed() < FLOOD {
+        types(&first);
+        types(&second);
+    }
+    types(&last);
+    let events = told(&mut line, |event| match event {
+        Event::UserTyping(typing) => typing.thread_root_event_id.as_ref() == Some(&last),
+        _ => false,
+    });
+    let most = usize::try_from(started.elapsed().as_secs()).unwrap() + 2;
+    assert!(events.len() <= most, "{} signs in {:?}", events.len(), started.elapsed());
+}
+
+#[test]
+fn presence_changes_once_a_second_and_the_last_holds() {
+    let edge = Edge::start(Config::default());
+    let ada = edge.owner();
+    let bob = edge.person(&ada, "bob");
+    let (mut line, _, _) = Line::subscribe(&edge, &ada, &[], None);
+    let be = |status: &str, by_hand: bool| {
+        let body = json!({"status": format!("PRESENCE_STATUS_{status}"), "userSelected": by_hand});
+        edge.ask(&bob, "MyAccountService/UpdatePresence", &body)["status"].clone()
+    };
+    let started = Instant::now();
+    while started.elapsed() < FLOOD {
+        assert_eq!(be("AWAY", true), "PRESENCE_STATUS_AWAY");
+        assert_eq!(be("ONLINE", true), "PRESENCE_STATUS_ONLINE");
+    }
+    assert_eq!(be("DO_NOT_DISTURB", true), "PRESENCE_STATUS_DO_NOT_DISTURB");
+    // What was chosen by hand holds against what comes behind it in the same second.
+    assert_eq!(be("ONLINE", false), "PRESENCE_STATUS_DO_NOT_DISTURB");
+    let events = told(&mut line, |event| match event {
+        Event::PresenceChanged(changed) => changed.status() == api::PresenceStatus::DoNotDisturb,
+        _ => false,
+    });
+    let most = usize::try_from(started.elapsed().as_secs()).unwrap() + 2;
+    assert!(events.len() <= most, "{} changes in {:?}", events.len(), started.elapsed());
 }

@@ -130,5 +130,6 @@ pub(crate) fn redeem<'a>(path: &'a str, login: &'a str) -> RedeemRequest<'a> {
         display_name: "",
         password: PASSWORD,
         email: None,
+        address: IpAddr::V4(Ipv4Addr::LOCALHOST),
     }
 }

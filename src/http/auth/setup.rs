@@ -66,6 +66,7 @@ pub(super) async fn use_link(request: Request<App>) -> tide::Result {
     };
     let state = Arc::clone(&request.state);
     let body = request.body;
+    let address = request.head.client;
     let work = async move {
         let redeem = RedeemRequest {
             token: &body.token.unwrap_or_default(),
@@ -73,6 +74,7 @@ pub(super) async fn use_link(request: Request<App>) -> tide::Result {
             display_name: &body.display_name.unwrap_or_default(),
             password: &body.password.unwrap_or_default(),
             email: body.email.as_deref(),
+            address,
         };
         Ok(Box::pin(state.service.redeem(redeem)).await?)
     };

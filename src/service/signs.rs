@@ -1,0 +1,172 @@
+//! Signs that go to many sockets (presence, typing): one of each kind for each user and second. The first
+//! is told at once; of those that follow in the same second the newest is told at its end.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use event_listener::Event;
+
+use super::Service;
+use crate::domain::UserId;
+use crate::limits::SIGN_INTERVAL;
+use crate::runtime::Stop;
+
+/// Signs of one kind.
+pub(super) struct Signs<T> {
+    users: Mutex<HashMap<UserId, Sign<T>>>,
+    one_waits: Event,
+}
+
+struct Sign<T> {
+    /// When the next one may be told.
+    next: Instant,
+    waiting: Option<T>,
+}
+
+impl<T> Default for Signs<T> {
+    fn default() -> Self {
+        Self { users: Mutex::default(), one_waits: Event::new() }
+    }
+}
+
+impl<T> Signs<T> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Sign<T>>> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A sign is given: answers it when it is to be told now, else it waits, joined to what waits already.
+    pub(super) fn give(
+        &self,
+        user: UserId,
+        now: Instant,
+        sign: T,
+        join: impl FnOnce(T, T) -> T,
+    ) -> Option<T> {
+        let mut users = self.lock();
+        let free = Sign { next: now, waiting: None };
+        let present = users.entry(user).or_insert(free);
+        if present.waiting.is_none() && present.next <= now {
+            present.next = now + SIGN_INTERVAL;
+            return Some(sign);
+        }
+        present.waiting = Some(match present.waiting.take() {
+            Some(older) => join(older, sign),
+            None => sign,
+        });
+        drop(users);
+        self.one_waits.notify(usize::MAX);
+        None
+    }
+
+    /// A sign that could not be told waits for the next second; what was given meanwhile is newer.
+    fn give_back(&self, user: UserId, now: Instant, sign: T, join: impl FnOnce(T, T) -> T) {
+        let mut users = self.lock();
+        let next = now + SIGN_INTERVAL;
+        let present = users.entry(user).or_insert(Sign { next, waiting: None });
+        present.waiting = Some(match present.waiting.take() {
+            Some(newer) => join(sign, newer),
+            None => sign,
+        });
+    }
+
+    /// Takes what is to be told at `now`, and says when there will be more.
+    fn take_due(&self, now: Instant) -> (Vec<(UserId, T)>, Option<Instant>) {
+        let mut due = Vec::new();
+        let mut users = self.lock();
+        users.retain(|user, sign| {
+            if sign.next > now {
+                return true;
+            }
+            let Some(waiting) = sign.waiting.take() else { return false };
+            due.push((*user, waiting));
+            sign.next = now + SIGN_INTERVAL;
+            true
+        });
+        let waiting = users.values().filter(|sign| sign.waiting.is_some());
+        let next = waiting.map(|sign| sign.next).min();
+        (due, next)
+    }
+}
+
+impl Service {
+    /// Tells the signs that wait when their second is over, until `stop`; then all that wait.
+    pub async fn tell_what_waits(&self, stop: &Stop) {
+        let (presence, typing) = (&self.inner.presence_signs, &self.inner.typing_signs);
+        loop {
+            let given =
+                futures_lite::future::or(presence.one_waits.listen(), typing.one_waits.listen());
+            let is_last = stop.is_stopped();
+            let now = self.inner.clock.now();
+            let until = if is_last { now + SIGN_INTERVAL } else { now };
+            let (presences, next_presence) = presence.take_due(until);
+            let (signs, next_sign) = typing.take_due(until);
+            for (user, (room, thread)) in signs {
+                self.tell_sign_of_typing(user, room, thread).await;
+            }
+            let mut presences = presences.into_iter();
+            for (user, updates) in presences.by_ref() {
+                if let Err(error) = self.store_presence(&user, &updates).await {
+                    log::debug!(error:err = error; "a presence cannot be told now");
+                    presence.give_back(user, now, updates, super::presence::join);
+                    break;
+                }
+            }
+            // The store does not answer: the others are spared the wait.
+            for (user, updates) in presences {
+                presence.give_back(user, now, updates, super::presence::join);
+            }
+            if is_last {
+                return;
+            }
+            let next = [next_presence, next_sign, self.next_given_back(now)];
+            match next.into_iter().flatten().min() {
+                Some(next) => {
+                    let wait = self.inner.clock.sleep(next.saturating_duration_since(now));
+                    stop.or(futures_lite::future::or(given, wait)).await;
+                }
+                None => {
+                    stop.or(given).await;
+                }
+            }
+        }
+    }
+
+    /// When presences that were given back are tried again.
+    fn next_given_back(&self, now: Instant) -> Option<Instant> {
+        let users = self.inner.presence_signs.lock();
+        let waits = users.values().any(|sign| sign.waiting.is_some());
+        waits.then(|| now + SIGN_INTERVAL)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Clock;
+
+    fn newest(_older: u8, newer: u8) -> u8 {
+        newer
+    }
+
+    #[test]
+    fn the_first_goes_out_at_once_and_the_newest_at_the_end_of_the_second() {
+        let signs = Signs::default();
+        let [ada, bob] = [1, 2].map(UserId::from_number);
+        let start = Clock::system().now();
+        assert_eq!(signs.give(ada, start, 1, newest), Some(1));
+        assert_eq!(signs.give(ada, start, 2, newest), None);
+        assert_eq!(signs.give(bob, start, 7, newest), Some(7), "another user's");
+        assert_eq!(signs.give(ada, start, 3, newest), None);
+        let end = start + SIGN_INTERVAL;
+        assert_eq!(signs.take_due(start), (vec![], Some(end)));
+        // Late: what waits is told first, so that nothing older comes behind something newer.
+        assert_eq!(signs.give(ada, end, 4, newest), None);
+        assert_eq!(signs.take_due(end), (vec![(ada, 4)], None));
+        assert_eq!(signs.give(ada, end, 5, newest), None, "a second for each");
+        signs.give_back(ada, end, 4, newest);
+        assert_eq!(signs.take_due(end + SIGN_INTERVAL), (vec![(ada, 5)], None));
+        assert_eq!(signs.take_due(end + SIGN_INTERVAL * 2), (vec![], None));
+        assert!(signs.lock().is_empty());
+    }
+}
