@@ -67,7 +67,8 @@ fn upgrade(state: &App, head: &Head) -> Answer {
         // A bearer comes in the first frame.
         Presented::Bearer(_) | Presented::Nothing => None,
     };
-    let opening = Opening { cookie, origin: head.origin(&state.config.public_url) };
+    let origin = head.origin(&state.config.public_url);
+    let opening = Opening { cookie, address: Some(head.client), origin };
     let (realtime, clock) = (state.realtime.clone(), state.clock.clone());
     let serving = async move {
         match on_upgrade.await {

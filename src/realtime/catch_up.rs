@@ -2,6 +2,7 @@
 //! (contract 8.3, 8.7).
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use super::Socket;
 use super::change::{Cause, Change};
@@ -9,6 +10,7 @@ use super::connection::End;
 use super::frames;
 use super::lens::{Lens, Unreadable};
 use super::live::Live;
+use super::loads::Turn;
 use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
 use crate::domain::RoomId;
 use crate::limits::SNAPSHOT_BATCH;
@@ -31,36 +33,56 @@ impl<S: Socket> Live<'_, '_, S> {
             |changes: &Vec<Change>| !changes.iter().any(|one| self.has_unknown_past(&one.cause));
         match (replay.filter(is_safe), cursor) {
             (Some(changes), Some(cursor)) => {
+                self.load.pause();
                 self.connection.send(frames::subscribed(cursor.to_owned())).await?;
                 self.is_complete = false;
-                self.replay(&changes).await?;
+                self.resume_load().await?;
+                self.replay(changes).await?;
                 // All rooms there are, as of one moment and another: later changes compare with these.
                 let mut operations = Box::pin(self.lens().room_states()).await?;
                 self.complete_from = service.state_seen();
                 operations.extend(self.lens().reconciliation().await?);
-                self.project(operations, None).await?;
+                self.send_loaded(operations).await?;
             }
             _ => {
                 let start = self.cursor();
+                self.load.pause();
                 self.connection.send(frames::subscribed(start)).await?;
+                self.resume_load().await?;
                 Box::pin(self.snapshot()).await?;
                 let operations = self.lens().reconciliation().await?;
-                self.project(operations, None).await?;
+                self.send_loaded(operations).await?;
             }
         }
+        self.load.pause();
         self.breathe().await?;
         let reached = self.cursor();
         self.connection.send(frames::caught_up(reached)).await
     }
 
-    async fn replay(&mut self, changes: &[Change]) -> Result<(), End> {
-        self.loaded = self.loaded_before(changes);
+    /// Sends what was assembled. Meanwhile others assemble theirs: the client may take its time.
+    async fn send_loaded(&mut self, operations: Vec<Operation>) -> Result<(), End> {
+        self.load.pause();
+        self.project(operations, None).await?;
+        self.breathe().await?;
+        self.resume_load().await
+    }
+
+    async fn resume_load(&mut self) -> Result<(), End> {
+        let load = Arc::clone(&self.load);
+        self.connection.turn(&load, Turn::Next).await
+    }
+
+    async fn replay(&mut self, changes: Vec<Change>) -> Result<(), End> {
+        self.loaded = self.loaded_before(&changes);
         for change in changes {
-            self.breathe().await?;
             let operations = self.lens().operations(&change.cause).await?;
             if !operations.is_empty() {
-                let head = self.connection.realtime.head_of(change);
+                let head = self.connection.realtime.head_of(&change);
+                self.load.pause();
                 self.send_event(head, None, operations).await?;
+                self.breathe().await?;
+                self.resume_load().await?;
             }
         }
         Ok(())
@@ -94,17 +116,16 @@ impl<S: Socket> Live<'_, '_, S> {
         let mut first = vec![Operation::Reset(wire::RealtimeProjectionReset {})];
         first.extend([self.lens().server(), self.lens().server_state()]);
         first.extend(self.lens().viewer().await?);
-        self.project(first, None).await?;
-        let batches: Vec<_> = self.lens().everybody().collect();
-        for users in batches {
-            self.breathe().await?;
-            self.project(users, None).await?;
+        self.send_loaded(first).await?;
+        let everybody = self.lens().everybody();
+        for users in everybody.chunks(SNAPSHOT_BATCH) {
+            let users = users.iter().map(|id| self.lens().user(id)).collect();
+            self.send_loaded(users).await?;
         }
         let shown = self.connection.realtime.service.shown_rooms(&self.session).await;
         let shown = shown.map_err(|error| Unreadable::from(StoreFault::from(error)))?;
         let mut channels = HashMap::new();
         for rooms in shown.chunks(SNAPSHOT_BATCH) {
-            self.breathe().await?;
             let mut upserts = Vec::new();
             for id in rooms {
                 let Some(room) = self.lens().shown(*id).await? else { continue };
@@ -113,18 +134,17 @@ impl<S: Socket> Live<'_, '_, S> {
                 }
                 upserts.push(Lens::room(room));
             }
-            self.project(upserts, None).await?;
+            self.send_loaded(upserts).await?;
         }
         let groups = self.lens().groups_from(channels).await?;
         let rest = vec![groups, Lens::notifications(), Lens::calls()];
-        self.project(rest, None).await?;
+        self.send_loaded(rest).await?;
         let mut held: Vec<RoomId> =
             self.held.iter().filter_map(|id| RoomId::try_from(id.as_str()).ok()).collect();
         held.sort_unstable();
         for id in held.into_iter().filter(|id| shown.contains(id)) {
-            self.breathe().await?;
             if let Some(timeline) = Box::pin(self.lens().timeline(id)).await? {
-                self.project(vec![timeline], None).await?;
+                self.send_loaded(vec![timeline]).await?;
             }
         }
         Ok(())

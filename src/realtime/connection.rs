@@ -1,12 +1,14 @@
 //! One connection from its first frame to its last: hello, subscription, the end (contract 8.1, 8.2).
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::change::{Change, random_id};
 use super::frames::{self, Head};
 use super::lens::Unreadable;
 use super::live::Live;
+use super::loads::{Load, Loader, Turn};
 use super::{Gone, Incoming, Inner, Opening, Socket};
 use crate::contract::realtime::{
     self as wire, realtime_client_frame::Frame as Asked, realtime_event_envelope::Event,
@@ -15,7 +17,7 @@ use crate::contract::realtime::{
 use crate::contract::{Encoding, Timestamp, decode};
 use crate::limits::{
     FRAME_SEND_TIMEOUT, HELD_ROOMS_MAX, HYDRATION_INTERVAL, HYDRATIONS_BURST,
-    SESSION_CHECK_INTERVAL,
+    SESSION_CHECK_INTERVAL, SNAPSHOT_TIMEOUT,
 };
 use crate::present;
 use crate::runtime::{Pace, Stop};
@@ -92,7 +94,10 @@ impl<'a, S: Socket> Connection<'a, S> {
     async fn run(&mut self, opening: Opening) -> Result<std::convert::Infallible, End> {
         let session = Box::pin(self.open(&opening)).await?;
         let asked = self.ready().await?;
-        let slot = self.turn().await?;
+        let loader = Loader { user: session.user, address: opening.address };
+        let (slots, clock) = (self.realtime.loads.clone(), self.realtime.clock.clone());
+        let load = Arc::new(Load::new(slots, loader, clock, SNAPSHOT_TIMEOUT));
+        self.turn(&load, Turn::First).await?;
         let is_present = self.realtime.service.try_barrier().await;
         let (registration, told) = self.realtime.hub.register(&session).ok_or_else(End::stalled)?;
         let cursor = asked.resume_cursor.as_deref();
@@ -112,15 +117,23 @@ impl<'a, S: Socket> Connection<'a, S> {
             check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,
             alarm: self.realtime.clock.alarm(),
             deferred: VecDeque::new(),
+            load: Arc::clone(&load),
             connection: self,
             registration,
             session,
             told,
         };
-        // It may have ended since the hello; from the registration on that is told.
-        live.confirm_session().await?;
-        Box::pin(live.catch_up(cursor)).await?;
-        drop(slot);
+        let over = async {
+            load.is_over().await;
+            Err(End::back("catch_up_timeout", 1_000, 5_000))
+        };
+        let loading = async {
+            // It may have ended since the hello; from the registration on that is told.
+            live.confirm_session().await?;
+            live.catch_up(cursor).await
+        };
+        futures_lite::future::or(Box::pin(loading), over).await?;
+        load.pause();
         Box::pin(live.run()).await
     }
 
@@ -219,11 +232,10 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
     }
 
-    /// Waits for a place among the snapshots that are made at a time.
-    async fn turn(&mut self) -> Result<crate::runtime::SlotGuard, End> {
-        let deadline = self.realtime.clock.now() + crate::limits::SNAPSHOT_TIMEOUT;
-        let slots = self.realtime.snapshots.clone();
-        let mut taking = std::pin::pin!(slots.take());
+    /// Waits for a slot among the loads that are assembled at a time.
+    pub(super) async fn turn(&mut self, load: &Load, turn: Turn) -> Result<(), End> {
+        let deadline = self.realtime.clock.now() + SNAPSHOT_TIMEOUT;
+        let mut taking = std::pin::pin!(load.take(turn));
         loop {
             let now = self.realtime.clock.now();
             if now >= deadline {
@@ -233,8 +245,8 @@ impl<'a, S: Socket> Connection<'a, S> {
             let taken = self.realtime.clock.timeout(wait, taking.as_mut());
             match self.stop.or(taken).await {
                 None => return Err(shutdown()),
-                Some(Ok(Ok(slot))) => return Ok(slot),
-                Some(Ok(Err(_busy))) => {
+                Some(Ok(Ok(()))) => return Ok(()),
+                Some(Ok(Err(_full))) => {
                     return Err(End::back("catch_up_server_busy", 2_000, 10_000));
                 }
                 Some(Err(_elapsed)) => {

@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use crate::contract::api;
 use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
 use crate::domain::{RoomId, UserId};
-use crate::limits::{SNAPSHOT_BATCH, SNAPSHOT_ROWS};
+use crate::limits::SNAPSHOT_ROWS;
 use crate::present;
 use crate::service::{
     Position, ReadError, RoomWithState, Service, Session, ShownRoom, ShownRow, StoreFault,
@@ -292,11 +292,9 @@ impl Lens<'_> {
         })
     }
 
-    /// Everybody, in batches that fit a frame.
-    pub(super) fn everybody(&self) -> impl Iterator<Item = Vec<Operation>> {
-        let users = self.service.everybody(self.session);
-        let batches: Vec<Vec<UserId>> = users.chunks(SNAPSHOT_BATCH).map(<[_]>::to_vec).collect();
-        batches.into_iter().map(|batch| batch.iter().map(|id| self.user(id)).collect())
+    /// Everybody.
+    pub(super) fn everybody(&self) -> Vec<UserId> {
+        self.service.everybody(self.session)
     }
 
     /// What a connection that comes, or comes back, is told at the end (contract 8.3, number 3).

@@ -2,6 +2,7 @@
 //! watched, until it ends (contract 8.5, 8.6, 8.8).
 
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::change::{Cause, Change};
@@ -9,6 +10,7 @@ use super::connection::{Connection, End, asked, shutdown};
 use super::frames::{self, Head};
 use super::hub::{Next, Queued, Registration};
 use super::lens::{Known, Lens};
+use super::loads::Load;
 use super::{Incoming, Socket};
 use crate::contract::api;
 use crate::contract::realtime::{
@@ -36,6 +38,8 @@ enum Wake {
 /// A subscribed connection.
 pub(super) struct Live<'c, 'a, S> {
     pub(super) connection: &'c mut Connection<'a, S>,
+    /// What it loads in the beginning.
+    pub(super) load: Arc<Load>,
     pub(super) registration: Registration,
     pub(super) session: Session,
     /// What was decided for the viewer when it came.

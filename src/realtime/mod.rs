@@ -12,20 +12,23 @@ mod frames;
 mod hub;
 mod lens;
 mod live;
+mod loads;
 mod operations;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::limits;
-use crate::runtime::{Clock, MemorySlots, Stop};
+use crate::runtime::{Clock, Stop};
 use crate::service::Service;
 use crate::storage::Storage;
 
 use connection::Connection;
 use hub::Hub;
+use loads::LoadSlots;
 
 /// How the protocol runs.
 #[derive(Debug, Clone)]
@@ -59,7 +62,7 @@ struct Inner {
     service: Service,
     clock: Clock,
     hub: Arc<Hub>,
-    snapshots: MemorySlots,
+    loads: LoadSlots,
 }
 
 /// What the edge knows of a socket before its first frame.
@@ -67,6 +70,8 @@ struct Inner {
 pub struct Opening {
     /// The session cookie, if it counts for this request. A bearer in the first frame wins.
     pub cookie: Option<String>,
+    /// Where the client is; `None` where that is not known.
+    pub address: Option<IpAddr>,
     /// What addresses in frames start with.
     pub origin: String,
 }
@@ -108,13 +113,16 @@ impl Realtime {
     #[must_use]
     pub fn build(config: Config, service: Service, storage: Storage, clock: Clock) -> Self {
         let hub = Hub::new(service.clone(), storage, config.queue_max);
-        let snapshots = MemorySlots::new(limits::SNAPSHOTS_MAX, limits::SNAPSHOTS_QUEUE);
-        Self { inner: Arc::new(Inner { config, service, clock, hub, snapshots }) }
+        let loads = LoadSlots::new(limits::SNAPSHOTS_MAX, limits::SNAPSHOTS_QUEUE);
+        Self { inner: Arc::new(Inner { config, service, clock, hub, loads }) }
     }
 
-    /// Ends presences in time and reads them anew after a lost connection, until `stop`.
+    /// Ends presences in time and reads them anew after a lost connection, and tells what waits for its
+    /// second, until `stop`.
     pub async fn run(&self, stop: &Stop) {
-        self.inner.hub.keep_presences(&self.inner.clock, stop).await;
+        let presences = self.inner.hub.keep_presences(&self.inner.clock, stop);
+        let signs = self.inner.service.tell_what_waits(stop);
+        futures_lite::future::zip(presences, Box::pin(signs)).await;
     }
 
     /// Serves one socket until it ends.

@@ -11,6 +11,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::{Service, millis};
+use crate::domain::ClientNetwork;
 use crate::limits::{
     LOGIN_ADDRESS_FAILURES_MAX, LOGIN_ADDRESS_WINDOW, LOGIN_ATTEMPTS_BURST,
     LOGIN_ATTEMPTS_PER_SECOND, LOGIN_FAILURES_FREE, LOGIN_WAIT_MAX,
@@ -128,7 +129,7 @@ impl Service {
     }
 
     fn address_name(&self, address: IpAddr) -> [u8; 16] {
-        self.counter_name("address", &network(address))
+        self.counter_name("address", &ClientNetwork::from(address).to_string())
     }
 
     pub(super) fn counter_name(&self, kind: &str, text: &str) -> [u8; 16] {
@@ -172,17 +173,6 @@ fn for_identifier(counter: &mut Counter, now: i64) -> Option<Wait> {
 fn until(end_ms: i64, now: i64) -> Wait {
     let left = u64::try_from(end_ms.saturating_sub(now)).unwrap_or(0);
     Wait { retry_after: Duration::from_millis(left) }
-}
-
-/// What counts as one address: an IPv4 address, or the first 64 bits of an IPv6 address.
-fn network(address: IpAddr) -> String {
-    match address.to_canonical() {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-    }
 }
 
 #[cfg(test)]
@@ -233,14 +223,5 @@ mod tests {
         assert_eq!(wait.retry_after, Duration::from_secs(30));
         assert_eq!(from_address(&mut counter, 160_000), None, "a new window");
         assert_eq!(counter.count, 1);
-    }
-
-    #[test]
-    fn ipv6_counts_by_64_bits_and_mapped_addresses_as_ipv4() {
-        let of = |text: &str| network(text.parse().unwrap());
-        assert_eq!(of("2001:db8:1:2:3:4:5:6"), of("2001:db8:1:2::1"));
-        assert_ne!(of("2001:db8:1:2::1"), of("2001:db8:1:3::1"));
-        assert_eq!(of("::ffff:192.0.2.7"), of("192.0.2.7"));
-        assert_ne!(of("192.0.2.7"), of("192.0.2.8"));
     }
 }

@@ -2,12 +2,12 @@
 
 use super::world::{Person, World};
 use crate::support::realtime::{Door, Follower, How};
-use serde_json::json;
 
 /// Together more than the sockets' buffers hold.
-const POSTS: usize = 600;
-/// More than the 1,024 changes that wait for a connection.
-const SIGNS: usize = 1_200;
+const LONG_POSTS: usize = 600;
+/// More than the 1,024 changes that wait for a connection; all together fewer than a resume replays.
+const SHORT_POSTS: usize = 1_200;
+const POSTS: usize = LONG_POSTS + SHORT_POSTS;
 const WRITERS: usize = 6;
 
 #[test]
@@ -42,11 +42,10 @@ fn names<'a>(follower: &'a Follower, room: &str) -> Vec<&'a str> {
 }
 
 fn write(door: &Door, carla: &Person, room: &str, long: &str, writer: usize) {
-    for post in 0..POSTS / WRITERS {
+    for post in 0..LONG_POSTS / WRITERS {
         World::post_by(door, carla, room, &format!("{writer}.{post} {long}"));
     }
-    for _ in 0..SIGNS / WRITERS {
-        let body = json!({"roomId": room});
-        World::call_at(door, carla, "RoomService/UpdateTypingIndicator", &body);
+    for post in 0..SHORT_POSTS / WRITERS {
+        World::post_by(door, carla, room, &format!("{writer}.short-{post}"));
     }
 }

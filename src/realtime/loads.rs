@@ -1,0 +1,308 @@
+//! Who may assemble what a client loads: few at a time, one for each user, half of them for an address,
+//! for a limited time.
+//!
+//! A load holds its slot only while it is assembled. While its client is sent a frame, however slowly it
+//! takes it, another load has the slot.
+
+use std::collections::VecDeque;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use event_listener::Event;
+
+use crate::domain::{ClientNetwork, UserId};
+use crate::runtime::Clock;
+
+/// The slots of a process. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct LoadSlots {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    slots: usize,
+    queue_max: usize,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    next: u64,
+    held: Vec<(u64, Loader)>,
+    waiting: VecDeque<Waiting>,
+}
+
+/// Who loads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Loader {
+    pub(super) user: UserId,
+    /// `None`: not known, and not counted.
+    pub(super) address: Option<IpAddr>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    number: u64,
+    loader: Loader,
+    granted: Arc<Event>,
+}
+
+/// Too many wait already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct QueueFull;
+
+/// Whether a load begins or goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It waits behind the others.
+    First,
+    /// It was let in before: it waits before those that were not.
+    Next,
+}
+
+impl LoadSlots {
+    /// `slots` at a time, `queue_max` waiting for their first one.
+    pub(super) fn new(slots: usize, queue_max: usize) -> Self {
+        let queue = Mutex::default();
+        Self { inner: Arc::new(Inner { slots, queue_max, queue }) }
+    }
+
+    /// Takes a slot, waiting in the queue for it.
+    ///
+    /// # Errors
+    /// [`QueueFull`], at a load's first turn.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the queue.
+    async fn take(&self, loader: Loader, turn: Turn) -> Result<Slot, QueueFull> {
+        let granted = Arc::new(Event::new());
+        let slot = self.enqueue(loader, turn, &granted)?;
+        loop {
+            let heard = granted.listen();
+            if slot.is_held() {
+                return Ok(slot);
+            }
+            heard.await;
+        }
+    }
+
+    fn enqueue(&self, loader: Loader, turn: Turn, granted: &Arc<Event>) -> Result<Slot, QueueFull> {
+        let mut queue = self.inner.lock();
+        if turn == Turn::First && queue.waiting.len() >= self.inner.queue_max {
+            return Err(QueueFull);
+        }
+        queue.next = queue.next.wrapping_add(1);
+        let number = queue.next;
+        let waiting = Waiting { number, loader, granted: Arc::clone(granted) };
+        match turn {
+            Turn::First => queue.waiting.push_back(waiting),
+            Turn::Next => queue.waiting.push_front(waiting),
+        }
+        queue.grant(self.inner.slots);
+        Ok(Slot { inner: Arc::clone(&self.inner), number })
+    }
+}
+
+impl Inner {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Queue {
+    /// Gives free slots to the first that may have one.
+    fn grant(&mut self, slots: usize) {
+        while self.held.len() < slots {
+            let mut waiting = self.waiting.iter();
+            let Some(at) = waiting.position(|one| self.may_hold(&one.loader, slots)) else {
+                return;
+            };
+            let Some(first) = self.waiting.remove(at) else { return };
+            self.held.push((first.number, first.loader));
+            first.granted.notify(usize::MAX);
+        }
+    }
+
+    fn may_hold(&self, loader: &Loader, slots: usize) -> bool {
+        let mut held = self.held.iter().map(|(_, held)| held);
+        if held.clone().any(|held| held.user == loader.user) {
+            return false;
+        }
+        let Some(network) = loader.address.map(ClientNetwork::from) else { return true };
+        let same = |held: &&Loader| held.address.map(ClientNetwork::from) == Some(network);
+        held.by_ref().filter(same).count() < slots.div_ceil(2)
+    }
+}
+
+/// A slot that is held, or waited for.
+#[derive(Debug)]
+struct Slot {
+    inner: Arc<Inner>,
+    number: u64,
+}
+
+impl Slot {
+    fn is_held(&self) -> bool {
+        self.inner.lock().held.iter().any(|(number, _)| *number == self.number)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut queue = self.inner.lock();
+        queue.held.retain(|(number, _)| *number != self.number);
+        queue.waiting.retain(|one| one.number != self.number);
+        queue.grant(self.inner.slots);
+    }
+}
+
+/// One client's load: its slot, and how long it has held one in all.
+#[derive(Debug)]
+pub(super) struct Load {
+    slots: LoadSlots,
+    loader: Loader,
+    clock: Clock,
+    limit: Duration,
+    state: Mutex<Held>,
+    changed: Event,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    slot: Option<(Slot, Instant)>,
+    before: Duration,
+}
+
+impl Load {
+    /// A load that holds slots for at most `limit` in all.
+    pub(super) fn new(slots: LoadSlots, loader: Loader, clock: Clock, limit: Duration) -> Self {
+        let state = Mutex::default();
+        Self { slots, loader, clock, limit, state, changed: Event::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a slot, and holds it.
+    ///
+    /// # Errors
+    /// [`QueueFull`], at the first turn.
+    pub(super) async fn take(&self, turn: Turn) -> Result<(), QueueFull> {
+        let slot = self.slots.take(self.loader, turn).await?;
+        self.lock().slot = Some((slot, self.clock.now()));
+        self.changed.notify(usize::MAX);
+        Ok(())
+    }
+
+    /// Gives the slot to others.
+    pub(super) fn pause(&self) {
+        let mut held = self.lock();
+        if let Some((slot, since)) = held.slot.take() {
+            held.before += self.clock.now().saturating_duration_since(since);
+            drop(held);
+            drop(slot);
+            self.changed.notify(usize::MAX);
+        }
+    }
+
+    /// Waits until slots were held for the limit.
+    pub(super) async fn is_over(&self) {
+        loop {
+            let changed = self.changed.listen();
+            let left = {
+                let held = self.lock();
+                let since = held.slot.as_ref().map(|(_, since)| *since);
+                let now = self.clock.now();
+                since.map(|since| {
+                    let used = held.before + now.saturating_duration_since(since);
+                    self.limit.saturating_sub(used)
+                })
+            };
+            match left {
+                Some(Duration::ZERO) => return,
+                Some(left) => {
+                    futures_lite::future::or(changed, self.clock.sleep(left)).await;
+                }
+                None => changed.await,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{block_on, poll_once};
+    use std::pin::pin;
+
+    fn loader(user: u64, address: &str) -> Loader {
+        Loader { user: UserId::from_number(user), address: Some(address.parse().unwrap()) }
+    }
+
+    const A: &str = "192.0.2.1";
+    const B: &str = "192.0.2.2";
+
+    #[test]
+    fn a_user_has_one_slot_and_an_address_half() {
+        block_on(async {
+            let slots = LoadSlots::new(4, 8);
+            let first = slots.take(loader(1, A), Turn::First).await.unwrap();
+            let mut same = pin!(slots.take(loader(1, B), Turn::First));
+            assert!(poll_once(same.as_mut()).await.is_none(), "the same user");
+            let _second = slots.take(loader(2, A), Turn::First).await.unwrap();
+            let mut third = pin!(slots.take(loader(3, A), Turn::First));
+            assert!(poll_once(third.as_mut()).await.is_none(), "more than half");
+            let _other = slots.take(loader(4, B), Turn::First).await.unwrap();
+            drop(first);
+            assert!(poll_once(same.as_mut()).await.is_some());
+            assert!(poll_once(third.as_mut()).await.is_some());
+        });
+    }
+
+    #[test]
+    fn whoever_was_let_in_before_comes_first_and_nobody_is_forgotten() {
+        block_on(async {
+            let slots = LoadSlots::new(1, 2);
+            let held = slots.take(loader(1, A), Turn::First).await.unwrap();
+            let mut gone = Box::pin(slots.take(loader(2, A), Turn::First));
+            assert!(poll_once(gone.as_mut()).await.is_none());
+            let mut waits = pin!(slots.take(loader(3, A), Turn::First));
+            assert!(poll_once(waits.as_mut()).await.is_none());
+            assert_eq!(slots.take(loader(4, A), Turn::First).await.err(), Some(QueueFull));
+            let mut goes_on = pin!(slots.take(loader(5, A), Turn::Next));
+            assert!(poll_once(goes_on.as_mut()).await.is_none());
+            drop(held);
+            let next = poll_once(goes_on.as_mut()).await.unwrap().unwrap();
+            assert!(poll_once(gone.as_mut()).await.is_none());
+            drop(next);
+            // It was granted the slot and goes away without having looked.
+            drop(gone);
+            assert!(poll_once(waits.as_mut()).await.is_some());
+            let queue = slots.inner.lock();
+            assert!(queue.waiting.is_empty());
+        });
+    }
+
+    #[test]
+    fn the_time_of_all_turns_is_limited_and_a_pause_costs_none() {
+        block_on(async {
+            let clock = Clock::system();
+            let slots = LoadSlots::new(1, 1);
+            let limit = Duration::from_secs(30);
+            let load = Load::new(slots.clone(), loader(1, A), clock.clone(), limit);
+            load.take(Turn::First).await.unwrap();
+            clock.advance_monotonic(Duration::from_secs(20));
+            assert!(poll_once(load.is_over()).await.is_none());
+            load.pause();
+            clock.advance_monotonic(Duration::from_secs(1_000));
+            assert!(poll_once(load.is_over()).await.is_none());
+            assert!(slots.take(loader(2, A), Turn::First).await.is_ok(), "another's meanwhile");
+            load.take(Turn::Next).await.unwrap();
+            clock.advance_monotonic(Duration::from_secs(11));
+            assert!(poll_once(load.is_over()).await.is_some());
+        });
+    }
+}
