@@ -10,8 +10,9 @@ use super::world::World;
 
 /// How soon a socket that sends nothing but noise is closed: the time for `hello`, and a moment.
 const CLOSED_WITHIN: Duration = Duration::from_secs(12);
-/// How long others may wait meanwhile, on a machine that other tests keep busy.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
+/// How long others may wait meanwhile, in a debug build on a machine that other tests keep busy; it was 6 s and more
+/// when such loops never yielded.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Upgrades, sends `first`, then `noise` again and again until the server ends the connection; how long that
 /// took.
