@@ -262,7 +262,7 @@ mod tests {
         assert!(all.admit(address(A)).is_none(), "its half is busy, whoever else is idle");
         assert!(all.admit(address(B)).is_some());
         drop((first, third));
-        assert!(all.lock().of.get(&address(A).into()).is_none());
+        assert!(!all.lock().of.contains_key(&address(A).into()));
     }
 
     #[test]

@@ -52,8 +52,7 @@ impl PageCache {
     /// room's [`Overlay::erased_number`] from before it was read.
     pub(super) fn keep(
         &self,
-        room: &str,
-        key: PageKey,
+        (room, key): (&str, PageKey),
         page: &Arc<Page>,
         overlay: &Overlay,
         erased: u64,
@@ -135,7 +134,7 @@ mod tests {
             overlay.push("R", Tail { sequence: number, event, bytes: 1, at, known: true });
         };
         push(1);
-        cache.keep("R", key, &page(1), &overlay, overlay.erased_number("R"));
+        cache.keep(("R", key), &page(1), &overlay, overlay.erased_number("R"));
         push(2);
         assert!(cache.get("R", key, &overlay).is_some(), "what came since is unfolded");
         // Another process has folded the third event, which removed a text, and erased it.
@@ -143,11 +142,11 @@ mod tests {
         push(4);
         assert_eq!((before, overlay.erased_number("R")), (0, 3));
         assert!(cache.get("R", key, &overlay).is_none());
-        cache.keep("R", other, &page(1), &overlay, before);
+        cache.keep(("R", other), &page(1), &overlay, before);
         assert!(cache.get("R", other, &overlay).is_none(), "its read began before");
         // Read again: the third event touched the one, not the other.
         for (key, number) in [(key, 3), (other, 1)] {
-            cache.keep("R", key, &page(number), &overlay, overlay.erased_number("R"));
+            cache.keep(("R", key), &page(number), &overlay, overlay.erased_number("R"));
             assert!(cache.get("R", key, &overlay).is_some());
         }
         overlay.drop_folded("R", 4, clock.now() + Duration::from_secs(1));

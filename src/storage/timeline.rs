@@ -270,7 +270,7 @@ impl Timeline {
         // Behind the tail: what it lacks because it was erased is in the pages that are read from now on.
         let erased = self.overlay.erased_number(room);
         for (key, page) in keys.iter().zip(self.pages(room, keys).await?) {
-            let page = self.present_page(room, *key, page, tail, erased)?;
+            let page = self.present_page((room, *key), page, tail, erased)?;
             let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
             rows.extend(stored.iter().filter(|row| wanted.contains(&row.number)).cloned());
         }
@@ -280,8 +280,7 @@ impl Timeline {
     /// A page of rows with the unfolded events applied, which the next reader need not do again.
     fn present_page(
         &self,
-        room: &str,
-        key: PageKey,
+        (room, key): (&str, PageKey),
         page: Arc<Page>,
         tail: &[Tail],
         erased: u64,
@@ -308,7 +307,7 @@ impl Timeline {
         let page =
             Page { sequence, stamp, content, base: RowPage::default(), parts: Vec::new(), bytes };
         let page = Arc::new(page);
-        self.cache.keep(room, key, &page, &self.overlay, erased);
+        self.cache.keep((room, key), &page, &self.overlay, erased);
         Ok(page)
     }
 
@@ -362,7 +361,7 @@ impl Timeline {
         if !missing.is_empty() {
             for (key, page) in self.load_many(room, &missing).await? {
                 let page = Arc::new(page);
-                self.cache.keep(room, key, &page, &self.overlay, erased);
+                self.cache.keep((room, key), &page, &self.overlay, erased);
                 found.insert(key, page);
             }
         }

@@ -36,7 +36,7 @@ impl Pipe {
     /// What is in it.
     fn drain(&mut self) -> String {
         let mut text = Vec::new();
-        let mut chunk = [0; 64 * 1024];
+        let mut chunk = vec![0; 64 * 1024];
         loop {
             match self.0.read(&mut chunk) {
                 Ok(length) => text.extend_from_slice(&chunk[..length]),

@@ -239,7 +239,7 @@ fn slow_bodies_do_not_hold_up_a_packed_one() {
             let mut raw = edge.connect();
             let headers = [json, authorization, ("Content-Length", "100000")];
             raw.send(head("POST", VIEWER, &headers).as_bytes());
-            raw.send(&[b' '; 90_000]);
+            raw.send(&vec![b' '; 90_000]);
             raw
         })
         .collect();

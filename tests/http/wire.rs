@@ -230,8 +230,13 @@ fn a_request_that_never_ends_is_cut_when_the_time_to_finish_is_over() {
     let shutdown_timeout = Duration::from_secs(1);
     let edge = Edge::start(Config { shutdown_timeout, ..Config::default() });
     let mut raw = edge.connect();
-    raw.send(b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{");
-    assert_eq!(edge.exchange(HEALTH).status, 200);
+    raw.send(
+        b"POST /auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+          Content-Length: 9\r\nExpect: 100-continue\r\n\r\n",
+    );
+    // It is being read.
+    assert_eq!(raw.exactly(25), b"HTTP/1.1 100 Continue\r\n\r\n");
+    raw.send(b"{");
     let started = Instant::now();
     edge.stop.stop();
     edge.join();

@@ -246,29 +246,40 @@ impl<'a> Run<'a> {
                 self.all_ready();
             }
             Op::LeaveUnheard { who, room, for_ms } => {
-                let other = (who + 1) % PEOPLE;
-                for who in [who, other] {
-                    self.step(Op::Join { who, room })?;
-                }
-                let [here, .., away] = self.world.doors() else { unreachable!() };
-                let (here, away) = (here.clone(), away.clone());
-                self.followers[who].cut();
-                until("let in", PATIENCE, || self.followers[who].try_connect(&away));
-                let unheard = self.filter.turn_on();
-                let [leaver, author] = [&self.people[who], &self.people[other]];
-                let id = self.rooms[room].id.clone();
-                World::call_at(&here, leaver, "RoomService/LeaveRoom", &json!({"roomId": id}));
-                self.rooms[room].leave(who);
-                self.posts += 1;
-                let body = format!("message {}", self.posts);
-                World::post_by(&here, author, &id, &body);
-                self.rooms[room].posted(other, body);
-                // What comes meanwhile is read; the end of the connection ends it.
-                self.followers[who].follow_for(Duration::from_millis(for_ms));
-                drop(unheard);
-                self.all_ready();
+                self.leave_unheard(who, room, Duration::from_millis(for_ms))?;
             }
         }
+        Ok(())
+    }
+
+    /// See [`Op::LeaveUnheard`].
+    fn leave_unheard(
+        &mut self,
+        who: usize,
+        room: usize,
+        time: Duration,
+    ) -> Result<(), TestCaseError> {
+        let other = (who + 1) % PEOPLE;
+        for who in [who, other] {
+            self.step(Op::Join { who, room })?;
+        }
+        let [here, .., away] = self.world.doors() else { unreachable!() };
+        let (here, away) = (here.clone(), away.clone());
+        self.followers[who].cut();
+        until("let in", PATIENCE, || self.followers[who].try_connect(&away));
+        let unheard = self.filter.turn_on();
+        let [leaver, author] = [&self.people[who], &self.people[other]];
+        let id = self.rooms[room].id.clone();
+        World::call_at(&here, leaver, "RoomService/LeaveRoom", &json!({"roomId": id}));
+        self.rooms[room].leave(who);
+        self.posts += 1;
+        let body = format!("message {}", self.posts);
+        World::post_by(&here, author, &id, &body);
+        self.rooms[room].posted(other, body);
+        // What comes meanwhile is read; the end of the connection ends it.
+        self.followers[who].follow_for(time);
+        drop(unheard);
+        self.all_ready();
         Ok(())
     }
 
