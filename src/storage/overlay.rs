@@ -175,7 +175,13 @@ impl Overlay {
     /// The number of the newest event of a room that other processes folded and erased before it came here; 0:
     /// there is none. It happens to a process whose feed stood still. Pages that were read before lack it.
     pub(super) fn erased_number(&self, room: &str) -> u64 {
-        self.lock().erased.get(room).copied().unwrap_or(0)
+        self.lock().erased_number(room)
+    }
+
+    /// [`Self::folded_number`] of a page and [`Self::erased_number`] of its room, as of one moment.
+    pub(super) fn folded_and_erased(&self, room: &str, key: PageKey) -> (u64, u64) {
+        let inner = self.lock();
+        (inner.folded_number(room, key), inner.erased_number(room))
     }
 
     /// Drops the room's events up to a number: they are in the pages.
@@ -354,6 +360,10 @@ impl Inner {
             let more: usize = tail.iter().map(|tail| tail.bytes).sum();
             (events + tail.len(), bytes + more)
         })
+    }
+
+    fn erased_number(&self, room: &str) -> u64 {
+        self.erased.get(room).copied().unwrap_or(0)
     }
 
     fn folded_number(&self, room: &str, key: PageKey) -> u64 {

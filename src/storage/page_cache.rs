@@ -43,9 +43,9 @@ impl PageCache {
             (Arc::clone(&kept.page), kept.erased)
         };
         let number = page.stamp.event_number;
-        let erased_since = overlay.erased_number(room);
+        let (folded, erased_since) = overlay.folded_and_erased(room, key);
         let knows_erased = erased >= erased_since || number >= erased_since;
-        (number >= overlay.folded_number(room, key) && knows_erased).then_some(page)
+        (number >= folded && knows_erased).then_some(page)
     }
 
     /// Keeps a page unless a later state of it is kept, or a fold has replaced it meanwhile. `erased`: the
