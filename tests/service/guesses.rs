@@ -15,7 +15,7 @@ use chatto::storage::records::{Counter, User};
 use prost::Message as _;
 
 use super::{NatsServer, PASSWORD, World, run, settings};
-use crate::support::nats::publish_all;
+use crate::support::nats::{publish_all, stream_info};
 
 const ADDRESS: &str = "someone@example.org";
 
@@ -159,7 +159,7 @@ fn a_wrong_log_in_costs_the_same_whomever_it_names() {
 
 async fn messages(server: &NatsServer, stream: &str) -> (u64, u64, u64) {
     let nats = crate::storage::connect(&server.url()).await;
-    let state = nats.stream(stream).await.unwrap().unwrap().state;
+    let state = stream_info(&nats, stream).await.unwrap().state;
     (state.messages, state.last_sequence, state.bytes)
 }
 

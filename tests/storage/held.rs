@@ -14,7 +14,7 @@ use prost::Message;
 use super::folds::{append, take_fold_lease, write};
 use super::stamps::until;
 use super::{CutAt, config, connect, open, post, room, run, user};
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, stream_info};
 
 /// Field 1000, a text: what a newer program may add to any record.
 pub(super) const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
@@ -251,7 +251,7 @@ fn a_missing_event_holds_its_room() {
         write(&storage, &room(1), "two").await;
         write(&storage, &room(1), "three").await;
         let two = nats.leader_from("JOURNAL", 2).await.unwrap().unwrap();
-        let info = nats.stream("JOURNAL").await.unwrap().unwrap();
+        let info = stream_info(&nats, "JOURNAL").await.unwrap();
         assert_eq!((two.sequence, info.state.last_sequence), (2, 3));
         storage.close().await;
         // The disk has lost it.
@@ -467,7 +467,7 @@ fn texts_that_a_fold_has_erased_are_no_hole_when_it_is_repeated() {
 
 /// Waits until the store has seen everything that lies in the journal.
 async fn follow_to_end(nats: &Nats, storage: &Storage) {
-    let end = nats.stream("JOURNAL").await.unwrap().unwrap().state.last_sequence;
+    let end = stream_info(nats, "JOURNAL").await.unwrap().state.last_sequence;
     let clock = Clock::system();
     let deadline = clock.now() + Duration::from_secs(60);
     while storage.told().journal < end {

@@ -8,7 +8,7 @@ use chatto::storage::{Config, Lease, Storage};
 
 use super::folds::write;
 use super::{config, connect, open, pause_at, room, run};
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, stream_info};
 
 const SHORT: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(60);
@@ -31,7 +31,7 @@ async fn take(storage: &Storage, name: &'static str, ttl: Duration) -> Lease {
 }
 
 async fn ends(nats: &Nats) -> (u64, u64) {
-    let end = async |stream: &str| nats.stream(stream).await.unwrap().unwrap().state.last_sequence;
+    let end = async |stream: &str| stream_info(nats, stream).await.unwrap().state.last_sequence;
     (end("PAGES").await, end("KV_STATE").await)
 }
 

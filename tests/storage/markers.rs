@@ -6,7 +6,7 @@ use chatto::storage::Config;
 use chatto::storage::records::Marker;
 
 use super::{CutAt, config, connect, open, room, run, user};
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, stream_info};
 
 fn marker(row: u32) -> Marker {
     // A clock that was ahead: the row decides.
@@ -59,7 +59,7 @@ fn a_marker_never_goes_back_when_one_process_moves_it_twice_at_once() {
         // It is written and does not wait in memory any more.
         let clock = Clock::system();
         let deadline = clock.now() + MARKERS_FLUSH_INTERVAL * 4;
-        while nats.stream("KV_READ_MARKERS").await.unwrap().unwrap().state.messages == 0 {
+        while stream_info(&nats, "KV_READ_MARKERS").await.unwrap().state.messages == 0 {
             assert!(clock.now() < deadline, "it is never written");
             clock.sleep(std::time::Duration::from_millis(20)).await;
         }

@@ -8,7 +8,7 @@ use chatto::runtime::Clock;
 use chatto::storage::StorageError;
 
 use super::{config, connect, open, run, user};
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, stream_info};
 
 /// More than the server reserves for its own.
 const MEMORY: usize = 5 << 20;
@@ -102,7 +102,7 @@ fn streams_of_the_former_settings_lose_their_markers_and_get_their_bounds() {
         let nats = connect(&server.url()).await;
         let names = ["KV_PRESENCE", "KV_CALLS"];
         for name in names {
-            let mut former = nats.stream(name).await.unwrap().unwrap().config;
+            let mut former = stream_info(&nats, name).await.unwrap().config;
             former.metadata.insert("chatto.settings".to_owned(), "1".to_owned());
             former.subject_delete_marker_ttl = Some(Duration::from_secs(60));
             former.max_bytes = -1;
@@ -115,7 +115,7 @@ fn streams_of_the_former_settings_lose_their_markers_and_get_their_bounds() {
         storage.close().await;
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
         for name in names {
-            let config = nats.stream(name).await.unwrap().unwrap().config;
+            let config = stream_info(&nats, name).await.unwrap().config;
             assert!(config.subject_delete_marker_ttl.is_none_or(|ttl| ttl.is_zero()), "{name}");
             assert!(config.max_bytes > 0 && config.discard == DiscardPolicy::Old, "{name}");
             assert_eq!(config.storage, StorageType::Memory);

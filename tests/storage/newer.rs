@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::folds::write;
 use super::{config, connect, open, room, run, user};
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, stream_info};
 
 const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
 
@@ -98,7 +98,7 @@ fn a_newer_programs_streams_and_their_settings_stay() {
         meta.streams.push("FUTURE".to_owned());
         put(&nats, subject, [vec![1], meta.encode_to_vec(), UNKNOWN_FIELD.to_vec()].concat()).await;
         let meta = stored(&nats, "KV_META", subject).await;
-        let mut markers = nats.stream("KV_READ_MARKERS").await.unwrap().unwrap().config;
+        let mut markers = stream_info(&nats, "KV_READ_MARKERS").await.unwrap().config;
         markers.metadata.insert("chatto.settings".to_owned(), "1000".to_owned());
         markers.max_messages_per_subject = 5;
         nats.update_stream(&markers).await.unwrap();
@@ -107,7 +107,7 @@ fn a_newer_programs_streams_and_their_settings_stay() {
         write(&storage, &room(1), "text").await;
         storage.close().await;
         assert_eq!(stored(&nats, "KV_META", subject).await, meta, "META was rewritten");
-        let kept = nats.stream("KV_READ_MARKERS").await.unwrap().unwrap().config;
+        let kept = stream_info(&nats, "KV_READ_MARKERS").await.unwrap().config;
         assert_eq!(kept.max_messages_per_subject, 5, "the newer settings were reset");
     });
 }

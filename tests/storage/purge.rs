@@ -7,7 +7,7 @@ use chatto::runtime::Clock;
 use chatto::storage::{Claim, Claimed, RequestId, Storage};
 
 use super::{config, connect, post, room, run, user};
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, stream_info};
 
 const LONG: Duration = Duration::from_secs(8 * 24 * 3600);
 
@@ -33,7 +33,7 @@ fn folded_events_and_delete_markers_are_purged_after_the_resume_window() {
         let claim = Claim::Login("gone");
         assert_eq!(storage.claim(claim, "a").await.unwrap(), Claimed::Yes);
         storage.release(claim, "a").await.unwrap();
-        let journal = async || nats.stream("JOURNAL").await.unwrap().unwrap().state.messages;
+        let journal = async || stream_info(&nats, "JOURNAL").await.unwrap().state.messages;
 
         storage.purge().await.unwrap();
         assert_eq!(journal().await, 10, "nothing is old yet");

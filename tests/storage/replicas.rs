@@ -9,6 +9,7 @@ use chatto::storage::{ChangeError, Config, DraftView, RequestId, Storage};
 
 use super::{config, post, room, run, text, user};
 use crate::support::cluster::Cluster;
+use crate::support::nats::stream_info;
 
 async fn connect(cluster: &Cluster) -> Nats {
     connect_to(cluster.urls()).await
@@ -93,7 +94,7 @@ pub(super) async fn read(storage: &Storage, count: usize) {
 async fn assert_replicas(cluster: &Cluster, replicas: usize) {
     let nats = connect(cluster).await;
     for name in ["JOURNAL", "PAGES", "KV_STATE", "KV_META", "KV_PRESENCE", "OBJ_ASSETS"] {
-        let info = nats.stream(name).await.unwrap().unwrap();
+        let info = stream_info(&nats, name).await.unwrap();
         assert_eq!(info.config.num_replicas, replicas, "{name}");
     }
 }

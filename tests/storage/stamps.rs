@@ -11,7 +11,7 @@ use chatto::storage::{Change, Config, Listener, Live, RequestId, Storage, Told};
 
 use super::{config, connect, open, post, room, run, user};
 use crate::support::filter::Filter;
-use crate::support::nats::NatsServer;
+use crate::support::nats::{NatsServer, stream_info};
 
 /// Longer than an event waits before the process counts as stalled.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -147,7 +147,7 @@ fn a_stamp_that_state_never_had_holds_nothing_up() {
         let shared = || Config { embedded: false, ..config(None) };
         let one = open(&server.url(), &runtime, shared()).await.unwrap();
         let nats = connect(&server.url()).await;
-        let revision = nats.stream("KV_STATE").await.unwrap().unwrap().state.last_sequence;
+        let revision = stream_info(&nats, "KV_STATE").await.unwrap().state.last_sequence;
         let event = chatto::storage::records::Event {
             number: 1,
             state_revision: revision + 1_000,

@@ -14,6 +14,8 @@ use chatto::nats::{Nats, Publish, PublishError};
 use chatto::runtime::{Clock, Runtime, Scope};
 use chatto::supervisor::{Config, DataDir, Embedded, LockError, Role, StartError, SyncInterval};
 
+use crate::support::nats::stream_info;
+
 /// Settings for a test: nothing special.
 fn config(data_dir: &Path) -> Config {
     Config {
@@ -74,5 +76,5 @@ async fn post(nats: &Nats, bytes: usize) -> Result<u64, PublishError> {
 
 /// How many messages the stream holds.
 async fn stored(nats: &Nats) -> u64 {
-    nats.stream("T").await.unwrap().map_or(0, |info| info.state.messages)
+    stream_info(nats, "T").await.map_or(0, |info| info.state.messages)
 }

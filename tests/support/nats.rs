@@ -10,6 +10,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use chatto::nats::{Nats, StreamInfo};
+use chatto::runtime::Clock;
 use tempfile::TempDir;
 
 use super::wait::until;
@@ -282,4 +284,19 @@ fn a_killed_server_comes_back_on_its_port() {
     assert!(jetstream_answers(port));
     server.stop();
     assert!(server.log().contains("Initiating Shutdown"), "{}", server.log());
+}
+
+/// The configuration and state of stream `name`. A request that a busy disk leaves unanswered is made
+/// again, for at most 30 s.
+pub(crate) async fn stream_info(nats: &Nats, name: &str) -> Option<StreamInfo> {
+    let clock = Clock::system();
+    let end = clock.now() + Duration::from_secs(30);
+    loop {
+        match nats.stream(name).await {
+            Err(error) if error.is_transient() && clock.now() < end => {
+                clock.sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer.unwrap(),
+        }
+    }
 }
