@@ -71,6 +71,7 @@ pub(super) enum Command {
     Start(Start),
     Status(Status),
     SetupLink(SetupLink),
+    Invite(Invite),
     User(User),
     CheckConfig(CheckConfig),
     Version(Version),
@@ -104,6 +105,35 @@ pub(super) struct Status {
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "setup-link")]
 pub(super) struct SetupLink {}
+
+/// List and revoke join links that nobody has used yet; `user create --link` makes one.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "invite")]
+pub(super) struct Invite {
+    #[argh(subcommand)]
+    pub(super) command: InviteCommand,
+}
+
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub(super) enum InviteCommand {
+    List(InviteList),
+    Revoke(InviteRevoke),
+}
+
+/// List open join links, the newest first: id, end, maker, role, login, name, mail; separated by tabs.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "list")]
+pub(super) struct InviteList {}
+
+/// Revoke a join link, so that nobody can use it any more.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "revoke")]
+pub(super) struct InviteRevoke {
+    /// id of the link, as `invite list` shows it
+    #[argh(positional, arg_name = "id")]
+    pub(super) id: String,
+}
 
 /// Manage accounts, with the server running or stopped.
 #[derive(FromArgs, ArgsInfo, Debug)]

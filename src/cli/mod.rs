@@ -8,6 +8,7 @@ mod check_config;
 mod completions;
 mod help;
 mod init;
+mod invite;
 mod local;
 mod output;
 mod password;
@@ -128,6 +129,7 @@ fn execute(chatto: Chatto) -> Exit {
         Command::Start(_) => start::run(&context),
         Command::Status(args) => status::run(&context, &args),
         Command::SetupLink(_) => setup_link::run(&context),
+        Command::Invite(args) => invite::run(&context, &args.command),
         Command::User(args) => user::run(&context, &args.command),
     };
     match done {

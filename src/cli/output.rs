@@ -64,6 +64,17 @@ pub(super) fn at<'a>(object: &'a Value, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)
 }
 
+/// A field's text; empty where there is none.
+pub(super) fn word<'a>(object: &'a Value, name: &str) -> &'a str {
+    at(object, name).as_str().unwrap_or_default()
+}
+
+/// A line of columns, separated by tabs. A tab or line end in a value would move the columns.
+pub(super) fn row<const N: usize>(columns: [&str; N]) -> String {
+    let columns = columns.map(|column| column.replace(char::is_control, " "));
+    format!("{}\n", columns.join("\t"))
+}
+
 /// Writes to standard output as it is.
 pub(super) fn show(text: &str) {
     print(Stream::Output, text.to_owned());

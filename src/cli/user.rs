@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::{UserCommand, UserCreate, UserList, UserRoleCommand, UserSetPassword};
 use super::local::with_operations;
-use super::output::at;
+use super::output::{at, row, word};
 use super::{Context, Exit, Failure, password, setup_link};
 use crate::limits::PAGE_LIMIT_MAX;
 
@@ -109,25 +109,16 @@ fn list(context: &Context, args: &UserList) -> Result<Exit, Failure> {
             .as_array()
             .map(|mails| mails.iter().map(|mail| word(mail, "address")).collect())
             .unwrap_or_default();
-        let columns = [
+        text.push_str(&row([
             word(user, "id"),
             word(user, "login"),
             word(user, "display_name"),
             &roles(user),
             &mails.join(","),
-        ];
-        // A tab or line end in a name would move the columns.
-        let columns: Vec<String> =
-            columns.iter().map(|column| column.replace(char::is_control, " ")).collect();
-        text.push_str(&columns.join("\t"));
-        text.push('\n');
+        ]));
     }
     context.output.result(&text, json!({ "users": users, "total": total }));
     Ok(Exit::Success)
-}
-
-fn word<'a>(object: &'a Value, name: &str) -> &'a str {
-    object.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 fn roles(account: &Value) -> String {

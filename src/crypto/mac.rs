@@ -66,9 +66,39 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The 32 bytes that [`hex`] wrote; `None` for any other text.
+#[must_use]
+pub fn from_hex(text: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() != 2 * bytes.len() || !text.as_bytes().iter().all(is_hex) {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hexadecimal_text_is_read_back() {
+        let bytes: [u8; 32] = std::array::from_fn(|n| u8::try_from(n * 8).unwrap());
+        assert_eq!(from_hex(&hex(&bytes)), Some(bytes));
+        let text = hex(&bytes);
+        for wrong in [
+            "",
+            text.trim_start_matches("00"),
+            &format!("{text}0"),
+            &text.to_uppercase(),
+            &text.replace('f', "+"),
+        ] {
+            assert_eq!(from_hex(wrong), None, "{wrong}");
+        }
+    }
 
     /// RFC 4231, test case 2 has a short key; case 1 fits a key of ours when padded with zeros, which
     /// HMAC does itself.

@@ -9,5 +9,5 @@ pub mod password;
 mod secret;
 
 pub use keys::{DataKey, KekId, KeyEncryptionKey, NONCE_BYTES, OpenError};
-pub use mac::{MacKey, hex, sha256};
+pub use mac::{MacKey, from_hex, hex, sha256};
 pub use secret::{Secret, random, token_text};

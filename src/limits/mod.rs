@@ -254,7 +254,12 @@ const _: () = assert!(API_ASSET_UPLOAD_BODY_MAX_BYTES <= API_BODY_MAX_BYTES);
 /// beyond it 503 with `Retry-After`.
 pub const HTTP_LARGE_BODIES_MAX: usize = 4;
 const _: () = assert!(HTTP_LARGE_BODIES_MAX * UPLOAD_MAX_BYTES_DEFAULT <= 100 * MIB);
-/// The step in which memory is taken for a body as it arrives.
+/// How long using a link may take from its claim to its account: two claims and a record, each within
+/// [`WRITE_DEADLINE`], and one more for the way between them. It is not revoked meanwhile.
+pub const LINK_USE_TIME: Duration = Duration::from_secs(60);
+const _: () = assert!(LINK_USE_TIME.as_secs() >= 4 * WRITE_DEADLINE.as_secs());
+/// The largest step in which memory is taken for a body as it arrives; the first one is 1 KiB, each further one as
+/// large as what has come.
 pub const HTTP_BODY_STEP_BYTES: usize = 64 * KIB;
 /// Answers up to this are compressed at once, larger ones off the executor.
 pub const HTTP_COMPRESSION_AT_ONCE_MAX_BYTES: usize = 64 * KIB;
@@ -481,8 +486,6 @@ pub const MEMORY_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 pub const CHILD_LINE_MAX_BYTES: usize = 4 * KIB;
 /// Error lines of nats-server that are kept to explain its end.
 pub const CHILD_LINES_KEPT: usize = 16;
-/// An answer of nats-server's monitoring port.
-pub const HEALTH_ANSWER_MAX_BYTES: u64 = 64 * 1024;
 /// How long nats-server may recover its streams before a start is given up (packaging 4.2). A start
 /// that finds nats-server dead fails at once.
 pub const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(15 * 60);

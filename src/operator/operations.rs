@@ -8,8 +8,8 @@ use super::{Exit, Refusal, SCHEMA, StatusSource, VERSION};
 use crate::limits::PAGE_LIMIT_MAX;
 use crate::observe::rfc3339;
 use crate::service::{
-    AccountView, JoinFields, Kind, LinkError, LinkView, NewUser, OperatorError, PageRequest,
-    Service,
+    AccountView, JoinFields, Kind, LinkError, LinkView, NewUser, OpenLink, OperatorError,
+    PageRequest, Service,
 };
 
 /// What the operations work on.
@@ -43,6 +43,12 @@ struct UserCreate {
     email: Option<String>,
     role: Option<String>,
     password: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct InviteRevoke {
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -85,6 +91,12 @@ impl Operations {
         Self { parts }
     }
 
+    /// Whether somebody owns the server.
+    #[must_use]
+    pub fn has_owner(&self) -> bool {
+        self.parts.service.has_owner()
+    }
+
     /// Does what a method asks. `params` is an object with `schema`, `version` and the method's own
     /// fields.
     ///
@@ -104,6 +116,18 @@ impl Operations {
                 let Nothing {} = typed(params)?;
                 let link = Box::pin(self.parts.service.setup_link()).await.map_err(link_refusal)?;
                 Ok(self.link(&link))
+            }
+            "invite.list" => {
+                let Nothing {} = typed(params)?;
+                let links = Box::pin(self.parts.service.operator_join_links()).await;
+                let links = links.map_err(link_refusal)?;
+                Ok(json!({ "links": links.iter().map(open_link).collect::<Vec<Value>>() }))
+            }
+            "invite.revoke" => {
+                let InviteRevoke { id } = typed(params)?;
+                let revoked = Box::pin(self.parts.service.operator_revoke_join_link(&id)).await;
+                revoked.map_err(link_refusal)?;
+                Ok(json!({ "id": id }))
             }
             "user.create" => self.user_create(typed(params)?).await,
             "user.list" => {
@@ -180,8 +204,21 @@ impl Operations {
 
     fn link(&self, link: &LinkView) -> Value {
         let url = format!("{}{}", self.parts.public_url, link.path);
-        json!({ "url": url, "expires_at": rfc3339(link.expires_ms) })
+        json!({ "id": link.id, "url": url, "expires_at": rfc3339(link.expires_ms) })
     }
+}
+
+fn open_link(link: &OpenLink) -> Value {
+    json!({
+        "id": link.id,
+        "created_by": link.maker.as_ref().map(|(_, login)| login),
+        "created_at": rfc3339(link.created_ms),
+        "expires_at": rfc3339(link.expires_ms),
+        "login": link.content.login,
+        "display_name": link.content.display_name,
+        "email": link.content.email,
+        "role": link.content.role,
+    })
 }
 
 fn account(view: &AccountView) -> Value {
@@ -239,9 +276,11 @@ fn link_refusal(error: LinkError) -> Refusal {
             "this server has an owner already; `chatto user create --link --role owner` makes a \
              link for another one",
         ),
-        LinkError::Denied | LinkError::Account(_) | LinkError::Store(_) => {
-            refusal(error.kind(), &error, None)
-        }
+        LinkError::Denied
+        | LinkError::Unknown
+        | LinkError::InUse
+        | LinkError::Account(_)
+        | LinkError::Store(_) => refusal(error.kind(), &error, None),
     }
 }
 

@@ -175,6 +175,9 @@ impl Service {
                 Ok(())
             })
             .await?;
+        if role == OWNER {
+            self.remove_links_of(&id).await?;
+        }
         log::info!(user:% = id, role = role.as_str(); "role removed by the operator");
         Ok(self.account_view(id, &user))
     }

@@ -7,15 +7,21 @@ use super::create_account::AccountFault;
 use super::error::StoreFault;
 use crate::storage::StorageError;
 
-/// A link was not made.
+/// A link was not made, listed or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The server has an owner: there is nothing to set up.
     #[error("this server has an owner")]
     OwnerExists,
-    /// Only owners make join links.
+    /// Only owners make, list and revoke join links.
     #[error("permission denied")]
     Denied,
+    /// No usable join link has this id.
+    #[error("there is no open join link with this id")]
+    Unknown,
+    /// Somebody is making an account with the link.
+    #[error("somebody is using this link right now; look again in a minute")]
+    InUse,
     /// A given value breaks a rule.
     #[error(transparent)]
     Account(#[from] AccountFault),
@@ -54,6 +60,8 @@ impl LinkError {
         match self {
             Self::OwnerExists => Kind::AlreadyExists,
             Self::Denied => Kind::PermissionDenied,
+            Self::Unknown => Kind::NotFound,
+            Self::InUse => Kind::FailedPrecondition,
             Self::Account(fault) => fault.kind(),
             Self::Store(fault) => fault.kind(),
         }

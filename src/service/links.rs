@@ -11,6 +11,7 @@ use std::time::Duration;
 use super::create_account::{AccountDraft, AccountFault, has_owner, is_owner};
 use super::error::store_only;
 use super::link_error::{LinkError, RedeemError};
+use super::open_links::content;
 use super::{Effect, LinkContent, LinkView, LoggedIn, Service, Session, millis};
 use crate::crypto::{hex, sha256, token_text};
 use crate::domain::UserId;
@@ -75,7 +76,8 @@ impl Service {
         if self.has_owner() {
             return Err(LinkError::OwnerExists);
         }
-        let (link, hash) = self.store_link(TokenKind::Setup, None, SETUP_LINK_TTL).await?;
+        let record = Token { kind: TokenKind::Setup.into(), ..Token::default() };
+        let (link, hash) = self.store_link(record, SETUP_LINK_TTL).await?;
         let name = hex(&hash);
         self.storage()
             .change_server(|server| {
@@ -101,13 +103,8 @@ impl Service {
         session: &Session,
         fields: JoinFields,
     ) -> Result<LinkView, LinkError> {
-        let owner = self
-            .storage()
-            .read(|tables| tables.users.get(&session.user).is_some_and(|user| is_owner(user)));
-        if !owner {
-            return Err(LinkError::Denied);
-        }
-        self.make_join_link(fields, session.user.as_str()).await
+        self.check_link_owner(session)?;
+        self.make_join_link(fields, Some(session)).await
     }
 
     /// A new join link on the operator's behalf.
@@ -119,7 +116,7 @@ impl Service {
     /// As [`Self::setup_link`].
     pub async fn operator_join_link(&self, fields: JoinFields) -> Result<LinkView, LinkError> {
         self.barrier(Effect::Changes).await?;
-        self.make_join_link(fields, "").await
+        self.make_join_link(fields, None).await
     }
 
     /// What a link fixes, for its page.
@@ -129,15 +126,8 @@ impl Service {
     pub async fn link_content(&self, token: &str) -> Result<LinkContent, RedeemError> {
         self.try_barrier().await;
         let link = self.find_link(token).await?;
-        let join = link.token.join.clone().unwrap_or_default();
-        let given = |text: String| Some(text).filter(|text| !text.is_empty());
-        Ok(LinkContent {
-            is_setup: link.token.kind() == TokenKind::Setup,
-            login: given(join.login),
-            display_name: given(join.display_name),
-            email: given(join.email),
-            role: given(join.role),
-        })
+        let kind = link.token.kind();
+        Ok(content(kind, link.token.join.unwrap_or_default()))
     }
 
     /// Makes the account of a setup or join link and logs it in.
@@ -176,27 +166,50 @@ impl Service {
         // A hash costs much: not for what is refused anyway.
         self.check_account(&draft)?;
         let password_hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
+        // A hash may wait for a slot: the link may have been revoked, or its maker demoted, meanwhile.
+        self.barrier(Effect::Changes).await?;
+        let link = self.claim_link(request.token).await?;
         let user = match self.create_account(AccountDraft { password_hash, ..draft }).await {
             Ok(user) => user,
             Err(AccountFault::Exists) => return Err(RedeemError::Invalid),
             Err(fault) => return Err(fault.into()),
         };
-        self.consume(link).await?;
+        self.mark_used(&link).await?;
         Ok(self.start_session(&user).await?)
     }
 
-    pub(super) fn has_owner(&self) -> bool {
+    /// From here on the link is not revoked before its account is stored ([`LINK_USE_TIME`]).
+    async fn claim_link(&self, token: &str) -> Result<FoundLink, RedeemError> {
+        let link = self.find_link(token).await?;
+        let claimed = Token { used_ms: self.now_ms(), ..link.token.clone() };
+        let left = self.time_left(&link.token);
+        let storage = self.storage();
+        if !storage.token_replace(&link.hash, &claimed, link.revision, left).await? {
+            return Err(RedeemError::Invalid);
+        }
+        self.find_link(token).await
+    }
+
+    /// Whether the server has an owner, as far as this process knows.
+    #[must_use]
+    pub fn has_owner(&self) -> bool {
         self.storage().read(has_owner)
     }
 
     async fn make_join_link(
         &self,
         fields: JoinFields,
-        created_by: &str,
+        maker: Option<&Session>,
     ) -> Result<LinkView, LinkError> {
         let join = self.checked_fields(fields)?;
-        let join = JoinLink { created_by: created_by.to_owned(), ..join };
-        let (link, _) = self.store_link(TokenKind::Join, Some(join), JOIN_LINK_TTL).await?;
+        let created_by = maker.map_or_else(String::new, |session| session.user.to_string());
+        let record = Token {
+            kind: TokenKind::Join.into(),
+            join: Some(JoinLink { created_by, ..join }),
+            session_generation: maker.map_or(0, |session| session.generation),
+            ..Token::default()
+        };
+        let (link, _) = self.store_link(record, JOIN_LINK_TTL).await?;
         log::info!("join link made");
         Ok(link)
     }
@@ -233,18 +246,16 @@ impl Service {
 
     async fn store_link(
         &self,
-        kind: TokenKind,
-        join: Option<JoinLink>,
+        record: Token,
         ttl: Duration,
     ) -> Result<(LinkView, [u8; 32]), StorageError> {
         let token = token_text();
         let hash = self.link_hash(&token);
         let now = self.now_ms();
         let expires_ms = now.saturating_add(millis(ttl));
-        let record =
-            Token { kind: kind.into(), created_ms: now, expires_ms, join, ..Token::default() };
+        let record = Token { created_ms: now, expires_ms, ..record };
         self.storage().token_create(&hash, &record, ttl).await?;
-        Ok((LinkView { path: format!("/setup#{token}"), expires_ms }, hash))
+        Ok((LinkView { id: hex(&hash), path: format!("/setup#{token}"), expires_ms }, hash))
     }
 
     /// The record of a token that counts now.
@@ -255,7 +266,7 @@ impl Service {
         let hash = self.link_hash(token);
         let found = self.storage().token(&hash).await?;
         let (token, revision) = found.ok_or(RedeemError::Invalid)?;
-        if token.used || self.now_ms() >= token.expires_ms {
+        if !self.is_usable(&token) {
             return Err(RedeemError::Invalid);
         }
         match token.kind() {
@@ -351,10 +362,11 @@ impl Service {
         let login = if fixed.is_empty() { request.login } else { fixed };
         let stored = Some(user.password_hash.clone());
         let slot = self.password_slot().await.map_err(AccountFault::from)?;
+        // Before it is compared: of calls at once only one compares a password.
+        if !self.mark_used(link).await? {
+            return Err(RedeemError::Invalid);
+        }
         let compared = self.compare_password(slot, stored, request.password).await;
-        let used = Token { used: true, ..link.token.clone() };
-        let left = self.time_left(&link.token);
-        self.storage().token_replace(&link.hash, &used, link.revision, left).await?;
         let same = compared.is_right && user.login.eq_ignore_ascii_case(login) && !user.deleted;
         if !same {
             return Err(RedeemError::Invalid);
@@ -362,12 +374,11 @@ impl Service {
         Ok(self.start_session(user).await?)
     }
 
-    /// Marks a link used. That its account exists already keeps it from making another.
-    async fn consume(&self, link: FoundLink) -> Result<(), StorageError> {
+    /// Marks a link used; `false`: it changed meanwhile. That its account exists keeps it from making another.
+    async fn mark_used(&self, link: &FoundLink) -> Result<bool, StorageError> {
         let left = self.time_left(&link.token);
-        let used = Token { used: true, ..link.token };
-        self.storage().token_replace(&link.hash, &used, link.revision, left).await?;
-        Ok(())
+        let used = Token { used: true, ..link.token.clone() };
+        self.storage().token_replace(&link.hash, &used, link.revision, left).await
     }
 
     fn time_left(&self, token: &Token) -> Duration {

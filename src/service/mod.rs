@@ -20,6 +20,7 @@ mod live;
 mod markers;
 mod members;
 mod messages;
+mod open_links;
 mod passwords;
 mod presence;
 mod resume;
@@ -59,8 +60,8 @@ pub use sessions::{Credential, LogIn, LogInError, Session, SessionId};
 pub use test_support::{BootstrapError, BootstrapServer, ProviderUser};
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, Grants, GroupView, LinkContent, LinkView,
-    LoggedIn, MarkedRead, MessageView, Page, PageRequest, Position, RoleView, RoomKind, RoomScope,
-    RoomView, RoomViewerState, RoomWithState, RowKind, RowView, RuntimeView, ServerView,
+    LoggedIn, MarkedRead, MessageView, OpenLink, Page, PageRequest, Position, RoleView, RoomKind,
+    RoomScope, RoomView, RoomViewerState, RoomWithState, RowKind, RowView, RuntimeView, ServerView,
     TimelinePage, TimelineWindow, UserView, ViewerView,
 };
 

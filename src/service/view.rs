@@ -349,10 +349,27 @@ pub struct AccountView {
 /// A link that gets somebody in. The token appears here only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkView {
+    /// What an owner revokes it by; it opens nothing.
+    pub id: String,
     /// The path with the token: `/setup#TOKEN`; the caller puts the public URL before it.
     pub path: String,
     /// When it ends, milliseconds since 1970.
     pub expires_ms: i64,
+}
+
+/// A join link that nobody has used yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenLink {
+    /// What it is revoked by: 64 hexadecimal digits.
+    pub id: String,
+    /// The owner who made it, with login; `None`: the operator's command.
+    pub maker: Option<(UserId, String)>,
+    /// When it was made, milliseconds since 1970.
+    pub created_ms: i64,
+    /// When it ends, milliseconds since 1970.
+    pub expires_ms: i64,
+    /// What it fixes.
+    pub content: LinkContent,
 }
 
 /// What a setup or join link fixes; the page asks for the rest.

@@ -353,6 +353,30 @@ impl Storage {
         self.inner.tokens.replace(hash, token, revision, ttl).await
     }
 
+    /// The tokens that `wanted` accepts, from any replica: with replicas some may be missing or old.
+    /// Every token is read, a batch at a time.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn tokens(
+        &self,
+        wanted: impl Fn(&Token) -> bool + Send + Sync,
+    ) -> Result<Vec<([u8; 32], Token)>, StorageError> {
+        self.inner.tokens.list(wanted).await
+    }
+
+    /// Removes a token at its revision; `false`: it changed meanwhile.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn token_delete_at(
+        &self,
+        hash: &[u8; 32],
+        revision: u64,
+    ) -> Result<bool, StorageError> {
+        self.inner.tokens.delete_at(hash, revision).await
+    }
+
     /// Removes a token.
     ///
     /// # Errors

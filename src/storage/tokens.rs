@@ -13,7 +13,7 @@ use super::memory::MemoryStreams;
 use super::record_cache::RecordCache;
 use super::records::{Presence, Token};
 use super::state::bucket_get;
-use crate::crypto::hex;
+use crate::crypto::{from_hex, hex};
 use crate::domain::UserId;
 use crate::limits::{RECORD_CACHE_TTL, TOKEN_CACHE_MAX, WRITE_DEADLINE};
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
@@ -111,6 +111,17 @@ impl Tokens {
         replaced
     }
 
+    /// Removes a token at its revision; `false`: it changed meanwhile.
+    pub(super) async fn delete_at(
+        &self,
+        hash: &[u8; 32],
+        revision: u64,
+    ) -> Result<bool, StorageError> {
+        let deleted = delete(&self.nats, &Self::subject(hash), revision).await;
+        self.lock().forget(hash);
+        deleted
+    }
+
     /// Removes a token.
     pub(super) async fn delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
         let deleted = self.remove(&Self::subject(hash)).await;
@@ -131,14 +142,7 @@ impl Tokens {
 
     /// A token was changed or removed; its hash, from the subject it is stored under.
     pub(super) fn forget(&self, subject: &str) -> Option<[u8; 32]> {
-        let hex = subject.rsplit('.').next().unwrap_or_default();
-        let mut hash = [0; 32];
-        if hex.len() != 2 * hash.len() {
-            return None;
-        }
-        for (byte, pair) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
+        let hash = hash_of(subject)?;
         self.lock().forget(&hash);
         Some(hash)
     }
@@ -176,26 +180,53 @@ impl Tokens {
     /// Every presence record.
     pub(super) async fn presences(&self) -> Result<Vec<(UserId, Presence)>, StorageError> {
         let mut found = Vec::new();
-        let mut sequence = 1;
-        loop {
-            let what = BatchRead::From { sequence, count: 512 };
-            let batch = match self.nats.read(stream::PRESENCE, what).await {
-                Ok(batch) => batch,
-                Err(error) => match StorageError::from(error) {
-                    error if error.is_missing_stream() => return Ok(Vec::new()),
-                    error => return Err(error),
-                },
-            };
-            let Some(last) = batch.messages.last() else { return Ok(found) };
-            sequence = last.sequence.saturating_add(1);
-            for message in batch.messages.iter().filter(|message| !message.is_tombstone()) {
-                let user = message.subject.strip_prefix(STATUS);
-                let user = user.and_then(|user| UserId::try_from(user).ok());
-                let record = user.and_then(|user| Some((user, decode(&message.payload).ok()?)));
-                found.extend(record);
-            }
+        let each = |subject: &str, payload: &[u8]| {
+            let user = subject.strip_prefix(STATUS);
+            let user = user.and_then(|user| UserId::try_from(user).ok());
+            found.extend(user.and_then(|user| Some((user, decode(payload).ok()?))));
+        };
+        match each_entry(&self.nats, stream::PRESENCE, each).await {
+            Err(error) if error.is_missing_stream() => Ok(Vec::new()),
+            Err(error) => Err(error),
+            Ok(()) => Ok(found),
         }
     }
+
+    /// The tokens that `wanted` accepts.
+    pub(super) async fn list(
+        &self,
+        wanted: impl Fn(&Token) -> bool + Send + Sync,
+    ) -> Result<Vec<([u8; 32], Token)>, StorageError> {
+        let mut found = Vec::new();
+        let each = |subject: &str, payload: &[u8]| {
+            let token = decode::<Token>(payload).ok().filter(|token| wanted(token));
+            found.extend(hash_of(subject).zip(token));
+        };
+        each_entry(&self.nats, stream::AUTH_TOKENS, each).await?;
+        Ok(found)
+    }
+}
+
+/// Shows every entry of a bucket, tombstones left out, in batches from any replica.
+async fn each_entry(
+    nats: &Nats,
+    stream: &str,
+    mut each: impl FnMut(&str, &[u8]) + Send,
+) -> Result<(), StorageError> {
+    let mut sequence = 1;
+    loop {
+        let batch = nats.read(stream, BatchRead::From { sequence, count: 512 }).await?;
+        let Some(last) = batch.messages.last() else { return Ok(()) };
+        sequence = last.sequence.saturating_add(1);
+        for message in batch.messages.iter().filter(|message| !message.is_tombstone()) {
+            each(&message.subject, &message.payload);
+        }
+    }
+}
+
+/// The hash in the subject that its token is stored under.
+fn hash_of(subject: &str) -> Option<[u8; 32]> {
+    from_hex(subject.rsplit('.').next().unwrap_or_default())
 }
 
 /// Where presence records lie.

@@ -88,6 +88,53 @@ fn join_links_are_made_by_owners_and_a_taken_login_leaves_them_usable() {
 }
 
 #[test]
+fn owners_list_and_revoke_join_links() {
+    let edge = edge();
+    let owner = format!("Bearer {}", edge.owner());
+    let auth = [("Authorization", owner.as_str())];
+    let made = edge.post("/auth/join-links", &auth, &json!({"login": "bob", "role": "admin"}));
+    let id = made.json()["id"].as_str().unwrap().to_owned();
+    let list = edge.get("/auth/join-links", &auth);
+    assert_eq!(list.status, 200, "{}", list.text());
+    let one = &list.json()["links"][0];
+    assert_eq!(one["id"], id);
+    assert_eq!(one["createdBy"]["login"], "ada");
+    assert_eq!(one["login"], "bob");
+    assert_eq!(one["role"], "admin");
+    assert!(one["displayName"].is_null() && one["email"].is_null());
+    assert_eq!(one["expiresAt"], made.json()["expiresAt"]);
+    let token = made.json()["url"].as_str().unwrap().split_once('#').unwrap().1.to_owned();
+    assert!(!list.text().contains(&token) && !token.contains(&id));
+
+    // A cookie reads, and needs its CSRF token to revoke; a page of another origin has neither.
+    let log_in = json!({"identifier": "ada", "password": "correct horse"});
+    let answer = edge.post("/auth/login", &[], &log_in);
+    let (session, csrf) =
+        (answer.cookie("chatto_session").unwrap().0, answer.cookie("chatto_csrf").unwrap().0);
+    let cookie = format!("chatto_session={session}; chatto_csrf={csrf}");
+    let cookie = ("Cookie", cookie.as_str());
+    assert_eq!(edge.get("/auth/join-links", &[cookie]).status, 200);
+    let foreign = edge.get("/auth/join-links", &[cookie, ("Origin", "https://evil.example")]);
+    assert_eq!(foreign.status, 401);
+    assert_eq!(edge.get("/auth/join-links", &[]).status, 401);
+    let path = format!("/auth/join-links/{id}");
+    let revoke = |headers: &[(&str, &str)]| edge.exchange(&head("DELETE", &path, headers)).status;
+    assert_eq!(revoke(&[]), 401);
+    assert_eq!(revoke(&[cookie]), 403);
+
+    let setup = json!({"token": token, "login": "bob", "password": "correct horse"});
+    assert_eq!(revoke(&[cookie, ("X-CSRF-Token", csrf)]), 200);
+    assert_eq!(revoke(&auth), 404);
+    assert_eq!(edge.post("/auth/setup", &[], &setup).status, 400);
+    assert_eq!(edge.get("/auth/join-links", &auth).json()["links"], json!([]));
+
+    let guest = format!("Bearer {}", edge.person(owner.trim_start_matches("Bearer "), "carol"));
+    let guest = [("Authorization", guest.as_str())];
+    assert_eq!(edge.get("/auth/join-links", &guest).status, 403);
+    assert_eq!(revoke(&guest), 403);
+}
+
+#[test]
 fn log_in_answers_as_the_contract_says() {
     let edge = edge();
     edge.owner();

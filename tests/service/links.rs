@@ -211,3 +211,85 @@ fn a_login_claimed_by_an_attempt_that_failed_comes_back() {
         world.close().await;
     });
 }
+
+#[test]
+fn a_link_counts_no_longer_than_its_makers_power() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let fields = || JoinFields { role: Some("owner".to_owned()), ..JoinFields::default() };
+        world.person("boss", Some("owner")).await;
+        let by_command = service.operator_join_link(fields()).await.unwrap();
+
+        let maker = world.person("mallory", Some("owner")).await;
+        let demoted = service.join_link(&maker, fields()).await.unwrap();
+        service.remove_role("mallory", "owner").await.unwrap();
+        let token = demoted.path.strip_prefix("/setup#").unwrap();
+        assert!(matches!(service.link_content(token).await, Err(RedeemError::Invalid)));
+        let refused = service.redeem(redeem(&demoted.path, "a1")).await.unwrap_err();
+        assert!(matches!(refused, RedeemError::Invalid), "{refused:?}");
+        assert!(service.list_accounts("a1", Default::default()).await.items.is_empty());
+
+        // Whoever knew the password that was changed may have made it.
+        let maker = world.person("trudy", Some("owner")).await;
+        let stolen = service.join_link(&maker, fields()).await.unwrap();
+        service.set_password("trudy", "another password").await.unwrap();
+        let refused = service.redeem(redeem(&stolen.path, "a2")).await.unwrap_err();
+        assert!(matches!(refused, RedeemError::Invalid), "{refused:?}");
+        let again = world.bearer(&world.log_in("trudy", "another password").await.unwrap()).await;
+        let fresh = service.join_link(&again, fields()).await.unwrap();
+        service.redeem(redeem(&fresh.path, "a3")).await.unwrap();
+
+        // Nobody's session or role stands behind the operator's command.
+        service.redeem(redeem(&by_command.path, "a4")).await.unwrap();
+        world.close().await;
+    });
+}
+
+#[test]
+fn owners_list_and_revoke_links_by_an_id_that_opens_nothing() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let owner = world.person("boss", Some("owner")).await;
+        let fields = JoinFields { display_name: Some("Dora".to_owned()), ..JoinFields::default() };
+        let first = service.join_link(&owner, fields).await.unwrap();
+        world.clock.advance(Duration::from_secs(1));
+        let second = service.operator_join_link(JoinFields::default()).await.unwrap();
+        world.clock.advance(Duration::from_secs(1));
+        let used = service.join_link(&owner, JoinFields::default()).await.unwrap();
+        service.redeem(redeem(&used.path, "guest")).await.unwrap();
+
+        let links = service.join_links(&owner).await.unwrap();
+        let ids: Vec<&str> = links.iter().map(|link| link.id.as_str()).collect();
+        assert_eq!(
+            ids,
+            [second.id.as_str(), first.id.as_str()],
+            "newest first, none that was used"
+        );
+        assert_eq!(links[0].maker, None);
+        assert_eq!(links[1].maker, Some((owner.user, "boss".to_owned())));
+        assert_eq!(links[1].content.display_name.as_deref(), Some("Dora"));
+        assert_eq!(links[1].expires_ms, first.expires_ms);
+        assert!(!first.path.contains(&first.id));
+        assert!(service.link_content(&first.id).await.is_err(), "an id is no token");
+
+        let guest = world.bearer(&world.log_in("guest", PASSWORD).await.unwrap()).await;
+        assert!(matches!(service.join_links(&guest).await, Err(LinkError::Denied)));
+        let denied = service.revoke_join_link(&guest, &first.id).await;
+        assert!(matches!(denied, Err(LinkError::Denied)));
+
+        service.revoke_join_link(&owner, &first.id).await.unwrap();
+        let refused = service.redeem(redeem(&first.path, "late")).await.unwrap_err();
+        assert!(matches!(refused, RedeemError::Invalid), "{refused:?}");
+        for id in [first.id.as_str(), used.id.as_str(), "", "0123"] {
+            let unknown = service.revoke_join_link(&owner, id).await;
+            assert!(matches!(unknown, Err(LinkError::Unknown)), "{id}");
+        }
+        service.operator_revoke_join_link(&second.id).await.unwrap();
+        assert!(service.operator_join_links().await.unwrap().is_empty());
+        world.close().await;
+    });
+}

@@ -45,9 +45,23 @@ scenario('from the setup link to the tenth message, and a second person answers 
   await ada.page.getByRole('img', { name: 'The join link as a QR code' }).waitFor();
   await ada.look();
   const link = await ada.page.getByLabel('Join link', { exact: true }).inputValue();
-  await ada.page.getByRole('button', { name: 'Done' }).click();
+  await ada.page.getByRole('button', { name: 'Add another' }).click();
+  await ada.page.getByLabel(/^Name others will see/).fill('Mallory');
+  await ada.page.getByRole('button', { name: 'Make a link' }).click();
+  await ada.page.getByText('Give this link to Mallory').waitFor();
+  const revoked = await ada.page.getByLabel('Join link', { exact: true }).inputValue();
+  await ada.page.getByRole('button', { name: 'Add another' }).click();
+  await ada.page.getByRole('heading', { name: 'Links nobody has used yet' }).waitFor();
+  await ada.look();
+  await ada.page.getByRole('button', { name: 'Revoke the link for Mallory' }).click();
+  await ada.page.getByRole('button', { name: 'Revoke the link for Mallory' }).waitFor({ state: 'detached' });
+  await ada.page.getByRole('button', { name: 'Revoke the link for Grace Hopper' }).waitFor();
+  await ada.page.getByRole('dialog').press('Escape');
 
   const grace = await open();
+  grace.expected.push(/status of 400/);
+  await grace.page.goto(revoked);
+  await grace.page.getByText('This link is invalid, used or expired').waitFor();
   await grace.page.goto(link);
   await grace.page.getByRole('heading', { name: /^Join / }).waitFor();
   assert.equal(await grace.page.getByLabel('Name others see').inputValue(), 'Grace Hopper');

@@ -1,6 +1,7 @@
 //! Who is asking: which credential counts (contract 5.2), and the caller that handlers get.
 
 pub(super) mod cookies;
+mod join_links;
 mod json;
 mod login;
 mod registration;
@@ -25,7 +26,8 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/auth/logout").post(login::logout);
     app.at("/auth/setup").post(setup::use_link);
     app.at("/auth/setup/inspect").post(setup::inspect);
-    app.at("/auth/join-links").post(setup::join_link);
+    app.at("/auth/join-links").post(join_links::make).get(join_links::list);
+    app.at("/auth/join-links/:id").delete(join_links::revoke);
     app.at("/auth/register").post(registration::register);
     app.at("/auth/forgot-password").post(registration::forgot_password);
     app.at("/invite/*").get(registration::invite);

@@ -1,4 +1,4 @@
-//! Setup and join links: what a link fixes, using it, making one for somebody else.
+//! Setup and join links: what a link fixes, and using it.
 //!
 //! `POST /auth/setup/inspect {token}` is for the page alone: it answers
 //! `{"kind":"owner"|"join","serverName","fixed":{login?,displayName?,email?}}`, so that the page shows
@@ -11,13 +11,12 @@ use serde::Deserialize;
 use serde_json::json;
 use tide::Request;
 
-use crate::contract::Timestamp;
-use crate::service::{JoinFields, RedeemRequest};
+use crate::service::RedeemRequest;
 
 use super::super::answer::Answer;
 use super::super::error::Failure;
 use super::super::state::App;
-use super::{json, login, require_with_csrf};
+use super::{json, login};
 
 #[derive(Deserialize)]
 struct TokenBody {
@@ -80,45 +79,6 @@ pub(super) async fn use_link(request: Request<App>) -> tide::Result {
     };
     match request.state.finish("setup", request.permit, work).await {
         Ok(logged_in) => login::welcome(&request.state, &request.head, &logged_in).into(),
-        Err(failure) => failure.plain_answer().into(),
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct JoinLinkBody {
-    login: Option<String>,
-    display_name: Option<String>,
-    email: Option<String>,
-    role: Option<String>,
-}
-
-/// `POST /auth/join-links`: owners only; bearer, or cookie with CSRF token.
-pub(super) async fn join_link(request: Request<App>) -> tide::Result {
-    let request = match json::read::<JoinLinkBody>(request).await {
-        Ok(request) => request,
-        Err(answer) => return answer.into(),
-    };
-    let session = match require_with_csrf(&request.state, &request.head).await {
-        Ok(session) => session,
-        Err(failure) => return failure.plain_answer().into(),
-    };
-    let JoinLinkBody { login, display_name, email, role } = request.body;
-    let state = Arc::clone(&request.state);
-    let work = async move {
-        let fields = JoinFields { login, display_name, email, role };
-        Ok(state.service.join_link(&session, fields).await?)
-    };
-    match request.state.finish("join link", request.permit, work).await {
-        Ok(link) => {
-            let origin = request.head.origin(&request.state.config.public_url);
-            let expires = Timestamp { seconds: link.expires_ms.div_euclid(1000), nanos: 0 };
-            let body = json!({
-                "url": format!("{origin}{}", link.path),
-                "expiresAt": expires.to_string(),
-            });
-            Answer::json(StatusCode::OK, &body).into()
-        }
         Err(failure) => failure.plain_answer().into(),
     }
 }

@@ -16,13 +16,11 @@ export const UNREACHABLE = 'The server cannot be reached. Check the connection a
 
 const CALL_TIMEOUT_MS = 20_000;
 
-export async function post<T>(path: string, body: unknown, headers: Record<string, string> = {}): Promise<T> {
+async function call<T>(path: string, request: RequestInit): Promise<T> {
   let answer: Response;
   try {
     answer = await fetch(path, {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json', ...headers },
-      body: JSON.stringify(body),
+      ...request,
       credentials: 'same-origin',
       cache: 'no-store',
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
@@ -37,6 +35,13 @@ export async function post<T>(path: string, body: unknown, headers: Record<strin
   const text = json.error ?? json.message ?? '';
   throw new PlainError(text || `The server answered ${answer.status}.`, answer.status, wait);
 }
+
+export const post = <T>(path: string, body: unknown, headers: Record<string, string> = {}) =>
+  call<T>(path, {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json', ...headers },
+    body: JSON.stringify(body),
+  });
 
 const CSRF_COOKIE = 'chatto_csrf';
 
@@ -64,6 +69,24 @@ export interface JoinLink {
 
 export const makeJoinLink = (fields: { displayName?: string }) =>
   post<JoinLink>('/auth/join-links', fields, { 'X-CSRF-Token': csrf() });
+
+/** A join link that nobody has used yet. Its address was shown to its maker only. */
+export interface OpenLink {
+  id: string;
+  /** Absent: made by a command on the server. */
+  createdBy: { id: string; login: string } | null;
+  createdAt: string;
+  expiresAt: string;
+  login: string | null;
+  displayName: string | null;
+  email: string | null;
+  role: string | null;
+}
+
+export const listJoinLinks = async () => (await call<{ links: OpenLink[] }>('/auth/join-links', { method: 'GET' })).links;
+
+export const revokeJoinLink = (id: string) =>
+  call(`/auth/join-links/${encodeURIComponent(id)}`, { method: 'DELETE', headers: { 'X-CSRF-Token': csrf() } });
 
 export interface LinkContent {
   kind: 'owner' | 'join';

@@ -5,6 +5,8 @@ const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'nume
 const dated = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' });
 
 export const timeText = (at: number): string => time.format(at);
+/** A day within the next weeks: “Friday, 4 December”. */
+export const weekdayText = (at: number): string => weekday.format(at);
 export const fullText = (at: number): string => full.format(at);
 
 const midnight = (at: number): number => new Date(at).setHours(0, 0, 0, 0);

@@ -1,0 +1,34 @@
+//! `invite …`: join links that nobody has used yet.
+
+use serde_json::{Value, json};
+
+use super::args::InviteCommand;
+use super::local::with_operations;
+use super::output::{at, row, word};
+use super::{Context, Exit, Failure};
+
+pub(super) fn run(context: &Context, command: &InviteCommand) -> Result<Exit, Failure> {
+    match command {
+        InviteCommand::List(_) => {
+            let found =
+                with_operations(context, "invite list", |call| call("invite.list", json!({})))?;
+            let links = at(&found, "links");
+            let text: String = links.as_array().into_iter().flatten().map(line).collect();
+            context.output.result(&text, json!({ "links": links }));
+        }
+        InviteCommand::Revoke(args) => {
+            let params = json!({ "id": args.id });
+            with_operations(context, "invite revoke", |call| {
+                call("invite.revoke", params.clone())
+            })?;
+            context.output.note("the join link is revoked: nobody can use it any more");
+            context.output.result(&format!("{}\n", args.id), params);
+        }
+    }
+    Ok(Exit::Success)
+}
+
+fn line(link: &Value) -> String {
+    let columns = ["id", "expires_at", "created_by", "role", "login", "display_name", "email"];
+    row(columns.map(|name| word(link, name)))
+}

@@ -1,0 +1,110 @@
+//! Join links as owners manage them: make one, list those that nobody used yet, revoke one.
+
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tide::Request;
+
+use crate::contract::Timestamp;
+use crate::service::{Effect, JoinFields, OpenLink};
+
+use super::super::answer::Answer;
+use super::super::error::Failure;
+use super::super::head::Head;
+use super::super::state::App;
+use super::{Presented, json, require, require_with_csrf};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JoinLinkBody {
+    login: Option<String>,
+    display_name: Option<String>,
+    email: Option<String>,
+    role: Option<String>,
+}
+
+/// `POST /auth/join-links`: bearer, or cookie with CSRF token.
+pub(super) async fn make(request: Request<App>) -> tide::Result {
+    let request = match json::read::<JoinLinkBody>(request).await {
+        Ok(request) => request,
+        Err(answer) => return answer.into(),
+    };
+    let session = match require_with_csrf(&request.state, &request.head).await {
+        Ok(session) => session,
+        Err(failure) => return failure.plain_answer().into(),
+    };
+    let JoinLinkBody { login, display_name, email, role } = request.body;
+    let state = Arc::clone(&request.state);
+    let work = async move {
+        let fields = JoinFields { login, display_name, email, role };
+        Ok(state.service.join_link(&session, fields).await?)
+    };
+    match request.state.finish("join link", request.permit, work).await {
+        Ok(link) => {
+            let origin = request.head.origin(&request.state.config.public_url);
+            let body = json!({
+                "id": link.id,
+                "url": format!("{origin}{}", link.path),
+                "expiresAt": time(link.expires_ms),
+            });
+            Answer::json(StatusCode::OK, &body).into()
+        }
+        Err(failure) => failure.plain_answer().into(),
+    }
+}
+
+/// `GET /auth/join-links`: those that can be used now, the newest first.
+pub(super) async fn list(request: Request<App>) -> tide::Result {
+    let Some(head) = request.ext::<Arc<Head>>() else {
+        return Failure::internal().plain_answer().into();
+    };
+    let listed = async {
+        let presented = Presented::of_own_origin(request.state(), head);
+        let session = require(request.state(), &presented, Effect::Reads).await?;
+        Ok::<_, Failure>(request.state().service.join_links(&session).await?)
+    };
+    match listed.await {
+        Ok(links) => {
+            let links: Vec<Value> = links.iter().map(shown).collect();
+            Answer::json(StatusCode::OK, &json!({ "links": links })).into()
+        }
+        Err(failure) => failure.plain_answer().into(),
+    }
+}
+
+/// `DELETE /auth/join-links/{id}`: bearer, or cookie with CSRF token.
+pub(super) async fn revoke(request: Request<App>) -> tide::Result {
+    let Some(head) = request.ext::<Arc<Head>>() else {
+        return Failure::internal().plain_answer().into();
+    };
+    let revoked = async {
+        let session = require_with_csrf(request.state(), head).await?;
+        let id = request.param("id").unwrap_or_default();
+        Ok::<_, Failure>(request.state().service.revoke_join_link(&session, id).await?)
+    };
+    match revoked.await {
+        Ok(()) => Answer::json(StatusCode::OK, &json!({ "success": true })).into(),
+        Err(failure) => failure.plain_answer().into(),
+    }
+}
+
+fn shown(link: &OpenLink) -> Value {
+    let maker = link.maker.as_ref().map(|(id, login)| json!({ "id": id.as_str(), "login": login }));
+    json!({
+        "id": link.id,
+        "createdBy": maker,
+        "createdAt": time(link.created_ms),
+        "expiresAt": time(link.expires_ms),
+        "login": link.content.login,
+        "displayName": link.content.display_name,
+        "email": link.content.email,
+        "role": link.content.role,
+    })
+}
+
+/// Whole seconds, as the contract writes times.
+fn time(unix_ms: i64) -> String {
+    Timestamp { seconds: unix_ms.div_euclid(1000), nanos: 0 }.to_string()
+}
