@@ -144,6 +144,7 @@ impl AppError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Lock(LockError::Unusable { source, .. }) => unwritable_exit(source),
+            Self::Lock(LockError::Unsafe { .. }) => Exit::Denied,
             Self::Secrets(CompleteError::Write { .. }) => Exit::Exists,
             Self::Lock(
                 LockError::HeldByServer { .. }

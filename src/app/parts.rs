@@ -103,8 +103,7 @@ pub(super) fn http(settings: &Settings) -> http::Config {
     }
 }
 
-/// The public origin. With an external cluster and no URL, any host is accepted: a proxy in front
-/// decides the name, and one configuration serves every process.
+/// The public origin, or the names by which this machine is known.
 pub(super) fn public_url(settings: &Settings) -> PublicUrl {
     if let Some(url) = settings.webserver.url.as_deref().and_then(PublicUrl::configured) {
         return url;

@@ -30,7 +30,7 @@ const TASKS_MAX: usize = 8;
 
 /// What a person at the terminal must see; the command line shows it.
 pub trait Events: Send + Sync {
-    /// Whether a setup link may be shown: not into a journal, which keeps it.
+    /// Whether a setup link may be shown: to a person, not into a log, which keeps it.
     fn shows_links(&self) -> bool;
     /// The server is ready at this origin; `setup` is the way in while there is no owner.
     fn ready(&self, origin: &str, setup: Option<&Value>);
@@ -255,6 +255,10 @@ impl Process {
                     log::warn!(error:err = refusal; "the setup link cannot be made");
                 }
             }
+        } else if !operations.has_owner() {
+            log::info!(
+                "this server has no owner yet: `chatto setup-link` prints the address where the account is made"
+            );
         }
         self.events.ready(origin, setup.as_ref());
     }

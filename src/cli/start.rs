@@ -53,9 +53,10 @@ struct Screen {
 }
 
 impl Events for Screen {
-    /// A journal keeps what it is given, and many may read it.
+    /// Whatever is no terminal (a journal, a container's log, a file) keeps what it is given, and many may
+    /// read it.
     fn shows_links(&self) -> bool {
-        std::env::var_os("JOURNAL_STREAM").is_none() && std::env::var_os("INVOCATION_ID").is_none()
+        self.terminal
     }
 
     fn ready(&self, origin: &str, setup: Option<&Value>) {
@@ -66,11 +67,6 @@ impl Events for Screen {
             }
             return;
         };
-        if !self.terminal {
-            // The same as `chatto setup-link`, so that a script can read it.
-            show(&format!("{url}\n"));
-            return;
-        }
         let code = QrCode::new(url).map(|code| code.render::<Dense1x2>().build());
         show(&format!(
             "\n{}\nChatto is ready. Make the owner's account within 30 minutes at\n\n  {url}\n\n\

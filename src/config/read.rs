@@ -72,12 +72,7 @@ fn webserver(from: &Resolved) -> Webserver {
         port: from.int("webserver.port"),
         cookie_signing_secret: from.secret("webserver.cookie_signing_secret"),
         cookie_encryption_secret: from.secret("webserver.cookie_encryption_secret"),
-        trusted_proxies: from
-            .list("webserver.trusted_proxies")
-            .iter()
-            .filter_map(|text| Network::parse(text).ok())
-            .flatten()
-            .collect(),
+        trusted_proxies: trusted_proxies(from),
         max_connections: from.int("webserver.max_connections"),
         request_logging: from.flag("webserver.request_logging"),
         api_compression: from.flag("webserver.api_compression"),
@@ -86,6 +81,17 @@ fn webserver(from: &Resolved) -> Webserver {
         client_dir: from.path("webserver.client_dir"),
         tls: tls_files(from),
     }
+}
+
+/// Whoever reaches us through `ssh -R`, stunnel or Tor comes from loopback, and so does every account of
+/// this machine: none of them chooses its address and scheme, unless a proxy is expected there.
+fn trusted_proxies(from: &Resolved) -> Vec<Network> {
+    if !from.is_stated("webserver.trusted_proxies") {
+        let expects_proxy = from.is_stated("webserver.url");
+        return if expects_proxy { Network::loopback() } else { Vec::new() };
+    }
+    let stated = from.list("webserver.trusted_proxies");
+    stated.iter().filter_map(|text| Network::parse(text).ok()).flatten().collect()
 }
 
 /// The files of `webserver.tls`, when it is enabled and both are stated.

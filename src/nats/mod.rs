@@ -19,4 +19,5 @@ pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version, Writ
 pub use error::{NatsError, PublishError};
 pub use publish::{Ack, Publish};
 pub use read::{Batch, BatchRead, Stored};
+pub use streams::Account;
 pub use subscribe::{Message, Subscription};

@@ -34,6 +34,14 @@ enum Answer<T> {
     Good(T),
 }
 
+/// What an account stores.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct Account {
+    /// Bytes in files.
+    #[serde(rename = "storage")]
+    pub file_bytes: u64,
+}
+
 /// A page of a stream's subjects; nats-server answers at most 100,000 at a time.
 #[derive(Deserialize)]
 struct Subjects {
@@ -136,12 +144,20 @@ impl Nats {
         self.api::<Success>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
     }
 
-    /// Waits until JetStream answers; one request.
+    /// What this account stores. Answers as long as JetStream works.
+    ///
+    /// # Errors
+    /// [`NatsError`]; `Refused` when JetStream has switched itself off.
+    pub async fn account(&self) -> Result<Account, NatsError> {
+        self.api("INFO", &json!({})).await
+    }
+
+    /// Whether the server answers for its streams: their state is read under their locks.
     ///
     /// # Errors
     /// [`NatsError`].
-    pub async fn jetstream_answers(&self) -> Result<(), NatsError> {
-        self.api::<serde_json::Value>("INFO", &json!({})).await.map(|_| ())
+    pub async fn streams_answer(&self) -> Result<(), NatsError> {
+        self.api::<serde_json::Value>("STREAM.LIST", &json!({})).await.map(|_| ())
     }
 
     /// One request to JetStream's API.

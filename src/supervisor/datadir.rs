@@ -5,9 +5,8 @@
 //! one of them lives, nobody else starts. The lock is never given back explicitly, since that would
 //! release the child's hold too: it ends when the last descriptor is closed.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +14,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
+use super::guard;
 use super::process::{Process, started_ticks};
 use crate::limits::{
     LOCK_DYING_GRACE, LOCK_ORPHAN_KILL_AFTER, LOCK_ORPHAN_TIMEOUT, LOCK_POLL_INTERVAL,
@@ -86,6 +86,14 @@ pub enum LockError {
         /// `pid N`, or `pid unknown`.
         who: String,
     },
+    /// Somebody else may change the directory, or has prepared it (exit 77).
+    #[error("{path} is not safe to use: {why}")]
+    Unsafe {
+        /// The directory or a part of it.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        why: String,
+    },
     /// The directory or its lock file cannot be created or written (exit 73).
     #[error("the data directory {path} cannot be used; check that it exists and may be written")]
     Unusable {
@@ -125,8 +133,8 @@ impl DataDir {
         mut waiting: impl FnMut(&Waiting),
     ) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
-        let dir = prepare(path).map_err(unusable)?;
-        let mut file = open_lock(&dir).map_err(unusable)?;
+        let dir = guard::prepare(path, &role)?;
+        let mut file = guard::open_lock(&dir, &role)?;
         let mut orphan = OrphanHunt::default();
         let began = clock.now();
         loop {
@@ -214,22 +222,6 @@ pub fn connection_file(data_dir: &Path) -> PathBuf {
 
 fn pid_file(data_dir: &Path) -> PathBuf {
     data_dir.join("run/nats.pid")
-}
-
-/// Creates the directory and `run`, and answers the absolute path.
-fn prepare(path: &Path) -> io::Result<PathBuf> {
-    DirBuilder::new().recursive(true).mode(0o750).create(path)?;
-    let dir = std::fs::canonicalize(path)?;
-    let run = dir.join("run");
-    DirBuilder::new().recursive(true).mode(0o700).create(&run)?;
-    std::fs::set_permissions(&run, Permissions::from_mode(0o700))?;
-    Ok(dir)
-}
-
-fn open_lock(dir: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o640);
-    options.open(dir.join("lock"))
 }
 
 /// The lock file's text: role, pid, start of the process in clock ticks since boot, and for people the

@@ -19,7 +19,7 @@ use crate::limits::{
 use crate::nats::{Target, Version};
 use crate::runtime::{Backoff, Clock, Scope, Stop, blocking};
 
-/// `/healthz` is asked at every second look, the store's size at every fifth.
+/// JetStream is asked for its streams at every second look, the store's size at every fifth.
 const HEALTH_EVERY: u32 = 2;
 /// See [`HEALTH_EVERY`].
 const STORE_EVERY: u32 = 5;
@@ -312,7 +312,7 @@ impl Keeper {
         self.stop.or(over).await.unwrap_or(Over::Stop)
     }
 
-    /// A failed write is noticed by nats-server's log line within milliseconds, otherwise by `/healthz` or
+    /// A failed write is noticed by nats-server's log line within milliseconds, otherwise by its answers or
     /// by figures of the file system within two seconds. All of these cost no write; only when one of
     /// them speaks against the disk it is probed.
     async fn look_on(&self, running: &Running) -> Over {
@@ -369,19 +369,17 @@ impl Keeper {
             look.health = self.healthy(running).await;
         }
         if looks.is_multiple_of(STORE_EVERY) {
-            look.store = ask_store(&self.shared.clock, running.http).await;
+            look.store = ask_store(&self.shared.clock, running).await;
         }
         look
     }
 
-    /// What `/healthz` says. A stream left out at the start is damage, which no restart heals: the
-    /// server takes writes for the others.
+    /// What JetStream answers; when it last did is noted.
     async fn healthy(&self, running: &Running) -> Option<Answer> {
-        let answer = ask_health(&self.shared.clock, running.http).await?;
+        let answer = ask_health(&self.shared.clock, &running.nats).await?;
         let now = self.shared.clock.now();
         self.shared.update(|state| state.answered = now);
-        let damaged = !self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
-        Some(if damaged { Answer::Ok } else { answer })
+        Some(answer)
     }
 
     /// Starts the child until it is ready; `None`: we stop. A fault of the disk that is `known` stays the

@@ -1,17 +1,15 @@
-//! Whether the embedded server takes writes: its disk, its own `/healthz` and log, its store limit.
+//! Whether the embedded server takes writes: its disk, what JetStream answers and logs, its store limit.
 //!
 //! Decides from observations; who observes and who restarts the child is not its business.
 
 use std::io;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use serde::Deserialize;
 
 use super::disk::{DiskFault, Space};
 use super::settings::{Config, file_store_limit};
-use crate::limits::{DISK_FREE_INODES_MIN, HEALTH_ANSWER_MAX_BYTES, NATS_PAYLOAD_MAX_BYTES};
+use super::start::Running;
+use crate::limits::{DISK_FREE_INODES_MIN, NATS_PAYLOAD_MAX_BYTES};
+use crate::nats::{Nats, NatsError};
 use crate::runtime::Clock;
 
 const MIB: u64 = 1024 * 1024;
@@ -88,7 +86,7 @@ pub(super) struct Look {
     pub(super) write_error: Option<String>,
 }
 
-/// What `/healthz` says.
+/// What JetStream says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     Ok,
@@ -218,49 +216,19 @@ impl Judge {
     }
 }
 
-/// Asks `/healthz`; `None` when nats-server does not answer in time.
-pub(super) async fn ask_health(clock: &Clock, http: SocketAddr) -> Option<Answer> {
-    #[derive(Deserialize)]
-    struct Healthz {
-        status: String,
-        #[serde(default)]
-        error: String,
+/// Asks JetStream for its streams; `None` when nats-server does not answer in time.
+pub(super) async fn ask_health(clock: &Clock, nats: &Nats) -> Option<Answer> {
+    match clock.timeout(ANSWER_TIMEOUT, nats.streams_answer()).await.ok()? {
+        Ok(()) => Some(Answer::Ok),
+        Err(NatsError::Refused { description, .. }) => Some(Answer::Unavailable(description)),
+        Err(NatsError::Unanswered { .. } | NatsError::Unexpected { .. }) => None,
     }
-    let body = get(clock, http, "/healthz").await?;
-    let said: Healthz = serde_json::from_slice(&body).ok()?;
-    Some(if said.status == "ok" { Answer::Ok } else { Answer::Unavailable(said.error) })
 }
 
-/// Asks `/jsz` for the store's size and limit.
-pub(super) async fn ask_store(clock: &Clock, http: SocketAddr) -> Option<Store> {
-    #[derive(Deserialize)]
-    struct Jsz {
-        #[serde(default)]
-        storage: u64,
-        config: Limits,
-    }
-    #[derive(Deserialize)]
-    struct Limits {
-        #[serde(default)]
-        max_storage: u64,
-    }
-    let said: Jsz = serde_json::from_slice(&get(clock, http, "/jsz").await?).ok()?;
-    Some(Store { used_bytes: said.storage, limit_bytes: said.config.max_storage })
-}
-
-/// The body of a small answer from nats-server's monitoring port.
-async fn get(clock: &Clock, http: SocketAddr, path: &str) -> Option<Vec<u8>> {
-    let ask = async {
-        let mut stream = async_net::TcpStream::connect(http).await?;
-        // HTTP/1.0: the answer ends with the connection.
-        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).await?;
-        let mut answer = Vec::new();
-        stream.take(HEALTH_ANSWER_MAX_BYTES).read_to_end(&mut answer).await?;
-        Ok::<_, io::Error>(answer)
-    };
-    let answer = clock.timeout(ANSWER_TIMEOUT, ask).await.ok()?.ok()?;
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n")?;
-    answer.get(end.checked_add(4)?..).map(<[u8]>::to_vec)
+/// Asks JetStream what its store holds.
+pub(super) async fn ask_store(clock: &Clock, running: &Running) -> Option<Store> {
+    let account = clock.timeout(ANSWER_TIMEOUT, running.nats.account()).await.ok()?.ok()?;
+    Some(Store { used_bytes: account.file_bytes, limit_bytes: running.store_limit_bytes })
 }
 
 #[cfg(test)]

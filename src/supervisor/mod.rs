@@ -12,6 +12,7 @@ mod disk;
 mod elf;
 mod embedded;
 mod executable;
+mod guard;
 mod health;
 mod notify;
 mod output;

@@ -26,7 +26,7 @@ pub struct Config {
     pub bind_address: IpAddr,
     /// Its port; 0: a random one, kept for the life of this process.
     pub port: u16,
-    /// Its monitoring port; 0: random and for us alone.
+    /// Its monitoring port, which knows no log-in and answers every account of this machine; 0: none.
     pub http_port: u16,
     /// The token of its clients; absent: random.
     pub auth_token: Option<String>,
@@ -68,7 +68,11 @@ pub(super) fn render(run: &Run<'_>) -> String {
         IpAddr::V6(address) => format!("[{address}]"),
     };
     // 0 would mean nats-server's own default port; -1 means random.
-    let port = |port: u16| if port == 0 { -1 } else { i32::from(port) };
+    let port = if run.port == 0 { -1 } else { i32::from(run.port) };
+    let monitoring = match config.http_port {
+        0 => String::new(),
+        port => format!("http: \"127.0.0.1:{port}\"\n"),
+    };
     let sync = match config.sync {
         SyncInterval::Always => "always".to_owned(),
         SyncInterval::Every(interval) => quote(&format!("{}ms", interval.as_millis().max(1))),
@@ -80,7 +84,7 @@ pub(super) fn render(run: &Run<'_>) -> String {
         "# Written by chatto at every start of its nats-server; changes are lost.\n\
          server_name: chatto-embedded\n\
          listen: {}\n\
-         http: {}\n\
+         {monitoring}\
          ports_file_dir: {}\n\
          authorization {{ token: {} }}\n\
          max_payload: {NATS_PAYLOAD_MAX_BYTES}\n\
@@ -88,8 +92,7 @@ pub(super) fn render(run: &Run<'_>) -> String {
          logtime: false\n\
          jetstream {{\n  store_dir: {}\n  max_memory_store: {EMBEDDED_MEMORY_STORE_MAX_BYTES}\n  \
          max_file_store: {}\n  sync_interval: {sync}\n}}\n",
-        quote(&format!("{host}:{}", port(run.port))),
-        quote(&format!("127.0.0.1:{}", port(config.http_port))),
+        quote(&format!("{host}:{port}")),
         quote(&run.run_dir.to_string_lossy()),
         quote(run.token),
         quote(&run.data_dir.to_string_lossy()),
@@ -229,7 +232,6 @@ mod tests {
         let text = run(&config);
         for line in [
             "listen: \"127.0.0.1:-1\"",
-            "http: \"127.0.0.1:-1\"",
             "token: \"t\"",
             "sync_interval: always",
             "max_file_store: 5242880",
@@ -237,6 +239,7 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");
         }
+        assert!(!text.contains("http"), "it answers every account of this machine:\n{text}");
         config.sync = SyncInterval::Every(Duration::from_secs(1));
         config.bind_address = "::1".parse().unwrap();
         config.http_port = 8222;

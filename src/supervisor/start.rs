@@ -1,7 +1,6 @@
 //! One start of the child: prepare its files, execute it, wait until JetStream answers.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,11 +31,13 @@ const PORTS_POLL: Duration = Duration::from_millis(5);
 const PORTS_FILE_MAX_BYTES: u64 = 64 * 1024;
 
 /// A child that answered. Dropping it tells the child to stop.
-#[derive(Debug)]
 pub(super) struct Running {
     pub(super) child: NatsChild,
-    pub(super) http: SocketAddr,
+    /// Our own way to ask how it is.
+    pub(super) nats: Nats,
     pub(super) connection: Connection,
+    /// What its store may hold.
+    pub(super) store_limit_bytes: u64,
     pub(super) version: Version,
 }
 
@@ -162,7 +163,7 @@ impl Starter {
     }
 
     async fn try_start(&self) -> Result<Running, StartError> {
-        let config_file = self.write_files().await?;
+        let (config_file, store_limit_bytes) = self.write_files().await?;
         let errors = Arc::new(Mutex::new(LastErrors::default()));
         self.damage.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.write_errors.take();
@@ -181,12 +182,13 @@ impl Starter {
             Ok(None) => return Err(why_ended(&child, &errors).await),
             Err(_) => Err(StartError::NotReady { limit }),
         };
-        let (http, connection, version) = ready?;
+        let (nats, connection, version) = ready?;
         stop_unless_ready.disarm();
-        Ok(Running { child, http, connection, version })
+        Ok(Running { child, nats, connection, store_limit_bytes, version })
     }
 
-    async fn write_files(&self) -> Result<PathBuf, StartError> {
+    /// The configuration file, and how much it lets the store hold.
+    async fn write_files(&self) -> Result<(PathBuf, u64), StartError> {
         let (config, data_dir) = (self.config.clone(), self.data_dir.clone());
         let (port, token) = (self.port(), self.token.clone());
         let written = blocking(move || {
@@ -196,20 +198,21 @@ impl Starter {
                 .and_then(|used| Ok((used, space(&data_dir.store())?.free_bytes)));
             let write = measured.and_then(|(used, free)| {
                 remove_ports_files(&run_dir)?;
+                let max_file_store = file_store_limit(&config, used, free);
                 let text = render(&Run {
                     config: &config,
                     data_dir: data_dir.path(),
                     run_dir: &run_dir,
                     port,
                     token: &token,
-                    max_file_store: file_store_limit(&config, used, free),
+                    max_file_store,
                 });
-                write_durably(&file, text.as_bytes(), 0o600)
+                write_durably(&file, text.as_bytes(), 0o600).map(|()| max_file_store)
             });
             (file, write)
         });
         match written.await {
-            (file, Ok(())) => Ok(file),
+            (file, Ok(max_file_store)) => Ok((file, max_file_store)),
             (path, Err(source)) => Err(StartError::Prepare { path, source }),
         }
     }
@@ -287,25 +290,27 @@ impl Starter {
     }
 
     /// Ports file → connect → JetStream answers.
-    async fn ready(&self, pid: i32) -> Result<(SocketAddr, Connection, Version), StartError> {
+    async fn ready(&self, pid: i32) -> Result<(Nats, Connection, Version), StartError> {
         let path = self.data_dir.run().join(format!("nats-server_{pid}.ports"));
-        let ports = loop {
+        let port = loop {
             // Not written by rename: a half-written file does not parse.
             let read = limited_read(&path, PORTS_FILE_MAX_BYTES).ok();
-            if let Some(ports) = read.and_then(|text| Ports::parse(&text)) {
-                break ports;
+            if let Some(port) = read.and_then(|text| chosen_port(&text)) {
+                break port;
             }
             self.clock.sleep(PORTS_POLL).await;
         };
-        *self.port.lock().unwrap_or_else(PoisonError::into_inner) = ports.nats;
+        *self.port.lock().unwrap_or_else(PoisonError::into_inner) = port;
         let address = self.config.bind_address;
-        let connection = Connection::new(address, ports.nats, &self.token, pid);
+        let connection = Connection::new(address, port, &self.token, pid);
         let nats = Nats::connect(&connection.target(), self.clock.clone())
             .await
             .map_err(StartError::Connect)?;
         let version =
             nats.wait_connected(EMBEDDED_READY_TIMEOUT).await.map_err(StartError::Connect)?;
-        while let Err(error) = nats.jetstream_answers().await {
+        // It ends before we close this connection.
+        nats.expect_loss();
+        while let Err(error) = nats.account().await {
             log::debug!(error:% = error; "JetStream does not answer yet");
             self.clock.sleep(PORTS_POLL).await;
         }
@@ -313,7 +318,7 @@ impl Starter {
         let write = connection.clone();
         let written = blocking(move || write.write(&file).map_err(|source| (file, source))).await;
         written.map_err(|(path, source)| StartError::Prepare { path, source })?;
-        Ok((SocketAddr::from(([127, 0, 0, 1], ports.http)), connection, version))
+        Ok((nats, connection, version))
     }
 
     fn port(&self) -> u16 {
@@ -404,21 +409,12 @@ fn remove_ports_files(run_dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The ports that the child has chosen.
-struct Ports {
-    nats: u16,
-    http: u16,
-}
-
-impl Ports {
-    fn parse(text: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct File {
-            nats: Vec<String>,
-            monitoring: Vec<String>,
-        }
-        let file: File = serde_json::from_slice(text).ok()?;
-        let port = |urls: &[String]| urls.first()?.rsplit_once(':')?.1.parse().ok();
-        Some(Self { nats: port(&file.nats)?, http: port(&file.monitoring)? })
+/// The port that the child has chosen for its clients.
+fn chosen_port(text: &[u8]) -> Option<u16> {
+    #[derive(Deserialize)]
+    struct Ports {
+        nats: Vec<String>,
     }
+    let ports: Ports = serde_json::from_slice(text).ok()?;
+    ports.nats.first()?.rsplit_once(':')?.1.parse().ok()
 }

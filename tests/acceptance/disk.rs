@@ -18,7 +18,7 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 /// A server whose data directory is a file system of 640 MiB.
 fn on_small_disk(min_free: &str) -> Server {
     let mut server = prepare(min_free);
-    start(&mut server, "mount -t tmpfs -o size=640m tmpfs data");
+    start(&mut server, "mount -t tmpfs -o size=640m,mode=700 tmpfs data");
     server
 }
 

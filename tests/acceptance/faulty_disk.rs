@@ -23,7 +23,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 type Why = (&'static str, &'static str);
 const FULL: Why = ("disk_full", "the server's disk is full");
 const ERROR: Why = ("disk_error", "the server's disk takes no writes");
-const TMPFS: &str = "mount -t tmpfs -o size=640m,nr_inodes=3000 tmpfs data";
+const TMPFS: &str = "mount -t tmpfs -o size=640m,nr_inodes=3000,mode=700 tmpfs data";
 
 /// One server through one fault.
 struct Trial {

@@ -111,6 +111,19 @@ impl Place {
         server
     }
 
+    /// Starts the server in a terminal; what that shows goes to the file `screen`.
+    pub(super) fn start_in_terminal(&self) -> Child {
+        let start = self.command(&["start"]);
+        let program = start.get_program().to_string_lossy().into_owned();
+        let mut command = Command::new("script");
+        for (name, _) in start.get_envs() {
+            command.env_remove(name);
+        }
+        command.current_dir(self.dir.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(["--quiet", "--flush", "--return", "--command"]);
+        command.arg(format!("exec {program} start")).arg("screen").spawn().unwrap()
+    }
+
     pub(super) fn url(&self) -> String {
         let status: serde_json::Value =
             serde_json::from_str(&self.ok(&["status", "--json"], "")).unwrap();

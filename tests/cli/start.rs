@@ -1,23 +1,26 @@
 //! The server's life as its operator sees it.
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::time::Duration;
 
 use super::process::Place;
+use crate::support::nats::signal;
+use crate::support::wait::until;
+
+const LIMIT: Duration = Duration::from_secs(30);
 
 #[test]
 fn first_start_shows_the_way_in_and_stops_in_order() {
     let place = Place::new();
     let server = place.start();
-    crate::support::wait::until("the link is printed", std::time::Duration::from_secs(10), || {
-        place.read("out").contains("/setup#").then_some(())
+    until("the log says how to get the link", LIMIT, || {
+        place.read("err").contains("`chatto setup-link` prints").then_some(())
     });
-    let printed = place.read("out");
-    assert_eq!(printed.lines().count(), 1, "{printed}");
-    let token = printed.trim().rsplit('#').next().unwrap().to_owned();
-    assert!(!place.read("err").contains(&token), "the token is in the log");
+    assert_eq!(place.read("out"), "", "a file keeps what it is given");
+    assert!(!place.read("err").contains("/setup#"));
 
-    let again = place.ok(&["setup-link"], "");
-    assert!(again.contains("/setup#") && again.trim() != printed.trim());
+    let (first, again) = (place.ok(&["setup-link"], ""), place.ok(&["setup-link"], ""));
+    assert!(first.contains("/setup#") && again.contains("/setup#") && first != again);
     assert_eq!(place.mode("data/secrets.toml"), 0o600);
     assert_eq!(place.mode("data/run"), 0o700);
     assert_eq!(place.mode("data/run/operator.sock"), 0o600);
@@ -44,6 +47,20 @@ fn first_start_shows_the_way_in_and_stops_in_order() {
 }
 
 #[test]
+fn a_terminal_is_shown_the_way_in() {
+    let place = Place::new();
+    let mut terminal = place.start_in_terminal();
+    let shown = until("the link is shown", LIMIT, || {
+        Some(place.read("screen")).filter(|screen| screen.contains("/setup#"))
+    });
+    assert!(shown.contains('▄') && shown.contains("Make the owner's account"), "{shown}");
+    let lock = place.read("data/lock");
+    let pid = lock.lines().find_map(|line| line.strip_prefix("pid ")).unwrap();
+    signal(pid.parse().unwrap(), "TERM");
+    assert!(terminal.wait().unwrap().success());
+}
+
+#[test]
 fn accounts_are_managed_with_and_without_a_server() {
     let place = Place::new();
     let server = place.start();
@@ -55,6 +72,13 @@ fn accounts_are_managed_with_and_without_a_server() {
     place.fails(&["user", "create", "--login", "ANNA", "--password", "pass word 1"], 73);
     place.fails(&["user", "create", "--login", "x", "--password", "pass word 1"], 2);
     place.fails(&["user", "set-password", "nobody", "--password", "pass word 2"], 1);
+    let open = place.ok(&["invite", "list"], "");
+    assert_eq!(open.lines().count(), 1, "{open}");
+    assert!(open.ends_with("\t\t\tb@example.org\n"), "{open}");
+    let id = open.split('\t').next().unwrap();
+    assert_eq!(place.ok(&["invite", "revoke", id], ""), format!("{id}\n"));
+    place.fails(&["invite", "revoke", id], 1);
+    assert_eq!(place.ok(&["invite", "list"], ""), "");
     assert_eq!(place.ok(&["user", "role", "add", "anna", "admin"], ""), "admin,owner\n");
     assert_eq!(server.stop(), Some(0));
 
@@ -64,6 +88,11 @@ fn accounts_are_managed_with_and_without_a_server() {
         "",
     );
     place.ok(&["user", "set-password", "ben"], "another one\n");
+    place.ok(&["user", "create", "--link", "--role", "admin"], "");
+    let open: serde_json::Value =
+        serde_json::from_str(&place.ok(&["invite", "list", "--json"], "")).unwrap();
+    assert_eq!(open["links"][0]["role"], "admin");
+    assert_eq!(open["links"][0]["created_by"], serde_json::Value::Null);
     let list = place.ok(&["user", "list"], "");
     let logins: Vec<&str> = list.lines().map(|line| line.split('\t').nth(1).unwrap()).collect();
     assert_eq!(logins, ["anna", "ben"]);
@@ -173,7 +202,7 @@ fn a_stop_while_the_cluster_is_awaited_is_orderly() {
         .stderr(std::fs::File::create(place.path("err")).unwrap())
         .spawn()
         .unwrap();
-    crate::support::wait::until("it waits", std::time::Duration::from_secs(20), || {
+    until("it waits", Duration::from_secs(20), || {
         place.read("err").contains("waiting for the NATS cluster").then_some(())
     });
     let pid = rustix::process::Pid::from_child(&child);

@@ -19,7 +19,7 @@ fn helper_after(prepare: &str, dir: &Path, settings: &str) -> Helper {
 fn below_the_floor_writes_are_to_be_refused_and_return_without_a_restart() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().to_str().unwrap();
-    let mount = format!("mount -t tmpfs -o size=256m none '{disk}'");
+    let mount = format!("mount -t tmpfs -o size=256m,mode=700 none '{disk}'");
     let mut helper = helper_after(&mount, &dir.path().join("data"), "floor=67108864");
     helper.expect("ready");
     helper.ask("create");
@@ -40,7 +40,7 @@ fn below_the_floor_writes_are_to_be_refused_and_return_without_a_restart() {
 fn after_a_real_enospc_the_child_is_started_again_when_there_is_space() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().to_str().unwrap();
-    let mount = format!("mount -t tmpfs -o size=256m none '{disk}'");
+    let mount = format!("mount -t tmpfs -o size=256m,mode=700 none '{disk}'");
     let settings = "floor=0 max=1073741824";
     let mut helper = helper_after(&mount, &dir.path().join("data"), settings);
     helper.expect("ready");
@@ -70,7 +70,7 @@ fn a_store_that_outgrew_its_limit_gets_a_larger_one_when_the_disk_has_room() {
     let disk = dir.path().to_str().unwrap();
     // Hardly more is free at the start than the floor.
     let prepare = format!(
-        "mount -t tmpfs -o size=256m none '{disk}'; head -c 180m /dev/zero > '{disk}/ballast'"
+        "mount -t tmpfs -o size=256m,mode=700 none '{disk}'; head -c 180m /dev/zero > '{disk}/ballast'"
     );
     let mut helper = helper_after(&prepare, &dir.path().join("data"), "floor=67108864");
     helper.expect("ready");
@@ -88,7 +88,7 @@ fn a_larger_store_waits_until_the_disk_takes_files() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().to_str().unwrap();
     let prepare = format!(
-        "mount -t tmpfs -o size=256m none '{disk}'; head -c 180m /dev/zero > '{disk}/ballast'"
+        "mount -t tmpfs -o size=256m,mode=700 none '{disk}'; head -c 180m /dev/zero > '{disk}/ballast'"
     );
     let data = dir.path().join("data");
     let mut helper = helper_after(&prepare, &data, "floor=67108864");
@@ -154,7 +154,7 @@ fn where_memory_cannot_be_executed_the_server_is_kept_in_the_data_directory() {
 fn where_both_refuse_the_way_out_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let disk = dir.path().to_str().unwrap();
-    let prepare = format!("{NO_MEMFD}; mount -t tmpfs -o size=256m,noexec none '{disk}'");
+    let prepare = format!("{NO_MEMFD}; mount -t tmpfs -o size=256m,mode=700,noexec none '{disk}'");
     let mut helper = helper_after(&prepare, &dir.path().join("data"), "");
     let said = helper.expect("refused");
     assert!(said.contains("nats.embedded.binary"), "{said}");

@@ -41,6 +41,7 @@ fn a_started_server_keeps_its_token_to_itself_and_stops_in_order() {
         let conf = read(run.join("nats.conf"));
         let token = conf.split("token: \"").nth(1).unwrap().split('"').next().unwrap();
         assert!(token.len() > 60, "{token}");
+        assert!(!conf.contains("http"), "the monitoring port knows no log-in");
         let arguments = read(format!("/proc/{pid}/cmdline"));
         assert!(arguments.starts_with("nats-server\0-c\0") && !arguments.contains(token));
         let environment = read(format!("/proc/{pid}/environ"));

@@ -1,5 +1,8 @@
 //! One server per data directory; offline commands and servers wait or are refused.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chatto::runtime::Clock;
@@ -72,5 +75,72 @@ fn a_directory_that_cannot_be_written_is_named() {
         let refused = lock(&file, Role::Server).await.unwrap_err();
         assert!(matches!(refused, LockError::Unusable { .. }), "{refused}");
         assert!(refused.to_string().contains(&*file.to_string_lossy()));
+    });
+}
+
+#[test]
+fn a_directory_that_others_may_change_or_have_prepared_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    with_scope(async |_| {
+        drop(lock(&data, Role::Server).await.unwrap());
+        let refused = async |part: &Path, words: &str| {
+            for role in [Role::Server, offline()] {
+                let refused = lock(&data, role).await.unwrap_err();
+                let said = refused.to_string();
+                assert!(matches!(refused, LockError::Unsafe { .. }), "{said}");
+                assert!(said.contains(words) && said.contains(&*part.to_string_lossy()), "{said}");
+            }
+        };
+        let mode = |mode| std::fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
+        mode(0o777);
+        refused(&data, "others may change it (mode 0777)").await;
+        mode(0o1757);
+        refused(&data, "others may change it (mode 1757)").await;
+        mode(0o750);
+
+        let target = dir.path().join("target");
+        for part in ["lock", "run"] {
+            let (link, kept) = (data.join(part), data.join("kept"));
+            std::fs::rename(&link, &kept).unwrap();
+            std::fs::write(&target, "precious").unwrap();
+            std::os::unix::fs::symlink(&target, &link).unwrap();
+            refused(&link, "symbolic link").await;
+            std::fs::remove_file(&link).unwrap();
+            if part == "lock" {
+                std::fs::hard_link(&target, &link).unwrap();
+                refused(&link, "hard link").await;
+                std::fs::remove_file(&link).unwrap();
+            }
+            assert_eq!(std::fs::read_to_string(&target).unwrap(), "precious");
+            std::fs::rename(&kept, &link).unwrap();
+        }
+        drop(lock(&data, Role::Server).await.unwrap());
+
+        // Over a link to another disk it is used all the same.
+        let over = dir.path().join("over");
+        std::os::unix::fs::symlink(&data, &over).unwrap();
+        drop(lock(&over, Role::Server).await.unwrap());
+    });
+}
+
+#[test]
+fn root_helps_out_in_the_directory_of_a_service_and_runs_no_server_there() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can give a directory away");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    with_scope(async |_| {
+        drop(lock(&data, Role::Server).await.unwrap());
+        for part in ["", "run", "lock"] {
+            std::os::unix::fs::chown(data.join(part), Some(4711), Some(4711)).unwrap();
+        }
+        drop(lock(&data, offline()).await.unwrap());
+        let refused = lock(&data, Role::Server).await.unwrap_err();
+        assert!(matches!(refused, LockError::Unsafe { .. }), "{refused}");
+        let said = refused.to_string();
+        assert!(said.contains("belongs to user 4711") && said.contains("as user 0"), "{said}");
     });
 }

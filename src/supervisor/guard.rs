@@ -1,0 +1,76 @@
+//! Whether the data directory is ours alone to change. Whoever could write there, or prepared it, would choose
+//! what this program and its nats-server overwrite.
+
+use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::process::{getegid, geteuid};
+
+use super::datadir::{LockError, Role};
+
+/// Creates the directory and `run` where absent, and answers the absolute path.
+///
+/// # Errors
+/// [`LockError::Unsafe`], [`LockError::Unusable`].
+pub(super) fn prepare(path: &Path, role: &Role) -> Result<PathBuf, LockError> {
+    let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unusable)?;
+    // The directory itself may be reached over a link: that is how one puts it on another disk.
+    let dir = std::fs::canonicalize(path).map_err(unusable)?;
+    open(&dir, OFlags::DIRECTORY, role)?;
+    let run = dir.join("run");
+    match DirBuilder::new().mode(0o700).create(&run) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(unusable(error)),
+        _ => {}
+    }
+    let opened = open(&run, OFlags::DIRECTORY, role)?;
+    opened.set_permissions(Permissions::from_mode(0o700)).map_err(unusable)?;
+    Ok(dir)
+}
+
+/// Opens the lock file, and creates it where absent.
+///
+/// # Errors
+/// As [`prepare`].
+pub(super) fn open_lock(dir: &Path, role: &Role) -> Result<File, LockError> {
+    open(&dir.join("lock"), OFlags::CREATE, role)
+}
+
+/// Opens what is at `path` itself, no link to somewhere else, and checks who may change it.
+fn open(path: &Path, flags: OFlags, role: &Role) -> Result<File, LockError> {
+    let refuse = |why: String| LockError::Unsafe { path: path.to_owned(), why };
+    if path.is_symlink() {
+        return Err(refuse("it is a symbolic link; remove it".to_owned()));
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).mode(0o640).custom_flags((flags | OFlags::NOFOLLOW).bits().cast_signed());
+    options.write(flags.contains(OFlags::CREATE));
+    let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
+    let file = options.open(path).map_err(unusable)?;
+    check(&file.metadata().map_err(unusable)?, role).map_err(refuse)?;
+    Ok(file)
+}
+
+/// Why somebody else may change what is described so.
+fn check(about: &Metadata, role: &Role) -> Result<(), String> {
+    let (own, mode) = (geteuid(), about.mode() & 0o7777);
+    // Root helps out in the service's directory; only a server of its own must not live there.
+    let helps = own.is_root() && matches!(role, Role::Offline { .. });
+    if about.uid() != own.as_raw() && !helps {
+        return Err(format!(
+            "it belongs to user {}, and chatto runs as user {}; run chatto as the owner, or give it the directory (chown -R)",
+            about.uid(),
+            own.as_raw()
+        ));
+    }
+    if mode & 0o002 != 0 || (mode & 0o020 != 0 && about.gid() != getegid().as_raw()) {
+        return Err(format!("others may change it (mode {mode:04o}); run chmod go-w on it"));
+    }
+    if about.is_file() && about.nlink() > 1 {
+        return Err("the file has another name elsewhere (a hard link); remove it".to_owned());
+    }
+    Ok(())
+}
