@@ -1,10 +1,12 @@
 //! The log line of a request (`webserver.request_logging`): written when its answer has been handed to
 //! the connection, or was given up.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Instant;
 
 use hyper::{Method, StatusCode};
+use percent_encoding::percent_decode;
 
 use crate::runtime::Clock;
 
@@ -51,7 +53,52 @@ impl Drop for Access {
     }
 }
 
-/// An invite's path is a secret.
+/// What follows `invite` in a path is a secret, however it is spelled: clients make slashes double,
+/// encode what need not be encoded, and write backslashes, and the token is the same.
 fn logged_path(path: &str) -> &str {
-    if path.starts_with("/invite/") { "/invite/…" } else { path }
+    const ROUNDS: usize = 4;
+    const MASKED: &str = "/invite/…";
+    let mut plain = path.as_bytes().to_vec();
+    for _ in 0..ROUNDS {
+        let mut segments = plain.split(|byte| matches!(byte, b'/' | b'\\'));
+        if segments.any(|segment| segment.trim_ascii().eq_ignore_ascii_case(b"invite")) {
+            return MASKED;
+        }
+        match Cow::from(percent_decode(&plain)) {
+            Cow::Borrowed(_) => return path,
+            Cow::Owned(decoded) => plain = decoded,
+        }
+    }
+    // Nobody encodes a path so often; what it hides is not looked for any further.
+    MASKED
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn invites_are_masked_however_they_are_spelled() {
+        for path in [
+            "/invite/secret",
+            "//invite/secret",
+            "/./invite/secret",
+            "/x/../invite/secret",
+            "/INVITE/secret",
+            "/%69nvite/secret",
+            "/%2569nvite/secret",
+            "/invite%2Fsecret",
+            "/%2finvite%2fsecret",
+            "/invite%ff/../invite/secret",
+            "\\invite\\secret",
+            "/%5Cinvite%5csecret",
+            "/api/connect/invite/secret",
+            "/%25252569nvite/secret",
+        ] {
+            assert_eq!(logged_path(path), "/invite/…", "{path}");
+        }
+        for path in ["/", "/invites", "/api/connect/x.Service/GetInvite", "/%zz%", "/%69nvites/a"] {
+            assert_eq!(logged_path(path), path);
+        }
+    }
 }

@@ -44,6 +44,11 @@ impl Connection {
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
         let mut response = self.answer_to(request).await;
+        if response.headers().contains_key(header::SET_COOKIE) {
+            // Whatever it answers: a cache that kept it would hand a session to others.
+            let no_store = HeaderValue::from_static("no-store");
+            response.headers_mut().insert(header::CACHE_CONTROL, no_store);
+        }
         if self.over_tls {
             // A proxy that speaks TLS for us decides this itself.
             let year = HeaderValue::from_static("max-age=31536000");
@@ -96,6 +101,9 @@ impl Connection {
             .then(|| hyper::upgrade::on(&mut request));
         let (parts, incoming) = request.into_parts();
         let config = &state.config;
+        let (clock, phase) = (state.clock.clone(), Arc::clone(&self.phase));
+        // Made first: whatever the answer is, the connection knows that a body was left unread.
+        let body = RequestBody::new(incoming, clock, phase, config.deadlines.body_stall);
         let told = Forwarded::of(self.peer, &parts.headers, &config.trusted_proxies);
         let host = host(&parts, &config.public_url, told.host)?;
         let head = Head {
@@ -107,7 +115,7 @@ impl Connection {
             host,
             upgrade: self.upgrade(on_upgrade),
         };
-        Ok(Accepted { head: Arc::new(head), incoming })
+        Ok(Accepted { head: Arc::new(head), body })
     }
 
     fn upgrade(&self, on_upgrade: Option<OnUpgrade>) -> Upgrade {
@@ -120,15 +128,12 @@ impl Connection {
         permit: Option<RequestPermit>,
         answering: Answering,
     ) -> Response<AnswerBody> {
-        let Accepted { head, incoming } = request;
-        let state = self.app.state();
+        let Accepted { head, body } = request;
         let Some((method, url)) = method(&head.method).zip(url(&head)) else {
             let answer = Answer::failure(StatusCode::NOT_FOUND, "not found");
             return send(answer, answering);
         };
         let mut request = tide::http::Request::new(method, url);
-        let (clock, phase) = (state.clock.clone(), Arc::clone(&self.phase));
-        let body = RequestBody::new(incoming, clock, phase, state.config.deadlines.body_stall);
         let len = body.len();
         request.set_body(tide::Body::from_reader(body, len));
         request.ext_mut().insert(Arc::clone(&head));
@@ -144,7 +149,8 @@ impl Connection {
 }
 
 /// The host a request names, after the checks that every head passes; the error is the answer to a
-/// request that is not looked at further. A host that a trusted proxy `told` wins.
+/// request that is not looked at further. A host that a trusted proxy `told` counts instead for what is
+/// made of it (links, our own origin); answered is only who may name both.
 pub(super) fn host(
     parts: &Parts,
     url: &PublicUrl,
@@ -162,19 +168,19 @@ pub(super) fn host(
         refuse(if refusal.closes { answer.closing() } else { answer })
     })?;
     let told = told.filter(|told| head::is_host(told)).map(|told| told.to_ascii_lowercase());
-    let host = told.unwrap_or(host);
     // HTTP/1.0 without a host names nothing foreign.
-    if !host.is_empty() && !edge::is_health(path) && !url.accepts(&host) {
+    let is_foreign = |host: &str| !host.is_empty() && !url.accepts(host);
+    if !edge::is_health(path) && (is_foreign(&host) || told.as_deref().is_some_and(is_foreign)) {
         let text = "this server does not know itself by that host name; \
              its operator can set webserver.url";
         return Err(refuse(Answer::failure(StatusCode::MISDIRECTED_REQUEST, text)));
     }
-    Ok(host)
+    Ok(told.unwrap_or(host))
 }
 
 struct Accepted {
     head: Arc<Head>,
-    incoming: Incoming,
+    body: RequestBody,
 }
 
 /// The method in http-types' words; `head::check` lets no other through.

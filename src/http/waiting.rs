@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
@@ -120,7 +120,10 @@ impl Early {
     }
 
     fn answer(&self, request: Request<Incoming>) -> Answer {
-        let (parts, _body) = request.into_parts();
+        let (parts, body) = request.into_parts();
+        if !body.is_end_stream() {
+            self.phase.leave_unread();
+        }
         let path = parts.uri.path();
         let mut answer = match bridge::host(&parts, &self.url, None) {
             Err(refusal) => *refusal,

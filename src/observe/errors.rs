@@ -1,7 +1,9 @@
 //! The last errors, kept in memory and, from time to time, in a file of the data directory.
 
 use std::collections::VecDeque;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -81,7 +83,9 @@ pub fn save_errors(path: &Path) -> io::Result<()> {
         }
     }
     let temporary = path.with_extension("tmp");
-    std::fs::write(&temporary, text)?;
+    let mut file =
+        File::options().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(text.as_bytes())?;
     std::fs::rename(&temporary, path)?;
     SAVED.store(count, Ordering::Relaxed);
     Ok(())

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 
+use icu_properties::CodePointSetData;
+use icu_properties::props::BidiControl;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use log::{Level, Record};
 
@@ -128,7 +130,17 @@ fn json(unix_ms: i64, record: &Record<'_>, message: &str, fields: &[(String, Str
     for (key, value) in fields {
         put(key, value);
     }
-    format!("{}\n", serde_json::Value::Object(object))
+    // JSON's own escapes are for control characters of ASCII; what is not ASCII stands in strings only.
+    let mut line = String::new();
+    for c in serde_json::Value::Object(object).to_string().chars() {
+        if is_hidden(c) {
+            write!(line, "\\u{:04x}", u32::from(c)).ok();
+        } else {
+            line.push(c);
+        }
+    }
+    line.push('\n');
+    line
 }
 
 /// syslog's numbers (RFC 5424, 6.2.1).
@@ -151,18 +163,25 @@ fn level_name(level: Level) -> &'static str {
     }
 }
 
-/// Control characters as escapes: foreign text can neither end the line nor drive a terminal.
+/// Control characters, line separators and what changes the direction of text (all below U+10000). As
+/// escapes foreign text can neither end a line, nor drive a terminal, nor show a line in another order.
+fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{2028}' | '\u{2029}')
+        || CodePointSetData::new::<BidiControl>().contains(c)
+}
+
 fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+        if is_hidden(c) { line.extend(c.escape_default()) } else { line.push(c) }
     }
     line
 }
 
 fn quoted(value: &str) -> String {
     let plain = !value.is_empty()
-        && value.chars().all(|c| !c.is_whitespace() && !c.is_control() && !matches!(c, '"' | '='));
+        && value.chars().all(|c| !c.is_whitespace() && !is_hidden(c) && !matches!(c, '"' | '='));
     if plain {
         return value.to_owned();
     }
@@ -170,7 +189,7 @@ fn quoted(value: &str) -> String {
         .chars()
         .flat_map(|c| match c {
             '"' | '\\' => vec!['\\', c],
-            _ if c.is_control() => c.escape_default().collect(),
+            _ if is_hidden(c) => c.escape_default().collect(),
             _ => vec![c],
         })
         .collect();
@@ -216,6 +235,24 @@ mod tests {
         assert_eq!(json["message"], "cannot store");
         assert_eq!(json["error"], "disk\nfull");
         assert_eq!(json["level"], "warn");
+    }
+
+    #[test]
+    fn foreign_text_ends_no_line_and_turns_none_round() {
+        let foreign = "a\u{2028}b\u{202e}c\u{2066}d\u{9b}e\u{7f}f\u{200f}";
+        let fields = [("name", Value::from(foreign))];
+        let fields: &dyn log::kv::Source = &fields.as_slice();
+        let args = format_args!("no {foreign}");
+        let record = Record::builder().args(args).key_values(&fields).build();
+        let pairs = super::fields(&record);
+        for format in [Format::Text, Format::Journal, Format::Json, Format::Logfmt] {
+            let line = line(format, 0, &record, &pairs);
+            let body = line.strip_suffix('\n').unwrap();
+            assert!(body.chars().all(|c| c == ' ' || c.is_ascii_graphic()), "{format:?}: {line:?}");
+        }
+        let json: serde_json::Value =
+            serde_json::from_str(&line(Format::Json, 0, &record, &pairs)).unwrap();
+        assert_eq!(json["name"], foreign, "a program reads what it was");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use crate::limits::OUTPUT_QUEUE_MAX_BYTES;
+use crate::limits::{OUTPUT_FLUSH_TIMEOUT, OUTPUT_QUEUE_MAX_BYTES};
 
 /// Where a text goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,14 +49,24 @@ struct Writer {
     emptied: Condvar,
 }
 
-static WRITER: OnceLock<Writer> = OnceLock::new();
+static WRITER: OnceLock<&'static Writer> = OnceLock::new();
 
-/// Writes from a thread of its own from now on: nobody waits for a reader.
+/// Writes from a thread of its own from now on: nobody waits for a reader. What a panic says goes the same way;
+/// the system's own hook would write it directly.
 pub fn write_in_background() {
-    let writer = WRITER.get_or_init(Writer::default);
-    let started = std::thread::Builder::new().name("output".to_owned()).spawn(|| writer.run());
-    if let Err(error) = started {
-        log::error!(error:% = error; "no thread for the log: a reader that stops will stop the server");
+    std::panic::set_hook(Box::new(|panic| {
+        let backtrace = std::backtrace::Backtrace::capture();
+        log::error!(backtrace:% = backtrace; "{panic}");
+        // The process may end with it.
+        flush(OUTPUT_FLUSH_TIMEOUT);
+    }));
+    let writer: &'static Writer = Box::leak(Box::default());
+    match std::thread::Builder::new().name("output".to_owned()).spawn(|| writer.run()) {
+        // Once only: a second call's thread waits for ever and holds nothing.
+        Ok(_running) => drop(WRITER.set(writer)),
+        Err(error) => {
+            log::error!(error:% = error; "no thread for the log: a reader that stops will stop the server");
+        }
     }
 }
 
@@ -103,14 +113,15 @@ impl Writer {
         }
     }
 
-    /// Counts a text as written; how many had to be dropped since it was last asked.
+    /// Counts a text as written; how many had to be dropped since it was last said, once there is room to say so.
     fn finish(&self, bytes: usize) -> u64 {
         let mut queue = self.lock();
         queue.bytes = queue.bytes.saturating_sub(bytes);
         if queue.bytes == 0 {
             self.emptied.notify_all();
         }
-        std::mem::take(&mut queue.dropped)
+        let has_room = queue.bytes <= OUTPUT_QUEUE_MAX_BYTES / 2;
+        if has_room { std::mem::take(&mut queue.dropped) } else { 0 }
     }
 
     fn run(&self) -> ! {
@@ -141,9 +152,15 @@ mod tests {
         assert_eq!((stream, text.len()), (Stream::Error, 1_000));
         // What is being written counts until it is written.
         writer.put(Stream::Error, line.clone());
-        assert_eq!(writer.finish(text.len()), 8);
+        assert_eq!(writer.finish(text.len()), 0, "a line that says so would be dropped too");
         writer.put(Stream::Output, line);
         assert_eq!(writer.lock().texts.len(), fits);
+        let mut told = 0;
+        for _ in 0..fits {
+            let (_, text) = writer.take();
+            told += writer.finish(text.len());
+        }
+        assert_eq!(told, 8);
         assert_eq!(writer.finish(0), 0);
     }
 }

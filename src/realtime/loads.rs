@@ -45,6 +45,7 @@ pub(super) struct Loader {
 #[derive(Debug)]
 struct Waiting {
     number: u64,
+    turn: Turn,
     loader: Loader,
     granted: Arc<Event>,
 }
@@ -95,10 +96,14 @@ impl LoadSlots {
         }
         queue.next = queue.next.wrapping_add(1);
         let number = queue.next;
-        let waiting = Waiting { number, loader, granted: Arc::clone(granted) };
+        let waiting = Waiting { number, turn, loader, granted: Arc::clone(granted) };
         match turn {
             Turn::First => queue.waiting.push_back(waiting),
-            Turn::Next => queue.waiting.push_front(waiting),
+            Turn::Next => {
+                let first = queue.waiting.iter().position(|one| one.turn == Turn::First);
+                let behind_others = first.unwrap_or(queue.waiting.len());
+                queue.waiting.insert(behind_others, waiting);
+            }
         }
         queue.grant(self.inner.slots);
         Ok(Slot { inner: Arc::clone(&self.inner), number })

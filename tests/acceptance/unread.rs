@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use chatto::observe::{Format, Level};
 use rustix::fs::OFlags;
 
 use crate::support::server::Server;
@@ -83,4 +84,34 @@ fn a_log_that_nobody_reads_stops_nothing_and_lacks_are_counted() {
 
     pipe.fill();
     assert!(server.stop().success(), "SIGTERM ends it although nobody reads");
+}
+
+#[test]
+fn what_a_panic_says_stops_nothing_either() {
+    const PANICS: &str = "CHATTO_TEST_PANICS";
+    if std::env::var_os(PANICS).is_some() {
+        chatto::observe::init(Format::Text, Level::Info);
+        chatto::observe::write_in_background();
+        assert!(std::thread::spawn(|| panic!("for the test")).join().is_err());
+        chatto::observe::flush(Duration::from_secs(1));
+        return;
+    }
+    let itself = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let name = "acceptance::unread::what_a_panic_says_stops_nothing_either";
+        command.args(["--exact", name, "--nocapture"]).env(PANICS, "1");
+        command
+    };
+    let read = itself().output().unwrap();
+    let said = String::from_utf8_lossy(&read.stderr).into_owned();
+    assert!(read.status.success() && said.contains("panicked at"), "{said}");
+    assert!(said.contains("ERROR") && said.contains("for the test"), "{said}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let mut pipe = Pipe::make(&dir.path().join("unread"));
+    pipe.fill();
+    let unread = File::options().write(true).open(dir.path().join("unread")).unwrap();
+    let mut child = itself().stderr(unread).stdout(Stdio::null()).spawn().unwrap();
+    let status = until("it ends", PATIENCE, || child.try_wait().unwrap());
+    assert!(status.success());
 }

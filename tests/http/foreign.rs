@@ -71,6 +71,17 @@ fn a_bearer_that_does_not_count_excuses_no_log_out_from_csrf() {
 }
 
 #[test]
+fn a_foreign_page_takes_no_cookie_away() {
+    // A form of another origin comes without cookies (SameSite), and what it is answered would still be kept.
+    let edge = edge();
+    let log_out = |origin| edge.post_bytes("/auth/logout", &[("Origin", origin)], b"");
+    assert!(log_out("https://elsewhere.example").cookie("chatto_session").is_none());
+    assert!(log_out("null").cookie("chatto_session").is_none());
+    let own = log_out("http://localhost");
+    assert_eq!(own.cookie("chatto_session").unwrap().0, "", "our own page clears what is left");
+}
+
+#[test]
 fn registration_that_is_off_answers_as_the_contract_says() {
     let edge = edge();
     let email = json!({"email": "ada@example.org"});

@@ -5,6 +5,7 @@ use std::fmt;
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory as _};
 use zeroize::Zeroizing;
 
+use super::is_ignorable;
 use crate::limits::{
     DISPLAY_NAME_MAX_CHARS, EMAIL_MAX_BYTES, LOGIN_MAX_CHARS, LOGIN_MIN_CHARS, PASSWORD_MAX_CHARS,
     PASSWORD_MIN_CHARS,
@@ -135,17 +136,21 @@ impl DisplayName {
 }
 
 fn is_letter_or_digit(c: char) -> bool {
-    c.general_category_group() == GeneralCategoryGroup::Letter
-        || c.general_category() == GeneralCategory::DecimalNumber
+    let is_one = c.general_category_group() == GeneralCategoryGroup::Letter
+        || c.general_category() == GeneralCategory::DecimalNumber;
+    is_one && !is_ignorable(c)
 }
 
 fn is_name_char(c: char) -> bool {
-    is_letter_or_digit(c)
+    // Emoji are written with variation selectors.
+    let is_seen = !is_ignorable(c) || matches!(c, '\u{fe0e}' | '\u{fe0f}');
+    let is_name = is_letter_or_digit(c)
         || matches!(
             c.general_category_group(),
             GeneralCategoryGroup::Mark | GeneralCategoryGroup::Symbol
         )
-        || matches!(c, ' ' | '-' | '\'' | '.' | '_')
+        || matches!(c, ' ' | '-' | '\'' | '.' | '_');
+    is_name && is_seen
 }
 
 /// A password as typed. It does not print and is wiped when dropped.
@@ -285,6 +290,10 @@ mod tests {
             ("a\tb", DisplayNameError::Characters),
             ("a\u{200b}b", DisplayNameError::Characters),
             ("a\u{202e}b", DisplayNameError::Characters),
+            ("a\u{3164}", DisplayNameError::Characters),
+            ("a\u{34f}b", DisplayNameError::Characters),
+            ("a\u{2800}b", DisplayNameError::Characters),
+            ("\u{3164}", DisplayNameError::Start),
             ("a/b", DisplayNameError::Characters),
             ("a@b", DisplayNameError::Characters),
             ("a\u{a0}b", DisplayNameError::Characters),

@@ -12,11 +12,15 @@ pub use account::{
 pub use message::{Body, BodyError, EmojiError, StatusError, custom_status, emoji_shortcode};
 pub use names::{DescriptionError, RoleNameError, RoomName, RoomNameError, description, role_name};
 
+use icu_properties::CodePointSetData;
+use icu_properties::props::DefaultIgnorableCodePoint;
+use unicode_normalization::UnicodeNormalization as _;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
 /// Whether something is to be seen: not white space, a control or a format character.
 fn is_visible(c: char) -> bool {
     !c.is_whitespace()
+        && !is_ignorable(c)
         && !matches!(
             c.general_category(),
             GeneralCategory::Control
@@ -27,9 +31,33 @@ fn is_visible(c: char) -> bool {
         )
 }
 
-/// The form in which names are compared: NFKC, full case folding, NFKC again.
+/// Whether a character shows nothing by itself: zero-width characters, joiners, variation selectors, what
+/// changes the direction of text, fillers (Unicode's `Default_Ignorable_Code_Point`), and the blank of Braille.
+fn is_ignorable(c: char) -> bool {
+    c == '\u{2800}' || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+}
+
+/// The form in which names are compared: NFKC, full case folding, NFKC again, and nothing that is not seen.
 fn folded(text: &str) -> String {
-    use unicode_normalization::UnicodeNormalization as _;
-    let compatible: String = text.nfkc().collect();
-    caseless::default_case_fold_str(&compatible).nfkc().collect()
+    let compatible: String = text.nfkc().filter(|c| !is_ignorable(*c)).collect();
+    let folded = caseless::default_case_fold_str(&compatible);
+    folded.nfkc().filter(|c| !is_ignorable(*c)).collect()
+}
+
+/// A name as it is shown: NFC, trimmed, without what is not seen. Joiners and variation selectors stay behind
+/// characters that are not ASCII: some scripts and many emoji are not written without them.
+fn shown(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len());
+    for c in text.nfc() {
+        let joins = matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}');
+        let carries = |before: char| {
+            !before.is_ascii()
+                && !before.is_whitespace()
+                && !matches!(before, '\u{200c}' | '\u{200d}')
+        };
+        if !is_ignorable(c) || (joins && kept.chars().next_back().is_some_and(carries)) {
+            kept.push(c);
+        }
+    }
+    kept.trim().nfc().collect()
 }

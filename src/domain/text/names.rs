@@ -1,11 +1,9 @@
 //! Names of rooms and roles, and descriptions.
 
-use unicode_normalization::UnicodeNormalization as _;
-
-use super::{folded, is_visible};
+use super::{folded, is_visible, shown};
 use crate::limits::{DESCRIPTION_MAX_CHARS, ROLE_NAME_MAX_CHARS, ROOM_NAME_MAX_CHARS};
 
-/// A channel's name: trimmed, NFC.
+/// A channel's name: trimmed, NFC, without what is not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomName(String);
 
@@ -24,12 +22,12 @@ pub enum RoomNameError {
 }
 
 impl RoomName {
-    /// Trims, normalises and checks.
+    /// Trims, normalises, leaves out what is not seen, and checks.
     ///
     /// # Errors
     /// [`RoomNameError`] naming the first rule that is broken.
     pub fn parse(text: &str) -> Result<Self, RoomNameError> {
-        let name: String = text.trim().nfc().collect();
+        let name = shown(text);
         if name.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')) {
             Err(RoomNameError::Characters)
         } else if !name.chars().any(is_visible) {
@@ -99,6 +97,13 @@ mod tests {
             ("two  words / ok", "two  words / ok"),
             (&"x".repeat(30), &"x".repeat(30)),
             (&"e\u{301}".repeat(30), &"\u{e9}".repeat(30)),
+            ("\u{202e}general\u{200b}", "general"),
+            ("gen\u{2060}\u{200d}eral\u{2066} \u{feff}", "general"),
+            ("gener\u{ad}al\u{2800}\u{3164}", "general"),
+            ("me\u{200d}\u{301}", "m\u{e9}"),
+            ("\u{645}\u{6cc}\u{200c}\u{62e}", "\u{645}\u{6cc}\u{200c}\u{62e}"),
+            ("\u{2764}\u{fe0f}\u{200d}\u{1f525}", "\u{2764}\u{fe0f}\u{200d}\u{1f525}"),
+            ("\u{3000}\u{200d}a", "a"),
         ] {
             assert_eq!(RoomName::parse(typed).unwrap().as_str(), kept);
         }
@@ -106,6 +111,8 @@ mod tests {
             ("", RoomNameError::Empty),
             ("  ", RoomNameError::Empty),
             ("\u{200b}\u{200d}", RoomNameError::Empty),
+            ("\u{3164}", RoomNameError::Empty),
+            ("\u{2800}", RoomNameError::Empty),
             (&"x".repeat(31), RoomNameError::TooLong),
             ("a\nb", RoomNameError::Characters),
             ("a\u{7f}", RoomNameError::Characters),
@@ -130,6 +137,9 @@ mod tests {
             ("ﬁles", "FILES"),
             ("Ａ１", "a1"),
             ("caf\u{e9}", "CAFE\u{301}"),
+            ("general", "gen\u{200b}er\u{2060}al\u{202e}"),
+            ("\u{2764}", "\u{2764}\u{fe0f}"),
+            ("\u{645}\u{6cc}\u{62e}", "\u{645}\u{6cc}\u{200c}\u{62e}"),
         ] {
             assert_eq!(key(a), key(b), "{a} {b}");
         }

@@ -106,10 +106,11 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
         Ok(owner.service.log_out(&credentials).await?)
     };
     match state.finish("log out", permit, work).await {
-        // The realtime part tells the ended sessions' sockets when it is built.
         Ok(_ended) => {
             let answer = Answer::json(StatusCode::OK, &json!({ "success": true }));
-            cookies::clear(answer, &head).into()
+            // A page of another origin, whose request carries no cookie, takes none away either.
+            let is_own = head.is_own_origin(&state.config.public_url);
+            if is_own { cookies::clear(answer, &head).into() } else { answer.into() }
         }
         Err(failure) => failure.plain_answer().into(),
     }
