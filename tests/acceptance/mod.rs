@@ -1,6 +1,7 @@
 //! What an operator meets: starts, refusals and repairs of the built binary, each with the documented
 //! exit code and text, and nothing acknowledged lost on the way.
 
+mod attack;
 mod damage;
 mod disk;
 mod external;

@@ -1,5 +1,5 @@
-//! Fuzzing on the pinned stable toolchain: a seeded mutator over a pool of inputs, and two targets that
-//! take its bytes: the decoder of the contract here, the way of a request in `http::fuzz`.
+//! Fuzzing on the pinned stable toolchain: a seeded mutator over a pool of inputs, and targets that
+//! take its bytes: the decoder of the contract here, requests and realtime sockets in `http::fuzz`.
 //!
 //! Coverage cannot be measured on stable without a nightly compiler, so a target says itself what it
 //! saw; an input that shows something new joins the pool. A finding prints seed and bytes and leaves

@@ -1,15 +1,20 @@
-//! Fuzz target: any bytes on a connection of the real edge. Whatever they are, the server answers in
-//! whole HTTP answers or closes, says nothing of an inner fault, and does not grow.
+//! Fuzz targets: any bytes on a connection of the real edge, and on a realtime socket before its log-in. Whatever
+//! they are, the server answers in whole HTTP answers or frames, or closes, says nothing of an inner fault, lets
+//! nobody in, and does not grow.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use chatto::contract::realtime::{
+    self as wire, realtime_client_frame::Frame as Ask, realtime_server_frame::Frame,
+};
+use chatto::contract::{Encoding, binary, decode};
 use chatto::http::{Config, Deadlines};
 use chatto::web::Folder;
 
-use super::support::Edge;
+use super::support::{Edge, HANDSHAKE, frame, head};
 use crate::support::wait::until;
 
 /// Follows every input.
@@ -63,39 +68,153 @@ fn seeds() -> Vec<Vec<u8>> {
 
 #[test]
 fn connections_take_any_bytes() {
-    let before = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panicked| {
-        before(panicked);
-        *PANICKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(panicked.to_string());
-    }));
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("200.html"), "<!-- OG_META_PLACEHOLDER -->").unwrap();
     std::fs::write(dir.path().join("a.js"), "a()").unwrap();
     let deadlines = Deadlines { head: Duration::from_secs(2), ..Deadlines::default() };
     let client_dir = Some(Folder::at(dir.path().to_owned()));
     let edge = Edge::start(Config { deadlines, client_dir, ..Config::default() });
-    let mut count: u64 = 0;
-    let mut settled = None;
+    let mut watch = Watch::begin(&edge);
     crate::fuzz::run("requests", seeds(), DICTIONARY, 3_000, |input| {
-        let saw = exchange(&edge, input)?;
-        count += 1;
-        if count.is_multiple_of(1_000) {
-            if edge.get("/healthz", &[]).status != 200 {
-                return Err("the server is not healthy any more".to_owned());
-            }
-            let now = resident_mib();
-            // The first thousand fill caches and the allocator's arenas.
-            let first = *settled.get_or_insert(now);
-            if now > first + 64 {
-                return Err(format!("{now} MiB after {count} inputs, {first} MiB at first"));
-            }
-        }
-        Ok(saw)
+        let said = exchange(&edge, &[input, LAST].concat())?;
+        watch.look()?;
+        statuses(&said)
     });
 }
 
-/// Sends the input and reads to the end; the statuses that came back.
-fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u16>, String> {
+#[test]
+fn sockets_take_any_bytes() {
+    let edge = Edge::start(Config::default());
+    let mut watch = Watch::begin(&edge);
+    let upgrade = head("GET", "/api/realtime", &HANDSHAKE);
+    crate::fuzz::run("sockets", frames(), FRAMES, 3_000, |input| {
+        let said = exchange(&edge, &[upgrade.as_bytes(), input].concat())?;
+        watch.look()?;
+        told(&said)
+    });
+}
+
+/// Frames of a client before its log-in, masked with zeros (RFC 6455, 5.2).
+fn frames() -> Vec<Vec<u8>> {
+    let hello = |bearer_token| {
+        let hello = wire::RealtimeClientHello { protocol_version: 2, bearer_token };
+        binary(&wire::RealtimeClientFrame { frame: Some(Ask::Hello(hello)) })
+    };
+    let subscribe = wire::RealtimeSubscribeEvents::default();
+    let subscribe =
+        binary(&wire::RealtimeClientFrame { frame: Some(Ask::SubscribeEvents(subscribe)) });
+    vec![
+        frame(0x82, &hello(Some("cht_ATnobody".to_owned()))),
+        frame(0x82, &hello(None)),
+        frame(0x82, &subscribe),
+        [frame(0x02, &hello(None)), frame(0x80, b"")].concat(),
+        [frame(0x89, b"ping"), frame(0x8a, b"pong"), frame(0x88, &[0x03, 0xe8])].concat(),
+        frame(0x81, b"text"),
+        frame(0x88, b""),
+    ]
+}
+
+const FRAMES: &[&[u8]] = &[
+    b"\x82\x80\0\0\0\0",
+    b"\x02\x80\0\0\0\0",
+    b"\x00\x80\0\0\0\0",
+    b"\x80\x80\0\0\0\0",
+    b"\x81\x80\0\0\0\0",
+    b"\x88\x80\0\0\0\0",
+    b"\x88\x82\0\0\0\0\x03\xe8",
+    b"\x89\x80\0\0\0\0",
+    b"\x8a\x80\0\0\0\0",
+    b"\x89\xfe\x01\0\0\0\0\0",
+    b"\x82\xfe\xff\xff\0\0\0\0",
+    b"\x82\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+    b"\x82\xff\0\0\0\0\0\x10\0\0\0\0\0\0",
+    b"\xc2",
+    b"\xf2",
+    b"\x83",
+    b"\x8b",
+    b"\x82\x05hello",
+    b"\x88\x81\0\0\0\0\x03",
+    b"\x88\x82\0\0\0\0\0\0",
+];
+
+/// Reads the server's frames; what they were. Whoever has not logged in is told an error or the end.
+fn told(said: &[u8]) -> Result<Vec<u16>, String> {
+    let upgraded = said.starts_with(b"HTTP/1.1 101 ");
+    let end = said.windows(4).position(|four| four == b"\r\n\r\n").filter(|_| upgraded);
+    let Some(end) = end else { return Err(format!("no upgrade: {}", said.escape_ascii())) };
+    let mut rest = &said[end + 4..];
+    let mut kinds = Vec::new();
+    // A frame that was cut is no finding.
+    while let [first, length, after @ ..] = rest {
+        let strange = || format!("no frame of a server: {}", rest.escape_ascii());
+        let (length, after) = match (length, after) {
+            (126, [high, low, after @ ..]) => {
+                (usize::from(u16::from_be_bytes([*high, *low])), after)
+            }
+            (126, _) => break,
+            (127.., _) => return Err(strange()),
+            (short, after) => (usize::from(*short), after),
+        };
+        let Some((payload, after)) = after.split_at_checked(length) else { break };
+        let kind = match first {
+            0x82 => {
+                match decode::<wire::RealtimeServerFrame>(Encoding::Proto, payload.to_vec().into())
+                {
+                    Ok(wire::RealtimeServerFrame { frame: Some(Frame::Error(_)) }) => 1,
+                    Ok(wire::RealtimeServerFrame { frame: Some(Frame::Close(_)) }) => 2,
+                    other => return Err(format!("to a stranger: {other:?}")),
+                }
+            }
+            0x88 => payload.first_chunk().map_or(3, |code| u16::from_be_bytes(*code)),
+            0x8a => 4,
+            _ => return Err(strange()),
+        };
+        kinds.push(kind);
+        rest = after;
+    }
+    Ok(kinds)
+}
+
+/// What must hold after every input: no thread has panicked, the server answers and does not grow.
+struct Watch<'a> {
+    edge: &'a Edge,
+    count: u64,
+    settled: Option<u64>,
+}
+
+impl<'a> Watch<'a> {
+    fn begin(edge: &'a Edge) -> Self {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panicked| {
+            before(panicked);
+            *PANICKED.lock().unwrap_or_else(PoisonError::into_inner) = Some(panicked.to_string());
+        }));
+        Self { edge, count: 0, settled: None }
+    }
+
+    fn look(&mut self) -> Result<(), String> {
+        if let Some(panicked) = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(format!("a thread of the server panicked: {panicked}"));
+        }
+        self.count += 1;
+        if !self.count.is_multiple_of(1_000) {
+            return Ok(());
+        }
+        if self.edge.get("/healthz", &[]).status != 200 {
+            return Err("the server is not healthy any more".to_owned());
+        }
+        let now = resident_mib();
+        // The first thousand fill caches and the allocator's arenas.
+        let first = *self.settled.get_or_insert(now);
+        if now > first + 64 {
+            return Err(format!("{now} MiB after {} inputs, {first} MiB at first", self.count));
+        }
+        Ok(())
+    }
+}
+
+/// Sends the input and reads to the end; what came back.
+fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u8>, String> {
     // Ports wait a second after their last use.
     let mut stream =
         until("a port is free", Duration::from_secs(30), || TcpStream::connect(edge.address).ok());
@@ -103,7 +222,7 @@ fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u16>, String> {
     // An end of our own before the answers would take them away.
     stream.set_read_timeout(Some(SILENCE)).unwrap();
     // The server may have had enough before the end.
-    stream.write_all(&[input, LAST].concat()).ok();
+    stream.write_all(input).ok();
     let mut is_cut = false;
     let mut said = Vec::new();
     let mut chunk = [0; 16 * 1024];
@@ -122,10 +241,7 @@ fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u16>, String> {
             Err(error) => return Err(format!("no end of the connection: {error}")),
         }
     }
-    if let Some(panicked) = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
-        return Err(format!("a thread of the server panicked: {panicked}"));
-    }
-    statuses(&said)
+    Ok(said)
 }
 
 /// Reads answer after answer; what is no answer is a finding, a cut one is not.

@@ -227,6 +227,21 @@ impl Edge {
     }
 }
 
+/// What asks for a WebSocket; the key is RFC 6455's example.
+pub(super) const HANDSHAKE: [(&str, &str); 4] = [
+    ("Connection", "Upgrade"),
+    ("Upgrade", "websocket"),
+    ("Sec-WebSocket-Version", "13"),
+    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+];
+
+/// A client's frame (RFC 6455, 5.2) of up to 125 bytes with this first byte; the mask is zero.
+pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    assert!(length < 126);
+    [&[first, 0x80 | length, 0, 0, 0, 0], payload].concat()
+}
+
 /// A request head for `localhost`.
 pub(super) fn head(method: &str, path: &str, headers: &[(&str, &str)]) -> String {
     let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");

@@ -1,9 +1,11 @@
 //! What ends a connection: credentials, rights, the server's own end (contract 5.7, 8.8).
 
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use super::world::World;
-use crate::support::realtime::{Follower, Frame, How, Key, Received, Sent, wire};
+use crate::support::realtime::{Follower, Frame, How, Key, Received, Sent, Socket, wire};
 use crate::support::wait::until;
 
 pub(super) fn logging_out_ends_the_sockets_of_that_session(world: &World) {
@@ -122,4 +124,81 @@ fn a_killed_server_is_resumed_where_it_was_left() {
     });
     assert_eq!(ada.connect(world.door()), How::Replay);
     assert_eq!(ada.state.bodies(&room), ["before the kill", "missed"]);
+}
+
+/// How far a client has come when its session ends.
+#[derive(Debug, Clone, Copy)]
+enum Stage {
+    Upgraded,
+    Greeted,
+    Welcomed,
+    Subscribing,
+    Live,
+}
+
+#[test]
+fn nothing_is_told_to_a_session_after_its_end() {
+    let world = World::one();
+    let bert = world.person("bert");
+    let room = world.room("secrets", &[&bert, world.owner()]);
+    let stages =
+        [Stage::Upgraded, Stage::Greeted, Stage::Welcomed, Stage::Subscribing, Stage::Live];
+    let mut runner = TestRunner::new(Config { cases: 40, ..Config::default() });
+    let cases = (prop::sample::select(stages.to_vec()), any::<bool>(), 0..4_u32);
+    let outcome = runner.run(&cases, |(stage, by_cookie, read)| {
+        let session = world.log_in("bert");
+        let key = if by_cookie { session.cookie() } else { session.bearer() };
+        let mut socket = come_to(&world, &key, &room, stage);
+        // A snapshot is under way, and some of it has come.
+        for _ in 0..read {
+            if matches!(stage, Stage::Subscribing) {
+                socket.next();
+            }
+        }
+        assert_eq!(world.plain(&session, "/auth/logout", &json!({})).status, 200);
+        // The process has heard of the end: it ended it. What is posted now is made after that.
+        let secret = world.post(world.owner(), &room, "not for this session");
+        if matches!(stage, Stage::Upgraded) {
+            socket.try_hello(&key);
+        }
+        if matches!(stage, Stage::Upgraded | Stage::Greeted | Stage::Welcomed) {
+            socket.try_send(subscription(&room));
+        }
+        loop {
+            match socket.next() {
+                Received::Frame(frame) => {
+                    prop_assert!(!format!("{frame:?}").contains(&secret), "{stage:?}: {frame:?}");
+                }
+                Received::Closed(_) => return Ok(()),
+            }
+        }
+    });
+    outcome.unwrap();
+}
+
+fn subscription(room: &str) -> Sent {
+    Sent::SubscribeEvents(wire::RealtimeSubscribeEvents {
+        resume_cursor: None,
+        retained_room_ids: vec![room.to_owned()],
+    })
+}
+
+fn come_to(world: &World, key: &Key, room: &str, stage: Stage) -> Socket {
+    let mut socket = world.socket(key);
+    if matches!(stage, Stage::Upgraded) {
+        return socket;
+    }
+    socket.hello(key);
+    if matches!(stage, Stage::Greeted) {
+        return socket;
+    }
+    assert!(matches!(socket.frame(), Frame::Hello(_)));
+    if matches!(stage, Stage::Welcomed) {
+        return socket;
+    }
+    socket.send(subscription(room));
+    if matches!(stage, Stage::Live) {
+        while !matches!(socket.frame(), Frame::CaughtUp(_)) {}
+    }
+    socket
 }

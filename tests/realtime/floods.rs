@@ -1,12 +1,13 @@
 //! Strangers that always have more to say, before any log-in: others are answered all the same.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::world::World;
+use crate::support::flood::{empty_frame, send_on, upgrade};
+use crate::support::realtime::Door;
 
 /// How soon a socket that sends nothing but noise is closed: the time for `hello`, and a moment.
 const CLOSED_WITHIN: Duration = Duration::from_secs(12);
@@ -14,41 +15,11 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(12);
 /// when such loops never yielded.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Upgrades, sends `first`, then `noise` again and again until the server ends the connection; how long that
-/// took.
-fn flood(port: u16, first: &[u8], noise: &[u8]) -> Duration {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_write_timeout(Some(CLOSED_WITHIN * 2)).unwrap();
-    stream.set_read_timeout(Some(CLOSED_WITHIN * 2)).unwrap();
-    write!(
-        stream,
-        "GET /api/realtime HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: Upgrade\r\n\
-         Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-         Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
-    )
-    .unwrap();
-    let mut head = [0; 12];
-    stream.read_exact(&mut head).unwrap();
-    assert_eq!(&head, b"HTTP/1.1 101");
-    let mut reading = stream.try_clone().unwrap();
-    // Whoever does not read what comes back would be stopped by that.
-    let reader = std::thread::spawn(move || {
-        let mut chunk = [0; 16 * 1024];
-        while reading.read(&mut chunk).is_ok_and(|length| length > 0) {}
-    });
-    let many = noise.repeat(64 * 1024 / noise.len());
-    let started = Instant::now();
-    stream.write_all(first).unwrap();
-    while started.elapsed() < CLOSED_WITHIN * 2 {
-        if let Err(error) = stream.write_all(&many) {
-            let ended = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
-            assert!(ended.contains(&error.kind()), "{error}");
-            break;
-        }
-    }
-    let took = started.elapsed();
-    drop(stream);
-    reader.join().unwrap();
+/// Floods one socket; how long it was let.
+fn flood(door: &Door, first: &[u8], noise: &[u8]) -> Duration {
+    let (end, took) = send_on(upgrade(door).unwrap(), first, noise, CLOSED_WITHIN * 2);
+    let ended = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+    assert!(end.is_ok() || ended.contains(&end.unwrap_err().kind()));
     took
 }
 
@@ -67,7 +38,7 @@ fn floods(what: &str, first: &[u8], noise: &[u8]) {
             }
             slowest
         });
-        let flooding = [(); 2].map(|()| scope.spawn(|| flood(door.port(), first, noise)));
+        let flooding = [(); 2].map(|()| scope.spawn(|| flood(&door, first, noise)));
         let closed = flooding.map(|one| one.join());
         over.store(true, Ordering::Relaxed);
         for took in closed {
@@ -78,11 +49,6 @@ fn floods(what: &str, first: &[u8], noise: &[u8]) {
     });
     eprintln!("{what}: the slowest /readyz took {slowest:?}");
     assert!(slowest < ANSWERED_WITHIN, "{what}: {slowest:?}");
-}
-
-/// A frame of a client without content: its first byte, length 0 and masked, a mask (RFC 6455, 5.2).
-fn empty_frame(first: u8) -> [u8; 6] {
-    [first, 0x80, 1, 2, 3, 4]
 }
 
 #[test]

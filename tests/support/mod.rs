@@ -4,6 +4,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod filter;
+pub(crate) mod flood;
 pub(crate) mod gate;
 pub(crate) mod mounts;
 pub(crate) mod nats;

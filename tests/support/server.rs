@@ -84,6 +84,13 @@ impl Server {
         server
     }
 
+    /// The same of another binary.
+    pub(crate) fn start_binary(binary: String) -> Self {
+        let mut server = Self::prepare_binary(binary.leak());
+        server.run();
+        server
+    }
+
     /// Sets a variable of the environment for the next start and the next command.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.unset(name);

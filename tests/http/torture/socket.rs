@@ -5,21 +5,8 @@ use chatto::contract::realtime::{
 };
 use chatto::contract::{Encoding, binary, decode};
 
+use super::super::support::{HANDSHAKE, frame};
 use super::{HEALTH, edge, head, said, statuses};
-
-const HANDSHAKE: [(&str, &str); 4] = [
-    ("Connection", "Upgrade"),
-    ("Upgrade", "websocket"),
-    ("Sec-WebSocket-Version", "13"),
-    ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-];
-
-/// A masked binary frame (RFC 6455, 5.2) of up to 125 bytes; the mask is zero.
-fn frame(payload: &[u8]) -> Vec<u8> {
-    let length = u8::try_from(payload.len()).unwrap();
-    assert!(length < 126);
-    [&[0x82, 0x80 | length, 0, 0, 0, 0], payload].concat()
-}
 
 #[test]
 fn a_frame_in_the_handshakes_packet_is_not_lost() {
@@ -29,7 +16,7 @@ fn a_frame_in_the_handshakes_packet_is_not_lost() {
     let hello = binary(&wire::RealtimeClientFrame { frame: Some(Ask::Hello(hello)) });
     let request = head("GET", "/api/realtime", &HANDSHAKE);
     let mut raw = edge.connect();
-    raw.send(&[request.as_bytes(), &frame(&hello)].concat());
+    raw.send(&[request.as_bytes(), &frame(0x82, &hello)].concat());
     let answer = raw.answer().unwrap();
     assert_eq!(answer.status, 101);
     assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
@@ -52,7 +39,7 @@ fn what_is_no_handshake_is_refused_and_frames_behind_it_are_no_requests() {
         head("GET", "/api/realtime", &left)
     };
     for name in HANDSHAKE.map(|(name, _)| name) {
-        let bytes = [without(name).as_bytes(), &frame(b"x"), HEALTH.as_bytes()].concat();
+        let bytes = [without(name).as_bytes(), &frame(0x82, b"x"), HEALTH.as_bytes()].concat();
         let answered = statuses(&said(&edge, &bytes));
         assert!(matches!(answered[..], [400 | 426] | [400 | 426, 400]), "{name}: {answered:?}");
     }

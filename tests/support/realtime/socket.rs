@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use async_tungstenite::tungstenite::http::{HeaderName, HeaderValue};
 use async_tungstenite::tungstenite::{Error, Message, WebSocket};
 use futures_rustls::rustls;
 use prost::Message as _;
+use rustix::net::{self, AddressFamily, SocketType};
 
 use super::{Frame, Sent, wire};
 use crate::support::certificates::Authority;
@@ -25,6 +26,8 @@ pub(crate) struct Door {
     address: SocketAddr,
     host: String,
     tls: Option<Arc<Authority>>,
+    /// Where connections come from; `None`: the system chooses.
+    source: Option<Ipv4Addr>,
 }
 
 /// What a client shows.
@@ -86,13 +89,20 @@ impl Door {
             address: ([127, 0, 0, 1], port).into(),
             host: format!("127.0.0.1:{port}"),
             tls: None,
+            source: None,
         }
+    }
+
+    /// The same for somebody whose connections come from this address of the machine.
+    pub(crate) fn from(self, source: Ipv4Addr) -> Self {
+        Self { source: Some(source), ..self }
     }
 
     /// The same over TLS, with a certificate of this authority for `localhost`.
     pub(crate) fn tls(port: u16, authority: &Arc<Authority>) -> Self {
         let tls = Some(Arc::clone(authority));
-        Self { address: ([127, 0, 0, 1], port).into(), host: format!("localhost:{port}"), tls }
+        let address = ([127, 0, 0, 1], port).into();
+        Self { address, host: format!("localhost:{port}"), tls, source: None }
     }
 
     /// The port that clients come to.
@@ -135,8 +145,17 @@ impl Door {
         Answer { status, head: head.to_owned(), body: body.to_owned(), json }
     }
 
+    /// A connection before any word on it.
+    pub(crate) fn tcp(&self) -> std::io::Result<TcpStream> {
+        let Some(source) = self.source else { return TcpStream::connect(self.address) };
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddr::from((source, 0)))?;
+        net::connect(&socket, &self.address)?;
+        Ok(socket.into())
+    }
+
     fn connect(&self) -> Stream {
-        let tcp = TcpStream::connect(self.address).unwrap();
+        let tcp = self.tcp().unwrap();
         tcp.set_nodelay(true).unwrap();
         tcp.set_read_timeout(Some(PATIENCE)).unwrap();
         match &self.tls {
@@ -175,11 +194,16 @@ impl Socket {
 
     /// The hello that belongs to `key`.
     pub(crate) fn hello(&mut self, key: &Key) {
+        assert!(self.try_hello(key), "the connection has ended");
+    }
+
+    /// The same; `false`: the connection has ended.
+    pub(crate) fn try_hello(&mut self, key: &Key) -> bool {
         let bearer_token = match key {
             Key::Bearer(token) => Some(token.clone()),
             Key::Cookie(_) | Key::None => None,
         };
-        self.send(Sent::Hello(wire::RealtimeClientHello { protocol_version: 2, bearer_token }));
+        self.try_send(Sent::Hello(wire::RealtimeClientHello { protocol_version: 2, bearer_token }))
     }
 
     pub(crate) fn send(&mut self, frame: Sent) {
