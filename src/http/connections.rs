@@ -104,7 +104,7 @@ impl Open {
         idle.find(|id| self.all.get(id).is_some_and(&is_meant)).copied()
     }
 
-    /// Its place is free at once; its task ends when it is next polled.
+    /// Its permit is free at once; its task ends when it is next polled.
     fn send_away(&mut self, id: u64) {
         if let Some(entry) = self.remove(id) {
             entry.yields.stop();
@@ -132,7 +132,7 @@ impl Open {
     }
 }
 
-/// An open connection's place; it is free when the last holder is gone, an upgraded connection included.
+/// An open connection; another one is admitted when the last holder is gone, an upgraded connection included.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
@@ -237,7 +237,7 @@ mod tests {
         let fourth = all.admit(address(PROXY)).unwrap();
         assert!(has_yielded(&third), "idle since it came");
         assert_eq!(third.begin(), Err(NotBegun::Yielded));
-        // It rests too late: its place is another one's.
+        // It rests too late: its permit is another one's.
         third.rest();
         fourth.begin().unwrap();
         let fifth = all.admit(address(PROXY)).unwrap();
@@ -245,7 +245,7 @@ mod tests {
         fifth.begin().unwrap();
         assert!(all.admit(address(PROXY)).is_none(), "none is idle");
         drop(third);
-        assert!(all.admit(address(PROXY)).is_none(), "a place is free once, not twice");
+        assert!(all.admit(address(PROXY)).is_none(), "a permit is given back once, not twice");
         drop(first);
         assert!(all.admit(address(PROXY)).is_some());
     }

@@ -16,7 +16,7 @@ use super::state::App;
 use super::{client_dir, pages};
 use crate::contract::Code;
 
-/// Paths that monitors ask; they need no place among the requests in work.
+/// Paths that monitors ask; they need no permit of the requests in work.
 pub(super) fn is_health(path: &str) -> bool {
     path == "/healthz" || path == "/readyz"
 }

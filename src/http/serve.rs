@@ -1,7 +1,7 @@
 //! Sockets: binding, accepting, the connection limit, and the orderly end.
 //!
 //! TLS of our own wraps a socket before [`speak`] and changes nothing else; a handshake has a
-//! deadline and holds its place among the connections.
+//! deadline and holds its permit.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -289,14 +289,14 @@ impl Refusals {
     fn new(state: &Shared, runtime: &Runtime) -> Self {
         let open =
             Connections::new(limits::HTTP_REFUSALS_MAX, state.config.trusted_proxies.clone());
-        // One that yields frees its place a moment before its task counts as finished.
+        // One that yields gives its permit back a moment before its task counts as finished.
         let tasks = Scope::new(runtime, "refused connections", limits::HTTP_REFUSALS_MAX * 2);
         Self { open, tasks }
     }
 
     fn refuse(&self, state: &Shared, door: &Door, stream: TcpStream, peer: IpAddr) {
         let Some(permit) = self.open.admit(peer).map(Arc::new) else {
-            log::debug!("closed a connection beyond the limit without a word");
+            log::debug!("closed a connection beyond the limit unanswered");
             return;
         };
         let limit = limits::HTTP_REFUSAL_TIMEOUT;
@@ -319,7 +319,7 @@ impl Refusals {
             let _told = Box::pin(permit.or_yield(clock.timeout(limit, telling))).await;
         });
         if refused.is_err() {
-            log::debug!("closed a connection beyond the limit without a word");
+            log::debug!("closed a connection beyond the limit unanswered");
         }
     }
 }

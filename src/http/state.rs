@@ -105,7 +105,7 @@ impl Shared {
     }
 
     /// Runs work to its end whatever becomes of the caller, and waits for its answer. The request's
-    /// place is held as long.
+    /// permit is held as long.
     ///
     /// # Errors
     /// What the work says; `unavailable` when too much of it runs.

@@ -37,7 +37,7 @@ impl Waiting<'_> {
     /// Answers until `opened`. Each answer closes its connection, so that the next request meets the
     /// full server.
     pub async fn serve(&self, opened: &Stop) {
-        // One that yields frees its place a moment before its task counts as finished.
+        // One that yields gives its permit back a moment before its task counts as finished.
         let tasks = limits::HTTP_EARLY_MAX * 2;
         let connections = Scope::new(self.runtime, "early connections", tasks);
         let open = Connections::new(limits::HTTP_EARLY_MAX, self.config.trusted_proxies.clone());

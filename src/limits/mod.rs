@@ -392,7 +392,7 @@ pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
 /// How often a connection asks whether its session still counts; ends that are told come at once.
 pub const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// Subscribed sockets of one user at one process; the oldest makes place for the next (product 9).
+/// Subscribed sockets of one user at one process; the oldest is closed for the next (product 9).
 pub const SOCKETS_PER_USER_MAX: usize = 20;
 /// Rooms a connection may hold (contract 4.8).
 pub const HELD_ROOMS_MAX: usize = 64;

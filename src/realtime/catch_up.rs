@@ -10,7 +10,7 @@ use super::connection::End;
 use super::frames;
 use super::lens::{Lens, Unreadable};
 use super::live::Live;
-use super::loads::Turn;
+use super::loads::Wait;
 use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
 use crate::domain::RoomId;
 use crate::limits::SNAPSHOT_BATCH;
@@ -70,7 +70,7 @@ impl<S: Socket> Live<'_, '_, S> {
 
     async fn resume_load(&mut self) -> Result<(), End> {
         let load = Arc::clone(&self.load);
-        self.connection.turn(&load, Turn::Next).await
+        self.connection.wait_for_slot(&load, Wait::Next).await
     }
 
     async fn replay(&mut self, changes: Vec<Change>) -> Result<(), End> {

@@ -8,7 +8,7 @@ use super::change::{Change, random_id};
 use super::frames::{self, Head};
 use super::lens::Unreadable;
 use super::live::Live;
-use super::loads::{Load, Loader, Turn};
+use super::loads::{Load, Loader, Wait};
 use super::{Gone, Incoming, Inner, Opening, Socket};
 use crate::contract::realtime::{
     self as wire, realtime_client_frame::Frame as Asked, realtime_event_envelope::Event,
@@ -97,7 +97,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         let loader = Loader { user: session.user, address: opening.address };
         let (slots, clock) = (self.realtime.loads.clone(), self.realtime.clock.clone());
         let load = Arc::new(Load::new(slots, loader, clock, SNAPSHOT_TIMEOUT));
-        self.turn(&load, Turn::First).await?;
+        self.wait_for_slot(&load, Wait::First).await?;
         let is_present = self.realtime.service.try_barrier().await;
         let (registration, told) = self.realtime.hub.register(&session).ok_or_else(End::stalled)?;
         let cursor = asked.resume_cursor.as_deref();
@@ -233,9 +233,9 @@ impl<'a, S: Socket> Connection<'a, S> {
     }
 
     /// Waits for a slot among the loads that are assembled at a time.
-    pub(super) async fn turn(&mut self, load: &Load, turn: Turn) -> Result<(), End> {
+    pub(super) async fn wait_for_slot(&mut self, load: &Load, wait: Wait) -> Result<(), End> {
         let deadline = self.realtime.clock.now() + SNAPSHOT_TIMEOUT;
-        let mut taking = std::pin::pin!(load.take(turn));
+        let mut taking = std::pin::pin!(load.take(wait));
         loop {
             let now = self.realtime.clock.now();
             if now >= deadline {

@@ -45,7 +45,7 @@ pub(super) struct Loader {
 #[derive(Debug)]
 struct Waiting {
     number: u64,
-    turn: Turn,
+    wait: Wait,
     loader: Loader,
     granted: Arc<Event>,
 }
@@ -56,7 +56,7 @@ pub(super) struct QueueFull;
 
 /// Whether a load begins or goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Wait {
     /// It waits behind the others.
     First,
     /// It was let in before: it waits before those that were not.
@@ -73,13 +73,13 @@ impl LoadSlots {
     /// Takes a slot, waiting in the queue for it.
     ///
     /// # Errors
-    /// [`QueueFull`], at a load's first turn.
+    /// [`QueueFull`], at a load's first wait.
     ///
     /// # Cancel safety
     /// Dropping it leaves the queue.
-    async fn take(&self, loader: Loader, turn: Turn) -> Result<Slot, QueueFull> {
+    async fn take(&self, loader: Loader, wait: Wait) -> Result<Slot, QueueFull> {
         let granted = Arc::new(Event::new());
-        let slot = self.enqueue(loader, turn, &granted)?;
+        let slot = self.enqueue(loader, wait, &granted)?;
         loop {
             let heard = granted.listen();
             if slot.is_held() {
@@ -89,18 +89,18 @@ impl LoadSlots {
         }
     }
 
-    fn enqueue(&self, loader: Loader, turn: Turn, granted: &Arc<Event>) -> Result<Slot, QueueFull> {
+    fn enqueue(&self, loader: Loader, wait: Wait, granted: &Arc<Event>) -> Result<Slot, QueueFull> {
         let mut queue = self.inner.lock();
-        if turn == Turn::First && queue.waiting.len() >= self.inner.queue_max {
+        if wait == Wait::First && queue.waiting.len() >= self.inner.queue_max {
             return Err(QueueFull);
         }
         queue.next = queue.next.wrapping_add(1);
         let number = queue.next;
-        let waiting = Waiting { number, turn, loader, granted: Arc::clone(granted) };
-        match turn {
-            Turn::First => queue.waiting.push_back(waiting),
-            Turn::Next => {
-                let first = queue.waiting.iter().position(|one| one.turn == Turn::First);
+        let waiting = Waiting { number, wait, loader, granted: Arc::clone(granted) };
+        match wait {
+            Wait::First => queue.waiting.push_back(waiting),
+            Wait::Next => {
+                let first = queue.waiting.iter().position(|one| one.wait == Wait::First);
                 let behind_others = first.unwrap_or(queue.waiting.len());
                 queue.waiting.insert(behind_others, waiting);
             }
@@ -194,9 +194,9 @@ impl Load {
     /// Waits for a slot, and holds it.
     ///
     /// # Errors
-    /// [`QueueFull`], at the first turn.
-    pub(super) async fn take(&self, turn: Turn) -> Result<(), QueueFull> {
-        let slot = self.slots.take(self.loader, turn).await?;
+    /// [`QueueFull`], at the first wait.
+    pub(super) async fn take(&self, wait: Wait) -> Result<(), QueueFull> {
+        let slot = self.slots.take(self.loader, wait).await?;
         self.lock().slot = Some((slot, self.clock.now()));
         self.changed.notify(usize::MAX);
         Ok(())
@@ -254,13 +254,13 @@ mod tests {
     fn a_user_has_one_slot_and_an_address_half() {
         block_on(async {
             let slots = LoadSlots::new(4, 8);
-            let first = slots.take(loader(1, A), Turn::First).await.unwrap();
-            let mut same = pin!(slots.take(loader(1, B), Turn::First));
+            let first = slots.take(loader(1, A), Wait::First).await.unwrap();
+            let mut same = pin!(slots.take(loader(1, B), Wait::First));
             assert!(poll_once(same.as_mut()).await.is_none(), "the same user");
-            let _second = slots.take(loader(2, A), Turn::First).await.unwrap();
-            let mut third = pin!(slots.take(loader(3, A), Turn::First));
+            let _second = slots.take(loader(2, A), Wait::First).await.unwrap();
+            let mut third = pin!(slots.take(loader(3, A), Wait::First));
             assert!(poll_once(third.as_mut()).await.is_none(), "more than half");
-            let _other = slots.take(loader(4, B), Turn::First).await.unwrap();
+            let _other = slots.take(loader(4, B), Wait::First).await.unwrap();
             drop(first);
             assert!(poll_once(same.as_mut()).await.is_some());
             assert!(poll_once(third.as_mut()).await.is_some());
@@ -271,13 +271,13 @@ mod tests {
     fn whoever_was_let_in_before_comes_first_and_nobody_is_forgotten() {
         block_on(async {
             let slots = LoadSlots::new(1, 2);
-            let held = slots.take(loader(1, A), Turn::First).await.unwrap();
-            let mut gone = Box::pin(slots.take(loader(2, A), Turn::First));
+            let held = slots.take(loader(1, A), Wait::First).await.unwrap();
+            let mut gone = Box::pin(slots.take(loader(2, A), Wait::First));
             assert!(poll_once(gone.as_mut()).await.is_none());
-            let mut waits = pin!(slots.take(loader(3, A), Turn::First));
+            let mut waits = pin!(slots.take(loader(3, A), Wait::First));
             assert!(poll_once(waits.as_mut()).await.is_none());
-            assert_eq!(slots.take(loader(4, A), Turn::First).await.err(), Some(QueueFull));
-            let mut goes_on = pin!(slots.take(loader(5, A), Turn::Next));
+            assert_eq!(slots.take(loader(4, A), Wait::First).await.err(), Some(QueueFull));
+            let mut goes_on = pin!(slots.take(loader(5, A), Wait::Next));
             assert!(poll_once(goes_on.as_mut()).await.is_none());
             drop(held);
             let next = poll_once(goes_on.as_mut()).await.unwrap().unwrap();
@@ -292,20 +292,20 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_all_turns_is_limited_and_a_pause_costs_none() {
+    fn the_time_of_all_slots_is_limited_and_a_pause_costs_none() {
         block_on(async {
             let clock = Clock::system();
             let slots = LoadSlots::new(1, 1);
             let limit = Duration::from_secs(30);
             let load = Load::new(slots.clone(), loader(1, A), clock.clone(), limit);
-            load.take(Turn::First).await.unwrap();
+            load.take(Wait::First).await.unwrap();
             clock.advance_monotonic(Duration::from_secs(20));
             assert!(poll_once(load.is_over()).await.is_none());
             load.pause();
             clock.advance_monotonic(Duration::from_secs(1_000));
             assert!(poll_once(load.is_over()).await.is_none());
-            assert!(slots.take(loader(2, A), Turn::First).await.is_ok(), "another's meanwhile");
-            load.take(Turn::Next).await.unwrap();
+            assert!(slots.take(loader(2, A), Wait::First).await.is_ok(), "another's meanwhile");
+            load.take(Wait::Next).await.unwrap();
             clock.advance_monotonic(Duration::from_secs(11));
             assert!(poll_once(load.is_over()).await.is_some());
         });

@@ -130,7 +130,10 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
     await page.getByRole('button', { name: 'Make a link' }).click();
     const join = await page.getByLabel('Join link', { exact: true }).inputValue();
     await look('add-person-link');
-    await page.getByRole('button', { name: 'Done' }).click();
+    await page.getByRole('button', { name: 'Add another' }).click();
+    await page.getByRole('heading', { name: 'Links nobody has used yet' }).waitFor();
+    await look('add-person-open');
+    await page.keyboard.press('Escape');
 
     await guest.goto(`/chat/-/${garden}`);
     guest.expected.push(/status of 400/);

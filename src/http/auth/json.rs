@@ -18,7 +18,7 @@ use super::super::state::{App, InWork, RequestPermit};
 pub(super) struct JsonRequest<T> {
     pub(super) state: App,
     pub(super) head: Arc<Head>,
-    /// The place among the requests in work; it goes with the work.
+    /// Of the requests in work; it goes with the work.
     pub(super) permit: Option<RequestPermit>,
     pub(super) body: T,
 }
