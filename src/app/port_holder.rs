@@ -1,17 +1,12 @@
 //! Who listens on a port, for the message about a busy one.
 
-use std::path::Path;
-
 use crate::limits::PROC_FILE_MAX_BYTES;
-use crate::runtime::limited_read;
+use crate::runtime::{limited_read, port_listeners};
 
 /// `nginx (pid 812)`, when the process can be seen from here.
 pub(super) fn name(port: u16) -> Option<String> {
-    let inode = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
-        let text = limited_read(Path::new(table), PROC_FILE_MAX_BYTES).ok()?;
-        listener_inode(&String::from_utf8_lossy(&text), port)
-    })?;
-    let link = format!("socket:[{inode}]");
+    let listener = port_listeners(port).ok()?.into_iter().next()?;
+    let link = format!("socket:[{}]", listener.inode);
     for process in std::fs::read_dir("/proc").ok()?.flatten() {
         let name = process.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
@@ -26,16 +21,6 @@ pub(super) fn name(port: u16) -> Option<String> {
         }
     }
     None
-}
-
-/// The inode of the listening socket (state 0A) of a port, from proc(5)'s table.
-fn listener_inode(table: &str, port: u16) -> Option<String> {
-    let suffix = format!(":{port:04X}");
-    table.lines().skip(1).find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let listens = words.get(1)?.ends_with(&suffix) && *words.get(3)? == "0A";
-        listens.then(|| words.get(9).map(|inode| (*inode).to_owned())).flatten()
-    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event};
+use async_nats::{AuthError, Client, ConnectOptions, Event};
 
 use crate::limits::{NATS_REQUEST_TIMEOUT, NATS_SUBSCRIPTION_MESSAGES_MAX};
-use crate::runtime::{Clock, on_tokio};
+use crate::runtime::{Clock, on_tokio, port_listeners};
 
 /// Which server or cluster to reach, and how.
 #[derive(Debug, Clone)]
@@ -30,6 +30,16 @@ pub enum Auth {
     None,
     /// A shared token.
     Token(String),
+    /// The token of a server of ours on this machine. No other account is shown it: while the server is away,
+    /// somebody else may listen on its port.
+    OwnServer {
+        /// The token.
+        token: String,
+        /// Its port.
+        port: u16,
+        /// The account it runs under.
+        uid: u32,
+    },
     /// User name and password.
     UserPassword {
         /// User name.
@@ -48,6 +58,7 @@ impl std::fmt::Debug for Auth {
         f.write_str(match self {
             Self::None => "None",
             Self::Token(_) => "Token(***)",
+            Self::OwnServer { .. } => "OwnServer(***)",
             Self::UserPassword { .. } => "UserPassword(***)",
             Self::CredentialsFile(_) => "CredentialsFile",
             Self::Nkey(_) => "Nkey(***)",
@@ -243,6 +254,17 @@ async fn options(target: &Target, watch: Arc<Watch>) -> Result<ConnectOptions, C
     options = match &target.auth {
         Auth::None => options,
         Auth::Token(token) => options.token(token.clone()),
+        Auth::OwnServer { token, port, uid } => {
+            let (token, port, uid) = (token.clone(), *port, *uid);
+            ConnectOptions::with_auth_callback(move |_nonce| {
+                let shown = check_listener(port, uid).map(|()| {
+                    let mut auth = async_nats::Auth::new();
+                    auth.token = Some(token.clone());
+                    auth
+                });
+                std::future::ready(shown)
+            })
+        }
         Auth::UserPassword { user, password } => {
             options.user_and_password(user.clone(), password.clone())
         }
@@ -271,6 +293,16 @@ async fn options(target: &Target, watch: Arc<Watch>) -> Result<ConnectOptions, C
             watch.note(&event);
             std::future::ready(())
         }))
+}
+
+/// Whether whoever listens on this port has this account. Where the system shows no table nothing can be told.
+fn check_listener(port: u16, uid: u32) -> Result<(), AuthError> {
+    let Ok(listeners) = port_listeners(port) else { return Ok(()) };
+    if listeners.iter().all(|one| one.uid == uid) {
+        return Ok(());
+    }
+    log::error!(port = port; "another account of this machine listens on nats-server's port; it is told nothing");
+    Err(AuthError::new("the port belongs to another account of this machine"))
 }
 
 impl Watch {

@@ -17,6 +17,8 @@ const FILE_MAX_BYTES: u64 = 4096;
 pub struct Connection {
     schema: u32,
     url: String,
+    port: u16,
+    uid: u32,
     token: String,
     /// The nats-server's process.
     pub pid: i32,
@@ -31,7 +33,9 @@ impl Connection {
             IpAddr::V6(address) if address.is_unspecified() => format!("[{}]", Ipv6Addr::LOCALHOST),
             IpAddr::V6(address) => format!("[{address}]"),
         };
-        Self { schema: 1, url: format!("nats://{host}:{port}"), token: token.to_owned(), pid }
+        let uid = rustix::process::geteuid().as_raw();
+        let (url, token) = (format!("nats://{host}:{port}"), token.to_owned());
+        Self { schema: 2, url, port, uid, token, pid }
     }
 
     /// Reads the file of the server that runs on `data_dir`; `None`: none runs, or it is just starting.
@@ -55,7 +59,7 @@ impl Connection {
     pub fn target(&self) -> Target {
         Target {
             urls: vec![self.url.clone()],
-            auth: Auth::Token(self.token.clone()),
+            auth: Auth::OwnServer { token: self.token.clone(), port: self.port, uid: self.uid },
             ca_cert: None,
             name: "chatto".to_owned(),
         }

@@ -1,9 +1,12 @@
 //! Start, files, environment, restart, stop.
 
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use chatto::nats::{Auth, Nats, Target};
 use chatto::runtime::Clock;
 use chatto::supervisor::{Connection, Health, StartError};
 
@@ -54,7 +57,7 @@ fn a_started_server_keeps_its_token_to_itself_and_stops_in_order() {
         // A command of the same machine finds it through the connection file.
         let file = Connection::read(dir.path()).unwrap().unwrap();
         assert_eq!(file.pid, pid);
-        let other = chatto::nats::Nats::connect(&file.target(), Clock::system()).await.unwrap();
+        let other = Nats::connect(&file.target(), Clock::system()).await.unwrap();
         other.wait_connected(LIMIT).await.unwrap();
         assert_eq!(stored(&other).await, 1);
 
@@ -205,4 +208,49 @@ fn a_connection_file_is_there_only_while_a_server_runs() {
     assert!(helper.wait());
     assert!(helper.seen().iter().any(|line| line == "signal Interrupt"));
     assert!(Connection::read(dir.path()).unwrap().is_none());
+}
+
+#[test]
+fn another_account_that_takes_the_port_is_shown_no_token() {
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: only root can become somebody else");
+        return;
+    }
+    // Says what nats-server says first, then notes what it is told.
+    const SERVER: &str = r#"
+import socket, sys
+server = socket.socket()
+server.bind(("127.0.0.1", 0))
+server.listen()
+print(server.getsockname()[1], flush=True)
+while True:
+    client, _ = server.accept()
+    client.sendall(b'INFO {"server_id":"x","version":"2.15.1","max_payload":1048576,"auth_required":true,"headers":true}\r\n')
+    print("told " + repr(client.recv(4096)), flush=True)
+"#;
+    let mut somebody = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "python3", "-c", SERVER])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(somebody.stdout.take().unwrap()).lines();
+    let port: u16 = lines.next().unwrap().unwrap().parse().unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    let told = |uid: u32| {
+        let auth = Auth::OwnServer { token: "the-secret-token".to_owned(), port, uid };
+        let urls = vec![format!("nats://127.0.0.1:{port}")];
+        Target { urls, auth, ca_cert: None, name: "test".to_owned() }
+    };
+    with_scope(async |_| {
+        let refused = Nats::connect(&told(own), Clock::system()).await.unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "told b''", "closed without a CONNECT");
+        drop(refused);
+        // The account that is expected there is shown it.
+        let _shown = Nats::connect(&told(65_534), Clock::system()).await.unwrap();
+        let first =
+            lines.by_ref().map(Result::unwrap).find(|line| line.contains("CONNECT")).unwrap();
+        assert!(first.contains("the-secret-token"), "{first}");
+    });
+    somebody.kill().unwrap();
+    somebody.wait().unwrap();
 }
