@@ -118,7 +118,7 @@ pub(super) async fn tell_changed_secrets(settings: &Settings, storage: &Storage)
     let changed = match storage.changed_since_last_start(&fingerprints(settings)).await {
         Ok(changed) => changed,
         Err(error) => {
-            log::debug!(error:% = error; "whether secrets have changed is not known");
+            log::debug!(error:err = error; "whether secrets have changed is not known");
             return;
         }
     };
@@ -151,7 +151,7 @@ pub(super) async fn wait_for_agreement(
             Ok(others) => others,
             Err(error) => {
                 // Opening the store waits for it; the comparison is repeated afterwards.
-                log::debug!(error:% = error; "the register of processes cannot be read now");
+                log::debug!(error:err = error; "the register of processes cannot be read now");
                 return Ok(());
             }
         };
@@ -243,7 +243,7 @@ impl Register {
                     REGISTER_RETRY_INTERVAL
                 }
                 Err(error) => {
-                    log::debug!(error:% = error; "the register of processes does not answer now");
+                    log::debug!(error:err = error; "the register of processes does not answer now");
                     REGISTER_RETRY_INTERVAL
                 }
             };
@@ -256,7 +256,7 @@ impl Register {
     /// Takes the entry out, so that a successor with other secrets need not wait until it is old.
     pub(super) async fn leave(&self) {
         if let Err(error) = self.shared.storage.unregister(&self.shared.own.id).await {
-            log::debug!(error:% = error; "the entry in the register of processes expires by itself");
+            log::debug!(error:err = error; "the entry in the register of processes expires by itself");
         }
     }
 

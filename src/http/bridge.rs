@@ -141,7 +141,8 @@ impl Connection {
         match self.app.respond::<_, tide::Response>(request).await {
             Ok(response) => convert(response, answering),
             Err(error) => {
-                log::error!(error:% = error; "a request was not answered by its handler");
+                let cause: &(dyn std::error::Error + Send + Sync) = error.as_ref();
+                log::error!(error:err = *cause; "a request was not answered by its handler");
                 send(Failure::internal().answer_for(&head.path), answering)
             }
         }

@@ -76,7 +76,7 @@ fn upgrade(state: &App, head: &Head) -> Answer {
                 let socket = WebSocket::new(upgraded, clock).await;
                 Box::pin(realtime.serve(socket, opening, &stop)).await;
             }
-            Err(error) => log::debug!(error:% = error; "a WebSocket ended before it began"),
+            Err(error) => log::debug!(error:err = error; "a WebSocket ended before it began"),
         }
         drop(permit);
     };

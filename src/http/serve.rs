@@ -69,7 +69,7 @@ impl Listener {
         let both = address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let first = match Self::bind_one(address, port).await {
             Err(BindError::Refused { source, .. }) if both => {
-                log::info!(error:% = source; "no IPv6 here, listening on IPv4 alone");
+                log::info!(error:err = source; "no IPv6 here, listening on IPv4 alone");
                 Self::bind_one(v4, port).await?
             }
             first => first?,
@@ -136,7 +136,7 @@ impl Door {
         match Box::pin(clock.timeout(limit, tls.accept(stream))).await {
             Ok(stream) => stream,
             Err(elapsed) => {
-                log::debug!(error:% = elapsed; "a TLS handshake was given up");
+                log::debug!(error:err = elapsed; "a TLS handshake was given up");
                 None
             }
         }
@@ -170,7 +170,7 @@ pub(super) async fn serve(
     let keeping = Scope::new(runtime, "certificate", 1);
     let (keeper, clock) = (door.clone(), state.clock.clone());
     if let Err(full) = keeping.spawn("certificate", async move { keeper.keep(&clock).await }) {
-        log::error!(error:% = full; "a changed certificate will not be noticed");
+        log::error!(error:err = full; "a changed certificate will not be noticed");
     }
     let mut accepted: usize = 0;
     while let Some(next) = stop.or(listener.accept()).await {
@@ -180,7 +180,7 @@ pub(super) async fn serve(
         let (stream, peer) = match next {
             Ok(next) => next,
             Err(error) => {
-                log::warn!(error:% = error; "cannot accept a connection");
+                log::warn!(error:err = error; "cannot accept a connection");
                 state.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
                 continue;
             }
@@ -196,13 +196,13 @@ pub(super) async fn serve(
         };
         // Without it small answers wait for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
-            log::debug!(error:% = error; "the connection ended before it began");
+            log::debug!(error:err = error; "the connection ended before it began");
             continue;
         }
         let arrival = Arrival { stream, peer: peer.ip(), permit: Arc::new(permit) };
         let work = connection(app.clone(), door.clone(), arrival, stop.clone());
         if let Err(full) = connections.spawn("connection", work) {
-            log::warn!(error:% = full; "dropped a connection");
+            log::warn!(error:err = full; "dropped a connection");
         }
     }
     drop(listener);
@@ -215,7 +215,7 @@ pub(super) async fn serve(
     };
     if let Err(elapsed) = state.clock.timeout(state.config.shutdown_timeout, drained).await {
         log::warn!(
-            error:% = elapsed, connections = connections.running();
+            error:err = elapsed, connections = connections.running();
             "connections are cut: the time to finish is over"
         );
     }
@@ -275,7 +275,7 @@ async fn speak(stream: Stream, shared: Arc<Connection>) {
         }
     };
     if let Err(error) = ended {
-        log::debug!(error:% = error; "a connection ended early");
+        log::debug!(error:err = error; "a connection ended early");
     }
 }
 

@@ -238,7 +238,7 @@ impl Tls {
         match acceptor.accept(Fair::new(stream)).await {
             Ok(stream) => Some(Stream::Secure(Box::new(stream))),
             Err(error) => {
-                log::debug!(error:% = error; "a TLS handshake failed");
+                log::debug!(error:err = error; "a TLS handshake failed");
                 None
             }
         }
@@ -264,7 +264,7 @@ impl Shared {
             }
             Err(error) => {
                 log::error!(
-                    error:% = error;
+                    error:err = error;
                     "the new certificate cannot be used and the former one is kept; mend the files \
                      named in webserver.tls"
                 );

@@ -115,7 +115,7 @@ impl Early {
             .keep_alive(false)
             .serve_connection(io, service);
         if let Err(error) = pin!(served).await {
-            log::debug!(error:% = error; "a connection that gets health answers only ended early");
+            log::debug!(error:err = error; "a connection that gets health answers only ended early");
         }
     }
 

@@ -65,7 +65,7 @@ pub fn write_in_background() {
         // Once only: a second call's thread waits for ever and holds nothing.
         Ok(_running) => drop(WRITER.set(writer)),
         Err(error) => {
-            log::error!(error:% = error; "no thread for the log: a reader that stops will stop the server");
+            log::error!(error:err = error; "no thread for the log: a reader that stops will stop the server");
         }
     }
 }

@@ -263,8 +263,8 @@ fn typed<T: DeserializeOwned>(params: Value) -> Result<T, Refusal> {
     })
 }
 
-fn internal(error: &dyn std::error::Error) -> Refusal {
-    log::error!(error:% = error; "an operator request failed");
+fn internal(error: &(dyn std::error::Error + 'static)) -> Refusal {
+    log::error!(error:err = *error; "an operator request failed");
     Refusal::new("internal", Exit::Failed, "an internal error; the server's log tells more")
 }
 
@@ -288,7 +288,7 @@ fn account_refusal(error: &OperatorError, login: &str) -> Refusal {
     refusal(error.kind(), error, Some(login))
 }
 
-fn refusal(kind: Kind, error: &dyn std::error::Error, login: Option<&str>) -> Refusal {
+fn refusal(kind: Kind, error: &(dyn std::error::Error + 'static), login: Option<&str>) -> Refusal {
     let (code, exit) = match kind {
         Kind::NotFound => ("not_found", Exit::Failed),
         Kind::AlreadyExists => ("already_exists", Exit::Exists),

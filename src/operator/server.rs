@@ -80,7 +80,7 @@ impl Server {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    log::warn!(error:% = error; "the operator socket cannot accept");
+                    log::warn!(error:err = error; "the operator socket cannot accept");
                     clock.sleep(OPERATOR_ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -95,7 +95,7 @@ impl Server {
                 drop(slot);
             });
             if let Err(full) = served {
-                log::warn!(error:% = full; "an operator request was dropped");
+                log::warn!(error:err = full; "an operator request was dropped");
             }
         }
         std::fs::remove_file(&self.path).ok();

@@ -218,7 +218,7 @@ impl Hub {
                 match self.service.load_presences().await {
                     Ok(users) => self.tell_presences(users),
                     Err(error) => {
-                        log::debug!(error:% = error; "presences cannot be read now");
+                        log::debug!(error:err = error; "presences cannot be read now");
                         self.presences_missed.store(true, Ordering::SeqCst);
                         stop.or(clock.sleep(PRESENCE_RETRY)).await;
                         continue;

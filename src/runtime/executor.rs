@@ -24,7 +24,7 @@ impl Runtime {
     {
         // Huge pages triple what an idle process takes; nats-server inherits this.
         if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-            log::debug!(error:% = error; "huge pages stay on");
+            log::debug!(error:err = error; "huge pages stay on");
         }
         let runtime = Self { executor: Arc::new(Executor::new()) };
         let stop = Stop::new();
@@ -39,7 +39,7 @@ impl Runtime {
                     smol::block_on(executor.run(stop.stopped()));
                 });
                 if let Err(error) = started {
-                    log::error!(error:% = error; "cannot start a worker thread");
+                    log::error!(error:err = error; "cannot start a worker thread");
                 }
             }
             let _stop_workers = StopOnDrop(stop.clone());

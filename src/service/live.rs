@@ -276,7 +276,7 @@ impl Service {
     /// that is behind keeps no answer waiting for longer than a moment.
     pub async fn settle(&self) {
         if let Err(error) = self.storage().settle(crate::limits::SETTLE_TIMEOUT).await {
-            log::debug!(error:% = error; "an answer goes out before its live event");
+            log::debug!(error:err = error; "an answer goes out before its live event");
         }
     }
 }

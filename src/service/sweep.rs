@@ -16,7 +16,7 @@ impl Service {
     pub async fn run(&self, stop: &Stop) {
         while stop.or(self.inner.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
             if let Some(Err(fault)) = stop.or(Box::pin(self.sweep())).await {
-                log::warn!(error:% = fault.0; "sweep failed, it is tried again");
+                log::warn!(error:err = fault.0; "sweep failed, it is tried again");
             }
         }
     }

@@ -34,7 +34,7 @@ pub(super) async fn fold(store: Arc<Inner>, stop: Stop) {
         let now = store.clock.now();
         if renewed_at.is_none_or(|at| now.saturating_duration_since(at) > LEASE / 3) {
             lease = store.lease("fold", LEASE).await.unwrap_or_else(|error| {
-                log::debug!(error:% = error; "the lease of the fold cannot be renewed now");
+                log::debug!(error:err = error; "the lease of the fold cannot be renewed now");
                 None
             });
             renewed_at = lease.is_some().then_some(now);
@@ -46,7 +46,7 @@ pub(super) async fn fold(store: Arc<Inner>, stop: Stop) {
         };
         let folded = stop.or(Box::pin(store.fold_due(false, Some(lease)))).await;
         if let Some(Err(error)) = folded {
-            log::warn!(error:% = error; "events cannot be folded now; they stay in the journal");
+            log::warn!(error:err = error; "events cannot be folded now; they stay in the journal");
             renewed_at = None;
             stop.or(store.clock.sleep(FOLD_TICK)).await;
         }
@@ -55,7 +55,7 @@ pub(super) async fn fold(store: Arc<Inner>, stop: Stop) {
 
 async fn follow_other_folds(store: &Inner) {
     if let Err(error) = Box::pin(store.follow_other_folds()).await {
-        log::debug!(error:% = error; "what other processes hold cannot be folded now");
+        log::debug!(error:err = error; "what other processes hold cannot be folded now");
     }
 }
 
@@ -120,7 +120,7 @@ impl Inner {
 pub(super) async fn markers(store: Arc<Inner>, stop: Stop) {
     while stop.or(store.clock.sleep(MARKERS_FLUSH_INTERVAL)).await.is_some() {
         if let Err(error) = store.markers.flush().await {
-            log::warn!(error:% = error; "read markers cannot be stored now; they wait in memory");
+            log::warn!(error:err = error; "read markers cannot be stored now; they wait in memory");
         }
     }
 }
@@ -135,7 +135,7 @@ pub(super) async fn purge(store: Arc<Inner>, stop: Stop) {
             }
             Ok(None) => {}
             Err(error) => {
-                log::debug!(error:% = error; "the lease of the purge cannot be taken now")
+                log::debug!(error:err = error; "the lease of the purge cannot be taken now")
             }
         }
     }
@@ -144,12 +144,12 @@ pub(super) async fn purge(store: Arc<Inner>, stop: Stop) {
 /// Each part for itself: one that fails does not keep the others from their work.
 async fn purge_once(store: &Inner, lease: &Lease) {
     if let Err(error) = store.purge_journal(Some(lease)).await {
-        log::warn!(error:% = error; "the journal cannot be purged now");
+        log::warn!(error:err = error; "the journal cannot be purged now");
     }
     if let Err(error) = store.sweep_tombstones(Some(lease)).await {
-        log::warn!(error:% = error; "old delete markers cannot be swept now");
+        log::warn!(error:err = error; "old delete markers cannot be swept now");
     }
     if let Err(error) = store.folder.erase_orphaned_parts(Some(lease)).await {
-        log::warn!(error:% = error; "parts of unfinished folds cannot be erased now");
+        log::warn!(error:err = error; "parts of unfinished folds cannot be erased now");
     }
 }

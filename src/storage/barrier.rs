@@ -56,7 +56,7 @@ impl Barrier {
         match &outcome {
             Ok(()) => served.passed = covers,
             Err(error) => {
-                log::debug!(error:% = error; "the read barrier cannot be passed now");
+                log::debug!(error:err = *error; "the read barrier cannot be passed now");
                 served.failed = self.arrived.load(Ordering::SeqCst);
             }
         }

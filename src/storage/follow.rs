@@ -161,7 +161,7 @@ impl<S: Sink> Follower<S> {
                 let Some(caught_up) = stop.or(self.catch_up()).await else { return };
                 self.position.inner.healthy.store(caught_up.is_ok(), Ordering::SeqCst);
                 if let Err(error) = caught_up {
-                    log::debug!(stream = self.stream, error:% = error; "cannot follow now");
+                    log::debug!(stream = self.stream, error:err = error; "cannot follow now");
                     stop.or(self.clock.sleep(backoff.delay())).await;
                 } else {
                     backoff.reset();

@@ -149,7 +149,9 @@ pub(super) async fn keep(store: Arc<Inner>, stop: Stop) {
         }
         match store.write_mark().await {
             Ok(()) => written = Some(reached),
-            Err(error) => log::debug!(error:% = error; "how far the store is cannot be noted now"),
+            Err(error) => {
+                log::debug!(error:err = error; "how far the store is cannot be noted now")
+            }
         }
     }
 }

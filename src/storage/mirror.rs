@@ -173,7 +173,7 @@ impl Tables {
             self.deleted.remove(key);
         }
         if let Err(error) = self.store(key, value) {
-            log::error!(key = key, error:% = error; "a record of STATE cannot be read");
+            log::error!(key = key, error:err = error; "a record of STATE cannot be read");
             self.unreadable = Some(format!("{key}: {error}"));
         }
     }
@@ -430,7 +430,7 @@ impl Mirror {
         let revision = tables.revision(key);
         tables.note_former(key, revision);
         if let Err(error) = tables.store(key, None) {
-            log::error!(key = key, error:% = error; "a key of STATE cannot be read");
+            log::error!(key = key, error:err = error; "a key of STATE cannot be read");
         }
         tables.revisions.remove(key);
         tables.deleted.remove(key);

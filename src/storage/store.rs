@@ -164,10 +164,10 @@ impl Storage {
         inner.stop.stop();
         inner.scope.join().await;
         if let Err(error) = inner.markers.flush().await {
-            log::warn!(error:% = error; "read markers of the last seconds are not stored");
+            log::warn!(error:err = error; "read markers of the last seconds are not stored");
         }
         if let Err(error) = Box::pin(inner.write_mark()).await {
-            log::debug!(error:% = error; "how far the store is was not noted at its end");
+            log::debug!(error:err = error; "how far the store is was not noted at its end");
         }
     }
 
@@ -322,6 +322,6 @@ fn follower<S>(
 
 fn spawn(scope: &Scope, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
     if let Err(full) = scope.spawn(name, work) {
-        log::error!(task = name, error:% = full; "a background task cannot start");
+        log::error!(task = name, error:err = full; "a background task cannot start");
     }
 }

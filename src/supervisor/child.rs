@@ -103,7 +103,7 @@ impl NatsChild {
         if let State::Running(_) = *state
             && let Err(error) = kill_process(self.pid, signal)
         {
-            log::warn!(error:% = error; "cannot signal nats-server");
+            log::warn!(error:err = error; "cannot signal nats-server");
         }
     }
 

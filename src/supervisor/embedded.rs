@@ -413,19 +413,18 @@ impl Keeper {
                 }
                 Err(error) => error,
             };
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
             match error.disk_fault() {
                 Some(fault) => {
                     delay = disk_backoff.delay();
                     self.shared.update(|state| state.health = Health::Waiting(fault));
                     if told.replace(fault) != Some(fault) {
-                        log::error!(error:% = error, cause:? = cause; "nats-server has ended and is not started before the disk takes files again; free space or check the disk");
+                        log::error!(error:err = error; "nats-server has ended and is not started before the disk takes files again; free space or check the disk");
                     }
                 }
                 None => {
                     delay = backoff.delay();
                     told = None;
-                    log::error!(error:% = error, cause:? = cause; "nats-server does not start");
+                    log::error!(error:err = error; "nats-server does not start");
                     self.shared.restarting();
                 }
             }

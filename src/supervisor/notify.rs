@@ -25,7 +25,7 @@ impl Notify {
         let socket = socket.and_then(|name| match connect(&name) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                log::warn!(error:% = error; "the service manager's socket cannot be used");
+                log::warn!(error:err = error; "the service manager's socket cannot be used");
                 None
             }
         });
@@ -78,7 +78,7 @@ impl Notify {
     fn send(&self, message: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(message.as_bytes()) {
-            log::debug!(error:% = error; "the service manager takes no message");
+            log::debug!(error:err = error; "the service manager takes no message");
         }
     }
 }

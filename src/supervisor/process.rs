@@ -45,7 +45,7 @@ impl Process {
     pub(super) fn signal(&self, signal: Signal) {
         let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.is_alive()) else { return };
         if let Err(error) = kill_process(pid, signal) {
-            log::warn!(pid = self.pid, error:% = error; "cannot signal a process");
+            log::warn!(pid = self.pid, error:err = error; "cannot signal a process");
         }
     }
 }

@@ -237,7 +237,7 @@ impl Starter {
                 return Err(StartError::Binary { path: path.clone(), source: error });
             }
         }
-        log::info!(error:% = error; "this system does not execute programs from memory; nats-server is kept in the data directory");
+        log::info!(error:err = error; "this system does not execute programs from memory; nats-server is kept in the data directory");
         let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
         let bin = self.data_dir.bin();
         let file = Arc::new(blocking(move || executable::in_directory(&bundled, &bin)).await?);
@@ -282,7 +282,7 @@ impl Starter {
             let text = format!("{pid} {}\n", started_ticks(pid).unwrap_or_default());
             if let Err(error) = write_durably(&data_dir.pid_file(), text.as_bytes(), 0o600) {
                 // Only a takeover after our own death would need it, and PDEATHSIG makes that rare.
-                log::warn!(error:% = error; "cannot note nats-server's process id");
+                log::warn!(error:err = error; "cannot note nats-server's process id");
             }
             Ok(child)
         })
@@ -311,7 +311,7 @@ impl Starter {
         // It ends before we close this connection.
         nats.expect_loss();
         while let Err(error) = nats.account().await {
-            log::debug!(error:% = error; "JetStream does not answer yet");
+            log::debug!(error:err = error; "JetStream does not answer yet");
             self.clock.sleep(PORTS_POLL).await;
         }
         let file = self.data_dir.connection_file();
@@ -361,7 +361,7 @@ async fn why_ended(child: &NatsChild, errors: &Mutex<LastErrors>) -> StartError 
 fn unpack(bundled: &Bundled, bin: &Path) -> Result<Executable, UnpackError> {
     match executable::in_memory(bundled) {
         Err(UnpackError::Write { source }) => {
-            log::info!(error:% = source; "no executable memory; nats-server is kept in the data directory");
+            log::info!(error:err = source; "no executable memory; nats-server is kept in the data directory");
             executable::in_directory(bundled, bin)
         }
         other => other,

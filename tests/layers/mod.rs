@@ -142,6 +142,20 @@ fn files_open_with_their_purpose_and_stay_short() {
 }
 
 #[test]
+fn logs_name_the_causes_of_an_error() {
+    // `:%` shows an error without what caused it, `:err` with the whole chain.
+    let mut faults = String::new();
+    for file in rust_files("src") {
+        for (number, line) in read(&file).lines().enumerate() {
+            if ["error:% =", "error:? ="].iter().any(|field| line.contains(field)) {
+                fault(&mut faults, &file, number + 1, "log it as `error:err = error`");
+            }
+        }
+    }
+    verdict(&faults);
+}
+
+#[test]
 fn words_that_are_not_committed() {
     // Put together here so that this file does not find itself.
     let marks: Vec<String> = ["TO DO", "FIX ME", "X XX"].map(|mark| mark.replace(' ', "")).into();

@@ -109,7 +109,7 @@ fn undecodable(error: DecodeError) -> Failure {
 }
 
 fn unencodable(method: Method, error: &EncodeError) -> Failure {
-    log::error!(method = method.path(), error:% = error; "an answer could not be encoded");
+    log::error!(method = method.path(), error:err = *error; "an answer could not be encoded");
     Failure::internal()
 }
 
