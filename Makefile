@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test check client screenshots bench bench-client dist torture fuzz simulate soak attack guesses advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack guesses advisories test-support
 
 help: ## list the goals
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -24,6 +24,18 @@ test: ## all tests, with the kill loop at 20 rounds
 	$(NEXTEST)
 # They try the server that the tests above were built with.
 	node --test --test-concurrency=1 tests/web/*.test.js
+
+test-long: ## what runs long or at random, about three hours: kill loop, simulations, fuzzing, floods, idle sockets, guesses
+	$(MAKE) torture
+	$(MAKE) simulate
+	$(MAKE) fuzz
+	CHATTO_ATTACK_SECONDS=$${CHATTO_ATTACK_SECONDS:-300} $(MAKE) attack
+	$(MAKE) soak
+	$(MAKE) guesses
+
+build-times: ## seconds of cold builds and of rebuilds after one changed line
+	@.ci/setup build tests
+	@.ci/build-times
 
 check: ## format, lints, documentation, dependency rules, layer table
 	@.ci/setup build tests
