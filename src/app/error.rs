@@ -28,7 +28,10 @@ pub enum AppError {
         key: &'static str,
     },
     /// There is no store, and this command may not create one.
-    #[error("no data at {place}. `chatto start` creates it")]
+    #[error(
+        "no data at {place}. Run the command in the server's folder, or name its file with -c FILE; a new server \
+         is made by `chatto start`"
+    )]
     NoData {
         /// The data directory, or the cluster's addresses.
         place: String,
@@ -94,24 +97,13 @@ pub enum AppError {
 fn advice(error: &OpenError) -> String {
     let what = error.to_string();
     match error {
-        OpenError::Damaged { missing } => {
-            let way = if missing.iter().any(|name| name == "ENCRYPTION_KEYS") && missing.len() == 1
-            {
-                "`chatto keys import` puts the keys back from an export"
-            } else {
-                "Nothing was created or changed. Put the data directory back, or `chatto restore` a \
-                 backup"
-            };
-            format!("{what}. {way}")
-        }
-        OpenError::Holes { .. } => format!(
-            "{what}. Nothing was created or changed. Put the data directory back, or `chatto restore` \
-             a backup"
+        OpenError::Damaged { .. } | OpenError::Holes { .. } => format!(
+            "{what}. Nothing was created or changed. Put the data directory back, or a copy of it that was made \
+             before"
         ),
         OpenError::SecretChanged => format!(
-            "{what}; nothing was changed. Put the former value back, or give it as \
-             core.secret_key_previous so that everything is rewrapped; with a key export, `chatto keys \
-             import FILE --new-secret` will do"
+            "{what}; nothing was changed. Put the former value back, or state it as \
+             core.secret_key_previous so that everything is rewrapped"
         ),
         OpenError::Newer { .. } => format!("{what}. Use the newer program again"),
         OpenError::Storage(_) => format!("{what}. Check nats-server and its disk"),

@@ -36,6 +36,11 @@ pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Words, St
     if texts.is_empty() {
         return Ok(Words::Bare);
     }
+    // `chatto help user create` as well as `chatto user create --help`.
+    if texts.first().is_some_and(|first| first == "help") {
+        texts.remove(0);
+        texts.push("--help".to_owned());
+    }
     let root = tree::root();
     let mut rewriter = Rewriter {
         root: &root,

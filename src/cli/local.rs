@@ -55,24 +55,12 @@ impl From<CallError> for Failure {
             CallError::Broken { .. } => Exit::Io,
             CallError::Refused(refusal) => refusal.exit(),
         };
-        Self::new(exit, with_causes(&error))
+        Self::new(exit, observe::chain(&error))
     }
 }
 
 impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
-        Self::new(error.exit(), with_causes(&error))
+        Self::new(error.exit(), observe::chain(&error))
     }
-}
-
-/// An error and its causes in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    text
 }

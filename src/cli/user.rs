@@ -21,6 +21,12 @@ pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, Fail
             let params = json!({ "login": login, "role": role, "action": action });
             let account =
                 with_operations(context, "user role", |call| call("user.role", params.clone()))?;
+            if at(&account, "server_has_owner") == &json!(false) {
+                context.output.note(
+                    "the server has no owner now: `chatto setup-link` prints a link for a new one, and `chatto user \
+                     role add LOGIN owner` makes an account owner",
+                );
+            }
             let roles = roles(&account);
             let fields = json!({ "id": at(&account, "id"), "login": at(&account, "login"), "roles": at(&account, "roles") });
             context.output.result(&format!("{}\n", roles), fields);

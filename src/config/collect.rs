@@ -45,7 +45,7 @@ impl Collected {
             }
             Stage::Now | Stage::TestSupport => {}
             Stage::Pending => {
-                let text = format!("this version does not do it yet: {}", key.text);
+                let text = format!("has no effect in this version: {}", key.text);
                 self.warnings.push(Warning::new(place.clone(), name, text));
             }
             Stage::Later | Stage::Recognised => {
@@ -68,7 +68,7 @@ impl Collected {
 
     /// A key of other deployments: one warning that says what will not happen.
     pub(super) fn warn_unserved(&mut self, name: &str, key: &Key, place: Place) {
-        let text = format!("this version does not do it: {}", key.text);
+        let text = format!("has no effect in this version: {}", key.text);
         self.warnings.push(Warning::new(place, name, text));
     }
 

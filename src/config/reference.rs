@@ -97,7 +97,7 @@ fn kind_words(key: &Key) -> String {
     }
     let sentence = must_be(key.kind);
     let words = sentence.trim_start_matches("must be ");
-    words.split(':').next().unwrap_or(words).trim_start_matches("a ").to_owned()
+    words.split(": ").next().unwrap_or(words).trim_start_matches("a ").to_owned()
 }
 
 fn default_words(key: &Key) -> String {
@@ -132,7 +132,7 @@ configuration file, `<data_dir>/secrets.toml` (generated secrets), the defaults 
 const FOREIGN: &str = "
 ## Keys of other Chatto deployments
 
-These are accepted, so that an existing file works. Each gets one warning: this version does not do it.
+These are accepted, so that an existing file works. Each gets one warning: it has no effect in this version.
 
 Key | What does not happen
 ---|---

@@ -45,6 +45,7 @@ pub(super) fn check(values: &Resolved, purpose: Purpose) -> Findings {
     readable(values, &mut found);
     s3(values, &mut found);
     tls(values, &mut found);
+    exposure(values, &mut found);
     others(values, &mut found);
     found
 }
@@ -278,6 +279,23 @@ fn tls(values: &Resolved, found: &mut Findings) {
     if values.text("webserver.url").is_some_and(|url| url.starts_with("http://")) {
         let text = "is http, but webserver.tls.enabled makes this server speak https only";
         found.warn(values.place("webserver.url"), "webserver.url", text);
+    }
+}
+
+/// Values that are accepted and give strangers more than most operators want.
+fn exposure(values: &Resolved, found: &mut Findings) {
+    if values.int::<u16>("nats.embedded.http_port") != 0 {
+        let text = "the monitoring port asks for no log-in: every account of this machine reads it";
+        found.warn(values.place("nats.embedded.http_port"), "nats.embedded.http_port", text);
+    }
+    if !values.ip("nats.embedded.bind_address").is_loopback() {
+        let text = "nats-server can be reached from the network: only its token keeps others out";
+        found.warn(values.place("nats.embedded.bind_address"), "nats.embedded.bind_address", text);
+    }
+    let key = "webserver.trusted_proxies";
+    if values.list(key).iter().any(|network| network.trim().ends_with("/0")) {
+        let text = "every client is trusted as a proxy: anybody can choose the address and the scheme that count";
+        found.warn(values.place(key), key, text);
     }
 }
 

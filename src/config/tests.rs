@@ -212,6 +212,14 @@ fn weak_and_example_secrets_warn() {
     assert!(weak[0].contains("core.secret_key: is shorter than 32 bytes"), "{weak:?}");
     let example = Case::new("[core]\nsecret_key = \"your-core-secret\"").warnings();
     assert!(example[0].contains("looks like an example"), "{example:?}");
+    for (setting, words) in [
+        ("[nats.embedded]\nhttp_port = 8222", "asks for no log-in"),
+        ("[nats.embedded]\nbind_address = \"0.0.0.0\"", "reached from the network"),
+        ("[webserver]\ntrusted_proxies = [\"10.0.0.1\", \"0.0.0.0/0\"]", "trusted as a proxy"),
+    ] {
+        let exposed = Case::new(setting).warnings();
+        assert!(exposed.iter().any(|line| line.contains(words)), "{setting}: {exposed:?}");
+    }
     let nobody = Case::new("[auth]\ndirect_login = false").warnings();
     assert!(nobody[0].contains("nobody can log in"), "{nobody:?}");
 }

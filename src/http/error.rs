@@ -7,6 +7,7 @@ use hyper::StatusCode;
 
 use crate::contract::{Code, ErrorBody, texts};
 use crate::limits;
+use crate::observe::chain;
 use crate::service::{self, Kind};
 
 use super::answer::Answer;
@@ -133,13 +134,6 @@ impl Failure {
         failure.retry_after = Some(limits::HTTP_RETRY_AFTER);
         failure
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let texts: Vec<String> = causes.map(ToString::to_string).collect();
-    texts.join(": ")
 }
 
 /// Errors whose kind and text say everything.

@@ -8,6 +8,7 @@ use icu_properties::props::BidiControl;
 use log::kv::{Error, Key, Value, VisitSource, VisitValue};
 use log::{Level, Record};
 
+use super::chain::chain;
 use super::time::rfc3339;
 
 /// The form of log lines.
@@ -79,12 +80,7 @@ impl<'v> VisitValue<'v> for Chain {
     }
 
     fn visit_error(&mut self, error: &(dyn std::error::Error + 'static)) -> Result<(), Error> {
-        self.0 = error.to_string();
-        let mut cause = error.source();
-        while let Some(source) = cause {
-            write!(self.0, ": {source}").ok();
-            cause = source.source();
-        }
+        self.0 = chain(error);
         Ok(())
     }
 }
@@ -253,16 +249,5 @@ mod tests {
         let json: serde_json::Value =
             serde_json::from_str(&line(Format::Json, 0, &record, &pairs)).unwrap();
         assert_eq!(json["name"], foreign, "a program reads what it was");
-    }
-
-    #[test]
-    fn causes_are_told_once_each() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("outer")]
-        struct Outer(#[source] std::io::Error);
-        let error = Outer(std::io::Error::other("inner"));
-        let mut chain = Chain(String::new());
-        Value::from_dyn_error(&error).visit(&mut chain).unwrap();
-        assert_eq!(chain.0, "outer: inner");
     }
 }

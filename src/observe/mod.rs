@@ -3,12 +3,14 @@
 //! Every module logs through the `log` macros with constant texts and fields. Nothing here knows what
 //! the lines are about; bodies, tokens and secrets never reach it.
 
+mod chain;
 mod errors;
 mod format;
 mod logger;
 mod output;
 mod time;
 
+pub use chain::chain;
 pub use errors::{KeptError, load_errors, recent_errors, save_errors};
 pub use format::{Format, stderr_is_journal};
 pub use logger::{Level, init, set_level};

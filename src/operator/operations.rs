@@ -152,7 +152,12 @@ impl Operations {
                         Box::pin(self.parts.service.remove_role(&login, &role)).await
                     }
                 };
-                done.map(|view| account(&view)).map_err(|error| account_refusal(&error, &login))
+                let view = done.map_err(|error| account_refusal(&error, &login))?;
+                let mut answer = account(&view);
+                if let Value::Object(fields) = &mut answer {
+                    fields.insert("server_has_owner".to_owned(), self.has_owner().into());
+                }
+                Ok(answer)
             }
             _ => Err(Refusal::new(
                 "unknown_method",

@@ -32,7 +32,7 @@ pub struct NewUser<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// There is no account with this login.
-    #[error("there is no user of this login")]
+    #[error("there is no user with this login")]
     UnknownUser,
     /// Roles are not for bots.
     #[error("bots have no roles and no password")]

@@ -60,7 +60,7 @@ pub enum OpenError {
         stream: &'static str,
     },
     /// A restore or a key import has begun here and is not complete.
-    #[error("this store holds keys but no data yet; run `chatto restore` first")]
+    #[error("this store holds keys but no data; put a copy of the whole data directory back")]
     Partial,
     /// A stream of this account belongs to another server.
     #[error("stream {stream} belongs to another Chatto server; use another NATS account")]
