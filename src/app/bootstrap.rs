@@ -13,7 +13,7 @@ pub(super) async fn fill(settings: &Settings, service: &Service) -> Result<(), B
     let passwords: Vec<String> = bootstrap
         .users
         .iter()
-        .map(|user| user.password.as_ref().map_or_else(String::new, super::parts::text))
+        .map(|user| user.password.as_ref().map_or_else(String::new, crate::crypto::Secret::to_text))
         .collect();
     let users: Vec<NewUser<'_>> = bootstrap
         .users

@@ -20,7 +20,7 @@ pub(super) fn supervisor(settings: &Settings, embedded: &Embedded) -> supervisor
         bind_address: embedded.bind_address,
         port: embedded.port,
         http_port: embedded.http_port,
-        auth_token: embedded.auth_token.as_ref().map(text),
+        auth_token: embedded.auth_token.as_ref().map(Secret::to_text),
         sync: embedded.sync_interval.map_or(SyncInterval::Always, SyncInterval::Every),
         max_file_store: embedded.max_file_store_bytes,
         min_free_disk: embedded.min_free_disk_bytes,
@@ -128,9 +128,4 @@ fn host_name() -> String {
     let about = rustix::system::uname();
     let name = about.nodename().to_string_lossy().to_ascii_lowercase();
     if name.is_empty() { "localhost".to_owned() } else { name }
-}
-
-/// A secret's text.
-pub(super) fn text(secret: &Secret) -> String {
-    String::from_utf8_lossy(secret.expose()).into_owned()
 }

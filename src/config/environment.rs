@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use super::collect::Collected;
 use super::fault::{Fault, Place, Warning};
 use super::keys::KEYS;
-use super::nearest::distance;
 use super::table::{self, Key};
 use super::value;
 use crate::limits::SECRET_FILE_MAX_BYTES;
@@ -130,7 +129,7 @@ fn nearest_name(name: &str) -> Option<String> {
             [Some(key.env_name()), key.env_alias.map(str::to_owned), file]
         })
         .flatten()
-        .map(|known| (distance(name, &known), known))
+        .map(|known| (strsim::osa_distance(name, &known), known))
         .filter(|(edits, _)| *edits <= SLIP_MAX_EDITS)
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, known)| known)

@@ -27,7 +27,7 @@ use std::path::{Path, PathBuf};
 pub use environment::{process_variables, working_directory};
 pub use fault::{Fault, Faults, Place, Warning};
 pub use keys::KEYS;
-pub use nearest::{distance, nearest};
+pub use nearest::nearest;
 pub use reference::{reference_page, sample_file};
 pub use resolve::{Effective, Source};
 pub use secrets::{CompleteError, complete as complete_secrets};

@@ -7,7 +7,6 @@ use super::settings::{
 };
 #[cfg(feature = "test-support")]
 use super::settings::{Bootstrap, BootstrapUser};
-use crate::crypto::Secret;
 use crate::http::{Network, TlsFiles};
 use crate::nats::Auth;
 
@@ -158,7 +157,7 @@ fn nats_auth(from: &Resolved) -> Auth {
     let stated = from.text("nats.client.auth_method");
     let given = super::rules::credentials_given(from);
     let method = stated.as_deref().or(given.first().copied()).unwrap_or("none");
-    let plain = |name| from.secret(name).map(|secret| text_of(&secret)).unwrap_or_default();
+    let plain = |name| from.secret(name).map(|secret| secret.to_text()).unwrap_or_default();
     match method {
         "token" => Auth::Token(plain("nats.client.token")),
         "userpass" => Auth::UserPassword {
@@ -171,11 +170,6 @@ fn nats_auth(from: &Resolved) -> Auth {
         "nkey" => Auth::Nkey(plain("nats.client.nkey_seed")),
         _ => Auth::None,
     }
-}
-
-/// A secret that came from text.
-fn text_of(secret: &Secret) -> String {
-    String::from_utf8_lossy(secret.expose()).into_owned()
 }
 
 fn auth(from: &Resolved) -> Auths {

@@ -60,7 +60,7 @@ pub(super) async fn serve(state: &App, folder: &Folder, head: &Head) -> tide::Re
         _ => {}
     }
     let (cache, is_strict) = rule(path);
-    let codings = accepted(head);
+    let codings = head.accepted_codings();
     match find(folder, path, codings.clone()).await {
         Ok(Some((found, start))) => file(head, found, start, cache),
         Ok(None) if is_strict => missing().into(),
@@ -216,35 +216,6 @@ fn with_all(answer: Answer, headers: &[(HeaderName, &str)]) -> Answer {
     headers.iter().fold(answer, |answer, (name, value)| answer.with(name.clone(), value))
 }
 
-/// The codings a client takes, the one it likes best first (RFC 9110, 12.5.3).
-pub(super) fn accepted(head: &Head) -> Vec<Coding> {
-    let values = head.headers.get_all(header::ACCEPT_ENCODING).iter();
-    let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
-    let weights: Vec<(&str, u16)> =
-        texts.iter().flat_map(|line| line.split(',')).map(weight).collect();
-    let mut liked: Vec<(u16, Coding)> = Vec::new();
-    for coding in Coding::ALL {
-        let of = |name: &str| weights.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
-        match of(coding.name()).or_else(|| of("*")) {
-            Some((_, weight)) if *weight > 0 => liked.push((*weight, coding)),
-            _ => {}
-        }
-    }
-    // Stable: among equals the best packed comes first.
-    liked.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-    liked.into_iter().map(|(_, coding)| coding).collect()
-}
-
-/// A coding and its weight in thousandths.
-fn weight(member: &str) -> (&str, u16) {
-    let (coding, parameters) = member.split_once(';').unwrap_or((member, ""));
-    let weight = parameters.trim().strip_prefix("q=").map_or(Some(1.0_f32), |q| q.parse().ok());
-    let thousandths = (weight.unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0).round();
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
-    let thousandths = thousandths as u16;
-    (coding.trim(), thousandths)
-}
-
 /// The page with the tags in the place of the comment; `None` when it has no such place.
 pub(super) fn with_tags(html: &str, tags: impl FnOnce() -> String) -> Option<String> {
     let (before, after) = html.split_once(PLACEHOLDER)?;
@@ -292,19 +263,6 @@ fn escape(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn weights_decide_and_zero_refuses() {
-        for (member, expected) in [
-            ("br", ("br", 1000)),
-            (" gzip;q=0.5", ("gzip", 500)),
-            ("zstd; q=0", ("zstd", 0)),
-            ("gzip;q=nonsense", ("gzip", 0)),
-            ("gzip;q=9", ("gzip", 1000)),
-        ] {
-            assert_eq!(weight(member), expected, "{member}");
-        }
-    }
 
     #[test]
     fn tags_take_the_place_of_the_comment_alone() {

@@ -9,6 +9,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 
 use crate::runtime::Stop;
+use crate::web::Coding;
 
 use super::config::PublicUrl;
 use super::connections::ConnectionPermit;
@@ -147,6 +148,25 @@ impl Head {
         self.headers.get(name)?.to_str().ok()
     }
 
+    /// The codings a client takes, the one it likes best first (RFC 9110, 12.5.3).
+    pub(super) fn accepted_codings(&self) -> Vec<Coding> {
+        let values = self.headers.get_all(header::ACCEPT_ENCODING).iter();
+        let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+        let weights: Vec<(&str, u16)> =
+            texts.iter().flat_map(|line| line.split(',')).map(weight).collect();
+        let mut liked: Vec<(u16, Coding)> = Vec::new();
+        for coding in Coding::ALL {
+            let of = |name: &str| weights.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+            match of(coding.name()).or_else(|| of("*")) {
+                Some((_, weight)) if *weight > 0 => liked.push((*weight, coding)),
+                _ => {}
+            }
+        }
+        // Stable: among equals the best packed comes first.
+        liked.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        liked.into_iter().map(|(_, coding)| coding).collect()
+    }
+
     /// Whether the body is in another coding than its own.
     pub(super) fn is_packed(&self) -> bool {
         let coding = self.headers.get(header::CONTENT_ENCODING);
@@ -190,6 +210,16 @@ impl Head {
     }
 }
 
+/// A coding and its weight in thousandths.
+fn weight(member: &str) -> (&str, u16) {
+    let (coding, parameters) = member.split_once(';').unwrap_or((member, ""));
+    let weight = parameters.trim().strip_prefix("q=").map_or(Some(1.0_f32), |q| q.parse().ok());
+    let thousandths = (weight.unwrap_or(0.0).clamp(0.0, 1.0) * 1000.0).round();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+    let thousandths = thousandths as u16;
+    (coding.trim(), thousandths)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,6 +241,19 @@ mod tests {
         }
         for good in ["/", "/a.b/c..d", "/...", "/setup/setup.js"] {
             assert!(!has_dot_segment(good), "{good}");
+        }
+    }
+
+    #[test]
+    fn weights_decide_and_zero_refuses() {
+        for (member, expected) in [
+            ("br", ("br", 1000)),
+            (" gzip;q=0.5", ("gzip", 500)),
+            ("zstd; q=0", ("zstd", 0)),
+            ("gzip;q=nonsense", ("gzip", 0)),
+            ("gzip;q=9", ("gzip", 1000)),
+        ] {
+            assert_eq!(weight(member), expected, "{member}");
         }
     }
 }

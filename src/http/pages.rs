@@ -66,7 +66,7 @@ fn page(state: &App, head: &Head) -> Answer {
 }
 
 fn file(head: &Head, asset: &Asset, cache: &str) -> Answer {
-    let (coding, bytes) = asset.packed(&client_dir::accepted(head));
+    let (coding, bytes) = asset.packed(&head.accepted_codings());
     let tag = format!("\"{}\"", asset.tag(coding));
     let answer = if head.knows(&tag) {
         Answer::empty(StatusCode::NOT_MODIFIED)

@@ -157,11 +157,3 @@ pub(super) fn flat<E: From<StorageError>>(error: ChangeError<E>) -> E {
         ChangeError::Storage(error) => error.into(),
     }
 }
-
-/// The error of a change whose closure never refuses.
-pub(super) fn store_only(error: ChangeError<std::convert::Infallible>) -> StorageError {
-    match error {
-        ChangeError::Storage(error) => error,
-        ChangeError::Refused(never) => match never {},
-    }
-}

@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 
 use super::Service;
-use super::error::{StoreFault, store_only};
+use super::error::StoreFault;
 use crate::crypto::sha256;
 use crate::domain::permission::{
     ADMIN, ANNOUNCEMENTS, DEFAULT_GROUP_NAME, DefaultRole, DefaultRoom, EVERYONE, GENERAL,
@@ -45,7 +45,7 @@ impl Service {
                     Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
                 })
                 .await
-                .map_err(store_only)?;
+                .map_err(StorageError::from)?;
         }
         let group = GroupId::from_random(self.derived("group Lobby"));
         let record = Group {
@@ -60,7 +60,7 @@ impl Service {
                 Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         for (place, room) in rooms.iter().enumerate() {
             self.write_room(room, group, i64::try_from(place).unwrap_or_default()).await?;
         }
@@ -70,7 +70,7 @@ impl Service {
                 Ok(Change::Put(ServerConfig { defaults_written: true, ..server }))
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         log::info!("defaults of a new server written");
         Ok(())
     }

@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::create_account::{AccountDraft, AccountFault, has_owner, is_owner};
-use super::error::store_only;
 use super::link_error::{LinkError, RedeemError};
 use super::open_links::content;
 use super::{Effect, LinkContent, LinkView, LoggedIn, Service, Session, millis};
@@ -85,7 +84,7 @@ impl Service {
                 Ok(Change::Put(ServerConfig { setup_token_hash: name.clone(), ..server }))
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         log::info!("setup link made");
         Ok(link)
     }

@@ -5,11 +5,10 @@ use super::rights::{Access, is_direct};
 use super::{Kind, MessageView, Service, Session, millis};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
-use crate::domain::text::{Body, BodyError};
+use crate::domain::text::{Body, BodyError, IdempotencyKey};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{
-    ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_KEY_MAX_CHARS, IDEMPOTENCY_WINDOW,
-    REPEATED_READS_MAX, ROWS_READ_MAX,
+    ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_WINDOW, REPEATED_READS_MAX, ROWS_READ_MAX,
 };
 use crate::storage::records::{Content, Post, Row, event::Effect, row};
 use crate::storage::{Appended, Draft, DraftView, RequestId, RoomHead, StorageError};
@@ -32,7 +31,7 @@ pub struct NewMessage<'a> {
     /// Makes it the root of a thread at once.
     pub create_thread: bool,
     /// The header `Idempotency-Key`.
-    pub idempotency_key: Option<&'a str>,
+    pub idempotency_key: Option<&'a IdempotencyKey>,
 }
 
 /// A message was not posted.
@@ -68,9 +67,6 @@ pub enum PostError {
     /// The member posted a moment ago in a room with slow mode.
     #[error("slow mode: wait before posting again")]
     SlowMode,
-    /// The key has not 1 to 128 visible ASCII characters.
-    #[error("idempotency key must have 1 to {IDEMPOTENCY_KEY_MAX_CHARS} visible ASCII characters")]
-    IdempotencyKey,
     /// Threads are not served yet.
     #[error("threads are not served")]
     ThreadsNotServed,
@@ -87,10 +83,7 @@ impl PostError {
             Self::RoomNotFound | Self::MessageNotFound | Self::AttachmentNotFound => Kind::NotFound,
             Self::Denied => Kind::PermissionDenied,
             Self::Archived | Self::Direct => Kind::FailedPrecondition,
-            Self::Body(_)
-            | Self::TooManyAttachments
-            | Self::ThreadOptions
-            | Self::IdempotencyKey => Kind::InvalidArgument,
+            Self::Body(_) | Self::TooManyAttachments | Self::ThreadOptions => Kind::InvalidArgument,
             Self::SlowMode => Kind::ResourceExhausted,
             Self::ThreadsNotServed => Kind::Unimplemented,
             Self::Store(fault) => fault.kind(),
@@ -357,12 +350,6 @@ pub(super) fn next_post_ms(
 
 fn request_id(session: &Session, new: &NewMessage<'_>) -> Result<RequestId, PostError> {
     let Some(key) = new.idempotency_key else { return Ok(RequestId::random()) };
-    let fits = (1..=IDEMPOTENCY_KEY_MAX_CHARS).contains(&key.len())
-        && key.bytes().all(|byte| byte.is_ascii_graphic());
     let room = RoomId::try_from(new.room).map_err(|_| PostError::RoomNotFound)?;
-    if fits {
-        Ok(RequestId::keyed(&session.user, "CreateMessage", &room, key))
-    } else {
-        Err(PostError::IdempotencyKey)
-    }
+    Ok(RequestId::keyed(&session.user, "CreateMessage", &room, key.as_str()))
 }

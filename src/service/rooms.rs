@@ -8,7 +8,7 @@ use std::convert::Infallible;
 use std::time::Instant;
 
 use super::directory::room_view;
-use super::error::{flat, store_only};
+use super::error::flat;
 use super::rights::{Access, is_direct};
 use super::{RoomError, RoomView, Service, Session};
 use crate::crypto::random;
@@ -157,7 +157,7 @@ impl Service {
                 Ok(if present.is_some() { Change::Keep } else { Change::Put(room.clone()) })
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Service {
                 })
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         Ok(())
     }
 
@@ -213,7 +213,7 @@ impl Service {
                 Ok(if is_new { Change::Put(joined.clone()) } else { Change::Keep })
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         let from = if is_new { head.rows } else { 0 };
         Ok(self.announce_member(room, user, from).await?)
     }
@@ -279,7 +279,7 @@ impl Service {
                 })
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::error::{StoreFault, store_only};
+use super::error::StoreFault;
 use super::passwords::PasswordFault;
 use super::throttle::Wait;
 use super::{AuthenticateError, Effect, Kind, LoggedIn, Service, millis};
@@ -358,7 +358,7 @@ impl Service {
                 })
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use super::accounts::OperatorError;
 use super::create_account::{AccountDraft, AccountFault};
-use super::error::{StoreFault, store_only};
+use super::error::StoreFault;
 use super::{Effect, LoggedIn, NewUser, RoomError, Service, Session};
 use crate::crypto::random;
 use crate::domain::permission::{ANNOUNCEMENTS, GENERAL, OWNER};
@@ -223,7 +223,7 @@ impl Service {
                 Ok(Change::Put(ServerConfig { name: name.to_owned(), ..server }))
             })
             .await
-            .map_err(store_only)?;
+            .map_err(StorageError::from)?;
         Ok(())
     }
 

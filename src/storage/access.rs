@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::append::{Appended, Draft, DraftView, RequestId};
-use super::error::{ChangeError, StorageError, infallible};
+use super::error::{ChangeError, StorageError};
 use super::head::RoomHead;
 use super::keys::{Opener, Sealer};
 use super::mirror::Tables;
@@ -251,7 +251,7 @@ impl Storage {
             })
         })
         .await
-        .map_err(infallible)?;
+        .map_err(StorageError::from)?;
         let key_id = self.key_id(author);
         match self.inner.keys.get(author, &key_id).await? {
             Some(key) => Ok(Sealer { key, key_id }),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{StorageError, infallible};
+use super::error::StorageError;
 use super::layout::stream;
 use super::lease::Lease;
 use super::records::ServerConfig;
@@ -87,7 +87,7 @@ impl Inner {
                 Ok(Change::Put(ServerConfig { purged_upto, ..present }))
             })
             .await
-            .map_err(infallible)?;
+            .map_err(StorageError::from)?;
         for sequence in old {
             if lease.is_some_and(|lease| !lease.holds()) {
                 return Err(StorageError::LATE);

@@ -129,9 +129,11 @@ pub enum ChangeError<E> {
 }
 
 /// The error of a change that its caller never refuses.
-pub(super) fn infallible(error: ChangeError<std::convert::Infallible>) -> StorageError {
-    match error {
-        ChangeError::Storage(error) => error,
-        ChangeError::Refused(never) => match never {},
+impl From<ChangeError<std::convert::Infallible>> for StorageError {
+    fn from(error: ChangeError<std::convert::Infallible>) -> Self {
+        match error {
+            ChangeError::Storage(error) => error,
+            ChangeError::Refused(never) => match never {},
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::encoding::encode;
-use super::error::{StorageError, infallible};
+use super::error::StorageError;
 use super::layout::stream;
 use super::records::{Claim, Fence};
 use super::state::Change;
@@ -129,7 +129,7 @@ impl Inner {
                 Ok(Change::Put(Fence { number, holder_id: holder_id.clone() }))
             })
             .await
-            .map_err(infallible)?;
+            .map_err(StorageError::from)?;
         Ok(raised.map_or(0, |fence| fence.number))
     }
 

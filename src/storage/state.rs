@@ -7,7 +7,7 @@ use prost::Message;
 
 use super::commit::Commit;
 use super::encoding::{DecodeError, decode, decode_known, encode};
-use super::error::{ChangeError, StorageError, infallible};
+use super::error::{ChangeError, StorageError};
 use super::layout::stream;
 use super::mirror::{Mirror, PREFIX, Tables};
 use super::records::{self, Claim as ClaimRecord};
@@ -169,7 +169,7 @@ impl State {
                 })
             })
             .await;
-        claimed.map_err(infallible)?;
+        claimed.map_err(StorageError::from)?;
         Ok(taken.map_or(Claimed::Yes, |holder| Claimed::Taken { holder }))
     }
 
@@ -183,7 +183,7 @@ impl State {
                 })
             })
             .await;
-        released.map(|_| ()).map_err(infallible)
+        released.map(|_| ()).map_err(StorageError::from)
     }
 
     /// Puts (or with `None` deletes) a key at its revision; `false`: somebody else was first.

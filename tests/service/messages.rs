@@ -5,6 +5,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use chatto::domain::RoomId;
+use chatto::domain::text::IdempotencyKey;
 use chatto::service::{
     Kind, MessageView, NewMessage, Position, PostError, ReadError, RowKind, Service, Session,
     TimelinePage,
@@ -71,6 +72,10 @@ async fn members(world: World) -> (World, Session, Session, String) {
         world.service.join_room(session, &general).await.unwrap();
     }
     (world, ada, bob, general)
+}
+
+fn key(text: &str) -> IdempotencyKey {
+    IdempotencyKey::parse(text).unwrap()
 }
 
 #[test]
@@ -175,31 +180,11 @@ fn the_checks_come_in_the_order_of_the_contract() {
                 NewMessage { attachments: &eleven[..1], ..base },
                 Kind::NotFound,
             ),
-            (
-                "empty key",
-                &ada,
-                NewMessage { idempotency_key: Some(""), ..base },
-                Kind::InvalidArgument,
-            ),
-            (
-                "key with a space",
-                &ada,
-                NewMessage { idempotency_key: Some("a b"), ..base },
-                Kind::InvalidArgument,
-            ),
         ];
         for (name, session, new, kind) in cases {
             let error = service.post_message(session, new).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{name}: {error:?}");
         }
-        let key = "k".repeat(129);
-        let long_key = NewMessage { idempotency_key: Some(&key), ..base };
-        assert!(matches!(
-            service.post_message(&ada, long_key).await,
-            Err(PostError::IdempotencyKey)
-        ));
-        let key_fits = NewMessage { idempotency_key: Some(&key[..128]), ..base };
-        service.post_message(&ada, key_fits).await.unwrap();
         post(service, &ada, &general, &"x".repeat(10_000)).await;
 
         let archived = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
@@ -224,7 +209,8 @@ fn slow_mode_waits_but_repeats_are_answered() {
             Ok(Change::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
         };
         world.storage.change_room(&general.as_str().try_into().unwrap(), slow).await.unwrap();
-        let keyed = NewMessage { idempotency_key: Some("one"), ..text(&general, "one") };
+        let one = key("one");
+        let keyed = NewMessage { idempotency_key: Some(&one), ..text(&general, "one") };
         let first = service.post_message(&ada, keyed).await.unwrap();
         let error = service.post_message(&ada, text(&general, "two")).await.unwrap_err();
         assert_eq!(error.kind(), Kind::ResourceExhausted);
@@ -249,7 +235,8 @@ fn an_idempotency_key_answers_the_first_message_through_any_process() {
         let world = World::open_shared(&server, &runtime).await;
         let (world, ada, bob, general) = members(world).await;
         let other = World::open_shared(&server, &runtime).await;
-        let keyed = NewMessage { idempotency_key: Some("key-1"), ..text(&general, "once") };
+        let key = key("key-1");
+        let keyed = NewMessage { idempotency_key: Some(&key), ..text(&general, "once") };
         // The answer is lost: the call is dropped at each of its awaits.
         for left in 0..40 {
             if CutAt::new(world.service.post_message(&ada, keyed), left).await.is_some() {
@@ -284,9 +271,10 @@ fn a_repeated_key_is_answered_when_its_event_is_erased() {
             };
             Box::pin(world.storage.append(&room, &request, &[], draft)).await.unwrap();
         };
+        let (a, b) = (key("a"), key("b"));
         let keyed = |key| NewMessage { idempotency_key: Some(key), ..text(&general, "secret") };
-        let deleted = service.post_message(&ada, keyed("a")).await.unwrap().id.to_string();
-        let edited = service.post_message(&ada, keyed("b")).await.unwrap().id.to_string();
+        let deleted = service.post_message(&ada, keyed(&a)).await.unwrap().id.to_string();
+        let edited = service.post_message(&ada, keyed(&b)).await.unwrap().id.to_string();
         for n in 0..300 {
             post(service, &bob, &general, &format!("between {n}")).await;
         }
@@ -298,10 +286,10 @@ fn a_repeated_key_is_answered_when_its_event_is_erased() {
         // With its text the event goes from the journal.
         world.storage.fold_all().await.unwrap();
 
-        let again = service.post_message(&ada, keyed("a")).await.unwrap();
+        let again = service.post_message(&ada, keyed(&a)).await.unwrap();
         assert_eq!((again.id.as_str(), again.body), (deleted.as_str(), None));
         assert!(again.deleted_ms.is_some());
-        let again = service.post_message(&ada, keyed("b")).await.unwrap();
+        let again = service.post_message(&ada, keyed(&b)).await.unwrap();
         assert_eq!((again.id.as_str(), again.body.as_deref()), (edited.as_str(), Some("better")));
         world.close().await;
     });

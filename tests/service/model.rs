@@ -1,6 +1,7 @@
 //! Lists of operations against a model in memory: timelines, membership and what is unread, through
 //! restarts and calls that a kill cuts off.
 
+use chatto::domain::text::IdempotencyKey;
 use chatto::service::{
     Kind, NewMessage, NewRoom, Position, RowKind, Service, Session, TimelinePage,
 };
@@ -153,7 +154,8 @@ async fn perform(
     body: &str,
 ) -> bool {
     let new = NewMessage { room, body, ..NewMessage::default() };
-    let keyed = NewMessage { idempotency_key: Some(body), ..new };
+    let key = IdempotencyKey::parse(body).unwrap();
+    let keyed = NewMessage { idempotency_key: Some(&key), ..new };
     let posted = match operation {
         Operation::Join => {
             service.join_room(session, room).await.unwrap();

@@ -10,7 +10,10 @@ pub use account::{
     is_reserved_login,
 };
 pub use message::{Body, BodyError, EmojiError, StatusError, custom_status, emoji_shortcode};
-pub use names::{DescriptionError, RoleNameError, RoomName, RoomNameError, description, role_name};
+pub use names::{
+    DescriptionError, IdempotencyKey, IdempotencyKeyError, RoleNameError, RoomName, RoomNameError,
+    description, role_name,
+};
 
 use icu_properties::CodePointSetData;
 use icu_properties::props::DefaultIgnorableCodePoint;

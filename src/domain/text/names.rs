@@ -1,7 +1,9 @@
-//! Names of rooms and roles, and descriptions.
+//! Names of rooms and roles, descriptions, and keys of repetitions.
 
 use super::{folded, is_visible, shown};
-use crate::limits::{DESCRIPTION_MAX_CHARS, ROLE_NAME_MAX_CHARS, ROOM_NAME_MAX_CHARS};
+use crate::limits::{
+    DESCRIPTION_MAX_CHARS, IDEMPOTENCY_KEY_MAX_CHARS, ROLE_NAME_MAX_CHARS, ROOM_NAME_MAX_CHARS,
+};
 
 /// A channel's name: trimmed, NFC, without what is not seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +85,33 @@ pub fn role_name(text: &str) -> Result<&str, RoleNameError> {
     if fits { Ok(text) } else { Err(RoleNameError) }
 }
 
+/// What makes a repetition of a call the same call (contract 3.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(String);
+
+/// The text is no idempotency key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("idempotency-key must be 1 to {IDEMPOTENCY_KEY_MAX_CHARS} visible ASCII characters")]
+pub struct IdempotencyKeyError;
+
+impl IdempotencyKey {
+    /// Checks the characters and their number.
+    ///
+    /// # Errors
+    /// [`IdempotencyKeyError`].
+    pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
+        let fits = (1..=IDEMPOTENCY_KEY_MAX_CHARS).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Self(text.to_owned())) } else { Err(IdempotencyKeyError) }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,6 +181,16 @@ mod tests {
         let error = description(&"ä".repeat(501)).unwrap_err();
         assert_eq!(error.to_string(), "room description must be 500 characters or less");
         assert_eq!(description(""), Ok(""));
+    }
+
+    #[test]
+    fn idempotency_keys() {
+        for good in ["a", "key-1", "~!", &"k".repeat(128)] {
+            assert_eq!(IdempotencyKey::parse(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "a b", "a\n", "ä", &"k".repeat(129)] {
+            assert_eq!(IdempotencyKey::parse(bad), Err(IdempotencyKeyError), "{bad}");
+        }
     }
 
     #[test]

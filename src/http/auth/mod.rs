@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hyper::header::{self, HeaderName};
 
 use crate::contract::Code;
+use crate::domain::text::IdempotencyKey;
 use crate::service::{Credential, Effect, Session};
 
 use super::error::Failure;
@@ -160,7 +161,7 @@ pub(super) struct Caller {
     pub(super) head: Arc<Head>,
     session: Option<Session>,
     /// Makes a repeat of the call the same call.
-    pub(super) idempotency_key: Option<String>,
+    pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 
 impl Caller {
@@ -168,7 +169,7 @@ impl Caller {
         state: App,
         head: Arc<Head>,
         session: Option<Session>,
-        idempotency_key: Option<String>,
+        idempotency_key: Option<IdempotencyKey>,
     ) -> Self {
         Self { state, head, session, idempotency_key }
     }

@@ -11,6 +11,7 @@ use hyper::header;
 
 use crate::limits;
 use crate::runtime::blocking;
+use crate::web::Coding;
 
 use super::super::answer::Answer;
 use super::super::body::{BodyError, BodyPermit, Whole};
@@ -57,7 +58,7 @@ fn expand_within(packed: &[u8], max: usize, mut permit: BodyPermit) -> Result<Wh
 pub(super) async fn compress(answer: Answer, head: &Head, min_bytes: Option<usize>) -> Answer {
     let Some(min_bytes) = min_bytes else { return answer };
     let mut answer = answer.with(header::VARY, "Accept-Encoding");
-    if answer.body.len() < min_bytes || !takes_gzip(head) {
+    if answer.body.len() < min_bytes || !head.accepted_codings().contains(&Coding::Gzip) {
         return answer;
     }
     let body = answer.body.clone();
@@ -80,14 +81,4 @@ fn pack(body: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body).ok()?;
     encoder.finish().ok().map(Bytes::from)
-}
-
-/// Whether `Accept-Encoding` names gzip with a weight above 0 (RFC 9110, 12.5.3).
-fn takes_gzip(head: &Head) -> bool {
-    let values = head.headers.get_all(header::ACCEPT_ENCODING).iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(',')).any(|one| {
-        let (coding, weight) = one.split_once(';').unwrap_or((one, ""));
-        let refused = weight.trim().strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0_f32));
-        coding.trim().eq_ignore_ascii_case("gzip") && !refused
-    })
 }

@@ -18,7 +18,7 @@ pub(super) fn register(table: &mut Table) {
             in_reply_to: &request.in_reply_to,
             also_send_to_channel: request.also_send_to_channel,
             create_thread: request.create_thread,
-            idempotency_key: caller.idempotency_key.as_deref(),
+            idempotency_key: caller.idempotency_key.as_ref(),
         };
         let message = Box::pin(caller.state.service.post_message(caller.session()?, new)).await?;
         Ok(api::CreateMessageResponse { message: Some(present::message(message)) })

@@ -29,6 +29,7 @@ use tide::Request;
 use crate::contract::{
     Access, Code, DecodeError, EncodeError, Encoding, Method, Rpc, Validate, decode, encode,
 };
+use crate::domain::text::IdempotencyKey;
 use crate::limits;
 use crate::service::{Effect, Session};
 
@@ -270,15 +271,15 @@ fn timeout(head: &Head) -> Result<Duration, Failure> {
 }
 
 /// The key that makes a repeat of a call the same call.
-fn idempotency_key(head: &Head) -> Result<Option<String>, Failure> {
+fn idempotency_key(head: &Head) -> Result<Option<IdempotencyKey>, Failure> {
     let name = HeaderName::from_static("idempotency-key");
     let mut values = head.headers.get_all(&name).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let is_key = (1..=limits::IDEMPOTENCY_KEY_MAX_CHARS).contains(&value.len())
-        && value.as_bytes().iter().all(u8::is_ascii_graphic);
-    match value.to_str() {
-        Ok(text) if is_key && values.next().is_none() => Ok(Some(text.to_owned())),
-        _ => Err(Failure::invalid("idempotency-key must be 1 to 128 visible ASCII characters")),
+    // Two keys are none, and neither is what is no text.
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    match IdempotencyKey::parse(text.unwrap_or_default()) {
+        Ok(key) => Ok(Some(key)),
+        Err(error) => Err(Failure::invalid(error.to_string())),
     }
 }
 
