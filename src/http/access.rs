@@ -8,6 +8,7 @@ use std::time::Instant;
 use hyper::{Method, StatusCode};
 use percent_encoding::percent_decode;
 
+use crate::limits;
 use crate::runtime::Clock;
 
 /// What one line says. Dropping it writes the line.
@@ -30,7 +31,7 @@ impl Access {
     pub(super) fn new(method: &Method, path: &str, client: IpAddr, clock: &Clock) -> Self {
         Self {
             method: method.clone(),
-            path: logged_path(path).to_owned(),
+            path: shortened(logged_path(path)),
             client,
             status: None,
             bytes: 0,
@@ -51,6 +52,16 @@ impl Drop for Access {
             "request"
         );
     }
+}
+
+/// The beginning of a long path: a stranger fills no disk with lines.
+fn shortened(path: &str) -> String {
+    let mut end = path.len().min(limits::LOGGED_PATH_MAX_BYTES);
+    while !path.is_char_boundary(end) {
+        end -= 1;
+    }
+    let start = path.get(..end).unwrap_or_default();
+    if end < path.len() { format!("{start}…") } else { start.to_owned() }
 }
 
 /// What follows `invite` in a path is a secret, however it is spelled: clients make slashes double,
@@ -97,6 +108,8 @@ mod tests {
         ] {
             assert_eq!(logged_path(path), "/invite/…", "{path}");
         }
+        assert_eq!(shortened(&format!("/{}", "x".repeat(600))).len(), 512 + "…".len());
+        assert_eq!(shortened("/short"), "/short");
         for path in ["/", "/invites", "/api/connect/x.Service/GetInvite", "/%zz%", "/%69nvites/a"] {
             assert_eq!(logged_path(path), path);
         }

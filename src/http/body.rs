@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 
 use crate::domain::ClientNetwork;
 use crate::limits;
-use crate::runtime::Clock;
+use crate::runtime::{Clock, Stop};
 
 use super::io::{Answering, Deadline, Phase, deadline};
 use super::permits::{AllTaken, Permit, Permits};
@@ -29,6 +29,9 @@ pub(super) struct RequestBody {
     stall_limit: Duration,
     phase: Arc<Phase>,
     stall: Option<Deadline>,
+    stop: Stop,
+    /// When the body is given up because the server stops.
+    given_up: Option<Deadline>,
 }
 
 impl Drop for RequestBody {
@@ -41,12 +44,13 @@ impl Drop for RequestBody {
 
 impl RequestBody {
     pub(super) fn new(
-        incoming: Incoming,
-        clock: Clock,
+        (incoming, clock): (Incoming, Clock),
         phase: Arc<Phase>,
         stall_limit: Duration,
+        stop: Stop,
     ) -> Self {
-        Self { incoming, current: Bytes::new(), clock, phase, stall_limit, stall: None }
+        let (current, stall, given_up) = (Bytes::new(), None, None);
+        Self { incoming, current, clock, stall_limit, phase, stall, stop, given_up }
     }
 
     /// Its length, when the client named it.
@@ -66,7 +70,11 @@ impl RequestBody {
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
                 Poll::Ready(None) => break,
                 Poll::Pending => {
-                    let (clock, limit) = (&self.clock, self.stall_limit);
+                    let (clock, limit, stop) = (&self.clock, self.stall_limit, &self.stop);
+                    let given_up = self.given_up.get_or_insert_with(|| stopping(clock, stop));
+                    if given_up.as_mut().poll(cx).is_ready() {
+                        return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                    }
                     let stall = self.stall.get_or_insert_with(|| deadline(clock, limit));
                     return stall.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()));
                 }
@@ -74,6 +82,15 @@ impl RequestBody {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// A moment after the stop: a body that has not arrived by then holds up nobody's restart.
+fn stopping(clock: &Clock, stop: &Stop) -> Deadline {
+    let (clock, stop) = (clock.clone(), stop.clone());
+    Box::pin(async move {
+        stop.stopped().await;
+        clock.sleep(limits::HTTP_BODY_STOP_GRACE).await;
+    })
 }
 
 impl AsyncRead for RequestBody {
@@ -146,6 +163,8 @@ impl From<AllTaken> for BodyError {
 /// A body in memory.
 pub(super) struct Whole {
     pub(super) bytes: Vec<u8>,
+    /// It was not there at once: what was known of its sender may be over.
+    pub(super) was_awaited: bool,
     /// Held while the bytes are.
     pub(super) permit: BodyPermit,
 }
@@ -210,7 +229,7 @@ pub(super) async fn read_whole(
         Err(_elapsed) => return Err(BodyError::TooSlow),
     };
     request.resume()?;
-    Ok(read)
+    Ok(Whole { was_awaited: true, ..read })
 }
 
 async fn read_within(
@@ -225,15 +244,16 @@ async fn read_within(
     let mut bytes = Vec::new();
     loop {
         if len.is_some_and(|len| len == bytes.len()) {
-            return Ok(Whole { bytes, permit });
+            return Ok(Whole { bytes, was_awaited: false, permit });
         }
         let part = body.fill_buf().await.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => BodyError::TooSlow,
+            io::ErrorKind::ConnectionAborted => BodyError::Busy,
             _ => BodyError::Broken { source },
         })?;
         let n = part.len();
         if n == 0 {
-            return Ok(Whole { bytes, permit });
+            return Ok(Whole { bytes, was_awaited: false, permit });
         }
         let total = bytes.len().saturating_add(n);
         if total > max {

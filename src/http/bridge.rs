@@ -43,6 +43,8 @@ impl Connection {
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
+        // hyper answers what a client has sent ahead one after the other without a pause.
+        futures_lite::future::yield_now().await;
         let mut response = self.answer_to(request).await;
         if response.headers().contains_key(header::SET_COOKIE) {
             // Whatever it answers: a cache that kept it would hand a session to others.
@@ -103,7 +105,8 @@ impl Connection {
         let config = &state.config;
         let (clock, phase) = (state.clock.clone(), Arc::clone(&self.phase));
         // Made first: whatever the answer is, the connection knows that a body was left unread.
-        let body = RequestBody::new(incoming, clock, phase, config.deadlines.body_stall);
+        let stall = config.deadlines.body_stall;
+        let body = RequestBody::new((incoming, clock), phase, stall, self.stop.clone());
         let told = Forwarded::of(self.peer, &parts.headers, &config.trusted_proxies);
         let host = host(&parts, &config.public_url, told.host)?;
         let head = Head {

@@ -9,18 +9,22 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_net::TcpStream;
-use futures_rustls::TlsAcceptor;
+use event_listener::Event;
+use futures_rustls::LazyConfigAcceptor;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use futures_rustls::rustls::crypto::CryptoProvider;
-use futures_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use futures_rustls::rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use futures_rustls::rustls::sign::CertifiedKey;
 use futures_rustls::rustls::{self, ServerConfig};
+use futures_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
+use crate::domain::ClientNetwork;
 use crate::limits;
 use crate::runtime::{Clock, blocking, limited_read};
 
+use super::permits::{Permit, Permits};
 use super::stream::{Fair, Stream};
 
 /// `webserver.tls.cert_file` and `webserver.tls.key_file`.
@@ -151,6 +155,7 @@ struct Shared {
     config: Arc<ServerConfig>,
     /// The files as they were when last read, usable or not.
     read: Mutex<[Option<Version>; 2]>,
+    signing: Signing,
 }
 
 /// The pair that the next handshake gets.
@@ -184,7 +189,8 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let config = Arc::new(config);
         let read = Mutex::new(read);
-        Ok(Self { shared: Arc::new(Shared { files, provider, current, config, read }) })
+        let signing = Signing::new();
+        Ok(Self { shared: Arc::new(Shared { files, provider, current, config, read, signing }) })
     }
 
     /// Reads the files again, as at SIGHUP. A pair that cannot be used is reported and the former one
@@ -234,14 +240,73 @@ impl Tls {
             Ok(1..) => {}
             Ok(0) | Err(_) => return None,
         }
-        let acceptor = TlsAcceptor::from(Arc::clone(&self.shared.config));
-        match acceptor.accept(Fair::new(stream)).await {
+        let client = ClientNetwork::from(stream.peer_addr().ok()?.ip());
+        match Box::pin(self.shake_hands(Fair::new(stream), client)).await {
             Ok(stream) => Some(Stream::Secure(Box::new(stream))),
             Err(error) => {
                 log::debug!(error:err = error; "a TLS handshake failed");
                 None
             }
         }
+    }
+}
+
+impl Tls {
+    /// A signature costs milliseconds, with a long RSA key on a small board a hundred: one at a time for each
+    /// client address, so that one which asks for many delays its own alone. What the client sends and takes is
+    /// waited for without holding anybody up.
+    async fn shake_hands(
+        &self,
+        stream: Fair<TcpStream>,
+        client: ClientNetwork,
+    ) -> io::Result<TlsStream<Fair<TcpStream>>> {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = Arc::clone(&self.shared.config);
+        let signing = self.shared.signing.take(client).await;
+        let mut rest = std::pin::pin!(hello.into_stream(config));
+        let first = futures_lite::future::poll_once(rest.as_mut()).await;
+        drop(signing);
+        match first {
+            Some(done) => done,
+            None => rest.await,
+        }
+    }
+}
+
+/// Signatures that are made at a time.
+#[derive(Debug)]
+struct Signing {
+    permits: Arc<Permits>,
+    freed: Event,
+}
+
+impl Signing {
+    fn new() -> Self {
+        Self { permits: Permits::new(limits::TLS_SIGNATURES_MAX), freed: Event::new() }
+    }
+
+    /// Waits until one may be made for this client.
+    async fn take(&self, client: ClientNetwork) -> SigningPermit<'_> {
+        loop {
+            let freed = self.freed.listen();
+            if let Ok(permit) = self.permits.take(client, 1) {
+                return SigningPermit { freed: &self.freed, permit: Some(permit) };
+            }
+            freed.await;
+        }
+    }
+}
+
+/// Held while a signature is made.
+struct SigningPermit<'a> {
+    freed: &'a Event,
+    permit: Option<Permit>,
+}
+
+impl Drop for SigningPermit<'_> {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.freed.notify(usize::MAX);
     }
 }
 
@@ -274,5 +339,26 @@ impl Shared {
 
     fn read_version(&self) -> [Option<Version>; 2] {
         *self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_address_delays_its_own_signatures_alone() {
+        let client = |last| ClientNetwork::from(std::net::IpAddr::from([127, 0, 0, last]));
+        let signing = Signing::new();
+        futures_lite::future::block_on(async {
+            let first = signing.take(client(2)).await;
+            let mut second = std::pin::pin!(signing.take(client(2)));
+            assert!(futures_lite::future::poll_once(second.as_mut()).await.is_none());
+            let other =
+                futures_lite::future::poll_once(std::pin::pin!(signing.take(client(3)))).await;
+            assert!(other.is_some());
+            drop(first);
+            drop(second.await);
+        });
     }
 }

@@ -254,10 +254,12 @@ const _: () = assert!(API_ASSET_UPLOAD_BODY_MAX_BYTES <= API_BODY_MAX_BYTES);
 /// beyond it 503 with `Retry-After`.
 pub const HTTP_LARGE_BODIES_MAX: usize = 4;
 const _: () = assert!(HTTP_LARGE_BODIES_MAX * UPLOAD_MAX_BYTES_DEFAULT <= 100 * MIB);
-/// How long using a link may take from its claim to its account: two claims and a record, each within
-/// [`WRITE_DEADLINE`], and one more for the way between them. It is not revoked meanwhile.
-pub const LINK_USE_TIME: Duration = Duration::from_secs(60);
-const _: () = assert!(LINK_USE_TIME.as_secs() >= 4 * WRITE_DEADLINE.as_secs());
+/// Bytes of a request's path that its log line shows.
+pub const LOGGED_PATH_MAX_BYTES: usize = 512;
+/// Signatures of TLS handshakes that are made at a time; no client address gets more than half of them.
+pub const TLS_SIGNATURES_MAX: usize = 2;
+/// How long a stop waits for bodies that have not arrived.
+pub const HTTP_BODY_STOP_GRACE: Duration = Duration::from_secs(1);
 /// The largest step in which memory is taken for a body as it arrives; the first one is 1 KiB, each further one as
 /// large as what has come.
 pub const HTTP_BODY_STEP_BYTES: usize = 64 * KIB;

@@ -281,11 +281,9 @@ fn link_refusal(error: LinkError) -> Refusal {
             "this server has an owner already; `chatto user create --link --role owner` makes a \
              link for another one",
         ),
-        LinkError::Denied
-        | LinkError::Unknown
-        | LinkError::InUse
-        | LinkError::Account(_)
-        | LinkError::Store(_) => refusal(error.kind(), &error, None),
+        LinkError::Denied | LinkError::Unknown | LinkError::Account(_) | LinkError::Store(_) => {
+            refusal(error.kind(), &error, None)
+        }
     }
 }
 

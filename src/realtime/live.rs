@@ -26,6 +26,8 @@ use crate::storage::Told;
 
 /// When a session could not be checked, it is tried again after this.
 const SESSION_RETRY: Duration = Duration::from_secs(5);
+/// When messages were missed, sockets ask about their sessions within so many milliseconds.
+const MISSED_CHECK_SPREAD_MS: u16 = 5_000;
 
 /// Something that a waiting connection wakes for.
 enum Wake {
@@ -270,6 +272,13 @@ impl<S: Socket> Live<'_, '_, S> {
         }
         match &change.cause {
             Cause::Session => return self.check_session().await,
+            Cause::Refresh => {
+                // The end of this session may be among what was missed. All sockets ask: not at once.
+                let spread = Duration::from_millis(u64::from(
+                    u16::from_be_bytes(crate::crypto::random()) % MISSED_CHECK_SPREAD_MS,
+                ));
+                self.check_due = self.check_due.min(self.connection.realtime.clock.now() + spread);
+            }
             Cause::Rights => self.check_rights()?,
             Cause::Typing { room, thread } => {
                 let typing = wire::RealtimeTypingEvent {

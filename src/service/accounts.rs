@@ -126,6 +126,7 @@ impl Service {
                 Ok(())
             })
             .await?;
+        self.end_links_of(&id).await?;
         // Whoever locked the account out with guesses does not keep its user out now.
         self.forgive_account(&user).await?;
         log::info!(user:% = id; "password set by the operator");
@@ -176,7 +177,7 @@ impl Service {
             })
             .await?;
         if role == OWNER {
-            self.remove_links_of(&id).await?;
+            self.end_links_of(&id).await?;
         }
         log::info!(user:% = id, role = role.as_str(); "role removed by the operator");
         Ok(self.account_view(id, &user))

@@ -4,9 +4,11 @@
 //! token, one link makes one account, whatever is repeated or killed in between. Claims name the id as
 //! their holder, so a repetition finds its own. A claim whose account was never made is swept.
 
+use std::convert::Infallible;
+
 use super::error::{StoreFault, flat};
 use super::passwords::PasswordFault;
-use super::{Kind, Service};
+use super::{Effect, Kind, Service};
 use crate::domain::UserId;
 use crate::domain::permission::{DEFAULT_BLOCKED_LOGINS, EVERYONE, OWNER};
 use crate::domain::text::{
@@ -141,13 +143,36 @@ impl Service {
                 return Err(error);
             }
         }
-        // A repetition or the sweep may have given a claim back meanwhile: it is ours again now.
-        self.storage().claim(Claim::Login(&login), holder).await?;
-        if let Some(address) = &address {
-            self.storage().claim(Claim::Email(address), holder).await?;
+        // A repetition or the sweep may have given a claim back meanwhile: it is ours again now, unless this
+        // process stood still so long that somebody else has it. Then the account is taken back.
+        self.barrier(Effect::Changes).await?;
+        let address = address.as_deref();
+        let names = [(Claim::Login(&login), AccountFault::LoginTaken)].into_iter();
+        let names = names.chain(address.map(|one| (Claim::Email(one), AccountFault::EmailTaken)));
+        for (claim, taken) in names {
+            if self.storage().claim(claim, holder).await? != Claimed::Yes {
+                self.put_tombstone(&draft.id, &draft.origin).await?;
+                self.storage().release(Claim::Login(&login), holder).await?;
+                return Err(taken);
+            }
         }
         log::info!(user:% = draft.id; "account created");
         Ok(record)
+    }
+
+    /// Leaves a tombstone in the place of an account, or where none may be made: nobody makes one of this id
+    /// again.
+    pub(super) async fn put_tombstone(
+        &self,
+        id: &UserId,
+        origin: &str,
+    ) -> Result<(), StorageError> {
+        let tombstone = tombstone(id, origin);
+        self.storage()
+            .change_user(id, |_| -> Result<_, Infallible> { Ok(Change::Put(tombstone.clone())) })
+            .await
+            .map_err(StorageError::from)?;
+        Ok(())
     }
 
     /// The role to assign under a name; `everyone` and unknown names are none.
@@ -228,6 +253,12 @@ impl Service {
         }
         Ok(())
     }
+}
+
+/// An account that is none.
+pub(super) fn tombstone(id: &UserId, origin: &str) -> User {
+    let (id, origin) = (id.as_str().to_owned(), origin.to_owned());
+    User { id, origin, deleted: true, ..User::default() }
 }
 
 /// Whether a login is kept back on this server.

@@ -19,9 +19,6 @@ pub enum LinkError {
     /// No usable join link has this id.
     #[error("there is no open join link with this id")]
     Unknown,
-    /// Somebody is making an account with the link.
-    #[error("somebody is using this link right now; look again in a minute")]
-    InUse,
     /// A given value breaks a rule.
     #[error(transparent)]
     Account(#[from] AccountFault),
@@ -61,7 +58,6 @@ impl LinkError {
             Self::OwnerExists => Kind::AlreadyExists,
             Self::Denied => Kind::PermissionDenied,
             Self::Unknown => Kind::NotFound,
-            Self::InUse => Kind::FailedPrecondition,
             Self::Account(fault) => fault.kind(),
             Self::Store(fault) => fault.kind(),
         }

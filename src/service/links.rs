@@ -158,6 +158,9 @@ impl Service {
         let is_setup = link.token.kind() == TokenKind::Setup;
         let id = if is_setup { self.first_owner_id(&link)? } else { account_id(&link.hash) };
         let present = self.storage().read(|tables| tables.users.get(&id).cloned());
+        if present.as_ref().is_some_and(|user| user.deleted) {
+            return Err(RedeemError::Invalid);
+        }
         if let Some(present) = present {
             return self.complete(&link, &present, request).await;
         }
@@ -167,7 +170,7 @@ impl Service {
         let password_hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
         // A hash may wait for a slot: the link may have been revoked, or its maker demoted, meanwhile.
         self.barrier(Effect::Changes).await?;
-        let link = self.claim_link(request.token).await?;
+        let link = self.find_link(request.token).await?;
         let user = match self.create_account(AccountDraft { password_hash, ..draft }).await {
             Ok(user) => user,
             Err(AccountFault::Exists) => return Err(RedeemError::Invalid),
@@ -175,18 +178,6 @@ impl Service {
         };
         self.mark_used(&link).await?;
         Ok(self.start_session(&user).await?)
-    }
-
-    /// From here on the link is not revoked before its account is stored ([`LINK_USE_TIME`]).
-    async fn claim_link(&self, token: &str) -> Result<FoundLink, RedeemError> {
-        let link = self.find_link(token).await?;
-        let claimed = Token { used_ms: self.now_ms(), ..link.token.clone() };
-        let left = self.time_left(&link.token);
-        let storage = self.storage();
-        if !storage.token_replace(&link.hash, &claimed, link.revision, left).await? {
-            return Err(RedeemError::Invalid);
-        }
-        self.find_link(token).await
     }
 
     /// Whether the server has an owner, as far as this process knows.
@@ -388,7 +379,7 @@ impl Service {
 }
 
 /// The id of the account that a link makes.
-fn account_id(hash: &[u8; 32]) -> UserId {
+pub(super) fn account_id(hash: &[u8; 32]) -> UserId {
     let digest = sha256(&[b"account of ".as_slice(), hash].concat());
     let mut number = [0; 8];
     number.iter_mut().zip(digest).for_each(|(to, from)| *to = from);

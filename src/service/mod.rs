@@ -116,6 +116,8 @@ struct Inner {
     presences: presence::Presences,
     presence_signs: signs::Signs<Vec<presence::Update>>,
     typing_signs: signs::Signs<(RoomId, Option<EventId>)>,
+    /// Claims that the sweep watches.
+    orphans: Mutex<sweep::Orphans>,
 }
 
 /// Keys for what the service signs and looks up by hash.
@@ -154,6 +156,7 @@ impl Service {
                 presences: presence::Presences::default(),
                 presence_signs: signs::Signs::default(),
                 typing_signs: signs::Signs::default(),
+                orphans: Mutex::default(),
             }),
         }
     }

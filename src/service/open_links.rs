@@ -3,13 +3,16 @@
 //!
 //! A link's id is its token's keyed hash: whoever sees the list can revoke, never use a link.
 
-use super::create_account::is_owner;
+use std::convert::Infallible;
+
+use super::create_account::{is_owner, tombstone};
 use super::error::StoreFault;
-use super::{Effect, LinkContent, LinkError, OpenLink, Service, Session, millis};
+use super::links::account_id;
+use super::{Effect, LinkContent, LinkError, OpenLink, Service, Session};
 use crate::crypto::{from_hex, hex};
 use crate::domain::UserId;
-use crate::limits::LINK_USE_TIME;
 use crate::storage::records::{JoinLink, Token, TokenKind};
+use crate::storage::{Change, StorageError};
 
 impl Service {
     /// The join links that can be used now, the newest first; for owners.
@@ -33,8 +36,8 @@ impl Service {
     /// Revokes a join link on an owner's behalf, whoever made it.
     ///
     /// # Errors
-    /// [`LinkError::Denied`]; [`LinkError::Unknown`] when no usable link has this id;
-    /// [`LinkError::InUse`] while somebody makes an account with it; [`LinkError::Store`].
+    /// [`LinkError::Denied`]; [`LinkError::Unknown`] when no usable link has this id, or it has just made its
+    /// account; [`LinkError::Store`].
     ///
     /// # Cancel safety
     /// Dropping it may or may not have revoked the link.
@@ -46,7 +49,7 @@ impl Service {
     /// Revokes a join link on the operator's behalf.
     ///
     /// # Errors
-    /// [`LinkError::Unknown`], [`LinkError::InUse`], [`LinkError::Store`].
+    /// [`LinkError::Unknown`], [`LinkError::Store`].
     ///
     /// # Cancel safety
     /// As [`Self::revoke_join_link`].
@@ -81,16 +84,33 @@ impl Service {
         })
     }
 
-    /// Removes the links of somebody who is no owner any more, so that they do not come back with the role. A kill
-    /// before that leaves them unusable as long as the role is gone.
-    pub(super) async fn remove_links_of(&self, maker: &UserId) -> Result<(), StoreFault> {
+    /// Ends the open links of a maker who has just lost the role or got a new password: nobody makes an account
+    /// with one of them any more, also where somebody is using it right now.
+    pub(super) async fn end_links_of(&self, maker: &UserId) -> Result<(), StoreFault> {
         let made = |token: &Token| {
-            token.join.as_ref().is_some_and(|join| join.created_by == maker.as_str())
+            !token.used && token.join.as_ref().is_some_and(|join| join.created_by == maker.as_str())
         };
         for (hash, _) in self.storage().tokens(made).await? {
-            self.storage().token_delete(&hash).await?;
+            self.end_link(&hash).await?;
         }
         Ok(())
+    }
+
+    /// Ends a link; `false`: it has made its account already. The account's record decides, because both who
+    /// ends the link and who uses it write that one by compare-and-set: whoever is second finds the other's.
+    async fn end_link(&self, hash: &[u8; 32]) -> Result<bool, StorageError> {
+        let id = account_id(hash);
+        let tombstone = tombstone(&id, &hex(hash));
+        let mut is_used = false;
+        self.storage()
+            .change_user(&id, |present| -> Result<_, Infallible> {
+                is_used = present.is_some_and(|user| !user.deleted);
+                Ok(if present.is_some() { Change::Keep } else { Change::Put(tombstone.clone()) })
+            })
+            .await
+            .map_err(StorageError::from)?;
+        self.storage().token_delete(hash).await?;
+        Ok(!is_used)
     }
 
     async fn open_links(&self) -> Result<Vec<OpenLink>, LinkError> {
@@ -115,15 +135,9 @@ impl Service {
     async fn revoke(&self, id: &str) -> Result<(), LinkError> {
         let hash = from_hex(id).ok_or(LinkError::Unknown)?;
         let found = self.storage().token(&hash).await?;
-        let open = found.filter(|(token, _)| self.is_open_join(token));
-        let (token, revision) = open.ok_or(LinkError::Unknown)?;
-        // Whoever uses it may store the account at any moment now.
-        let used_until = token.used_ms.saturating_add(millis(LINK_USE_TIME));
-        if (token.used_ms..used_until).contains(&self.now_ms()) {
-            return Err(LinkError::InUse);
-        }
-        if !self.storage().token_delete_at(&hash, revision).await? {
-            return Err(LinkError::InUse);
+        found.filter(|(token, _)| self.is_open_join(token)).ok_or(LinkError::Unknown)?;
+        if !self.end_link(&hash).await? {
+            return Err(LinkError::Unknown);
         }
         log::info!("join link revoked");
         Ok(())

@@ -10,14 +10,16 @@ use std::time::Instant;
 use super::directory::room_view;
 use super::error::flat;
 use super::rights::{Access, is_direct};
-use super::{RoomError, RoomView, Service, Session};
+use super::{Effect as Call, RoomError, RoomView, Service, Session};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::{IDEMPOTENCY_WINDOW, TIMELINE_PAGE_MAX};
 use crate::storage::records::{Fact, FactKind, Member, Room, event::Effect};
-use crate::storage::{Change, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, StorageError};
+use crate::storage::{
+    Change, ChangeError, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, StorageError,
+};
 
 /// A channel to be made.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +36,12 @@ pub struct NewRoom<'a> {
 
 /// The row to append is there already.
 struct Told;
+
+/// The row of a membership is not stored yet.
+struct Unannounced;
+
+/// How often a membership is announced before it is changed, while others change it too.
+const ANNOUNCE_ATTEMPTS: usize = 16;
 
 impl Service {
     /// Whether the viewer may see what is pinned in a room.
@@ -147,6 +155,15 @@ impl Service {
             return Err(RoomError::NameTaken);
         }
         self.store_room(id, &room).await?;
+        // This process may have stood still so long that the sweep gave the claim to somebody else.
+        self.barrier(Call::Changes).await?;
+        if self.storage().claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
+            self.storage()
+                .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Delete) })
+                .await
+                .map_err(StorageError::from)?;
+            return Err(RoomError::NameTaken);
+        }
         Ok(self.announce_room(id).await?)
     }
 
@@ -175,8 +192,8 @@ impl Service {
             Ok(Draft { actor, at_ms: room.created_ms, effect: Effect::Fact(fact) })
         };
         match Box::pin(self.storage().append(&id, &RequestId::random(), &[], draft)).await {
-            Ok(_) | Err(crate::storage::ChangeError::Refused(Told)) => {}
-            Err(crate::storage::ChangeError::Storage(error)) => return Err(error),
+            Ok(_) | Err(ChangeError::Refused(Told)) => {}
+            Err(ChangeError::Storage(error)) => return Err(error),
         }
         self.storage()
             .change_room(&id, |present| -> Result<_, Infallible> {
@@ -192,8 +209,6 @@ impl Service {
 
     /// Makes somebody a member and tells the room.
     pub(super) async fn add_member(&self, room: RoomId, user: UserId) -> Result<(), RoomError> {
-        // A departure that is not announced yet is announced first: rows alternate.
-        self.announce_member(room, user, 0).await?;
         let head = self.storage().head(&room).await?;
         let newest = head.newest();
         let now = self.now_ms();
@@ -207,13 +222,11 @@ impl Service {
             joined_row_ms: newest.map_or(0, |newest| newest.at_ms),
         };
         let mut is_new = false;
-        self.storage()
-            .change_member(&room, &user, |present| -> Result<_, Infallible> {
-                is_new = present.is_none_or(|member| member.left);
-                Ok(if is_new { Change::Put(joined.clone()) } else { Change::Keep })
-            })
-            .await
-            .map_err(StorageError::from)?;
+        self.change_announced(room, user, |present| {
+            is_new = present.is_none();
+            if is_new { Change::Put(joined.clone()) } else { Change::Keep }
+        })
+        .await?;
         let from = if is_new { head.rows } else { 0 };
         Ok(self.announce_member(room, user, from).await?)
     }
@@ -224,30 +237,52 @@ impl Service {
         room: RoomId,
         user: UserId,
     ) -> Result<bool, RoomError> {
-        self.announce_member(room, user, 0).await?;
         let head = self.storage().head(&room).await?;
         let now = self.now_ms();
         let mut was_member = false;
-        self.storage()
-            .change_member(&room, &user, |present| -> Result<_, RoomError> {
-                let present = present.filter(|member| !member.left);
-                was_member = present.is_some();
-                Ok(match present {
-                    Some(member) => Change::Put(Member {
-                        left: true,
-                        announced: false,
-                        since_ms: now,
-                        // Where the sweep begins to look for the row.
-                        joined_row: u64::from(head.rows),
-                        ..member.clone()
-                    }),
-                    None => Change::Keep,
-                })
-            })
-            .await
-            .map_err(flat)?;
+        self.change_announced(room, user, |present| {
+            was_member = present.is_some();
+            match present {
+                Some(member) => Change::Put(Member {
+                    left: true,
+                    announced: false,
+                    since_ms: now,
+                    // Where the sweep begins to look for the row.
+                    joined_row: u64::from(head.rows),
+                    ..member.clone()
+                }),
+                None => Change::Keep,
+            }
+        })
+        .await?;
         self.announce_member(room, user, 0).await?;
         Ok(was_member)
+    }
+
+    /// Changes a membership whose row is stored; one whose row is not stored yet is announced first. So rows of
+    /// joining and leaving alternate, whoever calls at the same time. A departure that is announced has no record.
+    async fn change_announced(
+        &self,
+        room: RoomId,
+        user: UserId,
+        mut change: impl FnMut(Option<&Member>) -> Change<Member>,
+    ) -> Result<(), StorageError> {
+        for _ in 0..ANNOUNCE_ATTEMPTS {
+            self.announce_member(room, user, 0).await?;
+            let changed = self
+                .storage()
+                .change_member(&room, &user, |present| match present {
+                    Some(member) if !member.announced => Err(Unannounced),
+                    present => Ok(change(present)),
+                })
+                .await;
+            match changed {
+                Ok(_) => return Ok(()),
+                Err(ChangeError::Refused(Unannounced)) => {}
+                Err(ChangeError::Storage(error)) => return Err(error),
+            }
+        }
+        Err(StorageError::Busy)
     }
 
     /// Stores the row of a join or leave that is not announced yet and notes that it is; the record of a

@@ -1,5 +1,9 @@
 //! Tidying up what kills left behind, by one process at a time.
 
+use std::collections::{HashMap, HashSet};
+use std::sync::PoisonError;
+use std::time::Instant;
+
 use super::error::StoreFault;
 use super::{Service, millis};
 use crate::domain::text::RoomName;
@@ -48,15 +52,7 @@ impl Service {
             }
             note(&mut failed, self.announce_member(room, user, 0).await)?;
         }
-        let due = now.saturating_sub(millis(CLAIM_ORPHANED_AFTER));
-        let orphans: Vec<(String, String)> = self.storage().read(|tables| {
-            tables
-                .claims()
-                .filter(|(key, claim)| claim.claimed_ms < due && !has_holder(tables, key, claim))
-                .map(|(key, claim)| (key.clone(), claim.holder_id.clone()))
-                .collect()
-        });
-        for (key, holder) in orphans {
+        for (key, holder) in self.orphaned_claims() {
             if !lease.holds() {
                 return Ok(());
             }
@@ -64,6 +60,27 @@ impl Service {
             log::info!("a claim without a holder given back");
         }
         failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
+    }
+}
+
+/// Claims without a holder, and since when this process has known them: the clocks of two machines differ.
+pub(super) type Orphans = HashMap<(String, String), Instant>;
+
+impl Service {
+    /// Claims that have had no holder for so long that nobody is about to store one.
+    fn orphaned_claims(&self) -> Vec<(String, String)> {
+        let present: HashSet<(String, String)> = self.storage().read(|tables| {
+            let orphans = tables.claims().filter(|(key, claim)| !has_holder(tables, key, claim));
+            orphans.map(|(key, claim)| (key.clone(), claim.holder_id.clone())).collect()
+        });
+        let now = self.inner.clock.now();
+        let mut known = self.inner.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|orphan, _| present.contains(orphan));
+        for orphan in present {
+            known.entry(orphan).or_insert(now);
+        }
+        let due = known.iter().filter(|(_, since)| now - **since >= CLAIM_ORPHANED_AFTER);
+        due.map(|(orphan, _)| orphan.clone()).collect()
     }
 }
 

@@ -179,15 +179,21 @@ impl Journal {
         *failure = StorageError::LATE;
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
         let mut sent = false;
+        let mut elsewhere = Elsewhere::since(self.position.reached(), &self.clock);
         loop {
             // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
             let attempt = match self.prepare(call, turn.take()).await {
                 Ok(Look::Next(next, rows)) => {
-                    let view = DraftView { head: &next.head, rows: &rows };
-                    let draft = draft(&view).map_err(ChangeError::Refused)?;
-                    let event = self.stamp(&next.head, call.request, draft);
-                    sent = true;
-                    self.publish(call, next, event).await
+                    match self.repeated(call, &next, &mut elsewhere).await {
+                        Ok(None) => {
+                            let view = DraftView { head: &next.head, rows: &rows };
+                            let draft = draft(&view).map_err(ChangeError::Refused)?;
+                            let event = self.stamp(&next.head, call.request, draft);
+                            sent = true;
+                            self.publish(call, next, event).await
+                        }
+                        stored => stored,
+                    }
                 }
                 Ok(Look::Mine(event, sequence)) => {
                     let event = Some(event);
@@ -206,7 +212,7 @@ impl Journal {
                     return Ok(Appended { event, duplicate: stored.duplicate });
                 }
                 // Another writer was first: look again.
-                Ok(None) => {}
+                Ok(None) => elsewhere.is_likely = true,
                 Err(error) if error.is_transient() => {
                     *failure = error;
                     self.clock.sleep(backoff.delay()).await;
@@ -296,6 +302,36 @@ impl Journal {
         let is_mine = event.request_id == call.request.0;
         let (event, sequence) = (Some(event), message.sequence);
         Ok(is_mine.then_some(Stored { event, duplicate: false, sequence, next: None }))
+    }
+
+    /// This request's own event among those that were stored since the call began, when there is a sign that
+    /// another process may have stored it: that another writer was first, or that this process stood still,
+    /// as in a suspended machine, for longer than nats-server knows requests.
+    async fn repeated(
+        &self,
+        call: &Call<'_>,
+        next: &Next,
+        elsewhere: &mut Elsewhere,
+    ) -> Result<Option<Stored>, StorageError> {
+        let waited_ms = self.clock.unix_ms().saturating_sub(elsewhere.began_ms);
+        let ahead_ms = next.head.last_ms.saturating_sub(self.clock.unix_ms());
+        let stood_still = waited_ms.max(ahead_ms) > STOOD_STILL_MS;
+        if !std::mem::take(&mut elsewhere.is_likely) && !stood_still {
+            return Ok(None);
+        }
+        let subject = journal_subject(call.room.as_str());
+        loop {
+            let from = elsewhere.seen.saturating_add(1);
+            let found = self.nats.leader_next(stream::JOURNAL, &subject, from).await?;
+            let Some(message) = found else { return Ok(None) };
+            elsewhere.seen = message.sequence;
+            // What cannot be read was stored by a newer program, for itself.
+            let event = decode::<Event>(&message.payload).ok();
+            if let Some(event) = event.filter(|event| event.request_id == call.request.0) {
+                let (event, sequence) = (Some(event), message.sequence);
+                return Ok(Some(Stored { event, duplicate: true, sequence, next: None }));
+            }
+        }
     }
 
     /// The event at a sequence, answered instead of the request's own draft; `None`: it is erased. It is
@@ -393,6 +429,26 @@ impl Journal {
         Arc::clone(writers.entry(*room).or_default())
     }
 }
+
+/// What an append knows of repetitions at other processes.
+struct Elsewhere {
+    /// Up to this sequence there is none.
+    seen: u64,
+    /// When the call began.
+    began_ms: i64,
+    /// Another writer was first.
+    is_likely: bool,
+}
+
+impl Elsewhere {
+    fn since(seen: u64, clock: &Clock) -> Self {
+        Self { seen, began_ms: clock.unix_ms(), is_likely: false }
+    }
+}
+
+/// A call that takes longer by the wall clock, or whose room has rows that lie so far ahead of it, has stood
+/// still or has a clock that is wrong. Half of [`IDEMPOTENCY_WINDOW`](crate::limits::IDEMPOTENCY_WINDOW).
+const STOOD_STILL_MS: i64 = 60_000;
 
 enum Look {
     Next(Next, Vec<Row>),

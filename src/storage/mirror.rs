@@ -328,18 +328,36 @@ impl Tables {
     }
 
     fn put_user(&mut self, id: UserId, user: Option<User>) {
-        if let Some(former) = self.users.remove(&id) {
-            self.logins.retain(|_, holder| *holder != id || former.login.is_empty());
-            self.emails.retain(|_, holder| *holder != id);
+        let former = self.users.remove(&id);
+        let user = user.map(Arc::new);
+        if let Some(user) = &user {
+            self.users.insert(id, Arc::clone(user));
         }
-        let Some(user) = user else { return };
-        if !user.deleted {
-            self.logins.insert(user.login.to_lowercase(), id);
-            for email in user.emails.iter().filter(|email| email.verified) {
-                self.emails.insert(email.address.to_lowercase(), id);
+        // Two accounts may have one login or address for a moment, until one of them is taken back: the first
+        // one keeps it, and has it again if it was not.
+        let names = |user: &User| -> Vec<(bool, String)> {
+            let emails = user.emails.iter().filter(|email| email.verified);
+            let emails = emails.map(|email| (false, email.address.to_lowercase()));
+            std::iter::once((true, user.login.to_lowercase())).chain(emails).collect()
+        };
+        let own = user.as_deref().filter(|user| !user.deleted).map(names).unwrap_or_default();
+        for (is_login, name) in former.as_deref().map(names).unwrap_or_default() {
+            let map = if is_login { &mut self.logins } else { &mut self.emails };
+            if map.get(&name) != Some(&id) || own.contains(&(is_login, name.clone())) {
+                continue;
+            }
+            map.remove(&name);
+            let has_it =
+                |user: &User| !user.deleted && names(user).contains(&(is_login, name.clone()));
+            let other = self.users.iter().find(|(other, user)| **other != id && has_it(user));
+            if let Some((other, _)) = other {
+                map.insert(name, *other);
             }
         }
-        self.users.insert(id, Arc::new(user));
+        for (is_login, name) in own {
+            let map = if is_login { &mut self.logins } else { &mut self.emails };
+            map.entry(name).or_insert(id);
+        }
     }
 
     fn put_member(&mut self, room: RoomId, user: UserId, member: Option<Member>) {

@@ -366,3 +366,65 @@ fn a_taken_name_costs_no_hash() {
     let refused = least("/auth/setup", &body);
     assert!(refused * 2 < hashed, "{refused:?}, and a hash takes {hashed:?}");
 }
+
+#[test]
+fn a_call_whose_session_ends_while_its_body_comes_does_nothing() {
+    let edge = edge();
+    let owner = edge.owner();
+    let room = edge.ask(&owner, "RoomDirectoryService/ListRooms", &json!({}))["rooms"][0].clone();
+    let room = room["room"]["id"].as_str().unwrap().to_owned();
+    edge.ask(&owner, "RoomService/JoinRoom", &json!({"roomId": room}));
+    for (method, ends_by_password) in [
+        ("MessageService/CreateMessage", true),
+        ("MessageService/CreateMessage", false),
+        ("RoomService/GetRoomEvents", false),
+    ] {
+        let log_in = json!({"identifier": "ada", "password": "correct horse"});
+        let token =
+            edge.post("/auth/login", &[], &log_in).json()["token"].as_str().unwrap().to_owned();
+        let bearer = format!("Bearer {token}");
+        let body = json!({"roomId": room, "body": "too late"}).to_string();
+        let length = body.len().to_string();
+        let path = format!("/api/connect/chatto.api.v1.{method}");
+        let headers = [
+            ("Authorization", bearer.as_str()),
+            ("Content-Type", "application/json"),
+            ("Content-Length", &length),
+        ];
+        let mut raw = edge.connect();
+        raw.send(head("POST", &path, &headers).as_bytes());
+        raw.send(&body.as_bytes()[..5]);
+        // The head has been read when a later request is answered.
+        assert_eq!(edge.get("/healthz", &[]).status, 200);
+        if ends_by_password {
+            edge.operate(|service| async move {
+                service.set_password("ada", "correct horse").await.unwrap();
+            });
+        } else {
+            let auth = [("Authorization", bearer.as_str())];
+            assert_eq!(edge.post("/auth/logout", &auth, &json!({})).status, 200);
+        }
+        raw.send(&body.as_bytes()[5..]);
+        assert_eq!(raw.answer().unwrap().status, 401, "{method}");
+    }
+    let again =
+        edge.post("/auth/login", &[], &json!({"identifier": "ada", "password": "correct horse"}));
+    let token = again.json()["token"].as_str().unwrap().to_owned();
+    let events = edge.ask(&token, "RoomService/GetRoomEvents", &json!({"roomId": room}));
+    assert!(!events.to_string().contains("too late"), "{events}");
+}
+
+#[test]
+fn a_body_that_does_not_arrive_holds_up_no_stop() {
+    let edge = edge();
+    let mut raw = edge.connect();
+    let headers = [("Content-Type", "application/json"), ("Content-Length", "100")];
+    raw.send(head("POST", "/auth/login", &headers).as_bytes());
+    raw.send(b"{");
+    assert_eq!(edge.get("/healthz", &[]).status, 200);
+    let started = Instant::now();
+    edge.stop.stop();
+    assert_eq!(raw.answer().unwrap().status, 503);
+    edge.join();
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}

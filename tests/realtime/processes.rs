@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::live::{be, is};
 use super::world::{Person, World};
+use crate::support::nats::NatsServer;
 use crate::support::realtime::{Door, Follower, How, api};
+use crate::support::relay::Relay;
 use crate::support::wait::until;
 
 /// A write that NATS's absence delays is repeated by the server for 15 s.
@@ -153,4 +155,28 @@ fn writers_at_every_process_are_shown_in_one_order() {
         .filter_map(|event| event["messagePosted"]["message"]["body"].as_str())
         .collect();
     assert_eq!(stored, shown[0], "and as the calls tell it");
+}
+
+#[test]
+fn a_log_out_that_a_process_missed_ends_its_sockets_when_it_is_back() {
+    let nats = NatsServer::start();
+    let relay = Relay::start(nats.port());
+    let urls = [nats.url(), format!("nats://127.0.0.1:{}", relay.port())];
+    let world = World::reaching(&urls, nats);
+    let [here, there] = world.doors() else { panic!("two processes") };
+    let bert = world.person("bert");
+    let session = world.log_in("bert");
+    let room = world.room("missed", &[&bert]);
+    let mut follower = Follower::new(session.bearer());
+    follower.retain([room.as_str()]);
+    follower.connect(there);
+
+    relay.cut(true);
+    relay.hang_up();
+    let bearer = format!("Bearer {}", session.token);
+    let headers = [("Content-Type", "application/json"), ("Authorization", bearer.as_str())];
+    assert_eq!(here.request("POST", "/auth/logout", &headers, "{}").status, 200);
+    relay.cut(false);
+    let end = follower.ended();
+    assert_eq!(end.terminated.as_deref(), Some("logout"), "{end:?}");
 }

@@ -124,6 +124,13 @@ impl World {
         (Self::of(doors, servers, Some(nats)), filter)
     }
 
+    /// Processes that reach one external NATS at these addresses.
+    pub(super) fn reaching(urls: &[String], nats: NatsServer) -> Self {
+        let servers: Vec<Server> = urls.iter().map(|url| process(url)).collect();
+        let doors = servers.iter().map(|server| Door::local(server.port())).collect();
+        Self::of(doors, servers, Some(nats))
+    }
+
     /// So many processes on one external NATS.
     pub(super) fn shared(processes: usize) -> Self {
         let nats = NatsServer::start();

@@ -116,7 +116,8 @@ fn names_of_rooms_that_were_never_made_come_back() {
             world.storage.claim(after, "the test").await.unwrap();
             world.storage.release(after, "the test").await.unwrap();
             world.storage.settle(std::time::Duration::from_secs(10)).await.unwrap();
-            world.clock.advance(std::time::Duration::from_secs(601));
+            service.sweep().await.unwrap();
+            world.clock.advance_monotonic(std::time::Duration::from_secs(601));
             service.sweep().await.unwrap();
         }
         let rooms = service.list_rooms(&boss, RoomScope::All).await.unwrap();

@@ -13,6 +13,7 @@ mod operator;
 mod removal;
 mod rooms;
 mod sessions;
+mod standstill;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -28,7 +29,7 @@ use chatto::storage::Storage;
 use super::storage::{config, connect};
 use super::support::nats::NatsServer;
 
-pub(crate) use super::storage::{CutAt, run};
+pub(crate) use super::storage::{CutAt, pause_at, run};
 
 pub(crate) const PASSWORD: &str = "correct horse";
 pub(crate) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);

@@ -10,10 +10,10 @@ use std::time::Duration;
 use chatto::domain::EventId;
 use chatto::runtime::Clock;
 use chatto::storage::records::{Post, React, event::Effect, row::Kind};
-use chatto::storage::{ChangeError, Config, Draft, RequestId, Storage};
+use chatto::storage::{ChangeError, Config, Draft, DraftView, RequestId, Storage};
 
-use super::{config, open, post, room, run, user};
-use crate::support::nats::NatsServer;
+use super::{config, connect, open, pause_at, post, room, run, user};
+use crate::support::nats::{NatsServer, stream_info};
 
 /// Passes bytes on to nats-server, and back unless it is told to lose them.
 struct Relay {
@@ -127,5 +127,46 @@ fn an_event_whose_answer_was_lost_is_not_refused_for_itself() {
         assert_eq!(two.head(&room(1)).await.unwrap().event_number, 3);
         one.close().await;
         two.close().await;
+    });
+}
+
+#[test]
+fn a_repetition_that_another_process_stored_meanwhile_is_not_stored_again() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let shared = || Config { embedded: false, ..config(None) };
+        let still = open(&server.url(), &runtime, shared()).await.unwrap();
+        // Time went on for the other one.
+        let clock = Clock::default();
+        clock.advance(Duration::from_secs(135));
+        let other = connect(&server.url()).await;
+        let other = Storage::open(other, shared(), &runtime, clock).await.unwrap();
+        // nats-server forgets requests soon, as after the two minutes for which a machine was suspended.
+        let mut journal = stream_info(&nats, "JOURNAL").await.unwrap().config;
+        journal.duplicate_window = Duration::from_millis(100);
+        nats.update_stream(&journal).await.unwrap();
+        for awaits in 1..200 {
+            let room = room(u8::try_from(awaits).unwrap());
+            let request = RequestId::keyed(&user(1), "Test", &room, "one key");
+            let draft = |text: &'static str| {
+                move |view: &DraftView<'_>| -> Result<_, Infallible> {
+                    Ok(post(view.head(), user(1), text))
+                }
+            };
+            let mut call = Box::pin(still.append(&room, &request, &[], draft("mine")));
+            if pause_at(&mut call, awaits).await.is_some() {
+                break;
+            }
+            let first = other.append(&room, &request, &[], draft("the other's")).await.unwrap();
+            other.append(&room, &RequestId::random(), &[], draft("more")).await.unwrap();
+            Clock::system().sleep(Duration::from_millis(200)).await;
+            let answer = call.await.unwrap();
+            assert_eq!(answer.event.effect, first.event.effect, "at await {awaits}");
+            let rows = other.head(&room).await.unwrap().rows;
+            assert_eq!(rows, 2, "at await {awaits}");
+        }
+        still.close().await;
+        other.close().await;
     });
 }

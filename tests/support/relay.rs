@@ -11,6 +11,7 @@ pub(crate) struct Relay {
     port: u16,
     ends: Arc<AtomicBool>,
     cut: Arc<Cut>,
+    lines: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 #[derive(Default)]
@@ -24,8 +25,10 @@ impl Relay {
     pub(crate) fn start(to: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let relay = Self { port, ends: Arc::default(), cut: Arc::default() };
+        let (ends, cut, lines) = (Arc::default(), Arc::default(), Arc::default());
+        let relay = Self { port, ends, cut, lines };
         let (ends, cut) = (Arc::clone(&relay.ends), Arc::clone(&relay.cut));
+        let lines = Arc::clone(&relay.lines);
         std::thread::spawn(move || {
             for from in listener.incoming() {
                 if ends.load(Ordering::SeqCst) {
@@ -35,6 +38,7 @@ impl Relay {
                 let (Ok(from), Ok(to)) = (from, TcpStream::connect(("127.0.0.1", to))) else {
                     continue;
                 };
+                lines.lock().unwrap().push(from.try_clone().unwrap());
                 for (from, to) in [(&from, &to), (&to, &from)] {
                     let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
                     let cut = Arc::clone(&cut);
@@ -52,6 +56,13 @@ impl Relay {
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Ends every line, as a network does that was away for too long; what was on its way is lost.
+    pub(crate) fn hang_up(&self) {
+        for line in self.lines.lock().unwrap().drain(..) {
+            line.shutdown(Shutdown::Both).ok();
+        }
     }
 
     /// Cuts or mends it.

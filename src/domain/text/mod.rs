@@ -35,16 +35,22 @@ fn is_visible(c: char) -> bool {
 }
 
 /// Whether a character shows nothing by itself: zero-width characters, joiners, variation selectors, what
-/// changes the direction of text, fillers (Unicode's `Default_Ignorable_Code_Point`), and the blank of Braille.
+/// changes the direction of text, fillers (Unicode's `Default_Ignorable_Code_Point`), format characters, what is
+/// no character, and blanks that are called letters, marks or symbols.
 fn is_ignorable(c: char) -> bool {
-    c == '\u{2800}' || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
+    // Of Braille, Khitan and musical notes; and the place of an object.
+    matches!(c, '\u{2800}' | '\u{16fe4}' | '\u{1d159}' | '\u{fffc}')
+        || matches!(c.general_category(), GeneralCategory::Format | GeneralCategory::Unassigned)
+        || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// The form in which names are compared: NFKC, full case folding, NFKC again, and nothing that is not seen.
+/// The form in which names are compared: NFKC, full case folding, NFKC again, nothing that is not seen, and one
+/// space where there are several.
 fn folded(text: &str) -> String {
     let compatible: String = text.nfkc().filter(|c| !is_ignorable(*c)).collect();
     let folded = caseless::default_case_fold_str(&compatible);
-    folded.nfkc().filter(|c| !is_ignorable(*c)).collect()
+    let folded: String = folded.nfkc().filter(|c| !is_ignorable(*c)).collect();
+    folded.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// A name as it is shown: NFC, trimmed, without what is not seen. Joiners and variation selectors stay behind

@@ -142,6 +142,7 @@ mod tests {
             ("\u{200b}\u{200d}", RoomNameError::Empty),
             ("\u{3164}", RoomNameError::Empty),
             ("\u{2800}", RoomNameError::Empty),
+            ("\u{1d159}", RoomNameError::Empty),
             (&"x".repeat(31), RoomNameError::TooLong),
             ("a\nb", RoomNameError::Characters),
             ("a\u{7f}", RoomNameError::Characters),
@@ -168,6 +169,9 @@ mod tests {
             ("caf\u{e9}", "CAFE\u{301}"),
             ("general", "gen\u{200b}er\u{2060}al\u{202e}"),
             ("\u{2764}", "\u{2764}\u{fe0f}"),
+            ("kit chen", "kit  chen"),
+            ("kit chen", "kit\u{2009}\u{a0}chen"),
+            ("kitchen", "kitchen\u{fff9}\u{fffc}\u{fffe}\u{110bd}\u{13430}\u{16fe4}\u{1d159}"),
             ("\u{645}\u{6cc}\u{62e}", "\u{645}\u{6cc}\u{200c}\u{62e}"),
         ] {
             assert_eq!(key(a), key(b), "{a} {b}");

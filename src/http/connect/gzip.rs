@@ -51,7 +51,7 @@ fn expand_within(packed: &[u8], max: usize, mut permit: BodyPermit) -> Result<Wh
         let text = "more than one gzip member";
         return Err(BodyError::Broken { source: io::Error::new(io::ErrorKind::InvalidData, text) });
     }
-    Ok(Whole { bytes, permit })
+    Ok(Whole { bytes, was_awaited: false, permit })
 }
 
 /// Compresses an answer of at least `min_bytes` for a client that takes gzip.

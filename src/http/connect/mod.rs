@@ -155,7 +155,7 @@ pub(super) async fn route(mut request: Request<App>) -> tide::Result {
     let cookie = auth::renewed_cookie(&state, &head, &presented, session.as_ref());
     let body = request.take_body();
     let call = Call { state: Arc::clone(&state), head: Arc::clone(&head), method, encoding };
-    let answer = match Box::pin(call.answer(body, session, permit)).await {
+    let answer = match Box::pin(call.answer(body, (session, presented), permit)).await {
         Ok(bytes) => {
             let answer = Answer::of(StatusCode::OK, encoding.content_type(), bytes);
             gzip::compress(answer, &head, state.config.compression_min_bytes).await
@@ -181,7 +181,7 @@ impl Call {
     async fn answer(
         self,
         body: tide::Body,
-        session: Option<Session>,
+        (session, presented): (Option<Session>, Presented),
         permit: RequestPermit,
     ) -> Result<Vec<u8>, Failure> {
         let Some(entry) = self.state.methods.entries.get(&self.method) else {
@@ -190,7 +190,14 @@ impl Call {
         let deadline = timeout(&self.head)?;
         let key = idempotency_key(&self.head)?;
         let answer = async {
-            let Whole { bytes, permit: held } = self.read(body, &permit).await?;
+            let Whole { bytes, was_awaited, permit: held } = self.read(body, &permit).await?;
+            let session = match session {
+                // The session may have ended while its body was waited for.
+                Some(_) if was_awaited => {
+                    Some(auth::require(&self.state, &presented, entry.effect).await?)
+                }
+                session => session,
+            };
             let (state, head) = (Arc::clone(&self.state), Arc::clone(&self.head));
             let (service, effect) = (self.state.service.clone(), entry.effect);
             let caller = Caller::new(state, head, session, key);
@@ -225,7 +232,9 @@ impl Call {
             None | Some("" | "identity") => Ok(whole),
             Some(coding) if coding.eq_ignore_ascii_case("gzip") => {
                 let unpacked = BodyPermit::new(&self.state, permit.client);
-                Ok(gzip::expand(whole, max, unpacked).await?)
+                let was_awaited = whole.was_awaited;
+                let expanded = gzip::expand(whole, max, unpacked).await?;
+                Ok(Whole { was_awaited, ..expanded })
             }
             Some(_) => Err(BodyFailure::UnknownCoding),
         }

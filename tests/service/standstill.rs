@@ -1,0 +1,200 @@
+//! A process that stands still in the middle of a call, as in a suspended machine, while another one goes on.
+
+use std::time::Duration;
+
+use chatto::domain::RoomId;
+use chatto::service::{JoinFields, NewRoom, NewUser, Position, RoomScope};
+use chatto::storage::records::{FactKind, row};
+
+use super::{NatsServer, PASSWORD, World, pause_at, redeem, run};
+
+/// More awaits than any of these calls has.
+const AWAITS_MAX: u32 = 400;
+
+/// How a link ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Revoked,
+    MakerDemoted,
+    MakersPasswordSet,
+}
+
+async fn accounts(world: &World, login: &str) -> usize {
+    let found = world.service.list_accounts(login, Default::default()).await;
+    found.items.iter().filter(|one| one.user.login.eq_ignore_ascii_case(login)).count()
+}
+
+fn no_account_is_made_after(end: End) {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (still, other) = (
+            World::open_shared(&server, &runtime).await,
+            World::open_shared(&server, &runtime).await,
+        );
+        let boss = other.person("boss", Some("owner")).await;
+        for awaits in 0..AWAITS_MAX {
+            let (maker_login, login) = (format!("maker{awaits}"), format!("late{awaits}"));
+            let maker = other.person(&maker_login, Some("owner")).await;
+            let fields = JoinFields { role: Some("owner".to_owned()), ..JoinFields::default() };
+            let link = other.service.join_link(&maker, fields).await.unwrap();
+            let mut call = Box::pin(still.service.redeem(redeem(&link.path, &login)));
+            if pause_at(&mut call, awaits).await.is_some() {
+                break;
+            }
+            let ended = match end {
+                End::Revoked => other.service.revoke_join_link(&boss, &link.id).await.is_ok(),
+                End::MakerDemoted => {
+                    other.service.remove_role(&maker_login, "owner").await.unwrap();
+                    true
+                }
+                End::MakersPasswordSet => {
+                    other.service.set_password(&maker_login, "another password").await.unwrap();
+                    true
+                }
+            };
+            let before = accounts(&other, &login).await;
+            let redeemed = call.await;
+            let after = accounts(&other, &login).await;
+            if ended {
+                assert_eq!(after, before, "{end:?} at await {awaits}: {redeemed:?}");
+            } else {
+                assert!(before == 1 && redeemed.is_ok(), "{end:?} at await {awaits}: {redeemed:?}");
+            }
+        }
+        assert!(accounts(&other, "late1").await == 0, "some awaits come before the account");
+        still.close().await;
+        other.close().await;
+    });
+}
+
+#[test]
+fn a_revoked_link_makes_no_account() {
+    no_account_is_made_after(End::Revoked);
+}
+
+#[test]
+fn a_link_of_a_demoted_owner_makes_no_account() {
+    no_account_is_made_after(End::MakerDemoted);
+}
+
+#[test]
+fn a_link_of_an_owner_with_a_new_password_makes_no_account() {
+    no_account_is_made_after(End::MakersPasswordSet);
+}
+
+/// Lets the other process believe that claims without a holder are orphaned, although this one lives.
+async fn sweep_orphans(world: &World) {
+    world.service.sweep().await.unwrap();
+    world.clock.advance_monotonic(Duration::from_secs(601));
+    world.service.sweep().await.unwrap();
+}
+
+#[test]
+fn a_login_whose_claim_was_swept_is_had_by_one_account() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (still, other) = (
+            World::open_shared(&server, &runtime).await,
+            World::open_shared(&server, &runtime).await,
+        );
+        for awaits in 0..AWAITS_MAX {
+            let login = format!("bob{awaits}");
+            let new = NewUser {
+                login: &login,
+                display_name: None,
+                email: None,
+                role: None,
+                password: PASSWORD,
+            };
+            let mut call = Box::pin(still.service.create_user(new));
+            if pause_at(&mut call, awaits).await.is_some() {
+                break;
+            }
+            sweep_orphans(&other).await;
+            let others = other.service.create_user(new).await;
+            let own = call.await;
+            assert!(others.is_ok() != own.is_ok(), "at await {awaits}: {others:?}, {own:?}");
+            assert_eq!(accounts(&other, &login).await, 1, "at await {awaits}");
+            other.log_in(&login, PASSWORD).await.unwrap();
+        }
+        still.close().await;
+        other.close().await;
+    });
+}
+
+#[test]
+fn a_name_whose_claim_was_swept_is_had_by_one_room() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let (still, other) = (
+            World::open_shared(&server, &runtime).await,
+            World::open_shared(&server, &runtime).await,
+        );
+        let boss = other.person("boss", Some("owner")).await;
+        for awaits in 0..AWAITS_MAX {
+            let name = format!("plans {awaits}");
+            let new = NewRoom { name: &name, description: "", group: "", universal: false };
+            let mut call = Box::pin(still.service.create_room(&boss, new));
+            if pause_at(&mut call, awaits).await.is_some() {
+                break;
+            }
+            sweep_orphans(&other).await;
+            let others = other.service.create_room(&boss, new).await;
+            let own = call.await;
+            assert!(others.is_ok() != own.is_ok(), "at await {awaits}: {others:?}, {own:?}");
+            other.storage.barrier().await.unwrap();
+            let rooms = other.service.list_rooms(&boss, RoomScope::All).await.unwrap();
+            let named = rooms.iter().filter(|room| room.room.name == name).count();
+            assert_eq!(named, 1, "at await {awaits}");
+        }
+        still.close().await;
+        other.close().await;
+    });
+}
+
+#[test]
+fn rows_of_joining_and_leaving_alternate_however_many_call_at_once() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let service = &world.service;
+        let (ada, bob) =
+            (world.person("ada", Some("owner")).await, world.person("bob", None).await);
+        let general = world.room(&ada, "general").await;
+        service.join_room(&ada, &general).await.unwrap();
+        let room = RoomId::try_from(general.as_str()).unwrap();
+        for _ in 0..60 {
+            let calls = (
+                futures_lite::future::zip(
+                    service.join_room(&bob, &general),
+                    service.leave_room(&bob, &general),
+                ),
+                futures_lite::future::zip(
+                    service.join_room(&bob, &general),
+                    service.leave_room(&bob, &general),
+                ),
+            );
+            let ((a, b), (c, d)) = futures_lite::future::zip(calls.0, calls.1).await;
+            a.unwrap();
+            b.unwrap();
+            c.unwrap();
+            d.unwrap();
+        }
+        let head = world.storage.head(&room).await.unwrap();
+        let mut is_member = false;
+        for from in (0..head.rows).step_by(50) {
+            let rows = world.storage.rows(&room, from, (from + 50).min(head.rows)).await.unwrap();
+            for row in rows.iter().filter(|row| row.actor_id == bob.user.as_str()) {
+                let joined = match &row.kind {
+                    Some(row::Kind::Fact(kind)) => *kind == i32::from(FactKind::Joined),
+                    other => panic!("{other:?}"),
+                };
+                assert_ne!(joined, is_member, "row {}", row.number);
+                is_member = joined;
+            }
+        }
+        let seen = service.room_events(&bob, &general, Position::Newest, 1).await;
+        assert_eq!(seen.is_ok(), is_member, "the last row says what is true");
+        world.close().await;
+    });
+}
