@@ -428,3 +428,21 @@ fn a_body_that_does_not_arrive_holds_up_no_stop() {
     edge.join();
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
+
+#[test]
+fn an_answer_with_a_cookie_is_never_stored() {
+    let edge = edge();
+    edge.owner();
+    let answer =
+        edge.post("/auth/login", &[], &json!({"identifier": "ada", "password": "correct horse"}));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    let (session, _) = answer.cookie("chatto_session").unwrap();
+    // A page that caches may keep is none of those when it brings the CSRF cookie.
+    let cookie = format!("chatto_session={session}");
+    for path in ["/", "/setup"] {
+        let page = edge.get(path, &[("Cookie", &cookie)]);
+        let brings = page.cookie("chatto_csrf").is_some();
+        assert!(!brings || page.header("cache-control") == Some("no-store"), "{path}");
+    }
+    assert!(edge.get("/", &[("Cookie", &cookie)]).cookie("chatto_csrf").is_some());
+}
