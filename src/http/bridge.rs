@@ -43,8 +43,6 @@ impl Connection {
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<AnswerBody>, Infallible> {
-        // hyper answers what a client has sent ahead one after the other without a pause.
-        futures_lite::future::yield_now().await;
         let mut response = self.answer_to(request).await;
         if response.headers().contains_key(header::SET_COOKIE) {
             // Whatever it answers: a cache that kept it would hand a session to others.
@@ -61,6 +59,9 @@ impl Connection {
 
     async fn answer_to(&self, request: Request<Incoming>) -> Response<AnswerBody> {
         let mut answering = self.phase.begin();
+        // hyper answers what a client has sent ahead one after the other without a pause. The connection is at
+        // work by now, so that it is not closed as an idle one meanwhile.
+        futures_lite::future::yield_now().await;
         let state = self.app.state();
         if state.config.request_logging {
             let (method, path) = (request.method(), request.uri().path());
