@@ -21,7 +21,7 @@ use crate::domain::RoomId;
 use crate::limits::{HELD_ROOMS_MAX, SESSION_CHECK_INTERVAL};
 use crate::present;
 use crate::runtime::{Alarm, Pace};
-use crate::service::{Rights, Session, SessionState};
+use crate::service::{Rights, Session, SessionState, StoreFault};
 use crate::storage::Told;
 
 /// When a session could not be checked, it is tried again after this.
@@ -334,9 +334,7 @@ impl<S: Socket> Live<'_, '_, S> {
 
     /// Ends the connection unless the store's leader says that its session counts.
     pub(super) async fn confirm_session(&mut self) -> Result<(), End> {
-        let realtime = self.connection.realtime;
-        self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
-        match realtime.service.session_state(&self.session).await {
+        match self.session_state().await {
             Ok(state) => ended(state),
             Err(fault) => {
                 log::debug!(error:err = fault; "a session cannot be checked now: it is not let in");
@@ -345,14 +343,19 @@ impl<S: Socket> Live<'_, '_, S> {
         }
     }
 
-    async fn check_session(&mut self) -> Result<(), End> {
+    /// Asks for the session's state; the next question is due after the usual time.
+    async fn session_state(&mut self) -> Result<SessionState, StoreFault> {
         let realtime = self.connection.realtime;
         self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
-        match realtime.service.session_state(&self.session).await {
+        realtime.service.session_state(&self.session).await
+    }
+
+    async fn check_session(&mut self) -> Result<(), End> {
+        match self.session_state().await {
             Ok(state) => ended(state),
             Err(fault) => {
                 log::debug!(error:err = fault; "a session cannot be checked now");
-                self.check_due = realtime.clock.now() + SESSION_RETRY;
+                self.check_due = self.connection.realtime.clock.now() + SESSION_RETRY;
                 Ok(())
             }
         }

@@ -160,13 +160,8 @@ impl Service {
         Ok(record)
     }
 
-    /// Leaves a tombstone in the place of an account, or where none may be made: nobody makes one of this id
-    /// again.
-    pub(super) async fn put_tombstone(
-        &self,
-        id: &UserId,
-        origin: &str,
-    ) -> Result<(), StorageError> {
+    /// Leaves a tombstone in the place of an account: nobody makes one with this id again.
+    async fn put_tombstone(&self, id: &UserId, origin: &str) -> Result<(), StorageError> {
         let tombstone = tombstone(id, origin);
         self.storage()
             .change_user(id, |_| -> Result<_, Infallible> { Ok(Change::Put(tombstone.clone())) })

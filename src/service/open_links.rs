@@ -1,5 +1,5 @@
-//! Join links that nobody has used yet: owners and the operator list and revoke them, and a link counts
-//! no longer than its maker's power.
+//! Join links that nobody has used yet: owners and the operator list and revoke them, and a link can be
+//! used only while its maker is an owner.
 //!
 //! A link's id is its token's keyed hash: whoever sees the list can revoke, never use a link.
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chatto::domain::RoomId;
+use chatto::runtime::Runtime;
 use chatto::service::{JoinFields, NewRoom, NewUser, Position, RoomScope};
 use chatto::storage::records::{FactKind, row};
 
@@ -19,6 +20,11 @@ enum End {
     MakersPasswordSet,
 }
 
+/// The process that stands still, and the one that goes on.
+async fn two(server: &NatsServer, runtime: &Runtime) -> (World, World) {
+    (World::open_shared(server, runtime).await, World::open_shared(server, runtime).await)
+}
+
 async fn accounts(world: &World, login: &str) -> usize {
     let found = world.service.list_accounts(login, Default::default()).await;
     found.items.iter().filter(|one| one.user.login.eq_ignore_ascii_case(login)).count()
@@ -27,10 +33,7 @@ async fn accounts(world: &World, login: &str) -> usize {
 fn no_account_is_made_after(end: End) {
     let server = NatsServer::start();
     run(async |runtime| {
-        let (still, other) = (
-            World::open_shared(&server, &runtime).await,
-            World::open_shared(&server, &runtime).await,
-        );
+        let (still, other) = two(&server, &runtime).await;
         let boss = other.person("boss", Some("owner")).await;
         for awaits in 0..AWAITS_MAX {
             let (maker_login, login) = (format!("maker{awaits}"), format!("late{awaits}"));
@@ -94,10 +97,7 @@ async fn sweep_orphans(world: &World) {
 fn a_login_whose_claim_was_swept_is_had_by_one_account() {
     let server = NatsServer::start();
     run(async |runtime| {
-        let (still, other) = (
-            World::open_shared(&server, &runtime).await,
-            World::open_shared(&server, &runtime).await,
-        );
+        let (still, other) = two(&server, &runtime).await;
         let mut taken_back = 0;
         for awaits in 0..AWAITS_MAX {
             let login = format!("bob{awaits}");
@@ -130,10 +130,7 @@ fn a_login_whose_claim_was_swept_is_had_by_one_account() {
 fn a_name_whose_claim_was_swept_is_had_by_one_room() {
     let server = NatsServer::start();
     run(async |runtime| {
-        let (still, other) = (
-            World::open_shared(&server, &runtime).await,
-            World::open_shared(&server, &runtime).await,
-        );
+        let (still, other) = two(&server, &runtime).await;
         let boss = other.person("boss", Some("owner")).await;
         let mut taken_back = 0;
         for awaits in 0..AWAITS_MAX {
