@@ -9,7 +9,6 @@ use super::reducer::Link;
 use super::socket::PATIENCE;
 use super::state::{State, message, operation};
 use super::{Door, Frame, Key, Received, Sent, Socket, wire};
-use crate::support::wait::until;
 
 /// How a subscription was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -168,14 +167,13 @@ impl Follower {
     /// Follows until `look` sees it.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut look: impl FnMut(&Self) -> bool) {
-        until(what, PATIENCE, || {
-            if look(self) {
-                return Some(());
-            }
+        // No pause between two frames: who follows a busy room would fall behind and be sent away.
+        let end = Instant::now() + PATIENCE;
+        while !look(self) {
             assert!(self.socket.is_some(), "{what}: ended with {:?}", self.end);
+            assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
             self.step(Duration::from_secs(1));
-            look(self).then_some(())
-        });
+        }
     }
 
     /// Takes a frame if one comes soon.
@@ -217,10 +215,11 @@ impl Follower {
     /// Follows to the connection's end.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> End {
-        until("the server ends the connection", PATIENCE, || {
+        let end = Instant::now() + PATIENCE;
+        while self.socket.is_some() {
+            assert!(Instant::now() < end, "the server did not end the connection");
             self.step(Duration::from_secs(1));
-            self.socket.is_none().then_some(())
-        });
+        }
         self.end.clone()
     }
 
