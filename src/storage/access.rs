@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::append::{Appended, Draft, DraftView, RequestId};
-use super::error::{ChangeError, StorageError};
-use super::head::RoomHead;
-use super::keys::{Opener, Sealer};
-use super::mirror::Tables;
-use super::records::{Group, Member, Role, Room, Row, Sealed, ServerConfig, Token, User};
-use super::state::{Change, Claim, Claimed};
-use super::store::Storage;
-use super::tokens::FoundToken;
 use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::storage::error::{ChangeError, StorageError};
+use crate::storage::journal::append::{Appended, Draft, DraftView, RequestId};
+use crate::storage::kv::keys::{Opener, Sealer};
+use crate::storage::kv::tokens::FoundToken;
+use crate::storage::records::{Group, Member, Role, Room, Row, Sealed, ServerConfig, Token, User};
+use crate::storage::state::mirror::Tables;
+use crate::storage::state::{Change, Claim, Claimed};
+use crate::storage::store::Storage;
+use crate::storage::timeline::head::RoomHead;
 
 impl Storage {
     /// Reads the mirrored STATE; keep `f` short, it holds a lock.

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
 /// The version this program writes.
-pub(super) const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 
 /// Stored bytes cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum DecodeError {
 }
 
 /// Encodes a record with the present version.
-pub(super) fn encode(record: &impl Message) -> Bytes {
+pub(crate) fn encode(record: &impl Message) -> Bytes {
     let mut bytes = BytesMut::with_capacity(1 + record.encoded_len());
     bytes.put_u8(VERSION);
     // A BytesMut grows: encoding into it cannot fail.
@@ -48,18 +48,18 @@ pub(super) fn encode(record: &impl Message) -> Bytes {
 ///
 /// # Errors
 /// [`DecodeError::UnknownFields`], and those of [`decode`].
-pub(super) fn decode_known<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeError> {
+pub(crate) fn decode_known<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeError> {
     let record: R = decode(bytes)?;
     if is_known(&record, bytes) { Ok(record) } else { Err(DecodeError::UnknownFields) }
 }
 
 /// Whether a record is all that its stored bytes hold.
-pub(super) fn is_known(record: &impl Message, bytes: &[u8]) -> bool {
+pub(crate) fn is_known(record: &impl Message, bytes: &[u8]) -> bool {
     record.encoded_len().saturating_add(1) == bytes.len()
 }
 
 /// Decodes a record of any version we know, for reading.
-pub(super) fn decode<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeError> {
+pub(crate) fn decode<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeError> {
     match bytes.split_first() {
         None => Err(DecodeError::Empty),
         Some((&VERSION, rest)) => R::decode(rest).map_err(|_| DecodeError::Malformed),

@@ -1,9 +1,9 @@
 //! What can go wrong in the store.
 
-use super::encoding::DecodeError;
-use super::held::HoldReason;
 use crate::crypto::OpenError as CryptoError;
 use crate::nats::{NatsError, PublishError};
+use crate::storage::encoding::DecodeError;
+use crate::storage::fold::held::HoldReason;
 
 /// A read or write of the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -80,18 +80,18 @@ impl StorageError {
     }
 
     /// Whether a stream was addressed that does not exist.
-    pub(super) fn is_missing_stream(&self) -> bool {
+    pub(crate) fn is_missing_stream(&self) -> bool {
         matches!(self, Self::Refused { source } if source.is_missing_stream())
     }
 
-    pub(super) fn corrupt(what: &'static str) -> impl Fn(DecodeError) -> Self {
+    pub(crate) fn corrupt(what: &'static str) -> impl Fn(DecodeError) -> Self {
         move |source| match source {
             DecodeError::UnknownFields => Self::Newer { what },
             source => Self::Corrupt { what, source: Some(source) },
         }
     }
 
-    pub(super) const LATE: Self = Self::Unavailable { source: None };
+    pub(crate) const LATE: Self = Self::Unavailable { source: None };
 }
 
 impl From<NatsError> for StorageError {

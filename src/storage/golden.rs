@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::encoding::{DecodeError, VERSION, decode, decode_known, encode};
-use super::records::{self, event::Effect, row::Kind};
 use crate::crypto::hex;
+use crate::storage::encoding::{DecodeError, VERSION, decode, decode_known, encode};
+use crate::storage::records::{self, event::Effect, row::Kind};
 
-pub(super) fn golden<R: prost::Message + Default + PartialEq + std::fmt::Debug>(
+pub(crate) fn golden<R: prost::Message + Default + PartialEq + std::fmt::Debug>(
     name: &str,
     record: &R,
 ) {

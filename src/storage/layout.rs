@@ -14,15 +14,15 @@ pub const LAYOUT: u32 = 1;
 
 /// The number of the streams' settings below; raised with each change, so that an older program does not set
 /// them back.
-pub(super) const SETTINGS: u32 = 2;
+pub(crate) const SETTINGS: u32 = 2;
 /// Where a stream's metadata has it.
-pub(super) const SETTINGS_KEY: &str = "chatto.settings";
+pub(crate) const SETTINGS_KEY: &str = "chatto.settings";
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What a missing stream of an initialised store means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Missing {
+pub(crate) enum Missing {
     /// Damage: facts are lost. The server refuses to start.
     IsDamage,
     /// It holds caches, tokens or memory only and is created again.
@@ -39,18 +39,18 @@ enum Kind {
 
 /// One stream of the store.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct StreamSpec {
+pub(crate) struct StreamSpec {
     /// The bare name used in archives and texts.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     kind: Kind,
-    pub(super) memory: bool,
+    pub(crate) memory: bool,
     per_subject: i64,
     max_age: Option<Duration>,
     max_bytes: Option<i64>,
     max_messages: Option<i64>,
     message_ttl: bool,
     republish_to: Option<&'static str>,
-    pub(super) missing: Missing,
+    pub(crate) missing: Missing,
 }
 
 const PERSISTENT: StreamSpec = StreamSpec {
@@ -70,10 +70,10 @@ const DISPOSABLE: StreamSpec = StreamSpec { missing: Missing::IsCreatedAgain, ..
 const MEMORY: StreamSpec = StreamSpec { memory: true, ..DISPOSABLE };
 
 /// Bare names.
-pub(super) const META: &str = "META";
+pub(crate) const META: &str = "META";
 
 /// JetStream's names of the streams that code addresses.
-pub(super) mod stream {
+pub(crate) mod stream {
     pub(crate) const JOURNAL: &str = "JOURNAL";
     pub(crate) const PAGES: &str = "PAGES";
     pub(crate) const STATE: &str = "KV_STATE";
@@ -87,7 +87,7 @@ pub(super) mod stream {
 }
 
 /// Every stream of the store. META comes first: its record says that the others may be created.
-pub(super) const STREAMS: &[StreamSpec] = &[
+pub(crate) const STREAMS: &[StreamSpec] = &[
     StreamSpec { name: META, ..PERSISTENT },
     StreamSpec {
         name: "JOURNAL",
@@ -151,7 +151,7 @@ pub(super) const STREAMS: &[StreamSpec] = &[
 
 impl StreamSpec {
     /// JetStream's name.
-    pub(super) fn stream_name(&self) -> String {
+    pub(crate) fn stream_name(&self) -> String {
         match self.kind {
             Kind::Stream(_) => self.name.to_owned(),
             Kind::Bucket => format!("KV_{}", self.name),
@@ -160,7 +160,7 @@ impl StreamSpec {
     }
 
     /// The configuration to create or update the stream with.
-    pub(super) fn config(&self, replicas: usize, server_id: &str) -> StreamConfig {
+    pub(crate) fn config(&self, replicas: usize, server_id: &str) -> StreamConfig {
         let name = self.name;
         let subjects = match self.kind {
             Kind::Stream(subjects) => vec![subjects.to_owned()],
@@ -216,13 +216,13 @@ pub fn stream_names() -> Vec<String> {
 }
 
 /// The list that META and the initialised marker carry.
-pub(super) fn stream_list() -> Vec<String> {
+pub(crate) fn stream_list() -> Vec<String> {
     STREAMS.iter().map(|spec| spec.name.to_owned()).collect()
 }
 
 /// Where a page lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum PageKey {
+pub(crate) enum PageKey {
     /// The room's head.
     Head,
     /// Rows 64k to 64k+63 of the room.
@@ -234,13 +234,13 @@ pub(super) enum PageKey {
 }
 
 /// `journal.<room>`.
-pub(super) fn journal_subject(room: &str) -> String {
+pub(crate) fn journal_subject(room: &str) -> String {
     format!("journal.{room}")
 }
 
 impl PageKey {
     /// The subject of the page's base record.
-    pub(super) fn subject(self, room: &str) -> String {
+    pub(crate) fn subject(self, room: &str) -> String {
         match self {
             Self::Head => format!("pages.{room}.h"),
             Self::Rows(k) => format!("pages.{room}.r.{k}"),
@@ -250,7 +250,7 @@ impl PageKey {
     }
 
     /// The room and page of a part's subject.
-    pub(super) fn of_part(subject: &str) -> Option<(String, Self)> {
+    pub(crate) fn of_part(subject: &str) -> Option<(String, Self)> {
         let parts: Vec<&str> = subject.split('.').collect();
         let (room, key) = match parts.as_slice() {
             ["pages", room, "r", k, _part] => (room, Self::Rows(k.parse().ok()?)),
@@ -263,7 +263,7 @@ impl PageKey {
     }
 
     /// Whether records under this key may have parts (`<subject>.<part>`).
-    pub(super) fn has_parts(self) -> bool {
+    pub(crate) fn has_parts(self) -> bool {
         matches!(self, Self::Rows(_) | Self::Replies(..))
     }
 }

@@ -6,44 +6,19 @@
 //! carry the guarantees are in `docs/architecture.md`.
 
 mod access;
-mod append;
-mod apply;
-mod background;
-mod barrier;
-mod checkpoint;
-mod commit;
-mod counters;
-mod due;
 mod encoding;
 mod error;
 mod feed;
 mod fold;
-mod follow;
 #[cfg(test)]
 mod golden;
-mod head;
-mod held;
-mod keys;
+mod journal;
+mod kv;
 mod layout;
-mod lease;
-mod live;
-mod mark;
-mod markers;
-mod memory;
-mod mirror;
 mod open;
-mod overlay;
-mod page;
-mod page_cache;
-mod page_writer;
-mod record_cache;
-mod register;
-mod spill;
 mod state;
 mod store;
 mod timeline;
-mod tokens;
-mod writer;
 
 /// Stored records, version 1, as generated from `stored.v1.proto`.
 pub mod records {
@@ -52,19 +27,19 @@ pub mod records {
     include!(concat!(env!("OUT_DIR"), "/chatto.stored.v1.rs"));
 }
 
-pub use append::{Appended, Draft, DraftView, RequestId};
-pub use counters::{Counted, FoundCounter};
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
-pub use head::{RoomHead, is_message};
-pub use held::{HeldRoom, HoldReason};
-pub use keys::{Opener, Sealer};
+pub use feed::live::{Changed, Gap, JournalEvent, Listener, Live, Told, Whisper};
+pub use fold::held::{HeldRoom, HoldReason};
+pub use journal::append::{Appended, Draft, DraftView, RequestId};
+pub use kv::counters::{Counted, FoundCounter};
+pub use kv::keys::{Opener, Sealer};
+pub use kv::lease::Lease;
+pub use kv::register::live_processes;
+pub use kv::tokens::FoundToken;
 pub use layout::{LAYOUT, stream_names};
-pub use lease::Lease;
-pub use live::{Changed, Gap, JournalEvent, Listener, Live, Told, Whisper};
-pub use mirror::Tables;
 pub use open::{Config, OpenError};
-pub use register::live_processes;
+pub use state::mirror::Tables;
 pub use state::{Change, Claim, Claimed};
 pub use store::Storage;
-pub use tokens::FoundToken;
+pub use timeline::head::{RoomHead, is_message};

@@ -6,30 +6,30 @@ use std::time::Duration;
 
 use event_listener::Event as Wake;
 
-use super::append::Journal;
-use super::checkpoint;
-use super::error::StorageError;
-use super::feed::{JournalFeed, StampWait};
-use super::fold::Folder;
-use super::follow::{Follower, Position};
-use super::held::HeldRoom;
-use super::keys::Keys;
-use super::layout::stream;
-use super::lease::{Lease, Leases};
-use super::live::Ear;
-use super::mark;
-use super::markers::Markers;
-use super::memory::{self, MemoryStreams};
-use super::mirror::Mirror;
-use super::open::{self, Config, Identity, OpenError};
-use super::overlay::Overlay;
-use super::records::FoldCheckpoint;
-use super::state::State;
-use super::timeline::Timeline;
-use super::tokens::Tokens;
 use crate::crypto::{KeyEncryptionKey, hex};
 use crate::nats::Nats;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
+use crate::storage::error::StorageError;
+use crate::storage::feed::journal::{JournalFeed, StampWait};
+use crate::storage::feed::live::Ear;
+use crate::storage::feed::{Follower, Position};
+use crate::storage::fold::Folder;
+use crate::storage::fold::checkpoint;
+use crate::storage::fold::held::HeldRoom;
+use crate::storage::journal::append::Journal;
+use crate::storage::kv::keys::Keys;
+use crate::storage::kv::lease::{Lease, Leases};
+use crate::storage::kv::markers::Markers;
+use crate::storage::kv::memory::{self, MemoryStreams};
+use crate::storage::kv::tokens::Tokens;
+use crate::storage::layout::stream;
+use crate::storage::open::integrity;
+use crate::storage::open::{self, Config, Identity, OpenError};
+use crate::storage::records::FoldCheckpoint;
+use crate::storage::state::State;
+use crate::storage::state::mirror::Mirror;
+use crate::storage::timeline::Timeline;
+use crate::storage::timeline::overlay::Overlay;
 
 /// Tasks of one open store.
 const TASKS_MAX: usize = 16;
@@ -39,34 +39,34 @@ const CLOSE_WAIT: Duration = Duration::from_secs(1);
 /// An open store. Clones share it.
 #[derive(Clone)]
 pub struct Storage {
-    pub(super) inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-pub(super) struct Inner {
-    pub(super) nats: Nats,
-    pub(super) clock: Clock,
-    pub(super) embedded: bool,
-    pub(super) identity: Identity,
+pub(crate) struct Inner {
+    pub(crate) nats: Nats,
+    pub(crate) clock: Clock,
+    pub(crate) embedded: bool,
+    pub(crate) identity: Identity,
     /// Names this process in leases.
-    pub(super) process: String,
-    pub(super) mirror: Arc<Mirror>,
-    pub(super) state: State,
-    pub(super) state_position: Position,
-    pub(super) journal: Journal,
-    pub(super) journal_position: Position,
-    pub(super) overlay: Arc<Overlay>,
-    pub(super) timeline: Arc<Timeline>,
-    pub(super) folder: Folder,
-    pub(super) fold_wanted: Arc<Wake>,
-    pub(super) keys: Keys,
-    pub(super) markers: Markers,
-    pub(super) memory: Arc<MemoryStreams>,
-    pub(super) tokens: Tokens,
-    pub(super) barrier: super::barrier::Barrier,
-    pub(super) ear: Ear,
-    pub(super) leases: Leases,
+    pub(crate) process: String,
+    pub(crate) mirror: Arc<Mirror>,
+    pub(crate) state: State,
+    pub(crate) state_position: Position,
+    pub(crate) journal: Journal,
+    pub(crate) journal_position: Position,
+    pub(crate) overlay: Arc<Overlay>,
+    pub(crate) timeline: Arc<Timeline>,
+    pub(crate) folder: Folder,
+    pub(crate) fold_wanted: Arc<Wake>,
+    pub(crate) keys: Keys,
+    pub(crate) markers: Markers,
+    pub(crate) memory: Arc<MemoryStreams>,
+    pub(crate) tokens: Tokens,
+    pub(crate) barrier: crate::storage::feed::barrier::Barrier,
+    pub(crate) ear: Ear,
+    pub(crate) leases: Leases,
     /// The least writer's number, once it is above ours: nothing is written any more. 0: ours is enough.
-    pub(super) outdated: AtomicU32,
+    pub(crate) outdated: AtomicU32,
     /// An event waits for STATE longer than it should.
     stalled: Arc<AtomicBool>,
     scope: Scope,
@@ -86,8 +86,8 @@ impl Storage {
         clock: Clock,
     ) -> Result<Self, OpenError> {
         let identity = open::open(&nats, &clock, &config).await?;
-        let mark = mark::read(&nats, &identity).await?;
-        mark::check_ends(&nats, &mark).await?;
+        let mark = integrity::read(&nats, &identity).await?;
+        integrity::check_ends(&nats, &mark).await?;
         let (stop, scope) = (Stop::new(), Scope::new(runtime, "storage", TASKS_MAX));
         let ear = Ear::default();
         let mirror = Arc::new(Mirror::new(ear.clone()));
@@ -130,7 +130,7 @@ impl Storage {
             markers: Markers::new(link(), config.embedded),
             tokens: Tokens::new(link(), Arc::clone(&memory)),
             memory,
-            barrier: super::barrier::Barrier::default(),
+            barrier: crate::storage::feed::barrier::Barrier::default(),
             process: hex(&crate::crypto::random::<8>()),
             embedded: config.embedded,
             identity,
@@ -149,7 +149,7 @@ impl Storage {
             scope,
             stop,
         });
-        mark::check_state(&inner, &mark).await?;
+        integrity::check_state(&inner, &mark).await?;
         inner.start_background();
         Ok(Self { inner })
     }
@@ -259,7 +259,7 @@ impl Storage {
 }
 
 impl Inner {
-    pub(super) fn is_damaged(&self) -> bool {
+    pub(crate) fn is_damaged(&self) -> bool {
         self.timeline.is_damaged()
             || self.state_position.has_shrunk()
             || self.journal_position.has_shrunk()
@@ -267,13 +267,17 @@ impl Inner {
 
     fn start_background(self: &Arc<Self>) {
         let stop = || self.stop.clone();
-        spawn(&self.scope, "fold", super::background::fold(Arc::clone(self), stop()));
-        spawn(&self.scope, "markers", super::background::markers(Arc::clone(self), stop()));
-        for listener in super::live::listeners(self, &self.stop) {
+        spawn(&self.scope, "fold", crate::storage::fold::tasks::fold(Arc::clone(self), stop()));
+        spawn(
+            &self.scope,
+            "markers",
+            crate::storage::fold::tasks::markers(Arc::clone(self), stop()),
+        );
+        for listener in crate::storage::feed::live::listeners(self, &self.stop) {
             spawn(&self.scope, "live", listener);
         }
-        spawn(&self.scope, "mark", mark::keep(Arc::clone(self), stop()));
-        spawn(&self.scope, "purge", super::background::purge(Arc::clone(self), stop()));
+        spawn(&self.scope, "mark", integrity::keep(Arc::clone(self), stop()));
+        spawn(&self.scope, "purge", crate::storage::fold::tasks::purge(Arc::clone(self), stop()));
         spawn(&self.scope, "memory", memory::watch(Arc::clone(self), stop()));
     }
 }

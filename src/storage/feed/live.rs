@@ -1,0 +1,424 @@
+//! What happens now: changes of STATE and events of the journal, each in its order, and what is told
+//! without being stored (typing, presence, read markers, ended credentials).
+//!
+//! A process has one listener. It is called by the feeds after their change is visible to readers and
+//! before the position of the feed moves on: whoever waits for the position knows it was told.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::nats::{BatchRead, Message, Stored};
+use crate::runtime::Stop;
+use crate::storage::encoding::{DecodeError, decode, encode, is_known};
+use crate::storage::error::StorageError;
+use crate::storage::layout::stream;
+use crate::storage::records::{self, Event, Member, Presence, Room, ServerConfig, User};
+use crate::storage::store::{Inner, Storage};
+
+/// Something that happened.
+#[derive(Debug, Clone)]
+pub enum Live {
+    /// An event of a room's journal.
+    Event(JournalEvent),
+    /// A record of STATE changed.
+    State {
+        /// Its revision.
+        revision: u64,
+        /// What it is.
+        changed: Changed,
+    },
+    /// Told without being stored.
+    Whisper(Whisper),
+    /// The connection to the store was lost for a while: whispers may be missing.
+    Missed,
+    /// An event waits for STATE longer than it should, and waits on ([`Storage::is_stalled`]).
+    Stalled,
+}
+
+/// An event with its place.
+#[derive(Debug, Clone)]
+pub struct JournalEvent {
+    /// Its room.
+    pub room: RoomId,
+    /// Its sequence in the journal.
+    pub sequence: u64,
+    /// The event.
+    pub event: Arc<Event>,
+}
+
+/// A changed record of STATE; the present one is in the tables.
+#[derive(Debug, Clone)]
+pub enum Changed {
+    /// An account.
+    User {
+        /// Whose.
+        id: UserId,
+        /// What it was; `None`: new, or not known any more.
+        former: Option<Arc<User>>,
+    },
+    /// A room.
+    Room {
+        /// Which.
+        id: RoomId,
+        /// What it was; `None`: new, or not known any more.
+        former: Option<Arc<Room>>,
+    },
+    /// A membership. Rows of the journal tell of it; a rule may hang on it all the same.
+    Member {
+        /// The room.
+        room: RoomId,
+        /// Who.
+        user: UserId,
+        /// What it was; `None`: new, or not known any more.
+        former: Option<Arc<Member>>,
+    },
+    /// A role.
+    Role,
+    /// A group.
+    Group(GroupId),
+    /// The server's settings.
+    Server {
+        /// What they were.
+        former: Option<Arc<ServerConfig>>,
+    },
+    /// Nothing that clients see.
+    Other,
+}
+
+/// Told to every process, stored nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whisper {
+    /// Somebody types.
+    Typing {
+        /// Where.
+        room: RoomId,
+        /// Who.
+        user: UserId,
+        /// In the thread of this root.
+        thread: Option<EventId>,
+    },
+    /// Somebody's presence was set or refreshed.
+    Presence {
+        /// Who.
+        user: UserId,
+        /// The status that holds, as stored; 0: none.
+        status: i32,
+        /// Until when, milliseconds since 1970.
+        until_ms: i64,
+    },
+    /// Somebody's read marker moved.
+    Marker {
+        /// Whose.
+        user: UserId,
+        /// Id of the room or thread root.
+        target: String,
+    },
+    /// A token was written or removed.
+    Token {
+        /// Its keyed hash.
+        hash: [u8; 32],
+    },
+}
+
+/// Hears everything, in order, quickly: it is called inside the feeds.
+pub trait Listener: Send + Sync + 'static {
+    /// Takes one.
+    fn hear(&self, live: Live);
+}
+
+/// The place of the one listener. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Ear(Arc<OnceLock<Arc<dyn Listener>>>);
+
+impl Ear {
+    #[cfg(test)]
+    pub(crate) fn of(listener: Arc<dyn Listener>) -> Self {
+        let ear = Self::default();
+        assert!(ear.0.set(listener).is_ok());
+        ear
+    }
+
+    pub(crate) fn hear(&self, live: Live) {
+        if let Some(listener) = self.0.get() {
+            listener.hear(live);
+        }
+    }
+}
+
+/// How far this process has told its listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Told {
+    /// Every event of the journal up to this sequence.
+    pub journal: u64,
+    /// Every change of STATE up to this revision.
+    pub state: u64,
+}
+
+/// What lies between two positions.
+#[derive(Debug)]
+pub struct Gap {
+    /// The journal's events, in order.
+    pub events: Vec<JournalEvent>,
+    /// Records of STATE that changed, in the order of their last change.
+    pub changed: Vec<(u64, Changed)>,
+}
+
+impl Storage {
+    /// Sets the listener, once; everything from now on is told to it. Answers where "now" is.
+    pub fn listen(&self, listener: Arc<dyn Listener>) -> Told {
+        // A second listener would hear nothing: there is one hub per process.
+        let first = self.inner.ear.0.set(listener).is_ok();
+        debug_assert!(first, "one listener per store");
+        self.told()
+    }
+
+    /// How far the feeds have come.
+    #[must_use]
+    pub fn told(&self) -> Told {
+        let inner = &self.inner;
+        Told { journal: inner.journal_position.reached(), state: inner.state_position.reached() }
+    }
+
+    /// Waits until the listener was told of everything that this process has written so far.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] after `limit`: the feeds are behind.
+    pub async fn settle(&self, limit: Duration) -> Result<(), StorageError> {
+        let inner = &self.inner;
+        let written = inner.mirror.written();
+        // The journal needs no wait: an append answers when this process has seen its own event.
+        inner.state_position.wait_for(written, limit, &inner.clock).await
+    }
+
+    /// What happened after `since`, up to `upto`; `None` when it is more than `max` changes, or some
+    /// of it is purged or cannot be read by this program.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn gap(
+        &self,
+        since: Told,
+        upto: Told,
+        max: usize,
+    ) -> Result<Option<Gap>, StorageError> {
+        let inner = &self.inner;
+        if since.journal > upto.journal || since.state > upto.state {
+            return Ok(None);
+        }
+        let changed = inner.mirror.read(|tables| {
+            (tables.server.purged_upto <= since.state).then(|| tables.changed_since(since.state))
+        });
+        let Some(changed) = changed.filter(|changed| changed.len() <= max) else { return Ok(None) };
+        let events = match self.events_between(since.journal, upto.journal, max).await? {
+            Some(events) if events.len().saturating_add(changed.len()) <= max => events,
+            _ => return Ok(None),
+        };
+        Ok(Some(Gap { events, changed }))
+    }
+
+    /// `None`: too many, purged, or not to be read. What this program does not understand is not left out: the
+    /// client would never learn of it.
+    async fn events_between(
+        &self,
+        since: u64,
+        upto: u64,
+        max: usize,
+    ) -> Result<Option<Vec<JournalEvent>>, StorageError> {
+        let mut events = Vec::new();
+        if since >= upto {
+            return Ok(Some(events));
+        }
+        if upto.saturating_sub(since) > u64::try_from(max).unwrap_or(u64::MAX) {
+            return Ok(None);
+        }
+        let nats = &self.inner.nats;
+        let info = nats.stream(stream::JOURNAL).await?.ok_or(StorageError::LATE)?;
+        if info.state.first_sequence > since.saturating_add(1) {
+            return Ok(None);
+        }
+        let mut next = since.saturating_add(1);
+        while next <= upto {
+            let batch = nats.read(stream::JOURNAL, BatchRead::From { sequence: next, count: 256 });
+            let batch = batch.await?;
+            // Erased events leave holes; a replica that lags has not everything yet.
+            let Some(last) = batch.messages.last().map(|message| message.sequence) else {
+                match nats.leader_from(stream::JOURNAL, next).await? {
+                    Some(message) if message.sequence <= upto => {
+                        next = message.sequence.saturating_add(1);
+                        let Some(one) = understood(&message) else { return Ok(None) };
+                        events.push(one);
+                        continue;
+                    }
+                    _ => break,
+                }
+            };
+            for message in batch.messages.iter().filter(|message| message.sequence <= upto) {
+                let Some(one) = understood(message) else { return Ok(None) };
+                events.push(one);
+            }
+            next = last.saturating_add(1);
+        }
+        Ok(Some(events))
+    }
+
+    /// Changes a user's presence record, which disappears `ttl` after its last change.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn change_presence<T>(
+        &self,
+        user: &UserId,
+        ttl: Duration,
+        f: impl FnMut(&mut Presence) -> T,
+    ) -> Result<T, StorageError> {
+        self.inner.tokens.change_presence(user, ttl, f).await
+    }
+
+    /// Every presence record there is.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn presences(&self) -> Result<Vec<(UserId, Presence)>, StorageError> {
+        self.inner.tokens.presences().await
+    }
+
+    /// Tells every process, this one included; nobody waits for it.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] while there is no connection.
+    pub async fn whisper(&self, whisper: &Whisper) -> Result<(), StorageError> {
+        self.inner.whisper(whisper).await
+    }
+}
+
+impl Inner {
+    pub(crate) async fn whisper(&self, whisper: &Whisper) -> Result<(), StorageError> {
+        let (subject, record) = match whisper {
+            Whisper::Typing { room, user, thread } => {
+                let record = records::Whisper {
+                    user_id: user.as_str().to_owned(),
+                    target: thread.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+                    ..records::Whisper::default()
+                };
+                (format!("live.typing.{room}"), record)
+            }
+            Whisper::Presence { user, status, until_ms } => {
+                let record = records::Whisper {
+                    user_id: user.as_str().to_owned(),
+                    status: *status,
+                    until_ms: *until_ms,
+                    ..records::Whisper::default()
+                };
+                ("live.presence".to_owned(), record)
+            }
+            Whisper::Marker { user, target } => {
+                let record =
+                    records::Whisper { target: target.clone(), ..records::Whisper::default() };
+                (format!("live.marker.{user}"), record)
+            }
+            // AUTH_TOKENS is republished by the server itself.
+            Whisper::Token { .. } => return Ok(()),
+        };
+        Ok(self.nats.send(&subject, encode(&record)).await?)
+    }
+}
+
+/// The room of a journal's subject.
+pub(crate) fn room_of(subject: &str) -> Option<RoomId> {
+    RoomId::try_from(subject.strip_prefix("journal.")?).ok()
+}
+
+/// A stored journal message as an event, and whether this program knows all its fields. One whose effect it
+/// does not know is refused: nothing behind it can be applied.
+///
+/// # Errors
+/// [`DecodeError`].
+pub(crate) fn decode_event(
+    room: RoomId,
+    sequence: u64,
+    payload: &[u8],
+) -> Result<(JournalEvent, bool), DecodeError> {
+    let event: Event = decode(payload)?;
+    if event.effect.is_none() {
+        return Err(DecodeError::UnknownFields);
+    }
+    let known = is_known(&event, payload);
+    Ok((JournalEvent { room, sequence, event: Arc::new(event) }, known))
+}
+
+/// A stored journal message as an event whose effect this program knows.
+fn understood(message: &Stored) -> Option<JournalEvent> {
+    let room = room_of(&message.subject)?;
+    decode_event(room, message.sequence, &message.payload).ok().map(|(event, _)| event)
+}
+
+/// What is whispered, with the subjects it comes on.
+const SUBJECTS: [&str; 4] = ["live.typing.*", "live.presence", "live.marker.*", "live.token.>"];
+
+/// Listens to one of [`SUBJECTS`] until the process stops.
+async fn listen(store: Arc<Inner>, subject: &'static str, stop: Stop) {
+    while !stop.is_stopped() {
+        let Ok(mut subscription) = store.nats.subscribe(subject).await else {
+            stop.or(store.clock.sleep(Duration::from_secs(1))).await;
+            continue;
+        };
+        match subject {
+            "live.token.>" => store.tokens.forget_all(),
+            "live.marker.*" => store.markers.forget_all(),
+            _ => {}
+        }
+        store.ear.hear(Live::Missed);
+        let connects = store.nats.connects();
+        loop {
+            let lost = async {
+                store.nats.connected(connects).await;
+                None
+            };
+            let next = stop.or(futures_lite::future::or(lost, subscription.next())).await;
+            let Some(Some(message)) = next else { break };
+            if let Some(whisper) = store.heard(&message) {
+                store.ear.hear(Live::Whisper(whisper));
+            }
+        }
+    }
+}
+
+/// The tasks that listen to what is whispered.
+pub(crate) fn listeners(
+    store: &Arc<Inner>,
+    stop: &Stop,
+) -> impl Iterator<Item = impl Future<Output = ()> + Send + 'static> {
+    let (store, stop) = (Arc::clone(store), stop.clone());
+    SUBJECTS.into_iter().map(move |subject| listen(Arc::clone(&store), subject, stop.clone()))
+}
+
+impl Inner {
+    fn heard(&self, message: &Message) -> Option<Whisper> {
+        let rest = message.subject.strip_prefix("live.")?;
+        let (kind, name) = rest.split_once('.').unwrap_or((rest, ""));
+        if kind == "token" {
+            let hash = self.tokens.forget(&message.subject)?;
+            return Some(Whisper::Token { hash });
+        }
+        let told: records::Whisper = decode(&message.payload).ok()?;
+        Some(match kind {
+            "typing" => Whisper::Typing {
+                room: RoomId::try_from(name).ok()?,
+                user: UserId::try_from(told.user_id.as_str()).ok()?,
+                thread: EventId::try_from(told.target.as_str()).ok(),
+            },
+            "presence" => Whisper::Presence {
+                user: UserId::try_from(told.user_id.as_str()).ok()?,
+                status: told.status,
+                until_ms: told.until_ms,
+            },
+            "marker" => {
+                let user = UserId::try_from(name).ok()?;
+                self.markers.forget(&user, &told.target);
+                Whisper::Marker { user, target: told.target }
+            }
+            _ => return None,
+        })
+    }
+}

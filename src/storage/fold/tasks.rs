@@ -1,0 +1,155 @@
+//! The store's own background work: when to fold, read markers, purge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::limits::{MARKERS_FLUSH_INTERVAL, RESUME_WINDOW_MS};
+use crate::nats::BatchRead;
+use crate::runtime::Stop;
+use crate::storage::error::StorageError;
+use crate::storage::kv::lease::Lease;
+use crate::storage::layout::stream;
+use crate::storage::records::ServerConfig;
+use crate::storage::state::Change;
+use crate::storage::store::Inner;
+
+/// How often the fold looks for rooms whose events are old enough.
+const FOLD_TICK: Duration = Duration::from_secs(2);
+/// Life of the lease that keeps several processes from folding the same rooms.
+const LEASE: Duration = Duration::from_secs(15);
+/// How often old journal events are purged.
+const PURGE_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// Folds until the process stops.
+pub(crate) async fn fold(store: Arc<Inner>, stop: Stop) {
+    let mut lease = None;
+    let mut renewed_at = None;
+    while !stop.is_stopped() {
+        let wanted = store.fold_wanted.listen();
+        if store.overlay.due(store.clock.now(), false).is_empty() {
+            follow_other_folds(&store).await;
+            stop.or(store.clock.timeout(FOLD_TICK, wanted)).await;
+            continue;
+        }
+        let now = store.clock.now();
+        if renewed_at.is_none_or(|at| now.saturating_duration_since(at) > LEASE / 3) {
+            lease = store.lease("fold", LEASE).await.unwrap_or_else(|error| {
+                log::debug!(error:err = error; "the lease of the fold cannot be renewed now");
+                None
+            });
+            renewed_at = lease.is_some().then_some(now);
+        }
+        let Some(lease) = &lease else {
+            follow_other_folds(&store).await;
+            stop.or(store.clock.sleep(FOLD_TICK / 4)).await;
+            continue;
+        };
+        let folded = stop.or(Box::pin(store.fold_due(false, Some(lease)))).await;
+        if let Some(Err(error)) = folded {
+            log::warn!(error:err = error; "events cannot be folded now; they stay in the journal");
+            renewed_at = None;
+            stop.or(store.clock.sleep(FOLD_TICK)).await;
+        }
+    }
+}
+
+async fn follow_other_folds(store: &Inner) {
+    if let Err(error) = Box::pin(store.follow_other_folds()).await {
+        log::debug!(error:err = error; "what other processes hold cannot be folded now");
+    }
+}
+
+impl Inner {
+    /// Removes STATE's delete markers that are older than the resume window. A client whose cursor
+    /// is older than the highest of them must load everything anew: it would not hear of the delete.
+    pub(crate) async fn sweep_tombstones(&self, lease: Option<&Lease>) -> Result<(), StorageError> {
+        let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
+        let end = match self.nats.first_since(stream::STATE, since).await? {
+            Some(first) => first,
+            None => self.state_position.reached() + 1,
+        };
+        let mut old = Vec::new();
+        let mut sequence = 1;
+        while sequence < end {
+            let what = BatchRead::From { sequence, count: 512 };
+            let batch = self.nats.read(stream::STATE, what).await?;
+            let Some(last) = batch.messages.last() else { break };
+            sequence = last.sequence + 1;
+            let tombstones = batch.messages.iter().filter(|message| message.is_tombstone());
+            old.extend(tombstones.map(|message| message.sequence).filter(|seq| *seq < end));
+        }
+        let Some(highest) = old.last().copied() else { return Ok(()) };
+        // First the mark, then the sweep: a crash between them only resets clients that need not be.
+        self.state
+            .change::<ServerConfig, std::convert::Infallible>("config.server", |present| {
+                let present = present.cloned().unwrap_or_default();
+                let purged_upto = present.purged_upto.max(highest);
+                Ok(Change::Put(ServerConfig { purged_upto, ..present }))
+            })
+            .await
+            .map_err(StorageError::from)?;
+        for sequence in old {
+            if lease.is_some_and(|lease| !lease.holds()) {
+                return Err(StorageError::LATE);
+            }
+            self.nats.erase(stream::STATE, sequence).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes folded events that are older than the resume window.
+    pub(crate) async fn purge_journal(&self, lease: Option<&Lease>) -> Result<(), StorageError> {
+        let checkpoint = self.checkpoint();
+        let lowest_held = checkpoint.held.iter().map(|held| held.first_sequence).min();
+        let folded =
+            lowest_held.map_or(checkpoint.next_sequence, |n| n.min(checkpoint.next_sequence));
+        let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
+        let kept_from = self.nats.first_since(stream::JOURNAL, since).await?;
+        let upto = kept_from.map_or(folded, |n| n.min(folded));
+        if lease.is_some_and(|lease| !lease.holds()) {
+            return Err(StorageError::LATE);
+        }
+        if upto > 1 {
+            self.nats.purge_before(stream::JOURNAL, upto).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Writes waiting read markers until the process stops.
+pub(crate) async fn markers(store: Arc<Inner>, stop: Stop) {
+    while stop.or(store.clock.sleep(MARKERS_FLUSH_INTERVAL)).await.is_some() {
+        if let Err(error) = store.markers.flush().await {
+            log::warn!(error:err = error; "read markers cannot be stored now; they wait in memory");
+        }
+    }
+}
+
+/// Purges the journal's folded past until the process stops.
+pub(crate) async fn purge(store: Arc<Inner>, stop: Stop) {
+    while stop.or(store.clock.sleep(PURGE_INTERVAL)).await.is_some() {
+        // With several processes one is enough.
+        match store.lease("purge", PURGE_INTERVAL).await {
+            Ok(Some(lease)) => {
+                stop.or(Box::pin(purge_once(&store, &lease))).await;
+            }
+            Ok(None) => {}
+            Err(error) => {
+                log::debug!(error:err = error; "the lease of the purge cannot be taken now")
+            }
+        }
+    }
+}
+
+/// Each part for itself: one that fails does not keep the others from their work.
+async fn purge_once(store: &Inner, lease: &Lease) {
+    if let Err(error) = store.purge_journal(Some(lease)).await {
+        log::warn!(error:err = error; "the journal cannot be purged now");
+    }
+    if let Err(error) = store.sweep_tombstones(Some(lease)).await {
+        log::warn!(error:err = error; "old delete markers cannot be swept now");
+    }
+    if let Err(error) = store.folder.erase_orphaned_parts(Some(lease)).await {
+        log::warn!(error:err = error; "parts of unfinished folds cannot be erased now");
+    }
+}

@@ -1,0 +1,82 @@
+//! What an acknowledgement waits for.
+
+use std::time::{Duration, Instant};
+
+use crate::limits::NATS_REQUEST_TIMEOUT;
+use crate::nats::{Ack, Nats, Publish, PublishError};
+use crate::runtime::{Backoff, Clock};
+use crate::storage::error::StorageError;
+
+/// Every acknowledgement to a client waits on this one place.
+///
+/// Today it waits for nothing more than nats-server's own answer: with `sync_interval: always` that
+/// answer means "on disk", in a cluster "stored by a quorum". A group commit would live here.
+pub(crate) struct Commit<'a> {
+    pub(crate) nats: &'a Nats,
+    pub(crate) clock: &'a Clock,
+}
+
+/// What became of a message.
+pub(crate) enum Outcome {
+    /// It is stored.
+    Stored(Ack),
+    /// The subject's last message is another one. `after_unknown`: an attempt before had no answer, and may
+    /// have stored it: nats-server compares the sequence before it looks for the message id.
+    Conflict { after_unknown: bool },
+}
+
+impl Commit<'_> {
+    /// Stores a message that has an id and an expected sequence; `None`: another writer was first.
+    /// See [`Self::outcome`].
+    pub(crate) async fn store(
+        &self,
+        message: Publish<'_>,
+        deadline: Instant,
+    ) -> Result<Option<Ack>, StorageError> {
+        match self.outcome(message, deadline).await? {
+            Outcome::Stored(ack) => Ok(Some(ack)),
+            Outcome::Conflict { .. } => Ok(None),
+        }
+    }
+
+    /// Stores a message that has an expected sequence, and an id unless a conflict with itself does no harm. While the outcome is unknown it sends the
+    /// same message again, until the deadline, which no attempt outlives.
+    ///
+    /// # Cancel safety
+    /// After dropping it the message may or may not be stored.
+    pub(crate) async fn outcome(
+        &self,
+        message: Publish<'_>,
+        deadline: Instant,
+    ) -> Result<Outcome, StorageError> {
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        let mut failure = StorageError::LATE;
+        let mut after_unknown = false;
+        loop {
+            let left = deadline.saturating_duration_since(self.clock.now());
+            if left.is_zero() {
+                return Err(failure);
+            }
+            let publish = Box::pin(self.nats.publish(message.clone()));
+            let answer = if left > NATS_REQUEST_TIMEOUT {
+                publish.await
+            } else {
+                let answer = self.clock.timeout(left, publish).await;
+                let Ok(answer) = answer else { return Err(failure) };
+                answer
+            };
+            match answer {
+                Ok(ack) => return Ok(Outcome::Stored(ack)),
+                Err(PublishError::WrongLastSequence) => {
+                    return Ok(Outcome::Conflict { after_unknown });
+                }
+                Err(PublishError::Unknown { source }) => {
+                    after_unknown = true;
+                    failure = StorageError::Unavailable { source: Some(source) };
+                    self.clock.sleep(backoff.delay().min(left)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! Read markers: hot, small, and the one thing of which a crash may lose the last seconds.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::domain::UserId;
+use crate::limits::{MARKER_CACHE_MAX, MARKERS_PENDING_MAX, RECORD_CACHE_TTL, WRITE_DEADLINE};
+use crate::nats::{BatchRead, Nats, Publish, PublishError};
+use crate::runtime::Clock;
+use crate::storage::encoding::{decode, encode};
+use crate::storage::error::StorageError;
+use crate::storage::journal::commit::Commit;
+use crate::storage::kv::bucket_get;
+use crate::storage::kv::record_cache::RecordCache;
+use crate::storage::layout::stream;
+use crate::storage::records::Marker;
+use crate::storage::store::Storage;
+
+/// Markers that are asked for in one request; the server answers at most 1,024.
+const PREFETCH_KEYS: usize = 512;
+/// How long they count with external NATS, where they may come from a replica that lags.
+const PREFETCHED_TTL: Duration = Duration::from_secs(2);
+
+/// READ_MARKERS. With the embedded server markers are written at most every five seconds and at
+/// stop; reads are answered from memory meanwhile. With external NATS they are written at once.
+pub(crate) struct Markers {
+    nats: Nats,
+    clock: Clock,
+    coalesce: bool,
+    held: Mutex<Held>,
+    /// One flush at a time: of two, the one that began first could write its older marker last.
+    flushing: smol::lock::Mutex<()>,
+}
+
+/// Markers in memory, by key.
+struct Held {
+    /// What is to be written.
+    pending: HashMap<String, Marker>,
+    /// What the store has. Every post asks for the markers of all who hear of it.
+    cache: RecordCache<String, Option<Marker>>,
+}
+
+impl Markers {
+    pub(crate) fn new((nats, clock): (Nats, Clock), coalesce: bool) -> Self {
+        let cache = RecordCache::new(MARKER_CACHE_MAX);
+        let held = Mutex::new(Held { pending: HashMap::new(), cache });
+        Self { nats, clock, coalesce, held, flushing: smol::lock::Mutex::new(()) }
+    }
+
+    fn key(user: &UserId, target: &str) -> String {
+        format!("$KV.READ_MARKERS.{user}.{target}")
+    }
+
+    /// The marker of a room or thread. With external NATS it may be [`RECORD_CACHE_TTL`] old if a change
+    /// was not heard of; `fresh`: changes are heard of now.
+    pub(crate) async fn get(
+        &self,
+        user: &UserId,
+        target: &str,
+        fresh: bool,
+    ) -> Result<Option<Marker>, StorageError> {
+        let key = Self::key(user, target);
+        let now = self.clock.now();
+        let reading = {
+            let mut held = self.lock();
+            if let Some(marker) = held.pending.get(&key) {
+                return Ok(Some(marker.clone()));
+            }
+            if (self.coalesce || fresh)
+                && let Some(marker) = held.cache.get(&key, now)
+            {
+                return Ok(marker.clone());
+            }
+            held.cache.begin_reading()
+        };
+        let stored = self.stored(&key).await?;
+        let until = self.until(now, RECORD_CACHE_TTL);
+        self.lock().cache.keep(reading, key, stored.clone(), until);
+        Ok(stored)
+    }
+
+    /// Reads many markers with one request, for a caller that asks for each of them next.
+    pub(crate) async fn prefetch(
+        &self,
+        user: &UserId,
+        targets: impl Iterator<Item = &str>,
+    ) -> Result<(), StorageError> {
+        let mut keys: Vec<_> = targets.map(|target| Self::key(user, target)).collect();
+        let now = self.clock.now();
+        let reading = {
+            let mut held = self.lock();
+            keys.retain(|key| {
+                !held.pending.contains_key(key) && held.cache.get(key, now).is_none()
+            });
+            held.cache.begin_reading()
+        };
+        for keys in keys.chunks(PREFETCH_KEYS) {
+            let batch = self.nats.read(stream::READ_MARKERS, BatchRead::Newest(keys)).await?;
+            let mut found = HashMap::new();
+            for message in batch.messages.into_iter().filter(|message| !message.is_tombstone()) {
+                let marker = decode(&message.payload);
+                let marker = marker.map_err(StorageError::corrupt("READ_MARKERS"))?;
+                found.insert(message.subject, marker);
+            }
+            if batch.pending > 0 {
+                continue;
+            }
+            let until = self.until(self.clock.now(), PREFETCHED_TTL);
+            let mut held = self.lock();
+            for key in keys {
+                held.cache.keep(reading, key.clone(), found.remove(key), until);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long a marker counts that is read now; the only writer of a store knows without end.
+    fn until(&self, now: Instant, ttl: Duration) -> Option<Instant> {
+        (!self.coalesce).then(|| now + ttl)
+    }
+
+    async fn stored(&self, key: &str) -> Result<Option<Marker>, StorageError> {
+        let stored = if self.coalesce {
+            self.nats.newest(stream::READ_MARKERS, key).await?
+        } else {
+            self.nats.leader_newest(stream::READ_MARKERS, key).await?
+        };
+        let stored = stored.filter(|message| !message.is_tombstone());
+        stored
+            .map(|message| decode(&message.payload))
+            .transpose()
+            .map_err(StorageError::corrupt("READ_MARKERS"))
+    }
+
+    /// A marker was moved by some process.
+    pub(crate) fn forget(&self, user: &UserId, target: &str) {
+        // The only writer knows.
+        if !self.coalesce {
+            self.lock().cache.forget(&Self::key(user, target));
+        }
+    }
+
+    /// Forgets everything that is stored, after changes may have been missed.
+    pub(crate) fn forget_all(&self) {
+        if !self.coalesce {
+            self.lock().cache.forget_all();
+        }
+    }
+
+    /// Moves a marker forward; an older one changes nothing. Answers the one that holds.
+    ///
+    /// # Cancel safety
+    /// After dropping it the marker may or may not have moved; the one that was known before may be answered for
+    /// as long as it is cached.
+    pub(crate) async fn advance(
+        &self,
+        user: &UserId,
+        target: &str,
+        marker: Marker,
+    ) -> Result<Marker, StorageError> {
+        if self.coalesce {
+            return self.advance_in_memory(user, target, marker).await;
+        }
+        let moved = self.advance_stored(&Self::key(user, target), marker).await;
+        // Even when its outcome is unknown.
+        self.forget(user, target);
+        moved
+    }
+
+    async fn advance_in_memory(
+        &self,
+        user: &UserId,
+        target: &str,
+        marker: Marker,
+    ) -> Result<Marker, StorageError> {
+        let key = Self::key(user, target);
+        let read = self.get(user, target, true).await?;
+        let full = {
+            let mut held = self.lock();
+            let now = self.clock.now();
+            // It may have been moved, and even written, since it was read.
+            let pending = held.pending.get(&key).cloned();
+            let known = pending.or_else(|| held.cache.get(&key, now).cloned().flatten()).or(read);
+            if let Some(known) = known.filter(|known| known.row >= marker.row) {
+                return Ok(known);
+            }
+            held.pending.insert(key, marker.clone());
+            held.pending.len() >= MARKERS_PENDING_MAX
+        };
+        if full {
+            self.flush().await?;
+        }
+        Ok(marker)
+    }
+
+    /// By compare-and-set: of two processes the one that is later could write the older marker.
+    async fn advance_stored(&self, key: &str, marker: Marker) -> Result<Marker, StorageError> {
+        let deadline = self.clock.now() + WRITE_DEADLINE;
+        let commit = Commit { nats: &self.nats, clock: &self.clock };
+        while self.clock.now() < deadline {
+            let stored = bucket_get::<Marker>(&self.nats, stream::READ_MARKERS, key).await?;
+            let (present, revision) = stored;
+            if let Some(present) = present.filter(|present| present.row >= marker.row) {
+                return Ok(present);
+            }
+            let message = Publish {
+                subject: key,
+                payload: encode(&marker),
+                expected_last: Some(revision),
+                ..Publish::default()
+            };
+            if commit.store(message, deadline).await?.is_some() {
+                return Ok(marker);
+            }
+        }
+        Err(StorageError::LATE)
+    }
+
+    /// Writes what waits. Each marker stays readable from memory until it is stored.
+    pub(crate) async fn flush(&self) -> Result<(), StorageError> {
+        let _alone = self.flushing.lock().await;
+        let waiting: Vec<_> =
+            self.lock().pending.iter().map(|(key, marker)| (key.clone(), marker.clone())).collect();
+        for (key, marker) in waiting {
+            self.write(&key, &marker).await?;
+            let mut held = self.lock();
+            if held.pending.get(&key) == Some(&marker) {
+                held.pending.remove(&key);
+            }
+            let until = self.until(self.clock.now(), RECORD_CACHE_TTL);
+            held.cache.stored(key, Some(marker), until);
+        }
+        Ok(())
+    }
+
+    async fn write(&self, key: &str, marker: &Marker) -> Result<(), StorageError> {
+        let message = Publish { subject: key, payload: encode(marker), ..Publish::default() };
+        match self.nats.publish(message).await {
+            Ok(_) | Err(PublishError::WrongLastSequence) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage {
+    /// The stored read marker of a room or thread (`target`: its id).
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn marker(
+        &self,
+        user: &UserId,
+        target: &str,
+    ) -> Result<Option<Marker>, StorageError> {
+        self.inner.markers.get(user, target, self.is_following()).await
+    }
+
+    /// Reads the markers of many rooms or threads at once, so that [`Self::marker`] answers from memory.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn prefetch_markers(
+        &self,
+        user: &UserId,
+        targets: impl Iterator<Item = &str>,
+    ) -> Result<(), StorageError> {
+        self.inner.markers.prefetch(user, targets).await
+    }
+
+    /// Moves a read marker forward; answers the one that holds.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn advance_marker(
+        &self,
+        user: &UserId,
+        target: &str,
+        marker: Marker,
+    ) -> Result<Marker, StorageError> {
+        self.inner.markers.advance(user, target, marker).await
+    }
+}

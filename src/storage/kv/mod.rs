@@ -1,0 +1,119 @@
+//! Buckets: reading and writing a key by compare-and-set, and the small records that lie in one.
+
+pub(crate) mod counters;
+pub(crate) mod keys;
+pub(crate) mod lease;
+pub(crate) mod markers;
+pub(crate) mod memory;
+mod record_cache;
+pub(crate) mod register;
+pub(crate) mod tokens;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message;
+
+use crate::crypto::hex;
+use crate::limits::WRITE_DEADLINE;
+use crate::nats::{BatchRead, Nats, Publish, PublishError};
+use crate::runtime::Clock;
+use crate::storage::encoding::{DecodeError, decode, decode_known};
+use crate::storage::error::StorageError;
+use crate::storage::journal::commit::Commit;
+
+/// Reads a bucket's record that is going to be replaced, as [`bucket_get`] does.
+///
+/// # Errors
+/// [`StorageError::Newer`] when it has fields that this program does not know.
+pub(crate) async fn bucket_get_known<R: Message + Default>(
+    nats: &Nats,
+    stream: &'static str,
+    subject: &str,
+) -> Result<(Option<R>, u64), StorageError> {
+    bucket_read(nats, stream, subject, decode_known).await
+}
+
+/// Reads a bucket's newest record of a key, from the leader. A deleted or expired key gives `None`
+/// with the revision that a compare-and-set must name.
+pub(crate) async fn bucket_get<R: Message + Default>(
+    nats: &Nats,
+    stream: &'static str,
+    subject: &str,
+) -> Result<(Option<R>, u64), StorageError> {
+    bucket_read(nats, stream, subject, decode).await
+}
+
+async fn bucket_read<R>(
+    nats: &Nats,
+    stream: &'static str,
+    subject: &str,
+    decode: impl Fn(&[u8]) -> Result<R, DecodeError>,
+) -> Result<(Option<R>, u64), StorageError> {
+    match nats.leader_newest(stream, subject).await? {
+        None => Ok((None, 0)),
+        Some(message) if message.is_tombstone() => Ok((None, message.sequence)),
+        Some(message) => {
+            let record = decode(&message.payload).map_err(StorageError::corrupt(stream))?;
+            Ok((Some(record), message.sequence))
+        }
+    }
+}
+
+/// Shows every entry of a bucket, tombstones left out, in batches from any replica.
+pub(crate) async fn each_entry(
+    nats: &Nats,
+    stream: &str,
+    mut each: impl FnMut(&str, &[u8]) + Send,
+) -> Result<(), StorageError> {
+    let mut sequence = 1;
+    loop {
+        let batch = nats.read(stream, BatchRead::From { sequence, count: 512 }).await?;
+        let Some(last) = batch.messages.last() else { return Ok(()) };
+        sequence = last.sequence.saturating_add(1);
+        for message in batch.messages.iter().filter(|message| !message.is_tombstone()) {
+            each(&message.subject, &message.payload);
+        }
+    }
+}
+
+/// A key's new value and the revision it replaces; 0: there is none.
+pub(crate) struct Entry<'a> {
+    pub(crate) subject: &'a str,
+    pub(crate) payload: Bytes,
+    pub(crate) revision: u64,
+}
+
+/// Compare-and-set with a life time; `false`: somebody else was first.
+pub(crate) async fn put(
+    nats: &Nats,
+    clock: &Clock,
+    entry: Entry<'_>,
+    ttl: Option<Duration>,
+) -> Result<bool, StorageError> {
+    let deadline = clock.now() + WRITE_DEADLINE;
+    let id = hex(&crate::crypto::random::<16>());
+    let message = Publish {
+        subject: entry.subject,
+        payload: entry.payload,
+        message_id: Some(&id),
+        expected_last: Some(entry.revision),
+        ttl,
+        ..Publish::default()
+    };
+    Ok(Commit { nats, clock }.store(message, deadline).await?.is_some())
+}
+
+pub(crate) async fn delete(
+    nats: &Nats,
+    subject: &str,
+    revision: u64,
+) -> Result<bool, StorageError> {
+    let message =
+        Publish { subject, expected_last: Some(revision), tombstone: true, ..Publish::default() };
+    match nats.publish(message).await {
+        Ok(_) => Ok(true),
+        Err(PublishError::WrongLastSequence) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

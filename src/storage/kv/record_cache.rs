@@ -1,0 +1,138 @@
+//! Small records as last read from the store, in memory: bounded in number, of limited age, and never older
+//! than a change that this process has heard of. It knows neither the store nor locks; its owner has both.
+
+use std::hash::Hash;
+use std::time::Instant;
+
+use lru::LruCache;
+
+use crate::storage::timeline::overlay::count;
+
+/// The records that were used last. `V` is what the store answered, so it may say that there is none.
+pub(crate) struct RecordCache<K: Hash + Eq, V> {
+    records: LruCache<K, (V, Option<Instant>)>,
+    /// Counts the changes of what the store has.
+    changes: u64,
+}
+
+/// A read of the store that is under way: which changes it had seen when it began.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    changes: u64,
+}
+
+impl<K: Hash + Eq, V> RecordCache<K, V> {
+    /// Room for so many records; the one that was not used for longest makes place.
+    pub(crate) fn new(max: usize) -> Self {
+        Self { records: LruCache::new(count(max)), changes: 0 }
+    }
+
+    /// What is known of a record, unless it is too old.
+    pub(crate) fn get(&mut self, key: &K, now: Instant) -> Option<&V> {
+        let (value, until) = self.records.get(key)?;
+        until.is_none_or(|until| now < until).then_some(value)
+    }
+
+    /// Before the store is asked; [`Self::keep`] wants it with the answer.
+    pub(crate) fn begin_reading(&self) -> Reading {
+        Reading { changes: self.changes }
+    }
+
+    /// Keeps what the store answered, unless something changed since the read began: the answer may be from
+    /// before. `until`: how long it counts; `None`: no other process writes.
+    pub(crate) fn keep(&mut self, reading: Reading, key: K, value: V, until: Option<Instant>) {
+        if reading.changes == self.changes {
+            self.records.put(key, (value, until));
+        }
+    }
+
+    /// Takes what this process has just stored.
+    pub(crate) fn stored(&mut self, key: K, value: V, until: Option<Instant>) {
+        self.changes += 1;
+        self.records.put(key, (value, until));
+    }
+
+    /// A record was changed or removed.
+    pub(crate) fn forget(&mut self, key: &K) {
+        self.changes += 1;
+        self.records.pop(key);
+    }
+
+    /// Changes may have been missed: whatever is known may be old.
+    pub(crate) fn forget_all(&mut self) {
+        self.changes += 1;
+        self.records.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::runtime::Clock;
+
+    const TTL: Duration = Duration::from_secs(30);
+
+    fn cache() -> (RecordCache<&'static str, u32>, Instant) {
+        (RecordCache::new(2), Clock::system().now())
+    }
+
+    #[test]
+    fn what_was_read_is_known_until_it_is_too_old() {
+        let (mut cache, now) = cache();
+        let reading = cache.begin_reading();
+        cache.keep(reading, "a", 1, Some(now + TTL));
+        cache.keep(reading, "b", 2, None);
+        assert_eq!(cache.get(&"a", now + TTL - Duration::from_millis(1)), Some(&1));
+        assert_eq!(cache.get(&"a", now + TTL), None);
+        assert_eq!(cache.get(&"b", now + TTL * 1_000), Some(&2));
+    }
+
+    #[test]
+    fn what_was_read_before_a_removal_is_not_kept_after_it() {
+        let (mut cache, now) = cache();
+        let reading = cache.begin_reading();
+        cache.forget(&"a");
+        cache.keep(reading, "a", 1, Some(now + TTL));
+        assert_eq!(cache.get(&"a", now), None);
+
+        // A read that begins now sees the removal, or what came after it.
+        let reading = cache.begin_reading();
+        cache.keep(reading, "a", 2, Some(now + TTL));
+        assert_eq!(cache.get(&"a", now), Some(&2));
+    }
+
+    #[test]
+    fn what_was_read_before_changes_were_missed_is_not_kept() {
+        let (mut cache, now) = cache();
+        let reading = cache.begin_reading();
+        cache.keep(reading, "a", 1, Some(now + TTL));
+        cache.forget_all();
+        cache.keep(reading, "b", 2, Some(now + TTL));
+        assert_eq!(cache.get(&"a", now), None);
+        assert_eq!(cache.get(&"b", now), None);
+    }
+
+    #[test]
+    fn what_was_read_before_a_write_does_not_replace_it() {
+        let (mut cache, now) = cache();
+        let reading = cache.begin_reading();
+        cache.stored("a", 2, Some(now + TTL));
+        cache.keep(reading, "a", 1, Some(now + TTL));
+        assert_eq!(cache.get(&"a", now), Some(&2));
+    }
+
+    #[test]
+    fn the_record_not_used_for_longest_makes_place() {
+        let (mut cache, now) = cache();
+        let reading = cache.begin_reading();
+        cache.keep(reading, "a", 1, None);
+        cache.keep(reading, "b", 2, None);
+        assert_eq!(cache.get(&"a", now), Some(&1));
+        cache.keep(reading, "c", 3, None);
+        assert_eq!(cache.get(&"a", now), Some(&1));
+        assert_eq!(cache.get(&"b", now), None);
+        assert_eq!(cache.get(&"c", now), Some(&3));
+    }
+}

@@ -1,0 +1,117 @@
+//! The register of processes: who shares this store now, in PRESENCE. An entry that is not renewed
+//! disappears.
+
+use crate::limits::PROCESS_TTL;
+use crate::nats::{BatchRead, Nats};
+use crate::storage::encoding::{decode, encode};
+use crate::storage::error::StorageError;
+use crate::storage::kv::bucket_get_known;
+use crate::storage::kv::{self, Entry};
+use crate::storage::layout::stream;
+use crate::storage::records::{Fingerprint, Fingerprints, Process};
+use crate::storage::store::Storage;
+
+const PREFIX: &str = "$KV.PRESENCE.process.";
+const FINGERPRINTS: &str = "$KV.META.fingerprints";
+
+fn subject(id: &str) -> String {
+    format!("{PREFIX}{id}")
+}
+
+/// Every process in the register. It can be read before the store is opened; where there is no store
+/// yet nobody is there.
+///
+/// # Errors
+/// [`StorageError`].
+pub async fn live_processes(nats: &Nats) -> Result<Vec<Process>, StorageError> {
+    if nats.stream(stream::PRESENCE).await?.is_none() {
+        return Ok(Vec::new());
+    }
+    let all = [format!("{PREFIX}*")];
+    let batch = nats.read(stream::PRESENCE, BatchRead::Newest(&all)).await?;
+    let entries = batch.messages.iter().filter(|message| !message.is_tombstone());
+    // A newer version may write entries that this one cannot read.
+    Ok(entries.filter_map(|message| decode(&message.payload).ok()).collect())
+}
+
+impl Storage {
+    /// Enters this process, or renews its entry, for [`PROCESS_TTL`].
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn register(&self, process: &Process) -> Result<(), StorageError> {
+        let inner = &self.inner;
+        let subject = subject(&process.id);
+        let (_, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
+        let entry = Entry { subject: &subject, payload: encode(process), revision };
+        // The key is ours alone: a lost race is our own earlier attempt.
+        inner.memory.put(entry, PROCESS_TTL).await.map(|_| ())
+    }
+
+    /// Keeps the fingerprints of this start; answers the keys whose values have changed since the last
+    /// one.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    ///
+    /// # Cancel safety
+    /// May be dropped at any await and repeated.
+    pub async fn changed_since_last_start(
+        &self,
+        present: &[Fingerprint],
+    ) -> Result<Vec<String>, StorageError> {
+        let inner = &self.inner;
+        let (former, revision) =
+            bucket_get_known::<Fingerprints>(&inner.nats, stream::META, FINGERPRINTS).await?;
+        let former = former.unwrap_or_default().fingerprints;
+        let changed = present.iter().filter(|now| {
+            former.iter().any(|before| before.key == now.key && before.value != now.value)
+        });
+        let changed = changed.map(|now| now.key.clone()).collect();
+        if former != present {
+            let payload = encode(&Fingerprints { fingerprints: present.to_vec() });
+            let entry = Entry { subject: FINGERPRINTS, payload, revision };
+            // Lost the race: the other process has told of the same changes.
+            kv::put(&inner.nats, &inner.clock, entry, None).await?;
+        }
+        Ok(changed)
+    }
+
+    /// Takes this process out.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn unregister(&self, id: &str) -> Result<(), StorageError> {
+        let inner = &self.inner;
+        let subject = subject(id);
+        let (present, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
+        if present.is_some() {
+            // A delete marker would stay for ever.
+            inner.nats.erase(stream::PRESENCE, revision).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::golden::golden;
+
+    /// Processes of neighbouring versions read each other's entries.
+    #[test]
+    fn the_entries_of_version_1_stay_readable() {
+        let value = bytes::Bytes::from_static(&[7; 8]);
+        let fingerprint = Fingerprint { key: "core.secret_key".into(), value };
+        let process = Process {
+            id: "process".into(),
+            version: "0.1.0".into(),
+            host: "pi".into(),
+            pid: 1234,
+            started_ms: 1_700_000_000_123,
+            fingerprints: vec![fingerprint.clone()],
+        };
+        golden("process", &process);
+        golden("fingerprints", &Fingerprints { fingerprints: vec![fingerprint] });
+    }
+}

@@ -1,0 +1,213 @@
+//! Tokens by keyed hash and presence: small records with a life of their own.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::crypto::{from_hex, hex};
+use crate::domain::UserId;
+use crate::limits::{RECORD_CACHE_TTL, TOKEN_CACHE_MAX};
+use crate::nats::Nats;
+use crate::runtime::Clock;
+use crate::storage::encoding::{decode, encode};
+use crate::storage::error::StorageError;
+use crate::storage::kv::memory::MemoryStreams;
+use crate::storage::kv::record_cache::RecordCache;
+use crate::storage::kv::{Entry, bucket_get, delete, each_entry, put};
+use crate::storage::layout::stream;
+use crate::storage::records::{Presence, Token};
+
+/// Attempts at a compare-and-set under contention.
+pub(crate) const ATTEMPTS: usize = 64;
+
+/// A token's record and the revision a change must name.
+pub type FoundToken = (Token, u64);
+
+/// AUTH_TOKENS and PRESENCE.
+pub(crate) struct Tokens {
+    nats: Nats,
+    clock: Clock,
+    memory: Arc<MemoryStreams>,
+    cache: Mutex<RecordCache<[u8; 32], FoundToken>>,
+}
+
+impl Tokens {
+    pub(crate) fn new((nats, clock): (Nats, Clock), memory: Arc<MemoryStreams>) -> Self {
+        Self { nats, clock, memory, cache: Mutex::new(RecordCache::new(TOKEN_CACHE_MAX)) }
+    }
+
+    fn subject(hash: &[u8; 32]) -> String {
+        format!("$KV.AUTH_TOKENS.{}", hex(hash))
+    }
+
+    /// Stores a new token; `false`: there is one with this hash.
+    pub(crate) async fn create(
+        &self,
+        hash: &[u8; 32],
+        token: &Token,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        let (present, revision) =
+            bucket_get::<Token>(&self.nats, stream::AUTH_TOKENS, &Self::subject(hash)).await?;
+        if present.is_some() {
+            return Ok(false);
+        }
+        self.replace(hash, token, revision, ttl).await
+    }
+
+    /// The token's record, from the leader.
+    pub(crate) async fn get(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
+        let (token, revision) =
+            bucket_get(&self.nats, stream::AUTH_TOKENS, &Self::subject(hash)).await?;
+        Ok(token.map(|token| (token, revision)))
+    }
+
+    /// The token's record, from memory when it was read in the last [`RECORD_CACHE_TTL`]. `fresh`: changes
+    /// by other processes are heard of now.
+    ///
+    /// A token that was removed does not count from then on in the process that removed it, and in every
+    /// other one from when it hears of it: nats-server tells all of them with the write. If that message is
+    /// lost with its connection, from the next connection on; if it is lost on the way, after
+    /// [`RECORD_CACHE_TTL`] at most.
+    pub(crate) async fn get_cached(
+        &self,
+        hash: &[u8; 32],
+        fresh: bool,
+    ) -> Result<Option<FoundToken>, StorageError> {
+        let now = self.clock.now();
+        let reading = {
+            let mut cache = self.lock();
+            if fresh && let Some(found) = cache.get(hash, now) {
+                return Ok(Some(found.clone()));
+            }
+            cache.begin_reading()
+        };
+        let found = self.get(hash).await?;
+        let mut cache = self.lock();
+        match &found {
+            Some(found) => cache.keep(reading, *hash, found.clone(), Some(now + RECORD_CACHE_TTL)),
+            None if cache.get(hash, now).is_some() => cache.forget(hash),
+            // Somebody guesses: not a reason to keep nothing that is read meanwhile.
+            None => {}
+        }
+        drop(cache);
+        Ok(found)
+    }
+
+    /// Replaces a token's record at its revision; `false`: it changed meanwhile.
+    pub(crate) async fn replace(
+        &self,
+        hash: &[u8; 32],
+        token: &Token,
+        revision: u64,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        let entry = Entry { subject: &Self::subject(hash), payload: encode(token), revision };
+        let replaced = put(&self.nats, &self.clock, entry, Some(ttl)).await;
+        // After the write, as a read may have begun during it; whatever became of it.
+        self.lock().forget(hash);
+        replaced
+    }
+
+    /// Removes a token at its revision; `false`: it changed meanwhile.
+    pub(crate) async fn delete_at(
+        &self,
+        hash: &[u8; 32],
+        revision: u64,
+    ) -> Result<bool, StorageError> {
+        let deleted = delete(&self.nats, &Self::subject(hash), revision).await;
+        self.lock().forget(hash);
+        deleted
+    }
+
+    /// Removes a token.
+    pub(crate) async fn delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
+        let deleted = self.remove(&Self::subject(hash)).await;
+        self.lock().forget(hash);
+        deleted
+    }
+
+    async fn remove(&self, subject: &str) -> Result<(), StorageError> {
+        for _ in 0..ATTEMPTS {
+            let (present, revision) =
+                bucket_get::<Token>(&self.nats, stream::AUTH_TOKENS, subject).await?;
+            if present.is_none() || delete(&self.nats, subject, revision).await? {
+                return Ok(());
+            }
+        }
+        Err(StorageError::LATE)
+    }
+
+    /// A token was changed or removed; its hash, from the subject it is stored under.
+    pub(crate) fn forget(&self, subject: &str) -> Option<[u8; 32]> {
+        let hash = hash_of(subject)?;
+        self.lock().forget(&hash);
+        Some(hash)
+    }
+
+    /// Forgets every cached token, after changes may have been missed.
+    pub(crate) fn forget_all(&self) {
+        self.lock().forget_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, RecordCache<[u8; 32], FoundToken>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes a user's presence record and renews its life.
+    pub(crate) async fn change_presence<T>(
+        &self,
+        user: &UserId,
+        ttl: Duration,
+        mut f: impl FnMut(&mut Presence) -> T,
+    ) -> Result<T, StorageError> {
+        let subject = format!("{STATUS}{user}");
+        for _ in 0..ATTEMPTS {
+            let (record, revision) =
+                self.memory.get::<Presence>(stream::PRESENCE, &subject).await?;
+            let mut record = record.unwrap_or_default();
+            let answer = f(&mut record);
+            let entry = Entry { subject: &subject, payload: encode(&record), revision };
+            if self.memory.put(entry, ttl).await? {
+                return Ok(answer);
+            }
+        }
+        Err(StorageError::Busy)
+    }
+
+    /// Every presence record.
+    pub(crate) async fn presences(&self) -> Result<Vec<(UserId, Presence)>, StorageError> {
+        let mut found = Vec::new();
+        let each = |subject: &str, payload: &[u8]| {
+            let user = subject.strip_prefix(STATUS);
+            let user = user.and_then(|user| UserId::try_from(user).ok());
+            found.extend(user.and_then(|user| Some((user, decode(payload).ok()?))));
+        };
+        match each_entry(&self.nats, stream::PRESENCE, each).await {
+            Err(error) if error.is_missing_stream() => Ok(Vec::new()),
+            Err(error) => Err(error),
+            Ok(()) => Ok(found),
+        }
+    }
+
+    /// The tokens that `wanted` accepts.
+    pub(crate) async fn list(
+        &self,
+        wanted: impl Fn(&Token) -> bool + Send + Sync,
+    ) -> Result<Vec<([u8; 32], Token)>, StorageError> {
+        let mut found = Vec::new();
+        let each = |subject: &str, payload: &[u8]| {
+            let token = decode::<Token>(payload).ok().filter(|token| wanted(token));
+            found.extend(hash_of(subject).zip(token));
+        };
+        each_entry(&self.nats, stream::AUTH_TOKENS, each).await?;
+        Ok(found)
+    }
+}
+
+/// The hash in the subject that its token is stored under.
+fn hash_of(subject: &str) -> Option<[u8; 32]> {
+    from_hex(subject.rsplit('.').next().unwrap_or_default())
+}
+
+/// Where presence records lie.
+const STATUS: &str = "$KV.PRESENCE.status.";

@@ -1,0 +1,405 @@
+//! Opening a store: creating it once, recognising it ever after, and refusing a damaged one.
+//!
+//! Streams are created only where there never was a store. A META record is created first (create
+//! only, state *creating*), then every stream from one table, then the record says *ready*, then
+//! `<data_dir>/initialised` is written. Whoever loses a race or comes back after a kill reads the
+//! record and helps. From *ready* on a missing stream is damage, never a reason to start empty.
+
+pub(crate) mod integrity;
+pub(crate) mod writer;
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::crypto::{KeyEncryptionKey, Secret, hex};
+use crate::nats::{Nats, NatsError, StreamConfig};
+use crate::runtime::{Clock, blocking, limited_read, write_durably};
+use crate::storage::encoding::encode;
+use crate::storage::error::StorageError;
+use crate::storage::kv::keys::Keys;
+use crate::storage::kv::{self, Entry};
+use crate::storage::kv::{bucket_get, bucket_get_known};
+use crate::storage::layout::{
+    LAYOUT, META, Missing, SETTINGS, SETTINGS_KEY, STREAMS, StreamSpec, stream, stream_list,
+};
+use crate::storage::open::writer::WRITER;
+use crate::storage::records::{Meta, MetaState};
+
+/// How to open a store.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Copies of every stream: 1, 3 or 5.
+    pub replicas: usize,
+    /// The private server of this process: it is the only writer.
+    pub embedded: bool,
+    /// `core.secret_key`: wraps the data keys.
+    pub secret_key: Secret,
+    /// `core.secret_key_previous`: everything is rewrapped from it.
+    pub secret_key_previous: Option<Secret>,
+    /// `<data_dir>/initialised`, embedded only.
+    pub initialised_marker: Option<PathBuf>,
+    /// Whether a store may be created where there is none.
+    pub create: bool,
+}
+
+/// The store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no store, and this command may not create one.
+    #[error("there is no data yet")]
+    NoStore,
+    /// Streams of an initialised store are missing: files were removed or are damaged.
+    #[error("the store is damaged: {} missing", missing.join(", "))]
+    Damaged {
+        /// Bare names of what is missing.
+        missing: Vec<String>,
+    },
+    /// A stream holds less than it did: nats-server drops damaged blocks without a word.
+    #[error("the store is damaged: {stream} has lost messages")]
+    Holes {
+        /// Its bare name.
+        stream: &'static str,
+    },
+    /// A restore or a key import has begun here and is not complete.
+    #[error("this store holds keys but no data; put a copy of the whole data directory back")]
+    Partial,
+    /// A stream of this account belongs to another server.
+    #[error("stream {stream} belongs to another Chatto server; use another NATS account")]
+    Foreign {
+        /// JetStream's name of the stream.
+        stream: String,
+    },
+    /// Written by a newer program.
+    #[error("the store has layout {found}; this program knows up to {LAYOUT}")]
+    Newer {
+        /// The store's layout number.
+        found: u32,
+    },
+    /// A newer program has taken the store over: this one would drop what it has written.
+    #[error(
+        "the store wants programs that write version {least} or newer; this one writes {WRITER}: update it"
+    )]
+    Outdated {
+        /// META's least version.
+        least: u32,
+    },
+    /// `core.secret_key` is not the one that wraps the message keys.
+    #[error("core.secret_key is not the one this store was made with")]
+    SecretChanged,
+    /// The marker file cannot be read or written.
+    #[error("{} cannot be used", path.display())]
+    Marker {
+        /// Its path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The store did not answer, or refused.
+    #[error("the store cannot be opened")]
+    Storage(#[from] StorageError),
+}
+
+impl From<NatsError> for OpenError {
+    fn from(error: NatsError) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+impl OpenError {
+    /// Whether waiting may help: no quorum yet, or fewer nodes than replicas.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Storage(error) if error.is_transient())
+    }
+}
+
+/// What an opened store is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) server_id: String,
+    pub(crate) epoch: Bytes,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    server: String,
+    streams: Vec<String>,
+}
+
+const META_SUBJECT: &str = "$KV.META.store";
+/// nats-server's codes for "not enough servers for so many replicas" and "peers offline".
+const TOO_FEW_NODES: [u64; 2] = [10_005, 10_074];
+
+/// Opens the store, creating it where there never was one.
+pub(crate) async fn open(
+    nats: &Nats,
+    clock: &Clock,
+    config: &Config,
+) -> Result<Identity, OpenError> {
+    let marker = read_marker(config).await?;
+    let meta_exists = nats.stream(stream::META).await?.is_some();
+    if !meta_exists {
+        if let Some(marker) = marker {
+            return Err(OpenError::Damaged { missing: missing(nats, &marker.streams).await? });
+        }
+        let orphans = ours(nats).await?;
+        // Another process that creates the store makes META first: it may be there by now.
+        if !orphans.is_empty() && nats.stream(stream::META).await?.is_none() {
+            return Err(OpenError::Damaged { missing: vec![META.to_owned()] });
+        }
+        if !config.create {
+            return Err(OpenError::NoStore);
+        }
+        let spec = STREAMS.iter().find(|spec| spec.name == META).ok_or(OpenError::NoStore)?;
+        create(nats, &spec.config(config.replicas, "")).await?;
+    }
+    let mut meta = match read_meta(nats).await? {
+        (Some(meta), _) => meta,
+        (None, _) if marker.is_some() => {
+            return Err(OpenError::Damaged { missing: vec![META.to_owned()] });
+        }
+        (None, _) if !config.create => return Err(OpenError::NoStore),
+        (None, revision) => found(nats, clock, revision).await?,
+    };
+    if meta.layout > LAYOUT {
+        return Err(OpenError::Newer { found: meta.layout });
+    }
+    if meta.least_writer > WRITER {
+        return Err(OpenError::Outdated { least: meta.least_writer });
+    }
+    match meta.state() {
+        MetaState::Partial => return Err(OpenError::Partial),
+        MetaState::Creating => {}
+        MetaState::Ready => {
+            let lost = missing(nats, &meta.streams).await?;
+            let damage: Vec<_> = lost.into_iter().filter(|name| is_damage(name)).collect();
+            if !damage.is_empty() {
+                return Err(OpenError::Damaged { missing: damage });
+            }
+        }
+    }
+    for spec in STREAMS {
+        ensure(nats, spec, config.replicas, &meta.server_id).await?;
+    }
+    let unlisted = |meta: &Meta| {
+        let mut list = stream_list();
+        list.retain(|name| !meta.streams.contains(name));
+        list
+    };
+    if meta.state() != MetaState::Ready || !unlisted(&meta).is_empty() {
+        // A stream that only a newer program knows stays on the list.
+        meta = change_meta(nats, clock, |meta| {
+            meta.set_state(MetaState::Ready);
+            meta.streams.extend(unlisted(meta));
+        })
+        .await?;
+    }
+    write_marker(config, &meta, marker).await?;
+    check_secret(nats, clock, config, &meta).await?;
+    Ok(Identity { server_id: meta.server_id, epoch: meta.epoch })
+}
+
+/// Founds a store: the one step that decides which process creates it.
+async fn found(nats: &Nats, clock: &Clock, revision: u64) -> Result<Meta, OpenError> {
+    let meta = Meta {
+        server_id: format!("S{}", hex(&crate::crypto::random::<8>())),
+        epoch: crate::crypto::random::<16>().to_vec().into(),
+        layout: LAYOUT,
+        state: MetaState::Creating.into(),
+        created_ms: clock.unix_ms(),
+        ..Meta::default()
+    };
+    let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
+    if kv::put(nats, clock, entry, None).await? {
+        log::info!("a new store is being created");
+        return Ok(meta);
+    }
+    read_meta(nats).await?.0.ok_or(OpenError::Storage(StorageError::LATE))
+}
+
+pub(crate) async fn read_meta(nats: &Nats) -> Result<(Option<Meta>, u64), StorageError> {
+    bucket_get(nats, stream::META, META_SUBJECT).await
+}
+
+/// Changes META's record by compare-and-set.
+async fn change_meta(
+    nats: &Nats,
+    clock: &Clock,
+    mut f: impl FnMut(&mut Meta),
+) -> Result<Meta, OpenError> {
+    for _ in 0..16 {
+        let (meta, revision) = bucket_get_known::<Meta>(nats, stream::META, META_SUBJECT).await?;
+        let Some(mut meta) = meta else { break };
+        f(&mut meta);
+        let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
+        if kv::put(nats, clock, entry, None).await? {
+            return Ok(meta);
+        }
+    }
+    Err(OpenError::Storage(StorageError::LATE))
+}
+
+/// Streams of our names, META aside, that exist.
+async fn ours(nats: &Nats) -> Result<Vec<String>, OpenError> {
+    let mut found = Vec::new();
+    for spec in STREAMS.iter().filter(|spec| spec.name != META) {
+        if nats.stream(&spec.stream_name()).await?.is_some() {
+            found.push(spec.name.to_owned());
+        }
+    }
+    Ok(found)
+}
+
+/// Which of the listed streams do not exist.
+async fn missing(nats: &Nats, listed: &[String]) -> Result<Vec<String>, OpenError> {
+    let mut missing = Vec::new();
+    for spec in STREAMS.iter().filter(|spec| listed.iter().any(|name| name == spec.name)) {
+        if nats.stream(&spec.stream_name()).await?.is_none() {
+            missing.push(spec.name.to_owned());
+        }
+    }
+    Ok(missing)
+}
+
+fn is_damage(name: &str) -> bool {
+    STREAMS.iter().any(|spec| spec.name == name && spec.missing == Missing::IsDamage)
+}
+
+/// Creates the stream, or brings an existing one to the present configuration.
+pub(crate) async fn ensure(
+    nats: &Nats,
+    spec: &StreamSpec,
+    replicas: usize,
+    server_id: &str,
+) -> Result<(), OpenError> {
+    let wanted = spec.config(replicas, server_id);
+    let Some(info) = nats.stream(&wanted.name).await? else {
+        create(nats, &wanted).await?;
+        return Ok(());
+    };
+    let owner = info.config.metadata.get("chatto.server").map_or("", String::as_str);
+    if !owner.is_empty() && owner != server_id {
+        return Err(OpenError::Foreign { stream: wanted.name });
+    }
+    if settings_number(&info.config) > SETTINGS {
+        log::debug!(stream = spec.name; "a newer program has set this stream; its settings stay");
+        return Ok(());
+    }
+    if differs(&info.config, &wanted) {
+        let former = info.config.num_replicas;
+        nats.update_stream(&wanted).await.map_err(wait_for_nodes)?;
+        if former == replicas {
+            log::debug!(stream = spec.name; "the stream's settings are updated");
+        } else {
+            log::info!(
+                stream = spec.name, replicas = replicas, former = former;
+                "the stream's replicas are changed"
+            );
+        }
+    }
+    Ok(())
+}
+
+async fn create(nats: &Nats, wanted: &StreamConfig) -> Result<(), OpenError> {
+    match nats.create_stream(wanted).await {
+        // Another process was first, and has given META its owner already.
+        Err(error) if error.is_existing_stream() => Ok(()),
+        created => created.map(|_| ()).map_err(|error| wait_for_nodes(error).into()),
+    }
+}
+
+/// Fewer nodes than replicas is a state that passes.
+fn wait_for_nodes(error: NatsError) -> StorageError {
+    match &error {
+        NatsError::Refused { err_code, .. } if TOO_FEW_NODES.contains(err_code) => {
+            StorageError::Unavailable { source: Some(error) }
+        }
+        _ => error.into(),
+    }
+}
+
+/// The number of the settings that a stream was last given.
+fn settings_number(config: &StreamConfig) -> u32 {
+    config.metadata.get(SETTINGS_KEY).and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+fn differs(present: &StreamConfig, wanted: &StreamConfig) -> bool {
+    let own = |config: &StreamConfig, key: &str| config.metadata.get(key).cloned();
+    present.num_replicas != wanted.num_replicas
+        || present.max_age != wanted.max_age
+        || present.max_bytes != wanted.max_bytes
+        || present.max_messages != wanted.max_messages
+        || present.max_messages_per_subject != wanted.max_messages_per_subject
+        || present.duplicate_window != wanted.duplicate_window
+        || present.allow_message_ttl != wanted.allow_message_ttl
+        || own(present, "chatto.server") != own(wanted, "chatto.server")
+        || own(present, SETTINGS_KEY) != own(wanted, SETTINGS_KEY)
+        || own(present, "chatto.layout") != own(wanted, "chatto.layout")
+}
+
+/// Compares `core.secret_key` with the store's, and rewraps the keys when the former one is known.
+async fn check_secret(
+    nats: &Nats,
+    clock: &Clock,
+    config: &Config,
+    meta: &Meta,
+) -> Result<(), OpenError> {
+    let present = KeyEncryptionKey::derive(&config.secret_key);
+    let id = present.id();
+    let former = config.secret_key_previous.as_ref().map(KeyEncryptionKey::derive);
+    if meta.kek_id.is_empty() {
+        change_meta(nats, clock, |meta| meta.kek_id = id.0.to_vec().into()).await?;
+        return Ok(());
+    }
+    let changed = meta.kek_id != id.0[..];
+    let Some(former) = former else {
+        return if changed { Err(OpenError::SecretChanged) } else { Ok(()) };
+    };
+    if changed && meta.kek_id != former.id().0[..] {
+        return Err(OpenError::SecretChanged);
+    }
+    let keys = Keys::new((nats.clone(), clock.clone()), present);
+    if changed {
+        let count = keys.rewrap(&former, false).await?;
+        change_meta(nats, clock, |meta| meta.kek_id = id.0.to_vec().into()).await?;
+        log::info!(keys = count; "message keys are wrapped with the new core.secret_key");
+    }
+    keys.rewrap(&former, true).await?;
+    Ok(())
+}
+
+async fn read_marker(config: &Config) -> Result<Option<Marker>, OpenError> {
+    let Some(path) = config.initialised_marker.clone() else { return Ok(None) };
+    let read = {
+        let path = path.clone();
+        blocking(move || limited_read(&path, 64 * 1024)).await
+    };
+    match read {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| OpenError::Marker { path, source: std::io::Error::other(error) }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(OpenError::Marker { path, source }),
+    }
+}
+
+async fn write_marker(
+    config: &Config,
+    meta: &Meta,
+    present: Option<Marker>,
+) -> Result<(), OpenError> {
+    let Some(path) = config.initialised_marker.clone() else { return Ok(()) };
+    if present.is_some_and(|marker| marker.streams == meta.streams) {
+        return Ok(());
+    }
+    let marker = Marker { server: meta.server_id.clone(), streams: meta.streams.clone() };
+    let bytes = serde_json::to_vec(&marker).unwrap_or_default();
+    let write = {
+        let path = path.clone();
+        blocking(move || write_durably(&path, &bytes, 0o600)).await
+    };
+    write.map_err(|source| OpenError::Marker { path, source })
+}

@@ -1,0 +1,647 @@
+//! STATE in memory: users, rooms, memberships, roles and settings. Its size follows users and rooms,
+//! not history.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use crate::domain::permission::Subject;
+use crate::domain::{GroupId, RoomId, UserId};
+use crate::storage::encoding::{DecodeError, decode, is_known};
+use crate::storage::feed::live::{Changed, Ear, Live};
+use crate::storage::feed::{Followed, Sink};
+use crate::storage::open::integrity::{self, Summary};
+use crate::storage::records::{
+    Claim, Fence, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User,
+};
+
+/// The prefix of STATE's subjects.
+pub(crate) const PREFIX: &str = "$KV.STATE.";
+
+/// Subjects that are kept worked out: every check of a right begins with one.
+const SUBJECTS_MAX: usize = 1_024;
+
+/// Everything in STATE, with its indexes. Records are shared, never changed in place.
+#[derive(Debug, Default)]
+pub struct Tables {
+    /// All accounts; those with `deleted` are tombstones.
+    pub users: HashMap<UserId, Arc<User>>,
+    /// All rooms, direct messages included.
+    pub rooms: HashMap<RoomId, Arc<Room>>,
+    /// All roles by name.
+    pub roles: BTreeMap<String, Arc<Role>>,
+    /// All groups.
+    pub groups: HashMap<GroupId, Arc<Group>>,
+    /// The server's own settings.
+    pub server: Arc<ServerConfig>,
+    logins: HashMap<String, UserId>,
+    emails: HashMap<String, UserId>,
+    members: HashMap<RoomId, BTreeMap<UserId, Arc<Member>>>,
+    joined: HashMap<UserId, HashSet<RoomId>>,
+    claims: BTreeMap<String, Arc<Claim>>,
+    checkpoint: Arc<FoldCheckpoint>,
+    fences: HashMap<String, Arc<Fence>>,
+    /// Keys whose records have fields that this program does not know: it must not write them.
+    newer: HashSet<String>,
+    revisions: HashMap<String, u64>,
+    /// What changed records were before, by key, until the feed has passed their last change.
+    former: HashMap<String, Former>,
+    /// The highest revision this process has written.
+    written: u64,
+    /// The highest revision seen, whoever wrote it and whether the feed has come to it or not.
+    highest: u64,
+    /// Keys whose last revision is a delete marker.
+    deleted: HashSet<String>,
+    /// What was worked out from users and roles, until one of them changes.
+    subjects: Mutex<HashMap<UserId, Arc<Subject>>>,
+    unreadable: Option<String>,
+}
+
+/// A record that changed since the feed passed it.
+#[derive(Debug)]
+struct Former {
+    /// Its last change.
+    revision: u64,
+    /// What it is, with what it was when its listener was last told of it.
+    changed: Changed,
+}
+
+impl Tables {
+    /// The account with this login, in any case; deleted ones have none.
+    #[must_use]
+    pub fn user_by_login(&self, login: &str) -> Option<&Arc<User>> {
+        self.users.get(self.logins.get(&login.to_lowercase())?)
+    }
+
+    /// The account with this verified address, in any case.
+    #[must_use]
+    pub fn user_by_email(&self, address: &str) -> Option<&Arc<User>> {
+        self.users.get(self.emails.get(&address.trim().to_lowercase())?)
+    }
+
+    /// A membership record; one with `left` is a former member.
+    #[must_use]
+    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<&Arc<Member>> {
+        self.members.get(room)?.get(user)
+    }
+
+    /// The membership records of a room, former members included.
+    pub fn members(&self, room: &RoomId) -> impl Iterator<Item = (&UserId, &Arc<Member>)> {
+        self.members.get(room).into_iter().flatten()
+    }
+
+    /// Rooms the user is an explicit member of now.
+    pub fn rooms_of(&self, user: &UserId) -> impl Iterator<Item = &RoomId> {
+        self.joined.get(user).into_iter().flatten()
+    }
+
+    /// A user's subject as `work_out` makes it from these tables.
+    pub fn subject(&self, user: UserId, work_out: impl FnOnce() -> Subject) -> Arc<Subject> {
+        let lock = || self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(subject) = lock().get(&user) {
+            return Arc::clone(subject);
+        }
+        let subject = Arc::new(work_out());
+        let mut subjects = lock();
+        if subjects.len() >= SUBJECTS_MAX {
+            subjects.clear();
+        }
+        subjects.insert(user, Arc::clone(&subject));
+        subject
+    }
+
+    /// Every claim, for sweeps.
+    pub fn claims(&self) -> impl Iterator<Item = (&String, &Arc<Claim>)> {
+        self.claims.iter()
+    }
+
+    /// The key of a record that this program cannot read, and why.
+    #[must_use]
+    pub fn unreadable(&self) -> Option<&str> {
+        self.unreadable.as_deref()
+    }
+
+    pub(crate) fn claim(&self, key: &str) -> Option<&Arc<Claim>> {
+        self.claims.get(key)
+    }
+
+    pub(crate) fn checkpoint(&self) -> Arc<FoldCheckpoint> {
+        Arc::clone(&self.checkpoint)
+    }
+
+    pub(crate) fn fence(&self, lease: &str) -> Option<&Arc<Fence>> {
+        self.fences.get(lease)
+    }
+
+    /// Whether a newer program wrote this record, with fields that this one would drop.
+    pub(crate) fn is_newer(&self, key: &str) -> bool {
+        self.newer.contains(key)
+    }
+
+    /// The last revision of a key, a tombstone's included; 0: never written.
+    pub(crate) fn revision(&self, key: &str) -> u64 {
+        self.revisions.get(key).copied().unwrap_or(0)
+    }
+
+    /// How many keys there are, delete markers included.
+    pub(crate) fn held(&self) -> u64 {
+        u64::try_from(self.revisions.len()).unwrap_or(u64::MAX)
+    }
+
+    /// What STATE holds, in a few numbers.
+    pub(crate) fn summary(&self) -> Summary {
+        let mut summary = Summary::default();
+        for (key, revision) in self.revisions.iter().filter(|(key, _)| !passing(key)) {
+            summary.newest = summary.newest.max(*revision);
+            if !self.deleted.contains(key) {
+                summary.keys += 1;
+                summary.digest = summary.digest.wrapping_add(integrity::digest(key, *revision));
+            }
+        }
+        summary
+    }
+
+    /// Applies one stored value by its revision; older ones change nothing.
+    pub(crate) fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: u64) {
+        self.highest = self.highest.max(revision);
+        let known = self.revisions.entry(key.to_owned()).or_default();
+        if *known >= revision {
+            return;
+        }
+        *known = revision;
+        self.note_former(key, revision);
+        if value.is_none() {
+            self.deleted.insert(key.to_owned());
+        } else {
+            self.deleted.remove(key);
+        }
+        if let Err(error) = self.store(key, value) {
+            log::error!(key = key, error:err = error; "a record of STATE cannot be read");
+            self.unreadable = Some(format!("{key}: {error}"));
+        }
+    }
+
+    /// Keeps what a record is before a change. The first value since the feed passed it wins: a message
+    /// of the feed may be lost, and overwritten before it is looked for.
+    fn note_former(&mut self, key: &str, revision: u64) {
+        if let Some(former) = self.former.get_mut(key) {
+            former.revision = former.revision.max(revision);
+            return;
+        }
+        let changed = self.changed(key);
+        if !matches!(changed, Changed::Other) {
+            self.former.insert(key.to_owned(), Former { revision, changed });
+        }
+    }
+
+    /// The records whose last change the feed has passed now, in the order of their changes.
+    fn take_passed(&mut self, upto: u64) -> Vec<(u64, Changed)> {
+        let passed = self.former.extract_if(|_, former| former.revision <= upto);
+        let mut passed: Vec<_> =
+            passed.map(|(_, former)| (former.revision, former.changed)).collect();
+        passed.sort_unstable_by_key(|(revision, _)| *revision);
+        passed
+    }
+
+    /// The highest STATE revision that these tables contain, whether the feed has come to it or not.
+    #[must_use]
+    pub fn highest(&self) -> u64 {
+        self.highest
+    }
+
+    /// What a key's record is, with what it is before the change.
+    fn changed(&self, key: &str) -> Changed {
+        let mut parts = key.splitn(3, '.');
+        let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let changed = match kind {
+            "user" => UserId::try_from(first)
+                .map(|id| Changed::User { id, former: self.users.get(&id).cloned() }),
+            "room" => RoomId::try_from(first)
+                .map(|id| Changed::Room { id, former: self.rooms.get(&id).cloned() }),
+            "member" => RoomId::try_from(first).and_then(|room| {
+                let user = UserId::try_from(parts.next().unwrap_or_default())?;
+                let former = self.member(&room, &user).cloned();
+                Ok(Changed::Member { room, user, former })
+            }),
+            "role" => Ok(Changed::Role),
+            "group" => GroupId::try_from(first).map(Changed::Group),
+            "config" if first == "server" => {
+                Ok(Changed::Server { former: Some(Arc::clone(&self.server)) })
+            }
+            _ => Ok(Changed::Other),
+        };
+        changed.unwrap_or(Changed::Other)
+    }
+
+    /// Records that changed after a revision, in the order of their last change; what they were is
+    /// not known.
+    pub(crate) fn changed_since(&self, revision: u64) -> Vec<(u64, Changed)> {
+        let newer = self.revisions.iter().filter(|(_, at)| **at > revision);
+        let mut newer: Vec<_> = newer.map(|(key, at)| (*at, self.changed(key))).collect();
+        newer.sort_unstable_by_key(|(at, _)| *at);
+        newer
+            .into_iter()
+            .filter_map(|(at, changed)| match changed {
+                Changed::User { id, .. } => Some((at, Changed::User { id, former: None })),
+                Changed::Room { id, .. } => Some((at, Changed::Room { id, former: None })),
+                Changed::Member { room, user, .. } => {
+                    Some((at, Changed::Member { room, user, former: None }))
+                }
+                Changed::Server { .. } => Some((at, Changed::Server { former: None })),
+                Changed::Other => None,
+                changed => Some((at, changed)),
+            })
+            .collect()
+    }
+
+    fn store(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), DecodeError> {
+        let mut parts = key.splitn(3, '.');
+        let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        let malformed = |_| DecodeError::Malformed;
+        if matches!(kind, "user" | "role") {
+            self.subjects.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        match (kind, key) {
+            ("user", _) => {
+                let id = UserId::try_from(first).map_err(malformed)?;
+                let user = self.decoded(key, value)?;
+                self.put_user(id, user);
+            }
+            ("room", _) => {
+                let id = RoomId::try_from(first).map_err(malformed)?;
+                let room = self.decoded(key, value)?;
+                put(&mut self.rooms, id, room);
+            }
+            ("member", _) => {
+                let room = RoomId::try_from(first).map_err(malformed)?;
+                let user = UserId::try_from(parts.next().unwrap_or_default()).map_err(malformed)?;
+                let member = self.decoded(key, value)?;
+                self.put_member(room, user, member);
+            }
+            ("role", _) => match self.decoded(key, value)? {
+                Some(role) => {
+                    self.roles.insert(first.to_owned(), Arc::new(role));
+                }
+                None => {
+                    self.roles.remove(first);
+                }
+            },
+            ("group", _) => {
+                let id = GroupId::try_from(first).map_err(malformed)?;
+                let group = self.decoded(key, value)?;
+                put(&mut self.groups, id, group);
+            }
+            ("claim", _) => match self.decoded(key, value)? {
+                Some(claim) => {
+                    self.claims.insert(key.to_owned(), Arc::new(claim));
+                }
+                None => {
+                    self.claims.remove(key);
+                }
+            },
+            ("lease", _) => {
+                let fence = self.decoded(key, value)?;
+                put(&mut self.fences, first.to_owned(), fence);
+            }
+            (_, "config.server") => {
+                self.server = Arc::new(self.decoded(key, value)?.unwrap_or_default());
+            }
+            (_, "fold.checkpoint") => {
+                self.checkpoint = Arc::new(self.decoded(key, value)?.unwrap_or_default());
+            }
+            // A kind, or a key of a kind, that a later version adds.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Decodes a record, and remembers whether it has fields that this program does not know.
+    fn decoded<R: prost::Message + Default>(
+        &mut self,
+        key: &str,
+        value: Option<&[u8]>,
+    ) -> Result<Option<R>, DecodeError> {
+        self.newer.remove(key);
+        let Some(value) = value else { return Ok(None) };
+        let record = decode(value)?;
+        if !is_known(&record, value) {
+            self.newer.insert(key.to_owned());
+        }
+        Ok(Some(record))
+    }
+
+    fn put_user(&mut self, id: UserId, user: Option<User>) {
+        let former = self.users.remove(&id);
+        let user = user.map(Arc::new);
+        if let Some(user) = &user {
+            self.users.insert(id, Arc::clone(user));
+        }
+        // Two accounts may have one login or address for a moment, until one of them is taken back: the first
+        // one keeps it, and has it again if it was not.
+        let names = |user: &User| -> Vec<(bool, String)> {
+            let emails = user.emails.iter().filter(|email| email.verified);
+            let emails = emails.map(|email| (false, email.address.to_lowercase()));
+            std::iter::once((true, user.login.to_lowercase())).chain(emails).collect()
+        };
+        let own = user.as_deref().filter(|user| !user.deleted).map(names).unwrap_or_default();
+        for (is_login, name) in former.as_deref().map(names).unwrap_or_default() {
+            let map = if is_login { &mut self.logins } else { &mut self.emails };
+            if map.get(&name) != Some(&id) || own.contains(&(is_login, name.clone())) {
+                continue;
+            }
+            map.remove(&name);
+            let has_it =
+                |user: &User| !user.deleted && names(user).contains(&(is_login, name.clone()));
+            let other = self.users.iter().find(|(other, user)| **other != id && has_it(user));
+            if let Some((other, _)) = other {
+                map.insert(name, *other);
+            }
+        }
+        for (is_login, name) in own {
+            let map = if is_login { &mut self.logins } else { &mut self.emails };
+            map.entry(name).or_insert(id);
+        }
+    }
+
+    fn put_member(&mut self, room: RoomId, user: UserId, member: Option<Member>) {
+        let is_member = member.as_ref().is_some_and(|member| !member.left);
+        let joined = self.joined.entry(user).or_default();
+        if is_member {
+            joined.insert(room);
+        } else {
+            joined.remove(&room);
+        }
+        let members = self.members.entry(room).or_default();
+        match member {
+            Some(member) => {
+                members.insert(user, Arc::new(member));
+            }
+            None => {
+                members.remove(&user);
+            }
+        }
+    }
+}
+
+fn put<K: std::hash::Hash + Eq, R>(table: &mut HashMap<K, Arc<R>>, id: K, record: Option<R>) {
+    match record {
+        Some(record) => {
+            table.insert(id, Arc::new(record));
+        }
+        None => {
+            table.remove(&id);
+        }
+    }
+}
+
+/// Keys of the fold and of leases, which change all the time and may be lost.
+fn passing(key: &str) -> bool {
+    key.starts_with("fold.") || key.starts_with("lease.")
+}
+
+/// The tables, shared between readers, writers and the follower.
+#[derive(Default)]
+pub(crate) struct Mirror {
+    tables: RwLock<Tables>,
+    ear: Ear,
+}
+
+impl Mirror {
+    pub(crate) fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
+        f(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn new(ear: Ear) -> Self {
+        Self { ear, ..Self::default() }
+    }
+
+    /// The highest revision this process has written.
+    pub(crate) fn written(&self) -> u64 {
+        self.read(|tables| tables.written)
+    }
+
+    /// The highest revision that these tables contain: what a decision made from them depends on.
+    pub(crate) fn highest(&self) -> u64 {
+        self.read(Tables::highest)
+    }
+
+    /// A membership record and its revision, as of one moment.
+    pub(crate) fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Member>, u64)> {
+        self.read(|tables| {
+            let member = Arc::clone(tables.member(room, user)?);
+            Some((member, tables.revision(&format!("member.{room}.{user}"))))
+        })
+    }
+
+    /// Applies this process's own write: its readers see it at once, the listener when the feed
+    /// comes by.
+    pub(crate) fn wrote(&self, key: &str, value: Option<&[u8]>, revision: u64) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        tables.apply(key, value, revision);
+        tables.written = tables.written.max(revision);
+    }
+
+    pub(crate) fn apply(&self, key: &str, value: Option<&[u8]>, revision: u64) {
+        self.tables.write().unwrap_or_else(PoisonError::into_inner).apply(key, value, revision);
+    }
+
+    /// A key whose delete marker is gone: the next write is its first.
+    pub(crate) fn forget(&self, key: &str) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let revision = tables.revision(key);
+        tables.note_former(key, revision);
+        if let Err(error) = tables.store(key, None) {
+            log::error!(key = key, error:err = error; "a key of STATE cannot be read");
+        }
+        tables.revisions.remove(key);
+        tables.deleted.remove(key);
+    }
+
+    /// Tells the listener of every change that the feed has passed.
+    fn tell_passed(&self, upto: u64) {
+        let passed = {
+            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            if tables.former.is_empty() {
+                return;
+            }
+            tables.take_passed(upto)
+        };
+        for (revision, changed) in passed {
+            self.ear.hear(Live::State { revision, changed });
+        }
+    }
+}
+
+impl Sink for Mirror {
+    async fn apply(&self, message: Followed) {
+        if let Some(key) = message.subject.strip_prefix(PREFIX) {
+            let value = (!message.tombstone).then_some(&message.payload[..]);
+            let revision = message.sequence;
+            self.apply(key, value, revision);
+            self.tell_passed(revision);
+            // Also of what nobody sees, so that the listener knows how far the feed is. A record that was
+            // overtaken by a newer one is told with that.
+            self.ear.hear(Live::State { revision, changed: Changed::Other });
+        }
+    }
+
+    fn passed(&self, upto: u64) {
+        self.tell_passed(upto);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+    use crate::storage::encoding::encode;
+    use crate::storage::feed::live::Listener;
+
+    /// What was told of rooms: the revision, and the name the room had before.
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<(u64, Option<String>)>>);
+
+    impl Listener for Heard {
+        fn hear(&self, live: Live) {
+            if let Live::State { revision, changed: Changed::Room { former, .. } } = live {
+                let name = former.map(|room| room.name.clone());
+                self.0.lock().unwrap().push((revision, name));
+            }
+        }
+    }
+
+    fn mirror() -> (Mirror, Arc<Heard>) {
+        let heard = Arc::new(Heard::default());
+        (Mirror::new(Ear::of(Arc::clone(&heard) as Arc<dyn Listener>)), heard)
+    }
+
+    fn key(n: u8) -> String {
+        format!("room.{}", RoomId::from_random([n; 16]))
+    }
+
+    fn room(name: &str) -> Vec<u8> {
+        encode(&Room { name: name.to_owned(), ..Room::default() }).to_vec()
+    }
+
+    /// A message of the feed.
+    fn feed(mirror: &Mirror, key: &str, name: &str, sequence: u64) {
+        let subject = format!("{PREFIX}{key}");
+        let message = Followed { subject, sequence, payload: room(name).into(), tombstone: false };
+        smol::block_on(Sink::apply(mirror, message));
+    }
+
+    fn told(heard: &Heard) -> Vec<(u64, Option<String>)> {
+        std::mem::take(&mut *heard.0.lock().unwrap())
+    }
+
+    #[test]
+    fn a_change_whose_message_was_lost_and_overwritten_is_told_with_the_next() {
+        let (mirror, heard) = mirror();
+        feed(&mirror, &key(1), "first", 1);
+        assert_eq!(told(&heard), [(1, None)]);
+        mirror.wrote(&key(1), Some(&room("second")), 2);
+        mirror.wrote(&key(1), Some(&room("third")), 4);
+        // Revision 2 never comes: the key was written again before it was looked for.
+        feed(&mirror, &key(2), "another", 3);
+        assert_eq!(told(&heard), [(3, None)]);
+        feed(&mirror, &key(1), "third", 4);
+        assert_eq!(told(&heard), [(4, Some("first".to_owned()))]);
+        feed(&mirror, &key(1), "fourth", 5);
+        assert_eq!(told(&heard), [(5, Some("third".to_owned()))], "each former value once");
+    }
+
+    #[test]
+    fn a_change_whose_message_is_erased_is_told_when_its_place_is_passed() {
+        let (mirror, heard) = mirror();
+        feed(&mirror, &key(1), "first", 1);
+        told(&heard);
+        mirror.wrote(&key(1), None, 2);
+        mirror.passed(1);
+        assert!(told(&heard).is_empty());
+        mirror.passed(2);
+        assert_eq!(told(&heard), [(2, Some("first".to_owned()))]);
+        // The same where the next message is another key's.
+        feed(&mirror, &key(2), "other", 3);
+        told(&heard);
+        mirror.wrote(&key(2), None, 4);
+        feed(&mirror, &key(3), "third", 5);
+        assert_eq!(told(&heard), [(4, Some("other".to_owned())), (5, None)]);
+    }
+
+    /// Whether a membership was announced before each change that was told.
+    #[derive(Default)]
+    struct HeardMembers(Mutex<Vec<(u64, Option<bool>)>>);
+
+    impl Listener for HeardMembers {
+        fn hear(&self, live: Live) {
+            if let Live::State { revision, changed: Changed::Member { former, .. } } = live {
+                let announced = former.map(|member| member.announced);
+                self.0.lock().unwrap().push((revision, announced));
+            }
+        }
+    }
+
+    #[test]
+    fn a_join_that_is_told_with_the_note_behind_it_is_told_as_new() {
+        let heard = Arc::new(HeardMembers::default());
+        let mirror = Mirror::new(Ear::of(Arc::clone(&heard) as Arc<dyn Listener>));
+        let told = || std::mem::take(&mut *heard.0.lock().unwrap());
+        let room = RoomId::from_random([1; 16]);
+        let key = |n: u64| format!("member.{room}.{}", UserId::from_number(n));
+        let member = |announced| encode(&Member { announced, ..Member::default() }).to_vec();
+        mirror.wrote(&key(1), Some(&member(false)), 1);
+        mirror.passed(1);
+        mirror.wrote(&key(1), Some(&member(true)), 2);
+        mirror.passed(2);
+        assert_eq!(told(), [(1, None), (2, Some(false))]);
+        // The feed comes by when both are written.
+        mirror.wrote(&key(2), Some(&member(false)), 3);
+        mirror.wrote(&key(2), Some(&member(true)), 4);
+        mirror.passed(4);
+        assert_eq!(told(), [(4, None)]);
+        let resumed = mirror.read(|tables| tables.changed_since(0));
+        let knows = |(_, changed): &(u64, Changed)| {
+            matches!(changed, Changed::Member { former: Some(_), .. })
+        };
+        assert_eq!(resumed.len(), 2);
+        assert!(!resumed.iter().any(knows), "what a client was told before is not known");
+    }
+
+    #[test]
+    fn a_record_that_is_found_swept_is_told() {
+        let (mirror, heard) = mirror();
+        feed(&mirror, &key(1), "first", 1);
+        told(&heard);
+        mirror.forget(&key(1));
+        mirror.passed(1);
+        assert_eq!(told(&heard), [(1, Some("first".to_owned()))]);
+    }
+
+    #[test]
+    fn a_record_is_never_read_with_the_revision_of_another_one() {
+        const WRITES: u64 = 20_000;
+        let (room, user) = (RoomId::from_random([1; 16]), UserId::from_number(1));
+        let key = format!("member.{room}.{user}");
+        let (mirror, is_over) = (Mirror::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            // Each record carries its revision.
+            scope.spawn(|| {
+                for revision in 1..=WRITES {
+                    let since_ms = revision as i64;
+                    let record = encode(&Member { since_ms, ..Member::default() });
+                    mirror.wrote(&key, Some(&record), revision);
+                }
+                is_over.store(true, Ordering::Relaxed);
+            });
+            while !is_over.load(Ordering::Relaxed) {
+                let Some((member, revision)) = mirror.member(&room, &user) else { continue };
+                assert_eq!(
+                    member.since_ms as u64, revision,
+                    "a record, and another one's revision"
+                );
+            }
+        });
+        let (member, revision) = mirror.member(&room, &user).unwrap();
+        assert_eq!((member.since_ms as u64, revision), (WRITES, WRITES));
+    }
+}
