@@ -1,11 +1,13 @@
 // One WebSocket of the realtime protocol, from hello to its end. It decides nothing: `state/connection`
 // does.
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
-import { RealtimeClientFrameSchema, type RealtimeClientFrame } from './gen/chatto/realtime/v1/client_frames_pb';
+import { create, fromBinary, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
+import { RealtimeClientFrameSchema } from './gen/chatto/realtime/v1/client_frames_pb';
 import { RealtimeServerFrameSchema, type RealtimeServerFrame } from './gen/chatto/realtime/v1/server_frames_pb';
 
 export type ServerFrame = RealtimeServerFrame['frame'];
-type ClientFrame = RealtimeClientFrame['frame'];
+type FrameInit = NonNullable<MessageInitShape<typeof RealtimeClientFrameSchema>['frame']>;
+/** One case of the oneof, with the fields of its message that are set. */
+type ClientFrame = Exclude<FrameInit, { case?: undefined }>;
 
 const PROTOCOL_VERSION = 2;
 /** Undecodable frame (contract 8.8). */
@@ -27,7 +29,7 @@ export class Socket {
     address.protocol = address.protocol === 'https:' ? 'wss:' : 'ws:';
     const socket = (this.#socket = new WebSocket(address));
     socket.binaryType = 'arraybuffer';
-    socket.onopen = () => this.send({ case: 'hello', value: { protocolVersion: PROTOCOL_VERSION } as never });
+    socket.onopen = () => this.send({ case: 'hello', value: { protocolVersion: PROTOCOL_VERSION } });
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = () => this.#end();
   }
@@ -53,7 +55,7 @@ export class Socket {
 
   send(frame: ClientFrame) {
     if (this.#socket.readyState !== WebSocket.OPEN) return;
-    const message = create(RealtimeClientFrameSchema, { frame: frame as never });
+    const message = create(RealtimeClientFrameSchema, { frame });
     this.#socket.send(toBinary(RealtimeClientFrameSchema, message));
   }
 

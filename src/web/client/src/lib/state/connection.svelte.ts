@@ -183,7 +183,7 @@ export class Connection {
     this.#held = new Set(retainedRoomIds);
     this.#socket?.send({
       case: 'subscribeEvents',
-      value: { retainedRoomIds, ...(this.#cursor && { resumeCursor: this.#cursor }) } as never,
+      value: { retainedRoomIds, ...(this.#cursor && { resumeCursor: this.#cursor }) },
     });
   }
 
@@ -235,7 +235,7 @@ export class Connection {
     this.#wanted.delete(roomId);
     this.#asked = roomId;
     this.#held.add(roomId);
-    this.#socket?.send({ case: 'hydrateRoom', value: { roomId } as never });
+    this.#socket?.send({ case: 'hydrateRoom', value: { roomId } });
   }
 
   #answered(roomId: string) {
