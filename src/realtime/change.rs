@@ -3,7 +3,7 @@
 use crate::crypto::hex;
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::storage::records::{FactKind, Member, Room, ServerConfig, User, event::Effect};
-use crate::storage::{Changed, JournalEvent, Live, Tables, Whisper};
+use crate::storage::{EphemeralEvent, FeedUpdate, JournalEvent, StateChange, Tables};
 
 /// A change. Connections share it.
 #[derive(Debug)]
@@ -125,12 +125,12 @@ impl Change {
     pub(super) fn of_state(
         epoch: &[u8],
         revision: u64,
-        changed: &Changed,
+        changed: &StateChange,
         tables: &Tables,
     ) -> Vec<(Self, To)> {
         let mut found: Vec<(Cause, Option<UserId>, To)> = Vec::new();
         match changed {
-            Changed::User { id, former } => {
+            StateChange::User { id, former } => {
                 let nobody = User { deleted: true, ..User::default() };
                 let user = tables.users.get(id).map_or(&nobody, |user| &**user);
                 let former = former.as_deref();
@@ -151,22 +151,22 @@ impl Change {
                     found.push((Cause::Session, None, To::User(*id)));
                 }
             }
-            Changed::Room { id, former } => {
+            StateChange::Room { id, former } => {
                 found.extend(of_room(
                     *id,
                     former.as_deref(),
                     tables.rooms.get(id).map(|room| &**room),
                 ));
             }
-            Changed::Member { room, user, former } => {
+            StateChange::Member { room, user, former } => {
                 let member = tables.member(room, user);
                 found.push(of_member(*room, *user, former.as_deref(), member.map(|one| &**one)));
             }
-            Changed::Group(group) => {
+            StateChange::Group(group) => {
                 found.push((Cause::Groups { group: *group }, None, To::Everybody));
             }
-            Changed::Role => found.push((Cause::Rights, None, To::Everybody)),
-            Changed::Server { former } => {
+            StateChange::Role => found.push((Cause::Rights, None, To::Everybody)),
+            StateChange::Server { former } => {
                 let (former, server) = (former.as_deref(), &tables.server);
                 let profile = former.is_none_or(|former| profile(former) != profile(server));
                 let state = former.is_none_or(|former| former.motd != server.motd);
@@ -174,7 +174,7 @@ impl Change {
                     found.push((Cause::Server { profile, state }, None, To::Everybody));
                 }
             }
-            Changed::Other => {}
+            StateChange::Other => {}
         }
         let change = |(part, (cause, actor, to)): (usize, (Cause, Option<UserId>, To))| {
             let label = format!("state {part}");
@@ -184,30 +184,34 @@ impl Change {
         found.into_iter().enumerate().map(change).collect()
     }
 
-    /// What a whisper means; presence goes another way.
-    pub(super) fn of_whisper(whisper: Whisper) -> Option<(Self, To)> {
-        Some(match whisper {
-            Whisper::Typing { room, user, thread } => {
+    /// What an ephemeral event means; presence goes another way.
+    pub(super) fn of_ephemeral(event: EphemeralEvent) -> Option<(Self, To)> {
+        Some(match event {
+            EphemeralEvent::Typing { room, user, thread } => {
                 let to = To::Members { room, and: None, except: Some(user) };
                 (Self::passing(Cause::Typing { room, thread }, Some(user)), to)
             }
-            Whisper::Marker { user, target } => {
+            EphemeralEvent::Marker { user, target } => {
                 (Self::passing(Cause::Read { target }, Some(user)), To::User(user))
             }
-            Whisper::Token { hash } => (Self::passing(Cause::Session, None), To::Credential(hash)),
-            Whisper::Presence { .. } => return None,
+            EphemeralEvent::Token { hash } => {
+                (Self::passing(Cause::Session, None), To::Credential(hash))
+            }
+            EphemeralEvent::Presence { .. } => return None,
         })
     }
 
     /// All that a store event means.
-    pub(super) fn of(epoch: &[u8], live: Live, tables: &Tables) -> Vec<(Self, To)> {
+    pub(super) fn of(epoch: &[u8], live: FeedUpdate, tables: &Tables) -> Vec<(Self, To)> {
         match live {
-            Live::Event(journal) => Self::of_event(epoch, &journal).into_iter().collect(),
-            Live::State { revision, changed } => Self::of_state(epoch, revision, &changed, tables),
-            Live::Whisper(whisper) => Self::of_whisper(whisper).into_iter().collect(),
-            Live::Missed => vec![(Self::passing(Cause::Refresh, None), To::Everybody)],
+            FeedUpdate::Event(journal) => Self::of_event(epoch, &journal).into_iter().collect(),
+            FeedUpdate::State { revision, changed } => {
+                Self::of_state(epoch, revision, &changed, tables)
+            }
+            FeedUpdate::EphemeralEvent(event) => Self::of_ephemeral(event).into_iter().collect(),
+            FeedUpdate::Missed => vec![(Self::passing(Cause::Refresh, None), To::Everybody)],
             // Ends connections.
-            Live::Stalled => Vec::new(),
+            FeedUpdate::Stalled => Vec::new(),
         }
     }
 }

@@ -13,7 +13,9 @@ use crate::limits::SOCKETS_PER_USER_MAX;
 use crate::runtime::{Clock, Stop};
 use crate::service::{Service, Session};
 use crate::storage::records::RoomKind;
-use crate::storage::{Gap, Listener, Live, Storage, StorageError, Told, Whisper};
+use crate::storage::{
+    EphemeralEvent, FeedPosition, FeedSubscriber, FeedUpdate, Gap, Storage, StorageError,
+};
 
 /// How long to wait before presences are read again after a failure.
 const PRESENCE_RETRY: Duration = Duration::from_secs(1);
@@ -22,7 +24,7 @@ const PRESENCE_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Queued {
     pub(super) change: Arc<Change>,
-    pub(super) told: Told,
+    pub(super) told: FeedPosition,
 }
 
 /// What a queue gives.
@@ -73,7 +75,7 @@ impl Queue {
 }
 
 struct Registered {
-    told: Told,
+    told: FeedPosition,
     users: HashMap<UserId, Vec<Arc<Queue>>>,
     count: usize,
 }
@@ -96,14 +98,14 @@ impl Hub {
             storage,
             queue_max,
             registered: Mutex::new(Registered {
-                told: Told::default(),
+                told: FeedPosition::default(),
                 users: HashMap::new(),
                 count: 0,
             }),
             presences: Event::new(),
             presences_missed: AtomicBool::new(true),
         });
-        let told = hub.storage.listen(Arc::clone(&hub) as Arc<dyn Listener>);
+        let told = hub.storage.subscribe(Arc::clone(&hub) as Arc<dyn FeedSubscriber>);
         let mut registered = hub.lock();
         registered.told.journal = registered.told.journal.max(told.journal);
         registered.told.state = registered.told.state.max(told.state);
@@ -117,7 +119,10 @@ impl Hub {
 
     /// Puts a connection on the list: from the position answered on it hears everything. `None` while the
     /// process is stalled.
-    pub(super) fn register(self: &Arc<Self>, session: &Session) -> Option<(Registration, Told)> {
+    pub(super) fn register(
+        self: &Arc<Self>,
+        session: &Session,
+    ) -> Option<(Registration, FeedPosition)> {
         let queue = Arc::new(Queue {
             session: session.clone(),
             waiting: Mutex::default(),
@@ -144,8 +149,8 @@ impl Hub {
     /// What happened since a cursor; `None` when it is too much.
     pub(super) async fn gap(
         &self,
-        since: Told,
-        upto: Told,
+        since: FeedPosition,
+        upto: FeedPosition,
     ) -> Result<Option<Vec<Change>>, StorageError> {
         let max = crate::limits::RESUME_CHANGES_MAX;
         let Some(Gap { events, changed }) = self.storage.gap(since, upto, max).await? else {
@@ -242,38 +247,38 @@ impl Hub {
     }
 }
 
-impl Listener for Hub {
-    fn hear(&self, live: Live) {
+impl FeedSubscriber for Hub {
+    fn deliver(&self, live: FeedUpdate) {
         match &live {
-            Live::Whisper(Whisper::Presence { user, status, until_ms }) => {
+            FeedUpdate::EphemeralEvent(EphemeralEvent::Presence { user, status, until_ms }) => {
                 if self.service.hear_presence(*user, *status, *until_ms) {
                     self.tell_presences([*user]);
                 }
                 self.presences.notify(usize::MAX);
                 return;
             }
-            Live::Missed => {
+            FeedUpdate::Missed => {
                 self.presences_missed.store(true, Ordering::SeqCst);
                 self.presences.notify(usize::MAX);
             }
-            Live::Stalled => {
+            FeedUpdate::Stalled => {
                 for queue in self.lock().users.values().flatten() {
                     queue.lock().stalled = true;
                     queue.filled.notify(usize::MAX);
                 }
                 return;
             }
-            Live::Event(_) | Live::State { .. } | Live::Whisper(_) => {}
+            FeedUpdate::Event(_) | FeedUpdate::State { .. } | FeedUpdate::EphemeralEvent(_) => {}
         }
         let mut registered = self.lock();
         match &live {
-            Live::Event(event) => {
+            FeedUpdate::Event(event) => {
                 registered.told.journal = registered.told.journal.max(event.sequence);
             }
-            Live::State { revision, .. } => {
+            FeedUpdate::State { revision, .. } => {
                 registered.told.state = registered.told.state.max(*revision);
             }
-            Live::Whisper(_) | Live::Missed | Live::Stalled => {}
+            FeedUpdate::EphemeralEvent(_) | FeedUpdate::Missed | FeedUpdate::Stalled => {}
         }
         if registered.count == 0 {
             return;
@@ -325,7 +330,7 @@ impl Registration {
     }
 
     /// How far the client has come if nothing waits for it.
-    pub(super) fn idle_at(&self) -> Option<Told> {
+    pub(super) fn idle_at(&self) -> Option<FeedPosition> {
         let registered = self.hub.lock();
         let waiting = self.queue.lock();
         (waiting.changes.is_empty() && !waiting.overflown).then_some(registered.told)

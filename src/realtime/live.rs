@@ -22,7 +22,7 @@ use crate::limits::{HELD_ROOMS_MAX, SESSION_CHECK_INTERVAL};
 use crate::present;
 use crate::runtime::{Alarm, Pace};
 use crate::service::{Rights, Session, SessionState, StoreFault};
-use crate::storage::Told;
+use crate::storage::FeedPosition;
 
 /// When a session could not be checked, it is tried again after this.
 const SESSION_RETRY: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ pub(super) struct Live<'c, 'a, S> {
     pub(super) complete_from: u64,
     pub(super) origin: String,
     /// How far the client has come.
-    pub(super) told: Told,
+    pub(super) told: FeedPosition,
     /// Hydrations asked for before the client had caught up.
     pub(super) deferred: VecDeque<String>,
     pub(super) pace: Pace,

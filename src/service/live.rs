@@ -11,7 +11,7 @@ use super::{
 };
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::storage::records::{Room, SessionEnd, Token};
-use crate::storage::{StorageError, Tables, Whisper};
+use crate::storage::{EphemeralEvent, StorageError, Tables};
 
 /// Whether a session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,7 +254,9 @@ impl Service {
         let (user, now) = (session.user, self.inner.clock.now());
         let given = self.inner.typing_signs.give(user, now, (room, thread), |_, newest| newest);
         if let Some((room, thread)) = given {
-            self.storage().whisper(&Whisper::Typing { room, user, thread }).await?;
+            self.storage()
+                .publish_ephemeral(&EphemeralEvent::Typing { room, user, thread })
+                .await?;
         }
         Ok(())
     }
@@ -266,16 +268,17 @@ impl Service {
         room: RoomId,
         thread: Option<EventId>,
     ) {
-        let typing = Whisper::Typing { room, user, thread };
-        if let Err(error) = self.storage().whisper(&typing).await {
+        let typing = EphemeralEvent::Typing { room, user, thread };
+        if let Err(error) = self.storage().publish_ephemeral(&typing).await {
             log::debug!(error:err = error; "a sign of typing is lost");
         }
     }
 
     /// Waits until the sockets of this process were told of everything it has written so far; a feed
     /// that is behind keeps no answer waiting for longer than a moment.
-    pub async fn settle(&self) {
-        if let Err(error) = self.storage().settle(crate::limits::SETTLE_TIMEOUT).await {
+    pub async fn wait_until_delivered(&self) {
+        if let Err(error) = self.storage().wait_until_delivered(crate::limits::SETTLE_TIMEOUT).await
+        {
             log::debug!(error:err = error; "an answer goes out before its live event");
         }
     }

@@ -8,7 +8,7 @@ use super::{MarkedRead, ReadError, Service, Session, millis};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::CLOCK_AHEAD_MAX;
 use crate::storage::records::Marker;
-use crate::storage::{RoomHead, StorageError, Whisper};
+use crate::storage::{EphemeralEvent, RoomHead, StorageError};
 
 /// How far somebody has read: a row, or for members by rule a moment. Rows are compared by their numbers, never
 /// by their times: a clock may have been ahead.
@@ -53,8 +53,8 @@ impl Service {
             return Ok(MarkedRead { last_read_ms: previous_last_read_ms, previous_last_read_ms });
         };
         let held = self.storage().advance_marker(&session.user, room.as_str(), target).await?;
-        let moved = Whisper::Marker { user: session.user, target: room.as_str().to_owned() };
-        self.storage().whisper(&moved).await?;
+        let moved = EphemeralEvent::Marker { user: session.user, target: room.as_str().to_owned() };
+        self.storage().publish_ephemeral(&moved).await?;
         let last_read_ms = Some(head.shown_ms(held.row, held.row_ms));
         Ok(MarkedRead { last_read_ms, previous_last_read_ms })
     }

@@ -1,4 +1,4 @@
-//! Presence: who is here. Told to every process and kept in memory; PRESENCE holds it for processes
+//! Presence: who is here. Published to every process and kept in memory; PRESENCE holds it for processes
 //! that start later. Several sessions of a user make one status.
 
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use super::{Service, Session, millis};
 use crate::domain::UserId;
 use crate::limits::PRESENCE_TTL;
 use crate::storage::records::{self, SessionPresence};
-use crate::storage::{StorageError, Whisper};
+use crate::storage::{EphemeralEvent, StorageError};
 
 /// A user's status. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -149,8 +149,8 @@ impl Service {
         let holds = holding(&record);
         let until_ms = updates.iter().map(|one| one.mine.until_ms).max().unwrap_or(now);
         self.inner.presences.written().insert(*user, record);
-        let told = Whisper::Presence { user: *user, status: holds.number(), until_ms };
-        self.storage().whisper(&told).await?;
+        let told = EphemeralEvent::Presence { user: *user, status: holds.number(), until_ms };
+        self.storage().publish_ephemeral(&told).await?;
         Ok(holds)
     }
 
@@ -160,7 +160,7 @@ impl Service {
         self.inner.presences.get(user, self.now_ms())
     }
 
-    /// Takes what was whispered; whether the status changed.
+    /// Takes an ephemeral event; whether the status changed.
     pub fn hear_presence(&self, user: UserId, status: i32, until_ms: i64) -> bool {
         let former = self.presence(&user);
         let status = Presence::stored(status);

@@ -6,7 +6,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use super::rights::Access;
 use super::{Service, Session, millis};
 use crate::limits::RESUME_CURSOR_TTL;
-use crate::storage::Told;
+use crate::storage::FeedPosition;
 
 const NONCE_BYTES: usize = 24;
 /// Epoch (first 8 bytes), journal, STATE, rights, time of making: five numbers of 8 bytes.
@@ -30,7 +30,7 @@ impl Service {
 
     /// A cursor that says: everything up to here was sent.
     #[must_use]
-    pub fn resume_cursor(&self, session: &Session, told: Told, rights: Rights) -> String {
+    pub fn resume_cursor(&self, session: &Session, told: FeedPosition, rights: Rights) -> String {
         let epoch = head(self.storage().epoch());
         let place = Place { epoch, told, rights, made_ms: self.now_ms() };
         let ad = session.user.as_str().as_bytes();
@@ -41,7 +41,12 @@ impl Service {
     /// Where a cursor stood. `None` when it is broken, too old, of another viewer or another epoch,
     /// or made under other rights.
     #[must_use]
-    pub fn resume_from(&self, session: &Session, cursor: &str, rights: Rights) -> Option<Told> {
+    pub fn resume_from(
+        &self,
+        session: &Session,
+        cursor: &str,
+        rights: Rights,
+    ) -> Option<FeedPosition> {
         let place = self.place(session, cursor)?;
         let epoch = head(self.storage().epoch());
         place.counts(epoch, rights, self.now_ms()).then_some(place.told)
@@ -50,10 +55,10 @@ impl Service {
     /// Whether a cursor of this viewer stands at something that this process has not come to: another process
     /// has shown more already, and with later rights.
     #[must_use]
-    pub fn is_ahead(&self, session: &Session, cursor: &str, told: Told) -> bool {
+    pub fn is_ahead(&self, session: &Session, cursor: &str, told: FeedPosition) -> bool {
         let epoch = head(self.storage().epoch());
         let place = self.place(session, cursor).filter(|place| place.epoch == epoch);
-        let ahead = |at: Told| at.journal > told.journal || at.state > told.state;
+        let ahead = |at: FeedPosition| at.journal > told.journal || at.state > told.state;
         place.is_some_and(|place| ahead(place.told))
     }
 
@@ -73,7 +78,7 @@ impl Service {
 struct Place {
     /// The first bytes of the store's epoch: sequences mean nothing in another one.
     epoch: [u8; 8],
-    told: Told,
+    told: FeedPosition,
     rights: Rights,
     made_ms: i64,
 }
@@ -88,7 +93,8 @@ impl Place {
         let mut words = bytes.chunks_exact(8).map(head);
         let (epoch, journal, state) = (words.next()?, words.next()?, words.next()?);
         let (rights, made) = (words.next()?, words.next()?);
-        let told = Told { journal: u64::from_be_bytes(journal), state: u64::from_be_bytes(state) };
+        let told =
+            FeedPosition { journal: u64::from_be_bytes(journal), state: u64::from_be_bytes(state) };
         Some(Self { epoch, told, rights: Rights(rights), made_ms: i64::from_be_bytes(made) })
     }
 
@@ -112,7 +118,7 @@ mod tests {
     #[test]
     fn a_cursor_counts_in_its_epoch_under_its_rights_for_a_day() {
         let (epoch, rights) = ([1; 8], Rights([2; 8]));
-        let told = Told { journal: 3, state: 4 };
+        let told = FeedPosition { journal: 3, state: 4 };
         let place = Place { epoch, told, rights, made_ms: 5 };
         assert_eq!(Place::of(&place.bytes()), Some(place));
         assert_eq!(place.bytes().len(), PLAIN_BYTES);

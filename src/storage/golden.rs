@@ -384,7 +384,7 @@ fn buckets() {
     let sessions = vec![records::SessionPresence { session_id, status: 1, until_ms: 3 }];
     golden("presence", &records::Presence { manual: 2, sessions, manual_until_ms: 4 });
     let (user_id, target) = ("U00000000000001".into(), "R00000000000001".into());
-    golden("whisper", &records::Whisper { user_id, target, status: 1, until_ms: 3 });
+    golden("whisper", &records::EphemeralEvent { user_id, target, status: 1, until_ms: 3 });
     golden("counter", &records::Counter { count: 5, window_ms: 1, blocked_until_ms: 2 });
     let request_id: String = "request".into();
     golden("claim", &records::Claim { holder_id: "U1".into(), claimed_ms: 1, request_id });

@@ -29,7 +29,9 @@ pub mod records {
 
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
-pub use feed::live::{Changed, Gap, JournalEvent, Listener, Live, Told, Whisper};
+pub use feed::live::{
+    EphemeralEvent, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent, StateChange,
+};
 pub use fold::held::{HeldRoom, HoldReason};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
 pub use kv::counters::{Counted, FoundCounter};

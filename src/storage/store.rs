@@ -11,7 +11,7 @@ use crate::nats::Nats;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 use crate::storage::error::StorageError;
 use crate::storage::feed::journal::{JournalFeed, StampWait};
-use crate::storage::feed::live::Ear;
+use crate::storage::feed::live::SubscriberSlot;
 use crate::storage::feed::{Follower, Position};
 use crate::storage::fold::Folder;
 use crate::storage::fold::checkpoint;
@@ -63,7 +63,7 @@ pub(crate) struct Inner {
     pub(crate) memory: Arc<MemoryStreams>,
     pub(crate) tokens: Tokens,
     pub(crate) barrier: crate::storage::feed::barrier::Barrier,
-    pub(crate) ear: Ear,
+    pub(crate) subscriber: SubscriberSlot,
     pub(crate) leases: Leases,
     /// The least writer's number, once it is above ours: nothing is written any more. 0: ours is enough.
     pub(crate) outdated: AtomicU32,
@@ -89,8 +89,8 @@ impl Storage {
         let mark = integrity::read(&nats, &identity).await?;
         integrity::check_ends(&nats, &mark).await?;
         let (stop, scope) = (Stop::new(), Scope::new(runtime, "storage", TASKS_MAX));
-        let ear = Ear::default();
-        let mirror = Arc::new(Mirror::new(ear.clone()));
+        let subscriber = SubscriberSlot::default();
+        let mirror = Arc::new(Mirror::new(subscriber.clone()));
         let following = follow_state(&nats, &clock, &scope, &stop, &mirror);
         let state_position = Box::pin(following).await?;
         let overlay = Arc::new(Overlay::new());
@@ -102,7 +102,7 @@ impl Storage {
             state,
             clock: clock.clone(),
             fold: Arc::clone(&fold_wanted),
-            ear: ear.clone(),
+            subscriber: subscriber.clone(),
         };
         let start = checkpoint::read(&mirror, &identity.epoch);
         let following = follow_journal(&nats, &clock, (&scope, &stop), feed, &start);
@@ -142,7 +142,7 @@ impl Storage {
             fold_wanted,
             nats,
             clock,
-            ear,
+            subscriber,
             leases: Leases::default(),
             outdated: AtomicU32::new(0),
             stalled,
@@ -226,7 +226,7 @@ impl Storage {
     }
 
     /// Whether an event waits for STATE longer than it should: nothing new can be shown with the right
-    /// rights. The listener was told of it ([`super::Live::Stalled`]).
+    /// rights. The listener was told of it ([`super::FeedUpdate::Stalled`]).
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.inner.stalled.load(Ordering::SeqCst)
@@ -273,7 +273,7 @@ impl Inner {
             "markers",
             crate::storage::fold::tasks::markers(Arc::clone(self), stop()),
         );
-        for listener in crate::storage::feed::live::listeners(self, &self.stop) {
+        for listener in crate::storage::feed::live::ephemeral_receivers(self, &self.stop) {
             spawn(&self.scope, "live", listener);
         }
         spawn(&self.scope, "mark", integrity::keep(Arc::clone(self), stop()));

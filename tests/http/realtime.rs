@@ -245,7 +245,7 @@ fn a_presence_that_is_not_refreshed_ends_and_an_old_cursor_loads_anew() {
     let online = json!({ "status": "PRESENCE_STATUS_ONLINE" });
     edge.ask(&bob, "MyAccountService/UpdatePresence", &online);
     let users = || edge.ask(&ada, "UserService/GetUser", &json!({ "login": "bob" }));
-    // It is told of by a whisper, for which no answer waits.
+    // An ephemeral event reports it, and no response waits for that.
     until("bob is online", PATIENCE, || {
         (users()["user"]["user"]["presenceStatus"] == "PRESENCE_STATUS_ONLINE").then_some(())
     });

@@ -115,7 +115,7 @@ fn names_of_rooms_that_were_never_made_come_back() {
             let after = Claim::RoomName("after the cut");
             world.storage.claim(after, "the test").await.unwrap();
             world.storage.release(after, "the test").await.unwrap();
-            world.storage.settle(std::time::Duration::from_secs(10)).await.unwrap();
+            world.storage.wait_until_delivered(std::time::Duration::from_secs(10)).await.unwrap();
             service.sweep().await.unwrap();
             world.clock.advance_monotonic(std::time::Duration::from_secs(601));
             service.sweep().await.unwrap();

@@ -307,7 +307,7 @@ fn a_room_with_a_missing_event_answers_an_error_and_keeps_what_is_left() {
             assert!(storage.is_damaged());
             write(&storage, &room(2), body).await;
             storage.fold_all().await.unwrap();
-            let (point, newest) = (checkpoint(&nats).await, storage.told().journal);
+            let (point, newest) = (checkpoint(&nats).await, storage.feed_position().journal);
             assert_eq!(point.held[0].first_sequence, sequences[1]);
             assert_eq!(point.next_sequence, newest + 1, "the other rooms go on");
             clock.advance(Duration::from_secs(8 * 24 * 3600));
@@ -470,7 +470,7 @@ async fn follow_to_end(nats: &Nats, storage: &Storage) {
     let end = stream_info(nats, "JOURNAL").await.unwrap().state.last_sequence;
     let clock = Clock::system();
     let deadline = clock.now() + Duration::from_secs(60);
-    while storage.told().journal < end {
+    while storage.feed_position().journal < end {
         assert!(clock.now() < deadline, "the feed does not come to {end}");
         clock.sleep(Duration::from_millis(1)).await;
     }

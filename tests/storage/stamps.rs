@@ -7,7 +7,9 @@ use std::time::Duration;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
 use chatto::storage::records::{Fact, Member, event::Effect};
-use chatto::storage::{Change, Config, Listener, Live, RequestId, Storage, Told};
+use chatto::storage::{
+    Change, Config, FeedPosition, FeedSubscriber, FeedUpdate, RequestId, Storage,
+};
 
 use super::{config, connect, open, post, room, run, user};
 use crate::support::filter::Filter;
@@ -24,17 +26,17 @@ struct Heard {
     stalls: Mutex<usize>,
 }
 
-impl Listener for Heard {
-    fn hear(&self, live: Live) {
+impl FeedSubscriber for Heard {
+    fn deliver(&self, live: FeedUpdate) {
         match live {
-            Live::Event(event) => {
+            FeedUpdate::Event(event) => {
                 let storage = self.storage.get().unwrap();
                 let is_former = storage.read(|tables| {
                     tables.member(&room(1), &user(1)).is_none_or(|member| member.left)
                 });
                 self.events.lock().unwrap().push((event.event.number, is_former));
             }
-            Live::Stalled => *self.stalls.lock().unwrap() += 1,
+            FeedUpdate::Stalled => *self.stalls.lock().unwrap() += 1,
             _ => {}
         }
     }
@@ -82,7 +84,7 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         let other = open(&filter.url(), &runtime, shared()).await.unwrap();
         let heard = Arc::new(Heard::default());
         heard.storage.set(reader.clone()).ok().unwrap();
-        reader.listen(Arc::clone(&heard) as Arc<dyn Listener>);
+        reader.subscribe(Arc::clone(&heard) as Arc<dyn FeedSubscriber>);
         membership(&writer, false).await;
         write(&writer, "to a member").await;
         until("the first event", || heard.events.lock().unwrap().len() == 1).await;
@@ -156,7 +158,7 @@ fn a_stamp_that_state_never_had_holds_nothing_up() {
             ..chatto::storage::records::Event::default()
         };
         let sequence = publish(&nats, &stored(&event)).await;
-        until("it is passed", || one.told().journal >= sequence).await;
+        until("it is passed", || one.feed_position().journal >= sequence).await;
         assert!(!one.is_stalled());
         assert_eq!(one.held_rooms(), []);
         assert_eq!(one.head(&room(9)).await.unwrap().event_number, 1, "it is shown");
@@ -171,18 +173,20 @@ fn a_gap_with_an_event_that_cannot_be_read_is_unknown() {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
         write(&storage, "before").await;
         let nats = connect(&server.url()).await;
-        let since = storage.told();
-        let gap = async |since: Told| storage.gap(since, storage.told(), 100).await.unwrap();
+        let since = storage.feed_position();
+        let gap = async |since: FeedPosition| {
+            storage.gap(since, storage.feed_position(), 100).await.unwrap()
+        };
         let unknown_effect = chatto::storage::records::Event {
             number: 2,
             ..chatto::storage::records::Event::default()
         };
         for payload in [stored(&unknown_effect), vec![200, 1, 2, 3]] {
-            let before = storage.told();
+            let before = storage.feed_position();
             let sequence = publish(&nats, &payload).await;
-            until("it is passed", || storage.told().journal >= sequence).await;
+            until("it is passed", || storage.feed_position().journal >= sequence).await;
             assert!(gap(before).await.is_none(), "it was left out");
-            assert!(gap(storage.told()).await.is_some(), "behind it everything is known");
+            assert!(gap(storage.feed_position()).await.is_some(), "behind it everything is known");
         }
         assert!(gap(since).await.is_none());
         storage.close().await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chatto::runtime::{Clock, Runtime};
 use chatto::storage::records::{Marker, Token};
-use chatto::storage::{Config, FoundToken, Listener, Live, Storage, Whisper};
+use chatto::storage::{Config, EphemeralEvent, FeedSubscriber, FeedUpdate, FoundToken, Storage};
 use futures_lite::future::poll_once;
 
 use super::{config, open, run, user};
@@ -18,19 +18,19 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a process was told.
 #[derive(Default)]
-struct Heard(Mutex<Vec<Whisper>>);
+struct Heard(Mutex<Vec<EphemeralEvent>>);
 
-impl Listener for Heard {
-    fn hear(&self, live: Live) {
-        if let Live::Whisper(whisper) = live {
-            self.0.lock().unwrap().push(whisper);
+impl FeedSubscriber for Heard {
+    fn deliver(&self, live: FeedUpdate) {
+        if let FeedUpdate::EphemeralEvent(event) = live {
+            self.0.lock().unwrap().push(event);
         }
     }
 }
 
 impl Heard {
     /// Waits until this was told so often.
-    async fn wait(&self, wanted: &Whisper, times: usize) {
+    async fn wait(&self, wanted: &EphemeralEvent, times: usize) {
         let told = || self.0.lock().unwrap().iter().filter(|heard| *heard == wanted).count();
         for _ in 0..1_000 {
             if told() >= times {
@@ -47,13 +47,14 @@ async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Heard>) 
     let config = Config { embedded: false, ..config(None) };
     let storage = open(&nats.url(), runtime, config).await.unwrap();
     let heard = Arc::new(Heard::default());
-    storage.listen(Arc::clone(&heard) as Arc<dyn Listener>);
+    storage.subscribe(Arc::clone(&heard) as Arc<dyn FeedSubscriber>);
     // Until it has subscribed it hears nothing.
     for n in 0..u64::MAX {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&n.to_be_bytes());
         storage.token_create(&hash, &Token::default(), HOUR).await.unwrap();
-        let told = heard.0.lock().unwrap().iter().any(|told| matches!(told, Whisper::Token { .. }));
+        let told =
+            heard.0.lock().unwrap().iter().any(|told| matches!(told, EphemeralEvent::Token { .. }));
         if told && storage.is_following() {
             break;
         }
@@ -73,7 +74,7 @@ async fn cached(storage: &Storage, hash: &[u8; 32]) -> Option<FoundToken> {
 /// A read that is sent before a removal and whose answer is looked at after it.
 async fn removed_while_read(reader: &Storage, heard: &Heard, remover: &Storage) {
     for hash in (1..ATTEMPTS).map(|n| [n; 32]) {
-        let told = Whisper::Token { hash };
+        let told = EphemeralEvent::Token { hash };
         create(remover, &hash).await;
         heard.wait(&told, 1).await;
         let mut reading = pin!(cached(reader, &hash));
@@ -115,7 +116,7 @@ fn a_token_in_memory_does_not_count_once_its_removal_by_another_process_is_heard
         let (reader, heard) = process(&nats, &runtime).await;
         let (remover, _) = process(&nats, &runtime).await;
         let hash = [1; 32];
-        let told = Whisper::Token { hash };
+        let told = EphemeralEvent::Token { hash };
         create(&remover, &hash).await;
         heard.wait(&told, 1).await;
         assert!(cached(&reader, &hash).await.is_some());

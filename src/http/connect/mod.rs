@@ -206,7 +206,7 @@ impl Call {
                 let answer = work.await;
                 // Live events are queued before the call is answered (contract 4.5).
                 if effect == Effect::Changes && answer.is_ok() {
-                    service.settle().await;
+                    service.wait_until_delivered().await;
                 }
                 // The body's memory is held as long as the work.
                 drop(held);

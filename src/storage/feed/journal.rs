@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::nats::{Nats, StreamInfo};
 use crate::runtime::Clock;
-use crate::storage::feed::live::{self, Ear, JournalEvent, Live};
+use crate::storage::feed::live::{self, FeedUpdate, JournalEvent, SubscriberSlot};
 use crate::storage::feed::{Followed, Position, SHORT_LIMIT, Sink};
 use crate::storage::fold::held::HoldReason;
 use crate::storage::layout::stream;
@@ -31,8 +31,8 @@ pub(crate) struct JournalFeed {
     pub(crate) clock: Clock,
     /// Woken when something is to be folded.
     pub(crate) fold: Arc<event_listener::Event>,
-    /// Told of every event once readers see it.
-    pub(crate) ear: Ear,
+    /// Every event is delivered to it once readers see it.
+    pub(crate) subscriber: SubscriberSlot,
 }
 
 /// How events wait for their stamps.
@@ -92,7 +92,7 @@ impl Sink for JournalFeed {
         if self.overlay.is_pressing(room.as_str()) {
             self.fold.notify(1);
         }
-        self.ear.hear(Live::Event(journal));
+        self.subscriber.deliver(FeedUpdate::Event(journal));
     }
 }
 
@@ -123,7 +123,7 @@ impl JournalFeed {
             "events wait for STATE: not ready, sockets are sent elsewhere"
         );
         self.state.stalled.store(true, Ordering::SeqCst);
-        self.ear.hear(Live::Stalled);
+        self.subscriber.deliver(FeedUpdate::Stalled);
         std::future::pending().await
     }
 
@@ -232,7 +232,7 @@ mod tests {
             },
             clock,
             fold: Arc::default(),
-            ear: Ear::default(),
+            subscriber: SubscriberSlot::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What happens now: changes of STATE and events of the journal, each in its order, and what is told
 //! without being stored (typing, presence, read markers, ended credentials).
 //!
-//! A process has one listener. It is called by the feeds after their change is visible to readers and
+//! A process has one subscriber. It is called by the feeds after their change is visible to readers and
 //! before the position of the feed moves on: whoever waits for the position knows it was told.
 
 use std::sync::{Arc, OnceLock};
@@ -18,7 +18,7 @@ use crate::storage::store::{Inner, Storage};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
-pub enum Live {
+pub enum FeedUpdate {
     /// An event of a room's journal.
     Event(JournalEvent),
     /// A record of STATE changed.
@@ -26,11 +26,11 @@ pub enum Live {
         /// Its revision.
         revision: u64,
         /// What it is.
-        changed: Changed,
+        changed: StateChange,
     },
-    /// Told without being stored.
-    Whisper(Whisper),
-    /// The connection to the store was lost for a while: whispers may be missing.
+    /// Published without being stored.
+    EphemeralEvent(EphemeralEvent),
+    /// The connection to the store was lost for a while: ephemeral events may be missing.
     Missed,
     /// An event waits for STATE longer than it should, and waits on ([`Storage::is_stalled`]).
     Stalled,
@@ -49,7 +49,7 @@ pub struct JournalEvent {
 
 /// A changed record of STATE; the present one is in the tables.
 #[derive(Debug, Clone)]
-pub enum Changed {
+pub enum StateChange {
     /// An account.
     User {
         /// Whose.
@@ -86,9 +86,9 @@ pub enum Changed {
     Other,
 }
 
-/// Told to every process, stored nowhere.
+/// Published to every process, stored nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whisper {
+pub enum EphemeralEvent {
     /// Somebody types.
     Typing {
         /// Where.
@@ -121,34 +121,34 @@ pub enum Whisper {
     },
 }
 
-/// Hears everything, in order, quickly: it is called inside the feeds.
-pub trait Listener: Send + Sync + 'static {
-    /// Takes one.
-    fn hear(&self, live: Live);
+/// Receives every update, in order. It is called inside the feeds, so it must be quick.
+pub trait FeedSubscriber: Send + Sync + 'static {
+    /// Takes one update.
+    fn deliver(&self, update: FeedUpdate);
 }
 
-/// The place of the one listener. Clones share it.
+/// Holds the one subscriber. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Ear(Arc<OnceLock<Arc<dyn Listener>>>);
+pub(crate) struct SubscriberSlot(Arc<OnceLock<Arc<dyn FeedSubscriber>>>);
 
-impl Ear {
+impl SubscriberSlot {
     #[cfg(test)]
-    pub(crate) fn of(listener: Arc<dyn Listener>) -> Self {
-        let ear = Self::default();
-        assert!(ear.0.set(listener).is_ok());
-        ear
+    pub(crate) fn of(subscriber: Arc<dyn FeedSubscriber>) -> Self {
+        let slot = Self::default();
+        assert!(slot.0.set(subscriber).is_ok());
+        slot
     }
 
-    pub(crate) fn hear(&self, live: Live) {
-        if let Some(listener) = self.0.get() {
-            listener.hear(live);
+    pub(crate) fn deliver(&self, update: FeedUpdate) {
+        if let Some(subscriber) = self.0.get() {
+            subscriber.deliver(update);
         }
     }
 }
 
-/// How far this process has told its listener.
+/// How far the feeds have delivered to the subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Told {
+pub struct FeedPosition {
     /// Every event of the journal up to this sequence.
     pub journal: u64,
     /// Every change of STATE up to this revision.
@@ -161,30 +161,33 @@ pub struct Gap {
     /// The journal's events, in order.
     pub events: Vec<JournalEvent>,
     /// Records of STATE that changed, in the order of their last change.
-    pub changed: Vec<(u64, Changed)>,
+    pub changed: Vec<(u64, StateChange)>,
 }
 
 impl Storage {
-    /// Sets the listener, once; everything from now on is told to it. Answers where "now" is.
-    pub fn listen(&self, listener: Arc<dyn Listener>) -> Told {
-        // A second listener would hear nothing: there is one hub per process.
-        let first = self.inner.ear.0.set(listener).is_ok();
-        debug_assert!(first, "one listener per store");
-        self.told()
+    /// Sets the subscriber, once; everything from now on is delivered to it. Returns where "now" is.
+    pub fn subscribe(&self, subscriber: Arc<dyn FeedSubscriber>) -> FeedPosition {
+        // A second subscriber would receive nothing: there is one hub per process.
+        let first = self.inner.subscriber.0.set(subscriber).is_ok();
+        debug_assert!(first, "one subscriber per store");
+        self.feed_position()
     }
 
     /// How far the feeds have come.
     #[must_use]
-    pub fn told(&self) -> Told {
+    pub fn feed_position(&self) -> FeedPosition {
         let inner = &self.inner;
-        Told { journal: inner.journal_position.reached(), state: inner.state_position.reached() }
+        FeedPosition {
+            journal: inner.journal_position.reached(),
+            state: inner.state_position.reached(),
+        }
     }
 
-    /// Waits until the listener was told of everything that this process has written so far.
+    /// Waits until everything this process has written so far was delivered to the subscriber.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] after `limit`: the feeds are behind.
-    pub async fn settle(&self, limit: Duration) -> Result<(), StorageError> {
+    pub async fn wait_until_delivered(&self, limit: Duration) -> Result<(), StorageError> {
         let inner = &self.inner;
         let written = inner.mirror.written();
         // The journal needs no wait: an append answers when this process has seen its own event.
@@ -198,8 +201,8 @@ impl Storage {
     /// [`StorageError`].
     pub async fn gap(
         &self,
-        since: Told,
-        upto: Told,
+        since: FeedPosition,
+        upto: FeedPosition,
         max: usize,
     ) -> Result<Option<Gap>, StorageError> {
         let inner = &self.inner;
@@ -287,38 +290,43 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] while there is no connection.
-    pub async fn whisper(&self, whisper: &Whisper) -> Result<(), StorageError> {
-        self.inner.whisper(whisper).await
+    pub async fn publish_ephemeral(&self, event: &EphemeralEvent) -> Result<(), StorageError> {
+        self.inner.publish_ephemeral(event).await
     }
 }
 
 impl Inner {
-    pub(crate) async fn whisper(&self, whisper: &Whisper) -> Result<(), StorageError> {
-        let (subject, record) = match whisper {
-            Whisper::Typing { room, user, thread } => {
-                let record = records::Whisper {
+    pub(crate) async fn publish_ephemeral(
+        &self,
+        event: &EphemeralEvent,
+    ) -> Result<(), StorageError> {
+        let (subject, record) = match event {
+            EphemeralEvent::Typing { room, user, thread } => {
+                let record = records::EphemeralEvent {
                     user_id: user.as_str().to_owned(),
                     target: thread.map(|id| id.as_str().to_owned()).unwrap_or_default(),
-                    ..records::Whisper::default()
+                    ..records::EphemeralEvent::default()
                 };
                 (format!("live.typing.{room}"), record)
             }
-            Whisper::Presence { user, status, until_ms } => {
-                let record = records::Whisper {
+            EphemeralEvent::Presence { user, status, until_ms } => {
+                let record = records::EphemeralEvent {
                     user_id: user.as_str().to_owned(),
                     status: *status,
                     until_ms: *until_ms,
-                    ..records::Whisper::default()
+                    ..records::EphemeralEvent::default()
                 };
                 ("live.presence".to_owned(), record)
             }
-            Whisper::Marker { user, target } => {
-                let record =
-                    records::Whisper { target: target.clone(), ..records::Whisper::default() };
+            EphemeralEvent::Marker { user, target } => {
+                let record = records::EphemeralEvent {
+                    target: target.clone(),
+                    ..records::EphemeralEvent::default()
+                };
                 (format!("live.marker.{user}"), record)
             }
             // AUTH_TOKENS is republished by the server itself.
-            Whisper::Token { .. } => return Ok(()),
+            EphemeralEvent::Token { .. } => return Ok(()),
         };
         Ok(self.nats.send(&subject, encode(&record)).await?)
     }
@@ -353,22 +361,22 @@ fn understood(message: &Stored) -> Option<JournalEvent> {
     decode_event(room, message.sequence, &message.payload).ok().map(|(event, _)| event)
 }
 
-/// What is whispered, with the subjects it comes on.
+/// The subjects of ephemeral events.
 const SUBJECTS: [&str; 4] = ["live.typing.*", "live.presence", "live.marker.*", "live.token.>"];
 
-/// Listens to one of [`SUBJECTS`] until the process stops.
-async fn listen(store: Arc<Inner>, subject: &'static str, stop: Stop) {
+/// Receives from one of [`SUBJECTS`] until the process stops.
+async fn receive(store: Arc<Inner>, subject: &'static str, stop: Stop) {
     while !stop.is_stopped() {
         let Ok(mut subscription) = store.nats.subscribe(subject).await else {
             stop.or(store.clock.sleep(Duration::from_secs(1))).await;
             continue;
         };
         match subject {
-            "live.token.>" => store.tokens.forget_all(),
-            "live.marker.*" => store.markers.forget_all(),
+            "live.token.>" => store.tokens.invalidate_all(),
+            "live.marker.*" => store.markers.invalidate_all(),
             _ => {}
         }
-        store.ear.hear(Live::Missed);
+        store.subscriber.deliver(FeedUpdate::Missed);
         let connects = store.nats.connects();
         loop {
             let lost = async {
@@ -377,46 +385,46 @@ async fn listen(store: Arc<Inner>, subject: &'static str, stop: Stop) {
             };
             let next = stop.or(futures_lite::future::or(lost, subscription.next())).await;
             let Some(Some(message)) = next else { break };
-            if let Some(whisper) = store.heard(&message) {
-                store.ear.hear(Live::Whisper(whisper));
+            if let Some(event) = store.receive_ephemeral(&message) {
+                store.subscriber.deliver(FeedUpdate::EphemeralEvent(event));
             }
         }
     }
 }
 
-/// The tasks that listen to what is whispered.
-pub(crate) fn listeners(
+/// The tasks that receive ephemeral events.
+pub(crate) fn ephemeral_receivers(
     store: &Arc<Inner>,
     stop: &Stop,
 ) -> impl Iterator<Item = impl Future<Output = ()> + Send + 'static> {
     let (store, stop) = (Arc::clone(store), stop.clone());
-    SUBJECTS.into_iter().map(move |subject| listen(Arc::clone(&store), subject, stop.clone()))
+    SUBJECTS.into_iter().map(move |subject| receive(Arc::clone(&store), subject, stop.clone()))
 }
 
 impl Inner {
-    fn heard(&self, message: &Message) -> Option<Whisper> {
+    fn receive_ephemeral(&self, message: &Message) -> Option<EphemeralEvent> {
         let rest = message.subject.strip_prefix("live.")?;
         let (kind, name) = rest.split_once('.').unwrap_or((rest, ""));
         if kind == "token" {
-            let hash = self.tokens.forget(&message.subject)?;
-            return Some(Whisper::Token { hash });
+            let hash = self.tokens.invalidate(&message.subject)?;
+            return Some(EphemeralEvent::Token { hash });
         }
-        let told: records::Whisper = decode(&message.payload).ok()?;
+        let record: records::EphemeralEvent = decode(&message.payload).ok()?;
         Some(match kind {
-            "typing" => Whisper::Typing {
+            "typing" => EphemeralEvent::Typing {
                 room: RoomId::try_from(name).ok()?,
-                user: UserId::try_from(told.user_id.as_str()).ok()?,
-                thread: EventId::try_from(told.target.as_str()).ok(),
+                user: UserId::try_from(record.user_id.as_str()).ok()?,
+                thread: EventId::try_from(record.target.as_str()).ok(),
             },
-            "presence" => Whisper::Presence {
-                user: UserId::try_from(told.user_id.as_str()).ok()?,
-                status: told.status,
-                until_ms: told.until_ms,
+            "presence" => EphemeralEvent::Presence {
+                user: UserId::try_from(record.user_id.as_str()).ok()?,
+                status: record.status,
+                until_ms: record.until_ms,
             },
             "marker" => {
                 let user = UserId::try_from(name).ok()?;
-                self.markers.forget(&user, &told.target);
-                Whisper::Marker { user, target: told.target }
+                self.markers.invalidate(&user, &record.target);
+                EphemeralEvent::Marker { user, target: record.target }
             }
             _ => return None,
         })

@@ -143,7 +143,7 @@ impl Inner {
         let now = self.clock.now();
         let dropped =
             self.overlay.drop_before(checkpoint.next_sequence, |room| held.contains(room), now);
-        self.timeline.forget(&dropped);
+        self.timeline.invalidate(&dropped);
         self.overlay.release_folded();
         if held.is_empty() {
             return Ok(());

@@ -157,7 +157,7 @@ impl Folder {
             match self.slice(room, &tail, lease, checkpoint).await {
                 Ok(folded) => {
                     let dropped = self.overlay.drop_folded(room, folded, self.clock.now());
-                    self.timeline.forget(&dropped);
+                    self.timeline.invalidate(&dropped);
                 }
                 Err(WriteError::Conflict) if conflicts < ATTEMPTS => conflicts += 1,
                 Err(WriteError::Conflict) => return Err(FoldError::Contended),

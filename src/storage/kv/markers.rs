@@ -134,17 +134,17 @@ impl Markers {
     }
 
     /// A marker was moved by some process.
-    pub(crate) fn forget(&self, user: &UserId, target: &str) {
+    pub(crate) fn invalidate(&self, user: &UserId, target: &str) {
         // The only writer knows.
         if !self.coalesce {
-            self.lock().cache.forget(&Self::key(user, target));
+            self.lock().cache.invalidate(&Self::key(user, target));
         }
     }
 
     /// Forgets everything that is stored, after changes may have been missed.
-    pub(crate) fn forget_all(&self) {
+    pub(crate) fn invalidate_all(&self) {
         if !self.coalesce {
-            self.lock().cache.forget_all();
+            self.lock().cache.invalidate_all();
         }
     }
 
@@ -164,7 +164,7 @@ impl Markers {
         }
         let moved = self.advance_stored(&Self::key(user, target), marker).await;
         // Even when its outcome is unknown.
-        self.forget(user, target);
+        self.invalidate(user, target);
         moved
     }
 

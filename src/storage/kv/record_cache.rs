@@ -53,13 +53,13 @@ impl<K: Hash + Eq, V> RecordCache<K, V> {
     }
 
     /// A record was changed or removed.
-    pub(crate) fn forget(&mut self, key: &K) {
+    pub(crate) fn invalidate(&mut self, key: &K) {
         self.changes += 1;
         self.records.pop(key);
     }
 
     /// Changes may have been missed: whatever is known may be old.
-    pub(crate) fn forget_all(&mut self) {
+    pub(crate) fn invalidate_all(&mut self) {
         self.changes += 1;
         self.records.clear();
     }
@@ -93,7 +93,7 @@ mod tests {
     fn what_was_read_before_a_removal_is_not_kept_after_it() {
         let (mut cache, now) = cache();
         let reading = cache.begin_reading();
-        cache.forget(&"a");
+        cache.invalidate(&"a");
         cache.keep(reading, "a", 1, Some(now + TTL));
         assert_eq!(cache.get(&"a", now), None);
 
@@ -108,7 +108,7 @@ mod tests {
         let (mut cache, now) = cache();
         let reading = cache.begin_reading();
         cache.keep(reading, "a", 1, Some(now + TTL));
-        cache.forget_all();
+        cache.invalidate_all();
         cache.keep(reading, "b", 2, Some(now + TTL));
         assert_eq!(cache.get(&"a", now), None);
         assert_eq!(cache.get(&"b", now), None);

@@ -85,7 +85,7 @@ impl Tokens {
         let mut cache = self.lock();
         match &found {
             Some(found) => cache.keep(reading, *hash, found.clone(), Some(now + RECORD_CACHE_TTL)),
-            None if cache.get(hash, now).is_some() => cache.forget(hash),
+            None if cache.get(hash, now).is_some() => cache.invalidate(hash),
             // Somebody guesses: not a reason to keep nothing that is read meanwhile.
             None => {}
         }
@@ -104,7 +104,7 @@ impl Tokens {
         let entry = Entry { subject: &Self::subject(hash), payload: encode(token), revision };
         let replaced = put(&self.nats, &self.clock, entry, Some(ttl)).await;
         // After the write, as a read may have begun during it; whatever became of it.
-        self.lock().forget(hash);
+        self.lock().invalidate(hash);
         replaced
     }
 
@@ -115,14 +115,14 @@ impl Tokens {
         revision: u64,
     ) -> Result<bool, StorageError> {
         let deleted = delete(&self.nats, &Self::subject(hash), revision).await;
-        self.lock().forget(hash);
+        self.lock().invalidate(hash);
         deleted
     }
 
     /// Removes a token.
     pub(crate) async fn delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
         let deleted = self.remove(&Self::subject(hash)).await;
-        self.lock().forget(hash);
+        self.lock().invalidate(hash);
         deleted
     }
 
@@ -138,15 +138,15 @@ impl Tokens {
     }
 
     /// A token was changed or removed; its hash, from the subject it is stored under.
-    pub(crate) fn forget(&self, subject: &str) -> Option<[u8; 32]> {
+    pub(crate) fn invalidate(&self, subject: &str) -> Option<[u8; 32]> {
         let hash = hash_of(subject)?;
-        self.lock().forget(&hash);
+        self.lock().invalidate(&hash);
         Some(hash)
     }
 
     /// Forgets every cached token, after changes may have been missed.
-    pub(crate) fn forget_all(&self) {
-        self.lock().forget_all();
+    pub(crate) fn invalidate_all(&self) {
+        self.lock().invalidate_all();
     }
 
     fn lock(&self) -> MutexGuard<'_, RecordCache<[u8; 32], FoundToken>> {

@@ -18,7 +18,7 @@ use crate::storage::kv::{self, Entry};
 use crate::storage::kv::{bucket_get, bucket_get_known};
 use crate::storage::layout::stream;
 use crate::storage::open::{Identity, OpenError};
-use crate::storage::records::StoreMark;
+use crate::storage::records::HighWaterMarks;
 use crate::storage::state::mirror::Tables;
 use crate::storage::store::Inner;
 
@@ -51,13 +51,13 @@ pub(crate) fn digest(key: &str, revision: u64) -> u64 {
 }
 
 /// The record, if one was written in this epoch.
-pub(crate) async fn read(nats: &Nats, identity: &Identity) -> Result<StoreMark, StorageError> {
-    let (mark, _) = bucket_get::<StoreMark>(nats, stream::META, SUBJECT).await?;
+pub(crate) async fn read(nats: &Nats, identity: &Identity) -> Result<HighWaterMarks, StorageError> {
+    let (mark, _) = bucket_get::<HighWaterMarks>(nats, stream::META, SUBJECT).await?;
     Ok(mark.filter(|mark| mark.epoch == identity.epoch).unwrap_or_default())
 }
 
 /// Refuses streams that are shorter than the record says.
-pub(crate) async fn check_ends(nats: &Nats, mark: &StoreMark) -> Result<(), OpenError> {
+pub(crate) async fn check_ends(nats: &Nats, mark: &HighWaterMarks) -> Result<(), OpenError> {
     for (name, stream, marked) in [
         ("STATE", stream::STATE, mark.state_sequence),
         ("JOURNAL", stream::JOURNAL, mark.journal_sequence),
@@ -71,7 +71,7 @@ pub(crate) async fn check_ends(nats: &Nats, mark: &StoreMark) -> Result<(), Open
 }
 
 /// Refuses a mirror that lacks what STATE holds, or holds another state than the record says.
-pub(crate) async fn check_state(inner: &Inner, mark: &StoreMark) -> Result<(), OpenError> {
+pub(crate) async fn check_state(inner: &Inner, mark: &HighWaterMarks) -> Result<(), OpenError> {
     for _ in 0..LOOKS {
         let Some(info) = inner.nats.stream(stream::STATE).await? else { break };
         let end = info.state.last_sequence;
@@ -115,9 +115,9 @@ impl Inner {
             return Ok(());
         }
         let (present, revision) =
-            bucket_get_known::<StoreMark>(&self.nats, stream::META, SUBJECT).await?;
+            bucket_get_known::<HighWaterMarks>(&self.nats, stream::META, SUBJECT).await?;
         let present = present.filter(|mark| mark.epoch == self.identity.epoch).unwrap_or_default();
-        let mut mark = StoreMark {
+        let mut mark = HighWaterMarks {
             epoch: self.identity.epoch.clone(),
             journal_sequence: present.journal_sequence.max(self.journal_position.reached()),
             pages_sequence: last_sequence(&self.nats, stream::PAGES).await?,
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_marks_of_version_1_stay_readable() {
-        let mark = StoreMark {
+        let mark = HighWaterMarks {
             epoch: bytes::Bytes::from_static(&[9; 16]),
             state_sequence: 40,
             state_keys: 12,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use crate::domain::permission::Subject;
 use crate::domain::{GroupId, RoomId, UserId};
 use crate::storage::encoding::{DecodeError, decode, is_known};
-use crate::storage::feed::live::{Changed, Ear, Live};
+use crate::storage::feed::live::{FeedUpdate, StateChange, SubscriberSlot};
 use crate::storage::feed::{Followed, Sink};
 use crate::storage::open::integrity::{self, Summary};
 use crate::storage::records::{
@@ -62,7 +62,7 @@ struct Former {
     /// Its last change.
     revision: u64,
     /// What it is, with what it was when its listener was last told of it.
-    changed: Changed,
+    changed: StateChange,
 }
 
 impl Tables {
@@ -188,13 +188,13 @@ impl Tables {
             return;
         }
         let changed = self.changed(key);
-        if !matches!(changed, Changed::Other) {
+        if !matches!(changed, StateChange::Other) {
             self.former.insert(key.to_owned(), Former { revision, changed });
         }
     }
 
     /// The records whose last change the feed has passed now, in the order of their changes.
-    fn take_passed(&mut self, upto: u64) -> Vec<(u64, Changed)> {
+    fn take_passed(&mut self, upto: u64) -> Vec<(u64, StateChange)> {
         let passed = self.former.extract_if(|_, former| former.revision <= upto);
         let mut passed: Vec<_> =
             passed.map(|(_, former)| (former.revision, former.changed)).collect();
@@ -209,45 +209,45 @@ impl Tables {
     }
 
     /// What a key's record is, with what it is before the change.
-    fn changed(&self, key: &str) -> Changed {
+    fn changed(&self, key: &str) -> StateChange {
         let mut parts = key.splitn(3, '.');
         let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         let changed = match kind {
             "user" => UserId::try_from(first)
-                .map(|id| Changed::User { id, former: self.users.get(&id).cloned() }),
+                .map(|id| StateChange::User { id, former: self.users.get(&id).cloned() }),
             "room" => RoomId::try_from(first)
-                .map(|id| Changed::Room { id, former: self.rooms.get(&id).cloned() }),
+                .map(|id| StateChange::Room { id, former: self.rooms.get(&id).cloned() }),
             "member" => RoomId::try_from(first).and_then(|room| {
                 let user = UserId::try_from(parts.next().unwrap_or_default())?;
                 let former = self.member(&room, &user).cloned();
-                Ok(Changed::Member { room, user, former })
+                Ok(StateChange::Member { room, user, former })
             }),
-            "role" => Ok(Changed::Role),
-            "group" => GroupId::try_from(first).map(Changed::Group),
+            "role" => Ok(StateChange::Role),
+            "group" => GroupId::try_from(first).map(StateChange::Group),
             "config" if first == "server" => {
-                Ok(Changed::Server { former: Some(Arc::clone(&self.server)) })
+                Ok(StateChange::Server { former: Some(Arc::clone(&self.server)) })
             }
-            _ => Ok(Changed::Other),
+            _ => Ok(StateChange::Other),
         };
-        changed.unwrap_or(Changed::Other)
+        changed.unwrap_or(StateChange::Other)
     }
 
     /// Records that changed after a revision, in the order of their last change; what they were is
     /// not known.
-    pub(crate) fn changed_since(&self, revision: u64) -> Vec<(u64, Changed)> {
+    pub(crate) fn changed_since(&self, revision: u64) -> Vec<(u64, StateChange)> {
         let newer = self.revisions.iter().filter(|(_, at)| **at > revision);
         let mut newer: Vec<_> = newer.map(|(key, at)| (*at, self.changed(key))).collect();
         newer.sort_unstable_by_key(|(at, _)| *at);
         newer
             .into_iter()
             .filter_map(|(at, changed)| match changed {
-                Changed::User { id, .. } => Some((at, Changed::User { id, former: None })),
-                Changed::Room { id, .. } => Some((at, Changed::Room { id, former: None })),
-                Changed::Member { room, user, .. } => {
-                    Some((at, Changed::Member { room, user, former: None }))
+                StateChange::User { id, .. } => Some((at, StateChange::User { id, former: None })),
+                StateChange::Room { id, .. } => Some((at, StateChange::Room { id, former: None })),
+                StateChange::Member { room, user, .. } => {
+                    Some((at, StateChange::Member { room, user, former: None }))
                 }
-                Changed::Server { .. } => Some((at, Changed::Server { former: None })),
-                Changed::Other => None,
+                StateChange::Server { .. } => Some((at, StateChange::Server { former: None })),
+                StateChange::Other => None,
                 changed => Some((at, changed)),
             })
             .collect()
@@ -402,7 +402,7 @@ fn passing(key: &str) -> bool {
 #[derive(Default)]
 pub(crate) struct Mirror {
     tables: RwLock<Tables>,
-    ear: Ear,
+    subscriber: SubscriberSlot,
 }
 
 impl Mirror {
@@ -410,8 +410,8 @@ impl Mirror {
         f(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn new(ear: Ear) -> Self {
-        Self { ear, ..Self::default() }
+    pub(crate) fn new(subscriber: SubscriberSlot) -> Self {
+        Self { subscriber, ..Self::default() }
     }
 
     /// The highest revision this process has written.
@@ -466,7 +466,7 @@ impl Mirror {
             tables.take_passed(upto)
         };
         for (revision, changed) in passed {
-            self.ear.hear(Live::State { revision, changed });
+            self.subscriber.deliver(FeedUpdate::State { revision, changed });
         }
     }
 }
@@ -480,7 +480,7 @@ impl Sink for Mirror {
             self.tell_passed(revision);
             // Also of what nobody sees, so that the listener knows how far the feed is. A record that was
             // overtaken by a newer one is told with that.
-            self.ear.hear(Live::State { revision, changed: Changed::Other });
+            self.subscriber.deliver(FeedUpdate::State { revision, changed: StateChange::Other });
         }
     }
 
@@ -495,15 +495,16 @@ mod tests {
 
     use super::*;
     use crate::storage::encoding::encode;
-    use crate::storage::feed::live::Listener;
+    use crate::storage::feed::live::FeedSubscriber;
 
     /// What was told of rooms: the revision, and the name the room had before.
     #[derive(Default)]
     struct Heard(Mutex<Vec<(u64, Option<String>)>>);
 
-    impl Listener for Heard {
-        fn hear(&self, live: Live) {
-            if let Live::State { revision, changed: Changed::Room { former, .. } } = live {
+    impl FeedSubscriber for Heard {
+        fn deliver(&self, live: FeedUpdate) {
+            if let FeedUpdate::State { revision, changed: StateChange::Room { former, .. } } = live
+            {
                 let name = former.map(|room| room.name.clone());
                 self.0.lock().unwrap().push((revision, name));
             }
@@ -512,7 +513,7 @@ mod tests {
 
     fn mirror() -> (Mirror, Arc<Heard>) {
         let heard = Arc::new(Heard::default());
-        (Mirror::new(Ear::of(Arc::clone(&heard) as Arc<dyn Listener>)), heard)
+        (Mirror::new(SubscriberSlot::of(Arc::clone(&heard) as Arc<dyn FeedSubscriber>)), heard)
     }
 
     fn key(n: u8) -> String {
@@ -572,9 +573,11 @@ mod tests {
     #[derive(Default)]
     struct HeardMembers(Mutex<Vec<(u64, Option<bool>)>>);
 
-    impl Listener for HeardMembers {
-        fn hear(&self, live: Live) {
-            if let Live::State { revision, changed: Changed::Member { former, .. } } = live {
+    impl FeedSubscriber for HeardMembers {
+        fn deliver(&self, live: FeedUpdate) {
+            if let FeedUpdate::State { revision, changed: StateChange::Member { former, .. } } =
+                live
+            {
                 let announced = former.map(|member| member.announced);
                 self.0.lock().unwrap().push((revision, announced));
             }
@@ -584,7 +587,7 @@ mod tests {
     #[test]
     fn a_join_that_is_told_with_the_note_behind_it_is_told_as_new() {
         let heard = Arc::new(HeardMembers::default());
-        let mirror = Mirror::new(Ear::of(Arc::clone(&heard) as Arc<dyn Listener>));
+        let mirror = Mirror::new(SubscriberSlot::of(Arc::clone(&heard) as Arc<dyn FeedSubscriber>));
         let told = || std::mem::take(&mut *heard.0.lock().unwrap());
         let room = RoomId::from_random([1; 16]);
         let key = |n: u64| format!("member.{room}.{}", UserId::from_number(n));
@@ -600,8 +603,8 @@ mod tests {
         mirror.passed(4);
         assert_eq!(told(), [(4, None)]);
         let resumed = mirror.read(|tables| tables.changed_since(0));
-        let knows = |(_, changed): &(u64, Changed)| {
-            matches!(changed, Changed::Member { former: Some(_), .. })
+        let knows = |(_, changed): &(u64, StateChange)| {
+            matches!(changed, StateChange::Member { former: Some(_), .. })
         };
         assert_eq!(resumed.len(), 2);
         assert!(!resumed.iter().any(knows), "what a client was told before is not known");

@@ -339,8 +339,8 @@ impl Timeline {
     }
 
     /// Forgets cached pages that later folds have replaced.
-    pub(crate) fn forget(&self, dropped: &Dropped) {
-        self.cache.forget(dropped);
+    pub(crate) fn invalidate(&self, dropped: &Dropped) {
+        self.cache.invalidate(dropped);
     }
 
     /// Whether a replica that lags would be taken for the present: what was folded a moment ago, by this

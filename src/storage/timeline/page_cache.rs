@@ -75,7 +75,7 @@ impl PageCache {
 
     /// Forgets pages that folds have replaced. Rows that contain what was folded stay: the fold wrote
     /// nothing else. Threads may have moved.
-    pub(crate) fn forget(&self, dropped: &Dropped) {
+    pub(crate) fn invalidate(&self, dropped: &Dropped) {
         let mut inner = self.lock();
         for (room, key, number) in dropped {
             let id = (room.clone(), *key);
