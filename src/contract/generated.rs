@@ -1,6 +1,5 @@
 //! Generated code: message types, the method table and the value rules.
 #![allow(
-    missing_docs,
     unreachable_pub,
     unused_qualifications,
     deprecated,

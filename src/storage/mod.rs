@@ -22,7 +22,7 @@ mod timeline;
 
 /// Stored records, version 1, as generated from `stored.v1.proto`.
 pub mod records {
-    #![allow(missing_docs, clippy::all, reason = "generated")]
+    #![allow(clippy::all, reason = "generated")]
 
     include!(concat!(env!("OUT_DIR"), "/chatto.stored.v1.rs"));
 }

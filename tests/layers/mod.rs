@@ -1,6 +1,7 @@
 //! Keeps the table of `src/README.md` true: who may use whom, which names stand alone, and the house
 //! rules a machine can check. The table is the only source; this file holds no module names of its own.
 
+mod public;
 mod scan;
 
 use std::collections::BTreeMap;
@@ -123,8 +124,7 @@ fn files_open_with_their_purpose_and_stay_short() {
         if !source.starts_with("//! ") {
             fault(&mut faults, &file, 1, "a file opens with `//! ` and what it is responsible for");
         }
-        let code = source.split("\n#[cfg(test)]\nmod tests {\n").next().unwrap_or_default();
-        let lines = code.lines().count();
+        let lines = without_unit_tests(&source).lines().count();
         let name = file.to_string_lossy();
         let exception = LONG_FILES.iter().find(|(path, _, _)| *path == name);
         let limit = exception.map_or(FILE_LINES_MAX, |(_, limit, _)| *limit);
@@ -137,6 +137,18 @@ fn files_open_with_their_purpose_and_stay_short() {
     }
     for (path, _, reason) in LONG_FILES {
         assert!(Path::new(path).exists() && !reason.is_empty(), "LONG_FILES names {path}");
+    }
+    verdict(&faults);
+}
+
+#[test]
+fn public_items_have_a_doc_comment() {
+    let mut faults = String::new();
+    for file in rust_files("src") {
+        for item in public::undocumented(without_unit_tests(&read(&file))) {
+            let text = format!("`{} {}` is public and has no doc comment", item.kind, item.name);
+            fault(&mut faults, &file, item.line, &text);
+        }
     }
     verdict(&faults);
 }
@@ -280,6 +292,11 @@ fn depth_of(file: &Path) -> usize {
 fn module_of(file: &Path) -> String {
     let part = file.iter().nth(1).unwrap_or_default();
     Path::new(part).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// A source text up to its unit tests, which stand at the end of a file.
+fn without_unit_tests(source: &str) -> &str {
+    source.split("\n#[cfg(test)]\nmod tests {\n").next().unwrap_or_default()
 }
 
 /// Build scripts are programs of their own: they make what the module then includes.

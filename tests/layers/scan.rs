@@ -19,11 +19,18 @@ pub(crate) struct Mention {
 pub(crate) struct Token {
     /// Line, from 1.
     pub(crate) line: usize,
-    /// An identifier, `::`, or one other character.
+    /// An identifier, `::`, one other character, or [`DOC`] or [`INNER_DOC`] for a line of documentation.
     pub(crate) text: String,
 }
 
-/// Splits a source text into tokens. Strings, characters, comments and lifetimes are dropped.
+/// The token of a `///` line.
+pub(crate) const DOC: &str = "///";
+
+/// The token of a `//!` line.
+pub(crate) const INNER_DOC: &str = "//!";
+
+/// Splits a source text into tokens. Strings, characters, lifetimes and comments other than documentation are
+/// dropped.
 pub(crate) fn tokens(source: &str) -> Vec<Token> {
     let chars: Vec<char> = source.chars().collect();
     let mut out = Vec::new();
@@ -32,7 +39,14 @@ pub(crate) fn tokens(source: &str) -> Vec<Token> {
         let here = chars[at];
         let next = chars.get(at + 1).copied().unwrap_or(' ');
         let end = match here {
-            '/' if next == '/' => find(&chars, at, |c| c == '\n'),
+            '/' if next == '/' => {
+                let end = find(&chars, at, |c| c == '\n');
+                let text: String = chars[at..end].iter().take(3).collect();
+                if text == DOC || text == INNER_DOC {
+                    out.push(Token { line, text });
+                }
+                end
+            }
             '/' if next == '*' => block_comment_end(&chars, at),
             '"' => string_end(&chars, at),
             '\'' => match char_end(&chars, at) {

@@ -17,7 +17,6 @@ pub use told::{
 
 /// Something a user may or may not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[expect(missing_docs, reason = "each variant is the contract's name, see `name`")]
 pub enum Permission {
     RoomList,
     RoomJoin,

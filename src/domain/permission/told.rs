@@ -5,7 +5,6 @@ use super::{Effect, Permission, Place, Subject, decide, is_built, is_capability_
 
 /// A key of `capabilities.grants`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each variant is the contract's key, see `key`")]
 pub enum Capability {
     DmStart,
     AdminView,
