@@ -8,7 +8,7 @@ use crate::http;
 use crate::nats::{ConnectError, NatsError};
 use crate::operator::Exit;
 use crate::runtime::Full;
-use crate::service::StoreFault;
+use crate::service::StoreError;
 use crate::storage::OpenError;
 use crate::supervisor::{LockError, StartError, UnpackError};
 
@@ -58,7 +58,7 @@ pub enum AppError {
     },
     /// The defaults of a new server cannot be written.
     #[error("the defaults of a new server cannot be written")]
-    Defaults(#[from] StoreFault),
+    Defaults(#[from] StoreError),
     /// The bootstrap data of a test build cannot be written.
     #[cfg(feature = "test-support")]
     #[error(

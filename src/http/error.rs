@@ -8,7 +8,7 @@ use hyper::StatusCode;
 use crate::contract::{Code, ErrorBody, texts};
 use crate::limits;
 use crate::observe::chain;
-use crate::service::{self, Kind};
+use crate::service::{self, ErrorKind};
 
 use super::answer::Answer;
 use super::body::BodyError;
@@ -100,25 +100,25 @@ impl From<BodyError> for Failure {
 impl Failure {
     /// A refusal of the service. What is ours to mend is logged with its whole chain of causes and
     /// told without it.
-    fn of_kind(kind: Kind, error: &(dyn std::error::Error + 'static)) -> Self {
+    fn of_kind(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
         let code = match kind {
-            Kind::Unauthenticated => Code::Unauthenticated,
-            Kind::PermissionDenied => Code::PermissionDenied,
-            Kind::NotFound => Code::NotFound,
-            Kind::AlreadyExists => Code::AlreadyExists,
-            Kind::InvalidArgument => Code::InvalidArgument,
-            Kind::FailedPrecondition => Code::FailedPrecondition,
-            Kind::ResourceExhausted => Code::ResourceExhausted,
-            Kind::Unimplemented => Code::Unimplemented,
-            Kind::Unavailable => {
+            ErrorKind::Unauthenticated => Code::Unauthenticated,
+            ErrorKind::PermissionDenied => Code::PermissionDenied,
+            ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::AlreadyExists => Code::AlreadyExists,
+            ErrorKind::InvalidArgument => Code::InvalidArgument,
+            ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+            ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+            ErrorKind::Unimplemented => Code::Unimplemented,
+            ErrorKind::Unavailable => {
                 return Self::unavailable("the server cannot do that now, try again", error);
             }
             // What `/readyz` tells everybody too: somebody must look at the machine.
-            Kind::DiskFull => return Self::unavailable("the server's disk is full", error),
-            Kind::DiskError => {
+            ErrorKind::DiskFull => return Self::unavailable("the server's disk is full", error),
+            ErrorKind::DiskError => {
                 return Self::unavailable("the server's disk takes no writes", error);
             }
-            Kind::Internal => {
+            ErrorKind::Internal => {
                 log::error!(cause = chain(error); "a request failed");
                 return Self::internal();
             }
@@ -153,7 +153,7 @@ by_kind!(
     service::RoomError,
     service::PostError,
     service::LinkError,
-    service::StoreFault,
+    service::StoreError,
 );
 
 impl From<service::RedeemError> for Failure {

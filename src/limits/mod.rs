@@ -425,8 +425,8 @@ pub const HYDRATION_INTERVAL: Duration = Duration::from_secs(1);
 pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
 /// A user's presence, and its signs of typing, are told once in this time each: each goes to many sockets. Of
 /// those between, the newest is told at its end.
-pub const SIGN_INTERVAL: Duration = Duration::from_secs(1);
-const _: () = assert!(SIGN_INTERVAL.as_secs() < PRESENCE_TTL.as_secs());
+pub const EPHEMERAL_INTERVAL: Duration = Duration::from_secs(1);
+const _: () = assert!(EPHEMERAL_INTERVAL.as_secs() < PRESENCE_TTL.as_secs());
 /// How long an answer waits until its live event is queued.
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is read of a WebSocket and written to it at once; frames that come grow it as far as

@@ -8,7 +8,7 @@ use super::{Exit, Refusal, SCHEMA, StatusSource, VERSION};
 use crate::limits::PAGE_LIMIT_MAX;
 use crate::observe::rfc3339;
 use crate::service::{
-    AccountView, JoinFields, Kind, LinkError, LinkView, NewUser, OpenLink, OperatorError,
+    AccountView, ErrorKind, JoinFields, LinkError, LinkView, ManageAccountError, NewUser, OpenLink,
     PageRequest, Service,
 };
 
@@ -287,23 +287,27 @@ fn link_refusal(error: LinkError) -> Refusal {
     }
 }
 
-fn account_refusal(error: &OperatorError, login: &str) -> Refusal {
+fn account_refusal(error: &ManageAccountError, login: &str) -> Refusal {
     refusal(error.kind(), error, Some(login))
 }
 
-fn refusal(kind: Kind, error: &(dyn std::error::Error + 'static), login: Option<&str>) -> Refusal {
+fn refusal(
+    kind: ErrorKind,
+    error: &(dyn std::error::Error + 'static),
+    login: Option<&str>,
+) -> Refusal {
     let (code, exit) = match kind {
-        Kind::NotFound => ("not_found", Exit::Failed),
-        Kind::AlreadyExists => ("already_exists", Exit::Exists),
-        Kind::InvalidArgument => ("invalid_argument", Exit::Usage),
-        Kind::FailedPrecondition | Kind::PermissionDenied | Kind::Unauthenticated => {
-            ("failed_precondition", Exit::Failed)
-        }
-        Kind::ResourceExhausted => ("unavailable", Exit::TryAgain),
-        Kind::Unavailable => ("unavailable", Exit::Unreachable),
-        Kind::DiskFull | Kind::DiskError => ("unavailable", Exit::Io),
-        Kind::Unimplemented => ("unimplemented", Exit::Failed),
-        Kind::Internal => return internal(error),
+        ErrorKind::NotFound => ("not_found", Exit::Failed),
+        ErrorKind::AlreadyExists => ("already_exists", Exit::Exists),
+        ErrorKind::InvalidArgument => ("invalid_argument", Exit::Usage),
+        ErrorKind::FailedPrecondition
+        | ErrorKind::PermissionDenied
+        | ErrorKind::Unauthenticated => ("failed_precondition", Exit::Failed),
+        ErrorKind::ResourceExhausted => ("unavailable", Exit::TryAgain),
+        ErrorKind::Unavailable => ("unavailable", Exit::Unreachable),
+        ErrorKind::DiskFull | ErrorKind::DiskError => ("unavailable", Exit::Io),
+        ErrorKind::Unimplemented => ("unimplemented", Exit::Failed),
+        ErrorKind::Internal => return internal(error),
     };
     let message = match login {
         Some(login) => format!("{login}: {error}"),

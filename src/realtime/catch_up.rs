@@ -14,7 +14,7 @@ use super::loads::Wait;
 use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
 use crate::domain::RoomId;
 use crate::limits::SNAPSHOT_BATCH;
-use crate::service::StoreFault;
+use crate::service::StoreError;
 
 impl<S: Socket> Live<'_, '_, S> {
     /// Brings the client to the position it was registered at.
@@ -24,7 +24,7 @@ impl<S: Socket> Live<'_, '_, S> {
         let replay = match since {
             Some(since) => {
                 let gap = self.connection.realtime.hub.gap(since, self.told).await;
-                gap.map_err(|error| Unreadable::from(StoreFault::from(error)))?
+                gap.map_err(|error| Unreadable::from(StoreError::from(error)))?
             }
             None => None,
         };
@@ -123,7 +123,7 @@ impl<S: Socket> Live<'_, '_, S> {
             self.send_loaded(users).await?;
         }
         let shown = self.connection.realtime.service.shown_rooms(&self.session).await;
-        let shown = shown.map_err(|error| Unreadable::from(StoreFault::from(error)))?;
+        let shown = shown.map_err(|error| Unreadable::from(StoreError::from(error)))?;
         let mut channels = HashMap::new();
         for rooms in shown.chunks(SNAPSHOT_BATCH) {
             let mut upserts = Vec::new();

@@ -21,7 +21,7 @@ use crate::limits::{
 };
 use crate::present;
 use crate::runtime::{Pace, Stop};
-use crate::service::{AuthenticateError, Credential, Effect, Session};
+use crate::service::{AuthenticateError, CallKind, Credential, Session};
 
 /// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
@@ -180,7 +180,9 @@ impl<'a, S: Socket> Connection<'a, S> {
             (None, None) => None,
         };
         let authenticated = match credential {
-            Some(credential) => self.realtime.service.authenticate(credential, Effect::Reads).await,
+            Some(credential) => {
+                self.realtime.service.authenticate(credential, CallKind::Read).await
+            }
             None => Err(AuthenticateError::Required),
         };
         match authenticated {

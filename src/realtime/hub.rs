@@ -251,7 +251,7 @@ impl FeedSubscriber for Hub {
     fn deliver(&self, live: FeedUpdate) {
         match &live {
             FeedUpdate::EphemeralEvent(EphemeralEvent::Presence { user, status, until_ms }) => {
-                if self.service.hear_presence(*user, *status, *until_ms) {
+                if self.service.apply_presence(*user, *status, *until_ms) {
                     self.tell_presences([*user]);
                 }
                 self.presences.notify(usize::MAX);

@@ -9,15 +9,15 @@ use crate::domain::{RoomId, UserId};
 use crate::limits::SNAPSHOT_ROWS;
 use crate::present;
 use crate::service::{
-    Position, ReadError, RoomWithState, Service, Session, ShownRoom, ShownRow, StoreFault,
+    PagePosition, ReadError, RoomWithState, Service, Session, ShownRoom, ShownRow, StoreError,
 };
 
 /// The store could not be read: nothing may be skipped, so the connection ends.
 #[derive(Debug)]
 pub(super) struct Unreadable;
 
-impl From<StoreFault> for Unreadable {
-    fn from(fault: StoreFault) -> Self {
+impl From<StoreError> for Unreadable {
+    fn from(fault: StoreError) -> Self {
         log::warn!(error:err = fault; "a change cannot be assembled; the connection resumes");
         Self
     }
@@ -25,7 +25,7 @@ impl From<StoreFault> for Unreadable {
 
 impl From<crate::storage::StorageError> for Unreadable {
     fn from(error: crate::storage::StorageError) -> Self {
-        StoreFault::from(error).into()
+        StoreError::from(error).into()
     }
 }
 
@@ -177,13 +177,17 @@ impl Lens<'_> {
 
     /// TL of a room the viewer is a member of; `None` for any other.
     pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
-        let read =
-            self.service.room_events(self.session, id.as_str(), Position::Newest, SNAPSHOT_ROWS);
+        let read = self.service.room_events(
+            self.session,
+            id.as_str(),
+            PagePosition::Newest,
+            SNAPSHOT_ROWS,
+        );
         let Some(mut page) = visible(Box::pin(read).await)? else { return Ok(None) };
         // A row that was added while the page was read comes behind it by itself.
         page.has_newer = false;
         let cursor = |row: &crate::service::RowView| {
-            (row.id.to_string(), self.service.position(self.session, id, &row.id))
+            (row.id.to_string(), self.service.row_cursor(self.session, id, &row.id))
         };
         let event_cursors = page.rows.iter().map(cursor).collect();
         Ok(Some(Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
@@ -288,13 +292,13 @@ impl Lens<'_> {
         let status =
             |id: UserId| (id.to_string(), present::presence(self.service.presence(&id)).into());
         Operation::PresencesReplace(wire::RealtimeProjectionPresencesReplace {
-            statuses: self.service.everybody(self.session).into_iter().map(status).collect(),
+            statuses: self.service.all_users(self.session).into_iter().map(status).collect(),
         })
     }
 
     /// Everybody.
     pub(super) fn everybody(&self) -> Vec<UserId> {
-        self.service.everybody(self.session)
+        self.service.all_users(self.session)
     }
 
     /// What a connection that comes, or comes back, is told at the end (contract 8.3, number 3).

@@ -21,7 +21,7 @@ use crate::domain::RoomId;
 use crate::limits::{HELD_ROOMS_MAX, SESSION_CHECK_INTERVAL};
 use crate::present;
 use crate::runtime::{Alarm, Pace};
-use crate::service::{Rights, Session, SessionState, StoreFault};
+use crate::service::{RightsFingerprint, Session, SessionState, StoreError};
 use crate::storage::FeedPosition;
 
 /// When a session could not be checked, it is tried again after this.
@@ -45,7 +45,7 @@ pub(super) struct Live<'c, 'a, S> {
     pub(super) registration: Registration,
     pub(super) session: Session,
     /// What was decided for the viewer when it came.
-    pub(super) rights: Rights,
+    pub(super) rights: RightsFingerprint,
     /// Rooms whose timelines the client has, by id as it named them (contract 8.5).
     pub(super) held: HashSet<String>,
     /// Those of them whose rows it has: a row alone would pass for all of them.
@@ -344,7 +344,7 @@ impl<S: Socket> Live<'_, '_, S> {
     }
 
     /// Asks for the session's state; the next question is due after the usual time.
-    async fn session_state(&mut self) -> Result<SessionState, StoreFault> {
+    async fn session_state(&mut self) -> Result<SessionState, StoreError> {
         let realtime = self.connection.realtime;
         self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
         realtime.service.session_state(&self.session).await

@@ -1,8 +1,8 @@
 //! Accounts as the operator manages them: create, list, set a password, give and take roles.
 
-use super::create_account::{AccountDraft, AccountFault, is_owner};
-use super::error::{StoreFault, flat};
-use super::{AccountView, Effect, Kind, Page, PageRequest, Service};
+use super::create_account::{AccountDraft, AccountError, is_owner};
+use super::error::{StoreError, flat};
+use super::{AccountView, CallKind, ErrorKind, Page, PageRequest, Service};
 use crate::crypto::random;
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
@@ -30,7 +30,7 @@ pub struct NewUser<'a> {
 
 /// The operator's wish was refused.
 #[derive(Debug, thiserror::Error)]
-pub enum OperatorError {
+pub enum ManageAccountError {
     /// There is no account with this login.
     #[error("there is no user with this login")]
     UnknownUser,
@@ -42,26 +42,26 @@ pub enum OperatorError {
     ListedOwner,
     /// The account could not be made or changed.
     #[error(transparent)]
-    Account(#[from] AccountFault),
+    Account(#[from] AccountError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
-impl OperatorError {
+impl ManageAccountError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownUser => Kind::NotFound,
-            Self::Bot | Self::ListedOwner => Kind::FailedPrecondition,
-            Self::Account(fault) => fault.kind(),
-            Self::Store(fault) => fault.kind(),
+            Self::UnknownUser => ErrorKind::NotFound,
+            Self::Bot | Self::ListedOwner => ErrorKind::FailedPrecondition,
+            Self::Account(error) => error.kind(),
+            Self::Store(error) => error.kind(),
         }
     }
 }
 
-impl From<StorageError> for OperatorError {
+impl From<StorageError> for ManageAccountError {
     fn from(error: StorageError) -> Self {
         Self::Store(error.into())
     }
@@ -71,14 +71,14 @@ impl Service {
     /// Makes an account for the operator.
     ///
     /// # Errors
-    /// [`OperatorError::Account`], [`OperatorError::Store`].
+    /// [`ManageAccountError::Account`], [`ManageAccountError::Store`].
     ///
     /// # Cancel safety
     /// As the account's: whole, or claims that are swept.
-    pub async fn create_user(&self, new: NewUser<'_>) -> Result<AccountView, OperatorError> {
-        self.barrier(Effect::Changes).await?;
+    pub async fn create_user(&self, new: NewUser<'_>) -> Result<AccountView, ManageAccountError> {
+        self.barrier(CallKind::Change).await?;
         let (draft, password) = self.operator_draft(new)?;
-        let password_hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
+        let password_hash = self.hash_password(&password).await.map_err(AccountError::from)?;
         let user = self.create_account(AccountDraft { password_hash, ..draft }).await?;
         Ok(self.account_view(draft_id(&user)?, &user))
     }
@@ -105,7 +105,7 @@ impl Service {
     /// Sets a password and ends all sessions of the user.
     ///
     /// # Errors
-    /// [`OperatorError`].
+    /// [`ManageAccountError`].
     ///
     /// # Cancel safety
     /// Dropping it may or may not have set the password.
@@ -113,11 +113,11 @@ impl Service {
         &self,
         login: &str,
         password: &str,
-    ) -> Result<AccountView, OperatorError> {
-        self.barrier(Effect::Changes).await?;
-        let password = Password::parse(password).map_err(AccountFault::from)?;
+    ) -> Result<AccountView, ManageAccountError> {
+        self.barrier(CallKind::Change).await?;
+        let password = Password::parse(password).map_err(AccountError::from)?;
         let id = self.account_by_login(login)?;
-        let hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
+        let hash = self.hash_password(&password).await.map_err(AccountError::from)?;
         let user = self
             .change_account(&id, |user| {
                 user.password_hash.clone_from(&hash);
@@ -136,12 +136,16 @@ impl Service {
     /// Assigns a role; a role that is assigned already stays.
     ///
     /// # Errors
-    /// [`OperatorError`].
+    /// [`ManageAccountError`].
     ///
     /// # Cancel safety
     /// Dropping it may or may not have assigned the role.
-    pub async fn add_role(&self, login: &str, role: &str) -> Result<AccountView, OperatorError> {
-        self.barrier(Effect::Changes).await?;
+    pub async fn add_role(
+        &self,
+        login: &str,
+        role: &str,
+    ) -> Result<AccountView, ManageAccountError> {
+        self.barrier(CallKind::Change).await?;
         let role = self.assignable_role(role)?;
         let id = self.account_by_login(login)?;
         let user = self
@@ -156,21 +160,25 @@ impl Service {
         Ok(self.account_view(id, &user))
     }
 
-    /// Takes a role; one that is not assigned is no fault.
+    /// Takes a role; one that is not assigned is no error.
     ///
     /// # Errors
-    /// [`OperatorError`].
+    /// [`ManageAccountError`].
     ///
     /// # Cancel safety
     /// Dropping it may or may not have taken the role.
-    pub async fn remove_role(&self, login: &str, role: &str) -> Result<AccountView, OperatorError> {
-        self.barrier(Effect::Changes).await?;
+    pub async fn remove_role(
+        &self,
+        login: &str,
+        role: &str,
+    ) -> Result<AccountView, ManageAccountError> {
+        self.barrier(CallKind::Change).await?;
         let role = self.assignable_role(role)?;
         let id = self.account_by_login(login)?;
         let user = self
             .change_account(&id, |user| {
                 if role == OWNER && self.is_listed_owner(user) {
-                    return Err(OperatorError::ListedOwner);
+                    return Err(ManageAccountError::ListedOwner);
                 }
                 user.roles.retain(|assigned| *assigned != role);
                 Ok(())
@@ -184,7 +192,7 @@ impl Service {
     }
 
     /// Makes every user owner whose verified address is in `owners.emails`; called at start.
-    pub(super) async fn grant_listed_owners(&self) -> Result<(), StoreFault> {
+    pub(super) async fn grant_listed_owners(&self) -> Result<(), StoreError> {
         let listed: Vec<UserId> = self.storage().read(|tables| {
             let missing = |user: &User| self.is_listed_owner(user) && !is_owner(user);
             tables.users.iter().filter(|(_, user)| missing(user)).map(|(id, _)| *id).collect()
@@ -200,7 +208,7 @@ impl Service {
                 .await;
             match granted {
                 Ok(_) => log::info!(user:% = id; "owner by owners.emails"),
-                Err(OperatorError::Store(fault)) => return Err(fault),
+                Err(ManageAccountError::Store(error)) => return Err(error),
                 Err(_) => {}
             }
         }
@@ -213,7 +221,7 @@ impl Service {
             && user.emails.iter().any(|one| one.verified && self.is_owner_address(&one.address))
     }
 
-    fn operator_draft(&self, new: NewUser<'_>) -> Result<(AccountDraft, Password), AccountFault> {
+    fn operator_draft(&self, new: NewUser<'_>) -> Result<(AccountDraft, Password), AccountError> {
         let given =
             |text: Option<&str>| text.filter(|text| !text.trim().is_empty()).map(str::to_owned);
         let name = given(new.display_name).map(|name| DisplayName::parse(&name)).transpose()?;
@@ -231,11 +239,11 @@ impl Service {
         Ok((draft, Password::parse(new.password)?))
     }
 
-    fn account_by_login(&self, login: &str) -> Result<UserId, OperatorError> {
+    fn account_by_login(&self, login: &str) -> Result<UserId, ManageAccountError> {
         let found = self.storage().read(|tables| tables.user_by_login(login).cloned());
-        let user = found.filter(|user| !user.deleted).ok_or(OperatorError::UnknownUser)?;
+        let user = found.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
         if user.is_bot {
-            return Err(OperatorError::Bot);
+            return Err(ManageAccountError::Bot);
         }
         draft_id(&user)
     }
@@ -244,15 +252,16 @@ impl Service {
     pub(super) async fn change_account(
         &self,
         id: &UserId,
-        mut change: impl FnMut(&mut User) -> Result<(), OperatorError>,
-    ) -> Result<std::sync::Arc<User>, OperatorError> {
+        mut change: impl FnMut(&mut User) -> Result<(), ManageAccountError>,
+    ) -> Result<std::sync::Arc<User>, ManageAccountError> {
         let changed = self.storage().change_user(id, |present| {
-            let present = present.filter(|user| !user.deleted).ok_or(OperatorError::UnknownUser)?;
+            let present =
+                present.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
             let mut user = present.clone();
             change(&mut user)?;
             Ok(if user == *present { Change::Keep } else { Change::Put(user) })
         });
-        changed.await.map_err(flat::<OperatorError>)?.ok_or(OperatorError::UnknownUser)
+        changed.await.map_err(flat::<ManageAccountError>)?.ok_or(ManageAccountError::UnknownUser)
     }
 
     fn account_view(&self, id: UserId, user: &User) -> AccountView {
@@ -267,7 +276,7 @@ impl Service {
     }
 }
 
-fn draft_id(user: &User) -> Result<UserId, OperatorError> {
+fn draft_id(user: &User) -> Result<UserId, ManageAccountError> {
     let corrupt = |_| StorageError::Corrupt { what: "STATE", source: None };
     Ok(UserId::try_from(user.id.as_str()).map_err(corrupt)?)
 }

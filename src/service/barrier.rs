@@ -9,11 +9,11 @@ use crate::storage::StorageError;
 
 /// What a call does to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum CallKind {
     /// Nothing: it may answer what this process knows.
-    Reads,
+    Read,
     /// Something: it must see everything acknowledged before it.
-    Changes,
+    Change,
 }
 
 impl Service {
@@ -23,14 +23,14 @@ impl Service {
     /// mirror it could undo what was acknowledged.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] for [`Effect::Changes`] only.
-    pub async fn barrier(&self, effect: Effect) -> Result<(), StorageError> {
-        match effect {
-            Effect::Reads => {
+    /// [`StorageError::Unavailable`] for [`CallKind::Change`] only.
+    pub async fn barrier(&self, kind: CallKind) -> Result<(), StorageError> {
+        match kind {
+            CallKind::Read => {
                 self.try_barrier().await;
                 Ok(())
             }
-            Effect::Changes => self.pass_barrier().await,
+            CallKind::Change => self.pass_barrier().await,
         }
     }
 

@@ -6,9 +6,9 @@
 
 use std::convert::Infallible;
 
-use super::error::{StoreFault, flat};
-use super::passwords::PasswordFault;
-use super::{Effect, Kind, Service};
+use super::error::{StoreError, flat};
+use super::passwords::PasswordHashError;
+use super::{CallKind, ErrorKind, Service};
 use crate::domain::UserId;
 use crate::domain::permission::{DEFAULT_BLOCKED_LOGINS, EVERYONE, OWNER};
 use crate::domain::text::{
@@ -20,7 +20,7 @@ use crate::storage::{Change, Claim, Claimed, StorageError, Tables};
 
 /// An account was not made or not changed.
 #[derive(Debug, thiserror::Error)]
-pub enum AccountFault {
+pub enum AccountError {
     /// The login breaks a rule.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -53,32 +53,32 @@ pub enum AccountFault {
     Exists,
     /// The password could not be hashed.
     #[error(transparent)]
-    Hashing(#[from] PasswordFault),
+    Hashing(#[from] PasswordHashError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
-impl AccountFault {
+impl AccountError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Login(_)
             | Self::LoginMissing
             | Self::DisplayName(_)
             | Self::Password(_)
             | Self::Email(_)
-            | Self::UnknownRole => Kind::InvalidArgument,
-            Self::LoginTaken | Self::EmailTaken | Self::Exists => Kind::AlreadyExists,
-            Self::UsersFull => Kind::FailedPrecondition,
-            Self::Hashing(fault) => fault.kind(),
-            Self::Store(fault) => fault.kind(),
+            | Self::UnknownRole => ErrorKind::InvalidArgument,
+            Self::LoginTaken | Self::EmailTaken | Self::Exists => ErrorKind::AlreadyExists,
+            Self::UsersFull => ErrorKind::FailedPrecondition,
+            Self::Hashing(error) => error.kind(),
+            Self::Store(error) => error.kind(),
         }
     }
 }
 
-impl From<StorageError> for AccountFault {
+impl From<StorageError> for AccountError {
     fn from(error: StorageError) -> Self {
         Self::Store(error.into())
     }
@@ -105,12 +105,12 @@ impl Service {
     /// # Cancel safety
     /// Dropping it leaves either the whole account or claims that a repetition finds as its own and
     /// the sweep gives back.
-    pub(super) async fn create_account(&self, draft: AccountDraft) -> Result<User, AccountFault> {
+    pub(super) async fn create_account(&self, draft: AccountDraft) -> Result<User, AccountError> {
         self.check_account(&draft)?;
         let holder = draft.id.as_str();
         let login = draft.login.key();
         if self.storage().claim(Claim::Login(&login), holder).await? != Claimed::Yes {
-            return Err(AccountFault::LoginTaken);
+            return Err(AccountError::LoginTaken);
         }
         let verified = draft.email.as_ref().filter(|(_, verified)| *verified);
         let address = verified.map(|(address, _)| address.key());
@@ -122,13 +122,13 @@ impl Service {
             if draft.origin.is_empty() {
                 self.storage().release(Claim::Login(&login), holder).await?;
             }
-            return Err(AccountFault::EmailTaken);
+            return Err(AccountError::EmailTaken);
         }
         let record = self.account_record(&draft);
         let stored = self
             .storage()
             .change_user(&draft.id, |present| match present {
-                Some(_) => Err(AccountFault::Exists),
+                Some(_) => Err(AccountError::Exists),
                 None => Ok(Change::Put(record.clone())),
             })
             .await;
@@ -137,7 +137,7 @@ impl Service {
             // Somebody used the same link with another login: the account that is there keeps its own.
             Err(error) => {
                 let error = flat(error);
-                if matches!(error, AccountFault::Exists) {
+                if matches!(error, AccountError::Exists) {
                     self.release_unused(&draft.id, &login, address.as_deref()).await?;
                 }
                 return Err(error);
@@ -145,10 +145,10 @@ impl Service {
         }
         // A repetition or the sweep may have given a claim back meanwhile: it is ours again now, unless this
         // process stood still so long that somebody else has it. Then the account is taken back.
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         let address = address.as_deref();
-        let names = [(Claim::Login(&login), AccountFault::LoginTaken)].into_iter();
-        let names = names.chain(address.map(|one| (Claim::Email(one), AccountFault::EmailTaken)));
+        let names = [(Claim::Login(&login), AccountError::LoginTaken)].into_iter();
+        let names = names.chain(address.map(|one| (Claim::Email(one), AccountError::EmailTaken)));
         for (claim, taken) in names {
             if self.storage().claim(claim, holder).await? != Claimed::Yes {
                 self.put_tombstone(&draft.id, &draft.origin).await?;
@@ -171,10 +171,10 @@ impl Service {
     }
 
     /// The role to assign under a name; `everyone` and unknown names are none.
-    pub(super) fn assignable_role(&self, name: &str) -> Result<String, AccountFault> {
+    pub(super) fn assignable_role(&self, name: &str) -> Result<String, AccountError> {
         let known = self.storage().read(|tables| tables.roles.contains_key(name));
         let assignable = known && name != EVERYONE;
-        assignable.then(|| name.to_owned()).ok_or(AccountFault::UnknownRole)
+        assignable.then(|| name.to_owned()).ok_or(AccountError::UnknownRole)
     }
 
     /// Whether a verified address makes its user owner (`owners.emails`).
@@ -184,18 +184,18 @@ impl Service {
     }
 
     /// Whether the account can be made as far as is known here.
-    pub(super) fn check_account(&self, draft: &AccountDraft) -> Result<(), AccountFault> {
+    pub(super) fn check_account(&self, draft: &AccountDraft) -> Result<(), AccountError> {
         self.storage().read(|tables| {
             if is_login_reserved(tables, draft.login.as_str()) {
-                return Err(AccountFault::LoginTaken);
+                return Err(AccountError::LoginTaken);
             }
             let login = tables.user_by_login(draft.login.as_str());
             if login.is_some_and(|user| user.id != draft.id.as_str()) {
-                return Err(AccountFault::LoginTaken);
+                return Err(AccountError::LoginTaken);
             }
             let people = tables.users.values().filter(|user| !user.deleted && !user.is_bot).count();
             let full = self.inner.config.max_users.is_some_and(|max| people >= max as usize);
-            if full && !draft.is_first_owner { Err(AccountFault::UsersFull) } else { Ok(()) }
+            if full && !draft.is_first_owner { Err(AccountError::UsersFull) } else { Ok(()) }
         })
     }
 

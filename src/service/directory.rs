@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::messages::next_post_ms;
-use super::rights::{Access, is_direct};
+use super::rights::{ViewerRights, is_direct};
 use super::users::distinct;
 use super::{
     GroupView, ReadError, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, Service,
@@ -46,7 +46,7 @@ impl Service {
         empty_direct: bool,
     ) -> (Vec<Found>, Vec<Found>) {
         self.storage().read(|tables| {
-            let access = Access::of(tables, session.user);
+            let access = ViewerRights::of(tables, session.user);
             let channels: Vec<Found> = groups(tables)
                 .into_iter()
                 .flat_map(|(id, group)| channels_of(tables, id, &group))
@@ -111,7 +111,7 @@ impl Service {
         for id in distinct(ids) {
             match self.group(session, id).await {
                 Ok(group) => found.push(group),
-                Err(ReadError::Store(fault)) => return Err(fault.into()),
+                Err(ReadError::Store(error)) => return Err(error.into()),
                 Err(_) => {}
             }
         }
@@ -127,7 +127,7 @@ impl Service {
         let Ok(id) = RoomId::try_from(id) else { return Err(missing) };
         let room = self.storage().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(missing)?;
-            let sees = Access::of(tables, session.user).sees(tables, id, room);
+            let sees = ViewerRights::of(tables, session.user).sees(tables, id, room);
             if sees { Ok(Arc::clone(room)) } else { Err(ReadError::Denied) }
         })?;
         Ok(self.with_state(session.user, id, &room).await?)
@@ -146,7 +146,7 @@ impl Service {
         for id in distinct(ids) {
             match self.room(session, id).await {
                 Ok(room) => found.push(room),
-                Err(ReadError::Store(fault)) => return Err(fault.into()),
+                Err(ReadError::Store(error)) => return Err(error.into()),
                 Err(_) => {}
             }
         }
@@ -161,7 +161,7 @@ impl Service {
         room: &Room,
     ) -> Result<RoomWithState, StorageError> {
         let (is_member, permissions, bypasses) = self.storage().read(|tables| {
-            let access = Access::of(tables, viewer);
+            let access = ViewerRights::of(tables, viewer);
             let bypasses = [Permission::RoomManage, Permission::MessageManage]
                 .into_iter()
                 .any(|permission| access.can(permission, id, room));
@@ -207,7 +207,7 @@ impl Service {
         known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<GroupView, StorageError> {
         let (visible, permissions) = self.storage().read(|tables| {
-            let access = Access::of(tables, viewer);
+            let access = ViewerRights::of(tables, viewer);
             let visible: Vec<Found> = channels_of(tables, id, group)
                 .into_iter()
                 .filter(|(id, room)| is_listed(tables, &access, *id, room))
@@ -281,13 +281,13 @@ fn channels_of(tables: &Tables, id: GroupId, group: &Group) -> Vec<Found> {
     found
 }
 
-fn is_listed(tables: &Tables, access: &Access, id: RoomId, room: &Room) -> bool {
+fn is_listed(tables: &Tables, access: &ViewerRights, id: RoomId, room: &Room) -> bool {
     !room.archived && access.sees(tables, id, room)
 }
 
 /// A room as the directory lists it for a viewer: a direct message, or a channel of a group that exists;
 /// `None` for any other.
-pub(super) fn listed_room(tables: &Tables, access: &Access, id: RoomId) -> Option<Arc<Room>> {
+pub(super) fn listed_room(tables: &Tables, access: &ViewerRights, id: RoomId) -> Option<Arc<Room>> {
     let room = tables.rooms.get(&id).filter(|room| is_listed(tables, access, id, room))?;
     let has_group = || {
         let group = GroupId::try_from(room.group_id.as_str());

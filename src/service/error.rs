@@ -1,25 +1,25 @@
 //! Errors that several groups of use cases share.
 
-use super::Kind;
+use super::ErrorKind;
 use crate::domain::text::{DescriptionError, RoomNameError};
 use crate::storage::{ChangeError, StorageError};
 
 /// The store failed.
 #[derive(Debug, thiserror::Error)]
 #[error("the store failed")]
-pub struct StoreFault(#[from] pub StorageError);
+pub struct StoreError(#[from] pub StorageError);
 
-impl StoreFault {
+impl StoreError {
     /// Unavailable when the same call may succeed later, else internal.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match &self.0 {
-            error if error.is_transient() => Kind::Unavailable,
-            StorageError::Full => Kind::DiskFull,
-            StorageError::DiskError => Kind::DiskError,
-            StorageError::Outdated => Kind::Unavailable,
-            StorageError::Held { .. } | StorageError::Newer { .. } => Kind::FailedPrecondition,
-            _ => Kind::Internal,
+            error if error.is_transient() => ErrorKind::Unavailable,
+            StorageError::Full => ErrorKind::DiskFull,
+            StorageError::DiskError => ErrorKind::DiskError,
+            StorageError::Outdated => ErrorKind::Unavailable,
+            StorageError::Held { .. } | StorageError::Newer { .. } => ErrorKind::FailedPrecondition,
+            _ => ErrorKind::Internal,
         }
     }
 }
@@ -32,7 +32,7 @@ pub enum AuthenticateError {
     Required,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 /// A read was refused.
@@ -55,7 +55,7 @@ pub enum ReadError {
     Reply,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 /// A change to a room or a membership was refused.
@@ -90,16 +90,16 @@ pub enum RoomError {
     Description(#[from] DescriptionError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 impl AuthenticateError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Required => Kind::Unauthenticated,
-            Self::Store(fault) => fault.kind(),
+            Self::Required => ErrorKind::Unauthenticated,
+            Self::Store(error) => error.kind(),
         }
     }
 }
@@ -107,12 +107,12 @@ impl AuthenticateError {
 impl ReadError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound { .. } => Kind::NotFound,
-            Self::Denied => Kind::PermissionDenied,
-            Self::Cursor | Self::Reply => Kind::InvalidArgument,
-            Self::Store(fault) => fault.kind(),
+            Self::NotFound { .. } => ErrorKind::NotFound,
+            Self::Denied => ErrorKind::PermissionDenied,
+            Self::Cursor | Self::Reply => ErrorKind::InvalidArgument,
+            Self::Store(error) => error.kind(),
         }
     }
 }
@@ -120,14 +120,14 @@ impl ReadError {
 impl RoomError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotFound | Self::GroupNotFound => Kind::NotFound,
-            Self::Denied => Kind::PermissionDenied,
-            Self::Archived | Self::Direct | Self::Universal => Kind::FailedPrecondition,
-            Self::NameTaken => Kind::AlreadyExists,
-            Self::Name(_) | Self::Description(_) => Kind::InvalidArgument,
-            Self::Store(fault) => fault.kind(),
+            Self::NotFound | Self::GroupNotFound => ErrorKind::NotFound,
+            Self::Denied => ErrorKind::PermissionDenied,
+            Self::Archived | Self::Direct | Self::Universal => ErrorKind::FailedPrecondition,
+            Self::NameTaken => ErrorKind::AlreadyExists,
+            Self::Name(_) | Self::Description(_) => ErrorKind::InvalidArgument,
+            Self::Store(error) => error.kind(),
         }
     }
 }

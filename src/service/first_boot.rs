@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 
 use super::Service;
-use super::error::StoreFault;
+use super::error::StoreError;
 use crate::crypto::sha256;
 use crate::domain::permission::{
     ADMIN, ANNOUNCEMENTS, DEFAULT_GROUP_NAME, DefaultRole, DefaultRoom, EVERYONE, GENERAL,
@@ -23,11 +23,11 @@ impl Service {
     /// every start, before the first request.
     ///
     /// # Errors
-    /// [`StoreFault`].
+    /// [`StoreError`].
     ///
     /// # Cancel safety
     /// Dropping it leaves some steps done; the next call does the rest.
-    pub async fn prepare(&self) -> Result<(), StoreFault> {
+    pub async fn prepare(&self) -> Result<(), StoreError> {
         // The mirror was compared with STATE a moment ago, and every step is create-only.
         self.try_barrier().await;
         if !self.storage().read(|tables| tables.server.defaults_written) {

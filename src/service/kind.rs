@@ -3,7 +3,7 @@
 /// The kinds of refusal; each is one code of the contract (section 3.1), the disk's two are `unavailable`
 /// with a text of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// No credential, or one that does not count.
     Unauthenticated,
     /// The right is missing, or the room is hidden or not joined.

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::Kind;
-use super::create_account::AccountFault;
-use super::error::StoreFault;
+use super::ErrorKind;
+use super::create_account::AccountError;
+use super::error::StoreError;
 use crate::storage::StorageError;
 
 /// A link was not made, listed or revoked.
@@ -21,10 +21,10 @@ pub enum LinkError {
     Unknown,
     /// A given value breaks a rule.
     #[error(transparent)]
-    Account(#[from] AccountFault),
+    Account(#[from] AccountError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 /// A link was not redeemed.
@@ -44,22 +44,22 @@ pub enum RedeemError {
     },
     /// The account could not be made. The link stays usable.
     #[error(transparent)]
-    Account(#[from] AccountFault),
+    Account(#[from] AccountError),
     /// The store failed. The link stays usable.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 impl LinkError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::OwnerExists => Kind::AlreadyExists,
-            Self::Denied => Kind::PermissionDenied,
-            Self::Unknown => Kind::NotFound,
-            Self::Account(fault) => fault.kind(),
-            Self::Store(fault) => fault.kind(),
+            Self::OwnerExists => ErrorKind::AlreadyExists,
+            Self::Denied => ErrorKind::PermissionDenied,
+            Self::Unknown => ErrorKind::NotFound,
+            Self::Account(error) => error.kind(),
+            Self::Store(error) => error.kind(),
         }
     }
 }
@@ -67,13 +67,13 @@ impl LinkError {
 impl RedeemError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid => Kind::InvalidArgument,
-            Self::Throttled { .. } => Kind::ResourceExhausted,
-            Self::OwnerExists => Kind::AlreadyExists,
-            Self::Account(fault) => fault.kind(),
-            Self::Store(fault) => fault.kind(),
+            Self::Invalid => ErrorKind::InvalidArgument,
+            Self::Throttled { .. } => ErrorKind::ResourceExhausted,
+            Self::OwnerExists => ErrorKind::AlreadyExists,
+            Self::Account(error) => error.kind(),
+            Self::Store(error) => error.kind(),
         }
     }
 }
@@ -81,7 +81,7 @@ impl RedeemError {
 impl RedeemError {
     /// Whether the asker is to blame.
     pub(super) fn is_refusal(&self) -> bool {
-        use Kind::{DiskError, DiskFull, Internal, Unavailable};
+        use ErrorKind::{DiskError, DiskFull, Internal, Unavailable};
         !matches!(self.kind(), DiskError | DiskFull | Internal | Unavailable)
     }
 }

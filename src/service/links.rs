@@ -8,10 +8,10 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::create_account::{AccountDraft, AccountFault, has_owner, is_owner};
+use super::create_account::{AccountDraft, AccountError, has_owner, is_owner};
 use super::link_error::{LinkError, RedeemError};
 use super::open_links::content;
-use super::{Effect, LinkContent, LinkView, LoggedIn, Service, Session, millis};
+use super::{CallKind, LinkContent, LinkView, LoggedIn, Service, Session, millis};
 use crate::crypto::{hex, sha256, token_text};
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
@@ -71,7 +71,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may leave a record that no link points to; it expires.
     pub async fn setup_link(&self) -> Result<LinkView, LinkError> {
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         if self.has_owner() {
             return Err(LinkError::OwnerExists);
         }
@@ -114,7 +114,7 @@ impl Service {
     /// # Cancel safety
     /// As [`Self::setup_link`].
     pub async fn operator_join_link(&self, fields: JoinFields) -> Result<LinkView, LinkError> {
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         self.make_join_link(fields, None).await
     }
 
@@ -137,7 +137,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it leaves the link usable, or the account made; then the same values complete it.
     pub async fn redeem(&self, request: RedeemRequest<'_>) -> Result<LoggedIn, RedeemError> {
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         let link = self.find_link(request.token).await?;
         let (hash, address) = (link.hash, request.address);
         if let Some(retry_after) = self.link_wait(&hash, address).await? {
@@ -167,14 +167,14 @@ impl Service {
         let (draft, password) = self.draft(&link, id, request)?;
         // A hash costs much: not for what is refused anyway.
         self.check_account(&draft)?;
-        let password_hash = self.hash_password(&password).await.map_err(AccountFault::from)?;
+        let password_hash = self.hash_password(&password).await.map_err(AccountError::from)?;
         // A hash may wait for a slot: the link may have been revoked, or its maker demoted, meanwhile.
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         let link = self.find_link(request.token).await?;
         let user = match self.create_account(AccountDraft { password_hash, ..draft }).await {
             Ok(user) => user,
-            Err(AccountFault::Exists) => return Err(RedeemError::Invalid),
-            Err(fault) => return Err(fault.into()),
+            Err(AccountError::Exists) => return Err(RedeemError::Invalid),
+            Err(error) => return Err(error.into()),
         };
         self.mark_used(&link).await?;
         Ok(self.start_session(&user).await?)
@@ -204,7 +204,7 @@ impl Service {
         Ok(link)
     }
 
-    fn checked_fields(&self, fields: JoinFields) -> Result<JoinLink, AccountFault> {
+    fn checked_fields(&self, fields: JoinFields) -> Result<JoinLink, AccountError> {
         let given = |text: Option<String>| text.filter(|text| !text.trim().is_empty());
         let mut join = JoinLink { email_verified: true, ..JoinLink::default() };
         if let Some(login) = given(fields.login) {
@@ -214,7 +214,7 @@ impl Service {
                     || tables.user_by_login(login.as_str()).is_some()
             });
             if taken {
-                return Err(AccountFault::LoginTaken);
+                return Err(AccountError::LoginTaken);
             }
             join.login = login.as_str().to_owned();
         }
@@ -224,7 +224,7 @@ impl Service {
         if let Some(address) = given(fields.email) {
             let address = Email::parse(&address)?;
             if self.storage().read(|tables| tables.user_by_email(address.as_str()).is_some()) {
-                return Err(AccountFault::EmailTaken);
+                return Err(AccountError::EmailTaken);
             }
             join.email = address.as_str().to_owned();
         }
@@ -302,7 +302,7 @@ impl Service {
         link: &FoundLink,
         id: UserId,
         request: RedeemRequest<'_>,
-    ) -> Result<(AccountDraft, Password), AccountFault> {
+    ) -> Result<(AccountDraft, Password), AccountError> {
         let is_setup = link.token.kind() == TokenKind::Setup;
         let join = link.token.join.clone().unwrap_or_default();
         let fixed_or = |fixed: &str, typed: &str| {
@@ -310,7 +310,7 @@ impl Service {
         };
         let login = fixed_or(&join.login, request.login);
         if login.is_empty() {
-            return Err(AccountFault::LoginMissing);
+            return Err(AccountError::LoginMissing);
         }
         let name = fixed_or(&join.display_name, request.display_name);
         let name = Some(name).filter(|name| !name.trim().is_empty());
@@ -351,7 +351,7 @@ impl Service {
         let fixed = link.token.join.as_ref().map_or("", |join| join.login.as_str());
         let login = if fixed.is_empty() { request.login } else { fixed };
         let stored = Some(user.password_hash.clone());
-        let slot = self.password_slot().await.map_err(AccountFault::from)?;
+        let slot = self.password_slot().await.map_err(AccountError::from)?;
         // Before it is compared: of calls at once only one compares a password.
         if !self.mark_used(link).await? {
             return Err(RedeemError::Invalid);

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use super::directory::listed_room;
-use super::rights::{Access, is_direct};
+use super::rights::{ViewerRights, is_direct};
 use super::{
-    DirectoryMember, ReadError, RoomKind, RoomWithState, RowView, Service, Session, StoreFault,
+    DirectoryMember, ReadError, RoomKind, RoomWithState, RowView, Service, Session, StoreError,
     UserView,
 };
 use crate::domain::{EventId, GroupId, RoomId, UserId};
@@ -54,8 +54,8 @@ impl Service {
     /// Looks again whether a session counts, at the store's leader.
     ///
     /// # Errors
-    /// [`StoreFault`].
-    pub async fn session_state(&self, session: &Session) -> Result<SessionState, StoreFault> {
+    /// [`StoreError`].
+    pub async fn session_state(&self, session: &Session) -> Result<SessionState, StoreError> {
         let user = self.storage().read(|tables| tables.users.get(&session.user).cloned());
         let Some(user) = user.filter(|user| !user.deleted) else {
             return Ok(SessionState::Ended { reason: "account_deleted" });
@@ -86,7 +86,7 @@ impl Service {
 
     /// Everybody who is not erased, oldest account first.
     #[must_use]
-    pub fn everybody(&self, _session: &Session) -> Vec<UserId> {
+    pub fn all_users(&self, _session: &Session) -> Vec<UserId> {
         self.storage().read(|tables| {
             let users = tables.users.iter().filter(|(_, user)| !user.deleted);
             let mut users: Vec<_> = users.map(|(id, user)| (user.created_ms, *id)).collect();
@@ -106,7 +106,9 @@ impl Service {
     pub fn is_member(&self, session: &Session, id: RoomId) -> bool {
         self.storage().read(|tables| {
             let room = tables.rooms.get(&id);
-            room.is_some_and(|room| Access::of(tables, session.user).is_member(tables, id, room))
+            room.is_some_and(|room| {
+                ViewerRights::of(tables, session.user).is_member(tables, id, room)
+            })
         })
     }
 
@@ -120,7 +122,7 @@ impl Service {
         id: RoomId,
         with_members: bool,
     ) -> Result<Option<ShownRoom>, StorageError> {
-        let access = |tables: &Tables| Access::of(tables, session.user);
+        let access = |tables: &Tables| ViewerRights::of(tables, session.user);
         let room = self.storage().read(|tables| listed_room(tables, &access(tables), id));
         self.shown(session, id, room, with_members).await
     }
@@ -136,7 +138,7 @@ impl Service {
     ) -> Result<Option<ShownRoom>, StorageError> {
         let room = self.storage().read(|tables| {
             let room = tables.rooms.get(&id)?;
-            let is_member = Access::of(tables, session.user).is_member(tables, id, room);
+            let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
             is_member.then(|| Arc::clone(room))
         });
         self.shown(session, id, room, true).await
@@ -155,7 +157,7 @@ impl Service {
         loop {
             let with_state = self.with_state(session.user, id, &room).await?;
             let (is_member, members) = self.storage().read(|tables| {
-                let is_member = Access::of(tables, session.user).is_member(tables, id, &room);
+                let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, &room);
                 let wanted = with_members && is_member;
                 (is_member, if wanted { members(tables, id, &room) } else { Vec::new() })
             });
@@ -172,7 +174,7 @@ impl Service {
     pub fn may_have_lost(&self, session: &Session, id: RoomId) -> bool {
         self.storage().read(|tables| {
             let is_direct = tables.rooms.get(&id).is_some_and(|room| is_direct(room));
-            !is_direct && listed_room(tables, &Access::of(tables, session.user), id).is_none()
+            !is_direct && listed_room(tables, &ViewerRights::of(tables, session.user), id).is_none()
         })
     }
 
@@ -215,7 +217,7 @@ impl Service {
 
     /// The position of a row in a room's timeline, for this viewer.
     #[must_use]
-    pub fn position(&self, session: &Session, room: RoomId, row: &EventId) -> String {
+    pub fn row_cursor(&self, session: &Session, room: RoomId, row: &EventId) -> String {
         self.cursor(session.user, room, row.row())
     }
 
@@ -235,7 +237,7 @@ impl Service {
         let Some(row) = self.storage().row(&room, &id).await? else { return Ok(None) };
         let Some(row) = Box::pin(self.row_view(room, row)).await? else { return Ok(None) };
         let users = self.users_named(row.actor);
-        let cursor = self.position(session, room, &row.id);
+        let cursor = self.row_cursor(session, room, &row.id);
         Ok(Some(ShownRow { row, users, cursor }))
     }
 
@@ -243,7 +245,7 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::NotFound`], [`ReadError::Denied`] for others than members.
-    pub async fn tell_typing(
+    pub async fn publish_typing(
         &self,
         session: &Session,
         room: &str,
@@ -262,7 +264,7 @@ impl Service {
     }
 
     /// Tells a sign whose second is over; one that is lost is followed by the next.
-    pub(super) async fn tell_sign_of_typing(
+    pub(super) async fn publish_pending_typing(
         &self,
         user: UserId,
         room: RoomId,
@@ -291,7 +293,7 @@ fn members(tables: &Tables, id: RoomId, room: &Room) -> Vec<UserId> {
         Some((record.created_ms, user))
     };
     let mut members: Vec<(i64, UserId)> = if is_direct(room) || room.universal {
-        let by_rule = |user: &&UserId| Access::of(tables, **user).is_member(tables, id, room);
+        let by_rule = |user: &&UserId| ViewerRights::of(tables, **user).is_member(tables, id, room);
         tables.users.keys().filter(by_rule).filter_map(|user| present(*user)).collect()
     } else {
         let explicit = tables.members(&id).filter(|(_, member)| !member.left);

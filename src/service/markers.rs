@@ -3,7 +3,7 @@
 //! A marker only moves forward. The viewer's own newest post and the moment of joining count as
 //! markers by computation, without a write.
 
-use super::rights::Access;
+use super::rights::ViewerRights;
 use super::{MarkedRead, ReadError, Service, Session, millis};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::CLOCK_AHEAD_MAX;
@@ -141,7 +141,7 @@ impl Service {
         let Ok(id) = RoomId::try_from(id) else { return Err(unknown) };
         self.storage().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(unknown)?;
-            let member = Access::of(tables, session.user).is_member(tables, id, room);
+            let member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
             if member { Ok(id) } else { Err(ReadError::Denied) }
         })
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::rights::Access;
+use super::rights::ViewerRights;
 use super::users::{distinct, matches, paged};
 use super::{DirectoryMember, Page, PageRequest, ReadError, Service, Session};
 use crate::domain::permission::Permission;
@@ -72,7 +72,7 @@ impl Service {
         let Ok(id) = RoomId::try_from(room) else { return Err(missing) };
         self.storage().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(missing)?;
-            let access = Access::of(tables, session.user);
+            let access = ViewerRights::of(tables, session.user);
             let can = |permission| access.can(permission, id, room);
             let knows = access.is_member(tables, id, room)
                 || can(Permission::RoomManage)
@@ -80,7 +80,8 @@ impl Service {
             if !knows {
                 return Err(ReadError::Denied);
             }
-            let is_member = |user: &UserId| Access::of(tables, *user).is_member(tables, id, room);
+            let is_member =
+                |user: &UserId| ViewerRights::of(tables, *user).is_member(tables, id, room);
             let users = tables.users.iter();
             let users = users.filter(|(user, record)| !record.deleted && wanted(user, record));
             let users = users.filter(|(user, _)| is_member(user));

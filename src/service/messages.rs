@@ -1,8 +1,8 @@
 //! Posting messages, with the checks in the contract's order (behaviour 6.1).
 
-use super::error::{StoreFault, flat};
-use super::rights::{Access, is_direct};
-use super::{Kind, MessageView, Service, Session, millis};
+use super::error::{StoreError, flat};
+use super::rights::{ViewerRights, is_direct};
+use super::{ErrorKind, MessageView, Service, Session, millis};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{Body, BodyError, IdempotencyKey};
@@ -72,21 +72,25 @@ pub enum PostError {
     ThreadsNotServed,
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 impl PostError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::RoomNotFound | Self::MessageNotFound | Self::AttachmentNotFound => Kind::NotFound,
-            Self::Denied => Kind::PermissionDenied,
-            Self::Archived | Self::Direct => Kind::FailedPrecondition,
-            Self::Body(_) | Self::TooManyAttachments | Self::ThreadOptions => Kind::InvalidArgument,
-            Self::SlowMode => Kind::ResourceExhausted,
-            Self::ThreadsNotServed => Kind::Unimplemented,
-            Self::Store(fault) => fault.kind(),
+            Self::RoomNotFound | Self::MessageNotFound | Self::AttachmentNotFound => {
+                ErrorKind::NotFound
+            }
+            Self::Denied => ErrorKind::PermissionDenied,
+            Self::Archived | Self::Direct => ErrorKind::FailedPrecondition,
+            Self::Body(_) | Self::TooManyAttachments | Self::ThreadOptions => {
+                ErrorKind::InvalidArgument
+            }
+            Self::SlowMode => ErrorKind::ResourceExhausted,
+            Self::ThreadsNotServed => ErrorKind::Unimplemented,
+            Self::Store(error) => error.kind(),
         }
     }
 }
@@ -152,7 +156,7 @@ impl Service {
             }
             Err(PostError::SlowMode) if new.idempotency_key.is_some() => PostError::SlowMode,
             // Its event had the text of a message that was deleted or edited since.
-            Err(PostError::Store(StoreFault(StorageError::Erased))) => PostError::MessageNotFound,
+            Err(PostError::Store(StoreError(StorageError::Erased))) => PostError::MessageNotFound,
             Err(error) => return Err(error),
         };
         let repeated = Box::pin(self.repeated(session, target.room, &checked.request)).await?;
@@ -164,7 +168,7 @@ impl Service {
         let id = RoomId::try_from(new.room).map_err(|_| PostError::RoomNotFound)?;
         self.storage().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(PostError::RoomNotFound)?;
-            let access = Access::of(tables, session.user);
+            let access = ViewerRights::of(tables, session.user);
             if !access.is_member(tables, id, room) {
                 return Err(PostError::Denied);
             }

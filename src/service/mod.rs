@@ -2,7 +2,7 @@
 //!
 //! A caller holds a [`Session`], which only [`Service::authenticate`] and a log-in make, and gets
 //! views of the service's own back. It knows no HTTP and no message of the contract; every error has
-//! a [`Kind`], which the edge turns into a code.
+//! a [`ErrorKind`], which the edge turns into a code.
 
 mod accounts;
 mod barrier;
@@ -42,27 +42,27 @@ mod viewer;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use accounts::{NewUser, OperatorError};
-pub use barrier::Effect;
-pub use create_account::AccountFault;
-pub use error::{AuthenticateError, ReadError, RoomError, StoreFault};
-pub use kind::Kind;
+pub use accounts::{ManageAccountError, NewUser};
+pub use barrier::CallKind;
+pub use create_account::AccountError;
+pub use error::{AuthenticateError, ReadError, RoomError, StoreError};
+pub use kind::ErrorKind;
 pub use link_error::{LinkError, RedeemError};
 pub use links::{JoinFields, RedeemRequest};
 pub use live::{SessionState, ShownRoom, ShownRow};
 pub use messages::{NewMessage, PostError};
-pub use passwords::PasswordFault;
+pub use passwords::PasswordHashError;
 pub use presence::Presence;
-pub use resume::Rights;
+pub use resume::RightsFingerprint;
 pub use rooms::NewRoom;
 pub use sessions::{Credential, LogIn, LogInError, Session, SessionId};
 #[cfg(feature = "test-support")]
 pub use test_support::{BootstrapError, BootstrapServer, ProviderUser};
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, Grants, GroupView, LinkContent, LinkView,
-    LoggedIn, MarkedRead, MessageView, OpenLink, Page, PageRequest, Position, RoleView, RoomKind,
-    RoomScope, RoomView, RoomViewerState, RoomWithState, RowKind, RowView, RuntimeView, ServerView,
-    TimelinePage, TimelineWindow, UserView, ViewerView,
+    LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition, PageRequest, RoleView,
+    RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowKind, RowView, RuntimeView,
+    ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
 };
 
 use crate::crypto::password::Params;

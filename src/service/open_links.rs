@@ -6,9 +6,9 @@
 use std::convert::Infallible;
 
 use super::create_account::{is_owner, tombstone};
-use super::error::StoreFault;
+use super::error::StoreError;
 use super::links::account_id;
-use super::{Effect, LinkContent, LinkError, OpenLink, Service, Session};
+use super::{CallKind, LinkContent, LinkError, OpenLink, Service, Session};
 use crate::crypto::{from_hex, hex};
 use crate::domain::UserId;
 use crate::storage::records::{JoinLink, Token, TokenKind};
@@ -54,7 +54,7 @@ impl Service {
     /// # Cancel safety
     /// As [`Self::revoke_join_link`].
     pub async fn operator_revoke_join_link(&self, id: &str) -> Result<(), LinkError> {
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         self.revoke(id).await
     }
 
@@ -86,7 +86,7 @@ impl Service {
 
     /// Ends the open links of a maker who has just lost the role or got a new password: nobody makes an account
     /// with one of them any more, also where somebody is using it right now.
-    pub(super) async fn end_links_of(&self, maker: &UserId) -> Result<(), StoreFault> {
+    pub(super) async fn end_links_of(&self, maker: &UserId) -> Result<(), StoreError> {
         let made = |token: &Token| {
             !token.used && token.join.as_ref().is_some_and(|join| join.created_by == maker.as_str())
         };

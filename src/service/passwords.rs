@@ -2,14 +2,14 @@
 
 use zeroize::Zeroizing;
 
-use super::{Kind, Service};
+use super::{ErrorKind, Service};
 use crate::crypto::password::{self, Params};
 use crate::domain::text::Password;
 use crate::runtime::{SlotGuard, blocking};
 
 /// A password could not be hashed or compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PasswordFault {
+pub enum PasswordHashError {
     /// Too many wait for a memory slot.
     #[error("too many log-ins at once, try again")]
     Busy,
@@ -18,13 +18,13 @@ pub enum PasswordFault {
     Hash,
 }
 
-impl PasswordFault {
+impl PasswordHashError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Busy => Kind::Unavailable,
-            Self::Hash => Kind::Internal,
+            Self::Busy => ErrorKind::Unavailable,
+            Self::Hash => ErrorKind::Internal,
         }
     }
 }
@@ -39,12 +39,15 @@ pub(super) struct Compared {
 
 impl Service {
     /// Takes a memory slot, which one hash after the other may use.
-    pub(super) async fn password_slot(&self) -> Result<SlotGuard, PasswordFault> {
-        self.inner.slots.take().await.map_err(|_| PasswordFault::Busy)
+    pub(super) async fn password_slot(&self) -> Result<SlotGuard, PasswordHashError> {
+        self.inner.slots.take().await.map_err(|_| PasswordHashError::Busy)
     }
 
     /// Hashes a new password.
-    pub(super) async fn hash_password(&self, typed: &Password) -> Result<String, PasswordFault> {
+    pub(super) async fn hash_password(
+        &self,
+        typed: &Password,
+    ) -> Result<String, PasswordHashError> {
         let slot = self.password_slot().await?;
         let (params, typed) = (self.inner.config.password_params, typed.clone());
         let hash = blocking(move || {
@@ -52,7 +55,7 @@ impl Service {
             drop(slot);
             hash
         });
-        hash.await.map_err(|_| PasswordFault::Hash)
+        hash.await.map_err(|_| PasswordHashError::Hash)
     }
 
     /// Compares a typed password with a stored hash. It costs the same whatever is stored, and without a hash:

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::error::StoreFault;
+use super::error::StoreError;
 use super::{Service, Session, millis};
 use crate::domain::UserId;
 use crate::limits::PRESENCE_TTL;
@@ -94,7 +94,7 @@ impl Service {
     /// expects to hold.
     ///
     /// # Errors
-    /// [`StoreFault`].
+    /// [`StoreError`].
     ///
     /// # Cancel safety
     /// Dropping it may or may not have set it.
@@ -103,7 +103,7 @@ impl Service {
         session: &Session,
         status: Presence,
         by_hand: bool,
-    ) -> Result<Presence, StoreFault> {
+    ) -> Result<Presence, StoreError> {
         let now = self.now_ms();
         let until_ms = now.saturating_add(millis(PRESENCE_TTL));
         let mine = SessionPresence {
@@ -129,7 +129,7 @@ impl Service {
         &self,
         user: &UserId,
         updates: &[Update],
-    ) -> Result<Presence, StoreFault> {
+    ) -> Result<Presence, StoreError> {
         let now = self.now_ms();
         let record = self
             .storage()
@@ -161,7 +161,7 @@ impl Service {
     }
 
     /// Takes an ephemeral event; whether the status changed.
-    pub fn hear_presence(&self, user: UserId, status: i32, until_ms: i64) -> bool {
+    pub fn apply_presence(&self, user: UserId, status: i32, until_ms: i64) -> bool {
         let former = self.presence(&user);
         let status = Presence::stored(status);
         self.inner.presences.lock().insert(user, (status, until_ms));

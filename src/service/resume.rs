@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
-use super::rights::Access;
+use super::rights::ViewerRights;
 use super::{Service, Session, millis};
 use crate::limits::RESUME_CURSOR_TTL;
 use crate::storage::FeedPosition;
@@ -16,21 +16,26 @@ const TAG_BYTES: usize = 16;
 /// A fingerprint of everything that is decided for a viewer: when it changes, what the viewer was
 /// sent under the former one is not to be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rights([u8; 8]);
+pub struct RightsFingerprint([u8; 8]);
 
 impl Service {
     /// The viewer's rights now.
     #[must_use]
-    pub fn rights(&self, session: &Session) -> Rights {
-        let subject = self.storage().read(|tables| Access::of(tables, session.user).subject);
+    pub fn rights(&self, session: &Session) -> RightsFingerprint {
+        let subject = self.storage().read(|tables| ViewerRights::of(tables, session.user).subject);
         // The debug form names every decision; another version may name them otherwise, which costs
         // its clients one full load.
-        Rights(head(&crate::crypto::sha256(format!("{subject:?}").as_bytes())))
+        RightsFingerprint(head(&crate::crypto::sha256(format!("{subject:?}").as_bytes())))
     }
 
     /// A cursor that says: everything up to here was sent.
     #[must_use]
-    pub fn resume_cursor(&self, session: &Session, told: FeedPosition, rights: Rights) -> String {
+    pub fn resume_cursor(
+        &self,
+        session: &Session,
+        told: FeedPosition,
+        rights: RightsFingerprint,
+    ) -> String {
         let epoch = head(self.storage().epoch());
         let place = Place { epoch, told, rights, made_ms: self.now_ms() };
         let ad = session.user.as_str().as_bytes();
@@ -45,7 +50,7 @@ impl Service {
         &self,
         session: &Session,
         cursor: &str,
-        rights: Rights,
+        rights: RightsFingerprint,
     ) -> Option<FeedPosition> {
         let place = self.place(session, cursor)?;
         let epoch = head(self.storage().epoch());
@@ -79,7 +84,7 @@ struct Place {
     /// The first bytes of the store's epoch: sequences mean nothing in another one.
     epoch: [u8; 8],
     told: FeedPosition,
-    rights: Rights,
+    rights: RightsFingerprint,
     made_ms: i64,
 }
 
@@ -95,10 +100,15 @@ impl Place {
         let (rights, made) = (words.next()?, words.next()?);
         let told =
             FeedPosition { journal: u64::from_be_bytes(journal), state: u64::from_be_bytes(state) };
-        Some(Self { epoch, told, rights: Rights(rights), made_ms: i64::from_be_bytes(made) })
+        Some(Self {
+            epoch,
+            told,
+            rights: RightsFingerprint(rights),
+            made_ms: i64::from_be_bytes(made),
+        })
     }
 
-    fn counts(&self, epoch: [u8; 8], rights: Rights, now_ms: i64) -> bool {
+    fn counts(&self, epoch: [u8; 8], rights: RightsFingerprint, now_ms: i64) -> bool {
         let age = now_ms.saturating_sub(self.made_ms);
         self.epoch == epoch && self.rights == rights && age <= millis(RESUME_CURSOR_TTL)
     }
@@ -117,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_cursor_counts_in_its_epoch_under_its_rights_for_a_day() {
-        let (epoch, rights) = ([1; 8], Rights([2; 8]));
+        let (epoch, rights) = ([1; 8], RightsFingerprint([2; 8]));
         let told = FeedPosition { journal: 3, state: 4 };
         let place = Place { epoch, told, rights, made_ms: 5 };
         assert_eq!(Place::of(&place.bytes()), Some(place));
@@ -127,6 +137,6 @@ mod tests {
         assert!(place.counts(epoch, rights, 5 + day));
         assert!(!place.counts(epoch, rights, 6 + day), "a day has passed");
         assert!(!place.counts([9; 8], rights, 5), "after a restore");
-        assert!(!place.counts(epoch, Rights([9; 8]), 5), "other rights");
+        assert!(!place.counts(epoch, RightsFingerprint([9; 8]), 5), "other rights");
     }
 }

@@ -13,12 +13,12 @@ use crate::storage::records::{self, Room, RoomKind as StoredKind, User};
 use super::Grants;
 
 /// A viewer and its decisions.
-pub(super) struct Access {
+pub(super) struct ViewerRights {
     pub(super) viewer: UserId,
     pub(super) subject: Arc<Subject>,
 }
 
-impl Access {
+impl ViewerRights {
     /// The rights of a user now; an unknown or erased one has none.
     pub(super) fn of(tables: &Tables, viewer: UserId) -> Self {
         let work_out = || {

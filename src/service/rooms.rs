@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use super::directory::room_view;
 use super::error::flat;
-use super::rights::{Access, is_direct};
-use super::{Effect as Call, RoomError, RoomView, Service, Session};
+use super::rights::{ViewerRights, is_direct};
+use super::{CallKind, RoomError, RoomView, Service, Session};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
@@ -52,7 +52,7 @@ impl Service {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
         self.storage().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
-            if !Access::of(tables, session.user).is_member(tables, id, room) {
+            if !ViewerRights::of(tables, session.user).is_member(tables, id, room) {
                 return Err(RoomError::Denied);
             }
             if is_direct(room) { Err(RoomError::Direct) } else { Ok(()) }
@@ -102,7 +102,7 @@ impl Service {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
         let (room, is_member) = self.storage().read(|tables| {
             let room = tables.rooms.get(&id).cloned().ok_or(RoomError::NotFound)?;
-            let access = Access::of(tables, session.user);
+            let access = ViewerRights::of(tables, session.user);
             let is_member = access.is_member(tables, id, &room);
             if is_direct(&room) {
                 return Err(if is_member { RoomError::Direct } else { RoomError::Denied });
@@ -132,7 +132,7 @@ impl Service {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
         self.storage().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
-            let is_member = Access::of(tables, session.user).is_member(tables, id, room);
+            let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
             match (is_direct(room), is_member) {
                 (true, false) => Err(RoomError::Denied),
                 (true, true) => Err(RoomError::Direct),
@@ -156,7 +156,7 @@ impl Service {
         }
         self.store_room(id, &room).await?;
         // This process may have stood still so long that the sweep gave the claim to somebody else.
-        self.barrier(Call::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         if self.storage().claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
             self.storage()
                 .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Delete) })
@@ -378,7 +378,7 @@ impl Service {
 
     fn group_for_new_room(&self, session: &Session, id: &str) -> Result<GroupId, RoomError> {
         self.storage().read(|tables| {
-            let access = Access::of(tables, session.user);
+            let access = ViewerRights::of(tables, session.user);
             if id.is_empty() {
                 let first = first_group(tables).ok_or(RoomError::GroupNotFound)?;
                 let place = crate::domain::permission::Place::Server;

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::error::StoreFault;
-use super::passwords::PasswordFault;
+use super::error::StoreError;
+use super::passwords::PasswordHashError;
 use super::throttle::Wait;
-use super::{AuthenticateError, Effect, Kind, LoggedIn, Service, millis};
+use super::{AuthenticateError, CallKind, ErrorKind, LoggedIn, Service, millis};
 use crate::crypto::{random, token_text};
 use crate::domain::UserId;
 use crate::limits::{
@@ -88,22 +88,22 @@ pub enum LogInError {
     },
     /// The password could not be compared.
     #[error(transparent)]
-    Password(#[from] PasswordFault),
+    Password(#[from] PasswordHashError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 impl LogInError {
     /// What kind of refusal this is.
     #[must_use]
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Invalid => Kind::Unauthenticated,
-            Self::Disabled => Kind::PermissionDenied,
-            Self::Throttled { .. } => Kind::ResourceExhausted,
-            Self::Password(fault) => fault.kind(),
-            Self::Store(fault) => fault.kind(),
+            Self::Invalid => ErrorKind::Unauthenticated,
+            Self::Disabled => ErrorKind::PermissionDenied,
+            Self::Throttled { .. } => ErrorKind::ResourceExhausted,
+            Self::Password(error) => error.kind(),
+            Self::Store(error) => error.kind(),
         }
     }
 }
@@ -129,7 +129,7 @@ impl Session {
 }
 
 impl Service {
-    /// Finds the user behind a credential, for a call with this effect: its read barrier comes first
+    /// Finds the user behind a credential, for a call of this kind: its read barrier comes first
     /// ([`Self::barrier`]).
     ///
     /// # Errors
@@ -141,9 +141,9 @@ impl Service {
     pub async fn authenticate(
         &self,
         credential: Credential<'_>,
-        effect: Effect,
+        kind: CallKind,
     ) -> Result<Session, AuthenticateError> {
-        self.barrier(effect).await?;
+        self.barrier(kind).await?;
         let (hash, kind) = self.look_up_key(credential).ok_or(AuthenticateError::Required)?;
         let found = self.storage().token_cached(&hash).await?;
         let (token, revision) = found.ok_or(AuthenticateError::Required)?;
@@ -173,7 +173,7 @@ impl Service {
         if !self.inner.config.direct_login {
             return Err(LogInError::Disabled);
         }
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         let identifier = attempt.identifier.trim();
         if identifier.len() > IDENTIFIER_MAX_BYTES
             || attempt.password.chars().count() > PASSWORD_MAX_CHARS

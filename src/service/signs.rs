@@ -9,7 +9,7 @@ use event_listener::Event;
 
 use super::Service;
 use crate::domain::UserId;
-use crate::limits::SIGN_INTERVAL;
+use crate::limits::EPHEMERAL_INTERVAL;
 use crate::runtime::Stop;
 
 /// Signs of one kind.
@@ -47,7 +47,7 @@ impl<T> Signs<T> {
         let free = Sign { next: now, waiting: None };
         let present = users.entry(user).or_insert(free);
         if present.waiting.is_none() && present.next <= now {
-            present.next = now + SIGN_INTERVAL;
+            present.next = now + EPHEMERAL_INTERVAL;
             return Some(sign);
         }
         present.waiting = Some(match present.waiting.take() {
@@ -62,7 +62,7 @@ impl<T> Signs<T> {
     /// A sign that could not be told waits for the next second; what was given meanwhile is newer.
     fn give_back(&self, user: UserId, now: Instant, sign: T, join: impl FnOnce(T, T) -> T) {
         let mut users = self.lock();
-        let next = now + SIGN_INTERVAL;
+        let next = now + EPHEMERAL_INTERVAL;
         let present = users.entry(user).or_insert(Sign { next, waiting: None });
         present.waiting = Some(match present.waiting.take() {
             Some(newer) => join(sign, newer),
@@ -80,7 +80,7 @@ impl<T> Signs<T> {
             }
             let Some(waiting) = sign.waiting.take() else { return false };
             due.push((*user, waiting));
-            sign.next = now + SIGN_INTERVAL;
+            sign.next = now + EPHEMERAL_INTERVAL;
             true
         });
         let waiting = users.values().filter(|sign| sign.waiting.is_some());
@@ -91,18 +91,18 @@ impl<T> Signs<T> {
 
 impl Service {
     /// Tells the signs that wait when their second is over, until `stop`; then all that wait.
-    pub async fn tell_what_waits(&self, stop: &Stop) {
+    pub async fn publish_pending(&self, stop: &Stop) {
         let (presence, typing) = (&self.inner.presence_signs, &self.inner.typing_signs);
         loop {
             let given =
                 futures_lite::future::or(presence.one_waits.listen(), typing.one_waits.listen());
             let is_last = stop.is_stopped();
             let now = self.inner.clock.now();
-            let until = if is_last { now + SIGN_INTERVAL } else { now };
+            let until = if is_last { now + EPHEMERAL_INTERVAL } else { now };
             let (presences, next_presence) = presence.take_due(until);
             let (signs, next_sign) = typing.take_due(until);
             for (user, (room, thread)) in signs {
-                self.tell_sign_of_typing(user, room, thread).await;
+                self.publish_pending_typing(user, room, thread).await;
             }
             let mut presences = presences.into_iter();
             for (user, updates) in presences.by_ref() {
@@ -136,7 +136,7 @@ impl Service {
     fn next_given_back(&self, now: Instant) -> Option<Instant> {
         let users = self.inner.presence_signs.lock();
         let waits = users.values().any(|sign| sign.waiting.is_some());
-        waits.then(|| now + SIGN_INTERVAL)
+        waits.then(|| now + EPHEMERAL_INTERVAL)
     }
 }
 
@@ -158,15 +158,15 @@ mod tests {
         assert_eq!(signs.give(ada, start, 2, newest), None);
         assert_eq!(signs.give(bob, start, 7, newest), Some(7), "another user's");
         assert_eq!(signs.give(ada, start, 3, newest), None);
-        let end = start + SIGN_INTERVAL;
+        let end = start + EPHEMERAL_INTERVAL;
         assert_eq!(signs.take_due(start), (vec![], Some(end)));
         // Late: what waits is told first, so that nothing older comes behind something newer.
         assert_eq!(signs.give(ada, end, 4, newest), None);
         assert_eq!(signs.take_due(end), (vec![(ada, 4)], None));
         assert_eq!(signs.give(ada, end, 5, newest), None, "a second for each");
         signs.give_back(ada, end, 4, newest);
-        assert_eq!(signs.take_due(end + SIGN_INTERVAL), (vec![(ada, 5)], None));
-        assert_eq!(signs.take_due(end + SIGN_INTERVAL * 2), (vec![], None));
+        assert_eq!(signs.take_due(end + EPHEMERAL_INTERVAL), (vec![(ada, 5)], None));
+        assert_eq!(signs.take_due(end + EPHEMERAL_INTERVAL * 2), (vec![], None));
         assert!(signs.lock().is_empty());
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::PoisonError;
 use std::time::Instant;
 
-use super::error::StoreFault;
+use super::error::StoreError;
 use super::{Service, millis};
 use crate::domain::text::RoomName;
 use crate::domain::{RoomId, UserId};
@@ -19,8 +19,8 @@ impl Service {
     /// Sweeps now and then until stopped.
     pub async fn run(&self, stop: &Stop) {
         while stop.or(self.inner.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
-            if let Some(Err(fault)) = stop.or(Box::pin(self.sweep())).await {
-                log::warn!(error:err = fault.0; "sweep failed, it is tried again");
+            if let Some(Err(error)) = stop.or(Box::pin(self.sweep())).await {
+                log::warn!(error:err = error.0; "sweep failed, it is tried again");
             }
         }
     }
@@ -29,11 +29,11 @@ impl Service {
     /// holder was never stored. Does nothing while another process holds the lease.
     ///
     /// # Errors
-    /// [`StoreFault`].
+    /// [`StoreError`].
     ///
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
-    pub async fn sweep(&self) -> Result<(), StoreFault> {
+    pub async fn sweep(&self) -> Result<(), StoreError> {
         let Some(lease) = self.storage().lease("sweep", SWEEP_LEASE).await? else { return Ok(()) };
         let now = self.now_ms();
         let due = now.saturating_sub(millis(ANNOUNCE_AFTER));

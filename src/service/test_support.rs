@@ -3,10 +3,10 @@
 
 use std::convert::Infallible;
 
-use super::accounts::OperatorError;
-use super::create_account::{AccountDraft, AccountFault};
-use super::error::StoreFault;
-use super::{Effect, LoggedIn, NewUser, RoomError, Service, Session};
+use super::accounts::ManageAccountError;
+use super::create_account::{AccountDraft, AccountError};
+use super::error::StoreError;
+use super::{CallKind, LoggedIn, NewUser, RoomError, Service, Session};
 use crate::crypto::random;
 use crate::domain::permission::{ANNOUNCEMENTS, GENERAL, OWNER};
 use crate::domain::text::{DisplayName, Email, Login, RoomName};
@@ -36,14 +36,14 @@ pub enum BootstrapError {
         login: String,
         /// Why.
         #[source]
-        source: OperatorError,
+        source: ManageAccountError,
     },
     /// A room, or a membership in one.
     #[error("the rooms of [bootstrap.server] cannot be filled")]
     Room(#[from] RoomError),
     /// The store failed.
     #[error(transparent)]
-    Store(#[from] StoreFault),
+    Store(#[from] StoreError),
 }
 
 impl From<StorageError> for BootstrapError {
@@ -76,7 +76,7 @@ impl Service {
         users: &[NewUser<'_>],
         server: Option<BootstrapServer<'_>>,
     ) -> Result<(), BootstrapError> {
-        self.barrier(Effect::Changes).await?;
+        self.barrier(CallKind::Change).await?;
         if self.storage().read(|tables| tables.users.values().any(|user| !user.deleted)) {
             return Ok(());
         }
@@ -104,11 +104,11 @@ impl Service {
     /// Starts a session without a password.
     ///
     /// # Errors
-    /// [`OperatorError::UnknownUser`], [`OperatorError::Store`].
+    /// [`ManageAccountError::UnknownUser`], [`ManageAccountError::Store`].
     ///
     /// # Cancel safety
     /// Dropping it may leave a session nobody knows, which expires.
-    pub async fn start_test_session(&self, id: &UserId) -> Result<LoggedIn, OperatorError> {
+    pub async fn start_test_session(&self, id: &UserId) -> Result<LoggedIn, ManageAccountError> {
         Ok(self.start_session(&*self.living_user(id)?).await?)
     }
 
@@ -129,17 +129,21 @@ impl Service {
     /// Adds a verified address; one of `owners.emails` makes its user owner.
     ///
     /// # Errors
-    /// [`OperatorError::UnknownUser`]; [`AccountFault::EmailTaken`].
+    /// [`ManageAccountError::UnknownUser`]; [`AccountError::EmailTaken`].
     ///
     /// # Cancel safety
     /// Dropping it may leave a claim, which the sweep gives back.
-    pub async fn add_verified_email(&self, user: &str, email: &Email) -> Result<(), OperatorError> {
-        self.barrier(Effect::Changes).await?;
-        let id = UserId::try_from(user).map_err(|_| OperatorError::UnknownUser)?;
+    pub async fn add_verified_email(
+        &self,
+        user: &str,
+        email: &Email,
+    ) -> Result<(), ManageAccountError> {
+        self.barrier(CallKind::Change).await?;
+        let id = UserId::try_from(user).map_err(|_| ManageAccountError::UnknownUser)?;
         self.living_user(&id)?;
         let key = email.key();
         if self.storage().claim(Claim::Email(&key), id.as_str()).await? != Claimed::Yes {
-            return Err(AccountFault::EmailTaken.into());
+            return Err(AccountError::EmailTaken.into());
         }
         let is_owner_address = self.is_owner_address(email.as_str());
         self.change_account(&id, |user| {
@@ -157,7 +161,7 @@ impl Service {
     /// Finds the user of a verified address, or makes one without a password.
     ///
     /// # Errors
-    /// [`OperatorError::Account`], [`OperatorError::Store`].
+    /// [`ManageAccountError::Account`], [`ManageAccountError::Store`].
     ///
     /// # Cancel safety
     /// As an account's: whole, or claims that are swept.
@@ -165,19 +169,20 @@ impl Service {
         &self,
         email: &Email,
         display_name: Option<&str>,
-    ) -> Result<ProviderUser, OperatorError> {
-        self.barrier(Effect::Changes).await?;
+    ) -> Result<ProviderUser, ManageAccountError> {
+        self.barrier(CallKind::Change).await?;
         let found = self.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
         if let Some(user) = found.filter(|user| !user.deleted) {
-            let id = UserId::try_from(user.id.as_str()).map_err(|_| OperatorError::UnknownUser)?;
+            let id =
+                UserId::try_from(user.id.as_str()).map_err(|_| ManageAccountError::UnknownUser)?;
             return Ok(ProviderUser { id, login: user.login.clone(), is_new: false });
         }
         let name = display_name.filter(|name| !name.trim().is_empty());
-        let name = name.map(DisplayName::parse).transpose().map_err(AccountFault::from)?;
+        let name = name.map(DisplayName::parse).transpose().map_err(AccountError::from)?;
         let id = UserId::from_number(u64::from_be_bytes(random()));
         let draft = AccountDraft {
             id,
-            login: Login::parse(&login_of(email)).map_err(AccountFault::from)?,
+            login: Login::parse(&login_of(email)).map_err(AccountError::from)?,
             display_name: name,
             email: Some((email.clone(), true)),
             role: None,
@@ -194,7 +199,7 @@ impl Service {
             Ok(made) => Ok(made.user.id),
             Err(error) => {
                 // Another process of this server may be doing the same.
-                self.barrier(Effect::Changes).await?;
+                self.barrier(CallKind::Change).await?;
                 let other = self.storage().read(|tables| tables.user_by_login(user.login).cloned());
                 let other = other.and_then(|user| UserId::try_from(user.id.as_str()).ok());
                 other.ok_or(BootstrapError::User { login: user.login.to_owned(), source: error })
@@ -242,9 +247,9 @@ impl Service {
         Ok(self.place_room(id, room, &name.key()).await?)
     }
 
-    fn living_user(&self, id: &UserId) -> Result<std::sync::Arc<User>, OperatorError> {
+    fn living_user(&self, id: &UserId) -> Result<std::sync::Arc<User>, ManageAccountError> {
         let user = self.storage().read(|tables| tables.users.get(id).cloned());
-        user.filter(|user| !user.deleted).ok_or(OperatorError::UnknownUser)
+        user.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)
     }
 }
 

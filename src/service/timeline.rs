@@ -2,7 +2,7 @@
 
 use super::users::distinct;
 use super::{
-    MessageView, Position, ReadError, RowKind, RowView, Service, Session, TimelinePage,
+    MessageView, PagePosition, ReadError, RowKind, RowView, Service, Session, TimelinePage,
     TimelineWindow,
 };
 use crate::domain::{EventId, RoomId, UserId};
@@ -21,19 +21,19 @@ impl Service {
         &self,
         session: &Session,
         room: &str,
-        position: Position<'_>,
+        position: PagePosition<'_>,
         limit: usize,
     ) -> Result<TimelinePage, ReadError> {
         let room = self.readable_room(session, room)?;
         let limit = clamped(limit);
         let end = self.storage().head(&room).await?.rows;
         let (from, to) = match position {
-            Position::Newest => (end.saturating_sub(limit), end),
-            Position::Before(cursor) => {
+            PagePosition::Newest => (end.saturating_sub(limit), end),
+            PagePosition::Before(cursor) => {
                 let row = self.cursor_row(session.user, room, cursor)?.min(end);
                 (row.saturating_sub(limit), row)
             }
-            Position::After(cursor) => {
+            PagePosition::After(cursor) => {
                 let row = self.cursor_row(session.user, room, cursor)?.saturating_add(1).min(end);
                 (row, row.saturating_add(limit).min(end))
             }
@@ -109,7 +109,7 @@ impl Service {
         for id in distinct(ids) {
             match self.message(session, room, id).await {
                 Ok(message) => found.push(message),
-                Err(ReadError::Store(fault)) => return Err(fault.into()),
+                Err(ReadError::Store(error)) => return Err(error.into()),
                 Err(_) => {}
             }
         }

@@ -315,7 +315,7 @@ pub struct TimelineWindow {
 
 /// Where a timeline page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Position<'a> {
+pub enum PagePosition<'a> {
     /// The newest rows.
     Newest,
     /// The rows before a cursor.

@@ -1,6 +1,6 @@
 //! The user behind a request.
 
-use super::rights::{Access, is_direct};
+use super::rights::{ViewerRights, is_direct};
 use super::{ReadError, Service, Session, ViewerView};
 use crate::domain::RoomId;
 use crate::domain::permission::{Permission, capabilities, is_built, server_permissions};
@@ -14,7 +14,7 @@ impl Service {
     pub async fn viewer(&self, session: &Session) -> Result<ViewerView, ReadError> {
         let (user, subject) = self.storage().read(|tables| {
             let user = tables.users.get(&session.user).filter(|user| !user.deleted).cloned();
-            (user, Access::of(tables, session.user).subject)
+            (user, ViewerRights::of(tables, session.user).subject)
         });
         let user = user.ok_or(ReadError::NotFound { what: "user" })?;
         let permissions = server_permissions(&subject);
@@ -39,7 +39,7 @@ impl Service {
 
     async fn has_unread_rooms(&self, session: &Session) -> Result<bool, ReadError> {
         let joined: Vec<RoomId> = self.storage().read(|tables| {
-            let access = Access::of(tables, session.user);
+            let access = ViewerRights::of(tables, session.user);
             let rooms = tables.rooms.iter().filter(|(_, room)| !is_direct(room) && !room.archived);
             let joined = rooms.filter(|(id, room)| access.is_member(tables, **id, room));
             joined.map(|(id, _)| *id).collect()

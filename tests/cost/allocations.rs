@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use allocation_counter::{AllocationInfo, measure};
 use chatto::contract::{Encoding, encode};
 use chatto::present;
-use chatto::service::{NewMessage, NewRoom, Position, Service, Session};
+use chatto::service::{NewMessage, NewRoom, PagePosition, Service, Session};
 use futures_lite::future::{FutureExt as _, block_on, poll_once};
 
 use crate::service::{World, run};
@@ -31,7 +31,7 @@ const GROUPS_MAX: u64 = 30;
 fn page(service: &Service, session: &Session, room: &str, form: Encoding) -> AllocationInfo {
     let mut answer = None;
     let spent = measure(|| {
-        let read = service.room_events(session, room, Position::Newest, ROWS);
+        let read = service.room_events(session, room, PagePosition::Newest, ROWS);
         // Nothing waits: other tasks of this thread are not counted.
         let page = block_on(poll_once(read.boxed_local())).expect("the page is cached").unwrap();
         answer = Some((page.rows.len(), encode(&present::timeline("", room, page), form).unwrap()));
@@ -55,7 +55,7 @@ fn a_cached_page_takes_few_allocations() {
             let new = NewMessage { room: &room, body: &body, ..NewMessage::default() };
             world.service.post_message(&ada, new).await.unwrap();
         }
-        let warm = world.service.room_events(&ada, &room, Position::Newest, ROWS).await;
+        let warm = world.service.room_events(&ada, &room, PagePosition::Newest, ROWS).await;
         assert_eq!(warm.unwrap().rows.len(), ROWS);
         for (form, most) in [(Encoding::Proto, PROTO_MAX), (Encoding::Json, JSON_MAX)] {
             let spent = page(&world.service, &ada, &room, form);

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use chatto::domain::{EventId, RoomId};
-use chatto::service::{Position, RowKind, Session};
+use chatto::service::{PagePosition, RowKind, Session};
 use chatto::storage::records::{Fact, FactKind, Member, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
@@ -38,7 +38,7 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
 
 /// What the room's timeline says of a member.
 async fn rows_of(world: &World, reader: &Session, room: &str, of: &Session) -> Vec<RowKind> {
-    let page = world.service.room_events(reader, room, Position::Newest, 100).await.unwrap();
+    let page = world.service.room_events(reader, room, PagePosition::Newest, 100).await.unwrap();
     page.rows.into_iter().filter(|row| row.actor == Some(of.user)).map(|row| row.kind).collect()
 }
 

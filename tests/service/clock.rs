@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chatto::limits::CLOCK_AHEAD_MAX;
 use chatto::runtime::Runtime;
-use chatto::service::{NewMessage, Position, RoomScope, Session};
+use chatto::service::{NewMessage, PagePosition, RoomScope, Session};
 use chatto::storage::Change;
 use chatto::storage::records::Room;
 
@@ -29,7 +29,7 @@ async fn again(server: &NatsServer, runtime: &Runtime, ahead: Duration) -> World
 }
 
 async fn times(world: &World, session: &Session, room: &str) -> Vec<i64> {
-    let page = world.service.room_events(session, room, Position::Newest, 100).await.unwrap();
+    let page = world.service.room_events(session, room, PagePosition::Newest, 100).await.unwrap();
     page.rows.iter().map(|row| row.created_ms).collect()
 }
 

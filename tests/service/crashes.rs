@@ -1,6 +1,6 @@
 //! Calls that a kill cuts off at any await: repeating them ends well, and nothing is made twice.
 
-use chatto::service::{JoinFields, PageRequest, Position, RoomScope, RowKind};
+use chatto::service::{JoinFields, PagePosition, PageRequest, RoomScope, RowKind};
 use chatto::storage::Claim;
 
 use super::{CutAt, NatsServer, World, redeem, run, settings};
@@ -28,7 +28,7 @@ fn the_first_start_may_be_killed_anywhere() {
         for room in rooms {
             let id = room.room.id.to_string();
             world.service.join_room(&ada, &id).await.unwrap();
-            let page = world.service.room_events(&ada, &id, Position::Newest, 0).await.unwrap();
+            let page = world.service.room_events(&ada, &id, PagePosition::Newest, 0).await.unwrap();
             let created = page.rows.iter().filter(|row| row.kind == RowKind::RoomCreated).count();
             assert_eq!(created, 1, "{}", room.room.name);
         }
@@ -84,7 +84,8 @@ fn joins_that_are_cut_off_are_told_exactly_once() {
         }
         world.clock.advance(std::time::Duration::from_secs(31));
         service.sweep().await.unwrap();
-        let page = service.room_events(&watcher, &general, Position::Newest, 100).await.unwrap();
+        let page =
+            service.room_events(&watcher, &general, PagePosition::Newest, 100).await.unwrap();
         for person in people {
             let rows = page.rows.iter().filter(|row| row.actor == Some(person.user)).count();
             let member = service.room(&person, &general).await.unwrap().state.is_member;

@@ -9,7 +9,7 @@ use chatto::limits::{
     LOGIN_ATTEMPTS_PER_SECOND, LOGIN_PROCESSES_MAX, LOGIN_WAIT_MAX,
 };
 use chatto::runtime::Clock;
-use chatto::service::{LogIn, LogInError, NewUser, PasswordFault};
+use chatto::service::{LogIn, LogInError, NewUser, PasswordHashError};
 use chatto::storage::Change;
 use chatto::storage::records::{Counter, User};
 use prost::Message as _;
@@ -255,7 +255,7 @@ fn an_attempt_that_waits_or_finds_no_place_in_the_queue_writes_nothing() {
         let answers = super::messages::all(calls).await;
         let tried = answers.iter().filter(|answer| matches!(answer, Err(LogInError::Invalid)));
         let busy = |answer: &Result<_, LogInError>| {
-            matches!(answer, Err(LogInError::Password(PasswordFault::Busy)))
+            matches!(answer, Err(LogInError::Password(PasswordHashError::Busy)))
         };
         let (tried, busy) = (tried.count(), answers.iter().filter(|one| busy(one)).count());
         assert!(tried + busy == 60 && busy > 0, "{answers:?}");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chatto::service::{AccountFault, JoinFields, LinkError, RedeemError, RedeemRequest};
+use chatto::service::{AccountError, JoinFields, LinkError, RedeemError, RedeemRequest};
 
 use super::{NatsServer, PASSWORD, World, redeem, run};
 
@@ -97,16 +97,16 @@ fn a_taken_login_leaves_the_link_usable() {
         let link = world.service.operator_join_link(JoinFields::default()).await.unwrap();
         for taken in ["bob", "BOB", "admin", "Root", "owner", "everyone", "here"] {
             let error = world.service.redeem(redeem(&link.path, taken)).await.unwrap_err();
-            assert!(matches!(error, RedeemError::Account(AccountFault::LoginTaken)), "{taken}");
+            assert!(matches!(error, RedeemError::Account(AccountError::LoginTaken)), "{taken}");
             assert_eq!(error.to_string(), "Username is already taken");
         }
         for broken in ["b", "x_bot", "a b"] {
             let error = world.service.redeem(redeem(&link.path, broken)).await.unwrap_err();
-            assert!(matches!(error, RedeemError::Account(AccountFault::Login(_))), "{broken}");
+            assert!(matches!(error, RedeemError::Account(AccountError::Login(_))), "{broken}");
         }
         let short = RedeemRequest { password: "1234567", ..redeem(&link.path, "carol") };
         let error = world.service.redeem(short).await.unwrap_err();
-        assert!(matches!(error, RedeemError::Account(AccountFault::Password(_))));
+        assert!(matches!(error, RedeemError::Account(AccountError::Password(_))));
         world.service.redeem(redeem(&link.path, "carol")).await.unwrap();
         world.close().await;
     });
@@ -152,11 +152,11 @@ fn given_values_are_fixed_and_the_rest_is_asked() {
         assert!(world.log_in("boss@example.com", PASSWORD).await.is_err());
 
         let taken = service.join_link(&owner, fields).await.unwrap_err();
-        assert!(matches!(taken, LinkError::Account(AccountFault::LoginTaken)));
+        assert!(matches!(taken, LinkError::Account(AccountError::LoginTaken)));
         for role in ["everyone", "nobody"] {
             let fields = JoinFields { role: Some(role.to_owned()), ..JoinFields::default() };
             let error = service.join_link(&owner, fields).await.unwrap_err();
-            assert!(matches!(error, LinkError::Account(AccountFault::UnknownRole)), "{role}");
+            assert!(matches!(error, LinkError::Account(AccountError::UnknownRole)), "{role}");
         }
         let admin = world.person("adm", Some("admin")).await;
         let error = service.join_link(&admin, JoinFields::default()).await.unwrap_err();
@@ -198,7 +198,7 @@ fn a_login_claimed_by_an_attempt_that_failed_comes_back() {
         let second = service.operator_join_link(fields).await.unwrap();
         service.redeem(redeem(&first.path, "ada")).await.unwrap();
         let error = service.redeem(redeem(&second.path, "bob")).await.unwrap_err();
-        assert!(matches!(error, RedeemError::Account(AccountFault::EmailTaken)), "{error:?}");
+        assert!(matches!(error, RedeemError::Account(AccountError::EmailTaken)), "{error:?}");
         service.sweep().await.unwrap();
         world.clock.advance_monotonic(Duration::from_secs(601));
         service.sweep().await.unwrap();

@@ -7,8 +7,8 @@ use std::time::Duration;
 use chatto::domain::RoomId;
 use chatto::domain::text::IdempotencyKey;
 use chatto::service::{
-    Kind, MessageView, NewMessage, Position, PostError, ReadError, RowKind, Service, Session,
-    TimelinePage,
+    ErrorKind, MessageView, NewMessage, PagePosition, PostError, ReadError, RowKind, Service,
+    Session, TimelinePage,
 };
 use chatto::storage::records::{Content, Delete, Edit, Room, event::Effect};
 use chatto::storage::{Change, Draft, DraftView, RequestId};
@@ -90,13 +90,15 @@ fn what_is_posted_is_read_by_members_in_another_process_too() {
         assert_eq!(second.in_reply_to, Some(first.id));
         let got = world.service.message(&bob, &general, first.id.as_str()).await.unwrap();
         assert_eq!(got, first);
-        let page = world.service.room_events(&bob, &general, Position::Newest, 0).await.unwrap();
+        let page =
+            world.service.room_events(&bob, &general, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(bodies(&page), ["hello **world**", "hi"]);
         assert_eq!(page.users.len(), 2);
         world.close().await;
 
         let again = World::open(&server, &runtime, settings()).await;
-        let page = again.service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        let page =
+            again.service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(bodies(&page), ["hello **world**", "hi"]);
         again.close().await;
     });
@@ -112,73 +114,78 @@ fn the_checks_come_in_the_order_of_the_contract() {
         let eve = world.person("eve", None).await;
         let news = world.room(&ada, "announcements").await;
         let message = post(service, &ada, &general, "x").await.id.to_string();
-        let page = service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        let page = service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         let joined = page.rows[1].id.to_string();
         let eleven = vec!["A00000000000000".to_owned(); 11];
         let long = "x".repeat(10_001);
         let base = text(&general, "x");
-        let cases: Vec<(&str, &Session, NewMessage<'_>, Kind)> = vec![
-            ("unknown room", &ada, text("R00000000000000", ""), Kind::NotFound),
-            ("no id", &ada, text("x", ""), Kind::NotFound),
-            ("not a member, body empty", &eve, text(&general, ""), Kind::PermissionDenied),
-            ("empty body", &ada, text(&general, " \n"), Kind::InvalidArgument),
-            ("empty body before rights", &ada, text(&news, ""), Kind::InvalidArgument),
-            ("too long", &ada, text(&general, &long), Kind::InvalidArgument),
+        let cases: Vec<(&str, &Session, NewMessage<'_>, ErrorKind)> = vec![
+            ("unknown room", &ada, text("R00000000000000", ""), ErrorKind::NotFound),
+            ("no id", &ada, text("x", ""), ErrorKind::NotFound),
+            ("not a member, body empty", &eve, text(&general, ""), ErrorKind::PermissionDenied),
+            ("empty body", &ada, text(&general, " \n"), ErrorKind::InvalidArgument),
+            ("empty body before rights", &ada, text(&news, ""), ErrorKind::InvalidArgument),
+            ("too long", &ada, text(&general, &long), ErrorKind::InvalidArgument),
             (
                 "eleven files",
                 &ada,
                 NewMessage { attachments: &eleven, ..base },
-                Kind::InvalidArgument,
+                ErrorKind::InvalidArgument,
             ),
             (
                 "echo without thread",
                 &ada,
                 NewMessage { also_send_to_channel: true, ..base },
-                Kind::InvalidArgument,
+                ErrorKind::InvalidArgument,
             ),
             (
                 "thread in a thread",
                 &ada,
                 NewMessage { create_thread: true, thread_root: &message, ..base },
-                Kind::InvalidArgument,
+                ErrorKind::InvalidArgument,
             ),
             (
                 "unknown root",
                 &ada,
                 NewMessage { thread_root: "E00000000000000", ..base },
-                Kind::NotFound,
+                ErrorKind::NotFound,
             ),
             (
                 "root is no message",
                 &ada,
                 NewMessage { thread_root: &joined, ..base },
-                Kind::NotFound,
+                ErrorKind::NotFound,
             ),
             (
                 "threads are not served",
                 &ada,
                 NewMessage { thread_root: &message, ..base },
-                Kind::Unimplemented,
+                ErrorKind::Unimplemented,
             ),
             (
                 "unknown answer",
                 &ada,
                 NewMessage { in_reply_to: "E00000000000000", ..base },
-                Kind::NotFound,
+                ErrorKind::NotFound,
             ),
-            ("answer to a join", &ada, NewMessage { in_reply_to: &joined, ..base }, Kind::NotFound),
-            ("no right", &ada, text(&news, "x"), Kind::PermissionDenied),
+            (
+                "answer to a join",
+                &ada,
+                NewMessage { in_reply_to: &joined, ..base },
+                ErrorKind::NotFound,
+            ),
+            ("no right", &ada, text(&news, "x"), ErrorKind::PermissionDenied),
             (
                 "answer before rights",
                 &ada,
                 NewMessage { room: &news, in_reply_to: "y", ..base },
-                Kind::NotFound,
+                ErrorKind::NotFound,
             ),
             (
                 "unknown file",
                 &ada,
                 NewMessage { attachments: &eleven[..1], ..base },
-                Kind::NotFound,
+                ErrorKind::NotFound,
             ),
         ];
         for (name, session, new, kind) in cases {
@@ -213,7 +220,7 @@ fn slow_mode_waits_but_repeats_are_answered() {
         let keyed = NewMessage { idempotency_key: Some(&one), ..text(&general, "one") };
         let first = service.post_message(&ada, keyed).await.unwrap();
         let error = service.post_message(&ada, text(&general, "two")).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::ResourceExhausted);
+        assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
         assert_eq!(service.post_message(&ada, keyed).await.unwrap(), first);
         let state = service.room(&ada, &general).await.unwrap().state;
         let next = state.slow_mode_next_post_ms.unwrap();
@@ -249,7 +256,8 @@ fn an_idempotency_key_answers_the_first_message_through_any_process() {
         assert_eq!(again, first);
         let theirs = world.service.post_message(&bob, keyed).await.unwrap();
         assert_ne!(theirs.id, first.id, "a key is its user's own");
-        let page = world.service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        let page =
+            world.service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(bodies(&page), ["once", "once"]);
         world.close().await;
         other.close().await;
@@ -324,7 +332,7 @@ fn sixteen_clients_post_into_one_room_at_once_without_an_error() {
         let mut seen: Vec<Vec<usize>> = vec![Vec::new(); 16];
         let mut cursor = None::<String>;
         loop {
-            let position = cursor.as_deref().map_or(Position::Newest, Position::Before);
+            let position = cursor.as_deref().map_or(PagePosition::Newest, PagePosition::Before);
             let page = world.service.room_events(&reader, &general, position, 100).await.unwrap();
             for body in bodies(&page).iter().rev() {
                 let (writer, turn) = body.split_once(' ').unwrap();
@@ -357,31 +365,31 @@ fn pages_windows_and_cursors() {
         for n in 0..130 {
             ids.push(post(service, &ada, &general, &n.to_string()).await.id);
         }
-        let read = async |position: Position<'_>, limit| {
+        let read = async |position: PagePosition<'_>, limit| {
             service.room_events(&ada, &general, position, limit).await.unwrap()
         };
-        let newest = read(Position::Newest, 0).await;
+        let newest = read(PagePosition::Newest, 0).await;
         assert_eq!(newest.rows.len(), 50);
         assert!(newest.has_older && !newest.has_newer);
-        assert_eq!(read(Position::Newest, 10_000).await.rows.len(), 100, "clamped");
-        let older = read(Position::Before(&newest.start_cursor), 70).await;
+        assert_eq!(read(PagePosition::Newest, 10_000).await.rows.len(), 100, "clamped");
+        let older = read(PagePosition::Before(&newest.start_cursor), 70).await;
         assert!(older.has_older && older.has_newer);
-        let oldest = read(Position::Before(&older.start_cursor), 70).await;
+        let oldest = read(PagePosition::Before(&older.start_cursor), 70).await;
         assert!(!oldest.has_older && oldest.has_newer);
         let both: Vec<_> =
             [&oldest, &older, &newest].into_iter().flat_map(|page| &page.rows).collect();
         assert_eq!(both.len(), 133, "every row once");
         assert_eq!(both.iter().map(|row| row.id).collect::<HashSet<_>>().len(), 133);
-        let forward = read(Position::After(&oldest.end_cursor), 70).await;
+        let forward = read(PagePosition::After(&oldest.end_cursor), 70).await;
         assert_eq!(forward.rows, older.rows);
-        let end = read(Position::After(&newest.end_cursor), 5).await;
+        let end = read(PagePosition::After(&newest.end_cursor), 5).await;
         assert!(end.rows.is_empty() && end.start_cursor.is_empty() && end.has_older);
 
         for cursor in ["", "x", "AAAA", &newest.start_cursor[1..], &"A".repeat(100)] {
-            let error = service.room_events(&ada, &general, Position::Before(cursor), 5).await;
+            let error = service.room_events(&ada, &general, PagePosition::Before(cursor), 5).await;
             assert!(matches!(error, Err(ReadError::Cursor)), "{cursor}");
         }
-        let foreign = Position::Before(&newest.start_cursor);
+        let foreign = PagePosition::Before(&newest.start_cursor);
         let error = service.room_events(&bob, &general, foreign, 5).await;
         assert!(matches!(error, Err(ReadError::Cursor)), "another viewer's");
         let news = world.room(&ada, "announcements").await;

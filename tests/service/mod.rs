@@ -22,7 +22,7 @@ use chatto::crypto::Secret;
 use chatto::crypto::password::Params;
 use chatto::runtime::{Clock, Runtime};
 use chatto::service::{
-    Config, Credential, Effect, LogIn, LoggedIn, NewUser, RedeemRequest, Service, Session,
+    CallKind, Config, Credential, LogIn, LoggedIn, NewUser, RedeemRequest, Service, Session,
 };
 use chatto::storage::Storage;
 
@@ -108,7 +108,7 @@ impl World {
     }
 
     pub(crate) async fn bearer(&self, handed: &LoggedIn) -> Session {
-        self.service.authenticate(Credential::Bearer(&handed.token), Effect::Reads).await.unwrap()
+        self.service.authenticate(Credential::Bearer(&handed.token), CallKind::Read).await.unwrap()
     }
 
     /// The id of a room by its name, as this viewer sees it.

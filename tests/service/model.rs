@@ -3,7 +3,7 @@
 
 use chatto::domain::text::IdempotencyKey;
 use chatto::service::{
-    Kind, NewMessage, NewRoom, Position, RowKind, Service, Session, TimelinePage,
+    ErrorKind, NewMessage, NewRoom, PagePosition, RowKind, Service, Session, TimelinePage,
 };
 
 use super::{CutAt, NatsServer, World, run, settings};
@@ -170,7 +170,7 @@ async fn perform(
             let marked = service.mark_room_read(session, room, "").await;
             return match marked {
                 Ok(_) => true,
-                Err(error) if error.kind() == Kind::PermissionDenied => false,
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => false,
                 Err(error) => panic!("{error:?}"),
             };
         }
@@ -193,7 +193,7 @@ async fn perform(
             assert_eq!(message.body.as_deref(), Some(body));
             true
         }
-        Err(error) if error.kind() == Kind::PermissionDenied => false,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => false,
         Err(error) => panic!("{error:?}"),
     }
 }
@@ -206,7 +206,7 @@ async fn check(service: &Service, people: &[Session], room: &str, model: &Model,
     }
     let Some(reader) = model.members.iter().position(|member| *member) else { return };
     let reader = &people[reader];
-    let page = service.room_events(reader, room, Position::Newest, 100).await.unwrap();
+    let page = service.room_events(reader, room, PagePosition::Newest, 100).await.unwrap();
     assert_eq!(rows(&page, people), model.rows, "{what}");
     assert!(page.rows.is_sorted_by(|a, b| a.created_ms < b.created_ms), "{what}");
 }

@@ -1,6 +1,6 @@
 //! What the operator does with accounts, and the owner rule of addresses.
 
-use chatto::service::{AccountFault, Config, NewUser, OperatorError, PageRequest};
+use chatto::service::{AccountError, Config, ManageAccountError, NewUser, PageRequest};
 
 use super::{NatsServer, PASSWORD, World, run, settings};
 
@@ -27,10 +27,13 @@ fn accounts_are_made_listed_and_given_roles() {
 
         let same_address = NewUser { email: Some("ADA@example.com"), ..new("carol") };
         let error = service.create_user(same_address).await.unwrap_err();
-        assert!(matches!(error, OperatorError::Account(AccountFault::EmailTaken)), "{error:?}");
+        assert!(
+            matches!(error, ManageAccountError::Account(AccountError::EmailTaken)),
+            "{error:?}"
+        );
         service.create_user(new("carol")).await.unwrap();
         let error = service.create_user(new("ADA")).await.unwrap_err();
-        assert!(matches!(error, OperatorError::Account(AccountFault::LoginTaken)));
+        assert!(matches!(error, ManageAccountError::Account(AccountError::LoginTaken)));
 
         let listed = service.list_accounts("", PageRequest { limit: 2, offset: 1 }).await;
         let logins: Vec<&str> = listed.items.iter().map(|one| one.user.login.as_str()).collect();
@@ -43,10 +46,10 @@ fn accounts_are_made_listed_and_given_roles() {
         assert!(service.remove_role("bob", "moderator").await.unwrap().roles.is_empty());
         for role in ["everyone", "nothing"] {
             let error = service.add_role("bob", role).await.unwrap_err();
-            assert!(matches!(error, OperatorError::Account(AccountFault::UnknownRole)));
+            assert!(matches!(error, ManageAccountError::Account(AccountError::UnknownRole)));
         }
         let error = service.add_role("nobody", "admin").await.unwrap_err();
-        assert!(matches!(error, OperatorError::UnknownUser));
+        assert!(matches!(error, ManageAccountError::UnknownUser));
         world.close().await;
     });
 }
@@ -66,7 +69,7 @@ fn a_verified_address_of_the_list_makes_an_owner() {
         let roles = || async { world.service.list_accounts("boss", PageRequest::default()).await };
         assert_eq!(roles().await.items[0].roles, ["owner"], "at start");
         let error = world.service.remove_role("boss", "owner").await.unwrap_err();
-        assert!(matches!(error, OperatorError::ListedOwner));
+        assert!(matches!(error, ManageAccountError::ListedOwner));
         world.service.add_role("boss", "admin").await.unwrap();
         world.service.remove_role("boss", "admin").await.unwrap();
         world.close().await;
@@ -81,7 +84,7 @@ fn a_full_server_takes_its_first_owner_only() {
         let world = World::open(&server, &runtime, closed).await;
         world.service.prepare().await.unwrap();
         let error = world.service.create_user(new("ada")).await.unwrap_err();
-        assert!(matches!(error, OperatorError::Account(AccountFault::UsersFull)));
+        assert!(matches!(error, ManageAccountError::Account(AccountError::UsersFull)));
         let link = world.service.setup_link().await.unwrap();
         world.service.redeem(super::redeem(&link.path, "boss")).await.unwrap();
         world.close().await;

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 
 use chatto::domain::{EventId, RoomId};
 use chatto::runtime::Runtime;
-use chatto::service::{NewMessage, Position, PostError, RowKind, RowView, Session};
+use chatto::service::{NewMessage, PagePosition, PostError, RowKind, RowView, Session};
 use chatto::storage::records::{Decision, Fact, FactKind, Role, Room, Scope, User, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
@@ -77,7 +77,7 @@ impl Scene {
                 Err(error) => panic!("cut at await {left}: {error:?}"),
             }
             one.storage.barrier().await.unwrap();
-            let page = one.service.room_events(reader, general, Position::Newest, 100).await;
+            let page = one.service.room_events(reader, general, PagePosition::Newest, 100).await;
             let of_member = |row: &RowView| {
                 row.actor == Some(member.user) && matches!(row.kind, RowKind::Message(_))
             };

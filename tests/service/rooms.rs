@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chatto::service::{
-    NewRoom, PageRequest, Position, ReadError, RoomError, RoomScope, RowKind, Session,
+    NewRoom, PagePosition, PageRequest, ReadError, RoomError, RoomScope, RowKind, Session,
 };
 use chatto::storage::Change;
 use chatto::storage::records::{Decision, Role, Room, Scope};
@@ -134,12 +134,12 @@ fn joining_and_leaving_make_one_row_each() {
         let service = &world.service;
         let (ada, bob) = (world.person("ada", None).await, world.person("bob", None).await);
         let general = world.room(&ada, "general").await;
-        let read = service.room_events(&ada, &general, Position::Newest, 0).await;
+        let read = service.room_events(&ada, &general, PagePosition::Newest, 0).await;
         assert!(matches!(read, Err(ReadError::Denied)), "not a member");
         for session in [&ada, &ada, &bob] {
             assert_eq!(service.join_room(session, &general).await.unwrap().name, "general");
         }
-        let page = service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        let page = service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         let rows: Vec<_> = page.rows.iter().map(|row| (&row.kind, row.actor)).collect();
         assert_eq!(
             rows,
@@ -157,10 +157,10 @@ fn joining_and_leaving_make_one_row_each() {
 
         assert!(service.leave_room(&bob, &general).await.unwrap());
         assert!(!service.leave_room(&bob, &general).await.unwrap(), "a second time is no fault");
-        let read = service.room_events(&bob, &general, Position::Newest, 0).await;
+        let read = service.room_events(&bob, &general, PagePosition::Newest, 0).await;
         assert!(matches!(read, Err(ReadError::Denied)));
         service.join_room(&bob, &general).await.unwrap();
-        let page = service.room_events(&ada, &general, Position::Newest, 0).await.unwrap();
+        let page = service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         let last: Vec<_> = page.rows.iter().skip(3).map(|row| &row.kind).collect();
         assert_eq!(last, [&RowKind::Left, &RowKind::Joined]);
         let times: Vec<i64> = page.rows.iter().map(|row| row.created_ms).collect();
@@ -180,13 +180,13 @@ fn universal_rooms_have_everybody_without_rows() {
         service.join_room(&ada, &id).await.unwrap();
         let error = service.leave_room(&ada, &id).await.unwrap_err();
         assert!(matches!(error, RoomError::Universal));
-        let page = service.room_events(&ada, &id, Position::Newest, 0).await.unwrap();
+        let page = service.room_events(&ada, &id, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(page.rows.len(), 1);
         let members = service.list_members(&ada, &id, "", PageRequest::default()).unwrap();
         assert_eq!(members.total, 1);
         // Whoever may not join is no member by rule either.
         deny(&world, "room.join", &id).await;
-        let read = service.room_events(&ada, &id, Position::Newest, 0).await;
+        let read = service.room_events(&ada, &id, PagePosition::Newest, 0).await;
         assert!(matches!(read, Err(ReadError::Denied)));
         world.close().await;
     });
@@ -224,7 +224,7 @@ fn rooms_are_made_by_those_who_may() {
         let made = service.room(&admin, &id).await.unwrap();
         assert!(!made.state.is_member, "the creator joins like everybody");
         service.join_room(&admin, &id).await.unwrap();
-        let page = service.room_events(&admin, &id, Position::Newest, 0).await.unwrap();
+        let page = service.room_events(&admin, &id, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(page.rows[0].kind, RowKind::RoomCreated);
         assert_eq!(page.rows[0].actor, Some(admin.user));
         assert_eq!(page.users.len(), 1);
@@ -267,7 +267,7 @@ fn hidden_and_archived_rooms() {
         let mine = service.list_rooms(&ada, RoomScope::All).await.unwrap();
         assert_eq!(names(&mine), ["announcements", "general"], "archived rooms are in no list");
         assert!(service.room(&ada, &other).await.unwrap().room.archived);
-        service.room_events(&ada, &other, Position::Newest, 0).await.unwrap();
+        service.room_events(&ada, &other, PagePosition::Newest, 0).await.unwrap();
         let error = service.join_room(&bob, &other).await.unwrap_err();
         assert!(matches!(error, RoomError::Archived));
         world.close().await;
@@ -317,7 +317,7 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         world.storage.change_member(&room, &ada.user, untold).await.unwrap();
         service.sweep().await.unwrap();
         let rows = async || {
-            service.room_events(&ada, &general, Position::Newest, 0).await.unwrap().rows.len()
+            service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap().rows.len()
         };
         assert_eq!(rows().await, 2, "too young");
         world.clock.advance(std::time::Duration::from_secs(31));

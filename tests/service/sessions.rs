@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chatto::crypto::Secret;
-use chatto::service::{AuthenticateError, Config, Credential, Effect};
+use chatto::service::{AuthenticateError, CallKind, Config, Credential};
 
 use super::{NatsServer, PASSWORD, World, run, settings};
 
@@ -21,7 +21,7 @@ fn a_log_in_gives_a_pair_that_log_out_ends() {
         assert!(one.token.starts_with("cht_AT"));
         let bearer = world.bearer(&one).await;
         let cookie =
-            service.authenticate(Credential::Cookie(&one.cookie), Effect::Reads).await.unwrap();
+            service.authenticate(Credential::Cookie(&one.cookie), CallKind::Read).await.unwrap();
         assert_eq!((bearer.user, bearer.id), (cookie.user, cookie.id));
         assert!(bearer.is_fresh(world.clock.unix_ms()));
         assert!(!bearer.is_fresh(world.clock.unix_ms() + 600_001));
@@ -29,7 +29,7 @@ fn a_log_in_gives_a_pair_that_log_out_ends() {
         let ended = service.log_out(&[Credential::Cookie(&one.cookie)]).await.unwrap();
         assert_eq!(ended, [bearer.id]);
         for credential in [Credential::Bearer(&one.token), Credential::Cookie(&one.cookie)] {
-            let error = service.authenticate(credential, Effect::Reads).await.unwrap_err();
+            let error = service.authenticate(credential, CallKind::Read).await.unwrap_err();
             assert!(matches!(error, AuthenticateError::Required));
             assert_eq!(error.to_string(), "authentication required");
         }
@@ -49,7 +49,7 @@ fn credentials_slide_and_end() {
         world.person("ada", None).await;
         let handed = world.log_in("ada", PASSWORD).await.unwrap();
         let used = async || {
-            world.service.authenticate(Credential::Bearer(&handed.token), Effect::Reads).await
+            world.service.authenticate(Credential::Bearer(&handed.token), CallKind::Read).await
         };
         assert!(!used().await.unwrap().renewed);
         world.clock.advance(DAY - Duration::from_secs(60));
@@ -75,7 +75,7 @@ fn a_new_password_ends_every_session() {
         world.bearer(&handed).await;
         world.service.set_password("ADA", "a new password").await.unwrap();
         for credential in [Credential::Bearer(&handed.token), Credential::Cookie(&handed.cookie)] {
-            assert!(world.service.authenticate(credential, Effect::Reads).await.is_err());
+            assert!(world.service.authenticate(credential, CallKind::Read).await.is_err());
         }
         assert!(world.log_in("ada", PASSWORD).await.is_err());
         world.log_in("ada", "a new password").await.unwrap();
@@ -103,7 +103,7 @@ fn tampered_and_foreign_credentials_do_not_count() {
             Credential::Bearer(&long),
             Credential::Bearer(&handed.token[..handed.token.len() - 1]),
         ] {
-            let error = world.service.authenticate(credential, Effect::Reads).await.unwrap_err();
+            let error = world.service.authenticate(credential, CallKind::Read).await.unwrap_err();
             assert!(matches!(error, AuthenticateError::Required));
         }
         // A link's token is no credential, and a credential no link.
@@ -116,7 +116,7 @@ fn tampered_and_foreign_credentials_do_not_count() {
         assert!(
             other
                 .service
-                .authenticate(Credential::Bearer(&handed.token), Effect::Reads)
+                .authenticate(Credential::Bearer(&handed.token), CallKind::Read)
                 .await
                 .is_err()
         );
@@ -137,14 +137,14 @@ fn encrypted_cookies_work_and_hide_the_handle() {
         let handed = world.log_in("ada", PASSWORD).await.unwrap();
         world
             .service
-            .authenticate(Credential::Cookie(&handed.cookie), Effect::Reads)
+            .authenticate(Credential::Cookie(&handed.cookie), CallKind::Read)
             .await
             .unwrap();
         let plain = World::open(&server, &runtime, settings()).await;
         assert!(
             plain
                 .service
-                .authenticate(Credential::Cookie(&handed.cookie), Effect::Reads)
+                .authenticate(Credential::Cookie(&handed.cookie), CallKind::Read)
                 .await
                 .is_err()
         );

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chatto::domain::RoomId;
 use chatto::runtime::Runtime;
-use chatto::service::{JoinFields, NewRoom, NewUser, Position, RoomScope};
+use chatto::service::{JoinFields, NewRoom, NewUser, PagePosition, RoomScope};
 use chatto::storage::records::{FactKind, row};
 
 use super::{NatsServer, PASSWORD, World, pause_at, redeem, run};
@@ -197,7 +197,7 @@ fn rows_of_joining_and_leaving_alternate_however_many_call_at_once() {
                 is_member = joined;
             }
         }
-        let seen = service.room_events(&bob, &general, Position::Newest, 1).await;
+        let seen = service.room_events(&bob, &general, PagePosition::Newest, 1).await;
         assert_eq!(seen.is_ok(), is_member, "the last row says what is true");
         world.close().await;
     });

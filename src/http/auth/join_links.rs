@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tide::Request;
 
 use crate::contract::Timestamp;
-use crate::service::{Effect, JoinFields, OpenLink};
+use crate::service::{CallKind, JoinFields, OpenLink};
 
 use super::super::answer::Answer;
 use super::super::error::Failure;
@@ -62,7 +62,7 @@ pub(super) async fn list(request: Request<App>) -> tide::Result {
     };
     let listed = async {
         let presented = Presented::of_own_origin(request.state(), head);
-        let session = require(request.state(), &presented, Effect::Reads).await?;
+        let session = require(request.state(), &presented, CallKind::Read).await?;
         Ok::<_, Failure>(request.state().service.join_links(&session).await?)
     };
     match listed.await {

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 use tide::Request;
 
-use crate::service::{Effect, LogIn, LoggedIn};
+use crate::service::{CallKind, LogIn, LoggedIn};
 
 use super::super::answer::Answer;
 use super::super::error::Failure;
@@ -129,7 +129,7 @@ async fn may_end_beside(
     cookie: &Presented,
 ) -> Result<bool, Failure> {
     let Some(credential) = bearer.credential() else { return Ok(false) };
-    match state.service.authenticate(credential, Effect::Reads).await {
+    match state.service.authenticate(credential, CallKind::Read).await {
         Ok(_session) => Ok(true),
         Err(crate::service::AuthenticateError::Required) => protected(state, head, cookie).await,
         Err(error) => Err(error.into()),
@@ -139,7 +139,7 @@ async fn may_end_beside(
 /// Whether the cookie alone may end its session: with its CSRF token, or when it is dead anyway.
 async fn protected(state: &Shared, head: &Head, presented: &Presented) -> Result<bool, Failure> {
     let Some(credential) = presented.credential() else { return Ok(true) };
-    match state.service.authenticate(credential, Effect::Reads).await {
+    match state.service.authenticate(credential, CallKind::Read).await {
         Ok(session) => Ok(has_csrf(state, head, &session)),
         Err(crate::service::AuthenticateError::Required) => Ok(true),
         Err(error) => Err(error.into()),

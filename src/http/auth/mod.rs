@@ -15,7 +15,7 @@ use hyper::header::{self, HeaderName};
 
 use crate::contract::Code;
 use crate::domain::text::IdempotencyKey;
-use crate::service::{Credential, Effect, Session};
+use crate::service::{CallKind, Credential, Session};
 
 use super::error::Failure;
 use super::head::Head;
@@ -92,7 +92,7 @@ impl Presented {
 pub(super) async fn require(
     state: &Shared,
     presented: &Presented,
-    effect: Effect,
+    effect: CallKind,
 ) -> Result<Session, Failure> {
     let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
     Ok(state.service.authenticate(credential, effect).await?)
@@ -119,7 +119,7 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
     let Some(cookie) = cookies::session(head) else { return Vec::new() };
     let presented = Presented::Cookie(cookie.to_owned());
     let Some(credential) = presented.credential() else { return Vec::new() };
-    let authenticated = state.service.authenticate(credential, Effect::Reads).await;
+    let authenticated = state.service.authenticate(credential, CallKind::Read).await;
     let Ok(session) = authenticated else { return Vec::new() };
     let mut lines = Vec::new();
     lines.extend(renewed_cookie(state, head, &presented, Some(&session)));
@@ -139,7 +139,7 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
 pub(super) async fn require_with_csrf(state: &Shared, head: &Head) -> Result<Session, Failure> {
     let presented = Presented::of(head);
     let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
-    let session = state.service.authenticate(credential, Effect::Changes).await?;
+    let session = state.service.authenticate(credential, CallKind::Change).await?;
     if matches!(presented, Presented::Cookie(_)) && !has_csrf(state, head, &session) {
         return Err(Failure::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
     }

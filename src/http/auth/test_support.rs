@@ -14,7 +14,7 @@ use tide::Request;
 
 use crate::domain::UserId;
 use crate::domain::text::Email;
-use crate::service::{AccountView, Credential, Effect, LoggedIn, NewUser, Service};
+use crate::service::{AccountView, CallKind, Credential, LoggedIn, NewUser, Service};
 
 use super::super::answer::Answer;
 use super::super::error::Failure;
@@ -96,7 +96,7 @@ async fn create_user_session(request: Request<App>) -> tide::Result {
         if body.join_default_rooms.unwrap_or(true) {
             // As the user itself, by the way every call comes.
             let cookie = Credential::Cookie(&logged_in.cookie);
-            let session = state.service.authenticate(cookie, Effect::Changes).await;
+            let session = state.service.authenticate(cookie, CallKind::Change).await;
             let session = session.map_err(refused)?;
             Box::pin(state.service.join_default_rooms(&session)).await.map_err(refused)?;
         }

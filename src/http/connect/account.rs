@@ -6,10 +6,10 @@ use crate::present;
 use crate::service::Presence;
 
 use super::super::error::Failure;
-use super::{Effect, Table};
+use super::{CallKind, Table};
 
 pub(super) fn register(table: &mut Table) {
-    table.add(UpdatePresence, Effect::Changes, |caller, request| async move {
+    table.add(UpdatePresence, CallKind::Change, |caller, request| async move {
         let status = match request.status() {
             api::PresenceStatus::Online => Presence::Online,
             api::PresenceStatus::Away => Presence::Away,

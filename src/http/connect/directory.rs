@@ -6,11 +6,11 @@ use crate::contract::rpc::room_directory_service::{
 };
 use crate::service::RoomScope;
 
-use super::{Effect, Table};
+use super::{CallKind, Table};
 use crate::present;
 
 pub(super) fn register(table: &mut Table) {
-    table.add(ListRooms, Effect::Reads, |caller, request| async move {
+    table.add(ListRooms, CallKind::Read, |caller, request| async move {
         let scope = match request.scope() {
             RoomDirectoryScope::Unspecified | RoomDirectoryScope::All => RoomScope::All,
             RoomDirectoryScope::Channels => RoomScope::Channels,
@@ -20,24 +20,24 @@ pub(super) fn register(table: &mut Table) {
         let rooms = rooms.into_iter().map(present::room_with_state).collect();
         Ok(api::ListRoomsResponse { rooms })
     });
-    table.add(GetRoom, Effect::Reads, |caller, request| async move {
+    table.add(GetRoom, CallKind::Read, |caller, request| async move {
         let room = caller.state.service.room(caller.session()?, &request.room_id).await?;
         Ok(api::GetRoomResponse { room: Some(present::room_with_state(room)) })
     });
-    table.add(BatchGetRooms, Effect::Reads, |caller, request| async move {
+    table.add(BatchGetRooms, CallKind::Read, |caller, request| async move {
         let rooms = caller.state.service.batch_rooms(caller.session()?, &request.room_ids).await?;
         let rooms = rooms.into_iter().map(present::room_with_state).collect();
         Ok(api::BatchGetRoomsResponse { rooms })
     });
-    table.add(ListRoomGroups, Effect::Reads, |caller, _request| async move {
+    table.add(ListRoomGroups, CallKind::Read, |caller, _request| async move {
         let groups = caller.state.service.list_groups(caller.session()?).await?;
         Ok(api::ListRoomGroupsResponse { groups: groups.into_iter().map(present::group).collect() })
     });
-    table.add(GetRoomGroup, Effect::Reads, |caller, request| async move {
+    table.add(GetRoomGroup, CallKind::Read, |caller, request| async move {
         let group = caller.state.service.group(caller.session()?, &request.group_id).await?;
         Ok(api::GetRoomGroupResponse { group: Some(present::group(group)) })
     });
-    table.add(BatchGetRoomGroups, Effect::Reads, |caller, request| async move {
+    table.add(BatchGetRoomGroups, CallKind::Read, |caller, request| async move {
         let ids = &request.group_ids;
         let groups = caller.state.service.batch_groups(caller.session()?, ids).await?;
         let groups = groups.into_iter().map(present::group).collect();

@@ -4,11 +4,11 @@ use crate::contract::rpc::server_discovery_service::GetServer;
 use crate::contract::{api, discovery};
 use crate::service::ServerView;
 
-use super::{Effect, Table};
+use super::{CallKind, Table};
 use crate::present;
 
 pub(super) fn register(table: &mut Table) {
-    table.add(GetServer, Effect::Reads, |caller, _request| async move {
+    table.add(GetServer, CallKind::Read, |caller, _request| async move {
         let server = caller.state.service.server();
         Ok(response(&caller.origin(), &server))
     });

@@ -11,30 +11,30 @@ use crate::contract::rpc::room_service::ListPinnedMessages;
 use crate::contract::rpc::thread_service::ListFollowedThreads;
 
 use super::super::error::Failure;
-use super::{Effect, Table};
+use super::{CallKind, Table};
 
 pub(super) fn register(table: &mut Table) {
-    table.add(GetStatus, Effect::Reads, |caller, _request| async move {
+    table.add(GetStatus, CallKind::Read, |caller, _request| async move {
         caller.session()?;
         let state = api::MessageSearchState::Disabled.into();
         Ok(api::GetStatusResponse { state, ..api::GetStatusResponse::default() })
     });
-    table.add(SearchMessages, Effect::Reads, |caller, _request| async move {
+    table.add(SearchMessages, CallKind::Read, |caller, _request| async move {
         caller.session()?;
         Err(Failure::new(Code::FailedPrecondition, "search is off"))
     });
-    table.add(ListPinnedMessages, Effect::Reads, |caller, request| async move {
+    table.add(ListPinnedMessages, CallKind::Read, |caller, request| async move {
         caller.state.service.check_pins(caller.session()?, &request.room_id)?;
         let page = Some(api::PageInfo::default());
         Ok(api::ListPinnedMessagesResponse { page, ..api::ListPinnedMessagesResponse::default() })
     });
-    table.add(ListNotificationOccurrences, Effect::Reads, |caller, _request| async move {
+    table.add(ListNotificationOccurrences, CallKind::Read, |caller, _request| async move {
         caller.session()?;
         let page = Some(api::PageInfo::default());
         let none = api::ListNotificationOccurrencesResponse::default();
         Ok(api::ListNotificationOccurrencesResponse { page, ..none })
     });
-    table.add(ListFollowedThreads, Effect::Reads, |caller, _request| async move {
+    table.add(ListFollowedThreads, CallKind::Read, |caller, _request| async move {
         caller.session()?;
         let page = Some(api::PageInfo::default());
         Ok(api::ListFollowedThreadsResponse { page, ..api::ListFollowedThreadsResponse::default() })

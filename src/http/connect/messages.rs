@@ -5,11 +5,11 @@ use crate::contract::rpc::message_service::{BatchGetMessages, CreateMessage, Get
 
 use crate::service::NewMessage;
 
-use super::{Effect, Table};
+use super::{CallKind, Table};
 use crate::present;
 
 pub(super) fn register(table: &mut Table) {
-    table.add(CreateMessage, Effect::Changes, |caller, request| async move {
+    table.add(CreateMessage, CallKind::Change, |caller, request| async move {
         let new = NewMessage {
             room: &request.room_id,
             body: &request.body,
@@ -23,13 +23,13 @@ pub(super) fn register(table: &mut Table) {
         let message = Box::pin(caller.state.service.post_message(caller.session()?, new)).await?;
         Ok(api::CreateMessageResponse { message: Some(present::message(message)) })
     });
-    table.add(GetMessage, Effect::Reads, |caller, request| async move {
+    table.add(GetMessage, CallKind::Read, |caller, request| async move {
         let session = caller.session()?;
         let service = &caller.state.service;
         let message = service.message(session, &request.room_id, &request.event_id).await?;
         Ok(api::GetMessageResponse { message: Some(present::message(message)) })
     });
-    table.add(BatchGetMessages, Effect::Reads, |caller, request| async move {
+    table.add(BatchGetMessages, CallKind::Read, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let (room, ids) = (&request.room_id, &request.event_ids);
         let messages = Box::pin(service.batch_messages(session, room, ids)).await?;

@@ -31,7 +31,7 @@ use crate::contract::{
 };
 use crate::domain::text::IdempotencyKey;
 use crate::limits;
-use crate::service::{Effect, Session};
+use crate::service::{CallKind, Session};
 
 use super::answer::Answer;
 use super::auth::{self, Caller, Presented};
@@ -44,9 +44,9 @@ type Work = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send>>;
 type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> Work + Send + Sync>;
 
 struct Entry {
-    /// [`Effect::Reads`]: when the client goes away the work is dropped. [`Effect::Changes`]: once begun it is
+    /// [`CallKind::Read`]: when the client goes away the work is dropped. [`CallKind::Change`]: once begun it is
     /// finished whatever the client does.
-    effect: Effect,
+    effect: CallKind,
     handler: Handler,
 }
 
@@ -73,8 +73,8 @@ impl Table {
     }
 
     /// What a method does to the store; one that is not served does nothing.
-    fn effect(&self, method: Method) -> Effect {
-        self.entries.get(&method).map_or(Effect::Reads, |entry| entry.effect)
+    fn effect(&self, method: Method) -> CallKind {
+        self.entries.get(&method).map_or(CallKind::Read, |entry| entry.effect)
     }
 
     /// Whether a method is served.
@@ -82,8 +82,8 @@ impl Table {
         self.entries.contains_key(&method)
     }
 
-    /// Registers a method. The type names it: `table.add(GetViewer, Effect::Reads, handler)`.
-    fn add<R, F, A>(&mut self, _method: R, effect: Effect, handler: F)
+    /// Registers a method. The type names it: `table.add(GetViewer, CallKind::Read, handler)`.
+    fn add<R, F, A>(&mut self, _method: R, effect: CallKind, handler: F)
     where
         R: Rpc,
         F: Fn(Caller, R::Request) -> A + Clone + Send + Sync + 'static,
@@ -205,7 +205,7 @@ impl Call {
             let work = async move {
                 let answer = work.await;
                 // Live events are queued before the call is answered (contract 4.5).
-                if effect == Effect::Changes && answer.is_ok() {
+                if effect == CallKind::Change && answer.is_ok() {
                     service.wait_until_delivered().await;
                 }
                 // The body's memory is held as long as the work.
@@ -213,8 +213,8 @@ impl Call {
                 answer
             };
             match entry.effect {
-                Effect::Reads => work.await,
-                Effect::Changes => self.state.finish("call", Some(permit), work).await,
+                CallKind::Read => work.await,
+                CallKind::Change => self.state.finish("call", Some(permit), work).await,
             }
         };
         match Box::pin(self.state.clock.timeout(deadline, answer)).await {
@@ -303,7 +303,7 @@ mod tests {
             let named = reads.iter().any(|verb| method.name().starts_with(verb));
             // A sign of typing is published, not stored.
             let is_read = named || method.name() == "UpdateTypingIndicator";
-            let expected = if is_read { Effect::Reads } else { Effect::Changes };
+            let expected = if is_read { CallKind::Read } else { CallKind::Change };
             assert_eq!(entry.effect, expected, "{}", method.path());
             // The barrier of a change stands where its caller is looked up.
             let is_public = method.access() == Access::Public;

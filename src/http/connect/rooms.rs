@@ -5,9 +5,9 @@ use crate::contract::rpc::room_service::{
     BatchGetMembers, CreateRoom, GetMember, GetRoomEvents, GetRoomEventsAround, JoinRoom,
     LeaveRoom, ListMembers, MarkRoomAsRead, UpdateTypingIndicator,
 };
-use crate::service::{NewRoom, Position};
+use crate::service::{NewRoom, PagePosition};
 
-use super::{Effect, Table};
+use super::{CallKind, Table};
 use crate::present;
 
 pub(super) fn register(table: &mut Table) {
@@ -17,7 +17,7 @@ pub(super) fn register(table: &mut Table) {
 }
 
 fn life(table: &mut Table) {
-    table.add(CreateRoom, Effect::Changes, |caller, request| async move {
+    table.add(CreateRoom, CallKind::Change, |caller, request| async move {
         let new = NewRoom {
             name: &request.name,
             description: &request.description,
@@ -27,12 +27,12 @@ fn life(table: &mut Table) {
         let room = Box::pin(caller.state.service.create_room(caller.session()?, new)).await?;
         Ok(api::CreateRoomResponse { room: Some(present::room(room)) })
     });
-    table.add(JoinRoom, Effect::Changes, |caller, request| async move {
+    table.add(JoinRoom, CallKind::Change, |caller, request| async move {
         let room =
             Box::pin(caller.state.service.join_room(caller.session()?, &request.room_id)).await?;
         Ok(api::JoinRoomResponse { room: Some(present::room(room)) })
     });
-    table.add(LeaveRoom, Effect::Changes, |caller, request| async move {
+    table.add(LeaveRoom, CallKind::Change, |caller, request| async move {
         let left =
             Box::pin(caller.state.service.leave_room(caller.session()?, &request.room_id)).await?;
         Ok(api::LeaveRoomResponse { left })
@@ -40,7 +40,7 @@ fn life(table: &mut Table) {
 }
 
 fn members(table: &mut Table) {
-    table.add(ListMembers, Effect::Reads, |caller, request| async move {
+    table.add(ListMembers, CallKind::Read, |caller, request| async move {
         let session = caller.session()?;
         let page = present::page_request(request.page);
         let service = &caller.state.service;
@@ -51,12 +51,12 @@ fn members(table: &mut Table) {
             members: page.items.into_iter().map(|one| present::member(&origin, one)).collect(),
         })
     });
-    table.add(GetMember, Effect::Reads, |caller, request| async move {
+    table.add(GetMember, CallKind::Read, |caller, request| async move {
         let service = &caller.state.service;
         let member = service.member(caller.session()?, &request.room_id, &request.user_id)?;
         Ok(api::GetRoomMemberResponse { member: Some(present::member(&caller.origin(), member)) })
     });
-    table.add(BatchGetMembers, Effect::Reads, |caller, request| async move {
+    table.add(BatchGetMembers, CallKind::Read, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let members = service.batch_members(session, &request.room_id, &request.user_ids)?;
         let origin = caller.origin();
@@ -66,11 +66,11 @@ fn members(table: &mut Table) {
 }
 
 fn timeline(table: &mut Table) {
-    table.add(GetRoomEvents, Effect::Reads, |caller, request| async move {
+    table.add(GetRoomEvents, CallKind::Read, |caller, request| async move {
         let from = match &request.cursor {
-            None => Position::Newest,
-            Some(Cursor::Before(cursor)) => Position::Before(cursor),
-            Some(Cursor::After(cursor)) => Position::After(cursor),
+            None => PagePosition::Newest,
+            Some(Cursor::Before(cursor)) => PagePosition::Before(cursor),
+            Some(Cursor::After(cursor)) => PagePosition::After(cursor),
         };
         let session = caller.session()?;
         let limit = limit(request.limit);
@@ -79,7 +79,7 @@ fn timeline(table: &mut Table) {
         let page = present::timeline(&caller.origin(), &request.room_id, page);
         Ok(api::GetRoomEventsResponse { page: Some(page) })
     });
-    table.add(GetRoomEventsAround, Effect::Reads, |caller, request| async move {
+    table.add(GetRoomEventsAround, CallKind::Read, |caller, request| async move {
         let session = caller.session()?;
         let (room, event) = (&request.room_id, &request.event_id);
         let limit = limit(request.limit);
@@ -90,12 +90,12 @@ fn timeline(table: &mut Table) {
             page: Some(present::timeline(&caller.origin(), room, window.page)),
         })
     });
-    table.add(UpdateTypingIndicator, Effect::Reads, |caller, request| async move {
+    table.add(UpdateTypingIndicator, CallKind::Read, |caller, request| async move {
         let (room, thread) = (&request.room_id, &request.thread_root_event_id);
-        caller.state.service.tell_typing(caller.session()?, room, thread).await?;
+        caller.state.service.publish_typing(caller.session()?, room, thread).await?;
         Ok(api::UpdateTypingIndicatorResponse { updated: true })
     });
-    table.add(MarkRoomAsRead, Effect::Changes, |caller, request| async move {
+    table.add(MarkRoomAsRead, CallKind::Change, |caller, request| async move {
         let session = caller.session()?;
         let (room, up_to) = (&request.room_id, &request.up_to_event_id);
         let marking = caller.state.service.mark_room_read(session, room, up_to);

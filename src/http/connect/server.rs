@@ -3,15 +3,15 @@
 use crate::contract::api;
 use crate::contract::rpc::server_service::{GetMotd, GetRuntimeConfig};
 
-use super::{Effect, Table};
+use super::{CallKind, Table};
 use crate::present;
 
 pub(super) fn register(table: &mut Table) {
-    table.add(GetMotd, Effect::Reads, |caller, _request| async move {
+    table.add(GetMotd, CallKind::Read, |caller, _request| async move {
         let motd = caller.state.service.motd(caller.session()?);
         Ok(api::GetMotdResponse { motd })
     });
-    table.add(GetRuntimeConfig, Effect::Reads, |caller, _request| async move {
+    table.add(GetRuntimeConfig, CallKind::Read, |caller, _request| async move {
         let runtime = caller.state.service.runtime(caller.session()?);
         Ok(api::GetRuntimeConfigResponse { runtime: Some(present::runtime(&runtime)) })
     });

@@ -5,11 +5,11 @@ use crate::contract::api::get_user_request::Target;
 use crate::contract::rpc::user_service::{BatchGetUsers, GetUser, ListUsers};
 
 use super::super::error::Failure;
-use super::{Effect, Table};
+use super::{CallKind, Table};
 use crate::present;
 
 pub(super) fn register(table: &mut Table) {
-    table.add(ListUsers, Effect::Reads, |caller, request| async move {
+    table.add(ListUsers, CallKind::Read, |caller, request| async move {
         let page = present::page_request(request.page);
         let page = caller.state.service.list_users(caller.session()?, &request.search, page);
         let origin = caller.origin();
@@ -18,7 +18,7 @@ pub(super) fn register(table: &mut Table) {
             users: page.items.into_iter().map(|one| present::member(&origin, one)).collect(),
         })
     });
-    table.add(GetUser, Effect::Reads, |caller, request| async move {
+    table.add(GetUser, CallKind::Read, |caller, request| async move {
         let service = &caller.state.service;
         let session = caller.session()?;
         let user = match request.target {
@@ -28,7 +28,7 @@ pub(super) fn register(table: &mut Table) {
         };
         Ok(api::GetUserResponse { user: Some(present::member(&caller.origin(), user)) })
     });
-    table.add(BatchGetUsers, Effect::Reads, |caller, request| async move {
+    table.add(BatchGetUsers, CallKind::Read, |caller, request| async move {
         let users = caller.state.service.batch_users(caller.session()?, &request.user_ids);
         let origin = caller.origin();
         let users = users.into_iter().map(|one| present::member(&origin, one)).collect();

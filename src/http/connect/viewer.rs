@@ -2,11 +2,11 @@
 
 use crate::contract::rpc::viewer_service::GetViewer;
 
-use super::{Effect, Table};
+use super::{CallKind, Table};
 use crate::present;
 
 pub(super) fn register(table: &mut Table) {
-    table.add(GetViewer, Effect::Reads, |caller, _request| async move {
+    table.add(GetViewer, CallKind::Read, |caller, _request| async move {
         let viewer = caller.state.service.viewer(caller.session()?).await?;
         Ok(present::viewer(&caller.origin(), viewer))
     });
