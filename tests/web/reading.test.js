@@ -38,7 +38,7 @@ scenario('what is new begins at a line, days are told apart, and neighbours are 
   await ada.turn('hidden');
   await server.post(bob, roomId, 'while you were away');
   await ada.message('while you were away').waitFor();
-  await ada.page.locator('.piece').filter({ hasText: 'while you were away' }).getByText('New', { exact: true }).waitFor();
+  await ada.page.locator('.item').filter({ hasText: 'while you were away' }).getByText('New', { exact: true }).waitFor();
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor();
   await ada.turn('visible');
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor({ state: 'detached' });
@@ -70,7 +70,7 @@ scenario('a window in the background reads nothing until somebody looks at it', 
   await background.message('and one more').waitFor();
   assert.ok(await isUnread(), 'nobody saw it');
   await background.turn('visible');
-  await background.page.locator('.piece').filter({ hasText: 'while another window is open' }).getByText('New', { exact: true }).waitFor();
+  await background.page.locator('.item').filter({ hasText: 'while another window is open' }).getByText('New', { exact: true }).waitFor();
   await until('it is read', PATIENCE_MS, async () => !(await isUnread()));
 });
 

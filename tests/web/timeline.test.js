@@ -71,7 +71,7 @@ const watchFrames = (guest) =>
     const look = () => {
       const { top, bottom } = scroller.getBoundingClientRect();
       return new Map(
-        [...scroller.querySelectorAll('.piece')]
+        [...scroller.querySelectorAll('.item')]
           .map((node) => [node.dataset.key, node.getBoundingClientRect()])
           .filter(([, at]) => at.bottom > top && at.top < bottom)
           .map(([key, at]) => [key, at.top]),
@@ -191,7 +191,7 @@ scenario(
     const wide = await small.timeline.evaluate((scroller) => {
       const { right } = scroller.getBoundingClientRect();
       // Code scrolls in a frame of its own.
-      const nodes = [...scroller.querySelectorAll('.piece *')].filter((node) => !node.closest('pre code'));
+      const nodes = [...scroller.querySelectorAll('.item *')].filter((node) => !node.closest('pre code'));
       return nodes.filter((node) => node.getBoundingClientRect().right > right + 0.5).map((node) => node.outerHTML.slice(0, 200));
     });
     assert.deepEqual(wide, [], 'nothing sticks out');

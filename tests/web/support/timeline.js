@@ -5,7 +5,7 @@ import { PATIENCE_MS, until } from './wait.js';
 export const positions = (guest) =>
   guest.timeline.evaluate((scroller) => {
     const { top, bottom } = scroller.getBoundingClientRect();
-    return [...scroller.querySelectorAll('.piece')]
+    return [...scroller.querySelectorAll('.item')]
       .map((node) => ({ key: node.dataset.key, at: node.getBoundingClientRect() }))
       .filter(({ at }) => at.bottom > top && at.top < bottom)
       .map(({ key, at }) => [key, at.top - top]);

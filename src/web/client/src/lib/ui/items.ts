@@ -3,9 +3,9 @@
 import { isShown, rowOfPending, type File, type Row } from '../state/rows';
 import type { Pending } from '../state/outbox.svelte';
 import { dayOf } from './times';
-import type { Piece } from './strip';
+import type { ListItem } from './heights';
 
-export interface Item extends Piece {
+export interface Item extends ListItem {
   kind: 'head' | 'message' | 'people' | 'notice' | 'pending';
   row?: Row;
   /** The rows of a line of people. */
@@ -48,7 +48,7 @@ export function itemsOf(
   isFirstNew: (row: Row, before: Row | undefined) => boolean,
 ): Item[] {
   const now = Date.now();
-  const items: Item[] = [{ key: HEAD_KEY, kind: 'head', estimate: 96, isFirstNew: false, isGrouped: false }];
+  const items: Item[] = [{ key: HEAD_KEY, kind: 'head', estimatedHeight: 96, isFirstNew: false, isGrouped: false }];
   let before: Row | undefined;
   for (const row of rows) {
     if (!isShown(row, now)) continue;
@@ -60,14 +60,14 @@ export function itemsOf(
     if (isPeople && last?.kind === 'people' && day === undefined && last.rows && last.rows.length < PEOPLE_MAX) {
       last.rows = [...last.rows, row];
     } else if (isPeople) {
-      items.push({ key: row.id, kind: 'people', rows: [row], day, isFirstNew: isNew, isGrouped: false, estimate: 32 + head });
+      items.push({ key: row.id, kind: 'people', rows: [row], day, isFirstNew: isNew, isGrouped: false, estimatedHeight: 32 + head });
     } else if (row.kind === 'message') {
       const isGrouped =
         day === undefined && !isNew && before?.kind === 'message' && before.actor === row.actor && row.at - before.at < GROUP_MS;
       const height = estimate(row.body ?? '', row.files, isGrouped) + head;
-      items.push({ key: row.id, kind: 'message', row, day, isFirstNew: isNew, isGrouped, estimate: height });
+      items.push({ key: row.id, kind: 'message', row, day, isFirstNew: isNew, isGrouped, estimatedHeight: height });
     } else {
-      items.push({ key: row.id, kind: 'notice', row, day, isFirstNew: isNew, isGrouped: false, estimate: 32 + head });
+      items.push({ key: row.id, kind: 'notice', row, day, isFirstNew: isNew, isGrouped: false, estimatedHeight: 32 + head });
     }
     before = row;
   }
@@ -75,7 +75,7 @@ export function itemsOf(
     const day = before && dayOf(before.at) === dayOf(one.madeAt) ? undefined : dayOf(one.madeAt);
     const isGrouped =
       day === undefined && before?.kind === 'message' && before.actor === viewer && one.madeAt - before.at < GROUP_MS;
-    items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimate: estimate(one.body, [], isGrouped) });
+    items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimatedHeight: estimate(one.body, [], isGrouped) });
     before = rowOfPending(one.key, viewer, one.madeAt, one.body);
   }
   return items;
