@@ -22,6 +22,7 @@ test: ## all tests, with the kill loop at 20 rounds
 	@.ci/setup build tests
 	.ci/test-build dev
 	$(NEXTEST)
+	node --test tests/web/unit/*.test.js
 # They try the server that the tests above were built with.
 	node --test --test-concurrency=1 tests/web/*.test.js
 
