@@ -1,16 +1,16 @@
-# One line per goal; `make help` lists them. Every goal sets up what it needs by itself (.ci/setup).
+# One line per target; `make help` lists them. Every target installs what it needs (.ci/setup).
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MAKEFLAGS += --no-print-directory
 
-# Whoever builds, builds for the machine at hand; `dist` builds for both.
+# Builds are for this machine; `dist` builds for both architectures.
 export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
 .PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack guesses advisories test-support
 
-help: ## list the goals
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
 
 run: ## build and start a server at http://localhost:4000, data in ./data
@@ -18,15 +18,15 @@ run: ## build and start a server at http://localhost:4000, data in ./data
 	cargo build --locked --profile quick --bin chatto
 	exec target/$(CARGO_BUILD_TARGET)/quick/chatto start
 
-test: ## all tests, with the kill loop at 20 rounds
+test: ## run all tests, with the kill loop at 20 rounds
 	@.ci/setup build tests
 	.ci/test-build dev
 	$(NEXTEST)
 	node --test tests/web/unit/*.test.js
-# They try the server that the tests above were built with.
+# The browser tests use the server that was built for the tests above.
 	node --test --test-concurrency=1 tests/web/*.test.js
 
-test-long: ## what runs long or at random, about three hours: kill loop, simulations, fuzzing, floods, idle sockets, guesses
+test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, idle sockets, guesses
 	$(MAKE) torture
 	$(MAKE) simulate
 	$(MAKE) fuzz
@@ -34,11 +34,11 @@ test-long: ## what runs long or at random, about three hours: kill loop, simulat
 	$(MAKE) soak
 	$(MAKE) guesses
 
-build-times: ## seconds of cold builds and of rebuilds after one changed line
+build-times: ## measure cold builds and rebuilds after one changed line, in seconds
 	@.ci/setup build tests
 	@.ci/build-times
 
-check: ## format, lints, documentation, dependency rules, layer table
+check: ## check format, lints, documentation, dependency rules, layer table
 	@.ci/setup build tests
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
@@ -48,61 +48,61 @@ check: ## format, lints, documentation, dependency rules, layer table
 	npm run --prefix src/web/client --silent check
 	$(NEXTEST) -E 'test(/^layers::/)'
 
-bench: ## the figures of docs/performance.md on this machine; what and how much: CHATTO_BENCH… there
+bench: ## measure the figures of docs/performance.md on this machine; options: CHATTO_BENCH… (see there)
 	@.ci/setup build bench
 	cargo build --locked --release --bin chatto --example bench
 	$${CARGO_TARGET_DIR:-target}/$(CARGO_BUILD_TARGET)/release/examples/bench
 
-client: ## build the web client into src/web/dist, where the server's build finds it
+client: ## build the web client into src/web/dist, which the server embeds
 	@.ci/client
 
-screenshots: ## pictures of every screen, light, dark and phone, into out/screenshots
+screenshots: ## save pictures of every screen, light, dark and phone, to out/screenshots
 	@.ci/setup build tests
 	cargo build --locked --bin chatto
 	WEB_SCREENSHOTS=$(CURDIR)/out/screenshots node --test tests/web/screens.test.js
 
-test-support: ## build a server with test routes, for tests of clients only
+test-support: ## build a server with test routes, only for tests of clients
 	@.ci/setup build
 	.ci/test-build quick
 
-bench-client: ## the web client's times in Debian's Chromium, against their targets
+bench-client: ## measure the web client in Debian's Chromium and compare with the targets
 	@.ci/setup build tests
 	cargo build --locked
 	WEB_TEST_FRAME_MS=8 WEB_TEST_INTERACTIVE_MS=1000 WEB_TEST_ENTER_MS=100 \
 		node --test --test-concurrency=1 --test-reporter=spec tests/web/budget.test.js tests/web/timeline.test.js
 
-dist: ## release binaries for x86_64 and aarch64, nats-server inside
+dist: ## build release binaries for x86_64 and aarch64, nats-server included
 	@.ci/setup build cross
 	cross/build.sh x86_64-unknown-linux-musl
 	cross/check-static.sh x86_64-unknown-linux-musl
 	cross/build.sh aarch64-unknown-linux-musl
 	cross/check-static.sh aarch64-unknown-linux-musl
 
-torture: ## the kill loop, 200 rounds
+torture: ## run the kill loop, 200 rounds
 	@.ci/setup build tests
 	CHATTO_TORTURE_ROUNDS=$${CHATTO_TORTURE_ROUNDS:-200} $(NEXTEST) --no-capture -E 'test(/^torture::/)'
 
-simulate: ## operations and kills against models of store and sockets, CHATTO_SIMULATION_SECONDS (1800) each; elections
+simulate: ## run operations and kills against models of store and sockets, CHATTO_SIMULATION_SECONDS (1800) each; elections
 	@.ci/setup build tests
 	CHATTO_SIMULATION_SECONDS=$${CHATTO_SIMULATION_SECONDS:-1800} $(NEXTEST) --no-capture -E 'test(/^realtime::(simulation|elections|rights)::|^storage::simulation::/)'
 
-soak: ## 1,000 idle sockets beside a busy room, for ten minutes
+soak: ## hold 1,000 idle sockets next to a busy room for ten minutes
 	@.ci/setup build tests
 	CHATTO_SOAK_SOCKETS=$${CHATTO_SOAK_SOCKETS:-1000} CHATTO_SOAK_SECONDS=$${CHATTO_SOAK_SECONDS:-600} $(NEXTEST) --no-capture -E 'test(/^realtime::idle::/)'
 
-attack: ## floods from 64 sockets beside a member: its p99 with and without; CHATTO_ATTACK_SECONDS (30), release build
+attack: ## flood from 64 sockets and measure a member's p99 with and without; CHATTO_ATTACK_SECONDS (30), release build
 	@.ci/setup build tests
 	cargo build --locked --release --bin chatto
 	CHATTO_ATTACK_SERVER=$$(realpath $${CARGO_TARGET_DIR:-target}/$(CARGO_BUILD_TARGET)/release/chatto) $(NEXTEST) --no-capture -E 'test(/^acceptance::attack::/)'
 
-guesses: ## 100,000 failed log-ins, CHATTO_GUESSES of them through the service, then a right one
+guesses: ## make 100,000 failed log-ins, CHATTO_GUESSES of them through the service, then a correct one
 	@.ci/setup build tests
 	CHATTO_GUESSES=$${CHATTO_GUESSES:-100000} $(NEXTEST) --no-capture -E 'test(/^service::guesses::a_hundred_thousand/)'
 
-fuzz: ## every fuzz target for CHATTO_FUZZ_SECONDS (600); findings stay in tests/fuzz/corpus
+fuzz: ## run every fuzz target for CHATTO_FUZZ_SECONDS (600); findings are kept in tests/fuzz/corpus
 	@.ci/setup build tests
 	CHATTO_FUZZ_SECONDS=$${CHATTO_FUZZ_SECONDS:-600} $(NEXTEST) --profile fuzz --no-capture -E 'test(/fuzz::.*take_any_bytes/)'
 
-advisories: ## known faults of dependencies; says what was checked and what could not be (needs the network)
+advisories: ## check dependencies for known vulnerabilities; reports what could not be checked (needs the network)
 	@.ci/setup build tests
 	@.ci/advisories

@@ -2,7 +2,7 @@
 # Builds the static chatto binary with the nats-server of the same architecture inside:
 #   cross/build.sh TARGET [PROFILE]
 # TARGET is x86_64-unknown-linux-musl or aarch64-unknown-linux-musl; PROFILE is release (default) or
-# quick. The result is out/TARGET/chatto, the same bytes whatever the directory it is built in.
+# quick. The result is out/TARGET/chatto; its bytes do not depend on the build directory.
 set -eu
 target=${1:?usage: build.sh TARGET [PROFILE]}
 profile=${2:-release}
@@ -17,12 +17,12 @@ esac
 
 umask 022
 export LC_ALL=C TZ=UTC
-# mimalloc keeps the date of its build: the commit's time stands for it.
+# mimalloc includes its build date; use the time of the commit instead.
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
 	SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 fi
 export SOURCE_DATE_EPOCH
-# No path of this machine in the binary.
+# Keep local paths out of the binary.
 sysroot=$(rustc --print sysroot)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 export RUSTFLAGS="--remap-path-prefix=$PWD=chatto --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$sysroot=rust"

@@ -2,7 +2,7 @@
 # Compares a built binary and the nats-server inside it with cross/expected/TARGET.txt:
 #   cross/check-static.sh TARGET [BINARY]
 # BINARY defaults to out/TARGET/chatto. Needs readelf, strings and Go (to build the same nats-server again).
-# UPDATE=1 writes the expectation instead; review the difference.
+# UPDATE=1 writes the expected file instead; review the diff.
 set -eu
 target=${1:?usage: check-static.sh TARGET [BINARY]}
 cd "$(dirname "$0")/.."
@@ -13,7 +13,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export LC_ALL=C
 
-# What the program headers promise about one file.
+# Prints the relevant properties from the program headers of one file.
 facts() {
 	readelf -Wh "$1" | sed -n 's/^ *\(Class\|Type\|Machine\): */\1: /p' | sed 's/ (.*//'
 	segments=$(readelf -Wl "$1" 2>/dev/null)
@@ -22,7 +22,7 @@ facts() {
 	echo "$segments" | awk '/GNU_STACK/ { seen = $7 } END { print "Stack: " (seen == "" ? "unsaid" : seen) }'
 	if echo "$segments" | grep -q GNU_RELRO; then echo "Read-only relocations: yes"; else echo "Read-only relocations: no"; fi
 	for align in $(echo "$segments" | awk '$1 == "LOAD" { print $NF }' | sort -u); do
-		# Raspberry Pi 5's default kernel has pages of 16 KiB.
+		# The default kernel of the Raspberry Pi 5 uses pages of 16 KiB.
 		if [ $((align)) -ge 16384 ]; then echo "Load alignment: 16 KiB or more"; else echo "Load alignment: below 16 KiB"; fi
 	done | sort -u
 }
@@ -40,14 +40,14 @@ if [ "${UPDATE:-}" = 1 ]; then
 	cp "$work/facts" "$expected"
 fi
 diff -u "$expected" "$work/facts" || {
-	echo "error: $binary is not what $expected promises" >&2
+	echo "error: $binary does not match $expected" >&2
 	exit 1
 }
 
-# The server inside is the one just built: its SHA-256 stands in the binary.
+# The bundled server must be the one just built: the binary contains its SHA-256.
 hash=$(sha256sum "$work/nats-server" | cut -d' ' -f1)
 od -An -v -tx1 "$binary" | tr -d ' \n' | grep -q "$hash" || {
-	echo "error: the nats-server inside $binary is another one than cross/nats-server builds" >&2
+	echo "error: the nats-server in $binary is not the one that cross/nats-server builds" >&2
 	exit 1
 }
 for path in "$PWD/" "$HOME/" /home/ /root/; do
@@ -62,7 +62,7 @@ if strings -n 6 "$binary" | grep -qF /auth/test; then
 fi
 size=$(wc -c <"$binary")
 if [ "$size" -gt "$ceiling_bytes" ]; then
-	echo "error: $binary has $size bytes, more than $ceiling_bytes" >&2
+	echo "error: $binary has $size bytes, the limit is $ceiling_bytes" >&2
 	exit 1
 fi
 echo "$binary: static, $size bytes, nats-server $hash"

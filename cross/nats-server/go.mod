@@ -1,4 +1,4 @@
-// Pins the official NATS server that is built into chatto. `build.sh` builds it; `go.sum` fixes every byte.
+// Pins the official NATS server that is bundled with chatto. `build.sh` builds it; `go.sum` pins every module by hash.
 module nats-server-pin
 
 go 1.26.0
