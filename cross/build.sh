@@ -1,8 +1,8 @@
 #!/bin/sh
 # Builds the static chatto binary with the nats-server of the same architecture inside:
 #   cross/build.sh TARGET [PROFILE]
-# TARGET is x86_64-unknown-linux-musl or aarch64-unknown-linux-musl; PROFILE is release (default) or
-# quick. The result is out/TARGET/chatto; its bytes do not depend on the build directory.
+# TARGET is x86_64-unknown-linux-musl or aarch64-unknown-linux-musl; PROFILE is release (default), quick or
+# dev. The result is out/TARGET/chatto; its bytes do not depend on the build directory.
 set -eu
 target=${1:?usage: build.sh TARGET [PROFILE]}
 profile=${2:-release}
@@ -32,6 +32,8 @@ export CARGO_INCREMENTAL=0
 rustup target add "$target" >/dev/null 2>&1 || true
 cargo build --locked --bin chatto --target "$target" --profile "$profile"
 mkdir -p "out/$target"
-cp "${CARGO_TARGET_DIR:-target}/$target/$profile/chatto" "out/$target/chatto.new"
+folder=$profile
+[ "$profile" != dev ] || folder=debug
+cp "${CARGO_TARGET_DIR:-target}/$target/$folder/chatto" "out/$target/chatto.new"
 mv "out/$target/chatto.new" "out/$target/chatto"
 ls -l "out/$target/chatto"
