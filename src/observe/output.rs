@@ -52,13 +52,14 @@ struct Writer {
 static WRITER: OnceLock<&'static Writer> = OnceLock::new();
 
 /// Writes from a thread of its own from now on: nobody waits for a reader. What a panic says goes the same way;
-/// the system's own hook would write it directly.
+/// the system's own hook would write it directly. A panic of any thread ends the process.
 pub fn write_in_background() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         log::error!(backtrace:% = backtrace; "{panic}");
-        // The process may end with it.
         flush(OUTPUT_FLUSH_TIMEOUT);
+        // A release does so anyway. A development build would unwind and go on without the thread.
+        std::process::abort();
     }));
     let writer: &'static Writer = Box::leak(Box::default());
     match std::thread::Builder::new().name("output".to_owned()).spawn(|| writer.run()) {
