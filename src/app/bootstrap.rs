@@ -31,5 +31,5 @@ pub(super) async fn fill(settings: &Settings, service: &Service) -> Result<(), B
         .server
         .as_ref()
         .map(|(name, rooms)| BootstrapServer { name: name.as_deref(), rooms });
-    service.bootstrap(&users, server).await
+    service.test_support().bootstrap(&users, server).await
 }

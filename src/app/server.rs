@@ -317,7 +317,7 @@ impl Process {
 
     fn start_sweep(&self, service: &Service) -> Result<(), AppError> {
         let (service, stop) = (service.clone(), self.stop.clone());
-        Ok(self.tasks.spawn("sweep", async move { service.run(&stop).await })?)
+        Ok(self.tasks.spawn("sweep", async move { service.sweeper().run(&stop).await })?)
     }
 
     fn start_saving_errors(&self) -> Result<(), AppError> {

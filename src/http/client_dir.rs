@@ -75,7 +75,7 @@ pub(super) fn missing() -> Answer {
 
 /// The server's logo, else the picture of the build.
 pub(super) fn icon(state: &App, built: &str) -> Answer {
-    let logo = state.service.server().logo_key.map(|key| logo_path(&key));
+    let logo = state.service.server().profile().logo_key.map(|key| logo_path(&key));
     Answer::empty(StatusCode::FOUND)
         .with(header::LOCATION, logo.as_deref().unwrap_or(built))
         .with(header::CACHE_CONTROL, "no-cache")
@@ -99,7 +99,7 @@ async fn manifest(state: &App, folder: &Folder) -> Answer {
     };
     let body = match serde_json::from_slice::<Value>(&bytes) {
         Ok(Value::Object(mut manifest)) => {
-            let server = state.service.server();
+            let server = state.service.server().profile();
             manifest.insert("name".to_owned(), json!(server.name));
             manifest.insert("short_name".to_owned(), json!(server.name));
             if let Some(key) = server.logo_key {
@@ -127,7 +127,7 @@ async fn page(state: &App, folder: &Folder, head: &Head, codings: Vec<Coding>) -
     if let Ok(Some(bytes)) = whole(plain).await
         && let Ok(html) = std::str::from_utf8(&bytes)
         && let Some(html) = with_tags(html, || {
-            tags(&state.service.server(), &head.origin(&state.config.public_url))
+            tags(&state.service.server().profile(), &head.origin(&state.config.public_url))
         })
     {
         let page = Answer::of(StatusCode::OK, "text/html; charset=utf-8", html);

@@ -59,7 +59,9 @@ pub(super) fn client(state: &App, head: &Head) -> Answer {
 fn page(state: &App, head: &Head) -> Answer {
     let Some(asset) = web::asset(web::PAGE) else { return not_found() };
     let html = String::from_utf8_lossy(asset.plain());
-    let tags = || client_dir::tags(&state.service.server(), &head.origin(&state.config.public_url));
+    let tags = || {
+        client_dir::tags(&state.service.server().profile(), &head.origin(&state.config.public_url))
+    };
     let html = client_dir::with_tags(&html, tags).unwrap_or_else(|| html.into_owned());
     let answer = Answer::of(StatusCode::OK, asset.content_type(), html);
     with_policy(answer).with(header::CACHE_CONTROL, client_dir::NO_STORE)

@@ -94,7 +94,7 @@ impl Operations {
     /// Whether somebody owns the server.
     #[must_use]
     pub fn has_owner(&self) -> bool {
-        self.parts.service.has_owner()
+        self.parts.service.accounts().has_owner()
     }
 
     /// Does what a method asks. `params` is an object with `schema`, `version` and the method's own
@@ -114,18 +114,21 @@ impl Operations {
             }
             "setup-link" => {
                 let Nothing {} = typed(params)?;
-                let link = Box::pin(self.parts.service.setup_link()).await.map_err(link_refusal)?;
+                let link = Box::pin(self.parts.service.links().setup_link())
+                    .await
+                    .map_err(link_refusal)?;
                 Ok(self.link(&link))
             }
             "invite.list" => {
                 let Nothing {} = typed(params)?;
-                let links = Box::pin(self.parts.service.operator_join_links()).await;
+                let links = Box::pin(self.parts.service.links().operator_join_links()).await;
                 let links = links.map_err(link_refusal)?;
                 Ok(json!({ "links": links.iter().map(open_link).collect::<Vec<Value>>() }))
             }
             "invite.revoke" => {
                 let InviteRevoke { id } = typed(params)?;
-                let revoked = Box::pin(self.parts.service.operator_revoke_join_link(&id)).await;
+                let revoked =
+                    Box::pin(self.parts.service.links().operator_revoke_join_link(&id)).await;
                 revoked.map_err(link_refusal)?;
                 Ok(json!({ "id": id }))
             }
@@ -134,22 +137,25 @@ impl Operations {
                 let list: UserList = typed(params)?;
                 let page =
                     PageRequest { limit: list.limit.min(PAGE_LIMIT_MAX), offset: list.offset };
-                let page = Box::pin(self.parts.service.list_accounts(&list.search, page)).await;
+                let page = Box::pin(self.parts.service.accounts().list(&list.search, page)).await;
                 let users: Vec<Value> = page.items.iter().map(account).collect();
                 Ok(json!({ "users": users, "total": page.total, "has_more": page.has_more }))
             }
             "user.set-password" => {
                 let set: UserSetPassword = typed(params)?;
                 let done =
-                    Box::pin(self.parts.service.set_password(&set.login, &set.password)).await;
+                    Box::pin(self.parts.service.accounts().set_password(&set.login, &set.password))
+                        .await;
                 done.map(|view| account(&view)).map_err(|error| account_refusal(&error, &set.login))
             }
             "user.role" => {
                 let UserRole { login, role, action } = typed(params)?;
                 let done = match action {
-                    RoleAction::Add => Box::pin(self.parts.service.add_role(&login, &role)).await,
+                    RoleAction::Add => {
+                        Box::pin(self.parts.service.accounts().add_role(&login, &role)).await
+                    }
                     RoleAction::Remove => {
-                        Box::pin(self.parts.service.remove_role(&login, &role)).await
+                        Box::pin(self.parts.service.accounts().remove_role(&login, &role)).await
                     }
                 };
                 let view = done.map_err(|error| account_refusal(&error, &login))?;
@@ -186,7 +192,7 @@ impl Operations {
                 email: new.email,
                 role: new.role,
             };
-            let link = Box::pin(self.parts.service.operator_join_link(fields))
+            let link = Box::pin(self.parts.service.links().operator_join_link(fields))
                 .await
                 .map_err(link_refusal)?;
             return Ok(self.link(&link));
@@ -203,7 +209,7 @@ impl Operations {
             role: new.role.as_deref(),
             password: &password,
         };
-        let made = Box::pin(self.parts.service.create_user(new)).await;
+        let made = Box::pin(self.parts.service.accounts().create(new)).await;
         made.map(|view| account(&view)).map_err(|error| account_refusal(&error, &login))
     }
 

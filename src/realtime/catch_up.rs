@@ -20,7 +20,8 @@ impl<S: Socket> Live<'_, '_, S> {
     /// Brings the client to the position it was registered at.
     pub(super) async fn catch_up(&mut self, cursor: Option<&str>) -> Result<(), End> {
         let service = self.connection.realtime.service.clone();
-        let since = cursor.and_then(|one| service.resume_from(&self.session, one, self.rights));
+        let since =
+            cursor.and_then(|one| service.resume_cursors().open(&self.session, one, self.rights));
         let replay = match since {
             Some(since) => {
                 let gap = self.connection.realtime.hub.gap(since, self.told).await;
@@ -122,7 +123,7 @@ impl<S: Socket> Live<'_, '_, S> {
             let users = users.iter().map(|id| self.lens().user(id)).collect();
             self.send_loaded(users).await?;
         }
-        let shown = self.connection.realtime.service.shown_rooms(&self.session).await;
+        let shown = self.connection.realtime.service.directory().shown_rooms(&self.session).await;
         let shown = shown.map_err(|error| Unreadable::from(StoreError::from(error)))?;
         let mut channels = HashMap::new();
         for rooms in shown.chunks(SNAPSHOT_BATCH) {

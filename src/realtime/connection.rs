@@ -98,15 +98,16 @@ impl<'a, S: Socket> Connection<'a, S> {
         let (slots, clock) = (self.realtime.loads.clone(), self.realtime.clock.clone());
         let load = Arc::new(Load::new(slots, loader, clock, SNAPSHOT_TIMEOUT));
         self.wait_for_slot(&load, Wait::First).await?;
-        let is_present = self.realtime.service.try_barrier().await;
+        let is_present = self.realtime.service.read_barrier().try_pass().await;
         let (registration, told) = self.realtime.hub.register(&session).ok_or_else(End::stalled)?;
         let cursor = asked.resume_cursor.as_deref();
-        let is_ahead = |cursor| self.realtime.service.is_ahead(&session, cursor, told);
+        let is_ahead =
+            |cursor| self.realtime.service.resume_cursors().is_ahead(&session, cursor, told);
         if !is_present && cursor.is_some_and(is_ahead) {
             return Err(End::stalled());
         }
         let mut live = Live {
-            rights: self.realtime.service.rights(&session),
+            rights: self.realtime.service.resume_cursors().fingerprint(&session),
             held: asked.retained_room_ids.iter().cloned().collect(),
             loaded: HashSet::new(),
             known: HashMap::new(),
@@ -181,7 +182,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         };
         let authenticated = match credential {
             Some(credential) => {
-                self.realtime.service.authenticate(credential, CallKind::Read).await
+                self.realtime.service.sessions().authenticate(credential, CallKind::Read).await
             }
             None => Err(AuthenticateError::Required),
         };

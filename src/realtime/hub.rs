@@ -220,7 +220,7 @@ impl Hub {
         while !stop.is_stopped() {
             let changed = self.presences.listen();
             if self.presences_missed.swap(false, Ordering::SeqCst) {
-                match self.service.load_presences().await {
+                match self.service.presences().load().await {
                     Ok(users) => self.tell_presences(users),
                     Err(error) => {
                         log::debug!(error:err = error; "presences cannot be read now");
@@ -230,7 +230,7 @@ impl Hub {
                     }
                 }
             }
-            let (ended, next) = self.service.expire_presences();
+            let (ended, next) = self.service.presences().expire();
             self.tell_presences(ended);
             match next {
                 // A little later, so that it has certainly ended.
@@ -251,7 +251,7 @@ impl FeedSubscriber for Hub {
     fn deliver(&self, live: FeedUpdate) {
         match &live {
             FeedUpdate::EphemeralEvent(EphemeralEvent::Presence { user, status, until_ms }) => {
-                if self.service.apply_presence(*user, *status, *until_ms) {
+                if self.service.presences().apply(*user, *status, *until_ms) {
                     self.tell_presences([*user]);
                 }
                 self.presences.notify(usize::MAX);

@@ -81,30 +81,30 @@ impl Lens<'_> {
     }
 
     pub(super) fn is_member(&self, room: RoomId) -> bool {
-        self.service.is_member(self.session, room)
+        self.service.directory().is_member(self.session, room)
     }
 
     pub(super) fn server(&self) -> Operation {
-        Operation::ServerUpsert(present::profile(self.origin, &self.service.server()))
+        Operation::ServerUpsert(present::profile(self.origin, &self.service.server().profile()))
     }
 
     pub(super) fn server_state(&self) -> Operation {
         Operation::ServerStateUpsert(wire::RealtimeProjectionServerState {
-            motd: self.service.motd(self.session),
-            runtime: Some(present::runtime(&self.service.runtime(self.session))),
+            motd: self.service.server().motd(self.session),
+            runtime: Some(present::runtime(&self.service.server().limits(self.session))),
             pinned_message_change: None,
         })
     }
 
     pub(super) async fn viewer(&self) -> Result<Vec<Operation>, Unreadable> {
-        let viewer = visible(self.service.viewer(self.session).await)?;
+        let viewer = visible(self.service.users().viewer(self.session).await)?;
         let upsert = |viewer| Operation::ViewerUpsert(present::viewer(self.origin, viewer));
         Ok(viewer.map(upsert).into_iter().collect())
     }
 
     /// A user as the directory shows it; gone when erased.
     pub(super) fn user(&self, id: &UserId) -> Operation {
-        match self.service.directory_entry(self.session, id) {
+        match self.service.users().entry(self.session, id) {
             Some(entry) => Operation::UserUpsert(present::member(self.origin, entry)),
             None => {
                 let user_id = id.to_string();
@@ -115,12 +115,13 @@ impl Lens<'_> {
 
     /// A room the viewer's connection shows; `None` for any other.
     pub(super) async fn shown(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
-        Ok(self.service.shown_room(self.session, id, self.holds(id)).await?)
+        let room = self.service.directory().shown_room(self.session, id, self.holds(id));
+        Ok(Box::pin(room).await?)
     }
 
     /// The same without members, which only direct messages have then.
     pub(super) async fn seen(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
-        Ok(self.service.shown_room(self.session, id, false).await?)
+        Ok(Box::pin(self.service.directory().shown_room(self.session, id, false)).await?)
     }
 
     /// RV of a room the viewer's connection shows; RU when the client was not told of the room yet.
@@ -177,7 +178,7 @@ impl Lens<'_> {
 
     /// TL of a room the viewer is a member of; `None` for any other.
     pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
-        let read = self.service.room_events(
+        let read = self.service.timeline().page(
             self.session,
             id.as_str(),
             PagePosition::Newest,
@@ -187,7 +188,7 @@ impl Lens<'_> {
         // A row that was added while the page was read comes behind it by itself.
         page.has_newer = false;
         let cursor = |row: &crate::service::RowView| {
-            (row.id.to_string(), self.service.row_cursor(self.session, id, &row.id))
+            (row.id.to_string(), self.service.timeline().row_cursor(self.session, id, &row.id))
         };
         let event_cursors = page.rows.iter().map(cursor).collect();
         Ok(Some(Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
@@ -199,7 +200,7 @@ impl Lens<'_> {
 
     /// RU and TL of a room the viewer is a member of; nothing for any other.
     pub(super) async fn whole_room(&self, id: RoomId) -> Result<Vec<Operation>, Unreadable> {
-        let Some(joined) = self.service.joined_room(self.session, id).await? else {
+        let Some(joined) = self.service.directory().joined_room(self.session, id).await? else {
             return Ok(Vec::new());
         };
         let Some(timeline) = self.timeline(id).await? else { return Ok(Vec::new()) };
@@ -231,7 +232,7 @@ impl Lens<'_> {
         room: RoomId,
         id: &str,
     ) -> Result<Vec<Operation>, Unreadable> {
-        let read = Box::pin(self.service.shown_row(self.session, room, id)).await;
+        let read = Box::pin(self.service.timeline().row(self.session, room, id)).await;
         let Some(ShownRow { row, users, cursor }) = visible(read)?.flatten() else {
             return Ok(Vec::new());
         };
@@ -255,7 +256,7 @@ impl Lens<'_> {
         &self,
         sent: HashMap<RoomId, RoomWithState>,
     ) -> Result<Operation, Unreadable> {
-        let groups = visible(self.service.list_groups_from(self.session, sent).await)?;
+        let groups = visible(self.service.directory().list_groups_from(self.session, sent).await)?;
         let groups = groups.unwrap_or_default();
         Ok(Operation::RoomGroupsReplace(wire::RealtimeProjectionRoomGroupsReplace {
             groups: groups.into_iter().map(present::group).collect(),
@@ -289,16 +290,17 @@ impl Lens<'_> {
     }
 
     pub(super) fn presences(&self) -> Operation {
-        let status =
-            |id: UserId| (id.to_string(), present::presence(self.service.presence(&id)).into());
+        let status = |id: UserId| {
+            (id.to_string(), present::presence(self.service.presences().status(&id)).into())
+        };
         Operation::PresencesReplace(wire::RealtimeProjectionPresencesReplace {
-            statuses: self.service.all_users(self.session).into_iter().map(status).collect(),
+            statuses: self.service.users().ids(self.session).into_iter().map(status).collect(),
         })
     }
 
     /// Everybody.
     pub(super) fn everybody(&self) -> Vec<UserId> {
-        self.service.all_users(self.session)
+        self.service.users().ids(self.session)
     }
 
     /// What a connection that comes, or comes back, is told at the end (contract 8.3, number 3).
@@ -311,7 +313,7 @@ impl Lens<'_> {
     /// RV of every room the connection shows.
     pub(super) async fn room_states(&self) -> Result<Vec<Operation>, Unreadable> {
         let mut states = Vec::new();
-        for id in self.service.shown_rooms(self.session).await? {
+        for id in self.service.directory().shown_rooms(self.session).await? {
             states.extend(self.state(id).await?);
         }
         Ok(states)

@@ -81,7 +81,11 @@ impl<S: Socket> Live<'_, '_, S> {
     }
 
     pub(super) fn cursor(&self) -> String {
-        self.connection.realtime.service.resume_cursor(&self.session, self.told, self.rights)
+        self.connection.realtime.service.resume_cursors().seal(
+            &self.session,
+            self.told,
+            self.rights,
+        )
     }
 
     /// LIVE.
@@ -177,7 +181,7 @@ impl<S: Socket> Live<'_, '_, S> {
             let fast = frames::room_error("room_hydration_rate_limited", room, Some(ms));
             return self.connection.send(fast).await;
         }
-        self.connection.realtime.service.try_barrier().await;
+        self.connection.realtime.service.read_barrier().try_pass().await;
         self.held.insert(room.clone());
         let operations = match RoomId::try_from(room.as_str()) {
             Ok(id) => Box::pin(self.lens().whole_room(id)).await?,
@@ -251,9 +255,10 @@ impl<S: Socket> Live<'_, '_, S> {
         let service = &self.connection.realtime.service;
         match cause {
             Cause::Room { room, .. } => {
-                !self.known.contains_key(room) && service.may_have_lost(&self.session, *room)
+                !self.known.contains_key(room)
+                    && service.directory().may_have_lost(&self.session, *room)
             }
-            Cause::Groups { group } => !service.has_group(*group),
+            Cause::Groups { group } => !service.directory().has_group(*group),
             _ => false,
         }
     }
@@ -291,7 +296,7 @@ impl<S: Socket> Live<'_, '_, S> {
                 return self.pass_on(&change, Event::UserTyping(typing)).await;
             }
             Cause::Presence { user } => {
-                let presence = self.connection.realtime.service.presence(user);
+                let presence = self.connection.realtime.service.presences().status(user);
                 let changed = wire::RealtimePresenceChangedEvent {
                     user_id: user.to_string(),
                     status: present::presence(presence).into(),
@@ -328,7 +333,7 @@ impl<S: Socket> Live<'_, '_, S> {
     }
 
     fn check_rights(&self) -> Result<(), End> {
-        let now = self.connection.realtime.service.rights(&self.session);
+        let now = self.connection.realtime.service.resume_cursors().fingerprint(&self.session);
         if now == self.rights { Ok(()) } else { Err(End::reset_required()) }
     }
 
@@ -347,7 +352,7 @@ impl<S: Socket> Live<'_, '_, S> {
     async fn session_state(&mut self) -> Result<SessionState, StoreError> {
         let realtime = self.connection.realtime;
         self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
-        realtime.service.session_state(&self.session).await
+        realtime.service.sessions().state(&self.session).await
     }
 
     async fn check_session(&mut self) -> Result<(), End> {

@@ -121,7 +121,7 @@ impl Realtime {
     /// second, until `stop`.
     pub async fn run(&self, stop: &Stop) {
         let presences = self.inner.hub.keep_presences(&self.inner.clock, stop);
-        let signs = self.inner.service.publish_pending(stop);
+        let signs = self.inner.service.pending_updates().publish(stop);
         futures_lite::future::zip(presences, Box::pin(signs)).await;
     }
 

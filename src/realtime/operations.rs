@@ -216,7 +216,7 @@ impl Lens<'_> {
     /// A group came, went or changed, and its rooms with it.
     async fn group_changed(&self, group: GroupId) -> Result<Vec<Operation>, Unreadable> {
         let mut operations = vec![self.groups().await?];
-        for room in self.service.rooms_in_group(group) {
+        for room in self.service.directory().rooms_in_group(group) {
             operations.extend(Box::pin(self.room_rights(room)).await?);
         }
         Ok(operations)

@@ -1,14 +1,21 @@
 //! Accounts as the operator manages them: create, list, set a password, give and take roles.
 
-use super::create_account::{AccountDraft, AccountError, is_owner};
+use super::barrier::ReadBarrier;
+use super::create_account::{
+    AccountCreation, AccountDraft, AccountError, assignable_role, has_owner, is_owner,
+};
 use super::error::{StoreError, flat};
-use super::{AccountView, CallKind, ErrorKind, Page, PageRequest, Service};
+use super::links::Links;
+use super::passwords::Passwords;
+use super::throttle::Throttle;
+use super::users::{Users, paged};
+use super::{AccountView, CallKind, ErrorKind, Page, PageRequest};
 use crate::crypto::random;
 use crate::domain::UserId;
 use crate::domain::permission::OWNER;
 use crate::domain::text::{DisplayName, Email, Login, Password};
 use crate::storage::records::{SessionEnd, User};
-use crate::storage::{Change, StorageError};
+use crate::storage::{Change, Storage, StorageError};
 
 /// Entries of a list when no limit is asked for.
 const LIST_DEFAULT: usize = 50;
@@ -67,7 +74,25 @@ impl From<StorageError> for ManageAccountError {
     }
 }
 
-impl Service {
+/// Accounts as the operator manages them.
+#[derive(Clone, Copy)]
+pub struct Accounts<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) barrier: ReadBarrier<'a>,
+    pub(super) creation: AccountCreation<'a>,
+    pub(super) links: Links<'a>,
+    pub(super) users: Users<'a>,
+    pub(super) passwords: Passwords<'a>,
+    pub(super) throttle: Throttle<'a>,
+}
+
+impl Accounts<'_> {
+    /// Whether the server has an owner, as far as this process knows.
+    #[must_use]
+    pub fn has_owner(&self) -> bool {
+        self.storage.read(has_owner)
+    }
+
     /// Makes an account for the operator.
     ///
     /// # Errors
@@ -75,19 +100,19 @@ impl Service {
     ///
     /// # Cancel safety
     /// As the account's: whole, or claims that are swept.
-    pub async fn create_user(&self, new: NewUser<'_>) -> Result<AccountView, ManageAccountError> {
-        self.barrier(CallKind::Change).await?;
+    pub async fn create(self, new: NewUser<'_>) -> Result<AccountView, ManageAccountError> {
+        self.barrier.pass(CallKind::Change).await?;
         let (draft, password) = self.operator_draft(new)?;
-        let password_hash = self.hash_password(&password).await.map_err(AccountError::from)?;
-        let user = self.create_account(AccountDraft { password_hash, ..draft }).await?;
+        let password_hash = self.passwords.hash(&password).await.map_err(AccountError::from)?;
+        let user = self.creation.create(AccountDraft { password_hash, ..draft }).await?;
         Ok(self.account_view(draft_id(&user)?, &user))
     }
 
     /// Accounts by login, deleted ones left out.
-    pub async fn list_accounts(&self, search: &str, page: PageRequest) -> Page<AccountView> {
-        self.try_barrier().await;
+    pub async fn list(self, search: &str, page: PageRequest) -> Page<AccountView> {
+        self.barrier.try_pass().await;
         let needle = search.to_lowercase();
-        let mut found: Vec<(UserId, std::sync::Arc<User>)> = self.storage().read(|tables| {
+        let mut found: Vec<(UserId, std::sync::Arc<User>)> = self.storage.read(|tables| {
             let matches = |user: &User| {
                 let has = |text: &str| text.to_lowercase().contains(&needle);
                 !user.deleted
@@ -99,7 +124,7 @@ impl Service {
             users.map(|(id, user)| (*id, std::sync::Arc::clone(user))).collect()
         });
         found.sort_by_key(|(_, user)| user.login.to_lowercase());
-        super::users::paged(found, page, LIST_DEFAULT, |(id, user)| self.account_view(id, &user))
+        paged(found, page, LIST_DEFAULT, |(id, user)| self.account_view(id, &user))
     }
 
     /// Sets a password and ends all sessions of the user.
@@ -110,14 +135,14 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may or may not have set the password.
     pub async fn set_password(
-        &self,
+        self,
         login: &str,
         password: &str,
     ) -> Result<AccountView, ManageAccountError> {
-        self.barrier(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Change).await?;
         let password = Password::parse(password).map_err(AccountError::from)?;
         let id = self.account_by_login(login)?;
-        let hash = self.hash_password(&password).await.map_err(AccountError::from)?;
+        let hash = self.passwords.hash(&password).await.map_err(AccountError::from)?;
         let user = self
             .change_account(&id, |user| {
                 user.password_hash.clone_from(&hash);
@@ -126,9 +151,9 @@ impl Service {
                 Ok(())
             })
             .await?;
-        self.end_links_of(&id).await?;
+        self.links.end_all_of(&id).await?;
         // Whoever locked the account out with guesses does not keep its user out now.
-        self.forgive_account(&user).await?;
+        self.throttle.reset_account(&user).await?;
         log::info!(user:% = id; "password set by the operator");
         Ok(self.account_view(id, &user))
     }
@@ -141,12 +166,12 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may or may not have assigned the role.
     pub async fn add_role(
-        &self,
+        self,
         login: &str,
         role: &str,
     ) -> Result<AccountView, ManageAccountError> {
-        self.barrier(CallKind::Change).await?;
-        let role = self.assignable_role(role)?;
+        self.barrier.pass(CallKind::Change).await?;
+        let role = assignable_role(self.storage, role)?;
         let id = self.account_by_login(login)?;
         let user = self
             .change_account(&id, |user| {
@@ -168,12 +193,12 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may or may not have taken the role.
     pub async fn remove_role(
-        &self,
+        self,
         login: &str,
         role: &str,
     ) -> Result<AccountView, ManageAccountError> {
-        self.barrier(CallKind::Change).await?;
-        let role = self.assignable_role(role)?;
+        self.barrier.pass(CallKind::Change).await?;
+        let role = assignable_role(self.storage, role)?;
         let id = self.account_by_login(login)?;
         let user = self
             .change_account(&id, |user| {
@@ -185,7 +210,7 @@ impl Service {
             })
             .await?;
         if role == OWNER {
-            self.end_links_of(&id).await?;
+            self.links.end_all_of(&id).await?;
         }
         log::info!(user:% = id, role = role.as_str(); "role removed by the operator");
         Ok(self.account_view(id, &user))
@@ -193,7 +218,7 @@ impl Service {
 
     /// Makes every user owner whose verified address is in `owners.emails`; called at start.
     pub(super) async fn grant_listed_owners(&self) -> Result<(), StoreError> {
-        let listed: Vec<UserId> = self.storage().read(|tables| {
+        let listed: Vec<UserId> = self.storage.read(|tables| {
             let missing = |user: &User| self.is_listed_owner(user) && !is_owner(user);
             tables.users.iter().filter(|(_, user)| missing(user)).map(|(id, _)| *id).collect()
         });
@@ -218,7 +243,10 @@ impl Service {
     /// Whether `owners.emails` names a verified address of this user.
     fn is_listed_owner(&self, user: &User) -> bool {
         !user.deleted
-            && user.emails.iter().any(|one| one.verified && self.is_owner_address(&one.address))
+            && user
+                .emails
+                .iter()
+                .any(|one| one.verified && self.creation.is_owner_address(&one.address))
     }
 
     fn operator_draft(&self, new: NewUser<'_>) -> Result<(AccountDraft, Password), AccountError> {
@@ -231,7 +259,7 @@ impl Service {
             login: Login::parse(new.login)?,
             display_name: name,
             email: address.map(|address| (address, true)),
-            role: given(new.role).map(|role| self.assignable_role(&role)).transpose()?,
+            role: given(new.role).map(|role| assignable_role(self.storage, &role)).transpose()?,
             password_hash: String::new(),
             origin: String::new(),
             is_first_owner: new.role == Some(OWNER) && !self.has_owner(),
@@ -240,7 +268,7 @@ impl Service {
     }
 
     fn account_by_login(&self, login: &str) -> Result<UserId, ManageAccountError> {
-        let found = self.storage().read(|tables| tables.user_by_login(login).cloned());
+        let found = self.storage.read(|tables| tables.user_by_login(login).cloned());
         let user = found.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
         if user.is_bot {
             return Err(ManageAccountError::Bot);
@@ -254,7 +282,7 @@ impl Service {
         id: &UserId,
         mut change: impl FnMut(&mut User) -> Result<(), ManageAccountError>,
     ) -> Result<std::sync::Arc<User>, ManageAccountError> {
-        let changed = self.storage().change_user(id, |present| {
+        let changed = self.storage.change_user(id, |present| {
             let present =
                 present.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
             let mut user = present.clone();
@@ -268,7 +296,7 @@ impl Service {
         let mut roles = user.roles.clone();
         roles.sort();
         AccountView {
-            user: self.user_view(id, user),
+            user: self.users.view(id, user),
             roles,
             emails: user.emails.iter().map(|one| (one.address.clone(), one.verified)).collect(),
             created_ms: user.created_ms,

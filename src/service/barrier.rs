@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::Service;
 use crate::limits::BARRIER_DEADLINE;
-use crate::runtime::Backoff;
-use crate::storage::StorageError;
+use crate::runtime::{Backoff, Clock};
+use crate::storage::{Storage, StorageError};
 
 /// What a call does to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +15,14 @@ pub enum CallKind {
     Change,
 }
 
-impl Service {
+/// The read barrier.
+#[derive(Clone, Copy)]
+pub struct ReadBarrier<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+}
+
+impl ReadBarrier<'_> {
     /// Waits until this process has seen everything acknowledged before the call, with external NATS. Without
     /// an answer of the leaders authentication and reads go on with what is known; what changes something
     /// tries again for [`BARRIER_DEADLINE`], longer than an election, and then fails: decided by an old
@@ -24,27 +30,27 @@ impl Service {
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] for [`CallKind::Change`] only.
-    pub async fn barrier(&self, kind: CallKind) -> Result<(), StorageError> {
+    pub async fn pass(self, kind: CallKind) -> Result<(), StorageError> {
         match kind {
             CallKind::Read => {
-                self.try_barrier().await;
+                self.try_pass().await;
                 Ok(())
             }
-            CallKind::Change => self.pass_barrier().await,
+            CallKind::Change => self.retry().await,
         }
     }
 
     /// The barrier of a read; whether it was passed.
-    pub async fn try_barrier(&self) -> bool {
-        self.storage().barrier().await.is_ok()
+    pub async fn try_pass(self) -> bool {
+        self.storage.barrier().await.is_ok()
     }
 
-    async fn pass_barrier(&self) -> Result<(), StorageError> {
-        let clock = &self.inner.clock;
+    async fn retry(&self) -> Result<(), StorageError> {
+        let clock = self.clock;
         let deadline = clock.now() + BARRIER_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(500));
         loop {
-            match self.storage().barrier().await {
+            match self.storage.barrier().await {
                 Ok(()) => return Ok(()),
                 Err(error) if clock.now() >= deadline => return Err(error),
                 Err(_) => clock.sleep(backoff.delay()).await,

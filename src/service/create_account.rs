@@ -6,17 +6,19 @@
 
 use std::convert::Infallible;
 
+use super::barrier::ReadBarrier;
 use super::error::{StoreError, flat};
 use super::passwords::PasswordHashError;
-use super::{CallKind, ErrorKind, Service};
+use super::{CallKind, Config, ErrorKind};
 use crate::domain::UserId;
 use crate::domain::permission::{DEFAULT_BLOCKED_LOGINS, EVERYONE, OWNER};
 use crate::domain::text::{
     DisplayName, DisplayNameError, Email, EmailError, Login, LoginError, PasswordError,
     is_reserved_login,
 };
+use crate::runtime::Clock;
 use crate::storage::records::{self, User};
-use crate::storage::{Change, Claim, Claimed, StorageError, Tables};
+use crate::storage::{Change, Claim, Claimed, Storage, StorageError, Tables};
 
 /// An account was not made or not changed.
 #[derive(Debug, thiserror::Error)]
@@ -99,34 +101,43 @@ pub(super) struct AccountDraft {
     pub(super) is_first_owner: bool,
 }
 
-impl Service {
+/// Makes accounts.
+#[derive(Clone, Copy)]
+pub(super) struct AccountCreation<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) barrier: ReadBarrier<'a>,
+    pub(super) config: &'a Config,
+}
+
+impl AccountCreation<'_> {
     /// Makes an account.
     ///
     /// # Cancel safety
     /// Dropping it leaves either the whole account or claims that a repetition finds as its own and
     /// the sweep gives back.
-    pub(super) async fn create_account(&self, draft: AccountDraft) -> Result<User, AccountError> {
-        self.check_account(&draft)?;
+    pub(super) async fn create(&self, draft: AccountDraft) -> Result<User, AccountError> {
+        self.check(&draft)?;
         let holder = draft.id.as_str();
         let login = draft.login.key();
-        if self.storage().claim(Claim::Login(&login), holder).await? != Claimed::Yes {
+        if self.storage.claim(Claim::Login(&login), holder).await? != Claimed::Yes {
             return Err(AccountError::LoginTaken);
         }
         let verified = draft.email.as_ref().filter(|(_, verified)| *verified);
         let address = verified.map(|(address, _)| address.key());
         if let Some(address) = &address
-            && self.storage().claim(Claim::Email(address), holder).await? != Claimed::Yes
+            && self.storage.claim(Claim::Email(address), holder).await? != Claimed::Yes
         {
             // Another call with the same link may be about to make this account: then only the sweep
             // can tell whether the claim is used. An id of the operator's is this call's alone.
             if draft.origin.is_empty() {
-                self.storage().release(Claim::Login(&login), holder).await?;
+                self.storage.release(Claim::Login(&login), holder).await?;
             }
             return Err(AccountError::EmailTaken);
         }
         let record = self.account_record(&draft);
         let stored = self
-            .storage()
+            .storage
             .change_user(&draft.id, |present| match present {
                 Some(_) => Err(AccountError::Exists),
                 None => Ok(Change::Put(record.clone())),
@@ -145,14 +156,14 @@ impl Service {
         }
         // A repetition or the sweep may have given a claim back meanwhile: it is ours again now, unless this
         // process stood still so long that somebody else has it. Then the account is taken back.
-        self.barrier(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Change).await?;
         let address = address.as_deref();
         let names = [(Claim::Login(&login), AccountError::LoginTaken)].into_iter();
         let names = names.chain(address.map(|one| (Claim::Email(one), AccountError::EmailTaken)));
         for (claim, taken) in names {
-            if self.storage().claim(claim, holder).await? != Claimed::Yes {
+            if self.storage.claim(claim, holder).await? != Claimed::Yes {
                 self.put_tombstone(&draft.id, &draft.origin).await?;
-                self.storage().release(Claim::Login(&login), holder).await?;
+                self.storage.release(Claim::Login(&login), holder).await?;
                 return Err(taken);
             }
         }
@@ -163,29 +174,22 @@ impl Service {
     /// Leaves a tombstone in the place of an account: nobody makes one with this id again.
     async fn put_tombstone(&self, id: &UserId, origin: &str) -> Result<(), StorageError> {
         let tombstone = tombstone(id, origin);
-        self.storage()
+        self.storage
             .change_user(id, |_| -> Result<_, Infallible> { Ok(Change::Put(tombstone.clone())) })
             .await
             .map_err(StorageError::from)?;
         Ok(())
     }
 
-    /// The role to assign under a name; `everyone` and unknown names are none.
-    pub(super) fn assignable_role(&self, name: &str) -> Result<String, AccountError> {
-        let known = self.storage().read(|tables| tables.roles.contains_key(name));
-        let assignable = known && name != EVERYONE;
-        assignable.then(|| name.to_owned()).ok_or(AccountError::UnknownRole)
-    }
-
     /// Whether a verified address makes its user owner (`owners.emails`).
     pub(super) fn is_owner_address(&self, address: &str) -> bool {
         let address = address.trim().to_lowercase();
-        self.inner.config.owner_emails.iter().any(|one| one.trim().to_lowercase() == address)
+        self.config.owner_emails.iter().any(|one| one.trim().to_lowercase() == address)
     }
 
     /// Whether the account can be made as far as is known here.
-    pub(super) fn check_account(&self, draft: &AccountDraft) -> Result<(), AccountError> {
-        self.storage().read(|tables| {
+    pub(super) fn check(&self, draft: &AccountDraft) -> Result<(), AccountError> {
+        self.storage.read(|tables| {
             if is_login_reserved(tables, draft.login.as_str()) {
                 return Err(AccountError::LoginTaken);
             }
@@ -194,7 +198,7 @@ impl Service {
                 return Err(AccountError::LoginTaken);
             }
             let people = tables.users.values().filter(|user| !user.deleted && !user.is_bot).count();
-            let full = self.inner.config.max_users.is_some_and(|max| people >= max as usize);
+            let full = self.config.max_users.is_some_and(|max| people >= max as usize);
             if full && !draft.is_first_owner { Err(AccountError::UsersFull) } else { Ok(()) }
         })
     }
@@ -211,7 +215,7 @@ impl Service {
             id: draft.id.as_str().to_owned(),
             login: draft.login.as_str().to_owned(),
             display_name: draft.display_name.as_ref().map_or("", DisplayName::as_str).to_owned(),
-            created_ms: self.now_ms(),
+            created_ms: self.clock.unix_ms(),
             password_hash: draft.password_hash.clone(),
             roles,
             emails: draft
@@ -235,19 +239,26 @@ impl Service {
         login: &str,
         address: Option<&str>,
     ) -> Result<(), StorageError> {
-        let present = self.storage().read(|tables| tables.users.get(id).cloned());
+        let present = self.storage.read(|tables| tables.users.get(id).cloned());
         let Some(present) = present else { return Ok(()) };
         if present.login.to_ascii_lowercase() != login {
-            self.storage().release(Claim::Login(login), id.as_str()).await?;
+            self.storage.release(Claim::Login(login), id.as_str()).await?;
         }
         let has = |address: &str| {
             present.emails.iter().any(|one| one.verified && one.address.to_lowercase() == address)
         };
         if let Some(address) = address.filter(|address| !has(address)) {
-            self.storage().release(Claim::Email(address), id.as_str()).await?;
+            self.storage.release(Claim::Email(address), id.as_str()).await?;
         }
         Ok(())
     }
+}
+
+/// The role to assign under a name; `everyone` and unknown names are none.
+pub(super) fn assignable_role(storage: &Storage, name: &str) -> Result<String, AccountError> {
+    let known = storage.read(|tables| tables.roles.contains_key(name));
+    let assignable = known && name != EVERYONE;
+    assignable.then(|| name.to_owned()).ok_or(AccountError::UnknownRole)
 }
 
 /// An account that is none.

@@ -3,29 +3,70 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::markers::Markers;
 use super::messages::next_post_ms;
 use super::rights::{ViewerRights, is_direct};
 use super::users::distinct;
 use super::{
-    GroupView, ReadError, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, Service,
-    Session,
+    GroupView, ReadError, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, Session,
 };
 use crate::domain::permission::{Permission, Place, group_permissions};
 use crate::domain::{GroupId, RoomId, UserId};
+use crate::runtime::Clock;
 use crate::storage::records::{Group, Room};
-use crate::storage::{StorageError, Tables};
+use crate::storage::{Storage, StorageError, Tables};
 
 /// A room as found in the tables, before what must be read from the store.
 pub(super) type Found = (RoomId, Arc<Room>);
 
-impl Service {
+/// A room as a viewer's connection shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownRoom {
+    /// The room and the viewer's state in it.
+    pub with_state: RoomWithState,
+    /// Direct messages: whether a message was ever posted.
+    pub has_history: Option<bool>,
+    /// The effective members, oldest account first, of the same moment as the viewer's membership;
+    /// empty where nobody asked for them.
+    pub members: Vec<UserId>,
+}
+
+impl ShownRoom {
+    /// The room's id.
+    #[must_use]
+    pub fn id(&self) -> RoomId {
+        self.with_state.room.id
+    }
+
+    /// Whether the viewer is a member.
+    #[must_use]
+    pub fn is_member(&self) -> bool {
+        self.with_state.state.is_member
+    }
+
+    /// A direct message.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.with_state.room.kind == RoomKind::Direct
+    }
+}
+
+/// The rooms and groups that a viewer may know of.
+#[derive(Clone, Copy)]
+pub struct Directory<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) markers: Markers<'a>,
+}
+
+impl Directory<'_> {
     /// The rooms a viewer sees: channels in sidebar order, then direct messages with the newest
     /// activity first. Archived rooms and empty direct messages are left out.
     ///
     /// # Errors
     /// [`ReadError::Store`].
     pub async fn list_rooms(
-        &self,
+        self,
         session: &Session,
         scope: RoomScope,
     ) -> Result<Vec<RoomWithState>, ReadError> {
@@ -45,7 +86,7 @@ impl Service {
         session: &Session,
         empty_direct: bool,
     ) -> (Vec<Found>, Vec<Found>) {
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             let access = ViewerRights::of(tables, session.user);
             let channels: Vec<Found> = groups(tables)
                 .into_iter()
@@ -64,7 +105,7 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::Store`].
-    pub async fn list_groups(&self, session: &Session) -> Result<Vec<GroupView>, ReadError> {
+    pub async fn list_groups(self, session: &Session) -> Result<Vec<GroupView>, ReadError> {
         self.list_groups_from(session, HashMap::new()).await
     }
 
@@ -74,11 +115,11 @@ impl Service {
     /// # Errors
     /// [`ReadError::Store`].
     pub async fn list_groups_from(
-        &self,
+        self,
         session: &Session,
         mut known: HashMap<RoomId, RoomWithState>,
     ) -> Result<Vec<GroupView>, ReadError> {
-        let found = self.storage().read(groups);
+        let found = self.storage.read(groups);
         let mut listed = Vec::new();
         for (id, group) in found {
             listed.push(self.group_view(session.user, id, &group, &mut known).await?);
@@ -90,10 +131,10 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::NotFound`].
-    pub async fn group(&self, session: &Session, id: &str) -> Result<GroupView, ReadError> {
+    pub async fn group(self, session: &Session, id: &str) -> Result<GroupView, ReadError> {
         let missing = ReadError::NotFound { what: "room group" };
         let Ok(id) = GroupId::try_from(id) else { return Err(missing) };
-        let found = self.storage().read(|tables| tables.groups.get(&id).cloned());
+        let found = self.storage.read(|tables| tables.groups.get(&id).cloned());
         let group = found.ok_or(missing)?;
         Ok(self.group_view(session.user, id, &group, &mut HashMap::new()).await?)
     }
@@ -103,7 +144,7 @@ impl Service {
     /// # Errors
     /// [`ReadError::Store`].
     pub async fn batch_groups(
-        &self,
+        self,
         session: &Session,
         ids: &[String],
     ) -> Result<Vec<GroupView>, ReadError> {
@@ -122,10 +163,10 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::NotFound`] when it does not exist, [`ReadError::Denied`] when it is hidden.
-    pub async fn room(&self, session: &Session, id: &str) -> Result<RoomWithState, ReadError> {
+    pub async fn room(self, session: &Session, id: &str) -> Result<RoomWithState, ReadError> {
         let missing = ReadError::NotFound { what: "room" };
         let Ok(id) = RoomId::try_from(id) else { return Err(missing) };
-        let room = self.storage().read(|tables| {
+        let room = self.storage.read(|tables| {
             let room = tables.rooms.get(&id).ok_or(missing)?;
             let sees = ViewerRights::of(tables, session.user).sees(tables, id, room);
             if sees { Ok(Arc::clone(room)) } else { Err(ReadError::Denied) }
@@ -138,7 +179,7 @@ impl Service {
     /// # Errors
     /// [`ReadError::Store`].
     pub async fn batch_rooms(
-        &self,
+        self,
         session: &Session,
         ids: &[String],
     ) -> Result<Vec<RoomWithState>, ReadError> {
@@ -160,7 +201,7 @@ impl Service {
         id: RoomId,
         room: &Room,
     ) -> Result<RoomWithState, StorageError> {
-        let (is_member, permissions, bypasses) = self.storage().read(|tables| {
+        let (is_member, permissions, bypasses) = self.storage.read(|tables| {
             let access = ViewerRights::of(tables, viewer);
             let bypasses = [Permission::RoomManage, Permission::MessageManage]
                 .into_iter()
@@ -168,11 +209,11 @@ impl Service {
             let is_member = access.is_member(tables, id, room);
             (is_member, access.room_grants(tables, id, room), bypasses)
         });
-        let has_unread = is_member && self.is_unread(viewer, id).await?;
+        let has_unread = is_member && self.markers.is_unread(viewer, id).await?;
         let slow_mode_next_post_ms = if is_member && !bypasses && room.slow_mode_seconds > 0 {
-            let head = self.storage().head(&id).await?;
+            let head = self.storage.head(&id).await?;
             let interval = i64::from(room.slow_mode_seconds) * 1000;
-            next_post_ms(&head, &viewer, interval, self.now_ms())
+            next_post_ms(&head, &viewer, interval, self.clock.unix_ms())
         } else {
             None
         };
@@ -188,7 +229,7 @@ impl Service {
         known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<Vec<RoomWithState>, StorageError> {
         let unknown = rooms.iter().filter(|(id, _)| !known.contains_key(id));
-        self.storage().prefetch_markers(&viewer, unknown.map(|(id, _)| id.as_str())).await?;
+        self.storage.prefetch_markers(&viewer, unknown.map(|(id, _)| id.as_str())).await?;
         let mut listed = Vec::with_capacity(rooms.len());
         for (id, room) in rooms {
             listed.push(match known.remove(id) {
@@ -206,7 +247,7 @@ impl Service {
         group: &Group,
         known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<GroupView, StorageError> {
-        let (visible, permissions) = self.storage().read(|tables| {
+        let (visible, permissions) = self.storage.read(|tables| {
             let access = ViewerRights::of(tables, viewer);
             let visible: Vec<Found> = channels_of(tables, id, group)
                 .into_iter()
@@ -225,14 +266,122 @@ impl Service {
 
     pub(super) async fn newest_first(&self, rooms: Vec<Found>) -> Result<Vec<Found>, StorageError> {
         let mut dated = Vec::new();
-        let now = self.now_ms();
+        let now = self.clock.unix_ms();
         for (id, room) in rooms {
             // A clock that was ahead does not keep a room in front.
-            let active_ms = self.storage().head(&id).await?.last_ms.min(now);
+            let active_ms = self.storage.head(&id).await?.last_ms.min(now);
             dated.push((std::cmp::Reverse(active_ms), id, room));
         }
         dated.sort_by_key(|(active, id, _)| (*active, *id));
         Ok(dated.into_iter().map(|(_, id, room)| (id, room)).collect())
+    }
+
+    /// Whether the viewer is a member of a room now.
+    #[must_use]
+    pub fn is_member(&self, session: &Session, id: RoomId) -> bool {
+        self.storage.read(|tables| {
+            let room = tables.rooms.get(&id);
+            room.is_some_and(|room| {
+                ViewerRights::of(tables, session.user).is_member(tables, id, room)
+            })
+        })
+    }
+
+    /// A room that the viewer's connection shows: unarchived channels it sees, its direct messages.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn shown_room(
+        self,
+        session: &Session,
+        id: RoomId,
+        with_members: bool,
+    ) -> Result<Option<ShownRoom>, StorageError> {
+        let access = |tables: &Tables| ViewerRights::of(tables, session.user);
+        let room = self.storage.read(|tables| listed_room(tables, &access(tables), id));
+        self.shown(session, id, room, with_members).await
+    }
+
+    /// A room that the viewer is a member of, archived ones too.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn joined_room(
+        self,
+        session: &Session,
+        id: RoomId,
+    ) -> Result<Option<ShownRoom>, StorageError> {
+        let room = self.storage.read(|tables| {
+            let room = tables.rooms.get(&id)?;
+            let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
+            is_member.then(|| Arc::clone(room))
+        });
+        self.shown(session, id, room, true).await
+    }
+
+    /// Every room the viewer's connection shows: channels in sidebar order, then all its direct
+    /// messages, the newest activity first.
+    ///
+    /// # Errors
+    /// [`StorageError`].
+    pub async fn shown_rooms(self, session: &Session) -> Result<Vec<RoomId>, StorageError> {
+        let (channels, direct) = self.visible_rooms(session, true);
+        let direct = self.newest_first(direct).await?;
+        let shown: Vec<RoomId> = channels.into_iter().chain(direct).map(|(id, _)| id).collect();
+        // The caller asks for the state of each next.
+        let ids = shown.iter().map(RoomId::as_str);
+        self.storage.prefetch_markers(&session.user, ids).await?;
+        Ok(shown)
+    }
+
+    /// Whether the viewer's connection does not show a room now that it may have shown before. The
+    /// participants of a direct message never change: who is none never saw it.
+    #[must_use]
+    pub fn may_have_lost(&self, session: &Session, id: RoomId) -> bool {
+        self.storage.read(|tables| {
+            let is_direct = tables.rooms.get(&id).is_some_and(|room| is_direct(room));
+            !is_direct && listed_room(tables, &ViewerRights::of(tables, session.user), id).is_none()
+        })
+    }
+
+    /// Whether there is a group of this id.
+    #[must_use]
+    pub fn has_group(&self, id: GroupId) -> bool {
+        self.storage.read(|tables| tables.groups.contains_key(&id))
+    }
+
+    /// The channels whose records name a group, whoever sees them.
+    #[must_use]
+    pub fn rooms_in_group(&self, id: GroupId) -> Vec<RoomId> {
+        self.storage.read(|tables| {
+            let rooms = tables.rooms.iter();
+            let inside = rooms.filter(|(_, room)| !is_direct(room) && room.group_id == id.as_str());
+            inside.map(|(room, _)| *room).collect()
+        })
+    }
+
+    async fn shown(
+        &self,
+        session: &Session,
+        id: RoomId,
+        room: Option<Arc<Room>>,
+        with_members: bool,
+    ) -> Result<Option<ShownRoom>, StorageError> {
+        let Some(room) = room else { return Ok(None) };
+        let has_history = is_direct(&room).then_some(room.has_history);
+        let with_members = with_members || has_history.is_some();
+        loop {
+            let with_state = self.with_state(session.user, id, &room).await?;
+            let (is_member, members) = self.storage.read(|tables| {
+                let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, &room);
+                let wanted = with_members && is_member;
+                (is_member, if wanted { members(tables, id, &room) } else { Vec::new() })
+            });
+            // Between the two somebody may have come or gone; the viewer itself must fit both.
+            if is_member == with_state.state.is_member {
+                return Ok(Some(ShownRoom { with_state, has_history, members }));
+            }
+        }
     }
 }
 
@@ -294,4 +443,21 @@ pub(super) fn listed_room(tables: &Tables, access: &ViewerRights, id: RoomId) ->
         group.is_ok_and(|group| tables.groups.contains_key(&group))
     };
     (is_direct(room) || has_group()).then(|| Arc::clone(room))
+}
+
+/// The effective members of a room, oldest account first.
+fn members(tables: &Tables, id: RoomId, room: &Room) -> Vec<UserId> {
+    let present = |user: UserId| {
+        let record = tables.users.get(&user).filter(|record| !record.deleted)?;
+        Some((record.created_ms, user))
+    };
+    let mut members: Vec<(i64, UserId)> = if is_direct(room) || room.universal {
+        let by_rule = |user: &&UserId| ViewerRights::of(tables, **user).is_member(tables, id, room);
+        tables.users.keys().filter(by_rule).filter_map(|user| present(*user)).collect()
+    } else {
+        let explicit = tables.members(&id).filter(|(_, member)| !member.left);
+        explicit.filter_map(|(user, _)| present(*user)).collect()
+    };
+    members.sort_unstable();
+    members.into_iter().map(|(_, user)| user).collect()
 }

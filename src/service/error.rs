@@ -1,8 +1,38 @@
-//! Errors that several groups of use cases share.
+//! Errors that several groups of use cases share, and what kind of refusal each is, so that the edge maps every
+//! error in one place.
 
-use super::ErrorKind;
 use crate::domain::text::{DescriptionError, RoomNameError};
 use crate::storage::{ChangeError, StorageError};
+
+/// The kinds of refusal; each is one code of the contract (section 3.1), the disk's two are `unavailable`
+/// with a text of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// No credential, or one that does not count.
+    Unauthenticated,
+    /// The right is missing, or the room is hidden or not joined.
+    PermissionDenied,
+    /// It does not exist.
+    NotFound,
+    /// The name is taken.
+    AlreadyExists,
+    /// The request itself is wrong.
+    InvalidArgument,
+    /// The state forbids it.
+    FailedPrecondition,
+    /// Too much or too fast.
+    ResourceExhausted,
+    /// The store does not answer, or too much is waiting: try again.
+    Unavailable,
+    /// The server's disk has no room: writes are refused.
+    DiskFull,
+    /// The server's disk is read-only or reports errors: writes are refused.
+    DiskError,
+    /// Not served yet.
+    Unimplemented,
+    /// A fault of ours; its text stays inside.
+    Internal,
+}
 
 /// The store failed.
 #[derive(Debug, thiserror::Error)]

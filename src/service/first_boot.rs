@@ -6,8 +6,10 @@
 
 use std::convert::Infallible;
 
-use super::Service;
+use super::accounts::Accounts;
+use super::barrier::ReadBarrier;
 use super::error::StoreError;
+use super::rooms::Rooms;
 use crate::crypto::sha256;
 use crate::domain::permission::{
     ADMIN, ANNOUNCEMENTS, DEFAULT_GROUP_NAME, DefaultRole, DefaultRoom, EVERYONE, GENERAL,
@@ -15,10 +17,21 @@ use crate::domain::permission::{
 };
 use crate::domain::text::RoomName;
 use crate::domain::{GroupId, RoomId};
+use crate::runtime::Clock;
 use crate::storage::records::{Decision, Group, Role, Room, Scope, ServerConfig};
-use crate::storage::{Change, Claim, Claimed, StorageError};
+use crate::storage::{Change, Claim, Claimed, Storage, StorageError};
 
-impl Service {
+/// The defaults of a new server.
+#[derive(Clone, Copy)]
+pub(super) struct FirstBoot<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) barrier: ReadBarrier<'a>,
+    pub(super) rooms: Rooms<'a>,
+    pub(super) accounts: Accounts<'a>,
+}
+
+impl FirstBoot<'_> {
     /// Writes the defaults of a new server and makes the users of `owners.emails` owners. Called at
     /// every start, before the first request.
     ///
@@ -27,20 +40,20 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it leaves some steps done; the next call does the rest.
-    pub async fn prepare(&self) -> Result<(), StoreError> {
+    pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         // The mirror was compared with STATE a moment ago, and every step is create-only.
-        self.try_barrier().await;
-        if !self.storage().read(|tables| tables.server.defaults_written) {
+        self.barrier.try_pass().await;
+        if !self.storage.read(|tables| tables.server.defaults_written) {
             Box::pin(self.write_defaults()).await?;
         }
-        self.grant_listed_owners().await
+        self.accounts.grant_listed_owners().await
     }
 
     async fn write_defaults(&self) -> Result<(), StorageError> {
         let rooms = [ANNOUNCEMENTS, GENERAL];
         for role in default_roles() {
             let record = self.role_record(&role, &rooms);
-            self.storage()
+            self.storage
                 .change_role(role.name, |present| -> Result<_, Infallible> {
                     Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
                 })
@@ -52,10 +65,10 @@ impl Service {
             id: group.as_str().to_owned(),
             name: DEFAULT_GROUP_NAME.to_owned(),
             items: rooms.iter().map(|room| self.room_id(room).as_str().to_owned()).collect(),
-            created_ms: self.now_ms(),
+            created_ms: self.clock.unix_ms(),
             ..Group::default()
         };
-        self.storage()
+        self.storage
             .change_group(&group, |present| -> Result<_, Infallible> {
                 Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
             })
@@ -64,7 +77,7 @@ impl Service {
         for (place, room) in rooms.iter().enumerate() {
             self.write_room(room, group, i64::try_from(place).unwrap_or_default()).await?;
         }
-        self.storage()
+        self.storage
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
                 Ok(Change::Put(ServerConfig { defaults_written: true, ..server }))
@@ -83,7 +96,7 @@ impl Service {
     ) -> Result<(), StorageError> {
         let id = self.room_id(room);
         let key = RoomName::parse(room.name).map(|name| name.key()).unwrap_or_default();
-        if self.storage().claim(Claim::RoomName(&key), id.as_str()).await? != Claimed::Yes {
+        if self.storage.claim(Claim::RoomName(&key), id.as_str()).await? != Claimed::Yes {
             log::warn!(name = room.name; "a default room's name is taken");
             return Ok(());
         }
@@ -93,11 +106,11 @@ impl Service {
             description: room.description.to_owned(),
             group_id: group.as_str().to_owned(),
             universal: room.universal,
-            created_ms: self.now_ms().saturating_add(place),
+            created_ms: self.clock.unix_ms().saturating_add(place),
             ..Room::default()
         };
-        self.store_room(id, &record).await?;
-        self.announce_room(id).await
+        self.rooms.store_room(id, &record).await?;
+        self.rooms.announce_room(id).await
     }
 
     fn role_record(&self, role: &DefaultRole, rooms: &[DefaultRoom]) -> Role {
@@ -134,7 +147,7 @@ impl Service {
 
     /// Sixteen bytes that are the same in every process of this server.
     pub(super) fn derived(&self, what: &str) -> [u8; 16] {
-        let digest = sha256(format!("{what} of {}", self.storage().server_id()).as_bytes());
+        let digest = sha256(format!("{what} of {}", self.storage.server_id()).as_bytes());
         let mut bytes = [0; 16];
         bytes.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
         bytes

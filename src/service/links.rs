@@ -1,29 +1,25 @@
-//! Links that get people in: the first owner's setup link and join links.
+//! Setup and join links: owners and the operator make, list and revoke them. A link can be used only while its
+//! maker is an owner. [`SignUp`](super::SignUp) makes accounts with them.
 //!
-//! Only the keyed hash of a link's token is stored (AUTH_TOKENS). The account is made first, under an
-//! id derived from the token (for the first owner: from the server), create-only; then the record is
-//! marked used by compare-and-set. A kill between the two loses nothing: the repetition finds the
-//! account, and the right password completes the log-in.
+//! Only the keyed hash of a link's token is stored (AUTH_TOKENS). A link's id is this hash: whoever sees the list
+//! can revoke, never use a link.
 
-use std::net::IpAddr;
+use std::convert::Infallible;
 use std::time::Duration;
 
-use super::create_account::{AccountDraft, AccountError, has_owner, is_owner};
-use super::link_error::{LinkError, RedeemError};
-use super::open_links::content;
-use super::{CallKind, LinkContent, LinkView, LoggedIn, Service, Session, millis};
-use crate::crypto::{hex, sha256, token_text};
+use super::barrier::ReadBarrier;
+use super::create_account::{
+    AccountError, assignable_role, has_owner, is_login_reserved, is_owner, tombstone,
+};
+use super::error::StoreError;
+use super::{CallKind, ErrorKind, LinkContent, LinkView, OpenLink, Session, millis};
+use crate::crypto::{MacKey, from_hex, hex, sha256, token_text};
 use crate::domain::UserId;
-use crate::domain::permission::OWNER;
-use crate::domain::text::{DisplayName, Email, Login, Password};
+use crate::domain::text::{DisplayName, Email, Login};
 use crate::limits::{JOIN_LINK_TTL, SETUP_LINK_TTL};
-use crate::storage::records::{JoinLink, ServerConfig, Token, TokenKind, User};
-use crate::storage::{Change, StorageError};
-
-/// Longer texts are no token of ours.
-const TOKEN_MAX_BYTES: usize = 128;
-/// First owners tried after accounts of former ones; far more than anybody deletes.
-const FIRST_OWNERS_MAX: u32 = 10_000;
+use crate::runtime::Clock;
+use crate::storage::records::{JoinLink, ServerConfig, Token, TokenKind};
+use crate::storage::{Change, Storage, StorageError};
 
 /// What a join link fixes; the page asks for the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,31 +34,56 @@ pub struct JoinFields {
     pub role: Option<String>,
 }
 
-/// What the page of a link sends.
+/// A link was not made, listed or revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum LinkError {
+    /// The server has an owner: there is nothing to set up.
+    #[error("this server has an owner")]
+    OwnerExists,
+    /// Only owners make, list and revoke join links.
+    #[error("permission denied")]
+    Denied,
+    /// No usable join link has this id.
+    #[error("there is no open join link with this id")]
+    Unknown,
+    /// A given value breaks a rule.
+    #[error(transparent)]
+    Account(#[from] AccountError),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LinkError {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OwnerExists => ErrorKind::AlreadyExists,
+            Self::Denied => ErrorKind::PermissionDenied,
+            Self::Unknown => ErrorKind::NotFound,
+            Self::Account(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+        }
+    }
+}
+
+impl From<StorageError> for LinkError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Setup and join links: made, listed, revoked.
 #[derive(Clone, Copy)]
-pub struct RedeemRequest<'a> {
-    /// The token behind `/setup#`.
-    pub token: &'a str,
-    /// The login; a given one counts instead.
-    pub login: &'a str,
-    /// The display name; a given one counts instead. Empty: the login is shown.
-    pub display_name: &'a str,
-    /// The password.
-    pub password: &'a str,
-    /// The address; a given one counts instead.
-    pub email: Option<&'a str>,
-    /// Where it comes from.
-    pub address: IpAddr,
+pub struct Links<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) barrier: ReadBarrier<'a>,
+    pub(super) tokens: &'a MacKey,
 }
 
-/// A link's record that counts now.
-struct FoundLink {
-    hash: [u8; 32],
-    token: Token,
-    revision: u64,
-}
-
-impl Service {
+impl Links<'_> {
     /// A new setup link for the first owner; it replaces every former one.
     ///
     /// # Errors
@@ -70,15 +91,15 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it may leave a record that no link points to; it expires.
-    pub async fn setup_link(&self) -> Result<LinkView, LinkError> {
-        self.barrier(CallKind::Change).await?;
-        if self.has_owner() {
+    pub async fn setup_link(self) -> Result<LinkView, LinkError> {
+        self.barrier.pass(CallKind::Change).await?;
+        if self.storage.read(has_owner) {
             return Err(LinkError::OwnerExists);
         }
         let record = Token { kind: TokenKind::Setup.into(), ..Token::default() };
         let (link, hash) = self.store_link(record, SETUP_LINK_TTL).await?;
         let name = hex(&hash);
-        self.storage()
+        self.storage
             .change_server(|server| {
                 let server = server.cloned().unwrap_or_default();
                 Ok(Change::Put(ServerConfig { setup_token_hash: name.clone(), ..server }))
@@ -98,7 +119,7 @@ impl Service {
     /// # Cancel safety
     /// As [`Self::setup_link`].
     pub async fn join_link(
-        &self,
+        self,
         session: &Session,
         fields: JoinFields,
     ) -> Result<LinkView, LinkError> {
@@ -113,77 +134,9 @@ impl Service {
     ///
     /// # Cancel safety
     /// As [`Self::setup_link`].
-    pub async fn operator_join_link(&self, fields: JoinFields) -> Result<LinkView, LinkError> {
-        self.barrier(CallKind::Change).await?;
+    pub async fn operator_join_link(self, fields: JoinFields) -> Result<LinkView, LinkError> {
+        self.barrier.pass(CallKind::Change).await?;
         self.make_join_link(fields, None).await
-    }
-
-    /// What a link fixes, for its page.
-    ///
-    /// # Errors
-    /// [`RedeemError::Invalid`], [`RedeemError::OwnerExists`], [`RedeemError::Store`].
-    pub async fn link_content(&self, token: &str) -> Result<LinkContent, RedeemError> {
-        self.try_barrier().await;
-        let link = self.find_link(token).await?;
-        let kind = link.token.kind();
-        Ok(content(kind, link.token.join.unwrap_or_default()))
-    }
-
-    /// Makes the account of a setup or join link and logs it in.
-    ///
-    /// # Errors
-    /// [`RedeemError`]. After [`RedeemError::Account`] and [`RedeemError::Store`] the link is usable.
-    ///
-    /// # Cancel safety
-    /// Dropping it leaves the link usable, or the account made; then the same values complete it.
-    pub async fn redeem(&self, request: RedeemRequest<'_>) -> Result<LoggedIn, RedeemError> {
-        self.barrier(CallKind::Change).await?;
-        let link = self.find_link(request.token).await?;
-        let (hash, address) = (link.hash, request.address);
-        if let Some(retry_after) = self.link_wait(&hash, address).await? {
-            return Err(RedeemError::Throttled { retry_after });
-        }
-        let redeemed = Box::pin(self.redeem_link(link, request)).await;
-        if redeemed.as_ref().is_err_and(RedeemError::is_refusal) {
-            self.count_refused_link(&hash, address).await?;
-        }
-        redeemed
-    }
-
-    async fn redeem_link(
-        &self,
-        link: FoundLink,
-        request: RedeemRequest<'_>,
-    ) -> Result<LoggedIn, RedeemError> {
-        let is_setup = link.token.kind() == TokenKind::Setup;
-        let id = if is_setup { self.first_owner_id(&link)? } else { account_id(&link.hash) };
-        let present = self.storage().read(|tables| tables.users.get(&id).cloned());
-        if present.as_ref().is_some_and(|user| user.deleted) {
-            return Err(RedeemError::Invalid);
-        }
-        if let Some(present) = present {
-            return self.complete(&link, &present, request).await;
-        }
-        let (draft, password) = self.draft(&link, id, request)?;
-        // A hash costs much: not for what is refused anyway.
-        self.check_account(&draft)?;
-        let password_hash = self.hash_password(&password).await.map_err(AccountError::from)?;
-        // A hash may wait for a slot: the link may have been revoked, or its maker demoted, meanwhile.
-        self.barrier(CallKind::Change).await?;
-        let link = self.find_link(request.token).await?;
-        let user = match self.create_account(AccountDraft { password_hash, ..draft }).await {
-            Ok(user) => user,
-            Err(AccountError::Exists) => return Err(RedeemError::Invalid),
-            Err(error) => return Err(error.into()),
-        };
-        self.mark_used(&link).await?;
-        Ok(self.start_session(&user).await?)
-    }
-
-    /// Whether the server has an owner, as far as this process knows.
-    #[must_use]
-    pub fn has_owner(&self) -> bool {
-        self.storage().read(has_owner)
     }
 
     async fn make_join_link(
@@ -209,8 +162,8 @@ impl Service {
         let mut join = JoinLink { email_verified: true, ..JoinLink::default() };
         if let Some(login) = given(fields.login) {
             let login = Login::parse(&login)?;
-            let taken = self.storage().read(|tables| {
-                super::create_account::is_login_reserved(tables, login.as_str())
+            let taken = self.storage.read(|tables| {
+                is_login_reserved(tables, login.as_str())
                     || tables.user_by_login(login.as_str()).is_some()
             });
             if taken {
@@ -223,13 +176,13 @@ impl Service {
         }
         if let Some(address) = given(fields.email) {
             let address = Email::parse(&address)?;
-            if self.storage().read(|tables| tables.user_by_email(address.as_str()).is_some()) {
+            if self.storage.read(|tables| tables.user_by_email(address.as_str()).is_some()) {
                 return Err(AccountError::EmailTaken);
             }
             join.email = address.as_str().to_owned();
         }
         if let Some(role) = given(fields.role) {
-            join.role = self.assignable_role(role.trim())?;
+            join.role = assignable_role(self.storage, role.trim())?;
         }
         Ok(join)
     }
@@ -240,141 +193,160 @@ impl Service {
         ttl: Duration,
     ) -> Result<(LinkView, [u8; 32]), StorageError> {
         let token = token_text();
-        let hash = self.link_hash(&token);
-        let now = self.now_ms();
+        let hash = self.hash(&token);
+        let now = self.clock.unix_ms();
         let expires_ms = now.saturating_add(millis(ttl));
         let record = Token { created_ms: now, expires_ms, ..record };
-        self.storage().token_create(&hash, &record, ttl).await?;
+        self.storage.token_create(&hash, &record, ttl).await?;
         Ok((LinkView { id: hex(&hash), path: format!("/setup#{token}"), expires_ms }, hash))
     }
 
-    /// The record of a token that counts now.
-    async fn find_link(&self, token: &str) -> Result<FoundLink, RedeemError> {
-        if token.is_empty() || token.len() > TOKEN_MAX_BYTES {
-            return Err(RedeemError::Invalid);
+    /// The keyed hash under which a link's token is stored.
+    pub(super) fn hash(&self, token: &str) -> [u8; 32] {
+        self.tokens.mac(format!("link:{token}").as_bytes())
+    }
+
+    /// The join links that can be used now, the newest first; for owners.
+    ///
+    /// # Errors
+    /// [`LinkError::Denied`], [`LinkError::Store`].
+    pub async fn join_links(self, session: &Session) -> Result<Vec<OpenLink>, LinkError> {
+        self.check_link_owner(session)?;
+        self.open_links().await
+    }
+
+    /// The join links that can be used now, the newest first; for the operator.
+    ///
+    /// # Errors
+    /// [`LinkError::Store`].
+    pub async fn operator_join_links(self) -> Result<Vec<OpenLink>, LinkError> {
+        self.barrier.try_pass().await;
+        self.open_links().await
+    }
+
+    /// Revokes a join link on an owner's behalf, whoever made it.
+    ///
+    /// # Errors
+    /// [`LinkError::Denied`]; [`LinkError::Unknown`] when no usable link has this id, or it has just made its
+    /// account; [`LinkError::Store`].
+    ///
+    /// # Cancel safety
+    /// Dropping it may or may not have revoked the link.
+    pub async fn revoke_join_link(self, session: &Session, id: &str) -> Result<(), LinkError> {
+        self.check_link_owner(session)?;
+        self.revoke(id).await
+    }
+
+    /// Revokes a join link on the operator's behalf.
+    ///
+    /// # Errors
+    /// [`LinkError::Unknown`], [`LinkError::Store`].
+    ///
+    /// # Cancel safety
+    /// As [`Self::revoke_join_link`].
+    pub async fn operator_revoke_join_link(self, id: &str) -> Result<(), LinkError> {
+        self.barrier.pass(CallKind::Change).await?;
+        self.revoke(id).await
+    }
+
+    pub(super) fn check_link_owner(&self, session: &Session) -> Result<(), LinkError> {
+        let owner = self
+            .storage
+            .read(|tables| tables.users.get(&session.user).is_some_and(|user| is_owner(user)));
+        if owner { Ok(()) } else { Err(LinkError::Denied) }
+    }
+
+    /// Whether a link can be used now, as far as its record and its maker go: it is not used or expired, and was
+    /// made by the operator's command or by somebody who is an owner and whose session then has not been ended.
+    pub(super) fn is_usable(&self, token: &Token) -> bool {
+        !token.used && self.clock.unix_ms() < token.expires_ms && self.is_maker_still_owner(token)
+    }
+
+    fn is_maker_still_owner(&self, token: &Token) -> bool {
+        let maker = token.join.as_ref().map_or("", |join| join.created_by.as_str());
+        if maker.is_empty() {
+            return true;
         }
-        let hash = self.link_hash(token);
-        let found = self.storage().token(&hash).await?;
-        let (token, revision) = found.ok_or(RedeemError::Invalid)?;
-        if !self.is_usable(&token) {
-            return Err(RedeemError::Invalid);
+        let Ok(maker) = UserId::try_from(maker) else { return false };
+        self.storage.read(|tables| {
+            tables.users.get(&maker).is_some_and(|user| {
+                is_owner(user) && user.session_generation == token.session_generation
+            })
+        })
+    }
+
+    /// Ends the open links of a maker who has just lost the role or got a new password: nobody makes an account
+    /// with one of them any more, also where somebody is using it right now.
+    pub(super) async fn end_all_of(&self, maker: &UserId) -> Result<(), StoreError> {
+        let made = |token: &Token| {
+            !token.used && token.join.as_ref().is_some_and(|join| join.created_by == maker.as_str())
+        };
+        for (hash, _) in self.storage.tokens(made).await? {
+            self.end_link(&hash).await?;
         }
-        match token.kind() {
-            TokenKind::Join => {}
-            TokenKind::Setup => {
-                let name = hex(&hash);
-                let newest = self.storage().read(|tables| tables.server.setup_token_hash == name);
-                if !newest {
-                    return Err(RedeemError::Invalid);
-                }
-                let by_this = |user: &User| is_owner(user) && user.origin == name;
-                let completes =
-                    self.storage().read(|tables| tables.users.values().any(|user| by_this(user)));
-                if self.has_owner() && !completes {
-                    return Err(RedeemError::OwnerExists);
-                }
+        Ok(())
+    }
+
+    /// Ends a link; `false`: it has made its account already. The account's record decides, because both who
+    /// ends the link and who uses it write that one by compare-and-set: whoever is second finds the other's.
+    async fn end_link(&self, hash: &[u8; 32]) -> Result<bool, StorageError> {
+        let id = account_id(hash);
+        let tombstone = tombstone(&id, &hex(hash));
+        let mut is_used = false;
+        self.storage
+            .change_user(&id, |present| -> Result<_, Infallible> {
+                is_used = present.is_some_and(|user| !user.deleted);
+                Ok(if present.is_some() { Change::Keep } else { Change::Put(tombstone.clone()) })
+            })
+            .await
+            .map_err(StorageError::from)?;
+        self.storage.token_delete(hash).await?;
+        Ok(!is_used)
+    }
+
+    async fn open_links(&self) -> Result<Vec<OpenLink>, LinkError> {
+        let found = self.storage.tokens(|token| self.is_open_join(token)).await?;
+        let mut links = Vec::with_capacity(found.len());
+        for (hash, _) in found {
+            // What was found may be old; a link that was used or revoked since is not shown.
+            if let Some((token, _)) = self.storage.token(&hash).await?
+                && self.is_open_join(&token)
+            {
+                links.push(self.open_link(&hash, &token));
             }
-            TokenKind::Bearer | TokenKind::Cookie => return Err(RedeemError::Invalid),
         }
-        Ok(FoundLink { hash, token, revision })
+        links.sort_by_key(|link| std::cmp::Reverse(link.created_ms));
+        Ok(links)
     }
 
-    /// The id of the first owner's account: the same whatever link makes it, so that two links at
-    /// once make one owner. Accounts of former first owners are passed over.
-    fn first_owner_id(&self, link: &FoundLink) -> Result<UserId, RedeemError> {
-        let origin = hex(&link.hash);
-        let server = self.storage().server_id().to_owned();
-        for number in 0..FIRST_OWNERS_MAX {
-            let digest = sha256(format!("first owner {number} of {server}").as_bytes());
-            let id = account_id(&digest);
-            let free = self.storage().read(|tables| {
-                tables.users.get(&id).is_none_or(|user| !user.deleted && user.origin == origin)
-            });
-            if free {
-                return Ok(id);
-            }
-        }
-        Err(RedeemError::Invalid)
+    fn is_open_join(&self, token: &Token) -> bool {
+        token.kind() == TokenKind::Join && self.is_usable(token)
     }
 
-    fn draft(
-        &self,
-        link: &FoundLink,
-        id: UserId,
-        request: RedeemRequest<'_>,
-    ) -> Result<(AccountDraft, Password), AccountError> {
-        let is_setup = link.token.kind() == TokenKind::Setup;
-        let join = link.token.join.clone().unwrap_or_default();
-        let fixed_or = |fixed: &str, typed: &str| {
-            if fixed.is_empty() { typed.to_owned() } else { fixed.to_owned() }
-        };
-        let login = fixed_or(&join.login, request.login);
-        if login.is_empty() {
-            return Err(AccountError::LoginMissing);
+    async fn revoke(&self, id: &str) -> Result<(), LinkError> {
+        let hash = from_hex(id).ok_or(LinkError::Unknown)?;
+        let found = self.storage.token(&hash).await?;
+        found.filter(|(token, _)| self.is_open_join(token)).ok_or(LinkError::Unknown)?;
+        if !self.end_link(&hash).await? {
+            return Err(LinkError::Unknown);
         }
-        let name = fixed_or(&join.display_name, request.display_name);
-        let name = Some(name).filter(|name| !name.trim().is_empty());
-        let typed = request.email.map(str::trim).filter(|address| !address.is_empty());
-        let (address, verified) = if join.email.is_empty() {
-            // Whoever holds the setup link is the operator, a guest is anybody.
-            (typed.map(str::to_owned), is_setup)
-        } else {
-            (Some(join.email.clone()), join.email_verified)
-        };
-        let address = address.map(|address| Email::parse(&address)).transpose()?;
-        let role = match (is_setup, join.role.as_str()) {
-            (true, _) => Some(OWNER.to_owned()),
-            (false, "") => None,
-            (false, role) => Some(self.assignable_role(role)?),
-        };
-        let draft = AccountDraft {
-            id,
-            login: Login::parse(&login)?,
-            display_name: name.map(|name| DisplayName::parse(&name)).transpose()?,
-            email: address.map(|address| (address, verified)),
-            role,
-            password_hash: String::new(),
-            origin: hex(&link.hash),
-            is_first_owner: is_setup,
-        };
-        Ok((draft, Password::parse(request.password)?))
+        log::info!("join link revoked");
+        Ok(())
     }
 
-    /// The account was made by an earlier call that did not come to its end: the right login and
-    /// password complete it. The link is used up either way.
-    async fn complete(
-        &self,
-        link: &FoundLink,
-        user: &User,
-        request: RedeemRequest<'_>,
-    ) -> Result<LoggedIn, RedeemError> {
-        let fixed = link.token.join.as_ref().map_or("", |join| join.login.as_str());
-        let login = if fixed.is_empty() { request.login } else { fixed };
-        let stored = Some(user.password_hash.clone());
-        let slot = self.password_slot().await.map_err(AccountError::from)?;
-        // Before it is compared: of calls at once only one compares a password.
-        if !self.mark_used(link).await? {
-            return Err(RedeemError::Invalid);
+    fn open_link(&self, hash: &[u8; 32], token: &Token) -> OpenLink {
+        let join = token.join.clone().unwrap_or_default();
+        let maker = self.storage.read(|tables| {
+            let id = UserId::try_from(join.created_by.as_str()).ok()?;
+            Some((id, tables.users.get(&id)?.login.clone()))
+        });
+        OpenLink {
+            id: hex(hash),
+            maker,
+            created_ms: token.created_ms,
+            expires_ms: token.expires_ms,
+            content: content(token.kind(), join),
         }
-        let compared = self.compare_password(slot, stored, request.password).await;
-        let same = compared.is_right && user.login.eq_ignore_ascii_case(login) && !user.deleted;
-        if !same {
-            return Err(RedeemError::Invalid);
-        }
-        Ok(self.start_session(user).await?)
-    }
-
-    /// Marks a link used; `false`: it changed meanwhile. That its account exists keeps it from making another.
-    async fn mark_used(&self, link: &FoundLink) -> Result<bool, StorageError> {
-        let left = self.time_left(&link.token);
-        let used = Token { used: true, ..link.token.clone() };
-        self.storage().token_replace(&link.hash, &used, link.revision, left).await
-    }
-
-    fn time_left(&self, token: &Token) -> Duration {
-        let left = token.expires_ms.saturating_sub(self.now_ms());
-        // JetStream counts life times in whole seconds, at least one.
-        Duration::from_millis(u64::try_from(left).unwrap_or(0)).max(Duration::from_secs(1))
     }
 }
 
@@ -384,4 +356,16 @@ pub(super) fn account_id(hash: &[u8; 32]) -> UserId {
     let mut number = [0; 8];
     number.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
     UserId::from_number(u64::from_be_bytes(number))
+}
+
+/// What a link fixes.
+pub(super) fn content(kind: TokenKind, join: JoinLink) -> LinkContent {
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    LinkContent {
+        is_setup: kind == TokenKind::Setup,
+        login: given(join.login),
+        display_name: given(join.display_name),
+        email: given(join.email),
+        role: given(join.role),
+    }
 }

@@ -3,12 +3,13 @@
 //! A marker only moves forward. The viewer's own newest post and the moment of joining count as
 //! markers by computation, without a write.
 
-use super::rights::ViewerRights;
-use super::{MarkedRead, ReadError, Service, Session, millis};
+use super::rights::readable_room;
+use super::{MarkedRead, ReadError, Session, millis};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::CLOCK_AHEAD_MAX;
+use crate::runtime::Clock;
 use crate::storage::records::Marker;
-use crate::storage::{EphemeralEvent, RoomHead, StorageError};
+use crate::storage::{EphemeralEvent, RoomHead, Storage, StorageError};
 
 /// How far somebody has read: a row, or for members by rule a moment. Rows are compared by their numbers, never
 /// by their times: a clock may have been ahead.
@@ -20,7 +21,14 @@ struct ReadUpTo {
     at_ms: i64,
 }
 
-impl Service {
+/// Read markers.
+#[derive(Clone, Copy)]
+pub struct Markers<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+}
+
+impl Markers<'_> {
     /// Moves the viewer's marker of a room to a row, or with an empty id to the newest message.
     ///
     /// # Errors
@@ -30,13 +38,13 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may or may not have moved the marker.
     pub async fn mark_room_read(
-        &self,
+        self,
         session: &Session,
         room: &str,
         up_to: &str,
     ) -> Result<MarkedRead, ReadError> {
-        let room = self.readable_room(session, room)?;
-        let head = self.storage().head(&room).await?;
+        let room = readable_room(self.storage, session, room)?;
+        let head = self.storage.head(&room).await?;
         let before = self.read_up_to(session.user, room, &head).await?;
         let target = if up_to.is_empty() {
             head.newest().map(|newest| Marker {
@@ -52,9 +60,9 @@ impl Service {
         else {
             return Ok(MarkedRead { last_read_ms: previous_last_read_ms, previous_last_read_ms });
         };
-        let held = self.storage().advance_marker(&session.user, room.as_str(), target).await?;
+        let held = self.storage.advance_marker(&session.user, room.as_str(), target).await?;
         let moved = EphemeralEvent::Marker { user: session.user, target: room.as_str().to_owned() };
-        self.storage().publish_ephemeral(&moved).await?;
+        self.storage.publish_ephemeral(&moved).await?;
         let last_read_ms = Some(head.shown_ms(held.row, held.row_ms));
         Ok(MarkedRead { last_read_ms, previous_last_read_ms })
     }
@@ -65,7 +73,7 @@ impl Service {
         viewer: UserId,
         room: RoomId,
     ) -> Result<bool, StorageError> {
-        let head = self.storage().head(&room).await?;
+        let head = self.storage.head(&room).await?;
         let Some(newest) = head.newest().filter(|newest| newest.author_id != viewer.as_str())
         else {
             return Ok(false);
@@ -82,7 +90,7 @@ impl Service {
     async fn marker_row(&self, room: RoomId, id: &str) -> Result<Marker, ReadError> {
         let unknown = ReadError::NotFound { what: "message" };
         let Ok(id) = EventId::try_from(id) else { return Err(unknown) };
-        let row = self.storage().row(&room, &id).await?.ok_or(unknown)?;
+        let row = self.storage.row(&room, &id).await?.ok_or(unknown)?;
         if id.reply() > 0 {
             return Err(ReadError::Reply);
         }
@@ -95,7 +103,7 @@ impl Service {
         room: RoomId,
         head: &RoomHead,
     ) -> Result<Option<ReadUpTo>, StorageError> {
-        let stored = self.storage().marker(&viewer, room.as_str()).await?;
+        let stored = self.storage.marker(&viewer, room.as_str()).await?;
         let stored = stored.map(|marker| ReadUpTo {
             row: Some(marker.row),
             at_ms: head.shown_ms(marker.row, marker.row_ms),
@@ -113,8 +121,8 @@ impl Service {
         let own = head
             .newest_by(&viewer)
             .map(|author| ReadUpTo { row: Some(author.row), at_ms: author.row_ms });
-        let now = self.now_ms();
-        let joined = self.storage().read(|tables| {
+        let now = self.clock.unix_ms();
+        let joined = self.storage.read(|tables| {
             match tables.member(&room, &viewer).filter(|member| !member.left) {
                 Some(member) => {
                     let row = member.joined_row.checked_sub(1)?;
@@ -133,17 +141,6 @@ impl Service {
             }
         });
         later(own, joined)
-    }
-
-    /// A room whose timeline the viewer may read.
-    pub(super) fn readable_room(&self, session: &Session, id: &str) -> Result<RoomId, ReadError> {
-        let unknown = ReadError::NotFound { what: "room" };
-        let Ok(id) = RoomId::try_from(id) else { return Err(unknown) };
-        self.storage().read(|tables| {
-            let room = tables.rooms.get(&id).ok_or(unknown)?;
-            let member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
-            if member { Ok(id) } else { Err(ReadError::Denied) }
-        })
     }
 }
 

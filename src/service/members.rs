@@ -3,22 +3,30 @@
 use std::sync::Arc;
 
 use super::rights::ViewerRights;
-use super::users::{distinct, matches, paged};
-use super::{DirectoryMember, Page, PageRequest, ReadError, Service, Session};
+use super::users::{Users, distinct, matches, paged};
+use super::{DirectoryMember, Page, PageRequest, ReadError, Session};
 use crate::domain::permission::Permission;
 use crate::domain::{RoomId, UserId};
+use crate::storage::Storage;
 use crate::storage::records::User;
 
 /// Entries of ListMembers when no limit is asked for.
 const MEMBERS_DEFAULT: usize = 250;
 
-impl Service {
+/// The effective members of rooms.
+#[derive(Clone, Copy)]
+pub struct Members<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) users: Users<'a>,
+}
+
+impl Members<'_> {
     /// The effective members of a room by shown name.
     ///
     /// # Errors
     /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for a viewer who may not
     /// know.
-    pub fn list_members(
+    pub fn list(
         &self,
         session: &Session,
         room: &str,
@@ -28,29 +36,29 @@ impl Service {
         let needle = search.to_lowercase();
         let mut found = self.members_known_to(session, room, |_, user| matches(user, &needle))?;
         found.sort_by_cached_key(|(id, user)| (shown_name(user).to_lowercase(), *id));
-        Ok(paged(found, page, MEMBERS_DEFAULT, |(id, user)| self.directory_member(id, &user)))
+        Ok(paged(found, page, MEMBERS_DEFAULT, |(id, user)| self.users.directory_member(id, &user)))
     }
 
     /// One effective member of a room.
     ///
     /// # Errors
-    /// As [`Self::list_members`]; [`ReadError::NotFound`] also for who is no member.
-    pub fn member(
+    /// As [`Self::list`]; [`ReadError::NotFound`] also for who is no member.
+    pub fn get(
         &self,
         session: &Session,
         room: &str,
         user: &str,
     ) -> Result<DirectoryMember, ReadError> {
         let asked = [user.to_owned()];
-        let mut found = self.batch_members(session, room, &asked)?;
+        let mut found = self.batch(session, room, &asked)?;
         found.pop().ok_or(ReadError::NotFound { what: "member" })
     }
 
     /// Members by id in order of first appearance; who is no member is left out.
     ///
     /// # Errors
-    /// As [`Self::list_members`].
-    pub fn batch_members(
+    /// As [`Self::list`].
+    pub fn batch(
         &self,
         session: &Session,
         room: &str,
@@ -59,7 +67,7 @@ impl Service {
         let asked: Vec<UserId> = distinct(ids).filter_map(|id| UserId::try_from(id).ok()).collect();
         let mut found = self.members_known_to(session, room, |id, _| asked.contains(id))?;
         found.sort_by_key(|(id, _)| asked.iter().position(|one| one == id));
-        Ok(found.into_iter().map(|(id, user)| self.directory_member(id, &user)).collect())
+        Ok(found.into_iter().map(|(id, user)| self.users.directory_member(id, &user)).collect())
     }
 
     fn members_known_to(
@@ -70,7 +78,7 @@ impl Service {
     ) -> Result<Vec<(UserId, Arc<User>)>, ReadError> {
         let missing = ReadError::NotFound { what: "room" };
         let Ok(id) = RoomId::try_from(room) else { return Err(missing) };
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             let room = tables.rooms.get(&id).ok_or(missing)?;
             let access = ViewerRights::of(tables, session.user);
             let can = |permission| access.can(permission, id, room);

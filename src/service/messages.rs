@@ -2,7 +2,8 @@
 
 use super::error::{StoreError, flat};
 use super::rights::{ViewerRights, is_direct};
-use super::{ErrorKind, MessageView, Service, Session, millis};
+use super::timeline::Timeline;
+use super::{ErrorKind, MessageView, Session, millis};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{Body, BodyError, IdempotencyKey};
@@ -10,8 +11,9 @@ use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{
     ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_WINDOW, REPEATED_READS_MAX, ROWS_READ_MAX,
 };
+use crate::runtime::Clock;
 use crate::storage::records::{Content, Post, Row, event::Effect, row};
-use crate::storage::{Appended, Draft, DraftView, RequestId, RoomHead, StorageError};
+use crate::storage::{Appended, Draft, DraftView, RequestId, RoomHead, Storage, StorageError};
 
 /// A message to be posted.
 #[derive(Debug, Clone, Copy, Default)]
@@ -117,7 +119,15 @@ struct Checked {
     in_reply_to: Option<EventId>,
 }
 
-impl Service {
+/// Posting messages.
+#[derive(Clone, Copy)]
+pub struct Messages<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) timeline: Timeline<'a>,
+}
+
+impl Messages<'_> {
     /// Posts a message. With an idempotency key a repetition within two minutes answers the message
     /// that the first call stored.
     ///
@@ -126,8 +136,8 @@ impl Service {
     ///
     /// # Cancel safety
     /// After dropping it the message may or may not be stored; with a key the repetition tells.
-    pub async fn post_message(
-        &self,
+    pub async fn post(
+        self,
         session: &Session,
         new: NewMessage<'_>,
     ) -> Result<MessageView, PostError> {
@@ -166,7 +176,7 @@ impl Service {
     /// Checks 1 and 2, and what the later checks need from the same moment.
     fn target(&self, session: &Session, new: &NewMessage<'_>) -> Result<Target, PostError> {
         let id = RoomId::try_from(new.room).map_err(|_| PostError::RoomNotFound)?;
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             let room = tables.rooms.get(&id).ok_or(PostError::RoomNotFound)?;
             let access = ViewerRights::of(tables, session.user);
             if !access.is_member(tables, id, room) {
@@ -224,7 +234,7 @@ impl Service {
         id: &str,
     ) -> Result<Option<(EventId, Row)>, StorageError> {
         let Ok(id) = EventId::try_from(id) else { return Ok(None) };
-        let row = self.storage().row(&room, &id).await?;
+        let row = self.storage.row(&room, &id).await?;
         let is_message =
             |row: &Row| matches!(row.kind, Some(row::Kind::Message(_) | row::Kind::Echo(_)));
         Ok(row.filter(is_message).map(|row| (id, row)))
@@ -238,7 +248,7 @@ impl Service {
     ) -> Result<(Appended, Option<EventId>), PostError> {
         let Checked { request, body, in_reply_to } = checked;
         let room = self.target(session, new)?.room;
-        let sealer = Box::pin(self.storage().sealer(&session.user)).await?;
+        let sealer = Box::pin(self.storage.sealer(&session.user)).await?;
         let mut drafted = None;
         let draft = |view: &DraftView<'_>| {
             let head = view.head();
@@ -248,7 +258,7 @@ impl Service {
             if !target.may_post {
                 return Err(PostError::Denied);
             }
-            let now = self.now_ms();
+            let now = self.clock.unix_ms();
             if next_post_ms(head, &session.user, target.slow_mode_ms, now).is_some() {
                 return Err(PostError::SlowMode);
             }
@@ -267,7 +277,7 @@ impl Service {
             };
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
-        let appended = Box::pin(self.storage().append(&room, request, &[], draft)).await;
+        let appended = Box::pin(self.storage.append(&room, request, &[], draft)).await;
         let appended = appended.map_err(flat)?;
         Ok((appended, drafted))
     }
@@ -286,7 +296,7 @@ impl Service {
         let id = EventId::try_from(post.id.as_str()).map_err(|_| corrupt())?;
         // Whatever the store says of repetitions: only what this call drafted has its text.
         if drafted != Some(id) {
-            let stored = self.stored_message(room, &id).await?;
+            let stored = self.timeline.stored_message(room, &id).await?;
             return stored.ok_or(PostError::MessageNotFound);
         }
         Ok(MessageView {
@@ -315,16 +325,16 @@ impl Service {
                 && matches!(&row.kind, Some(row::Kind::Message(message))
                     if message.request_key == request.as_str())
         };
-        let oldest = self.now_ms().saturating_sub(millis(IDEMPOTENCY_WINDOW));
-        let mut end = self.storage().head(&room).await?.rows;
+        let oldest = self.clock.unix_ms().saturating_sub(millis(IDEMPOTENCY_WINDOW));
+        let mut end = self.storage.head(&room).await?.rows;
         for _ in 0..REPEATED_READS_MAX {
             let start = end.saturating_sub(ROWS_READ_MAX);
-            let rows = self.storage().rows(&room, start, end).await?;
+            let rows = self.storage.rows(&room, start, end).await?;
             let recent = rows.iter().rev().take_while(|row| row.at_ms > oldest);
             if let Some(row) = recent.clone().find(is_it) {
                 let id = EventId::try_from(row.id.as_str());
                 let id = id.map_err(|_| StorageError::Corrupt { what: "PAGES", source: None })?;
-                return self.stored_message(room, &id).await;
+                return self.timeline.stored_message(room, &id).await;
             }
             if start == 0 || recent.count() < rows.len() {
                 break;

@@ -1,63 +1,66 @@
 //! What may happen: one file per group of use cases, permission first, then effects.
 //!
-//! A caller holds a [`Session`], which only [`Service::authenticate`] and a log-in make, and gets
+//! A caller holds a [`Session`], which only [`Sessions`] makes, and gets
 //! views of the service's own back. It knows no HTTP and no message of the contract; every error has
 //! a [`ErrorKind`], which the edge turns into a code.
 
 mod accounts;
 mod barrier;
+mod coalesce;
 mod cookies;
 mod create_account;
-mod cursor;
+mod cursors;
 mod directory;
 mod error;
 mod first_boot;
-mod kind;
-mod link_error;
-mod link_throttle;
 mod links;
-mod live;
 mod markers;
 mod members;
 mod messages;
-mod open_links;
 mod passwords;
 mod presence;
-mod resume;
 mod rights;
 mod roles;
 mod rooms;
 mod server;
 mod sessions;
-mod signs;
+mod sign_up;
 mod sweep;
 #[cfg(feature = "test-support")]
 mod test_support;
 mod throttle;
 mod timeline;
+mod typing;
 mod users;
 mod view;
-mod viewer;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-pub use accounts::{ManageAccountError, NewUser};
-pub use barrier::CallKind;
+pub use accounts::{Accounts, ManageAccountError, NewUser};
+pub use barrier::{CallKind, ReadBarrier};
+pub use coalesce::PendingUpdates;
 pub use create_account::AccountError;
-pub use error::{AuthenticateError, ReadError, RoomError, StoreError};
-pub use kind::ErrorKind;
-pub use link_error::{LinkError, RedeemError};
-pub use links::{JoinFields, RedeemRequest};
-pub use live::{SessionState, ShownRoom, ShownRow};
-pub use messages::{NewMessage, PostError};
+pub use cursors::{ResumeCursors, RightsFingerprint};
+pub use directory::{Directory, ShownRoom};
+pub use error::{AuthenticateError, ErrorKind, ReadError, RoomError, StoreError};
+pub use links::{JoinFields, LinkError, Links};
+pub use markers::Markers;
+pub use members::Members;
+pub use messages::{Messages, NewMessage, PostError};
 pub use passwords::PasswordHashError;
-pub use presence::Presence;
-pub use resume::RightsFingerprint;
-pub use rooms::NewRoom;
-pub use sessions::{Credential, LogIn, LogInError, Session, SessionId};
+pub use presence::{Presence, Presences};
+pub use roles::Roles;
+pub use rooms::{NewRoom, Rooms};
+pub use server::Server;
+pub use sessions::{Credential, LogIn, LogInError, Session, SessionId, SessionState, Sessions};
+pub use sign_up::{RedeemError, RedeemRequest, SignUp};
+pub use sweep::Sweeper;
 #[cfg(feature = "test-support")]
-pub use test_support::{BootstrapError, BootstrapServer, ProviderUser};
+pub use test_support::{BootstrapError, BootstrapServer, ProviderUser, TestSupport};
+pub use timeline::{ShownRow, Timeline};
+pub use typing::Typing;
+pub use users::Users;
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, Grants, GroupView, LinkContent, LinkView,
     LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition, PageRequest, RoleView,
@@ -65,12 +68,18 @@ pub use view::{
     ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
 };
 
+use create_account::AccountCreation;
+use cursors::RowCursors;
+use first_boot::FirstBoot;
+use passwords::Passwords;
+use throttle::Throttle;
+
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, RoomId};
-use crate::limits::PASSWORD_QUEUE_MAX;
+use crate::limits::{PASSWORD_QUEUE_MAX, SETTLE_TIMEOUT};
 use crate::runtime::{Clock, MemorySlots, Pace};
-use crate::storage::Storage;
+use crate::storage::{Storage, Tables};
 
 /// How the chat behaves.
 #[derive(Debug, Clone)]
@@ -113,9 +122,9 @@ struct Inner {
     slots: MemorySlots,
     /// How fast passwords of log-ins are compared.
     attempts: Mutex<Pace>,
-    presences: presence::Presences,
-    presence_signs: signs::Signs<Vec<presence::Update>>,
-    typing_signs: signs::Signs<(RoomId, Option<EventId>)>,
+    presences: presence::KnownPresences,
+    pending_presences: coalesce::Coalescer<Vec<presence::Update>>,
+    pending_typing: coalesce::Coalescer<(RoomId, Option<EventId>)>,
     /// Claims that the sweep watches.
     orphans: Mutex<sweep::Orphans>,
 }
@@ -131,7 +140,7 @@ struct Keys {
 
 impl Service {
     /// The service over an open store. It starts nothing: [`Self::prepare`] writes the defaults of a
-    /// new server, [`Self::sweep`] is called now and then.
+    /// new server, [`Sweeper::run`] tidies up.
     #[must_use]
     pub fn build(config: Config, storage: Storage, clock: Clock) -> Self {
         let keys = Keys {
@@ -153,20 +162,275 @@ impl Service {
                 keys,
                 slots,
                 attempts: Mutex::new(throttle::pace()),
-                presences: presence::Presences::default(),
-                presence_signs: signs::Signs::default(),
-                typing_signs: signs::Signs::default(),
+                presences: presence::KnownPresences::default(),
+                pending_presences: coalesce::Coalescer::default(),
+                pending_typing: coalesce::Coalescer::default(),
                 orphans: Mutex::default(),
             }),
         }
     }
 
-    fn storage(&self) -> &Storage {
-        &self.inner.storage
+    /// Writes the defaults of a new server and makes the users of `owners.emails` owners. Called at
+    /// every start, before the first request.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves some steps done; the next call does the rest.
+    pub async fn prepare(&self) -> Result<(), StoreError> {
+        self.first_boot().prepare().await
     }
 
-    fn now_ms(&self) -> i64 {
-        self.inner.clock.unix_ms()
+    /// The highest STATE revision that what this process shows may contain.
+    #[must_use]
+    pub fn state_seen(&self) -> u64 {
+        self.storage().read(Tables::highest)
+    }
+
+    /// Waits until the sockets of this process were told of everything it has written so far; a feed
+    /// that is behind keeps no answer waiting for longer than a moment.
+    pub async fn wait_until_delivered(&self) {
+        if let Err(error) = self.storage().wait_until_delivered(SETTLE_TIMEOUT).await {
+            log::debug!(error:err = error; "an answer goes out before its live event");
+        }
+    }
+
+    /// Accounts as the operator manages them.
+    #[must_use]
+    pub fn accounts(&self) -> Accounts<'_> {
+        Accounts {
+            storage: &self.inner.storage,
+            barrier: self.read_barrier(),
+            creation: self.account_creation(),
+            links: self.links(),
+            users: self.users(),
+            passwords: self.passwords(),
+            throttle: self.throttle(),
+        }
+    }
+
+    /// The rooms and groups that a viewer may know of.
+    #[must_use]
+    pub fn directory(&self) -> Directory<'_> {
+        Directory {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            markers: self.markers(),
+        }
+    }
+
+    /// Setup and join links: made, listed, revoked.
+    #[must_use]
+    pub fn links(&self) -> Links<'_> {
+        Links {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            barrier: self.read_barrier(),
+            tokens: &self.inner.keys.tokens,
+        }
+    }
+
+    /// Read markers.
+    #[must_use]
+    pub fn markers(&self) -> Markers<'_> {
+        Markers { storage: &self.inner.storage, clock: &self.inner.clock }
+    }
+
+    /// The effective members of rooms.
+    #[must_use]
+    pub fn members(&self) -> Members<'_> {
+        Members { storage: &self.inner.storage, users: self.users() }
+    }
+
+    /// Posting messages.
+    #[must_use]
+    pub fn messages(&self) -> Messages<'_> {
+        Messages {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            timeline: self.timeline(),
+        }
+    }
+
+    /// The presences and signs of typing that wait for the end of their second.
+    #[must_use]
+    pub fn pending_updates(&self) -> PendingUpdates<'_> {
+        PendingUpdates {
+            clock: &self.inner.clock,
+            presences: self.presences(),
+            typing: self.typing(),
+        }
+    }
+
+    /// The presence of users.
+    #[must_use]
+    pub fn presences(&self) -> Presences<'_> {
+        Presences {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            known: &self.inner.presences,
+            pending: &self.inner.pending_presences,
+        }
+    }
+
+    /// The read barrier.
+    #[must_use]
+    pub fn read_barrier(&self) -> ReadBarrier<'_> {
+        ReadBarrier { storage: &self.inner.storage, clock: &self.inner.clock }
+    }
+
+    /// The cursors with which connections resume.
+    #[must_use]
+    pub fn resume_cursors(&self) -> ResumeCursors<'_> {
+        ResumeCursors {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            key: &self.inner.keys.resume,
+        }
+    }
+
+    /// The roles of the server.
+    #[must_use]
+    pub fn roles(&self) -> Roles<'_> {
+        Roles { storage: &self.inner.storage }
+    }
+
+    /// Rooms and memberships: made, joined, left.
+    #[must_use]
+    pub fn rooms(&self) -> Rooms<'_> {
+        Rooms {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            barrier: self.read_barrier(),
+        }
+    }
+
+    /// What is known of the server as a whole.
+    #[must_use]
+    pub fn server(&self) -> Server<'_> {
+        Server { storage: &self.inner.storage, config: &self.inner.config }
+    }
+
+    /// Log-in, authentication, log-out.
+    #[must_use]
+    pub fn sessions(&self) -> Sessions<'_> {
+        Sessions {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            barrier: self.read_barrier(),
+            config: &self.inner.config,
+            keys: &self.inner.keys,
+            passwords: self.passwords(),
+            throttle: self.throttle(),
+        }
+    }
+
+    /// Accounts made with setup and join links.
+    #[must_use]
+    pub fn sign_up(&self) -> SignUp<'_> {
+        SignUp {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            barrier: self.read_barrier(),
+            links: self.links(),
+            creation: self.account_creation(),
+            sessions: self.sessions(),
+            passwords: self.passwords(),
+            throttle: self.throttle(),
+        }
+    }
+
+    /// Tidies up what kills left behind.
+    #[must_use]
+    pub fn sweeper(&self) -> Sweeper<'_> {
+        Sweeper {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            rooms: self.rooms(),
+            orphans: &self.inner.orphans,
+        }
+    }
+
+    /// The timelines of rooms.
+    #[must_use]
+    pub fn timeline(&self) -> Timeline<'_> {
+        Timeline {
+            storage: &self.inner.storage,
+            cursors: RowCursors { key: &self.inner.keys.cursors },
+            users: self.users(),
+        }
+    }
+
+    /// Signs of typing.
+    #[must_use]
+    pub fn typing(&self) -> Typing<'_> {
+        Typing {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            pending: &self.inner.pending_typing,
+        }
+    }
+
+    /// The users of the server, as a viewer sees them.
+    #[must_use]
+    pub fn users(&self) -> Users<'_> {
+        Users {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            presences: &self.inner.presences,
+        }
+    }
+
+    /// What tests of clients may do.
+    #[cfg(feature = "test-support")]
+    #[must_use]
+    pub fn test_support(&self) -> TestSupport<'_> {
+        TestSupport { service: self }
+    }
+
+    /// Makes accounts, whoever asks.
+    fn account_creation(&self) -> AccountCreation<'_> {
+        AccountCreation {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            barrier: self.read_barrier(),
+            config: &self.inner.config,
+        }
+    }
+
+    /// The defaults of a new server.
+    fn first_boot(&self) -> FirstBoot<'_> {
+        FirstBoot {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            barrier: self.read_barrier(),
+            rooms: self.rooms(),
+            accounts: self.accounts(),
+        }
+    }
+
+    /// Hashes passwords.
+    fn passwords(&self) -> Passwords<'_> {
+        Passwords {
+            storage: &self.inner.storage,
+            slots: &self.inner.slots,
+            params: self.inner.config.password_params,
+        }
+    }
+
+    /// Throttling of log-ins and of uses of links.
+    fn throttle(&self) -> Throttle<'_> {
+        Throttle {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            key: &self.inner.keys.counters,
+            attempts: &self.inner.attempts,
+        }
+    }
+
+    fn storage(&self) -> &Storage {
+        &self.inner.storage
     }
 }
 

@@ -2,10 +2,11 @@
 
 use zeroize::Zeroizing;
 
-use super::{ErrorKind, Service};
+use super::ErrorKind;
 use crate::crypto::password::{self, Params};
 use crate::domain::text::Password;
-use crate::runtime::{SlotGuard, blocking};
+use crate::runtime::{MemorySlots, SlotGuard, blocking};
+use crate::storage::Storage;
 
 /// A password could not be hashed or compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -37,19 +38,24 @@ pub(super) struct Compared {
     pub(super) upgraded: Option<String>,
 }
 
-impl Service {
+/// Hashes passwords, as many at a time as there are slots.
+#[derive(Clone, Copy)]
+pub(super) struct Passwords<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) slots: &'a MemorySlots,
+    pub(super) params: Params,
+}
+
+impl Passwords<'_> {
     /// Takes a memory slot, which one hash after the other may use.
-    pub(super) async fn password_slot(&self) -> Result<SlotGuard, PasswordHashError> {
-        self.inner.slots.take().await.map_err(|_| PasswordHashError::Busy)
+    pub(super) async fn slot(&self) -> Result<SlotGuard, PasswordHashError> {
+        self.slots.take().await.map_err(|_| PasswordHashError::Busy)
     }
 
     /// Hashes a new password.
-    pub(super) async fn hash_password(
-        &self,
-        typed: &Password,
-    ) -> Result<String, PasswordHashError> {
-        let slot = self.password_slot().await?;
-        let (params, typed) = (self.inner.config.password_params, typed.clone());
+    pub(super) async fn hash(&self, typed: &Password) -> Result<String, PasswordHashError> {
+        let slot = self.slot().await?;
+        let (params, typed) = (self.params, typed.clone());
         let hash = blocking(move || {
             let hash = password::hash(&params, typed.expose());
             drop(slot);
@@ -60,13 +66,13 @@ impl Service {
 
     /// Compares a typed password with a stored hash. It costs the same whatever is stored, and without a hash:
     /// as much as one comparison at each of the costs that stored hashes have.
-    pub(super) async fn compare_password(
+    pub(super) async fn compare(
         &self,
         slot: SlotGuard,
         stored: Option<String>,
         typed: &str,
     ) -> Compared {
-        let (params, costs) = (self.inner.config.password_params, self.password_costs());
+        let (params, costs) = (self.params, self.costs());
         let typed = Zeroizing::new(typed.to_owned());
         // The slot goes along: a caller that is dropped does not stop the hashing.
         blocking(move || {
@@ -81,9 +87,9 @@ impl Service {
     }
 
     /// The costs of everybody's hash, and today's.
-    fn password_costs(&self) -> Vec<Params> {
-        let today = self.inner.config.password_params;
-        self.storage().read(|tables| {
+    fn costs(&self) -> Vec<Params> {
+        let today = self.params;
+        self.storage.read(|tables| {
             let hashes = tables.users.values().map(|user| user.password_hash.as_str());
             password::costs(&today, hashes)
         })

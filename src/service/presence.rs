@@ -4,12 +4,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::coalesce::Coalescer;
 use super::error::StoreError;
-use super::{Service, Session, millis};
+use super::{Session, millis};
 use crate::domain::UserId;
 use crate::limits::PRESENCE_TTL;
+use crate::runtime::Clock;
 use crate::storage::records::{self, SessionPresence};
-use crate::storage::{EphemeralEvent, StorageError};
+use crate::storage::{EphemeralEvent, Storage, StorageError};
 
 /// A user's status. The numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -42,7 +44,7 @@ impl Presence {
 
 /// What this process knows.
 #[derive(Default)]
-pub(super) struct Presences {
+pub(super) struct KnownPresences {
     /// What it has heard: status and until when it holds, milliseconds since 1970.
     heard: Mutex<HashMap<UserId, (Presence, i64)>>,
     /// What it has stored, together with what still waits to be.
@@ -69,7 +71,7 @@ pub(super) fn join(mut earlier: Vec<Update>, later: Vec<Update>) -> Vec<Update> 
     earlier
 }
 
-impl Presences {
+impl KnownPresences {
     fn lock(&self) -> MutexGuard<'_, HashMap<UserId, (Presence, i64)>> {
         self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -78,7 +80,7 @@ impl Presences {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn get(&self, user: &UserId, now_ms: i64) -> Presence {
+    pub(super) fn status(&self, user: &UserId, now_ms: i64) -> Presence {
         match self.lock().get(user) {
             Some((status, until_ms)) if now_ms < *until_ms => *status,
             _ => Presence::Offline,
@@ -86,7 +88,16 @@ impl Presences {
     }
 }
 
-impl Service {
+/// The presence of users.
+#[derive(Clone, Copy)]
+pub struct Presences<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) known: &'a KnownPresences,
+    pub(super) pending: &'a Coalescer<Vec<Update>>,
+}
+
+impl Presences<'_> {
     /// Sets or refreshes the presence of the viewer's session for 60 s and answers the status that
     /// holds for the user. A status chosen by hand stays against automatic ones until ONLINE is
     /// chosen by hand or nothing is heard for 60 s. A user's presence is told once a second: what comes faster
@@ -98,13 +109,13 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it may or may not have set it.
-    pub async fn update_presence(
-        &self,
+    pub async fn update(
+        self,
         session: &Session,
         status: Presence,
         by_hand: bool,
     ) -> Result<Presence, StoreError> {
-        let now = self.now_ms();
+        let now = self.clock.unix_ms();
         let until_ms = now.saturating_add(millis(PRESENCE_TTL));
         let mine = SessionPresence {
             session_id: bytes::Bytes::copy_from_slice(&session.id.0),
@@ -112,11 +123,10 @@ impl Service {
             until_ms,
         };
         let update = Update { mine: mine.clone(), by_hand };
-        let signs = &self.inner.presence_signs;
-        match signs.give(session.user, self.inner.clock.now(), vec![update], join) {
-            Some(updates) => self.store_presence(&session.user, &updates).await,
+        match self.pending.offer(session.user, self.clock.now(), vec![update], join) {
+            Some(updates) => self.store(&session.user, &updates).await,
             None => {
-                let mut written = self.inner.presences.written();
+                let mut written = self.known.written();
                 let record = written.entry(session.user).or_default();
                 set(record, mine, by_hand, now);
                 Ok(holding(record))
@@ -125,14 +135,14 @@ impl Service {
     }
 
     /// Stores and tells what sessions of a user say, in their order; answers the status that holds.
-    pub(super) async fn store_presence(
+    pub(super) async fn store(
         &self,
         user: &UserId,
         updates: &[Update],
     ) -> Result<Presence, StoreError> {
-        let now = self.now_ms();
+        let now = self.clock.unix_ms();
         let record = self
-            .storage()
+            .storage
             .change_presence(user, PRESENCE_TTL, |record| {
                 for Update { mine, by_hand } in updates {
                     // The session has reached another process since.
@@ -148,24 +158,24 @@ impl Service {
             .await?;
         let holds = holding(&record);
         let until_ms = updates.iter().map(|one| one.mine.until_ms).max().unwrap_or(now);
-        self.inner.presences.written().insert(*user, record);
+        self.known.written().insert(*user, record);
         let told = EphemeralEvent::Presence { user: *user, status: holds.number(), until_ms };
-        self.storage().publish_ephemeral(&told).await?;
+        self.storage.publish_ephemeral(&told).await?;
         Ok(holds)
     }
 
     /// The status of a user, as this process has heard.
     #[must_use]
-    pub fn presence(&self, user: &UserId) -> Presence {
-        self.inner.presences.get(user, self.now_ms())
+    pub fn status(&self, user: &UserId) -> Presence {
+        self.known.status(user, self.clock.unix_ms())
     }
 
     /// Takes an ephemeral event; whether the status changed.
-    pub fn apply_presence(&self, user: UserId, status: i32, until_ms: i64) -> bool {
-        let former = self.presence(&user);
+    pub fn apply(&self, user: UserId, status: i32, until_ms: i64) -> bool {
+        let former = self.status(&user);
         let status = Presence::stored(status);
-        self.inner.presences.lock().insert(user, (status, until_ms));
-        former != self.presence(&user)
+        self.known.lock().insert(user, (status, until_ms));
+        former != self.status(&user)
     }
 
     /// Reads what is stored of everybody. What was heard meanwhile is newer and stays. Answers whose status
@@ -173,15 +183,15 @@ impl Service {
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn load_presences(&self) -> Result<Vec<UserId>, StorageError> {
-        let now = self.now_ms();
-        let stored = self.storage().presences().await?;
+    pub async fn load(self) -> Result<Vec<UserId>, StorageError> {
+        let now = self.clock.unix_ms();
+        let stored = self.storage.presences().await?;
         let fresh = stored.into_iter().map(|(user, record)| {
             let until_ms = record.sessions.iter().map(|one| one.until_ms).max().unwrap_or_default();
             (user, (holding(&record), until_ms))
         });
         let mut fresh: HashMap<_, _> = fresh.collect();
-        let mut known = self.inner.presences.lock();
+        let mut known = self.known.lock();
         keep_newer(&known, &mut fresh);
         let status = |of: Option<&(Presence, i64)>| match of {
             Some((status, until_ms)) if now < *until_ms => *status,
@@ -197,9 +207,9 @@ impl Service {
 
     /// Forgets whose status has ended, and says who, and in how many milliseconds the next one ends.
     #[must_use]
-    pub fn expire_presences(&self) -> (Vec<UserId>, Option<u64>) {
-        let now = self.now_ms();
-        let mut known = self.inner.presences.lock();
+    pub fn expire(&self) -> (Vec<UserId>, Option<u64>) {
+        let now = self.clock.unix_ms();
+        let mut known = self.known.lock();
         let ended: Vec<UserId> = known
             .iter()
             .filter(|(_, (_, until_ms))| *until_ms <= now)
@@ -210,7 +220,7 @@ impl Service {
         }
         let holds =
             |record: &records::Presence| record.sessions.iter().any(|one| one.until_ms > now);
-        self.inner.presences.written().retain(|_, record| holds(record));
+        self.known.written().retain(|_, record| holds(record));
         let next = known.values().map(|(_, until_ms)| until_ms.saturating_sub(now)).min();
         (ended, next.and_then(|ms| u64::try_from(ms).ok()))
     }

@@ -7,10 +7,10 @@ use crate::domain::permission::{
     room_permissions,
 };
 use crate::domain::{GroupId, RoomId, UserId};
-use crate::storage::Tables;
 use crate::storage::records::{self, Room, RoomKind as StoredKind, User};
+use crate::storage::{Storage, Tables};
 
-use super::Grants;
+use super::{Grants, ReadError, Session};
 
 /// A viewer and its decisions.
 pub(super) struct ViewerRights {
@@ -76,6 +76,21 @@ impl ViewerRights {
     fn takes_part(&self, room: &Room) -> bool {
         room.participant_ids.iter().any(|id| id == self.viewer.as_str())
     }
+}
+
+/// A room whose timeline the viewer may read.
+pub(super) fn readable_room(
+    storage: &Storage,
+    session: &Session,
+    id: &str,
+) -> Result<RoomId, ReadError> {
+    let unknown = ReadError::NotFound { what: "room" };
+    let Ok(id) = RoomId::try_from(id) else { return Err(unknown) };
+    storage.read(|tables| {
+        let room = tables.rooms.get(&id).ok_or(unknown)?;
+        let member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
+        if member { Ok(id) } else { Err(ReadError::Denied) }
+    })
 }
 
 /// Whether a stored room is a direct message.

@@ -1,16 +1,22 @@
 //! Roles as everybody may read them.
 
 use super::users::distinct;
-use super::{ReadError, RoleView, Service, Session};
+use super::{ReadError, RoleView, Session};
+use crate::storage::Storage;
 use crate::storage::records::Role;
 
-impl Service {
+/// The roles of the server.
+#[derive(Clone, Copy)]
+pub struct Roles<'a> {
+    pub(super) storage: &'a Storage,
+}
+
+impl Roles<'_> {
     /// All roles by ascending position, then name.
     #[must_use]
-    pub fn list_roles(&self, _session: &Session) -> Vec<RoleView> {
-        let mut roles: Vec<RoleView> = self
-            .storage()
-            .read(|tables| tables.roles.values().map(|role| role_view(role)).collect());
+    pub fn list(&self, _session: &Session) -> Vec<RoleView> {
+        let mut roles: Vec<RoleView> =
+            self.storage.read(|tables| tables.roles.values().map(|role| role_view(role)).collect());
         roles.sort_by(|a, b| (a.position, &a.name).cmp(&(b.position, &b.name)));
         roles
     }
@@ -19,15 +25,15 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::NotFound`].
-    pub fn role(&self, _session: &Session, name: &str) -> Result<RoleView, ReadError> {
-        let found = self.storage().read(|tables| tables.roles.get(name).cloned());
+    pub fn get(&self, _session: &Session, name: &str) -> Result<RoleView, ReadError> {
+        let found = self.storage.read(|tables| tables.roles.get(name).cloned());
         found.map(|role| role_view(&role)).ok_or(ReadError::NotFound { what: "role" })
     }
 
     /// Roles by name in order of first appearance; unknown ones are left out.
     #[must_use]
-    pub fn batch_roles(&self, _session: &Session, names: &[String]) -> Vec<RoleView> {
-        self.storage().read(|tables| {
+    pub fn batch(&self, _session: &Session, names: &[String]) -> Vec<RoleView> {
+        self.storage.read(|tables| {
             distinct(names)
                 .filter_map(|name| tables.roles.get(name))
                 .map(|role| role_view(role))

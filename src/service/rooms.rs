@@ -7,18 +7,21 @@
 use std::convert::Infallible;
 use std::time::Instant;
 
+use super::barrier::ReadBarrier;
 use super::directory::room_view;
 use super::error::flat;
 use super::rights::{ViewerRights, is_direct};
-use super::{CallKind, RoomError, RoomView, Service, Session};
+use super::{CallKind, RoomError, RoomView, Session};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::{IDEMPOTENCY_WINDOW, TIMELINE_PAGE_MAX};
+use crate::runtime::Clock;
 use crate::storage::records::{Fact, FactKind, Member, Room, event::Effect};
 use crate::storage::{
-    Change, ChangeError, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, StorageError,
+    Change, ChangeError, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, Storage,
+    StorageError,
 };
 
 /// A channel to be made.
@@ -43,14 +46,22 @@ struct Unannounced;
 /// How often a membership is announced before it is changed, while others change it too.
 const ANNOUNCE_ATTEMPTS: usize = 16;
 
-impl Service {
+/// Rooms and memberships.
+#[derive(Clone, Copy)]
+pub struct Rooms<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) barrier: ReadBarrier<'a>,
+}
+
+impl Rooms<'_> {
     /// Whether the viewer may see what is pinned in a room.
     ///
     /// # Errors
     /// [`RoomError::NotFound`]; [`RoomError::Denied`] for others than members; [`RoomError::Direct`].
     pub fn check_pins(&self, session: &Session, id: &str) -> Result<(), RoomError> {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
             if !ViewerRights::of(tables, session.user).is_member(tables, id, room) {
                 return Err(RoomError::Denied);
@@ -67,11 +78,7 @@ impl Service {
     /// # Cancel safety
     /// Dropping it leaves no room, or a room whose first row the sweep stores; never a taken name for
     /// long.
-    pub async fn create_room(
-        &self,
-        session: &Session,
-        new: NewRoom<'_>,
-    ) -> Result<RoomView, RoomError> {
+    pub async fn create(self, session: &Session, new: NewRoom<'_>) -> Result<RoomView, RoomError> {
         let name = RoomName::parse(new.name)?;
         let about = description(new.description)?;
         let group = self.group_for_new_room(session, new.group)?;
@@ -82,7 +89,7 @@ impl Service {
             description: about.to_owned(),
             group_id: group.as_str().to_owned(),
             universal: new.universal,
-            created_ms: self.now_ms(),
+            created_ms: self.clock.unix_ms(),
             creator_id: session.user.as_str().to_owned(),
             ..Room::default()
         };
@@ -98,9 +105,9 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it leaves no membership, or one whose row the sweep stores.
-    pub async fn join_room(&self, session: &Session, id: &str) -> Result<RoomView, RoomError> {
+    pub async fn join(self, session: &Session, id: &str) -> Result<RoomView, RoomError> {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
-        let (room, is_member) = self.storage().read(|tables| {
+        let (room, is_member) = self.storage.read(|tables| {
             let room = tables.rooms.get(&id).cloned().ok_or(RoomError::NotFound)?;
             let access = ViewerRights::of(tables, session.user);
             let is_member = access.is_member(tables, id, &room);
@@ -128,9 +135,9 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it leaves the membership, or none with a row that the sweep stores.
-    pub async fn leave_room(&self, session: &Session, id: &str) -> Result<bool, RoomError> {
+    pub async fn leave(self, session: &Session, id: &str) -> Result<bool, RoomError> {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
             let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
             match (is_direct(room), is_member) {
@@ -151,14 +158,14 @@ impl Service {
         room: Room,
         name_key: &str,
     ) -> Result<(), RoomError> {
-        if self.storage().claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
+        if self.storage.claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
             return Err(RoomError::NameTaken);
         }
         self.store_room(id, &room).await?;
         // This process may have stood still so long that the sweep gave the claim to somebody else.
-        self.barrier(CallKind::Change).await?;
-        if self.storage().claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
-            self.storage()
+        self.barrier.pass(CallKind::Change).await?;
+        if self.storage.claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
+            self.storage
                 .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Delete) })
                 .await
                 .map_err(StorageError::from)?;
@@ -169,7 +176,7 @@ impl Service {
 
     /// Stores a new room; one of this id that is there already stays.
     pub(super) async fn store_room(&self, id: RoomId, room: &Room) -> Result<(), StorageError> {
-        self.storage()
+        self.storage
             .change_room(&id, |present| -> Result<_, Infallible> {
                 Ok(if present.is_some() { Change::Keep } else { Change::Put(room.clone()) })
             })
@@ -180,7 +187,7 @@ impl Service {
 
     /// Stores the row `room_created`, the first of every channel, and notes that it is.
     pub(super) async fn announce_room(&self, id: RoomId) -> Result<(), StorageError> {
-        let room = self.storage().read(|tables| tables.rooms.get(&id).cloned());
+        let room = self.storage.read(|tables| tables.rooms.get(&id).cloned());
         let Some(room) = room.filter(|room| !room.announced) else { return Ok(()) };
         let actor = UserId::try_from(room.creator_id.as_str()).ok();
         let draft = |view: &DraftView<'_>| {
@@ -191,11 +198,11 @@ impl Service {
             let fact = self.fact(head, FactKind::RoomCreated, 0);
             Ok(Draft { actor, at_ms: room.created_ms, effect: Effect::Fact(fact) })
         };
-        match Box::pin(self.storage().append(&id, &RequestId::random(), &[], draft)).await {
+        match Box::pin(self.storage.append(&id, &RequestId::random(), &[], draft)).await {
             Ok(_) | Err(ChangeError::Refused(Told)) => {}
             Err(ChangeError::Storage(error)) => return Err(error),
         }
-        self.storage()
+        self.storage
             .change_room(&id, |present| -> Result<_, Infallible> {
                 Ok(match present.filter(|room| !room.announced) {
                     Some(room) => Change::Put(Room { announced: true, ..room.clone() }),
@@ -209,9 +216,9 @@ impl Service {
 
     /// Makes somebody a member and tells the room.
     pub(super) async fn add_member(&self, room: RoomId, user: UserId) -> Result<(), RoomError> {
-        let head = self.storage().head(&room).await?;
+        let head = self.storage.head(&room).await?;
         let newest = head.newest();
-        let now = self.now_ms();
+        let now = self.clock.unix_ms();
         let joined = Member {
             room_id: room.as_str().to_owned(),
             user_id: user.as_str().to_owned(),
@@ -237,8 +244,8 @@ impl Service {
         room: RoomId,
         user: UserId,
     ) -> Result<bool, RoomError> {
-        let head = self.storage().head(&room).await?;
-        let now = self.now_ms();
+        let head = self.storage.head(&room).await?;
+        let now = self.clock.unix_ms();
         let mut was_member = false;
         self.change_announced(room, user, |present| {
             was_member = present.is_some();
@@ -270,7 +277,7 @@ impl Service {
         for _ in 0..ANNOUNCE_ATTEMPTS {
             self.announce_member(room, user, 0).await?;
             let changed = self
-                .storage()
+                .storage
                 .change_member(&room, &user, |present| match present {
                     Some(member) if !member.announced => Err(Unannounced),
                     present => Ok(change(present)),
@@ -293,18 +300,18 @@ impl Service {
         user: UserId,
         from: u32,
     ) -> Result<(), StorageError> {
-        let Some((member, revision)) = self.storage().member(&room, &user) else { return Ok(()) };
+        let Some((member, revision)) = self.storage.member(&room, &user) else { return Ok(()) };
         if member.announced {
             return Ok(());
         }
         // An earlier attempt, of this process or another, may have stored the row. One that comes after this
         // moment is recognised by the journal, which knows requests for two minutes.
-        let searched = self.inner.clock.now();
+        let searched = self.clock.now();
         let from = from.max(u32::try_from(member.joined_row).unwrap_or(u32::MAX));
         if !Box::pin(self.is_announced(room, user, revision, from)).await? {
             self.append_member(room, user, (&member, revision, searched)).await?;
         }
-        self.storage()
+        self.storage
             .change_member(&room, &user, |present| -> Result<_, Infallible> {
                 let same = |present: &&Member| **present == *member;
                 Ok(match present.filter(same) {
@@ -327,17 +334,17 @@ impl Service {
     ) -> Result<(), StorageError> {
         let kind = if member.left { FactKind::Left } else { FactKind::Joined };
         let draft = |view: &DraftView<'_>| {
-            let waited = self.inner.clock.now().saturating_duration_since(searched);
+            let waited = self.clock.now().saturating_duration_since(searched);
             if waited * 2 > IDEMPOTENCY_WINDOW {
                 // This process stood still meanwhile: the sweep searches again.
                 return Err(StorageError::Busy);
             }
             let effect = Effect::Fact(self.fact(view.head(), kind, revision));
-            Ok(Draft { actor: Some(user), at_ms: self.now_ms(), effect })
+            Ok(Draft { actor: Some(user), at_ms: self.clock.unix_ms(), effect })
         };
         // The same membership change gives the same request: two who announce it make one row.
         let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
-        Box::pin(self.storage().append(&room, &request, &[], draft)).await.map_err(flat)?;
+        Box::pin(self.storage.append(&room, &request, &[], draft)).await.map_err(flat)?;
         Ok(())
     }
 
@@ -349,11 +356,11 @@ impl Service {
         revision: u64,
         mut from: u32,
     ) -> Result<bool, StorageError> {
-        let end = self.storage().head(&room).await?.rows;
+        let end = self.storage.head(&room).await?.rows;
         let step = u32::try_from(TIMELINE_PAGE_MAX).unwrap_or(u32::MAX);
         while from < end {
             let to = from.saturating_add(step);
-            let rows = self.storage().rows(&room, from, to).await?;
+            let rows = self.storage.rows(&room, from, to).await?;
             let tells = |row: &crate::storage::records::Row| {
                 row.member_revision == revision && row.actor_id == user.as_str()
             };
@@ -377,7 +384,7 @@ impl Service {
     }
 
     fn group_for_new_room(&self, session: &Session, id: &str) -> Result<GroupId, RoomError> {
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             let access = ViewerRights::of(tables, session.user);
             if id.is_empty() {
                 let first = first_group(tables).ok_or(RoomError::GroupNotFound)?;

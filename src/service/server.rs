@@ -1,16 +1,24 @@
 //! What is known of the server as a whole.
 
-use super::{RuntimeView, ServerView, Service, Session};
+use super::{Config, RuntimeView, ServerView, Session};
 use crate::limits::EDIT_WINDOW;
+use crate::storage::Storage;
 
 /// The name of a server that was given none.
 const DEFAULT_NAME: &str = "Chatto";
 
-impl Service {
+/// What is known of the server as a whole.
+#[derive(Clone, Copy)]
+pub struct Server<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) config: &'a Config,
+}
+
+impl Server<'_> {
     /// What anybody may know, without a credential.
     #[must_use]
-    pub fn server(&self) -> ServerView {
-        let server = self.storage().read(|tables| std::sync::Arc::clone(&tables.server));
+    pub fn profile(&self) -> ServerView {
+        let server = self.storage.read(|tables| std::sync::Arc::clone(&tables.server));
         let set = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         ServerView {
             name: set(&server.name).unwrap_or_else(|| DEFAULT_NAME.to_owned()),
@@ -18,18 +26,18 @@ impl Service {
             welcome_message: set(&server.welcome_message),
             logo_key: set(&server.logo_key),
             banner_key: set(&server.banner_key),
-            direct_login: self.inner.config.direct_login,
+            direct_login: self.config.direct_login,
             // Registration needs mail, which is not built: its pages stay hidden.
             direct_registration: false,
-            invite_only: self.inner.config.invite_only,
+            invite_only: self.config.invite_only,
         }
     }
 
     /// Limits that clients show.
     #[must_use]
-    pub fn runtime(&self, _session: &Session) -> RuntimeView {
+    pub fn limits(&self, _session: &Session) -> RuntimeView {
         RuntimeView {
-            max_upload_bytes: self.inner.config.max_upload_bytes,
+            max_upload_bytes: self.config.max_upload_bytes,
             message_edit_window_seconds: u32::try_from(EDIT_WINDOW.as_secs()).unwrap_or(u32::MAX),
         }
     }
@@ -37,7 +45,7 @@ impl Service {
     /// The message of the day.
     #[must_use]
     pub fn motd(&self, _session: &Session) -> Option<String> {
-        let motd = self.storage().read(|tables| tables.server.motd.clone());
+        let motd = self.storage.read(|tables| tables.server.motd.clone());
         Some(motd).filter(|text| !text.is_empty())
     }
 }

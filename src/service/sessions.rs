@@ -10,17 +10,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::barrier::ReadBarrier;
 use super::error::StoreError;
-use super::passwords::PasswordHashError;
-use super::throttle::Wait;
-use super::{AuthenticateError, CallKind, ErrorKind, LoggedIn, Service, millis};
+use super::passwords::{PasswordHashError, Passwords};
+use super::throttle::{Throttle, Wait};
+use super::{AuthenticateError, CallKind, Config, ErrorKind, Keys, LoggedIn, millis};
 use crate::crypto::{random, token_text};
 use crate::domain::UserId;
 use crate::limits::{
     IDENTIFIER_MAX_BYTES, PASSWORD_MAX_CHARS, SESSION_FRESH, SESSION_TOUCH_INTERVAL,
 };
-use crate::storage::records::{Token, TokenKind, User};
-use crate::storage::{Change, StorageError};
+use crate::runtime::Clock;
+use crate::storage::records::{SessionEnd, Token, TokenKind, User};
+use crate::storage::{Change, Storage, StorageError};
 
 /// How a bearer token of a first-party session begins.
 const BEARER_PREFIX: &str = "cht_AT";
@@ -58,6 +60,20 @@ pub struct Session {
     pub(super) hash: [u8; 32],
     pub(super) generation: u64,
     pub(super) expires_ms: i64,
+}
+
+/// Whether a session goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionState {
+    /// It does.
+    Holds,
+    /// Ended by its user; the contract's word why.
+    Ended {
+        /// `logout`, `password_changed` and so on.
+        reason: &'static str,
+    },
+    /// Expired or revoked.
+    Expired,
 }
 
 /// A log-in.
@@ -128,9 +144,21 @@ impl Session {
     }
 }
 
-impl Service {
+/// Sessions: log-in, authentication, log-out.
+#[derive(Clone, Copy)]
+pub struct Sessions<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) barrier: ReadBarrier<'a>,
+    pub(super) config: &'a Config,
+    pub(super) keys: &'a Keys,
+    pub(super) passwords: Passwords<'a>,
+    pub(super) throttle: Throttle<'a>,
+}
+
+impl Sessions<'_> {
     /// Finds the user behind a credential, for a call of this kind: its read barrier comes first
-    /// ([`Self::barrier`]).
+    /// ([`ReadBarrier::pass`]).
     ///
     /// # Errors
     /// [`AuthenticateError::Required`] when the credential does not count; [`AuthenticateError::Store`], for
@@ -139,13 +167,13 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may leave the session's end unmoved; nothing else.
     pub async fn authenticate(
-        &self,
+        self,
         credential: Credential<'_>,
         kind: CallKind,
     ) -> Result<Session, AuthenticateError> {
-        self.barrier(kind).await?;
+        self.barrier.pass(kind).await?;
         let (hash, kind) = self.look_up_key(credential).ok_or(AuthenticateError::Required)?;
-        let found = self.storage().token_cached(&hash).await?;
+        let found = self.storage.token_cached(&hash).await?;
         let (token, revision) = found.ok_or(AuthenticateError::Required)?;
         let user = self.session_user(&token, kind).ok_or(AuthenticateError::Required)?;
         let id = session_id(&token).ok_or(AuthenticateError::Required)?;
@@ -169,36 +197,36 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it may leave an attempt counted, or a session nobody knows, which expires.
-    pub async fn log_in(&self, attempt: LogIn<'_>) -> Result<LoggedIn, LogInError> {
-        if !self.inner.config.direct_login {
+    pub async fn log_in(self, attempt: LogIn<'_>) -> Result<LoggedIn, LogInError> {
+        if !self.config.direct_login {
             return Err(LogInError::Disabled);
         }
-        self.barrier(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Change).await?;
         let identifier = attempt.identifier.trim();
         if identifier.len() > IDENTIFIER_MAX_BYTES
             || attempt.password.chars().count() > PASSWORD_MAX_CHARS
         {
             return Err(LogInError::Invalid);
         }
-        let looked = self.look_at_counters(identifier, attempt.address).await?;
+        let looked = self.throttle.check_log_in(identifier, attempt.address).await?;
         let counted =
             looked.map_err(|Wait { retry_after }| LogInError::Throttled { retry_after })?;
-        let slot = self.password_slot().await?;
-        if let Some(Wait { retry_after }) = self.count_attempt(&counted).await? {
+        let slot = self.passwords.slot().await?;
+        if let Some(Wait { retry_after }) = self.throttle.count_attempt(&counted).await? {
             return Err(LogInError::Throttled { retry_after });
         }
         let user = self.find_for_log_in(identifier);
         let stored = user.as_ref().map(|user| user.password_hash.clone());
-        let compared = self.compare_password(slot, stored, attempt.password).await;
+        let compared = self.passwords.compare(slot, stored, attempt.password).await;
         let Some(user) = user.filter(|_| compared.is_right) else {
             return Err(LogInError::Invalid);
         };
-        self.forgive_attempt(&counted).await?;
+        self.throttle.uncount_attempt(&counted).await?;
         if let Some(upgraded) = compared.upgraded {
             self.store_upgraded_hash(&user, upgraded).await?;
         }
         log::info!(user:% = user.id; "logged in");
-        Ok(self.start_session(&user).await?)
+        Ok(self.start(&user).await?)
     }
 
     /// Ends the presented credentials and the pair each was issued with. Credentials that do not
@@ -210,51 +238,84 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may leave one of a pair; repeating it ends that too.
     pub async fn log_out(
-        &self,
+        self,
         presented: &[Credential<'_>],
     ) -> Result<Vec<SessionId>, AuthenticateError> {
         let mut ended = Vec::new();
         for credential in presented {
             let Some((hash, kind)) = self.look_up_key(*credential) else { continue };
-            let Some((token, _)) = self.storage().token(&hash).await? else { continue };
+            let Some((token, _)) = self.storage.token(&hash).await? else { continue };
             if token.kind() != kind {
                 continue;
             }
             if let Ok(pair) = <[u8; 32]>::try_from(&token.pair_hash[..]) {
-                self.storage().token_delete(&pair).await?;
+                self.storage.token_delete(&pair).await?;
             }
-            self.storage().token_delete(&hash).await?;
+            self.storage.token_delete(&hash).await?;
             ended.extend(session_id(&token).filter(|id| !ended.contains(id)));
         }
         Ok(ended)
     }
 
+    /// Looks again whether a session counts, at the store's leader.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn state(self, session: &Session) -> Result<SessionState, StoreError> {
+        let user = self.storage.read(|tables| tables.users.get(&session.user).cloned());
+        let Some(user) = user.filter(|user| !user.deleted) else {
+            return Ok(SessionState::Ended { reason: "account_deleted" });
+        };
+        let counts = |token: &Token| token.session_generation == user.session_generation;
+        Ok(match self.storage.token(&session.hash).await? {
+            Some((token, _)) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
+                SessionState::Holds
+            }
+            Some((token, _)) if counts(&token) => SessionState::Expired,
+            None if session.generation == user.session_generation => {
+                if self.clock.unix_ms() < session.expires_ms {
+                    SessionState::Ended { reason: "logout" }
+                } else {
+                    SessionState::Expired
+                }
+            }
+            Some(_) | None => match user.session_end() {
+                SessionEnd::PasswordChanged => SessionState::Ended { reason: "password_changed" },
+                SessionEnd::PasswordReset => SessionState::Ended { reason: "password_reset" },
+                SessionEnd::IdentityDisconnected => {
+                    SessionState::Ended { reason: "external_identity_disconnected" }
+                }
+                SessionEnd::EndUnknown => SessionState::Expired,
+            },
+        })
+    }
+
     /// A new CSRF token for a session.
     #[must_use]
     pub fn csrf_token(&self, session: &Session) -> String {
-        self.inner.keys.cookies.csrf(session.user.as_str(), &session.id.0)
+        self.keys.cookies.csrf(session.user.as_str(), &session.id.0)
     }
 
     /// Whether a CSRF token belongs to this session.
     #[must_use]
     pub fn csrf_is_valid(&self, session: &Session, token: &str) -> bool {
-        self.inner.keys.cookies.csrf_is_valid(token, session.user.as_str(), &session.id.0)
+        self.keys.cookies.csrf_is_valid(token, session.user.as_str(), &session.id.0)
     }
 
     /// `Max-Age` of the session cookie.
     #[must_use]
-    pub fn session_ttl(&self) -> Duration {
-        self.inner.config.session_ttl
+    pub fn ttl(&self) -> Duration {
+        self.config.session_ttl
     }
 
     /// Stores a pair of credentials for a user and hands them out.
-    pub(super) async fn start_session(&self, user: &User) -> Result<LoggedIn, StorageError> {
+    pub(super) async fn start(&self, user: &User) -> Result<LoggedIn, StorageError> {
         let id = SessionId(random());
         let token = format!("{BEARER_PREFIX}{}", token_text());
         let handle = random::<32>();
         let (bearer, cookie) = (self.bearer_hash(&token), self.cookie_hash(&handle));
-        let now = self.now_ms();
-        let ttl = self.inner.config.session_ttl;
+        let now = self.clock.unix_ms();
+        let ttl = self.config.session_ttl;
         let record = |kind: TokenKind, pair: [u8; 32]| Token {
             kind: kind.into(),
             user_id: user.id.clone(),
@@ -267,30 +328,25 @@ impl Service {
             session_id: Bytes::copy_from_slice(&id.0),
             ..Token::default()
         };
-        self.storage().token_create(&cookie, &record(TokenKind::Cookie, bearer), ttl).await?;
-        self.storage().token_create(&bearer, &record(TokenKind::Bearer, cookie), ttl).await?;
+        self.storage.token_create(&cookie, &record(TokenKind::Cookie, bearer), ttl).await?;
+        self.storage.token_create(&bearer, &record(TokenKind::Bearer, cookie), ttl).await?;
         let corrupt = |_| StorageError::Corrupt { what: "STATE", source: None };
         let user_id = UserId::try_from(user.id.as_str()).map_err(corrupt)?;
         Ok(LoggedIn {
             user: user_id,
             login: user.login.clone(),
             token,
-            cookie: self.inner.keys.cookies.session(&handle),
-            csrf: self.inner.keys.cookies.csrf(&user.id, &id.0),
+            cookie: self.keys.cookies.session(&handle),
+            csrf: self.keys.cookies.csrf(&user.id, &id.0),
         })
     }
 
-    /// The keyed hash under which a link's token is stored.
-    pub(super) fn link_hash(&self, token: &str) -> [u8; 32] {
-        self.inner.keys.tokens.mac(format!("link:{token}").as_bytes())
-    }
-
     fn bearer_hash(&self, token: &str) -> [u8; 32] {
-        self.inner.keys.tokens.mac(format!("bearer:{token}").as_bytes())
+        self.keys.tokens.mac(format!("bearer:{token}").as_bytes())
     }
 
     fn cookie_hash(&self, handle: &[u8]) -> [u8; 32] {
-        self.inner.keys.tokens.mac(&[b"cookie:", handle].concat())
+        self.keys.tokens.mac(&[b"cookie:", handle].concat())
     }
 
     /// Where the record of a credential would lie; `None` for what cannot be one of ours.
@@ -301,7 +357,7 @@ impl Service {
                 ours.then(|| (self.bearer_hash(token), TokenKind::Bearer))
             }
             Credential::Cookie(value) => {
-                let handle = self.inner.keys.cookies.handle(value)?;
+                let handle = self.keys.cookies.handle(value)?;
                 Some((self.cookie_hash(&handle), TokenKind::Cookie))
             }
         }
@@ -309,9 +365,9 @@ impl Service {
 
     /// The user of a session record that counts now.
     fn session_user(&self, token: &Token, kind: TokenKind) -> Option<UserId> {
-        let counts = token.kind() == kind && self.now_ms() < token.expires_ms && !token.used;
+        let counts = token.kind() == kind && self.clock.unix_ms() < token.expires_ms && !token.used;
         let id = UserId::try_from(token.user_id.as_str()).ok().filter(|_| counts)?;
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             let user = tables.users.get(&id)?;
             let present = !user.deleted && user.session_generation == token.session_generation;
             present.then_some(id)
@@ -325,19 +381,19 @@ impl Service {
         mut token: Token,
         revision: u64,
     ) -> Result<bool, StorageError> {
-        let now = self.now_ms();
+        let now = self.clock.unix_ms();
         if now.saturating_sub(token.used_ms) < millis(SESSION_TOUCH_INTERVAL) {
             return Ok(false);
         }
-        let ttl = self.inner.config.session_ttl;
+        let ttl = self.config.session_ttl;
         token.used_ms = now;
         token.expires_ms = now.saturating_add(millis(ttl));
         // Lost the race: another request of this session moved it.
-        self.storage().token_replace(hash, &token, revision, ttl).await
+        self.storage.token_replace(hash, &token, revision, ttl).await
     }
 
     fn find_for_log_in(&self, identifier: &str) -> Option<User> {
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             tables
                 .user_by_login(identifier)
                 .or_else(|| tables.user_by_email(identifier))
@@ -348,7 +404,7 @@ impl Service {
 
     async fn store_upgraded_hash(&self, user: &User, hash: String) -> Result<(), StorageError> {
         let Ok(id) = UserId::try_from(user.id.as_str()) else { return Ok(()) };
-        self.storage()
+        self.storage
             .change_user(&id, |present| {
                 Ok(match present {
                     Some(present) if present.password_hash == user.password_hash => {

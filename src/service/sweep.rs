@@ -1,24 +1,37 @@
 //! Tidying up what kills left behind, by one process at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::error::StoreError;
-use super::{Service, millis};
+use super::millis;
+use super::rooms::Rooms;
 use crate::domain::text::RoomName;
 use crate::domain::{RoomId, UserId};
 use crate::limits::{
     ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, CLOCK_AHEAD_MAX, SWEEP_INTERVAL, SWEEP_LEASE,
 };
-use crate::runtime::Stop;
+use crate::runtime::{Clock, Stop};
 use crate::storage::records::Claim as ClaimRecord;
-use crate::storage::{Claim, StorageError, Tables};
+use crate::storage::{Claim, Storage, StorageError, Tables};
 
-impl Service {
+/// Claims without a holder, and since when this process has known them: the clocks of two machines differ.
+pub(super) type Orphans = HashMap<(String, String), Instant>;
+
+/// Tidies up what kills left behind.
+#[derive(Clone, Copy)]
+pub struct Sweeper<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) rooms: Rooms<'a>,
+    pub(super) orphans: &'a Mutex<Orphans>,
+}
+
+impl Sweeper<'_> {
     /// Sweeps now and then until stopped.
-    pub async fn run(&self, stop: &Stop) {
-        while stop.or(self.inner.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
+    pub async fn run(self, stop: &Stop) {
+        while stop.or(self.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
             if let Some(Err(error)) = stop.or(Box::pin(self.sweep())).await {
                 log::warn!(error:err = error.0; "sweep failed, it is tried again");
             }
@@ -33,48 +46,43 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
-    pub async fn sweep(&self) -> Result<(), StoreError> {
-        let Some(lease) = self.storage().lease("sweep", SWEEP_LEASE).await? else { return Ok(()) };
-        let now = self.now_ms();
+    pub async fn sweep(self) -> Result<(), StoreError> {
+        let Some(lease) = self.storage.lease("sweep", SWEEP_LEASE).await? else { return Ok(()) };
+        let now = self.clock.unix_ms();
         let due = now.saturating_sub(millis(ANNOUNCE_AFTER));
-        let (rooms, members) = self.storage().read(|tables| untold(tables, due));
+        let (rooms, members) = self.storage.read(|tables| untold(tables, due));
         // Each room for itself: one that cannot be written keeps the others from nothing.
         let mut failed = None;
         for room in rooms {
             if !lease.holds() {
                 return Ok(());
             }
-            note(&mut failed, self.announce_room(room).await)?;
+            note(&mut failed, self.rooms.announce_room(room).await)?;
         }
         for (room, user) in members {
             if !lease.holds() {
                 return Ok(());
             }
-            note(&mut failed, self.announce_member(room, user, 0).await)?;
+            note(&mut failed, self.rooms.announce_member(room, user, 0).await)?;
         }
         for (key, holder) in self.orphaned_claims() {
             if !lease.holds() {
                 return Ok(());
             }
-            self.storage().release_key(&key, &holder).await?;
+            self.storage.release_key(&key, &holder).await?;
             log::info!("a claim without a holder given back");
         }
         failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
     }
-}
 
-/// Claims without a holder, and since when this process has known them: the clocks of two machines differ.
-pub(super) type Orphans = HashMap<(String, String), Instant>;
-
-impl Service {
     /// Claims that have had no holder for so long that nobody is about to store one.
     fn orphaned_claims(&self) -> Vec<(String, String)> {
-        let present: HashSet<(String, String)> = self.storage().read(|tables| {
+        let present: HashSet<(String, String)> = self.storage.read(|tables| {
             let orphans = tables.claims().filter(|(key, claim)| !has_holder(tables, key, claim));
             orphans.map(|(key, claim)| (key.clone(), claim.holder_id.clone())).collect()
         });
-        let now = self.inner.clock.now();
-        let mut known = self.inner.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = self.clock.now();
+        let mut known = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|orphan, _| present.contains(orphan));
         for orphan in present {
             known.entry(orphan).or_insert(now);

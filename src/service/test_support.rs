@@ -63,7 +63,13 @@ pub struct ProviderUser {
     pub is_new: bool,
 }
 
-impl Service {
+/// What tests of clients may do.
+#[derive(Clone, Copy)]
+pub struct TestSupport<'a> {
+    pub(super) service: &'a Service,
+}
+
+impl TestSupport<'_> {
     /// Fills a server without users. A server that has some stays as it is.
     ///
     /// # Errors
@@ -72,12 +78,12 @@ impl Service {
     /// # Cancel safety
     /// Dropping it leaves a part; a test begins with a new server.
     pub async fn bootstrap(
-        &self,
+        self,
         users: &[NewUser<'_>],
         server: Option<BootstrapServer<'_>>,
     ) -> Result<(), BootstrapError> {
-        self.barrier(CallKind::Change).await?;
-        if self.storage().read(|tables| tables.users.values().any(|user| !user.deleted)) {
+        self.service.read_barrier().pass(CallKind::Change).await?;
+        if self.service.storage().read(|tables| tables.users.values().any(|user| !user.deleted)) {
             return Ok(());
         }
         for user in users {
@@ -98,7 +104,10 @@ impl Service {
     /// The two default rooms, in their order.
     #[must_use]
     pub fn default_rooms(&self) -> [RoomId; 2] {
-        [self.room_id(&ANNOUNCEMENTS), self.room_id(&GENERAL)]
+        [
+            self.service.first_boot().room_id(&ANNOUNCEMENTS),
+            self.service.first_boot().room_id(&GENERAL),
+        ]
     }
 
     /// Starts a session without a password.
@@ -108,8 +117,8 @@ impl Service {
     ///
     /// # Cancel safety
     /// Dropping it may leave a session nobody knows, which expires.
-    pub async fn start_test_session(&self, id: &UserId) -> Result<LoggedIn, ManageAccountError> {
-        Ok(self.start_session(&*self.living_user(id)?).await?)
+    pub async fn start_test_session(self, id: &UserId) -> Result<LoggedIn, ManageAccountError> {
+        Ok(self.service.sessions().start(&*self.living_user(id)?).await?)
     }
 
     /// Joins both default rooms as the user of `session`.
@@ -118,10 +127,10 @@ impl Service {
     /// [`RoomError`].
     ///
     /// # Cancel safety
-    /// As [`Self::join_room`].
-    pub async fn join_default_rooms(&self, session: &Session) -> Result<(), RoomError> {
+    /// As [`super::Rooms::join`].
+    pub async fn join_default_rooms(self, session: &Session) -> Result<(), RoomError> {
         for room in self.default_rooms() {
-            Box::pin(self.join_room(session, room.as_str())).await?;
+            Box::pin(self.service.rooms().join(session, room.as_str())).await?;
         }
         Ok(())
     }
@@ -134,27 +143,30 @@ impl Service {
     /// # Cancel safety
     /// Dropping it may leave a claim, which the sweep gives back.
     pub async fn add_verified_email(
-        &self,
+        self,
         user: &str,
         email: &Email,
     ) -> Result<(), ManageAccountError> {
-        self.barrier(CallKind::Change).await?;
+        self.service.read_barrier().pass(CallKind::Change).await?;
         let id = UserId::try_from(user).map_err(|_| ManageAccountError::UnknownUser)?;
         self.living_user(&id)?;
         let key = email.key();
-        if self.storage().claim(Claim::Email(&key), id.as_str()).await? != Claimed::Yes {
+        if self.service.storage().claim(Claim::Email(&key), id.as_str()).await? != Claimed::Yes {
             return Err(AccountError::EmailTaken.into());
         }
-        let is_owner_address = self.is_owner_address(email.as_str());
-        self.change_account(&id, |user| {
-            user.emails.retain(|one| one.address.to_lowercase() != key);
-            user.emails.push(records::Email { address: email.as_str().to_owned(), verified: true });
-            if is_owner_address && !user.roles.iter().any(|role| role == OWNER) {
-                user.roles.push(OWNER.to_owned());
-            }
-            Ok(())
-        })
-        .await?;
+        let is_owner_address = self.service.account_creation().is_owner_address(email.as_str());
+        self.service
+            .accounts()
+            .change_account(&id, |user| {
+                user.emails.retain(|one| one.address.to_lowercase() != key);
+                user.emails
+                    .push(records::Email { address: email.as_str().to_owned(), verified: true });
+                if is_owner_address && !user.roles.iter().any(|role| role == OWNER) {
+                    user.roles.push(OWNER.to_owned());
+                }
+                Ok(())
+            })
+            .await?;
         Ok(())
     }
 
@@ -166,12 +178,13 @@ impl Service {
     /// # Cancel safety
     /// As an account's: whole, or claims that are swept.
     pub async fn provider_user(
-        &self,
+        self,
         email: &Email,
         display_name: Option<&str>,
     ) -> Result<ProviderUser, ManageAccountError> {
-        self.barrier(CallKind::Change).await?;
-        let found = self.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
+        self.service.read_barrier().pass(CallKind::Change).await?;
+        let found =
+            self.service.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
         if let Some(user) = found.filter(|user| !user.deleted) {
             let id =
                 UserId::try_from(user.id.as_str()).map_err(|_| ManageAccountError::UnknownUser)?;
@@ -190,17 +203,18 @@ impl Service {
             origin: String::new(),
             is_first_owner: false,
         };
-        let user = self.create_account(draft).await?;
+        let user = self.service.account_creation().create(draft).await?;
         Ok(ProviderUser { id, login: user.login, is_new: true })
     }
 
     async fn bootstrap_user(&self, user: NewUser<'_>) -> Result<UserId, BootstrapError> {
-        match Box::pin(self.create_user(user)).await {
+        match Box::pin(self.service.accounts().create(user)).await {
             Ok(made) => Ok(made.user.id),
             Err(error) => {
                 // Another process of this server may be doing the same.
-                self.barrier(CallKind::Change).await?;
-                let other = self.storage().read(|tables| tables.user_by_login(user.login).cloned());
+                self.service.read_barrier().pass(CallKind::Change).await?;
+                let other =
+                    self.service.storage().read(|tables| tables.user_by_login(user.login).cloned());
                 let other = other.and_then(|user| UserId::try_from(user.id.as_str()).ok());
                 other.ok_or(BootstrapError::User { login: user.login.to_owned(), source: error })
             }
@@ -210,11 +224,11 @@ impl Service {
     /// A row in `general`; everybody is in `announcements` by rule.
     async fn join_by_bootstrap(&self, user: UserId) -> Result<(), BootstrapError> {
         for room in self.default_rooms() {
-            let universal = self.storage().read(|tables| {
+            let universal = self.service.storage().read(|tables| {
                 tables.rooms.get(&room).is_none_or(|room| room.universal || room.archived)
             });
             if !universal {
-                Box::pin(self.add_member(room, user)).await?;
+                Box::pin(self.service.rooms().add_member(room, user)).await?;
             }
         }
         Ok(())
@@ -222,7 +236,8 @@ impl Service {
 
     async fn name_server(&self, name: Option<&str>) -> Result<(), BootstrapError> {
         let Some(name) = name else { return Ok(()) };
-        self.storage()
+        self.service
+            .storage()
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
                 Ok(Change::Put(ServerConfig { name: name.to_owned(), ..server }))
@@ -234,21 +249,25 @@ impl Service {
 
     async fn bootstrap_room(&self, name: &str) -> Result<(), BootstrapError> {
         let name = RoomName::parse(name).map_err(RoomError::from)?;
-        let id = RoomId::from_random(self.derived(&format!("room {}", name.key())));
-        let group =
-            self.storage().read(super::rooms::first_group).ok_or(RoomError::GroupNotFound)?;
+        let id =
+            RoomId::from_random(self.service.first_boot().derived(&format!("room {}", name.key())));
+        let group = self
+            .service
+            .storage()
+            .read(super::rooms::first_group)
+            .ok_or(RoomError::GroupNotFound)?;
         let room = Room {
             id: id.as_str().to_owned(),
             name: name.as_str().to_owned(),
             group_id: group.as_str().to_owned(),
-            created_ms: self.now_ms(),
+            created_ms: self.service.inner.clock.unix_ms(),
             ..Room::default()
         };
-        Ok(self.place_room(id, room, &name.key()).await?)
+        Ok(self.service.rooms().place_room(id, room, &name.key()).await?)
     }
 
     fn living_user(&self, id: &UserId) -> Result<std::sync::Arc<User>, ManageAccountError> {
-        let user = self.storage().read(|tables| tables.users.get(id).cloned());
+        let user = self.service.storage().read(|tables| tables.users.get(id).cloned());
         user.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)
     }
 }

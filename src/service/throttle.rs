@@ -5,20 +5,25 @@
 //! queues; the attempt is counted with its memory slot, before the password is looked at, so that many at once
 //! cannot pass together and nobody counts faster than slots and [`LOGIN_ATTEMPTS_PER_SECOND`] allow. A right
 //! password takes the count back. Waits grow but end: there is no permanent lock.
+//!
+//! Throttling of refused uses of setup and join links: per link and per client address. A refusal is counted
+//! when it is known, because it costs little: names are looked at before a password is hashed. A link that is
+//! used is gone, so what succeeds counts for nothing.
 
 use std::net::IpAddr;
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Service, millis};
+use super::millis;
+use crate::crypto::{MacKey, hex};
 use crate::domain::ClientNetwork;
 use crate::limits::{
-    LOGIN_ADDRESS_FAILURES_MAX, LOGIN_ADDRESS_WINDOW, LOGIN_ATTEMPTS_BURST,
-    LOGIN_ATTEMPTS_PER_SECOND, LOGIN_FAILURES_FREE, LOGIN_WAIT_MAX,
+    LINK_FAILURES_MAX, LINK_WINDOW, LOGIN_ADDRESS_FAILURES_MAX, LOGIN_ADDRESS_WINDOW,
+    LOGIN_ATTEMPTS_BURST, LOGIN_ATTEMPTS_PER_SECOND, LOGIN_FAILURES_FREE, LOGIN_WAIT_MAX,
 };
-use crate::runtime::Pace;
+use crate::runtime::{Clock, Pace};
 use crate::storage::records::{Counter, User};
-use crate::storage::{Counted, FoundCounter, StorageError};
+use crate::storage::{Counted, FoundCounter, Storage, StorageError};
 
 /// Too many failures; try again after `retry_after`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,21 +42,30 @@ pub(super) fn pace() -> Pace {
     Pace::new(LOGIN_ATTEMPTS_BURST, Duration::from_secs(1) / LOGIN_ATTEMPTS_PER_SECOND)
 }
 
-impl Service {
+/// Throttling of log-ins and of uses of links.
+#[derive(Clone, Copy)]
+pub(super) struct Throttle<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) key: &'a MacKey,
+    pub(super) attempts: &'a Mutex<Pace>,
+}
+
+impl Throttle<'_> {
     /// Looks whether an attempt must wait; writes nothing.
-    pub(super) async fn look_at_counters(
+    pub(super) async fn check_log_in(
         &self,
         identifier: &str,
         address: IpAddr,
     ) -> Result<Result<Attempt, Wait>, StorageError> {
         let (identifier, address) = (self.identifier_name(identifier), self.address_name(address));
         let (of_identifier, of_address) = futures_lite::future::zip(
-            Box::pin(self.storage().counter(Counted::Identifier, &identifier)),
-            Box::pin(self.storage().counter(Counted::Address, &address)),
+            Box::pin(self.storage.counter(Counted::Identifier, &identifier)),
+            Box::pin(self.storage.counter(Counted::Address, &address)),
         )
         .await;
         let (of_identifier, of_address) = (of_identifier?, of_address?);
-        let now = self.now_ms();
+        let now = self.clock.unix_ms();
         let wait = from_address(&mut of_address.counter.clone(), now)
             .or_else(|| for_identifier(&mut of_identifier.counter.clone(), now));
         Ok(match wait {
@@ -70,12 +84,12 @@ impl Service {
         attempt: &Attempt,
     ) -> Result<Option<Wait>, StorageError> {
         while let Err(wait) = self.next_attempt() {
-            self.inner.clock.sleep(wait).await;
+            self.clock.sleep(wait).await;
         }
-        let now = self.now_ms();
+        let now = self.clock.unix_ms();
         let (name, found) = &attempt.address;
         let wait = self
-            .storage()
+            .storage
             .change_counter(Counted::Address, name, *found, |counter| from_address(counter, now))
             .await?;
         if wait.is_some() {
@@ -83,44 +97,87 @@ impl Service {
         }
         let (name, found) = &attempt.identifier;
         let wait = self
-            .storage()
+            .storage
             .change_counter(Counted::Identifier, name, *found, |counter| {
                 for_identifier(counter, now)
             })
             .await?;
         if wait.is_some() {
             // Nothing was tried: the address is not blamed for it.
-            self.forgive_address(attempt).await?;
+            self.uncount_address(attempt).await?;
         }
         Ok(wait)
     }
 
     /// Takes a counted attempt back, and the failures before it: the password was right.
-    pub(super) async fn forgive_attempt(&self, attempt: &Attempt) -> Result<(), StorageError> {
-        self.forgive_address(attempt).await?;
-        self.storage().erase_counter(Counted::Identifier, &attempt.identifier.0).await
+    pub(super) async fn uncount_attempt(&self, attempt: &Attempt) -> Result<(), StorageError> {
+        self.uncount_address(attempt).await?;
+        self.storage.erase_counter(Counted::Identifier, &attempt.identifier.0).await
     }
 
     /// Ends every wait that guesses at an account's identifiers have made.
-    pub(super) async fn forgive_account(&self, user: &User) -> Result<(), StorageError> {
+    pub(super) async fn reset_account(&self, user: &User) -> Result<(), StorageError> {
         let addresses = user.emails.iter().map(|one| one.address.as_str());
         for identifier in std::iter::once(user.login.as_str()).chain(addresses) {
             let name = self.identifier_name(identifier);
-            self.storage().erase_counter(Counted::Identifier, &name).await?;
+            self.storage.erase_counter(Counted::Identifier, &name).await?;
         }
         Ok(())
     }
 
-    async fn forgive_address(&self, attempt: &Attempt) -> Result<(), StorageError> {
+    async fn uncount_address(&self, attempt: &Attempt) -> Result<(), StorageError> {
         let name = &attempt.address.0;
-        let found = self.storage().counter(Counted::Address, name).await?;
+        let found = self.storage.counter(Counted::Address, name).await?;
         let one_less = |counter: &mut Counter| counter.count = counter.count.saturating_sub(1);
-        self.storage().change_counter(Counted::Address, name, found, one_less).await
+        self.storage.change_counter(Counted::Address, name, found, one_less).await
+    }
+
+    /// How long nobody may try this link, or anybody at this address one.
+    pub(super) async fn link_wait(
+        &self,
+        link: &[u8; 32],
+        address: IpAddr,
+    ) -> Result<Option<Duration>, StorageError> {
+        let now = self.clock.unix_ms();
+        for name in self.link_counters(link, address) {
+            let found = self.storage.counter(Counted::Address, &name).await?;
+            if let Some(wait) = link_wait(&found.counter, now) {
+                return Ok(Some(wait));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A use of this link was refused.
+    pub(super) async fn count_refused_link(
+        &self,
+        link: &[u8; 32],
+        address: IpAddr,
+    ) -> Result<(), StorageError> {
+        let now = self.clock.unix_ms();
+        for name in self.link_counters(link, address) {
+            let found = self.storage.counter(Counted::Address, &name).await?;
+            let one_more = |counter: &mut Counter| {
+                if !is_link_window(counter, now) {
+                    *counter = Counter { window_ms: now, ..Counter::default() };
+                }
+                counter.count = counter.count.saturating_add(1);
+            };
+            self.storage.change_counter(Counted::Address, &name, found, one_more).await?;
+        }
+        Ok(())
+    }
+
+    /// The counters of a link and of a client address. They lie among those of addresses: no stranger makes one
+    /// without a link that counts.
+    fn link_counters(&self, link: &[u8; 32], address: IpAddr) -> [[u8; 16]; 2] {
+        let network = ClientNetwork::from(address).to_string();
+        [self.counter_name("link", &hex(link)), self.counter_name("link address", &network)]
     }
 
     fn next_attempt(&self) -> Result<(), Duration> {
-        let now = self.inner.clock.now();
-        self.inner.attempts.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+        let now = self.clock.now();
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).take(now)
     }
 
     /// Names an identifier's counter: one name for all ways to write it that find the same account.
@@ -132,8 +189,8 @@ impl Service {
         self.counter_name("address", &ClientNetwork::from(address).to_string())
     }
 
-    pub(super) fn counter_name(&self, kind: &str, text: &str) -> [u8; 16] {
-        let mac = self.inner.keys.counters.mac(format!("{kind}:{text}").as_bytes());
+    fn counter_name(&self, kind: &str, text: &str) -> [u8; 16] {
+        let mac = self.key.mac(format!("{kind}:{text}").as_bytes());
         let mut name = [0; 16];
         name.iter_mut().zip(mac).for_each(|(to, from)| *to = from);
         name
@@ -173,6 +230,20 @@ fn for_identifier(counter: &mut Counter, now: i64) -> Option<Wait> {
 fn until(end_ms: i64, now: i64) -> Wait {
     let left = u64::try_from(end_ms.saturating_sub(now)).unwrap_or(0);
     Wait { retry_after: Duration::from_millis(left) }
+}
+
+/// A window in the future was begun before the clock was set back.
+fn is_link_window(counter: &Counter, now: i64) -> bool {
+    let end = counter.window_ms.saturating_add(millis(LINK_WINDOW));
+    (counter.window_ms..end).contains(&now)
+}
+
+fn link_wait(counter: &Counter, now: i64) -> Option<Duration> {
+    if counter.count < LINK_FAILURES_MAX || !is_link_window(counter, now) {
+        return None;
+    }
+    let end = counter.window_ms.saturating_add(millis(LINK_WINDOW));
+    Some(Duration::from_millis(u64::try_from(end.saturating_sub(now)).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -223,5 +294,16 @@ mod tests {
         assert_eq!(wait.retry_after, Duration::from_secs(30));
         assert_eq!(from_address(&mut counter, 160_000), None, "a new window");
         assert_eq!(counter.count, 1);
+    }
+
+    #[test]
+    fn twenty_in_a_minute_and_then_its_end() {
+        let at = |count, window_ms, now| {
+            link_wait(&Counter { count, window_ms, ..Counter::default() }, now)
+        };
+        assert_eq!(at(19, 1_000, 1_000), None);
+        assert_eq!(at(20, 1_000, 31_000), Some(Duration::from_secs(30)));
+        assert_eq!(at(20, 1_000, 61_000), None);
+        assert_eq!(at(20, 5_000, 1_000), None, "the clock was set back");
     }
 }

@@ -1,44 +1,65 @@
 //! Reading a room's timeline: pages, windows and the rows in them.
 
-use super::users::distinct;
+use super::cursors::RowCursors;
+use super::rights::readable_room;
+use super::users::{Users, distinct};
 use super::{
-    MessageView, PagePosition, ReadError, RowKind, RowView, Service, Session, TimelinePage,
-    TimelineWindow,
+    MessageView, PagePosition, ReadError, RowKind, RowView, Session, TimelinePage, TimelineWindow,
+    UserView,
 };
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
 use crate::storage::records::{FactKind, Message, Row, Sealed, row};
-use crate::storage::{Opener, StorageError};
+use crate::storage::{Opener, Storage, StorageError};
 
-impl Service {
+/// A row with its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShownRow {
+    /// The row.
+    pub row: RowView,
+    /// Every user it names.
+    pub users: Vec<UserView>,
+    /// Its position in the room's timeline.
+    pub cursor: String,
+}
+
+/// The timelines of rooms.
+#[derive(Clone, Copy)]
+pub struct Timeline<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) cursors: RowCursors<'a>,
+    pub(super) users: Users<'a>,
+}
+
+impl Timeline<'_> {
     /// A page of a room's timeline. `limit` 0 means the default; a larger one than we serve is
     /// clamped.
     ///
     /// # Errors
     /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for others than members,
     /// [`ReadError::Cursor`].
-    pub async fn room_events(
-        &self,
+    pub async fn page(
+        self,
         session: &Session,
         room: &str,
         position: PagePosition<'_>,
         limit: usize,
     ) -> Result<TimelinePage, ReadError> {
-        let room = self.readable_room(session, room)?;
+        let room = readable_room(self.storage, session, room)?;
         let limit = clamped(limit);
-        let end = self.storage().head(&room).await?.rows;
+        let end = self.storage.head(&room).await?.rows;
         let (from, to) = match position {
             PagePosition::Newest => (end.saturating_sub(limit), end),
             PagePosition::Before(cursor) => {
-                let row = self.cursor_row(session.user, room, cursor)?.min(end);
+                let row = self.cursors.open(session.user, room, cursor)?.min(end);
                 (row.saturating_sub(limit), row)
             }
             PagePosition::After(cursor) => {
-                let row = self.cursor_row(session.user, room, cursor)?.saturating_add(1).min(end);
+                let row = self.cursors.open(session.user, room, cursor)?.saturating_add(1).min(end);
                 (row, row.saturating_add(limit).min(end))
             }
         };
-        self.page(session, room, from, to).await
+        self.rows_between(session, room, from, to).await
     }
 
     /// A window of a room's timeline around one row.
@@ -46,25 +67,25 @@ impl Service {
     /// # Errors
     /// [`ReadError::NotFound`] for an unknown room or row and for a thread reply,
     /// [`ReadError::Denied`] for others than members.
-    pub async fn room_events_around(
-        &self,
+    pub async fn window(
+        self,
         session: &Session,
         room: &str,
         anchor: &str,
         limit: usize,
     ) -> Result<TimelineWindow, ReadError> {
-        let room = self.readable_room(session, room)?;
+        let room = readable_room(self.storage, session, room)?;
         let missing = ReadError::NotFound { what: "message" };
         let Ok(id) = EventId::try_from(anchor) else { return Err(missing) };
-        let row = self.storage().row(&room, &id).await?;
+        let row = self.storage.row(&room, &id).await?;
         let shown = row.filter(|row| id.reply() == 0 && is_shown(row));
         let Some(anchor) = shown else { return Err(missing) };
         let limit = clamped(limit);
-        let end = self.storage().head(&room).await?.rows;
+        let end = self.storage.head(&room).await?.rows;
         // Half before the anchor; near an end the window keeps its size where the room has rows.
         let from = anchor.number.saturating_sub(limit / 2);
         let to = from.saturating_add(limit).min(end);
-        let page = self.page(session, room, to.saturating_sub(limit), to).await?;
+        let page = self.rows_between(session, room, to.saturating_sub(limit), to).await?;
         let target_index = page.rows.iter().position(|row| row.id == id);
         Ok(TimelineWindow { page, target_index: target_index.ok_or(missing_message())? })
     }
@@ -75,14 +96,14 @@ impl Service {
     /// [`ReadError::NotFound`] for an unknown room, and for a message that is missing, deleted or of
     /// another room; [`ReadError::Denied`] for others than members.
     pub async fn message(
-        &self,
+        self,
         session: &Session,
         room: &str,
         id: &str,
     ) -> Result<MessageView, ReadError> {
-        let room = self.readable_room(session, room)?;
+        let room = readable_room(self.storage, session, room)?;
         let Ok(id) = EventId::try_from(id) else { return Err(missing_message()) };
-        let row = self.storage().row(&room, &id).await?.ok_or_else(missing_message)?;
+        let row = self.storage.row(&room, &id).await?.ok_or_else(missing_message)?;
         match Box::pin(self.row_view(room, row)).await? {
             Some(RowView { kind: RowKind::Message(message), .. })
                 if message.deleted_ms.is_none() =>
@@ -98,13 +119,13 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for others than members.
-    pub async fn batch_messages(
-        &self,
+    pub async fn messages(
+        self,
         session: &Session,
         room: &str,
         ids: &[String],
     ) -> Result<Vec<MessageView>, ReadError> {
-        self.readable_room(session, room)?;
+        readable_room(self.storage, session, room)?;
         let mut found = Vec::new();
         for id in distinct(ids) {
             match self.message(session, room, id).await {
@@ -118,8 +139,34 @@ impl Service {
 
     /// The users that a message names, for answers that carry one message.
     #[must_use]
-    pub fn message_users(&self, message: &MessageView) -> Vec<super::UserView> {
-        self.users_named([message.author])
+    pub fn message_users(&self, message: &MessageView) -> Vec<UserView> {
+        self.users.named([message.author])
+    }
+
+    /// The position of a row in a room's timeline, for this viewer.
+    #[must_use]
+    pub fn row_cursor(&self, session: &Session, room: RoomId, row: &EventId) -> String {
+        self.cursors.seal(session.user, room, row.row())
+    }
+
+    /// One row of a timeline the viewer may read; `None` when there is no such row, or it is not
+    /// shown.
+    ///
+    /// # Errors
+    /// [`ReadError::Denied`] for others than members.
+    pub async fn row(
+        self,
+        session: &Session,
+        room: RoomId,
+        id: &str,
+    ) -> Result<Option<ShownRow>, ReadError> {
+        let room = readable_room(self.storage, session, room.as_str())?;
+        let Ok(id) = EventId::try_from(id) else { return Ok(None) };
+        let Some(row) = self.storage.row(&room, &id).await? else { return Ok(None) };
+        let Some(row) = Box::pin(self.row_view(room, row)).await? else { return Ok(None) };
+        let users = self.users.named(row.actor);
+        let cursor = self.row_cursor(session, room, &row.id);
+        Ok(Some(ShownRow { row, users, cursor }))
     }
 
     /// A message that was just stored, as its author sees it.
@@ -128,33 +175,33 @@ impl Service {
         room: RoomId,
         id: &EventId,
     ) -> Result<Option<MessageView>, StorageError> {
-        let Some(row) = self.storage().row(&room, id).await? else { return Ok(None) };
+        let Some(row) = self.storage.row(&room, id).await? else { return Ok(None) };
         Ok(match Box::pin(self.row_view(room, row)).await? {
             Some(RowView { kind: RowKind::Message(message), .. }) => Some(*message),
             _ => None,
         })
     }
 
-    async fn page(
+    async fn rows_between(
         &self,
         session: &Session,
         room: RoomId,
         from: u32,
         to: u32,
     ) -> Result<TimelinePage, ReadError> {
-        let mut rows = self.storage().rows(&room, from, to).await?;
+        let mut rows = self.storage.rows(&room, from, to).await?;
         rows.retain(is_shown);
         let rows = Box::pin(self.row_views(room, rows)).await?;
-        let end = self.storage().head(&room).await?.rows;
+        let end = self.storage.head(&room).await?.rows;
         let cursor = |row: Option<&RowView>| {
-            row.map(|row| self.cursor(session.user, room, row.id.row())).unwrap_or_default()
+            row.map(|row| self.cursors.seal(session.user, room, row.id.row())).unwrap_or_default()
         };
         Ok(TimelinePage {
             start_cursor: cursor(rows.first()),
             end_cursor: cursor(rows.last()),
             has_older: from > 0,
             has_newer: to < end,
-            users: self.users_named(rows.iter().filter_map(|row| row.actor)),
+            users: self.users.named(rows.iter().filter_map(|row| row.actor)),
             rows,
         })
     }
@@ -170,7 +217,7 @@ impl Service {
 
     /// Stored rows with their bodies opened; those that are not shown are left out.
     async fn row_views(&self, room: RoomId, rows: Vec<Row>) -> Result<Vec<RowView>, StorageError> {
-        let opener = self.storage().opener(rows.iter().filter_map(body_of)).await?;
+        let opener = self.storage.opener(rows.iter().filter_map(body_of)).await?;
         let mut views = Vec::with_capacity(rows.len());
         for row in rows {
             views.extend(self.opened(room, row, &opener)?);
@@ -209,9 +256,8 @@ impl Service {
         message: Message,
         opener: &Opener,
     ) -> MessageView {
-        let deleted_by_author = self
-            .storage()
-            .read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
+        let deleted_by_author =
+            self.storage.read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
         let deleted_ms = Some(message.deleted_ms).filter(|at| *at != 0);
         let sealed = message.content.and_then(|content| content.body);
         let sealed = sealed.filter(|_| deleted_ms.is_none() && !deleted_by_author);

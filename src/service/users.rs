@@ -1,28 +1,41 @@
-//! The directory of users.
+//! The users of the server: the directory, and the viewer itself.
 
 use std::sync::Arc;
 
+use super::markers::Markers;
+use super::presence::KnownPresences;
+use super::rights::{ViewerRights, is_direct};
 use super::{
-    CustomStatusView, DirectoryMember, Page, PageRequest, ReadError, Service, Session, UserView,
+    CustomStatusView, DirectoryMember, Page, PageRequest, ReadError, Session, UserView, ViewerView,
 };
-use crate::domain::UserId;
-use crate::domain::permission::EVERYONE;
+use crate::domain::permission::{EVERYONE, Permission, capabilities, is_built, server_permissions};
+use crate::domain::{RoomId, UserId};
 use crate::limits::BATCH_IDS_MAX;
+use crate::runtime::Clock;
+use crate::storage::Storage;
 use crate::storage::records::User;
 
 /// Entries of ListUsers when no limit is asked for.
 const LIST_DEFAULT: usize = 20;
 
-impl Service {
+/// The users of the server, as a viewer sees them.
+#[derive(Clone, Copy)]
+pub struct Users<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) presences: &'a KnownPresences,
+}
+
+impl Users<'_> {
     /// All users that are not erased, oldest first; `search` is a part of login or display name.
-    pub fn list_users(
+    pub fn list(
         &self,
         _session: &Session,
         search: &str,
         page: PageRequest,
     ) -> Page<DirectoryMember> {
         let needle = search.to_lowercase();
-        let mut found: Vec<(UserId, Arc<User>)> = self.storage().read(|tables| {
+        let mut found: Vec<(UserId, Arc<User>)> = self.storage.read(|tables| {
             let users = tables.users.iter().filter(|(_, user)| !user.deleted);
             let users = users.filter(|(_, user)| matches(user, &needle));
             users.map(|(id, user)| (*id, Arc::clone(user))).collect()
@@ -35,9 +48,9 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::NotFound`] for unknown and erased users.
-    pub fn user(&self, _session: &Session, id: &str) -> Result<DirectoryMember, ReadError> {
+    pub fn get(&self, _session: &Session, id: &str) -> Result<DirectoryMember, ReadError> {
         let id = UserId::try_from(id).ok();
-        let found = id.and_then(|id| self.present_user(&id));
+        let found = id.and_then(|id| self.present(&id));
         found.ok_or(ReadError::NotFound { what: "user" })
     }
 
@@ -45,29 +58,88 @@ impl Service {
     ///
     /// # Errors
     /// [`ReadError::NotFound`] for unknown and erased users.
-    pub fn user_by_login(
-        &self,
-        _session: &Session,
-        login: &str,
-    ) -> Result<DirectoryMember, ReadError> {
-        let found = self.storage().read(|tables| tables.user_by_login(login).cloned());
+    pub fn by_login(&self, _session: &Session, login: &str) -> Result<DirectoryMember, ReadError> {
+        let found = self.storage.read(|tables| tables.user_by_login(login).cloned());
         let id = found.and_then(|user| UserId::try_from(user.id.as_str()).ok());
-        let found = id.and_then(|id| self.present_user(&id));
+        let found = id.and_then(|id| self.present(&id));
         found.ok_or(ReadError::NotFound { what: "user" })
     }
 
     /// Users by id in order of first appearance; unknown and erased ones are left out.
     #[must_use]
-    pub fn batch_users(&self, _session: &Session, ids: &[String]) -> Vec<DirectoryMember> {
+    pub fn batch(&self, _session: &Session, ids: &[String]) -> Vec<DirectoryMember> {
         distinct(ids)
             .filter_map(|id| UserId::try_from(id).ok())
-            .filter_map(|id| self.present_user(&id))
+            .filter_map(|id| self.present(&id))
             .collect()
     }
 
+    /// Everybody who is not erased, oldest account first.
+    #[must_use]
+    pub fn ids(&self, _session: &Session) -> Vec<UserId> {
+        self.storage.read(|tables| {
+            let users = tables.users.iter().filter(|(_, user)| !user.deleted);
+            let mut users: Vec<_> = users.map(|(id, user)| (user.created_ms, *id)).collect();
+            users.sort_unstable();
+            users.into_iter().map(|(_, id)| id).collect()
+        })
+    }
+
+    /// The directory entry of a user; `None` when erased or unknown.
+    #[must_use]
+    pub fn entry(&self, _session: &Session, id: &UserId) -> Option<DirectoryMember> {
+        self.present(id)
+    }
+
+    /// The viewer with its capabilities and flags.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] when the account was erased meanwhile; [`ReadError::Store`].
+    pub async fn viewer(self, session: &Session) -> Result<ViewerView, ReadError> {
+        let (user, subject) = self.storage.read(|tables| {
+            let user = tables.users.get(&session.user).filter(|user| !user.deleted).cloned();
+            (user, ViewerRights::of(tables, session.user).subject)
+        });
+        let user = user.ok_or(ReadError::NotFound { what: "user" })?;
+        let permissions = server_permissions(&subject);
+        let may_delete = Permission::UserDeleteSelf.name();
+        let can_delete_account = is_built(Permission::UserDeleteSelf)
+            && permissions.iter().any(|(name, granted)| *name == may_delete && *granted);
+        let settings = user.settings.clone().unwrap_or_default();
+        Ok(ViewerView {
+            profile: self.view(session.user, &user),
+            has_verified_email: user.emails.iter().any(|email| email.verified),
+            has_password: !user.password_hash.is_empty(),
+            can_delete_account,
+            last_login_change_ms: last_login_change(&user),
+            timezone: Some(settings.timezone).filter(|zone| !zone.is_empty()),
+            time_format: settings.time_format.max(TIME_FORMAT_AUTO),
+            capabilities: capabilities(&subject),
+            has_unread_followed_threads: false,
+            permissions,
+            has_unread_rooms: self.has_unread_rooms(session).await?,
+        })
+    }
+
+    async fn has_unread_rooms(&self, session: &Session) -> Result<bool, ReadError> {
+        let joined: Vec<RoomId> = self.storage.read(|tables| {
+            let access = ViewerRights::of(tables, session.user);
+            let rooms = tables.rooms.iter().filter(|(_, room)| !is_direct(room) && !room.archived);
+            let joined = rooms.filter(|(id, room)| access.is_member(tables, **id, room));
+            joined.map(|(id, _)| *id).collect()
+        });
+        let markers = Markers { storage: self.storage, clock: self.clock };
+        for room in joined {
+            if markers.is_unread(session.user, room).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The directory entry of a user that is not erased.
-    pub(super) fn present_user(&self, id: &UserId) -> Option<DirectoryMember> {
-        let user = self.storage().read(|tables| tables.users.get(id).cloned());
+    pub(super) fn present(&self, id: &UserId) -> Option<DirectoryMember> {
+        let user = self.storage.read(|tables| tables.users.get(id).cloned());
         user.filter(|user| !user.deleted).map(|user| self.directory_member(*id, &user))
     }
 
@@ -78,14 +150,14 @@ impl Service {
             roles.sort();
             roles.insert(0, EVERYONE.to_owned());
         }
-        DirectoryMember { user: self.user_view(id, user), roles, created_ms: user.created_ms }
+        DirectoryMember { user: self.view(id, user), roles, created_ms: user.created_ms }
     }
 
     /// A user as others see it now.
-    pub(super) fn user_view(&self, id: UserId, user: &User) -> UserView {
+    pub(super) fn view(&self, id: UserId, user: &User) -> UserView {
         let shown = if user.display_name.is_empty() { &user.login } else { &user.display_name };
         let expires_ms = Some(user.custom_status_expires_ms).filter(|end| *end != 0);
-        let lasts = expires_ms.is_none_or(|end| self.now_ms() < end);
+        let lasts = expires_ms.is_none_or(|end| self.clock.unix_ms() < end);
         let status = (!user.custom_status_text.is_empty() && lasts).then(|| CustomStatusView {
             emoji: user.custom_status_emoji.clone(),
             text: user.custom_status_text.clone(),
@@ -99,22 +171,22 @@ impl Service {
             avatar_key: Some(user.avatar_key.clone()).filter(|key| !key.is_empty()),
             custom_status: status,
             is_bot: user.is_bot,
-            presence: self.presence(&id),
+            presence: self.presences.status(&id, self.clock.unix_ms()),
         }
     }
 
     /// The users of these ids in order of first appearance, erased ones left out.
-    pub(super) fn users_named(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<UserView> {
+    pub(super) fn named(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<UserView> {
         let mut seen: Vec<UserId> = Vec::new();
         let mut views = Vec::new();
-        self.storage().read(|tables| {
+        self.storage.read(|tables| {
             for id in ids {
                 if seen.contains(&id) {
                     continue;
                 }
                 seen.push(id);
                 let user = tables.users.get(&id).filter(|user| !user.deleted);
-                views.extend(user.map(|user| self.user_view(id, user)));
+                views.extend(user.map(|user| self.view(id, user)));
             }
         });
         views
@@ -152,4 +224,11 @@ pub(super) fn paged<T, V>(
     let items: Vec<V> = all.into_iter().skip(page.offset).take(limit).map(view).collect();
     let has_more = page.offset.saturating_add(items.len()) < total;
     Page { items, total, has_more }
+}
+
+/// The contract's number for a time format that was never chosen.
+const TIME_FORMAT_AUTO: i32 = 1;
+
+fn last_login_change(user: &User) -> Option<i64> {
+    Some(user.login_changed_ms).filter(|at| *at != 0)
 }

@@ -207,10 +207,10 @@ async fn make_users(store: &Store, count: usize) -> Vec<Account> {
         let role = (number == 0).then_some("owner");
         let new =
             NewUser { login: &login, display_name: None, email: None, role, password: &password };
-        let made = store.service.create_user(new).await.unwrap();
+        let made = store.service.accounts().create(new).await.unwrap();
         let address = std::net::Ipv4Addr::LOCALHOST.into();
         let log_in = LogIn { identifier: &login, password: &password, address };
-        let session = store.service.log_in(log_in).await.unwrap();
+        let session = store.service.sessions().log_in(log_in).await.unwrap();
         accounts.push(Account { id: made.user.id.as_str().to_owned(), token: session.token });
     }
     accounts

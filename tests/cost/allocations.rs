@@ -31,7 +31,7 @@ const GROUPS_MAX: u64 = 30;
 fn page(service: &Service, session: &Session, room: &str, form: Encoding) -> AllocationInfo {
     let mut answer = None;
     let spent = measure(|| {
-        let read = service.room_events(session, room, PagePosition::Newest, ROWS);
+        let read = service.timeline().page(session, room, PagePosition::Newest, ROWS);
         // Nothing waits: other tasks of this thread are not counted.
         let page = block_on(poll_once(read.boxed_local())).expect("the page is cached").unwrap();
         answer = Some((page.rows.len(), encode(&present::timeline("", room, page), form).unwrap()));
@@ -49,13 +49,13 @@ fn a_cached_page_takes_few_allocations() {
         let world = World::start(&server, &runtime).await;
         let ada = world.person("ada", None).await;
         let room = world.room(&ada, "general").await;
-        world.service.join_room(&ada, &room).await.unwrap();
+        world.service.rooms().join(&ada, &room).await.unwrap();
         for number in 0..2 * ROWS {
             let body = format!("message {number}, of the length that people write in a chat");
             let new = NewMessage { room: &room, body: &body, ..NewMessage::default() };
-            world.service.post_message(&ada, new).await.unwrap();
+            world.service.messages().post(&ada, new).await.unwrap();
         }
-        let warm = world.service.room_events(&ada, &room, PagePosition::Newest, ROWS).await;
+        let warm = world.service.timeline().page(&ada, &room, PagePosition::Newest, ROWS).await;
         assert_eq!(warm.unwrap().rows.len(), ROWS);
         for (form, most) in [(Encoding::Proto, PROTO_MAX), (Encoding::Json, JSON_MAX)] {
             let spent = page(&world.service, &ada, &room, form);
@@ -73,21 +73,21 @@ fn a_list_of_groups_takes_the_rooms_that_were_just_sent() {
     run(async |runtime| {
         let world = World::start(&server, &runtime).await;
         let ada = world.person("ada", Some("owner")).await;
-        let group = world.service.list_groups(&ada).await.unwrap()[0].id;
+        let group = world.service.directory().list_groups(&ada).await.unwrap()[0].id;
         for number in 2..CHANNELS {
             let name = format!("channel-{number}");
             let new =
                 NewRoom { name: &name, description: "", group: group.as_str(), universal: true };
-            world.service.create_room(&ada, new).await.unwrap();
+            world.service.rooms().create(&ada, new).await.unwrap();
         }
-        let groups = world.service.list_groups(&ada).await.unwrap();
+        let groups = world.service.directory().list_groups(&ada).await.unwrap();
         let rooms = &groups[0].rooms;
         assert_eq!(rooms.len(), CHANNELS);
         let known: HashMap<_, _> = rooms.iter().map(|room| (room.room.id, room.clone())).collect();
         let spent = |known| {
             let mut listed = None;
             let spent = measure(|| {
-                let list = world.service.list_groups_from(&ada, known);
+                let list = world.service.directory().list_groups_from(&ada, known);
                 listed = block_on(poll_once(list.boxed_local()));
             });
             assert_eq!(listed.expect("everything is in memory").unwrap(), groups);

@@ -54,7 +54,7 @@ fn a_setup_link_fails_once_there_is_an_owner() {
     let body = |token: &str, login: &str| json!({"token": token, "login": login, "password": "correct horse"});
     assert_eq!(edge.post("/auth/setup", &[], &body(&first, "ada")).status, 400, "replaced");
     assert_eq!(edge.post("/auth/setup", &[], &body(&second, "ada")).status, 200);
-    let third = edge.operate(|service| async move { service.setup_link().await.is_err() });
+    let third = edge.operate(|service| async move { service.links().setup_link().await.is_err() });
     assert!(third);
 }
 
@@ -400,7 +400,7 @@ fn a_call_whose_session_ends_while_its_body_comes_does_nothing() {
         raw.send(&body.as_bytes()[..5]);
         if ends_by_password {
             edge.operate(|service| async move {
-                service.set_password("ada", "correct horse").await.unwrap();
+                service.accounts().set_password("ada", "correct horse").await.unwrap();
             });
         } else {
             let auth = [("Authorization", bearer.as_str())];

@@ -152,7 +152,8 @@ impl Edge {
 
     /// The token of a new setup link.
     pub(super) fn setup_token(&self) -> String {
-        let link = self.operate(|service| async move { service.setup_link().await.unwrap() });
+        let link =
+            self.operate(|service| async move { service.links().setup_link().await.unwrap() });
         link.path.strip_prefix("/setup#").unwrap().to_owned()
     }
 

@@ -38,7 +38,8 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
 
 /// What the room's timeline says of a member.
 async fn rows_of(world: &World, reader: &Session, room: &str, of: &Session) -> Vec<RowKind> {
-    let page = world.service.room_events(reader, room, PagePosition::Newest, 100).await.unwrap();
+    let page =
+        world.service.timeline().page(reader, room, PagePosition::Newest, 100).await.unwrap();
     page.rows.into_iter().filter(|row| row.actor == Some(of.user)).map(|row| row.kind).collect()
 }
 
@@ -50,7 +51,7 @@ fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
         let reader = world.person("reader", None).await;
         let general = world.room(&reader, "general").await;
         let room: RoomId = general.as_str().try_into().unwrap();
-        world.service.join_room(&reader, &general).await.unwrap();
+        world.service.rooms().join(&reader, &general).await.unwrap();
         let ada = world.person("ada", None).await;
         let member = Member {
             room_id: room.to_string(),
@@ -60,7 +61,7 @@ fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
         };
         let put = |_: Option<&Member>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
         world.storage.change_member(&room, &ada.user, put).await.unwrap();
-        world.service.sweep().await.unwrap();
+        world.service.sweeper().sweep().await.unwrap();
         assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowKind::Joined]);
         world.close().await;
     });
@@ -75,26 +76,26 @@ fn a_row_that_a_killed_process_stored_is_not_stored_again_by_the_next_call() {
         let reader = world.person("reader", None).await;
         let general = world.room(&reader, "general").await;
         let room = general.as_str().try_into().unwrap();
-        service.join_room(&reader, &general).await.unwrap();
+        service.rooms().join(&reader, &general).await.unwrap();
 
         let ada = world.person("ada", None).await;
         half_announced(&world, &ada, room, false).await;
-        service.leave_room(&ada, &general).await.unwrap();
+        service.rooms().leave(&ada, &general).await.unwrap();
         let rows = rows_of(&world, &reader, &general, &ada).await;
         assert_eq!(rows, [RowKind::Joined, RowKind::Left]);
 
         let bob = world.person("bob", None).await;
-        service.join_room(&bob, &general).await.unwrap();
+        service.rooms().join(&bob, &general).await.unwrap();
         half_announced(&world, &bob, room, true).await;
-        service.join_room(&bob, &general).await.unwrap();
+        service.rooms().join(&bob, &general).await.unwrap();
         let rows = rows_of(&world, &reader, &general, &bob).await;
         assert_eq!(rows, [RowKind::Joined, RowKind::Left, RowKind::Joined]);
 
         let eve = world.person("eve", None).await;
         half_announced(&world, &eve, room, false).await;
         world.clock.advance(std::time::Duration::from_secs(31));
-        service.sweep().await.unwrap();
-        service.leave_room(&eve, &general).await.unwrap();
+        service.sweeper().sweep().await.unwrap();
+        service.rooms().leave(&eve, &general).await.unwrap();
         let rows = rows_of(&world, &reader, &general, &eve).await;
         assert_eq!(rows, [RowKind::Joined, RowKind::Left]);
         world.close().await;

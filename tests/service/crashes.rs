@@ -23,12 +23,13 @@ fn the_first_start_may_be_killed_anywhere() {
         }
         let world = World::start(&server, &runtime).await;
         let ada = world.person("ada", Some("owner")).await;
-        let rooms = world.service.list_rooms(&ada, RoomScope::All).await.unwrap();
+        let rooms = world.service.directory().list_rooms(&ada, RoomScope::All).await.unwrap();
         assert_eq!(rooms.len(), 2);
         for room in rooms {
             let id = room.room.id.to_string();
-            world.service.join_room(&ada, &id).await.unwrap();
-            let page = world.service.room_events(&ada, &id, PagePosition::Newest, 0).await.unwrap();
+            world.service.rooms().join(&ada, &id).await.unwrap();
+            let page =
+                world.service.timeline().page(&ada, &id, PagePosition::Newest, 0).await.unwrap();
             let created = page.rows.iter().filter(|row| row.kind == RowKind::RoomCreated).count();
             assert_eq!(created, 1, "{}", room.room.name);
         }
@@ -43,15 +44,15 @@ fn a_link_survives_a_kill_and_makes_one_account() {
         let world = World::start(&server, &runtime).await;
         for (n, is_setup) in [(0, true), (1, false), (2, false)] {
             let link = if is_setup {
-                world.service.setup_link().await.unwrap()
+                world.service.links().setup_link().await.unwrap()
             } else {
-                world.service.operator_join_link(JoinFields::default()).await.unwrap()
+                world.service.links().operator_join_link(JoinFields::default()).await.unwrap()
             };
             let login = format!("person-{n}");
             // Cut ever later; a link that made its account answers the repetition or is used up.
             let mut answered = false;
             for left in 0..AWAITS_MAX {
-                let call = world.service.redeem(redeem(&link.path, &login));
+                let call = world.service.sign_up().redeem(redeem(&link.path, &login));
                 if let Some(answer) = CutAt::new(call, left).await {
                     answered = true;
                     assert!(answer.is_ok() || left > 0, "{answer:?}");
@@ -61,7 +62,7 @@ fn a_link_survives_a_kill_and_makes_one_account() {
             assert!(answered);
             world.log_in(&login, super::PASSWORD).await.unwrap();
         }
-        let accounts = world.service.list_accounts("", PageRequest::default()).await;
+        let accounts = world.service.accounts().list("", PageRequest::default()).await;
         assert_eq!(accounts.total, 3);
         world.close().await;
     });
@@ -75,20 +76,20 @@ fn joins_that_are_cut_off_are_told_exactly_once() {
         let service = &world.service;
         let watcher = world.person("watcher", Some("owner")).await;
         let general = world.room(&watcher, "general").await;
-        service.join_room(&watcher, &general).await.unwrap();
+        service.rooms().join(&watcher, &general).await.unwrap();
         let mut people = Vec::new();
         for left in 0..24 {
             let person = world.person(&format!("person-{left}"), None).await;
-            CutAt::new(service.join_room(&person, &general), left).await;
+            CutAt::new(service.rooms().join(&person, &general), left).await;
             people.push(person);
         }
         world.clock.advance(std::time::Duration::from_secs(31));
-        service.sweep().await.unwrap();
+        service.sweeper().sweep().await.unwrap();
         let page =
-            service.room_events(&watcher, &general, PagePosition::Newest, 100).await.unwrap();
+            service.timeline().page(&watcher, &general, PagePosition::Newest, 100).await.unwrap();
         for person in people {
             let rows = page.rows.iter().filter(|row| row.actor == Some(person.user)).count();
-            let member = service.room(&person, &general).await.unwrap().state.is_member;
+            let member = service.directory().room(&person, &general).await.unwrap().state.is_member;
             assert_eq!(rows, usize::from(member), "one row for each member, none for others");
         }
         world.close().await;
@@ -109,7 +110,7 @@ fn names_of_rooms_that_were_never_made_come_back() {
             universal: false,
         };
         let mut left = 0;
-        while CutAt::new(service.create_room(&boss, new), left).await.is_none() {
+        while CutAt::new(service.rooms().create(&boss, new), left).await.is_none() {
             left += 1;
             // What was on its way when the call was cut arrives within a moment, not after ten minutes: a
             // later write of the same stream has it behind itself.
@@ -117,11 +118,11 @@ fn names_of_rooms_that_were_never_made_come_back() {
             world.storage.claim(after, "the test").await.unwrap();
             world.storage.release(after, "the test").await.unwrap();
             world.storage.wait_until_delivered(std::time::Duration::from_secs(10)).await.unwrap();
-            service.sweep().await.unwrap();
+            service.sweeper().sweep().await.unwrap();
             world.clock.advance_monotonic(std::time::Duration::from_secs(601));
-            service.sweep().await.unwrap();
+            service.sweeper().sweep().await.unwrap();
         }
-        let rooms = service.list_rooms(&boss, RoomScope::All).await.unwrap();
+        let rooms = service.directory().list_rooms(&boss, RoomScope::All).await.unwrap();
         let made = rooms.iter().filter(|room| room.room.name == "plans").count();
         assert_eq!(made, 1);
         world.close().await;

@@ -40,14 +40,14 @@ async fn with_address(world: &World) {
         role: None,
         password: PASSWORD,
     };
-    world.service.create_user(new).await.unwrap();
+    world.service.accounts().create(new).await.unwrap();
 }
 
 /// Wrong passwords for this identifier until it has to wait.
 async fn lock(world: &World, identifier: &str) {
     for n in 0..50 {
         let attempt = LogIn { identifier, password: "wrong horse", address: network(n) };
-        match world.service.log_in(attempt).await {
+        match world.service.sessions().log_in(attempt).await {
             Err(LogInError::Throttled { .. }) => return,
             other => assert!(matches!(other, Err(LogInError::Invalid)), "{other:?}"),
         }
@@ -83,7 +83,7 @@ fn a_password_that_the_operator_sets_ends_the_waits_of_login_and_address() {
         with_address(&world).await;
         lock(&world, "someone").await;
         lock(&world, ADDRESS).await;
-        world.service.set_password("someone", "a new horse").await.unwrap();
+        world.service.accounts().set_password("someone", "a new horse").await.unwrap();
         world.log_in("someone", "a new horse").await.unwrap();
         world.log_in(ADDRESS, "a new horse").await.unwrap();
         world.close().await;
@@ -197,7 +197,7 @@ fn a_counter_outlives_its_longest_wait_under_the_largest_flood() {
         let mut wait = Duration::ZERO;
         for n in 0..200 {
             let attempt = LogIn { identifier: "ada", password: "wrong", address: network(n) };
-            match world.service.log_in(attempt).await {
+            match world.service.sessions().log_in(attempt).await {
                 Err(LogInError::Throttled { retry_after }) => {
                     wait = retry_after;
                     if wait > LOGIN_WAIT_MAX - Duration::from_secs(10) {
@@ -236,7 +236,7 @@ fn an_attempt_that_waits_or_finds_no_place_in_the_queue_writes_nothing() {
         let before = [messages(&server, streams[0]).await, messages(&server, streams[1]).await];
         for n in 0..20 {
             let attempt = LogIn { identifier: "nobody", password: "wrong", address: network(n) };
-            let error = world.service.log_in(attempt).await.unwrap_err();
+            let error = world.service.sessions().log_in(attempt).await.unwrap_err();
             assert!(matches!(error, LogInError::Throttled { .. }), "{error:?}");
         }
         let after = [messages(&server, streams[0]).await, messages(&server, streams[1]).await];
@@ -249,7 +249,7 @@ fn an_attempt_that_waits_or_finds_no_place_in_the_queue_writes_nothing() {
             .zip(100..)
             .map(|(identifier, n)| {
                 let address = network(n);
-                world.service.log_in(LogIn { identifier, password: "wrong", address })
+                world.service.sessions().log_in(LogIn { identifier, password: "wrong", address })
             })
             .collect();
         let answers = super::messages::all(calls).await;
@@ -293,7 +293,7 @@ fn a_process_counts_no_faster_than_its_pace() {
         for n in 0..u64::from(LOGIN_ATTEMPTS_BURST + 2 * LOGIN_ATTEMPTS_PER_SECOND) {
             let identifier = &format!("guess-{n}");
             let attempt = LogIn { identifier, password: "wrong", address: network(n) };
-            world.service.log_in(attempt).await.unwrap_err();
+            world.service.sessions().log_in(attempt).await.unwrap_err();
         }
         assert!(began.elapsed() > Duration::from_millis(1_900), "{:?}", began.elapsed());
         world.close().await;
@@ -324,7 +324,11 @@ fn a_hundred_thousand_guesses_leave_room_for_the_right_password() {
                 .iter()
                 .map(|(n, identifier)| {
                     let address = network(*n);
-                    world.service.log_in(LogIn { identifier, password: "wrong", address })
+                    world.service.sessions().log_in(LogIn {
+                        identifier,
+                        password: "wrong",
+                        address,
+                    })
                 })
                 .collect();
             for answer in super::messages::all(calls).await {

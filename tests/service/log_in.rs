@@ -49,25 +49,25 @@ fn an_account_waits_after_five_failures_and_never_for_ever() {
         for n in 0..5 {
             let service = if n % 2 == 0 { &world.service } else { &other.service };
             let attempt = LogIn { identifier: "ada", password: "wrong", address: from(n) };
-            let error = service.log_in(attempt).await.unwrap_err();
+            let error = service.sessions().log_in(attempt).await.unwrap_err();
             assert!(matches!(error, LogInError::Invalid), "{n}: {error:?}");
         }
         let right = LogIn { identifier: "Ada", password: PASSWORD, address: from(99) };
-        let error = other.service.log_in(right).await.unwrap_err();
+        let error = other.service.sessions().log_in(right).await.unwrap_err();
         let LogInError::Throttled { retry_after } = error else { panic!("{error:?}") };
         assert!(retry_after <= Duration::from_secs(1), "{retry_after:?}");
         other.clock.advance(Duration::from_secs(1));
-        other.service.log_in(right).await.unwrap();
+        other.service.sessions().log_in(right).await.unwrap();
         // A success forgets the failures.
         let wrong = LogIn { password: "wrong", ..right };
         for _ in 0..5 {
-            let error = other.service.log_in(wrong).await.unwrap_err();
+            let error = other.service.sessions().log_in(wrong).await.unwrap_err();
             assert!(matches!(error, LogInError::Invalid));
         }
         // An unknown login waits just the same.
         for n in 0..6 {
             let attempt = LogIn { identifier: "nobody", password: "wrong", address: from(n) };
-            let error = world.service.log_in(attempt).await.unwrap_err();
+            let error = world.service.sessions().log_in(attempt).await.unwrap_err();
             assert_eq!(matches!(error, LogInError::Throttled { .. }), n == 5, "{n}");
         }
         world.close().await;
@@ -83,7 +83,7 @@ fn an_address_waits_after_twenty_failures_in_a_minute() {
         world.person("ada", None).await;
         let attempt = async |identifier: &str, address: &str| {
             let address = address.parse().unwrap();
-            world.service.log_in(LogIn { identifier, password: PASSWORD, address }).await
+            world.service.sessions().log_in(LogIn { identifier, password: PASSWORD, address }).await
         };
         for n in 0..20 {
             let address = format!("2001:db8::{n:x}");
@@ -110,7 +110,7 @@ fn guesses_at_once_do_not_pass_the_throttle_together() {
         let world = World::start(&server, &runtime).await;
         world.person("ada", None).await;
         let wrong = LogIn { identifier: "ada", password: "wrong", address: HERE };
-        let calls: Vec<_> = (0..12).map(|_| world.service.log_in(wrong)).collect();
+        let calls: Vec<_> = (0..12).map(|_| world.service.sessions().log_in(wrong)).collect();
         let answers = super::messages::all(calls).await;
         let tried =
             answers.iter().filter(|answer| matches!(answer, Err(LogInError::Invalid))).count();
@@ -146,7 +146,7 @@ fn password_log_in_can_be_off() {
         world.service.prepare().await.unwrap();
         let error = world.log_in("ada", PASSWORD).await.unwrap_err();
         assert!(matches!(error, LogInError::Disabled));
-        assert!(!world.service.server().direct_login);
+        assert!(!world.service.server().profile().direct_login);
         world.close().await;
     });
 }

@@ -14,12 +14,12 @@ fn markers_move_forward_and_tell_what_is_unread() {
         let (world, ada, bob, general) = two(&server, &runtime).await;
         let service = &world.service;
         let unread = async |session: &Session| {
-            let state = service.room(session, &general).await.unwrap().state.has_unread;
-            let viewer = service.viewer(session).await.unwrap();
+            let state = service.directory().room(session, &general).await.unwrap().state.has_unread;
+            let viewer = service.users().viewer(session).await.unwrap();
             assert_eq!(viewer.has_unread_rooms, state);
             state
         };
-        let mark = async |id: &str| service.mark_room_read(&bob, &general, id).await;
+        let mark = async |id: &str| service.markers().mark_room_read(&bob, &general, id).await;
         assert_eq!(mark("").await.unwrap(), MarkedRead::default(), "nothing to read");
         let one = post(service, &ada, &general, "one").await;
         assert!(!unread(&ada).await, "own posts are read");
@@ -45,21 +45,22 @@ fn markers_move_forward_and_tell_what_is_unread() {
         }
         // What was there before joining is not unread.
         let late = world.person("late", None).await;
-        service.join_room(&late, &general).await.unwrap();
+        service.rooms().join(&late, &general).await.unwrap();
         assert!(!unread(&late).await);
         let newest = post(service, &ada, &general, "three").await;
         assert!(unread(&late).await && unread(&bob).await);
-        let marked = service.mark_room_read(&late, &general, "").await.unwrap();
+        let marked = service.markers().mark_room_read(&late, &general, "").await.unwrap();
         assert_eq!(marked.last_read_ms, Some(newest.created_ms));
         assert_eq!(marked.previous_last_read_ms, Some(own.created_ms), "newest row at joining");
 
         // Joins and departures are nothing to read.
-        service.leave_room(&late, &general).await.unwrap();
+        service.rooms().leave(&late, &general).await.unwrap();
         assert!(unread(&bob).await);
         mark("").await.unwrap();
-        service.join_room(&late, &general).await.unwrap();
+        service.rooms().join(&late, &general).await.unwrap();
         assert!(!unread(&bob).await);
-        let error = service.mark_room_read(&world.person("eve", None).await, &general, "").await;
+        let error =
+            service.markers().mark_room_read(&world.person("eve", None).await, &general, "").await;
         assert!(matches!(error, Err(ReadError::Denied)));
         world.close().await;
     });
@@ -76,14 +77,14 @@ fn a_member_by_rule_has_read_what_was_there_before_the_account() {
         post(service, &boss, &news, "old news").await;
         world.clock.advance(Duration::from_secs(1));
         let ada = world.person("ada", None).await;
-        let unread = async || service.room(&ada, &news).await.unwrap().state.has_unread;
+        let unread = async || service.directory().room(&ada, &news).await.unwrap().state.has_unread;
         assert!(!unread().await);
         world.clock.advance(Duration::from_secs(1));
         post(service, &boss, &news, "news").await;
         assert!(unread().await);
-        service.mark_room_read(&ada, &news, "").await.unwrap();
+        service.markers().mark_room_read(&ada, &news, "").await.unwrap();
         assert!(!unread().await);
-        let members = service.list_members(&ada, &news, "", PageRequest::default()).unwrap();
+        let members = service.members().list(&ada, &news, "", PageRequest::default()).unwrap();
         assert_eq!(members.total, 2);
         world.close().await;
     });

@@ -44,7 +44,7 @@ pub(crate) async fn post(
     room: &str,
     body: &str,
 ) -> MessageView {
-    service.post_message(session, text(room, body)).await.unwrap()
+    service.messages().post(session, text(room, body)).await.unwrap()
 }
 
 fn bodies(page: &TimelinePage) -> Vec<String> {
@@ -69,7 +69,7 @@ async fn members(world: World) -> (World, Session, Session, String) {
     let (ada, bob) = (world.person("ada", None).await, world.person("bob", None).await);
     let general = world.room(&ada, "general").await;
     for session in [&ada, &bob] {
-        world.service.join_room(session, &general).await.unwrap();
+        world.service.rooms().join(session, &general).await.unwrap();
     }
     (world, ada, bob, general)
 }
@@ -86,19 +86,20 @@ fn what_is_posted_is_read_by_members_in_another_process_too() {
         let first = post(&world.service, &ada, &general, "hello **world**").await;
         assert_eq!(first.body.as_deref(), Some("hello **world**"));
         let answer = NewMessage { in_reply_to: first.id.as_str(), ..text(&general, "hi") };
-        let second = world.service.post_message(&bob, answer).await.unwrap();
+        let second = world.service.messages().post(&bob, answer).await.unwrap();
         assert_eq!(second.in_reply_to, Some(first.id));
-        let got = world.service.message(&bob, &general, first.id.as_str()).await.unwrap();
+        let got =
+            world.service.timeline().message(&bob, &general, first.id.as_str()).await.unwrap();
         assert_eq!(got, first);
         let page =
-            world.service.room_events(&bob, &general, PagePosition::Newest, 0).await.unwrap();
+            world.service.timeline().page(&bob, &general, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(bodies(&page), ["hello **world**", "hi"]);
         assert_eq!(page.users.len(), 2);
         world.close().await;
 
         let again = World::open(&server, &runtime, settings()).await;
         let page =
-            again.service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
+            again.service.timeline().page(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(bodies(&page), ["hello **world**", "hi"]);
         again.close().await;
     });
@@ -114,7 +115,7 @@ fn the_checks_come_in_the_order_of_the_contract() {
         let eve = world.person("eve", None).await;
         let news = world.room(&ada, "announcements").await;
         let message = post(service, &ada, &general, "x").await.id.to_string();
-        let page = service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
+        let page = service.timeline().page(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         let joined = page.rows[1].id.to_string();
         let eleven = vec!["A00000000000000".to_owned(); 11];
         let long = "x".repeat(10_001);
@@ -189,7 +190,7 @@ fn the_checks_come_in_the_order_of_the_contract() {
             ),
         ];
         for (name, session, new, kind) in cases {
-            let error = service.post_message(session, new).await.unwrap_err();
+            let error = service.messages().post(session, new).await.unwrap_err();
             assert_eq!(error.kind(), kind, "{name}: {error:?}");
         }
         post(service, &ada, &general, &"x".repeat(10_000)).await;
@@ -198,7 +199,7 @@ fn the_checks_come_in_the_order_of_the_contract() {
             Ok(Change::Put(Room { archived: true, ..room.unwrap().clone() }))
         };
         world.storage.change_room(&general.as_str().try_into().unwrap(), archived).await.unwrap();
-        let error = service.post_message(&ada, text(&general, "")).await.unwrap_err();
+        let error = service.messages().post(&ada, text(&general, "")).await.unwrap_err();
         assert!(matches!(error, PostError::Archived), "before the body");
         world.close().await;
     });
@@ -211,18 +212,18 @@ fn slow_mode_waits_but_repeats_are_answered() {
         let (world, ada, bob, general) = two(&server, &runtime).await;
         let service = &world.service;
         let moderator = world.person("mod", Some("moderator")).await;
-        service.join_room(&moderator, &general).await.unwrap();
+        service.rooms().join(&moderator, &general).await.unwrap();
         let slow = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
             Ok(Change::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
         };
         world.storage.change_room(&general.as_str().try_into().unwrap(), slow).await.unwrap();
         let one = key("one");
         let keyed = NewMessage { idempotency_key: Some(&one), ..text(&general, "one") };
-        let first = service.post_message(&ada, keyed).await.unwrap();
-        let error = service.post_message(&ada, text(&general, "two")).await.unwrap_err();
+        let first = service.messages().post(&ada, keyed).await.unwrap();
+        let error = service.messages().post(&ada, text(&general, "two")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ResourceExhausted);
-        assert_eq!(service.post_message(&ada, keyed).await.unwrap(), first);
-        let state = service.room(&ada, &general).await.unwrap().state;
+        assert_eq!(service.messages().post(&ada, keyed).await.unwrap(), first);
+        let state = service.directory().room(&ada, &general).await.unwrap().state;
         let next = state.slow_mode_next_post_ms.unwrap();
         assert_eq!(next, first.created_ms + 60_000);
         post(service, &bob, &general, "others are free").await;
@@ -246,18 +247,18 @@ fn an_idempotency_key_answers_the_first_message_through_any_process() {
         let keyed = NewMessage { idempotency_key: Some(&key), ..text(&general, "once") };
         // The answer is lost: the call is dropped at each of its awaits.
         for left in 0..40 {
-            if CutAt::new(world.service.post_message(&ada, keyed), left).await.is_some() {
+            if CutAt::new(world.service.messages().post(&ada, keyed), left).await.is_some() {
                 break;
             }
         }
-        let first = world.service.post_message(&ada, keyed).await.unwrap();
+        let first = world.service.messages().post(&ada, keyed).await.unwrap();
         let changed = NewMessage { body: "something else", ..keyed };
-        let again = other.service.post_message(&ada, changed).await.unwrap();
+        let again = other.service.messages().post(&ada, changed).await.unwrap();
         assert_eq!(again, first);
-        let theirs = world.service.post_message(&bob, keyed).await.unwrap();
+        let theirs = world.service.messages().post(&bob, keyed).await.unwrap();
         assert_ne!(theirs.id, first.id, "a key is its user's own");
         let page =
-            world.service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
+            world.service.timeline().page(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(bodies(&page), ["once", "once"]);
         world.close().await;
         other.close().await;
@@ -281,8 +282,8 @@ fn a_repeated_key_is_answered_when_its_event_is_erased() {
         };
         let (a, b) = (key("a"), key("b"));
         let keyed = |key| NewMessage { idempotency_key: Some(key), ..text(&general, "secret") };
-        let deleted = service.post_message(&ada, keyed(&a)).await.unwrap().id.to_string();
-        let edited = service.post_message(&ada, keyed(&b)).await.unwrap().id.to_string();
+        let deleted = service.messages().post(&ada, keyed(&a)).await.unwrap().id.to_string();
+        let edited = service.messages().post(&ada, keyed(&b)).await.unwrap().id.to_string();
         for n in 0..300 {
             post(service, &bob, &general, &format!("between {n}")).await;
         }
@@ -294,10 +295,10 @@ fn a_repeated_key_is_answered_when_its_event_is_erased() {
         // With its text the event goes from the journal.
         world.storage.fold_all().await.unwrap();
 
-        let again = service.post_message(&ada, keyed(&a)).await.unwrap();
+        let again = service.messages().post(&ada, keyed(&a)).await.unwrap();
         assert_eq!((again.id.as_str(), again.body), (deleted.as_str(), None));
         assert!(again.deleted_ms.is_some());
-        let again = service.post_message(&ada, keyed(&b)).await.unwrap();
+        let again = service.messages().post(&ada, keyed(&b)).await.unwrap();
         assert_eq!((again.id.as_str(), again.body.as_deref()), (edited.as_str(), Some("better")));
         world.close().await;
     });
@@ -313,7 +314,7 @@ fn sixteen_clients_post_into_one_room_at_once_without_an_error() {
         let mut people = Vec::new();
         for n in 0..16 {
             let person = world.person(&format!("writer-{n}"), None).await;
-            world.service.join_room(&person, &general).await.unwrap();
+            world.service.rooms().join(&person, &general).await.unwrap();
             people.push(person);
         }
         let write = async |n: usize, person: &Session| {
@@ -321,7 +322,7 @@ fn sixteen_clients_post_into_one_room_at_once_without_an_error() {
             let service = if n.is_multiple_of(2) { &world.service } else { &other.service };
             for turn in 0..20 {
                 let body = format!("{n} {turn}");
-                service.post_message(person, text(&general, &body)).await.unwrap();
+                service.messages().post(person, text(&general, &body)).await.unwrap();
             }
         };
         let writers: Vec<_> = people.iter().enumerate().map(|(n, one)| write(n, one)).collect();
@@ -333,7 +334,8 @@ fn sixteen_clients_post_into_one_room_at_once_without_an_error() {
         let mut cursor = None::<String>;
         loop {
             let position = cursor.as_deref().map_or(PagePosition::Newest, PagePosition::Before);
-            let page = world.service.room_events(&reader, &general, position, 100).await.unwrap();
+            let page =
+                world.service.timeline().page(&reader, &general, position, 100).await.unwrap();
             for body in bodies(&page).iter().rev() {
                 let (writer, turn) = body.split_once(' ').unwrap();
                 seen[writer.parse::<usize>().unwrap()].push(turn.parse().unwrap());
@@ -366,7 +368,7 @@ fn pages_windows_and_cursors() {
             ids.push(post(service, &ada, &general, &n.to_string()).await.id);
         }
         let read = async |position: PagePosition<'_>, limit| {
-            service.room_events(&ada, &general, position, limit).await.unwrap()
+            service.timeline().page(&ada, &general, position, limit).await.unwrap()
         };
         let newest = read(PagePosition::Newest, 0).await;
         assert_eq!(newest.rows.len(), 50);
@@ -386,17 +388,18 @@ fn pages_windows_and_cursors() {
         assert!(end.rows.is_empty() && end.start_cursor.is_empty() && end.has_older);
 
         for cursor in ["", "x", "AAAA", &newest.start_cursor[1..], &"A".repeat(100)] {
-            let error = service.room_events(&ada, &general, PagePosition::Before(cursor), 5).await;
+            let error =
+                service.timeline().page(&ada, &general, PagePosition::Before(cursor), 5).await;
             assert!(matches!(error, Err(ReadError::Cursor)), "{cursor}");
         }
         let foreign = PagePosition::Before(&newest.start_cursor);
-        let error = service.room_events(&bob, &general, foreign, 5).await;
+        let error = service.timeline().page(&bob, &general, foreign, 5).await;
         assert!(matches!(error, Err(ReadError::Cursor)), "another viewer's");
         let news = world.room(&ada, "announcements").await;
-        let error = service.room_events(&ada, &news, foreign, 5).await;
+        let error = service.timeline().page(&ada, &news, foreign, 5).await;
         assert!(matches!(error, Err(ReadError::Cursor)), "another room's");
 
-        let around = async |id: &str| service.room_events_around(&ada, &general, id, 10).await;
+        let around = async |id: &str| service.timeline().window(&ada, &general, id, 10).await;
         for (place, before) in [(60, 5), (0, 3), (129, 9)] {
             let window = around(ids[place].as_str()).await.unwrap();
             assert_eq!(window.page.rows.len(), 10, "{place}");
@@ -406,13 +409,13 @@ fn pages_windows_and_cursors() {
         for missing in ["", "E00000000000000", "R00000000000000"] {
             let error = around(missing).await;
             assert!(matches!(error, Err(ReadError::NotFound { .. })));
-            let error = service.message(&ada, &general, missing).await;
+            let error = service.timeline().message(&ada, &general, missing).await;
             assert!(matches!(error, Err(ReadError::NotFound { .. })));
         }
         let join = oldest.rows[1].id.to_string();
         assert!(around(&join).await.is_ok(), "any row of the room");
-        assert!(service.message(&ada, &general, &join).await.is_err(), "but no message");
-        let elsewhere = service.message(&ada, &news, ids[0].as_str()).await;
+        assert!(service.timeline().message(&ada, &general, &join).await.is_err(), "but no message");
+        let elsewhere = service.timeline().message(&ada, &news, ids[0].as_str()).await;
         assert!(matches!(elsewhere, Err(ReadError::NotFound { .. })));
         world.close().await;
     });

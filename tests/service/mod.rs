@@ -89,7 +89,7 @@ impl World {
     /// A new account and its session.
     pub(crate) async fn person(&self, login: &str, role: Option<&str>) -> Session {
         let new = NewUser { login, display_name: None, email: None, role, password: PASSWORD };
-        self.service.create_user(new).await.unwrap();
+        self.service.accounts().create(new).await.unwrap();
         self.session(login).await
     }
 
@@ -104,16 +104,21 @@ impl World {
         identifier: &str,
         password: &str,
     ) -> Result<LoggedIn, chatto::service::LogInError> {
-        self.service.log_in(LogIn { identifier, password, address: HERE }).await
+        self.service.sessions().log_in(LogIn { identifier, password, address: HERE }).await
     }
 
     pub(crate) async fn bearer(&self, handed: &LoggedIn) -> Session {
-        self.service.authenticate(Credential::Bearer(&handed.token), CallKind::Read).await.unwrap()
+        self.service
+            .sessions()
+            .authenticate(Credential::Bearer(&handed.token), CallKind::Read)
+            .await
+            .unwrap()
     }
 
     /// The id of a room by its name, as this viewer sees it.
     pub(crate) async fn room(&self, session: &Session, name: &str) -> String {
-        let rooms = self.service.list_rooms(session, chatto::service::RoomScope::All).await;
+        let rooms =
+            self.service.directory().list_rooms(session, chatto::service::RoomScope::All).await;
         let found = rooms.unwrap().into_iter().find(|room| room.room.name == name);
         found.unwrap().room.id.to_string()
     }

@@ -121,7 +121,7 @@ fn operation_lists_do_what_the_model_says() {
                 people.push(world.person(&format!("person-{n}"), None).await);
             }
             let new = NewRoom { name: "other", description: "", group: "", universal: false };
-            world.service.create_room(&people[0], new).await.unwrap();
+            world.service.rooms().create(&people[0], new).await.unwrap();
             let rooms =
                 [world.room(&people[0], "general").await, world.room(&people[0], "other").await];
             let mut models = [Model::new(), Model::new()];
@@ -158,34 +158,34 @@ async fn perform(
     let keyed = NewMessage { idempotency_key: Some(&key), ..new };
     let posted = match operation {
         Operation::Join => {
-            service.join_room(session, room).await.unwrap();
+            service.rooms().join(session, room).await.unwrap();
             return true;
         }
         Operation::Leave => {
-            service.leave_room(session, room).await.unwrap();
+            service.rooms().leave(session, room).await.unwrap();
             return true;
         }
         Operation::Restart => return true,
         Operation::Mark => {
-            let marked = service.mark_room_read(session, room, "").await;
+            let marked = service.markers().mark_room_read(session, room, "").await;
             return match marked {
                 Ok(_) => true,
                 Err(error) if error.kind() == ErrorKind::PermissionDenied => false,
                 Err(error) => panic!("{error:?}"),
             };
         }
-        Operation::Post => service.post_message(session, new).await,
-        Operation::PostAgain => match service.post_message(session, keyed).await {
+        Operation::Post => service.messages().post(session, new).await,
+        Operation::PostAgain => match service.messages().post(session, keyed).await {
             Ok(first) => {
-                let again = service.post_message(session, keyed).await.unwrap();
+                let again = service.messages().post(session, keyed).await.unwrap();
                 assert_eq!(again, first);
                 Ok(first)
             }
             refused => refused,
         },
         Operation::PostCut(left) => {
-            CutAt::new(service.post_message(session, keyed), left).await;
-            service.post_message(session, keyed).await
+            CutAt::new(service.messages().post(session, keyed), left).await;
+            service.messages().post(session, keyed).await
         }
     };
     match posted {
@@ -200,13 +200,13 @@ async fn perform(
 
 async fn check(service: &Service, people: &[Session], room: &str, model: &Model, what: &str) {
     for (person, session) in people.iter().enumerate() {
-        let state = service.room(session, room).await.unwrap().state;
+        let state = service.directory().room(session, room).await.unwrap().state;
         assert_eq!(state.is_member, model.members[person], "{what}: membership of {person}");
         assert_eq!(state.has_unread, model.is_unread(person), "{what}: unread for {person}");
     }
     let Some(reader) = model.members.iter().position(|member| *member) else { return };
     let reader = &people[reader];
-    let page = service.room_events(reader, room, PagePosition::Newest, 100).await.unwrap();
+    let page = service.timeline().page(reader, room, PagePosition::Newest, 100).await.unwrap();
     assert_eq!(rows(&page, people), model.rows, "{what}");
     assert!(page.rows.is_sorted_by(|a, b| a.created_ms < b.created_ms), "{what}");
 }

@@ -28,7 +28,7 @@ impl Scene {
         let two = World::open_shared(server, runtime).await;
         let reader = one.person("reader", None).await;
         let general = one.room(&reader, "general").await;
-        one.service.join_room(&reader, &general).await.unwrap();
+        one.service.rooms().join(&reader, &general).await.unwrap();
         let room = general.as_str().try_into().unwrap();
         Self { one, two, reader, general, room }
     }
@@ -54,10 +54,10 @@ impl Scene {
             two.storage.barrier().await.unwrap();
             // What the round before took from the room itself.
             self.change_room(|room| room.archived = false).await;
-            two.service.join_room(&member, general).await.unwrap();
+            two.service.rooms().join(&member, general).await.unwrap();
             one.storage.barrier().await.unwrap();
             let new = NewMessage { room: general, body: "late", ..NewMessage::default() };
-            let mut post = Box::pin(one.service.post_message(&member, new));
+            let mut post = Box::pin(one.service.messages().post(&member, new));
             let done = CutAt::new(&mut post, left).await;
             take(&member).await;
             two.storage.barrier().await.unwrap();
@@ -77,7 +77,8 @@ impl Scene {
                 Err(error) => panic!("cut at await {left}: {error:?}"),
             }
             one.storage.barrier().await.unwrap();
-            let page = one.service.room_events(reader, general, PagePosition::Newest, 100).await;
+            let page =
+                one.service.timeline().page(reader, general, PagePosition::Newest, 100).await;
             let of_member = |row: &RowView| {
                 row.actor == Some(member.user) && matches!(row.kind, RowKind::Message(_))
             };
@@ -129,7 +130,7 @@ fn a_post_that_was_checked_before_a_removal_is_not_stored_after_it() {
     run(async |runtime| {
         let scene = Scene::open(&server, &runtime).await;
         let remove = async |member: &Session| {
-            let removed = scene.two.service.leave_room(member, &scene.general).await.unwrap();
+            let removed = scene.two.service.rooms().leave(member, &scene.general).await.unwrap();
             assert!(removed);
         };
         scene.cut_everywhere(remove, |error| matches!(error, PostError::Denied)).await;
@@ -202,7 +203,7 @@ fn a_post_that_was_checked_before_another_of_its_author_is_not_stored_after_it_i
         scene.change_room(|room| room.slow_mode_seconds = 60).await;
         let post = async |member: &Session| {
             let new = NewMessage { room: &scene.general, body: "first", ..NewMessage::default() };
-            match scene.two.service.post_message(member, new).await {
+            match scene.two.service.messages().post(member, new).await {
                 // The other one was first.
                 Ok(_) | Err(PostError::SlowMode) => {}
                 Err(error) => panic!("{error:?}"),

@@ -37,10 +37,10 @@ async fn archive(world: &World, room: &str) {
 }
 
 async fn create(world: &World, session: &Session, name: &str) -> Result<String, RoomError> {
-    let groups = world.service.list_groups(session).await.unwrap();
+    let groups = world.service.directory().list_groups(session).await.unwrap();
     let group = groups[0].id;
     let new = NewRoom { name, description: "", group: group.as_str(), universal: false };
-    Ok(world.service.create_room(session, new).await?.id.to_string())
+    Ok(world.service.rooms().create(session, new).await?.id.to_string())
 }
 
 fn granted<'a>(grants: &'a [(&'static str, bool)]) -> Vec<&'a str> {
@@ -55,17 +55,20 @@ fn groups_take_the_states_that_are_known_and_look_at_other_rooms() {
         let service = &world.service;
         let ada = world.person("ada", Some("owner")).await;
         let hidden = create(&world, &ada, "hidden").await.unwrap();
-        let groups = service.list_groups(&ada).await.unwrap();
+        let groups = service.directory().list_groups(&ada).await.unwrap();
         let mut known: HashMap<_, _> =
             groups[0].rooms.iter().map(|room| (room.room.id, room.clone())).collect();
-        assert_eq!(service.list_groups_from(&ada, known.clone()).await.unwrap(), groups);
+        assert_eq!(
+            service.directory().list_groups_from(&ada, known.clone()).await.unwrap(),
+            groups
+        );
 
         // Not what a look would find, so that one is told from the other.
         known.values_mut().for_each(|room| room.state.has_unread = true);
         let unknown = groups[0].rooms[0].room.id;
         known.remove(&unknown);
         archive(&world, &hidden).await;
-        let listed = service.list_groups_from(&ada, known).await.unwrap();
+        let listed = service.directory().list_groups_from(&ada, known).await.unwrap();
         let unread: Vec<_> = listed[0].rooms.iter().map(|room| room.state.has_unread).collect();
         assert_eq!(names(&listed[0].rooms), ["announcements", "general"]);
         assert_eq!(unread, [false, true]);
@@ -80,7 +83,7 @@ fn a_new_server_has_two_rooms_in_the_lobby() {
         let world = World::start(&server, &runtime).await;
         let service = &world.service;
         let ada = world.person("ada", None).await;
-        let groups = service.list_groups(&ada).await.unwrap();
+        let groups = service.directory().list_groups(&ada).await.unwrap();
         assert_eq!(groups.len(), 1);
         assert_eq!(groups[0].name, "Lobby");
         assert_eq!(names(&groups[0].rooms), ["announcements", "general"]);
@@ -94,17 +97,17 @@ fn a_new_server_has_two_rooms_in_the_lobby() {
         assert!(!announcements.state.has_unread && !general.state.has_unread);
 
         let roles: Vec<String> =
-            service.list_roles(&ada).into_iter().map(|role| role.name).collect();
+            service.roles().list(&ada).into_iter().map(|role| role.name).collect();
         assert_eq!(roles, ["everyone", "moderator", "admin", "owner"]);
-        assert_eq!(service.role(&ada, "moderator").unwrap().position, 100);
-        assert!(matches!(service.role(&ada, "x"), Err(ReadError::NotFound { .. })));
+        assert_eq!(service.roles().get(&ada, "moderator").unwrap().position, 100);
+        assert!(matches!(service.roles().get(&ada, "x"), Err(ReadError::NotFound { .. })));
         let wanted = ["x", "owner", "everyone", "owner"].map(str::to_owned);
-        assert_eq!(service.batch_roles(&ada, &wanted).len(), 2);
+        assert_eq!(service.roles().batch(&ada, &wanted).len(), 2);
 
         let admin = world.person("boss2", Some("admin")).await;
-        let there = service.room(&admin, announcements.room.id.as_str()).await.unwrap();
+        let there = service.directory().room(&admin, announcements.room.id.as_str()).await.unwrap();
         assert_eq!(granted(&there.state.permissions), ["room.list", "message.post"]);
-        assert_eq!(service.server().name, "Chatto");
+        assert_eq!(service.server().profile().name, "Chatto");
         world.close().await;
     });
 }
@@ -134,12 +137,12 @@ fn joining_and_leaving_make_one_row_each() {
         let service = &world.service;
         let (ada, bob) = (world.person("ada", None).await, world.person("bob", None).await);
         let general = world.room(&ada, "general").await;
-        let read = service.room_events(&ada, &general, PagePosition::Newest, 0).await;
+        let read = service.timeline().page(&ada, &general, PagePosition::Newest, 0).await;
         assert!(matches!(read, Err(ReadError::Denied)), "not a member");
         for session in [&ada, &ada, &bob] {
-            assert_eq!(service.join_room(session, &general).await.unwrap().name, "general");
+            assert_eq!(service.rooms().join(session, &general).await.unwrap().name, "general");
         }
-        let page = service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
+        let page = service.timeline().page(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         let rows: Vec<_> = page.rows.iter().map(|row| (&row.kind, row.actor)).collect();
         assert_eq!(
             rows,
@@ -149,18 +152,18 @@ fn joining_and_leaving_make_one_row_each() {
                 (&RowKind::Joined, Some(bob.user)),
             ]
         );
-        let listed = service.list_members(&ada, &general, "", PageRequest::default()).unwrap();
+        let listed = service.members().list(&ada, &general, "", PageRequest::default()).unwrap();
         let logins: Vec<_> = listed.items.iter().map(|one| one.user.login.as_str()).collect();
         assert_eq!(logins, ["ada", "bob"]);
-        let found = service.list_members(&ada, &general, "BO", PageRequest::default()).unwrap();
+        let found = service.members().list(&ada, &general, "BO", PageRequest::default()).unwrap();
         assert_eq!(found.total, 1);
 
-        assert!(service.leave_room(&bob, &general).await.unwrap());
-        assert!(!service.leave_room(&bob, &general).await.unwrap(), "a second time is no fault");
-        let read = service.room_events(&bob, &general, PagePosition::Newest, 0).await;
+        assert!(service.rooms().leave(&bob, &general).await.unwrap());
+        assert!(!service.rooms().leave(&bob, &general).await.unwrap(), "a second time is no fault");
+        let read = service.timeline().page(&bob, &general, PagePosition::Newest, 0).await;
         assert!(matches!(read, Err(ReadError::Denied)));
-        service.join_room(&bob, &general).await.unwrap();
-        let page = service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap();
+        service.rooms().join(&bob, &general).await.unwrap();
+        let page = service.timeline().page(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         let last: Vec<_> = page.rows.iter().skip(3).map(|row| &row.kind).collect();
         assert_eq!(last, [&RowKind::Left, &RowKind::Joined]);
         let times: Vec<i64> = page.rows.iter().map(|row| row.created_ms).collect();
@@ -177,16 +180,16 @@ fn universal_rooms_have_everybody_without_rows() {
         let service = &world.service;
         let ada = world.person("ada", None).await;
         let id = world.room(&ada, "announcements").await;
-        service.join_room(&ada, &id).await.unwrap();
-        let error = service.leave_room(&ada, &id).await.unwrap_err();
+        service.rooms().join(&ada, &id).await.unwrap();
+        let error = service.rooms().leave(&ada, &id).await.unwrap_err();
         assert!(matches!(error, RoomError::Universal));
-        let page = service.room_events(&ada, &id, PagePosition::Newest, 0).await.unwrap();
+        let page = service.timeline().page(&ada, &id, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(page.rows.len(), 1);
-        let members = service.list_members(&ada, &id, "", PageRequest::default()).unwrap();
+        let members = service.members().list(&ada, &id, "", PageRequest::default()).unwrap();
         assert_eq!(members.total, 1);
         // Whoever may not join is no member by rule either.
         deny(&world, "room.join", &id).await;
-        let read = service.room_events(&ada, &id, PagePosition::Newest, 0).await;
+        let read = service.timeline().page(&ada, &id, PagePosition::Newest, 0).await;
         assert!(matches!(read, Err(ReadError::Denied)));
         world.close().await;
     });
@@ -212,19 +215,19 @@ fn rooms_are_made_by_those_who_may() {
         assert_eq!(error.to_string(), "room name must be 30 characters or less");
         let long = "x".repeat(501);
         let described = NewRoom { name: "a", description: &long, group: "", universal: false };
-        let error = service.create_room(&admin, described).await.unwrap_err();
+        let error = service.rooms().create(&admin, described).await.unwrap_err();
         assert_eq!(error.to_string(), "room description must be 500 characters or less");
         let nowhere = NewRoom { group: "G00000000000000", description: "", ..described };
-        let error = service.create_room(&admin, nowhere).await.unwrap_err();
+        let error = service.rooms().create(&admin, nowhere).await.unwrap_err();
         assert!(matches!(error, RoomError::GroupNotFound));
 
-        let listed = service.list_rooms(&ada, RoomScope::Channels).await.unwrap();
+        let listed = service.directory().list_rooms(&ada, RoomScope::Channels).await.unwrap();
         assert_eq!(names(&listed), ["announcements", "general", "Straße"]);
-        assert!(service.list_rooms(&ada, RoomScope::Direct).await.unwrap().is_empty());
-        let made = service.room(&admin, &id).await.unwrap();
+        assert!(service.directory().list_rooms(&ada, RoomScope::Direct).await.unwrap().is_empty());
+        let made = service.directory().room(&admin, &id).await.unwrap();
         assert!(!made.state.is_member, "the creator joins like everybody");
-        service.join_room(&admin, &id).await.unwrap();
-        let page = service.room_events(&admin, &id, PagePosition::Newest, 0).await.unwrap();
+        service.rooms().join(&admin, &id).await.unwrap();
+        let page = service.timeline().page(&admin, &id, PagePosition::Newest, 0).await.unwrap();
         assert_eq!(page.rows[0].kind, RowKind::RoomCreated);
         assert_eq!(page.rows[0].actor, Some(admin.user));
         assert_eq!(page.users.len(), 1);
@@ -241,34 +244,34 @@ fn hidden_and_archived_rooms() {
         let ada = world.person("ada", None).await;
         let bob = world.person("bob", None).await;
         let general = world.room(&ada, "general").await;
-        service.join_room(&ada, &general).await.unwrap();
+        service.rooms().join(&ada, &general).await.unwrap();
         for permission in ["room.list", "room.join"] {
             deny(&world, permission, &general).await;
         }
-        let seen = service.list_rooms(&bob, RoomScope::All).await.unwrap();
+        let seen = service.directory().list_rooms(&bob, RoomScope::All).await.unwrap();
         assert_eq!(names(&seen), ["announcements"]);
-        let hidden = service.room(&bob, &general).await;
+        let hidden = service.directory().room(&bob, &general).await;
         assert!(matches!(hidden, Err(ReadError::Denied)), "it exists");
-        let unknown = service.room(&bob, "R00000000000000").await;
+        let unknown = service.directory().room(&bob, "R00000000000000").await;
         assert!(matches!(unknown, Err(ReadError::NotFound { .. })));
-        let members = service.list_members(&bob, &general, "", PageRequest::default());
+        let members = service.members().list(&bob, &general, "", PageRequest::default());
         assert!(matches!(members, Err(ReadError::Denied)));
-        assert!(matches!(service.join_room(&bob, &general).await, Err(RoomError::Denied)));
+        assert!(matches!(service.rooms().join(&bob, &general).await, Err(RoomError::Denied)));
         let ids = [general.clone(), "x".to_owned()];
-        assert!(service.batch_rooms(&bob, &ids).await.unwrap().is_empty());
-        let mine = service.list_rooms(&ada, RoomScope::All).await.unwrap();
+        assert!(service.directory().batch_rooms(&bob, &ids).await.unwrap().is_empty());
+        let mine = service.directory().list_rooms(&ada, RoomScope::All).await.unwrap();
         assert_eq!(names(&mine), ["announcements", "general"], "members see it");
-        assert_eq!(service.batch_rooms(&ada, &ids).await.unwrap().len(), 1);
+        assert_eq!(service.directory().batch_rooms(&ada, &ids).await.unwrap().len(), 1);
 
         let admin = world.person("boss2", Some("admin")).await;
         let other = create(&world, &admin, "old").await.unwrap();
-        service.join_room(&ada, &other).await.unwrap();
+        service.rooms().join(&ada, &other).await.unwrap();
         archive(&world, &other).await;
-        let mine = service.list_rooms(&ada, RoomScope::All).await.unwrap();
+        let mine = service.directory().list_rooms(&ada, RoomScope::All).await.unwrap();
         assert_eq!(names(&mine), ["announcements", "general"], "archived rooms are in no list");
-        assert!(service.room(&ada, &other).await.unwrap().room.archived);
-        service.room_events(&ada, &other, PagePosition::Newest, 0).await.unwrap();
-        let error = service.join_room(&bob, &other).await.unwrap_err();
+        assert!(service.directory().room(&ada, &other).await.unwrap().room.archived);
+        service.timeline().page(&ada, &other, PagePosition::Newest, 0).await.unwrap();
+        let error = service.rooms().join(&bob, &other).await.unwrap_err();
         assert!(matches!(error, RoomError::Archived));
         world.close().await;
     });
@@ -284,16 +287,16 @@ fn the_directory_of_users() {
         for login in ["bob", "carol"] {
             world.person(login, None).await;
         }
-        let page = service.list_users(&ada, "", PageRequest { limit: 2, offset: 0 });
+        let page = service.users().list(&ada, "", PageRequest { limit: 2, offset: 0 });
         assert_eq!((page.items.len(), page.total, page.has_more), (2, 3, true));
         assert_eq!(page.items[0].roles, ["everyone", "moderator"]);
-        assert_eq!(service.list_users(&ada, "ARO", PageRequest::default()).total, 1);
-        assert_eq!(service.user_by_login(&ada, "aDA").unwrap().user.id, ada.user);
+        assert_eq!(service.users().list(&ada, "ARO", PageRequest::default()).total, 1);
+        assert_eq!(service.users().by_login(&ada, "aDA").unwrap().user.id, ada.user);
         for missing in ["", "U00000000000000", "nobody"] {
-            assert!(matches!(service.user(&ada, missing), Err(ReadError::NotFound { .. })));
+            assert!(matches!(service.users().get(&ada, missing), Err(ReadError::NotFound { .. })));
         }
         let me = ada.user.to_string();
-        assert_eq!(service.batch_users(&ada, &[me.clone(), "x".to_owned(), me]).len(), 1);
+        assert_eq!(service.users().batch(&ada, &[me.clone(), "x".to_owned(), me]).len(), 1);
         world.close().await;
     });
 }
@@ -306,7 +309,7 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         let service = &world.service;
         let ada = world.person("ada", None).await;
         let general = world.room(&ada, "general").await;
-        service.join_room(&ada, &general).await.unwrap();
+        service.rooms().join(&ada, &general).await.unwrap();
         // As a kill between the row and the note that it is stored leaves it.
         let room = general.as_str().try_into().unwrap();
         let untold = |member: Option<&chatto::storage::records::Member>| {
@@ -315,14 +318,20 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
             Ok::<_, std::convert::Infallible>(Change::Put(member))
         };
         world.storage.change_member(&room, &ada.user, untold).await.unwrap();
-        service.sweep().await.unwrap();
+        service.sweeper().sweep().await.unwrap();
         let rows = async || {
-            service.room_events(&ada, &general, PagePosition::Newest, 0).await.unwrap().rows.len()
+            service
+                .timeline()
+                .page(&ada, &general, PagePosition::Newest, 0)
+                .await
+                .unwrap()
+                .rows
+                .len()
         };
         assert_eq!(rows().await, 2, "too young");
         world.clock.advance(std::time::Duration::from_secs(31));
-        service.sweep().await.unwrap();
-        service.sweep().await.unwrap();
+        service.sweeper().sweep().await.unwrap();
+        service.sweeper().sweep().await.unwrap();
         // Its revision is new, so the row is another one; a kill keeps the revision.
         assert_eq!(rows().await, 3);
         let told = world
@@ -332,7 +341,7 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         world.close().await;
         // Another process finds everything as it is.
         let again = World::open(&server, &runtime, settings()).await;
-        again.service.sweep().await.unwrap();
+        again.service.sweeper().sweep().await.unwrap();
         again.close().await;
     });
 }

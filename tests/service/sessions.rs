@@ -20,23 +20,29 @@ fn a_log_in_gives_a_pair_that_log_out_ends() {
         let two = world.log_in("ada", PASSWORD).await.unwrap();
         assert!(one.token.starts_with("cht_AT"));
         let bearer = world.bearer(&one).await;
-        let cookie =
-            service.authenticate(Credential::Cookie(&one.cookie), CallKind::Read).await.unwrap();
+        let cookie = service
+            .sessions()
+            .authenticate(Credential::Cookie(&one.cookie), CallKind::Read)
+            .await
+            .unwrap();
         assert_eq!((bearer.user, bearer.id), (cookie.user, cookie.id));
         assert!(bearer.is_fresh(world.clock.unix_ms()));
         assert!(!bearer.is_fresh(world.clock.unix_ms() + 600_001));
 
-        let ended = service.log_out(&[Credential::Cookie(&one.cookie)]).await.unwrap();
+        let ended = service.sessions().log_out(&[Credential::Cookie(&one.cookie)]).await.unwrap();
         assert_eq!(ended, [bearer.id]);
         for credential in [Credential::Bearer(&one.token), Credential::Cookie(&one.cookie)] {
-            let error = service.authenticate(credential, CallKind::Read).await.unwrap_err();
+            let error =
+                service.sessions().authenticate(credential, CallKind::Read).await.unwrap_err();
             assert!(matches!(error, AuthenticateError::Required));
             assert_eq!(error.to_string(), "authentication required");
         }
         world.bearer(&two).await;
-        assert!(service.log_out(&[Credential::Bearer(&one.token)]).await.unwrap().is_empty());
+        assert!(
+            service.sessions().log_out(&[Credential::Bearer(&one.token)]).await.unwrap().is_empty()
+        );
         let both = [Credential::Bearer(&two.token), Credential::Cookie(&two.cookie)];
-        assert_eq!(service.log_out(&both).await.unwrap().len(), 1);
+        assert_eq!(service.sessions().log_out(&both).await.unwrap().len(), 1);
         world.close().await;
     });
 }
@@ -49,7 +55,11 @@ fn credentials_slide_and_end() {
         world.person("ada", None).await;
         let handed = world.log_in("ada", PASSWORD).await.unwrap();
         let used = async || {
-            world.service.authenticate(Credential::Bearer(&handed.token), CallKind::Read).await
+            world
+                .service
+                .sessions()
+                .authenticate(Credential::Bearer(&handed.token), CallKind::Read)
+                .await
         };
         assert!(!used().await.unwrap().renewed);
         world.clock.advance(DAY - Duration::from_secs(60));
@@ -73,9 +83,11 @@ fn a_new_password_ends_every_session() {
         world.person("ada", None).await;
         let handed = world.log_in("ada", PASSWORD).await.unwrap();
         world.bearer(&handed).await;
-        world.service.set_password("ADA", "a new password").await.unwrap();
+        world.service.accounts().set_password("ADA", "a new password").await.unwrap();
         for credential in [Credential::Bearer(&handed.token), Credential::Cookie(&handed.cookie)] {
-            assert!(world.service.authenticate(credential, CallKind::Read).await.is_err());
+            assert!(
+                world.service.sessions().authenticate(credential, CallKind::Read).await.is_err()
+            );
         }
         assert!(world.log_in("ada", PASSWORD).await.is_err());
         world.log_in("ada", "a new password").await.unwrap();
@@ -103,11 +115,16 @@ fn tampered_and_foreign_credentials_do_not_count() {
             Credential::Bearer(&long),
             Credential::Bearer(&handed.token[..handed.token.len() - 1]),
         ] {
-            let error = world.service.authenticate(credential, CallKind::Read).await.unwrap_err();
+            let error = world
+                .service
+                .sessions()
+                .authenticate(credential, CallKind::Read)
+                .await
+                .unwrap_err();
             assert!(matches!(error, AuthenticateError::Required));
         }
         // A link's token is no credential, and a credential no link.
-        assert!(world.service.link_content(&handed.token).await.is_err());
+        assert!(world.service.sign_up().link_content(&handed.token).await.is_err());
 
         // Another secret key: every session ends, nothing breaks.
         let other = Secret::from("quite another secret key".to_owned());
@@ -116,6 +133,7 @@ fn tampered_and_foreign_credentials_do_not_count() {
         assert!(
             other
                 .service
+                .sessions()
                 .authenticate(Credential::Bearer(&handed.token), CallKind::Read)
                 .await
                 .is_err()
@@ -137,6 +155,7 @@ fn encrypted_cookies_work_and_hide_the_handle() {
         let handed = world.log_in("ada", PASSWORD).await.unwrap();
         world
             .service
+            .sessions()
             .authenticate(Credential::Cookie(&handed.cookie), CallKind::Read)
             .await
             .unwrap();
@@ -144,6 +163,7 @@ fn encrypted_cookies_work_and_hide_the_handle() {
         assert!(
             plain
                 .service
+                .sessions()
                 .authenticate(Credential::Cookie(&handed.cookie), CallKind::Read)
                 .await
                 .is_err()
@@ -163,10 +183,10 @@ fn csrf_tokens_belong_to_one_session() {
         let one = world.log_in("ada", PASSWORD).await.unwrap();
         let two = world.log_in("ada", PASSWORD).await.unwrap();
         let (first, second) = (world.bearer(&one).await, world.bearer(&two).await);
-        assert!(service.csrf_is_valid(&first, &one.csrf));
-        assert!(!service.csrf_is_valid(&second, &one.csrf));
-        assert!(service.csrf_is_valid(&second, &service.csrf_token(&second)));
-        assert!(!service.csrf_is_valid(&first, ""));
+        assert!(service.sessions().csrf_is_valid(&first, &one.csrf));
+        assert!(!service.sessions().csrf_is_valid(&second, &one.csrf));
+        assert!(service.sessions().csrf_is_valid(&second, &service.sessions().csrf_token(&second)));
+        assert!(!service.sessions().csrf_is_valid(&first, ""));
         world.close().await;
     });
 }

@@ -26,7 +26,7 @@ async fn two(server: &NatsServer, runtime: &Runtime) -> (World, World) {
 }
 
 async fn accounts(world: &World, login: &str) -> usize {
-    let found = world.service.list_accounts(login, Default::default()).await;
+    let found = world.service.accounts().list(login, Default::default()).await;
     found.items.iter().filter(|one| one.user.login.eq_ignore_ascii_case(login)).count()
 }
 
@@ -39,19 +39,26 @@ fn no_account_is_made_after(end: End) {
             let (maker_login, login) = (format!("maker{awaits}"), format!("late{awaits}"));
             let maker = other.person(&maker_login, Some("owner")).await;
             let fields = JoinFields { role: Some("owner".to_owned()), ..JoinFields::default() };
-            let link = other.service.join_link(&maker, fields).await.unwrap();
-            let mut call = Box::pin(still.service.redeem(redeem(&link.path, &login)));
+            let link = other.service.links().join_link(&maker, fields).await.unwrap();
+            let mut call = Box::pin(still.service.sign_up().redeem(redeem(&link.path, &login)));
             if pause_at(&mut call, awaits).await.is_some() {
                 break;
             }
             let ended = match end {
-                End::Revoked => other.service.revoke_join_link(&boss, &link.id).await.is_ok(),
+                End::Revoked => {
+                    other.service.links().revoke_join_link(&boss, &link.id).await.is_ok()
+                }
                 End::MakerDemoted => {
-                    other.service.remove_role(&maker_login, "owner").await.unwrap();
+                    other.service.accounts().remove_role(&maker_login, "owner").await.unwrap();
                     true
                 }
                 End::MakersPasswordSet => {
-                    other.service.set_password(&maker_login, "another password").await.unwrap();
+                    other
+                        .service
+                        .accounts()
+                        .set_password(&maker_login, "another password")
+                        .await
+                        .unwrap();
                     true
                 }
             };
@@ -88,9 +95,9 @@ fn a_link_of_an_owner_with_a_new_password_makes_no_account() {
 /// Lets the other process believe that claims without a holder are orphaned, although this one lives.
 async fn sweep_orphans(world: &World) {
     world.storage.barrier().await.unwrap();
-    world.service.sweep().await.unwrap();
+    world.service.sweeper().sweep().await.unwrap();
     world.clock.advance_monotonic(Duration::from_secs(601));
-    world.service.sweep().await.unwrap();
+    world.service.sweeper().sweep().await.unwrap();
 }
 
 #[test]
@@ -108,12 +115,12 @@ fn a_login_whose_claim_was_swept_is_had_by_one_account() {
                 role: None,
                 password: PASSWORD,
             };
-            let mut call = Box::pin(still.service.create_user(new));
+            let mut call = Box::pin(still.service.accounts().create(new));
             if pause_at(&mut call, awaits).await.is_some() {
                 break;
             }
             sweep_orphans(&other).await;
-            let others = other.service.create_user(new).await;
+            let others = other.service.accounts().create(new).await;
             let own = call.await;
             assert!(others.is_ok() != own.is_ok(), "at await {awaits}: {others:?}, {own:?}");
             taken_back += u32::from(others.is_ok() && awaits > 0);
@@ -136,17 +143,17 @@ fn a_name_whose_claim_was_swept_is_had_by_one_room() {
         for awaits in 0..AWAITS_MAX {
             let name = format!("plans {awaits}");
             let new = NewRoom { name: &name, description: "", group: "", universal: false };
-            let mut call = Box::pin(still.service.create_room(&boss, new));
+            let mut call = Box::pin(still.service.rooms().create(&boss, new));
             if pause_at(&mut call, awaits).await.is_some() {
                 break;
             }
             sweep_orphans(&other).await;
-            let others = other.service.create_room(&boss, new).await;
+            let others = other.service.rooms().create(&boss, new).await;
             let own = call.await;
             assert!(others.is_ok() != own.is_ok(), "at await {awaits}: {others:?}, {own:?}");
             taken_back += u32::from(others.is_ok() && awaits > 0);
             other.storage.barrier().await.unwrap();
-            let rooms = other.service.list_rooms(&boss, RoomScope::All).await.unwrap();
+            let rooms = other.service.directory().list_rooms(&boss, RoomScope::All).await.unwrap();
             let named = rooms.iter().filter(|room| room.room.name == name).count();
             assert_eq!(named, 1, "at await {awaits}");
         }
@@ -165,17 +172,17 @@ fn rows_of_joining_and_leaving_alternate_however_many_call_at_once() {
         let (ada, bob) =
             (world.person("ada", Some("owner")).await, world.person("bob", None).await);
         let general = world.room(&ada, "general").await;
-        service.join_room(&ada, &general).await.unwrap();
+        service.rooms().join(&ada, &general).await.unwrap();
         let room = RoomId::try_from(general.as_str()).unwrap();
         for _ in 0..60 {
             let calls = (
                 futures_lite::future::zip(
-                    service.join_room(&bob, &general),
-                    service.leave_room(&bob, &general),
+                    service.rooms().join(&bob, &general),
+                    service.rooms().leave(&bob, &general),
                 ),
                 futures_lite::future::zip(
-                    service.join_room(&bob, &general),
-                    service.leave_room(&bob, &general),
+                    service.rooms().join(&bob, &general),
+                    service.rooms().leave(&bob, &general),
                 ),
             );
             let ((a, b), (c, d)) = futures_lite::future::zip(calls.0, calls.1).await;
@@ -197,7 +204,7 @@ fn rows_of_joining_and_leaving_alternate_however_many_call_at_once() {
                 is_member = joined;
             }
         }
-        let seen = service.room_events(&bob, &general, PagePosition::Newest, 1).await;
+        let seen = service.timeline().page(&bob, &general, PagePosition::Newest, 1).await;
         assert_eq!(seen.is_ok(), is_member, "the last row says what is true");
         world.close().await;
     });

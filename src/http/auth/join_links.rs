@@ -39,7 +39,7 @@ pub(super) async fn make(request: Request<App>) -> tide::Result {
     let state = Arc::clone(&request.state);
     let work = async move {
         let fields = JoinFields { login, display_name, email, role };
-        Ok(state.service.join_link(&session, fields).await?)
+        Ok(state.service.links().join_link(&session, fields).await?)
     };
     match request.state.finish("join link", request.permit, work).await {
         Ok(link) => {
@@ -63,7 +63,7 @@ pub(super) async fn list(request: Request<App>) -> tide::Result {
     let listed = async {
         let presented = Presented::of_own_origin(request.state(), head);
         let session = require(request.state(), &presented, CallKind::Read).await?;
-        Ok::<_, Failure>(request.state().service.join_links(&session).await?)
+        Ok::<_, Failure>(request.state().service.links().join_links(&session).await?)
     };
     match listed.await {
         Ok(links) => {
@@ -82,7 +82,7 @@ pub(super) async fn revoke(request: Request<App>) -> tide::Result {
     let revoked = async {
         let session = require_with_csrf(request.state(), head).await?;
         let id = request.param("id").unwrap_or_default();
-        Ok::<_, Failure>(request.state().service.revoke_join_link(&session, id).await?)
+        Ok::<_, Failure>(request.state().service.links().revoke_join_link(&session, id).await?)
     };
     match revoked.await {
         Ok(()) => Answer::json(StatusCode::OK, &json!({ "success": true })).into(),

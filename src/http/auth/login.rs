@@ -39,7 +39,7 @@ pub(super) async fn login(request: Request<App>) -> tide::Result {
     let (state, address) = (Arc::clone(&request.state), request.head.client);
     let work = async move {
         let attempt = LogIn { identifier: &identifier, password: &password, address };
-        Ok(Box::pin(state.service.log_in(attempt)).await?)
+        Ok(Box::pin(state.service.sessions().log_in(attempt)).await?)
     };
     match request.state.finish("log in", request.permit, work).await {
         Ok(logged_in) => welcome(&request.state, &request.head, &logged_in).into(),
@@ -68,7 +68,7 @@ pub(super) fn with_cookies(
     if !head.is_own_origin(&state.config.public_url) {
         return answer;
     }
-    let ttl = state.service.session_ttl();
+    let ttl = state.service.sessions().ttl();
     answer
         .with(header::SET_COOKIE, &cookies::session_line(head, &logged_in.cookie, ttl))
         .with(header::SET_COOKIE, &cookies::csrf_line(head, &logged_in.csrf, ttl))
@@ -103,7 +103,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
     let owner = Arc::clone(&state);
     let work = async move {
         let credentials: Vec<_> = ends.iter().filter_map(Presented::credential).collect();
-        Ok(owner.service.log_out(&credentials).await?)
+        Ok(owner.service.sessions().log_out(&credentials).await?)
     };
     match state.finish("log out", permit, work).await {
         Ok(_ended) => {
@@ -129,7 +129,7 @@ async fn may_end_beside(
     cookie: &Presented,
 ) -> Result<bool, Failure> {
     let Some(credential) = bearer.credential() else { return Ok(false) };
-    match state.service.authenticate(credential, CallKind::Read).await {
+    match state.service.sessions().authenticate(credential, CallKind::Read).await {
         Ok(_session) => Ok(true),
         Err(crate::service::AuthenticateError::Required) => protected(state, head, cookie).await,
         Err(error) => Err(error.into()),
@@ -139,7 +139,7 @@ async fn may_end_beside(
 /// Whether the cookie alone may end its session: with its CSRF token, or when it is dead anyway.
 async fn protected(state: &Shared, head: &Head, presented: &Presented) -> Result<bool, Failure> {
     let Some(credential) = presented.credential() else { return Ok(true) };
-    match state.service.authenticate(credential, CallKind::Read).await {
+    match state.service.sessions().authenticate(credential, CallKind::Read).await {
         Ok(session) => Ok(has_csrf(state, head, &session)),
         Err(crate::service::AuthenticateError::Required) => Ok(true),
         Err(error) => Err(error.into()),

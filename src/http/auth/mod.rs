@@ -95,7 +95,7 @@ pub(super) async fn require(
     effect: CallKind,
 ) -> Result<Session, Failure> {
     let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
-    Ok(state.service.authenticate(credential, effect).await?)
+    Ok(state.service.sessions().authenticate(credential, effect).await?)
 }
 
 /// The `Set-Cookie` line that moves the end of a cookie whose session was just moved.
@@ -107,7 +107,7 @@ pub(super) fn renewed_cookie(
 ) -> Option<String> {
     match presented {
         Presented::Cookie(cookie) if session?.renewed => {
-            Some(cookies::session_line(head, cookie, state.service.session_ttl()))
+            Some(cookies::session_line(head, cookie, state.service.sessions().ttl()))
         }
         _ => None,
     }
@@ -119,14 +119,14 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
     let Some(cookie) = cookies::session(head) else { return Vec::new() };
     let presented = Presented::Cookie(cookie.to_owned());
     let Some(credential) = presented.credential() else { return Vec::new() };
-    let authenticated = state.service.authenticate(credential, CallKind::Read).await;
+    let authenticated = state.service.sessions().authenticate(credential, CallKind::Read).await;
     let Ok(session) = authenticated else { return Vec::new() };
     let mut lines = Vec::new();
     lines.extend(renewed_cookie(state, head, &presented, Some(&session)));
     let known = cookies::csrf(head);
-    if !known.is_some_and(|token| state.service.csrf_is_valid(&session, token)) {
-        let token = state.service.csrf_token(&session);
-        lines.push(cookies::csrf_line(head, &token, state.service.session_ttl()));
+    if !known.is_some_and(|token| state.service.sessions().csrf_is_valid(&session, token)) {
+        let token = state.service.sessions().csrf_token(&session);
+        lines.push(cookies::csrf_line(head, &token, state.service.sessions().ttl()));
     }
     lines
 }
@@ -139,7 +139,7 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
 pub(super) async fn require_with_csrf(state: &Shared, head: &Head) -> Result<Session, Failure> {
     let presented = Presented::of(head);
     let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
-    let session = state.service.authenticate(credential, CallKind::Change).await?;
+    let session = state.service.sessions().authenticate(credential, CallKind::Change).await?;
     if matches!(presented, Presented::Cookie(_)) && !has_csrf(state, head, &session) {
         return Err(Failure::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
     }
@@ -151,7 +151,7 @@ pub(super) fn has_csrf(state: &Shared, head: &Head, session: &Session) -> bool {
     let given = head.header(&HeaderName::from_static("x-csrf-token"));
     let cookie = cookies::csrf(head);
     given.zip(cookie).is_some_and(|(given, cookie)| {
-        given == cookie && state.service.csrf_is_valid(session, given)
+        given == cookie && state.service.sessions().csrf_is_valid(session, given)
     })
 }
 

@@ -31,13 +31,13 @@ pub(super) async fn inspect(request: Request<App>) -> tide::Result {
     };
     let token = request.body.token.unwrap_or_default();
     let service = &request.state.service;
-    let content = match service.link_content(&token).await {
+    let content = match service.sign_up().link_content(&token).await {
         Ok(content) => content,
         Err(error) => return Failure::from(error).plain_answer().into(),
     };
     let body = json!({
         "kind": if content.is_setup { "owner" } else { "join" },
-        "serverName": service.server().name,
+        "serverName": service.server().profile().name,
         "fixed": {
             "login": content.login,
             "displayName": content.display_name,
@@ -75,7 +75,7 @@ pub(super) async fn use_link(request: Request<App>) -> tide::Result {
             email: body.email.as_deref(),
             address,
         };
-        Ok(Box::pin(state.service.redeem(redeem)).await?)
+        Ok(Box::pin(state.service.sign_up().redeem(redeem)).await?)
     };
     match request.state.finish("setup", request.permit, work).await {
         Ok(logged_in) => login::welcome(&request.state, &request.head, &logged_in).into(),

@@ -74,7 +74,7 @@ impl UserBody {
             role: None,
             password: required(self.password.as_deref(), "password")?,
         };
-        Box::pin(service.create_user(new)).await.map_err(refused)
+        Box::pin(service.accounts().create(new)).await.map_err(refused)
     }
 }
 
@@ -96,9 +96,11 @@ async fn create_user_session(request: Request<App>) -> tide::Result {
         if body.join_default_rooms.unwrap_or(true) {
             // As the user itself, by the way every call comes.
             let cookie = Credential::Cookie(&logged_in.cookie);
-            let session = state.service.authenticate(cookie, CallKind::Change).await;
+            let session = state.service.sessions().authenticate(cookie, CallKind::Change).await;
             let session = session.map_err(refused)?;
-            Box::pin(state.service.join_default_rooms(&session)).await.map_err(refused)?;
+            Box::pin(state.service.test_support().join_default_rooms(&session))
+                .await
+                .map_err(refused)?;
         }
         let body = json!({ "success": true, "user": user(&made) });
         Ok((Answer::json(StatusCode::OK, &body), Some(logged_in)))
@@ -118,7 +120,7 @@ async fn verify_email(request: Request<App>) -> tide::Result {
     Box::pin(run(request, async |state: App, body: AddressBody| {
         let user = required(body.user_id.as_deref(), "userId")?;
         let email = address(body.email.as_deref())?;
-        state.service.add_verified_email(user, &email).await.map_err(refused)?;
+        state.service.test_support().add_verified_email(user, &email).await.map_err(refused)?;
         Ok((Answer::json(StatusCode::OK, &json!({ "success": true })), None))
     }))
     .await
@@ -135,7 +137,8 @@ struct ProviderBody {
 async fn oauth_callback(request: Request<App>) -> tide::Result {
     Box::pin(run(request, async |state: App, body: ProviderBody| {
         let email = address(body.email.as_deref())?;
-        let found = state.service.provider_user(&email, body.display_name.as_deref());
+        let found =
+            state.service.test_support().provider_user(&email, body.display_name.as_deref());
         let found = Box::pin(found).await.map_err(refused)?;
         let logged_in = log_in(&state.service, &found.id).await?;
         let body = json!({
@@ -170,7 +173,7 @@ where
 }
 
 async fn log_in(service: &Service, id: &UserId) -> Result<LoggedIn, Fault> {
-    service.start_test_session(id).await.map_err(refused)
+    service.test_support().start_test_session(id).await.map_err(refused)
 }
 
 fn user(made: &AccountView) -> serde_json::Value {

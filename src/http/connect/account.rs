@@ -20,7 +20,7 @@ pub(super) fn register(table: &mut Table) {
             }
         };
         let (session, by_hand) = (caller.session()?, request.user_selected);
-        let holds = caller.state.service.update_presence(session, status, by_hand).await?;
+        let holds = caller.state.service.presences().update(session, status, by_hand).await?;
         Ok(api::UpdatePresenceResponse { status: present::presence(holds).into() })
     });
 }

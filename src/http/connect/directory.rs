@@ -16,30 +16,37 @@ pub(super) fn register(table: &mut Table) {
             RoomDirectoryScope::Channels => RoomScope::Channels,
             RoomDirectoryScope::Dms => RoomScope::Direct,
         };
-        let rooms = caller.state.service.list_rooms(caller.session()?, scope).await?;
+        let rooms = caller.state.service.directory().list_rooms(caller.session()?, scope).await?;
         let rooms = rooms.into_iter().map(present::room_with_state).collect();
         Ok(api::ListRoomsResponse { rooms })
     });
     table.add(GetRoom, CallKind::Read, |caller, request| async move {
-        let room = caller.state.service.room(caller.session()?, &request.room_id).await?;
+        let room =
+            caller.state.service.directory().room(caller.session()?, &request.room_id).await?;
         Ok(api::GetRoomResponse { room: Some(present::room_with_state(room)) })
     });
     table.add(BatchGetRooms, CallKind::Read, |caller, request| async move {
-        let rooms = caller.state.service.batch_rooms(caller.session()?, &request.room_ids).await?;
+        let rooms = caller
+            .state
+            .service
+            .directory()
+            .batch_rooms(caller.session()?, &request.room_ids)
+            .await?;
         let rooms = rooms.into_iter().map(present::room_with_state).collect();
         Ok(api::BatchGetRoomsResponse { rooms })
     });
     table.add(ListRoomGroups, CallKind::Read, |caller, _request| async move {
-        let groups = caller.state.service.list_groups(caller.session()?).await?;
+        let groups = caller.state.service.directory().list_groups(caller.session()?).await?;
         Ok(api::ListRoomGroupsResponse { groups: groups.into_iter().map(present::group).collect() })
     });
     table.add(GetRoomGroup, CallKind::Read, |caller, request| async move {
-        let group = caller.state.service.group(caller.session()?, &request.group_id).await?;
+        let group =
+            caller.state.service.directory().group(caller.session()?, &request.group_id).await?;
         Ok(api::GetRoomGroupResponse { group: Some(present::group(group)) })
     });
     table.add(BatchGetRoomGroups, CallKind::Read, |caller, request| async move {
         let ids = &request.group_ids;
-        let groups = caller.state.service.batch_groups(caller.session()?, ids).await?;
+        let groups = caller.state.service.directory().batch_groups(caller.session()?, ids).await?;
         let groups = groups.into_iter().map(present::group).collect();
         Ok(api::BatchGetRoomGroupsResponse { groups })
     });

@@ -9,7 +9,7 @@ use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(GetServer, CallKind::Read, |caller, _request| async move {
-        let server = caller.state.service.server();
+        let server = caller.state.service.server().profile();
         Ok(response(&caller.origin(), &server))
     });
 }

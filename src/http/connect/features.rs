@@ -24,7 +24,7 @@ pub(super) fn register(table: &mut Table) {
         Err(Failure::new(Code::FailedPrecondition, "search is off"))
     });
     table.add(ListPinnedMessages, CallKind::Read, |caller, request| async move {
-        caller.state.service.check_pins(caller.session()?, &request.room_id)?;
+        caller.state.service.rooms().check_pins(caller.session()?, &request.room_id)?;
         let page = Some(api::PageInfo::default());
         Ok(api::ListPinnedMessagesResponse { page, ..api::ListPinnedMessagesResponse::default() })
     });

@@ -20,19 +20,21 @@ pub(super) fn register(table: &mut Table) {
             create_thread: request.create_thread,
             idempotency_key: caller.idempotency_key.as_ref(),
         };
-        let message = Box::pin(caller.state.service.post_message(caller.session()?, new)).await?;
+        let message =
+            Box::pin(caller.state.service.messages().post(caller.session()?, new)).await?;
         Ok(api::CreateMessageResponse { message: Some(present::message(message)) })
     });
     table.add(GetMessage, CallKind::Read, |caller, request| async move {
         let session = caller.session()?;
         let service = &caller.state.service;
-        let message = service.message(session, &request.room_id, &request.event_id).await?;
+        let message =
+            service.timeline().message(session, &request.room_id, &request.event_id).await?;
         Ok(api::GetMessageResponse { message: Some(present::message(message)) })
     });
     table.add(BatchGetMessages, CallKind::Read, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let (room, ids) = (&request.room_id, &request.event_ids);
-        let messages = Box::pin(service.batch_messages(session, room, ids)).await?;
+        let messages = Box::pin(service.timeline().messages(session, room, ids)).await?;
         let messages = messages.into_iter().map(present::message).collect();
         Ok(api::BatchGetMessagesResponse { messages })
     });

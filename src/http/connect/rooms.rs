@@ -24,17 +24,18 @@ fn life(table: &mut Table) {
             group: &request.group_id,
             universal: request.universal,
         };
-        let room = Box::pin(caller.state.service.create_room(caller.session()?, new)).await?;
+        let room = Box::pin(caller.state.service.rooms().create(caller.session()?, new)).await?;
         Ok(api::CreateRoomResponse { room: Some(present::room(room)) })
     });
     table.add(JoinRoom, CallKind::Change, |caller, request| async move {
-        let room =
-            Box::pin(caller.state.service.join_room(caller.session()?, &request.room_id)).await?;
+        let room = Box::pin(caller.state.service.rooms().join(caller.session()?, &request.room_id))
+            .await?;
         Ok(api::JoinRoomResponse { room: Some(present::room(room)) })
     });
     table.add(LeaveRoom, CallKind::Change, |caller, request| async move {
         let left =
-            Box::pin(caller.state.service.leave_room(caller.session()?, &request.room_id)).await?;
+            Box::pin(caller.state.service.rooms().leave(caller.session()?, &request.room_id))
+                .await?;
         Ok(api::LeaveRoomResponse { left })
     });
 }
@@ -44,7 +45,7 @@ fn members(table: &mut Table) {
         let session = caller.session()?;
         let page = present::page_request(request.page);
         let service = &caller.state.service;
-        let page = service.list_members(session, &request.room_id, &request.search, page)?;
+        let page = service.members().list(session, &request.room_id, &request.search, page)?;
         let origin = caller.origin();
         Ok(api::ListRoomMembersResponse {
             page: Some(present::page_info(&page)),
@@ -53,12 +54,13 @@ fn members(table: &mut Table) {
     });
     table.add(GetMember, CallKind::Read, |caller, request| async move {
         let service = &caller.state.service;
-        let member = service.member(caller.session()?, &request.room_id, &request.user_id)?;
+        let member =
+            service.members().get(caller.session()?, &request.room_id, &request.user_id)?;
         Ok(api::GetRoomMemberResponse { member: Some(present::member(&caller.origin(), member)) })
     });
     table.add(BatchGetMembers, CallKind::Read, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
-        let members = service.batch_members(session, &request.room_id, &request.user_ids)?;
+        let members = service.members().batch(session, &request.room_id, &request.user_ids)?;
         let origin = caller.origin();
         let members = members.into_iter().map(|one| present::member(&origin, one)).collect();
         Ok(api::BatchGetRoomMembersResponse { members })
@@ -75,7 +77,8 @@ fn timeline(table: &mut Table) {
         let session = caller.session()?;
         let limit = limit(request.limit);
         let service = &caller.state.service;
-        let page = Box::pin(service.room_events(session, &request.room_id, from, limit)).await?;
+        let page =
+            Box::pin(service.timeline().page(session, &request.room_id, from, limit)).await?;
         let page = present::timeline(&caller.origin(), &request.room_id, page);
         Ok(api::GetRoomEventsResponse { page: Some(page) })
     });
@@ -84,7 +87,7 @@ fn timeline(table: &mut Table) {
         let (room, event) = (&request.room_id, &request.event_id);
         let limit = limit(request.limit);
         let window =
-            Box::pin(caller.state.service.room_events_around(session, room, event, limit)).await?;
+            Box::pin(caller.state.service.timeline().window(session, room, event, limit)).await?;
         Ok(api::GetRoomEventsAroundResponse {
             target_index: i32::try_from(window.target_index).unwrap_or(i32::MAX),
             page: Some(present::timeline(&caller.origin(), room, window.page)),
@@ -92,13 +95,13 @@ fn timeline(table: &mut Table) {
     });
     table.add(UpdateTypingIndicator, CallKind::Read, |caller, request| async move {
         let (room, thread) = (&request.room_id, &request.thread_root_event_id);
-        caller.state.service.publish_typing(caller.session()?, room, thread).await?;
+        caller.state.service.typing().publish(caller.session()?, room, thread).await?;
         Ok(api::UpdateTypingIndicatorResponse { updated: true })
     });
     table.add(MarkRoomAsRead, CallKind::Change, |caller, request| async move {
         let session = caller.session()?;
         let (room, up_to) = (&request.room_id, &request.up_to_event_id);
-        let marking = caller.state.service.mark_room_read(session, room, up_to);
+        let marking = caller.state.service.markers().mark_room_read(session, room, up_to);
         let marked = Box::pin(marking).await?;
         Ok(api::MarkRoomAsReadResponse {
             last_read_at: marked.last_read_ms.map(present::time),

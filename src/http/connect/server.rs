@@ -8,11 +8,11 @@ use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(GetMotd, CallKind::Read, |caller, _request| async move {
-        let motd = caller.state.service.motd(caller.session()?);
+        let motd = caller.state.service.server().motd(caller.session()?);
         Ok(api::GetMotdResponse { motd })
     });
     table.add(GetRuntimeConfig, CallKind::Read, |caller, _request| async move {
-        let runtime = caller.state.service.runtime(caller.session()?);
+        let runtime = caller.state.service.server().limits(caller.session()?);
         Ok(api::GetRuntimeConfigResponse { runtime: Some(present::runtime(&runtime)) })
     });
 }

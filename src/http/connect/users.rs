@@ -11,7 +11,7 @@ use crate::present;
 pub(super) fn register(table: &mut Table) {
     table.add(ListUsers, CallKind::Read, |caller, request| async move {
         let page = present::page_request(request.page);
-        let page = caller.state.service.list_users(caller.session()?, &request.search, page);
+        let page = caller.state.service.users().list(caller.session()?, &request.search, page);
         let origin = caller.origin();
         Ok(api::ListUsersResponse {
             page: Some(present::page_info(&page)),
@@ -22,14 +22,14 @@ pub(super) fn register(table: &mut Table) {
         let service = &caller.state.service;
         let session = caller.session()?;
         let user = match request.target {
-            Some(Target::UserId(id)) => service.user(session, &id)?,
-            Some(Target::Login(login)) => service.user_by_login(session, &login)?,
+            Some(Target::UserId(id)) => service.users().get(session, &id)?,
+            Some(Target::Login(login)) => service.users().by_login(session, &login)?,
             None => return Err(Failure::invalid("user_id or login is required")),
         };
         Ok(api::GetUserResponse { user: Some(present::member(&caller.origin(), user)) })
     });
     table.add(BatchGetUsers, CallKind::Read, |caller, request| async move {
-        let users = caller.state.service.batch_users(caller.session()?, &request.user_ids);
+        let users = caller.state.service.users().batch(caller.session()?, &request.user_ids);
         let origin = caller.origin();
         let users = users.into_iter().map(|one| present::member(&origin, one)).collect();
         Ok(api::BatchGetUsersResponse { users })

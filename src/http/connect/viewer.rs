@@ -7,7 +7,7 @@ use crate::present;
 
 pub(super) fn register(table: &mut Table) {
     table.add(GetViewer, CallKind::Read, |caller, _request| async move {
-        let viewer = caller.state.service.viewer(caller.session()?).await?;
+        let viewer = caller.state.service.users().viewer(caller.session()?).await?;
         Ok(present::viewer(&caller.origin(), viewer))
     });
 }

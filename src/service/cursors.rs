@@ -1,13 +1,20 @@
-//! Resume cursors: where a connection stood, sealed for its viewer, good for 24 hours.
+//! Cursors, opaque to clients: of a row in a timeline, authenticated for one viewer and one room; and of a
+//! connection that resumes, sealed for its viewer, good for 24 hours.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
 use super::rights::ViewerRights;
-use super::{Service, Session, millis};
+use super::{ReadError, Session, millis};
+use crate::crypto::{DataKey, MacKey};
+use crate::domain::{RoomId, UserId};
 use crate::limits::RESUME_CURSOR_TTL;
-use crate::storage::FeedPosition;
+use crate::runtime::Clock;
+use crate::storage::{FeedPosition, Storage};
 
+const ROW_BYTES: usize = 4;
+/// 128 bits of the code are plenty for a position that is checked again at every use.
+const MAC_BYTES: usize = 16;
 const NONCE_BYTES: usize = 24;
 /// Epoch (first 8 bytes), journal, STATE, rights, time of making: five numbers of 8 bytes.
 const PLAIN_BYTES: usize = 40;
@@ -18,11 +25,62 @@ const TAG_BYTES: usize = 16;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RightsFingerprint([u8; 8]);
 
-impl Service {
+/// The cursors of rows.
+#[derive(Clone, Copy)]
+pub(super) struct RowCursors<'a> {
+    pub(super) key: &'a MacKey,
+}
+
+impl RowCursors<'_> {
+    /// The position of a row.
+    pub(super) fn seal(&self, viewer: UserId, room: RoomId, row: u32) -> String {
+        let row = row.to_be_bytes();
+        let mac = self.mac(viewer, room, row);
+        BASE64.encode([row.as_slice(), &mac].concat())
+    }
+
+    /// The row of a position that was made for this viewer and room.
+    pub(super) fn open(
+        &self,
+        viewer: UserId,
+        room: RoomId,
+        cursor: &str,
+    ) -> Result<u32, ReadError> {
+        if cursor.len() > 2 * (ROW_BYTES + MAC_BYTES) {
+            return Err(ReadError::Cursor);
+        }
+        let bytes = BASE64.decode(cursor).map_err(|_| ReadError::Cursor)?;
+        let (row, mac) = bytes.split_at_checked(ROW_BYTES).ok_or(ReadError::Cursor)?;
+        let row: [u8; ROW_BYTES] = row.try_into().map_err(|_| ReadError::Cursor)?;
+        // The code is no secret that could be guessed byte by byte: it gives no access by itself.
+        if mac != self.mac(viewer, room, row) {
+            return Err(ReadError::Cursor);
+        }
+        Ok(u32::from_be_bytes(row))
+    }
+
+    fn mac(&self, viewer: UserId, room: RoomId, row: [u8; ROW_BYTES]) -> [u8; MAC_BYTES] {
+        let bound = [b"rows ", viewer.as_str().as_bytes(), room.as_str().as_bytes(), &row].concat();
+        let mac = self.key.mac(&bound);
+        let mut short = [0; MAC_BYTES];
+        short.iter_mut().zip(mac).for_each(|(to, from)| *to = from);
+        short
+    }
+}
+
+/// The cursors with which connections resume.
+#[derive(Clone, Copy)]
+pub struct ResumeCursors<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) key: &'a DataKey,
+}
+
+impl ResumeCursors<'_> {
     /// The viewer's rights now.
     #[must_use]
-    pub fn rights(&self, session: &Session) -> RightsFingerprint {
-        let subject = self.storage().read(|tables| ViewerRights::of(tables, session.user).subject);
+    pub fn fingerprint(&self, session: &Session) -> RightsFingerprint {
+        let subject = self.storage.read(|tables| ViewerRights::of(tables, session.user).subject);
         // The debug form names every decision; another version may name them otherwise, which costs
         // its clients one full load.
         RightsFingerprint(head(&crate::crypto::sha256(format!("{subject:?}").as_bytes())))
@@ -30,38 +88,33 @@ impl Service {
 
     /// A cursor that says: everything up to here was sent.
     #[must_use]
-    pub fn resume_cursor(
-        &self,
-        session: &Session,
-        told: FeedPosition,
-        rights: RightsFingerprint,
-    ) -> String {
-        let epoch = head(self.storage().epoch());
-        let place = Place { epoch, told, rights, made_ms: self.now_ms() };
+    pub fn seal(&self, session: &Session, told: FeedPosition, rights: RightsFingerprint) -> String {
+        let epoch = head(self.storage.epoch());
+        let place = Place { epoch, told, rights, made_ms: self.clock.unix_ms() };
         let ad = session.user.as_str().as_bytes();
-        let (nonce, sealed) = self.inner.keys.resume.seal(&place.bytes(), ad);
+        let (nonce, sealed) = self.key.seal(&place.bytes(), ad);
         BASE64.encode([nonce.as_slice(), &sealed].concat())
     }
 
     /// Where a cursor stood. `None` when it is broken, too old, of another viewer or another epoch,
     /// or made under other rights.
     #[must_use]
-    pub fn resume_from(
+    pub fn open(
         &self,
         session: &Session,
         cursor: &str,
         rights: RightsFingerprint,
     ) -> Option<FeedPosition> {
         let place = self.place(session, cursor)?;
-        let epoch = head(self.storage().epoch());
-        place.counts(epoch, rights, self.now_ms()).then_some(place.told)
+        let epoch = head(self.storage.epoch());
+        place.counts(epoch, rights, self.clock.unix_ms()).then_some(place.told)
     }
 
     /// Whether a cursor of this viewer stands at something that this process has not come to: another process
     /// has shown more already, and with later rights.
     #[must_use]
     pub fn is_ahead(&self, session: &Session, cursor: &str, told: FeedPosition) -> bool {
-        let epoch = head(self.storage().epoch());
+        let epoch = head(self.storage.epoch());
         let place = self.place(session, cursor).filter(|place| place.epoch == epoch);
         let ahead = |at: FeedPosition| at.journal > told.journal || at.state > told.state;
         place.is_some_and(|place| ahead(place.told))
@@ -74,7 +127,7 @@ impl Service {
         let bytes = BASE64.decode(cursor).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
         let ad = session.user.as_str().as_bytes();
-        Place::of(&self.inner.keys.resume.open(nonce, sealed, ad).ok()?)
+        Place::of(&self.key.open(nonce, sealed, ad).ok()?)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Signs that go to many sockets (presence, typing): one of each kind for each user and second. The first
-//! is told at once; of those that follow in the same second the newest is told at its end.
+//! Updates that go to many sockets (presence, typing): at most one of each kind for each user and second. The
+//! first is published at once; of those that follow in the same second the newest is published at its end.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,36 +7,37 @@ use std::time::Instant;
 
 use event_listener::Event;
 
-use super::Service;
+use super::presence::{Presences, join};
+use super::typing::Typing;
 use crate::domain::UserId;
 use crate::limits::EPHEMERAL_INTERVAL;
-use crate::runtime::Stop;
+use crate::runtime::{Clock, Stop};
 
-/// Signs of one kind.
-pub(super) struct Signs<T> {
-    users: Mutex<HashMap<UserId, Sign<T>>>,
-    one_waits: Event,
+/// Joins the updates of one kind that a user makes within a second.
+pub(super) struct Coalescer<T> {
+    users: Mutex<HashMap<UserId, Pending<T>>>,
+    added: Event,
 }
 
-struct Sign<T> {
+struct Pending<T> {
     /// When the next one may be told.
     next: Instant,
     waiting: Option<T>,
 }
 
-impl<T> Default for Signs<T> {
+impl<T> Default for Coalescer<T> {
     fn default() -> Self {
-        Self { users: Mutex::default(), one_waits: Event::new() }
+        Self { users: Mutex::default(), added: Event::new() }
     }
 }
 
-impl<T> Signs<T> {
-    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Sign<T>>> {
+impl<T> Coalescer<T> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Pending<T>>> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A sign is given: answers it when it is to be told now, else it waits, joined to what waits already.
-    pub(super) fn give(
+    pub(super) fn offer(
         &self,
         user: UserId,
         now: Instant,
@@ -44,7 +45,7 @@ impl<T> Signs<T> {
         join: impl FnOnce(T, T) -> T,
     ) -> Option<T> {
         let mut users = self.lock();
-        let free = Sign { next: now, waiting: None };
+        let free = Pending { next: now, waiting: None };
         let present = users.entry(user).or_insert(free);
         if present.waiting.is_none() && present.next <= now {
             present.next = now + EPHEMERAL_INTERVAL;
@@ -55,15 +56,15 @@ impl<T> Signs<T> {
             None => sign,
         });
         drop(users);
-        self.one_waits.notify(usize::MAX);
+        self.added.notify(usize::MAX);
         None
     }
 
     /// A sign that could not be told waits for the next second; what was given meanwhile is newer.
-    fn give_back(&self, user: UserId, now: Instant, sign: T, join: impl FnOnce(T, T) -> T) {
+    fn put_back(&self, user: UserId, now: Instant, sign: T, join: impl FnOnce(T, T) -> T) {
         let mut users = self.lock();
         let next = now + EPHEMERAL_INTERVAL;
-        let present = users.entry(user).or_insert(Sign { next, waiting: None });
+        let present = users.entry(user).or_insert(Pending { next, waiting: None });
         present.waiting = Some(match present.waiting.take() {
             Some(newer) => join(sign, newer),
             None => sign,
@@ -89,40 +90,47 @@ impl<T> Signs<T> {
     }
 }
 
-impl Service {
+/// The updates of users that wait for the end of their second.
+#[derive(Clone, Copy)]
+pub struct PendingUpdates<'a> {
+    pub(super) clock: &'a Clock,
+    pub(super) presences: Presences<'a>,
+    pub(super) typing: Typing<'a>,
+}
+
+impl PendingUpdates<'_> {
     /// Tells the signs that wait when their second is over, until `stop`; then all that wait.
-    pub async fn publish_pending(&self, stop: &Stop) {
-        let (presence, typing) = (&self.inner.presence_signs, &self.inner.typing_signs);
+    pub async fn publish(self, stop: &Stop) {
+        let (presence, typing) = (self.presences.pending, self.typing.pending);
         loop {
-            let given =
-                futures_lite::future::or(presence.one_waits.listen(), typing.one_waits.listen());
+            let given = futures_lite::future::or(presence.added.listen(), typing.added.listen());
             let is_last = stop.is_stopped();
-            let now = self.inner.clock.now();
+            let now = self.clock.now();
             let until = if is_last { now + EPHEMERAL_INTERVAL } else { now };
             let (presences, next_presence) = presence.take_due(until);
             let (signs, next_sign) = typing.take_due(until);
             for (user, (room, thread)) in signs {
-                self.publish_pending_typing(user, room, thread).await;
+                self.typing.publish_pending(user, room, thread).await;
             }
             let mut presences = presences.into_iter();
             for (user, updates) in presences.by_ref() {
-                if let Err(error) = self.store_presence(&user, &updates).await {
+                if let Err(error) = self.presences.store(&user, &updates).await {
                     log::debug!(error:err = error; "a presence cannot be told now");
-                    presence.give_back(user, now, updates, super::presence::join);
+                    presence.put_back(user, now, updates, join);
                     break;
                 }
             }
             // The store does not answer: the others are spared the wait.
             for (user, updates) in presences {
-                presence.give_back(user, now, updates, super::presence::join);
+                presence.put_back(user, now, updates, join);
             }
             if is_last {
                 return;
             }
-            let next = [next_presence, next_sign, self.next_given_back(now)];
+            let next = [next_presence, next_sign, self.next_put_back(now)];
             match next.into_iter().flatten().min() {
                 Some(next) => {
-                    let wait = self.inner.clock.sleep(next.saturating_duration_since(now));
+                    let wait = self.clock.sleep(next.saturating_duration_since(now));
                     stop.or(futures_lite::future::or(given, wait)).await;
                 }
                 None => {
@@ -133,8 +141,8 @@ impl Service {
     }
 
     /// When presences that were given back are tried again.
-    fn next_given_back(&self, now: Instant) -> Option<Instant> {
-        let users = self.inner.presence_signs.lock();
+    fn next_put_back(&self, now: Instant) -> Option<Instant> {
+        let users = self.presences.pending.lock();
         let waits = users.values().any(|sign| sign.waiting.is_some());
         waits.then(|| now + EPHEMERAL_INTERVAL)
     }
@@ -143,7 +151,6 @@ impl Service {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::Clock;
 
     fn newest(_older: u8, newer: u8) -> u8 {
         newer
@@ -151,20 +158,20 @@ mod tests {
 
     #[test]
     fn the_first_goes_out_at_once_and_the_newest_at_the_end_of_the_second() {
-        let signs = Signs::default();
+        let signs = Coalescer::default();
         let [ada, bob] = [1, 2].map(UserId::from_number);
         let start = Clock::system().now();
-        assert_eq!(signs.give(ada, start, 1, newest), Some(1));
-        assert_eq!(signs.give(ada, start, 2, newest), None);
-        assert_eq!(signs.give(bob, start, 7, newest), Some(7), "another user's");
-        assert_eq!(signs.give(ada, start, 3, newest), None);
+        assert_eq!(signs.offer(ada, start, 1, newest), Some(1));
+        assert_eq!(signs.offer(ada, start, 2, newest), None);
+        assert_eq!(signs.offer(bob, start, 7, newest), Some(7), "another user's");
+        assert_eq!(signs.offer(ada, start, 3, newest), None);
         let end = start + EPHEMERAL_INTERVAL;
         assert_eq!(signs.take_due(start), (vec![], Some(end)));
         // Late: what waits is told first, so that nothing older comes behind something newer.
-        assert_eq!(signs.give(ada, end, 4, newest), None);
+        assert_eq!(signs.offer(ada, end, 4, newest), None);
         assert_eq!(signs.take_due(end), (vec![(ada, 4)], None));
-        assert_eq!(signs.give(ada, end, 5, newest), None, "a second for each");
-        signs.give_back(ada, end, 4, newest);
+        assert_eq!(signs.offer(ada, end, 5, newest), None, "a second for each");
+        signs.put_back(ada, end, 4, newest);
         assert_eq!(signs.take_due(end + EPHEMERAL_INTERVAL), (vec![(ada, 5)], None));
         assert_eq!(signs.take_due(end + EPHEMERAL_INTERVAL * 2), (vec![], None));
         assert!(signs.lock().is_empty());

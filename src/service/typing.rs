@@ -1,0 +1,51 @@
+//! Who is typing: published to the members of a room, never stored.
+
+use super::coalesce::Coalescer;
+use super::rights::readable_room;
+use super::{ReadError, Session};
+use crate::domain::{EventId, RoomId, UserId};
+use crate::runtime::Clock;
+use crate::storage::{EphemeralEvent, Storage};
+
+/// Signs of typing.
+#[derive(Clone, Copy)]
+pub struct Typing<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) pending: &'a Coalescer<(RoomId, Option<EventId>)>,
+}
+
+impl Typing<'_> {
+    /// Tells the other members of a room that the viewer types; once a second, wherever it does.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`], [`ReadError::Denied`] for others than members.
+    pub async fn publish(
+        self,
+        session: &Session,
+        room: &str,
+        thread: &str,
+    ) -> Result<(), ReadError> {
+        let room = readable_room(self.storage, session, room)?;
+        let thread = EventId::try_from(thread).ok();
+        let (user, now) = (session.user, self.clock.now());
+        let given = self.pending.offer(user, now, (room, thread), |_, newest| newest);
+        if let Some((room, thread)) = given {
+            self.storage.publish_ephemeral(&EphemeralEvent::Typing { room, user, thread }).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells a sign whose second is over; one that is lost is followed by the next.
+    pub(super) async fn publish_pending(
+        &self,
+        user: UserId,
+        room: RoomId,
+        thread: Option<EventId>,
+    ) {
+        let typing = EphemeralEvent::Typing { room, user, thread };
+        if let Err(error) = self.storage.publish_ephemeral(&typing).await {
+            log::debug!(error:err = error; "a sign of typing is lost");
+        }
+    }
+}
