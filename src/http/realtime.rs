@@ -23,7 +23,7 @@ use crate::limits::{
     CONTROL_FRAME_INTERVAL, CONTROL_FRAMES_BURST, FRAME_MAX_BYTES, SOCKET_BUFFER_BYTES,
     SOCKET_CLOSE_MAX_BYTES, SOCKET_CLOSE_TIMEOUT, SOCKET_WRITE_BUFFER_MAX_BYTES,
 };
-use crate::realtime::{Gone, Incoming, Opening, Socket};
+use crate::realtime::{Disconnected, HandshakeInfo, Incoming, Socket};
 use crate::runtime::{Clock, Pace};
 
 use super::answer::Answer;
@@ -68,13 +68,13 @@ fn upgrade(state: &App, head: &Head) -> Answer {
         Presented::Bearer(_) | Presented::Nothing => None,
     };
     let origin = head.origin(&state.config.public_url);
-    let opening = Opening { cookie, address: Some(head.client), origin };
+    let handshake = HandshakeInfo { cookie, address: Some(head.client), origin };
     let (realtime, clock) = (state.realtime.clone(), state.clock.clone());
     let serving = async move {
         match on_upgrade.await {
             Ok(upgraded) => {
                 let socket = WebSocket::new(upgraded, clock).await;
-                Box::pin(realtime.serve(socket, opening, &stop)).await;
+                Box::pin(realtime.serve(socket, handshake, &stop)).await;
             }
             Err(error) => log::debug!(error:err = error; "a WebSocket ended before it began"),
         }
@@ -144,14 +144,14 @@ impl Socket for WebSocket {
                 }
                 Some(Ok(Message::Close(_))) => {
                     self.reading = Reading::Closed;
-                    return Incoming::Gone;
+                    return Incoming::Disconnected;
                 }
-                Some(Err(_)) | None => return Incoming::Gone,
+                Some(Err(_)) | None => return Incoming::Disconnected,
             }
         }
     }
 
-    async fn send(&mut self, frame: Vec<u8>) -> Result<(), Gone> {
+    async fn send(&mut self, frame: Vec<u8>) -> Result<(), Disconnected> {
         // In pieces (RFC 6455, section 5.4): the library keeps a buffer of the size of the largest frame
         // for the connection's whole life.
         let mut rest = Bytes::from(frame);
@@ -159,7 +159,7 @@ impl Socket for WebSocket {
         loop {
             let piece = rest.split_to(rest.len().min(SOCKET_BUFFER_BYTES));
             let piece = Frame::message(piece, OpCode::Data(code), rest.is_empty());
-            self.frames.send(Message::Frame(piece)).await.map_err(|_| Gone)?;
+            self.frames.send(Message::Frame(piece)).await.map_err(|_| Disconnected)?;
             if rest.is_empty() {
                 return Ok(());
             }

@@ -397,7 +397,7 @@ pub const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
 /// Subscribed sockets of one user at one process; the oldest is closed for the next (product 9).
 pub const SOCKETS_PER_USER_MAX: usize = 20;
 /// Rooms a connection may hold (contract 4.8).
-pub const HELD_ROOMS_MAX: usize = 64;
+pub const RETAINED_ROOMS_MAX: usize = 64;
 /// Rows of a timeline in a snapshot (contract 4.8).
 pub const SNAPSHOT_ROWS: usize = 50;
 /// Users and rooms that share one frame of a snapshot.

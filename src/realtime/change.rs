@@ -15,12 +15,12 @@ pub(super) struct Change {
     /// Who made it.
     pub(super) actor: Option<UserId>,
     /// What happened.
-    pub(super) cause: Cause,
+    pub(super) kind: ChangeKind,
 }
 
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum ChangeKind {
     /// A root message was posted.
     Posted { room: RoomId, row: String },
     /// A reply was posted in a thread.
@@ -35,20 +35,20 @@ pub(super) enum Cause {
     RowAdded { room: RoomId, row: String },
     /// A room is new or gone, or what everybody sees of it changed.
     Room { room: RoomId, rule_changed: bool },
-    /// A membership changed in STATE. While its row is to come (`settled` is false) that tells others of it.
-    Membership { room: RoomId, user: UserId, settled: bool },
+    /// A membership changed in STATE. While its row is to come (`announced` is false) that tells others of it.
+    Membership { room: RoomId, user: UserId, announced: bool },
     /// A group, or the order of groups changed.
-    Groups { group: GroupId },
+    Group { group: GroupId },
     /// What the directory shows of a user changed.
     User { user: UserId, is_new: bool },
     /// What only the user itself sees changed.
-    Own,
+    Account,
     /// Decisions or assignments of roles changed somewhere.
     Rights,
     /// The server's public profile, or what members read of it.
     Server { profile: bool, state: bool },
     /// The viewer's read marker moved.
-    Read { target: String },
+    MarkerMoved { target: String },
     /// Somebody types.
     Typing { room: RoomId, thread: Option<EventId> },
     /// Somebody's presence.
@@ -61,7 +61,7 @@ pub(super) enum Cause {
 
 /// Whom a change may concern. Rights are looked at when it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum To {
+pub(super) enum Audience {
     Everybody,
     User(UserId),
     /// The members of a room, and somebody who was one a moment ago.
@@ -76,49 +76,49 @@ pub(super) enum To {
 
 impl Change {
     /// A change without an author that has no place in the store.
-    pub(super) fn passing(cause: Cause, actor: Option<UserId>) -> Self {
-        Self { id: random_id(), at_ms: None, actor, cause }
+    pub(super) fn ephemeral(kind: ChangeKind, actor: Option<UserId>) -> Self {
+        Self { id: random_id(), at_ms: None, actor, kind }
     }
 
     /// What an event of the journal means.
-    pub(super) fn of_event(epoch: &[u8], journal: &JournalEvent) -> Option<(Self, To)> {
+    pub(super) fn of_event(epoch: &[u8], journal: &JournalEvent) -> Option<(Self, Audience)> {
         let JournalEvent { room, sequence, event } = journal;
         let (room, actor) = (*room, UserId::try_from(event.actor_id.as_str()).ok());
         let mut id = stable_id(epoch, b"journal", *sequence);
-        let mut members = To::Members { room, and: None, except: None };
-        let cause = match event.effect.as_ref()? {
+        let mut members = Audience::Members { room, and: None, except: None };
+        let kind = match event.effect.as_ref()? {
             Effect::Post(post) => {
                 id.clone_from(&post.id);
                 let row = post.id.clone();
                 if post.reply == 0 {
-                    Cause::Posted { room, row }
+                    ChangeKind::Posted { room, row }
                 } else {
                     let echo = post.echo.as_ref().map(|echo| echo.id.clone());
-                    Cause::Replied { room, row, echo }
+                    ChangeKind::Replied { room, row, echo }
                 }
             }
-            Effect::Edit(edit) => Cause::RowChanged { room, row: edit.id.clone() },
-            Effect::Delete(delete) => Cause::RowChanged { room, row: delete.id.clone() },
-            Effect::React(react) => Cause::RowChanged { room, row: react.id.clone() },
+            Effect::Edit(edit) => ChangeKind::RowChanged { room, row: edit.id.clone() },
+            Effect::Delete(delete) => ChangeKind::RowChanged { room, row: delete.id.clone() },
+            Effect::React(react) => ChangeKind::RowChanged { room, row: react.id.clone() },
             Effect::Pin(pin) => {
                 if !pin.remove {
                     id.clone_from(&pin.marker);
                 }
-                Cause::RowChanged { room, row: pin.id.clone() }
+                ChangeKind::RowChanged { room, row: pin.id.clone() }
             }
             Effect::Fact(fact) => {
                 let row = fact.id.clone();
                 match (fact.kind(), actor) {
-                    (FactKind::Joined, Some(user)) => Cause::Joined { room, user, row },
+                    (FactKind::Joined, Some(user)) => ChangeKind::Joined { room, user, row },
                     (FactKind::Left, Some(user)) => {
-                        members = To::Members { room, and: Some(user), except: None };
-                        Cause::Left { room, user, row }
+                        members = Audience::Members { room, and: Some(user), except: None };
+                        ChangeKind::Left { room, user, row }
                     }
-                    _ => Cause::RowAdded { room, row },
+                    _ => ChangeKind::RowAdded { room, row },
                 }
             }
         };
-        Some((Self { id, at_ms: Some(event.at_ms), actor, cause }, members))
+        Some((Self { id, at_ms: Some(event.at_ms), actor, kind }, members))
     }
 
     /// What a changed record of STATE means; several things when it changed in several ways.
@@ -127,32 +127,42 @@ impl Change {
         revision: u64,
         changed: &StateChange,
         tables: &Tables,
-    ) -> Vec<(Self, To)> {
-        let mut found: Vec<(Cause, Option<UserId>, To)> = Vec::new();
+    ) -> Vec<(Self, Audience)> {
+        let mut changes: Vec<(ChangeKind, Option<UserId>, Audience)> = Vec::new();
         match changed {
             StateChange::User { id, former } => {
                 let nobody = User { deleted: true, ..User::default() };
                 let user = tables.users.get(id).map_or(&nobody, |user| &**user);
                 let former = former.as_deref();
                 let is_known = former.is_some() || tables.users.contains_key(id);
-                if is_known && former.is_none_or(|former| shown(former) != shown(user)) {
+                if is_known
+                    && former
+                        .is_none_or(|former| directory_fields(former) != directory_fields(user))
+                {
                     let is_new = former.is_none();
-                    found.push((Cause::User { user: *id, is_new }, Some(*id), To::Everybody));
-                } else if is_known && former.is_none_or(|former| own(former) != own(user)) {
-                    found.push((Cause::Own, Some(*id), To::User(*id)));
+                    changes.push((
+                        ChangeKind::User { user: *id, is_new },
+                        Some(*id),
+                        Audience::Everybody,
+                    ));
+                } else if is_known
+                    && former.is_none_or(|former| account_fields(former) != account_fields(user))
+                {
+                    changes.push((ChangeKind::Account, Some(*id), Audience::User(*id)));
                 }
-                if former.is_none_or(|former| decided(former) != decided(user)) {
-                    found.push((Cause::Rights, None, To::Everybody));
+                if former.is_none_or(|former| permission_fields(former) != permission_fields(user))
+                {
+                    changes.push((ChangeKind::Rights, None, Audience::Everybody));
                 }
                 let ends = |former: &User| {
                     former.session_generation != user.session_generation || user.deleted
                 };
                 if former.is_none_or(ends) {
-                    found.push((Cause::Session, None, To::User(*id)));
+                    changes.push((ChangeKind::Session, None, Audience::User(*id)));
                 }
             }
             StateChange::Room { id, former } => {
-                found.extend(of_room(
+                changes.extend(of_room(
                     *id,
                     former.as_deref(),
                     tables.rooms.get(id).map(|room| &**room),
@@ -160,56 +170,65 @@ impl Change {
             }
             StateChange::Member { room, user, former } => {
                 let member = tables.member(room, user);
-                found.push(of_member(*room, *user, former.as_deref(), member.map(|one| &**one)));
+                changes.push(of_member(*room, *user, former.as_deref(), member.map(|one| &**one)));
             }
             StateChange::Group(group) => {
-                found.push((Cause::Groups { group: *group }, None, To::Everybody));
+                changes.push((ChangeKind::Group { group: *group }, None, Audience::Everybody));
             }
-            StateChange::Role => found.push((Cause::Rights, None, To::Everybody)),
+            StateChange::Role => changes.push((ChangeKind::Rights, None, Audience::Everybody)),
             StateChange::Server { former } => {
                 let (former, server) = (former.as_deref(), &tables.server);
-                let profile = former.is_none_or(|former| profile(former) != profile(server));
+                let profile =
+                    former.is_none_or(|former| profile_fields(former) != profile_fields(server));
                 let state = former.is_none_or(|former| former.motd != server.motd);
                 if profile || state {
-                    found.push((Cause::Server { profile, state }, None, To::Everybody));
+                    changes.push((
+                        ChangeKind::Server { profile, state },
+                        None,
+                        Audience::Everybody,
+                    ));
                 }
             }
             StateChange::Other => {}
         }
-        let change = |(part, (cause, actor, to)): (usize, (Cause, Option<UserId>, To))| {
-            let label = format!("state {part}");
-            let id = stable_id(epoch, label.as_bytes(), revision);
-            (Self { id, at_ms: None, actor, cause }, to)
-        };
-        found.into_iter().enumerate().map(change).collect()
+        let change =
+            |(part, (kind, actor, audience)): (usize, (ChangeKind, Option<UserId>, Audience))| {
+                let label = format!("state {part}");
+                let id = stable_id(epoch, label.as_bytes(), revision);
+                (Self { id, at_ms: None, actor, kind }, audience)
+            };
+        changes.into_iter().enumerate().map(change).collect()
     }
 
     /// What an ephemeral event means; presence goes another way.
-    pub(super) fn of_ephemeral(event: EphemeralEvent) -> Option<(Self, To)> {
+    pub(super) fn of_ephemeral(event: EphemeralEvent) -> Option<(Self, Audience)> {
         Some(match event {
             EphemeralEvent::Typing { room, user, thread } => {
-                let to = To::Members { room, and: None, except: Some(user) };
-                (Self::passing(Cause::Typing { room, thread }, Some(user)), to)
+                let audience = Audience::Members { room, and: None, except: Some(user) };
+                (Self::ephemeral(ChangeKind::Typing { room, thread }, Some(user)), audience)
             }
-            EphemeralEvent::Marker { user, target } => {
-                (Self::passing(Cause::Read { target }, Some(user)), To::User(user))
-            }
+            EphemeralEvent::Marker { user, target } => (
+                Self::ephemeral(ChangeKind::MarkerMoved { target }, Some(user)),
+                Audience::User(user),
+            ),
             EphemeralEvent::Token { hash } => {
-                (Self::passing(Cause::Session, None), To::Credential(hash))
+                (Self::ephemeral(ChangeKind::Session, None), Audience::Credential(hash))
             }
             EphemeralEvent::Presence { .. } => return None,
         })
     }
 
     /// All that a store event means.
-    pub(super) fn of(epoch: &[u8], live: FeedUpdate, tables: &Tables) -> Vec<(Self, To)> {
+    pub(super) fn of(epoch: &[u8], live: FeedUpdate, tables: &Tables) -> Vec<(Self, Audience)> {
         match live {
             FeedUpdate::Event(journal) => Self::of_event(epoch, &journal).into_iter().collect(),
             FeedUpdate::State { revision, changed } => {
                 Self::of_state(epoch, revision, &changed, tables)
             }
             FeedUpdate::EphemeralEvent(event) => Self::of_ephemeral(event).into_iter().collect(),
-            FeedUpdate::Missed => vec![(Self::passing(Cause::Refresh, None), To::Everybody)],
+            FeedUpdate::Missed => {
+                vec![(Self::ephemeral(ChangeKind::Refresh, None), Audience::Everybody)]
+            }
             // Ends connections.
             FeedUpdate::Stalled => Vec::new(),
         }
@@ -221,11 +240,15 @@ fn of_room(
     id: RoomId,
     former: Option<&Room>,
     room: Option<&Room>,
-) -> Option<(Cause, Option<UserId>, To)> {
+) -> Option<(ChangeKind, Option<UserId>, Audience)> {
     let Some(room) = room else {
-        return Some((Cause::Room { room: id, rule_changed: true }, None, To::Everybody));
+        return Some((
+            ChangeKind::Room { room: id, rule_changed: true },
+            None,
+            Audience::Everybody,
+        ));
     };
-    if former.is_some_and(|former| visible(former) == visible(room)) {
+    if former.is_some_and(|former| room_fields(former) == room_fields(room)) {
         return None;
     }
     let ruled =
@@ -233,7 +256,7 @@ fn of_room(
     let rule_changed = former.is_none_or(ruled);
     let creator = UserId::try_from(room.creator_id.as_str()).ok();
     let actor = creator.filter(|_| former.is_none());
-    Some((Cause::Room { room: id, rule_changed }, actor, To::Everybody))
+    Some((ChangeKind::Room { room: id, rule_changed }, actor, Audience::Everybody))
 }
 
 /// What a changed membership means. While its row is to come, and when the record only notes that the row is
@@ -243,18 +266,18 @@ fn of_member(
     user: UserId,
     former: Option<&Member>,
     member: Option<&Member>,
-) -> (Cause, Option<UserId>, To) {
-    let settled = member.is_none_or(|member| member.announced);
+) -> (ChangeKind, Option<UserId>, Audience) {
+    let announced = member.is_none_or(|member| member.announced);
     let is_note = former.filter(|former| !former.announced).is_some_and(|former| match member {
         Some(member) => *member == Member { announced: true, ..former.clone() },
         None => former.left,
     });
-    let to = if settled && !is_note {
-        To::Members { room, and: Some(user), except: None }
+    let audience = if announced && !is_note {
+        Audience::Members { room, and: Some(user), except: None }
     } else {
-        To::User(user)
+        Audience::User(user)
     };
-    (Cause::Membership { room, user, settled }, Some(user), to)
+    (ChangeKind::Membership { room, user, announced }, Some(user), audience)
 }
 
 /// An id of something that has no place in the store.
@@ -270,7 +293,7 @@ fn stable_id(epoch: &[u8], label: &[u8], number: u64) -> String {
 }
 
 /// What the directory shows of a user.
-fn shown(user: &User) -> impl PartialEq {
+fn directory_fields(user: &User) -> impl PartialEq {
     (
         user.login.clone(),
         user.display_name.clone(),
@@ -282,26 +305,26 @@ fn shown(user: &User) -> impl PartialEq {
 }
 
 /// What only the user itself sees.
-fn own(user: &User) -> impl PartialEq {
+fn account_fields(user: &User) -> impl PartialEq {
     let has_password = !user.password_hash.is_empty();
     (user.emails.clone(), user.settings.clone(), has_password, user.login_changed_ms)
 }
 
 /// What rights follow from, those of a user's bots too.
-fn decided(user: &User) -> impl PartialEq {
+fn permission_fields(user: &User) -> impl PartialEq {
     let owner = (user.is_bot, user.bot_owner_id.clone());
     (user.roles.clone(), user.decisions.clone(), owner, user.deleted)
 }
 
 /// What clients see of a room.
-fn visible(room: &Room) -> impl PartialEq {
+fn room_fields(room: &Room) -> impl PartialEq {
     (
         (room.name.clone(), room.description.clone(), room.group_id.clone()),
         (room.universal, room.archived, room.slow_mode_seconds, room.has_history),
     )
 }
 
-fn profile(server: &ServerConfig) -> impl PartialEq {
+fn profile_fields(server: &ServerConfig) -> impl PartialEq {
     (
         (server.name.clone(), server.description.clone(), server.welcome_message.clone()),
         (server.logo_key.clone(), server.banner_key.clone()),
@@ -317,29 +340,29 @@ mod tests {
         let (room, user) = (RoomId::from_random([1; 16]), UserId::from_number(2));
         let record =
             |announced, left| Member { announced, left, joined_row: 7, ..Member::default() };
-        let to = |former: Option<Member>, member: Option<Member>| {
+        let audience = |former: Option<Member>, member: Option<Member>| {
             of_member(room, user, former.as_ref(), member.as_ref()).2
         };
-        let alone = To::User(user);
-        let members = To::Members { room, and: Some(user), except: None };
+        let alone = Audience::User(user);
+        let members = Audience::Members { room, and: Some(user), except: None };
         let (joining, joined) = (record(false, false), record(true, false));
         let (leaving, left) = (record(false, true), record(true, true));
         // The row is to come.
-        assert_eq!(to(None, Some(joining.clone())), alone);
-        assert_eq!(to(Some(joined.clone()), Some(leaving.clone())), alone);
+        assert_eq!(audience(None, Some(joining.clone())), alone);
+        assert_eq!(audience(Some(joined.clone()), Some(leaving.clone())), alone);
         // It is stored.
-        assert_eq!(to(Some(joining.clone()), Some(joined.clone())), alone);
-        assert_eq!(to(Some(leaving.clone()), Some(left.clone())), alone);
-        assert_eq!(to(Some(leaving.clone()), None), alone);
+        assert_eq!(audience(Some(joining.clone()), Some(joined.clone())), alone);
+        assert_eq!(audience(Some(leaving.clone()), Some(left.clone())), alone);
+        assert_eq!(audience(Some(leaving.clone()), None), alone);
         // No row tells of these, or nobody knows whether one does.
-        assert_eq!(to(None, Some(joined.clone())), members);
-        assert_eq!(to(None, None), members);
-        assert_eq!(to(Some(joining.clone()), None), members);
-        assert_eq!(to(Some(joining.clone()), Some(left.clone())), members);
-        assert_eq!(to(Some(leaving), Some(joined.clone())), members);
-        assert_eq!(to(Some(joined.clone()), Some(left)), members);
-        assert_eq!(to(Some(joined.clone()), None), members);
+        assert_eq!(audience(None, Some(joined.clone())), members);
+        assert_eq!(audience(None, None), members);
+        assert_eq!(audience(Some(joining.clone()), None), members);
+        assert_eq!(audience(Some(joining.clone()), Some(left.clone())), members);
+        assert_eq!(audience(Some(leaving), Some(joined.clone())), members);
+        assert_eq!(audience(Some(joined.clone()), Some(left)), members);
+        assert_eq!(audience(Some(joined.clone()), None), members);
         let again = Member { joined_row: 9, ..joined };
-        assert_eq!(to(Some(joining), Some(again)), members);
+        assert_eq!(audience(Some(joining), Some(again)), members);
     }
 }

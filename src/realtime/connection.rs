@@ -6,17 +6,17 @@ use std::time::Instant;
 
 use super::change::{Change, random_id};
 use super::frames::{self, Head};
-use super::lens::Unreadable;
-use super::live::Live;
-use super::loads::{Load, Loader, Wait};
-use super::{Gone, Incoming, Inner, Opening, Socket};
+use super::live::LiveConnection;
+use super::loads::{Load, LoadPhase, Loader};
+use super::projection::ProjectionError;
+use super::{Disconnected, HandshakeInfo, Incoming, Inner, Socket};
 use crate::contract::realtime::{
-    self as wire, realtime_client_frame::Frame as Asked, realtime_event_envelope::Event,
+    self as wire, realtime_client_frame::Frame as ClientFrame, realtime_event_envelope::Event,
     realtime_server_frame::Frame,
 };
 use crate::contract::{Encoding, Timestamp, decode};
 use crate::limits::{
-    FRAME_SEND_TIMEOUT, HELD_ROOMS_MAX, HYDRATION_INTERVAL, HYDRATIONS_BURST,
+    FRAME_SEND_TIMEOUT, HYDRATION_INTERVAL, HYDRATIONS_BURST, RETAINED_ROOMS_MAX,
     SESSION_CHECK_INTERVAL, SNAPSHOT_TIMEOUT,
 };
 use crate::present;
@@ -25,49 +25,49 @@ use crate::service::{AuthenticateError, CallKind, Credential, Session};
 
 /// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum CloseReason {
     /// The client is gone, or takes nothing any more.
-    Gone,
+    Disconnected,
     /// The client sent text.
-    Text,
+    TextFrame,
     /// The client broke the protocol, or may not come in.
-    Refused { code: &'static str, text: &'static str },
+    Rejected { code: &'static str, text: &'static str },
     /// We close on purpose.
-    Closed { code: &'static str, reconnect: bool, retry_after_ms: u32 },
+    Close { code: &'static str, reconnect: bool, retry_after_ms: u32 },
     /// The session ended.
-    Terminated { reason: &'static str },
+    SessionEnded { reason: &'static str },
 }
 
-impl End {
+impl CloseReason {
     pub(super) const BAD_FRAME: Self =
-        Self::Refused { code: "bad_frame", text: "frame not expected here" };
+        Self::Rejected { code: "bad_frame", text: "frame not expected here" };
 
     /// To come back somewhere in a span of milliseconds: not all at once.
-    pub(super) fn back(code: &'static str, from_ms: u32, to_ms: u32) -> Self {
+    pub(super) fn reconnect_within(code: &'static str, from_ms: u32, to_ms: u32) -> Self {
         let spread = u32::from_be_bytes(crate::crypto::random()) % (to_ms - from_ms + 1);
-        Self::Closed { code, reconnect: true, retry_after_ms: from_ms + spread }
+        Self::Close { code, reconnect: true, retry_after_ms: from_ms + spread }
     }
 
     /// To load everything anew. A role may concern everybody at once: their loads are spread.
     pub(super) fn reset_required() -> Self {
-        Self::back("projection_reset_required", 0, 5_000)
+        Self::reconnect_within("projection_reset_required", 0, 5_000)
     }
 
     /// This process cannot show the truth now; another one may.
     pub(super) fn stalled() -> Self {
-        Self::back("catch_up_server_busy", 1_000, 5_000)
+        Self::reconnect_within("catch_up_server_busy", 1_000, 5_000)
     }
 }
 
-impl From<Gone> for End {
-    fn from(_: Gone) -> Self {
-        Self::Gone
+impl From<Disconnected> for CloseReason {
+    fn from(_: Disconnected) -> Self {
+        Self::Disconnected
     }
 }
 
-impl From<Unreadable> for End {
-    fn from(_: Unreadable) -> Self {
-        Self::back("catch_up_server_busy", 1_000, 5_000)
+impl From<ProjectionError> for CloseReason {
+    fn from(_: ProjectionError) -> Self {
+        Self::reconnect_within("catch_up_server_busy", 1_000, 5_000)
     }
 }
 
@@ -80,10 +80,15 @@ pub(super) struct Connection<'a, S> {
 }
 
 impl<'a, S: Socket> Connection<'a, S> {
-    pub(super) async fn serve(realtime: &'a Inner, socket: S, opening: Opening, stop: &'a Stop) {
+    pub(super) async fn serve(
+        realtime: &'a Inner,
+        socket: S,
+        handshake: HandshakeInfo,
+        stop: &'a Stop,
+    ) {
         let heartbeat_due = realtime.clock.now() + realtime.config.heartbeat;
         let mut connection = Self { realtime, socket, stop, heartbeat_due };
-        let end = match Box::pin(connection.run(opening)).await {
+        let end = match Box::pin(connection.run(handshake)).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
@@ -91,29 +96,33 @@ impl<'a, S: Socket> Connection<'a, S> {
         connection.finish(end).await;
     }
 
-    async fn run(&mut self, opening: Opening) -> Result<std::convert::Infallible, End> {
-        let session = Box::pin(self.open(&opening)).await?;
-        let asked = self.ready().await?;
-        let loader = Loader { user: session.user, address: opening.address };
+    async fn run(
+        &mut self,
+        handshake: HandshakeInfo,
+    ) -> Result<std::convert::Infallible, CloseReason> {
+        let session = Box::pin(self.open(&handshake)).await?;
+        let subscription = self.ready().await?;
+        let loader = Loader { user: session.user, address: handshake.address };
         let (slots, clock) = (self.realtime.loads.clone(), self.realtime.clock.clone());
         let load = Arc::new(Load::new(slots, loader, clock, SNAPSHOT_TIMEOUT));
-        self.wait_for_slot(&load, Wait::First).await?;
+        self.wait_for_slot(&load, LoadPhase::Begin).await?;
         let is_present = self.realtime.service.read_barrier().try_pass().await;
-        let (registration, told) = self.realtime.hub.register(&session).ok_or_else(End::stalled)?;
-        let cursor = asked.resume_cursor.as_deref();
+        let (registration, position) =
+            self.realtime.hub.register(&session).ok_or_else(CloseReason::stalled)?;
+        let cursor = subscription.resume_cursor.as_deref();
         let is_ahead =
-            |cursor| self.realtime.service.resume_cursors().is_ahead(&session, cursor, told);
+            |cursor| self.realtime.service.resume_cursors().is_ahead(&session, cursor, position);
         if !is_present && cursor.is_some_and(is_ahead) {
-            return Err(End::stalled());
+            return Err(CloseReason::stalled());
         }
-        let mut live = Live {
+        let mut live = LiveConnection {
             rights: self.realtime.service.resume_cursors().fingerprint(&session),
-            held: asked.retained_room_ids.iter().cloned().collect(),
+            retained: subscription.retained_room_ids.iter().cloned().collect(),
             loaded: HashSet::new(),
-            known: HashMap::new(),
+            sent_rooms: HashMap::new(),
             is_complete: true,
             complete_from: 0,
-            origin: opening.origin,
+            origin: handshake.origin,
             pace: Pace::new(HYDRATIONS_BURST, HYDRATION_INTERVAL),
             check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,
             alarm: self.realtime.clock.alarm(),
@@ -122,11 +131,11 @@ impl<'a, S: Socket> Connection<'a, S> {
             connection: self,
             registration,
             session,
-            told,
+            position,
         };
         let over = async {
-            load.is_over().await;
-            Err(End::back("catch_up_timeout", 1_000, 5_000))
+            load.time_limit_reached().await;
+            Err(CloseReason::reconnect_within("catch_up_timeout", 1_000, 5_000))
         };
         let loading = async {
             // It may have ended since the hello; from the registration on that is told.
@@ -134,20 +143,20 @@ impl<'a, S: Socket> Connection<'a, S> {
             live.catch_up(cursor).await
         };
         futures_lite::future::or(Box::pin(loading), over).await?;
-        load.pause();
+        load.release_slot();
         Box::pin(live.run()).await
     }
 
     /// Says why it ends, and closes. Nobody is left to tell when this fails.
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self, end: CloseReason) {
         let (frame, code) = match end {
-            End::Gone => return self.socket.close(1001).await,
-            End::Text => return self.socket.close(1003).await,
-            End::Refused { code, text } => (frames::error(code, text), 1008),
-            End::Closed { code, reconnect, retry_after_ms } => {
+            CloseReason::Disconnected => return self.socket.close(1001).await,
+            CloseReason::TextFrame => return self.socket.close(1003).await,
+            CloseReason::Rejected { code, text } => (frames::error(code, text), 1008),
+            CloseReason::Close { code, reconnect, retry_after_ms } => {
                 (frames::close(code, reconnect, retry_after_ms), 1000)
             }
-            End::Terminated { reason } => {
+            CloseReason::SessionEnded { reason } => {
                 let ended = wire::RealtimeSessionTerminatedEvent { reason: reason.to_owned() };
                 let head = self.realtime.head_of_now();
                 (frames::transient(head, Event::SessionTerminated(ended)), 1000)
@@ -158,24 +167,25 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
     }
 
-    pub(super) async fn send(&mut self, frame: Frame) -> Result<(), End> {
+    pub(super) async fn send(&mut self, frame: Frame) -> Result<(), CloseReason> {
         let sending = self.socket.send(frames::encode(frame));
         match self.realtime.clock.timeout(FRAME_SEND_TIMEOUT, sending).await {
             Ok(sent) => Ok(sent?),
-            Err(_elapsed) => Err(End::Gone),
+            Err(_elapsed) => Err(CloseReason::Disconnected),
         }
     }
 
     /// OPEN: who is there (contract 8.2).
-    async fn open(&mut self, opening: &Opening) -> Result<Session, End> {
-        const BAD_HELLO: End = End::Refused { code: "bad_hello", text: "hello expected" };
-        let asked = self.first_frame(BAD_HELLO).await?;
-        let Asked::Hello(hello) = asked else { return Err(BAD_HELLO) };
+    async fn open(&mut self, handshake: &HandshakeInfo) -> Result<Session, CloseReason> {
+        const BAD_HELLO: CloseReason =
+            CloseReason::Rejected { code: "bad_hello", text: "hello expected" };
+        let first = self.first_frame(BAD_HELLO).await?;
+        let ClientFrame::Hello(hello) = first else { return Err(BAD_HELLO) };
         if hello.protocol_version != frames::PROTOCOL_VERSION {
             let text = "protocol version 2 is the only one";
-            return Err(End::Refused { code: "unsupported_protocol", text });
+            return Err(CloseReason::Rejected { code: "unsupported_protocol", text });
         }
-        let credential = match (&hello.bearer_token, &opening.cookie) {
+        let credential = match (&hello.bearer_token, &handshake.cookie) {
             (Some(token), _) => Some(Credential::Bearer(token)),
             (None, Some(cookie)) => Some(Credential::Cookie(cookie)),
             (None, None) => None,
@@ -193,29 +203,29 @@ impl<'a, S: Socket> Connection<'a, S> {
             }
             Err(AuthenticateError::Required) => {
                 let text = "authentication required";
-                Err(End::Refused { code: "authentication_required", text })
+                Err(CloseReason::Rejected { code: "authentication_required", text })
             }
             Err(AuthenticateError::Store(_)) => {
-                Err(End::back("catch_up_server_busy", 1_000, 5_000))
+                Err(CloseReason::reconnect_within("catch_up_server_busy", 1_000, 5_000))
             }
         }
     }
 
     /// READY: what the client wants (contract 8.3).
-    async fn ready(&mut self) -> Result<wire::RealtimeSubscribeEvents, End> {
-        const BAD_SUBSCRIBE: End =
-            End::Refused { code: "bad_subscribe", text: "subscribe_events expected" };
+    async fn ready(&mut self) -> Result<wire::RealtimeSubscribeEvents, CloseReason> {
+        const BAD_SUBSCRIBE: CloseReason =
+            CloseReason::Rejected { code: "bad_subscribe", text: "subscribe_events expected" };
         let deadline = self.realtime.clock.now() + self.realtime.config.hello_timeout;
         loop {
             if self.realtime.clock.now() >= deadline {
                 return Err(BAD_SUBSCRIBE);
             }
             match self.first_frame(BAD_SUBSCRIBE).await? {
-                Asked::Ping(ping) => self.send(frames::pong(ping.nonce)).await?,
-                Asked::SubscribeEvents(asked)
-                    if asked.retained_room_ids.len() <= HELD_ROOMS_MAX =>
+                ClientFrame::Ping(ping) => self.send(frames::pong(ping.nonce)).await?,
+                ClientFrame::SubscribeEvents(subscription)
+                    if subscription.retained_room_ids.len() <= RETAINED_ROOMS_MAX =>
                 {
-                    return Ok(asked);
+                    return Ok(subscription);
                 }
                 _ => return Err(BAD_SUBSCRIBE),
             }
@@ -223,26 +233,30 @@ impl<'a, S: Socket> Connection<'a, S> {
     }
 
     /// A frame of the states before CATCHING_UP.
-    async fn first_frame(&mut self, otherwise: End) -> Result<Asked, End> {
+    async fn first_frame(&mut self, otherwise: CloseReason) -> Result<ClientFrame, CloseReason> {
         let limit = self.realtime.config.hello_timeout;
-        let heard = self.realtime.clock.timeout(limit, self.socket.receive());
-        match self.stop.or(heard).await {
+        let incoming = self.realtime.clock.timeout(limit, self.socket.receive());
+        match self.stop.or(incoming).await {
             None => Err(shutdown()),
             Some(Err(_elapsed)) => Err(otherwise),
-            Some(Ok(Incoming::Gone)) => Err(End::Gone),
-            Some(Ok(Incoming::Text)) => Err(End::Text),
-            Some(Ok(heard)) => asked(heard).map_err(|_| otherwise),
+            Some(Ok(Incoming::Disconnected)) => Err(CloseReason::Disconnected),
+            Some(Ok(Incoming::Text)) => Err(CloseReason::TextFrame),
+            Some(Ok(incoming)) => decode_client_frame(incoming).map_err(|_| otherwise),
         }
     }
 
     /// Waits for a slot among the loads that are assembled at a time.
-    pub(super) async fn wait_for_slot(&mut self, load: &Load, wait: Wait) -> Result<(), End> {
+    pub(super) async fn wait_for_slot(
+        &mut self,
+        load: &Load,
+        phase: LoadPhase,
+    ) -> Result<(), CloseReason> {
         let deadline = self.realtime.clock.now() + SNAPSHOT_TIMEOUT;
-        let mut taking = std::pin::pin!(load.take(wait));
+        let mut taking = std::pin::pin!(load.acquire_slot(phase));
         loop {
             let now = self.realtime.clock.now();
             if now >= deadline {
-                return Err(End::back("catch_up_timeout", 1_000, 5_000));
+                return Err(CloseReason::reconnect_within("catch_up_timeout", 1_000, 5_000));
             }
             let wait = self.heartbeat_due.min(deadline).saturating_duration_since(now);
             let taken = self.realtime.clock.timeout(wait, taking.as_mut());
@@ -250,7 +264,11 @@ impl<'a, S: Socket> Connection<'a, S> {
                 None => return Err(shutdown()),
                 Some(Ok(Ok(()))) => return Ok(()),
                 Some(Ok(Err(_full))) => {
-                    return Err(End::back("catch_up_server_busy", 2_000, 10_000));
+                    return Err(CloseReason::reconnect_within(
+                        "catch_up_server_busy",
+                        2_000,
+                        10_000,
+                    ));
                 }
                 Some(Err(_elapsed)) => {
                     self.heartbeat_if_due().await?;
@@ -260,7 +278,7 @@ impl<'a, S: Socket> Connection<'a, S> {
     }
 
     /// Sends a heartbeat when it is time; whether it was.
-    pub(super) async fn heartbeat_if_due(&mut self) -> Result<bool, End> {
+    pub(super) async fn heartbeat_if_due(&mut self) -> Result<bool, CloseReason> {
         let now = self.realtime.clock.now();
         if now < self.heartbeat_due {
             return Ok(false);
@@ -291,19 +309,19 @@ impl Inner {
 }
 
 /// A frame as the message it is; anything else breaks the protocol.
-pub(super) fn asked(heard: Incoming) -> Result<Asked, End> {
-    let bytes = match heard {
+pub(super) fn decode_client_frame(incoming: Incoming) -> Result<ClientFrame, CloseReason> {
+    let bytes = match incoming {
         Incoming::Frame(bytes) => bytes,
-        Incoming::Text => return Err(End::Text),
-        Incoming::Broken | Incoming::Gone => return Err(End::BAD_FRAME),
+        Incoming::Text => return Err(CloseReason::TextFrame),
+        Incoming::Broken | Incoming::Disconnected => return Err(CloseReason::BAD_FRAME),
     };
     let frame: wire::RealtimeClientFrame =
-        decode(Encoding::Proto, bytes).map_err(|_| End::BAD_FRAME)?;
-    frame.frame.ok_or(End::BAD_FRAME)
+        decode(Encoding::Proto, bytes).map_err(|_| CloseReason::BAD_FRAME)?;
+    frame.frame.ok_or(CloseReason::BAD_FRAME)
 }
 
-pub(super) fn shutdown() -> End {
-    End::back("server_shutdown", 1_000, 5_000)
+pub(super) fn shutdown() -> CloseReason {
+    CloseReason::reconnect_within("server_shutdown", 1_000, 5_000)
 }
 
 #[cfg(test)]
@@ -314,7 +332,9 @@ mod tests {
     fn sockets_whose_rights_changed_come_back_spread_over_five_seconds() {
         let mut seconds = HashSet::new();
         for _ in 0..200 {
-            let End::Closed { code, reconnect, retry_after_ms } = End::reset_required() else {
+            let CloseReason::Close { code, reconnect, retry_after_ms } =
+                CloseReason::reset_required()
+            else {
                 panic!("it closes");
             };
             assert_eq!((code, reconnect), ("projection_reset_required", true));

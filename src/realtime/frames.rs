@@ -83,7 +83,11 @@ pub(super) struct Head {
     pub(super) actor_id: Option<String>,
 }
 
-pub(super) fn projection(head: Head, cursor: Option<String>, operations: Vec<Operation>) -> Frame {
+pub(super) fn projection_event(
+    head: Head,
+    cursor: Option<String>,
+    operations: Vec<Operation>,
+) -> Frame {
     let operation = |operation| wire::RealtimeProjectionOperation { operation: Some(operation) };
     Frame::ProjectionEvent(wire::RealtimeProjectionEvent {
         id: head.id,

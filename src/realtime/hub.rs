@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use event_listener::Event;
 
-use super::change::{Cause, Change, To};
+use super::change::{Audience, Change, ChangeKind};
 use crate::domain::UserId;
 use crate::limits::SOCKETS_PER_USER_MAX;
 use crate::runtime::{Clock, Stop};
@@ -24,11 +24,11 @@ const PRESENCE_RETRY: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub(super) struct Queued {
     pub(super) change: Arc<Change>,
-    pub(super) told: FeedPosition,
+    pub(super) position: FeedPosition,
 }
 
 /// What a queue gives.
-pub(super) enum Next {
+pub(super) enum Dequeued {
     Change(Queued),
     /// The client was too slow: changes were dropped.
     Overflown,
@@ -39,44 +39,44 @@ pub(super) enum Next {
 }
 
 /// The queue of one connection.
-struct Queue {
+struct ConnectionQueue {
     session: Session,
-    waiting: Mutex<Waiting>,
+    state: Mutex<QueueState>,
     filled: Event,
 }
 
 #[derive(Default)]
-struct Waiting {
+struct QueueState {
     changes: VecDeque<Queued>,
     overflown: bool,
     displaced: bool,
     stalled: bool,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+impl ConnectionQueue {
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn push(&self, queued: Queued, max: usize) {
-        let mut waiting = self.lock();
-        if waiting.overflown {
+        let mut state = self.lock();
+        if state.overflown {
             return;
         }
-        if waiting.changes.len() >= max {
-            waiting.overflown = true;
-            waiting.changes = VecDeque::new();
+        if state.changes.len() >= max {
+            state.overflown = true;
+            state.changes = VecDeque::new();
         } else {
-            waiting.changes.push_back(queued);
+            state.changes.push_back(queued);
         }
-        drop(waiting);
+        drop(state);
         self.filled.notify(usize::MAX);
     }
 }
 
-struct Registered {
-    told: FeedPosition,
-    users: HashMap<UserId, Vec<Arc<Queue>>>,
+struct Connections {
+    position: FeedPosition,
+    users: HashMap<UserId, Vec<Arc<ConnectionQueue>>>,
     count: usize,
 }
 
@@ -85,7 +85,7 @@ pub(super) struct Hub {
     service: Service,
     storage: Storage,
     queue_max: usize,
-    registered: Mutex<Registered>,
+    connections: Mutex<Connections>,
     /// Presences are to be read anew, or one of them ends earlier than was known.
     presences: Event,
     presences_missed: AtomicBool,
@@ -97,24 +97,24 @@ impl Hub {
             service,
             storage,
             queue_max,
-            registered: Mutex::new(Registered {
-                told: FeedPosition::default(),
+            connections: Mutex::new(Connections {
+                position: FeedPosition::default(),
                 users: HashMap::new(),
                 count: 0,
             }),
             presences: Event::new(),
             presences_missed: AtomicBool::new(true),
         });
-        let told = hub.storage.subscribe(Arc::clone(&hub) as Arc<dyn FeedSubscriber>);
-        let mut registered = hub.lock();
-        registered.told.journal = registered.told.journal.max(told.journal);
-        registered.told.state = registered.told.state.max(told.state);
-        drop(registered);
+        let position = hub.storage.subscribe(Arc::clone(&hub) as Arc<dyn FeedSubscriber>);
+        let mut connections = hub.lock();
+        connections.position.journal = connections.position.journal.max(position.journal);
+        connections.position.state = connections.position.state.max(position.state);
+        drop(connections);
         hub
     }
 
-    fn lock(&self) -> MutexGuard<'_, Registered> {
-        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a connection on the list: from the position answered on it hears everything. `None` while the
@@ -123,17 +123,17 @@ impl Hub {
         self: &Arc<Self>,
         session: &Session,
     ) -> Option<(Registration, FeedPosition)> {
-        let queue = Arc::new(Queue {
+        let queue = Arc::new(ConnectionQueue {
             session: session.clone(),
-            waiting: Mutex::default(),
+            state: Mutex::default(),
             filled: Event::new(),
         });
-        let mut registered = self.lock();
+        let mut connections = self.lock();
         // Whoever came before a stall is told of it; this lock stands between the two.
         if self.storage.is_stalled() {
             return None;
         }
-        let own = registered.users.entry(session.user).or_default();
+        let own = connections.users.entry(session.user).or_default();
         // The oldest is the likeliest to be a line that broke without a word.
         let open = own.iter().filter(|queue| !queue.lock().displaced);
         let open: Vec<_> = open.cloned().collect();
@@ -142,12 +142,12 @@ impl Hub {
             oldest.filled.notify(usize::MAX);
         }
         own.push(Arc::clone(&queue));
-        registered.count += 1;
-        Some((Registration { hub: Arc::clone(self), queue }, registered.told))
+        connections.count += 1;
+        Some((Registration { hub: Arc::clone(self), queue }, connections.position))
     }
 
     /// What happened since a cursor; `None` when it is too much.
-    pub(super) async fn gap(
+    pub(super) async fn changes_between(
         &self,
         since: FeedPosition,
         upto: FeedPosition,
@@ -165,27 +165,27 @@ impl Hub {
         });
         // Rooms name their members as of now: who they are comes first.
         let (users, state): (Vec<_>, Vec<_>) =
-            state.into_iter().partition(|change| matches!(change.cause, Cause::User { .. }));
+            state.into_iter().partition(|change| matches!(change.kind, ChangeKind::User { .. }));
         let events = events.iter().filter_map(|event| Change::of_event(epoch, event));
         let state = users.into_iter().chain(state);
         Ok(Some(state.chain(events.map(|(change, _)| change)).collect()))
     }
 
-    fn tell(&self, to: To, change: Change, registered: &Registered) {
-        let queued = Queued { change: Arc::new(change), told: registered.told };
-        let push = |queue: &Arc<Queue>| queue.push(queued.clone(), self.queue_max);
-        let of = |user: &UserId| registered.users.get(user).into_iter().flatten();
-        match to {
-            To::Everybody => registered.users.values().flatten().for_each(push),
-            To::User(user) => of(&user).for_each(push),
-            To::Credential(hash) => {
-                let all = registered.users.values().flatten();
+    fn enqueue(&self, audience: Audience, change: Change, connections: &Connections) {
+        let queued = Queued { change: Arc::new(change), position: connections.position };
+        let push = |queue: &Arc<ConnectionQueue>| queue.push(queued.clone(), self.queue_max);
+        let of = |user: &UserId| connections.users.get(user).into_iter().flatten();
+        match audience {
+            Audience::Everybody => connections.users.values().flatten().for_each(push),
+            Audience::User(user) => of(&user).for_each(push),
+            Audience::Credential(hash) => {
+                let all = connections.users.values().flatten();
                 all.filter(|queue| queue.session.came_from(&hash)).for_each(push);
             }
-            To::Members { room, and, except } => {
+            Audience::Members { room, and, except } => {
                 let members: Vec<UserId> = self.storage.read(|tables| {
                     let Some(record) = tables.rooms.get(&room) else { return Vec::new() };
-                    let connected = registered.users.keys().copied();
+                    let connected = connections.users.keys().copied();
                     if record.universal {
                         return connected.collect();
                     }
@@ -207,21 +207,21 @@ impl Hub {
         }
     }
 
-    fn tell_presences(&self, users: impl IntoIterator<Item = UserId>) {
-        let registered = self.lock();
+    fn enqueue_presences(&self, users: impl IntoIterator<Item = UserId>) {
+        let connections = self.lock();
         for user in users {
-            let change = Change::passing(Cause::Presence { user }, Some(user));
-            self.tell(To::Everybody, change, &registered);
+            let change = Change::ephemeral(ChangeKind::Presence { user }, Some(user));
+            self.enqueue(Audience::Everybody, change, &connections);
         }
     }
 
     /// Reads presences when they may have been missed, and ends each in time.
-    pub(super) async fn keep_presences(&self, clock: &Clock, stop: &Stop) {
+    pub(super) async fn track_presences(&self, clock: &Clock, stop: &Stop) {
         while !stop.is_stopped() {
             let changed = self.presences.listen();
             if self.presences_missed.swap(false, Ordering::SeqCst) {
                 match self.service.presences().load().await {
-                    Ok(users) => self.tell_presences(users),
+                    Ok(users) => self.enqueue_presences(users),
                     Err(error) => {
                         log::debug!(error:err = error; "presences cannot be read now");
                         self.presences_missed.store(true, Ordering::SeqCst);
@@ -231,7 +231,7 @@ impl Hub {
                 }
             }
             let (ended, next) = self.service.presences().expire();
-            self.tell_presences(ended);
+            self.enqueue_presences(ended);
             match next {
                 // A little later, so that it has certainly ended.
                 Some(ms) => {
@@ -252,7 +252,7 @@ impl FeedSubscriber for Hub {
         match &live {
             FeedUpdate::EphemeralEvent(EphemeralEvent::Presence { user, status, until_ms }) => {
                 if self.service.presences().apply(*user, *status, *until_ms) {
-                    self.tell_presences([*user]);
+                    self.enqueue_presences([*user]);
                 }
                 self.presences.notify(usize::MAX);
                 return;
@@ -270,23 +270,23 @@ impl FeedSubscriber for Hub {
             }
             FeedUpdate::Event(_) | FeedUpdate::State { .. } | FeedUpdate::EphemeralEvent(_) => {}
         }
-        let mut registered = self.lock();
+        let mut connections = self.lock();
         match &live {
             FeedUpdate::Event(event) => {
-                registered.told.journal = registered.told.journal.max(event.sequence);
+                connections.position.journal = connections.position.journal.max(event.sequence);
             }
             FeedUpdate::State { revision, .. } => {
-                registered.told.state = registered.told.state.max(*revision);
+                connections.position.state = connections.position.state.max(*revision);
             }
             FeedUpdate::EphemeralEvent(_) | FeedUpdate::Missed | FeedUpdate::Stalled => {}
         }
-        if registered.count == 0 {
+        if connections.count == 0 {
             return;
         }
         let epoch = self.storage.epoch();
         let changes = self.storage.read(|tables| Change::of(epoch, live, tables));
-        for (change, to) in changes {
-            self.tell(to, change, &registered);
+        for (change, audience) in changes {
+            self.enqueue(audience, change, &connections);
         }
     }
 }
@@ -294,7 +294,7 @@ impl FeedSubscriber for Hub {
 /// A connection's place in the hub; dropping it leaves.
 pub(super) struct Registration {
     hub: Arc<Hub>,
-    queue: Arc<Queue>,
+    queue: Arc<ConnectionQueue>,
 }
 
 impl Registration {
@@ -302,22 +302,22 @@ impl Registration {
     ///
     /// # Cancel safety
     /// Dropping it loses nothing.
-    pub(super) async fn next(&self) -> Next {
+    pub(super) async fn next(&self) -> Dequeued {
         loop {
             let filled = self.queue.filled.listen();
             {
-                let mut waiting = self.queue.lock();
-                if waiting.stalled {
-                    return Next::Stalled;
+                let mut state = self.queue.lock();
+                if state.stalled {
+                    return Dequeued::Stalled;
                 }
-                if waiting.displaced {
-                    return Next::Displaced;
+                if state.displaced {
+                    return Dequeued::Displaced;
                 }
-                if waiting.overflown {
-                    return Next::Overflown;
+                if state.overflown {
+                    return Dequeued::Overflown;
                 }
-                if let Some(queued) = waiting.changes.pop_front() {
-                    return Next::Change(queued);
+                if let Some(queued) = state.changes.pop_front() {
+                    return Dequeued::Change(queued);
                 }
             }
             filled.await;
@@ -330,23 +330,23 @@ impl Registration {
     }
 
     /// How far the client has come if nothing waits for it.
-    pub(super) fn idle_at(&self) -> Option<FeedPosition> {
-        let registered = self.hub.lock();
-        let waiting = self.queue.lock();
-        (waiting.changes.is_empty() && !waiting.overflown).then_some(registered.told)
+    pub(super) fn idle_position(&self) -> Option<FeedPosition> {
+        let connections = self.hub.lock();
+        let state = self.queue.lock();
+        (state.changes.is_empty() && !state.overflown).then_some(connections.position)
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        let mut registered = self.hub.lock();
+        let mut connections = self.hub.lock();
         let user = self.queue.session.user;
-        if let Some(queues) = registered.users.get_mut(&user) {
+        if let Some(queues) = connections.users.get_mut(&user) {
             queues.retain(|queue| !Arc::ptr_eq(queue, &self.queue));
             if queues.is_empty() {
-                registered.users.remove(&user);
+                connections.users.remove(&user);
             }
         }
-        registered.count = registered.count.saturating_sub(1);
+        connections.count = connections.count.saturating_sub(1);
     }
 }

@@ -24,14 +24,14 @@ pub(super) struct LoadSlots {
 struct Inner {
     slots: usize,
     queue_max: usize,
-    queue: Mutex<Queue>,
+    table: Mutex<SlotTable>,
 }
 
 #[derive(Debug, Default)]
-struct Queue {
-    next: u64,
+struct SlotTable {
+    last_number: u64,
     held: Vec<(u64, Loader)>,
-    waiting: VecDeque<Waiting>,
+    pending: VecDeque<PendingLoad>,
 }
 
 /// Who loads.
@@ -43,9 +43,9 @@ pub(super) struct Loader {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct PendingLoad {
     number: u64,
-    wait: Wait,
+    phase: LoadPhase,
     loader: Loader,
     granted: Arc<Event>,
 }
@@ -56,18 +56,18 @@ pub(super) struct QueueFull;
 
 /// Whether a load begins or goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum LoadPhase {
     /// It waits behind the others.
-    First,
+    Begin,
     /// It was let in before: it waits before those that were not.
-    Next,
+    Continue,
 }
 
 impl LoadSlots {
     /// `slots` at a time, `queue_max` waiting for their first one.
     pub(super) fn new(slots: usize, queue_max: usize) -> Self {
-        let queue = Mutex::default();
-        Self { inner: Arc::new(Inner { slots, queue_max, queue }) }
+        let table = Mutex::default();
+        Self { inner: Arc::new(Inner { slots, queue_max, table }) }
     }
 
     /// Takes a slot, waiting in the queue for it.
@@ -77,54 +77,59 @@ impl LoadSlots {
     ///
     /// # Cancel safety
     /// Dropping it leaves the queue.
-    async fn take(&self, loader: Loader, wait: Wait) -> Result<Slot, QueueFull> {
+    async fn take(&self, loader: Loader, phase: LoadPhase) -> Result<Slot, QueueFull> {
         let granted = Arc::new(Event::new());
-        let slot = self.enqueue(loader, wait, &granted)?;
+        let slot = self.enqueue(loader, phase, &granted)?;
         loop {
-            let heard = granted.listen();
+            let notified = granted.listen();
             if slot.is_held() {
                 return Ok(slot);
             }
-            heard.await;
+            notified.await;
         }
     }
 
-    fn enqueue(&self, loader: Loader, wait: Wait, granted: &Arc<Event>) -> Result<Slot, QueueFull> {
-        let mut queue = self.inner.lock();
-        if wait == Wait::First && queue.waiting.len() >= self.inner.queue_max {
+    fn enqueue(
+        &self,
+        loader: Loader,
+        phase: LoadPhase,
+        granted: &Arc<Event>,
+    ) -> Result<Slot, QueueFull> {
+        let mut table = self.inner.lock();
+        if phase == LoadPhase::Begin && table.pending.len() >= self.inner.queue_max {
             return Err(QueueFull);
         }
-        queue.next = queue.next.wrapping_add(1);
-        let number = queue.next;
-        let waiting = Waiting { number, wait, loader, granted: Arc::clone(granted) };
-        match wait {
-            Wait::First => queue.waiting.push_back(waiting),
-            Wait::Next => {
-                let first = queue.waiting.iter().position(|one| one.wait == Wait::First);
-                let behind_others = first.unwrap_or(queue.waiting.len());
-                queue.waiting.insert(behind_others, waiting);
+        table.last_number = table.last_number.wrapping_add(1);
+        let number = table.last_number;
+        let pending = PendingLoad { number, phase, loader, granted: Arc::clone(granted) };
+        match phase {
+            LoadPhase::Begin => table.pending.push_back(pending),
+            LoadPhase::Continue => {
+                let first = table.pending.iter().position(|one| one.phase == LoadPhase::Begin);
+                let behind_others = first.unwrap_or(table.pending.len());
+                table.pending.insert(behind_others, pending);
             }
         }
-        queue.grant(self.inner.slots);
+        table.grant(self.inner.slots);
         Ok(Slot { inner: Arc::clone(&self.inner), number })
     }
 }
 
 impl Inner {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, SlotTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Queue {
+impl SlotTable {
     /// Gives free slots to the first that may have one.
     fn grant(&mut self, slots: usize) {
         while self.held.len() < slots {
-            let mut waiting = self.waiting.iter();
-            let Some(at) = waiting.position(|one| self.may_hold(&one.loader, slots)) else {
+            let mut pending = self.pending.iter();
+            let Some(at) = pending.position(|one| self.may_hold(&one.loader, slots)) else {
                 return;
             };
-            let Some(first) = self.waiting.remove(at) else { return };
+            let Some(first) = self.pending.remove(at) else { return };
             self.held.push((first.number, first.loader));
             first.granted.notify(usize::MAX);
         }
@@ -156,10 +161,10 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut queue = self.inner.lock();
-        queue.held.retain(|(number, _)| *number != self.number);
-        queue.waiting.retain(|one| one.number != self.number);
-        queue.grant(self.inner.slots);
+        let mut table = self.inner.lock();
+        table.held.retain(|(number, _)| *number != self.number);
+        table.pending.retain(|one| one.number != self.number);
+        table.grant(self.inner.slots);
     }
 }
 
@@ -170,14 +175,14 @@ pub(super) struct Load {
     loader: Loader,
     clock: Clock,
     limit: Duration,
-    state: Mutex<Held>,
+    state: Mutex<LoadState>,
     changed: Event,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct LoadState {
     slot: Option<(Slot, Instant)>,
-    before: Duration,
+    used_before: Duration,
 }
 
 impl Load {
@@ -187,7 +192,7 @@ impl Load {
         Self { slots, loader, clock, limit, state, changed: Event::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, LoadState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -195,34 +200,34 @@ impl Load {
     ///
     /// # Errors
     /// [`QueueFull`], at the first wait.
-    pub(super) async fn take(&self, wait: Wait) -> Result<(), QueueFull> {
-        let slot = self.slots.take(self.loader, wait).await?;
+    pub(super) async fn acquire_slot(&self, phase: LoadPhase) -> Result<(), QueueFull> {
+        let slot = self.slots.take(self.loader, phase).await?;
         self.lock().slot = Some((slot, self.clock.now()));
         self.changed.notify(usize::MAX);
         Ok(())
     }
 
     /// Gives the slot to others.
-    pub(super) fn pause(&self) {
-        let mut held = self.lock();
-        if let Some((slot, since)) = held.slot.take() {
-            held.before += self.clock.now().saturating_duration_since(since);
-            drop(held);
+    pub(super) fn release_slot(&self) {
+        let mut state = self.lock();
+        if let Some((slot, since)) = state.slot.take() {
+            state.used_before += self.clock.now().saturating_duration_since(since);
+            drop(state);
             drop(slot);
             self.changed.notify(usize::MAX);
         }
     }
 
     /// Waits until slots were held for the limit.
-    pub(super) async fn is_over(&self) {
+    pub(super) async fn time_limit_reached(&self) {
         loop {
             let changed = self.changed.listen();
             let left = {
-                let held = self.lock();
-                let since = held.slot.as_ref().map(|(_, since)| *since);
+                let state = self.lock();
+                let since = state.slot.as_ref().map(|(_, since)| *since);
                 let now = self.clock.now();
                 since.map(|since| {
-                    let used = held.before + now.saturating_duration_since(since);
+                    let used = state.used_before + now.saturating_duration_since(since);
                     self.limit.saturating_sub(used)
                 })
             };
@@ -254,13 +259,13 @@ mod tests {
     fn a_user_has_one_slot_and_an_address_half() {
         block_on(async {
             let slots = LoadSlots::new(4, 8);
-            let first = slots.take(loader(1, A), Wait::First).await.unwrap();
-            let mut same = pin!(slots.take(loader(1, B), Wait::First));
+            let first = slots.take(loader(1, A), LoadPhase::Begin).await.unwrap();
+            let mut same = pin!(slots.take(loader(1, B), LoadPhase::Begin));
             assert!(poll_once(same.as_mut()).await.is_none(), "the same user");
-            let _second = slots.take(loader(2, A), Wait::First).await.unwrap();
-            let mut third = pin!(slots.take(loader(3, A), Wait::First));
+            let _second = slots.take(loader(2, A), LoadPhase::Begin).await.unwrap();
+            let mut third = pin!(slots.take(loader(3, A), LoadPhase::Begin));
             assert!(poll_once(third.as_mut()).await.is_none(), "more than half");
-            let _other = slots.take(loader(4, B), Wait::First).await.unwrap();
+            let _other = slots.take(loader(4, B), LoadPhase::Begin).await.unwrap();
             drop(first);
             assert!(poll_once(same.as_mut()).await.is_some());
             assert!(poll_once(third.as_mut()).await.is_some());
@@ -268,26 +273,26 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_let_in_before_comes_first_and_nobody_is_forgotten() {
+    fn whoever_was_let_in_before_comes_first_and_nobody_is_passed_over() {
         block_on(async {
             let slots = LoadSlots::new(1, 2);
-            let held = slots.take(loader(1, A), Wait::First).await.unwrap();
-            let mut gone = Box::pin(slots.take(loader(2, A), Wait::First));
-            assert!(poll_once(gone.as_mut()).await.is_none());
-            let mut waits = pin!(slots.take(loader(3, A), Wait::First));
+            let held = slots.take(loader(1, A), LoadPhase::Begin).await.unwrap();
+            let mut abandoned = Box::pin(slots.take(loader(2, A), LoadPhase::Begin));
+            assert!(poll_once(abandoned.as_mut()).await.is_none());
+            let mut waits = pin!(slots.take(loader(3, A), LoadPhase::Begin));
             assert!(poll_once(waits.as_mut()).await.is_none());
-            assert_eq!(slots.take(loader(4, A), Wait::First).await.err(), Some(QueueFull));
-            let mut goes_on = pin!(slots.take(loader(5, A), Wait::Next));
-            assert!(poll_once(goes_on.as_mut()).await.is_none());
+            assert_eq!(slots.take(loader(4, A), LoadPhase::Begin).await.err(), Some(QueueFull));
+            let mut resumed = pin!(slots.take(loader(5, A), LoadPhase::Continue));
+            assert!(poll_once(resumed.as_mut()).await.is_none());
             drop(held);
-            let next = poll_once(goes_on.as_mut()).await.unwrap().unwrap();
-            assert!(poll_once(gone.as_mut()).await.is_none());
+            let next = poll_once(resumed.as_mut()).await.unwrap().unwrap();
+            assert!(poll_once(abandoned.as_mut()).await.is_none());
             drop(next);
             // It was granted the slot and goes away without having looked.
-            drop(gone);
+            drop(abandoned);
             assert!(poll_once(waits.as_mut()).await.is_some());
-            let queue = slots.inner.lock();
-            assert!(queue.waiting.is_empty());
+            let table = slots.inner.lock();
+            assert!(table.pending.is_empty());
         });
     }
 
@@ -298,16 +303,19 @@ mod tests {
             let slots = LoadSlots::new(1, 1);
             let limit = Duration::from_secs(30);
             let load = Load::new(slots.clone(), loader(1, A), clock.clone(), limit);
-            load.take(Wait::First).await.unwrap();
+            load.acquire_slot(LoadPhase::Begin).await.unwrap();
             clock.advance_monotonic(Duration::from_secs(20));
-            assert!(poll_once(load.is_over()).await.is_none());
-            load.pause();
+            assert!(poll_once(load.time_limit_reached()).await.is_none());
+            load.release_slot();
             clock.advance_monotonic(Duration::from_secs(1_000));
-            assert!(poll_once(load.is_over()).await.is_none());
-            assert!(slots.take(loader(2, A), Wait::First).await.is_ok(), "another's meanwhile");
-            load.take(Wait::Next).await.unwrap();
+            assert!(poll_once(load.time_limit_reached()).await.is_none());
+            assert!(
+                slots.take(loader(2, A), LoadPhase::Begin).await.is_ok(),
+                "another's meanwhile"
+            );
+            load.acquire_slot(LoadPhase::Continue).await.unwrap();
             clock.advance_monotonic(Duration::from_secs(11));
-            assert!(poll_once(load.is_over()).await.is_some());
+            assert!(poll_once(load.time_limit_reached()).await.is_some());
         });
     }
 }

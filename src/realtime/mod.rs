@@ -10,10 +10,10 @@ mod change;
 mod connection;
 mod frames;
 mod hub;
-mod lens;
 mod live;
 mod loads;
 mod operations;
+mod projection;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ struct Inner {
 
 /// What the edge knows of a socket before its first frame.
 #[derive(Debug, Clone, Default)]
-pub struct Opening {
+pub struct HandshakeInfo {
     /// The session cookie, if it counts for this request. A bearer in the first frame wins.
     pub cookie: Option<String>,
     /// Where the client is; `None` where that is not known.
@@ -86,12 +86,12 @@ pub enum Incoming {
     /// A frame above [`limits::FRAME_MAX_BYTES`], or one that breaks the WebSocket protocol.
     Broken,
     /// The client is gone.
-    Gone,
+    Disconnected,
 }
 
 /// The client is gone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Gone;
+pub struct Disconnected;
 
 /// A socket that carries frames, as the edge makes it.
 pub trait Socket: Send {
@@ -102,7 +102,7 @@ pub trait Socket: Send {
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
 
     /// Sends one binary frame; returns when it has left.
-    fn send(&mut self, frame: Vec<u8>) -> impl Future<Output = Result<(), Gone>> + Send;
+    fn send(&mut self, frame: Vec<u8>) -> impl Future<Output = Result<(), Disconnected>> + Send;
 
     /// Closes with a WebSocket close code.
     fn close(&mut self, code: u16) -> impl Future<Output = ()> + Send;
@@ -120,13 +120,13 @@ impl Realtime {
     /// Ends presences in time and reads them anew after a lost connection, and tells what waits for its
     /// second, until `stop`.
     pub async fn run(&self, stop: &Stop) {
-        let presences = self.inner.hub.keep_presences(&self.inner.clock, stop);
+        let presences = self.inner.hub.track_presences(&self.inner.clock, stop);
         let signs = self.inner.service.pending_updates().publish(stop);
         futures_lite::future::zip(presences, Box::pin(signs)).await;
     }
 
     /// Serves one socket until it ends.
-    pub async fn serve<S: Socket>(&self, socket: S, opening: Opening, stop: &Stop) {
-        Connection::serve(&self.inner, socket, opening, stop).await;
+    pub async fn serve<S: Socket>(&self, socket: S, handshake: HandshakeInfo, stop: &Stop) {
+        Connection::serve(&self.inner, socket, handshake, stop).await;
     }
 }

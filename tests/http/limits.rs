@@ -13,7 +13,7 @@ use chatto::contract::binary;
 use chatto::contract::realtime::{self as wire, realtime_client_frame::Frame as Ask};
 use chatto::http::Config;
 use chatto::limits;
-use chatto::realtime::{Gone, Incoming, Opening, Socket};
+use chatto::realtime::{Disconnected, HandshakeInfo, Incoming, Socket};
 use serde_json::json;
 
 use super::realtime::Line;
@@ -281,7 +281,7 @@ impl Socket for Mute {
         }
     }
 
-    async fn send(&mut self, _frame: Vec<u8>) -> Result<(), Gone> {
+    async fn send(&mut self, _frame: Vec<u8>) -> Result<(), Disconnected> {
         if self.offered.fetch_add(1, Ordering::SeqCst) >= self.takes {
             std::future::pending::<()>().await;
         }
@@ -301,7 +301,7 @@ fn sockets_that_do_not_read_hold_up_nobody_who_loads() {
         // `hello` and `subscribed`, and nothing of what was loaded.
         let socket = Mute::new(&token, 2);
         stuck.push(Arc::clone(&socket.offered));
-        edge.serve(socket, Opening::default());
+        edge.serve(socket, HandshakeInfo::default());
     }
     until("each waits for its client", PATIENCE, || {
         stuck.iter().all(|offered| offered.load(Ordering::SeqCst) == 3).then_some(())

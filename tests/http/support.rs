@@ -9,7 +9,7 @@ use std::time::Duration;
 use chatto::crypto::Secret;
 use chatto::crypto::password::Params;
 use chatto::http::{Config, Listener, Parts, Ready, Server, Tls, TlsFiles};
-use chatto::realtime::{Opening, Realtime, Socket};
+use chatto::realtime::{HandshakeInfo, Realtime, Socket};
 use chatto::runtime::{Clock, Runtime, Scope, Stop};
 use chatto::service::{self, Service};
 use futures_rustls::rustls::{self, ClientConnection};
@@ -144,9 +144,9 @@ impl Edge {
     }
 
     /// Serves a socket of the test's own.
-    pub(super) fn serve(&self, socket: impl Socket + 'static, opening: Opening) {
+    pub(super) fn serve(&self, socket: impl Socket + 'static, handshake: HandshakeInfo) {
         let (realtime, stop) = (self.realtime.clone(), self.stop.clone());
-        let serving = async move { realtime.serve(socket, opening, &stop).await };
+        let serving = async move { realtime.serve(socket, handshake, &stop).await };
         self.sockets.spawn("socket", serving).unwrap();
     }
 

@@ -14,23 +14,23 @@ use crate::service::{
 
 /// The store could not be read: nothing may be skipped, so the connection ends.
 #[derive(Debug)]
-pub(super) struct Unreadable;
+pub(super) struct ProjectionError;
 
-impl From<StoreError> for Unreadable {
+impl From<StoreError> for ProjectionError {
     fn from(fault: StoreError) -> Self {
         log::warn!(error:err = fault; "a change cannot be assembled; the connection resumes");
         Self
     }
 }
 
-impl From<crate::storage::StorageError> for Unreadable {
+impl From<crate::storage::StorageError> for ProjectionError {
     fn from(error: crate::storage::StorageError) -> Self {
         StoreError::from(error).into()
     }
 }
 
 /// `None` for what the viewer may not see.
-fn visible<T>(read: Result<T, ReadError>) -> Result<Option<T>, Unreadable> {
+fn if_allowed<T>(read: Result<T, ReadError>) -> Result<Option<T>, ProjectionError> {
     match read {
         Ok(seen) => Ok(Some(seen)),
         Err(ReadError::Store(fault)) => Err(fault.into()),
@@ -39,29 +39,29 @@ fn visible<T>(read: Result<T, ReadError>) -> Result<Option<T>, Unreadable> {
 }
 
 /// A viewer's eyes.
-pub(super) struct Lens<'a> {
+pub(super) struct ViewerProjection<'a> {
     pub(super) service: &'a Service,
     pub(super) session: &'a Session,
     pub(super) origin: &'a str,
-    pub(super) held: &'a HashSet<String>,
+    pub(super) retained: &'a HashSet<String>,
     /// Held rooms whose rows the client has.
     pub(super) loaded: &'a HashSet<String>,
     /// The rooms that the client was told of on this connection.
-    pub(super) known: &'a HashMap<RoomId, Known>,
+    pub(super) sent_rooms: &'a HashMap<RoomId, SentRoom>,
     /// Whether the client knows nothing but those.
     pub(super) is_complete: bool,
 }
 
 /// What a client was told of a room last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct SentRoom {
     /// Whether the viewer is a member.
     pub(super) is_member: bool,
     /// A digest of the member list.
     pub(super) members: u64,
 }
 
-impl Known {
+impl SentRoom {
     /// Of a room's state and member list as they are sent.
     pub(super) fn of(is_member: bool, members: &[String]) -> Self {
         let mut digest = DefaultHasher::new();
@@ -75,9 +75,9 @@ impl Known {
     }
 }
 
-impl Lens<'_> {
-    pub(super) fn holds(&self, room: RoomId) -> bool {
-        self.held.contains(room.as_str())
+impl ViewerProjection<'_> {
+    pub(super) fn retains(&self, room: RoomId) -> bool {
+        self.retained.contains(room.as_str())
     }
 
     pub(super) fn is_member(&self, room: RoomId) -> bool {
@@ -96,8 +96,8 @@ impl Lens<'_> {
         })
     }
 
-    pub(super) async fn viewer(&self) -> Result<Vec<Operation>, Unreadable> {
-        let viewer = visible(self.service.users().viewer(self.session).await)?;
+    pub(super) async fn viewer(&self) -> Result<Vec<Operation>, ProjectionError> {
+        let viewer = if_allowed(self.service.users().viewer(self.session).await)?;
         let upsert = |viewer| Operation::ViewerUpsert(present::viewer(self.origin, viewer));
         Ok(viewer.map(upsert).into_iter().collect())
     }
@@ -114,44 +114,53 @@ impl Lens<'_> {
     }
 
     /// A room the viewer's connection shows; `None` for any other.
-    pub(super) async fn shown(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
-        let room = self.service.directory().shown_room(self.session, id, self.holds(id));
-        Ok(Box::pin(room).await?)
+    pub(super) async fn room(&self, id: RoomId) -> Result<Option<ShownRoom>, ProjectionError> {
+        Ok(Box::pin(self.service.directory().shown_room(self.session, id, self.retains(id)))
+            .await?)
     }
 
     /// The same without members, which only direct messages have then.
-    pub(super) async fn seen(&self, id: RoomId) -> Result<Option<ShownRoom>, Unreadable> {
+    pub(super) async fn room_without_members(
+        &self,
+        id: RoomId,
+    ) -> Result<Option<ShownRoom>, ProjectionError> {
         Ok(Box::pin(self.service.directory().shown_room(self.session, id, false)).await?)
     }
 
     /// RV of a room the viewer's connection shows; RU when the client was not told of the room yet.
-    pub(super) async fn state(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
-        match self.seen(id).await? {
-            Some(seen) => self.state_of(seen).await,
+    pub(super) async fn viewer_state(
+        &self,
+        id: RoomId,
+    ) -> Result<Option<Operation>, ProjectionError> {
+        match self.room_without_members(id).await? {
+            Some(seen) => self.viewer_state_of(seen).await,
             None => Ok(None),
         }
     }
 
     /// The same of a room that was read already.
-    pub(super) async fn state_of(&self, seen: ShownRoom) -> Result<Option<Operation>, Unreadable> {
-        if self.is_complete && !self.known.contains_key(&seen.id()) {
-            return Ok(self.shown(seen.id()).await?.map(Self::room));
+    pub(super) async fn viewer_state_of(
+        &self,
+        seen: ShownRoom,
+    ) -> Result<Option<Operation>, ProjectionError> {
+        if self.is_complete && !self.sent_rooms.contains_key(&seen.id()) {
+            return Ok(self.room(seen.id()).await?.map(Self::room_upsert));
         }
-        Ok(Some(Self::room_state(seen)))
+        Ok(Some(Self::viewer_state_replace(seen)))
     }
 
     /// Whether the client was told of exactly this.
-    pub(super) fn knows(&self, room: &ShownRoom) -> bool {
-        let now = Known::of_shown(room);
-        self.known.get(&room.id()).is_some_and(|known| {
+    pub(super) fn was_sent(&self, room: &ShownRoom) -> bool {
+        let now = SentRoom::of_shown(room);
+        self.sent_rooms.get(&room.id()).is_some_and(|sent| {
             // Of a room that is not held no members are told.
-            known.is_member == now.is_member
-                && (!self.holds(room.id()) || known.members == now.members)
+            sent.is_member == now.is_member
+                && (!self.retains(room.id()) || sent.members == now.members)
         })
     }
 
     /// RU. Members are complete for direct messages and for what the connection holds.
-    pub(super) fn room(shown: ShownRoom) -> Operation {
+    pub(super) fn room_upsert(shown: ShownRoom) -> Operation {
         Operation::RoomUpsert(wire::RealtimeProjectionRoom {
             has_message_history: shown.has_history,
             member_user_ids: shown.members.iter().map(ToString::to_string).collect(),
@@ -160,7 +169,7 @@ impl Lens<'_> {
     }
 
     /// RV.
-    pub(super) fn room_state(shown: ShownRoom) -> Operation {
+    pub(super) fn viewer_state_replace(shown: ShownRoom) -> Operation {
         Operation::RoomViewerStateReplace(wire::RealtimeProjectionRoomViewerStateReplace {
             room_id: shown.id().to_string(),
             viewer_state: Some(present::room_state(shown.with_state.state)),
@@ -177,14 +186,14 @@ impl Lens<'_> {
     }
 
     /// TL of a room the viewer is a member of; `None` for any other.
-    pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, Unreadable> {
+    pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, ProjectionError> {
         let read = self.service.timeline().page(
             self.session,
             id.as_str(),
             PagePosition::Newest,
             SNAPSHOT_ROWS,
         );
-        let Some(mut page) = visible(Box::pin(read).await)? else { return Ok(None) };
+        let Some(mut page) = if_allowed(Box::pin(read).await)? else { return Ok(None) };
         // A row that was added while the page was read comes behind it by itself.
         page.has_newer = false;
         let cursor = |row: &crate::service::RowView| {
@@ -199,16 +208,16 @@ impl Lens<'_> {
     }
 
     /// RU and TL of a room the viewer is a member of; nothing for any other.
-    pub(super) async fn whole_room(&self, id: RoomId) -> Result<Vec<Operation>, Unreadable> {
+    pub(super) async fn whole_room(&self, id: RoomId) -> Result<Vec<Operation>, ProjectionError> {
         let Some(joined) = self.service.directory().joined_room(self.session, id).await? else {
             return Ok(Vec::new());
         };
         let Some(timeline) = self.timeline(id).await? else { return Ok(Vec::new()) };
-        Ok(vec![Self::room(joined), timeline])
+        Ok(vec![Self::room_upsert(joined), timeline])
     }
 
     /// TL that wipes.
-    pub(super) fn no_timeline(id: RoomId) -> Operation {
+    pub(super) fn empty_timeline(id: RoomId) -> Operation {
         Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
             room_id: id.to_string(),
             page: Some(api::RoomTimelinePage::default()),
@@ -218,22 +227,26 @@ impl Lens<'_> {
 
     /// TU of a row; nothing where the client does not have the room's rows: one alone would pass for
     /// all of them.
-    pub(super) async fn row(&self, room: RoomId, id: &str) -> Result<Vec<Operation>, Unreadable> {
+    pub(super) async fn row_if_loaded(
+        &self,
+        room: RoomId,
+        id: &str,
+    ) -> Result<Vec<Operation>, ProjectionError> {
         if !self.loaded.contains(room.as_str()) {
             return Ok(Vec::new());
         }
-        self.row_anyway(room, id).await
+        self.row(room, id).await
     }
 
     /// TU of a row whose room's rows the client has, or gets with it; nothing for rooms not joined
     /// and rows not shown.
-    pub(super) async fn row_anyway(
+    pub(super) async fn row(
         &self,
         room: RoomId,
         id: &str,
-    ) -> Result<Vec<Operation>, Unreadable> {
+    ) -> Result<Vec<Operation>, ProjectionError> {
         let read = Box::pin(self.service.timeline().row(self.session, room, id)).await;
-        let Some(ShownRow { row, users, cursor }) = visible(read)?.flatten() else {
+        let Some(ShownRow { row, users, cursor }) = if_allowed(read)?.flatten() else {
             return Ok(Vec::new());
         };
         let upsert = wire::RealtimeProjectionRoomTimelineEventUpsert {
@@ -247,7 +260,7 @@ impl Lens<'_> {
     }
 
     /// GR.
-    pub(super) async fn groups(&self) -> Result<Operation, Unreadable> {
+    pub(super) async fn groups(&self) -> Result<Operation, ProjectionError> {
         self.groups_from(HashMap::new()).await
     }
 
@@ -255,8 +268,9 @@ impl Lens<'_> {
     pub(super) async fn groups_from(
         &self,
         sent: HashMap<RoomId, RoomWithState>,
-    ) -> Result<Operation, Unreadable> {
-        let groups = visible(self.service.directory().list_groups_from(self.session, sent).await)?;
+    ) -> Result<Operation, ProjectionError> {
+        let groups =
+            if_allowed(self.service.directory().list_groups_from(self.session, sent).await)?;
         let groups = groups.unwrap_or_default();
         Ok(Operation::RoomGroupsReplace(wire::RealtimeProjectionRoomGroupsReplace {
             groups: groups.into_iter().map(present::group).collect(),
@@ -299,22 +313,22 @@ impl Lens<'_> {
     }
 
     /// Everybody.
-    pub(super) fn everybody(&self) -> Vec<UserId> {
+    pub(super) fn users(&self) -> Vec<UserId> {
         self.service.users().ids(self.session)
     }
 
     /// What a connection that comes, or comes back, is told at the end (contract 8.3, number 3).
-    pub(super) async fn reconciliation(&self) -> Result<Vec<Operation>, Unreadable> {
+    pub(super) async fn reconciliation(&self) -> Result<Vec<Operation>, ProjectionError> {
         let mut operations = self.viewer().await?;
         operations.extend([Self::threads(), Self::notifications(), self.presences()]);
         Ok(operations)
     }
 
     /// RV of every room the connection shows.
-    pub(super) async fn room_states(&self) -> Result<Vec<Operation>, Unreadable> {
+    pub(super) async fn room_states(&self) -> Result<Vec<Operation>, ProjectionError> {
         let mut states = Vec::new();
         for id in self.service.directory().shown_rooms(self.session).await? {
-            states.extend(self.state(id).await?);
+            states.extend(self.viewer_state(id).await?);
         }
         Ok(states)
     }
