@@ -1,5 +1,7 @@
 //! The service's views as messages of the contract: what calls answer and sockets are sent.
 
+pub mod operations;
+
 use crate::contract::{SERVER_VERSION, Timestamp, api};
 use crate::service as view;
 

@@ -1,10 +1,11 @@
 //! One connection from its first frame to its last: hello, subscription, the end (contract 8.1, 8.2).
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::change::{Change, random_id};
+use super::client_state::ClientState;
 use super::frames::{self, Head};
 use super::live::LiveConnection;
 use super::loads::{Load, LoadPhase, Loader};
@@ -117,11 +118,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
         let mut live = LiveConnection {
             rights: self.realtime.service.resume_cursors().fingerprint(&session),
-            retained: subscription.retained_room_ids.iter().cloned().collect(),
-            loaded: HashSet::new(),
-            sent_rooms: HashMap::new(),
-            is_complete: true,
-            complete_from: 0,
+            client: ClientState::new(subscription.retained_room_ids.iter().cloned()),
             origin: handshake.origin,
             pace: Pace::new(HYDRATIONS_BURST, HYDRATION_INTERVAL),
             check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,
@@ -330,7 +327,7 @@ mod tests {
 
     #[test]
     fn sockets_whose_rights_changed_come_back_spread_over_five_seconds() {
-        let mut seconds = HashSet::new();
+        let mut seconds = std::collections::HashSet::new();
         for _ in 0..200 {
             let CloseReason::Close { code, reconnect, retry_after_ms } =
                 CloseReason::reset_required()

@@ -1,25 +1,26 @@
-//! A subscribed connection: changes go out, hydrations and pings are answered, rights and session are
-//! watched, until it ends (contract 8.5, 8.6, 8.8).
+//! A subscribed connection: it catches up, everything anew or what changed since the cursor (contract 8.3, 8.7);
+//! then changes go out, hydrations and pings are answered, rights and session are watched, until it ends
+//! (contract 8.5, 8.6, 8.8).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::change::{Change, ChangeKind};
+use super::client_state::ClientState;
 use super::connection::{CloseReason, Connection, decode_client_frame, shutdown};
 use super::frames::{self, Head};
 use super::hub::{Dequeued, Queued, Registration};
-use super::loads::Load;
-use super::projection::{SentRoom, ViewerProjection};
+use super::loads::{Load, LoadPhase};
+use super::projection::{ProjectionError, ViewerProjection};
 use super::{Incoming, Socket};
-use crate::contract::api;
 use crate::contract::realtime::{
     self as wire, realtime_client_frame::Frame as ClientFrame, realtime_event_envelope::Event,
     realtime_projection_operation::Operation,
 };
 use crate::domain::RoomId;
-use crate::limits::{RETAINED_ROOMS_MAX, SESSION_CHECK_INTERVAL};
-use crate::present;
+use crate::limits::{RETAINED_ROOMS_MAX, SESSION_CHECK_INTERVAL, SNAPSHOT_BATCH};
+use crate::present::{self, operations};
 use crate::runtime::{Alarm, Pace};
 use crate::service::{RightsFingerprint, Session, SessionState, StoreError};
 use crate::storage::FeedPosition;
@@ -46,17 +47,8 @@ pub(super) struct LiveConnection<'c, 'a, S> {
     pub(super) session: Session,
     /// What was decided for the viewer when it came.
     pub(super) rights: RightsFingerprint,
-    /// Rooms whose timelines the client has, by id as it named them (contract 8.5).
-    pub(super) retained: HashSet<String>,
-    /// Those of them whose rows it has: a row alone would pass for all of them.
-    pub(super) loaded: HashSet<String>,
-    /// The rooms it was told of on this connection.
-    pub(super) sent_rooms: HashMap<RoomId, SentRoom>,
-    /// Whether it knows nothing but those, as far as the change that is being sent goes. After a replay it does
-    /// not: it has what it was told before its cursor.
-    pub(super) is_complete: bool,
-    /// The revision of STATE from which on it knows only those.
-    pub(super) complete_from: u64,
+    /// What the client has.
+    pub(super) client: ClientState,
     pub(super) origin: String,
     /// How far the client has come.
     pub(super) position: FeedPosition,
@@ -73,10 +65,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
             service: &self.connection.realtime.service,
             session: &self.session,
             origin: &self.origin,
-            retained: &self.retained,
-            loaded: &self.loaded,
-            sent_rooms: &self.sent_rooms,
-            is_complete: self.is_complete,
+            client: &self.client,
         }
     }
 
@@ -86,6 +75,140 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
             self.position,
             self.rights,
         )
+    }
+
+    /// Brings the client to the position it was registered at.
+    pub(super) async fn catch_up(&mut self, cursor: Option<&str>) -> Result<(), CloseReason> {
+        let service = self.connection.realtime.service.clone();
+        let since =
+            cursor.and_then(|one| service.resume_cursors().open(&self.session, one, self.rights));
+        let replay = match since {
+            Some(since) => {
+                let changes =
+                    self.connection.realtime.hub.changes_between(since, self.position).await;
+                changes.map_err(|error| ProjectionError::from(StoreError::from(error)))?
+            }
+            None => None,
+        };
+        // What the client has is not known here: ids of rooms that were hidden all the time are not told.
+        let is_safe =
+            |changes: &Vec<Change>| !changes.iter().any(|one| self.has_unknown_past(&one.kind));
+        match (replay.filter(is_safe), cursor) {
+            (Some(changes), Some(cursor)) => {
+                self.load.release_slot();
+                self.connection.send(frames::subscribed(cursor.to_owned())).await?;
+                self.client.is_complete = false;
+                self.reacquire_slot().await?;
+                self.replay(changes).await?;
+                // All rooms there are, as of one moment and another: later changes compare with these.
+                let mut operations = Box::pin(self.projection().room_states()).await?;
+                self.client.complete_from = service.state_seen();
+                operations.extend(self.projection().reconciliation().await?);
+                self.send_loaded(operations).await?;
+            }
+            _ => {
+                let start = self.cursor();
+                self.load.release_slot();
+                self.connection.send(frames::subscribed(start)).await?;
+                self.reacquire_slot().await?;
+                Box::pin(self.snapshot()).await?;
+                let operations = self.projection().reconciliation().await?;
+                self.send_loaded(operations).await?;
+            }
+        }
+        self.load.release_slot();
+        self.read_pending_frames().await?;
+        let reached = self.cursor();
+        self.connection.send(frames::caught_up(reached)).await
+    }
+
+    /// Sends what was assembled. Meanwhile others assemble theirs: the client may take its time.
+    async fn send_loaded(&mut self, operations: Vec<Operation>) -> Result<(), CloseReason> {
+        self.load.release_slot();
+        self.send_operations(operations, None).await?;
+        self.read_pending_frames().await?;
+        self.reacquire_slot().await
+    }
+
+    async fn reacquire_slot(&mut self) -> Result<(), CloseReason> {
+        let load = Arc::clone(&self.load);
+        self.connection.wait_for_slot(&load, LoadPhase::Continue).await
+    }
+
+    async fn replay(&mut self, changes: Vec<Change>) -> Result<(), CloseReason> {
+        self.client.loaded = self.loaded_before(&changes);
+        for change in changes {
+            let operations = self.projection().operations(&change.kind).await?;
+            if !operations.is_empty() {
+                let head = self.connection.realtime.head_of(&change);
+                self.load.release_slot();
+                self.send_projection_event(head, None, operations).await?;
+                self.read_pending_frames().await?;
+                self.reacquire_slot().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The held rooms whose rows the client got before it was cut: those it was a member of then.
+    fn loaded_before(&self, changes: &[Change]) -> HashSet<String> {
+        let mut was_member = HashMap::new();
+        for change in changes {
+            match &change.kind {
+                ChangeKind::Joined { room, user, .. } if *user == self.session.user => {
+                    was_member.entry(*room).or_insert(false);
+                }
+                ChangeKind::Left { room, user, .. } if *user == self.session.user => {
+                    was_member.entry(*room).or_insert(true);
+                }
+                _ => {}
+            }
+        }
+        let loaded = |id: &&String| {
+            RoomId::try_from(id.as_str()).is_ok_and(|room| {
+                let is_member = || self.projection().is_member(room);
+                was_member.get(&room).copied().unwrap_or_else(is_member)
+            })
+        };
+        self.client.retained.iter().filter(loaded).cloned().collect()
+    }
+
+    /// The reset prefix.
+    async fn snapshot(&mut self) -> Result<(), CloseReason> {
+        let mut first = vec![Operation::Reset(wire::RealtimeProjectionReset {})];
+        first.extend([self.projection().server(), self.projection().server_state()]);
+        first.extend(self.projection().viewer().await?);
+        self.send_loaded(first).await?;
+        let everybody = self.projection().users();
+        for users in everybody.chunks(SNAPSHOT_BATCH) {
+            let users = users.iter().map(|id| self.projection().user(id)).collect();
+            self.send_loaded(users).await?;
+        }
+        let shown = self.connection.realtime.service.directory().shown_rooms(&self.session).await;
+        let shown = shown.map_err(|error| ProjectionError::from(StoreError::from(error)))?;
+        let mut channels = HashMap::new();
+        for rooms in shown.chunks(SNAPSHOT_BATCH) {
+            let mut upserts = Vec::new();
+            for id in rooms {
+                let Some(room) = self.projection().room(*id).await? else { continue };
+                if !room.is_direct() {
+                    channels.insert(*id, room.with_state.clone());
+                }
+                upserts.push(operations::room_upsert(room));
+            }
+            self.send_loaded(upserts).await?;
+        }
+        let groups = self.projection().groups_from(channels).await?;
+        let rest = vec![groups, operations::notifications(), operations::calls()];
+        self.send_loaded(rest).await?;
+        let mut retained: Vec<RoomId> = self.client.retained_rooms().collect();
+        retained.sort_unstable();
+        for id in retained.into_iter().filter(|id| shown.contains(id)) {
+            if let Some(timeline) = Box::pin(self.projection().timeline(id)).await? {
+                self.send_loaded(vec![timeline]).await?;
+            }
+        }
+        Ok(())
     }
 
     /// LIVE.
@@ -177,8 +300,8 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
 
     /// Answers `hydrate_room` (contract 8.5).
     async fn hydrate(&mut self, room: String) -> Result<(), CloseReason> {
-        let is_new = !self.retained.contains(&room);
-        if is_new && self.retained.len() >= RETAINED_ROOMS_MAX {
+        let is_new = !self.client.retained.contains(&room);
+        if is_new && self.client.retained.len() >= RETAINED_ROOMS_MAX {
             let full = frames::room_error("too_many_retained_rooms", room, None);
             return self.connection.send(full).await;
         }
@@ -188,7 +311,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
             return self.connection.send(fast).await;
         }
         self.connection.realtime.service.read_barrier().try_pass().await;
-        self.retained.insert(room.clone());
+        self.client.retained.insert(room.clone());
         let operations = match RoomId::try_from(room.as_str()) {
             Ok(id) => Box::pin(self.projection().whole_room(id)).await?,
             Err(_) => Vec::new(),
@@ -217,44 +340,12 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         cursor: Option<String>,
         operations: Vec<Operation>,
     ) -> Result<(), CloseReason> {
-        // In their order: a room's state comes before its rows, and a lost room's wipe behind it.
+        let service = &self.connection.realtime.service;
         for operation in &operations {
-            match changes_rows(operation) {
-                Some((room, true)) if self.is_member_of(room) => {
-                    self.loaded.insert(room.to_owned())
-                }
-                Some((room, _)) => self.loaded.remove(room),
-                None => false,
-            };
-            self.record_sent_room(operation);
+            self.client
+                .record(operation, |room| service.directory().is_member(&self.session, room));
         }
         self.connection.send(frames::projection_event(head, cursor, operations)).await
-    }
-
-    fn record_sent_room(&mut self, operation: &Operation) {
-        match operation {
-            Operation::Reset(_) => self.sent_rooms.clear(),
-            Operation::RoomUpsert(upsert) => {
-                let Some(with_state) = &upsert.room else { return };
-                let id = with_state.room.as_ref().map(|room| RoomId::try_from(room.id.as_str()));
-                let Some(Ok(id)) = id else { return };
-                let is_member =
-                    with_state.viewer_state.as_ref().is_some_and(|state| state.is_member);
-                self.sent_rooms.insert(id, SentRoom::of(is_member, &upsert.member_user_ids));
-            }
-            Operation::RoomViewerStateReplace(replace) => {
-                let Ok(id) = RoomId::try_from(replace.room_id.as_str()) else { return };
-                let is_member = replace.viewer_state.as_ref().is_some_and(|state| state.is_member);
-                let unknown = SentRoom::of(is_member, &[]);
-                self.sent_rooms.entry(id).or_insert(unknown).is_member = is_member;
-            }
-            Operation::RoomRemove(remove) => {
-                if let Ok(id) = RoomId::try_from(remove.room_id.as_str()) {
-                    self.sent_rooms.remove(&id);
-                }
-            }
-            _ => {}
-        }
     }
 
     /// Whether a change may have taken a room away of which nobody knows whether the client has it: it came
@@ -263,24 +354,19 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         let service = &self.connection.realtime.service;
         match kind {
             ChangeKind::Room { room, .. } => {
-                !self.sent_rooms.contains_key(room)
-                    && service.directory().may_have_lost(&self.session, *room)
+                !self.client.knows(*room) && service.directory().may_have_lost(&self.session, *room)
             }
             ChangeKind::Group { group } => !service.directory().has_group(*group),
             _ => false,
         }
     }
 
-    fn is_member_of(&self, room: &str) -> bool {
-        RoomId::try_from(room).is_ok_and(|room| self.projection().is_member(room))
-    }
-
     /// Sends a change to the client, if it concerns it.
     async fn send_change(&mut self, queued: Queued) -> Result<(), CloseReason> {
         let Queued { change, position } = queued;
         self.position = position;
-        self.is_complete = position.state > self.complete_from;
-        if !self.is_complete && self.has_unknown_past(&change.kind) {
+        self.client.is_complete = position.state > self.client.complete_from;
+        if !self.client.is_complete && self.has_unknown_past(&change.kind) {
             return Err(CloseReason::reset_required());
         }
         match &change.kind {
@@ -384,25 +470,5 @@ fn check_ended(state: SessionState) -> Result<(), CloseReason> {
             reconnect: false,
             retry_after_ms: 0,
         }),
-    }
-}
-
-/// A room of which an operation says that the client has its rows now, or has none any more.
-fn changes_rows(operation: &Operation) -> Option<(&str, bool)> {
-    let lost = |room: &str, state: &Option<api::RoomViewerState>| {
-        !room.is_empty() && state.as_ref().is_none_or(|state| !state.is_member)
-    };
-    match operation {
-        Operation::RoomTimelineReplace(replace) => Some((&replace.room_id, true)),
-        Operation::RoomRemove(remove) => Some((&remove.room_id, false)),
-        Operation::RoomUpsert(upsert) => {
-            let with_state = upsert.room.as_ref()?;
-            let id = &with_state.room.as_ref()?.id;
-            lost(id, &with_state.viewer_state).then_some((id, false))
-        }
-        Operation::RoomViewerStateReplace(replace) => {
-            lost(&replace.room_id, &replace.viewer_state).then_some((&replace.room_id, false))
-        }
-        _ => None,
     }
 }

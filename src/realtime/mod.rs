@@ -5,14 +5,13 @@
 //! for its viewer at the moment of sending, with the rights of that moment. Nothing is skipped: a
 //! connection that cannot keep up ends and resumes from its cursor.
 
-mod catch_up;
 mod change;
+mod client_state;
 mod connection;
 mod frames;
 mod hub;
 mod live;
 mod loads;
-mod operations;
 mod projection;
 
 use std::net::IpAddr;

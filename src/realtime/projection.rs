@@ -1,15 +1,15 @@
 //! What one viewer sees, as operations: each carries the whole present state, never a difference.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::collections::HashMap;
 
-use crate::contract::api;
-use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
-use crate::domain::{RoomId, UserId};
+use super::change::ChangeKind;
+use super::client_state::ClientState;
+use crate::contract::realtime::realtime_projection_operation::Operation;
+use crate::domain::{GroupId, RoomId, UserId};
 use crate::limits::SNAPSHOT_ROWS;
-use crate::present;
+use crate::present::{self, operations};
 use crate::service::{
-    PagePosition, ReadError, RoomWithState, Service, Session, ShownRoom, ShownRow, StoreError,
+    PagePosition, ReadError, RoomWithState, Service, Session, ShownRoom, StoreError,
 };
 
 /// The store could not be read: nothing may be skipped, so the connection ends.
@@ -43,43 +43,11 @@ pub(super) struct ViewerProjection<'a> {
     pub(super) service: &'a Service,
     pub(super) session: &'a Session,
     pub(super) origin: &'a str,
-    pub(super) retained: &'a HashSet<String>,
-    /// Held rooms whose rows the client has.
-    pub(super) loaded: &'a HashSet<String>,
-    /// The rooms that the client was told of on this connection.
-    pub(super) sent_rooms: &'a HashMap<RoomId, SentRoom>,
-    /// Whether the client knows nothing but those.
-    pub(super) is_complete: bool,
-}
-
-/// What a client was told of a room last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct SentRoom {
-    /// Whether the viewer is a member.
-    pub(super) is_member: bool,
-    /// A digest of the member list.
-    pub(super) members: u64,
-}
-
-impl SentRoom {
-    /// Of a room's state and member list as they are sent.
-    pub(super) fn of(is_member: bool, members: &[String]) -> Self {
-        let mut digest = DefaultHasher::new();
-        members.hash(&mut digest);
-        Self { is_member, members: digest.finish() }
-    }
-
-    fn of_shown(shown: &ShownRoom) -> Self {
-        let members: Vec<String> = shown.members.iter().map(ToString::to_string).collect();
-        Self::of(shown.is_member(), &members)
-    }
+    /// What the client has.
+    pub(super) client: &'a ClientState,
 }
 
 impl ViewerProjection<'_> {
-    pub(super) fn retains(&self, room: RoomId) -> bool {
-        self.retained.contains(room.as_str())
-    }
-
     pub(super) fn is_member(&self, room: RoomId) -> bool {
         self.service.directory().is_member(self.session, room)
     }
@@ -89,11 +57,8 @@ impl ViewerProjection<'_> {
     }
 
     pub(super) fn server_state(&self) -> Operation {
-        Operation::ServerStateUpsert(wire::RealtimeProjectionServerState {
-            motd: self.service.server().motd(self.session),
-            runtime: Some(present::runtime(&self.service.server().limits(self.session))),
-            pinned_message_change: None,
-        })
+        let runtime = self.service.server().limits(self.session);
+        operations::server_state(self.service.server().motd(self.session), &runtime)
     }
 
     pub(super) async fn viewer(&self) -> Result<Vec<Operation>, ProjectionError> {
@@ -106,16 +71,13 @@ impl ViewerProjection<'_> {
     pub(super) fn user(&self, id: &UserId) -> Operation {
         match self.service.users().entry(self.session, id) {
             Some(entry) => Operation::UserUpsert(present::member(self.origin, entry)),
-            None => {
-                let user_id = id.to_string();
-                Operation::UserRemove(wire::RealtimeProjectionUserRemove { user_id })
-            }
+            None => operations::user_removed(id),
         }
     }
 
     /// A room the viewer's connection shows; `None` for any other.
     pub(super) async fn room(&self, id: RoomId) -> Result<Option<ShownRoom>, ProjectionError> {
-        Ok(Box::pin(self.service.directory().shown_room(self.session, id, self.retains(id)))
+        Ok(Box::pin(self.service.directory().shown_room(self.session, id, self.client.retains(id)))
             .await?)
     }
 
@@ -143,46 +105,10 @@ impl ViewerProjection<'_> {
         &self,
         seen: ShownRoom,
     ) -> Result<Option<Operation>, ProjectionError> {
-        if self.is_complete && !self.sent_rooms.contains_key(&seen.id()) {
-            return Ok(self.room(seen.id()).await?.map(Self::room_upsert));
+        if self.client.is_complete && !self.client.knows(seen.id()) {
+            return Ok(self.room(seen.id()).await?.map(operations::room_upsert));
         }
-        Ok(Some(Self::viewer_state_replace(seen)))
-    }
-
-    /// Whether the client was told of exactly this.
-    pub(super) fn was_sent(&self, room: &ShownRoom) -> bool {
-        let now = SentRoom::of_shown(room);
-        self.sent_rooms.get(&room.id()).is_some_and(|sent| {
-            // Of a room that is not held no members are told.
-            sent.is_member == now.is_member
-                && (!self.retains(room.id()) || sent.members == now.members)
-        })
-    }
-
-    /// RU. Members are complete for direct messages and for what the connection holds.
-    pub(super) fn room_upsert(shown: ShownRoom) -> Operation {
-        Operation::RoomUpsert(wire::RealtimeProjectionRoom {
-            has_message_history: shown.has_history,
-            member_user_ids: shown.members.iter().map(ToString::to_string).collect(),
-            room: Some(present::room_with_state(shown.with_state)),
-        })
-    }
-
-    /// RV.
-    pub(super) fn viewer_state_replace(shown: ShownRoom) -> Operation {
-        Operation::RoomViewerStateReplace(wire::RealtimeProjectionRoomViewerStateReplace {
-            room_id: shown.id().to_string(),
-            viewer_state: Some(present::room_state(shown.with_state.state)),
-        })
-    }
-
-    pub(super) fn room_removed(id: RoomId) -> Operation {
-        Operation::RoomRemove(wire::RealtimeProjectionRoomRemove { room_id: id.to_string() })
-    }
-
-    /// RA.
-    pub(super) fn activity(id: RoomId) -> Operation {
-        Operation::RoomActivity(wire::RealtimeProjectionRoomActivity { room_id: id.to_string() })
+        Ok(Some(operations::viewer_state_replace(seen)))
     }
 
     /// TL of a room the viewer is a member of; `None` for any other.
@@ -200,11 +126,7 @@ impl ViewerProjection<'_> {
             (row.id.to_string(), self.service.timeline().row_cursor(self.session, id, &row.id))
         };
         let event_cursors = page.rows.iter().map(cursor).collect();
-        Ok(Some(Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
-            room_id: id.to_string(),
-            page: Some(present::timeline(self.origin, id.as_str(), page)),
-            event_cursors,
-        })))
+        Ok(Some(operations::timeline_replace(self.origin, id, page, event_cursors)))
     }
 
     /// RU and TL of a room the viewer is a member of; nothing for any other.
@@ -213,16 +135,7 @@ impl ViewerProjection<'_> {
             return Ok(Vec::new());
         };
         let Some(timeline) = self.timeline(id).await? else { return Ok(Vec::new()) };
-        Ok(vec![Self::room_upsert(joined), timeline])
-    }
-
-    /// TL that wipes.
-    pub(super) fn empty_timeline(id: RoomId) -> Operation {
-        Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
-            room_id: id.to_string(),
-            page: Some(api::RoomTimelinePage::default()),
-            event_cursors: std::collections::BTreeMap::new(),
-        })
+        Ok(vec![operations::room_upsert(joined), timeline])
     }
 
     /// TU of a row; nothing where the client does not have the room's rows: one alone would pass for
@@ -232,7 +145,7 @@ impl ViewerProjection<'_> {
         room: RoomId,
         id: &str,
     ) -> Result<Vec<Operation>, ProjectionError> {
-        if !self.loaded.contains(room.as_str()) {
+        if !self.client.has_rows(room) {
             return Ok(Vec::new());
         }
         self.row(room, id).await
@@ -246,17 +159,9 @@ impl ViewerProjection<'_> {
         id: &str,
     ) -> Result<Vec<Operation>, ProjectionError> {
         let read = Box::pin(self.service.timeline().row(self.session, room, id)).await;
-        let Some(ShownRow { row, users, cursor }) = if_allowed(read)?.flatten() else {
-            return Ok(Vec::new());
-        };
-        let upsert = wire::RealtimeProjectionRoomTimelineEventUpsert {
-            room_id: room.to_string(),
-            event: Some(present::row(room.as_str(), row)),
-            includes: Some(present::includes(self.origin, users)),
-            event_cursor: cursor,
-            ..wire::RealtimeProjectionRoomTimelineEventUpsert::default()
-        };
-        Ok(vec![Operation::RoomTimelineEventUpsert(upsert)])
+        let shown = if_allowed(read)?.flatten();
+        let upsert = shown.map(|shown| operations::row_upsert(self.origin, room, shown));
+        Ok(upsert.into_iter().collect())
     }
 
     /// GR.
@@ -271,45 +176,12 @@ impl ViewerProjection<'_> {
     ) -> Result<Operation, ProjectionError> {
         let groups =
             if_allowed(self.service.directory().list_groups_from(self.session, sent).await)?;
-        let groups = groups.unwrap_or_default();
-        Ok(Operation::RoomGroupsReplace(wire::RealtimeProjectionRoomGroupsReplace {
-            groups: groups.into_iter().map(present::group).collect(),
-        }))
-    }
-
-    /// NO. Notifications are not built: there are none.
-    pub(super) fn notifications() -> Operation {
-        let occurrences = api::ListNotificationOccurrencesResponse {
-            page: Some(api::PageInfo::default()),
-            ..api::ListNotificationOccurrencesResponse::default()
-        };
-        Operation::NotificationOccurrencesReplace(
-            wire::RealtimeProjectionNotificationOccurrencesReplace {
-                play_notification_sound: false,
-                occurrences: Some(occurrences),
-            },
-        )
-    }
-
-    /// TV. Threads are not built: none is followed.
-    pub(super) fn threads() -> Operation {
-        Operation::ThreadViewerStatesReplace(
-            wire::RealtimeProjectionThreadViewerStatesReplace::default(),
-        )
-    }
-
-    /// AC. Calls are off.
-    pub(super) fn calls() -> Operation {
-        Operation::ActiveCallsReplace(wire::RealtimeProjectionActiveCallsReplace::default())
+        Ok(operations::groups_replace(groups.unwrap_or_default()))
     }
 
     pub(super) fn presences(&self) -> Operation {
-        let status = |id: UserId| {
-            (id.to_string(), present::presence(self.service.presences().status(&id)).into())
-        };
-        Operation::PresencesReplace(wire::RealtimeProjectionPresencesReplace {
-            statuses: self.service.users().ids(self.session).into_iter().map(status).collect(),
-        })
+        let users = self.users().into_iter();
+        operations::presences(users.map(|id| (id, self.service.presences().status(&id))))
     }
 
     /// Everybody.
@@ -320,7 +192,7 @@ impl ViewerProjection<'_> {
     /// What a connection that comes, or comes back, is told at the end (contract 8.3, number 3).
     pub(super) async fn reconciliation(&self) -> Result<Vec<Operation>, ProjectionError> {
         let mut operations = self.viewer().await?;
-        operations.extend([Self::threads(), Self::notifications(), self.presences()]);
+        operations.extend([operations::threads(), operations::notifications(), self.presences()]);
         Ok(operations)
     }
 
@@ -331,5 +203,295 @@ impl ViewerProjection<'_> {
             states.extend(self.viewer_state(id).await?);
         }
         Ok(states)
+    }
+
+    /// What a change means for the viewer now; nothing when it may not see it.
+    pub(super) async fn operations(
+        &self,
+        kind: &ChangeKind,
+    ) -> Result<Vec<Operation>, ProjectionError> {
+        match kind {
+            ChangeKind::Posted { room, row } => Box::pin(self.posted(*room, row)).await,
+            ChangeKind::Replied { room, row, echo } => {
+                Box::pin(self.replied(*room, row, echo.as_deref())).await
+            }
+            ChangeKind::RowChanged { room, row } | ChangeKind::RowAdded { room, row } => {
+                Box::pin(self.row_if_loaded(*room, row)).await
+            }
+            ChangeKind::Joined { room, user, row } => {
+                Box::pin(self.joined(*room, *user, row)).await
+            }
+            ChangeKind::Left { room, user, row } => Box::pin(self.left(*room, *user, row)).await,
+            ChangeKind::Room { room, rule_changed } => {
+                Box::pin(self.room_changed(*room, *rule_changed)).await
+            }
+            ChangeKind::Membership { room, user, announced } => {
+                Box::pin(self.membership(*room, *user, *announced)).await
+            }
+            ChangeKind::Group { group } => Box::pin(self.group_changed(*group)).await,
+            ChangeKind::User { user, is_new } => Box::pin(self.user_changed(*user, *is_new)).await,
+            ChangeKind::Account => self.viewer().await,
+            ChangeKind::Server { profile, state } => {
+                let profile = profile.then(|| self.server());
+                Ok(profile.into_iter().chain(state.then(|| self.server_state())).collect())
+            }
+            ChangeKind::MarkerMoved { target } => Box::pin(self.marker_moved(target)).await,
+            ChangeKind::Refresh => {
+                let mut operations = Box::pin(self.room_states()).await?;
+                operations.extend(self.reconciliation().await?);
+                Ok(operations)
+            }
+            ChangeKind::Rights => Box::pin(self.universal_rooms()).await,
+            // Told in other frames, or by the end of the connection.
+            ChangeKind::Typing { .. } | ChangeKind::Presence { .. } | ChangeKind::Session => {
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    async fn posted(&self, room: RoomId, row: &str) -> Result<Vec<Operation>, ProjectionError> {
+        if !self.is_member(room) {
+            return Ok(Vec::new());
+        }
+        let Some(shown) = self.room_without_members(room).await? else { return Ok(Vec::new()) };
+        let mut operations = Vec::new();
+        if shown.is_direct() {
+            operations.extend([
+                operations::room_upsert(shown.clone()),
+                operations::viewer_state_replace(shown),
+            ]);
+        } else {
+            operations.extend(self.viewer_state_of(shown).await?);
+        }
+        operations.push(operations::activity(room));
+        operations.extend(self.row_if_loaded(room, row).await?);
+        Ok(operations)
+    }
+
+    async fn replied(
+        &self,
+        room: RoomId,
+        row: &str,
+        echo: Option<&str>,
+    ) -> Result<Vec<Operation>, ProjectionError> {
+        if !self.is_member(room) {
+            return Ok(Vec::new());
+        }
+        let Some(state) = self.viewer_state(room).await? else { return Ok(Vec::new()) };
+        let mut operations = vec![state];
+        operations.extend(self.row_if_loaded(room, row).await?);
+        if let Some(echo) = echo {
+            operations.extend(self.row_if_loaded(room, echo).await?);
+            operations.push(operations::activity(room));
+        }
+        Ok(operations)
+    }
+
+    async fn joined(
+        &self,
+        room: RoomId,
+        user: UserId,
+        row: &str,
+    ) -> Result<Vec<Operation>, ProjectionError> {
+        if !self.is_member(room) {
+            return Ok(Vec::new());
+        }
+        let Some(shown) = self.room(room).await? else { return Ok(Vec::new()) };
+        let mut operations = vec![operations::room_upsert(shown)];
+        if user != self.session.user {
+            operations.extend(self.row_if_loaded(room, row).await?);
+            return Ok(operations);
+        }
+        if self.client.retains(room) {
+            operations.extend(self.timeline(room).await?);
+        }
+        operations.extend([operations::calls(), operations::notifications(), self.groups().await?]);
+        if self.client.retains(room) {
+            operations.extend(self.row(room, row).await?);
+        }
+        Ok(operations)
+    }
+
+    async fn left(
+        &self,
+        room: RoomId,
+        user: UserId,
+        row: &str,
+    ) -> Result<Vec<Operation>, ProjectionError> {
+        let is_member = self.is_member(room);
+        if user == self.session.user && !is_member {
+            // STATE may have told it before its row came.
+            let was_member = self.client.room(room).is_some_and(|sent| sent.is_member);
+            return if self.client.is_complete && !was_member {
+                Ok(Vec::new())
+            } else {
+                self.membership_lost(room).await
+            };
+        }
+        if !is_member {
+            return Ok(Vec::new());
+        }
+        // A member that is back already is told of that by the row of its joining.
+        let Some(shown) = self.room(room).await? else { return Ok(Vec::new()) };
+        let mut operations = vec![operations::room_upsert(shown)];
+        operations.extend(self.row_if_loaded(room, row).await?);
+        Ok(operations)
+    }
+
+    /// The viewer lost its membership.
+    async fn membership_lost(&self, room: RoomId) -> Result<Vec<Operation>, ProjectionError> {
+        let mut operations = Vec::new();
+        match self.room(room).await? {
+            Some(shown) => {
+                operations.push(operations::room_upsert(shown));
+                if self.client.retains(room) {
+                    operations.push(operations::empty_timeline(room));
+                }
+            }
+            None => operations.push(operations::room_removed(room)),
+        }
+        operations.extend([
+            operations::calls(),
+            operations::notifications(),
+            operations::threads(),
+        ]);
+        operations.extend(self.viewer().await?);
+        operations.push(self.groups().await?);
+        Ok(operations)
+    }
+
+    /// Brings the client from what it was told of a room to what its viewer sees now; `rule_changed`: also the
+    /// rows, whatever it was told.
+    async fn room_changed(
+        &self,
+        room: RoomId,
+        rule_changed: bool,
+    ) -> Result<Vec<Operation>, ProjectionError> {
+        let sent = self.client.room(room);
+        let was_member = sent.is_some_and(|sent| sent.is_member);
+        let Some(shown) = self.room(room).await? else {
+            // What the viewer never saw it is not told of.
+            return if sent.is_some() { self.membership_lost(room).await } else { Ok(Vec::new()) };
+        };
+        let is_member = shown.is_member();
+        if was_member && !is_member {
+            return self.membership_lost(room).await;
+        }
+        let mut operations = vec![operations::room_upsert(shown)];
+        let becomes_member = is_member && !was_member;
+        if (becomes_member || rule_changed) && self.client.retains(room) {
+            operations.push(
+                self.timeline(room).await?.unwrap_or_else(|| operations::empty_timeline(room)),
+            );
+        }
+        if sent.is_none() || becomes_member || rule_changed {
+            operations.extend([operations::calls(), operations::notifications()]);
+        }
+        operations.push(self.groups().await?);
+        Ok(operations)
+    }
+
+    /// The same for a room that may be as the client was told: nothing then.
+    async fn room_if_changed(&self, room: RoomId) -> Result<Vec<Operation>, ProjectionError> {
+        let sent = self.client.room(room);
+        match self.room(room).await? {
+            Some(shown) if self.client.has_seen(&shown) => Ok(Vec::new()),
+            // Others came or went.
+            Some(shown) if sent.is_some_and(|one| one.is_member == shown.is_member()) => {
+                Ok(vec![operations::room_upsert(shown)])
+            }
+            _ => Box::pin(self.room_changed(room, false)).await,
+        }
+    }
+
+    /// A membership changed in STATE. Most are told by the rows that follow; this is for those without one.
+    async fn membership(
+        &self,
+        room: RoomId,
+        user: UserId,
+        announced: bool,
+    ) -> Result<Vec<Operation>, ProjectionError> {
+        if user != self.session.user {
+            let concerns = announced && self.client.retains(room) && self.is_member(room);
+            return if concerns {
+                Box::pin(self.room_if_changed(room)).await
+            } else {
+                Ok(Vec::new())
+            };
+        }
+        if self.client.is_complete {
+            // A right that is lost is told at once; one that is won comes with its row.
+            let concerns = announced || !self.is_member(room);
+            return if concerns {
+                Box::pin(self.room_if_changed(room)).await
+            } else {
+                Ok(Vec::new())
+            };
+        }
+        // The client has the room or has it not: it is told as of a change, also while the row is to come.
+        if self.is_member(room) {
+            Box::pin(self.room_changed(room, true)).await
+        } else {
+            self.membership_lost(room).await
+        }
+    }
+
+    /// A group came, went or changed, and its rooms with it.
+    async fn group_changed(&self, group: GroupId) -> Result<Vec<Operation>, ProjectionError> {
+        let mut operations = vec![self.groups().await?];
+        for room in self.service.directory().rooms_in_group(group) {
+            operations.extend(Box::pin(self.room_if_changed(room)).await?);
+        }
+        Ok(operations)
+    }
+
+    /// The rights of others changed: who is a member by rule may be another one.
+    async fn universal_rooms(&self) -> Result<Vec<Operation>, ProjectionError> {
+        let mut operations = Vec::new();
+        for room in self.client.retained_rooms() {
+            if let Some(shown) = self.room(room).await?
+                && shown.with_state.room.universal
+                && !self.client.has_seen(&shown)
+            {
+                operations.push(operations::room_upsert(shown));
+            }
+        }
+        Ok(operations)
+    }
+
+    async fn user_changed(
+        &self,
+        user: UserId,
+        is_new: bool,
+    ) -> Result<Vec<Operation>, ProjectionError> {
+        let upsert = self.user(&user);
+        let erased = matches!(upsert, Operation::UserRemove(_));
+        let mut operations = vec![upsert];
+        if user == self.session.user {
+            operations.extend(self.viewer().await?);
+        }
+        if !is_new && !erased {
+            return Ok(operations);
+        }
+        for room in self.client.retained_rooms() {
+            if !self.is_member(room) {
+                continue;
+            }
+            let Some(shown) = self.room(room).await? else { continue };
+            if erased {
+                operations.extend(self.timeline(room).await?);
+            } else if shown.with_state.room.universal {
+                operations.push(operations::room_upsert(shown));
+            }
+        }
+        Ok(operations)
+    }
+
+    async fn marker_moved(&self, target: &str) -> Result<Vec<Operation>, ProjectionError> {
+        let Ok(room) = RoomId::try_from(target) else { return Ok(Vec::new()) };
+        let Some(state) = self.viewer_state(room).await? else { return Ok(Vec::new()) };
+        let mut operations = vec![state, operations::notifications()];
+        operations.extend(self.viewer().await?);
+        Ok(operations)
     }
 }

@@ -1,0 +1,139 @@
+//! The service's views as operations of a realtime projection. Each carries the whole present state, never a
+//! difference. The letters are the contract's names for them.
+
+use std::collections::BTreeMap;
+
+use super::{includes, room_state, room_with_state, row, timeline};
+use crate::contract::api;
+use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
+use crate::domain::{RoomId, UserId};
+use crate::service::{GroupView, Presence, RuntimeView, ShownRoom, ShownRow, TimelinePage};
+
+/// The server's limits and message of the day.
+#[must_use]
+pub fn server_state(motd: Option<String>, runtime: &RuntimeView) -> Operation {
+    Operation::ServerStateUpsert(wire::RealtimeProjectionServerState {
+        motd,
+        runtime: Some(super::runtime(runtime)),
+        pinned_message_change: None,
+    })
+}
+
+/// A user that is gone.
+#[must_use]
+pub fn user_removed(id: &UserId) -> Operation {
+    Operation::UserRemove(wire::RealtimeProjectionUserRemove { user_id: id.to_string() })
+}
+
+/// RU. Members are complete for direct messages and for rooms that the client retains.
+#[must_use]
+pub fn room_upsert(shown: ShownRoom) -> Operation {
+    Operation::RoomUpsert(wire::RealtimeProjectionRoom {
+        has_message_history: shown.has_history,
+        member_user_ids: shown.members.iter().map(ToString::to_string).collect(),
+        room: Some(room_with_state(shown.with_state)),
+    })
+}
+
+/// RV.
+#[must_use]
+pub fn viewer_state_replace(shown: ShownRoom) -> Operation {
+    Operation::RoomViewerStateReplace(wire::RealtimeProjectionRoomViewerStateReplace {
+        room_id: shown.id().to_string(),
+        viewer_state: Some(room_state(shown.with_state.state)),
+    })
+}
+
+/// A room that the viewer does not see any more.
+#[must_use]
+pub fn room_removed(id: RoomId) -> Operation {
+    Operation::RoomRemove(wire::RealtimeProjectionRoomRemove { room_id: id.to_string() })
+}
+
+/// RA.
+#[must_use]
+pub fn activity(id: RoomId) -> Operation {
+    Operation::RoomActivity(wire::RealtimeProjectionRoomActivity { room_id: id.to_string() })
+}
+
+/// TL. `cursors`: the position of each row, by its id.
+#[must_use]
+pub fn timeline_replace(
+    origin: &str,
+    id: RoomId,
+    page: TimelinePage,
+    cursors: BTreeMap<String, String>,
+) -> Operation {
+    Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
+        room_id: id.to_string(),
+        page: Some(timeline(origin, id.as_str(), page)),
+        event_cursors: cursors,
+    })
+}
+
+/// TL that wipes.
+#[must_use]
+pub fn empty_timeline(id: RoomId) -> Operation {
+    Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
+        room_id: id.to_string(),
+        page: Some(api::RoomTimelinePage::default()),
+        event_cursors: BTreeMap::new(),
+    })
+}
+
+/// TU.
+#[must_use]
+pub fn row_upsert(origin: &str, room: RoomId, shown: ShownRow) -> Operation {
+    Operation::RoomTimelineEventUpsert(wire::RealtimeProjectionRoomTimelineEventUpsert {
+        room_id: room.to_string(),
+        event: Some(row(room.as_str(), shown.row)),
+        includes: Some(includes(origin, shown.users)),
+        event_cursor: shown.cursor,
+        ..wire::RealtimeProjectionRoomTimelineEventUpsert::default()
+    })
+}
+
+/// GR.
+#[must_use]
+pub fn groups_replace(groups: Vec<GroupView>) -> Operation {
+    Operation::RoomGroupsReplace(wire::RealtimeProjectionRoomGroupsReplace {
+        groups: groups.into_iter().map(super::group).collect(),
+    })
+}
+
+/// NO. Notifications are not built: there are none.
+#[must_use]
+pub fn notifications() -> Operation {
+    let occurrences = api::ListNotificationOccurrencesResponse {
+        page: Some(api::PageInfo::default()),
+        ..api::ListNotificationOccurrencesResponse::default()
+    };
+    Operation::NotificationOccurrencesReplace(
+        wire::RealtimeProjectionNotificationOccurrencesReplace {
+            play_notification_sound: false,
+            occurrences: Some(occurrences),
+        },
+    )
+}
+
+/// TV. Threads are not built: none is followed.
+#[must_use]
+pub fn threads() -> Operation {
+    Operation::ThreadViewerStatesReplace(
+        wire::RealtimeProjectionThreadViewerStatesReplace::default(),
+    )
+}
+
+/// AC. Calls are off.
+#[must_use]
+pub fn calls() -> Operation {
+    Operation::ActiveCallsReplace(wire::RealtimeProjectionActiveCallsReplace::default())
+}
+
+/// The presence of everybody.
+#[must_use]
+pub fn presences(of: impl Iterator<Item = (UserId, Presence)>) -> Operation {
+    Operation::PresencesReplace(wire::RealtimeProjectionPresencesReplace {
+        statuses: of.map(|(id, status)| (id.to_string(), super::presence(status).into())).collect(),
+    })
+}
