@@ -1,18 +1,18 @@
-//! The service's views as messages of the contract: what calls answer and sockets are sent.
+//! Maps views of the service to messages of the contract, for responses and for realtime sockets.
 
 pub mod operations;
 
 use crate::contract::{SERVER_VERSION, Timestamp, api};
 use crate::service as view;
 
-/// Milliseconds since 1970 as the contract's time.
+/// Milliseconds since 1970 as a timestamp of the contract.
 #[must_use]
 pub fn time(ms: i64) -> Timestamp {
     let nanos = i32::try_from(ms.rem_euclid(1000)).unwrap_or_default().saturating_mul(1_000_000);
     Timestamp { seconds: ms.div_euclid(1000), nanos }
 }
 
-/// A public image's address; absolute, because clients of other servers show it too.
+/// The URL of a public image. It is absolute, because clients of other servers show it too.
 #[must_use]
 pub fn image(origin: &str, key: &str) -> String {
     format!("{origin}/assets/server/{key}")
@@ -57,7 +57,7 @@ pub fn member(origin: &str, member: view::DirectoryMember) -> api::DirectoryMemb
     }
 }
 
-/// The page asked for; value rules have refused negative numbers.
+/// The requested page. Value rules have rejected negative numbers.
 #[must_use]
 pub fn page_request(page: Option<api::PageRequest>) -> view::PageRequest {
     let page = page.unwrap_or_default();
@@ -67,7 +67,7 @@ pub fn page_request(page: Option<api::PageRequest>) -> view::PageRequest {
     }
 }
 
-/// What an offset list says of itself.
+/// The total and whether there is more, of a list with offsets.
 #[must_use]
 pub fn page_info<T>(page: &view::Page<T>) -> api::PageInfo {
     api::PageInfo {

@@ -1,5 +1,5 @@
-//! The service's views as operations of a realtime projection. Each carries the whole present state, never a
-//! difference. The letters are the contract's names for them.
+//! Maps views of the service to operations of the realtime projection. Each operation carries the whole current
+//! state, never a difference. The letters are the contract's names of operations.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub fn server_state(motd: Option<String>, runtime: &RuntimeView) -> Operation {
     })
 }
 
-/// A user that is gone.
+/// A user whose account is erased.
 #[must_use]
 pub fn user_removed(id: &UserId) -> Operation {
     Operation::UserRemove(wire::RealtimeProjectionUserRemove { user_id: id.to_string() })
@@ -44,7 +44,7 @@ pub fn viewer_state_replace(shown: ShownRoom) -> Operation {
     })
 }
 
-/// A room that the viewer does not see any more.
+/// A room that the viewer no longer sees.
 #[must_use]
 pub fn room_removed(id: RoomId) -> Operation {
     Operation::RoomRemove(wire::RealtimeProjectionRoomRemove { room_id: id.to_string() })
@@ -71,7 +71,7 @@ pub fn timeline_replace(
     })
 }
 
-/// TL that wipes.
+/// TL without rows, after which the client has none.
 #[must_use]
 pub fn empty_timeline(id: RoomId) -> Operation {
     Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
@@ -101,7 +101,7 @@ pub fn groups_replace(groups: Vec<GroupView>) -> Operation {
     })
 }
 
-/// NO. Notifications are not built: there are none.
+/// NO. Always empty: notifications are not implemented.
 #[must_use]
 pub fn notifications() -> Operation {
     let occurrences = api::ListNotificationOccurrencesResponse {
@@ -116,7 +116,7 @@ pub fn notifications() -> Operation {
     )
 }
 
-/// TV. Threads are not built: none is followed.
+/// TV. Always empty: threads are not implemented.
 #[must_use]
 pub fn threads() -> Operation {
     Operation::ThreadViewerStatesReplace(
@@ -124,7 +124,7 @@ pub fn threads() -> Operation {
     )
 }
 
-/// AC. Calls are off.
+/// AC. Always empty: calls are not implemented.
 #[must_use]
 pub fn calls() -> Operation {
     Operation::ActiveCallsReplace(wire::RealtimeProjectionActiveCallsReplace::default())

@@ -1,20 +1,18 @@
-//! A change, as it waits for connections, and whom it may concern.
+//! A change as connections queue it, and its audience: whom it may concern.
 
 use crate::crypto::hex;
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::storage::records::{FactKind, Member, Room, ServerConfig, User, event::Effect};
 use crate::storage::{EphemeralEvent, FeedUpdate, JournalEvent, StateChange, Tables};
 
-/// A change. Connections share it.
+/// A change. The queues of all connections share it.
 #[derive(Debug)]
 pub(super) struct Change {
     /// The frame's id: the same on all connections of all processes.
     pub(super) id: String,
-    /// When it was made, milliseconds since 1970; `None`: now.
+    /// When it happened, in milliseconds since 1970. `None`: at the time of sending.
     pub(super) at_ms: Option<i64>,
-    /// Who made it.
     pub(super) actor: Option<UserId>,
-    /// What happened.
     pub(super) kind: ChangeKind,
 }
 
@@ -31,56 +29,57 @@ pub(super) enum ChangeKind {
     Joined { room: RoomId, user: UserId, row: String },
     /// Somebody's membership ended.
     Left { room: RoomId, user: UserId, row: String },
-    /// Another row that is no message.
+    /// A row was added that is not a message.
     RowAdded { room: RoomId, row: String },
-    /// A room is new or gone, or what everybody sees of it changed.
+    /// A room was created or removed, or what everybody sees of it changed.
     Room { room: RoomId, rule_changed: bool },
-    /// A membership changed in STATE. While its row is to come (`announced` is false) that tells others of it.
+    /// A membership changed in STATE. As long as its row is not stored (`announced` is false), the others learn
+    /// of it from that row.
     Membership { room: RoomId, user: UserId, announced: bool },
-    /// A group, or the order of groups changed.
+    /// A group changed, or the order of groups.
     Group { group: GroupId },
     /// What the directory shows of a user changed.
     User { user: UserId, is_new: bool },
-    /// What only the user itself sees changed.
+    /// What only the users themselves see of their accounts changed.
     Account,
-    /// Decisions or assignments of roles changed somewhere.
+    /// Permission decisions or role assignments changed somewhere.
     Rights,
-    /// The server's public profile, or what members read of it.
+    /// The server's public profile changed, or what only members see of it.
     Server { profile: bool, state: bool },
     /// The viewer's read marker moved.
     MarkerMoved { target: String },
-    /// Somebody types.
+    /// Somebody is typing.
     Typing { room: RoomId, thread: Option<EventId> },
-    /// Somebody's presence.
+    /// Somebody's presence changed.
     Presence { user: UserId },
     /// The session may have ended.
     Session,
-    /// Something was missed: tell everything that is not in the journal anew.
+    /// Ephemeral events may have been missed: send again whatever is not in the journal.
     Refresh,
 }
 
-/// Whom a change may concern. Rights are looked at when it is sent.
+/// Whom a change may concern. Permissions are checked when it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Audience {
     Everybody,
     User(UserId),
-    /// The members of a room, and somebody who was one a moment ago.
+    /// The members of a room, and also `and`, who was a member until now.
     Members {
         room: RoomId,
         and: Option<UserId>,
         except: Option<UserId>,
     },
-    /// Who holds this credential.
+    /// The connections that were opened with this credential.
     Credential([u8; 32]),
 }
 
 impl Change {
-    /// A change without an author that has no place in the store.
+    /// A change that is not stored.
     pub(super) fn ephemeral(kind: ChangeKind, actor: Option<UserId>) -> Self {
         Self { id: random_id(), at_ms: None, actor, kind }
     }
 
-    /// What an event of the journal means.
+    /// The change that an event of the journal makes.
     pub(super) fn of_event(epoch: &[u8], journal: &JournalEvent) -> Option<(Self, Audience)> {
         let JournalEvent { room, sequence, event } = journal;
         let (room, actor) = (*room, UserId::try_from(event.actor_id.as_str()).ok());
@@ -121,7 +120,7 @@ impl Change {
         Some((Self { id, at_ms: Some(event.at_ms), actor, kind }, members))
     }
 
-    /// What a changed record of STATE means; several things when it changed in several ways.
+    /// The changes that a changed record of STATE makes: one for each audience and kind.
     pub(super) fn of_state(
         epoch: &[u8],
         revision: u64,
@@ -200,7 +199,7 @@ impl Change {
         changes.into_iter().enumerate().map(change).collect()
     }
 
-    /// What an ephemeral event means; presence goes another way.
+    /// The change that an ephemeral event makes. The hub handles presence itself.
     pub(super) fn of_ephemeral(event: EphemeralEvent) -> Option<(Self, Audience)> {
         Some(match event {
             EphemeralEvent::Typing { room, user, thread } => {
@@ -218,9 +217,9 @@ impl Change {
         })
     }
 
-    /// All that a store event means.
-    pub(super) fn of(epoch: &[u8], live: FeedUpdate, tables: &Tables) -> Vec<(Self, Audience)> {
-        match live {
+    /// The changes that a feed update makes.
+    pub(super) fn of(epoch: &[u8], update: FeedUpdate, tables: &Tables) -> Vec<(Self, Audience)> {
+        match update {
             FeedUpdate::Event(journal) => Self::of_event(epoch, &journal).into_iter().collect(),
             FeedUpdate::State { revision, changed } => {
                 Self::of_state(epoch, revision, &changed, tables)
@@ -229,13 +228,13 @@ impl Change {
             FeedUpdate::Missed => {
                 vec![(Self::ephemeral(ChangeKind::Refresh, None), Audience::Everybody)]
             }
-            // Ends connections.
+            // The hub closes the connections.
             FeedUpdate::Stalled => Vec::new(),
         }
     }
 }
 
-/// What a changed record of a room means.
+/// The change that a changed record of a room makes.
 fn of_room(
     id: RoomId,
     former: Option<&Room>,
@@ -259,8 +258,8 @@ fn of_room(
     Some((ChangeKind::Room { room: id, rule_changed }, actor, Audience::Everybody))
 }
 
-/// What a changed membership means. While its row is to come, and when the record only notes that the row is
-/// stored, it concerns nobody else: the row tells the others.
+/// The change that a changed membership makes. It concerns only the user as long as the membership's row is not
+/// stored, and when the record only notes that the row is stored: the others learn of it from the row.
 fn of_member(
     room: RoomId,
     user: UserId,
@@ -280,12 +279,12 @@ fn of_member(
     (ChangeKind::Membership { room, user, announced }, Some(user), audience)
 }
 
-/// An id of something that has no place in the store.
+/// An id for a change that is not stored.
 pub(super) fn random_id() -> String {
     format!("evt{}", hex(&crate::crypto::random::<8>()))
 }
 
-/// An id that every process makes alike and that says nothing of the position it stands for.
+/// An id that is the same in every process and does not reveal the position it stands for.
 fn stable_id(epoch: &[u8], label: &[u8], number: u64) -> String {
     let text = [epoch, label, number.to_be_bytes().as_slice()].concat();
     let digest = crate::crypto::sha256(&text);
@@ -310,7 +309,7 @@ fn account_fields(user: &User) -> impl PartialEq {
     (user.emails.clone(), user.settings.clone(), has_password, user.login_changed_ms)
 }
 
-/// What rights follow from, those of a user's bots too.
+/// What permissions follow from, including those of a user's bots.
 fn permission_fields(user: &User) -> impl PartialEq {
     let owner = (user.is_bot, user.bot_owner_id.clone());
     (user.roles.clone(), user.decisions.clone(), owner, user.deleted)
@@ -347,14 +346,14 @@ mod tests {
         let members = Audience::Members { room, and: Some(user), except: None };
         let (joining, joined) = (record(false, false), record(true, false));
         let (leaving, left) = (record(false, true), record(true, true));
-        // The row is to come.
+        // The row is not stored yet.
         assert_eq!(audience(None, Some(joining.clone())), alone);
         assert_eq!(audience(Some(joined.clone()), Some(leaving.clone())), alone);
-        // It is stored.
+        // The row is stored.
         assert_eq!(audience(Some(joining.clone()), Some(joined.clone())), alone);
         assert_eq!(audience(Some(leaving.clone()), Some(left.clone())), alone);
         assert_eq!(audience(Some(leaving.clone()), None), alone);
-        // No row tells of these, or nobody knows whether one does.
+        // There is no row for these, or nobody knows whether there is one.
         assert_eq!(audience(None, Some(joined.clone())), members);
         assert_eq!(audience(None, None), members);
         assert_eq!(audience(Some(joining.clone()), None), members);

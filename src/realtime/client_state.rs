@@ -1,4 +1,4 @@
-//! What the client of a connection has, as far as the connection knows.
+//! What the client has, as far as its connection knows: rooms, rows, members.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -10,30 +10,29 @@ use crate::service::ShownRoom;
 
 /// The rooms and rows that a client has.
 pub(super) struct ClientState {
-    /// Rooms whose timelines the client has, by id as it named them (contract 8.5).
+    /// Rooms whose timelines the client keeps, by the ids that it sent (contract 8.5).
     pub(super) retained: HashSet<String>,
-    /// Those of them whose rows it has: a row alone would pass for all of them.
+    /// The retained rooms whose rows the client has. In any other room the client would take a single row for the
+    /// whole timeline.
     pub(super) loaded: HashSet<String>,
-    /// The rooms it was told of on this connection.
+    /// The rooms that were sent on this connection.
     rooms: HashMap<RoomId, SentRoom>,
-    /// Whether it knows nothing but those, as far as the change that is being sent goes. After a replay it does
-    /// not: it has what it was told before its cursor.
+    /// Whether `rooms` is everything that the client has, as of the change that is being sent. It is not during
+    /// and shortly after a replay: the client also has what it received before its cursor.
     pub(super) is_complete: bool,
-    /// The revision of STATE from which on it knows only those.
+    /// The STATE revision from which on `rooms` is complete.
     pub(super) complete_from: u64,
 }
 
-/// What a client was told of a room last.
+/// The room as it was last sent to the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SentRoom {
-    /// Whether the viewer is a member.
     pub(super) is_member: bool,
     /// A digest of the member list.
     members: u64,
 }
 
 impl SentRoom {
-    /// Of a room's state and member list as they are sent.
     fn of(is_member: bool, members: &[String]) -> Self {
         let mut digest = DefaultHasher::new();
         members.hash(&mut digest);
@@ -42,7 +41,7 @@ impl SentRoom {
 }
 
 impl ClientState {
-    /// Of a client that has nothing yet and wants the timelines of these rooms.
+    /// The state of a new client that has nothing yet and retains these rooms.
     pub(super) fn new(retained: impl Iterator<Item = String>) -> Self {
         Self {
             retained: retained.collect(),
@@ -57,39 +56,39 @@ impl ClientState {
         self.retained.contains(room.as_str())
     }
 
-    /// The retained rooms; ids that cannot be any room's are left out.
+    /// The retained rooms. Skips ids that are not valid.
     pub(super) fn retained_rooms(&self) -> impl Iterator<Item = RoomId> {
         self.retained.iter().filter_map(|id| RoomId::try_from(id.as_str()).ok())
     }
 
-    /// Whether it has the rows of a retained room.
+    /// Whether the client has the rows of a retained room.
     pub(super) fn has_rows(&self, room: RoomId) -> bool {
         self.loaded.contains(room.as_str())
     }
 
-    /// What it was told of a room on this connection.
+    /// The room as it was last sent on this connection.
     pub(super) fn room(&self, room: RoomId) -> Option<SentRoom> {
         self.rooms.get(&room).copied()
     }
 
-    /// Whether it was told of a room on this connection.
+    /// Whether the room was sent on this connection.
     pub(super) fn knows(&self, room: RoomId) -> bool {
         self.rooms.contains_key(&room)
     }
 
-    /// Whether the client was told of exactly this.
+    /// Whether the client has the room exactly as it is now.
     pub(super) fn has_seen(&self, room: &ShownRoom) -> bool {
         let members: Vec<String> = room.members.iter().map(ToString::to_string).collect();
         let now = SentRoom::of(room.is_member(), &members);
         self.room(room.id()).is_some_and(|sent| {
-            // Of a room that is not retained no members are told.
+            // Members are sent only for retained rooms.
             sent.is_member == now.is_member
                 && (!self.retains(room.id()) || sent.members == now.members)
         })
     }
 
-    /// Remembers what the client has with an operation that is sent to it. In their order: a room's state comes
-    /// before its rows, and a lost room's wipe behind it.
+    /// Records what the client has once it has received this operation. Call it in the order of sending: a room's
+    /// state comes before its rows, and the empty timeline of a lost room comes after its state.
     pub(super) fn record(&mut self, operation: &Operation, is_member: impl Fn(RoomId) -> bool) {
         let reads = |room: &str| RoomId::try_from(room).is_ok_and(&is_member);
         match changes_rows(operation) {
@@ -123,7 +122,7 @@ impl ClientState {
     }
 }
 
-/// A room of which an operation says that the client has its rows now, or has none any more.
+/// The room whose rows an operation brings (`true`) or takes away (`false`).
 fn changes_rows(operation: &Operation) -> Option<(&str, bool)> {
     let lost = |room: &str, state: &Option<api::RoomViewerState>| {
         !room.is_empty() && state.as_ref().is_none_or(|state| !state.is_member)

@@ -1,4 +1,4 @@
-//! One connection from its first frame to its last: hello, subscription, the end (contract 8.1, 8.2).
+//! One connection from its first frame to its last: hello, subscription, close (contract 8.1, 8.2).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,15 +27,15 @@ use crate::service::{AuthenticateError, CallKind, Credential, Session};
 /// Why a connection ends.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum CloseReason {
-    /// The client is gone, or takes nothing any more.
+    /// The client has disconnected, or no longer reads.
     Disconnected,
-    /// The client sent text.
+    /// The client sent a text frame.
     TextFrame,
-    /// The client broke the protocol, or may not come in.
+    /// The client violated the protocol, or could not be authenticated.
     Rejected { code: &'static str, text: &'static str },
-    /// We close on purpose.
+    /// The server closes the connection on purpose.
     Close { code: &'static str, reconnect: bool, retry_after_ms: u32 },
-    /// The session ended.
+    /// The session has ended.
     SessionEnded { reason: &'static str },
 }
 
@@ -43,18 +43,20 @@ impl CloseReason {
     pub(super) const BAD_FRAME: Self =
         Self::Rejected { code: "bad_frame", text: "frame not expected here" };
 
-    /// To come back somewhere in a span of milliseconds: not all at once.
+    /// Asks the client to reconnect after a random delay in this range, in milliseconds, so that not all clients
+    /// come back at once.
     pub(super) fn reconnect_within(code: &'static str, from_ms: u32, to_ms: u32) -> Self {
         let spread = u32::from_be_bytes(crate::crypto::random()) % (to_ms - from_ms + 1);
         Self::Close { code, reconnect: true, retry_after_ms: from_ms + spread }
     }
 
-    /// To load everything anew. A role may concern everybody at once: their loads are spread.
+    /// Asks the client to load a new snapshot. A changed role may concern everybody at once, so the loads are
+    /// spread over five seconds.
     pub(super) fn reset_required() -> Self {
         Self::reconnect_within("projection_reset_required", 0, 5_000)
     }
 
-    /// This process cannot show the truth now; another one may.
+    /// This process lags behind the store. Another one may not.
     pub(super) fn stalled() -> Self {
         Self::reconnect_within("catch_up_server_busy", 1_000, 5_000)
     }
@@ -72,7 +74,7 @@ impl From<ProjectionError> for CloseReason {
     }
 }
 
-/// A socket with the time in which it must be heard from us.
+/// A socket, and when its next heartbeat is due.
 pub(super) struct Connection<'a, S> {
     pub(super) realtime: &'a Inner,
     pub(super) socket: S,
@@ -93,7 +95,7 @@ impl<'a, S: Socket> Connection<'a, S> {
             Ok(never) => match never {},
             Err(end) => end,
         };
-        log::debug!(end:? = end; "a realtime connection ended");
+        log::debug!(end:? = end; "realtime connection closed");
         connection.finish(end).await;
     }
 
@@ -135,7 +137,7 @@ impl<'a, S: Socket> Connection<'a, S> {
             Err(CloseReason::reconnect_within("catch_up_timeout", 1_000, 5_000))
         };
         let loading = async {
-            // It may have ended since the hello; from the registration on that is told.
+            // The session may have ended since the hello. From the registration on, the queue reports that.
             live.confirm_session().await?;
             live.catch_up(cursor).await
         };
@@ -144,7 +146,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         Box::pin(live.run()).await
     }
 
-    /// Says why it ends, and closes. Nobody is left to tell when this fails.
+    /// Sends the reason and closes the socket. An error here is ignored: the client is gone.
     async fn finish(mut self, end: CloseReason) {
         let (frame, code) = match end {
             CloseReason::Disconnected => return self.socket.close(1001).await,
@@ -172,7 +174,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
     }
 
-    /// OPEN: who is there (contract 8.2).
+    /// State OPEN: authenticates the client (contract 8.2).
     async fn open(&mut self, handshake: &HandshakeInfo) -> Result<Session, CloseReason> {
         const BAD_HELLO: CloseReason =
             CloseReason::Rejected { code: "bad_hello", text: "hello expected" };
@@ -208,7 +210,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
     }
 
-    /// READY: what the client wants (contract 8.3).
+    /// State READY: waits for the subscription (contract 8.3).
     async fn ready(&mut self) -> Result<wire::RealtimeSubscribeEvents, CloseReason> {
         const BAD_SUBSCRIBE: CloseReason =
             CloseReason::Rejected { code: "bad_subscribe", text: "subscribe_events expected" };
@@ -229,7 +231,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
     }
 
-    /// A frame of the states before CATCHING_UP.
+    /// Reads a frame in the states before CATCHING_UP.
     async fn first_frame(&mut self, otherwise: CloseReason) -> Result<ClientFrame, CloseReason> {
         let limit = self.realtime.config.hello_timeout;
         let incoming = self.realtime.clock.timeout(limit, self.socket.receive());
@@ -242,7 +244,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
     }
 
-    /// Waits for a slot among the loads that are assembled at a time.
+    /// Waits for a load slot and sends heartbeats meanwhile.
     pub(super) async fn wait_for_slot(
         &mut self,
         load: &Load,
@@ -274,7 +276,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         }
     }
 
-    /// Sends a heartbeat when it is time; whether it was.
+    /// Sends a heartbeat if one is due, and returns whether it did.
     pub(super) async fn heartbeat_if_due(&mut self) -> Result<bool, CloseReason> {
         let now = self.realtime.clock.now();
         if now < self.heartbeat_due {
@@ -305,7 +307,7 @@ impl Inner {
     }
 }
 
-/// A frame as the message it is; anything else breaks the protocol.
+/// Decodes a client frame. Anything else violates the protocol.
 pub(super) fn decode_client_frame(incoming: Incoming) -> Result<ClientFrame, CloseReason> {
     let bytes = match incoming {
         Incoming::Frame(bytes) => bytes,
@@ -338,7 +340,7 @@ mod tests {
             assert!(retry_after_ms <= 5_000);
             seconds.insert(retry_after_ms / 1_000);
         }
-        // The chance that one of the five seconds is missing is below 10⁻¹⁸.
+        // The probability that one of the five seconds is missing is below 10⁻¹⁸.
         assert!((0..5).all(|second| seconds.contains(&second)), "{seconds:?}");
     }
 }

@@ -6,10 +6,10 @@ use crate::contract::realtime::{
 };
 use crate::contract::{SERVER_VERSION, Timestamp};
 
-/// The one version of the protocol.
+/// The only version of the protocol.
 pub(super) const PROTOCOL_VERSION: u32 = 2;
 
-/// What a server of ours can do (contract 8.2).
+/// The capabilities that the server announces (contract 8.2).
 const CAPABILITIES: [&str; 5] = [
     "chatto.realtime.events.live.v1",
     "chatto.realtime.heartbeat.v1",
@@ -76,7 +76,7 @@ pub(super) fn close(code: &str, reconnect: bool, retry_after_ms: u32) -> Frame {
     })
 }
 
-/// Head of a projection event or envelope.
+/// The common fields of projection events and transient events.
 pub(super) struct Head {
     pub(super) id: String,
     pub(super) created_at: Timestamp,

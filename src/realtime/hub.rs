@@ -1,4 +1,4 @@
-//! The hub: every connection's queue, and the one listener that fills them.
+//! The hub: the queues of all connections, and the feed subscriber that fills them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,24 +17,24 @@ use crate::storage::{
     EphemeralEvent, FeedPosition, FeedSubscriber, FeedUpdate, Gap, Storage, StorageError,
 };
 
-/// How long to wait before presences are read again after a failure.
+/// Delay before presences are read again after an error.
 const PRESENCE_RETRY: Duration = Duration::from_secs(1);
 
-/// A change and how far a client has come once it has it.
+/// A change, and the client's position once it has received the change.
 #[derive(Debug, Clone)]
 pub(super) struct Queued {
     pub(super) change: Arc<Change>,
     pub(super) position: FeedPosition,
 }
 
-/// What a queue gives.
+/// What a queue returns.
 pub(super) enum Dequeued {
     Change(Queued),
-    /// The client was too slow: changes were dropped.
+    /// The client was too slow, and the queue was discarded.
     Overflown,
-    /// The user opened more sockets than it may have: this is the oldest.
+    /// The user has opened more sockets than allowed, and this is the oldest.
     Displaced,
-    /// The process is behind: what happens cannot be shown with the right rights.
+    /// The process lags behind STATE, so changes cannot be checked against current permissions.
     Stalled,
 }
 
@@ -80,13 +80,13 @@ struct Connections {
     count: usize,
 }
 
-/// See the module.
+/// Routes every change of the feed to the connections it may concern.
 pub(super) struct Hub {
     service: Service,
     storage: Storage,
     queue_max: usize,
     connections: Mutex<Connections>,
-    /// Presences are to be read anew, or one of them ends earlier than was known.
+    /// Notified when presences must be read again, or when one ends earlier than known before.
     presences: Event,
     presences_missed: AtomicBool,
 }
@@ -117,7 +117,7 @@ impl Hub {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a connection on the list: from the position answered on it hears everything. `None` while the
+    /// Registers a connection. Its queue receives every change after the returned position. `None` while the
     /// process is stalled.
     pub(super) fn register(
         self: &Arc<Self>,
@@ -129,12 +129,12 @@ impl Hub {
             filled: Event::new(),
         });
         let mut connections = self.lock();
-        // Whoever came before a stall is told of it; this lock stands between the two.
+        // Connections registered before a stall are notified of it. The lock orders the two.
         if self.storage.is_stalled() {
             return None;
         }
         let own = connections.users.entry(session.user).or_default();
-        // The oldest is the likeliest to be a line that broke without a word.
+        // The oldest is the most likely to be a connection that broke silently.
         let open = own.iter().filter(|queue| !queue.lock().displaced);
         let open: Vec<_> = open.cloned().collect();
         if let Some(oldest) = open.first().filter(|_| open.len() >= SOCKETS_PER_USER_MAX) {
@@ -146,7 +146,7 @@ impl Hub {
         Some((Registration { hub: Arc::clone(self), queue }, connections.position))
     }
 
-    /// What happened since a cursor; `None` when it is too much.
+    /// The changes between two positions; `None` when there are too many.
     pub(super) async fn changes_between(
         &self,
         since: FeedPosition,
@@ -163,7 +163,7 @@ impl Hub {
             });
             each.map(|(change, _)| change).collect::<Vec<_>>()
         });
-        // Rooms name their members as of now: who they are comes first.
+        // Users come first: rooms list their members as of now.
         let (users, state): (Vec<_>, Vec<_>) =
             state.into_iter().partition(|change| matches!(change.kind, ChangeKind::User { .. }));
         let events = events.iter().filter_map(|event| Change::of_event(epoch, event));
@@ -215,7 +215,7 @@ impl Hub {
         }
     }
 
-    /// Reads presences when they may have been missed, and ends each in time.
+    /// Reads presences again when updates may have been missed, and expires each in time.
     pub(super) async fn track_presences(&self, clock: &Clock, stop: &Stop) {
         while !stop.is_stopped() {
             let changed = self.presences.listen();
@@ -223,7 +223,7 @@ impl Hub {
                 match self.service.presences().load().await {
                     Ok(users) => self.enqueue_presences(users),
                     Err(error) => {
-                        log::debug!(error:err = error; "presences cannot be read now");
+                        log::debug!(error:err = error; "cannot read presences; will retry");
                         self.presences_missed.store(true, Ordering::SeqCst);
                         stop.or(clock.sleep(PRESENCE_RETRY)).await;
                         continue;
@@ -233,7 +233,7 @@ impl Hub {
             let (ended, next) = self.service.presences().expire();
             self.enqueue_presences(ended);
             match next {
-                // A little later, so that it has certainly ended.
+                // 10 ms later, so that it has certainly expired.
                 Some(ms) => {
                     let wait = Duration::from_millis(ms.saturating_add(10));
                     let woken = futures_lite::future::or(changed, clock.sleep(wait));
@@ -248,8 +248,8 @@ impl Hub {
 }
 
 impl FeedSubscriber for Hub {
-    fn deliver(&self, live: FeedUpdate) {
-        match &live {
+    fn deliver(&self, update: FeedUpdate) {
+        match &update {
             FeedUpdate::EphemeralEvent(EphemeralEvent::Presence { user, status, until_ms }) => {
                 if self.service.presences().apply(*user, *status, *until_ms) {
                     self.enqueue_presences([*user]);
@@ -271,7 +271,7 @@ impl FeedSubscriber for Hub {
             FeedUpdate::Event(_) | FeedUpdate::State { .. } | FeedUpdate::EphemeralEvent(_) => {}
         }
         let mut connections = self.lock();
-        match &live {
+        match &update {
             FeedUpdate::Event(event) => {
                 connections.position.journal = connections.position.journal.max(event.sequence);
             }
@@ -284,24 +284,24 @@ impl FeedSubscriber for Hub {
             return;
         }
         let epoch = self.storage.epoch();
-        let changes = self.storage.read(|tables| Change::of(epoch, live, tables));
+        let changes = self.storage.read(|tables| Change::of(epoch, update, tables));
         for (change, audience) in changes {
             self.enqueue(audience, change, &connections);
         }
     }
 }
 
-/// A connection's place in the hub; dropping it leaves.
+/// The registration of a connection. Dropping it removes the connection from the hub.
 pub(super) struct Registration {
     hub: Arc<Hub>,
     queue: Arc<ConnectionQueue>,
 }
 
 impl Registration {
-    /// The next change.
+    /// Waits for the next change.
     ///
     /// # Cancel safety
-    /// Dropping it loses nothing.
+    /// Dropping the future loses nothing.
     pub(super) async fn next(&self) -> Dequeued {
         loop {
             let filled = self.queue.filled.listen();
@@ -324,12 +324,12 @@ impl Registration {
         }
     }
 
-    /// Whether the process has stalled since it was made.
+    /// Whether the process has stalled since the registration.
     pub(super) fn is_stalled(&self) -> bool {
         self.queue.lock().stalled
     }
 
-    /// How far the client has come if nothing waits for it.
+    /// The client's position if its queue is empty.
     pub(super) fn idle_position(&self) -> Option<FeedPosition> {
         let connections = self.hub.lock();
         let state = self.queue.lock();

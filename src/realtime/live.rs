@@ -1,6 +1,6 @@
-//! A subscribed connection: it catches up, everything anew or what changed since the cursor (contract 8.3, 8.7);
-//! then changes go out, hydrations and pings are answered, rights and session are watched, until it ends
-//! (contract 8.5, 8.6, 8.8).
+//! A subscribed connection. First it catches up, with a snapshot or with the changes since the client's cursor
+//! (contract 8.3, 8.7). Then it sends changes, answers hydrations and pings, and watches the viewer's permissions
+//! and session until it closes (contract 8.5, 8.6, 8.8).
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -25,12 +25,12 @@ use crate::runtime::{Alarm, Pace};
 use crate::service::{RightsFingerprint, Session, SessionState, StoreError};
 use crate::storage::FeedPosition;
 
-/// When a session could not be checked, it is tried again after this.
+/// Delay before the session is checked again after an error.
 const SESSION_RETRY: Duration = Duration::from_secs(5);
-/// When messages were missed, sockets ask about their sessions within so many milliseconds.
+/// When ephemeral events may have been missed, sockets check their sessions within this time, in milliseconds.
 const MISSED_CHECK_SPREAD_MS: u16 = 5_000;
 
-/// Something that a waiting connection wakes for.
+/// What a waiting connection wakes up for.
 enum Wake {
     Frame(Incoming),
     Queue(Dequeued),
@@ -41,18 +41,17 @@ enum Wake {
 /// A subscribed connection.
 pub(super) struct LiveConnection<'c, 'a, S> {
     pub(super) connection: &'c mut Connection<'a, S>,
-    /// What it loads in the beginning.
+    /// The initial load.
     pub(super) load: Arc<Load>,
     pub(super) registration: Registration,
     pub(super) session: Session,
-    /// What was decided for the viewer when it came.
+    /// The viewer's permissions at the start. When they change, the connection closes.
     pub(super) rights: RightsFingerprint,
-    /// What the client has.
     pub(super) client: ClientState,
     pub(super) origin: String,
-    /// How far the client has come.
+    /// Everything up to this position was sent.
     pub(super) position: FeedPosition,
-    /// Hydrations asked for before the client had caught up.
+    /// Hydrations requested before the client had caught up.
     pub(super) deferred: VecDeque<String>,
     pub(super) pace: Pace,
     pub(super) check_due: Instant,
@@ -77,7 +76,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         )
     }
 
-    /// Brings the client to the position it was registered at.
+    /// Brings the client to the position of its registration.
     pub(super) async fn catch_up(&mut self, cursor: Option<&str>) -> Result<(), CloseReason> {
         let service = self.connection.realtime.service.clone();
         let since =
@@ -90,7 +89,8 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
             }
             None => None,
         };
-        // What the client has is not known here: ids of rooms that were hidden all the time are not told.
+        // The connection does not know what the client has, and must not send ids of rooms that were always
+        // hidden from the viewer.
         let is_safe =
             |changes: &Vec<Change>| !changes.iter().any(|one| self.has_unknown_past(&one.kind));
         match (replay.filter(is_safe), cursor) {
@@ -100,7 +100,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
                 self.client.is_complete = false;
                 self.reacquire_slot().await?;
                 self.replay(changes).await?;
-                // All rooms there are, as of one moment and another: later changes compare with these.
+                // Later changes compare with these states. They are not all of the same moment.
                 let mut operations = Box::pin(self.projection().room_states()).await?;
                 self.client.complete_from = service.state_seen();
                 operations.extend(self.projection().reconciliation().await?);
@@ -122,7 +122,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.connection.send(frames::caught_up(reached)).await
     }
 
-    /// Sends what was assembled. Meanwhile others assemble theirs: the client may take its time.
+    /// Sends what was assembled. Releases the slot meanwhile, so that a slow client delays nobody.
     async fn send_loaded(&mut self, operations: Vec<Operation>) -> Result<(), CloseReason> {
         self.load.release_slot();
         self.send_operations(operations, None).await?;
@@ -150,7 +150,8 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         Ok(())
     }
 
-    /// The held rooms whose rows the client got before it was cut: those it was a member of then.
+    /// The retained rooms whose rows the client received before it was disconnected: those in which the viewer
+    /// was a member then.
     fn loaded_before(&self, changes: &[Change]) -> HashSet<String> {
         let mut was_member = HashMap::new();
         for change in changes {
@@ -173,7 +174,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.client.retained.iter().filter(loaded).cloned().collect()
     }
 
-    /// The reset prefix.
+    /// Sends everything, beginning with a reset.
     async fn snapshot(&mut self) -> Result<(), CloseReason> {
         let mut first = vec![Operation::Reset(wire::RealtimeProjectionReset {})];
         first.extend([self.projection().server(), self.projection().server_state()]);
@@ -211,7 +212,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         Ok(())
     }
 
-    /// LIVE.
+    /// State LIVE: sends changes and answers the client until the connection closes.
     pub(super) async fn run(&mut self) -> Result<std::convert::Infallible, CloseReason> {
         while let Some(room) = self.deferred.pop_front() {
             Box::pin(self.hydrate(room)).await?;
@@ -252,7 +253,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         let socket = &mut self.connection.socket;
         let incoming = async { Wake::Frame(socket.receive().await) };
         let queue = async { Wake::Queue(self.registration.next().await) };
-        // Fair: a busy room does not keep a client's frames waiting, nor the other way round.
+        // `race` is fair: a busy room does not delay the client's frames, nor the other way round.
         let either = futures_lite::future::race(incoming, queue);
         let time = async {
             self.alarm.until(due).await;
@@ -262,7 +263,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         woken.await.unwrap_or(Wake::Stop)
     }
 
-    /// Answers a frame of a subscribed client, or says which room it wants.
+    /// Handles a frame of a subscribed client. Returns the room it wants hydrated, if any.
     async fn handle_frame(&mut self, incoming: Incoming) -> Result<Option<String>, CloseReason> {
         if matches!(incoming, Incoming::Disconnected) {
             return Err(CloseReason::Disconnected);
@@ -277,7 +278,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         }
     }
 
-    /// Takes what the client sends while it catches up, without waiting.
+    /// Handles the frames that the client has sent while it catches up, without waiting for more.
     pub(super) async fn read_pending_frames(&mut self) -> Result<(), CloseReason> {
         if self.registration.is_stalled() {
             return Err(CloseReason::stalled());
@@ -323,7 +324,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.send_operations(operations, None).await
     }
 
-    /// Sends operations that belong to no change.
+    /// Sends operations that do not belong to a change.
     pub(super) async fn send_operations(
         &mut self,
         operations: Vec<Operation>,
@@ -333,7 +334,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.send_projection_event(head, cursor, operations).await
     }
 
-    /// Sends a projection event and remembers what the client has with it.
+    /// Sends a projection event and records what the client has then.
     pub(super) async fn send_projection_event(
         &mut self,
         head: Head,
@@ -348,8 +349,8 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.connection.send(frames::projection_event(head, cursor, operations)).await
     }
 
-    /// Whether a change may have taken a room away of which nobody knows whether the client has it: it came
-    /// with a cursor, and ids of rooms that its viewer never saw are not told.
+    /// Whether a change may have hidden a room that the client may have from before its cursor. The connection
+    /// cannot tell, and must not send ids of rooms that the viewer never saw.
     pub(super) fn has_unknown_past(&self, kind: &ChangeKind) -> bool {
         let service = &self.connection.realtime.service;
         match kind {
@@ -361,7 +362,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         }
     }
 
-    /// Sends a change to the client, if it concerns it.
+    /// Sends a change, if it concerns the viewer.
     async fn send_change(&mut self, queued: Queued) -> Result<(), CloseReason> {
         let Queued { change, position } = queued;
         self.position = position;
@@ -372,7 +373,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         match &change.kind {
             ChangeKind::Session => return self.check_session().await,
             ChangeKind::Refresh => {
-                // The end of this session may be among what was missed. All sockets ask: not at once.
+                // The missed events may include the end of this session. All sockets check, but not at once.
                 let spread = Duration::from_millis(u64::from(
                     u16::from_be_bytes(crate::crypto::random()) % MISSED_CHECK_SPREAD_MS,
                 ));
@@ -413,8 +414,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.connection.send(frames::transient(head, event)).await
     }
 
-    /// Lets the client's cursor follow when nothing happened for it: its next resume has less to look
-    /// through.
+    /// Sends a newer cursor when nothing happened for this client, so that its next resume reads less.
     async fn send_idle_cursor(&mut self) -> Result<(), CloseReason> {
         match self.registration.idle_position() {
             Some(position) if position != self.position => {
@@ -431,18 +431,18 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         if now == self.rights { Ok(()) } else { Err(CloseReason::reset_required()) }
     }
 
-    /// Ends the connection unless the store's leader says that its session counts.
+    /// Closes the connection unless the store's leader confirms that the session is valid.
     pub(super) async fn confirm_session(&mut self) -> Result<(), CloseReason> {
         match self.session_state().await {
             Ok(state) => check_ended(state),
             Err(fault) => {
-                log::debug!(error:err = fault; "a session cannot be checked now: it is not let in");
+                log::debug!(error:err = fault; "cannot check a session; the connection is refused");
                 Err(CloseReason::stalled())
             }
         }
     }
 
-    /// Asks for the session's state; the next question is due after the usual time.
+    /// Reads the session's state, and schedules the next check.
     async fn session_state(&mut self) -> Result<SessionState, StoreError> {
         let realtime = self.connection.realtime;
         self.check_due = realtime.clock.now() + SESSION_CHECK_INTERVAL;
@@ -453,7 +453,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         match self.session_state().await {
             Ok(state) => check_ended(state),
             Err(fault) => {
-                log::debug!(error:err = fault; "a session cannot be checked now");
+                log::debug!(error:err = fault; "cannot check a session; will retry");
                 self.check_due = self.connection.realtime.clock.now() + SESSION_RETRY;
                 Ok(())
             }

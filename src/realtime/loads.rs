@@ -1,8 +1,8 @@
-//! Who may assemble what a client loads: few at a time, one for each user, half of them for an address,
-//! for a limited time.
+//! Slots for loads: how many snapshots and replays are assembled at a time. A user has at most one slot, an address
+//! at most half of them, and a load may hold slots only for a limited time in all.
 //!
-//! A load holds its slot only while it is assembled. While its client is sent a frame, however slowly it
-//! takes it, another load has the slot.
+//! A load holds its slot only while it is assembled. It releases the slot while a frame is sent, however slowly the
+//! client reads it.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,7 +14,7 @@ use event_listener::Event;
 use crate::domain::{ClientNetwork, UserId};
 use crate::runtime::Clock;
 
-/// The slots of a process. Clones share them.
+/// The load slots of a process. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct LoadSlots {
     inner: Arc<Inner>,
@@ -34,11 +34,11 @@ struct SlotTable {
     pending: VecDeque<PendingLoad>,
 }
 
-/// Who loads.
+/// The user and address that a load counts for.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Loader {
     pub(super) user: UserId,
-    /// `None`: not known, and not counted.
+    /// `None`: unknown, and not limited.
     pub(super) address: Option<IpAddr>,
 }
 
@@ -50,33 +50,33 @@ struct PendingLoad {
     granted: Arc<Event>,
 }
 
-/// Too many wait already.
+/// Too many loads are waiting already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct QueueFull;
 
-/// Whether a load begins or goes on.
+/// Whether a load begins or continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LoadPhase {
-    /// It waits behind the others.
+    /// It waits behind all others.
     Begin,
-    /// It was let in before: it waits before those that were not.
+    /// It has held a slot before, and goes ahead of those that have not.
     Continue,
 }
 
 impl LoadSlots {
-    /// `slots` at a time, `queue_max` waiting for their first one.
+    /// At most `slots` at a time, and at most `queue_max` loads waiting for their first slot.
     pub(super) fn new(slots: usize, queue_max: usize) -> Self {
         let table = Mutex::default();
         Self { inner: Arc::new(Inner { slots, queue_max, table }) }
     }
 
-    /// Takes a slot, waiting in the queue for it.
+    /// Waits in the queue for a slot.
     ///
     /// # Errors
-    /// [`QueueFull`], at a load's first wait.
+    /// [`QueueFull`], only for a load that begins.
     ///
     /// # Cancel safety
-    /// Dropping it leaves the queue.
+    /// Dropping the future leaves the queue.
     async fn take(&self, loader: Loader, phase: LoadPhase) -> Result<Slot, QueueFull> {
         let granted = Arc::new(Event::new());
         let slot = self.enqueue(loader, phase, &granted)?;
@@ -122,7 +122,7 @@ impl Inner {
 }
 
 impl SlotTable {
-    /// Gives free slots to the first that may have one.
+    /// Grants free slots to the first pending loads that may have one.
     fn grant(&mut self, slots: usize) {
         while self.held.len() < slots {
             let mut pending = self.pending.iter();
@@ -146,7 +146,7 @@ impl SlotTable {
     }
 }
 
-/// A slot that is held, or waited for.
+/// A granted or a pending slot. Dropping it frees the slot or leaves the queue.
 #[derive(Debug)]
 struct Slot {
     inner: Arc<Inner>,
@@ -168,7 +168,7 @@ impl Drop for Slot {
     }
 }
 
-/// One client's load: its slot, and how long it has held one in all.
+/// The load of one client: its slot, and for how long it has held slots in all.
 #[derive(Debug)]
 pub(super) struct Load {
     slots: LoadSlots,
@@ -186,7 +186,7 @@ struct LoadState {
 }
 
 impl Load {
-    /// A load that holds slots for at most `limit` in all.
+    /// A load that may hold slots for `limit` in all.
     pub(super) fn new(slots: LoadSlots, loader: Loader, clock: Clock, limit: Duration) -> Self {
         let state = Mutex::default();
         Self { slots, loader, clock, limit, state, changed: Event::new() }
@@ -196,10 +196,10 @@ impl Load {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a slot, and holds it.
+    /// Waits for a slot and keeps it until [`Self::release_slot`].
     ///
     /// # Errors
-    /// [`QueueFull`], at the first wait.
+    /// [`QueueFull`], only for [`LoadPhase::Begin`].
     pub(super) async fn acquire_slot(&self, phase: LoadPhase) -> Result<(), QueueFull> {
         let slot = self.slots.take(self.loader, phase).await?;
         self.lock().slot = Some((slot, self.clock.now()));
@@ -207,7 +207,7 @@ impl Load {
         Ok(())
     }
 
-    /// Gives the slot to others.
+    /// Releases the slot, so that another load can have it.
     pub(super) fn release_slot(&self) {
         let mut state = self.lock();
         if let Some((slot, since)) = state.slot.take() {
@@ -218,7 +218,7 @@ impl Load {
         }
     }
 
-    /// Waits until slots were held for the limit.
+    /// Waits until the load has held slots for its limit.
     pub(super) async fn time_limit_reached(&self) {
         loop {
             let changed = self.changed.listen();
@@ -288,7 +288,7 @@ mod tests {
             let next = poll_once(resumed.as_mut()).await.unwrap().unwrap();
             assert!(poll_once(abandoned.as_mut()).await.is_none());
             drop(next);
-            // It was granted the slot and goes away without having looked.
+            // It was granted the slot, and is dropped before it was polled again.
             drop(abandoned);
             assert!(poll_once(waits.as_mut()).await.is_some());
             let table = slots.inner.lock();

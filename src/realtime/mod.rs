@@ -1,9 +1,9 @@
-//! Who hears it now: feed, hub, per-connection queues, presence, typing.
+//! Realtime sockets: hub, connection queues, viewer projections.
 //!
-//! One [`Realtime`] per process. Its hub hears every change of the store in order and puts it into
-//! the bounded queues of the connections it may concern; each connection turns a change into frames
-//! for its viewer at the moment of sending, with the rights of that moment. Nothing is skipped: a
-//! connection that cannot keep up ends and resumes from its cursor.
+//! There is one [`Realtime`] per process. Its hub receives every change of the store in order and puts it into the
+//! bounded queues of the connections it may concern. Each connection turns a change into frames for its viewer at
+//! the time of sending, with the permissions of that time. Nothing is skipped: a connection that cannot keep up is
+//! closed, and its client resumes from its cursor.
 
 mod change;
 mod client_state;
@@ -29,14 +29,14 @@ use connection::Connection;
 use hub::Hub;
 use loads::LoadSlots;
 
-/// How the protocol runs.
+/// Settings of the protocol.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Time between heartbeats.
     pub heartbeat: Duration,
-    /// Time for `hello` and for `subscribe_events`.
+    /// How long a client may take for `hello`, and then for `subscribe_events`.
     pub hello_timeout: Duration,
-    /// Changes that wait for a connection.
+    /// How many changes a connection queue holds.
     pub queue_max: usize,
 }
 
@@ -64,51 +64,51 @@ struct Inner {
     loads: LoadSlots,
 }
 
-/// What the edge knows of a socket before its first frame.
+/// What is known of a socket before its first frame.
 #[derive(Debug, Clone, Default)]
 pub struct HandshakeInfo {
-    /// The session cookie, if it counts for this request. A bearer in the first frame wins.
+    /// The session cookie, if it is valid for this request. A bearer token in the first frame takes precedence.
     pub cookie: Option<String>,
-    /// Where the client is; `None` where that is not known.
+    /// The client's address; `None` if unknown.
     pub address: Option<IpAddr>,
-    /// What addresses in frames start with.
+    /// The origin of URLs in frames.
     pub origin: String,
 }
 
-/// What comes from a client.
+/// What a socket receives.
 #[derive(Debug)]
 pub enum Incoming {
     /// A binary frame.
     Frame(Bytes),
-    /// A text frame: the protocol has none.
+    /// A text frame, which the protocol does not have.
     Text,
-    /// A frame above [`limits::FRAME_MAX_BYTES`], or one that breaks the WebSocket protocol.
+    /// A frame above [`limits::FRAME_MAX_BYTES`], or one that violates the WebSocket protocol.
     Broken,
-    /// The client is gone.
+    /// The client has disconnected.
     Disconnected,
 }
 
-/// The client is gone.
+/// The client has disconnected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disconnected;
 
-/// A socket that carries frames, as the edge makes it.
+/// A socket that carries frames. The HTTP server implements it.
 pub trait Socket: Send {
-    /// The next frame.
+    /// Waits for the next frame.
     ///
     /// # Cancel safety
-    /// Dropping it loses nothing.
+    /// Dropping the future loses nothing.
     fn receive(&mut self) -> impl Future<Output = Incoming> + Send;
 
-    /// Sends one binary frame; returns when it has left.
+    /// Sends one binary frame. Returns when it was written to the connection.
     fn send(&mut self, frame: Vec<u8>) -> impl Future<Output = Result<(), Disconnected>> + Send;
 
-    /// Closes with a WebSocket close code.
+    /// Closes the socket with a WebSocket close code.
     fn close(&mut self, code: u16) -> impl Future<Output = ()> + Send;
 }
 
 impl Realtime {
-    /// The hub over an open store; it listens from now on.
+    /// Builds the hub over an open store and subscribes it to the feed.
     #[must_use]
     pub fn build(config: Config, service: Service, storage: Storage, clock: Clock) -> Self {
         let hub = Hub::new(service.clone(), storage, config.queue_max);
@@ -116,8 +116,8 @@ impl Realtime {
         Self { inner: Arc::new(Inner { config, service, clock, hub, loads }) }
     }
 
-    /// Ends presences in time and reads them anew after a lost connection, and tells what waits for its
-    /// second, until `stop`.
+    /// Until `stop`: expires presences, reads them again after a lost connection, and publishes ephemeral events
+    /// that were held back for their second.
     pub async fn run(&self, stop: &Stop) {
         let presences = self.inner.hub.track_presences(&self.inner.clock, stop);
         let signs = self.inner.service.pending_updates().publish(stop);

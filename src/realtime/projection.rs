@@ -1,4 +1,4 @@
-//! What one viewer sees, as operations: each carries the whole present state, never a difference.
+//! What one viewer may see, as operations, and the operations of each change (contract, behaviour 3).
 
 use std::collections::HashMap;
 
@@ -12,13 +12,13 @@ use crate::service::{
     PagePosition, ReadError, RoomWithState, Service, Session, ShownRoom, StoreError,
 };
 
-/// The store could not be read: nothing may be skipped, so the connection ends.
+/// The store could not be read. Nothing may be skipped, so the connection closes.
 #[derive(Debug)]
 pub(super) struct ProjectionError;
 
 impl From<StoreError> for ProjectionError {
     fn from(fault: StoreError) -> Self {
-        log::warn!(error:err = fault; "a change cannot be assembled; the connection resumes");
+        log::warn!(error:err = fault; "cannot read the store for a change; the client must resume");
         Self
     }
 }
@@ -29,7 +29,7 @@ impl From<crate::storage::StorageError> for ProjectionError {
     }
 }
 
-/// `None` for what the viewer may not see.
+/// `None` if the viewer may not see it.
 fn if_allowed<T>(read: Result<T, ReadError>) -> Result<Option<T>, ProjectionError> {
     match read {
         Ok(seen) => Ok(Some(seen)),
@@ -38,12 +38,12 @@ fn if_allowed<T>(read: Result<T, ReadError>) -> Result<Option<T>, ProjectionErro
     }
 }
 
-/// A viewer's eyes.
+/// What one viewer may see, read at the time of sending. The letters in the comments are the contract's names of
+/// operations.
 pub(super) struct ViewerProjection<'a> {
     pub(super) service: &'a Service,
     pub(super) session: &'a Session,
     pub(super) origin: &'a str,
-    /// What the client has.
     pub(super) client: &'a ClientState,
 }
 
@@ -67,7 +67,7 @@ impl ViewerProjection<'_> {
         Ok(viewer.map(upsert).into_iter().collect())
     }
 
-    /// A user as the directory shows it; gone when erased.
+    /// A user as the directory shows it, or its removal if the account is erased.
     pub(super) fn user(&self, id: &UserId) -> Operation {
         match self.service.users().entry(self.session, id) {
             Some(entry) => Operation::UserUpsert(present::member(self.origin, entry)),
@@ -75,13 +75,13 @@ impl ViewerProjection<'_> {
         }
     }
 
-    /// A room the viewer's connection shows; `None` for any other.
+    /// A room that is listed for the viewer; `None` for any other. Members only if the client retains the room.
     pub(super) async fn room(&self, id: RoomId) -> Result<Option<ShownRoom>, ProjectionError> {
         Ok(Box::pin(self.service.directory().shown_room(self.session, id, self.client.retains(id)))
             .await?)
     }
 
-    /// The same without members, which only direct messages have then.
+    /// The same without members, except for direct messages.
     pub(super) async fn room_without_members(
         &self,
         id: RoomId,
@@ -89,7 +89,7 @@ impl ViewerProjection<'_> {
         Ok(Box::pin(self.service.directory().shown_room(self.session, id, false)).await?)
     }
 
-    /// RV of a room the viewer's connection shows; RU when the client was not told of the room yet.
+    /// RV of a listed room, or RU if the room was not sent to the client yet.
     pub(super) async fn viewer_state(
         &self,
         id: RoomId,
@@ -100,7 +100,7 @@ impl ViewerProjection<'_> {
         }
     }
 
-    /// The same of a room that was read already.
+    /// The same for a room that is read already.
     pub(super) async fn viewer_state_of(
         &self,
         seen: ShownRoom,
@@ -111,7 +111,7 @@ impl ViewerProjection<'_> {
         Ok(Some(operations::viewer_state_replace(seen)))
     }
 
-    /// TL of a room the viewer is a member of; `None` for any other.
+    /// TL of a room in which the viewer is a member; `None` for any other.
     pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, ProjectionError> {
         let read = self.service.timeline().page(
             self.session,
@@ -120,7 +120,7 @@ impl ViewerProjection<'_> {
             SNAPSHOT_ROWS,
         );
         let Some(mut page) = if_allowed(Box::pin(read).await)? else { return Ok(None) };
-        // A row that was added while the page was read comes behind it by itself.
+        // A row that was added while the page was read is sent after it as a change of its own.
         page.has_newer = false;
         let cursor = |row: &crate::service::RowView| {
             (row.id.to_string(), self.service.timeline().row_cursor(self.session, id, &row.id))
@@ -129,7 +129,7 @@ impl ViewerProjection<'_> {
         Ok(Some(operations::timeline_replace(self.origin, id, page, event_cursors)))
     }
 
-    /// RU and TL of a room the viewer is a member of; nothing for any other.
+    /// RU and TL of a room in which the viewer is a member; empty for any other.
     pub(super) async fn whole_room(&self, id: RoomId) -> Result<Vec<Operation>, ProjectionError> {
         let Some(joined) = self.service.directory().joined_room(self.session, id).await? else {
             return Ok(Vec::new());
@@ -138,8 +138,7 @@ impl ViewerProjection<'_> {
         Ok(vec![operations::room_upsert(joined), timeline])
     }
 
-    /// TU of a row; nothing where the client does not have the room's rows: one alone would pass for
-    /// all of them.
+    /// TU of a row, if the client has the room's rows. Otherwise it would take this row for the whole timeline.
     pub(super) async fn row_if_loaded(
         &self,
         room: RoomId,
@@ -151,8 +150,8 @@ impl ViewerProjection<'_> {
         self.row(room, id).await
     }
 
-    /// TU of a row whose room's rows the client has, or gets with it; nothing for rooms not joined
-    /// and rows not shown.
+    /// TU of a row, for a client that has the room's rows or is sent them in the same event. Empty for rooms not
+    /// joined and for rows that are not shown.
     pub(super) async fn row(
         &self,
         room: RoomId,
@@ -169,7 +168,7 @@ impl ViewerProjection<'_> {
         self.groups_from(HashMap::new()).await
     }
 
-    /// GR out of rooms that the client was just sent; it is told what changed since then as of any change.
+    /// GR made from rooms that were just sent. Changes since then follow as changes of their own.
     pub(super) async fn groups_from(
         &self,
         sent: HashMap<RoomId, RoomWithState>,
@@ -184,19 +183,19 @@ impl ViewerProjection<'_> {
         operations::presences(users.map(|id| (id, self.service.presences().status(&id))))
     }
 
-    /// Everybody.
+    /// All users, oldest account first.
     pub(super) fn users(&self) -> Vec<UserId> {
         self.service.users().ids(self.session)
     }
 
-    /// What a connection that comes, or comes back, is told at the end (contract 8.3, number 3).
+    /// The end of every catch-up (contract 8.3, number 3).
     pub(super) async fn reconciliation(&self) -> Result<Vec<Operation>, ProjectionError> {
         let mut operations = self.viewer().await?;
         operations.extend([operations::threads(), operations::notifications(), self.presences()]);
         Ok(operations)
     }
 
-    /// RV of every room the connection shows.
+    /// RV of every listed room.
     pub(super) async fn room_states(&self) -> Result<Vec<Operation>, ProjectionError> {
         let mut states = Vec::new();
         for id in self.service.directory().shown_rooms(self.session).await? {
@@ -205,7 +204,7 @@ impl ViewerProjection<'_> {
         Ok(states)
     }
 
-    /// What a change means for the viewer now; nothing when it may not see it.
+    /// The operations of a change for the viewer as of now; empty if the viewer may not see it.
     pub(super) async fn operations(
         &self,
         kind: &ChangeKind,
@@ -242,7 +241,7 @@ impl ViewerProjection<'_> {
                 Ok(operations)
             }
             ChangeKind::Rights => Box::pin(self.universal_rooms()).await,
-            // Told in other frames, or by the end of the connection.
+            // Sent in other frames, or by closing the connection.
             ChangeKind::Typing { .. } | ChangeKind::Presence { .. } | ChangeKind::Session => {
                 Ok(Vec::new())
             }
@@ -320,7 +319,7 @@ impl ViewerProjection<'_> {
     ) -> Result<Vec<Operation>, ProjectionError> {
         let is_member = self.is_member(room);
         if user == self.session.user && !is_member {
-            // STATE may have told it before its row came.
+            // The change of STATE may have been sent before the row.
             let was_member = self.client.room(room).is_some_and(|sent| sent.is_member);
             return if self.client.is_complete && !was_member {
                 Ok(Vec::new())
@@ -331,14 +330,14 @@ impl ViewerProjection<'_> {
         if !is_member {
             return Ok(Vec::new());
         }
-        // A member that is back already is told of that by the row of its joining.
+        // If the member is back already, the row of its joining follows.
         let Some(shown) = self.room(room).await? else { return Ok(Vec::new()) };
         let mut operations = vec![operations::room_upsert(shown)];
         operations.extend(self.row_if_loaded(room, row).await?);
         Ok(operations)
     }
 
-    /// The viewer lost its membership.
+    /// The viewer has lost its membership.
     async fn membership_lost(&self, room: RoomId) -> Result<Vec<Operation>, ProjectionError> {
         let mut operations = Vec::new();
         match self.room(room).await? {
@@ -360,8 +359,8 @@ impl ViewerProjection<'_> {
         Ok(operations)
     }
 
-    /// Brings the client from what it was told of a room to what its viewer sees now; `rule_changed`: also the
-    /// rows, whatever it was told.
+    /// Brings the client from the room as it was last sent to the room as it is now. `rule_changed`: send the rows
+    /// again in any case.
     async fn room_changed(
         &self,
         room: RoomId,
@@ -370,7 +369,7 @@ impl ViewerProjection<'_> {
         let sent = self.client.room(room);
         let was_member = sent.is_some_and(|sent| sent.is_member);
         let Some(shown) = self.room(room).await? else {
-            // What the viewer never saw it is not told of.
+            // Nothing is sent of a room that the viewer never saw.
             return if sent.is_some() { self.membership_lost(room).await } else { Ok(Vec::new()) };
         };
         let is_member = shown.is_member();
@@ -391,12 +390,12 @@ impl ViewerProjection<'_> {
         Ok(operations)
     }
 
-    /// The same for a room that may be as the client was told: nothing then.
+    /// The same, but empty if the client has the room as it is now.
     async fn room_if_changed(&self, room: RoomId) -> Result<Vec<Operation>, ProjectionError> {
         let sent = self.client.room(room);
         match self.room(room).await? {
             Some(shown) if self.client.has_seen(&shown) => Ok(Vec::new()),
-            // Others came or went.
+            // Other members have joined or left.
             Some(shown) if sent.is_some_and(|one| one.is_member == shown.is_member()) => {
                 Ok(vec![operations::room_upsert(shown)])
             }
@@ -404,7 +403,8 @@ impl ViewerProjection<'_> {
         }
     }
 
-    /// A membership changed in STATE. Most are told by the rows that follow; this is for those without one.
+    /// A membership changed in STATE. Most such changes are sent with the row that follows. This handles those
+    /// without a row.
     async fn membership(
         &self,
         room: RoomId,
@@ -420,7 +420,7 @@ impl ViewerProjection<'_> {
             };
         }
         if self.client.is_complete {
-            // A right that is lost is told at once; one that is won comes with its row.
+            // A lost membership is sent at once. A new one is sent with its row.
             let concerns = announced || !self.is_member(room);
             return if concerns {
                 Box::pin(self.room_if_changed(room)).await
@@ -428,7 +428,8 @@ impl ViewerProjection<'_> {
                 Ok(Vec::new())
             };
         }
-        // The client has the room or has it not: it is told as of a change, also while the row is to come.
+        // During a replay it is unknown whether the client has the room, so it is sent as a change, even if the
+        // row is still to come.
         if self.is_member(room) {
             Box::pin(self.room_changed(room, true)).await
         } else {
@@ -436,7 +437,7 @@ impl ViewerProjection<'_> {
         }
     }
 
-    /// A group came, went or changed, and its rooms with it.
+    /// A group was created, removed or changed, and its rooms with it.
     async fn group_changed(&self, group: GroupId) -> Result<Vec<Operation>, ProjectionError> {
         let mut operations = vec![self.groups().await?];
         for room in self.service.directory().rooms_in_group(group) {
@@ -445,7 +446,7 @@ impl ViewerProjection<'_> {
         Ok(operations)
     }
 
-    /// The rights of others changed: who is a member by rule may be another one.
+    /// The permissions of others changed. That may change who is a member of universal rooms.
     async fn universal_rooms(&self) -> Result<Vec<Operation>, ProjectionError> {
         let mut operations = Vec::new();
         for room in self.client.retained_rooms() {
