@@ -15,12 +15,12 @@ const BAD_DATA = 1003;
 
 export interface Handlers {
   frame(frame: ServerFrame): void;
-  ended(): void;
+  closed(): void;
 }
 
 export class Socket {
   #socket: WebSocket;
-  #over = false;
+  #isClosed = false;
   #handlers: Handlers;
 
   constructor(handlers: Handlers) {
@@ -31,11 +31,11 @@ export class Socket {
     socket.binaryType = 'arraybuffer';
     socket.onopen = () => this.send({ case: 'hello', value: { protocolVersion: PROTOCOL_VERSION } });
     socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onclose = () => this.#end();
+    socket.onclose = () => this.#closed();
   }
 
   #receive(data: unknown) {
-    if (this.#over) return;
+    if (this.#isClosed) return;
     let frame: ServerFrame;
     try {
       if (!(data instanceof ArrayBuffer)) throw new Error('a text frame');
@@ -47,10 +47,10 @@ export class Socket {
     this.#handlers.frame(frame);
   }
 
-  #end() {
-    if (this.#over) return;
-    this.#over = true;
-    this.#handlers.ended();
+  #closed() {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#handlers.closed();
   }
 
   send(frame: ClientFrame) {
@@ -62,12 +62,12 @@ export class Socket {
   /** Ends at once: a dead network would let us wait for the closing handshake. */
   close(code = 1000) {
     this.#socket.close(code);
-    this.#end();
+    this.#closed();
   }
 
   /** Ends without telling the owner. */
   drop() {
-    this.#over = true;
+    this.#isClosed = true;
     this.#socket.close(1000);
   }
 }

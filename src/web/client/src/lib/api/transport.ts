@@ -22,11 +22,11 @@ const CODES: Record<string, Code> = {
   unauthenticated: Code.Unauthenticated,
 };
 
-/** What a failed answer says; one without our JSON came from something between us and the server. */
-async function failureOf(answer: Response): Promise<ConnectError> {
-  const body = (await answer.json().catch(() => ({}))) as { code?: string; message?: string };
-  const code = CODES[body.code ?? ''] ?? (answer.status >= 500 ? Code.Unavailable : Code.Unknown);
-  return new ConnectError(body.message ?? `status ${answer.status}`, code);
+/** What a failed response says; one without our JSON came from something between us and the server. */
+async function errorOf(response: Response): Promise<ConnectError> {
+  const body = (await response.json().catch(() => ({}))) as { code?: string; message?: string };
+  const code = CODES[body.code ?? ''] ?? (response.status >= 500 ? Code.Unavailable : Code.Unknown);
+  return new ConnectError(body.message ?? `status ${response.status}`, code);
 }
 
 export const transport: Transport = {
@@ -35,10 +35,10 @@ export const transport: Transport = {
     const headers = new Headers(header);
     headers.set('Content-Type', 'application/proto');
     headers.set('Connect-Protocol-Version', '1');
-    let answer: Response;
+    let response: Response;
     let bytes: ArrayBuffer;
     try {
-      answer = await fetch(`/api/connect/${method.parent.typeName}/${method.name}`, {
+      response = await fetch(`/api/connect/${method.parent.typeName}/${method.name}`, {
         method: 'POST',
         headers,
         body: toBinary(method.input, create(method.input, input)) as Uint8Array<ArrayBuffer>,
@@ -46,18 +46,18 @@ export const transport: Transport = {
         cache: 'no-store',
         signal: timeout,
       });
-      if (!answer.ok) throw await failureOf(answer);
-      bytes = await answer.arrayBuffer();
+      if (!response.ok) throw await errorOf(response);
+      bytes = await response.arrayBuffer();
     } catch (error) {
       if (error instanceof ConnectError) throw error;
       // A broken connection: whether the server did it, nobody knows.
-      throw new ConnectError('no answer', timeout.aborted ? Code.DeadlineExceeded : Code.Unavailable);
+      throw new ConnectError('no response', timeout.aborted ? Code.DeadlineExceeded : Code.Unavailable);
     }
     return {
       stream: false,
       service: method.parent,
       method,
-      header: answer.headers,
+      header: response.headers,
       trailer: new Headers(),
       message: fromBinary(method.output, new Uint8Array(bytes)),
     };

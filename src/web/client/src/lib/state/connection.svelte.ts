@@ -102,7 +102,7 @@ export class Connection {
       frame: (frame) => {
         if (this.#socket === socket) this.#take(frame);
       },
-      ended: () => {
+      closed: () => {
         if (this.#socket === socket) this.#lost();
       },
     });

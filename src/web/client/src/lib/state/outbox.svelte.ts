@@ -1,7 +1,7 @@
 // Messages on their way. Each has a key under which the server stores it once, and lies in storage until the
 // server's answer, so that neither a lost answer nor a reload loses or doubles a text.
 import { messages, rooms } from '../api/client';
-import { failure, type Failure } from '../api/failure';
+import { callErrorOf, type CallError } from '../api/errors';
 import { rowOf, rowOfMessage, type Row } from './rows';
 import type { Chat } from './chat.svelte';
 import { keys, read, watch, write } from './storage';
@@ -145,7 +145,7 @@ export class Outbox {
       if (answer.message) this.#chat.room(entry.roomId)?.timeline.upsert(rowOfMessage(answer.message), '');
       this.discard(entry);
     } catch (error) {
-      this.#failed(entry, failure(error));
+      this.#failed(entry, callErrorOf(error));
     } finally {
       this.#done(entry);
     }
@@ -166,7 +166,7 @@ export class Outbox {
     if (next) void this.#try(next);
   }
 
-  #failed(entry: Pending, { kind, text }: Failure) {
+  #failed(entry: Pending, { kind, text }: CallError) {
     if (kind === 'signed-out') {
       this.onSignedOut();
     } else if (kind === 'transient') {
@@ -202,7 +202,7 @@ export class Outbox {
       if (isThere) this.discard(entry);
       else this.#ask(entry, 'unsure');
     } catch (error) {
-      this.#failed(entry, failure(error));
+      this.#failed(entry, callErrorOf(error));
     } finally {
       this.#done(entry);
     }

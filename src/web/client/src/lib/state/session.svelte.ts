@@ -1,5 +1,5 @@
 // Who is logged in, and everything that lives as long as the log-in does.
-import * as plain from '../api/plain';
+import * as auth from '../api/auth';
 import { account } from '../api/client';
 import { PresenceStatus } from '../api/gen/chatto/api/v1/users_pb';
 import { Chat } from './chat.svelte';
@@ -31,7 +31,7 @@ const FOREIGN =
 
 export class Session {
   /** Whether there is a session, as far as this page knows. */
-  isOpen = $state(plain.hasSessionHint());
+  isOpen = $state(auth.hasSessionHint());
   /** Why the last one ended. */
   notice = $state('');
   chat = $state.raw(new Chat());
@@ -51,7 +51,7 @@ export class Session {
   }
 
   async login(identifier: string, password: string) {
-    await plain.login(identifier, password);
+    await auth.login(identifier, password);
     this.notice = '';
     this.#loggedInAt = Date.now();
     this.isOpen = true;
@@ -61,10 +61,10 @@ export class Session {
   /** Ends the session on the server; only then here, so that nobody leaves a session behind unknowingly. */
   async logout() {
     try {
-      await plain.logout();
+      await auth.logout();
     } catch (error) {
       // The session ended before.
-      if (!(error instanceof plain.PlainError) || error.status !== 401) throw error;
+      if (!(error instanceof auth.HttpError) || error.status !== 401) throw error;
     }
     this.#end('');
     // Whoever logs out leaves nothing behind for who comes next.

@@ -1,7 +1,7 @@
 // A window of a room's rows: loaded in pages both ways, kept short, followed live while it holds the newest.
 import type { RoomTimelinePage } from '../api/gen/chatto/api/v1/timeline_pb';
 import { rooms } from '../api/client';
-import { failure, type Failure } from '../api/failure';
+import { callErrorOf, type CallError } from '../api/errors';
 import type { People } from './people.svelte';
 import { rowOf, type Row } from './rows';
 
@@ -150,7 +150,7 @@ export class Timeline {
       const answer = await rooms.getRoomEventsAround({ roomId: this.roomId, eventId: id, limit: PAGE_ROWS });
       return () => answer.page && this.#replaceWith(answer.page);
     });
-    if (failed?.kind === 'refused') return { text: 'That message is not here any more.', mayRetry: false };
+    if (failed?.kind === 'inaccessible') return { text: 'That message is not here any more.', mayRetry: false };
     return failed && { text: failed.text, mayRetry: true };
   }
 
@@ -194,14 +194,14 @@ export class Timeline {
   }
 
   /** One load at a time; nothing comes of it when the window was replaced meanwhile. */
-  async #load(what: NonNullable<Loading>, ask: Ask): Promise<Failure | undefined> {
+  async #load(what: NonNullable<Loading>, ask: Ask): Promise<CallError | undefined> {
     const epoch = this.#epoch;
     this.loading = what;
     try {
       const apply = await ask();
       if (epoch === this.#epoch) apply();
     } catch (error) {
-      if (epoch === this.#epoch) return failure(error);
+      if (epoch === this.#epoch) return callErrorOf(error);
     } finally {
       if (epoch === this.#epoch) this.loading = undefined;
     }

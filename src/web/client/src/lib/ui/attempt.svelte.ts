@@ -1,5 +1,5 @@
 // A call that a person started: one at a time, and what to say when it fails.
-import { failure } from '../api/failure';
+import { callErrorOf } from '../api/errors';
 
 export class Attempt {
   isBusy = $state(false);
@@ -12,7 +12,7 @@ export class Attempt {
     try {
       await call();
     } catch (error) {
-      this.problem = failure(error).text;
+      this.problem = callErrorOf(error).text;
     } finally {
       this.isBusy = false;
     }

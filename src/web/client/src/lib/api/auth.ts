@@ -1,12 +1,12 @@
-// Plain JSON calls (`/auth/*`) and discovery. Every failure becomes a `PlainError` with a text for people.
+// Plain JSON calls (`/auth/*`) and discovery. Every failure becomes an `HttpError` with a text for people.
 
-export class PlainError extends Error {
+export class HttpError extends Error {
   constructor(
     message: string,
     /** 0 when nothing answered. */
     readonly status: number,
     /** Seconds to wait, when the server says so. */
-    readonly wait = 0,
+    readonly retryAfter = 0,
   ) {
     super(message);
   }
@@ -17,23 +17,23 @@ export const UNREACHABLE = 'The server cannot be reached. Check the connection a
 const CALL_TIMEOUT_MS = 20_000;
 
 async function call<T>(path: string, request: RequestInit): Promise<T> {
-  let answer: Response;
+  let response: Response;
   try {
-    answer = await fetch(path, {
+    response = await fetch(path, {
       ...request,
       credentials: 'same-origin',
       cache: 'no-store',
       signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
     });
   } catch {
-    throw new PlainError(UNREACHABLE, 0);
+    throw new HttpError(UNREACHABLE, 0);
   }
   // What has no JSON body came from something between us and the server.
-  const json = (await answer.json().catch(() => ({}))) as { error?: string; message?: string };
-  if (answer.ok) return json as T;
-  const wait = Math.max(0, Number(answer.headers.get('Retry-After')) || 0);
+  const json = (await response.json().catch(() => ({}))) as { error?: string; message?: string };
+  if (response.ok) return json as T;
+  const retryAfter = Math.max(0, Number(response.headers.get('Retry-After')) || 0);
   const text = json.error ?? json.message ?? '';
-  throw new PlainError(text || `The server answered ${answer.status}.`, answer.status, wait);
+  throw new HttpError(text || `The server answered ${response.status}.`, response.status, retryAfter);
 }
 
 export const post = <T>(path: string, body: unknown, headers: Record<string, string> = {}) =>
@@ -45,13 +45,13 @@ export const post = <T>(path: string, body: unknown, headers: Record<string, str
 
 const CSRF_COOKIE = 'chatto_csrf';
 
-function csrf(): string {
+function csrfToken(): string {
   const pair = document.cookie.split('; ').find((one) => one.startsWith(`${CSRF_COOKIE}=`));
   return decodeURIComponent(pair?.slice(CSRF_COOKIE.length + 1) ?? '');
 }
 
 /** Whether a session may be there: the server sets this cookie beside the one scripts cannot read. */
-export const hasSessionHint = (): boolean => csrf() !== '';
+export const hasSessionHint = (): boolean => csrfToken() !== '';
 
 export interface LoggedIn {
   user: { id: string; login: string };
@@ -60,7 +60,7 @@ export interface LoggedIn {
 export const login = (identifier: string, password: string) =>
   post<LoggedIn>('/auth/login', { identifier, password });
 
-export const logout = () => post('/auth/logout', {}, { 'X-CSRF-Token': csrf() });
+export const logout = () => post('/auth/logout', {}, { 'X-CSRF-Token': csrfToken() });
 
 export interface JoinLink {
   url: string;
@@ -68,7 +68,7 @@ export interface JoinLink {
 }
 
 export const makeJoinLink = (fields: { displayName?: string }) =>
-  post<JoinLink>('/auth/join-links', fields, { 'X-CSRF-Token': csrf() });
+  post<JoinLink>('/auth/join-links', fields, { 'X-CSRF-Token': csrfToken() });
 
 /** A join link that nobody has used yet. Its address was shown to its maker only. */
 export interface OpenLink {
@@ -86,7 +86,7 @@ export interface OpenLink {
 export const listJoinLinks = async () => (await call<{ links: OpenLink[] }>('/auth/join-links', { method: 'GET' })).links;
 
 export const revokeJoinLink = (id: string) =>
-  call(`/auth/join-links/${encodeURIComponent(id)}`, { method: 'DELETE', headers: { 'X-CSRF-Token': csrf() } });
+  call(`/auth/join-links/${encodeURIComponent(id)}`, { method: 'DELETE', headers: { 'X-CSRF-Token': csrfToken() } });
 
 export interface LinkContent {
   kind: 'owner' | 'join';
