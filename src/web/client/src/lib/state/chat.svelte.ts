@@ -31,7 +31,7 @@ export class Chat {
   /** Whether the state was complete once. */
   isLoaded = $state(false);
   /** Rooms named since a `reset`; the others are gone when it is complete. */
-  #seen: Set<string> | undefined;
+  #namedRooms: Set<string> | undefined;
   onArrival: (arrival: Arrival) => void = () => {};
 
   get viewer() {
@@ -62,9 +62,9 @@ export class Chat {
 
   /** The snapshot or replay is complete. */
   complete() {
-    const seen = this.#seen;
-    this.#seen = undefined;
-    if (seen) this.rooms = new Map([...this.rooms].filter(([id]) => seen.has(id)));
+    const named = this.#namedRooms;
+    this.#namedRooms = undefined;
+    if (named) this.rooms = new Map([...this.rooms].filter(([id]) => named.has(id)));
     this.isLoaded = true;
   }
 
@@ -72,7 +72,7 @@ export class Chat {
     for (const { operation } of event.operations) this.#apply(operation, event);
   }
 
-  hear({ actorId, event }: RealtimeEventEnvelope) {
+  applyEphemeral({ actorId, event }: RealtimeEventEnvelope) {
     if (event.case === 'userTyping') {
       if (actorId && actorId !== this.viewerId && !event.value.threadRootEventId) {
         this.room(event.value.roomId)?.typists.add(actorId);
@@ -85,7 +85,7 @@ export class Chat {
   #apply(operation: Operation, event: RealtimeProjectionEvent) {
     switch (operation.case) {
       case 'reset':
-        this.#seen = new Set();
+        this.#namedRooms = new Set();
         break;
       case 'serverUpsert':
         this.serverName = operation.value.name;
@@ -162,7 +162,7 @@ export class Chat {
   }
 
   #ensure(id: string): Room {
-    this.#seen?.add(id);
+    this.#namedRooms?.add(id);
     let room = this.rooms.get(id);
     if (!room) {
       room = new Room(id, this.people);

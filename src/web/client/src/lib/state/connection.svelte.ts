@@ -4,17 +4,17 @@ import { Socket, type ServerFrame } from '../api/socket';
 import type { Chat } from './chat.svelte';
 
 /** The first attempt is at once; no wait is longer than the last. */
-const WAITS_MS = [0, 500, 1_000, 2_000, 4_000, 5_000];
+const BACKOFF_MS = [0, 500, 1_000, 2_000, 4_000, 5_000];
 /** Nothing heard for so long means a dead connection (contract 8.8). */
 const SILENCE_MIN_MS = 30_000;
 /** After so long in the background nobody knows what became of the connection. */
-const ASLEEP_MS = 30_000;
+const HIDDEN_MAX_MS = 30_000;
 /** Rooms that a new connection holds at once: those used last. */
-const RETAINED_MAX = 12;
+const RECONNECT_ROOMS_MAX = 12;
 /** Rooms a connection may hold (contract 8.5). */
-const HELD_MAX = 64;
+const RETAINED_ROOMS_MAX = 64;
 
-export type Link =
+export type Status =
   /** The first load. */
   | 'starting'
   | 'live'
@@ -24,7 +24,7 @@ export type Link =
   | 'stopped';
 
 export class Connection {
-  link = $state<Link>('starting');
+  status = $state<Status>('starting');
   /** Why the server let go of this client; `''` while it did not. */
   onSessionEnd: (reason: string) => void = () => {};
   onLive: () => void = () => {};
@@ -32,78 +32,78 @@ export class Connection {
   #socket: Socket | undefined;
   #cursor = '';
   #attempts = 0;
-  #retry: ReturnType<typeof setTimeout> | undefined;
+  #reconnectTimer: ReturnType<typeof setTimeout> | undefined;
   #retryAfter = 0;
   #watchdog: ReturnType<typeof setInterval> | undefined;
-  #heardAt = 0;
+  #lastFrameAt = 0;
   #hiddenAt = 0;
-  #interval = 15_000;
+  #heartbeatMs = 15_000;
   #catchingUp: RealtimeProjectionEvent[] | undefined;
   /** Rooms this connection holds. */
-  #held = new Set<string>();
+  #retained = new Set<string>();
   /** Rooms in the order of their use, the last one last. */
   #used: string[] = [];
   /** Rooms to be asked for, one at a time. */
-  #wanted = new Set<string>();
-  #asked = '';
+  #toHydrate = new Set<string>();
+  #hydrating = '';
   /** Whether this connection may be asked: it has caught up. */
   #isReady = false;
-  #pause: ReturnType<typeof setTimeout> | undefined;
+  #hydrationRetry: ReturnType<typeof setTimeout> | undefined;
 
   constructor(chat: Chat) {
     this.#chat = chat;
   }
 
   start() {
-    window.addEventListener('online', this.#wake);
-    window.addEventListener('pageshow', this.#wake);
-    document.addEventListener('visibilitychange', this.#look);
-    this.#watchdog = setInterval(() => this.#watch(), 5_000);
+    window.addEventListener('online', this.#networkReturned);
+    window.addEventListener('pageshow', this.#networkReturned);
+    document.addEventListener('visibilitychange', this.#visibilityChanged);
+    this.#watchdog = setInterval(() => this.#checkSilence(), 5_000);
     this.#connect();
   }
 
   stop() {
-    window.removeEventListener('online', this.#wake);
-    window.removeEventListener('pageshow', this.#wake);
-    document.removeEventListener('visibilitychange', this.#look);
+    window.removeEventListener('online', this.#networkReturned);
+    window.removeEventListener('pageshow', this.#networkReturned);
+    document.removeEventListener('visibilitychange', this.#visibilityChanged);
     clearInterval(this.#watchdog);
-    this.#letGo();
-    this.link = 'stopped';
+    this.#disconnect();
+    this.status = 'stopped';
   }
 
   /** Makes sure that a room's timeline is loaded and followed. */
-  hold(roomId: string) {
+  retain(roomId: string) {
     this.#used = [...this.#used.filter((id) => id !== roomId), roomId];
-    if (this.#held.has(roomId)) return;
-    this.#wanted.add(roomId);
+    if (this.#retained.has(roomId)) return;
+    this.#toHydrate.add(roomId);
     // Only a new connection lets go of rooms.
-    if (this.#held.size >= HELD_MAX) this.#reconnect();
-    else this.#ask();
+    if (this.#retained.size >= RETAINED_ROOMS_MAX) this.#reconnect();
+    else this.#hydrateNext();
   }
 
   /** Forgets the present connection and all that belongs to it. */
-  #letGo() {
-    clearTimeout(this.#retry);
-    this.#retry = undefined;
-    clearTimeout(this.#pause);
-    this.#pause = undefined;
+  #disconnect() {
+    clearTimeout(this.#reconnectTimer);
+    this.#reconnectTimer = undefined;
+    clearTimeout(this.#hydrationRetry);
+    this.#hydrationRetry = undefined;
     this.#socket?.drop();
     this.#socket = undefined;
-    this.#held.clear();
-    this.#asked = '';
+    this.#retained.clear();
+    this.#hydrating = '';
     this.#isReady = false;
     this.#catchingUp = undefined;
   }
 
   #connect() {
-    this.#letGo();
-    this.#heardAt = Date.now();
+    this.#disconnect();
+    this.#lastFrameAt = Date.now();
     const socket = new Socket({
       frame: (frame) => {
-        if (this.#socket === socket) this.#take(frame);
+        if (this.#socket === socket) this.#handle(frame);
       },
       closed: () => {
-        if (this.#socket === socket) this.#lost();
+        if (this.#socket === socket) this.#connectionLost();
       },
     });
     this.#socket = socket;
@@ -114,42 +114,42 @@ export class Connection {
     this.#connect();
   };
 
-  #lost() {
+  #connectionLost() {
     this.#socket = undefined;
     this.#isReady = false;
-    if (this.link === 'stopped') return;
-    this.link = this.#chat.isLoaded ? 'lost' : this.#attempts > 0 ? 'lost' : 'starting';
-    const wait = WAITS_MS[Math.min(this.#attempts, WAITS_MS.length - 1)] ?? 0;
+    if (this.status === 'stopped') return;
+    this.status = this.#chat.isLoaded ? 'lost' : this.#attempts > 0 ? 'lost' : 'starting';
+    const backoff = BACKOFF_MS[Math.min(this.#attempts, BACKOFF_MS.length - 1)] ?? 0;
     this.#attempts += 1;
     // Many clients lose the same server at once: they do not come back at once.
-    const spread = wait * (0.8 + Math.random() * 0.4);
-    this.#retry = setTimeout(() => this.#connect(), Math.max(spread, this.#retryAfter));
+    const spread = backoff * (0.8 + Math.random() * 0.4);
+    this.#reconnectTimer = setTimeout(() => this.#connect(), Math.max(spread, this.#retryAfter));
     this.#retryAfter = 0;
   }
 
-  #wake = () => {
-    if (this.#retry !== undefined) this.#reconnect();
-    else if (Date.now() - this.#heardAt > this.#interval + 5_000) this.#reconnect();
+  #networkReturned = () => {
+    if (this.#reconnectTimer !== undefined) this.#reconnect();
+    else if (Date.now() - this.#lastFrameAt > this.#heartbeatMs + 5_000) this.#reconnect();
   };
 
-  #look = () => {
+  #visibilityChanged = () => {
     if (document.visibilityState === 'hidden') {
       this.#hiddenAt = Date.now();
-    } else if (this.#retry !== undefined || Date.now() - this.#hiddenAt > ASLEEP_MS) {
+    } else if (this.#reconnectTimer !== undefined || Date.now() - this.#hiddenAt > HIDDEN_MAX_MS) {
       this.#reconnect();
     }
   };
 
-  #watch() {
-    const silence = Date.now() - this.#heardAt;
-    if (this.#socket && silence > Math.max(SILENCE_MIN_MS, 3 * this.#interval)) this.#reconnect();
+  #checkSilence() {
+    const silence = Date.now() - this.#lastFrameAt;
+    if (this.#socket && silence > Math.max(SILENCE_MIN_MS, 3 * this.#heartbeatMs)) this.#reconnect();
   }
 
-  #take(frame: ServerFrame) {
-    this.#heardAt = Date.now();
+  #handle(frame: ServerFrame) {
+    this.#lastFrameAt = Date.now();
     switch (frame.case) {
       case 'hello':
-        this.#interval = (frame.value.heartbeatIntervalSeconds || 15) * 1000;
+        this.#heartbeatMs = (frame.value.heartbeatIntervalSeconds || 15) * 1000;
         this.#subscribe();
         break;
       case 'subscribed':
@@ -164,10 +164,10 @@ export class Connection {
         break;
       case 'event':
         if (frame.value.event.case === 'sessionTerminated') this.#end(frame.value.event.value.reason);
-        else this.#chat.hear(frame.value);
+        else this.#chat.applyEphemeral(frame.value);
         break;
       case 'error':
-        this.#fault(frame.value);
+        this.#handleError(frame.value);
         break;
       case 'close':
         if (!frame.value.reconnect) this.#end(frame.value.code);
@@ -179,8 +179,8 @@ export class Connection {
   }
 
   #subscribe() {
-    const retainedRoomIds = this.#used.slice(-RETAINED_MAX);
-    this.#held = new Set(retainedRoomIds);
+    const retainedRoomIds = this.#used.slice(-RECONNECT_ROOMS_MAX);
+    this.#retained = new Set(retainedRoomIds);
     this.#socket?.send({
       case: 'subscribeEvents',
       value: { retainedRoomIds, ...(this.#cursor && { resumeCursor: this.#cursor }) },
@@ -196,15 +196,15 @@ export class Connection {
     this.#cursor = cursor;
     this.#attempts = 0;
     this.#isReady = true;
-    this.link = 'live';
+    this.status = 'live';
     // A replay brings no window of a room that had none before.
-    for (const id of this.#held) {
-      if (this.#chat.room(id)?.timeline.isLoaded) this.#wanted.delete(id);
-      else this.#held.delete(id);
+    for (const id of this.#retained) {
+      if (this.#chat.room(id)?.timeline.isLoaded) this.#toHydrate.delete(id);
+      else this.#retained.delete(id);
     }
     const last = this.#used.at(-1);
-    if (last) this.hold(last);
-    this.#ask();
+    if (last) this.retain(last);
+    this.#hydrateNext();
     this.onLive();
   }
 
@@ -214,7 +214,7 @@ export class Connection {
         this.#chat.apply(event);
         if (event.resumeCursor) this.#cursor = event.resumeCursor;
         for (const { operation } of event.operations) {
-          if (operation.case === 'roomTimelineReplace') this.#answered(operation.value.roomId);
+          if (operation.case === 'roomTimelineReplace') this.#hydrated(operation.value.roomId);
         }
       }
       return true;
@@ -227,24 +227,24 @@ export class Connection {
     }
   }
 
-  #ask() {
-    if (!this.#isReady || this.#asked || this.#pause) return;
+  #hydrateNext() {
+    if (!this.#isReady || this.#hydrating || this.#hydrationRetry) return;
     // The room that somebody waits for is the one they went to last.
-    const roomId = [...this.#used].reverse().find((id) => this.#wanted.has(id));
+    const roomId = [...this.#used].reverse().find((id) => this.#toHydrate.has(id));
     if (!roomId) return;
-    this.#wanted.delete(roomId);
-    this.#asked = roomId;
-    this.#held.add(roomId);
+    this.#toHydrate.delete(roomId);
+    this.#hydrating = roomId;
+    this.#retained.add(roomId);
     this.#socket?.send({ case: 'hydrateRoom', value: { roomId } });
   }
 
-  #answered(roomId: string) {
-    if (this.#asked !== roomId) return;
-    this.#asked = '';
-    this.#ask();
+  #hydrated(roomId: string) {
+    if (this.#hydrating !== roomId) return;
+    this.#hydrating = '';
+    this.#hydrateNext();
   }
 
-  #fault(error: Extract<ServerFrame, { case: 'error' }>['value']) {
+  #handleError(error: Extract<ServerFrame, { case: 'error' }>['value']) {
     if (error.fatal) {
       if (error.code === 'authentication_required') this.#end(error.code);
       else if (error.code === 'unsupported_protocol') this.stop();
@@ -254,17 +254,17 @@ export class Connection {
     const roomId = error.roomId;
     if (!roomId) return;
     if (error.code.startsWith('room_hydration_')) {
-      this.#held.delete(roomId);
-      this.#wanted.add(roomId);
-      this.#pause = setTimeout(() => {
-        this.#pause = undefined;
-        this.#ask();
+      this.#retained.delete(roomId);
+      this.#toHydrate.add(roomId);
+      this.#hydrationRetry = setTimeout(() => {
+        this.#hydrationRetry = undefined;
+        this.#hydrateNext();
       }, error.retryAfterMs ?? 1_000);
     } else if (error.code === 'too_many_retained_rooms') {
       this.#reconnect();
       return;
     }
-    this.#answered(roomId);
+    this.#hydrated(roomId);
   }
 
   #end(reason: string) {

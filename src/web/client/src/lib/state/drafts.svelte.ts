@@ -7,20 +7,20 @@ export class Drafts {
   /** Rooms with a text, for the room list. */
   rooms = $state.raw<ReadonlySet<string>>(new Set());
   #stopWatching = () => {};
-  onForeign: (roomId: string, text: string) => void = () => {};
+  onOtherTab: (roomId: string, text: string) => void = () => {};
   /** Called before the texts are put away: what was typed last may not be kept yet. */
   onClosing: () => void = () => {};
 
   open(user: string) {
     if (this.#user === user) return;
     this.#user = user;
-    this.#texts = new Map(keys(`draft:${user}:`).map((key) => [this.#room(key), read(key)]));
-    this.#list();
+    this.#texts = new Map(keys(`draft:${user}:`).map((key) => [this.#roomOf(key), read(key)]));
+    this.#updateRooms();
     this.#stopWatching();
     this.#stopWatching = watch((key, text) => {
       if (!key.startsWith(`draft:${user}:`)) return;
-      this.#keep(this.#room(key), text);
-      this.onForeign(this.#room(key), text);
+      this.#store(this.#roomOf(key), text);
+      this.onOtherTab(this.#roomOf(key), text);
     });
   }
 
@@ -28,7 +28,7 @@ export class Drafts {
     this.onClosing();
     this.#stopWatching();
     this.#texts.clear();
-    this.#list();
+    this.#updateRooms();
     this.#user = '';
   }
 
@@ -44,22 +44,22 @@ export class Drafts {
 
   set(roomId: string, text: string) {
     if (!this.#user || this.get(roomId) === text) return;
-    this.#keep(roomId, text);
+    this.#store(roomId, text);
     write(`draft:${this.#user}:${roomId}`, text);
   }
 
-  #keep(roomId: string, text: string) {
+  #store(roomId: string, text: string) {
     const had = this.#texts.has(roomId);
     if (text) this.#texts.set(roomId, text);
     else this.#texts.delete(roomId);
-    if (had !== this.#texts.has(roomId)) this.#list();
+    if (had !== this.#texts.has(roomId)) this.#updateRooms();
   }
 
-  #room(key: string): string {
+  #roomOf(key: string): string {
     return key.slice(key.lastIndexOf(':') + 1);
   }
 
-  #list() {
+  #updateRooms() {
     this.rooms = new Set(this.#texts.keys());
   }
 }

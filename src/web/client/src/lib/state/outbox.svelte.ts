@@ -7,18 +7,18 @@ import type { Chat } from './chat.svelte';
 import { keys, read, watch, write } from './storage';
 
 /** The server remembers a key for two minutes after it stored the message; a little less is safe. */
-const REPEAT_MS = 115_000;
+const RETRY_WINDOW_MS = 115_000;
 /** A clock here may be so far from the server's when texts are compared. */
 const CLOCK_SLACK_MS = 5 * 60_000;
-const WAITS_MS = [500, 1_000, 2_000, 4_000];
+const BACKOFF_MS = [500, 1_000, 2_000, 4_000];
 
 export type Phase =
   /** On its way, or waiting for the connection. */
   | 'sending'
   /** The server refused it. */
-  | 'refused'
+  | 'rejected'
   /** Unanswered for so long that repeating might double it: the person decides. */
-  | 'unsure';
+  | 'unconfirmed';
 
 export class Pending {
   phase = $state<Phase>('sending');
@@ -63,7 +63,7 @@ export class Outbox {
     this.#chat = chat;
   }
 
-  of(roomId: string): readonly Pending[] {
+  inRoom(roomId: string): readonly Pending[] {
     return this.all.filter((one) => one.roomId === roomId && one.rowId === '');
   }
 
@@ -77,7 +77,7 @@ export class Outbox {
     this.#stopWatching();
     this.#stopWatching = watch((name, value) => {
       // Another tab is done with it.
-      if (!value && name.startsWith(`send:${user}:`)) this.#drop(name.slice(`send:${user}:`.length));
+      if (!value && name.startsWith(`send:${user}:`)) this.#remove(name.slice(`send:${user}:`.length));
     });
   }
 
@@ -93,43 +93,43 @@ export class Outbox {
     const entry = new Pending(randomKey(), roomId, body, Date.now(), 0);
     this.#save(entry);
     this.all = [...this.all, entry];
-    void this.#try(entry);
+    void this.#attempt(entry);
   }
 
   /** The connection is back. */
   resume() {
     for (const entry of this.all) {
       entry.attempts = 0;
-      if (entry.phase === 'sending') void this.#try(entry);
+      if (entry.phase === 'sending') void this.#attempt(entry);
     }
   }
 
   /** The person wants it sent (again): a new message, as far as the server knows. */
-  again(entry: Pending) {
+  resend(entry: Pending) {
     this.discard(entry);
     this.send(entry.roomId, entry.body);
   }
 
   discard(entry: Pending) {
     write(this.#name(entry.key), '');
-    this.#drop(entry.key);
+    this.#remove(entry.key);
   }
 
   /** A row of the viewer's own arrived: it may be one of these, ahead of its answer. */
-  arrived(roomId: string, row: Row) {
+  rowArrived(roomId: string, row: Row) {
     const entry = this.all.find(
       (one) => one.roomId === roomId && one.body === row.body && one.rowId === '' && one.triedAt > 0,
     );
     if (entry) entry.rowId = row.id;
   }
 
-  async #try(entry: Pending) {
+  async #attempt(entry: Pending) {
     // One after the other, or they could change places on the way.
-    if (entry.isBusy || this.#first(entry.roomId) !== entry) return;
+    if (entry.isBusy || this.#nextIn(entry.roomId) !== entry) return;
     // Nothing was given to the network yet: it goes out when there is one.
     if (!this.isLive()) return;
-    if (entry.triedAt && Date.now() - entry.triedAt > REPEAT_MS) {
-      await this.#find(entry);
+    if (entry.triedAt && Date.now() - entry.triedAt > RETRY_WINDOW_MS) {
+      await this.#checkStored(entry);
       return;
     }
     entry.isBusy = true;
@@ -138,11 +138,11 @@ export class Outbox {
       this.#save(entry);
     }
     try {
-      const answer = await messages.createMessage(
+      const response = await messages.createMessage(
         { roomId: entry.roomId, body: entry.body },
         { headers: { 'Idempotency-Key': entry.key } },
       );
-      if (answer.message) this.#chat.room(entry.roomId)?.timeline.upsert(rowOfMessage(answer.message), '');
+      if (response.message) this.#chat.room(entry.roomId)?.timeline.upsert(rowOfMessage(response.message), '');
       this.discard(entry);
     } catch (error) {
       this.#failed(entry, callErrorOf(error));
@@ -152,45 +152,45 @@ export class Outbox {
   }
 
   /** The message of a room whose turn it is. */
-  #first(roomId: string): Pending | undefined {
+  #nextIn(roomId: string): Pending | undefined {
     return this.all.find((one) => one.roomId === roomId && one.phase === 'sending');
   }
 
   #done(entry: Pending) {
     entry.isBusy = false;
-    if (this.#first(entry.roomId) !== entry) this.#continue(entry.roomId);
+    if (this.#nextIn(entry.roomId) !== entry) this.#continue(entry.roomId);
   }
 
   #continue(roomId: string) {
-    const next = this.#first(roomId);
-    if (next) void this.#try(next);
+    const next = this.#nextIn(roomId);
+    if (next) void this.#attempt(next);
   }
 
   #failed(entry: Pending, { kind, text }: CallError) {
     if (kind === 'signed-out') {
       this.onSignedOut();
     } else if (kind === 'transient') {
-      const wait = WAITS_MS[Math.min(entry.attempts, WAITS_MS.length - 1)] ?? 0;
+      const backoff = BACKOFF_MS[Math.min(entry.attempts, BACKOFF_MS.length - 1)] ?? 0;
       entry.attempts += 1;
       const timer = setTimeout(() => {
         this.#timers.delete(timer);
-        void this.#try(entry);
-      }, wait);
+        void this.#attempt(entry);
+      }, backoff);
       this.#timers.add(timer);
     } else {
-      this.#ask(entry, 'refused', text);
+      this.#letPersonDecide(entry, 'rejected', text);
     }
   }
 
   /** The person has to decide. A row that looked like this message was another one with the same text. */
-  #ask(entry: Pending, phase: Phase, error = '') {
+  #letPersonDecide(entry: Pending, phase: Phase, error = '') {
     entry.phase = phase;
     entry.error = error;
     entry.rowId = '';
   }
 
   /** Unanswered for too long: the newest rows tell whether it was stored. */
-  async #find(entry: Pending) {
+  async #checkStored(entry: Pending) {
     entry.isBusy = true;
     try {
       const { page } = await rooms.getRoomEvents({ roomId: entry.roomId, limit: 100 });
@@ -200,7 +200,7 @@ export class Outbox {
           row?.actor === this.#user && row.body === entry.body && row.at > entry.madeAt - CLOCK_SLACK_MS,
       );
       if (isThere) this.discard(entry);
-      else this.#ask(entry, 'unsure');
+      else this.#letPersonDecide(entry, 'unconfirmed');
     } catch (error) {
       this.#failed(entry, callErrorOf(error));
     } finally {
@@ -226,7 +226,7 @@ export class Outbox {
     }
   }
 
-  #drop(key: string) {
+  #remove(key: string) {
     const entry = this.all.find((one) => one.key === key);
     if (!entry) return;
     this.all = this.all.filter((one) => one !== entry);

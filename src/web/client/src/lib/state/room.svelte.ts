@@ -52,7 +52,7 @@ export class Room {
     this.hasUnread = state.hasUnread;
     this.slowUntil = millis(state.slowModeNextPostAt);
     this.#grants = new Set(state.permissions.filter((one) => one.granted).map((one) => one.permission));
-    if (this.isMember && !state.isMember) this.timeline.wipe();
+    if (this.isMember && !state.isMember) this.timeline.clear();
     this.isMember = state.isMember;
   }
 }

@@ -6,17 +6,17 @@ import { Chat } from './chat.svelte';
 import { Connection } from './connection.svelte';
 import { Drafts } from './drafts.svelte';
 import { Outbox } from './outbox.svelte';
-import { Reading } from './reading.svelte';
+import { ReadMarker } from './read-marker.svelte';
 import { keys, read, write } from './storage';
 
 /** How often the server is told that somebody is here (contract 7.1). */
 const PRESENCE_MS = 30_000;
 /** A session that the server takes from nobody so soon was never taken. */
-const REFUSED_MS = 5_000;
+const REJECTED_MS = 5_000;
 /** Without a key or pointer in any window for so long a person is away. */
 const IDLE_MS = 5 * 60_000;
 /** Other windows are told of keys and pointers so often. */
-const ACTIVE_MS = 10_000;
+const ACTIVITY_EVERY_MS = 10_000;
 
 const NOTICES: Record<string, string> = {
   logout: 'You logged out in another window.',
@@ -26,7 +26,7 @@ const NOTICES: Record<string, string> = {
   '': '',
 };
 
-const FOREIGN =
+const OTHER_ADDRESS =
   'Login and password are right, but the server takes sessions under its own address only (webserver.url). Open the chat there.';
 
 export class Session {
@@ -37,16 +37,16 @@ export class Session {
   chat = $state.raw(new Chat());
   connection = $state.raw(new Connection(this.chat));
   outbox = $state.raw(new Outbox(this.chat));
-  reading = $state.raw(new Reading(this.chat));
+  readMarker = $state.raw(new ReadMarker(this.chat));
   readonly drafts = new Drafts();
-  #presence: ReturnType<typeof setInterval> | undefined;
+  #presenceTimer: ReturnType<typeof setInterval> | undefined;
   #activeAt = 0;
   #loggedInAt = 0;
 
   start() {
     if (this.isOpen) this.#begin();
     for (const kind of ['keydown', 'pointerdown'] as const) {
-      window.addEventListener(kind, () => this.#isActive(), { passive: true });
+      window.addEventListener(kind, () => this.#noteActivity(), { passive: true });
     }
   }
 
@@ -75,12 +75,12 @@ export class Session {
     const chat = (this.chat = new Chat());
     const connection = (this.connection = new Connection(chat));
     const outbox = (this.outbox = new Outbox(chat));
-    this.reading = new Reading(chat);
-    outbox.isLive = () => connection.link === 'live';
+    this.readMarker = new ReadMarker(chat);
+    outbox.isLive = () => connection.status === 'live';
     outbox.onSignedOut = () => this.#end('authentication_required');
     chat.onArrival = ({ room, row }) => {
-      if (row.actor === chat.viewerId) outbox.arrived(room.id, row);
-      else this.reading.arrived(room, row);
+      if (row.actor === chat.viewerId) outbox.rowArrived(room.id, row);
+      else this.readMarker.rowArrived(room, row);
     };
     connection.onSessionEnd = (reason) => this.#end(reason);
     connection.onLive = () => {
@@ -88,22 +88,22 @@ export class Session {
       outbox.open(chat.viewerId);
       outbox.resume();
       for (const room of chat.rooms.values()) if (room.timeline.error) void room.timeline.retry();
-      this.#tellPresence();
+      this.#sendPresence();
     };
     connection.start();
     this.#activeAt = Date.now();
-    clearInterval(this.#presence);
-    this.#presence = setInterval(() => this.#tellPresence(), PRESENCE_MS);
+    clearInterval(this.#presenceTimer);
+    this.#presenceTimer = setInterval(() => this.#sendPresence(), PRESENCE_MS);
   }
 
   /** A key or pointer. All windows of a browser are one session: none of them may call the person away alone. */
-  #isActive() {
+  #noteActivity() {
     const now = Date.now();
-    if (!this.chat.viewerId || now - this.#activeAt < ACTIVE_MS) return;
+    if (!this.chat.viewerId || now - this.#activeAt < ACTIVITY_EVERY_MS) return;
     const wasIdle = this.#isIdle(now);
     this.#activeAt = now;
     write(`active:${this.chat.viewerId}`, String(now));
-    if (wasIdle) this.#tellPresence();
+    if (wasIdle) this.#sendPresence();
   }
 
   #isIdle(now: number): boolean {
@@ -111,21 +111,21 @@ export class Session {
     return now - Math.max(this.#activeAt, elsewhere) > IDLE_MS;
   }
 
-  #tellPresence() {
-    if (this.connection.link !== 'live') return;
+  #sendPresence() {
+    if (this.connection.status !== 'live') return;
     const status = !this.#isIdle(Date.now()) ? PresenceStatus.ONLINE : PresenceStatus.AWAY;
     account.updatePresence({ status }).catch(() => {});
   }
 
   #end(reason: string) {
-    clearInterval(this.#presence);
+    clearInterval(this.#presenceTimer);
     this.connection.stop();
     this.outbox.close();
     // Another window has logged out, and has put everything away.
     if (reason === 'logout') this.drafts.discard();
     else this.drafts.close();
-    const isRefused = reason === 'authentication_required' && Date.now() - this.#loggedInAt < REFUSED_MS;
-    this.notice = isRefused ? FOREIGN : (NOTICES[reason] ?? 'Your session ended. Please log in again.');
+    const isRejected = reason === 'authentication_required' && Date.now() - this.#loggedInAt < REJECTED_MS;
+    this.notice = isRejected ? OTHER_ADDRESS : (NOTICES[reason] ?? 'Your session ended. Please log in again.');
     this.isOpen = false;
     this.chat = new Chat();
   }

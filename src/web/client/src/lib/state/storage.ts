@@ -31,10 +31,10 @@ export function keys(start: string): string[] {
 }
 
 /** Tells of changes made by other tabs. Returns what stops it. */
-export function watch(heard: (key: string, value: string) => void): () => void {
-  const listen = (event: StorageEvent) => {
-    if (event.key?.startsWith(PREFIX)) heard(event.key.slice(PREFIX.length), event.newValue ?? '');
+export function watch(onChange: (key: string, value: string) => void): () => void {
+  const onStorage = (event: StorageEvent) => {
+    if (event.key?.startsWith(PREFIX)) onChange(event.key.slice(PREFIX.length), event.newValue ?? '');
   };
-  window.addEventListener('storage', listen);
-  return () => window.removeEventListener('storage', listen);
+  window.addEventListener('storage', onStorage);
+  return () => window.removeEventListener('storage', onStorage);
 }

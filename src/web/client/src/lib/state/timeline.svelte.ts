@@ -12,10 +12,10 @@ const ROWS_MAX = 400;
 export type Loading = 'older' | 'newer' | 'around' | undefined;
 
 /** Asks the server; gives what puts the answer into the window. */
-type Ask = () => Promise<() => void>;
+type Fetch = () => Promise<() => void>;
 
 /** Why a row cannot be shown. */
-export interface Miss {
+export interface Unavailable {
   text: string;
   mayRetry: boolean;
 }
@@ -36,9 +36,9 @@ export class Timeline {
   #start = '';
   #end = '';
   /** Raised by whatever replaces the window, so that an answer on its way is not taken for its page. */
-  #epoch = 0;
+  #generation = 0;
   #people: People;
-  #again: () => Promise<void> = async () => {};
+  #retry: () => Promise<void> = async () => {};
 
   constructor(
     readonly roomId: string,
@@ -51,7 +51,7 @@ export class Timeline {
   replace(page: RoomTimelinePage, cursors: Record<string, string>) {
     // Somebody is on the way to another place of this room.
     if (this.loading === 'around') return;
-    const rows = this.#take(page);
+    const rows = this.#rowsOf(page);
     const overlaps = rows.length > 0 && this.rows.some((row) => row.id === rows[0]?.id);
     if (this.isLoaded && overlaps) {
       const known = this.rows.findIndex((row) => row.id === rows[0]?.id);
@@ -61,7 +61,7 @@ export class Timeline {
       this.hasNewer = true;
       return;
     } else {
-      this.#restart();
+      this.#abandonLoads();
       this.#cursors.clear();
       this.rows = rows;
       this.#start = page.startCursor;
@@ -86,12 +86,12 @@ export class Timeline {
       return;
     }
     if (this.hasNewer || !this.isLoaded) return;
-    let place = this.rows.length;
-    while (place > 0 && (this.rows[place - 1]?.at ?? 0) > row.at) place -= 1;
+    let index = this.rows.length;
+    while (index > 0 && (this.rows[index - 1]?.at ?? 0) > row.at) index -= 1;
     // A change of a row further up than what is loaded.
-    if (place === 0 && this.hasOlder && this.rows.length > 0) return;
-    const isLast = place === this.rows.length;
-    this.rows = [...this.rows.slice(0, place), row, ...this.rows.slice(place)];
+    if (index === 0 && this.hasOlder && this.rows.length > 0) return;
+    const isLast = index === this.rows.length;
+    this.rows = [...this.rows.slice(0, index), row, ...this.rows.slice(index)];
     if (cursor) {
       this.#cursors.set(row.id, cursor);
       if (isLast) this.#end = cursor;
@@ -104,8 +104,8 @@ export class Timeline {
     this.rows = this.rows.filter((row) => row.id !== id);
   }
 
-  wipe() {
-    this.#restart();
+  clear() {
+    this.#abandonLoads();
     this.rows = [];
     this.#cursors.clear();
     this.hasOlder = this.hasNewer = false;
@@ -119,7 +119,7 @@ export class Timeline {
   async #extend(end: 'older' | 'newer') {
     const isOlder = end === 'older';
     if (this.loading || this.error || !(isOlder ? this.hasOlder : this.hasNewer)) return;
-    await this.#try(end, async () => {
+    await this.#loadOrReport(end, async () => {
       const { page } = await rooms.getRoomEvents({
         roomId: this.roomId,
         limit: PAGE_ROWS,
@@ -128,7 +128,7 @@ export class Timeline {
       return () => {
         if (!page) return;
         const known = new Set(this.rows.map((row) => row.id));
-        const rows = this.#take(page).filter((row) => !known.has(row.id));
+        const rows = this.#rowsOf(page).filter((row) => !known.has(row.id));
         this.rows = isOlder ? [...rows, ...this.rows] : [...this.rows, ...rows];
         if (isOlder) {
           this.#start = page.startCursor || this.#start;
@@ -143,12 +143,12 @@ export class Timeline {
   }
 
   /** The window around a row; why not, when it cannot be had. */
-  async loadAround(id: string): Promise<Miss | undefined> {
+  async loadAround(id: string): Promise<Unavailable | undefined> {
     if (this.rows.some((row) => row.id === id)) return undefined;
-    this.#restart();
+    this.#abandonLoads();
     const failed = await this.#load('around', async () => {
-      const answer = await rooms.getRoomEventsAround({ roomId: this.roomId, eventId: id, limit: PAGE_ROWS });
-      return () => answer.page && this.#replaceWith(answer.page);
+      const response = await rooms.getRoomEventsAround({ roomId: this.roomId, eventId: id, limit: PAGE_ROWS });
+      return () => response.page && this.#replaceWith(response.page);
     });
     if (failed?.kind === 'inaccessible') return { text: 'That message is not here any more.', mayRetry: false };
     return failed && { text: failed.text, mayRetry: true };
@@ -157,26 +157,26 @@ export class Timeline {
   /** Back to the newest rows. */
   async loadNewest() {
     if (!this.hasNewer && this.isLoaded) return;
-    this.#restart();
-    await this.#try('around', async () => {
-      const answer = await rooms.getRoomEvents({ roomId: this.roomId, limit: PAGE_ROWS });
-      return () => answer.page && this.#replaceWith(answer.page);
+    this.#abandonLoads();
+    await this.#loadOrReport('around', async () => {
+      const response = await rooms.getRoomEvents({ roomId: this.roomId, limit: PAGE_ROWS });
+      return () => response.page && this.#replaceWith(response.page);
     });
   }
 
   /** Tries once more what failed. */
-  retry = () => this.#again();
+  retry = () => this.#retry();
 
   /** The window is another one from now on; what is on its way is forgotten. */
-  #restart() {
-    this.#epoch += 1;
+  #abandonLoads() {
+    this.#generation += 1;
     this.loading = undefined;
     this.error = '';
   }
 
   #replaceWith(page: RoomTimelinePage) {
     this.#cursors.clear();
-    this.rows = this.#take(page);
+    this.rows = this.#rowsOf(page);
     this.#start = page.startCursor;
     this.#end = page.endCursor;
     this.hasOlder = page.hasOlder;
@@ -185,31 +185,31 @@ export class Timeline {
   }
 
   /** A load that can be tried again: its failure is shown. */
-  async #try(what: NonNullable<Loading>, ask: Ask) {
+  async #loadOrReport(what: NonNullable<Loading>, fetch: Fetch) {
     this.error = '';
-    const failed = await this.#load(what, ask);
+    const failed = await this.#load(what, fetch);
     if (!failed) return;
     this.error = failed.text;
-    this.#again = () => this.#try(what, ask);
+    this.#retry = () => this.#loadOrReport(what, fetch);
   }
 
   /** One load at a time; nothing comes of it when the window was replaced meanwhile. */
-  async #load(what: NonNullable<Loading>, ask: Ask): Promise<CallError | undefined> {
-    const epoch = this.#epoch;
+  async #load(what: NonNullable<Loading>, fetch: Fetch): Promise<CallError | undefined> {
+    const generation = this.#generation;
     this.loading = what;
     try {
-      const apply = await ask();
-      if (epoch === this.#epoch) apply();
+      const apply = await fetch();
+      if (generation === this.#generation) apply();
     } catch (error) {
-      if (epoch === this.#epoch) return callErrorOf(error);
+      if (generation === this.#generation) return callErrorOf(error);
     } finally {
-      if (epoch === this.#epoch) this.loading = undefined;
+      if (generation === this.#generation) this.loading = undefined;
     }
     return undefined;
   }
 
   /** The rows of a page. Its first and last row know their cursors: there the window may be cut. */
-  #take(page: RoomTimelinePage): Row[] {
+  #rowsOf(page: RoomTimelinePage): Row[] {
     this.#people.include(page.includes?.users);
     const first = page.events[0];
     const last = page.events.at(-1);
@@ -228,7 +228,7 @@ export class Timeline {
       let first = surplus;
       while (first > 0 && !has(this.rows[first])) first -= 1;
       if (first === 0) return;
-      this.#forget(this.rows.slice(0, first));
+      this.#dropCursors(this.rows.slice(0, first));
       this.rows = this.rows.slice(first);
       this.#start = this.#cursors.get(this.rows[0]?.id ?? '') ?? '';
       this.hasOlder = true;
@@ -236,14 +236,14 @@ export class Timeline {
       let count = ROWS_MAX;
       while (count < this.rows.length && !has(this.rows[count - 1])) count += 1;
       if (count === this.rows.length) return;
-      this.#forget(this.rows.slice(count));
+      this.#dropCursors(this.rows.slice(count));
       this.rows = this.rows.slice(0, count);
       this.#end = this.#cursors.get(this.rows.at(-1)?.id ?? '') ?? '';
       this.hasNewer = true;
     }
   }
 
-  #forget(rows: readonly Row[]) {
+  #dropCursors(rows: readonly Row[]) {
     for (const row of rows) this.#cursors.delete(row.id);
   }
 }

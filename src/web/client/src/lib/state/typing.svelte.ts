@@ -2,12 +2,12 @@
 import { rooms } from '../api/client';
 
 const SHOWN_MS = 6_000;
-const TOLD_EVERY_MS = 2_000;
+const NOTIFY_EVERY_MS = 2_000;
 
 export class Typists {
   ids = $state.raw<readonly string[]>([]);
   #timers = new Map<string, ReturnType<typeof setTimeout>>();
-  #toldAt = 0;
+  #notifiedAt = 0;
 
   /** Somebody typed just now. */
   add(id: string) {
@@ -23,10 +23,10 @@ export class Typists {
   }
 
   /** The viewer types. That nobody hears it does no harm. */
-  tell(roomId: string) {
+  notify(roomId: string) {
     const now = performance.now();
-    if (this.#toldAt && now - this.#toldAt < TOLD_EVERY_MS) return;
-    this.#toldAt = now;
+    if (this.#notifiedAt && now - this.#notifiedAt < NOTIFY_EVERY_MS) return;
+    this.#notifiedAt = now;
     rooms.updateTypingIndicator({ roomId }).catch(() => {});
   }
 }

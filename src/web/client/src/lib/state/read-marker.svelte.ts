@@ -4,17 +4,17 @@ import type { Chat } from './chat.svelte';
 import type { Room } from './room.svelte';
 import { millis, type Row } from './rows';
 
-export class Reading {
+export class ReadMarker {
   /** Rows of others after this time are new in the room on screen; 0: no line. */
   newAfter = $state(0);
   #chat: Chat;
   #room: Room | undefined;
   /** Whether somebody looked at the room since it was entered. */
-  #isEntered = false;
+  #wasSeen = false;
   /** Whether everything in the room on screen was seen. */
   #isRead = true;
   #isMarking = false;
-  #mustMark = false;
+  #markAgain = false;
 
   constructor(chat: Chat) {
     this.#chat = chat;
@@ -25,15 +25,15 @@ export class Reading {
     this.#room = room;
     this.newAfter = 0;
     this.#isRead = true;
-    this.#isEntered = false;
-    await this.#arrive();
+    this.#wasSeen = false;
+    await this.#roomSeen();
   }
 
   /** A window that nobody looks at, such as one opened in the background, reads nothing. */
-  async #arrive() {
+  async #roomSeen() {
     const room = this.#room;
     if (document.visibilityState !== 'visible') return;
-    this.#isEntered = true;
+    this.#wasSeen = true;
     const times = await this.#mark();
     if (times && this.#room === room && times.before && times.before < times.now) this.newAfter = times.before;
   }
@@ -43,8 +43,8 @@ export class Reading {
   }
 
   /** A row of somebody else arrived. */
-  arrived(room: Room, row: Row) {
-    if (room !== this.#room || row.kind !== 'message' || !this.#isEntered) return;
+  rowArrived(room: Room, row: Row) {
+    if (room !== this.#room || row.kind !== 'message' || !this.#wasSeen) return;
     if (this.#isSeen(room)) {
       void this.#mark();
     } else if (this.#isRead) {
@@ -59,11 +59,11 @@ export class Reading {
   }
 
   /** The newest row, or the window, is looked at again. */
-  look() {
+  viewChanged() {
     const room = this.#room;
     if (!room) return;
-    if (!this.#isEntered) {
-      void this.#arrive();
+    if (!this.#wasSeen) {
+      void this.#roomSeen();
     } else if (this.#isSeen(room)) {
       if (room.hasUnread || !this.#isRead) void this.#mark();
       this.#isRead = true;
@@ -86,19 +86,19 @@ export class Reading {
     const room = this.#room;
     if (!room?.isMember) return undefined;
     if (this.#isMarking) {
-      this.#mustMark = true;
+      this.#markAgain = true;
       return undefined;
     }
     this.#isMarking = true;
     try {
-      const answer = await rooms.markRoomAsRead({ roomId: room.id });
-      return { before: millis(answer.previousLastReadAt), now: millis(answer.lastReadAt) };
+      const response = await rooms.markRoomAsRead({ roomId: room.id });
+      return { before: millis(response.previousLastReadAt), now: millis(response.lastReadAt) };
     } catch {
       return undefined;
     } finally {
       this.#isMarking = false;
-      if (this.#mustMark) {
-        this.#mustMark = false;
+      if (this.#markAgain) {
+        this.#markAgain = false;
         void this.#mark();
       }
     }
