@@ -5,24 +5,24 @@ import type { Context } from './markdown';
 type Renderer = typeof import('./markdown');
 
 let renderer = $state.raw<Renderer>();
-let isAsked = false;
+let isRequested = false;
 
 /** Whether the text could look different as Markdown. */
-const NEEDS = /[*_`\\@|]|~~|\]\(|&#?\w+;|https?:|mailto:|^(?:\s|>|[-+=]|#{1,6}(?:\s|$)|\d+[.)])/im;
+const MAYBE_MARKDOWN = /[*_`\\@|]|~~|\]\(|&#?\w+;|https?:|mailto:|^(?:\s|>|[-+=]|#{1,6}(?:\s|$)|\d+[.)])/im;
 
-function ask() {
-  if (isAsked) return;
-  isAsked = true;
+function loadRenderer() {
+  if (isRequested) return;
+  isRequested = true;
   import('./markdown').then(
     (module) => (renderer = module),
-    () => (isAsked = false),
+    () => (isRequested = false),
   );
 }
 
 export function body(text: string, context: Context): Attachment<HTMLElement> {
   return (node) => {
-    const isMarkdown = NEEDS.test(text);
-    if (isMarkdown) ask();
+    const isMarkdown = MAYBE_MARKDOWN.test(text);
+    if (isMarkdown) loadRenderer();
     node.replaceChildren(isMarkdown && renderer ? renderer.render(text, context) : text);
   };
 }

@@ -6,7 +6,7 @@ import { dayOf } from './times';
 import type { ListItem } from './heights';
 
 export interface Item extends ListItem {
-  kind: 'head' | 'message' | 'people' | 'notice' | 'pending';
+  kind: 'start' | 'message' | 'people' | 'notice' | 'pending';
   row?: Row;
   /** The rows of a line of people. */
   rows?: readonly Row[];
@@ -24,7 +24,7 @@ const PEOPLE_MAX = 50;
 /** A picture's space in CSS pixels: no larger than this, and one of unknown size gets it whole. */
 const PICTURE_MAX = { width: 400, height: 300 };
 
-export const HEAD_KEY = 'head';
+export const START_KEY = 'start';
 
 /** The space that is kept for a picture before it is loaded, so that nothing moves when it is. */
 export function pictureSize({ width, height }: File): { width: number; height: number } {
@@ -48,7 +48,7 @@ export function itemsOf(
   isFirstNew: (row: Row, before: Row | undefined) => boolean,
 ): Item[] {
   const now = Date.now();
-  const items: Item[] = [{ key: HEAD_KEY, kind: 'head', estimatedHeight: 96, isFirstNew: false, isGrouped: false }];
+  const items: Item[] = [{ key: START_KEY, kind: 'start', estimatedHeight: 96, isFirstNew: false, isGrouped: false }];
   let before: Row | undefined;
   for (const row of rows) {
     if (!isShown(row, now)) continue;
@@ -56,18 +56,18 @@ export function itemsOf(
     const isNew = isFirstNew(row, before);
     const last = items.at(-1);
     const isPeople = row.kind === 'joined' || row.kind === 'left';
-    const head = (day === undefined ? 0 : 48) + (isNew ? 32 : 0);
+    const separatorHeight = (day === undefined ? 0 : 48) + (isNew ? 32 : 0);
     if (isPeople && last?.kind === 'people' && day === undefined && last.rows && last.rows.length < PEOPLE_MAX) {
       last.rows = [...last.rows, row];
     } else if (isPeople) {
-      items.push({ key: row.id, kind: 'people', rows: [row], day, isFirstNew: isNew, isGrouped: false, estimatedHeight: 32 + head });
+      items.push({ key: row.id, kind: 'people', rows: [row], day, isFirstNew: isNew, isGrouped: false, estimatedHeight: 32 + separatorHeight });
     } else if (row.kind === 'message') {
       const isGrouped =
         day === undefined && !isNew && before?.kind === 'message' && before.actor === row.actor && row.at - before.at < GROUP_MS;
-      const height = estimate(row.body ?? '', row.files, isGrouped) + head;
-      items.push({ key: row.id, kind: 'message', row, day, isFirstNew: isNew, isGrouped, estimatedHeight: height });
+      const estimatedHeight = estimate(row.body ?? '', row.files, isGrouped) + separatorHeight;
+      items.push({ key: row.id, kind: 'message', row, day, isFirstNew: isNew, isGrouped, estimatedHeight });
     } else {
-      items.push({ key: row.id, kind: 'notice', row, day, isFirstNew: isNew, isGrouped: false, estimatedHeight: 32 + head });
+      items.push({ key: row.id, kind: 'notice', row, day, isFirstNew: isNew, isGrouped: false, estimatedHeight: 32 + separatorHeight });
     }
     before = row;
   }
