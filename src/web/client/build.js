@@ -1,11 +1,11 @@
-// Builds both parts into ../dist and packs each file beside itself, so that the server only hands out bytes.
+// Builds both parts into ../dist and puts a compressed copy next to each file, so that the server compresses nothing.
 import fs from 'node:fs';
 import path from 'node:path';
 import zlib from 'node:zlib';
 import { build } from 'vite';
 
 const dist = path.resolve(import.meta.dirname, '../dist');
-// Larger than this, packed, is a mistake: what a browser loads before it shows a room.
+// Everything a browser loads before it shows a room, as gzip.
 const FIRST_LOAD_MAX_BYTES = 75_000;
 
 fs.rmSync(dist, { recursive: true, force: true });
@@ -29,7 +29,7 @@ for (const file of files) {
   fs.writeFileSync(`${file}.br`, brotli);
 }
 
-// What a page names is loaded at once; imports on demand are not.
+// Files that a page names are loaded at once; dynamic imports are not counted.
 const first = (page) => {
   const text = fs.readFileSync(path.join(dist, page), 'utf8');
   return [page, ...[...text.matchAll(/(?:src|href)="\/([^"]+)"/g)].map((match) => match[1])];

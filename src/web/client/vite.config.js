@@ -1,5 +1,5 @@
-// Two builds: the client, and the pages below /setup/, which stay the server's own when
-// `webserver.client_dir` serves another client. They share no file, so each works without the other.
+// Two builds: the client, and the pages below /setup/, which remain the server's own when `webserver.client_dir`
+// serves another client. They share no file, so each works without the other.
 import { svelte } from '@sveltejs/vite-plugin-svelte';
 import { defineConfig } from 'vite';
 
@@ -21,7 +21,7 @@ export default defineConfig(({ mode }) => {
       cssCodeSplit: true,
       modulePreload: { polyfill: false },
       reportCompressedSize: false,
-      // The texts of the licences of what is in the files.
+      // Licence texts of everything that is bundled.
       license: { fileName: `${part.assets.split('/')[0]}/licenses.txt` },
       target: ['chrome109', 'firefox115', 'safari16.4'],
       rolldownOptions: {

@@ -1,11 +1,12 @@
-// Plain JSON calls (`/auth/*`) and discovery. Every failure becomes an `HttpError` with a text for people.
+// JSON calls outside the contract's services: `/auth/*`, and discovery before a log-in. Every failure is thrown as an
+// `HttpError` whose text can be shown.
 
 export class HttpError extends Error {
   constructor(
     message: string,
-    /** 0 when nothing answered. */
+    /** 0 when there was no response. */
     readonly status: number,
-    /** Seconds to wait, when the server says so. */
+    /** Seconds; 0 when the server named no wait. */
     readonly retryAfter = 0,
   ) {
     super(message);
@@ -28,7 +29,7 @@ async function call<T>(path: string, request: RequestInit): Promise<T> {
   } catch {
     throw new HttpError(UNREACHABLE, 0);
   }
-  // What has no JSON body came from something between us and the server.
+  // A response without JSON comes from a proxy in between.
   const json = (await response.json().catch(() => ({}))) as { error?: string; message?: string };
   if (response.ok) return json as T;
   const retryAfter = Math.max(0, Number(response.headers.get('Retry-After')) || 0);
@@ -50,7 +51,7 @@ function csrfToken(): string {
   return decodeURIComponent(pair?.slice(CSRF_COOKIE.length + 1) ?? '');
 }
 
-/** Whether a session may be there: the server sets this cookie beside the one scripts cannot read. */
+/** Whether there may be a session: the server sets this cookie along with the session's, which scripts cannot read. */
 export const hasSessionHint = (): boolean => csrfToken() !== '';
 
 export interface LoggedIn {
@@ -70,10 +71,10 @@ export interface JoinLink {
 export const makeJoinLink = (fields: { displayName?: string }) =>
   post<JoinLink>('/auth/join-links', fields, { 'X-CSRF-Token': csrfToken() });
 
-/** A join link that nobody has used yet. Its address was shown to its maker only. */
+/** A join link that nobody has used yet. Its address was shown only to the person who made it. */
 export interface OpenLink {
   id: string;
-  /** Absent: made by a command on the server. */
+  /** `null`: it was made by a command on the server. */
   createdBy: { id: string; login: string } | null;
   createdAt: string;
   expiresAt: string;

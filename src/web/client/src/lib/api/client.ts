@@ -1,4 +1,5 @@
-// Calls of the contract. The session is a cookie that scripts cannot read; nothing here keeps a secret.
+// The contract's services. The browser adds the session cookie, which scripts cannot read, so nothing here holds a
+// secret.
 import { createClient } from '@connectrpc/connect';
 import { MessageService } from './gen/chatto/api/v1/message_service_pb';
 import { MyAccountService } from './gen/chatto/api/v1/my_account_service_pb';

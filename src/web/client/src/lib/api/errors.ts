@@ -1,17 +1,17 @@
-// What a failed call means for the person at the screen.
+// What a failed call means to the user: what kind of error it is, and a text to show.
 import { Code, ConnectError } from '@connectrpc/connect';
 import { HttpError } from './auth';
 
 export type ErrorKind =
-  /** Nothing answered, or something that passes: the same call may succeed later. */
+  /** No response, or a temporary condition: the same call may succeed later. */
   | 'transient'
-  /** The session ended. */
+  /** There is no session any more. */
   | 'signed-out'
-  /** Not allowed, or the thing is not there. */
+  /** Not permitted, or the object does not exist. */
   | 'inaccessible'
-  /** Too fast. */
+  /** Too many requests. */
   | 'rate-limited'
-  /** Anything else: repeating it changes nothing. */
+  /** Anything else: a retry would fail the same way. */
   | 'permanent';
 
 export interface CallError {

@@ -1,5 +1,5 @@
-// One WebSocket of the realtime protocol, from hello to its end. It decides nothing: `state/connection`
-// does.
+// One WebSocket of the realtime protocol: encodes and decodes frames and says hello. All decisions are made in
+// `state/connection`.
 import { create, fromBinary, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { RealtimeClientFrameSchema } from './gen/chatto/realtime/v1/client_frames_pb';
 import { RealtimeServerFrameSchema, type RealtimeServerFrame } from './gen/chatto/realtime/v1/server_frames_pb';
@@ -10,7 +10,7 @@ type FrameInit = NonNullable<MessageInitShape<typeof RealtimeClientFrameSchema>[
 type ClientFrame = Exclude<FrameInit, { case?: undefined }>;
 
 const PROTOCOL_VERSION = 2;
-/** Undecodable frame (contract 8.8). */
+/** Close code for a frame that cannot be decoded (contract 8.8). */
 const BAD_DATA = 1003;
 
 export interface Handlers {
@@ -59,13 +59,13 @@ export class Socket {
     this.#socket.send(toBinary(RealtimeClientFrameSchema, message));
   }
 
-  /** Ends at once: a dead network would let us wait for the closing handshake. */
+  /** Calls `closed` at once: on a dead network the closing handshake would take long. */
   close(code = 1000) {
     this.#socket.close(code);
     this.#closed();
   }
 
-  /** Ends without telling the owner. */
+  /** Closes without calling `closed`. */
   drop() {
     this.#isClosed = true;
     this.#socket.close(1000);

@@ -1,9 +1,9 @@
-// Connect's unary protocol over fetch, binary. The contract has no other calls, so nothing for streams and JSON
-// messages is here: with it `@connectrpc/connect-web` would weigh 8 KB more in the first load.
+// Connect's unary protocol over fetch, with binary messages. The contract has no other calls. `@connectrpc/connect-web`
+// also supports streams and JSON, and would add 8 KB to the first load.
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { Code, ConnectError, type Transport } from '@connectrpc/connect';
 
-/** After this long a call counts as unanswered. */
+/** A call without a response by then has failed. */
 const CALL_TIMEOUT_MS = 20_000;
 
 const CODES: Record<string, Code> = {
@@ -22,7 +22,7 @@ const CODES: Record<string, Code> = {
   unauthenticated: Code.Unauthenticated,
 };
 
-/** What a failed response says; one without our JSON came from something between us and the server. */
+/** The error in a response. One without our JSON comes from a proxy in between. */
 async function errorOf(response: Response): Promise<ConnectError> {
   const body = (await response.json().catch(() => ({}))) as { code?: string; message?: string };
   const code = CODES[body.code ?? ''] ?? (response.status >= 500 ? Code.Unavailable : Code.Unknown);
@@ -50,7 +50,7 @@ export const transport: Transport = {
       bytes = await response.arrayBuffer();
     } catch (error) {
       if (error instanceof ConnectError) throw error;
-      // A broken connection: whether the server did it, nobody knows.
+      // The connection broke. The server may or may not have executed the call.
       throw new ConnectError('no response', timeout.aborted ? Code.DeadlineExceeded : Code.Unavailable);
     }
     return {

@@ -1,4 +1,4 @@
-// The one store: what the server's realtime frames say, and nothing else. Screens read it, calls never write it.
+// The one store of server state. Only realtime frames write it; screens read it, and calls never write it.
 import type { RoomGroup } from '../api/gen/chatto/api/v1/room_groups_pb';
 import type { GetViewerResponse } from '../api/gen/chatto/api/v1/viewer_pb';
 import type { RealtimeProjectionEvent, RealtimeProjectionOperation } from '../api/gen/chatto/realtime/v1/projection_pb';
@@ -14,7 +14,7 @@ export interface Group {
   roomIds: readonly string[];
 }
 
-/** A row that arrived live. */
+/** A new row that came over the realtime connection. */
 export interface Arrival {
   room: Room;
   row: Row;
@@ -28,9 +28,9 @@ export class Chat {
   viewerId = $state('');
   rooms = $state.raw<ReadonlyMap<string, Room>>(new Map());
   groups = $state.raw<readonly Group[]>([]);
-  /** Whether the state was complete once. */
+  /** Whether the first load has finished. */
   isLoaded = $state(false);
-  /** Rooms named since a `reset`; the others are gone when it is complete. */
+  /** Rooms received since a `reset`. All others are removed when the load is complete. */
   #namedRooms: Set<string> | undefined;
   onArrival: (arrival: Arrival) => void = () => {};
 
@@ -46,21 +46,21 @@ export class Chat {
     return this.rooms.get(id);
   }
 
-  /** A conversation without a name is called after the others in it. */
+  /** A direct conversation has no name of its own: its title lists the other members. */
   titleOf(room: Room): string {
     if (!room.isDirect) return room.name;
     const others = room.members.filter((id) => id !== this.viewerId).map((id) => this.people.get(id).name);
     return others.join(', ') || 'Notes to yourself';
   }
 
-  /** Groups in their order with those of their rooms; without groups that have none. */
+  /** The groups in their order, each with its wanted rooms; groups without any are left out. */
   groupsWith(isWanted: (room: Room) => boolean): (Group & { rooms: Room[] })[] {
     const roomsOf = (group: Group) =>
       group.roomIds.map((id) => this.room(id)).filter((room): room is Room => room !== undefined && isWanted(room));
     return this.groups.map((group) => ({ ...group, rooms: roomsOf(group) })).filter(({ rooms }) => rooms.length > 0);
   }
 
-  /** The snapshot or replay is complete. */
+  /** Ends a load: everything up to the present has been applied. */
   complete() {
     const named = this.#namedRooms;
     this.#namedRooms = undefined;
@@ -134,7 +134,7 @@ export class Chat {
         for (const [id, status] of Object.entries(operation.value.statuses)) this.people.setPresence(id, status);
         break;
       default:
-      // Notifications, threads, calls and the server's own state have no screen yet.
+      // No screen shows notifications, threads, calls or the server's own state yet.
     }
   }
 

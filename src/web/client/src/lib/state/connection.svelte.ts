@@ -1,31 +1,32 @@
-// Keeps one realtime connection: catches up, follows, comes back from its cursor, holds rooms.
+// Keeps one realtime connection open: catches up, applies what follows, resumes from the cursor after a loss, and
+// retains rooms.
 import type { RealtimeProjectionEvent } from '../api/gen/chatto/realtime/v1/projection_pb';
 import { Socket, type ServerFrame } from '../api/socket';
 import type { Chat } from './chat.svelte';
 
-/** The first attempt is at once; no wait is longer than the last. */
+/** Waits before attempts to reconnect; the last one is repeated. */
 const BACKOFF_MS = [0, 500, 1_000, 2_000, 4_000, 5_000];
-/** Nothing heard for so long means a dead connection (contract 8.8). */
+/** Without a frame for this long and for three heartbeats, the connection is dead (contract 8.8). */
 const SILENCE_MIN_MS = 30_000;
-/** After so long in the background nobody knows what became of the connection. */
+/** After this long in the background the connection may be dead without a notice: it is replaced. */
 const HIDDEN_MAX_MS = 30_000;
-/** Rooms that a new connection holds at once: those used last. */
+/** Rooms that a new connection asks for at once: those used last. */
 const RECONNECT_ROOMS_MAX = 12;
-/** Rooms a connection may hold (contract 8.5). */
+/** Rooms that one connection may retain (contract 8.5). */
 const RETAINED_ROOMS_MAX = 64;
 
 export type Status =
-  /** The first load. */
+  /** Before the first load has finished. */
   | 'starting'
   | 'live'
-  /** Lost; it is tried again by itself. */
+  /** Lost; the client is reconnecting. */
   | 'lost'
-  /** The server does not want this client any more. */
+  /** Ended for good: the session is over, or the server no longer supports this client. */
   | 'stopped';
 
 export class Connection {
   status = $state<Status>('starting');
-  /** Why the server let go of this client; `''` while it did not. */
+  /** Called with the reason when the session ends. */
   onSessionEnd: (reason: string) => void = () => {};
   onLive: () => void = () => {};
   #chat: Chat;
@@ -39,14 +40,14 @@ export class Connection {
   #hiddenAt = 0;
   #heartbeatMs = 15_000;
   #catchingUp: RealtimeProjectionEvent[] | undefined;
-  /** Rooms this connection holds. */
+  /** Rooms whose changes the server sends on this connection. */
   #retained = new Set<string>();
-  /** Rooms in the order of their use, the last one last. */
+  /** Rooms in the order of their use, the most recent last. */
   #used: string[] = [];
-  /** Rooms to be asked for, one at a time. */
+  /** Rooms to load; they are requested one at a time. */
   #toHydrate = new Set<string>();
   #hydrating = '';
-  /** Whether this connection may be asked: it has caught up. */
+  /** Whether it has caught up. Rooms can be requested only then. */
   #isReady = false;
   #hydrationRetry: ReturnType<typeof setTimeout> | undefined;
 
@@ -71,17 +72,17 @@ export class Connection {
     this.status = 'stopped';
   }
 
-  /** Makes sure that a room's timeline is loaded and followed. */
+  /** Makes sure that a room's timeline is loaded and kept current. */
   retain(roomId: string) {
     this.#used = [...this.#used.filter((id) => id !== roomId), roomId];
     if (this.#retained.has(roomId)) return;
     this.#toHydrate.add(roomId);
-    // Only a new connection lets go of rooms.
+    // A room is released only by a new connection.
     if (this.#retained.size >= RETAINED_ROOMS_MAX) this.#reconnect();
     else this.#hydrateNext();
   }
 
-  /** Forgets the present connection and all that belongs to it. */
+  /** Drops the connection and all state that belongs to it. */
   #disconnect() {
     clearTimeout(this.#reconnectTimer);
     this.#reconnectTimer = undefined;
@@ -121,7 +122,7 @@ export class Connection {
     this.status = this.#chat.isLoaded ? 'lost' : this.#attempts > 0 ? 'lost' : 'starting';
     const backoff = BACKOFF_MS[Math.min(this.#attempts, BACKOFF_MS.length - 1)] ?? 0;
     this.#attempts += 1;
-    // Many clients lose the same server at once: they do not come back at once.
+    // A server that restarts disconnects all clients at once. They should not all return at once.
     const spread = backoff * (0.8 + Math.random() * 0.4);
     this.#reconnectTimer = setTimeout(() => this.#connect(), Math.max(spread, this.#retryAfter));
     this.#retryAfter = 0;
@@ -174,7 +175,7 @@ export class Connection {
         else this.#retryAfter = frame.value.retryAfterMs;
         break;
       default:
-      // Heartbeats and answers to pings only say that the connection lives.
+      // Heartbeats and pongs only show that the connection is alive.
     }
   }
 
@@ -187,7 +188,7 @@ export class Connection {
     });
   }
 
-  /** All at once, so that nobody sees half a state. */
+  /** Applies the load at once, so that no screen shows half of it. */
   #caughtUp(cursor: string) {
     const events = this.#catchingUp ?? [];
     this.#catchingUp = undefined;
@@ -197,7 +198,7 @@ export class Connection {
     this.#attempts = 0;
     this.#isReady = true;
     this.status = 'live';
-    // A replay brings no window of a room that had none before.
+    // A replay has no timeline page for a room that was not loaded before.
     for (const id of this.#retained) {
       if (this.#chat.room(id)?.timeline.isLoaded) this.#toHydrate.delete(id);
       else this.#retained.delete(id);
@@ -219,7 +220,7 @@ export class Connection {
       }
       return true;
     } catch (error) {
-      // Half an event is none: everything is loaded anew.
+      // An event may be half applied: reload everything.
       console.error(error);
       this.#cursor = '';
       this.#socket?.close();
@@ -229,7 +230,7 @@ export class Connection {
 
   #hydrateNext() {
     if (!this.#isReady || this.#hydrating || this.#hydrationRetry) return;
-    // The room that somebody waits for is the one they went to last.
+    // The room entered last is the one on screen: it comes first.
     const roomId = [...this.#used].reverse().find((id) => this.#toHydrate.has(id));
     if (!roomId) return;
     this.#toHydrate.delete(roomId);

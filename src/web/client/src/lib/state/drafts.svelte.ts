@@ -1,14 +1,14 @@
-// What stands in each room's composer, kept over reloads and shared with other tabs.
+// The unsent text of each room, kept across reloads and shared with other tabs.
 import { keys, read, watch, write } from './storage';
 
 export class Drafts {
   #user = '';
   #texts = new Map<string, string>();
-  /** Rooms with a text, for the room list. */
+  /** Rooms with a draft, for the room list. */
   rooms = $state.raw<ReadonlySet<string>>(new Set());
   #stopWatching = () => {};
   onOtherTab: (roomId: string, text: string) => void = () => {};
-  /** Called before the texts are put away: what was typed last may not be kept yet. */
+  /** Called before the drafts are closed: what was typed last may not be stored yet. */
   onClosing: () => void = () => {};
 
   open(user: string) {
@@ -32,7 +32,7 @@ export class Drafts {
     this.#user = '';
   }
 
-  /** After a log-out: what was typed last is not kept. */
+  /** Closes after a log-out: what was typed last is not stored. */
   discard() {
     this.#user = '';
     this.close();

@@ -1,29 +1,30 @@
-// Messages on their way. Each has a key under which the server stores it once, and lies in storage until the
-// server's answer, so that neither a lost answer nor a reload loses or doubles a text.
+// Messages that are being sent. Each has an idempotency key, with which the server stores it only once, and is kept in
+// the browser's storage until the server has responded. So neither a lost response nor a reload loses a message or
+// sends it twice.
 import { messages, rooms } from '../api/client';
 import { callErrorOf, type CallError } from '../api/errors';
 import { rowOf, rowOfMessage, type Row } from './rows';
 import type { Chat } from './chat.svelte';
 import { keys, read, watch, write } from './storage';
 
-/** The server remembers a key for two minutes after it stored the message; a little less is safe. */
+/** The server keeps an idempotency key for two minutes after it stored the message. A bit less is safe. */
 const RETRY_WINDOW_MS = 115_000;
-/** A clock here may be so far from the server's when texts are compared. */
+/** How far this clock may differ from the server's when a stored message is looked for. */
 const CLOCK_SLACK_MS = 5 * 60_000;
 const BACKOFF_MS = [500, 1_000, 2_000, 4_000];
 
 export type Phase =
-  /** On its way, or waiting for the connection. */
+  /** Being sent, or waiting for the connection. */
   | 'sending'
-  /** The server refused it. */
+  /** The server rejected it. */
   | 'rejected'
-  /** Unanswered for so long that repeating might double it: the person decides. */
+  /** Without a response for so long that a retry might store it twice: the user decides. */
   | 'unconfirmed';
 
 export class Pending {
   phase = $state<Phase>('sending');
   error = $state('');
-  /** The row that shows it already, seen before the answer. */
+  /** The row that already shows it, when that came before the response. */
   rowId = $state('');
   isBusy = false;
   attempts = 0;
@@ -33,7 +34,7 @@ export class Pending {
     readonly roomId: string,
     readonly body: string,
     readonly madeAt: number,
-    /** When it was first given to the network; 0 while it never was. */
+    /** When it was first sent; 0 before that. */
     public triedAt: number,
   ) {}
 }
@@ -67,7 +68,7 @@ export class Outbox {
     return this.all.filter((one) => one.roomId === roomId && one.rowId === '');
   }
 
-  /** What a former page of this user left behind. */
+  /** Loads what earlier pages of this user could not finish. */
   open(user: string) {
     if (this.#user === user) return;
     this.#user = user;
@@ -76,7 +77,7 @@ export class Outbox {
       .sort((a, b) => a.madeAt - b.madeAt);
     this.#stopWatching();
     this.#stopWatching = watch((name, value) => {
-      // Another tab is done with it.
+      // Another tab has finished it.
       if (!value && name.startsWith(`send:${user}:`)) this.#remove(name.slice(`send:${user}:`.length));
     });
   }
@@ -96,7 +97,7 @@ export class Outbox {
     void this.#attempt(entry);
   }
 
-  /** The connection is back. */
+  /** To be called when the connection is back. */
   resume() {
     for (const entry of this.all) {
       entry.attempts = 0;
@@ -104,7 +105,7 @@ export class Outbox {
     }
   }
 
-  /** The person wants it sent (again): a new message, as far as the server knows. */
+  /** The user decided to send it again: a new message, with a new key. */
   resend(entry: Pending) {
     this.discard(entry);
     this.send(entry.roomId, entry.body);
@@ -115,7 +116,7 @@ export class Outbox {
     this.#remove(entry.key);
   }
 
-  /** A row of the viewer's own arrived: it may be one of these, ahead of its answer. */
+  /** A row by the viewer has come: it may be one of these, ahead of its response. */
   rowArrived(roomId: string, row: Row) {
     const entry = this.all.find(
       (one) => one.roomId === roomId && one.body === row.body && one.rowId === '' && one.triedAt > 0,
@@ -124,9 +125,9 @@ export class Outbox {
   }
 
   async #attempt(entry: Pending) {
-    // One after the other, or they could change places on the way.
+    // One at a time: two at once could be stored in the wrong order.
     if (entry.isBusy || this.#nextIn(entry.roomId) !== entry) return;
-    // Nothing was given to the network yet: it goes out when there is one.
+    // `resume` sends it when the connection is back.
     if (!this.isLive()) return;
     if (entry.triedAt && Date.now() - entry.triedAt > RETRY_WINDOW_MS) {
       await this.#checkStored(entry);
@@ -151,7 +152,7 @@ export class Outbox {
     }
   }
 
-  /** The message of a room whose turn it is. */
+  /** The message of a room that is sent next. */
   #nextIn(roomId: string): Pending | undefined {
     return this.all.find((one) => one.roomId === roomId && one.phase === 'sending');
   }
@@ -182,14 +183,14 @@ export class Outbox {
     }
   }
 
-  /** The person has to decide. A row that looked like this message was another one with the same text. */
+  /** The user has to decide. A row that was taken for this message was another one with the same text. */
   #letPersonDecide(entry: Pending, phase: Phase, error = '') {
     entry.phase = phase;
     entry.error = error;
     entry.rowId = '';
   }
 
-  /** Unanswered for too long: the newest rows tell whether it was stored. */
+  /** There was no response for too long: looks for the message among the newest rows. */
   async #checkStored(entry: Pending) {
     entry.isBusy = true;
     try {

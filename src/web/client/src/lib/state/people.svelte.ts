@@ -1,4 +1,4 @@
-// Everybody the client knows of. A person is one object for ever: what shows it changes with it.
+// Everybody the client knows of. A person stays the same object, so that whatever shows it follows its changes.
 import { PresenceStatus, type User } from '../api/gen/chatto/api/v1/users_pb';
 
 export type Presence = 'online' | 'away' | 'busy' | 'offline';
@@ -52,7 +52,7 @@ export class People {
     if (roles) person.roles = roles;
   }
 
-  /** Users named beside rows: they know names, the directory knows more. */
+  /** Users sent along with rows. These have names; roles and presence come from the directory. */
   include(users: Record<string, User> | undefined) {
     for (const user of Object.values(users ?? {})) this.get(user.id).set(user);
   }

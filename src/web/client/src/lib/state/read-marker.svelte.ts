@@ -1,17 +1,17 @@
-// What the viewer has read: the server's marker, and the line above what is new.
+// What the viewer has read: the marker at the server, and the line above new messages.
 import { rooms } from '../api/client';
 import type { Chat } from './chat.svelte';
 import type { Room } from './room.svelte';
 import { millis, type Row } from './rows';
 
 export class ReadMarker {
-  /** Rows of others after this time are new in the room on screen; 0: no line. */
+  /** In the room on screen, messages of others after this time are new; 0: there is no line. */
   newAfter = $state(0);
   #chat: Chat;
   #room: Room | undefined;
-  /** Whether somebody looked at the room since it was entered. */
+  /** Whether the window was visible since the room was entered. */
   #wasSeen = false;
-  /** Whether everything in the room on screen was seen. */
+  /** Whether everything in the room on screen has been seen. */
   #isRead = true;
   #isMarking = false;
   #markAgain = false;
@@ -29,7 +29,7 @@ export class ReadMarker {
     await this.#roomSeen();
   }
 
-  /** A window that nobody looks at, such as one opened in the background, reads nothing. */
+  /** A hidden window, such as one opened in the background, marks nothing as read. */
   async #roomSeen() {
     const room = this.#room;
     if (document.visibilityState !== 'visible') return;
@@ -42,7 +42,7 @@ export class ReadMarker {
     if (this.#room === room) this.#room = undefined;
   }
 
-  /** A row of somebody else arrived. */
+  /** A row by somebody else has come. */
   rowArrived(room: Room, row: Row) {
     if (room !== this.#room || row.kind !== 'message' || !this.#wasSeen) return;
     if (this.#isSeen(room)) {
@@ -53,12 +53,12 @@ export class ReadMarker {
     }
   }
 
-  /** The viewer posted: what was new is known. */
+  /** The viewer posted: nothing above is new any more. */
   posted() {
     this.newAfter = 0;
   }
 
-  /** The newest row, or the window, is looked at again. */
+  /** To be called when the newest row or the window may have become visible. */
   viewChanged() {
     const room = this.#room;
     if (!room) return;
@@ -70,7 +70,7 @@ export class ReadMarker {
     }
   }
 
-  /** The line that separates what is new, given the row and the one before it. */
+  /** Whether the line above new messages belongs between a row and the one before it. */
   isFirstNew(row: Row, before: Row | undefined): boolean {
     const isNew = (one: Row | undefined) =>
       one !== undefined && one.kind === 'message' && one.at > this.newAfter && one.actor !== this.#chat.viewerId;
@@ -81,7 +81,7 @@ export class ReadMarker {
     return document.visibilityState === 'visible' && room.timeline.isFollowing;
   }
 
-  /** Tells the server that everything up to now is read. Its failure is made good with the next visit or row. */
+  /** Marks everything up to now as read. If that fails, the next visit or row does it. */
   async #mark(): Promise<{ before: number; now: number } | undefined> {
     const room = this.#room;
     if (!room?.isMember) return undefined;

@@ -1,4 +1,4 @@
-// The address bar as state. Paths are those of the contract (section 9).
+// The address bar as reactive state. The paths are those of the contract (section 9).
 
 export type Route =
   | { screen: 'start' }
@@ -45,7 +45,7 @@ class Router {
 
 export const router = new Router();
 
-/** For links: the browser's own ways (new tab, new window) stay. */
+/** Click handler of links. Opening them in a new tab or window stays with the browser. */
 export function followLink(event: MouseEvent) {
   if (event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
   const link = (event.currentTarget as HTMLAnchorElement | null)?.getAttribute('href');

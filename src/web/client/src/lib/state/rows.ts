@@ -1,4 +1,4 @@
-// Rows of a timeline as the client keeps them: only what is drawn, with times as numbers.
+// Rows of a timeline as the client keeps them: only what is drawn, with times in milliseconds.
 import type { Timestamp } from '@bufbuild/protobuf/wkt';
 import type { Message, MessageAttachment } from '../api/gen/chatto/api/v1/messages_pb';
 import type { RoomTimelineEvent } from '../api/gen/chatto/api/v1/timeline_pb';
@@ -8,16 +8,16 @@ export const millis = (time: Timestamp | undefined): number =>
 
 export type RowKind = 'message' | 'joined' | 'left' | 'archived' | 'unarchived';
 
-/** A file of a message. Addresses are the server's; `''` when there is none that a browser may load. */
+/** A file of a message. The URLs come from the server; `''` when there is none that a browser may load. */
 export interface File {
   id: string;
   name: string;
   isImage: boolean;
-  /** Pixels of an image as shown; 0 when unknown. */
+  /** Pixels of an image; 0 when unknown. */
   width: number;
   height: number;
   url: string;
-  /** The smaller picture of an image. */
+  /** The thumbnail of an image, or the image itself. */
   preview: string;
 }
 
@@ -31,7 +31,7 @@ export interface Row {
   state: 'whole' | 'deleted' | 'unreadable';
   /** When it was deleted; 0 when it was not. */
   deletedAt: number;
-  /** Reactions or replies hang on it. */
+  /** Whether it has reactions or replies. */
   hasMore: boolean;
   edited: boolean;
   files: readonly File[];
@@ -39,18 +39,18 @@ export interface Row {
 
 const WHOLE = { state: 'whole', deletedAt: 0, hasMore: false, edited: false, files: [] } as const;
 
-/** A message of the viewer's that the server has not confirmed, as its neighbours see it. */
+/** A row for a message that is being sent, to group its neighbours by. */
 export const rowOfPending = (key: string, actor: string, at: number, body: string): Row => ({
   id: key, kind: 'message', at, actor, body, ...WHOLE,
 });
 
-/** What is left of a deleted message is shown for so long (contract, behaviour 4.1). */
+/** How long a deleted message is shown as such (contract, behaviour 4.1). */
 const TOMBSTONE_MS = 3_600_000;
 
 export const isShown = ({ deletedAt, hasMore }: Row, now: number): boolean =>
   deletedAt === 0 || hasMore || now - deletedAt < TOMBSTONE_MS;
 
-/** The row that is drawn for an event; `undefined` for what is never drawn in a room. */
+/** The row that is drawn for an event; `undefined` for an event that is never drawn in a room. */
 export function rowOf(event: RoomTimelineEvent): Row | undefined {
   const at = millis(event.createdAt);
   const plain = (kind: RowKind): Row => ({
@@ -77,7 +77,7 @@ export function rowOf(event: RoomTimelineEvent): Row | undefined {
 
 export function rowOfMessage(message: Message): Row {
   const deletedAt = millis(message.deletedAt);
-  // Without a text, and with its last file taken away, there is nothing left (contract, behaviour 4.2).
+  // A message without text whose last file was removed counts as deleted (contract, behaviour 4.2).
   const isEmptied = message.body === '' && message.attachments.length === 0;
   return {
     id: message.id,
@@ -93,7 +93,7 @@ export function rowOfMessage(message: Message): Row {
   };
 }
 
-/** Only what browsers fetch: anything else in a link could be a script. */
+/** Accepts `http` and `https` only: any other URL could be a script. */
 function addressOf(url: string | undefined): string {
   try {
     const address = new URL(url ?? '', location.href);

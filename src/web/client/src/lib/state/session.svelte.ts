@@ -1,4 +1,4 @@
-// Who is logged in, and everything that lives as long as the log-in does.
+// Who is logged in, and everything that lives as long as the session.
 import * as auth from '../api/auth';
 import { account } from '../api/client';
 import { PresenceStatus } from '../api/gen/chatto/api/v1/users_pb';
@@ -9,13 +9,13 @@ import { Outbox } from './outbox.svelte';
 import { ReadMarker } from './read-marker.svelte';
 import { keys, read, write } from './storage';
 
-/** How often the server is told that somebody is here (contract 7.1). */
+/** How often presence is sent (contract 7.1). */
 const PRESENCE_MS = 30_000;
-/** A session that the server takes from nobody so soon was never taken. */
+/** A session that the server rejects this soon after the log-in was never accepted. */
 const REJECTED_MS = 5_000;
-/** Without a key or pointer in any window for so long a person is away. */
+/** Without keyboard or pointer input in any window for this long, a person is away. */
 const IDLE_MS = 5 * 60_000;
-/** Other windows are told of keys and pointers so often. */
+/** How often input is reported to other windows. */
 const ACTIVITY_EVERY_MS = 10_000;
 
 const NOTICES: Record<string, string> = {
@@ -32,7 +32,7 @@ const OTHER_ADDRESS =
 export class Session {
   /** Whether there is a session, as far as this page knows. */
   isOpen = $state(auth.hasSessionHint());
-  /** Why the last one ended. */
+  /** Why the last session ended, as a text for the log-in screen. */
   notice = $state('');
   chat = $state.raw(new Chat());
   connection = $state.raw(new Connection(this.chat));
@@ -58,16 +58,16 @@ export class Session {
     this.#begin();
   }
 
-  /** Ends the session on the server; only then here, so that nobody leaves a session behind unknowingly. */
+  /** Ends the session at the server and only then here, so that no session is left open unnoticed. */
   async logout() {
     try {
       await auth.logout();
     } catch (error) {
-      // The session ended before.
+      // The session has already ended.
       if (!(error instanceof auth.HttpError) || error.status !== 401) throw error;
     }
     this.#end('');
-    // Whoever logs out leaves nothing behind for who comes next.
+    // Nothing is left for the next user of this browser.
     for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:'), ...keys('active:')]) write(key, '');
   }
 
@@ -96,7 +96,10 @@ export class Session {
     this.#presenceTimer = setInterval(() => this.#sendPresence(), PRESENCE_MS);
   }
 
-  /** A key or pointer. All windows of a browser are one session: none of them may call the person away alone. */
+  /**
+   * There was input. All windows of a browser share a session, so none of them may decide alone that the person is
+   * away.
+   */
   #noteActivity() {
     const now = Date.now();
     if (!this.chat.viewerId || now - this.#activeAt < ACTIVITY_EVERY_MS) return;
@@ -121,7 +124,7 @@ export class Session {
     clearInterval(this.#presenceTimer);
     this.connection.stop();
     this.outbox.close();
-    // Another window has logged out, and has put everything away.
+    // Another window has logged out and has removed everything from storage.
     if (reason === 'logout') this.drafts.discard();
     else this.drafts.close();
     const isRejected = reason === 'authentication_required' && Date.now() - this.#loggedInAt < REJECTED_MS;

@@ -1,5 +1,5 @@
-// What survives a reload, in the browser's storage of this origin: drafts, messages on their way, the last
-// room. Never a credential. Storage may be switched off or full: then it lasts as long as the page.
+// What survives a reload, in the browser's local storage: drafts, messages being sent, the last room. Never a
+// credential. Storage may be disabled or full; then this state lasts as long as the page.
 const PREFIX = 'chatto:';
 
 export function read(key: string): string {
@@ -16,7 +16,7 @@ export function write(key: string, value: string) {
     if (value) localStorage.setItem(PREFIX + key, value);
     else localStorage.removeItem(PREFIX + key);
   } catch {
-    // Nothing to do about it.
+    // Disabled or full.
   }
 }
 
@@ -30,7 +30,7 @@ export function keys(start: string): string[] {
   }
 }
 
-/** Tells of changes made by other tabs. Returns what stops it. */
+/** Calls `onChange` for each change made by another tab. Returns a function that stops it. */
 export function watch(onChange: (key: string, value: string) => void): () => void {
   const onStorage = (event: StorageEvent) => {
     if (event.key?.startsWith(PREFIX)) onChange(event.key.slice(PREFIX.length), event.newValue ?? '');

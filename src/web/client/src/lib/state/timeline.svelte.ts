@@ -1,4 +1,5 @@
-// A window of a room's rows: loaded in pages both ways, kept short, followed live while it holds the newest.
+// A window of a room's rows: extended by pages at both ends, limited in length, and updated live while it contains the
+// newest row.
 import type { RoomTimelinePage } from '../api/gen/chatto/api/v1/timeline_pb';
 import { rooms } from '../api/client';
 import { callErrorOf, type CallError } from '../api/errors';
@@ -6,15 +7,15 @@ import type { People } from './people.svelte';
 import { rowOf, type Row } from './rows';
 
 const PAGE_ROWS = 50;
-/** More than this is dropped at the far end, so that memory stays flat however far one scrolls. */
+/** Rows beyond this number are dropped at the far end, so that memory stays flat however far somebody scrolls. */
 const ROWS_MAX = 400;
 
 export type Loading = 'older' | 'newer' | 'around' | undefined;
 
-/** Asks the server; gives what puts the answer into the window. */
+/** Requests a page and returns a function that applies it to the window. */
 type Fetch = () => Promise<() => void>;
 
-/** Why a row cannot be shown. */
+/** Why the rows around a message cannot be shown. */
 export interface Unavailable {
   text: string;
   mayRetry: boolean;
@@ -24,18 +25,18 @@ export class Timeline {
   rows = $state.raw<readonly Row[]>([]);
   hasOlder = $state(false);
   hasNewer = $state(false);
-  /** Whether anything was ever loaded. */
+  /** Whether a page has been loaded. */
   isLoaded = $state(false);
   loading = $state<Loading>();
   error = $state('');
   /** Set by the view: the newest row is on screen. */
   isFollowing = true;
-  /** Cursors of the rows at which pages end, by row id; `''` stands for the ends of what is loaded. */
+  /** Cursors by row id, of rows at which a page began or ended. */
   #cursors = new Map<string, string>();
   #removed = new Set<string>();
   #start = '';
   #end = '';
-  /** Raised by whatever replaces the window, so that an answer on its way is not taken for its page. */
+  /** Raised when the window is replaced: pages requested before that are not applied. */
   #generation = 0;
   #people: People;
   #retry: () => Promise<void> = async () => {};
@@ -47,9 +48,9 @@ export class Timeline {
     this.#people = people;
   }
 
-  /** The newest page, as the socket sends it. */
+  /** Applies the newest page, which the realtime connection sends. */
   replace(page: RoomTimelinePage, cursors: Record<string, string>) {
-    // Somebody is on the way to another place of this room.
+    // The rows around a message are being loaded; they will replace the window.
     if (this.loading === 'around') return;
     const rows = this.#rowsOf(page);
     const overlaps = rows.length > 0 && this.rows.some((row) => row.id === rows[0]?.id);
@@ -57,7 +58,7 @@ export class Timeline {
       const known = this.rows.findIndex((row) => row.id === rows[0]?.id);
       this.rows = [...this.rows.slice(0, known), ...rows];
     } else if (this.isLoaded && !this.isFollowing && this.rows.length > 0) {
-      // Somebody reads further up: what lies between is loaded when they scroll there.
+      // Somebody reads further up. The rows in between are loaded when they scroll there.
       this.hasNewer = true;
       return;
     } else {
@@ -76,19 +77,19 @@ export class Timeline {
     this.isLoaded = true;
   }
 
-  /** A new or changed row. */
+  /** Applies a new or changed row. */
   upsert(row: Row, cursor: string) {
     if (this.#removed.has(row.id)) return;
     const at = this.rows.findIndex((one) => one.id === row.id);
     if (at >= 0) {
-      // What was deleted stays so, whatever comes late.
+      // A late update does not bring a deleted message back.
       if (!this.rows[at]?.deletedAt || row.deletedAt) this.rows = this.rows.map((one, i) => (i === at ? row : one));
       return;
     }
     if (this.hasNewer || !this.isLoaded) return;
     let index = this.rows.length;
     while (index > 0 && (this.rows[index - 1]?.at ?? 0) > row.at) index -= 1;
-    // A change of a row further up than what is loaded.
+    // A change of a row before the window.
     if (index === 0 && this.hasOlder && this.rows.length > 0) return;
     const isLast = index === this.rows.length;
     this.rows = [...this.rows.slice(0, index), row, ...this.rows.slice(index)];
@@ -115,7 +116,7 @@ export class Timeline {
   loadOlder = () => this.#extend('older');
   loadNewer = () => this.#extend('newer');
 
-  /** The next page at one end; as much is let go at the other. */
+  /** Adds the next page at one end and drops as many rows at the other. */
   async #extend(end: 'older' | 'newer') {
     const isOlder = end === 'older';
     if (this.loading || this.error || !(isOlder ? this.hasOlder : this.hasNewer)) return;
@@ -142,7 +143,7 @@ export class Timeline {
     });
   }
 
-  /** The window around a row; why not, when it cannot be had. */
+  /** Replaces the window with the rows around one. Returns why, when that cannot be done. */
   async loadAround(id: string): Promise<Unavailable | undefined> {
     if (this.rows.some((row) => row.id === id)) return undefined;
     this.#abandonLoads();
@@ -154,7 +155,7 @@ export class Timeline {
     return failed && { text: failed.text, mayRetry: true };
   }
 
-  /** Back to the newest rows. */
+  /** Replaces the window with the newest rows. */
   async loadNewest() {
     if (!this.hasNewer && this.isLoaded) return;
     this.#abandonLoads();
@@ -164,10 +165,10 @@ export class Timeline {
     });
   }
 
-  /** Tries once more what failed. */
+  /** Repeats the load that failed. */
   retry = () => this.#retry();
 
-  /** The window is another one from now on; what is on its way is forgotten. */
+  /** To be called before the window is replaced: pages that are still being loaded are not applied. */
   #abandonLoads() {
     this.#generation += 1;
     this.loading = undefined;
@@ -184,7 +185,7 @@ export class Timeline {
     this.isLoaded = true;
   }
 
-  /** A load that can be tried again: its failure is shown. */
+  /** A load whose error is shown, and which `retry` repeats. */
   async #loadOrReport(what: NonNullable<Loading>, fetch: Fetch) {
     this.error = '';
     const failed = await this.#load(what, fetch);
@@ -193,7 +194,7 @@ export class Timeline {
     this.#retry = () => this.#loadOrReport(what, fetch);
   }
 
-  /** One load at a time; nothing comes of it when the window was replaced meanwhile. */
+  /** Runs a load. Its result is ignored when the window was replaced in the meantime. */
   async #load(what: NonNullable<Loading>, fetch: Fetch): Promise<CallError | undefined> {
     const generation = this.#generation;
     this.loading = what;
@@ -208,7 +209,7 @@ export class Timeline {
     return undefined;
   }
 
-  /** The rows of a page. Its first and last row know their cursors: there the window may be cut. */
+  /** The rows of a page. The window can be cut at its first and last row, whose cursors are known. */
   #rowsOf(page: RoomTimelinePage): Row[] {
     this.#people.include(page.includes?.users);
     const first = page.events[0];

@@ -1,4 +1,4 @@
-// Who types in a room, and telling others that the viewer does (contract, behaviour 5.5).
+// Who is typing in a room, and notices that the viewer is (contract, behaviour 5.5).
 import { rooms } from '../api/client';
 
 const SHOWN_MS = 6_000;
@@ -9,7 +9,7 @@ export class Typists {
   #timers = new Map<string, ReturnType<typeof setTimeout>>();
   #notifiedAt = 0;
 
-  /** Somebody typed just now. */
+  /** A typing notice came. */
   add(id: string) {
     clearTimeout(this.#timers.get(id));
     this.#timers.set(id, setTimeout(() => this.remove(id), SHOWN_MS));
@@ -22,7 +22,7 @@ export class Typists {
     if (this.ids.includes(id)) this.ids = this.ids.filter((one) => one !== id);
   }
 
-  /** The viewer types. That nobody hears it does no harm. */
+  /** Notifies the room that the viewer is typing. A lost notice does no harm. */
   notify(roomId: string) {
     const now = performance.now();
     if (this.#notifiedAt && now - this.#notifiedAt < NOTIFY_EVERY_MS) return;

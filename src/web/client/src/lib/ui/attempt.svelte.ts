@@ -1,4 +1,4 @@
-// A call that a person started: one at a time, and what to say when it fails.
+// A call that a user started: one at a time, with the text to show when it fails.
 import { callErrorOf } from '../api/errors';
 
 export class Attempt {

@@ -1,4 +1,4 @@
-// A message's text in the page: plain at once, as Markdown when the text needs it and the parser is there.
+// Puts a message's text into the page: plain at first, as Markdown once the parser is loaded, if the text needs it.
 import type { Attachment } from 'svelte/attachments';
 import type { Context } from './markdown';
 
@@ -7,7 +7,7 @@ type Renderer = typeof import('./markdown');
 let renderer = $state.raw<Renderer>();
 let isRequested = false;
 
-/** Whether the text could look different as Markdown. */
+/** Matches every text that could look different as Markdown. */
 const MAYBE_MARKDOWN = /[*_`\\@|]|~~|\]\(|&#?\w+;|https?:|mailto:|^(?:\s|>|[-+=]|#{1,6}(?:\s|$)|\d+[.)])/im;
 
 function loadRenderer() {

@@ -1,5 +1,5 @@
-// Rows → what the timeline draws: messages grouped by author, people coming and going in one line, days, and
-// the line above what is new.
+// Turns rows into what the timeline draws: messages grouped by author, joins and leaves in one line, separators between
+// days, and the line above new messages.
 import { isShown, rowOfPending, type File, type Row } from '../state/rows';
 import type { Pending } from '../state/outbox.svelte';
 import { dayOf } from './times';
@@ -8,32 +8,32 @@ import type { ListItem } from './heights';
 export interface Item extends ListItem {
   kind: 'start' | 'message' | 'people' | 'notice' | 'pending';
   row?: Row;
-  /** The rows of a line of people. */
+  /** The joins and leaves of a `people` item. */
   rows?: readonly Row[];
   pending?: Pending;
-  /** Set where a day begins. */
+  /** Set on the first item of a day. */
   day?: number;
   isFirstNew: boolean;
-  /** Continues the message above it: no name, no picture. */
+  /** Whether it continues the message above it, and so has no name and avatar. */
   isGrouped: boolean;
 }
 
 const GROUP_MS = 5 * 60_000;
 const PEOPLE_MAX = 50;
 
-/** A picture's space in CSS pixels: no larger than this, and one of unknown size gets it whole. */
+/** The largest size of an image in CSS pixels. One of unknown size takes all of it. */
 const PICTURE_MAX = { width: 400, height: 300 };
 
 export const START_KEY = 'start';
 
-/** The space that is kept for a picture before it is loaded, so that nothing moves when it is. */
+/** The space reserved for an image before it is loaded, so that nothing moves afterwards. */
 export function pictureSize({ width, height }: File): { width: number; height: number } {
   if (width <= 0 || height <= 0) return PICTURE_MAX;
   const scale = Math.min(1, PICTURE_MAX.width / width, PICTURE_MAX.height / height);
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
-/** Roughly what a message takes: it only has to be near enough that the scroll bar does not dance. */
+/** A rough height of a message, close enough to keep the scroll bar steady. */
 function estimate(body: string, files: readonly File[], isGrouped: boolean): number {
   let height = isGrouped ? 4 : 36;
   if (body) for (const line of body.slice(0, 4_000).split('\n')) height += 24 * Math.max(1, Math.ceil(line.length / 90));

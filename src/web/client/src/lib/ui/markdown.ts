@@ -1,22 +1,22 @@
-// Markdown of messages → DOM nodes. markdown-it reads the text; its tokens become nodes one by one, so text never
-// becomes HTML, and links lead only where people expect. Loaded when a text first needs it.
+// Turns the Markdown of messages into DOM nodes. markdown-it parses the text; each of its tokens becomes a node, so
+// text never becomes HTML, and links have only safe addresses. Loaded when a text first needs it.
 import MarkdownIt, { type StateInline, type Token } from 'markdown-it';
 
 const ADDRESS = /^(?:https?:\/\/|mailto:)/i;
-/** Elements inside each other. A text that asks for more is shown as it was typed. */
+/** Nested elements. A text that nests deeper is shown as it was typed. */
 const DEPTH_MAX = 16;
-/** markdown-it fills short rows of a table up: 10,000 bytes could ask for 65,536 cells. */
+/** markdown-it fills up short rows of a table, so that 10,000 bytes could make 65,536 cells. */
 const CELLS_MAX = 2_500;
 const HANDLE = /@([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*)/y;
 
 export interface Context {
-  /** The shown name for a handle that somebody carries; `undefined` for plain text. */
+  /** The display name for somebody's handle; `undefined` if nobody has it, which leaves plain text. */
   mention(handle: string): { name: string; isViewer: boolean } | undefined;
 }
 
-/** The address when it is one that a click may follow. */
+/** Normalises an address; `undefined` if a link must not lead to it. */
 export function safeAddress(text: string): string | undefined {
-  // A browser drops control characters and white space, so `java\nscript:` would pass a naive look.
+  // A browser drops control characters and white space, so `java\nscript:` would pass a naive check.
   if (!ADDRESS.test(text) || /[\u0000-\u0020\u007f]/.test(text)) return undefined;
   try {
     const url = new URL(text);
@@ -38,15 +38,15 @@ function mention(state: StateInline, silent: boolean): boolean {
 }
 
 function parserWithout(...rules: string[]) {
-  // It leaves out what nests deeper; one more than is shown tells that.
+  // The parser drops what nests deeper. One level more than is drawn shows that there is such a text.
   const parser = new MarkdownIt({ linkify: true, maxNesting: DEPTH_MAX + 1 });
-  // Definitions would vanish from the text, and with them a message like `[10:32]: hello`.
+  // Reference definitions would vanish from the text, and with them a message like `[10:32]: hello`.
   parser.disable(['reference', ...rules]);
   parser.inline.ruler.push('mention', mention);
-  // An address with a user name is seen whole, and refused.
+  // Recognises an address with a user name as a whole, so that it can be rejected.
   parser.linkify.set({ fuzzyEmail: false, urlAuth: true });
   parser.validateLink = (address) => safeAddress(address) !== undefined;
-  // What is read is what was typed.
+  // An address is shown as it was typed.
   parser.normalizeLink = parser.normalizeLinkText = (address) => address;
   return parser;
 }
@@ -82,7 +82,7 @@ function link(address: string, ...children: string[]): HTMLElement {
   return node;
 }
 
-/** A box that scrolls sideways: keys must reach it. */
+/** A box that scrolls sideways. It takes the focus, so that keys can scroll it. */
 function wide(node: HTMLElement, content: HTMLElement): HTMLElement {
   node.append(content);
   node.tabIndex = 0;
@@ -106,7 +106,7 @@ function nodeOf(token: Token, isInLink: boolean): Node {
     case 'link_open':
       return link(attribute(token, 'href'));
     case 'image': {
-      // Nothing is fetched from elsewhere until somebody asks for it.
+      // An image becomes a link: nothing is fetched from elsewhere without a click.
       const address = attribute(token, 'src');
       const shown = token.content || address;
       return isInLink ? document.createTextNode(shown) : link(address, shown);
@@ -116,12 +116,12 @@ function nodeOf(token: Token, isInLink: boolean): Node {
         className: token.meta?.isViewer ? 'mention me' : 'mention',
       });
     case 'heading_open':
-      // Not a heading of the page: bold text of a message.
+      // Not a heading of the page, so a paragraph in bold.
       return Object.assign(element('p'), { className: `h${Math.min(3, Number(token.tag[1]))}` });
     case 's_open':
       return element('del');
     default: {
-      // A name out of markdown-it's own list: it knows no raw HTML here.
+      // A tag name from markdown-it's own list, since raw HTML is disabled.
       const node = document.createElement(token.tag);
       if (node instanceof HTMLOListElement) node.start = Number(attribute(token, 'start') || 1);
       // As in `text-align:right`; the content policy forbids the attribute itself.
@@ -131,7 +131,7 @@ function nodeOf(token: Token, isInLink: boolean): Node {
   }
 }
 
-/** What to show in the place of `text`: nodes, or the text itself when it nests too deep. */
+/** The nodes to show for `text`, or the text itself if it nests too deep. */
 export function render(text: string, context: Context): DocumentFragment | string {
   const fragment = document.createDocumentFragment();
   const open: Node[] = [];
@@ -139,16 +139,16 @@ export function render(text: string, context: Context): DocumentFragment | strin
     const parent = open.at(-1) ?? fragment;
     if (token.nesting < 0) {
       open.pop();
-      // A link without words would hide where it leads.
+      // A link without text shows its address.
       if (parent instanceof HTMLAnchorElement && !parent.hasChildNodes()) parent.append(parent.href);
       continue;
     }
     if (token.hidden) {
-      // The paragraph of a tight list's item is no box of its own.
+      // The paragraph of an item in a tight list has no element of its own.
       open.push(parent);
     } else {
       const node = parent.appendChild(nodeOf(token, open.some((one) => one instanceof HTMLAnchorElement)));
-      // What comes goes into the table, not its frame.
+      // For a table, children go into the table inside the box.
       if (token.nesting > 0) open.push(node.firstChild ?? node);
     }
     if (open.length > DEPTH_MAX) return text;

@@ -1,4 +1,4 @@
-// Whether the window is as narrow as a phone's.
+// Whether the window is as narrow as a phone.
 const query = matchMedia('(max-width: 44rem)');
 
 class Media {

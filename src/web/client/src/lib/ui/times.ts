@@ -1,11 +1,11 @@
-// Times as people read them, in their language. Formatters are kept: making one costs more than using it.
+// Times as texts in the user's language. The formatters are kept, because creating one costs more than using it.
 const time = new Intl.DateTimeFormat(undefined, { hour: 'numeric', minute: '2-digit' });
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: 'full', timeStyle: 'short' });
 const weekday = new Intl.DateTimeFormat(undefined, { weekday: 'long', day: 'numeric', month: 'long' });
 const dated = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' });
 
 export const timeText = (at: number): string => time.format(at);
-/** A day within the next weeks: “Friday, 4 December”. */
+/** A day of the next weeks: “Friday, 4 December”. */
 export const weekdayText = (at: number): string => weekday.format(at);
 export const fullText = (at: number): string => full.format(at);
 
@@ -14,9 +14,9 @@ const midnight = (at: number): number => new Date(at).setHours(0, 0, 0, 0);
 let lastAt = 0;
 let lastDay = 0;
 
-/** The day of a time, as a number that equals for times of one day. */
+/** The day of a time, as a number that is the same for all times of that day. */
 export function dayOf(at: number): number {
-  // Neighbours are of one day nearly always.
+  // Neighbouring rows are nearly always of the same day.
   if (at >= lastDay && at < lastDay + 3_600_000 * 22 && lastAt) return lastDay;
   lastAt = at;
   lastDay = midnight(at);

@@ -42,7 +42,7 @@ export class VirtualList {
   #anchor: Anchor | undefined;
   /** As the browser had it last. */
   #scrollTop = 0;
-  /** What the browser rounded off when it was set. If it were dropped, each turn of the wheel would add to the error. */
+  /** What the browser rounded off when it was set. Without it, each turn of the wheel would add to the error. */
   #remainder = 0;
 
   /** `isEndLoaded`: whether the last item is the last there is. Only such an end is followed. */
