@@ -16,7 +16,7 @@ use crate::operator::{self, Operations};
 use crate::realtime::{self, Realtime};
 use crate::runtime::{Clock, Runtime, Scope, Stop, blocking, limited_read};
 use crate::service::Service;
-use crate::supervisor::{DataDir, Notify, Role, Signal, Signals, Waiting};
+use crate::supervisor::{DataDir, LockWait, Notify, Role, Signal, Signals};
 
 use super::error::AppError;
 use super::parts;
@@ -160,11 +160,11 @@ impl Process {
             return Box::pin(opening).await;
         }
         let notify = Arc::clone(&self.notify);
-        let waiting = move |waiting: &Waiting| match waiting {
-            Waiting::OfflineCommand { command, pid } => {
+        let waiting = move |waiting: &LockWait| match waiting {
+            LockWait::OfflineCommand { command, pid } => {
                 notify.status(&format!("waiting for `chatto {command}` (pid {pid})"));
             }
-            Waiting::Orphan { .. } => notify.status("stopping a nats-server that was left behind"),
+            LockWait::Orphan { .. } => notify.status("stopping a nats-server that was left behind"),
         };
         let path = &self.settings.data_dir;
         let data_dir = DataDir::lock(path, Role::Server, &self.clock, waiting).await?;

@@ -178,10 +178,12 @@ impl Store {
             match embedded.health() {
                 Health::Restarting { .. } => return Some(Reason::NatsUnreachable),
                 // Also while no nats-server runs: it is the disk that somebody must look at.
-                Health::Refusing(DiskFault::Full) | Health::Waiting(DiskFault::Full) => {
+                Health::RefusingWrites(DiskFault::Full)
+                | Health::WaitingForDisk(DiskFault::Full) => {
                     return Some(Reason::DiskFull);
                 }
-                Health::Refusing(DiskFault::Error) | Health::Waiting(DiskFault::Error) => {
+                Health::RefusingWrites(DiskFault::Error)
+                | Health::WaitingForDisk(DiskFault::Error) => {
                     return Some(Reason::DiskError);
                 }
                 Health::Running => {}

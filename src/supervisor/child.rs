@@ -41,11 +41,11 @@ pub(super) struct Launch<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct NatsChild {
     pid: Pid,
-    life: Arc<Life>,
+    lifetime: Arc<Lifetime>,
 }
 
 #[derive(Debug)]
-struct Life {
+struct Lifetime {
     state: Mutex<State>,
     ended: Event,
 }
@@ -86,9 +86,10 @@ pub(super) fn launch(
     let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
-    let life = Arc::new(Life { state: Mutex::new(State::Running(child)), ended: Event::new() });
-    follow_in_thread(pid, Arc::clone(&life), stderr, on_line)?;
-    Ok(NatsChild { pid, life })
+    let lifetime =
+        Arc::new(Lifetime { state: Mutex::new(State::Running(child)), ended: Event::new() });
+    watch_in_thread(pid, Arc::clone(&lifetime), stderr, on_line)?;
+    Ok(NatsChild { pid, lifetime })
 }
 
 impl NatsChild {
@@ -99,7 +100,7 @@ impl NatsChild {
     /// Sends `signal` unless it has ended.
     pub(super) fn signal(&self, signal: Signal) {
         // The lock keeps the waiting thread from reaping it meanwhile.
-        let state = self.life.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lifetime.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Running(_) = *state
             && let Err(error) = kill_process(self.pid, signal)
         {
@@ -110,9 +111,9 @@ impl NatsChild {
     /// Waits for its end; `None` means that the system could not tell how it ended.
     pub(super) async fn ended(&self) -> Option<ExitStatus> {
         loop {
-            let listener = self.life.ended.listen();
+            let listener = self.lifetime.ended.listen();
             if let State::Ended(status) =
-                *self.life.state.lock().unwrap_or_else(PoisonError::into_inner)
+                *self.lifetime.state.lock().unwrap_or_else(PoisonError::into_inner)
             {
                 return status;
             }
@@ -152,38 +153,38 @@ fn before_exec(command: &mut Command, lock: Arc<File>) {
 }
 
 /// A command and where its child, or why there is none, is to be sent.
-type Order = (Command, Sender<io::Result<Child>>);
+type SpawnRequest = (Command, Sender<io::Result<Child>>);
 
 /// Hands the command to the one thread whose life the children are bound to.
 fn start_in_long_lived_thread(command: Command) -> io::Result<Child> {
-    static STARTER: OnceLock<Mutex<Option<Sender<Order>>>> = OnceLock::new();
+    static STARTER: OnceLock<Mutex<Option<Sender<SpawnRequest>>>> = OnceLock::new();
     let starter = STARTER.get_or_init(Mutex::default);
-    let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
-    let (answer, started) = channel();
+    let ended_error = || io::Error::from(io::ErrorKind::BrokenPipe);
+    let (reply, started) = channel();
     {
         let mut starter = starter.lock().unwrap_or_else(PoisonError::into_inner);
         if starter.is_none() {
-            let (tx, rx) = channel::<Order>();
+            let (tx, rx) = channel::<SpawnRequest>();
             std::thread::Builder::new().name("nats-starter".to_owned()).spawn(move || {
                 // Ends with the process only: the sender is a static.
-                for (mut command, answer) in rx {
+                for (mut command, reply) in rx {
                     // The caller waits for the answer.
-                    answer.send(command.spawn()).ok();
+                    reply.send(command.spawn()).ok();
                 }
             })?;
             *starter = Some(tx);
         }
-        let starter = starter.as_ref().ok_or_else(gone)?;
-        starter.send((command, answer)).map_err(|_| gone())?;
+        let starter = starter.as_ref().ok_or_else(ended_error)?;
+        starter.send((command, reply)).map_err(|_| ended_error())?;
     }
-    started.recv().map_err(|_| gone())?
+    started.recv().map_err(|_| ended_error())?
 }
 
 /// Reads the child's lines and waits for its end in a thread of its own. It is reaped under the lock,
 /// so that no signal can be sent to a process that has inherited the number.
-fn follow_in_thread(
+fn watch_in_thread(
     pid: Pid,
-    life: Arc<Life>,
+    lifetime: Arc<Lifetime>,
     stderr: ChildStderr,
     mut on_line: impl FnMut(&[u8]) + Send + 'static,
 ) -> io::Result<()> {
@@ -191,12 +192,12 @@ fn follow_in_thread(
         read_lines(BufReader::new(stderr), &mut on_line);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while waitid(WaitId::Pid(pid), options).is_err_and(|error| error == Errno::INTR) {}
-        let mut state = life.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lifetime.state.lock().unwrap_or_else(PoisonError::into_inner);
         if let State::Running(child) = &mut *state {
             *state = State::Ended(child.wait().ok());
         }
         drop(state);
-        life.ended.notify(usize::MAX);
+        lifetime.ended.notify(usize::MAX);
     })?;
     Ok(())
 }

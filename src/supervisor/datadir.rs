@@ -15,14 +15,14 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 
 use super::guard;
-use super::process::{Process, started_ticks};
+use super::process::{ProcessIdentity, started_ticks};
 use crate::limits::{
     LOCK_DYING_GRACE, LOCK_ORPHAN_KILL_AFTER, LOCK_ORPHAN_TIMEOUT, LOCK_POLL_INTERVAL,
 };
 use crate::runtime::{Clock, limited_read};
 
 /// Bytes of the lock file and of `run/nats.pid` that are looked at.
-const NOTE_MAX_BYTES: u64 = 4096;
+const HOLDER_FILE_MAX_BYTES: u64 = 4096;
 
 /// Who works on the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub enum Role {
 
 /// Whom [`DataDir::lock`] waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Waiting {
+pub enum LockWait {
     /// An offline command works on the directory.
     OfflineCommand {
         /// The command.
@@ -117,7 +117,7 @@ impl DataDir {
     /// Creates the directory where absent and takes its lock.
     ///
     /// A server waits for an offline command as long as it takes. A lock whose holder is dead is held
-    /// by an orphaned nats-server: it is stopped. `waiting` is told whom we wait for, when that begins
+    /// by an orphaned nats-server: it is stopped. `on_wait` is told whom we wait for, when that begins
     /// and again at every look (each [`LOCK_POLL_INTERVAL`]), so that a service manager can be asked
     /// for more time.
     ///
@@ -130,12 +130,12 @@ impl DataDir {
         path: &Path,
         role: Role,
         clock: &Clock,
-        mut waiting: impl FnMut(&Waiting),
+        mut on_wait: impl FnMut(&LockWait),
     ) -> Result<Self, LockError> {
         let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
         let dir = guard::prepare(path, &role)?;
         let mut file = guard::open_lock(&dir, &role)?;
-        let mut orphan = OrphanHunt::default();
+        let mut orphan = OrphanStopper::default();
         let began = clock.now();
         loop {
             match flock(&file, FlockOperation::NonBlockingLockExclusive) {
@@ -158,16 +158,16 @@ impl DataDir {
                             return Err(LockError::HeldByCommand { path: dir, command, pid });
                         }
                         (Role::Offline { command }, Role::Server) => {
-                            waiting(&Waiting::OfflineCommand { command, pid });
+                            on_wait(&LockWait::OfflineCommand { command, pid });
                         }
                     }
-                    orphan = OrphanHunt::default();
+                    orphan = OrphanStopper::default();
                 }
-                _ => waiting(&orphan.step(&dir, clock)?),
+                _ => on_wait(&orphan.step(&dir, clock)?),
             }
             clock.sleep(LOCK_POLL_INTERVAL).await;
         }
-        note_holder(&mut file, &role, clock).map_err(unusable)?;
+        write_holder(&mut file, &role, clock).map_err(unusable)?;
         Ok(Self { path: dir, lock: Arc::new(file) })
     }
 
@@ -226,7 +226,7 @@ fn pid_file(data_dir: &Path) -> PathBuf {
 
 /// The lock file's text: role, pid, start of the process in clock ticks since boot, and for people the
 /// start in milliseconds since 1970.
-fn note_holder(file: &mut File, role: &Role, clock: &Clock) -> io::Result<()> {
+fn write_holder(file: &mut File, role: &Role, clock: &Clock) -> io::Result<()> {
     let role = match role {
         Role::Server => "server".to_owned(),
         Role::Offline { command } => format!("offline {}", command.replace('\n', " ")),
@@ -241,7 +241,7 @@ fn note_holder(file: &mut File, role: &Role, clock: &Clock) -> io::Result<()> {
 /// Who wrote the lock file last.
 struct Holder {
     role: Role,
-    process: Process,
+    process: ProcessIdentity,
 }
 
 impl Holder {
@@ -249,7 +249,7 @@ impl Holder {
     fn read(file: &mut File) -> Option<Self> {
         let mut text = String::new();
         file.rewind().ok()?;
-        file.take(NOTE_MAX_BYTES).read_to_string(&mut text).ok()?;
+        file.take(HOLDER_FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
         let mut lines = text.lines();
         let role = match lines.next()? {
             "server" => Role::Server,
@@ -257,22 +257,22 @@ impl Holder {
         };
         let pid = lines.next()?.strip_prefix("pid ")?.parse().ok()?;
         let ticks = lines.next()?.strip_prefix("ticks ")?.parse().ok()?;
-        Some(Self { role, process: Process::new(pid, ticks) })
+        Some(Self { role, process: ProcessIdentity::new(pid, ticks) })
     }
 }
 
 /// Stops the nats-server that a dead chatto has left behind.
 #[derive(Default)]
-struct OrphanHunt {
+struct OrphanStopper {
     since: Option<Instant>,
-    told: bool,
+    signalled: bool,
 }
 
-impl OrphanHunt {
-    fn step(&mut self, dir: &Path, clock: &Clock) -> Result<Waiting, LockError> {
-        let process = read_pid_file(dir).filter(Process::is_alive);
+impl OrphanStopper {
+    fn step(&mut self, dir: &Path, clock: &Clock) -> Result<LockWait, LockError> {
+        let process = read_pid_file(dir).filter(ProcessIdentity::is_alive);
         let waited = clock.now() - *self.since.get_or_insert_with(|| clock.now());
-        let pid = process.as_ref().map(Process::pid);
+        let pid = process.as_ref().map(ProcessIdentity::pid);
         if waited > LOCK_ORPHAN_TIMEOUT {
             let who = pid.map_or("pid unknown".to_owned(), |pid| format!("pid {pid}"));
             return Err(LockError::Orphan { path: dir.to_owned(), who });
@@ -280,21 +280,21 @@ impl OrphanHunt {
         if let Some(process) = process {
             if waited > LOCK_ORPHAN_KILL_AFTER {
                 process.signal(Signal::KILL);
-            } else if !self.told && waited > Duration::ZERO {
+            } else if !self.signalled && waited > Duration::ZERO {
                 // Not at the first look: a chatto that is just being started may not have written the
                 // lock file yet, and a dying one's child may be about to end by itself.
                 log::warn!(pid = process.pid(); "stopping a nats-server that an earlier chatto has left behind");
                 process.signal(Signal::TERM);
-                self.told = true;
+                self.signalled = true;
             }
         }
-        Ok(Waiting::Orphan { pid })
+        Ok(LockWait::Orphan { pid })
     }
 }
 
 /// The nats-server that was last started on the directory.
-fn read_pid_file(dir: &Path) -> Option<Process> {
-    let text = limited_read(&pid_file(dir), NOTE_MAX_BYTES).ok()?;
+fn read_pid_file(dir: &Path) -> Option<ProcessIdentity> {
+    let text = limited_read(&pid_file(dir), HOLDER_FILE_MAX_BYTES).ok()?;
     let (pid, ticks) = std::str::from_utf8(&text).ok()?.trim().split_once(' ')?;
-    Some(Process::new(pid.parse().ok()?, ticks.parse().ok()?))
+    Some(ProcessIdentity::new(pid.parse().ok()?, ticks.parse().ok()?))
 }

@@ -58,10 +58,10 @@ pub(super) struct Space {
 
 /// Asks for the space of the store's file system.
 pub(super) fn space(store: &Path) -> io::Result<Space> {
-    let place = place(store);
-    let about = statvfs(&place)?;
-    let read_only =
-        about.f_flag.contains(StatVfsMountFlags::RDONLY) || gave_up(place.metadata()?.dev());
+    let probe_parent = probe_parent(store);
+    let about = statvfs(&probe_parent)?;
+    let read_only = about.f_flag.contains(StatVfsMountFlags::RDONLY)
+        || is_shut_down(probe_parent.metadata()?.dev());
     Ok(Space {
         free_bytes: about.f_bavail.saturating_mul(about.f_frsize),
         free_inodes: (about.f_files != 0).then_some(about.f_favail),
@@ -71,7 +71,7 @@ pub(super) fn space(store: &Path) -> io::Result<Space> {
 
 /// Whether the file system on this device has stopped writing after an error. Since Linux 6.14 ext4 tells
 /// it only among its mount options; `statvfs` goes on as if nothing had happened.
-fn gave_up(device: u64) -> bool {
+fn is_shut_down(device: u64) -> bool {
     let Ok(mounts) = limited_read(Path::new("/proc/self/mountinfo"), MOUNTS_MAX_BYTES) else {
         return false;
     };
@@ -100,7 +100,7 @@ impl Prober {
     /// message can be written to the disk, and both can be removed again. A disk may hang instead of
     /// failing: that is an error after [`DISK_PROBE_TIMEOUT`], and no further probe begins meanwhile.
     pub(super) async fn probe(&self) -> io::Result<()> {
-        let Some(running) = Running::begin(&self.running) else {
+        let Some(running) = ProbeInProgress::begin(&self.running) else {
             return Err(io::ErrorKind::TimedOut.into());
         };
         let store = self.store.clone();
@@ -117,15 +117,15 @@ impl Prober {
 }
 
 /// A probe on its way; given up with the last hold on it, also when it never began.
-struct Running(Arc<AtomicBool>);
+struct ProbeInProgress(Arc<AtomicBool>);
 
-impl Running {
+impl ProbeInProgress {
     fn begin(running: &Arc<AtomicBool>) -> Option<Self> {
         (!running.swap(true, Ordering::SeqCst)).then(|| Self(Arc::clone(running)))
     }
 }
 
-impl Drop for Running {
+impl Drop for ProbeInProgress {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }
@@ -139,13 +139,13 @@ fn probe(store: &Path) -> io::Result<()> {
     if space.free_inodes.is_some_and(|free| free < DISK_FREE_INODES_START_MIN) {
         return Err(io::Error::new(io::ErrorKind::StorageFull, "too few free inodes"));
     }
-    let place = place(store);
-    let dir = place.join(PROBE);
+    let probe_parent = probe_parent(store);
+    let dir = probe_parent.join(PROBE);
     remove(&dir)?;
     let written = write(&dir);
     let removed = remove(&dir);
     written.and(removed)?;
-    File::open(place)?.sync_all()
+    File::open(probe_parent)?.sync_all()
 }
 
 fn write(dir: &Path) -> io::Result<()> {
@@ -169,7 +169,7 @@ fn remove(dir: &Path) -> io::Result<()> {
 
 /// Where the streams lie, as far as it exists. Not the store's own folder when it can be avoided:
 /// nats-server takes whatever lies there for an account.
-fn place(store: &Path) -> PathBuf {
+fn probe_parent(store: &Path) -> PathBuf {
     let account = store.join("$G");
     let above = store.parent().unwrap_or(Path::new("/"));
     [account.as_path(), store, above]
@@ -222,9 +222,9 @@ mod tests {
     #[test]
     fn a_probe_that_hangs_is_an_error_and_no_second_one_begins() {
         let running = Arc::default();
-        let first = Running::begin(&running).unwrap();
-        assert!(Running::begin(&running).is_none());
+        let first = ProbeInProgress::begin(&running).unwrap();
+        assert!(ProbeInProgress::begin(&running).is_none());
         drop(first);
-        assert!(Running::begin(&running).is_some());
+        assert!(ProbeInProgress::begin(&running).is_some());
     }
 }

@@ -8,7 +8,10 @@ use event_listener::Event;
 use super::child;
 use super::datadir::DataDir;
 use super::disk::{DiskFault, space};
-use super::health::{Answer, Disk, Health, Judge, Look, Verdict, ask_health, ask_store};
+use super::health::{
+    Disk, Health, HealthAction, HealthPolicy, JetStreamStatus, Observation, check_jetstream,
+    store_usage,
+};
 use super::settings::Config;
 use super::start::{Running, Starter};
 use super::start_error::StartError;
@@ -45,7 +48,7 @@ struct State {
     disk: Disk,
     pid: i32,
     restarts: u64,
-    answered: Instant,
+    last_answer: Instant,
     finished: bool,
     version: u64,
 }
@@ -96,7 +99,7 @@ impl Embedded {
             disk: Disk::default(),
             pid: running.child.pid(),
             restarts: 0,
-            answered: clock.now(),
+            last_answer: clock.now(),
             finished: false,
             version: 1,
         };
@@ -108,8 +111,9 @@ impl Embedded {
         });
         log::info!(pid = running.child.pid(), version:% = version; "nats-server is ready");
         let stop = Stop::new();
-        let keeper = Keeper { starter, shared: Arc::clone(&shared), stop: stop.clone() };
-        scope.spawn("nats-server", keeper.keep(running))?;
+        let child_supervisor =
+            ChildSupervisor { starter, shared: Arc::clone(&shared), stop: stop.clone() };
+        scope.spawn("nats-server", child_supervisor.run(running))?;
         Ok(Self { shared, target, version, stop })
     }
 
@@ -188,8 +192,8 @@ impl HealthWatch {
         let state = self.shared.lock();
         match state.health {
             Health::Restarting { since } => now - since <= restarting,
-            Health::Waiting(_) => true,
-            Health::Running | Health::Refusing(_) => now - state.answered <= limit,
+            Health::WaitingForDisk(_) => true,
+            Health::Running | Health::RefusingWrites(_) => now - state.last_answer <= limit,
         }
     }
 
@@ -241,53 +245,53 @@ impl Shared {
         }
         let disk = self.lock().disk;
         match health {
-            Health::Refusing(DiskFault::Full) => {
+            Health::RefusingWrites(DiskFault::Full) => {
                 log::error!(reason = reason, free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes, free_inodes:? = disk.free_inodes, store_bytes = disk.store_bytes, store_limit_bytes = disk.store_limit_bytes; "the disk is full: writes are refused, reading works; free some space, no restart is needed");
             }
-            Health::Refusing(DiskFault::Error) => {
+            Health::RefusingWrites(DiskFault::Error) => {
                 log::error!(reason = reason; "the disk takes no writes: they are refused, reading works; check the disk and that it is mounted for writing");
             }
             Health::Running => log::info!("nats-server takes writes again"),
-            Health::Restarting { .. } | Health::Waiting(_) => {}
+            Health::Restarting { .. } | Health::WaitingForDisk(_) => {}
         }
         self.update(|state| state.health = health);
     }
 }
 
 /// The task that owns the child.
-struct Keeper {
+struct ChildSupervisor {
     starter: Starter,
     shared: Arc<Shared>,
     stop: Stop,
 }
 
 /// Why a run of the child is over.
-enum Over {
-    Stop,
-    Ended,
-    Restart,
+enum RunEnd {
+    Stopped,
+    ChildEnded,
+    RestartNeeded,
 }
 
-impl Keeper {
-    async fn keep(self, mut running: Running) {
+impl ChildSupervisor {
+    async fn run(self, mut running: Running) {
         let clock = &self.shared.clock;
         let mut backoff = Backoff::new(EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX);
         loop {
             let began = clock.now();
-            let mut known = None;
-            match self.follow(&running).await {
-                Over::Stop => break,
-                Over::Ended => {
-                    known = self.shared.lock().health.disk_fault();
+            let mut known_fault = None;
+            match self.watch_run(&running).await {
+                RunEnd::Stopped => break,
+                RunEnd::ChildEnded => {
+                    known_fault = self.shared.lock().health.disk_fault();
                     let how = child::describe(running.child.ended().await);
                     log::error!(how = how; "nats-server ended; starting it again");
                 }
-                Over::Restart => {}
+                RunEnd::RestartNeeded => {}
             }
             if clock.now() - began > EMBEDDED_STEADY_AFTER {
                 backoff.reset();
             }
-            match self.start_again(&mut backoff, known).await {
+            match self.restart(&mut backoff, known_fault).await {
                 Some(again) => running = again,
                 None => break,
             }
@@ -303,98 +307,98 @@ impl Keeper {
     }
 
     /// Looks at the child until it ends, has to be started again, or we stop.
-    async fn follow(&self, running: &Running) -> Over {
+    async fn watch_run(&self, running: &Running) -> RunEnd {
         let ended = async {
             running.child.ended().await;
-            Over::Ended
+            RunEnd::ChildEnded
         };
-        let over = futures_lite::future::or(ended, Box::pin(self.look_on(running)));
-        self.stop.or(over).await.unwrap_or(Over::Stop)
+        let over = futures_lite::future::or(ended, Box::pin(self.monitor(running)));
+        self.stop.or(over).await.unwrap_or(RunEnd::Stopped)
     }
 
     /// A failed write is noticed by nats-server's log line within milliseconds, otherwise by its answers or
     /// by figures of the file system within two seconds. All of these cost no write; only when one of
     /// them speaks against the disk it is probed.
-    async fn look_on(&self, running: &Running) -> Over {
+    async fn monitor(&self, running: &Running) -> RunEnd {
         let (clock, config) = (&self.shared.clock, &self.starter.config);
-        let mut judge = Judge::default();
-        let mut pace = ProbePace::new(clock.clone());
-        let mut looks = 0_u32;
+        let mut policy = HealthPolicy::default();
+        let mut schedule = ProbeSchedule::new(clock.clone());
+        let mut checks = 0_u32;
         loop {
-            let look = self.look(running, looks).await;
-            looks = looks.wrapping_add(1);
-            let verdict = judge.look(config, look);
-            self.shared.update(|state| state.disk = judge.disk());
-            match verdict {
-                Verdict::State(health) => self.shared.set_health(health, judge.reason()),
-                Verdict::Restart(why) if pace.is_due() => {
-                    if self.may_restart(&judge).await {
-                        log::warn!(reason = judge.reason(); "starting nats-server again: {why}");
-                        return Over::Restart;
+            let observation = self.observe(running, checks).await;
+            checks = checks.wrapping_add(1);
+            let action = policy.decide(config, observation);
+            self.shared.update(|state| state.disk = policy.disk());
+            match action {
+                HealthAction::Set(health) => self.shared.set_health(health, policy.reason()),
+                HealthAction::Restart(why) if schedule.is_due() => {
+                    if self.may_restart(&policy).await {
+                        log::warn!(reason = policy.reason(); "starting nats-server again: {why}");
+                        return RunEnd::RestartNeeded;
                     }
-                    pace.failed();
+                    schedule.failed();
                 }
-                Verdict::Restart(_) => {}
+                HealthAction::Restart(_) => {}
             }
-            let told = self.starter.write_errors.wait();
-            futures_lite::future::or(told, clock.sleep(EMBEDDED_LOOK_INTERVAL)).await;
+            let write_error = self.starter.write_errors.wait();
+            futures_lite::future::or(write_error, clock.sleep(EMBEDDED_LOOK_INTERVAL)).await;
         }
     }
 
     /// Whether the disk takes files again; writes are refused until that is known. Ending a child that can
     /// still be read from for one that cannot start would be worse than waiting.
-    async fn may_restart(&self, judge: &Judge) -> bool {
+    async fn may_restart(&self, policy: &HealthPolicy) -> bool {
         let health = self.shared.lock().health;
         if health == Health::Running {
-            self.shared.set_health(Health::Refusing(DiskFault::Error), judge.reason());
+            self.shared.set_health(Health::RefusingWrites(DiskFault::Error), policy.reason());
         }
         match self.starter.prober.probe().await {
             Ok(()) => true,
             Err(error) => {
-                let reason = format!("{} (probe: {error})", judge.reason());
-                self.shared.set_health(Health::Refusing(DiskFault::of(&error)), &reason);
+                let reason = format!("{} (probe: {error})", policy.reason());
+                self.shared.set_health(Health::RefusingWrites(DiskFault::of(&error)), &reason);
                 false
             }
         }
     }
 
-    async fn look(&self, running: &Running, looks: u32) -> Look {
+    async fn observe(&self, running: &Running, checks: u32) -> Observation {
         let store = self.starter.data_dir.store();
-        let mut look = Look {
+        let mut observation = Observation {
             space: Some(blocking(move || space(&store)).await),
             write_error: self.starter.write_errors.take(),
-            ..Look::default()
+            ..Observation::default()
         };
-        if looks.is_multiple_of(HEALTH_EVERY) {
-            look.health = self.healthy(running).await;
+        if checks.is_multiple_of(HEALTH_EVERY) {
+            observation.jetstream = self.jetstream_status(running).await;
         }
-        if looks.is_multiple_of(STORE_EVERY) {
-            look.store = ask_store(&self.shared.clock, running).await;
+        if checks.is_multiple_of(STORE_EVERY) {
+            observation.store = store_usage(&self.shared.clock, running).await;
         }
-        look
+        observation
     }
 
     /// What JetStream answers; when it last did is noted.
-    async fn healthy(&self, running: &Running) -> Option<Answer> {
-        let answer = ask_health(&self.shared.clock, &running.nats).await?;
+    async fn jetstream_status(&self, running: &Running) -> Option<JetStreamStatus> {
+        let answer = check_jetstream(&self.shared.clock, &running.nats).await?;
         let now = self.shared.clock.now();
-        self.shared.update(|state| state.answered = now);
+        self.shared.update(|state| state.last_answer = now);
         Some(answer)
     }
 
-    /// Starts the child until it is ready; `None`: we stop. A fault of the disk that is `known` stays the
+    /// Starts the child until it is ready; `None`: we stop. The `known_fault` of the disk stays the
     /// reason until the disk is proved.
-    async fn start_again(
+    async fn restart(
         &self,
         backoff: &mut Backoff,
-        known: Option<DiskFault>,
+        known_fault: Option<DiskFault>,
     ) -> Option<Running> {
         let clock = &self.shared.clock;
         let mut disk_backoff = Backoff::new(DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX);
         let mut delay = backoff.delay();
-        let mut told = None;
-        match known {
-            Some(fault) => self.shared.update(|state| state.health = Health::Waiting(fault)),
+        let mut logged = None;
+        match known_fault {
+            Some(fault) => self.shared.update(|state| state.health = Health::WaitingForDisk(fault)),
             None => self.shared.restarting(),
         }
         loop {
@@ -407,7 +411,7 @@ impl Keeper {
                         state.health = Health::Running;
                         state.pid = pid;
                         state.restarts += 1;
-                        state.answered = now;
+                        state.last_answer = now;
                     });
                     return Some(running);
                 }
@@ -416,14 +420,14 @@ impl Keeper {
             match error.disk_fault() {
                 Some(fault) => {
                     delay = disk_backoff.delay();
-                    self.shared.update(|state| state.health = Health::Waiting(fault));
-                    if told.replace(fault) != Some(fault) {
+                    self.shared.update(|state| state.health = Health::WaitingForDisk(fault));
+                    if logged.replace(fault) != Some(fault) {
                         log::error!(error:err = error; "nats-server has ended and is not started before the disk takes files again; free space or check the disk");
                     }
                 }
                 None => {
                     delay = backoff.delay();
-                    told = None;
+                    logged = None;
                     log::error!(error:err = error; "nats-server does not start");
                     self.shared.restarting();
                 }
@@ -433,13 +437,13 @@ impl Keeper {
 }
 
 /// When the next probe of a failing disk is due.
-struct ProbePace {
+struct ProbeSchedule {
     clock: Clock,
     backoff: Backoff,
     next: Instant,
 }
 
-impl ProbePace {
+impl ProbeSchedule {
     fn new(clock: Clock) -> Self {
         let next = clock.now();
         let backoff = Backoff::new(DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX);

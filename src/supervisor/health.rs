@@ -15,13 +15,13 @@ use crate::runtime::Clock;
 const MIB: u64 = 1024 * 1024;
 /// So many failed looks in a row mean that nats-server needs a restart, when it does not say itself that a
 /// write failed.
-const FAILED_LOOKS: u32 = 3;
+const FAILED_CHECKS_MAX: u32 = 3;
 /// A restart after a write error needs at least this much room, whatever the floor.
 const RESTART_FREE_MIN_BYTES: u64 = 16 * MIB;
 /// A store limit is raised (by a restart of the child) when at least this much is won.
 const RAISE_MIN_BYTES: u64 = 32 * MIB;
 /// How long nats-server may take to answer a look.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state of the embedded server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,10 +36,10 @@ pub enum Health {
     /// Refuse all writes: the disk takes none, or the store has reached its limit. Reading works. When
     /// nats-server itself met the fault it has stopped storing, and is started again once a probe
     /// has proved that the disk takes files.
-    Refusing(DiskFault),
+    RefusingWrites(DiskFault),
     /// It ended, and is not started while the disk takes no files, because that would destroy streams.
     /// Nothing can be read either.
-    Waiting(DiskFault),
+    WaitingForDisk(DiskFault),
 }
 
 impl Health {
@@ -47,7 +47,7 @@ impl Health {
     #[must_use]
     pub fn disk_fault(self) -> Option<DiskFault> {
         match self {
-            Self::Refusing(fault) | Self::Waiting(fault) => Some(fault),
+            Self::RefusingWrites(fault) | Self::WaitingForDisk(fault) => Some(fault),
             Self::Running | Self::Restarting { .. } => None,
         }
     }
@@ -78,52 +78,52 @@ impl Disk {
 
 /// What one look at the child and its disk has shown.
 #[derive(Debug, Default)]
-pub(super) struct Look {
+pub(super) struct Observation {
     pub(super) space: Option<io::Result<Space>>,
-    pub(super) health: Option<Answer>,
-    pub(super) store: Option<Store>,
+    pub(super) jetstream: Option<JetStreamStatus>,
+    pub(super) store: Option<StoreUsage>,
     /// nats-server's log line about a write that failed.
     pub(super) write_error: Option<String>,
 }
 
 /// What JetStream says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    Ok,
+pub(super) enum JetStreamStatus {
+    Available,
     Unavailable(String),
 }
 
 /// What the store holds and may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Store {
+pub(super) struct StoreUsage {
     pub(super) used_bytes: u64,
     pub(super) limit_bytes: u64,
 }
 
 /// The conclusion of a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum HealthAction {
     /// This is the state.
-    State(Health),
+    Set(Health),
     /// Start the child again as soon as a probe of the disk succeeds; the text says why.
     Restart(&'static str),
 }
 
 /// Remembers what the next look is compared with. A new one for every run of the child.
 #[derive(Debug, Default)]
-pub(super) struct Judge {
-    low: bool,
-    scarce: bool,
-    broken: bool,
-    failed_looks: u32,
+pub(super) struct HealthPolicy {
+    space_low: bool,
+    inodes_low: bool,
+    disk_error: bool,
+    failed_checks: u32,
     /// It has said that a write failed. It stores nothing on that stream until it is started again.
-    gave_up: bool,
+    stopped_storing: bool,
     reason: String,
     disk: Disk,
-    store: Option<Store>,
+    store: Option<StoreUsage>,
 }
 
-impl Judge {
+impl HealthPolicy {
     pub(super) fn disk(&self) -> Disk {
         self.disk
     }
@@ -134,32 +134,32 @@ impl Judge {
         &self.reason
     }
 
-    pub(super) fn look(&mut self, config: &Config, look: Look) -> Verdict {
-        if !self.gave_up && self.failed_looks == 0 {
+    pub(super) fn decide(&mut self, config: &Config, observation: Observation) -> HealthAction {
+        if !self.stopped_storing && self.failed_checks == 0 {
             self.reason.clear();
         }
-        match look.space {
+        match observation.space {
             Some(Ok(space)) => self.measure(config, space),
             Some(Err(error)) => {
-                self.broken = true;
+                self.disk_error = true;
                 self.reason = error.to_string();
             }
             None => {}
         }
-        match look.health {
-            Some(Answer::Ok) => self.failed_looks = 0,
-            Some(Answer::Unavailable(reason)) => {
-                self.failed_looks = self.failed_looks.saturating_add(1);
-                self.gave_up |= reason.contains("write error");
+        match observation.jetstream {
+            Some(JetStreamStatus::Available) => self.failed_checks = 0,
+            Some(JetStreamStatus::Unavailable(reason)) => {
+                self.failed_checks = self.failed_checks.saturating_add(1);
+                self.stopped_storing |= reason.contains("write error");
                 self.reason = reason;
             }
             None => {}
         }
-        if let Some(line) = look.write_error {
-            self.gave_up = true;
+        if let Some(line) = observation.write_error {
+            self.stopped_storing = true;
             self.reason = line;
         }
-        if let Some(store) = look.store {
+        if let Some(store) = observation.store {
             self.store = Some(store);
             self.disk.store_bytes = store.used_bytes;
             self.disk.store_limit_bytes = store.limit_bytes;
@@ -169,11 +169,12 @@ impl Judge {
 
     fn measure(&mut self, config: &Config, space: Space) {
         // Leaving the state needs a little more than entering it, so that it does not flap.
-        let margin = if self.low { (config.min_free_disk / 16).min(64 * MIB) } else { 0 };
-        self.low = space.free_bytes < config.min_free_disk.saturating_add(margin);
-        let margin = if self.scarce { DISK_FREE_INODES_MIN / 4 } else { 0 };
-        self.scarce = space.free_inodes.is_some_and(|free| free < DISK_FREE_INODES_MIN + margin);
-        self.broken = space.read_only;
+        let margin = if self.space_low { (config.min_free_disk / 16).min(64 * MIB) } else { 0 };
+        self.space_low = space.free_bytes < config.min_free_disk.saturating_add(margin);
+        let margin = if self.inodes_low { DISK_FREE_INODES_MIN / 4 } else { 0 };
+        self.inodes_low =
+            space.free_inodes.is_some_and(|free| free < DISK_FREE_INODES_MIN + margin);
+        self.disk_error = space.read_only;
         if space.read_only {
             "the file system is read-only".clone_into(&mut self.reason);
         }
@@ -184,21 +185,21 @@ impl Judge {
 
     /// What the system itself says against the disk.
     fn fault(&self) -> Option<DiskFault> {
-        match (self.broken, self.low || self.scarce) {
+        match (self.disk_error, self.space_low || self.inodes_low) {
             (true, _) => Some(DiskFault::Error),
             (false, true) => Some(DiskFault::Full),
             (false, false) => None,
         }
     }
 
-    fn conclude(&self, config: &Config) -> Verdict {
+    fn conclude(&self, config: &Config) -> HealthAction {
         let free = self.disk.free_bytes;
         let fault = self.fault();
-        if self.gave_up || self.failed_looks >= FAILED_LOOKS {
-            let little = (free < RESTART_FREE_MIN_BYTES).then_some(DiskFault::Full);
-            return match fault.or(little) {
-                Some(fault) => Verdict::State(Health::Refusing(fault)),
-                None => Verdict::Restart("it has stopped storing"),
+        if self.stopped_storing || self.failed_checks >= FAILED_CHECKS_MAX {
+            let too_little = (free < RESTART_FREE_MIN_BYTES).then_some(DiskFault::Full);
+            return match fault.or(too_little) {
+                Some(fault) => HealthAction::Set(Health::RefusingWrites(fault)),
+                None => HealthAction::Restart("it has stopped storing"),
             };
         }
         if let Some(store) = self.store {
@@ -207,76 +208,81 @@ impl Judge {
                 let possible = file_store_limit(config, store.used_bytes, free);
                 if fault.is_none() && possible >= store.limit_bytes.saturating_add(RAISE_MIN_BYTES)
                 {
-                    return Verdict::Restart("the disk has room for a larger store");
+                    return HealthAction::Restart("the disk has room for a larger store");
                 }
-                return Verdict::State(Health::Refusing(fault.unwrap_or(DiskFault::Full)));
+                return HealthAction::Set(Health::RefusingWrites(fault.unwrap_or(DiskFault::Full)));
             }
         }
-        Verdict::State(fault.map_or(Health::Running, Health::Refusing))
+        HealthAction::Set(fault.map_or(Health::Running, Health::RefusingWrites))
     }
 }
 
 /// Asks JetStream for its streams; `None` when nats-server does not answer in time.
-pub(super) async fn ask_health(clock: &Clock, nats: &Nats) -> Option<Answer> {
-    match clock.timeout(ANSWER_TIMEOUT, nats.streams_answer()).await.ok()? {
-        Ok(()) => Some(Answer::Ok),
-        Err(NatsError::Refused { description, .. }) => Some(Answer::Unavailable(description)),
+pub(super) async fn check_jetstream(clock: &Clock, nats: &Nats) -> Option<JetStreamStatus> {
+    match clock.timeout(CHECK_TIMEOUT, nats.streams_answer()).await.ok()? {
+        Ok(()) => Some(JetStreamStatus::Available),
+        Err(NatsError::Refused { description, .. }) => {
+            Some(JetStreamStatus::Unavailable(description))
+        }
         Err(NatsError::Unanswered { .. } | NatsError::Unexpected { .. }) => None,
     }
 }
 
 /// Asks JetStream what its store holds.
-pub(super) async fn ask_store(clock: &Clock, running: &Running) -> Option<Store> {
-    let account = clock.timeout(ANSWER_TIMEOUT, running.nats.account()).await.ok()?.ok()?;
-    Some(Store { used_bytes: account.file_bytes, limit_bytes: running.store_limit_bytes })
+pub(super) async fn store_usage(clock: &Clock, running: &Running) -> Option<StoreUsage> {
+    let account = clock.timeout(CHECK_TIMEOUT, running.nats.account()).await.ok()?.ok()?;
+    Some(StoreUsage { used_bytes: account.file_bytes, limit_bytes: running.store_limit_bytes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const FULL: Verdict = Verdict::State(Health::Refusing(DiskFault::Full));
-    const ERROR: Verdict = Verdict::State(Health::Refusing(DiskFault::Error));
-    const RUNNING: Verdict = Verdict::State(Health::Running);
+    const FULL: HealthAction = HealthAction::Set(Health::RefusingWrites(DiskFault::Full));
+    const ERROR: HealthAction = HealthAction::Set(Health::RefusingWrites(DiskFault::Error));
+    const RUNNING: HealthAction = HealthAction::Set(Health::Running);
 
     fn config(floor: u64) -> Config {
         Config { min_free_disk: floor, ..super::super::settings::test_config() }
     }
 
-    fn look(space: Space) -> Look {
-        Look { space: Some(Ok(space)), ..Look::default() }
+    fn observation(space: Space) -> Observation {
+        Observation { space: Some(Ok(space)), ..Observation::default() }
     }
 
-    fn free(bytes: u64) -> Look {
-        look(Space { free_bytes: bytes, free_inodes: None, read_only: false })
+    fn free(bytes: u64) -> Observation {
+        observation(Space { free_bytes: bytes, free_inodes: None, read_only: false })
     }
 
-    fn unavailable(free_bytes: u64, reason: &str) -> Look {
-        Look { health: Some(Answer::Unavailable(reason.to_owned())), ..free(free_bytes) }
+    fn unavailable(free_bytes: u64, reason: &str) -> Observation {
+        Observation {
+            jetstream: Some(JetStreamStatus::Unavailable(reason.to_owned())),
+            ..free(free_bytes)
+        }
     }
 
     #[test]
     fn the_floor_is_entered_at_once_and_left_with_a_margin() {
         let config = config(160 * MIB);
-        let mut judge = Judge::default();
-        let state = |judge: &mut Judge, bytes| judge.look(&config, free(bytes));
-        assert_eq!(state(&mut judge, 160 * MIB), RUNNING);
-        assert!(judge.disk().refuses_uploads());
-        assert_eq!(state(&mut judge, 160 * MIB - 1), FULL);
-        assert_eq!(state(&mut judge, 165 * MIB), FULL);
-        assert_eq!(state(&mut judge, 170 * MIB), RUNNING);
-        assert_eq!(state(&mut judge, 320 * MIB), RUNNING);
-        assert!(!judge.disk().refuses_uploads());
+        let mut policy = HealthPolicy::default();
+        let state = |policy: &mut HealthPolicy, bytes| policy.decide(&config, free(bytes));
+        assert_eq!(state(&mut policy, 160 * MIB), RUNNING);
+        assert!(policy.disk().refuses_uploads());
+        assert_eq!(state(&mut policy, 160 * MIB - 1), FULL);
+        assert_eq!(state(&mut policy, 165 * MIB), FULL);
+        assert_eq!(state(&mut policy, 170 * MIB), RUNNING);
+        assert_eq!(state(&mut policy, 320 * MIB), RUNNING);
+        assert!(!policy.disk().refuses_uploads());
     }
 
     #[test]
     fn free_inodes_count_beside_free_bytes() {
         let config = config(0);
-        let mut judge = Judge::default();
+        let mut policy = HealthPolicy::default();
         let mut state = |inodes| {
-            judge.look(
+            policy.decide(
                 &config,
-                look(Space { free_bytes: 1 << 40, free_inodes: inodes, read_only: false }),
+                observation(Space { free_bytes: 1 << 40, free_inodes: inodes, read_only: false }),
             )
         };
         assert_eq!(state(Some(DISK_FREE_INODES_MIN)), RUNNING);
@@ -289,59 +295,64 @@ mod tests {
     #[test]
     fn a_read_only_or_unreadable_disk_refuses_writes_and_restarts_nothing() {
         let config = config(0);
-        let mut judge = Judge::default();
+        let mut policy = HealthPolicy::default();
         let read_only = Space { free_bytes: 1 << 40, free_inodes: None, read_only: true };
-        assert_eq!(judge.look(&config, look(read_only)), ERROR);
+        assert_eq!(policy.decide(&config, observation(read_only)), ERROR);
         for _ in 0..5 {
-            let look = Look { space: Some(Ok(read_only)), ..unavailable(0, "no answer") };
-            assert_eq!(judge.look(&config, look), ERROR);
+            let observation =
+                Observation { space: Some(Ok(read_only)), ..unavailable(0, "no answer") };
+            assert_eq!(policy.decide(&config, observation), ERROR);
         }
-        let ok = Look { health: Some(Answer::Ok), ..free(1 << 40) };
-        assert_eq!(judge.look(&config, ok), RUNNING);
-        let gone = Look { space: Some(Err(io::ErrorKind::NotFound.into())), ..Look::default() };
-        assert_eq!(judge.look(&config, gone), ERROR);
+        let ok = Observation { jetstream: Some(JetStreamStatus::Available), ..free(1 << 40) };
+        assert_eq!(policy.decide(&config, ok), RUNNING);
+        let gone = Observation {
+            space: Some(Err(io::ErrorKind::NotFound.into())),
+            ..Observation::default()
+        };
+        assert_eq!(policy.decide(&config, gone), ERROR);
     }
 
     #[test]
     fn other_complaints_are_believed_after_three_looks_and_restart_only_with_space() {
         let config = config(0);
-        let mut judge = Judge::default();
+        let mut policy = HealthPolicy::default();
         for _ in 0..2 {
-            assert_eq!(judge.look(&config, unavailable(0, "no")), RUNNING);
+            assert_eq!(policy.decide(&config, unavailable(0, "no")), RUNNING);
         }
-        assert_eq!(judge.look(&config, unavailable(0, "no")), FULL);
-        assert_eq!(judge.look(&config, free(MIB)), FULL);
-        assert_eq!(judge.reason(), "no");
-        assert!(matches!(judge.look(&config, free(16 * MIB)), Verdict::Restart(_)));
-        let ok = Look { health: Some(Answer::Ok), ..Look::default() };
-        assert_eq!(judge.look(&config, ok), RUNNING);
+        assert_eq!(policy.decide(&config, unavailable(0, "no")), FULL);
+        assert_eq!(policy.decide(&config, free(MIB)), FULL);
+        assert_eq!(policy.reason(), "no");
+        assert!(matches!(policy.decide(&config, free(16 * MIB)), HealthAction::Restart(_)));
+        let ok =
+            Observation { jetstream: Some(JetStreamStatus::Available), ..Observation::default() };
+        assert_eq!(policy.decide(&config, ok), RUNNING);
     }
 
     #[test]
     fn a_write_error_is_believed_at_once_and_lasts_until_the_child_is_started_again() {
         let config = config(0);
         let words = "JetStream stream '$G > JOURNAL' write error: read-only file system";
-        let line = Look { write_error: Some(words.to_owned()), ..free(1 << 40) };
+        let line = Observation { write_error: Some(words.to_owned()), ..free(1 << 40) };
         for first in [unavailable(1 << 40, words), line] {
-            let mut judge = Judge::default();
-            assert!(matches!(judge.look(&config, first), Verdict::Restart(_)));
-            assert_eq!(judge.reason(), words);
-            let ok = Look { health: Some(Answer::Ok), ..free(1 << 40) };
-            assert!(matches!(judge.look(&config, ok), Verdict::Restart(_)));
-            assert_eq!(judge.look(&config, free(MIB)), FULL);
+            let mut policy = HealthPolicy::default();
+            assert!(matches!(policy.decide(&config, first), HealthAction::Restart(_)));
+            assert_eq!(policy.reason(), words);
+            let ok = Observation { jetstream: Some(JetStreamStatus::Available), ..free(1 << 40) };
+            assert!(matches!(policy.decide(&config, ok), HealthAction::Restart(_)));
+            assert_eq!(policy.decide(&config, free(MIB)), FULL);
         }
     }
 
     #[test]
     fn a_store_at_its_limit_refuses_until_a_larger_one_is_possible() {
         let config = config(10 * MIB);
-        let mut judge = Judge::default();
-        let full = Store { used_bytes: 99 * MIB, limit_bytes: 100 * MIB };
-        let look = Look { store: Some(full), ..free(11 * MIB) };
-        assert_eq!(judge.look(&config, look), FULL);
-        assert!(matches!(judge.look(&config, free(200 * MIB)), Verdict::Restart(_)));
+        let mut policy = HealthPolicy::default();
+        let full = StoreUsage { used_bytes: 99 * MIB, limit_bytes: 100 * MIB };
+        let observation = Observation { store: Some(full), ..free(11 * MIB) };
+        assert_eq!(policy.decide(&config, observation), FULL);
+        assert!(matches!(policy.decide(&config, free(200 * MIB)), HealthAction::Restart(_)));
         let mut capped = config.clone();
         capped.max_file_store = Some(100 * MIB);
-        assert_eq!(judge.look(&capped, free(200 * MIB)), FULL);
+        assert_eq!(policy.decide(&capped, free(200 * MIB)), FULL);
     }
 }

@@ -24,7 +24,7 @@ mod start_error;
 
 pub use bundled::{Bundled, UnpackError, bundled_server};
 pub use connection::Connection;
-pub use datadir::{DataDir, LockError, Role, Waiting, connection_file};
+pub use datadir::{DataDir, LockError, LockWait, Role, connection_file};
 pub use disk::DiskFault;
 pub use embedded::{Embedded, HealthWatch};
 pub use health::{Disk, Health};

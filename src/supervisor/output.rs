@@ -34,8 +34,8 @@ impl Line {
         let Some((tag, text)) = tagged else {
             return Self { level: Level::Error, text: raw, damage: false, write_error: false };
         };
-        let damage = tag == "WRN" && tells_damage(text);
-        let write_error = matches!(tag, "ERR" | "WRN") && tells_write_error(text);
+        let damage = tag == "WRN" && reports_damage(text);
+        let write_error = matches!(tag, "ERR" | "WRN") && reports_write_error(text);
         let level = match tag {
             _ if damage => Level::Error,
             "FTL" | "ERR" => Level::Error,
@@ -57,7 +57,7 @@ impl Line {
 
 /// Warnings of JetStream's recovery after which a stream is left out although the server says "ready"
 /// (nats-server 2.15.1, `server/jetstream.go`, recovery of streams).
-fn tells_damage(text: &str) -> bool {
+fn reports_damage(text: &str) -> bool {
     [
         "Missing stream metafile",
         "Missing stream checksum file",
@@ -76,7 +76,7 @@ fn tells_damage(text: &str) -> bool {
 
 /// What nats-server 2.15.1 says when a write has failed (`server/stream.go`, `filestore.go`,
 /// `jetstream.go`). It is its first sign by up to two seconds: whoever published hears nothing.
-fn tells_write_error(text: &str) -> bool {
+fn reports_write_error(text: &str) -> bool {
     text.starts_with("JetStream failed to store a msg on stream")
         || text.to_ascii_lowercase().contains("critical write error")
         || text.contains("permission denied while writing")
@@ -97,7 +97,7 @@ fn is_routine(text: &str) -> bool {
 pub(super) struct LastErrors(VecDeque<String>);
 
 impl LastErrors {
-    pub(super) fn note(&mut self, line: &Line) {
+    pub(super) fn record(&mut self, line: &Line) {
         if line.level == Level::Error {
             if self.0.len() >= CHILD_LINES_KEPT {
                 self.0.pop_front();
@@ -181,8 +181,8 @@ mod tests {
     fn the_newest_errors_are_kept() {
         let mut errors = LastErrors::default();
         for n in 0..=CHILD_LINES_KEPT {
-            errors.note(&Line::parse(format!("[1] [ERR] number {n}").as_bytes()));
-            errors.note(&Line::parse(b"[1] [INF] nothing"));
+            errors.record(&Line::parse(format!("[1] [ERR] number {n}").as_bytes()));
+            errors.record(&Line::parse(b"[1] [INF] nothing"));
         }
         assert_eq!(errors.last(), format!("number {CHILD_LINES_KEPT}"));
         assert!(!errors.any("number 0"));

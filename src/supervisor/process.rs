@@ -14,13 +14,13 @@ const START_TIME_FIELD: usize = 19;
 
 /// A process, told from a later one with the same number by its start time.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Process {
+pub(super) struct ProcessIdentity {
     pid: i32,
     /// Clock ticks since boot; 0: unknown.
     ticks: u64,
 }
 
-impl Process {
+impl ProcessIdentity {
     pub(super) fn new(pid: i32, ticks: u64) -> Self {
         Self { pid, ticks }
     }
@@ -71,11 +71,11 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         let ticks = started_ticks(own).unwrap();
         assert!(ticks > 0);
-        assert!(Process::new(own, ticks).is_alive());
-        assert!(Process::new(own, 0).is_alive());
-        assert!(!Process::new(own, ticks + 1).is_alive());
-        assert!(!Process::new(i32::MAX, 0).is_alive());
-        assert!(!Process::new(0, 0).is_alive());
+        assert!(ProcessIdentity::new(own, ticks).is_alive());
+        assert!(ProcessIdentity::new(own, 0).is_alive());
+        assert!(!ProcessIdentity::new(own, ticks + 1).is_alive());
+        assert!(!ProcessIdentity::new(i32::MAX, 0).is_alive());
+        assert!(!ProcessIdentity::new(0, 0).is_alive());
     }
 
     #[test]
@@ -86,7 +86,7 @@ mod tests {
         while started_ticks(pid).is_some() {
             std::thread::yield_now();
         }
-        assert!(!Process::new(pid, 0).is_alive());
+        assert!(!ProcessIdentity::new(pid, 0).is_alive());
         child.wait().unwrap();
     }
 }

@@ -50,7 +50,7 @@ pub enum SyncInterval {
 }
 
 /// What changes from start to start of the child.
-pub(super) struct Run<'a> {
+pub(super) struct ChildConfig<'a> {
     pub(super) config: &'a Config,
     /// The folder of which `jetstream` becomes a part.
     pub(super) data_dir: &'a Path,
@@ -61,7 +61,7 @@ pub(super) struct Run<'a> {
 }
 
 /// The text of the child's configuration file. It holds the token: write it 0600.
-pub(super) fn render(run: &Run<'_>) -> String {
+pub(super) fn render(run: &ChildConfig<'_>) -> String {
     let config = run.config;
     let host = match config.bind_address {
         IpAddr::V4(address) => address.to_string(),
@@ -227,7 +227,14 @@ mod tests {
         let mut config = config();
         let run = |config: &Config| {
             let (data_dir, run_dir) = (Path::new("/d"), Path::new("/d/run"));
-            render(&Run { config, data_dir, run_dir, port: 0, token: "t", max_file_store: 5 << 20 })
+            render(&ChildConfig {
+                config,
+                data_dir,
+                run_dir,
+                port: 0,
+                token: "t",
+                max_file_store: 5 << 20,
+            })
         };
         let text = run(&config);
         for line in [

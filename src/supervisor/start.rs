@@ -19,7 +19,7 @@ use super::executable::{self, Executable};
 use super::output::{LastErrors, Line};
 use super::process::started_ticks;
 use super::settings::{
-    Config, Run, file_store_limit, memory_bytes, memory_limit_bytes, render, used_bytes,
+    ChildConfig, Config, file_store_limit, memory_bytes, memory_limit_bytes, render, used_bytes,
 };
 use super::start_error::StartError;
 use crate::limits::{EMBEDDED_READY_TIMEOUT, EMBEDDED_STOP_TIMEOUT};
@@ -69,13 +69,13 @@ pub(super) struct Starter {
 #[derive(Debug, Default)]
 pub(super) struct WriteErrors {
     newest: Mutex<Option<String>>,
-    told: Event,
+    arrived: Event,
 }
 
 impl WriteErrors {
-    fn tell(&self, line: String) {
+    fn set(&self, line: String) {
         *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
-        self.told.notify(usize::MAX);
+        self.arrived.notify(usize::MAX);
     }
 
     /// The newest line since the last call.
@@ -86,7 +86,7 @@ impl WriteErrors {
     /// Waits until there is one to take.
     pub(super) async fn wait(&self) {
         loop {
-            let listener = self.told.listen();
+            let listener = self.arrived.listen();
             if self.newest.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
                 return;
             }
@@ -102,7 +102,7 @@ impl Starter {
         clock: Clock,
     ) -> Result<Self, StartError> {
         let executable = match config.binary.clone() {
-            Some(path) => blocking(move || named(path)).await?,
+            Some(path) => blocking(move || check_binary(path)).await?,
             None => {
                 let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
                 let bin = data_dir.bin();
@@ -179,7 +179,7 @@ impl Starter {
         let ready = self.clock.timeout(limit, futures_lite::future::or(ready, ended)).await;
         let ready = match ready {
             Ok(Some(ready)) => ready,
-            Ok(None) => return Err(why_ended(&child, &errors).await),
+            Ok(None) => return Err(start_failure(&child, &errors).await),
             Err(_) => Err(StartError::NotReady { limit }),
         };
         let (nats, connection, version) = ready?;
@@ -199,7 +199,7 @@ impl Starter {
             let write = measured.and_then(|(used, free)| {
                 remove_ports_files(&run_dir)?;
                 let max_file_store = file_store_limit(&config, used, free);
-                let text = render(&Run {
+                let text = render(&ChildConfig {
                     config: &config,
                     data_dir: data_dir.path(),
                     run_dir: &run_dir,
@@ -269,9 +269,9 @@ impl Starter {
             let child = child::launch(launch, move |raw| {
                 let line = Line::parse(raw);
                 line.log();
-                errors.lock().unwrap_or_else(PoisonError::into_inner).note(&line);
+                errors.lock().unwrap_or_else(PoisonError::into_inner).record(&line);
                 if line.write_error {
-                    write_errors.tell(line.text);
+                    write_errors.set(line.text);
                 } else if line.damage {
                     damage.lock().unwrap_or_else(PoisonError::into_inner).push(line.text);
                 }
@@ -347,14 +347,14 @@ impl Drop for StopOnDrop {
     }
 }
 
-async fn why_ended(child: &NatsChild, errors: &Mutex<LastErrors>) -> StartError {
+async fn start_failure(child: &NatsChild, errors: &Mutex<LastErrors>) -> StartError {
     let status = child.ended().await;
     let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
-    let said = errors.last();
+    let message = errors.last();
     if errors.any("address already in use") {
-        return StartError::PortBusy { said };
+        return StartError::PortBusy { message };
     }
-    StartError::Ended { how: child::describe(status), said }
+    StartError::Ended { how: child::describe(status), message }
 }
 
 /// Memory first; where memfds cannot even be made, the file.
@@ -369,11 +369,11 @@ fn unpack(bundled: &Bundled, bin: &Path) -> Result<Executable, UnpackError> {
 }
 
 /// Checks the operator's server before it touches the store.
-fn named(path: PathBuf) -> Result<Executable, StartError> {
-    let said = Command::new(&path).arg("--version").env_clear().output();
-    let said = said.map_err(|source| StartError::Binary { path: path.clone(), source })?;
-    let said = String::from_utf8_lossy(&said.stdout).trim().to_owned();
-    let found = said.strip_prefix("nats-server: v").map(|version| {
+fn check_binary(path: PathBuf) -> Result<Executable, StartError> {
+    let message = Command::new(&path).arg("--version").env_clear().output();
+    let message = message.map_err(|source| StartError::Binary { path: path.clone(), source })?;
+    let message = String::from_utf8_lossy(&message.stdout).trim().to_owned();
+    let found = message.strip_prefix("nats-server: v").map(|version| {
         let mut parts = version.split(['.', '-']).map(|part| part.parse().unwrap_or(0));
         let mut next = || parts.next().unwrap_or(0);
         Version(next(), next(), next())

@@ -68,19 +68,19 @@ pub enum StartError {
     },
     /// A configured port is taken (exit 75).
     #[error(
-        "the embedded nats-server cannot listen: {said}; free the port or change nats.embedded.port and http_port (0 chooses a free one)"
+        "the embedded nats-server cannot listen: {message}; free the port or change nats.embedded.port and http_port (0 chooses a free one)"
     )]
     PortBusy {
         /// nats-server's words.
-        said: String,
+        message: String,
     },
     /// It ended before it was ready (exit 74).
-    #[error("nats-server ended while starting ({how}): {said}")]
+    #[error("nats-server ended while starting ({how}): {message}")]
     Ended {
         /// Exit code or signal.
         how: String,
         /// Its last error line.
-        said: String,
+        message: String,
     },
     /// It runs but does not answer as it should (exit 69; a version that is too old: 78).
     #[error("nats-server runs but cannot be reached")]

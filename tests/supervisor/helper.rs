@@ -189,8 +189,8 @@ async fn run(config: chatto::supervisor::Config, scope: Scope) {
             "stored" => stored(&nats).await.to_string(),
             "health" => match watch.health() {
                 Health::Restarting { .. } => "Restarting".to_owned(),
-                Health::Refusing(fault) => format!("Refusing {fault:?}"),
-                Health::Waiting(fault) => format!("Waiting {fault:?}"),
+                Health::RefusingWrites(fault) => format!("Refusing {fault:?}"),
+                Health::WaitingForDisk(fault) => format!("Waiting {fault:?}"),
                 Health::Running => "Running".to_owned(),
             },
             "restarts" => watch.restarts().to_string(),

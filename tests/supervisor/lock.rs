@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chatto::runtime::Clock;
-use chatto::supervisor::{DataDir, LockError, Role, Waiting};
+use chatto::supervisor::{DataDir, LockError, LockWait, Role};
 
 use super::helper::Helper;
 use super::{lock, with_scope};
@@ -50,7 +50,7 @@ fn a_server_waits_for_an_offline_command_and_a_second_command_does_not() {
                 let clock = Clock::system();
                 let locked = DataDir::lock(&path, Role::Server, &clock, |whom| {
                     let command = "backup".to_owned();
-                    assert_eq!(*whom, Waiting::OfflineCommand { command, pid: own });
+                    assert_eq!(*whom, LockWait::OfflineCommand { command, pid: own });
                     seen.store(true, Ordering::SeqCst);
                 });
                 tx.send(locked.await).await.unwrap();
