@@ -161,7 +161,7 @@ impl Store {
         }
         Box::pin(self.storage.close()).await;
         self.closed.stop();
-        self.nats.expect_loss();
+        self.nats.expect_disconnect();
         if let Some(embedded) = self.embedded {
             embedded.stop().await;
         }

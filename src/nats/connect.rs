@@ -123,12 +123,12 @@ pub const OLDEST_SERVER: Version = Version(2, 11, 0);
 pub struct Nats {
     pub(super) client: Client,
     pub(super) clock: Clock,
-    watch: Arc<Watch>,
+    state: Arc<ConnectionState>,
     urls: String,
 }
 
 #[derive(Default)]
-struct Watch {
+struct ConnectionState {
     connects: AtomicU64,
     changed: event_listener::Event,
     last_error: Mutex<String>,
@@ -143,8 +143,8 @@ impl Nats {
     /// # Errors
     /// [`ConnectError::Options`] when an option is unusable.
     pub async fn connect(target: &Target, clock: Clock) -> Result<Self, ConnectError> {
-        let watch = Arc::new(Watch::default());
-        let options = options(target, Arc::clone(&watch)).await?;
+        let state = Arc::new(ConnectionState::default());
+        let options = options(target, Arc::clone(&state)).await?;
         let urls: Vec<async_nats::ServerAddr> =
             target.urls.iter().map(|url| url.parse()).collect::<Result<_, _>>().map_err(
                 |error: std::io::Error| ConnectError::Options { why: error.to_string() },
@@ -153,7 +153,7 @@ impl Nats {
             .await
             .map_err(|error| ConnectError::Options { why: error.to_string() })?;
         let urls = urls.iter().map(|url| format!("{}:{}", url.host(), url.port()));
-        Ok(Self { client, clock, watch, urls: urls.collect::<Vec<_>>().join(", ") })
+        Ok(Self { client, clock, state, urls: urls.collect::<Vec<_>>().join(", ") })
     }
 
     /// Waits until a server answers, and checks its version.
@@ -178,8 +178,8 @@ impl Nats {
     /// Waits until the connection was made more often than `seen` times; answers how often it was.
     pub async fn connected(&self, seen: u64) -> u64 {
         loop {
-            let listener = self.watch.changed.listen();
-            let connects = self.watch.connects.load(Ordering::SeqCst);
+            let listener = self.state.changed.listen();
+            let connects = self.state.connects.load(Ordering::SeqCst);
             if connects > seen {
                 return connects;
             }
@@ -190,7 +190,7 @@ impl Nats {
     /// How often the connection was made.
     #[must_use]
     pub fn connects(&self) -> u64 {
-        self.watch.connects.load(Ordering::SeqCst)
+        self.state.connects.load(Ordering::SeqCst)
     }
 
     /// Whether the connection stands now.
@@ -200,25 +200,25 @@ impl Nats {
     }
 
     /// The server is about to be stopped on purpose: losing it is then no news.
-    pub fn expect_loss(&self) {
-        self.watch.closing.store(true, Ordering::SeqCst);
+    pub fn expect_disconnect(&self) {
+        self.state.closing.store(true, Ordering::SeqCst);
     }
 
     /// Lets publishing fail at once, also what waits for its acknowledgement now: a nats-server that
     /// cannot write answers nobody. `None`: writes are taken.
     pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
-        *self.watch.writes_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
-        self.watch.refusals.notify(usize::MAX);
+        *self.state.writes_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        self.state.refusals.notify(usize::MAX);
     }
 
     pub(super) fn writes_refused(&self) -> Option<WritesRefused> {
-        *self.watch.writes_refused.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.writes_refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until writes are refused.
-    pub(super) async fn until_writes_refused(&self) -> WritesRefused {
+    pub(super) async fn wait_until_writes_refused(&self) -> WritesRefused {
         loop {
-            let listener = self.watch.refusals.listen();
+            let listener = self.state.refusals.listen();
             if let Some(refused) = self.writes_refused() {
                 return refused;
             }
@@ -229,7 +229,7 @@ impl Nats {
     /// What the client last complained about; empty when it never did.
     #[must_use]
     pub fn last_error(&self) -> String {
-        self.watch.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The addresses this connection is for, without credentials.
@@ -248,7 +248,10 @@ impl Nats {
     }
 }
 
-async fn options(target: &Target, watch: Arc<Watch>) -> Result<ConnectOptions, ConnectError> {
+async fn options(
+    target: &Target,
+    state: Arc<ConnectionState>,
+) -> Result<ConnectOptions, ConnectError> {
     let unusable = |why: String| ConnectError::Options { why };
     let mut options = ConnectOptions::new();
     options = match &target.auth {
@@ -290,7 +293,7 @@ async fn options(target: &Target, watch: Arc<Watch>) -> Result<ConnectOptions, C
             Duration::from_millis(16 << doublings).min(Duration::from_secs(1))
         })
         .event_callback(move |event| {
-            watch.note(&event);
+            state.handle_event(&event);
             std::future::ready(())
         }))
 }
@@ -305,8 +308,8 @@ fn check_listener(port: u16, uid: u32) -> Result<(), AuthError> {
     Err(AuthError::new("the port belongs to another account of this machine"))
 }
 
-impl Watch {
-    fn note(&self, event: &Event) {
+impl ConnectionState {
+    fn handle_event(&self, event: &Event) {
         match event {
             Event::Connected => {
                 self.connects.fetch_add(1, Ordering::SeqCst);

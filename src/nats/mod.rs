@@ -18,6 +18,6 @@ pub use async_nats::jetstream::stream::{
 pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version, WritesRefused};
 pub use error::{NatsError, PublishError};
 pub use publish::{Ack, Publish};
-pub use read::{Batch, BatchRead, Stored};
-pub use streams::Account;
+pub use read::{Batch, BatchRead, StoredMessage};
+pub use streams::AccountInfo;
 pub use subscribe::{Message, Subscription};

@@ -39,7 +39,7 @@ pub struct Ack {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct AckResponse {
     #[serde(default)]
     seq: u64,
     #[serde(default)]
@@ -56,7 +56,7 @@ impl Nats {
     /// # Cancel safety
     /// After dropping it the message may or may not be stored.
     pub async fn publish(&self, message: Publish<'_>) -> Result<Ack, PublishError> {
-        self.takes_writes()?;
+        self.check_writable()?;
         let request = async_nats::Request::new()
             .payload(message.payload.clone())
             .headers(headers(&message))
@@ -68,22 +68,22 @@ impl Nats {
         };
         // It may have been stored before the fault.
         let refused = async {
-            self.until_writes_refused().await;
+            self.wait_until_writes_refused().await;
             Err(NatsError::unanswered("the disk takes no writes any more"))
         };
-        let answer = futures_lite::future::or(sent, refused)
+        let response = futures_lite::future::or(sent, refused)
             .await
             .map_err(|source| PublishError::Unknown { source })?;
-        let answer: Answer =
-            serde_json::from_slice(&answer.payload).map_err(|_| PublishError::Unknown {
+        let response: AckResponse =
+            serde_json::from_slice(&response.payload).map_err(|_| PublishError::Unknown {
                 source: NatsError::Unexpected { what: "an acknowledgement that is not JSON" },
             })?;
-        match answer.error {
+        match response.error {
             Some(error) => Err(classify(error)),
-            None if answer.seq == 0 => Err(PublishError::Unknown {
+            None if response.seq == 0 => Err(PublishError::Unknown {
                 source: NatsError::Unexpected { what: "an acknowledgement without sequence" },
             }),
-            None => Ok(Ack { sequence: answer.seq, duplicate: answer.duplicate }),
+            None => Ok(Ack { sequence: response.seq, duplicate: response.duplicate }),
         }
     }
 
@@ -91,7 +91,7 @@ impl Nats {
     ///
     /// # Errors
     /// [`PublishError::Full`], [`PublishError::DiskError`] or [`PublishError::Outdated`].
-    pub fn takes_writes(&self) -> Result<(), PublishError> {
+    pub fn check_writable(&self) -> Result<(), PublishError> {
         self.writes_refused().map_or(Ok(()), |refused| Err(refused.into()))
     }
 

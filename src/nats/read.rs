@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::codes;
-use super::streams::absent;
+use super::streams::optional;
 use super::{Nats, NatsError};
 use crate::limits::{BATCH_READ_MAX_BYTES, NATS_REQUEST_TIMEOUT};
 use crate::observe::rfc3339;
@@ -20,7 +20,7 @@ use crate::runtime::on_tokio;
 
 /// A stored message.
 #[derive(Debug, Clone)]
-pub struct Stored {
+pub struct StoredMessage {
     /// Its subject.
     pub subject: String,
     /// Its sequence in the stream; a KV revision.
@@ -31,7 +31,7 @@ pub struct Stored {
     pub headers: HeaderMap,
 }
 
-impl Stored {
+impl StoredMessage {
     /// Whether this marks a deleted or expired key.
     #[must_use]
     pub fn is_tombstone(&self) -> bool {
@@ -75,18 +75,18 @@ pub enum BatchRead<'a> {
 #[derive(Debug, Default)]
 pub struct Batch {
     /// In ascending order of sequence.
-    pub messages: Vec<Stored>,
+    pub messages: Vec<StoredMessage>,
     /// How many more there are (those from a later sequence); cut off by count or bytes.
     pub pending: u64,
 }
 
 #[derive(Deserialize)]
-struct Single {
-    message: SingleMessage,
+struct GetResponse {
+    message: GetMessage,
 }
 
 #[derive(Deserialize)]
-struct SingleMessage {
+struct GetMessage {
     subject: String,
     seq: u64,
     #[serde(default)]
@@ -122,7 +122,7 @@ impl Nats {
         let limit = NATS_REQUEST_TIMEOUT;
         on_tokio(async {
             let inbox = self.client.new_inbox();
-            let mut answers =
+            let mut responses =
                 self.client.subscribe(inbox.clone()).await.map_err(NatsError::unanswered)?;
             let subject = format!("$JS.API.DIRECT.GET.{stream}");
             self.client
@@ -131,11 +131,11 @@ impl Nats {
                 .map_err(NatsError::unanswered)?;
             let mut batch = Batch::default();
             loop {
-                let next = self.clock.timeout(limit, answers.next()).await;
+                let next = self.clock.timeout(limit, responses.next()).await;
                 let Ok(Some(message)) = next else {
                     return Err(NatsError::unanswered("no end of a batch in time"));
                 };
-                if take(message, &mut batch)? {
+                if add_to_batch(message, &mut batch)? {
                     return Ok(batch);
                 }
             }
@@ -147,7 +147,11 @@ impl Nats {
     ///
     /// # Errors
     /// [`NatsError`].
-    pub async fn newest(&self, stream: &str, subject: &str) -> Result<Option<Stored>, NatsError> {
+    pub async fn newest(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Result<Option<StoredMessage>, NatsError> {
         let batch = self.read(stream, BatchRead::Newest(&[subject.to_owned()])).await?;
         Ok(batch.messages.into_iter().next_back())
     }
@@ -160,7 +164,7 @@ impl Nats {
         &self,
         stream: &str,
         subject: &str,
-    ) -> Result<Option<Stored>, NatsError> {
+    ) -> Result<Option<StoredMessage>, NatsError> {
         self.leader_get(stream, &json!({ "last_by_subj": subject })).await
     }
 
@@ -172,7 +176,7 @@ impl Nats {
         &self,
         stream: &str,
         sequence: u64,
-    ) -> Result<Option<Stored>, NatsError> {
+    ) -> Result<Option<StoredMessage>, NatsError> {
         self.leader_get(stream, &json!({ "seq": sequence })).await
     }
 
@@ -194,7 +198,7 @@ impl Nats {
         &self,
         stream: &str,
         sequence: u64,
-    ) -> Result<Option<Stored>, NatsError> {
+    ) -> Result<Option<StoredMessage>, NatsError> {
         self.leader_get(stream, &json!({ "seq": sequence, "next_by_subj": ">" })).await
     }
 
@@ -207,7 +211,7 @@ impl Nats {
         stream: &str,
         subject: &str,
         sequence: u64,
-    ) -> Result<Option<Stored>, NatsError> {
+    ) -> Result<Option<StoredMessage>, NatsError> {
         self.leader_get(stream, &json!({ "seq": sequence, "next_by_subj": subject })).await
     }
 
@@ -215,9 +219,9 @@ impl Nats {
         &self,
         stream: &str,
         request: &serde_json::Value,
-    ) -> Result<Option<Stored>, NatsError> {
-        let answer = self.api::<Single>(&format!("STREAM.MSG.GET.{stream}"), request).await;
-        let Some(Single { message }) = absent(answer, codes::NO_MESSAGE_FOUND)? else {
+    ) -> Result<Option<StoredMessage>, NatsError> {
+        let response = self.api::<GetResponse>(&format!("STREAM.MSG.GET.{stream}"), request).await;
+        let Some(GetResponse { message }) = optional(response, codes::NO_MESSAGE_FOUND)? else {
             return Ok(None);
         };
         let unreadable = NatsError::Unexpected { what: "a message that is not base64" };
@@ -226,7 +230,7 @@ impl Nats {
         else {
             return Err(unreadable);
         };
-        Ok(Some(Stored {
+        Ok(Some(StoredMessage {
             subject: message.subject,
             sequence: message.seq,
             payload: payload.into(),
@@ -236,7 +240,7 @@ impl Nats {
 }
 
 /// Takes one answer of a batch; `true` at its end.
-fn take(message: async_nats::Message, batch: &mut Batch) -> Result<bool, NatsError> {
+fn add_to_batch(message: async_nats::Message, batch: &mut Batch) -> Result<bool, NatsError> {
     let headers = message.headers.unwrap_or_default();
     let number =
         |name: &str| headers.get(name).and_then(|value| value.as_str().parse::<u64>().ok());
@@ -257,7 +261,7 @@ fn take(message: async_nats::Message, batch: &mut Batch) -> Result<bool, NatsErr
     else {
         return Err(NatsError::Unexpected { what: "a stored message without sequence" });
     };
-    batch.messages.push(Stored {
+    batch.messages.push(StoredMessage {
         subject: subject.as_str().to_owned(),
         sequence,
         payload: message.payload,

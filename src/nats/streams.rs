@@ -29,14 +29,14 @@ impl From<ApiError> for NatsError {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Answer<T> {
+enum ApiResponse<T> {
     Error { error: ApiError },
-    Good(T),
+    Success(T),
 }
 
 /// What an account stores.
 #[derive(Debug, Clone, Copy, Deserialize)]
-pub struct Account {
+pub struct AccountInfo {
     /// Bytes in files.
     #[serde(rename = "storage")]
     pub file_bytes: u64,
@@ -56,7 +56,7 @@ struct SubjectsState {
 }
 
 #[derive(Deserialize)]
-struct Success {
+struct SuccessResponse {
     #[serde(default)]
     success: bool,
 }
@@ -67,7 +67,10 @@ impl Nats {
     /// # Errors
     /// [`NatsError`].
     pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, NatsError> {
-        absent(self.api(&format!("STREAM.INFO.{name}"), &json!({})).await, codes::STREAM_NOT_FOUND)
+        optional(
+            self.api(&format!("STREAM.INFO.{name}"), &json!({})).await,
+            codes::STREAM_NOT_FOUND,
+        )
     }
 
     /// The subjects of a stream that match `filter`, from its leader, without their messages.
@@ -111,8 +114,9 @@ impl Nats {
     /// # Errors
     /// [`NatsError`].
     pub async fn delete_stream(&self, name: &str) -> Result<(), NatsError> {
-        let deleted = self.api::<Success>(&format!("STREAM.DELETE.{name}"), &json!({})).await;
-        absent(deleted, codes::STREAM_NOT_FOUND).map(|_| ())
+        let deleted =
+            self.api::<SuccessResponse>(&format!("STREAM.DELETE.{name}"), &json!({})).await;
+        optional(deleted, codes::STREAM_NOT_FOUND).map(|_| ())
     }
 
     /// Erases one message from disk: its bytes are overwritten. `false`: it was not there.
@@ -124,8 +128,11 @@ impl Nats {
     /// May be repeated.
     pub async fn erase(&self, stream: &str, sequence: u64) -> Result<bool, NatsError> {
         let subject = format!("STREAM.MSG.DELETE.{stream}");
-        match self.api::<Success>(&subject, &json!({ "seq": sequence, "no_erase": false })).await {
-            Ok(answer) => Ok(answer.success),
+        match self
+            .api::<SuccessResponse>(&subject, &json!({ "seq": sequence, "no_erase": false }))
+            .await
+        {
+            Ok(response) => Ok(response.success),
             Err(NatsError::Refused {
                 err_code:
                     codes::NO_MESSAGE_FOUND | codes::SEQUENCE_NOT_FOUND | codes::MESSAGE_DELETE_FAILED,
@@ -141,14 +148,14 @@ impl Nats {
     /// [`NatsError`].
     pub async fn purge_before(&self, stream: &str, sequence: u64) -> Result<(), NatsError> {
         let subject = format!("STREAM.PURGE.{stream}");
-        self.api::<Success>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
+        self.api::<SuccessResponse>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
     }
 
     /// What this account stores. Answers as long as JetStream works.
     ///
     /// # Errors
     /// [`NatsError`]; `Refused` when JetStream has switched itself off.
-    pub async fn account(&self) -> Result<Account, NatsError> {
+    pub async fn account_info(&self) -> Result<AccountInfo, NatsError> {
         self.api("INFO", &json!({})).await
     }
 
@@ -156,7 +163,7 @@ impl Nats {
     ///
     /// # Errors
     /// [`NatsError`].
-    pub async fn streams_answer(&self) -> Result<(), NatsError> {
+    pub async fn check_streams(&self) -> Result<(), NatsError> {
         self.api::<serde_json::Value>("STREAM.LIST", &json!({})).await.map(|_| ())
     }
 
@@ -170,21 +177,24 @@ impl Nats {
             .map_err(|_| NatsError::Unexpected { what: "a request that cannot be encoded" })?;
         let request =
             async_nats::Request::new().payload(payload.into()).timeout(Some(NATS_REQUEST_TIMEOUT));
-        let answer = on_tokio(self.client.send_request(format!("$JS.API.{subject}"), request))
+        let response = on_tokio(self.client.send_request(format!("$JS.API.{subject}"), request))
             .await
             .map_err(NatsError::unanswered)?;
-        match serde_json::from_slice(&answer.payload) {
-            Ok(Answer::Good(answer)) => Ok(answer),
-            Ok(Answer::Error { error }) => Err(error.into()),
+        match serde_json::from_slice(&response.payload) {
+            Ok(ApiResponse::Success(response)) => Ok(response),
+            Ok(ApiResponse::Error { error }) => Err(error.into()),
             Err(_) => Err(NatsError::Unexpected { what: "an answer of JetStream's API" }),
         }
     }
 }
 
 /// Turns one "there is none" code into `None`.
-pub(super) fn absent<T>(answer: Result<T, NatsError>, code: u64) -> Result<Option<T>, NatsError> {
-    match answer {
-        Ok(answer) => Ok(Some(answer)),
+pub(super) fn optional<T>(
+    response: Result<T, NatsError>,
+    code: u64,
+) -> Result<Option<T>, NatsError> {
+    match response {
+        Ok(response) => Ok(Some(response)),
         Err(NatsError::Refused { err_code, .. }) if err_code == code => Ok(None),
         Err(error) => Err(error),
     }

@@ -212,7 +212,7 @@ impl Storage {
         draft: impl FnMut(&DraftView<'_>) -> Result<Draft, E>,
     ) -> Result<Appended, ChangeError<E>> {
         // Known before anything is read: a nats-server that waits for its disk answers no reads either.
-        self.inner.nats.takes_writes().map_err(StorageError::from)?;
+        self.inner.nats.check_writable().map_err(StorageError::from)?;
         self.inner.journal.append(room, request, needs, draft).await
     }
 

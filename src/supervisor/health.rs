@@ -219,7 +219,7 @@ impl HealthPolicy {
 
 /// Asks JetStream for its streams; `None` when nats-server does not answer in time.
 pub(super) async fn check_jetstream(clock: &Clock, nats: &Nats) -> Option<JetStreamStatus> {
-    match clock.timeout(CHECK_TIMEOUT, nats.streams_answer()).await.ok()? {
+    match clock.timeout(CHECK_TIMEOUT, nats.check_streams()).await.ok()? {
         Ok(()) => Some(JetStreamStatus::Available),
         Err(NatsError::Refused { description, .. }) => {
             Some(JetStreamStatus::Unavailable(description))
@@ -230,7 +230,7 @@ pub(super) async fn check_jetstream(clock: &Clock, nats: &Nats) -> Option<JetStr
 
 /// Asks JetStream what its store holds.
 pub(super) async fn store_usage(clock: &Clock, running: &Running) -> Option<StoreUsage> {
-    let account = clock.timeout(CHECK_TIMEOUT, running.nats.account()).await.ok()?.ok()?;
+    let account = clock.timeout(CHECK_TIMEOUT, running.nats.account_info()).await.ok()?.ok()?;
     Some(StoreUsage { used_bytes: account.file_bytes, limit_bytes: running.store_limit_bytes })
 }
 

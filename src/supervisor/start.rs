@@ -309,8 +309,8 @@ impl Starter {
         let version =
             nats.wait_connected(EMBEDDED_READY_TIMEOUT).await.map_err(StartError::Connect)?;
         // It ends before we close this connection.
-        nats.expect_loss();
-        while let Err(error) = nats.account().await {
+        nats.expect_disconnect();
+        while let Err(error) = nats.account_info().await {
             log::debug!(error:err = error; "JetStream does not answer yet");
             self.clock.sleep(PORTS_POLL).await;
         }

@@ -57,7 +57,7 @@ pub(crate) fn with<T, F: Future<Output = T>>(data: &Path, work: impl FnOnce(Stor
         let store = Store { storage: storage.clone(), service, runtime };
         let done = Box::pin(work(store)).await;
         Box::pin(storage.close()).await;
-        nats.expect_loss();
+        nats.expect_disconnect();
         embedded.stop().await;
         done
     })

@@ -19,7 +19,7 @@ fn try_connect(target: &Target, limit: Duration) -> Result<(), ConnectError> {
     Runtime::run(1, async |_| {
         let nats = Nats::connect(target, Clock::system()).await?;
         nats.wait_connected(limit).await?;
-        nats.account().await.unwrap();
+        nats.account_info().await.unwrap();
         Ok(())
     })
 }
@@ -127,6 +127,6 @@ fn the_connection_comes_back_with_the_server() {
             .await
             .unwrap();
         assert!(again > connects);
-        nats.account().await.unwrap();
+        nats.account_info().await.unwrap();
     });
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::domain::{EventId, GroupId, RoomId, UserId};
-use crate::nats::{BatchRead, Message, Stored};
+use crate::nats::{BatchRead, Message, StoredMessage};
 use crate::runtime::Stop;
 use crate::storage::encoding::{DecodeError, decode, encode, is_known};
 use crate::storage::error::StorageError;
@@ -356,7 +356,7 @@ pub(crate) fn decode_event(
 }
 
 /// A stored journal message as an event whose effect this program knows.
-fn understood(message: &Stored) -> Option<JournalEvent> {
+fn understood(message: &StoredMessage) -> Option<JournalEvent> {
     let room = room_of(&message.subject)?;
     decode_event(room, message.sequence, &message.payload).ok().map(|(event, _)| event)
 }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use event_listener::Event;
 
-use crate::nats::{BatchRead, Nats, Stored, StreamInfo, Subscription};
+use crate::nats::{BatchRead, Nats, StoredMessage, StreamInfo, Subscription};
 use crate::runtime::{Backoff, Clock, Stop};
 use crate::storage::error::StorageError;
 
@@ -299,7 +299,7 @@ enum Wake {
     Check,
 }
 
-pub(crate) fn followed(message: Stored) -> Followed {
+pub(crate) fn followed(message: StoredMessage) -> Followed {
     Followed {
         tombstone: message.is_tombstone(),
         subject: message.subject,

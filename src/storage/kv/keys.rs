@@ -10,7 +10,7 @@ use lru::LruCache;
 use crate::crypto::{DataKey, KekId, KeyEncryptionKey, hex};
 use crate::domain::{RoomId, UserId};
 use crate::limits::KEY_CACHE_MAX;
-use crate::nats::{BatchRead, Nats, Publish, PublishError, Stored};
+use crate::nats::{BatchRead, Nats, Publish, PublishError, StoredMessage};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode, decode_known, encode};
 use crate::storage::error::StorageError;
@@ -174,7 +174,7 @@ impl Keys {
 
     /// The newest records under a pattern of keys. A pattern may match at most 1,024 keys per
     /// request, so all keys are read by scanning the stream.
-    async fn records(&self, pattern: &str) -> Result<Vec<Stored>, StorageError> {
+    async fn records(&self, pattern: &str) -> Result<Vec<StoredMessage>, StorageError> {
         let mut newest = std::collections::BTreeMap::new();
         if pattern == "user.*.*" {
             let mut sequence = 1;

@@ -94,7 +94,7 @@ impl MemoryStreams {
     fn judge<T>(&self, written: Result<T, StorageError>) -> Result<T, StorageError> {
         match written {
             // Writes are refused before they are sent while the disk is full.
-            Err(StorageError::Full) if self.nats.takes_writes().is_ok() => {
+            Err(StorageError::Full) if self.nats.check_writable().is_ok() => {
                 self.full.store(true, Ordering::Relaxed);
                 Err(StorageError::MemoryFull)
             }

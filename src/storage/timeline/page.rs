@@ -1,6 +1,6 @@
 //! A stored page: its records put together, whatever they hold.
 
-use crate::nats::Stored;
+use crate::nats::StoredMessage;
 use crate::storage::encoding::{DecodeError, decode, decode_known};
 use crate::storage::error::StorageError;
 use crate::storage::layout::PageKey;
@@ -68,7 +68,7 @@ impl Purpose {
 pub(crate) const CORRUPT: StorageError = StorageError::Corrupt { what: "PAGES", source: None };
 
 /// The base record of a page with parts; of others an empty one.
-pub(crate) fn base_of(key: PageKey, base: &Stored) -> Result<RowPage, StorageError> {
+pub(crate) fn base_of(key: PageKey, base: &StoredMessage) -> Result<RowPage, StorageError> {
     if key.has_parts() && !base.is_tombstone() {
         decode(&base.payload).map_err(StorageError::corrupt("PAGES"))
     } else {
@@ -80,7 +80,7 @@ pub(crate) fn base_of(key: PageKey, base: &Stored) -> Result<RowPage, StorageErr
 pub(crate) fn assemble(
     room: &str,
     key: PageKey,
-    messages: &[Stored],
+    messages: &[StoredMessage],
     purpose: Purpose,
 ) -> Result<Option<Page>, StorageError> {
     let corrupt = StorageError::corrupt("PAGES");

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chatto::limits::PAGE_ROWS;
-use chatto::nats::{BatchRead, Stored};
+use chatto::nats::{BatchRead, StoredMessage};
 use chatto::runtime::Clock;
 use chatto::storage::records::{Event, Head, Part, RowPage, ThreadPage};
 use prost::Message;
@@ -17,7 +17,7 @@ use super::run::{Fault, Run};
 use crate::support::nats::NatsServer;
 
 /// A stream's messages, oldest first. nats-server may have started a moment ago.
-fn all(server: &NatsServer, stream: &str) -> Vec<Stored> {
+fn all(server: &NatsServer, stream: &str) -> Vec<StoredMessage> {
     let url = server.url();
     run(async |_| {
         let (nats, clock) = (connect(&url).await, Clock::system());
@@ -41,7 +41,7 @@ fn all(server: &NatsServer, stream: &str) -> Vec<Stored> {
 
 /// What is in the pages, one line each, for whoever looks into a failure.
 pub(super) fn stored_pages(server: &NatsServer) -> Vec<String> {
-    let line = |stored: &Stored| {
+    let line = |stored: &StoredMessage| {
         let levels = stored.subject.split('.').count();
         let (subject, sequence) = (&stored.subject, stored.sequence);
         let page = match stored.subject.split('.').nth(2) {
@@ -59,7 +59,7 @@ pub(super) fn stored_pages(server: &NatsServer) -> Vec<String> {
 }
 
 /// A record that this program can read.
-pub(super) fn decode<R: Message + Default>(stored: &Stored) -> Option<R> {
+pub(super) fn decode<R: Message + Default>(stored: &StoredMessage) -> Option<R> {
     let (&version, rest) = stored.payload.split_first()?;
     (version == 1).then(|| R::decode(rest).ok())?
 }
@@ -106,7 +106,7 @@ pub(super) fn acknowledged_is_stored(run: &mut Run<'_>) -> Result<(), Fault> {
 /// No page has a part that it does not name, once nothing is in work and the store was purged.
 pub(super) fn pages(run: &mut Run<'_>) -> Result<(), Fault> {
     let stored = all(&run.nats, "PAGES");
-    let newest: BTreeMap<&str, &Stored> =
+    let newest: BTreeMap<&str, &StoredMessage> =
         stored.iter().map(|stored| (stored.subject.as_str(), stored)).collect();
     for (subject, stored) in &newest {
         let levels: Vec<&str> = subject.split('.').collect();

@@ -3,7 +3,7 @@
 //! Whoever does not know a field must not write its record anew, nor fold past its event: that would
 //! lose it. The room waits for the newer program, the others go on.
 
-use chatto::nats::{Nats, Publish, PublishError, Stored};
+use chatto::nats::{Nats, Publish, PublishError, StoredMessage};
 use chatto::storage::records::{Event, Head, Meta, RowPage, Stamp, ThreadPage};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -89,7 +89,11 @@ fn encode(version: u8, record: &impl Message, unknown: &[u8]) -> Vec<u8> {
 
 /// Puts a page in the place of another one as a fold does: what that one had replaced is erased before,
 /// since the server keeps two revisions, and that one itself afterwards.
-async fn replace(nats: &Nats, former: &Stored, unknown: &[u8]) -> Result<Option<u64>, Fault> {
+async fn replace(
+    nats: &Nats,
+    former: &StoredMessage,
+    unknown: &[u8],
+) -> Result<Option<u64>, Fault> {
     let (payload, replaced) = page(former, unknown).ok_or("a page cannot be read")?;
     if replaced > 0 {
         nats.erase("PAGES", replaced).await.unwrap();
@@ -111,7 +115,7 @@ async fn replace(nats: &Nats, former: &Stored, unknown: &[u8]) -> Result<Option<
 }
 
 /// A page of the kind with or without a field that we do not know, and what the present one replaced.
-fn page(stored: &Stored, unknown: &[u8]) -> Option<(Vec<u8>, u64)> {
+fn page(stored: &StoredMessage, unknown: &[u8]) -> Option<(Vec<u8>, u64)> {
     let replaced = |stamp: &mut Option<Stamp>| {
         let stamp = stamp.get_or_insert_default();
         std::mem::replace(&mut stamp.replaced, stored.sequence)
