@@ -7,7 +7,7 @@ use crate::config::CompleteError;
 use crate::http;
 use crate::nats::{ConnectError, NatsError};
 use crate::operator::Exit;
-use crate::runtime::Full;
+use crate::runtime::ScopeFull;
 use crate::service::StoreError;
 use crate::storage::OpenError;
 use crate::supervisor::{LockError, StartError, UnpackError};
@@ -90,7 +90,7 @@ pub enum AppError {
     Signals(#[source] io::Error),
     /// A scope is full: a mistake in this program.
     #[error("a task cannot be started")]
-    Task(#[from] Full),
+    Task(#[from] ScopeFull),
 }
 
 /// What happened and what to do.

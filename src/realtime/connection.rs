@@ -124,7 +124,7 @@ impl<'a, S: Socket> Connection<'a, S> {
             origin: handshake.origin,
             pace: Pace::new(HYDRATIONS_BURST, HYDRATION_INTERVAL),
             check_due: self.realtime.clock.now() + SESSION_CHECK_INTERVAL,
-            alarm: self.realtime.clock.alarm(),
+            timer: self.realtime.clock.timer(),
             deferred: VecDeque::new(),
             load: Arc::clone(&load),
             connection: self,

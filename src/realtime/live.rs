@@ -21,7 +21,7 @@ use crate::contract::realtime::{
 use crate::domain::RoomId;
 use crate::limits::{RETAINED_ROOMS_MAX, SESSION_CHECK_INTERVAL, SNAPSHOT_BATCH};
 use crate::present::{self, operations};
-use crate::runtime::{Alarm, Pace};
+use crate::runtime::{Pace, Timer};
 use crate::service::{RightsFingerprint, Session, SessionState, StoreError};
 use crate::storage::FeedPosition;
 
@@ -55,7 +55,7 @@ pub(super) struct LiveConnection<'c, 'a, S> {
     pub(super) deferred: VecDeque<String>,
     pub(super) pace: Pace,
     pub(super) check_due: Instant,
-    pub(super) alarm: Alarm,
+    pub(super) timer: Timer,
 }
 
 impl<S: Socket> LiveConnection<'_, '_, S> {
@@ -256,7 +256,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         // `race` is fair: a busy room does not delay the client's frames, nor the other way round.
         let either = futures_lite::future::race(incoming, queue);
         let time = async {
-            self.alarm.until(due).await;
+            self.timer.until(due).await;
             Wake::Due
         };
         let woken = self.connection.stop.or(futures_lite::future::or(either, time));

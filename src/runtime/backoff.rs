@@ -22,7 +22,7 @@ impl Backoff {
     pub fn delay(&mut self) -> Duration {
         let full = self.next;
         self.next = (full * 2).min(self.max);
-        let random = u32::from(fastrand());
+        let random = u32::from(random_byte());
         let half = full / 2;
         half + half * random / 255
     }
@@ -34,7 +34,7 @@ impl Backoff {
 }
 
 /// One random byte; a system without randomness gets the longest delay.
-fn fastrand() -> u8 {
+fn random_byte() -> u8 {
     let mut byte = [u8::MAX];
     if getrandom::fill(&mut byte).is_err() {
         return u8::MAX;

@@ -22,12 +22,12 @@ pub struct Elapsed {
 
 /// A timer that outlives the waits for it: arming a new one for each wait costs two system calls.
 #[derive(Debug)]
-pub struct Alarm {
+pub struct Timer {
     timer: smol::Timer,
     at: Option<Instant>,
 }
 
-impl Alarm {
+impl Timer {
     /// Waits until `at`; an alarm that is set to that time already stays armed.
     ///
     /// # Cancel safety
@@ -74,7 +74,7 @@ impl Clock {
     }
 
     /// Moves the monotonic clock of this clock and its clones; for tests of what is kept for a while. Nobody
-    /// who sleeps wakes earlier, and an [`Alarm`] goes by the clock as it was.
+    /// who sleeps wakes earlier, and an [`Timer`] goes by the clock as it was.
     pub fn advance_monotonic(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.monotonic_offset_ms.fetch_add(by, Ordering::Relaxed);
@@ -87,8 +87,8 @@ impl Clock {
 
     /// An alarm that is not set.
     #[must_use]
-    pub fn alarm(&self) -> Alarm {
-        Alarm { timer: smol::Timer::never(), at: None }
+    pub fn timer(&self) -> Timer {
+        Timer { timer: smol::Timer::never(), at: None }
     }
 
     /// Runs `work` for at most `limit`.

@@ -18,12 +18,12 @@ mod stop;
 
 pub use backoff::Backoff;
 pub use blocking::blocking;
-pub use clock::{Alarm, Clock, Elapsed};
+pub use clock::{Clock, Elapsed, Timer};
 pub use compat::{on_tokio, spawn_tokio};
 pub use executor::Runtime;
 pub use files::{limited_read, write_durably};
 pub use listeners::{PortListener, port_listeners};
 pub use pace::Pace;
-pub use scope::{Full, Scope, Task};
+pub use scope::{Scope, ScopeFull, Task};
 pub use slots::{MemorySlots, SlotGuard, SlotsBusy};
 pub use stop::Stop;

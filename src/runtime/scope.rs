@@ -23,7 +23,7 @@ pub struct Scope {
 /// The scope holds as many tasks as it may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no room for another task: {max} run already")]
-pub struct Full {
+pub struct ScopeFull {
     /// How many tasks the scope may hold.
     pub max: usize,
 }
@@ -38,18 +38,18 @@ impl Scope {
     /// Starts a task that ends by itself or watches a [`super::Stop`].
     ///
     /// # Errors
-    /// [`Full`] when `max` tasks run.
+    /// [`ScopeFull`] when `max` tasks run.
     pub fn spawn(
         &self,
         name: &'static str,
         work: impl Future<Output = ()> + Send + 'static,
-    ) -> Result<(), Full> {
+    ) -> Result<(), ScopeFull> {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         if tasks.len() >= self.max {
             tasks.retain(|(_, task)| !task.is_finished());
         }
         if tasks.len() >= self.max {
-            return Err(Full { max: self.max });
+            return Err(ScopeFull { max: self.max });
         }
         tasks.push((name, self.executor.spawn(work)));
         Ok(())
@@ -60,21 +60,21 @@ impl Scope {
     /// through the returned future, which may be dropped.
     ///
     /// # Errors
-    /// [`Full`] when `max` tasks run.
+    /// [`ScopeFull`] when `max` tasks run.
     pub fn finish<T, F>(
         &self,
         name: &'static str,
         work: F,
-    ) -> Result<impl Future<Output = Option<T>> + use<T, F>, Full>
+    ) -> Result<impl Future<Output = Option<T>> + use<T, F>, ScopeFull>
     where
         T: Send + 'static,
         F: Future<Output = T> + Send + 'static,
     {
         let (tx, rx) = smol::channel::bounded(1);
         self.spawn(name, async move {
-            let answer = work.await;
+            let result = work.await;
             // The caller may have gone away; the work is done all the same.
-            tx.try_send(answer).ok();
+            tx.try_send(result).ok();
         })?;
         Ok(async move { rx.recv().await.ok() })
     }

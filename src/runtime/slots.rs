@@ -38,27 +38,27 @@ impl MemorySlots {
         if let Some(permit) = self.permits.try_acquire_arc() {
             return Ok(SlotGuard { _permit: permit });
         }
-        let place = Waiting::enter(&self.waiting, self.queue_max)?;
+        let ticket = QueueTicket::enter(&self.waiting, self.queue_max)?;
         let permit = self.permits.acquire_arc().await;
-        drop(place);
+        drop(ticket);
         Ok(SlotGuard { _permit: permit })
     }
 }
 
-struct Waiting<'a>(&'a AtomicUsize);
+struct QueueTicket<'a>(&'a AtomicUsize);
 
-impl<'a> Waiting<'a> {
+impl<'a> QueueTicket<'a> {
     fn enter(count: &'a AtomicUsize, max: usize) -> Result<Self, SlotsBusy> {
-        let place = Self(count);
+        let ticket = Self(count);
         if count.fetch_add(1, Ordering::SeqCst) >= max {
-            drop(place);
+            drop(ticket);
             return Err(SlotsBusy);
         }
-        Ok(place)
+        Ok(ticket)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for QueueTicket<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

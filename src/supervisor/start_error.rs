@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::bundled::UnpackError;
 use super::disk::DiskFault;
 use crate::nats::{ConnectError, OLDEST_SERVER};
-use crate::runtime::Full;
+use crate::runtime::ScopeFull;
 
 /// The embedded server does not start. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +93,7 @@ pub enum StartError {
     },
     /// The owner's scope is full: a mistake in this program (exit 1).
     #[error("the embedded server cannot be watched")]
-    Watch(#[from] Full),
+    Watch(#[from] ScopeFull),
 }
 
 impl StartError {
