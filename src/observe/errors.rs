@@ -30,7 +30,7 @@ static COUNT: AtomicU64 = AtomicU64::new(0);
 static SAVED: AtomicU64 = AtomicU64::new(0);
 
 /// Keeps an error, dropping the oldest beyond the bound.
-pub(super) fn keep(at_ms: i64, target: &str, text: &str) {
+pub(super) fn record(at_ms: i64, target: &str, text: &str) {
     let mut end = text.len().min(KEPT_ERROR_MAX_BYTES);
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -100,13 +100,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("errors.jsonl");
         for n in 0..KEPT_ERRORS_MAX + 5 {
-            keep(1, "test", &format!("error {n}"));
+            record(1, "test", &format!("error {n}"));
         }
         assert_eq!(recent_errors().len(), KEPT_ERRORS_MAX);
         save_errors(&path).unwrap();
         let bytes = std::fs::read_to_string(&path).unwrap();
         assert_eq!(bytes.lines().count(), KEPT_ERRORS_MAX);
-        keep(1, "test", &"é".repeat(KEPT_ERROR_MAX_BYTES));
+        record(1, "test", &"é".repeat(KEPT_ERROR_MAX_BYTES));
         load_errors(b"not json\n");
         assert_eq!(recent_errors().len(), KEPT_ERRORS_MAX);
     }

@@ -51,7 +51,7 @@ pub(super) fn fields(record: &Record<'_>) -> Vec<(String, String)> {
     struct Collect(Vec<(String, String)>);
     impl<'kvs> VisitSource<'kvs> for Collect {
         fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), Error> {
-            let mut chain = Chain(String::new());
+            let mut chain = ErrorChain(String::new());
             value.visit(&mut chain)?;
             self.0.push((key.to_string(), chain.0));
             Ok(())
@@ -64,9 +64,9 @@ pub(super) fn fields(record: &Record<'_>) -> Vec<(String, String)> {
 }
 
 /// A value as text; an error with all its causes.
-struct Chain(String);
+struct ErrorChain(String);
 
-impl<'v> VisitValue<'v> for Chain {
+impl<'v> VisitValue<'v> for ErrorChain {
     fn visit_any(&mut self, value: Value<'_>) -> Result<(), Error> {
         self.0 = value.to_string();
         Ok(())

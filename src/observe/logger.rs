@@ -62,7 +62,7 @@ impl Log for Logger {
             for (key, value) in &fields {
                 text.push_str(&format!(" {key}={value}"));
             }
-            errors::keep(now, record.target(), &text);
+            errors::record(now, record.target(), &text);
         }
         print(Stream::Error, line);
     }

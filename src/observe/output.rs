@@ -156,12 +156,12 @@ mod tests {
         assert_eq!(writer.finish(text.len()), 0, "a line that says so would be dropped too");
         writer.put(Stream::Output, line);
         assert_eq!(writer.lock().texts.len(), fits);
-        let mut told = 0;
+        let mut dropped_lines = 0;
         for _ in 0..fits {
             let (_, text) = writer.take();
-            told += writer.finish(text.len());
+            dropped_lines += writer.finish(text.len());
         }
-        assert_eq!(told, 8);
+        assert_eq!(dropped_lines, 8);
         assert_eq!(writer.finish(0), 0);
     }
 }
