@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::config::Settings;
 use crate::limits::STORE_COMMAND_TIMEOUT;
 use crate::nats::ConnectError;
-use crate::operator::{Operations, Parts, Refusal};
+use crate::operator::{Operations, OperatorError, OperatorParts};
 use crate::runtime::{Clock, Runtime};
 use crate::service::Service;
 use crate::supervisor::{DataDir, Role};
@@ -16,7 +16,7 @@ use super::parts;
 use super::store::{Create, Store};
 
 /// A call that operations answer, several in a row.
-pub(super) type Calls<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, Refusal>;
+pub(super) type Calls<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, OperatorError>;
 
 /// Opens the store, lets `work` call operations, and closes it again. Blocks.
 ///
@@ -38,7 +38,7 @@ pub fn with_operations<T>(
         let service =
             Service::build(parts::service(settings, secret), store.storage.clone(), clock.clone());
         let public_url = parts::link_base(settings, settings.webserver.port);
-        let operations = Operations::new(Parts { service, public_url, status: None });
+        let operations = Operations::new(OperatorParts { service, public_url, status: None });
         let done = work(&mut |method, mut params| {
             if let Value::Object(fields) = &mut params {
                 fields.insert("schema".to_owned(), crate::operator::SCHEMA.into());

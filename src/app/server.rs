@@ -199,7 +199,7 @@ impl Process {
             started,
             clock: self.clock.clone(),
         });
-        let operations = Operations::new(operator::Parts {
+        let operations = Operations::new(operator::OperatorParts {
             service: service.clone(),
             public_url: origin.clone(),
             status: Some(status),

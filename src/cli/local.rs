@@ -7,7 +7,7 @@ use super::{Context, Exit, Failure};
 use crate::app::{self, AppError};
 use crate::config::{Purpose, Settings};
 use crate::observe::{self, Format};
-use crate::operator::{CallError, Client, Refusal};
+use crate::operator::{CallError, Client, OperatorError};
 
 /// What a command calls: a method with its parameters.
 pub(super) type Call<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, Failure>;
@@ -41,9 +41,9 @@ pub(super) fn running(settings: &Settings) -> Result<Option<Client>, Failure> {
     }
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.exit(), refusal.message)
+impl From<OperatorError> for Failure {
+    fn from(error: OperatorError) -> Self {
+        Self::new(error.exit(), error.message)
     }
 }
 
@@ -53,7 +53,7 @@ impl From<CallError> for Failure {
             CallError::NotRunning => Exit::Unreachable,
             CallError::NotPermitted { .. } => Exit::Denied,
             CallError::Broken { .. } => Exit::Io,
-            CallError::Refused(refusal) => refusal.exit(),
+            CallError::Refused(error) => error.exit(),
         };
         Self::new(exit, observe::chain(&error))
     }

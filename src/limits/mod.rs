@@ -60,7 +60,7 @@ pub const OPERATOR_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
 /// A request's or answer's head.
 pub const OPERATOR_HEAD_MAX_BYTES: usize = 8 * KIB;
 /// An answer's body, as a command takes it.
-pub const OPERATOR_ANSWER_MAX_BYTES: usize = 4 * MIB;
+pub const OPERATOR_RESPONSE_MAX_BYTES: usize = 4 * MIB;
 
 // --- process life cycle (product 7) -------------------------------------------------------------
 

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::wire;
-use super::{Refusal, SCHEMA, VERSION};
-use crate::limits::{OPERATOR_ANSWER_MAX_BYTES, OPERATOR_HEAD_MAX_BYTES, OPERATOR_TIMEOUT};
+use super::{OperatorError, SCHEMA, VERSION};
+use crate::limits::{OPERATOR_HEAD_MAX_BYTES, OPERATOR_RESPONSE_MAX_BYTES, OPERATOR_TIMEOUT};
 
 /// A request had no result.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +33,7 @@ pub enum CallError {
     },
     /// It refused.
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] OperatorError),
 }
 
 /// A way to the running server of a data directory.
@@ -64,11 +64,11 @@ impl Client {
             io::ErrorKind::PermissionDenied => CallError::NotPermitted { path: self.path.clone() },
             _ => CallError::NotRunning,
         })?;
-        let answer = exchange(stream, &wire::request(method, &params))
+        let response = exchange(stream, &wire::request(method, &params))
             .map_err(|source| CallError::Broken { path: self.path.clone(), source })?;
-        match serde_json::from_value::<Refusal>(answer.clone()) {
-            Ok(refusal) => Err(refusal.into()),
-            Err(_) => Ok(answer),
+        match serde_json::from_value::<OperatorError>(response.clone()) {
+            Ok(error) => Err(error.into()),
+            Err(_) => Ok(response),
         }
     }
 }
@@ -77,12 +77,12 @@ fn exchange(mut stream: UnixStream, request: &[u8]) -> io::Result<Value> {
     stream.set_read_timeout(Some(OPERATOR_TIMEOUT))?;
     stream.set_write_timeout(Some(OPERATOR_TIMEOUT))?;
     stream.write_all(request)?;
-    let limit = OPERATOR_ANSWER_MAX_BYTES + OPERATOR_HEAD_MAX_BYTES;
+    let limit = OPERATOR_RESPONSE_MAX_BYTES + OPERATOR_HEAD_MAX_BYTES;
     let mut bytes = Vec::new();
     stream.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let end = wire::head_end(&bytes).ok().flatten().ok_or_else(invalid)?;
-    let length = bytes.get(..end).and_then(wire::parse_answer).ok_or_else(invalid)?;
+    let length = bytes.get(..end).and_then(wire::parse_response).ok_or_else(invalid)?;
     let body = bytes.get(end..).filter(|body| body.len() == length).ok_or_else(invalid)?;
     Ok(serde_json::from_slice(body)?)
 }

@@ -13,12 +13,12 @@ mod wire;
 
 pub use client::{CallError, Client};
 pub use exit::Exit;
-pub use operations::{Operations, Parts};
+pub use operations::{Operations, OperatorParts};
 pub use server::{BindError, Server};
 pub use status::{
     DiskStatus, HeldRoomStatus, NatsStatus, StatusReport, StatusSource, StreamStatus,
 };
-pub use wire::Refusal;
+pub use wire::OperatorError;
 
 /// The form of requests and answers.
 pub const SCHEMA: u64 = 1;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::{Exit, Refusal, SCHEMA, StatusSource, VERSION};
+use super::{Exit, OperatorError, SCHEMA, StatusSource, VERSION};
 use crate::limits::PAGE_LIMIT_MAX;
 use crate::observe::rfc3339;
 use crate::service::{
@@ -14,7 +14,7 @@ use crate::service::{
 
 /// What the operations work on.
 #[derive(Clone)]
-pub struct Parts {
+pub struct OperatorParts {
     /// The chat.
     pub service: Service,
     /// The origin that links start with: `https://chat.example.org`.
@@ -26,12 +26,12 @@ pub struct Parts {
 /// The operations. Clones share everything.
 #[derive(Clone)]
 pub struct Operations {
-    parts: Parts,
+    parts: OperatorParts,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+struct NoParams {}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -87,7 +87,7 @@ enum RoleAction {
 impl Operations {
     /// Over these parts.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub fn new(parts: OperatorParts) -> Self {
         Self { parts }
     }
 
@@ -105,36 +105,36 @@ impl Operations {
     ///
     /// # Cancel safety
     /// As the service's functions: a change is whole or did not happen.
-    pub async fn call(&self, method: &str, params: Value) -> Result<Value, Refusal> {
+    pub async fn call(&self, method: &str, params: Value) -> Result<Value, OperatorError> {
         let params = check_version(method, params)?;
         match method {
             "status" => {
-                let Nothing {} = typed(params)?;
+                let NoParams {} = parse_params(params)?;
                 self.status().await
             }
             "setup-link" => {
-                let Nothing {} = typed(params)?;
+                let NoParams {} = parse_params(params)?;
                 let link = Box::pin(self.parts.service.links().setup_link())
                     .await
-                    .map_err(link_refusal)?;
+                    .map_err(link_error)?;
                 Ok(self.link(&link))
             }
             "invite.list" => {
-                let Nothing {} = typed(params)?;
+                let NoParams {} = parse_params(params)?;
                 let links = Box::pin(self.parts.service.links().operator_join_links()).await;
-                let links = links.map_err(link_refusal)?;
+                let links = links.map_err(link_error)?;
                 Ok(json!({ "links": links.iter().map(open_link).collect::<Vec<Value>>() }))
             }
             "invite.revoke" => {
-                let InviteRevoke { id } = typed(params)?;
+                let InviteRevoke { id } = parse_params(params)?;
                 let revoked =
                     Box::pin(self.parts.service.links().operator_revoke_join_link(&id)).await;
-                revoked.map_err(link_refusal)?;
+                revoked.map_err(link_error)?;
                 Ok(json!({ "id": id }))
             }
-            "user.create" => self.user_create(typed(params)?).await,
+            "user.create" => self.user_create(parse_params(params)?).await,
             "user.list" => {
-                let list: UserList = typed(params)?;
+                let list: UserList = parse_params(params)?;
                 let page =
                     PageRequest { limit: list.limit.min(PAGE_LIMIT_MAX), offset: list.offset };
                 let page = Box::pin(self.parts.service.accounts().list(&list.search, page)).await;
@@ -142,14 +142,14 @@ impl Operations {
                 Ok(json!({ "users": users, "total": page.total, "has_more": page.has_more }))
             }
             "user.set-password" => {
-                let set: UserSetPassword = typed(params)?;
+                let set: UserSetPassword = parse_params(params)?;
                 let done =
                     Box::pin(self.parts.service.accounts().set_password(&set.login, &set.password))
                         .await;
-                done.map(|view| account(&view)).map_err(|error| account_refusal(&error, &set.login))
+                done.map(|view| account(&view)).map_err(|error| account_error(&error, &set.login))
             }
             "user.role" => {
-                let UserRole { login, role, action } = typed(params)?;
+                let UserRole { login, role, action } = parse_params(params)?;
                 let done = match action {
                     RoleAction::Add => {
                         Box::pin(self.parts.service.accounts().add_role(&login, &role)).await
@@ -158,14 +158,14 @@ impl Operations {
                         Box::pin(self.parts.service.accounts().remove_role(&login, &role)).await
                     }
                 };
-                let view = done.map_err(|error| account_refusal(&error, &login))?;
-                let mut answer = account(&view);
-                if let Value::Object(fields) = &mut answer {
+                let view = done.map_err(|error| account_error(&error, &login))?;
+                let mut result = account(&view);
+                if let Value::Object(fields) = &mut result {
                     fields.insert("server_has_owner".to_owned(), self.has_owner().into());
                 }
-                Ok(answer)
+                Ok(result)
             }
-            _ => Err(Refusal::new(
+            _ => Err(OperatorError::new(
                 "unknown_method",
                 Exit::Failed,
                 format!("the server (chatto {VERSION}) knows no method {method}"),
@@ -173,18 +173,18 @@ impl Operations {
         }
     }
 
-    async fn status(&self) -> Result<Value, Refusal> {
+    async fn status(&self) -> Result<Value, OperatorError> {
         match &self.parts.status {
             Some(source) => serde_json::to_value(source().await).map_err(|error| internal(&error)),
-            None => Err(Refusal::new("unavailable", Exit::Unreachable, "no server is running")),
+            None => Err(OperatorError::new("unavailable", Exit::Unreachable, "no server is running")),
         }
     }
 
-    async fn user_create(&self, new: UserCreate) -> Result<Value, Refusal> {
+    async fn user_create(&self, new: UserCreate) -> Result<Value, OperatorError> {
         if new.link {
             if new.password.is_some() {
                 let message = "a join link and a password exclude each other";
-                return Err(Refusal::new("invalid_argument", Exit::Usage, message));
+                return Err(OperatorError::new("invalid_argument", Exit::Usage, message));
             }
             let fields = JoinFields {
                 login: new.login,
@@ -194,11 +194,11 @@ impl Operations {
             };
             let link = Box::pin(self.parts.service.links().operator_join_link(fields))
                 .await
-                .map_err(link_refusal)?;
+                .map_err(link_error)?;
             return Ok(self.link(&link));
         }
         let needed = |what: &str| {
-            Refusal::new("invalid_argument", Exit::Usage, format!("a {what} is needed"))
+            OperatorError::new("invalid_argument", Exit::Usage, format!("a {what} is needed"))
         };
         let login = new.login.ok_or_else(|| needed("login"))?;
         let password = new.password.ok_or_else(|| needed("password"))?;
@@ -210,7 +210,7 @@ impl Operations {
             password: &password,
         };
         let made = Box::pin(self.parts.service.accounts().create(new)).await;
-        made.map(|view| account(&view)).map_err(|error| account_refusal(&error, &login))
+        made.map(|view| account(&view)).map_err(|error| account_error(&error, &login))
     }
 
     fn link(&self, link: &LinkView) -> Value {
@@ -249,9 +249,9 @@ fn account(view: &AccountView) -> Value {
 }
 
 /// Takes `schema` and `version` out of the parameters and compares them with ours.
-fn check_version(method: &str, mut params: Value) -> Result<Value, Refusal> {
+fn check_version(method: &str, mut params: Value) -> Result<Value, OperatorError> {
     let fields = params.as_object_mut().ok_or_else(|| {
-        Refusal::new("bad_request", Exit::Usage, "the parameters must be a JSON object")
+        OperatorError::new("bad_request", Exit::Usage, "the parameters must be a JSON object")
     })?;
     let schema = fields.remove("schema").and_then(|schema| schema.as_u64());
     let version = fields.remove("version");
@@ -264,44 +264,44 @@ fn check_version(method: &str, mut params: Value) -> Result<Value, Refusal> {
         "this command is chatto {version}, but the running server is chatto {VERSION}; restart the \
          server, or use its own version of the command"
     );
-    Err(Refusal::new("version_mismatch", Exit::Failed, message))
+    Err(OperatorError::new("version_mismatch", Exit::Failed, message))
 }
 
 /// The parameters of a method. The reason never repeats a value: it may be a password.
-fn typed<T: DeserializeOwned>(params: Value) -> Result<T, Refusal> {
+fn parse_params<T: DeserializeOwned>(params: Value) -> Result<T, OperatorError> {
     serde_json::from_value(params).map_err(|_| {
-        Refusal::new("bad_request", Exit::Usage, "the parameters do not fit the method")
+        OperatorError::new("bad_request", Exit::Usage, "the parameters do not fit the method")
     })
 }
 
-fn internal(error: &(dyn std::error::Error + 'static)) -> Refusal {
+fn internal(error: &(dyn std::error::Error + 'static)) -> OperatorError {
     log::error!(error:err = *error; "an operator request failed");
-    Refusal::new("internal", Exit::Failed, "an internal error; the server's log tells more")
+    OperatorError::new("internal", Exit::Failed, "an internal error; the server's log tells more")
 }
 
-fn link_refusal(error: LinkError) -> Refusal {
+fn link_error(error: LinkError) -> OperatorError {
     match &error {
-        LinkError::OwnerExists => Refusal::new(
+        LinkError::OwnerExists => OperatorError::new(
             "already_exists",
             Exit::Exists,
             "this server has an owner already; `chatto user create --link --role owner` makes a \
              link for another one",
         ),
         LinkError::Denied | LinkError::Unknown | LinkError::Account(_) | LinkError::Store(_) => {
-            refusal(error.kind(), &error, None)
+            operator_error(error.kind(), &error, None)
         }
     }
 }
 
-fn account_refusal(error: &ManageAccountError, login: &str) -> Refusal {
-    refusal(error.kind(), error, Some(login))
+fn account_error(error: &ManageAccountError, login: &str) -> OperatorError {
+    operator_error(error.kind(), error, Some(login))
 }
 
-fn refusal(
+fn operator_error(
     kind: ErrorKind,
     error: &(dyn std::error::Error + 'static),
     login: Option<&str>,
-) -> Refusal {
+) -> OperatorError {
     let (code, exit) = match kind {
         ErrorKind::NotFound => ("not_found", Exit::Failed),
         ErrorKind::AlreadyExists => ("already_exists", Exit::Exists),
@@ -319,5 +319,5 @@ fn refusal(
         Some(login) => format!("{login}: {error}"),
         None => error.to_string(),
     };
-    Refusal::new(code, exit, message)
+    OperatorError::new(code, exit, message)
 }

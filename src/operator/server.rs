@@ -11,7 +11,7 @@ use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use serde_json::Value;
 use smol::lock::Semaphore;
 
-use super::wire::{self, Refusal};
+use super::wire::{self, OperatorError};
 use super::{Exit, Operations};
 use crate::limits::{
     JSON_BODY_MAX_BYTES, OPERATOR_ACCEPT_PAUSE, OPERATOR_CONNECTIONS_MAX, OPERATOR_REQUEST_TIMEOUT,
@@ -72,11 +72,11 @@ impl Server {
         clock: &Clock,
         stop: &Stop,
     ) {
-        let slots = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX));
+        let permits = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX));
         // A request frees its slot a moment before its task counts as finished.
         let requests = Scope::new(runtime, "operator", OPERATOR_CONNECTIONS_MAX * 2);
-        let next = || async { (slots.acquire_arc().await, self.listener.accept().await) };
-        while let Some((slot, accepted)) = stop.or(next()).await {
+        let next = || async { (permits.acquire_arc().await, self.listener.accept().await) };
+        while let Some((permit, accepted)) = stop.or(next()).await {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -92,7 +92,7 @@ impl Server {
             let (operations, clock) = (operations.clone(), clock.clone());
             let served = requests.spawn("request", async move {
                 Box::pin(exchange(stream, &operations, &clock)).await;
-                drop(slot);
+                drop(permit);
             });
             if let Err(full) = served {
                 log::warn!(error:err = full; "an operator request was dropped");
@@ -121,10 +121,10 @@ async fn exchange(mut stream: UnixStream, operations: &Operations, clock: &Clock
         let result = match request {
             Ok(Some((method, params))) => Box::pin(operations.call(&method, params)).await,
             Ok(None) => return,
-            Err(refusal) => Err(refusal),
+            Err(error) => Err(error),
         };
         // The command may have gone away; what it asked for is done.
-        stream.write_all(&wire::answer(result)).await.ok();
+        stream.write_all(&wire::response(result)).await.ok();
         stream.close().await.ok();
     };
     if clock.timeout(OPERATOR_TIMEOUT, work).await.is_err() {
@@ -133,7 +133,7 @@ async fn exchange(mut stream: UnixStream, operations: &Operations, clock: &Clock
 }
 
 /// A request's method and parameters; `None` when the peer went away.
-async fn read(stream: &mut UnixStream) -> Result<Option<(String, Value)>, Refusal> {
+async fn read(stream: &mut UnixStream) -> Result<Option<(String, Value)>, OperatorError> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 1024];
     let mut want = None;
@@ -144,7 +144,7 @@ async fn read(stream: &mut UnixStream) -> Result<Option<(String, Value)>, Refusa
             let head = wire::parse_request(bytes.get(..end).unwrap_or_default())?;
             if head.body_bytes > JSON_BODY_MAX_BYTES {
                 let message = format!("a request has at most {JSON_BODY_MAX_BYTES} bytes");
-                return Err(Refusal::new("too_large", Exit::Usage, message));
+                return Err(OperatorError::new("too_large", Exit::Usage, message));
             }
             want = Some((end, head));
         }
@@ -152,7 +152,7 @@ async fn read(stream: &mut UnixStream) -> Result<Option<(String, Value)>, Refusa
             && let Some(body) = bytes.get(*end..end.saturating_add(head.body_bytes))
         {
             let params = serde_json::from_slice(body).map_err(|_| {
-                Refusal::new("bad_request", Exit::Usage, "the parameters are not valid JSON")
+                OperatorError::new("bad_request", Exit::Usage, "the parameters are not valid JSON")
             })?;
             return Ok(Some((head.method.clone(), params)));
         }

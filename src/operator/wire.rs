@@ -10,7 +10,7 @@ use crate::limits::OPERATOR_HEAD_MAX_BYTES;
 /// A wish that was refused, as it goes over the socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
-pub struct Refusal {
+pub struct OperatorError {
     /// A word for programs.
     pub code: String,
     /// For people: what happened and what to do.
@@ -19,7 +19,7 @@ pub struct Refusal {
     pub exit: u8,
 }
 
-impl Refusal {
+impl OperatorError {
     /// A refusal.
     #[must_use]
     pub fn new(code: &str, exit: Exit, message: impl Into<String>) -> Self {
@@ -47,12 +47,12 @@ impl Refusal {
 }
 
 /// Finds the end of a head; `Err` when it is too long already.
-pub(super) fn head_end(bytes: &[u8]) -> Result<Option<usize>, Refusal> {
+pub(super) fn head_end(bytes: &[u8]) -> Result<Option<usize>, OperatorError> {
     let window = bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
     match window {
         Some(end) if end <= OPERATOR_HEAD_MAX_BYTES => Ok(Some(end)),
         None if bytes.len() < OPERATOR_HEAD_MAX_BYTES => Ok(None),
-        _ => Err(Refusal::new("too_large", Exit::Usage, "the request's head is too long")),
+        _ => Err(OperatorError::new("too_large", Exit::Usage, "the request's head is too long")),
     }
 }
 
@@ -65,8 +65,8 @@ pub(super) struct RequestHead {
 }
 
 /// Reads a request's head.
-pub(super) fn parse_request(head: &[u8]) -> Result<RequestHead, Refusal> {
-    let bad = |why: &str| Refusal::new("bad_request", Exit::Usage, why);
+pub(super) fn parse_request(head: &[u8]) -> Result<RequestHead, OperatorError> {
+    let bad = |why: &str| OperatorError::new("bad_request", Exit::Usage, why);
     let head = std::str::from_utf8(head).map_err(|_| bad("the request's head is not text"))?;
     let mut lines = head.split("\r\n");
     let mut words = lines.next().unwrap_or_default().split(' ');
@@ -74,7 +74,8 @@ pub(super) fn parse_request(head: &[u8]) -> Result<RequestHead, Refusal> {
     if !matches!(protocol, Some("HTTP/1.1" | "HTTP/1.0")) || words.next().is_some() {
         return Err(bad("this is not an HTTP/1 request"));
     }
-    let unknown = || Refusal::new("unknown_method", Exit::Usage, "there is only POST /v1/{method}");
+    let unknown =
+        || OperatorError::new("unknown_method", Exit::Usage, "there is only POST /v1/{method}");
     let method = path.and_then(|path| path.strip_prefix("/v1/")).ok_or_else(unknown)?.to_owned();
     if verb != Some("POST") {
         return Err(unknown());
@@ -84,7 +85,7 @@ pub(super) fn parse_request(head: &[u8]) -> Result<RequestHead, Refusal> {
 }
 
 /// Reads an answer's head: the length of its body.
-pub(super) fn parse_answer(head: &[u8]) -> Option<usize> {
+pub(super) fn parse_response(head: &[u8]) -> Option<usize> {
     let head = std::str::from_utf8(head).ok()?;
     let mut lines = head.split("\r\n");
     let first = lines.next()?;
@@ -123,10 +124,10 @@ pub(super) fn request(method: &str, params: &Value) -> Vec<u8> {
 }
 
 /// An answer as bytes.
-pub(super) fn answer(result: Result<Value, Refusal>) -> Vec<u8> {
+pub(super) fn response(result: Result<Value, OperatorError>) -> Vec<u8> {
     let (status, mut body) = match result {
         Ok(value) => (200, value),
-        Err(refusal) => (refusal.status(), serde_json::to_value(&refusal).unwrap_or(Value::Null)),
+        Err(error) => (error.status(), serde_json::to_value(&error).unwrap_or(Value::Null)),
     };
     if let Value::Object(fields) = &mut body {
         fields.insert("schema".to_owned(), SCHEMA.into());
