@@ -62,7 +62,7 @@ struct State {
     /// Whether the server was ready once.
     was_ready: bool,
     /// What was told last, for the log.
-    told: Option<Reason>,
+    logged: Option<Reason>,
 }
 
 impl Readiness {
@@ -73,7 +73,7 @@ impl Readiness {
             now: Some(Reason::Starting),
             since: clock.now(),
             was_ready: false,
-            told: Some(Reason::Starting),
+            logged: Some(Reason::Starting),
         };
         Self { clock, state: Arc::new(Mutex::new(state)) }
     }
@@ -89,10 +89,10 @@ impl Readiness {
         }
         state.now = now;
         state.was_ready |= now.is_none();
-        let answer = Self::answer(&state, self.clock.now());
-        if answer != state.told {
-            state.told = answer;
-            match answer {
+        let current = Self::current(&state, self.clock.now());
+        if current != state.logged {
+            state.logged = current;
+            match current {
                 None => log::info!("ready"),
                 Some(Reason::Draining) => log::info!("draining"),
                 Some(reason) => log::warn!(reason = reason.word(); "not ready"),
@@ -104,10 +104,10 @@ impl Readiness {
     /// [`READINESS_GRACE`]; draining counts at once.
     #[must_use]
     pub fn get(&self) -> Option<Reason> {
-        Self::answer(&self.lock(), self.clock.now())
+        Self::current(&self.lock(), self.clock.now())
     }
 
-    fn answer(state: &State, now: Instant) -> Option<Reason> {
+    fn current(state: &State, now: Instant) -> Option<Reason> {
         let reason = state.now?;
         let immediate = reason == Reason::Draining || !state.was_ready;
         (immediate || now.duration_since(state.since) >= READINESS_GRACE).then_some(reason)

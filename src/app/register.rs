@@ -114,7 +114,7 @@ fn is_older(other: &Process, own: &Process) -> bool {
 }
 
 /// Says what a changed secret means for people, where it is not refused.
-pub(super) async fn tell_changed_secrets(settings: &Settings, storage: &Storage) {
+pub(super) async fn warn_changed_secrets(settings: &Settings, storage: &Storage) {
     let changed = match storage.changed_since_last_start(&fingerprints(settings)).await {
         Ok(changed) => changed,
         Err(error) => {
@@ -134,7 +134,7 @@ pub(super) async fn tell_changed_secrets(settings: &Settings, storage: &Storage)
     }
 }
 
-/// Waits, before the store is opened, until no other process differs; `waiting` is told of it.
+/// Waits, before the store is opened, until no other process differs; `on_wait` is told of it.
 ///
 /// # Errors
 /// [`AppError::Mismatch`] after [`SECRETS_MISMATCH_TIMEOUT`].
@@ -142,10 +142,10 @@ pub(super) async fn wait_for_agreement(
     nats: &Nats,
     clock: &Clock,
     own: &Process,
-    waiting: impl Fn(),
+    on_wait: impl Fn(),
 ) -> Result<(), AppError> {
     let deadline = clock.now() + SECRETS_MISMATCH_TIMEOUT;
-    let mut told = false;
+    let mut logged = false;
     loop {
         let others = match live_processes(nats).await {
             Ok(others) => others,
@@ -156,10 +156,10 @@ pub(super) async fn wait_for_agreement(
             }
         };
         let Some(mismatch) = mismatch(own, others.iter()) else { return Ok(()) };
-        waiting();
-        if !told {
-            tell(&mismatch);
-            told = true;
+        on_wait();
+        if !logged {
+            log_mismatch(&mismatch);
+            logged = true;
         }
         if clock.now() >= deadline {
             return Err(mismatch.into());
@@ -168,7 +168,7 @@ pub(super) async fn wait_for_agreement(
     }
 }
 
-fn tell(mismatch: &Mismatch) {
+fn log_mismatch(mismatch: &Mismatch) {
     log::error!(
         key = mismatch.key.as_str(), process = mismatch.process.as_str();
         "a setting differs from that of a running process; all processes of a cluster need the same"
@@ -212,7 +212,7 @@ impl Register {
     }
 
     /// The error to end with, when the difference has lasted.
-    pub(super) fn failure(&self) -> Option<AppError> {
+    pub(super) fn fatal_error(&self) -> Option<AppError> {
         if let Some(least) = self.shared.storage.outdated() {
             return Some(AppError::Store(OpenError::Outdated { least }));
         }
@@ -275,7 +275,7 @@ impl Register {
         let former = std::mem::replace(&mut *self.lock_mismatch(), found.clone());
         match (&former, &found) {
             (None, Some(mismatch)) => {
-                tell(mismatch);
+                log_mismatch(mismatch);
                 storage.unregister(&own.id).await?;
             }
             (Some(_), None) => {

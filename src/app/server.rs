@@ -49,7 +49,7 @@ pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
         let tasks = Scope::new(&runtime, "process", TASKS_MAX);
         let tls = load_tls(&loaded.settings).await?;
         tasks.spawn("signals", watch_signals(signals, stop.clone(), tls.clone()))?;
-        let process = Process {
+        let process = ServerProcess {
             settings: loaded.settings,
             tls,
             runtime,
@@ -64,7 +64,7 @@ pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
     })
 }
 
-struct Process {
+struct ServerProcess {
     settings: Settings,
     tls: Option<http::Tls>,
     runtime: Runtime,
@@ -76,7 +76,7 @@ struct Process {
     events: Arc<dyn Events>,
 }
 
-impl Process {
+impl ServerProcess {
     async fn run(mut self) -> Result<(), AppError> {
         let started = self.clock.now();
         let webserver = &self.settings.webserver;
@@ -86,11 +86,11 @@ impl Process {
             listener = listener.over_tls(tls.clone());
         }
         let port = listener.local_addr().port();
-        let Some(store) = self.open_while_answering(&listener).await? else {
+        let Some(store) = self.open_while_serving_health(&listener).await? else {
             log::info!("stopped while starting");
             return Ok(());
         };
-        register::tell_changed_secrets(&self.settings, &store.storage).await;
+        register::warn_changed_secrets(&self.settings, &store.storage).await;
         let service = self.build_service(&store)?;
         if let Err(fault) = Box::pin(service.prepare()).await {
             Box::pin(store.close()).await;
@@ -105,16 +105,16 @@ impl Process {
         let edges = Edges { service: &service, store: &store, listener, started, port };
         Box::pin(self.serve(edges)).await?;
         log::info!("stopping the store");
-        let failure = store.failure();
+        let fatal_error = store.fatal_error();
         Box::pin(store.close()).await;
         self.tasks.join().await;
         self.save_errors_now().await;
         log::info!("stopped");
-        failure.map_or(Ok(()), Err)
+        fatal_error.map_or(Ok(()), Err)
     }
 
     /// Opens the store; health is answered meanwhile, a cluster may take long. `None`: stopped.
-    async fn open_while_answering(
+    async fn open_while_serving_health(
         &mut self,
         listener: &http::Listener,
     ) -> Result<Option<Store>, AppError> {
@@ -227,21 +227,21 @@ impl Process {
         );
         log::info!(address:% = listener.local_addr(), origin = origin.as_str(); "listening");
         let watching = self.watch(store);
-        let announcing = self.announce(&operations, &origin);
+        let reporting = self.report_ready(&operations, &origin);
         let serving = async {
             Box::pin(server.serve(listener, &self.stop)).await;
         };
         // The watch ends with the serving; the announcement once it is made.
-        let announced = async {
-            announcing.await;
+        let reported = async {
+            reporting.await;
             watching.await
         };
-        futures_lite::future::or(serving, announced).await;
+        futures_lite::future::or(serving, reported).await;
         Ok(())
     }
 
     /// Says that the server is ready, and shows the way in while there is no owner.
-    async fn announce(&self, operations: &Operations, origin: &str) {
+    async fn report_ready(&self, operations: &Operations, origin: &str) {
         self.readiness.set(None);
         self.notify.ready();
         self.notify.status(&format!("serving {origin}"));
@@ -271,8 +271,8 @@ impl Process {
             if self.stop.or(self.clock.sleep(READINESS_LOOK_INTERVAL)).await.is_none() {
                 break;
             }
-            self.readiness.set(store.trouble());
-            if store.failure().is_some() {
+            self.readiness.set(store.unready_reason());
+            if store.fatal_error().is_some() {
                 self.stop.stop();
             }
             let due = interval.is_some_and(|every| self.clock.now() - fed >= every);

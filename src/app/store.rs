@@ -85,18 +85,18 @@ impl Store {
         }
     }
 
-    /// Waits for the external cluster as long as it takes, telling `waiting` why, and opens the store.
+    /// Waits for the external cluster as long as it takes, telling `on_wait` why, and opens the store.
     pub(super) async fn external(
         settings: &Settings,
         create: Create,
         runtime: &Runtime,
         clock: &Clock,
-        waiting: impl Fn(Reason),
+        on_wait: impl Fn(Reason),
     ) -> Result<Self, AppError> {
         let secret = secret_key(settings)?;
         let nats = Nats::connect(&parts::cluster(settings), clock.clone()).await?;
         let mut backoff = Backoff::new(STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX);
-        let mut told = false;
+        let mut logged = false;
         loop {
             match nats.wait_connected(crate::limits::NATS_REQUEST_TIMEOUT).await {
                 Ok(version) => {
@@ -104,10 +104,10 @@ impl Store {
                     break;
                 }
                 Err(error @ ConnectError::Unreachable { .. }) => {
-                    waiting(Reason::NatsUnreachable);
-                    if !told {
+                    on_wait(Reason::NatsUnreachable);
+                    if !logged {
                         log::warn!(error:err = error; "waiting for the NATS cluster");
-                        told = true;
+                        logged = true;
                     }
                 }
                 Err(error) => return Err(error.into()),
@@ -116,10 +116,10 @@ impl Store {
         }
         let own = register::own(settings, clock);
         if create == Create::Yes {
-            let told = || waiting(Reason::SecretsMismatch);
-            register::wait_for_agreement(&nats, clock, &own, told).await?;
+            let on_wait = || on_wait(Reason::SecretsMismatch);
+            register::wait_for_agreement(&nats, clock, &own, on_wait).await?;
         }
-        told = false;
+        logged = false;
         backoff.reset();
         loop {
             let config = parts::storage(settings, secret.clone(), create == Create::Yes);
@@ -137,13 +137,13 @@ impl Store {
                     return Ok(Self { nats, storage, embedded: None, register, closed, scope });
                 }
                 Err(error) if error.is_transient() => {
-                    waiting(Reason::NoQuorum);
-                    if !told {
+                    on_wait(Reason::NoQuorum);
+                    if !logged {
                         log::warn!(
                             error:err = error, replicas = settings.replicas;
                             "waiting until the NATS cluster has a quorum and as many nodes as nats.replicas"
                         );
-                        told = true;
+                        logged = true;
                     }
                 }
                 Err(error) => return Err(open_error(error, settings)),
@@ -168,12 +168,12 @@ impl Store {
     }
 
     /// The error that the process must end with.
-    pub(super) fn failure(&self) -> Option<AppError> {
-        self.register.as_ref().and_then(Register::failure)
+    pub(super) fn fatal_error(&self) -> Option<AppError> {
+        self.register.as_ref().and_then(Register::fatal_error)
     }
 
     /// What is wrong with it now.
-    pub(super) fn trouble(&self) -> Option<Reason> {
+    pub(super) fn unready_reason(&self) -> Option<Reason> {
         if let Some(embedded) = &self.embedded {
             match embedded.health() {
                 Health::Restarting { .. } => return Some(Reason::NatsUnreachable),
