@@ -14,27 +14,27 @@ use crate::config::nearest;
 
 /// What the words ask for.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Words {
+pub(super) enum Invocation {
     /// A command: words for argh.
     Run(Vec<String>),
     /// Help on the command of this path.
     Help(Vec<String>),
     /// Nothing at all.
-    Bare,
+    Empty,
 }
 
 /// Checks and rewrites the words after the program's name.
 ///
 /// # Errors
 /// A sentence about wrong usage.
-pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Words, String> {
+pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Invocation, String> {
     let mut texts = Vec::new();
     for word in words {
         let text = word.into_string();
         texts.push(text.map_err(|_| "an argument is not UTF-8 text".to_owned())?);
     }
     if texts.is_empty() {
-        return Ok(Words::Bare);
+        return Ok(Invocation::Empty);
     }
     // `chatto help user create` as well as `chatto user create --help`.
     if texts.first().is_some_and(|first| first == "help") {
@@ -57,14 +57,14 @@ pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Words, St
     while let Some(word) = rest.next() {
         if word == "--" {
             for word in rest.by_ref() {
-                rewriter.word(word)?;
+                rewriter.argument(word)?;
             }
         } else if let Some(long) = word.strip_prefix("--") {
             rewriter.long(long, &mut rest)?;
         } else if word.len() > 1 && word.starts_with('-') {
             rewriter.short(word.trim_start_matches('-'), &mut rest)?;
         } else {
-            rewriter.word(word)?;
+            rewriter.argument(word)?;
         }
     }
     rewriter.finish()
@@ -174,7 +174,7 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    fn word(&mut self, word: String) -> Result<(), String> {
+    fn argument(&mut self, word: String) -> Result<(), String> {
         if self.node.commands.is_empty() {
             self.positionals.push(word);
             return Ok(());
@@ -205,9 +205,9 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    fn finish(self) -> Result<Words, String> {
+    fn finish(self) -> Result<Invocation, String> {
         if self.wants_help {
-            return Ok(Words::Help(self.path));
+            return Ok(Invocation::Help(self.path));
         }
         if !self.wants_version && self.node.commands.is_empty() {
             self.count_positionals()?;
@@ -215,7 +215,7 @@ impl<'a> Rewriter<'a> {
         let mut words = self.common;
         if self.wants_version {
             words.push("version".to_owned());
-            return Ok(Words::Run(words));
+            return Ok(Invocation::Run(words));
         }
         if !self.node.commands.is_empty() {
             let names: Vec<&str> = self.node.commands.iter().map(|command| command.name).collect();
@@ -228,7 +228,7 @@ impl<'a> Rewriter<'a> {
             words.push("--".to_owned());
         }
         words.extend(self.positionals);
-        Ok(Words::Run(words))
+        Ok(Invocation::Run(words))
     }
 
     fn count_positionals(&self) -> Result<(), String> {
@@ -250,13 +250,13 @@ impl<'a> Rewriter<'a> {
 mod tests {
     use super::*;
 
-    fn run(line: &str) -> Result<Words, String> {
+    fn run(line: &str) -> Result<Invocation, String> {
         rewrite(line.split_whitespace().map(OsString::from))
     }
 
     fn words(line: &str) -> String {
         match run(line) {
-            Ok(Words::Run(words)) => words.join(" "),
+            Ok(Invocation::Run(words)) => words.join(" "),
             other => format!("{other:?}"),
         }
     }
@@ -279,9 +279,12 @@ mod tests {
         ] {
             assert_eq!(words(line), expected, "{line}");
         }
-        assert_eq!(run("user create -h"), Ok(Words::Help(vec!["user".into(), "create".into()])));
-        assert_eq!(run("--help"), Ok(Words::Help(Vec::new())));
-        assert_eq!(run(""), Ok(Words::Bare));
+        assert_eq!(
+            run("user create -h"),
+            Ok(Invocation::Help(vec!["user".into(), "create".into()]))
+        );
+        assert_eq!(run("--help"), Ok(Invocation::Help(Vec::new())));
+        assert_eq!(run(""), Ok(Invocation::Empty));
     }
 
     #[test]

@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::{Context, Exit, Failure};
+use super::{CliError, Context, Exit};
 use crate::config::{Fault, Inputs, Purpose, load};
 
-pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
     let loaded = match load(&Inputs::of_process(context.config.clone()), Purpose::Check) {
         Ok(loaded) => loaded,
         Err(faults) if context.output.json => {

@@ -3,12 +3,12 @@
 use std::fmt::Write as _;
 
 use super::args::{Completions, Shell};
-use super::output::show;
+use super::output::print_stdout;
 use super::tree::{self, Node};
-use super::{Exit, Failure};
+use super::{CliError, Exit};
 
-pub(super) fn run(args: &Completions) -> Result<Exit, Failure> {
-    show(&match args.shell {
+pub(super) fn run(args: &Completions) -> Result<Exit, CliError> {
+    print_stdout(&match args.shell {
         Shell::Bash => bash(),
         Shell::Zsh => {
             format!("#compdef chatto\nautoload -U +X bashcompinit && bashcompinit\n{}", bash())

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::Init;
-use super::{Context, Exit, Failure};
+use super::{CliError, Context, Exit};
 use crate::config::sample_file;
 use crate::crypto::{Secret, token_text};
 
-pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, CliError> {
     let path = context.config.clone().unwrap_or_else(|| PathBuf::from("chatto.toml"));
     let fresh = || Secret::from(token_text());
     let (cookies, core, assets) = (fresh(), fresh(), fresh());
@@ -24,7 +24,7 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, Failure> {
     let text = sample_file(if args.with_secrets { &all } else { &[] });
     write_new(&path, text.as_bytes()).map_err(|error| {
         let shown = path.display();
-        Failure::new(
+        CliError::new(
             Exit::Exists,
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {

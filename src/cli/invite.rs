@@ -4,15 +4,15 @@ use serde_json::{Value, json};
 
 use super::args::InviteCommand;
 use super::local::with_operations;
-use super::output::{at, row, word};
-use super::{Context, Exit, Failure};
+use super::output::{field, row, text_field};
+use super::{CliError, Context, Exit};
 
-pub(super) fn run(context: &Context, command: &InviteCommand) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, command: &InviteCommand) -> Result<Exit, CliError> {
     match command {
         InviteCommand::List(_) => {
             let found =
                 with_operations(context, "invite list", |call| call("invite.list", json!({})))?;
-            let links = at(&found, "links");
+            let links = field(&found, "links");
             let text: String = links.as_array().into_iter().flatten().map(line).collect();
             context.output.result(&text, json!({ "links": links }));
         }
@@ -30,5 +30,5 @@ pub(super) fn run(context: &Context, command: &InviteCommand) -> Result<Exit, Fa
 
 fn line(link: &Value) -> String {
     let columns = ["id", "expires_at", "created_by", "role", "login", "display_name", "email"];
-    row(columns.map(|name| word(link, name)))
+    row(columns.map(|name| text_field(link, name)))
 }

@@ -3,21 +3,21 @@
 
 use serde_json::Value;
 
-use super::{Context, Exit, Failure};
+use super::{CliError, Context, Exit};
 use crate::app::{self, AppError};
 use crate::config::{Purpose, Settings};
 use crate::observe::{self, Format};
 use crate::operator::{CallError, Client, OperatorError};
 
 /// What a command calls: a method with its parameters.
-pub(super) type Call<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, Failure>;
+pub(super) type Call<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, CliError>;
 
 /// Runs `work` against the running server, or against the store itself.
 pub(super) fn with_operations<T>(
     context: &Context,
     command: &str,
-    work: impl Fn(Call<'_>) -> Result<T, Failure>,
-) -> Result<T, Failure> {
+    work: impl Fn(Call<'_>) -> Result<T, CliError>,
+) -> Result<T, CliError> {
     let settings = context.load(Purpose::Local)?.settings;
     if let Some(client) = running(&settings)? {
         return work(&mut |method, params| Ok(client.call(method, params)?));
@@ -30,7 +30,7 @@ pub(super) fn with_operations<T>(
 }
 
 /// A way to the running server, if one listens.
-pub(super) fn running(settings: &Settings) -> Result<Option<Client>, Failure> {
+pub(super) fn running(settings: &Settings) -> Result<Option<Client>, CliError> {
     let Some(path) = &settings.operator_socket else { return Ok(None) };
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Ok(Some(Client::new(path))),
@@ -41,13 +41,13 @@ pub(super) fn running(settings: &Settings) -> Result<Option<Client>, Failure> {
     }
 }
 
-impl From<OperatorError> for Failure {
+impl From<OperatorError> for CliError {
     fn from(error: OperatorError) -> Self {
         Self::new(error.exit(), error.message)
     }
 }
 
-impl From<CallError> for Failure {
+impl From<CallError> for CliError {
     fn from(error: CallError) -> Self {
         let exit = match &error {
             CallError::NotRunning => Exit::Unreachable,
@@ -59,7 +59,7 @@ impl From<CallError> for Failure {
     }
 }
 
-impl From<AppError> for Failure {
+impl From<AppError> for CliError {
     fn from(error: AppError) -> Self {
         Self::new(error.exit(), observe::chain(&error))
     }

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use args::{Chatto, Command};
-use argv::Words;
+use argv::Invocation;
 use output::Output;
 
 use crate::config::{Faults, Inputs, Loaded, Purpose, load};
@@ -36,13 +36,13 @@ pub use crate::operator::Exit;
 
 /// Why a command failed, for the person at the terminal.
 #[derive(Debug)]
-struct Failure {
+struct CliError {
     exit: Exit,
     /// One or more lines.
     message: String,
 }
 
-impl Failure {
+impl CliError {
     fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
     }
@@ -52,7 +52,7 @@ impl Failure {
     }
 }
 
-impl From<Faults> for Failure {
+impl From<Faults> for CliError {
     fn from(faults: Faults) -> Self {
         let lines: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
         Self::new(Exit::Config, lines.join("\n"))
@@ -67,7 +67,7 @@ struct Context {
 
 impl Context {
     /// Reads the configuration; warnings are printed.
-    fn load(&self, purpose: Purpose) -> Result<Loaded, Failure> {
+    fn load(&self, purpose: Purpose) -> Result<Loaded, CliError> {
         let loaded = load(&Inputs::of_process(self.config.clone()), purpose)?;
         for warning in &loaded.warnings {
             self.output.warning(&warning.to_string());
@@ -80,9 +80,9 @@ impl Context {
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match parse(args.into_iter().skip(1)) {
         Ok(chatto) => execute(chatto),
-        Err(Parsed::Printed(exit)) => exit,
-        Err(Parsed::Wrong(message)) => {
-            output::complain(&format!("chatto: {message}\nTry `chatto --help`."));
+        Err(ParseEnd::Printed(exit)) => exit,
+        Err(ParseEnd::Usage(message)) => {
+            output::print_stderr(&format!("chatto: {message}\nTry `chatto --help`."));
             Exit::Usage
         }
     };
@@ -91,28 +91,28 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 /// What parsing can end with instead of a command.
-enum Parsed {
+enum ParseEnd {
     /// Help was printed.
     Printed(Exit),
     /// Wrong usage.
-    Wrong(String),
+    Usage(String),
 }
 
-fn parse(words: impl Iterator<Item = OsString>) -> Result<Chatto, Parsed> {
-    match argv::rewrite(words).map_err(Parsed::Wrong)? {
-        Words::Bare => {
-            output::complain(help::short().trim_end());
-            Err(Parsed::Printed(Exit::Usage))
+fn parse(words: impl Iterator<Item = OsString>) -> Result<Chatto, ParseEnd> {
+    match argv::rewrite(words).map_err(ParseEnd::Usage)? {
+        Invocation::Empty => {
+            output::print_stderr(help::short().trim_end());
+            Err(ParseEnd::Printed(Exit::Usage))
         }
-        Words::Help(path) => {
-            output::show(&help::of(&path));
-            Err(Parsed::Printed(Exit::Success))
+        Invocation::Help(path) => {
+            output::print_stdout(&help::of(&path));
+            Err(ParseEnd::Printed(Exit::Success))
         }
-        Words::Run(words) => {
+        Invocation::Run(words) => {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             Chatto::from_args(&["chatto"], &words).map_err(|early| {
                 let text = early.output.split_whitespace().collect::<Vec<_>>().join(" ");
-                Parsed::Wrong(text)
+                ParseEnd::Usage(text)
             })
         }
     }
@@ -134,9 +134,9 @@ fn execute(chatto: Chatto) -> Exit {
     };
     match done {
         Ok(exit) => exit,
-        Err(failure) => {
-            context.output.failure(&failure);
-            failure.exit
+        Err(error) => {
+            context.output.error(&error);
+            error.exit
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Failure;
+use super::CliError;
 use crate::observe::{Stream, print};
 
 /// How results are printed.
@@ -19,7 +19,7 @@ impl Output {
         if self.json {
             self.object(fields);
         } else {
-            show(text);
+            print_stdout(text);
         }
     }
 
@@ -29,13 +29,13 @@ impl Output {
         if let Value::Object(fields) = fields {
             object.extend(fields);
         }
-        show(&format!("{}\n", Value::Object(object)));
+        print_stdout(&format!("{}\n", Value::Object(object)));
     }
 
     /// Something worth knowing besides the result.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            complain(text);
+            print_stderr(text);
         }
     }
 
@@ -46,27 +46,27 @@ impl Output {
 
     /// Why the command failed. A fault of the configuration is one line each; others are introduced
     /// by the program's name.
-    pub(super) fn failure(&self, failure: &Failure) {
-        let text = match failure.exit {
-            crate::operator::Exit::Config => failure.message.clone(),
-            _ => format!("chatto: {}", failure.message),
+    pub(super) fn error(&self, error: &CliError) {
+        let text = match error.exit {
+            crate::operator::Exit::Config => error.message.clone(),
+            _ => format!("chatto: {}", error.message),
         };
-        complain(&text);
+        print_stderr(&text);
         if self.json {
-            let exit = failure.exit.code();
-            self.object(json!({ "error": { "message": failure.message, "exit": exit } }));
+            let exit = error.exit.code();
+            self.object(json!({ "error": { "message": error.message, "exit": exit } }));
         }
     }
 }
 
 /// A field of an answer; null where there is none.
-pub(super) fn at<'a>(object: &'a Value, name: &str) -> &'a Value {
+pub(super) fn field<'a>(object: &'a Value, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)
 }
 
 /// A field's text; empty where there is none.
-pub(super) fn word<'a>(object: &'a Value, name: &str) -> &'a str {
-    at(object, name).as_str().unwrap_or_default()
+pub(super) fn text_field<'a>(object: &'a Value, name: &str) -> &'a str {
+    field(object, name).as_str().unwrap_or_default()
 }
 
 /// A line of columns, separated by tabs. A tab or line end in a value would move the columns.
@@ -76,11 +76,11 @@ pub(super) fn row<const N: usize>(columns: [&str; N]) -> String {
 }
 
 /// Writes to standard output as it is.
-pub(super) fn show(text: &str) {
+pub(super) fn print_stdout(text: &str) {
     print(Stream::Output, text.to_owned());
 }
 
 /// Writes lines to standard error.
-pub(super) fn complain(text: &str) {
+pub(super) fn print_stderr(text: &str) {
     print(Stream::Error, format!("{text}\n"));
 }

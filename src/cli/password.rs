@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::Path;
 
-use super::{Exit, Failure};
+use super::{CliError, Exit};
 use crate::limits::PASSWORD_INPUT_MAX_BYTES;
 use crate::runtime::limited_read;
 
@@ -11,16 +11,16 @@ use crate::runtime::limited_read;
 const ATTEMPTS: usize = 3;
 
 /// Asks for it, or reads it.
-pub(super) fn read(flag: Option<&str>, file: Option<&Path>) -> Result<String, Failure> {
+pub(super) fn read(flag: Option<&str>, file: Option<&Path>) -> Result<String, CliError> {
     let password = match (flag, file) {
         (Some(_), Some(_)) => {
-            return Err(Failure::usage("--password and --password-file exclude each other"));
+            return Err(CliError::usage("--password and --password-file exclude each other"));
         }
         (Some(password), None) => password.to_owned(),
         (None, Some(path)) => {
             let limit = u64::try_from(PASSWORD_INPUT_MAX_BYTES).unwrap_or(u64::MAX);
             let bytes = limited_read(path, limit).map_err(|error| {
-                Failure::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
+                CliError::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
             })?;
             one_line(bytes)?
         }
@@ -29,10 +29,10 @@ pub(super) fn read(flag: Option<&str>, file: Option<&Path>) -> Result<String, Fa
             let mut bytes = Vec::new();
             let limit = u64::try_from(PASSWORD_INPUT_MAX_BYTES + 1).unwrap_or(u64::MAX);
             std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(|error| {
-                Failure::new(Exit::Io, format!("cannot read standard input: {error}"))
+                CliError::new(Exit::Io, format!("cannot read standard input: {error}"))
             })?;
             if bytes.is_empty() {
-                return Err(Failure::usage(
+                return Err(CliError::usage(
                     "a password is needed: on standard input, by --password-file, or typed on a \
                      terminal",
                 ));
@@ -41,37 +41,37 @@ pub(super) fn read(flag: Option<&str>, file: Option<&Path>) -> Result<String, Fa
         }
     };
     if password.is_empty() {
-        return Err(Failure::usage("the password is empty"));
+        return Err(CliError::usage("the password is empty"));
     }
     Ok(password)
 }
 
 /// The text without its one line end.
-fn one_line(bytes: Vec<u8>) -> Result<String, Failure> {
+fn one_line(bytes: Vec<u8>) -> Result<String, CliError> {
     if bytes.len() > PASSWORD_INPUT_MAX_BYTES {
-        return Err(Failure::usage("the password is too long"));
+        return Err(CliError::usage("the password is too long"));
     }
     let text = String::from_utf8(bytes);
-    let text = text.map_err(|_| Failure::usage("the password is not UTF-8 text"))?;
+    let text = text.map_err(|_| CliError::usage("the password is not UTF-8 text"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     Ok(text.strip_suffix('\r').unwrap_or(text).to_owned())
 }
 
-fn ask() -> Result<String, Failure> {
+fn ask() -> Result<String, CliError> {
     let prompt = |text: &str| {
         rpassword::prompt_password(text).map_err(|error| {
-            Failure::new(Exit::Io, format!("cannot read from the terminal: {error}"))
+            CliError::new(Exit::Io, format!("cannot read from the terminal: {error}"))
         })
     };
     for _ in 0..ATTEMPTS {
         let first = prompt("Password: ")?;
         if first.is_empty() {
-            return Err(Failure::usage("the password is empty"));
+            return Err(CliError::usage("the password is empty"));
         }
         if prompt("Again: ")? == first {
             return Ok(first);
         }
-        super::output::complain("They differ.");
+        super::output::print_stderr("They differ.");
     }
-    Err(Failure::new(Exit::Denied, "the passwords differed three times"))
+    Err(CliError::new(Exit::Denied, "the passwords differed three times"))
 }

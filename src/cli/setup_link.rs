@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::local::with_operations;
-use super::{Context, Exit, Failure};
+use super::{CliError, Context, Exit};
 
-pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
     let link = with_operations(context, "setup-link", |call| call("setup-link", json!({})))?;
     print(context, &link);
     Ok(Exit::Success)

@@ -7,21 +7,22 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::Value;
 
-use super::output::{complain, show};
-use super::{Context, Exit, Failure};
+use super::output::{print_stderr, print_stdout};
+use super::{CliError, Context, Exit};
 use crate::app::{self, Events};
 use crate::config::{Inputs, Loaded, Purpose, load};
 use crate::observe::{self, Format};
 
-pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
     let loaded = load(&Inputs::of_process(context.config.clone()), Purpose::Start)?;
     let general = &loaded.settings.general;
     let format = Format::from_name(&general.log_format);
     observe::init(format, general.log_level);
     observe::write_in_background();
-    tell(&loaded);
-    let screen = Screen { terminal: std::io::stdout().is_terminal(), quiet: context.output.quiet };
-    match app::run(loaded, Arc::new(screen)) {
+    log_configuration(&loaded);
+    let terminal_events =
+        TerminalEvents { terminal: std::io::stdout().is_terminal(), quiet: context.output.quiet };
+    match app::run(loaded, Arc::new(terminal_events)) {
         Ok(()) => Ok(Exit::Success),
         // A person reads plain words; a log collector its own format.
         Err(error) if format == Format::Text => Err(error.into()),
@@ -33,7 +34,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
 }
 
 /// What the configuration has to say, once the log speaks.
-fn tell(loaded: &Loaded) {
+fn log_configuration(loaded: &Loaded) {
     let version = env!("CARGO_PKG_VERSION");
     match &loaded.file {
         Some(file) => log::info!(version, file:% = file.display(); "chatto starts"),
@@ -47,12 +48,12 @@ fn tell(loaded: &Loaded) {
 }
 
 /// The terminal, or what stands in its place.
-struct Screen {
+struct TerminalEvents {
     terminal: bool,
     quiet: bool,
 }
 
-impl Events for Screen {
+impl Events for TerminalEvents {
     /// Whatever is no terminal (a journal, a container's log, a file) keeps what it is given, and many may
     /// read it.
     fn shows_links(&self) -> bool {
@@ -63,12 +64,12 @@ impl Events for Screen {
         let url = setup.and_then(|link| link.get("url")).and_then(Value::as_str);
         let Some(url) = url else {
             if self.terminal && !self.quiet {
-                complain(&format!("Chatto is ready at {origin}"));
+                print_stderr(&format!("Chatto is ready at {origin}"));
             }
             return;
         };
         let code = QrCode::new(url).map(|code| code.render::<Dense1x2>().build());
-        show(&format!(
+        print_stdout(&format!(
             "\n{}\nChatto is ready. Make the owner's account within 30 minutes at\n\n  {url}\n\n\
              `chatto setup-link` prints a new address later.\n\n",
             code.unwrap_or_default()

@@ -4,11 +4,11 @@ use serde_json::{Map, Value, json};
 
 use super::args::{UserCommand, UserCreate, UserList, UserRoleCommand, UserSetPassword};
 use super::local::with_operations;
-use super::output::{at, row, word};
-use super::{Context, Exit, Failure, password, setup_link};
+use super::output::{field, row, text_field};
+use super::{CliError, Context, Exit, password, setup_link};
 use crate::limits::PAGE_LIMIT_MAX;
 
-pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, CliError> {
     match command {
         UserCommand::Create(args) => create(context, args),
         UserCommand::List(args) => list(context, args),
@@ -21,21 +21,21 @@ pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, Fail
             let params = json!({ "login": login, "role": role, "action": action });
             let account =
                 with_operations(context, "user role", |call| call("user.role", params.clone()))?;
-            if at(&account, "server_has_owner") == &json!(false) {
+            if field(&account, "server_has_owner") == &json!(false) {
                 context.output.note(
                     "the server has no owner now: `chatto setup-link` prints a link for a new one, and `chatto user \
                      role add LOGIN owner` makes an account owner",
                 );
             }
             let roles = roles(&account);
-            let fields = json!({ "id": at(&account, "id"), "login": at(&account, "login"), "roles": at(&account, "roles") });
+            let fields = json!({ "id": field(&account, "id"), "login": field(&account, "login"), "roles": field(&account, "roles") });
             context.output.result(&format!("{}\n", roles), fields);
             Ok(Exit::Success)
         }
     }
 }
 
-fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
+fn create(context: &Context, args: &UserCreate) -> Result<Exit, CliError> {
     let mut params = Map::new();
     params.insert("link".to_owned(), args.link.into());
     for (name, value) in [
@@ -50,7 +50,7 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
     }
     if args.link {
         if args.password.is_some() || args.password_file.is_some() {
-            return Err(Failure::usage(
+            return Err(CliError::usage(
                 "--link and a password exclude each other: whoever uses the link chooses one",
             ));
         }
@@ -61,7 +61,7 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
         return Ok(Exit::Success);
     }
     if args.login.is_none() {
-        return Err(Failure::usage("`user create` needs --login, or --link"));
+        return Err(CliError::usage("`user create` needs --login, or --link"));
     }
     let password = password::read(args.password.as_deref(), args.password_file.as_deref())?;
     params.insert("password".to_owned(), password.into());
@@ -71,7 +71,7 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, Failure> {
     Ok(Exit::Success)
 }
 
-fn set_password(context: &Context, args: &UserSetPassword) -> Result<Exit, Failure> {
+fn set_password(context: &Context, args: &UserSetPassword) -> Result<Exit, CliError> {
     let password = password::read(args.password.as_deref(), args.password_file.as_deref())?;
     let params = json!({ "login": args.login, "password": password });
     let account = with_operations(context, "user set-password", |call| {
@@ -83,13 +83,13 @@ fn set_password(context: &Context, args: &UserSetPassword) -> Result<Exit, Failu
 }
 
 fn print_account(context: &Context, account: &Value) {
-    let text = format!("{}\t{}\n", word(account, "id"), word(account, "login"));
-    let fields = json!({ "id": at(account, "id"), "login": at(account, "login") });
+    let text = format!("{}\t{}\n", text_field(account, "id"), text_field(account, "login"));
+    let fields = json!({ "id": field(account, "id"), "login": field(account, "login") });
     context.output.result(&text, fields);
 }
 
 /// All pages, or as many accounts as asked for.
-fn list(context: &Context, args: &UserList) -> Result<Exit, Failure> {
+fn list(context: &Context, args: &UserList) -> Result<Exit, CliError> {
     let wanted = args.limit.unwrap_or(usize::MAX);
     let (users, total) = with_operations(context, "user list", |call| {
         let mut users: Vec<Value> = Vec::new();
@@ -100,25 +100,25 @@ fn list(context: &Context, args: &UserList) -> Result<Exit, Failure> {
                 "offset": args.offset.saturating_add(users.len()),
             });
             let page = call("user.list", params)?;
-            let found = at(&page, "users").as_array().cloned().unwrap_or_default();
-            let last = found.is_empty() || at(&page, "has_more") != &json!(true);
+            let found = field(&page, "users").as_array().cloned().unwrap_or_default();
+            let last = found.is_empty() || field(&page, "has_more") != &json!(true);
             users.extend(found);
             users.truncate(wanted);
             if last || users.len() >= wanted {
-                return Ok((users, at(&page, "total").clone()));
+                return Ok((users, field(&page, "total").clone()));
             }
         }
     })?;
     let mut text = String::new();
     for user in &users {
-        let mails: Vec<&str> = at(user, "emails")
+        let mails: Vec<&str> = field(user, "emails")
             .as_array()
-            .map(|mails| mails.iter().map(|mail| word(mail, "address")).collect())
+            .map(|mails| mails.iter().map(|mail| text_field(mail, "address")).collect())
             .unwrap_or_default();
         text.push_str(&row([
-            word(user, "id"),
-            word(user, "login"),
-            word(user, "display_name"),
+            text_field(user, "id"),
+            text_field(user, "login"),
+            text_field(user, "display_name"),
             &roles(user),
             &mails.join(","),
         ]));
@@ -128,7 +128,7 @@ fn list(context: &Context, args: &UserList) -> Result<Exit, Failure> {
 }
 
 fn roles(account: &Value) -> String {
-    let roles = at(account, "roles").as_array();
+    let roles = field(account, "roles").as_array();
     let roles: Vec<&str> =
         roles.map(|roles| roles.iter().filter_map(Value::as_str).collect()).unwrap_or_default();
     roles.join(",")

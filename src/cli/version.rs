@@ -2,13 +2,13 @@
 
 use serde_json::json;
 
-use super::{Context, Exit, Failure};
+use super::{CliError, Context, Exit};
 use crate::supervisor::Bundled;
 
 /// The program's version.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-pub(super) fn run(context: &Context) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
     let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
     let target = format!("{}-unknown-linux-{libc}", std::env::consts::ARCH);
     let features: &[&str] = if cfg!(feature = "test-support") { &["test-support"] } else { &[] };

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
 
-use super::process::Place;
+use super::process::ServerDir;
 
 /// Sends bytes as they are; the answer's status line and body.
 fn raw(socket: &Path, bytes: &[u8]) -> (String, serde_json::Value) {
@@ -28,9 +28,9 @@ fn post(socket: &Path, method: &str, body: &str) -> (String, serde_json::Value) 
 
 #[test]
 fn bad_requests_are_refused_and_the_server_lives() {
-    let place = Place::new();
-    let server = place.start();
-    let socket = server.place().join("data/run/operator.sock");
+    let dir = ServerDir::new();
+    let server = dir.start();
+    let socket = server.dir().join("data/run/operator.sock");
     let version = env!("CARGO_PKG_VERSION");
 
     let (status, body) = post(&socket, "user.list", r#"{"schema":1,"version":"0.0.1"}"#);
@@ -73,14 +73,14 @@ fn bad_requests_are_refused_and_the_server_lives() {
 /// the half minute that a request may take.
 #[test]
 fn silent_peers_do_not_keep_others_from_the_socket() {
-    let place = Place::new();
-    let server = place.start();
-    let socket = server.place().join("data/run/operator.sock");
+    let dir = ServerDir::new();
+    let server = dir.start();
+    let socket = server.dir().join("data/run/operator.sock");
     let silent: Vec<UnixStream> = (0..chatto::limits::OPERATOR_CONNECTIONS_MAX)
         .map(|_| UnixStream::connect(&socket).unwrap())
         .collect();
     let started = Instant::now();
-    place.ok(&["user", "list"], "");
+    dir.ok(&["user", "list"], "");
     let took = started.elapsed();
     assert!(took < chatto::limits::OPERATOR_TIMEOUT / 2, "{took:?}");
     // They were cut, each without an answer.

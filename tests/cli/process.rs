@@ -13,17 +13,17 @@ use crate::support::wait::until;
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A working directory with a configuration that listens on a free port of loopback.
-pub(super) struct Place {
+pub(super) struct ServerDir {
     dir: TempDir,
 }
 
 /// A running `chatto start`, killed by pid when dropped.
 pub(super) struct Server {
     child: Child,
-    place: PathBuf,
+    dir: PathBuf,
 }
 
-impl Place {
+impl ServerDir {
     pub(super) fn new() -> Self {
         Self::with("")
     }
@@ -100,7 +100,7 @@ impl Place {
         command.stdin(Stdio::null()).stdout(file("out")).stderr(file("err"));
         prepare(&mut command);
         let child = command.spawn().unwrap();
-        let server = Server { child, place: self.dir.path().to_owned() };
+        let server = Server { child, dir: self.dir.path().to_owned() };
         // `chatto status` reads the secrets too: the server has to have done so first.
         until("the server has begun", READY_TIMEOUT, || {
             self.read("err").contains("nats-server is ready").then_some(())
@@ -143,8 +143,8 @@ impl Server {
         self.child.wait().unwrap().code()
     }
 
-    pub(super) fn place(&self) -> &Path {
-        &self.place
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 }
 
