@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
 }
 
 fn fault_json(fault: &Fault) -> Value {
-    let place = fault.place.to_string();
+    let place = fault.location.to_string();
     json!({
         "place": place.trim_end_matches([':', ' ']),
         "key": fault.key,

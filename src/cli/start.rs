@@ -41,7 +41,7 @@ fn log_configuration(loaded: &Loaded) {
         None => log::info!(version; "chatto starts without a configuration file"),
     }
     for warning in &loaded.warnings {
-        let place = warning.place.to_string();
+        let place = warning.location.to_string();
         let place = place.trim_end_matches([':', ' ']);
         log::warn!(key = warning.key.as_str(), place; "{}", warning.text);
     }

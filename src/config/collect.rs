@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fault::{Fault, Place, Warning};
+use super::fault::{Fault, Location, Warning};
 use super::keys::KEYS;
 use super::nearest::nearest;
 use super::table::{self, Key, Stage};
@@ -13,7 +13,7 @@ use super::value::Value;
 #[derive(Debug, Clone)]
 pub(super) struct Stated {
     pub(super) value: Value,
-    pub(super) place: Place,
+    pub(super) location: Location,
 }
 
 /// What one source states.
@@ -31,13 +31,13 @@ impl Collected {
         &mut self,
         name: &str,
         key: &'static Key,
-        place: Place,
+        location: Location,
         parsed: impl FnOnce() -> Result<Value, String>,
     ) {
         match key.stage {
             Stage::TestSupport if !cfg!(feature = "test-support") => {
                 self.faults.push(Fault::new(
-                    place,
+                    location,
                     name,
                     "exists only in builds with the feature test-support",
                 ));
@@ -46,41 +46,41 @@ impl Collected {
             Stage::Now | Stage::TestSupport => {}
             Stage::Pending => {
                 let text = format!("has no effect in this version: {}", key.text);
-                self.warnings.push(Warning::new(place.clone(), name, text));
+                self.warnings.push(Warning::new(location.clone(), name, text));
             }
             Stage::Later | Stage::Recognised => {
-                self.warn_unserved(name, key, place);
+                self.warn_unserved(name, key, location);
                 return;
             }
         }
         match parsed() {
             Ok(value) => {
-                let stated = Stated { value, place: place.clone() };
+                let stated = Stated { value, location: location.clone() };
                 if let Some(former) = self.values.insert(name.to_owned(), stated) {
-                    let reason = format!("is stated twice; the other is at {}", former.place);
+                    let reason = format!("is stated twice; the other is at {}", former.location);
                     let reason = reason.trim_end_matches([':', ' ']);
-                    self.faults.push(Fault::new(place, name, reason));
+                    self.faults.push(Fault::new(location, name, reason));
                 }
             }
-            Err(reason) => self.faults.push(Fault::new(place, name, reason)),
+            Err(reason) => self.faults.push(Fault::new(location, name, reason)),
         }
     }
 
     /// A key of other deployments: one warning that says what will not happen.
-    pub(super) fn warn_unserved(&mut self, name: &str, key: &Key, place: Place) {
+    pub(super) fn warn_unserved(&mut self, name: &str, key: &Key, location: Location) {
         let text = format!("has no effect in this version: {}", key.text);
-        self.warnings.push(Warning::new(place, name, text));
+        self.warnings.push(Warning::new(location, name, text));
     }
 
     /// A key of the file that the table does not know.
-    pub(super) fn unknown(&mut self, name: &str, place: Place) {
+    pub(super) fn unknown(&mut self, name: &str, location: Location) {
         let section = table::section(name);
         if !section.is_empty() && table::is_foreign_section(section) {
             let text = "is not known here and has no effect";
-            self.warnings.push(Warning::new(place, name, text));
+            self.warnings.push(Warning::new(location, name, text));
             return;
         }
-        self.faults.push(Fault::new(place, name, "unknown key").nearest(nearest_key(name)));
+        self.faults.push(Fault::new(location, name, "unknown key").nearest(nearest_key(name)));
     }
 }
 

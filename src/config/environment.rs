@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::collect::Collected;
-use super::fault::{Fault, Place, Warning};
+use super::fault::{Fault, Location, Warning};
 use super::keys::KEYS;
 use super::table::{self, Key};
 use super::value;
@@ -19,12 +19,12 @@ const NOT_CONFIGURATION: [&str; 3] =
 const INJECTED: [&str; 2] = ["CHATTO_SERVICE_", "CHATTO_PORT"];
 
 /// Edits from a known name within which an unknown one is taken for a slip.
-const SLIP_MAX_EDITS: usize = 2;
+const TYPO_MAX_EDITS: usize = 2;
 
 /// Collects what the environment states.
 pub(super) fn collect(variables: &[(OsString, OsString)], base: &Path) -> Collected {
     let mut collected = Collected::default();
-    let mut strangers = Vec::new();
+    let mut unknown = Vec::new();
     // The environment has no order; what is told should have one.
     let variables: std::collections::BTreeMap<_, _> =
         variables.iter().map(|(name, text)| (name, text)).collect();
@@ -34,12 +34,12 @@ pub(super) fn collect(variables: &[(OsString, OsString)], base: &Path) -> Collec
         if NOT_CONFIGURATION.contains(&name) || is_injected(name) || text.is_empty() {
             continue;
         }
-        variable(name, text, base, &mut collected, &mut strangers);
+        variable(name, text, base, &mut collected, &mut unknown);
     }
     members_without_gaps(&mut collected);
-    if !strangers.is_empty() {
-        let text = format!("not known and without effect: {}", strangers.join(", "));
-        collected.warnings.push(Warning::new(Place::Nowhere, "environment", text));
+    if !unknown.is_empty() {
+        let text = format!("not known and without effect: {}", unknown.join(", "));
+        collected.warnings.push(Warning::new(Location::Nowhere, "environment", text));
     }
     collected
 }
@@ -53,29 +53,29 @@ fn variable(
     text: &OsStr,
     base: &Path,
     collected: &mut Collected,
-    strangers: &mut Vec<String>,
+    unknown: &mut Vec<String>,
 ) {
-    let place = Place::Variable(name.to_owned());
+    let location = Location::Variable(name.to_owned());
     if let Some((key, full)) = find(name) {
         match text.to_str() {
             Some(text) => {
                 let parsed = || value::parse_text(key.kind, key.secret, text);
-                collected.take(&full, key, place, parsed);
+                collected.take(&full, key, location, parsed);
             }
-            None => collected.faults.push(Fault::new(place, full, "is not UTF-8 text")),
+            None => collected.faults.push(Fault::new(location, full, "is not UTF-8 text")),
         }
     } else if let Some((key, full)) =
         name.strip_suffix("_FILE").and_then(find).filter(|(key, _)| key.secret)
     {
         let path = base.join(text);
-        collected.take(&full, key, place, || secret_file(key, &path));
+        collected.take(&full, key, location, || secret_file(key, &path));
     } else if let Some(key) = foreign(name) {
-        collected.warn_unserved(key.name, key, place);
+        collected.warn_unserved(key.name, key, location);
     } else if let Some(known) = nearest_name(name) {
-        let fault = Fault::new(place, "", "unknown variable").nearest(Some(known));
+        let fault = Fault::new(location, "", "unknown variable").nearest(Some(known));
         collected.faults.push(fault);
     } else {
-        strangers.push(name.to_owned());
+        unknown.push(name.to_owned());
     }
 }
 
@@ -130,31 +130,31 @@ fn nearest_name(name: &str) -> Option<String> {
         })
         .flatten()
         .map(|known| (strsim::osa_distance(name, &known), known))
-        .filter(|(edits, _)| *edits <= SLIP_MAX_EDITS)
+        .filter(|(edits, _)| *edits <= TYPO_MAX_EDITS)
         .min_by_key(|(edits, _)| *edits)
         .map(|(_, known)| known)
 }
 
 /// Members of lists are counted from 0 without gaps.
 fn members_without_gaps(collected: &mut Collected) {
-    let mut lists: std::collections::BTreeMap<&str, (std::collections::BTreeSet<u16>, Place)> =
+    let mut lists: std::collections::BTreeMap<&str, (std::collections::BTreeSet<u16>, Location)> =
         std::collections::BTreeMap::new();
     for (name, stated) in &collected.values {
         let Some((list, rest)) = name.split_once('[') else { continue };
         let Some(number) = rest.split(']').next().and_then(|n| n.parse().ok()) else { continue };
         lists
             .entry(list)
-            .or_insert_with(|| (std::collections::BTreeSet::new(), stated.place.clone()))
+            .or_insert_with(|| (std::collections::BTreeSet::new(), stated.location.clone()))
             .0
             .insert(number);
     }
     let mut faults = Vec::new();
-    for (list, (numbers, place)) in lists {
+    for (list, (numbers, location)) in lists {
         let missing = (0_u16..).zip(&numbers).find(|(expected, number)| expected != *number);
         if let Some((expected, _)) = missing {
             let reason =
                 format!("members are counted from 0 without gaps; number {expected} is missing");
-            faults.push(Fault::new(place, list, reason));
+            faults.push(Fault::new(location, list, reason));
         }
     }
     collected.faults.extend(faults);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Where something was stated.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum Location {
     /// A line of a file.
     Line {
         /// The file, as it was named.
@@ -31,7 +31,7 @@ pub enum Place {
     Nowhere,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line { file, line } => write!(f, "{}:{line}: ", file.display()),
@@ -49,7 +49,7 @@ impl fmt::Display for Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
     /// Where it was stated.
-    pub place: Place,
+    pub location: Location,
     /// The key, or keys, it is about; empty when it is about the place itself.
     pub key: String,
     /// What is wrong and what to do.
@@ -61,8 +61,8 @@ pub struct Fault {
 impl Fault {
     /// A fault without a suggestion.
     #[must_use]
-    pub fn new(place: Place, key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { place, key: key.into(), reason: reason.into(), nearest: None }
+    pub fn new(location: Location, key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { location, key: key.into(), reason: reason.into(), nearest: None }
     }
 
     /// The same with the nearest known key.
@@ -75,7 +75,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.place)?;
+        write!(f, "{}", self.location)?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }
@@ -96,7 +96,7 @@ pub struct Faults(pub Vec<Fault>);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// Where it was stated.
-    pub place: Place,
+    pub location: Location,
     /// The key, or keys, it is about.
     pub key: String,
     /// What will, or will not, happen.
@@ -106,14 +106,14 @@ pub struct Warning {
 impl Warning {
     /// A warning about `key`.
     #[must_use]
-    pub fn new(place: Place, key: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { place, key: key.into(), text: text.into() }
+    pub fn new(location: Location, key: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { location, key: key.into(), text: text.into() }
     }
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.place)?;
+        write!(f, "{}", self.location)?;
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

@@ -5,7 +5,7 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
 use super::collect::{Collected, nearest_section};
-use super::fault::{Fault, Place};
+use super::fault::{Fault, Location};
 use super::table::{self, Key};
 use super::value;
 
@@ -15,25 +15,25 @@ pub(super) fn collect(file: &Path, text: &str) -> Collected {
     let (document, errors) = DeTable::parse_recoverable(text);
     if errors.is_empty() {
         let walk = Walk { file, text };
-        let whole = Found {
+        let whole = Entry {
             shown: String::new(),
             name: String::new(),
-            place: Place::Nowhere,
+            location: Location::Nowhere,
             value: &DeValue::Boolean(false),
         };
         walk.table(&whole, document.get_ref(), &mut collected);
-        collected.faults.sort_by(|a, b| a.place.cmp(&b.place));
-        collected.warnings.sort_by(|a, b| a.place.cmp(&b.place));
+        collected.faults.sort_by(|a, b| a.location.cmp(&b.location));
+        collected.warnings.sort_by(|a, b| a.location.cmp(&b.location));
         return collected;
     }
     // What could be read despite the error may be misread: only the errors themselves are told.
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
         let (line, column) = position(text, at);
-        let place = Place::Column { file: file.to_owned(), line, column };
+        let location = Location::Column { file: file.to_owned(), line, column };
         let reason: Vec<&str> = error.message().lines().map(str::trim).collect();
         let reason = format!("not valid TOML: {}", reason.join(", "));
-        collected.faults.push(Fault::new(place, "", reason));
+        collected.faults.push(Fault::new(location, "", reason));
     }
     collected
 }
@@ -44,52 +44,53 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn place(&self, at: usize) -> Place {
+    fn location(&self, at: usize) -> Location {
         let (line, _) = position(self.text, at);
-        Place::Line { file: self.file.to_owned(), line }
+        Location::Line { file: self.file.to_owned(), line }
     }
 
     /// Everything in the table that `table` names.
-    fn table(&self, table: &Found<'_>, entries: &DeTable<'_>, collected: &mut Collected) {
+    fn table(&self, table: &Entry<'_>, entries: &DeTable<'_>, collected: &mut Collected) {
         for (word, value) in entries {
-            let place = self.place(word.span().start);
-            let found = Found { value: value.get_ref(), ..table.below(word.get_ref(), place) };
-            self.entry(&found, collected);
+            let location = self.location(word.span().start);
+            let entry = Entry { value: value.get_ref(), ..table.below(word.get_ref(), location) };
+            self.entry(&entry, collected);
         }
     }
 
-    fn entry(&self, found: &Found<'_>, collected: &mut Collected) {
-        let Found { shown, name, place, value } = found;
+    fn entry(&self, entry: &Entry<'_>, collected: &mut Collected) {
+        let Entry { shown, name, location, value } = entry;
         if let Some(key) = table::find(name) {
             let shown = if key.old_name == Some(name.as_str()) { key.name } else { shown };
             let parsed = || value::parse_toml(key.kind, key.secret, value);
-            collected.take(shown, key, place.clone(), parsed);
+            collected.take(shown, key, location.clone(), parsed);
             return;
         }
         if let Some(key) = table::find_prefix(name) {
-            self.foreign(found, key, collected);
+            self.foreign(entry, key, collected);
             return;
         }
         let members = format!("{name}[]");
         let mut fault = |reason: String| {
-            collected.faults.push(Fault::new(place.clone(), shown.clone(), reason));
+            collected.faults.push(Fault::new(location.clone(), shown.clone(), reason));
         };
         match value {
             DeValue::Table(entries) if table::is_section(name) => {
-                self.table(found, entries, collected);
+                self.table(entry, entries, collected);
             }
             DeValue::Array(items) if table::is_section(&members) => {
                 for (n, item) in items.iter().enumerate() {
-                    let member = Found {
+                    let member = Entry {
                         shown: format!("{shown}[{n}]"),
                         name: members.clone(),
-                        place: place.clone(),
+                        location: location.clone(),
                         value: item.get_ref(),
                     };
                     match item.get_ref() {
                         DeValue::Table(entries) => self.table(&member, entries, collected),
                         _ => {
-                            let fault = Fault::new(place.clone(), member.shown, "must be a table");
+                            let fault =
+                                Fault::new(location.clone(), member.shown, "must be a table");
                             collected.faults.push(fault);
                         }
                     }
@@ -100,45 +101,45 @@ impl Walk<'_> {
             }
             _ if table::is_section(name) => fault(format!("is a section: write [{name}]")),
             DeValue::Table(_) if !table::is_foreign_section(table::section(name)) => {
-                let fault = Fault::new(place.clone(), shown.clone(), "unknown section");
+                let fault = Fault::new(location.clone(), shown.clone(), "unknown section");
                 collected.faults.push(fault.nearest(nearest_section(name)));
             }
-            _ => collected.unknown(shown, place.clone()),
+            _ => collected.unknown(shown, location.clone()),
         }
     }
 
     /// Everything below a name of another deployment: one warning for each key.
-    fn foreign(&self, found: &Found<'_>, key: &Key, collected: &mut Collected) {
-        let DeValue::Table(entries) = found.value else {
-            collected.warn_unserved(&found.shown, key, found.place.clone());
+    fn foreign(&self, entry: &Entry<'_>, key: &Key, collected: &mut Collected) {
+        let DeValue::Table(entries) = entry.value else {
+            collected.warn_unserved(&entry.shown, key, entry.location.clone());
             return;
         };
         for (word, value) in entries {
-            let place = self.place(word.span().start);
-            let below = Found { value: value.get_ref(), ..found.below(word.get_ref(), place) };
+            let location = self.location(word.span().start);
+            let below = Entry { value: value.get_ref(), ..entry.below(word.get_ref(), location) };
             self.foreign(&below, key, collected);
         }
     }
 }
 
 /// A value of the file and its name.
-struct Found<'v> {
+struct Entry<'v> {
     /// As faults say it: `bootstrap.users[0].login`.
     shown: String,
     /// As the reference table spells it: `bootstrap.users[].login`.
     name: String,
-    place: Place,
+    location: Location,
     value: &'v DeValue<'v>,
 }
 
-impl Found<'_> {
+impl Entry<'_> {
     /// The names of an entry in this table; its value is still this one's.
-    fn below(&self, word: &str, place: Place) -> Self {
+    fn below(&self, word: &str, location: Location) -> Self {
         let join = |prefix: &str| match prefix {
             "" => word.to_owned(),
             _ => format!("{prefix}.{word}"),
         };
-        Self { shown: join(&self.shown), name: join(&self.name), place, value: self.value }
+        Self { shown: join(&self.shown), name: join(&self.name), location, value: self.value }
     }
 }
 
@@ -204,9 +205,9 @@ mod tests {
                 "must be 0600: the socket is for this account only",
             ),
         ] {
-            let found = faults(text);
-            assert_eq!(found.len(), 1, "{text}: {found:?}");
-            assert!(found[0].ends_with(reason), "{text}: {found:?}");
+            let entry = faults(text);
+            assert_eq!(entry.len(), 1, "{text}: {entry:?}");
+            assert!(entry[0].ends_with(reason), "{text}: {entry:?}");
         }
         assert_eq!(faults("[operator_api]\nsocket_mode = 0o600"), [""; 0]);
         assert_eq!(faults("[nats.client]\nurl = \"nats://a:4222,nats://b:4222\""), [""; 0]);
@@ -215,8 +216,8 @@ mod tests {
 
     #[test]
     fn syntax_errors_name_line_and_column() {
-        let found = faults("[webserver]\nport = = 4\n");
-        assert!(found[0].starts_with("chatto.toml:2:8: not valid TOML: "), "{found:?}");
+        let entry = faults("[webserver]\nport = = 4\n");
+        assert!(entry[0].starts_with("chatto.toml:2:8: not valid TOML: "), "{entry:?}");
     }
 
     #[test]
@@ -225,9 +226,9 @@ mod tests {
                     [[auth.providers]]\nid = \"a\"\n[core]\nprojection_snapshot_interval = \"1h\"\n\
                     [auth.google]\nclient_id = \"x\"";
         assert_eq!(faults(text), [""; 0]);
-        let found = warnings(text);
-        assert_eq!(found.len(), 7, "{found:#?}");
-        assert!(found.iter().any(|line| line.starts_with("chatto.toml:2: video.enabled: ")));
+        let entry = warnings(text);
+        assert_eq!(entry.len(), 7, "{entry:#?}");
+        assert!(entry.iter().any(|line| line.starts_with("chatto.toml:2: video.enabled: ")));
     }
 
     #[test]

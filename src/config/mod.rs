@@ -25,15 +25,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub use environment::{process_variables, working_directory};
-pub use fault::{Fault, Faults, Place, Warning};
+pub use fault::{Fault, Faults, Location, Warning};
 pub use keys::KEYS;
 pub use nearest::nearest;
 pub use reference::{reference_page, sample_file};
 pub use resolve::{Effective, Source};
 pub use secrets::{CompleteError, complete as complete_secrets};
 pub use settings::{
-    Assets, Auths, Backup, Core, Embedded, General, Livekit, Metrics, NatsClient, S3, Settings,
-    Smtp, Webserver,
+    Assets, AuthSettings, Backup, Core, Embedded, General, Livekit, Metrics, NatsClient, S3,
+    Settings, Smtp, Webserver,
 };
 #[cfg(feature = "test-support")]
 pub use settings::{Bootstrap, BootstrapUser};
@@ -146,7 +146,7 @@ pub fn load(inputs: &Inputs, purpose: Purpose) -> Result<Loaded, Faults> {
         warnings.append(&mut findings.warnings);
     }
     let settings = Settings::from_resolved(&values);
-    faults.append(&mut values.slips());
+    faults.append(&mut values.defects());
     if !faults.is_empty() {
         return Err(Faults(faults));
     }
@@ -170,9 +170,9 @@ fn read_file(file: &Path, working_dir: &Path) -> Result<collect::Collected, Faul
             }
             _ => format!("cannot be read: {error}"),
         };
-        Fault::new(Place::File(file.to_owned()), "", reason)
+        Fault::new(Location::File(file.to_owned()), "", reason)
     })?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| Fault::new(Place::File(file.to_owned()), "", "is not UTF-8 text"))?;
+        .map_err(|_| Fault::new(Location::File(file.to_owned()), "", "is not UTF-8 text"))?;
     Ok(file::collect(file, &text))
 }

@@ -2,8 +2,8 @@
 
 use super::resolve::Resolved;
 use super::settings::{
-    Assets, Auths, Backup, Core, Embedded, General, Livekit, Metrics, NatsClient, S3, Settings,
-    Smtp, Webserver,
+    Assets, AuthSettings, Backup, Core, Embedded, General, Livekit, Metrics, NatsClient, S3,
+    Settings, Smtp, Webserver,
 };
 #[cfg(feature = "test-support")]
 use super::settings::{Bootstrap, BootstrapUser};
@@ -172,8 +172,8 @@ fn nats_auth(from: &Resolved) -> Auth {
     }
 }
 
-fn auth(from: &Resolved) -> Auths {
-    Auths {
+fn auth(from: &Resolved) -> AuthSettings {
+    AuthSettings {
         invite_only: from.text("auth.account_creation_policy").as_deref() == Some("invite_only"),
         direct_registration: from.flag("auth.direct_registration"),
         direct_login: from.flag("auth.direct_login"),

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::collect::{Collected, Stated};
-use super::fault::{Fault, Place};
+use super::fault::{Fault, Location};
 use super::keys::KEYS;
 use super::table::{self, Default, Kind};
 use super::value::{self, Value};
@@ -19,7 +19,7 @@ pub enum Source {
     /// The default.
     Default,
     /// A file or variable.
-    Stated(Place),
+    Stated(Location),
     /// `<data_dir>/secrets.toml`.
     SecretsFile,
 }
@@ -28,7 +28,9 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
-            Self::Stated(place) => f.write_str(place.to_string().trim_end_matches([':', ' '])),
+            Self::Stated(location) => {
+                f.write_str(location.to_string().trim_end_matches([':', ' ']))
+            }
             Self::SecretsFile => f.write_str("secrets.toml"),
         }
     }
@@ -44,31 +46,31 @@ pub(super) struct Resolved {
     working_dir: PathBuf,
     /// Names that were asked for but are not in the reference table, or of another type there: slips
     /// of the program, told as faults.
-    slips: std::cell::RefCell<Vec<String>>,
+    defects: std::cell::RefCell<Vec<String>>,
 }
 
 impl Resolved {
     /// The defaults, and over them the sources in ascending precedence.
     pub(super) fn new(base: PathBuf, working_dir: PathBuf) -> Self {
         let mut values = BTreeMap::new();
-        let mut slips = Vec::new();
+        let mut defects = Vec::new();
         for key in KEYS.iter().filter(|key| key.is_checked() && !key.name.contains("[]")) {
             if let Default::Value(text) = key.default {
                 match value::parse_text(key.kind, key.secret, text) {
                     Ok(value) => {
                         values.insert(key.name.to_owned(), (value, Source::Default));
                     }
-                    Err(_) => slips.push(key.name.to_owned()),
+                    Err(_) => defects.push(key.name.to_owned()),
                 }
             }
         }
-        Self { values, base, working_dir, slips: slips.into() }
+        Self { values, base, working_dir, defects: defects.into() }
     }
 
     /// Lays a source over what is there.
     pub(super) fn overlay(&mut self, collected: &Collected) {
         for (name, stated) in &collected.values {
-            let source = Source::Stated(stated.place.clone());
+            let source = Source::Stated(stated.location.clone());
             self.values.insert(name.clone(), (stated.value.clone(), source));
         }
     }
@@ -80,8 +82,8 @@ impl Resolved {
         }
     }
 
-    fn slip(&self, name: &str) {
-        self.slips.borrow_mut().push(name.to_owned());
+    fn defect(&self, name: &str) {
+        self.defects.borrow_mut().push(name.to_owned());
     }
 
     fn value(&self, name: &str) -> Option<&Value> {
@@ -92,7 +94,7 @@ impl Resolved {
             }
         };
         if table::find(&row).is_none() {
-            self.slip(name);
+            self.defect(name);
         }
         self.values.get(name).map(|(value, _)| value)
     }
@@ -103,10 +105,10 @@ impl Resolved {
     }
 
     /// Where the key is stated.
-    pub(super) fn place(&self, name: &str) -> Place {
+    pub(super) fn location(&self, name: &str) -> Location {
         match self.values.get(name) {
-            Some((_, Source::Stated(place))) => place.clone(),
-            _ => Place::Nowhere,
+            Some((_, Source::Stated(location))) => location.clone(),
+            _ => Location::Nowhere,
         }
     }
 
@@ -114,7 +116,7 @@ impl Resolved {
         match self.value(name)? {
             Value::Text(text) => Some(text.clone()),
             _ => {
-                self.slip(name);
+                self.defect(name);
                 None
             }
         }
@@ -124,7 +126,7 @@ impl Resolved {
         match self.value(name)? {
             Value::Secret(secret) => Some(secret.clone()),
             _ => {
-                self.slip(name);
+                self.defect(name);
                 None
             }
         }
@@ -134,7 +136,7 @@ impl Resolved {
         match self.value(name) {
             Some(Value::Bool(value)) => *value,
             _ => {
-                self.slip(name);
+                self.defect(name);
                 false
             }
         }
@@ -144,7 +146,7 @@ impl Resolved {
         match self.value(name)? {
             Value::Bool(value) => Some(*value),
             _ => {
-                self.slip(name);
+                self.defect(name);
                 None
             }
         }
@@ -154,11 +156,11 @@ impl Resolved {
     pub(super) fn int<T: TryFrom<i64> + std::default::Default>(&self, name: &str) -> T {
         match self.value(name) {
             Some(Value::Int(number)) => T::try_from(*number).unwrap_or_else(|_| {
-                self.slip(name);
+                self.defect(name);
                 T::default()
             }),
             _ => {
-                self.slip(name);
+                self.defect(name);
                 T::default()
             }
         }
@@ -169,7 +171,7 @@ impl Resolved {
             Some(Value::Int(number)) => u64::try_from(*number).ok(),
             Some(Value::Special) => None,
             _ => {
-                self.slip(name);
+                self.defect(name);
                 None
             }
         }
@@ -185,7 +187,7 @@ impl Resolved {
             Some(Value::Duration(duration)) => Some(*duration),
             Some(Value::Special) => None,
             _ => {
-                self.slip(name);
+                self.defect(name);
                 None
             }
         }
@@ -197,7 +199,7 @@ impl Resolved {
             Value::Size(size) => Some(*size),
             Value::Special => None,
             _ => {
-                self.slip(name);
+                self.defect(name);
                 None
             }
         }
@@ -207,7 +209,7 @@ impl Resolved {
         match self.value(name) {
             Some(Value::Ip(address)) => *address,
             _ => {
-                self.slip(name);
+                self.defect(name);
                 IpAddr::V6(Ipv6Addr::LOCALHOST)
             }
         }
@@ -218,7 +220,7 @@ impl Resolved {
             Some(Value::List(items)) => items.clone(),
             None => Vec::new(),
             Some(_) => {
-                self.slip(name);
+                self.defect(name);
                 Vec::new()
             }
         }
@@ -229,7 +231,7 @@ impl Resolved {
         match self.value(name)? {
             Value::Path(path) => Some(self.absolute(name, path)),
             _ => {
-                self.slip(name);
+                self.defect(name);
                 None
             }
         }
@@ -252,10 +254,10 @@ impl Resolved {
     }
 
     /// Slips of the program as faults; none in a tested build.
-    pub(super) fn slips(&self) -> Vec<Fault> {
-        let slips = self.slips.borrow();
+    pub(super) fn defects(&self) -> Vec<Fault> {
+        let defects = self.defects.borrow();
         let reason = "is used against the reference table: a defect of this program";
-        slips.iter().map(|name| Fault::new(Place::Nowhere, name.clone(), reason)).collect()
+        defects.iter().map(|name| Fault::new(Location::Nowhere, name.clone(), reason)).collect()
     }
 
     /// Every key this build acts on, with its value as text and its source; secrets as `***`.
@@ -369,7 +371,7 @@ mod tests {
     #[test]
     fn every_default_is_a_value_of_its_kind() {
         let resolved = Resolved::new(PathBuf::from("/etc/chatto"), PathBuf::from("/tmp"));
-        assert_eq!(resolved.slips(), []);
+        assert_eq!(resolved.defects(), []);
         assert_eq!(resolved.path("nats.embedded.data_dir"), Some("/etc/chatto/data".into()));
         assert_eq!(resolved.path("backup.directory"), Some("/tmp/backups".into()));
     }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::net::IpAddr;
 
 use super::Purpose;
-use super::fault::{Fault, Place, Warning};
+use super::fault::{Fault, Location, Warning};
 use super::resolve::Resolved;
 use crate::http::TlsError;
 use crate::limits::{SECRET_MIN_BYTES, SECRET_STRONG_BYTES};
@@ -19,12 +19,12 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    fn fault(&mut self, place: Place, key: &str, reason: impl Into<String>) {
-        self.faults.push(Fault::new(place, key, reason));
+    fn fault(&mut self, location: Location, key: &str, reason: impl Into<String>) {
+        self.faults.push(Fault::new(location, key, reason));
     }
 
-    fn warn(&mut self, place: Place, key: &str, text: impl Into<String>) {
-        self.warnings.push(Warning::new(place, key, text));
+    fn warn(&mut self, location: Location, key: &str, text: impl Into<String>) {
+        self.warnings.push(Warning::new(location, key, text));
     }
 }
 
@@ -34,29 +34,29 @@ pub(super) const GENERATED: [&str; 3] =
 
 /// Applies every rule.
 pub(super) fn check(values: &Resolved, purpose: Purpose) -> Findings {
-    let mut found = Findings::default();
+    let mut findings = Findings::default();
     if values.flag("nats.embedded.enabled") {
-        embedded(values, &mut found);
+        embedded(values, &mut findings);
     } else {
-        external(values, purpose, &mut found);
+        external(values, purpose, &mut findings);
     }
-    nats_credentials(values, &mut found);
-    secrets(values, &mut found);
-    readable(values, &mut found);
-    s3(values, &mut found);
-    tls(values, &mut found);
-    exposure(values, &mut found);
-    others(values, &mut found);
-    found
+    nats_credentials(values, &mut findings);
+    secrets(values, &mut findings);
+    readable(values, &mut findings);
+    s3(values, &mut findings);
+    tls(values, &mut findings);
+    exposure(values, &mut findings);
+    others(values, &mut findings);
+    findings
 }
 
-fn embedded(values: &Resolved, found: &mut Findings) {
+fn embedded(values: &Resolved, findings: &mut Findings) {
     let replicas: i64 = values.int("nats.replicas");
     if replicas > 1 {
-        let place = values.place("nats.replicas");
+        let location = values.location("nats.replicas");
         let reason = "must be 1 with the embedded nats-server (nats.embedded.enabled = true): one \
                       node holds one copy";
-        found.fault(place, "nats.replicas", reason);
+        findings.fault(location, "nats.replicas", reason);
     }
     let urls = values.list("nats.client.url");
     let port: u16 = values.int("nats.embedded.port");
@@ -65,7 +65,7 @@ fn embedded(values: &Resolved, found: &mut Findings) {
         let reason = "names another server than the embedded one (nats.embedded.enabled = true), so \
                       commands would reach a different store: set nats.embedded.enabled = false, or \
                       remove the URL";
-        found.fault(values.place("nats.client.url"), "nats.client.url", reason);
+        findings.fault(values.location("nats.client.url"), "nats.client.url", reason);
     }
 }
 
@@ -80,11 +80,11 @@ fn is_listener(url: &str, address: IpAddr, port: u16) -> bool {
     port != 0 && host_is_ours && url_port.parse() == Ok(port)
 }
 
-fn external(values: &Resolved, purpose: Purpose, found: &mut Findings) {
+fn external(values: &Resolved, purpose: Purpose, findings: &mut Findings) {
     let missing =
         "is missing: with an external cluster (nats.embedded.enabled = false) it must be stated";
     if values.list("nats.client.url").is_empty() {
-        found.fault(Place::Nowhere, "nats.client.url", missing);
+        findings.fault(Location::Nowhere, "nats.client.url", missing);
     }
     for name in GENERATED {
         let used = match purpose {
@@ -93,12 +93,12 @@ fn external(values: &Resolved, purpose: Purpose, found: &mut Findings) {
         };
         if used && values.secret(name).is_none() {
             let reason = format!("{missing}, the same in every process");
-            found.fault(Place::Nowhere, name, reason);
+            findings.fault(Location::Nowhere, name, reason);
         }
     }
     if purpose != Purpose::Local && values.text("webserver.url").is_none() {
         let text = "is unset: links follow the host name of each request";
-        found.warn(Place::Nowhere, "webserver.url", text);
+        findings.warn(Location::Nowhere, "webserver.url", text);
     }
 }
 
@@ -117,17 +117,17 @@ pub(super) fn credentials_given(values: &Resolved) -> Vec<&'static str> {
     methods.into_iter().filter(|(_, given)| *given).map(|(method, _)| method).collect()
 }
 
-fn nats_credentials(values: &Resolved, found: &mut Findings) {
+fn nats_credentials(values: &Resolved, findings: &mut Findings) {
     let given = credentials_given(values);
     let stated = values.text("nats.client.auth_method");
-    let place = values.place("nats.client.auth_method");
+    let location = values.location("nats.client.auth_method");
     let key = "nats.client.auth_method";
     match stated.as_deref() {
         Some("none") | None => {}
         Some(method) if given.contains(&method) => {}
         Some(method) => {
             let reason = format!("is {method}, but {} is missing", keys_of(method));
-            found.fault(place.clone(), key, reason);
+            findings.fault(location.clone(), key, reason);
         }
     }
     let others: Vec<&str> = match stated.as_deref() {
@@ -141,14 +141,14 @@ fn nats_credentials(values: &Resolved, found: &mut Findings) {
             Some(method) => format!("is {method}, but {} is given too", keys.join(" and ")),
             None => format!("must be stated: {} are given", keys.join(" and ")),
         };
-        found.fault(place, key, reason);
+        findings.fault(location, key, reason);
     }
     let uses_userpass = given.contains(&"userpass");
     let half = values.text("nats.client.username").is_none()
         || values.secret("nats.client.password").is_none();
     if uses_userpass && half {
         let reason = "needs both nats.client.username and nats.client.password";
-        found.fault(Place::Nowhere, "nats.client.username", reason);
+        findings.fault(Location::Nowhere, "nats.client.username", reason);
     }
 }
 
@@ -161,7 +161,7 @@ fn keys_of(method: &str) -> &'static str {
     }
 }
 
-fn secrets(values: &Resolved, found: &mut Findings) {
+fn secrets(values: &Resolved, findings: &mut Findings) {
     for name in [
         "webserver.cookie_signing_secret",
         "webserver.cookie_encryption_secret",
@@ -170,39 +170,39 @@ fn secrets(values: &Resolved, found: &mut Findings) {
         "core.assets.signing_secret",
     ] {
         let Some(secret) = values.secret(name) else { continue };
-        let place = values.place(name);
+        let location = values.location(name);
         let bytes = secret.expose();
         if bytes.len() < SECRET_MIN_BYTES {
             let reason = format!("is shorter than {SECRET_MIN_BYTES} bytes");
-            found.fault(place, name, reason);
+            findings.fault(location, name, reason);
         } else if bytes.starts_with(b"your-") {
             let text = "looks like an example: everybody knows it; `chatto init --with-secrets` makes good ones";
-            found.warn(place, name, text);
+            findings.warn(location, name, text);
         } else if bytes.len() < SECRET_STRONG_BYTES {
             let text = format!("is shorter than {SECRET_STRONG_BYTES} bytes and may be guessed");
-            found.warn(place, name, text);
+            findings.warn(location, name, text);
         }
     }
 }
 
 /// Files that must be readable now, so that the fault is told with the others.
-fn readable(values: &Resolved, found: &mut Findings) {
+fn readable(values: &Resolved, findings: &mut Findings) {
     for name in ["nats.client.credentials_file", "nats.client.ca_cert", "core.assets.s3.ca_cert"] {
         let Some(path) = values.path(name) else { continue };
         if let Err(error) = File::open(&path) {
             let reason = format!("cannot read {}: {error}", path.display());
-            found.fault(values.place(name), name, reason);
+            findings.fault(values.location(name), name, reason);
         }
     }
     let name = "webserver.client_dir";
     if let Some(path) = values.path(name)
         && let Err(error) = Folder::at(path).check()
     {
-        found.fault(values.place(name), name, error.to_string());
+        findings.fault(values.location(name), name, error.to_string());
     }
 }
 
-fn s3(values: &Resolved, found: &mut Findings) {
+fn s3(values: &Resolved, findings: &mut Findings) {
     if values.text("core.assets.storage_backend").as_deref() == Some("s3") {
         for name in [
             "core.assets.s3.endpoint",
@@ -212,7 +212,7 @@ fn s3(values: &Resolved, found: &mut Findings) {
         ] {
             if !values.is_stated(name) {
                 let reason = "is missing: core.assets.storage_backend is s3";
-                found.fault(Place::Nowhere, name, reason);
+                findings.fault(Location::Nowhere, name, reason);
             }
         }
     }
@@ -223,7 +223,7 @@ fn s3(values: &Resolved, found: &mut Findings) {
             inner.split('/').any(|part| part == ".." || (part.is_empty() && !inner.is_empty()));
         if bad || inner.chars().any(char::is_control) {
             let reason = "must not contain //, .. or control characters";
-            found.fault(values.place(name), name, reason);
+            findings.fault(values.location(name), name, reason);
         }
     }
     let name = "core.assets.s3.use_ssl";
@@ -235,20 +235,20 @@ fn s3(values: &Resolved, found: &mut Findings) {
             Some(("https", _)) => Some(true),
             Some(_) => {
                 let reason = "must be a host, host:port, or an http or https URL";
-                let place = values.place("core.assets.s3.endpoint");
-                found.fault(place, "core.assets.s3.endpoint", reason);
+                let location = values.location("core.assets.s3.endpoint");
+                findings.fault(location, "core.assets.s3.endpoint", reason);
                 None
             }
             None => None,
         };
         if scheme_says.is_some_and(|says| says != ssl) {
             let reason = "contradicts the scheme of core.assets.s3.endpoint: remove one of them";
-            found.fault(values.place(name), name, reason);
+            findings.fault(values.location(name), name, reason);
         }
     }
 }
 
-fn tls(values: &Resolved, found: &mut Findings) {
+fn tls(values: &Resolved, findings: &mut Findings) {
     let name = "webserver.tls.enabled";
     if !values.flag(name) {
         return;
@@ -257,7 +257,7 @@ fn tls(values: &Resolved, found: &mut Findings) {
         if values.path(file).is_none() {
             let reason =
                 "is missing: webserver.tls.enabled is true, and plain HTTP would be served";
-            found.fault(values.place(name), file, reason);
+            findings.fault(values.location(name), file, reason);
         }
     }
     let Some(files) = super::read::tls_files(values) else { return };
@@ -266,7 +266,7 @@ fn tls(values: &Resolved, found: &mut Findings) {
             TlsError::Certificate { .. } => "webserver.tls.cert_file",
             TlsError::Key { .. } => "webserver.tls.key_file",
         };
-        found.fault(values.place(key), key, error.to_string());
+        findings.fault(values.location(key), key, error.to_string());
     }
     if files.key_is_exposed() {
         let key = "webserver.tls.key_file";
@@ -274,64 +274,73 @@ fn tls(values: &Resolved, found: &mut Findings) {
             "everybody on this machine can read {0}: `chmod o= {0}`",
             files.key_file.display()
         );
-        found.warn(values.place(key), key, text);
+        findings.warn(values.location(key), key, text);
     }
     if values.text("webserver.url").is_some_and(|url| url.starts_with("http://")) {
         let text = "is http, but webserver.tls.enabled makes this server speak https only";
-        found.warn(values.place("webserver.url"), "webserver.url", text);
+        findings.warn(values.location("webserver.url"), "webserver.url", text);
     }
 }
 
 /// Values that are accepted and give strangers more than most operators want.
-fn exposure(values: &Resolved, found: &mut Findings) {
+fn exposure(values: &Resolved, findings: &mut Findings) {
     if values.int::<u16>("nats.embedded.http_port") != 0 {
         let text = "the monitoring port asks for no log-in: every account of this machine reads it";
-        found.warn(values.place("nats.embedded.http_port"), "nats.embedded.http_port", text);
+        findings.warn(values.location("nats.embedded.http_port"), "nats.embedded.http_port", text);
     }
     if !values.ip("nats.embedded.bind_address").is_loopback() {
         let text = "nats-server can be reached from the network: only its token keeps others out";
-        found.warn(values.place("nats.embedded.bind_address"), "nats.embedded.bind_address", text);
+        findings.warn(
+            values.location("nats.embedded.bind_address"),
+            "nats.embedded.bind_address",
+            text,
+        );
     }
     let key = "webserver.trusted_proxies";
     if values.list(key).iter().any(|network| network.trim().ends_with("/0")) {
         let text = "every client is trusted as a proxy: anybody can choose the address and the scheme that count";
-        found.warn(values.place(key), key, text);
+        findings.warn(values.location(key), key, text);
     }
 }
 
-fn others(values: &Resolved, found: &mut Findings) {
+fn others(values: &Resolved, findings: &mut Findings) {
     if !values.flag("auth.direct_login") {
         let text = "is false and no other login is served: nobody can log in";
-        found.warn(values.place("auth.direct_login"), "auth.direct_login", text);
+        findings.warn(values.location("auth.direct_login"), "auth.direct_login", text);
     }
     for address in values.list("owners.emails") {
         let parts: Vec<&str> = address.split('@').collect();
         if parts.len() != 2 || parts.iter().any(|part| part.is_empty()) {
             let reason = "must be a list of mail addresses";
-            found.fault(values.place("owners.emails"), "owners.emails", reason);
+            findings.fault(values.location("owners.emails"), "owners.emails", reason);
             break;
         }
     }
     if values.flag("smtp.enabled") {
         for name in ["smtp.host", "smtp.from"] {
-            require(values, name, "smtp.enabled is true", found);
+            require(values, name, "smtp.enabled is true", findings);
         }
     }
     if values.flag("livekit.enabled") {
         for name in ["livekit.url", "livekit.api_key", "livekit.api_secret"] {
-            require(values, name, "livekit.enabled is true", found);
+            require(values, name, "livekit.enabled is true", findings);
         }
     }
     #[cfg(feature = "test-support")]
     for n in 0..values.members("bootstrap.users") {
         for word in ["login", "password"] {
-            require(values, &format!("bootstrap.users[{n}].{word}"), "every user needs it", found);
+            require(
+                values,
+                &format!("bootstrap.users[{n}].{word}"),
+                "every user needs it",
+                findings,
+            );
         }
     }
 }
 
-fn require(values: &Resolved, name: &str, why: &str, found: &mut Findings) {
+fn require(values: &Resolved, name: &str, why: &str, findings: &mut Findings) {
     if !values.is_stated(name) {
-        found.fault(Place::Nowhere, name, format!("is missing: {why}"));
+        findings.fault(Location::Nowhere, name, format!("is missing: {why}"));
     }
 }

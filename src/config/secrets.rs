@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::collect::Stated;
-use super::fault::{Fault, Place, Warning};
+use super::fault::{Fault, Location, Warning};
 use super::rules::GENERATED;
 use super::settings::Settings;
 use super::value::Value;
@@ -43,7 +43,7 @@ pub(super) fn read(data_dir: &Path, purpose: Purpose) -> Read {
                 purpose == Purpose::Local && error.kind() == io::ErrorKind::PermissionDenied;
             if !unimportant {
                 let reason = format!("cannot be read: {error}");
-                read.faults.push(Fault::new(Place::File(path), "", reason));
+                read.faults.push(Fault::new(Location::File(path), "", reason));
             }
             return read;
         }
@@ -56,7 +56,7 @@ pub(super) fn read(data_dir: &Path, purpose: Purpose) -> Read {
                 "is damaged ({detail}) and is never replaced: restore it from your copy, or state its \
                  values in the configuration"
             );
-            read.faults.push(Fault::new(Place::File(path), "", reason));
+            read.faults.push(Fault::new(Location::File(path), "", reason));
         }
     }
     read
@@ -67,7 +67,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Stated>, String> 
     let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
     let collected = file::collect(path, text);
     if let Some(fault) = collected.faults.first() {
-        let reason = Fault { place: Place::Nowhere, ..fault.clone() };
+        let reason = Fault { location: Location::Nowhere, ..fault.clone() };
         return Err(reason.to_string());
     }
     if collected.values.is_empty() {
@@ -92,21 +92,21 @@ fn tighten(path: &Path, purpose: Purpose, read: &mut Read) {
     if metadata.permissions().mode() & 0o077 == 0 {
         return;
     }
-    let place = Place::File(path.to_owned());
+    let location = Location::File(path.to_owned());
     if purpose == Purpose::Check {
         let text = "can be read by other accounts; `chatto start` will tighten it to 0600";
-        read.warnings.push(Warning::new(place, "", text));
+        read.warnings.push(Warning::new(location, "", text));
         return;
     }
     match std::fs::set_permissions(path, Permissions::from_mode(MODE)) {
         Ok(()) => {
             let text = "could be read by other accounts; tightened to 0600: if somebody else uses \
                         this machine, consider the secrets known";
-            read.warnings.push(Warning::new(place, "", text));
+            read.warnings.push(Warning::new(location, "", text));
         }
         Err(error) => {
             let reason = format!("can be read by other accounts and cannot be tightened: {error}");
-            read.faults.push(Fault::new(place, "", reason));
+            read.faults.push(Fault::new(location, "", reason));
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Settings {
     /// `nats.embedded.data_dir`; used for the operator socket with an external cluster too.
     pub data_dir: PathBuf,
     /// `auth.*`
-    pub auth: Auths,
+    pub auth: AuthSettings,
     /// `smtp.*`, when enabled.
     pub smtp: Option<Smtp>,
     /// `livekit.*`, when enabled.
@@ -183,7 +183,7 @@ pub struct NatsClient {
 
 /// `auth.*`
 #[derive(Debug, Clone)]
-pub struct Auths {
+pub struct AuthSettings {
     /// Accounts need an invitation.
     pub invite_only: bool,
     /// Accounts with passwords can be created.
