@@ -29,7 +29,7 @@ pub struct DataKey(Zeroizing<[u8; 32]>);
 /// The text does not open: another key, other associated data, or changed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("sealed bytes do not open with this key")]
-pub struct OpenError;
+pub struct DecryptError;
 
 impl KeyEncryptionKey {
     /// The key and its id, by HKDF-SHA256 with the labels `chatto kek v1` and `chatto kek id v1`.
@@ -56,10 +56,10 @@ impl KeyEncryptionKey {
     /// Opens what [`Self::wrap`] made.
     ///
     /// # Errors
-    /// [`OpenError`] for another key, other associated data or changed bytes.
-    pub fn unwrap(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<DataKey, OpenError> {
+    /// [`DecryptError`] for another key, other associated data or changed bytes.
+    pub fn unwrap(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<DataKey, DecryptError> {
         let bytes = Zeroizing::new(open(&self.key, nonce, sealed, ad)?);
-        let key = bytes.as_slice().try_into().map_err(|_| OpenError)?;
+        let key = bytes.as_slice().try_into().map_err(|_| DecryptError)?;
         Ok(DataKey(Zeroizing::new(key)))
     }
 }
@@ -87,8 +87,8 @@ impl DataKey {
     /// Opens what [`Self::seal`] made.
     ///
     /// # Errors
-    /// [`OpenError`] for another key, other associated data or changed bytes.
-    pub fn open(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, OpenError> {
+    /// [`DecryptError`] for another key, other associated data or changed bytes.
+    pub fn open(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, DecryptError> {
         open(&self.0, nonce, sealed, ad)
     }
 }
@@ -128,18 +128,19 @@ impl fmt::Debug for KeyEncryptionKey {
 #[expect(clippy::expect_used, reason = "fails only above 256 GiB, far beyond what a record holds")]
 fn seal(key: &[u8; 32], plain: &[u8], ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
     let nonce = random();
-    let (key, short) = short(key, &nonce);
+    let (key, nonce12) = chacha20_parts(key, &nonce);
     let mut sealed = plain.to_vec();
-    key.seal_in_place_append_tag(short, Aad::from(ad), &mut sealed)
+    key.seal_in_place_append_tag(nonce12, Aad::from(ad), &mut sealed)
         .expect("a record is shorter than the cipher's limit");
     (nonce, sealed)
 }
 
-fn open(key: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, OpenError> {
-    let nonce: &[u8; NONCE_BYTES] = nonce.try_into().map_err(|_| OpenError)?;
-    let (key, short) = short(key, nonce);
+fn open(key: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, DecryptError> {
+    let nonce: &[u8; NONCE_BYTES] = nonce.try_into().map_err(|_| DecryptError)?;
+    let (key, nonce12) = chacha20_parts(key, nonce);
     let mut plain = sealed.to_vec();
-    let length = key.open_in_place(short, Aad::from(ad), &mut plain).map_err(|_| OpenError)?.len();
+    let length =
+        key.open_in_place(nonce12, Aad::from(ad), &mut plain).map_err(|_| DecryptError)?.len();
     plain.truncate(length);
     Ok(plain)
 }
@@ -147,7 +148,7 @@ fn open(key: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8
 /// Key and nonce of the ordinary ChaCha20-Poly1305 (RFC 8439) that XChaCha20-Poly1305 is with this key and
 /// nonce (draft-irtf-cfrg-xchacha-03, 2.3).
 #[expect(clippy::expect_used, reason = "the key has the cipher's length")]
-fn short(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
+fn chacha20_parts(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {
     let [head @ .., a, b, c, d, e, f, g, h] = *nonce;
     let subkey: Zeroizing<[u8; 32]> =
         Zeroizing::new(chacha20::hchacha::<U10>(key.into(), &head.into()).into());
@@ -167,12 +168,12 @@ mod tests {
     #[test]
     fn cipher_known_answer() {
         let mut key = [0; 32];
-        for (place, byte) in key.iter_mut().enumerate() {
-            *byte = 0x80 + u8::try_from(place).unwrap();
+        for (position, byte) in key.iter_mut().enumerate() {
+            *byte = 0x80 + u8::try_from(position).unwrap();
         }
         let mut nonce = [0; 24];
-        for (place, byte) in nonce.iter_mut().enumerate() {
-            *byte = 0x40 + u8::try_from(place).unwrap();
+        for (position, byte) in nonce.iter_mut().enumerate() {
+            *byte = 0x40 + u8::try_from(position).unwrap();
         }
         let ad = [0x50, 0x51, 0x52, 0x53, 0xc0, 0xc1, 0xc2, 0xc3, 0xc4, 0xc5, 0xc6, 0xc7];
         let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip \
@@ -213,15 +214,15 @@ mod tests {
         let key = DataKey::generate();
         let (nonce, sealed) = key.seal(b"hello", b"room row 1");
         assert_eq!(key.open(&nonce, &sealed, b"room row 1").unwrap(), b"hello");
-        assert_eq!(key.open(&nonce, &sealed, b"room row 2"), Err(OpenError));
-        assert_eq!(DataKey::generate().open(&nonce, &sealed, b"room row 1"), Err(OpenError));
-        assert_eq!(key.open(&nonce[..23], &sealed, b"room row 1"), Err(OpenError));
-        for place in 0..sealed.len() {
+        assert_eq!(key.open(&nonce, &sealed, b"room row 2"), Err(DecryptError));
+        assert_eq!(DataKey::generate().open(&nonce, &sealed, b"room row 1"), Err(DecryptError));
+        assert_eq!(key.open(&nonce[..23], &sealed, b"room row 1"), Err(DecryptError));
+        for position in 0..sealed.len() {
             let mut changed = sealed.clone();
-            changed[place] ^= 1;
-            assert_eq!(key.open(&nonce, &changed, b"room row 1"), Err(OpenError));
+            changed[position] ^= 1;
+            assert_eq!(key.open(&nonce, &changed, b"room row 1"), Err(DecryptError));
         }
-        assert_eq!(key.open(&nonce, &[], b"room row 1"), Err(OpenError));
+        assert_eq!(key.open(&nonce, &[], b"room row 1"), Err(DecryptError));
     }
 
     #[test]

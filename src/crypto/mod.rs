@@ -8,6 +8,6 @@ mod mac;
 pub mod password;
 mod secret;
 
-pub use keys::{DataKey, KekId, KeyEncryptionKey, NONCE_BYTES, OpenError};
+pub use keys::{DataKey, DecryptError, KekId, KeyEncryptionKey, NONCE_BYTES};
 pub use mac::{MacKey, from_hex, hex, sha256};
 pub use secret::{Secret, random, token_text};

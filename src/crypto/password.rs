@@ -80,7 +80,7 @@ impl Params {
 /// [`HashError`] when the library refuses the input; no password the text rules accept does.
 pub fn hash(params: &Params, password: &str) -> Result<String, HashError> {
     let salt = SaltString::encode_b64(&random::<16>()).map_err(|_| HashError)?;
-    note(params);
+    count_cost(params);
     let hash = params.hasher()?.hash_password(password.as_bytes(), &salt);
     Ok(hash.map_err(|_| HashError)?.to_string())
 }
@@ -91,7 +91,7 @@ pub fn hash(params: &Params, password: &str) -> Result<String, HashError> {
 pub fn verify(phc: &str, password: &str) -> bool {
     let Ok(stored) = PasswordHash::new(phc) else { return false };
     let Some(cost) = cost(&stored).filter(Params::is_acceptable) else { return false };
-    note(&cost);
+    count_cost(&cost);
     Argon2::default().verify_password(password.as_bytes(), &stored).is_ok()
 }
 
@@ -155,7 +155,7 @@ pub fn spent() -> u64 {
 static SPENT: AtomicU64 = AtomicU64::new(0);
 
 /// Notes what a hash costs, for [`spent`].
-fn note(_cost: &Params) {
+fn count_cost(_cost: &Params) {
     #[cfg(any(test, feature = "test-support", debug_assertions))]
     SPENT.fetch_add(u64::from(_cost.memory_kib) * u64::from(_cost.passes), Ordering::SeqCst);
 }

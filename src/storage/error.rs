@@ -1,6 +1,6 @@
 //! What can go wrong in the store.
 
-use crate::crypto::OpenError as CryptoError;
+use crate::crypto::DecryptError as CryptoError;
 use crate::nats::{NatsError, PublishError};
 use crate::storage::encoding::DecodeError;
 use crate::storage::fold::held::HoldReason;
