@@ -30,9 +30,9 @@ impl Text {
         let value = value & ((1 << VALUE_BITS) - 1);
         // Two halves of 64 bits: dividing 128 bits is slow.
         let mut rest = [low(value % HALF), low(value / HALF)];
-        for (place, digit) in text.iter_mut().skip(1).rev().enumerate() {
+        for (position, digit) in text.iter_mut().skip(1).rev().enumerate() {
             let [first, second] = &mut rest;
-            let half = if place < DIGITS / 2 { first } else { second };
+            let half = if position < DIGITS / 2 { first } else { second };
             *digit = digit_of(*half);
             *half /= 62;
         }
@@ -50,7 +50,7 @@ impl Text {
     fn value(&self) -> u128 {
         let [_, high @ .., a, b, c, d, e, f, g] = &self.0;
         let half =
-            |digits: &[u8]| digits.iter().fold(0, |value, digit| value * 62 + place_of(*digit));
+            |digits: &[u8]| digits.iter().fold(0, |value, digit| value * 62 + digit_value(*digit));
         u128::from(half(high)) * HALF + u128::from(half(&[*a, *b, *c, *d, *e, *f, *g]))
     }
 
@@ -66,10 +66,14 @@ fn low(value: u128) -> u64 {
 }
 
 fn digit_of(value: u64) -> u8 {
-    usize::try_from(value % 62).ok().and_then(|place| ALPHABET.get(place)).copied().unwrap_or(b'0')
+    usize::try_from(value % 62)
+        .ok()
+        .and_then(|position| ALPHABET.get(position))
+        .copied()
+        .unwrap_or(b'0')
 }
 
-fn place_of(digit: u8) -> u64 {
+fn digit_value(digit: u8) -> u64 {
     u64::from(match digit {
         b'0'..=b'9' => digit - b'0',
         b'A'..=b'Z' => digit - b'A' + 10,

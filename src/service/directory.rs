@@ -10,7 +10,7 @@ use super::users::distinct;
 use super::{
     GroupView, ReadError, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, Session,
 };
-use crate::domain::permission::{Permission, Place, group_permissions};
+use crate::domain::permission::{Permission, PermissionScope, group_permissions};
 use crate::domain::{GroupId, RoomId, UserId};
 use crate::runtime::Clock;
 use crate::storage::records::{Group, Room};
@@ -253,7 +253,7 @@ impl Directory<'_> {
                 .into_iter()
                 .filter(|(id, room)| is_listed(tables, &access, *id, room))
                 .collect();
-            (visible, group_permissions(&access.subject, Place::Group(id)))
+            (visible, group_permissions(&access.subject, PermissionScope::Group(id)))
         });
         Ok(GroupView {
             id,

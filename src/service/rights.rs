@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::domain::permission::{
-    Decision, EVERYONE, Effect, OWNER, Permission, Place, RoomFacts, Scope, Subject, resolve,
-    room_permissions,
+    Decision, DecisionScope, EVERYONE, Effect, OWNER, Permission, PermissionScope, RoomFacts,
+    Subject, resolve, room_permissions,
 };
 use crate::domain::{GroupId, RoomId, UserId};
 use crate::storage::records::{self, Room, RoomKind as StoredKind, User};
@@ -36,7 +36,7 @@ impl ViewerRights {
 
     /// Whether the right is held at a group.
     pub(super) fn can_in_group(&self, permission: Permission, group: GroupId) -> bool {
-        resolve(&self.subject, permission, Place::Group(group))
+        resolve(&self.subject, permission, PermissionScope::Group(group))
     }
 
     /// A member: explicitly, by rule in a universal channel, or as participant.
@@ -65,11 +65,14 @@ impl ViewerRights {
         room_permissions(&self.subject, self.place(id, room), facts)
     }
 
-    fn place(&self, id: RoomId, room: &Room) -> Place {
+    fn place(&self, id: RoomId, room: &Room) -> PermissionScope {
         if is_direct(room) {
-            Place::Direct { participant: self.takes_part(room) }
+            PermissionScope::Direct { participant: self.takes_part(room) }
         } else {
-            Place::Channel { room: id, group: GroupId::try_from(room.group_id.as_str()).ok() }
+            PermissionScope::Channel {
+                room: id,
+                group: GroupId::try_from(room.group_id.as_str()).ok(),
+            }
         }
     }
 
@@ -130,9 +133,13 @@ fn decisions(stored: &[records::Decision]) -> Vec<Decision> {
         .iter()
         .filter_map(|decision| {
             let scope = match decision.scope() {
-                records::Scope::Server => Scope::Server,
-                records::Scope::Group => Scope::Group(decision.scope_id.as_str().try_into().ok()?),
-                records::Scope::Room => Scope::Room(decision.scope_id.as_str().try_into().ok()?),
+                records::Scope::Server => DecisionScope::Server,
+                records::Scope::Group => {
+                    DecisionScope::Group(decision.scope_id.as_str().try_into().ok()?)
+                }
+                records::Scope::Room => {
+                    DecisionScope::Room(decision.scope_id.as_str().try_into().ok()?)
+                }
             };
             let effect = if decision.allow { Effect::Allow } else { Effect::Deny };
             let permission = Permission::from_name(&decision.permission)?;

@@ -388,7 +388,7 @@ impl Rooms<'_> {
             let access = ViewerRights::of(tables, session.user);
             if id.is_empty() {
                 let first = first_group(tables).ok_or(RoomError::GroupNotFound)?;
-                let place = crate::domain::permission::Place::Server;
+                let place = crate::domain::permission::PermissionScope::Server;
                 let may = crate::domain::permission::resolve(
                     &access.subject,
                     Permission::RoomCreate,

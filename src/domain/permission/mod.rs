@@ -1,19 +1,19 @@
 //! Permissions, decisions and how they resolve (contract, behaviour 2).
 
 mod defaults;
+mod grants;
 mod resolve;
 mod screens;
-mod told;
 
 pub use defaults::{
     ADMIN, ANNOUNCEMENTS, DEFAULT_BLOCKED_LOGINS, DEFAULT_GROUP_NAME, DefaultRole, DefaultRoom,
     EVERYONE, GENERAL, MODERATOR, OWNER, default_roles,
 };
-pub use resolve::{Decision, Effect, Place, Scope, Subject, decide, resolve};
-pub use screens::{Screen, capability_screens, is_built, is_capability_built, screens};
-pub use told::{
+pub use grants::{
     Capability, RoomFacts, capabilities, group_permissions, room_permissions, server_permissions,
 };
+pub use resolve::{Decision, DecisionScope, Effect, PermissionScope, Subject, decide, resolve};
+pub use screens::{Screen, capability_screens, is_built, is_capability_built, screens};
 
 /// Something a user may or may not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

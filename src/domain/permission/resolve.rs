@@ -14,7 +14,7 @@ pub enum Effect {
 
 /// Where a decision holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scope {
+pub enum DecisionScope {
     /// Everywhere.
     Server,
     /// In the rooms of one group.
@@ -29,14 +29,14 @@ pub struct Decision {
     /// What is decided.
     pub permission: Permission,
     /// Where.
-    pub scope: Scope,
+    pub scope: DecisionScope,
     /// How.
     pub effect: Effect,
 }
 
 /// Where a right is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum PermissionScope {
     /// The server as a whole.
     Server,
     /// A group of rooms.
@@ -78,22 +78,22 @@ pub enum Subject {
 
 /// How near a decision is to the place; the order of the variants is the order of nearness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Nearness {
+enum Specificity {
     Server,
     Group,
     Room,
 }
 
-/// Whether `subject` has `permission` at `place`.
+/// Whether `subject` has `permission` at `scope`.
 #[must_use]
-pub fn resolve(subject: &Subject, permission: Permission, place: Place) -> bool {
-    let Place::Direct { participant } = place else {
+pub fn resolve(subject: &Subject, permission: Permission, scope: PermissionScope) -> bool {
+    let PermissionScope::Direct { participant } = scope else {
         return match subject {
             Subject::Bot { own, owner } => {
-                matches!(nearest(own, permission, place), Some((_, Effect::Allow)))
-                    && owner.as_ref().is_some_and(|owner| resolve(owner, permission, place))
+                matches!(nearest(own, permission, scope), Some((_, Effect::Allow)))
+                    && owner.as_ref().is_some_and(|owner| resolve(owner, permission, scope))
             }
-            Subject::Human { .. } => decide(subject, permission, place) == Some(Effect::Allow),
+            Subject::Human { .. } => decide(subject, permission, scope) == Some(Effect::Allow),
         };
     };
     participant && in_direct(subject, permission)
@@ -102,24 +102,24 @@ pub fn resolve(subject: &Subject, permission: Permission, place: Place) -> bool 
 /// What decides for a person outside direct messages: `None` when nothing does. Bots are decided by
 /// their own allows only.
 #[must_use]
-pub fn decide(subject: &Subject, permission: Permission, place: Place) -> Option<Effect> {
+pub fn decide(subject: &Subject, permission: Permission, scope: PermissionScope) -> Option<Effect> {
     let (named, everyone) = match subject {
         Subject::Human { owner: true, .. } => return Some(Effect::Allow),
         Subject::Human { named, everyone, .. } => (named, everyone),
         Subject::Bot { .. } => {
-            let allowed = resolve(subject, permission, place);
+            let allowed = resolve(subject, permission, scope);
             return allowed.then_some(Effect::Allow);
         }
     };
     let mut allow = None;
     for decisions in named {
-        match nearest(decisions, permission, place) {
+        match nearest(decisions, permission, scope) {
             Some((_, Effect::Deny)) => return Some(Effect::Deny),
-            Some((nearness, Effect::Allow)) => allow = allow.max(Some(nearness)),
+            Some((specificity, Effect::Allow)) => allow = allow.max(Some(specificity)),
             None => {}
         }
     }
-    match nearest(everyone, permission, place) {
+    match nearest(everyone, permission, scope) {
         Some((denied, Effect::Deny)) if allow < Some(denied) => Some(Effect::Deny),
         Some((_, Effect::Deny | Effect::Allow)) => Some(Effect::Allow),
         None => allow.map(|_| Effect::Allow),
@@ -133,44 +133,48 @@ fn in_direct(subject: &Subject, permission: Permission) -> bool {
         Permission::MessagePost | Permission::MessageAttach | Permission::MessageReact => {
             match subject {
                 Subject::Human { .. } => {
-                    decide(subject, permission, Place::Server) != Some(Effect::Deny)
+                    decide(subject, permission, PermissionScope::Server) != Some(Effect::Deny)
                 }
-                Subject::Bot { .. } => resolve(subject, permission, Place::Server),
+                Subject::Bot { .. } => resolve(subject, permission, PermissionScope::Server),
             }
         }
         _ => false,
     }
 }
 
-/// The nearest decision about `permission` that holds at `place`.
+/// The nearest decision about `permission` that holds at `scope`.
 fn nearest(
     decisions: &[Decision],
     permission: Permission,
-    place: Place,
-) -> Option<(Nearness, Effect)> {
+    scope: PermissionScope,
+) -> Option<(Specificity, Effect)> {
     decisions
         .iter()
         .filter(|decision| decision.permission == permission)
-        .filter_map(|decision| Some((nearness(decision, place)?, decision.effect)))
+        .filter_map(|decision| Some((specificity(decision, scope)?, decision.effect)))
         // Two decisions of one subject at one scope are not stored; were they, the deny counts.
-        .max_by_key(|(nearness, effect)| (*nearness, *effect == Effect::Deny))
+        .max_by_key(|(specificity, effect)| (*specificity, *effect == Effect::Deny))
 }
 
 /// How near a decision is; `None` when it does not hold at the place.
-fn nearness(decision: &Decision, place: Place) -> Option<Nearness> {
+fn specificity(decision: &Decision, scope: PermissionScope) -> Option<Specificity> {
     let tier = decision.permission.tier();
-    match (decision.scope, place) {
-        (Scope::Server, _) => Some(Nearness::Server),
-        (Scope::Group(group), Place::Group(here)) if tier != Tier::Server => {
-            (group == here).then_some(Nearness::Group)
+    match (decision.scope, scope) {
+        (DecisionScope::Server, _) => Some(Specificity::Server),
+        (DecisionScope::Group(group), PermissionScope::Group(here)) if tier != Tier::Server => {
+            (group == here).then_some(Specificity::Group)
         }
-        (Scope::Group(group), Place::Channel { group: here, .. }) if tier != Tier::Server => {
-            (Some(group) == here).then_some(Nearness::Group)
+        (DecisionScope::Group(group), PermissionScope::Channel { group: here, .. })
+            if tier != Tier::Server =>
+        {
+            (Some(group) == here).then_some(Specificity::Group)
         }
-        (Scope::Room(room), Place::Channel { room: here, .. }) if tier == Tier::Room => {
-            (room == here).then_some(Nearness::Room)
+        (DecisionScope::Room(room), PermissionScope::Channel { room: here, .. })
+            if tier == Tier::Room =>
+        {
+            (room == here).then_some(Specificity::Room)
         }
-        (Scope::Group(_) | Scope::Room(_), _) => None,
+        (DecisionScope::Group(_) | DecisionScope::Room(_), _) => None,
     }
 }
 

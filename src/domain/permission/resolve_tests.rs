@@ -12,17 +12,17 @@ fn room() -> RoomId {
     RoomId::from_random([2; 16])
 }
 
-fn here() -> Place {
-    Place::Channel { room: room(), group: Some(group()) }
+fn here() -> PermissionScope {
+    PermissionScope::Channel { room: room(), group: Some(group()) }
 }
 
 const POST: Permission = Permission::MessagePost;
 
-fn allow(scope: Scope) -> Decision {
+fn allow(scope: DecisionScope) -> Decision {
     Decision { permission: POST, scope, effect: Effect::Allow }
 }
 
-fn deny(scope: Scope) -> Decision {
+fn deny(scope: DecisionScope) -> Decision {
     Decision { permission: POST, scope, effect: Effect::Deny }
 }
 
@@ -35,12 +35,12 @@ fn human(named: &[&[Decision]], everyone: &[Decision]) -> Subject {
 }
 
 fn owner() -> Subject {
-    Subject::Human { owner: true, named: vec![], everyone: vec![deny(Scope::Server)] }
+    Subject::Human { owner: true, named: vec![], everyone: vec![deny(DecisionScope::Server)] }
 }
 
 #[test]
 fn the_examples_of_the_contract() {
-    let (server, in_room) = (Scope::Server, Scope::Room(room()));
+    let (server, in_room) = (DecisionScope::Server, DecisionScope::Room(room()));
     for (name, subject, expected) in [
         ("everyone deny, admin allow", human(&[&[allow(server)]], &[deny(server)]), true),
         (
@@ -65,7 +65,8 @@ fn the_examples_of_the_contract() {
 
 #[test]
 fn every_rule() {
-    let (server, in_group, in_room) = (Scope::Server, Scope::Group(group()), Scope::Room(room()));
+    let (server, in_group, in_room) =
+        (DecisionScope::Server, DecisionScope::Group(group()), DecisionScope::Room(room()));
     for (name, subject, expected) in [
         ("nothing decides", human(&[], &[]), false),
         ("everyone allow", human(&[], &[allow(server)]), true),
@@ -108,18 +109,18 @@ fn every_rule() {
 
 #[test]
 fn decisions_of_other_places_do_not_count() {
-    let other_room = Scope::Room(RoomId::from_random([9; 16]));
-    let other_group = Scope::Group(GroupId::from_random([9; 16]));
+    let other_room = DecisionScope::Room(RoomId::from_random([9; 16]));
+    let other_group = DecisionScope::Group(GroupId::from_random([9; 16]));
     for scope in [other_room, other_group] {
         assert!(!resolve(&human(&[&[allow(scope)]], &[]), POST, here()));
     }
-    let in_room = human(&[&[allow(Scope::Room(room()))]], &[]);
-    assert!(!resolve(&in_room, POST, Place::Server));
-    assert!(!resolve(&in_room, POST, Place::Group(group())));
-    let in_group = human(&[&[allow(Scope::Group(group()))]], &[]);
-    assert!(resolve(&in_group, POST, Place::Group(group())));
-    assert!(!resolve(&in_group, POST, Place::Server));
-    let half_made = Place::Channel { room: room(), group: None };
+    let in_room = human(&[&[allow(DecisionScope::Room(room()))]], &[]);
+    assert!(!resolve(&in_room, POST, PermissionScope::Server));
+    assert!(!resolve(&in_room, POST, PermissionScope::Group(group())));
+    let in_group = human(&[&[allow(DecisionScope::Group(group()))]], &[]);
+    assert!(resolve(&in_group, POST, PermissionScope::Group(group())));
+    assert!(!resolve(&in_group, POST, PermissionScope::Server));
+    let half_made = PermissionScope::Channel { room: room(), group: None };
     assert!(!resolve(&in_group, POST, half_made));
 }
 
@@ -129,26 +130,26 @@ fn a_decision_below_the_tier_of_its_permission_does_not_count() {
         let decision = Decision { permission, scope, effect: Effect::Allow };
         resolve(&human(&[&[decision]], &[]), permission, here())
     };
-    assert!(at(Permission::RoomCreate, Scope::Group(group())));
-    assert!(!at(Permission::RoomCreate, Scope::Room(room())));
-    assert!(at(Permission::ServerManage, Scope::Server));
-    assert!(!at(Permission::ServerManage, Scope::Group(group())));
-    assert!(!at(Permission::ServerManage, Scope::Room(room())));
+    assert!(at(Permission::RoomCreate, DecisionScope::Group(group())));
+    assert!(!at(Permission::RoomCreate, DecisionScope::Room(room())));
+    assert!(at(Permission::ServerManage, DecisionScope::Server));
+    assert!(!at(Permission::ServerManage, DecisionScope::Group(group())));
+    assert!(!at(Permission::ServerManage, DecisionScope::Room(room())));
 }
 
 #[test]
 fn direct_messages() {
-    let place = |participant| Place::Direct { participant };
+    let scope = |participant| PermissionScope::Direct { participant };
     let plain = human(&[], &[]);
-    let denied = human(&[], &[deny(Scope::Server)]);
-    let excepted = human(&[&[allow(Scope::Server)]], &[deny(Scope::Server)]);
-    assert!(resolve(&plain, POST, place(true)), "undecided counts as allowed");
-    assert!(!resolve(&denied, POST, place(true)));
-    assert!(resolve(&excepted, POST, place(true)));
+    let denied = human(&[], &[deny(DecisionScope::Server)]);
+    let excepted = human(&[&[allow(DecisionScope::Server)]], &[deny(DecisionScope::Server)]);
+    assert!(resolve(&plain, POST, scope(true)), "undecided counts as allowed");
+    assert!(!resolve(&denied, POST, scope(true)));
+    assert!(resolve(&excepted, POST, scope(true)));
     for subject in [&plain, &excepted, &owner()] {
         for permission in Permission::ALL {
             assert!(
-                !resolve(subject, permission, place(false)),
+                !resolve(subject, permission, scope(false)),
                 "strangers: {}",
                 permission.name()
             );
@@ -164,7 +165,7 @@ fn direct_messages() {
                     | Permission::MessageReact
             );
             assert_eq!(
-                resolve(subject, permission, place(true)),
+                resolve(subject, permission, scope(true)),
                 expected,
                 "{}",
                 permission.name()
@@ -179,27 +180,30 @@ fn bots_need_their_own_allow_and_their_owners_right() {
         own: own.to_vec(),
         owner: owner.map(Box::new),
     };
-    let may = human(&[], &[allow(Scope::Server)]);
+    let may = human(&[], &[allow(DecisionScope::Server)]);
     let may_not = human(&[], &[]);
-    let granted = [allow(Scope::Server)];
+    let granted = [allow(DecisionScope::Server)];
     for (name, subject, expected) in [
         ("no allow", bot(&[], Some(may.clone())), false),
         ("both", bot(&granted, Some(may.clone())), true),
-        ("in the room", bot(&[allow(Scope::Room(room()))], Some(may.clone())), true),
+        ("in the room", bot(&[allow(DecisionScope::Room(room()))], Some(may.clone())), true),
         ("owner may not", bot(&granted, Some(may_not)), false),
         ("owner is the server's owner", bot(&granted, Some(owner())), true),
         ("owner gone", bot(&granted, None), false),
     ] {
         assert_eq!(resolve(&subject, POST, here()), expected, "{name}");
     }
-    let direct = Place::Direct { participant: true };
+    let direct = PermissionScope::Direct { participant: true };
     assert!(!resolve(&bot(&[], Some(may.clone())), POST, direct), "bots need a grant in DMs too");
     assert!(resolve(&bot(&granted, Some(may)), POST, direct));
 }
 
 fn decisions() -> impl Strategy<Value = Vec<Decision>> {
-    let scope =
-        prop_oneof![Just(Scope::Server), Just(Scope::Group(group())), Just(Scope::Room(room()))];
+    let scope = prop_oneof![
+        Just(DecisionScope::Server),
+        Just(DecisionScope::Group(group())),
+        Just(DecisionScope::Room(room()))
+    ];
     prop::collection::vec(
         (scope, any::<bool>())
             .prop_map(|(scope, yes)| if yes { allow(scope) } else { deny(scope) }),
@@ -226,7 +230,7 @@ proptest! {
     ) {
         let before = Subject::Human { owner: false, named: named.clone(), everyone: everyone.clone() };
         let mut more = named;
-        more.push(vec![deny(Scope::Server)]);
+        more.push(vec![deny(DecisionScope::Server)]);
         let after = Subject::Human { owner: false, named: more, everyone };
         prop_assert!(!resolve(&after, POST, here()));
         prop_assert!(resolve(&before, POST, here()) || !resolve(&after, POST, here()));

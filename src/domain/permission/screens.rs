@@ -219,11 +219,11 @@ mod tests {
 
     #[test]
     fn what_clients_are_told_now() {
-        let told: Vec<&str> = Permission::ALL
+        let granted: Vec<&str> = Permission::ALL
             .into_iter()
             .filter(|permission| is_built(*permission))
             .map(Permission::name)
             .collect();
-        assert_eq!(told, ["room.list", "room.join", "message.post", "room.create"]);
+        assert_eq!(granted, ["room.list", "room.join", "message.post", "room.create"]);
     }
 }

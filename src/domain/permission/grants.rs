@@ -1,7 +1,9 @@
 //! What clients are told of rights: viewer, room and group states (contract, behaviour 2.6), with the
 //! rights left out whose screens are not built.
 
-use super::{Effect, Permission, Place, Subject, decide, is_built, is_capability_built, resolve};
+use super::{
+    Effect, Permission, PermissionScope, Subject, decide, is_built, is_capability_built, resolve,
+};
 
 /// A key of `capabilities.grants`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,11 +73,12 @@ impl Capability {
     /// Whether the viewer has it, masking left aside.
     #[must_use]
     pub fn is_held(self, subject: &Subject) -> bool {
-        let held = |permission| resolve(subject, permission, Place::Server);
+        let held = |permission| resolve(subject, permission, PermissionScope::Server);
         match self {
             Self::DmStart => match subject {
                 Subject::Human { .. } => {
-                    decide(subject, Permission::MessagePost, Place::Server) != Some(Effect::Deny)
+                    decide(subject, Permission::MessagePost, PermissionScope::Server)
+                        != Some(Effect::Deny)
                 }
                 Subject::Bot { .. } => held(Permission::MessagePost),
             },
@@ -137,32 +140,37 @@ pub fn capabilities(subject: &Subject) -> Vec<(&'static str, bool)> {
 /// Every permission at server scope, with masking.
 #[must_use]
 pub fn server_permissions(subject: &Subject) -> Vec<(&'static str, bool)> {
-    let told = |one| is_built(one) && resolve(subject, one, Place::Server);
-    Permission::ALL.into_iter().map(|one| (one.name(), told(one))).collect()
+    let granted = |one| is_built(one) && resolve(subject, one, PermissionScope::Server);
+    Permission::ALL.into_iter().map(|one| (one.name(), granted(one))).collect()
 }
 
 /// The ten rows of a room's viewer state, with masking.
 #[must_use]
 pub fn room_permissions(
     subject: &Subject,
-    place: Place,
+    scope: PermissionScope,
     facts: RoomFacts,
 ) -> Vec<(&'static str, bool)> {
-    let told = |one| is_built(one) && after_room_state(subject, one, place, facts);
-    Permission::OF_ROOMS.into_iter().map(|one| (one.name(), told(one))).collect()
+    let granted = |one| is_built(one) && after_room_state(subject, one, scope, facts);
+    Permission::OF_ROOMS.into_iter().map(|one| (one.name(), granted(one))).collect()
 }
 
 /// `room.create` and `room.manage` at a group, with masking.
 #[must_use]
-pub fn group_permissions(subject: &Subject, place: Place) -> Vec<(&'static str, bool)> {
+pub fn group_permissions(subject: &Subject, scope: PermissionScope) -> Vec<(&'static str, bool)> {
     [Permission::RoomCreate, Permission::RoomManage]
         .into_iter()
-        .map(|one| (one.name(), is_built(one) && resolve(subject, one, place)))
+        .map(|one| (one.name(), is_built(one) && resolve(subject, one, scope)))
         .collect()
 }
 
-fn after_room_state(subject: &Subject, one: Permission, place: Place, facts: RoomFacts) -> bool {
-    let held = resolve(subject, one, place);
+fn after_room_state(
+    subject: &Subject,
+    one: Permission,
+    scope: PermissionScope,
+    facts: RoomFacts,
+) -> bool {
+    let held = resolve(subject, one, scope);
     match one {
         Permission::RoomList => facts.member || held,
         Permission::RoomJoin => {
@@ -182,7 +190,7 @@ fn after_room_state(subject: &Subject, one: Permission, place: Place, facts: Roo
 mod tests {
     use super::*;
     use crate::domain::permission::{
-        ADMIN, Decision, EVERYONE, MODERATOR, OWNER, Scope, default_roles,
+        ADMIN, Decision, DecisionScope, EVERYONE, MODERATOR, OWNER, default_roles,
     };
     use crate::domain::{GroupId, RoomId};
 
@@ -195,7 +203,7 @@ mod tests {
                 .flat_map(|role| role.allows)
                 .map(|permission| Decision {
                     permission: *permission,
-                    scope: Scope::Server,
+                    scope: DecisionScope::Server,
                     effect: Effect::Allow,
                 })
                 .collect()
@@ -232,7 +240,7 @@ mod tests {
         assert!(Capability::DmStart.is_held(&undecided));
         everyone.push(Decision {
             permission: Permission::MessagePost,
-            scope: Scope::Server,
+            scope: DecisionScope::Server,
             effect: Effect::Deny,
         });
         let denied = Subject::Human { owner: false, named: vec![], everyone };
@@ -241,7 +249,7 @@ mod tests {
 
     #[test]
     fn room_rows_follow_the_state_of_the_room() {
-        let place = Place::Channel {
+        let scope = PermissionScope::Channel {
             room: RoomId::from_random([1; 16]),
             group: Some(GroupId::from_random([2; 16])),
         };
@@ -250,7 +258,7 @@ mod tests {
         let held = |facts: RoomFacts| -> Vec<&str> {
             Permission::OF_ROOMS
                 .into_iter()
-                .filter(|one| after_room_state(&owner, *one, place, facts))
+                .filter(|one| after_room_state(&owner, *one, scope, facts))
                 .map(Permission::name)
                 .collect()
         };
@@ -279,10 +287,10 @@ mod tests {
     #[test]
     fn direct_messages_show_three_rights() {
         let facts = RoomFacts { direct: true, archived: false, member: true, banned: false };
-        let place = Place::Direct { participant: true };
+        let scope = PermissionScope::Direct { participant: true };
         let rows: Vec<&str> = Permission::OF_ROOMS
             .into_iter()
-            .filter(|one| after_room_state(&person(&[OWNER]), *one, place, facts))
+            .filter(|one| after_room_state(&person(&[OWNER]), *one, scope, facts))
             .map(Permission::name)
             .collect();
         assert_eq!(rows, ["room.list", "message.post", "message.attach", "message.react"]);
@@ -291,18 +299,18 @@ mod tests {
     #[test]
     fn what_is_not_built_is_masked_even_for_owners() {
         let owner = person(&[OWNER]);
-        let told: Vec<&str> = server_permissions(&owner)
+        let granted: Vec<&str> = server_permissions(&owner)
             .into_iter()
-            .filter_map(|(name, told)| told.then_some(name))
+            .filter_map(|(name, granted)| granted.then_some(name))
             .collect();
-        assert_eq!(told, ["room.list", "room.join", "message.post", "room.create"]);
-        assert!(capabilities(&owner).iter().all(|(_, told)| !told));
+        assert_eq!(granted, ["room.list", "room.join", "message.post", "room.create"]);
+        assert!(capabilities(&owner).iter().all(|(_, granted)| !granted));
         assert_eq!(capabilities(&owner).len(), 11);
         assert_eq!(
-            group_permissions(&owner, Place::Server),
+            group_permissions(&owner, PermissionScope::Server),
             [("room.create", true), ("room.manage", false)]
         );
         let facts = RoomFacts { direct: false, archived: false, member: true, banned: false };
-        assert_eq!(room_permissions(&owner, Place::Server, facts).len(), 10);
+        assert_eq!(room_permissions(&owner, PermissionScope::Server, facts).len(), 10);
     }
 }
