@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::config::{Loaded, Settings, complete_secrets};
 use crate::http;
 use crate::limits::{
-    KEPT_ERROR_MAX_BYTES, KEPT_ERRORS_MAX, KEPT_ERRORS_SAVE_INTERVAL, READINESS_LOOK_INTERVAL,
+    KEPT_ERROR_MAX_BYTES, KEPT_ERRORS_MAX, KEPT_ERRORS_SAVE_INTERVAL, READINESS_CHECK_INTERVAL,
     START_EXTEND_INTERVAL, WATCHDOG_ANSWER_MAX_AGE, WATCHDOG_RESTART_MAX,
 };
 use crate::observe;
@@ -268,7 +268,7 @@ impl ServerProcess {
         let mut fed = self.clock.now();
         let interval = self.notify.watchdog_interval();
         loop {
-            if self.stop.or(self.clock.sleep(READINESS_LOOK_INTERVAL)).await.is_none() {
+            if self.stop.or(self.clock.sleep(READINESS_CHECK_INTERVAL)).await.is_none() {
                 break;
             }
             self.readiness.set(store.unready_reason());

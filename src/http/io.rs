@@ -179,7 +179,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
     fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let clock = &self.clock;
         let farewell = self.farewell.get_or_insert_with(|| Farewell {
-            timer: deadline(clock, limits::HTTP_FAREWELL_TIMEOUT),
+            timer: deadline(clock, limits::HTTP_LINGER_TIMEOUT),
             bytes: 0,
         });
         let mut chunk = [0; 4096];
@@ -189,7 +189,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
                 Poll::Ready(Ok(n)) => farewell.bytes = farewell.bytes.saturating_add(n),
                 Poll::Pending => return farewell.timer.as_mut().poll(cx),
             }
-            if farewell.bytes > limits::HTTP_FAREWELL_MAX_BYTES {
+            if farewell.bytes > limits::HTTP_LINGER_MAX_BYTES {
                 return Poll::Ready(());
             }
         }

@@ -174,7 +174,7 @@ pub(super) async fn serve(
     }
     let mut accepted: usize = 0;
     while let Some(next) = stop.or(listener.accept()).await {
-        if accepted.is_multiple_of(limits::ACCEPT_TURN) {
+        if accepted.is_multiple_of(limits::POLL_ACCEPTS_MAX) {
             futures_lite::future::yield_now().await;
         }
         let (stream, peer) = match next {
@@ -288,9 +288,9 @@ struct Refusals {
 impl Refusals {
     fn new(state: &Shared, runtime: &Runtime) -> Self {
         let open =
-            Connections::new(limits::HTTP_REFUSALS_MAX, state.config.trusted_proxies.clone());
+            Connections::new(limits::HTTP_REJECTIONS_MAX, state.config.trusted_proxies.clone());
         // One that yields gives its permit back a moment before its task counts as finished.
-        let tasks = Scope::new(runtime, "refused connections", limits::HTTP_REFUSALS_MAX * 2);
+        let tasks = Scope::new(runtime, "refused connections", limits::HTTP_REJECTIONS_MAX * 2);
         Self { open, tasks }
     }
 
@@ -299,7 +299,7 @@ impl Refusals {
             log::debug!("closed a connection beyond the limit unanswered");
             return;
         };
-        let limit = limits::HTTP_REFUSAL_TIMEOUT;
+        let limit = limits::HTTP_REJECTION_TIMEOUT;
         let (clock, door) = (state.clock.clone(), door.clone());
         let deadlines = Deadlines { head: limit, ..state.config.deadlines };
         let early = Early {

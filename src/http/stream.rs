@@ -9,7 +9,7 @@ use async_net::TcpStream;
 use futures_lite::{AsyncRead, AsyncWrite};
 use futures_rustls::server::TlsStream;
 
-use crate::limits::{READ_TURN_BYTES, READ_TURN_READS};
+use crate::limits::{POLL_READ_MAX_BYTES, POLL_READS_MAX};
 
 /// What a connection reads from and writes to.
 #[derive(Debug)]
@@ -20,8 +20,8 @@ pub(super) enum Stream {
     Secure(Box<TlsStream<Fair<TcpStream>>>),
 }
 
-/// A stream that makes its reader wait for the next turn of the executor after [`READ_TURN_BYTES`] or
-/// [`READ_TURN_READS`] without a pause. A peer that always has something ready would otherwise keep any
+/// A stream that makes its reader wait for the next turn of the executor after [`POLL_READ_MAX_BYTES`] or
+/// [`POLL_READS_MAX`] without a pause. A peer that always has something ready would otherwise keep any
 /// loop over what it sends from ever yielding: deadlines, the stop signal and the other connections of this
 /// thread would not be looked at.
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
         cx: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if self.bytes >= READ_TURN_BYTES || self.reads >= READ_TURN_READS {
+        if self.bytes >= POLL_READ_MAX_BYTES || self.reads >= POLL_READS_MAX {
             (self.bytes, self.reads) = (0, 0);
             cx.waker().wake_by_ref();
             return Poll::Pending;

@@ -207,7 +207,7 @@ impl Tls {
     pub(super) async fn watch(&self, clock: &Clock) {
         let mut before = self.looked().await;
         loop {
-            clock.sleep(limits::TLS_LOOK_INTERVAL).await;
+            clock.sleep(limits::TLS_CHECK_INTERVAL).await;
             let now = self.looked().await;
             // Two equal looks: whoever writes the two files has finished.
             let is_settled = now == before;

@@ -38,9 +38,12 @@ impl Waiting<'_> {
     /// full server.
     pub async fn serve(&self, opened: &Stop) {
         // One that yields gives its permit back a moment before its task counts as finished.
-        let tasks = limits::HTTP_EARLY_MAX * 2;
+        let tasks = limits::HTTP_STARTUP_CONNECTIONS_MAX * 2;
         let connections = Scope::new(self.runtime, "early connections", tasks);
-        let open = Connections::new(limits::HTTP_EARLY_MAX, self.config.trusted_proxies.clone());
+        let open = Connections::new(
+            limits::HTTP_STARTUP_CONNECTIONS_MAX,
+            self.config.trusted_proxies.clone(),
+        );
         let door = self.listener.door();
         while let Some(next) = opened.or(self.listener.accept()).await {
             let Ok((stream, peer)) = next else {
@@ -75,7 +78,7 @@ impl Waiting<'_> {
             }
         }
         // What is in work is answered at once; nobody may hold up the start.
-        let limit = limits::HTTP_REFUSAL_TIMEOUT;
+        let limit = limits::HTTP_REJECTION_TIMEOUT;
         if self.clock.timeout(limit, connections.join()).await.is_err() {
             log::debug!("early connections are cut");
         }

@@ -68,7 +68,7 @@ pub const OPERATOR_RESPONSE_MAX_BYTES: usize = 4 * MIB;
 /// embedded server does not empty a load balancer.
 pub const READINESS_GRACE: Duration = Duration::from_secs(10);
 /// How often readiness is looked at.
-pub const READINESS_LOOK_INTERVAL: Duration = Duration::from_millis(500);
+pub const READINESS_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often systemd is asked for more time while the store recovers, and for how long each time.
 pub const START_EXTEND_INTERVAL: Duration = Duration::from_secs(10);
 /// First and longest pause before an external store is tried again.
@@ -175,7 +175,7 @@ pub const MARKERS_PENDING_MAX: usize = 4_096;
 /// How often waiting read markers are written with the embedded server.
 pub const MARKERS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
 /// How often META is told how far the store has come, when it has; a start compares.
-pub const STORE_MARK_INTERVAL: Duration = Duration::from_secs(2);
+pub const HIGH_WATER_MARK_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the journal keeps folded events and STATE its delete markers, for clients that resume;
 /// milliseconds.
 pub const RESUME_WINDOW_MS: i64 = 7 * 24 * 3600 * 1000;
@@ -221,20 +221,20 @@ pub const HTTP_BUFFER_MAX_BYTES: usize = 32 * KIB;
 const _: () = assert!(HTTP_HEAD_MAX_BYTES * 2 <= HTTP_BUFFER_MAX_BYTES);
 /// What is read of a connection in one turn of the executor, so that a peer that always has more to say leaves
 /// time for others; a frame of 6 bytes is answered by one of 2, each with a system call.
-pub const READ_TURN_BYTES: usize = 16 * KIB;
+pub const POLL_READ_MAX_BYTES: usize = 16 * KIB;
 /// Reads in one turn: a WebSocket takes 4 KiB with each, which are 682 frames.
-pub const READ_TURN_READS: usize = 2;
+pub const POLL_READS_MAX: usize = 2;
 /// Connections that are accepted in one turn.
-pub const ACCEPT_TURN: usize = 16;
+pub const POLL_ACCEPTS_MAX: usize = 16;
 /// `webserver.max_connections` when it is not set; beyond it the HTTP connection that has been idle for longest
 /// is closed for the new one, and without an idle one the new one gets 503 and is closed. Of this limit, as of
 /// all below that requests hold something of, one client address has at most half.
 pub const HTTP_CONNECTIONS_DEFAULT: usize = 1_000;
 /// Connections beyond the limit that are being told so, or get a health answer; further ones are closed without
 /// a word, those first that have not asked yet.
-pub const HTTP_REFUSALS_MAX: usize = 32;
-/// Time for telling one of [`HTTP_REFUSALS_MAX`].
-pub const HTTP_REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+pub const HTTP_REJECTIONS_MAX: usize = 32;
+/// Time for telling one of [`HTTP_REJECTIONS_MAX`].
+pub const HTTP_REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// Requests in work at a time, health checks apart; beyond it 503 with `Retry-After`. A request whose body has
 /// not arrived yet is not in work.
 pub const HTTP_REQUESTS_MAX: usize = 256;
@@ -280,11 +280,11 @@ pub const UPLOAD_MAX_BYTES_DEFAULT: usize = 25 * MIB;
 /// Bytes of a body that is streamed to the client, read at a time.
 pub const HTTP_STREAM_CHUNK_BYTES: usize = 16 * KIB;
 /// Connections at a time before the store is open; they get health answers only.
-pub const HTTP_EARLY_MAX: usize = 64;
+pub const HTTP_STARTUP_CONNECTIONS_MAX: usize = 64;
 /// Time for a client to notice an answer that came before it had sent everything.
-pub const HTTP_FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 /// Bytes that are read and dropped meanwhile.
-pub const HTTP_FAREWELL_MAX_BYTES: usize = 4 * MIB;
+pub const HTTP_LINGER_MAX_BYTES: usize = 4 * MIB;
 /// The fallback page and the manifest of a web client, which are changed on their way out; a larger
 /// page is served as it is.
 pub const CLIENT_PAGE_MAX_BYTES: usize = 256 * KIB;
@@ -295,7 +295,7 @@ pub const TLS_FILE_MAX_BYTES: u64 = 1024 * 1024;
 /// Time for a TLS handshake, from the connection on.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the certificate's files are looked at. A change counts when two looks agree.
-pub const TLS_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+pub const TLS_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// An API request body.
 pub const API_BODY_MAX_BYTES: usize = MIB;
 /// A request body of AssetUploadService: a chunk of 512 KiB and its envelope.
@@ -428,7 +428,7 @@ pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
 pub const EPHEMERAL_INTERVAL: Duration = Duration::from_secs(1);
 const _: () = assert!(EPHEMERAL_INTERVAL.as_secs() < PRESENCE_TTL.as_secs());
 /// How long an answer waits until its live event is queued.
-pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
+pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
 /// What is read of a WebSocket and written to it at once; frames that come grow it as far as
 /// [`FRAME_MAX_BYTES`].
 pub const SOCKET_BUFFER_BYTES: usize = 4 * KIB;
@@ -500,7 +500,7 @@ pub const EMBEDDED_RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
 /// A child that ran this long has recovered: its next restart is quick again.
 pub const EMBEDDED_STEADY_AFTER: Duration = Duration::from_secs(60);
 /// How often free space and nats-server's health are looked at.
-pub const EMBEDDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const EMBEDDED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// Below so many free inodes writes are refused. nats-server needs one for every new block of a stream
 /// and stops storing for good when it gets none.
 pub const DISK_FREE_INODES_MIN: u64 = 256;

@@ -77,7 +77,7 @@ use throttle::Throttle;
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, RoomId};
-use crate::limits::{PASSWORD_QUEUE_MAX, SETTLE_TIMEOUT};
+use crate::limits::{PASSWORD_QUEUE_MAX, DELIVERY_TIMEOUT};
 use crate::runtime::{Clock, MemorySlots, Pace};
 use crate::storage::{Storage, Tables};
 
@@ -191,7 +191,7 @@ impl Service {
     /// Waits until the sockets of this process were told of everything it has written so far; a feed
     /// that is behind keeps no answer waiting for longer than a moment.
     pub async fn wait_until_delivered(&self) {
-        if let Err(error) = self.storage().wait_until_delivered(SETTLE_TIMEOUT).await {
+        if let Err(error) = self.storage().wait_until_delivered(DELIVERY_TIMEOUT).await {
             log::debug!(error:err = error; "an answer goes out before its live event");
         }
     }

@@ -16,7 +16,7 @@ use super::settings::Config;
 use super::start::{Running, Starter};
 use super::start_error::StartError;
 use crate::limits::{
-    DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX, EMBEDDED_LOOK_INTERVAL,
+    DISK_PROBE_DELAY_FIRST, DISK_PROBE_DELAY_MAX, EMBEDDED_CHECK_INTERVAL,
     EMBEDDED_RESTART_DELAY_FIRST, EMBEDDED_RESTART_DELAY_MAX, EMBEDDED_STEADY_AFTER,
 };
 use crate::nats::{Target, Version};
@@ -341,7 +341,7 @@ impl ChildSupervisor {
                 HealthAction::Restart(_) => {}
             }
             let write_error = self.starter.write_errors.wait();
-            futures_lite::future::or(write_error, clock.sleep(EMBEDDED_LOOK_INTERVAL)).await;
+            futures_lite::future::or(write_error, clock.sleep(EMBEDDED_CHECK_INTERVAL)).await;
         }
     }
 

@@ -138,7 +138,7 @@ fn sockets_never_yield_and_health_is_answered_beside_them() {
     assert_eq!(refused.header("connection"), Some("close"));
     assert_eq!(refused.json(), json!({"error": "too many connections"}));
     // Silent ones beyond the limit do not keep health from its answer.
-    let _silent: Vec<Raw> = (0..limits::HTTP_REFUSALS_MAX * 2).map(|_| edge.connect()).collect();
+    let _silent: Vec<Raw> = (0..limits::HTTP_REJECTIONS_MAX * 2).map(|_| edge.connect()).collect();
     for path in ["/readyz", "/healthz"] {
         assert_eq!(edge.get(path, &[]).status, 200, "{path}");
     }

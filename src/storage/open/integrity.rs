@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use crate::limits::STORE_MARK_INTERVAL;
+use crate::limits::HIGH_WATER_MARK_INTERVAL;
 use crate::nats::Nats;
 use crate::runtime::Stop;
 use crate::storage::encoding::encode;
@@ -142,7 +142,7 @@ impl Inner {
 /// Keeps the record up to date until the process stops.
 pub(crate) async fn keep(store: Arc<Inner>, stop: Stop) {
     let mut written = None;
-    while stop.or(store.clock.sleep(STORE_MARK_INTERVAL)).await.is_some() {
+    while stop.or(store.clock.sleep(HIGH_WATER_MARK_INTERVAL)).await.is_some() {
         let reached = (store.state_position.reached(), store.journal_position.reached());
         if written == Some(reached) {
             continue;
