@@ -40,7 +40,7 @@ fn text(report: &Value) -> String {
     let mut line = |name: &str, value: String| {
         writeln!(text, "{:12}{value}", format!("{name}:")).ok();
     };
-    let text_field = |value: &Value| match value {
+    let shown = |value: &Value| match value {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
         other => other.to_string(),
@@ -50,13 +50,10 @@ fn text(report: &Value) -> String {
         _ => "ready".to_owned(),
     };
     line("state", state);
-    line(
-        "version",
-        format!("{} (pid {})", text_field(field(report, "version")), field(report, "pid")),
-    );
+    line("version", format!("{} (pid {})", shown(field(report, "version")), field(report, "pid")));
     line("uptime", format!("{} s", field(report, "uptime_seconds")));
-    line("listening", text_field(field(report, "listen")));
-    line("users", text_field(field(report, "users")));
+    line("listening", shown(field(report, "listen")));
+    line("users", shown(field(report, "users")));
     let nats = field(report, "nats");
     let connected =
         if field(nats, "connected") == &json!(true) { "connected" } else { "not connected" };
@@ -66,8 +63,8 @@ fn text(report: &Value) -> String {
         "nats",
         format!(
             "{} {}, {connected}{restarts}",
-            text_field(field(nats, "mode")),
-            text_field(field(nats, "version"))
+            shown(field(nats, "mode")),
+            shown(field(nats, "version"))
         ),
     );
     if let Value::Object(disk) = field(report, "disk") {
@@ -76,7 +73,7 @@ fn text(report: &Value) -> String {
         let store = format!("{} of at most {}", size("store_bytes"), size("store_limit_bytes"));
         line("store", store);
     }
-    line("backup", format!("last verified: {}", text_field(field(report, "last_verified_backup"))));
+    line("backup", format!("last verified: {}", shown(field(report, "last_verified_backup"))));
     for stream in field(report, "streams").as_array().into_iter().flatten() {
         let replicas = field(stream, "replicas");
         let drift = if replicas == field(nats, "replicas_configured") {
@@ -89,7 +86,7 @@ fn text(report: &Value) -> String {
             "stream",
             format!(
                 "{} {} messages, {bytes}, replicas {replicas}{drift}",
-                text_field(field(stream, "name")),
+                shown(field(stream, "name")),
                 field(stream, "messages")
             ),
         );
@@ -97,18 +94,14 @@ fn text(report: &Value) -> String {
     for held in field(report, "held_rooms").as_array().into_iter().flatten() {
         line(
             "held",
-            format!(
-                "room {}: {}",
-                text_field(field(held, "room")),
-                text_field(field(held, "reason"))
-            ),
+            format!("room {}: {}", shown(field(held, "room")), shown(field(held, "reason"))),
         );
     }
     for difference in field(report, "differences").as_array().into_iter().flatten() {
-        line("differs", text_field(difference));
+        line("differs", shown(difference));
     }
     for error in field(report, "recent_errors").as_array().into_iter().flatten() {
-        line("error", text_field(error));
+        line("error", shown(error));
     }
     text
 }

@@ -205,9 +205,9 @@ mod tests {
                 "must be 0600: the socket is for this account only",
             ),
         ] {
-            let entry = faults(text);
-            assert_eq!(entry.len(), 1, "{text}: {entry:?}");
-            assert!(entry[0].ends_with(reason), "{text}: {entry:?}");
+            let texts = faults(text);
+            assert_eq!(texts.len(), 1, "{text}: {texts:?}");
+            assert!(texts[0].ends_with(reason), "{text}: {texts:?}");
         }
         assert_eq!(faults("[operator_api]\nsocket_mode = 0o600"), [""; 0]);
         assert_eq!(faults("[nats.client]\nurl = \"nats://a:4222,nats://b:4222\""), [""; 0]);
@@ -216,8 +216,8 @@ mod tests {
 
     #[test]
     fn syntax_errors_name_line_and_column() {
-        let entry = faults("[webserver]\nport = = 4\n");
-        assert!(entry[0].starts_with("chatto.toml:2:8: not valid TOML: "), "{entry:?}");
+        let texts = faults("[webserver]\nport = = 4\n");
+        assert!(texts[0].starts_with("chatto.toml:2:8: not valid TOML: "), "{texts:?}");
     }
 
     #[test]
@@ -226,9 +226,9 @@ mod tests {
                     [[auth.providers]]\nid = \"a\"\n[core]\nprojection_snapshot_interval = \"1h\"\n\
                     [auth.google]\nclient_id = \"x\"";
         assert_eq!(faults(text), [""; 0]);
-        let entry = warnings(text);
-        assert_eq!(entry.len(), 7, "{entry:#?}");
-        assert!(entry.iter().any(|line| line.starts_with("chatto.toml:2: video.enabled: ")));
+        let texts = warnings(text);
+        assert_eq!(texts.len(), 7, "{texts:#?}");
+        assert!(texts.iter().any(|line| line.starts_with("chatto.toml:2: video.enabled: ")));
     }
 
     #[test]

@@ -114,9 +114,8 @@ impl Operations {
             }
             "setup-link" => {
                 let NoParams {} = parse_params(params)?;
-                let link = Box::pin(self.parts.service.links().setup_link())
-                    .await
-                    .map_err(link_error)?;
+                let link =
+                    Box::pin(self.parts.service.links().setup_link()).await.map_err(link_error)?;
                 Ok(self.link(&link))
             }
             "invite.list" => {
@@ -176,7 +175,9 @@ impl Operations {
     async fn status(&self) -> Result<Value, OperatorError> {
         match &self.parts.status {
             Some(source) => serde_json::to_value(source().await).map_err(|error| internal(&error)),
-            None => Err(OperatorError::new("unavailable", Exit::Unreachable, "no server is running")),
+            None => {
+                Err(OperatorError::new("unavailable", Exit::Unreachable, "no server is running"))
+            }
         }
     }
 

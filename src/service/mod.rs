@@ -77,7 +77,7 @@ use throttle::Throttle;
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, RoomId};
-use crate::limits::{PASSWORD_QUEUE_MAX, DELIVERY_TIMEOUT};
+use crate::limits::{DELIVERY_TIMEOUT, PASSWORD_QUEUE_MAX};
 use crate::runtime::{Clock, MemorySlots, Pace};
 use crate::storage::{Storage, Tables};
 
