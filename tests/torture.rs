@@ -8,7 +8,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
+
+use fastrand::Rng;
 
 use crate::support::client::Account;
 use crate::support::server::{Server, kill_quietly};
@@ -21,9 +23,9 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(90);
 #[test]
 fn everything_acknowledged_survives_kills() {
     let rounds = number("CHATTO_TORTURE_ROUNDS").unwrap_or(20);
-    let seed = number("CHATTO_TORTURE_SEED").unwrap_or_else(seed_of_now);
+    let seed = number("CHATTO_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("kill loop: {rounds} rounds, CHATTO_TORTURE_SEED={seed}");
-    let mut random = Random(seed | 1);
+    let mut random = Rng::with_seed(seed);
 
     let mut server = Server::start();
     let owner = server.owner();
@@ -48,11 +50,11 @@ fn everything_acknowledged_survives_kills() {
         // Dropped by a failing round too, so that the writers end and the failure is seen.
         let stopping = StopOnDrop(&stop);
         for round in 0..rounds {
-            let goal = acknowledged.load(Ordering::Relaxed) + 1 + random.below(150);
+            let goal = acknowledged.load(Ordering::Relaxed) + 1 + random.u64(..150);
             until("writers make progress", PROGRESS_TIMEOUT, || {
                 (acknowledged.load(Ordering::Relaxed) >= goal).then_some(())
             });
-            std::thread::sleep(Duration::from_micros(random.below(20_000)));
+            std::thread::sleep(Duration::from_micros(random.u64(..20_000)));
             strike(&mut server, &mut random, round);
         }
         let goal = acknowledged.load(Ordering::Relaxed) + 50;
@@ -145,13 +147,10 @@ fn write(account: &Account, room: &str, stop: &AtomicBool, acknowledged: &Atomic
 }
 
 /// Kills chatto, nats-server, or both in either order, and starts chatto again where it died.
-fn strike(server: &mut Server, random: &mut Random, round: u64) {
+fn strike(server: &mut Server, random: &mut Rng, round: u64) {
     let nats = server.nats_pid();
-    let what = random.below(4);
-    eprintln!(
-        "round {round}: {}",
-        ["chatto", "nats-server", "both", "both, chatto first"][what as usize]
-    );
+    let what = random.usize(..4);
+    eprintln!("round {round}: {}", ["chatto", "nats-server", "both", "both, chatto first"][what]);
     match (what, nats) {
         (1, Some(nats)) => return kill_quietly(nats),
         (2, Some(nats)) => {
@@ -180,18 +179,6 @@ fn check(login: &str, written: &Written, seen: &[(&str, &str)]) {
     assert_eq!(ids, written.ids, "{login}: an acknowledged id belongs to another message");
 }
 
-/// A generator whose runs can be repeated (xorshift64*).
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
-    }
-}
-
 /// Ends the writers, also when the round panics.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
@@ -204,8 +191,4 @@ impl Drop for StopOnDrop<'_> {
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
-}
-
-fn seed_of_now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos().into()
 }

@@ -13,16 +13,17 @@ use chatto::runtime::{Clock, Scope};
 use chatto::service::{LogIn, NewUser};
 use chatto::storage::records::{Group, row};
 use chatto::storage::{Change, LAYOUT, Storage};
+use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::content::{Numbers, message_id, message_text, replies, seed};
+use crate::content::{message_id, message_text, replies, seed};
 use crate::options::Options;
 use crate::room::{Author, LANES, RoomFill};
 use crate::server::Server;
 use crate::store::{self, Store};
 
 /// Raised when the generator makes something else than before.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Rooms whose sizes follow Zipf's law.
 const BUSY_ROOMS: usize = 100;
 /// Rooms with few messages beside them.
@@ -177,13 +178,13 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
 
 /// Reads random rows by id and compares them with what the generator made of these numbers.
 async fn compare(storage: &Storage, rooms: &[Place], authors: &[Author]) {
-    let mut numbers = Numbers::new(7);
+    let mut numbers = Rng::with_seed(7);
     let rooms: Vec<&Place> = rooms.iter().filter(|room| room.messages > 0).collect();
     let wanted = if rooms.is_empty() { 0 } else { COMPARED };
     for _ in 0..wanted {
-        let place = rooms[numbers.below(rooms.len())];
+        let place = rooms[numbers.usize(..rooms.len())];
         let row = place.random_row(&mut numbers);
-        let reply = numbers.below(replies(place.number, row) as usize + 1) as u32;
+        let reply = numbers.u32(..=replies(place.number, row));
         let room = RoomId::try_from(place.id.as_str()).unwrap();
         let id = message_id(place.number, row, reply);
         let found = Box::pin(storage.row(&room, &id)).await.unwrap().expect("a row of this id");
@@ -222,8 +223,8 @@ fn first_group(storage: &Storage) -> GroupId {
 
 impl Place {
     /// The row of one of its messages.
-    pub(crate) fn random_row(&self, numbers: &mut Numbers) -> u32 {
-        self.first_row + numbers.below(self.messages as usize) as u32
+    pub(crate) fn random_row(&self, numbers: &mut Rng) -> u32 {
+        self.first_row + numbers.u32(..self.messages)
     }
 
     /// The id of one of its root messages, by its row.
@@ -234,6 +235,6 @@ impl Place {
     /// Who wrote a row or a reply, as a position in the list of users.
     pub(crate) fn author(&self, row: u32, reply: u32) -> usize {
         let number = seed(self.number, row) ^ u64::from(reply) << 60;
-        self.members[Numbers::new(number).below(self.members.len())]
+        self.members[Rng::with_seed(number).usize(..self.members.len())]
     }
 }

@@ -1,11 +1,11 @@
 //! The 50 newest messages of a room, as a client asks for them when it opens the room.
 
 use chatto::contract::api::GetRoomEventsRequest;
+use fastrand::Rng;
 use prost::Message as _;
 use serde_json::json;
 
 use crate::Bench;
-use crate::content::Numbers;
 use crate::fill::Filled;
 use crate::http::call;
 use crate::load::{self, Requests, Run};
@@ -57,7 +57,7 @@ fn tell(report: &mut Report, kind: &str, clients: usize, runs: &[Run]) {
 /// One client's calls, one for each room; their order is random.
 struct Pages {
     requests: Vec<Vec<u8>>,
-    numbers: Numbers,
+    numbers: Rng,
 }
 
 impl Pages {
@@ -72,13 +72,13 @@ impl Pages {
             call(METHOD, kind, filled.token(room, client), &body)
         };
         let requests = filled.rooms.iter().map(request).collect();
-        Self { requests, numbers: Numbers::new(client as u64) }
+        Self { requests, numbers: Rng::with_seed(client as u64) }
     }
 }
 
 impl Requests for Pages {
     fn next(&mut self) -> &[u8] {
-        let room = self.numbers.below(self.requests.len());
+        let room = self.numbers.usize(..self.requests.len());
         &self.requests[room]
     }
 }

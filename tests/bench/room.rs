@@ -9,8 +9,9 @@ use chatto::domain::{GroupId, RoomId, UserId};
 use chatto::runtime::Scope;
 use chatto::storage::records::{Content, Fact, FactKind, Member, Post, Room, event::Effect};
 use chatto::storage::{Change, Claim, Draft, DraftView, RequestId, Sealer};
+use fastrand::Rng;
 
-use crate::content::{Numbers, message_id, message_text, replies, seed};
+use crate::content::{message_id, message_text, replies, seed};
 use crate::fill::{HISTORY_MS, Place};
 use crate::store::Store;
 
@@ -43,9 +44,9 @@ impl RoomFill {
     /// The room with its members and the rows that tell of them.
     pub(crate) async fn make(&self, group: GroupId) -> Place {
         let storage = &self.store.storage;
-        let mut numbers = Numbers::new(self.begin_ms.unsigned_abs() ^ seed(self.number, 0));
+        let mut numbers = Rng::with_seed(self.begin_ms.unsigned_abs() ^ seed(self.number, 0));
         let mut bits = [0; 16];
-        bits.iter_mut().for_each(|byte| *byte = numbers.next() as u8);
+        numbers.fill(&mut bits);
         let id = RoomId::from_random(bits);
         let name = RoomName::parse(&format!("bench-{:03}", self.number)).unwrap();
         storage.claim(Claim::RoomName(&name.key()), id.as_str()).await.unwrap();

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chatto::contract::api::GetRoomEventsAroundRequest;
+use fastrand::Rng;
 use prost::Message as _;
 
 use crate::Bench;
-use crate::content::Numbers;
 use crate::fill::{Filled, Place, copy};
 use crate::http::{Connection, call};
 use crate::pages::ROWS;
@@ -135,10 +135,10 @@ fn empty(bench: &Bench) -> PathBuf {
 /// Reads pages around random messages of random rooms.
 fn read_pages(filled: &Filled, server: &Server, seed: u64) {
     let mut connection = Connection::open(server.port);
-    let mut numbers = Numbers::new(seed);
+    let mut numbers = Rng::with_seed(seed);
     let rooms: Vec<&Place> = filled.rooms.iter().filter(|room| room.messages > 0).collect();
     for page in 0..PAGES {
-        let room = rooms[numbers.below(rooms.len())];
+        let room = rooms[numbers.usize(..rooms.len())];
         let asked = GetRoomEventsAroundRequest {
             room_id: room.id.clone(),
             event_id: room.message_id(room.random_row(&mut numbers)),

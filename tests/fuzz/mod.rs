@@ -48,7 +48,7 @@ pub(crate) fn run<S: std::hash::Hash + Eq>(
 ) {
     let seed = match std::env::var("CHATTO_FUZZ_SEED") {
         Ok(seed) => seed.parse().unwrap(),
-        Err(_) => random_seed(),
+        Err(_) => fastrand::u64(..),
     };
     let corpus = Path::new("tests/fuzz/corpus").join(name);
     let mut pool = Vec::new();
@@ -123,9 +123,4 @@ fn kept(corpus: &Path) -> Vec<Vec<u8>> {
 #[expect(clippy::disallowed_methods, reason = "a run is as long as the clock on the wall says")]
 fn now() -> Instant {
     Instant::now()
-}
-
-fn random_seed() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one("seed")
 }

@@ -1,8 +1,10 @@
 //! The mutator: small changes, one after the other, all from one seed.
 
+use fastrand::Rng;
+
 /// Makes inputs out of others.
 pub(crate) struct Mutator {
-    state: u64,
+    random: Rng,
     dictionary: &'static [&'static [u8]],
 }
 
@@ -11,7 +13,7 @@ const EDGES: [u8; 12] = [0, 1, b'\n', b'\r', b' ', b':', b'0', b'9', 0x7f, 0x80,
 
 impl Mutator {
     pub(crate) fn new(seed: u64, dictionary: &'static [&'static [u8]]) -> Self {
-        Self { state: seed, dictionary }
+        Self { random: Rng::with_seed(seed), dictionary }
     }
 
     /// The next input: one of the pool, changed in one to eight places.
@@ -26,13 +28,7 @@ impl Mutator {
 
     /// A number below `end`, which is not 0.
     pub(crate) fn below(&mut self, end: usize) -> usize {
-        // SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.state;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^= mixed >> 31;
-        (mixed % end as u64) as usize
+        self.random.usize(..end)
     }
 
     fn change(&mut self, input: &mut Vec<u8>, pool: &[Vec<u8>]) {

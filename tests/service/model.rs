@@ -5,6 +5,7 @@ use chatto::domain::text::IdempotencyKey;
 use chatto::service::{
     ErrorKind, NewMessage, NewRoom, PagePosition, RowKind, Service, Session, TimelinePage,
 };
+use fastrand::Rng;
 
 use super::{CutAt, NatsServer, World, run, settings};
 
@@ -87,25 +88,15 @@ impl Model {
     }
 }
 
-/// The same numbers for the same seed, on every machine.
-struct Numbers(u64);
-
-impl Numbers {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from(self.0 >> 33).unwrap() % bound
-    }
-
-    fn operation(&mut self) -> Operation {
-        match self.below(12) {
-            0 | 1 => Operation::Join,
-            2 => Operation::Leave,
-            3..=6 => Operation::Post,
-            7 => Operation::PostAgain,
-            8 => Operation::PostCut(u32::try_from(self.below(12)).unwrap()),
-            9 | 10 => Operation::Mark,
-            _ => Operation::Restart,
-        }
+fn operation(random: &mut Rng) -> Operation {
+    match random.u32(..12) {
+        0 | 1 => Operation::Join,
+        2 => Operation::Leave,
+        3..=6 => Operation::Post,
+        7 => Operation::PostAgain,
+        8 => Operation::PostCut(random.u32(..12)),
+        9 | 10 => Operation::Mark,
+        _ => Operation::Restart,
     }
 }
 
@@ -114,7 +105,7 @@ fn operation_lists_do_what_the_model_says() {
     for seed in 1..=5 {
         let server = NatsServer::start();
         run(async |runtime| {
-            let mut numbers = Numbers(seed);
+            let mut random = Rng::with_seed(seed);
             let mut world = World::start(&server, &runtime).await;
             let mut people = vec![world.person("boss", Some("owner")).await];
             for n in 1..PEOPLE {
@@ -126,8 +117,8 @@ fn operation_lists_do_what_the_model_says() {
                 [world.room(&people[0], "general").await, world.room(&people[0], "other").await];
             let mut models = [Model::new(), Model::new()];
             for turn in 0..OPERATIONS {
-                let operation = numbers.operation();
-                let (person, place) = (numbers.below(PEOPLE), numbers.below(2));
+                let operation = operation(&mut random);
+                let (person, place) = (random.usize(..PEOPLE), random.usize(..2));
                 let body = format!("{seed}-{turn}");
                 let expected = models[place].apply(operation, person, &body);
                 if matches!(operation, Operation::Restart) {
