@@ -12,6 +12,7 @@ use chatto::runtime::Clock;
 use chatto::service::{LogIn, LogInError, NewUser, PasswordHashError};
 use chatto::storage::Change;
 use chatto::storage::records::{Counter, User};
+use futures_util::future::join_all;
 use prost::Message as _;
 
 use super::{NatsServer, PASSWORD, World, run, settings};
@@ -252,7 +253,7 @@ fn an_attempt_that_waits_or_finds_no_place_in_the_queue_writes_nothing() {
                 world.service.sessions().log_in(LogIn { identifier, password: "wrong", address })
             })
             .collect();
-        let answers = super::messages::all(calls).await;
+        let answers = join_all(calls).await;
         let tried = answers.iter().filter(|answer| matches!(answer, Err(LogInError::Invalid)));
         let busy = |answer: &Result<_, LogInError>| {
             matches!(answer, Err(LogInError::Password(PasswordHashError::Busy)))
@@ -331,7 +332,7 @@ fn a_hundred_thousand_guesses_leave_room_for_the_right_password() {
                     })
                 })
                 .collect();
-            for answer in super::messages::all(calls).await {
+            for answer in join_all(calls).await {
                 assert!(matches!(answer, Err(LogInError::Invalid)), "after {first}: {answer:?}");
             }
         }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chatto::service::{AccountError, JoinFields, LinkError, RedeemError, RedeemRequest};
+use futures_util::future::join_all;
 
 use super::{NatsServer, PASSWORD, World, redeem, run};
 
@@ -78,7 +79,7 @@ fn many_at_once_make_one_owner_and_one_guest() {
                 .iter()
                 .map(|login| world.service.sign_up().redeem(redeem(&link.path, login)))
                 .collect();
-            let answers = super::messages::all(calls).await;
+            let answers = join_all(calls).await;
             let made = answers.iter().filter(|answer| answer.is_ok()).count();
             assert_eq!(made, 1, "{answers:?}");
         }

@@ -7,6 +7,7 @@ use chatto::crypto::password;
 use chatto::service::{LogIn, LogInError};
 use chatto::storage::Change;
 use chatto::storage::records::User;
+use futures_util::future::join_all;
 
 use super::{HERE, NatsServer, PASSWORD, World, run, settings};
 
@@ -111,7 +112,7 @@ fn guesses_at_once_do_not_pass_the_throttle_together() {
         world.person("ada", None).await;
         let wrong = LogIn { identifier: "ada", password: "wrong", address: HERE };
         let calls: Vec<_> = (0..12).map(|_| world.service.sessions().log_in(wrong)).collect();
-        let answers = super::messages::all(calls).await;
+        let answers = join_all(calls).await;
         let tried =
             answers.iter().filter(|answer| matches!(answer, Err(LogInError::Invalid))).count();
         assert_eq!(tried, 5, "{answers:?}");

@@ -1,7 +1,6 @@
 //! Messages: posting in the contract's order of checks, reading, cursors, markers, many at once.
 
 use std::collections::HashSet;
-use std::future::Future;
 use std::time::Duration;
 
 use chatto::domain::RoomId;
@@ -12,27 +11,9 @@ use chatto::service::{
 };
 use chatto::storage::records::{Content, Delete, Edit, Room, event::Effect};
 use chatto::storage::{Change, Draft, DraftView, RequestId};
+use futures_util::future::join_all;
 
 use super::{CutAt, NatsServer, World, run, settings};
-
-/// Runs calls at once and waits for all.
-pub(crate) async fn all<F: Future>(calls: Vec<F>) -> Vec<F::Output> {
-    let mut calls: Vec<_> = calls.into_iter().map(|call| (Box::pin(call), None)).collect();
-    std::future::poll_fn(|cx| {
-        let mut waiting = false;
-        for (call, answer) in &mut calls {
-            if answer.is_none() {
-                match call.as_mut().poll(cx) {
-                    std::task::Poll::Ready(value) => *answer = Some(value),
-                    std::task::Poll::Pending => waiting = true,
-                }
-            }
-        }
-        if waiting { std::task::Poll::Pending } else { std::task::Poll::Ready(()) }
-    })
-    .await;
-    calls.into_iter().filter_map(|(_, answer)| answer).collect()
-}
 
 fn text<'a>(room: &'a str, body: &'a str) -> NewMessage<'a> {
     NewMessage { room, body, ..NewMessage::default() }
@@ -326,7 +307,7 @@ fn sixteen_clients_post_into_one_room_at_once_without_an_error() {
             }
         };
         let writers: Vec<_> = people.iter().enumerate().map(|(n, one)| write(n, one)).collect();
-        all(writers).await;
+        join_all(writers).await;
         // Every call of a client begins with authentication, and that with the read barrier.
         let reader = world.session("ada").await;
         assert_eq!(reader.user, ada.user);

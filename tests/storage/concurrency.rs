@@ -5,6 +5,7 @@ use std::convert::Infallible;
 
 use chatto::storage::records::{Member, User, event::Effect};
 use chatto::storage::{Change, Claim, Claimed, Config, RequestId, Storage};
+use futures_util::future::join_all;
 
 use super::{config, open, post, room, run, user};
 use crate::support::nats::NatsServer;
@@ -26,14 +27,12 @@ async fn post_many(storage: Storage, author: u64, count: usize) -> Vec<u32> {
 }
 
 async fn all_in_order(storages: &[Storage], writers: u64, each: usize) {
-    let handles: Vec<_> = (0..writers)
-        .map(|n| {
-            let storage = storages[n as usize % storages.len()].clone();
-            Box::pin(post_many(storage, n, each))
-        })
-        .collect();
+    let posting = (0..writers).map(|n| {
+        let storage = storages[n as usize % storages.len()].clone();
+        post_many(storage, n, each)
+    });
     let mut all = BTreeSet::new();
-    for rows in join(handles).await {
+    for rows in join_all(posting).await {
         assert!(rows.is_sorted(), "a writer's rows are in its order");
         for row in rows {
             assert!(all.insert(row), "row {row} was given twice");
@@ -45,27 +44,6 @@ async fn all_in_order(storages: &[Storage], writers: u64, each: usize) {
         storage.barrier().await.unwrap();
         assert_eq!(storage.head(&room(1)).await.unwrap().rows as usize, all.len());
     }
-}
-
-/// Polls all futures to their end.
-pub(super) async fn join<T>(futures: Vec<std::pin::Pin<Box<impl Future<Output = T>>>>) -> Vec<T> {
-    let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
-    let mut done: Vec<Option<T>> = pending.iter().map(|_| None).collect();
-    std::future::poll_fn(move |cx| {
-        for (slot, answer) in pending.iter_mut().zip(&mut done) {
-            if let Some(future) = slot
-                && let std::task::Poll::Ready(ready) = future.as_mut().poll(cx)
-            {
-                *answer = Some(ready);
-                *slot = None;
-            }
-        }
-        if pending.iter().any(Option::is_some) {
-            return std::task::Poll::Pending;
-        }
-        std::task::Poll::Ready(done.iter_mut().filter_map(Option::take).collect())
-    })
-    .await
 }
 
 #[test]

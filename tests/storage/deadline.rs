@@ -7,8 +7,8 @@ use chatto::limits::WRITE_DEADLINE;
 use chatto::runtime::Clock;
 use chatto::storage::{ChangeError, RequestId, Storage, StorageError};
 use futures_lite::future::zip;
+use futures_util::future::join_all;
 
-use super::concurrency::join;
 use super::{config, open, post, room, run, user};
 use crate::support::nats::{NatsServer, signal};
 
@@ -35,7 +35,7 @@ fn the_deadline_of_an_append_covers_the_queue() {
         say(&storage).await.0.unwrap();
         let begin = Clock::system().now();
         signal(server.pid(), "STOP");
-        let calls = (0..20).map(|_| Box::pin(say(&storage))).collect();
+        let calls = (0..20).map(|_| say(&storage));
         // Somebody who comes later waits as long, and is served when the server is back.
         let late = async {
             Clock::system().sleep(WRITE_DEADLINE / 2).await;
@@ -46,7 +46,7 @@ fn the_deadline_of_an_append_covers_the_queue() {
             .await
             .0
         };
-        let (calls, late) = zip(join(calls), late).await;
+        let (calls, late) = zip(join_all(calls), late).await;
         for (answer, end) in &calls {
             assert!(answer.as_ref().unwrap_err().is_transient(), "{answer:?}");
             let took = end.duration_since(begin);

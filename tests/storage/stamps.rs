@@ -10,6 +10,7 @@ use chatto::storage::records::{Fact, Member, event::Effect};
 use chatto::storage::{
     Change, Config, FeedPosition, FeedSubscriber, FeedUpdate, RequestId, Storage,
 };
+use futures_util::future::join_all;
 
 use super::{config, connect, open, post, room, run, user};
 use crate::support::filter::Filter;
@@ -129,8 +130,8 @@ fn a_failed_read_barrier_serves_all_who_wait() {
         let away = filter.turn_on();
         let clock = Clock::system();
         let begun = clock.now();
-        let calls: Vec<_> = (0..6).map(|_| Box::pin(storage.barrier())).collect();
-        for outcome in super::concurrency::join(calls).await {
+        let calls = (0..6).map(|_| storage.barrier());
+        for outcome in join_all(calls).await {
             assert!(outcome.is_err_and(|error| error.is_transient()));
         }
         let took = clock.now() - begun;
