@@ -298,6 +298,8 @@ fn sixteen_clients_post_into_one_room_at_once_without_an_error() {
             world.service.rooms().join(&person, &general).await.unwrap();
             people.push(person);
         }
+        // As the first call of a client does there: the other process has seen that they joined.
+        other.storage.barrier().await.unwrap();
         let write = async |n: usize, person: &Session| {
             // Half of them through another process.
             let service = if n.is_multiple_of(2) { &world.service } else { &other.service };
