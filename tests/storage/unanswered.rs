@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chatto::domain::EventId;
@@ -13,44 +13,31 @@ use chatto::storage::records::{Post, React, event::Effect, row::Kind};
 use chatto::storage::{ChangeError, Config, Draft, DraftView, RequestId, Storage};
 
 use super::{config, connect, open, pause_at, post, room, run, user};
+use crate::support::forward::Forwarder;
 use crate::support::nats::{NatsServer, stream_info};
 
 /// Passes bytes on to nats-server, and back unless it is told to lose them.
 struct Relay {
-    port: u16,
+    forwarder: Forwarder,
     loses_answers: Arc<AtomicBool>,
-    lines: Arc<Mutex<Vec<TcpStream>>>,
 }
 
 impl Relay {
     fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let relay = Self { port, loses_answers: Arc::default(), lines: Arc::default() };
-        let (loses, lines) = (Arc::clone(&relay.loses_answers), Arc::clone(&relay.lines));
-        std::thread::spawn(move || {
-            for from in listener.incoming() {
-                let (from, to) = (from.unwrap(), TcpStream::connect(("127.0.0.1", to)).unwrap());
-                lines.lock().unwrap().push(from.try_clone().unwrap());
-                let (mut back_from, mut back_to) =
-                    (to.try_clone().unwrap(), from.try_clone().unwrap());
-                std::thread::spawn(move || {
-                    std::io::copy(&mut &from, &mut &to).ok();
-                    to.shutdown(Shutdown::Both).ok();
-                });
-                let loses = Arc::clone(&loses);
-                std::thread::spawn(move || {
-                    let mut bytes = [0; 4096];
-                    while let Ok(n @ 1..) = back_from.read(&mut bytes) {
-                        if !loses.load(Ordering::SeqCst) && back_to.write_all(&bytes[..n]).is_err()
-                        {
-                            return;
-                        }
-                    }
-                });
+        let loses_answers = Arc::new(AtomicBool::new(false));
+        let loses = Arc::clone(&loses_answers);
+        let requests = |mut from: &TcpStream, mut to: &TcpStream| {
+            std::io::copy(&mut from, &mut to).ok();
+        };
+        let answers = move |mut from: &TcpStream, mut to: &TcpStream| {
+            let mut bytes = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut bytes) {
+                if !loses.load(Ordering::SeqCst) && to.write_all(&bytes[..n]).is_err() {
+                    return;
+                }
             }
-        });
-        relay
+        };
+        Self { forwarder: Forwarder::start(to, requests, answers), loses_answers }
     }
 
     /// What nats-server says is lost until [`Self::heal`].
@@ -61,9 +48,7 @@ impl Relay {
     /// The lines end; new ones are whole.
     fn heal(&self) {
         self.loses_answers.store(false, Ordering::SeqCst);
-        for line in self.lines.lock().unwrap().drain(..) {
-            line.shutdown(Shutdown::Both).ok();
-        }
+        self.forwarder.disconnect_all();
     }
 }
 
@@ -107,7 +92,7 @@ fn an_event_whose_answer_was_lost_is_not_refused_for_itself() {
     let relay = Relay::start(server.port());
     run(async |runtime| {
         let shared = || Config { embedded: false, ..config(None) };
-        let url = format!("nats://127.0.0.1:{}", relay.port);
+        let url = format!("nats://127.0.0.1:{}", relay.forwarder.port());
         let one = open(&url, &runtime, shared()).await.unwrap();
         let two = open(&server.url(), &runtime, shared()).await.unwrap();
         let id = write(&one, "a message").await;

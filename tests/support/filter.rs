@@ -4,14 +4,15 @@
 //! It knows of the client protocol where a message ends, and of JetStream how its requests are named.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::forward::Forwarder;
+
 /// The filter; it ends when it is dropped, lines through it with their ends.
 pub(crate) struct Filter {
-    port: u16,
-    ends: Arc<AtomicBool>,
+    forwarder: Forwarder,
     is_on: Arc<AtomicBool>,
 }
 
@@ -21,30 +22,12 @@ pub(crate) struct On(Arc<AtomicBool>);
 impl Filter {
     /// A filter before the server at this port. What it loses has one of these texts in its subject.
     pub(crate) fn start(to: u16, lost: &'static [&'static str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (ends, is_on) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let filter = Self { port, ends: Arc::clone(&ends), is_on: Arc::clone(&is_on) };
-        std::thread::spawn(move || {
-            for from in listener.incoming() {
-                if ends.load(Ordering::SeqCst) {
-                    return;
-                }
-                let (Ok(from), Ok(to)) = (from, TcpStream::connect(("127.0.0.1", to))) else {
-                    continue;
-                };
-                for (from, to) in [(&from, &to), (&to, &from)] {
-                    let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
-                    let is_on = Arc::clone(&is_on);
-                    std::thread::spawn(move || {
-                        pass(&from, &to, &is_on, lost);
-                        to.shutdown(Shutdown::Both).ok();
-                        from.shutdown(Shutdown::Both).ok();
-                    });
-                }
-            }
-        });
-        filter
+        let is_on = Arc::new(AtomicBool::new(false));
+        let pass = {
+            let is_on = Arc::clone(&is_on);
+            move |from: &TcpStream, to: &TcpStream| pass(from, to, &is_on, lost)
+        };
+        Self { forwarder: Forwarder::start(to, pass.clone(), pass), is_on }
     }
 
     /// A filter that loses everything about STATE.
@@ -54,20 +37,13 @@ impl Filter {
 
     /// Where the server is found behind the filter.
     pub(crate) fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.forwarder.port())
     }
 
     /// Turns it on.
     pub(crate) fn turn_on(&self) -> On {
         self.is_on.store(true, Ordering::SeqCst);
         On(Arc::clone(&self.is_on))
-    }
-}
-
-impl Drop for Filter {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::SeqCst);
-        TcpStream::connect(("127.0.0.1", self.port)).ok();
     }
 }
 

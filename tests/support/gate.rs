@@ -6,14 +6,14 @@
 //! replication and of direct gets begin.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
+
+use super::forward::Forwarder;
 
 /// The gate; it ends when it is dropped, lines through it with their ends.
 pub(crate) struct Gate {
-    port: u16,
-    ends: Arc<AtomicBool>,
+    forwarder: Forwarder,
     waiting: Waiting,
 }
 
@@ -26,50 +26,26 @@ pub(crate) struct Held(Waiting);
 impl Gate {
     /// A gate to this port of a node.
     pub(crate) fn start(to: u16) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let gate = Self { port, ends: Arc::default(), waiting: Arc::default() };
-        let (ends, waiting) = (Arc::clone(&gate.ends), Arc::clone(&gate.waiting));
-        std::thread::spawn(move || {
-            for from in listener.incoming() {
-                if ends.load(Ordering::SeqCst) {
-                    return;
-                }
-                // While the node is down the others try again.
-                if let (Ok(from), Ok(to)) = (from, TcpStream::connect(("127.0.0.1", to))) {
-                    let (back_from, back_to) = (to.try_clone().unwrap(), from.try_clone().unwrap());
-                    let waiting = Arc::clone(&waiting);
-                    std::thread::spawn(move || {
-                        inwards(&from, &to, &waiting);
-                        to.shutdown(Shutdown::Both).ok();
-                        from.shutdown(Shutdown::Both).ok();
-                    });
-                    std::thread::spawn(move || {
-                        std::io::copy(&mut &back_from, &mut &back_to).ok();
-                        back_to.shutdown(Shutdown::Both).ok();
-                    });
-                }
-            }
-        });
-        gate
+        let waiting: Waiting = Arc::default();
+        let inwards = {
+            let waiting = Arc::clone(&waiting);
+            move |from: &TcpStream, to: &TcpStream| inwards(from, to, &waiting)
+        };
+        let outwards = |mut from: &TcpStream, mut to: &TcpStream| {
+            std::io::copy(&mut from, &mut to).ok();
+        };
+        Self { forwarder: Forwarder::start(to, inwards, outwards), waiting }
     }
 
     /// Where the other nodes find the node.
     pub(crate) fn port(&self) -> u16 {
-        self.port
+        self.forwarder.port()
     }
 
     /// Holds replication back.
     pub(crate) fn hold(&self) -> Held {
         *self.waiting.lock().unwrap() = Some(Vec::new());
         Held(Arc::clone(&self.waiting))
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::SeqCst);
-        TcpStream::connect(("127.0.0.1", self.port)).ok();
     }
 }
 

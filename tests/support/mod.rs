@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod cluster;
 pub(crate) mod filter;
 pub(crate) mod flood;
+pub(crate) mod forward;
 pub(crate) mod gate;
 pub(crate) mod mounts;
 pub(crate) mod nats;
