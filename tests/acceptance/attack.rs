@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::support::client::Account;
 use crate::support::flood::{empty_frame, send_on, upgrade};
-use crate::support::realtime::Door;
+use crate::support::realtime::Endpoint;
 use crate::support::server::Server;
 
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
@@ -25,30 +25,38 @@ const WANTED_FACTOR: u32 = 4;
 const TURN: Duration = Duration::from_secs(2);
 
 /// One connection of a flood, from its beginning to its end; an error is how the server got rid of it.
-type Turn = fn(&Door) -> io::Result<()>;
+type Turn = fn(&Endpoint) -> io::Result<()>;
 
 /// Name, sockets, what each of them does again and again.
 const FLOODS: [(&str, usize, Turn); 11] = [
-    ("pings before the hello", 8, |door| noise(door, &[], &empty_frame(0x89))),
-    ("pongs before the hello", 4, |door| noise(door, &[], &empty_frame(0x8a))),
-    ("pieces of one message", 8, |door| noise(door, &empty_frame(0x02), &empty_frame(0x00))),
+    ("pings before the hello", 8, |endpoint| noise(endpoint, &[], &empty_frame(0x89))),
+    ("pongs before the hello", 4, |endpoint| noise(endpoint, &[], &empty_frame(0x8a))),
+    ("pieces of one message", 8, |endpoint| {
+        noise(endpoint, &empty_frame(0x02), &empty_frame(0x00))
+    }),
     ("idle connections", 8, idle),
-    ("slow heads", 4, |door| slowly(door, "GET / HTTP/1.1\r\nX-Slow: ")),
-    ("slow bodies", 12, |door| {
+    ("slow heads", 4, |endpoint| slowly(endpoint, "GET / HTTP/1.1\r\nX-Slow: ")),
+    ("slow bodies", 12, |endpoint| {
         let head = post("/auth/login", "Content-Type: application/json\r\nContent-Length: 60000");
-        slowly(door, &head)
+        slowly(endpoint, &head)
     }),
     ("answers that nobody reads", 4, unread),
-    ("requests without end", 4, |door| {
-        send_on(door.tcp()?, &[], b"GET /no-such-page HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", TURN).0
+    ("requests without end", 4, |endpoint| {
+        send_on(
+            endpoint.tcp()?,
+            &[],
+            b"GET /no-such-page HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+            TURN,
+        )
+        .0
     }),
-    ("failed log-ins", 4, |door| {
-        ask(door, "/auth/login", &json!({"identifier": any_name(), "password": "wrong horse"}))
+    ("failed log-ins", 4, |endpoint| {
+        ask(endpoint, "/auth/login", &json!({"identifier": any_name(), "password": "wrong horse"}))
     }),
-    ("guessed links", 4, |door| {
+    ("guessed links", 4, |endpoint| {
         let token = any_name();
         ask(
-            door,
+            endpoint,
             "/auth/setup",
             &json!({"token": token, "login": "eve", "password": "wrong horse"}),
         )
@@ -68,11 +76,11 @@ fn a_member_is_served_while_strangers_flood() {
     let room = owner.room("general");
     let member = owner.invite("mia");
     member.join(&room);
-    let door = Door::local(server.port());
-    let caller = Caller { door: door.clone().from(MEMBER), member: &member, room: &room };
+    let endpoint = Endpoint::local(server.port());
+    let caller = Caller { endpoint: endpoint.clone().from(MEMBER), member: &member, room: &room };
 
     let quiet = caller.calls(Duration::from_secs(seconds).min(Duration::from_secs(10)));
-    let strangers = door.from(STRANGER);
+    let strangers = endpoint.from(STRANGER);
     let over = AtomicBool::new(false);
     let turns: Vec<AtomicU64> = FLOODS.iter().map(|_| AtomicU64::new(0)).collect();
     let flooded = std::thread::scope(|scope| {
@@ -106,7 +114,7 @@ fn a_member_is_served_while_strangers_flood() {
 
 /// The member, on a new connection for each call.
 struct Caller<'a> {
-    door: Door,
+    endpoint: Endpoint,
     member: &'a Account,
     room: &'a str,
 }
@@ -130,7 +138,7 @@ impl Caller<'_> {
         let call = |method: &str, body: &Value| {
             let path = format!("/api/connect/chatto.api.v1.{method}");
             timed(|| {
-                let answer = self.door.request("POST", &path, &headers, &body.to_string());
+                let answer = self.endpoint.request("POST", &path, &headers, &body.to_string());
                 assert_eq!(answer.status, 200, "{method}: {}", answer.body);
             })
         };
@@ -144,7 +152,7 @@ impl Caller<'_> {
             times.push(call("MessageService/CreateMessage", &post));
             times.push(call("RoomService/GetRoomEvents", &page));
             times.push(timed(|| {
-                assert_eq!(self.door.request("GET", "/readyz", &[], "").status, 200);
+                assert_eq!(self.endpoint.request("GET", "/readyz", &[], "").status, 200);
             }));
         }
         times.sort();
@@ -167,19 +175,19 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-fn noise(door: &Door, first: &[u8], noise: &[u8]) -> io::Result<()> {
-    send_on(upgrade(door)?, first, noise, TURN).0
+fn noise(endpoint: &Endpoint, first: &[u8], noise: &[u8]) -> io::Result<()> {
+    send_on(upgrade(endpoint)?, first, noise, TURN).0
 }
 
-fn idle(door: &Door) -> io::Result<()> {
-    let mut stream = door.tcp()?;
+fn idle(endpoint: &Endpoint) -> io::Result<()> {
+    let mut stream = endpoint.tcp()?;
     stream.set_read_timeout(Some(TURN))?;
     stream.read(&mut [0]).map(|_| ())
 }
 
 /// A request that comes a byte at a time.
-fn slowly(door: &Door, head: &str) -> io::Result<()> {
-    let mut stream = door.tcp()?;
+fn slowly(endpoint: &Endpoint, head: &str) -> io::Result<()> {
+    let mut stream = endpoint.tcp()?;
     let started = Instant::now();
     stream.write_all(head.as_bytes())?;
     while started.elapsed() < TURN {
@@ -190,8 +198,8 @@ fn slowly(door: &Door, head: &str) -> io::Result<()> {
 }
 
 /// Requests whose answers are left where they are.
-fn unread(door: &Door) -> io::Result<()> {
-    let mut stream = door.tcp()?;
+fn unread(endpoint: &Endpoint) -> io::Result<()> {
+    let mut stream = endpoint.tcp()?;
     stream.set_write_timeout(Some(TURN))?;
     let many = "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".repeat(1000);
     loop {
@@ -199,14 +207,14 @@ fn unread(door: &Door) -> io::Result<()> {
     }
 }
 
-fn ask(door: &Door, path: &str, body: &Value) -> io::Result<()> {
+fn ask(endpoint: &Endpoint, path: &str, body: &Value) -> io::Result<()> {
     let body = body.to_string();
     let framing = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
-    answered(door, &[post(path, &framing).as_bytes(), body.as_bytes()].concat())
+    answered(endpoint, &[post(path, &framing).as_bytes(), body.as_bytes()].concat())
 }
 
 /// A call without a log-in whose body is 40,000 empty members of gzip (RFC 1952).
-fn packed(door: &Door) -> io::Result<()> {
+fn packed(endpoint: &Endpoint) -> io::Result<()> {
     const EMPTY: [u8; 20] = [31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let body = EMPTY.repeat(40_000);
     let path = "/api/connect/chatto.discovery.v1.ServerDiscoveryService/GetServer";
@@ -214,11 +222,11 @@ fn packed(door: &Door) -> io::Result<()> {
         "Content-Type: application/proto\r\nContent-Encoding: gzip\r\nContent-Length: {}",
         body.len()
     );
-    answered(door, &[post(path, &framing).as_bytes(), &body].concat())
+    answered(endpoint, &[post(path, &framing).as_bytes(), &body].concat())
 }
 
-fn answered(door: &Door, request: &[u8]) -> io::Result<()> {
-    let mut stream = door.tcp()?;
+fn answered(endpoint: &Endpoint, request: &[u8]) -> io::Result<()> {
+    let mut stream = endpoint.tcp()?;
     stream.set_write_timeout(Some(TURN))?;
     stream.set_read_timeout(Some(TURN))?;
     stream.write_all(request)?;

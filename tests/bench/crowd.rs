@@ -34,21 +34,21 @@ impl Crowd {
     }
 
     /// Waits until nobody is on the way in any more.
-    pub(crate) fn settle(&mut self, limit: Duration) {
+    pub(crate) fn wait_until_connected(&mut self, limit: Duration) {
         let end = Instant::now() + limit;
-        while self.live() + self.gone() < self.sockets.len() && Instant::now() < end {
+        while self.live() + self.closed() < self.sockets.len() && Instant::now() < end {
             self.step(Duration::from_millis(100), &[]);
         }
     }
 
     /// Waits until everybody has read `marker`; how many did in time.
-    pub(crate) fn hear(&mut self, marker: &[u8], limit: Duration) -> usize {
+    pub(crate) fn receive_marker(&mut self, marker: &[u8], limit: Duration) -> usize {
         let end = Instant::now() + limit;
-        let mut heard = 0;
-        while heard < self.live() && Instant::now() < end {
-            heard += self.step(Duration::from_millis(100), marker);
+        let mut received = 0;
+        while received < self.live() && Instant::now() < end {
+            received += self.step(Duration::from_millis(100), marker);
         }
-        heard
+        received
     }
 
     /// Reads whatever comes for a while.
@@ -67,8 +67,8 @@ impl Crowd {
         self.count(Stage::Live)
     }
 
-    pub(crate) fn gone(&self) -> usize {
-        self.count(Stage::Gone)
+    pub(crate) fn closed(&self) -> usize {
+        self.count(Stage::Closed)
     }
 
     fn count(&self, stage: Stage) -> usize {
@@ -80,7 +80,7 @@ impl Crowd {
         let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
         let limit = Timespec::try_from(limit).unwrap();
         let (events, _) = epoll::wait(&self.epoll, &mut events, Some(&limit)).unwrap();
-        let mut heard = 0;
+        let mut received = 0;
         for event in events {
             let place = usize::try_from(event.data.u64()).unwrap();
             let socket = &mut self.sockets[place];
@@ -90,11 +90,11 @@ impl Crowd {
                 epoll::modify(&self.epoll, &socket.stream, data, EventFlags::IN).unwrap();
                 continue;
             }
-            heard += usize::from(socket.read(&mut self.buffer, marker));
-            if socket.stage == Stage::Gone {
+            received += usize::from(socket.read(&mut self.buffer, marker));
+            if socket.stage == Stage::Closed {
                 epoll::delete(&self.epoll, &socket.stream).unwrap();
             }
         }
-        heard
+        received
     }
 }

@@ -46,7 +46,7 @@ pub(crate) struct Filled {
     #[serde(skip)]
     data: PathBuf,
     pub(crate) users: Vec<Account>,
-    pub(crate) rooms: Vec<Place>,
+    pub(crate) rooms: Vec<FilledRoom>,
 }
 
 /// A user that is logged in.
@@ -58,7 +58,7 @@ pub(crate) struct Account {
 
 /// A room.
 #[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Place {
+pub(crate) struct FilledRoom {
     pub(crate) id: String,
     /// Its number: the seed of what is in it.
     pub(crate) number: usize,
@@ -103,7 +103,7 @@ impl Filled {
     }
 
     /// The token of some member of a room.
-    pub(crate) fn token(&self, room: &Place, choice: usize) -> &str {
+    pub(crate) fn token(&self, room: &FilledRoom, choice: usize) -> &str {
         &self.users[room.members[choice % room.members.len()]].token
     }
 }
@@ -136,7 +136,7 @@ fn sizes(messages: u32) -> Vec<u32> {
     sizes
 }
 
-async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, Vec<Place>) {
+async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, Vec<FilledRoom>) {
     let accounts = make_users(&store, users).await;
     let mut authors = Vec::new();
     for account in &accounts {
@@ -156,9 +156,9 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
             authors: Arc::clone(&authors),
             begin_ms: now - HISTORY_MS,
         };
-        let place = room.make(group).await;
-        rooms.push(place.clone());
-        room.post(&scope, &place);
+        let filled_room = room.make(group).await;
+        rooms.push(filled_room.clone());
+        room.post(&scope, &filled_room);
     }
     let items: Vec<String> = rooms.iter().map(|room| room.id.clone()).collect();
     store
@@ -177,26 +177,26 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
 }
 
 /// Reads random rows by id and compares them with what the generator made of these numbers.
-async fn compare(storage: &Storage, rooms: &[Place], authors: &[Author]) {
+async fn compare(storage: &Storage, rooms: &[FilledRoom], authors: &[Author]) {
     let mut numbers = Rng::with_seed(7);
-    let rooms: Vec<&Place> = rooms.iter().filter(|room| room.messages > 0).collect();
+    let rooms: Vec<&FilledRoom> = rooms.iter().filter(|room| room.messages > 0).collect();
     let wanted = if rooms.is_empty() { 0 } else { COMPARED };
     for _ in 0..wanted {
-        let place = rooms[numbers.usize(..rooms.len())];
-        let row = place.random_row(&mut numbers);
-        let reply = numbers.u32(..=replies(place.number, row));
-        let room = RoomId::try_from(place.id.as_str()).unwrap();
-        let id = message_id(place.number, row, reply);
+        let filled_room = rooms[numbers.usize(..rooms.len())];
+        let row = filled_room.random_row(&mut numbers);
+        let reply = numbers.u32(..=replies(filled_room.number, row));
+        let room = RoomId::try_from(filled_room.id.as_str()).unwrap();
+        let id = message_id(filled_room.number, row, reply);
         let found = Box::pin(storage.row(&room, &id)).await.unwrap().expect("a row of this id");
-        let author = authors[place.author(row, reply)].id;
+        let author = authors[filled_room.author(row, reply)].id;
         assert_eq!(found.actor_id, author.as_str(), "author of {id}");
         let Some(row::Kind::Message(message)) = found.kind else { panic!("{id} is no message") };
         let threads = message.thread.map_or(0, |thread| thread.count);
-        let expected = if reply == 0 { replies(place.number, row) } else { 0 };
+        let expected = if reply == 0 { replies(filled_room.number, row) } else { 0 };
         assert_eq!(threads, expected, "replies to {id}");
         let body = message.content.and_then(|content| content.body).expect("a text");
         let text = storage.unseal(&author, &room, id.as_str(), &body).await.unwrap();
-        assert_eq!(text, Some(message_text(place.number, row, reply)), "text of {id}");
+        assert_eq!(text, Some(message_text(filled_room.number, row, reply)), "text of {id}");
     }
     eprintln!("{wanted} random rows read by id and compared");
 }
@@ -221,7 +221,7 @@ fn first_group(storage: &Storage) -> GroupId {
     storage.read(|tables| tables.groups.keys().next().copied().expect("a group of the first start"))
 }
 
-impl Place {
+impl FilledRoom {
     /// The row of one of its messages.
     pub(crate) fn random_row(&self, numbers: &mut Rng) -> u32 {
         self.first_row + numbers.u32(..self.messages)

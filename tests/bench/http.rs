@@ -15,7 +15,7 @@ pub(crate) struct Connection {
 }
 
 /// What was answered.
-pub(crate) struct Answer<'a> {
+pub(crate) struct Response<'a> {
     pub(crate) status: u16,
     pub(crate) body: &'a [u8],
 }
@@ -29,7 +29,7 @@ impl Connection {
     }
 
     /// Sends a whole request and reads the whole answer.
-    pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Answer<'_>> {
+    pub(crate) fn exchange(&mut self, request: &[u8]) -> io::Result<Response<'_>> {
         self.send(request)?;
         self.receive()
     }
@@ -40,7 +40,7 @@ impl Connection {
     }
 
     /// Reads the whole answer to the request that was sent.
-    pub(crate) fn receive(&mut self) -> io::Result<Answer<'_>> {
+    pub(crate) fn receive(&mut self) -> io::Result<Response<'_>> {
         let (mut filled, mut head) = (0, None);
         loop {
             if filled == self.buffer.len() {
@@ -57,7 +57,7 @@ impl Connection {
             if let Some((status, start, length)) = head
                 && filled >= start + length
             {
-                return Ok(Answer { status, body: &self.buffer[start..start + length] });
+                return Ok(Response { status, body: &self.buffer[start..start + length] });
             }
         }
     }

@@ -113,8 +113,9 @@ fn one(port: u16, client: &mut dyn Requests, length: Duration, start: &Barrier) 
             run.answer_bytes += answer.body.len();
         } else {
             run.errors += 1;
-            let told = || format!("{} {}", answer.status, String::from_utf8_lossy(answer.body));
-            run.first_error.get_or_insert_with(told);
+            let described =
+                || format!("{} {}", answer.status, String::from_utf8_lossy(answer.body));
+            run.first_error.get_or_insert_with(described);
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::options::Options;
 
 /// Prints the machine and the versions, and answers the same for the JSON.
-pub(crate) fn tell(options: &Options) -> Value {
+pub(crate) fn describe(options: &Options) -> Value {
     std::fs::create_dir_all(&options.dir).unwrap();
     let about = json!({
         "processor": processor(),

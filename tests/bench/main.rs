@@ -75,7 +75,7 @@ impl Bench {
 fn main() {
     server::stop_on_panic();
     let bench = Bench { options: Options::from_environment(), filled: OnceCell::new() };
-    let machine = machine::tell(&bench.options);
+    let machine = machine::describe(&bench.options);
     let mut report = Report::default();
     if bench.options.wants("start") {
         start::starts(&bench, &mut report);

@@ -34,13 +34,13 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
                     load::run(&server, &mut all, bench.options.run)
                 })
                 .collect();
-            tell(report, kind, clients, &runs);
+            report_runs(report, kind, clients, &runs);
         }
     }
     server.stop();
 }
 
-fn tell(report: &mut Report, kind: &str, clients: usize, runs: &[Run]) {
+fn report_runs(report: &mut Report, kind: &str, clients: usize, runs: &[Run]) {
     let name = |what: &str| format!("page {kind}, {clients} clients: {what}");
     let wanted = |limit: Target, of: usize| (kind == "proto" && clients == of).then_some(limit);
     let all = |of: &dyn Fn(&Run) -> f64| runs.iter().map(of).collect::<Vec<f64>>();
@@ -62,7 +62,7 @@ struct Pages {
 
 impl Pages {
     fn new(filled: &Filled, kind: &str, client: usize) -> Self {
-        let request = |room: &crate::fill::Place| {
+        let request = |room: &crate::fill::FilledRoom| {
             let body = if kind == "json" {
                 json!({ "roomId": room.id, "limit": ROWS }).to_string().into_bytes()
             } else {

@@ -72,7 +72,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
                     load::run(&server, &mut clients, bench.options.run)
                 })
                 .collect();
-            tell(report, case, sync, &runs);
+            report_runs(report, case, sync, &runs);
         }
         server.stop();
         if sync == ALWAYS {
@@ -82,7 +82,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     }
 }
 
-fn tell(report: &mut Report, case: &Case, sync: (&str, &str), runs: &[Run]) {
+fn report_runs(report: &mut Report, case: &Case, sync: (&str, &str), runs: &[Run]) {
     let interval = sync == INTERVAL;
     let at_most = |limit: Option<f64>| limit.filter(|_| interval).map(Target::AtMost);
     let at_least = case.least_rate.filter(|_| interval).map(Target::AtLeast);

@@ -12,7 +12,7 @@ use chatto::storage::{Change, Claim, Draft, DraftView, RequestId, Sealer};
 use fastrand::Rng;
 
 use crate::content::{message_id, message_text, replies, seed};
-use crate::fill::{HISTORY_MS, Place};
+use crate::fill::{FilledRoom, HISTORY_MS};
 use crate::store::Store;
 
 /// Rooms that everybody is a member of; of the others a user is in every fourth.
@@ -42,7 +42,7 @@ pub(crate) struct RoomFill {
 
 impl RoomFill {
     /// The room with its members and the rows that tell of them.
-    pub(crate) async fn make(&self, group: GroupId) -> Place {
+    pub(crate) async fn make(&self, group: GroupId) -> FilledRoom {
         let storage = &self.store.storage;
         let mut numbers = Rng::with_seed(self.begin_ms.unsigned_abs() ^ seed(self.number, 0));
         let mut bits = [0; 16];
@@ -64,7 +64,7 @@ impl RoomFill {
             .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Put(room.clone())) })
             .await
             .unwrap();
-        self.tell(&id, self.authors[0].id, FactKind::RoomCreated, 0).await;
+        self.append_fact(&id, self.authors[0].id, FactKind::RoomCreated, 0).await;
         let members: Vec<usize> =
             (0..self.authors.len()).filter(|user| is_member(*user, self.number)).collect();
         if !room.universal {
@@ -73,7 +73,7 @@ impl RoomFill {
             }
         }
         let first_row = storage.head(&id).await.unwrap().rows;
-        Place {
+        FilledRoom {
             id: id.as_str().to_owned(),
             number: self.number,
             first_row,
@@ -97,10 +97,10 @@ impl RoomFill {
             })
             .await
             .unwrap();
-        self.tell(room, user, FactKind::Joined, storage.member_revision(room, &user)).await;
+        self.append_fact(room, user, FactKind::Joined, storage.member_revision(room, &user)).await;
     }
 
-    async fn tell(&self, room: &RoomId, user: UserId, kind: FactKind, member_revision: u64) {
+    async fn append_fact(&self, room: &RoomId, user: UserId, kind: FactKind, member_revision: u64) {
         let draft = |view: &DraftView<'_>| -> Result<_, Infallible> {
             let head = view.head();
             let id = message_id(self.number, head.rows, 0).as_str().to_owned();
@@ -113,14 +113,14 @@ impl RoomFill {
     }
 
     /// Starts the tasks that post its messages.
-    pub(crate) fn post(&self, scope: &Scope, place: &Place) {
+    pub(crate) fn post(&self, scope: &Scope, filled_room: &FilledRoom) {
         let left = Arc::new(AtomicU32::new(self.messages));
         for _ in 0..LANES {
-            let (room, place, left) = (self.clone(), place.clone(), Arc::clone(&left));
+            let (room, filled_room, left) = (self.clone(), filled_room.clone(), Arc::clone(&left));
             let lane = async move {
                 let take = |left: u32| left.checked_sub(1);
                 while left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-                    room.post_one(&place).await;
+                    room.post_one(&filled_room).await;
                 }
             };
             scope.spawn("room", lane).unwrap();
@@ -128,22 +128,22 @@ impl RoomFill {
     }
 
     /// Posts what the room's next row is to say, and the replies to it.
-    async fn post_one(&self, place: &Place) {
-        let row = self.append(place, None).await;
+    async fn post_one(&self, filled_room: &FilledRoom) {
+        let row = self.append(filled_room, None).await;
         for reply in 1..=replies(self.number, row) {
-            self.append(place, Some((row, reply))).await;
+            self.append(filled_room, Some((row, reply))).await;
         }
     }
 
     /// Appends a root message, or a reply to a root message; answers the row of the root.
-    async fn append(&self, place: &Place, reply: Option<(u32, u32)>) -> u32 {
-        let room = RoomId::try_from(place.id.as_str()).unwrap();
+    async fn append(&self, filled_room: &FilledRoom, reply: Option<(u32, u32)>) -> u32 {
+        let room = RoomId::try_from(filled_room.id.as_str()).unwrap();
         let mut taken = 0;
         let draft = |view: &DraftView<'_>| -> Result<_, Infallible> {
             let (row, reply) = reply.unwrap_or((view.head().rows, 0));
             taken = row;
             let id = message_id(self.number, row, reply);
-            let author = &self.authors[place.author(row, reply)];
+            let author = &self.authors[filled_room.author(row, reply)];
             let text = message_text(self.number, row, reply);
             let post = Post {
                 id: id.as_str().to_owned(),
@@ -155,7 +155,7 @@ impl RoomFill {
                 }),
                 ..Post::default()
             };
-            let done = i64::from(row - place.first_row);
+            let done = i64::from(row - filled_room.first_row);
             let at_ms = self.begin_ms + HISTORY_MS / i64::from(self.messages) * done;
             Ok(Draft { actor: Some(author.id), at_ms, effect: Effect::Post(post) })
         };

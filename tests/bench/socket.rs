@@ -31,7 +31,7 @@ pub(crate) enum Stage {
     CatchingUp,
     Live,
     /// Refused, or closed by the server.
-    Gone,
+    Closed,
 }
 
 /// A connection.
@@ -88,13 +88,13 @@ impl Socket {
     pub(crate) fn read(&mut self, buffer: &mut [u8], marker: &[u8]) -> bool {
         let bytes = match self.stream.read(buffer) {
             Ok(0) => {
-                self.stage = Stage::Gone;
+                self.stage = Stage::Closed;
                 return false;
             }
             Ok(length) => &buffer[..length],
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
             Err(_) => {
-                self.stage = Stage::Gone;
+                self.stage = Stage::Closed;
                 return false;
             }
         };
@@ -107,7 +107,7 @@ impl Socket {
         frames.read(bytes, |kind| match kind {
             HELLO => greeted = true,
             CAUGHT_UP => *stage = Stage::Live,
-            ERROR | CLOSE | Frames::ENDED => *stage = Stage::Gone,
+            ERROR | CLOSE | Frames::ENDED => *stage = Stage::Closed,
             _ => {}
         });
         if greeted {
@@ -128,7 +128,7 @@ impl Socket {
             let hello = std::mem::take(&mut self.hello);
             self.send(&hello);
         } else {
-            self.stage = Stage::Gone;
+            self.stage = Stage::Closed;
         }
         self.answer = Vec::new();
     }
@@ -147,7 +147,7 @@ impl Socket {
     /// What it sends is far smaller than the kernel's buffer.
     fn send(&mut self, bytes: &[u8]) {
         if self.stream.write_all(bytes).is_err() {
-            self.stage = Stage::Gone;
+            self.stage = Stage::Closed;
         }
     }
 }

@@ -61,7 +61,7 @@ fn one_size(bench: &Bench, data: &Path, sockets: usize, report: &mut Report) {
         parts.iter_mut().zip(each).for_each(|(part, one)| part.push(one));
 
         let used = cpu_us(&server);
-        messages.extend(tell(filled, &server, &mut crowd));
+        messages.extend(time_deliveries(filled, &server, &mut crowd));
         let delivered = MESSAGES * crowd.live().max(1);
         cpu.push((cpu_us(&server) - used) as f64 / delivered as f64);
         refused += sockets - crowd.live();
@@ -83,7 +83,7 @@ fn one_size(bench: &Bench, data: &Path, sockets: usize, report: &mut Report) {
 fn come(filled: &Filled, server: &Server, sockets: usize) -> (Crowd, f64) {
     let (mut crowd, began) = (Crowd::new(), Instant::now());
     connect(filled, server, &mut crowd, sockets);
-    crowd.settle(PATIENCE);
+    crowd.wait_until_connected(PATIENCE);
     (crowd, began.elapsed().as_secs_f64())
 }
 
@@ -96,21 +96,22 @@ fn connect(filled: &Filled, server: &Server, crowd: &mut Crowd, sockets: usize) 
 }
 
 /// From the request until the last socket has read the message, in milliseconds.
-fn tell(filled: &Filled, server: &Server, crowd: &mut Crowd) -> Vec<f64> {
+fn time_deliveries(filled: &Filled, server: &Server, crowd: &mut Crowd) -> Vec<f64> {
     let room = &filled.rooms[0];
     let mut connection = Connection::open(server.port);
     let mut send = |crowd: &mut Crowd, number: usize| {
         let marker = format!("message {number:06} to everybody");
         let body = format!("{marker} {}", text(number as u64));
         let room_id = room.id.clone();
-        let asked = CreateMessageRequest { room_id, body, ..CreateMessageRequest::default() };
+        let request = CreateMessageRequest { room_id, body, ..CreateMessageRequest::default() };
         let token = filled.token(room, number);
-        let request = call("MessageService/CreateMessage", "proto", token, &asked.encode_to_vec());
+        let request =
+            call("MessageService/CreateMessage", "proto", token, &request.encode_to_vec());
         let began = Instant::now();
         connection.send(&request).unwrap();
-        let heard = crowd.hear(marker.as_bytes(), PATIENCE);
+        let received = crowd.receive_marker(marker.as_bytes(), PATIENCE);
         let ms = began.elapsed().as_secs_f64() * 1e3;
-        assert_eq!(heard, crowd.live(), "everybody hears of message {number}");
+        assert_eq!(received, crowd.live(), "everybody hears of message {number}");
         assert_eq!(connection.receive().unwrap().status, 200);
         crowd.idle(PAUSE);
         ms

@@ -8,7 +8,7 @@ use fastrand::Rng;
 use prost::Message as _;
 
 use crate::Bench;
-use crate::fill::{Filled, Place, copy};
+use crate::fill::{Filled, FilledRoom, copy};
 use crate::http::{Connection, call};
 use crate::pages::ROWS;
 use crate::report::{Report, Target};
@@ -73,9 +73,9 @@ pub(crate) fn memory(bench: &Bench, report: &mut Report) {
             _ => format!("memory, {setting}, {what}"),
         };
         let base = idle(bench, &bare, settings, runs);
-        tell(report, &name("empty"), &base, Some(Target::AtMost(45.0)));
+        report_memory(report, &name("empty"), &base, Some(Target::AtMost(45.0)));
         let started = idle(bench, &full, settings, runs);
-        tell(report, &name("full store"), &started, None);
+        report_memory(report, &name("full store"), &started, None);
         let least = base.iter().map(Seen::sum).fold(f64::INFINITY, f64::min);
         let more: Vec<f64> = started.iter().map(|seen| seen.sum() - least).collect();
         report.add(&name("full store: more than empty"), "MiB", &more, Some(Target::AtMost(25.0)));
@@ -93,10 +93,10 @@ pub(crate) fn memory(bench: &Bench, report: &mut Report) {
         })
         .collect();
     let name = format!("memory, {board}, after {PAGES} random pages");
-    tell(report, &name, &read, Some(Target::AtMost(100.0)));
+    report_memory(report, &name, &read, Some(Target::AtMost(100.0)));
 }
 
-fn tell(report: &mut Report, name: &str, seen: &[Seen], target: Option<Target>) {
+fn report_memory(report: &mut Report, name: &str, seen: &[Seen], target: Option<Target>) {
     let all = |of: &dyn Fn(&Seen) -> f64| seen.iter().map(of).collect::<Vec<f64>>();
     report.add(&format!("{name}: both"), "MiB", &all(&Seen::sum), target);
     for (place, process) in ["chatto", "nats-server"].into_iter().enumerate() {
@@ -136,7 +136,7 @@ fn empty(bench: &Bench) -> PathBuf {
 fn read_pages(filled: &Filled, server: &Server, seed: u64) {
     let mut connection = Connection::open(server.port);
     let mut numbers = Rng::with_seed(seed);
-    let rooms: Vec<&Place> = filled.rooms.iter().filter(|room| room.messages > 0).collect();
+    let rooms: Vec<&FilledRoom> = filled.rooms.iter().filter(|room| room.messages > 0).collect();
     for page in 0..PAGES {
         let room = rooms[numbers.usize(..rooms.len())];
         let asked = GetRoomEventsAroundRequest {

@@ -15,7 +15,7 @@ use super::world::{Person, World};
 use crate::support::cluster::Cluster;
 use crate::support::filter::Filter;
 use crate::support::nats::NatsServer;
-use crate::support::realtime::{Door, Follower};
+use crate::support::realtime::{Endpoint, Follower};
 use crate::support::server::Server;
 use crate::support::wait::until;
 
@@ -66,8 +66,8 @@ fn an_election_shows_nobody_what_it_may_not_see_and_loses_nothing() {
     let filter = Filter::of_state(cluster.port(0));
     let addresses = [cluster.urls().join(","), filter.url(), cluster.urls()[VICTIM].clone()];
     let servers: Vec<Server> = addresses.iter().map(|urls| process(urls, "3")).collect();
-    let doors = servers.iter().map(|server| Door::local(server.port())).collect();
-    let world = World::of(doors, servers, None);
+    let endpoints = servers.iter().map(|server| Endpoint::local(server.port())).collect();
+    let world = World::of(endpoints, servers, None);
     for (number, (led, fault)) in cases.iter().enumerate() {
         eprintln!("--- {led:?} {fault:?}");
         place_leaders(&cluster, *led);
@@ -112,14 +112,14 @@ impl<'a> Case<'a> {
         let people = ["writes", "leaves", "stays"];
         let [writer, leaver, stays] = people.map(|name| world.person(&format!("{name}-{number}")));
         let room = world.room(&format!("election {number}"), &[&writer, &leaver, &stays]);
-        let follow = |who: &Person, door: usize| {
+        let follow = |who: &Person, endpoint: usize| {
             let mut follower = Follower::new(who.bearer());
             follower.retain([room.as_str()]);
-            retried(|| follower.try_connect(&world.doors()[door]));
+            retried(|| follower.try_connect(&world.endpoints()[endpoint]));
             follower
         };
         let left = follow(&leaver, 1);
-        let staying = (0..3).map(|door| follow(&stays, door)).collect();
+        let staying = (0..3).map(|endpoint| follow(&stays, endpoint)).collect();
         Self { world, room, writer, leaver, left, staying, posts: Vec::new() }
     }
 
@@ -137,8 +137,13 @@ impl<'a> Case<'a> {
         let first = self.posts.len();
 
         let deaf = filter.turn_on();
-        let door = &self.world.doors()[0];
-        World::call_at(door, &self.leaver, "RoomService/LeaveRoom", &json!({"roomId": self.room}));
+        let endpoint = &self.world.endpoints()[0];
+        World::call_at(
+            endpoint,
+            &self.leaver,
+            "RoomService/LeaveRoom",
+            &json!({"roomId": self.room}),
+        );
         begin(cluster, fault);
         let end = Instant::now() + length(fault);
         drop(deaf);
@@ -157,16 +162,16 @@ impl<'a> Case<'a> {
     /// Posts until it is acknowledged, always at the first process.
     fn post(&mut self, body: &str) {
         let key = format!("{}-{}", self.room, self.posts.len());
-        let door = &self.world.doors()[0];
-        let id = retried(|| World::try_post_by(door, &self.writer, &self.room, body, &key));
+        let endpoint = &self.world.endpoints()[0];
+        let id = retried(|| World::try_post_by(endpoint, &self.writer, &self.room, body, &key));
         self.posts.push((id, body.to_owned()));
     }
 
     /// Takes what has come, comes again where it was closed, and checks what the leaver got since it left.
     fn look(&mut self, first: usize) {
-        let doors = self.world.doors();
-        for (door, follower) in self.staying.iter_mut().enumerate() {
-            catch_up(follower, &doors[door]);
+        let endpoints = self.world.endpoints();
+        for (endpoint, follower) in self.staying.iter_mut().enumerate() {
+            catch_up(follower, &endpoints[endpoint]);
             for (id, _) in &self.posts {
                 let times = follower.live.iter().filter(|(event, _)| event == id).count();
                 assert!(times <= 1, "{id} came {times} times on one connection");
@@ -174,7 +179,7 @@ impl<'a> Case<'a> {
         }
         // Before a new connection takes its place.
         self.check_left(first);
-        catch_up(&mut self.left, &doors[1]);
+        catch_up(&mut self.left, &endpoints[1]);
         self.check_left(first);
     }
 
@@ -206,7 +211,7 @@ impl<'a> Case<'a> {
         assert!(!self.left.state.timelines.contains_key(&self.room));
         let request = json!({"roomId": self.room, "limit": 100});
         let history = World::call_at(
-            &self.world.doors()[2],
+            &self.world.endpoints()[2],
             &self.writer,
             "RoomService/GetRoomEvents",
             &request,
@@ -226,12 +231,12 @@ fn owned(texts: &[&str]) -> Vec<String> {
 }
 
 /// Takes what the server has sent; comes again where it was closed, if it is let in.
-fn catch_up(follower: &mut Follower, door: &Door) {
+fn catch_up(follower: &mut Follower, endpoint: &Endpoint) {
     if follower.is_connected() {
-        follower.glance();
+        follower.poll_once();
     }
     if !follower.is_connected() {
-        follower.try_connect(door);
+        follower.try_connect(endpoint);
     }
 }
 
@@ -261,11 +266,11 @@ fn a_process_without_state_closes_its_sockets_and_changes_nothing_but_reads() {
     let nats = NatsServer::start();
     let filter = Filter::of_state(nats.port());
     let servers = vec![process(&nats.url(), "1"), process(&filter.url(), "1")];
-    let doors = servers.iter().map(|server| Door::local(server.port())).collect();
-    let world = World::of(doors, servers, Some(nats));
+    let endpoints = servers.iter().map(|server| Endpoint::local(server.port())).collect();
+    let world = World::of(endpoints, servers, Some(nats));
     let (leaver, stays) = (world.person("leaves"), world.person("stays"));
     let room = world.room("without state", &[world.owner(), &leaver, &stays]);
-    let [here, away] = [world.doors()[0].clone(), world.doors()[1].clone()];
+    let [here, away] = [world.endpoints()[0].clone(), world.endpoints()[1].clone()];
     let follow = |who: &Person| {
         let mut follower = Follower::new(who.bearer());
         follower.retain([room.as_str()]);

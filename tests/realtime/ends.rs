@@ -5,15 +5,15 @@ use proptest::test_runner::{Config, TestRunner};
 use serde_json::json;
 
 use super::world::World;
-use crate::support::realtime::{Follower, Frame, How, Key, Received, Sent, Socket, wire};
+use crate::support::realtime::{CatchUp, Follower, Frame, Key, Received, Sent, Socket, wire};
 use crate::support::wait::until;
 
 pub(super) fn logging_out_ends_the_sockets_of_that_session(world: &World) {
     let bert = world.person("bert-leaves");
     let other = world.log_in("bert-leaves");
-    let mut by_bearer = Follower::load(world.door(), bert.bearer());
-    let mut by_cookie = Follower::load(world.door(), bert.cookie());
-    let mut elsewhere = Follower::load(world.door(), other.bearer());
+    let mut by_bearer = Follower::load(world.endpoint(), bert.bearer());
+    let mut by_cookie = Follower::load(world.endpoint(), bert.cookie());
+    let mut elsewhere = Follower::load(world.endpoint(), other.bearer());
     assert_eq!(world.plain(&bert, "/auth/logout", &json!({})).status, 200);
     for follower in [&mut by_bearer, &mut by_cookie] {
         let end = follower.ended();
@@ -58,8 +58,8 @@ pub(super) fn a_session_that_ended_after_the_hello_is_not_let_in(world: &World) 
 pub(super) fn a_new_password_ends_every_session(world: &World) {
     let bert = world.person("bert-forgets");
     let other = world.log_in("bert-forgets");
-    let mut first = Follower::load(world.door(), bert.bearer());
-    let mut second = Follower::load(world.door(), other.cookie());
+    let mut first = Follower::load(world.endpoint(), bert.bearer());
+    let mut second = Follower::load(world.endpoint(), other.cookie());
     world.operate(&["user", "set-password", "bert-forgets", "--password", "a new password"]);
     for follower in [&mut first, &mut second] {
         let end = follower.ended();
@@ -80,8 +80,8 @@ pub(super) fn a_role_resets_what_its_holder_sees(world: &World) {
         world.operate(&["user", "role", change, "bert-rises", "admin"]);
         let end = follower.ended();
         assert_eq!(end.close, Some(("projection_reset_required".to_owned(), true)), "{end:?}");
-        let how = follower.connect(world.door());
-        assert_eq!(how, How::Reset, "rights changed: everything anew");
+        let how = follower.connect(world.endpoint());
+        assert_eq!(how, CatchUp::Reset, "rights changed: everything anew");
         assert!(follower.state.timelines.contains_key(&room), "what was held comes along");
         let is_admin = |follower: &Follower| {
             follower.state.users[&bert.id].roles.iter().any(|role| role == "admin")
@@ -103,7 +103,7 @@ fn a_server_that_stops_asks_everybody_to_come_again() {
     let end = ada.ended();
     assert_eq!(end.close, Some(("server_shutdown".to_owned(), true)), "{end:?}");
     world.servers[0].run();
-    assert_eq!(ada.connect(world.door()), How::Replay);
+    assert_eq!(ada.connect(world.endpoint()), CatchUp::Replay);
     assert!(ada.state.timelines[&room].rows.iter().any(|row| row.event.id == posted));
 }
 
@@ -122,7 +122,7 @@ fn a_killed_server_is_resumed_where_it_was_left() {
         world.servers[0].spawn();
         world.servers[0].ready_or_ended().is_none().then_some(())
     });
-    assert_eq!(ada.connect(world.door()), How::Replay);
+    assert_eq!(ada.connect(world.endpoint()), CatchUp::Replay);
     assert_eq!(ada.state.bodies(&room), ["before the kill", "missed"]);
 }
 

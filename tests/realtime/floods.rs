@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::world::World;
 use crate::support::flood::{empty_frame, send_on, upgrade};
-use crate::support::realtime::Door;
+use crate::support::realtime::Endpoint;
 
 /// How soon a socket that sends nothing but noise is closed: the time for `hello`, and a moment.
 const CLOSED_WITHIN: Duration = Duration::from_secs(12);
@@ -16,8 +16,8 @@ const CLOSED_WITHIN: Duration = Duration::from_secs(12);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 
 /// Floods one socket; how long it was let.
-fn flood(door: &Door, first: &[u8], noise: &[u8]) -> Duration {
-    let (end, took) = send_on(upgrade(door).unwrap(), first, noise, CLOSED_WITHIN * 2);
+fn flood(endpoint: &Endpoint, first: &[u8], noise: &[u8]) -> Duration {
+    let (end, took) = send_on(upgrade(endpoint).unwrap(), first, noise, CLOSED_WITHIN * 2);
     let ended = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
     assert!(end.is_ok() || ended.contains(&end.unwrap_err().kind()));
     took
@@ -26,19 +26,19 @@ fn flood(door: &Door, first: &[u8], noise: &[u8]) -> Duration {
 /// Two sockets that flood, while somebody else asks for `/readyz` again and again.
 fn floods(what: &str, first: &[u8], noise: &[u8]) {
     let world = World::one();
-    let door = world.door().clone();
+    let endpoint = world.endpoint().clone();
     let over = AtomicBool::new(false);
     let slowest = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
             let mut slowest = Duration::ZERO;
             while !over.load(Ordering::Relaxed) {
                 let asked = Instant::now();
-                assert_eq!(door.request("GET", "/readyz", &[], "").status, 200);
+                assert_eq!(endpoint.request("GET", "/readyz", &[], "").status, 200);
                 slowest = slowest.max(asked.elapsed());
             }
             slowest
         });
-        let flooding = [(); 2].map(|()| scope.spawn(|| flood(&door, first, noise)));
+        let flooding = [(); 2].map(|()| scope.spawn(|| flood(&endpoint, first, noise)));
         let closed = flooding.map(|one| one.join());
         over.store(true, Ordering::Relaxed);
         for took in closed {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::world::World;
 use crate::support::proc::number as told;
-use crate::support::realtime::{Door, Follower};
+use crate::support::realtime::{Endpoint, Follower};
 use crate::support::server::Server;
 use crate::support::wait::until;
 
@@ -47,7 +47,7 @@ fn an_idle_socket_takes_little_memory() {
     const EACH: usize = 20;
     let server = Server::start();
     let pid = server.pid();
-    let world = World::of(vec![Door::local(server.port())], vec![server], None);
+    let world = World::of(vec![Endpoint::local(server.port())], vec![server], None);
     let people: Vec<_> = (0..=PEOPLE).map(|n| world.person(&format!("idle-{n}"))).collect();
     let quiet = world.room("quiet", &people.iter().collect::<Vec<_>>());
     let follow = |person| (0..EACH).map(|_| world.follow(person, &[&quiet])).collect::<Vec<_>>();
@@ -72,7 +72,7 @@ fn idle_sockets_beside_a_busy_room_take_no_more_memory_over_time() {
     server.set("CHATTO_WEBSERVER_MAX_CONNECTIONS", &(2 * (sockets + 50)).to_string());
     server.run();
     let pid = server.pid();
-    let world = World::of(vec![Door::local(server.port())], vec![server], None);
+    let world = World::of(vec![Endpoint::local(server.port())], vec![server], None);
     // As many sockets as a user may have.
     let idle: Vec<_> =
         (0..sockets.div_ceil(20)).map(|n| world.person(&format!("idle-{n}"))).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::world::World;
-use crate::support::realtime::{Follower, How, api};
+use crate::support::realtime::{CatchUp, Follower, api};
 use crate::support::wait::until;
 
 /// Longer than the delay that a hurried client is told.
@@ -18,7 +18,7 @@ pub(super) fn a_fresh_load_is_complete(world: &World) {
     let posted = world.post(&bert, &room, "before the load");
     let mut follower = Follower::new(bert.bearer());
     follower.retain([room.as_str(), "Rnobodyhasever", other.as_str()]);
-    assert_eq!(follower.connect(world.door()), How::Reset);
+    assert_eq!(follower.connect(world.endpoint()), CatchUp::Reset);
     let state = &follower.state;
     assert_eq!(state.viewer_id(), bert.id);
     assert!(state.users.contains_key(&world.owner().id) && state.users.contains_key(&bert.id));
@@ -102,7 +102,7 @@ pub(super) fn rooms_that_cannot_be_had_are_answered(world: &World) {
     let mut full = Follower::new(bert.bearer());
     let many: Vec<String> = (0..64).map(|n| format!("R{n}")).collect();
     full.retain(many.iter().map(String::as_str));
-    full.connect(world.door());
+    full.connect(world.endpoint());
     assert_eq!(full.hold(&room), Err("too_many_retained_rooms".to_owned()));
     full.sync();
     assert!(full.is_connected(), "no reason to close");

@@ -121,7 +121,7 @@ fn script() -> Script {
 
 fn post(id: &str, operations: Vec<Operation>) -> impl FnOnce() {
     let id = id.to_owned();
-    move || script().hear(&id, Some("Uada"), operations)
+    move || script().apply_live(&id, Some("Uada"), operations)
 }
 
 /// Whether the client would close the socket or show something wrong.
@@ -194,7 +194,7 @@ fn what_it_forbids_is_noticed() {
     for (lie, id, operations) in lies {
         assert!(fails(post(id, operations)), "{lie}");
     }
-    let anonymous = || script().hear("E2", None, vec![row("Rheld", next(11), &["Uada"])]);
+    let anonymous = || script().apply_live("E2", None, vec![row("Rheld", next(11), &["Uada"])]);
     assert!(fails(anonymous), "a change without its actor");
     let early = || Script::holding(&[]).load(vec![user("Uada")]);
     assert!(fails(early), "an upsert before the reset");

@@ -4,7 +4,7 @@ use async_tungstenite::tungstenite::Message;
 use async_tungstenite::tungstenite::protocol::CloseFrame;
 
 use super::world::World;
-use crate::support::realtime::{Follower, Frame, How, Key, Received, Sent, Socket, wire};
+use crate::support::realtime::{CatchUp, Follower, Frame, Key, Received, Sent, Socket, wire};
 
 fn hello(version: u32, token: Option<&str>) -> Sent {
     let bearer_token = token.map(str::to_owned);
@@ -35,23 +35,23 @@ fn refused(told: &str, socket: Socket) {
 pub(super) fn bearer_and_cookie_get_in(world: &World) {
     let bert = world.person("bert-opens");
     for key in [bert.bearer(), bert.cookie()] {
-        let follower = Follower::load(world.door(), key);
+        let follower = Follower::load(world.endpoint(), key);
         assert_eq!(follower.state.viewer_id(), bert.id);
     }
     let Key::Cookie(cookie) = bert.cookie() else { unreachable!() };
-    let own = world.door().clone();
+    let own = world.endpoint().clone();
     let mut same =
         Socket::upgrade(&own, &[("Cookie", &cookie), ("Origin", &own.origin())]).unwrap();
     same.send(hello(2, None));
     assert!(matches!(same.frame(), Frame::Hello(_)), "a cookie from the own origin counts");
     let foreign = [("Cookie", cookie.as_str()), ("Origin", "https://elsewhere.example")];
-    let mut alone = Socket::upgrade(world.door(), &foreign).unwrap();
+    let mut alone = Socket::upgrade(world.endpoint(), &foreign).unwrap();
     alone.send(hello(2, None));
     refused("authentication_required", alone);
-    let mut with_bearer = Socket::upgrade(world.door(), &foreign).unwrap();
+    let mut with_bearer = Socket::upgrade(world.endpoint(), &foreign).unwrap();
     with_bearer.send(hello(2, Some(&bert.token)));
     assert!(matches!(with_bearer.frame(), Frame::Hello(_)), "a bearer counts from anywhere");
-    let mut wrong = Socket::upgrade(world.door(), &[("Cookie", &cookie)]).unwrap();
+    let mut wrong = Socket::upgrade(world.endpoint(), &[("Cookie", &cookie)]).unwrap();
     wrong.send(hello(2, Some("cht_ATnonsense")));
     refused("authentication_required", wrong);
 }
@@ -98,22 +98,22 @@ pub(super) fn frames_that_do_not_belong_end_the_connection(world: &World) {
         refused("bad_subscribe", socket);
     }
     for frame in [hello(2, None), subscribe(Vec::new())] {
-        let mut live = Follower::load(world.door(), key.clone());
+        let mut live = Follower::load(world.endpoint(), key.clone());
         live.socket().send(frame);
         assert_eq!(fatal(&mut live), "bad_frame");
     }
     for bytes in [&b"\xff\xff\xff"[..], b"\x9a\x06\x00"] {
-        let mut live = Follower::load(world.door(), key.clone());
+        let mut live = Follower::load(world.endpoint(), key.clone());
         live.socket().send_message(Message::Binary(bytes.to_vec().into())).unwrap();
         assert_eq!(fatal(&mut live), "bad_frame");
     }
     // One byte more than a frame may have, and far more than is read before the refusal.
     for bytes in [(64 << 10) + 1, 1 << 20] {
-        let mut live = Follower::load(world.door(), key.clone());
+        let mut live = Follower::load(world.endpoint(), key.clone());
         live.socket().send_message(Message::Binary(vec![0; bytes].into())).unwrap();
         assert_eq!(fatal(&mut live), "bad_frame");
     }
-    let mut text = Follower::load(world.door(), key);
+    let mut text = Follower::load(world.endpoint(), key);
     text.socket().send_message(Message::text("hello")).unwrap();
     loop {
         match text.socket().next() {
@@ -158,7 +158,7 @@ fn who_says_nothing_is_sent_away() {
 fn heartbeats_come_in_time() {
     let world = World::one();
     let mut ada = Follower::new(world.owner().bearer());
-    assert_eq!(ada.connect(world.door()), How::Reset);
+    assert_eq!(ada.connect(world.endpoint()), CatchUp::Reset);
     ada.until("two heartbeats", |ada| ada.heartbeats >= 2);
 }
 

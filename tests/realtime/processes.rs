@@ -8,7 +8,7 @@ use serde_json::json;
 use super::live::{be, is};
 use super::world::{Person, World};
 use crate::support::nats::NatsServer;
-use crate::support::realtime::{Door, Follower, How, api};
+use crate::support::realtime::{CatchUp, Endpoint, Follower, api};
 use crate::support::relay::Relay;
 use crate::support::wait::until;
 
@@ -16,8 +16,8 @@ use crate::support::wait::until;
 const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// Comes back until it is let in: a process may be gone, or not have seen NATS again.
-fn return_to(follower: &mut Follower, door: &Door) -> How {
-    until("the client is let in again", RECOVERS_WITHIN, || follower.try_connect(door))
+fn return_to(follower: &mut Follower, endpoint: &Endpoint) -> CatchUp {
+    until("the client is let in again", RECOVERS_WITHIN, || follower.try_connect(endpoint))
 }
 
 #[test]
@@ -25,12 +25,12 @@ fn a_client_of_a_killed_process_goes_on_at_another() {
     let mut world = World::three();
     let owner = world.owner().clone();
     let room = world.room("killed", &[&owner]);
-    let doors = world.doors().to_vec();
+    let endpoints = world.endpoints().to_vec();
     let mut followers: Vec<Follower> = (0..3)
         .map(|n| {
             let mut follower = Follower::new(owner.bearer());
             follower.retain([room.as_str()]);
-            assert_eq!(follower.connect(&doors[n]), How::Reset);
+            assert_eq!(follower.connect(&endpoints[n]), CatchUp::Reset);
             follower
         })
         .collect();
@@ -40,18 +40,18 @@ fn a_client_of_a_killed_process_goes_on_at_another() {
         world.servers[gone].kill();
         for n in 0..3 {
             let body = format!("round {round}, {n}");
-            World::post_by(&doors[here], &owner, &room, &body);
+            World::post_by(&endpoints[here], &owner, &room, &body);
             expected.push(body);
         }
         followers[gone].cut();
-        assert_eq!(followers[gone].connect(&doors[here]), How::Replay, "round {round}");
+        assert_eq!(followers[gone].connect(&endpoints[here]), CatchUp::Replay, "round {round}");
         for follower in &mut followers {
             follower.until("everything", |one| one.state.bodies(&room).len() == expected.len());
             assert_eq!(follower.state.bodies(&room), expected);
         }
         world.servers[gone].run();
         followers[gone].cut();
-        assert_eq!(followers[gone].connect(&doors[gone]), How::Replay, "home again");
+        assert_eq!(followers[gone].connect(&endpoints[gone]), CatchUp::Replay, "home again");
     }
 }
 
@@ -61,13 +61,13 @@ fn an_outage_of_nats_loses_nobody_a_message() {
     let owner = world.owner().clone();
     let bert = world.person("bert-outage");
     let room = world.room("outage", &[&owner, &bert]);
-    let doors = world.doors().to_vec();
-    let mut followers: Vec<Follower> = doors
+    let endpoints = world.endpoints().to_vec();
+    let mut followers: Vec<Follower> = endpoints
         .iter()
-        .map(|door| {
+        .map(|endpoint| {
             let mut follower = Follower::new(bert.bearer());
             follower.retain([room.as_str()]);
-            follower.connect(door);
+            follower.connect(endpoint);
             follower
         })
         .collect();
@@ -77,12 +77,12 @@ fn an_outage_of_nats_loses_nobody_a_message() {
     let posted = until("a post is taken again", RECOVERS_WITHIN, || {
         world.try_post(&owner, &room, "after", "after-the-outage")
     });
-    for (follower, door) in followers.iter_mut().zip(&doors) {
+    for (follower, endpoint) in followers.iter_mut().zip(&endpoints) {
         until("the post arrives", RECOVERS_WITHIN, || {
             if !follower.is_connected() {
-                return_to(follower, door);
+                return_to(follower, endpoint);
             }
-            follower.glance();
+            follower.poll_once();
             let timeline = &follower.state.timelines[&room];
             timeline.rows.iter().any(|row| row.event.id == posted).then_some(())
         });
@@ -100,33 +100,33 @@ fn writers_at_every_process_are_shown_in_one_order() {
     let world = World::three();
     let people: Vec<Person> = (0..3).map(|n| world.person(&format!("writer-{n}"))).collect();
     let room = world.room("order", &people.iter().collect::<Vec<_>>());
-    let doors = world.doors().to_vec();
+    let endpoints = world.endpoints().to_vec();
     let shown: Vec<Vec<String>> = std::thread::scope(|scope| {
         for (n, person) in people.iter().enumerate() {
-            let (door, room) = (&doors[n], room.as_str());
+            let (endpoint, room) = (&endpoints[n], room.as_str());
             scope.spawn(move || {
                 for post in 0..POSTS {
-                    World::post_by(door, person, room, &format!("{n}.{post}"));
+                    World::post_by(endpoint, person, room, &format!("{n}.{post}"));
                 }
             });
         }
         // Each reads at a process of its own, and one is cut again and again.
         let readers: Vec<_> = (0..3)
             .map(|n| {
-                let (doors, room, person) = (&doors, room.as_str(), &people[(n + 1) % 3]);
+                let (endpoints, room, person) = (&endpoints, room.as_str(), &people[(n + 1) % 3]);
                 scope.spawn(move || {
                     let mut follower = Follower::new(person.bearer());
                     follower.retain([room]);
-                    follower.connect(&doors[n]);
+                    follower.connect(&endpoints[n]);
                     let mut home = n;
                     let all = |one: &Follower| one.state.bodies(room).len() == 3 * POSTS;
                     until("every post", RECOVERS_WITHIN, || {
                         let before = follower.state.bodies(room).len();
-                        follower.glance();
+                        follower.poll_once();
                         if n == 0 && before < follower.state.bodies(room).len() {
                             follower.cut();
                             home = (home + 1) % 3;
-                            assert_eq!(follower.connect(&doors[home]), How::Replay);
+                            assert_eq!(follower.connect(&endpoints[home]), CatchUp::Replay);
                         }
                         all(&follower).then_some(())
                     });
@@ -163,7 +163,7 @@ fn a_log_out_that_a_process_missed_ends_its_sockets_when_it_is_back() {
     let relay = Relay::start(nats.port());
     let urls = [nats.url(), format!("nats://127.0.0.1:{}", relay.port())];
     let world = World::reaching(&urls, nats);
-    let [here, there] = world.doors() else { panic!("two processes") };
+    let [here, there] = world.endpoints() else { panic!("two processes") };
     let bert = world.person("bert");
     let session = world.log_in("bert");
     let room = world.room("missed", &[&bert]);

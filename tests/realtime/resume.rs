@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::live::{be, is};
 use super::world::World;
-use crate::support::realtime::{Follower, How, api};
+use crate::support::realtime::{CatchUp, Follower, api};
 
 pub(super) fn a_cut_is_bridged_by_replay(world: &World) {
     let bert = world.person("bert-cuts");
@@ -18,7 +18,7 @@ pub(super) fn a_cut_is_bridged_by_replay(world: &World) {
         for n in 0..round {
             world.post(world.owner(), &room, &format!("missed {round}.{n}"));
         }
-        assert_eq!(follower.connect(world.door()), How::Replay, "round {round}");
+        assert_eq!(follower.connect(world.endpoint()), CatchUp::Replay, "round {round}");
         let after = format!("after {round}");
         world.post(world.owner(), &room, &after);
         follower.until("live again", |bert| bert.state.shows(&room, &after));
@@ -55,7 +55,7 @@ pub(super) fn a_replay_shows_what_a_fresh_load_shows(world: &World) {
     world.room("compare-new", &[]);
     world.call(&bert, "RoomService/MarkRoomAsRead", &json!({"roomId": aside}));
     be(world, &carla, "PRESENCE_STATUS_AWAY");
-    assert_eq!(follower.connect(world.door()), How::Replay);
+    assert_eq!(follower.connect(world.endpoint()), CatchUp::Replay);
     assert!(is(&follower, &carla, api::PresenceStatus::Away));
     let fresh = world.follow(&bert, &[&here, &later, &gone]);
     let (resumed, fresh) = (follower.state.comparable(10), fresh.state.comparable(10));
@@ -68,7 +68,7 @@ pub(super) fn a_replay_shows_what_a_fresh_load_shows(world: &World) {
     // Nothing happened: nothing but the reconciliation comes.
     follower.sync();
     follower.cut();
-    assert_eq!(follower.connect(world.door()), How::Replay);
+    assert_eq!(follower.connect(world.endpoint()), CatchUp::Replay);
     assert_eq!(follower.loading().len(), 1, "{:?}", follower.loading());
 }
 
@@ -82,13 +82,13 @@ pub(super) fn a_room_joined_while_away_comes_whole(world: &World) {
     world.post(world.owner(), &room, "before");
     world.join(&bert, &room);
     world.post(world.owner(), &room, "after");
-    assert_eq!(follower.connect(world.door()), How::Replay);
+    assert_eq!(follower.connect(world.endpoint()), CatchUp::Replay);
     assert_eq!(follower.state.bodies(&room), ["long before", "before", "after"]);
     follower.cut();
     world.leave(&bert, &room);
     world.post(world.owner(), &room, "without");
     world.join(&bert, &room);
-    assert_eq!(follower.connect(world.door()), How::Replay);
+    assert_eq!(follower.connect(world.endpoint()), CatchUp::Replay);
     assert_eq!(follower.state.bodies(&room), ["long before", "before", "after", "without"]);
 }
 
@@ -109,12 +109,12 @@ pub(super) fn a_cursor_that_is_no_good_resets(world: &World) {
         let mut follower = Follower::new(bert.bearer());
         follower.retain([room.as_str()]);
         follower.cursor = Some(cursor.clone());
-        assert_eq!(follower.connect(world.door()), How::Reset, "{cursor}");
+        assert_eq!(follower.connect(world.endpoint()), CatchUp::Reset, "{cursor}");
         assert_eq!(follower.state.bodies(&room), ["there"]);
     }
     // The same, unharmed, on a connection that has what it stands for.
     let mut follower = world.follow(&bert, &[&room]);
     follower.cursor = Some(good);
     follower.cut();
-    assert_eq!(follower.connect(world.door()), How::Replay);
+    assert_eq!(follower.connect(world.endpoint()), CatchUp::Replay);
 }

@@ -26,7 +26,7 @@ use serde_json::json;
 
 use super::world::{Person, World};
 use crate::storage::{config, open, run};
-use crate::support::realtime::{Follower, How, State, api};
+use crate::support::realtime::{CatchUp, Follower, State, api};
 use crate::support::wait::until;
 
 /// Lists of changes of a run.
@@ -365,8 +365,8 @@ impl<'a> Run<'a> {
         let end = std::panic::AssertUnwindSafe(|| {
             until("the socket shows what a fresh load shows", PATIENCE, || {
                 if !self.viewer.try_sync() {
-                    let how = self.viewer.connect(self.world.door());
-                    assert!([How::Reset, How::Replay].contains(&how));
+                    let how = self.viewer.connect(self.world.endpoint());
+                    assert!([CatchUp::Reset, CatchUp::Replay].contains(&how));
                 }
                 let now = comparable(&self.viewer);
                 let same = now == fresh;

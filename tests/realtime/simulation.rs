@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 use super::world::{Person, World};
 use crate::support::client::{CallError, Client};
 use crate::support::filter::Filter;
-use crate::support::realtime::{Follower, How};
+use crate::support::realtime::{CatchUp, Follower};
 use crate::support::wait::until;
 
 const PEOPLE: usize = 3;
@@ -263,7 +263,7 @@ impl<'a> Run<'a> {
         for who in [who, other] {
             self.step(Op::Join { who, room })?;
         }
-        let [here, .., away] = self.world.doors() else { unreachable!() };
+        let [here, .., away] = self.world.endpoints() else { unreachable!() };
         let (here, away) = (here.clone(), away.clone());
         self.followers[who].cut();
         until("let in", PATIENCE, || self.followers[who].try_connect(&away));
@@ -303,7 +303,11 @@ impl<'a> Run<'a> {
         if follower.is_connected() {
             follower.cut();
         }
-        assert_eq!(follower.connect(self.world.door()), How::Replay, "a cut led to a reset");
+        assert_eq!(
+            follower.connect(self.world.endpoint()),
+            CatchUp::Replay,
+            "a cut led to a reset"
+        );
     }
 
     fn all_ready(&mut self) {

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::world::World;
-use crate::support::realtime::{Follower, How};
+use crate::support::realtime::{CatchUp, Follower};
 use crate::support::wait::until;
 
 /// Together more than the sockets' buffers hold.
@@ -24,18 +24,18 @@ fn a_client_that_does_not_read_is_sent_away_and_misses_nothing() {
     let room = world.room("slow", &[&bert, &carla]);
     let mut slow = world.follow(&bert, &[&room]);
     let mut fast = world.follow(&bert, &[&room]);
-    let door = world.door().clone();
+    let endpoint = world.endpoint().clone();
     let long = "x".repeat(9_900);
     let seen = AtomicUsize::new(0);
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
-            let (door, carla, room, long, seen) = (&door, &carla, &room, &long, &seen);
+            let (endpoint, carla, room, long, seen) = (&endpoint, &carla, &room, &long, &seen);
             scope.spawn(move || {
                 for (post, body) in bodies(long, writer).enumerate() {
                     until("the client that reads", Duration::from_secs(60), || {
                         (post * WRITERS < seen.load(Ordering::Relaxed) + AHEAD).then_some(())
                     });
-                    World::post_by(door, carla, room, &body);
+                    World::post_by(endpoint, carla, room, &body);
                 }
             });
         }
@@ -49,7 +49,7 @@ fn a_client_that_does_not_read_is_sent_away_and_misses_nothing() {
     assert_eq!(end.close, Some(("slow_consumer".to_owned(), true)), "{end:?}");
     let seen = slow.state.bodies(&room).len();
     assert!(seen < POSTS, "all came before the end: the pipe was never full");
-    assert_eq!(slow.connect(world.door()), How::Replay);
+    assert_eq!(slow.connect(world.endpoint()), CatchUp::Replay);
     assert_eq!(names(&slow, &room), names(&fast, &room), "nothing is missing");
 }
 

@@ -1,5 +1,5 @@
 //! A server, or several on one store, and the people there. Each call and each connection takes the next
-//! of its doors: with several processes they come to another one every time.
+//! of its endpoints: with several processes they come to another one every time.
 
 use std::cell::Cell;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use crate::support::certificates::Authority;
 use crate::support::filter::Filter;
 use crate::support::nats::{NatsServer, free_port};
 use crate::support::proxy::{Kind, PortTaken, Proxy};
-use crate::support::realtime::{Answer, Door, Follower, Key, Socket};
+use crate::support::realtime::{Endpoint, Follower, Key, Response, Socket};
 pub(super) use crate::support::server::SECRET_KEY;
 use crate::support::server::Server;
 use crate::support::wait::until;
@@ -22,7 +22,7 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
 /// See the file.
 pub(super) struct World {
-    doors: Vec<Door>,
+    endpoints: Vec<Endpoint>,
     turn: Cell<usize>,
     owner: Option<Person>,
     pub(super) servers: Vec<Server>,
@@ -50,7 +50,7 @@ impl Person {
         Key::Cookie(format!("chatto_session={}; chatto_csrf={}", self.session, self.csrf))
     }
 
-    fn of(login: &str, answer: &Answer) -> Self {
+    fn of(login: &str, answer: &Response) -> Self {
         let json = &answer.json;
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         Self {
@@ -67,8 +67,8 @@ impl World {
     /// One process with its own nats-server.
     pub(super) fn one() -> Self {
         let server = Server::start();
-        let doors = vec![Door::local(server.port())];
-        Self::of(doors, vec![server], None)
+        let endpoints = vec![Endpoint::local(server.port())];
+        Self::of(endpoints, vec![server], None)
     }
 
     /// One process that speaks TLS.
@@ -76,17 +76,17 @@ impl World {
         let authority = Arc::new(Authority::new());
         let mut server = Server::prepare();
         let (certificate, key) = authority.issue().write(server.dir());
-        let door = Door::tls(server.port(), &authority);
+        let endpoint = Endpoint::tls(server.port(), &authority);
         server.set("CHATTO_WEBSERVER_TLS_ENABLED", "true");
         server.set("CHATTO_WEBSERVER_TLS_CERT_FILE", &certificate.to_string_lossy());
         server.set("CHATTO_WEBSERVER_TLS_KEY_FILE", &key.to_string_lossy());
-        server.set("CHATTO_WEBSERVER_URL", &door.origin());
+        server.set("CHATTO_WEBSERVER_URL", &endpoint.origin());
         server.spawn();
         until("it answers over TLS", STARTS_WITHIN, || {
             let open = TcpStream::connect(("127.0.0.1", server.port())).is_ok();
-            (open && door.request("GET", "/readyz", &[], "").status == 200).then_some(())
+            (open && endpoint.request("GET", "/readyz", &[], "").status == 200).then_some(())
         });
-        Self::of(vec![door], vec![server], None)
+        Self::of(vec![endpoint], vec![server], None)
     }
 
     /// One process behind a reverse proxy that speaks TLS for it.
@@ -94,12 +94,12 @@ impl World {
         let authority = Arc::new(Authority::new());
         let mut server = Server::prepare();
         for _ in 0..5 {
-            let door = Door::tls(free_port(), &authority);
-            server.set("CHATTO_WEBSERVER_URL", &door.origin());
+            let endpoint = Endpoint::tls(free_port(), &authority);
+            server.set("CHATTO_WEBSERVER_URL", &endpoint.origin());
             server.run();
-            match Proxy::start(kind, door.port(), server.port(), &authority.issue()) {
+            match Proxy::start(kind, endpoint.port(), server.port(), &authority.issue()) {
                 Ok(proxy) => {
-                    let mut world = Self::of(vec![door], vec![server], None);
+                    let mut world = Self::of(vec![endpoint], vec![server], None);
                     world.proxy = Some(proxy);
                     return world;
                 }
@@ -120,29 +120,33 @@ impl World {
         let filter = Filter::of_state(nats.port());
         let urls = [nats.url(), nats.url(), filter.url()];
         let servers: Vec<Server> = urls.iter().map(|url| process(url)).collect();
-        let doors = servers.iter().map(|server| Door::local(server.port())).collect();
-        (Self::of(doors, servers, Some(nats)), filter)
+        let endpoints = servers.iter().map(|server| Endpoint::local(server.port())).collect();
+        (Self::of(endpoints, servers, Some(nats)), filter)
     }
 
     /// Processes that reach one external NATS at these addresses.
     pub(super) fn reaching(urls: &[String], nats: NatsServer) -> Self {
         let servers: Vec<Server> = urls.iter().map(|url| process(url)).collect();
-        let doors = servers.iter().map(|server| Door::local(server.port())).collect();
-        Self::of(doors, servers, Some(nats))
+        let endpoints = servers.iter().map(|server| Endpoint::local(server.port())).collect();
+        Self::of(endpoints, servers, Some(nats))
     }
 
     /// So many processes on one external NATS.
     pub(super) fn shared(processes: usize) -> Self {
         let nats = NatsServer::start();
         let servers: Vec<Server> = (0..processes).map(|_| process(&nats.url())).collect();
-        let doors = servers.iter().map(|server| Door::local(server.port())).collect();
-        Self::of(doors, servers, Some(nats))
+        let endpoints = servers.iter().map(|server| Endpoint::local(server.port())).collect();
+        Self::of(endpoints, servers, Some(nats))
     }
 
-    /// Servers that run already, reached through these doors.
-    pub(super) fn of(doors: Vec<Door>, servers: Vec<Server>, nats: Option<NatsServer>) -> Self {
+    /// Servers that run already, reached through these endpoints.
+    pub(super) fn of(
+        endpoints: Vec<Endpoint>,
+        servers: Vec<Server>,
+        nats: Option<NatsServer>,
+    ) -> Self {
         let turn = Cell::new(0);
-        let mut world = Self { doors, turn, owner: None, servers, nats, proxy: None };
+        let mut world = Self { endpoints, turn, owner: None, servers, nats, proxy: None };
         // Each process makes a link of its own when it has started, which replaces every former one.
         world.owner = Some(until("an owner", STARTS_WITHIN, || {
             let link = world.servers[0].chatto_ok(["setup-link"]);
@@ -156,10 +160,10 @@ impl World {
     }
 
     /// Where the next call goes.
-    pub(super) fn door(&self) -> &Door {
+    pub(super) fn endpoint(&self) -> &Endpoint {
         let turn = self.turn.get();
         self.turn.set(turn + 1);
-        &self.doors[turn % self.doors.len()]
+        &self.endpoints[turn % self.endpoints.len()]
     }
 
     /// Somebody new, in no room but by rule.
@@ -173,36 +177,36 @@ impl World {
     /// Another session of somebody.
     pub(super) fn log_in(&self, login: &str) -> Person {
         let body = json!({"identifier": login, "password": password(login)});
-        let answer = self.door().request("POST", "/auth/login", &[JSON], &body.to_string());
+        let answer = self.endpoint().request("POST", "/auth/login", &[JSON], &body.to_string());
         assert_eq!(answer.status, 200, "{}", answer.body);
         Person::of(login, &answer)
     }
 
     /// A POST with a bearer to a path that is no Connect call.
-    pub(super) fn plain(&self, who: &Person, path: &str, body: &Value) -> Answer {
-        Self::send(self.door(), who, path, body)
+    pub(super) fn plain(&self, who: &Person, path: &str, body: &Value) -> Response {
+        Self::send(self.endpoint(), who, path, body)
     }
 
     /// A Connect call that must succeed.
     #[track_caller]
     pub(super) fn call(&self, who: &Person, method: &str, body: &Value) -> Value {
-        Self::call_at(self.door(), who, method, body)
+        Self::call_at(self.endpoint(), who, method, body)
     }
 
     /// The same at one process.
     #[track_caller]
-    pub(super) fn call_at(door: &Door, who: &Person, method: &str, body: &Value) -> Value {
+    pub(super) fn call_at(endpoint: &Endpoint, who: &Person, method: &str, body: &Value) -> Value {
         let package = if method.starts_with("ServerDiscovery") { "discovery" } else { "api" };
         let answer =
-            Self::send(door, who, &format!("/api/connect/chatto.{package}.v1.{method}"), body);
+            Self::send(endpoint, who, &format!("/api/connect/chatto.{package}.v1.{method}"), body);
         assert_eq!(answer.status, 200, "{method}: {}", answer.body);
         answer.json
     }
 
-    fn send(door: &Door, who: &Person, path: &str, body: &Value) -> Answer {
+    fn send(endpoint: &Endpoint, who: &Person, path: &str, body: &Value) -> Response {
         let bearer = format!("Bearer {}", who.token);
         let headers = [JSON, ("Authorization", bearer.as_str())];
-        door.request("POST", path, &headers, &body.to_string())
+        endpoint.request("POST", path, &headers, &body.to_string())
     }
 
     /// A new channel with these members.
@@ -228,14 +232,14 @@ impl World {
     /// Posts and answers the message's id.
     #[track_caller]
     pub(super) fn post(&self, who: &Person, room: &str, body: &str) -> String {
-        Self::post_by(self.door(), who, room, body)
+        Self::post_by(self.endpoint(), who, room, body)
     }
 
     /// The same at one process.
     #[track_caller]
-    pub(super) fn post_by(door: &Door, who: &Person, room: &str, body: &str) -> String {
+    pub(super) fn post_by(endpoint: &Endpoint, who: &Person, room: &str, body: &str) -> String {
         let request = json!({"roomId": room, "body": body});
-        let answer = Self::call_at(door, who, "MessageService/CreateMessage", &request);
+        let answer = Self::call_at(endpoint, who, "MessageService/CreateMessage", &request);
         answer["message"]["id"].as_str().unwrap().to_owned()
     }
 
@@ -247,12 +251,12 @@ impl World {
         body: &str,
         key: &str,
     ) -> Option<String> {
-        Self::try_post_by(self.door(), who, room, body, key)
+        Self::try_post_by(self.endpoint(), who, room, body, key)
     }
 
     /// The same at one process.
     pub(super) fn try_post_by(
-        door: &Door,
+        endpoint: &Endpoint,
         who: &Person,
         room: &str,
         body: &str,
@@ -262,14 +266,14 @@ impl World {
         let headers = [JSON, ("Authorization", bearer.as_str()), ("Idempotency-Key", key)];
         let request = json!({"roomId": room, "body": body}).to_string();
         let path = "/api/connect/chatto.api.v1.MessageService/CreateMessage";
-        let answer = door.request("POST", path, &headers, &request);
+        let answer = endpoint.request("POST", path, &headers, &request);
         assert!([200, 503].contains(&answer.status), "{}", answer.body);
         Some(answer.json["message"]["id"].as_str()?.to_owned())
     }
 
     /// Every process.
-    pub(super) fn doors(&self) -> &[Door] {
-        &self.doors
+    pub(super) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// The operator's command at the first process.
@@ -282,22 +286,22 @@ impl World {
     pub(super) fn follow(&self, who: &Person, rooms: &[&str]) -> Follower {
         let mut follower = Follower::new(who.bearer());
         follower.retain(rooms.iter().copied());
-        follower.connect(self.door());
+        follower.connect(self.endpoint());
         follower
     }
 
     /// A socket with nothing said.
     pub(super) fn socket(&self, key: &Key) -> Socket {
-        Socket::open(self.door(), key)
+        Socket::open(self.endpoint(), key)
     }
 
     fn redeem(&self, token: &str, login: &str) -> Person {
         self.try_redeem(token, login).unwrap()
     }
 
-    fn try_redeem(&self, token: &str, login: &str) -> Result<Person, Answer> {
+    fn try_redeem(&self, token: &str, login: &str) -> Result<Person, Response> {
         let body = json!({"token": token, "login": login, "password": password(login)});
-        let answer = self.door().request("POST", "/auth/setup", &[JSON], &body.to_string());
+        let answer = self.endpoint().request("POST", "/auth/setup", &[JSON], &body.to_string());
         if answer.status == 200 { Ok(Person::of(login, &answer)) } else { Err(answer) }
     }
 }

@@ -55,7 +55,7 @@ async fn slow(cluster: &Cluster) -> Nats {
 
 #[test]
 fn a_replica_that_lags_hides_nothing_that_is_acknowledged() {
-    let cluster = Cluster::start_gated(NODES);
+    let cluster = Cluster::start_with_delay(NODES);
     let urls = cluster.urls();
     let quick = || connect_to(vec![urls[0].clone()]);
     run(async |runtime| {
@@ -66,7 +66,7 @@ fn a_replica_that_lags_hides_nothing_that_is_acknowledged() {
         read(&reader, 1).await;
         let (probe, newcomer) = (slow(&cluster).await, slow(&cluster).await);
 
-        let held = cluster.hold_last();
+        let held = cluster.delay_last();
         write(&writer, 1, ROWS).await;
         writer.fold_all().await.unwrap();
         write(&writer, ROWS, ROWS + 10).await;
@@ -89,7 +89,7 @@ fn a_replica_that_lags_hides_nothing_that_is_acknowledged() {
 fn a_replica_that_lags_shortens_no_thread() {
     // More than a page, so that they lie in pages of their own.
     const REPLIES: u32 = 66;
-    let cluster = Cluster::start_gated(NODES);
+    let cluster = Cluster::start_with_delay(NODES);
     let urls = cluster.urls();
     run(async |runtime| {
         let writer = open_over(connect_to(vec![urls[0].clone()]).await, &runtime, NODES).await;
@@ -101,7 +101,7 @@ fn a_replica_that_lags_shortens_no_thread() {
         cluster.lead_elsewhere(&chatto::storage::stream_names());
         let (reader, probe) = (slow(&cluster).await, slow(&cluster).await);
 
-        let held = cluster.hold_last();
+        let held = cluster.delay_last();
         for number in 2..=REPLIES {
             assert_eq!(reply(&writer, long, 1, false).await, number);
         }
@@ -124,7 +124,7 @@ fn a_replica_that_lags_shortens_no_thread() {
 
 #[test]
 fn replies_that_a_replica_lacks_are_read_from_the_leader() {
-    let cluster = Cluster::start_gated(NODES);
+    let cluster = Cluster::start_with_delay(NODES);
     let urls = cluster.urls();
     run(async |runtime| {
         let writer = open_over(connect_to(vec![urls[0].clone()]).await, &runtime, NODES).await;
@@ -143,7 +143,7 @@ fn replies_that_a_replica_lacks_are_read_from_the_leader() {
         let reader = open_at(slow(&cluster).await, &runtime, NODES, clock.clone()).await;
         let probe = slow(&cluster).await;
 
-        let held = cluster.hold_last();
+        let held = cluster.delay_last();
         for (root, made) in &threads {
             assert_eq!(reply(&writer, *root, 1, false).await, *made);
         }
@@ -176,7 +176,7 @@ fn replies_that_a_replica_lacks_are_read_from_the_leader() {
 #[test]
 fn a_start_over_a_replica_that_lags_misses_nothing_of_a_held_room() {
     const BEHIND: usize = 5;
-    let cluster = Cluster::start_gated(NODES);
+    let cluster = Cluster::start_with_delay(NODES);
     let urls = cluster.urls();
     run(async |runtime| {
         let nats = connect_to(vec![urls[0].clone()]).await;
@@ -192,7 +192,7 @@ fn a_start_over_a_replica_that_lags_misses_nothing_of_a_held_room() {
         cluster.lead_elsewhere(&chatto::storage::stream_names());
         let (probe, newcomer) = (slow(&cluster).await, slow(&cluster).await);
 
-        let held = cluster.hold_last();
+        let held = cluster.delay_last();
         write(&writer, 1, 1 + BEHIND).await;
         let newest = probe.leader_newest("JOURNAL", &subject()).await.unwrap().unwrap().sequence;
         super::folds::write(&writer, &room(2), "text").await;

@@ -8,9 +8,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::gate::{Gate, Held};
 use super::nats::{free_port, request, server_binary, signal};
 use super::relay::Relay;
+use super::replication_delay::{Delayed, ReplicationDelay};
 use super::wait::until;
 
 /// A leader is elected within 9 s; a busy machine needs longer.
@@ -34,7 +34,7 @@ pub(crate) struct Cluster {
 enum Between {
     Nothing,
     /// Before the last node.
-    Gate(Gate),
+    Delay(ReplicationDelay),
     /// From each node to each other one.
     Relays(Vec<Vec<Relay>>),
 }
@@ -56,10 +56,10 @@ impl Cluster {
         Self::start_as(nodes, extra, |_| Between::Nothing)
     }
 
-    /// The same with a gate before the last node.
-    pub(crate) fn start_gated(nodes: usize) -> Self {
+    /// The same with a delay before the last node.
+    pub(crate) fn start_with_delay(nodes: usize) -> Self {
         Self::start_as(nodes, "", |nodes| {
-            Between::Gate(Gate::start(nodes.last().unwrap().route_port))
+            Between::Delay(ReplicationDelay::start(nodes.last().unwrap().route_port))
         })
     }
 
@@ -95,10 +95,10 @@ impl Cluster {
 
     /// Lets the last node's replicas lag until the answer is dropped: less than four seconds, or the node
     /// takes the leaders for lost.
-    pub(crate) fn hold_last(&self) -> Held {
+    pub(crate) fn delay_last(&self) -> Delayed {
         match &self.between {
-            Between::Gate(gate) => gate.hold(),
-            _ => panic!("the cluster was started without a gate"),
+            Between::Delay(delay) => delay.begin(),
+            _ => panic!("the cluster was started without a delay"),
         }
     }
 
@@ -220,15 +220,15 @@ impl Cluster {
         let mut routes: Vec<_> = self.nodes.iter().map(|node| node.route_port).collect();
         let mut gated = String::new();
         match (&self.between, routes.split_last_mut()) {
-            (Between::Gate(gate), Some((last, others))) => {
+            (Between::Delay(delay), Some((last, others))) => {
                 let is_last = n == others.len();
                 if is_last {
-                    // The others come to it through the gate; it must not go to them beside it.
+                    // The others come to it through the delay; it must not go to them beside it.
                     others.fill(NOWHERE);
                 } else {
-                    *last = gate.port();
+                    *last = delay.port();
                 }
-                let known_at = if is_last { gate.port() } else { NOWHERE };
+                let known_at = if is_last { delay.port() } else { NOWHERE };
                 gated = format!(", advertise: \"127.0.0.1:{known_at}\"");
             }
             (Between::Relays(relays), _) => {

@@ -17,7 +17,7 @@ pub(crate) struct Filter {
 }
 
 /// The filter is on until this is dropped.
-pub(crate) struct On(Arc<AtomicBool>);
+pub(crate) struct FilterGuard(Arc<AtomicBool>);
 
 impl Filter {
     /// A filter before the server at this port. What it loses has one of these texts in its subject.
@@ -41,13 +41,13 @@ impl Filter {
     }
 
     /// Turns it on.
-    pub(crate) fn turn_on(&self) -> On {
+    pub(crate) fn turn_on(&self) -> FilterGuard {
         self.is_on.store(true, Ordering::SeqCst);
-        On(Arc::clone(&self.is_on))
+        FilterGuard(Arc::clone(&self.is_on))
     }
 }
 
-impl Drop for On {
+impl Drop for FilterGuard {
     fn drop(&mut self) {
         self.0.store(false, Ordering::SeqCst);
     }

@@ -5,17 +5,17 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::realtime::Door;
+use super::realtime::Endpoint;
 
 /// A realtime socket that has said nothing yet.
-pub(crate) fn upgrade(door: &Door) -> io::Result<TcpStream> {
-    let mut stream = door.tcp()?;
+pub(crate) fn upgrade(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let mut stream = endpoint.tcp()?;
     write!(
         stream,
         "GET /api/realtime HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-        door.port()
+        endpoint.port()
     )?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;

@@ -6,7 +6,7 @@ pub(crate) mod cluster;
 pub(crate) mod filter;
 pub(crate) mod flood;
 pub(crate) mod forward;
-pub(crate) mod gate;
+
 pub(crate) mod mounts;
 pub(crate) mod nats;
 pub(crate) mod old_nats;
@@ -14,6 +14,7 @@ pub(crate) mod proc;
 pub(crate) mod proxy;
 pub(crate) mod realtime;
 pub(crate) mod relay;
+pub(crate) mod replication_delay;
 pub(crate) mod server;
 pub(crate) mod trace;
 pub(crate) mod wait;

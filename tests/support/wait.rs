@@ -3,12 +3,12 @@
 
 use std::time::{Duration, Instant};
 
-/// Polls `look` until it answers; fails the test naming `what` after `limit`.
+/// Polls `condition` until it answers; fails the test naming `what` after `limit`.
 #[track_caller]
-pub(crate) fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;
     loop {
-        if let Some(seen) = look() {
+        if let Some(seen) = condition() {
             return seen;
         }
         assert!(Instant::now() < end, "{what}: not within {limit:?}");

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Answer, browser, call, is_owner, post, rooms, start};
+use super::{Response, browser, call, is_owner, post, rooms, start};
 use crate::support::server::Server;
 
 const USERS: &str = r#"
@@ -18,7 +18,7 @@ login = "bert"
 password = "the password of bert"
 "#;
 
-fn log_in(server: &Server, login: &str) -> Answer {
+fn log_in(server: &Server, login: &str) -> Response {
     let body = json!({"identifier": login, "password": format!("the password of {login}")});
     let answer = post(server, "/auth/login", &body);
     assert_eq!(answer.status, 200, "{}", answer.json);

@@ -7,7 +7,7 @@ mod routes;
 
 use serde_json::{Value, json};
 
-use crate::support::realtime::{Answer, Door};
+use crate::support::realtime::{Endpoint, Response};
 use crate::support::server::Server;
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
@@ -21,17 +21,23 @@ fn start(config: &str) -> Server {
 }
 
 /// The session as a browser sends it.
-fn browser(answer: &Answer) -> String {
+fn browser(answer: &Response) -> String {
     let cookie = |name| answer.cookie(name).expect("the cookie is set");
     let (session, csrf) = (cookie("chatto_session"), cookie("chatto_csrf"));
     format!("chatto_session={session}; chatto_csrf={csrf}")
 }
 
-fn send(server: &Server, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-    Door::local(server.port()).request(method, path, headers, body)
+fn send(
+    server: &Server,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &str,
+) -> Response {
+    Endpoint::local(server.port()).request(method, path, headers, body)
 }
 
-fn post(server: &Server, path: &str, body: &Value) -> Answer {
+fn post(server: &Server, path: &str, body: &Value) -> Response {
     send(server, "POST", path, &[JSON], &body.to_string())
 }
 

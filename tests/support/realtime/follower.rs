@@ -8,11 +8,11 @@ use super::check::{self, Phase};
 use super::reducer::Link;
 use super::socket::PATIENCE;
 use super::state::{State, message, operation};
-use super::{Door, Frame, Key, Received, Sent, Socket, wire};
+use super::{Endpoint, Frame, Key, Received, Sent, Socket, wire};
 
 /// How a subscription was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum How {
+pub(crate) enum CatchUp {
     /// With the reset prefix.
     Reset,
     /// With the changes since the cursor.
@@ -83,23 +83,23 @@ impl Follower {
     }
 
     /// A new one that has loaded everything.
-    pub(crate) fn load(door: &Door, key: Key) -> Self {
+    pub(crate) fn load(endpoint: &Endpoint, key: Key) -> Self {
         let mut follower = Self::new(key);
-        assert_eq!(follower.connect(door), How::Reset, "without a cursor");
+        assert_eq!(follower.connect(endpoint), CatchUp::Reset, "without a cursor");
         follower
     }
 
     /// Connects with the cursor and the held rooms it has, and follows to `caught_up`.
     #[track_caller]
-    pub(crate) fn connect(&mut self, door: &Door) -> How {
-        self.try_connect(door).unwrap_or_else(|| panic!("not let in: {:?}", self.end))
+    pub(crate) fn connect(&mut self, endpoint: &Endpoint) -> CatchUp {
+        self.try_connect(endpoint).unwrap_or_else(|| panic!("not let in: {:?}", self.end))
     }
 
     /// The same; `None` when the server asks to come again, or ends.
     #[track_caller]
-    pub(crate) fn try_connect(&mut self, door: &Door) -> Option<How> {
+    pub(crate) fn try_connect(&mut self, endpoint: &Endpoint) -> Option<CatchUp> {
         self.end = End::default();
-        let mut socket = Socket::open(door, &self.key);
+        let mut socket = Socket::open(endpoint, &self.key);
         socket.hello(&self.key);
         match socket.next() {
             Received::Frame(Frame::Hello(hello)) => {
@@ -136,7 +136,7 @@ impl Follower {
             }
         }
         let how = check_order(&self.loading);
-        if how == How::Replay {
+        if how == CatchUp::Replay {
             assert_eq!(Some(started), given, "a replay starts at the given cursor");
         }
         Some(how)
@@ -164,12 +164,12 @@ impl Follower {
         answer
     }
 
-    /// Follows until `look` sees it.
+    /// Follows until `condition` sees it.
     #[track_caller]
-    pub(crate) fn until(&mut self, what: &str, mut look: impl FnMut(&Self) -> bool) {
+    pub(crate) fn until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
         // No pause between two frames: who follows a busy room would fall behind and be sent away.
         let end = Instant::now() + PATIENCE;
-        while !look(self) {
+        while !condition(self) {
             assert!(self.socket.is_some(), "{what}: ended with {:?}", self.end);
             assert!(Instant::now() < end, "{what}: not within {PATIENCE:?}");
             self.step(Duration::from_secs(1));
@@ -177,7 +177,7 @@ impl Follower {
     }
 
     /// Takes a frame if one comes soon.
-    pub(crate) fn glance(&mut self) {
+    pub(crate) fn poll_once(&mut self) {
         self.step(Duration::from_millis(200));
     }
 
@@ -365,7 +365,7 @@ impl Follower {
 }
 
 /// The exact order of a fresh load or a replay, to the reconciliation (contract 8.3).
-fn check_order(events: &[Vec<&'static str>]) -> How {
+fn check_order(events: &[Vec<&'static str>]) -> CatchUp {
     const RECONCILIATION: [&str; 4] = [
         "viewer_upsert",
         "thread_viewer_states_replace",
@@ -389,7 +389,7 @@ fn check_order(events: &[Vec<&'static str>]) -> How {
     if !is_reset {
         let states = last.iter().take_while(|name| **name == "room_viewer_state_replace").count();
         assert_eq!(last[states..], RECONCILIATION, "{events:?}");
-        return How::Replay;
+        return CatchUp::Replay;
     }
     assert_eq!(last[..], RECONCILIATION, "{events:?}");
     let mut names = before.iter().flatten().peekable();
@@ -401,5 +401,5 @@ fn check_order(events: &[Vec<&'static str>]) -> How {
         assert!(count >= least, "{name} is missing or out of order: {before:?}");
     }
     assert_eq!(names.next(), None, "out of order: {before:?}");
-    How::Reset
+    CatchUp::Reset
 }

@@ -7,9 +7,9 @@ mod reducer;
 mod socket;
 mod state;
 
-pub(crate) use follower::{Follower, How};
+pub(crate) use follower::{CatchUp, Follower};
 pub(crate) use reducer::Script;
-pub(crate) use socket::{Answer, Door, Key, Received, Socket};
+pub(crate) use socket::{Endpoint, Key, Received, Response, Socket};
 pub(crate) use state::State;
 
 pub(crate) use chatto::contract::{api, realtime as wire};

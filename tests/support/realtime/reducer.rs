@@ -261,7 +261,7 @@ impl Script {
     }
 
     /// A live event.
-    pub(crate) fn hear(&mut self, id: &str, actor: Option<&str>, operations: Vec<Operation>) {
+    pub(crate) fn apply_live(&mut self, id: &str, actor: Option<&str>, operations: Vec<Operation>) {
         self.state.apply(&event(id, actor, operations), &self.link);
     }
 }

@@ -22,7 +22,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a server or the proxy before it is reached.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct Endpoint {
     address: SocketAddr,
     host: String,
     tls: Option<Arc<Authority>>,
@@ -52,7 +52,7 @@ pub(crate) enum Received {
 
 /// What an HTTP request was answered.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) head: String,
     pub(crate) body: String,
@@ -60,7 +60,7 @@ pub(crate) struct Answer {
     pub(crate) json: serde_json::Value,
 }
 
-impl Answer {
+impl Response {
     /// The value of a cookie that is set.
     pub(crate) fn cookie(&self, name: &str) -> Option<String> {
         self.head.lines().find_map(|line| {
@@ -82,7 +82,7 @@ enum Stream {
     Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
 }
 
-impl Door {
+impl Endpoint {
     /// A server of this machine.
     pub(crate) fn local(port: u16) -> Self {
         Self {
@@ -123,7 +123,7 @@ impl Door {
         path: &str,
         headers: &[(&str, &str)],
         body: &str,
-    ) -> Answer {
+    ) -> Response {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n",
             self.host,
@@ -142,7 +142,7 @@ impl Door {
         assert!(!head.to_ascii_lowercase().contains("\r\ntransfer-encoding"), "{head}");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let json = serde_json::from_str(body).unwrap_or_default();
-        Answer { status, head: head.to_owned(), body: body.to_owned(), json }
+        Response { status, head: head.to_owned(), body: body.to_owned(), json }
     }
 
     /// A connection before any word on it.
@@ -169,14 +169,14 @@ impl Door {
 
 impl Socket {
     /// The upgrade with further headers; the status of a refusal is the error.
-    pub(crate) fn upgrade(door: &Door, headers: &[(&str, &str)]) -> Result<Self, u16> {
-        let url = format!("ws://{}/api/realtime", door.host);
+    pub(crate) fn upgrade(endpoint: &Endpoint, headers: &[(&str, &str)]) -> Result<Self, u16> {
+        let url = format!("ws://{}/api/realtime", endpoint.host);
         let mut request = url.into_client_request().unwrap();
         for (name, value) in headers {
             let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
             request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
         }
-        match async_tungstenite::tungstenite::client(request, door.connect()) {
+        match async_tungstenite::tungstenite::client(request, endpoint.connect()) {
             Ok((socket, _answer)) => Ok(Self { socket }),
             Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
             Err(error) => panic!("no upgrade: {error}"),
@@ -184,10 +184,10 @@ impl Socket {
     }
 
     /// An upgraded connection that shows `key`; no frame is sent.
-    pub(crate) fn open(door: &Door, key: &Key) -> Self {
+    pub(crate) fn open(endpoint: &Endpoint, key: &Key) -> Self {
         let opened = match key {
-            Key::Cookie(cookie) => Self::upgrade(door, &[("Cookie", cookie)]),
-            Key::Bearer(_) | Key::None => Self::upgrade(door, &[]),
+            Key::Cookie(cookie) => Self::upgrade(endpoint, &[("Cookie", cookie)]),
+            Key::Bearer(_) | Key::None => Self::upgrade(endpoint, &[]),
         };
         opened.unwrap_or_else(|status| panic!("the upgrade was refused with {status}"))
     }

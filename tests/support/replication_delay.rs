@@ -12,29 +12,29 @@ use std::sync::{Arc, Mutex};
 use super::forward::Forwarder;
 
 /// The gate; it ends when it is dropped, lines through it with their ends.
-pub(crate) struct Gate {
+pub(crate) struct ReplicationDelay {
     forwarder: Forwarder,
-    waiting: Waiting,
+    held_back: HeldBack,
 }
 
 /// What is held back, each for its line; `None`: the gate is open. Whoever writes to a line holds this.
-type Waiting = Arc<Mutex<Option<Vec<(TcpStream, Vec<u8>)>>>>;
+type HeldBack = Arc<Mutex<Option<Vec<(TcpStream, Vec<u8>)>>>>;
 
 /// The gate is closed until this is dropped.
-pub(crate) struct Held(Waiting);
+pub(crate) struct Delayed(HeldBack);
 
-impl Gate {
+impl ReplicationDelay {
     /// A gate to this port of a node.
     pub(crate) fn start(to: u16) -> Self {
-        let waiting: Waiting = Arc::default();
+        let held_back: HeldBack = Arc::default();
         let inwards = {
-            let waiting = Arc::clone(&waiting);
-            move |from: &TcpStream, to: &TcpStream| inwards(from, to, &waiting)
+            let held_back = Arc::clone(&held_back);
+            move |from: &TcpStream, to: &TcpStream| inwards(from, to, &held_back)
         };
         let outwards = |mut from: &TcpStream, mut to: &TcpStream| {
             std::io::copy(&mut from, &mut to).ok();
         };
-        Self { forwarder: Forwarder::start(to, inwards, outwards), waiting }
+        Self { forwarder: Forwarder::start(to, inwards, outwards), held_back }
     }
 
     /// Where the other nodes find the node.
@@ -43,23 +43,23 @@ impl Gate {
     }
 
     /// Holds replication back.
-    pub(crate) fn hold(&self) -> Held {
-        *self.waiting.lock().unwrap() = Some(Vec::new());
-        Held(Arc::clone(&self.waiting))
+    pub(crate) fn begin(&self) -> Delayed {
+        *self.held_back.lock().unwrap() = Some(Vec::new());
+        Delayed(Arc::clone(&self.held_back))
     }
 }
 
-impl Drop for Held {
+impl Drop for Delayed {
     fn drop(&mut self) {
-        let mut waiting = self.0.lock().unwrap();
-        for (mut line, message) in waiting.take().into_iter().flatten() {
+        let mut held_back = self.0.lock().unwrap();
+        for (mut line, message) in held_back.take().into_iter().flatten() {
             line.write_all(&message).ok();
         }
     }
 }
 
 /// Passes on what the node is told, message by message, until the line ends.
-fn inwards(from: &TcpStream, mut to: &TcpStream, waiting: &Waiting) {
+fn inwards(from: &TcpStream, mut to: &TcpStream, held_back: &HeldBack) {
     let mut from = BufReader::new(from);
     loop {
         let mut message = Vec::new();
@@ -82,9 +82,9 @@ fn inwards(from: &TcpStream, mut to: &TcpStream, waiting: &Waiting) {
             }
             size.is_some() && begins("$NRG.")
         };
-        let mut waiting = waiting.lock().unwrap();
-        match waiting.as_mut().filter(|_| is_replication) {
-            Some(waiting) => waiting.push((to.try_clone().unwrap(), message)),
+        let mut held_back = held_back.lock().unwrap();
+        match held_back.as_mut().filter(|_| is_replication) {
+            Some(held_back) => held_back.push((to.try_clone().unwrap(), message)),
             None if to.write_all(&message).is_err() => return,
             None => {}
         }
