@@ -1,4 +1,4 @@
-//! Certificates of the tests' own: an authority that clients trust, and what it signs.
+//! Certificates for tests: an authority that clients trust, and the certificates that it signs.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub(crate) struct Authority {
 pub(crate) struct Pair {
     pub(crate) certificate: String,
     pub(crate) key: String,
-    /// The certificate as a handshake shows it.
+    /// The certificate as the handshake sends it.
     pub(crate) der: Vec<u8>,
 }
 
@@ -39,12 +39,12 @@ impl Authority {
         }
     }
 
-    /// A client that trusts this authority alone.
+    /// A client configuration that trusts this authority only.
     pub(crate) fn client(&self) -> ClientConnection {
         self.client_speaking(&[])
     }
 
-    /// The same, naming protocols (ALPN).
+    /// The same, offering these protocols (ALPN).
     pub(crate) fn client_speaking(&self, protocols: &[&str]) -> ClientConnection {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
@@ -58,7 +58,7 @@ impl Authority {
 }
 
 impl Pair {
-    /// Writes both into `dir` and answers their places.
+    /// Writes both into `dir` and returns their paths.
     pub(crate) fn write(&self, dir: &Path) -> (PathBuf, PathBuf) {
         let (certificate, key) = (dir.join("cert.pem"), dir.join("key.pem"));
         std::fs::write(&certificate, &self.certificate).unwrap();

@@ -9,7 +9,7 @@ use ureq::Agent;
 /// Longer than the 15 s for which the server itself repeats a write.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A client without or with a bearer token.
+/// A client with or without a bearer token.
 #[derive(Clone)]
 pub(crate) struct Client {
     agent: Agent,
@@ -17,7 +17,7 @@ pub(crate) struct Client {
     token: Option<String>,
 }
 
-/// Somebody who is logged in.
+/// A logged-in user.
 #[derive(Clone)]
 pub(crate) struct Account {
     pub(crate) id: String,
@@ -27,9 +27,9 @@ pub(crate) struct Account {
 
 /// What went wrong with a call.
 pub(crate) enum CallError {
-    /// No complete answer: whether the call took effect is unknown.
+    /// No complete response arrived: whether the call took effect is unknown.
     Cut(ureq::Error),
-    /// The server's own refusal.
+    /// The server refused the call.
     Refused { status: u16, body: Value },
 }
 
@@ -93,12 +93,12 @@ impl Client {
         self.get("/readyz")
     }
 
-    /// A POST of JSON; the answer's JSON.
+    /// Posts JSON and returns the JSON of the response.
     pub(crate) fn post(&self, path: &str, body: &Value) -> Result<Value, CallError> {
         self.post_with(path, body, &[])
     }
 
-    /// The same with further headers.
+    /// Like `post`, with additional headers.
     pub(crate) fn post_with(
         &self,
         path: &str,
@@ -124,7 +124,7 @@ impl Client {
         self.post(&format!("/api/connect/chatto.api.v1.{method}"), body)
     }
 
-    /// Creates the account a setup or join link stands for.
+    /// Redeems a setup or join link: creates the account.
     pub(crate) fn set_up(&self, token: &str, login: &str) -> Account {
         let answer = self
             .post(
@@ -155,14 +155,14 @@ impl Client {
 }
 
 impl Account {
-    /// Brings another person in by a join link (owners only).
+    /// Creates another account through a join link (owners only).
     pub(crate) fn invite(&self, login: &str) -> Account {
         let answer = self.client.post("/auth/join-links", &json!({})).unwrap();
         let token = answer["url"].as_str().unwrap().split('#').nth(1).unwrap();
         Client { token: None, ..self.client.clone() }.set_up(token, login)
     }
 
-    /// The id of a room everybody can see.
+    /// The id of a room that everybody can see.
     pub(crate) fn room(&self, name: &str) -> String {
         let answer = self.client.call("RoomDirectoryService/ListRooms", &json!({})).unwrap();
         let rooms = answer["rooms"].as_array().expect("rooms");
@@ -190,7 +190,7 @@ impl Account {
         self.try_history(room).unwrap()
     }
 
-    /// The same; the first refused page is the answer.
+    /// Like `history`, but returns the error of the first refused page.
     pub(crate) fn try_history(&self, room: &str) -> Result<Vec<Message>, CallError> {
         let mut pages = Vec::new();
         let mut before: Option<String> = None;

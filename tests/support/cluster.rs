@@ -1,5 +1,5 @@
-//! A cluster of real nats-servers on loopback. Ports stay fixed over restarts of nodes, since routes
-//! name them.
+//! A cluster of real nats-servers on loopback. Ports stay the same when nodes restart, because routes name
+//! them.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -16,13 +16,13 @@ use super::wait::until;
 /// A leader is elected within 9 s; a busy machine needs longer.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A node that was stopped tries for 5 s at a time to get what it has missed.
+/// A restarted node tries for 5 s at a time to fetch what it has missed.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(120);
 
-/// A port where nobody listens.
+/// A port on which nobody listens.
 const NOWHERE: u16 = 1;
 
-/// The cluster. Its nodes are killed by pid when it is dropped.
+/// The cluster. Dropping it kills its nodes by pid.
 pub(crate) struct Cluster {
     dir: TempDir,
     nodes: Vec<Node>,
@@ -46,24 +46,24 @@ struct Node {
 }
 
 impl Cluster {
-    /// Starts so many nodes and waits until streams with as many replicas can be made.
+    /// Starts this many nodes and waits until a stream with as many replicas can be created.
     pub(crate) fn start(nodes: usize) -> Self {
         Self::start_with(nodes, "")
     }
 
-    /// The same with further lines of configuration at top level for every node.
+    /// Like `start`, with additional top-level lines in the configuration of every node.
     pub(crate) fn start_with(nodes: usize, extra: &str) -> Self {
         Self::start_as(nodes, extra, |_| Between::Nothing)
     }
 
-    /// The same with a delay before the last node.
+    /// Like `start`, with a [`ReplicationDelay`] in front of the last node.
     pub(crate) fn start_with_delay(nodes: usize) -> Self {
         Self::start_as(nodes, "", |nodes| {
             Between::Delay(ReplicationDelay::start(nodes.last().unwrap().route_port))
         })
     }
 
-    /// The same with a relay between any two nodes, so that one can be cut off.
+    /// Like `start`, with a relay between every two nodes, so that one can be cut off.
     pub(crate) fn start_with_relays(nodes: usize) -> Self {
         Self::start_as(nodes, "", |nodes| {
             let to_all = |_| nodes.iter().map(|node| Relay::start(node.route_port)).collect();
@@ -81,11 +81,11 @@ impl Cluster {
                 between: Between::Nothing,
             };
             cluster.between = between(&cluster.nodes);
-            // Who goes to another node finds it running: a second try comes a second later.
+            // A node that connects to another one finds it running: a second attempt would come a second later.
             for n in (0..nodes).rev() {
                 cluster.run(n);
             }
-            // A port may have been taken meanwhile: then all of it again.
+            // Another process may have taken a port in the meantime: start over.
             if cluster.becomes_ready() {
                 return cluster;
             }
@@ -93,8 +93,8 @@ impl Cluster {
         panic!("the cluster does not start");
     }
 
-    /// Lets the last node's replicas lag until the answer is dropped: less than four seconds, or the node
-    /// takes the leaders for lost.
+    /// Lets the replicas of the last node lag until the guard is dropped. After four seconds the node would
+    /// consider the leaders lost.
     pub(crate) fn delay_last(&self) -> Delayed {
         match &self.between {
             Between::Delay(delay) => delay.begin(),
@@ -102,7 +102,7 @@ impl Cluster {
         }
     }
 
-    /// Cuts a node off from the others, or mends that. Its clients are still connected.
+    /// Cuts a node off from the others, or reconnects it. Its clients stay connected.
     pub(crate) fn cut_off(&self, node: usize, is_cut: bool) {
         let Between::Relays(relays) = &self.between else { panic!("started without relays") };
         for (from, to_all) in relays.iter().enumerate() {
@@ -119,7 +119,7 @@ impl Cluster {
         signal(self.pid(node), if is_frozen { "STOP" } else { "CONT" });
     }
 
-    /// Lets one node lead these streams, as soon as it has everything (nats-server 2.11 and newer).
+    /// Makes one node the leader of these streams as soon as it is up to date (nats-server 2.11 and newer).
     pub(crate) fn lead(&self, node: usize, streams: &[String]) {
         let port = self.nodes[0].port;
         let name = format!("n{node}");
@@ -130,7 +130,7 @@ impl Cluster {
                 let info: Value = serde_json::from_str(&info).ok()?;
                 let cluster = &info["cluster"];
                 let replicas = cluster["replicas"].as_array()?;
-                // Stepping down ends what a replica is being sent.
+                // A leader that steps down stops sending replicas what they miss: all of them are current first.
                 let are_current = replicas.iter().all(|replica| replica["current"] == true);
                 if !are_current || cluster["leader"] == name {
                     return (are_current && cluster["leader"] == name).then_some(());
@@ -141,7 +141,7 @@ impl Cluster {
         }
     }
 
-    /// Lets other nodes than the last one lead all these streams.
+    /// Moves the leadership of these streams away from the last node.
     pub(crate) fn lead_elsewhere(&self, streams: &[String]) {
         let port = self.nodes[0].port;
         let leader = format!("\"leader\":\"n{}\"", self.nodes.len() - 1);
@@ -188,13 +188,13 @@ impl Cluster {
         }
     }
 
-    /// Starts a node again that was killed or stopped; does not wait for it.
+    /// Restarts a node that was killed or stopped; does not wait until it is ready.
     pub(crate) fn restart(&mut self, node: usize) {
         self.kill(node);
         self.run(node);
     }
 
-    /// Waits until all replicas of a new stream answer, with so many replicas as there are nodes.
+    /// Waits until a new stream with a replica on every node is complete.
     pub(crate) fn wait_ready(&mut self) {
         assert!(self.becomes_ready(), "a node has ended:\n{}", self.log());
     }
@@ -223,7 +223,7 @@ impl Cluster {
             (Between::Delay(delay), Some((last, others))) => {
                 let is_last = n == others.len();
                 if is_last {
-                    // The others come to it through the delay; it must not go to them beside it.
+                    // The others connect to it through the delay; it must not connect to them directly.
                     others.fill(NOWHERE);
                 } else {
                     *last = delay.port();

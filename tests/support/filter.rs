@@ -1,7 +1,7 @@
-//! A filter between a client and its nats-server: while it is on, everything about one stream is lost, as if the
-//! stream's leader were away; everything else passes.
+//! A filter between a client and its nats-server. While it is on, it drops every message about one stream, as if
+//! the stream had no leader; everything else passes.
 //!
-//! It knows of the client protocol where a message ends, and of JetStream how its requests are named.
+//! Of the client protocol it knows where a message ends, and of JetStream the names of its requests.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -10,17 +10,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::forward::Forwarder;
 
-/// The filter; it ends when it is dropped, lines through it with their ends.
+/// The filter. Dropped, it accepts no more connections; the open ones last until one side closes them.
 pub(crate) struct Filter {
     forwarder: Forwarder,
     is_on: Arc<AtomicBool>,
 }
 
-/// The filter is on until this is dropped.
+/// Keeps the filter on until it is dropped.
 pub(crate) struct FilterGuard(Arc<AtomicBool>);
 
 impl Filter {
-    /// A filter before the server at this port. What it loses has one of these texts in its subject.
+    /// A filter in front of the server at this port. It drops messages with one of these texts in the subject.
     pub(crate) fn start(to: u16, lost: &'static [&'static str]) -> Self {
         let is_on = Arc::new(AtomicBool::new(false));
         let pass = {
@@ -30,12 +30,12 @@ impl Filter {
         Self { forwarder: Forwarder::start(to, pass.clone(), pass), is_on }
     }
 
-    /// A filter that loses everything about STATE.
+    /// A filter that drops everything about STATE.
     pub(crate) fn of_state(to: u16) -> Self {
         Self::start(to, &["KV_STATE", "$KV.STATE.", "live.state."])
     }
 
-    /// Where the server is found behind the filter.
+    /// The address of the server through the filter.
     pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.forwarder.port())
     }
@@ -53,7 +53,7 @@ impl Drop for FilterGuard {
     }
 }
 
-/// Passes messages on until the line ends.
+/// Forwards messages until the connection ends.
 fn pass(from: &TcpStream, mut to: &TcpStream, is_on: &AtomicBool, lost: &[&str]) {
     let mut from = BufReader::new(from);
     loop {

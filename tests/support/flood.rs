@@ -1,4 +1,4 @@
-//! What strangers can send without end over a connection that they keep busy.
+//! Endless traffic that a stranger can send over one connection.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::io::{self, Read, Write};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::realtime::Endpoint;
 
-/// A realtime socket that has said nothing yet.
+/// A realtime socket that has sent no frame yet.
 pub(crate) fn upgrade(endpoint: &Endpoint) -> io::Result<TcpStream> {
     let mut stream = endpoint.tcp()?;
     write!(
@@ -22,8 +22,8 @@ pub(crate) fn upgrade(endpoint: &Endpoint) -> io::Result<TcpStream> {
     if &head == b"HTTP/1.1 101" { Ok(stream) } else { Err(io::ErrorKind::ConnectionRefused.into()) }
 }
 
-/// Sends `first`, then `noise` again and again until the server ends the connection or `limit` is over; what
-/// the end was and when it came. What comes back is read: whoever does not would be stopped by that.
+/// Sends `first`, then `noise` again and again until the server closes the connection or `limit` is over. Returns
+/// how it ended and after what time. It reads what comes back: a client that does not read is stopped for that.
 pub(crate) fn send_on(
     mut stream: TcpStream,
     first: &[u8],
@@ -49,7 +49,7 @@ pub(crate) fn send_on(
     (sent, took)
 }
 
-/// A frame of a client without content: its first byte, length 0 and masked, a mask (RFC 6455, 5.2).
+/// An empty frame from a client: its first byte, length 0 with the mask bit, a mask (RFC 6455, 5.2).
 pub(crate) fn empty_frame(first: u8) -> [u8; 6] {
     [first, 0x80, 1, 2, 3, 4]
 }

@@ -1,5 +1,5 @@
-//! A chatto server whose data directory is a disk of its own, mounted in a mount namespace that ends with
-//! the server's processes: whatever happens to the test, nothing stays mounted.
+//! A chatto server whose data directory is a separate disk, mounted in a mount namespace that ends with the
+//! server's processes: whatever happens to the test, nothing stays mounted.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,7 +15,7 @@ fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// A server whose disk keeps this much free, nothing started.
+/// A server that is not started yet, with this much required free space.
 pub(crate) fn prepare(min_free: &str) -> Server {
     let mut server = Server::prepare();
     server.set("CHATTO_NATS_EMBEDDED_MIN_FREE_DISK", min_free);
@@ -30,7 +30,7 @@ pub(crate) fn start(server: &mut Server, mount: &str) {
     assert!(server.ready_or_ended().is_none(), "{}", server.log());
 }
 
-/// The same where it is expected to refuse: its exit code and what it said.
+/// Like `start`, where the server must refuse to start: its exit code and its output.
 pub(crate) fn start_refused(server: &mut Server, mount: &str) -> (Option<i32>, String) {
     let before = server.log().len();
     spawn(server, mount);
@@ -46,7 +46,7 @@ fn spawn(server: &mut Server, mount: &str) {
     ));
 }
 
-/// Makes an image with an ext4 for `mount -o loop`.
+/// Creates an ext4 image for `mount -o loop`.
 pub(crate) fn make_image(server: &Server, options: &str) {
     let script = format!("truncate -s 512M disk.img; mkfs.ext4 -q {options} disk.img");
     run(server, &script);
@@ -55,7 +55,7 @@ pub(crate) fn make_image(server: &Server, options: &str) {
 /// Waits until nothing has the image mounted any more and repairs it, as an operator would.
 pub(crate) fn repair_image(server: &Server) {
     until_free(server, "disk.img");
-    // 1: there was something to repair.
+    // 1: it repaired something.
     run(server, "e2fsck -p disk.img || [ $? = 1 ]");
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn within(server: &Server, script: &str) -> String {
     said
 }
 
-/// The owner, by a link printed inside the server's mounts.
+/// Creates the owner through a setup link that is printed inside the server's mounts.
 pub(crate) fn owner(server: &Server) -> Account {
     let link = within(server, "chatto setup-link");
     let token = link.split('#').nth(1).expect("a link with a token");
@@ -104,7 +104,7 @@ pub(crate) fn inside(server: &Server) -> PathBuf {
     format!("/proc/{}/root{}", server.pid(), server.data_dir().display()).into()
 }
 
-/// Whether images can be mounted here; says why not.
+/// Whether images can be mounted here; prints the reason if not.
 pub(crate) fn loop_mounts() -> bool {
     static WORK: OnceLock<Result<(), String>> = OnceLock::new();
     let work = WORK.get_or_init(|| {

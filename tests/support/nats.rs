@@ -1,5 +1,5 @@
-//! A real nats-server with JetStream in a temporary directory, on a port that stays the same over
-//! restarts. Killed by pid when dropped.
+//! A real nats-server with JetStream in a temporary directory. It keeps its port over restarts. Dropping it kills
+//! it by pid.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -39,18 +39,18 @@ pub(crate) fn server_binary() -> &'static Path {
     })
 }
 
-/// A port that is free now. It lies below the range from which the kernel serves `bind` to port 0 and
-/// outgoing connections, and test processes that run together begin at different ports, so that nobody
-/// takes it before it is bound.
+/// A port that is free now. It is below the range that the kernel uses for `bind` to port 0 and for outgoing
+/// connections, and test processes that run at the same time begin at different ports. So nobody takes it
+/// before it is bound.
 pub(crate) fn free_port() -> u16 {
-    /// How many ports below the kernel's range are used, and how many of them one process needs.
+    /// The number of ports used below the kernel's range, and how many of them one process needs.
     const PORTS: u32 = 16_384;
     const OWN: u32 = 32;
     static GIVEN: AtomicU32 = AtomicU32::new(0);
 
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
     let lowest: u32 = range.split_whitespace().next().unwrap().parse().unwrap();
-    // Process numbers of tests that run together are close to each other.
+    // Tests that run at the same time have process ids close to each other.
     let first = std::process::id().wrapping_mul(OWN);
     for _ in 0..PORTS {
         let given = GIVEN.fetch_add(1, Ordering::Relaxed);
@@ -63,7 +63,7 @@ pub(crate) fn free_port() -> u16 {
     panic!("no free port below {lowest}");
 }
 
-/// A nats-server of the test's own.
+/// A nats-server that belongs to one test.
 pub(crate) struct NatsServer {
     dir: TempDir,
     binary: PathBuf,
@@ -71,33 +71,33 @@ pub(crate) struct NatsServer {
     config: String,
     /// Limit of its memory streams, in bytes.
     memory_store: usize,
-    /// Ready is when the port is open: a credential is needed to ask JetStream.
+    /// It counts as ready when its port is open, because a JetStream request needs a credential.
     secured: bool,
     child: Option<Child>,
 }
 
 impl NatsServer {
-    /// Starts one with JetStream and waits until JetStream answers.
+    /// Starts a server and waits until JetStream responds.
     pub(crate) fn start() -> Self {
         Self::start_with("")
     }
 
-    /// The same with further lines of configuration at top level, for example `max_payload: 8MB`.
+    /// Like `start`, with additional top-level lines of configuration, for example `max_payload: 8MB`.
     pub(crate) fn start_with(extra: &str) -> Self {
         Self::start_binary(server_binary(), extra)
     }
 
-    /// The same for a server that wants a credential or TLS.
+    /// Like `start_with`, for a server that requires a credential or TLS.
     pub(crate) fn start_secured(extra: &str) -> Self {
         Self::start_any(server_binary(), extra, true)
     }
 
-    /// The same with another nats-server.
+    /// Like `start`, with another nats-server binary.
     pub(crate) fn start_binary(binary: &Path, extra: &str) -> Self {
         Self::start_any(binary, extra, false)
     }
 
-    /// The same with so much room for memory streams.
+    /// Like `start`, with this limit for memory streams.
     pub(crate) fn start_with_memory(memory_store: usize) -> Self {
         let mut server = Self::prepare(server_binary(), "", false);
         server.memory_store = memory_store;
@@ -145,7 +145,7 @@ impl NatsServer {
         self.dir.path().join("store")
     }
 
-    /// What the server has logged so far, over all its starts.
+    /// The log of all its starts so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -155,7 +155,7 @@ impl NatsServer {
         self.child.as_ref().expect("nats-server is running").id()
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Sends SIGKILL and waits until the process has ended.
     pub(crate) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().ok();
@@ -163,7 +163,7 @@ impl NatsServer {
         }
     }
 
-    /// SIGTERM, and waits until it has stored everything and is gone.
+    /// Sends SIGTERM and waits until it has stored everything and the process has ended.
     pub(crate) fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
             signal(child.id(), "TERM");
@@ -171,7 +171,7 @@ impl NatsServer {
         }
     }
 
-    /// Starts it again on the same directory and port; kills it first when it still runs.
+    /// Restarts it in the same directory and on the same port; kills it first if it still runs.
     pub(crate) fn restart(&mut self) {
         self.kill();
         assert!(self.try_run(), "nats-server does not start again:\n{}", self.log());
@@ -224,19 +224,19 @@ impl Drop for NatsServer {
     }
 }
 
-/// Sends a signal to one process of the test's own.
+/// Sends a signal to a process that the test has started.
 pub(crate) fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill").arg(format!("-{name}")).arg(pid.to_string()).status().unwrap();
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
-/// Whether a server without authentication answers JetStream's account request.
+/// Whether a server without authentication responds to JetStream's account request.
 pub(crate) fn jetstream_answers(port: u16) -> bool {
     request(port, "$JS.API.INFO", "").is_ok_and(|answer| !answer.contains("\"error\""))
 }
 
-/// One request over a connection of its own, to a server without authentication; answers the first
-/// line of the reply.
+/// Sends one request over a new connection to a server without authentication and returns the first line of
+/// the reply.
 pub(crate) fn request(port: u16, subject: &str, payload: &str) -> std::io::Result<String> {
     let stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -246,7 +246,7 @@ pub(crate) fn request(port: u16, subject: &str, payload: &str) -> std::io::Resul
         &stream,
         "CONNECT {{\"verbose\":false}}\r\nSUB a 1\r\nPUB {subject} a {length}\r\n{payload}\r\n"
     )?;
-    // The answer's header names our subscription, its next line is the JSON.
+    // The first line of the reply names our subscription, the next one is the JSON.
     while let Some(line) = lines.next().transpose()? {
         if line.starts_with("MSG a 1 ") {
             return lines.next().unwrap_or_else(|| Ok(String::new()));
@@ -255,7 +255,7 @@ pub(crate) fn request(port: u16, subject: &str, payload: &str) -> std::io::Resul
     Err(std::io::ErrorKind::UnexpectedEof.into())
 }
 
-/// Publishes many messages at once and waits until the server has taken them in; nobody acknowledges them.
+/// Publishes many messages at once and waits until the server has read them; there are no acknowledgements.
 pub(crate) fn publish_all(port: u16, messages: impl IntoIterator<Item = (String, Vec<u8>)>) {
     let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(READY_TIMEOUT)).unwrap();

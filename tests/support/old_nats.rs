@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-/// The newest nats-server of a line, `2.10` or `2.11`.
+/// The newest nats-server of a release line, `2.10` or `2.11`.
 pub(crate) fn server_of(line: &str) -> PathBuf {
-    // Two tests that need the same one build it once.
+    // Two tests that need the same version build it once.
     static BUILDING: Mutex<()> = Mutex::new(());
     let _building = BUILDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let module = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/nats-{line}"));

@@ -1,5 +1,5 @@
-//! nginx and HAProxy as reverse proxies that speak TLS, configured by the very blocks that
-//! `docs/https.md` shows. Killed by pid when dropped.
+//! nginx and HAProxy as reverse proxies with TLS, configured by the examples in `docs/https.md`. Dropping one
+//! kills it by pid.
 
 use std::fs;
 use std::net::TcpStream;
@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::certificates::Pair;
 use super::wait::until;
 
-/// The reverse proxies that are tried.
+/// The reverse proxies under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Nginx,
@@ -29,12 +29,12 @@ pub(crate) struct Proxy {
     dir: TempDir,
 }
 
-/// The port that was asked for belongs to somebody else.
+/// Another process uses the requested port.
 #[derive(Debug)]
 pub(crate) struct PortTaken;
 
 impl Proxy {
-    /// Starts a proxy on `port` of 127.0.0.1 that shows `pair` and passes on to `upstream`, a port of
+    /// Starts a proxy on `port` of 127.0.0.1 with the certificate `pair`. It forwards to `upstream`, a port of
     /// 127.0.0.1.
     pub(crate) fn start(
         kind: Kind,
@@ -66,7 +66,7 @@ impl Proxy {
         }
     }
 
-    /// What it has said.
+    /// Its log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -83,7 +83,7 @@ impl Drop for Proxy {
     }
 }
 
-/// The block of this language in the page for operators, each text replaced by another.
+/// The code block of this language in the operators' page, after these replacements.
 fn documented(language: &str, replaced: &[(&str, &str)]) -> String {
     let page = fs::read_to_string("docs/https.md").unwrap();
     let start = format!("```{language}\n");
@@ -141,7 +141,7 @@ fn haproxy(dir: &Path, port: u16, upstream: u16, pair: &Pair) -> Command {
     command
 }
 
-/// Debian keeps servers out of the path of ordinary users.
+/// On Debian, servers are not in the PATH of ordinary users.
 fn program(name: &str) -> String {
     let place = format!("/usr/sbin/{name}");
     if Path::new(&place).exists() { place } else { name.to_owned() }

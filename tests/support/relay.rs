@@ -1,5 +1,5 @@
-//! A relay before a port that can be cut as a network is: what is sent through it neither arrives nor fails, and
-//! goes on its way when the relay is mended, as TCP sends it again.
+//! A relay in front of a port that can be interrupted like a network: what is sent meanwhile neither arrives nor
+//! fails. It arrives when the relay is restored, because TCP sends it again.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use super::forward::Forwarder;
 
-/// The relay; it ends when it is dropped, lines through it with their ends.
+/// The relay. Dropped, it accepts no more connections; the open ones last until one side closes them.
 pub(crate) struct Relay {
     forwarder: Forwarder,
     cut: Arc<Cut>,
@@ -35,12 +35,12 @@ impl Relay {
         self.forwarder.port()
     }
 
-    /// Ends every line, as a network does that was away for too long; what was on its way is lost.
+    /// Closes every connection, like a network that was interrupted for too long; bytes in flight are lost.
     pub(crate) fn hang_up(&self) {
         self.forwarder.disconnect_all();
     }
 
-    /// Cuts or mends it.
+    /// Interrupts or restores it.
     pub(crate) fn cut(&self, is_cut: bool) {
         *self.cut.is_cut.lock().unwrap() = is_cut;
         self.cut.changed.notify_all();

@@ -1,9 +1,9 @@
-//! A gate before one node of a cluster: what the others replicate to it can be held back, so that its replicas
-//! lag, while everything else between them goes on. Direct gets of its clients are answered by its own replicas:
-//! the node does not hear that the others answer them too.
+//! A proxy in front of one node of a cluster. It can hold back what the others replicate to the node, so that its
+//! replicas lag while all other traffic continues. The node's own replicas serve the direct gets of its clients,
+//! because the proxy drops the interest of the other nodes in them.
 //!
-//! It knows of a route's protocol where a message ends and how interest begins, and of JetStream how subjects of
-//! replication and of direct gets begin.
+//! Of the route protocol it knows where a message ends and how interest is announced, and of JetStream how the
+//! subjects of replication and of direct gets begin.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -11,20 +11,21 @@ use std::sync::{Arc, Mutex};
 
 use super::forward::Forwarder;
 
-/// The gate; it ends when it is dropped, lines through it with their ends.
+/// The proxy. Dropped, it accepts no more connections; the open ones last until one side closes them.
 pub(crate) struct ReplicationDelay {
     forwarder: Forwarder,
     held_back: HeldBack,
 }
 
-/// What is held back, each for its line; `None`: the gate is open. Whoever writes to a line holds this.
+/// The messages held back, each with its connection; `None`: nothing is held back. A thread locks this while it
+/// writes to a connection.
 type HeldBack = Arc<Mutex<Option<Vec<(TcpStream, Vec<u8>)>>>>;
 
-/// The gate is closed until this is dropped.
+/// Replication is held back until this is dropped.
 pub(crate) struct Delayed(HeldBack);
 
 impl ReplicationDelay {
-    /// A gate to this port of a node.
+    /// A proxy in front of this port of a node.
     pub(crate) fn start(to: u16) -> Self {
         let held_back: HeldBack = Arc::default();
         let inwards = {
@@ -37,7 +38,7 @@ impl ReplicationDelay {
         Self { forwarder: Forwarder::start(to, inwards, outwards), held_back }
     }
 
-    /// Where the other nodes find the node.
+    /// The port under which the other nodes reach the node.
     pub(crate) fn port(&self) -> u16 {
         self.forwarder.port()
     }
@@ -58,7 +59,7 @@ impl Drop for Delayed {
     }
 }
 
-/// Passes on what the node is told, message by message, until the line ends.
+/// Forwards messages to the node until the connection ends.
 fn inwards(from: &TcpStream, mut to: &TcpStream, held_back: &HeldBack) {
     let mut from = BufReader::new(from);
     loop {

@@ -1,5 +1,5 @@
-//! The built `chatto` binary as a process of the test's own: a temporary directory, a free port, an
-//! environment without surprises. Killed by pid when dropped, its nats-server too.
+//! The built `chatto` binary as a process of one test: a temporary directory, a free port and a clean environment.
+//! Dropping it kills the process and its nats-server by pid.
 
 use std::ffi::OsStr;
 use std::io::Write as _;
@@ -15,20 +15,20 @@ use super::wait::until;
 
 /// The binary under test.
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_chatto");
-/// The same with the feature `test-support`: see `.ci/test-build`.
+/// The binary with the feature `test-support`: see `.ci/test-build`.
 pub(crate) const TEST_BUILD: &str = concat!(env!("CARGO_BIN_EXE_chatto"), "-test-support");
-/// The slowest start a test accepts: a shared machine with two cores under full load.
+/// The slowest start that a test accepts: on a shared machine with two cores under full load.
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
-/// The slowest end: `shutdown_timeout` and the child's own stop.
+/// The slowest shutdown: `shutdown_timeout` and the time that the child needs to stop.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A chatto server with a directory of its own.
+/// A chatto server in its own directory.
 pub(crate) struct Server {
     binary: &'static str,
     dir: TempDir,
     port: u16,
     env: Vec<(String, String)>,
-    /// Whom it runs as, when not as the tests.
+    /// The account it runs as, if not that of the tests.
     uid: Option<u32>,
     child: Option<Child>,
 }
@@ -36,11 +36,11 @@ pub(crate) struct Server {
 /// `core.secret_key` of processes that share an external NATS.
 pub(crate) const SECRET_KEY: &str = "a core secret for these tests only, long";
 
-/// An account without rights, named or not.
+/// The id of an account without privileges.
 pub(crate) const NOBODY: u32 = 65_534;
 
 impl Server {
-    /// A directory and a port; nothing runs yet.
+    /// Prepares a directory and a port; starts nothing.
     pub(crate) fn prepare() -> Self {
         Self::prepare_binary(BINARY)
     }
@@ -67,7 +67,7 @@ impl Server {
         server
     }
 
-    /// Keeps everything in the NATS at this address from the next start on.
+    /// From the next start on, it stores everything in the NATS at this address.
     pub(crate) fn use_external(&mut self, url: &str) {
         self.set("CHATTO_NATS_EMBEDDED_ENABLED", "false");
         self.set("CHATTO_NATS_CLIENT_URL", url);
@@ -77,33 +77,33 @@ impl Server {
         self.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", "an asset secret for these tests only");
     }
 
-    /// A running, ready server in a new directory.
+    /// A server in a new directory, started and ready.
     pub(crate) fn start() -> Self {
         let mut server = Self::prepare();
         server.run();
         server
     }
 
-    /// The same of another binary.
+    /// Like `start`, with another binary.
     pub(crate) fn start_binary(binary: String) -> Self {
         let mut server = Self::prepare_binary(binary.leak());
         server.run();
         server
     }
 
-    /// Sets a variable of the environment for the next start and the next command.
+    /// Sets an environment variable for later starts and commands.
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.unset(name);
         self.env.push((name.to_owned(), value.to_owned()));
     }
 
-    /// Takes one away.
+    /// Removes an environment variable.
     pub(crate) fn unset(&mut self, name: &str) {
         self.env.retain(|(known, _)| known != name);
     }
 
-    /// Starts it and waits until it is ready. On a first start a port that somebody took meanwhile
-    /// is exchanged for another.
+    /// Starts it and waits until it is ready. On the first start, it takes another port if somebody has taken its
+    /// own in the meantime.
     pub(crate) fn run(&mut self) {
         for _ in 0..5 {
             self.spawn();
@@ -118,8 +118,8 @@ impl Server {
         panic!("no free port in five attempts");
     }
 
-    /// From now on it runs without root's rights; its directory is given away. Nothing changes where
-    /// the tests themselves have no such rights.
+    /// From now on it runs without root privileges, and its directory belongs to that account. Nothing changes
+    /// where the tests themselves do not run as root.
     pub(crate) fn become_nobody(&mut self) {
         if rustix::process::geteuid().is_root() {
             for path in std::fs::read_dir(self.dir.path()).unwrap() {
@@ -139,7 +139,7 @@ impl Server {
         self.spawn_command(command);
     }
 
-    /// The same by a script that ends in `exec chatto …`.
+    /// Like `spawn`, through a script that ends in `exec chatto …`.
     pub(crate) fn spawn_script(&mut self, script: &str) {
         self.spawn_command(self.bash(script));
     }
@@ -151,7 +151,7 @@ impl Server {
         self.child = Some(command.spawn().unwrap());
     }
 
-    /// Waits until `/readyz` answers 200; answers the exit status when the process ended instead.
+    /// Waits until `/readyz` responds with 200; returns the exit status if the process has ended instead.
     pub(crate) fn ready_or_ended(&mut self) -> Option<ExitStatus> {
         let client = self.client();
         let child = self.child.as_mut().expect("it was started");
@@ -164,7 +164,7 @@ impl Server {
         });
         if ended.is_some() {
             self.child = None;
-            // What it said on its way out belongs to the log before the next start adds to it.
+            // Its last output must be in the log before the next start appends to it.
             let mut file = std::fs::File::options().append(true).open(log).unwrap();
             writeln!(file, "-- ended").unwrap();
         }
@@ -179,7 +179,7 @@ impl Server {
         status
     }
 
-    /// Starts it where it is expected to refuse: answers exit code and what it said.
+    /// Starts it where it must refuse to start: its exit code and its output.
     pub(crate) fn run_refused(&mut self) -> (i32, String) {
         let before = self.log().len();
         self.spawn();
@@ -189,12 +189,12 @@ impl Server {
         }
     }
 
-    /// Runs `chatto ARGS` beside the server: same directory, same environment.
+    /// Runs `chatto ARGS` in the server's directory and environment.
     pub(crate) fn chatto<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         self.command(args).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// The same for a command that must succeed: what it printed.
+    /// Like `chatto`, for a command that must succeed; returns its output.
     pub(crate) fn chatto_ok<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> String {
         let output = self.chatto(args);
         let stderr = String::from_utf8_lossy(&output.stderr);
@@ -214,8 +214,8 @@ impl Server {
         command
     }
 
-    /// The same as another account (only root can). That account need not be able to reach the
-    /// binary's folder: it is opened before.
+    /// Like `command`, run by another account (needs root). That account needs no access to the binary's folder:
+    /// the file is opened before.
     pub(crate) fn command_as<S: AsRef<OsStr>>(
         &self,
         uid: u32,
@@ -266,7 +266,7 @@ impl Server {
         self.ended()
     }
 
-    /// The exit status after somebody asked it to stop.
+    /// The exit status after it was asked to stop.
     pub(crate) fn ended(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("it runs");
         until("chatto stops", STOP_TIMEOUT, || child.try_wait().unwrap())
@@ -277,7 +277,7 @@ impl Server {
         self.child.as_ref().expect("it runs").id()
     }
 
-    /// The process id of its nats-server, when it has one.
+    /// The process id of its nats-server, if one runs.
     pub(crate) fn nats_pid(&self) -> Option<u32> {
         children_of(self.pid()).into_iter().find(|pid| {
             let name = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -285,7 +285,7 @@ impl Server {
         })
     }
 
-    /// A client of this server without credentials.
+    /// A client of this server without a token.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.port)
     }
@@ -309,7 +309,7 @@ impl Server {
         if other.exists() { other.join(stream) } else { streams.join(stream) }
     }
 
-    /// What it has said so far, over all its starts.
+    /// The log of all its starts so far.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.log_file()).unwrap_or_default()
     }
@@ -339,13 +339,13 @@ impl Drop for Server {
     }
 }
 
-/// Kills a process of the test's own that may be gone already.
+/// Kills a process that the test has started; it may have ended already.
 pub(crate) fn kill_quietly(pid: u32) {
     let pid = pid.to_string();
     Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status().ok();
 }
 
-/// The processes whose parent this one is.
+/// The child processes of this process.
 fn children_of(parent: u32) -> Vec<u32> {
     let Ok(tasks) = std::fs::read_dir(format!("/proc/{parent}/task")) else { return Vec::new() };
     tasks

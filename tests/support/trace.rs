@@ -1,4 +1,4 @@
-//! Counts how often a process makes the disk flush, by strace.
+//! Counts with strace how often a process flushes the disk.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::wait::until;
 
-/// How long strace may take to attach.
+/// The time that strace may take to attach.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// strace on a running process.
@@ -17,7 +17,7 @@ pub(crate) struct Trace {
 }
 
 impl Trace {
-    /// `None`: there is no strace, or it may not.
+    /// `None`: strace is not installed, or not permitted.
     pub(crate) fn attach(pid: u32, file: &Path) -> Option<Self> {
         let said = file.with_extension("said");
         let mut child = Command::new("strace")
@@ -53,7 +53,7 @@ impl Trace {
 }
 
 fn is_flush(line: &str) -> bool {
-    // The second half of a call that another thread interrupted was counted with its first.
+    // strace prints a call that another thread interrupts in two halves; the first one was counted.
     let opened = line.contains("openat(") && (line.contains("O_SYNC") || line.contains("O_DSYNC"));
     opened || ["fsync(", "fdatasync(", "sync_file_range("].iter().any(|name| line.contains(name))
 }

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Polls `condition` until it answers; fails the test naming `what` after `limit`.
+/// Polls `condition` until it returns a value; after `limit` it fails the test with `what` in the message.
 #[track_caller]
 pub(crate) fn until<T>(what: &str, limit: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + limit;

@@ -1,4 +1,4 @@
-//! What a frame must be before a client can take it (contract 8.4, 8.9, 10).
+//! What a frame must contain before a client can apply it (contract 8.4, 8.9, 10).
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ const ROOM_PERMISSIONS: usize = 10;
 /// Rows of a window.
 const WINDOW_ROWS: usize = 50;
 
-/// Which part of a connection's life an event belongs to.
+/// The phase of a connection in which an event arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Between `subscribed` and `caught_up`.
     CatchingUp,
-    /// The answer to a `hydrate_room`, or what comes of itself.
+    /// After `caught_up`: the response to a `hydrate_room`, or a live event.
     Live,
 }
 

@@ -10,7 +10,7 @@ use super::socket::PATIENCE;
 use super::state::{State, message, operation};
 use super::{Endpoint, Frame, Key, Received, Sent, Socket, wire};
 
-/// How a subscription was answered.
+/// What a client gets after it has subscribed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum CatchUp {
     /// With the reset prefix.
@@ -61,7 +61,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// One that never was connected.
+    /// A follower that was never connected.
     pub(crate) fn new(key: Key) -> Self {
         let link = Link { phase: Phase::CatchingUp, held: BTreeSet::new(), is_first: true };
         Self {
@@ -82,20 +82,20 @@ impl Follower {
         }
     }
 
-    /// A new one that has loaded everything.
+    /// A new follower that has loaded everything.
     pub(crate) fn load(endpoint: &Endpoint, key: Key) -> Self {
         let mut follower = Self::new(key);
         assert_eq!(follower.connect(endpoint), CatchUp::Reset, "without a cursor");
         follower
     }
 
-    /// Connects with the cursor and the held rooms it has, and follows to `caught_up`.
+    /// Connects with its cursor and held rooms, and follows until `caught_up`.
     #[track_caller]
     pub(crate) fn connect(&mut self, endpoint: &Endpoint) -> CatchUp {
         self.try_connect(endpoint).unwrap_or_else(|| panic!("not let in: {:?}", self.end))
     }
 
-    /// The same; `None` when the server asks to come again, or ends.
+    /// Like `connect`; `None` when the server asks the client to reconnect, or closes the connection.
     #[track_caller]
     pub(crate) fn try_connect(&mut self, endpoint: &Endpoint) -> Option<CatchUp> {
         self.end = End::default();
@@ -130,7 +130,7 @@ impl Follower {
         while self.link.phase == Phase::CatchingUp {
             self.step(PATIENCE);
             if self.socket.is_none() {
-                // Half a load is none: it starts again where it was.
+                // An incomplete load counts as none: it starts again from where it was.
                 (self.state, self.cursor) = (before, given);
                 return None;
             }
@@ -142,12 +142,12 @@ impl Follower {
         Some(how)
     }
 
-    /// The room is held from now on; the error is the server's code.
+    /// Holds the room from now on; the error is the server's code.
     #[track_caller]
     pub(crate) fn hold(&mut self, room: &str) -> Result<(), String> {
         let request = wire::RealtimeHydrateRoom { room_id: room.to_owned() };
         self.socket().send(Sent::HydrateRoom(request));
-        // Rows may follow the answer at once.
+        // Rows may come right after the response.
         self.link.held.insert(room.to_owned());
         self.answered = None;
         let answer = loop {
@@ -164,10 +164,10 @@ impl Follower {
         answer
     }
 
-    /// Follows until `condition` sees it.
+    /// Follows until `condition` is true.
     #[track_caller]
     pub(crate) fn until(&mut self, what: &str, mut condition: impl FnMut(&Self) -> bool) {
-        // No pause between two frames: who follows a busy room would fall behind and be sent away.
+        // No pause between two frames: a client of a busy room would fall behind and be disconnected.
         let end = Instant::now() + PATIENCE;
         while !condition(self) {
             assert!(self.socket.is_some(), "{what}: ended with {:?}", self.end);
@@ -176,12 +176,12 @@ impl Follower {
         }
     }
 
-    /// Takes a frame if one comes soon.
+    /// Applies a frame if one arrives within 200 ms.
     pub(crate) fn poll_once(&mut self) {
         self.step(Duration::from_millis(200));
     }
 
-    /// Takes what comes in this time; the connection's end ends it.
+    /// Applies what arrives in this time, or until the connection ends.
     pub(crate) fn follow_for(&mut self, time: Duration) {
         let end = Instant::now() + time;
         while self.socket.is_some() && Instant::now() < end {
@@ -189,13 +189,13 @@ impl Follower {
         }
     }
 
-    /// Takes what the server has sent before it saw this.
+    /// Applies everything that the server sends before the reply to a ping.
     #[track_caller]
     pub(crate) fn sync(&mut self) {
         assert!(self.try_sync(), "ended instead of a pong: {:?}", self.end);
     }
 
-    /// The same where the connection may have ended: `false` when it has.
+    /// Like `sync`, where the connection may have ended: `false` if it has.
     pub(crate) fn try_sync(&mut self) -> bool {
         self.pings += 1;
         let nonce = format!("ping {}", self.pings);
@@ -212,7 +212,7 @@ impl Follower {
         true
     }
 
-    /// Follows to the connection's end.
+    /// Follows until the connection ends.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> End {
         let end = Instant::now() + PATIENCE;
@@ -223,14 +223,14 @@ impl Follower {
         self.end.clone()
     }
 
-    /// The connection is cut without a word.
+    /// Cuts the connection without a close frame.
     pub(crate) fn cut(&mut self) {
         if let Some(socket) = self.socket.take() {
             socket.cut();
         }
     }
 
-    /// Whether there is a connection.
+    /// Whether it is connected.
     pub(crate) fn is_connected(&self) -> bool {
         self.socket.is_some()
     }
@@ -239,7 +239,7 @@ impl Follower {
         self.socket.as_mut().expect("it is connected")
     }
 
-    /// Names rooms to hold from the next connection on.
+    /// Sets the rooms to hold from the next connection on.
     pub(crate) fn retain<'a>(&mut self, rooms: impl IntoIterator<Item = &'a str>) {
         self.link.held.extend(rooms.into_iter().map(str::to_owned));
     }
@@ -276,7 +276,7 @@ impl Follower {
         }
     }
 
-    /// Takes the next frame, waiting for it a while.
+    /// Waits this long for the next frame, and applies it.
     fn step(&mut self, limit: Duration) {
         let Some(socket) = self.socket.as_mut() else { return };
         match socket.next_within(limit) {
@@ -364,7 +364,7 @@ impl Follower {
     }
 }
 
-/// The exact order of a fresh load or a replay, to the reconciliation (contract 8.3).
+/// Checks the exact order of a fresh load or a replay, up to the reconciliation (contract 8.3).
 fn check_order(events: &[Vec<&'static str>]) -> CatchUp {
     const RECONCILIATION: [&str; 4] = [
         "viewer_upsert",

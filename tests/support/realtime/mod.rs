@@ -1,5 +1,5 @@
-//! A client of `/api/realtime` as existing ones are: [`Socket`] speaks the frames, [`State`] keeps what a
-//! client would keep and fails the test at whatever such a client could not take, [`Follower`] is both.
+//! A client of `/api/realtime` that behaves like existing ones. [`Socket`] sends and receives frames; [`State`]
+//! keeps what a client would keep, and fails the test at whatever a client could not apply; [`Follower`] is both.
 
 mod check;
 mod follower;

@@ -7,13 +7,13 @@ use super::check::{self, Phase};
 use super::state::{Room, Row, State, Timeline};
 use super::{Operation, api, wire};
 
-/// What the reducer knows of the connection.
+/// What the reducer knows about the connection.
 #[derive(Debug, Clone)]
 pub(super) struct Link {
     pub(super) phase: Phase,
     /// Rooms this connection holds.
     pub(super) held: BTreeSet<String>,
-    /// No event came yet on this connection: a reset may stand here only.
+    /// No event has arrived on this connection yet: only here may a reset come.
     pub(super) is_first: bool,
 }
 
@@ -217,7 +217,7 @@ impl State {
         timeline.rows.push(row);
     }
 
-    /// The window of a held, joined, loaded room: rows may come for no other.
+    /// The window of a held, joined and loaded room: rows may come for no other room.
     fn loaded(&mut self, room: &str, link: &Link) -> &mut Timeline {
         assert!(link.held.contains(room), "rows of {room} are not held on this connection");
         assert!(self.is_member(room), "rows of {room}, where the viewer is no member");
@@ -239,7 +239,7 @@ impl State {
     }
 }
 
-/// The reducer alone, for tests of itself.
+/// The reducer without a connection, for its own tests.
 pub(crate) struct Script {
     state: State,
     link: Link,
@@ -253,14 +253,14 @@ impl Script {
         Self { state: State::default(), link }
     }
 
-    /// One event of the catch-up; live from then on.
+    /// Applies one event of the catch-up; the connection is live from then on.
     pub(crate) fn load(&mut self, operations: Vec<Operation>) {
         self.state.apply(&event("x", None, operations), &self.link);
         self.link.phase = Phase::Live;
         self.link.is_first = false;
     }
 
-    /// A live event.
+    /// Applies a live event.
     pub(crate) fn apply_live(&mut self, id: &str, actor: Option<&str>, operations: Vec<Operation>) {
         self.state.apply(&event(id, actor, operations), &self.link);
     }

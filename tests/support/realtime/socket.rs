@@ -1,4 +1,4 @@
-//! One WebSocket: the upgrade with any headers, plain or over TLS, and frames with a deadline.
+//! One WebSocket: the upgrade with any headers, with or without TLS, and frames with a deadline.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::io::{ErrorKind, Read, Write};
@@ -20,17 +20,17 @@ use crate::support::certificates::Authority;
 /// How long a test waits for a frame.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a server or the proxy before it is reached.
+/// The address of a server, or of the proxy in front of it.
 #[derive(Clone)]
 pub(crate) struct Endpoint {
     address: SocketAddr,
     host: String,
     tls: Option<Arc<Authority>>,
-    /// Where connections come from; `None`: the system chooses.
+    /// The source address of connections; `None`: the system chooses.
     source: Option<Ipv4Addr>,
 }
 
-/// What a client shows.
+/// The credential of a client.
 #[derive(Debug, Clone)]
 pub(crate) enum Key {
     /// In the first frame.
@@ -41,16 +41,16 @@ pub(crate) enum Key {
     None,
 }
 
-/// What came.
+/// What was received.
 #[derive(Debug)]
 pub(crate) enum Received {
     /// A frame of the contract.
     Frame(Frame),
-    /// The end, with the close code when one was given.
+    /// The connection has ended, with the close code if there was one.
     Closed(Option<u16>),
 }
 
-/// What an HTTP request was answered.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -61,7 +61,7 @@ pub(crate) struct Response {
 }
 
 impl Response {
-    /// The value of a cookie that is set.
+    /// The value of a cookie that the response sets.
     pub(crate) fn cookie(&self, name: &str) -> Option<String> {
         self.head.lines().find_map(|line| {
             let (header, value) = line.split_once(": ")?;
@@ -83,7 +83,7 @@ enum Stream {
 }
 
 impl Endpoint {
-    /// A server of this machine.
+    /// A server on this machine.
     pub(crate) fn local(port: u16) -> Self {
         Self {
             address: ([127, 0, 0, 1], port).into(),
@@ -93,19 +93,19 @@ impl Endpoint {
         }
     }
 
-    /// The same for somebody whose connections come from this address of the machine.
+    /// The same endpoint for a client with this source address.
     pub(crate) fn from(self, source: Ipv4Addr) -> Self {
         Self { source: Some(source), ..self }
     }
 
-    /// The same over TLS, with a certificate of this authority for `localhost`.
+    /// The same endpoint over TLS, with a certificate of this authority for `localhost`.
     pub(crate) fn tls(port: u16, authority: &Arc<Authority>) -> Self {
         let tls = Some(Arc::clone(authority));
         let address = ([127, 0, 0, 1], port).into();
         Self { address, host: format!("localhost:{port}"), tls, source: None }
     }
 
-    /// The port that clients come to.
+    /// The port that clients connect to.
     pub(crate) fn port(&self) -> u16 {
         self.address.port()
     }
@@ -116,7 +116,7 @@ impl Endpoint {
         format!("{scheme}://{}", self.host)
     }
 
-    /// One HTTP request on a connection of its own: status, head and body.
+    /// Sends one HTTP request over a new connection.
     pub(crate) fn request(
         &self,
         method: &str,
@@ -135,7 +135,7 @@ impl Endpoint {
         let mut stream = self.connect();
         stream.write_all(format!("{head}\r\n{body}").as_bytes()).unwrap();
         let mut bytes = Vec::new();
-        // A peer that ends TLS without its last word has said everything by the length.
+        // A peer that closes without TLS's close_notify has sent everything if the length is right.
         stream.read_to_end(&mut bytes).ok();
         let text = String::from_utf8(bytes).unwrap();
         let (head, body) = text.split_once("\r\n\r\n").expect("a whole answer");
@@ -145,7 +145,7 @@ impl Endpoint {
         Response { status, head: head.to_owned(), body: body.to_owned(), json }
     }
 
-    /// A connection before any word on it.
+    /// A connection on which nothing was sent yet.
     pub(crate) fn tcp(&self) -> std::io::Result<TcpStream> {
         let Some(source) = self.source else { return TcpStream::connect(self.address) };
         let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
@@ -168,7 +168,7 @@ impl Endpoint {
 }
 
 impl Socket {
-    /// The upgrade with further headers; the status of a refusal is the error.
+    /// Upgrades with additional headers; the error is the status of a refusal.
     pub(crate) fn upgrade(endpoint: &Endpoint, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let url = format!("ws://{}/api/realtime", endpoint.host);
         let mut request = url.into_client_request().unwrap();
@@ -183,7 +183,7 @@ impl Socket {
         }
     }
 
-    /// An upgraded connection that shows `key`; no frame is sent.
+    /// An upgraded connection with the credential `key`; sends no frame.
     pub(crate) fn open(endpoint: &Endpoint, key: &Key) -> Self {
         let opened = match key {
             Key::Cookie(cookie) => Self::upgrade(endpoint, &[("Cookie", cookie)]),
@@ -192,12 +192,12 @@ impl Socket {
         opened.unwrap_or_else(|status| panic!("the upgrade was refused with {status}"))
     }
 
-    /// The hello that belongs to `key`.
+    /// Sends the hello that belongs to `key`.
     pub(crate) fn hello(&mut self, key: &Key) {
         assert!(self.try_hello(key), "the connection has ended");
     }
 
-    /// The same; `false`: the connection has ended.
+    /// Like `hello`; `false`: the connection has ended.
     pub(crate) fn try_hello(&mut self, key: &Key) -> bool {
         let bearer_token = match key {
             Key::Bearer(token) => Some(token.clone()),
@@ -216,18 +216,18 @@ impl Socket {
         self.send_message(Message::Binary(frame.encode_to_vec().into())).is_ok()
     }
 
-    /// Anything at all.
+    /// Sends any WebSocket message.
     pub(crate) fn send_message(&mut self, message: Message) -> Result<(), Error> {
         self.socket.send(message)
     }
 
-    /// The next frame or the end, within the tests' patience.
+    /// The next frame or the end, within [`PATIENCE`].
     #[track_caller]
     pub(crate) fn next(&mut self) -> Received {
         self.next_within(PATIENCE).expect("a frame or the end")
     }
 
-    /// The same with a deadline; `None`: nothing came.
+    /// Like `next`, with a deadline; `None`: nothing arrived.
     #[track_caller]
     pub(crate) fn next_within(&mut self, limit: Duration) -> Option<Received> {
         let end = Instant::now() + limit;
@@ -260,7 +260,7 @@ impl Socket {
         }
     }
 
-    /// The next frame, which must be one.
+    /// The next frame; fails the test at the end of the connection.
     #[track_caller]
     pub(crate) fn frame(&mut self) -> Frame {
         match self.next() {
@@ -269,7 +269,7 @@ impl Socket {
         }
     }
 
-    /// Reads to the end: the fatal error's or close frame's code on the way and the close code.
+    /// Reads until the connection ends: the code of the fatal error or close frame, and the close code.
     #[track_caller]
     pub(crate) fn refusal(mut self) -> (Option<String>, Option<u16>) {
         let mut told = None;
@@ -287,12 +287,12 @@ impl Socket {
         }
     }
 
-    /// The connection is gone as in a tunnel: nothing is said.
+    /// Cuts the connection without a close frame.
     pub(crate) fn cut(self) {
         self.tcp().shutdown(std::net::Shutdown::Both).ok();
     }
 
-    /// The TCP connection below.
+    /// The underlying TCP connection.
     pub(crate) fn tcp(&self) -> &TcpStream {
         match self.socket.get_ref() {
             Stream::Plain(tcp) => tcp,

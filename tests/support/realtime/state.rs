@@ -1,13 +1,13 @@
-//! What a client keeps of a server between frames and between connections.
+//! What a client keeps between frames and between connections.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{api, wire};
 
-/// The whole of it. It survives the connection; the cursor says how far it is.
+/// The state of a client. It survives the connection; the cursor says how far it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct State {
-    /// A reset came on some connection: before it nothing can be applied.
+    /// A reset has arrived on some connection: before it, nothing can be applied.
     pub(crate) begun: bool,
     pub(crate) server: Option<api::ServerPublicProfile>,
     pub(crate) motd: Option<String>,
@@ -16,7 +16,7 @@ pub(crate) struct State {
     pub(crate) users: BTreeMap<String, api::DirectoryMember>,
     pub(crate) presences: BTreeMap<String, api::PresenceStatus>,
     pub(crate) rooms: BTreeMap<String, Room>,
-    /// Room ids as they first came.
+    /// Room ids in the order of their first arrival.
     pub(crate) room_order: Vec<String>,
     pub(crate) groups: Vec<api::RoomGroup>,
     pub(crate) timelines: BTreeMap<String, Timeline>,
@@ -38,7 +38,7 @@ pub(crate) struct Room {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Timeline {
     pub(crate) rows: Vec<Row>,
-    /// Replies of threads: kept out of the room's view.
+    /// Replies of threads, which the room's view does not show.
     pub(crate) replies: BTreeMap<String, api::RoomTimelineEvent>,
     /// Removed for good.
     pub(crate) removed: BTreeSet<String>,
@@ -73,7 +73,7 @@ impl State {
         self.rooms.get(room).is_some_and(|room| room.viewer.has_unread)
     }
 
-    /// The bodies of the messages in a room's loaded window, deleted ones as nothing.
+    /// The bodies of the messages in a room's loaded window; empty for deleted messages.
     pub(crate) fn bodies(&self, room: &str) -> Vec<&str> {
         let rows = self.timelines.get(room).map_or(&[][..], |timeline| &timeline.rows);
         rows.iter().filter_map(|row| message(&row.event)?.body.as_deref()).collect()
@@ -84,7 +84,7 @@ impl State {
         self.bodies(room).contains(&body)
     }
 
-    /// The kinds of a room's loaded rows with their actor's login.
+    /// The kinds of a room's loaded rows, with the login of the actor.
     pub(crate) fn rows(&self, room: &str) -> Vec<(&'static str, String)> {
         let rows = self.timelines.get(room).map_or(&[][..], |timeline| &timeline.rows);
         let login = |id: &str| {
@@ -94,13 +94,13 @@ impl State {
         rows.iter().map(|row| (kind(&row.event), login(&row.event.actor_id))).collect()
     }
 
-    /// What two clients of one user must agree on, whatever way they came to it: windows are cut to
-    /// their last rows, because a replay keeps what a reset loads anew.
+    /// What two clients of one user must agree on, however they got there. Windows are cut to their last rows,
+    /// because a replay keeps rows that a reset does not load.
     pub(crate) fn comparable(&self, rows: usize) -> Self {
         let mut same = self.clone();
         same.room_order.clear();
         for room in same.rooms.values_mut() {
-            // Only of direct messages is it told at the beginning.
+            // The snapshot has it for direct messages only.
             room.has_history &= room.room.kind() == api::RoomKind::Dm;
         }
         for timeline in same.timelines.values_mut() {
@@ -123,7 +123,7 @@ impl Timeline {
     }
 }
 
-/// The message of a row that is one.
+/// The message of a row, if it is one.
 pub(crate) fn message(event: &api::RoomTimelineEvent) -> Option<&api::Message> {
     match event.event.as_ref()? {
         api::room_timeline_event::Event::MessagePosted(posted) => posted.message.as_ref(),
