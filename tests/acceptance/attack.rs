@@ -1,5 +1,5 @@
-//! The floods that strangers can make without a log-in, all at once from one address, while a member at another
-//! one posts and reads. `CHATTO_ATTACK_SECONDS` sets how long (30), `CHATTO_ATTACK_SERVER` which binary.
+//! All floods that strangers can send without a log-in, at the same time and from one address, while a member posts
+//! and reads from another one. `CHATTO_ATTACK_SECONDS` sets the duration (30), `CHATTO_ATTACK_SERVER` the binary.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time; the slow are slow")]
 
 use std::io::{self, Read, Write};
@@ -16,18 +16,19 @@ use crate::support::server::Server;
 
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const MEMBER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
-/// No call of the member takes longer.
+/// The longest time that a call of the member may take.
 const CALL_MAX: Duration = Duration::from_secs(2);
-/// What `make attack` wants of the member's 99th percentile: this, or [`WANTED_FACTOR`] times the quiet one.
+/// The limit of `make attack` for the member's 99th percentile: this, or [`WANTED_FACTOR`] times the one without an
+/// attack.
 const WANTED: Duration = Duration::from_millis(250);
 const WANTED_FACTOR: u32 = 4;
-/// How long one connection of a flood lasts at most, so that a flood sees the end of the attack.
+/// The longest time that one connection of a flood lasts, so that a flood notices the end of the attack.
 const TURN: Duration = Duration::from_secs(2);
 
-/// One connection of a flood, from its beginning to its end; an error is how the server got rid of it.
+/// One connection of a flood from beginning to end; an error says how the server ended it.
 type Turn = fn(&Endpoint) -> io::Result<()>;
 
-/// Name, sockets, what each of them does again and again.
+/// The name, the number of sockets, and what each socket does again and again.
 const FLOODS: [(&str, usize, Turn); 11] = [
     ("pings before the hello", 8, |endpoint| noise(endpoint, &[], &empty_frame(0x89))),
     ("pongs before the hello", 4, |endpoint| noise(endpoint, &[], &empty_frame(0x8a))),
@@ -88,7 +89,7 @@ fn a_member_is_served_while_strangers_flood() {
             for _ in 0..*sockets {
                 scope.spawn(|| {
                     while !over.load(Ordering::Relaxed) {
-                        // Refused, cut or ended: the next one follows. What counts is the member.
+                        // Refused, cut or ended: open the next one. Only the member's calls count.
                         if turn(&strangers).is_err() {
                             std::thread::sleep(Duration::from_millis(5));
                         }
@@ -119,7 +120,7 @@ struct Caller<'a> {
     room: &'a str,
 }
 
-/// How long calls took.
+/// The durations of the member's calls.
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown")]
 struct Times {
@@ -130,7 +131,7 @@ struct Times {
 }
 
 impl Caller<'_> {
-    /// Posts, reads and asks whether the server is ready, in turn, for so long. Nothing may be refused.
+    /// Posts, reads and checks readiness in turn for this long. No call may be refused.
     fn calls(&self, how_long: Duration) -> Times {
         let token = self.member.client.token().unwrap();
         let bearer = format!("Bearer {token}");
@@ -185,7 +186,7 @@ fn idle(endpoint: &Endpoint) -> io::Result<()> {
     stream.read(&mut [0]).map(|_| ())
 }
 
-/// A request that comes a byte at a time.
+/// Sends a request one byte at a time.
 fn slowly(endpoint: &Endpoint, head: &str) -> io::Result<()> {
     let mut stream = endpoint.tcp()?;
     let started = Instant::now();
@@ -197,7 +198,7 @@ fn slowly(endpoint: &Endpoint, head: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// Requests whose answers are left where they are.
+/// Sends requests and never reads the responses.
 fn unread(endpoint: &Endpoint) -> io::Result<()> {
     let mut stream = endpoint.tcp()?;
     stream.set_write_timeout(Some(TURN))?;
@@ -213,7 +214,7 @@ fn ask(endpoint: &Endpoint, path: &str, body: &Value) -> io::Result<()> {
     answered(endpoint, &[post(path, &framing).as_bytes(), body.as_bytes()].concat())
 }
 
-/// A call without a log-in whose body is 40,000 empty members of gzip (RFC 1952).
+/// A call without a log-in whose body consists of 40,000 empty gzip members (RFC 1952).
 fn packed(endpoint: &Endpoint) -> io::Result<()> {
     const EMPTY: [u8; 20] = [31, 139, 8, 0, 0, 0, 0, 0, 0, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
     let body = EMPTY.repeat(40_000);
@@ -237,7 +238,7 @@ fn post(path: &str, headers: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{headers}\r\n\r\n")
 }
 
-/// Another one every time.
+/// A different name each time.
 fn any_name() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     format!("somebody{}", NEXT.fetch_add(1, Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! A damaged store: missing streams are refused or made again, flipped bytes are noticed.
+//! A damaged store: missing streams are refused or recreated, flipped bytes are noticed.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ const KEPT: [(&str, &str); 9] = [
     ("META", "KV_META"),
 ];
 
-/// File streams that hold nothing that must be kept. (PRESENCE and CALLS live in memory.)
+/// File streams whose content may be lost. (PRESENCE and CALLS live in memory.)
 const MADE_AGAIN: [&str; 4] =
     ["KV_AUTH_TOKENS", "OBJ_UPLOADS", "KV_LINK_PREVIEWS", "OBJ_ASSET_CACHE"];
 
@@ -55,7 +55,7 @@ fn what_may_be_lost_is_made_again() {
         std::fs::remove_dir_all(&dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
         server.run();
         assert!(dir.exists(), "{stream} is not there again");
-        // Sessions end with AUTH_TOKENS: who lost one logs in again.
+        // Sessions end with AUTH_TOKENS: their users log in again.
         assert_eq!(server.client().log_in("ada").history(&room), history, "without {stream}");
     }
 }
@@ -76,10 +76,10 @@ fn a_damaged_stream_description_is_noticed() {
     assert_eq!(server.client().log_in("ada").history(&room), history);
 }
 
-/// Bytes flipped inside a block. nats-server leaves out what it cannot read and, without the index that a
-/// kill leaves behind, drops the rest of the block and shows older revisions again, all without a word.
-/// The start must refuse, or the server answers exactly what was acknowledged, or an error that its log
-/// calls damage; a silently shorter room is what may not be.
+/// Bytes flipped inside a block. nats-server skips what it cannot read. After a kill it has no index: then it
+/// drops the rest of the block and shows older revisions again. It logs none of this.
+/// The server must refuse to start, or return exactly what was acknowledged, or return an error that its log
+/// calls damage. It must never show a shorter room as if it were complete.
 #[test]
 fn flipped_bytes_never_pass_for_a_shorter_room() {
     let mut server = Server::start();
@@ -96,7 +96,7 @@ fn flipped_bytes_never_pass_for_a_shorter_room() {
     });
     let history = owner.history(&room);
     assert!(server.stop().success());
-    // A start writes too (folds, the high-water mark): each begins with the same store.
+    // A start writes too (folds, the high-water mark), so each one begins with a copy of the same store.
     let kept = server.dir().join("kept");
     copy(&server.data_dir(), &kept);
     for stream in ["JOURNAL", "PAGES", "KV_STATE"] {
@@ -150,7 +150,7 @@ fn largest_block(dir: &Path) -> PathBuf {
         .expect("a block")
 }
 
-/// Inverts sixteen bytes in the middle of a file; answers what was there.
+/// Inverts sixteen bytes in the middle of a file and returns the old ones.
 fn flip(file: &Path, at: usize) -> Vec<u8> {
     let good = read(file);
     let mut bad = good.clone();

@@ -1,5 +1,5 @@
-//! A disk that is full up to the floor of free space. A tmpfs inside the server's own mount namespace plays
-//! the disk; a ballast file fills it and gives the space back. `faulty_disk` has the real fault.
+//! A disk whose free space has fallen to the required minimum. The disk is a tmpfs in the server's own mount
+//! namespace; a ballast file fills it and frees the space again. `faulty_disk` tests real faults.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use crate::support::server::Server;
 use crate::support::wait::until;
 
 const MIB: u64 = 1024 * 1024;
-/// Longer than the ten seconds for which a ready server bears a failure, and a restart of its child.
+/// Longer than the ten seconds for which a ready server tolerates a failure, and than a restart of its child.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 
 /// A server whose data directory is a file system of 640 MiB.
@@ -31,7 +31,7 @@ fn fill(server: &Server, free: u64) {
         let left = rustix::fs::statvfs(&disk).unwrap();
         let left = left.f_bavail * left.f_frsize;
         let wanted = left.saturating_sub(free).min(zeros.len() as u64);
-        // A write error is a disk that is full to the last block: just what was asked for.
+        // A write error means that the disk is full to the last block, as requested.
         if wanted == 0 || ballast.write_all(&zeros[..wanted as usize]).is_err() {
             return;
         }
@@ -46,7 +46,7 @@ fn is_full(server: &Server) -> bool {
     server.client().readyz().is_ok_and(|(status, body)| status == 503 && body.contains("disk_full"))
 }
 
-/// Posts until one is refused; answers the texts that were acknowledged.
+/// Posts until a post is refused; returns the acknowledged texts.
 fn post_until_refused(owner: &Account, room: &str) -> (Vec<String>, CallError) {
     let mut acknowledged = Vec::new();
     loop {
@@ -58,7 +58,7 @@ fn post_until_refused(owner: &Account, room: &str) -> (Vec<String>, CallError) {
     }
 }
 
-/// Fill, be refused, read all the same, give back, go on: nothing acknowledged is missing.
+/// Fill the disk, be refused, read nevertheless, free the space, go on: nothing acknowledged is missing.
 #[test]
 fn the_floor_of_free_space_stops_writes_and_nothing_else() {
     let mut server = on_small_disk("64MiB");
@@ -80,7 +80,7 @@ fn the_floor_of_free_space_stops_writes_and_nothing_else() {
         owner.history(&room).into_iter().skip(history.len()).map(|m| m.body).collect();
     let mut wanted = acknowledged;
     wanted.push("there is room again".to_owned());
-    // The refused post may have been stored after all: a refusal with 503 does not say.
+    // The refused post may have been stored after all: a 503 does not rule that out.
     let without_refused: Vec<&String> =
         bodies.iter().filter(|body| wanted.contains(body)).collect();
     assert_eq!(without_refused, wanted.iter().collect::<Vec<_>>());

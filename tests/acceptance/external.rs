@@ -1,4 +1,4 @@
-//! An external NATS: not there yet, gone, too old; and several processes that share one.
+//! An external NATS that is not running yet, has stopped, or is too old; and several processes that share one.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -11,24 +11,24 @@ use crate::support::old_nats::server_of;
 use crate::support::server::Server;
 use crate::support::wait::until;
 
-/// Longer than the ten seconds for which a ready server bears a failure.
+/// Longer than the ten seconds for which a ready server tolerates a failure.
 const NOTICED_WITHIN: Duration = Duration::from_secs(40);
 
-/// A server that keeps everything in the NATS at this port.
+/// A server that stores everything in the NATS at this port.
 fn with_external(port: u16) -> Server {
     let mut server = Server::prepare();
     server.use_external(&format!("nats://127.0.0.1:{port}"));
     server
 }
 
-/// The same, running.
+/// The same server, started and ready.
 fn running_on(nats: &NatsServer) -> Server {
     let mut server = with_external(nats.port());
     server.run();
     server
 }
 
-/// A running one whose owner has written: the owner, the room and what it holds.
+/// A running server with messages of its owner: the owner, the room and its messages.
 fn with_history(nats: &NatsServer) -> (Server, Account, String, Vec<Message>) {
     let server = running_on(nats);
     let owner = server.owner();
@@ -118,14 +118,14 @@ fn a_call_whose_answer_was_cut_is_repeated_through_another_process() {
     let mut line = TcpStream::connect(("127.0.0.1", first.port())).unwrap();
     line.write_all(request.as_bytes()).unwrap();
     let stored = until("the message is stored", NOTICED_WITHIN, || there.history(&room).pop());
-    // The answer was on its way, nobody reads it.
+    // The response was on its way; nobody reads it.
     drop(line);
     let again = there.post(&room, "once", "cut").unwrap();
     assert_eq!(again, stored.id);
     assert_eq!(here.history(&room).len(), 1);
 }
 
-/// `secrets_mismatch` lasts half a minute, then the newcomer ends.
+/// `secrets_mismatch` lasts half a minute, then the new process ends.
 const GIVES_UP_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
@@ -160,8 +160,7 @@ fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
     assert!(!second.log()[before..].contains("has to log in again"), "told twice");
 }
 
-/// The key of the messages is not exchanged under a running process, not even in the way that is open
-/// to one alone.
+/// The message key is not changed while another process runs, not even in the way that a single process may use.
 #[test]
 fn the_message_key_is_not_changed_while_another_process_runs() {
     const NEW: &str = "the next core secret of this test, long";
@@ -225,7 +224,7 @@ fn a_room_with_an_event_of_a_newer_program_is_held_and_said_so() {
     assert_eq!(reason(&server).unwrap().0, 200);
 }
 
-/// Memory for streams is shared with whatever else uses the cluster.
+/// The memory for streams is shared with everything else that uses the cluster.
 #[test]
 fn a_nats_without_memory_for_streams_is_told_by_readiness_and_heals() {
     let nats = NatsServer::start_with_memory(6 << 20);

@@ -1,6 +1,5 @@
-//! Disks that take no writes although there are bytes left: reading goes on, writes are refused at once
-//! with the reason, nothing is restarted before the fault is over, and nothing acknowledged is missing
-//! afterwards.
+//! Disks that fail writes although they have free space: reads go on, writes are refused at once with the reason,
+//! nothing is restarted before the fault is over, and afterwards nothing acknowledged is missing.
 #![expect(clippy::disallowed_methods, reason = "refusals are timed")]
 
 use std::time::{Duration, Instant};
@@ -14,12 +13,12 @@ use crate::support::mounts::{
 use crate::support::server::{Server, kill_quietly};
 use crate::support::wait::until;
 
-/// Longer than the ten seconds for which a ready server bears a failure, and than a restart of its child
-/// behind the longest delay between two probes.
+/// Longer than the ten seconds for which a ready server tolerates a failure, and than a restart of its child after
+/// the longest delay between two probes.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
-/// A write that cannot succeed is answered by then.
+/// The longest time until a write that cannot succeed is refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
-/// The word of `/readyz` and what a client is told.
+/// The reason that `/readyz` gives, and the error code that a client gets.
 type Why = (&'static str, &'static str);
 const FULL: Why = ("disk_full", "the server's disk is full");
 const ERROR: Why = ("disk_error", "the server's disk takes no writes");
@@ -52,7 +51,7 @@ impl Trial {
         if status == 200 { "ready".to_owned() } else { body }
     }
 
-    /// One post: whether it was taken, else the refusal, which must not take long.
+    /// One post: whether it was stored, or the refusal, which must not take long.
     fn post(&mut self) -> Result<(), String> {
         let body = format!("{} {}", self.acknowledged.len(), "x".repeat(8_000));
         let key = format!("post-{}", self.acknowledged.len());
@@ -97,7 +96,7 @@ impl Trial {
         assert_eq!(seen[..self.history.len()], self.history, "reading goes on");
     }
 
-    /// The child dies of something else: it must not come back before the disk does.
+    /// The child dies for another reason: it must not be restarted before the disk works again.
     fn stays_away_when_killed(&mut self, whys: &[Why]) {
         kill_quietly(self.nats);
         until("the child's end is seen", NOTICED_WITHIN, || {
@@ -110,7 +109,7 @@ impl Trial {
         assert_eq!(streams(&self.server), self.streams);
     }
 
-    /// The fault is over: everything works again by itself and is there.
+    /// After the fault, everything works again without help, and nothing is missing.
     fn recovers(&mut self) {
         until("posts are taken again", NOTICED_WITHIN, || self.post().ok());
         until("/readyz says ready", NOTICED_WITHIN, || (self.readyz() == "ready").then_some(()));
@@ -120,7 +119,7 @@ impl Trial {
     fn is_complete(&self) {
         let seen = self.owner.history(&self.room);
         assert_eq!(seen[..self.history.len()], self.history);
-        // A refused post may have been stored: 503 does not say.
+        // A refused post may have been stored: a 503 does not rule that out.
         let bodies: Vec<&String> = seen
             .iter()
             .map(|message| &message.body)
@@ -146,7 +145,7 @@ fn streams(server: &Server) -> Vec<String> {
     names
 }
 
-/// Not the floor of free space, which stops writes before: nats-server itself runs into the end.
+/// Not the minimum of free space, which stops writes earlier: here nats-server itself fills the disk.
 #[test]
 fn without_a_byte_left_nothing_is_lost() {
     let mut server = prepare("0");
@@ -186,8 +185,8 @@ fn a_mount_that_is_read_only_for_a_while_loses_nothing() {
     trial.stops();
 }
 
-/// What ext4 does after an error on most systems. Since Linux 6.14 nothing tells of it but failing
-/// writes, and the mount can only be taken away.
+/// What ext4 does after an error on most systems. Since Linux 6.14 only failing writes show it, and the mount can
+/// only be removed.
 #[test]
 fn a_disk_that_turned_read_only_is_read_until_it_is_mounted_anew() {
     if !loop_mounts() {
@@ -203,7 +202,7 @@ fn a_disk_that_turned_read_only_is_read_until_it_is_mounted_anew() {
     trial.stays_away_when_killed(&[ERROR]);
     assert!(trial.server.stop().success(), "{}", trial.server.log());
     repair_image(&trial.server);
-    // Nothing is started on such a disk either.
+    // The server does not start on such a disk either.
     let (code, said) = start_refused(&mut trial.server, &format!("{MOUNT}; {BREAK}"));
     assert_eq!(code, Some(73), "{said}");
     repair_image(&trial.server);
@@ -233,7 +232,7 @@ fn a_start_without_free_inodes_ends_with_74_and_touches_no_stream() {
     trial.stops();
 }
 
-/// An ext4 on a device whose own storage is used up: `df` shows room, and writes fail all the same.
+/// An ext4 on a device whose own storage is full: `df` shows free space, but writes fail.
 #[test]
 fn a_device_that_fails_although_there_is_room_loses_nothing() {
     if !loop_mounts() {
@@ -253,8 +252,8 @@ fn a_device_that_fails_although_there_is_room_loses_nothing() {
     trial.stops();
 }
 
-/// The same with a journal. ext4 gives up when it cannot write that, and stays so when the device works again:
-/// an operator unmounts it, has it checked and mounts it.
+/// The same with a journal. ext4 shuts down when it cannot write the journal, and does not recover when the device
+/// works again: an operator must unmount, check and mount it.
 #[test]
 fn a_device_that_fails_under_a_journal_loses_nothing() {
     if !loop_mounts() {

@@ -1,5 +1,5 @@
-//! What an operator meets: starts, refusals and repairs of the built binary, each with the documented
-//! exit code and text, and nothing acknowledged lost on the way.
+//! What operators see: starts, refusals and repairs of the built binary, each with the documented exit code and
+//! text, and without losing anything acknowledged.
 
 mod attack;
 mod damage;
@@ -13,7 +13,7 @@ mod unread;
 
 use crate::support::client::{Account, Message};
 
-/// Posts a few messages into `general` and answers the room and what must be found there ever after.
+/// Posts a few messages into `general` and returns the room and the messages that must be there from then on.
 fn seeded(owner: &Account) -> (String, Vec<Message>) {
     let room = owner.room("general");
     owner.join(&room);

@@ -1,4 +1,4 @@
-//! A changed `core.secret_key`: refused, healed by the old secret, healed by `core.secret_key_previous`.
+//! A changed `core.secret_key`: refused, repaired by the old secret, repaired by `core.secret_key_previous`.
 
 use super::seeded;
 use crate::support::client::Message;

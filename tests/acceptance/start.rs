@@ -1,5 +1,4 @@
-//! Starting: twice on one directory, on a busy port, where nothing may be written, and killed in the
-//! middle of the very first start.
+//! Starts: twice in one directory, on a port in use, in a read-only directory, and killed during the first start.
 #![expect(clippy::disallowed_methods, reason = "the moment of a kill is a real one")]
 
 use std::net::TcpListener;
@@ -14,7 +13,7 @@ use crate::support::wait::until;
 fn a_second_server_on_one_directory_names_the_first() {
     let mut first = Server::start();
     let (pid, port) = (first.pid(), first.port());
-    // The same directory and environment but another port: only the lock can be in the way.
+    // The same directory and environment, but another port: only the lock can prevent the start.
     let mut second = first.command(["start"]);
     second.env("CHATTO_WEBSERVER_PORT", crate::support::nats::free_port().to_string());
     let output = second.output().unwrap();
@@ -86,7 +85,7 @@ fn a_first_start_that_is_killed_at_any_moment_is_simply_repeated() {
     let mut server = Server::prepare();
     for n in 0..KILLS {
         server.spawn();
-        // From the very beginning to well after the first streams exist.
+        // From the beginning until well after the first streams exist.
         std::thread::sleep(Duration::from_millis(20 + n * n * 25));
         let nats = server.nats_pid();
         server.kill();
@@ -102,7 +101,7 @@ fn a_first_start_that_is_killed_at_any_moment_is_simply_repeated() {
     assert_eq!(owner.history(&room), history);
 }
 
-/// The counters behind log-in live in nats-server's memory: its death alone once made every log-in a 500.
+/// The log-in counters are in nats-server's memory: its restart alone once made every log-in fail with 500.
 #[test]
 fn people_log_in_after_nats_server_alone_died() {
     let server = Server::start();

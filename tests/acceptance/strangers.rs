@@ -1,6 +1,5 @@
-//! Other accounts of the machine: a server that may not read its own secrets, and strangers at the
-//! operator socket. Root gives up its rights for it; who is not root has none to give up, but cannot
-//! play two accounts either.
+//! Other accounts on the machine: a server that may not read its own secrets, and strangers at the operator
+//! socket. As root, the test drops its privileges; without root, it cannot act as two accounts.
 
 use std::fs::Permissions;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -55,7 +54,7 @@ fn strangers_at_the_operator_socket_are_refused() {
         std::fs::metadata(socket.parent().unwrap()).unwrap().permissions().mode() & 0o777,
         0o700
     );
-    // The way to the socket is open: the file's own mode must do.
+    // The path to the socket is open: only the mode of the socket file protects it.
     set_mode(server.dir(), 0o755);
     set_mode(&server.data_dir(), 0o755);
     set_mode(socket.parent().unwrap(), 0o755);
@@ -68,7 +67,7 @@ fn strangers_at_the_operator_socket_are_refused() {
     assert_eq!(code, Some(77), "{said}");
     assert!(said.contains("belongs to another account"), "{said}");
 
-    // Even one who gets that far is asked by the kernel who it is.
+    // Whoever gets this far is still identified by the kernel (peer credentials).
     set_mode(&socket, 0o666);
     let (code, said) = list();
     assert_eq!(code, Some(74), "{said}");

@@ -1,4 +1,4 @@
-//! Nobody reads what the server writes: a pipe without a reader, as a terminal after Ctrl-S.
+//! Nobody reads the server's output: a pipe without a reader, like a terminal after Ctrl-S.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::fs::File;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The signal of a process that ended itself by `abort`.
 const ABORTED: i32 = rustix::process::Signal::ABORT.as_raw();
 
-/// A named pipe that this holder neither reads nor closes.
+/// A named pipe that is open, but neither read nor closed.
 struct Pipe(File);
 
 impl Pipe {
@@ -30,7 +30,7 @@ impl Pipe {
         Self(both.unwrap())
     }
 
-    /// From now on it takes nothing.
+    /// Fills the pipe, so that it takes no more bytes.
     fn fill(&mut self) {
         for size in [4096, 1] {
             let line = vec![b'\n'; size];
@@ -64,7 +64,7 @@ fn a_log_that_nobody_reads_stops_nothing_and_lacks_are_counted() {
     until("it is ready", PATIENCE * 2, || {
         client.readyz().is_ok_and(|(status, _)| status == 200).then_some(())
     });
-    // Each request is a line: more than the queue takes.
+    // Each request writes a line: more than the queue holds.
     let path = format!("/{}", "x".repeat(4_000));
     let mut slowest = Duration::ZERO;
     for _ in 0..1_000 {

@@ -1,10 +1,10 @@
-//! What the generated messages are: functions of room, row and reply, so that nothing has to be
-//! remembered to compare what is read later.
+//! The content of generated messages. It follows from room, row and reply, so that what is read later can be compared
+//! without keeping it.
 
 use chatto::domain::EventId;
 use fastrand::Rng;
 
-/// One root message in so many has a thread, of one to three replies.
+/// One root message in this many has a thread, with one to three replies.
 const THREAD_EVERY: u64 = 8;
 
 const WORDS: [&str; 64] = [
@@ -79,7 +79,7 @@ pub(crate) fn text(seed: u64) -> String {
     let mut numbers = Rng::with_seed(seed);
     let length = match numbers.usize(..200) {
         0 => 4_000,
-        // Short messages are the usual ones.
+        // Most messages are short.
         _ => 20 + numbers.usize(..380).min(numbers.usize(..380)),
     };
     let mut text = String::with_capacity(length + 32);
@@ -103,7 +103,7 @@ pub(crate) fn message_id(room: usize, row: u32, reply: u32) -> EventId {
     EventId::new(row, reply, (random >> 32) as u32)
 }
 
-/// What a root message or a reply says.
+/// The text of a root message or a reply.
 pub(crate) fn message_text(room: usize, row: u32, reply: u32) -> String {
     text(seed(room, row) ^ u64::from(reply) << 60)
 }

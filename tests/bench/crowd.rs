@@ -9,7 +9,7 @@ use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
 use crate::socket::{Socket, Stage};
 
-/// Events that are taken from the kernel at once.
+/// Events taken from the kernel in one call.
 const EVENTS: usize = 256;
 
 /// See the module.
@@ -25,7 +25,7 @@ impl Crowd {
         Self { epoll, sockets: Vec::new(), buffer: vec![0; 256 * 1024] }
     }
 
-    /// Lets one more begin to connect, which holds this room.
+    /// Begins to connect one more socket, which holds this room.
     pub(crate) fn connect(&mut self, port: u16, token: &str, room: &str) {
         let socket = Socket::connect(port, token, room);
         let data = EventData::new_u64(self.sockets.len() as u64);
@@ -33,7 +33,7 @@ impl Crowd {
         self.sockets.push(socket);
     }
 
-    /// Waits until nobody is on the way in any more.
+    /// Waits until every socket is live or closed.
     pub(crate) fn wait_until_connected(&mut self, limit: Duration) {
         let end = Instant::now() + limit;
         while self.live() + self.closed() < self.sockets.len() && Instant::now() < end {
@@ -41,7 +41,7 @@ impl Crowd {
         }
     }
 
-    /// Waits until everybody has read `marker`; how many did in time.
+    /// Waits until every live socket has received `marker`; returns how many did in time.
     pub(crate) fn receive_marker(&mut self, marker: &[u8], limit: Duration) -> usize {
         let end = Instant::now() + limit;
         let mut received = 0;
@@ -51,7 +51,7 @@ impl Crowd {
         received
     }
 
-    /// Reads whatever comes for a while.
+    /// Reads what arrives for this long.
     pub(crate) fn idle(&mut self, length: Duration) {
         let end = Instant::now() + length;
         loop {
@@ -75,7 +75,7 @@ impl Crowd {
         self.sockets.iter().filter(|socket| socket.stage == stage).count()
     }
 
-    /// Takes what is there, or the next that comes; how many read `marker`.
+    /// Reads what is available, or waits for the next event; returns how many sockets received `marker`.
     fn step(&mut self, limit: Duration, marker: &[u8]) -> usize {
         let mut events = [MaybeUninit::<Event>::uninit(); EVENTS];
         let limit = Timespec::try_from(limit).unwrap();

@@ -1,7 +1,7 @@
-//! The generator: a store with users, rooms, members and messages, made by the product's own layers.
+//! The generator: creates a store with users, rooms, members and messages through the product's own layers.
 //!
-//! Everything it writes follows from numbers, so that any row can be compared later. A store that was
-//! made once is kept and used again while its layout and sizes are the same.
+//! Everything it writes follows from seeds, so that any row can be compared later. A generated store is kept, and
+//! used again as long as layout and sizes are the same.
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use crate::room::{Author, LANES, RoomFill};
 use crate::server::Server;
 use crate::store::{self, Store};
 
-/// Raised when the generator makes something else than before.
+/// Increased when the generator writes something else than before.
 const VERSION: u32 = 3;
 /// Rooms whose sizes follow Zipf's law.
 const BUSY_ROOMS: usize = 100;
@@ -34,9 +34,9 @@ const QUIET_MESSAGES: u32 = 2_000;
 const PARTS: u32 = 5;
 /// … so many are roots, the others replies.
 const ROOT_PARTS: u32 = 4;
-/// Rows that are read and compared when a store was filled.
+/// Rows that are read and compared after a store was filled.
 const COMPARED: usize = 1_000;
-/// The history begins so long ago.
+/// The age of the oldest message.
 pub(crate) const HISTORY_MS: i64 = 3 * 365 * 24 * 3600 * 1000;
 
 /// A store and who and what is in it.
@@ -49,7 +49,7 @@ pub(crate) struct Filled {
     pub(crate) rooms: Vec<FilledRoom>,
 }
 
-/// A user that is logged in.
+/// A logged-in user.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Account {
     pub(crate) id: String,
@@ -118,7 +118,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
         .status()
         .unwrap();
     assert!(done.success(), "cp {} {}", from.display(), to.display());
-    // What is left to be written would disturb what is measured next.
+    // Writes that are still pending would disturb the next measurement.
     rustix::fs::sync();
 }
 
@@ -176,7 +176,7 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
     (accounts, rooms)
 }
 
-/// Reads random rows by id and compares them with what the generator made of these numbers.
+/// Reads random rows by id and compares them with what the generator has written for these numbers.
 async fn compare(storage: &Storage, rooms: &[FilledRoom], authors: &[Author]) {
     let mut numbers = Rng::with_seed(7);
     let rooms: Vec<&FilledRoom> = rooms.iter().filter(|room| room.messages > 0).collect();

@@ -1,5 +1,5 @@
-//! One realtime socket of a thousand: as much of WebSocket and contract as it takes to come in and to
-//! tell frames apart, without decoding them.
+//! One realtime socket of a thousand: only as much of WebSocket and of the contract as it needs to connect and to
+//! distinguish frames without decoding them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
@@ -22,7 +22,7 @@ const CLOSE: u8 = 6 << 3 | 2;
 /// … and `caught_up`.
 const CAUGHT_UP: u8 = 8 << 3 | 2;
 
-/// How far a socket has come.
+/// The stage of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     Connecting,
@@ -49,7 +49,7 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    /// Begins to connect.
+    /// Starts to connect.
     pub(crate) fn connect(port: u16, token: &str, room: &str) -> Self {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None);
@@ -78,7 +78,7 @@ impl Socket {
         }
     }
 
-    /// The connection stands.
+    /// Called when the connection is established.
     pub(crate) fn connected(&mut self) {
         self.stage = Stage::Upgrading;
         self.send(UPGRADE);
@@ -136,7 +136,7 @@ impl Socket {
     fn has(&mut self, bytes: &[u8], marker: &[u8]) -> bool {
         let contains = |bytes: &[u8]| bytes.windows(marker.len()).any(|part| part == marker);
         let keep = marker.len() - 1;
-        // Across the border of two reads.
+        // Across the boundary of two reads.
         self.tail.extend_from_slice(&bytes[..bytes.len().min(keep)]);
         let found = contains(bytes) || contains(&self.tail);
         self.tail.clear();
@@ -152,7 +152,7 @@ impl Socket {
     }
 }
 
-/// Finds the borders of WebSocket frames (RFC 6455, section 5.2) and the first byte of each.
+/// Finds the boundaries of WebSocket frames (RFC 6455, section 5.2) and the first byte of each.
 #[derive(Default)]
 struct Frames {
     head: Vec<u8>,

@@ -1,5 +1,4 @@
-//! Realtime: how fast a crowd comes in, what an idle socket costs, and when the last of them has a
-//! message.
+//! Realtime: how fast a crowd connects, what an idle socket costs, and when the last socket has received a message.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -26,9 +25,9 @@ const PAUSE: Duration = Duration::from_millis(50);
 const CROWDS: usize = 3;
 /// Longer than a figure that is worth anything.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long sockets lie idle before memory counts.
+/// The time that sockets are idle before their memory is measured.
 const IDLE: Duration = Duration::from_secs(5);
-/// Sockets that come and go first, so that what is set up once is not counted for a socket.
+/// Sockets that connect and close first, so that one-time set-up is not counted for a socket.
 const FIRST: usize = 32;
 
 /// All figures of sockets.
@@ -116,7 +115,7 @@ fn time_deliveries(filled: &Filled, server: &Server, crowd: &mut Crowd) -> Vec<f
         crowd.idle(PAUSE);
         ms
     };
-    // The first opens what is opened once.
+    // The first one pays for what is set up once.
     send(crowd, 0);
     (1..=MESSAGES).map(|number| send(crowd, number)).collect()
 }

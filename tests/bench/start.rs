@@ -16,9 +16,9 @@ use crate::server::Server;
 
 /// Starts whose median counts.
 const STARTS: usize = 11;
-/// Random pages before memory is looked at again.
+/// Random pages that are read before memory is measured again.
 const PAGES: usize = 1_000;
-/// How long a server is left alone before its memory counts.
+/// The idle time of a server before its memory is measured.
 const IDLE: Duration = Duration::from_secs(10);
 /// What nats-server is given by itself on a machine with 512 MB.
 pub(crate) const SMALL_BOARD: (&str, &str) = ("CHATTO_NATS_EMBEDDED_MEMORY_LIMIT", "40MiB");
@@ -107,7 +107,7 @@ fn report_memory(report: &mut Report, name: &str, seen: &[Seen], target: Option<
     }
 }
 
-/// Memory of a server that was started and left alone.
+/// The memory of an idle server after its start.
 fn idle(bench: &Bench, data: &Path, settings: &[(&str, &str)], runs: usize) -> Vec<Seen> {
     (0..runs)
         .map(|_| {
@@ -120,7 +120,7 @@ fn idle(bench: &Bench, data: &Path, settings: &[(&str, &str)], runs: usize) -> V
         .collect()
 }
 
-/// A store as its first start leaves it.
+/// A store as the first start leaves it.
 fn empty(bench: &Bench) -> PathBuf {
     let made = bench.options.dir.join("stores/empty/data");
     if !made.join("initialised").exists() {

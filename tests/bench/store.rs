@@ -63,7 +63,7 @@ pub(crate) fn with<T, F: Future<Output = T>>(data: &Path, work: impl FnOnce(Stor
     })
 }
 
-/// Syncs rarely: a store that a power cut hits while it is filled is filled anew.
+/// Syncs rarely: after a power cut while it is filled, a store is filled again from the beginning.
 fn server_config(settings: &Settings) -> supervisor::Config {
     supervisor::Config {
         data_dir: settings.data_dir.clone(),
@@ -90,7 +90,7 @@ fn service_config(secret: Secret) -> service::Config {
         owner_emails: Vec::new(),
         max_users: None,
         max_upload_bytes: 1024 * 1024,
-        // The passwords are known to everybody: they need not be hard to guess.
+        // Everybody knows these passwords: they need no strong hash.
         password_params: Params::for_memory(0),
         password_slots: 2,
     }

@@ -1,4 +1,4 @@
-//! Allocations of the paths that are walked most: a page of messages out of the cache, a client's rooms.
+//! Allocations of the busiest code paths: a cached page of messages, and a client's list of rooms.
 
 use std::collections::HashMap;
 
@@ -27,12 +27,12 @@ const CHANNELS: usize = 50;
 /// and 224 where each state is worked out).
 const GROUPS_MAX: u64 = 30;
 
-/// What a cached page costs from the store's cache to the answer's bytes.
+/// The allocations for a cached page, from the store's cache to the bytes of the response.
 fn page(service: &Service, session: &Session, room: &str, form: Encoding) -> AllocationInfo {
     let mut answer = None;
     let spent = measure(|| {
         let read = service.timeline().page(session, room, PagePosition::Newest, ROWS);
-        // Nothing waits: other tasks of this thread are not counted.
+        // Nothing waits, so other tasks of this thread are not counted.
         let page = block_on(poll_once(read.boxed_local())).expect("the page is cached").unwrap();
         answer = Some((page.rows.len(), encode(&present::timeline("", room, page), form).unwrap()));
     });

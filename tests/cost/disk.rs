@@ -1,4 +1,4 @@
-//! What nats-server makes the disk do for one message and one page.
+//! The disk I/O of nats-server for one message and for one page.
 
 use chatto::runtime::Clock;
 
@@ -8,7 +8,7 @@ use crate::support::proc::number;
 use crate::support::server::Server;
 use crate::support::trace::Trace;
 
-/// Messages that are counted: several folds of 64 are among them.
+/// The number of messages: enough for several folds of 64.
 const POSTS: usize = 400;
 /// nats-server reads whole blocks, of 4 MiB in a stream with a limit of messages for each subject.
 const BLOCK: u64 = 4 << 20;

@@ -1,6 +1,6 @@
-//! Every command, script and configuration block of the customer's four texts, word by word in the
-//! folders beside this file, and whether it already *passes* here or *waits for* something not built
-//! yet. What passes is really run. `tests/golden/customer.txt` is the table: later work only moves rows.
+//! Every command, script and configuration block of the customer's four texts, copied verbatim into the folders
+//! beside this file, and whether it *passes* already or *waits for* something that is not built yet. What passes is
+//! run. `tests/golden/customer.txt` is the table: later work only moves rows.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::support::server::Server;
 struct Block {
     /// Text and file, below this folder.
     file: &'static str,
-    /// Which part of the block this row speaks of, when one file needs two rows.
+    /// The part of the block that this row is about, if a file needs two rows.
     part: &'static str,
     state: State,
 }

@@ -1,14 +1,14 @@
-//! Target: both forms of every request of the contract, and of the frames a realtime client sends.
+//! Target: both encodings of every request of the contract and of the frames that a realtime client sends.
 //!
-//! The first two bytes of an input choose the message, the third the form. What is accepted must pass
-//! the value rules' code without a panic, and be the same message after a way through each form.
+//! The first two bytes of an input choose the message, the third one the encoding. The value rules must check every
+//! accepted message without a panic, and the message must survive a round trip through each encoding.
 
 use bytes::Bytes;
 use chatto::contract::{
     Encoding, Rpc, Validate, Visitor, Wire, binary, decode, each_method, encode, realtime,
 };
 
-/// What an input came to, for telling new ones from old.
+/// The outcome of an input, to recognise new outcomes.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Outcome {
     message: usize,

@@ -1,9 +1,9 @@
-//! Fuzzing on the pinned stable toolchain: a seeded mutator over a pool of inputs, and targets that
-//! take its bytes: the decoder of the contract here, requests and realtime sockets in `http::fuzz`.
+//! Fuzzing on the pinned stable toolchain: a seeded mutator over a pool of inputs, and targets that process them:
+//! the decoder of the contract here, requests and realtime sockets in `http::fuzz`.
 //!
-//! Coverage cannot be measured on stable without a nightly compiler, so a target says itself what it
-//! saw; an input that shows something new joins the pool. A finding prints seed and bytes and leaves
-//! them in the corpus, which every run starts with.
+//! Measuring coverage needs a nightly compiler. Instead, a target returns the outcome of each input, and an input
+//! with a new outcome joins the pool. A finding prints the seed and the bytes, and stores them in the corpus, with
+//! which every run begins.
 
 mod decoder;
 mod mutate;
@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 
 pub(crate) use mutate::Mutator;
 
-/// Inputs that are mutated further; the oldest that were found go first.
+/// The most inputs in the pool; the oldest found ones are removed first.
 const POOL_MAX: usize = 2_000;
-/// No input is longer.
+/// The longest input.
 const INPUT_MAX_BYTES: usize = 16 * 1024;
 
-/// How long a run goes on.
+/// The length of a run.
 enum Length {
     Iterations(u64),
     Time(Duration),
 }
 
 impl Length {
-    /// `CHATTO_FUZZ_SECONDS`, else so many iterations, which a test can afford.
+    /// `CHATTO_FUZZ_SECONDS`, or else this many iterations, which a test can afford.
     fn of_run(iterations: u64) -> Self {
         match std::env::var("CHATTO_FUZZ_SECONDS") {
             Ok(seconds) => Self::Time(Duration::from_secs(seconds.parse().unwrap())),
@@ -36,9 +36,9 @@ impl Length {
     }
 }
 
-/// Runs a target on its corpus, then on mutations of what is known.
+/// Runs a target on its corpus, then on mutations of the pool.
 ///
-/// `target` answers what it saw, or what is wrong. A panic is a finding as well.
+/// `target` returns the outcome of an input, or what is wrong. A panic is a finding too.
 pub(crate) fn run<S: std::hash::Hash + Eq>(
     name: &str,
     seeds: Vec<Vec<u8>>,

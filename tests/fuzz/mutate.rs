@@ -1,14 +1,14 @@
-//! The mutator: small changes, one after the other, all from one seed.
+//! The mutator: a sequence of small changes that follows from one seed.
 
 use fastrand::Rng;
 
-/// Makes inputs out of others.
+/// Creates inputs from other inputs.
 pub(crate) struct Mutator {
     random: Rng,
     dictionary: &'static [&'static [u8]],
 }
 
-/// Bytes at which parsers change their mind.
+/// Bytes at the edges of what parsers distinguish.
 const EDGES: [u8; 12] = [0, 1, b'\n', b'\r', b' ', b':', b'0', b'9', 0x7f, 0x80, 0xfe, 0xff];
 
 impl Mutator {

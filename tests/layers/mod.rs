@@ -1,5 +1,5 @@
-//! Keeps the table of `src/README.md` true: who may use whom, which names stand alone, and the house
-//! rules a machine can check. The table is the only source; this file holds no module names of its own.
+//! Checks the code against the table in `src/README.md` (which module may use which, and which names belong to one
+//! module), and the style rules that a program can check. The table is the only source: this file names no modules.
 
 mod public;
 mod scan;
@@ -10,17 +10,16 @@ use std::path::{Path, PathBuf};
 
 use scan::Mention;
 
-/// Lines of code of a source file, its unit tests not counted. Whoever needs more asks whether it is still
-/// one subject.
+/// Lines of code in a source file, unit tests not counted. A longer file may no longer be about one subject.
 const FILE_LINES_MAX: usize = 600;
 
 /// Files above the limit, each with its ceiling and the reason. The list may only shrink.
 const LONG_FILES: &[(&str, usize, &str)] = &[];
 
-/// Looks for such folders itself, in what it checks.
+/// A script that looks for such folders itself.
 const NAMES_FOLDERS: &str = "cross/check-static.sh";
 
-/// What every module may use besides its row.
+/// Modules that every module may use, in addition to its row.
 const COMMON: [&str; 2] = ["limits", "observe"];
 
 /// A row of the module table.
@@ -155,7 +154,7 @@ fn public_items_have_a_doc_comment() {
 
 #[test]
 fn logs_name_the_causes_of_an_error() {
-    // `:%` shows an error without what caused it, `:err` with the whole chain.
+    // `:%` logs an error without its causes, `:err` with the whole chain.
     let mut faults = String::new();
     for file in rust_files("src") {
         for (number, line) in read(&file).lines().enumerate() {
@@ -169,7 +168,7 @@ fn logs_name_the_causes_of_an_error() {
 
 #[test]
 fn words_that_are_not_committed() {
-    // Put together here so that this file does not find itself.
+    // Assembled here, so that the check does not find this file.
     let marks: Vec<String> = ["TO DO", "FIX ME", "X XX"].map(|mark| mark.replace(' ', "")).into();
     let tests_off = format!("#[{}", "ignore");
     let mut faults = String::new();
@@ -256,7 +255,7 @@ fn allowed(cell: &str, above: &[String]) -> Vec<String> {
     }
 }
 
-/// The names in back quotes of a cell, as path segments.
+/// The names in backticks in a cell, as path segments.
 fn quoted(cell: &str) -> Vec<Vec<String>> {
     cell.split('`').skip(1).step_by(2).map(segments).collect()
 }
@@ -282,7 +281,7 @@ fn used_module(file: &Path, mention: &Mention, table: &Table) -> Option<String> 
     rest.first().filter(|name| table.rows.contains_key(*name)).cloned()
 }
 
-/// How many `super` lead from a file's module to the crate's root.
+/// The number of `super` from a file's module to the crate root.
 fn depth_of(file: &Path) -> usize {
     let parts = file.components().count() - 1;
     if file.file_name().is_some_and(|name| name == "mod.rs") { parts - 1 } else { parts }
@@ -299,7 +298,7 @@ fn without_unit_tests(source: &str) -> &str {
     source.split("\n#[cfg(test)]\nmod tests {\n").next().unwrap_or_default()
 }
 
-/// Build scripts are programs of their own: they make what the module then includes.
+/// Build scripts are separate programs that generate what the module includes.
 fn is_build_script(file: &Path) -> bool {
     let parts = ["src/build.rs", "codegen.rs", "embed.rs"];
     parts.iter().any(|part| file.ends_with(part))
@@ -318,7 +317,7 @@ fn rust_files(folder: &str) -> Vec<PathBuf> {
     files(folder, usize::MAX).into_iter().filter(is_rust).collect()
 }
 
-/// All files below a folder, sorted; what builds and package managers leave is not ours.
+/// All files below a folder, sorted, without the output of builds and package managers.
 fn files(folder: &str, levels: usize) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
     let mut out = Vec::new();
@@ -338,7 +337,7 @@ fn files(folder: &str, levels: usize) -> Vec<PathBuf> {
     out
 }
 
-/// Whether a file is prose or program; lock files and binaries are neither.
+/// Whether a file is text or source code; lock files and binaries do not count.
 fn is_text(file: &Path) -> bool {
     let ends = ["rs", "md", "toml", "sh", "proto", "txt", "yml", "yaml", "service", "mod"];
     let name = file.file_name().unwrap_or_default().to_string_lossy();
