@@ -156,24 +156,16 @@ by_kind!(
     service::StoreError,
 );
 
-impl From<service::RedeemError> for Failure {
-    fn from(error: service::RedeemError) -> Self {
-        let retry_after = match &error {
-            service::RedeemError::Throttled { retry_after } => Some(*retry_after),
-            _ => None,
-        };
-        let failure = Self::of_kind(error.kind(), &error);
-        Self { retry_after: retry_after.or(failure.retry_after), ..failure }
-    }
+/// Errors that may also say when to come again.
+macro_rules! by_kind_with_retry {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                let failure = Self::of_kind(error.kind(), &error);
+                Self { retry_after: error.retry_after().or(failure.retry_after), ..failure }
+            }
+        }
+    )*};
 }
 
-impl From<service::LogInError> for Failure {
-    fn from(error: service::LogInError) -> Self {
-        let retry_after = match &error {
-            service::LogInError::Throttled { retry_after } => Some(*retry_after),
-            _ => None,
-        };
-        let failure = Self::of_kind(error.kind(), &error);
-        Self { retry_after: retry_after.or(failure.retry_after), ..failure }
-    }
-}
+by_kind_with_retry!(service::LogInError, service::RedeemError);

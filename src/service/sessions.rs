@@ -122,6 +122,12 @@ impl LogInError {
             Self::Store(error) => error.kind(),
         }
     }
+
+    /// When to try again, after [`Self::Throttled`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::Throttled { retry_after } = self { Some(*retry_after) } else { None }
+    }
 }
 
 impl From<StorageError> for LogInError {
@@ -230,18 +236,14 @@ impl Sessions<'_> {
     }
 
     /// Ends the presented credentials and the pair each was issued with. Credentials that do not
-    /// count are passed over. Answers the sessions that ended, for their sockets.
+    /// count are passed over.
     ///
     /// # Errors
     /// [`AuthenticateError::Store`].
     ///
     /// # Cancel safety
     /// Dropping it may leave one of a pair; repeating it ends that too.
-    pub async fn log_out(
-        self,
-        presented: &[Credential<'_>],
-    ) -> Result<Vec<SessionId>, AuthenticateError> {
-        let mut ended = Vec::new();
+    pub async fn log_out(self, presented: &[Credential<'_>]) -> Result<(), AuthenticateError> {
         for credential in presented {
             let Some((hash, kind)) = self.look_up_key(*credential) else { continue };
             let Some((token, _)) = self.storage.token(&hash).await? else { continue };
@@ -252,9 +254,8 @@ impl Sessions<'_> {
                 self.storage.token_delete(&pair).await?;
             }
             self.storage.token_delete(&hash).await?;
-            ended.extend(session_id(&token).filter(|id| !ended.contains(id)));
         }
-        Ok(ended)
+        Ok(())
     }
 
     /// Looks again whether a session counts, at the store's leader.

@@ -15,7 +15,7 @@ use super::error::StoreError;
 use super::links::{Links, account_id, content};
 use super::passwords::Passwords;
 use super::sessions::Sessions;
-use super::throttle::Throttle;
+use super::throttle::{Throttle, Wait};
 use super::{CallKind, ErrorKind, LinkContent, LoggedIn};
 use crate::crypto::{hex, sha256};
 use crate::domain::UserId;
@@ -83,6 +83,12 @@ impl RedeemError {
         }
     }
 
+    /// When to try again, after [`Self::Throttled`].
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::Throttled { retry_after } = self { Some(*retry_after) } else { None }
+    }
+
     /// Whether the asker is to blame.
     pub(super) fn is_refusal(&self) -> bool {
         use ErrorKind::{DiskError, DiskFull, Internal, Unavailable};
@@ -139,7 +145,7 @@ impl SignUp<'_> {
         self.barrier.pass(CallKind::Change).await?;
         let link = self.find_link(request.token).await?;
         let (hash, address) = (link.hash, request.address);
-        if let Some(retry_after) = self.throttle.link_wait(&hash, address).await? {
+        if let Some(Wait { retry_after }) = self.throttle.link_wait(&hash, address).await? {
             return Err(RedeemError::Throttled { retry_after });
         }
         let redeemed = Box::pin(self.redeem_link(link, request)).await;

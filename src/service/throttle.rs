@@ -25,7 +25,7 @@ use crate::runtime::{Clock, Pace};
 use crate::storage::records::{Counter, User};
 use crate::storage::{Counted, FoundCounter, Storage, StorageError};
 
-/// Too many failures; try again after `retry_after`.
+/// Too many failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Wait {
     pub(super) retry_after: Duration,
@@ -66,7 +66,8 @@ impl Throttle<'_> {
         .await;
         let (of_identifier, of_address) = (of_identifier?, of_address?);
         let now = self.clock.unix_ms();
-        let wait = from_address(&mut of_address.counter.clone(), now)
+        let wait = LOG_INS
+            .wait(&of_address.counter, now)
             .or_else(|| for_identifier(&mut of_identifier.counter.clone(), now));
         Ok(match wait {
             Some(wait) => Err(wait),
@@ -90,7 +91,9 @@ impl Throttle<'_> {
         let (name, found) = &attempt.address;
         let wait = self
             .storage
-            .change_counter(Counted::Address, name, *found, |counter| from_address(counter, now))
+            .change_counter(Counted::Address, name, *found, |counter| {
+                LOG_INS.count_or_wait(counter, now)
+            })
             .await?;
         if wait.is_some() {
             return Ok(wait);
@@ -137,11 +140,11 @@ impl Throttle<'_> {
         &self,
         link: &[u8; 32],
         address: IpAddr,
-    ) -> Result<Option<Duration>, StorageError> {
+    ) -> Result<Option<Wait>, StorageError> {
         let now = self.clock.unix_ms();
         for name in self.link_counters(link, address) {
             let found = self.storage.counter(Counted::Address, &name).await?;
-            if let Some(wait) = link_wait(&found.counter, now) {
+            if let Some(wait) = LINK_USES.wait(&found.counter, now) {
                 return Ok(Some(wait));
             }
         }
@@ -157,12 +160,7 @@ impl Throttle<'_> {
         let now = self.clock.unix_ms();
         for name in self.link_counters(link, address) {
             let found = self.storage.counter(Counted::Address, &name).await?;
-            let one_more = |counter: &mut Counter| {
-                if !is_link_window(counter, now) {
-                    *counter = Counter { window_ms: now, ..Counter::default() };
-                }
-                counter.count = counter.count.saturating_add(1);
-            };
+            let one_more = |counter: &mut Counter| LINK_USES.count(counter, now);
             self.storage.change_counter(Counted::Address, &name, found, one_more).await?;
         }
         Ok(())
@@ -197,17 +195,50 @@ impl Throttle<'_> {
     }
 }
 
-/// 20 failures per minute.
-fn from_address(counter: &mut Counter, now: i64) -> Option<Wait> {
-    let window = millis(LOGIN_ADDRESS_WINDOW);
-    if !(counter.window_ms..counter.window_ms.saturating_add(window)).contains(&now) {
-        *counter = Counter { window_ms: now, ..Counter::default() };
+/// At most `max` in a window of a fixed length, which begins with the first.
+struct FixedWindow {
+    max: u32,
+    length: Duration,
+}
+
+/// Wrong passwords from one address.
+const LOG_INS: FixedWindow =
+    FixedWindow { max: LOGIN_ADDRESS_FAILURES_MAX, length: LOGIN_ADDRESS_WINDOW };
+/// Refused uses of one link, and of links from one address.
+const LINK_USES: FixedWindow = FixedWindow { max: LINK_FAILURES_MAX, length: LINK_WINDOW };
+
+impl FixedWindow {
+    fn end_ms(&self, counter: &Counter) -> i64 {
+        counter.window_ms.saturating_add(millis(self.length))
     }
-    if counter.count >= LOGIN_ADDRESS_FAILURES_MAX {
-        return Some(until(counter.window_ms.saturating_add(window), now));
+
+    /// Whether the window goes on; one in the future was begun before the clock was set back.
+    fn is_current(&self, counter: &Counter, now: i64) -> bool {
+        (counter.window_ms..self.end_ms(counter)).contains(&now)
     }
-    counter.count += 1;
-    None
+
+    /// How long to wait when the window is full.
+    fn wait(&self, counter: &Counter, now: i64) -> Option<Wait> {
+        let is_full = counter.count >= self.max && self.is_current(counter, now);
+        is_full.then(|| until(self.end_ms(counter), now))
+    }
+
+    /// Counts one more, in a new window where the former one is over.
+    fn count(&self, counter: &mut Counter, now: i64) {
+        if !self.is_current(counter, now) {
+            *counter = Counter { window_ms: now, ..Counter::default() };
+        }
+        counter.count = counter.count.saturating_add(1);
+    }
+
+    /// Counts one more unless the window is full.
+    fn count_or_wait(&self, counter: &mut Counter, now: i64) -> Option<Wait> {
+        let wait = self.wait(counter, now);
+        if wait.is_none() {
+            self.count(counter, now);
+        }
+        wait
+    }
 }
 
 /// Five failures, then a wait of 1 s that doubles up to 15 minutes.
@@ -230,20 +261,6 @@ fn for_identifier(counter: &mut Counter, now: i64) -> Option<Wait> {
 fn until(end_ms: i64, now: i64) -> Wait {
     let left = u64::try_from(end_ms.saturating_sub(now)).unwrap_or(0);
     Wait { retry_after: Duration::from_millis(left) }
-}
-
-/// A window in the future was begun before the clock was set back.
-fn is_link_window(counter: &Counter, now: i64) -> bool {
-    let end = counter.window_ms.saturating_add(millis(LINK_WINDOW));
-    (counter.window_ms..end).contains(&now)
-}
-
-fn link_wait(counter: &Counter, now: i64) -> Option<Duration> {
-    if counter.count < LINK_FAILURES_MAX || !is_link_window(counter, now) {
-        return None;
-    }
-    let end = counter.window_ms.saturating_add(millis(LINK_WINDOW));
-    Some(Duration::from_millis(u64::try_from(end.saturating_sub(now)).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -281,28 +298,29 @@ mod tests {
         let wait = for_identifier(&mut counter, 0).unwrap();
         assert_eq!(wait.retry_after, LOGIN_WAIT_MAX);
         let mut counter = Counter { count: 99, window_ms: i64::MAX - 1, blocked_until_ms: 0 };
-        assert_eq!(from_address(&mut counter, 0), None);
+        assert_eq!(LOG_INS.count_or_wait(&mut counter, 0), None);
     }
 
     #[test]
     fn twenty_failures_a_minute_per_address() {
         let mut counter = Counter::default();
         for _ in 0..20 {
-            assert_eq!(from_address(&mut counter, 100_000), None);
+            assert_eq!(LOG_INS.count_or_wait(&mut counter, 100_000), None);
         }
-        let wait = from_address(&mut counter, 130_000).unwrap();
+        let wait = LOG_INS.count_or_wait(&mut counter, 130_000).unwrap();
         assert_eq!(wait.retry_after, Duration::from_secs(30));
-        assert_eq!(from_address(&mut counter, 160_000), None, "a new window");
+        assert_eq!(LOG_INS.count_or_wait(&mut counter, 160_000), None, "a new window");
         assert_eq!(counter.count, 1);
     }
 
     #[test]
-    fn twenty_in_a_minute_and_then_its_end() {
+    fn a_full_window_waits_for_its_end() {
         let at = |count, window_ms, now| {
-            link_wait(&Counter { count, window_ms, ..Counter::default() }, now)
+            let counter = Counter { count, window_ms, ..Counter::default() };
+            LINK_USES.wait(&counter, now).map(|wait| wait.retry_after.as_secs())
         };
         assert_eq!(at(19, 1_000, 1_000), None);
-        assert_eq!(at(20, 1_000, 31_000), Some(Duration::from_secs(30)));
+        assert_eq!(at(20, 1_000, 31_000), Some(30));
         assert_eq!(at(20, 1_000, 61_000), None);
         assert_eq!(at(20, 5_000, 1_000), None, "the clock was set back");
     }

@@ -106,7 +106,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
         Ok(owner.service.sessions().log_out(&credentials).await?)
     };
     match state.finish("log out", permit, work).await {
-        Ok(_ended) => {
+        Ok(()) => {
             let answer = Answer::json(StatusCode::OK, &json!({ "success": true }));
             // A page of another origin, whose request carries no cookie, takes none away either.
             let is_own = head.is_own_origin(&state.config.public_url);
