@@ -4,7 +4,7 @@ use super::barrier::ReadBarrier;
 use super::create_account::{
     AccountCreation, AccountDraft, AccountError, assignable_role, has_owner, is_owner,
 };
-use super::error::{StoreError, flat};
+use super::error::{StoreError, flatten};
 use super::links::Links;
 use super::passwords::Passwords;
 use super::throttle::Throttle;
@@ -292,7 +292,7 @@ impl Accounts<'_> {
             change(&mut user)?;
             Ok(if user == *present { Change::Keep } else { Change::Put(user) })
         });
-        changed.await.map_err(flat::<ManageAccountError>)?.ok_or(ManageAccountError::UnknownUser)
+        changed.await.map_err(flatten::<ManageAccountError>)?.ok_or(ManageAccountError::UnknownUser)
     }
 
     fn account_view(&self, id: UserId, user: &User) -> AccountView {

@@ -36,12 +36,12 @@ impl<T> Coalescer<T> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A sign is given: answers it when it is to be told now, else it waits, joined to what waits already.
+    /// A update is given: answers it when it is to be told now, else it waits, joined to what waits already.
     pub(super) fn offer(
         &self,
         user: UserId,
         now: Instant,
-        sign: T,
+        update: T,
         join: impl FnOnce(T, T) -> T,
     ) -> Option<T> {
         let mut users = self.lock();
@@ -49,25 +49,25 @@ impl<T> Coalescer<T> {
         let present = users.entry(user).or_insert(free);
         if present.waiting.is_none() && present.next <= now {
             present.next = now + EPHEMERAL_INTERVAL;
-            return Some(sign);
+            return Some(update);
         }
         present.waiting = Some(match present.waiting.take() {
-            Some(older) => join(older, sign),
-            None => sign,
+            Some(older) => join(older, update),
+            None => update,
         });
         drop(users);
         self.added.notify(usize::MAX);
         None
     }
 
-    /// A sign that could not be told waits for the next second; what was given meanwhile is newer.
-    fn put_back(&self, user: UserId, now: Instant, sign: T, join: impl FnOnce(T, T) -> T) {
+    /// A update that could not be told waits for the next second; what was given meanwhile is newer.
+    fn put_back(&self, user: UserId, now: Instant, update: T, join: impl FnOnce(T, T) -> T) {
         let mut users = self.lock();
         let next = now + EPHEMERAL_INTERVAL;
         let present = users.entry(user).or_insert(Pending { next, waiting: None });
         present.waiting = Some(match present.waiting.take() {
-            Some(newer) => join(sign, newer),
-            None => sign,
+            Some(newer) => join(update, newer),
+            None => update,
         });
     }
 
@@ -75,17 +75,17 @@ impl<T> Coalescer<T> {
     fn take_due(&self, now: Instant) -> (Vec<(UserId, T)>, Option<Instant>) {
         let mut due = Vec::new();
         let mut users = self.lock();
-        users.retain(|user, sign| {
-            if sign.next > now {
+        users.retain(|user, update| {
+            if update.next > now {
                 return true;
             }
-            let Some(waiting) = sign.waiting.take() else { return false };
+            let Some(waiting) = update.waiting.take() else { return false };
             due.push((*user, waiting));
-            sign.next = now + EPHEMERAL_INTERVAL;
+            update.next = now + EPHEMERAL_INTERVAL;
             true
         });
-        let waiting = users.values().filter(|sign| sign.waiting.is_some());
-        let next = waiting.map(|sign| sign.next).min();
+        let waiting = users.values().filter(|update| update.waiting.is_some());
+        let next = waiting.map(|update| update.next).min();
         (due, next)
     }
 }
@@ -99,7 +99,7 @@ pub struct PendingUpdates<'a> {
 }
 
 impl PendingUpdates<'_> {
-    /// Tells the signs that wait when their second is over, until `stop`; then all that wait.
+    /// Tells the coalescer that wait when their second is over, until `stop`; then all that wait.
     pub async fn publish(self, stop: &Stop) {
         let (presence, typing) = (self.presences.pending, self.typing.pending);
         loop {
@@ -108,8 +108,8 @@ impl PendingUpdates<'_> {
             let now = self.clock.now();
             let until = if is_last { now + EPHEMERAL_INTERVAL } else { now };
             let (presences, next_presence) = presence.take_due(until);
-            let (signs, next_sign) = typing.take_due(until);
-            for (user, (room, thread)) in signs {
+            let (coalescer, next_sign) = typing.take_due(until);
+            for (user, (room, thread)) in coalescer {
                 self.typing.publish_pending(user, room, thread).await;
             }
             let mut presences = presences.into_iter();
@@ -143,7 +143,7 @@ impl PendingUpdates<'_> {
     /// When presences that were given back are tried again.
     fn next_put_back(&self, now: Instant) -> Option<Instant> {
         let users = self.presences.pending.lock();
-        let waits = users.values().any(|sign| sign.waiting.is_some());
+        let waits = users.values().any(|update| update.waiting.is_some());
         waits.then(|| now + EPHEMERAL_INTERVAL)
     }
 }
@@ -158,22 +158,22 @@ mod tests {
 
     #[test]
     fn the_first_goes_out_at_once_and_the_newest_at_the_end_of_the_second() {
-        let signs = Coalescer::default();
+        let coalescer = Coalescer::default();
         let [ada, bob] = [1, 2].map(UserId::from_number);
         let start = Clock::system().now();
-        assert_eq!(signs.offer(ada, start, 1, newest), Some(1));
-        assert_eq!(signs.offer(ada, start, 2, newest), None);
-        assert_eq!(signs.offer(bob, start, 7, newest), Some(7), "another user's");
-        assert_eq!(signs.offer(ada, start, 3, newest), None);
+        assert_eq!(coalescer.offer(ada, start, 1, newest), Some(1));
+        assert_eq!(coalescer.offer(ada, start, 2, newest), None);
+        assert_eq!(coalescer.offer(bob, start, 7, newest), Some(7), "another user's");
+        assert_eq!(coalescer.offer(ada, start, 3, newest), None);
         let end = start + EPHEMERAL_INTERVAL;
-        assert_eq!(signs.take_due(start), (vec![], Some(end)));
+        assert_eq!(coalescer.take_due(start), (vec![], Some(end)));
         // Late: what waits is told first, so that nothing older comes behind something newer.
-        assert_eq!(signs.offer(ada, end, 4, newest), None);
-        assert_eq!(signs.take_due(end), (vec![(ada, 4)], None));
-        assert_eq!(signs.offer(ada, end, 5, newest), None, "a second for each");
-        signs.put_back(ada, end, 4, newest);
-        assert_eq!(signs.take_due(end + EPHEMERAL_INTERVAL), (vec![(ada, 5)], None));
-        assert_eq!(signs.take_due(end + EPHEMERAL_INTERVAL * 2), (vec![], None));
-        assert!(signs.lock().is_empty());
+        assert_eq!(coalescer.offer(ada, end, 4, newest), None);
+        assert_eq!(coalescer.take_due(end), (vec![(ada, 4)], None));
+        assert_eq!(coalescer.offer(ada, end, 5, newest), None, "a second for each");
+        coalescer.put_back(ada, end, 4, newest);
+        assert_eq!(coalescer.take_due(end + EPHEMERAL_INTERVAL), (vec![(ada, 5)], None));
+        assert_eq!(coalescer.take_due(end + EPHEMERAL_INTERVAL * 2), (vec![], None));
+        assert!(coalescer.lock().is_empty());
     }
 }

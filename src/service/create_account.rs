@@ -7,7 +7,7 @@
 use std::convert::Infallible;
 
 use super::barrier::ReadBarrier;
-use super::error::{StoreError, flat};
+use super::error::{StoreError, flatten};
 use super::passwords::PasswordHashError;
 use super::{CallKind, Config, ErrorKind};
 use crate::domain::UserId;
@@ -147,7 +147,7 @@ impl AccountCreation<'_> {
             Ok(_) => {}
             // Somebody used the same link with another login: the account that is there keeps its own.
             Err(error) => {
-                let error = flat(error);
+                let error = flatten(error);
                 if matches!(error, AccountError::Exists) {
                     self.release_unused(&draft.id, &login, address.as_deref()).await?;
                 }

@@ -88,11 +88,16 @@ impl ResumeCursors<'_> {
 
     /// A cursor that says: everything up to here was sent.
     #[must_use]
-    pub fn seal(&self, session: &Session, told: FeedPosition, rights: RightsFingerprint) -> String {
+    pub fn seal(
+        &self,
+        session: &Session,
+        position: FeedPosition,
+        rights: RightsFingerprint,
+    ) -> String {
         let epoch = head(self.storage.epoch());
-        let place = Place { epoch, told, rights, made_ms: self.clock.unix_ms() };
+        let stored = ResumePosition { epoch, position, rights, made_ms: self.clock.unix_ms() };
         let ad = session.user.as_str().as_bytes();
-        let (nonce, sealed) = self.key.seal(&place.bytes(), ad);
+        let (nonce, sealed) = self.key.seal(&stored.bytes(), ad);
         BASE64.encode([nonce.as_slice(), &sealed].concat())
     }
 
@@ -105,45 +110,46 @@ impl ResumeCursors<'_> {
         cursor: &str,
         rights: RightsFingerprint,
     ) -> Option<FeedPosition> {
-        let place = self.place(session, cursor)?;
+        let stored = self.stored(session, cursor)?;
         let epoch = head(self.storage.epoch());
-        place.counts(epoch, rights, self.clock.unix_ms()).then_some(place.told)
+        stored.is_valid(epoch, rights, self.clock.unix_ms()).then_some(stored.position)
     }
 
     /// Whether a cursor of this viewer stands at something that this process has not come to: another process
     /// has shown more already, and with later rights.
     #[must_use]
-    pub fn is_ahead(&self, session: &Session, cursor: &str, told: FeedPosition) -> bool {
+    pub fn is_ahead(&self, session: &Session, cursor: &str, position: FeedPosition) -> bool {
         let epoch = head(self.storage.epoch());
-        let place = self.place(session, cursor).filter(|place| place.epoch == epoch);
-        let ahead = |at: FeedPosition| at.journal > told.journal || at.state > told.state;
-        place.is_some_and(|place| ahead(place.told))
+        let stored = self.stored(session, cursor).filter(|stored| stored.epoch == epoch);
+        let ahead = |at: FeedPosition| at.journal > position.journal || at.state > position.state;
+        stored.is_some_and(|stored| ahead(stored.position))
     }
 
-    fn place(&self, session: &Session, cursor: &str) -> Option<Place> {
+    fn stored(&self, session: &Session, cursor: &str) -> Option<ResumePosition> {
         if cursor.len() > (NONCE_BYTES + PLAIN_BYTES + TAG_BYTES) * 4 / 3 + 4 {
             return None;
         }
         let bytes = BASE64.decode(cursor).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
         let ad = session.user.as_str().as_bytes();
-        Place::of(&self.key.open(nonce, sealed, ad).ok()?)
+        ResumePosition::of(&self.key.open(nonce, sealed, ad).ok()?)
     }
 }
 
 /// What a cursor holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct ResumePosition {
     /// The first bytes of the store's epoch: sequences mean nothing in another one.
     epoch: [u8; 8],
-    told: FeedPosition,
+    position: FeedPosition,
     rights: RightsFingerprint,
     made_ms: i64,
 }
 
-impl Place {
+impl ResumePosition {
     fn bytes(&self) -> Vec<u8> {
-        let (journal, state) = (self.told.journal.to_be_bytes(), self.told.state.to_be_bytes());
+        let (journal, state) =
+            (self.position.journal.to_be_bytes(), self.position.state.to_be_bytes());
         [self.epoch, journal, state, self.rights.0, self.made_ms.to_be_bytes()].concat()
     }
 
@@ -151,17 +157,17 @@ impl Place {
         let mut words = bytes.chunks_exact(8).map(head);
         let (epoch, journal, state) = (words.next()?, words.next()?, words.next()?);
         let (rights, made) = (words.next()?, words.next()?);
-        let told =
+        let position =
             FeedPosition { journal: u64::from_be_bytes(journal), state: u64::from_be_bytes(state) };
         Some(Self {
             epoch,
-            told,
+            position,
             rights: RightsFingerprint(rights),
             made_ms: i64::from_be_bytes(made),
         })
     }
 
-    fn counts(&self, epoch: [u8; 8], rights: RightsFingerprint, now_ms: i64) -> bool {
+    fn is_valid(&self, epoch: [u8; 8], rights: RightsFingerprint, now_ms: i64) -> bool {
         let age = now_ms.saturating_sub(self.made_ms);
         self.epoch == epoch && self.rights == rights && age <= millis(RESUME_CURSOR_TTL)
     }
@@ -181,15 +187,15 @@ mod tests {
     #[test]
     fn a_cursor_counts_in_its_epoch_under_its_rights_for_a_day() {
         let (epoch, rights) = ([1; 8], RightsFingerprint([2; 8]));
-        let told = FeedPosition { journal: 3, state: 4 };
-        let place = Place { epoch, told, rights, made_ms: 5 };
-        assert_eq!(Place::of(&place.bytes()), Some(place));
-        assert_eq!(place.bytes().len(), PLAIN_BYTES);
-        assert_eq!(Place::of(&place.bytes()[1..]), None);
+        let position = FeedPosition { journal: 3, state: 4 };
+        let stored = ResumePosition { epoch, position, rights, made_ms: 5 };
+        assert_eq!(ResumePosition::of(&stored.bytes()), Some(stored));
+        assert_eq!(stored.bytes().len(), PLAIN_BYTES);
+        assert_eq!(ResumePosition::of(&stored.bytes()[1..]), None);
         let day = millis(RESUME_CURSOR_TTL);
-        assert!(place.counts(epoch, rights, 5 + day));
-        assert!(!place.counts(epoch, rights, 6 + day), "a day has passed");
-        assert!(!place.counts([9; 8], rights, 5), "after a restore");
-        assert!(!place.counts(epoch, RightsFingerprint([9; 8]), 5), "other rights");
+        assert!(stored.is_valid(epoch, rights, 5 + day));
+        assert!(!stored.is_valid(epoch, rights, 6 + day), "a day has passed");
+        assert!(!stored.is_valid([9; 8], rights, 5), "after a restore");
+        assert!(!stored.is_valid(epoch, RightsFingerprint([9; 8]), 5), "other rights");
     }
 }

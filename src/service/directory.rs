@@ -17,7 +17,7 @@ use crate::storage::records::{Group, Room};
 use crate::storage::{Storage, StorageError, Tables};
 
 /// A room as found in the tables, before what must be read from the store.
-pub(super) type Found = (RoomId, Arc<Room>);
+pub(super) type RoomEntry = (RoomId, Arc<Room>);
 
 /// A room as a viewer's connection shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,10 +85,10 @@ impl Directory<'_> {
         &self,
         session: &Session,
         empty_direct: bool,
-    ) -> (Vec<Found>, Vec<Found>) {
+    ) -> (Vec<RoomEntry>, Vec<RoomEntry>) {
         self.storage.read(|tables| {
             let access = ViewerRights::of(tables, session.user);
-            let channels: Vec<Found> = groups(tables)
+            let channels: Vec<RoomEntry> = groups(tables)
                 .into_iter()
                 .flat_map(|(id, group)| channels_of(tables, id, &group))
                 .filter(|(id, room)| is_listed(tables, &access, *id, room))
@@ -225,7 +225,7 @@ impl Directory<'_> {
     async fn with_states(
         &self,
         viewer: UserId,
-        rooms: &[Found],
+        rooms: &[RoomEntry],
         known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<Vec<RoomWithState>, StorageError> {
         let unknown = rooms.iter().filter(|(id, _)| !known.contains_key(id));
@@ -249,7 +249,7 @@ impl Directory<'_> {
     ) -> Result<GroupView, StorageError> {
         let (visible, permissions) = self.storage.read(|tables| {
             let access = ViewerRights::of(tables, viewer);
-            let visible: Vec<Found> = channels_of(tables, id, group)
+            let visible: Vec<RoomEntry> = channels_of(tables, id, group)
                 .into_iter()
                 .filter(|(id, room)| is_listed(tables, &access, *id, room))
                 .collect();
@@ -264,7 +264,10 @@ impl Directory<'_> {
         })
     }
 
-    pub(super) async fn newest_first(&self, rooms: Vec<Found>) -> Result<Vec<Found>, StorageError> {
+    pub(super) async fn newest_first(
+        &self,
+        rooms: Vec<RoomEntry>,
+    ) -> Result<Vec<RoomEntry>, StorageError> {
         let mut dated = Vec::new();
         let now = self.clock.unix_ms();
         for (id, room) in rooms {
@@ -409,17 +412,17 @@ pub(super) fn groups(tables: &Tables) -> Vec<(GroupId, Arc<Group>)> {
 
 /// The channels of a group: as its items say, others behind them by age. An item that is a room of
 /// another group is left out: the room's own record decides.
-fn channels_of(tables: &Tables, id: GroupId, group: &Group) -> Vec<Found> {
+fn channels_of(tables: &Tables, id: GroupId, group: &Group) -> Vec<RoomEntry> {
     let own = |room: &Room| !is_direct(room) && room.group_id == id.as_str();
     let mut listed = HashSet::new();
-    let mut found: Vec<Found> = group
+    let mut found: Vec<RoomEntry> = group
         .items
         .iter()
         .filter_map(|item| RoomId::try_from(item.as_str()).ok())
         .filter(|room| listed.insert(*room))
         .filter_map(|id| Some((id, Arc::clone(tables.rooms.get(&id).filter(|room| own(room))?))))
         .collect();
-    let mut rest: Vec<Found> = tables
+    let mut rest: Vec<RoomEntry> = tables
         .rooms
         .iter()
         .filter(|(id, room)| own(room) && !listed.contains(id))

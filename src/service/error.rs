@@ -181,7 +181,7 @@ impl From<StorageError> for RoomError {
 }
 
 /// Joins what a change's closure refused with what the store refused.
-pub(super) fn flat<E: From<StorageError>>(error: ChangeError<E>) -> E {
+pub(super) fn flatten<E: From<StorageError>>(error: ChangeError<E>) -> E {
     match error {
         ChangeError::Refused(error) => error,
         ChangeError::Storage(error) => error.into(),

@@ -1,6 +1,6 @@
 //! Posting messages, with the checks in the contract's order (behaviour 6.1).
 
-use super::error::{StoreError, flat};
+use super::error::{StoreError, flatten};
 use super::rights::{ViewerRights, is_direct};
 use super::timeline::Timeline;
 use super::{ErrorKind, MessageView, Session, millis};
@@ -60,7 +60,7 @@ pub enum PostError {
     /// Direct messages have no threads.
     #[error("direct messages have no threads")]
     Direct,
-    /// The thread's root or the message answered is not there.
+    /// The thread's root or the message replied_to is not there.
     #[error("message not found")]
     MessageNotFound,
     /// A file is not there.
@@ -148,7 +148,7 @@ impl Messages<'_> {
             return Err(PostError::TooManyAttachments);
         }
         self.check_threads(&target, &new).await?;
-        let in_reply_to = self.answered(target.room, new.in_reply_to).await?;
+        let in_reply_to = self.replied_to(target.room, new.in_reply_to).await?;
         if !target.may_post {
             return Err(PostError::Denied);
         }
@@ -219,8 +219,8 @@ impl Messages<'_> {
         Ok(())
     }
 
-    /// Check 7: the message answered, stored as given.
-    async fn answered(&self, room: RoomId, id: &str) -> Result<Option<EventId>, PostError> {
+    /// Check 7: the message replied_to, stored as given.
+    async fn replied_to(&self, room: RoomId, id: &str) -> Result<Option<EventId>, PostError> {
         if id.is_empty() {
             return Ok(None);
         }
@@ -278,7 +278,7 @@ impl Messages<'_> {
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
         let appended = Box::pin(self.storage.append(&room, request, &[], draft)).await;
-        let appended = appended.map_err(flat)?;
+        let appended = appended.map_err(flatten)?;
         Ok((appended, drafted))
     }
 

@@ -31,7 +31,7 @@ impl PasswordHashError {
 }
 
 /// The outcome of comparing a password.
-pub(super) struct Compared {
+pub(super) struct PasswordCheck {
     /// It is the right one.
     pub(super) is_right: bool,
     /// A new hash with today's parameters, where the stored one is weaker.
@@ -71,7 +71,7 @@ impl Passwords<'_> {
         slot: SlotGuard,
         stored: Option<String>,
         typed: &str,
-    ) -> Compared {
+    ) -> PasswordCheck {
         let (params, costs) = (self.params, self.costs());
         let typed = Zeroizing::new(typed.to_owned());
         // The slot goes along: a caller that is dropped does not stop the hashing.
@@ -81,7 +81,7 @@ impl Passwords<'_> {
             let upgraded = stored.as_ref().filter(|phc| is_weaker(phc));
             let upgraded = upgraded.and_then(|_| password::hash(&params, &typed).ok());
             drop(slot);
-            Compared { is_right, upgraded }
+            PasswordCheck { is_right, upgraded }
         })
         .await
     }

@@ -22,7 +22,7 @@ pub enum Presence {
     Away = 2,
     /// Here, not to be disturbed.
     DoNotDisturb = 3,
-    /// Not here: nothing was heard for 60 s.
+    /// Not here: nothing was received for 60 s.
     #[default]
     Offline = 4,
 }
@@ -45,8 +45,8 @@ impl Presence {
 /// What this process knows.
 #[derive(Default)]
 pub(super) struct KnownPresences {
-    /// What it has heard: status and until when it holds, milliseconds since 1970.
-    heard: Mutex<HashMap<UserId, (Presence, i64)>>,
+    /// What it has received: status and until when it holds, milliseconds since 1970.
+    received: Mutex<HashMap<UserId, (Presence, i64)>>,
     /// What it has stored, together with what still waits to be.
     written: Mutex<HashMap<UserId, records::Presence>>,
 }
@@ -73,7 +73,7 @@ pub(super) fn join(mut earlier: Vec<Update>, later: Vec<Update>) -> Vec<Update> 
 
 impl KnownPresences {
     fn lock(&self) -> MutexGuard<'_, HashMap<UserId, (Presence, i64)>> {
-        self.heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<UserId, records::Presence>> {
@@ -100,7 +100,7 @@ pub struct Presences<'a> {
 impl Presences<'_> {
     /// Sets or refreshes the presence of the viewer's session for 60 s and answers the status that
     /// holds for the user. A status chosen by hand stays against automatic ones until ONLINE is
-    /// chosen by hand or nothing is heard for 60 s. A user's presence is told once a second: what comes faster
+    /// chosen by hand or nothing is received for 60 s. A user's presence is told once a second: what comes faster
     /// is told, with the newest status, at the end of the second, and the answer is then what this process
     /// expects to hold.
     ///
@@ -129,7 +129,7 @@ impl Presences<'_> {
                 let mut written = self.known.written();
                 let record = written.entry(session.user).or_default();
                 set(record, mine, by_hand, now);
-                Ok(holding(record))
+                Ok(effective(record))
             }
         }
     }
@@ -156,7 +156,7 @@ impl Presences<'_> {
                 record.clone()
             })
             .await?;
-        let holds = holding(&record);
+        let holds = effective(&record);
         let until_ms = updates.iter().map(|one| one.mine.until_ms).max().unwrap_or(now);
         self.known.written().insert(*user, record);
         let told = EphemeralEvent::Presence { user: *user, status: holds.number(), until_ms };
@@ -164,7 +164,7 @@ impl Presences<'_> {
         Ok(holds)
     }
 
-    /// The status of a user, as this process has heard.
+    /// The status of a user, as this process has received.
     #[must_use]
     pub fn status(&self, user: &UserId) -> Presence {
         self.known.status(user, self.clock.unix_ms())
@@ -178,7 +178,7 @@ impl Presences<'_> {
         former != self.status(&user)
     }
 
-    /// Reads what is stored of everybody. What was heard meanwhile is newer and stays. Answers whose status
+    /// Reads what is stored of everybody. What was received meanwhile is newer and stays. Answers whose status
     /// changed.
     ///
     /// # Errors
@@ -188,7 +188,7 @@ impl Presences<'_> {
         let stored = self.storage.presences().await?;
         let fresh = stored.into_iter().map(|(user, record)| {
             let until_ms = record.sessions.iter().map(|one| one.until_ms).max().unwrap_or_default();
-            (user, (holding(&record), until_ms))
+            (user, (effective(&record), until_ms))
         });
         let mut fresh: HashMap<_, _> = fresh.collect();
         let mut known = self.known.lock();
@@ -228,10 +228,10 @@ impl Presences<'_> {
 
 /// Each refresh ends later than the one before: what ends later is newer.
 fn keep_newer(
-    heard: &HashMap<UserId, (Presence, i64)>,
+    received: &HashMap<UserId, (Presence, i64)>,
     read: &mut HashMap<UserId, (Presence, i64)>,
 ) {
-    for (user, newest) in heard {
+    for (user, newest) in received {
         let present = read.entry(*user).or_insert(*newest);
         if present.1 < newest.1 {
             *present = *newest;
@@ -243,7 +243,7 @@ fn keep_newer(
 fn set(record: &mut records::Presence, mine: SessionPresence, by_hand: bool, now: i64) {
     let status = Presence::stored(mine.status);
     record.sessions.retain(|one| one.until_ms > now && one.session_id != mine.session_id);
-    // Nothing was heard for a while: what was chosen by hand has ended with it.
+    // Nothing was received for a while: what was chosen by hand has ended with it.
     if record.sessions.is_empty() && !by_hand && record.manual_until_ms <= now {
         record.manual = 0;
     }
@@ -255,7 +255,7 @@ fn set(record: &mut records::Presence, mine: SessionPresence, by_hand: bool, now
 }
 
 /// The status that a record makes: by hand, else ONLINE where any session is, else the newest one's.
-fn holding(record: &records::Presence) -> Presence {
+fn effective(record: &records::Presence) -> Presence {
     if record.manual != 0 {
         return Presence::stored(record.manual);
     }
@@ -280,24 +280,28 @@ mod tests {
     #[test]
     fn sessions_make_one_status_and_a_choice_by_hand_stays() {
         let mut record = records::Presence::default();
-        assert_eq!(holding(&record), Presence::Offline);
+        assert_eq!(effective(&record), Presence::Offline);
         update(&mut record, 1, Presence::Away, false, 0);
-        assert_eq!(holding(&record), Presence::Away);
+        assert_eq!(effective(&record), Presence::Away);
         update(&mut record, 2, Presence::Online, false, 10);
-        assert_eq!(holding(&record), Presence::Online);
+        assert_eq!(effective(&record), Presence::Online);
         // The second session ended, the first went on.
         update(&mut record, 1, Presence::Away, false, 71);
-        assert_eq!(holding(&record), Presence::Away);
+        assert_eq!(effective(&record), Presence::Away);
 
         update(&mut record, 1, Presence::DoNotDisturb, true, 80);
         update(&mut record, 2, Presence::Online, false, 90);
-        assert_eq!(holding(&record), Presence::DoNotDisturb);
+        assert_eq!(effective(&record), Presence::DoNotDisturb);
         update(&mut record, 2, Presence::Online, true, 95);
-        assert_eq!(holding(&record), Presence::Online);
+        assert_eq!(effective(&record), Presence::Online);
 
         update(&mut record, 1, Presence::Away, true, 100);
         update(&mut record, 1, Presence::Online, false, 200);
-        assert_eq!(holding(&record), Presence::Online, "the choice by hand ended with the silence");
+        assert_eq!(
+            effective(&record),
+            Presence::Online,
+            "the choice by hand ended with the silence"
+        );
     }
 
     #[test]
@@ -329,17 +333,17 @@ mod tests {
     #[test]
     fn what_was_heard_while_the_store_was_read_is_not_replaced_by_what_was_read() {
         let user = UserId::from_number;
-        let heard = [(user(1), (Presence::Online, 70)), (user(2), (Presence::Away, 60))]
+        let received = [(user(1), (Presence::Online, 70)), (user(2), (Presence::Away, 60))]
             .into_iter()
             .collect();
-        // The first is not stored yet, the second has changed while nothing was heard.
+        // The first is not stored yet, the second has changed while nothing was received.
         let mut read: HashMap<_, _> = [(user(2), (Presence::Online, 65))].into_iter().collect();
-        keep_newer(&heard, &mut read);
+        keep_newer(&received, &mut read);
         assert_eq!(read[&user(1)], (Presence::Online, 70));
         assert_eq!(read[&user(2)], (Presence::Online, 65));
 
         let mut read: HashMap<_, _> = [(user(1), (Presence::Away, 50))].into_iter().collect();
-        keep_newer(&heard, &mut read);
+        keep_newer(&received, &mut read);
         assert_eq!(read[&user(1)], (Presence::Online, 70), "an older one, of a replica that lags");
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use super::barrier::ReadBarrier;
 use super::directory::room_view;
-use super::error::flat;
+use super::error::flatten;
 use super::rights::{ViewerRights, is_direct};
 use super::{CallKind, RoomError, RoomView, Session};
 use crate::crypto::random;
@@ -38,7 +38,7 @@ pub struct NewRoom<'a> {
 }
 
 /// The row to append is there already.
-struct Told;
+struct AlreadyStored;
 
 /// The row of a membership is not stored yet.
 struct Unannounced;
@@ -193,13 +193,13 @@ impl Rooms<'_> {
         let draft = |view: &DraftView<'_>| {
             let head = view.head();
             if head.rows > 0 {
-                return Err(Told);
+                return Err(AlreadyStored);
             }
             let fact = self.fact(head, FactKind::RoomCreated, 0);
             Ok(Draft { actor, at_ms: room.created_ms, effect: Effect::Fact(fact) })
         };
         match Box::pin(self.storage.append(&id, &RequestId::random(), &[], draft)).await {
-            Ok(_) | Err(ChangeError::Refused(Told)) => {}
+            Ok(_) | Err(ChangeError::Refused(AlreadyStored)) => {}
             Err(ChangeError::Storage(error)) => return Err(error),
         }
         self.storage
@@ -214,7 +214,7 @@ impl Rooms<'_> {
         Ok(())
     }
 
-    /// Makes somebody a member and tells the room.
+    /// Makes somebody a member and is_row the room.
     pub(super) async fn add_member(&self, room: RoomId, user: UserId) -> Result<(), RoomError> {
         let head = self.storage.head(&room).await?;
         let newest = head.newest();
@@ -238,7 +238,7 @@ impl Rooms<'_> {
         Ok(self.announce_member(room, user, from).await?)
     }
 
-    /// Ends somebody's membership and tells the room; `false`: there was none.
+    /// Ends somebody's membership and is_row the room; `false`: there was none.
     pub(super) async fn remove_member(
         &self,
         room: RoomId,
@@ -344,7 +344,7 @@ impl Rooms<'_> {
         };
         // The same membership change gives the same request: two who announce it make one row.
         let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
-        Box::pin(self.storage.append(&room, &request, &[], draft)).await.map_err(flat)?;
+        Box::pin(self.storage.append(&room, &request, &[], draft)).await.map_err(flatten)?;
         Ok(())
     }
 
@@ -361,10 +361,10 @@ impl Rooms<'_> {
         while from < end {
             let to = from.saturating_add(step);
             let rows = self.storage.rows(&room, from, to).await?;
-            let tells = |row: &crate::storage::records::Row| {
+            let is_row = |row: &crate::storage::records::Row| {
                 row.member_revision == revision && row.actor_id == user.as_str()
             };
-            if rows.iter().any(tells) {
+            if rows.iter().any(is_row) {
                 return Ok(true);
             }
             from = to;

@@ -103,7 +103,7 @@ impl From<StorageError> for RedeemError {
 }
 
 /// A link's record that counts now.
-struct FoundLink {
+struct UsableLink {
     hash: [u8; 32],
     token: Token,
     revision: u64,
@@ -157,7 +157,7 @@ impl SignUp<'_> {
 
     async fn redeem_link(
         &self,
-        link: FoundLink,
+        link: UsableLink,
         request: RedeemRequest<'_>,
     ) -> Result<LoggedIn, RedeemError> {
         let is_setup = link.token.kind() == TokenKind::Setup;
@@ -186,7 +186,7 @@ impl SignUp<'_> {
     }
 
     /// The record of a token that counts now.
-    async fn find_link(&self, token: &str) -> Result<FoundLink, RedeemError> {
+    async fn find_link(&self, token: &str) -> Result<UsableLink, RedeemError> {
         if token.is_empty() || token.len() > TOKEN_MAX_BYTES {
             return Err(RedeemError::Invalid);
         }
@@ -213,12 +213,12 @@ impl SignUp<'_> {
             }
             TokenKind::Bearer | TokenKind::Cookie => return Err(RedeemError::Invalid),
         }
-        Ok(FoundLink { hash, token, revision })
+        Ok(UsableLink { hash, token, revision })
     }
 
     /// The id of the first owner's account: the same whatever link makes it, so that two links at
     /// once make one owner. Accounts of former first owners are passed over.
-    fn first_owner_id(&self, link: &FoundLink) -> Result<UserId, RedeemError> {
+    fn first_owner_id(&self, link: &UsableLink) -> Result<UserId, RedeemError> {
         let origin = hex(&link.hash);
         let server = self.storage.server_id().to_owned();
         for number in 0..FIRST_OWNERS_MAX {
@@ -236,7 +236,7 @@ impl SignUp<'_> {
 
     fn draft(
         &self,
-        link: &FoundLink,
+        link: &UsableLink,
         id: UserId,
         request: RedeemRequest<'_>,
     ) -> Result<(AccountDraft, Password), AccountError> {
@@ -281,7 +281,7 @@ impl SignUp<'_> {
     /// password complete it. The link is used up either way.
     async fn complete(
         &self,
-        link: &FoundLink,
+        link: &UsableLink,
         user: &User,
         request: RedeemRequest<'_>,
     ) -> Result<LoggedIn, RedeemError> {
@@ -302,7 +302,7 @@ impl SignUp<'_> {
     }
 
     /// Marks a link used; `false`: it changed meanwhile. That its account exists keeps it from making another.
-    async fn mark_used(&self, link: &FoundLink) -> Result<bool, StorageError> {
+    async fn mark_used(&self, link: &UsableLink) -> Result<bool, StorageError> {
         let left = self.time_left(&link.token);
         let used = Token { used: true, ..link.token.clone() };
         self.storage.token_replace(&link.hash, &used, link.revision, left).await

@@ -50,20 +50,20 @@ impl Sweeper<'_> {
         let Some(lease) = self.storage.lease("sweep", SWEEP_LEASE).await? else { return Ok(()) };
         let now = self.clock.unix_ms();
         let due = now.saturating_sub(millis(ANNOUNCE_AFTER));
-        let (rooms, members) = self.storage.read(|tables| untold(tables, due));
+        let (rooms, members) = self.storage.read(|tables| unannounced(tables, due));
         // Each room for itself: one that cannot be written keeps the others from nothing.
         let mut failed = None;
         for room in rooms {
             if !lease.holds() {
                 return Ok(());
             }
-            note(&mut failed, self.rooms.announce_room(room).await)?;
+            keep_first_error(&mut failed, self.rooms.announce_room(room).await)?;
         }
         for (room, user) in members {
             if !lease.holds() {
                 return Ok(());
             }
-            note(&mut failed, self.rooms.announce_member(room, user, 0).await)?;
+            keep_first_error(&mut failed, self.rooms.announce_member(room, user, 0).await)?;
         }
         for (key, holder) in self.orphaned_claims() {
             if !lease.holds() {
@@ -93,7 +93,7 @@ impl Sweeper<'_> {
 }
 
 /// Notes an error of one room; one that concerns all of them ends the sweep.
-fn note(
+fn keep_first_error(
     failed: &mut Option<StorageError>,
     result: Result<(), StorageError>,
 ) -> Result<(), StorageError> {
@@ -108,7 +108,7 @@ fn note(
 }
 
 /// Rooms and membership records older than `due` whose row is not stored.
-fn untold(tables: &Tables, due: i64) -> (Vec<RoomId>, Vec<(RoomId, UserId)>) {
+fn unannounced(tables: &Tables, due: i64) -> (Vec<RoomId>, Vec<(RoomId, UserId)>) {
     let mut members = Vec::new();
     let mut rooms = Vec::new();
     // One stamped by a clock that was ahead would not be due for years.
@@ -119,8 +119,9 @@ fn untold(tables: &Tables, due: i64) -> (Vec<RoomId>, Vec<(RoomId, UserId)>) {
             rooms.push(*id);
         }
         let of_room = tables.members(id);
-        let untold = of_room.filter(|(_, member)| !member.announced && is_due(member.since_ms));
-        members.extend(untold.map(|(user, _)| (*id, *user)));
+        let unannounced =
+            of_room.filter(|(_, member)| !member.announced && is_due(member.since_ms));
+        members.extend(unannounced.map(|(user, _)| (*id, *user)));
     }
     (rooms, members)
 }
