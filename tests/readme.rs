@@ -8,7 +8,7 @@ use crate::support::server::{BINARY, Server};
 /// The address a reader uses, and the folder `make run` builds into.
 const ADDRESS: &str = "http://localhost:4000";
 const BUILT: &str = "$PWD/target/$(uname -m)-unknown-linux-musl/quick";
-const MARK: &str = "-- docs/api.md";
+const SEPARATOR: &str = "-- docs/api.md";
 
 #[test]
 fn a_reader_gets_in_posts_and_reads_with_curl() {
@@ -16,10 +16,10 @@ fn a_reader_gets_in_posts_and_reads_with_curl() {
     assert!(script.contains(BUILT), "README.md no longer names {BUILT}");
 
     // The page about the API goes on where the first one ends; the mark tells their answers apart.
-    let script = format!("{script}echo; echo {MARK}\n{}", shell_blocks(&page("docs/api.md")));
+    let script = format!("{script}echo; echo {SEPARATOR}\n{}", shell_blocks(&page("docs/api.md")));
     let server = Server::start();
     let said = run(&server, &script);
-    let (first, second) = said.split_once(MARK).unwrap();
+    let (first, second) = said.split_once(SEPARATOR).unwrap();
     // Answered to the first person who posts it, and seen by the second who reads.
     assert_eq!(first.matches("Hello, everybody").count(), 2, "{first}");
     assert_eq!(second.matches("the nightly job is done").count(), 2, "{second}");

@@ -19,9 +19,9 @@ const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 /// The longest time until a write that cannot succeed is refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 /// The reason that `/readyz` gives, and the error code that a client gets.
-type Why = (&'static str, &'static str);
-const FULL: Why = ("disk_full", "the server's disk is full");
-const ERROR: Why = ("disk_error", "the server's disk takes no writes");
+type Reason = (&'static str, &'static str);
+const FULL: Reason = ("disk_full", "the server's disk is full");
+const ERROR: Reason = ("disk_error", "the server's disk takes no writes");
 const TMPFS: &str = "mount -t tmpfs -o size=640m,nr_inodes=3000,mode=700 tmpfs data";
 
 /// One server through one fault.
@@ -71,23 +71,23 @@ impl Trial {
     }
 
     /// Posts until one is refused, and checks everything that must hold while the fault lasts.
-    fn is_refused(&mut self, whys: &[Why]) {
+    fn is_refused(&mut self, reasons: &[Reason]) {
         let refused = until("a post is refused", NOTICED_WITHIN, || self.post().err());
-        assert!(whys.iter().any(|(_, text)| refused == *text), "{refused}");
+        assert!(reasons.iter().any(|(_, text)| refused == *text), "{refused}");
         self.is_read();
-        self.tells(whys);
+        self.reports(reasons);
         let refused = self.post().unwrap_err();
-        assert!(whys.iter().any(|(_, text)| refused == *text), "{refused}");
+        assert!(reasons.iter().any(|(_, text)| refused == *text), "{refused}");
         self.is_read();
         assert_eq!(self.server.nats_pid(), Some(self.nats), "restarted:\n{}", self.server.log());
         assert_eq!(streams(&self.server), self.streams);
     }
 
-    fn tells(&self, whys: &[Why]) {
-        until("/readyz tells why", NOTICED_WITHIN, || {
+    fn reports(&self, reasons: &[Reason]) {
+        until("/readyz gives the reason", NOTICED_WITHIN, || {
             let said = self.readyz();
             assert!(!said.contains("nats_unreachable"), "{}", self.server.log());
-            whys.iter().any(|(word, _)| said.contains(word)).then_some(())
+            reasons.iter().any(|(word, _)| said.contains(word)).then_some(())
         });
     }
 
@@ -97,14 +97,14 @@ impl Trial {
     }
 
     /// The child dies for another reason: it must not be restarted before the disk works again.
-    fn stays_away_when_killed(&mut self, whys: &[Why]) {
+    fn stays_away_when_killed(&mut self, reasons: &[Reason]) {
         kill_quietly(self.nats);
         until("the child's end is seen", NOTICED_WITHIN, || {
             self.server.log().contains("is not started before the disk takes files").then_some(())
         });
         let refused = self.post().unwrap_err();
-        assert!(whys.iter().any(|(_, text)| refused == *text), "{refused}");
-        self.tells(whys);
+        assert!(reasons.iter().any(|(_, text)| refused == *text), "{refused}");
+        self.reports(reasons);
         assert_eq!(self.server.nats_pid(), None);
         assert_eq!(streams(&self.server), self.streams);
     }
@@ -275,7 +275,7 @@ fn a_device_that_fails_under_a_journal_loses_nothing() {
     trial.is_refused(&[FULL, ERROR]);
     trial.stays_away_when_killed(&[FULL, ERROR]);
     within(&trial.server, "rm device/ballast-*; ! touch data/file");
-    trial.tells(&[ERROR]);
+    trial.reports(&[ERROR]);
     assert_eq!(trial.server.nats_pid(), None);
     assert!(trial.server.stop().success(), "{}", trial.server.log());
     // 1: there was something to repair.

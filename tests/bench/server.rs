@@ -16,7 +16,7 @@ use crate::wait::until;
 /// The slowest start and stop that count as working at all.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Time between two looks at `/readyz`.
-const LOOK: Duration = Duration::from_millis(1);
+const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Servers that run. A panic ends this program without dropping anything.
 static RUNNING: Mutex<Vec<u32>> = Mutex::new(Vec::new());
@@ -74,7 +74,7 @@ impl Server {
                 panic!("the server ended with {status}:\n{}", server.said());
             }
             assert!(began.elapsed() < PATIENCE, "not ready:\n{}", server.said());
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
         server.start = began.elapsed();
         server.nats = server.find_nats();

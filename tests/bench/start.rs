@@ -139,14 +139,14 @@ fn read_pages(filled: &Filled, server: &Server, seed: u64) {
     let rooms: Vec<&FilledRoom> = filled.rooms.iter().filter(|room| room.messages > 0).collect();
     for page in 0..PAGES {
         let room = rooms[numbers.usize(..rooms.len())];
-        let asked = GetRoomEventsAroundRequest {
+        let request = GetRoomEventsAroundRequest {
             room_id: room.id.clone(),
             event_id: room.message_id(room.random_row(&mut numbers)),
             limit: ROWS,
         };
         let token = filled.token(room, page);
         let request =
-            call("RoomService/GetRoomEventsAround", "proto", token, &asked.encode_to_vec());
+            call("RoomService/GetRoomEventsAround", "proto", token, &request.encode_to_vec());
         let answer = connection.exchange(&request).unwrap();
         assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(answer.body));
     }

@@ -59,13 +59,13 @@ fn everything_is_there_when_the_server_is_ready() {
     let viewer = call(&server, &anna, "ViewerService/GetViewer", &json!({}));
     assert_eq!(viewer["user"]["hasVerifiedEmail"], true);
     assert_eq!(viewer["user"]["profile"]["displayName"], "Anna A.");
-    let told = rows(&server, &anna, "general");
-    let joined: Vec<_> = told.iter().filter_map(|row| row.get("userJoinedRoom")).collect();
-    assert_eq!(joined.len(), 2, "a row for each of them: {told:?}");
+    let shown = rows(&server, &anna, "general");
+    let joined: Vec<_> = shown.iter().filter_map(|row| row.get("userJoinedRoom")).collect();
+    assert_eq!(joined.len(), 2, "a row for each of them: {shown:?}");
     assert_eq!(rows(&server, &anna, "announcements").len(), 1, "members by rule have no row");
     assert!(server.stop().success());
     server.run();
-    assert_eq!(rows(&server, &bert, "general").len(), told.len(), "written once");
+    assert_eq!(rows(&server, &bert, "general").len(), shown.len(), "written once");
 }
 
 #[test]

@@ -272,15 +272,15 @@ impl Socket {
     /// Reads until the connection ends: the code of the fatal error or close frame, and the close code.
     #[track_caller]
     pub(crate) fn refusal(mut self) -> (Option<String>, Option<u16>) {
-        let mut told = None;
+        let mut last_code = None;
         loop {
             match self.next() {
-                Received::Closed(code) => return (told, code),
+                Received::Closed(code) => return (last_code, code),
                 Received::Frame(Frame::Error(error)) => {
                     assert!(error.fatal, "the end is announced by a fatal error: {error:?}");
-                    told = Some(error.code);
+                    last_code = Some(error.code);
                 }
-                Received::Frame(Frame::Close(close)) => told = Some(close.code),
+                Received::Frame(Frame::Close(close)) => last_code = Some(close.code),
                 Received::Frame(Frame::Heartbeat(_)) => {}
                 Received::Frame(other) => panic!("only a refusal is expected, not {other:?}"),
             }
