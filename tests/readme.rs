@@ -15,12 +15,12 @@ fn a_reader_gets_in_posts_and_reads_with_curl() {
     let script = shell_blocks(&page("README.md"));
     assert!(script.contains(BUILT), "README.md no longer names {BUILT}");
 
-    // The page about the API goes on where the first one ends; the mark tells their answers apart.
+    // The page about the API continues where the first one ends; the separator divides their output.
     let script = format!("{script}echo; echo {SEPARATOR}\n{}", shell_blocks(&page("docs/api.md")));
     let server = Server::start();
     let said = run(&server, &script);
     let (first, second) = said.split_once(SEPARATOR).unwrap();
-    // Answered to the first person who posts it, and seen by the second who reads.
+    // In the response to the first person, who posts it, and in what the second one reads.
     assert_eq!(first.matches("Hello, everybody").count(), 2, "{first}");
     assert_eq!(second.matches("the nightly job is done").count(), 2, "{second}");
 }

@@ -65,7 +65,7 @@ fn everything_acknowledged_survives_kills() {
         running.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
 
-    // The last kill may have been nats-server's: what it held in memory is gone, logging in works all the same.
+    // The last kill may have been nats-server's: it has lost what was in memory, but log-ins must work.
     let reader = server.client().log_in(&reader.login);
     let history = reader.history(&room);
     eprintln!("kill loop: {} acknowledged", acknowledged.load(Ordering::Relaxed));

@@ -157,7 +157,7 @@ fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
     assert!(second.stop().success(), "{}", second.log());
     let before = second.log().len();
     second.run();
-    assert!(!second.log()[before..].contains("has to log in again"), "told twice");
+    assert!(!second.log()[before..].contains("has to log in again"), "logged twice");
 }
 
 /// The message key is not changed while another process runs, not even in the way that a single process may use.
@@ -192,7 +192,7 @@ fn what_may_differ_is_told_and_no_more() {
         second.set(&format!("CHATTO_CORE_ASSETS_S3_{name}"), value);
     }
     second.run();
-    let status = until("status tells of it", NOTICED_WITHIN, || {
+    let status = until("status shows the difference", NOTICED_WITHIN, || {
         let status = second.chatto_ok(["status"]);
         status.contains("differs").then_some(status)
     });

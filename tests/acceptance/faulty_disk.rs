@@ -18,7 +18,7 @@ use crate::support::wait::until;
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
 /// The longest time until a write that cannot succeed is refused.
 const REFUSED_WITHIN: Duration = Duration::from_secs(2);
-/// The reason that `/readyz` gives, and the error code that a client gets.
+/// The reason that `/readyz` gives, and the message that a client gets.
 type Reason = (&'static str, &'static str);
 const FULL: Reason = ("disk_full", "the server's disk is full");
 const ERROR: Reason = ("disk_error", "the server's disk takes no writes");

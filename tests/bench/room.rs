@@ -41,7 +41,7 @@ pub(crate) struct RoomFill {
 }
 
 impl RoomFill {
-    /// The room with its members and the rows that tell of them.
+    /// Creates the room with its members and the rows about them.
     pub(crate) async fn make(&self, group: GroupId) -> FilledRoom {
         let storage = &self.store.storage;
         let mut numbers = Rng::with_seed(self.begin_ms.unsigned_abs() ^ seed(self.number, 0));

@@ -13,9 +13,9 @@ use crate::options::Options;
 use crate::process::{self, Memory, Used};
 use crate::wait::until;
 
-/// The slowest start and stop that count as working at all.
+/// The slowest start and stop that still count as working.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Time between two looks at `/readyz`.
+/// Time between two requests to `/readyz`.
 const POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Servers that run. A panic ends this program without dropping anything.
@@ -32,7 +32,7 @@ pub(crate) fn stop_on_panic() {
     }));
 }
 
-/// A running server. Told to stop when dropped.
+/// A running server. Dropping it stops the server.
 pub(crate) struct Server {
     child: Child,
     nats: u32,

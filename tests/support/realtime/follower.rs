@@ -19,7 +19,7 @@ pub(crate) enum CatchUp {
     Replay,
 }
 
-/// Somebody's sign of typing.
+/// A typing event of somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Typing {
     pub(crate) room: String,
@@ -349,7 +349,7 @@ impl Follower {
         match event.event.expect("an event of a known kind") {
             Event::UserTyping(typing) => {
                 let by = event.actor_id.expect("who types");
-                assert_ne!(by, self.state.viewer_id(), "nobody is told of its own typing");
+                assert_ne!(by, self.state.viewer_id(), "nobody gets their own typing events");
                 assert!(self.state.is_member(&typing.room_id), "typing is for members");
                 let thread = typing.thread_root_event_id;
                 self.typing.push(Typing { room: typing.room_id, thread, by });
