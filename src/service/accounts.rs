@@ -1,4 +1,4 @@
-//! Accounts as the operator manages them: create, list, set a password, give and take roles.
+//! Accounts as the operator manages them: create, list, set a password, add and remove roles.
 
 use super::barrier::ReadBarrier;
 use super::create_account::{
@@ -17,7 +17,7 @@ use crate::domain::text::{DisplayName, Email, Login, Password};
 use crate::storage::records::{SessionEnd, User};
 use crate::storage::{Change, Storage, StorageError};
 
-/// Entries of a list when no limit is asked for.
+/// Entries of a list without a limit.
 const LIST_DEFAULT: usize = 50;
 
 /// An account the operator makes.
@@ -35,17 +35,17 @@ pub struct NewUser<'a> {
     pub password: &'a str,
 }
 
-/// The operator's wish was refused.
+/// An account was not created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ManageAccountError {
     /// There is no account with this login.
-    #[error("there is no user with this login")]
+    #[error("no user has this login")]
     UnknownUser,
-    /// Roles are not for bots.
-    #[error("bots have no roles and no password")]
+    /// Bots have neither roles nor a password.
+    #[error("a bot cannot have roles or a password")]
     Bot,
     /// `owners.emails` names this user.
-    #[error("this user is owner by owners.emails; remove the address there first")]
+    #[error("owners.emails makes this user an owner; remove the address there first")]
     ListedOwner,
     /// The account could not be made or changed.
     #[error(transparent)]
@@ -93,7 +93,7 @@ impl Accounts<'_> {
         self.storage.read(has_owner)
     }
 
-    /// Makes an account for the operator.
+    /// Creates an account for the operator.
     ///
     /// # Errors
     /// [`ManageAccountError::Account`], [`ManageAccountError::Store`].
@@ -155,7 +155,7 @@ impl Accounts<'_> {
         if is_owner(&user) {
             self.links.end_all_of(&id).await?;
         }
-        // Whoever locked the account out with guesses does not keep its user out now.
+        // Guesses that locked the account must not keep its user out now.
         self.throttle.reset_account(&user).await?;
         log::info!(user:% = id; "password set by the operator");
         Ok(self.account_view(id, &user))
@@ -188,13 +188,13 @@ impl Accounts<'_> {
         Ok(self.account_view(id, &user))
     }
 
-    /// Takes a role; one that is not assigned is no error.
+    /// Removes a role. Removing one that is not assigned succeeds.
     ///
     /// # Errors
     /// [`ManageAccountError`].
     ///
     /// # Cancel safety
-    /// Dropping it may or may not have taken the role.
+    /// Dropping it may or may not have removed the role.
     pub async fn remove_role(
         self,
         login: &str,

@@ -9,7 +9,7 @@ use crate::storage::{Storage, StorageError};
 /// What a call does to the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallKind {
-    /// Nothing: it may answer what this process knows.
+    /// Nothing: it may be answered from what this process knows.
     Read,
     /// Something: it must see everything acknowledged before it.
     Change,

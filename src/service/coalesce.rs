@@ -20,7 +20,7 @@ pub(super) struct Coalescer<T> {
 }
 
 struct Pending<T> {
-    /// When the next one may be told.
+    /// When the next one may be published.
     next: Instant,
     waiting: Option<T>,
 }
@@ -36,7 +36,7 @@ impl<T> Coalescer<T> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A update is given: answers it when it is to be told now, else it waits, joined to what waits already.
+    /// Returns the update if it is to be published now; otherwise it waits, joined with the one that waits already.
     pub(super) fn offer(
         &self,
         user: UserId,
@@ -60,7 +60,7 @@ impl<T> Coalescer<T> {
         None
     }
 
-    /// A update that could not be told waits for the next second; what was given meanwhile is newer.
+    /// An update that could not be published waits for the next second; one offered meanwhile is newer.
     fn put_back(&self, user: UserId, now: Instant, update: T, join: impl FnOnce(T, T) -> T) {
         let mut users = self.lock();
         let next = now + EPHEMERAL_INTERVAL;
@@ -71,7 +71,7 @@ impl<T> Coalescer<T> {
         });
     }
 
-    /// Takes what is to be told at `now`, and says when there will be more.
+    /// Takes the updates due at `now`, and returns when the next one is due.
     fn take_due(&self, now: Instant) -> (Vec<(UserId, T)>, Option<Instant>) {
         let mut due = Vec::new();
         let mut users = self.lock();
@@ -115,12 +115,12 @@ impl PendingUpdates<'_> {
             let mut presences = presences.into_iter();
             for (user, updates) in presences.by_ref() {
                 if let Err(error) = self.presences.store(&user, &updates).await {
-                    log::debug!(error:err = error; "a presence cannot be told now");
+                    log::debug!(error:err = error; "cannot publish a presence now");
                     presence.put_back(user, now, updates, join);
                     break;
                 }
             }
-            // The store does not answer: the others are spared the wait.
+            // The store does not answer: do not wait for it once more for each of the others.
             for (user, updates) in presences {
                 presence.put_back(user, now, updates, join);
             }
@@ -140,7 +140,7 @@ impl PendingUpdates<'_> {
         }
     }
 
-    /// When presences that were given back are tried again.
+    /// When presences that were put back are tried again.
     fn next_put_back(&self, now: Instant) -> Option<Instant> {
         let users = self.presences.pending.lock();
         let waits = users.values().any(|update| update.waiting.is_some());
@@ -167,7 +167,7 @@ mod tests {
         assert_eq!(coalescer.offer(ada, start, 3, newest), None);
         let end = start + EPHEMERAL_INTERVAL;
         assert_eq!(coalescer.take_due(start), (vec![], Some(end)));
-        // Late: what waits is told first, so that nothing older comes behind something newer.
+        // Late: the waiting update goes first, so that nothing older follows something newer.
         assert_eq!(coalescer.offer(ada, end, 4, newest), None);
         assert_eq!(coalescer.take_due(end), (vec![(ada, 4)], None));
         assert_eq!(coalescer.offer(ada, end, 5, newest), None, "a second for each");

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 
 use crate::crypto::{DataKey, MacKey, NONCE_BYTES, Secret, random};
 
-/// Longer values are not ours and are not looked at.
+/// Longer values are not ours and are not read.
 const COOKIE_MAX_BYTES: usize = 512;
 const NONCE: usize = 16;
 /// Bound into the encryption of a handle.

@@ -1,4 +1,4 @@
-//! Making an account, whoever asks for it: rules, claims of what must be unique, then the record.
+//! Creating an account: check the rules, claim what must be unique, then write the record.
 //!
 //! The record is create-only under an id that the caller chose: with an id derived from a link's
 //! token, one link makes one account, whatever is repeated or killed in between. Claims name the id as
@@ -27,7 +27,7 @@ pub enum AccountError {
     #[error(transparent)]
     Login(#[from] LoginError),
     /// The login is missing.
-    #[error("a username is needed")]
+    #[error("a username is required")]
     LoginMissing,
     /// The display name breaks a rule.
     #[error(transparent)]
@@ -35,23 +35,23 @@ pub enum AccountError {
     /// The password is too short or too long.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// The address is none.
+    /// The address is not an e-mail address.
     #[error(transparent)]
     Email(#[from] EmailError),
     /// The login is in use or kept back. The text is fixed.
     #[error("Username is already taken")]
     LoginTaken,
     /// Another account has verified this address.
-    #[error("this e-mail address is in use")]
+    #[error("this e-mail address is already in use")]
     EmailTaken,
     /// There is no such role, or it cannot be assigned.
-    #[error("there is no role of this name to assign")]
+    #[error("no assignable role has this name")]
     UnknownRole,
     /// `limits.max_users` is reached.
-    #[error("this server takes no more users")]
+    #[error("this server has reached its maximum number of users")]
     UsersFull,
     /// The account of this id exists: the link was used meanwhile.
-    #[error("this account exists already")]
+    #[error("this account already exists")]
     Exists,
     /// The password could not be hashed.
     #[error(transparent)]
@@ -97,7 +97,7 @@ pub(super) struct AccountDraft {
     pub(super) password_hash: String,
     /// Hash of the link that made it; empty: the operator.
     pub(super) origin: String,
-    /// The first owner is let in whatever `limits.max_users` says.
+    /// The first owner is not subject to `limits.max_users`.
     pub(super) is_first_owner: bool,
 }
 
@@ -115,7 +115,7 @@ impl AccountCreation<'_> {
     ///
     /// # Cancel safety
     /// Dropping it leaves either the whole account or claims that a repetition finds as its own and
-    /// the sweep gives back.
+    /// the sweep releases.
     pub(super) async fn create(&self, draft: AccountDraft) -> Result<User, AccountError> {
         self.check(&draft)?;
         let holder = draft.id.as_str();
@@ -154,8 +154,8 @@ impl AccountCreation<'_> {
                 return Err(error);
             }
         }
-        // A repetition or the sweep may have given a claim back meanwhile: it is ours again now, unless this
-        // process stood still so long that somebody else has it. Then the account is taken back.
+        // A repetition or the sweep may have released a claim meanwhile: claim it again. It fails if this
+        // process was suspended so long that somebody else has it. Then the account is undone.
         self.barrier.pass(CallKind::Change).await?;
         let address = address.as_deref();
         let names = [(Claim::Login(&login), AccountError::LoginTaken)].into_iter();
@@ -187,7 +187,7 @@ impl AccountCreation<'_> {
         self.config.owner_emails.iter().any(|one| one.trim().to_lowercase() == address)
     }
 
-    /// Whether the account can be made as far as is known here.
+    /// Whether the account can be created, as far as this process knows.
     pub(super) fn check(&self, draft: &AccountDraft) -> Result<(), AccountError> {
         self.storage.read(|tables| {
             if is_login_reserved(tables, draft.login.as_str()) {
@@ -261,7 +261,7 @@ pub(super) fn assignable_role(storage: &Storage, name: &str) -> Result<String, A
     assignable.then(|| name.to_owned()).ok_or(AccountError::UnknownRole)
 }
 
-/// An account that is none.
+/// A record in the place of an account that must not be created again.
 pub(super) fn tombstone(id: &UserId, origin: &str) -> User {
     let (id, origin) = (id.as_str().to_owned(), origin.to_owned());
     User { id, origin, deleted: true, ..User::default() }

@@ -86,7 +86,7 @@ impl ResumeCursors<'_> {
         RightsFingerprint(head(&crate::crypto::sha256(format!("{subject:?}").as_bytes())))
     }
 
-    /// A cursor that says: everything up to here was sent.
+    /// A cursor for a client that was sent everything up to this position.
     #[must_use]
     pub fn seal(
         &self,
@@ -115,7 +115,7 @@ impl ResumeCursors<'_> {
         stored.is_valid(epoch, rights, self.clock.unix_ms()).then_some(stored.position)
     }
 
-    /// Whether a cursor of this viewer stands at something that this process has not come to: another process
+    /// Whether a cursor of this viewer is ahead of what this process has applied: another process
     /// has shown more already, and with later rights.
     #[must_use]
     pub fn is_ahead(&self, session: &Session, cursor: &str, position: FeedPosition) -> bool {
@@ -136,7 +136,7 @@ impl ResumeCursors<'_> {
     }
 }
 
-/// What a cursor holds.
+/// The contents of a cursor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct ResumePosition {
     /// The first bytes of the store's epoch: sequences mean nothing in another one.

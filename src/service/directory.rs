@@ -27,7 +27,7 @@ pub struct ShownRoom {
     /// Direct messages: whether a message was ever posted.
     pub has_history: Option<bool>,
     /// The effective members, oldest account first, of the same moment as the viewer's membership;
-    /// empty where nobody asked for them.
+    /// empty if not requested.
     pub members: Vec<UserId>,
 }
 
@@ -109,8 +109,8 @@ impl Directory<'_> {
         self.list_groups_from(session, HashMap::new()).await
     }
 
-    /// The same out of rooms that the caller has just asked for; others are looked at now. Which rooms are
-    /// listed is decided now.
+    /// The same, with rooms the caller has just read; others are read now. Which rooms are listed is decided
+    /// now.
     ///
     /// # Errors
     /// [`ReadError::Store`].
@@ -353,7 +353,7 @@ impl Directory<'_> {
         self.storage.read(|tables| tables.groups.contains_key(&id))
     }
 
-    /// The channels whose records name a group, whoever sees them.
+    /// The channels whose records name a group, visible or not.
     #[must_use]
     pub fn rooms_in_group(&self, id: GroupId) -> Vec<RoomId> {
         self.storage.read(|tables| {
@@ -380,7 +380,7 @@ impl Directory<'_> {
                 let wanted = with_members && is_member;
                 (is_member, if wanted { members(tables, id, &room) } else { Vec::new() })
             });
-            // Between the two somebody may have come or gone; the viewer itself must fit both.
+            // Somebody may have joined or left between the two reads; for the viewer itself they must agree.
             if is_member == with_state.state.is_member {
                 return Ok(Some(ShownRoom { with_state, has_history, members }));
             }

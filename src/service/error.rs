@@ -22,15 +22,15 @@ pub enum ErrorKind {
     FailedPrecondition,
     /// Too much or too fast.
     ResourceExhausted,
-    /// The store does not answer, or too much is waiting: try again.
+    /// The store does not respond, or too many calls wait: try again.
     Unavailable,
-    /// The server's disk has no room: writes are refused.
+    /// The server's disk is full: writes are rejected.
     DiskFull,
-    /// The server's disk is read-only or reports errors: writes are refused.
+    /// The server's disk is read-only or reports errors: writes are rejected.
     DiskError,
     /// Not served yet.
     Unimplemented,
-    /// A fault of ours; its text stays inside.
+    /// An error of this program; its text is not sent to clients.
     Internal,
 }
 
@@ -71,7 +71,7 @@ pub enum ReadError {
     /// There is no such thing.
     #[error("{what} not found")]
     NotFound {
-        /// What was asked for.
+        /// What was requested.
         what: &'static str,
     },
     /// It exists, but not for this viewer.
@@ -81,7 +81,7 @@ pub enum ReadError {
     #[error("cursor is not valid here")]
     Cursor,
     /// The named row is a thread reply where a row of the room is needed.
-    #[error("a thread reply is no row of the room")]
+    #[error("a thread reply is not a row of the room")]
     Reply,
     /// The store failed.
     #[error(transparent)]

@@ -1,8 +1,8 @@
 //! The defaults of a new server (contract, behaviour 1), written once.
 //!
 //! Every step is create-only under an id derived from the server's, and the flag comes last: a kill in
-//! the middle, or several processes at once, give the same result. What is cleared later is never
-//! written again, because the flag stands.
+//! the middle, or several processes at once, give the same result. What is removed later is never
+//! written again, because the flag stays.
 
 use std::convert::Infallible;
 
@@ -97,7 +97,7 @@ impl FirstBoot<'_> {
         let id = self.room_id(room);
         let key = RoomName::parse(room.name).map(|name| name.key()).unwrap_or_default();
         if self.storage.claim(Claim::RoomName(&key), id.as_str()).await? != Claimed::Yes {
-            log::warn!(name = room.name; "a default room's name is taken");
+            log::warn!(name = room.name; "the name of a default room is already taken");
             return Ok(());
         }
         let record = Room {

@@ -1,8 +1,8 @@
 //! Setup and join links: owners and the operator make, list and revoke them. A link can be used only while its
 //! maker is an owner. [`SignUp`](super::SignUp) makes accounts with them.
 //!
-//! Only the keyed hash of a link's token is stored (AUTH_TOKENS). A link's id is this hash: whoever sees the list
-//! can revoke, never use a link.
+//! Only the keyed hash of a link's token is stored (AUTH_TOKENS). A link's id is this hash: with it a link
+//! can be revoked, but not used.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -38,15 +38,15 @@ pub struct JoinFields {
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
     /// The server has an owner: there is nothing to set up.
-    #[error("this server has an owner")]
+    #[error("this server already has an owner")]
     OwnerExists,
     /// Only owners make, list and revoke join links.
     #[error("permission denied")]
     Denied,
     /// No usable join link has this id.
-    #[error("there is no open join link with this id")]
+    #[error("no open join link has this id")]
     Unknown,
-    /// A given value breaks a rule.
+    /// A value breaks a rule.
     #[error(transparent)]
     Account(#[from] AccountError),
     /// The store failed.
@@ -106,7 +106,7 @@ impl Links<'_> {
             })
             .await
             .map_err(StorageError::from)?;
-        log::info!("setup link made");
+        log::info!("setup link created");
         Ok(link)
     }
 
@@ -153,7 +153,7 @@ impl Links<'_> {
             ..Token::default()
         };
         let (link, _) = self.store_link(record, JOIN_LINK_TTL).await?;
-        log::info!("join link made");
+        log::info!("join link created");
         Ok(link)
     }
 

@@ -10,7 +10,7 @@ use crate::domain::{RoomId, UserId};
 use crate::storage::Storage;
 use crate::storage::records::User;
 
-/// Entries of ListMembers when no limit is asked for.
+/// Entries of ListMembers without a limit.
 const MEMBERS_DEFAULT: usize = 250;
 
 /// The effective members of rooms.

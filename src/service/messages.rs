@@ -26,7 +26,7 @@ pub struct NewMessage<'a> {
     pub attachments: &'a [String],
     /// The thread to reply in; empty: none.
     pub thread_root: &'a str,
-    /// The message it answers; empty: none.
+    /// The message it replies to; empty: none.
     pub in_reply_to: &'a str,
     /// A reply is shown in the room too.
     pub also_send_to_channel: bool,
@@ -55,7 +55,7 @@ pub enum PostError {
     #[error("a message has at most {ATTACHMENTS_MAX} attachments")]
     TooManyAttachments,
     /// Thread options that contradict each other.
-    #[error("thread options contradict each other")]
+    #[error("the thread options contradict each other")]
     ThreadOptions,
     /// Direct messages have no threads.
     #[error("direct messages have no threads")]
@@ -70,7 +70,7 @@ pub enum PostError {
     #[error("slow mode: wait before posting again")]
     SlowMode,
     /// Threads are not served yet.
-    #[error("threads are not served")]
+    #[error("threads are not supported yet")]
     ThreadsNotServed,
     /// The store failed.
     #[error(transparent)]
@@ -128,14 +128,14 @@ pub struct Messages<'a> {
 }
 
 impl Messages<'_> {
-    /// Posts a message. With an idempotency key a repetition within two minutes answers the message
+    /// Posts a message. With an idempotency key, a repetition within two minutes returns the message
     /// that the first call stored.
     ///
     /// # Errors
     /// [`PostError`].
     ///
     /// # Cancel safety
-    /// After dropping it the message may or may not be stored; with a key the repetition tells.
+    /// After dropping it the message may or may not be stored; repeat the call with the same key to find out.
     pub async fn post(
         self,
         session: &Session,
@@ -219,7 +219,7 @@ impl Messages<'_> {
         Ok(())
     }
 
-    /// Check 7: the message replied_to, stored as given.
+    /// Check 7: the message replied to; its id is stored as sent.
     async fn replied_to(&self, room: RoomId, id: &str) -> Result<Option<EventId>, PostError> {
         if id.is_empty() {
             return Ok(None);
@@ -282,7 +282,7 @@ impl Messages<'_> {
         Ok((appended, drafted))
     }
 
-    /// The answer: a message of this very call as it was sent, a repeated one as it is now.
+    /// The result: a message of this very call as it was sent, a repeated one as it is now.
     async fn posted(
         &self,
         room: RoomId,
@@ -294,7 +294,7 @@ impl Messages<'_> {
         let corrupt = || StorageError::Corrupt { what: "JOURNAL", source: None };
         let Some(Effect::Post(post)) = event.effect else { return Err(corrupt().into()) };
         let id = EventId::try_from(post.id.as_str()).map_err(|_| corrupt())?;
-        // Whatever the store says of repetitions: only what this call drafted has its text.
+        // Whether or not the store reports a repetition: only what this call drafted has its text.
         if drafted != Some(id) {
             let stored = self.timeline.stored_message(room, &id).await?;
             return stored.ok_or(PostError::MessageNotFound);

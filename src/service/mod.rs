@@ -1,8 +1,8 @@
-//! What may happen: one file per group of use cases, permission first, then effects.
+//! The use cases: one handle and one file per group, permission first, then effects.
 //!
-//! A caller holds a [`Session`], which only [`Sessions`] makes, and gets
-//! views of the service's own back. It knows no HTTP and no message of the contract; every error has
-//! a [`ErrorKind`], which the edge turns into a code.
+//! A caller holds a [`Session`], which only [`Sessions`] creates, and gets the service's own view types back.
+//! This module knows neither HTTP nor the messages of the contract; every error has an [`ErrorKind`], which
+//! the edge turns into a code.
 
 mod accounts;
 mod barrier;
@@ -188,11 +188,11 @@ impl Service {
         self.storage().read(Tables::highest)
     }
 
-    /// Waits until the sockets of this process were told of everything it has written so far; a feed
-    /// that is behind keeps no answer waiting for longer than a moment.
+    /// Waits until everything this process has written so far was delivered to its sockets, for
+    /// [`SETTLE_TIMEOUT`] at most: a feed that is behind does not hold up responses.
     pub async fn wait_until_delivered(&self) {
         if let Err(error) = self.storage().wait_until_delivered(DELIVERY_TIMEOUT).await {
-            log::debug!(error:err = error; "an answer goes out before its live event");
+            log::debug!(error:err = error; "a response is sent before its live event");
         }
     }
 
@@ -253,7 +253,7 @@ impl Service {
         }
     }
 
-    /// The presences and signs of typing that wait for the end of their second.
+    /// The presences and typing events that wait for the end of their second.
     #[must_use]
     pub fn pending_updates(&self) -> PendingUpdates<'_> {
         PendingUpdates {
@@ -341,7 +341,7 @@ impl Service {
         }
     }
 
-    /// Tidies up what kills left behind.
+    /// Cleans up what killed processes left behind.
     #[must_use]
     pub fn sweeper(&self) -> Sweeper<'_> {
         Sweeper {
@@ -362,7 +362,7 @@ impl Service {
         }
     }
 
-    /// Signs of typing.
+    /// Typing events.
     #[must_use]
     pub fn typing(&self) -> Typing<'_> {
         Typing {
@@ -389,7 +389,7 @@ impl Service {
         TestSupport { service: self }
     }
 
-    /// Makes accounts, whoever asks.
+    /// Creates accounts.
     fn account_creation(&self) -> AccountCreation<'_> {
         AccountCreation {
             storage: &self.inner.storage,

@@ -14,7 +14,7 @@ pub enum PasswordHashError {
     /// Too many wait for a memory slot.
     #[error("too many log-ins at once, try again")]
     Busy,
-    /// The library refused.
+    /// The hashing library returned an error.
     #[error("the password could not be hashed")]
     Hash,
 }

@@ -51,7 +51,7 @@ pub(super) struct KnownPresences {
     written: Mutex<HashMap<UserId, records::Presence>>,
 }
 
-/// What a session says of itself.
+/// The status that a session reports.
 #[derive(Debug, Clone)]
 pub(super) struct Update {
     mine: SessionPresence,
@@ -98,11 +98,11 @@ pub struct Presences<'a> {
 }
 
 impl Presences<'_> {
-    /// Sets or refreshes the presence of the viewer's session for 60 s and answers the status that
+    /// Sets or refreshes the presence of the viewer's session for 60 s and returns the status that
     /// holds for the user. A status chosen by hand stays against automatic ones until ONLINE is
-    /// chosen by hand or nothing is received for 60 s. A user's presence is told once a second: what comes faster
-    /// is told, with the newest status, at the end of the second, and the answer is then what this process
-    /// expects to hold.
+    /// chosen by hand or nothing is received for 60 s. A user's presence is published once a second: of what
+    /// comes faster the newest status is published at the end of the second, and the result is then what this
+    /// process expects to hold.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -134,7 +134,7 @@ impl Presences<'_> {
         }
     }
 
-    /// Stores and tells what sessions of a user say, in their order; answers the status that holds.
+    /// Stores and publishes what the sessions of a user report, in their order; returns the status that holds.
     pub(super) async fn store(
         &self,
         user: &UserId,
@@ -170,7 +170,7 @@ impl Presences<'_> {
         self.known.status(user, self.clock.unix_ms())
     }
 
-    /// Takes an ephemeral event; whether the status changed.
+    /// Applies a published status; returns whether the status of the user changed.
     pub fn apply(&self, user: UserId, status: i32, until_ms: i64) -> bool {
         let former = self.status(&user);
         let status = Presence::stored(status);
@@ -205,7 +205,7 @@ impl Presences<'_> {
         Ok(changed)
     }
 
-    /// Forgets whose status has ended, and says who, and in how many milliseconds the next one ends.
+    /// Removes the users whose status has ended; returns them, and in how many milliseconds the next one ends.
     #[must_use]
     pub fn expire(&self) -> (Vec<UserId>, Option<u64>) {
         let now = self.clock.unix_ms();

@@ -126,8 +126,8 @@ fn subject(tables: &Tables, user: &User) -> Subject {
     }
 }
 
-/// Stored decisions that this program knows. An unknown permission is one of a later version and asks
-/// for nothing here; an unreadable scope cannot be told from another room.
+/// Stored decisions that this program knows. An unknown permission belongs to a later
+/// version and decides nothing here; an unreadable scope cannot be distinguished from another room.
 fn decisions(stored: &[records::Decision]) -> Vec<Decision> {
     stored
         .iter()

@@ -1,8 +1,8 @@
 //! Making rooms, joining, leaving.
 //!
-//! STATE decides, the journal tells: a room or membership is stored first, then its row, then the
-//! caller is answered. The record says `announced` when its row is stored; the sweep tells what a kill
-//! kept from being told.
+//! STATE decides, the journal records: a room or membership is stored first, then its row, then the
+//! caller gets its result. The record has `announced` set once its row is stored; the sweep writes the rows that a
+//! kill prevented.
 
 use std::convert::Infallible;
 use std::time::Instant;
@@ -37,7 +37,7 @@ pub struct NewRoom<'a> {
     pub universal: bool,
 }
 
-/// The row to append is there already.
+/// The row to append is already stored.
 struct AlreadyStored;
 
 /// The row of a membership is not stored yet.
@@ -150,7 +150,7 @@ impl Rooms<'_> {
         self.remove_member(id, session.user).await
     }
 
-    /// Stores a new channel under a name that is free, with its first row. It stands at the end of its group:
+    /// Stores a new channel under a name that is free, with its first row. It comes last in its group:
     /// behind the rooms that the group lists.
     pub(super) async fn place_room(
         &self,
@@ -214,7 +214,7 @@ impl Rooms<'_> {
         Ok(())
     }
 
-    /// Makes somebody a member and is_row the room.
+    /// Makes somebody a member and writes the row.
     pub(super) async fn add_member(&self, room: RoomId, user: UserId) -> Result<(), RoomError> {
         let head = self.storage.head(&room).await?;
         let newest = head.newest();
@@ -238,7 +238,7 @@ impl Rooms<'_> {
         Ok(self.announce_member(room, user, from).await?)
     }
 
-    /// Ends somebody's membership and is_row the room; `false`: there was none.
+    /// Ends somebody's membership and writes the row; `false`: there was none.
     pub(super) async fn remove_member(
         &self,
         room: RoomId,
@@ -267,7 +267,7 @@ impl Rooms<'_> {
     }
 
     /// Changes a membership whose row is stored; one whose row is not stored yet is announced first. So rows of
-    /// joining and leaving alternate, whoever calls at the same time. A departure that is announced has no record.
+    /// joining and leaving alternate, even with concurrent calls. A departure that is announced has no record.
     async fn change_announced(
         &self,
         room: RoomId,

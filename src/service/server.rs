@@ -4,7 +4,7 @@ use super::{Config, RuntimeView, ServerView, Session};
 use crate::limits::EDIT_WINDOW;
 use crate::storage::Storage;
 
-/// The name of a server that was given none.
+/// The name of a server without one.
 const DEFAULT_NAME: &str = "Chatto";
 
 /// What is known of the server as a whole.

@@ -163,7 +163,7 @@ pub struct Sessions<'a> {
 }
 
 impl Sessions<'_> {
-    /// Finds the user behind a credential, for a call of this kind: its read barrier comes first
+    /// Finds the user of a credential, for a call of this kind: its read barrier comes first
     /// ([`ReadBarrier::pass`]).
     ///
     /// # Errors

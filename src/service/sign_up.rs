@@ -27,7 +27,7 @@ use crate::storage::{Storage, StorageError};
 
 /// Longer texts are no token of ours.
 const TOKEN_MAX_BYTES: usize = 128;
-/// First owners tried after accounts of former ones; far more than anybody deletes.
+/// First owners tried after accounts of former ones; far more than will ever be deleted.
 const FIRST_OWNERS_MAX: u32 = 10_000;
 
 /// What the page of a link sends.
@@ -35,13 +35,13 @@ const FIRST_OWNERS_MAX: u32 = 10_000;
 pub struct RedeemRequest<'a> {
     /// The token behind `/setup#`.
     pub token: &'a str,
-    /// The login; a given one counts instead.
+    /// The login, unless the link fixes one.
     pub login: &'a str,
-    /// The display name; a given one counts instead. Empty: the login is shown.
+    /// The display name, unless the link fixes one. Empty: the login is shown.
     pub display_name: &'a str,
     /// The password.
     pub password: &'a str,
-    /// The address; a given one counts instead.
+    /// The address, unless the link fixes one.
     pub email: Option<&'a str>,
     /// Where it comes from.
     pub address: IpAddr,
@@ -89,7 +89,7 @@ impl RedeemError {
         if let Self::Throttled { retry_after } = self { Some(*retry_after) } else { None }
     }
 
-    /// Whether the asker is to blame.
+    /// Whether the request, not the server, caused it.
     pub(super) fn is_refusal(&self) -> bool {
         use ErrorKind::{DiskError, DiskFull, Internal, Unavailable};
         !matches!(self.kind(), DiskError | DiskFull | Internal | Unavailable)
@@ -253,7 +253,7 @@ impl SignUp<'_> {
         let name = Some(name).filter(|name| !name.trim().is_empty());
         let typed = request.email.map(str::trim).filter(|address| !address.is_empty());
         let (address, verified) = if join.email.is_empty() {
-            // Whoever holds the setup link is the operator, a guest is anybody.
+            // The setup link comes from the operator; a join link may have reached anybody.
             (typed.map(str::to_owned), is_setup)
         } else {
             (Some(join.email.clone()), join.email_verified)

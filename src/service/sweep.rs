@@ -1,4 +1,4 @@
-//! Tidying up what kills left behind, by one process at a time.
+//! Cleaning up what killed processes left behind, by one process at a time.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
@@ -19,7 +19,7 @@ use crate::storage::{Claim, Storage, StorageError, Tables};
 /// Claims without a holder, and since when this process has known them: the clocks of two machines differ.
 pub(super) type Orphans = HashMap<(String, String), Instant>;
 
-/// Tidies up what kills left behind.
+/// Cleans up what killed processes left behind.
 #[derive(Clone, Copy)]
 pub struct Sweeper<'a> {
     pub(super) storage: &'a Storage,
@@ -33,13 +33,13 @@ impl Sweeper<'_> {
     pub async fn run(self, stop: &Stop) {
         while stop.or(self.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
             if let Some(Err(error)) = stop.or(Box::pin(self.sweep())).await {
-                log::warn!(error:err = error.0; "sweep failed, it is tried again");
+                log::warn!(error:err = error.0; "sweep failed; it will be retried");
             }
         }
     }
 
-    /// Tells rooms what was not told (joins, departures, new rooms) and gives claims back whose
-    /// holder was never stored. Does nothing while another process holds the lease.
+    /// Writes the missing rows of joins, departures and new rooms, and releases claims whose holder
+    /// was never stored. Does nothing while another process holds the lease.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -51,7 +51,7 @@ impl Sweeper<'_> {
         let now = self.clock.unix_ms();
         let due = now.saturating_sub(millis(ANNOUNCE_AFTER));
         let (rooms, members) = self.storage.read(|tables| unannounced(tables, due));
-        // Each room for itself: one that cannot be written keeps the others from nothing.
+        // Each room by itself: one that cannot be written does not hold up the others.
         let mut failed = None;
         for room in rooms {
             if !lease.holds() {
@@ -70,7 +70,7 @@ impl Sweeper<'_> {
                 return Ok(());
             }
             self.storage.release_key(&key, &holder).await?;
-            log::info!("a claim without a holder given back");
+            log::info!("released a claim without a holder");
         }
         failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
     }

@@ -1,5 +1,5 @@
 //! What only builds with the feature `test-support` may do: bootstrap data, accounts and sessions made
-//! without a log-in. Nothing here asks for a permission.
+//! without a log-in. Nothing here checks a permission.
 
 use std::convert::Infallible;
 
@@ -141,7 +141,7 @@ impl TestSupport<'_> {
     /// [`ManageAccountError::UnknownUser`]; [`AccountError::EmailTaken`].
     ///
     /// # Cancel safety
-    /// Dropping it may leave a claim, which the sweep gives back.
+    /// Dropping it may leave a claim, which the sweep releases.
     pub async fn add_verified_email(
         self,
         user: &str,

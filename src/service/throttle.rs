@@ -1,13 +1,13 @@
 //! Throttling of log-ins: per identifier and per address, with counters that all processes share.
 //!
-//! An identifier counts as it was given, whether an account has it or not: what is answered for a login must
-//! not show whether an address of the same account is being guessed. A wait is looked up before an attempt
-//! queues; the attempt is counted with its memory slot, before the password is looked at, so that many at once
-//! cannot pass together and nobody counts faster than slots and [`LOGIN_ATTEMPTS_PER_SECOND`] allow. A right
+//! An identifier counts as it was typed, whether an account has it or not: the response for a login must
+//! not reveal whether an address of the same account is being guessed. A wait is looked up before an attempt
+//! queues; the attempt is counted with its memory slot, before the password is compared, so that many
+//! concurrent attempts cannot pass together and nobody counts faster than slots and [`LOGIN_ATTEMPTS_PER_SECOND`] allow. A right
 //! password takes the count back. Waits grow but end: there is no permanent lock.
 //!
 //! Throttling of refused uses of setup and join links: per link and per client address. A refusal is counted
-//! when it is known, because it costs little: names are looked at before a password is hashed. A link that is
+//! when it is known, because it costs little: names are checked before a password is hashed. A link that is
 //! used is gone, so what succeeds counts for nothing.
 
 use std::net::IpAddr;
@@ -31,7 +31,7 @@ pub(super) struct Wait {
     pub(super) retry_after: Duration,
 }
 
-/// An attempt that nothing kept from being made when it came; it is not counted yet.
+/// An attempt that need not wait; it is not counted yet.
 pub(super) struct Attempt {
     identifier: ([u8; 16], FoundCounter),
     address: ([u8; 16], FoundCounter),
@@ -52,7 +52,7 @@ pub(super) struct Throttle<'a> {
 }
 
 impl Throttle<'_> {
-    /// Looks whether an attempt must wait; writes nothing.
+    /// Whether an attempt must wait; writes nothing.
     pub(super) async fn check_log_in(
         &self,
         identifier: &str,
@@ -106,7 +106,7 @@ impl Throttle<'_> {
             })
             .await?;
         if wait.is_some() {
-            // Nothing was tried: the address is not blamed for it.
+            // Nothing was tried: it does not count for the address.
             self.uncount_address(attempt).await?;
         }
         Ok(wait)
@@ -135,7 +135,7 @@ impl Throttle<'_> {
         self.storage.change_counter(Counted::Address, name, found, one_less).await
     }
 
-    /// How long nobody may try this link, or anybody at this address one.
+    /// How long to wait with this link, or with any link from this address.
     pub(super) async fn link_wait(
         &self,
         link: &[u8; 32],

@@ -137,7 +137,7 @@ impl Timeline<'_> {
         Ok(found)
     }
 
-    /// The users that a message names, for answers that carry one message.
+    /// The users that a message names, for responses that carry one message.
     #[must_use]
     pub fn message_users(&self, message: &MessageView) -> Vec<UserView> {
         self.users.named([message.author])
@@ -270,7 +270,7 @@ impl Timeline<'_> {
             updated_ms: Some(message.updated_ms).filter(|at| *at != 0),
             in_reply_to: EventId::try_from(message.in_reply_to.as_str()).ok(),
             thread_root: None,
-            // Texts of an erased account are gone: its rows are tombstones.
+            // Texts of an erased account are erased too: its rows are tombstones.
             deleted_ms: deleted_ms.or(deleted_by_author.then_some(created_ms)),
         }
     }

@@ -7,7 +7,7 @@ use crate::domain::{EventId, RoomId, UserId};
 use crate::runtime::Clock;
 use crate::storage::{EphemeralEvent, Storage};
 
-/// Signs of typing.
+/// Typing events.
 #[derive(Clone, Copy)]
 pub struct Typing<'a> {
     pub(super) storage: &'a Storage,
@@ -16,7 +16,7 @@ pub struct Typing<'a> {
 }
 
 impl Typing<'_> {
-    /// Tells the other members of a room that the viewer types; once a second, wherever it does.
+    /// Publishes to the other members of a room that the viewer types; once a second over all rooms.
     ///
     /// # Errors
     /// [`ReadError::NotFound`], [`ReadError::Denied`] for others than members.
@@ -36,7 +36,7 @@ impl Typing<'_> {
         Ok(())
     }
 
-    /// Tells a sign whose second is over; one that is lost is followed by the next.
+    /// Publishes one that waited for its second to end; if it is lost, the next one follows soon.
     pub(super) async fn publish_pending(
         &self,
         user: UserId,
@@ -45,7 +45,7 @@ impl Typing<'_> {
     ) {
         let typing = EphemeralEvent::Typing { room, user, thread };
         if let Err(error) = self.storage.publish_ephemeral(&typing).await {
-            log::debug!(error:err = error; "a sign of typing is lost");
+            log::debug!(error:err = error; "a typing event was lost");
         }
     }
 }

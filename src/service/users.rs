@@ -15,7 +15,7 @@ use crate::runtime::Clock;
 use crate::storage::Storage;
 use crate::storage::records::User;
 
-/// Entries of ListUsers when no limit is asked for.
+/// Entries of ListUsers without a limit.
 const LIST_DEFAULT: usize = 20;
 
 /// The users of the server, as a viewer sees them.

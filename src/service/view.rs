@@ -1,4 +1,4 @@
-//! What callers get to see: plain values of the service's own, which the edge turns into messages of
+//! What callers get: plain values of the service's own, which the edge turns into messages of
 //! the contract.
 
 use crate::domain::{EventId, GroupId, RoomId, UserId};
@@ -13,7 +13,7 @@ pub struct UserView {
     pub id: UserId,
     /// Its login, as typed.
     pub login: String,
-    /// The name to show; the login when none was given.
+    /// The name to show; the login if there is no other.
     pub display_name: String,
     /// The account is erased; everything else is then empty.
     pub deleted: bool,
@@ -23,7 +23,7 @@ pub struct UserView {
     pub custom_status: Option<CustomStatusView>,
     /// A bot.
     pub is_bot: bool,
-    /// Whether it is here.
+    /// Its presence.
     pub presence: super::Presence,
 }
 
@@ -52,7 +52,7 @@ pub struct DirectoryMember {
 /// One page of an offset list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// The entries asked for.
+    /// The requested entries.
     pub items: Vec<T>,
     /// How many there are in all.
     pub total: usize,
@@ -60,7 +60,7 @@ pub struct Page<T> {
     pub has_more: bool,
 }
 
-/// Which entries of an offset list are asked for.
+/// Which entries of an offset list are requested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PageRequest {
     /// At most so many; 0: the method's default.
@@ -69,7 +69,7 @@ pub struct PageRequest {
     pub offset: usize,
 }
 
-/// The user behind a request, as GetViewer answers.
+/// The user of a request, as GetViewer returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewerView {
     /// The user.
@@ -126,7 +126,7 @@ pub struct RoomView {
     pub slow_mode_seconds: u32,
 }
 
-/// A room as one viewer stands to it.
+/// A room with one viewer's state in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomWithState {
     /// The room.
@@ -237,7 +237,7 @@ pub struct MessageView {
     pub body: Option<String>,
     /// When it was last edited.
     pub updated_ms: Option<i64>,
-    /// The message it answers.
+    /// The message it replies to.
     pub in_reply_to: Option<EventId>,
     /// The root of the thread it is a reply in.
     pub thread_root: Option<EventId>,
@@ -324,7 +324,7 @@ pub enum PagePosition<'a> {
     After(&'a str),
 }
 
-/// What MarkRoomAsRead answers: times of rows, not of the call.
+/// The result of MarkRoomAsRead: times of rows, not of the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct MarkedRead {
     /// The time of the marker's row after the call.
@@ -346,7 +346,7 @@ pub struct AccountView {
     pub created_ms: i64,
 }
 
-/// A link that gets somebody in. The token appears here only.
+/// A setup or join link. The token appears here only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkView {
     /// What an owner revokes it by; it opens nothing.
