@@ -12,8 +12,7 @@ use crate::crypto::{MacKey, Secret, token_text};
 use crate::limits::{REGISTER_INTERVAL, REGISTER_RETRY_INTERVAL, SECRETS_MISMATCH_TIMEOUT};
 use crate::nats::Nats;
 use crate::runtime::{Clock, Stop};
-use crate::storage::records::{Fingerprint, Process};
-use crate::storage::{OpenError, Storage, StorageError, live_processes};
+use crate::storage::{Fingerprint, OpenError, Process, Storage, StorageError, live_processes};
 
 use super::error::AppError;
 

@@ -68,8 +68,8 @@ pub fn hex(bytes: &[u8]) -> String {
 
 /// The 32 bytes that [`hex`] wrote; `None` for any other text.
 #[must_use]
-pub fn from_hex(text: &str) -> Option<[u8; 32]> {
-    let mut bytes = [0; 32];
+pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let mut bytes = [0; N];
     let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
     if text.len() != 2 * bytes.len() || !text.as_bytes().iter().all(is_hex) {
         return None;
@@ -96,7 +96,7 @@ mod tests {
             &text.to_uppercase(),
             &text.replace('f', "+"),
         ] {
-            assert_eq!(from_hex(wrong), None, "{wrong}");
+            assert_eq!(from_hex::<32>(wrong), None, "{wrong}");
         }
     }
 

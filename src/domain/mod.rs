@@ -6,10 +6,20 @@
 //! *Member*: somebody who is in a room explicitly, or by rule in a universal channel. *Decision*: allow
 //! or deny of one permission for one subject at one scope. *Viewer*: the user behind a request.
 
+mod account;
 pub mod id;
 mod network;
 pub mod permission;
+mod presence;
+mod room;
+mod server;
 pub mod text;
+mod token;
 
+pub use account::{CustomStatus, EmailAddress, SessionEnd, TimeFormat, User, UserSettings};
 pub use id::{AssetId, EventId, GroupId, IdError, RoomId, UserId};
 pub use network::ClientNetwork;
+pub use presence::{Presence, ReadMarker, SessionPresence, UserPresence};
+pub use room::{Group, GroupItem, Membership, Room, RoomKind};
+pub use server::{Role, ServerSettings};
+pub use token::{JoinLink, Token, TokenKind};

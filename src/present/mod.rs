@@ -3,6 +3,7 @@
 pub mod operations;
 
 use crate::contract::{SERVER_VERSION, Timestamp, api};
+use crate::domain::TimeFormat;
 use crate::service as view;
 
 /// Milliseconds since 1970 as a timestamp of the contract.
@@ -76,6 +77,14 @@ pub fn page_info<T>(page: &view::Page<T>) -> api::PageInfo {
     }
 }
 
+fn time_format(format: TimeFormat) -> api::TimeFormat {
+    match format {
+        TimeFormat::Auto => api::TimeFormat::Auto,
+        TimeFormat::TwelveHour => api::TimeFormat::TimeFormat12Hour,
+        TimeFormat::TwentyFourHour => api::TimeFormat::TimeFormat24Hour,
+    }
+}
+
 /// The viewer.
 #[must_use]
 pub fn viewer(origin: &str, viewer: view::ViewerView) -> api::GetViewerResponse {
@@ -88,7 +97,7 @@ pub fn viewer(origin: &str, viewer: view::ViewerView) -> api::GetViewerResponse 
             has_verified_email: viewer.has_verified_email,
             settings: Some(api::UserSettings {
                 timezone: viewer.timezone,
-                time_format: viewer.time_format,
+                time_format: time_format(viewer.time_format).into(),
             }),
             viewer_can_delete_account: viewer.can_delete_account,
             last_login_change: viewer.last_login_change_ms.map(time),

@@ -1,8 +1,8 @@
 //! A change as connections queue it, and its audience: whom it may concern.
 
 use crate::crypto::hex;
-use crate::domain::{EventId, GroupId, RoomId, UserId};
-use crate::storage::records::{FactKind, Member, Room, ServerConfig, User, event::Effect};
+use crate::domain::{EventId, GroupId, Membership, Room, RoomId, ServerSettings, User, UserId};
+use crate::storage::records::{FactKind, event::Effect};
 use crate::storage::{EphemeralEvent, FeedUpdate, JournalEvent, StateChange, Tables};
 
 /// A change. The queues of all connections share it.
@@ -130,7 +130,7 @@ impl Change {
         let mut changes: Vec<(ChangeKind, Option<UserId>, Audience)> = Vec::new();
         match changed {
             StateChange::User { id, former } => {
-                let nobody = User { deleted: true, ..User::default() };
+                let nobody = User { deleted: true, ..User::new(*id) };
                 let user = tables.users.get(id).map_or(&nobody, |user| &**user);
                 let former = former.as_deref();
                 let is_known = former.is_some() || tables.users.contains_key(id);
@@ -253,8 +253,7 @@ fn of_room(
     let ruled =
         |former: &Room| (former.archived, former.universal) != (room.archived, room.universal);
     let rule_changed = former.is_none_or(ruled);
-    let creator = UserId::try_from(room.creator_id.as_str()).ok();
-    let actor = creator.filter(|_| former.is_none());
+    let actor = room.creator.filter(|_| former.is_none());
     Some((ChangeKind::Room { room: id, rule_changed }, actor, Audience::Everybody))
 }
 
@@ -263,12 +262,12 @@ fn of_room(
 fn of_member(
     room: RoomId,
     user: UserId,
-    former: Option<&Member>,
-    member: Option<&Member>,
+    former: Option<&Membership>,
+    member: Option<&Membership>,
 ) -> (ChangeKind, Option<UserId>, Audience) {
     let announced = member.is_none_or(|member| member.announced);
     let is_note = former.filter(|former| !former.announced).is_some_and(|former| match member {
-        Some(member) => *member == Member { announced: true, ..former.clone() },
+        Some(member) => *member == Membership { announced: true, ..former.clone() },
         None => former.left,
     });
     let audience = if announced && !is_note {
@@ -298,8 +297,8 @@ fn directory_fields(user: &User) -> impl PartialEq {
         user.display_name.clone(),
         user.roles.clone(),
         user.avatar_key.clone(),
-        (user.custom_status_emoji.clone(), user.custom_status_text.clone()),
-        (user.custom_status_expires_ms, user.deleted),
+        user.custom_status.clone(),
+        user.deleted,
     )
 }
 
@@ -311,19 +310,19 @@ fn account_fields(user: &User) -> impl PartialEq {
 
 /// What permissions follow from, including those of a user's bots.
 fn permission_fields(user: &User) -> impl PartialEq {
-    let owner = (user.is_bot, user.bot_owner_id.clone());
+    let owner = (user.is_bot, user.bot_owner);
     (user.roles.clone(), user.decisions.clone(), owner, user.deleted)
 }
 
 /// What clients see of a room.
 fn room_fields(room: &Room) -> impl PartialEq {
     (
-        (room.name.clone(), room.description.clone(), room.group_id.clone()),
+        (room.name.clone(), room.description.clone(), room.group),
         (room.universal, room.archived, room.slow_mode_seconds, room.has_history),
     )
 }
 
-fn profile_fields(server: &ServerConfig) -> impl PartialEq {
+fn profile_fields(server: &ServerSettings) -> impl PartialEq {
     (
         (server.name.clone(), server.description.clone(), server.welcome_message.clone()),
         (server.logo_key.clone(), server.banner_key.clone()),
@@ -337,9 +336,13 @@ mod tests {
     #[test]
     fn that_the_row_of_a_membership_is_stored_makes_no_other_socket_compare() {
         let (room, user) = (RoomId::from_random([1; 16]), UserId::from_number(2));
-        let record =
-            |announced, left| Member { announced, left, joined_row: 7, ..Member::default() };
-        let audience = |former: Option<Member>, member: Option<Member>| {
+        let record = |announced, left| Membership {
+            announced,
+            left,
+            joined_row: 7,
+            ..Membership::new(room, user)
+        };
+        let audience = |former: Option<Membership>, member: Option<Membership>| {
             of_member(room, user, former.as_ref(), member.as_ref()).2
         };
         let alone = Audience::User(user);
@@ -361,7 +364,7 @@ mod tests {
         assert_eq!(audience(Some(leaving), Some(joined.clone())), members);
         assert_eq!(audience(Some(joined.clone()), Some(left)), members);
         assert_eq!(audience(Some(joined.clone()), None), members);
-        let again = Member { joined_row: 9, ..joined };
+        let again = Membership { joined_row: 9, ..joined };
         assert_eq!(audience(Some(joining), Some(again)), members);
     }
 }

@@ -8,11 +8,10 @@ use std::time::Duration;
 use event_listener::Event;
 
 use super::change::{Audience, Change, ChangeKind};
-use crate::domain::UserId;
+use crate::domain::{RoomKind, UserId};
 use crate::limits::SOCKETS_PER_USER_MAX;
 use crate::runtime::{Clock, Stop};
 use crate::service::{Service, Session};
-use crate::storage::records::RoomKind;
 use crate::storage::{
     EphemeralEvent, FeedPosition, FeedSubscriber, FeedUpdate, Gap, Storage, StorageError,
 };
@@ -189,10 +188,8 @@ impl Hub {
                     if record.universal {
                         return connected.collect();
                     }
-                    if record.kind() == RoomKind::Direct {
-                        let takes_part = |user: &UserId| {
-                            record.participant_ids.iter().any(|id| id == user.as_str())
-                        };
+                    if record.kind == RoomKind::Direct {
+                        let takes_part = |user: &UserId| record.participants.contains(user);
                         return connected.filter(takes_part).collect();
                     }
                     let member = |user: &UserId| {

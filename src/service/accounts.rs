@@ -11,10 +11,9 @@ use super::throttle::Throttle;
 use super::users::{Users, paged};
 use super::{AccountView, CallKind, ErrorKind, Page, PageRequest};
 use crate::crypto::random;
-use crate::domain::UserId;
 use crate::domain::permission::OWNER;
 use crate::domain::text::{DisplayName, Email, Login, Password};
-use crate::storage::records::{SessionEnd, User};
+use crate::domain::{SessionEnd, User, UserId};
 use crate::storage::{Change, Storage, StorageError};
 
 /// Entries of a list without a limit.
@@ -105,7 +104,7 @@ impl Accounts<'_> {
         let (draft, password) = self.operator_draft(new)?;
         let password_hash = self.passwords.hash(&password).await.map_err(AccountError::from)?;
         let user = self.creation.create(AccountDraft { password_hash, ..draft }).await?;
-        Ok(self.account_view(draft_id(&user)?, &user))
+        Ok(self.account_view(user.id, &user))
     }
 
     /// Accounts by login, deleted ones left out.
@@ -147,7 +146,7 @@ impl Accounts<'_> {
             .change_account(&id, |user| {
                 user.password_hash.clone_from(&hash);
                 user.session_generation = user.session_generation.saturating_add(1);
-                user.set_session_end(SessionEnd::PasswordReset);
+                user.session_end = Some(SessionEnd::PasswordReset);
                 Ok(())
             })
             .await?;
@@ -276,7 +275,7 @@ impl Accounts<'_> {
         if user.is_bot {
             return Err(ManageAccountError::Bot);
         }
-        draft_id(&user)
+        Ok(user.id)
     }
 
     /// Changes an account that exists.
@@ -305,9 +304,4 @@ impl Accounts<'_> {
             created_ms: user.created_ms,
         }
     }
-}
-
-fn draft_id(user: &User) -> Result<UserId, ManageAccountError> {
-    let corrupt = |_| StorageError::Corrupt { what: "STATE", source: None };
-    Ok(UserId::try_from(user.id.as_str()).map_err(corrupt)?)
 }

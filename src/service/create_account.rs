@@ -10,14 +10,13 @@ use super::barrier::ReadBarrier;
 use super::error::{StoreError, flatten};
 use super::passwords::PasswordHashError;
 use super::{CallKind, Config, ErrorKind};
-use crate::domain::UserId;
 use crate::domain::permission::{DEFAULT_BLOCKED_LOGINS, EVERYONE, OWNER};
 use crate::domain::text::{
     DisplayName, DisplayNameError, Email, EmailError, Login, LoginError, PasswordError,
     is_reserved_login,
 };
+use crate::domain::{EmailAddress, User, UserId};
 use crate::runtime::Clock;
-use crate::storage::records::{self, User};
 use crate::storage::{Change, Claim, Claimed, Storage, StorageError, Tables};
 
 /// An account was not made or not changed.
@@ -118,7 +117,7 @@ impl AccountCreation<'_> {
     /// the sweep releases.
     pub(super) async fn create(&self, draft: AccountDraft) -> Result<User, AccountError> {
         self.check(&draft)?;
-        let holder = draft.id.as_str();
+        let holder = draft.id;
         let login = draft.login.key();
         if self.storage.claim(Claim::Login(&login), holder).await? != Claimed::Yes {
             return Err(AccountError::LoginTaken);
@@ -194,7 +193,7 @@ impl AccountCreation<'_> {
                 return Err(AccountError::LoginTaken);
             }
             let login = tables.user_by_login(draft.login.as_str());
-            if login.is_some_and(|user| user.id != draft.id.as_str()) {
+            if login.is_some_and(|user| user.id != draft.id) {
                 return Err(AccountError::LoginTaken);
             }
             let people = tables.users.values().filter(|user| !user.deleted && !user.is_bot).count();
@@ -212,7 +211,6 @@ impl AccountCreation<'_> {
             roles.push(OWNER.to_owned());
         }
         User {
-            id: draft.id.as_str().to_owned(),
             login: draft.login.as_str().to_owned(),
             display_name: draft.display_name.as_ref().map_or("", DisplayName::as_str).to_owned(),
             created_ms: self.clock.unix_ms(),
@@ -221,14 +219,14 @@ impl AccountCreation<'_> {
             emails: draft
                 .email
                 .iter()
-                .map(|(address, verified)| records::Email {
+                .map(|(address, verified)| EmailAddress {
                     address: address.as_str().to_owned(),
                     verified: *verified,
                 })
                 .collect(),
             session_generation: 1,
             origin: draft.origin.clone(),
-            ..User::default()
+            ..User::new(draft.id)
         }
     }
 
@@ -242,13 +240,13 @@ impl AccountCreation<'_> {
         let present = self.storage.read(|tables| tables.users.get(id).cloned());
         let Some(present) = present else { return Ok(()) };
         if present.login.to_ascii_lowercase() != login {
-            self.storage.release(Claim::Login(login), id.as_str()).await?;
+            self.storage.release(Claim::Login(login), *id).await?;
         }
         let has = |address: &str| {
             present.emails.iter().any(|one| one.verified && one.address.to_lowercase() == address)
         };
         if let Some(address) = address.filter(|address| !has(address)) {
-            self.storage.release(Claim::Email(address), id.as_str()).await?;
+            self.storage.release(Claim::Email(address), *id).await?;
         }
         Ok(())
     }
@@ -263,18 +261,15 @@ pub(super) fn assignable_role(storage: &Storage, name: &str) -> Result<String, A
 
 /// A record in the place of an account that must not be created again.
 pub(super) fn tombstone(id: &UserId, origin: &str) -> User {
-    let (id, origin) = (id.as_str().to_owned(), origin.to_owned());
-    User { id, origin, deleted: true, ..User::default() }
+    User { origin: origin.to_owned(), deleted: true, ..User::new(*id) }
 }
 
 /// Whether a login is kept back on this server.
 pub(super) fn is_login_reserved(tables: &Tables, login: &str) -> bool {
     let roles = tables.roles.keys().map(String::as_str);
-    if tables.server.blocked_logins_set {
-        let blocked = tables.server.blocked_logins.iter().map(String::as_str);
-        is_reserved_login(login, roles, blocked)
-    } else {
-        is_reserved_login(login, roles, DEFAULT_BLOCKED_LOGINS)
+    match &tables.server.blocked_logins {
+        Some(blocked) => is_reserved_login(login, roles, blocked.iter().map(String::as_str)),
+        None => is_reserved_login(login, roles, DEFAULT_BLOCKED_LOGINS),
     }
 }
 

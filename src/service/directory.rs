@@ -11,9 +11,8 @@ use super::{
     GroupView, ReadError, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, Session,
 };
 use crate::domain::permission::{Permission, PermissionScope, group_permissions};
-use crate::domain::{GroupId, RoomId, UserId};
+use crate::domain::{Group, GroupId, GroupItem, Room, RoomId, UserId};
 use crate::runtime::Clock;
-use crate::storage::records::{Group, Room};
 use crate::storage::{Storage, StorageError, Tables};
 
 /// A room as found in the tables, before what must be read from the store.
@@ -358,7 +357,7 @@ impl Directory<'_> {
     pub fn rooms_in_group(&self, id: GroupId) -> Vec<RoomId> {
         self.storage.read(|tables| {
             let rooms = tables.rooms.iter();
-            let inside = rooms.filter(|(_, room)| !is_direct(room) && room.group_id == id.as_str());
+            let inside = rooms.filter(|(_, room)| !is_direct(room) && room.group == Some(id));
             inside.map(|(room, _)| *room).collect()
         })
     }
@@ -396,7 +395,7 @@ pub(super) fn room_view(id: RoomId, room: &Room) -> RoomView {
         name: room.name.clone(),
         description: room.description.clone(),
         archived: room.archived,
-        group: GroupId::try_from(room.group_id.as_str()).ok(),
+        group: room.group,
         universal: room.universal,
         slow_mode_seconds: room.slow_mode_seconds,
     }
@@ -413,12 +412,15 @@ pub(super) fn groups(tables: &Tables) -> Vec<(GroupId, Arc<Group>)> {
 /// The channels of a group: as its items say, others behind them by age. An item that is a room of
 /// another group is left out: the room's own record decides.
 fn channels_of(tables: &Tables, id: GroupId, group: &Group) -> Vec<RoomEntry> {
-    let own = |room: &Room| !is_direct(room) && room.group_id == id.as_str();
+    let own = |room: &Room| !is_direct(room) && room.group == Some(id);
     let mut listed = HashSet::new();
     let mut found: Vec<RoomEntry> = group
         .items
         .iter()
-        .filter_map(|item| RoomId::try_from(item.as_str()).ok())
+        .filter_map(|item| match item {
+            GroupItem::Room(room) => Some(*room),
+            GroupItem::Other(_) => None,
+        })
         .filter(|room| listed.insert(*room))
         .filter_map(|id| Some((id, Arc::clone(tables.rooms.get(&id).filter(|room| own(room))?))))
         .collect();
@@ -441,10 +443,7 @@ fn is_listed(tables: &Tables, access: &ViewerRights, id: RoomId, room: &Room) ->
 /// `None` for any other.
 pub(super) fn listed_room(tables: &Tables, access: &ViewerRights, id: RoomId) -> Option<Arc<Room>> {
     let room = tables.rooms.get(&id).filter(|room| is_listed(tables, access, id, room))?;
-    let has_group = || {
-        let group = GroupId::try_from(room.group_id.as_str());
-        group.is_ok_and(|group| tables.groups.contains_key(&group))
-    };
+    let has_group = || room.group.is_some_and(|group| tables.groups.contains_key(&group));
     (is_direct(room) || has_group()).then(|| Arc::clone(room))
 }
 

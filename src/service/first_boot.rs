@@ -12,13 +12,12 @@ use super::error::StoreError;
 use super::rooms::Rooms;
 use crate::crypto::sha256;
 use crate::domain::permission::{
-    ADMIN, ANNOUNCEMENTS, DEFAULT_GROUP_NAME, DefaultRole, DefaultRoom, EVERYONE, GENERAL,
-    Permission, default_roles,
+    ADMIN, ANNOUNCEMENTS, DEFAULT_GROUP_NAME, Decision, DecisionScope, DefaultRole, DefaultRoom,
+    EVERYONE, Effect, GENERAL, Permission, default_roles,
 };
 use crate::domain::text::RoomName;
-use crate::domain::{GroupId, RoomId};
+use crate::domain::{Group, GroupId, GroupItem, Role, Room, RoomId, ServerSettings};
 use crate::runtime::Clock;
-use crate::storage::records::{Decision, Group, Role, Room, Scope, ServerConfig};
 use crate::storage::{Change, Claim, Claimed, Storage, StorageError};
 
 /// The defaults of a new server.
@@ -62,11 +61,10 @@ impl FirstBoot<'_> {
         }
         let group = GroupId::from_random(self.derived("group Lobby"));
         let record = Group {
-            id: group.as_str().to_owned(),
             name: DEFAULT_GROUP_NAME.to_owned(),
-            items: rooms.iter().map(|room| self.room_id(room).as_str().to_owned()).collect(),
+            items: rooms.iter().map(|room| GroupItem::Room(self.room_id(room))).collect(),
             created_ms: self.clock.unix_ms(),
-            ..Group::default()
+            ..Group::new(group)
         };
         self.storage
             .change_group(&group, |present| -> Result<_, Infallible> {
@@ -80,7 +78,7 @@ impl FirstBoot<'_> {
         self.storage
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
-                Ok(Change::Put(ServerConfig { defaults_written: true, ..server }))
+                Ok(Change::Put(ServerSettings { defaults_written: true, ..server }))
             })
             .await
             .map_err(StorageError::from)?;
@@ -96,18 +94,17 @@ impl FirstBoot<'_> {
     ) -> Result<(), StorageError> {
         let id = self.room_id(room);
         let key = RoomName::parse(room.name).map(|name| name.key()).unwrap_or_default();
-        if self.storage.claim(Claim::RoomName(&key), id.as_str()).await? != Claimed::Yes {
+        if self.storage.claim(Claim::RoomName(&key), id).await? != Claimed::Yes {
             log::warn!(name = room.name; "the name of a default room is already taken");
             return Ok(());
         }
         let record = Room {
-            id: id.as_str().to_owned(),
             name: room.name.to_owned(),
             description: room.description.to_owned(),
-            group_id: group.as_str().to_owned(),
+            group: Some(group),
             universal: room.universal,
             created_ms: self.clock.unix_ms().saturating_add(place),
-            ..Room::default()
+            ..Room::new(id)
         };
         self.rooms.store_room(id, &record).await?;
         self.rooms.announce_room(id).await
@@ -117,17 +114,16 @@ impl FirstBoot<'_> {
         let mut decisions: Vec<Decision> =
             role.allows.iter().map(|permission| at_server(*permission)).collect();
         let posts = match role.name {
-            ADMIN => Some(true),
-            EVERYONE => Some(false),
+            ADMIN => Some(Effect::Allow),
+            EVERYONE => Some(Effect::Deny),
             _ => None,
         };
         let restricted = rooms.iter().filter(|room| room.admins_post);
-        decisions.extend(posts.into_iter().flat_map(|allow| {
+        decisions.extend(posts.into_iter().flat_map(|effect| {
             restricted.clone().map(move |room| Decision {
-                permission: Permission::MessagePost.name().to_owned(),
-                scope: Scope::Room.into(),
-                scope_id: self.room_id(room).as_str().to_owned(),
-                allow,
+                permission: Permission::MessagePost,
+                scope: DecisionScope::Room(self.room_id(room)),
+                effect,
             })
         }));
         Role {
@@ -155,10 +151,5 @@ impl FirstBoot<'_> {
 }
 
 fn at_server(permission: Permission) -> Decision {
-    Decision {
-        permission: permission.name().to_owned(),
-        scope: Scope::Server.into(),
-        scope_id: String::new(),
-        allow: true,
-    }
+    Decision { permission, scope: DecisionScope::Server, effect: Effect::Allow }
 }

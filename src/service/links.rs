@@ -14,11 +14,10 @@ use super::create_account::{
 use super::error::StoreError;
 use super::{CallKind, ErrorKind, LinkContent, LinkView, OpenLink, Session, millis};
 use crate::crypto::{MacKey, from_hex, hex, sha256, token_text};
-use crate::domain::UserId;
 use crate::domain::text::{DisplayName, Email, Login};
+use crate::domain::{JoinLink, ServerSettings, Token, TokenKind, UserId};
 use crate::limits::{JOIN_LINK_TTL, SETUP_LINK_TTL};
 use crate::runtime::Clock;
-use crate::storage::records::{JoinLink, ServerConfig, Token, TokenKind};
 use crate::storage::{Change, Storage, StorageError};
 
 /// What a join link fixes; the page asks for the rest.
@@ -96,13 +95,13 @@ impl Links<'_> {
         if self.storage.read(has_owner) {
             return Err(LinkError::OwnerExists);
         }
-        let record = Token { kind: TokenKind::Setup.into(), ..Token::default() };
+        let record = Token::new(TokenKind::Setup);
         let (link, hash) = self.store_link(record, SETUP_LINK_TTL).await?;
         let name = hex(&hash);
         self.storage
             .change_server(|server| {
                 let server = server.cloned().unwrap_or_default();
-                Ok(Change::Put(ServerConfig { setup_token_hash: name.clone(), ..server }))
+                Ok(Change::Put(ServerSettings { setup_token_hash: name.clone(), ..server }))
             })
             .await
             .map_err(StorageError::from)?;
@@ -145,12 +144,11 @@ impl Links<'_> {
         maker: Option<&Session>,
     ) -> Result<LinkView, LinkError> {
         let join = self.checked_fields(fields)?;
-        let created_by = maker.map_or_else(String::new, |session| session.user.to_string());
+        let created_by = maker.map(|session| session.user);
         let record = Token {
-            kind: TokenKind::Join.into(),
             join: Some(JoinLink { created_by, ..join }),
             session_generation: maker.map_or(0, |session| session.generation),
-            ..Token::default()
+            ..Token::new(TokenKind::Join)
         };
         let (link, _) = self.store_link(record, JOIN_LINK_TTL).await?;
         log::info!("join link created");
@@ -263,11 +261,8 @@ impl Links<'_> {
     }
 
     fn is_maker_still_owner(&self, token: &Token) -> bool {
-        let maker = token.join.as_ref().map_or("", |join| join.created_by.as_str());
-        if maker.is_empty() {
-            return true;
-        }
-        let Ok(maker) = UserId::try_from(maker) else { return false };
+        let maker = token.join.as_ref().and_then(|join| join.created_by);
+        let Some(maker) = maker else { return true };
         self.storage.read(|tables| {
             tables.users.get(&maker).is_some_and(|user| {
                 is_owner(user) && user.session_generation == token.session_generation
@@ -279,7 +274,7 @@ impl Links<'_> {
     /// with one of them any more, also where somebody is using it right now.
     pub(super) async fn end_all_of(&self, maker: &UserId) -> Result<(), StoreError> {
         let made = |token: &Token| {
-            !token.used && token.join.as_ref().is_some_and(|join| join.created_by == maker.as_str())
+            !token.used && token.join.as_ref().is_some_and(|join| join.created_by == Some(*maker))
         };
         for (hash, _) in self.storage.tokens(made).await? {
             self.end_link(&hash).await?;
@@ -320,7 +315,7 @@ impl Links<'_> {
     }
 
     fn is_open_join(&self, token: &Token) -> bool {
-        token.kind() == TokenKind::Join && self.is_usable(token)
+        token.kind == TokenKind::Join && self.is_usable(token)
     }
 
     async fn revoke(&self, id: &str) -> Result<(), LinkError> {
@@ -337,7 +332,7 @@ impl Links<'_> {
     fn open_link(&self, hash: &[u8; 32], token: &Token) -> OpenLink {
         let join = token.join.clone().unwrap_or_default();
         let maker = self.storage.read(|tables| {
-            let id = UserId::try_from(join.created_by.as_str()).ok()?;
+            let id = join.created_by?;
             Some((id, tables.users.get(&id)?.login.clone()))
         });
         OpenLink {
@@ -345,7 +340,7 @@ impl Links<'_> {
             maker,
             created_ms: token.created_ms,
             expires_ms: token.expires_ms,
-            content: content(token.kind(), join),
+            content: content(token.kind, join),
         }
     }
 }

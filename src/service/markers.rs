@@ -5,10 +5,9 @@
 
 use super::rights::readable_room;
 use super::{MarkedRead, ReadError, Session, millis};
-use crate::domain::{EventId, RoomId, UserId};
+use crate::domain::{EventId, ReadMarker, RoomId, UserId};
 use crate::limits::CLOCK_AHEAD_MAX;
 use crate::runtime::Clock;
-use crate::storage::records::Marker;
 use crate::storage::{EphemeralEvent, RoomHead, Storage, StorageError};
 
 /// How far somebody has read: a row, or for members by rule a moment. Rows are compared by their numbers, never
@@ -47,9 +46,9 @@ impl Markers<'_> {
         let head = self.storage.head(&room).await?;
         let before = self.read_up_to(session.user, room, &head).await?;
         let target = if up_to.is_empty() {
-            head.newest().map(|newest| Marker {
+            head.newest().map(|newest| ReadMarker {
                 row: newest.row,
-                row_id: newest.id.clone(),
+                row_id: newest.id.parse().ok(),
                 row_ms: newest.at_ms,
             })
         } else {
@@ -87,14 +86,14 @@ impl Markers<'_> {
     }
 
     /// The row that a marker is moved to.
-    async fn marker_row(&self, room: RoomId, id: &str) -> Result<Marker, ReadError> {
+    async fn marker_row(&self, room: RoomId, id: &str) -> Result<ReadMarker, ReadError> {
         let unknown = ReadError::NotFound { what: "message" };
         let Ok(id) = EventId::try_from(id) else { return Err(unknown) };
         let row = self.storage.row(&room, &id).await?.ok_or(unknown)?;
         if id.reply() > 0 {
             return Err(ReadError::Reply);
         }
-        Ok(Marker { row: row.number, row_id: row.id, row_ms: row.at_ms })
+        Ok(ReadMarker { row: row.number, row_id: Some(id), row_ms: row.at_ms })
     }
 
     async fn read_up_to(

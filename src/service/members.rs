@@ -6,9 +6,8 @@ use super::rights::ViewerRights;
 use super::users::{Users, distinct, matches, paged};
 use super::{DirectoryMember, Page, PageRequest, ReadError, Session};
 use crate::domain::permission::Permission;
-use crate::domain::{RoomId, UserId};
+use crate::domain::{RoomId, User, UserId};
 use crate::storage::Storage;
-use crate::storage::records::User;
 
 /// Entries of ListMembers without a limit.
 const MEMBERS_DEFAULT: usize = 250;

@@ -49,7 +49,7 @@ pub use markers::Markers;
 pub use members::Members;
 pub use messages::{Messages, NewMessage, PostError};
 pub use passwords::PasswordHashError;
-pub use presence::{Presence, Presences};
+pub use presence::Presences;
 pub use roles::Roles;
 pub use rooms::{NewRoom, Rooms};
 pub use server::Server;
@@ -73,6 +73,8 @@ use cursors::RowCursors;
 use first_boot::FirstBoot;
 use passwords::Passwords;
 use throttle::Throttle;
+
+pub use crate::domain::Presence;
 
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};

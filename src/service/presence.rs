@@ -7,40 +7,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::coalesce::Coalescer;
 use super::error::StoreError;
 use super::{Session, millis};
-use crate::domain::UserId;
+use crate::domain::{Presence, SessionPresence, UserId, UserPresence};
 use crate::limits::PRESENCE_TTL;
 use crate::runtime::Clock;
-use crate::storage::records::{self, SessionPresence};
 use crate::storage::{EphemeralEvent, Storage, StorageError};
-
-/// A user's status. The numbers are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Presence {
-    /// Here.
-    Online = 1,
-    /// Here, but not looking.
-    Away = 2,
-    /// Here, not to be disturbed.
-    DoNotDisturb = 3,
-    /// Not here: nothing was received for 60 s.
-    #[default]
-    Offline = 4,
-}
-
-impl Presence {
-    fn stored(number: i32) -> Self {
-        match number {
-            1 => Self::Online,
-            2 => Self::Away,
-            3 => Self::DoNotDisturb,
-            _ => Self::Offline,
-        }
-    }
-
-    fn number(self) -> i32 {
-        self as i32
-    }
-}
 
 /// What this process knows.
 #[derive(Default)]
@@ -48,7 +18,7 @@ pub(super) struct KnownPresences {
     /// What it has received: status and until when it holds, milliseconds since 1970.
     received: Mutex<HashMap<UserId, (Presence, i64)>>,
     /// What it has stored, together with what still waits to be.
-    written: Mutex<HashMap<UserId, records::Presence>>,
+    written: Mutex<HashMap<UserId, UserPresence>>,
 }
 
 /// The status that a session reports.
@@ -63,7 +33,7 @@ pub(super) struct Update {
 pub(super) fn join(mut earlier: Vec<Update>, later: Vec<Update>) -> Vec<Update> {
     for update in later {
         let is_replaced = |one: &Update| {
-            one.mine.session_id == update.mine.session_id && (update.by_hand || !one.by_hand)
+            one.mine.session == update.mine.session && (update.by_hand || !one.by_hand)
         };
         earlier.retain(|one| !is_replaced(one));
         earlier.push(update);
@@ -76,7 +46,7 @@ impl KnownPresences {
         self.received.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn written(&self) -> MutexGuard<'_, HashMap<UserId, records::Presence>> {
+    fn written(&self) -> MutexGuard<'_, HashMap<UserId, UserPresence>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -117,12 +87,8 @@ impl Presences<'_> {
     ) -> Result<Presence, StoreError> {
         let now = self.clock.unix_ms();
         let until_ms = now.saturating_add(millis(PRESENCE_TTL));
-        let mine = SessionPresence {
-            session_id: bytes::Bytes::copy_from_slice(&session.id.0),
-            status: status.number(),
-            until_ms,
-        };
-        let update = Update { mine: mine.clone(), by_hand };
+        let mine = SessionPresence { session: session.id.0, status, until_ms };
+        let update = Update { mine, by_hand };
         match self.pending.offer(session.user, self.clock.now(), vec![update], join) {
             Some(updates) => self.store(&session.user, &updates).await,
             None => {
@@ -147,10 +113,10 @@ impl Presences<'_> {
                 for Update { mine, by_hand } in updates {
                     // The session has reached another process since.
                     let is_newer = |one: &SessionPresence| {
-                        one.session_id == mine.session_id && one.until_ms > mine.until_ms
+                        one.session == mine.session && one.until_ms > mine.until_ms
                     };
                     if !record.sessions.iter().any(is_newer) {
-                        set(record, mine.clone(), *by_hand, now);
+                        set(record, *mine, *by_hand, now);
                     }
                 }
                 record.clone()
@@ -159,7 +125,7 @@ impl Presences<'_> {
         let holds = effective(&record);
         let until_ms = updates.iter().map(|one| one.mine.until_ms).max().unwrap_or(now);
         self.known.written().insert(*user, record);
-        let told = EphemeralEvent::Presence { user: *user, status: holds.number(), until_ms };
+        let told = EphemeralEvent::Presence { user: *user, status: holds, until_ms };
         self.storage.publish_ephemeral(&told).await?;
         Ok(holds)
     }
@@ -171,9 +137,8 @@ impl Presences<'_> {
     }
 
     /// Applies a published status; returns whether the status of the user changed.
-    pub fn apply(&self, user: UserId, status: i32, until_ms: i64) -> bool {
+    pub fn apply(&self, user: UserId, status: Presence, until_ms: i64) -> bool {
         let former = self.status(&user);
-        let status = Presence::stored(status);
         self.known.lock().insert(user, (status, until_ms));
         former != self.status(&user)
     }
@@ -218,8 +183,7 @@ impl Presences<'_> {
         for user in &ended {
             known.remove(user);
         }
-        let holds =
-            |record: &records::Presence| record.sessions.iter().any(|one| one.until_ms > now);
+        let holds = |record: &UserPresence| record.sessions.iter().any(|one| one.until_ms > now);
         self.known.written().retain(|_, record| holds(record));
         let next = known.values().map(|(_, until_ms)| until_ms.saturating_sub(now)).min();
         (ended, next.and_then(|ms| u64::try_from(ms).ok()))
@@ -240,29 +204,28 @@ fn keep_newer(
 }
 
 /// Writes one session's status into a user's record.
-fn set(record: &mut records::Presence, mine: SessionPresence, by_hand: bool, now: i64) {
-    let status = Presence::stored(mine.status);
-    record.sessions.retain(|one| one.until_ms > now && one.session_id != mine.session_id);
+fn set(record: &mut UserPresence, mine: SessionPresence, by_hand: bool, now: i64) {
+    record.sessions.retain(|one| one.until_ms > now && one.session != mine.session);
     // Nothing was received for a while: what was chosen by hand has ended with it.
     if record.sessions.is_empty() && !by_hand && record.manual_until_ms <= now {
-        record.manual = 0;
+        record.manual = None;
     }
     if by_hand {
-        record.manual = if status == Presence::Online { 0 } else { mine.status };
+        record.manual = Some(mine.status).filter(|status| *status != Presence::Online);
     }
     record.manual_until_ms = mine.until_ms;
     record.sessions.push(mine);
 }
 
 /// The status that a record makes: by hand, else ONLINE where any session is, else the newest one's.
-fn effective(record: &records::Presence) -> Presence {
-    if record.manual != 0 {
-        return Presence::stored(record.manual);
+fn effective(record: &UserPresence) -> Presence {
+    if let Some(manual) = record.manual {
+        return manual;
     }
-    let online = record.sessions.iter().any(|one| one.status == Presence::Online.number());
+    let online = record.sessions.iter().any(|one| one.status == Presence::Online);
     match record.sessions.last() {
         Some(_) if online => Presence::Online,
-        Some(last) => Presence::stored(last.status),
+        Some(last) => last.status,
         None => Presence::Offline,
     }
 }
@@ -271,15 +234,14 @@ fn effective(record: &records::Presence) -> Presence {
 mod tests {
     use super::*;
 
-    fn update(record: &mut records::Presence, session: u8, status: Presence, hand: bool, now: i64) {
-        let session_id = bytes::Bytes::copy_from_slice(&[session; 16]);
-        let mine = SessionPresence { session_id, status: status.number(), until_ms: now + 60 };
+    fn update(record: &mut UserPresence, session: u8, status: Presence, hand: bool, now: i64) {
+        let mine = SessionPresence { session: [session; 16], status, until_ms: now + 60 };
         set(record, mine, hand, now);
     }
 
     #[test]
     fn sessions_make_one_status_and_a_choice_by_hand_stays() {
-        let mut record = records::Presence::default();
+        let mut record = UserPresence::default();
         assert_eq!(effective(&record), Presence::Offline);
         update(&mut record, 1, Presence::Away, false, 0);
         assert_eq!(effective(&record), Presence::Away);
@@ -307,11 +269,8 @@ mod tests {
     #[test]
     fn what_is_said_faster_than_it_is_told_becomes_one() {
         let said = |session: u8, status: Presence, by_hand| {
-            let session_id = bytes::Bytes::copy_from_slice(&[session; 16]);
-            Update {
-                mine: SessionPresence { session_id, status: status.number(), until_ms: 1 },
-                by_hand,
-            }
+            let mine = SessionPresence { session: [session; 16], status, until_ms: 1 };
+            Update { mine, by_hand }
         };
         let updates = [
             said(1, Presence::Away, false),
@@ -321,11 +280,10 @@ mod tests {
             said(1, Presence::Away, false),
         ];
         let joined = updates.into_iter().fold(Vec::new(), |all, one| join(all, vec![one]));
-        let seen: Vec<_> = joined
-            .iter()
-            .map(|one| (one.mine.session_id[0], one.mine.status, one.by_hand))
-            .collect();
-        assert_eq!(seen, [(1, 3, true), (2, 2, false), (1, 2, false)]);
+        let seen: Vec<_> =
+            joined.iter().map(|one| (one.mine.session[0], one.mine.status, one.by_hand)).collect();
+        let (away, busy) = (Presence::Away, Presence::DoNotDisturb);
+        assert_eq!(seen, [(1, busy, true), (2, away, false), (1, away, false)]);
         let chosen = join(joined, vec![said(1, Presence::Online, true)]);
         assert_eq!(chosen.len(), 2, "a choice by hand replaces all of its session");
     }

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 
 use crate::domain::permission::{
-    Decision, DecisionScope, EVERYONE, Effect, OWNER, Permission, PermissionScope, RoomFacts,
-    Subject, resolve, room_permissions,
+    EVERYONE, OWNER, Permission, PermissionScope, RoomFacts, Subject, resolve, room_permissions,
 };
-use crate::domain::{GroupId, RoomId, UserId};
-use crate::storage::records::{self, Room, RoomKind as StoredKind, User};
+use crate::domain::{GroupId, Room, RoomId, RoomKind, User, UserId};
 use crate::storage::{Storage, Tables};
 
 use super::{Grants, ReadError, Session};
@@ -69,15 +67,12 @@ impl ViewerRights {
         if is_direct(room) {
             PermissionScope::Direct { participant: self.takes_part(room) }
         } else {
-            PermissionScope::Channel {
-                room: id,
-                group: GroupId::try_from(room.group_id.as_str()).ok(),
-            }
+            PermissionScope::Channel { room: id, group: room.group }
         }
     }
 
     fn takes_part(&self, room: &Room) -> bool {
-        room.participant_ids.iter().any(|id| id == self.viewer.as_str())
+        room.participants.contains(&self.viewer)
     }
 }
 
@@ -96,16 +91,15 @@ pub(super) fn readable_room(
     })
 }
 
-/// Whether a stored room is a direct message.
+/// Whether a room is a direct message.
 pub(super) fn is_direct(room: &Room) -> bool {
-    room.kind() == StoredKind::Direct
+    room.kind == RoomKind::Direct
 }
 
 fn subject(tables: &Tables, user: &User) -> Subject {
-    let own = decisions(&user.decisions);
+    let own = user.decisions.clone();
     if user.is_bot {
-        let owner = UserId::try_from(user.bot_owner_id.as_str()).ok();
-        let owner = owner.and_then(|id| tables.users.get(&id));
+        let owner = user.bot_owner.and_then(|id| tables.users.get(&id));
         // A bot's owner is a person: no chain of bots.
         let owner = owner.filter(|owner| !owner.deleted && !owner.is_bot);
         let owner = owner.map(|owner| Box::new(subject(tables, owner)));
@@ -113,37 +107,11 @@ fn subject(tables: &Tables, user: &User) -> Subject {
     }
     let of_role = |name: &String| {
         let role = tables.roles.get(name).filter(|_| name != EVERYONE)?;
-        Some(decisions(&role.decisions))
+        Some(role.decisions.clone())
     };
     Subject::Human {
         owner: user.roles.iter().any(|role| role == OWNER),
         named: std::iter::once(own).chain(user.roles.iter().filter_map(of_role)).collect(),
-        everyone: tables
-            .roles
-            .get(EVERYONE)
-            .map(|role| decisions(&role.decisions))
-            .unwrap_or_default(),
+        everyone: tables.roles.get(EVERYONE).map(|role| role.decisions.clone()).unwrap_or_default(),
     }
-}
-
-/// Stored decisions that this program knows. An unknown permission belongs to a later
-/// version and decides nothing here; an unreadable scope cannot be distinguished from another room.
-fn decisions(stored: &[records::Decision]) -> Vec<Decision> {
-    stored
-        .iter()
-        .filter_map(|decision| {
-            let scope = match decision.scope() {
-                records::Scope::Server => DecisionScope::Server,
-                records::Scope::Group => {
-                    DecisionScope::Group(decision.scope_id.as_str().try_into().ok()?)
-                }
-                records::Scope::Room => {
-                    DecisionScope::Room(decision.scope_id.as_str().try_into().ok()?)
-                }
-            };
-            let effect = if decision.allow { Effect::Allow } else { Effect::Deny };
-            let permission = Permission::from_name(&decision.permission)?;
-            Some(Decision { permission, scope, effect })
-        })
-        .collect()
 }

@@ -2,8 +2,8 @@
 
 use super::users::distinct;
 use super::{ReadError, RoleView, Session};
+use crate::domain::Role;
 use crate::storage::Storage;
-use crate::storage::records::Role;
 
 /// The roles of the server.
 #[derive(Clone, Copy)]

@@ -15,10 +15,10 @@ use super::{CallKind, RoomError, RoomView, Session};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
-use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::domain::{EventId, GroupId, Membership, Room, RoomId, UserId};
 use crate::limits::{IDEMPOTENCY_WINDOW, TIMELINE_PAGE_MAX};
 use crate::runtime::Clock;
-use crate::storage::records::{Fact, FactKind, Member, Room, event::Effect};
+use crate::storage::records::{Fact, FactKind, event::Effect};
 use crate::storage::{
     Change, ChangeError, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, Storage,
     StorageError,
@@ -84,14 +84,13 @@ impl Rooms<'_> {
         let group = self.group_for_new_room(session, new.group)?;
         let id = RoomId::from_random(random());
         let room = Room {
-            id: id.as_str().to_owned(),
             name: name.as_str().to_owned(),
             description: about.to_owned(),
-            group_id: group.as_str().to_owned(),
+            group: Some(group),
             universal: new.universal,
             created_ms: self.clock.unix_ms(),
-            creator_id: session.user.as_str().to_owned(),
-            ..Room::default()
+            creator: Some(session.user),
+            ..Room::new(id)
         };
         self.place_room(id, room.clone(), &name.key()).await?;
         log::info!(room:% = id; "room created");
@@ -158,13 +157,13 @@ impl Rooms<'_> {
         room: Room,
         name_key: &str,
     ) -> Result<(), RoomError> {
-        if self.storage.claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
+        if self.storage.claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             return Err(RoomError::NameTaken);
         }
         self.store_room(id, &room).await?;
         // This process may have stood still so long that the sweep gave the claim to somebody else.
         self.barrier.pass(CallKind::Change).await?;
-        if self.storage.claim(Claim::RoomName(name_key), id.as_str()).await? != Claimed::Yes {
+        if self.storage.claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             self.storage
                 .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Delete) })
                 .await
@@ -189,7 +188,7 @@ impl Rooms<'_> {
     pub(super) async fn announce_room(&self, id: RoomId) -> Result<(), StorageError> {
         let room = self.storage.read(|tables| tables.rooms.get(&id).cloned());
         let Some(room) = room.filter(|room| !room.announced) else { return Ok(()) };
-        let actor = UserId::try_from(room.creator_id.as_str()).ok();
+        let actor = room.creator;
         let draft = |view: &DraftView<'_>| {
             let head = view.head();
             if head.rows > 0 {
@@ -219,14 +218,11 @@ impl Rooms<'_> {
         let head = self.storage.head(&room).await?;
         let newest = head.newest();
         let now = self.clock.unix_ms();
-        let joined = Member {
-            room_id: room.as_str().to_owned(),
-            user_id: user.as_str().to_owned(),
+        let joined = Membership {
             since_ms: now,
-            announced: false,
-            left: false,
             joined_row: newest.map_or(0, |newest| u64::from(newest.row) + 1),
             joined_row_ms: newest.map_or(0, |newest| newest.at_ms),
+            ..Membership::new(room, user)
         };
         let mut is_new = false;
         self.change_announced(room, user, |present| {
@@ -250,7 +246,7 @@ impl Rooms<'_> {
         self.change_announced(room, user, |present| {
             was_member = present.is_some();
             match present {
-                Some(member) => Change::Put(Member {
+                Some(member) => Change::Put(Membership {
                     left: true,
                     announced: false,
                     since_ms: now,
@@ -272,7 +268,7 @@ impl Rooms<'_> {
         &self,
         room: RoomId,
         user: UserId,
-        mut change: impl FnMut(Option<&Member>) -> Change<Member>,
+        mut change: impl FnMut(Option<&Membership>) -> Change<Membership>,
     ) -> Result<(), StorageError> {
         for _ in 0..ANNOUNCE_ATTEMPTS {
             self.announce_member(room, user, 0).await?;
@@ -313,11 +309,11 @@ impl Rooms<'_> {
         }
         self.storage
             .change_member(&room, &user, |present| -> Result<_, Infallible> {
-                let same = |present: &&Member| **present == *member;
+                let same = |present: &&Membership| **present == *member;
                 Ok(match present.filter(same) {
                     None => Change::Keep,
                     Some(present) if present.left => Change::Delete,
-                    Some(present) => Change::Put(Member { announced: true, ..present.clone() }),
+                    Some(present) => Change::Put(Membership { announced: true, ..present.clone() }),
                 })
             })
             .await
@@ -330,7 +326,7 @@ impl Rooms<'_> {
         &self,
         room: RoomId,
         user: UserId,
-        (member, revision, searched): (&Member, u64, Instant),
+        (member, revision, searched): (&Membership, u64, Instant),
     ) -> Result<(), StorageError> {
         let kind = if member.left { FactKind::Left } else { FactKind::Joined };
         let draft = |view: &DraftView<'_>| {

@@ -24,8 +24,8 @@ impl Server<'_> {
             name: set(&server.name).unwrap_or_else(|| DEFAULT_NAME.to_owned()),
             description: set(&server.description),
             welcome_message: set(&server.welcome_message),
-            logo_key: set(&server.logo_key),
-            banner_key: set(&server.banner_key),
+            logo_key: server.logo_key.clone(),
+            banner_key: server.banner_key.clone(),
             direct_login: self.config.direct_login,
             // Registration needs mail, which is not built: its pages stay hidden.
             direct_registration: false,

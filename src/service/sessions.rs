@@ -8,20 +8,17 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::barrier::ReadBarrier;
 use super::error::StoreError;
 use super::passwords::{PasswordHashError, Passwords};
 use super::throttle::{Throttle, Wait};
 use super::{AuthenticateError, CallKind, Config, ErrorKind, Keys, LoggedIn, millis};
 use crate::crypto::{random, token_text};
-use crate::domain::UserId;
+use crate::domain::{SessionEnd, Token, TokenKind, User, UserId};
 use crate::limits::{
     IDENTIFIER_MAX_BYTES, PASSWORD_MAX_CHARS, SESSION_FRESH, SESSION_TOUCH_INTERVAL,
 };
 use crate::runtime::Clock;
-use crate::storage::records::{SessionEnd, Token, TokenKind, User};
 use crate::storage::{Change, Storage, StorageError};
 
 /// How a bearer token of a first-party session begins.
@@ -182,7 +179,7 @@ impl Sessions<'_> {
         let found = self.storage.token_cached(&hash).await?;
         let (token, revision) = found.ok_or(AuthenticateError::Required)?;
         let user = self.session_user(&token, kind).ok_or(AuthenticateError::Required)?;
-        let id = session_id(&token).ok_or(AuthenticateError::Required)?;
+        let id = token.session.map(SessionId).ok_or(AuthenticateError::Required)?;
         let session = Session {
             user,
             id,
@@ -247,10 +244,10 @@ impl Sessions<'_> {
         for credential in presented {
             let Some((hash, kind)) = self.look_up_key(*credential) else { continue };
             let Some((token, _)) = self.storage.token(&hash).await? else { continue };
-            if token.kind() != kind {
+            if token.kind != kind {
                 continue;
             }
-            if let Ok(pair) = <[u8; 32]>::try_from(&token.pair_hash[..]) {
+            if let Some(pair) = token.pair {
                 self.storage.token_delete(&pair).await?;
             }
             self.storage.token_delete(&hash).await?;
@@ -280,13 +277,15 @@ impl Sessions<'_> {
                     SessionState::Expired
                 }
             }
-            Some(_) | None => match user.session_end() {
-                SessionEnd::PasswordChanged => SessionState::Ended { reason: "password_changed" },
-                SessionEnd::PasswordReset => SessionState::Ended { reason: "password_reset" },
-                SessionEnd::IdentityDisconnected => {
+            Some(_) | None => match user.session_end {
+                Some(SessionEnd::PasswordChanged) => {
+                    SessionState::Ended { reason: "password_changed" }
+                }
+                Some(SessionEnd::PasswordReset) => SessionState::Ended { reason: "password_reset" },
+                Some(SessionEnd::IdentityDisconnected) => {
                     SessionState::Ended { reason: "external_identity_disconnected" }
                 }
-                SessionEnd::EndUnknown => SessionState::Expired,
+                None => SessionState::Expired,
             },
         })
     }
@@ -318,27 +317,24 @@ impl Sessions<'_> {
         let now = self.clock.unix_ms();
         let ttl = self.config.session_ttl;
         let record = |kind: TokenKind, pair: [u8; 32]| Token {
-            kind: kind.into(),
-            user_id: user.id.clone(),
+            user: Some(user.id),
             session_generation: user.session_generation,
             created_ms: now,
             used_ms: now,
             expires_ms: now.saturating_add(millis(ttl)),
             fresh_until_ms: now.saturating_add(millis(SESSION_FRESH)),
-            pair_hash: Bytes::copy_from_slice(&pair),
-            session_id: Bytes::copy_from_slice(&id.0),
-            ..Token::default()
+            pair: Some(pair),
+            session: Some(id.0),
+            ..Token::new(kind)
         };
         self.storage.token_create(&cookie, &record(TokenKind::Cookie, bearer), ttl).await?;
         self.storage.token_create(&bearer, &record(TokenKind::Bearer, cookie), ttl).await?;
-        let corrupt = |_| StorageError::Corrupt { what: "STATE", source: None };
-        let user_id = UserId::try_from(user.id.as_str()).map_err(corrupt)?;
         Ok(LoggedIn {
-            user: user_id,
+            user: user.id,
             login: user.login.clone(),
             token,
             cookie: self.keys.cookies.session(&handle),
-            csrf: self.keys.cookies.csrf(&user.id, &id.0),
+            csrf: self.keys.cookies.csrf(user.id.as_str(), &id.0),
         })
     }
 
@@ -366,8 +362,8 @@ impl Sessions<'_> {
 
     /// The user of a session record that counts now.
     fn session_user(&self, token: &Token, kind: TokenKind) -> Option<UserId> {
-        let counts = token.kind() == kind && self.clock.unix_ms() < token.expires_ms && !token.used;
-        let id = UserId::try_from(token.user_id.as_str()).ok().filter(|_| counts)?;
+        let counts = token.kind == kind && self.clock.unix_ms() < token.expires_ms && !token.used;
+        let id = token.user.filter(|_| counts)?;
         self.storage.read(|tables| {
             let user = tables.users.get(&id)?;
             let present = !user.deleted && user.session_generation == token.session_generation;
@@ -404,9 +400,8 @@ impl Sessions<'_> {
     }
 
     async fn store_upgraded_hash(&self, user: &User, hash: String) -> Result<(), StorageError> {
-        let Ok(id) = UserId::try_from(user.id.as_str()) else { return Ok(()) };
         self.storage
-            .change_user(&id, |present| {
+            .change_user(&user.id, |present| {
                 Ok(match present {
                     Some(present) if present.password_hash == user.password_hash => {
                         Change::Put(User { password_hash: hash.clone(), ..present.clone() })
@@ -418,8 +413,4 @@ impl Sessions<'_> {
             .map_err(StorageError::from)?;
         Ok(())
     }
-}
-
-fn session_id(token: &Token) -> Option<SessionId> {
-    <[u8; 16]>::try_from(&token.session_id[..]).ok().map(SessionId)
 }

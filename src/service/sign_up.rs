@@ -18,11 +18,10 @@ use super::sessions::Sessions;
 use super::throttle::{Throttle, Wait};
 use super::{CallKind, ErrorKind, LinkContent, LoggedIn};
 use crate::crypto::{hex, sha256};
-use crate::domain::UserId;
 use crate::domain::permission::OWNER;
 use crate::domain::text::{DisplayName, Email, Login, Password};
+use crate::domain::{Token, TokenKind, User, UserId};
 use crate::runtime::Clock;
-use crate::storage::records::{Token, TokenKind, User};
 use crate::storage::{Storage, StorageError};
 
 /// Longer texts are no token of ours.
@@ -130,7 +129,7 @@ impl SignUp<'_> {
     pub async fn link_content(self, token: &str) -> Result<LinkContent, RedeemError> {
         self.barrier.try_pass().await;
         let link = self.find_link(token).await?;
-        let kind = link.token.kind();
+        let kind = link.token.kind;
         Ok(content(kind, link.token.join.unwrap_or_default()))
     }
 
@@ -160,7 +159,7 @@ impl SignUp<'_> {
         link: UsableLink,
         request: RedeemRequest<'_>,
     ) -> Result<LoggedIn, RedeemError> {
-        let is_setup = link.token.kind() == TokenKind::Setup;
+        let is_setup = link.token.kind == TokenKind::Setup;
         let id = if is_setup { self.first_owner_id(&link)? } else { account_id(&link.hash) };
         let present = self.storage.read(|tables| tables.users.get(&id).cloned());
         if present.as_ref().is_some_and(|user| user.deleted) {
@@ -196,7 +195,7 @@ impl SignUp<'_> {
         if !self.links.is_usable(&token) {
             return Err(RedeemError::Invalid);
         }
-        match token.kind() {
+        match token.kind {
             TokenKind::Join => {}
             TokenKind::Setup => {
                 let name = hex(&hash);
@@ -240,7 +239,7 @@ impl SignUp<'_> {
         id: UserId,
         request: RedeemRequest<'_>,
     ) -> Result<(AccountDraft, Password), AccountError> {
-        let is_setup = link.token.kind() == TokenKind::Setup;
+        let is_setup = link.token.kind == TokenKind::Setup;
         let join = link.token.join.clone().unwrap_or_default();
         let fixed_or = |fixed: &str, typed: &str| {
             if fixed.is_empty() { typed.to_owned() } else { fixed.to_owned() }

@@ -13,11 +13,10 @@ use crate::limits::{
     ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, CLOCK_AHEAD_MAX, SWEEP_INTERVAL, SWEEP_LEASE,
 };
 use crate::runtime::{Clock, Stop};
-use crate::storage::records::Claim as ClaimRecord;
-use crate::storage::{Claim, Storage, StorageError, Tables};
+use crate::storage::{Claim, ClaimHolder, ClaimKey, ClaimRecord, Storage, StorageError, Tables};
 
 /// Claims without a holder, and since when this process has known them: the clocks of two machines differ.
-pub(super) type Orphans = HashMap<(String, String), Instant>;
+pub(super) type Orphans = HashMap<(ClaimKey, ClaimHolder), Instant>;
 
 /// Cleans up what killed processes left behind.
 #[derive(Clone, Copy)]
@@ -69,17 +68,17 @@ impl Sweeper<'_> {
             if !lease.holds() {
                 return Ok(());
             }
-            self.storage.release_key(&key, &holder).await?;
+            self.storage.release_key(key, &holder).await?;
             log::info!("released a claim without a holder");
         }
         failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
     }
 
     /// Claims that have had no holder for so long that nobody is about to store one.
-    fn orphaned_claims(&self) -> Vec<(String, String)> {
-        let present: HashSet<(String, String)> = self.storage.read(|tables| {
-            let orphans = tables.claims().filter(|(key, claim)| !has_holder(tables, key, claim));
-            orphans.map(|(key, claim)| (key.clone(), claim.holder_id.clone())).collect()
+    fn orphaned_claims(&self) -> Vec<(ClaimKey, ClaimHolder)> {
+        let present: HashSet<(ClaimKey, ClaimHolder)> = self.storage.read(|tables| {
+            let orphans = tables.claims().filter(|(key, claim)| !has_holder(tables, **key, claim));
+            orphans.map(|(key, claim)| (*key, claim.holder.clone())).collect()
         });
         let now = self.clock.now();
         let mut known = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -127,13 +126,16 @@ fn unannounced(tables: &Tables, due: i64) -> (Vec<RoomId>, Vec<(RoomId, UserId)>
 }
 
 /// Whether the record that a claim was made for is there and still has that name.
-fn has_holder(tables: &Tables, key: &str, claim: &ClaimRecord) -> bool {
-    let holder = claim.holder_id.as_str();
-    if let Some(room) = RoomId::try_from(holder).ok().and_then(|id| tables.rooms.get(&id)) {
-        let name = RoomName::parse(&room.name);
-        return name.is_ok_and(|name| Claim::RoomName(&name.key()).key() == key);
-    }
-    let user = UserId::try_from(holder).ok().and_then(|id| tables.users.get(&id));
+fn has_holder(tables: &Tables, key: ClaimKey, claim: &ClaimRecord) -> bool {
+    let user = match &claim.holder {
+        ClaimHolder::Room(id) => {
+            let name = tables.rooms.get(id).map(|room| RoomName::parse(&room.name));
+            let name = name.and_then(Result::ok);
+            return name.is_some_and(|name| Claim::RoomName(&name.key()).key() == key);
+        }
+        ClaimHolder::User(id) => tables.users.get(id),
+        ClaimHolder::Other(_) => None,
+    };
     let Some(user) = user.filter(|user| !user.deleted) else { return false };
     let addresses = user.emails.iter().filter(|one| one.verified);
     Claim::Login(&user.login.to_ascii_lowercase()).key() == key

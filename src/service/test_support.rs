@@ -10,8 +10,7 @@ use super::{CallKind, LoggedIn, NewUser, RoomError, Service, Session};
 use crate::crypto::random;
 use crate::domain::permission::{ANNOUNCEMENTS, GENERAL, OWNER};
 use crate::domain::text::{DisplayName, Email, Login, RoomName};
-use crate::domain::{RoomId, UserId};
-use crate::storage::records::{self, Room, ServerConfig, User};
+use crate::domain::{EmailAddress, Room, RoomId, ServerSettings, User, UserId};
 use crate::storage::{Change, Claim, Claimed, StorageError};
 
 /// Longest login; a name of an address is cut to it.
@@ -151,7 +150,7 @@ impl TestSupport<'_> {
         let id = UserId::try_from(user).map_err(|_| ManageAccountError::UnknownUser)?;
         self.living_user(&id)?;
         let key = email.key();
-        if self.service.storage().claim(Claim::Email(&key), id.as_str()).await? != Claimed::Yes {
+        if self.service.storage().claim(Claim::Email(&key), id).await? != Claimed::Yes {
             return Err(AccountError::EmailTaken.into());
         }
         let is_owner_address = self.service.account_creation().is_owner_address(email.as_str());
@@ -160,7 +159,7 @@ impl TestSupport<'_> {
             .change_account(&id, |user| {
                 user.emails.retain(|one| one.address.to_lowercase() != key);
                 user.emails
-                    .push(records::Email { address: email.as_str().to_owned(), verified: true });
+                    .push(EmailAddress { address: email.as_str().to_owned(), verified: true });
                 if is_owner_address && !user.roles.iter().any(|role| role == OWNER) {
                     user.roles.push(OWNER.to_owned());
                 }
@@ -186,9 +185,7 @@ impl TestSupport<'_> {
         let found =
             self.service.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
         if let Some(user) = found.filter(|user| !user.deleted) {
-            let id =
-                UserId::try_from(user.id.as_str()).map_err(|_| ManageAccountError::UnknownUser)?;
-            return Ok(ProviderUser { id, login: user.login.clone(), is_new: false });
+            return Ok(ProviderUser { id: user.id, login: user.login.clone(), is_new: false });
         }
         let name = display_name.filter(|name| !name.trim().is_empty());
         let name = name.map(DisplayName::parse).transpose().map_err(AccountError::from)?;
@@ -215,7 +212,7 @@ impl TestSupport<'_> {
                 self.service.read_barrier().pass(CallKind::Change).await?;
                 let other =
                     self.service.storage().read(|tables| tables.user_by_login(user.login).cloned());
-                let other = other.and_then(|user| UserId::try_from(user.id.as_str()).ok());
+                let other = other.map(|user| user.id);
                 other.ok_or(BootstrapError::User { login: user.login.to_owned(), source: error })
             }
         }
@@ -240,7 +237,7 @@ impl TestSupport<'_> {
             .storage()
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
-                Ok(Change::Put(ServerConfig { name: name.to_owned(), ..server }))
+                Ok(Change::Put(ServerSettings { name: name.to_owned(), ..server }))
             })
             .await
             .map_err(StorageError::from)?;
@@ -257,11 +254,10 @@ impl TestSupport<'_> {
             .read(super::rooms::first_group)
             .ok_or(RoomError::GroupNotFound)?;
         let room = Room {
-            id: id.as_str().to_owned(),
             name: name.as_str().to_owned(),
-            group_id: group.as_str().to_owned(),
+            group: Some(group),
             created_ms: self.service.inner.clock.unix_ms(),
-            ..Room::default()
+            ..Room::new(id)
         };
         Ok(self.service.rooms().place_room(id, room, &name.key()).await?)
     }

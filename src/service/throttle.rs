@@ -16,14 +16,13 @@ use std::time::Duration;
 
 use super::millis;
 use crate::crypto::{MacKey, hex};
-use crate::domain::ClientNetwork;
+use crate::domain::{ClientNetwork, User};
 use crate::limits::{
     LINK_FAILURES_MAX, LINK_WINDOW, LOGIN_ADDRESS_FAILURES_MAX, LOGIN_ADDRESS_WINDOW,
     LOGIN_ATTEMPTS_BURST, LOGIN_ATTEMPTS_PER_SECOND, LOGIN_FAILURES_FREE, LOGIN_WAIT_MAX,
 };
 use crate::runtime::{Clock, Pace};
-use crate::storage::records::{Counter, User};
-use crate::storage::{Counted, FoundCounter, Storage, StorageError};
+use crate::storage::{Counted, Counter, FoundCounter, Storage, StorageError};
 
 /// Too many failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

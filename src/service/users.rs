@@ -9,11 +9,10 @@ use super::{
     CustomStatusView, DirectoryMember, Page, PageRequest, ReadError, Session, UserView, ViewerView,
 };
 use crate::domain::permission::{EVERYONE, Permission, capabilities, is_built, server_permissions};
-use crate::domain::{RoomId, UserId};
+use crate::domain::{CustomStatus, RoomId, TimeFormat, User, UserId};
 use crate::limits::BATCH_IDS_MAX;
 use crate::runtime::Clock;
 use crate::storage::Storage;
-use crate::storage::records::User;
 
 /// Entries of ListUsers without a limit.
 const LIST_DEFAULT: usize = 20;
@@ -60,8 +59,7 @@ impl Users<'_> {
     /// [`ReadError::NotFound`] for unknown and erased users.
     pub fn by_login(&self, _session: &Session, login: &str) -> Result<DirectoryMember, ReadError> {
         let found = self.storage.read(|tables| tables.user_by_login(login).cloned());
-        let id = found.and_then(|user| UserId::try_from(user.id.as_str()).ok());
-        let found = id.and_then(|id| self.present(&id));
+        let found = found.and_then(|user| self.present(&user.id));
         found.ok_or(ReadError::NotFound { what: "user" })
     }
 
@@ -105,15 +103,14 @@ impl Users<'_> {
         let may_delete = Permission::UserDeleteSelf.name();
         let can_delete_account = is_built(Permission::UserDeleteSelf)
             && permissions.iter().any(|(name, granted)| *name == may_delete && *granted);
-        let settings = user.settings.clone().unwrap_or_default();
         Ok(ViewerView {
             profile: self.view(session.user, &user),
             has_verified_email: user.emails.iter().any(|email| email.verified),
             has_password: !user.password_hash.is_empty(),
             can_delete_account,
-            last_login_change_ms: last_login_change(&user),
-            timezone: Some(settings.timezone).filter(|zone| !zone.is_empty()),
-            time_format: settings.time_format.max(TIME_FORMAT_AUTO),
+            last_login_change_ms: user.login_changed_ms,
+            timezone: user.settings.timezone.clone(),
+            time_format: user.settings.time_format.unwrap_or(TimeFormat::Auto),
             capabilities: capabilities(&subject),
             has_unread_followed_threads: false,
             permissions,
@@ -156,19 +153,19 @@ impl Users<'_> {
     /// A user as others see it now.
     pub(super) fn view(&self, id: UserId, user: &User) -> UserView {
         let shown = if user.display_name.is_empty() { &user.login } else { &user.display_name };
-        let expires_ms = Some(user.custom_status_expires_ms).filter(|end| *end != 0);
+        let CustomStatus { emoji, text, expires_ms } = &user.custom_status;
         let lasts = expires_ms.is_none_or(|end| self.clock.unix_ms() < end);
-        let status = (!user.custom_status_text.is_empty() && lasts).then(|| CustomStatusView {
-            emoji: user.custom_status_emoji.clone(),
-            text: user.custom_status_text.clone(),
-            expires_ms,
+        let status = (!text.is_empty() && lasts).then(|| CustomStatusView {
+            emoji: emoji.clone(),
+            text: text.clone(),
+            expires_ms: *expires_ms,
         });
         UserView {
             id,
             login: user.login.clone(),
             display_name: shown.clone(),
             deleted: user.deleted,
-            avatar_key: Some(user.avatar_key.clone()).filter(|key| !key.is_empty()),
+            avatar_key: user.avatar_key.clone(),
             custom_status: status,
             is_bot: user.is_bot,
             presence: self.presences.status(&id, self.clock.unix_ms()),
@@ -224,11 +221,4 @@ pub(super) fn paged<T, V>(
     let items: Vec<V> = all.into_iter().skip(page.offset).take(limit).map(view).collect();
     let has_more = page.offset.saturating_add(items.len()) < total;
     Page { items, total, has_more }
-}
-
-/// The contract's number for a time format that was never chosen.
-const TIME_FORMAT_AUTO: i32 = 1;
-
-fn last_login_change(user: &User) -> Option<i64> {
-    Some(user.login_changed_ms).filter(|at| *at != 0)
 }

@@ -1,7 +1,7 @@
 //! What callers get: plain values of the service's own, which the edge turns into messages of
 //! the contract.
 
-use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::domain::{EventId, GroupId, RoomId, TimeFormat, UserId};
 
 /// Rows of (name, granted); the contract's `PermissionGrant` and `CapabilityGrant`.
 pub type Grants = Vec<(&'static str, bool)>;
@@ -85,7 +85,7 @@ pub struct ViewerView {
     /// IANA time zone.
     pub timezone: Option<String>,
     /// The contract's number of the time format; AUTO when unset.
-    pub time_format: i32,
+    pub time_format: TimeFormat,
     /// `capabilities.grants`, always all keys.
     pub capabilities: Grants,
     /// Some followed thread has unread replies.

@@ -3,14 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::domain::{
+    EventId, Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, Token, User, UserId,
+};
 use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::journal::append::{Appended, Draft, DraftView, RequestId};
 use crate::storage::kv::keys::{Opener, Sealer};
 use crate::storage::kv::tokens::FoundToken;
-use crate::storage::records::{Group, Member, Role, Room, Row, Sealed, ServerConfig, Token, User};
+use crate::storage::records::{Row, Sealed};
+use crate::storage::state::key::{Claim, ClaimKey, StateKey};
 use crate::storage::state::mirror::Tables;
-use crate::storage::state::{Change, Claim, Claimed};
+use crate::storage::state::{Change, ClaimHolder, Claimed};
 use crate::storage::store::Storage;
 use crate::storage::timeline::head::RoomHead;
 
@@ -41,7 +44,7 @@ impl Storage {
         id: &UserId,
         f: impl FnMut(Option<&User>) -> Result<Change<User>, E>,
     ) -> Result<Option<Arc<User>>, ChangeError<E>> {
-        self.inner.state.change(&format!("user.{id}"), f).await
+        self.inner.state.change(&StateKey::User(*id), f).await
     }
 
     /// Changes a room; see [`Self::change_user`].
@@ -53,7 +56,7 @@ impl Storage {
         id: &RoomId,
         f: impl FnMut(Option<&Room>) -> Result<Change<Room>, E>,
     ) -> Result<Option<Arc<Room>>, ChangeError<E>> {
-        self.inner.state.change(&format!("room.{id}"), f).await
+        self.inner.state.change(&StateKey::Room(*id), f).await
     }
 
     /// Changes a membership; see [`Self::change_user`].
@@ -64,21 +67,21 @@ impl Storage {
         &self,
         room: &RoomId,
         user: &UserId,
-        f: impl FnMut(Option<&Member>) -> Result<Change<Member>, E>,
-    ) -> Result<Option<Arc<Member>>, ChangeError<E>> {
-        self.inner.state.change(&format!("member.{room}.{user}"), f).await
+        f: impl FnMut(Option<&Membership>) -> Result<Change<Membership>, E>,
+    ) -> Result<Option<Arc<Membership>>, ChangeError<E>> {
+        self.inner.state.change(&StateKey::Member(*room, *user), f).await
     }
 
     /// A membership record and its revision, as of one moment.
     #[must_use]
-    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Member>, u64)> {
+    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Membership>, u64)> {
         self.inner.mirror.member(room, user)
     }
 
     /// The revision of a membership record; 0: there is none.
     #[must_use]
     pub fn member_revision(&self, room: &RoomId, user: &UserId) -> u64 {
-        self.read(|tables| tables.revision(&format!("member.{room}.{user}")))
+        self.read(|tables| tables.revision(&StateKey::Member(*room, *user)))
     }
 
     /// Changes a role; see [`Self::change_user`].
@@ -90,7 +93,7 @@ impl Storage {
         name: &str,
         f: impl FnMut(Option<&Role>) -> Result<Change<Role>, E>,
     ) -> Result<Option<Arc<Role>>, ChangeError<E>> {
-        self.inner.state.change(&format!("role.{name}"), f).await
+        self.inner.state.change(&StateKey::Role(name.into()), f).await
     }
 
     /// Changes a group; see [`Self::change_user`].
@@ -102,7 +105,7 @@ impl Storage {
         id: &GroupId,
         f: impl FnMut(Option<&Group>) -> Result<Change<Group>, E>,
     ) -> Result<Option<Arc<Group>>, ChangeError<E>> {
-        self.inner.state.change(&format!("group.{id}"), f).await
+        self.inner.state.change(&StateKey::Group(*id), f).await
     }
 
     /// Changes the server's settings; see [`Self::change_user`].
@@ -111,32 +114,44 @@ impl Storage {
     /// [`ChangeError`].
     pub async fn change_server<E>(
         &self,
-        f: impl FnMut(Option<&ServerConfig>) -> Result<Change<ServerConfig>, E>,
-    ) -> Result<Option<Arc<ServerConfig>>, ChangeError<E>> {
-        self.inner.state.change("config.server", f).await
+        f: impl FnMut(Option<&ServerSettings>) -> Result<Change<ServerSettings>, E>,
+    ) -> Result<Option<Arc<ServerSettings>>, ChangeError<E>> {
+        self.inner.state.change(&StateKey::ServerSettings, f).await
     }
 
     /// Claims something unique for a holder. Its own earlier claim counts as success.
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn claim(&self, what: Claim<'_>, holder: &str) -> Result<Claimed, StorageError> {
-        self.inner.state.claim(what, holder).await
+    pub async fn claim(
+        &self,
+        what: Claim<'_>,
+        holder: impl Into<ClaimHolder>,
+    ) -> Result<Claimed, StorageError> {
+        self.inner.state.claim(what, &holder.into()).await
     }
 
     /// Gives a claim back, if this holder has it.
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn release(&self, what: Claim<'_>, holder: &str) -> Result<(), StorageError> {
-        self.inner.state.release(&what.key(), holder).await
+    pub async fn release(
+        &self,
+        what: Claim<'_>,
+        holder: impl Into<ClaimHolder>,
+    ) -> Result<(), StorageError> {
+        self.inner.state.release(what.key(), &holder.into()).await
     }
 
     /// Gives a claim back by its key, as a sweep finds it in [`Tables::claims`]; see [`Self::release`].
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn release_key(&self, key: &str, holder: &str) -> Result<(), StorageError> {
+    pub async fn release_key(
+        &self,
+        key: ClaimKey,
+        holder: &ClaimHolder,
+    ) -> Result<(), StorageError> {
         self.inner.state.release(key, holder).await
     }
 

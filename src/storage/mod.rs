@@ -34,14 +34,15 @@ pub use feed::live::{
 };
 pub use fold::held::{HeldRoom, HoldReason};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
-pub use kv::counters::{Counted, FoundCounter};
+pub use kv::counters::{Counted, Counter, FoundCounter};
 pub use kv::keys::{Opener, Sealer};
 pub use kv::lease::Lease;
-pub use kv::register::live_processes;
+pub use kv::register::{Fingerprint, Process, live_processes};
 pub use kv::tokens::FoundToken;
 pub use layout::{LAYOUT, stream_names};
 pub use open::{Config, OpenError};
+pub use state::key::{Claim, ClaimKey};
 pub use state::mirror::Tables;
-pub use state::{Change, Claim, Claimed};
+pub use state::{Change, ClaimHolder, ClaimRecord, Claimed};
 pub use store::Storage;
 pub use timeline::head::{RoomHead, is_message};

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use chatto::domain::{GroupId, RoomId, UserId};
+use chatto::domain::{Group, GroupId, GroupItem, RoomId, UserId};
 use chatto::runtime::{Clock, Scope};
 use chatto::service::{LogIn, NewUser};
-use chatto::storage::records::{Group, row};
+use chatto::storage::records::row;
 use chatto::storage::{Change, LAYOUT, Storage};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -160,11 +160,12 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
         rooms.push(filled_room.clone());
         room.post(&scope, &filled_room);
     }
-    let items: Vec<String> = rooms.iter().map(|room| room.id.clone()).collect();
+    let items = rooms.iter().map(|room| GroupItem::Room(room.id.parse().unwrap()));
+    let items: Vec<_> = items.collect();
     store
         .storage
         .change_group(&group, |present| -> Result<_, Infallible> {
-            let present = present.cloned().unwrap_or_default();
+            let present = present.cloned().unwrap_or_else(|| Group::new(group));
             let items = [present.items.clone(), items.clone()].concat();
             Ok(Change::Put(Group { items, ..present }))
         })

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chatto::domain::text::RoomName;
-use chatto::domain::{GroupId, RoomId, UserId};
+use chatto::domain::{GroupId, Membership, Room, RoomId, UserId};
 use chatto::runtime::Scope;
-use chatto::storage::records::{Content, Fact, FactKind, Member, Post, Room, event::Effect};
+use chatto::storage::records::{Content, Fact, FactKind, Post, event::Effect};
 use chatto::storage::{Change, Claim, Draft, DraftView, RequestId, Sealer};
 use fastrand::Rng;
 
@@ -49,16 +49,15 @@ impl RoomFill {
         numbers.fill(&mut bits);
         let id = RoomId::from_random(bits);
         let name = RoomName::parse(&format!("bench-{:03}", self.number)).unwrap();
-        storage.claim(Claim::RoomName(&name.key()), id.as_str()).await.unwrap();
+        storage.claim(Claim::RoomName(&name.key()), id).await.unwrap();
         let room = Room {
-            id: id.as_str().to_owned(),
             name: name.as_str().to_owned(),
-            group_id: group.as_str().to_owned(),
+            group: Some(group),
             universal: self.number < UNIVERSAL_ROOMS,
             created_ms: self.begin_ms,
-            creator_id: self.authors[0].id.as_str().to_owned(),
+            creator: Some(self.authors[0].id),
             announced: true,
-            ..Room::default()
+            ..Room::new(id)
         };
         storage
             .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Put(room.clone())) })
@@ -83,13 +82,8 @@ impl RoomFill {
     }
 
     async fn join(&self, room: &RoomId, user: UserId) {
-        let member = Member {
-            room_id: room.as_str().to_owned(),
-            user_id: user.as_str().to_owned(),
-            since_ms: self.begin_ms,
-            announced: true,
-            ..Member::default()
-        };
+        let member =
+            Membership { since_ms: self.begin_ms, announced: true, ..Membership::new(*room, user) };
         let storage = &self.store.storage;
         storage
             .change_member(room, &user, |_| -> Result<_, Infallible> {

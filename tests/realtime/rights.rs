@@ -10,12 +10,10 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use chatto::crypto::Secret;
-use chatto::domain::permission::{EVERYONE, Permission};
-use chatto::domain::{EventId, GroupId, RoomId, UserId};
+use chatto::domain::permission::{Decision, DecisionScope, EVERYONE, Effect as Ruling, Permission};
+use chatto::domain::{EventId, Group, GroupId, Membership, Role, Room, RoomId, User, UserId};
 use chatto::runtime::Clock;
-use chatto::storage::records::{
-    Decision, Fact, FactKind, Group, Member, Role, Room, Scope, User, event::Effect,
-};
+use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Config, Draft, RequestId, Storage};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
@@ -184,7 +182,7 @@ impl<'a> Run<'a> {
         // What the list before has decided for everybody.
         let undecided = |present: Option<&Role>| {
             let mut role = present.cloned().unwrap_or_default();
-            role.decisions.retain(|one| one.scope() == Scope::Server && one.allow);
+            role.decisions.retain(|one| *one == allowed(one.permission));
             for right in [Permission::RoomList, Permission::RoomJoin] {
                 decide(&mut role.decisions, &allowed(right), true);
             }
@@ -208,11 +206,10 @@ impl<'a> Run<'a> {
                 u128::try_from(number * GROUPS + n + 1).unwrap().to_be_bytes(),
             );
             let record = Group {
-                id: id.to_string(),
                 name: format!("group {number} {n}"),
                 position: 5,
                 created_ms: 1,
-                ..Group::default()
+                ..Group::new(id)
             };
             put_group(storage, &id, Some(record.clone())).await;
             groups.push(id);
@@ -221,7 +218,7 @@ impl<'a> Run<'a> {
         let mut room_records = Vec::new();
         for room in &rooms {
             let record = storage.read(|tables| Room::clone(&tables.rooms[room]));
-            let record = Room { group_id: groups[0].to_string(), ..record };
+            let record = Room { group: Some(groups[0]), ..record };
             put_room(storage, room, Some(record.clone())).await;
             room_records.push(record);
         }
@@ -261,8 +258,8 @@ impl<'a> Run<'a> {
                 self.world.plain(&self.people[1], path, &body);
             }
             Op::Move { room, group } => {
-                let group = self.groups[group].to_string();
-                self.change_room(room, |record| record.group_id = group).await;
+                let group = self.groups[group];
+                self.change_room(room, |record| record.group = Some(group)).await;
             }
             Op::Archive { room, archived } => {
                 self.change_room(room, |record| record.archived = archived).await;
@@ -308,30 +305,21 @@ impl<'a> Run<'a> {
             Right::List => Permission::RoomList,
             Right::Join => Permission::RoomJoin,
         };
-        let (scope, id) = match scope {
-            At::Server => (Scope::Server, String::new()),
-            At::Group(group) => (Scope::Group, self.groups[group].to_string()),
-            At::Room(room) => (Scope::Room, self.rooms[room].to_string()),
+        let scope = match scope {
+            At::Server => DecisionScope::Server,
+            At::Group(group) => DecisionScope::Group(self.groups[group]),
+            At::Room(room) => DecisionScope::Room(self.rooms[room]),
         };
-        Decision {
-            permission: permission.name().to_owned(),
-            scope: scope.into(),
-            scope_id: id,
-            allow,
-        }
+        Decision { permission, scope, effect: if allow { Ruling::Allow } else { Ruling::Deny } }
     }
 
     /// A settled membership record: present, of a former member, or none.
     async fn member(&self, who: usize, room: usize, left: Option<bool>) {
         let (room, user) = (self.rooms[room], self.users[who]);
-        let record = left.map(|left| Member {
-            room_id: room.to_string(),
-            user_id: user.to_string(),
-            announced: true,
-            left,
-            ..Member::default()
-        });
-        let change = |_: Option<&Member>| Ok(record.clone().map_or(Change::Delete, Change::Put));
+        let record =
+            left.map(|left| Membership { announced: true, left, ..Membership::new(room, user) });
+        let change =
+            |_: Option<&Membership>| Ok(record.clone().map_or(Change::Delete, Change::Put));
         self.storage.change_member::<Infallible>(&room, &user, change).await.unwrap();
     }
 
@@ -425,16 +413,15 @@ fn difference(shown: &State, fresh: &State) -> String {
 }
 
 fn allowed(permission: Permission) -> Decision {
-    let permission = permission.name().to_owned();
-    Decision { permission, scope: Scope::Server.into(), allow: true, ..Decision::default() }
+    Decision { permission, scope: DecisionScope::Server, effect: Ruling::Allow }
 }
 
 /// Puts a decision among others, or takes the one of its kind away.
 fn decide(decisions: &mut Vec<Decision>, decision: &Decision, is_given: bool) {
-    let place = |one: &Decision| (one.permission.clone(), one.scope, one.scope_id.clone());
+    let place = |one: &Decision| (one.permission, one.scope);
     decisions.retain(|one| place(one) != place(decision));
     if is_given {
-        decisions.push(decision.clone());
+        decisions.push(*decision);
     }
 }
 
@@ -512,14 +499,9 @@ fn every_change_of_what_a_viewer_may_see_reaches_its_socket() {
 
 /// Puts a membership whose writer did not live to note that its row is stored.
 async fn put_unannounced(storage: &Storage, room: RoomId, user: UserId, left: bool) {
-    let record = Member {
-        room_id: room.to_string(),
-        user_id: user.to_string(),
-        since_ms: Clock::system().unix_ms(),
-        left,
-        ..Member::default()
-    };
-    let put = |_: Option<&Member>| Ok(Change::Put(record.clone()));
+    let record =
+        Membership { since_ms: Clock::system().unix_ms(), left, ..Membership::new(room, user) };
+    let put = |_: Option<&Membership>| Ok(Change::Put(record.clone()));
     storage.change_member::<Infallible>(&room, &user, put).await.unwrap();
     let member_revision = storage.member_revision(&room, &user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
@@ -542,9 +524,9 @@ fn a_membership_whose_writer_died_before_its_note_is_told_by_its_row() {
         let (room, user) = (RoomId::try_from(&*id).unwrap(), UserId::try_from(&*bert.id).unwrap());
         let mut others = world.follow(&ada, &[&id]);
         let mut own = world.follow(&bert, &[&id]);
-        let note = async |record: Option<Member>| {
+        let note = async |record: Option<Membership>| {
             let change =
-                |_: Option<&Member>| Ok(record.clone().map_or(Change::Delete, Change::Put));
+                |_: Option<&Membership>| Ok(record.clone().map_or(Change::Delete, Change::Put));
             storage.change_member::<Infallible>(&room, &user, change).await.unwrap();
         };
         let fresh = |person| comparable(&world.follow(person, &[&id]));
@@ -558,7 +540,7 @@ fn a_membership_whose_writer_died_before_its_note_is_told_by_its_row() {
                 own.until("the row", |one| one.state.is_member(&id) != left);
                 // The sweep's, much later: nothing is left to tell.
                 let present = storage.member(&room, &user).unwrap().0;
-                let announced = Member { announced: true, ..Member::clone(&present) };
+                let announced = Membership { announced: true, ..Membership::clone(&present) };
                 note((!left).then_some(announced)).await;
                 for (follower, person) in [(&mut others, &ada), (&mut own, &bert)] {
                     assert!(follower.try_sync());

@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
-use chatto::domain::{EventId, RoomId};
+use chatto::domain::{EventId, Membership, RoomId};
 use chatto::service::{PagePosition, RowKind, Session};
-use chatto::storage::records::{Fact, FactKind, Member, event::Effect};
+use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
 use super::{NatsServer, World, run};
@@ -13,15 +13,13 @@ use super::{NatsServer, World, run};
 /// minutes ago: the journal does not know its request any more.
 async fn half_announced(world: &World, session: &Session, room: RoomId, left: bool) {
     let head = world.storage.head(&room).await.unwrap();
-    let member = Member {
-        room_id: room.to_string(),
-        user_id: session.user.to_string(),
+    let member = Membership {
         since_ms: world.clock.unix_ms(),
         left,
         joined_row: u64::from(head.rows),
-        ..Member::default()
+        ..Membership::new(room, session.user)
     };
-    let put = |_: Option<&Member>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
+    let put = |_: Option<&Membership>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
     world.storage.change_member(&room, &session.user, put).await.unwrap();
     let member_revision = world.storage.member_revision(&room, &session.user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
@@ -53,13 +51,12 @@ fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
         let room: RoomId = general.as_str().try_into().unwrap();
         world.service.rooms().join(&reader, &general).await.unwrap();
         let ada = world.person("ada", None).await;
-        let member = Member {
-            room_id: room.to_string(),
-            user_id: ada.user.to_string(),
+        let member = Membership {
             since_ms: world.clock.unix_ms() + 10 * 365 * 24 * 3_600_000,
-            ..Member::default()
+            ..Membership::new(room, ada.user)
         };
-        let put = |_: Option<&Member>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
+        let put =
+            |_: Option<&Membership>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
         world.storage.change_member(&room, &ada.user, put).await.unwrap();
         world.service.sweeper().sweep().await.unwrap();
         assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowKind::Joined]);

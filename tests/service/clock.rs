@@ -3,11 +3,11 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use chatto::domain::Room;
 use chatto::limits::CLOCK_AHEAD_MAX;
 use chatto::runtime::Runtime;
 use chatto::service::{NewMessage, PagePosition, RoomScope, Session};
 use chatto::storage::Change;
-use chatto::storage::records::Room;
 
 use super::messages::{post, two};
 use super::{NatsServer, World, run, settings};

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
 use chatto::crypto::password;
+use chatto::domain::User;
 use chatto::limits::{
     COUNTER_MAX_BYTES, EMBEDDED_MEMORY_STORE_MAX_BYTES, LOGIN_ATTEMPTS_BURST,
     LOGIN_ATTEMPTS_PER_SECOND, LOGIN_PROCESSES_MAX, LOGIN_WAIT_MAX,
@@ -11,7 +12,7 @@ use chatto::limits::{
 use chatto::runtime::Clock;
 use chatto::service::{LogIn, LogInError, NewUser, PasswordHashError};
 use chatto::storage::Change;
-use chatto::storage::records::{Counter, User};
+use chatto::storage::records::Counter;
 use futures_util::future::join_all;
 use prost::Message as _;
 

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use chatto::crypto::password;
+use chatto::domain::User;
 use chatto::service::{LogIn, LogInError};
 use chatto::storage::Change;
-use chatto::storage::records::User;
 use futures_util::future::join_all;
 
 use super::{HERE, NatsServer, PASSWORD, World, run, settings};
@@ -19,7 +19,7 @@ fn unknown_wrong_and_deleted_give_one_answer() {
         let gone = world.person("gone", None).await;
         world.person("ada", None).await;
         let deleted = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
-            Ok(Change::Put(User { deleted: true, id: user.unwrap().id.clone(), ..User::default() }))
+            Ok(Change::Put(User { deleted: true, ..User::new(user.unwrap().id) }))
         };
         world.storage.change_user(&gone.user, deleted).await.unwrap();
         for (identifier, typed) in [

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use chatto::domain::RoomId;
 use chatto::domain::text::IdempotencyKey;
+use chatto::domain::{Room, RoomId};
 use chatto::service::{
     ErrorKind, MessageView, NewMessage, PagePosition, PostError, ReadError, RowKind, Service,
     Session, TimelinePage,
 };
-use chatto::storage::records::{Content, Delete, Edit, Room, event::Effect};
+use chatto::storage::records::{Content, Delete, Edit, event::Effect};
 use chatto::storage::{Change, Draft, DraftView, RequestId};
 use futures_util::future::join_all;
 

@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 
-use chatto::domain::{EventId, RoomId};
+use chatto::domain::permission::{Decision, DecisionScope, Effect as Ruling, Permission};
+use chatto::domain::{EventId, Role, Room, RoomId, User};
 use chatto::runtime::Runtime;
 use chatto::service::{NewMessage, PagePosition, PostError, RowKind, RowView, Session};
-use chatto::storage::records::{Decision, Fact, FactKind, Role, Room, Scope, User, event::Effect};
+use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
 use super::{CutAt, NatsServer, World, run};
@@ -155,10 +156,9 @@ fn a_post_that_was_checked_before_the_room_was_archived_is_not_stored_after_it()
 /// What says that nobody may post in a room.
 fn denied(room: &str) -> Decision {
     Decision {
-        permission: "message.post".to_owned(),
-        scope: Scope::Room.into(),
-        scope_id: room.to_owned(),
-        allow: false,
+        permission: Permission::MessagePost,
+        scope: DecisionScope::Room(room.parse().unwrap()),
+        effect: Ruling::Deny,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
+use chatto::domain::permission::{Decision, DecisionScope, Effect, Permission};
+use chatto::domain::{Membership, Role, Room};
 use chatto::service::{
     NewRoom, PagePosition, PageRequest, ReadError, RoomError, RoomScope, RowKind, Session,
 };
 use chatto::storage::Change;
-use chatto::storage::records::{Decision, Role, Room, Scope};
 
 use super::{NatsServer, World, run, settings};
 
@@ -16,14 +17,13 @@ fn names(rooms: &[chatto::service::RoomWithState]) -> Vec<&str> {
 
 async fn deny(world: &World, permission: &str, room: &str) {
     let decision = Decision {
-        permission: permission.to_owned(),
-        scope: Scope::Room.into(),
-        scope_id: room.to_owned(),
-        allow: false,
+        permission: Permission::from_name(permission).unwrap(),
+        scope: DecisionScope::Room(room.parse().unwrap()),
+        effect: Effect::Deny,
     };
     let denied = |role: Option<&Role>| -> Result<_, std::convert::Infallible> {
         let mut role = role.unwrap().clone();
-        role.decisions.push(decision.clone());
+        role.decisions.push(decision);
         Ok(Change::Put(role))
     };
     world.storage.change_role("everyone", denied).await.unwrap();
@@ -312,7 +312,7 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         service.rooms().join(&ada, &general).await.unwrap();
         // As a kill between the row and the note that it is stored leaves it.
         let room = general.as_str().try_into().unwrap();
-        let untold = |member: Option<&chatto::storage::records::Member>| {
+        let untold = |member: Option<&Membership>| {
             let mut member = member.unwrap().clone();
             member.announced = false;
             Ok::<_, std::convert::Infallible>(Change::Put(member))

@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
-use chatto::storage::records::{Member, User, event::Effect};
+use chatto::domain::{Membership, User};
+use chatto::storage::records::event::Effect;
 use chatto::storage::{Change, Claim, Claimed, Config, RequestId, Storage};
 use futures_util::future::join_all;
 
@@ -71,11 +72,7 @@ fn three_processes_write_one_room_and_each_sees_all() {
         for n in 0..20 {
             let login = format!("user{n}");
             one.change_user::<Infallible>(&user(n), |_| {
-                Ok(Change::Put(User {
-                    id: user(n).to_string(),
-                    login: login.clone(),
-                    ..User::default()
-                }))
+                Ok(Change::Put(User { login: login.clone(), ..User::new(user(n)) }))
             })
             .await
             .unwrap();
@@ -124,16 +121,16 @@ fn a_name_has_one_holder() {
         let one = open(&server.url(), &runtime, shared()).await.unwrap();
         let two = open(&server.url(), &runtime, shared()).await.unwrap();
         let claim = Claim::Login("anna");
-        assert_eq!(one.claim(claim, "a").await.unwrap(), Claimed::Yes);
-        assert_eq!(one.claim(claim, "a").await.unwrap(), Claimed::Yes);
-        let taken = Claimed::Taken { holder: "a".to_owned() };
-        assert_eq!(two.claim(claim, "b").await.unwrap(), taken);
-        two.release(claim, "b").await.unwrap();
-        assert_eq!(two.claim(claim, "b").await.unwrap(), taken);
-        one.release(claim, "a").await.unwrap();
+        assert_eq!(one.claim(claim, user(1)).await.unwrap(), Claimed::Yes);
+        assert_eq!(one.claim(claim, user(1)).await.unwrap(), Claimed::Yes);
+        let taken = Claimed::Taken { holder: user(1).into() };
+        assert_eq!(two.claim(claim, user(2)).await.unwrap(), taken.clone());
+        two.release(claim, user(2)).await.unwrap();
+        assert_eq!(two.claim(claim, user(2)).await.unwrap(), taken);
+        one.release(claim, user(1)).await.unwrap();
         // Every call of a client begins behind a barrier.
         two.barrier().await.unwrap();
-        assert_eq!(two.claim(claim, "b").await.unwrap(), Claimed::Yes);
+        assert_eq!(two.claim(claim, user(2)).await.unwrap(), Claimed::Yes);
         one.close().await;
         two.close().await;
     });
@@ -141,11 +138,7 @@ fn a_name_has_one_holder() {
 
 /// Stores a membership unless there is one, as a join does, and appends an event that depends on it.
 async fn join_and_announce(storage: &Storage, user_number: u64) -> (u64, u64) {
-    let member = Member {
-        room_id: room(1).to_string(),
-        user_id: user(user_number).to_string(),
-        ..Member::default()
-    };
+    let member = Membership::new(room(1), user(user_number));
     storage
         .change_member::<Infallible>(&room(1), &user(user_number), |present| {
             Ok(if present.is_some() { Change::Keep } else { Change::Put(member.clone()) })

@@ -5,8 +5,8 @@ use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use chatto::domain::User;
 use chatto::runtime::Clock;
-use chatto::storage::records::User;
 use chatto::storage::{Change, Claim, OpenError, RequestId, Storage, StorageError};
 
 use super::{config, open, post, room, run, user};
@@ -80,7 +80,7 @@ async fn fill_state(storage: &Storage) {
             storage
                 .change_user::<Infallible>(&user(n), |_| {
                     let login = format!("user{n}");
-                    Ok(Change::Put(User { login, created_ms: round, ..User::default() }))
+                    Ok(Change::Put(User { login, created_ms: round, ..User::new(user(n)) }))
                 })
                 .await
                 .unwrap();
@@ -172,8 +172,8 @@ fn a_store_whose_mark_is_older_than_its_last_changes_opens() {
             assert!(!storage.is_damaged());
             fill_state(&storage).await;
             let gone = Claim::Login("ada");
-            storage.claim(gone, "U1").await.unwrap();
-            storage.release(gone, "U1").await.unwrap();
+            storage.claim(gone, user(1)).await.unwrap();
+            storage.release(gone, user(1)).await.unwrap();
             if round == 1 {
                 storage.close().await;
             }

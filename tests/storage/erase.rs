@@ -3,7 +3,8 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use chatto::storage::records::{Delete, Edit, User, event::Effect};
+use chatto::domain::User;
+use chatto::storage::records::{Delete, Edit, event::Effect};
 use chatto::storage::{Change, Draft, RequestId, Storage};
 
 use super::{config, content, open, post, room, run, user};
@@ -90,8 +91,7 @@ fn shredded_keys_are_gone_and_texts_unreadable() {
         let (anna, lobby) = (user(1), room(1));
         let put = |deleted| {
             move |_: Option<&User>| -> Result<_, Infallible> {
-                let id = anna.to_string();
-                Ok(Change::Put(User { id, deleted, ..User::default() }))
+                Ok(Change::Put(User { deleted, ..User::new(anna) }))
             }
         };
         storage.change_user(&anna, put(false)).await.unwrap();

@@ -1,16 +1,16 @@
 //! Read markers that two callers move at once.
 
+use chatto::domain::ReadMarker;
 use chatto::limits::MARKERS_FLUSH_INTERVAL;
 use chatto::runtime::Clock;
 use chatto::storage::Config;
-use chatto::storage::records::Marker;
 
 use super::{CutAt, config, connect, open, room, run, user};
 use crate::support::nats::{NatsServer, stream_info};
 
-fn marker(row: u32) -> Marker {
+fn marker(row: u32) -> ReadMarker {
     // A clock that was ahead: the row decides.
-    Marker { row, row_id: String::new(), row_ms: 1_000 - i64::from(row) }
+    ReadMarker { row, row_id: None, row_ms: 1_000 - i64::from(row) }
 }
 
 #[test]

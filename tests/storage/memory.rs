@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chatto::domain::Presence;
 use chatto::limits::MEMORY_PROBE_INTERVAL;
 use chatto::nats::{DiscardPolicy, Nats, Publish, PublishError, StorageType, StreamConfig};
 use chatto::runtime::Clock;
@@ -42,7 +43,9 @@ fn what_lies_in_memory_expires_also_when_that_is_full() {
         let nats = connect(&server.url()).await;
         let put = async |n| {
             let ttl = Duration::from_secs(5);
-            storage.change_presence(&user(n), ttl, |presence| presence.manual = 2).await
+            storage
+                .change_presence(&user(n), ttl, |presence| presence.manual = Some(Presence::Away))
+                .await
         };
         put(0).await.unwrap();
         fill(&nats).await;
@@ -84,11 +87,16 @@ fn full_memory_is_noticed_without_a_write_and_heals_by_itself() {
         };
         becomes(true).await;
         let ttl = Duration::from_secs(60);
-        let refused = storage.change_presence(&user(1), ttl, |presence| presence.manual = 2).await;
+        let refused = storage
+            .change_presence(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
+            .await;
         assert!(matches!(refused, Err(StorageError::MemoryFull)), "{refused:?}");
         nats.delete_stream("FILLER").await.unwrap();
         becomes(false).await;
-        storage.change_presence(&user(1), ttl, |presence| presence.manual = 2).await.unwrap();
+        storage
+            .change_presence(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
+            .await
+            .unwrap();
         storage.close().await;
     });
 }
@@ -111,7 +119,10 @@ fn streams_of_the_former_settings_lose_their_markers_and_get_their_bounds() {
             nats.create_stream(&former).await.unwrap();
         }
         let ttl = Duration::from_secs(60);
-        storage.change_presence(&user(1), ttl, |presence| presence.manual = 2).await.unwrap();
+        storage
+            .change_presence(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
+            .await
+            .unwrap();
         storage.close().await;
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
         for name in names {

@@ -2,8 +2,9 @@
 
 use std::convert::Infallible;
 
+use chatto::domain::{ServerSettings, User};
 use chatto::nats::{Nats, Publish};
-use chatto::storage::records::{Meta, ServerConfig, User};
+use chatto::storage::records::Meta;
 use chatto::storage::{Change, ChangeError, Config, OpenError, Storage, StorageError};
 use prost::Message;
 
@@ -29,7 +30,7 @@ async fn stored(nats: &Nats, stream: &str, subject: &str) -> Vec<u8> {
 async fn rename(storage: &Storage, login: &str) -> Result<(), StorageError> {
     let changed = storage
         .change_user::<Infallible>(&user(1), |present| {
-            let present = present.cloned().unwrap_or_default();
+            let present = present.cloned().unwrap_or_else(|| User::new(user(1)));
             Ok(Change::Put(User { login: login.to_owned(), ..present }))
         })
         .await;
@@ -68,7 +69,10 @@ fn unknown_keys_are_no_configuration_and_no_checkpoint() {
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         storage
             .change_server::<Infallible>(|_| {
-                Ok(Change::Put(ServerConfig { name: "ours".to_owned(), ..ServerConfig::default() }))
+                Ok(Change::Put(ServerSettings {
+                    name: "ours".to_owned(),
+                    ..ServerSettings::default()
+                }))
             })
             .await
             .unwrap();

@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use chatto::crypto::Secret;
+use chatto::domain::User;
 use chatto::runtime::Clock;
-use chatto::storage::records::User;
 use chatto::storage::{Change, Config, OpenError, Storage};
 
 use super::{CutAt, config, connect, open, pause_at, room, run, user};
@@ -34,10 +34,9 @@ const DISPOSABLE: &[&str] = &[
 ];
 
 async fn add_user(storage: &Storage) {
-    let id = user(1).to_string();
     storage
         .change_user::<Infallible>(&user(1), |_| {
-            Ok(Change::Put(User { id: id.clone(), login: "anna".into(), ..User::default() }))
+            Ok(Change::Put(User { login: "anna".into(), ..User::new(user(1)) }))
         })
         .await
         .unwrap();

@@ -31,8 +31,8 @@ fn folded_events_and_delete_markers_are_purged_after_the_resume_window() {
             write(&n.to_string()).await;
         }
         let claim = Claim::Login("gone");
-        assert_eq!(storage.claim(claim, "a").await.unwrap(), Claimed::Yes);
-        storage.release(claim, "a").await.unwrap();
+        assert_eq!(storage.claim(claim, user(1)).await.unwrap(), Claimed::Yes);
+        storage.release(claim, user(1)).await.unwrap();
         let journal = async || stream_info(&nats, "JOURNAL").await.unwrap().state.messages;
 
         storage.purge().await.unwrap();
@@ -48,7 +48,7 @@ fn folded_events_and_delete_markers_are_purged_after_the_resume_window() {
         assert!(purged_upto > 0);
 
         // A swept name can be claimed again, and a room without journal can be written.
-        assert_eq!(storage.claim(claim, "b").await.unwrap(), Claimed::Yes);
+        assert_eq!(storage.claim(claim, user(2)).await.unwrap(), Claimed::Yes);
         storage.fold_all().await.unwrap();
         storage.purge().await.unwrap();
         assert_eq!(journal().await, 0);

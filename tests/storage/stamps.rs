@@ -4,9 +4,10 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use chatto::domain::Membership;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Fact, Member, event::Effect};
+use chatto::storage::records::{Fact, event::Effect};
 use chatto::storage::{
     Change, Config, FeedPosition, FeedSubscriber, FeedUpdate, RequestId, Storage,
 };
@@ -54,14 +55,8 @@ pub(super) async fn until(what: &str, mut look: impl FnMut() -> bool) {
 
 pub(super) async fn membership(storage: &Storage, left: bool) {
     let (room, user) = (room(1), user(1));
-    let member = Member {
-        room_id: room.to_string(),
-        user_id: user.to_string(),
-        left,
-        announced: true,
-        ..Member::default()
-    };
-    let put = |_: Option<&Member>| Ok(Change::Put(member.clone()));
+    let member = Membership { left, announced: true, ..Membership::new(room, user) };
+    let put = |_: Option<&Membership>| Ok(Change::Put(member.clone()));
     storage.change_member::<Infallible>(&room, &user, put).await.unwrap();
 }
 

@@ -4,8 +4,8 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use chatto::domain::{ReadMarker, Token, TokenKind};
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::records::{Marker, Token};
 use chatto::storage::{Config, EphemeralEvent, FeedSubscriber, FeedUpdate, FoundToken, Storage};
 use futures_lite::future::poll_once;
 
@@ -52,7 +52,7 @@ async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Heard>) 
     for n in 0..u64::MAX {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&n.to_be_bytes());
-        storage.token_create(&hash, &Token::default(), HOUR).await.unwrap();
+        storage.token_create(&hash, &Token::new(TokenKind::Bearer), HOUR).await.unwrap();
         let told =
             heard.0.lock().unwrap().iter().any(|told| matches!(told, EphemeralEvent::Token { .. }));
         if told && storage.is_following() {
@@ -63,7 +63,7 @@ async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Heard>) 
 }
 
 async fn create(storage: &Storage, hash: &[u8; 32]) {
-    let token = Token { user_id: user(1).to_string(), ..Token::default() };
+    let token = Token { user: Some(user(1)), ..Token::new(TokenKind::Bearer) };
     assert!(storage.token_create(hash, &token, HOUR).await.unwrap());
 }
 
@@ -135,7 +135,7 @@ fn a_marker_moved_while_it_is_read_is_not_the_former_one_afterwards() {
             let marker = async || storage.marker(&user(1), &target).await.unwrap();
             let mut reading = pin!(marker());
             let ended = poll_once(reading.as_mut()).await.is_some();
-            let moved = Marker { row: 7, row_ms: 7, ..Marker::default() };
+            let moved = ReadMarker { row: 7, row_ms: 7, row_id: None };
             storage.advance_marker(&user(1), &target, moved.clone()).await.unwrap();
             let was_former = !ended && reading.await.is_none();
             assert_eq!(marker().await, Some(moved));

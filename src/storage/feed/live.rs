@@ -7,13 +7,17 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::domain::{EventId, GroupId, RoomId, UserId};
+use crate::domain::{
+    EventId, GroupId, Membership, Presence, Room, RoomId, ServerSettings, User, UserId,
+    UserPresence,
+};
 use crate::nats::{BatchRead, Message, StoredMessage};
 use crate::runtime::Stop;
+use crate::storage::encoding::buckets::{presence, presence_number};
 use crate::storage::encoding::{DecodeError, decode, encode, is_known};
 use crate::storage::error::StorageError;
 use crate::storage::layout::stream;
-use crate::storage::records::{self, Event, Member, Presence, Room, ServerConfig, User};
+use crate::storage::records::{self, Event};
 use crate::storage::store::{Inner, Storage};
 
 /// Something that happened.
@@ -71,7 +75,7 @@ pub enum StateChange {
         /// Who.
         user: UserId,
         /// What it was; `None`: new, or not known any more.
-        former: Option<Arc<Member>>,
+        former: Option<Arc<Membership>>,
     },
     /// A role.
     Role,
@@ -80,7 +84,7 @@ pub enum StateChange {
     /// The server's settings.
     Server {
         /// What they were.
-        former: Option<Arc<ServerConfig>>,
+        former: Option<Arc<ServerSettings>>,
     },
     /// Nothing that clients see.
     Other,
@@ -102,8 +106,8 @@ pub enum EphemeralEvent {
     Presence {
         /// Who.
         user: UserId,
-        /// The status that holds, as stored; 0: none.
-        status: i32,
+        /// The status that holds.
+        status: Presence,
         /// Until when, milliseconds since 1970.
         until_ms: i64,
     },
@@ -273,7 +277,7 @@ impl Storage {
         &self,
         user: &UserId,
         ttl: Duration,
-        f: impl FnMut(&mut Presence) -> T,
+        f: impl FnMut(&mut UserPresence) -> T,
     ) -> Result<T, StorageError> {
         self.inner.tokens.change_presence(user, ttl, f).await
     }
@@ -282,7 +286,7 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError`].
-    pub async fn presences(&self) -> Result<Vec<(UserId, Presence)>, StorageError> {
+    pub async fn presences(&self) -> Result<Vec<(UserId, UserPresence)>, StorageError> {
         self.inner.tokens.presences().await
     }
 
@@ -312,7 +316,7 @@ impl Inner {
             EphemeralEvent::Presence { user, status, until_ms } => {
                 let record = records::EphemeralEvent {
                     user_id: user.as_str().to_owned(),
-                    status: *status,
+                    status: presence_number(*status),
                     until_ms: *until_ms,
                     ..records::EphemeralEvent::default()
                 };
@@ -418,7 +422,7 @@ impl Inner {
             },
             "presence" => EphemeralEvent::Presence {
                 user: UserId::try_from(record.user_id.as_str()).ok()?,
-                status: record.status,
+                status: presence(record.status),
                 until_ms: record.until_ms,
             },
             "marker" => {

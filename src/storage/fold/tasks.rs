@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::ServerSettings;
 use crate::limits::{MARKERS_FLUSH_INTERVAL, RESUME_WINDOW_MS};
 use crate::nats::BatchRead;
 use crate::runtime::Stop;
 use crate::storage::error::StorageError;
 use crate::storage::kv::lease::Lease;
 use crate::storage::layout::stream;
-use crate::storage::records::ServerConfig;
 use crate::storage::state::Change;
+use crate::storage::state::key::StateKey;
 use crate::storage::store::Inner;
 
 /// How often the fold looks for rooms whose events are old enough.
@@ -81,11 +82,14 @@ impl Inner {
         let Some(highest) = old.last().copied() else { return Ok(()) };
         // First the mark, then the sweep: a crash between them only resets clients that need not be.
         self.state
-            .change::<ServerConfig, std::convert::Infallible>("config.server", |present| {
-                let present = present.cloned().unwrap_or_default();
-                let purged_upto = present.purged_upto.max(highest);
-                Ok(Change::Put(ServerConfig { purged_upto, ..present }))
-            })
+            .change::<ServerSettings, std::convert::Infallible>(
+                &StateKey::ServerSettings,
+                |present| {
+                    let present = present.cloned().unwrap_or_default();
+                    let purged_upto = present.purged_upto.max(highest);
+                    Ok(Change::Put(ServerSettings { purged_upto, ..present }))
+                },
+            )
             .await
             .map_err(StorageError::from)?;
         for sequence in old {

@@ -5,11 +5,10 @@
 //! leaves a delete marker.
 
 use crate::crypto::hex;
-use crate::storage::encoding::encode;
+use crate::storage::encoding::encode_value;
 use crate::storage::error::StorageError;
 use crate::storage::kv::tokens::ATTEMPTS;
 use crate::storage::layout::stream;
-use crate::storage::records::Counter;
 use crate::storage::store::Storage;
 
 /// What is counted.
@@ -19,6 +18,17 @@ pub enum Counted {
     Identifier,
     /// An IPv4 address or an IPv6 /64.
     Address,
+}
+
+/// A counter. Times are milliseconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counter {
+    /// How often.
+    pub count: u32,
+    /// When the window began in which that was counted.
+    pub window_ms: i64,
+    /// Until when attempts wait.
+    pub blocked_until_ms: i64,
 }
 
 /// A counter as it was read, and the revision a change must name.
@@ -82,7 +92,7 @@ impl Storage {
             let mut counter = found.counter;
             let answer = f(&mut counter);
             if counter == found.counter
-                || memory.put_small(&subject, encode(&counter), found.revision).await?
+                || memory.put_small(&subject, encode_value(&counter), found.revision).await?
             {
                 return Ok(answer);
             }

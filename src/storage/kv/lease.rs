@@ -16,6 +16,7 @@ use crate::storage::kv::Entry;
 use crate::storage::layout::stream;
 use crate::storage::records::{Claim, Fence};
 use crate::storage::state::Change;
+use crate::storage::state::key::StateKey;
 use crate::storage::store::{Inner, Storage};
 
 /// A lease that this process holds. Clones share its end, which moves when it is renewed.
@@ -124,7 +125,7 @@ impl Inner {
         let holder_id = self.process.clone();
         let raised = self
             .state
-            .change::<Fence, std::convert::Infallible>(&format!("lease.{name}"), |present| {
+            .change::<Fence, std::convert::Infallible>(&StateKey::Lease(name.into()), |present| {
                 let number = present.map_or(0, |fence| fence.number).saturating_add(1);
                 Ok(Change::Put(Fence { number, holder_id: holder_id.clone() }))
             })

@@ -4,17 +4,16 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::domain::UserId;
+use crate::domain::{ReadMarker, UserId};
 use crate::limits::{MARKER_CACHE_MAX, MARKERS_PENDING_MAX, RECORD_CACHE_TTL, WRITE_DEADLINE};
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
-use crate::storage::encoding::{decode, encode};
+use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::journal::commit::Commit;
 use crate::storage::kv::bucket_get;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::layout::stream;
-use crate::storage::records::Marker;
 use crate::storage::store::Storage;
 
 /// Markers that are asked for in one request; the server answers at most 1,024.
@@ -36,9 +35,9 @@ pub(crate) struct Markers {
 /// Markers in memory, by key.
 struct Held {
     /// What is to be written.
-    pending: HashMap<String, Marker>,
+    pending: HashMap<String, ReadMarker>,
     /// What the store has. Every post asks for the markers of all who hear of it.
-    cache: RecordCache<String, Option<Marker>>,
+    cache: RecordCache<String, Option<ReadMarker>>,
 }
 
 impl Markers {
@@ -59,24 +58,24 @@ impl Markers {
         user: &UserId,
         target: &str,
         fresh: bool,
-    ) -> Result<Option<Marker>, StorageError> {
+    ) -> Result<Option<ReadMarker>, StorageError> {
         let key = Self::key(user, target);
         let now = self.clock.now();
         let reading = {
             let mut held = self.lock();
             if let Some(marker) = held.pending.get(&key) {
-                return Ok(Some(marker.clone()));
+                return Ok(Some(*marker));
             }
             if (self.coalesce || fresh)
                 && let Some(marker) = held.cache.get(&key, now)
             {
-                return Ok(marker.clone());
+                return Ok(*marker);
             }
             held.cache.begin_reading()
         };
         let stored = self.stored(&key).await?;
         let until = self.until(now, RECORD_CACHE_TTL);
-        self.lock().cache.keep(reading, key, stored.clone(), until);
+        self.lock().cache.keep(reading, key, stored, until);
         Ok(stored)
     }
 
@@ -99,8 +98,8 @@ impl Markers {
             let batch = self.nats.read(stream::READ_MARKERS, BatchRead::Newest(keys)).await?;
             let mut found = HashMap::new();
             for message in batch.messages.into_iter().filter(|message| !message.is_tombstone()) {
-                let marker = decode(&message.payload);
-                let marker = marker.map_err(StorageError::corrupt("READ_MARKERS"))?;
+                let marker = decode_value(&message.payload);
+                let (marker, _) = marker.map_err(StorageError::corrupt("READ_MARKERS"))?;
                 found.insert(message.subject, marker);
             }
             if batch.pending > 0 {
@@ -120,7 +119,7 @@ impl Markers {
         (!self.coalesce).then(|| now + ttl)
     }
 
-    async fn stored(&self, key: &str) -> Result<Option<Marker>, StorageError> {
+    async fn stored(&self, key: &str) -> Result<Option<ReadMarker>, StorageError> {
         let stored = if self.coalesce {
             self.nats.newest(stream::READ_MARKERS, key).await?
         } else {
@@ -128,7 +127,7 @@ impl Markers {
         };
         let stored = stored.filter(|message| !message.is_tombstone());
         stored
-            .map(|message| decode(&message.payload))
+            .map(|message| decode_value(&message.payload).map(|(marker, _)| marker))
             .transpose()
             .map_err(StorageError::corrupt("READ_MARKERS"))
     }
@@ -157,8 +156,8 @@ impl Markers {
         &self,
         user: &UserId,
         target: &str,
-        marker: Marker,
-    ) -> Result<Marker, StorageError> {
+        marker: ReadMarker,
+    ) -> Result<ReadMarker, StorageError> {
         if self.coalesce {
             return self.advance_in_memory(user, target, marker).await;
         }
@@ -172,20 +171,20 @@ impl Markers {
         &self,
         user: &UserId,
         target: &str,
-        marker: Marker,
-    ) -> Result<Marker, StorageError> {
+        marker: ReadMarker,
+    ) -> Result<ReadMarker, StorageError> {
         let key = Self::key(user, target);
         let read = self.get(user, target, true).await?;
         let full = {
             let mut held = self.lock();
             let now = self.clock.now();
             // It may have been moved, and even written, since it was read.
-            let pending = held.pending.get(&key).cloned();
-            let known = pending.or_else(|| held.cache.get(&key, now).cloned().flatten()).or(read);
+            let pending = held.pending.get(&key).copied();
+            let known = pending.or_else(|| held.cache.get(&key, now).copied().flatten()).or(read);
             if let Some(known) = known.filter(|known| known.row >= marker.row) {
                 return Ok(known);
             }
-            held.pending.insert(key, marker.clone());
+            held.pending.insert(key, marker);
             held.pending.len() >= MARKERS_PENDING_MAX
         };
         if full {
@@ -195,18 +194,22 @@ impl Markers {
     }
 
     /// By compare-and-set: of two processes the one that is later could write the older marker.
-    async fn advance_stored(&self, key: &str, marker: Marker) -> Result<Marker, StorageError> {
+    async fn advance_stored(
+        &self,
+        key: &str,
+        marker: ReadMarker,
+    ) -> Result<ReadMarker, StorageError> {
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let commit = Commit { nats: &self.nats, clock: &self.clock };
         while self.clock.now() < deadline {
-            let stored = bucket_get::<Marker>(&self.nats, stream::READ_MARKERS, key).await?;
+            let stored = bucket_get::<ReadMarker>(&self.nats, stream::READ_MARKERS, key).await?;
             let (present, revision) = stored;
             if let Some(present) = present.filter(|present| present.row >= marker.row) {
                 return Ok(present);
             }
             let message = Publish {
                 subject: key,
-                payload: encode(&marker),
+                payload: encode_value(&marker),
                 expected_last: Some(revision),
                 ..Publish::default()
             };
@@ -221,7 +224,7 @@ impl Markers {
     pub(crate) async fn flush(&self) -> Result<(), StorageError> {
         let _alone = self.flushing.lock().await;
         let waiting: Vec<_> =
-            self.lock().pending.iter().map(|(key, marker)| (key.clone(), marker.clone())).collect();
+            self.lock().pending.iter().map(|(key, marker)| (key.clone(), *marker)).collect();
         for (key, marker) in waiting {
             self.write(&key, &marker).await?;
             let mut held = self.lock();
@@ -234,8 +237,8 @@ impl Markers {
         Ok(())
     }
 
-    async fn write(&self, key: &str, marker: &Marker) -> Result<(), StorageError> {
-        let message = Publish { subject: key, payload: encode(marker), ..Publish::default() };
+    async fn write(&self, key: &str, marker: &ReadMarker) -> Result<(), StorageError> {
+        let message = Publish { subject: key, payload: encode_value(marker), ..Publish::default() };
         match self.nats.publish(message).await {
             Ok(_) | Err(PublishError::WrongLastSequence) => Ok(()),
             Err(error) => Err(error.into()),
@@ -256,7 +259,7 @@ impl Storage {
         &self,
         user: &UserId,
         target: &str,
-    ) -> Result<Option<Marker>, StorageError> {
+    ) -> Result<Option<ReadMarker>, StorageError> {
         self.inner.markers.get(user, target, self.is_following()).await
     }
 
@@ -280,8 +283,8 @@ impl Storage {
         &self,
         user: &UserId,
         target: &str,
-        marker: Marker,
-    ) -> Result<Marker, StorageError> {
+        marker: ReadMarker,
+    ) -> Result<ReadMarker, StorageError> {
         self.inner.markers.advance(user, target, marker).await
     }
 }

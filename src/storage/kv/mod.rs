@@ -12,13 +12,12 @@ pub(crate) mod tokens;
 use std::time::Duration;
 
 use bytes::Bytes;
-use prost::Message;
 
 use crate::crypto::hex;
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
-use crate::storage::encoding::{DecodeError, decode, decode_known};
+use crate::storage::encoding::{DecodeError, Stored, decode_value};
 use crate::storage::error::StorageError;
 use crate::storage::journal::commit::Commit;
 
@@ -26,22 +25,26 @@ use crate::storage::journal::commit::Commit;
 ///
 /// # Errors
 /// [`StorageError::Newer`] when it has fields that this program does not know.
-pub(crate) async fn bucket_get_known<R: Message + Default>(
+pub(crate) async fn bucket_get_known<R: Stored>(
     nats: &Nats,
     stream: &'static str,
     subject: &str,
 ) -> Result<(Option<R>, u64), StorageError> {
-    bucket_read(nats, stream, subject, decode_known).await
+    let whole = |bytes: &[u8]| match decode_value(bytes)? {
+        (value, true) => Ok(value),
+        (_, false) => Err(DecodeError::UnknownFields),
+    };
+    bucket_read(nats, stream, subject, whole).await
 }
 
 /// Reads a bucket's newest record of a key, from the leader. A deleted or expired key gives `None`
 /// with the revision that a compare-and-set must name.
-pub(crate) async fn bucket_get<R: Message + Default>(
+pub(crate) async fn bucket_get<R: Stored>(
     nats: &Nats,
     stream: &'static str,
     subject: &str,
 ) -> Result<(Option<R>, u64), StorageError> {
-    bucket_read(nats, stream, subject, decode).await
+    bucket_read(nats, stream, subject, |bytes| decode_value(bytes).map(|(value, _)| value)).await
 }
 
 async fn bucket_read<R>(

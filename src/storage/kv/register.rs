@@ -1,18 +1,46 @@
 //! The register of processes: who shares this store now, in PRESENCE. An entry that is not renewed
 //! disappears.
 
+use bytes::Bytes;
+
 use crate::limits::PROCESS_TTL;
 use crate::nats::{BatchRead, Nats};
-use crate::storage::encoding::{decode, encode};
+use crate::storage::encoding::{decode_value, encode, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::kv::bucket_get_known;
 use crate::storage::kv::{self, Entry};
 use crate::storage::layout::stream;
-use crate::storage::records::{Fingerprint, Fingerprints, Process};
+use crate::storage::records::Fingerprints;
 use crate::storage::store::Storage;
 
 const PREFIX: &str = "$KV.PRESENCE.process.";
 const FINGERPRINTS: &str = "$KV.META.fingerprints";
+
+/// A process that shares the store.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Process {
+    /// Random, new at each start.
+    pub id: String,
+    /// The program's version.
+    pub version: String,
+    /// The host's name.
+    pub host: String,
+    /// The process id on that host.
+    pub pid: u32,
+    /// When it started, milliseconds since 1970.
+    pub started_ms: i64,
+    /// Of the settings that all processes must share.
+    pub fingerprints: Vec<Fingerprint>,
+}
+
+/// A hash of a setting's value.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Fingerprint {
+    /// The setting.
+    pub key: String,
+    /// Empty: it is not set.
+    pub value: Bytes,
+}
 
 fn subject(id: &str) -> String {
     format!("{PREFIX}{id}")
@@ -31,7 +59,9 @@ pub async fn live_processes(nats: &Nats) -> Result<Vec<Process>, StorageError> {
     let batch = nats.read(stream::PRESENCE, BatchRead::Newest(&all)).await?;
     let entries = batch.messages.iter().filter(|message| !message.is_tombstone());
     // A newer version may write entries that this one cannot read.
-    Ok(entries.filter_map(|message| decode(&message.payload).ok()).collect())
+    Ok(entries
+        .filter_map(|message| decode_value(&message.payload).ok().map(|(one, _)| one))
+        .collect())
 }
 
 impl Storage {
@@ -43,7 +73,7 @@ impl Storage {
         let inner = &self.inner;
         let subject = subject(&process.id);
         let (_, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
-        let entry = Entry { subject: &subject, payload: encode(process), revision };
+        let entry = Entry { subject: &subject, payload: encode_value(process), revision };
         // The key is ours alone: a lost race is our own earlier attempt.
         inner.memory.put(entry, PROCESS_TTL).await.map(|_| ())
     }
@@ -64,12 +94,14 @@ impl Storage {
         let (former, revision) =
             bucket_get_known::<Fingerprints>(&inner.nats, stream::META, FINGERPRINTS).await?;
         let former = former.unwrap_or_default().fingerprints;
+        let former: Vec<_> = former.into_iter().map(Fingerprint::from).collect();
         let changed = present.iter().filter(|now| {
             former.iter().any(|before| before.key == now.key && before.value != now.value)
         });
         let changed = changed.map(|now| now.key.clone()).collect();
         if former != present {
-            let payload = encode(&Fingerprints { fingerprints: present.to_vec() });
+            let payload =
+                encode(&Fingerprints { fingerprints: present.iter().map(Into::into).collect() });
             let entry = Entry { subject: FINGERPRINTS, payload, revision };
             // Lost the race: the other process has told of the same changes.
             kv::put(&inner.nats, &inner.clock, entry, None).await?;
@@ -96,12 +128,13 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::encoding::Stored;
     use crate::storage::golden::golden;
 
     /// Processes of neighbouring versions read each other's entries.
     #[test]
     fn the_entries_of_version_1_stay_readable() {
-        let value = bytes::Bytes::from_static(&[7; 8]);
+        let value = Bytes::from_static(&[7; 8]);
         let fingerprint = Fingerprint { key: "core.secret_key".into(), value };
         let process = Process {
             id: "process".into(),
@@ -111,7 +144,10 @@ mod tests {
             started_ms: 1_700_000_000_123,
             fingerprints: vec![fingerprint.clone()],
         };
-        golden("process", &process);
-        golden("fingerprints", &Fingerprints { fingerprints: vec![fingerprint] });
+        golden("process", &process.to_record());
+        let fingerprints = vec![(&fingerprint).into()];
+        golden("fingerprints", &Fingerprints { fingerprints });
+        let (read, is_whole) = decode_value::<Process>(&encode_value(&process)).unwrap();
+        assert!(is_whole && read == process);
     }
 }

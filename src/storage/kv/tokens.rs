@@ -4,17 +4,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::crypto::{from_hex, hex};
-use crate::domain::UserId;
+use crate::domain::{Token, UserId, UserPresence};
 use crate::limits::{RECORD_CACHE_TTL, TOKEN_CACHE_MAX};
 use crate::nats::Nats;
 use crate::runtime::Clock;
-use crate::storage::encoding::{decode, encode};
+use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::kv::memory::MemoryStreams;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::kv::{Entry, bucket_get, delete, each_entry, put};
 use crate::storage::layout::stream;
-use crate::storage::records::{Presence, Token};
 
 /// Attempts at a compare-and-set under contention.
 pub(crate) const ATTEMPTS: usize = 64;
@@ -101,7 +100,7 @@ impl Tokens {
         revision: u64,
         ttl: Duration,
     ) -> Result<bool, StorageError> {
-        let entry = Entry { subject: &Self::subject(hash), payload: encode(token), revision };
+        let entry = Entry { subject: &Self::subject(hash), payload: encode_value(token), revision };
         let replaced = put(&self.nats, &self.clock, entry, Some(ttl)).await;
         // After the write, as a read may have begun during it; whatever became of it.
         self.lock().invalidate(hash);
@@ -158,15 +157,15 @@ impl Tokens {
         &self,
         user: &UserId,
         ttl: Duration,
-        mut f: impl FnMut(&mut Presence) -> T,
+        mut f: impl FnMut(&mut UserPresence) -> T,
     ) -> Result<T, StorageError> {
         let subject = format!("{STATUS}{user}");
         for _ in 0..ATTEMPTS {
             let (record, revision) =
-                self.memory.get::<Presence>(stream::PRESENCE, &subject).await?;
+                self.memory.get::<UserPresence>(stream::PRESENCE, &subject).await?;
             let mut record = record.unwrap_or_default();
             let answer = f(&mut record);
-            let entry = Entry { subject: &subject, payload: encode(&record), revision };
+            let entry = Entry { subject: &subject, payload: encode_value(&record), revision };
             if self.memory.put(entry, ttl).await? {
                 return Ok(answer);
             }
@@ -175,12 +174,12 @@ impl Tokens {
     }
 
     /// Every presence record.
-    pub(crate) async fn presences(&self) -> Result<Vec<(UserId, Presence)>, StorageError> {
+    pub(crate) async fn presences(&self) -> Result<Vec<(UserId, UserPresence)>, StorageError> {
         let mut found = Vec::new();
         let each = |subject: &str, payload: &[u8]| {
             let user = subject.strip_prefix(STATUS);
             let user = user.and_then(|user| UserId::try_from(user).ok());
-            found.extend(user.and_then(|user| Some((user, decode(payload).ok()?))));
+            found.extend(user.and_then(|user| Some((user, decode_value(payload).ok()?.0))));
         };
         match each_entry(&self.nats, stream::PRESENCE, each).await {
             Err(error) if error.is_missing_stream() => Ok(Vec::new()),
@@ -196,7 +195,8 @@ impl Tokens {
     ) -> Result<Vec<([u8; 32], Token)>, StorageError> {
         let mut found = Vec::new();
         let each = |subject: &str, payload: &[u8]| {
-            let token = decode::<Token>(payload).ok().filter(|token| wanted(token));
+            let token = decode_value::<Token>(payload).ok().map(|(token, _)| token);
+            let token = token.filter(|token| wanted(token));
             found.extend(hash_of(subject).zip(token));
         };
         each_entry(&self.nats, stream::AUTH_TOKENS, each).await?;

@@ -2,17 +2,18 @@
 //! not history.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::domain::permission::Subject;
-use crate::domain::{GroupId, RoomId, UserId};
-use crate::storage::encoding::{DecodeError, decode, is_known};
+use crate::domain::{Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
+use crate::storage::encoding::{DecodeError, Stored, decode_value};
 use crate::storage::feed::live::{FeedUpdate, StateChange, SubscriberSlot};
 use crate::storage::feed::{Followed, Sink};
 use crate::storage::open::integrity::{self, Summary};
-use crate::storage::records::{
-    Claim, Fence, FoldCheckpoint, Group, Member, Role, Room, ServerConfig, User,
-};
+use crate::storage::records::{Fence, FoldCheckpoint};
+use crate::storage::state::ClaimRecord;
+use crate::storage::state::key::{ClaimKey, StateKey};
 
 /// The prefix of STATE's subjects.
 pub(crate) const PREFIX: &str = "$KV.STATE.";
@@ -32,25 +33,25 @@ pub struct Tables {
     /// All groups.
     pub groups: HashMap<GroupId, Arc<Group>>,
     /// The server's own settings.
-    pub server: Arc<ServerConfig>,
+    pub server: Arc<ServerSettings>,
     logins: HashMap<String, UserId>,
     emails: HashMap<String, UserId>,
-    members: HashMap<RoomId, BTreeMap<UserId, Arc<Member>>>,
+    members: HashMap<RoomId, BTreeMap<UserId, Arc<Membership>>>,
     joined: HashMap<UserId, HashSet<RoomId>>,
-    claims: BTreeMap<String, Arc<Claim>>,
+    claims: BTreeMap<ClaimKey, Arc<ClaimRecord>>,
     checkpoint: Arc<FoldCheckpoint>,
     fences: HashMap<String, Arc<Fence>>,
     /// Keys whose records have fields that this program does not know: it must not write them.
-    newer: HashSet<String>,
-    revisions: HashMap<String, u64>,
+    newer: HashSet<StateKey>,
+    revisions: HashMap<StateKey, u64>,
     /// What changed records were before, by key, until the feed has passed their last change.
-    former: HashMap<String, Former>,
+    former: HashMap<StateKey, Former>,
     /// The highest revision this process has written.
     written: u64,
     /// The highest revision seen, whoever wrote it and whether the feed has come to it or not.
     highest: u64,
     /// Keys whose last revision is a delete marker.
-    deleted: HashSet<String>,
+    deleted: HashSet<StateKey>,
     /// What was worked out from users and roles, until one of them changes.
     subjects: Mutex<HashMap<UserId, Arc<Subject>>>,
     unreadable: Option<String>,
@@ -80,12 +81,12 @@ impl Tables {
 
     /// A membership record; one with `left` is a former member.
     #[must_use]
-    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<&Arc<Member>> {
+    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<&Arc<Membership>> {
         self.members.get(room)?.get(user)
     }
 
     /// The membership records of a room, former members included.
-    pub fn members(&self, room: &RoomId) -> impl Iterator<Item = (&UserId, &Arc<Member>)> {
+    pub fn members(&self, room: &RoomId) -> impl Iterator<Item = (&UserId, &Arc<Membership>)> {
         self.members.get(room).into_iter().flatten()
     }
 
@@ -110,7 +111,7 @@ impl Tables {
     }
 
     /// Every claim, for sweeps.
-    pub fn claims(&self) -> impl Iterator<Item = (&String, &Arc<Claim>)> {
+    pub fn claims(&self) -> impl Iterator<Item = (&ClaimKey, &Arc<ClaimRecord>)> {
         self.claims.iter()
     }
 
@@ -120,7 +121,7 @@ impl Tables {
         self.unreadable.as_deref()
     }
 
-    pub(crate) fn claim(&self, key: &str) -> Option<&Arc<Claim>> {
+    pub(crate) fn claim(&self, key: &ClaimKey) -> Option<&Arc<ClaimRecord>> {
         self.claims.get(key)
     }
 
@@ -133,12 +134,12 @@ impl Tables {
     }
 
     /// Whether a newer program wrote this record, with fields that this one would drop.
-    pub(crate) fn is_newer(&self, key: &str) -> bool {
+    pub(crate) fn is_newer(&self, key: &StateKey) -> bool {
         self.newer.contains(key)
     }
 
     /// The last revision of a key, a tombstone's included; 0: never written.
-    pub(crate) fn revision(&self, key: &str) -> u64 {
+    pub(crate) fn revision(&self, key: &StateKey) -> u64 {
         self.revisions.get(key).copied().unwrap_or(0)
     }
 
@@ -149,47 +150,50 @@ impl Tables {
 
     /// What STATE holds, in a few numbers.
     pub(crate) fn summary(&self) -> Summary {
-        let mut summary = Summary::default();
-        for (key, revision) in self.revisions.iter().filter(|(key, _)| !passing(key)) {
+        let (mut summary, mut text) = (Summary::default(), String::new());
+        for (key, revision) in self.revisions.iter().filter(|(key, _)| !key.is_passing()) {
             summary.newest = summary.newest.max(*revision);
             if !self.deleted.contains(key) {
                 summary.keys += 1;
-                summary.digest = summary.digest.wrapping_add(integrity::digest(key, *revision));
+                text.clear();
+                // A String grows: writing to it cannot fail.
+                write!(text, "{key}").ok();
+                summary.digest = summary.digest.wrapping_add(integrity::digest(&text, *revision));
             }
         }
         summary
     }
 
     /// Applies one stored value by its revision; older ones change nothing.
-    pub(crate) fn apply(&mut self, key: &str, value: Option<&[u8]>, revision: u64) {
+    pub(crate) fn apply(&mut self, key: &StateKey, value: Option<&[u8]>, revision: u64) {
         self.highest = self.highest.max(revision);
-        let known = self.revisions.entry(key.to_owned()).or_default();
+        let known = self.revisions.entry(key.clone()).or_default();
         if *known >= revision {
             return;
         }
         *known = revision;
         self.note_former(key, revision);
         if value.is_none() {
-            self.deleted.insert(key.to_owned());
+            self.deleted.insert(key.clone());
         } else {
             self.deleted.remove(key);
         }
         if let Err(error) = self.store(key, value) {
-            log::error!(key = key, error:err = error; "a record of STATE cannot be read");
+            log::error!(key:% = key, error:err = error; "a record of STATE cannot be read");
             self.unreadable = Some(format!("{key}: {error}"));
         }
     }
 
     /// Keeps what a record is before a change. The first value since the feed passed it wins: a message
     /// of the feed may be lost, and overwritten before it is looked for.
-    fn note_former(&mut self, key: &str, revision: u64) {
+    fn note_former(&mut self, key: &StateKey, revision: u64) {
         if let Some(former) = self.former.get_mut(key) {
             former.revision = former.revision.max(revision);
             return;
         }
         let changed = self.changed(key);
         if !matches!(changed, StateChange::Other) {
-            self.former.insert(key.to_owned(), Former { revision, changed });
+            self.former.insert(key.clone(), Former { revision, changed });
         }
     }
 
@@ -209,27 +213,28 @@ impl Tables {
     }
 
     /// What a key's record is, with what it is before the change.
-    fn changed(&self, key: &str) -> StateChange {
-        let mut parts = key.splitn(3, '.');
-        let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let changed = match kind {
-            "user" => UserId::try_from(first)
-                .map(|id| StateChange::User { id, former: self.users.get(&id).cloned() }),
-            "room" => RoomId::try_from(first)
-                .map(|id| StateChange::Room { id, former: self.rooms.get(&id).cloned() }),
-            "member" => RoomId::try_from(first).and_then(|room| {
-                let user = UserId::try_from(parts.next().unwrap_or_default())?;
-                let former = self.member(&room, &user).cloned();
-                Ok(StateChange::Member { room, user, former })
-            }),
-            "role" => Ok(StateChange::Role),
-            "group" => GroupId::try_from(first).map(StateChange::Group),
-            "config" if first == "server" => {
-                Ok(StateChange::Server { former: Some(Arc::clone(&self.server)) })
+    fn changed(&self, key: &StateKey) -> StateChange {
+        match key {
+            StateKey::User(id) => {
+                StateChange::User { id: *id, former: self.users.get(id).cloned() }
             }
-            _ => Ok(StateChange::Other),
-        };
-        changed.unwrap_or(StateChange::Other)
+            StateKey::Room(id) => {
+                StateChange::Room { id: *id, former: self.rooms.get(id).cloned() }
+            }
+            StateKey::Member(room, user) => {
+                let former = self.member(room, user).cloned();
+                StateChange::Member { room: *room, user: *user, former }
+            }
+            StateKey::Role(_) => StateChange::Role,
+            StateKey::Group(id) => StateChange::Group(*id),
+            StateKey::ServerSettings => {
+                StateChange::Server { former: Some(Arc::clone(&self.server)) }
+            }
+            StateKey::Claim(_)
+            | StateKey::FoldCheckpoint
+            | StateKey::Lease(_)
+            | StateKey::Other(_) => StateChange::Other,
+        }
     }
 
     /// Records that changed after a revision, in the order of their last change; what they were is
@@ -253,78 +258,69 @@ impl Tables {
             .collect()
     }
 
-    fn store(&mut self, key: &str, value: Option<&[u8]>) -> Result<(), DecodeError> {
-        let mut parts = key.splitn(3, '.');
-        let (kind, first) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-        let malformed = |_| DecodeError::Malformed;
-        if matches!(kind, "user" | "role") {
+    fn store(&mut self, key: &StateKey, value: Option<&[u8]>) -> Result<(), DecodeError> {
+        if matches!(key, StateKey::User(_) | StateKey::Role(_)) {
             self.subjects.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         }
-        match (kind, key) {
-            ("user", _) => {
-                let id = UserId::try_from(first).map_err(malformed)?;
+        match key {
+            StateKey::User(id) => {
                 let user = self.decoded(key, value)?;
-                self.put_user(id, user);
+                self.put_user(*id, user);
             }
-            ("room", _) => {
-                let id = RoomId::try_from(first).map_err(malformed)?;
+            StateKey::Room(id) => {
                 let room = self.decoded(key, value)?;
-                put(&mut self.rooms, id, room);
+                put(&mut self.rooms, *id, room);
             }
-            ("member", _) => {
-                let room = RoomId::try_from(first).map_err(malformed)?;
-                let user = UserId::try_from(parts.next().unwrap_or_default()).map_err(malformed)?;
+            StateKey::Member(room, user) => {
                 let member = self.decoded(key, value)?;
-                self.put_member(room, user, member);
+                self.put_member(*room, *user, member);
             }
-            ("role", _) => match self.decoded(key, value)? {
+            StateKey::Role(name) => match self.decoded(key, value)? {
                 Some(role) => {
-                    self.roles.insert(first.to_owned(), Arc::new(role));
+                    self.roles.insert(name.to_string(), Arc::new(role));
                 }
                 None => {
-                    self.roles.remove(first);
+                    self.roles.remove(&**name);
                 }
             },
-            ("group", _) => {
-                let id = GroupId::try_from(first).map_err(malformed)?;
+            StateKey::Group(id) => {
                 let group = self.decoded(key, value)?;
-                put(&mut self.groups, id, group);
+                put(&mut self.groups, *id, group);
             }
-            ("claim", _) => match self.decoded(key, value)? {
-                Some(claim) => {
-                    self.claims.insert(key.to_owned(), Arc::new(claim));
+            StateKey::Claim(claim) => match self.decoded(key, value)? {
+                Some(record) => {
+                    self.claims.insert(*claim, Arc::new(record));
                 }
                 None => {
-                    self.claims.remove(key);
+                    self.claims.remove(claim);
                 }
             },
-            ("lease", _) => {
+            StateKey::Lease(name) => {
                 let fence = self.decoded(key, value)?;
-                put(&mut self.fences, first.to_owned(), fence);
+                put(&mut self.fences, name.to_string(), fence);
             }
-            (_, "config.server") => {
+            StateKey::ServerSettings => {
                 self.server = Arc::new(self.decoded(key, value)?.unwrap_or_default());
             }
-            (_, "fold.checkpoint") => {
+            StateKey::FoldCheckpoint => {
                 self.checkpoint = Arc::new(self.decoded(key, value)?.unwrap_or_default());
             }
-            // A kind, or a key of a kind, that a later version adds.
-            _ => {}
+            StateKey::Other(_) => {}
         }
         Ok(())
     }
 
     /// Decodes a record, and remembers whether it has fields that this program does not know.
-    fn decoded<R: prost::Message + Default>(
+    fn decoded<R: Stored>(
         &mut self,
-        key: &str,
+        key: &StateKey,
         value: Option<&[u8]>,
     ) -> Result<Option<R>, DecodeError> {
         self.newer.remove(key);
         let Some(value) = value else { return Ok(None) };
-        let record = decode(value)?;
-        if !is_known(&record, value) {
-            self.newer.insert(key.to_owned());
+        let (record, is_known) = decode_value(value)?;
+        if !is_known {
+            self.newer.insert(key.clone());
         }
         Ok(Some(record))
     }
@@ -362,7 +358,7 @@ impl Tables {
         }
     }
 
-    fn put_member(&mut self, room: RoomId, user: UserId, member: Option<Member>) {
+    fn put_member(&mut self, room: RoomId, user: UserId, member: Option<Membership>) {
         let is_member = member.as_ref().is_some_and(|member| !member.left);
         let joined = self.joined.entry(user).or_default();
         if is_member {
@@ -393,11 +389,6 @@ fn put<K: std::hash::Hash + Eq, R>(table: &mut HashMap<K, Arc<R>>, id: K, record
     }
 }
 
-/// Keys of the fold and of leases, which change all the time and may be lost.
-fn passing(key: &str) -> bool {
-    key.starts_with("fold.") || key.starts_with("lease.")
-}
-
 /// The tables, shared between readers, writers and the follower.
 #[derive(Default)]
 pub(crate) struct Mirror {
@@ -425,32 +416,42 @@ impl Mirror {
     }
 
     /// A membership record and its revision, as of one moment.
-    pub(crate) fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Member>, u64)> {
+    pub(crate) fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Membership>, u64)> {
         self.read(|tables| {
             let member = Arc::clone(tables.member(room, user)?);
-            Some((member, tables.revision(&format!("member.{room}.{user}"))))
+            Some((member, tables.revision(&StateKey::Member(*room, *user))))
         })
     }
 
     /// Applies this process's own write: its readers see it at once, the listener when the feed
     /// comes by.
-    pub(crate) fn wrote(&self, key: &str, value: Option<&[u8]>, revision: u64) {
+    pub(crate) fn wrote(&self, key: &StateKey, value: Option<&[u8]>, revision: u64) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         tables.apply(key, value, revision);
         tables.written = tables.written.max(revision);
     }
 
-    pub(crate) fn apply(&self, key: &str, value: Option<&[u8]>, revision: u64) {
+    pub(crate) fn apply(&self, key: &StateKey, value: Option<&[u8]>, revision: u64) {
         self.tables.write().unwrap_or_else(PoisonError::into_inner).apply(key, value, revision);
     }
 
+    /// The key of a stored subject. One of a known kind whose id is none counts as unreadable.
+    fn parse(&self, text: &str) -> StateKey {
+        text.parse().unwrap_or_else(|error| {
+            log::error!(key = text, error:err = error; "a key of STATE cannot be read");
+            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            tables.unreadable = Some(format!("{text}: {error}"));
+            StateKey::Other(text.into())
+        })
+    }
+
     /// A key whose delete marker is gone: the next write is its first.
-    pub(crate) fn forget(&self, key: &str) {
+    pub(crate) fn remove_swept(&self, key: &StateKey) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let revision = tables.revision(key);
         tables.note_former(key, revision);
         if let Err(error) = tables.store(key, None) {
-            log::error!(key = key, error:err = error; "a key of STATE cannot be read");
+            log::error!(key:% = key, error:err = error; "a key of STATE cannot be read");
         }
         tables.revisions.remove(key);
         tables.deleted.remove(key);
@@ -476,7 +477,8 @@ impl Sink for Mirror {
         if let Some(key) = message.subject.strip_prefix(PREFIX) {
             let value = (!message.tombstone).then_some(&message.payload[..]);
             let revision = message.sequence;
-            self.apply(key, value, revision);
+            let key = self.parse(key);
+            self.apply(&key, value, revision);
             self.tell_passed(revision);
             // Also of what nobody sees, so that the listener knows how far the feed is. A record that was
             // overtaken by a newer one is told with that.
@@ -494,7 +496,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::storage::encoding::encode;
+    use crate::storage::encoding::encode_value;
     use crate::storage::feed::live::FeedSubscriber;
 
     /// What was told of rooms: the revision, and the name the room had before.
@@ -516,16 +518,17 @@ mod tests {
         (Mirror::new(SubscriberSlot::of(Arc::clone(&heard) as Arc<dyn FeedSubscriber>)), heard)
     }
 
-    fn key(n: u8) -> String {
-        format!("room.{}", RoomId::from_random([n; 16]))
+    fn key(n: u8) -> StateKey {
+        StateKey::Room(RoomId::from_random([n; 16]))
     }
 
     fn room(name: &str) -> Vec<u8> {
-        encode(&Room { name: name.to_owned(), ..Room::default() }).to_vec()
+        let room = Room::new(RoomId::from_random([0; 16]));
+        encode_value(&Room { name: name.to_owned(), ..room }).to_vec()
     }
 
     /// A message of the feed.
-    fn feed(mirror: &Mirror, key: &str, name: &str, sequence: u64) {
+    fn feed(mirror: &Mirror, key: &StateKey, name: &str, sequence: u64) {
         let subject = format!("{PREFIX}{key}");
         let message = Followed { subject, sequence, payload: room(name).into(), tombstone: false };
         smol::block_on(Sink::apply(mirror, message));
@@ -590,8 +593,11 @@ mod tests {
         let mirror = Mirror::new(SubscriberSlot::of(Arc::clone(&heard) as Arc<dyn FeedSubscriber>));
         let told = || std::mem::take(&mut *heard.0.lock().unwrap());
         let room = RoomId::from_random([1; 16]);
-        let key = |n: u64| format!("member.{room}.{}", UserId::from_number(n));
-        let member = |announced| encode(&Member { announced, ..Member::default() }).to_vec();
+        let key = |n: u64| StateKey::Member(room, UserId::from_number(n));
+        let member = |announced| {
+            let member = Membership::new(room, UserId::from_number(1));
+            encode_value(&Membership { announced, ..member }).to_vec()
+        };
         mirror.wrote(&key(1), Some(&member(false)), 1);
         mirror.passed(1);
         mirror.wrote(&key(1), Some(&member(true)), 2);
@@ -615,7 +621,7 @@ mod tests {
         let (mirror, heard) = mirror();
         feed(&mirror, &key(1), "first", 1);
         told(&heard);
-        mirror.forget(&key(1));
+        mirror.remove_swept(&key(1));
         mirror.passed(1);
         assert_eq!(told(&heard), [(1, Some("first".to_owned()))]);
     }
@@ -624,14 +630,15 @@ mod tests {
     fn a_record_is_never_read_with_the_revision_of_another_one() {
         const WRITES: u64 = 20_000;
         let (room, user) = (RoomId::from_random([1; 16]), UserId::from_number(1));
-        let key = format!("member.{room}.{user}");
+        let key = StateKey::Member(room, user);
         let (mirror, is_over) = (Mirror::default(), AtomicBool::new(false));
         std::thread::scope(|scope| {
             // Each record carries its revision.
             scope.spawn(|| {
                 for revision in 1..=WRITES {
                     let since_ms = revision as i64;
-                    let record = encode(&Member { since_ms, ..Member::default() });
+                    let record =
+                        encode_value(&Membership { since_ms, ..Membership::new(room, user) });
                     mirror.wrote(&key, Some(&record), revision);
                 }
                 is_over.store(true, Ordering::Relaxed);

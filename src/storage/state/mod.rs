@@ -1,21 +1,22 @@
 //! Changing STATE: records by compare-and-set, and claims of what must be unique.
 
+pub(crate) mod key;
 pub(crate) mod mirror;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message;
-
 use crate::crypto::hex;
+use crate::domain::{Group, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
-use crate::storage::encoding::encode;
+use crate::storage::encoding::{Stored, encode_value};
 use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::journal::commit::Commit;
 use crate::storage::layout::stream;
-use crate::storage::records::{self, Claim as ClaimRecord};
+use crate::storage::records::{Fence, FoldCheckpoint};
+use crate::storage::state::key::{Claim, ClaimKey, StateKey};
 use crate::storage::state::mirror::{Mirror, PREFIX, Tables};
 
 /// What a change does with a record.
@@ -29,17 +30,6 @@ pub enum Change<R> {
     Delete,
 }
 
-/// Something that only one record may have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Claim<'a> {
-    /// A login, folded to lower case.
-    Login(&'a str),
-    /// A verified address, folded to lower case.
-    Email(&'a str),
-    /// A room name's unique key.
-    RoomName(&'a str),
-}
-
 /// The outcome of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
@@ -48,52 +38,72 @@ pub enum Claimed {
     /// Somebody else has it.
     Taken {
         /// Who.
-        holder: String,
+        holder: ClaimHolder,
     },
 }
 
-impl Claim<'_> {
-    /// The key under which it is stored, as sweeps find it in [`Tables::claims`].
-    #[must_use]
-    pub fn key(self) -> String {
-        let (kind, name) = match self {
-            Self::Login(name) => ("login", name),
-            Self::Email(name) => ("email", name),
-            Self::RoomName(name) => ("room", name),
-        };
-        let digest = crate::crypto::sha256(name.as_bytes());
-        format!("claim.{kind}.{}", hex(digest.get(..16).unwrap_or(&digest)))
+/// Whose a claim is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ClaimHolder {
+    /// An account's.
+    User(UserId),
+    /// A room's.
+    Room(RoomId),
+    /// Of a kind that a later version adds, by its id.
+    Other(String),
+}
+
+/// A claim as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRecord {
+    /// Whose it is.
+    pub holder: ClaimHolder,
+    /// When it was made, milliseconds since 1970.
+    pub claimed_ms: i64,
+    /// The request that made it; empty: none has done so yet.
+    pub(crate) request_id: String,
+}
+
+impl From<UserId> for ClaimHolder {
+    fn from(user: UserId) -> Self {
+        Self::User(user)
+    }
+}
+
+impl From<RoomId> for ClaimHolder {
+    fn from(room: RoomId) -> Self {
+        Self::Room(room)
     }
 }
 
 /// A record that lives in STATE under one key.
-pub(crate) trait StateRecord: Message + Default + Clone {
-    fn find(tables: &Tables, key: &str) -> Option<Arc<Self>>;
+pub(crate) trait StateRecord: Stored + Clone {
+    /// The present record; `None` also for a key of another kind.
+    fn find(tables: &Tables, key: &StateKey) -> Option<Arc<Self>>;
 }
 
 macro_rules! state_record {
-    ($record:ty, $prefix:literal, $tables:ident, $id:ident => $found:expr) => {
+    ($record:ty, $tables:ident, $key:pat => $found:expr) => {
         impl StateRecord for $record {
-            fn find($tables: &Tables, key: &str) -> Option<Arc<Self>> {
-                let $id = key.strip_prefix($prefix)?;
-                $found
+            fn find($tables: &Tables, key: &StateKey) -> Option<Arc<Self>> {
+                match key {
+                    $key => $found,
+                    _ => None,
+                }
             }
         }
     };
 }
 
-state_record!(records::User, "user.", t, id => t.users.get(&id.try_into().ok()?).cloned());
-state_record!(records::Room, "room.", t, id => t.rooms.get(&id.try_into().ok()?).cloned());
-state_record!(records::Role, "role.", t, id => t.roles.get(id).cloned());
-state_record!(records::Group, "group.", t, id => t.groups.get(&id.try_into().ok()?).cloned());
-state_record!(records::Member, "member.", t, id => {
-    let (room, user) = id.split_once('.')?;
-    t.member(&room.try_into().ok()?, &user.try_into().ok()?).cloned()
-});
-state_record!(records::ServerConfig, "config.server", t, _id => Some(Arc::clone(&t.server)));
-state_record!(records::FoldCheckpoint, "fold.checkpoint", t, _id => Some(t.checkpoint()));
-state_record!(records::Fence, "lease.", t, name => t.fence(name).cloned());
-state_record!(ClaimRecord, "", t, id => t.claim(id).cloned());
+state_record!(User, t, StateKey::User(id) => t.users.get(id).cloned());
+state_record!(Room, t, StateKey::Room(id) => t.rooms.get(id).cloned());
+state_record!(Role, t, StateKey::Role(name) => t.roles.get(&**name).cloned());
+state_record!(Group, t, StateKey::Group(id) => t.groups.get(id).cloned());
+state_record!(Membership, t, StateKey::Member(room, user) => t.member(room, user).cloned());
+state_record!(ServerSettings, t, StateKey::ServerSettings => Some(Arc::clone(&t.server)));
+state_record!(FoldCheckpoint, t, StateKey::FoldCheckpoint => Some(t.checkpoint()));
+state_record!(Fence, t, StateKey::Lease(name) => t.fence(name).cloned());
+state_record!(ClaimRecord, t, StateKey::Claim(key) => t.claim(key).cloned());
 
 /// Writes STATE.
 pub(crate) struct State {
@@ -113,7 +123,7 @@ impl State {
     /// After dropping it the change may or may not be stored; the mirror learns of it either way.
     pub(crate) async fn change<R: StateRecord, E>(
         &self,
-        key: &str,
+        key: &StateKey,
         mut f: impl FnMut(Option<&R>) -> Result<Change<R>, E>,
     ) -> Result<Option<Arc<R>>, ChangeError<E>> {
         let deadline = self.clock.now() + WRITE_DEADLINE;
@@ -154,17 +164,18 @@ impl State {
     pub(crate) async fn claim(
         &self,
         what: Claim<'_>,
-        holder: &str,
+        holder: &ClaimHolder,
     ) -> Result<Claimed, StorageError> {
         let mut taken = None;
         let now = self.clock.unix_ms();
+        let key = StateKey::Claim(what.key());
         let claimed = self
-            .change::<ClaimRecord, std::convert::Infallible>(&what.key(), |present| {
-                taken = present.map(|claim| claim.holder_id.clone()).filter(|id| id != holder);
+            .change::<ClaimRecord, std::convert::Infallible>(&key, |present| {
+                taken = present.map(|claim| claim.holder.clone()).filter(|other| other != holder);
                 Ok(match present {
                     Some(_) => Change::Keep,
                     None => Change::Put(ClaimRecord {
-                        holder_id: holder.to_owned(),
+                        holder: holder.clone(),
                         claimed_ms: now,
                         request_id: String::new(),
                     }),
@@ -176,11 +187,16 @@ impl State {
     }
 
     /// Gives a claim back, if this holder has it.
-    pub(crate) async fn release(&self, key: &str, holder: &str) -> Result<(), StorageError> {
+    pub(crate) async fn release(
+        &self,
+        key: ClaimKey,
+        holder: &ClaimHolder,
+    ) -> Result<(), StorageError> {
+        let key = StateKey::Claim(key);
         let released = self
-            .change::<ClaimRecord, std::convert::Infallible>(key, |present| {
+            .change::<ClaimRecord, std::convert::Infallible>(&key, |present| {
                 Ok(match present {
-                    Some(claim) if claim.holder_id == holder => Change::Delete,
+                    Some(claim) if claim.holder == *holder => Change::Delete,
                     _ => Change::Keep,
                 })
             })
@@ -191,13 +207,13 @@ impl State {
     /// Puts (or with `None` deletes) a key at its revision; `false`: somebody else was first.
     async fn put<R: StateRecord>(
         &self,
-        key: &str,
+        key: &StateKey,
         record: Option<&R>,
         revision: u64,
         deadline: std::time::Instant,
     ) -> Result<bool, StorageError> {
         let subject = format!("{PREFIX}{key}");
-        let payload = record.map(|record| encode(record)).unwrap_or_default();
+        let payload = record.map(encode_value).unwrap_or_default();
         let id = hex(&crate::crypto::random::<16>());
         let message = Publish {
             subject: &subject,
@@ -214,7 +230,7 @@ impl State {
     }
 
     /// Brings one key up to date from the leader.
-    async fn refresh(&self, key: &str) -> Result<(), StorageError> {
+    async fn refresh(&self, key: &StateKey) -> Result<(), StorageError> {
         let subject = format!("{PREFIX}{key}");
         match self.nats.leader_newest(stream::STATE, &subject).await? {
             Some(message) => {
@@ -222,7 +238,7 @@ impl State {
                 self.mirror.apply(key, value, message.sequence);
             }
             // Its delete marker is swept.
-            None => self.mirror.forget(key),
+            None => self.mirror.remove_swept(key),
         }
         Ok(())
     }

@@ -1,0 +1,229 @@
+//! The domain's types as they are stored: each with every field set, and what is not all of its record.
+
+use super::*;
+use crate::domain::permission::{Decision, DecisionScope, Effect, Permission};
+use crate::domain::{
+    CustomStatus, EmailAddress, EventId, Group, GroupId, GroupItem, JoinLink, Membership, Presence,
+    ReadMarker, Role, Room, RoomId, RoomKind, ServerSettings, SessionEnd, SessionPresence,
+    TimeFormat, Token, TokenKind, User, UserId, UserPresence, UserSettings,
+};
+use crate::storage::golden::golden;
+use crate::storage::kv::counters::Counter;
+use crate::storage::records;
+use crate::storage::state::{ClaimHolder, ClaimRecord};
+
+fn user() -> UserId {
+    UserId::from_number(42)
+}
+
+fn room() -> RoomId {
+    RoomId::from_random([1; 16])
+}
+
+fn group() -> GroupId {
+    GroupId::from_random([2; 16])
+}
+
+/// A value is stored as the golden file says and read as it was.
+fn stored<T: Stored + PartialEq + std::fmt::Debug>(name: &str, value: &T)
+where
+    T::Record: PartialEq + std::fmt::Debug,
+{
+    golden(name, &value.to_record());
+    let (read, is_whole) = decode_value::<T>(&encode_value(value)).unwrap();
+    assert_eq!(read, *value, "{name}");
+    assert!(is_whole, "{name}");
+}
+
+fn decisions() -> Vec<Decision> {
+    let decide = |permission, scope, effect| Decision { permission, scope, effect };
+    vec![
+        decide(Permission::RoomCreate, DecisionScope::Server, Effect::Allow),
+        decide(Permission::RoomCreate, DecisionScope::Group(group()), Effect::Deny),
+        decide(Permission::MessagePost, DecisionScope::Room(room()), Effect::Allow),
+    ]
+}
+
+fn account() -> User {
+    User {
+        id: user(),
+        login: "Anna".into(),
+        display_name: "Anna A.".into(),
+        created_ms: 1,
+        password_hash: "$argon2id$".into(),
+        roles: vec!["owner".into()],
+        emails: vec![EmailAddress { address: "anna@example.org".into(), verified: true }],
+        session_generation: 2,
+        session_end: Some(SessionEnd::PasswordReset),
+        login_changed_ms: Some(3),
+        settings: UserSettings {
+            timezone: Some("Europe/Berlin".into()),
+            time_format: Some(TimeFormat::TwentyFourHour),
+        },
+        is_bot: true,
+        bot_owner: Some(UserId::from_number(43)),
+        deleted: true,
+        active_key_id: "0011223344556677".into(),
+        decisions: decisions(),
+        avatar_key: Some("avatar".into()),
+        custom_status: CustomStatus { emoji: "x".into(), text: "away".into(), expires_ms: Some(4) },
+        origin: "origin".into(),
+    }
+}
+
+fn direct() -> Room {
+    Room {
+        id: room(),
+        kind: RoomKind::Direct,
+        name: "general".into(),
+        description: "General discussion".into(),
+        group: Some(group()),
+        universal: true,
+        archived: true,
+        slow_mode_seconds: 30,
+        created_ms: 1,
+        creator: Some(user()),
+        participants: vec![user(), UserId::from_number(43)],
+        announced: true,
+        has_history: true,
+    }
+}
+
+#[test]
+fn accounts_rooms_and_roles_are_stored() {
+    stored("domain-user", &account());
+    stored("domain-user-new", &User::new(user()));
+    stored("domain-room", &direct());
+    stored("domain-room-new", &Room::new(room()));
+    let membership = Membership {
+        since_ms: 1,
+        announced: true,
+        left: true,
+        joined_row: 12,
+        joined_row_ms: 2,
+        ..Membership::new(room(), user())
+    };
+    stored("domain-membership", &membership);
+    let role = Role {
+        name: "helpers".into(),
+        display_name: "Helpers".into(),
+        description: "Help".into(),
+        position: 1,
+        pingable: true,
+        system: true,
+        decisions: decisions(),
+    };
+    stored("domain-role", &role);
+    let items = vec![GroupItem::Room(room()), GroupItem::Other("L1".into())];
+    let (name, description) = ("Lobby".into(), "First".into());
+    let group = Group { id: group(), name, description, position: 1, items, created_ms: 1 };
+    stored("domain-group", &group);
+}
+
+#[test]
+fn settings_and_claims_are_stored() {
+    let settings = ServerSettings {
+        name: "Chatto".into(),
+        description: "A server".into(),
+        motd: "Hello".into(),
+        welcome_message: "Welcome".into(),
+        logo_key: Some("logo".into()),
+        banner_key: Some("banner".into()),
+        blocked_logins: Some(vec!["root".into()]),
+        defaults_written: true,
+        setup_token_hash: "hash".into(),
+        purged_upto: 7,
+    };
+    stored("domain-server-settings", &settings);
+    let nobody_is_blocked = ServerSettings { blocked_logins: Some(Vec::new()), ..settings };
+    stored("domain-server-settings-unblocked", &nobody_is_blocked);
+    for (name, holder) in [
+        ("domain-claim-user", ClaimHolder::User(user())),
+        ("domain-claim-room", ClaimHolder::Room(room())),
+        ("domain-claim-other", ClaimHolder::Other("X1".into())),
+    ] {
+        stored(name, &ClaimRecord { holder, claimed_ms: 1, request_id: "request".into() });
+    }
+}
+
+#[test]
+fn a_value_that_is_not_all_of_its_record_is_told_apart() {
+    fn is_whole<T: Stored>(record: &T::Record) -> Result<bool, DecodeError> {
+        decode_value::<T>(&encode(record)).map(|(_, is_whole)| is_whole)
+    }
+    let (user, room) = (account().to_record(), direct().to_record());
+    assert_eq!(is_whole::<User>(&user), Ok(true));
+    let mut later = user.clone();
+    later.decisions[0].permission = "room.explode".into();
+    let changes: [records::User; 4] = [
+        later,
+        records::User { session_end: 99, ..user.clone() },
+        records::User { bot_owner_id: "somebody".into(), ..user.clone() },
+        records::User {
+            settings: Some(records::Settings { time_format: 99, ..Default::default() }),
+            ..user.clone()
+        },
+    ];
+    for later in changes {
+        assert_eq!(is_whole::<User>(&later), Ok(false), "{later:?}");
+    }
+    let changes: [records::Room; 3] = [
+        records::Room { kind: 99, ..room.clone() },
+        records::Room { group_id: "a group".into(), ..room.clone() },
+        records::Room { participant_ids: vec!["somebody".into()], ..room },
+    ];
+    for later in changes {
+        assert_eq!(is_whole::<Room>(&later), Ok(false), "{later:?}");
+    }
+    let nobody = records::User { id: String::new(), ..user };
+    assert_eq!(is_whole::<User>(&nobody), Err(DecodeError::Malformed));
+}
+
+#[test]
+fn tokens_presence_and_markers_are_stored() {
+    let token = Token {
+        kind: TokenKind::Join,
+        user: Some(user()),
+        session_generation: 2,
+        created_ms: 1,
+        used_ms: 2,
+        expires_ms: 3,
+        fresh_until_ms: 4,
+        pair: Some([7; 32]),
+        join: Some(JoinLink {
+            login: "anna".into(),
+            display_name: "Anna".into(),
+            email: "anna@example.org".into(),
+            role: "owner".into(),
+            email_verified: true,
+            created_by: Some(user()),
+        }),
+        used: true,
+        client_id: "client".into(),
+        session: Some([8; 16]),
+    };
+    stored("domain-token", &token);
+    for kind in [TokenKind::Bearer, TokenKind::Cookie, TokenKind::Setup] {
+        let (read, is_whole) = decode_value::<Token>(&encode_value(&Token::new(kind))).unwrap();
+        assert_eq!((read, is_whole), (Token::new(kind), true));
+    }
+    let session = |status, until_ms| SessionPresence { session: [8; 16], status, until_ms };
+    let presence = UserPresence {
+        manual: Some(Presence::DoNotDisturb),
+        sessions: vec![session(Presence::Online, 3), session(Presence::Away, 4)],
+        manual_until_ms: 4,
+    };
+    stored("domain-presence", &presence);
+    let row_id = Some(EventId::new(3, 0, 7));
+    stored("domain-read-marker", &ReadMarker { row: 3, row_id, row_ms: 1 });
+    stored("domain-counter", &Counter { count: 5, window_ms: 1, blocked_until_ms: 2 });
+}
+
+#[test]
+fn a_link_of_a_maker_who_cannot_be_read_is_not_one_of_the_operator() {
+    let join = records::JoinLink { created_by: "somebody".into(), ..Default::default() };
+    let record = records::Token { kind: 3, join: Some(join), ..Default::default() };
+    assert_eq!(decode_value::<Token>(&encode(&record)), Err(DecodeError::Malformed));
+    let later = records::Token { kind: 99, ..Default::default() };
+    assert_eq!(decode_value::<Token>(&encode(&later)), Err(DecodeError::UnknownFields));
+}
