@@ -5,12 +5,12 @@ use bytes::Bytes;
 use crate::domain::{
     JoinLink, Presence, ReadMarker, SessionPresence, Token, TokenKind, UserPresence,
 };
-use crate::storage::encoding::{DecodeError, Losses, Stored};
+use crate::storage::encoding::{DecodeError, Losses, Recorded};
 use crate::storage::kv::counters::Counter;
 use crate::storage::kv::register::{Fingerprint, Process};
 use crate::storage::records;
 
-impl Stored for Token {
+impl Recorded for Token {
     type Record = records::Token;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -106,7 +106,7 @@ pub(crate) fn presence(number: i32) -> Presence {
     }
 }
 
-impl Stored for UserPresence {
+impl Recorded for UserPresence {
     type Record = records::Presence;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -135,7 +135,7 @@ impl Stored for UserPresence {
     }
 }
 
-impl Stored for ReadMarker {
+impl Recorded for ReadMarker {
     type Record = records::Marker;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -149,7 +149,7 @@ impl Stored for ReadMarker {
     }
 }
 
-impl Stored for Counter {
+impl Recorded for Counter {
     type Record = records::Counter;
 
     fn from_record(record: Self::Record, _losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -163,7 +163,7 @@ impl Stored for Counter {
     }
 }
 
-impl Stored for Process {
+impl Recorded for Process {
     type Record = records::Process;
 
     fn from_record(record: Self::Record, _losses: &mut Losses) -> Result<Self, DecodeError> {

@@ -19,7 +19,7 @@ use prost::Message;
 /// The version this program writes.
 pub(crate) const VERSION: u8 = 1;
 
-/// Stored bytes cannot be read.
+/// Recorded bytes cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// There is not even a version.
@@ -79,7 +79,7 @@ pub(crate) fn decode<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeErro
 }
 
 /// A domain type that is stored as a record.
-pub(crate) trait Stored: Sized {
+pub(crate) trait Recorded: Sized {
     /// How the present version stores it.
     type Record: Message + Default;
 
@@ -139,7 +139,7 @@ impl Losses {
 }
 
 /// Encodes a value with the present version.
-pub(crate) fn encode_value(value: &impl Stored) -> Bytes {
+pub(crate) fn encode_value(value: &impl Recorded) -> Bytes {
     encode(&value.to_record())
 }
 
@@ -148,7 +148,7 @@ pub(crate) fn encode_value(value: &impl Stored) -> Bytes {
 ///
 /// # Errors
 /// [`DecodeError`].
-pub(crate) fn decode_value<T: Stored>(bytes: &[u8]) -> Result<(T, bool), DecodeError> {
+pub(crate) fn decode_value<T: Recorded>(bytes: &[u8]) -> Result<(T, bool), DecodeError> {
     let record: T::Record = decode(bytes)?;
     let (is_known, mut losses) = (is_known(&record, bytes), Losses::default());
     let value = T::from_record(record, &mut losses)?;
@@ -158,7 +158,7 @@ pub(crate) fn decode_value<T: Stored>(bytes: &[u8]) -> Result<(T, bool), DecodeE
 /// Records that never leave `storage` are their own values.
 macro_rules! stored_as_it_is {
     ($($record:ty),*) => {$(
-        impl Stored for $record {
+        impl Recorded for $record {
             type Record = Self;
 
             fn from_record(record: Self, _losses: &mut Losses) -> Result<Self, DecodeError> {

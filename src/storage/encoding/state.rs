@@ -5,11 +5,11 @@ use crate::domain::{
     CustomStatus, EmailAddress, Group, GroupItem, Membership, Role, Room, RoomKind, ServerSettings,
     SessionEnd, TimeFormat, User, UserSettings,
 };
-use crate::storage::encoding::{DecodeError, Losses, Stored};
+use crate::storage::encoding::{DecodeError, Losses, Recorded};
 use crate::storage::records;
 use crate::storage::state::{ClaimHolder, ClaimRecord};
 
-impl Stored for User {
+impl Recorded for User {
     type Record = records::User;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -109,7 +109,7 @@ impl Stored for User {
     }
 }
 
-impl Stored for Room {
+impl Recorded for Room {
     type Record = records::Room;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -161,7 +161,7 @@ impl Stored for Room {
     }
 }
 
-impl Stored for Membership {
+impl Recorded for Membership {
     type Record = records::Member;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -189,7 +189,7 @@ impl Stored for Membership {
     }
 }
 
-impl Stored for Role {
+impl Recorded for Role {
     type Record = records::Role;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -217,7 +217,7 @@ impl Stored for Role {
     }
 }
 
-impl Stored for Group {
+impl Recorded for Group {
     type Record = records::Group;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -251,7 +251,7 @@ impl Stored for Group {
     }
 }
 
-impl Stored for ServerSettings {
+impl Recorded for ServerSettings {
     type Record = records::ServerConfig;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
@@ -289,7 +289,7 @@ impl Stored for ServerSettings {
     }
 }
 
-impl Stored for ClaimRecord {
+impl Recorded for ClaimRecord {
     type Record = records::Claim;
 
     fn from_record(record: Self::Record, _losses: &mut Losses) -> Result<Self, DecodeError> {

@@ -25,7 +25,7 @@ fn group() -> GroupId {
 }
 
 /// A value is stored as the golden file says and read as it was.
-fn stored<T: Stored + PartialEq + std::fmt::Debug>(name: &str, value: &T)
+fn stored<T: Recorded + PartialEq + std::fmt::Debug>(name: &str, value: &T)
 where
     T::Record: PartialEq + std::fmt::Debug,
 {
@@ -148,7 +148,7 @@ fn settings_and_claims_are_stored() {
 
 #[test]
 fn a_value_that_is_not_all_of_its_record_is_told_apart() {
-    fn is_whole<T: Stored>(record: &T::Record) -> Result<bool, DecodeError> {
+    fn is_whole<T: Recorded>(record: &T::Record) -> Result<bool, DecodeError> {
         decode_value::<T>(&encode(record)).map(|(_, is_whole)| is_whole)
     }
     let (user, room) = (account().to_record(), direct().to_record());

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::limits::{MEMORY_PROBE_INTERVAL, WRITE_DEADLINE};
 use crate::nats::{Nats, Publish, PublishError};
 use crate::runtime::{Clock, Stop};
-use crate::storage::encoding::Stored;
+use crate::storage::encoding::Recorded;
 use crate::storage::error::StorageError;
 use crate::storage::journal::commit::Commit;
 use crate::storage::kv::bucket_get;
@@ -51,7 +51,7 @@ impl MemoryStreams {
 
     /// A record and its revision, from the leader. After a restart of the server a stream is made again by
     /// whoever misses it first.
-    pub(crate) async fn get<R: Stored>(
+    pub(crate) async fn get<R: Recorded>(
         &self,
         stream: &'static str,
         subject: &str,

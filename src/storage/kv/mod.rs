@@ -17,7 +17,7 @@ use crate::crypto::hex;
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
-use crate::storage::encoding::{DecodeError, Stored, decode_value};
+use crate::storage::encoding::{DecodeError, Recorded, decode_value};
 use crate::storage::error::StorageError;
 use crate::storage::journal::commit::Commit;
 
@@ -25,7 +25,7 @@ use crate::storage::journal::commit::Commit;
 ///
 /// # Errors
 /// [`StorageError::Newer`] when it has fields that this program does not know.
-pub(crate) async fn bucket_get_known<R: Stored>(
+pub(crate) async fn bucket_get_known<R: Recorded>(
     nats: &Nats,
     stream: &'static str,
     subject: &str,
@@ -39,7 +39,7 @@ pub(crate) async fn bucket_get_known<R: Stored>(
 
 /// Reads a bucket's newest record of a key, from the leader. A deleted or expired key gives `None`
 /// with the revision that a compare-and-set must name.
-pub(crate) async fn bucket_get<R: Stored>(
+pub(crate) async fn bucket_get<R: Recorded>(
     nats: &Nats,
     stream: &'static str,
     subject: &str,

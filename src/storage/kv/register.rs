@@ -128,7 +128,7 @@ impl Storage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::encoding::Stored;
+    use crate::storage::encoding::Recorded;
     use crate::storage::golden::golden;
 
     /// Processes of neighbouring versions read each other's entries.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::domain::permission::Subject;
 use crate::domain::{Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
-use crate::storage::encoding::{DecodeError, Stored, decode_value};
+use crate::storage::encoding::{DecodeError, Recorded, decode_value};
 use crate::storage::feed::live::{FeedUpdate, StateChange, SubscriberSlot};
 use crate::storage::feed::{Followed, Sink};
 use crate::storage::open::integrity::{self, Summary};
@@ -311,7 +311,7 @@ impl Tables {
     }
 
     /// Decodes a record, and remembers whether it has fields that this program does not know.
-    fn decoded<R: Stored>(
+    fn decoded<R: Recorded>(
         &mut self,
         key: &StateKey,
         value: Option<&[u8]>,

@@ -11,7 +11,7 @@ use crate::domain::{Group, Membership, Role, Room, RoomId, ServerSettings, User,
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
-use crate::storage::encoding::{Stored, encode_value};
+use crate::storage::encoding::{Recorded, encode_value};
 use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::journal::commit::Commit;
 use crate::storage::layout::stream;
@@ -77,7 +77,7 @@ impl From<RoomId> for ClaimHolder {
 }
 
 /// A record that lives in STATE under one key.
-pub(crate) trait StateRecord: Stored + Clone {
+pub(crate) trait StateRecord: Recorded + Clone {
     /// The present record; `None` also for a key of another kind.
     fn find(tables: &Tables, key: &StateKey) -> Option<Arc<Self>>;
 }
