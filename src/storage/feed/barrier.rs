@@ -12,7 +12,7 @@ use crate::storage::store::Inner;
 #[derive(Default)]
 pub(crate) struct Barrier {
     arrived: AtomicU64,
-    turn: smol::lock::Mutex<Served>,
+    served: smol::lock::Mutex<Served>,
 }
 
 /// Up to which arrival calls are answered.
@@ -42,7 +42,7 @@ impl Barrier {
         attempt: impl AsyncFnOnce() -> Result<(), StorageError>,
     ) -> Result<(), StorageError> {
         let ticket = self.arrived.fetch_add(1, Ordering::SeqCst) + 1;
-        let mut served = self.turn.lock().await;
+        let mut served = self.served.lock().await;
         if served.passed >= ticket {
             return Ok(());
         }

@@ -108,7 +108,7 @@ impl JournalFeed {
         }
         let reached =
             async { while state.position.wait_for(stamp, WAIT, &self.clock).await.is_err() {} };
-        let watched = futures_lite::future::or(self.tell_stall(stamp), self.ask_leader(stamp));
+        let watched = futures_lite::future::or(self.report_stall(stamp), self.ask_leader(stamp));
         futures_lite::future::or(reached, watched).await;
         if state.stalled.swap(false, Ordering::SeqCst) {
             log::info!("events are delivered again: STATE has come as far as they need");
@@ -116,7 +116,7 @@ impl JournalFeed {
     }
 
     /// Says so when an event waits for too long; never returns.
-    async fn tell_stall(&self, stamp: u64) {
+    async fn report_stall(&self, stamp: u64) {
         self.clock.sleep(self.state.stalled_after).await;
         log::warn!(
             revision = stamp, reached = self.state.position.reached();

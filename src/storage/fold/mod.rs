@@ -238,9 +238,9 @@ impl Folder {
     ) -> Result<(), FoldError> {
         if let Entry::Vacant(absent) = working.pages.entry(key) {
             let mut page = self.timeline.load_to_replace(room, key).await?;
-            let settled = page.stamp.epoch != self.epoch || page.stamp.upto < checkpoint;
-            if settled {
-                forget_erased(&mut page, &self.epoch);
+            let is_erased = page.stamp.epoch != self.epoch || page.stamp.upto < checkpoint;
+            if is_erased {
+                drop_erased_sequences(&mut page, &self.epoch);
             }
             working.bytes += page.bytes;
             absent.insert(Work { page, changed: false });
@@ -414,7 +414,7 @@ fn long_threads(working: &mut Working) -> Vec<Thread> {
 }
 
 /// Sequences that an earlier fold has erased, or that belong to a former epoch's journal.
-fn forget_erased(page: &mut Page, epoch: &Bytes) {
+fn drop_erased_sequences(page: &mut Page, epoch: &Bytes) {
     let foreign = page.stamp.epoch != *epoch;
     let rows: Vec<&mut Row> = match &mut page.content {
         Content::Head(_) => return,

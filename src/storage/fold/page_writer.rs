@@ -18,27 +18,27 @@ use crate::storage::timeline::page::{Content, Page};
 use crate::storage::timeline::parts;
 
 /// Pages whose former record this process knows to be erased.
-const SETTLED_MAX: usize = 1_024;
+const ERASED_MAX: usize = 1_024;
 
 /// Writes the pages of folds.
 pub(crate) struct PageWriter {
     nats: Nats,
     epoch: Bytes,
-    settled: Mutex<LruCache<String, u64>>,
+    erased: Mutex<LruCache<String, u64>>,
 }
 
 impl PageWriter {
     pub(crate) fn new(nats: Nats, epoch: Bytes) -> Self {
-        Self { nats, epoch, settled: Mutex::new(LruCache::new(count(SETTLED_MAX))) }
+        Self { nats, epoch, erased: Mutex::new(LruCache::new(count(ERASED_MAX))) }
     }
 
-    fn is_settled(&self, subject: &str, sequence: u64) -> bool {
-        let mut settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
-        settled.get(subject) == Some(&sequence)
+    fn is_erased(&self, subject: &str, sequence: u64) -> bool {
+        let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+        erased.get(subject) == Some(&sequence)
     }
 
-    fn settle(&self, subject: String, sequence: u64) {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner).put(subject, sequence);
+    fn note_erased(&self, subject: String, sequence: u64) {
+        self.erased.lock().unwrap_or_else(PoisonError::into_inner).put(subject, sequence);
     }
 }
 
@@ -165,7 +165,7 @@ impl Writing<'_> {
     async fn erase_left_behind(&self, key: PageKey, page: &Page) -> Result<(), WriteError> {
         if let Some(left) = self.left_behind(key, page) {
             self.erase_page(left).await?;
-            self.writer.settle(key.subject(self.room), page.sequence);
+            self.writer.note_erased(key.subject(self.room), page.sequence);
         }
         for part in page.parts.iter().filter(|part| !page.base.parts.contains(&part.number)) {
             self.erase_page(part.sequence).await?;
@@ -179,7 +179,7 @@ impl Writing<'_> {
         let is_ours = page.stamp.epoch == self.writer.epoch && replaced > 0;
         let may_be_there = key != PageKey::Head
             && is_ours
-            && !self.writer.is_settled(&key.subject(self.room), page.sequence);
+            && !self.writer.is_erased(&key.subject(self.room), page.sequence);
         may_be_there.then_some(replaced)
     }
 

@@ -105,7 +105,7 @@ pub(crate) struct Journal {
 /// Posts to one room queue here, so that writers of one process never conflict.
 #[derive(Default)]
 struct Writer {
-    turn: smol::lock::Mutex<Option<Next>>,
+    next_position: smol::lock::Mutex<Option<Next>>,
     waiting: AtomicUsize,
 }
 
@@ -170,9 +170,9 @@ impl Journal {
         failure: &mut StorageError,
     ) -> Result<Appended, ChangeError<E>> {
         let writer = self.writer(call.room);
-        let place = Place::enter(&writer.waiting)?;
-        let mut turn = writer.turn.lock().await;
-        drop(place);
+        let ticket = WriterTicket::enter(&writer.waiting)?;
+        let mut next_position = writer.next_position.lock().await;
+        drop(ticket);
         if self.clock.now() >= call.deadline {
             return Err(StorageError::Busy.into());
         }
@@ -181,9 +181,9 @@ impl Journal {
         let mut sent = false;
         let mut elsewhere = Elsewhere::since(self.position.reached(), &self.clock);
         loop {
-            // Taken out while in use: if this is dropped half-way, the next caller looks afresh.
-            let attempt = match self.prepare(call, turn.take()).await {
-                Ok(Look::Next(next, rows)) => {
+            // Taken out while in use: if this is dropped half-way, the next caller reads the position again.
+            let attempt = match self.prepare(call, next_position.take()).await {
+                Ok(Prepared::Append(next, rows)) => {
                     match self.repeated(call, &next, &mut elsewhere).await {
                         Ok(None) => {
                             let view = DraftView { head: &next.head, rows: &rows };
@@ -195,7 +195,7 @@ impl Journal {
                         stored => stored,
                     }
                 }
-                Ok(Look::Mine(event, sequence)) => {
+                Ok(Prepared::AlreadyStored(event, sequence)) => {
                     let event = Some(event);
                     Ok(Some(Stored { event, duplicate: !sent, sequence, next: None }))
                 }
@@ -203,15 +203,15 @@ impl Journal {
             };
             match attempt {
                 Ok(Some(stored)) => {
-                    *turn = stored.next;
+                    *next_position = stored.next;
                     // Others need not wait until this process has seen its own event.
-                    drop(turn);
+                    drop(next_position);
                     // Its readers see it before its caller is answered.
                     self.position.wait_for(stored.sequence, WRITE_DEADLINE, &self.clock).await?;
                     let event = stored.event.ok_or(StorageError::Erased)?;
                     return Ok(Appended { event, duplicate: stored.duplicate });
                 }
-                // Another writer was first: look again.
+                // Another writer was first: try again.
                 Ok(None) => elsewhere.is_likely = true,
                 Err(error) if error.is_transient() => {
                     *failure = error;
@@ -272,7 +272,7 @@ impl Journal {
             Outcome::Stored(ack) => ack,
             Outcome::Conflict { after_unknown: false } => return Ok(None),
             Outcome::Conflict { after_unknown: true } => {
-                return self.mine_after(call, next.last).await;
+                return self.own_event_after(call, next.last).await;
             }
         };
         let (sequence, duplicate) = (ack.sequence, ack.duplicate);
@@ -287,7 +287,11 @@ impl Journal {
 
     /// What an attempt without an answer has stored behind `last`, where another writer's event is the newest
     /// by now: nothing unless it was first, since it expected `last`. To draft again could refuse what is stored.
-    async fn mine_after(&self, call: &Call<'_>, last: u64) -> Result<Option<Stored>, StorageError> {
+    async fn own_event_after(
+        &self,
+        call: &Call<'_>,
+        last: u64,
+    ) -> Result<Option<Stored>, StorageError> {
         let subject = journal_subject(call.room.as_str());
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
         let next = last.saturating_add(1);
@@ -299,9 +303,9 @@ impl Journal {
         };
         let Some(message) = first else { return Ok(None) };
         let event: Event = decode(&message.payload).map_err(StorageError::corrupt("JOURNAL"))?;
-        let is_mine = event.request_id == call.request.0;
+        let is_own = event.request_id == call.request.0;
         let (event, sequence) = (Some(event), message.sequence);
-        Ok(is_mine.then_some(Stored { event, duplicate: false, sequence, next: None }))
+        Ok(is_own.then_some(Stored { event, duplicate: false, sequence, next: None }))
     }
 
     /// This request's own event among those that were stored since the call began, when there is a sign that
@@ -335,7 +339,7 @@ impl Journal {
     }
 
     /// The event at a sequence, answered instead of the request's own draft; `None`: it is erased. It is
-    /// asked for until it is known, since to draft again could refuse what is stored.
+    /// asked for until it is known, since drafting again could refuse what is stored.
     async fn stored(&self, sequence: u64) -> Result<Option<Event>, StorageError> {
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
         let message = loop {
@@ -349,16 +353,20 @@ impl Journal {
     }
 
     /// What the next attempt is made from: where the event goes, and the rows that its draft names.
-    async fn prepare(&self, call: &Call<'_>, known: Option<Next>) -> Result<Look, StorageError> {
+    async fn prepare(
+        &self,
+        call: &Call<'_>,
+        known: Option<Next>,
+    ) -> Result<Prepared, StorageError> {
         self.check_overlay(call.room)?;
-        let look = match known {
-            Some(next) => Look::Next(next, Vec::new()),
-            None => Box::pin(self.look(call)).await?,
+        let prepared = match known {
+            Some(next) => Prepared::Append(next, Vec::new()),
+            None => Box::pin(self.find_position(call)).await?,
         };
-        Ok(match look {
-            Look::Next(next, _) if !call.needs.is_empty() => {
+        Ok(match prepared {
+            Prepared::Append(next, _) if !call.needs.is_empty() => {
                 let rows = Box::pin(self.needed(call, next.last)).await?;
-                Look::Next(next, rows)
+                Prepared::Append(next, rows)
             }
             other => other,
         })
@@ -374,7 +382,7 @@ impl Journal {
     }
 
     /// Finds out where the next event goes, from the journal's leader.
-    async fn look(&self, call: &Call<'_>) -> Result<Look, StorageError> {
+    async fn find_position(&self, call: &Call<'_>) -> Result<Prepared, StorageError> {
         let room = call.room;
         let subject = journal_subject(room.as_str());
         let last = self.nats.leader_newest(stream::JOURNAL, &subject).await?;
@@ -392,7 +400,7 @@ impl Journal {
                     }
                 };
                 if event.request_id == call.request.0 {
-                    return Ok(Look::Mine(event, message.sequence));
+                    return Ok(Prepared::AlreadyStored(event, message.sequence));
                 }
                 (message.sequence, event.number)
             }
@@ -406,7 +414,7 @@ impl Journal {
         if head.event_number < number {
             return Err(StorageError::LATE);
         }
-        Ok(Look::Next(Next { head: RoomHead::clone(&head), last }, Vec::new()))
+        Ok(Prepared::Append(Next { head: RoomHead::clone(&head), last }, Vec::new()))
     }
 
     /// The rows that a draft names, as they are at the position it is made for, or later: the event is then
@@ -450,27 +458,27 @@ impl Elsewhere {
 /// still or has a clock that is wrong. Half of [`IDEMPOTENCY_WINDOW`](crate::limits::IDEMPOTENCY_WINDOW).
 const STOOD_STILL_MS: i64 = 60_000;
 
-enum Look {
-    Next(Next, Vec<Row>),
+enum Prepared {
+    Append(Next, Vec<Row>),
     /// The last message is this request's own: an earlier attempt whose outcome was unknown, or the
     /// call that this one repeats.
-    Mine(Event, u64),
+    AlreadyStored(Event, u64),
 }
 
-struct Place<'a>(&'a AtomicUsize);
+struct WriterTicket<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
+impl<'a> WriterTicket<'a> {
     fn enter(waiting: &'a AtomicUsize) -> Result<Self, StorageError> {
-        let place = Self(waiting);
+        let ticket = Self(waiting);
         if waiting.fetch_add(1, Ordering::SeqCst) >= ROOM_QUEUE_MAX {
-            drop(place);
+            drop(ticket);
             return Err(StorageError::Busy);
         }
-        Ok(place)
+        Ok(ticket)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for WriterTicket<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }

@@ -58,7 +58,7 @@ impl MemoryStreams {
     ) -> Result<(Option<R>, u64), StorageError> {
         match bucket_get(&self.nats, stream, subject).await {
             Err(error) if error.is_missing_stream() => {
-                self.make_again().await?;
+                self.recreate_missing().await?;
                 bucket_get(&self.nats, stream, subject).await
             }
             found => found,
@@ -70,7 +70,7 @@ impl MemoryStreams {
     /// # Errors
     /// [`StorageError::MemoryFull`] without room for it.
     pub(crate) async fn put(&self, entry: Entry<'_>, ttl: Duration) -> Result<bool, StorageError> {
-        self.judge(kv::put(&self.nats, &self.clock, entry, Some(ttl)).await)
+        self.note_fullness(kv::put(&self.nats, &self.clock, entry, Some(ttl)).await)
     }
 
     /// Compare-and-set without message id: a few bytes less in a stream of many small messages. An attempt
@@ -88,11 +88,11 @@ impl MemoryStreams {
             Publish { subject, payload, expected_last: Some(revision), ..Publish::default() };
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let commit = Commit { nats: &self.nats, clock: &self.clock };
-        self.judge(commit.store(message, deadline).await.map(|ack| ack.is_some()))
+        self.note_fullness(commit.store(message, deadline).await.map(|ack| ack.is_some()))
     }
 
     /// Notes whether there is room, as a write has shown.
-    fn judge<T>(&self, written: Result<T, StorageError>) -> Result<T, StorageError> {
+    fn note_fullness<T>(&self, written: Result<T, StorageError>) -> Result<T, StorageError> {
         match written {
             // Writes are refused before they are sent while the disk is full.
             Err(StorageError::Full) if self.nats.check_writable().is_ok() => {
@@ -107,8 +107,8 @@ impl MemoryStreams {
         }
     }
 
-    /// Creates those that are missing.
-    async fn make_again(&self) -> Result<(), StorageError> {
+    /// Creates the streams that are missing.
+    async fn recreate_missing(&self) -> Result<(), StorageError> {
         for spec in STREAMS.iter().filter(|spec| spec.memory) {
             match ensure(&self.nats, spec, self.replicas, &self.server_id).await {
                 Ok(()) => {}
@@ -127,7 +127,7 @@ impl MemoryStreams {
         let written = self.nats.publish(message).await.map(|_| ());
         // Whatever else keeps it from being written is not a matter of memory.
         if matches!(written, Ok(()) | Err(PublishError::Full { .. })) {
-            self.judge(written.map_err(StorageError::from)).ok();
+            self.note_fullness(written.map_err(StorageError::from)).ok();
         }
     }
 }

@@ -458,7 +458,7 @@ impl Mirror {
     }
 
     /// Tells the listener of every change that the feed has passed.
-    fn tell_passed(&self, upto: u64) {
+    fn deliver_passed(&self, upto: u64) {
         let passed = {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
             if tables.former.is_empty() {
@@ -479,7 +479,7 @@ impl Sink for Mirror {
             let revision = message.sequence;
             let key = self.parse(key);
             self.apply(&key, value, revision);
-            self.tell_passed(revision);
+            self.deliver_passed(revision);
             // Also of what nobody sees, so that the listener knows how far the feed is. A record that was
             // overtaken by a newer one is told with that.
             self.subscriber.deliver(FeedUpdate::State { revision, changed: StateChange::Other });
@@ -487,7 +487,7 @@ impl Sink for Mirror {
     }
 
     fn passed(&self, upto: u64) {
-        self.tell_passed(upto);
+        self.deliver_passed(upto);
     }
 }
 
@@ -501,9 +501,9 @@ mod tests {
 
     /// What was told of rooms: the revision, and the name the room had before.
     #[derive(Default)]
-    struct Heard(Mutex<Vec<(u64, Option<String>)>>);
+    struct Received(Mutex<Vec<(u64, Option<String>)>>);
 
-    impl FeedSubscriber for Heard {
+    impl FeedSubscriber for Received {
         fn deliver(&self, live: FeedUpdate) {
             if let FeedUpdate::State { revision, changed: StateChange::Room { former, .. } } = live
             {
@@ -513,9 +513,12 @@ mod tests {
         }
     }
 
-    fn mirror() -> (Mirror, Arc<Heard>) {
-        let heard = Arc::new(Heard::default());
-        (Mirror::new(SubscriberSlot::of(Arc::clone(&heard) as Arc<dyn FeedSubscriber>)), heard)
+    fn mirror() -> (Mirror, Arc<Received>) {
+        let received = Arc::new(Received::default());
+        (
+            Mirror::new(SubscriberSlot::of(Arc::clone(&received) as Arc<dyn FeedSubscriber>)),
+            received,
+        )
     }
 
     fn key(n: u8) -> StateKey {
@@ -534,49 +537,53 @@ mod tests {
         smol::block_on(Sink::apply(mirror, message));
     }
 
-    fn told(heard: &Heard) -> Vec<(u64, Option<String>)> {
-        std::mem::take(&mut *heard.0.lock().unwrap())
+    fn take_received(received: &Received) -> Vec<(u64, Option<String>)> {
+        std::mem::take(&mut *received.0.lock().unwrap())
     }
 
     #[test]
     fn a_change_whose_message_was_lost_and_overwritten_is_told_with_the_next() {
-        let (mirror, heard) = mirror();
+        let (mirror, received) = mirror();
         feed(&mirror, &key(1), "first", 1);
-        assert_eq!(told(&heard), [(1, None)]);
+        assert_eq!(take_received(&received), [(1, None)]);
         mirror.wrote(&key(1), Some(&room("second")), 2);
         mirror.wrote(&key(1), Some(&room("third")), 4);
         // Revision 2 never comes: the key was written again before it was looked for.
         feed(&mirror, &key(2), "another", 3);
-        assert_eq!(told(&heard), [(3, None)]);
+        assert_eq!(take_received(&received), [(3, None)]);
         feed(&mirror, &key(1), "third", 4);
-        assert_eq!(told(&heard), [(4, Some("first".to_owned()))]);
+        assert_eq!(take_received(&received), [(4, Some("first".to_owned()))]);
         feed(&mirror, &key(1), "fourth", 5);
-        assert_eq!(told(&heard), [(5, Some("third".to_owned()))], "each former value once");
+        assert_eq!(
+            take_received(&received),
+            [(5, Some("third".to_owned()))],
+            "each former value once"
+        );
     }
 
     #[test]
     fn a_change_whose_message_is_erased_is_told_when_its_place_is_passed() {
-        let (mirror, heard) = mirror();
+        let (mirror, received) = mirror();
         feed(&mirror, &key(1), "first", 1);
-        told(&heard);
+        take_received(&received);
         mirror.wrote(&key(1), None, 2);
         mirror.passed(1);
-        assert!(told(&heard).is_empty());
+        assert!(take_received(&received).is_empty());
         mirror.passed(2);
-        assert_eq!(told(&heard), [(2, Some("first".to_owned()))]);
+        assert_eq!(take_received(&received), [(2, Some("first".to_owned()))]);
         // The same where the next message is another key's.
         feed(&mirror, &key(2), "other", 3);
-        told(&heard);
+        take_received(&received);
         mirror.wrote(&key(2), None, 4);
         feed(&mirror, &key(3), "third", 5);
-        assert_eq!(told(&heard), [(4, Some("other".to_owned())), (5, None)]);
+        assert_eq!(take_received(&received), [(4, Some("other".to_owned())), (5, None)]);
     }
 
     /// Whether a membership was announced before each change that was told.
     #[derive(Default)]
-    struct HeardMembers(Mutex<Vec<(u64, Option<bool>)>>);
+    struct ReceivedMembers(Mutex<Vec<(u64, Option<bool>)>>);
 
-    impl FeedSubscriber for HeardMembers {
+    impl FeedSubscriber for ReceivedMembers {
         fn deliver(&self, live: FeedUpdate) {
             if let FeedUpdate::State { revision, changed: StateChange::Member { former, .. } } =
                 live
@@ -589,9 +596,10 @@ mod tests {
 
     #[test]
     fn a_join_that_is_told_with_the_note_behind_it_is_told_as_new() {
-        let heard = Arc::new(HeardMembers::default());
-        let mirror = Mirror::new(SubscriberSlot::of(Arc::clone(&heard) as Arc<dyn FeedSubscriber>));
-        let told = || std::mem::take(&mut *heard.0.lock().unwrap());
+        let received = Arc::new(ReceivedMembers::default());
+        let mirror =
+            Mirror::new(SubscriberSlot::of(Arc::clone(&received) as Arc<dyn FeedSubscriber>));
+        let take_received = || std::mem::take(&mut *received.0.lock().unwrap());
         let room = RoomId::from_random([1; 16]);
         let key = |n: u64| StateKey::Member(room, UserId::from_number(n));
         let member = |announced| {
@@ -602,12 +610,12 @@ mod tests {
         mirror.passed(1);
         mirror.wrote(&key(1), Some(&member(true)), 2);
         mirror.passed(2);
-        assert_eq!(told(), [(1, None), (2, Some(false))]);
+        assert_eq!(take_received(), [(1, None), (2, Some(false))]);
         // The feed comes by when both are written.
         mirror.wrote(&key(2), Some(&member(false)), 3);
         mirror.wrote(&key(2), Some(&member(true)), 4);
         mirror.passed(4);
-        assert_eq!(told(), [(4, None)]);
+        assert_eq!(take_received(), [(4, None)]);
         let resumed = mirror.read(|tables| tables.changed_since(0));
         let knows = |(_, changed): &(u64, StateChange)| {
             matches!(changed, StateChange::Member { former: Some(_), .. })
@@ -618,12 +626,12 @@ mod tests {
 
     #[test]
     fn a_record_that_is_found_swept_is_told() {
-        let (mirror, heard) = mirror();
+        let (mirror, received) = mirror();
         feed(&mirror, &key(1), "first", 1);
-        told(&heard);
+        take_received(&received);
         mirror.remove_swept(&key(1));
         mirror.passed(1);
-        assert_eq!(told(&heard), [(1, Some("first".to_owned()))]);
+        assert_eq!(take_received(&received), [(1, Some("first".to_owned()))]);
     }
 
     #[test]

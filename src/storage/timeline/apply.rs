@@ -144,7 +144,7 @@ pub(crate) fn to_rows(k: u32, rows: &mut Vec<Row>, event: &Event, sequence: u64)
 
 /// Applies an event to the replies of one thread, wherever they lie.
 pub(crate) fn to_replies(root: u32, replies: &mut Vec<Row>, event: &Event, sequence: u64) {
-    let ours = |id: &str| reply_of(id).is_some_and(|(row, _)| row == root);
+    let in_thread = |id: &str| reply_of(id).is_some_and(|(row, _)| row == root);
     match &event.effect {
         Some(Effect::Post(post)) if post.row == root && post.reply > 0 => {
             let mut row = post_row(post, event, sequence, post.reply);
@@ -154,7 +154,7 @@ pub(crate) fn to_replies(root: u32, replies: &mut Vec<Row>, event: &Event, seque
             }
             insert(replies, row);
         }
-        Some(Effect::Edit(edit)) if ours(&edit.id) => {
+        Some(Effect::Edit(edit)) if in_thread(&edit.id) => {
             edit_row(replies, &edit.id, edit.content.as_ref(), event, sequence);
             if let Some(message) = message(replies, &edit.id) {
                 if let Some(echo) = &edit.show_echo {
@@ -166,7 +166,7 @@ pub(crate) fn to_replies(root: u32, replies: &mut Vec<Row>, event: &Event, seque
                 }
             }
         }
-        Some(Effect::Delete(delete)) if ours(&delete.id) => {
+        Some(Effect::Delete(delete)) if in_thread(&delete.id) => {
             if delete.echo_only {
                 if let Some(message) = message(replies, &delete.id) {
                     message.echo_id.clear();
@@ -176,7 +176,7 @@ pub(crate) fn to_replies(root: u32, replies: &mut Vec<Row>, event: &Event, seque
                 delete_row(replies, &delete.id, event);
             }
         }
-        Some(Effect::React(react)) if ours(&react.id) => {
+        Some(Effect::React(react)) if in_thread(&react.id) => {
             react_row(replies, &react.id, &react.emoji, react.user_number, react.remove);
         }
         _ => {}

@@ -63,7 +63,7 @@ impl RoomHead {
     }
 
     /// Whether it knows no root message although there may be one.
-    pub(crate) fn has_forgotten(&self) -> bool {
+    pub(crate) fn lacks_newest(&self) -> bool {
         self.newest.is_empty() && self.has_older
     }
 
@@ -130,16 +130,16 @@ impl RoomHead {
                     self.push(echo.row, &echo.id, event);
                 }
                 if let Some(echo) = &edit.hide_echo {
-                    self.forget(&echo.id);
+                    self.remove_newest(&echo.id);
                 }
             }
             Some(Effect::Delete(delete)) => {
                 if !delete.echo_only {
-                    self.forget(&delete.id);
+                    self.remove_newest(&delete.id);
                     self.pins.retain(|pin| pin.id != delete.id);
                 }
                 if let Some(echo) = &delete.echo {
-                    self.forget(&echo.id);
+                    self.remove_newest(&echo.id);
                 }
             }
             Some(Effect::Pin(pin)) => {
@@ -200,7 +200,7 @@ impl RoomHead {
         }
     }
 
-    fn forget(&mut self, id: &str) {
+    fn remove_newest(&mut self, id: &str) {
         self.newest.retain(|row| row.id != id);
     }
 

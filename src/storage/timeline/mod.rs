@@ -78,7 +78,7 @@ impl Timeline {
     /// The room's head as of now.
     pub(crate) async fn head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {
         let head = self.known_head(room).await?;
-        if head.has_forgotten() { Box::pin(self.refill(room, &head)).await } else { Ok(head) }
+        if head.lacks_newest() { Box::pin(self.refill(room, &head)).await } else { Ok(head) }
     }
 
     async fn known_head(&self, room: &str) -> Result<Arc<RoomHead>, StorageError> {
