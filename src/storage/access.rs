@@ -208,7 +208,7 @@ impl Storage {
     /// draft depends on (the number of the next reply, a limit, whether a message is still there) it must take
     /// from this view, never from an earlier read. A draft that needs no rows does not wait for them. When this
     /// returns, the event is as durable as the settings promise and this process's reads contain it. A repeated
-    /// request id within two minutes answers the stored event.
+    /// request id within two minutes returns the stored event.
     ///
     /// # Errors
     /// [`ChangeError::Refused`] with the draft's error; [`StorageError::Busy`] when too many wait for
@@ -297,7 +297,7 @@ impl Storage {
         self.inner.keys.opener(bodies.into_iter()).await
     }
 
-    /// Opens one body. `None`: its key is gone, or unreadable with the present secret.
+    /// Opens one body. `None`: its key was erased, or is unreadable with the present secret.
     ///
     /// # Errors
     /// [`StorageError`].
@@ -344,8 +344,8 @@ impl Storage {
     }
 
     /// A token's record, at most [`RECORD_CACHE_TTL`](crate::limits::RECORD_CACHE_TTL) old and from memory only
-    /// while changes by other processes are heard of. After [`Self::token_delete`] answered there is none, in
-    /// this process at once and in others when they hear of it.
+    /// while changes by other processes are received. Once [`Self::token_delete`] has returned there is none: in
+    /// this process at once, in others when they receive the change.
     ///
     /// # Errors
     /// [`StorageError`].

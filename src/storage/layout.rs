@@ -186,7 +186,7 @@ impl StreamSpec {
             num_replicas: replicas,
             // Repeated posts are recognised for two minutes (contract: Idempotency-Key).
             duplicate_window: Duration::from_secs(120).min(self.max_age.unwrap_or(DAY)),
-            // A full cache drops its oldest entries; a full store refuses, never forgets.
+            // A full cache drops its oldest entries; a full store refuses writes and keeps what it has.
             discard: match (self.max_bytes, self.max_messages) {
                 (None, None) => DiscardPolicy::New,
                 _ => DiscardPolicy::Old,

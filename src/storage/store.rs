@@ -33,7 +33,7 @@ use crate::storage::timeline::overlay::Overlay;
 
 /// Tasks of one open store.
 const TASKS_MAX: usize = 16;
-/// How long a close waits for the store's own last changes to be heard of.
+/// How long a close waits until the feed has delivered the store's own last changes.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
 /// An open store. Clones share it.
@@ -65,7 +65,8 @@ pub(crate) struct Inner {
     pub(crate) barrier: crate::storage::feed::barrier::Barrier,
     pub(crate) subscriber: SubscriberSlot,
     pub(crate) leases: Leases,
-    /// The least writer's number, once it is above ours: nothing is written any more. 0: ours is enough.
+    /// The least writer's number, once it is above this program's: nothing is written any more. 0: this program
+    /// may write.
     pub(crate) outdated: AtomicU32,
     /// An event waits for STATE longer than it should.
     stalled: Arc<AtomicBool>,
@@ -226,7 +227,7 @@ impl Storage {
     }
 
     /// Whether an event waits for STATE longer than it should: nothing new can be shown with the right
-    /// rights. The listener was told of it ([`super::FeedUpdate::Stalled`]).
+    /// rights. The subscriber received [`super::FeedUpdate::Stalled`].
     #[must_use]
     pub fn is_stalled(&self) -> bool {
         self.inner.stalled.load(Ordering::SeqCst)

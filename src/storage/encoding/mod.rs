@@ -33,7 +33,7 @@ pub enum DecodeError {
         /// The newest we read.
         newest: u8,
     },
-    /// Damaged, or not ours.
+    /// Damaged, or not written by this program.
     #[error("the stored value is damaged")]
     Malformed,
     /// It holds fields that this program does not know: a newer one wrote it.

@@ -313,8 +313,8 @@ impl Recorded for ClaimRecord {
     }
 }
 
-/// Decisions that this program knows. An unknown permission is one of a later version and asks for nothing
-/// here; an unreadable scope cannot be told from another room.
+/// Decisions that this program knows. An unknown permission is one of a later version and has no effect here;
+/// an unreadable scope could be any room.
 fn decisions(stored: &[records::Decision], losses: &mut Losses) -> Vec<Decision> {
     let decision = |stored: &records::Decision| {
         let id = stored.scope_id.as_str();

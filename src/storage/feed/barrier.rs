@@ -113,7 +113,7 @@ mod tests {
                 assert!(outcome.is_some_and(|outcome| outcome.is_err()), "it waits for its own");
             }
             assert_eq!(begun.get(), 1, "nobody makes an attempt of its own");
-            // Whoever comes later begins anew.
+            // A later call begins its own attempt.
             assert!(poll_once(&mut Box::pin(call())).await.is_none());
             assert_eq!(begun.get(), 2);
         });

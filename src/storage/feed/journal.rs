@@ -177,8 +177,8 @@ struct Short {
 
 impl Short {
     /// Takes an answer (`None`: there was none); whether the stamp lies beyond the end for certain. With
-    /// replicas a new leader answers while it still applies what the former one had acknowledged, and one that
-    /// was cut off or stopped answers until it notices that it is none any more.
+    /// replicas a new leader responds while it still applies what the former one had acknowledged, and one that
+    /// was cut off or stopped responds until it notices that it is no longer the leader.
     fn counts(&mut self, end: Option<End<'_>>, stamp: u64, now: Instant) -> bool {
         let Some(end) = end.filter(|end| end.last < stamp) else {
             self.since = None;

@@ -1,8 +1,8 @@
-//! What happens now: changes of STATE and events of the journal, each in its order, and what is told
-//! without being stored (typing, presence, read markers, ended credentials).
+//! The feed of updates: changes of STATE and events of the journal, each in its order, and ephemeral events,
+//! which are published but not stored (typing, presence, read markers, ended credentials).
 //!
-//! A process has one subscriber. It is called by the feeds after their change is visible to readers and
-//! before the position of the feed moves on: whoever waits for the position knows it was told.
+//! A process has one subscriber. The feeds call it after their change is visible to readers and before their
+//! position moves on: whoever waits for the position knows that the update was delivered.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -68,7 +68,7 @@ pub enum StateChange {
         /// What it was; `None`: new, or not known any more.
         former: Option<Arc<Room>>,
     },
-    /// A membership. Rows of the journal tell of it; a rule may hang on it all the same.
+    /// A membership. Rows of the journal announce it; rights may depend on it all the same.
     Member {
         /// The room.
         room: RoomId,
@@ -194,7 +194,7 @@ impl Storage {
     pub async fn wait_until_delivered(&self, limit: Duration) -> Result<(), StorageError> {
         let inner = &self.inner;
         let written = inner.mirror.written();
-        // The journal needs no wait: an append answers when this process has seen its own event.
+        // The journal needs no wait: an append returns when this process has seen its own event.
         inner.state_position.wait_for(written, limit, &inner.clock).await
     }
 
@@ -290,7 +290,7 @@ impl Storage {
         self.inner.tokens.presences().await
     }
 
-    /// Tells every process, this one included; nobody waits for it.
+    /// Publishes to every process, this one included; nobody waits for it.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] while there is no connection.

@@ -29,7 +29,7 @@ const NUDGE_AFTER: Duration = Duration::from_millis(20);
 /// Messages per request while a gap is filled.
 const FILL_BATCH: u32 = 256;
 /// A stream with replicas that ends too early for longer than this has lost messages. A new leader says
-/// so for a moment: it answers while it still applies what the former one had acknowledged.
+/// so for a moment: it responds while it still applies what the former one had acknowledged.
 pub(crate) const SHORT_LIMIT: Duration = Duration::from_secs(30);
 
 /// Takes the messages of a followed stream, in order.

@@ -184,7 +184,7 @@ pub(crate) async fn read_held(
                 BatchRead::OfSubject { subject: &subject, sequence: next, count: HELD_BATCH };
             let mut messages = nats.read(stream::JOURNAL, what).await?.messages;
             if messages.is_empty() {
-                // A replica that lags answers so too: the leader knows, unless it is new and has not come so far.
+                // A lagging replica returns the same: the leader knows, unless it is new and has not caught up.
                 let info = nats.stream(stream::JOURNAL).await?.ok_or(StorageError::LATE)?;
                 if info.state.last_sequence.saturating_add(1) < checkpoint.next_sequence {
                     return Err(StorageError::LATE);
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_process_that_is_behind_forgets_no_event_of_a_held_room() {
-        // It has folded what it knows; the checkpoint has passed an event at 200 of which it has not heard.
+        // It has folded what it knows; the checkpoint has passed an event at 200 that it has not received.
         let former = checkpoint(201, &[held("R", 99)]);
         assert_eq!(next(199, &[], &former), checkpoint(201, &[held("R", 200)]));
         assert_eq!(next(50, &[], &former), checkpoint(201, &[held("R", 99)]));

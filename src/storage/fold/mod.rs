@@ -166,7 +166,7 @@ impl Folder {
         }
     }
 
-    /// Folds as many events as fit into one slice, at least one; answers the number of the last.
+    /// Folds as many events as fit into one slice, at least one; returns the number of the last.
     async fn slice(
         &self,
         room: &str,

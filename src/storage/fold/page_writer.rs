@@ -123,7 +123,7 @@ impl Writing<'_> {
                 Ok(())
             }
             Err(error) => {
-                // No base will ever name them. With an unknown outcome it may: then whoever folds next looks.
+                // No base will ever name them. With an unknown outcome one may: the next fold then checks.
                 if matches!(error, WriteError::Conflict) {
                     for sequence in own {
                         self.erase_page(sequence).await?;
@@ -153,7 +153,7 @@ impl Writing<'_> {
                 self.erase_left_behind(*key, &work.page).await?;
             }
         }
-        // Text that an event removed: its page no longer has it, now the journal forgets it too.
+        // Text that an event removed: its page no longer has it, and now it is erased from the journal too.
         for sequence in texts {
             self.check_lease()?;
             self.writer.nats.erase(stream::JOURNAL, sequence).await?;
@@ -215,7 +215,7 @@ fn rows_of(page: &Page) -> impl Iterator<Item = &Row> {
     rows.iter().chain(threads.iter().flat_map(|thread| &thread.replies))
 }
 
-/// Journal sequences whose text is gone from the page and must go from the journal.
+/// Journal sequences whose text is no longer in the page and must be erased from the journal.
 fn erasable(page: &Page, epoch: &Bytes) -> Vec<u64> {
     if page.sequence > 0 && page.stamp.epoch != *epoch {
         return Vec::new();

@@ -14,7 +14,7 @@ use crate::storage::state::Change;
 use crate::storage::state::key::StateKey;
 use crate::storage::store::Inner;
 
-/// How often the fold looks for rooms whose events are old enough.
+/// How often the fold searches for rooms whose events are old enough.
 const FOLD_TICK: Duration = Duration::from_secs(2);
 /// Life of the lease that keeps several processes from folding the same rooms.
 const LEASE: Duration = Duration::from_secs(15);
@@ -62,7 +62,7 @@ async fn follow_other_folds(store: &Inner) {
 
 impl Inner {
     /// Removes STATE's delete markers that are older than the resume window. A client whose cursor
-    /// is older than the highest of them must load everything anew: it would not hear of the delete.
+    /// is older than the highest of them must load a new snapshot: it would not receive the delete.
     pub(crate) async fn sweep_tombstones(&self, lease: Option<&Lease>) -> Result<(), StorageError> {
         let since = self.clock.unix_ms().saturating_sub(RESUME_WINDOW_MS);
         let end = match self.nats.first_since(stream::STATE, since).await? {

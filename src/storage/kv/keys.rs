@@ -1,4 +1,4 @@
-//! Data keys: message bodies are sealed per author, and forgetting an author's keys forgets them.
+//! Data keys: message bodies are sealed per author, and erasing an author's keys makes them unreadable.
 //!
 //! A key record holds the data key wrapped by the key-encryption key (KEK) of `core.secret_key`, one
 //! wrapping per KEK. Records are erased, not merely overwritten: overwriting leaves bytes on disk.
@@ -41,7 +41,7 @@ impl Keys {
         format!("$KV.ENCRYPTION_KEYS.user.{user}.{key_id}")
     }
 
-    /// Makes and stores a new data key for a user; answers its id.
+    /// Makes and stores a new data key for a user; returns its id.
     pub(crate) async fn create(&self, user: &UserId) -> Result<String, StorageError> {
         let key = DataKey::generate();
         let key_id = hex(&crate::crypto::random::<8>());
@@ -231,7 +231,7 @@ pub struct Opener {
 }
 
 impl Opener {
-    /// Opens a body. `None`: its key is gone or was not asked for, or the bytes are not what was sealed
+    /// Opens a body. `None`: its key was erased or not loaded, or the bytes are not what was sealed
     /// there.
     #[must_use]
     pub fn open(

@@ -1,8 +1,8 @@
 //! Leases with fencing: who may do what only one process should do.
 //!
-//! PRESENCE keeps the time limit: its record expires. It lies in nats-server's memory and begins anew when
+//! PRESENCE keeps the time limit: its record expires. It lies in nats-server's memory and is empty again when
 //! that restarts, so the number that orders the holders comes from STATE, raised by compare-and-set by each
-//! new holder. Work under a lease looks at the time before each write; what it leaves for the next holder
+//! new holder. Work under a lease checks the time before each write; what it leaves for the next holder
 //! carries the number, and a lower one never replaces a higher one.
 
 use std::collections::HashMap;
@@ -70,7 +70,7 @@ impl Inner {
     /// write to the store any more. With the embedded server there is one process, whose leases never end.
     ///
     /// # Cancel safety
-    /// After dropping it the lease may be ours until it expires; taking it again succeeds.
+    /// After dropping it this process may hold the lease until it expires; taking it again succeeds.
     pub(crate) async fn lease(
         &self,
         name: &'static str,
@@ -95,7 +95,7 @@ impl Inner {
         }
         let taken = lease(self.raise_fence(name).await?);
         // A pause before the number was raised may have outlasted the lease, and its next holder then has a
-        // lower number than ours: ours counts only if the lease does.
+        // lower number than this one, which counts only if the lease does.
         let Some(until) = self.renew(name, ttl).await? else { return Ok(None) };
         taken.set_end(until);
         self.held_leases().insert(name, taken.clone());

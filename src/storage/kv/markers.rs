@@ -16,7 +16,7 @@ use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::layout::stream;
 use crate::storage::store::Storage;
 
-/// Markers that are asked for in one request; the server answers at most 1,024.
+/// Markers that are read in one request; the server returns at most 1,024.
 const PREFETCH_KEYS: usize = 512;
 /// How long they count with external NATS, where they may come from a replica that lags.
 const PREFETCHED_TTL: Duration = Duration::from_secs(2);
@@ -36,7 +36,7 @@ pub(crate) struct Markers {
 struct Held {
     /// What is to be written.
     pending: HashMap<String, ReadMarker>,
-    /// What the store has. Every post asks for the markers of all who hear of it.
+    /// What the store has. Every post reads the markers of all who receive it.
     cache: RecordCache<String, Option<ReadMarker>>,
 }
 
@@ -52,7 +52,7 @@ impl Markers {
     }
 
     /// The marker of a room or thread. With external NATS it may be [`RECORD_CACHE_TTL`] old if a change
-    /// was not heard of; `fresh`: changes are heard of now.
+    /// was not received; `fresh`: changes are received now.
     pub(crate) async fn get(
         &self,
         user: &UserId,
@@ -79,7 +79,7 @@ impl Markers {
         Ok(stored)
     }
 
-    /// Reads many markers with one request, for a caller that asks for each of them next.
+    /// Reads many markers with one request, for a caller that reads each of them next.
     pub(crate) async fn prefetch(
         &self,
         user: &UserId,
@@ -140,14 +140,14 @@ impl Markers {
         }
     }
 
-    /// Forgets everything that is stored, after changes may have been missed.
+    /// Drops everything that is cached, after changes may have been missed.
     pub(crate) fn invalidate_all(&self) {
         if !self.coalesce {
             self.lock().cache.invalidate_all();
         }
     }
 
-    /// Moves a marker forward; an older one changes nothing. Answers the one that holds.
+    /// Moves a marker forward; an older one changes nothing. Returns the one that holds.
     ///
     /// # Cancel safety
     /// After dropping it the marker may or may not have moved; the one that was known before may be answered for
@@ -275,7 +275,7 @@ impl Storage {
         self.inner.markers.prefetch(user, targets).await
     }
 
-    /// Moves a read marker forward; answers the one that holds.
+    /// Moves a read marker forward; returns the one that holds.
     ///
     /// # Errors
     /// [`StorageError`].

@@ -1,6 +1,6 @@
-//! The streams in nats-server's memory: made again after its restart, and watched for room.
+//! The streams in nats-server's memory: recreated after its restart, and watched for free memory.
 //!
-//! All of them share one limit, with the streams of other programs where the cluster is not ours alone.
+//! All of them share one limit, with the streams of other programs where the cluster serves others too.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,7 +23,7 @@ use crate::storage::store::Inner;
 /// A record that is written only to learn whether there is room.
 const PROBE: &str = "$KV.PRESENCE.probe";
 
-/// The streams that live in nats-server's memory and are gone when it restarts.
+/// The streams that live in nats-server's memory and are lost when it restarts.
 pub(crate) struct MemoryStreams {
     nats: Nats,
     clock: Clock,
@@ -49,8 +49,8 @@ impl MemoryStreams {
         self.full.load(Ordering::Relaxed)
     }
 
-    /// A record and its revision, from the leader. After a restart of the server a stream is made again by
-    /// whoever misses it first.
+    /// A record and its revision, from the leader. After a restart of the server a stream is recreated by
+    /// the first call that misses it.
     pub(crate) async fn get<R: Recorded>(
         &self,
         stream: &'static str,
@@ -74,7 +74,7 @@ impl MemoryStreams {
     }
 
     /// Compare-and-set without message id: a few bytes less in a stream of many small messages. An attempt
-    /// whose answer was lost may look like somebody else's.
+    /// whose response was lost may look like another process's.
     ///
     /// # Errors
     /// As [`Self::put`].

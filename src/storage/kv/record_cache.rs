@@ -1,5 +1,5 @@
 //! Small records as last read from the store, in memory: bounded in number, of limited age, and never older
-//! than a change that this process has heard of. It knows neither the store nor locks; its owner has both.
+//! than a change that this process has received. It knows neither the store nor locks; its owner has both.
 
 use std::hash::Hash;
 use std::time::Instant;
@@ -22,7 +22,7 @@ pub(crate) struct Reading {
 }
 
 impl<K: Hash + Eq, V> RecordCache<K, V> {
-    /// Room for so many records; the one that was not used for longest makes place.
+    /// Room for so many records; the least recently used one is evicted.
     pub(crate) fn new(max: usize) -> Self {
         Self { records: LruCache::new(count(max)), changes: 0 }
     }
@@ -33,7 +33,7 @@ impl<K: Hash + Eq, V> RecordCache<K, V> {
         until.is_none_or(|until| now < until).then_some(value)
     }
 
-    /// Before the store is asked; [`Self::keep`] wants it with the answer.
+    /// Called before the store is read; [`Self::keep`] takes it with the result.
     pub(crate) fn begin_reading(&self) -> Reading {
         Reading { changes: self.changes }
     }

@@ -74,11 +74,11 @@ impl Storage {
         let subject = subject(&process.id);
         let (_, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
         let entry = Entry { subject: &subject, payload: encode_value(process), revision };
-        // The key is ours alone: a lost race is our own earlier attempt.
+        // The key is this process's alone: a lost race is its own earlier attempt.
         inner.memory.put(entry, PROCESS_TTL).await.map(|_| ())
     }
 
-    /// Keeps the fingerprints of this start; answers the keys whose values have changed since the last
+    /// Keeps the fingerprints of this start; returns the keys whose values have changed since the last
     /// one.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Storage {
             let payload =
                 encode(&Fingerprints { fingerprints: present.iter().map(Into::into).collect() });
             let entry = Entry { subject: FINGERPRINTS, payload, revision };
-            // Lost the race: the other process has told of the same changes.
+            // Lost the race: the other process has logged the same changes.
             kv::put(&inner.nats, &inner.clock, entry, None).await?;
         }
         Ok(changed)

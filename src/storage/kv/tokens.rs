@@ -61,10 +61,10 @@ impl Tokens {
     }
 
     /// The token's record, from memory when it was read in the last [`RECORD_CACHE_TTL`]. `fresh`: changes
-    /// by other processes are heard of now.
+    /// by other processes are received now.
     ///
     /// A token that was removed does not count from then on in the process that removed it, and in every
-    /// other one from when it hears of it: nats-server tells all of them with the write. If that message is
+    /// other one once it receives the change: nats-server publishes it to all of them with the write. If that message is
     /// lost with its connection, from the next connection on; if it is lost on the way, after
     /// [`RECORD_CACHE_TTL`] at most.
     pub(crate) async fn get_cached(
@@ -143,7 +143,7 @@ impl Tokens {
         Some(hash)
     }
 
-    /// Forgets every cached token, after changes may have been missed.
+    /// Drops every cached token, after changes may have been missed.
     pub(crate) fn invalidate_all(&self) {
         self.lock().invalidate_all();
     }

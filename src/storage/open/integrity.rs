@@ -3,7 +3,7 @@
 //!
 //! nats-server drops a damaged block from its first bad byte on, without a word, and older revisions of
 //! keys come to light again. A hole in pages or in the journal shows by its numbers; STATE has none,
-//! because each key keeps its newest revision only. What the record cannot tell: changes of the seconds
+//! because each key keeps its newest revision only. What the record does not show: changes of the seconds
 //! after it was written, when the server is then killed and these very bytes are damaged; and while keys
 //! of STATE have changed since, only that STATE has not become shorter.
 
@@ -81,7 +81,7 @@ pub(crate) async fn check_state(inner: &Inner, mark: &HighWaterMarks) -> Result<
             .await?;
         let (held, summary) = inner.mirror.read(|tables| (tables.held(), tables.summary()));
         if inner.state_position.reached() != end {
-            // Another process writes: STATE may have changed between the two looks.
+            // Another process writes: STATE may have changed between the two comparisons.
             continue;
         }
         // A message that cannot be read is passed over like one that was erased.
@@ -134,7 +134,7 @@ impl Inner {
             return Ok(());
         }
         let entry = Entry { subject: SUBJECT, payload: encode(&mark), revision };
-        // Lost the race: the other's record is as good, and the next one is ours.
+        // Lost the race: the other record is as good as this one; this process writes the next.
         kv::put(&self.nats, &self.clock, entry, None).await.map(|_| ())
     }
 }

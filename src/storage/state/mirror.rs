@@ -62,7 +62,7 @@ pub struct Tables {
 struct Former {
     /// Its last change.
     revision: u64,
-    /// What it is, with what it was when its listener was last told of it.
+    /// What it is, with what it was when its last change was delivered.
     changed: StateChange,
 }
 
@@ -423,8 +423,8 @@ impl Mirror {
         })
     }
 
-    /// Applies this process's own write: its readers see it at once, the listener when the feed
-    /// comes by.
+    /// Applies this process's own write: its readers see it at once, the subscriber when the feed
+    /// reaches it.
     pub(crate) fn wrote(&self, key: &StateKey, value: Option<&[u8]>, revision: u64) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         tables.apply(key, value, revision);
@@ -445,7 +445,7 @@ impl Mirror {
         })
     }
 
-    /// A key whose delete marker is gone: the next write is its first.
+    /// A key whose delete marker was swept: the next write is its first.
     pub(crate) fn remove_swept(&self, key: &StateKey) {
         let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         let revision = tables.revision(key);
@@ -457,7 +457,7 @@ impl Mirror {
         tables.deleted.remove(key);
     }
 
-    /// Tells the listener of every change that the feed has passed.
+    /// Delivers every change that the feed has passed.
     fn deliver_passed(&self, upto: u64) {
         let passed = {
             let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
@@ -480,8 +480,8 @@ impl Sink for Mirror {
             let key = self.parse(key);
             self.apply(&key, value, revision);
             self.deliver_passed(revision);
-            // Also of what nobody sees, so that the listener knows how far the feed is. A record that was
-            // overtaken by a newer one is told with that.
+            // Also of what nobody sees, so that the subscriber knows how far the feed is. A record that was
+            // overtaken by a newer one is delivered with that one.
             self.subscriber.deliver(FeedUpdate::State { revision, changed: StateChange::Other });
         }
     }
@@ -499,7 +499,7 @@ mod tests {
     use crate::storage::encoding::encode_value;
     use crate::storage::feed::live::FeedSubscriber;
 
-    /// What was told of rooms: the revision, and the name the room had before.
+    /// What was delivered of rooms: the revision, and the name the room had before.
     #[derive(Default)]
     struct Received(Mutex<Vec<(u64, Option<String>)>>);
 
@@ -579,7 +579,7 @@ mod tests {
         assert_eq!(take_received(&received), [(4, Some("other".to_owned())), (5, None)]);
     }
 
-    /// Whether a membership was announced before each change that was told.
+    /// Whether a membership was announced before each change that was delivered.
     #[derive(Default)]
     struct ReceivedMembers(Mutex<Vec<(u64, Option<bool>)>>);
 

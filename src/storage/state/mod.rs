@@ -33,7 +33,7 @@ pub enum Change<R> {
 /// The outcome of a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claimed {
-    /// It is ours now, or was already.
+    /// The holder has it now, or had it already.
     Yes,
     /// Somebody else has it.
     Taken {

@@ -338,7 +338,7 @@ impl Timeline {
         Ok(self.overlay.refill_head(room, head, newest.into()))
     }
 
-    /// Forgets cached pages that later folds have replaced.
+    /// Drops cached pages that later folds have replaced.
     pub(crate) fn invalidate(&self, dropped: &Dropped) {
         self.cache.invalidate(dropped);
     }

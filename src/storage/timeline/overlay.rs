@@ -65,7 +65,7 @@ pub(crate) enum Completed {
     Gap,
 }
 
-/// Pages of dropped events, with the number of the event: readers forget what they cached without it.
+/// Pages of dropped events, with the number of the event: readers drop what they cached without it.
 pub(crate) type Dropped = Vec<(String, PageKey, u64)>;
 
 impl Overlay {

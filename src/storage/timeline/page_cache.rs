@@ -73,7 +73,7 @@ impl PageCache {
         self.lock().put((room.to_owned(), key), Kept { page: Arc::clone(page), erased });
     }
 
-    /// Forgets pages that folds have replaced. Rows that contain what was folded stay: the fold wrote
+    /// Drops pages that folds have replaced. Rows that contain what was folded stay: the fold wrote
     /// nothing else. Threads may have moved.
     pub(crate) fn invalidate(&self, dropped: &Dropped) {
         let mut inner = self.lock();
