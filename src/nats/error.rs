@@ -79,7 +79,7 @@ pub enum PublishError {
         source: NatsError,
     },
     /// The disk under the embedded server takes no writes; nothing was stored.
-    #[error("the disk under the store takes no writes")]
+    #[error("the disk of the store does not accept writes")]
     DiskError,
     /// A newer program has taken the store over; nothing was stored.
     #[error("a newer program has taken the store over")]

@@ -9,7 +9,7 @@ use crate::storage::fold::held::HoldReason;
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The store did not answer in time, or has no quorum. Whether a write was stored is unknown.
-    #[error("the store is not reachable now")]
+    #[error("the store cannot be reached")]
     Unavailable {
         /// The last failure.
         #[source]
@@ -26,10 +26,10 @@ pub enum StorageError {
     #[error("nats-server's memory for streams is full")]
     MemoryFull,
     /// The disk under the store is read-only or reports errors; stored as with [`Self::Full`].
-    #[error("the disk under the store takes no writes")]
+    #[error("the disk of the store does not accept writes")]
     DiskError,
     /// An earlier call with this request id stored the event, and its text has been erased since.
-    #[error("the event of this request is erased")]
+    #[error("the event of this request was erased")]
     Erased,
     /// A stored value cannot be read: damaged, or written by a newer program.
     #[error("a value of {what} cannot be read")]
@@ -41,16 +41,16 @@ pub enum StorageError {
         source: Option<DecodeError>,
     },
     /// A stored value was written by a newer program; nothing was changed.
-    #[error("a value of {what} has fields of a newer program and is not changed; update this one")]
+    #[error("a value of {what} has fields of a newer program and was not changed; update this program")]
     Newer {
         /// Which kind of value.
         what: &'static str,
     },
     /// A newer program has taken the store over: this one writes nothing more.
-    #[error("a newer program has taken the store over; update this one")]
+    #[error("a newer program has taken over the store; update this program")]
     Outdated,
     /// The room is held: what it has stored cannot be folded, so nothing more is taken.
-    #[error("the room takes no messages now: what it has stored cannot be processed")]
+    #[error("the room accepts no messages: its stored events cannot be processed")]
     Held {
         /// Why.
         #[source]

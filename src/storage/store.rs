@@ -168,7 +168,7 @@ impl Storage {
             log::warn!(error:err = error; "read markers of the last seconds are not stored");
         }
         if let Err(error) = Box::pin(inner.write_mark()).await {
-            log::debug!(error:err = error; "how far the store is was not noted at its end");
+            log::debug!(error:err = error; "the high-water marks were not stored at shutdown");
         }
     }
 

@@ -111,7 +111,7 @@ impl JournalFeed {
         let watched = futures_lite::future::or(self.report_stall(stamp), self.ask_leader(stamp));
         futures_lite::future::or(reached, watched).await;
         if state.stalled.swap(false, Ordering::SeqCst) {
-            log::info!("events are delivered again: STATE has come as far as they need");
+            log::info!("event delivery resumed: STATE has caught up");
         }
     }
 
@@ -120,7 +120,7 @@ impl JournalFeed {
         self.clock.sleep(self.state.stalled_after).await;
         log::warn!(
             revision = stamp, reached = self.state.position.reached();
-            "events wait for STATE: not ready, sockets are sent elsewhere"
+            "event delivery waits for STATE: not ready, realtime connections are closed"
         );
         self.state.stalled.store(true, Ordering::SeqCst);
         self.subscriber.deliver(FeedUpdate::Stalled);

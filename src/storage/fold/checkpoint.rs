@@ -73,7 +73,7 @@ impl Inner {
                     if self.overlay.hold(&room, reason.clone(), self.clock.now()) {
                         log::error!(
                             room = room, reason:err = reason;
-                            "the room's new events cannot be folded: it is held, the other rooms go on"
+                            "the room's new events cannot be folded: the room is held, other rooms are not affected"
                         );
                     }
                 }
@@ -82,7 +82,7 @@ impl Inner {
             }
         }
         if contended {
-            log::debug!("other processes fold the same rooms; what is left is folded later");
+            log::debug!("other processes fold the same rooms; the rest is folded later");
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Inner {
             Ok(_) => Ok(()),
             Err(ChangeError::Storage(error)) => Err(error),
             Err(ChangeError::Refused(Superseded)) => {
-                log::info!("the lease of the fold is over; another process takes it");
+                log::info!("the fold lease has ended; another process takes over");
                 Err(StorageError::LATE)
             }
         }

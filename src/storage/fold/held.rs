@@ -36,7 +36,7 @@ pub enum HoldReason {
         source: Option<DecodeError>,
     },
     /// More unfolded events than a start keeps in memory.
-    #[error("more events are unfolded than fit into memory")]
+    #[error("the unfolded events do not fit into memory")]
     TooMany,
 }
 

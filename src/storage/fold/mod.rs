@@ -302,7 +302,7 @@ impl Folder {
                 Err(WriteError::Fold(FoldError::Storage(error))) => return Err(error),
                 Err(WriteError::Fold(FoldError::Contended)) => {}
                 Err(WriteError::Fold(FoldError::Hold(reason))) => {
-                    log::warn!(room = room, reason:err = reason; "a page cannot be tidied up");
+                    log::warn!(room = room, reason:err = reason; "a page cannot be cleaned up now");
                 }
             }
         }

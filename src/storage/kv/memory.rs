@@ -116,7 +116,7 @@ impl MemoryStreams {
                 Err(_) => return Err(StorageError::LATE),
             }
         }
-        log::info!("what nats-server held in memory is empty after its restart");
+        log::info!("memory streams were recreated after a restart of nats-server");
         Ok(())
     }
 

@@ -94,7 +94,7 @@ pub(crate) async fn check_state(inner: &Inner, mark: &HighWaterMarks) -> Result<
         }
         return Ok(());
     }
-    log::debug!("STATE changes all the time; it was not compared with its record");
+    log::debug!("STATE kept changing; its integrity check was skipped");
     Ok(())
 }
 
@@ -150,7 +150,7 @@ pub(crate) async fn keep(store: Arc<Inner>, stop: Stop) {
         match store.write_mark().await {
             Ok(()) => written = Some(reached),
             Err(error) => {
-                log::debug!(error:err = error; "how far the store is cannot be noted now")
+                log::debug!(error:err = error; "the high-water marks cannot be stored now")
             }
         }
     }

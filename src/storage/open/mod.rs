@@ -285,7 +285,7 @@ pub(crate) async fn ensure(
         return Err(OpenError::Foreign { stream: wanted.name });
     }
     if settings_number(&info.config) > SETTINGS {
-        log::debug!(stream = spec.name; "a newer program has set this stream; its settings stay");
+        log::debug!(stream = spec.name; "a newer program configured this stream; its settings are kept");
         return Ok(());
     }
     if differs(&info.config, &wanted) {

@@ -21,7 +21,7 @@ impl Inner {
             self.nats.refuse_writes(Some(WritesRefused::Outdated));
             log::error!(
                 least_writer = least, writer = WRITER;
-                "a newer program has taken over this store: this one writes nothing more; update it"
+                "a newer program has taken over this store; this program writes nothing more; update it"
             );
         }
         Ok(self.outdated.load(Ordering::SeqCst) == 0)
