@@ -41,7 +41,9 @@ pub enum StorageError {
         source: Option<DecodeError>,
     },
     /// A stored value was written by a newer program; nothing was changed.
-    #[error("a value of {what} has fields of a newer program and was not changed; update this program")]
+    #[error(
+        "a value of {what} has fields of a newer program and was not changed; update this program"
+    )]
     Newer {
         /// Which kind of value.
         what: &'static str,
