@@ -121,7 +121,7 @@ impl ServerProcess {
         let opened = Stop::new();
         let readiness = ready_view(&self.readiness);
         let (clock, runtime) = (self.clock.clone(), self.runtime.clone());
-        let early = http::Waiting {
+        let early = http::StartupServer {
             config: &parts::http(&self.settings),
             listener,
             readiness: &readiness,

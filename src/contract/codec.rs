@@ -3,7 +3,7 @@
 
 use bytes::Bytes;
 
-use super::json::{self, Described, Unwritable};
+use super::json::{self, Described, JsonEncodeError};
 use crate::limits;
 
 /// A message that goes over the wire.
@@ -82,7 +82,7 @@ pub struct EncodeError {
     pub message: String,
     /// Why not.
     #[source]
-    pub source: Unwritable,
+    pub source: JsonEncodeError,
 }
 
 /// Reads a message; an empty body is the empty message in both forms.

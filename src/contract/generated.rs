@@ -9,7 +9,7 @@
 )]
 
 use super::json::{Described, EnumTable, FieldTable, Kind, MessageTable, Shape};
-use super::methods::{Idempotency, Rpc, Spec, Visitor};
+use super::methods::{Idempotency, MethodVisitor, Rpc, Spec};
 use super::rules::{Pattern, RuleViolation, Validate, check};
 
 include!(concat!(env!("OUT_DIR"), "/contract_messages.rs"));

@@ -31,7 +31,7 @@ pub enum Idempotency {
 
 /// Who may call a method, before any permission is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum CallAccess {
     /// Anybody; a token inside the request may be its own credential.
     Public,
     /// Whoever has a valid credential.
@@ -114,8 +114,12 @@ impl Method {
 
     /// Who may call it.
     #[must_use]
-    pub fn access(self) -> Access {
-        if PUBLIC_SERVICES.contains(&self.service()) { Access::Public } else { Access::User }
+    pub fn access(self) -> CallAccess {
+        if PUBLIC_SERVICES.contains(&self.service()) {
+            CallAccess::Public
+        } else {
+            CallAccess::User
+        }
     }
 
     /// How large its request may be.
@@ -132,9 +136,9 @@ impl Method {
 }
 
 /// A request message: it can be decoded and has value rules.
-pub trait Request: Wire + Validate {}
+pub trait RequestMessage: Wire + Validate {}
 
-impl<M: Wire + Validate> Request for M {}
+impl<M: Wire + Validate> RequestMessage for M {}
 
 /// One method with its types; implemented by the unit types of [`super::rpc`].
 ///
@@ -142,7 +146,7 @@ impl<M: Wire + Validate> Request for M {}
 /// handler takes `R::Request` and gives `R::Response`.
 pub trait Rpc: Send + Sync + 'static {
     /// The request message.
-    type Request: Request;
+    type Request: RequestMessage;
     /// The answer.
     type Response: Wire;
     /// The method itself.
@@ -150,7 +154,7 @@ pub trait Rpc: Send + Sync + 'static {
 }
 
 /// Something to do with the types of every method ([`super::each_method`]).
-pub trait Visitor {
+pub trait MethodVisitor {
     /// Takes one method.
     fn visit<R: Rpc>(&mut self);
 }
@@ -158,7 +162,7 @@ pub trait Visitor {
 /// Every method and its state, one a line and sorted: the content of `tests/golden/methods.txt`. Which
 /// methods are served is known where handlers are registered, in `http`.
 #[must_use]
-pub fn listing(is_served: impl Fn(Method) -> bool) -> String {
+pub fn method_list(is_served: impl Fn(Method) -> bool) -> String {
     let line = |method: &Method| {
         let state = if is_served(*method) { "served" } else { "unimplemented" };
         format!("{}/{} {state}\n", method.service(), method.name())
@@ -189,7 +193,7 @@ mod tests {
     #[test]
     fn public_methods_are_those_of_three_services() {
         let public: BTreeSet<_> =
-            Method::ALL.into_iter().filter(|m| m.access() == Access::Public).collect();
+            Method::ALL.into_iter().filter(|m| m.access() == CallAccess::Public).collect();
         assert_eq!(public.len(), 6);
         assert!(public.contains(&Method::ServerDiscoveryServiceGetServer));
         assert!(!public.contains(&Method::ViewerServiceGetViewer));

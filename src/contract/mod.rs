@@ -6,7 +6,7 @@
 //! beside the fields (`chatto/rules/v1/rules.proto`), and the [`Method`] table with one type per method
 //! ([`rpc`]).
 //!
-//! A call goes through here in this order: [`Method::from_path`], its [`Access`] and [`SizeClass`],
+//! A call goes through here in this order: [`Method::from_path`], its [`CallAccess`] and [`SizeClass`],
 //! [`decode`], [`Validate::validate`], the handler, [`encode`]; a failure ends as [`Code`] and
 //! [`ErrorBody`]. [`Encoding::Proto`] is read and written by prost; [`Encoding::Json`] is translated to and
 //! from prost's bytes along constant tables, because no JSON codec for prost treats `null`, unknown names
@@ -37,7 +37,9 @@ pub use generated::chatto::{
     realtime::v1 as realtime,
 };
 pub use generated::{Method, each_method, rpc};
-pub use json::{Described, MessageTable, Unwritable};
-pub use methods::{Access, Idempotency, Request, Rpc, SizeClass, Visitor, listing};
+pub use json::{Described, JsonEncodeError, MessageTable};
+pub use methods::{
+    CallAccess, Idempotency, MethodVisitor, RequestMessage, Rpc, SizeClass, method_list,
+};
 pub use rules::{Rule, RuleViolation, Validate};
 pub use version::SERVER_VERSION;

@@ -120,59 +120,59 @@ impl Pattern {
 pub(super) mod check {
     use super::{Pattern, Rule, RuleViolation};
 
-    type Verdict = Result<(), RuleViolation>;
+    type CheckResult = Result<(), RuleViolation>;
 
-    fn verdict(holds: bool, field: &str, rule: Rule) -> Verdict {
+    fn require(holds: bool, field: &str, rule: Rule) -> CheckResult {
         if holds { Ok(()) } else { Err(RuleViolation { field: field.to_owned(), rule }) }
     }
 
-    pub(crate) fn min_chars(field: &str, text: &str, min: usize) -> Verdict {
-        verdict(text.chars().take(min).count() == min, field, Rule::MinLength(min))
+    pub(crate) fn min_chars(field: &str, text: &str, min: usize) -> CheckResult {
+        require(text.chars().take(min).count() == min, field, Rule::MinLength(min))
     }
 
-    pub(crate) fn max_chars(field: &str, text: &str, max: usize) -> Verdict {
+    pub(crate) fn max_chars(field: &str, text: &str, max: usize) -> CheckResult {
         // a character has at least one byte: most texts need no count
         let holds = text.len() <= max || text.chars().nth(max).is_none();
-        verdict(holds, field, Rule::MaxLength(max))
+        require(holds, field, Rule::MaxLength(max))
     }
 
-    pub(crate) fn min_bytes(field: &str, actual: usize, min: usize) -> Verdict {
-        verdict(actual >= min, field, Rule::MinBytes(min))
+    pub(crate) fn min_bytes(field: &str, actual: usize, min: usize) -> CheckResult {
+        require(actual >= min, field, Rule::MinBytes(min))
     }
 
-    pub(crate) fn max_bytes(field: &str, actual: usize, max: usize) -> Verdict {
-        verdict(actual <= max, field, Rule::MaxBytes(max))
+    pub(crate) fn max_bytes(field: &str, actual: usize, max: usize) -> CheckResult {
+        require(actual <= max, field, Rule::MaxBytes(max))
     }
 
-    pub(crate) fn min_items(field: &str, actual: usize, min: usize) -> Verdict {
-        verdict(actual >= min, field, Rule::MinItems(min))
+    pub(crate) fn min_items(field: &str, actual: usize, min: usize) -> CheckResult {
+        require(actual >= min, field, Rule::MinItems(min))
     }
 
-    pub(crate) fn max_items(field: &str, actual: usize, max: usize) -> Verdict {
-        verdict(actual <= max, field, Rule::MaxItems(max))
+    pub(crate) fn max_items(field: &str, actual: usize, max: usize) -> CheckResult {
+        require(actual <= max, field, Rule::MaxItems(max))
     }
 
-    pub(crate) fn matches(field: &str, text: &str, pattern: &Pattern) -> Verdict {
-        verdict(
+    pub(crate) fn matches(field: &str, text: &str, pattern: &Pattern) -> CheckResult {
+        require(
             pattern.compiled().is_some_and(|regex| regex.is_match(text)),
             field,
             Rule::Pattern(pattern.source),
         )
     }
 
-    pub(crate) fn defined(field: &str, is_defined: bool) -> Verdict {
-        verdict(is_defined, field, Rule::DefinedOnly)
+    pub(crate) fn defined(field: &str, is_defined: bool) -> CheckResult {
+        require(is_defined, field, Rule::DefinedOnly)
     }
 
-    pub(crate) fn not_in(field: &str, value: i32, refused: &[i32]) -> Verdict {
-        verdict(!refused.contains(&value), field, Rule::NotIn(value))
+    pub(crate) fn not_in(field: &str, value: i32, refused: &[i32]) -> CheckResult {
+        require(!refused.contains(&value), field, Rule::NotIn(value))
     }
 
-    pub(crate) fn at_least(field: &str, value: i64, min: i64) -> Verdict {
-        verdict(value >= min, field, Rule::AtLeast(min))
+    pub(crate) fn at_least(field: &str, value: i64, min: i64) -> CheckResult {
+        require(value >= min, field, Rule::AtLeast(min))
     }
 
-    pub(crate) fn at_most(field: &str, value: i64, max: i64) -> Verdict {
-        verdict(value <= max, field, Rule::AtMost(max))
+    pub(crate) fn at_most(field: &str, value: i64, max: i64) -> CheckResult {
+        require(value <= max, field, Rule::AtMost(max))
     }
 }

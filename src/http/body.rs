@@ -17,9 +17,9 @@ use crate::domain::ClientNetwork;
 use crate::limits;
 use crate::runtime::{Clock, Stop};
 
-use super::io::{Answering, Deadline, Phase, deadline};
+use super::io::{Deadline, Phase, ResponseGuard, deadline};
 use super::permits::{AllTaken, Permit, Permits};
-use super::state::{RequestPermit, Shared};
+use super::state::{AppState, RequestPermit};
 
 /// A request's body as it arrives.
 pub(super) struct RequestBody {
@@ -31,13 +31,13 @@ pub(super) struct RequestBody {
     stall: Option<Deadline>,
     stop: Stop,
     /// When the body is given up because the server stops.
-    given_up: Option<Deadline>,
+    stop_deadline: Option<Deadline>,
 }
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
         if !self.incoming.is_end_stream() {
-            self.phase.leave_unread();
+            self.phase.mark_body_unread();
         }
     }
 }
@@ -49,8 +49,8 @@ impl RequestBody {
         stall_limit: Duration,
         stop: Stop,
     ) -> Self {
-        let (current, stall, given_up) = (Bytes::new(), None, None);
-        Self { incoming, current, clock, stall_limit, phase, stall, stop, given_up }
+        let (current, stall, stop_deadline) = (Bytes::new(), None, None);
+        Self { incoming, current, clock, stall_limit, phase, stall, stop, stop_deadline }
     }
 
     /// Its length, when the client named it.
@@ -71,8 +71,9 @@ impl RequestBody {
                 Poll::Ready(None) => break,
                 Poll::Pending => {
                     let (clock, limit, stop) = (&self.clock, self.stall_limit, &self.stop);
-                    let given_up = self.given_up.get_or_insert_with(|| stopping(clock, stop));
-                    if given_up.as_mut().poll(cx).is_ready() {
+                    let stop_deadline =
+                        self.stop_deadline.get_or_insert_with(|| stop_deadline(clock, stop));
+                    if stop_deadline.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                     }
                     let stall = self.stall.get_or_insert_with(|| deadline(clock, limit));
@@ -85,7 +86,7 @@ impl RequestBody {
 }
 
 /// A moment after the stop: a body that has not arrived by then holds up nobody's restart.
-fn stopping(clock: &Clock, stop: &Stop) -> Deadline {
+fn stop_deadline(clock: &Clock, stop: &Stop) -> Deadline {
     let (clock, stop) = (clock.clone(), stop.clone());
     Box::pin(async move {
         stop.stopped().await;
@@ -161,7 +162,7 @@ impl From<AllTaken> for BodyError {
 }
 
 /// A body in memory.
-pub(super) struct Whole {
+pub(super) struct BufferedBody {
     pub(super) bytes: Vec<u8>,
     /// It was not there at once: what was known of its sender may be over.
     pub(super) was_awaited: bool,
@@ -180,7 +181,7 @@ pub(super) struct BodyPermit {
 
 impl BodyPermit {
     /// For a body of which nothing is in memory yet.
-    pub(super) fn new(state: &Shared, client: ClientNetwork) -> Self {
+    pub(super) fn new(state: &AppState, client: ClientNetwork) -> Self {
         let bodies = Arc::clone(&state.bodies);
         let large_bodies = Arc::clone(&state.large_bodies);
         Self { bodies, large_bodies, client, held: None, is_large: false }
@@ -212,12 +213,12 @@ impl BodyPermit {
 ///
 /// # Errors
 /// [`BodyError`].
-pub(super) async fn read_whole(
+pub(super) async fn read_body(
     body: tide::Body,
     max: usize,
-    state: &Shared,
+    state: &AppState,
     request: &RequestPermit,
-) -> Result<Whole, BodyError> {
+) -> Result<BufferedBody, BodyError> {
     let permit = BodyPermit::new(state, request.client);
     let mut read = pin!(read_within(body, max, permit));
     if let Some(read) = futures_lite::future::poll_once(read.as_mut()).await {
@@ -229,14 +230,14 @@ pub(super) async fn read_whole(
         Err(_elapsed) => return Err(BodyError::TooSlow),
     };
     request.resume()?;
-    Ok(Whole { was_awaited: true, ..read })
+    Ok(BufferedBody { was_awaited: true, ..read })
 }
 
 async fn read_within(
     mut body: tide::Body,
     max: usize,
     mut permit: BodyPermit,
-) -> Result<Whole, BodyError> {
+) -> Result<BufferedBody, BodyError> {
     let len = body.len();
     if len.is_some_and(|len| len > max) {
         return Err(BodyError::TooLarge { max });
@@ -244,7 +245,7 @@ async fn read_within(
     let mut bytes = Vec::new();
     loop {
         if len.is_some_and(|len| len == bytes.len()) {
-            return Ok(Whole { bytes, was_awaited: false, permit });
+            return Ok(BufferedBody { bytes, was_awaited: false, permit });
         }
         let part = body.fill_buf().await.map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => BodyError::TooSlow,
@@ -253,7 +254,7 @@ async fn read_within(
         })?;
         let n = part.len();
         if n == 0 {
-            return Ok(Whole { bytes, was_awaited: false, permit });
+            return Ok(BufferedBody { bytes, was_awaited: false, permit });
         }
         let total = bytes.len().saturating_add(n);
         if total > max {
@@ -273,10 +274,10 @@ async fn read_within(
 }
 
 /// An answer's body on its way out.
-pub(super) struct AnswerBody {
+pub(super) struct ResponseBody {
     source: Source,
     /// Ends the answer when the connection has taken the last byte.
-    answering: Answering,
+    guard: ResponseGuard,
 }
 
 enum Source {
@@ -284,19 +285,19 @@ enum Source {
     Stream { body: tide::Body, left: Option<u64>, chunk: Box<[u8]> },
 }
 
-impl AnswerBody {
-    pub(super) fn bytes(bytes: Bytes, answering: Answering) -> Self {
-        Self { source: Source::Bytes(bytes), answering }
+impl ResponseBody {
+    pub(super) fn bytes(bytes: Bytes, guard: ResponseGuard) -> Self {
+        Self { source: Source::Bytes(bytes), guard }
     }
 
-    pub(super) fn stream(body: tide::Body, answering: Answering) -> Self {
+    pub(super) fn stream(body: tide::Body, guard: ResponseGuard) -> Self {
         let left = body.len().and_then(|len| u64::try_from(len).ok());
         let chunk = vec![0; limits::HTTP_STREAM_CHUNK_BYTES].into_boxed_slice();
-        Self { source: Source::Stream { body, left, chunk }, answering }
+        Self { source: Source::Stream { body, left, chunk }, guard }
     }
 }
 
-impl Body for AnswerBody {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -306,10 +307,10 @@ impl Body for AnswerBody {
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let frame = std::task::ready!(self.source.poll_frame(cx));
         if let Some(Ok(frame)) = &frame
-            && let Some(access) = self.answering.access()
+            && let Some(record) = self.guard.access_record()
         {
             let sent = frame.data_ref().map_or(0, Bytes::len);
-            access.bytes = access.bytes.saturating_add(u64::try_from(sent).unwrap_or(u64::MAX));
+            record.bytes = record.bytes.saturating_add(u64::try_from(sent).unwrap_or(u64::MAX));
         }
         Poll::Ready(frame)
     }

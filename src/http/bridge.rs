@@ -9,21 +9,21 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::upgrade::OnUpgrade;
-use hyper::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use tide::http::Url;
 
 use crate::runtime::Stop;
 
-use super::access::Access;
-use super::answer::Answer;
-use super::body::{AnswerBody, RequestBody};
+use super::access_log::AccessRecord;
+use super::body::{RequestBody, ResponseBody};
 use super::config::PublicUrl;
 use super::connections::ConnectionPermit;
 use super::edge;
-use super::error::Failure;
+use super::error::HttpError;
 use super::forwarded::Forwarded;
 use super::head::{self, Head, Upgrade};
-use super::io::{Answering, Phase};
+use super::io::{Phase, ResponseGuard};
+use super::response::Response;
 use super::state::{App, RequestPermit};
 
 /// What all requests of a connection share.
@@ -39,11 +39,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Answers one request. Never fails: what goes wrong is an answer.
-    pub(super) async fn answer(
+    pub(super) async fn respond(
         &self,
         request: Request<Incoming>,
-    ) -> Result<Response<AnswerBody>, Infallible> {
-        let mut response = self.answer_to(request).await;
+    ) -> Result<hyper::Response<ResponseBody>, Infallible> {
+        let mut response = self.response_to(request).await;
         if response.headers().contains_key(header::SET_COOKIE) {
             // Whatever it answers: a cache that kept it would hand a session to others.
             let no_store = HeaderValue::from_static("no-store");
@@ -57,46 +57,51 @@ impl Connection {
         Ok(response)
     }
 
-    async fn answer_to(&self, request: Request<Incoming>) -> Response<AnswerBody> {
-        let mut answering = self.phase.begin();
+    async fn response_to(&self, request: Request<Incoming>) -> hyper::Response<ResponseBody> {
+        let mut guard = self.phase.begin_request();
         // hyper answers what a client has sent ahead one after the other without a pause. The connection is at
         // work by now, so that it is not closed as an idle one meanwhile.
         futures_lite::future::yield_now().await;
         let state = self.app.state();
         if state.config.request_logging {
             let (method, path) = (request.method(), request.uri().path());
-            answering.tell(Access::new(method, path, self.peer.to_canonical(), &state.clock));
+            guard.set_access_record(AccessRecord::new(
+                method,
+                path,
+                self.peer.to_canonical(),
+                &state.clock,
+            ));
         }
-        let request = match self.accept(request) {
+        let request = match self.check(request) {
             Ok(request) => {
-                if let Some(access) = answering.access() {
-                    access.client = request.head.client;
+                if let Some(record) = guard.access_record() {
+                    record.client = request.head.client;
                 }
                 request
             }
-            Err(answer) => return send(*answer, answering),
+            Err(response) => return to_hyper(*response, guard),
         };
         let (path, client) = (&request.head.path, request.head.client);
         let is_health = edge::is_health(path);
         let counted = if is_health { Ok(()) } else { self.permit.count_for(client) };
-        if answering.has_yielded || counted.is_err() {
-            return send(self.busy(&request.head).closing(), answering);
+        if guard.was_evicted || counted.is_err() {
+            return to_hyper(self.busy(&request.head).closing(), guard);
         }
         let permit = if is_health { None } else { state.admit(client) };
         if permit.is_none() && !is_health {
-            return send(self.busy(&request.head), answering);
+            return to_hyper(self.busy(&request.head), guard);
         }
-        self.respond(request, permit, answering).await
+        self.run_app(request, permit, guard).await
     }
 
-    fn busy(&self, head: &Head) -> Answer {
-        let mut answer = Failure::busy().answer_for(&head.path);
-        edge::decorate(&head.path, &head.headers, &mut answer.headers);
-        answer
+    fn busy(&self, head: &Head) -> Response {
+        let mut response = HttpError::busy().response_for(&head.path);
+        edge::decorate(&head.path, &head.headers, &mut response.headers);
+        response
     }
 
     /// Checks the head; the error is the answer to a request that is not looked at further.
-    fn accept(&self, mut request: Request<Incoming>) -> Result<Accepted, Box<Answer>> {
+    fn check(&self, mut request: Request<Incoming>) -> Result<CheckedRequest, Box<Response>> {
         let state = self.app.state();
         let on_upgrade = request
             .headers()
@@ -108,34 +113,34 @@ impl Connection {
         // Made first: whatever the answer is, the connection knows that a body was left unread.
         let stall = config.deadlines.body_stall;
         let body = RequestBody::new((incoming, clock), phase, stall, self.stop.clone());
-        let told = Forwarded::of(self.peer, &parts.headers, &config.trusted_proxies);
-        let host = host(&parts, &config.public_url, told.host)?;
+        let forwarded = Forwarded::of(self.peer, &parts.headers, &config.trusted_proxies);
+        let host = host(&parts, &config.public_url, forwarded.host)?;
         let head = Head {
             path: parts.uri.path().to_owned(),
-            client: told.client,
-            is_https: self.over_tls || told.is_https || config.public_url.is_https(),
+            client: forwarded.client,
+            is_https: self.over_tls || forwarded.is_https || config.public_url.is_https(),
             method: parts.method,
             headers: parts.headers,
             host,
             upgrade: self.upgrade(on_upgrade),
         };
-        Ok(Accepted { head: Arc::new(head), body })
+        Ok(CheckedRequest { head: Arc::new(head), body })
     }
 
     fn upgrade(&self, on_upgrade: Option<OnUpgrade>) -> Upgrade {
         Upgrade::new(on_upgrade, Arc::clone(&self.permit), self.stop.clone())
     }
 
-    async fn respond(
+    async fn run_app(
         &self,
-        request: Accepted,
+        request: CheckedRequest,
         permit: Option<RequestPermit>,
-        answering: Answering,
-    ) -> Response<AnswerBody> {
-        let Accepted { head, body } = request;
+        guard: ResponseGuard,
+    ) -> hyper::Response<ResponseBody> {
+        let CheckedRequest { head, body } = request;
         let Some((method, url)) = method(&head.method).zip(url(&head)) else {
-            let answer = Answer::failure(StatusCode::NOT_FOUND, "not found");
-            return send(answer, answering);
+            let response = Response::error(StatusCode::NOT_FOUND, "not found");
+            return to_hyper(response, guard);
         };
         let mut request = tide::http::Request::new(method, url);
         let len = body.len();
@@ -143,47 +148,49 @@ impl Connection {
         request.ext_mut().insert(Arc::clone(&head));
         request.ext_mut().insert(permit);
         match self.app.respond::<_, tide::Response>(request).await {
-            Ok(response) => convert(response, answering),
+            Ok(response) => tide_to_hyper(response, guard),
             Err(error) => {
                 let cause: &(dyn std::error::Error + Send + Sync) = error.as_ref();
                 log::error!(error:err = *cause; "a request was not answered by its handler");
-                send(Failure::internal().answer_for(&head.path), answering)
+                to_hyper(HttpError::internal().response_for(&head.path), guard)
             }
         }
     }
 }
 
 /// The host a request names, after the checks that every head passes; the error is the answer to a
-/// request that is not looked at further. A host that a trusted proxy `told` counts instead for what is
+/// request that is not looked at further. A host that a trusted proxy `forwarded` counts instead for what is
 /// made of it (links, our own origin); answered is only who may name both.
 pub(super) fn host(
     parts: &Parts,
     url: &PublicUrl,
-    told: Option<String>,
-) -> Result<String, Box<Answer>> {
+    forwarded: Option<String>,
+) -> Result<String, Box<Response>> {
     let path = parts.uri.path();
-    let refuse = |mut answer: Answer| {
-        edge::decorate(path, &parts.headers, &mut answer.headers);
-        Box::new(answer)
+    let decorated = |mut response: Response| {
+        edge::decorate(path, &parts.headers, &mut response.headers);
+        Box::new(response)
     };
     let checked = head::check(&parts.method, &parts.uri, parts.version, &parts.headers);
-    let host = checked.map_err(|refusal| {
-        log::debug!(status = refusal.status.as_u16(); "refused a request head");
-        let answer = Answer::failure(refusal.status, refusal.text);
-        refuse(if refusal.closes { answer.closing() } else { answer })
+    let host = checked.map_err(|error| {
+        log::debug!(status = error.status.as_u16(); "refused a request head");
+        let response = Response::error(error.status, error.text);
+        decorated(if error.closes { response.closing() } else { response })
     })?;
-    let told = told.filter(|told| head::is_host(told)).map(|told| told.to_ascii_lowercase());
+    let forwarded =
+        forwarded.filter(|host| head::is_host(host)).map(|host| host.to_ascii_lowercase());
     // HTTP/1.0 without a host names nothing foreign.
     let is_foreign = |host: &str| !host.is_empty() && !url.accepts(host);
-    if !edge::is_health(path) && (is_foreign(&host) || told.as_deref().is_some_and(is_foreign)) {
+    if !edge::is_health(path) && (is_foreign(&host) || forwarded.as_deref().is_some_and(is_foreign))
+    {
         let text = "this server does not know itself by that host name; \
              its operator can set webserver.url";
-        return Err(refuse(Answer::failure(StatusCode::MISDIRECTED_REQUEST, text)));
+        return Err(decorated(Response::error(StatusCode::MISDIRECTED_REQUEST, text)));
     }
-    Ok(told.unwrap_or(host))
+    Ok(forwarded.unwrap_or(host))
 }
 
-struct Accepted {
+struct CheckedRequest {
     head: Arc<Head>,
     body: RequestBody,
 }
@@ -209,25 +216,31 @@ fn url(head: &Head) -> Option<Url> {
     Some(url)
 }
 
-/// Turns an answer into hyper's response.
-pub(super) fn send(answer: Answer, mut answering: Answering) -> Response<AnswerBody> {
-    if answer.status == StatusCode::SWITCHING_PROTOCOLS {
-        answering.leave();
+/// Turns a response in memory into hyper's.
+pub(super) fn to_hyper(
+    response: Response,
+    mut guard: ResponseGuard,
+) -> hyper::Response<ResponseBody> {
+    if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        guard.leave_http();
     }
-    if let Some(access) = answering.access() {
-        access.status = Some(answer.status);
+    if let Some(record) = guard.access_record() {
+        record.status = Some(response.status);
     }
-    let mut response = Response::new(AnswerBody::bytes(answer.body, answering));
-    *response.status_mut() = answer.status;
-    *response.headers_mut() = answer.headers;
-    framing_is_hypers(response.headers_mut());
-    response
+    let mut converted = hyper::Response::new(ResponseBody::bytes(response.body, guard));
+    *converted.status_mut() = response.status;
+    *converted.headers_mut() = response.headers;
+    remove_framing_headers(converted.headers_mut());
+    converted
 }
 
-fn convert(mut response: tide::Response, mut answering: Answering) -> Response<AnswerBody> {
+fn tide_to_hyper(
+    mut response: tide::Response,
+    mut guard: ResponseGuard,
+) -> hyper::Response<ResponseBody> {
     let inner: &mut tide::http::Response = response.as_mut();
-    if let Some(answer) = inner.ext_mut().remove::<Answer>() {
-        return send(answer, answering);
+    if let Some(carried) = inner.ext_mut().remove::<Response>() {
+        return to_hyper(carried, guard);
     }
     let mut headers = HeaderMap::new();
     for (name, values) in inner.iter() {
@@ -240,18 +253,18 @@ fn convert(mut response: tide::Response, mut answering: Answering) -> Response<A
     }
     let status = StatusCode::from_u16(u16::from(inner.status()));
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    if let Some(access) = answering.access() {
-        access.status = Some(status);
+    if let Some(record) = guard.access_record() {
+        record.status = Some(status);
     }
-    let mut converted = Response::new(AnswerBody::stream(inner.take_body(), answering));
+    let mut converted = hyper::Response::new(ResponseBody::stream(inner.take_body(), guard));
     *converted.status_mut() = status;
     *converted.headers_mut() = headers;
-    framing_is_hypers(converted.headers_mut());
+    remove_framing_headers(converted.headers_mut());
     converted
 }
 
 /// A body's framing follows from its size alone.
-fn framing_is_hypers(headers: &mut HeaderMap) {
+fn remove_framing_headers(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);
 }

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use crate::limits;
 use crate::runtime::blocking;
 use crate::service::ServerView;
-use crate::web::{self, Coding, FALLBACK, Folder, Opened};
+use crate::web::{self, Coding, FALLBACK, Folder, OpenedFile};
 
-use super::answer::Answer;
 use super::client_file::{FileBody, read};
 use super::head::Head;
+use super::response::Response;
 use super::state::App;
 
 /// The policy of the original client's pages, as wide as it needs them: inline scripts and styles,
@@ -69,14 +69,14 @@ pub(super) async fn serve(state: &App, folder: &Folder, head: &Head) -> tide::Re
     }
 }
 
-pub(super) fn missing() -> Answer {
-    Answer::failure(StatusCode::NOT_FOUND, "not found").with(header::CACHE_CONTROL, NO_STORE)
+pub(super) fn missing() -> Response {
+    Response::error(StatusCode::NOT_FOUND, "not found").with(header::CACHE_CONTROL, NO_STORE)
 }
 
 /// The server's logo, else the picture of the build.
-pub(super) fn icon(state: &App, built: &str) -> Answer {
+pub(super) fn icon(state: &App, built: &str) -> Response {
     let logo = state.service.server().profile().logo_key.map(|key| logo_path(&key));
-    Answer::empty(StatusCode::FOUND)
+    Response::empty(StatusCode::FOUND)
         .with(header::LOCATION, logo.as_deref().unwrap_or(built))
         .with(header::CACHE_CONTROL, "no-cache")
 }
@@ -87,7 +87,7 @@ fn logo_path(key: &str) -> String {
 }
 
 /// The build's manifest with the server's own name and logo.
-async fn manifest(state: &App, folder: &Folder) -> Answer {
+async fn manifest(state: &App, folder: &Folder) -> Response {
     let found = match find(folder, "/manifest.webmanifest", Vec::new()).await {
         Ok(Some(found)) => found,
         Ok(None) => return missing(),
@@ -113,7 +113,7 @@ async fn manifest(state: &App, folder: &Folder) -> Answer {
             Bytes::from(bytes)
         }
     };
-    Answer::of(StatusCode::OK, "application/manifest+json", body)
+    Response::of(StatusCode::OK, "application/manifest+json", body)
         .with(header::CACHE_CONTROL, "no-cache")
 }
 
@@ -130,7 +130,7 @@ async fn page(state: &App, folder: &Folder, head: &Head, codings: Vec<Coding>) -
             tags(&state.service.server().profile(), &head.origin(&state.config.public_url))
         })
     {
-        let page = Answer::of(StatusCode::OK, "text/html; charset=utf-8", html);
+        let page = Response::of(StatusCode::OK, "text/html; charset=utf-8", html);
         return html_headers(page.with(header::CACHE_CONTROL, NO_STORE)).into();
     }
     match find(folder, FALLBACK, codings).await {
@@ -140,15 +140,19 @@ async fn page(state: &App, folder: &Folder, head: &Head, codings: Vec<Coding>) -
     }
 }
 
-fn html_headers(answer: Answer) -> Answer {
-    answer.with(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY)
+fn html_headers(response: Response) -> Response {
+    response.with(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY)
 }
 
 /// A file and its first piece; all of it when it is small.
-type Found = (Opened, Vec<u8>);
+type Found = (OpenedFile, Vec<u8>);
 
 /// Looks for a file and begins to read it. The error is the answer.
-async fn find(folder: &Folder, path: &str, codings: Vec<Coding>) -> Result<Option<Found>, Answer> {
+async fn find(
+    folder: &Folder,
+    path: &str,
+    codings: Vec<Coding>,
+) -> Result<Option<Found>, Response> {
     let (folder, name) = (folder.clone(), path.to_owned());
     let found = blocking(move || {
         let Some(mut found) = folder.find(&name, &codings)? else { return Ok(None) };
@@ -162,12 +166,12 @@ async fn find(folder: &Folder, path: &str, codings: Vec<Coding>) -> Result<Optio
     found.await.map_err(|error: std::io::Error| unreadable(path, &error.to_string()))
 }
 
-fn unreadable(name: &str, reason: &str) -> Answer {
+fn unreadable(name: &str, reason: &str) -> Response {
     log::error!(
         file = name, reason = reason;
         "a file of the web client cannot be read; check webserver.client_dir"
     );
-    Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+    Response::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
 }
 
 /// All of a file that is to be changed on its way; `None` when it is too large for that.
@@ -182,7 +186,7 @@ async fn whole((found, start): Found) -> std::io::Result<Option<Vec<u8>>> {
 }
 
 /// The answer that a file is.
-fn file(head: &Head, found: Opened, start: Vec<u8>, cache: &'static str) -> tide::Response {
+fn file(head: &Head, found: OpenedFile, start: Vec<u8>, cache: &'static str) -> tide::Response {
     let tag = format!("\"{}\"", found.tag);
     let mut headers = vec![
         (header::CACHE_CONTROL, cache),
@@ -196,10 +200,10 @@ fn file(head: &Head, found: Opened, start: Vec<u8>, cache: &'static str) -> tide
         headers.push((header::CONTENT_SECURITY_POLICY, CONTENT_POLICY));
     }
     if head.knows(&tag) {
-        return with_all(Answer::empty(StatusCode::NOT_MODIFIED), &headers).into();
+        return with_all(Response::empty(StatusCode::NOT_MODIFIED), &headers).into();
     }
     if u64::try_from(start.len()).is_ok_and(|len| len == found.len) {
-        return with_all(Answer::of(StatusCode::OK, found.content_type, start), &headers).into();
+        return with_all(Response::of(StatusCode::OK, found.content_type, start), &headers).into();
     }
     let mut response = tide::Response::new(tide::StatusCode::Ok);
     let len = usize::try_from(found.len).ok();
@@ -212,8 +216,8 @@ fn file(head: &Head, found: Opened, start: Vec<u8>, cache: &'static str) -> tide
     response
 }
 
-fn with_all(answer: Answer, headers: &[(HeaderName, &str)]) -> Answer {
-    headers.iter().fold(answer, |answer, (name, value)| answer.with(name.clone(), value))
+fn with_all(response: Response, headers: &[(HeaderName, &str)]) -> Response {
+    headers.iter().fold(response, |response, (name, value)| response.with(name.clone(), value))
 }
 
 /// The page with the tags in the place of the comment; `None` when it has no such place.

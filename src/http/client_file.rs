@@ -11,7 +11,7 @@ use crate::limits;
 use crate::runtime::blocking;
 
 /// One read under way.
-type Reading = Pin<Box<dyn Future<Output = (File, io::Result<Vec<u8>>)> + Send + Sync>>;
+type PendingRead = Pin<Box<dyn Future<Output = (File, io::Result<Vec<u8>>)> + Send + Sync>>;
 
 /// The bytes of a file up to a length that was promised.
 pub(super) struct FileBody {
@@ -23,7 +23,7 @@ pub(super) struct FileBody {
 
 enum State {
     Idle(Option<File>),
-    Reading(Reading),
+    PendingRead(PendingRead),
 }
 
 impl FileBody {
@@ -45,9 +45,9 @@ impl FileBody {
                     let Some(file) = file.take() else { break };
                     let piece = u64::try_from(limits::CLIENT_FILE_CHUNK_BYTES).unwrap_or(u64::MAX);
                     let wanted = piece.min(self.left);
-                    self.state = State::Reading(Box::pin(blocking(move || read(file, wanted))));
+                    self.state = State::PendingRead(Box::pin(blocking(move || read(file, wanted))));
                 }
-                State::Reading(reading) => {
+                State::PendingRead(reading) => {
                     let (file, bytes) = std::task::ready!(reading.as_mut().poll(cx));
                     self.state = State::Idle(Some(file));
                     self.chunk = bytes?;

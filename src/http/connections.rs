@@ -1,7 +1,7 @@
-//! The connections that are open: how many there may be, whose they are, and which one yields.
+//! The connections that are open: how many there may be, whose they are, and which one is evicted.
 //!
 //! At the limit the HTTP connection that has been idle for longest is closed for a new one. What answers
-//! a request, or has left HTTP as a WebSocket, never yields. No client address holds more than half.
+//! a request, or has left HTTP as a WebSocket, is never evicted. No client address holds more than half.
 //!
 //! A connection of a trusted proxy carries requests of many clients: it counts for a client only while it
 //! answers that client's request, and from then on when it becomes the client's WebSocket.
@@ -39,16 +39,16 @@ struct Entry {
     client: Option<ClientNetwork>,
     /// Its key among the idle ones.
     idle: Option<u64>,
-    yields: Stop,
+    eviction: Stop,
 }
 
 /// A request is not begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum NotBegun {
-    /// The connection has yielded to another one.
-    Yielded,
+pub(super) enum BeginError {
+    /// The connection was evicted for another one.
+    Evicted,
     /// The client holds half of the connections already.
-    HalfTaken,
+    ShareTaken,
 }
 
 impl Connections {
@@ -67,21 +67,21 @@ impl Connections {
             && open.held_by(client) >= half(self.max)
         {
             let own = open.longest_idle(|entry| entry.client == Some(client))?;
-            open.send_away(own);
+            open.evict(own);
         } else if open.all.len() >= self.max {
             let oldest = open.longest_idle(|_| true)?;
-            open.send_away(oldest);
+            open.evict(oldest);
         }
-        let yields = Stop::new();
+        let eviction = Stop::new();
         let id = open.number();
-        let entry = Entry { client, idle: Some(id), yields: yields.clone() };
+        let entry = Entry { client, idle: Some(id), eviction: eviction.clone() };
         open.all.insert(id, entry);
         // It has said nothing yet: it is idle from the beginning.
         open.idle.insert(id, id);
         if let Some(client) = client {
             *open.of.entry(client).or_default() += 1;
         }
-        Some(ConnectionPermit { connections: Arc::clone(self), id, is_proxy, yields })
+        Some(ConnectionPermit { connections: Arc::clone(self), id, is_proxy, eviction })
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -105,9 +105,9 @@ impl Open {
     }
 
     /// Its permit is free at once; its task ends when it is next polled.
-    fn send_away(&mut self, id: u64) {
+    fn evict(&mut self, id: u64) {
         if let Some(entry) = self.remove(id) {
-            entry.yields.stop();
+            entry.eviction.stop();
         }
     }
 
@@ -138,22 +138,22 @@ pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
     id: u64,
     is_proxy: bool,
-    yields: Stop,
+    eviction: Stop,
 }
 
 impl ConnectionPermit {
-    /// Runs a connection until it ends, or yields to another one.
-    pub(super) async fn or_yield<T>(&self, work: impl Future<Output = T>) -> Option<T> {
-        self.yields.or(work).await
+    /// Runs a connection until it ends, or is evicted for another one.
+    pub(super) async fn run_until_evicted<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        self.eviction.or(work).await
     }
 
     /// A request of somebody has come: the connection does not yield until it is idle again.
     ///
     /// # Errors
-    /// [`NotBegun::Yielded`].
-    pub(super) fn begin(&self) -> Result<(), NotBegun> {
+    /// [`BeginError::Evicted`].
+    pub(super) fn begin_request(&self) -> Result<(), BeginError> {
         let mut open = self.connections.lock();
-        let entry = open.all.get_mut(&self.id).ok_or(NotBegun::Yielded)?;
+        let entry = open.all.get_mut(&self.id).ok_or(BeginError::Evicted)?;
         if let Some(key) = entry.idle.take() {
             open.idle.remove(&key);
         }
@@ -163,29 +163,29 @@ impl ConnectionPermit {
     /// The request is this client's.
     ///
     /// # Errors
-    /// [`NotBegun::HalfTaken`].
-    pub(super) fn count_for(&self, client: IpAddr) -> Result<(), NotBegun> {
+    /// [`BeginError::ShareTaken`].
+    pub(super) fn count_for(&self, client: IpAddr) -> Result<(), BeginError> {
         // Another one counts for its peer since it was accepted.
         if !self.is_proxy {
             return Ok(());
         }
         let client = ClientNetwork::from(client);
         let mut open = self.connections.lock();
-        let entry = open.all.get_mut(&self.id).ok_or(NotBegun::Yielded)?;
+        let entry = open.all.get_mut(&self.id).ok_or(BeginError::Evicted)?;
         if let Some(former) = entry.client.take() {
             open.release(former);
         }
         if open.held_by(client) >= half(self.connections.max) {
-            return Err(NotBegun::HalfTaken);
+            return Err(BeginError::ShareTaken);
         }
-        let entry = open.all.get_mut(&self.id).ok_or(NotBegun::Yielded)?;
+        let entry = open.all.get_mut(&self.id).ok_or(BeginError::Evicted)?;
         entry.client = Some(client);
         *open.of.entry(client).or_default() += 1;
         Ok(())
     }
 
     /// The answer has left: the connection may yield.
-    pub(super) fn rest(&self) {
+    pub(super) fn mark_idle(&self) {
         let mut open = self.connections.lock();
         let key = open.number();
         let Some(entry) = open.all.get_mut(&self.id) else { return };
@@ -223,26 +223,26 @@ mod tests {
         Connections::new(max, Network::loopback())
     }
 
-    fn has_yielded(permit: &ConnectionPermit) -> bool {
-        permit.yields.is_stopped()
+    fn was_evicted(permit: &ConnectionPermit) -> bool {
+        permit.eviction.is_stopped()
     }
 
     #[test]
     fn the_longest_idle_one_yields_and_what_is_busy_does_not() {
         let all = connections(3);
         let [first, second, third] = [PROXY; 3].map(|peer| all.admit(address(peer)).unwrap());
-        first.begin().unwrap();
-        second.begin().unwrap();
-        second.rest();
+        first.begin_request().unwrap();
+        second.begin_request().unwrap();
+        second.mark_idle();
         let fourth = all.admit(address(PROXY)).unwrap();
-        assert!(has_yielded(&third), "idle since it came");
-        assert_eq!(third.begin(), Err(NotBegun::Yielded));
+        assert!(was_evicted(&third), "idle since it came");
+        assert_eq!(third.begin_request(), Err(BeginError::Evicted));
         // It rests too late: its permit is another one's.
-        third.rest();
-        fourth.begin().unwrap();
+        third.mark_idle();
+        fourth.begin_request().unwrap();
         let fifth = all.admit(address(PROXY)).unwrap();
-        assert!(has_yielded(&second) && !has_yielded(&first));
-        fifth.begin().unwrap();
+        assert!(was_evicted(&second) && !was_evicted(&first));
+        fifth.begin_request().unwrap();
         assert!(all.admit(address(PROXY)).is_none(), "none is idle");
         drop(third);
         assert!(all.admit(address(PROXY)).is_none(), "a permit is given back once, not twice");
@@ -255,10 +255,10 @@ mod tests {
         let all = connections(4);
         let [first, second] = [A; 2].map(|peer| all.admit(address(peer)).unwrap());
         let other = all.admit(address(B)).unwrap();
-        first.begin().unwrap();
+        first.begin_request().unwrap();
         let third = all.admit(address(A)).unwrap();
-        assert!(has_yielded(&second) && !has_yielded(&other));
-        third.begin().unwrap();
+        assert!(was_evicted(&second) && !was_evicted(&other));
+        third.begin_request().unwrap();
         assert!(all.admit(address(A)).is_none(), "its half is busy, whoever else is idle");
         assert!(all.admit(address(B)).is_some());
         drop((first, third));
@@ -270,13 +270,13 @@ mod tests {
         let all = connections(4);
         let [first, second, third] = [PROXY; 3].map(|peer| all.admit(address(peer)).unwrap());
         for permit in [&first, &second, &third] {
-            permit.begin().unwrap();
+            permit.begin_request().unwrap();
         }
         first.count_for(address(A)).unwrap();
         second.count_for(address(A)).unwrap();
-        assert_eq!(third.count_for(address(A)), Err(NotBegun::HalfTaken));
+        assert_eq!(third.count_for(address(A)), Err(BeginError::ShareTaken));
         third.count_for(address(B)).unwrap();
-        first.rest();
+        first.mark_idle();
         third.count_for(address(A)).unwrap();
         drop((first, second, third));
         let open = all.lock();

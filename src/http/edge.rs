@@ -8,10 +8,10 @@ use hyper::{HeaderMap, Method, StatusCode};
 use tide::utils::async_trait;
 use tide::{Middleware, Next, Request};
 
-use super::answer::Answer;
 use super::auth;
-use super::error::Failure;
+use super::error::HttpError;
 use super::head::Head;
+use super::response::Response;
 use super::state::App;
 use super::{client_dir, pages};
 use crate::contract::Code;
@@ -35,17 +35,17 @@ impl Middleware<App> for Edge {
     async fn handle(&self, request: Request<App>, next: Next<'_, App>) -> tide::Result {
         let state = Arc::clone(request.state());
         let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-            return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
+            return Response::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
         };
         let mut response: tide::Response = if head.method == Method::OPTIONS {
-            Answer::empty(StatusCode::NO_CONTENT).into()
+            Response::empty(StatusCode::NO_CONTENT).into()
         } else {
             next.run(request).await
         };
-        if response.ext::<Answer>().is_none()
-            && let Some(answer) = routers_answer(&state, &head, response.status()).await
+        if response.ext::<Response>().is_none()
+            && let Some(replacement) = router_response(&state, &head, response.status()).await
         {
-            response = answer;
+            response = replacement;
         }
         if head.is_safe() && !is_health(&head.path) && !client_dir::is_shared(&head.path) {
             let lines = auth::cookies_of_safe_request(&state, &head).await;
@@ -58,8 +58,8 @@ impl Middleware<App> for Edge {
 
 /// Puts on an answer what every answer carries.
 fn finish(head: &Head, response: &mut tide::http::Response) {
-    if let Some(answer) = response.ext_mut().get_mut::<Answer>() {
-        decorate(&head.path, &head.headers, &mut answer.headers);
+    if let Some(carried) = response.ext_mut().get_mut::<Response>() {
+        decorate(&head.path, &head.headers, &mut carried.headers);
         return;
     }
     let mut headers = HeaderMap::new();
@@ -76,8 +76,8 @@ fn finish(head: &Head, response: &mut tide::http::Response) {
 
 fn append_cookies(response: &mut tide::http::Response, lines: &[String]) {
     for line in lines {
-        match response.ext_mut().get_mut::<Answer>() {
-            Some(answer) => *answer = answer.clone().with(header::SET_COOKIE, line),
+        match response.ext_mut().get_mut::<Response>() {
+            Some(carried) => *carried = carried.clone().with(header::SET_COOKIE, line),
             // Cookies of the service's making are ASCII.
             None => response.append_header("set-cookie", line.as_str()),
         }
@@ -85,7 +85,7 @@ fn append_cookies(response: &mut tide::http::Response, lines: &[String]) {
 }
 
 /// What is answered where no route did, in our form; `None` when a handler answered.
-async fn routers_answer(
+async fn router_response(
     state: &App,
     head: &Head,
     status: tide::StatusCode,
@@ -99,13 +99,13 @@ async fn routers_answer(
         _ => return None,
     };
     if status != StatusCode::NOT_FOUND {
-        return Some(Answer::failure(status, text).into());
+        return Some(Response::error(status, text).into());
     }
     let wants_page = matches!(head.method, Method::GET | Method::HEAD)
         && !is_health(&head.path)
         && (!is_machine_path(&head.path) || client_dir::is_page(&head.path));
     if !wants_page {
-        return Some(Failure::new(Code::NotFound, text).answer_for(&head.path).into());
+        return Some(HttpError::new(Code::NotFound, text).response_for(&head.path).into());
     }
     Some(match &state.client {
         Some(folder) if !pages::is_ours(&head.path) => {
@@ -116,12 +116,12 @@ async fn routers_answer(
     })
 }
 
-/// Adds what every answer carries to the answer of a request for `path` with the headers `asked`.
-pub(super) fn decorate(path: &str, asked: &HeaderMap, headers: &mut HeaderMap) {
+/// Adds what every answer carries to the answer of a request for `path` with the headers `request`.
+pub(super) fn decorate(path: &str, request: &HeaderMap, headers: &mut HeaderMap) {
     let mut set = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
-    if asked.contains_key(header::ORIGIN) {
+    if request.contains_key(header::ORIGIN) {
         // Any origin, never with credentials: a foreign origin means a bearer.
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, OPTIONS");

@@ -10,12 +10,12 @@ use crate::limits;
 use crate::observe::chain;
 use crate::service::{self, ErrorKind};
 
-use super::answer::Answer;
 use super::body::BodyError;
+use super::response::Response;
 
 /// A request that failed, in the contract's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Failure {
+pub(super) struct HttpError {
     pub(super) code: Code,
     /// Short, lower case, without ids or internals.
     pub(super) text: Cow<'static, str>,
@@ -23,7 +23,7 @@ pub(super) struct Failure {
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Failure {
+impl HttpError {
     pub(super) fn new(code: Code, text: impl Into<Cow<'static, str>>) -> Self {
         Self { code, text: text.into(), retry_after: None }
     }
@@ -44,9 +44,9 @@ impl Failure {
 
     /// Too much at once.
     pub(super) fn busy() -> Self {
-        let mut failure = Self::new(Code::Unavailable, "the server is busy, try again");
-        failure.retry_after = Some(limits::HTTP_RETRY_AFTER);
-        failure
+        let mut error = Self::new(Code::Unavailable, "the server is busy, try again");
+        error.retry_after = Some(limits::HTTP_RETRY_AFTER);
+        error
     }
 
     /// The status of the answer.
@@ -56,35 +56,39 @@ impl Failure {
     }
 
     /// The answer to a Connect call: JSON, also when the request was binary.
-    pub(super) fn connect_answer(self) -> Answer {
+    pub(super) fn connect_response(self) -> Response {
         let status = self.status();
         let body = ErrorBody { code: self.code, message: self.text.into_owned() };
-        let answer = Answer::of(status, ErrorBody::CONTENT_TYPE, body.to_json());
-        with_retry(answer, self.retry_after)
+        let response = Response::of(status, ErrorBody::CONTENT_TYPE, body.to_json());
+        with_retry(response, self.retry_after)
     }
 
     /// The answer of a plain JSON route.
-    pub(super) fn plain_answer(self) -> Answer {
-        with_retry(Answer::failure(self.status(), &self.text), self.retry_after)
+    pub(super) fn plain_response(self) -> Response {
+        with_retry(Response::error(self.status(), &self.text), self.retry_after)
     }
 
     /// The answer in the form that `path` asks for.
-    pub(super) fn answer_for(self, path: &str) -> Answer {
-        if path.starts_with("/api/connect/") { self.connect_answer() } else { self.plain_answer() }
+    pub(super) fn response_for(self, path: &str) -> Response {
+        if path.starts_with("/api/connect/") {
+            self.connect_response()
+        } else {
+            self.plain_response()
+        }
     }
 }
 
-fn with_retry(answer: Answer, after: Option<Duration>) -> Answer {
+fn with_retry(response: Response, after: Option<Duration>) -> Response {
     match after {
         // Up, so that whoever waits that long does not come too early.
         Some(after) => {
-            answer.retry_after(after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
+            response.retry_after(after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
         }
-        None => answer,
+        None => response,
     }
 }
 
-impl From<BodyError> for Failure {
+impl From<BodyError> for HttpError {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge { .. } => {
@@ -97,7 +101,7 @@ impl From<BodyError> for Failure {
     }
 }
 
-impl Failure {
+impl HttpError {
     /// A refusal of the service. What is ours to mend is logged with its whole chain of causes and
     /// told without it.
     fn of_kind(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
@@ -127,19 +131,19 @@ impl Failure {
     }
 }
 
-impl Failure {
+impl HttpError {
     fn unavailable(text: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
         log::warn!(cause = chain(error); "a request met an unavailable store");
-        let mut failure = Self::new(Code::Unavailable, text);
-        failure.retry_after = Some(limits::HTTP_RETRY_AFTER);
-        failure
+        let mut error = Self::new(Code::Unavailable, text);
+        error.retry_after = Some(limits::HTTP_RETRY_AFTER);
+        error
     }
 }
 
 /// Errors whose kind and text say everything.
 macro_rules! by_kind {
     ($($error:ty),* $(,)?) => {$(
-        impl From<$error> for Failure {
+        impl From<$error> for HttpError {
             fn from(error: $error) -> Self {
                 Self::of_kind(error.kind(), &error)
             }
@@ -159,10 +163,10 @@ by_kind!(
 /// Errors that may also say when to come again.
 macro_rules! by_kind_with_retry {
     ($($error:ty),* $(,)?) => {$(
-        impl From<$error> for Failure {
+        impl From<$error> for HttpError {
             fn from(error: $error) -> Self {
-                let failure = Self::of_kind(error.kind(), &error);
-                Self { retry_after: error.retry_after().or(failure.retry_after), ..failure }
+                let mapped = Self::of_kind(error.kind(), &error);
+                Self { retry_after: error.retry_after().or(mapped.retry_after), ..mapped }
             }
         }
     )*};

@@ -31,28 +31,28 @@ impl Forwarded {
     /// What `headers` tell when they come from `peer`.
     pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let peer = peer.to_canonical();
-        let mut told = Self { client: peer, is_https: false, host: None };
+        let mut forwarded = Self { client: peer, is_https: false, host: None };
         let is_trusted = |address: IpAddr| trusted.iter().any(|net| net.contains(address));
         if !is_trusted(peer) {
-            return told;
+            return forwarded;
         }
         if [FOR, PROTO, HOST].iter().any(|name| headers.contains_key(name)) {
             let hops = list(headers, &FOR);
-            told.client = hops_client(peer, hops.iter().map(|hop| address(hop)), is_trusted);
+            forwarded.client = hops_client(peer, hops.iter().map(|hop| address(hop)), is_trusted);
             let proto = list(headers, &PROTO).pop();
-            told.is_https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
-            told.host = list(headers, &HOST).pop();
-            return told;
+            forwarded.is_https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
+            forwarded.host = list(headers, &HOST).pop();
+            return forwarded;
         }
         let elements = list(headers, &header::FORWARDED);
         let hops = elements.iter().map(|hop| address(&parameter(hop, "for")?));
-        told.client = hops_client(peer, hops, is_trusted);
+        forwarded.client = hops_client(peer, hops, is_trusted);
         if let Some(last) = elements.last() {
             let proto = parameter(last, "proto");
-            told.is_https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
-            told.host = parameter(last, "host");
+            forwarded.is_https = proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"));
+            forwarded.host = parameter(last, "host");
         }
-        told
+        forwarded
     }
 }
 
@@ -117,7 +117,7 @@ mod tests {
 
     type Pairs<'a> = &'a [(&'static str, &'static str)];
 
-    fn told(peer: &str, pairs: Pairs<'_>) -> Forwarded {
+    fn parsed(peer: &str, pairs: Pairs<'_>) -> Forwarded {
         let mut headers = HeaderMap::new();
         for (name, value) in pairs {
             headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
@@ -149,27 +149,27 @@ mod tests {
             ("127.0.0.1", &[("forwarded", "for=6.6.6.6, for=_hidden, for=127.0.0.2")], "127.0.0.2"),
         ];
         for (peer, pairs, expected) in cases {
-            assert_eq!(told(peer, pairs).client.to_string(), expected, "{peer} {pairs:?}");
+            assert_eq!(parsed(peer, pairs).client.to_string(), expected, "{peer} {pairs:?}");
         }
     }
 
     #[test]
     fn scheme_and_host_count_from_trusted_proxies_only() {
         let both: Pairs<'_> = &[("x-forwarded-proto", "https"), ("x-forwarded-host", "a.example")];
-        let seen = told("127.0.0.1", both);
+        let seen = parsed("127.0.0.1", both);
         assert_eq!((seen.is_https, seen.host.as_deref()), (true, Some("a.example")));
-        let seen = told("9.9.9.9", both);
+        let seen = parsed("9.9.9.9", both);
         assert_eq!((seen.is_https, seen.host), (false, None));
         let one =
-            told("127.0.0.1", &[("forwarded", "for=1.1.1.1;proto=https;host=\"a.example:1\"")]);
+            parsed("127.0.0.1", &[("forwarded", "for=1.1.1.1;proto=https;host=\"a.example:1\"")]);
         assert_eq!((one.is_https, one.host.as_deref()), (true, Some("a.example:1")));
-        let last = told("127.0.0.1", &[("x-forwarded-proto", "https, http")]);
+        let last = parsed("127.0.0.1", &[("x-forwarded-proto", "https, http")]);
         assert!(!last.is_https, "what the nearest proxy saw counts");
     }
 
     #[test]
     fn a_header_the_proxy_does_not_know_is_the_clients_own() {
-        let mixed = told(
+        let mixed = parsed(
             "127.0.0.1",
             &[
                 ("x-forwarded-for", "1.1.1.1"),

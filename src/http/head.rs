@@ -52,15 +52,15 @@ impl Upgrade {
 
 /// Why a request is not looked at further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct HeadError {
     pub(super) status: StatusCode,
     pub(super) text: &'static str,
     /// Whether the bytes that follow cannot be trusted to be a request.
     pub(super) closes: bool,
 }
 
-const fn refusal(status: StatusCode, text: &'static str, closes: bool) -> Refusal {
-    Refusal { status, text, closes }
+const fn error(status: StatusCode, text: &'static str, closes: bool) -> HeadError {
+    HeadError { status, text, closes }
 }
 
 /// Methods that some route may know; all others are 501 before http-types sees them.
@@ -80,37 +80,37 @@ pub(super) fn check(
     uri: &Uri,
     version: Version,
     headers: &HeaderMap,
-) -> Result<String, Refusal> {
+) -> Result<String, HeadError> {
     if !METHODS.contains(method) {
-        return Err(refusal(StatusCode::NOT_IMPLEMENTED, "unknown method", true));
+        return Err(error(StatusCode::NOT_IMPLEMENTED, "unknown method", true));
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
         if !chunked || codings.next().is_some() {
-            return Err(refusal(StatusCode::NOT_IMPLEMENTED, "unknown transfer coding", true));
+            return Err(error(StatusCode::NOT_IMPLEMENTED, "unknown transfer coding", true));
         }
     }
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (hosts.next(), hosts.next()) {
         (Some(host), None) => {
             let host = host.to_str().ok().filter(|host| is_host(host));
-            host.ok_or(refusal(StatusCode::BAD_REQUEST, "bad host header", true))?
+            host.ok_or(error(StatusCode::BAD_REQUEST, "bad host header", true))?
         }
         (None, _) if version < Version::HTTP_11 => "",
-        _ => return Err(refusal(StatusCode::BAD_REQUEST, "exactly one host is required", true)),
+        _ => return Err(error(StatusCode::BAD_REQUEST, "exactly one host is required", true)),
     };
     // RFC 9112, 3.2.2: the host of an absolute target wins over the header.
     let host = uri.authority().map_or(host, |authority| authority.as_str());
     if !is_host(host) && !host.is_empty() {
-        return Err(refusal(StatusCode::BAD_REQUEST, "bad host", true));
+        return Err(error(StatusCode::BAD_REQUEST, "bad host", true));
     }
     let path = uri.path();
     if !(path.starts_with('/') || (path == "*" && method == Method::OPTIONS)) {
-        return Err(refusal(StatusCode::BAD_REQUEST, "bad request target", true));
+        return Err(error(StatusCode::BAD_REQUEST, "bad request target", true));
     }
     if has_dot_segment(path) {
-        return Err(refusal(StatusCode::NOT_FOUND, "not found", false));
+        return Err(error(StatusCode::NOT_FOUND, "not found", false));
     }
     Ok(host.to_ascii_lowercase())
 }
@@ -168,7 +168,7 @@ impl Head {
     }
 
     /// Whether the body is in another coding than its own.
-    pub(super) fn is_packed(&self) -> bool {
+    pub(super) fn is_compressed(&self) -> bool {
         let coding = self.headers.get(header::CONTENT_ENCODING);
         coding.is_some_and(|coding| !matches!(coding.as_bytes().trim_ascii(), b"" | b"identity"))
     }

@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::json;
 use tide::Request;
 
-use super::answer::Answer;
+use super::response::Response;
 use super::state::App;
 
 /// Whether requests can be taken. `app` composes it; asking costs nothing.
@@ -34,16 +34,16 @@ pub(super) async fn readyz(request: Request<App>) -> tide::Result {
     ready(&request.state().readiness).into()
 }
 
-pub(super) fn alive() -> Answer {
-    Answer::json(StatusCode::OK, &json!({ "status": "ok" }))
+pub(super) fn alive() -> Response {
+    Response::json(StatusCode::OK, &json!({ "status": "ok" }))
 }
 
-pub(super) fn ready(readiness: &Readiness) -> Answer {
+pub(super) fn ready(readiness: &Readiness) -> Response {
     match readiness() {
-        Ready::Yes => Answer::json(StatusCode::OK, &json!({ "status": "ready" })),
+        Ready::Yes => Response::json(StatusCode::OK, &json!({ "status": "ready" })),
         Ready::No { reason } => {
             let body = json!({ "status": "not ready", "reason": reason });
-            Answer::json(StatusCode::SERVICE_UNAVAILABLE, &body)
+            Response::json(StatusCode::SERVICE_UNAVAILABLE, &body)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A connection's byte stream with deadlines, which hyper lacks for writing and cannot tell apart
+//! A connection's byte stream with deadlines, which hyper lacks for writing and cannot set_access_record apart
 //! for head and idle time.
 //!
 //! Generic over the stream, so that TLS takes the same way. A timer exists only while the stream
@@ -16,7 +16,7 @@ use futures_lite::{AsyncRead, AsyncWrite};
 use crate::limits;
 use crate::runtime::Clock;
 
-use super::access::Access;
+use super::access_log::AccessRecord;
 use super::config::Deadlines;
 use super::connections::ConnectionPermit;
 
@@ -35,7 +35,7 @@ pub(super) struct Phase {
     permit: Arc<ConnectionPermit>,
     busy: AtomicBool,
     /// The last answer has left, and the permit knows it.
-    resting: AtomicBool,
+    idle: AtomicBool,
     /// Counts the requests, so that a head's timer of a former one is not taken for this one's.
     requests: AtomicU64,
     /// A body was answered before its end: the client may still be sending it.
@@ -48,64 +48,64 @@ impl Phase {
         Arc::new(Self {
             permit,
             busy: AtomicBool::new(false),
-            resting: AtomicBool::new(true),
+            idle: AtomicBool::new(true),
             requests: AtomicU64::new(0),
             unread: AtomicBool::new(false),
         })
     }
 
     /// A request's head has been read; dropping the result ends the answer.
-    pub(super) fn begin(self: &Arc<Self>) -> Answering {
+    pub(super) fn begin_request(self: &Arc<Self>) -> ResponseGuard {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
-        self.resting.store(false, Ordering::Relaxed);
+        self.idle.store(false, Ordering::Relaxed);
         self.unread.store(false, Ordering::Relaxed);
-        let has_yielded = self.permit.begin().is_err();
-        Answering { phase: Some(Arc::clone(self)), access: None, has_yielded }
+        let was_evicted = self.permit.begin_request().is_err();
+        ResponseGuard { phase: Some(Arc::clone(self)), access_record: None, was_evicted }
     }
 
     /// Everything that was said has left. A connection whose request was not read to its end stays busy: it is
     /// about to be closed.
-    fn rest(&self) {
+    fn mark_idle(&self) {
         let is_over = !self.busy.load(Ordering::Relaxed) && !self.unread.load(Ordering::Relaxed);
-        if is_over && !self.resting.swap(true, Ordering::Relaxed) {
-            self.permit.rest();
+        if is_over && !self.idle.swap(true, Ordering::Relaxed) {
+            self.permit.mark_idle();
         }
     }
 
     /// Nobody will read the rest of the request's body.
-    pub(super) fn leave_unread(&self) {
+    pub(super) fn mark_body_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
     }
 }
 
 /// Held by an answer until its last byte was handed to the connection.
 #[derive(Debug)]
-pub(super) struct Answering {
+pub(super) struct ResponseGuard {
     phase: Option<Arc<Phase>>,
-    access: Option<Box<Access>>,
+    access_record: Option<Box<AccessRecord>>,
     /// The connection was given up for another one before this request came.
-    pub(super) has_yielded: bool,
+    pub(super) was_evicted: bool,
 }
 
-impl Answering {
+impl ResponseGuard {
     /// The connection leaves HTTP with this answer: no head follows, whatever bytes come.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn leave_http(&mut self) {
         self.phase = None;
     }
 
     /// Tells the log about this request when it has been answered.
-    pub(super) fn tell(&mut self, access: Access) {
-        self.access = Some(Box::new(access));
+    pub(super) fn set_access_record(&mut self, access_record: AccessRecord) {
+        self.access_record = Some(Box::new(access_record));
     }
 
     /// What the log will be told, to be completed.
-    pub(super) fn access(&mut self) -> Option<&mut Access> {
-        self.access.as_deref_mut()
+    pub(super) fn access_record(&mut self) -> Option<&mut AccessRecord> {
+        self.access_record.as_deref_mut()
     }
 }
 
-impl Drop for Answering {
+impl Drop for ResponseGuard {
     fn drop(&mut self) {
         if let Some(phase) = &self.phase {
             phase.busy.store(false, Ordering::Relaxed);
@@ -114,7 +114,7 @@ impl Drop for Answering {
 }
 
 /// A stream that gives up on a client which does not finish a head, or takes nothing of an answer.
-pub(super) struct Guarded<S> {
+pub(super) struct DeadlineStream<S> {
     stream: S,
     clock: Clock,
     phase: Arc<Phase>,
@@ -122,11 +122,11 @@ pub(super) struct Guarded<S> {
     /// Armed at the first byte of a head, for a new connection at once.
     head: Option<HeadTimer>,
     write: Option<Deadline>,
-    farewell: Option<Farewell>,
+    linger: Option<Linger>,
 }
 
 /// What a client is still sending when we have said everything.
-struct Farewell {
+struct Linger {
     timer: Deadline,
     bytes: usize,
 }
@@ -143,9 +143,9 @@ struct HeadTimer {
 const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
     Content-Type: application/json\r\nContent-Length: 29\r\n\r\n{\"error\":\"request timed out\"}";
 
-impl<S> Guarded<S> {
+impl<S> DeadlineStream<S> {
     pub(super) fn new(stream: S, clock: Clock, phase: Arc<Phase>, deadlines: Deadlines) -> Self {
-        Self { stream, clock, phase, deadlines, head: None, write: None, farewell: None }
+        Self { stream, clock, phase, deadlines, head: None, write: None, linger: None }
     }
 
     fn head_timer(&mut self, request: u64) -> &mut HeadTimer {
@@ -174,11 +174,11 @@ impl<S> Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> Guarded<S> {
+impl<S: AsyncRead + Unpin> DeadlineStream<S> {
     /// Reads and drops what a client that has got its answer still sends, until it notices.
-    fn poll_farewell(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let clock = &self.clock;
-        let farewell = self.farewell.get_or_insert_with(|| Farewell {
+        let linger = self.linger.get_or_insert_with(|| Linger {
             timer: deadline(clock, limits::HTTP_LINGER_TIMEOUT),
             bytes: 0,
         });
@@ -186,17 +186,17 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
         loop {
             match Pin::new(&mut self.stream).poll_read(cx, &mut chunk) {
                 Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(n)) => farewell.bytes = farewell.bytes.saturating_add(n),
-                Poll::Pending => return farewell.timer.as_mut().poll(cx),
+                Poll::Ready(Ok(n)) => linger.bytes = linger.bytes.saturating_add(n),
+                Poll::Pending => return linger.timer.as_mut().poll(cx),
             }
-            if farewell.bytes > limits::HTTP_LINGER_MAX_BYTES {
+            if linger.bytes > limits::HTTP_LINGER_MAX_BYTES {
                 return Poll::Ready(());
             }
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeadlineStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -232,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
                 // No answer is under way, so the socket takes these bytes at once or never. Without
                 // a byte of a request there is nothing to answer.
                 if head.has_bytes && this.write.is_none() {
-                    let _told = Pin::new(&mut this.stream).poll_write(cx, HEAD_TOO_SLOW);
+                    let _sent = Pin::new(&mut this.stream).poll_write(cx, HEAD_TOO_SLOW);
                 }
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
@@ -240,7 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -255,14 +255,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         let flushed = self.guard_write(cx, flushed).map(Result::flatten);
         // hyper asks for this only when it holds nothing back itself.
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.phase.rest();
+            self.phase.mark_idle();
         }
         flushed
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.farewell.is_none() {
+        if this.linger.is_none() {
             let closed = Pin::new(&mut this.stream).poll_close(cx);
             std::task::ready!(this.guard_write(cx, closed).map(Result::flatten))?;
         }
@@ -272,6 +272,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         if !is_cut && !this.phase.unread.load(Ordering::Relaxed) {
             return Poll::Ready(Ok(()));
         }
-        this.poll_farewell(cx).map(Ok)
+        this.poll_linger(cx).map(Ok)
     }
 }

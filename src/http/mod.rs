@@ -4,8 +4,7 @@
 //! the chat, that is `service`. The way of a request: [`Listener`] → `serve` (limits, stop) →
 //! `bridge` (checks of the head) → tide: `edge` (what every answer carries) → a route.
 
-mod access;
-mod answer;
+mod access_log;
 mod auth;
 mod body;
 mod bridge;
@@ -22,20 +21,21 @@ mod health;
 mod io;
 mod pages;
 mod permits;
-#[cfg(debug_assertions)]
-mod probe;
 mod realtime;
+mod response;
 mod serve;
+mod startup;
 mod state;
 mod stream;
+#[cfg(debug_assertions)]
+mod test_routes;
 mod tls;
-mod waiting;
 
 pub use config::{Config, Deadlines, Network, NetworkError, PublicUrl};
 pub use health::{Readiness, Ready};
 pub use serve::{BindError, Listener};
-pub use tls::{Tls, TlsError, TlsFault, TlsFiles};
-pub use waiting::Waiting;
+pub use startup::StartupServer;
+pub use tls::{Tls, TlsError, TlsFileError, TlsFiles};
 
 use std::sync::Arc;
 
@@ -47,7 +47,7 @@ use crate::service::Service;
 /// Whether a method of the contract is built; all others answer `unimplemented`.
 #[must_use]
 pub fn is_served(method: Method) -> bool {
-    connect::Table::new().is_served(method)
+    connect::MethodTable::new().is_served(method)
 }
 
 /// What the edge needs of the other parts.
@@ -72,7 +72,7 @@ impl Server {
     /// Puts the routes together; starts nothing.
     #[must_use]
     pub fn build(config: Config, parts: Parts, runtime: &Runtime) -> Self {
-        let state = Arc::new(state::Shared::new(config, parts, runtime));
+        let state = Arc::new(state::AppState::new(config, parts, runtime));
         let mut app = tide::with_state(state);
         app.with(edge::Edge);
         app.at("/healthz").get(health::healthz);
@@ -87,8 +87,8 @@ impl Server {
     /// Adds routes below `/probe` for tests of the edge.
     #[cfg(debug_assertions)]
     #[must_use]
-    pub fn with_probes(mut self) -> Self {
-        probe::routes(&mut self.app);
+    pub fn with_test_routes(mut self) -> Self {
+        test_routes::routes(&mut self.app);
         self
     }
 

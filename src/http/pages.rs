@@ -12,9 +12,9 @@ use tide::Request;
 
 use crate::web::{self, Asset};
 
-use super::answer::Answer;
 use super::client_dir;
 use super::head::Head;
+use super::response::Response;
 use super::state::App;
 
 /// The routes of the pages that are ours whatever client is served. The client's own paths are those
@@ -35,13 +35,13 @@ pub(super) fn is_ours(path: &str) -> bool {
 
 async fn serve(request: Request<App>, asset: &'static Asset) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>() else {
-        return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
+        return Response::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
     };
     file(head, asset, "no-cache").into()
 }
 
 /// Answers a GET or HEAD that no route of ours knows: a file of the embedded client, else its page.
-pub(super) fn client(state: &App, head: &Head) -> Answer {
+pub(super) fn client(state: &App, head: &Head) -> Response {
     let path = head.path.as_str();
     if path == "/favicon" || path == "/apple-touch-icon" {
         let mark = web::assets().find(|asset| asset.path.ends_with(".svg") && asset.is_hashed());
@@ -56,44 +56,45 @@ pub(super) fn client(state: &App, head: &Head) -> Answer {
 }
 
 /// The client's page, with the server's own tags for previews of links.
-fn page(state: &App, head: &Head) -> Answer {
+fn page(state: &App, head: &Head) -> Response {
     let Some(asset) = web::asset(web::PAGE) else { return not_found() };
     let html = String::from_utf8_lossy(asset.plain());
     let tags = || {
         client_dir::tags(&state.service.server().profile(), &head.origin(&state.config.public_url))
     };
     let html = client_dir::with_tags(&html, tags).unwrap_or_else(|| html.into_owned());
-    let answer = Answer::of(StatusCode::OK, asset.content_type(), html);
-    with_policy(answer).with(header::CACHE_CONTROL, client_dir::NO_STORE)
+    let response = Response::of(StatusCode::OK, asset.content_type(), html);
+    with_policy(response).with(header::CACHE_CONTROL, client_dir::NO_STORE)
 }
 
-fn file(head: &Head, asset: &Asset, cache: &str) -> Answer {
-    let (coding, bytes) = asset.packed(&head.accepted_codings());
+fn file(head: &Head, asset: &Asset, cache: &str) -> Response {
+    let (coding, bytes) = asset.encoded(&head.accepted_codings());
     let tag = format!("\"{}\"", asset.tag(coding));
-    let answer = if head.knows(&tag) {
-        Answer::empty(StatusCode::NOT_MODIFIED)
+    let response = if head.knows(&tag) {
+        Response::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let answer = Answer::of(StatusCode::OK, asset.content_type(), Bytes::from_static(bytes));
+        let response =
+            Response::of(StatusCode::OK, asset.content_type(), Bytes::from_static(bytes));
         match coding {
-            Some(coding) => answer.with(header::CONTENT_ENCODING, coding.name()),
-            None => answer,
+            Some(coding) => response.with(header::CONTENT_ENCODING, coding.name()),
+            None => response,
         }
     };
     let cache = if asset.is_hashed() { client_dir::IMMUTABLE } else { cache };
-    with_policy(answer)
+    with_policy(response)
         .with(header::CACHE_CONTROL, cache)
         .with(header::VARY, "Accept-Encoding")
         .with(header::ETAG, &tag)
 }
 
 /// The page for a path that leads nowhere.
-pub(super) fn not_found() -> Answer {
-    let Some(asset) = web::asset(web::LOST) else { return client_dir::missing() };
+pub(super) fn not_found() -> Response {
+    let Some(asset) = web::asset(web::NOT_FOUND_PAGE) else { return client_dir::missing() };
     let body = Bytes::from_static(asset.plain());
-    let answer = Answer::of(StatusCode::NOT_FOUND, asset.content_type(), body);
-    with_policy(answer).with(header::CACHE_CONTROL, "no-cache")
+    let response = Response::of(StatusCode::NOT_FOUND, asset.content_type(), body);
+    with_policy(response).with(header::CACHE_CONTROL, "no-cache")
 }
 
-fn with_policy(answer: Answer) -> Answer {
-    answer.with(header::CONTENT_SECURITY_POLICY, web::CONTENT_POLICY)
+fn with_policy(response: Response) -> Response {
+    response.with(header::CONTENT_SECURITY_POLICY, web::CONTENT_POLICY)
 }

@@ -26,46 +26,47 @@ use crate::limits::{
 use crate::realtime::{Disconnected, HandshakeInfo, Incoming, Socket};
 use crate::runtime::{Clock, Pace};
 
-use super::answer::Answer;
-use super::auth::Presented;
-use super::error::Failure;
+use super::auth::PresentedCredential;
+use super::error::HttpError;
 use super::head::Head;
+use super::response::Response;
 use super::state::App;
 
 /// The route.
 pub(super) async fn route(request: Request<App>) -> tide::Result {
     let state = Arc::clone(request.state());
     let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return Failure::internal().answer_for("/api/realtime").into();
+        return HttpError::internal().response_for("/api/realtime").into();
     };
     upgrade(&state, &head).into()
 }
 
-fn upgrade(state: &App, head: &Head) -> Answer {
+fn upgrade(state: &App, head: &Head) -> Response {
     let has = |name: &HeaderName, token: &str| {
         let values = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
     };
     if !has(&header::UPGRADE, "websocket") || !has(&header::CONNECTION, "upgrade") {
-        let answer = Answer::failure(StatusCode::UPGRADE_REQUIRED, "a WebSocket is expected here");
-        return answer.with(header::UPGRADE, "websocket");
+        let response =
+            Response::error(StatusCode::UPGRADE_REQUIRED, "a WebSocket is expected here");
+        return response.with(header::UPGRADE, "websocket");
     }
     if head.header(&header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        let answer = Answer::failure(StatusCode::BAD_REQUEST, "WebSocket version 13 is expected");
-        return answer.with(header::SEC_WEBSOCKET_VERSION, "13");
+        let response = Response::error(StatusCode::BAD_REQUEST, "WebSocket version 13 is expected");
+        return response.with(header::SEC_WEBSOCKET_VERSION, "13");
     }
     // 16 bytes in base64 (RFC 6455, section 4.1).
     let key = head.header(&header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
     let Some(key) = key else {
-        return Answer::failure(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or broken");
+        return Response::error(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or broken");
     };
     let Some((on_upgrade, permit, stop)) = head.upgrade.take() else {
-        return Answer::failure(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
+        return Response::error(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
     };
-    let cookie = match Presented::of_own_origin(state, head) {
-        Presented::Cookie(cookie) => Some(cookie),
+    let cookie = match PresentedCredential::of_own_origin(state, head) {
+        PresentedCredential::Cookie(cookie) => Some(cookie),
         // A bearer comes in the first frame.
-        Presented::Bearer(_) | Presented::Nothing => None,
+        PresentedCredential::Bearer(_) | PresentedCredential::Nothing => None,
     };
     let origin = head.origin(&state.config.public_url);
     let handshake = HandshakeInfo { cookie, address: Some(head.client), origin };
@@ -81,9 +82,9 @@ fn upgrade(state: &App, head: &Head) -> Answer {
         drop(permit);
     };
     if state.sockets.spawn("socket", serving).is_err() {
-        return Failure::busy().answer_for(&head.path);
+        return HttpError::busy().response_for(&head.path);
     }
-    Answer::empty(StatusCode::SWITCHING_PROTOCOLS)
+    Response::empty(StatusCode::SWITCHING_PROTOCOLS)
         .with(header::UPGRADE, "websocket")
         .with(header::CONNECTION, "Upgrade")
         .with(header::SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes()))
@@ -91,7 +92,7 @@ fn upgrade(state: &App, head: &Head) -> Answer {
 
 /// What the client has sent so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reading {
+enum ReadState {
     /// Frames, and more may come.
     Frames,
     /// Its close frame, which the library answers.
@@ -103,7 +104,7 @@ enum Reading {
 /// The upgraded connection as a socket of frames.
 struct WebSocket {
     frames: WebSocketStream<Io>,
-    reading: Reading,
+    reading: ReadState,
     /// How many more pings and pongs it may send.
     control: Pace,
     clock: Clock,
@@ -121,7 +122,7 @@ impl WebSocket {
         let io = Io { connection: upgraded, left: usize::MAX };
         let frames = WebSocketStream::from_raw_socket(io, Role::Server, Some(config));
         let control = Pace::new(CONTROL_FRAMES_BURST, CONTROL_FRAME_INTERVAL);
-        Self { frames: frames.await, reading: Reading::Frames, control, clock }
+        Self { frames: frames.await, reading: ReadState::Frames, control, clock }
     }
 }
 
@@ -134,16 +135,16 @@ impl Socket for WebSocket {
                 // Pings are answered by the library.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {
                     if self.control.take(self.clock.now()).is_err() {
-                        self.reading = Reading::Broken;
+                        self.reading = ReadState::Broken;
                         return Incoming::Broken;
                     }
                 }
                 Some(Err(Error::Capacity(_) | Error::Protocol(_) | Error::Utf8(_))) => {
-                    self.reading = Reading::Broken;
+                    self.reading = ReadState::Broken;
                     return Incoming::Broken;
                 }
                 Some(Ok(Message::Close(_))) => {
-                    self.reading = Reading::Closed;
+                    self.reading = ReadState::Closed;
                     return Incoming::Disconnected;
                 }
                 Some(Err(_)) | None => return Incoming::Disconnected,
@@ -172,13 +173,13 @@ impl Socket for WebSocket {
         let closing = async {
             // A close frame is answered with the client's own code (RFC 6455, section 5.5.1): the library has
             // that answer ready, and sends it when it is asked for the next frame.
-            if self.reading != Reading::Closed && self.frames.close(Some(frame)).await.is_err() {
+            if self.reading != ReadState::Closed && self.frames.close(Some(frame)).await.is_err() {
                 return;
             }
             // What the client has sent is read to its end: closing over unread bytes would reset the
             // connection and take our last words away. Whoever goes on sending is not waited for.
             self.frames.get_mut().left = SOCKET_CLOSE_MAX_BYTES;
-            if self.reading == Reading::Broken {
+            if self.reading == ReadState::Broken {
                 Box::pin(self.frames.get_mut().drain()).await;
             } else {
                 while let Some(Ok(_)) = self.frames.next().await {}

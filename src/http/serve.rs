@@ -1,6 +1,6 @@
 //! Sockets: binding, accepting, the connection limit, and the orderly end.
 //!
-//! TLS of our own wraps a socket before [`speak`] and changes nothing else; a handshake has a
+//! TLS of our own wraps a socket before [`serve_http`] and changes nothing else; a handshake has a
 //! deadline and holds its permit.
 
 use std::io;
@@ -18,15 +18,15 @@ use smol_hyper::rt::{FuturesIo, SmolTimer};
 use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
-use super::answer::Answer;
 use super::bridge::Connection;
 use super::config::Deadlines;
 use super::connections::{ConnectionPermit, Connections};
-use super::io::{Guarded, Phase};
-use super::state::{App, Shared};
+use super::io::{DeadlineStream, Phase};
+use super::response::Response;
+use super::startup::HealthOnly;
+use super::state::{App, AppState};
 use super::stream::Stream;
 use super::tls::Tls;
-use super::waiting::Early;
 
 /// Bound sockets: one for both families where the system allows it, else one for each.
 pub struct Listener {
@@ -116,20 +116,20 @@ impl Listener {
     }
 
     /// How an accepted socket becomes a stream of HTTP.
-    pub(super) fn door(&self) -> Door {
-        Door { tls: self.tls.clone() }
+    pub(super) fn handshake(&self) -> Handshake {
+        Handshake { tls: self.tls.clone() }
     }
 }
 
-/// See [`Listener::door`].
+/// See [`Listener::handshake`].
 #[derive(Clone)]
-pub(super) struct Door {
+pub(super) struct Handshake {
     tls: Option<Tls>,
 }
 
-impl Door {
+impl Handshake {
     /// Shakes hands where TLS is spoken. `None` when nothing came of it in time.
-    pub(super) async fn pass(&self, stream: TcpStream, clock: &Clock) -> Option<Stream> {
+    pub(super) async fn run(&self, stream: TcpStream, clock: &Clock) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(Stream::plain(stream)) };
         let limit = limits::TLS_HANDSHAKE_TIMEOUT;
         // Boxed: what a handshake needs is not kept for the connection's life.
@@ -143,7 +143,7 @@ impl Door {
     }
 
     /// Keeps the certificate up to date; never returns.
-    async fn keep(&self, clock: &Clock) {
+    async fn watch_certificate(&self, clock: &Clock) {
         match &self.tls {
             Some(tls) => tls.watch(clock).await,
             None => std::future::pending().await,
@@ -165,11 +165,13 @@ pub(super) async fn serve(
     let open = Connections::new(max, state.config.trusted_proxies.clone());
     // A connection frees its permit a moment before its task counts as finished.
     let connections = Scope::new(runtime, "connections", max.saturating_add(64));
-    let refusals = Refusals::new(&state, runtime);
-    let door = listener.door();
-    let keeping = Scope::new(runtime, "certificate", 1);
-    let (keeper, clock) = (door.clone(), state.clock.clone());
-    if let Err(full) = keeping.spawn("certificate", async move { keeper.keep(&clock).await }) {
+    let rejected = RejectedConnections::new(&state, runtime);
+    let handshake = listener.handshake();
+    let watching = Scope::new(runtime, "certificate", 1);
+    let (watcher, clock) = (handshake.clone(), state.clock.clone());
+    if let Err(full) =
+        watching.spawn("certificate", async move { watcher.watch_certificate(&clock).await })
+    {
         log::error!(error:err = full; "a changed certificate will not be noticed");
     }
     let mut accepted: usize = 0;
@@ -191,7 +193,7 @@ pub(super) async fn serve(
             log::debug!(open = connections.running(), accepted = accepted; "connections");
         }
         let Some(permit) = open.admit(peer.ip()) else {
-            refusals.refuse(&state, &door, stream, peer.ip());
+            rejected.accept(&state, &handshake, stream, peer.ip());
             continue;
         };
         // Without it small answers wait for the client's delayed acknowledgement.
@@ -199,8 +201,8 @@ pub(super) async fn serve(
             log::debug!(error:err = error; "the connection ended before it began");
             continue;
         }
-        let arrival = Arrival { stream, peer: peer.ip(), permit: Arc::new(permit) };
-        let work = connection(app.clone(), door.clone(), arrival, stop.clone());
+        let socket = AcceptedSocket { stream, peer: peer.ip(), permit: Arc::new(permit) };
+        let work = connection(app.clone(), handshake.clone(), socket, stop.clone());
         if let Err(full) = connections.spawn("connection", work) {
             log::warn!(error:err = full; "dropped a connection");
         }
@@ -222,42 +224,48 @@ pub(super) async fn serve(
 }
 
 /// A socket that has just been accepted.
-struct Arrival {
+struct AcceptedSocket {
     stream: TcpStream,
     peer: IpAddr,
     permit: Arc<ConnectionPermit>,
 }
 
 /// One connection from its first byte to its last.
-async fn connection(app: tide::Server<App>, door: Door, arrival: Arrival, stop: Stop) {
-    let Arrival { stream, peer, permit } = arrival;
+async fn connection(
+    app: tide::Server<App>,
+    handshake: Handshake,
+    socket: AcceptedSocket,
+    stop: Stop,
+) {
+    let AcceptedSocket { stream, peer, permit } = socket;
     let serving = async {
-        let passed = stop.or(door.pass(stream, &app.state().clock)).await;
-        let Some(stream) = passed.flatten() else { return };
+        let stream = stop.or(handshake.run(stream, &app.state().clock)).await;
+        let Some(stream) = stream.flatten() else { return };
         let over_tls = stream.is_secure();
         let phase = Phase::new(Arc::clone(&permit));
         let (stop, permit) = (stop.clone(), Arc::clone(&permit));
         let connection = Connection { app, peer, over_tls, phase, permit, stop };
-        speak(stream, Arc::new(connection)).await;
+        serve_http(stream, Arc::new(connection)).await;
     };
-    if Box::pin(permit.or_yield(serving)).await.is_none() {
+    if Box::pin(permit.run_until_evicted(serving)).await.is_none() {
         log::debug!("an idle connection was closed for a new one");
     }
 }
 
 /// HTTP on a stream, until one side ends it.
-async fn speak(stream: Stream, shared: Arc<Connection>) {
+async fn serve_http(stream: Stream, shared: Arc<Connection>) {
     let state = shared.app.state();
     let (clock, deadlines) = (state.clock.clone(), state.config.deadlines);
     let stop = shared.stop.clone();
-    let io = FuturesIo::new(Guarded::new(stream, clock, Arc::clone(&shared.phase), deadlines));
+    let io =
+        FuturesIo::new(DeadlineStream::new(stream, clock, Arc::clone(&shared.phase), deadlines));
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { shared.answer(request).await }
+        async move { shared.respond(request).await }
     });
     let served = http1::Builder::new()
         .timer(SmolTimer::new())
-        // hyper counts idle time and head together; `Guarded` watches the head alone.
+        // hyper counts idle time and head together; `DeadlineStream` watches the head alone.
         .header_read_timeout(deadlines.idle)
         .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
         .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
@@ -280,58 +288,60 @@ async fn speak(stream: Stream, shared: Arc<Connection>) {
 }
 
 /// Connections beyond the limit: they are told so, and health is answered.
-struct Refusals {
+struct RejectedConnections {
     open: Arc<Connections>,
     tasks: Scope,
 }
 
-impl Refusals {
-    fn new(state: &Shared, runtime: &Runtime) -> Self {
+impl RejectedConnections {
+    fn new(state: &AppState, runtime: &Runtime) -> Self {
         let open =
             Connections::new(limits::HTTP_REJECTIONS_MAX, state.config.trusted_proxies.clone());
         // One that yields gives its permit back a moment before its task counts as finished.
-        let tasks = Scope::new(runtime, "refused connections", limits::HTTP_REJECTIONS_MAX * 2);
+        let tasks = Scope::new(runtime, "rejected connections", limits::HTTP_REJECTIONS_MAX * 2);
         Self { open, tasks }
     }
 
-    fn refuse(&self, state: &Shared, door: &Door, stream: TcpStream, peer: IpAddr) {
+    fn accept(&self, state: &AppState, handshake: &Handshake, stream: TcpStream, peer: IpAddr) {
         let Some(permit) = self.open.admit(peer).map(Arc::new) else {
             log::debug!("closed a connection beyond the limit unanswered");
             return;
         };
         let limit = limits::HTTP_REJECTION_TIMEOUT;
-        let (clock, door) = (state.clock.clone(), door.clone());
+        let (clock, handshake) = (state.clock.clone(), handshake.clone());
         let deadlines = Deadlines { head: limit, ..state.config.deadlines };
-        let early = Early {
+        let health_only = HealthOnly {
             phase: Phase::new(Arc::clone(&permit)),
             url: state.config.public_url.clone(),
             readiness: Arc::clone(&state.readiness),
-            refusal: full,
+            fallback: too_many_connections,
         };
-        let refused = self.tasks.spawn("refusal", async move {
-            let telling = async {
-                if let Some(stream) = door.pass(stream, &clock).await {
-                    let phase = Arc::clone(&early.phase);
-                    early.serve(Guarded::new(stream, clock.clone(), phase, deadlines)).await;
+        let spawned = self.tasks.spawn("rejected connection", async move {
+            let serving = async {
+                if let Some(stream) = handshake.run(stream, &clock).await {
+                    let phase = Arc::clone(&health_only.phase);
+                    health_only
+                        .serve(DeadlineStream::new(stream, clock.clone(), phase, deadlines))
+                        .await;
                 }
             };
             // Nobody is left to tell when even this fails.
-            let _told = Box::pin(permit.or_yield(clock.timeout(limit, telling))).await;
+            let _served = Box::pin(permit.run_until_evicted(clock.timeout(limit, serving))).await;
         });
-        if refused.is_err() {
+        if spawned.is_err() {
             log::debug!("closed a connection beyond the limit unanswered");
         }
     }
 }
 
-fn full() -> Answer {
-    Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "too many connections").retry_after(5)
+fn too_many_connections() -> Response {
+    Response::error(StatusCode::SERVICE_UNAVAILABLE, "too many connections").retry_after(5)
 }
 
 /// Says why, then lets the client read it: closing over unread bytes would reset the connection and
 /// take the answer away.
-pub(super) async fn refuse(mut stream: Stream, answer: &[u8]) -> io::Result<()> {
-    stream.write_all(answer).await?;
+pub(super) async fn write_and_close(mut stream: Stream, response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
     stream.close().await?;
     let mut rest = [0; 1024];
     while stream.read(&mut rest).await? > 0 {}

@@ -12,23 +12,23 @@ use crate::service::Service;
 use crate::web::Folder;
 
 use super::config::Config;
-use super::connect::Table;
-use super::error::Failure;
+use super::connect::MethodTable;
+use super::error::HttpError;
 use super::permits::{AllTaken, Permit, Permits};
 use super::{Parts, Readiness};
 use crate::realtime::Realtime;
 
 /// tide's state. Clones share everything.
-pub(super) type App = Arc<Shared>;
+pub(super) type App = Arc<AppState>;
 
 /// See [`App`].
-pub(super) struct Shared {
+pub(super) struct AppState {
     pub(super) config: Config,
     pub(super) readiness: Readiness,
     pub(super) clock: Clock,
     pub(super) service: Service,
     pub(super) realtime: Realtime,
-    pub(super) methods: Table,
+    pub(super) methods: MethodTable,
     /// The web client of `webserver.client_dir`.
     pub(super) client: Option<Folder>,
     /// Connections that left HTTP.
@@ -43,17 +43,17 @@ pub(super) struct Shared {
 }
 
 /// A request among [`limits::HTTP_REQUESTS_MAX`] in work.
-pub(super) type RequestPermit = Arc<InWork>;
+pub(super) type RequestPermit = Arc<PausablePermit>;
 
 /// See [`RequestPermit`].
 #[derive(Debug)]
-pub(super) struct InWork {
+pub(super) struct PausablePermit {
     requests: Arc<Permits>,
     pub(super) client: ClientNetwork,
     held: Mutex<Option<Permit>>,
 }
 
-impl InWork {
+impl PausablePermit {
     /// The permit of a request that `tide` carries; health checks have none.
     pub(super) fn of(request: &Request<App>) -> Option<RequestPermit> {
         request.ext::<Option<RequestPermit>>().cloned().flatten()
@@ -76,7 +76,7 @@ impl InWork {
     }
 }
 
-impl Shared {
+impl AppState {
     pub(super) fn new(config: Config, parts: Parts, runtime: &Runtime) -> Self {
         let client = config.client_dir.clone();
         let max_sockets = config.max_connections.max(1);
@@ -88,7 +88,7 @@ impl Shared {
             readiness: parts.readiness,
             clock: parts.clock,
             service: parts.service,
-            methods: Table::new(),
+            methods: MethodTable::new(),
             work: Scope::new(runtime, "calls", limits::HTTP_OWNED_CALLS_MAX),
             bodies: Permits::new(limits::HTTP_BODIES_MAX_BYTES),
             large_bodies: Permits::new(limits::HTTP_LARGE_BODIES_MAX),
@@ -101,7 +101,7 @@ impl Shared {
         let client = ClientNetwork::from(client);
         let held = self.requests.take(client, 1).ok()?;
         let requests = Arc::clone(&self.requests);
-        Some(Arc::new(InWork { requests, client, held: Mutex::new(Some(held)) }))
+        Some(Arc::new(PausablePermit { requests, client, held: Mutex::new(Some(held)) }))
     }
 
     /// Runs work to its end whatever becomes of the caller, and waits for its answer. The request's
@@ -116,14 +116,14 @@ impl Shared {
         &self,
         name: &'static str,
         permit: Option<RequestPermit>,
-        work: impl Future<Output = Result<T, Failure>> + Send + 'static,
-    ) -> Result<T, Failure> {
+        work: impl Future<Output = Result<T, HttpError>> + Send + 'static,
+    ) -> Result<T, HttpError> {
         let work = async move {
-            let answer = work.await;
+            let response = work.await;
             drop(permit);
-            answer
+            response
         };
-        let answer = self.work.finish(name, work).map_err(|_full| Failure::busy())?;
-        answer.await.unwrap_or_else(|| Err(Failure::internal()))
+        let response = self.work.finish(name, work).map_err(|_full| HttpError::busy())?;
+        response.await.unwrap_or_else(|| Err(HttpError::internal()))
     }
 }

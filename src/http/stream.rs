@@ -15,9 +15,9 @@ use crate::limits::{POLL_READ_MAX_BYTES, POLL_READS_MAX};
 #[derive(Debug)]
 pub(super) enum Stream {
     /// As on the wire.
-    Plain(Fair<TcpStream>),
+    Plain(Cooperative<TcpStream>),
     /// Through TLS of our own.
-    Secure(Box<TlsStream<Fair<TcpStream>>>),
+    Secure(Box<TlsStream<Cooperative<TcpStream>>>),
 }
 
 /// A stream that makes its reader wait for the next turn of the executor after [`POLL_READ_MAX_BYTES`] or
@@ -25,13 +25,13 @@ pub(super) enum Stream {
 /// loop over what it sends from ever yielding: deadlines, the stop signal and the other connections of this
 /// thread would not be looked at.
 #[derive(Debug)]
-pub(super) struct Fair<S> {
+pub(super) struct Cooperative<S> {
     stream: S,
     bytes: usize,
     reads: usize,
 }
 
-impl<S> Fair<S> {
+impl<S> Cooperative<S> {
     pub(super) fn new(stream: S) -> Self {
         Self { stream, bytes: 0, reads: 0 }
     }
@@ -41,7 +41,7 @@ impl<S> Fair<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Cooperative<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -64,7 +64,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Fair<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Cooperative<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Fair<S> {
 impl Stream {
     /// A connection as it was accepted.
     pub(super) fn plain(stream: TcpStream) -> Self {
-        Self::Plain(Fair::new(stream))
+        Self::Plain(Cooperative::new(stream))
     }
 
     /// Whether it is encrypted by ourselves.

@@ -25,7 +25,7 @@ use crate::limits;
 use crate::runtime::{Clock, blocking, limited_read};
 
 use super::permits::{Permit, Permits};
-use super::stream::{Fair, Stream};
+use super::stream::{Cooperative, Stream};
 
 /// `webserver.tls.cert_file` and `webserver.tls.key_file`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        fault: TlsFault,
+        fault: TlsFileError,
     },
     /// The key's file is no use.
     #[error("{} {fault}", path.display())]
@@ -53,13 +53,13 @@ pub enum TlsError {
         /// The file.
         path: PathBuf,
         /// What is wrong with it.
-        fault: TlsFault,
+        fault: TlsFileError,
     },
 }
 
 /// What is wrong with one of the two files.
 #[derive(Debug, thiserror::Error)]
-pub enum TlsFault {
+pub enum TlsFileError {
     /// The system does not let us read it.
     #[error("cannot be read ({0})")]
     Unreadable(io::Error),
@@ -101,16 +101,16 @@ impl TlsFiles {
         let chain = certificates(&self.cert_file).map_err(certificate)?;
         let private = private_key(&self.key_file).map_err(key)?;
         CertifiedKey::from_der(chain, private, provider).map_err(|reason| match reason {
-            rustls::Error::InconsistentKeys(_) => key(TlsFault::Mismatch),
+            rustls::Error::InconsistentKeys(_) => key(TlsFileError::Mismatch),
             rustls::Error::InvalidCertificate(_) => {
-                certificate(TlsFault::Unusable { what: "certificate", reason })
+                certificate(TlsFileError::Unusable { what: "certificate", reason })
             }
-            reason => key(TlsFault::Unusable { what: "private key", reason }),
+            reason => key(TlsFileError::Unusable { what: "private key", reason }),
         })
     }
 
     /// What tells versions of the two files apart, without reading them.
-    fn look(&self) -> [Option<Version>; 2] {
+    fn versions(&self) -> [Option<FileVersion>; 2] {
         [&self.cert_file, &self.key_file].map(|path| {
             let file = std::fs::metadata(path).ok()?;
             Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
@@ -118,51 +118,51 @@ impl TlsFiles {
     }
 }
 
-type Version = (u64, u64, u64, i64, i64);
+type FileVersion = (u64, u64, u64, i64, i64);
 
 fn provider() -> CryptoProvider {
     rustls::crypto::ring::default_provider()
 }
 
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFault> {
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, TlsFileError> {
     let bytes = limited_read(path, limits::TLS_FILE_MAX_BYTES);
-    bytes.map(Zeroizing::new).map_err(TlsFault::Unreadable)
+    bytes.map(Zeroizing::new).map_err(TlsFileError::Unreadable)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFault> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsFileError> {
     let bytes = read(path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let chain = chain.unwrap_or_default();
-    if chain.is_empty() { Err(TlsFault::Empty("certificate")) } else { Ok(chain) }
+    if chain.is_empty() { Err(TlsFileError::Empty("certificate")) } else { Ok(chain) }
 }
 
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFault> {
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     let bytes = read(path)?;
-    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| TlsFault::Empty("private key"))
+    PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| TlsFileError::Empty("private key"))
 }
 
 /// The TLS end of a listener. Clones share the certificate.
 #[derive(Clone, Debug)]
 pub struct Tls {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
-struct Shared {
+struct Inner {
     files: TlsFiles,
     provider: Arc<CryptoProvider>,
-    current: Arc<Current>,
+    current: Arc<CurrentCertificate>,
     config: Arc<ServerConfig>,
     /// The files as they were when last read, usable or not.
-    read: Mutex<[Option<Version>; 2]>,
+    loaded: Mutex<[Option<FileVersion>; 2]>,
     signing: Signing,
 }
 
 /// The pair that the next handshake gets.
 #[derive(Debug)]
-struct Current(RwLock<Arc<CertifiedKey>>);
+struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
-impl ResolvesServerCert for Current {
+impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
     }
@@ -175,22 +175,22 @@ impl Tls {
     /// [`TlsError`].
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
-        let read = files.look();
+        let versions = files.versions();
         let pair = files.load(&provider)?;
-        let current = Arc::new(Current(RwLock::new(Arc::new(pair))));
+        let current = Arc::new(CurrentCertificate(RwLock::new(Arc::new(pair))));
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|reason| TlsError::Certificate {
                 path: files.cert_file.clone(),
-                fault: TlsFault::Unusable { what: "certificate", reason },
+                fault: TlsFileError::Unusable { what: "certificate", reason },
             })?;
         let resolver = Arc::clone(&current);
         let mut config = builder.with_no_client_auth().with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let config = Arc::new(config);
-        let read = Mutex::new(read);
+        let loaded = Mutex::new(versions);
         let signing = Signing::new();
-        Ok(Self { shared: Arc::new(Shared { files, provider, current, config, read, signing }) })
+        Ok(Self { inner: Arc::new(Inner { files, provider, current, config, loaded, signing }) })
     }
 
     /// Reads the files again, as at SIGHUP. A pair that cannot be used is reported and the former one
@@ -199,28 +199,28 @@ impl Tls {
     /// # Cancel safety
     /// The pair is exchanged as a whole or not at all.
     pub async fn reload(&self) {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.reload()).await;
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.reload()).await;
     }
 
     /// Looks at the files again and again and reads them when they have changed. Never returns.
     pub(super) async fn watch(&self, clock: &Clock) {
-        let mut before = self.looked().await;
+        let mut before = self.current_versions().await;
         loop {
             clock.sleep(limits::TLS_CHECK_INTERVAL).await;
-            let now = self.looked().await;
+            let now = self.current_versions().await;
             // Two equal looks: whoever writes the two files has finished.
-            let is_settled = now == before;
+            let is_stable = now == before;
             before = now;
-            if is_settled && now != self.shared.read_version() {
+            if is_stable && now != self.inner.loaded_versions() {
                 self.reload().await;
             }
         }
     }
 
-    async fn looked(&self) -> [Option<Version>; 2] {
-        let shared = Arc::clone(&self.shared);
-        blocking(move || shared.files.look()).await
+    async fn current_versions(&self) -> [Option<FileVersion>; 2] {
+        let inner = Arc::clone(&self.inner);
+        blocking(move || inner.files.versions()).await
     }
 
     /// Shakes hands. `None` when that came to nothing; the client was told what can be told.
@@ -234,14 +234,14 @@ impl Tls {
         match arrived {
             // A handshake starts with byte 22 (RFC 8446, 5.1), every HTTP method with a letter.
             Ok(1..) if first.is_ascii_alphabetic() => {
-                super::serve::refuse(Stream::plain(stream), PLAIN_HTTP).await.ok();
+                super::serve::write_and_close(Stream::plain(stream), PLAIN_HTTP).await.ok();
                 return None;
             }
             Ok(1..) => {}
             Ok(0) | Err(_) => return None,
         }
         let client = ClientNetwork::from(stream.peer_addr().ok()?.ip());
-        match Box::pin(self.shake_hands(Fair::new(stream), client)).await {
+        match Box::pin(self.handshake(Cooperative::new(stream), client)).await {
             Ok(stream) => Some(Stream::Secure(Box::new(stream))),
             Err(error) => {
                 log::debug!(error:err = error; "a TLS handshake failed");
@@ -255,14 +255,14 @@ impl Tls {
     /// A signature costs milliseconds, with a long RSA key on a small board a hundred: one at a time for each
     /// client address, so that one which asks for many delays its own alone. What the client sends and takes is
     /// waited for without holding anybody up.
-    async fn shake_hands(
+    async fn handshake(
         &self,
-        stream: Fair<TcpStream>,
+        stream: Cooperative<TcpStream>,
         client: ClientNetwork,
-    ) -> io::Result<TlsStream<Fair<TcpStream>>> {
+    ) -> io::Result<TlsStream<Cooperative<TcpStream>>> {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-        let config = Arc::clone(&self.shared.config);
-        let signing = self.shared.signing.take(client).await;
+        let config = Arc::clone(&self.inner.config);
+        let signing = self.inner.signing.take(client).await;
         let mut rest = std::pin::pin!(hello.into_stream(config));
         let first = futures_lite::future::poll_once(rest.as_mut()).await;
         drop(signing);
@@ -315,10 +315,10 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
     Content-Type: application/json\r\nContent-Length: 39\r\n\r\n\
     {\"error\":\"this port speaks https only\"}";
 
-impl Shared {
+impl Inner {
     fn reload(&self) {
-        let found = self.files.look();
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        let versions = self.files.versions();
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = versions;
         match self.files.load(&self.provider) {
             Ok(pair) => {
                 *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
@@ -337,8 +337,8 @@ impl Shared {
         }
     }
 
-    fn read_version(&self) -> [Option<Version>; 2] {
-        *self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    fn loaded_versions(&self) -> [Option<FileVersion>; 2] {
+        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -74,7 +74,7 @@ impl Coding {
 
 /// A file to serve.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedFile {
     /// Its bytes, packed when `coding` says so.
     pub file: File,
     /// How many.
@@ -114,7 +114,7 @@ impl Folder {
     ///
     /// # Errors
     /// The system's error, when the file is there and cannot be read.
-    pub fn find(&self, path: &str, codings: &[Coding]) -> io::Result<Option<Opened>> {
+    pub fn find(&self, path: &str, codings: &[Coding]) -> io::Result<Option<OpenedFile>> {
         let Some(name) = file_name(path) else { return Ok(None) };
         // Each time anew: a new build may take the folder's place.
         let root = self.root.canonicalize()?;
@@ -137,7 +137,7 @@ impl Folder {
         let packed = coding.map_or("", Coding::name);
         let (seconds, part) = (about.mtime(), about.mtime_nsec());
         let tag = format!("{:x}-{:x}-{seconds:x}.{part:x}{packed}", about.ino(), about.len());
-        Ok(Some(Opened { len: about.len(), file, content_type, coding, tag }))
+        Ok(Some(OpenedFile { len: about.len(), file, content_type, coding, tag }))
     }
 }
 

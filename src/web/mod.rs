@@ -7,7 +7,7 @@
 
 mod folder;
 
-pub use folder::{Coding, FALLBACK, Folder, FolderError, Opened};
+pub use folder::{Coding, FALLBACK, Folder, FolderError, OpenedFile};
 
 /// One embedded file.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub const PAGE: &str = "/200.html";
 /// The page of setup and join links: ours whatever client is served.
 pub const SETUP: &str = "/setup/index.html";
 /// What says that nothing is here.
-pub const LOST: &str = "/setup/lost.html";
+pub const NOT_FOUND_PAGE: &str = "/setup/lost.html";
 
 /// The policy of our own pages: our own files and our own origin, nothing inline.
 pub const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
@@ -67,7 +67,7 @@ impl Asset {
 
     /// Its bytes in the first of `codings` that it has, else plain.
     #[must_use]
-    pub fn packed(&self, codings: &[Coding]) -> (Option<Coding>, &'static [u8]) {
+    pub fn encoded(&self, codings: &[Coding]) -> (Option<Coding>, &'static [u8]) {
         let found = codings.iter().find_map(|&coding| {
             let bytes = match coding {
                 Coding::Brotli => self.brotli,
@@ -117,14 +117,14 @@ mod tests {
 
     #[test]
     fn the_client_is_there_packed_and_found_by_path() {
-        for path in [PAGE, SETUP, LOST] {
+        for path in [PAGE, SETUP, NOT_FOUND_PAGE] {
             assert_eq!(asset(path).map(Asset::content_type), Some(HTML), "{path}");
         }
         let scripts: Vec<_> = assets().filter(|asset| asset.content_type() == SCRIPT).collect();
         assert!(scripts.len() >= 2 && scripts.iter().all(|script| script.is_hashed()));
         let entry = scripts.iter().max_by_key(|script| script.plain().len()).unwrap();
         let sizes = [Coding::Brotli, Coding::Gzip]
-            .map(|coding| (Some(coding), entry.packed(&[coding])))
+            .map(|coding| (Some(coding), entry.encoded(&[coding])))
             .map(|(asked, (given, bytes))| {
                 assert_eq!(asked, given);
                 bytes.len()
@@ -138,7 +138,7 @@ mod tests {
     fn the_first_load_is_small() {
         let page = asset(PAGE).unwrap();
         let text = String::from_utf8_lossy(page.plain()).into_owned();
-        let size = |asset: &Asset| asset.packed(&[Coding::Gzip]).1.len();
+        let size = |asset: &Asset| asset.encoded(&[Coding::Gzip]).1.len();
         let named = assets().filter(|asset| asset.path != "/" && text.contains(asset.path));
         let total: usize = size(page) + named.map(size).sum::<usize>();
         assert!((20_000..=75_000).contains(&total), "{total} bytes as gzip");

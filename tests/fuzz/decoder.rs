@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use chatto::contract::{
-    Encoding, Rpc, Validate, Visitor, Wire, binary, decode, each_method, encode, realtime,
+    Encoding, MethodVisitor, Rpc, Validate, Wire, binary, decode, each_method, encode, realtime,
 };
 
 /// The outcome of an input, to recognise new outcomes.
@@ -22,7 +22,7 @@ type Check = fn(Encoding, Bytes) -> Result<Option<(u32, bool)>, String>;
 
 struct Messages(Vec<Check>);
 
-impl Visitor for Messages {
+impl MethodVisitor for Messages {
     fn visit<R: Rpc>(&mut self) {
         self.0.push(|encoding, body| {
             check::<R::Request>(encoding, body, |request| request.validate().is_ok())

@@ -26,17 +26,17 @@ fn the_first_owner_gets_in_by_a_link_that_works_once() {
         "token": token, "login": "ada", "displayName": "Ada L.", "password": "correct horse",
         "email": null
     });
-    let answer = edge.post("/auth/setup", &[], &body);
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let json = answer.json();
+    let response = edge.post("/auth/setup", &[], &body);
+    assert_eq!(response.status, 200, "{}", response.text());
+    let json = response.json();
     assert_eq!((&json["success"], &json["user"]["login"]), (&json!(true), &json!("ada")));
     assert!(json["token"].as_str().unwrap().starts_with("cht_AT"));
-    let (_, session) = answer.cookie("chatto_session").unwrap();
+    let (_, session) = response.cookie("chatto_session").unwrap();
     for attribute in ["; Path=/", "; Max-Age=7776000", "; SameSite=Lax", "; HttpOnly"] {
         assert!(session.contains(attribute), "{session}");
     }
     assert!(!session.contains("Secure") && !session.contains("Domain"));
-    let (value, csrf) = answer.cookie("chatto_csrf").unwrap();
+    let (value, csrf) = response.cookie("chatto_csrf").unwrap();
     assert!(!csrf.contains("HttpOnly"), "{csrf}");
     assert!(value.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)));
     let again = edge.post("/auth/setup", &[], &body);
@@ -109,9 +109,9 @@ fn owners_list_and_revoke_join_links() {
 
     // A cookie reads, and needs its CSRF token to revoke; a page of another origin has neither.
     let log_in = json!({"identifier": "ada", "password": "correct horse"});
-    let answer = edge.post("/auth/login", &[], &log_in);
+    let response = edge.post("/auth/login", &[], &log_in);
     let (session, csrf) =
-        (answer.cookie("chatto_session").unwrap().0, answer.cookie("chatto_csrf").unwrap().0);
+        (response.cookie("chatto_session").unwrap().0, response.cookie("chatto_csrf").unwrap().0);
     let cookie = format!("chatto_session={session}; chatto_csrf={csrf}");
     let cookie = ("Cookie", cookie.as_str());
     assert_eq!(edge.get("/auth/join-links", &[cookie]).status, 200);
@@ -145,14 +145,14 @@ fn log_in_answers_as_the_contract_says() {
     assert!(right.cookie("chatto_session").is_some() && right.cookie("chatto_csrf").is_some());
     assert_eq!(log_in(json!({"login": "ada", "password": "correct horse"})).status, 200);
     for wrong in [("ada", "wrong horse"), ("nobody", "wrong horse")] {
-        let answer = log_in(json!({"identifier": wrong.0, "password": wrong.1}));
-        assert_eq!(answer.status, 401);
-        assert_eq!(answer.json(), json!({"error": "Invalid credentials"}));
+        let response = log_in(json!({"identifier": wrong.0, "password": wrong.1}));
+        assert_eq!(response.status, 401);
+        assert_eq!(response.json(), json!({"error": "Invalid credentials"}));
     }
     for missing in [json!({}), json!({"identifier": "ada"}), json!({"password": null})] {
-        let answer = log_in(missing);
-        assert_eq!(answer.status, 400);
-        assert!(answer.json()["error"].is_string());
+        let response = log_in(missing);
+        assert_eq!(response.status, 400);
+        assert!(response.json()["error"].is_string());
     }
     let nonsense = edge.post_bytes("/auth/login", &[("Content-Type", "application/json")], b"{]");
     assert_eq!(nonsense.status, 400);
@@ -186,10 +186,10 @@ fn log_out_needs_csrf_with_a_cookie_alone_and_nothing_with_a_bearer() {
     edge.owner();
     let log_in = || {
         let body = json!({"identifier": "ada", "password": "correct horse"});
-        let answer = edge.post("/auth/login", &[], &body);
-        let session = answer.cookie("chatto_session").unwrap().0.to_owned();
-        let csrf = answer.cookie("chatto_csrf").unwrap().0.to_owned();
-        let token = answer.json()["token"].as_str().unwrap().to_owned();
+        let response = edge.post("/auth/login", &[], &body);
+        let session = response.cookie("chatto_session").unwrap().0.to_owned();
+        let csrf = response.cookie("chatto_csrf").unwrap().0.to_owned();
+        let token = response.json()["token"].as_str().unwrap().to_owned();
         (session, csrf, token)
     };
     let alive = |token: &str| edge.call(token, "ViewerService/GetViewer", &json!({})).status;
@@ -248,8 +248,8 @@ fn a_live_session_gets_its_csrf_cookie_on_any_safe_request() {
     for (method, path) in
         [("GET", "/"), ("HEAD", "/setup"), ("OPTIONS", "/api/x"), ("GET", "/api/x")]
     {
-        let answer = edge.exchange(&head(method, path, &[("Cookie", &cookie)]));
-        let (csrf, _) = answer.cookie("chatto_csrf").expect(path);
+        let response = edge.exchange(&head(method, path, &[("Cookie", &cookie)]));
+        let (csrf, _) = response.cookie("chatto_csrf").expect(path);
         let both = format!("{cookie}; chatto_csrf={csrf}");
         let kept = edge.exchange(&head(method, path, &[("Cookie", &both)]));
         assert!(kept.cookie("chatto_csrf").is_none(), "a valid one is kept");
@@ -269,11 +269,11 @@ fn cookies_are_secure_behind_https() {
     let public_url = PublicUrl::configured("https://chat.example.org").unwrap();
     let edge = Edge::start(Config { public_url, ..Config::default() });
     let body = json!({"token": edge.setup_token(), "login": "ada", "password": "correct horse"});
-    let answer = edge.post("/auth/setup", &[], &body);
+    let response = edge.post("/auth/setup", &[], &body);
     for cookie in ["chatto_session", "chatto_csrf"] {
-        assert!(answer.cookie(cookie).unwrap().1.contains("; Secure"));
+        assert!(response.cookie(cookie).unwrap().1.contains("; Secure"));
     }
-    let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+    let bearer = format!("Bearer {}", response.json()["token"].as_str().unwrap());
     let link = edge.post("/auth/join-links", &[("Authorization", &bearer)], &json!({}));
     let url = link.json()["url"].as_str().unwrap().to_owned();
     assert!(url.starts_with("https://chat.example.org/setup#"), "{url}");
@@ -284,8 +284,8 @@ fn a_session_slides_while_it_is_used_and_ends_when_it_is_not() {
     let edge = edge();
     edge.owner();
     let body = json!({"identifier": "ada", "password": "correct horse"});
-    let answer = edge.post("/auth/login", &[], &body);
-    let cookie = format!("chatto_session={}", answer.cookie("chatto_session").unwrap().0);
+    let response = edge.post("/auth/login", &[], &body);
+    let cookie = format!("chatto_session={}", response.cookie("chatto_session").unwrap().0);
     let day = Duration::from_secs(24 * 3600);
     let page = || edge.get("/", &[("Cookie", &cookie)]);
     assert!(page().cookie("chatto_session").is_none(), "set once a day");
@@ -298,10 +298,10 @@ fn a_session_slides_while_it_is_used_and_ends_when_it_is_not() {
 }
 
 /// Status, headers and body, without what differs from one answer to the next.
-fn without_times(answer: &super::support::Answer) -> (u16, Vec<(String, String)>, String) {
+fn without_times(response: &super::support::Response) -> (u16, Vec<(String, String)>, String) {
     let timely = ["date", "retry-after"];
-    let headers = answer.headers.iter().filter(|(name, _)| !timely.contains(&name.as_str()));
-    (answer.status, headers.cloned().collect(), answer.text())
+    let headers = response.headers.iter().filter(|(name, _)| !timely.contains(&name.as_str()));
+    (response.status, headers.cloned().collect(), response.text())
 }
 
 #[test]
@@ -337,9 +337,9 @@ fn a_link_is_no_way_to_try_names_without_end() {
         assert_eq!(redeem(&first, "ada", "192.0.2.1").status, 409);
     }
     for (token, client) in [(&first, "192.0.2.1"), (&first, "192.0.2.2"), (&second, "192.0.2.1")] {
-        let answer = redeem(token, "bob", client);
-        assert_eq!(answer.status, 429, "{client}: {}", answer.text());
-        assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+        let response = redeem(token, "bob", client);
+        assert_eq!(response.status, 429, "{client}: {}", response.text());
+        assert!(response.header("retry-after").unwrap().parse::<u64>().unwrap() >= 1);
     }
     assert_eq!(redeem(&third, "bob", "192.0.2.2").status, 200, "another link and address");
     edge.clock.advance(Duration::from_secs(61));
@@ -372,9 +372,10 @@ fn a_taken_name_costs_no_hash() {
 fn a_call_whose_session_ends_while_its_body_comes_does_nothing() {
     let edge = edge();
     let owner = edge.owner();
-    let room = edge.ask(&owner, "RoomDirectoryService/ListRooms", &json!({}))["rooms"][0].clone();
+    let room =
+        edge.call_ok(&owner, "RoomDirectoryService/ListRooms", &json!({}))["rooms"][0].clone();
     let room = room["room"]["id"].as_str().unwrap().to_owned();
-    edge.ask(&owner, "RoomService/JoinRoom", &json!({"roomId": room}));
+    edge.call_ok(&owner, "RoomService/JoinRoom", &json!({"roomId": room}));
     for (method, ends_by_password) in [
         ("MessageService/CreateMessage", true),
         ("MessageService/CreateMessage", false),
@@ -396,7 +397,7 @@ fn a_call_whose_session_ends_while_its_body_comes_does_nothing() {
         let mut raw = edge.connect();
         raw.send(head("POST", &path, &headers).as_bytes());
         // Asked for when the server begins to read, behind its look at the session.
-        assert_eq!(raw.answer().unwrap().status, 100);
+        assert_eq!(raw.response().unwrap().status, 100);
         raw.send(&body.as_bytes()[..5]);
         if ends_by_password {
             edge.operate(|service| async move {
@@ -407,12 +408,12 @@ fn a_call_whose_session_ends_while_its_body_comes_does_nothing() {
             assert_eq!(edge.post("/auth/logout", &auth, &json!({})).status, 200);
         }
         raw.send(&body.as_bytes()[5..]);
-        assert_eq!(raw.answer().unwrap().status, 401, "{method}");
+        assert_eq!(raw.response().unwrap().status, 401, "{method}");
     }
     let again =
         edge.post("/auth/login", &[], &json!({"identifier": "ada", "password": "correct horse"}));
     let token = again.json()["token"].as_str().unwrap().to_owned();
-    let events = edge.ask(&token, "RoomService/GetRoomEvents", &json!({"roomId": room}));
+    let events = edge.call_ok(&token, "RoomService/GetRoomEvents", &json!({"roomId": room}));
     assert!(!events.to_string().contains("too late"), "{events}");
 }
 
@@ -422,7 +423,7 @@ fn a_body_that_does_not_arrive_holds_up_no_stop() {
     let mut raw = begun(&edge, "/auth/login", "192.0.2.1", 100);
     let started = Instant::now();
     edge.stop.stop();
-    assert_eq!(raw.answer().unwrap().status, 503);
+    assert_eq!(raw.response().unwrap().status, 503);
     edge.join();
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
@@ -431,10 +432,10 @@ fn a_body_that_does_not_arrive_holds_up_no_stop() {
 fn an_answer_with_a_cookie_is_never_stored() {
     let edge = edge();
     edge.owner();
-    let answer =
+    let response =
         edge.post("/auth/login", &[], &json!({"identifier": "ada", "password": "correct horse"}));
-    assert_eq!(answer.header("cache-control"), Some("no-store"));
-    let (session, _) = answer.cookie("chatto_session").unwrap();
+    assert_eq!(response.header("cache-control"), Some("no-store"));
+    let (session, _) = response.cookie("chatto_session").unwrap();
     // A page that caches may keep is none of those when it brings the CSRF cookie.
     let cookie = format!("chatto_session={session}");
     for path in ["/", "/setup"] {

@@ -25,8 +25,8 @@ fn what_is_wrong_with_the_envelope_has_its_status() {
     let verb = edge.get(VIEWER, &[]);
     assert_eq!(verb.status, 405);
     for kind in ["text/plain", "application/grpc", "application/connect+proto"] {
-        let answer = edge.post_bytes(VIEWER, &[("Content-Type", kind)], b"{}");
-        assert_eq!((answer.status, answer.body.len()), (415, 0), "{kind}");
+        let response = edge.post_bytes(VIEWER, &[("Content-Type", kind)], b"{}");
+        assert_eq!((response.status, response.body.len()), (415, 0), "{kind}");
     }
     let charset =
         edge.post_bytes(DISCOVERY, &[("Content-Type", "application/json; charset=utf-8")], b"");
@@ -51,18 +51,18 @@ fn discovery_needs_no_credential_and_is_complete() {
 fn unauthenticated_comes_before_a_broken_body() {
     let edge = edge();
     for (kind, body) in [("application/json", &b"{["[..]), ("application/proto", b"\xff\xff")] {
-        let answer = edge.post_bytes(VIEWER, &[("Content-Type", kind)], body);
-        assert_eq!(answer.status, 401);
-        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let response = edge.post_bytes(VIEWER, &[("Content-Type", kind)], body);
+        assert_eq!(response.status, 401);
+        assert_eq!(response.header("content-type"), Some("application/json"));
         let text = json!({"code": "unauthenticated", "message": "authentication required"});
-        assert_eq!(answer.json(), text);
+        assert_eq!(response.json(), text);
     }
     let token = edge.owner();
     let bearer = format!("Bearer {token}");
     for (kind, body) in [("application/json", &b"{["[..]), ("application/proto", b"\xff\xff")] {
         let headers = [("Content-Type", kind), ("Authorization", bearer.as_str())];
-        let answer = edge.post_bytes(VIEWER, &headers, body);
-        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_argument")));
+        let response = edge.post_bytes(VIEWER, &headers, body);
+        assert_eq!((response.status, &response.json()["code"]), (400, &json!("invalid_argument")));
     }
 }
 
@@ -71,16 +71,16 @@ fn each_code_has_its_status() {
     let edge = edge();
     let ada = edge.owner();
     let bob = edge.person(&ada, "bob");
-    let rooms = edge.ask(&ada, "RoomDirectoryService/ListRooms", &json!({}));
+    let rooms = edge.call_ok(&ada, "RoomDirectoryService/ListRooms", &json!({}));
     let named = |name: &str| {
         let all = rooms["rooms"].as_array().unwrap();
         let room = all.iter().find(|room| room["room"]["name"] == name).unwrap();
         room["room"]["id"].as_str().unwrap().to_owned()
     };
     let (announcements, general) = (named("announcements"), named("general"));
-    let group =
-        edge.ask(&ada, "RoomDirectoryService/ListRoomGroups", &json!({}))["groups"][0]["id"]
-            .clone();
+    let group = edge.call_ok(&ada, "RoomDirectoryService/ListRoomGroups", &json!({}))["groups"][0]
+        ["id"]
+        .clone();
     let cases = [
         ("RoomService/GetRoomEvents", json!({"roomId": general}), 403, "permission_denied"),
         (
@@ -97,11 +97,11 @@ fn each_code_has_its_status() {
         ("RoomService/BanMember", json!({"roomId": general}), 501, "unimplemented"),
     ];
     for (method, body, status, code) in cases {
-        let answer = edge.call(&bob, method, &body);
-        assert_eq!(answer.status, status, "{method}: {}", answer.text());
-        assert_eq!(answer.json()["code"], code, "{method}");
-        assert_eq!(answer.header("content-type"), Some("application/json"));
-        assert!(answer.json()["message"].is_string());
+        let response = edge.call(&bob, method, &body);
+        assert_eq!(response.status, status, "{method}: {}", response.text());
+        assert_eq!(response.json()["code"], code, "{method}");
+        assert_eq!(response.header("content-type"), Some("application/json"));
+        assert!(response.json()["message"].is_string());
     }
     let room = json!({"groupId": group, "name": "General"});
     let taken = edge.call(&ada, "RoomService/CreateRoom", &room);
@@ -124,7 +124,7 @@ fn each_code_has_its_status() {
         ("Content-Length", "2"),
     ];
     late.send((head("POST", VIEWER, &headers) + "{").as_bytes());
-    let late = late.answer().unwrap();
+    let late = late.response().unwrap();
     assert_eq!((late.status, &late.json()["code"]), (504, &json!("deadline_exceeded")));
     let odd = edge.post(
         VIEWER,
@@ -146,11 +146,11 @@ fn gzip_goes_both_ways() {
         ("Content-Encoding", "gzip"),
         ("Accept-Encoding", "br, gzip;q=0.5"),
     ];
-    let answer = edge.post_bytes(VIEWER, &headers, &packed);
-    assert_eq!(answer.status, 200, "{:?}", answer.headers);
-    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    let response = edge.post_bytes(VIEWER, &headers, &packed);
+    assert_eq!(response.status, 200, "{:?}", response.headers);
+    assert_eq!(response.header("content-encoding"), Some("gzip"));
     let mut text = String::new();
-    flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).unwrap();
+    flate2::read::GzDecoder::new(&response.body[..]).read_to_string(&mut text).unwrap();
     let plain = edge.post(VIEWER, &[("Authorization", &bearer)], &json!({}));
     assert_eq!(plain.header("content-encoding"), None);
     assert_eq!(text, plain.text());
@@ -166,8 +166,8 @@ fn gzip_goes_both_ways() {
     assert_eq!(broken.status, 400);
     let other = [JSON, ("Authorization", &*bearer), ("Content-Encoding", "br")];
     assert_eq!(edge.post_bytes(VIEWER, &other, b"x").json()["code"], "unimplemented");
-    let answer = edge.post_bytes(VIEWER, &headers, &self::packed(&vec![b' '; 8 << 20]));
-    assert_eq!(answer.json()["code"], "resource_exhausted");
+    let response = edge.post_bytes(VIEWER, &headers, &self::packed(&vec![b' '; 8 << 20]));
+    assert_eq!(response.json()["code"], "resource_exhausted");
 }
 
 /// A gzip member.
@@ -185,8 +185,8 @@ fn a_body_is_one_gzip_member() {
     let headers = [JSON, ("Authorization", &*bearer), ("Content-Encoding", "gzip")];
     let (one, empty) = (packed(b"{}"), packed(b""));
     for rest in [empty.clone(), empty.repeat(40_000), vec![0]] {
-        let answer = edge.post_bytes(VIEWER, &headers, &[one.clone(), rest].concat());
-        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("invalid_argument")));
+        let response = edge.post_bytes(VIEWER, &headers, &[one.clone(), rest].concat());
+        assert_eq!((response.status, &response.json()["code"]), (400, &json!("invalid_argument")));
     }
     assert_eq!(edge.post_bytes(VIEWER, &headers, &one).status, 200);
     let cut = one.len() - 1;
@@ -198,9 +198,9 @@ fn nobody_unpacks_for_strangers() {
     let edge = edge();
     let one = packed(b"{}");
     for path in [DISCOVERY, "/auth/login", "/auth/setup"] {
-        let answer = edge.post_bytes(path, &[JSON, ("Content-Encoding", "gzip")], &one);
-        assert_eq!(answer.status, 415, "{path}");
-        assert_eq!(answer.header("accept-encoding"), Some("identity"), "{path}");
+        let response = edge.post_bytes(path, &[JSON, ("Content-Encoding", "gzip")], &one);
+        assert_eq!(response.status, 415, "{path}");
+        assert_eq!(response.header("accept-encoding"), Some("identity"), "{path}");
         let plain = edge.post_bytes(path, &[JSON, ("Content-Encoding", "identity")], b"{}");
         assert_ne!(plain.status, 415, "{path}");
     }
@@ -221,9 +221,9 @@ fn requests_in_flight_finish_when_the_server_stops() {
     assert_eq!(edge.get("/healthz", &[]).status, 200);
     edge.stop.stop();
     raw.send(rest.as_bytes());
-    let answer = raw.answer().unwrap();
-    assert_eq!(answer.status, 200);
-    assert_eq!(answer.header("connection"), Some("close"));
+    let response = raw.response().unwrap();
+    assert_eq!(response.status, 200);
+    assert_eq!(response.header("connection"), Some("close"));
     assert!(raw.is_closed());
     edge.join();
 }
@@ -233,7 +233,7 @@ fn features_that_are_off_are_hidden_or_empty() {
     let edge = edge();
     let ada = edge.owner();
     let bob = edge.person(&ada, "bob");
-    let search = edge.ask(&bob, "MessageSearchService/GetStatus", &json!({}));
+    let search = edge.call_ok(&bob, "MessageSearchService/GetStatus", &json!({}));
     assert_eq!(search, json!({"state": "MESSAGE_SEARCH_STATE_DISABLED"}));
     let found = edge.call(&bob, "MessageSearchService/SearchMessages", &json!({"query": "x"}));
     assert_eq!((found.status, &found.json()["code"]), (400, &json!("failed_precondition")));
@@ -241,19 +241,19 @@ fn features_that_are_off_are_hidden_or_empty() {
         ("NotificationService/ListNotificationOccurrences", "occurrences"),
         ("ThreadService/ListFollowedThreads", "threads"),
     ] {
-        let none = edge.ask(&bob, method, &json!({}));
+        let none = edge.call_ok(&bob, method, &json!({}));
         assert_eq!((none.get(list), &none["page"]), (None, &json!({})), "{method}: {none}");
         assert_eq!(edge.call("", method, &json!({})).status, 401, "{method}");
     }
-    let rooms = edge.ask(&ada, "RoomDirectoryService/ListRooms", &json!({}));
+    let rooms = edge.call_ok(&ada, "RoomDirectoryService/ListRooms", &json!({}));
     let named = |name: &str| {
         let all = rooms["rooms"].as_array().unwrap();
         let room = all.iter().find(|room| room["room"]["name"] == name).unwrap();
         room["room"]["id"].clone()
     };
     let pins = |room: serde_json::Value| {
-        let answer = edge.call(&bob, "RoomService/ListPinnedMessages", &json!({"roomId": room}));
-        (answer.status, answer.json())
+        let response = edge.call(&bob, "RoomService/ListPinnedMessages", &json!({"roomId": room}));
+        (response.status, response.json())
     };
     assert_eq!(pins(named("announcements")), (200, json!({"page": {}})));
     assert_eq!(pins(named("general")).0, 403, "no member");
@@ -262,14 +262,14 @@ fn features_that_are_off_are_hidden_or_empty() {
 
 #[test]
 fn methods_and_their_states_are_golden() {
-    let listing = chatto::contract::listing(http::is_served);
+    let listed = chatto::contract::method_list(http::is_served);
     let golden = include_str!("../golden/methods.txt");
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/methods.txt");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, &listing).unwrap();
+        std::fs::write(path, &listed).unwrap();
         return;
     }
-    assert!(golden == listing, "UPDATE_GOLDEN=1 writes {path} anew");
+    assert!(golden == listed, "UPDATE_GOLDEN=1 writes {path} anew");
 }
 
 #[test]

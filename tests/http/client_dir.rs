@@ -9,7 +9,7 @@ use chatto::http::Config;
 use chatto::web::Folder;
 use tempfile::TempDir;
 
-use super::support::{Answer, Edge, head};
+use super::support::{Edge, Response, head};
 use crate::support::server::Server;
 
 const PAGE: &str = "<html><head><!-- OG_META_PLACEHOLDER --></head><body>app</body></html>";
@@ -41,8 +41,8 @@ fn serve(dir: &Path) -> Edge {
     Edge::start(Config { client_dir, ..Config::default() })
 }
 
-fn text<'a>(answer: &'a Answer, name: &str) -> &'a str {
-    answer.header(name).unwrap_or("")
+fn text<'a>(response: &'a Response, name: &str) -> &'a str {
+    response.header(name).unwrap_or("")
 }
 
 #[test]
@@ -87,8 +87,8 @@ fn icons_lead_to_the_pictures_of_the_build() {
     for (path, target) in
         [("/favicon", "/icons/favicon.png"), ("/apple-touch-icon", "/icons/apple-touch-icon.png")]
     {
-        let answer = edge.get(path, &[]);
-        assert_eq!((answer.status, text(&answer, "location")), (302, target));
+        let response = edge.get(path, &[]);
+        assert_eq!((response.status, text(&response, "location")), (302, target));
     }
     assert_eq!(edge.get("/icons/favicon.png", &[]).body, b"PNG");
 }
@@ -133,8 +133,8 @@ fn machine_paths_and_our_own_pages_stay_ours() {
     fs::write(dir.path().join("setup/immutable/x.js"), "theirs").unwrap();
     let edge = serve(dir.path());
     for path in ["/api", "/api/x", "/auth/x", "/oauth/x", "/assets/x", "/webhooks/x"] {
-        let answer = edge.get(path, &[]);
-        assert_eq!((answer.status, text(&answer, "content-type")), (404, "application/json"));
+        let response = edge.get(path, &[]);
+        assert_eq!((response.status, text(&response, "content-type")), (404, "application/json"));
     }
     let setup = edge.get("/setup", &[]).text();
     let script = setup.split("src=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
@@ -179,11 +179,11 @@ fn packed_files_are_served_to_who_takes_them() {
         ("identity", "", "start()"),
         ("br;q=0", "", "start()"),
     ] {
-        let answer = edge.get(path, &[("Accept-Encoding", accepts)]);
-        assert_eq!(text(&answer, "content-encoding"), coding, "{accepts}");
-        assert_eq!(answer.text(), body, "{accepts}");
-        assert_eq!(text(&answer, "vary"), "Accept-Encoding");
-        assert_eq!(text(&answer, "content-type"), "text/javascript; charset=utf-8");
+        let response = edge.get(path, &[("Accept-Encoding", accepts)]);
+        assert_eq!(text(&response, "content-encoding"), coding, "{accepts}");
+        assert_eq!(response.text(), body, "{accepts}");
+        assert_eq!(text(&response, "vary"), "Accept-Encoding");
+        assert_eq!(text(&response, "content-type"), "text/javascript; charset=utf-8");
     }
     let tags = ["br", "gzip", ""]
         .map(|accepts| text(&edge.get(path, &[("Accept-Encoding", accepts)]), "etag").to_owned());
@@ -244,10 +244,10 @@ fn nothing_outside_the_folder_is_served() {
         "/%c0%ae%c0%ae/secret",
         &format!("/{}", "x".repeat(5000)),
     ] {
-        let answer = edge.get(path, &[]);
-        let body = answer.text();
-        let is_page = answer.status == 200 && body.contains("app</body>");
-        assert!(is_page || answer.status == 404, "{path}: {} {body}", answer.status);
+        let response = edge.get(path, &[]);
+        let body = response.text();
+        let is_page = response.status == 200 && body.contains("app</body>");
+        assert!(is_page || response.status == 404, "{path}: {} {body}", response.status);
         for secret in ["SECRET", "root:", "favicon.png"] {
             assert!(!body.contains(secret), "{path}: {body}");
         }
@@ -277,13 +277,13 @@ fn a_large_file_comes_whole_and_a_page_that_vanished_is_an_error_of_ours() {
         (0..3_000_001_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     fs::write(dir.path().join("large.bin"), &bytes).unwrap();
     let edge = serve(dir.path());
-    let answer = edge.get("/large.bin", &[]);
-    assert_eq!(text(&answer, "content-type"), "application/octet-stream");
-    assert_eq!(text(&answer, "cache-control"), "no-store");
-    assert!(answer.body == bytes, "{} bytes came", answer.body.len());
+    let response = edge.get("/large.bin", &[]);
+    assert_eq!(text(&response, "content-type"), "application/octet-stream");
+    assert_eq!(text(&response, "cache-control"), "no-store");
+    assert!(response.body == bytes, "{} bytes came", response.body.len());
     let mut raw = edge.connect();
     raw.send(head("HEAD", "/large.bin", &[]).as_bytes());
-    assert_eq!(text(&raw.answer_to("HEAD").unwrap(), "content-length"), "3000001");
+    assert_eq!(text(&raw.response_to("HEAD").unwrap(), "content-length"), "3000001");
     fs::remove_file(dir.path().join("200.html")).unwrap();
     assert_eq!(edge.get("/login", &[]).status, 500);
 }

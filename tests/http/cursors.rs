@@ -20,7 +20,7 @@ fn a_cursor_holds_for_a_day() {
     edge.clock.advance(23 * HOUR);
     assert_eq!(follower.connect(&endpoint), CatchUp::Replay, "the day is not over");
     let body = json!({"status": "PRESENCE_STATUS_ONLINE"});
-    edge.ask(&ada, "MyAccountService/UpdatePresence", &body);
+    edge.call_ok(&ada, "MyAccountService/UpdatePresence", &body);
     let old = follower.cursor.clone();
     follower.cut();
     edge.clock.advance(23 * HOUR);

@@ -38,8 +38,8 @@ fn a_body_that_stalls_or_drips_is_answered_and_closed() {
         for (path, status) in [("/auth/login", 408), (call, 504)] {
             let mut raw = edge.connect();
             raw.send(begun(path, &[("Authorization", &bearer)]).as_bytes());
-            let answer = raw.answer().expect("an answer before the end");
-            assert_eq!(answer.status, status, "{path}: {}", answer.text());
+            let response = raw.response().expect("an answer before the end");
+            assert_eq!(response.status, status, "{path}: {}", response.text());
             assert!(raw.is_closed(), "{path}");
         }
     }
@@ -51,7 +51,7 @@ fn a_body_in_time_is_read() {
     let mut raw = edge.connect();
     raw.send(begun("/auth/login", &[]).as_bytes());
     raw.send(b"\"a\": 12}");
-    assert_eq!(raw.answer().unwrap().status, 400, "read, and found wanting");
+    assert_eq!(raw.response().unwrap().status, 400, "read, and found wanting");
 }
 
 /// Answers pile up in the sockets' buffers until the server waits for the client.
@@ -81,13 +81,13 @@ fn silence_ends_a_connection_before_its_first_request_and_between_two() {
     assert!(early.connect().is_closed(), "not a byte of a request");
     let mut raw = early.connect();
     raw.send(b"GET /healthz HTTP/1.1\r\nHos");
-    assert_eq!(raw.answer().unwrap().status, 408);
+    assert_eq!(raw.response().unwrap().status, 408);
     assert!(raw.is_closed());
     assert!(started.elapsed() < Deadlines::default().head, "cut by another deadline");
 
     let idle = edge(Deadlines { idle: SOON, ..Deadlines::default() });
     let mut raw = idle.connect();
     raw.send(head("GET", "/healthz", &[]).as_bytes());
-    assert_eq!(raw.answer().unwrap().status, 200);
+    assert_eq!(raw.response().unwrap().status, 200);
     assert!(raw.is_closed(), "idle for longer than it may");
 }

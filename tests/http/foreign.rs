@@ -3,14 +3,14 @@
 use chatto::http::Config;
 use serde_json::json;
 
-use super::support::{Answer, Edge, head};
+use super::support::{Edge, Response, head};
 
 fn edge() -> Edge {
     Edge::start(Config::default())
 }
 
 /// A log-in as a page of this origin sends it, with this content type.
-fn log_in(edge: &Edge, content_type: &str, origin: Option<&str>) -> Answer {
+fn log_in(edge: &Edge, content_type: &str, origin: Option<&str>) -> Response {
     let body = json!({"identifier": "ada", "password": "correct horse"}).to_string();
     let mut headers = vec![("Content-Type", content_type)];
     headers.extend(origin.map(|origin| ("Origin", origin)));
@@ -28,17 +28,17 @@ fn only_json_logs_in_and_a_foreign_page_gets_no_cookie() {
         assert!(refused.cookie("chatto_session").is_none(), "{kind}");
     }
     for origin in ["https://elsewhere.example", "null"] {
-        let answer = log_in(&edge, "application/json", Some(origin));
-        assert_eq!(answer.status, 200, "a client of another address gets its token");
-        assert!(answer.json()["token"].is_string());
-        assert!(answer.cookie("chatto_session").is_none(), "{origin}");
-        assert!(answer.cookie("chatto_csrf").is_none(), "{origin}");
+        let response = log_in(&edge, "application/json", Some(origin));
+        assert_eq!(response.status, 200, "a client of another address gets its token");
+        assert!(response.json()["token"].is_string());
+        assert!(response.cookie("chatto_session").is_none(), "{origin}");
+        assert!(response.cookie("chatto_csrf").is_none(), "{origin}");
     }
     for origin in [None, Some("http://localhost")] {
-        let answer = log_in(&edge, "application/json; charset=utf-8", origin);
-        assert_eq!(answer.status, 200);
-        assert!(answer.cookie("chatto_session").is_some(), "{origin:?}");
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let response = log_in(&edge, "application/json; charset=utf-8", origin);
+        assert_eq!(response.status, 200);
+        assert!(response.cookie("chatto_session").is_some(), "{origin:?}");
+        assert_eq!(response.header("cache-control"), Some("no-store"));
     }
     let body = json!({"token": "any", "login": "eve", "password": "correct horse"}).to_string();
     let plain = edge.post_bytes("/auth/setup", &[("Content-Type", "text/plain")], body.as_bytes());
@@ -50,9 +50,9 @@ fn a_bearer_that_does_not_count_excuses_no_log_out_from_csrf() {
     let edge = edge();
     edge.owner();
     let session = || {
-        let answer = log_in(&edge, "application/json", None);
-        let (session, _) = answer.cookie("chatto_session").unwrap();
-        let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+        let response = log_in(&edge, "application/json", None);
+        let (session, _) = response.cookie("chatto_session").unwrap();
+        let bearer = format!("Bearer {}", response.json()["token"].as_str().unwrap());
         (format!("chatto_session={session}"), bearer)
     };
     let lives = |cookie: &str| {

@@ -10,8 +10,8 @@ use crate::support::wait::until;
 /// Logs in and answers the line of the session cookie.
 fn cookie_line(edge: &Edge, headers: &[(&str, &str)]) -> String {
     let body = json!({"identifier": "ada", "password": "correct horse"});
-    let answer = edge.post("/auth/login", headers, &body);
-    answer.cookie("chatto_session").unwrap().1.to_owned()
+    let response = edge.post("/auth/login", headers, &body);
+    response.cookie("chatto_session").unwrap().1.to_owned()
 }
 
 #[test]
@@ -42,8 +42,8 @@ fn links_start_with_the_forwarded_host() {
     let ask = |headers: &[(&str, &str)]| {
         let mut all = vec![("Authorization", owner.as_str())];
         all.extend_from_slice(headers);
-        let answer = edge.post("/auth/join-links", &all, &json!({}));
-        answer.json()["url"].as_str().unwrap().to_owned()
+        let response = edge.post("/auth/join-links", &all, &json!({}));
+        response.json()["url"].as_str().unwrap().to_owned()
     };
     let proxied = [("X-Forwarded-Host", "chat.example"), ("X-Forwarded-Proto", "https")];
     assert!(ask(&proxied).starts_with("https://chat.example/setup#"));

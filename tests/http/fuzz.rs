@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use chatto::contract::realtime::{
-    self as wire, realtime_client_frame::Frame as Ask, realtime_server_frame::Frame,
+    self as wire, realtime_client_frame::Frame as ClientFrame, realtime_server_frame::Frame,
 };
 use chatto::contract::{Encoding, binary, decode};
 use chatto::http::{Config, Deadlines};
@@ -98,11 +98,11 @@ fn sockets_take_any_bytes() {
 fn frames() -> Vec<Vec<u8>> {
     let hello = |bearer_token| {
         let hello = wire::RealtimeClientHello { protocol_version: 2, bearer_token };
-        binary(&wire::RealtimeClientFrame { frame: Some(Ask::Hello(hello)) })
+        binary(&wire::RealtimeClientFrame { frame: Some(ClientFrame::Hello(hello)) })
     };
     let subscribe = wire::RealtimeSubscribeEvents::default();
     let subscribe =
-        binary(&wire::RealtimeClientFrame { frame: Some(Ask::SubscribeEvents(subscribe)) });
+        binary(&wire::RealtimeClientFrame { frame: Some(ClientFrame::SubscribeEvents(subscribe)) });
     vec![
         frame(0x82, &hello(Some("cht_ATnobody".to_owned()))),
         frame(0x82, &hello(None)),

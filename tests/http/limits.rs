@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chatto::contract::binary;
-use chatto::contract::realtime::{self as wire, realtime_client_frame::Frame as Ask};
+use chatto::contract::realtime::{self as wire, realtime_client_frame::Frame as ClientFrame};
 use chatto::http::Config;
 use chatto::limits;
 use chatto::realtime::{Disconnected, HandshakeInfo, Incoming, Socket};
@@ -41,7 +41,7 @@ fn get(path: &str, client: &str) -> String {
 fn idle(edge: &Edge) -> Raw {
     let mut raw = edge.connect();
     raw.send(head("GET", "/healthz", &[]).as_bytes());
-    assert_eq!(raw.answer().unwrap().status, 200);
+    assert_eq!(raw.response().unwrap().status, 200);
     raw
 }
 
@@ -56,7 +56,7 @@ fn socket(edge: &Edge, client: &str) -> (Raw, u16) {
         ("X-Forwarded-For", client),
     ];
     raw.send(head("GET", "/api/realtime", &headers).as_bytes());
-    let status = raw.answer().unwrap().status;
+    let status = raw.response().unwrap().status;
     (raw, status)
 }
 
@@ -79,7 +79,7 @@ pub(super) fn begun(edge: &Edge, path: &str, client: &str, length: usize) -> Raw
     ];
     raw.send(head("POST", path, &headers).as_bytes());
     // Asked for when the server begins to read.
-    assert_eq!(raw.answer().unwrap().status, 100);
+    assert_eq!(raw.response().unwrap().status, 100);
     raw.send(b"{");
     raw
 }
@@ -90,14 +90,14 @@ fn the_connection_that_is_idle_for_longest_yields_to_a_new_one() {
     let mut held = [(); 4].map(|()| idle(&edge));
     // The first has asked last.
     held[0].send(head("GET", "/healthz", &[]).as_bytes());
-    assert_eq!(held[0].answer().unwrap().status, 200);
+    assert_eq!(held[0].response().unwrap().status, 200);
     let mut new = edge.connect();
     new.send(get("/setup", A).as_bytes());
-    assert_eq!(new.answer().unwrap().status, 200);
+    assert_eq!(new.response().unwrap().status, 200);
     assert!(held[1].is_closed());
     for at in [0, 2, 3] {
         held[at].send(head("GET", "/healthz", &[]).as_bytes());
-        assert_eq!(held[at].answer().unwrap().status, 200, "{at}");
+        assert_eq!(held[at].response().unwrap().status, 200, "{at}");
     }
 }
 
@@ -123,9 +123,9 @@ fn what_is_in_work_is_not_cut_for_a_new_connection() {
         (!is_open(&first)).then_some(second)
     });
     busy.send(b"}");
-    assert_eq!(busy.answer().unwrap().json()["bytes"], 2);
+    assert_eq!(busy.response().unwrap().json()["bytes"], 2);
     second.send(head("GET", "/healthz", &[]).as_bytes());
-    assert_eq!(second.answer().unwrap().status, 200);
+    assert_eq!(second.response().unwrap().status, 200);
 }
 
 #[test]
@@ -175,8 +175,8 @@ fn bodies_that_have_not_arrived_are_not_in_work() {
     let _slow: Vec<Raw> =
         (0..limits::HTTP_REQUESTS_MAX + 64).map(|_| begun(&edge, "/auth/login", A, 9)).collect();
     for client in [A, B] {
-        let answer = edge.post("/auth/login", &[("X-Forwarded-For", client)], &json!({}));
-        assert_eq!(answer.status, 400, "{}", answer.text());
+        let response = edge.post("/auth/login", &[("X-Forwarded-For", client)], &json!({}));
+        assert_eq!(response.status, 400, "{}", response.text());
     }
 }
 
@@ -218,16 +218,16 @@ fn an_address_has_at_most_half_of_the_bytes_of_bodies() {
     let refused = until("its half is taken", PATIENCE, || {
         // One that meets the answered one on its way may be refused itself.
         slow.push(send(A, &body[1..]));
-        let answer = send(A, &body).answer()?;
-        (answer.status == 503).then_some(answer)
+        let response = send(A, &body).response()?;
+        (response.status == 503).then_some(response)
     });
     let half = limits::HTTP_BODIES_MAX_BYTES / 2 / limits::API_BODY_MAX_BYTES;
     assert!(slow.len() >= half, "refused after {} bodies", slow.len());
     assert_eq!(refused.json()["code"], "unavailable");
-    assert_eq!(send(B, &body).answer().unwrap().status, 200);
+    assert_eq!(send(B, &body).response().unwrap().status, 200);
     drop(slow);
     until("its half is free again", PATIENCE, || {
-        (send(A, &body).answer()?.status == 200).then_some(())
+        (send(A, &body).response()?.status == 200).then_some(())
     });
 }
 
@@ -267,8 +267,10 @@ impl Mute {
         let frame = |ask| Bytes::from(binary(&wire::RealtimeClientFrame { frame: Some(ask) }));
         let hello =
             wire::RealtimeClientHello { protocol_version: 2, bearer_token: Some(token.to_owned()) };
-        let asks =
-            [Ask::Hello(hello), Ask::SubscribeEvents(wire::RealtimeSubscribeEvents::default())];
+        let asks = [
+            ClientFrame::Hello(hello),
+            ClientFrame::SubscribeEvents(wire::RealtimeSubscribeEvents::default()),
+        ];
         Self { asks: asks.map(frame).into(), takes, offered: Arc::default() }
     }
 }

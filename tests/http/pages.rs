@@ -1,6 +1,6 @@
 //! The embedded web client and the pages below `/setup`: complete, packed, cacheable, with the strictest policy.
 
-use super::support::{Answer, Edge};
+use super::support::{Edge, Response};
 use chatto::http::Config;
 
 fn edge() -> Edge {
@@ -22,8 +22,8 @@ fn the_pages_are_ours_complete_and_cacheable() {
     assert_eq!((home.status, setup.status, lost.status), (200, 200, 404));
     assert_eq!(home.header("cache-control"), Some("no-store"), "it brings cookies");
     assert_eq!(setup.header("cache-control"), Some("no-cache"));
-    let policy = |answer: &Answer| {
-        let policy = answer.header("content-security-policy").unwrap();
+    let policy = |response: &Response| {
+        let policy = response.header("content-security-policy").unwrap();
         assert!(policy.contains("script-src 'self'") && !policy.contains("unsafe"), "{policy}");
     };
     for page in [&home, &setup, &lost] {
@@ -40,12 +40,16 @@ fn the_pages_are_ours_complete_and_cacheable() {
                 "svg" => "image/svg+xml",
                 other => panic!("a page names a file of type {other}"),
             };
-            let answer = edge.get(&path, &[]);
-            assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{path}");
-            let cache = answer.header("cache-control");
+            let response = edge.get(&path, &[]);
+            assert_eq!(
+                (response.status, response.header("content-type")),
+                (200, Some(kind)),
+                "{path}"
+            );
+            let cache = response.header("cache-control");
             assert_eq!(cache, Some("public, max-age=31536000, immutable"), "{path}");
-            policy(&answer);
-            let tag = answer.header("etag").unwrap();
+            policy(&response);
+            let tag = response.header("etag").unwrap();
             let again = edge.get(&path, &[("If-None-Match", tag)]);
             assert_eq!((again.status, again.body.len()), (304, 0), "{path}");
             assert_eq!(again.header("etag"), Some(tag));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::support::{Answer, Raw, head};
+use super::support::{Raw, Response, head};
 use crate::support::certificates::Authority;
 use crate::support::nats::free_port;
 use crate::support::proxy::{Kind, PortTaken, Proxy};
@@ -37,23 +37,23 @@ impl Behind {
         panic!("no free port in five attempts");
     }
 
-    fn ask(&self, request: &str, body: &str) -> Answer {
+    fn exchange(&self, request: &str, body: &str) -> Response {
         let address = ([127, 0, 0, 1], self.port).into();
         let mut raw = Raw::connect(address).over_tls(self.authority.client());
         raw.send([request, body].concat().as_bytes());
-        raw.answer().unwrap()
+        raw.response().unwrap()
     }
 
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
-        self.ask(&head("GET", path, headers), "")
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
+        self.exchange(&head("GET", path, headers), "")
     }
 
-    fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
         let body = body.to_string();
         let length = body.len().to_string();
         let mut all = vec![("Content-Type", "application/json"), ("Content-Length", &*length)];
         all.extend_from_slice(headers);
-        self.ask(&head("POST", path, &all), &body)
+        self.exchange(&head("POST", path, &all), &body)
     }
 
     /// The log line of the request for `path`.
@@ -78,12 +78,12 @@ fn log_in_calls_and_log_out_work_behind_every_proxy() {
         assert_eq!(behind.post("/auth/setup", &[], &account).status, 200, "{kind:?}");
 
         let login = json!({"identifier": "ada", "password": "correct horse"});
-        let answer = behind.post("/auth/login", &[("Origin", &origin)], &login);
-        assert_eq!(answer.status, 200, "{kind:?}");
-        let (session, line) = answer.cookie("chatto_session").unwrap();
+        let response = behind.post("/auth/login", &[("Origin", &origin)], &login);
+        assert_eq!(response.status, 200, "{kind:?}");
+        let (session, line) = response.cookie("chatto_session").unwrap();
         assert!(line.contains("; Secure"), "{kind:?}: {line}");
-        let csrf = answer.cookie("chatto_csrf").unwrap().0;
-        let bearer = format!("Bearer {}", answer.json()["token"].as_str().unwrap());
+        let csrf = response.cookie("chatto_csrf").unwrap().0;
+        let bearer = format!("Bearer {}", response.json()["token"].as_str().unwrap());
 
         let call = "/api/connect/chatto.api.v1.ViewerService/GetViewer";
         let by_bearer = behind.post(call, &[("Authorization", &bearer)], &json!({}));
@@ -129,13 +129,13 @@ fn large_answers_pass_unharmed_behind_every_proxy() {
         assert!(behind.server.stop().success());
         behind.server.set("CHATTO_WEBSERVER_CLIENT_DIR", &client.to_string_lossy());
         behind.server.run();
-        let answer = behind.get("/large.bin", &[]);
-        assert_eq!((answer.status, answer.body.len() as u64), (200, SIZE), "{kind:?}");
+        let response = behind.get("/large.bin", &[]);
+        assert_eq!((response.status, response.body.len() as u64), (200, SIZE), "{kind:?}");
         // Refused by us or by the proxy, with an answer either way.
         let mut raw =
             Raw::connect(([127, 0, 0, 1], behind.port).into()).over_tls(behind.authority.client());
         let headers = [("Content-Type", "application/json"), ("Content-Length", "20000000")];
         raw.send(head("POST", "/auth/login", &headers).as_bytes());
-        assert_eq!(raw.answer().unwrap().status, 413, "{kind:?}");
+        assert_eq!(raw.response().unwrap().status, 413, "{kind:?}");
     }
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_tungstenite::tungstenite::client::IntoClientRequest as _;
 use async_tungstenite::tungstenite::{Message, WebSocket, client};
 use chatto::contract::realtime::{
-    self as wire, realtime_client_frame::Frame as Ask, realtime_event_envelope::Event,
+    self as wire, realtime_client_frame::Frame as ClientFrame, realtime_event_envelope::Event,
     realtime_projection_operation::Operation, realtime_server_frame::Frame,
 };
 use chatto::contract::{Encoding, api, binary, decode};
@@ -27,8 +27,8 @@ impl Line {
         let stream = TcpStream::connect(edge.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let url = format!("ws://localhost:{}/api/realtime", edge.address.port());
-        let (socket, answer) = client(url.into_client_request().unwrap(), stream).unwrap();
-        assert_eq!(answer.status(), 101);
+        let (socket, response) = client(url.into_client_request().unwrap(), stream).unwrap();
+        assert_eq!(response.status(), 101);
         Self { socket }
     }
 
@@ -40,13 +40,13 @@ impl Line {
         cursor: Option<String>,
     ) -> (Self, Vec<Frame>, String) {
         let mut line = Self::open(edge);
-        line.ask(Ask::Hello(wire::RealtimeClientHello {
+        line.send_frame(ClientFrame::Hello(wire::RealtimeClientHello {
             protocol_version: 2,
             bearer_token: Some(token.to_owned()),
         }));
         let Frame::Hello(hello) = line.next() else { panic!("no hello") };
         assert_eq!(hello.protocol_version, 2);
-        line.ask(Ask::SubscribeEvents(wire::RealtimeSubscribeEvents {
+        line.send_frame(ClientFrame::SubscribeEvents(wire::RealtimeSubscribeEvents {
             resume_cursor: cursor,
             retained_room_ids: held.iter().map(|id| (*id).to_owned()).collect(),
         }));
@@ -60,7 +60,7 @@ impl Line {
         }
     }
 
-    pub(super) fn ask(&mut self, frame: Ask) {
+    pub(super) fn send_frame(&mut self, frame: ClientFrame) {
         let bytes = binary(&wire::RealtimeClientFrame { frame: Some(frame) });
         self.socket.send(Message::Binary(bytes.into())).unwrap();
     }
@@ -132,7 +132,7 @@ pub(super) fn names(operations: &[Operation]) -> Vec<&'static str> {
 }
 
 fn general(edge: &Edge, token: &str) -> String {
-    let rooms = edge.ask(token, "RoomDirectoryService/ListRooms", &json!({}));
+    let rooms = edge.call_ok(token, "RoomDirectoryService/ListRooms", &json!({}));
     let rooms = rooms["rooms"].as_array().unwrap().clone();
     let general = rooms.iter().find(|room| room["room"]["name"] == "general").unwrap();
     general["room"]["id"].as_str().unwrap().to_owned()
@@ -143,7 +143,7 @@ fn a_fresh_load_a_post_and_a_resume() {
     let edge = Edge::start(Config::default());
     let ada = edge.owner();
     let room = general(&edge, &ada);
-    edge.ask(&ada, "RoomService/JoinRoom", &json!({ "roomId": room }));
+    edge.call_ok(&ada, "RoomService/JoinRoom", &json!({ "roomId": room }));
     let (mut line, frames, cursor) = Line::subscribe(&edge, &ada, &[&room], None);
     assert_eq!(
         names(&operations(&frames)),
@@ -168,7 +168,7 @@ fn a_fresh_load_a_post_and_a_resume() {
 
     let post = |text: &str| {
         let body = json!({ "roomId": room, "body": text });
-        let posted = edge.ask(&ada, "MessageService/CreateMessage", &body);
+        let posted = edge.call_ok(&ada, "MessageService/CreateMessage", &body);
         posted["message"]["id"].as_str().unwrap().to_owned()
     };
     let first = post("one");
@@ -190,7 +190,7 @@ fn a_fresh_load_a_post_and_a_resume() {
         })
         .collect();
     assert_eq!(rows, [first, second]);
-    line.ask(Ask::Ping(wire::RealtimePing { nonce: "n".to_owned() }));
+    line.send_frame(ClientFrame::Ping(wire::RealtimePing { nonce: "n".to_owned() }));
     assert!(matches!(line.next(), Frame::Pong(pong) if pong.nonce == "n"));
 }
 
@@ -199,22 +199,22 @@ fn a_second_person_joins_types_leaves_and_logs_out() {
     let edge = Edge::start(Config::default());
     let ada = edge.owner();
     let room = general(&edge, &ada);
-    edge.ask(&ada, "RoomService/JoinRoom", &json!({ "roomId": room }));
+    edge.call_ok(&ada, "RoomService/JoinRoom", &json!({ "roomId": room }));
     let (mut first, ..) = Line::subscribe(&edge, &ada, &[&room], None);
 
     let bob = edge.person(&ada, "bob");
     assert_eq!(names(&first.event().2), ["user"]);
     let (mut second, ..) = Line::subscribe(&edge, &bob, &[&room], None);
-    edge.ask(&bob, "RoomService/JoinRoom", &json!({ "roomId": room }));
+    edge.call_ok(&bob, "RoomService/JoinRoom", &json!({ "roomId": room }));
     assert_eq!(names(&second.event().2), ["RU", "TL", "AC", "NO", "GR", "TU"]);
     let (_, _, sent) = first.event();
     assert_eq!(names(&sent), ["RU", "TU"]);
     let Operation::RoomUpsert(room_now) = &sent[0] else { unreachable!() };
     assert_eq!(room_now.member_user_ids.len(), 2);
 
-    edge.ask(&bob, "RoomService/UpdateTypingIndicator", &json!({ "roomId": room }));
+    edge.call_ok(&bob, "RoomService/UpdateTypingIndicator", &json!({ "roomId": room }));
     assert!(matches!(first.next(), Frame::Event(event) if event.actor_id.is_some()));
-    edge.ask(
+    edge.call_ok(
         &bob,
         "MyAccountService/UpdatePresence",
         &json!({ "status": "PRESENCE_STATUS_ONLINE" }),
@@ -225,7 +225,7 @@ fn a_second_person_joins_types_leaves_and_logs_out() {
         assert_eq!(changed.status, 1);
     }
 
-    edge.ask(&bob, "RoomService/LeaveRoom", &json!({ "roomId": room }));
+    edge.call_ok(&bob, "RoomService/LeaveRoom", &json!({ "roomId": room }));
     assert_eq!(names(&second.event().2), ["RU", "TL", "AC", "NO", "TV", "VU", "GR"]);
     assert_eq!(names(&first.event().2), ["RU", "TU"]);
 
@@ -243,8 +243,8 @@ fn a_presence_that_is_not_refreshed_ends_and_an_old_cursor_loads_anew() {
     let ada = edge.owner();
     let bob = edge.person(&ada, "bob");
     let online = json!({ "status": "PRESENCE_STATUS_ONLINE" });
-    edge.ask(&bob, "MyAccountService/UpdatePresence", &online);
-    let users = || edge.ask(&ada, "UserService/GetUser", &json!({ "login": "bob" }));
+    edge.call_ok(&bob, "MyAccountService/UpdatePresence", &online);
+    let users = || edge.call_ok(&ada, "UserService/GetUser", &json!({ "login": "bob" }));
     // An ephemeral event reports it, and no response waits for that.
     until("bob is online", PATIENCE, || {
         (users()["user"]["user"]["presenceStatus"] == "PRESENCE_STATUS_ONLINE").then_some(())
@@ -253,7 +253,7 @@ fn a_presence_that_is_not_refreshed_ends_and_an_old_cursor_loads_anew() {
 
     // Seconds that pass for the server alone; ada's own sign makes it look whose time is over.
     edge.clock.advance(Duration::from_secs(61));
-    edge.ask(&ada, "MyAccountService/UpdatePresence", &online);
+    edge.call_ok(&ada, "MyAccountService/UpdatePresence", &online);
     let mut seen = Vec::new();
     while seen.len() < 2 {
         let Frame::Event(event) = line.next() else { continue };
@@ -279,7 +279,7 @@ fn the_oldest_of_too_many_sockets_makes_place() {
     assert_eq!(close.code, "catch_up_rate_limited");
     assert!(close.reconnect && close.retry_after_ms >= 30_000, "{close:?}");
     for line in &mut lines[1..] {
-        line.ask(Ask::Ping(wire::RealtimePing { nonce: "here".to_owned() }));
+        line.send_frame(ClientFrame::Ping(wire::RealtimePing { nonce: "here".to_owned() }));
         assert!(matches!(line.next(), Frame::Pong(_)));
     }
 }
@@ -308,17 +308,20 @@ fn signs_of_typing_go_out_once_a_second_and_the_last_is_told() {
     let room = general(&edge, &ada);
     let bob = edge.person(&ada, "bob");
     for who in [&ada, &bob] {
-        edge.ask(who, "RoomService/JoinRoom", &json!({ "roomId": room }));
+        edge.call_ok(who, "RoomService/JoinRoom", &json!({ "roomId": room }));
     }
     let [first, second, last] = ["a", "b", "c"].map(|body| {
-        let posted =
-            edge.ask(&bob, "MessageService/CreateMessage", &json!({"roomId": room, "body": body}));
+        let posted = edge.call_ok(
+            &bob,
+            "MessageService/CreateMessage",
+            &json!({"roomId": room, "body": body}),
+        );
         posted["message"]["id"].as_str().unwrap().to_owned()
     });
     let (mut line, _, _) = Line::subscribe(&edge, &ada, &[], None);
     let types = |thread: &str| {
         let body = json!({"roomId": room, "threadRootEventId": thread});
-        edge.ask(&bob, "RoomService/UpdateTypingIndicator", &body);
+        edge.call_ok(&bob, "RoomService/UpdateTypingIndicator", &body);
     };
     let started = Instant::now();
     while started.elapsed() < FLOOD {
@@ -342,7 +345,7 @@ fn presence_changes_once_a_second_and_the_last_holds() {
     let (mut line, _, _) = Line::subscribe(&edge, &ada, &[], None);
     let be = |status: &str, by_hand: bool| {
         let body = json!({"status": format!("PRESENCE_STATUS_{status}"), "userSelected": by_hand});
-        edge.ask(&bob, "MyAccountService/UpdatePresence", &body)["status"].clone()
+        edge.call_ok(&bob, "MyAccountService/UpdatePresence", &body)["status"].clone()
     };
     let started = Instant::now();
     while started.elapsed() < FLOOD {

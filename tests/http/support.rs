@@ -104,7 +104,7 @@ impl Edge {
                     readiness,
                     clock: time,
                 };
-                let server = Server::build(config, parts, &runtime).with_probes();
+                let server = Server::build(config, parts, &runtime).with_test_routes();
                 let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
                 let mut listener = Listener::bind(local, 0).await.unwrap();
                 if let Some(files) = files {
@@ -161,9 +161,9 @@ impl Edge {
     pub(super) fn owner(&self) -> String {
         let body =
             json!({"token": self.setup_token(), "login": "ada", "password": "correct horse"});
-        let answer = self.post("/auth/setup", &[], &body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()["token"].as_str().unwrap().to_owned()
+        let response = self.post("/auth/setup", &[], &body);
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()["token"].as_str().unwrap().to_owned()
     }
 
     /// Makes another person by a join link of the owner and answers its bearer token.
@@ -173,23 +173,23 @@ impl Edge {
         let url = link.json()["url"].as_str().unwrap().to_owned();
         let token = url.split_once("/setup#").unwrap().1;
         let body = json!({"token": token, "login": login, "password": "correct horse"});
-        let answer = self.post("/auth/setup", &[], &body);
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        answer.json()["token"].as_str().unwrap().to_owned()
+        let response = self.post("/auth/setup", &[], &body);
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()["token"].as_str().unwrap().to_owned()
     }
 
     /// A JSON call of `Service/Method` of `chatto.api.v1`.
-    pub(super) fn call(&self, token: &str, method: &str, body: &Value) -> Answer {
+    pub(super) fn call(&self, token: &str, method: &str, body: &Value) -> Response {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", bearer.as_str())];
         self.post(&format!("/api/connect/chatto.api.v1.{method}"), &headers, body)
     }
 
     /// The same, which must succeed.
-    pub(super) fn ask(&self, token: &str, method: &str, body: &Value) -> Value {
-        let answer = self.call(token, method, body);
-        assert_eq!(answer.status, 200, "{method}: {}", answer.text());
-        answer.json()
+    pub(super) fn call_ok(&self, token: &str, method: &str, body: &Value) -> Value {
+        let response = self.call(token, method, body);
+        assert_eq!(response.status, 200, "{method}: {}", response.text());
+        response.json()
     }
 
     pub(super) fn connect(&self) -> Raw {
@@ -197,29 +197,29 @@ impl Edge {
     }
 
     /// One request on a connection of its own.
-    pub(super) fn exchange(&self, request: &str) -> Answer {
+    pub(super) fn exchange(&self, request: &str) -> Response {
         self.connect().exchange(request)
     }
 
-    pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(super) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Response {
         self.exchange(&head("GET", path, headers))
     }
 
     /// A POST with a JSON body.
-    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Answer {
+    pub(super) fn post(&self, path: &str, headers: &[(&str, &str)], body: &Value) -> Response {
         let mut all = vec![("Content-Type", "application/json")];
         all.extend_from_slice(headers);
         self.post_bytes(path, &all, body.to_string().as_bytes())
     }
 
     /// A POST with any body; its length is added.
-    pub(super) fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(super) fn post_bytes(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
         let length = body.len().to_string();
         let mut all = headers.to_vec();
         all.push(("Content-Length", &length));
         let mut raw = self.connect();
         raw.send(&[head("POST", path, &all).as_bytes(), body].concat());
-        raw.answer().unwrap()
+        raw.response().unwrap()
     }
 
     /// Waits until the server has ended.
@@ -270,13 +270,13 @@ pub(super) struct Raw {
 
 /// An answer as it came.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: u16,
     pub(super) headers: Vec<(String, String)>,
     pub(super) body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
@@ -319,10 +319,10 @@ impl Raw {
     }
 
     /// One request, whose head is all of it.
-    pub(super) fn exchange(mut self, request: &str) -> Answer {
+    pub(super) fn exchange(mut self, request: &str) -> Response {
         self.send(request.as_bytes());
         let method = request.split(' ').next().unwrap();
-        self.answer_to(method).unwrap()
+        self.response_to(method).unwrap()
     }
 
     pub(super) fn send(&mut self, bytes: &[u8]) {
@@ -337,12 +337,12 @@ impl Raw {
     }
 
     /// The next answer with a body; `None` at the connection's end.
-    pub(super) fn answer(&mut self) -> Option<Answer> {
-        self.answer_to("GET")
+    pub(super) fn response(&mut self) -> Option<Response> {
+        self.response_to("GET")
     }
 
     /// The next answer to a request of `method` (HEAD has no body); `None` at the end.
-    pub(super) fn answer_to(&mut self, method: &str) -> Option<Answer> {
+    pub(super) fn response_to(&mut self, method: &str) -> Option<Response> {
         let head_end = loop {
             if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
                 break end;
@@ -358,16 +358,16 @@ impl Raw {
         let headers: Vec<(String, String)> = lines
             .map(|line| line.split_once(": ").map(|(k, v)| (k.to_owned(), v.to_owned())).unwrap())
             .collect();
-        let mut answer = Answer { status, headers, body: Vec::new() };
-        let length = answer.header("content-length").map_or(0, |v| v.parse().unwrap());
-        assert!(answer.header("transfer-encoding").is_none(), "no stream is expected here");
+        let mut response = Response { status, headers, body: Vec::new() };
+        let length = response.header("content-length").map_or(0, |v| v.parse().unwrap());
+        assert!(response.header("transfer-encoding").is_none(), "no stream is expected here");
         if method != "HEAD" {
             while self.buffer.len() < length {
                 assert!(self.fill(), "cut inside a body");
             }
-            answer.body = self.buffer.drain(..length).collect();
+            response.body = self.buffer.drain(..length).collect();
         }
-        Some(answer)
+        Some(response)
     }
 
     /// So many bytes, which are no answer.

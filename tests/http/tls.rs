@@ -28,7 +28,7 @@ fn serve(authority: &Authority, dir: &Path, config: Config) -> (Edge, Pair) {
 fn answered(port: u16, client: ClientConnection) -> Raw {
     let mut raw = Raw::connect(([127, 0, 0, 1], port).into()).over_tls(client);
     raw.send(HEALTH.as_bytes());
-    assert_eq!(raw.answer().unwrap().status, 200);
+    assert_eq!(raw.response().unwrap().status, 200);
     raw
 }
 
@@ -47,16 +47,16 @@ fn requests_are_served_by_tls_with_hsts_and_secure_cookies() {
     let length = body.len().to_string();
     let headers = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
     raw.send([head("POST", "/auth/setup", &headers), body].concat().as_bytes());
-    let answer = raw.answer().unwrap();
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    assert_eq!(answer.header("strict-transport-security"), Some("max-age=31536000"));
-    let (_, line) = answer.cookie("chatto_session").unwrap();
+    let response = raw.response().unwrap();
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.header("strict-transport-security"), Some("max-age=31536000"));
+    let (_, line) = response.cookie("chatto_session").unwrap();
     assert!(line.contains("; Secure"), "{line}");
     assert_eq!(shown(&raw), pair.der);
     assert_eq!(raw.tls().alpn_protocol(), Some(b"http/1.1".as_slice()));
     // The connection lives on.
     raw.send(HEALTH.as_bytes());
-    assert_eq!(raw.answer().unwrap().status, 200);
+    assert_eq!(raw.response().unwrap().status, 200);
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn plain_http_on_the_tls_port_is_told_so_and_closed() {
     let (edge, _) = serve(&authority, dir.path(), Config::default());
     let mut raw = edge.connect();
     raw.send(HEALTH.as_bytes());
-    let answer = raw.answer().unwrap();
-    assert_eq!(answer.status, 400);
-    assert_eq!(answer.json()["error"], "this port speaks https only");
+    let response = raw.response().unwrap();
+    assert_eq!(response.status, 400);
+    assert_eq!(response.json()["error"], "this port speaks https only");
     assert!(raw.is_closed());
     let mut raw = edge.connect();
     raw.send(&[0x16, 3, 1, 0, 4, 1, 2, 3, 4]);
@@ -91,8 +91,8 @@ fn a_handshake_that_does_not_come_is_given_up_and_keeps_nobody_out() {
     let mut silent = edge.connect();
     assert!(silent.is_closed(), "ten seconds are enough");
     let mut silent = [(); 2].map(|()| edge.connect());
-    let answer = edge.connect().over_tls(authority.client()).exchange(HEALTH);
-    assert_eq!(answer.status, 200);
+    let response = edge.connect().over_tls(authority.client()).exchange(HEALTH);
+    assert_eq!(response.status, 200);
     assert!(silent[0].is_closed());
 }
 
@@ -119,7 +119,7 @@ fn a_changed_pair_is_read_again_and_a_broken_one_is_not() {
         (shown(&answered(port, authority.client())) == second.der).then_some(())
     });
     old.send(HEALTH.as_bytes());
-    assert_eq!(old.answer().unwrap().status, 200, "no connection is cut");
+    assert_eq!(old.response().unwrap().status, 200, "no connection is cut");
 }
 
 #[test]
@@ -137,8 +137,8 @@ fn sighup_reads_the_pair_again_at_the_binary_and_a_broken_pair_is_logged() {
         drop(stream);
         let address = ([127, 0, 0, 1], port).into();
         let raw = Raw::connect(address).over_tls(authority.client());
-        let answer = raw.exchange("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        (answer.status == 200).then_some(())
+        let response = raw.exchange("GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        (response.status == 200).then_some(())
     });
     std::fs::write(&key, "no key at all").unwrap();
     signal(server.pid(), "HUP");

@@ -21,21 +21,21 @@ const HEALTH: &str = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
 #[test]
 fn health_needs_nothing_and_readiness_names_its_reason() {
     let edge = edge();
-    let answer = edge.exchange(HEALTH);
-    assert_eq!((answer.status, answer.text().as_str()), (200, r#"{"status":"ok"}"#));
-    assert_eq!(answer.header("content-type"), Some("application/json"));
+    let response = edge.exchange(HEALTH);
+    assert_eq!((response.status, response.text().as_str()), (200, r#"{"status":"ok"}"#));
+    assert_eq!(response.header("content-type"), Some("application/json"));
     let ready = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     assert_eq!(edge.exchange(ready).text(), r#"{"status":"ready"}"#);
     *edge.ready.lock().unwrap() = Ready::No { reason: "disk_full" };
-    let answer = edge.exchange(ready);
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.json(), serde_json::json!({"status": "not ready", "reason": "disk_full"}));
+    let response = edge.exchange(ready);
+    assert_eq!(response.status, 503);
+    assert_eq!(response.json(), serde_json::json!({"status": "not ready", "reason": "disk_full"}));
     for path in ["/healthz", "/readyz"] {
         let mut raw = edge.connect();
         raw.send(format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes());
-        let answer = raw.answer_to("HEAD").unwrap();
-        assert!([200, 503].contains(&answer.status));
-        assert!(answer.header("content-length").is_some());
+        let response = raw.response_to("HEAD").unwrap();
+        assert!([200, 503].contains(&response.status));
+        assert!(response.header("content-length").is_some());
     }
 }
 
@@ -82,8 +82,8 @@ fn heads_that_mean_trouble_are_refused_and_never_become_two_requests() {
         let mut raw = edge.connect();
         raw.send(head.as_bytes());
         raw.send(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let answer = raw.answer().unwrap();
-        assert_eq!(answer.status, status, "{head}");
+        let response = raw.response().unwrap();
+        assert_eq!(response.status, status, "{head}");
         assert!(raw.is_closed(), "{head}");
     }
 }
@@ -102,8 +102,8 @@ fn strange_but_harmless_heads_do_not_end_the_server() {
     for (head, status) in cases {
         let mut raw = edge.connect();
         raw.send(head);
-        let answer = raw.answer().unwrap();
-        assert_eq!(answer.status, status, "{}", String::from_utf8_lossy(head));
+        let response = raw.response().unwrap();
+        assert_eq!(response.status, status, "{}", String::from_utf8_lossy(head));
     }
     assert_eq!(edge.exchange(HEALTH).status, 200);
 }
@@ -116,7 +116,7 @@ fn a_head_over_16_kib_is_431() {
     raw.send(
         format!("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\n\r\n").as_bytes(),
     );
-    assert_eq!(raw.answer().unwrap().status, 431);
+    assert_eq!(raw.response().unwrap().status, 431);
     assert!(raw.is_closed());
 }
 
@@ -127,7 +127,7 @@ fn pipelined_requests_are_answered_in_order() {
     let paths = ["/healthz", "/readyz", "/setup/nowhere", "/healthz", "/readyz"];
     let requests = paths.map(|p| format!("GET {p} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
     raw.send(requests.concat().as_bytes());
-    let statuses = paths.map(|_| raw.answer().unwrap().status);
+    let statuses = paths.map(|_| raw.response().unwrap().status);
     assert_eq!(statuses, [200, 200, 404, 200, 200]);
 }
 
@@ -138,10 +138,10 @@ fn connections_beyond_the_limit_get_503() {
     let _second = begun(&edge, "/probe/sink", "192.0.2.2", 9);
     let mut third = edge.connect();
     third.send(PAGE.as_bytes());
-    let answer = third.answer().unwrap();
-    assert_eq!(answer.status, 503);
-    assert_eq!(answer.header("retry-after"), Some("5"));
-    assert_eq!(answer.json(), serde_json::json!({"error": "too many connections"}));
+    let response = third.response().unwrap();
+    assert_eq!(response.status, 503);
+    assert_eq!(response.header("retry-after"), Some("5"));
+    assert_eq!(response.json(), serde_json::json!({"error": "too many connections"}));
     assert!(third.is_closed());
     first.stream.shutdown(Shutdown::Both).unwrap();
     until("a closed connection's place is free", PATIENCE, || {
@@ -168,19 +168,22 @@ fn every_path_answers_cors_and_options_is_204() {
         let request = format!(
             "OPTIONS {path} HTTP/1.1\r\nHost: localhost\r\nOrigin: https://o.example\r\n\r\n"
         );
-        let answer = edge.exchange(&request);
-        assert_eq!(answer.status, 204, "{path}");
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"));
-        assert_eq!(answer.header("access-control-allow-methods"), Some("GET, POST, PUT, OPTIONS"));
+        let response = edge.exchange(&request);
+        assert_eq!(response.status, 204, "{path}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"));
         assert_eq!(
-            answer.header("access-control-allow-headers"),
+            response.header("access-control-allow-methods"),
+            Some("GET, POST, PUT, OPTIONS")
+        );
+        assert_eq!(
+            response.header("access-control-allow-headers"),
             Some(
                 "Authorization, Content-Type, Connect-Protocol-Version, Connect-Timeout-Ms, \
                  X-CSRF-Token, Idempotency-Key, Range, If-None-Match, If-Modified-Since"
             )
         );
-        assert_eq!(answer.header("access-control-max-age"), Some("86400"));
-        assert_eq!(answer.header("access-control-allow-credentials"), None);
+        assert_eq!(response.header("access-control-max-age"), Some("86400"));
+        assert_eq!(response.header("access-control-allow-credentials"), None);
     }
     assert_eq!(edge.exchange(HEALTH).header("access-control-allow-origin"), None);
 }
@@ -190,10 +193,10 @@ fn unknown_machine_paths_are_404_json_and_never_a_page() {
     let edge = edge();
     for path in ["/api", "/api/x", "/auth/x", "/oauth/x", "/assets/x", "/webhooks/x"] {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
-        let answer = edge.exchange(&request);
-        assert_eq!(answer.status, 404, "{path}");
-        assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
-        assert_eq!(answer.json()["error"], "not found");
+        let response = edge.exchange(&request);
+        assert_eq!(response.status, 404, "{path}");
+        assert_eq!(response.header("content-type"), Some("application/json"), "{path}");
+        assert_eq!(response.json()["error"], "not found");
     }
 }
 
@@ -201,12 +204,12 @@ fn unknown_machine_paths_are_404_json_and_never_a_page() {
 fn answers_carry_the_security_headers() {
     let edge = edge();
     for path in ["/healthz", "/", "/nowhere", "/api/x"] {
-        let answer = edge.exchange(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{path}");
-        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{path}");
+        let response = edge.exchange(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{path}");
+        assert_eq!(response.header("x-frame-options"), Some("DENY"), "{path}");
         let policy = Some("strict-origin-when-cross-origin");
-        assert_eq!(answer.header("referrer-policy"), policy, "{path}");
-        assert!(answer.header("content-security-policy").is_some(), "{path}");
+        assert_eq!(response.header("referrer-policy"), policy, "{path}");
+        assert!(response.header("content-security-policy").is_some(), "{path}");
     }
 }
 
@@ -216,7 +219,7 @@ fn a_stop_closes_idle_connections_at_once() {
     let mut fresh = edge.connect();
     let mut idle = edge.connect();
     idle.send(HEALTH.as_bytes());
-    assert_eq!(idle.answer().unwrap().status, 200);
+    assert_eq!(idle.response().unwrap().status, 200);
     let started = Instant::now();
     edge.stop.stop();
     assert!(idle.is_closed());
@@ -261,8 +264,8 @@ fn requests_beyond_the_limit_get_503_and_health_does_not() {
     assert_eq!(edge.exchange(HEALTH).status, 200);
     drop(waiting);
     until("places are free again", PATIENCE, || {
-        let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
-        (answer.status == 400).then_some(())
+        let response = edge.post("/auth/login", &[], &serde_json::json!({}));
+        (response.status == 400).then_some(())
     });
 }
 
@@ -276,7 +279,7 @@ fn a_length_beside_chunks_never_makes_a_second_request() {
          Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{smuggled}"
     );
     raw.send(request.as_bytes());
-    let first = raw.answer().unwrap();
+    let first = raw.response().unwrap();
     assert_eq!(first.status, 400);
     assert!(raw.is_closed(), "what follows is not trusted to be a request");
 }

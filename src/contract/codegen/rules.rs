@@ -11,7 +11,7 @@ use prost_reflect::{
 
 use super::rust_path;
 
-type Fault = Box<dyn std::error::Error>;
+type GenerateError = Box<dyn std::error::Error>;
 
 const OPTION: &str = "chatto.rules.v1.field";
 
@@ -21,7 +21,7 @@ struct Generator {
     patterns: Vec<String>,
 }
 
-pub(super) fn generate(pool: &DescriptorPool) -> Result<String, Fault> {
+pub(super) fn generate(pool: &DescriptorPool) -> Result<String, GenerateError> {
     let option =
         pool.get_extension_by_name(OPTION).ok_or("the option of the value rules is gone")?;
     let mut generator = Generator { option, patterns: Vec::new() };
@@ -53,7 +53,7 @@ pub(super) fn generate(pool: &DescriptorPool) -> Result<String, Fault> {
 
 /// The message and everything of ours inside it.
 fn collect(message: MessageDescriptor, into: &mut BTreeMap<String, MessageDescriptor>) {
-    if !ours(&message) || into.contains_key(message.full_name()) {
+    if !is_ours(&message) || into.contains_key(message.full_name()) {
         return;
     }
     into.insert(message.full_name().to_owned(), message.clone());
@@ -64,17 +64,17 @@ fn collect(message: MessageDescriptor, into: &mut BTreeMap<String, MessageDescri
     }
 }
 
-fn ours(message: &MessageDescriptor) -> bool {
+fn is_ours(message: &MessageDescriptor) -> bool {
     message.package_name().starts_with("chatto.")
 }
 
 impl Generator {
-    fn field(&mut self, field: &FieldDescriptor, out: &mut String) -> Result<(), Fault> {
+    fn field(&mut self, field: &FieldDescriptor, out: &mut String) -> Result<(), GenerateError> {
         let rules = Rules::of(&field.options(), &self.option)?;
         let kind = field.kind();
         let name = field.name();
         let member = if KEYWORDS.contains(&name) { format!("r#{name}") } else { name.to_owned() };
-        let nested = matches!(&kind, Kind::Message(inner) if ours(inner));
+        let nested = matches!(&kind, Kind::Message(inner) if is_ours(inner));
         if rules.is_empty() && !nested {
             return Ok(());
         }
@@ -116,7 +116,7 @@ impl Generator {
         rules: &Rules,
         member: &str,
         out: &mut String,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), GenerateError> {
         rules.only(&["min_items", "max_items", "items"])?;
         let (name, kind) = (field.name(), field.kind());
         for rule in ["min_items", "max_items"] {
@@ -125,7 +125,7 @@ impl Generator {
             }
         }
         let checks = self.value_checks(&rules.items()?, &kind, name)?;
-        let nested = matches!(&kind, Kind::Message(inner) if ours(inner));
+        let nested = matches!(&kind, Kind::Message(inner) if is_ours(inner));
         if checks.is_empty() && !nested {
             return Ok(());
         }
@@ -147,7 +147,7 @@ impl Generator {
         rules: &Rules,
         kind: &Kind,
         name: &str,
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<Vec<String>, GenerateError> {
         let mut checks = Vec::new();
         let allowed: &[&str] = match kind {
             Kind::String => &["min_len", "max_len", "min_bytes", "max_bytes", "pattern"],
@@ -206,7 +206,7 @@ fn module_of(message: &MessageDescriptor) -> String {
 struct Rules(Option<DynamicMessage>);
 
 impl Rules {
-    fn of(options: &DynamicMessage, option: &ExtensionDescriptor) -> Result<Self, Fault> {
+    fn of(options: &DynamicMessage, option: &ExtensionDescriptor) -> Result<Self, GenerateError> {
         if !options.has_extension(option) {
             return Ok(Self(None));
         }
@@ -216,7 +216,7 @@ impl Rules {
         }
     }
 
-    fn items(&self) -> Result<Self, Fault> {
+    fn items(&self) -> Result<Self, GenerateError> {
         match self.value("items") {
             None => Ok(Self(None)),
             Some(Value::Message(rules)) => Ok(Self(Some(rules))),
@@ -234,7 +234,7 @@ impl Rules {
     }
 
     /// A rule that does not fit the field's type is a mistake in the `.proto` file.
-    fn only(&self, allowed: &[&str]) -> Result<(), Fault> {
+    fn only(&self, allowed: &[&str]) -> Result<(), GenerateError> {
         match self.names().iter().find(|name| !allowed.contains(&name.as_str())) {
             None => Ok(()),
             Some(name) => Err(format!("rule {name} does not fit the type").into()),
@@ -250,7 +250,7 @@ impl Rules {
         }
     }
 
-    fn number(&self, name: &str) -> Result<Option<i128>, Fault> {
+    fn number(&self, name: &str) -> Result<Option<i128>, GenerateError> {
         match self.value(name) {
             None => Ok(None),
             Some(Value::U64(number)) => Ok(Some(number.into())),
@@ -259,7 +259,7 @@ impl Rules {
         }
     }
 
-    fn text(&self, name: &str) -> Result<Option<String>, Fault> {
+    fn text(&self, name: &str) -> Result<Option<String>, GenerateError> {
         match self.value(name) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text)),
@@ -267,7 +267,7 @@ impl Rules {
         }
     }
 
-    fn flag(&self, name: &str) -> Result<bool, Fault> {
+    fn flag(&self, name: &str) -> Result<bool, GenerateError> {
         match self.value(name) {
             None => Ok(false),
             Some(Value::Bool(flag)) => Ok(flag),
@@ -275,13 +275,13 @@ impl Rules {
         }
     }
 
-    fn numbers(&self, name: &str) -> Result<Option<Vec<i32>>, Fault> {
+    fn numbers(&self, name: &str) -> Result<Option<Vec<i32>>, GenerateError> {
         match self.value(name) {
             None => Ok(None),
             Some(Value::List(list)) => list
                 .iter()
                 .map(|value| value.as_i32().ok_or_else(|| format!("{name} has {value:?}").into()))
-                .collect::<Result<Vec<_>, Fault>>()
+                .collect::<Result<Vec<_>, GenerateError>>()
                 .map(Some),
             Some(other) => Err(format!("{name} is {other:?}").into()),
         }

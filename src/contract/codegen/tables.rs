@@ -9,9 +9,9 @@ use prost_reflect::{
 
 use super::rust_path;
 
-type Fault = Box<dyn std::error::Error>;
+type GenerateError = Box<dyn std::error::Error>;
 
-pub(super) fn generate(pool: &DescriptorPool) -> Result<String, Fault> {
+pub(super) fn generate(pool: &DescriptorPool) -> Result<String, GenerateError> {
     let mut out = String::new();
     for message in pool.all_messages().filter(|message| is_ours(message.package_name())) {
         if message.is_map_entry() {
@@ -44,7 +44,7 @@ pub(super) fn generate(pool: &DescriptorPool) -> Result<String, Fault> {
     Ok(out)
 }
 
-fn entry(message: &MessageDescriptor, field: &FieldDescriptor) -> Result<String, Fault> {
+fn entry(message: &MessageDescriptor, field: &FieldDescriptor) -> Result<String, GenerateError> {
     let (shape, kind) = if let Some((key, value)) = map_entry(field) {
         if !matches!(key, Kind::String) {
             return Err(format!("{}: keys of maps are strings", field.full_name()).into());
@@ -80,7 +80,7 @@ fn map_entry(field: &FieldDescriptor) -> Option<(Kind, Kind)> {
     }
 }
 
-fn kind_of(field: &FieldDescriptor, kind: &Kind) -> Result<String, Fault> {
+fn kind_of(field: &FieldDescriptor, kind: &Kind) -> Result<String, GenerateError> {
     Ok(match kind {
         Kind::Double => "Double".to_owned(),
         Kind::Int32 => "Int32".to_owned(),

@@ -15,7 +15,7 @@ use super::codec::{DecodeError, EncodeError, Wire};
 
 pub use table::{Described, MessageTable};
 pub(super) use table::{EnumTable, FieldTable, Kind, Shape};
-pub use write::Unwritable;
+pub use write::JsonEncodeError;
 
 pub(super) fn decode<M: Wire>(body: &[u8]) -> Result<M, DecodeError> {
     let wire = read::to_wire(M::table(), body).map_err(|source| DecodeError::Json { source })?;

@@ -16,7 +16,7 @@ const DEPTH_MAX: usize = 100;
 
 /// Why a message has no JSON form.
 #[derive(Debug, thiserror::Error)]
-pub enum Unwritable {
+pub enum JsonEncodeError {
     /// The wire bytes do not fit the table.
     #[error("the wire form does not fit the message's table")]
     Wire {
@@ -35,21 +35,21 @@ pub enum Unwritable {
     Depth,
 }
 
-impl From<prost::DecodeError> for Unwritable {
+impl From<prost::DecodeError> for JsonEncodeError {
     fn from(source: prost::DecodeError) -> Self {
         Self::Wire { source }
     }
 }
 
-type Written = Result<(), Unwritable>;
+type WriteResult = Result<(), JsonEncodeError>;
 
-pub(super) fn from_wire(table: &MessageTable, wire: &[u8], out: &mut Vec<u8>) -> Written {
+pub(super) fn from_wire(table: &MessageTable, wire: &[u8], out: &mut Vec<u8>) -> WriteResult {
     object(table, wire, out, 0)
 }
 
-fn object(table: &MessageTable, mut wire: &[u8], out: &mut Vec<u8>, depth: usize) -> Written {
+fn object(table: &MessageTable, mut wire: &[u8], out: &mut Vec<u8>, depth: usize) -> WriteResult {
     if depth > DEPTH_MAX {
-        return Err(Unwritable::Depth);
+        return Err(JsonEncodeError::Depth);
     }
     out.push(b'{');
     // the list or map that is open, and what closes it
@@ -114,7 +114,7 @@ fn elements(
     wire: &mut &[u8],
     out: &mut Vec<u8>,
     depth: usize,
-) -> Written {
+) -> WriteResult {
     let (WireType::LengthDelimited, Some(element_type)) = (wire_type, packed_as(kind)) else {
         return value(kind, wire_type, wire, out, depth);
     };
@@ -147,7 +147,7 @@ fn packed_as(kind: Kind) -> Option<WireType> {
 }
 
 /// One entry of a map; a default key or value is missing in the wire form and written here.
-fn entry(kind: Kind, wire: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> Written {
+fn entry(kind: Kind, wire: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> WriteResult {
     let mut entry = bytes(wire)?;
     let mut key: &[u8] = b"";
     let mut content = None;
@@ -173,7 +173,7 @@ fn entry(kind: Kind, wire: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> Writt
     Ok(())
 }
 
-fn default(kind: Kind, out: &mut Vec<u8>, depth: usize) -> Written {
+fn default(kind: Kind, out: &mut Vec<u8>, depth: usize) -> WriteResult {
     match packed_as(kind) {
         Some(WireType::SixtyFourBit) => {
             value(kind, WireType::SixtyFourBit, &mut [0; 8].as_slice(), out, depth)
@@ -189,7 +189,7 @@ fn value(
     wire: &mut &[u8],
     out: &mut Vec<u8>,
     depth: usize,
-) -> Written {
+) -> WriteResult {
     match (kind, wire_type) {
         (Kind::Double, WireType::SixtyFourBit) => double(wire, out)?,
         (
@@ -205,17 +205,17 @@ fn value(
         }
         (Kind::Timestamp, WireType::LengthDelimited) => {
             let time = Timestamp::decode(bytes(wire)?)?;
-            quoted(&values::text_of_timestamp(&time).ok_or(Unwritable::Time)?, out);
+            quoted(&values::text_of_timestamp(&time).ok_or(JsonEncodeError::Time)?, out);
         }
         (Kind::Duration, WireType::LengthDelimited) => {
             let duration = Duration::decode(bytes(wire)?)?;
-            quoted(&values::text_of_duration(&duration).ok_or(Unwritable::Time)?, out);
+            quoted(&values::text_of_duration(&duration).ok_or(JsonEncodeError::Time)?, out);
         }
         (Kind::FieldMask, WireType::LengthDelimited) => {
             let mask = FieldMask::decode(bytes(wire)?)?;
             text(values::text_of_mask(&mask).as_bytes(), out)?;
         }
-        _ => return Err(Unwritable::Broken),
+        _ => return Err(JsonEncodeError::Broken),
     }
     Ok(())
 }
@@ -238,29 +238,29 @@ fn integer(kind: Kind, raw: u64, out: &mut Vec<u8>) {
     }
 }
 
-fn double(wire: &mut &[u8], out: &mut Vec<u8>) -> Written {
-    let value = wire.try_get_f64_le().map_err(|_| Unwritable::Broken)?;
+fn double(wire: &mut &[u8], out: &mut Vec<u8>) -> WriteResult {
+    let value = wire.try_get_f64_le().map_err(|_| JsonEncodeError::Broken)?;
     if value.is_nan() {
         quoted("NaN", out);
     } else if value.is_infinite() {
         quoted(if value > 0.0 { "Infinity" } else { "-Infinity" }, out);
     } else {
-        serde_json::to_writer(out, &value).map_err(|_| Unwritable::Broken)?;
+        serde_json::to_writer(out, &value).map_err(|_| JsonEncodeError::Broken)?;
     }
     Ok(())
 }
 
 /// A length and that many bytes.
-fn bytes<'w>(wire: &mut &'w [u8]) -> Result<&'w [u8], Unwritable> {
-    let length = usize::try_from(decode_varint(wire)?).map_err(|_| Unwritable::Broken)?;
-    let (bytes, rest) = wire.split_at_checked(length).ok_or(Unwritable::Broken)?;
+fn bytes<'w>(wire: &mut &'w [u8]) -> Result<&'w [u8], JsonEncodeError> {
+    let length = usize::try_from(decode_varint(wire)?).map_err(|_| JsonEncodeError::Broken)?;
+    let (bytes, rest) = wire.split_at_checked(length).ok_or(JsonEncodeError::Broken)?;
     *wire = rest;
     Ok(bytes)
 }
 
-fn text(bytes: &[u8], out: &mut Vec<u8>) -> Written {
-    let text = std::str::from_utf8(bytes).map_err(|_| Unwritable::Broken)?;
-    serde_json::to_writer(out, text).map_err(|_| Unwritable::Broken)
+fn text(bytes: &[u8], out: &mut Vec<u8>) -> WriteResult {
+    let text = std::str::from_utf8(bytes).map_err(|_| JsonEncodeError::Broken)?;
+    serde_json::to_writer(out, text).map_err(|_| JsonEncodeError::Broken)
 }
 
 /// A text that needs no escapes.

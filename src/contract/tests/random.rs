@@ -9,11 +9,11 @@ use prost_reflect::{DynamicMessage, Kind, MapKey, MessageDescriptor, Value};
 
 use super::descriptor;
 use crate::contract::{
-    Encoding, Request, Wire, admin, api, auth, decode, discovery, encode, realtime,
+    Encoding, RequestMessage, Wire, admin, api, auth, decode, discovery, encode, realtime,
 };
 
 /// Both decoders, then the value rules.
-fn take<M: Request>(body: &Bytes) {
+fn take<M: RequestMessage>(body: &Bytes) {
     for encoding in [Encoding::Proto, Encoding::Json] {
         if let Ok(request) = decode::<M>(encoding, body.clone()) {
             let _verdict = request.validate();

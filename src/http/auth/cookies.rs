@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hyper::header;
 
-use super::super::answer::Answer;
 use super::super::head::Head;
+use super::super::response::Response;
 
 /// The session's opaque handle.
 const SESSION: &str = "chatto_session";
@@ -48,8 +48,8 @@ pub(in crate::http) fn csrf_line(head: &Head, value: &str, ttl: Duration) -> Str
 }
 
 /// Takes both cookies away.
-pub(in crate::http) fn clear(answer: Answer, head: &Head) -> Answer {
-    answer
+pub(in crate::http) fn clear(response: Response, head: &Head) -> Response {
+    response
         .with(header::SET_COOKIE, &format!("{SESSION}={}", attributes(head, 0, true)))
         .with(header::SET_COOKIE, &format!("{CSRF}={}", attributes(head, 0, false)))
 }

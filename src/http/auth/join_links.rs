@@ -10,11 +10,11 @@ use tide::Request;
 use crate::contract::Timestamp;
 use crate::service::{CallKind, JoinFields, OpenLink};
 
-use super::super::answer::Answer;
-use super::super::error::Failure;
+use super::super::error::HttpError;
 use super::super::head::Head;
+use super::super::response::Response;
 use super::super::state::App;
-use super::{Presented, json, require, require_with_csrf};
+use super::{PresentedCredential, json, require, require_with_csrf};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,14 +26,14 @@ struct JoinLinkBody {
 }
 
 /// `POST /auth/join-links`: bearer, or cookie with CSRF token.
-pub(super) async fn make(request: Request<App>) -> tide::Result {
+pub(super) async fn create(request: Request<App>) -> tide::Result {
     let request = match json::read::<JoinLinkBody>(request).await {
         Ok(request) => request,
-        Err(answer) => return answer.into(),
+        Err(response) => return response.into(),
     };
     let session = match require_with_csrf(&request.state, &request.head).await {
         Ok(session) => session,
-        Err(failure) => return failure.plain_answer().into(),
+        Err(error) => return error.plain_response().into(),
     };
     let JoinLinkBody { login, display_name, email, role } = request.body;
     let state = Arc::clone(&request.state);
@@ -49,48 +49,48 @@ pub(super) async fn make(request: Request<App>) -> tide::Result {
                 "url": format!("{origin}{}", link.path),
                 "expiresAt": time(link.expires_ms),
             });
-            Answer::json(StatusCode::OK, &body).into()
+            Response::json(StatusCode::OK, &body).into()
         }
-        Err(failure) => failure.plain_answer().into(),
+        Err(error) => error.plain_response().into(),
     }
 }
 
 /// `GET /auth/join-links`: those that can be used now, the newest first.
 pub(super) async fn list(request: Request<App>) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>() else {
-        return Failure::internal().plain_answer().into();
+        return HttpError::internal().plain_response().into();
     };
     let listed = async {
-        let presented = Presented::of_own_origin(request.state(), head);
+        let presented = PresentedCredential::of_own_origin(request.state(), head);
         let session = require(request.state(), &presented, CallKind::Read).await?;
-        Ok::<_, Failure>(request.state().service.links().join_links(&session).await?)
+        Ok::<_, HttpError>(request.state().service.links().join_links(&session).await?)
     };
     match listed.await {
         Ok(links) => {
-            let links: Vec<Value> = links.iter().map(shown).collect();
-            Answer::json(StatusCode::OK, &json!({ "links": links })).into()
+            let links: Vec<Value> = links.iter().map(link_json).collect();
+            Response::json(StatusCode::OK, &json!({ "links": links })).into()
         }
-        Err(failure) => failure.plain_answer().into(),
+        Err(error) => error.plain_response().into(),
     }
 }
 
 /// `DELETE /auth/join-links/{id}`: bearer, or cookie with CSRF token.
 pub(super) async fn revoke(request: Request<App>) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>() else {
-        return Failure::internal().plain_answer().into();
+        return HttpError::internal().plain_response().into();
     };
     let revoked = async {
         let session = require_with_csrf(request.state(), head).await?;
         let id = request.param("id").unwrap_or_default();
-        Ok::<_, Failure>(request.state().service.links().revoke_join_link(&session, id).await?)
+        Ok::<_, HttpError>(request.state().service.links().revoke_join_link(&session, id).await?)
     };
     match revoked.await {
-        Ok(()) => Answer::json(StatusCode::OK, &json!({ "success": true })).into(),
-        Err(failure) => failure.plain_answer().into(),
+        Ok(()) => Response::json(StatusCode::OK, &json!({ "success": true })).into(),
+        Err(error) => error.plain_response().into(),
     }
 }
 
-fn shown(link: &OpenLink) -> Value {
+fn link_json(link: &OpenLink) -> Value {
     let maker = link.maker.as_ref().map(|(id, login)| json!({ "id": id.as_str(), "login": login }));
     json!({
         "id": link.id,
@@ -104,7 +104,7 @@ fn shown(link: &OpenLink) -> Value {
     })
 }
 
-/// Whole seconds, as the contract writes times.
+/// BufferedBody seconds, as the contract writes times.
 fn time(unix_ms: i64) -> String {
     Timestamp { seconds: unix_ms.div_euclid(1000), nanos: 0 }.to_string()
 }

@@ -8,11 +8,11 @@ use tide::Request;
 
 use crate::limits;
 
-use super::super::answer::Answer;
-use super::super::body::{BodyError, read_whole};
-use super::super::error::Failure;
+use super::super::body::{BodyError, read_body};
+use super::super::error::HttpError;
 use super::super::head::Head;
-use super::super::state::{App, InWork, RequestPermit};
+use super::super::response::Response;
+use super::super::state::{App, PausablePermit, RequestPermit};
 
 /// A plain JSON request.
 pub(super) struct JsonRequest<T> {
@@ -26,42 +26,43 @@ pub(super) struct JsonRequest<T> {
 /// Reads a request; the error is its answer. An empty body counts as `{}`.
 pub(super) async fn read<T: DeserializeOwned>(
     mut request: Request<App>,
-) -> Result<JsonRequest<T>, Answer> {
+) -> Result<JsonRequest<T>, Response> {
     let state = Arc::clone(request.state());
     let head = request.ext::<Arc<Head>>().map(Arc::clone);
-    let head = head.ok_or_else(|| Failure::internal().plain_answer())?;
-    let permit = InWork::of(&request).ok_or_else(|| Failure::internal().plain_answer())?;
+    let head = head.ok_or_else(|| HttpError::internal().plain_response())?;
+    let permit =
+        PausablePermit::of(&request).ok_or_else(|| HttpError::internal().plain_response())?;
     // A page of another origin may send a form or plain text without being asked about it first.
     let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         let text = "The body must be JSON, with Content-Type: application/json";
-        return Err(Answer::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
+        return Err(Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
-    if head.is_packed() {
+    if head.is_compressed() {
         // Nobody is known yet for whom it would be unpacked.
         let text = "The request must not be compressed";
-        let answer = Answer::failure(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
-        return Err(answer.with(header::ACCEPT_ENCODING, "identity"));
+        let response = Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
+        return Err(response.with(header::ACCEPT_ENCODING, "identity"));
     }
     let max = limits::JSON_BODY_MAX_BYTES;
-    let whole = read_whole(request.take_body(), max, &state, &permit).await;
+    let whole = read_body(request.take_body(), max, &state, &permit).await;
     let whole = whole.map_err(|error| unread(&error))?;
     let bytes: &[u8] = if whole.bytes.is_empty() { b"{}" } else { &whole.bytes };
     // The parser's text may quote the body: it goes nowhere.
     let body = serde_json::from_slice(bytes).map_err(|_quotes| {
-        Answer::failure(StatusCode::BAD_REQUEST, "The request is not the JSON that was expected")
+        Response::error(StatusCode::BAD_REQUEST, "The request is not the JSON that was expected")
     })?;
     Ok(JsonRequest { state, head, permit: Some(permit), body })
 }
 
-fn unread(error: &BodyError) -> Answer {
+fn unread(error: &BodyError) -> Response {
     let text = match error {
         BodyError::TooLarge { .. } => "The request is too large",
         BodyError::TooSlow => "The request came too slowly",
         BodyError::Busy => "The server is busy, try again",
         BodyError::Broken { .. } => "The request broke off",
     };
-    let answer = Answer::failure(error.status(), text);
-    if matches!(error, BodyError::Busy) { answer.retry_after(1) } else { answer }
+    let response = Response::error(error.status(), text);
+    if matches!(error, BodyError::Busy) { response.retry_after(1) } else { response }
 }

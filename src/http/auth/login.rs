@@ -9,11 +9,11 @@ use tide::Request;
 
 use crate::service::{CallKind, LogIn, LoggedIn};
 
-use super::super::answer::Answer;
-use super::super::error::Failure;
+use super::super::error::HttpError;
 use super::super::head::Head;
-use super::super::state::{App, InWork, Shared};
-use super::{Presented, cookies, has_csrf, json};
+use super::super::response::Response;
+use super::super::state::{App, AppState, PausablePermit};
+use super::{PresentedCredential, cookies, has_csrf, json};
 
 #[derive(Deserialize)]
 struct LogInBody {
@@ -27,14 +27,14 @@ struct LogInBody {
 pub(super) async fn login(request: Request<App>) -> tide::Result {
     let request = match json::read::<LogInBody>(request).await {
         Ok(request) => request,
-        Err(answer) => return answer.into(),
+        Err(response) => return response.into(),
     };
     let LogInBody { identifier, login, password } = request.body;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let Some((identifier, password)) = given(identifier).or(given(login)).zip(given(password))
     else {
         let text = "Login and password are required";
-        return Answer::failure(StatusCode::BAD_REQUEST, text).into();
+        return Response::error(StatusCode::BAD_REQUEST, text).into();
     };
     let (state, address) = (Arc::clone(&request.state), request.head.client);
     let work = async move {
@@ -42,34 +42,34 @@ pub(super) async fn login(request: Request<App>) -> tide::Result {
         Ok(Box::pin(state.service.sessions().log_in(attempt)).await?)
     };
     match request.state.finish("log in", request.permit, work).await {
-        Ok(logged_in) => welcome(&request.state, &request.head, &logged_in).into(),
-        Err(failure) => failure.plain_answer().into(),
+        Ok(logged_in) => logged_in_response(&request.state, &request.head, &logged_in).into(),
+        Err(error) => error.plain_response().into(),
     }
 }
 
 /// The answer of everything that ends with somebody logged in.
-pub(super) fn welcome(state: &Shared, head: &Head, logged_in: &LoggedIn) -> Answer {
+pub(super) fn logged_in_response(state: &AppState, head: &Head, logged_in: &LoggedIn) -> Response {
     let body = json!({
         "success": true,
         "user": { "id": logged_in.user.as_str(), "login": logged_in.login },
         "token": logged_in.token,
     });
-    with_cookies(Answer::json(StatusCode::OK, &body), state, head, logged_in)
+    with_cookies(Response::json(StatusCode::OK, &body), state, head, logged_in)
 }
 
 /// The same answer with both cookies of a new session. A page of another origin gets none: it would log this
 /// browser in as somebody else.
 pub(super) fn with_cookies(
-    answer: Answer,
-    state: &Shared,
+    response: Response,
+    state: &AppState,
     head: &Head,
     logged_in: &LoggedIn,
-) -> Answer {
+) -> Response {
     if !head.is_own_origin(&state.config.public_url) {
-        return answer;
+        return response;
     }
     let ttl = state.service.sessions().ttl();
-    answer
+    response
         .with(header::SET_COOKIE, &cookies::session_line(head, &logged_in.cookie, ttl))
         .with(header::SET_COOKIE, &cookies::csrf_line(head, &logged_in.csrf, ttl))
 }
@@ -78,66 +78,75 @@ pub(super) fn with_cookies(
 pub(super) async fn logout(request: Request<App>) -> tide::Result {
     let state = Arc::clone(request.state());
     let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return Failure::internal().plain_answer().into();
+        return HttpError::internal().plain_response().into();
     };
-    let permit = InWork::of(&request);
-    let presented = Presented::of(&head);
+    let permit = PausablePermit::of(&request);
+    let presented = PresentedCredential::of(&head);
     let mut ends = vec![presented.clone()];
-    let cookie = cookies::session(&head).map(|cookie| Presented::Cookie(cookie.to_owned()));
+    let cookie =
+        cookies::session(&head).map(|cookie| PresentedCredential::Cookie(cookie.to_owned()));
     match (&presented, cookie) {
         // A bearer that counts protects itself, and the cookie beside it goes too.
-        (Presented::Bearer(_), Some(cookie)) => {
-            match may_end_beside(&state, &head, &presented, &cookie).await {
+        (PresentedCredential::Bearer(_), Some(cookie)) => {
+            match may_end_with_bearer(&state, &head, &presented, &cookie).await {
                 Ok(true) => ends.push(cookie),
-                Ok(false) => return without_csrf(),
-                Err(failure) => return failure.plain_answer().into(),
+                Ok(false) => return csrf_error(),
+                Err(error) => return error.plain_response().into(),
             }
         }
-        (Presented::Cookie(_), _) => match protected(&state, &head, &presented).await {
-            Ok(true) => {}
-            Ok(false) => return without_csrf(),
-            Err(failure) => return failure.plain_answer().into(),
-        },
+        (PresentedCredential::Cookie(_), _) => {
+            match may_end_session(&state, &head, &presented).await {
+                Ok(true) => {}
+                Ok(false) => return csrf_error(),
+                Err(error) => return error.plain_response().into(),
+            }
+        }
         _ => {}
     }
     let owner = Arc::clone(&state);
     let work = async move {
-        let credentials: Vec<_> = ends.iter().filter_map(Presented::credential).collect();
+        let credentials: Vec<_> = ends.iter().filter_map(PresentedCredential::credential).collect();
         Ok(owner.service.sessions().log_out(&credentials).await?)
     };
     match state.finish("log out", permit, work).await {
         Ok(()) => {
-            let answer = Answer::json(StatusCode::OK, &json!({ "success": true }));
+            let response = Response::json(StatusCode::OK, &json!({ "success": true }));
             // A page of another origin, whose request carries no cookie, takes none away either.
             let is_own = head.is_own_origin(&state.config.public_url);
-            if is_own { cookies::clear(answer, &head).into() } else { answer.into() }
+            if is_own { cookies::clear(response, &head).into() } else { response.into() }
         }
-        Err(failure) => failure.plain_answer().into(),
+        Err(error) => error.plain_response().into(),
     }
 }
 
-fn without_csrf() -> tide::Result {
-    Answer::failure(StatusCode::FORBIDDEN, "CSRF token is missing or wrong").into()
+fn csrf_error() -> tide::Result {
+    Response::error(StatusCode::FORBIDDEN, "CSRF token is missing or wrong").into()
 }
 
 /// Whether a cookie may end its session beside a bearer: one that counts is something that no page of another
 /// origin has.
-async fn may_end_beside(
-    state: &Shared,
+async fn may_end_with_bearer(
+    state: &AppState,
     head: &Head,
-    bearer: &Presented,
-    cookie: &Presented,
-) -> Result<bool, Failure> {
+    bearer: &PresentedCredential,
+    cookie: &PresentedCredential,
+) -> Result<bool, HttpError> {
     let Some(credential) = bearer.credential() else { return Ok(false) };
     match state.service.sessions().authenticate(credential, CallKind::Read).await {
         Ok(_session) => Ok(true),
-        Err(crate::service::AuthenticateError::Required) => protected(state, head, cookie).await,
+        Err(crate::service::AuthenticateError::Required) => {
+            may_end_session(state, head, cookie).await
+        }
         Err(error) => Err(error.into()),
     }
 }
 
 /// Whether the cookie alone may end its session: with its CSRF token, or when it is dead anyway.
-async fn protected(state: &Shared, head: &Head, presented: &Presented) -> Result<bool, Failure> {
+async fn may_end_session(
+    state: &AppState,
+    head: &Head,
+    presented: &PresentedCredential,
+) -> Result<bool, HttpError> {
     let Some(credential) = presented.credential() else { return Ok(true) };
     match state.service.sessions().authenticate(credential, CallKind::Read).await {
         Ok(session) => Ok(has_csrf(state, head, &session)),

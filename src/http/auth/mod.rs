@@ -17,17 +17,17 @@ use crate::contract::Code;
 use crate::domain::text::IdempotencyKey;
 use crate::service::{CallKind, Credential, Session};
 
-use super::error::Failure;
+use super::error::HttpError;
 use super::head::Head;
-use super::state::{App, Shared};
+use super::state::{App, AppState};
 
 /// The routes of `/auth/*` that are built.
 pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/auth/login").post(login::login);
     app.at("/auth/logout").post(login::logout);
-    app.at("/auth/setup").post(setup::use_link);
+    app.at("/auth/setup").post(setup::redeem);
     app.at("/auth/setup/inspect").post(setup::inspect);
-    app.at("/auth/join-links").post(join_links::make).get(join_links::list);
+    app.at("/auth/join-links").post(join_links::create).get(join_links::list);
     app.at("/auth/join-links/:id").delete(join_links::revoke);
     app.at("/auth/register").post(registration::register);
     app.at("/auth/forgot-password").post(registration::forgot_password);
@@ -38,7 +38,7 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
 
 /// What a request presents, unchecked.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Presented {
+pub(super) enum PresentedCredential {
     /// `Authorization: Bearer`: only this one counts.
     Bearer(String),
     /// The session cookie.
@@ -47,7 +47,7 @@ pub(super) enum Presented {
     Nothing,
 }
 
-impl Presented {
+impl PresentedCredential {
     /// What `head` presents, wherever it comes from. An `Authorization` header of another scheme
     /// presents nothing that we know, and the cookie counts.
     pub(super) fn of(head: &Head) -> Self {
@@ -68,7 +68,7 @@ impl Presented {
     }
 
     /// The same, but a cookie counts only from our own origin (contract 5.2).
-    pub(super) fn of_own_origin(state: &Shared, head: &Head) -> Self {
+    pub(super) fn of_own_origin(state: &AppState, head: &Head) -> Self {
         match Self::of(head) {
             Self::Cookie(_) if !head.is_own_origin(&state.config.public_url) => Self::Nothing,
             presented => presented,
@@ -90,23 +90,23 @@ impl Presented {
 /// # Errors
 /// `unauthenticated` without a credential that counts; what the store says when it does not answer.
 pub(super) async fn require(
-    state: &Shared,
-    presented: &Presented,
+    state: &AppState,
+    presented: &PresentedCredential,
     effect: CallKind,
-) -> Result<Session, Failure> {
-    let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
+) -> Result<Session, HttpError> {
+    let credential = presented.credential().ok_or_else(HttpError::unauthenticated)?;
     Ok(state.service.sessions().authenticate(credential, effect).await?)
 }
 
 /// The `Set-Cookie` line that moves the end of a cookie whose session was just moved.
 pub(super) fn renewed_cookie(
-    state: &Shared,
+    state: &AppState,
     head: &Head,
-    presented: &Presented,
+    presented: &PresentedCredential,
     session: Option<&Session>,
 ) -> Option<String> {
     match presented {
-        Presented::Cookie(cookie) if session?.renewed => {
+        PresentedCredential::Cookie(cookie) if session?.renewed => {
             Some(cookies::session_line(head, cookie, state.service.sessions().ttl()))
         }
         _ => None,
@@ -115,9 +115,9 @@ pub(super) fn renewed_cookie(
 
 /// The `Set-Cookie` lines of an answer to a safe request: a browser that has only a live session
 /// cookie gets its CSRF cookie, one that is still valid is kept (contract 5.3).
-pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<String> {
+pub(super) async fn cookies_of_safe_request(state: &AppState, head: &Head) -> Vec<String> {
     let Some(cookie) = cookies::session(head) else { return Vec::new() };
-    let presented = Presented::Cookie(cookie.to_owned());
+    let presented = PresentedCredential::Cookie(cookie.to_owned());
     let Some(credential) = presented.credential() else { return Vec::new() };
     let authenticated = state.service.sessions().authenticate(credential, CallKind::Read).await;
     let Ok(session) = authenticated else { return Vec::new() };
@@ -136,18 +136,18 @@ pub(super) async fn cookies_of_safe_request(state: &Shared, head: &Head) -> Vec<
 ///
 /// # Errors
 /// `unauthenticated`, `permission_denied` without CSRF token, what the store says.
-pub(super) async fn require_with_csrf(state: &Shared, head: &Head) -> Result<Session, Failure> {
-    let presented = Presented::of(head);
-    let credential = presented.credential().ok_or_else(Failure::unauthenticated)?;
+pub(super) async fn require_with_csrf(state: &AppState, head: &Head) -> Result<Session, HttpError> {
+    let presented = PresentedCredential::of(head);
+    let credential = presented.credential().ok_or_else(HttpError::unauthenticated)?;
     let session = state.service.sessions().authenticate(credential, CallKind::Change).await?;
-    if matches!(presented, Presented::Cookie(_)) && !has_csrf(state, head, &session) {
-        return Err(Failure::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
+    if matches!(presented, PresentedCredential::Cookie(_)) && !has_csrf(state, head, &session) {
+        return Err(HttpError::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
     }
     Ok(session)
 }
 
 /// Whether the request repeats the CSRF cookie of this session in its header.
-pub(super) fn has_csrf(state: &Shared, head: &Head, session: &Session) -> bool {
+pub(super) fn has_csrf(state: &AppState, head: &Head, session: &Session) -> bool {
     let given = head.header(&HeaderName::from_static("x-csrf-token"));
     let cookie = cookies::csrf(head);
     given.zip(cookie).is_some_and(|(given, cookie)| {
@@ -178,8 +178,8 @@ impl Caller {
     ///
     /// # Errors
     /// `unauthenticated` for methods that anybody may call.
-    pub(super) fn session(&self) -> Result<&Session, Failure> {
-        self.session.as_ref().ok_or_else(Failure::unauthenticated)
+    pub(super) fn session(&self) -> Result<&Session, HttpError> {
+        self.session.as_ref().ok_or_else(HttpError::unauthenticated)
     }
 
     /// What addresses in the answer start with.

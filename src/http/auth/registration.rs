@@ -5,22 +5,22 @@ use hyper::{StatusCode, header};
 use serde_json::json;
 use tide::Request;
 
-use super::super::answer::Answer;
+use super::super::response::Response;
 use super::super::state::App;
 
 /// `POST /auth/register`
 pub(super) async fn register(_request: Request<App>) -> tide::Result {
-    Answer::failure(StatusCode::FORBIDDEN, "Registration is disabled").into()
+    Response::error(StatusCode::FORBIDDEN, "Registration is disabled").into()
 }
 
 /// `POST /auth/forgot-password`: the same for every address, so that nobody learns whose is known.
 pub(super) async fn forgot_password(_request: Request<App>) -> tide::Result {
-    Answer::json(StatusCode::OK, &json!({ "success": true })).into()
+    Response::json(StatusCode::OK, &json!({ "success": true })).into()
 }
 
 /// `GET /invite/{token}`: no invite is valid.
 pub(super) async fn invite(_request: Request<App>) -> tide::Result {
-    Answer::empty(StatusCode::FOUND)
+    Response::empty(StatusCode::FOUND)
         .with(header::LOCATION, "/register?error=invalid_invitation")
         .with(header::CACHE_CONTROL, "no-store")
         .with(header::REFERRER_POLICY, "no-referrer")

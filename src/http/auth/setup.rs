@@ -13,8 +13,8 @@ use tide::Request;
 
 use crate::service::RedeemRequest;
 
-use super::super::answer::Answer;
-use super::super::error::Failure;
+use super::super::error::HttpError;
+use super::super::response::Response;
 use super::super::state::App;
 use super::{json, login};
 
@@ -27,13 +27,13 @@ struct TokenBody {
 pub(super) async fn inspect(request: Request<App>) -> tide::Result {
     let request = match json::read::<TokenBody>(request).await {
         Ok(request) => request,
-        Err(answer) => return answer.into(),
+        Err(response) => return response.into(),
     };
     let token = request.body.token.unwrap_or_default();
     let service = &request.state.service;
     let content = match service.sign_up().link_content(&token).await {
         Ok(content) => content,
-        Err(error) => return Failure::from(error).plain_answer().into(),
+        Err(error) => return HttpError::from(error).plain_response().into(),
     };
     let body = json!({
         "kind": if content.is_setup { "owner" } else { "join" },
@@ -44,7 +44,7 @@ pub(super) async fn inspect(request: Request<App>) -> tide::Result {
             "email": content.email,
         },
     });
-    Answer::json(StatusCode::OK, &body).into()
+    Response::json(StatusCode::OK, &body).into()
 }
 
 #[derive(Deserialize)]
@@ -58,10 +58,10 @@ struct SetupBody {
 }
 
 /// `POST /auth/setup`: makes the account of a link and logs it in.
-pub(super) async fn use_link(request: Request<App>) -> tide::Result {
+pub(super) async fn redeem(request: Request<App>) -> tide::Result {
     let request = match json::read::<SetupBody>(request).await {
         Ok(request) => request,
-        Err(answer) => return answer.into(),
+        Err(response) => return response.into(),
     };
     let state = Arc::clone(&request.state);
     let body = request.body;
@@ -78,7 +78,9 @@ pub(super) async fn use_link(request: Request<App>) -> tide::Result {
         Ok(Box::pin(state.service.sign_up().redeem(redeem)).await?)
     };
     match request.state.finish("setup", request.permit, work).await {
-        Ok(logged_in) => login::welcome(&request.state, &request.head, &logged_in).into(),
-        Err(failure) => failure.plain_answer().into(),
+        Ok(logged_in) => {
+            login::logged_in_response(&request.state, &request.head, &logged_in).into()
+        }
+        Err(error) => error.plain_response().into(),
     }
 }

@@ -16,8 +16,8 @@ use crate::domain::UserId;
 use crate::domain::text::Email;
 use crate::service::{AccountView, CallKind, Credential, LoggedIn, NewUser, Service};
 
-use super::super::answer::Answer;
-use super::super::error::Failure;
+use super::super::error::HttpError;
+use super::super::response::Response;
 use super::super::state::App;
 use super::json::{self, JsonRequest};
 use super::login::with_cookies;
@@ -39,7 +39,7 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/auth/test/verify-email").post(verify_email);
     app.at("/auth/test/oauth-callback").post(oauth_callback);
     app.at("/auth/test/last-email").get(not_built);
-    app.at("/auth/test/emails").delete(forget_mail);
+    app.at("/auth/test/emails").delete(delete_mail);
     for path in NOT_BUILT {
         app.at(path).post(not_built);
     }
@@ -47,12 +47,12 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
 
 async fn not_built(_request: Request<App>) -> tide::Result {
     let text = "this server cannot do that yet";
-    Answer::failure(StatusCode::NOT_IMPLEMENTED, text).into()
+    Response::error(StatusCode::NOT_IMPLEMENTED, text).into()
 }
 
 /// `DELETE /auth/test/emails`: nothing sends mail, so there is nothing to forget.
-async fn forget_mail(_request: Request<App>) -> tide::Result {
-    Answer::json(StatusCode::OK, &json!({ "success": true })).into()
+async fn delete_mail(_request: Request<App>) -> tide::Result {
+    Response::json(StatusCode::OK, &json!({ "success": true })).into()
 }
 
 #[derive(Deserialize)]
@@ -66,7 +66,11 @@ struct UserBody {
 }
 
 impl UserBody {
-    async fn create(&self, service: &Service, email: Option<&str>) -> Result<AccountView, Fault> {
+    async fn create(
+        &self,
+        service: &Service,
+        email: Option<&str>,
+    ) -> Result<AccountView, TestRouteError> {
         let new = NewUser {
             login: required(self.login.as_deref(), "login")?,
             display_name: self.display_name.as_deref(),
@@ -74,7 +78,7 @@ impl UserBody {
             role: None,
             password: required(self.password.as_deref(), "password")?,
         };
-        Box::pin(service.accounts().create(new)).await.map_err(refused)
+        Box::pin(service.accounts().create(new)).await.map_err(internal_error)
     }
 }
 
@@ -82,7 +86,7 @@ impl UserBody {
 async fn create_user(request: Request<App>) -> tide::Result {
     Box::pin(run(request, async |state: App, body: UserBody| {
         let made = body.create(&state.service, None).await?;
-        Ok((Answer::json(StatusCode::OK, &user(&made)), None))
+        Ok((Response::json(StatusCode::OK, &user(&made)), None))
     }))
     .await
 }
@@ -97,13 +101,13 @@ async fn create_user_session(request: Request<App>) -> tide::Result {
             // As the user itself, by the way every call comes.
             let cookie = Credential::Cookie(&logged_in.cookie);
             let session = state.service.sessions().authenticate(cookie, CallKind::Change).await;
-            let session = session.map_err(refused)?;
+            let session = session.map_err(internal_error)?;
             Box::pin(state.service.test_support().join_default_rooms(&session))
                 .await
-                .map_err(refused)?;
+                .map_err(internal_error)?;
         }
         let body = json!({ "success": true, "user": user(&made) });
-        Ok((Answer::json(StatusCode::OK, &body), Some(logged_in)))
+        Ok((Response::json(StatusCode::OK, &body), Some(logged_in)))
     }))
     .await
 }
@@ -120,8 +124,13 @@ async fn verify_email(request: Request<App>) -> tide::Result {
     Box::pin(run(request, async |state: App, body: AddressBody| {
         let user = required(body.user_id.as_deref(), "userId")?;
         let email = address(body.email.as_deref())?;
-        state.service.test_support().add_verified_email(user, &email).await.map_err(refused)?;
-        Ok((Answer::json(StatusCode::OK, &json!({ "success": true })), None))
+        state
+            .service
+            .test_support()
+            .add_verified_email(user, &email)
+            .await
+            .map_err(internal_error)?;
+        Ok((Response::json(StatusCode::OK, &json!({ "success": true })), None))
     }))
     .await
 }
@@ -139,14 +148,14 @@ async fn oauth_callback(request: Request<App>) -> tide::Result {
         let email = address(body.email.as_deref())?;
         let found =
             state.service.test_support().provider_user(&email, body.display_name.as_deref());
-        let found = Box::pin(found).await.map_err(refused)?;
+        let found = Box::pin(found).await.map_err(internal_error)?;
         let logged_in = log_in(&state.service, &found.id).await?;
         let body = json!({
             "success": true,
             "isNewUser": found.is_new,
             "user": { "id": found.id.as_str(), "login": found.login },
         });
-        Ok((Answer::json(StatusCode::OK, &body), Some(logged_in)))
+        Ok((Response::json(StatusCode::OK, &body), Some(logged_in)))
     }))
     .await
 }
@@ -156,24 +165,26 @@ async fn oauth_callback(request: Request<App>) -> tide::Result {
 async fn run<T, F>(request: Request<App>, work: impl FnOnce(App, T) -> F) -> tide::Result
 where
     T: serde::de::DeserializeOwned,
-    F: Future<Output = Result<(Answer, Option<LoggedIn>), Fault>> + Send + 'static,
+    F: Future<Output = Result<(Response, Option<LoggedIn>), TestRouteError>> + Send + 'static,
 {
     let JsonRequest { state, head, permit, body } = match json::read::<T>(request).await {
         Ok(request) => request,
-        Err(answer) => return answer.into(),
+        Err(response) => return response.into(),
     };
     let work = work(Arc::clone(&state), body);
-    let work = async move { Ok::<_, Failure>(work.await) };
+    let work = async move { Ok::<_, HttpError>(work.await) };
     match state.finish("test support", permit, work).await {
-        Ok(Ok((answer, Some(logged_in)))) => with_cookies(answer, &state, &head, &logged_in).into(),
-        Ok(Ok((answer, None))) => answer.into(),
-        Ok(Err(Fault(status, text))) => Answer::failure(status, &text).into(),
-        Err(failure) => failure.plain_answer().into(),
+        Ok(Ok((response, Some(logged_in)))) => {
+            with_cookies(response, &state, &head, &logged_in).into()
+        }
+        Ok(Ok((response, None))) => response.into(),
+        Ok(Err(TestRouteError(status, text))) => Response::error(status, &text).into(),
+        Err(error) => error.plain_response().into(),
     }
 }
 
-async fn log_in(service: &Service, id: &UserId) -> Result<LoggedIn, Fault> {
-    service.test_support().start_test_session(id).await.map_err(refused)
+async fn log_in(service: &Service, id: &UserId) -> Result<LoggedIn, TestRouteError> {
+    service.test_support().start_test_session(id).await.map_err(internal_error)
 }
 
 fn user(made: &AccountView) -> serde_json::Value {
@@ -182,19 +193,19 @@ fn user(made: &AccountView) -> serde_json::Value {
 }
 
 /// A refusal: status and text.
-struct Fault(StatusCode, String);
+struct TestRouteError(StatusCode, String);
 
-fn required<'a>(text: Option<&'a str>, name: &str) -> Result<&'a str, Fault> {
-    let missing = || Fault(StatusCode::BAD_REQUEST, format!("{name} is missing"));
+fn required<'a>(text: Option<&'a str>, name: &str) -> Result<&'a str, TestRouteError> {
+    let missing = || TestRouteError(StatusCode::BAD_REQUEST, format!("{name} is missing"));
     text.filter(|text| !text.is_empty()).ok_or_else(missing)
 }
 
-fn address(text: Option<&str>) -> Result<Email, Fault> {
-    let bad = |error| Fault(StatusCode::BAD_REQUEST, format!("email: {error}"));
+fn address(text: Option<&str>) -> Result<Email, TestRouteError> {
+    let bad = |error| TestRouteError(StatusCode::BAD_REQUEST, format!("email: {error}"));
     Email::parse(required(text, "email")?).map_err(bad)
 }
 
 /// A test reads the cause in the answer.
-fn refused(error: impl Display) -> Fault {
-    Fault(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+fn internal_error(error: impl Display) -> TestRouteError {
+    TestRouteError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

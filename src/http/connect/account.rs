@@ -5,10 +5,10 @@ use crate::contract::rpc::my_account_service::UpdatePresence;
 use crate::present;
 use crate::service::Presence;
 
-use super::super::error::Failure;
-use super::{CallKind, Table};
+use super::super::error::HttpError;
+use super::{CallKind, MethodTable};
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(UpdatePresence, CallKind::Change, |caller, request| async move {
         let status = match request.status() {
             api::PresenceStatus::Online => Presence::Online,
@@ -16,7 +16,7 @@ pub(super) fn register(table: &mut Table) {
             api::PresenceStatus::DoNotDisturb => Presence::DoNotDisturb,
             // The value rules have refused them.
             api::PresenceStatus::Unspecified | api::PresenceStatus::Offline => {
-                return Err(Failure::invalid("status must be online, away or do not disturb"));
+                return Err(HttpError::invalid("status must be online, away or do not disturb"));
             }
         };
         let (session, by_hand) = (caller.session()?, request.user_selected);

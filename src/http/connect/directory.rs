@@ -6,10 +6,10 @@ use crate::contract::rpc::room_directory_service::{
 };
 use crate::service::RoomScope;
 
-use super::{CallKind, Table};
+use super::{CallKind, MethodTable};
 use crate::present;
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(ListRooms, CallKind::Read, |caller, request| async move {
         let scope = match request.scope() {
             RoomDirectoryScope::Unspecified | RoomDirectoryScope::All => RoomScope::All,

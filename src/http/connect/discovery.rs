@@ -4,10 +4,10 @@ use crate::contract::rpc::server_discovery_service::GetServer;
 use crate::contract::{api, discovery};
 use crate::service::ServerView;
 
-use super::{CallKind, Table};
+use super::{CallKind, MethodTable};
 use crate::present;
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(GetServer, CallKind::Read, |caller, _request| async move {
         let server = caller.state.service.server().profile();
         Ok(response(&caller.origin(), &server))

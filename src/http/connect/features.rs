@@ -10,10 +10,10 @@ use crate::contract::rpc::notification_service::ListNotificationOccurrences;
 use crate::contract::rpc::room_service::ListPinnedMessages;
 use crate::contract::rpc::thread_service::ListFollowedThreads;
 
-use super::super::error::Failure;
-use super::{CallKind, Table};
+use super::super::error::HttpError;
+use super::{CallKind, MethodTable};
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(GetStatus, CallKind::Read, |caller, _request| async move {
         caller.session()?;
         let state = api::MessageSearchState::Disabled.into();
@@ -21,7 +21,7 @@ pub(super) fn register(table: &mut Table) {
     });
     table.add(SearchMessages, CallKind::Read, |caller, _request| async move {
         caller.session()?;
-        Err(Failure::new(Code::FailedPrecondition, "search is off"))
+        Err(HttpError::new(Code::FailedPrecondition, "search is off"))
     });
     table.add(ListPinnedMessages, CallKind::Read, |caller, request| async move {
         caller.state.service.rooms().check_pins(caller.session()?, &request.room_id)?;

@@ -13,24 +13,28 @@ use crate::limits;
 use crate::runtime::blocking;
 use crate::web::Coding;
 
-use super::super::answer::Answer;
-use super::super::body::{BodyError, BodyPermit, Whole};
+use super::super::body::{BodyError, BodyPermit, BufferedBody};
 use super::super::head::Head;
+use super::super::response::Response;
 
 /// Expands a request's body to at most `max` bytes, with a permit for what comes out.
 ///
 /// # Errors
 /// [`BodyError::TooLarge`], [`BodyError::Broken`] when it is not one gzip member, [`BodyError::Busy`].
 pub(super) async fn expand(
-    whole: Whole,
+    whole: BufferedBody,
     max: usize,
     permit: BodyPermit,
-) -> Result<Whole, BodyError> {
+) -> Result<BufferedBody, BodyError> {
     blocking(move || expand_within(&whole.bytes, max, permit)).await
 }
 
-fn expand_within(packed: &[u8], max: usize, mut permit: BodyPermit) -> Result<Whole, BodyError> {
-    let mut decoder = GzDecoder::new(packed);
+fn expand_within(
+    compressed: &[u8],
+    max: usize,
+    mut permit: BodyPermit,
+) -> Result<BufferedBody, BodyError> {
+    let mut decoder = GzDecoder::new(compressed);
     let mut bytes = Vec::new();
     let mut step = vec![0; limits::HTTP_BODY_STEP_BYTES];
     loop {
@@ -51,33 +55,37 @@ fn expand_within(packed: &[u8], max: usize, mut permit: BodyPermit) -> Result<Wh
         let text = "more than one gzip member";
         return Err(BodyError::Broken { source: io::Error::new(io::ErrorKind::InvalidData, text) });
     }
-    Ok(Whole { bytes, was_awaited: false, permit })
+    Ok(BufferedBody { bytes, was_awaited: false, permit })
 }
 
 /// Compresses an answer of at least `min_bytes` for a client that takes gzip.
-pub(super) async fn compress(answer: Answer, head: &Head, min_bytes: Option<usize>) -> Answer {
-    let Some(min_bytes) = min_bytes else { return answer };
-    let mut answer = answer.with(header::VARY, "Accept-Encoding");
-    if answer.body.len() < min_bytes || !head.accepted_codings().contains(&Coding::Gzip) {
-        return answer;
+pub(super) async fn compress(
+    response: Response,
+    head: &Head,
+    min_bytes: Option<usize>,
+) -> Response {
+    let Some(min_bytes) = min_bytes else { return response };
+    let mut response = response.with(header::VARY, "Accept-Encoding");
+    if response.body.len() < min_bytes || !head.accepted_codings().contains(&Coding::Gzip) {
+        return response;
     }
-    let body = answer.body.clone();
-    let packed = if body.len() > limits::HTTP_COMPRESSION_AT_ONCE_MAX_BYTES {
-        blocking(move || pack(&body)).await
+    let body = response.body.clone();
+    let compressed = if body.len() > limits::HTTP_COMPRESSION_AT_ONCE_MAX_BYTES {
+        blocking(move || gzip(&body)).await
     } else {
-        pack(&body)
+        gzip(&body)
     };
-    if let Some(packed) = packed
-        && packed.len() < answer.body.len()
+    if let Some(compressed) = compressed
+        && compressed.len() < response.body.len()
     {
-        answer.body = packed;
-        answer = answer.with(header::CONTENT_ENCODING, "gzip");
+        response.body = compressed;
+        response = response.with(header::CONTENT_ENCODING, "gzip");
     }
-    answer
+    response
 }
 
 /// Writing into memory does not fail; should it, the answer goes out as it is.
-fn pack(body: &[u8]) -> Option<Bytes> {
+fn gzip(body: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body).ok()?;
     encoder.finish().ok().map(Bytes::from)

@@ -5,10 +5,10 @@ use crate::contract::rpc::message_service::{BatchGetMessages, CreateMessage, Get
 
 use crate::service::NewMessage;
 
-use super::{CallKind, Table};
+use super::{CallKind, MethodTable};
 use crate::present;
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(CreateMessage, CallKind::Change, |caller, request| async move {
         let new = NewMessage {
             room: &request.room_id,

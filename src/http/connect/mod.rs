@@ -27,23 +27,23 @@ use hyper::{Method as Verb, StatusCode};
 use tide::Request;
 
 use crate::contract::{
-    Access, Code, DecodeError, EncodeError, Encoding, Method, Rpc, Validate, decode, encode,
+    CallAccess, Code, DecodeError, EncodeError, Encoding, Method, Rpc, Validate, decode, encode,
 };
 use crate::domain::text::IdempotencyKey;
 use crate::limits;
 use crate::service::{CallKind, Session};
 
-use super::answer::Answer;
-use super::auth::{self, Caller, Presented};
-use super::body::{BodyError, BodyPermit, Whole, read_whole};
-use super::error::Failure;
+use super::auth::{self, Caller, PresentedCredential};
+use super::body::{BodyError, BodyPermit, BufferedBody, read_body};
+use super::error::HttpError;
 use super::head::Head;
-use super::state::{App, InWork, RequestPermit};
+use super::response::Response;
+use super::state::{App, PausablePermit, RequestPermit};
 
-type Work = Pin<Box<dyn Future<Output = Result<Vec<u8>, Failure>> + Send>>;
-type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> Work + Send + Sync>;
+type HandlerFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>, HttpError>> + Send>>;
+type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> HandlerFuture + Send + Sync>;
 
-struct Entry {
+struct ServedMethod {
     /// [`CallKind::Read`]: when the client goes away the work is dropped. [`CallKind::Change`]: once begun it is
     /// finished whatever the client does.
     effect: CallKind,
@@ -51,11 +51,11 @@ struct Entry {
 }
 
 /// The methods that are served.
-pub(super) struct Table {
-    entries: BTreeMap<Method, Entry>,
+pub(super) struct MethodTable {
+    entries: BTreeMap<Method, ServedMethod>,
 }
 
-impl Table {
+impl MethodTable {
     /// Everything that is built.
     pub(super) fn new() -> Self {
         let mut table = Self { entries: BTreeMap::new() };
@@ -87,7 +87,7 @@ impl Table {
     where
         R: Rpc,
         F: Fn(Caller, R::Request) -> A + Clone + Send + Sync + 'static,
-        A: Future<Output = Result<R::Response, Failure>> + Send + 'static,
+        A: Future<Output = Result<R::Response, HttpError>> + Send + 'static,
         R::Request: Send,
         R::Response: Send,
     {
@@ -95,78 +95,78 @@ impl Table {
             let handler = handler.clone();
             Box::pin(async move {
                 let request: R::Request = decode(encoding, body).map_err(undecodable)?;
-                request.validate().map_err(|broken| Failure::invalid(broken.text(R::METHOD)))?;
+                request.validate().map_err(|broken| HttpError::invalid(broken.text(R::METHOD)))?;
                 let response = Box::pin(handler(caller, request)).await?;
                 encode(&response, encoding).map_err(|error| unencodable(R::METHOD, &error))
             })
         });
-        self.entries.insert(R::METHOD, Entry { effect, handler });
+        self.entries.insert(R::METHOD, ServedMethod { effect, handler });
     }
 }
 
-fn undecodable(error: DecodeError) -> Failure {
+fn undecodable(error: DecodeError) -> HttpError {
     // The source may quote the body: only the kind of fault goes out.
-    Failure::invalid(error.to_string())
+    HttpError::invalid(error.to_string())
 }
 
-fn unencodable(method: Method, error: &EncodeError) -> Failure {
+fn unencodable(method: Method, error: &EncodeError) -> HttpError {
     log::error!(method = method.path(), error:err = *error; "an answer could not be encoded");
-    Failure::internal()
+    HttpError::internal()
 }
 
 /// The route of all calls.
 pub(super) async fn route(mut request: Request<App>) -> tide::Result {
     let state = Arc::clone(request.state());
     let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return Failure::internal().connect_answer().into();
+        return HttpError::internal().connect_response().into();
     };
-    let Some(permit) = InWork::of(&request) else {
-        return Failure::internal().connect_answer().into();
+    let Some(permit) = PausablePermit::of(&request) else {
+        return HttpError::internal().connect_response().into();
     };
     let Some(method) = Method::from_path(&head.path) else {
-        return Failure::new(Code::NotFound, "no such method").connect_answer().into();
+        return HttpError::new(Code::NotFound, "no such method").connect_response().into();
     };
     if head.method != Verb::POST {
-        let answer = Answer::connect_failure(
+        let response = Response::connect_error(
             StatusCode::METHOD_NOT_ALLOWED,
             Code::Unimplemented.name(),
             "calls are POST requests",
         );
-        return answer.with(header::ALLOW, "POST, OPTIONS").into();
+        return response.with(header::ALLOW, "POST, OPTIONS").into();
     }
     let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
     let Some(encoding) = Encoding::from_content_type(content_type) else {
-        return Answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE).into();
+        return Response::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE).into();
     };
-    let presented = Presented::of_own_origin(&state, &head);
+    let presented = PresentedCredential::of_own_origin(&state, &head);
     let effect = state.methods.effect(method);
     let session = match method.access() {
         // Nobody is known for whom it would be unpacked.
-        Access::Public if head.is_packed() => {
-            let answer = Answer::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-            return answer.with(header::ACCEPT_ENCODING, "identity").into();
+        CallAccess::Public if head.is_compressed() => {
+            let response = Response::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+            return response.with(header::ACCEPT_ENCODING, "identity").into();
         }
-        Access::Public => None,
-        Access::User => match auth::require(&state, &presented, effect).await {
+        CallAccess::Public => None,
+        CallAccess::User => match auth::require(&state, &presented, effect).await {
             Ok(session) => Some(session),
-            Err(failure) => return failure.connect_answer().into(),
+            Err(error) => return error.connect_response().into(),
         },
     };
     let cookie = auth::renewed_cookie(&state, &head, &presented, session.as_ref());
     let body = request.take_body();
     let call = Call { state: Arc::clone(&state), head: Arc::clone(&head), method, encoding };
-    let answer = match Box::pin(call.answer(body, (session, presented), permit)).await {
+    let response = match Box::pin(call.run(body, (session, presented), permit)).await {
         Ok(bytes) => {
-            let answer = Answer::of(StatusCode::OK, encoding.content_type(), bytes);
-            gzip::compress(answer, &head, state.config.compression_min_bytes).await
+            let response = Response::of(StatusCode::OK, encoding.content_type(), bytes);
+            gzip::compress(response, &head, state.config.compression_min_bytes).await
         }
-        Err(failure) => failure.connect_answer(),
+        Err(error) => error.connect_response(),
     };
-    let answer = match cookie {
-        Some(line) => answer.with(header::SET_COOKIE, &line),
-        None => answer,
+    let response = match cookie {
+        Some(line) => response.with(header::SET_COOKIE, &line),
+        None => response,
     };
-    answer.into()
+    response.into()
 }
 
 /// A call whose envelope was understood.
@@ -178,19 +178,20 @@ struct Call {
 }
 
 impl Call {
-    async fn answer(
+    async fn run(
         self,
         body: tide::Body,
-        (session, presented): (Option<Session>, Presented),
+        (session, presented): (Option<Session>, PresentedCredential),
         permit: RequestPermit,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Vec<u8>, HttpError> {
         let Some(entry) = self.state.methods.entries.get(&self.method) else {
-            return Err(Failure::new(Code::Unimplemented, "this server does not offer that"));
+            return Err(HttpError::new(Code::Unimplemented, "this server does not offer that"));
         };
         let deadline = timeout(&self.head)?;
         let key = idempotency_key(&self.head)?;
-        let answer = async {
-            let Whole { bytes, was_awaited, permit: held } = self.read(body, &permit).await?;
+        let response = async {
+            let BufferedBody { bytes, was_awaited, permit: held } =
+                self.read(body, &permit).await?;
             let session = match session {
                 // The session may have ended while its body was waited for.
                 Some(_) if was_awaited => {
@@ -203,61 +204,65 @@ impl Call {
             let caller = Caller::new(state, head, session, key);
             let work = (entry.handler)(caller, self.encoding, Bytes::from(bytes));
             let work = async move {
-                let answer = work.await;
+                let response = work.await;
                 // Live events are queued before the call is answered (contract 4.5).
-                if effect == CallKind::Change && answer.is_ok() {
+                if effect == CallKind::Change && response.is_ok() {
                     service.wait_until_delivered().await;
                 }
                 // The body's memory is held as long as the work.
                 drop(held);
-                answer
+                response
             };
             match entry.effect {
                 CallKind::Read => work.await,
                 CallKind::Change => self.state.finish("call", Some(permit), work).await,
             }
         };
-        match Box::pin(self.state.clock.timeout(deadline, answer)).await {
-            Ok(answer) => answer,
+        match Box::pin(self.state.clock.timeout(deadline, response)).await {
+            Ok(response) => response,
             Err(_elapsed) => {
-                Err(Failure::new(Code::DeadlineExceeded, "the answer would come too late"))
+                Err(HttpError::new(Code::DeadlineExceeded, "the answer would come too late"))
             }
         }
     }
 
-    async fn read(&self, body: tide::Body, permit: &RequestPermit) -> Result<Whole, BodyFailure> {
+    async fn read(
+        &self,
+        body: tide::Body,
+        permit: &RequestPermit,
+    ) -> Result<BufferedBody, CallBodyError> {
         let max = self.method.size_class().max_bytes(self.state.config.upload_max_bytes);
-        let whole = read_whole(body, max, &self.state, permit).await?;
+        let whole = read_body(body, max, &self.state, permit).await?;
         match self.head.header(&header::CONTENT_ENCODING).map(str::trim) {
             None | Some("" | "identity") => Ok(whole),
             Some(coding) if coding.eq_ignore_ascii_case("gzip") => {
                 let unpacked = BodyPermit::new(&self.state, permit.client);
                 let was_awaited = whole.was_awaited;
                 let expanded = gzip::expand(whole, max, unpacked).await?;
-                Ok(Whole { was_awaited, ..expanded })
+                Ok(BufferedBody { was_awaited, ..expanded })
             }
-            Some(_) => Err(BodyFailure::UnknownCoding),
+            Some(_) => Err(CallBodyError::UnknownCoding),
         }
     }
 }
 
 /// Why a call's body was not understood.
-enum BodyFailure {
+enum CallBodyError {
     Unread(BodyError),
     UnknownCoding,
 }
 
-impl From<BodyError> for BodyFailure {
+impl From<BodyError> for CallBodyError {
     fn from(error: BodyError) -> Self {
         Self::Unread(error)
     }
 }
 
-impl From<BodyFailure> for Failure {
-    fn from(failure: BodyFailure) -> Self {
-        match failure {
-            BodyFailure::Unread(error) => error.into(),
-            BodyFailure::UnknownCoding => {
+impl From<CallBodyError> for HttpError {
+    fn from(error: CallBodyError) -> Self {
+        match error {
+            CallBodyError::Unread(error) => error.into(),
+            CallBodyError::UnknownCoding => {
                 Self::new(Code::Unimplemented, "only gzip and identity are understood")
             }
         }
@@ -265,7 +270,7 @@ impl From<BodyFailure> for Failure {
 }
 
 /// What the client allows for the answer; never more than our own limit.
-fn timeout(head: &Head) -> Result<Duration, Failure> {
+fn timeout(head: &Head) -> Result<Duration, HttpError> {
     let name = HeaderName::from_static("connect-timeout-ms");
     let max = limits::HTTP_CALL_TIMEOUT_MAX;
     match head.header(&name) {
@@ -275,12 +280,12 @@ fn timeout(head: &Head) -> Result<Duration, Failure> {
             let asked = text.parse().map(Duration::from_millis).unwrap_or(max);
             Ok(asked.min(max))
         }
-        Some(_) => Err(Failure::invalid("connect-timeout-ms is not a number of milliseconds")),
+        Some(_) => Err(HttpError::invalid("connect-timeout-ms is not a number of milliseconds")),
     }
 }
 
 /// The key that makes a repeat of a call the same call.
-fn idempotency_key(head: &Head) -> Result<Option<IdempotencyKey>, Failure> {
+fn idempotency_key(head: &Head) -> Result<Option<IdempotencyKey>, HttpError> {
     let name = HeaderName::from_static("idempotency-key");
     let mut values = head.headers.get_all(&name).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -288,7 +293,7 @@ fn idempotency_key(head: &Head) -> Result<Option<IdempotencyKey>, Failure> {
     let text = value.to_str().ok().filter(|_| values.next().is_none());
     match IdempotencyKey::parse(text.unwrap_or_default()) {
         Ok(key) => Ok(Some(key)),
-        Err(error) => Err(Failure::invalid(error.to_string())),
+        Err(error) => Err(HttpError::invalid(error.to_string())),
     }
 }
 
@@ -299,14 +304,14 @@ mod tests {
     #[test]
     fn what_a_method_does_to_the_store_fits_its_name() {
         let reads = ["Get", "BatchGet", "List", "Search"];
-        for (method, entry) in Table::new().entries {
+        for (method, entry) in MethodTable::new().entries {
             let named = reads.iter().any(|verb| method.name().starts_with(verb));
             // A sign of typing is published, not stored.
             let is_read = named || method.name() == "UpdateTypingIndicator";
             let expected = if is_read { CallKind::Read } else { CallKind::Change };
             assert_eq!(entry.effect, expected, "{}", method.path());
             // The barrier of a change stands where its caller is looked up.
-            let is_public = method.access() == Access::Public;
+            let is_public = method.access() == CallAccess::Public;
             assert!(!is_public || is_read, "{}: nobody passes its barrier", method.path());
         }
     }

@@ -3,10 +3,10 @@
 use crate::contract::api;
 use crate::contract::rpc::role_service::{BatchGetRoles, GetRole, ListRoles};
 
-use super::{CallKind, Table};
+use super::{CallKind, MethodTable};
 use crate::present;
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(ListRoles, CallKind::Read, |caller, _request| async move {
         let roles = caller.state.service.roles().list(caller.session()?);
         Ok(api::ListRolesResponse { roles: roles.into_iter().map(present::role).collect() })

@@ -7,16 +7,16 @@ use crate::contract::rpc::room_service::{
 };
 use crate::service::{NewRoom, PagePosition};
 
-use super::{CallKind, Table};
+use super::{CallKind, MethodTable};
 use crate::present;
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     life(table);
     members(table);
     timeline(table);
 }
 
-fn life(table: &mut Table) {
+fn life(table: &mut MethodTable) {
     table.add(CreateRoom, CallKind::Change, |caller, request| async move {
         let new = NewRoom {
             name: &request.name,
@@ -40,7 +40,7 @@ fn life(table: &mut Table) {
     });
 }
 
-fn members(table: &mut Table) {
+fn members(table: &mut MethodTable) {
     table.add(ListMembers, CallKind::Read, |caller, request| async move {
         let session = caller.session()?;
         let page = present::page_request(request.page);
@@ -67,7 +67,7 @@ fn members(table: &mut Table) {
     });
 }
 
-fn timeline(table: &mut Table) {
+fn timeline(table: &mut MethodTable) {
     table.add(GetRoomEvents, CallKind::Read, |caller, request| async move {
         let from = match &request.cursor {
             None => PagePosition::Newest,

@@ -3,10 +3,10 @@
 use crate::contract::api;
 use crate::contract::rpc::server_service::{GetMotd, GetRuntimeConfig};
 
-use super::{CallKind, Table};
+use super::{CallKind, MethodTable};
 use crate::present;
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(GetMotd, CallKind::Read, |caller, _request| async move {
         let motd = caller.state.service.server().motd(caller.session()?);
         Ok(api::GetMotdResponse { motd })

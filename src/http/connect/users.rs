@@ -4,11 +4,11 @@ use crate::contract::api;
 use crate::contract::api::get_user_request::Target;
 use crate::contract::rpc::user_service::{BatchGetUsers, GetUser, ListUsers};
 
-use super::super::error::Failure;
-use super::{CallKind, Table};
+use super::super::error::HttpError;
+use super::{CallKind, MethodTable};
 use crate::present;
 
-pub(super) fn register(table: &mut Table) {
+pub(super) fn register(table: &mut MethodTable) {
     table.add(ListUsers, CallKind::Read, |caller, request| async move {
         let page = present::page_request(request.page);
         let page = caller.state.service.users().list(caller.session()?, &request.search, page);
@@ -24,7 +24,7 @@ pub(super) fn register(table: &mut Table) {
         let user = match request.target {
             Some(Target::UserId(id)) => service.users().get(session, &id)?,
             Some(Target::Login(login)) => service.users().by_login(session, &login)?,
-            None => return Err(Failure::invalid("user_id or login is required")),
+            None => return Err(HttpError::invalid("user_id or login is required")),
         };
         Ok(api::GetUserResponse { user: Some(present::member(&caller.origin(), user)) })
     });

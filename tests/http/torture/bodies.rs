@@ -18,8 +18,8 @@ fn a_body_that_is_too_large_is_refused_before_it_is_sent() {
         let length = length.to_string();
         let headers = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
         raw.send(head("POST", "/auth/login", &headers).as_bytes());
-        let answer = raw.answer().unwrap();
-        assert!(matches!(answer.status, 413 | 431), "{length}: {}", answer.status);
+        let response = raw.response().unwrap();
+        assert!(matches!(response.status, 413 | 431), "{length}: {}", response.status);
         assert!(raw.is_closed(), "{length}");
     }
 }
@@ -37,7 +37,7 @@ fn who_sends_on_after_a_refusal_still_reads_it_and_is_not_swallowed() {
         for _ in 0..(chunk_of_a_browser / junk.len()).max(1) {
             raw.try_send(&junk).ok();
         }
-        assert_eq!(raw.answer().expect("the answer is not lost").status, 413);
+        assert_eq!(raw.response().expect("the answer is not lost").status, 413);
     }
     let mut sent: u64 = 0;
     let mut raw = edge.connect();
@@ -60,13 +60,13 @@ fn expectations_are_met_or_the_refusal_comes_instead() {
         ("Expect", "100-continue"),
     ];
     raw.send(head("POST", "/auth/login", &headers).as_bytes());
-    let interim = raw.answer().unwrap();
+    let interim = raw.response().unwrap();
     assert_eq!(interim.status, 100);
     raw.send(body.as_bytes());
-    assert_eq!(raw.answer().unwrap().status, 401);
+    assert_eq!(raw.response().unwrap().status, 401);
     // The connection lives on.
     raw.send(HEALTH.as_bytes());
-    assert_eq!(raw.answer().unwrap().status, 200);
+    assert_eq!(raw.response().unwrap().status, 200);
 
     let headers = [
         ("Content-Type", "application/json"),
@@ -74,7 +74,7 @@ fn expectations_are_met_or_the_refusal_comes_instead() {
         ("Expect", "100-continue"),
     ];
     raw.send(head("POST", "/auth/login", &headers).as_bytes());
-    assert_eq!(raw.answer().unwrap().status, 413, "without a 100 before");
+    assert_eq!(raw.response().unwrap().status, 413, "without a 100 before");
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn a_body_that_breaks_off_frees_its_place() {
             raw.send(request.as_bytes());
         }
         crate::support::wait::until("a place is free", super::super::support::PATIENCE, || {
-            let answer = edge.post("/auth/login", &[], &serde_json::json!({}));
-            (answer.status == 400).then_some(())
+            let response = edge.post("/auth/login", &[], &serde_json::json!({}));
+            (response.status == 400).then_some(())
         });
     }
 }
@@ -137,7 +137,7 @@ fn upload(mut raw: Raw, chunked: bool) {
     if chunked {
         raw.send(b"0\r\n\r\n");
     }
-    assert_eq!(raw.answer().unwrap().json()["bytes"].as_u64(), Some(GIB));
+    assert_eq!(raw.response().unwrap().json()["bytes"].as_u64(), Some(GIB));
 }
 
 fn download(mut raw: Raw, chunked: bool) {

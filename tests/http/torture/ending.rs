@@ -23,7 +23,7 @@ fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
 
     let mut idle = Raw::connect(address);
     idle.send(HEALTH.as_bytes());
-    assert_eq!(idle.answer().unwrap().status, 200);
+    assert_eq!(idle.response().unwrap().status, 200);
     let mut reading = Raw::connect(address);
     reading.send(head("GET", "/large.bin", &[]).as_bytes());
     let mut piece = vec![0; 1 << 16];
@@ -38,7 +38,7 @@ fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
     ];
     writing.send(head("POST", "/auth/login", &headers).as_bytes());
     // Only a request that the server has begun is in flight.
-    assert_eq!(writing.answer().unwrap().status, 100);
+    assert_eq!(writing.response().unwrap().status, 100);
     let (first, rest) = body.split_at(10);
     writing.send(first.as_bytes());
 
@@ -48,8 +48,8 @@ fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
         std::net::TcpStream::connect(address).is_err().then_some(())
     });
     writing.send(rest.as_bytes());
-    let answer = writing.answer().expect("the request is answered");
-    assert_eq!(answer.status, 401);
+    let response = writing.response().expect("the request is answered");
+    assert_eq!(response.status, 401);
     assert!(writing.is_closed());
     loop {
         match reading.read(&mut piece).unwrap() {

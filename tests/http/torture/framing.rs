@@ -94,7 +94,7 @@ fn a_body_comes_through_however_it_is_cut() {
     let edge = edge();
     let body = "5;name=\"va;lue\"\r\nhello\r\n001;x\r\n \r\nA\r\n0123456789\r\n0;last\r\nTrailer: x\r\n\r\n";
     let request = post("Transfer-Encoding: chunked\r\n", body);
-    let count = |raw: &mut Raw| raw.answer().unwrap().json()["bytes"].as_u64();
+    let count = |raw: &mut Raw| raw.response().unwrap().json()["bytes"].as_u64();
     // Every single byte in a segment of its own, on a connection that lives on.
     let mut raw = edge.connect();
     raw.stream.set_nodelay(true).unwrap();
@@ -114,7 +114,7 @@ fn a_body_comes_through_however_it_is_cut() {
     // All at once, and the next request in the same packet.
     raw.send(format!("{request}{HEALTH}").as_bytes());
     assert_eq!(count(&mut raw), Some(16));
-    assert_eq!(raw.answer().unwrap().status, 200);
+    assert_eq!(raw.response().unwrap().status, 200);
 }
 
 #[test]
@@ -154,12 +154,12 @@ fn pipelined_requests_are_answered_in_order_bodies_and_all() {
     }
     raw.send(all.as_bytes());
     for n in 0..200 {
-        let answer = raw.answer().unwrap();
+        let response = raw.response().unwrap();
         match n % 4 {
-            0 => assert_eq!(answer.text(), r#"{"status":"ok"}"#, "{n}"),
-            1 => assert_eq!(answer.json()["bytes"], 5, "{n}"),
-            2 => assert_eq!(answer.json()["bytes"], 2, "{n}"),
-            _ => assert_eq!(answer.status, 499, "{n}"),
+            0 => assert_eq!(response.text(), r#"{"status":"ok"}"#, "{n}"),
+            1 => assert_eq!(response.json()["bytes"], 5, "{n}"),
+            2 => assert_eq!(response.json()["bytes"], 2, "{n}"),
+            _ => assert_eq!(response.status, 499, "{n}"),
         }
     }
 }

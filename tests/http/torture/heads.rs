@@ -124,8 +124,8 @@ fn text_outside_ascii_reaches_no_parser_that_panics() {
 #[test]
 fn text_that_would_become_a_header_never_breaks_the_head() {
     let edge = edge();
-    let answer = edge.post_bytes("/probe/header", &[], "plain".as_bytes());
-    assert_eq!(answer.header("x-probe"), Some("plain"));
+    let response = edge.post_bytes("/probe/header", &[], "plain".as_bytes());
+    assert_eq!(response.header("x-probe"), Some("plain"));
     for (body, expected) in [
         ("\u{1f600}", Some("\u{1f600}")),
         ("gr\u{fc}\u{df}e", Some("gr\u{fc}\u{df}e")),
@@ -134,10 +134,10 @@ fn text_that_would_become_a_header_never_breaks_the_head() {
         ("a\0b", None),
         ("\u{7f}", None),
     ] {
-        let answer = edge.post_bytes("/probe/header", &[], body.as_bytes());
-        assert_eq!(answer.status, 200, "{body:?}");
-        assert_eq!(answer.header("x-probe"), expected, "{body:?}");
-        assert_eq!(answer.header("set-cookie"), None, "{body:?}");
+        let response = edge.post_bytes("/probe/header", &[], body.as_bytes());
+        assert_eq!(response.status, 200, "{body:?}");
+        assert_eq!(response.header("x-probe"), expected, "{body:?}");
+        assert_eq!(response.header("set-cookie"), None, "{body:?}");
     }
 }
 
@@ -145,8 +145,11 @@ fn text_that_would_become_a_header_never_breaks_the_head() {
 fn a_status_that_the_router_does_not_know_goes_out_as_it_is() {
     let edge = edge();
     for status in [499, 418, 599, 299, 999] {
-        let answer = edge.get(&format!("/probe/status/{status}"), &[]);
-        assert_eq!((answer.status, answer.json()["error"].as_str()), (status, Some("as asked")));
+        let response = edge.get(&format!("/probe/status/{status}"), &[]);
+        assert_eq!(
+            (response.status, response.json()["error"].as_str()),
+            (status, Some("as asked"))
+        );
     }
 }
 

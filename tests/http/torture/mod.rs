@@ -24,14 +24,14 @@ fn said(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
     stream.set_read_timeout(Some(super::support::PATIENCE)).unwrap();
     // The server may have had enough before the end.
     stream.write_all(bytes).ok();
-    let mut answer = Vec::new();
+    let mut response = Vec::new();
     let mut chunk = [0; 4096];
     loop {
         match stream.read(&mut chunk) {
-            Ok(0) => return answer,
-            Ok(n) => answer.extend_from_slice(&chunk[..n]),
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return answer,
-            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&answer)),
+            Ok(0) => return response,
+            Ok(n) => response.extend_from_slice(&chunk[..n]),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return response,
+            Err(error) => panic!("{error} after {:?}", String::from_utf8_lossy(&response)),
         }
     }
 }

@@ -59,7 +59,7 @@ fn slow_writers_hold_little_memory_and_nobody_up() {
     assert!(growth < 16 * MIB, "{growth} bytes for 200 slow writers");
     for raw in &mut writers {
         raw.send(b"0\r\n\r\n");
-        assert_eq!(raw.answer().unwrap().json()["bytes"], 20);
+        assert_eq!(raw.response().unwrap().json()["bytes"], 20);
     }
 }
 
@@ -80,13 +80,13 @@ fn exhausted_connections_are_refused_and_come_back() {
     assert!(growth < 16 * MIB, "{growth} bytes more");
     for raw in &mut held {
         raw.send(b"}");
-        assert_eq!(raw.answer().unwrap().status, 200, "who was there first is served");
+        assert_eq!(raw.response().unwrap().status, 200, "who was there first is served");
     }
     drop(held);
     until("places are free again", PATIENCE, || {
         let mut raw = edge.connect();
         raw.try_send(HEALTH.as_bytes()).ok()?;
-        (raw.answer()?.status == 200).then_some(())
+        (raw.response()?.status == 200).then_some(())
     });
 }
 

@@ -17,9 +17,9 @@ fn a_frame_in_the_handshakes_packet_is_not_lost() {
     let request = head("GET", "/api/realtime", &HANDSHAKE);
     let mut raw = edge.connect();
     raw.send(&[request.as_bytes(), &frame(0x82, &hello)].concat());
-    let answer = raw.answer().unwrap();
-    assert_eq!(answer.status, 101);
-    assert_eq!(answer.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+    let response = raw.response().unwrap();
+    assert_eq!(response.status, 101);
+    assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
     let told = raw.exactly(2);
     assert_eq!(told[0], 0x82, "a whole binary frame");
     let length = match told[1] {
@@ -49,7 +49,7 @@ fn what_is_no_handshake_is_refused_and_frames_behind_it_are_no_requests() {
         let request = head("GET", "/api/realtime", &HANDSHAKE);
         let mut stream = edge.connect();
         stream.send(&[request.as_bytes(), garbage].concat());
-        assert_eq!(stream.answer().unwrap().status, 101);
+        assert_eq!(stream.response().unwrap().status, 101);
         stream.stream.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(stream.ends());
     }

@@ -4,19 +4,19 @@ use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
-use chatto::http::{Config, Listener, Readiness, Ready, Waiting};
+use chatto::http::{Config, Listener, Readiness, Ready, StartupServer};
 use chatto::runtime::{Clock, Runtime, Stop};
 
-use super::support::{Answer, PATIENCE, Raw, head};
+use super::support::{PATIENCE, Raw, Response, head};
 
 /// A server whose store does not open until this is dropped.
-struct Early {
+struct StartupEdge {
     address: SocketAddr,
     opened: Stop,
     serving: Option<JoinHandle<()>>,
 }
 
-impl Early {
+impl StartupEdge {
     fn start() -> Self {
         let (tx, rx) = mpsc::channel();
         let opened = Stop::new();
@@ -27,7 +27,7 @@ impl Early {
                 let clock = Clock::system();
                 let listener = Listener::bind("127.0.0.1".parse().unwrap(), 0).await.unwrap();
                 tx.send(listener.local_addr()).unwrap();
-                let waiting = Waiting {
+                let waiting = StartupServer {
                     config: &Config::default(),
                     listener: &listener,
                     readiness: &readiness,
@@ -40,12 +40,12 @@ impl Early {
         Self { address: rx.recv_timeout(PATIENCE).unwrap(), opened, serving: Some(serving) }
     }
 
-    fn exchange(&self, request: &str) -> Answer {
+    fn exchange(&self, request: &str) -> Response {
         Raw::connect(self.address).exchange(request)
     }
 }
 
-impl Drop for Early {
+impl Drop for StartupEdge {
     fn drop(&mut self) {
         self.opened.stop();
         self.serving.take().unwrap().join().unwrap();
@@ -56,34 +56,34 @@ const CALL: &str = "/api/connect/chatto.api.v1.ViewerService/GetViewer";
 
 #[test]
 fn before_the_store_is_open_health_answers_and_the_rest_says_starting() {
-    let early = Early::start();
+    let early = StartupEdge::start();
     let get = |path: &str| early.exchange(&head("GET", path, &[]));
     assert_eq!(get("/healthz").status, 200);
     assert_eq!(get("/readyz").json()["reason"], "starting");
     for path in ["/setup", CALL] {
-        let answer = get(path);
-        assert_eq!(answer.status, 503, "{path}");
-        assert_eq!(answer.header("connection"), Some("close"));
-        assert!(answer.header("retry-after").is_some(), "{path}");
-        assert_eq!(answer.json()["message"], "the server is starting");
+        let response = get(path);
+        assert_eq!(response.status, 503, "{path}");
+        assert_eq!(response.header("connection"), Some("close"));
+        assert!(response.header("retry-after").is_some(), "{path}");
+        assert_eq!(response.json()["message"], "the server is starting");
     }
 }
 
 /// A browser shows a page nothing of an answer without these, not even that the server is starting.
 #[test]
 fn before_the_store_is_open_foreign_pages_may_read_the_answers() {
-    let early = Early::start();
+    let early = StartupEdge::start();
     let origin = [("Origin", "https://o.example")];
     for (method, path, status) in
         [("OPTIONS", CALL, 204), ("POST", CALL, 503), ("GET", "/readyz", 503)]
     {
-        let answer = early.exchange(&head(method, path, &origin));
-        assert_eq!(answer.status, status, "{method} {path}");
-        assert_eq!(answer.header("access-control-allow-origin"), Some("*"), "{method} {path}");
-        assert_eq!(answer.header("access-control-allow-credentials"), None);
-        assert!(answer.header("access-control-allow-headers").unwrap().contains("Authorization"));
-        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
-        assert_eq!(answer.header("cache-control"), Some("no-store"));
+        let response = early.exchange(&head(method, path, &origin));
+        assert_eq!(response.status, status, "{method} {path}");
+        assert_eq!(response.header("access-control-allow-origin"), Some("*"), "{method} {path}");
+        assert_eq!(response.header("access-control-allow-credentials"), None);
+        assert!(response.header("access-control-allow-headers").unwrap().contains("Authorization"));
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(response.header("cache-control"), Some("no-store"));
     }
     let plain = early.exchange(&head("GET", "/healthz", &[]));
     assert_eq!(plain.header("access-control-allow-origin"), None);
@@ -91,7 +91,7 @@ fn before_the_store_is_open_foreign_pages_may_read_the_answers() {
 
 #[test]
 fn before_the_store_is_open_heads_are_checked_too() {
-    let early = Early::start();
+    let early = StartupEdge::start();
     for (request, status) in [
         ("GET /setup HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),
         ("OPTIONS /setup HTTP/1.1\r\nHost: evil.example\r\n\r\n", 421),

@@ -8,9 +8,9 @@ use hyper::header::HeaderName;
 use serde_json::json;
 use tide::Request;
 
-use super::answer::Answer;
-use super::body::read_whole;
-use super::state::{App, InWork};
+use super::body::read_body;
+use super::response::Response;
+use super::state::{App, PausablePermit};
 
 /// Adds the routes.
 pub(super) fn routes(app: &mut tide::Server<App>) {
@@ -28,12 +28,12 @@ async fn sink(mut request: Request<App>) -> tide::Result {
     let mut bytes: usize = 0;
     loop {
         match body.fill_buf().await.map(<[u8]>::len) {
-            Ok(0) => return Answer::json(StatusCode::OK, &json!({ "bytes": bytes })).into(),
+            Ok(0) => return Response::json(StatusCode::OK, &json!({ "bytes": bytes })).into(),
             Ok(n) => {
                 bytes = bytes.saturating_add(n);
                 std::pin::Pin::new(&mut body).consume(n);
             }
-            Err(_) => return Answer::failure(StatusCode::BAD_REQUEST, "the body broke off").into(),
+            Err(_) => return Response::error(StatusCode::BAD_REQUEST, "the body broke off").into(),
         }
     }
 }
@@ -43,11 +43,11 @@ fn wanted(request: &Request<App>) -> usize {
 }
 
 /// So many bytes, their number told before or not.
-async fn source(request: Request<App>, told: bool) -> tide::Result {
+async fn source(request: Request<App>, with_length: bool) -> tide::Result {
     let bytes = wanted(&request);
     let body = io::repeat(b'x').take(u64::try_from(bytes).unwrap_or(u64::MAX));
     let mut response = tide::Response::new(tide::StatusCode::Ok);
-    let body = tide::Body::from_reader(io::BufReader::new(body), told.then_some(bytes));
+    let body = tide::Body::from_reader(io::BufReader::new(body), with_length.then_some(bytes));
     response.set_body(body);
     Ok(response)
 }
@@ -66,20 +66,20 @@ async fn short(request: Request<App>) -> tide::Result {
 async fn status(request: Request<App>) -> tide::Result {
     let status = request.param("status").ok().and_then(|status| status.parse().ok());
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-    Answer::failure(status.unwrap_or(StatusCode::BAD_REQUEST), "as asked").into()
+    Response::error(status.unwrap_or(StatusCode::BAD_REQUEST), "as asked").into()
 }
 
 /// Makes a header of the body.
 async fn header(mut request: Request<App>) -> tide::Result {
     let body = request.take_body();
-    let Some(permit) = InWork::of(&request) else {
-        return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "no permit").into();
+    let Some(permit) = PausablePermit::of(&request) else {
+        return Response::error(StatusCode::INTERNAL_SERVER_ERROR, "no permit").into();
     };
-    let Ok(whole) = read_whole(body, 1024, request.state(), &permit).await else {
-        return Answer::failure(StatusCode::BAD_REQUEST, "unreadable").into();
+    let Ok(whole) = read_body(body, 1024, request.state(), &permit).await else {
+        return Response::error(StatusCode::BAD_REQUEST, "unreadable").into();
     };
     let text = String::from_utf8_lossy(&whole.bytes);
-    Answer::json(StatusCode::OK, &json!({ "chars": text.chars().count() }))
+    Response::json(StatusCode::OK, &json!({ "chars": text.chars().count() }))
         .with(HeaderName::from_static("x-probe"), &text)
         .into()
 }

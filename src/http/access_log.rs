@@ -13,7 +13,7 @@ use crate::runtime::Clock;
 
 /// What one line says. Dropping it writes the line.
 #[derive(Debug)]
-pub(super) struct Access {
+pub(super) struct AccessRecord {
     method: Method,
     path: String,
     /// The client, as far as it is known.
@@ -26,7 +26,7 @@ pub(super) struct Access {
     started: Instant,
 }
 
-impl Access {
+impl AccessRecord {
     /// A request that has just begun. Its query is not taken: it may hold a ticket.
     pub(super) fn new(method: &Method, path: &str, client: IpAddr, clock: &Clock) -> Self {
         Self {
@@ -41,7 +41,7 @@ impl Access {
     }
 }
 
-impl Drop for Access {
+impl Drop for AccessRecord {
     fn drop(&mut self) {
         let ms = self.clock.now().saturating_duration_since(self.started).as_millis();
         log::info!(

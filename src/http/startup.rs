@@ -10,17 +10,17 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, StatusCode};
 use smol_hyper::rt::{FuturesIo, SmolTimer};
 
-use super::answer::Answer;
-use super::bridge::{self, send};
+use super::bridge::{self, to_hyper};
 use super::connections::Connections;
-use super::io::{Guarded, Phase};
+use super::io::{DeadlineStream, Phase};
+use super::response::Response;
 use super::stream::Stream;
 use super::{Config, Listener, PublicUrl, Readiness, edge, health};
 use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
 /// What the waiting server needs.
-pub struct Waiting<'a> {
+pub struct StartupServer<'a> {
     /// The configuration that the full server will have.
     pub config: &'a Config,
     /// The bound socket; the full server takes it over afterwards.
@@ -33,8 +33,8 @@ pub struct Waiting<'a> {
     pub runtime: &'a Runtime,
 }
 
-impl Waiting<'_> {
-    /// Answers until `opened`. Each answer closes its connection, so that the next request meets the
+impl StartupServer<'_> {
+    /// Answers until `opened`. Each respond closes its connection, so that the next request meets the
     /// full server.
     pub async fn serve(&self, opened: &Stop) {
         // One that yields gives its permit back a moment before its task counts as finished.
@@ -44,7 +44,7 @@ impl Waiting<'_> {
             limits::HTTP_STARTUP_CONNECTIONS_MAX,
             self.config.trusted_proxies.clone(),
         );
-        let door = self.listener.door();
+        let handshake = self.listener.handshake();
         while let Some(next) = opened.or(self.listener.accept()).await {
             let Ok((stream, peer)) = next else {
                 self.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
@@ -56,22 +56,24 @@ impl Waiting<'_> {
                 log::debug!("closed an early connection beyond the limit");
                 continue;
             };
-            let early = Early {
+            let health_only = HealthOnly {
                 phase: Phase::new(Arc::clone(&permit)),
                 url: self.config.public_url.clone(),
                 readiness: Arc::clone(self.readiness),
-                refusal: starting,
+                fallback: starting,
             };
-            let (door, clock, deadlines) =
-                (door.clone(), self.clock.clone(), self.config.deadlines);
+            let (handshake, clock, deadlines) =
+                (handshake.clone(), self.clock.clone(), self.config.deadlines);
             let served = async move {
                 let serving = async {
-                    if let Some(stream) = door.pass(stream, &clock).await {
-                        let phase = Arc::clone(&early.phase);
-                        early.serve(Guarded::new(stream, clock, phase, deadlines)).await;
+                    if let Some(stream) = handshake.run(stream, &clock).await {
+                        let phase = Arc::clone(&health_only.phase);
+                        health_only
+                            .serve(DeadlineStream::new(stream, clock, phase, deadlines))
+                            .await;
                     }
                 };
-                Box::pin(permit.or_yield(serving)).await;
+                Box::pin(permit.run_until_evicted(serving)).await;
             };
             if connections.spawn("early connection", served).is_err() {
                 log::debug!("closed an early connection beyond the limit");
@@ -87,26 +89,26 @@ impl Waiting<'_> {
 
 /// What answers one request of a connection that gets health answers only: before the store is open, and
 /// beyond the limit of connections.
-pub(super) struct Early {
+pub(super) struct HealthOnly {
     pub(super) phase: Arc<Phase>,
     pub(super) url: PublicUrl,
     pub(super) readiness: Readiness,
     /// What everything else gets.
-    pub(super) refusal: fn() -> Answer,
+    pub(super) fallback: fn() -> Response,
 }
 
-fn starting() -> Answer {
+fn starting() -> Response {
     let (status, text) = (StatusCode::SERVICE_UNAVAILABLE, "the server is starting");
-    Answer::connect_failure(status, "unavailable", text).retry_after(1)
+    Response::connect_error(status, "unavailable", text).retry_after(1)
 }
 
-impl Early {
+impl HealthOnly {
     /// Answers and closes.
-    pub(super) async fn serve(self, stream: Guarded<Stream>) {
+    pub(super) async fn serve(self, stream: DeadlineStream<Stream>) {
         let io = FuturesIo::new(stream);
         let service = service_fn(move |request: Request<Incoming>| {
-            let answering = self.phase.begin();
-            let sent = send(self.answer(request).closing(), answering);
+            let guard = self.phase.begin_request();
+            let sent = to_hyper(self.response(request).closing(), guard);
             async move { Ok::<_, Infallible>(sent) }
         });
         let served = http1::Builder::new()
@@ -122,22 +124,22 @@ impl Early {
         }
     }
 
-    fn answer(&self, request: Request<Incoming>) -> Answer {
+    fn response(&self, request: Request<Incoming>) -> Response {
         let (parts, body) = request.into_parts();
         if !body.is_end_stream() {
-            self.phase.leave_unread();
+            self.phase.mark_body_unread();
         }
         let path = parts.uri.path();
-        let mut answer = match bridge::host(&parts, &self.url, None) {
-            Err(refusal) => *refusal,
-            Ok(_) if parts.method == Method::OPTIONS => Answer::empty(StatusCode::NO_CONTENT),
+        let mut response = match bridge::host(&parts, &self.url, None) {
+            Err(response) => *response,
+            Ok(_) if parts.method == Method::OPTIONS => Response::empty(StatusCode::NO_CONTENT),
             Ok(_) => match path {
                 "/healthz" => health::alive(),
                 "/readyz" => health::ready(&self.readiness),
-                _ => (self.refusal)(),
+                _ => (self.fallback)(),
             },
         };
-        edge::decorate(path, &parts.headers, &mut answer.headers);
-        answer
+        edge::decorate(path, &parts.headers, &mut response.headers);
+        response
     }
 }

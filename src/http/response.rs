@@ -7,13 +7,13 @@ use hyper::{HeaderMap, StatusCode};
 
 /// What a handler says. Streams come as a plain `tide::Response` with a body of their own.
 #[derive(Debug, Clone)]
-pub(super) struct Answer {
+pub(super) struct Response {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
 }
 
-impl Answer {
+impl Response {
     /// An answer without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
@@ -25,10 +25,10 @@ impl Answer {
         content_type: &'static str,
         body: impl Into<Bytes>,
     ) -> Self {
-        let mut answer = Self::empty(status);
-        answer.body = body.into();
-        answer.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        answer
+        let mut response = Self::empty(status);
+        response.body = body.into();
+        response.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
     }
 
     /// A JSON answer.
@@ -37,12 +37,12 @@ impl Answer {
     }
 
     /// A failure outside the Connect calls: `{"error":"text"}` (contract 6).
-    pub(super) fn failure(status: StatusCode, text: &str) -> Self {
+    pub(super) fn error(status: StatusCode, text: &str) -> Self {
         Self::json(status, &serde_json::json!({ "error": text }))
     }
 
     /// A failure of a Connect call: `{"code","message"}` (contract 2), JSON also for binary calls.
-    pub(super) fn connect_failure(status: StatusCode, code: &str, message: &str) -> Self {
+    pub(super) fn connect_error(status: StatusCode, code: &str, message: &str) -> Self {
         Self::json(status, &serde_json::json!({ "code": code, "message": message }))
     }
 
@@ -72,17 +72,17 @@ impl Answer {
     }
 }
 
-impl From<Answer> for tide::Response {
-    fn from(answer: Answer) -> Self {
+impl From<Response> for tide::Response {
+    fn from(response: Response) -> Self {
         // The status here is what http-types can express; the bridge sends the extension's.
-        let mut response = Self::new(tide::StatusCode::Ok);
-        response.insert_ext(answer);
-        response
+        let mut carrier = Self::new(tide::StatusCode::Ok);
+        carrier.insert_ext(response);
+        carrier
     }
 }
 
-impl From<Answer> for tide::Result {
-    fn from(answer: Answer) -> Self {
-        Ok(answer.into())
+impl From<Response> for tide::Result {
+    fn from(response: Response) -> Self {
+        Ok(response.into())
     }
 }
