@@ -7,29 +7,29 @@ use serde::Serialize;
 pub enum Code {
     /// No credential, or one that is unknown, expired or revoked.
     Unauthenticated,
-    /// The user is known and lacks a right; also a room that is hidden or not joined.
+    /// The user lacks a permission; also for a room that is hidden or not joined.
     PermissionDenied,
-    /// A singular read of something that is not there.
+    /// A read of a single thing that does not exist.
     NotFound,
-    /// Login, room name or role name taken.
+    /// The login, room name or role name is taken.
     AlreadyExists,
-    /// An edit met a newer version.
+    /// An edit is based on an older version.
     Aborted,
-    /// A value rule or text rule is broken, or a cursor is foreign.
+    /// A value rule or text rule is violated, or a cursor is from elsewhere.
     InvalidArgument,
-    /// The present state forbids it.
+    /// The current state does not allow it.
     FailedPrecondition,
-    /// Slow mode, a limit of numbers or of rate, a request that is too large.
+    /// Slow mode, a limit on numbers or rates, or a request that is too large.
     ResourceExhausted,
-    /// The method is in the contract and not served.
+    /// The method is in the contract but not served.
     Unimplemented,
-    /// Something the answer needs cannot be reached now; a repeat may succeed.
+    /// Something that the call needs cannot be reached now; a retry may succeed.
     Unavailable,
-    /// The answer would come too late.
+    /// The deadline has passed.
     DeadlineExceeded,
-    /// The caller went away.
+    /// The caller disconnected.
     Canceled,
-    /// Everything else; the text says nothing more.
+    /// Everything else; the text reveals nothing.
     Internal,
 }
 
@@ -71,7 +71,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status of the answer. 499 is not in any registry: some HTTP libraries do not know it.
+    /// The HTTP status of the response. 499 is not registered, and some HTTP libraries do not know it.
     #[must_use]
     pub const fn http_status(self) -> u16 {
         match self {
@@ -102,7 +102,7 @@ impl Serialize for Code {
     }
 }
 
-/// The body of a failed call: JSON, also when the request was binary.
+/// The body of a failed call: JSON, even when the request was binary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ErrorBody {
     /// What clients branch on.
@@ -118,7 +118,7 @@ impl ErrorBody {
     /// The bytes to send.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        // serialising two strings into memory has no way to fail
+        // Serialising two strings into memory cannot fail.
         serde_json::to_vec(self).unwrap_or_else(|_| br#"{"code":"internal","message":""}"#.to_vec())
     }
 }

@@ -1,5 +1,5 @@
-//! Messages to bytes and back, in both forms of a unary call. Decoding is all that happens here: value
-//! rules are checked by [`super::Validate`], permissions far away.
+//! Messages to bytes and back, in both encodings of a unary call. Value rules are checked by [`super::Validate`],
+//! permissions by the service; neither happens here.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ pub trait Wire: prost::Message + prost::Name + Described + Default {}
 
 impl<M: prost::Message + prost::Name + Described + Default> Wire for M {}
 
-/// The form of a body, named by its content type.
+/// The encoding of a body, named by its content type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// `application/proto`: the protobuf wire form.
@@ -21,7 +21,7 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The form a `Content-Type` header names; parameters (a charset) are accepted and ignored.
+    /// The encoding that a `Content-Type` header names; parameters (a charset) are ignored.
     #[must_use]
     pub fn from_content_type(value: &str) -> Option<Self> {
         let essence = value.split(';').next().unwrap_or_default().trim();
@@ -34,7 +34,7 @@ impl Encoding {
         }
     }
 
-    /// The content type of an answer.
+    /// The content type of a response.
     #[must_use]
     pub const fn content_type(self) -> &'static str {
         match self {
@@ -49,20 +49,20 @@ pub fn binary(message: &impl Wire) -> Vec<u8> {
     message.encode_to_vec()
 }
 
-/// A body is not the message it should be. The texts name positions and types, never what the body said.
+/// A body is not the expected message. The texts name positions and types, and never quote the body.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Not the wire form of the message, or nested deeper than 100 messages.
+    /// Not the wire form of the message, or messages nested more than 100 levels deep.
     #[error("the request is not a valid binary message")]
     Proto {
-        /// What prost found.
+        /// The error of prost.
         #[source]
         source: prost::DecodeError,
     },
-    /// Not JSON, not of the message's shape, or nested deeper than 127 levels.
+    /// Not JSON, not of the message's shape, or nested more than 127 levels deep.
     #[error("the request is not valid JSON for its message")]
     Json {
-        /// What serde found; may quote the body.
+        /// The error of serde; it may quote the body.
         #[source]
         source: serde_json::Error,
     },
@@ -74,21 +74,21 @@ pub enum DecodeError {
     },
 }
 
-/// An answer has no form in the asked encoding: a fault of the program.
+/// A response cannot be encoded as JSON: a bug of this program.
 #[derive(Debug, thiserror::Error)]
 #[error("{message} has no JSON form")]
 pub struct EncodeError {
     /// Full name of the message.
     pub message: String,
-    /// Why not.
+    /// The reason.
     #[source]
     pub source: JsonEncodeError,
 }
 
-/// Reads a message; an empty body is the empty message in both forms.
+/// Decodes a message; an empty body is the empty message in both encodings.
 ///
 /// # Errors
-/// All are faults of the sender.
+/// [`DecodeError`]: every one is an error of the sender.
 pub fn decode<M: Wire>(encoding: Encoding, body: Bytes) -> Result<M, DecodeError> {
     match encoding {
         Encoding::Proto => {
@@ -103,10 +103,10 @@ pub fn decode<M: Wire>(encoding: Encoding, body: Bytes) -> Result<M, DecodeError
     }
 }
 
-/// Writes a message. The same message always gives the same bytes.
+/// Encodes a message. The same message always gives the same bytes.
 ///
 /// # Errors
-/// None for [`Encoding::Proto`]; [`EncodeError`] names a fault of the program.
+/// [`EncodeError`] for [`Encoding::Json`] only, when this program made a message that JSON cannot express.
 pub fn encode<M: Wire>(message: &M, encoding: Encoding) -> Result<Vec<u8>, EncodeError> {
     match encoding {
         Encoding::Proto => Ok(message.encode_to_vec()),
@@ -119,9 +119,9 @@ fn bound_values(count: usize) -> Result<(), DecodeError> {
     if count > max { Err(DecodeError::TooManyValues { max }) } else { Ok(()) }
 }
 
-/// Fields of the outermost message. Lists of requests stand there (but for the paths of a mask, 24 bytes
-/// each), so this bounds what decoding allocates; a body that is not the wire form is counted up to its
-/// fault and left to prost.
+/// The number of fields in the outermost message. The lists of all requests are there (except the paths of a mask,
+/// 24 bytes each), so this bounds what decoding allocates. An invalid body is counted up to its error, which prost
+/// then reports.
 fn count_wire_fields(body: &[u8]) -> usize {
     use prost::encoding::{DecodeContext, decode_key, skip_field};
     let mut rest = body;
@@ -136,7 +136,7 @@ fn count_wire_fields(body: &[u8]) -> usize {
     count
 }
 
-/// Every value of a JSON text follows a comma or an opening bracket, so this is at least their number.
+/// Every value of a JSON text follows a comma or an opening bracket, so this is at least the number of values.
 fn count_json_values(body: &[u8]) -> usize {
     let mut count = 1;
     let mut in_string = false;

@@ -1,13 +1,13 @@
-//! What is known of a method before its request is read: who may call it, how large the request may be.
+//! What is known about a method before its request is read: who may call it, and how large the request may be.
 //!
-//! The enum [`Method`] and the types of [`super::rpc`] are generated; this module gives them meaning.
+//! The enum [`Method`] and the types in [`super::rpc`] are generated; this module adds their properties.
 
 use super::codec::Wire;
 use super::generated::Method;
 use super::rules::Validate;
 use crate::limits;
 
-/// What the `.proto` files say of one method.
+/// What the `.proto` files say about a method.
 #[derive(Debug)]
 pub(super) struct Spec {
     pub(super) service: &'static str,
@@ -18,23 +18,23 @@ pub(super) struct Spec {
     pub(super) idempotency: Idempotency,
 }
 
-/// What the contract declares about repeating a call.
+/// What the contract declares about repeats of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Idempotency {
     /// Nothing is declared.
     Unknown,
     /// The call changes nothing; Connect clients may use GET.
     NoSideEffects,
-    /// A repeat has no second effect.
+    /// A repeat has no further effect.
     Idempotent,
 }
 
-/// Who may call a method, before any permission is looked at.
+/// Who may call a method, before any permission is checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallAccess {
-    /// Anybody; a token inside the request may be its own credential.
+    /// Anybody; a token inside the request may serve as the credential.
     Public,
-    /// Whoever has a valid credential.
+    /// Anybody with a valid credential.
     User,
 }
 
@@ -45,7 +45,7 @@ pub enum SizeClass {
     Call,
     /// All of AssetUploadService: a chunk and its envelope.
     AssetUpload,
-    /// An image for a person or the server: the general upload limit and its envelope.
+    /// An image for a user or the server: the general upload limit and its envelope.
     Image,
 }
 
@@ -69,7 +69,7 @@ const PUBLIC_SERVICES: [&str; 3] = [
 ];
 
 impl Method {
-    /// The method behind a request path, the whole path: `/api/connect/{package}.{Service}/{Method}`.
+    /// The method at a request path, which is the whole path: `/api/connect/{package}.{Service}/{Method}`.
     #[must_use]
     pub fn from_path(path: &str) -> Option<Self> {
         let position = Self::ALL.binary_search_by(|method| method.path().cmp(path)).ok()?;
@@ -147,20 +147,20 @@ impl<M: Wire + Validate> RequestMessage for M {}
 pub trait Rpc: Send + Sync + 'static {
     /// The request message.
     type Request: RequestMessage;
-    /// The answer.
+    /// The response message.
     type Response: Wire;
     /// The method itself.
     const METHOD: Method;
 }
 
-/// Something to do with the types of every method ([`super::each_method`]).
+/// Code that is generic over the types of a method, for [`super::each_method`].
 pub trait MethodVisitor {
     /// Takes one method.
     fn visit<R: Rpc>(&mut self);
 }
 
-/// Every method and its state, one a line and sorted: the content of `tests/golden/methods.txt`. Which
-/// methods are served is known where handlers are registered, in `http`.
+/// Every method and whether it is served, one per line and sorted: the content of `tests/golden/methods.txt`. `http`
+/// registers the handlers, and so knows which methods are served.
 #[must_use]
 pub fn method_list(is_served: impl Fn(Method) -> bool) -> String {
     let line = |method: &Method| {

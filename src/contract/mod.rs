@@ -1,20 +1,18 @@
-//! The public client API as types: messages, their two wire forms, value rules, the table of methods.
+//! The public client API as types: messages, their two encodings, value rules, the table of methods.
 //!
 //! The `.proto` files under `proto/` are the source. The build script (`codegen/`) compiles them and
-//! generates three things: the message types ([`api`], [`admin`], [`auth`], [`discovery`], [`realtime`]),
-//! an implementation of [`Validate`] for every message a request can contain, from the rules that stand
-//! beside the fields (`chatto/rules/v1/rules.proto`), and the [`Method`] table with one type per method
-//! ([`rpc`]).
+//! generates three things: the message types ([`api`], [`admin`], [`auth`], [`discovery`], [`realtime`]), an
+//! implementation of [`Validate`] for every message a request can contain, from the options of the fields
+//! (`chatto/rules/v1/rules.proto`), and the [`Method`] table with one type per method ([`rpc`]).
 //!
-//! A call goes through here in this order: [`Method::from_path`], its [`CallAccess`] and [`SizeClass`],
-//! [`decode`], [`Validate::validate`], the handler, [`encode`]; a failure ends as [`Code`] and
-//! [`ErrorBody`]. [`Encoding::Proto`] is read and written by prost; [`Encoding::Json`] is translated to and
-//! from prost's bytes along constant tables, because no JSON codec for prost treats `null`, unknown names
-//! and presence as the contract asks, and reflection at run time takes 16 MB. The tests compare it with
-//! prost-reflect.
+//! A call uses this module in this order: [`Method::from_path`], its [`CallAccess`] and [`SizeClass`], [`decode`],
+//! [`Validate::validate`], the handler, [`encode`]; an error becomes a [`Code`] and an [`ErrorBody`].
+//! prost reads and writes [`Encoding::Proto`]. [`Encoding::Json`] is translated to and from prost's bytes with
+//! constant tables, because no JSON codec for prost treats `null`, unknown names and presence as the contract
+//! requires, and reflection at run time takes 16 MB. The tests compare the JSON form with prost-reflect.
 //!
-//! This module knows shapes, not meaning: it reads no clock, stores nothing and has no idea who may do
-//! what. `docs/contract.md` says how to add a field or a method.
+//! This module knows shapes, not meaning: it reads no clock, stores nothing and knows no permissions.
+//! `docs/contract.md` says how to add a field or a method.
 
 mod code;
 mod codec;

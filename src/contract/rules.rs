@@ -1,8 +1,8 @@
-//! Value rules: what a request must satisfy before anything else looks at it.
+//! Value rules: what a request must satisfy before anything else uses it.
 //!
-//! The rules stand in the `.proto` files as field options; the build script turns them into one
-//! [`Validate`] implementation per message that a request can contain. This module holds what that code
-//! calls. It knows no domain rule: that a login must not end in a period is not said here.
+//! The rules are field options in the `.proto` files; the build script turns them into one [`Validate`]
+//! implementation for each message that a request can contain. This module has what that code calls. It knows no
+//! domain rules: that a login must not end in a period is checked elsewhere.
 
 use std::sync::OnceLock;
 
@@ -49,17 +49,17 @@ pub enum Rule {
     AtMost(i64),
 }
 
-/// The first value rule that a request breaks. Its text names field and rule, never the value.
+/// The first value rule that a request violates. Its text names the field and the rule, never the value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {rule}")]
 pub struct RuleViolation {
     /// Path of the field by its names in the `.proto` file: `items[3].id`.
     pub field: String,
-    /// What the field breaks.
+    /// The violated rule.
     pub rule: Rule,
 }
 
-/// A message with value rules; implemented for every request and what it contains.
+/// A message with value rules; implemented for every request and the messages inside it.
 pub trait Validate {
     /// Checks every rule of this message and of the messages inside it, in field order.
     ///
@@ -69,7 +69,7 @@ pub trait Validate {
 }
 
 impl RuleViolation {
-    /// The text of the answer. Clients know a few of them word by word (contract, section 3.3).
+    /// The text of the error. Clients compare a few of them literally (contract, section 3.3).
     #[must_use]
     pub fn text(&self, method: Method) -> String {
         use Method::{RoomServiceCreateRoom, RoomServiceUpdateRoom};
@@ -93,7 +93,7 @@ impl RuleViolation {
         Self { field: format!("{outer}[{position}].{}", self.field), ..self }
     }
 
-    /// The violation belongs to an element of the list it names.
+    /// The violation is in an element of the list it names.
     pub(super) fn at(self, position: usize) -> Self {
         Self { field: format!("{}[{position}]", self.field), ..self }
     }
@@ -110,7 +110,7 @@ impl Pattern {
         Self { source, compiled: OnceLock::new() }
     }
 
-    /// None when the source is no pattern; a test compiles all of them.
+    /// `None` when the source is not a valid pattern; a test compiles all of them.
     pub(super) fn compiled(&self) -> Option<&Regex> {
         self.compiled.get_or_init(|| Regex::new(self.source).ok()).as_ref()
     }
@@ -131,7 +131,7 @@ pub(super) mod check {
     }
 
     pub(crate) fn max_chars(field: &str, text: &str, max: usize) -> CheckResult {
-        // a character has at least one byte: most texts need no count
+        // A character has at least one byte, so most texts need no counting.
         let holds = text.len() <= max || text.chars().nth(max).is_none();
         require(holds, field, Rule::MaxLength(max))
     }

@@ -1,8 +1,7 @@
-//! The version that clients are told.
+//! The version that clients see.
 
-/// Clients of the 0.5 line switch realtime and other features off below `0.5.0-0` and ignore build metadata,
-/// which is where our own version stands (contract, section 7). Discovery and the realtime hello send the
-/// same text.
+/// Clients of the 0.5 line disable realtime and other features below `0.5.0-0`, and ignore build metadata, which
+/// contains our own version (contract, section 7). Discovery and the realtime hello send the same text.
 pub const SERVER_VERSION: &str = concat!("0.5.0+chatto-edge.", env!("CARGO_PKG_VERSION"));
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The log line of a request (`webserver.request_logging`): written when its answer has been handed to
-//! the connection, or was given up.
+//! The log line of a request (`webserver.request_logging`), written when its response has been handed to the
+//! connection, or was abandoned.
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -11,23 +11,23 @@ use percent_encoding::percent_decode;
 use crate::limits;
 use crate::runtime::Clock;
 
-/// What one line says. Dropping it writes the line.
+/// The content of one line. Dropping it writes the line.
 #[derive(Debug)]
 pub(super) struct AccessRecord {
     method: Method,
     path: String,
-    /// The client, as far as it is known.
+    /// The address of the client, as far as it is known.
     pub(super) client: IpAddr,
-    /// How it was answered; `None` while it was not.
+    /// The status of the response; `None` until there is one.
     pub(super) status: Option<StatusCode>,
-    /// Bytes of the answer's body, as they leave for the connection.
+    /// Bytes of the response body that were handed to the connection.
     pub(super) bytes: u64,
     clock: Clock,
     started: Instant,
 }
 
 impl AccessRecord {
-    /// A request that has just begun. Its query is not taken: it may hold a ticket.
+    /// A request that has just begun. Its query is not logged: it may contain a ticket.
     pub(super) fn new(method: &Method, path: &str, client: IpAddr, clock: &Clock) -> Self {
         Self {
             method: method.clone(),
@@ -54,7 +54,7 @@ impl Drop for AccessRecord {
     }
 }
 
-/// The beginning of a long path: a stranger fills no disk with lines.
+/// The beginning of a long path, so that nobody can fill the disk with log lines.
 fn shortened(path: &str) -> String {
     let mut end = path.len().min(limits::LOGGED_PATH_MAX_BYTES);
     while !path.is_char_boundary(end) {
@@ -64,8 +64,8 @@ fn shortened(path: &str) -> String {
     if end < path.len() { format!("{start}…") } else { start.to_owned() }
 }
 
-/// What follows `invite` in a path is a secret, however it is spelled: clients make slashes double,
-/// encode what need not be encoded, and write backslashes, and the token is the same.
+/// What follows `invite` in a path is a secret, however the path is spelled: with doubled slashes, backslashes
+/// or needless percent-encoding it still names the same token.
 fn logged_path(path: &str) -> &str {
     const ROUNDS: usize = 4;
     const MASKED: &str = "/invite/…";
@@ -80,7 +80,7 @@ fn logged_path(path: &str) -> &str {
             Cow::Owned(decoded) => plain = decoded,
         }
     }
-    // Nobody encodes a path so often; what it hides is not looked for any further.
+    // No honest client encodes a path so often, and we decode no further.
     MASKED
 }
 

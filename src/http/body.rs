@@ -1,5 +1,5 @@
-//! Bodies between hyper and tide: requests come as a buffered reader with a stall deadline, answers
-//! go out as one piece or as a stream.
+//! Bodies between hyper and tide: a request body is a buffered reader with a stall deadline, a response body
+//! goes out in one piece or as a stream.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -21,7 +21,7 @@ use super::io::{Deadline, Phase, ResponseGuard, deadline};
 use super::permits::{AllTaken, Permit, Permits};
 use super::state::{AppState, RequestPermit};
 
-/// A request's body as it arrives.
+/// A request body as it arrives.
 pub(super) struct RequestBody {
     incoming: Incoming,
     current: Bytes,
@@ -30,7 +30,7 @@ pub(super) struct RequestBody {
     phase: Arc<Phase>,
     stall: Option<Deadline>,
     stop: Stop,
-    /// When the body is given up because the server stops.
+    /// When the body is abandoned because the server stops.
     stop_deadline: Option<Deadline>,
 }
 
@@ -53,18 +53,18 @@ impl RequestBody {
         Self { incoming, current, clock, stall_limit, phase, stall, stop, stop_deadline }
     }
 
-    /// Its length, when the client named it.
+    /// The length that the client declared, if any.
     pub(super) fn len(&self) -> Option<usize> {
         self.incoming.size_hint().exact().and_then(|len| usize::try_from(len).ok())
     }
 
-    /// Fills `current`; it stays empty only at the body's end.
+    /// Fills `current`, which stays empty only at the end of the body.
     fn poll_current(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
             match Pin::new(&mut self.incoming).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
                     self.stall = None;
-                    // Trailers are nothing that we know.
+                    // Trailers are ignored.
                     self.current = frame.into_data().unwrap_or_default();
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(io::Error::other(error))),
@@ -85,7 +85,7 @@ impl RequestBody {
     }
 }
 
-/// A moment after the stop: a body that has not arrived by then holds up nobody's restart.
+/// Shortly after the stop: a body that has not arrived by then must not delay the restart.
 fn stop_deadline(clock: &Clock, stop: &Stop) -> Deadline {
     let (clock, stop) = (clock.clone(), stop.clone());
     Box::pin(async move {
@@ -122,10 +122,10 @@ impl AsyncBufRead for RequestBody {
     }
 }
 
-/// Why a body was not read.
+/// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// It is longer than this route takes.
+    /// It is longer than this route allows.
     #[error("the body is longer than {max} bytes")]
     TooLarge { max: usize },
     /// It did not arrive in time.
@@ -135,9 +135,9 @@ pub(super) enum BodyError {
     #[error("too many requests are being read")]
     Busy,
     /// The connection broke, or the body's framing did.
-    #[error("the body broke off")]
+    #[error("the body ended early")]
     Broken {
-        /// What hyper said.
+        /// The error of hyper.
         #[source]
         source: io::Error,
     },
@@ -164,13 +164,14 @@ impl From<AllTaken> for BodyError {
 /// A body in memory.
 pub(super) struct BufferedBody {
     pub(super) bytes: Vec<u8>,
-    /// It was not there at once: what was known of its sender may be over.
+    /// It was not there at once, so the sender's session may have ended meanwhile.
     pub(super) was_awaited: bool,
-    /// Held while the bytes are.
+    /// Held as long as the bytes.
     pub(super) permit: BodyPermit,
 }
 
-/// What a body takes of the memory for bodies: its bytes while it is small, else one of few.
+/// The share of the memory for bodies that one body holds: its bytes while it is small, else one of the few
+/// slots for large bodies.
 pub(super) struct BodyPermit {
     bodies: Arc<Permits>,
     large_bodies: Arc<Permits>,
@@ -180,14 +181,14 @@ pub(super) struct BodyPermit {
 }
 
 impl BodyPermit {
-    /// For a body of which nothing is in memory yet.
+    /// For a body that has no bytes in memory yet.
     pub(super) fn new(state: &AppState, client: ClientNetwork) -> Self {
         let bodies = Arc::clone(&state.bodies);
         let large_bodies = Arc::clone(&state.large_bodies);
         Self { bodies, large_bodies, client, held: None, is_large: false }
     }
 
-    /// Makes room for a body of so many bytes.
+    /// Reserves memory for a body of `bytes` bytes in all.
     ///
     /// # Errors
     /// [`BodyError::Busy`].
@@ -208,8 +209,8 @@ impl BodyPermit {
     }
 }
 
-/// Reads a body of at most `max` bytes within the deadline for whole bodies. A body that has not arrived
-/// yet is not in work while it is waited for.
+/// Reads a body of at most `max` bytes within the deadline for whole bodies. The request gives its permit back
+/// while it waits for bytes that have not arrived yet.
 ///
 /// # Errors
 /// [`BodyError`].
@@ -261,7 +262,7 @@ async fn read_within(
             return Err(BodyError::TooLarge { max });
         }
         if total > bytes.capacity() {
-            // A body that came by the byte holds little; one that comes fast is copied seldom.
+            // A body that arrives byte by byte reserves little; one that arrives fast is copied seldom.
             let step = bytes.capacity().clamp(1024, limits::HTTP_BODY_STEP_BYTES);
             let room = total.next_multiple_of(step);
             let room = room.min(len.unwrap_or(max)).max(total);
@@ -273,10 +274,10 @@ async fn read_within(
     }
 }
 
-/// An answer's body on its way out.
+/// A response body on its way out.
 pub(super) struct ResponseBody {
     source: Source,
-    /// Ends the answer when the connection has taken the last byte.
+    /// Ends the response when the connection has taken the last byte.
     guard: ResponseGuard,
 }
 
@@ -342,7 +343,7 @@ impl Source {
                 let read = std::task::ready!(Pin::new(body).poll_read(cx, chunk))?;
                 let taken = u64::try_from(read).unwrap_or(u64::MAX);
                 match left {
-                    // A short or long stream must cut the connection: the length was promised.
+                    // A stream of another length than declared must break the connection.
                     Some(left) if taken > *left || (read == 0 && *left > 0) => {
                         return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
                     }

@@ -1,5 +1,5 @@
-//! From hyper's request to tide's and back. http-types parses no foreign byte: it gets a method we
-//! know and a path that has been checked; the head travels beside it.
+//! Turns hyper's requests into tide's, and the responses back. http-types never parses a byte of the client's:
+//! it gets a known method and a checked path, and the head travels beside them.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ use super::state::{App, RequestPermit};
 pub(super) struct Connection {
     pub(super) app: tide::Server<App>,
     pub(super) peer: IpAddr,
-    /// Whether TLS of our own is spoken.
+    /// Whether this server itself speaks TLS on the connection.
     pub(super) over_tls: bool,
     pub(super) phase: Arc<Phase>,
     pub(super) permit: Arc<ConnectionPermit>,
@@ -38,19 +38,19 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Answers one request. Never fails: what goes wrong is an answer.
+    /// Responds to one request. Never fails: an error is a response too.
     pub(super) async fn respond(
         &self,
         request: Request<Incoming>,
     ) -> Result<hyper::Response<ResponseBody>, Infallible> {
         let mut response = self.response_to(request).await;
         if response.headers().contains_key(header::SET_COOKIE) {
-            // Whatever it answers: a cache that kept it would hand a session to others.
+            // Whatever the response is: a cache that stored it would hand the session to others.
             let no_store = HeaderValue::from_static("no-store");
             response.headers_mut().insert(header::CACHE_CONTROL, no_store);
         }
         if self.over_tls {
-            // A proxy that speaks TLS for us decides this itself.
+            // A proxy that terminates TLS for us decides this itself.
             let year = HeaderValue::from_static("max-age=31536000");
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, year);
         }
@@ -59,8 +59,8 @@ impl Connection {
 
     async fn response_to(&self, request: Request<Incoming>) -> hyper::Response<ResponseBody> {
         let mut guard = self.phase.begin_request();
-        // hyper answers what a client has sent ahead one after the other without a pause. The connection is at
-        // work by now, so that it is not closed as an idle one meanwhile.
+        // hyper handles pipelined requests one after the other without a pause, so yield here. The connection
+        // already counts as busy, so it is not closed as idle meanwhile.
         futures_lite::future::yield_now().await;
         let state = self.app.state();
         if state.config.request_logging {
@@ -100,7 +100,7 @@ impl Connection {
         response
     }
 
-    /// Checks the head; the error is the answer to a request that is not looked at further.
+    /// Checks the head. The error is the response to a request that is not processed further.
     fn check(&self, mut request: Request<Incoming>) -> Result<CheckedRequest, Box<Response>> {
         let state = self.app.state();
         let on_upgrade = request
@@ -110,7 +110,7 @@ impl Connection {
         let (parts, incoming) = request.into_parts();
         let config = &state.config;
         let (clock, phase) = (state.clock.clone(), Arc::clone(&self.phase));
-        // Made first: whatever the answer is, the connection knows that a body was left unread.
+        // Created first: whatever the response is, the connection then knows that a body was left unread.
         let stall = config.deadlines.body_stall;
         let body = RequestBody::new((incoming, clock), phase, stall, self.stop.clone());
         let forwarded = Forwarded::of(self.peer, &parts.headers, &config.trusted_proxies);
@@ -151,16 +151,16 @@ impl Connection {
             Ok(response) => tide_to_hyper(response, guard),
             Err(error) => {
                 let cause: &(dyn std::error::Error + Send + Sync) = error.as_ref();
-                log::error!(error:err = *cause; "a request was not answered by its handler");
+                log::error!(error:err = *cause; "the handler of a request failed");
                 to_hyper(HttpError::internal().response_for(&head.path), guard)
             }
         }
     }
 }
 
-/// The host a request names, after the checks that every head passes; the error is the answer to a
-/// request that is not looked at further. A host that a trusted proxy `forwarded` counts instead for what is
-/// made of it (links, our own origin); answered is only who may name both.
+/// The host that a request names, after the checks that every head must pass. The error is the response to a
+/// request that is not processed further. A host that a trusted proxy `forwarded` takes precedence in links and
+/// in comparisons of the origin; both hosts must be ours.
 pub(super) fn host(
     parts: &Parts,
     url: &PublicUrl,
@@ -173,18 +173,17 @@ pub(super) fn host(
     };
     let checked = head::check(&parts.method, &parts.uri, parts.version, &parts.headers);
     let host = checked.map_err(|error| {
-        log::debug!(status = error.status.as_u16(); "refused a request head");
+        log::debug!(status = error.status.as_u16(); "rejected a request head");
         let response = Response::error(error.status, error.text);
         decorated(if error.closes { response.closing() } else { response })
     })?;
     let forwarded =
         forwarded.filter(|host| head::is_host(host)).map(|host| host.to_ascii_lowercase());
-    // HTTP/1.0 without a host names nothing foreign.
+    // HTTP/1.0 may come without a host.
     let is_foreign = |host: &str| !host.is_empty() && !url.accepts(host);
     if !edge::is_health(path) && (is_foreign(&host) || forwarded.as_deref().is_some_and(is_foreign))
     {
-        let text = "this server does not know itself by that host name; \
-             its operator can set webserver.url";
+        let text = "unrecognised host name; set webserver.url to the address that clients use";
         return Err(decorated(Response::error(StatusCode::MISDIRECTED_REQUEST, text)));
     }
     Ok(forwarded.unwrap_or(host))
@@ -195,7 +194,7 @@ struct CheckedRequest {
     body: RequestBody,
 }
 
-/// The method in http-types' words; `head::check` lets no other through.
+/// The method as http-types has it; `head::check` has rejected all others.
 fn method(method: &Method) -> Option<tide::http::Method> {
     Some(match *method {
         Method::GET => tide::http::Method::Get,
@@ -209,7 +208,7 @@ fn method(method: &Method) -> Option<tide::http::Method> {
     })
 }
 
-/// A URL with the request's path, for the router alone. Its host is not the request's.
+/// A URL with the request's path, for the router only. Its host is not that of the request.
 fn url(head: &Head) -> Option<Url> {
     let mut url = Url::parse("http://chatto.invalid/").ok()?;
     url.set_path(&head.path);
@@ -263,7 +262,7 @@ fn tide_to_hyper(
     converted
 }
 
-/// A body's framing follows from its size alone.
+/// hyper derives the framing from the size of the body.
 fn remove_framing_headers(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::TRANSFER_ENCODING);

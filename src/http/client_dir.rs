@@ -1,4 +1,4 @@
-//! The web client of `webserver.client_dir` (contract 9): which file a path gets, with which headers.
+//! The web client in `webserver.client_dir` (contract 9): which file a path gets, and with which headers.
 
 use bytes::Bytes;
 use hyper::StatusCode;
@@ -15,8 +15,8 @@ use super::head::Head;
 use super::response::Response;
 use super::state::App;
 
-/// The policy of the original client's pages, as wide as it needs them: inline scripts and styles,
-/// any http(s) and ws(s) connection, foreign pictures and media, embedded videos.
+/// The policy for pages of the original client, as wide as it needs: inline scripts and styles, any http(s) and
+/// ws(s) connection, images and media of other origins, embedded videos.
 const CONTENT_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inline'; \
     style-src 'self' 'unsafe-inline'; connect-src 'self' http: https: ws: wss:; \
     img-src 'self' http: https: data: blob:; media-src 'self' http: https: blob:; \
@@ -24,23 +24,23 @@ const CONTENT_POLICY: &str = "default-src 'self'; script-src 'self' 'unsafe-inli
     frame-src https://www.youtube-nocookie.com; object-src 'none'; base-uri 'self'; \
     frame-ancestors 'none'";
 
-/// What stands for the OpenGraph tags in the fallback page, as the text of a comment.
+/// The text of the comment in the fallback page that the OpenGraph tags replace.
 const PLACEHOLDER: &str = "OG_META_PLACEHOLDER";
 
 pub(super) const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 pub(super) const NO_STORE: &str = "no-store";
 
-/// Whether a path below a machine's prefix is a page of the client all the same.
+/// Whether a path below a prefix of the API is nevertheless a page of the client.
 pub(super) fn is_page(path: &str) -> bool {
     path == "/oauth/consent"
 }
 
-/// Whether caches between us and many browsers keep the answer: it must carry nobody's cookie.
+/// Whether shared caches may store the response: it must not carry a cookie.
 pub(super) fn is_shared(path: &str) -> bool {
     web::is_hashed(path)
 }
 
-/// How a file is cached, and whether its absence is told instead of the page being served.
+/// The `Cache-Control` of a file, and whether its absence is a 404 instead of the client's page.
 pub(super) fn rule(path: &str) -> (&'static str, bool) {
     match path {
         _ if is_shared(path) => (IMMUTABLE, true),
@@ -50,7 +50,7 @@ pub(super) fn rule(path: &str) -> (&'static str, bool) {
     }
 }
 
-/// Answers a GET or HEAD that no route of ours knows.
+/// Responds to a GET or HEAD that matches no route of ours.
 pub(super) async fn serve(state: &App, folder: &Folder, head: &Head) -> tide::Response {
     let path = head.path.as_str();
     match path {
@@ -73,7 +73,7 @@ pub(super) fn missing() -> Response {
     Response::error(StatusCode::NOT_FOUND, "not found").with(header::CACHE_CONTROL, NO_STORE)
 }
 
-/// The server's logo, else the picture of the build.
+/// Redirects to the server's logo, or to the icon of the client at `built`.
 pub(super) fn icon(state: &App, built: &str) -> Response {
     let logo = state.service.server().profile().logo_key.map(|key| logo_path(&key));
     Response::empty(StatusCode::FOUND)
@@ -81,12 +81,12 @@ pub(super) fn icon(state: &App, built: &str) -> Response {
         .with(header::CACHE_CONTROL, "no-cache")
 }
 
-/// Relative, as all our redirects are: a browser may know us by another name.
+/// Relative, as all our redirects are: the browser may use another host name.
 fn logo_path(key: &str) -> String {
     format!("/assets/server/{key}")
 }
 
-/// The build's manifest with the server's own name and logo.
+/// The manifest of the client with the server's own name and logo.
 async fn manifest(state: &App, folder: &Folder) -> Response {
     let found = match find(folder, "/manifest.webmanifest", Vec::new()).await {
         Ok(Some(found)) => found,
@@ -109,7 +109,7 @@ async fn manifest(state: &App, folder: &Folder) -> Response {
             Value::Object(manifest).to_string().into()
         }
         Ok(_) | Err(_) => {
-            log::warn!("manifest.webmanifest of webserver.client_dir is no JSON object");
+            log::warn!("manifest.webmanifest in webserver.client_dir is not a JSON object");
             Bytes::from(bytes)
         }
     };
@@ -117,11 +117,11 @@ async fn manifest(state: &App, folder: &Folder) -> Response {
         .with(header::CACHE_CONTROL, "no-cache")
 }
 
-/// The page for every path of the client's own.
+/// The page for every path that the client handles itself.
 async fn page(state: &App, folder: &Folder, head: &Head, codings: Vec<Coding>) -> tide::Response {
     let plain = match find(folder, FALLBACK, Vec::new()).await {
         Ok(Some(found)) => found,
-        Ok(None) => return unreadable(FALLBACK, "it is gone").into(),
+        Ok(None) => return unreadable(FALLBACK, "it was removed").into(),
         Err(failed) => return failed.into(),
     };
     if let Ok(Some(bytes)) = whole(plain).await
@@ -135,7 +135,7 @@ async fn page(state: &App, folder: &Folder, head: &Head, codings: Vec<Coding>) -
     }
     match find(folder, FALLBACK, codings).await {
         Ok(Some((found, start))) => file(head, found, start, NO_STORE),
-        Ok(None) => unreadable(FALLBACK, "it is gone").into(),
+        Ok(None) => unreadable(FALLBACK, "it was removed").into(),
         Err(failed) => failed.into(),
     }
 }
@@ -144,10 +144,10 @@ fn html_headers(response: Response) -> Response {
     response.with(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY)
 }
 
-/// A file and its first piece; all of it when it is small.
+/// A file and its first chunk; the whole file when it is small.
 type Found = (OpenedFile, Vec<u8>);
 
-/// Looks for a file and begins to read it. The error is the answer.
+/// Opens a file and reads its first chunk. The error is the response.
 async fn find(
     folder: &Folder,
     path: &str,
@@ -169,12 +169,12 @@ async fn find(
 fn unreadable(name: &str, reason: &str) -> Response {
     log::error!(
         file = name, reason = reason;
-        "a file of the web client cannot be read; check webserver.client_dir"
+        "cannot read a file of the web client; check webserver.client_dir"
     );
     Response::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
 }
 
-/// All of a file that is to be changed on its way; `None` when it is too large for that.
+/// The whole content of a file that is to be modified; `None` when it is too large for that.
 async fn whole((found, start): Found) -> std::io::Result<Option<Vec<u8>>> {
     if u64::try_from(start.len()).is_ok_and(|len| len == found.len) {
         return Ok(Some(start));
@@ -185,7 +185,7 @@ async fn whole((found, start): Found) -> std::io::Result<Option<Vec<u8>>> {
     blocking(move || read(found.file, found.len).1).await.map(Some)
 }
 
-/// The answer that a file is.
+/// The response with a file.
 fn file(head: &Head, found: OpenedFile, start: Vec<u8>, cache: &'static str) -> tide::Response {
     let tag = format!("\"{}\"", found.tag);
     let mut headers = vec![
@@ -210,7 +210,7 @@ fn file(head: &Head, found: OpenedFile, start: Vec<u8>, cache: &'static str) -> 
     response.set_body(tide::Body::from_reader(FileBody::new(found.file, found.len), len));
     response.insert_header("content-type", found.content_type);
     for (name, value) in headers {
-        // Our own ASCII texts: nothing http-types could stumble over.
+        // Our own ASCII constants, which http-types accepts.
         response.insert_header(name.as_str(), value);
     }
     response
@@ -220,7 +220,7 @@ fn with_all(response: Response, headers: &[(HeaderName, &str)]) -> Response {
     headers.iter().fold(response, |response, (name, value)| response.with(name.clone(), value))
 }
 
-/// The page with the tags in the place of the comment; `None` when it has no such place.
+/// The page with the tags instead of the placeholder comment; `None` when it has no such comment.
 pub(super) fn with_tags(html: &str, tags: impl FnOnce() -> String) -> Option<String> {
     let (before, after) = html.split_once(PLACEHOLDER)?;
     let before = before.trim_end().strip_suffix("<!--")?;
@@ -228,7 +228,7 @@ pub(super) fn with_tags(html: &str, tags: impl FnOnce() -> String) -> Option<Str
     Some([before, &tags(), after].concat())
 }
 
-/// What other sites show of a link to this server.
+/// The OpenGraph tags, from which other sites build the preview of a link to this server.
 pub(super) fn tags(server: &ServerView, origin: &str) -> String {
     let mut tags = String::new();
     let mut add = |property: &str, content: &str| {
@@ -248,7 +248,7 @@ pub(super) fn tags(server: &ServerView, origin: &str) -> String {
     tags
 }
 
-/// Text as an attribute's value.
+/// Escapes text for the value of an attribute.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

@@ -1,4 +1,4 @@
-//! Files of a web client on their way out: read in pieces off the executor, never held whole.
+//! Streams files of a web client: reads them in chunks off the executor, never a whole file.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -10,10 +10,10 @@ use futures_lite::{AsyncBufRead, AsyncRead};
 use crate::limits;
 use crate::runtime::blocking;
 
-/// One read under way.
+/// A read in progress.
 type PendingRead = Pin<Box<dyn Future<Output = (File, io::Result<Vec<u8>>)> + Send + Sync>>;
 
-/// The bytes of a file up to a length that was promised.
+/// The bytes of a file, up to the length that was declared.
 pub(super) struct FileBody {
     state: State,
     chunk: Vec<u8>,
@@ -27,8 +27,7 @@ enum State {
 }
 
 impl FileBody {
-    /// Reads `len` bytes; a file that has become shorter ends early, and the bridge cuts the
-    /// connection.
+    /// Reads `len` bytes. A file that has become shorter ends early, and the bridge then breaks the connection.
     pub(super) fn new(file: File, len: u64) -> Self {
         Self { state: State::Idle(Some(file)), chunk: Vec::new(), at: 0, left: len }
     }
@@ -37,7 +36,7 @@ impl FileBody {
         self.chunk.get(self.at..).unwrap_or_default()
     }
 
-    /// Fills the chunk; it stays empty only at the end.
+    /// Fills the chunk, which stays empty only at the end.
     fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.rest().is_empty() && self.left > 0 {
             match &mut self.state {
@@ -61,7 +60,7 @@ impl FileBody {
     }
 }
 
-/// Reads up to `wanted` bytes from where the file stands. Blocks.
+/// Reads up to `wanted` bytes from the current position of the file. Blocks.
 pub(super) fn read(mut file: File, wanted: u64) -> (File, io::Result<Vec<u8>>) {
     let mut bytes = Vec::with_capacity(usize::try_from(wanted).unwrap_or_default());
     let read = (&mut file).take(wanted).read_to_end(&mut bytes).map(|_| bytes);

@@ -1,4 +1,4 @@
-//! What the edge is configured with. Where the values come from is not known here.
+//! The configuration of the edge. It does not know where the values come from.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,19 +9,19 @@ use crate::web::Folder;
 /// The edge's part of the configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where users find us; decides links, cookies' `Secure` and which origin is our own.
+    /// Where users find us. Decides links, the `Secure` attribute of cookies and which origin is our own.
     pub public_url: PublicUrl,
     /// Who may set forwarded headers.
     pub trusted_proxies: Vec<Network>,
-    /// Connections at a time; beyond it a new one gets 503.
+    /// Concurrent connections; a new one beyond this gets 503.
     pub max_connections: usize,
     /// One log line per request.
     pub request_logging: bool,
-    /// Answers of at least so many bytes are compressed; `None`: never.
+    /// Responses of at least this many bytes are compressed; `None`: never.
     pub compression_min_bytes: Option<usize>,
-    /// Time after a stop in which requests may finish.
+    /// How long requests may take to finish after a stop.
     pub shutdown_timeout: Duration,
-    /// A web client to serve instead of the built-in one. `/setup` stays ours.
+    /// A web client to serve instead of the embedded one. `/setup` stays ours.
     pub client_dir: Option<Folder>,
     /// `core.assets.max_upload_size`: bounds the calls that carry an image.
     pub upload_max_bytes: usize,
@@ -29,8 +29,8 @@ pub struct Config {
     pub deadlines: Deadlines,
 }
 
-/// How long a client may keep a connection waiting. No setting reaches them: the product's values are
-/// those of [`limits`], and tests need shorter ones.
+/// How long a client may keep a connection waiting. No setting changes these: the values are those of
+/// [`limits`], and tests need shorter ones.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadlines {
     /// [`limits::HTTP_HEAD_TIMEOUT`].
@@ -78,9 +78,8 @@ impl Default for Config {
 pub enum PublicUrl {
     /// `webserver.url`: an origin such as `https://chat.example.org`, without a trailing slash.
     Configured(String),
-    /// Not set: the origin follows the request's host, which must then be an IP address,
-    /// `localhost` or one of these names, so that a page of a foreign name that resolves to us
-    /// (DNS rebinding) gets nothing.
+    /// Not set: the origin is that of the request, whose host must then be an IP address, `localhost` or one
+    /// of these names, so that a page whose own host name resolves to us (DNS rebinding) gets nothing.
     Derived {
         /// Our own names, lower case: host name, `<host name>.local`.
         names: Vec<String>,
@@ -88,8 +87,8 @@ pub enum PublicUrl {
 }
 
 impl PublicUrl {
-    /// The origin of a configured URL: scheme, host and port in lower case; `None` when the text is
-    /// no http(s) URL.
+    /// The origin of a configured URL: scheme, host and port in lower case; `None` when the text is not an
+    /// http(s) URL.
     #[must_use]
     pub fn configured(url: &str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
@@ -107,13 +106,13 @@ impl PublicUrl {
         Some(Self::Configured(format!("{scheme}://{host}")))
     }
 
-    /// Whether cookies are for https only.
+    /// Whether cookies are sent over https only.
     #[must_use]
     pub fn is_https(&self) -> bool {
         matches!(self, Self::Configured(origin) if origin.starts_with("https://"))
     }
 
-    /// Whether a request that names `host` (with or without port) may be answered.
+    /// Whether we respond to a request for `host` (with or without a port).
     #[must_use]
     pub fn accepts(&self, host: &str) -> bool {
         let Self::Derived { names } = self else { return true };
@@ -124,7 +123,7 @@ impl PublicUrl {
     }
 }
 
-/// The host of `host[:port]`, brackets of an IPv6 address and a final dot removed.
+/// The host of `host[:port]`, without the brackets of an IPv6 address and without a final dot.
 pub(super) fn host_name(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split(']').next().unwrap_or_default();
@@ -140,7 +139,7 @@ pub struct Network {
     prefix: u32,
 }
 
-/// The text is no address, network or `loopback`.
+/// The text is not an address, a network or `loopback`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an IP address, a network such as 10.0.0.0/8, or loopback")]
 pub struct NetworkError;
@@ -152,10 +151,10 @@ impl Network {
         ["127.0.0.0/8", "::1"].iter().filter_map(|text| Self::one(text)).collect()
     }
 
-    /// The networks a member of `webserver.trusted_proxies` names.
+    /// The networks that an element of `webserver.trusted_proxies` names.
     ///
     /// # Errors
-    /// [`NetworkError`] when it names none.
+    /// [`NetworkError`] when it does not name one.
     pub fn parse(text: &str) -> Result<Vec<Self>, NetworkError> {
         if text.trim().eq_ignore_ascii_case("loopback") {
             return Ok(Self::loopback());

@@ -1,10 +1,10 @@
-//! The connections that are open: how many there may be, whose they are, and which one is evicted.
+//! The open connections: how many there may be, whose they are, and which one is evicted for a new one.
 //!
-//! At the limit the HTTP connection that has been idle for longest is closed for a new one. What answers
-//! a request, or has left HTTP as a WebSocket, is never evicted. No client address holds more than half.
+//! At the limit, a new connection evicts the HTTP connection that has been idle for longest. A connection that
+//! is answering a request, or has become a WebSocket, is never evicted. No client address holds more than half.
 //!
-//! A connection of a trusted proxy carries requests of many clients: it counts for a client only while it
-//! answers that client's request, and from then on when it becomes the client's WebSocket.
+//! A connection from a trusted proxy carries the requests of many clients. It counts for a client only while it
+//! answers a request of that client, or once it has become that client's WebSocket.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -25,39 +25,39 @@ pub(super) struct Connections {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Names connections, and orders them by when they fell idle.
+    /// The next number: names connections, and orders them by when they became idle.
     next: u64,
     all: HashMap<u64, Entry>,
-    /// The idle ones, longest first.
+    /// The idle ones, the longest idle first.
     idle: BTreeMap<u64, u64>,
     of: HashMap<ClientNetwork, usize>,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Who it counts for.
+    /// The client it counts for.
     client: Option<ClientNetwork>,
     /// Its key among the idle ones.
     idle: Option<u64>,
     eviction: Stop,
 }
 
-/// A request is not begun.
+/// Why a request is not begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BeginError {
     /// The connection was evicted for another one.
     Evicted,
-    /// The client holds half of the connections already.
+    /// The client already holds half of the connections.
     ShareTaken,
 }
 
 impl Connections {
-    /// At most `max` at a time; those of `trusted` peers belong to the clients that these name.
+    /// At most `max` at a time; connections from `trusted` peers belong to the clients that these name.
     pub(super) fn new(max: usize, trusted: Vec<Network>) -> Arc<Self> {
         Arc::new(Self { max, trusted, open: Mutex::default() })
     }
 
-    /// Lets a new connection in, at the cost of an idle one if need be; `None`: there is none.
+    /// Admits a new connection, and evicts an idle one for it if necessary. `None` when none is idle.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
         let peer = peer.to_canonical();
         let is_proxy = self.trusted.iter().any(|net| net.contains(peer));
@@ -76,7 +76,7 @@ impl Connections {
         let id = open.number();
         let entry = Entry { client, idle: Some(id), eviction: eviction.clone() };
         open.all.insert(id, entry);
-        // It has said nothing yet: it is idle from the beginning.
+        // It has sent nothing yet, so it begins as idle.
         open.idle.insert(id, id);
         if let Some(client) = client {
             *open.of.entry(client).or_default() += 1;
@@ -104,7 +104,7 @@ impl Open {
         idle.find(|id| self.all.get(id).is_some_and(&is_meant)).copied()
     }
 
-    /// Its permit is free at once; its task ends when it is next polled.
+    /// Frees the permit at once; the task of the connection ends when it is next polled.
     fn evict(&mut self, id: u64) {
         if let Some(entry) = self.remove(id) {
             entry.eviction.stop();
@@ -132,7 +132,8 @@ impl Open {
     }
 }
 
-/// An open connection; another one is admitted when the last holder is gone, an upgraded connection included.
+/// Proof of an open connection. Dropping the last holder, an upgraded connection included, makes room for another
+/// one.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
     connections: Arc<Connections>,
@@ -147,7 +148,7 @@ impl ConnectionPermit {
         self.eviction.or(work).await
     }
 
-    /// A request of somebody has come: the connection does not yield until it is idle again.
+    /// A request has arrived: the connection is not evicted until it is idle again.
     ///
     /// # Errors
     /// [`BeginError::Evicted`].
@@ -160,12 +161,12 @@ impl ConnectionPermit {
         Ok(())
     }
 
-    /// The request is this client's.
+    /// The request is from this client.
     ///
     /// # Errors
     /// [`BeginError::ShareTaken`].
     pub(super) fn count_for(&self, client: IpAddr) -> Result<(), BeginError> {
-        // Another one counts for its peer since it was accepted.
+        // Any other connection has counted for its peer since it was accepted.
         if !self.is_proxy {
             return Ok(());
         }
@@ -184,7 +185,7 @@ impl ConnectionPermit {
         Ok(())
     }
 
-    /// The answer has left: the connection may yield.
+    /// The response has been sent: the connection may be evicted.
     pub(super) fn mark_idle(&self) {
         let mut open = self.connections.lock();
         let key = open.number();
@@ -228,16 +229,16 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_idle_one_yields_and_what_is_busy_does_not() {
+    fn the_longest_idle_one_is_evicted_and_busy_ones_are_not() {
         let all = connections(3);
         let [first, second, third] = [PROXY; 3].map(|peer| all.admit(address(peer)).unwrap());
         first.begin_request().unwrap();
         second.begin_request().unwrap();
         second.mark_idle();
         let fourth = all.admit(address(PROXY)).unwrap();
-        assert!(was_evicted(&third), "idle since it came");
+        assert!(was_evicted(&third), "idle since it was accepted");
         assert_eq!(third.begin_request(), Err(BeginError::Evicted));
-        // It rests too late: its permit is another one's.
+        // Too late: its permit has gone to another one.
         third.mark_idle();
         fourth.begin_request().unwrap();
         let fifth = all.admit(address(PROXY)).unwrap();
@@ -245,13 +246,13 @@ mod tests {
         fifth.begin_request().unwrap();
         assert!(all.admit(address(PROXY)).is_none(), "none is idle");
         drop(third);
-        assert!(all.admit(address(PROXY)).is_none(), "a permit is given back once, not twice");
+        assert!(all.admit(address(PROXY)).is_none(), "a permit is returned once, not twice");
         drop(first);
         assert!(all.admit(address(PROXY)).is_some());
     }
 
     #[test]
-    fn a_client_holds_half_and_its_own_idle_one_yields() {
+    fn a_client_holds_half_and_its_own_idle_one_is_evicted() {
         let all = connections(4);
         let [first, second] = [A; 2].map(|peer| all.admit(address(peer)).unwrap());
         let other = all.admit(address(B)).unwrap();

@@ -1,5 +1,5 @@
-//! What every answer gets, whatever made it: CORS (contract 5.5), security headers, a JSON body for
-//! what the router refused, the log line.
+//! What every response gets, whatever made it: CORS (contract 5.5), security headers, a JSON body for what
+//! the router rejected, the log line.
 
 use std::sync::Arc;
 
@@ -16,12 +16,12 @@ use super::state::App;
 use super::{client_dir, pages};
 use crate::contract::Code;
 
-/// Paths that monitors ask; they need no permit of the requests in work.
+/// Paths that monitors request; they need no request permit.
 pub(super) fn is_health(path: &str) -> bool {
     path == "/healthz" || path == "/readyz"
 }
 
-/// Whether an unknown path is 404 JSON and never a page (contract 1).
+/// Whether an unknown path gets a JSON 404 and never a page (contract 1).
 fn is_machine_path(path: &str) -> bool {
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
     matches!(first, "api" | "auth" | "oauth" | "assets" | "webhooks")
@@ -56,7 +56,7 @@ impl Middleware<App> for Edge {
     }
 }
 
-/// Puts on an answer what every answer carries.
+/// Adds the headers that every response carries.
 fn finish(head: &Head, response: &mut tide::http::Response) {
     if let Some(carried) = response.ext_mut().get_mut::<Response>() {
         decorate(&head.path, &head.headers, &mut carried.headers);
@@ -65,7 +65,7 @@ fn finish(head: &Head, response: &mut tide::http::Response) {
     let mut headers = HeaderMap::new();
     decorate(&head.path, &head.headers, &mut headers);
     for (name, value) in &headers {
-        // Our own ASCII constants: nothing http-types could stumble over.
+        // Our own ASCII constants, which http-types accepts.
         if let Ok(value) = value.to_str()
             && response.header(name.as_str()).is_none()
         {
@@ -78,13 +78,13 @@ fn append_cookies(response: &mut tide::http::Response, lines: &[String]) {
     for line in lines {
         match response.ext_mut().get_mut::<Response>() {
             Some(carried) => *carried = carried.clone().with(header::SET_COOKIE, line),
-            // Cookies of the service's making are ASCII.
+            // The service makes ASCII cookies only.
             None => response.append_header("set-cookie", line.as_str()),
         }
     }
 }
 
-/// What is answered where no route did, in our form; `None` when a handler answered.
+/// The response in our form when no route matched; `None` when a handler responded.
 async fn router_response(
     state: &App,
     head: &Head,
@@ -116,13 +116,13 @@ async fn router_response(
     })
 }
 
-/// Adds what every answer carries to the answer of a request for `path` with the headers `request`.
+/// Adds the headers that every response carries. The request was for `path` with the headers `request`.
 pub(super) fn decorate(path: &str, request: &HeaderMap, headers: &mut HeaderMap) {
     let mut set = |name: HeaderName, value: &'static str| {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     };
     if request.contains_key(header::ORIGIN) {
-        // Any origin, never with credentials: a foreign origin means a bearer.
+        // Any origin, but never with credentials: another origin must send a bearer token.
         set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");
         set(header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST, PUT, OPTIONS");
         set(

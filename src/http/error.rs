@@ -1,4 +1,4 @@
-//! The only map from failures to codes and statuses (contract 3.1). Texts of 5xx reveal nothing.
+//! The only map from errors to codes and statuses (contract 3.1). Texts of 5xx reveal nothing.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::service::{self, ErrorKind};
 use super::body::BodyError;
 use super::response::Response;
 
-/// A request that failed, in the contract's words.
+/// The error of a request, in the terms of the contract.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HttpError {
     pub(super) code: Code,
     /// Short, lower case, without ids or internals.
     pub(super) text: Cow<'static, str>,
-    /// When to come again.
+    /// When the client may try again.
     pub(super) retry_after: Option<Duration>,
 }
 
@@ -28,12 +28,12 @@ impl HttpError {
         Self { code, text: text.into(), retry_after: None }
     }
 
-    /// No credential, or one that does not count.
+    /// No credential, or one that is not valid.
     pub(super) fn unauthenticated() -> Self {
         Self::new(Code::Unauthenticated, texts::AUTHENTICATION_REQUIRED)
     }
 
-    /// Ours; the cause is in the log.
+    /// An error of the server; the cause is in the log.
     pub(super) fn internal() -> Self {
         Self::new(Code::Internal, "internal error")
     }
@@ -42,20 +42,20 @@ impl HttpError {
         Self::new(Code::InvalidArgument, text)
     }
 
-    /// Too much at once.
+    /// Too much load.
     pub(super) fn busy() -> Self {
         let mut error = Self::new(Code::Unavailable, "the server is busy, try again");
         error.retry_after = Some(limits::HTTP_RETRY_AFTER);
         error
     }
 
-    /// The status of the answer.
+    /// The status of the response.
     pub(super) fn status(&self) -> StatusCode {
         let status = StatusCode::from_u16(self.code.http_status());
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// The answer to a Connect call: JSON, also when the request was binary.
+    /// The response to a Connect call: JSON, even when the request was binary.
     pub(super) fn connect_response(self) -> Response {
         let status = self.status();
         let body = ErrorBody { code: self.code, message: self.text.into_owned() };
@@ -63,12 +63,12 @@ impl HttpError {
         with_retry(response, self.retry_after)
     }
 
-    /// The answer of a plain JSON route.
+    /// The response of a plain JSON route.
     pub(super) fn plain_response(self) -> Response {
         with_retry(Response::error(self.status(), &self.text), self.retry_after)
     }
 
-    /// The answer in the form that `path` asks for.
+    /// The response in the form that `path` requires.
     pub(super) fn response_for(self, path: &str) -> Response {
         if path.starts_with("/api/connect/") {
             self.connect_response()
@@ -80,7 +80,7 @@ impl HttpError {
 
 fn with_retry(response: Response, after: Option<Duration>) -> Response {
     match after {
-        // Up, so that whoever waits that long does not come too early.
+        // Rounded up, so that a client that waits this long is not too early.
         Some(after) => {
             response.retry_after(after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX))
         }
@@ -96,14 +96,14 @@ impl From<BodyError> for HttpError {
             }
             BodyError::TooSlow => Self::new(Code::DeadlineExceeded, "the request came too slowly"),
             BodyError::Busy => Self::busy(),
-            BodyError::Broken { .. } => Self::invalid("the request broke off"),
+            BodyError::Broken { .. } => Self::invalid("the request ended early"),
         }
     }
 }
 
 impl HttpError {
-    /// A refusal of the service. What is ours to mend is logged with its whole chain of causes and
-    /// told without it.
+    /// An error of the service. One that the operator must fix is logged with its whole chain of causes, and
+    /// sent without it.
     fn of_kind(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
         let code = match kind {
             ErrorKind::Unauthenticated => Code::Unauthenticated,
@@ -117,10 +117,10 @@ impl HttpError {
             ErrorKind::Unavailable => {
                 return Self::unavailable("the server cannot do that now, try again", error);
             }
-            // What `/readyz` tells everybody too: somebody must look at the machine.
+            // `/readyz` says the same to everybody: an operator must act.
             ErrorKind::DiskFull => return Self::unavailable("the server's disk is full", error),
             ErrorKind::DiskError => {
-                return Self::unavailable("the server's disk takes no writes", error);
+                return Self::unavailable("the server cannot write to its disk", error);
             }
             ErrorKind::Internal => {
                 log::error!(cause = chain(error); "a request failed");
@@ -133,14 +133,14 @@ impl HttpError {
 
 impl HttpError {
     fn unavailable(text: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
-        log::warn!(cause = chain(error); "a request met an unavailable store");
+        log::warn!(cause = chain(error); "a request failed because the store is unavailable");
         let mut error = Self::new(Code::Unavailable, text);
         error.retry_after = Some(limits::HTTP_RETRY_AFTER);
         error
     }
 }
 
-/// Errors whose kind and text say everything.
+/// Errors whose kind and text are all that is needed.
 macro_rules! by_kind {
     ($($error:ty),* $(,)?) => {$(
         impl From<$error> for HttpError {

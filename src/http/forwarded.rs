@@ -1,8 +1,8 @@
-//! What trusted proxies tell of a request: the client's address, its scheme, the host it asked for.
+//! What trusted proxies report about a request: the client's address, its scheme, the host it requested.
 //!
-//! Strangers may write these headers as well as proxies do, so they count only on connections from
-//! `webserver.trusted_proxies`, and `Forwarded` (RFC 7239) only where no `X-Forwarded-*` stands: a
-//! proxy that knows only one of the two passes the other one on as it came.
+//! Anybody can send these headers, so they count only on connections from `webserver.trusted_proxies`.
+//! `Forwarded` (RFC 7239) counts only when there is no `X-Forwarded-*`: a proxy that knows one of the two passes
+//! the other one on unchanged.
 
 use std::net::IpAddr;
 
@@ -14,12 +14,12 @@ use super::config::Network;
 /// See the module.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Forwarded {
-    /// The address the request comes from: that of the peer, or, when the peer is a trusted proxy,
-    /// the rightmost address it and its trusted neighbours forwarded that is not one of them.
+    /// The address the request comes from: that of the peer, or, when the peer is a trusted proxy, the rightmost
+    /// forwarded address that is not a trusted proxy.
     pub(super) client: IpAddr,
     /// Whether the client speaks https.
     pub(super) is_https: bool,
-    /// The host it asked for, unchecked.
+    /// The host it requested, unchecked.
     pub(super) host: Option<String>,
 }
 
@@ -28,7 +28,7 @@ const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
 impl Forwarded {
-    /// What `headers` tell when they come from `peer`.
+    /// What `headers` mean when they come from `peer`.
     pub(super) fn of(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> Self {
         let peer = peer.to_canonical();
         let mut forwarded = Self { client: peer, is_https: false, host: None };
@@ -56,8 +56,8 @@ impl Forwarded {
     }
 }
 
-/// The rightmost hop that is not trusted; what lies to the left of a hop without an address is
-/// hearsay.
+/// The rightmost hop that is not trusted. Whatever stands to the left of a hop without an address cannot be
+/// trusted.
 fn hops_client(
     peer: IpAddr,
     hops: impl DoubleEndedIterator<Item = Option<IpAddr>>,
@@ -74,8 +74,7 @@ fn hops_client(
     client
 }
 
-/// The members of a header's comma-separated list over all its lines; commas in quotes separate
-/// nothing.
+/// The elements of a comma-separated header over all its lines. Commas inside quotes do not separate.
 fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     let mut members = Vec::new();
     for line in headers.get_all(name).iter().filter_map(|value| value.to_str().ok()) {
@@ -95,7 +94,7 @@ fn list(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
     members
 }
 
-/// A parameter of an element of `Forwarded`, its quotes taken off.
+/// A parameter of an element of `Forwarded`, without its quotes.
 fn parameter(element: &str, name: &str) -> Option<String> {
     let mut pairs = element.split(';').filter_map(|pair| pair.split_once('='));
     let (_, value) = pairs.find(|(key, _)| key.trim().eq_ignore_ascii_case(name))?;
@@ -164,7 +163,7 @@ mod tests {
             parsed("127.0.0.1", &[("forwarded", "for=1.1.1.1;proto=https;host=\"a.example:1\"")]);
         assert_eq!((one.is_https, one.host.as_deref()), (true, Some("a.example:1")));
         let last = parsed("127.0.0.1", &[("x-forwarded-proto", "https, http")]);
-        assert!(!last.is_https, "what the nearest proxy saw counts");
+        assert!(!last.is_https, "the scheme that the nearest proxy saw counts");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! A request's head as it came: checked here once, then carried to the handlers as an extension, so
-//! that http-types never parses foreign bytes.
+//! The head of a request as it arrived: checked here once, then carried to the handlers as an extension, so that
+//! http-types never parses a client's bytes.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,21 +17,21 @@ use super::connections::ConnectionPermit;
 /// A checked request head.
 pub(super) struct Head {
     pub(super) method: Method,
-    /// The path as sent, never decoded or normalised.
+    /// The path as sent, neither decoded nor normalised.
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     /// `host[:port]` of the request, lower case; empty for HTTP/1.0 without it.
     pub(super) host: String,
-    /// The client, as far as trusted proxies tell.
+    /// The address of the client, as trusted proxies report it.
     pub(super) client: IpAddr,
-    /// Whether the client reached us, or our proxy, by https.
+    /// Whether the client reached us, or our proxy, over https.
     pub(super) is_https: bool,
-    /// What leaves hyper with the connection when it is upgraded.
+    /// The connection, for a handler that upgrades it.
     pub(super) upgrade: Upgrade,
 }
 
-/// An upgradable connection. Who takes it over holds the permit and watches the stop signal, else
-/// it would escape the connection limit and the drain.
+/// An upgradable connection. Whoever takes it over holds the permit and watches the stop signal; otherwise it
+/// would escape the connection limit and the drain.
 pub(super) struct Upgrade {
     on: Mutex<Option<OnUpgrade>>,
     pub(super) permit: Arc<ConnectionPermit>,
@@ -43,19 +43,19 @@ impl Upgrade {
         Self { on: Mutex::new(on), permit, stop }
     }
 
-    /// The upgrade in waiting; `None` when the client asked for none or it was taken before.
+    /// The pending upgrade; `None` when the client requested none, or it was taken before.
     pub(super) fn take(&self) -> Option<(OnUpgrade, Arc<ConnectionPermit>, Stop)> {
         let on = self.on.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         Some((on, Arc::clone(&self.permit), self.stop.clone()))
     }
 }
 
-/// Why a request is not looked at further.
+/// Why a request is not processed further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct HeadError {
     pub(super) status: StatusCode,
     pub(super) text: &'static str,
-    /// Whether the bytes that follow cannot be trusted to be a request.
+    /// Whether the connection must be closed, because the bytes that follow may not be a request.
     pub(super) closes: bool,
 }
 
@@ -63,7 +63,7 @@ const fn error(status: StatusCode, text: &'static str, closes: bool) -> HeadErro
     HeadError { status, text, closes }
 }
 
-/// Methods that some route may know; all others are 501 before http-types sees them.
+/// Methods that a route may support; all others get 501 before http-types sees them.
 const METHODS: [Method; 7] = [
     Method::GET,
     Method::HEAD,
@@ -74,7 +74,7 @@ const METHODS: [Method; 7] = [
     Method::OPTIONS,
 ];
 
-/// The checks hyper leaves to us. Returns `host[:port]` in lower case.
+/// The checks that hyper leaves to us. Returns `host[:port]` in lower case.
 pub(super) fn check(
     method: &Method,
     uri: &Uri,
@@ -134,7 +134,7 @@ pub(super) fn is_host(text: &str) -> bool {
     !name.is_empty() && name.len() <= 253 && name.chars().all(plain) && port
 }
 
-/// Whether a URL parser would fold a part of the path away: `.`, `..` and their encoded forms.
+/// Whether a URL parser would remove a segment of the path: `.`, `..` and their encoded forms.
 fn has_dot_segment(path: &str) -> bool {
     path.split(['/', '\\']).any(|segment| {
         let segment = segment.to_ascii_lowercase().replace("%2e", ".");
@@ -143,48 +143,48 @@ fn has_dot_segment(path: &str) -> bool {
 }
 
 impl Head {
-    /// A header's text; `None` when it is absent or holds other than visible ASCII.
+    /// The text of a header; `None` when it is absent or contains anything but visible ASCII.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 
-    /// The codings a client takes, the one it likes best first (RFC 9110, 12.5.3).
+    /// The content codings that the client accepts, the preferred one first (RFC 9110, 12.5.3).
     pub(super) fn accepted_codings(&self) -> Vec<Coding> {
         let values = self.headers.get_all(header::ACCEPT_ENCODING).iter();
         let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
         let weights: Vec<(&str, u16)> =
             texts.iter().flat_map(|line| line.split(',')).map(weight).collect();
-        let mut liked: Vec<(u16, Coding)> = Vec::new();
+        let mut accepted: Vec<(u16, Coding)> = Vec::new();
         for coding in Coding::ALL {
             let of = |name: &str| weights.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
             match of(coding.name()).or_else(|| of("*")) {
-                Some((_, weight)) if *weight > 0 => liked.push((*weight, coding)),
+                Some((_, weight)) if *weight > 0 => accepted.push((*weight, coding)),
                 _ => {}
             }
         }
-        // Stable: among equals the best packed comes first.
-        liked.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
-        liked.into_iter().map(|(_, coding)| coding).collect()
+        // The sort is stable: among equals the best compression comes first.
+        accepted.sort_by_key(|(weight, _)| std::cmp::Reverse(*weight));
+        accepted.into_iter().map(|(_, coding)| coding).collect()
     }
 
-    /// Whether the body is in another coding than its own.
+    /// Whether the body has a content coding.
     pub(super) fn is_compressed(&self) -> bool {
         let coding = self.headers.get(header::CONTENT_ENCODING);
         coding.is_some_and(|coding| !matches!(coding.as_bytes().trim_ascii(), b"" | b"identity"))
     }
 
-    /// Whether the client has the version that `tag`, in quotes, names (RFC 9110, 13.1.2).
+    /// Whether the client has the version with this entity tag, quotes included (RFC 9110, 13.1.2).
     pub(super) fn knows(&self, tag: &str) -> bool {
         let given = self.header(&header::IF_NONE_MATCH).unwrap_or_default();
         given.split(',').any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
     }
 
-    /// Whether the request changes nothing by its method (RFC 9110, 9.2.1).
+    /// Whether the method is safe (RFC 9110, 9.2.1).
     pub(super) fn is_safe(&self) -> bool {
         self.method.is_safe()
     }
 
-    /// The origin our links start with: the configured one, else that of the request.
+    /// The origin that our links start with: the configured one, otherwise that of the request.
     pub(super) fn origin(&self, url: &PublicUrl) -> String {
         match url {
             PublicUrl::Configured(origin) => origin.clone(),
@@ -195,8 +195,8 @@ impl Head {
         }
     }
 
-    /// Whether the request has no `Origin` or our own (contract 5.2): only then its cookie counts
-    /// where no CSRF token protects.
+    /// Whether the request has no `Origin`, or our own (contract 5.2). Only then does its cookie count where no
+    /// CSRF token is required.
     pub(super) fn is_own_origin(&self, url: &PublicUrl) -> bool {
         let mut origins = self.headers.get_all(header::ORIGIN).iter();
         let Some(origin) = origins.next() else { return true };
@@ -210,7 +210,7 @@ impl Head {
     }
 }
 
-/// A coding and its weight in thousandths.
+/// A content coding and its weight in thousandths.
 fn weight(member: &str) -> (&str, u16) {
     let (coding, parameters) = member.split_once(';').unwrap_or((member, ""));
     let weight = parameters.trim().strip_prefix("q=").map_or(Some(1.0_f32), |q| q.parse().ok());
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_have_a_form() {
+    fn hosts_are_checked() {
         for good in ["a", "a.example:80", "[::1]", "[::1]:4000", "127.0.0.1:1", "pi."] {
             assert!(is_host(good), "{good}");
         }
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn dot_segments_are_seen_in_every_form() {
+    fn dot_segments_are_found_in_every_form() {
         for bad in ["/a/../b", "/..", "/a/%2e%2E/b", "/.%2e", "/a/.", "/a\\..\\b"] {
             assert!(has_dot_segment(bad), "{bad}");
         }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_decide_and_zero_refuses() {
+    fn weights_are_read_and_zero_excludes() {
         for (member, expected) in [
             ("br", ("br", 1000)),
             (" gzip;q=0.5", ("gzip", 500)),

@@ -1,4 +1,4 @@
-//! `/healthz` and `/readyz`: no login, no storage, an answer at once.
+//! `/healthz` and `/readyz`: no login, no storage, an immediate response.
 
 use hyper::StatusCode;
 use serde_json::json;
@@ -7,7 +7,7 @@ use tide::Request;
 use super::response::Response;
 use super::state::App;
 
-/// Whether requests can be taken. `app` composes it; asking costs nothing.
+/// Whether the server takes requests. `app` composes it; calling it is cheap.
 pub type Readiness = std::sync::Arc<dyn Fn() -> Ready + Send + Sync>;
 
 /// See [`Readiness`].
@@ -17,19 +17,19 @@ pub enum Ready {
     Yes,
     /// Not now.
     No {
-        /// One of the product's words: `starting`, `nats_unreachable`, `no_quorum`,
+        /// One of the documented reasons: `starting`, `nats_unreachable`, `no_quorum`,
         /// `store_damaged`, `disk_full`, `disk_error`, `memory_full`, `secrets_mismatch`, `restoring`,
         /// `draining`.
         reason: &'static str,
     },
 }
 
-/// The process is alive, or nobody would answer.
+/// The process is alive if it can respond at all.
 pub(super) async fn healthz(_request: Request<App>) -> tide::Result {
     alive().into()
 }
 
-/// Whether a balancer may send requests here.
+/// Whether a load balancer may send requests here.
 pub(super) async fn readyz(request: Request<App>) -> tide::Result {
     ready(&request.state().readiness).into()
 }

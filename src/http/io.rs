@@ -1,8 +1,7 @@
-//! A connection's byte stream with deadlines, which hyper lacks for writing and cannot set_access_record apart
-//! for head and idle time.
+//! The byte stream of a connection with deadlines. hyper has none for writing, and only one for head and idle time
+//! together.
 //!
-//! Generic over the stream, so that TLS takes the same way. A timer exists only while the stream
-//! keeps somebody waiting.
+//! Generic over the stream, so that TLS uses the same code. A timer exists only while we wait for the client.
 
 use std::io;
 use std::pin::Pin;
@@ -34,16 +33,16 @@ pub(super) fn deadline(clock: &Clock, after: Duration) -> Deadline {
 pub(super) struct Phase {
     permit: Arc<ConnectionPermit>,
     busy: AtomicBool,
-    /// The last answer has left, and the permit knows it.
+    /// The last response has been sent, and the permit marked idle.
     idle: AtomicBool,
-    /// Counts the requests, so that a head's timer of a former one is not taken for this one's.
+    /// The number of requests so far, so that the head timer of an earlier one is not taken for that of this one.
     requests: AtomicU64,
-    /// A body was answered before its end: the client may still be sending it.
+    /// The response came before the end of the body: the client may still be sending it.
     unread: AtomicBool,
 }
 
 impl Phase {
-    /// Of a connection that has said nothing yet.
+    /// For a connection that has received nothing yet.
     pub(super) fn new(permit: Arc<ConnectionPermit>) -> Arc<Self> {
         Arc::new(Self {
             permit,
@@ -54,7 +53,7 @@ impl Phase {
         })
     }
 
-    /// A request's head has been read; dropping the result ends the answer.
+    /// The head of a request has been read; dropping the result ends the response.
     pub(super) fn begin_request(self: &Arc<Self>) -> ResponseGuard {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.busy.store(true, Ordering::Relaxed);
@@ -64,8 +63,8 @@ impl Phase {
         ResponseGuard { phase: Some(Arc::clone(self)), access_record: None, was_evicted }
     }
 
-    /// Everything that was said has left. A connection whose request was not read to its end stays busy: it is
-    /// about to be closed.
+    /// Everything has been sent. A connection whose request was not read to its end stays busy: it is about to be
+    /// closed.
     fn mark_idle(&self) {
         let is_over = !self.busy.load(Ordering::Relaxed) && !self.unread.load(Ordering::Relaxed);
         if is_over && !self.idle.swap(true, Ordering::Relaxed) {
@@ -73,33 +72,33 @@ impl Phase {
         }
     }
 
-    /// Nobody will read the rest of the request's body.
+    /// Nobody will read the rest of the request body.
     pub(super) fn mark_body_unread(&self) {
         self.unread.store(true, Ordering::Relaxed);
     }
 }
 
-/// Held by an answer until its last byte was handed to the connection.
+/// Held by a response until its last byte was handed to the connection.
 #[derive(Debug)]
 pub(super) struct ResponseGuard {
     phase: Option<Arc<Phase>>,
     access_record: Option<Box<AccessRecord>>,
-    /// The connection was given up for another one before this request came.
+    /// The connection was evicted for another one before this request arrived.
     pub(super) was_evicted: bool,
 }
 
 impl ResponseGuard {
-    /// The connection leaves HTTP with this answer: no head follows, whatever bytes come.
+    /// The connection leaves HTTP with this response: no head follows, whatever bytes arrive.
     pub(super) fn leave_http(&mut self) {
         self.phase = None;
     }
 
-    /// Tells the log about this request when it has been answered.
+    /// The log line to write when this request has been answered.
     pub(super) fn set_access_record(&mut self, access_record: AccessRecord) {
         self.access_record = Some(Box::new(access_record));
     }
 
-    /// What the log will be told, to be completed.
+    /// The log line, to be completed.
     pub(super) fn access_record(&mut self) -> Option<&mut AccessRecord> {
         self.access_record.as_deref_mut()
     }
@@ -113,33 +112,33 @@ impl Drop for ResponseGuard {
     }
 }
 
-/// A stream that gives up on a client which does not finish a head, or takes nothing of an answer.
+/// A stream that times out when the client does not finish a head, or reads nothing of a response.
 pub(super) struct DeadlineStream<S> {
     stream: S,
     clock: Clock,
     phase: Arc<Phase>,
     deadlines: Deadlines,
-    /// Armed at the first byte of a head, for a new connection at once.
+    /// Armed at the first byte of a head; for a new connection at once.
     head: Option<HeadTimer>,
     write: Option<Deadline>,
     linger: Option<Linger>,
 }
 
-/// What a client is still sending when we have said everything.
+/// Reading what the client still sends after our last byte (nginx calls this a lingering close).
 struct Linger {
     timer: Deadline,
     bytes: usize,
 }
 
 struct HeadTimer {
-    /// How many requests came before.
+    /// The number of requests before this one.
     of: u64,
-    /// Whether a byte of the head has come.
+    /// Whether a byte of the head has arrived.
     has_bytes: bool,
     timer: Deadline,
 }
 
-/// What a client gets that does not finish its head in time.
+/// The response to a client that does not finish its head in time.
 const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
     Content-Type: application/json\r\nContent-Length: 29\r\n\r\n{\"error\":\"request timed out\"}";
 
@@ -159,10 +158,10 @@ impl<S> DeadlineStream<S> {
 
     fn guard_write<T>(&mut self, cx: &mut Context<'_>, poll: Poll<T>) -> Poll<io::Result<T>> {
         if let Poll::Ready(value) = poll {
-            // hyper 1.12 tries a write that had to wait once more before it returns, and counts on
-            // being woken for the first try even when the second succeeds (`poll_loop`, the flush
-            // before its return). A smol socket forgets who waited as soon as a write succeeds, and
-            // the answer would stop in the middle. Goes when hyper loops there.
+            // hyper 1.12 retries a pending write once before it returns, and relies on being woken for the
+            // first try even when the second succeeds (`poll_loop`, the flush before its return). A smol
+            // socket drops its waker as soon as a write succeeds, and the response would stop in the middle.
+            // Remove this when hyper loops there.
             if self.write.take().is_some() {
                 cx.waker().wake_by_ref();
             }
@@ -175,7 +174,7 @@ impl<S> DeadlineStream<S> {
 }
 
 impl<S: AsyncRead + Unpin> DeadlineStream<S> {
-    /// Reads and drops what a client that has got its answer still sends, until it notices.
+    /// Reads and discards what the client still sends, until it closes the connection.
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let clock = &self.clock;
         let linger = self.linger.get_or_insert_with(|| Linger {
@@ -221,7 +220,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeadlineStream<S> {
             }
             Poll::Ready(Err(_)) => read,
             Poll::Pending => {
-                // A new connection has something to say; later ones may lie idle for longer.
+                // A new connection must send a request soon; after that it may be idle for longer.
                 if request == 0 {
                     this.head_timer(request);
                 }
@@ -229,8 +228,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeadlineStream<S> {
                 if head.timer.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }
-                // No answer is under way, so the socket takes these bytes at once or never. Without
-                // a byte of a request there is nothing to answer.
+                // No response is being sent, so the socket takes these bytes at once or never. Without a byte of
+                // a request there is nothing to respond to.
                 if head.has_bytes && this.write.is_none() {
                     let _sent = Pin::new(&mut this.stream).poll_write(cx, HEAD_TOO_SLOW);
                 }
@@ -253,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(cx);
         let flushed = self.guard_write(cx, flushed).map(Result::flatten);
-        // hyper asks for this only when it holds nothing back itself.
+        // hyper flushes only when its own buffer is empty.
         if matches!(flushed, Poll::Ready(Ok(()))) {
             self.phase.mark_idle();
         }
@@ -266,7 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for DeadlineStream<S> {
             let closed = Pin::new(&mut this.stream).poll_close(cx);
             std::task::ready!(this.guard_write(cx, closed).map(Result::flatten))?;
         }
-        // Closing over unread bytes would reset the connection and take the answer away.
+        // Closing with unread bytes would reset the connection and discard the response.
         let request = this.phase.requests.load(Ordering::Relaxed);
         let is_cut = this.head.as_ref().is_some_and(|head| head.has_bytes && head.of == request);
         if !is_cut && !this.phase.unread.load(Ordering::Relaxed) {

@@ -1,8 +1,8 @@
 //! The edge: sockets, TLS, routes, limits, auth, errors, Connect calls, assets, realtime socket.
 //!
-//! hyper reads and writes HTTP/1 on our sockets; tide routes; nothing here decides what may happen in
-//! the chat, that is `service`. The way of a request: [`Listener`] → `serve` (limits, stop) →
-//! `bridge` (checks of the head) → tide: `edge` (what every answer carries) → a route.
+//! hyper reads and writes HTTP/1 on our sockets, and tide routes. Nothing here decides what may happen in the
+//! chat: `service` does. A request passes [`Listener`] → `serve` (limits, stop) → `bridge` (checks of the
+//! head) → tide: `edge` (what every response carries) → a route.
 
 mod access_log;
 mod auth;
@@ -44,19 +44,19 @@ use crate::realtime::Realtime;
 use crate::runtime::{Clock, Runtime, Stop};
 use crate::service::Service;
 
-/// Whether a method of the contract is built; all others answer `unimplemented`.
+/// Whether this server implements a method of the contract; all others return `unimplemented`.
 #[must_use]
 pub fn is_served(method: Method) -> bool {
     connect::MethodTable::new().is_served(method)
 }
 
-/// What the edge needs of the other parts.
+/// What the edge needs from the other parts.
 pub struct Parts {
     /// What may happen.
     pub service: Service,
-    /// Who hears it.
+    /// Live events and the sockets that receive them.
     pub realtime: Realtime,
-    /// Whether requests can be taken, for `/readyz`.
+    /// Whether the server takes requests, for `/readyz`.
     pub readiness: Readiness,
     /// The time.
     pub clock: Clock,
@@ -69,7 +69,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Puts the routes together; starts nothing.
+    /// Builds the routes; starts nothing.
     #[must_use]
     pub fn build(config: Config, parts: Parts, runtime: &Runtime) -> Self {
         let state = Arc::new(state::AppState::new(config, parts, runtime));
@@ -84,7 +84,7 @@ impl Server {
         Self { app, runtime: runtime.clone() }
     }
 
-    /// Adds routes below `/probe` for tests of the edge.
+    /// Adds the routes below `/probe` that the tests of the edge use.
     #[cfg(debug_assertions)]
     #[must_use]
     pub fn with_test_routes(mut self) -> Self {

@@ -1,7 +1,7 @@
 //! The embedded web client of `web`, and its pages below `/setup`.
 //!
-//! `/setup` and what lies below it is ours whatever client is served: the way in must not depend on
-//! somebody else's build.
+//! `/setup` and everything below it is ours whatever client is served: logging in for the first time must not
+//! depend on another client's build.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use super::head::Head;
 use super::response::Response;
 use super::state::App;
 
-/// The routes of the pages that are ours whatever client is served. The client's own paths are those
-/// that no route knows: see [`client`].
+/// The routes of the pages that are ours whatever client is served. All paths without a route belong to the
+/// client: see [`client`].
 pub(super) fn routes(app: &mut tide::Server<App>) {
     if let Some(page) = web::asset(web::SETUP) {
         app.at("/setup").get(move |request| serve(request, page));
@@ -28,7 +28,7 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     }
 }
 
-/// Whether no web client decides what is at this path.
+/// Whether this path never belongs to a web client.
 pub(super) fn is_ours(path: &str) -> bool {
     path == "/setup" || path.starts_with("/setup/")
 }
@@ -40,7 +40,7 @@ async fn serve(request: Request<App>, asset: &'static Asset) -> tide::Result {
     file(head, asset, "no-cache").into()
 }
 
-/// Answers a GET or HEAD that no route of ours knows: a file of the embedded client, else its page.
+/// Responds to a GET or HEAD that matches no route: a file of the embedded client, otherwise its page.
 pub(super) fn client(state: &App, head: &Head) -> Response {
     let path = head.path.as_str();
     if path == "/favicon" || path == "/apple-touch-icon" {
@@ -55,7 +55,7 @@ pub(super) fn client(state: &App, head: &Head) -> Response {
     }
 }
 
-/// The client's page, with the server's own tags for previews of links.
+/// The client's page, with the server's OpenGraph tags for link previews.
 fn page(state: &App, head: &Head) -> Response {
     let Some(asset) = web::asset(web::PAGE) else { return not_found() };
     let html = String::from_utf8_lossy(asset.plain());
@@ -87,7 +87,7 @@ fn file(head: &Head, asset: &Asset, cache: &str) -> Response {
         .with(header::ETAG, &tag)
 }
 
-/// The page for a path that leads nowhere.
+/// The page for a path that does not exist.
 pub(super) fn not_found() -> Response {
     let Some(asset) = web::asset(web::NOT_FOUND_PAGE) else { return client_dir::missing() };
     let body = Bytes::from_static(asset.plain());

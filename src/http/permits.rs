@@ -1,12 +1,12 @@
-//! Limited resources that requests hold, of which no client address gets more than half: whoever is slow
-//! or greedy leaves the other half to others.
+//! Limited resources that requests hold. No client address gets more than half, so that a slow or greedy client
+//! leaves the other half to others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::domain::ClientNetwork;
 
-/// So much of something, whatever is counted.
+/// A resource of limited size, whatever its unit.
 #[derive(Debug)]
 pub(super) struct Permits {
     max: usize,
@@ -19,7 +19,7 @@ struct Held {
     of: HashMap<ClientNetwork, usize>,
 }
 
-/// All is taken, or the client's half of it.
+/// Everything is taken, or the client's half is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct AllTaken;
 
@@ -28,7 +28,7 @@ impl Permits {
         Arc::new(Self { max, held: Mutex::default() })
     }
 
-    /// Takes `amount` for a client, now or not at all.
+    /// Takes `amount` for a client, without waiting.
     ///
     /// # Errors
     /// [`AllTaken`].
@@ -52,7 +52,7 @@ pub(super) fn half(max: usize) -> usize {
     max.div_ceil(2)
 }
 
-/// Holds what was taken until dropped.
+/// Holds what was taken until it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     permits: Arc<Permits>,
@@ -64,7 +64,7 @@ impl Permit {
     /// Holds at least `amount` from now on.
     ///
     /// # Errors
-    /// [`AllTaken`]; what is held stays.
+    /// [`AllTaken`]; what is held stays held.
     pub(super) fn grow_to(&mut self, amount: usize) -> Result<(), AllTaken> {
         let more = amount.saturating_sub(self.amount);
         if more == 0 {

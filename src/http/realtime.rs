@@ -48,24 +48,24 @@ fn upgrade(state: &App, head: &Head) -> Response {
     };
     if !has(&header::UPGRADE, "websocket") || !has(&header::CONNECTION, "upgrade") {
         let response =
-            Response::error(StatusCode::UPGRADE_REQUIRED, "a WebSocket is expected here");
+            Response::error(StatusCode::UPGRADE_REQUIRED, "this path requires a WebSocket");
         return response.with(header::UPGRADE, "websocket");
     }
     if head.header(&header::SEC_WEBSOCKET_VERSION) != Some("13") {
-        let response = Response::error(StatusCode::BAD_REQUEST, "WebSocket version 13 is expected");
+        let response = Response::error(StatusCode::BAD_REQUEST, "WebSocket version 13 is required");
         return response.with(header::SEC_WEBSOCKET_VERSION, "13");
     }
     // 16 bytes in base64 (RFC 6455, section 4.1).
     let key = head.header(&header::SEC_WEBSOCKET_KEY).filter(|key| key.len() == 24);
     let Some(key) = key else {
-        return Response::error(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or broken");
+        return Response::error(StatusCode::BAD_REQUEST, "Sec-WebSocket-Key is missing or invalid");
     };
     let Some((on_upgrade, permit, stop)) = head.upgrade.take() else {
         return Response::error(StatusCode::BAD_REQUEST, "this connection cannot be upgraded");
     };
     let cookie = match PresentedCredential::of_own_origin(state, head) {
         PresentedCredential::Cookie(cookie) => Some(cookie),
-        // A bearer comes in the first frame.
+        // A bearer token comes in the first frame.
         PresentedCredential::Bearer(_) | PresentedCredential::Nothing => None,
     };
     let origin = head.origin(&state.config.public_url);
@@ -77,7 +77,9 @@ fn upgrade(state: &App, head: &Head) -> Response {
                 let socket = WebSocket::new(upgraded, clock).await;
                 Box::pin(realtime.serve(socket, handshake, &stop)).await;
             }
-            Err(error) => log::debug!(error:err = error; "a WebSocket ended before it began"),
+            Err(error) => {
+                log::debug!(error:err = error; "a WebSocket ended before it was established")
+            }
         }
         drop(permit);
     };
@@ -90,14 +92,14 @@ fn upgrade(state: &App, head: &Head) -> Response {
         .with(header::SEC_WEBSOCKET_ACCEPT, &derive_accept_key(key.as_bytes()))
 }
 
-/// What the client has sent so far.
+/// What is known of the client's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ReadState {
-    /// Frames, and more may come.
+    /// It sends frames, and more may come.
     Frames,
-    /// Its close frame, which the library answers.
+    /// It has sent its close frame, which the library answers.
     Closed,
-    /// What breaks the protocol, or too much of it: what follows is not read as frames.
+    /// It has broken the protocol or sent too much: what follows is not read as frames.
     Broken,
 }
 
@@ -105,14 +107,14 @@ enum ReadState {
 struct WebSocket {
     frames: WebSocketStream<Io>,
     reading: ReadState,
-    /// How many more pings and pongs it may send.
+    /// How many more pings and pongs the client may send.
     control: Pace,
     clock: Clock,
 }
 
 impl WebSocket {
     async fn new(upgraded: Upgraded, clock: Clock) -> Self {
-        // The library's own buffers are 128 KiB for each direction of each connection.
+        // By default the library's buffers are 128 KiB for each direction of each connection.
         let config = WebSocketConfig::default()
             .read_buffer_size(SOCKET_BUFFER_BYTES)
             .write_buffer_size(0)
@@ -153,8 +155,8 @@ impl Socket for WebSocket {
     }
 
     async fn send(&mut self, frame: Vec<u8>) -> Result<(), Disconnected> {
-        // In pieces (RFC 6455, section 5.4): the library keeps a buffer of the size of the largest frame
-        // for the connection's whole life.
+        // Fragmented (RFC 6455, section 5.4): the library keeps a buffer of the size of the largest frame for
+        // the life of the connection.
         let mut rest = Bytes::from(frame);
         let mut code = Data::Binary;
         loop {
@@ -172,12 +174,12 @@ impl Socket for WebSocket {
         let frame = CloseFrame { code: CloseCode::from(code), reason: "".into() };
         let closing = async {
             // A close frame is answered with the client's own code (RFC 6455, section 5.5.1): the library has
-            // that answer ready, and sends it when it is asked for the next frame.
+            // queued that reply, and sends it when the next frame is read.
             if self.reading != ReadState::Closed && self.frames.close(Some(frame)).await.is_err() {
                 return;
             }
-            // What the client has sent is read to its end: closing over unread bytes would reset the
-            // connection and take our last words away. Whoever goes on sending is not waited for.
+            // Read what the client has sent: closing with unread bytes would reset the connection and discard
+            // our last frames. Do not wait for a client that keeps sending.
             self.frames.get_mut().left = SOCKET_CLOSE_MAX_BYTES;
             if self.reading == ReadState::Broken {
                 Box::pin(self.frames.get_mut().drain()).await;
@@ -186,20 +188,20 @@ impl Socket for WebSocket {
             }
         };
         if self.clock.timeout(SOCKET_CLOSE_TIMEOUT, closing).await.is_err() {
-            log::debug!("a client did not close its socket in time");
+            log::debug!("a client did not close its WebSocket in time");
         }
     }
 }
 
-/// hyper's connection with the traits of `futures`.
+/// hyper's upgraded connection with the I/O traits of `futures`.
 struct Io {
     connection: Upgraded,
-    /// How much of what comes is still read; the stream ends behind it.
+    /// How many more bytes are read before the stream reports its end.
     left: usize,
 }
 
 impl Io {
-    /// Reads what comes to its end. Our own side stays open: proxies take its end for the end of both.
+    /// Reads until the client's end. Our own side stays open: proxies take its end for the end of both.
     async fn drain(&mut self) {
         let mut chunk = [0; SOCKET_BUFFER_BYTES];
         while self.read(&mut chunk).await.is_ok_and(|length| length > 0) {}

@@ -1,11 +1,11 @@
-//! Answers: status, headers and a body in memory, carried through tide as an extension, because
-//! http-types knows neither every status of the contract nor every header value.
+//! Responses with their body in memory. They travel through tide as an extension, because http-types knows
+//! neither every status of the contract nor every header value.
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
 
-/// What a handler says. Streams come as a plain `tide::Response` with a body of their own.
+/// What a handler returns. A streamed body is a plain `tide::Response` instead.
 #[derive(Debug, Clone)]
 pub(super) struct Response {
     pub(super) status: StatusCode,
@@ -14,12 +14,12 @@ pub(super) struct Response {
 }
 
 impl Response {
-    /// An answer without a body.
+    /// A response without a body.
     pub(super) fn empty(status: StatusCode) -> Self {
         Self { status, headers: HeaderMap::new(), body: Bytes::new() }
     }
 
-    /// An answer of a type that we name ourselves.
+    /// A response with this content type and body.
     pub(super) fn of(
         status: StatusCode,
         content_type: &'static str,
@@ -31,41 +31,41 @@ impl Response {
         response
     }
 
-    /// A JSON answer.
+    /// A JSON response.
     pub(super) fn json(status: StatusCode, value: &serde_json::Value) -> Self {
         Self::of(status, "application/json", value.to_string())
     }
 
-    /// A failure outside the Connect calls: `{"error":"text"}` (contract 6).
+    /// An error outside the Connect calls: `{"error":"text"}` (contract 6).
     pub(super) fn error(status: StatusCode, text: &str) -> Self {
         Self::json(status, &serde_json::json!({ "error": text }))
     }
 
-    /// A failure of a Connect call: `{"code","message"}` (contract 2), JSON also for binary calls.
+    /// An error of a Connect call: `{"code","message"}` (contract 2), JSON for binary calls too.
     pub(super) fn connect_error(status: StatusCode, code: &str, message: &str) -> Self {
         Self::json(status, &serde_json::json!({ "code": code, "message": message }))
     }
 
-    /// The same answer with another header.
+    /// Adds a header.
     #[must_use]
     pub(super) fn with(mut self, name: HeaderName, value: &str) -> Self {
-        // A value that is no header value is our own fault; an answer without it beats none.
+        // An invalid header value is our own mistake; a response without it is better than none.
         match HeaderValue::from_str(value) {
             Ok(value) => {
                 self.headers.append(name, value);
             }
-            Err(_) => log::error!(header:% = name; "a header value was not sent"),
+            Err(_) => log::error!(header:% = name; "left out an invalid header value"),
         }
         self
     }
 
-    /// The same answer with a hint when to come again.
+    /// Adds `Retry-After`.
     #[must_use]
     pub(super) fn retry_after(self, seconds: u64) -> Self {
         self.with(header::RETRY_AFTER, &seconds.max(1).to_string())
     }
 
-    /// The same answer, after which the connection is closed.
+    /// Closes the connection after this response.
     #[must_use]
     pub(super) fn closing(self) -> Self {
         self.with(header::CONNECTION, "close")
@@ -74,7 +74,7 @@ impl Response {
 
 impl From<Response> for tide::Response {
     fn from(response: Response) -> Self {
-        // The status here is what http-types can express; the bridge sends the extension's.
+        // This status is a placeholder: the bridge sends that of the extension.
         let mut carrier = Self::new(tide::StatusCode::Ok);
         carrier.insert_ext(response);
         carrier

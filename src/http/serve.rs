@@ -1,7 +1,7 @@
-//! Sockets: binding, accepting, the connection limit, and the orderly end.
+//! Sockets: binding, accepting, the connection limit, and the graceful shutdown.
 //!
-//! TLS of our own wraps a socket before [`serve_http`] and changes nothing else; a handshake has a
-//! deadline and holds its permit.
+//! Where this server speaks TLS itself, the handshake wraps a socket before [`serve_http`] and changes nothing
+//! else. A handshake has a deadline and holds its connection permit.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -35,10 +35,10 @@ pub struct Listener {
     tls: Option<Tls>,
 }
 
-/// The address cannot be listened on.
+/// Cannot listen on the address.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process has the port.
+    /// Another process uses the port.
     #[error("port {port} is in use")]
     PortInUse {
         /// The port that was asked for.
@@ -59,8 +59,8 @@ pub enum BindError {
 }
 
 impl Listener {
-    /// Binds `address:port`. The unspecified IPv6 address means both families, and IPv4 alone where
-    /// the system has no IPv6. Port 0 takes a free one.
+    /// Binds `address:port`. The unspecified IPv6 address means both families, or IPv4 alone where the system has no
+    /// IPv6. Port 0 takes a free port.
     ///
     /// # Errors
     /// [`BindError::PortInUse`], or [`BindError::Refused`] with the system's reason.
@@ -69,7 +69,7 @@ impl Listener {
         let both = address == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
         let first = match Self::bind_one(address, port).await {
             Err(BindError::Refused { source, .. }) if both => {
-                log::info!(error:err = source; "no IPv6 here, listening on IPv4 alone");
+                log::info!(error:err = source; "IPv6 is not available; listening on IPv4 only");
                 Self::bind_one(v4, port).await?
             }
             first => first?,
@@ -86,7 +86,7 @@ impl Listener {
         Ok(Self { sockets, address: bound, tls: None })
     }
 
-    /// The same sockets, speaking TLS alone.
+    /// The same sockets, which then speak TLS only.
     #[must_use]
     pub fn over_tls(mut self, tls: Tls) -> Self {
         self.tls = Some(tls);
@@ -100,7 +100,7 @@ impl Listener {
         })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -115,7 +115,7 @@ impl Listener {
         }
     }
 
-    /// How an accepted socket becomes a stream of HTTP.
+    /// What turns an accepted socket into a stream of HTTP bytes.
     pub(super) fn handshake(&self) -> Handshake {
         Handshake { tls: self.tls.clone() }
     }
@@ -128,21 +128,21 @@ pub(super) struct Handshake {
 }
 
 impl Handshake {
-    /// Shakes hands where TLS is spoken. `None` when nothing came of it in time.
+    /// Runs the TLS handshake if this listener speaks TLS. `None` when it failed or took too long.
     pub(super) async fn run(&self, stream: TcpStream, clock: &Clock) -> Option<Stream> {
         let Some(tls) = &self.tls else { return Some(Stream::plain(stream)) };
         let limit = limits::TLS_HANDSHAKE_TIMEOUT;
-        // Boxed: what a handshake needs is not kept for the connection's life.
+        // Boxed, so that the memory of a handshake is not held for the life of the connection.
         match Box::pin(clock.timeout(limit, tls.accept(stream))).await {
             Ok(stream) => stream,
             Err(elapsed) => {
-                log::debug!(error:err = elapsed; "a TLS handshake was given up");
+                log::debug!(error:err = elapsed; "a TLS handshake timed out");
                 None
             }
         }
     }
 
-    /// Keeps the certificate up to date; never returns.
+    /// Reloads the certificate when its files change; never returns.
     async fn watch_certificate(&self, clock: &Clock) {
         match &self.tls {
             Some(tls) => tls.watch(clock).await,
@@ -153,7 +153,7 @@ impl Handshake {
 
 /// Serves connections until `stop`, then lets requests finish within the configured time.
 ///
-/// Returns when every connection has ended or the time is over; what still runs then is cut.
+/// Returns when every connection has ended or the time is over; connections that remain are closed.
 pub(super) async fn serve(
     app: tide::Server<App>,
     listener: Listener,
@@ -163,7 +163,7 @@ pub(super) async fn serve(
     let state = Arc::clone(app.state());
     let max = state.config.max_connections.max(1);
     let open = Connections::new(max, state.config.trusted_proxies.clone());
-    // A connection frees its permit a moment before its task counts as finished.
+    // A connection returns its permit a moment before its task counts as finished.
     let connections = Scope::new(runtime, "connections", max.saturating_add(64));
     let rejected = RejectedConnections::new(&state, runtime);
     let handshake = listener.handshake();
@@ -172,7 +172,7 @@ pub(super) async fn serve(
     if let Err(full) =
         watching.spawn("certificate", async move { watcher.watch_certificate(&clock).await })
     {
-        log::error!(error:err = full; "a changed certificate will not be noticed");
+        log::error!(error:err = full; "changes of the certificate will not be noticed");
     }
     let mut accepted: usize = 0;
     while let Some(next) = stop.or(listener.accept()).await {
@@ -189,16 +189,16 @@ pub(super) async fn serve(
         };
         accepted = accepted.wrapping_add(1);
         if accepted.is_multiple_of(64) {
-            // Ended tasks keep their memory until they are counted out.
+            // Counting frees the memory of finished tasks.
             log::debug!(open = connections.running(), accepted = accepted; "connections");
         }
         let Some(permit) = open.admit(peer.ip()) else {
             rejected.accept(&state, &handshake, stream, peer.ip());
             continue;
         };
-        // Without it small answers wait for the client's delayed acknowledgement.
+        // Without it, small responses wait for the client's delayed acknowledgement.
         if let Err(error) = stream.set_nodelay(true) {
-            log::debug!(error:err = error; "the connection ended before it began");
+            log::debug!(error:err = error; "the connection ended before it was served");
             continue;
         }
         let socket = AcceptedSocket { stream, peer: peer.ip(), permit: Arc::new(permit) };
@@ -209,7 +209,7 @@ pub(super) async fn serve(
     }
     drop(listener);
     let open = connections.running();
-    log::info!(open = open; "no new connections; requests in flight finish");
+    log::info!(open = open; "stopped accepting connections; waiting for requests in flight");
     let drained = async {
         connections.join().await;
         state.sockets.join().await;
@@ -218,7 +218,7 @@ pub(super) async fn serve(
     if let Err(elapsed) = state.clock.timeout(state.config.shutdown_timeout, drained).await {
         log::warn!(
             error:err = elapsed, connections = connections.running();
-            "connections are cut: the time to finish is over"
+            "closing connections that did not finish in time"
         );
     }
 }
@@ -248,11 +248,11 @@ async fn connection(
         serve_http(stream, Arc::new(connection)).await;
     };
     if Box::pin(permit.run_until_evicted(serving)).await.is_none() {
-        log::debug!("an idle connection was closed for a new one");
+        log::debug!("closed an idle connection for a new one");
     }
 }
 
-/// HTTP on a stream, until one side ends it.
+/// Serves HTTP on a stream until one side ends it.
 async fn serve_http(stream: Stream, shared: Arc<Connection>) {
     let state = shared.app.state();
     let (clock, deadlines) = (state.clock.clone(), state.config.deadlines);
@@ -269,9 +269,9 @@ async fn serve_http(stream: Stream, shared: Arc<Connection>) {
         .header_read_timeout(deadlines.idle)
         .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
         .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
-        // Off: a client that went away frees its handler. What must finish is owned elsewhere.
+        // Off, so that a handler is dropped when its client disconnects. Work that must finish has another owner.
         .half_close(false)
-        // `pipeline_flush` must stay off: it switches back-pressure off (1 GiB answer, 1 GB memory).
+        // `pipeline_flush` must stay off: it disables back-pressure (a response of 1 GiB took 1 GB of memory).
         .serve_connection(io, service)
         .with_upgrades();
     let mut served = pin!(served);
@@ -287,7 +287,7 @@ async fn serve_http(stream: Stream, shared: Arc<Connection>) {
     }
 }
 
-/// Connections beyond the limit: they are told so, and health is answered.
+/// Connections beyond the limit: they get health responses, and a 503 for everything else.
 struct RejectedConnections {
     open: Arc<Connections>,
     tasks: Scope,
@@ -297,7 +297,7 @@ impl RejectedConnections {
     fn new(state: &AppState, runtime: &Runtime) -> Self {
         let open =
             Connections::new(limits::HTTP_REJECTIONS_MAX, state.config.trusted_proxies.clone());
-        // One that yields gives its permit back a moment before its task counts as finished.
+        // An evicted connection returns its permit a moment before its task counts as finished.
         let tasks = Scope::new(runtime, "rejected connections", limits::HTTP_REJECTIONS_MAX * 2);
         Self { open, tasks }
     }
@@ -325,7 +325,7 @@ impl RejectedConnections {
                         .await;
                 }
             };
-            // Nobody is left to tell when even this fails.
+            // There is no one to report a failure to.
             let _served = Box::pin(permit.run_until_evicted(clock.timeout(limit, serving))).await;
         });
         if spawned.is_err() {
@@ -338,8 +338,8 @@ fn too_many_connections() -> Response {
     Response::error(StatusCode::SERVICE_UNAVAILABLE, "too many connections").retry_after(5)
 }
 
-/// Says why, then lets the client read it: closing over unread bytes would reset the connection and
-/// take the answer away.
+/// Sends a response, then waits until the client has read it: closing with unread bytes would reset the
+/// connection and discard the response.
 pub(super) async fn write_and_close(mut stream: Stream, response: &[u8]) -> io::Result<()> {
     stream.write_all(response).await?;
     stream.close().await?;

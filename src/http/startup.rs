@@ -1,4 +1,4 @@
-//! Before the store is open: health answers, everything else is told to come back.
+//! The server before the store is open: health checks are answered, everything else gets 503 with `Retry-After`.
 
 use std::convert::Infallible;
 use std::pin::pin;
@@ -19,13 +19,13 @@ use super::{Config, Listener, PublicUrl, Readiness, edge, health};
 use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
-/// What the waiting server needs.
+/// What the startup server needs.
 pub struct StartupServer<'a> {
     /// The configuration that the full server will have.
     pub config: &'a Config,
     /// The bound socket; the full server takes it over afterwards.
     pub listener: &'a Listener,
-    /// Why nothing can be done yet.
+    /// Why the server is not ready yet.
     pub readiness: &'a Readiness,
     /// The time.
     pub clock: &'a Clock,
@@ -34,12 +34,12 @@ pub struct StartupServer<'a> {
 }
 
 impl StartupServer<'_> {
-    /// Answers until `opened`. Each respond closes its connection, so that the next request meets the
+    /// Serves until `opened`. Each response closes its connection, so that the next request reaches the
     /// full server.
     pub async fn serve(&self, opened: &Stop) {
-        // One that yields gives its permit back a moment before its task counts as finished.
+        // An evicted connection returns its permit a moment before its task counts as finished.
         let tasks = limits::HTTP_STARTUP_CONNECTIONS_MAX * 2;
-        let connections = Scope::new(self.runtime, "early connections", tasks);
+        let connections = Scope::new(self.runtime, "startup connections", tasks);
         let open = Connections::new(
             limits::HTTP_STARTUP_CONNECTIONS_MAX,
             self.config.trusted_proxies.clone(),
@@ -50,10 +50,10 @@ impl StartupServer<'_> {
                 self.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
                 continue;
             };
-            // Those beyond the limit are dropped at once: nothing else makes this loop yield.
+            // Connections beyond the limit are dropped at once, so nothing else makes this loop yield.
             futures_lite::future::yield_now().await;
             let Some(permit) = open.admit(peer.ip()).map(Arc::new) else {
-                log::debug!("closed an early connection beyond the limit");
+                log::debug!("closed a connection beyond the limit during the start");
                 continue;
             };
             let health_only = HealthOnly {
@@ -75,25 +75,25 @@ impl StartupServer<'_> {
                 };
                 Box::pin(permit.run_until_evicted(serving)).await;
             };
-            if connections.spawn("early connection", served).is_err() {
-                log::debug!("closed an early connection beyond the limit");
+            if connections.spawn("startup connection", served).is_err() {
+                log::debug!("closed a connection beyond the limit during the start");
             }
         }
-        // What is in work is answered at once; nobody may hold up the start.
+        // Requests in progress are answered at once; no client may delay the start.
         let limit = limits::HTTP_REJECTION_TIMEOUT;
         if self.clock.timeout(limit, connections.join()).await.is_err() {
-            log::debug!("early connections are cut");
+            log::debug!("closing connections that did not finish before the start");
         }
     }
 }
 
-/// What answers one request of a connection that gets health answers only: before the store is open, and
-/// beyond the limit of connections.
+/// Serves one request of a connection that gets health responses only: before the store is open, and beyond the
+/// limit of connections.
 pub(super) struct HealthOnly {
     pub(super) phase: Arc<Phase>,
     pub(super) url: PublicUrl,
     pub(super) readiness: Readiness,
-    /// What everything else gets.
+    /// The response to everything else.
     pub(super) fallback: fn() -> Response,
 }
 
@@ -103,7 +103,7 @@ fn starting() -> Response {
 }
 
 impl HealthOnly {
-    /// Answers and closes.
+    /// Responds and closes.
     pub(super) async fn serve(self, stream: DeadlineStream<Stream>) {
         let io = FuturesIo::new(stream);
         let service = service_fn(move |request: Request<Incoming>| {
@@ -120,7 +120,7 @@ impl HealthOnly {
             .keep_alive(false)
             .serve_connection(io, service);
         if let Err(error) = pin!(served).await {
-            log::debug!(error:err = error; "a connection that gets health answers only ended early");
+            log::debug!(error:err = error; "a connection for health checks only ended early");
         }
     }
 

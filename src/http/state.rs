@@ -33,7 +33,7 @@ pub(super) struct AppState {
     pub(super) client: Option<Folder>,
     /// Connections that left HTTP.
     pub(super) sockets: Scope,
-    /// Calls that are finished although their client went away.
+    /// Calls that run to their end even when their client disconnects.
     pub(super) work: Scope,
     /// Bytes of bodies of up to [`limits::API_BODY_MAX_BYTES`].
     pub(super) bodies: Arc<Permits>,
@@ -42,7 +42,7 @@ pub(super) struct AppState {
     requests: Arc<Permits>,
 }
 
-/// A request among [`limits::HTTP_REQUESTS_MAX`] in work.
+/// Proof that a request is one of the [`limits::HTTP_REQUESTS_MAX`] in progress.
 pub(super) type RequestPermit = Arc<PausablePermit>;
 
 /// See [`RequestPermit`].
@@ -54,18 +54,18 @@ pub(super) struct PausablePermit {
 }
 
 impl PausablePermit {
-    /// The permit of a request that `tide` carries; health checks have none.
+    /// The permit of a request; health checks have none.
     pub(super) fn of(request: &Request<App>) -> Option<RequestPermit> {
         request.ext::<Option<RequestPermit>>().cloned().flatten()
     }
 
-    /// Is not in work while its client is waited for.
+    /// Returns the permit while the request waits for its client.
     pub(super) fn pause(&self) {
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
         drop(held);
     }
 
-    /// Is in work again.
+    /// Takes the permit again.
     ///
     /// # Errors
     /// [`AllTaken`]
@@ -96,7 +96,7 @@ impl AppState {
         }
     }
 
-    /// Takes a permit for a request of a client; `None` when all are taken.
+    /// Takes a permit for a request of a client; `None` when none is free.
     pub(super) fn admit(&self, client: IpAddr) -> Option<RequestPermit> {
         let client = ClientNetwork::from(client);
         let held = self.requests.take(client, 1).ok()?;
@@ -104,14 +104,14 @@ impl AppState {
         Some(Arc::new(PausablePermit { requests, client, held: Mutex::new(Some(held)) }))
     }
 
-    /// Runs work to its end whatever becomes of the caller, and waits for its answer. The request's
-    /// permit is held as long.
+    /// Runs work to its end even when the caller is dropped, and waits for its result. The permit of the request is
+    /// held as long.
     ///
     /// # Errors
-    /// What the work says; `unavailable` when too much of it runs.
+    /// The error of the work, or `unavailable` when too much work is running.
     ///
     /// # Cancel safety
-    /// Dropping it leaves the work running; its answer is lost.
+    /// Dropping it leaves the work running; the result is lost.
     pub(super) async fn finish<T: Send + 'static>(
         &self,
         name: &'static str,

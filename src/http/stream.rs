@@ -1,4 +1,4 @@
-//! A connection's bytes: plain, or through TLS.
+//! The bytes of a connection: plain, or through TLS.
 
 use std::io;
 use std::net::Shutdown;
@@ -16,14 +16,13 @@ use crate::limits::{POLL_READ_MAX_BYTES, POLL_READS_MAX};
 pub(super) enum Stream {
     /// As on the wire.
     Plain(Cooperative<TcpStream>),
-    /// Through TLS of our own.
+    /// Through TLS that this server speaks.
     Secure(Box<TlsStream<Cooperative<TcpStream>>>),
 }
 
-/// A stream that makes its reader wait for the next turn of the executor after [`POLL_READ_MAX_BYTES`] or
-/// [`POLL_READS_MAX`] without a pause. A peer that always has something ready would otherwise keep any
-/// loop over what it sends from ever yielding: deadlines, the stop signal and the other connections of this
-/// thread would not be looked at.
+/// A stream that yields to the executor after [`POLL_READ_MAX_BYTES`] or [`POLL_READS_MAX`] without a pause.
+/// Otherwise a loop over the bytes of a peer that always has some ready would never yield: no deadline, stop signal
+/// or other connection of this thread would get its turn.
 #[derive(Debug)]
 pub(super) struct Cooperative<S> {
     stream: S,
@@ -88,7 +87,7 @@ impl Stream {
         Self::Plain(Cooperative::new(stream))
     }
 
-    /// Whether it is encrypted by ourselves.
+    /// Whether this server encrypts it.
     pub(super) fn is_secure(&self) -> bool {
         matches!(self, Self::Secure(_))
     }
@@ -134,7 +133,7 @@ impl AsyncWrite for Stream {
                 stream.get_mut().0
             }
         };
-        // Closing the socket's own stream only flushes it.
+        // Closing the socket's own stream would only flush it.
         match socket.get_ref().shutdown(Shutdown::Write) {
             Err(error) if error.kind() != io::ErrorKind::NotConnected => Poll::Ready(Err(error)),
             _ => Poll::Ready(Ok(())),

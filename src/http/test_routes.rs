@@ -1,6 +1,6 @@
-//! Routes for the tests of the edge alone: bodies and answers that the product itself never has.
+//! Routes for the tests of the edge only: bodies and responses that the product itself never has.
 //!
-//! Only in builds with debug assertions; no release build holds them.
+//! Only in builds with debug assertions; no release build contains them.
 
 use futures_lite::{AsyncBufReadExt, AsyncReadExt, io};
 use hyper::StatusCode;
@@ -22,7 +22,7 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/probe/header").post(header);
 }
 
-/// Counts a body of any length and forgets it.
+/// Counts the bytes of a body of any length.
 async fn sink(mut request: Request<App>) -> tide::Result {
     let mut body = request.take_body();
     let mut bytes: usize = 0;
@@ -42,7 +42,7 @@ fn wanted(request: &Request<App>) -> usize {
     request.param("bytes").ok().and_then(|bytes| bytes.parse().ok()).unwrap_or_default()
 }
 
-/// So many bytes, their number told before or not.
+/// A body of this many bytes, with or without `Content-Length`.
 async fn source(request: Request<App>, with_length: bool) -> tide::Result {
     let bytes = wanted(&request);
     let body = io::repeat(b'x').take(u64::try_from(bytes).unwrap_or(u64::MAX));
@@ -52,7 +52,7 @@ async fn source(request: Request<App>, with_length: bool) -> tide::Result {
     Ok(response)
 }
 
-/// Promises twice what it has.
+/// Declares twice the length of its body.
 async fn short(request: Request<App>) -> tide::Result {
     let bytes = wanted(&request);
     let mut response = tide::Response::new(tide::StatusCode::Ok);
@@ -62,14 +62,14 @@ async fn short(request: Request<App>) -> tide::Result {
     Ok(response)
 }
 
-/// Any status, those that http-types does not know included.
+/// Any status, including those that http-types does not know.
 async fn status(request: Request<App>) -> tide::Result {
     let status = request.param("status").ok().and_then(|status| status.parse().ok());
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
     Response::error(status.unwrap_or(StatusCode::BAD_REQUEST), "as asked").into()
 }
 
-/// Makes a header of the body.
+/// Returns the body as a header.
 async fn header(mut request: Request<App>) -> tide::Result {
     let body = request.take_body();
     let Some(permit) = PausablePermit::of(&request) else {

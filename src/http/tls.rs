@@ -1,7 +1,7 @@
-//! TLS of our own: certificate and key from files, exchanged while the server runs.
+//! TLS: certificate and key from files, which can be replaced while the server runs.
 //!
-//! What a handshake needs is behind one lock, so that a new pair counts from the next connection on
-//! and none is cut. A pair that cannot be used never replaces one that can.
+//! The current pair is behind one lock, so that a new pair applies from the next connection on and no connection
+//! is closed. A pair that cannot be used never replaces one that can.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -30,16 +30,16 @@ use super::stream::{Cooperative, Stream};
 /// `webserver.tls.cert_file` and `webserver.tls.key_file`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The certificate and those that lead to its authority, in PEM form.
+    /// The certificate, followed by its chain, in PEM form.
     pub cert_file: PathBuf,
     /// Its private key, in PEM form.
     pub key_file: PathBuf,
 }
 
-/// The pair cannot be served.
+/// The pair cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The certificate's file is no use.
+    /// The file of the certificate cannot be used.
     #[error("{} {fault}", path.display())]
     Certificate {
         /// The file.
@@ -47,7 +47,7 @@ pub enum TlsError {
         /// What is wrong with it.
         fault: TlsFileError,
     },
-    /// The key's file is no use.
+    /// The file of the key cannot be used.
     #[error("{} {fault}", path.display())]
     Key {
         /// The file.
@@ -60,27 +60,27 @@ pub enum TlsError {
 /// What is wrong with one of the two files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFileError {
-    /// The system does not let us read it.
+    /// It cannot be read.
     #[error("cannot be read ({0})")]
     Unreadable(io::Error),
-    /// It is no PEM file, or one of something else.
-    #[error("holds no {0} in PEM form")]
+    /// It is not a PEM file, or contains something else.
+    #[error("contains no {0} in PEM form")]
     Empty(&'static str),
-    /// The block in it is not what it says.
-    #[error("holds a {what} that cannot be used ({reason})")]
+    /// The PEM block does not contain what its label says.
+    #[error("contains a {what} that cannot be used ({reason})")]
     Unusable {
         /// Certificate or key.
         what: &'static str,
         /// What rustls says.
         reason: rustls::Error,
     },
-    /// Two files that are fine alone.
-    #[error("holds the key of another certificate")]
+    /// Each of the two files is valid, but they do not belong together.
+    #[error("contains the key of another certificate")]
     Mismatch,
 }
 
 impl TlsFiles {
-    /// Whether the pair can be served. Blocks.
+    /// Whether the pair can be used. Blocks.
     ///
     /// # Errors
     /// [`TlsError`].
@@ -109,7 +109,7 @@ impl TlsFiles {
         })
     }
 
-    /// What tells versions of the two files apart, without reading them.
+    /// Identifies the versions of the two files, without reading them.
     fn versions(&self) -> [Option<FileVersion>; 2] {
         [&self.cert_file, &self.key_file].map(|path| {
             let file = std::fs::metadata(path).ok()?;
@@ -141,7 +141,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileError> {
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|_| TlsFileError::Empty("private key"))
 }
 
-/// The TLS end of a listener. Clones share the certificate.
+/// The TLS configuration of a listener. Clones share the certificate.
 #[derive(Clone, Debug)]
 pub struct Tls {
     inner: Arc<Inner>,
@@ -153,12 +153,12 @@ struct Inner {
     provider: Arc<CryptoProvider>,
     current: Arc<CurrentCertificate>,
     config: Arc<ServerConfig>,
-    /// The files as they were when last read, usable or not.
+    /// The versions that were last loaded, usable or not.
     loaded: Mutex<[Option<FileVersion>; 2]>,
     signing: Signing,
 }
 
-/// The pair that the next handshake gets.
+/// The pair for the next handshake.
 #[derive(Debug)]
 struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
@@ -193,23 +193,22 @@ impl Tls {
         Ok(Self { inner: Arc::new(Inner { files, provider, current, config, loaded, signing }) })
     }
 
-    /// Reads the files again, as at SIGHUP. A pair that cannot be used is reported and the former one
-    /// stays.
+    /// Reads the files again, as on SIGHUP. A pair that cannot be used is logged, and the previous one stays.
     ///
     /// # Cancel safety
-    /// The pair is exchanged as a whole or not at all.
+    /// The pair is replaced as a whole or not at all.
     pub async fn reload(&self) {
         let inner = Arc::clone(&self.inner);
         blocking(move || inner.reload()).await;
     }
 
-    /// Looks at the files again and again and reads them when they have changed. Never returns.
+    /// Polls the files and loads them when they have changed. Never returns.
     pub(super) async fn watch(&self, clock: &Clock) {
         let mut before = self.current_versions().await;
         loop {
             clock.sleep(limits::TLS_CHECK_INTERVAL).await;
             let now = self.current_versions().await;
-            // Two equal looks: whoever writes the two files has finished.
+            // Unchanged since the last check: whoever writes the two files has finished.
             let is_stable = now == before;
             before = now;
             if is_stable && now != self.inner.loaded_versions() {
@@ -223,7 +222,7 @@ impl Tls {
         blocking(move || inner.files.versions()).await
     }
 
-    /// Shakes hands. `None` when that came to nothing; the client was told what can be told.
+    /// Runs the handshake. `None` when it failed; the client got an error where possible.
     ///
     /// # Cancel safety
     /// Dropping it closes the connection.
@@ -252,9 +251,9 @@ impl Tls {
 }
 
 impl Tls {
-    /// A signature costs milliseconds, with a long RSA key on a small board a hundred: one at a time for each
-    /// client address, so that one which asks for many delays its own alone. What the client sends and takes is
-    /// waited for without holding anybody up.
+    /// A signature takes milliseconds, and with a long RSA key on a small board a hundred. So each client address
+    /// gets one at a time, and a client that opens many connections delays only its own. Waiting for the client's
+    /// bytes blocks nobody.
     async fn handshake(
         &self,
         stream: Cooperative<TcpStream>,
@@ -273,7 +272,7 @@ impl Tls {
     }
 }
 
-/// Signatures that are made at a time.
+/// Limits concurrent signatures.
 #[derive(Debug)]
 struct Signing {
     permits: Arc<Permits>,
@@ -285,7 +284,7 @@ impl Signing {
         Self { permits: Permits::new(limits::TLS_SIGNATURES_MAX), freed: Event::new() }
     }
 
-    /// Waits until one may be made for this client.
+    /// Waits until this client may have a signature made.
     async fn take(&self, client: ClientNetwork) -> SigningPermit<'_> {
         loop {
             let freed = self.freed.listen();
@@ -310,7 +309,7 @@ impl Drop for SigningPermit<'_> {
     }
 }
 
-/// For somebody who wrote `http://` instead of `https://`.
+/// The response to a client that used `http://` instead of `https://`.
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
     Content-Type: application/json\r\nContent-Length: 39\r\n\r\n\
     {\"error\":\"this port speaks https only\"}";
@@ -324,14 +323,14 @@ impl Inner {
                 *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
                 log::info!(
                     cert_file:% = self.files.cert_file.display();
-                    "the certificate was read again; new connections get it"
+                    "reloaded the certificate; new connections use it"
                 );
             }
             Err(error) => {
                 log::error!(
                     error:err = error;
-                    "the new certificate cannot be used and the former one is kept; mend the files \
-                     named in webserver.tls"
+                    "the new certificate cannot be used, so the previous one stays; fix the files named in \
+                     webserver.tls"
                 );
             }
         }

@@ -1,7 +1,7 @@
 //! Build-time part of `web`: the built client in `src/web/dist` → a table of embedded files.
 //!
-//! `make client` builds it with npm, packed files beside the plain ones. `CHATTO_WEB_CLIENT=none` builds
-//! the server without, for lint and documentation.
+//! `make client` builds it with npm, compressed files beside the plain ones. `CHATTO_WEB_CLIENT=none` builds the
+//! server without it, for lints and documentation.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 const VARIABLE: &str = "CHATTO_WEB_CLIENT";
 const DIST: &str = "src/web/dist";
 
-/// Writes `web_client.rs` into `OUT_DIR`, or tells cargo what is missing.
+/// Writes `web_client.rs` into `OUT_DIR`, or reports to cargo what is missing.
 pub(crate) fn embed() {
     println!("cargo::rerun-if-env-changed={VARIABLE}");
     println!("cargo::rerun-if-changed={DIST}");
@@ -28,7 +28,7 @@ fn try_embed() -> Result<(), String> {
     match std::env::var(VARIABLE).as_deref() {
         Ok("none") => {}
         Ok(other) if !other.is_empty() => {
-            return Err(format!("{VARIABLE} is `{other}`; the only value it has is `none`"));
+            return Err(format!("{VARIABLE} is `{other}`; the only value it takes is `none`"));
         }
         _ => {
             for path in files(&dist)? {
@@ -56,15 +56,15 @@ fn files(dist: &Path) -> Result<Vec<PathBuf>, String> {
         let entries = std::fs::read_dir(&folder).map_err(|error| error.to_string())?;
         for entry in entries {
             let path = entry.map_err(|error| error.to_string())?.path();
-            let is_packed = path.extension().is_some_and(|end| end == "gz" || end == "br");
+            let is_compressed = path.extension().is_some_and(|end| end == "gz" || end == "br");
             if path.is_dir() {
                 folders.push(path);
-            } else if !is_packed {
+            } else if !is_compressed {
                 found.push(path.strip_prefix(dist).map_err(|error| error.to_string())?.to_owned());
             }
         }
     }
-    // The order of whole paths as texts: a search by halves looks them up.
+    // Sorted as text: the lookup is a binary search.
     found.sort_by_key(|path| path.to_string_lossy().into_owned());
     Ok(found)
 }
@@ -75,7 +75,7 @@ fn entry(table: &mut String, dist: &Path, path: &Path) -> Result<(), String> {
     let bytes = std::fs::read(&plain).map_err(|error| format!("{}: {error}", plain.display()))?;
     let digest = Sha256::digest(&bytes);
     let tag: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    let packed = |end: &str| {
+    let compressed = |end: &str| {
         let file = PathBuf::from(format!("{}.{end}", plain.display()));
         if file.is_file() { format!("Some(include_bytes!({file:?}))") } else { "None".to_owned() }
     };
@@ -83,8 +83,8 @@ fn entry(table: &mut String, dist: &Path, path: &Path) -> Result<(), String> {
         table,
         "Asset {{ path: {:?}, plain: include_bytes!({plain:?}), gzip: {}, brotli: {}, tag: 0x{tag} }},",
         format!("/{}", path.display()),
-        packed("gz"),
-        packed("br"),
+        compressed("gz"),
+        compressed("br"),
     )
     .map_err(|error| error.to_string())
 }

@@ -1,7 +1,6 @@
-//! A web client in a folder of the operator's: a request's path → an open file, its type and coding.
+//! A web client in a folder of the operator: from the path of a request to an open file, its type and coding.
 //!
-//! Nothing outside the folder is ever opened, whatever the path says and wherever links lead. All of
-//! it blocks.
+//! Nothing outside the folder is ever opened, whatever the path is and wherever links lead. All of this blocks.
 
 use std::fs::File;
 use std::io;
@@ -10,35 +9,35 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-/// The page for every path of the client's own.
+/// The page for every path that the client handles itself.
 pub const FALLBACK: &str = "200.html";
 
-/// A static single-page build.
+/// The folder with the static build of a single-page client.
 #[derive(Debug, Clone)]
 pub struct Folder {
     root: PathBuf,
 }
 
-/// The folder holds no web client.
+/// The folder contains no web client.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// There is no such directory, or it cannot be looked into.
-    #[error("{} is not a directory that can be read ({reason})", path.display())]
+    /// There is no such directory, or it cannot be read.
+    #[error("cannot read the directory {} ({reason})", path.display())]
     Unreadable {
         /// The directory.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         reason: io::Error,
     },
-    /// The page that every build of a single-page client has.
-    #[error("{} holds no {FALLBACK}: it is not the build of a web client", path.display())]
+    /// It lacks the page that every build of a single-page client has.
+    #[error("{} contains no {FALLBACK}, so it is not the build of a web client", path.display())]
     NoFallback {
         /// The directory.
         path: PathBuf,
     },
 }
 
-/// How a file's bytes are packed beside the plain file.
+/// A content coding of a compressed file beside the plain one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
     /// RFC 7932, `.br`.
@@ -50,7 +49,7 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// All, the best first.
+    /// All codings, the best compression first.
     pub const ALL: [Self; 3] = [Self::Brotli, Self::Zstd, Self::Gzip];
 
     /// Its name in `Content-Encoding`.
@@ -75,20 +74,20 @@ impl Coding {
 /// A file to serve.
 #[derive(Debug)]
 pub struct OpenedFile {
-    /// Its bytes, packed when `coding` says so.
+    /// The file; compressed when there is a `coding`.
     pub file: File,
-    /// How many.
+    /// Its length in bytes.
     pub len: u64,
     /// The media type of the plain file.
     pub content_type: &'static str,
-    /// How the bytes are packed.
+    /// The content coding of the file.
     pub coding: Option<Coding>,
-    /// Names this version of the file; without the quotes of the header.
+    /// The entity tag of this version of the file, without the quotes of the header.
     pub tag: String,
 }
 
 impl Folder {
-    /// The folder at `root`; nothing is looked at yet.
+    /// The folder at `root`, which is not read yet.
     #[must_use]
     pub fn at(root: PathBuf) -> Self {
         Self { root }
@@ -97,7 +96,7 @@ impl Folder {
     /// Whether there is a web client to serve.
     ///
     /// # Errors
-    /// [`FolderError`] when there is none now.
+    /// [`FolderError`] when there is none.
     pub fn check(&self) -> Result<(), FolderError> {
         let path = self.root.clone();
         if let Err(reason) = std::fs::read_dir(&path) {
@@ -109,24 +108,24 @@ impl Folder {
         }
     }
 
-    /// The file that the path of a request names, in the first of `codings` that lies beside it, else
-    /// plain. `None`: no regular file inside the folder.
+    /// The file at the path of a request, in the first of `codings` that is beside it, otherwise plain. `None` when
+    /// there is no such regular file in the folder.
     ///
     /// # Errors
-    /// The system's error, when the file is there and cannot be read.
+    /// The system's error, when the file exists and cannot be read.
     pub fn find(&self, path: &str, codings: &[Coding]) -> io::Result<Option<OpenedFile>> {
         let Some(name) = file_name(path) else { return Ok(None) };
-        // Each time anew: a new build may take the folder's place.
+        // Every time, because a new build may have replaced the folder.
         let root = self.root.canonicalize()?;
         let content_type = content_type(&name);
         let plain = root.join(&name);
         let Some((mut file, mut about)) = open_inside(&root, &plain)? else { return Ok(None) };
         let mut coding = None;
         for &candidate in codings {
-            let mut packed = plain.clone().into_os_string();
-            packed.push(candidate.suffix());
-            // An older packed file is left over from a former build.
-            if let Ok(Some(found)) = open_inside(&root, Path::new(&packed))
+            let mut compressed = plain.clone().into_os_string();
+            compressed.push(candidate.suffix());
+            // A compressed file older than the plain one is left over from an earlier build.
+            if let Ok(Some(found)) = open_inside(&root, Path::new(&compressed))
                 && (found.1.mtime(), found.1.mtime_nsec()) >= (about.mtime(), 0)
             {
                 (file, about) = found;
@@ -134,14 +133,14 @@ impl Folder {
                 break;
             }
         }
-        let packed = coding.map_or("", Coding::name);
+        let suffix = coding.map_or("", Coding::name);
         let (seconds, part) = (about.mtime(), about.mtime_nsec());
-        let tag = format!("{:x}-{:x}-{seconds:x}.{part:x}{packed}", about.ino(), about.len());
+        let tag = format!("{:x}-{:x}-{seconds:x}.{part:x}{suffix}", about.ino(), about.len());
         Ok(Some(OpenedFile { len: about.len(), file, content_type, coding, tag }))
     }
 }
 
-/// Opens a regular file whose real place is below `root`, which is real itself.
+/// Opens a regular file whose canonical path is below `root`, which is canonical itself.
 fn open_inside(root: &Path, path: &Path) -> io::Result<Option<(File, std::fs::Metadata)>> {
     let real = match path.canonicalize() {
         Ok(real) => real,
@@ -156,22 +155,23 @@ fn open_inside(root: &Path, path: &Path) -> io::Result<Option<(File, std::fs::Me
     Ok(Some((file, about)))
 }
 
-/// Whether the name leads to nothing, rather than to something we may not read.
+/// Whether the file does not exist, rather than being unreadable.
 fn is_absent(error: &io::Error) -> bool {
     Errno::from_io_error(error).is_some_and(|errno| {
         [Errno::NOENT, Errno::NOTDIR, Errno::NAMETOOLONG, Errno::LOOP].contains(&errno)
     })
 }
 
-/// The relative name of a file that a request's path stands for, decoded. `None` for what no file of
-/// a client is called: dots at a name's start, control characters, a slash in disguise.
+/// The relative, decoded file name for the path of a request. `None` for what no file of a client is called: names
+/// that start with a dot, contain control characters or an encoded slash.
 fn file_name(path: &str) -> Option<String> {
     let mut names = Vec::new();
     for segment in path.trim_start_matches('/').split('/') {
         let name = decode(segment)?;
         let is_hidden = name.starts_with('.') && name != ".well-known";
-        let is_strange = name.contains(['/', '\\']) || name.chars().any(char::is_control);
-        if name.is_empty() || is_hidden || is_strange {
+        let has_separator_or_control =
+            name.contains(['/', '\\']) || name.chars().any(char::is_control);
+        if name.is_empty() || is_hidden || has_separator_or_control {
             return None;
         }
         names.push(name);
@@ -179,7 +179,7 @@ fn file_name(path: &str) -> Option<String> {
     Some(names.join("/"))
 }
 
-/// Percent-decoding (RFC 3986, 2.1); `None` when the result is no UTF-8 or the coding is broken.
+/// Percent-decoding (RFC 3986, 2.1); `None` when the encoding or the resulting UTF-8 is invalid.
 fn decode(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
@@ -195,7 +195,7 @@ fn decode(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// The media type of a file by its name's end.
+/// The media type of a file, by its extension.
 pub(super) fn content_type(name: &str) -> &'static str {
     let end = name.rsplit_once('.').map_or("", |(_, end)| end).to_ascii_lowercase();
     match end.as_str() {

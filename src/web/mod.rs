@@ -1,9 +1,8 @@
-//! What browsers load: the embedded web client with the pages below `/setup`, and a web client in a
-//! folder of the operator's.
+//! What browsers load: the embedded web client with the pages below `/setup`, and a web client in a folder of the
+//! operator.
 //!
-//! The client is built into the binary, so that nothing depends on a file. It holds no inline script or
-//! style, so the strictest content policy fits it. Nothing here knows requests; `http` serves what it
-//! finds here.
+//! The client is embedded in the binary, so that it needs no files. It contains no inline script or style, so that
+//! the strictest content policy is possible. This module does not know requests; `http` serves what it provides.
 
 mod folder;
 
@@ -12,7 +11,7 @@ pub use folder::{Coding, FALLBACK, Folder, FolderError, OpenedFile};
 /// One embedded file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Asset {
-    /// Where it is served.
+    /// The path it is served at.
     pub path: &'static str,
     plain: &'static [u8],
     gzip: Option<&'static [u8]>,
@@ -28,19 +27,19 @@ const VECTOR: &str = "image/svg+xml";
 /// All embedded files by path; none when the client was left out of the build.
 static ASSETS: &[Asset] = include!(concat!(env!("OUT_DIR"), "/web_client.rs"));
 
-/// The client's page, for every path of its own.
+/// The client's page, for every path that the client handles itself.
 pub const PAGE: &str = "/200.html";
-/// The page of setup and join links: ours whatever client is served.
+/// The page for setup and join links; ours whatever client is served.
 pub const SETUP: &str = "/setup/index.html";
-/// What says that nothing is here.
+/// The page for a path that does not exist.
 pub const NOT_FOUND_PAGE: &str = "/setup/lost.html";
 
-/// The policy of our own pages: our own files and our own origin, nothing inline.
+/// The content policy of our own pages: only our own files and our own origin, nothing inline.
 pub const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
     img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
-/// The embedded file that a request's path names.
+/// The embedded file at the path of a request.
 #[must_use]
 pub fn asset(path: &str) -> Option<&'static Asset> {
     let at = ASSETS.binary_search_by_key(&path, |asset| asset.path).ok()?;
@@ -59,13 +58,13 @@ impl Asset {
         folder::content_type(self.path)
     }
 
-    /// Its bytes unpacked.
+    /// Its bytes without a content coding.
     #[must_use]
     pub fn plain(&self) -> &'static [u8] {
         self.plain
     }
 
-    /// Its bytes in the first of `codings` that it has, else plain.
+    /// Its bytes in the first of `codings` that it has, otherwise without a coding.
     #[must_use]
     pub fn encoded(&self, codings: &[Coding]) -> (Option<Coding>, &'static [u8]) {
         let found = codings.iter().find_map(|&coding| {
@@ -79,20 +78,20 @@ impl Asset {
         found.unwrap_or((None, self.plain))
     }
 
-    /// Names exactly these bytes in this form; without the quotes of the header.
+    /// The entity tag of these bytes in this coding, without the quotes of the header.
     #[must_use]
     pub fn tag(&self, coding: Option<Coding>) -> String {
         format!("{:032x}{}", self.tag, coding.map_or("", Coding::name))
     }
 
-    /// Whether its name changes with its bytes.
+    /// Whether its path changes with its content.
     #[must_use]
     pub fn is_hashed(&self) -> bool {
         is_hashed(self.path)
     }
 }
 
-/// Whether what lies at this path has a name that changes with its bytes.
+/// Whether the path contains a hash, so that it changes with the content of the file.
 #[must_use]
 pub fn is_hashed(path: &str) -> bool {
     path.starts_with("/_app/immutable/") || path.starts_with("/setup/immutable/")
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_hold_nothing_inline_and_nothing_of_other_origins() {
+    fn pages_contain_nothing_inline_and_nothing_from_other_origins() {
         for asset in assets() {
             let text = String::from_utf8_lossy(asset.plain());
             if asset.content_type() == HTML {
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_there_packed_and_found_by_path() {
+    fn the_client_is_embedded_compressed_and_found_by_path() {
         for path in [PAGE, SETUP, NOT_FOUND_PAGE] {
             assert_eq!(asset(path).map(Asset::content_type), Some(HTML), "{path}");
         }
@@ -133,7 +132,7 @@ mod tests {
         assert_eq!(asset("/none"), None);
     }
 
-    /// What a browser loads before a person can do anything: see docs/development.md.
+    /// What a browser loads before a user can do anything; see docs/development.md.
     #[test]
     fn the_first_load_is_small() {
         let page = asset(PAGE).unwrap();

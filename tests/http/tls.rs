@@ -144,7 +144,7 @@ fn sighup_reads_the_pair_again_at_the_binary_and_a_broken_pair_is_logged() {
     signal(server.pid(), "HUP");
     until("the fault is logged", PATIENCE, || {
         let log = server.log();
-        (log.contains("the former one is kept") && log.contains("holds no private key"))
+        (log.contains("the previous one stays") && log.contains("contains no private key"))
             .then_some(())
     });
     answered(port, authority.client());
@@ -184,11 +184,11 @@ fn check_config_looks_at_the_pair() {
     let (code, said) = check(&server);
     assert_eq!(code, Some(78));
     assert!(said.contains("webserver.tls.key_file") || said.contains("TLS_KEY_FILE"), "{said}");
-    assert!(said.contains("holds the key of another certificate"), "{said}");
+    assert!(said.contains("contains the key of another certificate"), "{said}");
 
     std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .unwrap();
-    assert!(check(&server).1.contains("holds a certificate that cannot be used"));
+    assert!(check(&server).1.contains("contains a certificate that cannot be used"));
 
     std::fs::remove_file(&cert).unwrap();
     let (code, said) = server.run_refused();

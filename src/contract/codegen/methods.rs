@@ -69,7 +69,7 @@ pub(super) fn generate(pool: &DescriptorPool) -> Generated {
     }
     writeln!(out, "}}\n")?;
 
-    writeln!(out, "/// Shows a visitor every method, service by service.")?;
+    writeln!(out, "/// Calls the visitor for every method, service by service.")?;
     writeln!(out, "pub fn each_method(visitor: &mut impl MethodVisitor) {{")?;
     for service in &services {
         let module = service.name().to_snake_case();

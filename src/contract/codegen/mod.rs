@@ -1,8 +1,8 @@
 //! Build-time part of `contract`: message types, value rules and the method table from the `.proto` files.
 //!
-//! protox compiles them without `protoc`. Its encoded descriptor set is read twice: by prost-reflect,
-//! which still sees our field options, and by prost, which forgets them and generates the types. What
-//! prost read, minus the rules file, is kept for the tests.
+//! protox compiles them without `protoc`. Its encoded descriptor set is decoded twice: by prost-reflect, which keeps
+//! our field options, and by prost, which drops them and generates the types. The set of prost, without the rules
+//! file, is kept for the tests.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ mod methods;
 mod rules;
 mod tables;
 
-/// The file that declares the value rules, and what only that file needs.
+/// The file that declares the value rules, and the one that only it imports.
 const BUILD_ONLY: [&str; 2] = ["chatto/rules/v1/rules.proto", "google/protobuf/descriptor.proto"];
 
 pub(crate) fn generate() {
@@ -72,7 +72,7 @@ fn proto_files(dir: &Path, into: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The Rust path of a message of ours, seen from the generated module.
+/// The Rust path of one of our messages, relative to the generated module.
 fn rust_path(full_name: &str) -> String {
     use heck::ToUpperCamelCase;
     let (package, name) = full_name.rsplit_once('.').unwrap_or(("", full_name));

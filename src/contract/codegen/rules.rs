@@ -17,13 +17,13 @@ const OPTION: &str = "chatto.rules.v1.field";
 
 struct Generator {
     option: ExtensionDescriptor,
-    /// Sources of patterns; the position is the name of the static.
+    /// Sources of patterns; the position is part of the name of the static.
     patterns: Vec<String>,
 }
 
 pub(super) fn generate(pool: &DescriptorPool) -> Result<String, GenerateError> {
     let option =
-        pool.get_extension_by_name(OPTION).ok_or("the option of the value rules is gone")?;
+        pool.get_extension_by_name(OPTION).ok_or("the option of the value rules is missing")?;
     let mut generator = Generator { option, patterns: Vec::new() };
 
     let mut reachable = BTreeMap::new();
@@ -51,7 +51,7 @@ pub(super) fn generate(pool: &DescriptorPool) -> Result<String, GenerateError> {
     Ok(out)
 }
 
-/// The message and everything of ours inside it.
+/// Collects the message and all of our messages inside it.
 fn collect(message: MessageDescriptor, into: &mut BTreeMap<String, MessageDescriptor>) {
     if !is_ours(&message) || into.contains_key(message.full_name()) {
         return;
@@ -141,7 +141,7 @@ impl Generator {
         Ok(())
     }
 
-    /// Calls of `check::…` for one value, `value` being a reference to it.
+    /// The calls of `check::…` for one value, where `value` is a reference to it.
     fn value_checks(
         &mut self,
         rules: &Rules,
@@ -202,7 +202,7 @@ fn module_of(message: &MessageDescriptor) -> String {
     format!("{path}::{}", message.name().to_snake_case())
 }
 
-/// The `FieldRules` that are set; a rule set to false or empty counts as not set.
+/// The `FieldRules` that are set; a rule that is false or empty counts as not set.
 struct Rules(Option<DynamicMessage>);
 
 impl Rules {
@@ -233,11 +233,11 @@ impl Rules {
         fields.map(|(field, _)| field.name().to_owned()).collect()
     }
 
-    /// A rule that does not fit the field's type is a mistake in the `.proto` file.
+    /// A rule that does not apply to the type of the field is a mistake in the `.proto` file.
     fn only(&self, allowed: &[&str]) -> Result<(), GenerateError> {
         match self.names().iter().find(|name| !allowed.contains(&name.as_str())) {
             None => Ok(()),
-            Some(name) => Err(format!("rule {name} does not fit the type").into()),
+            Some(name) => Err(format!("rule {name} does not apply to the type").into()),
         }
     }
 

@@ -1,4 +1,4 @@
-//! The tables that the JSON form reads: every message's fields by name and number, as constants.
+//! The constant tables that the JSON form uses: the fields of every message by name and number.
 
 use std::fmt::Write;
 
@@ -18,7 +18,7 @@ pub(super) fn generate(pool: &DescriptorPool) -> Result<String, GenerateError> {
             continue;
         }
         let name = constant(message.full_name());
-        // one bit per field tells whether it was seen
+        // The reader keeps one bit per field that it has seen.
         if message.fields().len() > 64 {
             return Err(format!("{}: more than 64 fields", message.full_name()).into());
         }

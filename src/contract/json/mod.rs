@@ -1,8 +1,8 @@
 //! The JSON form of messages, to and from the wire form.
 //!
-//! The wire form already says which fields are present, so both directions are a translation of bytes
-//! guided by a table: [`read`] writes wire bytes while it parses, [`write`] walks wire bytes and writes
-//! text. prost does the rest. Nothing is kept between calls.
+//! The wire form already says which fields are present, so both directions translate bytes with the help of a
+//! table: [`read`] writes wire bytes while it parses JSON, [`write`] walks wire bytes and writes JSON. prost does
+//! the rest. Nothing is kept between calls.
 
 mod read;
 mod table;
@@ -24,7 +24,7 @@ pub(super) fn decode<M: Wire>(body: &[u8]) -> Result<M, DecodeError> {
 
 pub(super) fn encode<M: Wire>(message: &M) -> Result<Vec<u8>, EncodeError> {
     let wire = message.encode_to_vec();
-    // JSON names its fields: a little more than twice the wire form
+    // JSON names its fields, and takes a little more than twice the wire form.
     let mut out = Vec::with_capacity(wire.len().saturating_mul(2).saturating_add(64));
     match write::from_wire(M::table(), &wire, &mut out) {
         Ok(()) => Ok(out),

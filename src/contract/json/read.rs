@@ -9,7 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use super::table::{EnumTable, FieldTable, Kind, MessageTable, Shape};
 use super::values;
 
-/// Reads one JSON object. serde_json refuses more than 127 levels.
+/// Reads one JSON object. serde_json rejects more than 127 levels.
 pub(super) fn to_wire(table: &'static MessageTable, body: &[u8]) -> serde_json::Result<Vec<u8>> {
     let mut out = Vec::with_capacity(body.len());
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -53,7 +53,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
             let bit = 1_u64 << (position % 64);
             let oneof_bit = field.oneof.map_or(0, |position| 1_u64 << (position % 64));
             if fields_seen & bit != 0 || oneofs_seen & oneof_bit != 0 {
-                return Err(A::Error::custom(format_args!("{} comes twice", field.json_name)));
+                return Err(A::Error::custom(format_args!("{} occurs twice", field.json_name)));
             }
             fields_seen |= bit;
             oneofs_seen |= oneof_bit;
@@ -62,7 +62,7 @@ impl<'de> Visitor<'de> for MessageSeed<'_> {
     }
 }
 
-/// The field a member of the object names, or none.
+/// The field that a member of the object names, if it is known.
 struct NameSeed(&'static MessageTable);
 
 impl<'de> DeserializeSeed<'de> for NameSeed {
@@ -85,8 +85,8 @@ impl Visitor<'_> for NameSeed {
     }
 }
 
-/// Writes one field with its tag, all elements of it. Answers whether it was present: `null` and an
-/// unknown name of an enum are not.
+/// Writes one field with its tag and all its elements. Returns whether it was present, which `null` and an unknown
+/// enum name are not.
 struct FieldSeed<'o> {
     field: &'static FieldTable,
     out: &'o mut Vec<u8>,
@@ -140,7 +140,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
         while let Some(key) = entries.next_key::<String>()? {
             entry.clear();
             write_bytes(1, key.as_bytes(), &mut entry);
-            // an unknown name of an enum drops the entry
+            // An unknown enum name drops the entry.
             if entries.next_value_seed(ValueSeed { number: 2, kind, out: &mut entry })? {
                 write_bytes(number, &entry, self.out);
             }
@@ -149,7 +149,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
     }
 }
 
-/// Writes one value with its tag. Answers false for an unknown name of an enum, which writes nothing.
+/// Writes one value with its tag. Returns false for an unknown enum name, which writes nothing.
 struct ValueSeed<'o> {
     number: u32,
     kind: Kind,

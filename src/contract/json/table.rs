@@ -1,5 +1,5 @@
-//! What the JSON form has to know of a message. The build script writes one table per message and enum as
-//! a constant: nothing is built at run time. (A descriptor pool of the same content takes 16 MB.)
+//! What the JSON form needs to know about a message. The build script writes a constant table for each message and
+//! enum, so that nothing is built at run time. (A descriptor pool with the same content takes 16 MB.)
 
 /// A message whose table is known: every message of the contract.
 pub trait Described {
@@ -28,7 +28,7 @@ pub(in crate::contract) struct FieldTable {
     pub(in crate::contract) kind: Kind,
 }
 
-/// How often a field occurs.
+/// The cardinality of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::contract) enum Shape {
     Single,
@@ -37,7 +37,7 @@ pub(in crate::contract) enum Shape {
     Map,
 }
 
-/// The type of a value; well-known types have a JSON form of their own.
+/// The type of a value; well-known types have their own JSON form.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::contract) enum Kind {
     Double,

@@ -1,11 +1,11 @@
-//! Values that have a JSON form of their own: times, durations, masks, bytes, unusual numbers.
+//! Values with their own JSON form: times, durations, field masks, bytes, special numbers.
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use prost_types::{Duration, FieldMask, Timestamp};
 
-/// The years 1 to 9999, which is what the JSON form can say.
+/// The years 1 to 9999, which is the range of the JSON form.
 const TIMESTAMP_SECONDS: std::ops::RangeInclusive<i64> = -62_135_596_800..=253_402_300_799;
 /// About 10,000 years.
 const DURATION_SECONDS: std::ops::RangeInclusive<i64> = -315_576_000_000..=315_576_000_000;
@@ -15,7 +15,7 @@ const BASE64_CONFIG: GeneralPurposeConfig =
 const BASE64: GeneralPurpose = GeneralPurpose::new(&STANDARD, BASE64_CONFIG);
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, BASE64_CONFIG);
 
-/// Bytes from base64; the alphabet for URLs and missing padding are taken too.
+/// Bytes from base64; the URL-safe alphabet and missing padding are accepted too.
 pub(super) fn bytes_of(text: &str) -> Option<Vec<u8>> {
     let is_url = text.bytes().any(|byte| matches!(byte, b'-' | b'_'));
     if is_url { BASE64_URL.decode(text) } else { BASE64.decode(text) }.ok()
@@ -47,7 +47,7 @@ pub(super) fn double_of(text: &str) -> Option<f64> {
     }
 }
 
-/// prost-types parses more than RFC 3339 (a date alone, for one), so the shape is checked here.
+/// prost-types accepts more than RFC 3339 (a date alone, for example), so the format is checked here.
 pub(super) fn timestamp_of(text: &str) -> Option<Timestamp> {
     let digits = |part: &[u8]| part.iter().all(u8::is_ascii_digit);
     let bytes = text.as_bytes();
@@ -78,7 +78,7 @@ pub(super) fn timestamp_of(text: &str) -> Option<Timestamp> {
     TIMESTAMP_SECONDS.contains(&time.seconds).then_some(time)
 }
 
-/// None outside the years 1 to 9999.
+/// `None` outside the years 1 to 9999.
 pub(super) fn text_of_timestamp(time: &Timestamp) -> Option<String> {
     let is_in_range =
         TIMESTAMP_SECONDS.contains(&time.seconds) && (0..1_000_000_000).contains(&time.nanos);
@@ -102,7 +102,7 @@ pub(super) fn duration_of(text: &str) -> Option<Duration> {
     DURATION_SECONDS.contains(&duration.seconds).then_some(duration)
 }
 
-/// None when it is longer than about 10,000 years, or its parts disagree about the sign.
+/// `None` when it is longer than about 10,000 years, or its parts have different signs.
 pub(super) fn text_of_duration(duration: &Duration) -> Option<String> {
     let Duration { seconds, nanos } = *duration;
     let is_in_range = DURATION_SECONDS.contains(&seconds)
@@ -111,7 +111,7 @@ pub(super) fn text_of_duration(duration: &Duration) -> Option<String> {
     is_in_range.then(|| duration.to_string())
 }
 
-/// Paths in lowerCamelCase or as in the `.proto` file. Whether a path exists is not asked here.
+/// Paths in lowerCamelCase or as in the `.proto` file. Whether a path exists is not checked here.
 pub(super) fn mask_of(text: &str) -> FieldMask {
     let mut paths = Vec::new();
     for path in text.split(',').filter(|path| !path.is_empty()) {

@@ -1,7 +1,7 @@
 //! Wire bytes to JSON.
 //!
-//! The bytes are prost's: fields without presence are missing when they have their default, elements of a
-//! list follow each other.
+//! The bytes come from prost: fields without presence are missing when they have their default, and the elements of
+//! a list follow each other.
 
 use prost::Message;
 use prost::bytes::Buf;
@@ -11,26 +11,26 @@ use prost_types::{Duration, FieldMask, Timestamp};
 use super::table::{FieldTable, Kind, MessageTable, Shape};
 use super::values;
 
-/// Messages inside each other; prost reads as many.
+/// Nesting of messages; the limit of prost.
 const DEPTH_MAX: usize = 100;
 
 /// Why a message has no JSON form.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonEncodeError {
-    /// The wire bytes do not fit the table.
-    #[error("the wire form does not fit the message's table")]
+    /// The wire bytes do not match the table.
+    #[error("the wire form does not match the table of the message")]
     Wire {
-        /// What prost found.
+        /// The error of prost.
         #[source]
         source: prost::DecodeError,
     },
-    /// A length points outside, or a text is no UTF-8.
-    #[error("the wire form is broken")]
+    /// A length is out of bounds, or a string is not UTF-8.
+    #[error("the wire form is invalid")]
     Broken,
     /// A time outside the years 1 to 9999, or a duration beyond 10,000 years.
     #[error("a time is out of range")]
     Time,
-    /// Too many messages inside each other.
+    /// Messages are nested too deep.
     #[error("the message is nested too deep")]
     Depth,
 }
@@ -52,7 +52,7 @@ fn object(table: &MessageTable, mut wire: &[u8], out: &mut Vec<u8>, depth: usize
         return Err(JsonEncodeError::Depth);
     }
     out.push(b'{');
-    // the list or map that is open, and what closes it
+    // The open list or map, and its closing bracket.
     let mut open: Option<(u32, u8)> = None;
     let mut is_first = true;
     while wire.has_remaining() {
@@ -130,7 +130,7 @@ fn elements(
     Ok(())
 }
 
-/// The wire type of an element inside a packed list; texts and messages are never packed.
+/// The wire type of an element in a packed list; strings and messages are never packed.
 fn packed_as(kind: Kind) -> Option<WireType> {
     match kind {
         Kind::Double => Some(WireType::SixtyFourBit),
@@ -146,7 +146,7 @@ fn packed_as(kind: Kind) -> Option<WireType> {
     }
 }
 
-/// One entry of a map; a default key or value is missing in the wire form and written here.
+/// One entry of a map; a default key or value is missing in the wire form, but not in JSON.
 fn entry(kind: Kind, wire: &mut &[u8], out: &mut Vec<u8>, depth: usize) -> WriteResult {
     let mut entry = bytes(wire)?;
     let mut key: &[u8] = b"";
@@ -263,7 +263,7 @@ fn text(bytes: &[u8], out: &mut Vec<u8>) -> WriteResult {
     serde_json::to_writer(out, text).map_err(|_| JsonEncodeError::Broken)
 }
 
-/// A text that needs no escapes.
+/// A string that needs no escapes.
 fn quoted(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(text.as_bytes());

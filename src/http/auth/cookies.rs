@@ -22,8 +22,8 @@ pub(in crate::http) fn csrf(head: &Head) -> Option<&str> {
     cookie(head, CSRF)
 }
 
-/// A cookie's value; the first one counts when there are several (RFC 6265, 5.4 puts the most
-/// specific path first).
+/// The value of a cookie. When there are several, the first one counts (RFC 6265, 5.4 puts the most specific path
+/// first).
 fn cookie<'a>(head: &'a Head, name: &str) -> Option<&'a str> {
     let lines = head.headers.get_all(header::COOKIE).iter();
     let pairs = lines.filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(';'));
@@ -47,7 +47,7 @@ pub(in crate::http) fn csrf_line(head: &Head, value: &str, ttl: Duration) -> Str
     format!("{CSRF}={value}{}", attributes(head, ttl.as_secs(), false))
 }
 
-/// Takes both cookies away.
+/// Deletes both cookies.
 pub(in crate::http) fn clear(response: Response, head: &Head) -> Response {
     response
         .with(header::SET_COOKIE, &format!("{SESSION}={}", attributes(head, 0, true)))

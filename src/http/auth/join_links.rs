@@ -1,4 +1,4 @@
-//! Join links as owners manage them: make one, list those that nobody used yet, revoke one.
+//! Join links as owners manage them: create one, list the unused ones, revoke one.
 
 use std::sync::Arc;
 
@@ -25,7 +25,7 @@ struct JoinLinkBody {
     role: Option<String>,
 }
 
-/// `POST /auth/join-links`: bearer, or cookie with CSRF token.
+/// `POST /auth/join-links`: bearer token, or cookie with CSRF token.
 pub(super) async fn create(request: Request<App>) -> tide::Result {
     let request = match json::read::<JoinLinkBody>(request).await {
         Ok(request) => request,
@@ -55,7 +55,7 @@ pub(super) async fn create(request: Request<App>) -> tide::Result {
     }
 }
 
-/// `GET /auth/join-links`: those that can be used now, the newest first.
+/// `GET /auth/join-links`: the links that can be used now, the newest first.
 pub(super) async fn list(request: Request<App>) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>() else {
         return HttpError::internal().plain_response().into();
@@ -74,7 +74,7 @@ pub(super) async fn list(request: Request<App>) -> tide::Result {
     }
 }
 
-/// `DELETE /auth/join-links/{id}`: bearer, or cookie with CSRF token.
+/// `DELETE /auth/join-links/{id}`: bearer token, or cookie with CSRF token.
 pub(super) async fn revoke(request: Request<App>) -> tide::Result {
     let Some(head) = request.ext::<Arc<Head>>() else {
         return HttpError::internal().plain_response().into();

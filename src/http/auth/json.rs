@@ -18,12 +18,12 @@ use super::super::state::{App, PausablePermit, RequestPermit};
 pub(super) struct JsonRequest<T> {
     pub(super) state: App,
     pub(super) head: Arc<Head>,
-    /// Of the requests in work; it goes with the work.
+    /// Held as long as the work of the request.
     pub(super) permit: Option<RequestPermit>,
     pub(super) body: T,
 }
 
-/// Reads a request; the error is its answer. An empty body counts as `{}`.
+/// Reads a request; the error is the response. An empty body counts as `{}`.
 pub(super) async fn read<T: DeserializeOwned>(
     mut request: Request<App>,
 ) -> Result<JsonRequest<T>, Response> {
@@ -32,7 +32,7 @@ pub(super) async fn read<T: DeserializeOwned>(
     let head = head.ok_or_else(|| HttpError::internal().plain_response())?;
     let permit =
         PausablePermit::of(&request).ok_or_else(|| HttpError::internal().plain_response())?;
-    // A page of another origin may send a form or plain text without being asked about it first.
+    // A page of another origin can send a form or plain text without a preflight request (CORS).
     let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
@@ -40,7 +40,7 @@ pub(super) async fn read<T: DeserializeOwned>(
         return Err(Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
     if head.is_compressed() {
-        // Nobody is known yet for whom it would be unpacked.
+        // The client has not authenticated yet, so nothing is decompressed for it.
         let text = "The request must not be compressed";
         let response = Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
         return Err(response.with(header::ACCEPT_ENCODING, "identity"));
@@ -49,9 +49,9 @@ pub(super) async fn read<T: DeserializeOwned>(
     let whole = read_body(request.take_body(), max, &state, &permit).await;
     let whole = whole.map_err(|error| unread(&error))?;
     let bytes: &[u8] = if whole.bytes.is_empty() { b"{}" } else { &whole.bytes };
-    // The parser's text may quote the body: it goes nowhere.
+    // The parser's text may quote the body, so it is neither logged nor sent.
     let body = serde_json::from_slice(bytes).map_err(|_quotes| {
-        Response::error(StatusCode::BAD_REQUEST, "The request is not the JSON that was expected")
+        Response::error(StatusCode::BAD_REQUEST, "The request body is not the expected JSON")
     })?;
     Ok(JsonRequest { state, head, permit: Some(permit), body })
 }
@@ -59,9 +59,9 @@ pub(super) async fn read<T: DeserializeOwned>(
 fn unread(error: &BodyError) -> Response {
     let text = match error {
         BodyError::TooLarge { .. } => "The request is too large",
-        BodyError::TooSlow => "The request came too slowly",
+        BodyError::TooSlow => "The request took too long",
         BodyError::Busy => "The server is busy, try again",
-        BodyError::Broken { .. } => "The request broke off",
+        BodyError::Broken { .. } => "The request ended early",
     };
     let response = Response::error(error.status(), text);
     if matches!(error, BodyError::Busy) { response.retry_after(1) } else { response }

@@ -18,7 +18,7 @@ use super::{PresentedCredential, cookies, has_csrf, json};
 #[derive(Deserialize)]
 struct LogInBody {
     identifier: Option<String>,
-    /// An accepted other name of `identifier`.
+    /// Another accepted name for `identifier`.
     login: Option<String>,
     password: Option<String>,
 }
@@ -47,7 +47,7 @@ pub(super) async fn login(request: Request<App>) -> tide::Result {
     }
 }
 
-/// The answer of everything that ends with somebody logged in.
+/// The response of every request that logs somebody in.
 pub(super) fn logged_in_response(state: &AppState, head: &Head, logged_in: &LoggedIn) -> Response {
     let body = json!({
         "success": true,
@@ -57,8 +57,8 @@ pub(super) fn logged_in_response(state: &AppState, head: &Head, logged_in: &Logg
     with_cookies(Response::json(StatusCode::OK, &body), state, head, logged_in)
 }
 
-/// The same answer with both cookies of a new session. A page of another origin gets none: it would log this
-/// browser in as somebody else.
+/// Adds both cookies of a new session. A page of another origin gets none: it could log this browser in as somebody
+/// else.
 pub(super) fn with_cookies(
     response: Response,
     state: &AppState,
@@ -74,7 +74,7 @@ pub(super) fn with_cookies(
         .with(header::SET_COOKIE, &cookies::csrf_line(head, &logged_in.csrf, ttl))
 }
 
-/// `POST /auth/logout`: ends what is presented, bearer and cookie alike.
+/// `POST /auth/logout`: ends the sessions of all presented credentials, bearer and cookie alike.
 pub(super) async fn logout(request: Request<App>) -> tide::Result {
     let state = Arc::clone(request.state());
     let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
@@ -86,7 +86,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
     let cookie =
         cookies::session(&head).map(|cookie| PresentedCredential::Cookie(cookie.to_owned()));
     match (&presented, cookie) {
-        // A bearer that counts protects itself, and the cookie beside it goes too.
+        // A valid bearer token needs no CSRF token, and the session of the cookie beside it ends too.
         (PresentedCredential::Bearer(_), Some(cookie)) => {
             match may_end_with_bearer(&state, &head, &presented, &cookie).await {
                 Ok(true) => ends.push(cookie),
@@ -111,7 +111,7 @@ pub(super) async fn logout(request: Request<App>) -> tide::Result {
     match state.finish("log out", permit, work).await {
         Ok(()) => {
             let response = Response::json(StatusCode::OK, &json!({ "success": true }));
-            // A page of another origin, whose request carries no cookie, takes none away either.
+            // A page of another origin, whose request carries no cookie, deletes none either.
             let is_own = head.is_own_origin(&state.config.public_url);
             if is_own { cookies::clear(response, &head).into() } else { response.into() }
         }
@@ -123,8 +123,8 @@ fn csrf_error() -> tide::Result {
     Response::error(StatusCode::FORBIDDEN, "CSRF token is missing or wrong").into()
 }
 
-/// Whether a cookie may end its session beside a bearer: one that counts is something that no page of another
-/// origin has.
+/// Whether the session of a cookie may be ended together with that of a bearer token. A valid bearer token is
+/// enough: no page of another origin has one.
 async fn may_end_with_bearer(
     state: &AppState,
     head: &Head,
@@ -141,7 +141,7 @@ async fn may_end_with_bearer(
     }
 }
 
-/// Whether the cookie alone may end its session: with its CSRF token, or when it is dead anyway.
+/// Whether the cookie alone may end its session: with its CSRF token, or when it is no longer valid anyway.
 async fn may_end_session(
     state: &AppState,
     head: &Head,

@@ -1,4 +1,4 @@
-//! Who is asking: which credential counts (contract 5.2), and the caller that handlers get.
+//! Authentication: which credential of a request counts (contract 5.2), and the caller that handlers get.
 
 pub(super) mod cookies;
 mod join_links;
@@ -21,7 +21,7 @@ use super::error::HttpError;
 use super::head::Head;
 use super::state::{App, AppState};
 
-/// The routes of `/auth/*` that are built.
+/// The routes of `/auth/*` that this server has.
 pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/auth/login").post(login::login);
     app.at("/auth/logout").post(login::logout);
@@ -36,27 +36,27 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     test_support::routes(app);
 }
 
-/// What a request presents, unchecked.
+/// The credential of a request, unchecked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PresentedCredential {
-    /// `Authorization: Bearer`: only this one counts.
+    /// `Authorization: Bearer`; takes precedence over a cookie.
     Bearer(String),
     /// The session cookie.
     Cookie(String),
-    /// Nothing.
+    /// No credential.
     Nothing,
 }
 
 impl PresentedCredential {
-    /// What `head` presents, wherever it comes from. An `Authorization` header of another scheme
-    /// presents nothing that we know, and the cookie counts.
+    /// The credential in `head`, from whatever origin. An `Authorization` header with another scheme is ignored,
+    /// and the cookie counts.
     pub(super) fn of(head: &Head) -> Self {
         let mut values = head.headers.get_all(header::AUTHORIZATION).iter();
         if let Some(value) = values.next() {
             let text = value.to_str().unwrap_or_default();
             let (scheme, token) = text.split_once(' ').unwrap_or((text, ""));
             if scheme.eq_ignore_ascii_case("bearer") {
-                // Two of them are none: nobody says which one counts.
+                // Two tokens count as none: nothing says which one is meant.
                 let one = if values.next().is_none() { token.trim() } else { "" };
                 return Self::Bearer(one.to_owned());
             }
@@ -67,7 +67,7 @@ impl PresentedCredential {
         }
     }
 
-    /// The same, but a cookie counts only from our own origin (contract 5.2).
+    /// As [`PresentedCredential::of`], but a cookie counts only from our own origin (contract 5.2).
     pub(super) fn of_own_origin(state: &AppState, head: &Head) -> Self {
         match Self::of(head) {
             Self::Cookie(_) if !head.is_own_origin(&state.config.public_url) => Self::Nothing,
@@ -75,7 +75,7 @@ impl PresentedCredential {
         }
     }
 
-    /// The same for the service.
+    /// The credential in the form of the service.
     pub(super) fn credential(&self) -> Option<Credential<'_>> {
         match self {
             Self::Bearer(token) => Some(Credential::Bearer(token)),
@@ -88,7 +88,7 @@ impl PresentedCredential {
 /// The session behind a Connect call with this effect.
 ///
 /// # Errors
-/// `unauthenticated` without a credential that counts; what the store says when it does not answer.
+/// `unauthenticated` without a valid credential; the error of the store when it is not available.
 pub(super) async fn require(
     state: &AppState,
     presented: &PresentedCredential,
@@ -98,7 +98,7 @@ pub(super) async fn require(
     Ok(state.service.sessions().authenticate(credential, effect).await?)
 }
 
-/// The `Set-Cookie` line that moves the end of a cookie whose session was just moved.
+/// The `Set-Cookie` line that extends the life of a cookie whose session was just extended.
 pub(super) fn renewed_cookie(
     state: &AppState,
     head: &Head,
@@ -113,8 +113,8 @@ pub(super) fn renewed_cookie(
     }
 }
 
-/// The `Set-Cookie` lines of an answer to a safe request: a browser that has only a live session
-/// cookie gets its CSRF cookie, one that is still valid is kept (contract 5.3).
+/// The `Set-Cookie` lines of the response to a safe request. A browser with a valid session cookie gets a CSRF
+/// cookie, unless it already has a valid one (contract 5.3).
 pub(super) async fn cookies_of_safe_request(state: &AppState, head: &Head) -> Vec<String> {
     let Some(cookie) = cookies::session(head) else { return Vec::new() };
     let presented = PresentedCredential::Cookie(cookie.to_owned());
@@ -131,11 +131,11 @@ pub(super) async fn cookies_of_safe_request(state: &AppState, head: &Head) -> Ve
     lines
 }
 
-/// The session of a plain route that changes something for a user. A cookie needs its CSRF token (contract 5.4);
-/// a dead cookie counts as none.
+/// The session for a plain route that changes something for a user. A cookie needs its CSRF token (contract 5.4);
+/// an invalid cookie counts as none.
 ///
 /// # Errors
-/// `unauthenticated`, `permission_denied` without CSRF token, what the store says.
+/// `unauthenticated` without a valid credential, `permission_denied` without a CSRF token, or the error of the store.
 pub(super) async fn require_with_csrf(state: &AppState, head: &Head) -> Result<Session, HttpError> {
     let presented = PresentedCredential::of(head);
     let credential = presented.credential().ok_or_else(HttpError::unauthenticated)?;
@@ -155,12 +155,12 @@ pub(super) fn has_csrf(state: &AppState, head: &Head, session: &Session) -> bool
     })
 }
 
-/// Who calls, and what belongs to the call besides its message.
+/// The caller of a method, and what belongs to the call besides its message.
 pub(super) struct Caller {
     pub(super) state: App,
     pub(super) head: Arc<Head>,
     session: Option<Session>,
-    /// Makes a repeat of the call the same call.
+    /// Identifies repeats of the call.
     pub(super) idempotency_key: Option<IdempotencyKey>,
 }
 
@@ -177,12 +177,12 @@ impl Caller {
     /// The viewer's session.
     ///
     /// # Errors
-    /// `unauthenticated` for methods that anybody may call.
+    /// `unauthenticated` when the method is public and has no session.
     pub(super) fn session(&self) -> Result<&Session, HttpError> {
         self.session.as_ref().ok_or_else(HttpError::unauthenticated)
     }
 
-    /// What addresses in the answer start with.
+    /// The origin that URLs in the response start with.
     pub(super) fn origin(&self) -> String {
         self.head.origin(&self.state.config.public_url)
     }

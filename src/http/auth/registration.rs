@@ -1,5 +1,5 @@
-//! Registration, invites and password resets by mail, none of which this server has: the answers that the
-//! contract (6.2 to 6.4) gives where they are off.
+//! Registration, invites and password resets by mail. This server has none of them, and responds as the contract
+//! (6.2 to 6.4) requires where they are off.
 
 use hyper::{StatusCode, header};
 use serde_json::json;
@@ -13,7 +13,7 @@ pub(super) async fn register(_request: Request<App>) -> tide::Result {
     Response::error(StatusCode::FORBIDDEN, "Registration is disabled").into()
 }
 
-/// `POST /auth/forgot-password`: the same for every address, so that nobody learns whose is known.
+/// `POST /auth/forgot-password`: the same response for every address, so that nobody learns which ones are known.
 pub(super) async fn forgot_password(_request: Request<App>) -> tide::Result {
     Response::json(StatusCode::OK, &json!({ "success": true })).into()
 }

@@ -1,8 +1,8 @@
-//! Setup and join links: what a link fixes, and using it.
+//! Setup and join links: what a link prescribes, and redeeming it.
 //!
-//! `POST /auth/setup/inspect {token}` is for the page alone: it answers
-//! `{"kind":"owner"|"join","serverName","fixed":{login?,displayName?,email?}}`, so that the page shows
-//! what the link fixes and asks for the rest. It uses nothing up.
+//! `POST /auth/setup/inspect {token}` is for our own page only. It returns
+//! `{"kind":"owner"|"join","serverName","fixed":{login?,displayName?,email?}}`, so that the page can show what the
+//! link prescribes and ask for the rest. It does not redeem the link.
 
 use std::sync::Arc;
 
@@ -57,7 +57,7 @@ struct SetupBody {
     email: Option<String>,
 }
 
-/// `POST /auth/setup`: makes the account of a link and logs it in.
+/// `POST /auth/setup`: creates the account of a link and logs it in.
 pub(super) async fn redeem(request: Request<App>) -> tide::Result {
     let request = match json::read::<SetupBody>(request).await {
         Ok(request) => request,

@@ -1,8 +1,8 @@
-//! Routes of builds with the feature `test-support` (contract 11): accounts, sessions and addresses at
-//! will, for tests of clients. No credential, no CSRF; no other build contains this file.
+//! Routes of builds with the feature `test-support` (contract 11): accounts, sessions and addresses on demand, for
+//! tests of clients. They need no credential and no CSRF token; no other build contains this file.
 //!
-//! A missing field or a bad address is 400, a refusal of the chat 500, what is not built yet 501, each
-//! with `{"error"}`.
+//! A missing field or an invalid address is 400, an error of the service 500, and what this server cannot do yet
+//! 501, each with `{"error"}`.
 
 use std::fmt::Display;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ const NOT_BUILT: [&str; 6] = [
     "/webhooks/test/call-leave",
 ];
 
-/// All routes of this build alone.
+/// The routes that only this build has.
 pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/auth/test/create-user").post(create_user);
     app.at("/auth/test/create-user-session").post(create_user_session);
@@ -50,7 +50,7 @@ async fn not_built(_request: Request<App>) -> tide::Result {
     Response::error(StatusCode::NOT_IMPLEMENTED, text).into()
 }
 
-/// `DELETE /auth/test/emails`: nothing sends mail, so there is nothing to forget.
+/// `DELETE /auth/test/emails`: nothing sends mail, so there is nothing to delete.
 async fn delete_mail(_request: Request<App>) -> tide::Result {
     Response::json(StatusCode::OK, &json!({ "success": true })).into()
 }
@@ -98,7 +98,7 @@ async fn create_user_session(request: Request<App>) -> tide::Result {
         let made = body.create(&state.service, Some(email.as_str())).await?;
         let logged_in = log_in(&state.service, &made.user.id).await?;
         if body.join_default_rooms.unwrap_or(true) {
-            // As the user itself, by the way every call comes.
+            // As the user, with a session like that of any call.
             let cookie = Credential::Cookie(&logged_in.cookie);
             let session = state.service.sessions().authenticate(cookie, CallKind::Change).await;
             let session = session.map_err(internal_error)?;
@@ -160,7 +160,7 @@ async fn oauth_callback(request: Request<App>) -> tide::Result {
     .await
 }
 
-/// Reads the body, works to the end whatever becomes of the caller, and sets the cookies of a new
+/// Reads the body, runs the work to its end even when the client disconnects, and sets the cookies of a new
 /// session.
 async fn run<T, F>(request: Request<App>, work: impl FnOnce(App, T) -> F) -> tide::Result
 where
@@ -192,7 +192,7 @@ fn user(made: &AccountView) -> serde_json::Value {
     json!({ "id": user.id.as_str(), "login": user.login, "displayName": user.display_name })
 }
 
-/// A refusal: status and text.
+/// Status and text of an error response.
 struct TestRouteError(StatusCode, String);
 
 fn required<'a>(text: Option<&'a str>, name: &str) -> Result<&'a str, TestRouteError> {
@@ -205,7 +205,7 @@ fn address(text: Option<&str>) -> Result<Email, TestRouteError> {
     Email::parse(required(text, "email")?).map_err(bad)
 }
 
-/// A test reads the cause in the answer.
+/// The response names the cause, for the test that reads it.
 fn internal_error(error: impl Display) -> TestRouteError {
     TestRouteError(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
 }

@@ -1,4 +1,4 @@
-//! `MyAccountService`: what people change about themselves.
+//! `MyAccountService`: what users change about themselves.
 
 use crate::contract::api;
 use crate::contract::rpc::my_account_service::UpdatePresence;
@@ -14,7 +14,7 @@ pub(super) fn register(table: &mut MethodTable) {
             api::PresenceStatus::Online => Presence::Online,
             api::PresenceStatus::Away => Presence::Away,
             api::PresenceStatus::DoNotDisturb => Presence::DoNotDisturb,
-            // The value rules have refused them.
+            // The value rules have rejected these.
             api::PresenceStatus::Unspecified | api::PresenceStatus::Offline => {
                 return Err(HttpError::invalid("status must be online, away or do not disturb"));
             }

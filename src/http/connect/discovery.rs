@@ -1,4 +1,4 @@
-//! `ServerDiscoveryService`: what anybody may know, before any credential.
+//! `ServerDiscoveryService`: what anybody may know without a credential.
 
 use crate::contract::rpc::server_discovery_service::GetServer;
 use crate::contract::{api, discovery};
@@ -25,7 +25,7 @@ fn response(origin: &str, server: &ServerView) -> discovery::GetServerResponse {
         login: Some(api::ServerLogin {
             direct_registration_enabled: server.direct_registration,
             providers: Vec::new(),
-            // Empty says that other clients cannot add this server: `/oauth` is not built.
+            // Empty means that other clients cannot add this server: there is no `/oauth` yet.
             authorize_url: String::new(),
             account_creation_policy: policy.into(),
             direct_login_enabled: Some(server.direct_login),

@@ -1,7 +1,7 @@
-//! What clients ask of features that this server has not: answers that hide them or show them empty.
+//! Responses about features that this server lacks, so that clients hide them or show them as empty.
 //!
-//! An `unimplemented` would do for most methods. Those here are called by every client, again and again or
-//! for a page of its own: it would ask for ever, or show a page that leads nowhere.
+//! For most methods `unimplemented` is enough. Every client calls the ones here, repeatedly or for a page of their
+//! own: it would retry for ever, or show a page that does not work.
 
 use crate::contract::Code;
 use crate::contract::api;

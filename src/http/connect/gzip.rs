@@ -1,4 +1,4 @@
-//! gzip of requests and answers (contract 2). Small pieces are worked at once, larger ones off the
+//! gzip for requests and responses (contract 2). Small bodies are compressed at once, larger ones off the
 //! executor.
 
 use std::io::{self, Read, Write};
@@ -17,7 +17,7 @@ use super::super::body::{BodyError, BodyPermit, BufferedBody};
 use super::super::head::Head;
 use super::super::response::Response;
 
-/// Expands a request's body to at most `max` bytes, with a permit for what comes out.
+/// Decompresses a request body to at most `max` bytes, with a permit for the result.
 ///
 /// # Errors
 /// [`BodyError::TooLarge`], [`BodyError::Broken`] when it is not one gzip member, [`BodyError::Busy`].
@@ -50,7 +50,7 @@ fn expand_within(
         bytes.reserve_exact(n);
         bytes.extend_from_slice(step.get(..n).unwrap_or_default());
     }
-    // Members can be empty and as many as fit: what bounds the bytes does not bound the work.
+    // There may be any number of empty members: the limit of bytes does not limit the work.
     if !decoder.into_inner().is_empty() {
         let text = "more than one gzip member";
         return Err(BodyError::Broken { source: io::Error::new(io::ErrorKind::InvalidData, text) });
@@ -58,7 +58,7 @@ fn expand_within(
     Ok(BufferedBody { bytes, was_awaited: false, permit })
 }
 
-/// Compresses an answer of at least `min_bytes` for a client that takes gzip.
+/// Compresses a response of at least `min_bytes` for a client that accepts gzip.
 pub(super) async fn compress(
     response: Response,
     head: &Head,
@@ -84,7 +84,7 @@ pub(super) async fn compress(
     response
 }
 
-/// Writing into memory does not fail; should it, the answer goes out as it is.
+/// Writing into memory cannot fail; if it did, the response would be sent uncompressed.
 fn gzip(body: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(body).ok()?;

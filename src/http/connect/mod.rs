@@ -1,7 +1,7 @@
 //! Connect calls: `POST /api/connect/{package}.{Service}/{Method}` with the bare message as body.
 //!
-//! The order of checks is the contract's: authenticate, decode, value rules, then the service. One
-//! file per contract service registers what is built; everything else answers `unimplemented`.
+//! The contract prescribes the order of checks: authenticate, decode, value rules, then the service. One file per
+//! service of the contract registers its methods; all other methods return `unimplemented`.
 
 mod account;
 mod directory;
@@ -44,7 +44,7 @@ type HandlerFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>, HttpError>> + S
 type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> HandlerFuture + Send + Sync>;
 
 struct ServedMethod {
-    /// [`CallKind::Read`]: when the client goes away the work is dropped. [`CallKind::Change`]: once begun it is
+    /// [`CallKind::Read`]: the work is dropped when the client disconnects. [`CallKind::Change`]: once begun, it is
     /// finished whatever the client does.
     effect: CallKind,
     handler: Handler,
@@ -56,7 +56,7 @@ pub(super) struct MethodTable {
 }
 
 impl MethodTable {
-    /// Everything that is built.
+    /// All methods that this server implements.
     pub(super) fn new() -> Self {
         let mut table = Self { entries: BTreeMap::new() };
         discovery::register(&mut table);
@@ -72,7 +72,7 @@ impl MethodTable {
         table
     }
 
-    /// What a method does to the store; one that is not served does nothing.
+    /// Whether a method reads or changes; one that is not served counts as a read.
     fn effect(&self, method: Method) -> CallKind {
         self.entries.get(&method).map_or(CallKind::Read, |entry| entry.effect)
     }
@@ -105,12 +105,12 @@ impl MethodTable {
 }
 
 fn undecodable(error: DecodeError) -> HttpError {
-    // The source may quote the body: only the kind of fault goes out.
+    // The source may quote the body, so only the kind of error is sent.
     HttpError::invalid(error.to_string())
 }
 
 fn unencodable(method: Method, error: &EncodeError) -> HttpError {
-    log::error!(method = method.path(), error:err = *error; "an answer could not be encoded");
+    log::error!(method = method.path(), error:err = *error; "cannot encode a response");
     HttpError::internal()
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn route(mut request: Request<App>) -> tide::Result {
     let presented = PresentedCredential::of_own_origin(&state, &head);
     let effect = state.methods.effect(method);
     let session = match method.access() {
-        // Nobody is known for whom it would be unpacked.
+        // The client has not authenticated, so nothing is decompressed for it.
         CallAccess::Public if head.is_compressed() => {
             let response = Response::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
             return response.with(header::ACCEPT_ENCODING, "identity").into();
@@ -169,7 +169,7 @@ pub(super) async fn route(mut request: Request<App>) -> tide::Result {
     response.into()
 }
 
-/// A call whose envelope was understood.
+/// A call whose headers are valid.
 struct Call {
     state: App,
     head: Arc<Head>,
@@ -185,7 +185,10 @@ impl Call {
         permit: RequestPermit,
     ) -> Result<Vec<u8>, HttpError> {
         let Some(entry) = self.state.methods.entries.get(&self.method) else {
-            return Err(HttpError::new(Code::Unimplemented, "this server does not offer that"));
+            return Err(HttpError::new(
+                Code::Unimplemented,
+                "this server does not implement the method",
+            ));
         };
         let deadline = timeout(&self.head)?;
         let key = idempotency_key(&self.head)?;
@@ -193,7 +196,7 @@ impl Call {
             let BufferedBody { bytes, was_awaited, permit: held } =
                 self.read(body, &permit).await?;
             let session = match session {
-                // The session may have ended while its body was waited for.
+                // The session may have ended while we waited for the body.
                 Some(_) if was_awaited => {
                     Some(auth::require(&self.state, &presented, entry.effect).await?)
                 }
@@ -209,7 +212,7 @@ impl Call {
                 if effect == CallKind::Change && response.is_ok() {
                     service.wait_until_delivered().await;
                 }
-                // The body's memory is held as long as the work.
+                // The memory of the body is reserved as long as the work runs.
                 drop(held);
                 response
             };
@@ -220,9 +223,7 @@ impl Call {
         };
         match Box::pin(self.state.clock.timeout(deadline, response)).await {
             Ok(response) => response,
-            Err(_elapsed) => {
-                Err(HttpError::new(Code::DeadlineExceeded, "the answer would come too late"))
-            }
+            Err(_elapsed) => Err(HttpError::new(Code::DeadlineExceeded, "the deadline has passed")),
         }
     }
 
@@ -246,7 +247,7 @@ impl Call {
     }
 }
 
-/// Why a call's body was not understood.
+/// Why the body of a call could not be read.
 enum CallBodyError {
     Unread(BodyError),
     UnknownCoding,
@@ -263,19 +264,19 @@ impl From<CallBodyError> for HttpError {
         match error {
             CallBodyError::Unread(error) => error.into(),
             CallBodyError::UnknownCoding => {
-                Self::new(Code::Unimplemented, "only gzip and identity are understood")
+                Self::new(Code::Unimplemented, "only gzip and identity are supported")
             }
         }
     }
 }
 
-/// What the client allows for the answer; never more than our own limit.
+/// The time that the client allows for the call, but never more than our own limit.
 fn timeout(head: &Head) -> Result<Duration, HttpError> {
     let name = HeaderName::from_static("connect-timeout-ms");
     let max = limits::HTTP_CALL_TIMEOUT_MAX;
     match head.header(&name) {
         None => Ok(max),
-        // The protocol's form: at most ten digits.
+        // The Connect protocol allows at most ten digits.
         Some(text) if text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
             let asked = text.parse().map(Duration::from_millis).unwrap_or(max);
             Ok(asked.min(max))
@@ -289,7 +290,7 @@ fn idempotency_key(head: &Head) -> Result<Option<IdempotencyKey>, HttpError> {
     let name = HeaderName::from_static("idempotency-key");
     let mut values = head.headers.get_all(&name).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    // Two keys are none, and neither is what is no text.
+    // Two keys, or one that is not text, are invalid.
     let text = value.to_str().ok().filter(|_| values.next().is_none());
     match IdempotencyKey::parse(text.unwrap_or_default()) {
         Ok(key) => Ok(Some(key)),
@@ -302,17 +303,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_method_does_to_the_store_fits_its_name() {
+    fn reads_and_changes_match_the_names_of_the_methods() {
         let reads = ["Get", "BatchGet", "List", "Search"];
         for (method, entry) in MethodTable::new().entries {
             let named = reads.iter().any(|verb| method.name().starts_with(verb));
-            // A sign of typing is published, not stored.
+            // Typing is published, not stored.
             let is_read = named || method.name() == "UpdateTypingIndicator";
             let expected = if is_read { CallKind::Read } else { CallKind::Change };
             assert_eq!(entry.effect, expected, "{}", method.path());
-            // The barrier of a change stands where its caller is looked up.
+            // The read barrier of a change is where its caller is authenticated.
             let is_public = method.access() == CallAccess::Public;
-            assert!(!is_public || is_read, "{}: nobody passes its barrier", method.path());
+            assert!(!is_public || is_read, "{}: it would skip the read barrier", method.path());
         }
     }
 }

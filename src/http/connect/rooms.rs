@@ -1,4 +1,4 @@
-//! `RoomService`: life of rooms, members, timelines, read markers.
+//! `RoomService`: rooms, their members, timelines and read markers.
 
 use crate::contract::api::{self, get_room_events_request::Cursor};
 use crate::contract::rpc::room_service::{
@@ -11,12 +11,12 @@ use super::{CallKind, MethodTable};
 use crate::present;
 
 pub(super) fn register(table: &mut MethodTable) {
-    life(table);
+    rooms(table);
     members(table);
     timeline(table);
 }
 
-fn life(table: &mut MethodTable) {
+fn rooms(table: &mut MethodTable) {
     table.add(CreateRoom, CallKind::Change, |caller, request| async move {
         let new = NewRoom {
             name: &request.name,
@@ -110,7 +110,7 @@ fn timeline(table: &mut MethodTable) {
     });
 }
 
-/// 0, absent and nonsense mean the default.
+/// 0, negative and absent values mean the default.
 fn limit(limit: i32) -> usize {
     usize::try_from(limit).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! `ServerService`: what clients need to know of the server.
+//! `ServerService`: what clients need to know about the server.
 
 use crate::contract::api;
 use crate::contract::rpc::server_service::{GetMotd, GetRuntimeConfig};

@@ -1,4 +1,4 @@
-//! `UserService`: the directory of people.
+//! `UserService`: the directory of users.
 
 use crate::contract::api;
 use crate::contract::api::get_user_request::Target;
