@@ -20,17 +20,17 @@ pub(super) struct Change {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ChangeKind {
     /// A root message was posted.
-    Posted { room: RoomId, row: String },
+    Posted { room: RoomId, row: EventId },
     /// A reply was posted in a thread.
-    Replied { room: RoomId, row: String, echo: Option<String> },
+    Replied { room: RoomId, row: EventId, echo: Option<EventId> },
     /// A row changed: edit, deletion, reaction, pin.
-    RowChanged { room: RoomId, row: String },
+    RowChanged { room: RoomId, row: EventId },
     /// Somebody became a member.
-    Joined { room: RoomId, user: UserId, row: String },
+    Joined { room: RoomId, user: UserId, row: EventId },
     /// Somebody's membership ended.
-    Left { room: RoomId, user: UserId, row: String },
+    Left { room: RoomId, user: UserId, row: EventId },
     /// A row was added that is not a message.
-    RowAdded { room: RoomId, row: String },
+    RowAdded { room: RoomId, row: EventId },
     /// A room was created or removed, or what everybody sees of it changed.
     Room { room: RoomId, rule_changed: bool },
     /// A membership changed in STATE. As long as its row is not stored (`announced` is false), the others learn
@@ -88,25 +88,25 @@ impl Change {
         let kind = match event.effect.as_ref()? {
             Effect::Post(post) => {
                 id.clone_from(&post.id);
-                let row = post.id.clone();
+                let row = event_id(&post.id)?;
                 if post.reply == 0 {
                     ChangeKind::Posted { room, row }
                 } else {
-                    let echo = post.echo.as_ref().map(|echo| echo.id.clone());
+                    let echo = post.echo.as_ref().and_then(|echo| event_id(&echo.id));
                     ChangeKind::Replied { room, row, echo }
                 }
             }
-            Effect::Edit(edit) => ChangeKind::RowChanged { room, row: edit.id.clone() },
-            Effect::Delete(delete) => ChangeKind::RowChanged { room, row: delete.id.clone() },
-            Effect::React(react) => ChangeKind::RowChanged { room, row: react.id.clone() },
+            Effect::Edit(edit) => ChangeKind::RowChanged { room, row: event_id(&edit.id)? },
+            Effect::Delete(delete) => ChangeKind::RowChanged { room, row: event_id(&delete.id)? },
+            Effect::React(react) => ChangeKind::RowChanged { room, row: event_id(&react.id)? },
             Effect::Pin(pin) => {
                 if !pin.remove {
                     id.clone_from(&pin.marker);
                 }
-                ChangeKind::RowChanged { room, row: pin.id.clone() }
+                ChangeKind::RowChanged { room, row: event_id(&pin.id)? }
             }
             Effect::Fact(fact) => {
-                let row = fact.id.clone();
+                let row = event_id(&fact.id)?;
                 match (fact.kind(), actor) {
                     (FactKind::Joined, Some(user)) => ChangeKind::Joined { room, user, row },
                     (FactKind::Left, Some(user)) => {
@@ -276,6 +276,11 @@ fn of_member(
         Audience::User(user)
     };
     (ChangeKind::Membership { room, user, announced }, Some(user), audience)
+}
+
+/// The id of a row, as the journal has it. The store reads no row whose id is not valid, so there is none to send.
+fn event_id(id: &str) -> Option<EventId> {
+    EventId::try_from(id).ok()
 }
 
 /// An id for a change that is not stored.

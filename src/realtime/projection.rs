@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::change::ChangeKind;
 use super::client_state::ClientState;
 use crate::contract::realtime::realtime_projection_operation::Operation;
-use crate::domain::{GroupId, RoomId, UserId};
+use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::SNAPSHOT_ROWS;
 use crate::present::{self, operations};
 use crate::service::{
@@ -142,7 +142,7 @@ impl ViewerProjection<'_> {
     pub(super) async fn row_if_loaded(
         &self,
         room: RoomId,
-        id: &str,
+        id: EventId,
     ) -> Result<Vec<Operation>, ProjectionError> {
         if !self.client.has_rows(room) {
             return Ok(Vec::new());
@@ -155,7 +155,7 @@ impl ViewerProjection<'_> {
     pub(super) async fn row(
         &self,
         room: RoomId,
-        id: &str,
+        id: EventId,
     ) -> Result<Vec<Operation>, ProjectionError> {
         let read = Box::pin(self.service.timeline().row(self.session, room, id)).await;
         let shown = if_allowed(read)?.flatten();
@@ -210,17 +210,17 @@ impl ViewerProjection<'_> {
         kind: &ChangeKind,
     ) -> Result<Vec<Operation>, ProjectionError> {
         match kind {
-            ChangeKind::Posted { room, row } => Box::pin(self.posted(*room, row)).await,
+            ChangeKind::Posted { room, row } => Box::pin(self.posted(*room, *row)).await,
             ChangeKind::Replied { room, row, echo } => {
-                Box::pin(self.replied(*room, row, echo.as_deref())).await
+                Box::pin(self.replied(*room, *row, *echo)).await
             }
             ChangeKind::RowChanged { room, row } | ChangeKind::RowAdded { room, row } => {
-                Box::pin(self.row_if_loaded(*room, row)).await
+                Box::pin(self.row_if_loaded(*room, *row)).await
             }
             ChangeKind::Joined { room, user, row } => {
-                Box::pin(self.joined(*room, *user, row)).await
+                Box::pin(self.joined(*room, *user, *row)).await
             }
-            ChangeKind::Left { room, user, row } => Box::pin(self.left(*room, *user, row)).await,
+            ChangeKind::Left { room, user, row } => Box::pin(self.left(*room, *user, *row)).await,
             ChangeKind::Room { room, rule_changed } => {
                 Box::pin(self.room_changed(*room, *rule_changed)).await
             }
@@ -248,7 +248,7 @@ impl ViewerProjection<'_> {
         }
     }
 
-    async fn posted(&self, room: RoomId, row: &str) -> Result<Vec<Operation>, ProjectionError> {
+    async fn posted(&self, room: RoomId, row: EventId) -> Result<Vec<Operation>, ProjectionError> {
         if !self.is_member(room) {
             return Ok(Vec::new());
         }
@@ -270,8 +270,8 @@ impl ViewerProjection<'_> {
     async fn replied(
         &self,
         room: RoomId,
-        row: &str,
-        echo: Option<&str>,
+        row: EventId,
+        echo: Option<EventId>,
     ) -> Result<Vec<Operation>, ProjectionError> {
         if !self.is_member(room) {
             return Ok(Vec::new());
@@ -290,7 +290,7 @@ impl ViewerProjection<'_> {
         &self,
         room: RoomId,
         user: UserId,
-        row: &str,
+        row: EventId,
     ) -> Result<Vec<Operation>, ProjectionError> {
         if !self.is_member(room) {
             return Ok(Vec::new());
@@ -315,7 +315,7 @@ impl ViewerProjection<'_> {
         &self,
         room: RoomId,
         user: UserId,
-        row: &str,
+        row: EventId,
     ) -> Result<Vec<Operation>, ProjectionError> {
         let is_member = self.is_member(room);
         if user == self.session.user && !is_member {

@@ -82,12 +82,21 @@ pub(super) fn readable_room(
     session: &Session,
     id: &str,
 ) -> Result<RoomId, ReadError> {
-    let unknown = ReadError::NotFound { what: "room" };
-    let Ok(id) = RoomId::try_from(id) else { return Err(unknown) };
+    let id = RoomId::try_from(id).map_err(|_| ReadError::NotFound { what: "room" })?;
+    check_readable(storage, session, id)?;
+    Ok(id)
+}
+
+/// Fails unless the viewer may read a room's timeline.
+pub(super) fn check_readable(
+    storage: &Storage,
+    session: &Session,
+    id: RoomId,
+) -> Result<(), ReadError> {
     storage.read(|tables| {
-        let room = tables.rooms.get(&id).ok_or(unknown)?;
+        let room = tables.rooms.get(&id).ok_or(ReadError::NotFound { what: "room" })?;
         let member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
-        if member { Ok(id) } else { Err(ReadError::Denied) }
+        if member { Ok(()) } else { Err(ReadError::Denied) }
     })
 }
 

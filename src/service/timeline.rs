@@ -1,7 +1,7 @@
 //! Reading a room's timeline: pages, windows and the rows in them.
 
 use super::cursors::RowCursors;
-use super::rights::readable_room;
+use super::rights::{check_readable, readable_room};
 use super::users::{Users, distinct};
 use super::{
     MessageView, PagePosition, ReadError, RowKind, RowView, Session, TimelinePage, TimelineWindow,
@@ -158,10 +158,9 @@ impl Timeline<'_> {
         self,
         session: &Session,
         room: RoomId,
-        id: &str,
+        id: EventId,
     ) -> Result<Option<ShownRow>, ReadError> {
-        let room = readable_room(self.storage, session, room.as_str())?;
-        let Ok(id) = EventId::try_from(id) else { return Ok(None) };
+        check_readable(self.storage, session, room)?;
         let Some(row) = self.storage.row(&room, &id).await? else { return Ok(None) };
         let Some(row) = Box::pin(self.row_view(room, row)).await? else { return Ok(None) };
         let users = self.users.named(row.actor);
