@@ -164,6 +164,9 @@ pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
 pub const CLOCK_SET_MIN_MS: i64 = 1_767_225_600_000;
 /// Unwrapped data keys kept in memory.
 pub const KEY_CACHE_MAX: usize = 1_024;
+/// Messages kept decrypted for the viewers who are sent them at the same time, each up to [`BODY_MAX_BYTES`]:
+/// 320 KB. One more drops the oldest.
+pub const OPENED_ROWS_MAX: usize = 32;
 /// Token records kept in memory for at most [`RECORD_CACHE_TTL`].
 pub const TOKEN_CACHE_MAX: usize = 1_024;
 /// Read markers kept in memory, about 200 bytes each.

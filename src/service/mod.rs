@@ -17,6 +17,7 @@ mod links;
 mod markers;
 mod members;
 mod messages;
+mod opened_rows;
 mod passwords;
 mod presence;
 mod rights;
@@ -127,6 +128,7 @@ struct Inner {
     presences: presence::KnownPresences,
     pending_presences: coalesce::Coalescer<Vec<presence::Update>>,
     pending_typing: coalesce::Coalescer<(RoomId, Option<EventId>)>,
+    opened_rows: opened_rows::OpenedRows,
     /// Claims that the sweep watches.
     orphans: Mutex<sweep::Orphans>,
 }
@@ -167,6 +169,7 @@ impl Service {
                 presences: presence::KnownPresences::default(),
                 pending_presences: coalesce::Coalescer::default(),
                 pending_typing: coalesce::Coalescer::default(),
+                opened_rows: opened_rows::OpenedRows::default(),
                 orphans: Mutex::default(),
             }),
         }
@@ -361,6 +364,7 @@ impl Service {
             storage: &self.inner.storage,
             cursors: RowCursors { key: &self.inner.keys.cursors },
             users: self.users(),
+            opened: &self.inner.opened_rows,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Reading a room's timeline: pages, windows and the rows in them.
 
 use super::cursors::RowCursors;
+use super::opened_rows::{OpenedRows, RowVersion};
 use super::rights::{check_readable, readable_room};
 use super::users::{Users, distinct};
 use super::{
@@ -10,7 +11,7 @@ use super::{
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
 use crate::storage::records::{FactKind, Message, Row, Sealed, row};
-use crate::storage::{Opener, Storage, StorageError};
+use crate::storage::{Opener, Storage, StorageError, Tables};
 
 /// A row with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub struct Timeline<'a> {
     pub(super) storage: &'a Storage,
     pub(super) cursors: RowCursors<'a>,
     pub(super) users: Users<'a>,
+    pub(super) opened: &'a OpenedRows,
 }
 
 impl Timeline<'_> {
@@ -161,11 +163,27 @@ impl Timeline<'_> {
         id: EventId,
     ) -> Result<Option<ShownRow>, ReadError> {
         check_readable(self.storage, session, room)?;
-        let Some(row) = self.storage.row(&room, &id).await? else { return Ok(None) };
-        let Some(row) = Box::pin(self.row_view(room, row)).await? else { return Ok(None) };
+        let Some(row) = Box::pin(self.opened_row(room, id)).await? else { return Ok(None) };
         let users = self.users.named(row.actor);
         let cursor = self.row_cursor(session, room, &row.id);
         Ok(Some(ShownRow { row, users, cursor }))
+    }
+
+    /// A row with its text, read and decrypted once for the viewers of this process who get it at the same time.
+    async fn opened_row(self, room: RoomId, id: EventId) -> Result<Option<RowView>, StorageError> {
+        // Before the row: what it is kept under must not be newer than the row.
+        let state = self.storage.read(Tables::highest);
+        let event_number = self.storage.head(&room).await?.event_number;
+        let version = RowVersion { event_number, state };
+        if let Some(row) = self.opened.get(room, id, version) {
+            return Ok(Some(row));
+        }
+        let Some(row) = self.storage.row(&room, &id).await? else { return Ok(None) };
+        let row = self.row_view(room, row).await?;
+        if let Some(row) = &row {
+            self.opened.keep(room, version, row);
+        }
+        Ok(row)
     }
 
     /// A message that was just stored, as its author sees it.
