@@ -149,12 +149,12 @@ impl<'a> Case<'a> {
         drop(deaf);
         while Instant::now() < end {
             self.post(&format!("meanwhile {}", self.posts.len()));
-            self.look(first);
+            self.check(first);
         }
         stop(cluster, fault);
         for n in 0..3 {
             self.post(&format!("after {n}"));
-            self.look(first);
+            self.check(first);
         }
         self.converge(first);
     }
@@ -168,7 +168,7 @@ impl<'a> Case<'a> {
     }
 
     /// Takes what has come, comes again where it was closed, and checks what the leaver got since it left.
-    fn look(&mut self, first: usize) {
+    fn check(&mut self, first: usize) {
         let endpoints = self.world.endpoints();
         for (endpoint, follower) in self.staying.iter_mut().enumerate() {
             catch_up(follower, &endpoints[endpoint]);
@@ -200,7 +200,7 @@ impl<'a> Case<'a> {
         }
         let bodies: Vec<String> = self.posts.iter().map(|(_, body)| body.clone()).collect();
         until("everybody shows what happened", PATIENCE, || {
-            self.look(first);
+            self.check(first);
             let tail = |one: &Follower| {
                 let shown = one.state.bodies(&self.room);
                 shown.len() >= bodies.len().min(20) && bodies.ends_with(&owned(&shown))

@@ -52,16 +52,16 @@ fn floods(what: &str, first: &[u8], noise: &[u8]) {
 }
 
 #[test]
-fn pings_without_end_hold_up_nobody() {
+fn endless_pings_delay_nobody() {
     floods("pings", &[], &empty_frame(0x89));
 }
 
 #[test]
-fn pongs_without_end_hold_up_nobody() {
+fn endless_pongs_delay_nobody() {
     floods("pongs", &[], &empty_frame(0x8a));
 }
 
 #[test]
-fn a_message_without_end_holds_up_nobody() {
+fn an_endless_message_delays_nobody() {
     floods("pieces of a message", &empty_frame(0x02), &empty_frame(0x00));
 }

@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use super::world::World;
-use crate::support::proc::number as told;
+use crate::support::proc::number as proc_number;
 use crate::support::realtime::{Endpoint, Follower};
 use crate::support::server::Server;
 use crate::support::wait::until;
@@ -23,11 +23,11 @@ fn number(name: &str, otherwise: u64) -> u64 {
 
 /// Resident memory of a process, in KiB.
 fn resident(pid: u32) -> u64 {
-    told(pid, "status", "VmRSS:")
+    proc_number(pid, "status", "VmRSS:")
 }
 
 /// The same once nothing more is given back: an allocator keeps what was freed for a moment.
-fn settled(pid: u32) -> u64 {
+fn resident_when_stable(pid: u32) -> u64 {
     let (mut lowest, mut since) = (resident(pid), Instant::now());
     until("memory settles", Duration::from_secs(60), || {
         let now = resident(pid);
@@ -53,10 +53,10 @@ fn an_idle_socket_takes_little_memory() {
     let follow = |person| (0..EACH).map(|_| world.follow(person, &[&quiet])).collect::<Vec<_>>();
     // What is set up once is not counted for a socket.
     drop(follow(&people[PEOPLE]));
-    let before = settled(pid);
+    let before = resident_when_stable(pid);
     let mut idle: Vec<Follower> = people[..PEOPLE].iter().flat_map(follow).collect();
     idle.iter_mut().for_each(Follower::sync);
-    let after = settled(pid);
+    let after = resident_when_stable(pid);
     let grown = after.saturating_sub(before);
     eprintln!("{} sockets: {before} KiB before, {after} KiB with them", idle.len());
     let most = SOCKET_MAX_KIB * (PEOPLE * EACH) as u64;
@@ -86,7 +86,7 @@ fn idle_sockets_beside_a_busy_room_take_no_more_memory_over_time() {
 
     let start = Instant::now();
     let (length, mut posts, mut warm) = (Duration::from_secs(seconds), 0_u64, 0);
-    let mut told = Duration::ZERO;
+    let mut next_report = Duration::ZERO;
     while start.elapsed() < length {
         posts += 1;
         world.post(&writer, &room, &format!("post {posts}"));
@@ -94,9 +94,9 @@ fn idle_sockets_beside_a_busy_room_take_no_more_memory_over_time() {
         if warm == 0 && start.elapsed() * 3 >= length {
             warm = resident(pid);
         }
-        if start.elapsed() >= told {
+        if start.elapsed() >= next_report {
             eprintln!("{:?}: {posts} posts, {} KiB", start.elapsed(), resident(pid));
-            told += length / 10;
+            next_report += length / 10;
         }
     }
     let end = resident(pid);

@@ -100,7 +100,7 @@ pub(super) fn presence_is_shown_to_everybody(world: &World) {
 
 /// Waits for the product's own minute.
 #[test]
-fn who_is_not_heard_of_for_a_minute_is_offline() {
+fn a_user_who_sends_nothing_for_a_minute_is_offline() {
     let world = World::one();
     let (bert, carla) = (world.person("bert-fades"), world.person("carla-stays"));
     let mut ada = world.follow(world.owner(), &[]);
@@ -180,8 +180,8 @@ pub(super) fn new_rooms_and_new_people_appear(world: &World) {
     ada.until("in its group", listed);
     ada.sync();
     let lists = |(_, names): &&(String, Vec<&str>)| names.contains(&"room_groups_replace");
-    let told: Vec<_> = ada.live.iter().filter(lists).collect();
-    assert_eq!(told.len(), 1, "one change, one event: {told:?}");
+    let sent: Vec<_> = ada.live.iter().filter(lists).collect();
+    assert_eq!(sent.len(), 1, "one change, one event: {sent:?}");
     assert!(!ada.state.is_member(&room), "who makes a room is no member yet");
 }
 

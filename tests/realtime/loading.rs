@@ -63,11 +63,11 @@ pub(super) fn a_fresh_load_is_complete(world: &World) {
         .iter()
         .map(|one| one["name"].as_str().unwrap())
         .collect();
-    let told: Vec<&str> = state.groups.iter().map(|group| group.name.as_str()).collect();
-    assert_eq!(told, group_names);
+    let sent: Vec<&str> = state.groups.iter().map(|group| group.name.as_str()).collect();
+    assert_eq!(sent, group_names);
 }
 
-pub(super) fn a_held_room_comes_with_its_rows(world: &World) {
+pub(super) fn a_retained_room_is_loaded_with_its_rows(world: &World) {
     let bert = world.person("bert-holds");
     let room = world.room("hold", &[&bert]);
     for n in 0..60 {
@@ -88,7 +88,7 @@ pub(super) fn a_held_room_comes_with_its_rows(world: &World) {
     assert_eq!(follower.state.bodies(&room).len(), 51, "the window grows at its end");
 }
 
-pub(super) fn rooms_that_cannot_be_had_are_answered(world: &World) {
+pub(super) fn unavailable_rooms_are_answered(world: &World) {
     let bert = world.person("bert-asks");
     let room = world.room("ask", &[]);
     let mut follower = world.follow(&bert, &[]);

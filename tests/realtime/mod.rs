@@ -3,14 +3,14 @@
 //! Each scenario takes a [`World`](world::World) and makes its own people and rooms there, so that the
 //! same one runs against one process, against three that take turns, over TLS and through proxies.
 
+mod client_rules;
+mod close;
 mod elections;
-mod ends;
 mod floods;
+mod handshake;
 mod idle;
 mod live;
 mod loading;
-mod lying;
-mod opening;
 mod processes;
 mod resume;
 mod rights;
@@ -45,13 +45,13 @@ macro_rules! scenarios {
 }
 
 scenarios! {
-    opening::bearer_and_cookie_get_in,
-    opening::a_bad_opening_is_refused,
-    opening::frames_that_do_not_belong_end_the_connection,
-    opening::a_close_frame_is_answered_with_its_own_code,
+    handshake::a_bearer_token_and_a_cookie_authenticate,
+    handshake::a_bad_handshake_is_rejected,
+    handshake::unexpected_frames_close_the_connection,
+    handshake::a_close_frame_is_answered_with_its_own_code,
     loading::a_fresh_load_is_complete,
-    loading::a_held_room_comes_with_its_rows,
-    loading::rooms_that_cannot_be_had_are_answered,
+    loading::a_retained_room_is_loaded_with_its_rows,
+    loading::unavailable_rooms_are_answered,
     loading::hydrating_too_fast_is_answered_with_a_delay,
     live::a_post_reaches_members_and_nobody_else,
     live::reading_clears_every_session,
@@ -59,14 +59,14 @@ scenarios! {
     live::presence_is_shown_to_everybody,
     live::joining_and_leaving_is_seen_from_both_sides,
     live::new_rooms_and_new_people_appear,
-    ends::logging_out_ends_the_sockets_of_that_session,
-    ends::a_session_that_ended_after_the_hello_is_not_let_in,
-    ends::a_new_password_ends_every_session,
-    ends::a_role_resets_what_its_holder_sees,
-    resume::a_cut_is_bridged_by_replay,
+    close::logging_out_ends_the_sockets_of_that_session,
+    close::a_session_that_ended_after_the_hello_is_rejected,
+    close::a_new_password_ends_every_session,
+    close::a_role_resets_what_its_holder_sees,
+    resume::a_dropped_connection_resumes_by_replay,
     resume::a_replay_shows_what_a_fresh_load_shows,
-    resume::a_cursor_that_is_no_good_resets,
-    resume::a_room_joined_while_away_comes_whole,
+    resume::an_invalid_cursor_causes_a_reset,
+    resume::a_room_joined_while_disconnected_is_sent_whole,
 }
 
 #[test]

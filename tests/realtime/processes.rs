@@ -21,7 +21,7 @@ fn return_to(follower: &mut Follower, endpoint: &Endpoint) -> CatchUp {
 }
 
 #[test]
-fn a_client_of_a_killed_process_goes_on_at_another() {
+fn a_client_of_a_killed_process_resumes_at_another() {
     let mut world = World::three();
     let owner = world.owner().clone();
     let room = world.room("killed", &[&owner]);
@@ -56,7 +56,7 @@ fn a_client_of_a_killed_process_goes_on_at_another() {
 }
 
 #[test]
-fn an_outage_of_nats_loses_nobody_a_message() {
+fn an_outage_of_nats_loses_no_message() {
     let mut world = World::three();
     let owner = world.owner().clone();
     let bert = world.person("bert-outage");

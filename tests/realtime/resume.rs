@@ -6,7 +6,7 @@ use super::live::{be, is};
 use super::world::World;
 use crate::support::realtime::{CatchUp, Follower, api};
 
-pub(super) fn a_cut_is_bridged_by_replay(world: &World) {
+pub(super) fn a_dropped_connection_resumes_by_replay(world: &World) {
     let bert = world.person("bert-cuts");
     let room = world.room("cut", &[&bert, world.owner()]);
     let mut follower = world.follow(&bert, &[&room]);
@@ -73,7 +73,7 @@ pub(super) fn a_replay_shows_what_a_fresh_load_shows(world: &World) {
 }
 
 /// The client takes the first row of a room it has no rows of for the whole room.
-pub(super) fn a_room_joined_while_away_comes_whole(world: &World) {
+pub(super) fn a_room_joined_while_disconnected_is_sent_whole(world: &World) {
     let bert = world.person("bert-joins-away");
     let room = world.room("joined-away", &[world.owner()]);
     world.post(world.owner(), &room, "long before");
@@ -92,7 +92,7 @@ pub(super) fn a_room_joined_while_away_comes_whole(world: &World) {
     assert_eq!(follower.state.bodies(&room), ["long before", "before", "after", "without"]);
 }
 
-pub(super) fn a_cursor_that_is_no_good_resets(world: &World) {
+pub(super) fn an_invalid_cursor_causes_a_reset(world: &World) {
     let bert = world.person("bert-resumes");
     let room = world.room("resume", &[&bert, world.owner()]);
     world.post(world.owner(), &room, "there");

@@ -436,7 +436,7 @@ async fn put_group(storage: &Storage, id: &GroupId, record: Option<Group>) {
 }
 
 /// A world on an external NATS, and a store of the test's own beside it, which lives on threads of its own.
-fn beside(test: impl FnOnce(&World, &Storage)) {
+fn with_second_store(test: impl FnOnce(&World, &Storage)) {
     let world = World::shared(1);
     let url = world.nats.as_ref().unwrap().url();
     let (opened, storage) = smol::channel::bounded(1);
@@ -471,7 +471,7 @@ fn every_change_of_what_a_viewer_may_see_reaches_its_socket() {
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct(kept))),
         ..Proptest::default()
     };
-    beside(|world, storage| {
+    with_second_store(|world, storage| {
         let lists = RefCell::new(0);
         let steps = RefCell::new(0);
         let result = TestRunner::new(config).run(&prop::collection::vec(op(), 4..24), |ops| {
@@ -517,8 +517,8 @@ async fn put_unannounced(storage: &Storage, room: RoomId, user: UserId, left: bo
 }
 
 #[test]
-fn a_membership_whose_writer_died_before_its_note_is_told_by_its_row() {
-    beside(|world, storage| {
+fn a_membership_whose_writer_died_before_its_note_is_announced_by_its_row() {
+    with_second_store(|world, storage| {
         let (ada, bert) = (world.person("ada-sees"), world.person("bert-comes-and-goes"));
         let id = world.room("without a note", &[&ada]);
         let (room, user) = (RoomId::try_from(&*id).unwrap(), UserId::try_from(&*bert.id).unwrap());

@@ -75,7 +75,7 @@ enum Op {
     KillNats,
     /// While one process hears nothing of STATE, somebody whose socket it has leaves a room, and another writes
     /// there.
-    LeaveUnheard {
+    LeaveUnseen {
         who: usize,
         room: usize,
         for_ms: u64,
@@ -98,7 +98,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::KillNats),
         // An event waits for its STATE for 5 s before sockets are sent elsewhere: the leave, and the message.
         1 => (who.clone(), room.clone(), 0..14_000_u64)
-            .prop_map(|(who, room, for_ms)| Op::LeaveUnheard { who, room, for_ms }),
+            .prop_map(|(who, room, for_ms)| Op::LeaveUnseen { who, room, for_ms }),
     ]
 }
 
@@ -245,15 +245,15 @@ impl<'a> Run<'a> {
                 self.world.nats.as_mut().unwrap().restart();
                 self.all_ready();
             }
-            Op::LeaveUnheard { who, room, for_ms } => {
-                self.leave_unheard(who, room, Duration::from_millis(for_ms))?;
+            Op::LeaveUnseen { who, room, for_ms } => {
+                self.leave_unseen(who, room, Duration::from_millis(for_ms))?;
             }
         }
         Ok(())
     }
 
-    /// See [`Op::LeaveUnheard`].
-    fn leave_unheard(
+    /// See [`Op::LeaveUnseen`].
+    fn leave_unseen(
         &mut self,
         who: usize,
         room: usize,
@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
         let (here, away) = (here.clone(), away.clone());
         self.followers[who].cut();
         until("let in", PATIENCE, || self.followers[who].try_connect(&away));
-        let unheard = self.filter.turn_on();
+        let partition = self.filter.turn_on();
         let [leaver, author] = [&self.people[who], &self.people[other]];
         let id = self.rooms[room].id.clone();
         World::call_at(&here, leaver, "RoomService/LeaveRoom", &json!({"roomId": id}));
@@ -278,7 +278,7 @@ impl<'a> Run<'a> {
         self.rooms[room].posted(other, body);
         // What comes meanwhile is read; the end of the connection ends it.
         self.followers[who].follow_for(time);
-        drop(unheard);
+        drop(partition);
         self.all_ready();
         Ok(())
     }

@@ -18,7 +18,7 @@ const WRITERS: usize = 6;
 const AHEAD: usize = 256;
 
 #[test]
-fn a_client_that_does_not_read_is_sent_away_and_misses_nothing() {
+fn a_client_that_does_not_read_is_disconnected_and_misses_nothing() {
     let world = World::one();
     let (bert, carla) = (world.person("bert-is-slow"), world.person("carla-is-fast"));
     let room = world.room("slow", &[&bert, &carla]);

@@ -26,13 +26,13 @@ fn hydrate() -> Sent {
     Sent::HydrateRoom(wire::RealtimeHydrateRoom { room_id: "Rnone".to_owned() })
 }
 
-fn refused(told: &str, socket: Socket) {
+fn rejected(expected: &str, socket: Socket) {
     let (code, close) = socket.refusal();
-    assert_eq!(code.as_deref(), Some(told));
-    assert_eq!(close, Some(1008), "{told}");
+    assert_eq!(code.as_deref(), Some(expected));
+    assert_eq!(close, Some(1008), "{expected}");
 }
 
-pub(super) fn bearer_and_cookie_get_in(world: &World) {
+pub(super) fn a_bearer_token_and_a_cookie_authenticate(world: &World) {
     let bert = world.person("bert-opens");
     for key in [bert.bearer(), bert.cookie()] {
         let follower = Follower::load(world.endpoint(), key);
@@ -47,19 +47,19 @@ pub(super) fn bearer_and_cookie_get_in(world: &World) {
     let foreign = [("Cookie", cookie.as_str()), ("Origin", "https://elsewhere.example")];
     let mut alone = Socket::upgrade(world.endpoint(), &foreign).unwrap();
     alone.send(hello(2, None));
-    refused("authentication_required", alone);
+    rejected("authentication_required", alone);
     let mut with_bearer = Socket::upgrade(world.endpoint(), &foreign).unwrap();
     with_bearer.send(hello(2, Some(&bert.token)));
     assert!(matches!(with_bearer.frame(), Frame::Hello(_)), "a bearer counts from anywhere");
     let mut wrong = Socket::upgrade(world.endpoint(), &[("Cookie", &cookie)]).unwrap();
     wrong.send(hello(2, Some("cht_ATnonsense")));
-    refused("authentication_required", wrong);
+    rejected("authentication_required", wrong);
 }
 
-pub(super) fn a_bad_opening_is_refused(world: &World) {
+pub(super) fn a_bad_handshake_is_rejected(world: &World) {
     let token = world.owner().token.clone();
     let open = || world.socket(&Key::None);
-    for (first, told) in [
+    for (first, expected) in [
         (hello(1, Some(&token)), "unsupported_protocol"),
         (hello(3, None), "unsupported_protocol"),
         (hello(2, None), "authentication_required"),
@@ -71,16 +71,16 @@ pub(super) fn a_bad_opening_is_refused(world: &World) {
     ] {
         let mut socket = open();
         socket.send(first);
-        refused(told, socket);
+        rejected(expected, socket);
     }
     for bytes in [&b""[..], b"\xff\xff\xff", b"\x9a\x06\x00"] {
         let mut socket = open();
         socket.send_message(Message::Binary(bytes.to_vec().into())).unwrap();
-        refused("bad_hello", socket);
+        rejected("bad_hello", socket);
     }
 }
 
-pub(super) fn frames_that_do_not_belong_end_the_connection(world: &World) {
+pub(super) fn unexpected_frames_close_the_connection(world: &World) {
     let key = world.owner().bearer();
     let ready = || {
         let mut socket = world.socket(&key);
@@ -95,7 +95,7 @@ pub(super) fn frames_that_do_not_belong_end_the_connection(world: &World) {
     for frame in [hydrate(), hello(2, None), subscribe(many)] {
         let mut socket = ready();
         socket.send(frame);
-        refused("bad_subscribe", socket);
+        rejected("bad_subscribe", socket);
     }
     for frame in [hello(2, None), subscribe(Vec::new())] {
         let mut live = Follower::load(world.endpoint(), key.clone());
@@ -117,7 +117,7 @@ pub(super) fn frames_that_do_not_belong_end_the_connection(world: &World) {
     text.socket().send_message(Message::text("hello")).unwrap();
     loop {
         match text.socket().next() {
-            Received::Closed(code) => break assert_eq!(code, Some(1003)),
+            Received::Closed(close) => break assert_eq!(close, Some(1003)),
             Received::Frame(frame) => {
                 assert!(!matches!(frame, Frame::Error(_)), "{frame:?}");
             }
@@ -127,14 +127,14 @@ pub(super) fn frames_that_do_not_belong_end_the_connection(world: &World) {
 
 /// The code of the fatal error that ends a connection.
 fn fatal(live: &mut Follower) -> String {
-    let mut told = None;
+    let mut code = None;
     loop {
         match live.socket().next() {
-            Received::Frame(Frame::Error(error)) if error.fatal => told = Some(error.code),
+            Received::Frame(Frame::Error(error)) if error.fatal => code = Some(error.code),
             Received::Frame(_) => {}
-            Received::Closed(code) => {
-                assert_eq!(code, Some(1008));
-                return told.expect("a fatal error before the end");
+            Received::Closed(close) => {
+                assert_eq!(close, Some(1008));
+                return code.expect("a fatal error before the end");
             }
         }
     }
@@ -142,15 +142,15 @@ fn fatal(live: &mut Follower) -> String {
 
 /// Waits ten seconds for each: the product's own limit.
 #[test]
-fn who_says_nothing_is_sent_away() {
+fn a_silent_client_is_disconnected() {
     let world = World::one();
     let key = world.owner().bearer();
     let silent = world.socket(&Key::None);
     let mut greeted = world.socket(&key);
     greeted.hello(&key);
     assert!(matches!(greeted.frame(), Frame::Hello(_)));
-    refused("bad_hello", silent);
-    refused("bad_subscribe", greeted);
+    rejected("bad_hello", silent);
+    rejected("bad_subscribe", greeted);
 }
 
 /// Waits for two of the product's own intervals.

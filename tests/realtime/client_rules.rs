@@ -130,7 +130,7 @@ fn fails(act: impl FnOnce()) -> bool {
 }
 
 #[test]
-fn what_the_contract_promises_is_taken() {
+fn the_client_accepts_what_the_contract_allows() {
     let next = message("Rheld", "E2", "Uada", 11);
     assert!(!fails(post("E2", vec![row("Rheld", next, &["Uada"])])));
     assert!(!fails(post("x", vec![room("Rheld", false, &[]), window("Rheld", Vec::new())])));
@@ -138,7 +138,7 @@ fn what_the_contract_promises_is_taken() {
 }
 
 #[test]
-fn what_it_forbids_is_noticed() {
+fn the_client_rejects_what_the_contract_forbids() {
     let next = |seconds| message("Rheld", "E2", "Uada", seconds);
     let nobody = Operation::UserUpsert(api::DirectoryMember::default());
     let mut bodiless = next(11);

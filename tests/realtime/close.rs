@@ -26,7 +26,7 @@ pub(super) fn logging_out_ends_the_sockets_of_that_session(world: &World) {
     assert_eq!(again.refusal().0.as_deref(), Some("authentication_required"));
 }
 
-pub(super) fn a_session_that_ended_after_the_hello_is_not_let_in(world: &World) {
+pub(super) fn a_session_that_ended_after_the_hello_is_rejected(world: &World) {
     let bert = world.person("bert-waits");
     let room = world.room("waited", &[&bert]);
     for key in [bert.bearer(), bert.cookie()] {
@@ -93,7 +93,7 @@ pub(super) fn a_role_resets_what_its_holder_sees(world: &World) {
 }
 
 #[test]
-fn a_server_that_stops_asks_everybody_to_come_again() {
+fn a_stopping_server_asks_its_clients_to_reconnect() {
     let mut world = World::one();
     let owner = world.owner().clone();
     let room = world.room("stop", &[&owner]);
@@ -108,7 +108,7 @@ fn a_server_that_stops_asks_everybody_to_come_again() {
 }
 
 #[test]
-fn a_killed_server_is_resumed_where_it_was_left() {
+fn clients_of_a_killed_server_resume_from_their_cursors() {
     let mut world = World::one();
     let owner = world.owner().clone();
     let room = world.room("kill", &[&owner]);
@@ -137,7 +137,7 @@ enum Stage {
 }
 
 #[test]
-fn nothing_is_told_to_a_session_after_its_end() {
+fn nothing_is_sent_to_a_session_after_its_end() {
     let world = World::one();
     let bert = world.person("bert");
     let room = world.room("secrets", &[&bert, world.owner()]);
@@ -148,7 +148,7 @@ fn nothing_is_told_to_a_session_after_its_end() {
     let outcome = runner.run(&cases, |(stage, by_cookie, read)| {
         let session = world.log_in("bert");
         let key = if by_cookie { session.cookie() } else { session.bearer() };
-        let mut socket = come_to(&world, &key, &room, stage);
+        let mut socket = advance_to(&world, &key, &room, stage);
         // A snapshot is under way, and some of it has come.
         for _ in 0..read {
             if matches!(stage, Stage::Subscribing) {
@@ -183,7 +183,7 @@ fn subscription(room: &str) -> Sent {
     })
 }
 
-fn come_to(world: &World, key: &Key, room: &str, stage: Stage) -> Socket {
+fn advance_to(world: &World, key: &Key, room: &str, stage: Stage) -> Socket {
     let mut socket = world.socket(key);
     if matches!(stage, Stage::Upgraded) {
         return socket;
