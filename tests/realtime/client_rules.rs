@@ -1,4 +1,4 @@
-//! The scripted client itself: a server that lies fails the test.
+//! The test client itself: it must fail when a server violates the contract.
 
 use crate::support::realtime::{Operation, Script, api, wire};
 
@@ -104,7 +104,7 @@ fn row(room: &str, row: api::RoomTimelineEvent, named: &[&str]) -> Operation {
     })
 }
 
-/// A client that is in a held room with one message.
+/// A client that retains a room with one message.
 fn script() -> Script {
     let mut script = Script::holding(&["Rheld", "Rloadless"]);
     script.load(vec![

@@ -1,4 +1,4 @@
-//! What ends a connection: credentials, rights, the server's own end (contract 5.7, 8.8).
+//! What closes a connection: ended credentials, changed permissions, a server that stops (contract 5.7, 8.8).
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -156,7 +156,7 @@ fn nothing_is_sent_to_a_session_after_its_end() {
             }
         }
         assert_eq!(world.plain(&session, "/auth/logout", &json!({})).status, 200);
-        // The process has heard of the end: it ended it. What is posted now is made after that.
+        // The process itself ended the session, so whatever is posted now comes after that.
         let secret = world.post(world.owner(), &room, "not for this session");
         if matches!(stage, Stage::Upgraded) {
             socket.try_hello(&key);

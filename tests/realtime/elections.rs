@@ -1,4 +1,4 @@
-//! While a stream is without its leader no socket is sent what its viewer may not see, and nothing is lost.
+//! While a stream has no leader, no socket is sent what its viewer may not see, and nothing is lost.
 //!
 //! The cases are STATE's leader, JOURNAL's, both × killed, cut off, stopped for 40 s and continued, on a cluster of
 //! three nodes with three processes. Two of them run by default; `make simulate` runs all nine.
@@ -101,7 +101,7 @@ struct Case<'a> {
     room: String,
     writer: Person,
     leaver: Person,
-    /// The leaver's socket, at the process that does not hear of its leaving.
+    /// The leaver's socket, at the process that does not learn of the leaving.
     left: Follower,
     staying: Vec<Follower>,
     posts: Vec<(String, String)>,
@@ -167,7 +167,7 @@ impl<'a> Case<'a> {
         self.posts.push((id, body.to_owned()));
     }
 
-    /// Takes what has come, comes again where it was closed, and checks what the leaver got since it left.
+    /// Reads what has arrived, reconnects where a socket was closed, and checks what the leaver got since it left.
     fn check(&mut self, first: usize) {
         let endpoints = self.world.endpoints();
         for (endpoint, follower) in self.staying.iter_mut().enumerate() {
@@ -230,7 +230,7 @@ fn owned(texts: &[&str]) -> Vec<String> {
     texts.iter().map(|text| (*text).to_owned()).collect()
 }
 
-/// Takes what the server has sent; comes again where it was closed, if it is let in.
+/// Reads what the server has sent, and tries to reconnect if the socket was closed.
 fn catch_up(follower: &mut Follower, endpoint: &Endpoint) {
     if follower.is_connected() {
         follower.poll_once();
@@ -260,7 +260,7 @@ fn stop(cluster: &mut Cluster, fault: Fault) {
     }
 }
 
-/// One process does not hear of STATE, as long as we like.
+/// One process gets no changes of STATE for as long as the test wants.
 #[test]
 fn a_process_without_state_closes_its_sockets_and_changes_nothing_but_reads() {
     let nats = NatsServer::start();
@@ -289,7 +289,7 @@ fn a_process_without_state_closes_its_sockets_and_changes_nothing_but_reads() {
         assert!(!follower.state.shows(&room, "after"));
         assert_eq!(follower.try_connect(&away), None, "nobody is let in");
     }
-    // Reads go on with what is known, without what the feed has not passed.
+    // Reads continue with what is known, without what the feed has not passed.
     let events = json!({"roomId": room, "limit": 10});
     let page = World::call_at(&away, &leaver, "RoomService/GetRoomEvents", &events);
     assert!(!page.to_string().contains("\"after\""), "{page}");

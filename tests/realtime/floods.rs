@@ -1,4 +1,4 @@
-//! Strangers that always have more to say, before any log-in: others are answered all the same.
+//! Clients without a log-in that never stop sending must not delay the answers to others.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::io::ErrorKind;
@@ -9,13 +9,13 @@ use super::world::World;
 use crate::support::flood::{empty_frame, send_on, upgrade};
 use crate::support::realtime::Endpoint;
 
-/// How soon a socket that sends nothing but noise is closed: the time for `hello`, and a moment.
+/// How soon a socket that sends only noise must be closed: the time for `hello`, and a little more.
 const CLOSED_WITHIN: Duration = Duration::from_secs(12);
 /// How long others may wait meanwhile, in a debug build on a machine that other tests keep busy; it was 6 s and more
 /// when such loops never yielded.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
 
-/// Floods one socket; how long it was let.
+/// Floods one socket, and returns how long it stayed open.
 fn flood(endpoint: &Endpoint, first: &[u8], noise: &[u8]) -> Duration {
     let (end, took) = send_on(upgrade(endpoint).unwrap(), first, noise, CLOSED_WITHIN * 2);
     let ended = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
@@ -23,7 +23,7 @@ fn flood(endpoint: &Endpoint, first: &[u8], noise: &[u8]) -> Duration {
     took
 }
 
-/// Two sockets that flood, while somebody else asks for `/readyz` again and again.
+/// Floods two sockets while another client polls `/readyz`.
 fn floods(what: &str, first: &[u8], noise: &[u8]) {
     let world = World::one();
     let endpoint = world.endpoint().clone();

@@ -1,4 +1,4 @@
-//! Hello, subscription, and what is refused before and after (contract 8.1 to 8.3).
+//! Hello, subscription, and which frames are rejected (contract 8.1 to 8.3).
 
 use async_tungstenite::tungstenite::Message;
 use async_tungstenite::tungstenite::protocol::CloseFrame;
@@ -107,7 +107,7 @@ pub(super) fn unexpected_frames_close_the_connection(world: &World) {
         live.socket().send_message(Message::Binary(bytes.to_vec().into())).unwrap();
         assert_eq!(fatal(&mut live), "bad_frame");
     }
-    // One byte more than a frame may have, and far more than is read before the refusal.
+    // One byte more than a frame may have, and far more than is read before the rejection.
     for bytes in [(64 << 10) + 1, 1 << 20] {
         let mut live = Follower::load(world.endpoint(), key.clone());
         live.socket().send_message(Message::Binary(vec![0; bytes].into())).unwrap();

@@ -1,4 +1,4 @@
-//! Many idle sockets beside a busy room: nothing grows. `make soak` holds 1,000 of them for ten minutes
+//! Many idle sockets beside a busy room: memory does not grow. `make soak` holds 1,000 of them for ten minutes
 //! (`CHATTO_SOAK_SOCKETS`, `CHATTO_SOAK_SECONDS`).
 #![expect(
     clippy::disallowed_methods,
@@ -26,7 +26,7 @@ fn resident(pid: u32) -> u64 {
     proc_number(pid, "status", "VmRSS:")
 }
 
-/// The same once nothing more is given back: an allocator keeps what was freed for a moment.
+/// The same once it no longer shrinks: the allocator returns freed memory a little later.
 fn resident_when_stable(pid: u32) -> u64 {
     let (mut lowest, mut since) = (resident(pid), Instant::now());
     until("memory settles", Duration::from_secs(60), || {
@@ -102,7 +102,7 @@ fn idle_sockets_beside_a_busy_room_take_no_more_memory_over_time() {
     let end = resident(pid);
     let last = format!("post {posts}");
     assert!(reader.state.shows(&room, &last), "the busy room is live");
-    // Each of them is there, was kept alive, and hears of its own room at once.
+    // Each of them is still connected and gets changes of its own room at once.
     world.post(&idle[0], &quiet, "hello");
     for follower in &mut followers {
         // The post is queued for everybody: at most a pong overtakes it.

@@ -1,4 +1,4 @@
-//! Changes as they reach whom they concern (contract, behaviour 3).
+//! Each change reaches the viewers it concerns, and nobody else (contract, behaviour 3).
 
 use serde_json::json;
 
@@ -89,7 +89,7 @@ pub(super) fn presence_is_shown_to_everybody(world: &World) {
     }
     let late = world.follow(world.owner(), &[]);
     assert!(is(&late, &bert, api::PresenceStatus::DoNotDisturb), "whoever comes later sees it too");
-    // Another device says by itself that somebody is there: what was chosen by hand holds.
+    // Another device reports automatically that the user is there. The status chosen by hand stays.
     let other = world.log_in(&bert.login);
     let automatic = json!({"status": "PRESENCE_STATUS_ONLINE", "userSelected": false});
     let holds = world.call(&other, "MyAccountService/UpdatePresence", &automatic);

@@ -1,4 +1,4 @@
-//! Several processes on one NATS, and what becomes of their clients when one of them, or NATS, goes away.
+//! Several processes on one NATS, and their clients when one process or NATS fails.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::support::wait::until;
 /// A write that NATS's absence delays is repeated by the server for 15 s.
 const RECOVERS_WITHIN: Duration = Duration::from_secs(60);
 
-/// Comes back until it is let in: a process may be gone, or not have seen NATS again.
+/// Reconnects until it succeeds: a process may be down, or not be connected to NATS again yet.
 fn return_to(follower: &mut Follower, endpoint: &Endpoint) -> CatchUp {
     until("the client is let in again", RECOVERS_WITHIN, || follower.try_connect(endpoint))
 }

@@ -1,4 +1,4 @@
-//! Cut and come again (contract 8.7). A reset where a replay is possible is a failure.
+//! Reconnecting with a cursor (contract 8.7). A reset where a replay is possible fails the test.
 
 use serde_json::json;
 
@@ -112,7 +112,7 @@ pub(super) fn an_invalid_cursor_causes_a_reset(world: &World) {
         assert_eq!(follower.connect(world.endpoint()), CatchUp::Reset, "{cursor}");
         assert_eq!(follower.state.bodies(&room), ["there"]);
     }
-    // The same, unharmed, on a connection that has what it stands for.
+    // The same cursor, unchanged, on a client that has everything before it.
     let mut follower = world.follow(&bert, &[&room]);
     follower.cursor = Some(good);
     follower.cut();

@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
         let [here, .., away] = self.world.endpoints() else { unreachable!() };
         let (here, away) = (here.clone(), away.clone());
         self.followers[who].cut();
-        until("let in", PATIENCE, || self.followers[who].try_connect(&away));
+        until("connected", PATIENCE, || self.followers[who].try_connect(&away));
         let partition = self.filter.turn_on();
         let [leaver, author] = [&self.people[who], &self.people[other]];
         let id = self.rooms[room].id.clone();

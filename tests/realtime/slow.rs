@@ -1,4 +1,4 @@
-//! A client that does not read: it is sent away, and comes back without a loss (contract 8.8).
+//! A client that does not read is disconnected, and resumes without a loss (contract 8.8).
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const SHORT_POSTS: usize = 1_200;
 const POSTS: usize = LONG_POSTS + SHORT_POSTS;
 const WRITERS: usize = 6;
 /// The writers are never further ahead of the client that reads, however slow the machine: far less
-/// than the 1,024 changes after which it would be sent away too.
+/// than the 1,024 changes after which it would be disconnected too.
 const AHEAD: usize = 256;
 
 #[test]

@@ -20,13 +20,13 @@ use crate::support::wait::until;
 /// A busy machine starts slowly.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
 
-/// See the file.
+/// The processes under test and the people who use them.
 pub(super) struct World {
     endpoints: Vec<Endpoint>,
     turn: Cell<usize>,
     owner: Option<Person>,
     pub(super) servers: Vec<Server>,
-    /// Dropped behind the servers that use it.
+    /// Dropped after the servers that use it.
     pub(super) nats: Option<NatsServer>,
     proxy: Option<Proxy>,
 }
@@ -281,7 +281,7 @@ impl World {
         self.servers[0].chatto_ok(args)
     }
 
-    /// Somebody who has loaded everything and holds these rooms.
+    /// A client that has loaded a snapshot and retains these rooms.
     #[track_caller]
     pub(super) fn follow(&self, who: &Person, rooms: &[&str]) -> Follower {
         let mut follower = Follower::new(who.bearer());
@@ -290,7 +290,7 @@ impl World {
         follower
     }
 
-    /// A socket with nothing said.
+    /// A socket before its first frame.
     pub(super) fn socket(&self, key: &Key) -> Socket {
         Socket::open(self.endpoint(), key)
     }
