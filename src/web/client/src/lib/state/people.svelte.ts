@@ -66,8 +66,4 @@ export class People {
   setPresence(id: string, status: PresenceStatus) {
     this.get(id).presence = presenceOf(status);
   }
-
-  forget() {
-    this.#all.clear();
-  }
 }
