@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::change::{Change, random_id};
 use super::client_state::ClientState;
-use super::frames::{self, Head};
+use super::frames::{self, EventHead};
 use super::live::LiveConnection;
 use super::loads::{Load, LoadPhase, Loader};
 use super::projection::ProjectionError;
@@ -283,7 +283,7 @@ impl<'a, S: Socket> Connection<'a, S> {
             return Ok(false);
         }
         self.heartbeat_due = now + self.realtime.config.heartbeat;
-        let Head { id, created_at, .. } = self.realtime.head_of_now();
+        let EventHead { id, created_at, .. } = self.realtime.head_of_now();
         self.send(frames::heartbeat(id, created_at)).await?;
         Ok(true)
     }
@@ -294,12 +294,12 @@ impl Inner {
         present::time(self.clock.unix_ms())
     }
 
-    pub(super) fn head_of_now(&self) -> Head {
-        Head { id: random_id(), created_at: self.now(), actor_id: None }
+    pub(super) fn head_of_now(&self) -> EventHead {
+        EventHead { id: random_id(), created_at: self.now(), actor_id: None }
     }
 
-    pub(super) fn head_of(&self, change: &Change) -> Head {
-        Head {
+    pub(super) fn head_of(&self, change: &Change) -> EventHead {
+        EventHead {
             id: change.id.clone(),
             created_at: change.at_ms.map_or_else(|| self.now(), present::time),
             actor_id: change.actor.map(|user| user.to_string()),

@@ -77,14 +77,14 @@ pub(super) fn close(code: &str, reconnect: bool, retry_after_ms: u32) -> Frame {
 }
 
 /// The common fields of projection events and transient events.
-pub(super) struct Head {
+pub(super) struct EventHead {
     pub(super) id: String,
     pub(super) created_at: Timestamp,
     pub(super) actor_id: Option<String>,
 }
 
 pub(super) fn projection_event(
-    head: Head,
+    head: EventHead,
     cursor: Option<String>,
     operations: Vec<Operation>,
 ) -> Frame {
@@ -98,7 +98,7 @@ pub(super) fn projection_event(
     })
 }
 
-pub(super) fn transient(head: Head, event: Event) -> Frame {
+pub(super) fn transient(head: EventHead, event: Event) -> Frame {
     Frame::Event(wire::RealtimeEventEnvelope {
         id: head.id,
         created_at: Some(head.created_at),

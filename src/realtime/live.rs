@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::change::{Change, ChangeKind};
 use super::client_state::ClientState;
 use super::connection::{CloseReason, Connection, decode_client_frame, shutdown};
-use super::frames::{self, Head};
+use super::frames::{self, EventHead};
 use super::hub::{Dequeued, Queued, Registration};
 use super::loads::{Load, LoadPhase};
 use super::projection::{ProjectionError, ViewerProjection};
@@ -337,7 +337,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
     /// Sends a projection event and records what the client has then.
     pub(super) async fn send_projection_event(
         &mut self,
-        head: Head,
+        head: EventHead,
         cursor: Option<String>,
         operations: Vec<Operation>,
     ) -> Result<(), CloseReason> {
@@ -435,8 +435,8 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
     pub(super) async fn confirm_session(&mut self) -> Result<(), CloseReason> {
         match self.session_state().await {
             Ok(state) => check_ended(state),
-            Err(fault) => {
-                log::debug!(error:err = fault; "cannot check a session; the connection is refused");
+            Err(error) => {
+                log::debug!(error:err = error; "cannot check a session; the connection is refused");
                 Err(CloseReason::stalled())
             }
         }
@@ -452,8 +452,8 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
     async fn check_session(&mut self) -> Result<(), CloseReason> {
         match self.session_state().await {
             Ok(state) => check_ended(state),
-            Err(fault) => {
-                log::debug!(error:err = fault; "cannot check a session; will retry");
+            Err(error) => {
+                log::debug!(error:err = error; "cannot check a session; will retry");
                 self.check_due = self.connection.realtime.clock.now() + SESSION_RETRY;
                 Ok(())
             }

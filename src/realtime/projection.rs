@@ -17,8 +17,8 @@ use crate::service::{
 pub(super) struct ProjectionError;
 
 impl From<StoreError> for ProjectionError {
-    fn from(fault: StoreError) -> Self {
-        log::warn!(error:err = fault; "cannot read the store for a change; the client must resume");
+    fn from(error: StoreError) -> Self {
+        log::warn!(error:err = error; "cannot read the store for a change; the client must resume");
         Self
     }
 }
@@ -33,7 +33,7 @@ impl From<crate::storage::StorageError> for ProjectionError {
 fn if_allowed<T>(read: Result<T, ReadError>) -> Result<Option<T>, ProjectionError> {
     match read {
         Ok(seen) => Ok(Some(seen)),
-        Err(ReadError::Store(fault)) => Err(fault.into()),
+        Err(ReadError::Store(error)) => Err(error.into()),
         Err(_) => Ok(None),
     }
 }
