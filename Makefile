@@ -45,6 +45,7 @@ check: ## check format, lints, documentation, dependency rules, layer table
 	cargo clippy --locked --features test-support --lib --examples -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --lib
 	cargo deny --locked --log-level error check bans licenses sources
+	.ci/one-build
 	npm run --prefix src/web/client --silent check
 	$(NEXTEST) -E 'test(/^layers::/)'
 
