@@ -29,14 +29,16 @@ pub struct Bundled {
 pub enum UnpackError {
     /// This binary was built without a server.
     #[error(
-        "this chatto was built without its nats-server; name one with nats.embedded.binary or use a complete build"
+        "this chatto was built without its nats-server. Set nats.embedded.binary to one, or use a complete build"
     )]
     NotBundled,
     /// The copy inside this binary is damaged.
-    #[error("the nats-server inside this chatto is damaged; install chatto again")]
+    #[error("the nats-server inside this chatto is damaged. Install chatto again")]
     Damaged,
     /// The unpacked server could not be written.
-    #[error("the bundled nats-server cannot be unpacked")]
+    #[error(
+        "cannot unpack the bundled nats-server. Check the free memory and the free space of the data directory"
+    )]
     Write {
         /// The system's error.
         #[source]
@@ -85,7 +87,7 @@ impl Bundled {
         let mut hash = Sha256::new();
         let mut chunk = vec![0; COPY_CHUNK_BYTES];
         let mut packed = self.packed;
-        // Frames behind their lengths, as embed.rs wrote them.
+        // Each frame follows its length, as embed.rs wrote them.
         while let Some((length, rest)) = packed.split_first_chunk() {
             let length = usize::try_from(u32::from_le_bytes(*length)).unwrap_or(usize::MAX);
             let (frame, rest) = rest.split_at_checked(length).ok_or(UnpackError::Damaged)?;

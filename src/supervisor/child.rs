@@ -1,4 +1,4 @@
-//! Starting nats-server as a child that cannot outlive us unnoticed, waiting for its end, signalling it.
+//! Starts nats-server as a child that cannot outlive us unnoticed, waits for its end and signals it.
 //!
 //! The kernel sends the death signal when the *thread* that started the child ends, so children are
 //! started by one thread that lives as long as the process. The inherited lock is the guarantee for
@@ -52,14 +52,14 @@ struct Lifetime {
 
 #[derive(Debug)]
 enum State {
-    /// Not reaped: the number is its own, even if it has ended.
+    /// Not reaped: the process id is still its own, even if it has ended.
     Running(Child),
-    /// Reaped: the number may belong to somebody else.
+    /// Reaped: the process id may belong to another process.
     Ended(Option<ExitStatus>),
 }
 
-/// Starts it. Blocks until the child has executed or failed to. `on_line` gets every line that it
-/// writes, all of them before its end is known.
+/// Starts the child. Blocks until it has executed or failed to. `on_line` receives every line that it
+/// writes, all of them before its end is reported.
 ///
 /// # Errors
 /// The system's error of fork or exec.
@@ -69,7 +69,7 @@ pub(super) fn launch(
 ) -> io::Result<NatsChild> {
     let mut command = Command::new(launch.executable);
     command
-        // It names its ports file after this.
+// nats-server names its ports file after this.
         .arg0("nats-server")
         .arg("-c")
         .arg(launch.config)
@@ -79,7 +79,7 @@ pub(super) fn launch(
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
-        // Ctrl-C in a terminal reaches us only: we stop it when its clients are done.
+// Ctrl-C in a terminal reaches only us: we stop the child when its clients are done.
         .process_group(0);
     before_exec(&mut command, launch.lock);
     let mut child = start_in_long_lived_thread(command)?;
@@ -97,7 +97,7 @@ impl NatsChild {
         self.pid.as_raw_nonzero().get()
     }
 
-    /// Sends `signal` unless it has ended.
+    /// Sends `signal` unless the child has ended.
     pub(super) fn signal(&self, signal: Signal) {
         // The lock keeps the waiting thread from reaping it meanwhile.
         let state = self.lifetime.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,7 +108,7 @@ impl NatsChild {
         }
     }
 
-    /// Waits for its end; `None` means that the system could not tell how it ended.
+    /// Waits for its end; `None` when the system does not report how it ended.
     pub(super) async fn ended(&self) -> Option<ExitStatus> {
         loop {
             let listener = self.lifetime.ended.listen();
@@ -136,12 +136,12 @@ pub(super) fn describe(status: Option<ExitStatus>) -> String {
 fn before_exec(command: &mut Command, lock: Arc<File>) {
     let parent = std::process::id();
     // SAFETY: the closure runs in the forked child before exec, where other threads' locks may be
-    // held for ever. It only makes system calls (prctl, getppid, fcntl) through rustix, which neither
+    // held forever. It only makes system calls (prctl, getppid, fcntl) through rustix, which neither
     // allocate nor lock; errors are built from raw numbers without allocating.
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::TERM))?;
-            // A parent that died before the call above sends no signal any more.
+            // A parent that died before the call above no longer sends a signal.
             let present = getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
             if present != Some(parent) {
                 return Err(io::Error::from_raw_os_error(Errno::CHILD.raw_os_error()));
@@ -152,10 +152,10 @@ fn before_exec(command: &mut Command, lock: Arc<File>) {
     }
 }
 
-/// A command and where its child, or why there is none, is to be sent.
+/// A command, and the channel for its child or the error.
 type SpawnRequest = (Command, Sender<io::Result<Child>>);
 
-/// Hands the command to the one thread whose life the children are bound to.
+/// Starts the command in the one thread to whose lifetime the children are bound.
 fn start_in_long_lived_thread(command: Command) -> io::Result<Child> {
     static STARTER: OnceLock<Mutex<Option<Sender<SpawnRequest>>>> = OnceLock::new();
     let starter = STARTER.get_or_init(Mutex::default);
@@ -181,7 +181,7 @@ fn start_in_long_lived_thread(command: Command) -> io::Result<Child> {
 }
 
 /// Reads the child's lines and waits for its end in a thread of its own. It is reaped under the lock,
-/// so that no signal can be sent to a process that has inherited the number.
+/// so that no signal can be sent to a process that reuses its id.
 fn watch_in_thread(
     pid: Pid,
     lifetime: Arc<Lifetime>,

@@ -38,7 +38,7 @@ impl Connection {
         Self { schema: 2, url, port, uid, token, pid }
     }
 
-    /// Reads the file of the server that runs on `data_dir`; `None`: none runs, or it is just starting.
+    /// Reads the file of the server that runs on `data_dir`; `None` when none runs, or when it is still starting.
     ///
     /// # Errors
     /// The system's error, for example when the file belongs to another user.
@@ -54,7 +54,7 @@ impl Connection {
         write_durably(path, &serde_json::to_vec(self)?, 0o600)
     }
 
-    /// Where and with which token to connect.
+    /// The address and token to connect with.
     #[must_use]
     pub fn target(&self) -> Target {
         Target {

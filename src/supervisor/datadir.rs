@@ -1,9 +1,9 @@
 //! The data directory and its lock.
 //!
-//! nats-server itself takes no lock, and two of them on one store destroy it. So whoever works on the
+//! nats-server itself takes no lock, and two of them on one store destroy it. So every process that uses the
 //! directory holds `flock` on `<data_dir>/lock`, and nats-server inherits the descriptor: as long as
-//! one of them lives, nobody else starts. The lock is never given back explicitly, since that would
-//! release the child's hold too: it ends when the last descriptor is closed.
+//! one of them is alive, no other can start. The lock is never released explicitly, since that would
+//! release the child's lock too: it ends when the last descriptor is closed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -21,25 +21,25 @@ use crate::limits::{
 };
 use crate::runtime::{Clock, limited_read};
 
-/// Bytes of the lock file and of `run/nats.pid` that are looked at.
+/// Bytes of the lock file and of `run/nats.pid` that are read.
 const HOLDER_FILE_MAX_BYTES: u64 = 4096;
 
-/// Who works on the directory.
+/// Who uses the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
     /// The server. Waits for offline commands, never for another server.
     Server,
-    /// A command that runs its own private nats-server. Waits for nobody.
+    /// A command that runs its own private nats-server. Never waits.
     Offline {
         /// The command as typed, for example `backup`.
         command: String,
     },
 }
 
-/// Whom [`DataDir::lock`] waits for.
+/// What [`DataDir::lock`] waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockWait {
-    /// An offline command works on the directory.
+    /// An offline command uses the directory.
     OfflineCommand {
         /// The command.
         command: String,
@@ -53,12 +53,12 @@ pub enum LockWait {
     },
 }
 
-/// The directory could not be taken. The texts are for the operator.
+/// The directory could not be locked. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
-    /// Another server works on it (exit 75).
+    /// Another server uses it (exit 75).
     #[error(
-        "another chatto server (pid {pid}) already uses {path}; stop it first, or choose another nats.embedded.data_dir"
+        "another chatto server (pid {pid}) already uses {path}. Stop it first, or choose another nats.embedded.data_dir"
     )]
     HeldByServer {
         /// The directory.
@@ -66,8 +66,8 @@ pub enum LockError {
         /// The other server's process.
         pid: i32,
     },
-    /// An offline command works on it, and this is another one (exit 75).
-    #[error("`chatto {command}` (pid {pid}) is working on {path}; try again when it has finished")]
+    /// Another offline command uses it (exit 75).
+    #[error("`chatto {command}` (pid {pid}) is using {path}. Try again when it has finished")]
     HeldByCommand {
         /// The directory.
         path: PathBuf,
@@ -76,9 +76,9 @@ pub enum LockError {
         /// Its process.
         pid: i32,
     },
-    /// A nats-server that belongs to nobody could not be stopped in time (exit 75).
+    /// An orphaned nats-server could not be stopped in time (exit 75).
     #[error(
-        "a nats-server left behind by an earlier chatto ({who}) still uses {path} and does not stop; end it and try again"
+        "a nats-server left over from an earlier chatto ({who}) still uses {path} and does not stop. Kill it and try again"
     )]
     Orphan {
         /// The directory.
@@ -86,7 +86,7 @@ pub enum LockError {
         /// `pid N`, or `pid unknown`.
         who: String,
     },
-    /// Somebody else may change the directory, or has prepared it (exit 77).
+    /// Another user can change the directory, or has created it (exit 77).
     #[error("{path} is not safe to use: {why}")]
     Unsafe {
         /// The directory or a part of it.
@@ -95,7 +95,9 @@ pub enum LockError {
         why: String,
     },
     /// The directory or its lock file cannot be created or written (exit 73).
-    #[error("the data directory {path} cannot be used; check that it exists and may be written")]
+    #[error(
+        "cannot use the data directory {path}. Check that it exists and that chatto may write to it"
+    )]
     Unusable {
         /// The directory.
         path: PathBuf,
@@ -116,16 +118,16 @@ pub struct DataDir {
 impl DataDir {
     /// Creates the directory where absent and takes its lock.
     ///
-    /// A server waits for an offline command as long as it takes. A lock whose holder is dead is held
-    /// by an orphaned nats-server: it is stopped. `on_wait` is told whom we wait for, when that begins
-    /// and again at every look (each [`LOCK_POLL_INTERVAL`]), so that a service manager can be asked
-    /// for more time.
+    /// A server waits for an offline command as long as it takes. If the lock's owner is dead, an orphaned
+    /// nats-server holds the lock: it is stopped. `on_wait` is called with what we wait for, once at the
+    /// beginning and again every [`LOCK_POLL_INTERVAL`], so that the service manager can be asked for more
+    /// time.
     ///
     /// # Errors
     /// See [`LockError`].
     ///
     /// # Cancel safety
-    /// Dropping it gives the lock back; an orphan may have been told to stop.
+    /// Dropping the future releases the lock; an orphan may have been signalled to stop.
     pub async fn lock(
         path: &Path,
         role: Role,
@@ -149,7 +151,7 @@ impl DataDir {
                     let pid = holder.process.pid();
                     let may_be_dying = clock.now() - began < LOCK_DYING_GRACE;
                     match (holder.role, &role) {
-                        // A server that was just killed lives and holds its lock for a moment more.
+                        // A server that was just killed still holds its lock for a moment.
                         (Role::Server, _) if may_be_dying => {}
                         (Role::Server, _) => {
                             return Err(LockError::HeldByServer { path: dir, pid });
@@ -177,19 +179,19 @@ impl DataDir {
         &self.path
     }
 
-    /// The file that says "a store was created here"; written by `storage`.
+    /// The file that records that a store was created here; written by `storage`.
     #[must_use]
     pub fn initialised_marker(&self) -> PathBuf {
         self.path.join("initialised")
     }
 
-    /// JetStream's directory; nats-server makes a folder `jetstream` in the one it is given.
+    /// JetStream's directory; nats-server creates the folder `jetstream` in the directory it is given.
     #[must_use]
     pub fn store(&self) -> PathBuf {
         self.path.join("jetstream")
     }
 
-    /// Where sockets and connection files of the running process lie (0700).
+    /// The directory of sockets and connection files of the running process (0700).
     #[must_use]
     pub fn run(&self) -> PathBuf {
         self.path.join("run")
@@ -261,7 +263,7 @@ impl Holder {
     }
 }
 
-/// Stops the nats-server that a dead chatto has left behind.
+/// Stops the nats-server that a dead chatto left behind.
 #[derive(Default)]
 struct OrphanStopper {
     since: Option<Instant>,
@@ -281,9 +283,9 @@ impl OrphanStopper {
             if waited > LOCK_ORPHAN_KILL_AFTER {
                 process.signal(Signal::KILL);
             } else if !self.signalled && waited > Duration::ZERO {
-                // Not at the first look: a chatto that is just being started may not have written the
+                // Not at the first check: a chatto that is just being started may not have written the
                 // lock file yet, and a dying one's child may be about to end by itself.
-                log::warn!(pid = process.pid(); "stopping a nats-server that an earlier chatto has left behind");
+                log::warn!(pid = process.pid(); "stopping a nats-server left over from an earlier chatto");
                 process.signal(Signal::TERM);
                 self.signalled = true;
             }

@@ -1,8 +1,8 @@
-//! Whether the disk under the store takes files: what the system tells of it at every look, and a probe
+//! Whether files can be written to the store's disk: what the system reports at every check, and a probe
 //! that proves it.
 //!
-//! A probe writes, which wears out an SD card: it runs only when something speaks against the disk, and
-//! before a nats-server is started. nats-server 2.15 must not be started on a disk that takes no files:
+//! A probe writes, which wears out an SD card: it runs only when something indicates a fault of the disk, and
+//! before a nats-server is started. nats-server 2.15 must not be started while files cannot be written:
 //! a stream that it cannot recover for that reason is deleted together with its folder (`stop(true)`
 //! behind a failed `setupStore` in `server/stream.go`).
 
@@ -21,12 +21,12 @@ use crate::limits::{
 };
 use crate::runtime::{Clock, blocking, limited_read};
 
-/// More mounts than this are not looked through.
+/// A longer list of mounts is not searched.
 const MOUNTS_MAX_BYTES: u64 = 256 * 1024;
 /// The probe's folder.
 const PROBE: &str = ".chatto-probe";
 
-/// What keeps a disk from taking writes.
+/// Why a disk cannot be written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskFault {
     /// No space is left, or no inode for another file.
@@ -36,7 +36,7 @@ pub enum DiskFault {
 }
 
 impl DiskFault {
-    /// What an error of the system says of the disk.
+    /// The fault that a system error stands for.
     pub(super) fn of(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
@@ -45,18 +45,18 @@ impl DiskFault {
     }
 }
 
-/// What the system tells of a file system, without a write.
+/// What the system reports about a file system without writing to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Space {
     /// Bytes that an unprivileged process may still use.
     pub(super) free_bytes: u64,
     /// Files that may still be created; `None` where the file system makes inodes as it needs them.
     pub(super) free_inodes: Option<u64>,
-    /// Mounted read-only, or refusing writes after an error and saying so; not every file system does.
+    /// Mounted read-only, or refusing writes after an error; not every file system reports the latter.
     pub(super) read_only: bool,
 }
 
-/// Asks for the space of the store's file system.
+/// The space of the store's file system.
 pub(super) fn space(store: &Path) -> io::Result<Space> {
     let probe_parent = probe_parent(store);
     let about = statvfs(&probe_parent)?;
@@ -69,8 +69,8 @@ pub(super) fn space(store: &Path) -> io::Result<Space> {
     })
 }
 
-/// Whether the file system on this device has stopped writing after an error. Since Linux 6.14 ext4 tells
-/// it only among its mount options; `statvfs` goes on as if nothing had happened.
+/// Whether the file system on this device has stopped writing after an error. Since Linux 6.14 ext4 reports
+/// it only in its mount options; `statvfs` shows no change.
 fn is_shut_down(device: u64) -> bool {
     let Ok(mounts) = limited_read(Path::new("/proc/self/mountinfo"), MOUNTS_MAX_BYTES) else {
         return false;
@@ -83,7 +83,7 @@ fn is_shut_down(device: u64) -> bool {
     })
 }
 
-/// Probes one store's disk. Clones share the knowledge of a probe that hangs.
+/// Probes the disk of one store. Clones share the state of a probe that hangs.
 #[derive(Debug, Clone)]
 pub(super) struct Prober {
     clock: Clock,
@@ -116,7 +116,7 @@ impl Prober {
     }
 }
 
-/// A probe on its way; given up with the last hold on it, also when it never began.
+/// A running probe; cleared when it is dropped, even if the probe never began.
 struct ProbeInProgress(Arc<AtomicBool>);
 
 impl ProbeInProgress {
@@ -167,8 +167,8 @@ fn remove(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Where the streams lie, as far as it exists. Not the store's own folder when it can be avoided:
-/// nats-server takes whatever lies there for an account.
+/// The streams' folder, or its nearest parent that exists. Not the store's own folder if that can be avoided:
+/// nats-server treats every entry in it as an account.
 fn probe_parent(store: &Path) -> PathBuf {
     let account = store.join("$G");
     let above = store.parent().unwrap_or(Path::new("/"));

@@ -20,7 +20,7 @@ const VARIABLE: &str = "CHATTO_NATS_SERVER_BIN";
 const MODULE: &str = "github.com/nats-io/nats-server/v2 v";
 /// Part of the cache's key: raise it when the compressed form or the generated constants change.
 const FORMAT: &str = "4";
-/// What is compressed as a frame of its own: a decoder keeps as much of what it has unpacked in memory.
+/// Each piece of this size is a frame of its own: a decoder keeps that much unpacked data in memory.
 const PIECE_BYTES: usize = 1 << 20;
 
 /// Writes `nats_server.zst` and `nats_server.rs` into `OUT_DIR`, or tells cargo what is missing.
@@ -94,7 +94,7 @@ impl Build {
         Ok(Self { root, out, cache, target, machine, version, level })
     }
 
-    /// The cache's key of the server built from the pinned module: changes with its files only.
+    /// The cache key of the server built from the pinned module; it changes only with the module's files.
     fn key_of_module(&self) -> Result<String, String> {
         let mut hash = Sha256::new();
         for file in ["go.mod", "go.sum", "build.sh"] {
@@ -103,7 +103,7 @@ impl Build {
         Ok(self.key(&hash.finalize()))
     }
 
-    /// The cache's key of a given file: its path, length and time.
+    /// The cache key of a given file: its path, length and time.
     fn key_of_file(&self, file: &Path) -> Result<String, String> {
         let missing = |error| format!("error: {VARIABLE} names {}: {error}", file.display());
         let about = fs::metadata(file).map_err(missing)?;
@@ -177,7 +177,7 @@ impl Build {
         Ok(())
     }
 
-    /// Each piece as its frame (RFC 8878) behind the frame's length, 4 bytes with the lowest first.
+    /// A frame (RFC 8878) for each piece, preceded by its length in 4 bytes, little-endian.
     fn compress(&self, plain: &[u8]) -> Result<Vec<u8>, String> {
         let mut packed = Vec::new();
         for piece in plain.chunks(PIECE_BYTES) {
@@ -268,7 +268,7 @@ fn copy_if_different(from: &Path, to: &Path) -> Result<(), String> {
     write_if_different(to, &read(from)?)
 }
 
-/// Keeps the file's time when nothing changed, so that nothing is compiled again.
+/// Keeps the file's time if nothing changed, so that nothing is recompiled.
 fn write_if_different(path: &Path, bytes: &[u8]) -> Result<(), String> {
     if path.exists() && read(path)? == bytes {
         return Ok(());

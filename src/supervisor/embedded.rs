@@ -1,4 +1,4 @@
-//! The embedded server as the rest of the program sees it: started, watched, started again, stopped.
+//! The embedded server as the rest of the program sees it: started, monitored, restarted, stopped.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,13 +22,13 @@ use crate::limits::{
 use crate::nats::{Target, Version};
 use crate::runtime::{Backoff, Clock, Scope, Stop, blocking};
 
-/// JetStream is asked for its streams at every second look, the store's size at every fifth.
+/// Every second check asks JetStream for its streams, every fifth for the size of the store.
 const HEALTH_EVERY: u32 = 2;
 /// See [`HEALTH_EVERY`].
 const STORE_EVERY: u32 = 5;
 
-/// The running embedded server. It keeps one port and one token for the life of this value, so clients
-/// simply reconnect when it was started again.
+/// The running embedded server. It keeps one port and one token for the lifetime of this value, so clients
+/// simply reconnect after a restart.
 pub struct Embedded {
     shared: Arc<Shared>,
     target: Target,
@@ -53,23 +53,23 @@ struct State {
     version: u64,
 }
 
-/// A view of the embedded server for readiness, metrics and whoever refuses writes.
+/// A view of the embedded server for readiness, metrics and the code that refuses writes.
 #[derive(Clone)]
 pub struct HealthWatch {
     shared: Arc<Shared>,
 }
 
 impl Embedded {
-    /// Starts nats-server on the locked directory and waits until JetStream answers; then watches it
+    /// Starts nats-server on the locked directory and waits until JetStream replies; then monitors it
     /// from `scope` until [`Self::stop`].
     ///
-    /// While JetStream recovers a large store this takes long; tell the service manager meanwhile.
+    /// This takes long while JetStream recovers a large store: ask the service manager for more time meanwhile.
     ///
     /// # Errors
     /// See [`StartError`].
     ///
     /// # Cancel safety
-    /// Dropping it tells the child to stop; the directory stays locked until the child has ended.
+    /// Dropping the future signals the child to stop; the directory stays locked until the child has ended.
     pub async fn start(
         config: Config,
         data_dir: DataDir,
@@ -88,7 +88,7 @@ impl Embedded {
         let starter = Starter::prepare(config, data_dir, clock.clone()).await?;
         if starter.config.min_free_disk == 0 {
             log::warn!(
-                "nats.embedded.min_free_disk is 0: a full disk will stop the store instead of pausing it"
+                "nats.embedded.min_free_disk is 0, so a full disk will stop the store instead of pausing it; set it to keep some space free"
             );
         }
         let running = starter.start().await?;
@@ -117,7 +117,7 @@ impl Embedded {
         Ok(Self { shared, target, version, stop })
     }
 
-    /// Where the server is reached, over all its restarts.
+    /// How to reach the server; the same across restarts.
     #[must_use]
     pub fn target(&self) -> Target {
         self.target.clone()
@@ -141,11 +141,11 @@ impl Embedded {
         self.shared.lock().health
     }
 
-    /// Tells the server to store everything and end, and waits for it; after
+    /// Signals the server to store everything and exit, and waits for it; after
     /// [`crate::limits::EMBEDDED_STOP_TIMEOUT`] it is killed. Close its clients first.
     ///
     /// # Cancel safety
-    /// Once polled, dropping it does not keep the server running.
+    /// Once it has been polled, the server stops even if the future is dropped.
     pub async fn stop(self) {
         self.stop.stop();
         self.shared.wait(|state| state.finished).await;
@@ -159,33 +159,33 @@ impl HealthWatch {
         self.shared.lock().health
     }
 
-    /// Free space as last looked at.
+    /// Free space at the last check.
     #[must_use]
     pub fn disk(&self) -> Disk {
         self.shared.lock().disk
     }
 
-    /// The process id of the present child.
+    /// The process id of the current child.
     #[must_use]
     pub fn pid(&self) -> i32 {
         self.shared.lock().pid
     }
 
-    /// How often it was started again.
+    /// How often it was restarted.
     #[must_use]
     pub fn restarts(&self) -> u64 {
         self.shared.lock().restarts
     }
 
-    /// nats-server's words about streams that it could not read and left out; empty: none.
+    /// nats-server's log lines about streams that it could not read and left out; empty when there are none.
     #[must_use]
     pub fn damage(&self) -> Vec<String> {
         self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether it answered within `limit` or is being started again for no longer than `restarting`:
-    /// what a watchdog wants to know. Waiting for the disk is alive: starting this process again would not
-    /// mend it.
+    /// Whether it replied within `limit` or has been restarting for no longer than `restarting`:
+    /// what a watchdog needs to know. A server that waits for the disk counts as alive: restarting this process
+    /// would not repair the disk.
     #[must_use]
     pub fn is_alive(&self, limit: Duration, restarting: Duration) -> bool {
         let now = self.shared.clock.now();
@@ -228,7 +228,7 @@ impl Shared {
         }
     }
 
-    /// It is away, since now unless it was so already.
+    /// Sets the state to restarting, from now on unless it was restarting already.
     fn restarting(&self) {
         let since = self.clock.now();
         self.update(|state| {
@@ -246,12 +246,12 @@ impl Shared {
         let disk = self.lock().disk;
         match health {
             Health::RefusingWrites(DiskFault::Full) => {
-                log::error!(reason = reason, free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes, free_inodes:? = disk.free_inodes, store_bytes = disk.store_bytes, store_limit_bytes = disk.store_limit_bytes; "the disk is full: writes are refused, reading works; free some space, no restart is needed");
+                log::error!(reason = reason, free_bytes = disk.free_bytes, floor_bytes = disk.floor_bytes, free_inodes:? = disk.free_inodes, store_bytes = disk.store_bytes, store_limit_bytes = disk.store_limit_bytes; "the disk is full, so writes are refused while reads still work; free some space, no restart is needed");
             }
             Health::RefusingWrites(DiskFault::Error) => {
-                log::error!(reason = reason; "the disk takes no writes: they are refused, reading works; check the disk and that it is mounted for writing");
+                log::error!(reason = reason; "the disk cannot be written to, so writes are refused while reads still work; check the disk and that it is mounted for writing");
             }
-            Health::Running => log::info!("nats-server takes writes again"),
+            Health::Running => log::info!("nats-server accepts writes again"),
             Health::Restarting { .. } | Health::WaitingForDisk(_) => {}
         }
         self.update(|state| state.health = health);
@@ -265,7 +265,7 @@ struct ChildSupervisor {
     stop: Stop,
 }
 
-/// Why a run of the child is over.
+/// Why a run of the child ended.
 enum RunEnd {
     Stopped,
     ChildEnded,
@@ -284,7 +284,7 @@ impl ChildSupervisor {
                 RunEnd::ChildEnded => {
                     known_fault = self.shared.lock().health.disk_fault();
                     let how = child::describe(running.child.ended().await);
-                    log::error!(how = how; "nats-server ended; starting it again");
+                    log::error!(how = how; "nats-server ended; restarting it");
                 }
                 RunEnd::RestartNeeded => {}
             }
@@ -306,7 +306,7 @@ impl ChildSupervisor {
         shared.update(|state| state.finished = true);
     }
 
-    /// Looks at the child until it ends, has to be started again, or we stop.
+    /// Monitors the child until it ends, needs a restart, or we stop.
     async fn watch_run(&self, running: &Running) -> RunEnd {
         let ended = async {
             running.child.ended().await;
@@ -316,9 +316,9 @@ impl ChildSupervisor {
         self.stop.or(over).await.unwrap_or(RunEnd::Stopped)
     }
 
-    /// A failed write is noticed by nats-server's log line within milliseconds, otherwise by its answers or
-    /// by figures of the file system within two seconds. All of these cost no write; only when one of
-    /// them speaks against the disk it is probed.
+    /// A failed write shows up in nats-server's log within milliseconds, otherwise in its replies or in the
+    /// figures of the file system within two seconds. None of these costs a write; the disk is probed only
+    /// when one of them indicates a fault.
     async fn monitor(&self, running: &Running) -> RunEnd {
         let (clock, config) = (&self.shared.clock, &self.starter.config);
         let mut policy = HealthPolicy::default();
@@ -333,7 +333,7 @@ impl ChildSupervisor {
                 HealthAction::Set(health) => self.shared.set_health(health, policy.reason()),
                 HealthAction::Restart(why) if schedule.is_due() => {
                     if self.may_restart(&policy).await {
-                        log::warn!(reason = policy.reason(); "starting nats-server again: {why}");
+                        log::warn!(reason = policy.reason(); "restarting nats-server: {why}");
                         return RunEnd::RestartNeeded;
                     }
                     schedule.failed();
@@ -345,7 +345,7 @@ impl ChildSupervisor {
         }
     }
 
-    /// Whether the disk takes files again; writes are refused until that is known. Ending a child that can
+    /// Whether files can be written to the disk again; writes are refused until that is known. Ending a child that can
     /// still be read from for one that cannot start would be worse than waiting.
     async fn may_restart(&self, policy: &HealthPolicy) -> bool {
         let health = self.shared.lock().health;
@@ -378,7 +378,7 @@ impl ChildSupervisor {
         observation
     }
 
-    /// What JetStream answers; when it last did is noted.
+    /// JetStream's reply; records when the last one came.
     async fn jetstream_status(&self, running: &Running) -> Option<JetStreamStatus> {
         let answer = check_jetstream(&self.shared.clock, &running.nats).await?;
         let now = self.shared.clock.now();
@@ -386,8 +386,8 @@ impl ChildSupervisor {
         Some(answer)
     }
 
-    /// Starts the child until it is ready; `None`: we stop. The `known_fault` of the disk stays the
-    /// reason until the disk is proved.
+    /// Restarts the child until it is ready; `None` when we stop. The `known_fault` of the disk stays the
+    /// reason until a probe has succeeded.
     async fn restart(
         &self,
         backoff: &mut Backoff,
@@ -422,13 +422,13 @@ impl ChildSupervisor {
                     delay = disk_backoff.delay();
                     self.shared.update(|state| state.health = Health::WaitingForDisk(fault));
                     if logged.replace(fault) != Some(fault) {
-                        log::error!(error:err = error; "nats-server has ended and is not started before the disk takes files again; free space or check the disk");
+                        log::error!(error:err = error; "nats-server has ended and is not restarted until files can be written to the disk; free some space or check the disk");
                     }
                 }
                 None => {
                     delay = backoff.delay();
                     logged = None;
-                    log::error!(error:err = error; "nats-server does not start");
+                    log::error!(error:err = error; "nats-server failed to start");
                     self.shared.restarting();
                 }
             }

@@ -22,7 +22,7 @@ const FILE_PREFIX: &str = "nats-server-";
 pub(super) enum Executable {
     /// In memory; the descriptor is closed by the execution itself.
     Memory(File),
-    /// In the data directory, hash just compared.
+    /// In the data directory; its hash was just compared.
     File(PathBuf),
     /// The operator's (`nats.embedded.binary`).
     Named(PathBuf),
@@ -32,7 +32,7 @@ impl Executable {
     /// The path to execute.
     pub(super) fn path(&self) -> PathBuf {
         match self {
-            // In the child the same number leads to the same file.
+            // In the child the same descriptor refers to the same file.
             Self::Memory(file) => format!("/proc/self/fd/{}", file.as_raw_fd()).into(),
             Self::File(path) | Self::Named(path) => path.clone(),
         }
@@ -58,8 +58,8 @@ fn create_memfd() -> Result<OwnedFd, Errno> {
     }
 }
 
-/// The bundled server as a file in `bin`: the one that is there when its hash is right, else unpacked
-/// anew; other versions are deleted. Blocks.
+/// The bundled server as a file in `bin`: the existing one if its hash is right, else unpacked
+/// again; other versions are deleted. Blocks.
 pub(super) fn in_directory(bundled: &Bundled, bin: &Path) -> Result<Executable, UnpackError> {
     let write = |source| UnpackError::Write { source };
     DirBuilder::new().recursive(true).mode(0o700).create(bin).map_err(write)?;
@@ -77,7 +77,7 @@ pub(super) fn in_directory(bundled: &Bundled, bin: &Path) -> Result<Executable, 
     for entry in std::fs::read_dir(bin).map_err(write)?.flatten() {
         let other = entry.file_name();
         if other != name.as_str() && other.to_string_lossy().contains(FILE_PREFIX) {
-            // Left behind by another version; what stays costs only space.
+            // Left over from another version. If it cannot be removed it only costs space.
             std::fs::remove_file(entry.path()).ok();
         }
     }

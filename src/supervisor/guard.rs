@@ -1,4 +1,4 @@
-//! Whether the data directory is ours alone to change. Whoever could write there, or prepared it, would choose
+//! Checks that only we can change the data directory. Anybody who can write there, or who created it, could choose
 //! what this program and its nats-server overwrite.
 
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
@@ -11,14 +11,14 @@ use rustix::process::{getegid, geteuid};
 
 use super::datadir::{LockError, Role};
 
-/// Creates the directory and `run` where absent, and answers the absolute path.
+/// Creates the directory and `run` where absent, and returns the absolute path.
 ///
 /// # Errors
 /// [`LockError::Unsafe`], [`LockError::Unusable`].
 pub(super) fn prepare(path: &Path, role: &Role) -> Result<PathBuf, LockError> {
     let unusable = |source| LockError::Unusable { path: path.to_owned(), source };
     DirBuilder::new().recursive(true).mode(0o750).create(path).map_err(unusable)?;
-    // The directory itself may be reached over a link: that is how one puts it on another disk.
+    // The directory itself may be a symbolic link: that is how one puts it on another disk.
     let dir = std::fs::canonicalize(path).map_err(unusable)?;
     open(&dir, OFlags::DIRECTORY, role)?;
     let run = dir.join("run");
@@ -31,7 +31,7 @@ pub(super) fn prepare(path: &Path, role: &Role) -> Result<PathBuf, LockError> {
     Ok(dir)
 }
 
-/// Opens the lock file, and creates it where absent.
+/// Opens the lock file and creates it where absent.
 ///
 /// # Errors
 /// As [`prepare`].
@@ -39,7 +39,7 @@ pub(super) fn open_lock(dir: &Path, role: &Role) -> Result<File, LockError> {
     open(&dir.join("lock"), OFlags::CREATE, role)
 }
 
-/// Opens what is at `path` itself, no link to somewhere else, and checks who may change it.
+/// Opens `path` without following a symbolic link, and checks who may change it.
 fn open(path: &Path, flags: OFlags, role: &Role) -> Result<File, LockError> {
     let refuse = |why: String| LockError::Unsafe { path: path.to_owned(), why };
     if path.is_symlink() {
@@ -54,23 +54,23 @@ fn open(path: &Path, flags: OFlags, role: &Role) -> Result<File, LockError> {
     Ok(file)
 }
 
-/// Why somebody else may change what is described so.
+/// Returns why another user could change the file with this metadata.
 fn check(about: &Metadata, role: &Role) -> Result<(), String> {
     let (own, mode) = (geteuid(), about.mode() & 0o7777);
-    // Root helps out in the service's directory; only a server of its own must not live there.
+    // Root may run commands in the service's directory, but not a server of its own.
     let helps = own.is_root() && matches!(role, Role::Offline { .. });
     if about.uid() != own.as_raw() && !helps {
         return Err(format!(
-            "it belongs to user {}, and chatto runs as user {}; run chatto as the owner, or give it the directory (chown -R)",
+            "it belongs to user {}, but chatto runs as user {}; run chatto as the owner, or change the owner of the directory (chown -R)",
             about.uid(),
             own.as_raw()
         ));
     }
     if mode & 0o002 != 0 || (mode & 0o020 != 0 && about.gid() != getegid().as_raw()) {
-        return Err(format!("others may change it (mode {mode:04o}); run chmod go-w on it"));
+        return Err(format!("other users may change it (mode {mode:04o}); run chmod go-w on it"));
     }
     if about.is_file() && about.nlink() > 1 {
-        return Err("the file has another name elsewhere (a hard link); remove it".to_owned());
+        return Err("the file has a second name (a hard link); remove it".to_owned());
     }
     Ok(())
 }

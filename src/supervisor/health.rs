@@ -1,6 +1,6 @@
-//! Whether the embedded server takes writes: its disk, what JetStream answers and logs, its store limit.
+//! Decides whether the embedded server accepts writes, from its disk, JetStream's replies and log, and its store limit.
 //!
-//! Decides from observations; who observes and who restarts the child is not its business.
+//! It decides from observations only; `embedded` makes them and restarts the child.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -13,37 +13,37 @@ use crate::nats::{Nats, NatsError};
 use crate::runtime::Clock;
 
 const MIB: u64 = 1024 * 1024;
-/// So many failed looks in a row mean that nats-server needs a restart, when it does not say itself that a
+/// After this many failed checks in a row nats-server needs a restart, unless it reports earlier that a
 /// write failed.
 const FAILED_CHECKS_MAX: u32 = 3;
 /// A restart after a write error needs at least this much room, whatever the floor.
 const RESTART_FREE_MIN_BYTES: u64 = 16 * MIB;
-/// A store limit is raised (by a restart of the child) when at least this much is won.
+/// The child is restarted with a higher store limit when the limit grows by at least this much.
 const RAISE_MIN_BYTES: u64 = 32 * MIB;
-/// How long nats-server may take to answer a look.
+/// How long nats-server may take to reply to a check.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state of the embedded server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// It answers and takes writes.
+    /// It replies and accepts writes.
     Running,
-    /// It ended and is being started again.
+    /// It ended and is being restarted.
     Restarting {
-        /// Since when it has been away.
+        /// When it became unavailable.
         since: Instant,
     },
-    /// Refuse all writes: the disk takes none, or the store has reached its limit. Reading works. When
-    /// nats-server itself met the fault it has stopped storing, and is started again once a probe
-    /// has proved that the disk takes files.
+    /// Refuse all writes: the disk accepts none, or the store has reached its limit. Reads work. When
+    /// nats-server itself hit the fault it has stopped storing, and is restarted once a probe
+    /// has proved that files can be written to the disk.
     RefusingWrites(DiskFault),
-    /// It ended, and is not started while the disk takes no files, because that would destroy streams.
-    /// Nothing can be read either.
+    /// It ended, and is not restarted while files cannot be written to the disk, because that would destroy
+    /// streams. Reads do not work either.
     WaitingForDisk(DiskFault),
 }
 
 impl Health {
-    /// What is wrong with the disk, if that is the reason to refuse writes now.
+    /// What is wrong with the disk, if writes are refused because of it.
     #[must_use]
     pub fn disk_fault(self) -> Option<DiskFault> {
         match self {
@@ -76,7 +76,7 @@ impl Disk {
     }
 }
 
-/// What one look at the child and its disk has shown.
+/// The result of one check of the child and its disk.
 #[derive(Debug, Default)]
 pub(super) struct Observation {
     pub(super) space: Option<io::Result<Space>>,
@@ -86,7 +86,7 @@ pub(super) struct Observation {
     pub(super) write_error: Option<String>,
 }
 
-/// What JetStream says of itself.
+/// What JetStream reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum JetStreamStatus {
     Available,
@@ -100,23 +100,23 @@ pub(super) struct StoreUsage {
     pub(super) limit_bytes: u64,
 }
 
-/// The conclusion of a look.
+/// What to do after a check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum HealthAction {
-    /// This is the state.
+    /// Report this state.
     Set(Health),
-    /// Start the child again as soon as a probe of the disk succeeds; the text says why.
+    /// Restart the child as soon as a probe of the disk succeeds; the text is the reason.
     Restart(&'static str),
 }
 
-/// Remembers what the next look is compared with. A new one for every run of the child.
+/// The state that the next observation is compared with. Each run of the child has its own.
 #[derive(Debug, Default)]
 pub(super) struct HealthPolicy {
     space_low: bool,
     inodes_low: bool,
     disk_error: bool,
     failed_checks: u32,
-    /// It has said that a write failed. It stores nothing on that stream until it is started again.
+    /// nats-server has reported a failed write. It stores nothing on that stream until it is restarted.
     stopped_storing: bool,
     reason: String,
     disk: Disk,
@@ -128,8 +128,8 @@ impl HealthPolicy {
         self.disk
     }
 
-    /// Why writes are refused or the child is started again, in the system's or nats-server's words;
-    /// empty: the figures say it.
+    /// Why writes are refused or the child is restarted, in the system's or nats-server's words;
+    /// empty when the figures of the disk explain it.
     pub(super) fn reason(&self) -> &str {
         &self.reason
     }
@@ -183,7 +183,7 @@ impl HealthPolicy {
         self.disk.floor_bytes = config.min_free_disk;
     }
 
-    /// What the system itself says against the disk.
+    /// What the system reports about the disk.
     fn fault(&self) -> Option<DiskFault> {
         match (self.disk_error, self.space_low || self.inodes_low) {
             (true, _) => Some(DiskFault::Error),
@@ -217,7 +217,7 @@ impl HealthPolicy {
     }
 }
 
-/// Asks JetStream for its streams; `None` when nats-server does not answer in time.
+/// Asks JetStream for its streams; `None` when nats-server does not reply in time.
 pub(super) async fn check_jetstream(clock: &Clock, nats: &Nats) -> Option<JetStreamStatus> {
     match clock.timeout(CHECK_TIMEOUT, nats.check_streams()).await.ok()? {
         Ok(()) => Some(JetStreamStatus::Available),
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn other_complaints_are_believed_after_three_looks_and_restart_only_with_space() {
+    fn other_errors_count_after_three_checks_and_restart_only_with_space() {
         let config = config(0);
         let mut policy = HealthPolicy::default();
         for _ in 0..2 {
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_error_is_believed_at_once_and_lasts_until_the_child_is_started_again() {
+    fn a_write_error_counts_at_once_and_lasts_until_the_child_is_restarted() {
         let config = config(0);
         let words = "JetStream stream '$G > JOURNAL' write error: read-only file system";
         let line = Observation { write_error: Some(words.to_owned()), ..free(1 << 40) };

@@ -1,7 +1,10 @@
-//! Telling systemd how we are (sd_notify(3)): ready, stopping, status text, more time, watchdog.
+//! Notifies systemd of our state (sd_notify(3)): ready, stopping, status text, more time, watchdog.
 //!
-//! Without `NOTIFY_SOCKET` everything here does nothing. A message that cannot be sent is not worth
-//! stopping for: systemd acts on its own time limits.
+//! Without `NOTIFY_SOCKET` everything here does nothing. A message that cannot be sent is dropped: systemd
+//! then acts on its own time limits.
+//!
+//! Why not the crate `sd-notify` (0.5.0): it sends on a blocking socket, so a service manager that does not
+//! read would block us; it does not know abstract sockets (`@name`); and it opens a socket for every message.
 
 use std::ffi::OsStr;
 use std::io;
@@ -25,7 +28,7 @@ impl Notify {
         let socket = socket.and_then(|name| match connect(&name) {
             Ok(socket) => Some(socket),
             Err(error) => {
-                log::warn!(error:err = error; "the service manager's socket cannot be used");
+                log::warn!(error:err = error; "cannot use the service manager's socket");
                 None
             }
         });
@@ -35,13 +38,13 @@ impl Notify {
         Self { socket, watchdog: watchdog.map(Duration::from_micros) }
     }
 
-    /// A manager that is not there.
+    /// For a process without a service manager.
     #[must_use]
     pub fn none() -> Self {
         Self { socket: None, watchdog: None }
     }
 
-    /// The start has finished.
+    /// The start is complete.
     pub fn ready(&self) {
         self.send("READY=1");
     }
@@ -51,24 +54,24 @@ impl Notify {
         self.send("STOPPING=1");
     }
 
-    /// What we are doing, in plain language; one line.
+    /// One line that says what we are doing.
     pub fn status(&self, text: &str) {
         self.send(&format!("STATUS={}", text.replace('\n', " ")));
     }
 
-    /// Asks for so much more time to start or stop, counted from now.
+    /// Asks for this much more time to start or stop, counted from now.
     pub fn extend_timeout(&self, by: Duration) {
         self.send(&format!("EXTEND_TIMEOUT_USEC={}", by.as_micros()));
     }
 
-    /// We are alive. Send it every [`Self::watchdog_interval`].
+    /// Keep-alive ping. Send it every [`Self::watchdog_interval`].
     pub fn watchdog(&self) {
         if self.watchdog.is_some() {
             self.send("WATCHDOG=1");
         }
     }
 
-    /// How often to call [`Self::watchdog`]: a third of the time after which systemd ends us; `None`:
+    /// How often to call [`Self::watchdog`]: a third of the time after which systemd kills us; `None`:
     /// never.
     #[must_use]
     pub fn watchdog_interval(&self) -> Option<Duration> {
@@ -78,7 +81,7 @@ impl Notify {
     fn send(&self, message: &str) {
         let Some(socket) = &self.socket else { return };
         if let Err(error) = socket.send(message.as_bytes()) {
-            log::debug!(error:err = error; "the service manager takes no message");
+            log::debug!(error:err = error; "cannot send a message to the service manager");
         }
     }
 }
@@ -91,7 +94,7 @@ fn connect(name: &OsStr) -> io::Result<UnixDatagram> {
     };
     let socket = UnixDatagram::unbound()?;
     socket.connect_addr(&address)?;
-    // A manager that does not read must not stop us.
+    // A manager that does not read must not block us.
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -116,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_manager_hears_every_message() {
+    fn a_manager_receives_every_message() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("notify");
         let manager = UnixDatagram::bind(&path).unwrap();

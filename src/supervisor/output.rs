@@ -1,4 +1,4 @@
-//! The child's log lines, re-levelled into ours under target `nats`.
+//! Parses the child's log lines and logs them under the target `nats` with our levels.
 
 use std::collections::VecDeque;
 
@@ -11,10 +11,10 @@ use crate::limits::{CHILD_LINE_MAX_BYTES, CHILD_LINES_KEPT};
 pub(super) struct Line {
     pub(super) level: Level,
     pub(super) text: String,
-    /// It says that a stream could not be read: the server goes on without it.
+    /// It reports that a stream could not be read: the server continues without it.
     pub(super) damage: bool,
-    /// It says that a write failed: the server stores nothing more on that stream, and answers nobody who
-    /// wants it to, until it is started again.
+    /// It reports that a write failed: until it is restarted, the server stores nothing more on that stream and
+    /// does not reply to publishers.
     pub(super) write_error: bool,
 }
 
@@ -41,7 +41,7 @@ impl Line {
             "FTL" | "ERR" => Level::Error,
             "WRN" if is_routine(text) => Level::Info,
             "WRN" => Level::Warn,
-            // Its banner, listeners and recovered streams: life cycle that our own lines tell too.
+            // Its banner, listeners and recovered streams: our own lines report the same life cycle.
             "INF" => Level::Debug,
             "DBG" | "TRC" => Level::Trace,
             _ => Level::Warn,
@@ -55,7 +55,7 @@ impl Line {
     }
 }
 
-/// Warnings of JetStream's recovery after which a stream is left out although the server says "ready"
+/// Warnings of JetStream's recovery after which a stream is missing although the server reports "ready"
 /// (nats-server 2.15.1, `server/jetstream.go`, recovery of streams).
 fn reports_damage(text: &str) -> bool {
     [
@@ -74,8 +74,8 @@ fn reports_damage(text: &str) -> bool {
     .any(|start| text.trim_start().starts_with(start))
 }
 
-/// What nats-server 2.15.1 says when a write has failed (`server/stream.go`, `filestore.go`,
-/// `jetstream.go`). It is its first sign by up to two seconds: whoever published hears nothing.
+/// What nats-server 2.15.1 logs when a write has failed (`server/stream.go`, `filestore.go`,
+/// `jetstream.go`). The log line comes up to two seconds before any other sign; publishers get no reply.
 fn reports_write_error(text: &str) -> bool {
     text.starts_with("JetStream failed to store a msg on stream")
         || text.to_ascii_lowercase().contains("critical write error")
@@ -83,7 +83,7 @@ fn reports_write_error(text: &str) -> bool {
         || text.starts_with("JetStream out of ")
 }
 
-/// Warnings that follow every `kill -9` and tell nothing to act on: the index is rebuilt from the
+/// Warnings that follow every `kill -9` and need no action: the index is rebuilt from the
 /// records themselves.
 fn is_routine(text: &str) -> bool {
     text.starts_with("Filestore [")
@@ -106,7 +106,7 @@ impl LastErrors {
         }
     }
 
-    /// The last of them; empty when it said nothing.
+    /// The last of them; empty when there was none.
     pub(super) fn last(&self) -> String {
         self.0.back().cloned().unwrap_or_default()
     }
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_write_is_told_apart() {
+    fn a_failed_write_is_recognised() {
         for text in [
             "JetStream failed to store a msg on stream '$G > JOURNAL': no space left on device",
             "JetStream stream '$G > JOURNAL' critical write error: read-only file system",

@@ -1,4 +1,4 @@
-//! Processes that are not our children: is it still the same one, and telling it to stop.
+//! Processes that are not our children: checks that one is still the same, and signals it.
 
 use std::path::PathBuf;
 
@@ -7,12 +7,12 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::runtime::limited_read;
 
-/// Bytes of `/proc/PID/stat` that are looked at.
+/// Bytes of `/proc/PID/stat` that are read.
 const STAT_MAX_BYTES: u64 = 4096;
 /// Field 22 of `/proc/PID/stat` (proc(5)) counted from field 3, the first after the name.
 const START_TIME_FIELD: usize = 19;
 
-/// A process, told from a later one with the same number by its start time.
+/// A process, distinguished by its start time from a later one with the same id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ProcessIdentity {
     pid: i32,
@@ -31,12 +31,12 @@ impl ProcessIdentity {
 
     pub(super) fn is_alive(&self) -> bool {
         let Some(pid) = Pid::from_raw(self.pid) else { return false };
-        // PERM: it lives, and belongs to somebody else.
+        // PERM: it is alive and belongs to another user.
         let lives = matches!(test_kill_process(pid), Ok(()) | Err(Errno::PERM));
         lives
             && match started_ticks(self.pid) {
                 Some(ticks) => self.ticks == 0 || self.ticks == ticks,
-                // `/proc` is hidden: the number alone has to do. A zombie counts as dead.
+                // `/proc` is hidden: the id alone must do. A zombie counts as dead.
                 None => !PathBuf::from("/proc/self/stat").exists(),
             }
     }
@@ -50,7 +50,7 @@ impl ProcessIdentity {
     }
 }
 
-/// When the process started, in clock ticks since boot; `None` when it is gone (a zombie too) or hidden.
+/// When the process started, in clock ticks since boot; `None` when it has ended (also a zombie) or is hidden.
 pub(super) fn started_ticks(pid: i32) -> Option<u64> {
     let stat = limited_read(&PathBuf::from(format!("/proc/{pid}/stat")), STAT_MAX_BYTES).ok()?;
     let stat = String::from_utf8_lossy(&stat);

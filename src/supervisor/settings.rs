@@ -1,4 +1,4 @@
-//! What the embedded server is told: its configuration file, its memory and its disk limits.
+//! The embedded server's settings: its configuration file, memory limit and disk limits.
 
 use std::fmt::Write as _;
 use std::io;
@@ -12,13 +12,13 @@ use crate::limits::{
 use crate::runtime::limited_read;
 
 const MIB: u64 = 1024 * 1024;
-/// `max_file_store` below this would be taken as "no limit given" or refuse every record.
+/// A lower `max_file_store` would be read as "no limit", or refuse every record.
 const FILE_STORE_MIN_BYTES: u64 = MIB;
 
 /// The embedded server's settings (`nats.embedded.*`).
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// All local state.
+    /// The directory of all local state.
     pub data_dir: PathBuf,
     /// Another nats-server than the bundled one.
     pub binary: Option<PathBuf>,
@@ -26,11 +26,11 @@ pub struct Config {
     pub bind_address: IpAddr,
     /// Its port; 0: a random one, kept for the life of this process.
     pub port: u16,
-    /// Its monitoring port, which knows no log-in and answers every account of this machine; 0: none.
+    /// Its monitoring port, which has no authentication and serves every account of this machine; 0: none.
     pub http_port: u16,
     /// The token of its clients; absent: random.
     pub auth_token: Option<String>,
-    /// When it syncs to disk.
+    /// When it syncs records to disk.
     pub sync: SyncInterval,
     /// A ceiling of the store in bytes; absent: what the floor leaves.
     pub max_file_store: Option<u64>,
@@ -45,14 +45,14 @@ pub struct Config {
 pub enum SyncInterval {
     /// Before every acknowledgement: acknowledged means on disk.
     Always,
-    /// This often: a power cut may lose what was acknowledged since.
+    /// At this interval: a power cut may lose what was acknowledged since the last sync.
     Every(Duration),
 }
 
-/// What changes from start to start of the child.
+/// What the child's configuration file is made from.
 pub(super) struct ChildConfig<'a> {
     pub(super) config: &'a Config,
-    /// The folder of which `jetstream` becomes a part.
+    /// The folder in which `jetstream` is created.
     pub(super) data_dir: &'a Path,
     pub(super) run_dir: &'a Path,
     pub(super) port: u16,
@@ -81,7 +81,7 @@ pub(super) fn render(run: &ChildConfig<'_>) -> String {
     // Writing to a String cannot fail.
     write!(
         text,
-        "# Written by chatto at every start of its nats-server; changes are lost.\n\
+        "# Written by chatto at every start of its nats-server; your changes will be overwritten.\n\
          server_name: chatto-embedded\n\
          listen: {}\n\
          {monitoring}\
@@ -102,7 +102,7 @@ pub(super) fn render(run: &ChildConfig<'_>) -> String {
     text
 }
 
-/// A string of nats-server's configuration language; a quoted one is never taken as a variable.
+/// A quoted string of nats-server's configuration language; it is never read as a variable.
 fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
@@ -186,13 +186,13 @@ pub(super) fn used_bytes(path: &Path) -> io::Result<u64> {
     Ok(sum)
 }
 
-/// `max_file_store`: what is stored already plus what the floor leaves, at most the configured ceiling.
+/// `max_file_store`: what is stored already plus the free space above the floor, at most the configured limit.
 pub(super) fn file_store_limit(config: &Config, used_bytes: u64, free_bytes: u64) -> u64 {
     let room = used_bytes.saturating_add(free_bytes.saturating_sub(config.min_free_disk));
     config.max_file_store.unwrap_or(u64::MAX).min(room).max(FILE_STORE_MIN_BYTES)
 }
 
-/// Nothing special, for unit tests.
+/// Default settings for unit tests.
 #[cfg(test)]
 pub(super) fn test_config() -> Config {
     Config {

@@ -4,18 +4,18 @@ use std::io;
 
 use futures_lite::StreamExt;
 
-/// A signal that asks something of us.
+/// A signal that this process handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM: stop in order.
+    /// SIGTERM: shut down in order.
     Terminate,
-    /// SIGINT (Ctrl-C): the same; a second one may hurry.
+    /// SIGINT (Ctrl-C): the same as SIGTERM.
     Interrupt,
-    /// SIGHUP: read again what can be read again (certificates).
+    /// SIGHUP: reload what can be reloaded (certificates).
     Hangup,
 }
 
-/// From its creation on this process no longer ends by the three signals; they are read here.
+/// From its creation on, the three signals no longer end this process; they are read here.
 #[derive(Debug)]
 pub struct Signals {
     inner: async_signal::Signals,

@@ -1,4 +1,4 @@
-//! One start of the child: prepare its files, execute it, wait until JetStream answers.
+//! One start of the child: prepare its files, execute it, wait until JetStream replies.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -26,14 +26,14 @@ use crate::limits::{EMBEDDED_READY_TIMEOUT, EMBEDDED_STOP_TIMEOUT};
 use crate::nats::{Nats, OLDEST_SERVER, Version};
 use crate::runtime::{Clock, blocking, limited_read, write_durably};
 
-/// How often the ports file is looked for.
+/// How often to look for the ports file.
 const PORTS_POLL: Duration = Duration::from_millis(5);
 const PORTS_FILE_MAX_BYTES: u64 = 64 * 1024;
 
-/// A child that answered. Dropping it tells the child to stop.
+/// A child that is ready. Dropping it signals the child to stop.
 pub(super) struct Running {
     pub(super) child: NatsChild,
-    /// Our own way to ask how it is.
+    /// Our own connection for health checks.
     pub(super) nats: Nats,
     pub(super) connection: Connection,
     /// What its store may hold.
@@ -54,18 +54,18 @@ pub(super) struct Starter {
     pub(super) clock: Clock,
     token: String,
     executable: Mutex<Arc<Executable>>,
-    /// The newest child; locked while one is being executed, so that nobody misses it.
+    /// The newest child; locked while one is being executed, so that no caller misses it.
     child: Arc<Mutex<Option<NatsChild>>>,
-    /// The port of the first start; it is used again.
+    /// The port of the first start, reused by later ones.
     port: Mutex<u16>,
-    /// Lines that tell of streams left out, of the present run.
+    /// Log lines of the current run about streams that were left out.
     pub(super) damage: Arc<Mutex<Vec<String>>>,
-    /// Lines that tell of failed writes.
+    /// Log lines about failed writes.
     pub(super) write_errors: Arc<WriteErrors>,
     pub(super) prober: Prober,
 }
 
-/// The newest line of nats-server that tells of a failed write, and who waits for one.
+/// The newest log line of nats-server about a failed write, and the tasks that wait for one.
 #[derive(Debug, Default)]
 pub(super) struct WriteErrors {
     newest: Mutex<Option<String>>,
@@ -128,11 +128,11 @@ impl Starter {
         })
     }
 
-    /// Starts the child and waits until JetStream answers. When it fails, no child is left. Nothing is
-    /// started on a disk that takes no files.
+    /// Starts the child and waits until JetStream replies. When it fails, no child is left. Nothing is
+    /// started while files cannot be written to the disk.
     ///
     /// # Cancel safety
-    /// Dropping it tells the child to stop; [`Self::end`] waits for that.
+    /// Dropping the future signals the child to stop; [`Self::end`] waits for that.
     pub(super) async fn start(&self) -> Result<Running, StartError> {
         // Two on one store would destroy it.
         self.end().await;
@@ -147,7 +147,7 @@ impl Starter {
         started
     }
 
-    /// SIGTERM, time to end, SIGKILL: afterwards no child runs.
+    /// SIGTERM, then SIGKILL after a grace period. Afterwards no child runs.
     pub(super) async fn end(&self) {
         let newest = Arc::clone(&self.child);
         let newest = blocking(move || newest.lock().unwrap_or_else(PoisonError::into_inner).take());
@@ -157,7 +157,7 @@ impl Starter {
             log::debug!(how = child::describe(status); "nats-server has ended");
             return;
         }
-        log::warn!("nats-server does not end; killing it");
+        log::warn!("nats-server did not stop in time; killing it");
         child.signal(Signal::KILL);
         child.ended().await;
     }
@@ -237,7 +237,7 @@ impl Starter {
                 return Err(StartError::Binary { path: path.clone(), source: error });
             }
         }
-        log::info!(error:err = error; "this system does not execute programs from memory; nats-server is kept in the data directory");
+        log::info!(error:err = error; "this system does not execute programs from memory; nats-server is unpacked into the data directory");
         let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
         let bin = self.data_dir.bin();
         let file = Arc::new(blocking(move || executable::in_directory(&bundled, &bin)).await?);
@@ -281,15 +281,15 @@ impl Starter {
             let pid = child.pid();
             let text = format!("{pid} {}\n", started_ticks(pid).unwrap_or_default());
             if let Err(error) = write_durably(&data_dir.pid_file(), text.as_bytes(), 0o600) {
-                // Only a takeover after our own death would need it, and PDEATHSIG makes that rare.
-                log::warn!(error:err = error; "cannot note nats-server's process id");
+                // Only a start after our own crash would need it, and PDEATHSIG makes that rare.
+                log::warn!(error:err = error; "cannot record nats-server's process id");
             }
             Ok(child)
         })
         .await
     }
 
-    /// Ports file → connect → JetStream answers.
+    /// Reads the ports file, connects and waits until JetStream replies.
     async fn ready(&self, pid: i32) -> Result<(Nats, Connection, Version), StartError> {
         let path = self.data_dir.run().join(format!("nats-server_{pid}.ports"));
         let port = loop {
@@ -311,7 +311,7 @@ impl Starter {
         // It ends before we close this connection.
         nats.expect_disconnect();
         while let Err(error) = nats.account_info().await {
-            log::debug!(error:err = error; "JetStream does not answer yet");
+            log::debug!(error:err = error; "JetStream does not reply yet");
             self.clock.sleep(PORTS_POLL).await;
         }
         let file = self.data_dir.connection_file();
@@ -330,7 +330,7 @@ impl Starter {
     }
 }
 
-/// Tells a child that did not become ready to stop.
+/// Signals a child that did not become ready to stop.
 struct StopOnDrop(Option<NatsChild>);
 
 impl StopOnDrop {
@@ -357,11 +357,11 @@ async fn start_failure(child: &NatsChild, errors: &Mutex<LastErrors>) -> StartEr
     StartError::Ended { how: child::describe(status), message }
 }
 
-/// Memory first; where memfds cannot even be made, the file.
+/// Unpacks into memory, or into a file where no memfd can be created.
 fn unpack(bundled: &Bundled, bin: &Path) -> Result<Executable, UnpackError> {
     match executable::in_memory(bundled) {
         Err(UnpackError::Write { source }) => {
-            log::info!(error:err = source; "no executable memory; nats-server is kept in the data directory");
+            log::info!(error:err = source; "this system has no executable memory; nats-server is unpacked into the data directory");
             executable::in_directory(bundled, bin)
         }
         other => other,
@@ -383,11 +383,11 @@ fn check_binary(path: PathBuf) -> Result<Executable, StartError> {
         Some(version) => {
             Err(StartError::BinaryTooOld { path, found: format!("nats-server {version}") })
         }
-        None => Err(StartError::BinaryTooOld { path, found: "no nats-server".to_owned() }),
+        None => Err(StartError::BinaryTooOld { path, found: "not a nats-server".to_owned() }),
     }
 }
 
-/// 256 random bits; the letter keeps every reader from taking it for a number.
+/// 256 random bits; the leading letter keeps parsers from reading it as a number.
 fn random_token() -> Result<String, StartError> {
     let mut bytes = [0_u8; 32];
     getrandom::fill(&mut bytes).map_err(|error| StartError::Prepare {
@@ -399,7 +399,7 @@ fn random_token() -> Result<String, StartError> {
     Ok(format!("t{}", super::bundled::hex(&bytes)))
 }
 
-/// Files of earlier runs would be read in place of the new one if the process number returned.
+/// If a process id is reused, the file of an earlier run would be read instead of the new one.
 fn remove_ports_files(run_dir: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(run_dir)?.flatten() {
         if entry.path().extension().is_some_and(|extension| extension == "ports") {

@@ -1,4 +1,4 @@
-//! Why the embedded server does not start.
+//! Why the embedded server cannot start.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,15 +9,15 @@ use super::disk::DiskFault;
 use crate::nats::{ConnectError, OLDEST_SERVER};
 use crate::runtime::ScopeFull;
 
-/// The embedded server does not start. The texts are for the operator.
+/// The embedded server cannot start. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The bundled server cannot be unpacked (exit 78 when none is bundled, else 74).
     #[error(transparent)]
     Unpack(#[from] UnpackError),
-    /// Neither memory nor the data directory allows programs (exit 78).
+    /// Programs can be executed neither from memory nor from the data directory (exit 78).
     #[error(
-        "this system executes programs neither from memory nor from {path}; install nats-server yourself and name it in nats.embedded.binary"
+        "this system can execute programs neither from memory nor from {path}. Install nats-server yourself and set nats.embedded.binary to its path"
     )]
     ExecutionRefused {
         /// The folder that was tried.
@@ -27,7 +27,7 @@ pub enum StartError {
         source: io::Error,
     },
     /// The operator's server cannot be executed (exit 78).
-    #[error("nats.embedded.binary names {path}, which cannot be executed; name a nats-server")]
+    #[error("cannot execute {path}. Set nats.embedded.binary to a nats-server")]
     Binary {
         /// The file.
         path: PathBuf,
@@ -35,18 +35,16 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The operator's server is no nats-server that we can use (exit 78).
-    #[error(
-        "nats.embedded.binary names {path}, which is {found}; nats-server {OLDEST_SERVER} or newer is needed"
-    )]
+    /// The operator's binary is not a nats-server that we can use (exit 78).
+    #[error("{path} is {found}. Set nats.embedded.binary to nats-server {OLDEST_SERVER} or newer")]
     BinaryTooOld {
         /// The file.
         path: PathBuf,
-        /// What it says it is.
+        /// What `--version` reports.
         found: String,
     },
     /// A file of the child cannot be written (exit 73; 74 when the disk is full).
-    #[error("{path} cannot be written; check the data directory's owner and free space")]
+    #[error("cannot write {path}. Check the owner and the free space of the data directory")]
     Prepare {
         /// The file.
         path: PathBuf,
@@ -54,10 +52,10 @@ pub enum StartError {
         #[source]
         source: io::Error,
     },
-    /// The disk under the store takes no files, so nats-server was not started: it would delete streams
+    /// Files cannot be written to the store's disk, so nats-server was not started: it would delete streams
     /// (exit 73 when the directory may not be written, else 74).
     #[error(
-        "no file can be created and written below {path}, so nats-server is not started; check the disk's free space, free inodes and health, and that it is mounted for writing"
+        "cannot create and write a file below {path}, so nats-server was not started. Check the disk's free space, free inodes and health, and that it is mounted for writing"
     )]
     Disk {
         /// The store's folder.
@@ -68,31 +66,31 @@ pub enum StartError {
     },
     /// A configured port is taken (exit 75).
     #[error(
-        "the embedded nats-server cannot listen: {message}; free the port or change nats.embedded.port and http_port (0 chooses a free one)"
+        "the embedded nats-server cannot listen: {message}. Free the port, or change nats.embedded.port and http_port (0 chooses a free port)"
     )]
     PortBusy {
         /// nats-server's words.
         message: String,
     },
     /// It ended before it was ready (exit 74).
-    #[error("nats-server ended while starting ({how}): {message}")]
+    #[error("nats-server ended during its start ({how}): {message}. See its log lines above")]
     Ended {
         /// Exit code or signal.
         how: String,
         /// Its last error line.
         message: String,
     },
-    /// It runs but does not answer as it should (exit 69; a version that is too old: 78).
-    #[error("nats-server runs but cannot be reached")]
+    /// It runs but does not reply as expected (exit 69, or 78 when its version is too old).
+    #[error("nats-server is running but cannot be reached. See its log lines above")]
     Connect(#[source] ConnectError),
     /// It did not become ready in time (exit 69).
-    #[error("nats-server was not ready within {limit:?}; see its log lines above")]
+    #[error("nats-server was not ready within {limit:?}. See its log lines above")]
     NotReady {
         /// The limit.
         limit: Duration,
     },
     /// The owner's scope is full: a mistake in this program (exit 1).
-    #[error("the embedded server cannot be watched")]
+    #[error("the embedded server cannot be monitored")]
     Watch(#[from] ScopeFull),
 }
 

@@ -100,7 +100,7 @@ impl Trial {
     fn stays_away_when_killed(&mut self, reasons: &[Reason]) {
         kill_quietly(self.nats);
         until("the child's end is seen", NOTICED_WITHIN, || {
-            self.server.log().contains("is not started before the disk takes files").then_some(())
+            self.server.log().contains("is not restarted until files can be written").then_some(())
         });
         let refused = self.post().unwrap_err();
         assert!(reasons.iter().any(|(_, text)| refused == *text), "{refused}");

@@ -94,9 +94,9 @@ fn a_directory_that_others_may_change_or_have_prepared_is_refused() {
         };
         let mode = |mode| std::fs::set_permissions(&data, Permissions::from_mode(mode)).unwrap();
         mode(0o777);
-        refused(&data, "others may change it (mode 0777)").await;
+        refused(&data, "other users may change it (mode 0777)").await;
         mode(0o1757);
-        refused(&data, "others may change it (mode 1757)").await;
+        refused(&data, "other users may change it (mode 1757)").await;
         mode(0o750);
 
         let target = dir.path().join("target");
