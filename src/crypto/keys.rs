@@ -11,7 +11,7 @@ use super::{Secret, mac, random};
 /// Bytes of an XChaCha20-Poly1305 nonce; large enough to be random.
 pub const NONCE_BYTES: usize = 24;
 
-/// Names a key-encryption key without telling anything about it.
+/// Identifies a key-encryption key without revealing anything about it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KekId(pub [u8; 8]);
 
@@ -22,13 +22,13 @@ pub struct KeyEncryptionKey {
     id: KekId,
 }
 
-/// Encrypts bodies of one author.
+/// Encrypts the message bodies of one author.
 #[derive(Clone)]
 pub struct DataKey(Zeroizing<[u8; 32]>);
 
-/// The text does not open: another key, other associated data, or changed bytes.
+/// The bytes cannot be decrypted: another key, other associated data, or changed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("sealed bytes do not open with this key")]
+#[error("cannot decrypt the bytes with this key")]
 pub struct DecryptError;
 
 impl KeyEncryptionKey {
@@ -41,7 +41,7 @@ impl KeyEncryptionKey {
         Self { key: mac::derive(secret, "chatto kek v1"), id: KekId(id) }
     }
 
-    /// The name of this key; the same secret always gives the same name.
+    /// The id of this key; the same secret always gives the same id.
     #[must_use]
     pub fn id(&self) -> KekId {
         self.id
@@ -53,7 +53,7 @@ impl KeyEncryptionKey {
         seal(&self.key, key.0.as_slice(), ad)
     }
 
-    /// Opens what [`Self::wrap`] made.
+    /// Decrypts the result of [`Self::wrap`].
     ///
     /// # Errors
     /// [`DecryptError`] for another key, other associated data or changed bytes.
@@ -71,7 +71,7 @@ impl DataKey {
         Self(Zeroizing::new(random()))
     }
 
-    /// The key of `label`, derived from `secret` by HKDF-SHA256, for what is sealed with a setting
+    /// The key of `label`, derived from `secret` by HKDF-SHA256, for data that is encrypted with a setting
     /// instead of a stored key.
     #[must_use]
     pub fn derive(secret: &Secret, label: &str) -> Self {
@@ -84,7 +84,7 @@ impl DataKey {
         seal(&self.0, plain, ad)
     }
 
-    /// Opens what [`Self::seal`] made.
+    /// Decrypts the result of [`Self::seal`].
     ///
     /// # Errors
     /// [`DecryptError`] for another key, other associated data or changed bytes.
@@ -94,7 +94,7 @@ impl DataKey {
 }
 
 impl KekId {
-    /// Reads a stored id; `None` when it has not eight bytes.
+    /// Reads a stored id; `None` unless it has eight bytes.
     #[must_use]
     pub fn from_slice(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
@@ -145,7 +145,7 @@ fn open(key: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8
     Ok(plain)
 }
 
-/// Key and nonce of the ordinary ChaCha20-Poly1305 (RFC 8439) that XChaCha20-Poly1305 is with this key and
+/// Key and nonce of plain ChaCha20-Poly1305 (RFC 8439) that are equivalent to XChaCha20-Poly1305 with this key and
 /// nonce (draft-irtf-cfrg-xchacha-03, 2.3).
 #[expect(clippy::expect_used, reason = "the key has the cipher's length")]
 fn chacha20_parts(key: &[u8; 32], nonce: &[u8; NONCE_BYTES]) -> (LessSafeKey, Nonce) {

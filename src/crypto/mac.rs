@@ -27,7 +27,7 @@ impl MacKey {
         mac.finalize().into_bytes().into()
     }
 
-    /// Whether `mac` is the code of `bytes`; takes the same time whatever the answer.
+    /// Whether `mac` is the code of `bytes`, compared in constant time.
     #[must_use]
     pub fn verify(&self, bytes: &[u8], mac: &[u8]) -> bool {
         self.mac(bytes).ct_eq(mac).into()
@@ -66,7 +66,7 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The 32 bytes that [`hex`] wrote; `None` for any other text.
+/// The 32 bytes that [`hex`] encoded; `None` for any other text.
 #[must_use]
 pub fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];

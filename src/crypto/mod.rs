@@ -1,6 +1,6 @@
 //! Secrets, password hashes, tokens, body encryption and the wrapping of its keys.
 //!
-//! It knows no stored record and no request: callers hand in bytes and get bytes back. It is the only
+//! It knows neither stored records nor requests: callers pass bytes and get bytes back. It is the only
 //! module that names hash and AEAD crates.
 
 mod keys;

@@ -1,6 +1,6 @@
 //! Password hashes: plain Argon2id (RFC 9106) as PHC strings, without a pepper.
 //!
-//! Hashing takes the memory its parameters name and tens of milliseconds: callers take a memory slot
+//! Hashing takes as much memory as its parameters say and tens of milliseconds: callers acquire a memory slot
 //! and run it through `runtime::blocking`.
 
 use std::cmp::Reverse;
@@ -17,19 +17,19 @@ use crate::limits::PASSWORD_COSTS_MAX;
 const MIB_IN_KIB: u32 = 1024;
 /// Below this much memory of the machine the small parameters are used (product 9: "below 1 GB").
 const SMALL_MACHINE_BYTES: u64 = 1_000_000_000;
-/// Memory an accepted hash may ask for: a restored archive must not make a log-in eat the machine.
+/// The most memory an accepted hash may need: a restored archive must not make a log-in exhaust the machine.
 const STORED_MEMORY_MAX_KIB: u32 = 256 * MIB_IN_KIB;
-/// Passes an accepted hash may ask for.
+/// The most passes an accepted hash may need.
 const STORED_PASSES_MAX: u32 = 16;
 
-/// What one hash costs.
+/// The cost of one hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Params {
     memory_kib: u32,
     passes: u32,
 }
 
-/// The hash could not be made.
+/// The hash could not be computed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the password could not be hashed")]
 pub struct HashError;
@@ -45,20 +45,20 @@ impl Params {
         }
     }
 
-    /// The lowest cost Argon2 knows; for tests only.
+    /// The lowest cost that Argon2 allows; for tests only.
     #[must_use]
     #[cfg(any(test, feature = "test-support", debug_assertions))]
     pub fn cheapest() -> Self {
         Self { memory_kib: 8, passes: 1 }
     }
 
-    /// Memory that one hash takes.
+    /// Memory that one hash needs.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         u64::from(self.memory_kib) * 1024
     }
 
-    /// Whether a stored hash may cost that.
+    /// Whether a stored hash may have this cost.
     fn is_acceptable(&self) -> bool {
         self.memory_kib <= STORED_MEMORY_MAX_KIB && self.passes <= STORED_PASSES_MAX
     }
@@ -77,7 +77,7 @@ impl Params {
 /// Hashes `password` with a random salt.
 ///
 /// # Errors
-/// [`HashError`] when the library refuses the input; no password the text rules accept does.
+/// [`HashError`] when the library refuses the input; it accepts every password that the text rules accept.
 pub fn hash(params: &Params, password: &str) -> Result<String, HashError> {
     let salt = SaltString::encode_b64(&random::<16>()).map_err(|_| HashError)?;
     count_cost(params);
@@ -85,8 +85,8 @@ pub fn hash(params: &Params, password: &str) -> Result<String, HashError> {
     Ok(hash.map_err(|_| HashError)?.to_string())
 }
 
-/// Whether `password` belongs to the stored `phc` string. Anything that is not an Argon2id hash of
-/// acceptable cost belongs to no password.
+/// Whether `password` matches the stored `phc` string. Anything that is not an Argon2id hash of
+/// acceptable cost matches no password.
 #[must_use]
 pub fn verify(phc: &str, password: &str) -> bool {
     let Ok(stored) = PasswordHash::new(phc) else { return false };
@@ -95,8 +95,8 @@ pub fn verify(phc: &str, password: &str) -> bool {
     Argon2::default().verify_password(password.as_bytes(), &stored).is_ok()
 }
 
-/// The same at a cost that does not depend on what is stored, so that neither an unknown login nor the age of an
-/// account can be told by time: one comparison at each of `costs`, with a hash that no password opens where the
+/// Like [`verify`] at a cost that does not depend on what is stored, so that timing reveals neither an unknown login
+/// nor the age of an account: one comparison at each of `costs`, with a hash that matches no password where the
 /// stored one has another cost.
 #[must_use]
 pub fn verify_at_costs(stored: Option<&str>, costs: &[Params], password: &str) -> bool {
@@ -106,7 +106,7 @@ pub fn verify_at_costs(stored: Option<&str>, costs: &[Params], password: &str) -
     for cost in costs.iter().copied().chain(left_out) {
         match stored {
             Some((phc, own)) if own == cost => is_right |= verify(phc, password),
-            // No password opens it.
+            // It matches no password.
             _ => is_right |= verify(&dummy(&cost), password),
         }
     }
@@ -114,7 +114,7 @@ pub fn verify_at_costs(stored: Option<&str>, costs: &[Params], password: &str) -
 }
 
 /// The different costs of `stored` hashes and of new ones, for [`verify_at_costs`]: at most
-/// [`PASSWORD_COSTS_MAX`], the cheapest are left out. It reads each hash as far as its salt.
+/// [`PASSWORD_COSTS_MAX`]; the cheapest are left out. It reads each hash up to its salt.
 pub fn costs<'a>(today: &Params, stored: impl IntoIterator<Item = &'a str>) -> Vec<Params> {
     let mut costs = vec![*today];
     let mut known: Vec<&str> = Vec::new();
@@ -136,15 +136,15 @@ pub fn costs<'a>(today: &Params, stored: impl IntoIterator<Item = &'a str>) -> V
     costs
 }
 
-/// Whether a stored hash is weaker than those made now. One that has more memory or passes (of a larger machine)
-/// stays: a new one would be weaker in that.
+/// Whether a stored hash is weaker than new ones. One with more memory or passes (from a larger machine)
+/// stays: a new one would be weaker in that respect.
 #[must_use]
 pub fn needs_rehash(phc: &str, params: &Params) -> bool {
     let stored = PasswordHash::new(phc).ok().and_then(|stored| cost(&stored));
     stored.is_none_or(|stored| stored != *params && params.covers(&stored))
 }
 
-/// What this process has spent on hashes so far, in KiB times passes; for tests only.
+/// The cost of all hashes that this process has computed, in KiB times passes; for tests only.
 #[must_use]
 #[cfg(any(test, feature = "test-support", debug_assertions))]
 pub fn spent() -> u64 {
@@ -154,13 +154,13 @@ pub fn spent() -> u64 {
 #[cfg(any(test, feature = "test-support", debug_assertions))]
 static SPENT: AtomicU64 = AtomicU64::new(0);
 
-/// Notes what a hash costs, for [`spent`].
+/// Adds the cost of a hash, for [`spent`].
 fn count_cost(_cost: &Params) {
     #[cfg(any(test, feature = "test-support", debug_assertions))]
     SPENT.fetch_add(u64::from(_cost.memory_kib) * u64::from(_cost.passes), Ordering::SeqCst);
 }
 
-/// A hash of the given cost that no password opens.
+/// A hash of the given cost that matches no password.
 fn dummy(params: &Params) -> String {
     static TEXT: OnceLock<(String, String)> = OnceLock::new();
     let (salt, hash) = TEXT.get_or_init(|| {

@@ -17,13 +17,13 @@ impl Secret {
         Self(Zeroizing::new(bytes))
     }
 
-    /// The bytes themselves. The caller keeps them out of logs, errors and answers.
+    /// The bytes themselves. The caller keeps them out of logs, errors and responses.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// The text that it came from. As [`Self::expose`], and nothing wipes it.
+    /// The original text. Like [`Self::expose`], but the copy is not wiped.
     #[must_use]
     pub fn to_text(&self) -> String {
         String::from_utf8_lossy(&self.0).into_owned()
@@ -48,11 +48,11 @@ impl fmt::Display for Secret {
     }
 }
 
-/// Random bytes of the kernel's generator.
+/// Random bytes from the kernel's generator.
 ///
 /// # Panics
-/// When the kernel has no generator. Linux has had it since 3.17, and a process without one must not
-/// make tokens or keys.
+/// When the kernel has no generator. Linux has had one since 3.17, and a process without it must not
+/// create tokens or keys.
 #[must_use]
 #[expect(clippy::expect_used, reason = "without randomness every key and token would be worthless")]
 pub fn random<const N: usize>() -> [u8; N] {

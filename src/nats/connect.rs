@@ -1,4 +1,4 @@
-//! The connection: where, with which credential, and what the server at the other end is.
+//! The connection: its address and credential, and the version of the server at the other end.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,16 +10,16 @@ use async_nats::{AuthError, Client, ConnectOptions, Event};
 use crate::limits::{NATS_REQUEST_TIMEOUT, NATS_SUBSCRIPTION_MESSAGES_MAX};
 use crate::runtime::{Clock, on_tokio, port_listeners};
 
-/// Which server or cluster to reach, and how.
+/// The server or cluster to connect to, and how.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// `nats://host:port` or `tls://host:port`; several for fail-over.
     pub urls: Vec<String>,
     /// The credential.
     pub auth: Auth,
-    /// A certificate authority of one's own; turns TLS on.
+    /// A private certificate authority; turns TLS on.
     pub ca_cert: Option<PathBuf>,
-    /// The connection's name in the server's monitoring.
+    /// The connection's name in nats-server's monitoring.
     pub name: String,
 }
 
@@ -30,8 +30,8 @@ pub enum Auth {
     None,
     /// A shared token.
     Token(String),
-    /// The token of a server of ours on this machine. No other account is shown it: while the server is away,
-    /// somebody else may listen on its port.
+    /// The token of our own server on this machine. It is sent to no other account: while the server is down,
+    /// another process may listen on its port.
     OwnServer {
         /// The token.
         token: String,
@@ -76,48 +76,48 @@ impl std::fmt::Display for Version {
     }
 }
 
-/// The connection could not be prepared or made.
+/// The connection could not be prepared or established.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// An option is unusable: address, credentials file, NKey or certificate.
-    #[error("the NATS connection cannot be set up: {why}")]
+    #[error("cannot set up the NATS connection: {why}")]
     Options {
         /// What the client library reports.
         why: String,
     },
-    /// No server answered before the deadline.
-    #[error("no NATS server answered at {urls}: {why}")]
+    /// No server replied before the deadline.
+    #[error("no NATS server replied at {urls}: {why}")]
     Unreachable {
         /// The addresses tried, without credentials.
         urls: String,
         /// The last error.
         why: String,
     },
-    /// The server is older than the oldest one we work with.
+    /// The server is older than the oldest supported one.
     #[error("nats-server {found} is too old; {needed} or newer is needed")]
     TooOld {
-        /// What the server says it is.
+        /// The version that the server reports.
         found: Version,
-        /// The oldest usable version.
+        /// The oldest supported version.
         needed: Version,
     },
 }
 
-/// Why nothing may be stored now.
+/// Why writes are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WritesRefused {
     /// The disk has no room.
     DiskFull,
     /// The disk is read-only or reports errors.
     DiskError,
-    /// A newer program has taken the store over.
+    /// A newer version of chatto has taken over the store.
     Outdated,
 }
 
 /// The oldest server with batch direct reads, per-message TTL and limit markers.
 pub const OLDEST_SERVER: Version = Version(2, 11, 0);
 
-/// The connection of this process to NATS. Clones share it; it reconnects by itself for ever, within
+/// The connection of this process to NATS. Clones share it. It reconnects by itself without limit, within
 /// one second of the server's return.
 #[derive(Clone)]
 pub struct Nats {
@@ -138,7 +138,7 @@ struct ConnectionState {
 }
 
 impl Nats {
-    /// Prepares the connection and lets it connect in the background.
+    /// Prepares the connection, which then connects in the background.
     ///
     /// # Errors
     /// [`ConnectError::Options`] when an option is unusable.
@@ -156,7 +156,7 @@ impl Nats {
         Ok(Self { client, clock, state, urls: urls.collect::<Vec<_>>().join(", ") })
     }
 
-    /// Waits until a server answers, and checks its version.
+    /// Waits until a server replies, and checks its version.
     ///
     /// # Errors
     /// [`ConnectError::Unreachable`] after `limit`, [`ConnectError::TooOld`].
@@ -175,7 +175,7 @@ impl Nats {
         Ok(found)
     }
 
-    /// Waits until the connection was made more often than `seen` times; answers how often it was.
+    /// Waits until the connection has been established more than `seen` times; returns how often it was.
     pub async fn connected(&self, seen: u64) -> u64 {
         loop {
             let listener = self.state.changed.listen();
@@ -187,25 +187,25 @@ impl Nats {
         }
     }
 
-    /// How often the connection was made.
+    /// How often the connection was established.
     #[must_use]
     pub fn connects(&self) -> u64 {
         self.state.connects.load(Ordering::SeqCst)
     }
 
-    /// Whether the connection stands now.
+    /// Whether the connection is up.
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.client.connection_state() == async_nats::connection::State::Connected
     }
 
-    /// The server is about to be stopped on purpose: losing it is then no news.
+    /// The server is about to be stopped on purpose: do not warn about the lost connection.
     pub fn expect_disconnect(&self) {
         self.state.closing.store(true, Ordering::SeqCst);
     }
 
-    /// Lets publishing fail at once, also what waits for its acknowledgement now: a nats-server that
-    /// cannot write answers nobody. `None`: writes are taken.
+    /// Makes publishing fail at once, including messages that wait for their acknowledgement: a nats-server
+    /// that cannot write does not reply. `None`: writes are accepted.
     pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
         *self.state.writes_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
         self.state.refusals.notify(usize::MAX);
@@ -226,13 +226,13 @@ impl Nats {
         }
     }
 
-    /// What the client last complained about; empty when it never did.
+    /// The client's last error; empty when there was none.
     #[must_use]
     pub fn last_error(&self) -> String {
         self.state.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The addresses this connection is for, without credentials.
+    /// The addresses of this connection, without credentials.
     #[must_use]
     pub fn urls(&self) -> &str {
         &self.urls
@@ -298,13 +298,13 @@ async fn options(
         }))
 }
 
-/// Whether whoever listens on this port has this account. Where the system shows no table nothing can be told.
+/// Checks that the process that listens on this port has this account. Passes where the system shows no table.
 fn check_listener(port: u16, uid: u32) -> Result<(), AuthError> {
     let Ok(listeners) = port_listeners(port) else { return Ok(()) };
     if listeners.iter().all(|one| one.uid == uid) {
         return Ok(());
     }
-    log::error!(port = port; "another account of this machine listens on nats-server's port; it is told nothing");
+    log::error!(port = port; "another account of this machine listens on nats-server's port; not sending it the token");
     Err(AuthError::new("the port belongs to another account of this machine"))
 }
 
@@ -317,15 +317,15 @@ impl ConnectionState {
                 log::info!("connected to NATS");
             }
             Event::Disconnected if self.closing.load(Ordering::SeqCst) => {
-                log::debug!("the connection to NATS has ended");
+                log::debug!("disconnected from NATS");
             }
-            Event::Disconnected => log::warn!("the connection to NATS is lost"),
+            Event::Disconnected => log::warn!("lost the connection to NATS"),
             Event::ServerError(_) | Event::ClientError(_) => {
                 *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = event.to_string();
                 log::debug!(event:% = event; "NATS client");
             }
             Event::SlowConsumer(_) => {
-                log::warn!("messages from NATS arrive faster than they are read");
+                log::warn!("messages from NATS arrive faster than they are processed");
             }
             Event::LameDuckMode | Event::Draining | Event::Closed => {
                 log::info!(event:% = event; "NATS connection");

@@ -1,13 +1,13 @@
-//! What can go wrong with a request to nats-server.
+//! Errors of requests to nats-server.
 
 /// A request to nats-server failed.
 #[derive(Debug, thiserror::Error)]
 pub enum NatsError {
-    /// No connection, no answer in time, or nobody responsible (an election, a missing quorum).
+    /// No connection, no reply in time, or no responder (an election, a missing quorum).
     /// Whether the request had an effect is unknown.
-    #[error("nats-server did not answer: {why}")]
+    #[error("nats-server did not reply: {why}")]
     Unanswered {
-        /// What the client reports; a short English text.
+        /// The client's error, a short English text.
         why: String,
     },
     /// nats-server refused the request.
@@ -20,8 +20,8 @@ pub enum NatsError {
         /// nats-server's text.
         description: String,
     },
-    /// The answer is not what the protocol promises.
-    #[error("nats-server answered something unexpected: {what}")]
+    /// The reply does not follow the protocol.
+    #[error("unexpected reply from nats-server: {what}")]
     Unexpected {
         /// What was wrong with it.
         what: &'static str,
@@ -29,7 +29,7 @@ pub enum NatsError {
 }
 
 impl NatsError {
-    /// Whether the same request may succeed later without anybody's help.
+    /// Whether the same request may succeed later without intervention.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -39,13 +39,13 @@ impl NatsError {
         }
     }
 
-    /// Whether a stream was addressed that does not exist.
+    /// Whether the stream does not exist.
     #[must_use]
     pub fn is_missing_stream(&self) -> bool {
         matches!(self, Self::Refused { err_code: codes::STREAM_NOT_FOUND, .. })
     }
 
-    /// Whether a stream was to be created that exists with another configuration.
+    /// Whether the stream to create exists with another configuration.
     #[must_use]
     pub fn is_existing_stream(&self) -> bool {
         matches!(self, Self::Refused { err_code: codes::STREAM_NAME_EXISTS, .. })
@@ -56,14 +56,14 @@ impl NatsError {
     }
 }
 
-/// A message was not (or perhaps not) stored.
+/// A message was not stored, or may not have been.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
     /// Another writer was first: the subject's last sequence is not the expected one (10071, 10164).
     #[error("another writer was first")]
     WrongLastSequence,
-    /// The outcome is unknown: no answer, or the leader is changing (10158, 10163). Send the same
-    /// message with the same id again.
+    /// The outcome is unknown: no reply, or the leader is changing (10158, 10163). Send the same
+    /// message again with the same id.
     #[error("the outcome of a write is unknown")]
     Unknown {
         /// Why.
@@ -78,11 +78,11 @@ pub enum PublishError {
         #[source]
         source: NatsError,
     },
-    /// The disk under the embedded server takes no writes; nothing was stored.
+    /// The disk under the embedded server cannot be written to; nothing was stored.
     #[error("the disk of the store does not accept writes")]
     DiskError,
-    /// A newer program has taken the store over; nothing was stored.
-    #[error("a newer program has taken the store over")]
+    /// A newer version of chatto has taken over the store; nothing was stored.
+    #[error("a newer version of chatto has taken over the store")]
     Outdated,
     /// nats-server refused the message; nothing was stored.
     #[error("the write was refused")]

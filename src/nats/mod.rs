@@ -1,9 +1,9 @@
-//! Our NATS: one connection per process, streams, acknowledged publishing with expectations, batch
+//! The NATS client: one connection per process, streams, acknowledged publishing with expected sequences, batch
 //! direct reads, reads from a stream's leader, secure erase and core subscriptions.
 //!
-//! It knows JetStream's requests and nothing of what is stored. Every request has a deadline
-//! ([`crate::limits::NATS_REQUEST_TIMEOUT`]); retrying is the caller's affair, who knows whether a
-//! repetition is harmless.
+//! It knows JetStream's requests but not what is stored. Every request has a deadline
+//! ([`crate::limits::NATS_REQUEST_TIMEOUT`]); retrying is up to the caller, who knows whether a
+//! duplicate is harmless.
 
 mod connect;
 mod error;

@@ -1,4 +1,4 @@
-//! Acknowledged publishing with expectations.
+//! Publishing with acknowledgements and expected sequences.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::runtime::on_tokio;
 /// A message for a stream.
 #[derive(Debug, Clone, Default)]
 pub struct Publish<'a> {
-    /// The subject; decides the stream.
+    /// The subject, which determines the stream.
     pub subject: &'a str,
     /// The stored bytes.
     pub payload: Bytes,
-    /// `Nats-Msg-Id`: a repetition within the stream's duplicate window stores nothing.
+    /// `Nats-Msg-Id`: a duplicate within the stream's duplicate window is not stored.
     pub message_id: Option<&'a str>,
-    /// The subject's last sequence must be this; 0: there must be none.
+    /// The expected last sequence of the subject; 0 when the subject must have no message.
     pub expected_last: Option<u64>,
     /// The message expires after this time (whole seconds, at least one).
     pub ttl: Option<Duration>,
@@ -29,10 +29,10 @@ pub struct Publish<'a> {
     pub tombstone: bool,
 }
 
-/// A stream's acknowledgement: the message is stored as its settings promise.
+/// A stream's acknowledgement: the message is stored as the stream's settings guarantee.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ack {
-    /// The message's sequence in the stream; of the first one for a duplicate.
+    /// The message's sequence in the stream; for a duplicate, that of the original.
     pub sequence: u64,
     /// The message id was known already; nothing was stored.
     pub duplicate: bool,
@@ -54,7 +54,7 @@ impl Nats {
     /// See [`PublishError`]; only `Unknown` may have stored the message.
     ///
     /// # Cancel safety
-    /// After dropping it the message may or may not be stored.
+    /// If the future is dropped, the message may or may not be stored.
     pub async fn publish(&self, message: Publish<'_>) -> Result<Ack, PublishError> {
         self.check_writable()?;
         let request = async_nats::Request::new()
@@ -66,10 +66,10 @@ impl Nats {
                 .await
                 .map_err(NatsError::unanswered)
         };
-        // It may have been stored before the fault.
+        // The message may have been stored before the fault.
         let refused = async {
             self.wait_until_writes_refused().await;
-            Err(NatsError::unanswered("the disk takes no writes any more"))
+            Err(NatsError::unanswered("the disk can no longer be written to"))
         };
         let response = futures_lite::future::or(sent, refused)
             .await
@@ -87,7 +87,7 @@ impl Nats {
         }
     }
 
-    /// Whether publishing is worth a try: see [`Self::refuse_writes`].
+    /// Whether writes are accepted: see [`Self::refuse_writes`].
     ///
     /// # Errors
     /// [`PublishError::Full`], [`PublishError::DiskError`] or [`PublishError::Outdated`].
@@ -95,10 +95,10 @@ impl Nats {
         self.writes_refused().map_or(Ok(()), |refused| Err(refused.into()))
     }
 
-    /// Sends to a core subject: nothing is stored and nobody acknowledges.
+    /// Publishes to a core subject: the message is neither stored nor acknowledged.
     ///
     /// # Errors
-    /// [`NatsError::Unanswered`] when the connection is gone for good.
+    /// [`NatsError::Unanswered`] when the connection was closed for good.
     pub async fn send(&self, subject: &str, payload: Bytes) -> Result<(), NatsError> {
         on_tokio(self.client.publish(subject.to_owned(), payload))
             .await

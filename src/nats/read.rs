@@ -1,6 +1,6 @@
 //! Reading: batch direct gets (any replica) and single messages from a stream's leader.
 //!
-//! async-nats 0.51 has no batch direct get; it is a raw request with many answers and an end marker
+//! async-nats 0.51 has no batch direct get; it is a raw request with many replies and an end marker
 //! (ADR-31 of NATS). Batches are always bounded in bytes, as the protocol has no flow control.
 
 use async_nats::HeaderMap;
@@ -71,12 +71,12 @@ pub enum BatchRead<'a> {
     },
 }
 
-/// The answer to a [`BatchRead`].
+/// The reply to a [`BatchRead`].
 #[derive(Debug, Default)]
 pub struct Batch {
     /// In ascending order of sequence.
     pub messages: Vec<StoredMessage>,
-    /// How many more there are (those from a later sequence); cut off by count or bytes.
+    /// How many more messages follow, left out because of the limit of count or bytes.
     pub pending: u64,
 }
 
@@ -96,7 +96,7 @@ struct GetMessage {
 }
 
 impl Nats {
-    /// Reads many messages with one request, from any replica: with replicas it may lag behind.
+    /// Reads many messages with one request from any replica, which may lag behind the leader.
     ///
     /// # Errors
     /// [`NatsError`]; `Unexpected` when more than 1,024 subjects match.
@@ -133,7 +133,7 @@ impl Nats {
             loop {
                 let next = self.clock.timeout(limit, responses.next()).await;
                 let Ok(Some(message)) = next else {
-                    return Err(NatsError::unanswered("no end of a batch in time"));
+                    return Err(NatsError::unanswered("the batch did not end in time"));
                 };
                 if add_to_batch(message, &mut batch)? {
                     return Ok(batch);
@@ -239,7 +239,7 @@ impl Nats {
     }
 }
 
-/// Takes one answer of a batch; `true` at its end.
+/// Adds one reply to the batch; `true` at its end.
 fn add_to_batch(message: async_nats::Message, batch: &mut Batch) -> Result<bool, NatsError> {
     let headers = message.headers.unwrap_or_default();
     let number =
@@ -249,7 +249,7 @@ fn add_to_batch(message: async_nats::Message, batch: &mut Batch) -> Result<bool,
             batch.pending = number("Nats-Num-Pending").unwrap_or(0);
             return Ok(true);
         }
-        Some(503) => return Err(NatsError::unanswered("nobody serves this stream now")),
+        Some(503) => return Err(NatsError::unanswered("no server serves this stream now")),
         Some(413) => return Err(NatsError::Unexpected { what: "too many subjects match" }),
         Some(code) => {
             let description = message.description.unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Streams: their configuration, state and erasing of single messages.
+//! Streams: their configuration and state, and the erasure of single messages.
 
 use async_nats::jetstream::stream::{Config as StreamConfig, Info as StreamInfo};
 use serde::de::DeserializeOwned;
@@ -34,7 +34,7 @@ enum ApiResponse<T> {
     Success(T),
 }
 
-/// What an account stores.
+/// What the account stores.
 #[derive(Debug, Clone, Copy, Deserialize)]
 pub struct AccountInfo {
     /// Bytes in files.
@@ -42,7 +42,7 @@ pub struct AccountInfo {
     pub file_bytes: u64,
 }
 
-/// A page of a stream's subjects; nats-server answers at most 100,000 at a time.
+/// A page of a stream's subjects; nats-server returns at most 100,000 at a time.
 #[derive(Deserialize)]
 struct Subjects {
     #[serde(default)]
@@ -119,7 +119,7 @@ impl Nats {
         optional(deleted, codes::STREAM_NOT_FOUND).map(|_| ())
     }
 
-    /// Erases one message from disk: its bytes are overwritten. `false`: it was not there.
+    /// Erases one message from disk: its bytes are overwritten. `false` when it did not exist.
     ///
     /// # Errors
     /// [`NatsError`].
@@ -142,7 +142,7 @@ impl Nats {
         }
     }
 
-    /// Removes every message before `sequence`. Their bytes may stay on disk.
+    /// Removes every message before `sequence`. Their bytes may remain on disk.
     ///
     /// # Errors
     /// [`NatsError`].
@@ -151,7 +151,7 @@ impl Nats {
         self.api::<SuccessResponse>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
     }
 
-    /// What this account stores. Answers as long as JetStream works.
+    /// What this account stores. Succeeds as long as JetStream works.
     ///
     /// # Errors
     /// [`NatsError`]; `Refused` when JetStream has switched itself off.
@@ -159,7 +159,7 @@ impl Nats {
         self.api("INFO", &json!({})).await
     }
 
-    /// Whether the server answers for its streams: their state is read under their locks.
+    /// Checks that the server can report its streams, whose state it reads under their locks.
     ///
     /// # Errors
     /// [`NatsError`].
@@ -174,7 +174,7 @@ impl Nats {
         request: &impl Serialize,
     ) -> Result<T, NatsError> {
         let payload = serde_json::to_vec(request)
-            .map_err(|_| NatsError::Unexpected { what: "a request that cannot be encoded" })?;
+            .map_err(|_| NatsError::Unexpected { what: "the request cannot be encoded" })?;
         let request =
             async_nats::Request::new().payload(payload.into()).timeout(Some(NATS_REQUEST_TIMEOUT));
         let response = on_tokio(self.client.send_request(format!("$JS.API.{subject}"), request))
@@ -183,12 +183,12 @@ impl Nats {
         match serde_json::from_slice(&response.payload) {
             Ok(ApiResponse::Success(response)) => Ok(response),
             Ok(ApiResponse::Error { error }) => Err(error.into()),
-            Err(_) => Err(NatsError::Unexpected { what: "an answer of JetStream's API" }),
+            Err(_) => Err(NatsError::Unexpected { what: "an unreadable reply of JetStream's API" }),
         }
     }
 }
 
-/// Turns one "there is none" code into `None`.
+/// Maps the given "does not exist" code to `None`.
 pub(super) fn optional<T>(
     response: Result<T, NatsError>,
     code: u64,

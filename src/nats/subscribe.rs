@@ -8,9 +8,9 @@ use super::read::is_tombstone;
 use super::{Nats, NatsError};
 use crate::runtime::on_tokio;
 
-/// A subscription; dropping it ends it. Messages beyond
-/// [`crate::limits::NATS_SUBSCRIPTION_MESSAGES_MAX`] unread ones are lost, which readers of
-/// republished streams see as a gap and fill.
+/// A subscription, which ends when it is dropped. Messages beyond
+/// [`crate::limits::NATS_SUBSCRIPTION_MESSAGES_MAX`] unread ones are lost; readers of
+/// republished streams see a gap and fill it.
 pub struct Subscription {
     inner: async_nats::Subscriber,
 }
@@ -46,7 +46,7 @@ impl Message {
 }
 
 impl Nats {
-    /// Subscribes to a core subject, wildcards allowed. When this returns, the server has seen the
+    /// Subscribes to a core subject, wildcards allowed. When this returns, the server has registered the
     /// subscription.
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Nats {
         on_tokio(async {
             let inner =
                 self.client.subscribe(subject.to_owned()).await.map_err(NatsError::unanswered)?;
-            // A request makes a round trip on the same connection, behind the subscription.
+            // The flush makes a round trip on the same connection, after the subscription.
             self.client.flush().await.map_err(NatsError::unanswered)?;
             Ok(Subscription { inner })
         })

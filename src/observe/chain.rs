@@ -1,8 +1,8 @@
-//! An error with what caused it.
+//! An error with its causes.
 
 use std::error::Error;
 
-/// An error and its causes in one line. A cause whose text stands in the line already is left out.
+/// An error and its causes in one line. A cause whose text is already part of the line is left out.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();

@@ -18,7 +18,7 @@ use crate::limits::{KEPT_ERROR_MAX_BYTES, KEPT_ERRORS_MAX};
 pub struct KeptError {
     /// Milliseconds since 1970.
     pub at_ms: i64,
-    /// The part of the program.
+    /// The log target.
     pub target: String,
     /// Message and fields.
     pub text: String,
@@ -29,7 +29,7 @@ static KEPT: Mutex<VecDeque<KeptError>> = Mutex::new(VecDeque::new());
 static COUNT: AtomicU64 = AtomicU64::new(0);
 static SAVED: AtomicU64 = AtomicU64::new(0);
 
-/// Keeps an error, dropping the oldest beyond the bound.
+/// Records an error, dropping the oldest beyond the limit.
 pub(super) fn record(at_ms: i64, target: &str, text: &str) {
     let mut end = text.len().min(KEPT_ERROR_MAX_BYTES);
     while !text.is_char_boundary(end) {
@@ -50,7 +50,7 @@ pub fn recent_errors() -> Vec<KeptError> {
     KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
 }
 
-/// Takes over what a former run saved. Lines that cannot be read are left out.
+/// Loads the errors that an earlier run saved. Unreadable lines are skipped.
 pub fn load_errors(bytes: &[u8]) {
     let former: Vec<KeptError> = bytes
         .split(|byte| *byte == b'\n')
@@ -65,8 +65,8 @@ pub fn load_errors(bytes: &[u8]) {
     }
 }
 
-/// Saves the errors if there are new ones: a plain write of a small file, which may be lost at a power
-/// cut. It blocks.
+/// Saves the errors if there are new ones: a plain write of a small file, which a power cut may
+/// lose. It blocks.
 ///
 /// # Errors
 /// The system's error; the next call tries again.

@@ -14,9 +14,9 @@ use super::time::rfc3339;
 /// The form of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// Readable, with time.
+    /// Human-readable, with the time.
     Text,
-    /// Readable, with the journal's level prefix and without time, which the journal adds.
+    /// Human-readable, with the journal's level prefix and without the time, which the journal adds.
     Journal,
     /// One JSON object per line.
     Json,
@@ -126,7 +126,7 @@ fn json(unix_ms: i64, record: &Record<'_>, message: &str, fields: &[(String, Str
     for (key, value) in fields {
         put(key, value);
     }
-    // JSON's own escapes are for control characters of ASCII; what is not ASCII stands in strings only.
+    // JSON itself escapes only ASCII control characters; other characters appear only inside strings.
     let mut line = String::new();
     for c in serde_json::Value::Object(object).to_string().chars() {
         if is_hidden(c) {
@@ -159,8 +159,8 @@ fn level_name(level: Level) -> &'static str {
     }
 }
 
-/// Control characters, line separators and what changes the direction of text (all below U+10000). As
-/// escapes foreign text can neither end a line, nor drive a terminal, nor show a line in another order.
+/// Control characters, line separators and characters that change the text direction (all below U+10000).
+/// Written as escapes, foreign text can neither end a line, nor control a terminal, nor reorder a line.
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}')
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_text_ends_no_line_and_turns_none_round() {
+    fn foreign_text_neither_ends_nor_reorders_a_line() {
         let foreign = "a\u{2028}b\u{202e}c\u{2066}d\u{9b}e\u{7f}f\u{200f}";
         let fields = [("name", Value::from(foreign))];
         let fields: &dyn log::kv::Source = &fields.as_slice();
@@ -248,6 +248,6 @@ mod tests {
         }
         let json: serde_json::Value =
             serde_json::from_str(&line(Format::Json, 0, &record, &pairs)).unwrap();
-        assert_eq!(json["name"], foreign, "a program reads what it was");
+        assert_eq!(json["name"], foreign, "a parser reads the original text");
     }
 }

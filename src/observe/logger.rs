@@ -32,12 +32,12 @@ pub fn init(format: Format, level: LevelFilter) {
 pub fn set_level(level: LevelFilter) {
     if let Some(logger) = LOGGER.get() {
         logger.level.store(level as usize, Ordering::Relaxed);
-        // Libraries speak from `warn` upwards even where we speak of errors only.
+        // Libraries log from `warn` upwards even where our own level is `error`.
         log::set_max_level(level);
     }
 }
 
-/// Our own lines, and those of nats-server, follow the configured level; libraries tell warnings.
+/// Our own lines and those of nats-server follow the configured level; libraries log warnings and errors.
 fn is_ours(target: &str) -> bool {
     target == "nats" || target == "chatto" || target.starts_with("chatto::")
 }
@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_heard_from_warn_upwards() {
+    fn libraries_log_from_warn_upwards() {
         let logger =
             Logger { format: Format::Text, level: AtomicUsize::new(LevelFilter::Info as usize) };
         let enabled = |target: &str, level| {

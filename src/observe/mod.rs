@@ -1,6 +1,6 @@
 //! Logs: one backend that writes lines to standard error in four formats, and keeps the last errors.
 //!
-//! Every module logs through the `log` macros with constant texts and fields. Nothing here knows what
+//! Every module logs through the `log` macros with constant texts and fields. This module does not know what
 //! the lines are about; bodies, tokens and secrets never reach it.
 
 mod chain;

@@ -1,7 +1,7 @@
 //! Standard output and standard error.
 //!
-//! What reads them may stop reading: a pipe without a reader, a terminal after Ctrl-S. A server goes on: a
-//! thread of its own writes, and what does not fit into the queue before it is dropped and counted.
+//! The reader of either may stop reading: a pipe without a reader, a terminal after Ctrl-S. The server continues: a
+//! separate thread writes, and lines that do not fit into its queue are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io::Write as _;
@@ -28,16 +28,16 @@ impl Stream {
             }
             Self::Error => std::io::stderr().lock().write_all(text.as_bytes()),
         };
-        // A reader that went away wants no more, and a log that cannot be written has nobody to tell.
+        // A closed reader needs no more output, and a log that cannot be written has no place to report it.
         written.ok();
     }
 }
 
-/// Texts on their way to the writer's thread.
+/// Texts that wait for the writer's thread.
 #[derive(Default)]
 struct Queue {
     texts: VecDeque<(Stream, String)>,
-    /// Bytes of those, and of what is being written.
+    /// Bytes of the waiting texts and of the one being written.
     bytes: usize,
     dropped: u64,
 }
@@ -51,22 +51,22 @@ struct Writer {
 
 static WRITER: OnceLock<&'static Writer> = OnceLock::new();
 
-/// Writes from a thread of its own from now on: nobody waits for a reader. What a panic says goes the same way;
-/// the system's own hook would write it directly. A panic of any thread ends the process.
+/// From now on a separate thread writes, so that no caller waits for a reader. Panic messages take the same path;
+/// the default hook would write them directly. A panic of any thread ends the process.
 pub fn write_in_background() {
     std::panic::set_hook(Box::new(|panic| {
         let backtrace = std::backtrace::Backtrace::capture();
         log::error!(backtrace:% = backtrace; "{panic}");
         flush(OUTPUT_FLUSH_TIMEOUT);
-        // A release does so anyway. A development build would unwind and go on without the thread.
+        // A release build aborts anyway. A development build would unwind and continue without the thread.
         std::process::abort();
     }));
     let writer: &'static Writer = Box::leak(Box::default());
     match std::thread::Builder::new().name("output".to_owned()).spawn(|| writer.run()) {
-        // Once only: a second call's thread waits for ever and holds nothing.
+        // Only once: the thread of a second call waits forever and holds nothing.
         Ok(_running) => drop(WRITER.set(writer)),
         Err(error) => {
-            log::error!(error:err = error; "no thread for the log: a reader that stops will stop the server");
+            log::error!(error:err = error; "cannot start the log's thread; a reader that stops reading will block the server");
         }
     }
 }
@@ -79,11 +79,11 @@ pub fn print(stream: Stream, text: String) {
     }
 }
 
-/// Waits until everything is written, but not longer than this. At the end of a process.
+/// Waits until everything is written, but at most `limit`. For the end of a process.
 pub fn flush(limit: Duration) {
     let Some(writer) = WRITER.get() else { return };
     let queue = writer.lock();
-    // Whoever does not read by now is not waited for.
+    // Output that was not read by then is lost.
     drop(writer.emptied.wait_timeout_while(queue, limit, |queue| queue.bytes > 0));
 }
 
@@ -114,7 +114,7 @@ impl Writer {
         }
     }
 
-    /// Counts a text as written; how many had to be dropped since it was last said, once there is room to say so.
+    /// Counts a text as written. Returns how many texts were dropped since the last report, once there is room for one.
     fn finish(&self, bytes: usize) -> u64 {
         let mut queue = self.lock();
         queue.bytes = queue.bytes.saturating_sub(bytes);
@@ -131,7 +131,7 @@ impl Writer {
             stream.write(&text);
             let dropped = self.finish(text.len());
             if dropped > 0 {
-                log::warn!(lines = dropped; "lines were dropped here: nobody read what was written before");
+                log::warn!(lines = dropped; "log lines were dropped here because earlier ones were not read");
             }
         }
     }
@@ -151,9 +151,9 @@ mod tests {
         }
         let (stream, text) = writer.take();
         assert_eq!((stream, text.len()), (Stream::Error, 1_000));
-        // What is being written counts until it is written.
+        // The text being written counts until it is written.
         writer.put(Stream::Error, line.clone());
-        assert_eq!(writer.finish(text.len()), 0, "a line that says so would be dropped too");
+        assert_eq!(writer.finish(text.len()), 0, "a line that reports it would be dropped too");
         writer.put(Stream::Output, line);
         assert_eq!(writer.lock().texts.len(), fits);
         let mut dropped_lines = 0;

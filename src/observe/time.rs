@@ -1,6 +1,6 @@
 //! Wall-clock time as text.
 
-/// `2026-11-21T06:00:00.000Z` for milliseconds since 1970; times before are shown as 1970.
+/// `2026-11-21T06:00:00.000Z` for milliseconds since 1970; earlier times are shown as 1970.
 #[must_use]
 pub fn rfc3339(unix_ms: i64) -> String {
     let ms = unix_ms.max(0);

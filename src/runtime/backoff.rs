@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Delays that double from `first` to `max`, each shortened by up to half at random, so that many
-/// clients do not return in step.
+/// Delays that double from `first` to `max`, each randomly shortened by up to half, so that many
+/// clients do not retry in step.
 #[derive(Debug, Clone)]
 pub struct Backoff {
     first: Duration,
@@ -12,7 +12,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Starts at `first`, never waits longer than `max`.
+    /// Starts at `first` and never exceeds `max`.
     #[must_use]
     pub fn new(first: Duration, max: Duration) -> Self {
         Self { first, max, next: first }
@@ -27,13 +27,13 @@ impl Backoff {
         half + half * random / 255
     }
 
-    /// Starts again at the first delay, after a success.
+    /// Returns to the first delay, after a success.
     pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
-/// One random byte; a system without randomness gets the longest delay.
+/// One random byte; without a source of randomness the largest, which gives the longest delay.
 fn random_byte() -> u8 {
     let mut byte = [u8::MAX];
     if getrandom::fill(&mut byte).is_err() {

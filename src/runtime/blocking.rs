@@ -10,7 +10,7 @@ static PERMITS: Semaphore = Semaphore::new(BLOCKING_TASKS_MAX);
 /// further callers wait.
 ///
 /// # Cancel safety
-/// Dropping it before the work started cancels it; afterwards the work runs to its end.
+/// Dropping the future before the work has started cancels the work; afterwards it runs to its end.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let _permit = PERMITS.acquire().await;
     #[expect(clippy::disallowed_methods, reason = "this is the counted way to it")]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// A source of time. Clones share its offsets, by which tests move the two clocks.
+/// A source of time. Clones share its offsets, with which tests move the two clocks.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     offset_ms: Arc<AtomicI64>,
@@ -20,7 +20,7 @@ pub struct Elapsed {
     pub limit: Duration,
 }
 
-/// A timer that outlives the waits for it: arming a new one for each wait costs two system calls.
+/// A timer that is reused for many waits: arming a new one for each wait costs two system calls.
 #[derive(Debug)]
 pub struct Timer {
     timer: smol::Timer,
@@ -28,10 +28,10 @@ pub struct Timer {
 }
 
 impl Timer {
-    /// Waits until `at`; an alarm that is set to that time already stays armed.
+    /// Waits until `at`; a timer that is already set to that time stays armed.
     ///
     /// # Cancel safety
-    /// Dropping it leaves the alarm set.
+    /// If the future is dropped, the timer stays armed.
     pub async fn until(&mut self, at: Instant) {
         if self.at != Some(at) {
             self.timer.set_at(at);
@@ -57,7 +57,7 @@ impl Clock {
         Instant::now() + offset
     }
 
-    /// The wall clock in milliseconds since 1970-01-01 UTC; 0 when the clock stands before that.
+    /// The wall clock in milliseconds since 1970-01-01 UTC; 0 when the clock is set to an earlier time.
     #[must_use]
     #[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
     pub fn unix_ms(&self) -> i64 {
@@ -73,8 +73,8 @@ impl Clock {
         self.offset_ms.fetch_add(by, Ordering::Relaxed);
     }
 
-    /// Moves the monotonic clock of this clock and its clones; for tests of what is kept for a while. Nobody
-    /// who sleeps wakes earlier, and an [`Timer`] goes by the clock as it was.
+    /// Moves the monotonic clock of this clock and its clones; for tests of what is kept for a while. Sleeps
+    /// do not end earlier, and a [`Timer`] follows the unmoved clock.
     pub fn advance_monotonic(&self, by: Duration) {
         let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
         self.monotonic_offset_ms.fetch_add(by, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl Clock {
         smol::Timer::after(duration).await;
     }
 
-    /// An alarm that is not set.
+    /// A timer that is not armed.
     #[must_use]
     pub fn timer(&self) -> Timer {
         Timer { timer: smol::Timer::never(), at: None }

@@ -14,17 +14,17 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// Runs `main` to its end on this thread, with `threads` further workers for spawned tasks. The
-    /// process does without huge pages from then on.
+    /// Runs `main` to its end on this thread, with `threads` more workers for spawned tasks. From then on the
+    /// process uses no transparent huge pages.
     ///
     /// The workers end when `main` returns; tasks that no scope has joined by then are dropped.
     pub fn run<F, T>(threads: usize, main: impl FnOnce(Self) -> F) -> T
     where
         F: Future<Output = T>,
     {
-        // Huge pages triple what an idle process takes; nats-server inherits this.
+        // Huge pages triple the memory of an idle process; nats-server inherits the setting.
         if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
-            log::debug!(error:err = error; "huge pages stay on");
+            log::debug!(error:err = error; "cannot turn off huge pages");
         }
         let runtime = Self { executor: Arc::new(Executor::new()) };
         let stop = Stop::new();
@@ -32,8 +32,8 @@ impl Runtime {
             for n in 0..threads.max(1) {
                 let executor = Arc::clone(&runtime.executor);
                 let stop = stop.clone();
-                // Without a thread the process would still run its main task; one is always needed
-                // for spawned work, so a refusal here may end the program.
+                // Without a worker the process would still run its main task, but spawned work needs one,
+                // so this error may end the program.
                 let worker = std::thread::Builder::new().name(format!("worker-{n}"));
                 let started = worker.spawn_scoped(workers, move || {
                     smol::block_on(executor.run(stop.stopped()));
@@ -47,8 +47,8 @@ impl Runtime {
         })
     }
 
-    /// The number of worker threads for this machine beside the first: one less than its cores, at most
-    /// three, as the work is waiting for nats-server rather than computing.
+    /// The number of worker threads for this machine besides the first: one less than its cores, at most
+    /// three, because the work is mostly waiting for nats-server.
     #[must_use]
     pub fn default_threads() -> usize {
         std::thread::available_parallelism().map_or(1, |n| n.get().min(4).saturating_sub(1).max(1))

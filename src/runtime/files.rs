@@ -20,7 +20,7 @@ pub fn limited_read(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes a file so that after a power cut it is either absent, the former one, or complete:
+/// Writes a file so that after a power cut it is either absent, unchanged or complete:
 /// temporary file, fsync, rename, fsync of the directory. `mode` are its permission bits.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn write_durably(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         File::open(dir)?.sync_all()
     })();
     if written.is_err() {
-        // Nothing to report if even this fails: the first error is the one to act on.
+        // If this fails too, the first error is still the one to report.
         std::fs::remove_file(&temporary).ok();
     }
     written

@@ -1,4 +1,4 @@
-//! Who listens on a port of this machine, from proc(5).
+//! Finds the sockets that listen on a port of this machine, from proc(5).
 
 use std::io;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub struct PortListener {
 /// The sockets of this machine that listen on a TCP port, IPv4 and IPv6.
 ///
 /// # Errors
-/// The system's error when it shows no table.
+/// The system's error when the table cannot be read.
 pub fn port_listeners(port: u16) -> io::Result<Vec<PortListener>> {
     let mut found = Vec::new();
     for table in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {

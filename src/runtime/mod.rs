@@ -1,7 +1,7 @@
 //! Owned, bounded, stoppable asynchronous work on smol: scopes of tasks, the stop signal, the clock,
 //! deadlines, backoff, blocking work, memory slots and durable file writes.
 //!
-//! It knows nothing of chat, NATS or HTTP. It is the only module that names the executor, the thread
+//! It knows nothing about chat, NATS or HTTP. It is the only module that names the executor, the thread
 //! pool for blocking calls and the adapter that lets tokio libraries run here.
 
 mod backoff;

@@ -1,4 +1,4 @@
-//! A burst, then a steady pace.
+//! A rate limit: a burst, then a steady pace.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 pub struct Pace {
     burst: u32,
     interval: Duration,
-    /// When everything allowed so far has been earned.
+    /// The time at which everything allowed so far has been earned.
     earned: Option<Instant>,
 }
 
 impl Pace {
-    /// With the whole burst to begin with.
+    /// Starts with the whole burst available.
     #[must_use]
     pub fn new(burst: u32, interval: Duration) -> Self {
         Self { burst, interval, earned: None }

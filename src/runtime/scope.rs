@@ -12,7 +12,7 @@ pub type Task<T> = smol::Task<T>;
 
 /// A bounded set of named tasks with one owner.
 ///
-/// Finished tasks make room for new ones. Dropping the scope cancels what still runs.
+/// Finished tasks make room for new ones. Dropping the scope cancels the running tasks.
 pub struct Scope {
     name: &'static str,
     max: usize,
@@ -20,9 +20,9 @@ pub struct Scope {
     tasks: Mutex<Vec<(&'static str, Task<()>)>>,
 }
 
-/// The scope holds as many tasks as it may.
+/// The scope holds as many tasks as it is allowed to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("no room for another task: {max} run already")]
+#[error("cannot start another task: {max} are already running")]
 pub struct ScopeFull {
     /// How many tasks the scope may hold.
     pub max: usize,
@@ -55,8 +55,8 @@ impl Scope {
         Ok(())
     }
 
-    /// Starts work that must not be cut in half when its caller goes away (append and
-    /// acknowledgement, rename, completion). The scope owns it; the answer comes back to the caller
+    /// Starts work that must not be interrupted when its caller goes away (append and
+    /// acknowledgement, rename, completion). The scope owns it; the result reaches the caller
     /// through the returned future, which may be dropped.
     ///
     /// # Errors
@@ -73,13 +73,13 @@ impl Scope {
         let (tx, rx) = smol::channel::bounded(1);
         self.spawn(name, async move {
             let result = work.await;
-            // The caller may have gone away; the work is done all the same.
+            // The caller may have gone away; the work is done anyway.
             tx.try_send(result).ok();
         })?;
         Ok(async move { rx.recv().await.ok() })
     }
 
-    /// How many tasks run.
+    /// The number of running tasks.
     #[must_use]
     pub fn running(&self) -> usize {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -87,7 +87,7 @@ impl Scope {
         tasks.len()
     }
 
-    /// Waits until every task has ended, those included that start meanwhile.
+    /// Waits until every task has ended, including those that start meanwhile.
     pub async fn join(&self) {
         loop {
             let next = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).pop();

@@ -1,11 +1,11 @@
-//! Memory slots: work that needs tens of megabytes takes one first.
+//! Memory slots: work that needs tens of megabytes acquires one first.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smol::lock::{Semaphore, SemaphoreGuardArc};
 
-/// A small number of slots and a bounded queue before them.
+/// A small number of slots with a bounded queue.
 #[derive(Clone)]
 pub struct MemorySlots {
     permits: Arc<Semaphore>,
@@ -18,19 +18,19 @@ pub struct SlotGuard {
     _permit: SemaphoreGuardArc,
 }
 
-/// All slots are taken and the queue is full.
+/// All slots are in use and the queue is full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too much of this work is waiting already")]
+#[error("too many requests for this work are already waiting")]
 pub struct SlotsBusy;
 
 impl MemorySlots {
-    /// `slots` at a time, `queue_max` waiting; beyond that callers are refused.
+    /// `slots` at a time and `queue_max` waiting callers; further callers are refused.
     #[must_use]
     pub fn new(slots: usize, queue_max: usize) -> Self {
         Self { permits: Arc::new(Semaphore::new(slots)), waiting: Arc::default(), queue_max }
     }
 
-    /// Takes a slot, waiting in the queue for it.
+    /// Acquires a slot, waiting in the queue if none is free.
     ///
     /// # Errors
     /// [`SlotsBusy`] when the queue is full.

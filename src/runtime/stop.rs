@@ -1,4 +1,4 @@
-//! The stop signal: a state, not an event, so nobody can miss it.
+//! The stop signal: a state, not an event, so no task can miss it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,28 +18,28 @@ struct Inner {
 }
 
 impl Stop {
-    /// A signal that has not been given.
+    /// A signal that has not been sent.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Gives the signal. Repeating it is harmless.
+    /// Sends the signal. Repeating it is harmless.
     pub fn stop(&self) {
         self.inner.stopped.store(true, Ordering::SeqCst);
         self.inner.changed.notify(usize::MAX);
     }
 
-    /// Whether the signal was given.
+    /// Whether the signal was sent.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.inner.stopped.load(Ordering::SeqCst)
     }
 
-    /// Waits until the signal is given; returns at once when it was.
+    /// Waits until the signal is sent; returns at once if it already was.
     ///
     /// # Cancel safety
-    /// Dropping it changes nothing.
+    /// Dropping the future changes nothing.
     pub async fn stopped(&self) {
         loop {
             if self.is_stopped() {
@@ -53,7 +53,7 @@ impl Stop {
         }
     }
 
-    /// Runs `work` until it ends or the signal is given; `None` means stopped, `work` was dropped.
+    /// Runs `work` until it ends or the signal is sent; `None` means stopped, and `work` was dropped.
     pub async fn or<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         futures_lite::future::or(
             async {
