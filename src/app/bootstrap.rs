@@ -3,12 +3,12 @@
 use crate::config::Settings;
 use crate::service::{BootstrapError, BootstrapServer, NewUser, Service};
 
-/// Fills a server without users as configured, and says that this is a test build.
+/// Creates the configured data in a server without users, and logs that this is a test build.
 ///
 /// # Errors
-/// [`BootstrapError`]: a test that runs on half of its data would fail elsewhere, less clearly.
+/// [`BootstrapError`]: a test that runs with half of its data would fail later and less clearly.
 pub(super) async fn fill(settings: &Settings, service: &Service) -> Result<(), BootstrapError> {
-    log::warn!("this is a test build (feature test-support): never let anybody rely on it");
+    log::warn!("this is a test build (feature test-support); do not use it in production");
     let bootstrap = &settings.bootstrap;
     let passwords: Vec<String> = bootstrap
         .users

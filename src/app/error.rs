@@ -1,4 +1,4 @@
-//! Why the program cannot run, and the exit code of each cause.
+//! Why the program cannot run, and the exit code of each error.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use crate::supervisor::{LockError, StartError, UnpackError};
 /// A start or an offline command failed. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The data directory cannot be taken.
+    /// The data directory cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// Secrets are missing or cannot be kept.
+    /// Secrets are missing or cannot be stored.
     #[error(transparent)]
     Secrets(#[from] CompleteError),
-    /// A command needs a secret that nothing states.
-    #[error("{key} is missing. State it in the configuration, as the server has it")]
+    /// A command needs a secret that is not configured.
+    #[error("{key} is missing. Set it in the configuration to the server's value")]
     SecretMissing {
         /// The key.
         key: &'static str,
     },
-    /// There is no store, and this command may not create one.
+    /// There is no store, and this command must not create one.
     #[error(
-        "no data at {place}. Run the command in the server's folder, or name its file with -c FILE; a new server \
-         is made by `chatto start`"
+        "no data at {place}. Run the command in the server's folder, or pass its configuration file with -c FILE; a new server \
+         is created by `chatto start`"
     )]
     NoData {
         /// The data directory, or the cluster's addresses.
@@ -45,9 +45,9 @@ pub enum AppError {
     /// The store cannot be opened.
     #[error("{}", advice(.0))]
     Store(#[source] OpenError),
-    /// Another process that shares the store differs in what must be the same.
+    /// Another process that shares the store has a different value for a setting that must be the same.
     #[error(
-        "{key} differs from that of the running process {process}. Give every process of the cluster the \
+        "{key} differs from the value of the running process {process}. Give every process of the cluster the \
          same value, or stop that process first"
     )]
     Mismatch {
@@ -57,20 +57,18 @@ pub enum AppError {
         process: String,
     },
     /// The defaults of a new server cannot be written.
-    #[error("the defaults of a new server cannot be written")]
+    #[error("cannot write the defaults of a new server")]
     Defaults(#[from] StoreError),
     /// The bootstrap data of a test build cannot be written.
     #[cfg(feature = "test-support")]
-    #[error(
-        "the bootstrap data cannot be written. Correct it, and start with a new data directory"
-    )]
+    #[error("cannot write the bootstrap data. Correct it and start with a new data directory")]
     Bootstrap(#[from] crate::service::BootstrapError),
-    /// The port is taken.
-    #[error("port {port} is in use{}. Stop that program, or change webserver.port", holder_text(.holder.as_deref()))]
+    /// The port is in use.
+    #[error("port {port} is in use{}. Stop that program or change webserver.port", holder_text(.holder.as_deref()))]
     PortInUse {
         /// The port.
         port: u16,
-        /// The program that has it, when known.
+        /// The program that uses it, when known.
         holder: Option<String>,
     },
     /// The address cannot be listened on.
@@ -83,13 +81,13 @@ pub enum AppError {
         source: io::Error,
     },
     /// The certificate cannot be served.
-    #[error("{0}. Mend the files named in webserver.tls; `chatto check-config` looks at them")]
+    #[error("{0}. Correct the files named in webserver.tls; `chatto check-config` checks them")]
     Tls(http::TlsError),
-    /// Signals cannot be taken over.
-    #[error("signals cannot be received")]
+    /// Signal handlers cannot be installed.
+    #[error("cannot receive signals")]
     Signals(#[source] io::Error),
-    /// A scope is full: a mistake in this program.
-    #[error("a task cannot be started")]
+    /// A scope is full: a bug in this program.
+    #[error("cannot start a task")]
     Task(#[from] ScopeFull),
 }
 
@@ -98,14 +96,14 @@ fn advice(error: &OpenError) -> String {
     let what = error.to_string();
     match error {
         OpenError::Damaged { .. } | OpenError::Holes { .. } => format!(
-            "{what}. Nothing was created or changed. Put the data directory back, or a copy of it that was made \
-             before"
+            "{what}. Nothing was created or changed. Restore the data directory, or a copy of it that was made \
+             earlier"
         ),
         OpenError::SecretChanged => format!(
-            "{what}; nothing was changed. Put the former value back, or state it as \
+            "{what}; nothing was changed. Restore the former value, or set it as \
              core.secret_key_previous so that everything is rewrapped"
         ),
-        OpenError::Newer { .. } => format!("{what}. Use the newer program again"),
+        OpenError::Newer { .. } => format!("{what}. Run the newer version of chatto"),
         OpenError::Storage(_) => format!("{what}. Check nats-server and its disk"),
         OpenError::NoStore
         | OpenError::Partial
@@ -182,7 +180,7 @@ fn embedded_exit(error: &StartError) -> Exit {
     }
 }
 
-/// A directory that takes no files: the disk's fault, or that of whoever chose the directory.
+/// Files cannot be written to a directory: a fault of the disk, or a wrong directory.
 fn unwritable_exit(error: &io::Error) -> Exit {
     const EIO: i32 = 5;
     match error.kind() {

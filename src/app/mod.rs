@@ -1,7 +1,7 @@
 //! Builds the parts of the program from the settings, runs them and stops them in order.
 //!
-//! Order of a start: data-directory lock, secrets, nats-server, store, service, then the edges. Order of
-//! a stop: refuse new work, finish requests, close the edges, store what waits, stop nats-server. It
+//! Start order: data-directory lock, secrets, nats-server, store, service, then the edges. Stop
+//! order: refuse new work, finish requests, close the edges, store pending writes, stop nats-server. It
 //! prints nothing: what a person must see goes through [`Events`].
 
 #[cfg(feature = "test-support")]

@@ -1,4 +1,4 @@
-//! Operations without a running server: take the data directory and a private nats-server, or connect
+//! Operations without a running server: lock the data directory and start a private nats-server, or connect
 //! to the cluster, do the work, and leave everything as it was.
 
 use serde_json::Value;
@@ -15,13 +15,13 @@ use super::error::AppError;
 use super::parts;
 use super::store::{Create, Store};
 
-/// A call that operations answer, several in a row.
+/// The function through which a command calls operations, as often as it needs.
 pub(super) type Calls<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, OperatorError>;
 
-/// Opens the store, lets `work` call operations, and closes it again. Blocks.
+/// Opens the store, lets `work` call operations, and closes the store. Blocks.
 ///
 /// # Errors
-/// [`AppError`]: no store here, another process has it, or it cannot be opened.
+/// [`AppError`]: there is no store, another process uses it, or it cannot be opened.
 pub fn with_operations<T>(
     settings: &Settings,
     command: &str,
@@ -44,7 +44,7 @@ pub fn with_operations<T>(
                 fields.insert("schema".to_owned(), crate::operator::SCHEMA.into());
                 fields.insert("version".to_owned(), crate::operator::VERSION.into());
             }
-            // The workers run the store's tasks meanwhile.
+            // The workers run the store's tasks in the meantime.
             smol::block_on(operations.call(method, params))
         });
         Box::pin(store.close()).await;

@@ -1,5 +1,5 @@
-//! The limit of open files: shells and systemd give 1,024 unless a program asks for what it may have,
-//! and each connection is one.
+//! The limit of open files: shells and systemd allow 1,024 unless a program raises it up to the hard limit,
+//! and each connection is an open file.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -18,7 +18,7 @@ pub(super) fn raise(connections: usize) {
     if raised < wanted {
         log::warn!(
             open_files = raised, wanted = wanted;
-            "fewer files may be open than webserver.max_connections needs; raise the limit (LimitNOFILE)"
+            "the limit of open files is too low for webserver.max_connections; raise it (LimitNOFILE)"
         );
     }
 }

@@ -54,7 +54,7 @@ pub(super) fn storage(settings: &Settings, secret_key: Secret, create: bool) -> 
 /// The chat's part.
 pub(super) fn service(settings: &Settings, secret_key: Secret) -> service::Config {
     let memory = memory_bytes();
-    // Commands that open the store without a server make no cookies.
+    // Commands that open the store without a server sign no cookies.
     let unused = || Secret::from(crate::crypto::token_text());
     service::Config {
         secret_key,
@@ -103,7 +103,7 @@ pub(super) fn http(settings: &Settings) -> http::Config {
     }
 }
 
-/// The public origin, or the names by which this machine is known.
+/// The public origin, or the host names of this machine.
 pub(super) fn public_url(settings: &Settings) -> PublicUrl {
     if let Some(url) = settings.webserver.url.as_deref().and_then(PublicUrl::configured) {
         return url;
@@ -112,7 +112,7 @@ pub(super) fn public_url(settings: &Settings) -> PublicUrl {
     PublicUrl::Derived { names: vec![format!("{host}.local"), host] }
 }
 
-/// What links on a terminal start with.
+/// The origin of links that are printed on a terminal.
 pub(super) fn link_base(settings: &Settings, port: u16) -> String {
     match public_url(settings) {
         PublicUrl::Configured(origin) => origin,

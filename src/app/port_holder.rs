@@ -1,9 +1,9 @@
-//! Who listens on a port, for the message about a busy one.
+//! Finds the program that listens on a port, for the error about a port in use.
 
 use crate::limits::PROC_FILE_MAX_BYTES;
 use crate::runtime::{limited_read, port_listeners};
 
-/// `nginx (pid 812)`, when the process can be seen from here.
+/// `nginx (pid 812)`, if this account may see the process.
 pub(super) fn name(port: u16) -> Option<String> {
     let listener = port_listeners(port).ok()?.into_iter().next()?;
     let link = format!("socket:[{}]", listener.inode);

@@ -6,22 +6,22 @@ use std::time::Instant;
 use crate::limits::READINESS_GRACE;
 use crate::runtime::Clock;
 
-/// Why the server is not ready; the words are the product's.
+/// Why the server is not ready; the product requirements define the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
     /// The parts are being started.
     Starting,
     /// No connection to nats-server.
     NatsUnreachable,
-    /// nats-server is reached, but the store does not answer.
+    /// nats-server can be reached, but the store does not reply.
     NoQuorum,
-    /// nats-server left streams out that it could not read.
+    /// nats-server left out streams that it could not read.
     StoreDamaged,
     /// Another process of the cluster has other secrets.
     SecretsMismatch,
     /// There is no space, or no inode, for writes.
     DiskFull,
-    /// The disk takes no writes: it is read-only or reports errors.
+    /// The disk cannot be written to: it is read-only or reports errors.
     DiskError,
     /// nats-server has no memory left for log-in counters, presence and leases.
     MemoryFull,
@@ -47,7 +47,7 @@ impl Reason {
     }
 }
 
-/// The answer to "are you ready", and its memory. Clones share it.
+/// The readiness of the server and its recent history. Clones share it.
 #[derive(Clone)]
 pub struct Readiness {
     clock: Clock,
@@ -57,11 +57,11 @@ pub struct Readiness {
 struct State {
     /// What is wrong now.
     now: Option<Reason>,
-    /// Since when something has been wrong without a break.
+    /// Since when something has been wrong without interruption.
     since: Instant,
     /// Whether the server was ready once.
     was_ready: bool,
-    /// What was told last, for the log.
+    /// What was logged last.
     logged: Option<Reason>,
 }
 
@@ -78,7 +78,7 @@ impl Readiness {
         Self { clock, state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Takes what is wrong now. Draining stays.
+    /// Sets what is wrong now. Draining is final.
     pub fn set(&self, now: Option<Reason>) {
         let mut state = self.lock();
         if state.now == Some(Reason::Draining) {
@@ -100,7 +100,7 @@ impl Readiness {
         }
     }
 
-    /// Why not, or `None`: ready. Once ready, trouble counts only when it has lasted
+    /// Why the server is not ready; `None` when it is. Once ready, a fault counts only after it has lasted
     /// [`READINESS_GRACE`]; draining counts at once.
     #[must_use]
     pub fn get(&self) -> Option<Reason> {

@@ -1,8 +1,8 @@
 //! Processes that share a store must agree: secrets, the public origin, the prefix of call rooms. Each
-//! enters fingerprints of them into the register and compares itself with those that were there before.
-//! Who comes later and differs is not ready, and ends with an error after half a minute.
+//! writes fingerprints of them to the register and compares itself with the processes that registered earlier.
+//! A process that registered later and differs is not ready, and ends with an error after half a minute.
 //!
-//! A fingerprint is a keyed hash: it tells that two values differ, not what they are.
+//! A fingerprint is a keyed hash: it shows that two values differ, but not what they are.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use super::error::AppError;
 /// Bytes of a fingerprint.
 const FINGERPRINT_BYTES: usize = 8;
 
-/// What may differ for a while, for example while processes are restarted one after the other.
+/// Settings that may differ for a while, for example while processes are restarted one after the other.
 const MAY_DIFFER: [&str; 4] = [
     "nats.replicas",
     "core.assets.s3.endpoint",
@@ -40,7 +40,7 @@ impl From<Mismatch> for AppError {
     }
 }
 
-/// This process as it enters itself.
+/// The register entry of this process.
 pub(super) fn own(settings: &Settings, clock: &Clock) -> Process {
     let about = rustix::system::uname();
     Process {
@@ -86,7 +86,7 @@ fn fingerprint(key: &str, value: Option<Secret>) -> Fingerprint {
     Fingerprint { key: key.to_owned(), value: value.unwrap_or_default().into() }
 }
 
-/// What differs between two processes. A key that one of them does not name is of another version.
+/// The keys that differ between two processes. A key that only one of them has belongs to another version.
 fn differences<'a>(own: &'a Process, other: &'a Process) -> impl Iterator<Item = &'a str> {
     own.fingerprints.iter().filter_map(|ours| {
         let theirs = other.fingerprints.iter().find(|theirs| theirs.key == ours.key)?;
@@ -94,7 +94,7 @@ fn differences<'a>(own: &'a Process, other: &'a Process) -> impl Iterator<Item =
     })
 }
 
-/// The first difference that may not be.
+/// The first difference that is not allowed.
 fn mismatch<'a>(own: &Process, others: impl Iterator<Item = &'a Process>) -> Option<Mismatch> {
     others.filter(|other| other.id != own.id).find_map(|other| {
         let key = differences(own, other).find(|key| !MAY_DIFFER.contains(key))?;
@@ -112,28 +112,28 @@ fn is_older(other: &Process, own: &Process) -> bool {
     (other.started_ms, &other.id) < (own.started_ms, &own.id)
 }
 
-/// Says what a changed secret means for people, where it is not refused.
+/// Warns about the consequence of a changed secret that is not refused.
 pub(super) async fn warn_changed_secrets(settings: &Settings, storage: &Storage) {
     let changed = match storage.changed_since_last_start(&fingerprints(settings)).await {
         Ok(changed) => changed,
         Err(error) => {
-            log::debug!(error:err = error; "whether secrets have changed is not known");
+            log::debug!(error:err = error; "cannot find out whether secrets have changed");
             return;
         }
     };
     for key in changed {
         let consequence = match key.as_str() {
             "webserver.cookie_signing_secret" | "webserver.cookie_encryption_secret" => {
-                "everybody who uses a browser has to log in again"
+                "everybody who uses a browser must log in again"
             }
-            "core.assets.signing_secret" => "addresses of files that were given out are not valid",
+            "core.assets.signing_secret" => "file URLs that were handed out are no longer valid",
             _ => continue,
         };
         log::warn!(key = key.as_str(); "the secret has changed since the last start: {consequence}");
     }
 }
 
-/// Waits, before the store is opened, until no other process differs; `on_wait` is told of it.
+/// Waits, before the store is opened, until no other process differs; calls `on_wait` while it does.
 ///
 /// # Errors
 /// [`AppError::Mismatch`] after [`SECRETS_MISMATCH_TIMEOUT`].
@@ -150,7 +150,7 @@ pub(super) async fn wait_for_agreement(
             Ok(others) => others,
             Err(error) => {
                 // Opening the store waits for it; the comparison is repeated afterwards.
-                log::debug!(error:err = error; "the register of processes cannot be read now");
+                log::debug!(error:err = error; "cannot read the register of processes");
                 return Ok(());
             }
         };
@@ -170,7 +170,7 @@ pub(super) async fn wait_for_agreement(
 fn log_mismatch(mismatch: &Mismatch) {
     log::error!(
         key = mismatch.key.as_str(), process = mismatch.process.as_str();
-        "a setting differs from that of a running process; all processes of a cluster need the same"
+        "a setting differs from that of a running process; give all processes of a cluster the same value"
     );
 }
 
@@ -186,7 +186,7 @@ struct Shared {
     storage: Storage,
     clock: Clock,
     mismatch: Mutex<Option<Mismatch>>,
-    /// Differences that are only told of, one line each.
+    /// Differences that are only reported, one line each.
     differing: Mutex<Vec<String>>,
     given_up: AtomicBool,
 }
@@ -205,12 +205,12 @@ impl Register {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Whether another process differs in what must be the same.
+    /// Whether another process differs in a setting that must be the same.
     pub(super) fn is_mismatched(&self) -> bool {
         self.lock_mismatch().is_some()
     }
 
-    /// The error to end with, when the difference has lasted.
+    /// The error to exit with, once the difference has lasted too long.
     pub(super) fn fatal_error(&self) -> Option<AppError> {
         if let Some(least) = self.shared.storage.outdated() {
             return Some(AppError::Store(OpenError::Outdated { least }));
@@ -219,12 +219,12 @@ impl Register {
         self.lock_mismatch().clone().filter(|_| given_up).map(AppError::from)
     }
 
-    /// What differs from other processes and may.
+    /// Allowed differences from other processes.
     pub(super) fn differing(&self) -> Vec<String> {
         self.shared.differing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keeps the entry alive and compares, until the store is closed; then takes it out.
+    /// Renews the entry and compares, until the store is closed.
     pub(super) async fn keep(self, closed: Stop) {
         let clock = self.shared.clock.clone();
         let mut since = None;
@@ -242,7 +242,7 @@ impl Register {
                     REGISTER_RETRY_INTERVAL
                 }
                 Err(error) => {
-                    log::debug!(error:err = error; "the register of processes does not answer now");
+                    log::debug!(error:err = error; "cannot reach the register of processes");
                     REGISTER_RETRY_INTERVAL
                 }
             };
@@ -252,19 +252,19 @@ impl Register {
         }
     }
 
-    /// Takes the entry out, so that a successor with other secrets need not wait until it is old.
+    /// Removes the entry, so that a successor with other secrets need not wait until it expires.
     pub(super) async fn leave(&self) {
         if let Err(error) = self.shared.storage.unregister(&self.shared.own.id).await {
-            log::debug!(error:err = error; "the entry in the register of processes expires by itself");
+            log::debug!(error:err = error; "cannot remove the entry from the register of processes; it will expire");
         }
     }
 
-    /// Compares with those that were there before; `Some`: there is a difference that may not be, and
+    /// Compares with the processes that registered earlier; `Some` when there is a difference that is not allowed, and
     /// this process is not in the register.
     async fn compare(&self) -> Result<Option<()>, StorageError> {
         let Shared { own, nats, storage, .. } = &*self.shared;
         storage.check_writer().await?;
-        // Entered before it looks: of two that start at the same moment one sees the other.
+        // Registered before it compares: of two that start at the same moment, one sees the other.
         if !self.is_mismatched() {
             storage.register(own).await?;
         }
@@ -278,7 +278,7 @@ impl Register {
                 storage.unregister(&own.id).await?;
             }
             (Some(_), None) => {
-                log::info!("no running process differs any more");
+                log::info!("no running process has different settings any more");
                 storage.register(own).await?;
             }
             _ => {}
@@ -296,7 +296,7 @@ impl Register {
         }
         let mut known = self.shared.differing.lock().unwrap_or_else(PoisonError::into_inner);
         for line in now.iter().filter(|line| !known.contains(line)) {
-            log::warn!(difference = line.as_str(); "processes of this cluster are set up differently");
+            log::warn!(difference = line.as_str(); "processes of this cluster have different settings");
         }
         *known = now;
     }

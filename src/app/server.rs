@@ -1,4 +1,4 @@
-//! The server process: start, serve, stop in order.
+//! The server process: starts, serves and stops in order.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,11 +28,11 @@ use super::store::{Create, Store};
 /// Tasks of the process besides those of its parts.
 const TASKS_MAX: usize = 8;
 
-/// What a person at the terminal must see; the command line shows it.
+/// What a person at the terminal must see; the command line prints it.
 pub trait Events: Send + Sync {
-    /// Whether a setup link may be shown: to a person, not into a log, which keeps it.
+    /// Whether a setup link may be shown: to a person, but not in a log, which would keep it.
     fn shows_links(&self) -> bool;
-    /// The server is ready at this origin; `setup` is the way in while there is no owner.
+    /// The server is ready at this origin; `setup` is the setup link while there is no owner.
     fn ready(&self, origin: &str, setup: Option<&Value>);
 }
 
@@ -113,7 +113,7 @@ impl ServerProcess {
         fatal_error.map_or(Ok(()), Err)
     }
 
-    /// Opens the store; health is answered meanwhile, a cluster may take long. `None`: stopped.
+    /// Opens the store and serves health checks meanwhile, since a cluster may take long. `None` when stopped.
     async fn open_while_serving_health(
         &mut self,
         listener: &http::Listener,
@@ -137,7 +137,7 @@ impl ServerProcess {
         futures_lite::future::zip(open, early.serve(&opened)).await.0
     }
 
-    /// The embedded server or the cluster; systemd is asked for time meanwhile.
+    /// Opens the embedded server or the cluster, and asks systemd for more time meanwhile.
     async fn open_store(&mut self) -> Result<Store, AppError> {
         let notify = Arc::clone(&self.notify);
         let clock = self.clock.clone();
@@ -164,13 +164,15 @@ impl ServerProcess {
             LockWait::OfflineCommand { command, pid } => {
                 notify.status(&format!("waiting for `chatto {command}` (pid {pid})"));
             }
-            LockWait::Orphan { .. } => notify.status("stopping a nats-server that was left behind"),
+            LockWait::Orphan { .. } => {
+                notify.status("stopping a nats-server left over from an earlier chatto")
+            }
         };
         let path = &self.settings.data_dir;
         let data_dir = DataDir::lock(path, Role::Server, &self.clock, waiting).await?;
         load_errors(data_dir.path()).await;
         for key in complete_secrets(&mut self.settings)? {
-            log::info!(key = key; "secret generated; secrets.toml in the data directory keeps it");
+            log::info!(key = key; "generated a secret; it is stored in secrets.toml in the data directory");
         }
         self.notify.status("starting nats-server");
         let (runtime, clock) = (&self.runtime, &self.clock);
@@ -184,7 +186,7 @@ impl ServerProcess {
         Ok(Service::build(config, store.storage.clone(), self.clock.clone()))
     }
 
-    /// Runs the edges until the stop, then ends them.
+    /// Runs the edges until the stop signal, then shuts them down.
     async fn serve(&self, edges: Edges<'_>) -> Result<(), AppError> {
         let Edges { service, store, listener, started, port } = edges;
         let origin = parts::link_base(&self.settings, port);
@@ -231,7 +233,7 @@ impl ServerProcess {
         let serving = async {
             Box::pin(server.serve(listener, &self.stop)).await;
         };
-        // The watch ends with the serving; the announcement once it is made.
+        // Watching ends when serving does, the report once it is made.
         let reported = async {
             reporting.await;
             watching.await
@@ -240,7 +242,7 @@ impl ServerProcess {
         Ok(())
     }
 
-    /// Says that the server is ready, and shows the way in while there is no owner.
+    /// Reports that the server is ready, and shows the setup link while there is no owner.
     async fn report_ready(&self, operations: &Operations, origin: &str) {
         self.readiness.set(None);
         self.notify.ready();
@@ -252,18 +254,18 @@ impl ServerProcess {
                 Ok(link) => setup = Some(link),
                 Err(refusal) if refusal.code == "already_exists" => {}
                 Err(refusal) => {
-                    log::warn!(error:err = refusal; "the setup link cannot be made");
+                    log::warn!(error:err = refusal; "cannot create the setup link");
                 }
             }
         } else if !operations.has_owner() {
             log::info!(
-                "this server has no owner yet: `chatto setup-link` prints the address where the account is made"
+                "this server has no owner yet: run `chatto setup-link` and open the address it prints"
             );
         }
         self.events.ready(origin, setup.as_ref());
     }
 
-    /// Looks at the parts again and again: readiness, watchdog, the beginning of the stop.
+    /// Checks the parts periodically: readiness, watchdog, the start of the shutdown.
     async fn watch(&self, store: &Store) {
         let mut fed = self.clock.now();
         let interval = self.notify.watchdog_interval();
@@ -287,11 +289,11 @@ impl ServerProcess {
         self.readiness.set(Some(Reason::Draining));
         self.notify.stopping();
         self.notify.extend_timeout(self.settings.webserver.shutdown_timeout * 2);
-        // The edges are still finishing requests; this future is dropped when they have.
+        // The edges are still finishing requests; this future is dropped when they are done.
         std::future::pending::<()>().await;
     }
 
-    /// Without a socket the server still serves; only the commands of this machine miss it.
+    /// Without the socket the server still serves clients; only commands on this machine cannot reach it.
     fn start_operator(&self, operations: &Operations) -> Result<(), AppError> {
         let Some(path) = &self.settings.operator_socket else { return Ok(()) };
         let server = match operator::Server::bind(path) {
@@ -299,7 +301,7 @@ impl ServerProcess {
             Err(error) => {
                 log::warn!(
                     error:err = error;
-                    "commands on this machine cannot reach the server; see operator_api.socket_path"
+                    "commands on this machine cannot reach the server; check operator_api.socket_path"
                 );
                 return Ok(());
             }
@@ -344,20 +346,20 @@ struct Edges<'a> {
     port: u16,
 }
 
-/// The certificate, where TLS of our own is spoken.
+/// The certificate, if this server terminates TLS itself.
 async fn load_tls(settings: &Settings) -> Result<Option<http::Tls>, AppError> {
     let Some(files) = settings.webserver.tls.clone() else { return Ok(None) };
     blocking(move || http::Tls::load(files)).await.map(Some).map_err(AppError::Tls)
 }
 
-/// Ends the process in order at the first SIGTERM or SIGINT; SIGHUP reads the certificate again.
+/// Shuts the process down in order at the first SIGTERM or SIGINT; SIGHUP reloads the certificate.
 async fn watch_signals(mut signals: Signals, stop: Stop, tls: Option<http::Tls>) {
     loop {
         match stop.or(signals.next()).await {
             None => return,
             Some(Ok(Signal::Hangup)) => match &tls {
                 Some(tls) => tls.reload().await,
-                None => log::info!("nothing to read again"),
+                None => log::info!("SIGHUP: nothing to reload"),
             },
             Some(Ok(signal @ (Signal::Terminate | Signal::Interrupt))) => {
                 log::info!(signal:? = signal; "stopping");
@@ -365,14 +367,14 @@ async fn watch_signals(mut signals: Signals, stop: Stop, tls: Option<http::Tls>)
                 return;
             }
             Some(Err(error)) => {
-                log::error!(error:err = error; "signals cannot be read any more");
+                log::error!(error:err = error; "cannot receive signals any more");
                 return;
             }
         }
     }
 }
 
-/// Readiness as the edge asks for it.
+/// Readiness for the HTTP edge.
 fn ready_view(readiness: &Readiness) -> http::Readiness {
     let readiness = readiness.clone();
     Arc::new(move || match readiness.get() {
@@ -393,9 +395,9 @@ async fn load_errors(data_dir: &Path) {
     }
 }
 
-/// Errors that cannot be saved stay in memory and in the log.
+/// Saves recent errors; those that cannot be saved stay in memory and in the log.
 async fn save_errors(path: PathBuf) {
     if let Err(error) = blocking(move || observe::save_errors(&path)).await {
-        log::debug!(error:err = error; "recent errors are not saved");
+        log::debug!(error:err = error; "cannot save recent errors");
     }
 }

@@ -1,4 +1,4 @@
-//! The answer to `status`.
+//! The report of `status`.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::supervisor::HealthWatch;
 use super::readiness::Readiness;
 use super::register::Register;
 
-/// What the report is made from.
+/// Where the report's values come from.
 pub(super) struct Sources {
     pub(super) readiness: Readiness,
     pub(super) nats: Nats,
@@ -28,10 +28,10 @@ pub(super) struct Sources {
     pub(super) clock: Clock,
 }
 
-/// Errors that the report repeats.
+/// The most errors that the report contains.
 const ERRORS_SHOWN: usize = 10;
 
-/// A source of reports.
+/// Returns a function that makes reports.
 pub(super) fn source(from: Sources) -> StatusSource {
     let from = Arc::new(from);
     Arc::new(move || {
@@ -84,14 +84,14 @@ async fn report(from: &Sources) -> StatusReport {
     }
 }
 
-/// A held room with its reason and what lies behind that.
+/// A held room with its reason and the reason's cause.
 fn held_room(held: HeldRoom) -> HeldRoomStatus {
     let cause = std::error::Error::source(&held.reason).map(|cause| format!(": {cause}"));
     let reason = format!("{}{}", held.reason, cause.unwrap_or_default());
     HeldRoomStatus { room: held.room, reason }
 }
 
-/// The streams, as far as the store answers; one that does not is left out.
+/// The streams, as far as the store replies; the others are left out.
 async fn streams(from: &Sources) -> Vec<StreamStatus> {
     if !from.nats.is_connected() {
         return Vec::new();
@@ -106,7 +106,7 @@ async fn streams(from: &Sources) -> Vec<StreamStatus> {
                 replicas: info.config.num_replicas,
             }),
             Ok(None) => {}
-            // The rest would not answer either; the report must come within its time.
+            // The rest would not reply either, and the report has a deadline.
             Err(_) => break,
         }
     }

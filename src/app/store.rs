@@ -16,7 +16,7 @@ use super::register::{self, Register};
 /// Tasks of the store's scope: the embedded server's keeper and its output.
 const TASKS_MAX: usize = 8;
 
-/// What a process needs to reach its facts.
+/// What a process needs to use the store.
 pub(super) struct Store {
     pub(super) nats: Nats,
     pub(super) storage: Storage,
@@ -28,7 +28,7 @@ pub(super) struct Store {
     scope: Scope,
 }
 
-/// Whether a store may be made where there is none.
+/// Whether a store may be created where there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Create {
     Yes,
@@ -61,7 +61,7 @@ impl Store {
                 let opening = Storage::open(nats.clone(), config.clone(), runtime, clock.clone());
                 match Box::pin(opening).await {
                     Ok(storage) => break storage,
-                    // A busy board may answer late.
+                    // A busy board may reply late.
                     Err(error) if error.is_transient() && clock.now() < deadline => {
                         clock.sleep(backoff.delay()).await;
                     }
@@ -85,7 +85,7 @@ impl Store {
         }
     }
 
-    /// Waits for the external cluster as long as it takes, telling `on_wait` why, and opens the store.
+    /// Waits for the external cluster as long as it takes, passes the reason to `on_wait`, and opens the store.
     pub(super) async fn external(
         settings: &Settings,
         create: Create,
@@ -128,7 +128,7 @@ impl Store {
                 Ok(storage) => {
                     let scope = Scope::new(runtime, "register", 1);
                     let closed = Stop::new();
-                    // Commands do their work and are gone.
+                    // Commands end after their work and do not register.
                     let register = (create == Create::Yes)
                         .then(|| Register::new(own, nats.clone(), storage.clone(), clock.clone()));
                     if let Some(register) = register.clone() {
@@ -152,7 +152,7 @@ impl Store {
         }
     }
 
-    /// Stores what waits and stops the embedded server.
+    /// Stores pending writes and stops the embedded server.
     pub(super) async fn close(self) {
         if let Some(register) = &self.register {
             self.closed.stop();
@@ -167,17 +167,17 @@ impl Store {
         }
     }
 
-    /// The error that the process must end with.
+    /// The error that the process must exit with.
     pub(super) fn fatal_error(&self) -> Option<AppError> {
         self.register.as_ref().and_then(Register::fatal_error)
     }
 
-    /// What is wrong with it now.
+    /// Why the server is not ready because of its store.
     pub(super) fn unready_reason(&self) -> Option<Reason> {
         if let Some(embedded) = &self.embedded {
             match embedded.health() {
                 Health::Restarting { .. } => return Some(Reason::NatsUnreachable),
-                // Also while no nats-server runs: it is the disk that somebody must look at.
+                // Also while no nats-server runs: the disk is what needs attention.
                 Health::RefusingWrites(DiskFault::Full)
                 | Health::WaitingForDisk(DiskFault::Full) => {
                     return Some(Reason::DiskFull);
@@ -208,8 +208,8 @@ impl Store {
     }
 }
 
-/// Refuses writes while the disk takes none, instead of leaving every writer waiting for a nats-server
-/// that does not answer.
+/// Refuses writes while the disk cannot be written to, instead of leaving every writer waiting for a nats-server
+/// that does not reply.
 async fn write_gate(nats: Nats, watch: HealthWatch, closed: Stop) {
     loop {
         let health = watch.health();

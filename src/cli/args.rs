@@ -1,4 +1,4 @@
-//! The command line as types; help, completions and the reference page are made from them.
+//! The command line as types; help, completions and the reference page are generated from them.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,20 @@ use argh::{ArgsInfo, FromArgs};
 /// chatto: a team-chat server for small boards.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
-    note = "Options stand before or after the command. Results go to standard output, everything else to standard error.",
+    note = "Options go before or after the command. Results go to standard output, everything else to standard error.",
     error_code(0, "complete success; warnings are allowed"),
     error_code(1, "the operation failed or is incomplete"),
     error_code(2, "wrong usage"),
-    error_code(65, "an archive or key file is damaged, foreign or too new"),
+    error_code(65, "an archive or key file is damaged, from another server or too new"),
     error_code(69, "NATS or the store cannot be reached"),
-    error_code(73, "the target exists or cannot be created"),
+    error_code(73, "the target already exists or cannot be created"),
     error_code(74, "a read or write error, a full disk, a damaged store"),
-    error_code(75, "try again: a lock is held, a port is busy"),
+    error_code(75, "try again later: a lock is held, a port is in use"),
     error_code(77, "wrong passphrase, or permission denied"),
-    error_code(78, "the configuration")
+    error_code(78, "the configuration is invalid")
 )]
 pub(super) struct Chatto {
-    /// configuration file; else ./chatto.toml, else /etc/chatto/chatto.toml, else none
+    /// configuration file; by default ./chatto.toml, then /etc/chatto/chatto.toml, then none
     #[argh(option, short = 'c', arg_name = "file")]
     pub(super) config: Option<PathBuf>,
     /// print one JSON object at the end
@@ -33,7 +33,7 @@ pub(super) struct Chatto {
     #[argh(option, arg_name = "how", default = "Progress::Auto")]
     #[expect(dead_code, reason = "accepted everywhere; no command of this version takes long")]
     pub(super) progress: Progress,
-    /// no colours and no cursor movement
+    /// use no colours and no cursor movement
     #[argh(switch)]
     #[expect(dead_code, reason = "accepted everywhere; no output of this version is coloured")]
     pub(super) no_color: bool,
@@ -78,35 +78,35 @@ pub(super) enum Command {
     Completions(Completions),
 }
 
-/// Write a commented chatto.toml; an existing one is left alone.
+/// Write a commented chatto.toml; an existing file is not changed.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "init")]
 pub(super) struct Init {
-    /// write new secrets into the file too, for several processes or an external cluster
+    /// also write new secrets into the file, for several processes or an external cluster
     #[argh(switch)]
     pub(super) with_secrets: bool,
 }
 
-/// Serve until SIGTERM or SIGINT; `run` is another name for it.
+/// Run the server until SIGTERM or SIGINT; `run` is an alias.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "start")]
 pub(super) struct Start {}
 
-/// Say how the running server is: 0 ready, 1 not ready, 69 not running.
+/// Show the state of the running server; exits with 0 if ready, 1 if not ready, 69 if not running.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "status")]
 pub(super) struct Status {
-    /// print nothing, only end with the exit code
+    /// print nothing, only set the exit code
     #[argh(switch)]
     pub(super) ready: bool,
 }
 
-/// Print the one-time address where the first owner's account is made; valid for 30 minutes.
+/// Print the one-time link that creates the first owner's account; valid for 30 minutes.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "setup-link")]
 pub(super) struct SetupLink {}
 
-/// List and revoke join links that nobody has used yet; `user create --link` makes one.
+/// List and revoke unused join links; `user create --link` creates one.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "invite")]
 pub(super) struct Invite {
@@ -121,12 +121,12 @@ pub(super) enum InviteCommand {
     Revoke(InviteRevoke),
 }
 
-/// List open join links, the newest first: id, end, maker, role, login, name, mail; separated by tabs.
+/// List unused join links, newest first: id, expiry, creator, role, login, name, email; separated by tabs.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "list")]
 pub(super) struct InviteList {}
 
-/// Revoke a join link, so that nobody can use it any more.
+/// Revoke a join link, so that it can no longer be used.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "revoke")]
 pub(super) struct InviteRevoke {
@@ -152,26 +152,26 @@ pub(super) enum UserCommand {
     Role(UserRole),
 }
 
-/// Create an account, or with --link print a one-time address where it will be made.
+/// Create an account, or with --link print a one-time link that creates it.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "create")]
 pub(super) struct UserCreate {
     /// create no account: print a one-time join link, valid for 7 days
     #[argh(switch)]
     pub(super) link: bool,
-    /// login; needed without --link
+    /// login; required without --link
     #[argh(option, arg_name = "login")]
     pub(super) login: Option<String>,
-    /// name that others see; else the login
+    /// name that others see; by default the login
     #[argh(option, arg_name = "name")]
     pub(super) display_name: Option<String>,
-    /// mail address; counts as verified
+    /// email address; counts as verified
     #[argh(option, arg_name = "address")]
     pub(super) email: Option<String>,
-    /// role besides everyone: owner, admin, moderator or an own one
+    /// role in addition to everyone: owner, admin, moderator or a custom one
     #[argh(option, arg_name = "role")]
     pub(super) role: Option<String>,
-    /// password; visible in the process list, so better asked for or from a file
+    /// password; visible in the process list, so prefer the prompt or a file
     #[argh(option, arg_name = "text")]
     pub(super) password: Option<String>,
     /// file whose first line is the password
@@ -179,17 +179,17 @@ pub(super) struct UserCreate {
     pub(super) password_file: Option<PathBuf>,
 }
 
-/// List accounts: id, login, name, roles, mail; separated by tabs.
+/// List accounts: id, login, name, roles, email; separated by tabs.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "list")]
 pub(super) struct UserList {
-    /// only accounts whose login, name or mail address contains this text
+    /// only accounts whose login, name or email address contains this text
     #[argh(option, arg_name = "text")]
     pub(super) search: Option<String>,
-    /// at most so many; else all
+    /// the most accounts to list; by default all
     #[argh(option, arg_name = "n")]
     pub(super) limit: Option<usize>,
-    /// leave out so many at the beginning
+    /// the number of accounts to skip
     #[argh(option, arg_name = "n", default = "0")]
     pub(super) offset: usize,
 }
@@ -201,7 +201,7 @@ pub(super) struct UserSetPassword {
     /// login of the account
     #[argh(positional, arg_name = "login")]
     pub(super) login: String,
-    /// password; visible in the process list, so better asked for or from a file
+    /// password; visible in the process list, so prefer the prompt or a file
     #[argh(option, arg_name = "text")]
     pub(super) password: Option<String>,
     /// file whose first line is the password
@@ -209,7 +209,7 @@ pub(super) struct UserSetPassword {
     pub(super) password_file: Option<PathBuf>,
 }
 
-/// Give or take a role.
+/// Add or remove a role of an account.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "role")]
 pub(super) struct UserRole {
@@ -224,7 +224,7 @@ pub(super) enum UserRoleCommand {
     Remove(UserRoleRemove),
 }
 
-/// Give an account a role.
+/// Add a role to an account.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "add")]
 pub(super) struct UserRoleAdd {
@@ -236,7 +236,7 @@ pub(super) struct UserRoleAdd {
     pub(super) role: String,
 }
 
-/// Take a role from an account.
+/// Remove a role from an account.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "remove")]
 pub(super) struct UserRoleRemove {
@@ -248,7 +248,7 @@ pub(super) struct UserRoleRemove {
     pub(super) role: String,
 }
 
-/// Show the effective configuration with the source of each value; secrets are hidden.
+/// Check the configuration and show each value with its source; secrets are hidden.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "check-config")]
 pub(super) struct CheckConfig {}
@@ -267,7 +267,7 @@ pub(super) struct Completions {
     pub(super) shell: Shell,
 }
 
-/// A shell that completion scripts are made for.
+/// A shell with a completion script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Shell {
     Bash,

@@ -1,8 +1,8 @@
-//! From the shell's words to what argh takes.
+//! Translates the shell's words into arguments for argh.
 //!
-//! argh 0.1.19 knows neither `--flag=value`, `-c=x`, `-ox` nor bundled switches, takes the program's
-//! own options before the command only, accepts a single-value flag twice and ends usage errors with 1.
-//! So every word is checked here against the tree of commands first, and rewritten.
+//! argh 0.1.19 supports neither `--flag=value`, `-c=x`, `-ox` nor bundled switches, accepts the program's
+//! own options only before the command, accepts a single-value flag twice and exits with 1 on usage errors.
+//! So every word is first checked against the tree of commands and rewritten here.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -12,14 +12,14 @@ use argh::FlagInfo;
 use super::tree::{self, Node};
 use crate::config::nearest;
 
-/// What the words ask for.
+/// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Invocation {
-    /// A command: words for argh.
+    /// Run a command: arguments for argh.
     Run(Vec<String>),
-    /// Help on the command of this path.
+    /// Show the help of the command with this path.
     Help(Vec<String>),
-    /// Nothing at all.
+    /// No arguments.
     Empty,
 }
 
@@ -75,7 +75,7 @@ struct Rewriter<'a> {
     /// The command found so far.
     node: &'a Node,
     path: Vec<String>,
-    /// Flags of the program, which argh wants first.
+    /// Flags of the program, which argh expects first.
     common: Vec<String>,
     /// Flags of the command.
     own: Vec<String>,
@@ -152,7 +152,7 @@ impl<'a> Rewriter<'a> {
     ) -> Result<(), String> {
         let name = flag.long;
         if !self.seen.insert(name.to_owned()) {
-            return Err(format!("{name} is given twice"));
+            return Err(format!("{name} is given more than once"));
         }
         let is_common = tree::flags(self.root).any(|common| common.long == name);
         let list = if is_common { &mut self.common } else { &mut self.own };
@@ -193,7 +193,7 @@ impl<'a> Rewriter<'a> {
         };
         Err(match nearest(&word, names.clone()) {
             Some(near) => format!("{what}; did you mean `{near}`?"),
-            None => format!("{what}; there is {}", names.collect::<Vec<_>>().join(", ")),
+            None => format!("{what}; available commands: {}", names.collect::<Vec<_>>().join(", ")),
         })
     }
 
@@ -220,7 +220,10 @@ impl<'a> Rewriter<'a> {
         if !self.node.commands.is_empty() {
             let names: Vec<&str> = self.node.commands.iter().map(|command| command.name).collect();
             let after = self.path.last().map(|name| format!(" after `{name}`")).unwrap_or_default();
-            return Err(format!("a command is missing{after}: {}", names.join(", ")));
+            return Err(format!(
+                "missing command{after}; available commands: {}",
+                names.join(", ")
+            ));
         }
         words.extend(self.path);
         words.extend(self.own);
@@ -234,7 +237,10 @@ impl<'a> Rewriter<'a> {
     fn count_positionals(&self) -> Result<(), String> {
         let expected = self.node.positionals;
         if let Some(extra) = self.positionals.get(expected.len()) {
-            return Err(format!("`{}` takes no further argument: `{extra}`", self.path.join(" ")));
+            return Err(format!(
+                "`{}` takes no further arguments, but got `{extra}`",
+                self.path.join(" ")
+            ));
         }
         match expected.get(self.positionals.len()) {
             Some(missing) => {

@@ -1,4 +1,4 @@
-//! `check-config`: the effective values with their sources.
+//! `check-config`: shows the effective values with their sources.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! `completions`: scripts for bash, zsh and fish, made from the tree of commands.
+//! `completions`: scripts for bash, zsh and fish, generated from the tree of commands.
 
 use std::fmt::Write as _;
 
@@ -28,7 +28,7 @@ fn words(node: &Node, root: &Node) -> String {
     words.join(" ")
 }
 
-/// One function: it follows the commands that are typed already, then offers what may come next.
+/// One function: it follows the commands typed so far, then offers what may come next.
 fn bash() -> String {
     let root = tree::root();
     let mut cases = String::new();

@@ -1,4 +1,4 @@
-//! Help texts and the reference page of the command line, made from the tree of commands.
+//! Help texts and the reference page of the command line, generated from the tree of commands.
 
 use std::fmt::Write as _;
 
@@ -11,7 +11,9 @@ pub(super) fn short() -> String {
     let root = tree::root();
     let mut text = String::from("Usage: chatto <command> [options]\n\nCommands:\n");
     commands(&root, &mut text);
-    text.push_str("\n`chatto start` starts the server; `chatto <command> --help` tells more.\n");
+    text.push_str(
+        "\n`chatto start` starts the server; `chatto <command> --help` explains a command.\n",
+    );
     text
 }
 
@@ -86,7 +88,7 @@ fn spelling(flag: &FlagInfo<'static>) -> String {
     format!("{short}{}{value}", flag.long)
 }
 
-/// A name and what it means, in two columns.
+/// A name and its meaning in two columns.
 fn entry(text: &mut String, name: &str, meaning: &str) {
     let meaning = meaning.split_whitespace().collect::<Vec<_>>().join(" ");
     if name.chars().count() > 24 {
@@ -100,9 +102,9 @@ fn entry(text: &mut String, name: &str, meaning: &str) {
 #[cfg(test)]
 fn reference_page() -> String {
     let mut page = String::from(
-        "# Command line\n\nThis page is made from the program's own table of commands \
+        "# Command line\n\nThis page is generated from the program's own table of commands \
          (`src/cli/args.rs`); a test compares them.\n\n\
-         `--flag value` and `--flag=value` are equal. Results go to standard output, everything else \
+         `--flag value` and `--flag=value` are equivalent. Results go to standard output, everything else \
          to standard error. `--json` prints one object with `\"schema\": 1` at the end.\n",
     );
     tree::walk(&mut |path, _| {
@@ -110,7 +112,7 @@ fn reference_page() -> String {
         let name = if path.is_empty() { String::new() } else { format!(" {}", path.join(" ")) };
         let depth = "#".repeat(path.len().min(2) + 2);
         let help = of(&path);
-        // The common options stand once, with the program.
+        // The common options appear only once, with the program.
         let help = match help.split_once("\nCommon options:") {
             Some((own, _)) if !path.is_empty() => own,
             _ => &help,

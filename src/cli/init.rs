@@ -1,4 +1,4 @@
-//! `init`: a commented configuration file to start from.
+//! `init`: writes a commented configuration file to start from.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, CliError> {
             Exit::Exists,
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {
-                    format!("{shown} exists already and is left as it is")
+                    format!("{shown} already exists and was not changed")
                 }
                 _ => format!("cannot create {shown}: {error}"),
             },

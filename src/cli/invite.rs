@@ -1,4 +1,4 @@
-//! `invite …`: join links that nobody has used yet.
+//! `invite …`: unused join links.
 
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, command: &InviteCommand) -> Result<Exit, Cl
             with_operations(context, "invite revoke", |call| {
                 call("invite.revoke", params.clone())
             })?;
-            context.output.note("the join link is revoked: nobody can use it any more");
+            context.output.note("the join link is revoked and can no longer be used");
             context.output.result(&format!("{}\n", args.id), params);
         }
     }

@@ -1,5 +1,5 @@
-//! Asking for operations: over the socket of the running server, or without one by taking the data
-//! directory for a moment.
+//! Calls operations: over the socket of the running server, or, when none runs, by locking the data
+//! directory for the duration of the command.
 
 use serde_json::Value;
 
@@ -9,10 +9,10 @@ use crate::config::{Purpose, Settings};
 use crate::observe::{self, Format};
 use crate::operator::{CallError, Client, OperatorError};
 
-/// What a command calls: a method with its parameters.
+/// The function through which a command calls a method with its parameters.
 pub(super) type Call<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, CliError>;
 
-/// Runs `work` against the running server, or against the store itself.
+/// Runs `work` against the running server, or directly on the store.
 pub(super) fn with_operations<T>(
     context: &Context,
     command: &str,
@@ -29,7 +29,7 @@ pub(super) fn with_operations<T>(
     })?
 }
 
-/// A way to the running server, if one listens.
+/// A client of the running server, if one listens.
 pub(super) fn running(settings: &Settings) -> Result<Option<Client>, CliError> {
     let Some(path) = &settings.operator_socket else { return Ok(None) };
     match std::os::unix::net::UnixStream::connect(path) {

@@ -59,7 +59,7 @@ impl From<Faults> for CliError {
     }
 }
 
-/// What every command is given.
+/// What every command receives.
 struct Context {
     config: Option<PathBuf>,
     output: Output,
@@ -90,7 +90,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(exit.code())
 }
 
-/// What parsing can end with instead of a command.
+/// Why parsing returned no command.
 enum ParseEnd {
     /// Help was printed.
     Printed(Exit),

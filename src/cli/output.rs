@@ -32,20 +32,20 @@ impl Output {
         print_stdout(&format!("{}\n", Value::Object(object)));
     }
 
-    /// Something worth knowing besides the result.
+    /// Additional information besides the result.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
             print_stderr(text);
         }
     }
 
-    /// Something that may surprise.
+    /// Something that may be unexpected.
     pub(super) fn warning(&self, text: &str) {
         self.note(&format!("warning: {text}"));
     }
 
-    /// Why the command failed. A fault of the configuration is one line each; others are introduced
-    /// by the program's name.
+    /// Prints why the command failed. Configuration faults are one line each; other errors start with
+    /// the program's name.
     pub(super) fn error(&self, error: &CliError) {
         let text = match error.exit {
             crate::operator::Exit::Config => error.message.clone(),
@@ -59,17 +59,17 @@ impl Output {
     }
 }
 
-/// A field of an answer; null where there is none.
+/// A field of a result; null if it is missing.
 pub(super) fn field<'a>(object: &'a Value, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)
 }
 
-/// A field's text; empty where there is none.
+/// A field's text; empty if it is missing.
 pub(super) fn text_field<'a>(object: &'a Value, name: &str) -> &'a str {
     field(object, name).as_str().unwrap_or_default()
 }
 
-/// A line of columns, separated by tabs. A tab or line end in a value would move the columns.
+/// A line of columns, separated by tabs. Control characters are replaced, since a tab or line end would shift the columns.
 pub(super) fn row<const N: usize>(columns: [&str; N]) -> String {
     let columns = columns.map(|column| column.replace(char::is_control, " "));
     format!("{}\n", columns.join("\t"))

@@ -1,4 +1,4 @@
-//! Where a new password comes from: a flag, a file, the terminal (twice), or standard input.
+//! Reads a new password from a flag, a file, the terminal (twice), or standard input.
 
 use std::io::{IsTerminal, Read};
 use std::path::Path;
@@ -7,14 +7,14 @@ use super::{CliError, Exit};
 use crate::limits::PASSWORD_INPUT_MAX_BYTES;
 use crate::runtime::limited_read;
 
-/// How often two different entries are accepted on the terminal.
+/// How many attempts the terminal allows when the two entries differ.
 const ATTEMPTS: usize = 3;
 
-/// Asks for it, or reads it.
+/// Asks for the password, or reads it.
 pub(super) fn read(flag: Option<&str>, file: Option<&Path>) -> Result<String, CliError> {
     let password = match (flag, file) {
         (Some(_), Some(_)) => {
-            return Err(CliError::usage("--password and --password-file exclude each other"));
+            return Err(CliError::usage("--password and --password-file cannot be combined"));
         }
         (Some(password), None) => password.to_owned(),
         (None, Some(path)) => {
@@ -33,7 +33,7 @@ pub(super) fn read(flag: Option<&str>, file: Option<&Path>) -> Result<String, Cl
             })?;
             if bytes.is_empty() {
                 return Err(CliError::usage(
-                    "a password is needed: on standard input, by --password-file, or typed on a \
+                    "no password given; pass it on standard input, with --password-file, or type it on a \
                      terminal",
                 ));
             }
@@ -46,7 +46,7 @@ pub(super) fn read(flag: Option<&str>, file: Option<&Path>) -> Result<String, Cl
     Ok(password)
 }
 
-/// The text without its one line end.
+/// The text without its final line end.
 fn one_line(bytes: Vec<u8>) -> Result<String, CliError> {
     if bytes.len() > PASSWORD_INPUT_MAX_BYTES {
         return Err(CliError::usage("the password is too long"));
@@ -71,7 +71,7 @@ fn ask() -> Result<String, CliError> {
         if prompt("Again: ")? == first {
             return Ok(first);
         }
-        super::output::print_stderr("They differ.");
+        super::output::print_stderr("The passwords differ.");
     }
-    Err(CliError::new(Exit::Denied, "the passwords differed three times"))
+    Err(CliError::new(Exit::Denied, "the two passwords differed three times"))
 }

@@ -15,6 +15,6 @@ pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
 pub(super) fn print(context: &Context, link: &Value) {
     let text = |name: &str| link.get(name).and_then(Value::as_str).unwrap_or_default();
     let (url, expires) = (text("url"), text("expires_at"));
-    context.output.note(&format!("valid until {expires}, for one use"));
+    context.output.note(&format!("valid until {expires} for one use"));
     context.output.result(&format!("{url}\n"), json!({ "url": url, "expires_at": expires }));
 }

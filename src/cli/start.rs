@@ -24,21 +24,21 @@ pub(super) fn run(context: &Context) -> Result<Exit, CliError> {
         TerminalEvents { terminal: std::io::stdout().is_terminal(), quiet: context.output.quiet };
     match app::run(loaded, Arc::new(terminal_events)) {
         Ok(()) => Ok(Exit::Success),
-        // A person reads plain words; a log collector its own format.
+        // A person gets plain text, a log collector its own format.
         Err(error) if format == Format::Text => Err(error.into()),
         Err(error) => {
-            log::error!(error:err = error; "the server cannot run");
+            log::error!(error:err = error; "the server failed");
             Ok(error.exit())
         }
     }
 }
 
-/// What the configuration has to say, once the log speaks.
+/// Logs the configuration's file and warnings, once logging works.
 fn log_configuration(loaded: &Loaded) {
     let version = env!("CARGO_PKG_VERSION");
     match &loaded.file {
-        Some(file) => log::info!(version, file:% = file.display(); "chatto starts"),
-        None => log::info!(version; "chatto starts without a configuration file"),
+        Some(file) => log::info!(version, file:% = file.display(); "starting chatto"),
+        None => log::info!(version; "starting chatto without a configuration file"),
     }
     for warning in &loaded.warnings {
         let place = warning.location.to_string();
@@ -47,14 +47,14 @@ fn log_configuration(loaded: &Loaded) {
     }
 }
 
-/// The terminal, or what stands in its place.
+/// Standard output, which may be a terminal.
 struct TerminalEvents {
     terminal: bool,
     quiet: bool,
 }
 
 impl Events for TerminalEvents {
-    /// Whatever is no terminal (a journal, a container's log, a file) keeps what it is given, and many may
+    /// Anything but a terminal (a journal, a container's log, a file) keeps its input, and others may
     /// read it.
     fn shows_links(&self) -> bool {
         self.terminal
@@ -70,8 +70,8 @@ impl Events for TerminalEvents {
         };
         let code = QrCode::new(url).map(|code| code.render::<Dense1x2>().build());
         print_stdout(&format!(
-            "\n{}\nChatto is ready. Make the owner's account within 30 minutes at\n\n  {url}\n\n\
-             `chatto setup-link` prints a new address later.\n\n",
+            "\n{}\nChatto is ready. Create the owner's account within 30 minutes at\n\n  {url}\n\n\
+             `chatto setup-link` prints a new link.\n\n",
             code.unwrap_or_default()
         ));
     }

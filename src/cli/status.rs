@@ -1,4 +1,4 @@
-//! `status`: how the running server is.
+//! `status`: shows the state of the running server.
 
 use std::fmt::Write as _;
 
@@ -27,8 +27,8 @@ fn report(context: &Context) -> Result<Value, CliError> {
     let settings = context.load(Purpose::Local)?.settings;
     let Some(client) = local::running(&settings)? else {
         let place = match &settings.operator_socket {
-            Some(path) => format!("no server answers at {}", path.display()),
-            None => "operator_api.enabled is false: the server cannot be asked".to_owned(),
+            Some(path) => format!("no server is listening at {}", path.display()),
+            None => "operator_api.enabled is false, so the server cannot be reached".to_owned(),
         };
         return Err(CliError::new(Exit::Unreachable, place));
     };

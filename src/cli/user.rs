@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context, command: &UserCommand) -> Result<Exit, CliE
                 with_operations(context, "user role", |call| call("user.role", params.clone()))?;
             if field(&account, "server_has_owner") == &json!(false) {
                 context.output.note(
-                    "the server has no owner now: `chatto setup-link` prints a link for a new one, and `chatto user \
+                    "the server has no owner now; `chatto setup-link` prints a link for a new one, and `chatto user \
                      role add LOGIN owner` makes an account owner",
                 );
             }
@@ -51,7 +51,7 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, CliError> {
     if args.link {
         if args.password.is_some() || args.password_file.is_some() {
             return Err(CliError::usage(
-                "--link and a password exclude each other: whoever uses the link chooses one",
+                "--link and a password cannot be combined; the person who uses the link chooses the password",
             ));
         }
         let link = with_operations(context, "user create", |call| {
@@ -61,7 +61,7 @@ fn create(context: &Context, args: &UserCreate) -> Result<Exit, CliError> {
         return Ok(Exit::Success);
     }
     if args.login.is_none() {
-        return Err(CliError::usage("`user create` needs --login, or --link"));
+        return Err(CliError::usage("`user create` needs --login or --link"));
     }
     let password = password::read(args.password.as_deref(), args.password_file.as_deref())?;
     params.insert("password".to_owned(), password.into());
@@ -88,7 +88,7 @@ fn print_account(context: &Context, account: &Value) {
     context.output.result(&text, fields);
 }
 
-/// All pages, or as many accounts as asked for.
+/// Lists all pages, or as many accounts as requested.
 fn list(context: &Context, args: &UserList) -> Result<Exit, CliError> {
     let wanted = args.limit.unwrap_or(usize::MAX);
     let (users, total) = with_operations(context, "user list", |call| {
