@@ -1,4 +1,4 @@
-//! What the sources state, key by key, with the place of each, and the faults and warnings found on
+//! The values that the sources set, key by key with their locations, and the faults and warnings found on
 //! the way.
 
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use super::nearest::nearest;
 use super::table::{self, Key, Stage};
 use super::value::Value;
 
-/// A value that a source states.
+/// A value that a source sets.
 #[derive(Debug, Clone)]
 pub(super) struct Stated {
     pub(super) value: Value,
     pub(super) location: Location,
 }
 
-/// What one source states.
+/// The values that one source sets.
 #[derive(Debug, Default)]
 pub(super) struct Collected {
     /// By full name; members of lists with their number: `bootstrap.users[0].login`.
@@ -26,7 +26,7 @@ pub(super) struct Collected {
 }
 
 impl Collected {
-    /// Takes a value of a known key, unless its stage says otherwise.
+    /// Adds the value of a known key, unless the key's stage forbids it.
     pub(super) fn take(
         &mut self,
         name: &str,
@@ -39,7 +39,7 @@ impl Collected {
                 self.faults.push(Fault::new(
                     location,
                     name,
-                    "exists only in builds with the feature test-support",
+                    "exists only in builds with the feature test-support; remove it",
                 ));
                 return;
             }
@@ -57,7 +57,8 @@ impl Collected {
             Ok(value) => {
                 let stated = Stated { value, location: location.clone() };
                 if let Some(former) = self.values.insert(name.to_owned(), stated) {
-                    let reason = format!("is stated twice; the other is at {}", former.location);
+                    let reason =
+                        format!("is set twice; the other setting is at {}", former.location);
                     let reason = reason.trim_end_matches([':', ' ']);
                     self.faults.push(Fault::new(location, name, reason));
                 }
@@ -66,7 +67,7 @@ impl Collected {
         }
     }
 
-    /// A key of other deployments: one warning that says what will not happen.
+    /// Warns about a key of other deployments that has no effect.
     pub(super) fn warn_unserved(&mut self, name: &str, key: &Key, location: Location) {
         let text = format!("has no effect in this version: {}", key.text);
         self.warnings.push(Warning::new(location, name, text));
@@ -76,7 +77,7 @@ impl Collected {
     pub(super) fn unknown(&mut self, name: &str, location: Location) {
         let section = table::section(name);
         if !section.is_empty() && table::is_foreign_section(section) {
-            let text = "is not known here and has no effect";
+            let text = "is unknown and has no effect";
             self.warnings.push(Warning::new(location, name, text));
             return;
         }
@@ -84,7 +85,7 @@ impl Collected {
     }
 }
 
-/// The nearest key: its last word when it stands in the same section, else its full name.
+/// The nearest key: its last word if it is in the same section, else its full name.
 fn nearest_key(name: &str) -> Option<String> {
     let section = table::section(name);
     let word = table::last_segment(name);

@@ -1,4 +1,4 @@
-//! The environment: `CHATTO_*` variables, secrets from files, misspelled names.
+//! The environment: `CHATTO_*` variables, secrets from files, misspelt names.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -15,17 +15,17 @@ use crate::runtime::limited_read;
 const NOT_CONFIGURATION: [&str; 3] =
     ["CHATTO_BOOT_ID", "CHATTO_NATS_SERVER_BIN", "CHATTO_TEST_EMAIL_ENDPOINT"];
 
-/// Names that orchestrators inject for a service called `chatto`.
+/// Prefixes of variables that orchestrators inject for a service called `chatto`.
 const INJECTED: [&str; 2] = ["CHATTO_SERVICE_", "CHATTO_PORT"];
 
-/// Edits from a known name within which an unknown one is taken for a slip.
+/// An unknown name within this many edits of a known one counts as a typo.
 const TYPO_MAX_EDITS: usize = 2;
 
-/// Collects what the environment states.
+/// Collects the values that the environment sets.
 pub(super) fn collect(variables: &[(OsString, OsString)], base: &Path) -> Collected {
     let mut collected = Collected::default();
     let mut unknown = Vec::new();
-    // The environment has no order; what is told should have one.
+    // The environment has no order, but messages should.
     let variables: std::collections::BTreeMap<_, _> =
         variables.iter().map(|(name, text)| (name, text)).collect();
     for (name, text) in variables {
@@ -38,7 +38,7 @@ pub(super) fn collect(variables: &[(OsString, OsString)], base: &Path) -> Collec
     }
     members_without_gaps(&mut collected);
     if !unknown.is_empty() {
-        let text = format!("not known and without effect: {}", unknown.join(", "));
+        let text = format!("unknown variables have no effect: {}", unknown.join(", "));
         collected.warnings.push(Warning::new(Location::Nowhere, "environment", text));
     }
     collected
@@ -79,7 +79,7 @@ fn variable(
     }
 }
 
-/// The key of a variable's name, and its full name with numbers of members.
+/// The key of a variable's name, and its full name with the numbers of list members.
 fn find(name: &str) -> Option<(&'static Key, String)> {
     for key in KEYS.iter().filter(|key| !key.is_prefix()) {
         if let Some((before, after)) = key.name.split_once("[]") {
@@ -135,7 +135,7 @@ fn nearest_name(name: &str) -> Option<String> {
         .map(|(_, known)| known)
 }
 
-/// Members of lists are counted from 0 without gaps.
+/// Checks that list members are numbered from 0 without gaps.
 fn members_without_gaps(collected: &mut Collected) {
     let mut lists: std::collections::BTreeMap<&str, (std::collections::BTreeSet<u16>, Location)> =
         std::collections::BTreeMap::new();
@@ -152,8 +152,9 @@ fn members_without_gaps(collected: &mut Collected) {
     for (list, (numbers, location)) in lists {
         let missing = (0_u16..).zip(&numbers).find(|(expected, number)| expected != *number);
         if let Some((expected, _)) = missing {
-            let reason =
-                format!("members are counted from 0 without gaps; number {expected} is missing");
+            let reason = format!(
+                "members must be numbered from 0 without gaps; number {expected} is missing"
+            );
             faults.push(Fault::new(location, list, reason));
         }
     }
@@ -217,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_is_a_fault_that_names_the_variable() {
+    fn a_typo_is_a_fault_that_names_the_variable() {
         assert_eq!(
             faults(&[("CHATTO_NATS_REPLICA", "3")]),
             ["CHATTO_NATS_REPLICA: unknown variable; did you mean `CHATTO_NATS_REPLICAS`?"]

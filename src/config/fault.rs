@@ -1,10 +1,10 @@
-//! What can be wrong with a configuration, and how it is said: place, key, reason, nearest known key.
-//! Values are never repeated: they may be secrets in the wrong place.
+//! Faults and warnings of a configuration, with location, key, reason and nearest known key.
+//! Values are never shown: they may be secrets under the wrong key.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where something was stated.
+/// Where something was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
     /// A line of a file.
@@ -27,7 +27,7 @@ pub enum Location {
     File(PathBuf),
     /// An environment variable.
     Variable(String),
-    /// Nowhere: something is missing, or several places disagree.
+    /// No location: something is missing, or several locations disagree.
     Nowhere,
 }
 
@@ -48,9 +48,9 @@ impl fmt::Display for Location {
 /// One thing that stops the program from starting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where it was stated.
+    /// Where it was set.
     pub location: Location,
-    /// The key, or keys, it is about; empty when it is about the place itself.
+    /// The key or keys it is about; empty when it is about the location itself.
     pub key: String,
     /// What is wrong and what to do.
     pub reason: String,
@@ -65,7 +65,7 @@ impl Fault {
         Self { location, key: key.into(), reason: reason.into(), nearest: None }
     }
 
-    /// The same with the nearest known key.
+    /// Adds the nearest known key.
     #[must_use]
     pub fn nearest(mut self, nearest: Option<String>) -> Self {
         self.nearest = nearest;
@@ -92,14 +92,14 @@ impl fmt::Display for Fault {
 #[error("the configuration has {} fault(s)", .0.len())]
 pub struct Faults(pub Vec<Fault>);
 
-/// Something that is accepted, but whose effect may surprise.
+/// Something that is accepted, but may have an unexpected effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Where it was stated.
+    /// Where it was set.
     pub location: Location,
     /// The key, or keys, it is about.
     pub key: String,
-    /// What will, or will not, happen.
+    /// What will or will not happen.
     pub text: String,
 }
 

@@ -9,7 +9,7 @@ use super::fault::{Fault, Location};
 use super::table::{self, Key};
 use super::value;
 
-/// Collects what a file's text states. `file` is its name in faults.
+/// Collects the values that a file sets. `file` is its name in faults.
 pub(super) fn collect(file: &Path, text: &str) -> Collected {
     let mut collected = Collected::default();
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -26,7 +26,7 @@ pub(super) fn collect(file: &Path, text: &str) -> Collected {
         collected.warnings.sort_by(|a, b| a.location.cmp(&b.location));
         return collected;
     }
-    // What could be read despite the error may be misread: only the errors themselves are told.
+    // What could be read despite the error may be wrong: only the errors themselves are reported.
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
         let (line, column) = position(text, at);
@@ -97,9 +97,9 @@ impl Walk<'_> {
                 }
             }
             _ if table::is_section(&members) => {
-                fault(format!("must be a list of tables: [[{name}]]"));
+                fault(format!("must be a list of tables; write [[{name}]]"));
             }
-            _ if table::is_section(name) => fault(format!("is a section: write [{name}]")),
+            _ if table::is_section(name) => fault(format!("is a section; write [{name}]")),
             DeValue::Table(_) if !table::is_foreign_section(table::section(name)) => {
                 let fault = Fault::new(location.clone(), shown.clone(), "unknown section");
                 collected.faults.push(fault.nearest(nearest_section(name)));
@@ -108,7 +108,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Everything below a name of another deployment: one warning for each key.
+    /// Warns about each key below a name of another deployment.
     fn foreign(&self, entry: &Entry<'_>, key: &Key, collected: &mut Collected) {
         let DeValue::Table(entries) = entry.value else {
             collected.warn_unserved(&entry.shown, key, entry.location.clone());
@@ -124,7 +124,7 @@ impl Walk<'_> {
 
 /// A value of the file and its name.
 struct Entry<'v> {
-    /// As faults say it: `bootstrap.users[0].login`.
+    /// As faults show it: `bootstrap.users[0].login`.
     shown: String,
     /// As the reference table spells it: `bootstrap.users[].login`.
     name: String,

@@ -1,7 +1,7 @@
 //! Configuration: one reference table from which parsing, environment names, `check-config`, the
-//! sample file and the reference page are made; the file, the environment and generated secrets.
+//! sample file and the reference page are derived; the file, the environment and generated secrets.
 //!
-//! It knows what the values are, not what the parts of the program do with them, and it never prints.
+//! It knows the values, but not what the parts of the program do with them, and it never prints.
 
 mod collect;
 mod environment;

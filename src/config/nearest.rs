@@ -1,7 +1,7 @@
 //! The nearest known word, by edit distance.
 
-/// The candidate with the fewest edits (insertion, deletion, replacement, exchange of neighbours) from `word`, if those are at most a third of its length (and
-/// at least two are always allowed); the first of equals.
+/// The candidate with the fewest edits (insertion, deletion, replacement, exchange of neighbours) from `word`, if
+/// there are at most a third as many as `word` has characters, or two. Of several the first.
 pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(2);
     candidates

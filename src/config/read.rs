@@ -82,8 +82,8 @@ fn webserver(from: &Resolved) -> Webserver {
     }
 }
 
-/// Whoever reaches us through `ssh -R`, stunnel or Tor comes from loopback, and so does every account of
-/// this machine: none of them chooses its address and scheme, unless a proxy is expected there.
+/// Clients that reach us through `ssh -R`, stunnel or Tor come from loopback, and so does every account of
+/// this machine: none of them may choose its address and scheme, unless a proxy is expected there.
 fn trusted_proxies(from: &Resolved) -> Vec<Network> {
     if !from.is_stated("webserver.trusted_proxies") {
         let expects_proxy = from.is_stated("webserver.url");
@@ -93,7 +93,7 @@ fn trusted_proxies(from: &Resolved) -> Vec<Network> {
     stated.iter().filter_map(|text| Network::parse(text).ok()).flatten().collect()
 }
 
-/// The files of `webserver.tls`, when it is enabled and both are stated.
+/// The files of `webserver.tls`, if it is enabled and both are set.
 pub(super) fn tls_files(from: &Resolved) -> Option<TlsFiles> {
     if !from.flag("webserver.tls.enabled") {
         return None;
@@ -152,7 +152,7 @@ fn embedded(from: &Resolved) -> Embedded {
     }
 }
 
-/// The way to log in at an external cluster: as stated, else by the one credential that is given.
+/// How to authenticate at an external cluster: as configured, else by the one credential that is given.
 fn nats_auth(from: &Resolved) -> Auth {
     let stated = from.text("nats.client.auth_method");
     let given = super::rules::credentials_given(from);

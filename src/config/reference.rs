@@ -1,4 +1,4 @@
-//! The sample file and the reference page, made from the table.
+//! The sample file and the reference page, generated from the table.
 
 use std::fmt::Write as _;
 
@@ -12,9 +12,9 @@ use crate::crypto::Secret;
 #[must_use]
 pub fn sample_file(set: &[(&str, &Secret)]) -> String {
     let mut text = String::from(
-        "# Configuration of chatto. Every key is optional; what is commented out is the default.\n\
-         # The environment wins over this file: nats.replicas is CHATTO_NATS_REPLICAS there.\n\
-         # Relative paths start at this file's directory. `chatto check-config` tests a change.\n",
+        "# Configuration of chatto. Every key is optional; the commented values are the defaults.\n\
+         # The environment overrides this file: nats.replicas is CHATTO_NATS_REPLICAS there.\n\
+         # Paths are relative to this file's directory. Run `chatto check-config` after a change.\n",
     );
     let mut section = "";
     for key in KEYS.iter().filter(|key| key.stage == Stage::Now || key.stage == Stage::Pending) {
@@ -39,7 +39,7 @@ pub fn sample_file(set: &[(&str, &Secret)]) -> String {
     text
 }
 
-/// The default as TOML; an unset key gets an empty text, a derived one its explanation.
+/// The default as TOML; an unset key gets an empty string, a derived one an explanation.
 fn sample_value(key: &Key) -> String {
     match key.default {
         Default::Unset => match key.kind {
@@ -112,7 +112,7 @@ fn default_words(key: &Key) -> String {
 const HEAD: &str = "\
 # Configuration reference
 
-This page is made from the program's own table of keys (`src/config/keys.rs`); a test compares them.
+This page is generated from the program's own table of keys (`src/config/keys.rs`); a test compares them.
 
 Chatto starts without any configuration. Values come from, in this order: the environment, the
 configuration file, `<data_dir>/secrets.toml` (generated secrets), the defaults below.
@@ -120,28 +120,28 @@ configuration file, `<data_dir>/secrets.toml` (generated secrets), the defaults 
 - The file is the one named by `-c FILE`, else `./chatto.toml`, else `/etc/chatto/chatto.toml`, else none.
 - A key's environment name is `CHATTO_` and the key in capitals with underscores for dots:
   `nats.replicas` is `CHATTO_NATS_REPLICAS`. Lists are comma-separated. An empty value counts as unset.
-- Secrets also come from files: `CHATTO_CORE_SECRET_KEY_FILE=/run/secrets/key`. One line end is removed.
-- Relative paths start at the configuration file's directory, else at the working directory.
+- Secrets can also come from files: `CHATTO_CORE_SECRET_KEY_FILE=/run/secrets/key`. A final line end is removed.
+- Paths are relative to the configuration file's directory, or without a file to the working directory.
 - Durations look like `90d`, `15m` or `30s`, sizes like `25MB` (decimal) or `25MiB` (binary).
-- `chatto check-config` shows the effective values with their sources. All faults are told at once, each with
-  its place, and end a command with exit code 78.
-- With the embedded nats-server, absent secrets are generated at the first start. With an external cluster
-  nothing is generated: they must be stated, the same in every process.
+- `chatto check-config` shows the effective values with their sources. All faults are reported together, each with
+  its location, and end a command with exit code 78.
+- With the embedded nats-server, missing secrets are generated at the first start. With an external cluster
+  nothing is generated: they must be set, to the same values in every process.
 ";
 
 const FOREIGN: &str = "
 ## Keys of other Chatto deployments
 
-These are accepted, so that an existing file works. Each gets one warning: it has no effect in this version.
+These are accepted, so that an existing file works. Each causes one warning: it has no effect in this version.
 
-Key | What does not happen
+Key | What has no effect
 ---|---
 ";
 
 const TEST: &str = "
 ## Test builds
 
-Builds with the feature `test-support` also read these; in others they are faults.
+Builds with the feature `test-support` also read these; in other builds they are faults.
 
 Key | Meaning
 ---|---

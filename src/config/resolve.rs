@@ -40,12 +40,12 @@ impl fmt::Display for Source {
 #[derive(Debug)]
 pub(super) struct Resolved {
     values: BTreeMap<String, (Value, Source)>,
-    /// Where relative paths start.
+    /// The directory of relative paths.
     base: PathBuf,
-    /// Where `backup.directory` starts.
+    /// The directory of a relative `backup.directory`.
     working_dir: PathBuf,
-    /// Names that were asked for but are not in the reference table, or of another type there: slips
-    /// of the program, told as faults.
+    /// Names that were read but are not in the reference table, or have another type there: defects
+    /// of the program, reported as faults.
     defects: std::cell::RefCell<Vec<String>>,
 }
 
@@ -67,7 +67,7 @@ impl Resolved {
         Self { values, base, working_dir, defects: defects.into() }
     }
 
-    /// Lays a source over what is there.
+    /// Overrides the values with those of a source.
     pub(super) fn overlay(&mut self, collected: &Collected) {
         for (name, stated) in &collected.values {
             let source = Source::Stated(stated.location.clone());
@@ -75,7 +75,7 @@ impl Resolved {
         }
     }
 
-    /// Adds values of `secrets.toml` that no other source states.
+    /// Adds values of `secrets.toml` that no other source sets.
     pub(super) fn underlay_secrets(&mut self, values: BTreeMap<String, Stated>) {
         for (name, stated) in values {
             self.values.entry(name).or_insert((stated.value, Source::SecretsFile));
@@ -99,12 +99,12 @@ impl Resolved {
         self.values.get(name).map(|(value, _)| value)
     }
 
-    /// Whether a source states the key.
+    /// Whether a source sets the key.
     pub(super) fn is_stated(&self, name: &str) -> bool {
         self.values.get(name).is_some_and(|(_, source)| *source != Source::Default)
     }
 
-    /// Where the key is stated.
+    /// Where the key is set.
     pub(super) fn location(&self, name: &str) -> Location {
         match self.values.get(name) {
             Some((_, Source::Stated(location))) => location.clone(),
@@ -243,7 +243,7 @@ impl Resolved {
         base.join(path).components().filter(|part| *part != Component::CurDir).collect()
     }
 
-    /// How many members of a list of tables are stated.
+    /// How many members of a list of tables are set.
     pub(super) fn members(&self, list: &str) -> usize {
         (0..)
             .take_while(|n| {
@@ -253,14 +253,14 @@ impl Resolved {
             .count()
     }
 
-    /// Slips of the program as faults; none in a tested build.
+    /// Defects of the program as faults; a tested build has none.
     pub(super) fn defects(&self) -> Vec<Fault> {
         let defects = self.defects.borrow();
-        let reason = "is used against the reference table: a defect of this program";
+        let reason = "does not match the reference table; please report this bug";
         defects.iter().map(|name| Fault::new(Location::Nowhere, name.clone(), reason)).collect()
     }
 
-    /// Every key this build acts on, with its value as text and its source; secrets as `***`.
+    /// Every key that this build uses, with its value as text and its source; secrets as `***`.
     pub(super) fn effective(&self) -> Vec<Effective> {
         let mut list = Vec::new();
         for key in KEYS.iter().filter(|key| key.is_checked()) {

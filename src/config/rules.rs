@@ -1,4 +1,4 @@
-//! Rules over several keys: combinations that are refused, keys that are missing, values that are
+//! Rules about several keys: combinations that are refused, keys that are missing, values that are
 //! accepted with a warning.
 
 use std::fs::File;
@@ -28,7 +28,7 @@ impl Findings {
     }
 }
 
-/// The secrets that are generated with an embedded server and must be stated with an external one.
+/// The secrets that are generated with an embedded server and must be set with an external one.
 pub(super) const GENERATED: [&str; 3] =
     ["webserver.cookie_signing_secret", "core.secret_key", "core.assets.signing_secret"];
 
@@ -62,7 +62,7 @@ fn embedded(values: &Resolved, findings: &mut Findings) {
     let port: u16 = values.int("nats.embedded.port");
     let address = values.ip("nats.embedded.bind_address");
     if urls.iter().any(|url| !is_listener(url, address, port)) {
-        let reason = "names another server than the embedded one (nats.embedded.enabled = true), so \
+        let reason = "names a server other than the embedded one (nats.embedded.enabled = true), so \
                       commands would reach a different store: set nats.embedded.enabled = false, or \
                       remove the URL";
         findings.fault(values.location("nats.client.url"), "nats.client.url", reason);
@@ -82,7 +82,7 @@ fn is_listener(url: &str, address: IpAddr, port: u16) -> bool {
 
 fn external(values: &Resolved, purpose: Purpose, findings: &mut Findings) {
     let missing =
-        "is missing: with an external cluster (nats.embedded.enabled = false) it must be stated";
+        "is missing: it must be set for an external cluster (nats.embedded.enabled = false)";
     if values.list("nats.client.url").is_empty() {
         findings.fault(Location::Nowhere, "nats.client.url", missing);
     }
@@ -97,7 +97,7 @@ fn external(values: &Resolved, purpose: Purpose, findings: &mut Findings) {
         }
     }
     if purpose != Purpose::Local && values.text("webserver.url").is_none() {
-        let text = "is unset: links follow the host name of each request";
+        let text = "is unset: links use the host name of each request";
         findings.warn(Location::Nowhere, "webserver.url", text);
     }
 }
@@ -138,8 +138,8 @@ fn nats_credentials(values: &Resolved, findings: &mut Findings) {
     if !others.is_empty() {
         let keys: Vec<&str> = others.iter().map(|method| keys_of(method)).collect();
         let reason = match stated {
-            Some(method) => format!("is {method}, but {} is given too", keys.join(" and ")),
-            None => format!("must be stated: {} are given", keys.join(" and ")),
+            Some(method) => format!("is {method}, but {} is also set", keys.join(" and ")),
+            None => format!("must be set, because {} are set", keys.join(" and ")),
         };
         findings.fault(location, key, reason);
     }
@@ -176,16 +176,16 @@ fn secrets(values: &Resolved, findings: &mut Findings) {
             let reason = format!("is shorter than {SECRET_MIN_BYTES} bytes");
             findings.fault(location, name, reason);
         } else if bytes.starts_with(b"your-") {
-            let text = "looks like an example: everybody knows it; `chatto init --with-secrets` makes good ones";
+            let text = "looks like a published example; `chatto init --with-secrets` generates good secrets";
             findings.warn(location, name, text);
         } else if bytes.len() < SECRET_STRONG_BYTES {
-            let text = format!("is shorter than {SECRET_STRONG_BYTES} bytes and may be guessed");
+            let text = format!("is shorter than {SECRET_STRONG_BYTES} bytes and could be guessed");
             findings.warn(location, name, text);
         }
     }
 }
 
-/// Files that must be readable now, so that the fault is told with the others.
+/// Checks files that must be readable, so that the fault is reported with the others.
 fn readable(values: &Resolved, findings: &mut Findings) {
     for name in ["nats.client.credentials_file", "nats.client.ca_cert", "core.assets.s3.ca_cert"] {
         let Some(path) = values.path(name) else { continue };
@@ -242,7 +242,7 @@ fn s3(values: &Resolved, findings: &mut Findings) {
             None => None,
         };
         if scheme_says.is_some_and(|says| says != ssl) {
-            let reason = "contradicts the scheme of core.assets.s3.endpoint: remove one of them";
+            let reason = "contradicts the scheme of core.assets.s3.endpoint; remove one of them";
             findings.fault(values.location(name), name, reason);
         }
     }
@@ -255,8 +255,7 @@ fn tls(values: &Resolved, findings: &mut Findings) {
     }
     for file in ["webserver.tls.cert_file", "webserver.tls.key_file"] {
         if values.path(file).is_none() {
-            let reason =
-                "is missing: webserver.tls.enabled is true, and plain HTTP would be served";
+            let reason = "is missing: webserver.tls.enabled is true, but without it only plain HTTP could be served";
             findings.fault(values.location(name), file, reason);
         }
     }
@@ -271,25 +270,27 @@ fn tls(values: &Resolved, findings: &mut Findings) {
     if files.key_is_exposed() {
         let key = "webserver.tls.key_file";
         let text = format!(
-            "everybody on this machine can read {0}: `chmod o= {0}`",
+            "every user of this machine can read {0}; run `chmod o= {0}`",
             files.key_file.display()
         );
         findings.warn(values.location(key), key, text);
     }
     if values.text("webserver.url").is_some_and(|url| url.starts_with("http://")) {
-        let text = "is http, but webserver.tls.enabled makes this server speak https only";
+        let text =
+            "starts with http, but with webserver.tls.enabled this server accepts only https";
         findings.warn(values.location("webserver.url"), "webserver.url", text);
     }
 }
 
-/// Values that are accepted and give strangers more than most operators want.
+/// Warns about values that expose more to others than most operators want.
 fn exposure(values: &Resolved, findings: &mut Findings) {
     if values.int::<u16>("nats.embedded.http_port") != 0 {
-        let text = "the monitoring port asks for no log-in: every account of this machine reads it";
+        let text =
+            "the monitoring port has no authentication: every account of this machine can read it";
         findings.warn(values.location("nats.embedded.http_port"), "nats.embedded.http_port", text);
     }
     if !values.ip("nats.embedded.bind_address").is_loopback() {
-        let text = "nats-server can be reached from the network: only its token keeps others out";
+        let text = "nats-server can be reached from the network: only its token protects it";
         findings.warn(
             values.location("nats.embedded.bind_address"),
             "nats.embedded.bind_address",
@@ -298,20 +299,20 @@ fn exposure(values: &Resolved, findings: &mut Findings) {
     }
     let key = "webserver.trusted_proxies";
     if values.list(key).iter().any(|network| network.trim().ends_with("/0")) {
-        let text = "every client is trusted as a proxy: anybody can choose the address and the scheme that count";
+        let text = "every client is trusted as a proxy: anybody can forge the address and scheme of a request";
         findings.warn(values.location(key), key, text);
     }
 }
 
 fn others(values: &Resolved, findings: &mut Findings) {
     if !values.flag("auth.direct_login") {
-        let text = "is false and no other login is served: nobody can log in";
+        let text = "is false, and there is no other way to log in: nobody can log in";
         findings.warn(values.location("auth.direct_login"), "auth.direct_login", text);
     }
     for address in values.list("owners.emails") {
         let parts: Vec<&str> = address.split('@').collect();
         if parts.len() != 2 || parts.iter().any(|part| part.is_empty()) {
-            let reason = "must be a list of mail addresses";
+            let reason = "must be a list of email addresses";
             findings.fault(values.location("owners.emails"), "owners.emails", reason);
             break;
         }

@@ -21,7 +21,7 @@ const NAME: &str = "secrets.toml";
 /// Read and write for the owner only.
 const MODE: u32 = 0o600;
 
-/// What reading the file brought.
+/// The result of reading the file.
 #[derive(Debug, Default)]
 pub(super) struct Read {
     pub(super) values: BTreeMap<String, Stated>,
@@ -29,7 +29,7 @@ pub(super) struct Read {
     pub(super) warnings: Vec<Warning>,
 }
 
-/// Reads the file, if there is one. A command that only talks to a running server may be without the
+/// Reads the file, if there is one. A command that only talks to a running server need not have the
 /// right to read it.
 pub(super) fn read(data_dir: &Path, purpose: Purpose) -> Read {
     let path = data_dir.join(NAME);
@@ -53,7 +53,7 @@ pub(super) fn read(data_dir: &Path, purpose: Purpose) -> Read {
         Ok(values) => read.values = values,
         Err(detail) => {
             let reason = format!(
-                "is damaged ({detail}) and is never replaced: restore it from your copy, or state its \
+                "is damaged ({detail}) and will not be replaced: restore it from your copy, or set its \
                  values in the configuration"
             );
             read.faults.push(Fault::new(Location::File(path), "", reason));
@@ -62,7 +62,7 @@ pub(super) fn read(data_dir: &Path, purpose: Purpose) -> Read {
     read
 }
 
-/// The values, all of the three known keys and no others.
+/// The values, which may only be of the three known keys.
 fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Stated>, String> {
     let text = std::str::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
     let collected = file::collect(path, text);
@@ -86,7 +86,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<BTreeMap<String, Stated>, String> 
     Ok(collected.values)
 }
 
-/// Takes away the rights of others, except where only looking is allowed.
+/// Removes the permissions of others, unless the command must not change anything.
 fn tighten(path: &Path, purpose: Purpose, read: &mut Read) {
     let Ok(metadata) = std::fs::metadata(path) else { return };
     if metadata.permissions().mode() & 0o077 == 0 {
@@ -100,8 +100,8 @@ fn tighten(path: &Path, purpose: Purpose, read: &mut Read) {
     }
     match std::fs::set_permissions(path, Permissions::from_mode(MODE)) {
         Ok(()) => {
-            let text = "could be read by other accounts; tightened to 0600: if somebody else uses \
-                        this machine, consider the secrets known";
+            let text = "could be read by other accounts and was tightened to 0600; if somebody else uses \
+                        this machine, consider the secrets compromised";
             read.warnings.push(Warning::new(location, "", text));
         }
         Err(error) => {
@@ -111,13 +111,13 @@ fn tighten(path: &Path, purpose: Purpose, read: &mut Read) {
     }
 }
 
-/// Why secrets could not be completed.
+/// Why missing secrets could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CompleteError {
-    /// The store was made with a `core.secret_key` that is nowhere now.
+    /// The store was created with a `core.secret_key` that is missing now.
     #[error(
-        "core.secret_key is missing, but the store in {} was made with one. Put the former \
-         secrets.toml or value back; a new key could not read the messages",
+        "core.secret_key is missing, but the store in {} was created with one. Restore the former \
+         secrets.toml or value; a new key could not decrypt the messages",
         .data_dir.display()
     )]
     KeyOfStoreMissing {
@@ -125,7 +125,7 @@ pub enum CompleteError {
         data_dir: PathBuf,
     },
     /// The file could not be written.
-    #[error("cannot write {}. Check the rights and the free space of its directory", .path.display())]
+    #[error("cannot write {}. Check the permissions and the free space of its directory", .path.display())]
     Write {
         /// The file.
         path: PathBuf,
@@ -135,7 +135,7 @@ pub enum CompleteError {
     },
 }
 
-/// Creates the secrets that nothing states, and keeps them in `secrets.toml` durably. Call it with the
+/// Creates the secrets that no source sets, and stores them durably in `secrets.toml`. Call it with the
 /// data directory locked. Returns the names of the keys that were created.
 ///
 /// # Errors
@@ -160,7 +160,7 @@ pub fn complete(settings: &mut Settings) -> Result<Vec<&'static str>, CompleteEr
         }
         return Err(CompleteError::KeyOfStoreMissing { data_dir: settings.data_dir.clone() });
     }
-    // Keys that the file already holds stay in it, also where another source overrides them.
+    // Keys that the file already contains stay in it, even if another source overrides them.
     let mut kept = match limited_read(&path, CONFIG_FILE_MAX_BYTES) {
         Ok(bytes) => parse(&path, &bytes).unwrap_or_default(),
         Err(_) => BTreeMap::new(),

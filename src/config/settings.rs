@@ -1,4 +1,4 @@
-//! The typed settings: what the parts of the program are built from.
+//! The typed settings from which the parts of the program are built.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -64,7 +64,7 @@ pub struct Webserver {
     pub url: Option<String>,
     /// Address of the listener.
     pub bind_address: IpAddr,
-    /// Whether `::` was stated; else a machine without IPv6 falls back to IPv4.
+    /// Whether `::` was set explicitly; else a machine without IPv6 falls back to IPv4.
     pub bind_address_is_stated: bool,
     /// Port of the listener.
     pub port: u16,

@@ -1,7 +1,7 @@
-//! The shape of the reference table: what a key is. The rows stand in `keys`.
+//! The shape of the reference table: what a key is. The rows are in `keys`.
 //!
 //! Parsing, environment names, `check-config`, the sample file, `init` and the reference page are all
-//! made from it.
+//! derived from it.
 
 use super::keys::KEYS;
 
@@ -9,13 +9,13 @@ use super::keys::KEYS;
 #[derive(Debug)]
 pub struct Key {
     /// Full dotted name. `[]` stands for the number of a list member; a trailing `*` covers every key
-    /// that starts so.
+    /// with that prefix.
     pub name: &'static str,
     /// What its value may be.
     pub kind: Kind,
-    /// Its value when nothing states one.
+    /// Its value when no source sets it.
     pub default: Default,
-    /// Whether this program acts on it.
+    /// Whether this program uses it.
     pub stage: Stage,
     /// Whether its value is never shown, and may come from a file named by `<NAME>_FILE`.
     pub secret: bool,
@@ -51,13 +51,13 @@ pub enum Kind {
     Interval,
     /// A number of bytes such as `25MB` or `25MiB`.
     Size,
-    /// The same, but `MB` and its like count as `MiB`: what existing files mean by it.
+    /// A size in which `MB` and similar units count as `MiB`, as in existing files.
     BinarySize,
     /// `auto` or a size.
     AutoSize,
     /// `auto` or a whole number.
     AutoInt,
-    /// A path; relative ones start at the configuration file's directory.
+    /// A path, relative to the configuration file's directory.
     Path,
     /// A path relative to the working directory.
     WorkPath,
@@ -75,35 +75,35 @@ pub enum Kind {
     NatsUrls,
     /// A list of networks: addresses, `address/prefix`, or `loopback`.
     Networks,
-    /// Permission bits; nothing but 0600 is possible.
+    /// Permission bits; only 0600 is allowed.
     Mode0600,
-    /// Not examined.
+    /// Not checked.
     Any,
 }
 
-/// The value of a key that nothing states.
+/// The value of a key that no source sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Default {
     /// None.
     Unset,
     /// This text, parsed like one from the environment.
     Value(&'static str),
-    /// Found out at run time; the text says how.
+    /// Determined at run time; the text says how.
     Derived(&'static str),
 }
 
-/// Whether this program acts on a key.
+/// Whether this program uses a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// It does.
     Now,
-    /// Checked like `Now`, but the part that uses it is not in this version: one warning.
+    /// Checked like `Now`, but this version does not use it: one warning.
     Pending,
-    /// Designed for a later version: one warning.
+    /// Planned for a later version: one warning.
     Later,
     /// Known from other Chatto deployments: one warning.
     Recognised,
-    /// Served in builds with feature `test-support`, a fault in others.
+    /// Used in builds with the feature `test-support`, a fault in others.
     TestSupport,
 }
 
@@ -140,13 +140,13 @@ impl Key {
         env_name(self.name)
     }
 
-    /// Whether the row covers every key that starts like it.
+    /// Whether the row covers every key with its prefix.
     #[must_use]
     pub fn is_prefix(&self) -> bool {
         self.name.ends_with('*')
     }
 
-    /// Whether this build acts on the key, or at least checks it.
+    /// Whether this build uses the key, or at least checks it.
     #[must_use]
     pub fn is_checked(&self) -> bool {
         match self.stage {
@@ -184,7 +184,7 @@ pub(super) fn find(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| !key.is_prefix() && (key.name == name || key.old_name == Some(name)))
 }
 
-/// The row that covers every key starting like `name`.
+/// The row whose prefix covers `name`.
 pub(super) fn find_prefix(name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| {
         let stem = key.name.trim_end_matches('*');
@@ -192,7 +192,7 @@ pub(super) fn find_prefix(name: &str) -> Option<&'static Key> {
     })
 }
 
-/// Whether keys stand below this name.
+/// Whether there are keys below this name.
 pub(super) fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| {
         key.name
@@ -201,8 +201,8 @@ pub(super) fn is_section(name: &str) -> bool {
     })
 }
 
-/// Whether a section is known from other deployments and nothing in it is served here, so that
-/// unknown keys in it are no faults.
+/// Whether a section is known from other deployments and unused here, so that
+/// unknown keys in it are not faults.
 pub(super) fn is_foreign_section(name: &str) -> bool {
     let mut keys = KEYS
         .iter()

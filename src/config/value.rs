@@ -1,4 +1,4 @@
-//! Values and their text forms: one parser per kind, for the file, the environment and the defaults.
+//! Values and their text forms, with one parser per kind for the file, the environment and the defaults.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -186,7 +186,7 @@ pub(super) fn must_be(kind: Kind) -> String {
         Kind::Networks => {
             "must be a list of IP addresses, networks such as 10.0.0.0/8, or loopback".to_owned()
         }
-        Kind::Mode0600 => "must be 0600: the socket is for this account only".to_owned(),
+        Kind::Mode0600 => "must be 0600: only this account may use the socket".to_owned(),
     }
 }
 

@@ -37,7 +37,7 @@ fn a_store_that_lost_a_stream_is_refused_and_named() {
         let (code, said) = server.run_refused();
         assert_eq!(code, 74, "without {name}: {said}");
         assert!(said.contains(name), "does not name {name}: {said}");
-        assert!(said.contains("Put the data directory back"), "without {name}: {said}");
+        assert!(said.contains("Restore the data directory"), "without {name}: {said}");
         assert!(!dir.exists(), "{name} was created again, empty");
         std::fs::rename(&aside, &dir).unwrap();
     }
@@ -116,7 +116,7 @@ fn flipped_bytes_never_pass_for_a_shorter_room() {
                 assert_eq!(status.code(), Some(74), "{stream}: {log}");
                 let name = stream.trim_start_matches("KV_");
                 assert!(log.contains(&format!("{name} has lost messages")), "{stream}: {log}");
-                assert!(log.contains("Put the data directory back"), "{stream}: {log}");
+                assert!(log.contains("Restore the data directory"), "{stream}: {log}");
             } else {
                 assert!(has_index, "{stream} without its index starts: {log}");
                 match server.client().log_in("ada").try_history(&room) {

@@ -152,12 +152,12 @@ fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
     // With no other process alive a changed cookie secret is accepted.
     assert!(first.stop().success(), "{}", first.log());
     second.run();
-    assert!(second.log().contains("has to log in again"), "{}", second.log());
+    assert!(second.log().contains("must log in again"), "{}", second.log());
     assert_eq!(second.client().log_in("ada").history(&room), history);
     assert!(second.stop().success(), "{}", second.log());
     let before = second.log().len();
     second.run();
-    assert!(!second.log()[before..].contains("has to log in again"), "logged twice");
+    assert!(!second.log()[before..].contains("must log in again"), "logged twice");
 }
 
 /// The message key is not changed while another process runs, not even in the way that a single process may use.
@@ -198,7 +198,7 @@ fn what_may_differ_is_told_and_no_more() {
     });
     assert!(status.contains("core.assets.s3.bucket"), "{status}");
     assert!(status.contains(&format!("pid {}", first.pid())), "{status}");
-    assert!(second.log().contains("set up differently"), "{}", second.log());
+    assert!(second.log().contains("have different settings"), "{}", second.log());
 }
 
 #[test]

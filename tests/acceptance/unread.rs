@@ -81,7 +81,7 @@ fn a_log_that_nobody_reads_stops_nothing_and_lacks_are_counted() {
         log += &pipe.drain();
         log.contains("lines were dropped here").then_some(())
     });
-    assert!(log.contains("chatto starts"), "what was written first comes first: {log}");
+    assert!(log.contains("starting chatto"), "what was written first comes first: {log}");
     let line = log.lines().find(|line| line.contains("were dropped")).unwrap();
     let dropped: u32 = line.split("lines=").nth(1).unwrap().trim().parse().unwrap();
     assert!(dropped > 0, "{line}");

@@ -53,7 +53,7 @@ fn a_terminal_is_shown_the_way_in() {
     let shown = until("the link is shown", LIMIT, || {
         Some(dir.read("screen")).filter(|screen| screen.contains("/setup#"))
     });
-    assert!(shown.contains('▄') && shown.contains("Make the owner's account"), "{shown}");
+    assert!(shown.contains('▄') && shown.contains("Create the owner's account"), "{shown}");
     let lock = dir.read("data/lock");
     let pid = lock.lines().find_map(|line| line.strip_prefix("pid ")).unwrap();
     signal(pid.parse().unwrap(), "TERM");

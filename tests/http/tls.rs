@@ -178,7 +178,7 @@ fn check_config_looks_at_the_pair() {
     restrict(&key, 0o644);
     let (code, said) = check(&server);
     assert_eq!(code, Some(0));
-    assert!(said.contains("everybody on this machine can read"), "{said}");
+    assert!(said.contains("every user of this machine can read"), "{said}");
 
     std::fs::write(&key, authority.issue().key).unwrap();
     let (code, said) = check(&server);
