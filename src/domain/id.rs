@@ -1,6 +1,6 @@
 //! Ids: one letter and 14 characters of `[0-9A-Za-z]` (contract 4.1), held inline.
 //!
-//! The 14 characters are a number of 83 bits in base 62, most significant first and in ASCII order, so
+//! The 14 characters are a number of 83 bits in base 62, most significant digit first, with digits in ASCII order, so
 //! ids compare as their numbers do.
 
 use std::fmt;
@@ -12,7 +12,7 @@ const VALUE_BITS: u32 = 83;
 const LENGTH: usize = 1 + DIGITS;
 /// 2^83 - 1: digits in ASCII order compare as their numbers do.
 const LARGEST: &[u8; DIGITS] = b"mLhuaitFE4at27";
-/// What half of the digits can count to.
+/// The number of values that half of the digits can represent.
 const HALF: u128 = 62_u128.pow(7);
 
 /// The text is not an id of this kind.
@@ -89,7 +89,7 @@ macro_rules! id {
         pub struct $name(Text);
 
         impl $name {
-            /// The id as it is sent and stored.
+        /// The id as sent and stored.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 self.0.as_str()
@@ -139,7 +139,7 @@ macro_rules! random_id {
         id!($(#[$doc])* $name, $letters);
 
         impl $name {
-            /// The id made of 83 of these bits, which the caller draws at random.
+/// The id made of 83 of these bits, which the caller generates at random.
             #[must_use]
             pub fn from_random(bits: [u8; 16]) -> Self {
                 let [letter, ..] = *$letters;
@@ -154,7 +154,7 @@ macro_rules! random_id {
 }
 
 id!(
-    /// A user: 64 bits of number and 19 bits that check it, so that a reaction list can store the
+/// A user: a 64-bit number and 19 check bits, so that a reaction list can store the
     /// number alone and still name the user.
     UserId,
     b"U"
@@ -246,7 +246,7 @@ impl EventId {
 const CHECK_BITS: u32 = 19;
 const EVENT_RANDOM_BITS: u32 = 27;
 
-/// 19 bits of the splitmix64 finaliser: no secret, only a check that a number was not made up.
+/// 19 bits of the splitmix64 finaliser: not a secret, only a check against made-up numbers.
 fn check(number: u64) -> u32 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

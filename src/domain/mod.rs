@@ -1,4 +1,4 @@
-//! What is true of the chat, whoever asks and wherever it is stored: ids, text rules, permissions and
+//! The rules of the chat, independent of storage and transport: ids, text rules, permissions and
 //! their resolution, default roles and rooms. Pure: no I/O, no clock, no randomness of its own.
 //!
 //! Glossary. *Room*: a channel or a direct message. *Group*: an ordered set of channels. *Row*: one

@@ -1,9 +1,9 @@
-//! What counts as one client address where something is shared out.
+//! What counts as one client address for limits.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An IPv4 address, or the first 64 bits of an IPv6 address: whoever has one of those has them all.
+/// An IPv4 address, or the first 64 bits of an IPv6 address: one client usually has all addresses of a /64.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientNetwork(IpAddr);
 

@@ -1,7 +1,7 @@
-//! Every bound of product and process on one page, checked against each other where they relate.
+//! Every limit of product and process on one page, checked against each other where they are related.
 //!
-//! Units stand in the names: `_bytes`, `_max` counts, `Duration`s. A number that a document fixes names
-//! it: *contract* is the public client API, *product* the product requirements.
+//! Names contain the unit: `_bytes`, `_max` counts, `Duration`s. A number that a document defines names
+//! the document: *contract* is the public client API, *product* the product requirements.
 
 use std::time::Duration;
 
@@ -11,84 +11,84 @@ const MIB: usize = 1024 * KIB;
 
 // --- process -------------------------------------------------------------------------------------
 
-/// Blocking calls that run at a time; further callers wait. Each may hold one thread (2 MiB stack,
-/// touched only as far as used).
+/// Concurrent blocking calls; further callers wait. Each may use one thread (2 MiB stack,
+/// of which only the used part takes memory).
 pub const BLOCKING_TASKS_MAX: usize = 16;
 
 // --- configuration (product 2) ------------------------------------------------------------------
 
-/// A configuration file, and `secrets.toml`.
+/// Size of a configuration file and of `secrets.toml`.
 pub const CONFIG_FILE_MAX_BYTES: u64 = MIB as u64;
-/// A file named by `CHATTO_…_FILE`.
+/// Size of a file named by `CHATTO_…_FILE`.
 pub const SECRET_FILE_MAX_BYTES: u64 = 64 * KIB as u64;
 /// A shorter secret is refused.
 pub const SECRET_MIN_BYTES: usize = 16;
-/// A shorter secret is warned about.
+/// A shorter secret causes a warning.
 pub const SECRET_STRONG_BYTES: usize = 32;
 
 // --- logs (product 10) --------------------------------------------------------------------------
 
-/// Errors that are kept and survive a restart; the oldest are dropped.
+/// Recent errors that are kept across restarts; the oldest are dropped.
 pub const KEPT_ERRORS_MAX: usize = 200;
-/// Text of one kept error; longer ones are cut.
+/// Text of one kept error; longer ones are truncated.
 pub const KEPT_ERROR_MAX_BYTES: usize = 2 * KIB;
 /// How often new errors are saved.
 pub const KEPT_ERRORS_SAVE_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Bytes that wait for whoever reads standard output and standard error; what does not fit is dropped and
+/// Output that waits for the readers of standard output and standard error; what does not fit is dropped and
 /// counted.
 pub const OUTPUT_QUEUE_MAX_BYTES: usize = 256 * KIB;
-/// How long the end of a process waits until they are read.
+/// How long a process that exits waits until the output is read.
 pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A table of proc(5) that names the holder of a port.
+/// Size of a table of proc(5) with the sockets of a port.
 pub const PROC_FILE_MAX_BYTES: u64 = 4 * MIB as u64;
 
-/// A password as a command reads it from a file or from standard input.
+/// Size of a password that a command reads from a file or from standard input.
 pub const PASSWORD_INPUT_MAX_BYTES: usize = 4 * KIB;
 
 // --- operator socket (product 3) ----------------------------------------------------------------
 
-/// Requests at a time; more wait until one is done.
+/// Concurrent requests; further ones wait.
 pub const OPERATOR_CONNECTIONS_MAX: usize = 8;
-/// Time for a request to arrive: silent peers must not keep others from the socket (closed).
+/// Time for a request to arrive (then closed): silent peers must not block the socket for others.
 pub const OPERATOR_REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-/// A request, from its arrival to the answer's last byte (closed).
+/// Time from a request's arrival to the response's last byte (then closed).
 pub const OPERATOR_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a failed accept.
 pub const OPERATOR_ACCEPT_PAUSE: Duration = Duration::from_millis(500);
-/// A request's or answer's head.
+/// Size of a request's or response's head.
 pub const OPERATOR_HEAD_MAX_BYTES: usize = 8 * KIB;
-/// An answer's body, as a command takes it.
+/// Size of a response's body that a command accepts.
 pub const OPERATOR_RESPONSE_MAX_BYTES: usize = 4 * MIB;
 
 // --- process life cycle (product 7) -------------------------------------------------------------
 
-/// Once ready, trouble must last so long before `/readyz` says so: an election or a restart of the
-/// embedded server does not empty a load balancer.
+/// Once ready, a fault must last this long before `/readyz` reports it: an election or a restart of the
+/// embedded server must not empty a load balancer.
 pub const READINESS_GRACE: Duration = Duration::from_secs(10);
-/// How often readiness is looked at.
+/// How often readiness is checked.
 pub const READINESS_CHECK_INTERVAL: Duration = Duration::from_millis(500);
-/// How often systemd is asked for more time while the store recovers, and for how long each time.
+/// How often systemd is asked for more time while the store recovers.
 pub const START_EXTEND_INTERVAL: Duration = Duration::from_secs(10);
-/// First and longest pause before an external store is tried again.
+/// First and longest delay before an external store is tried again.
 pub const STORE_RETRY_DELAY_FIRST: Duration = Duration::from_millis(250);
 /// See [`STORE_RETRY_DELAY_FIRST`].
 pub const STORE_RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
-/// Life of a process' entry in the register; product 7.
+/// Lifetime of a process's entry in the register (product 7).
 pub const PROCESS_TTL: Duration = Duration::from_secs(60);
 /// How often a process renews its entry and compares itself with the others.
 pub const REGISTER_INTERVAL: Duration = Duration::from_secs(30);
 const _: () = assert!(REGISTER_INTERVAL.as_secs() < PROCESS_TTL.as_secs());
-/// The same while it differs, or the register does not answer.
+/// The same while it differs or the register cannot be reached.
 pub const REGISTER_RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How long a process that differs from a running one waits before it ends.
+/// How long a process that differs from a running one waits before it exits.
 pub const SECRETS_MISMATCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a command waits for an external store.
 pub const STORE_COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
-/// The watchdog is fed while the embedded server answered within this...
+/// The watchdog is notified while the embedded server has replied within this time...
 pub const WATCHDOG_ANSWER_MAX_AGE: Duration = Duration::from_secs(30);
-/// ...or is being restarted for no longer than this (packaging 4.2).
+/// ...or has been restarting for no longer than this (packaging 4.2).
 pub const WATCHDOG_RESTART_MAX: Duration = Duration::from_secs(300);
 
 // --- message text and chat (contract 4.2, 4.8; product 8) ---------------------------------------
@@ -97,7 +97,7 @@ pub const WATCHDOG_RESTART_MAX: Duration = Duration::from_secs(300);
 pub const BODY_MAX_BYTES: usize = 10_000;
 /// Attachments of one message.
 pub const ATTACHMENTS_MAX: usize = 10;
-/// Distinct reactions of one user on one message.
+/// Different reactions of one user to one message.
 pub const REACTIONS_PER_USER_MAX: usize = 20;
 /// Code points of a room name.
 pub const ROOM_NAME_MAX_CHARS: usize = 30;
@@ -115,9 +115,9 @@ pub const ROLE_NAME_MAX_CHARS: usize = 32;
 pub const EMAIL_MAX_BYTES: usize = 254;
 /// Characters of a reaction's emoji name.
 pub const EMOJI_SHORTCODE_MAX_CHARS: usize = 64;
-/// Characters of a custom status' emoji.
+/// Characters of a custom status's emoji.
 pub const STATUS_EMOJI_MAX_CHARS: usize = 16;
-/// Characters of a custom status' text.
+/// Characters of a custom status's text.
 pub const STATUS_TEXT_MAX_CHARS: usize = 100;
 /// Characters of a password.
 pub const PASSWORD_MIN_CHARS: usize = 8;
@@ -129,7 +129,7 @@ pub const DM_PARTICIPANTS_MAX: usize = 10;
 pub const BATCH_IDS_MAX: usize = 100;
 /// Rows of a timeline page.
 pub const TIMELINE_PAGE_MAX: usize = 100;
-/// Rows of a timeline page when the request names no limit.
+/// Rows of a timeline page when the request has no limit.
 pub const TIMELINE_PAGE_DEFAULT: usize = 50;
 /// Entries of an offset page.
 pub const PAGE_LIMIT_MAX: usize = 500;
@@ -138,11 +138,11 @@ pub const PAGE_LIMIT_MAX: usize = 500;
 
 /// Rows of one stored page: 64k to 64k+63.
 pub const PAGE_ROWS: u32 = 64;
-/// A stored message (page, part, record) above this spills into parts.
+/// A larger stored message (page, part, record) spills into parts.
 pub const PAGE_SPILL_BYTES: usize = 512 * KIB;
-/// A row's reaction lists above this spill into parts of their own.
+/// Larger reaction lists of a row spill into separate parts.
 pub const REACTIONS_SPILL_BYTES: usize = 128 * KIB;
-/// What nats-server takes in one message; `max_payload` of the embedded server.
+/// The largest message that nats-server accepts; `max_payload` of the embedded server.
 pub const NATS_PAYLOAD_MAX_BYTES: usize = MIB;
 const _: () = assert!(PAGE_SPILL_BYTES + REACTIONS_SPILL_BYTES < NATS_PAYLOAD_MAX_BYTES);
 /// Unfolded journal events kept in memory (half of it folds to a quarter), and how far the oldest may lag.
@@ -151,16 +151,16 @@ pub const OVERLAY_EVENTS_MAX: usize = 4_000;
 pub const OVERLAY_MAX_BYTES: usize = 4 * MIB;
 /// Decoded pages kept for reading.
 pub const PAGE_CACHE_MAX_BYTES: usize = 8 * MIB;
-/// Heads of rooms kept in memory, at most 24 KiB each (32 newest rows, 256 authors, 64 time caps).
+/// Room heads kept in memory, at most 24 KiB each (32 newest rows, 256 authors, 64 time caps).
 pub const HEADS_MAX: usize = 256;
-/// Corrections of a clock that was ahead that a room remembers one by one; of more, the two that lie closest
-/// together become one.
+/// Corrections of a clock that was ahead that a room keeps separately; of more, the two closest to each other
+/// are merged.
 pub const TIME_CAPS_MAX: usize = 64;
-/// How far a room's last instant may lie ahead of a writer's clock before that clock counts instead: more than
-/// clocks that are set over the network ever differ.
+/// How far a room's last time may be ahead of a writer's clock before the clock is used instead: more than
+/// clocks with network time ever differ.
 pub const CLOCK_AHEAD_MAX: Duration = Duration::from_secs(5 * 60);
-/// A clock that stands before this was never set (2026-01-01, milliseconds since 1970): boards without a
-/// battery start in 1970. It corrects nothing.
+/// A clock that is earlier than this was never set (2026-01-01, milliseconds since 1970): boards without a
+/// battery start in 1970. Such a clock corrects nothing.
 pub const CLOCK_SET_MIN_MS: i64 = 1_767_225_600_000;
 /// Unwrapped data keys kept in memory.
 pub const KEY_CACHE_MAX: usize = 1_024;
@@ -177,27 +177,27 @@ pub const RECORD_CACHE_TTL: Duration = Duration::from_secs(30);
 pub const MARKERS_PENDING_MAX: usize = 4_096;
 /// How often waiting read markers are written with the embedded server.
 pub const MARKERS_FLUSH_INTERVAL: Duration = Duration::from_secs(5);
-/// How often META is told how far the store has come, when it has; a start compares.
+/// How often the store's high-water marks are written to META if they changed; the next start compares them.
 pub const HIGH_WATER_MARK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long the journal keeps folded events and STATE its delete markers, for clients that resume;
+/// How long the journal keeps folded events and STATE its delete markers for clients that resume;
 /// milliseconds.
 pub const RESUME_WINDOW_MS: i64 = 7 * 24 * 3600 * 1000;
 /// Rows of one timeline read.
 pub const ROWS_READ_MAX: u32 = 256;
-/// Posts that wait for their turn in one room of one process; beyond it callers are refused
+/// Posts that wait in the queue of one room in one process; further callers are refused
 /// (`unavailable`).
 pub const ROOM_QUEUE_MAX: usize = 256;
-/// How long an acknowledged write is tried: a cluster elects a leader within 9 s (measured 8.2 s).
+/// How long a write is retried: a cluster elects a leader within 9 s (measured 8.2 s).
 pub const WRITE_DEADLINE: Duration = Duration::from_secs(15);
-/// One request to nats-server; shorter than a fail-over, so that retries find the new leader.
+/// Timeout of one request to nats-server; shorter than a fail-over, so that retries find the new leader.
 pub const NATS_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
-/// Pages that a fold holds at a time; an event touches at most 6 of them.
+/// Pages that a fold holds in memory; an event changes at most 6 of them.
 pub const FOLD_SLICE_PAGES_MAX: usize = 64;
-/// Bytes of pages that a fold holds at a time.
+/// Bytes of pages that a fold holds in memory.
 pub const FOLD_SLICE_MAX_BYTES: usize = 8 * MIB;
-/// How long a call that changes something tries to pass the read barrier: a cluster elects a leader within 9 s.
+/// How long a call that changes data waits for the read barrier: a cluster elects a leader within 9 s.
 pub const BARRIER_DEADLINE: Duration = Duration::from_secs(10);
-/// A room's events are folded as far as they fill pages when so many are unfolded.
+/// Once a room has this many unfolded events, those that fill whole pages are folded.
 pub const FOLD_EVENTS: usize = 64;
 /// A room's events are folded when the oldest is older than this: each rewrite of a page makes
 /// nats-server rewrite a block of some MiB.
@@ -205,123 +205,123 @@ pub const FOLD_AGE: Duration = Duration::from_hours(24);
 
 // --- http (contract 2, product 9) ---------------------------------------------------------------
 
-/// A request's head: request line and headers.
+/// Size of a request's head: request line and headers.
 pub const HTTP_HEAD_MAX_BYTES: usize = 16 * KIB;
 /// Time for a request's head from its first byte (408, then closed), and for the first byte of a new
 /// connection (closed).
 pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may lie idle between requests (closed): longer than the proxies before us keep theirs
-/// (Caddy 120 s, nginx 60 s), so that no request meets a connection that is just being closed.
+/// How long a connection may be idle between requests (then closed): longer than proxies in front of us keep theirs
+/// (Caddy 120 s, nginx 60 s), so that no request reaches a connection that is just being closed.
 pub const HTTP_IDLE_TIMEOUT: Duration = Duration::from_secs(180);
-/// How long a client may take no byte of an answer that waits for it (cut).
+/// How long a client may accept no byte of a waiting response (then cut).
 pub const HTTP_WRITE_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a client may send no byte of a request's body (408, API calls 504; then closed).
 pub const HTTP_BODY_STALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// Time for a whole body of an API call (504) or `/auth/*` request (408); then closed.
 pub const HTTP_API_BODY_TIMEOUT: Duration = Duration::from_secs(60);
-/// hyper's buffer of one connection, each way; it grows to this only for a client that needs it.
+/// hyper's buffer of one connection in each direction; it grows to this size only if needed.
 pub const HTTP_BUFFER_MAX_BYTES: usize = 32 * KIB;
 const _: () = assert!(HTTP_HEAD_MAX_BYTES * 2 <= HTTP_BUFFER_MAX_BYTES);
-/// What is read of a connection in one turn of the executor, so that a peer that always has more to say leaves
+/// The most that is read from a connection in one poll, so that a peer that always sends more leaves
 /// time for others; a frame of 6 bytes is answered by one of 2, each with a system call.
 pub const POLL_READ_MAX_BYTES: usize = 16 * KIB;
-/// Reads in one turn: a WebSocket takes 4 KiB with each, which are 682 frames.
+/// Reads in one poll: a WebSocket reads 4 KiB each time, which are 682 frames.
 pub const POLL_READS_MAX: usize = 2;
-/// Connections that are accepted in one turn.
+/// Connections that are accepted in one poll.
 pub const POLL_ACCEPTS_MAX: usize = 16;
-/// `webserver.max_connections` when it is not set; beyond it the HTTP connection that has been idle for longest
-/// is closed for the new one, and without an idle one the new one gets 503 and is closed. Of this limit, as of
-/// all below that requests hold something of, one client address has at most half.
+/// Default of `webserver.max_connections`; beyond it the HTTP connection that has been idle the longest
+/// is closed for the new one; if none is idle, the new one gets 503 and is closed. One client address may use at
+/// most half of this limit, and of each limit below from which requests hold a share.
 pub const HTTP_CONNECTIONS_DEFAULT: usize = 1_000;
-/// Connections beyond the limit that are being told so, or get a health answer; further ones are closed without
-/// a word, those first that have not asked yet.
+/// Connections beyond the limit that are sent a 503 or a health response; further ones are closed without
+/// a response, first those that have sent no request yet.
 pub const HTTP_REJECTIONS_MAX: usize = 32;
-/// Time for telling one of [`HTTP_REJECTIONS_MAX`].
+/// Time to serve one of [`HTTP_REJECTIONS_MAX`].
 pub const HTTP_REJECTION_TIMEOUT: Duration = Duration::from_secs(1);
-/// Requests in work at a time, health checks apart; beyond it 503 with `Retry-After`. A request whose body has
-/// not arrived yet is not in work.
+/// Requests in progress, without health checks; further ones get 503 with `Retry-After`. A request whose body has
+/// not arrived yet is not in progress.
 pub const HTTP_REQUESTS_MAX: usize = 256;
 /// `Retry-After` of a request beyond it.
 pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Calls that are finished although their client went away. Each holds one of
-/// [`HTTP_REQUESTS_MAX`], so this one is never reached first.
+/// Calls that are completed although their client went away. Each holds one of
+/// [`HTTP_REQUESTS_MAX`], so this limit is never reached first.
 pub const HTTP_OWNED_CALLS_MAX: usize = HTTP_REQUESTS_MAX;
-/// Bytes of bodies of up to [`API_BODY_MAX_BYTES`] that are being read or worked on; beyond it 503 with
+/// Bytes of bodies of up to [`API_BODY_MAX_BYTES`] that are being read or processed; beyond it 503 with
 /// `Retry-After`.
 pub const HTTP_BODIES_MAX_BYTES: usize = 16 * MIB;
-// One client can send a body and have it unpacked.
+// One client can send a body and have it decompressed.
 const _: () = assert!(2 * API_BODY_MAX_BYTES <= HTTP_BODIES_MAX_BYTES / 2);
 const _: () = assert!(JSON_BODY_MAX_BYTES <= API_BODY_MAX_BYTES);
 const _: () = assert!(API_ASSET_UPLOAD_BODY_MAX_BYTES <= API_BODY_MAX_BYTES);
-/// Bodies above [`API_BODY_MAX_BYTES`] (images, each up to the upload limit) that are being read or worked on;
+/// Bodies above [`API_BODY_MAX_BYTES`] (images, each up to the upload limit) that are being read or processed;
 /// beyond it 503 with `Retry-After`.
 pub const HTTP_LARGE_BODIES_MAX: usize = 4;
 const _: () = assert!(HTTP_LARGE_BODIES_MAX * UPLOAD_MAX_BYTES_DEFAULT <= 100 * MIB);
-/// Bytes of a request's path that its log line shows.
+/// Bytes of a request's path that are logged.
 pub const LOGGED_PATH_MAX_BYTES: usize = 512;
-/// Signatures of TLS handshakes that are made at a time; no client address gets more than half of them.
+/// TLS handshake signatures computed concurrently; one client address gets at most half of them.
 pub const TLS_SIGNATURES_MAX: usize = 2;
-/// How long a stop waits for bodies that have not arrived.
+/// How long a shutdown waits for bodies that have not arrived.
 pub const HTTP_BODY_STOP_GRACE: Duration = Duration::from_secs(1);
-/// The largest step in which memory is taken for a body as it arrives; the first one is 1 KiB, each further one as
+/// The largest step in which memory is allocated for a body as it arrives; the first is 1 KiB, each further one as
 /// large as what has come.
 pub const HTTP_BODY_STEP_BYTES: usize = 64 * KIB;
-/// Answers up to this are compressed at once, larger ones off the executor.
+/// Responses up to this size are compressed inline, larger ones off the executor.
 pub const HTTP_COMPRESSION_AT_ONCE_MAX_BYTES: usize = 64 * KIB;
-/// Waits before the next accept after the system refused one (no descriptors left).
+/// Pause before the next accept after the system refused one (no descriptors left).
 pub const HTTP_ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Time after a stop in which requests may finish, when `webserver.shutdown_timeout` is not set.
+/// Default of `webserver.shutdown_timeout`: the time for requests to finish after a stop signal.
 pub const HTTP_SHUTDOWN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
-/// What a client may ask for in `Connect-Timeout-Ms`; more is treated as this.
+/// The largest `Connect-Timeout-Ms`; a larger value is treated as this.
 pub const HTTP_CALL_TIMEOUT_MAX: Duration = Duration::from_secs(60);
-/// Answers below this are not compressed when `webserver.api_compression_min_bytes` is not set.
+/// Default of `webserver.api_compression_min_bytes`: smaller responses are not compressed.
 pub const HTTP_COMPRESSION_MIN_BYTES_DEFAULT: usize = 1_024;
 /// Characters of an `Idempotency-Key`.
 pub const IDEMPOTENCY_KEY_MAX_CHARS: usize = 128;
-/// `core.assets.max_upload_size` when it is not set (contract 4.8).
+/// Default of `core.assets.max_upload_size` (contract 4.8).
 pub const UPLOAD_MAX_BYTES_DEFAULT: usize = 25 * MIB;
-/// Bytes of a body that is streamed to the client, read at a time.
+/// Size of one read of a body that is streamed to the client.
 pub const HTTP_STREAM_CHUNK_BYTES: usize = 16 * KIB;
-/// Connections at a time before the store is open; they get health answers only.
+/// Concurrent connections before the store is open; they get health responses only.
 pub const HTTP_STARTUP_CONNECTIONS_MAX: usize = 64;
-/// Time for a client to notice an answer that came before it had sent everything.
+/// How long to keep reading from a client that got its response before it had sent everything.
 pub const HTTP_LINGER_TIMEOUT: Duration = Duration::from_secs(1);
-/// Bytes that are read and dropped meanwhile.
+/// Bytes that are read and discarded in that time.
 pub const HTTP_LINGER_MAX_BYTES: usize = 4 * MIB;
-/// The fallback page and the manifest of a web client, which are changed on their way out; a larger
-/// page is served as it is.
+/// Size of a web client's fallback page and manifest, which are modified before they are sent; a larger
+/// page is sent unchanged.
 pub const CLIENT_PAGE_MAX_BYTES: usize = 256 * KIB;
-/// The piece in which a web client's files are read; a smaller file is sent in one.
+/// The chunk in which a web client's files are read; a smaller file is sent at once.
 pub const CLIENT_FILE_CHUNK_BYTES: usize = 64 * KIB;
-/// A certificate's or key's file.
+/// Size of a certificate or key file.
 pub const TLS_FILE_MAX_BYTES: u64 = 1024 * 1024;
-/// Time for a TLS handshake, from the connection on.
+/// Time for a TLS handshake, counted from the accept.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the certificate's files are looked at. A change counts when two looks agree.
+/// How often the certificate's files are checked. A change counts when two checks agree.
 pub const TLS_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// An API request body.
+/// Size of an API request body.
 pub const API_BODY_MAX_BYTES: usize = MIB;
-/// A request body of AssetUploadService: a chunk of 512 KiB and its envelope.
+/// Size of a request body of AssetUploadService: a chunk of 512 KiB and its envelope.
 pub const API_ASSET_UPLOAD_BODY_MAX_BYTES: usize = 576 * KIB;
-/// What the request of an image upload may have on top of the general upload limit.
+/// How much larger an image upload's request may be than the general upload limit.
 pub const API_IMAGE_ENVELOPE_MAX_BYTES: usize = 64 * KIB;
 /// Values (fields and list elements) of one request. An empty element is two bytes on the wire and up to
 /// about a hundred in memory; the longest list of the contract has 1,000 elements.
 pub const API_VALUES_MAX: usize = 16 * 1024;
-/// A JSON body of `/auth/*` and of the operator socket.
+/// Size of a JSON body of `/auth/*` and of the operator socket.
 pub const JSON_BODY_MAX_BYTES: usize = 64 * KIB;
 
 // --- accounts (contract 4.8, 5; product 9) ------------------------------------------------------
 
-/// Life of a session after its last use.
+/// Lifetime of a session after its last use.
 pub const SESSION_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
-/// A session record is rewritten at most once in this time.
+/// A session record is updated at most once in this time.
 pub const SESSION_TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
-/// Password hashes that wait for a memory slot; beyond it callers are refused (`unavailable`).
+/// Password hashes that wait for a memory slot; further callers are refused (`unavailable`).
 pub const PASSWORD_QUEUE_MAX: usize = 16;
 /// How long a session counts as fresh after its log-in.
 pub const SESSION_FRESH: Duration = Duration::from_secs(10 * 60);
-/// Wrong passwords for one identifier before each further one has to wait (product 9).
+/// Wrong passwords for one identifier before each further attempt must wait (product 9).
 pub const LOGIN_FAILURES_FREE: u32 = 5;
 /// The longest wait between log-ins with one identifier; there is no permanent lock.
 pub const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
@@ -329,44 +329,44 @@ pub const LOGIN_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 pub const LOGIN_ADDRESS_FAILURES_MAX: u32 = 20;
 /// See [`LOGIN_ADDRESS_FAILURES_MAX`].
 pub const LOGIN_ADDRESS_WINDOW: Duration = Duration::from_secs(60);
-/// Life of an identifier's counter without change; longer than the longest wait.
+/// Lifetime of an identifier's counter after its last change; longer than the longest wait.
 pub const LOGIN_COUNTER_TTL: Duration = Duration::from_secs(30 * 60);
 const _: () = assert!(LOGIN_COUNTER_TTL.as_secs() > LOGIN_WAIT_MAX.as_secs());
-/// Life of an address's counter without change. JetStream remembers message ids for as long at most.
+/// Lifetime of an address's counter after its last change. JetStream remembers message ids at most as long.
 pub const ADDRESS_COUNTER_TTL: Duration = Duration::from_secs(2 * 60);
 const _: () = assert!(ADDRESS_COUNTER_TTL.as_secs() > LOGIN_ADDRESS_WINDOW.as_secs());
-/// Identifiers that are counted; beyond it the one that was tried longest ago is forgotten.
+/// Identifiers with a counter; beyond it the least recently tried one is evicted.
 pub const LOGIN_COUNTERS_MAX: i64 = 65_536;
 /// Addresses that are counted; beyond it as with [`LOGIN_COUNTERS_MAX`].
 pub const ADDRESS_COUNTERS_MAX: i64 = 16_384;
-/// Attempts to log in that one process compares a password for at once; from then on
+/// Log-in attempts for which one process compares a password in a burst; after that
 /// [`LOGIN_ATTEMPTS_PER_SECOND`].
 pub const LOGIN_ATTEMPTS_BURST: u32 = 64;
-/// Further ones wait, with their memory slot and before they are counted: hashing alone does not bound how fast
-/// a large machine takes guesses.
+/// Further attempts wait, with their memory slot and before they are counted: hashing alone does not limit how fast
+/// a large machine checks guesses.
 pub const LOGIN_ATTEMPTS_PER_SECOND: u32 = 16;
-/// Processes that share a store whose guesses together are taken slowly enough.
+/// Up to this many processes that share a store, the combined rate of guesses is low enough.
 pub const LOGIN_PROCESSES_MAX: u64 = 4;
-/// The most attempts that all processes count in a time.
+/// The most attempts that all processes count in a given time.
 const fn attempts_within(time: Duration) -> u64 {
     let steady = LOGIN_ATTEMPTS_PER_SECOND as u64 * time.as_secs();
     (steady + LOGIN_ATTEMPTS_BURST as u64) * LOGIN_PROCESSES_MAX
 }
-/// A flood of other names pushes no counter out while somebody waits because of it.
+/// A flood of other names evicts no counter while somebody still has to wait because of it.
 const _: () = assert!(attempts_within(LOGIN_WAIT_MAX) < LOGIN_COUNTERS_MAX.unsigned_abs());
 const _: () = assert!(attempts_within(LOGIN_ADDRESS_WINDOW) < ADDRESS_COUNTERS_MAX.unsigned_abs());
-/// The costs of password hashes that a log-in spends, whoever it names: those of all stored hashes. Of more
+/// The costs of all stored password hashes, which every log-in spends whatever its login. Of more
 /// different ones the cheapest are left out.
 pub const PASSWORD_COSTS_MAX: usize = 4;
-/// Refused uses of one setup or join link, and those from one client address, in [`LINK_WINDOW`]; one more waits
-/// for its end.
+/// Refused uses of one setup or join link, and of all links from one client address, in [`LINK_WINDOW`]; further ones
+/// wait for the end of the window.
 pub const LINK_FAILURES_MAX: u32 = 20;
 /// See [`LINK_FAILURES_MAX`].
 pub const LINK_WINDOW: Duration = Duration::from_secs(60);
 const _: () = assert!(ADDRESS_COUNTER_TTL.as_secs() > LINK_WINDOW.as_secs());
-/// Characters of a log-in identifier that are looked at; a longer one is no login and no address.
+/// Length of a log-in identifier; a longer one is neither a login nor an address.
 pub const IDENTIFIER_MAX_BYTES: usize = 254;
-/// How long a repetition with the same `Idempotency-Key` answers the first message; JetStream's
+/// How long a repetition with the same `Idempotency-Key` returns the first message; JetStream's
 /// duplicate window of the journal.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(120);
 /// Reads of [`ROWS_READ_MAX`] rows in search of the message that an earlier call with the same key stored: more
@@ -374,30 +374,30 @@ pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(120);
 pub const REPEATED_READS_MAX: usize = 16;
 /// How long an author may edit a message (contract 4.8).
 pub const EDIT_WINDOW: Duration = Duration::from_secs(10_800);
-/// A membership or room whose row is not stored after this is announced by the sweep.
+/// After this time the sweep announces a membership or room whose row is not stored.
 pub const ANNOUNCE_AFTER: Duration = Duration::from_secs(30);
-/// A claim without a holder is given back by the sweep after this; longer than any request.
+/// After this time the sweep releases a claim without a holder; longer than any request.
 pub const CLAIM_ORPHANED_AFTER: Duration = Duration::from_secs(10 * 60);
 /// Time between sweeps.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(20);
-/// Life of the lease under which one process sweeps.
+/// Lifetime of the lease under which one process sweeps.
 pub const SWEEP_LEASE: Duration = Duration::from_secs(15);
-/// Life of the first owner's setup link.
+/// Lifetime of the first owner's setup link.
 pub const SETUP_LINK_TTL: Duration = Duration::from_secs(30 * 60);
-/// Life of a join link.
+/// Lifetime of a join link.
 pub const JOIN_LINK_TTL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 // --- realtime -----------------------------------------------------------------------------------
 
-/// A client's frame (contract 4.8).
+/// Size of a client's frame (contract 4.8).
 pub const FRAME_MAX_BYTES: usize = 64 * KIB;
 /// Time for `hello`, and then for `subscribe_events` (contract 8.1).
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between heartbeats (contract 8.8).
 pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(15);
-/// How often a connection asks whether its session still counts; ends that are told come at once.
+/// How often a connection checks that its session is still valid; announced session ends take effect at once.
 pub const SESSION_CHECK_INTERVAL: Duration = Duration::from_secs(10 * 60);
-/// Subscribed sockets of one user at one process; the oldest is closed for the next (product 9).
+/// Subscribed sockets of one user in one process; the oldest is closed for a further one (product 9).
 pub const SOCKETS_PER_USER_MAX: usize = 20;
 /// Rooms a connection may hold (contract 4.8).
 pub const RETAINED_ROOMS_MAX: usize = 64;
@@ -405,71 +405,71 @@ pub const RETAINED_ROOMS_MAX: usize = 64;
 pub const SNAPSHOT_ROWS: usize = 50;
 /// Users and rooms that share one frame of a snapshot.
 pub const SNAPSHOT_BATCH: usize = 200;
-/// Loads (snapshots and replays) that are assembled at a time in one process: one for each user, half of them for
-/// one client address. Sending takes no slot. How many may wait for their first one (contract 8.8).
+/// Loads (snapshots and replays) assembled concurrently in one process: one per user, half of them for
+/// one client address. Sending needs no slot. [`SNAPSHOTS_QUEUE`] may wait for their first slot (contract 8.8).
 pub const SNAPSHOTS_MAX: usize = 8;
 /// See [`SNAPSHOTS_MAX`].
 pub const SNAPSHOTS_QUEUE: usize = 1_024;
-/// How long a connection waits for a slot, and how long its load holds slots in all (contract 8.8); then it comes
-/// back later. Sending is limited by [`FRAME_SEND_TIMEOUT`] for each frame.
+/// How long a connection waits for a slot, and how long its load holds slots in total (contract 8.8); then it must
+/// retry later. Sending is limited by [`FRAME_SEND_TIMEOUT`] per frame.
 pub const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(30);
-/// Changes that wait for a connection; beyond it the client is too slow and comes again.
+/// Changes queued for a connection; beyond it the client is too slow and must reconnect.
 pub const CONNECTION_QUEUE_MAX: usize = 1_024;
-/// Changes that a resume replays; beyond it the client loads everything anew (contract 8.7).
+/// Changes that a resume replays; beyond it the client loads a full snapshot (contract 8.7).
 pub const RESUME_CHANGES_MAX: usize = 2_000;
-/// Life of a resume cursor (contract 4.8).
+/// Lifetime of a resume cursor (contract 4.8).
 pub const RESUME_CURSOR_TTL: Duration = Duration::from_secs(24 * 3600);
 const _: () = assert!(RESUME_CURSOR_TTL.as_millis() < RESUME_WINDOW_MS.unsigned_abs() as u128);
-/// Hydrations at once, then one a second (contract 8.8).
+/// Hydrations in a burst, then one per second (contract 8.8).
 pub const HYDRATIONS_BURST: u32 = 20;
 /// See [`HYDRATIONS_BURST`].
 pub const HYDRATION_INTERVAL: Duration = Duration::from_secs(1);
-/// Life of a presence after its last refresh (contract 4.8).
+/// Lifetime of a presence after its last refresh (contract 4.8).
 pub const PRESENCE_TTL: Duration = Duration::from_secs(60);
-/// A user's presence, and its signs of typing, are told once in this time each: each goes to many sockets. Of
-/// those between, the newest is told at its end.
+/// A user's presence and typing are each published at most once in this time, since each goes to many sockets. Of
+/// the changes in between, the newest is published at the end.
 pub const EPHEMERAL_INTERVAL: Duration = Duration::from_secs(1);
 const _: () = assert!(EPHEMERAL_INTERVAL.as_secs() < PRESENCE_TTL.as_secs());
-/// How long an answer waits until its live event is queued.
+/// How long a response waits until its live event is queued.
 pub const DELIVERY_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is read of a WebSocket and written to it at once; frames that come grow it as far as
+/// Read and write buffer of a WebSocket; incoming frames grow it up to
 /// [`FRAME_MAX_BYTES`].
 pub const SOCKET_BUFFER_BYTES: usize = 4 * KIB;
-/// Bytes that wait in a WebSocket: one frame, which is a snapshot's batch at most.
+/// Bytes queued in a WebSocket: one frame, at most a batch of a snapshot.
 pub const SOCKET_WRITE_BUFFER_MAX_BYTES: usize = 8 * MIB;
-/// Pings and pongs of a WebSocket at once, then one a second; a client that sends more is closed. Browsers send
+/// Pings and pongs of a WebSocket in a burst, then one per second; a client that sends more is disconnected. Browsers send
 /// none of their own, libraries one every few seconds.
 pub const CONTROL_FRAMES_BURST: u32 = 64;
 /// See [`CONTROL_FRAMES_BURST`].
 pub const CONTROL_FRAME_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a client may take to close its side.
 pub const SOCKET_CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// What is read of a client meanwhile.
+/// Bytes that are read from a client in that time.
 pub const SOCKET_CLOSE_MAX_BYTES: usize = MIB;
-/// Time for one frame to leave.
+/// Time to send one frame.
 pub const FRAME_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 
 // --- nats ---------------------------------------------------------------------------------------
 
-/// Unread messages of one core subscription; beyond it they are lost and the reader fills the gap
+/// Unread messages of one core subscription; further ones are lost and the reader fills the gap
 /// from the stream.
 pub const NATS_SUBSCRIPTION_MESSAGES_MAX: usize = 8_192;
-/// Bytes of one batch read; the rest is asked for again.
+/// Bytes of one batch read; the rest is requested again.
 pub const BATCH_READ_MAX_BYTES: usize = 16 * MIB;
 
 // --- supervisor ---------------------------------------------------------------------------------
 
-/// The piece in which files and foreign bytes are read or copied.
+/// The chunk in which files and foreign bytes are read or copied.
 pub const COPY_CHUNK_BYTES: usize = 64 * KIB;
-/// How often a taken data-directory lock is tried again.
+/// How often a held data-directory lock is tried again.
 pub const LOCK_POLL_INTERVAL: Duration = Duration::from_millis(200);
-/// Another server that holds the lock is believed to stay after this.
+/// After this time another server that holds the lock is assumed to keep running.
 pub const LOCK_DYING_GRACE: Duration = Duration::from_millis(600);
-/// An orphaned nats-server that ignores SIGTERM is killed after this.
+/// An orphaned nats-server that ignores SIGTERM is killed after this time.
 pub const LOCK_ORPHAN_KILL_AFTER: Duration = Duration::from_secs(10);
-/// An orphaned nats-server that is still there after this ends the start.
+/// The start fails if an orphaned nats-server is still running after this time.
 pub const LOCK_ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections the embedded server takes: ours and those of local commands.
+/// Connections that the embedded server accepts: ours and those of local commands.
 pub const EMBEDDED_CONNECTIONS_MAX: usize = 64;
 /// The embedded server's memory streams (presence, calls, counters).
 pub const EMBEDDED_MEMORY_STORE_MAX_BYTES: usize = 16 * MIB;
@@ -477,7 +477,7 @@ pub const EMBEDDED_MEMORY_STORE_MAX_BYTES: usize = 16 * MIB;
 pub const PRESENCE_MAX_BYTES: i64 = 3 * MIB as i64;
 /// Live participants of calls; beyond it as with [`PRESENCE_MAX_BYTES`].
 pub const CALLS_MAX_BYTES: i64 = MIB as i64;
-/// What nats-server counts for a counter at most: 48 bytes of subject, 63 of headers, 20 of value, 16 of its own.
+/// The most bytes that nats-server accounts for a counter: 48 of subject, 63 of headers, 20 of value, 16 of overhead.
 pub const COUNTER_MAX_BYTES: i64 = 148;
 const _: () = assert!(
     PRESENCE_MAX_BYTES
@@ -485,38 +485,38 @@ const _: () = assert!(
         + (LOGIN_COUNTERS_MAX + ADDRESS_COUNTERS_MAX) * COUNTER_MAX_BYTES
         <= EMBEDDED_MEMORY_STORE_MAX_BYTES as i64
 );
-/// How often a process looks whether memory streams take writes.
+/// How often a process checks that memory streams accept writes.
 pub const MEMORY_PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// A longer log line of nats-server is cut.
+/// A longer log line of nats-server is truncated.
 pub const CHILD_LINE_MAX_BYTES: usize = 4 * KIB;
 /// Error lines of nats-server that are kept to explain its end.
 pub const CHILD_LINES_KEPT: usize = 16;
-/// How long nats-server may recover its streams before a start is given up (packaging 4.2). A start
-/// that finds nats-server dead fails at once.
+/// How long nats-server may recover its streams before the start fails (packaging 4.2). A start
+/// whose nats-server ends fails at once.
 pub const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// How long nats-server may take to end after SIGTERM before it is killed.
 pub const EMBEDDED_STOP_TIMEOUT: Duration = Duration::from_secs(30);
-/// First and longest delay before nats-server is started again.
+/// First and longest delay before nats-server is restarted.
 pub const EMBEDDED_RESTART_DELAY_FIRST: Duration = Duration::from_millis(100);
 /// See [`EMBEDDED_RESTART_DELAY_FIRST`].
 pub const EMBEDDED_RESTART_DELAY_MAX: Duration = Duration::from_secs(30);
-/// A child that ran this long has recovered: its next restart is quick again.
+/// A child that ran this long has recovered: its next restart uses the first delay again.
 pub const EMBEDDED_STEADY_AFTER: Duration = Duration::from_secs(60);
-/// How often free space and nats-server's health are looked at.
+/// How often free space and nats-server's health are checked.
 pub const EMBEDDED_CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Below so many free inodes writes are refused. nats-server needs one for every new block of a stream
+/// With fewer free inodes writes are refused. nats-server needs one for every new block of a stream
 /// and stops storing for good when it gets none.
 pub const DISK_FREE_INODES_MIN: u64 = 256;
-/// Below so many free inodes no nats-server is started: it creates a file in each stream's folder and
+/// With fewer free inodes no nats-server is started: it creates a file in each stream's folder and
 /// deletes the folder when it cannot.
 pub const DISK_FREE_INODES_START_MIN: u64 = 64;
 const _: () = assert!(DISK_FREE_INODES_START_MIN < DISK_FREE_INODES_MIN);
-/// Chunks ([`COPY_CHUNK_BYTES`]) that a probe of the disk writes: as much as a largest message, so that it
+/// Chunks ([`COPY_CHUNK_BYTES`]) that a probe of the disk writes: as much as the largest message, so that it
 /// does not fit into a block that happens to be left.
 pub const DISK_PROBE_WRITES: usize = NATS_PAYLOAD_MAX_BYTES / COPY_CHUNK_BYTES;
-/// A probe of the disk that takes longer has failed. A slow SD card writes 1 MiB in well under a second.
+/// A probe of the disk that takes longer counts as failed. A slow SD card writes 1 MiB in well under a second.
 pub const DISK_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// First and longest delay between two probes of a disk that fails: each may write up to a megabyte.
+/// First and longest delay between two probes of a failing disk: each may write up to a megabyte.
 pub const DISK_PROBE_DELAY_FIRST: Duration = Duration::from_secs(1);
 /// See [`DISK_PROBE_DELAY_FIRST`].
 pub const DISK_PROBE_DELAY_MAX: Duration = Duration::from_secs(10);

@@ -2,13 +2,13 @@
 
 use super::Permission;
 
-/// The role that may everything.
+/// The role that may do everything.
 pub const OWNER: &str = "owner";
 /// Full administrative access.
 pub const ADMIN: &str = "admin";
-/// Keeps rooms in order.
+/// Moderates rooms.
 pub const MODERATOR: &str = "moderator";
-/// What every person has without being assigned it.
+/// The role that every person has without assignment.
 pub const EVERYONE: &str = "everyone";
 
 /// The one group of a fresh server.
@@ -17,7 +17,7 @@ pub const DEFAULT_GROUP_NAME: &str = "Lobby";
 pub const DEFAULT_BLOCKED_LOGINS: [&str; 6] =
     ["root", "admin", "superuser", "op", "operator", "support"];
 
-/// A system role as it is first written.
+/// A system role as first written.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultRole {
     /// Its name.
@@ -26,7 +26,7 @@ pub struct DefaultRole {
     pub display_name: &'static str,
     /// What it is for.
     pub description: &'static str,
-    /// Higher is more important; it never decides a right.
+    /// Higher is more important; it never affects a right.
     pub position: i32,
     /// Whether its members can be mentioned by its name.
     pub pingable: bool,
@@ -34,16 +34,16 @@ pub struct DefaultRole {
     pub allows: &'static [Permission],
 }
 
-/// A room as it is first written.
+/// A room as first written.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultRoom {
     /// Its name.
     pub name: &'static str,
     /// Its description.
     pub description: &'static str,
-    /// Whether everybody who may join it is a member by rule.
+    /// Whether everybody who may join it is a member automatically.
     pub universal: bool,
-    /// Whether only administrators post in it: `everyone` is denied `message.post` there and `admin`
+    /// Whether only administrators may post in it: `everyone` is denied `message.post` there and `admin`
     /// allowed.
     pub admins_post: bool,
 }

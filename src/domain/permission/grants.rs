@@ -1,5 +1,5 @@
-//! What clients are told of rights: viewer, room and group states (contract, behaviour 2.6), with the
-//! rights left out whose screens are not built.
+//! The rights that clients are sent in viewer, room and group states (contract, behaviour 2.6), without the
+//! rights whose screens are not built.
 
 use super::{
     Effect, Permission, PermissionScope, Subject, decide, is_built, is_capability_built, resolve,
@@ -22,7 +22,7 @@ pub enum Capability {
 }
 
 impl Capability {
-    /// All of them; every one is always reported.
+    /// All capabilities; each is always reported.
     pub const ALL: [Self; 11] = [
         Self::DmStart,
         Self::AdminView,
@@ -70,7 +70,7 @@ impl Capability {
         }
     }
 
-    /// Whether the viewer has it, masking left aside.
+    /// Whether the viewer has it, before masking.
     #[must_use]
     pub fn is_held(self, subject: &Subject) -> bool {
         let held = |permission| resolve(subject, permission, PermissionScope::Server);
@@ -96,7 +96,7 @@ impl Capability {
     }
 }
 
-/// Any of these opens the administration.
+/// Any of these permissions opens the administration.
 const ADMIN_VIEW: [Permission; 12] = [
     Permission::ServerManage,
     Permission::RoomManage,
@@ -115,16 +115,16 @@ const ADMIN_VIEW: [Permission; 12] = [
 const ROLE_VIEW: [Permission; 3] =
     [Permission::RoleManage, Permission::RoleAssign, Permission::UserManagePermissions];
 
-/// What the state of a room adds to a viewer's rights in it.
+/// How the state of a room affects a viewer's rights in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomFacts {
     /// A direct message.
     pub direct: bool,
-    /// Put away: no posts.
+    /// Archived rooms accept no posts.
     pub archived: bool,
     /// The viewer is a member, by rule or explicitly.
     pub member: bool,
-    /// The viewer is banned from it now.
+    /// The viewer is currently banned from it.
     pub banned: bool,
 }
 

@@ -43,7 +43,7 @@ pub enum Permission {
     BotManage,
 }
 
-/// How far a permission's decisions reach.
+/// At which scopes a permission can be decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tier {
     /// Decided at the server, a group or a room.
@@ -126,13 +126,13 @@ impl Permission {
         }
     }
 
-    /// The permission of a name; `None` for a name that is none.
+    /// The permission with this name; `None` for an unknown name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|permission| permission.name() == name)
     }
 
-    /// Where it may be decided.
+    /// Where it can be decided.
     #[must_use]
     pub fn tier(self) -> Tier {
         if Self::OF_ROOMS.contains(&self) {

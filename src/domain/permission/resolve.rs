@@ -1,4 +1,4 @@
-//! The one resolution of rights (contract, behaviour 2.3 and 2.4), pure over decisions.
+//! The resolution of rights (contract, behaviour 2.3 and 2.4), a pure function of decisions.
 
 use super::{Permission, Tier};
 use crate::domain::{GroupId, RoomId};
@@ -34,7 +34,7 @@ pub struct Decision {
     pub effect: Effect,
 }
 
-/// Where a right is asked for.
+/// Where a permission is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PermissionScope {
     /// The server as a whole.
@@ -45,7 +45,7 @@ pub enum PermissionScope {
     Channel {
         /// The channel.
         room: RoomId,
-        /// Its group; `None` only while a half-made room has none.
+        /// Its group; `None` only while the room is being created.
         group: Option<GroupId>,
     },
     /// A direct message.
@@ -55,28 +55,28 @@ pub enum PermissionScope {
     },
 }
 
-/// Who asks.
+/// Whose permission is checked.
 #[derive(Debug, Clone)]
 pub enum Subject {
     /// A person.
     Human {
         /// Has the role `owner`.
         owner: bool,
-        /// The decisions of the user itself and of each of its named roles, a list for each.
+        /// One list of decisions for the user itself and one for each of its named roles.
         named: Vec<Vec<Decision>>,
         /// The decisions of `everyone`.
         everyone: Vec<Decision>,
     },
-    /// A bot: neither `everyone` nor roles, and never more than its owner has.
+    /// A bot: it has neither `everyone` nor roles, and never more rights than its owner.
     Bot {
         /// The bot's own decisions.
         own: Vec<Decision>,
-        /// Its owner; `None` when that account is gone.
+        /// Its owner; `None` when that account was deleted.
         owner: Option<Box<Self>>,
     },
 }
 
-/// How near a decision is to the place; the order of the variants is the order of nearness.
+/// How specific a decision is to the checked scope; the variants are in ascending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Specificity {
     Server,
@@ -99,8 +99,8 @@ pub fn resolve(subject: &Subject, permission: Permission, scope: PermissionScope
     participant && in_direct(subject, permission)
 }
 
-/// What decides for a person outside direct messages: `None` when nothing does. Bots are decided by
-/// their own allows only.
+/// The effect for a person outside direct messages; `None` when no decision applies. For bots only
+/// their own allows count.
 #[must_use]
 pub fn decide(subject: &Subject, permission: Permission, scope: PermissionScope) -> Option<Effect> {
     let (named, everyone) = match subject {
@@ -126,7 +126,7 @@ pub fn decide(subject: &Subject, permission: Permission, scope: PermissionScope)
     }
 }
 
-/// A participant's rights in a direct message: reading, and what the server does not deny.
+/// A participant's rights in a direct message: reading, and everything the server does not deny.
 fn in_direct(subject: &Subject, permission: Permission) -> bool {
     match permission {
         Permission::RoomList => true,
@@ -152,7 +152,7 @@ fn nearest(
         .iter()
         .filter(|decision| decision.permission == permission)
         .filter_map(|decision| Some((specificity(decision, scope)?, decision.effect)))
-        // Two decisions of one subject at one scope are not stored; were they, the deny counts.
+// Two decisions of one subject at one scope are never stored; if they were, the deny would count.
         .max_by_key(|(specificity, effect)| (*specificity, *effect == Effect::Deny))
 }
 

@@ -1,8 +1,8 @@
-//! Which methods a client's screen behind a permission calls.
+//! The methods that a client's screen behind a permission calls.
 //!
 //! The web client has no flags for single features: it shows a screen when the permission is granted.
 //! So a permission whose screen calls methods that are not served yet is masked in what clients are
-//! told (viewer, room and group states), never in the stored grants. A test of the HTTP edge compares
+//! sent (viewer, room and group states), never in the stored grants. A test of the HTTP edge compares
 //! `built` with the list of methods that are served.
 
 use super::{Capability, Permission};
@@ -24,19 +24,19 @@ pub const fn screens() -> &'static [Screen; 23] {
     &SCREENS
 }
 
-/// Whether clients may be told of this permission.
+/// Whether clients may see this permission.
 #[must_use]
 pub fn is_built(permission: Permission) -> bool {
     SCREENS.iter().any(|screen| screen.permission == permission && screen.built)
 }
 
-/// The methods behind the capabilities that are no permissions: key, methods, whether they are served.
+/// The methods behind capabilities that are not permissions: capability, methods, whether they are served.
 #[must_use]
 pub const fn capability_screens() -> &'static [(Capability, &'static [&'static str], bool)] {
     &CAPABILITY_SCREENS
 }
 
-/// Whether clients may be told of this capability.
+/// Whether clients may see this capability.
 #[must_use]
 pub fn is_capability_built(capability: Capability) -> bool {
     match capability.permission() {

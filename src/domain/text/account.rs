@@ -11,26 +11,26 @@ use crate::limits::{
     PASSWORD_MIN_CHARS,
 };
 
-/// The ending that tells bots from people.
+/// The suffix that distinguishes bots from people.
 const BOT_SUFFIX: &str = "_bot";
 
-/// The login of a person: case kept, unique without regard to case.
+/// The login of a person: case is preserved but ignored for uniqueness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Login(String);
 
-/// Why a text is no login.
+/// Why a text is not a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// Not 2 to 32 characters.
+    /// It does not have 2 to 32 characters.
     #[error("username must have {LOGIN_MIN_CHARS} to {LOGIN_MAX_CHARS} characters")]
     Length,
-    /// Something else than letters, digits, period, underscore and hyphen.
+    /// It contains characters other than letters, digits, period, underscore and hyphen.
     #[error("username may contain only letters, digits, '.', '_' and '-'")]
     Characters,
     /// It does not begin with a letter or digit.
     #[error("username must begin with a letter or digit")]
     Start,
-    /// A period at the end, or two in a row.
+    /// It has a period at the end, or two in a row.
     #[error("username must not end with a period or contain two in a row")]
     Periods,
     /// It ends in `_bot`.
@@ -73,7 +73,7 @@ impl Login {
     }
 }
 
-/// Whether a login is kept back: a role's name, a mention that reaches many, or on the blocked list.
+/// Whether a login is reserved: a role's name, a mention of many users, or on the blocked list.
 pub fn is_reserved_login<'a>(
     login: &str,
     roles: impl IntoIterator<Item = &'a str>,
@@ -90,19 +90,19 @@ pub fn is_reserved_login<'a>(
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DisplayName(String);
 
-/// Why a text is no display name.
+/// Why a text is not a display name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DisplayNameError {
-    /// Not 1 to 32 characters after trimming.
+    /// It does not have 1 to 32 characters after trimming.
     #[error("display name must have 1 to {DISPLAY_NAME_MAX_CHARS} characters")]
     Length,
     /// It does not begin with a letter or digit.
     #[error("display name must begin with a letter or digit")]
     Start,
-    /// A character that is not allowed in names.
+    /// It contains a character that is not allowed in names.
     #[error("display name contains a character that is not allowed")]
     Characters,
-    /// Two spaces in a row.
+    /// It contains two spaces in a row.
     #[error("display name must not contain two spaces in a row")]
     Spaces,
 }
@@ -128,7 +128,7 @@ impl DisplayName {
         }
     }
 
-    /// Trimmed, as it is shown.
+    /// The trimmed text, as shown.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -142,7 +142,7 @@ fn is_letter_or_digit(c: char) -> bool {
 }
 
 fn is_name_char(c: char) -> bool {
-    // Emoji are written with variation selectors.
+    // Emoji use variation selectors.
     let is_seen = !is_ignorable(c) || matches!(c, '\u{fe0e}' | '\u{fe0f}');
     let is_name = is_letter_or_digit(c)
         || matches!(
@@ -153,11 +153,11 @@ fn is_name_char(c: char) -> bool {
     is_name && is_seen
 }
 
-/// A password as typed. It does not print and is wiped when dropped.
+/// A password as typed. It cannot be printed and is wiped when dropped.
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
-/// The password has not 8 to 128 characters.
+/// The password does not have 8 to 128 characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("password must have {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters")]
 pub struct PasswordError;
@@ -166,7 +166,7 @@ impl Password {
     /// Checks the length.
     ///
     /// # Errors
-    /// [`PasswordError`] when it has not 8 to 128 characters.
+    /// [`PasswordError`] unless it has 8 to 128 characters.
     pub fn parse(text: &str) -> Result<Self, PasswordError> {
         let length = text.chars().count();
         let fits = (PASSWORD_MIN_CHARS..=PASSWORD_MAX_CHARS).contains(&length);
@@ -190,13 +190,13 @@ impl fmt::Debug for Password {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Email(String);
 
-/// The text is no e-mail address.
+/// The text is not an e-mail address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an e-mail address")]
 pub struct EmailError;
 
 impl Email {
-    /// Trims and checks the shape: something, one `@`, a host. Whether it exists only a mail can tell.
+    /// Trims and checks the form: a name, one `@`, a host. Only an e-mail can show whether the address exists.
     ///
     /// # Errors
     /// [`EmailError`].

@@ -9,10 +9,10 @@ use crate::limits::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Body(String);
 
-/// Why a text is no message body.
+/// Why a text is not a message body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BodyError {
-    /// Nothing is to be seen and nothing is attached.
+    /// It has no visible characters and no attachments.
     #[error("message must not be empty")]
     Empty,
     /// More than 10,000 bytes.
@@ -42,13 +42,13 @@ impl Body {
     }
 }
 
-/// The text has not the shape of an emoji name.
+/// The text does not have the form of an emoji name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not an emoji name")]
 pub struct EmojiError;
 
-/// Checks the shape of a reaction: 1 to 64 characters of `[a-z0-9_+-]`. The list of names is the
-/// client's affair.
+/// Checks the form of a reaction: 1 to 64 characters of `[a-z0-9_+-]`. The list of names is up to the
+/// client.
 ///
 /// # Errors
 /// [`EmojiError`].
@@ -65,7 +65,7 @@ pub fn emoji_shortcode(text: &str) -> Result<&str, EmojiError> {
 )]
 pub struct StatusError;
 
-/// Checks a custom status: both parts are needed.
+/// Checks a custom status: both parts are required.
 ///
 /// # Errors
 /// [`StatusError`].

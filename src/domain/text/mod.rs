@@ -1,5 +1,5 @@
-//! Text rules of the contract (section 4.2): parse at the door, so that inside wrong values cannot
-//! exist.
+//! Text rules of the contract (section 4.2): input is parsed at the boundary, so that wrong values cannot
+//! exist inside.
 
 mod account;
 mod message;
@@ -20,7 +20,7 @@ use icu_properties::props::DefaultIgnorableCodePoint;
 use unicode_normalization::UnicodeNormalization as _;
 use unicode_properties::{GeneralCategory, UnicodeGeneralCategory as _};
 
-/// Whether something is to be seen: not white space, a control or a format character.
+/// Whether the character is visible: not white space, a control or a format character.
 fn is_visible(c: char) -> bool {
     !c.is_whitespace()
         && !is_ignorable(c)
@@ -34,18 +34,18 @@ fn is_visible(c: char) -> bool {
         )
 }
 
-/// Whether a character shows nothing by itself: zero-width characters, joiners, variation selectors, what
-/// changes the direction of text, fillers (Unicode's `Default_Ignorable_Code_Point`), format characters, what is
-/// no character, and blanks that are called letters, marks or symbols.
+/// Whether a character is invisible by itself: zero-width characters, joiners, variation selectors, characters
+/// that change the text direction, fillers (Unicode's `Default_Ignorable_Code_Point`), format characters, unassigned
+/// code points, and blanks that are classified as letters, marks or symbols.
 fn is_ignorable(c: char) -> bool {
-    // Of Braille, Khitan and musical notes; and the place of an object.
+    // Blanks of Braille, Khitan and musical notation, and the object replacement character.
     matches!(c, '\u{2800}' | '\u{16fe4}' | '\u{1d159}' | '\u{fffc}')
         || matches!(c.general_category(), GeneralCategory::Format | GeneralCategory::Unassigned)
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
-/// The form in which names are compared: NFKC, full case folding, NFKC again, nothing that is not seen, and one
-/// space where there are several.
+/// The form in which names are compared: NFKC, full case folding, NFKC again, without invisible characters and with one
+/// space in place of several.
 fn folded(text: &str) -> String {
     let compatible: String = text.nfkc().filter(|c| !is_ignorable(*c)).collect();
     let folded = caseless::default_case_fold_str(&compatible);
@@ -53,8 +53,8 @@ fn folded(text: &str) -> String {
     folded.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A name as it is shown: NFC, trimmed, without what is not seen. Joiners and variation selectors stay behind
-/// characters that are not ASCII: some scripts and many emoji are not written without them.
+/// A name as shown: NFC, trimmed, without invisible characters. Joiners and variation selectors are kept after
+/// non-ASCII characters: some scripts and many emoji need them.
 fn shown(text: &str) -> String {
     let mut kept = String::with_capacity(text.len());
     for c in text.nfc() {

@@ -1,18 +1,18 @@
-//! Names of rooms and roles, descriptions, and keys of repetitions.
+//! Names of rooms and roles, descriptions, and idempotency keys.
 
 use super::{folded, is_visible, shown};
 use crate::limits::{
     DESCRIPTION_MAX_CHARS, IDEMPOTENCY_KEY_MAX_CHARS, ROLE_NAME_MAX_CHARS, ROOM_NAME_MAX_CHARS,
 };
 
-/// A channel's name: trimmed, NFC, without what is not seen.
+/// A channel's name: trimmed, NFC, without invisible characters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomName(String);
 
-/// Why a text is no room name. The contract fixes the text of `TooLong`.
+/// Why a text is not a room name. The contract defines the text of `TooLong`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RoomNameError {
-    /// Nothing is to be seen.
+    /// It has no visible characters.
     #[error("room name must not be empty")]
     Empty,
     /// More than 30 characters.
@@ -24,7 +24,7 @@ pub enum RoomNameError {
 }
 
 impl RoomName {
-    /// Trims, normalises, leaves out what is not seen, and checks.
+    /// Trims, normalises, removes invisible characters, and checks.
     ///
     /// # Errors
     /// [`RoomNameError`] naming the first rule that is broken.
@@ -47,19 +47,19 @@ impl RoomName {
         &self.0
     }
 
-    /// The form that must be unique over all channels.
+    /// The form that must be unique among all channels.
     #[must_use]
     pub fn key(&self) -> String {
         folded(&self.0)
     }
 }
 
-/// A description has more than 500 characters. The contract fixes the text for rooms.
+/// A description has more than 500 characters. The contract defines the text for rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("room description must be {DESCRIPTION_MAX_CHARS} characters or less")]
 pub struct DescriptionError;
 
-/// Checks a description's length and gives it back as it is.
+/// Checks a description's length and returns it unchanged.
 ///
 /// # Errors
 /// [`DescriptionError`] when it is longer than 500 characters.
@@ -67,7 +67,7 @@ pub fn description(text: &str) -> Result<&str, DescriptionError> {
     if text.chars().count() <= DESCRIPTION_MAX_CHARS { Ok(text) } else { Err(DescriptionError) }
 }
 
-/// The text is no role name.
+/// The text is not a role name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("role name must be lower case letters, digits and hyphens, beginning with a letter")]
 pub struct RoleNameError;
@@ -85,17 +85,17 @@ pub fn role_name(text: &str) -> Result<&str, RoleNameError> {
     if fits { Ok(text) } else { Err(RoleNameError) }
 }
 
-/// What makes a repetition of a call the same call (contract 3.2).
+/// Identifies repetitions of the same call (contract 3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey(String);
 
-/// The text is no idempotency key.
+/// The text is not an idempotency key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("idempotency-key must be 1 to {IDEMPOTENCY_KEY_MAX_CHARS} visible ASCII characters")]
 pub struct IdempotencyKeyError;
 
 impl IdempotencyKey {
-    /// Checks the characters and their number.
+    /// Checks the length and the characters.
     ///
     /// # Errors
     /// [`IdempotencyKeyError`].
