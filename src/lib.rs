@@ -3,8 +3,6 @@
 //! `src/README.md` maps the modules and says which may use which; `tests/layers.rs` enforces it.
 
 pub mod app;
-pub mod backup;
-pub mod blobs;
 pub mod cli;
 pub mod config;
 pub mod contract;
@@ -12,11 +10,9 @@ pub mod crypto;
 pub mod domain;
 pub mod http;
 pub mod limits;
-pub mod media;
 pub mod nats;
 pub mod observe;
 pub mod operator;
-pub mod outbound;
 pub mod present;
 pub mod realtime;
 pub mod runtime;

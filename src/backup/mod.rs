@@ -1,1 +1,0 @@
-//! Plan, archive, manifest, create, verify, restore, keys, retention, targets.

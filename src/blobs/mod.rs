@@ -1,1 +1,0 @@
-//! Where bytes live: `enum Blobs { Nats, S3 }`; put stream, get range, delete.

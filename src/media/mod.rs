@@ -1,1 +1,0 @@
-//! Image derivatives, each inside a memory slot.
