@@ -1,14 +1,20 @@
 //! The socket's client side, for commands: one request, blocking.
 
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use async_net::unix::UnixStream;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::Request;
+use hyper::client::conn::http1;
 use serde_json::Value;
+use smol_hyper::rt::FuturesIo;
 
 use super::wire;
 use super::{OperatorError, SCHEMA, VERSION};
 use crate::limits::{OPERATOR_HEAD_MAX_BYTES, OPERATOR_RESPONSE_MAX_BYTES, OPERATOR_TIMEOUT};
+use crate::runtime::Clock;
 
 /// A request had no result.
 #[derive(Debug, thiserror::Error)]
@@ -60,12 +66,23 @@ impl Client {
             fields.insert("schema".to_owned(), SCHEMA.into());
             fields.insert("version".to_owned(), VERSION.into());
         }
-        let stream = UnixStream::connect(&self.path).map_err(|error| match error.kind() {
-            io::ErrorKind::PermissionDenied => CallError::NotPermitted { path: self.path.clone() },
-            _ => CallError::NotRunning,
-        })?;
-        let response = exchange(stream, &wire::request(method, &params))
-            .map_err(|source| CallError::Broken { path: self.path.clone(), source })?;
+        let broken = |source| CallError::Broken { path: self.path.clone(), source };
+        let request =
+            wire::request(method, &params).map_err(|error| broken(io::Error::other(error)))?;
+        let work = async {
+            let stream =
+                UnixStream::connect(&self.path).await.map_err(|error| match error.kind() {
+                    io::ErrorKind::PermissionDenied => {
+                        CallError::NotPermitted { path: self.path.clone() }
+                    }
+                    _ => CallError::NotRunning,
+                })?;
+            exchange(stream, request).await.map_err(broken)
+        };
+        let response = match smol::block_on(Clock::system().timeout(OPERATOR_TIMEOUT, work)) {
+            Ok(exchanged) => exchanged?,
+            Err(_) => return Err(broken(io::ErrorKind::TimedOut.into())),
+        };
         match serde_json::from_value::<OperatorError>(response.clone()) {
             Ok(error) => Err(error.into()),
             Err(_) => Ok(response),
@@ -73,16 +90,22 @@ impl Client {
     }
 }
 
-fn exchange(mut stream: UnixStream, request: &[u8]) -> io::Result<Value> {
-    stream.set_read_timeout(Some(OPERATOR_TIMEOUT))?;
-    stream.set_write_timeout(Some(OPERATOR_TIMEOUT))?;
-    stream.write_all(request)?;
-    let limit = OPERATOR_RESPONSE_MAX_BYTES + OPERATOR_HEAD_MAX_BYTES;
-    let mut bytes = Vec::new();
-    stream.take(u64::try_from(limit).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
-    let invalid = || io::Error::from(io::ErrorKind::InvalidData);
-    let end = wire::head_end(&bytes).ok().flatten().ok_or_else(invalid)?;
-    let length = bytes.get(..end).and_then(wire::parse_response).ok_or_else(invalid)?;
-    let body = bytes.get(end..).filter(|body| body.len() == length).ok_or_else(invalid)?;
-    Ok(serde_json::from_slice(body)?)
+async fn exchange(stream: UnixStream, request: Request<Full<Bytes>>) -> io::Result<Value> {
+    let (mut sender, connection) = http1::Builder::new()
+        .max_buf_size(OPERATOR_HEAD_MAX_BYTES)
+        .handshake(FuturesIo::new(stream))
+        .await
+        .map_err(io::Error::other)?;
+    let exchanged = async {
+        let response = sender.send_request(request).await.map_err(io::Error::other)?;
+        let body = Limited::new(response.into_body(), OPERATOR_RESPONSE_MAX_BYTES);
+        let body = body.collect().await.map_err(io::Error::other)?;
+        Ok(serde_json::from_slice(&body.to_bytes())?)
+    };
+    // Whatever ends the connection also ends the exchange, which has the error.
+    let driven = async {
+        connection.await.ok();
+        std::future::pending().await
+    };
+    futures_lite::future::or(exchanged, driven).await
 }

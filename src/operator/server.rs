@@ -7,15 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_net::unix::{UnixListener, UnixStream};
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use serde_json::Value;
 use smol::lock::Semaphore;
+use smol_hyper::rt::{FuturesIo, SmolTimer};
 
 use super::wire::{self, OperatorError};
 use super::{Exit, Operations};
 use crate::limits::{
-    JSON_BODY_MAX_BYTES, OPERATOR_ACCEPT_PAUSE, OPERATOR_CONNECTIONS_MAX, OPERATOR_REQUEST_TIMEOUT,
-    OPERATOR_TIMEOUT,
+    JSON_BODY_MAX_BYTES, OPERATOR_ACCEPT_PAUSE, OPERATOR_CONNECTIONS_MAX, OPERATOR_HEAD_MAX_BYTES,
+    OPERATOR_REQUEST_TIMEOUT, OPERATOR_TIMEOUT,
 };
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
@@ -91,7 +96,7 @@ impl Server {
             }
             let (operations, clock) = (operations.clone(), clock.clone());
             let served = requests.spawn("request", async move {
-                Box::pin(exchange(stream, &operations, &clock)).await;
+                Box::pin(serve_connection(stream, &operations, &clock)).await;
                 drop(permit);
             });
             if let Err(full) = served {
@@ -111,54 +116,48 @@ fn is_permitted(stream: &UnixStream) -> bool {
     }
 }
 
-/// Reads one request, does it, answers; each within its deadline.
-async fn exchange(mut stream: UnixStream, operations: &Operations, clock: &Clock) {
-    let Ok(request) = clock.timeout(OPERATOR_REQUEST_TIMEOUT, read(&mut stream)).await else {
-        log::info!("a silent peer of the operator socket was cut");
-        return;
-    };
-    let work = async {
-        let result = match request {
-            Ok(Some((method, params))) => Box::pin(operations.call(&method, params)).await,
-            Ok(None) => return,
-            Err(error) => Err(error),
+/// Serves one connection: one request with its response, each within its deadline.
+async fn serve_connection(stream: UnixStream, operations: &Operations, clock: &Clock) {
+    let deadline = clock.now() + OPERATOR_REQUEST_TIMEOUT;
+    let service = service_fn(|request: Request<Incoming>| async move {
+        let left = deadline.saturating_duration_since(clock.now());
+        let result = match clock.timeout(left, read(request)).await {
+            Ok(Ok((method, params))) => Box::pin(operations.call(&method, params)).await,
+            Ok(Err(error)) => Err(error),
+            // hyper then closes the connection without a response.
+            Err(elapsed) => return Err(elapsed),
         };
-        // The command may have gone away; what it asked for is done.
-        stream.write_all(&wire::response(result)).await.ok();
-        stream.close().await.ok();
-    };
-    if clock.timeout(OPERATOR_TIMEOUT, work).await.is_err() {
-        log::info!("an operator request took too long");
+        Ok(wire::response(result))
+    });
+    let connection = http1::Builder::new()
+        .timer(SmolTimer::new())
+        .header_read_timeout(OPERATOR_REQUEST_TIMEOUT)
+        .max_buf_size(OPERATOR_HEAD_MAX_BYTES)
+        .keep_alive(false)
+        // On: a command that goes away does not cancel what it asked for.
+        .half_close(true)
+        .serve_connection(FuturesIo::new(stream), service);
+    let limit = OPERATOR_REQUEST_TIMEOUT + OPERATOR_TIMEOUT;
+    match clock.timeout(limit, connection).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => log::info!(error:err = error; "an operator connection ended early"),
+        Err(_) => log::info!("an operator request took too long"),
     }
 }
 
-/// A request's method and parameters; `None` when the peer went away.
-async fn read(stream: &mut UnixStream) -> Result<Option<(String, Value)>, OperatorError> {
-    let mut bytes = Vec::new();
-    let mut chunk = [0; 1024];
-    let mut want = None;
-    loop {
-        if want.is_none()
-            && let Some(end) = wire::head_end(&bytes)?
-        {
-            let head = wire::parse_request(bytes.get(..end).unwrap_or_default())?;
-            if head.body_bytes > JSON_BODY_MAX_BYTES {
-                let message = format!("a request has at most {JSON_BODY_MAX_BYTES} bytes");
-                return Err(OperatorError::new("too_large", Exit::Usage, message));
-            }
-            want = Some((end, head));
+/// Reads a request: its method and parameters.
+async fn read(request: Request<Incoming>) -> Result<(String, Value), OperatorError> {
+    let bad = |why: &str| OperatorError::new("bad_request", Exit::Usage, why);
+    let method = wire::method(&request)?;
+    let body = Limited::new(request.into_body(), JSON_BODY_MAX_BYTES);
+    let body = body.collect().await.map_err(|error| {
+        if error.is::<LengthLimitError>() {
+            let message = format!("a request must have at most {JSON_BODY_MAX_BYTES} bytes");
+            OperatorError::new("too_large", Exit::Usage, message)
+        } else {
+            bad("the request ended early")
         }
-        if let Some((end, head)) = &want
-            && let Some(body) = bytes.get(*end..end.saturating_add(head.body_bytes))
-        {
-            let params = serde_json::from_slice(body).map_err(|_| {
-                OperatorError::new("bad_request", Exit::Usage, "the parameters are not valid JSON")
-            })?;
-            return Ok(Some((head.method.clone(), params)));
-        }
-        match stream.read(&mut chunk).await {
-            Ok(0) | Err(_) => return Ok(None),
-            Ok(n) => bytes.extend_from_slice(chunk.get(..n).unwrap_or_default()),
-        }
-    }
+    })?;
+    let params = serde_json::from_slice(&body.to_bytes());
+    Ok((method, params.map_err(|_| bad("the parameters are not valid JSON"))?))
 }

@@ -62,7 +62,8 @@ fn bad_requests_are_refused_and_the_server_lives() {
     let big = format!(r#"{{"schema":1,"x":"{}"}}"#, "x".repeat(70_000));
     assert_eq!(post(&socket, "status", &big).1["code"], "too_large");
     assert_eq!(raw(&socket, b"GET / HTTP/1.1\r\n\r\n").1["code"], "unknown_method");
-    assert_eq!(raw(&socket, "x".repeat(20_000).as_bytes()).1["code"], "too_large");
+    let (status, _) = raw(&socket, "x".repeat(20_000).as_bytes());
+    assert!(status.contains("431"), "{status}");
 
     let page = post(&socket, "user.list", &with(r#","limit":1"#)).1;
     assert_eq!(page["total"], 0);
