@@ -16,20 +16,20 @@ use super::{OperatorError, SCHEMA, VERSION};
 use crate::limits::{OPERATOR_HEAD_MAX_BYTES, OPERATOR_RESPONSE_MAX_BYTES, OPERATOR_TIMEOUT};
 use crate::runtime::Clock;
 
-/// A request had no result.
+/// Why a call returned no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// No server listens there.
-    #[error("no server is running here")]
+    #[error("no server is running here. Start it with `chatto start`")]
     NotRunning,
     /// The socket belongs to another account.
-    #[error("{} belongs to another account; use the server's account, or root", path.display())]
+    #[error("{} belongs to another account. Use the server's account, or root", path.display())]
     NotPermitted {
         /// The socket.
         path: PathBuf,
     },
-    /// The server did not answer as it should.
-    #[error("the running server does not answer at {}", path.display())]
+    /// The server sent no valid response.
+    #[error("the running server does not respond at {}. See its log", path.display())]
     Broken {
         /// The socket.
         path: PathBuf,
@@ -37,26 +37,26 @@ pub enum CallError {
         #[source]
         source: io::Error,
     },
-    /// It refused.
+    /// The operation failed or was refused.
     #[error(transparent)]
     Refused(#[from] OperatorError),
 }
 
-/// A way to the running server of a data directory.
+/// A client of the server that is running on a data directory.
 #[derive(Debug, Clone)]
 pub struct Client {
     path: PathBuf,
 }
 
 impl Client {
-    /// By its socket.
+    /// For the server's socket.
     #[must_use]
     pub fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
-    /// Asks for a method; `params` is an object. It blocks for at most
-    /// [`crate::limits::OPERATOR_TIMEOUT`] per step.
+    /// Calls a method; `params` is an object. It blocks for at most
+    /// [`crate::limits::OPERATOR_TIMEOUT`].
     ///
     /// # Errors
     /// [`CallError`].

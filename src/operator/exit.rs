@@ -1,6 +1,6 @@
 //! The exit codes of every command.
 
-/// How a command ended; the numbers are documented and never change.
+/// A command's exit code; the numbers are documented and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -12,26 +12,26 @@ pub enum Exit {
     Usage = 2,
     /// NATS or the store cannot be reached.
     Unreachable = 69,
-    /// The target exists or cannot be created.
+    /// The target already exists or cannot be created.
     Exists = 73,
     /// A read or write error, a full disk, a damaged store.
     Io = 74,
-    /// Try again: a lock is held, a port is busy.
+    /// Try again later: a lock is held, a port is in use.
     TryAgain = 75,
     /// Permission denied.
     Denied = 77,
-    /// The configuration; a service manager does not restart.
+    /// The configuration is invalid; a service manager does not restart.
     Config = 78,
 }
 
 impl Exit {
-    /// The number the process ends with.
+    /// The number that the process exits with.
     #[must_use]
     pub fn code(self) -> u8 {
         self as u8
     }
 
-    /// The code of a number that another process reports; an unknown one is a failure.
+    /// The code for a number that another process reports; an unknown one becomes [`Self::Failed`].
     #[must_use]
     pub fn from_code(code: u8) -> Self {
         let all = [

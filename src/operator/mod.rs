@@ -1,7 +1,7 @@
 //! The local socket: status, setup link, users.
 //!
 //! HTTP/1 over a Unix socket, `POST /v1/{method}` with JSON, for commands of the same machine and
-//! account. [`Operations`] are what may be asked; a command without a running server calls them
+//! account. [`Operations`] are the methods; a command without a running server calls them
 //! directly. It knows neither the configuration nor how results are shown.
 
 mod client;
@@ -20,8 +20,8 @@ pub use status::{
 };
 pub use wire::OperatorError;
 
-/// The form of requests and answers.
+/// The version of the form of requests and responses.
 pub const SCHEMA: u64 = 1;
 
-/// This program's version; both sides name it.
+/// This program's version, which both sides send.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

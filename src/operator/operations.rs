@@ -1,4 +1,4 @@
-//! What the operator may ask for; the same functions over the socket and without a server.
+//! The operator's methods: the same functions over the socket and without a server.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -19,7 +19,7 @@ pub struct OperatorParts {
     pub service: Service,
     /// The origin that links start with: `https://chat.example.org`.
     pub public_url: String,
-    /// How the server is; `None` without a server.
+    /// The source of status reports; `None` without a server.
     pub status: Option<StatusSource>,
 }
 
@@ -85,26 +85,26 @@ enum RoleAction {
 }
 
 impl Operations {
-    /// Over these parts.
+    /// On these parts.
     #[must_use]
     pub fn new(parts: OperatorParts) -> Self {
         Self { parts }
     }
 
-    /// Whether somebody owns the server.
+    /// Whether the server has an owner.
     #[must_use]
     pub fn has_owner(&self) -> bool {
         self.parts.service.accounts().has_owner()
     }
 
-    /// Does what a method asks. `params` is an object with `schema`, `version` and the method's own
+    /// Runs a method. `params` is an object with `schema`, `version` and the method's own
     /// fields.
     ///
     /// # Errors
     /// The refusal for the caller.
     ///
     /// # Cancel safety
-    /// As the service's functions: a change is whole or did not happen.
+    /// As with the service's functions, a change is complete or did not happen.
     pub async fn call(&self, method: &str, params: Value) -> Result<Value, OperatorError> {
         let params = check_version(method, params)?;
         match method {
@@ -167,7 +167,7 @@ impl Operations {
             _ => Err(OperatorError::new(
                 "unknown_method",
                 Exit::Failed,
-                format!("the server (chatto {VERSION}) knows no method {method}"),
+                format!("the server (chatto {VERSION}) has no method {method}"),
             )),
         }
     }
@@ -184,7 +184,7 @@ impl Operations {
     async fn user_create(&self, new: UserCreate) -> Result<Value, OperatorError> {
         if new.link {
             if new.password.is_some() {
-                let message = "a join link and a password exclude each other";
+                let message = "a join link and a password cannot be combined";
                 return Err(OperatorError::new("invalid_argument", Exit::Usage, message));
             }
             let fields = JoinFields {
@@ -199,7 +199,7 @@ impl Operations {
             return Ok(self.link(&link));
         }
         let needed = |what: &str| {
-            OperatorError::new("invalid_argument", Exit::Usage, format!("a {what} is needed"))
+            OperatorError::new("invalid_argument", Exit::Usage, format!("a {what} is required"))
         };
         let login = new.login.ok_or_else(|| needed("login"))?;
         let password = new.password.ok_or_else(|| needed("password"))?;
@@ -249,7 +249,7 @@ fn account(view: &AccountView) -> Value {
     })
 }
 
-/// Takes `schema` and `version` out of the parameters and compares them with ours.
+/// Removes `schema` and `version` from the parameters and compares them with ours.
 fn check_version(method: &str, mut params: Value) -> Result<Value, OperatorError> {
     let fields = params.as_object_mut().ok_or_else(|| {
         OperatorError::new("bad_request", Exit::Usage, "the parameters must be a JSON object")
@@ -257,7 +257,7 @@ fn check_version(method: &str, mut params: Value) -> Result<Value, OperatorError
     let schema = fields.remove("schema").and_then(|schema| schema.as_u64());
     let version = fields.remove("version");
     let version = version.as_ref().and_then(Value::as_str).unwrap_or("unknown");
-    // `status` is how one finds out which server runs.
+    // `status` is how one finds out which server is running.
     if schema == Some(SCHEMA) && (version == VERSION || method == "status") {
         return Ok(params);
     }
@@ -268,16 +268,16 @@ fn check_version(method: &str, mut params: Value) -> Result<Value, OperatorError
     Err(OperatorError::new("version_mismatch", Exit::Failed, message))
 }
 
-/// The parameters of a method. The reason never repeats a value: it may be a password.
+/// The parameters of a method. The error never shows a value: it may be a password.
 fn parse_params<T: DeserializeOwned>(params: Value) -> Result<T, OperatorError> {
     serde_json::from_value(params).map_err(|_| {
-        OperatorError::new("bad_request", Exit::Usage, "the parameters do not fit the method")
+        OperatorError::new("bad_request", Exit::Usage, "the parameters do not match the method")
     })
 }
 
 fn internal(error: &(dyn std::error::Error + 'static)) -> OperatorError {
     log::error!(error:err = *error; "an operator request failed");
-    OperatorError::new("internal", Exit::Failed, "an internal error; the server's log tells more")
+    OperatorError::new("internal", Exit::Failed, "an internal error occurred. See the server's log")
 }
 
 fn link_error(error: LinkError) -> OperatorError {
@@ -285,7 +285,7 @@ fn link_error(error: LinkError) -> OperatorError {
         LinkError::OwnerExists => OperatorError::new(
             "already_exists",
             Exit::Exists,
-            "this server has an owner already; `chatto user create --link --role owner` makes a \
+            "this server already has an owner; `chatto user create --link --role owner` creates a \
              link for another one",
         ),
         LinkError::Denied | LinkError::Unknown | LinkError::Account(_) | LinkError::Store(_) => {

@@ -24,9 +24,9 @@ use crate::limits::{
 };
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
-/// The socket cannot be served.
+/// The socket cannot be created.
 #[derive(Debug, thiserror::Error)]
-#[error("the operator socket {} cannot be created", path.display())]
+#[error("cannot create the operator socket {}", path.display())]
 pub struct BindError {
     /// Its path.
     pub path: PathBuf,
@@ -43,10 +43,10 @@ pub struct Server {
 
 impl Server {
     /// Creates the socket for this account alone (0600), in a directory of its own (0700) where that
-    /// is absent. A socket that nobody answers is replaced.
+    /// is absent. A socket without a server is replaced.
     ///
     /// # Errors
-    /// [`BindError`] with the system's reason; `AddrInUse` when another server answers there.
+    /// [`BindError`] with the system's error; `AddrInUse` when another server listens there.
     pub fn bind(path: &Path) -> Result<Self, BindError> {
         let bound = (|| {
             if let Some(dir) = path.parent() {
@@ -69,7 +69,7 @@ impl Server {
         }
     }
 
-    /// Answers requests until `stop`, then lets those in flight finish and removes the socket.
+    /// Serves requests until `stop`, then lets those in flight finish and removes the socket.
     pub async fn serve(
         self,
         operations: Operations,
@@ -78,20 +78,20 @@ impl Server {
         stop: &Stop,
     ) {
         let permits = Arc::new(Semaphore::new(OPERATOR_CONNECTIONS_MAX));
-        // A request frees its slot a moment before its task counts as finished.
+        // A request frees its permit a moment before its task counts as finished.
         let requests = Scope::new(runtime, "operator", OPERATOR_CONNECTIONS_MAX * 2);
         let next = || async { (permits.acquire_arc().await, self.listener.accept().await) };
         while let Some((permit, accepted)) = stop.or(next()).await {
             let stream = match accepted {
                 Ok((stream, _)) => stream,
                 Err(error) => {
-                    log::warn!(error:err = error; "the operator socket cannot accept");
+                    log::warn!(error:err = error; "cannot accept a connection on the operator socket");
                     clock.sleep(OPERATOR_ACCEPT_PAUSE).await;
                     continue;
                 }
             };
             if !is_permitted(&stream) {
-                log::warn!("a stranger at the operator socket was refused");
+                log::warn!("rejected an operator connection from another user");
                 continue;
             }
             let (operations, clock) = (operations.clone(), clock.clone());
@@ -100,7 +100,7 @@ impl Server {
                 drop(permit);
             });
             if let Err(full) = served {
-                log::warn!(error:err = full; "an operator request was dropped");
+                log::warn!(error:err = full; "dropped an operator request");
             }
         }
         std::fs::remove_file(&self.path).ok();
@@ -108,7 +108,7 @@ impl Server {
     }
 }
 
-/// Whether the peer's account is ours or root's.
+/// Whether the peer runs under our account or as root.
 fn is_permitted(stream: &UnixStream) -> bool {
     match rustix::net::sockopt::socket_peercred(stream) {
         Ok(peer) => peer.uid.is_root() || peer.uid == rustix::process::geteuid(),

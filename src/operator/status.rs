@@ -1,4 +1,4 @@
-//! What `status` reports; `app` fills it in.
+//! The report of `status`; `app` fills it in.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-/// Asks the running server how it is.
+/// Makes a report about the running server.
 pub type StatusSource =
     Arc<dyn Fn() -> Pin<Box<dyn Future<Output = StatusReport> + Send>> + Send + Sync>;
 
-/// How the server is.
+/// The state of the server.
 #[derive(Debug, Clone, Serialize)]
 pub struct StatusReport {
     /// Whether `/readyz` answers 200.
@@ -37,19 +37,19 @@ pub struct StatusReport {
     pub disk: Option<DiskStatus>,
     /// Every stream of the store.
     pub streams: Vec<StreamStatus>,
-    /// Messages that are not folded into pages yet.
+    /// Events that are not folded into pages yet.
     pub unfolded_events: usize,
     /// Rooms whose new messages cannot be folded, each with the reason.
     pub held_rooms: Vec<HeldRoomStatus>,
-    /// Time of the last verified backup; none is known in this version.
+    /// Time of the last verified backup; always absent in this version.
     pub last_verified_backup: Option<String>,
-    /// Settings in which processes of the cluster differ though they should not.
+    /// Settings that differ between processes of the cluster but should not.
     pub differences: Vec<String>,
-    /// Errors that were logged lately, oldest first.
+    /// Errors that were logged recently, oldest first.
     pub recent_errors: Vec<String>,
 }
 
-/// A room that is held: what it has stored cannot be processed.
+/// A held room: one of its stored events cannot be processed.
 #[derive(Debug, Clone, Serialize)]
 pub struct HeldRoomStatus {
     /// Its id.
@@ -63,13 +63,13 @@ pub struct HeldRoomStatus {
 pub struct NatsStatus {
     /// `embedded` or `external`.
     pub mode: &'static str,
-    /// Whether the connection stands.
+    /// Whether the connection is up.
     pub connected: bool,
     /// Its version.
     pub version: String,
-    /// Where it is reached.
+    /// Its addresses.
     pub urls: String,
-    /// How often the embedded one was started again.
+    /// How often the embedded one was restarted.
     pub restarts: Option<u64>,
     /// `nats.replicas`.
     pub replicas_configured: usize,

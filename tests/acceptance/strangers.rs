@@ -72,6 +72,6 @@ fn strangers_at_the_operator_socket_are_refused() {
     let (code, said) = list();
     assert_eq!(code, Some(74), "{said}");
     assert!(said.contains("does not answer"), "{said}");
-    assert!(server.log().contains("a stranger at the operator socket was refused"));
+    assert!(server.log().contains("rejected an operator connection from another user"));
     server.chatto_ok(["user", "list"]);
 }
