@@ -64,7 +64,7 @@ fn fingerprints(settings: &Settings) -> Vec<Fingerprint> {
     let s3 = settings.assets.s3.as_ref();
     let texts = [
         ("webserver.url", webserver.url.clone()),
-        ("livekit.server_id", settings.livekit.as_ref().map(|livekit| livekit.server_id.clone())),
+        ("livekit.server_id", settings.livekit_server_id.clone()),
         ("nats.replicas", Some(settings.replicas.to_string())),
         ("core.assets.s3.endpoint", s3.map(|s3| s3.endpoint.clone())),
         ("core.assets.s3.bucket", s3.map(|s3| s3.bucket.clone())),

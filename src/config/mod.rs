@@ -32,8 +32,7 @@ pub use reference::{reference_page, sample_file};
 pub use resolve::{Effective, Source};
 pub use secrets::{CompleteError, complete as complete_secrets};
 pub use settings::{
-    Assets, AuthSettings, Backup, Core, Embedded, General, Livekit, Metrics, NatsClient, S3,
-    Settings, Smtp, Webserver,
+    Assets, AuthSettings, Core, Embedded, General, NatsClient, S3, Settings, Webserver,
 };
 #[cfg(feature = "test-support")]
 pub use settings::{Bootstrap, BootstrapUser};

@@ -2,8 +2,7 @@
 
 use super::resolve::Resolved;
 use super::settings::{
-    Assets, AuthSettings, Backup, Core, Embedded, General, Livekit, Metrics, NatsClient, S3,
-    Settings, Smtp, Webserver,
+    Assets, AuthSettings, Core, Embedded, General, NatsClient, S3, Settings, Webserver,
 };
 #[cfg(feature = "test-support")]
 use super::settings::{Bootstrap, BootstrapUser};
@@ -37,20 +36,12 @@ impl Settings {
                 ca_cert: from.path("nats.client.ca_cert"),
             },
             auth: auth(from),
-            smtp: from.flag("smtp.enabled").then(|| smtp(from)),
-            livekit: from.flag("livekit.enabled").then(|| livekit(from)),
+            livekit_server_id: from
+                .flag("livekit.enabled")
+                .then(|| from.text("livekit.server_id").unwrap_or_default()),
             operator_socket: from.flag("operator_api.enabled").then(socket),
             owner_emails: from.list("owners.emails"),
             max_users: u64::try_from(from.int::<i64>("limits.max_users")).ok(),
-            metrics: from.flag("metrics.enabled").then(|| Metrics {
-                bind_address: from.ip("metrics.bind_address"),
-                port: from.int("metrics.port"),
-                path: from.text("metrics.path").unwrap_or_default(),
-            }),
-            backup: Backup {
-                directory: from.path("backup.directory").unwrap_or_default(),
-                scrypt_work_factor: from.int("backup.scrypt_work_factor"),
-            },
             #[cfg(feature = "test-support")]
             bootstrap: bootstrap(from),
             data_dir,
@@ -67,7 +58,6 @@ fn webserver(from: &Resolved) -> Webserver {
     Webserver {
         url: from.text("webserver.url"),
         bind_address: from.ip("webserver.bind_address"),
-        bind_address_is_stated: from.is_stated("webserver.bind_address"),
         port: from.int("webserver.port"),
         cookie_signing_secret: from.secret("webserver.cookie_signing_secret"),
         cookie_encryption_secret: from.secret("webserver.cookie_encryption_secret"),
@@ -104,7 +94,6 @@ pub(super) fn tls_files(from: &Resolved) -> Option<TlsFiles> {
 }
 
 fn assets(from: &Resolved) -> Assets {
-    let cache = from.flag("core.assets.cache.enabled");
     let s3 = from.text("core.assets.s3.endpoint").map(|endpoint| S3 {
         endpoint,
         bucket: from.text("core.assets.s3.bucket").unwrap_or_default(),
@@ -112,28 +101,10 @@ fn assets(from: &Resolved) -> Assets {
             .text("core.assets.s3.path_prefix")
             .map(|prefix| prefix.trim_matches('/').to_owned())
             .unwrap_or_default(),
-        region: from.text("core.assets.s3.region"),
-        access_key_id: from.secret("core.assets.s3.access_key_id"),
-        secret_access_key: from.secret("core.assets.s3.secret_access_key"),
-        session_token: from.secret("core.assets.s3.session_token"),
-        use_ssl: from.flag_if_stated("core.assets.s3.use_ssl"),
-        path_style: from
-            .flag_if_stated("core.assets.s3.path_style")
-            .filter(|_| from.is_stated("core.assets.s3.path_style")),
-        redirect_above_bytes: from.size("core.assets.s3.redirect_above"),
-        ca_cert: from.path("core.assets.s3.ca_cert"),
-        timeout: from.duration("core.assets.s3.timeout"),
     });
     Assets {
         signing_secret: from.secret("core.assets.signing_secret"),
-        new_uploads_to_s3: from.text("core.assets.storage_backend").as_deref() == Some("s3"),
         max_upload_bytes: from.size("core.assets.max_upload_size").unwrap_or_default(),
-        encrypt: from.flag("core.assets.encrypt"),
-        max_image_pixels: from.auto_int("core.assets.max_image_pixels"),
-        cache: cache.then(|| {
-            let bytes = from.size("core.assets.cache.max_size").unwrap_or_default();
-            (from.duration("core.assets.cache.ttl"), bytes)
-        }),
         s3,
     }
 }
@@ -175,42 +146,8 @@ fn nats_auth(from: &Resolved) -> Auth {
 fn auth(from: &Resolved) -> AuthSettings {
     AuthSettings {
         invite_only: from.text("auth.account_creation_policy").as_deref() == Some("invite_only"),
-        direct_registration: from.flag("auth.direct_registration"),
         direct_login: from.flag("auth.direct_login"),
         token_ttl: from.duration("auth.token_ttl"),
-        otp_throttling: from.flag("auth.email_otp.throttling_enabled"),
-        otp_ttl: from.duration("auth.email_otp.ttl"),
-        otp_max_delivered: from.int("auth.email_otp.max_delivered_codes"),
-        otp_max_wrong: from.int("auth.email_otp.max_wrong_attempts"),
-    }
-}
-
-fn smtp(from: &Resolved) -> Smtp {
-    Smtp {
-        host: from.text("smtp.host").unwrap_or_default(),
-        port: from.int("smtp.port"),
-        from: from.text("smtp.from").unwrap_or_default(),
-        username: from.text("smtp.username"),
-        password: from.secret("smtp.password"),
-        tls: from.text("smtp.tls").unwrap_or_default(),
-        tls_server_name: from.text("smtp.tls_server_name"),
-        tls_skip_verify: from.flag("smtp.tls_skip_verify"),
-    }
-}
-
-fn livekit(from: &Resolved) -> Livekit {
-    let api_key = from.text("livekit.api_key").unwrap_or_default();
-    let api_secret = from.secret("livekit.api_secret");
-    Livekit {
-        url: from.text("livekit.url").unwrap_or_default(),
-        webhook_url: from.text("livekit.webhook_url"),
-        webhook_api_key: from.text("livekit.webhook_api_key").unwrap_or_else(|| api_key.clone()),
-        webhook_api_secret: from
-            .secret("livekit.webhook_api_secret")
-            .or_else(|| api_secret.clone()),
-        server_id: from.text("livekit.server_id").unwrap_or_default(),
-        api_key,
-        api_secret,
     }
 }
 

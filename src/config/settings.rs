@@ -8,7 +8,7 @@ use crate::crypto::Secret;
 use crate::http::{Network, TlsFiles};
 use crate::nats::Auth;
 
-/// Every key this version acts on.
+/// The values that this version uses. Keys of later parts are checked, but come here with the part that reads them.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// `general.*`
@@ -29,20 +29,14 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// `auth.*`
     pub auth: AuthSettings,
-    /// `smtp.*`, when enabled.
-    pub smtp: Option<Smtp>,
-    /// `livekit.*`, when enabled.
-    pub livekit: Option<Livekit>,
+    /// `livekit.server_id`, when calls are enabled.
+    pub livekit_server_id: Option<String>,
     /// `operator_api.socket_path`, when enabled.
     pub operator_socket: Option<PathBuf>,
     /// `owners.emails`
     pub owner_emails: Vec<String>,
     /// `limits.max_users`; `None`: no limit.
     pub max_users: Option<u64>,
-    /// `metrics.*`, when enabled.
-    pub metrics: Option<Metrics>,
-    /// `backup.*`
-    pub backup: Backup,
     /// `bootstrap.*`
     #[cfg(feature = "test-support")]
     pub bootstrap: Bootstrap,
@@ -64,8 +58,6 @@ pub struct Webserver {
     pub url: Option<String>,
     /// Address of the listener.
     pub bind_address: IpAddr,
-    /// Whether `::` was set explicitly; else a machine without IPv6 falls back to IPv4.
-    pub bind_address_is_stated: bool,
     /// Port of the listener.
     pub port: u16,
     /// Absent until generated.
@@ -104,16 +96,8 @@ pub struct Core {
 pub struct Assets {
     /// Absent until generated.
     pub signing_secret: Option<Secret>,
-    /// Whether new uploads go to S3.
-    pub new_uploads_to_s3: bool,
     /// Largest file, bytes.
     pub max_upload_bytes: u64,
-    /// New attachments are encrypted.
-    pub encrypt: bool,
-    /// `None`: by memory.
-    pub max_image_pixels: Option<u64>,
-    /// Resized images: life and bytes; `None`: not kept.
-    pub cache: Option<(Duration, u64)>,
     /// `core.assets.s3.*`, when an endpoint is set.
     pub s3: Option<S3>,
 }
@@ -127,24 +111,6 @@ pub struct S3 {
     pub bucket: String,
     /// Without outer slashes; may be empty.
     pub path_prefix: String,
-    /// As stated.
-    pub region: Option<String>,
-    /// Access key.
-    pub access_key_id: Option<Secret>,
-    /// Secret key.
-    pub secret_access_key: Option<Secret>,
-    /// Temporary credentials.
-    pub session_token: Option<Secret>,
-    /// As stated.
-    pub use_ssl: Option<bool>,
-    /// Bucket in the path; `None`: not stated.
-    pub path_style: Option<bool>,
-    /// Larger plain files are redirected.
-    pub redirect_above_bytes: Option<u64>,
-    /// Private authority.
-    pub ca_cert: Option<PathBuf>,
-    /// Of one request.
-    pub timeout: Duration,
 }
 
 /// `nats.embedded.*`
@@ -186,80 +152,10 @@ pub struct NatsClient {
 pub struct AuthSettings {
     /// Accounts need an invitation.
     pub invite_only: bool,
-    /// Accounts with passwords can be created.
-    pub direct_registration: bool,
     /// Passwords are accepted.
     pub direct_login: bool,
     /// Sliding life of a session.
     pub token_ttl: Duration,
-    /// Limits on mailed codes apply.
-    pub otp_throttling: bool,
-    /// Life of a mailed code.
-    pub otp_ttl: Duration,
-    /// Codes to one address.
-    pub otp_max_delivered: u32,
-    /// Wrong attempts on one code.
-    pub otp_max_wrong: u32,
-}
-
-/// `smtp.*`
-#[derive(Debug, Clone)]
-pub struct Smtp {
-    /// Server.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Sender.
-    pub from: String,
-    /// Login.
-    pub username: Option<String>,
-    /// Password.
-    pub password: Option<Secret>,
-    /// `mandatory`, `opportunistic` or `none`.
-    pub tls: String,
-    /// Name in the certificate.
-    pub tls_server_name: Option<String>,
-    /// Any certificate is accepted.
-    pub tls_skip_verify: bool,
-}
-
-/// `livekit.*`
-#[derive(Debug, Clone)]
-pub struct Livekit {
-    /// Server.
-    pub url: String,
-    /// API key.
-    pub api_key: String,
-    /// API secret.
-    pub api_secret: Option<Secret>,
-    /// Where it reports; `None`: below our URL.
-    pub webhook_url: Option<String>,
-    /// Key of its reports.
-    pub webhook_api_key: String,
-    /// Secret of its reports.
-    pub webhook_api_secret: Option<Secret>,
-    /// Prefix of room names.
-    pub server_id: String,
-}
-
-/// `metrics.*`
-#[derive(Debug, Clone)]
-pub struct Metrics {
-    /// Listener.
-    pub bind_address: IpAddr,
-    /// Its port.
-    pub port: u16,
-    /// Its path.
-    pub path: String,
-}
-
-/// `backup.*`
-#[derive(Debug, Clone)]
-pub struct Backup {
-    /// Where archives go without `-o`.
-    pub directory: PathBuf,
-    /// age's scrypt factor.
-    pub scrypt_work_factor: u8,
 }
 
 /// `bootstrap.*`

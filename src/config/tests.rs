@@ -112,10 +112,12 @@ fn relative_paths_start_at_the_file() {
         working_dir: dir.path().to_owned(),
         system_file: PathBuf::from("/nonexistent"),
     };
-    let settings = load(&inputs, Purpose::Check).unwrap().settings;
+    let loaded = load(&inputs, Purpose::Check).unwrap();
+    let settings = loaded.settings;
     assert_eq!(settings.data_dir, dir.path().join("etc/d"));
     assert_eq!(settings.operator_socket, Some(dir.path().join("etc/d/run/operator.sock")));
-    assert_eq!(settings.backup.directory, dir.path().join("backups"));
+    let backups = loaded.effective.iter().find(|one| one.name == "backup.directory").unwrap();
+    assert_eq!(backups.value.as_deref(), dir.path().join("backups").to_str());
 }
 
 #[test]
