@@ -14,7 +14,8 @@ use crate::support::server::BINARY;
 #[path = "../../src/supervisor/embed.rs"]
 mod embed;
 
-const VARIABLE: &str = "CHATTO_TEST_BUILD";
+/// Tells the child process of these tests to run the build script's part.
+const VARIABLE: &str = "CHATTO_RUN_EMBED";
 
 /// The build script's part; nothing in an ordinary run.
 #[test]
