@@ -190,10 +190,17 @@ impl ServerProcess {
     async fn serve(&self, edges: Edges<'_>) -> Result<(), AppError> {
         let Edges { service, store, listener, started, port } = edges;
         let origin = parts::link_base(&self.settings, port);
+        let realtime = Realtime::build(
+            realtime::Config::default(),
+            service.clone(),
+            store.storage.clone(),
+            self.clock.clone(),
+        );
         let status = status::source(status::Sources {
             readiness: self.readiness.clone(),
             nats: store.nats.clone(),
             storage: store.storage.clone(),
+            realtime: realtime.clone(),
             embedded: store.embedded.as_ref().map(crate::supervisor::Embedded::watch),
             register: store.register.clone(),
             replicas: self.settings.replicas,
@@ -210,12 +217,6 @@ impl ServerProcess {
         self.start_sweep(service)?;
         self.start_saving_errors()?;
 
-        let realtime = Realtime::build(
-            realtime::Config::default(),
-            service.clone(),
-            store.storage.clone(),
-            self.clock.clone(),
-        );
         self.start_realtime(&realtime)?;
         let server = http::Server::build(
             parts::http(&self.settings),

@@ -8,6 +8,7 @@ use crate::observe::{recent_errors, rfc3339};
 use crate::operator::{
     DiskStatus, HeldRoomStatus, NatsStatus, StatusReport, StatusSource, StreamStatus, VERSION,
 };
+use crate::realtime::Realtime;
 use crate::runtime::Clock;
 use crate::storage::{HeldRoom, Storage};
 use crate::supervisor::HealthWatch;
@@ -20,6 +21,7 @@ pub(super) struct Sources {
     pub(super) readiness: Readiness,
     pub(super) nats: Nats,
     pub(super) storage: Storage,
+    pub(super) realtime: Realtime,
     pub(super) embedded: Option<HealthWatch>,
     pub(super) register: Option<Register>,
     pub(super) replicas: usize,
@@ -55,7 +57,7 @@ async fn report(from: &Sources) -> StatusReport {
         server_id: from.storage.server_id().to_owned(),
         listen: from.listen.clone(),
         users,
-        clients: None,
+        clients: from.realtime.clients(),
         nats: NatsStatus {
             mode: if from.embedded.is_some() { "embedded" } else { "external" },
             connected: from.nats.is_connected(),

@@ -53,6 +53,7 @@ fn text(report: &Value) -> String {
     line("version", format!("{} (pid {})", shown(field(report, "version")), field(report, "pid")));
     line("uptime", format!("{} s", field(report, "uptime_seconds")));
     line("listening", shown(field(report, "listen")));
+    line("clients", shown(field(report, "clients")));
     line("users", shown(field(report, "users")));
     let nats = field(report, "nats");
     let connected =

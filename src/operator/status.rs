@@ -29,8 +29,8 @@ pub struct StatusReport {
     pub listen: String,
     /// Accounts that are not deleted.
     pub users: usize,
-    /// Realtime clients; absent while this version serves none.
-    pub clients: Option<usize>,
+    /// Subscribed realtime sockets of this process.
+    pub clients: usize,
     /// Its nats-server.
     pub nats: NatsStatus,
     /// The disk under the store; embedded only.

@@ -145,6 +145,11 @@ impl Hub {
         Some((Registration { hub: Arc::clone(self), queue }, connections.position))
     }
 
+    /// The number of registered connections.
+    pub(super) fn clients(&self) -> usize {
+        self.lock().count
+    }
+
     /// The changes between two positions; `None` when there are too many.
     pub(super) async fn changes_between(
         &self,

@@ -124,6 +124,12 @@ impl Realtime {
         futures_lite::future::zip(presences, Box::pin(signs)).await;
     }
 
+    /// The number of subscribed sockets.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.inner.hub.clients()
+    }
+
     /// Serves one socket until it ends.
     pub async fn serve<S: Socket>(&self, socket: S, handshake: HandshakeInfo, stop: &Stop) {
         Connection::serve(&self.inner, socket, handshake, stop).await;
