@@ -58,7 +58,7 @@ async fn open(
     runtime: &Runtime,
     clock: &Clock,
 ) -> Result<Store, AppError> {
-    if settings.embedded.is_none() {
+    let Some(embedded) = &settings.embedded else {
         let opened = Store::external(settings, Create::No, runtime, clock, |_| {});
         return match clock.timeout(STORE_COMMAND_TIMEOUT, Box::pin(opened)).await {
             Ok(opened) => opened,
@@ -68,12 +68,12 @@ async fn open(
             }
             .into()),
         };
-    }
+    };
     let data_dir = &settings.data_dir;
     if !data_dir.join("initialised").exists() && !data_dir.join("jetstream").exists() {
         return Err(AppError::NoData { place: data_dir.display().to_string() });
     }
     let role = Role::Offline { command: command.to_owned() };
     let locked = Box::pin(DataDir::lock(data_dir, role, clock, |_| {})).await?;
-    Box::pin(Store::embedded(settings, locked, Create::No, runtime, clock)).await
+    Box::pin(Store::embedded(settings, (embedded, locked), Create::No, runtime, clock)).await
 }

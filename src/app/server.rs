@@ -151,14 +151,14 @@ impl ServerProcess {
     }
 
     async fn open_store_now(&mut self) -> Result<Store, AppError> {
-        if self.settings.embedded.is_none() {
+        let Some(embedded) = self.settings.embedded.clone() else {
             self.notify.status("waiting for the NATS cluster");
             let readiness = self.readiness.clone();
             let waiting = move |reason| readiness.set(Some(reason));
             let (runtime, clock) = (&self.runtime, &self.clock);
             let opening = Store::external(&self.settings, Create::Yes, runtime, clock, waiting);
             return Box::pin(opening).await;
-        }
+        };
         let notify = Arc::clone(&self.notify);
         let waiting = move |waiting: &LockWait| match waiting {
             LockWait::OfflineCommand { command, pid } => {
@@ -176,7 +176,14 @@ impl ServerProcess {
         }
         self.notify.status("starting nats-server");
         let (runtime, clock) = (&self.runtime, &self.clock);
-        Box::pin(Store::embedded(&self.settings, data_dir, Create::Yes, runtime, clock)).await
+        Box::pin(Store::embedded(
+            &self.settings,
+            (&embedded, data_dir),
+            Create::Yes,
+            runtime,
+            clock,
+        ))
+        .await
     }
 
     fn build_service(&self, store: &Store) -> Result<Service, AppError> {

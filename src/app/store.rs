@@ -1,6 +1,6 @@
 //! The store of this process: the embedded nats-server or an external cluster, opened.
 
-use crate::config::Settings;
+use crate::config::{self, Settings};
 use crate::crypto::Secret;
 use crate::limits::{STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX};
 use crate::nats::{ConnectError, Nats, WritesRefused};
@@ -39,14 +39,11 @@ impl Store {
     /// Starts the embedded server on the locked directory and opens the store.
     pub(super) async fn embedded(
         settings: &Settings,
-        data_dir: DataDir,
+        (config, data_dir): (&config::Embedded, DataDir),
         create: Create,
         runtime: &Runtime,
         clock: &Clock,
     ) -> Result<Self, AppError> {
-        let Some(config) = &settings.embedded else {
-            return Err(AppError::SecretMissing { key: "nats.client.url" });
-        };
         let secret = secret_key(settings)?;
         let scope = Scope::new(runtime, "nats-server", TASKS_MAX);
         let config = parts::supervisor(settings, config);
