@@ -300,11 +300,14 @@ mod tests {
             ("user crate", "unknown command `user crate`; did you mean `create`?"),
             ("start --confg x", "unknown option `--confg`; did you mean `--config`?"),
             ("start -x", "unknown option `-x`"),
-            ("start -c a -c b", "--config is given twice"),
+            ("start -c a -c b", "--config is given more than once"),
             ("start --json=yes", "--json takes no value"),
             ("start -c", "--config needs a value: --config <file>"),
-            ("user", "a command is missing after `user`: create, list, set-password, role"),
-            ("start now", "`start` takes no further argument: `now`"),
+            (
+                "user",
+                "missing command after `user`; available commands: create, list, set-password, role",
+            ),
+            ("start now", "`start` takes no further arguments, but got `now`"),
             ("user role add anna", "`user role add` needs an argument: <role>"),
         ] {
             assert_eq!(run(line), Err(expected.to_owned()), "{line}");

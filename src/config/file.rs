@@ -185,7 +185,7 @@ mod tests {
         );
         assert_eq!(
             faults("webserver = 3"),
-            ["chatto.toml:1: webserver: is a section: write [webserver]"]
+            ["chatto.toml:1: webserver: is a section; write [webserver]"]
         );
         assert_eq!(faults("[webserver.port]\nx = 1").len(), 1);
     }
@@ -202,7 +202,7 @@ mod tests {
             ("[owners]\nemails = [1]", "must be a list of texts"),
             (
                 "[operator_api]\nsocket_mode = \"0660\"",
-                "must be 0600: the socket is for this account only",
+                "must be 0600: only this account may use the socket",
             ),
         ] {
             let texts = faults(text);

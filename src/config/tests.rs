@@ -213,9 +213,9 @@ fn weak_and_example_secrets_warn() {
     let weak = Case::new("[core]\nsecret_key = \"sixteen bytes...\"").warnings();
     assert!(weak[0].contains("core.secret_key: is shorter than 32 bytes"), "{weak:?}");
     let example = Case::new("[core]\nsecret_key = \"your-core-secret\"").warnings();
-    assert!(example[0].contains("looks like an example"), "{example:?}");
+    assert!(example[0].contains("looks like a published example"), "{example:?}");
     for (setting, words) in [
-        ("[nats.embedded]\nhttp_port = 8222", "asks for no log-in"),
+        ("[nats.embedded]\nhttp_port = 8222", "has no authentication"),
         ("[nats.embedded]\nbind_address = \"0.0.0.0\"", "reached from the network"),
         ("[webserver]\ntrusted_proxies = [\"10.0.0.1\", \"0.0.0.0/0\"]", "trusted as a proxy"),
     ] {

@@ -71,7 +71,7 @@ fn strangers_at_the_operator_socket_are_refused() {
     set_mode(&socket, 0o666);
     let (code, said) = list();
     assert_eq!(code, Some(74), "{said}");
-    assert!(said.contains("does not answer"), "{said}");
+    assert!(said.contains("does not respond"), "{said}");
     assert!(server.log().contains("rejected an operator connection from another user"));
     server.chatto_ok(["user", "list"]);
 }

@@ -14,7 +14,7 @@ fn first_start_shows_the_way_in_and_stops_in_order() {
     let dir = ServerDir::new();
     let server = dir.start();
     until("the log says how to get the link", LIMIT, || {
-        dir.read("err").contains("`chatto setup-link` prints").then_some(())
+        dir.read("err").contains("run `chatto setup-link`").then_some(())
     });
     assert_eq!(dir.read("out"), "", "a file keeps what it is given");
     assert!(!dir.read("err").contains("/setup#"));
