@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use super::Purpose;
 use super::fault::{Fault, Location, Warning};
 use super::resolve::Resolved;
+use crate::domain::Authority;
 use crate::http::TlsError;
 use crate::limits::{SECRET_MIN_BYTES, SECRET_STRONG_BYTES};
 use crate::web::Folder;
@@ -72,12 +73,14 @@ fn embedded(values: &Resolved, findings: &mut Findings) {
 /// Whether a URL names the embedded server's own listener.
 fn is_listener(url: &str, address: IpAddr, port: u16) -> bool {
     let authority = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
-    let Some((host, url_port)) = authority.rsplit_once(':') else { return false };
-    let host_is_ours = match host.trim_matches(['[', ']']).parse::<IpAddr>() {
-        Ok(host) => host == address || (address.is_unspecified() && host.is_loopback()),
-        Err(_) => host == "localhost" && (address.is_loopback() || address.is_unspecified()),
+    let Some(authority) = Authority::parse(authority) else { return false };
+    let host_is_ours = match authority.address() {
+        Some(host) => host == address || (address.is_unspecified() && host.is_loopback()),
+        None => {
+            authority.name() == "localhost" && (address.is_loopback() || address.is_unspecified())
+        }
     };
-    port != 0 && host_is_ours && url_port.parse() == Ok(port)
+    port != 0 && host_is_ours && authority.port() == Some(port)
 }
 
 fn external(values: &Resolved, purpose: Purpose, findings: &mut Findings) {

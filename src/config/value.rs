@@ -1,6 +1,6 @@
 //! Values and their text forms, with one parser per kind for the file, the environment and the defaults.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use toml::de::DeValue;
 
 use super::table::Kind;
 use crate::crypto::Secret;
+use crate::domain::Authority;
 use crate::http::Network;
 
 /// A parsed value.
@@ -281,27 +282,10 @@ fn is_nats_url(text: &str) -> bool {
     }
 }
 
-/// A host with an optional port; no credentials.
+/// A host, optionally with a port that is not 0 and not empty; no credentials.
 fn is_authority(text: &str) -> bool {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(rest) => match rest.split_once(']') {
-            Some((address, port)) => {
-                if address.parse::<Ipv6Addr>().is_err() {
-                    return false;
-                }
-                (text, port.strip_prefix(':').or(port.is_empty().then_some("1")))
-            }
-            None => return false,
-        },
-        None => match text.split_once(':') {
-            Some((host, port)) => (host, Some(port)),
-            None => (text, Some("1")),
-        },
-    };
-    let host_is_good = host.starts_with('[')
-        || (!host.is_empty()
-            && host.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')));
-    host_is_good && port.is_some_and(|port| port.parse::<u16>().is_ok_and(|port| port > 0))
+    let port = Authority::parse(text).map(Authority::port);
+    port.is_some_and(|port| port != Some(0)) && !text.ends_with(':')
 }
 
 #[cfg(test)]

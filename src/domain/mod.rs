@@ -7,6 +7,7 @@
 //! or deny of one permission for one subject at one scope. *Viewer*: the user behind a request.
 
 mod account;
+mod authority;
 pub mod id;
 mod network;
 pub mod permission;
@@ -17,6 +18,7 @@ pub mod text;
 mod token;
 
 pub use account::{CustomStatus, EmailAddress, SessionEnd, TimeFormat, User, UserSettings};
+pub use authority::Authority;
 pub use id::{AssetId, EventId, GroupId, IdError, RoomId, UserId};
 pub use network::ClientNetwork;
 pub use presence::{Presence, ReadMarker, SessionPresence, UserPresence};

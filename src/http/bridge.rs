@@ -12,6 +12,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use tide::http::Url;
 
+use crate::domain::Authority;
 use crate::runtime::Stop;
 
 use super::access_log::AccessRecord;
@@ -177,8 +178,9 @@ pub(super) fn host(
         let response = Response::error(error.status, error.text);
         decorated(if error.closes { response.closing() } else { response })
     })?;
-    let forwarded =
-        forwarded.filter(|host| head::is_host(host)).map(|host| host.to_ascii_lowercase());
+    let forwarded = forwarded
+        .filter(|host| Authority::parse(host).is_some())
+        .map(|host| host.to_ascii_lowercase());
     // HTTP/1.0 may come without a host.
     let is_foreign = |host: &str| !host.is_empty() && !url.accepts(host);
     if !edge::is_health(path) && (is_foreign(&host) || forwarded.as_deref().is_some_and(is_foreign))

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use crate::domain::Authority;
 use crate::limits;
 use crate::web::Folder;
 
@@ -93,17 +94,17 @@ impl PublicUrl {
     pub fn configured(url: &str) -> Option<Self> {
         let (scheme, rest) = url.trim().split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
-        let host = rest.split(['/', '?', '#']).next()?.to_ascii_lowercase();
         let default_port = match scheme.as_str() {
-            "http" => ":80",
-            "https" => ":443",
+            "http" => 80,
+            "https" => 443,
             _ => return None,
         };
-        let host = host.strip_suffix(default_port).unwrap_or(&host);
-        if host.is_empty() || host.contains('@') {
-            return None;
-        }
-        Some(Self::Configured(format!("{scheme}://{host}")))
+        let authority = Authority::parse(rest.split(['/', '?', '#']).next()?)?;
+        let host = authority.host().to_ascii_lowercase();
+        Some(Self::Configured(match authority.port().filter(|port| *port != default_port) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        }))
     }
 
     /// Whether cookies are sent over https only.
@@ -116,20 +117,12 @@ impl PublicUrl {
     #[must_use]
     pub fn accepts(&self, host: &str) -> bool {
         let Self::Derived { names } = self else { return true };
-        let name = host_name(host);
-        name.parse::<IpAddr>().is_ok()
+        let Some(authority) = Authority::parse(host) else { return false };
+        let name = authority.name();
+        authority.address().is_some()
             || name.eq_ignore_ascii_case("localhost")
             || names.iter().any(|own| own.eq_ignore_ascii_case(name))
     }
-}
-
-/// The host of `host[:port]`, without the brackets of an IPv6 address and without a final dot.
-pub(super) fn host_name(host: &str) -> &str {
-    if let Some(rest) = host.strip_prefix('[') {
-        return rest.split(']').next().unwrap_or_default();
-    }
-    let name = host.split(':').next().unwrap_or_default();
-    name.strip_suffix('.').unwrap_or(name)
 }
 
 /// A network of addresses, or one address.
