@@ -20,7 +20,7 @@ mod token;
 pub use account::{CustomStatus, EmailAddress, SessionEnd, TimeFormat, User, UserSettings};
 pub use authority::Authority;
 pub use id::{AssetId, EventId, GroupId, IdError, RoomId, UserId};
-pub use network::ClientNetwork;
+pub use network::{ClientNetwork, ClientShares, ShareTaken};
 pub use presence::{Presence, ReadMarker, SessionPresence, UserPresence};
 pub use room::{Group, GroupItem, Membership, Room, RoomKind};
 pub use server::{Role, ServerSettings};

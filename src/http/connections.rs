@@ -11,8 +11,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::config::Network;
-use super::permits::half;
-use crate::domain::ClientNetwork;
+use crate::domain::{ClientNetwork, ClientShares};
 use crate::runtime::Stop;
 
 /// See the module.
@@ -23,14 +22,14 @@ pub(super) struct Connections {
     open: Mutex<Open>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Open {
     /// The next number: names connections, and orders them by when they became idle.
     next: u64,
     all: HashMap<u64, Entry>,
     /// The idle ones, the longest idle first.
     idle: BTreeMap<u64, u64>,
-    of: HashMap<ClientNetwork, usize>,
+    shares: ClientShares,
 }
 
 #[derive(Debug)]
@@ -54,7 +53,13 @@ pub(super) enum BeginError {
 impl Connections {
     /// At most `max` at a time; connections from `trusted` peers belong to the clients that these name.
     pub(super) fn new(max: usize, trusted: Vec<Network>) -> Arc<Self> {
-        Arc::new(Self { max, trusted, open: Mutex::default() })
+        let open = Open {
+            next: 0,
+            all: HashMap::new(),
+            idle: BTreeMap::new(),
+            shares: ClientShares::of(max),
+        };
+        Arc::new(Self { max, trusted, open: Mutex::new(open) })
     }
 
     /// Admits a new connection, and evicts an idle one for it if necessary. `None` when none is idle.
@@ -64,7 +69,7 @@ impl Connections {
         let client = (!is_proxy).then(|| ClientNetwork::from(peer));
         let mut open = self.lock();
         if let Some(client) = client
-            && open.held_by(client) >= half(self.max)
+            && !open.shares.has_room(client, 1)
         {
             let own = open.longest_idle(|entry| entry.client == Some(client))?;
             open.evict(own);
@@ -72,15 +77,15 @@ impl Connections {
             let oldest = open.longest_idle(|_| true)?;
             open.evict(oldest);
         }
+        if let Some(client) = client {
+            open.shares.take(client, 1).ok()?;
+        }
         let eviction = Stop::new();
         let id = open.number();
         let entry = Entry { client, idle: Some(id), eviction: eviction.clone() };
         open.all.insert(id, entry);
         // It has sent nothing yet, so it begins as idle.
         open.idle.insert(id, id);
-        if let Some(client) = client {
-            *open.of.entry(client).or_default() += 1;
-        }
         Some(ConnectionPermit { connections: Arc::clone(self), id, is_proxy, eviction })
     }
 
@@ -93,10 +98,6 @@ impl Open {
     fn number(&mut self) -> u64 {
         self.next = self.next.wrapping_add(1);
         self.next
-    }
-
-    fn held_by(&self, client: ClientNetwork) -> usize {
-        self.of.get(&client).copied().unwrap_or_default()
     }
 
     fn longest_idle(&self, is_meant: impl Fn(&Entry) -> bool) -> Option<u64> {
@@ -117,18 +118,9 @@ impl Open {
             self.idle.remove(&key);
         }
         if let Some(client) = entry.client {
-            self.release(client);
+            self.shares.release(client, 1);
         }
         Some(entry)
-    }
-
-    fn release(&mut self, client: ClientNetwork) {
-        if let Some(held) = self.of.get_mut(&client) {
-            *held = held.saturating_sub(1);
-            if *held == 0 {
-                self.of.remove(&client);
-            }
-        }
     }
 }
 
@@ -174,14 +166,11 @@ impl ConnectionPermit {
         let mut open = self.connections.lock();
         let entry = open.all.get_mut(&self.id).ok_or(BeginError::Evicted)?;
         if let Some(former) = entry.client.take() {
-            open.release(former);
+            open.shares.release(former, 1);
         }
-        if open.held_by(client) >= half(self.connections.max) {
-            return Err(BeginError::ShareTaken);
-        }
+        open.shares.take(client, 1).map_err(|_| BeginError::ShareTaken)?;
         let entry = open.all.get_mut(&self.id).ok_or(BeginError::Evicted)?;
         entry.client = Some(client);
-        *open.of.entry(client).or_default() += 1;
         Ok(())
     }
 
@@ -197,7 +186,7 @@ impl ConnectionPermit {
         let former = if self.is_proxy { entry.client.take() } else { None };
         open.idle.insert(key, self.id);
         if let Some(former) = former {
-            open.release(former);
+            open.shares.release(former, 1);
         }
     }
 }
@@ -263,7 +252,7 @@ mod tests {
         assert!(all.admit(address(A)).is_none(), "its half is busy, whoever else is idle");
         assert!(all.admit(address(B)).is_some());
         drop((first, third));
-        assert!(!all.lock().of.contains_key(&address(A).into()));
+        assert!(all.lock().shares.has_room(address(A).into(), 2));
     }
 
     #[test]
@@ -281,6 +270,6 @@ mod tests {
         third.count_for(address(A)).unwrap();
         drop((first, second, third));
         let open = all.lock();
-        assert!(open.of.is_empty() && open.idle.is_empty() && open.all.is_empty());
+        assert!(open.shares.is_empty() && open.idle.is_empty() && open.all.is_empty());
     }
 }

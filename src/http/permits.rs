@@ -1,22 +1,25 @@
 //! Limited resources that requests hold. No client address gets more than half, so that a slow or greedy client
 //! leaves the other half to others.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::domain::ClientNetwork;
+use event_listener::Event;
+
+use crate::domain::{ClientNetwork, ClientShares};
 
 /// A resource of limited size, whatever its unit.
 #[derive(Debug)]
 pub(super) struct Permits {
     max: usize,
     held: Mutex<Held>,
+    /// Notified when a permit is returned.
+    released: Event,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Held {
     all: usize,
-    of: HashMap<ClientNetwork, usize>,
+    shares: ClientShares,
 }
 
 /// Everything is taken, or the client's half is.
@@ -25,7 +28,8 @@ pub(super) struct AllTaken;
 
 impl Permits {
     pub(super) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { max, held: Mutex::default() })
+        let held = Mutex::new(Held { all: 0, shares: ClientShares::of(max) });
+        Arc::new(Self { max, held, released: Event::new() })
     }
 
     /// Takes `amount` for a client, without waiting.
@@ -42,14 +46,24 @@ impl Permits {
         Ok(permit)
     }
 
+    /// Takes `amount` for a client, and waits until it is free. There is no queue: the first to ask after
+    /// a release gets it.
+    ///
+    /// # Cancel safety
+    /// Dropping it takes nothing.
+    pub(super) async fn wait_for(self: &Arc<Self>, client: ClientNetwork, amount: usize) -> Permit {
+        loop {
+            let released = self.released.listen();
+            if let Ok(permit) = self.take(client, amount) {
+                return permit;
+            }
+            released.await;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What one client may hold of `max`.
-pub(super) fn half(max: usize) -> usize {
-    max.div_ceil(2)
 }
 
 /// Holds what was taken until it is dropped.
@@ -70,15 +84,13 @@ impl Permit {
         if more == 0 {
             return Ok(());
         }
-        let max = self.permits.max;
         let mut held = self.permits.lock();
         let all = held.all.saturating_add(more);
-        let own = held.of.get(&self.client).copied().unwrap_or_default().saturating_add(more);
-        if all > max || own > half(max) {
+        if all > self.permits.max {
             return Err(AllTaken);
         }
+        held.shares.take(self.client, more).map_err(|_| AllTaken)?;
         held.all = all;
-        held.of.insert(self.client, own);
         self.amount = amount;
         Ok(())
     }
@@ -86,14 +98,15 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // Nothing was taken: a notification would only wake those who found nothing free.
+        if self.amount == 0 {
+            return;
+        }
         let mut held = self.permits.lock();
         held.all = held.all.saturating_sub(self.amount);
-        if let Some(own) = held.of.get_mut(&self.client) {
-            *own = own.saturating_sub(self.amount);
-            if *own == 0 {
-                held.of.remove(&self.client);
-            }
-        }
+        held.shares.release(self.client, self.amount);
+        drop(held);
+        self.permits.released.notify(usize::MAX);
     }
 }
 
@@ -122,7 +135,7 @@ mod tests {
         assert!(permits.take(a, 5).is_ok());
         drop((second, third));
         let held = permits.lock();
-        assert_eq!((held.all, held.of.len()), (0, 0));
+        assert!(held.all == 0 && held.shares.is_empty());
     }
 
     #[test]
@@ -131,5 +144,20 @@ mod tests {
         let one = permits.take(client("192.0.2.1"), 1);
         assert!(one.is_ok());
         assert!(permits.take(client("192.0.2.2"), 1).is_err());
+    }
+
+    #[test]
+    fn a_client_waits_for_its_own_half_alone() {
+        use futures_lite::future::{block_on, poll_once};
+        let permits = Permits::new(4);
+        let [a, b] = ["127.0.0.2", "127.0.0.3"].map(client);
+        block_on(async {
+            let first = permits.wait_for(a, 2).await;
+            let mut second = std::pin::pin!(permits.wait_for(a, 2));
+            assert!(poll_once(second.as_mut()).await.is_none());
+            assert!(poll_once(std::pin::pin!(permits.wait_for(b, 2))).await.is_some());
+            drop(first);
+            drop(second.await);
+        });
     }
 }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use async_net::TcpStream;
-use event_listener::Event;
 use futures_rustls::LazyConfigAcceptor;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -24,7 +23,7 @@ use crate::domain::ClientNetwork;
 use crate::limits;
 use crate::runtime::{Clock, blocking, limited_read};
 
-use super::permits::{Permit, Permits};
+use super::permits::Permits;
 use super::stream::{Cooperative, Stream};
 
 /// `webserver.tls.cert_file` and `webserver.tls.key_file`.
@@ -155,7 +154,8 @@ struct Inner {
     config: Arc<ServerConfig>,
     /// The versions that were last loaded, usable or not.
     loaded: Mutex<[Option<FileVersion>; 2]>,
-    signing: Signing,
+    /// Limits the signatures that are made at a time.
+    signatures: Arc<Permits>,
 }
 
 /// The pair for the next handshake.
@@ -189,8 +189,8 @@ impl Tls {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let config = Arc::new(config);
         let loaded = Mutex::new(versions);
-        let signing = Signing::new();
-        Ok(Self { inner: Arc::new(Inner { files, provider, current, config, loaded, signing }) })
+        let signatures = Permits::new(limits::TLS_SIGNATURES_MAX);
+        Ok(Self { inner: Arc::new(Inner { files, provider, current, config, loaded, signatures }) })
     }
 
     /// Reads the files again, as on SIGHUP. A pair that cannot be used is logged, and the previous one stays.
@@ -248,9 +248,7 @@ impl Tls {
             }
         }
     }
-}
 
-impl Tls {
     /// A signature takes milliseconds, and with a long RSA key on a small board a hundred. So each client address
     /// gets one at a time, and a client that opens many connections delays only its own. Waiting for the client's
     /// bytes blocks nobody.
@@ -261,51 +259,14 @@ impl Tls {
     ) -> io::Result<TlsStream<Cooperative<TcpStream>>> {
         let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let config = Arc::clone(&self.inner.config);
-        let signing = self.inner.signing.take(client).await;
+        let permit = self.inner.signatures.wait_for(client, 1).await;
         let mut rest = std::pin::pin!(hello.into_stream(config));
         let first = futures_lite::future::poll_once(rest.as_mut()).await;
-        drop(signing);
+        drop(permit);
         match first {
             Some(done) => done,
             None => rest.await,
         }
-    }
-}
-
-/// Limits concurrent signatures.
-#[derive(Debug)]
-struct Signing {
-    permits: Arc<Permits>,
-    freed: Event,
-}
-
-impl Signing {
-    fn new() -> Self {
-        Self { permits: Permits::new(limits::TLS_SIGNATURES_MAX), freed: Event::new() }
-    }
-
-    /// Waits until this client may have a signature made.
-    async fn take(&self, client: ClientNetwork) -> SigningPermit<'_> {
-        loop {
-            let freed = self.freed.listen();
-            if let Ok(permit) = self.permits.take(client, 1) {
-                return SigningPermit { freed: &self.freed, permit: Some(permit) };
-            }
-            freed.await;
-        }
-    }
-}
-
-/// Held while a signature is made.
-struct SigningPermit<'a> {
-    freed: &'a Event,
-    permit: Option<Permit>,
-}
-
-impl Drop for SigningPermit<'_> {
-    fn drop(&mut self) {
-        drop(self.permit.take());
-        self.freed.notify(usize::MAX);
     }
 }
 
@@ -338,26 +299,5 @@ impl Inner {
 
     fn loaded_versions(&self) -> [Option<FileVersion>; 2] {
         *self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_address_delays_its_own_signatures_alone() {
-        let client = |last| ClientNetwork::from(std::net::IpAddr::from([127, 0, 0, last]));
-        let signing = Signing::new();
-        futures_lite::future::block_on(async {
-            let first = signing.take(client(2)).await;
-            let mut second = std::pin::pin!(signing.take(client(2)));
-            assert!(futures_lite::future::poll_once(second.as_mut()).await.is_none());
-            let other =
-                futures_lite::future::poll_once(std::pin::pin!(signing.take(client(3)))).await;
-            assert!(other.is_some());
-            drop(first);
-            drop(second.await);
-        });
     }
 }

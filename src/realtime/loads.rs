@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use event_listener::Event;
 
-use crate::domain::{ClientNetwork, UserId};
+use crate::domain::{ClientNetwork, ClientShares, UserId};
 use crate::runtime::Clock;
 
 /// The load slots of a process. Clones share them.
@@ -142,7 +142,7 @@ impl SlotTable {
         }
         let Some(network) = loader.address.map(ClientNetwork::from) else { return true };
         let same = |held: &&Loader| held.address.map(ClientNetwork::from) == Some(network);
-        held.by_ref().filter(same).count() < slots.div_ceil(2)
+        held.by_ref().filter(same).count() < ClientShares::share_of(slots)
     }
 }
 
