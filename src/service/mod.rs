@@ -194,7 +194,7 @@ impl Service {
     }
 
     /// Waits until everything this process has written so far was delivered to its sockets, for
-    /// [`SETTLE_TIMEOUT`] at most: a feed that is behind does not hold up responses.
+    /// [`DELIVERY_TIMEOUT`] at most: a feed that is behind does not hold up responses.
     pub async fn wait_until_delivered(&self) {
         if let Err(error) = self.storage().wait_until_delivered(DELIVERY_TIMEOUT).await {
             log::debug!(error:err = error; "a response is sent before its live event");

@@ -136,7 +136,7 @@ fn a_marker_moved_while_it_is_read_is_not_the_former_one_afterwards() {
             let mut reading = pin!(marker());
             let ended = poll_once(reading.as_mut()).await.is_some();
             let moved = ReadMarker { row: 7, row_ms: 7, row_id: None };
-            storage.advance_marker(&user(1), &target, moved.clone()).await.unwrap();
+            storage.advance_marker(&user(1), &target, moved).await.unwrap();
             let was_former = !ended && reading.await.is_none();
             assert_eq!(marker().await, Some(moved));
             if was_former {
