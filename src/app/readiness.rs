@@ -1,10 +1,11 @@
 //! Whether the server is ready, composed from its parts.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::limits::READINESS_GRACE;
 use crate::runtime::Clock;
+use parking_lot::Mutex;
 
 /// Why the server is not ready; the product requirements define the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,8 +114,8 @@ impl Readiness {
         (immediate || now.duration_since(state.since) >= READINESS_GRACE).then_some(reason)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 }
 

@@ -4,8 +4,8 @@
 //!
 //! A fingerprint is a keyed hash: it shows that two values differ, but not what they are.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Settings;
 use crate::crypto::{MacKey, Secret, token_text};
@@ -13,6 +13,7 @@ use crate::limits::{REGISTER_INTERVAL, REGISTER_RETRY_INTERVAL, SECRETS_MISMATCH
 use crate::nats::Nats;
 use crate::runtime::{Clock, Stop};
 use crate::storage::{Fingerprint, OpenError, Process, Storage, StorageError, live_processes};
+use parking_lot::Mutex;
 
 use super::error::AppError;
 
@@ -221,7 +222,7 @@ impl Register {
 
     /// Allowed differences from other processes.
     pub(super) fn differing(&self) -> Vec<String> {
-        self.shared.differing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.differing.lock().clone()
     }
 
     /// Renews the entry and compares, until the store is closed.
@@ -294,15 +295,15 @@ impl Register {
                 now.push(format!("{key} differs from that of {}", name(other)));
             }
         }
-        let mut known = self.shared.differing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.shared.differing.lock();
         for line in now.iter().filter(|line| !known.contains(line)) {
             log::warn!(difference = line.as_str(); "processes of this cluster have different settings");
         }
         *known = now;
     }
 
-    fn lock_mismatch(&self) -> std::sync::MutexGuard<'_, Option<Mismatch>> {
-        self.shared.mismatch.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_mismatch(&self) -> parking_lot::MutexGuard<'_, Option<Mismatch>> {
+        self.shared.mismatch.lock()
     }
 }
 

@@ -8,11 +8,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::config::Network;
 use crate::domain::{ClientNetwork, ClientShares};
 use crate::runtime::Stop;
+use parking_lot::{Mutex, MutexGuard};
 
 /// See the module.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Connections {
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        self.open.lock()
     }
 }
 

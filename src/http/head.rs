@@ -2,11 +2,12 @@
 //! http-types never parses a client's bytes.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use hyper::header::{self, HeaderName};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
+use parking_lot::Mutex;
 
 use crate::domain::Authority;
 use crate::runtime::Stop;
@@ -46,7 +47,7 @@ impl Upgrade {
 
     /// The pending upgrade; `None` when the client requested none, or it was taken before.
     pub(super) fn take(&self) -> Option<(OnUpgrade, Arc<ConnectionPermit>, Stop)> {
-        let on = self.on.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let on = self.on.lock().take()?;
         Some((on, Arc::clone(&self.permit), self.stop.clone()))
     }
 }

@@ -1,9 +1,10 @@
 //! Limited resources that requests hold. No client address gets more than half, so that a slow or greedy client
 //! leaves the other half to others.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use event_listener::Event;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::{ClientNetwork, ClientShares};
 
@@ -62,7 +63,7 @@ impl Permits {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 

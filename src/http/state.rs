@@ -1,8 +1,9 @@
 //! What every handler shares.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tide::Request;
 
 use crate::domain::ClientNetwork;
@@ -61,7 +62,7 @@ impl PausablePermit {
 
     /// Returns the permit while the request waits for its client.
     pub(super) fn pause(&self) {
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let held = self.held.lock().take();
         drop(held);
     }
 
@@ -71,7 +72,7 @@ impl PausablePermit {
     /// [`AllTaken`]
     pub(super) fn resume(&self) -> Result<(), AllTaken> {
         let permit = self.requests.take(self.client, 1)?;
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
+        *self.held.lock() = Some(permit);
         Ok(())
     }
 }

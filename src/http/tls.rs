@@ -6,7 +6,7 @@
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use async_net::TcpStream;
 use futures_rustls::LazyConfigAcceptor;
@@ -17,6 +17,7 @@ use futures_rustls::rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use futures_rustls::rustls::sign::CertifiedKey;
 use futures_rustls::rustls::{self, ServerConfig};
 use futures_rustls::server::TlsStream;
+use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
 use crate::domain::ClientNetwork;
@@ -164,7 +165,7 @@ struct CurrentCertificate(RwLock<Arc<CertifiedKey>>);
 
 impl ResolvesServerCert for CurrentCertificate {
     fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+        Some(Arc::clone(&self.0.read()))
     }
 }
 
@@ -278,10 +279,10 @@ const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
 impl Inner {
     fn reload(&self) {
         let versions = self.files.versions();
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = versions;
+        *self.loaded.lock() = versions;
         match self.files.load(&self.provider) {
             Ok(pair) => {
-                *self.current.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(pair);
+                *self.current.0.write() = Arc::new(pair);
                 log::info!(
                     cert_file:% = self.files.cert_file.display();
                     "reloaded the certificate; new connections use it"
@@ -298,6 +299,6 @@ impl Inner {
     }
 
     fn loaded_versions(&self) -> [Option<FileVersion>; 2] {
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.loaded.lock()
     }
 }

@@ -1,11 +1,12 @@
 //! The connection: its address and credential, and the version of the server at the other end.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::{AuthError, Client, ConnectOptions, Event};
+use parking_lot::Mutex;
 
 use crate::limits::{NATS_REQUEST_TIMEOUT, NATS_SUBSCRIPTION_MESSAGES_MAX};
 use crate::runtime::{Clock, on_tokio, port_listeners};
@@ -207,12 +208,12 @@ impl Nats {
     /// Makes publishing fail at once, including messages that wait for their acknowledgement: a nats-server
     /// that cannot write does not reply. `None`: writes are accepted.
     pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
-        *self.state.writes_refused.lock().unwrap_or_else(PoisonError::into_inner) = refused;
+        *self.state.writes_refused.lock() = refused;
         self.state.refusals.notify(usize::MAX);
     }
 
     pub(super) fn writes_refused(&self) -> Option<WritesRefused> {
-        *self.state.writes_refused.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.state.writes_refused.lock()
     }
 
     /// Waits until writes are refused.
@@ -229,7 +230,7 @@ impl Nats {
     /// The client's last error; empty when there was none.
     #[must_use]
     pub fn last_error(&self) -> String {
-        self.state.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.last_error.lock().clone()
     }
 
     /// The addresses of this connection, without credentials.
@@ -321,7 +322,7 @@ impl ConnectionState {
             }
             Event::Disconnected => log::warn!("lost the connection to NATS"),
             Event::ServerError(_) | Event::ClientError(_) => {
-                *self.last_error.lock().unwrap_or_else(PoisonError::into_inner) = event.to_string();
+                *self.last_error.lock() = event.to_string();
                 log::debug!(event:% = event; "NATS client");
             }
             Event::SlowConsumer(_) => {

@@ -5,10 +5,9 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::limits::{KEPT_ERROR_MAX_BYTES, KEPT_ERRORS_MAX};
@@ -36,7 +35,7 @@ pub(super) fn record(at_ms: i64, target: &str, text: &str) {
         end -= 1;
     }
     let text = text.get(..end).unwrap_or_default().to_owned();
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = KEPT.lock();
     if kept.len() >= KEPT_ERRORS_MAX {
         kept.pop_front();
     }
@@ -47,7 +46,7 @@ pub(super) fn record(at_ms: i64, target: &str, text: &str) {
 /// The kept errors, oldest first.
 #[must_use]
 pub fn recent_errors() -> Vec<KeptError> {
-    KEPT.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    KEPT.lock().iter().cloned().collect()
 }
 
 /// Loads the errors that an earlier run saved. Unreadable lines are skipped.
@@ -56,7 +55,7 @@ pub fn load_errors(bytes: &[u8]) {
         .split(|byte| *byte == b'\n')
         .filter_map(|line| serde_json::from_slice(line).ok())
         .collect();
-    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut kept = KEPT.lock();
     for error in former.into_iter().rev() {
         if kept.len() >= KEPT_ERRORS_MAX {
             break;

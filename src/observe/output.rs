@@ -5,10 +5,11 @@
 
 use std::collections::VecDeque;
 use std::io::Write as _;
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::limits::{OUTPUT_FLUSH_TIMEOUT, OUTPUT_QUEUE_MAX_BYTES};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Where a text goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,14 +83,14 @@ pub fn print(stream: Stream, text: String) {
 /// Waits until everything is written, but at most `limit`. For the end of a process.
 pub fn flush(limit: Duration) {
     let Some(writer) = WRITER.get() else { return };
-    let queue = writer.lock();
+    let mut queue = writer.lock();
     // Output that was not read by then is lost.
-    drop(writer.emptied.wait_timeout_while(queue, limit, |queue| queue.bytes > 0));
+    writer.emptied.wait_while_for(&mut queue, |queue| queue.bytes > 0, limit);
 }
 
 impl Writer {
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock()
     }
 
     fn put(&self, stream: Stream, text: String) {
@@ -110,7 +111,7 @@ impl Writer {
             if let Some(next) = queue.texts.pop_front() {
                 return next;
             }
-            queue = self.filled.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.filled.wait(&mut queue);
         }
     }
 

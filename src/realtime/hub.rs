@@ -1,11 +1,12 @@
 //! The hub: the queues of all connections, and the feed subscriber that fills them.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use event_listener::Event;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::change::{Audience, Change, ChangeKind};
 use crate::domain::{RoomKind, UserId};
@@ -54,7 +55,7 @@ struct QueueState {
 
 impl ConnectionQueue {
     fn lock(&self) -> MutexGuard<'_, QueueState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn push(&self, queued: Queued, max: usize) {
@@ -113,7 +114,7 @@ impl Hub {
     }
 
     fn lock(&self) -> MutexGuard<'_, Connections> {
-        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock()
     }
 
     /// Registers a connection. Its queue receives every change after the returned position. `None` while the

@@ -6,10 +6,11 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_listener::Event;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::domain::{ClientNetwork, ClientShares, UserId};
 use crate::runtime::Clock;
@@ -117,7 +118,7 @@ impl LoadSlots {
 
 impl Inner {
     fn lock(&self) -> MutexGuard<'_, SlotTable> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock()
     }
 }
 
@@ -193,7 +194,7 @@ impl Load {
     }
 
     fn lock(&self) -> MutexGuard<'_, LoadState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Waits for a slot and keeps it until [`Self::release_slot`].

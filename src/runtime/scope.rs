@@ -1,8 +1,9 @@
 //! Scopes: every task has an owner, a name and a place in the stop order.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use smol::Executor;
 
 use super::Runtime;
@@ -44,7 +45,7 @@ impl Scope {
         name: &'static str,
         work: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ScopeFull> {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.tasks.lock();
         if tasks.len() >= self.max {
             tasks.retain(|(_, task)| !task.is_finished());
         }
@@ -82,7 +83,7 @@ impl Scope {
     /// The number of running tasks.
     #[must_use]
     pub fn running(&self) -> usize {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.tasks.lock();
         tasks.retain(|(_, task)| !task.is_finished());
         tasks.len()
     }
@@ -90,7 +91,7 @@ impl Scope {
     /// Waits until every task has ended, including those that start meanwhile.
     pub async fn join(&self) {
         loop {
-            let next = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let next = self.tasks.lock().pop();
             let Some((name, task)) = next else { return };
             log::debug!(scope = self.name, task = name; "waiting for a task");
             task.await;

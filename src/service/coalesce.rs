@@ -2,10 +2,10 @@
 //! first is published at once; of those that follow in the same second the newest is published at its end.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use event_listener::Event;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::presence::{Presences, join};
 use super::typing::Typing;
@@ -33,7 +33,7 @@ impl<T> Default for Coalescer<T> {
 
 impl<T> Coalescer<T> {
     fn lock(&self) -> MutexGuard<'_, HashMap<UserId, Pending<T>>> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+        self.users.lock()
     }
 
     /// Returns the update if it is to be published now; otherwise it waits, joined with the one that waits already.

@@ -35,7 +35,7 @@ mod typing;
 mod users;
 mod view;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use accounts::{Accounts, ManageAccountError, NewUser};
@@ -72,6 +72,7 @@ pub use view::{
 use create_account::AccountCreation;
 use cursors::RowCursors;
 use first_boot::FirstBoot;
+use parking_lot::Mutex;
 use passwords::Passwords;
 use throttle::Throttle;
 

@@ -5,11 +5,11 @@
 //! asks for the row.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 use super::{RowKind, RowView};
 use crate::domain::{EventId, RoomId};
 use crate::limits::OPENED_ROWS_MAX;
+use parking_lot::Mutex;
 
 /// Everything that a row as shown depends on. It only grows; as long as it is the same, so is the row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub(super) struct OpenedRows {
 impl OpenedRows {
     /// The row, if it was opened at this version. An older one is dropped.
     pub(super) fn get(&self, room: RoomId, id: EventId, version: RowVersion) -> Option<RowView> {
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         let at = rows.iter().position(|(of, _, row)| *of == room && row.id == id)?;
         let (_, opened, row) = rows.get(at)?;
         if *opened == version {
@@ -45,7 +45,7 @@ impl OpenedRows {
         if !matches!(&row.kind, RowKind::Message(message) if message.body.is_some()) {
             return;
         }
-        let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rows = self.rows.lock();
         rows.retain(|(of, _, kept)| *of != room || kept.id != row.id);
         if rows.len() >= OPENED_ROWS_MAX {
             rows.pop_front();

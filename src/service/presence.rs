@@ -2,7 +2,6 @@
 //! that start later. Several sessions of a user make one status.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::coalesce::Coalescer;
 use super::error::StoreError;
@@ -11,6 +10,7 @@ use crate::domain::{Presence, SessionPresence, UserId, UserPresence};
 use crate::limits::PRESENCE_TTL;
 use crate::runtime::Clock;
 use crate::storage::{EphemeralEvent, Storage, StorageError};
+use parking_lot::{Mutex, MutexGuard};
 
 /// What this process knows.
 #[derive(Default)]
@@ -43,11 +43,11 @@ pub(super) fn join(mut earlier: Vec<Update>, later: Vec<Update>) -> Vec<Update> 
 
 impl KnownPresences {
     fn lock(&self) -> MutexGuard<'_, HashMap<UserId, (Presence, i64)>> {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+        self.received.lock()
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<UserId, UserPresence>> {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+        self.written.lock()
     }
 
     pub(super) fn status(&self, user: &UserId, now_ms: i64) -> Presence {

@@ -1,7 +1,6 @@
 //! Cleaning up what killed processes left behind, by one process at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use super::error::StoreError;
@@ -14,6 +13,7 @@ use crate::limits::{
 };
 use crate::runtime::{Clock, Stop};
 use crate::storage::{Claim, ClaimHolder, ClaimKey, ClaimRecord, Storage, StorageError, Tables};
+use parking_lot::Mutex;
 
 /// Claims without a holder, and since when this process has known them: the clocks of two machines differ.
 pub(super) type Orphans = HashMap<(ClaimKey, ClaimHolder), Instant>;
@@ -81,7 +81,7 @@ impl Sweeper<'_> {
             orphans.map(|(key, claim)| (*key, claim.holder.clone())).collect()
         });
         let now = self.clock.now();
-        let mut known = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.orphans.lock();
         known.retain(|orphan, _| present.contains(orphan));
         for orphan in present {
             known.entry(orphan).or_insert(now);

@@ -11,7 +11,6 @@
 //! used is gone, so what succeeds counts for nothing.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use super::millis;
@@ -23,6 +22,7 @@ use crate::limits::{
 };
 use crate::runtime::{Clock, Pace};
 use crate::storage::{Counted, Counter, FoundCounter, Storage, StorageError};
+use parking_lot::Mutex;
 
 /// Too many failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +174,7 @@ impl Throttle<'_> {
 
     fn next_attempt(&self) -> Result<(), Duration> {
         let now = self.clock.now();
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).take(now)
+        self.attempts.lock().take(now)
     }
 
     /// Names an identifier's counter: one name for all ways to write it that find the same account.

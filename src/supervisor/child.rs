@@ -12,9 +12,10 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use event_listener::Event;
+use parking_lot::Mutex;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, getppid, kill_process, set_parent_process_death_signal,
@@ -100,7 +101,7 @@ impl NatsChild {
     /// Sends `signal` unless the child has ended.
     pub(super) fn signal(&self, signal: Signal) {
         // The lock keeps the waiting thread from reaping it meanwhile.
-        let state = self.lifetime.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.lifetime.state.lock();
         if let State::Running(_) = *state
             && let Err(error) = kill_process(self.pid, signal)
         {
@@ -112,9 +113,7 @@ impl NatsChild {
     pub(super) async fn ended(&self) -> Option<ExitStatus> {
         loop {
             let listener = self.lifetime.ended.listen();
-            if let State::Ended(status) =
-                *self.lifetime.state.lock().unwrap_or_else(PoisonError::into_inner)
-            {
+            if let State::Ended(status) = *self.lifetime.state.lock() {
                 return status;
             }
             listener.await;
@@ -162,7 +161,7 @@ fn start_in_long_lived_thread(command: Command) -> io::Result<Child> {
     let ended_error = || io::Error::from(io::ErrorKind::BrokenPipe);
     let (reply, started) = channel();
     {
-        let mut starter = starter.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut starter = starter.lock();
         if starter.is_none() {
             let (tx, rx) = channel::<SpawnRequest>();
             std::thread::Builder::new().name("nats-starter".to_owned()).spawn(move || {
@@ -192,7 +191,7 @@ fn watch_in_thread(
         read_lines(BufReader::new(stderr), &mut on_line);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while waitid(WaitId::Pid(pid), options).is_err_and(|error| error == Errno::INTR) {}
-        let mut state = lifetime.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lifetime.state.lock();
         if let State::Running(child) = &mut *state {
             *state = State::Ended(child.wait().ok());
         }

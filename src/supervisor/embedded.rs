@@ -1,9 +1,10 @@
 //! The embedded server as the rest of the program sees it: started, monitored, restarted, stopped.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use event_listener::Event;
+use parking_lot::Mutex;
 
 use super::child;
 use super::datadir::DataDir;
@@ -180,7 +181,7 @@ impl HealthWatch {
     /// nats-server's log lines about streams that it could not read and left out; empty when there are none.
     #[must_use]
     pub fn damage(&self) -> Vec<String> {
-        self.shared.damage.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared.damage.lock().clone()
     }
 
     /// Whether it replied within `limit` or has been restarting for no longer than `restarting`:
@@ -205,8 +206,8 @@ impl HealthWatch {
 }
 
 impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, State> {
+        self.state.lock()
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {

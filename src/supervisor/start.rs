@@ -3,10 +3,11 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use event_listener::Event;
+use parking_lot::Mutex;
 use rustix::process::Signal;
 use serde::Deserialize;
 
@@ -74,20 +75,20 @@ pub(super) struct WriteErrors {
 
 impl WriteErrors {
     fn set(&self, line: String) {
-        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = Some(line);
+        *self.newest.lock() = Some(line);
         self.arrived.notify(usize::MAX);
     }
 
     /// The newest line since the last call.
     pub(super) fn take(&self) -> Option<String> {
-        self.newest.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.newest.lock().take()
     }
 
     /// Waits until there is one to take.
     pub(super) async fn wait(&self) {
         loop {
             let listener = self.arrived.listen();
-            if self.newest.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+            if self.newest.lock().is_some() {
                 return;
             }
             listener.await;
@@ -150,7 +151,7 @@ impl Starter {
     /// SIGTERM, then SIGKILL after a grace period. Afterwards no child runs.
     pub(super) async fn end(&self) {
         let newest = Arc::clone(&self.child);
-        let newest = blocking(move || newest.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let newest = blocking(move || newest.lock().take());
         let Some(child) = newest.await else { return };
         child.signal(Signal::TERM);
         if let Ok(status) = self.clock.timeout(EMBEDDED_STOP_TIMEOUT, child.ended()).await {
@@ -165,7 +166,7 @@ impl Starter {
     async fn try_start(&self) -> Result<Running, StartError> {
         let (config_file, store_limit_bytes) = self.write_files().await?;
         let errors = Arc::new(Mutex::new(LastErrors::default()));
-        self.damage.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.damage.lock().clear();
         self.write_errors.take();
         let child = self.launch(&config_file, &errors).await?;
         let stop_unless_ready = StopOnDrop(Some(child.clone()));
@@ -241,7 +242,7 @@ impl Starter {
         let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
         let bin = self.data_dir.bin();
         let file = Arc::new(blocking(move || executable::in_directory(&bundled, &bin)).await?);
-        *self.executable.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&file);
+        *self.executable.lock() = Arc::clone(&file);
         let refused = |source| StartError::ExecutionRefused { path: self.data_dir.bin(), source };
         self.execute(&file, config_file, errors).await.map_err(refused)
     }
@@ -265,15 +266,15 @@ impl Starter {
                 memory_limit_bytes,
                 lock: Arc::clone(data_dir.lock_file()),
             };
-            let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut newest = newest.lock();
             let child = child::launch(launch, move |raw| {
                 let line = Line::parse(raw);
                 line.log();
-                errors.lock().unwrap_or_else(PoisonError::into_inner).record(&line);
+                errors.lock().record(&line);
                 if line.write_error {
                     write_errors.set(line.text);
                 } else if line.damage {
-                    damage.lock().unwrap_or_else(PoisonError::into_inner).push(line.text);
+                    damage.lock().push(line.text);
                 }
             })?;
             *newest = Some(child.clone());
@@ -300,7 +301,7 @@ impl Starter {
             }
             self.clock.sleep(PORTS_POLL).await;
         };
-        *self.port.lock().unwrap_or_else(PoisonError::into_inner) = port;
+        *self.port.lock() = port;
         let address = self.config.bind_address;
         let connection = Connection::new(address, port, &self.token, pid);
         let nats = Nats::connect(&connection.target(), self.clock.clone())
@@ -322,11 +323,11 @@ impl Starter {
     }
 
     fn port(&self) -> u16 {
-        *self.port.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.port.lock()
     }
 
     fn executable(&self) -> Arc<Executable> {
-        Arc::clone(&self.executable.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.executable.lock())
     }
 }
 
@@ -349,7 +350,7 @@ impl Drop for StopOnDrop {
 
 async fn start_failure(child: &NatsChild, errors: &Mutex<LastErrors>) -> StartError {
     let status = child.ended().await;
-    let errors = errors.lock().unwrap_or_else(PoisonError::into_inner);
+    let errors = errors.lock();
     let message = errors.last();
     if errors.any("address already in use") {
         return StartError::PortBusy { message };

@@ -11,12 +11,13 @@ pub(crate) mod journal;
 pub(crate) mod live;
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use event_listener::Event;
+use parking_lot::Mutex;
 
 use crate::nats::{BatchRead, Nats, StoredMessage, StreamInfo, Subscription};
 use crate::runtime::{Backoff, Clock, Stop};
@@ -244,8 +245,7 @@ impl<S: Sink> Follower<S> {
     /// Refuses a stream that ends before what was read of it.
     fn check_end(&self, info: &StreamInfo) -> Result<(), StorageError> {
         let (last, reached) = (info.state.last_sequence, self.position.reached());
-        let mut since =
-            self.position.inner.short_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.position.inner.short_since.lock();
         if last >= reached {
             *since = None;
             return Ok(());

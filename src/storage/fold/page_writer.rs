@@ -1,10 +1,9 @@
 //! Replacing pages: compare-and-set at the revision that was read, parts before the base that names them, and
 //! nothing erased before the head is written.
 
-use std::sync::{Mutex, PoisonError};
-
 use bytes::Bytes;
 use lru::LruCache;
+use parking_lot::Mutex;
 
 use crate::nats::{Nats, Publish, PublishError};
 use crate::storage::encoding::encode;
@@ -33,12 +32,12 @@ impl PageWriter {
     }
 
     fn is_erased(&self, subject: &str, sequence: u64) -> bool {
-        let mut erased = self.erased.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut erased = self.erased.lock();
         erased.get(subject) == Some(&sequence)
     }
 
     fn note_erased(&self, subject: String, sequence: u64) {
-        self.erased.lock().unwrap_or_else(PoisonError::into_inner).put(subject, sequence);
+        self.erased.lock().put(subject, sequence);
     }
 }
 

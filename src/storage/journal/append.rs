@@ -1,8 +1,8 @@
 //! Appending to a room's journal.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::crypto::hex;
@@ -19,6 +19,7 @@ use crate::storage::records::{Event, Row, event::Effect};
 use crate::storage::state::mirror::Mirror;
 use crate::storage::timeline::Timeline;
 use crate::storage::timeline::head::RoomHead;
+use parking_lot::Mutex;
 
 /// Rooms whose writer is kept between posts.
 const WRITERS_MAX: usize = 512;
@@ -430,7 +431,7 @@ impl Journal {
     }
 
     fn writer(&self, room: &RoomId) -> Arc<Writer> {
-        let mut writers = self.writers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writers = self.writers.lock();
         if writers.len() >= WRITERS_MAX {
             writers.retain(|_, writer| Arc::strong_count(writer) > 1);
         }

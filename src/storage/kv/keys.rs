@@ -3,9 +3,8 @@
 //! A key record holds the data key wrapped by the key-encryption key (KEK) of `core.secret_key`, one
 //! wrapping per KEK. Records are erased, not merely overwritten: overwriting leaves bytes on disk.
 
-use std::sync::{Mutex, PoisonError};
-
 use lru::LruCache;
+use parking_lot::Mutex;
 
 use crate::crypto::{DataKey, KekId, KeyEncryptionKey, hex};
 use crate::domain::{RoomId, UserId};
@@ -198,8 +197,8 @@ impl Keys {
         Ok(newest.into_values().filter(|stored| !stored.is_tombstone()).collect())
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, LruCache<KeyName, DataKey>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, LruCache<KeyName, DataKey>> {
+        self.cache.lock()
     }
 }
 

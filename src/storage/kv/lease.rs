@@ -6,7 +6,7 @@
 //! carries the number, and a lower one never replaces a higher one.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::runtime::Clock;
@@ -18,6 +18,7 @@ use crate::storage::records::{Claim, Fence};
 use crate::storage::state::Change;
 use crate::storage::state::key::StateKey;
 use crate::storage::store::{Inner, Storage};
+use parking_lot::Mutex;
 
 /// A lease that this process holds. Clones share its end, which moves when it is renewed.
 #[derive(Debug, Clone)]
@@ -33,7 +34,7 @@ impl Lease {
     /// monotonic one, which does not go on while a whole machine is suspended.
     #[must_use]
     pub fn holds(&self) -> bool {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.until.lock();
         until.is_none_or(|until| self.clock.now() < until)
     }
 
@@ -49,13 +50,13 @@ impl Lease {
 
     /// Whether it counts and less than two thirds of its time are left: work that goes on renews it.
     pub(crate) fn is_ageing(&self) -> bool {
-        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *self.until.lock();
         let left = until.map(|until| until.saturating_duration_since(self.clock.now()));
         left.is_some_and(|left| !left.is_zero() && left < self.ttl * 2 / 3)
     }
 
     fn set_end(&self, until: Instant) {
-        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+        *self.until.lock() = Some(until);
     }
 }
 
@@ -134,8 +135,8 @@ impl Inner {
         Ok(raised.map_or(0, |fence| fence.number))
     }
 
-    fn held_leases(&self) -> std::sync::MutexGuard<'_, HashMap<&'static str, Lease>> {
-        self.leases.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held_leases(&self) -> parking_lot::MutexGuard<'_, HashMap<&'static str, Lease>> {
+        self.leases.held.lock()
     }
 }
 

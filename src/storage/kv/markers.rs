@@ -1,7 +1,6 @@
 //! Read markers: hot, small, and the one thing of which a crash may lose the last seconds.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::domain::{ReadMarker, UserId};
@@ -15,6 +14,7 @@ use crate::storage::kv::bucket_get;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::layout::stream;
 use crate::storage::store::Storage;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Markers that are read in one request; the server returns at most 1,024.
 const PREFETCH_KEYS: usize = 512;
@@ -246,7 +246,7 @@ impl Markers {
     }
 
     fn lock(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.held.lock()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Tokens by keyed hash and presence: small records with a life of their own.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::{from_hex, hex};
@@ -14,6 +14,7 @@ use crate::storage::kv::memory::MemoryStreams;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::kv::{Entry, bucket_get, delete, each_entry, put};
 use crate::storage::layout::stream;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Attempts at a compare-and-set under contention.
 pub(crate) const ATTEMPTS: usize = 64;
@@ -149,7 +150,7 @@ impl Tokens {
     }
 
     fn lock(&self) -> MutexGuard<'_, RecordCache<[u8; 32], FoundToken>> {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+        self.cache.lock()
     }
 
     /// Changes a user's presence record and renews its life.

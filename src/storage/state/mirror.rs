@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use crate::domain::permission::Subject;
 use crate::domain::{Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
@@ -14,6 +14,7 @@ use crate::storage::open::integrity::{self, Summary};
 use crate::storage::records::{Fence, FoldCheckpoint};
 use crate::storage::state::ClaimRecord;
 use crate::storage::state::key::{ClaimKey, StateKey};
+use parking_lot::{Mutex, RwLock};
 
 /// The prefix of STATE's subjects.
 pub(crate) const PREFIX: &str = "$KV.STATE.";
@@ -97,7 +98,7 @@ impl Tables {
 
     /// A user's subject as `work_out` makes it from these tables.
     pub fn subject(&self, user: UserId, work_out: impl FnOnce() -> Subject) -> Arc<Subject> {
-        let lock = || self.subjects.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = || self.subjects.lock();
         if let Some(subject) = lock().get(&user) {
             return Arc::clone(subject);
         }
@@ -260,7 +261,7 @@ impl Tables {
 
     fn store(&mut self, key: &StateKey, value: Option<&[u8]>) -> Result<(), DecodeError> {
         if matches!(key, StateKey::User(_) | StateKey::Role(_)) {
-            self.subjects.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+            self.subjects.get_mut().clear();
         }
         match key {
             StateKey::User(id) => {
@@ -398,7 +399,7 @@ pub(crate) struct Mirror {
 
 impl Mirror {
     pub(crate) fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
-        f(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+        f(&self.tables.read())
     }
 
     pub(crate) fn new(subscriber: SubscriberSlot) -> Self {
@@ -426,20 +427,20 @@ impl Mirror {
     /// Applies this process's own write: its readers see it at once, the subscriber when the feed
     /// reaches it.
     pub(crate) fn wrote(&self, key: &StateKey, value: Option<&[u8]>, revision: u64) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.write();
         tables.apply(key, value, revision);
         tables.written = tables.written.max(revision);
     }
 
     pub(crate) fn apply(&self, key: &StateKey, value: Option<&[u8]>, revision: u64) {
-        self.tables.write().unwrap_or_else(PoisonError::into_inner).apply(key, value, revision);
+        self.tables.write().apply(key, value, revision);
     }
 
     /// The key of a stored subject. One of a known kind whose id is none counts as unreadable.
     fn parse(&self, text: &str) -> StateKey {
         text.parse().unwrap_or_else(|error| {
             log::error!(key = text, error:err = error; "a key of STATE cannot be read");
-            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            let mut tables = self.tables.write();
             tables.unreadable = Some(format!("{text}: {error}"));
             StateKey::Other(text.into())
         })
@@ -447,7 +448,7 @@ impl Mirror {
 
     /// A key whose delete marker was swept: the next write is its first.
     pub(crate) fn remove_swept(&self, key: &StateKey) {
-        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.write();
         let revision = tables.revision(key);
         tables.note_former(key, revision);
         if let Err(error) = tables.store(key, None) {
@@ -460,7 +461,7 @@ impl Mirror {
     /// Delivers every change that the feed has passed.
     fn deliver_passed(&self, upto: u64) {
         let passed = {
-            let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+            let mut tables = self.tables.write();
             if tables.former.is_empty() {
                 return;
             }
@@ -508,7 +509,7 @@ mod tests {
             if let FeedUpdate::State { revision, changed: StateChange::Room { former, .. } } = live
             {
                 let name = former.map(|room| room.name.clone());
-                self.0.lock().unwrap().push((revision, name));
+                self.0.lock().push((revision, name));
             }
         }
     }
@@ -538,7 +539,7 @@ mod tests {
     }
 
     fn take_received(received: &Received) -> Vec<(u64, Option<String>)> {
-        std::mem::take(&mut *received.0.lock().unwrap())
+        std::mem::take(&mut *received.0.lock())
     }
 
     #[test]
@@ -589,7 +590,7 @@ mod tests {
                 live
             {
                 let announced = former.map(|member| member.announced);
-                self.0.lock().unwrap().push((revision, announced));
+                self.0.lock().push((revision, announced));
             }
         }
     }
@@ -599,7 +600,7 @@ mod tests {
         let received = Arc::new(ReceivedMembers::default());
         let mirror =
             Mirror::new(SubscriberSlot::of(Arc::clone(&received) as Arc<dyn FeedSubscriber>));
-        let take_received = || std::mem::take(&mut *received.0.lock().unwrap());
+        let take_received = || std::mem::take(&mut *received.0.lock());
         let room = RoomId::from_random([1; 16]);
         let key = |n: u64| StateKey::Member(room, UserId::from_number(n));
         let member = |announced| {

@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::{FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
 use crate::storage::fold::held::{Held, HeldRoom, HoldReason};
@@ -86,7 +87,7 @@ impl Overlay {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// Takes the next event of a room; nothing of a room behind an event that cannot be applied.

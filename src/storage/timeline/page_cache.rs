@@ -1,8 +1,9 @@
 //! Pages in memory, bounded in bytes: as stored, or with later events applied.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lru::LruCache;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::PAGE_CACHE_MAX_BYTES;
 use crate::storage::layout::PageKey;
@@ -31,7 +32,7 @@ impl PageCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// The kept page, unless what a fold has put into it since is not among the unfolded events any more:
