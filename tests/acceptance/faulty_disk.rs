@@ -21,7 +21,7 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(2);
 /// The reason that `/readyz` gives, and the message that a client gets.
 type Reason = (&'static str, &'static str);
 const FULL: Reason = ("disk_full", "the server's disk is full");
-const ERROR: Reason = ("disk_error", "the server's disk takes no writes");
+const ERROR: Reason = ("disk_error", "the server cannot write to its disk");
 const TMPFS: &str = "mount -t tmpfs -o size=640m,nr_inodes=3000,mode=700 tmpfs data";
 
 /// One server through one fault.
