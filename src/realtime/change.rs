@@ -295,16 +295,32 @@ fn stable_id(epoch: &[u8], label: &[u8], number: u64) -> String {
     format!("evt{}", hex(digest.get(..8).unwrap_or(&digest)))
 }
 
-/// What the directory shows of a user.
-fn directory_fields(user: &User) -> impl PartialEq {
-    (
-        user.login.clone(),
-        user.display_name.clone(),
-        user.roles.clone(),
-        user.avatar_key.clone(),
-        user.custom_status.clone(),
-        user.deleted,
-    )
+/// What the directory shows of a user. All fields are named, so that a new one is not forgotten.
+fn directory_fields(user: &User) -> impl PartialEq + '_ {
+    let User {
+        id: _,
+        login,
+        display_name,
+        created_ms: _,
+        roles,
+        is_bot: _,
+        bot_owner: _,
+        deleted,
+        avatar_key,
+        custom_status,
+        // In `account_fields` or `permission_fields`:
+        emails: _,
+        settings: _,
+        password_hash: _,
+        login_changed_ms: _,
+        decisions: _,
+        // Sessions that end are a change of their own.
+        session_generation: _,
+        session_end: _,
+        active_key_id: _,
+        origin: _,
+    } = user;
+    (login, display_name, roles, avatar_key, custom_status, deleted)
 }
 
 /// What only the user itself sees.
@@ -319,19 +335,42 @@ fn permission_fields(user: &User) -> impl PartialEq {
     (user.roles.clone(), user.decisions.clone(), owner, user.deleted)
 }
 
-/// What clients see of a room.
-fn room_fields(room: &Room) -> impl PartialEq {
-    (
-        (room.name.clone(), room.description.clone(), room.group),
-        (room.universal, room.archived, room.slow_mode_seconds, room.has_history),
-    )
+/// What clients see of a room. All fields are named, so that a new one is not forgotten.
+fn room_fields(room: &Room) -> impl PartialEq + '_ {
+    let Room {
+        id: _,
+        kind: _,
+        name,
+        description,
+        group,
+        universal,
+        archived,
+        slow_mode_seconds,
+        created_ms: _,
+        creator: _,
+        participants: _,
+        announced: _,
+        has_history,
+    } = room;
+    (name, description, group, universal, archived, slow_mode_seconds, has_history)
 }
 
-fn profile_fields(server: &ServerSettings) -> impl PartialEq {
-    (
-        (server.name.clone(), server.description.clone(), server.welcome_message.clone()),
-        (server.logo_key.clone(), server.banner_key.clone()),
-    )
+/// What everybody sees of the server. All fields are named, so that a new one is not forgotten.
+fn profile_fields(server: &ServerSettings) -> impl PartialEq + '_ {
+    let ServerSettings {
+        name,
+        description,
+        // Only members see it; compared by itself.
+        motd: _,
+        welcome_message,
+        logo_key,
+        banner_key,
+        blocked_logins: _,
+        defaults_written: _,
+        setup_token_hash: _,
+        purged_upto: _,
+    } = server;
+    (name, description, welcome_message, logo_key, banner_key)
 }
 
 #[cfg(test)]

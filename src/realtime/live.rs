@@ -358,7 +358,23 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
                 !self.client.knows(*room) && service.directory().may_have_lost(&self.session, *room)
             }
             ChangeKind::Group { group } => !service.directory().has_group(*group),
-            _ => false,
+            // These hide no id that the client has.
+            ChangeKind::Posted { .. }
+            | ChangeKind::Replied { .. }
+            | ChangeKind::RowChanged { .. }
+            | ChangeKind::Joined { .. }
+            | ChangeKind::Left { .. }
+            | ChangeKind::RowAdded { .. }
+            | ChangeKind::Membership { .. }
+            | ChangeKind::User { .. }
+            | ChangeKind::Account
+            | ChangeKind::Rights
+            | ChangeKind::Server { .. }
+            | ChangeKind::MarkerMoved { .. }
+            | ChangeKind::Typing { .. }
+            | ChangeKind::Presence { .. }
+            | ChangeKind::Session
+            | ChangeKind::Refresh => false,
         }
     }
 

@@ -213,7 +213,7 @@ impl Tables {
         self.highest
     }
 
-    /// What a key's record is, with what it is before the change.
+    /// Describes a change of this key; `former` is what these tables contain now.
     fn changed(&self, key: &StateKey) -> StateChange {
         match key {
             StateKey::User(id) => {
@@ -254,7 +254,8 @@ impl Tables {
                 }
                 StateChange::Server { .. } => Some((at, StateChange::Server { former: None })),
                 StateChange::Other => None,
-                changed => Some((at, changed)),
+                // These name no former record. No wildcard: one that did would have to be replayed without it.
+                changed @ (StateChange::Role | StateChange::Group(_)) => Some((at, changed)),
             })
             .collect()
     }
