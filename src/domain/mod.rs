@@ -1,10 +1,6 @@
 //! The rules of the chat, independent of storage and transport: ids, text rules, permissions and
 //! their resolution, default roles and rooms. Pure: no I/O, no clock, no randomness of its own.
-//!
-//! Glossary. *Room*: a channel or a direct message. *Group*: an ordered set of channels. *Row*: one
-//! entry of a timeline. *Root*: a message of the room timeline; *reply*: a message of a thread.
-//! *Member*: somebody who is in a room explicitly, or by rule in a universal channel. *Decision*: allow
-//! or deny of one permission for one subject at one scope. *Viewer*: the user behind a request.
+//! The terms are those of `docs/glossary.md`.
 
 mod account;
 mod authority;

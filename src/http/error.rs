@@ -160,7 +160,7 @@ by_kind!(
     service::StoreError,
 );
 
-/// Errors that may also say when to come again.
+/// Errors that may also say when to retry.
 macro_rules! by_kind_with_retry {
     ($($error:ty),* $(,)?) => {$(
         impl From<$error> for HttpError {

@@ -60,7 +60,7 @@ pub enum PostError {
     /// Direct messages have no threads.
     #[error("direct messages have no threads")]
     Direct,
-    /// The thread's root or the message replied_to is not there.
+    /// The thread root, or the message that is replied to, does not exist.
     #[error("message not found")]
     MessageNotFound,
     /// A file is not there.

@@ -161,7 +161,7 @@ impl Rooms<'_> {
             return Err(RoomError::NameTaken);
         }
         self.store_room(id, &room).await?;
-        // This process may have stood still so long that the sweep gave the claim to somebody else.
+        // This process may have been suspended so long that the sweep gave the claim to somebody else.
         self.barrier.pass(CallKind::Change).await?;
         if self.storage.claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             self.storage
@@ -289,7 +289,7 @@ impl Rooms<'_> {
     }
 
     /// Stores the row of a join or leave that is not announced yet and notes that it is; the record of a
-    /// departure ends with that. `from`: the row is known not to lie before this one.
+    /// departure ends with that. `from`: the row is known not to precede this one.
     pub(super) async fn announce_member(
         &self,
         room: RoomId,
@@ -332,7 +332,7 @@ impl Rooms<'_> {
         let draft = |view: &DraftView<'_>| {
             let waited = self.clock.now().saturating_duration_since(searched);
             if waited * 2 > IDEMPOTENCY_WINDOW {
-                // This process stood still meanwhile: the sweep searches again.
+                // This process was suspended meanwhile: the sweep searches again.
                 return Err(StorageError::Busy);
             }
             let effect = Effect::Fact(self.fact(view.head(), kind, revision));

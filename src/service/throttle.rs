@@ -2,9 +2,9 @@
 //!
 //! An identifier counts as it was typed, whether an account has it or not: the response for a login must
 //! not reveal whether an address of the same account is being guessed. A wait is looked up before an attempt
-//! queues; the attempt is counted with its memory slot, before the password is compared, so that many
-//! concurrent attempts cannot pass together and nobody counts faster than slots and [`LOGIN_ATTEMPTS_PER_SECOND`] allow. A right
-//! password takes the count back. Waits grow but end: there is no permanent lock.
+//! queues; the attempt is counted once it has its memory slot, before the password is compared. So many concurrent
+//! attempts cannot pass together, and nobody counts faster than slots and [`LOGIN_ATTEMPTS_PER_SECOND`] allow.
+//! A correct password resets the counter. Waits grow but end: there is no permanent lock.
 //!
 //! Throttling of refused uses of setup and join links: per link and per client address. A refusal is counted
 //! when it is known, because it costs little: names are checked before a password is hashed. A link that is

@@ -15,7 +15,7 @@ pub(crate) struct Barrier {
     served: smol::lock::Mutex<Served>,
 }
 
-/// Up to which arrival calls are answered.
+/// The last call that the attempts so far have served, by the order of arrival.
 #[derive(Default)]
 struct Served {
     passed: u64,
@@ -26,8 +26,8 @@ impl Barrier {
     /// Waits until the mirror and the feed have reached what the leaders had when this was called.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] when a leader does not answer within [`NATS_REQUEST_TIMEOUT`], or this
-    /// process does not reach in that time what it answered.
+    /// [`StorageError::Unavailable`] when a leader does not respond within [`NATS_REQUEST_TIMEOUT`], or this
+    /// process does not reach the position that it named in that time.
     pub(crate) async fn pass(&self, store: &Inner) -> Result<(), StorageError> {
         let limit = NATS_REQUEST_TIMEOUT;
         self.share(async || {

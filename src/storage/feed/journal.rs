@@ -98,7 +98,7 @@ impl Sink for JournalFeed {
 
 impl JournalFeed {
     /// Returns when the mirror has reached a stamp, or STATE's leader has said that there is no such revision.
-    /// The feed stands still as long: what cannot be shown with the right rights is not shown.
+    /// The feed waits meanwhile: nothing is shown until its permissions can be checked.
     async fn wait_for_stamp(&self, sequence: u64, stamp: u64) {
         let state = &self.state;
         let verdict_upto = state.verdict_upto.load(Ordering::Relaxed);

@@ -286,8 +286,8 @@ impl Journal {
         Ok(Some(Stored { event: Some(event), duplicate, sequence, next: Some(next) }))
     }
 
-    /// What an attempt without an answer has stored behind `last`, where another writer's event is the newest
-    /// by now: nothing unless it was first, since it expected `last`. To draft again could refuse what is stored.
+    /// For an attempt that timed out, when another writer's event is the newest by now: our event if it was stored
+    /// as the first one after `last`, else `None`. Drafting again could reject a message that is already stored.
     async fn own_event_after(
         &self,
         call: &Call<'_>,

@@ -19,7 +19,7 @@ use parking_lot::{Mutex, RwLock};
 /// The prefix of STATE's subjects.
 pub(crate) const PREFIX: &str = "$KV.STATE.";
 
-/// Subjects that are kept worked out: every check of a right begins with one.
+/// The subjects of permission checks, cached: every check needs one.
 const SUBJECTS_MAX: usize = 1_024;
 
 /// Everything in STATE, with its indexes. Records are shared, never changed in place.
