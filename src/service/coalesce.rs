@@ -99,7 +99,7 @@ pub struct PendingUpdates<'a> {
 }
 
 impl PendingUpdates<'_> {
-    /// Tells the coalescer that wait when their second is over, until `stop`; then all that wait.
+    /// Publishes the updates that wait when their second is over, until `stop`; then all that still wait.
     pub async fn publish(self, stop: &Stop) {
         let (presence, typing) = (self.presences.pending, self.typing.pending);
         loop {

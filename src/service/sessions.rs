@@ -226,7 +226,10 @@ impl Sessions<'_> {
         };
         self.throttle.uncount_attempt(&counted).await?;
         if let Some(upgraded) = compared.upgraded {
-            self.store_upgraded_hash(&user, upgraded).await?;
+            // The password is right whatever becomes of its hash.
+            if let Err(error) = self.store_upgraded_hash(&user, upgraded).await {
+                log::warn!(user:% = user.id, error:err = error; "could not upgrade a password hash; the next log-in tries again");
+            }
         }
         log::info!(user:% = user.id; "logged in");
         Ok(self.start(&user).await?)

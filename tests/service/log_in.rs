@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use chatto::crypto::password;
 use chatto::domain::User;
+use chatto::nats::Publish;
 use chatto::service::{LogIn, LogInError};
 use chatto::storage::Change;
 use futures_util::future::join_all;
 
-use super::{HERE, NatsServer, PASSWORD, World, run, settings};
+use super::{HERE, NatsServer, PASSWORD, World, connect, run, settings};
 
 #[test]
 fn unknown_wrong_and_deleted_give_one_answer() {
@@ -134,6 +135,29 @@ fn a_log_in_upgrades_an_old_hash() {
         world.log_in("ada", PASSWORD).await.unwrap();
         assert!(!password::needs_rehash(&hash(), &params));
         world.log_in("ada", PASSWORD).await.unwrap();
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_hash_that_cannot_be_upgraded_keeps_nobody_out() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let world = World::start(&server, &runtime).await;
+        let ada = world.person("ada", None).await;
+        world.close().await;
+        // A field of a newer program: this one must not write the record again.
+        let nats = connect(&server.url()).await;
+        let subject = format!("$KV.STATE.user.{}", ada.user);
+        let stored = nats.leader_newest("KV_STATE", &subject).await.unwrap().unwrap().payload;
+        let payload = [&stored[..], &[0xc2, 0x3e, 1, b'x']].concat().into();
+        nats.publish(Publish { subject: &subject, payload, ..Publish::default() }).await.unwrap();
+        let params = password::Params::for_memory(0);
+        let stronger = chatto::service::Config { password_params: params, ..settings() };
+        let world = World::open(&server, &runtime, stronger).await;
+        world.log_in("ada", PASSWORD).await.unwrap();
+        let hash = world.storage.read(|t| t.users[&ada.user].password_hash.clone());
+        assert!(password::needs_rehash(&hash, &params), "the record is left alone");
         world.close().await;
     });
 }

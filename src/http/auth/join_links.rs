@@ -104,7 +104,7 @@ fn link_json(link: &OpenLink) -> Value {
     })
 }
 
-/// BufferedBody seconds, as the contract writes times.
+/// Whole seconds, as the contract writes times.
 fn time(unix_ms: i64) -> String {
     Timestamp { seconds: unix_ms.div_euclid(1000), nanos: 0 }.to_string()
 }
