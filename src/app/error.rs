@@ -15,18 +15,13 @@ use crate::supervisor::{LockError, StartError, UnpackError};
 /// A start or an offline command failed. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
-    /// The data directory cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// Secrets are missing or cannot be stored.
     #[error(transparent)]
     Secrets(#[from] CompleteError),
-    /// A command needs a secret that is not configured.
     #[error("{key} is missing. Set it in the configuration to the server's value")]
-    SecretMissing {
-        /// The key.
-        key: &'static str,
-    },
+    SecretMissing { key: &'static str },
     /// There is no store, and this command must not create one.
     #[error(
         "no data at {place}. Run the command in the server's folder, or pass its configuration file with -c FILE; a new server \
@@ -36,54 +31,41 @@ pub enum AppError {
         /// The data directory, or the cluster's addresses.
         place: String,
     },
-    /// The embedded server does not start.
     #[error(transparent)]
     Embedded(#[from] StartError),
     /// The external cluster cannot be reached.
     #[error(transparent)]
     Connect(#[from] ConnectError),
-    /// The store cannot be opened.
     #[error("{}", advice(.0))]
     Store(#[source] OpenError),
-    /// Another process that shares the store has a different value for a setting that must be the same.
     #[error(
         "{key} differs from the value of the running process {process}. Give every process of the cluster the \
          same value, or stop that process first"
     )]
     Mismatch {
-        /// The key.
         key: String,
         /// The other process: host, pid and version.
         process: String,
     },
-    /// The defaults of a new server cannot be written.
     #[error("cannot write the defaults of a new server")]
     Defaults(#[from] StoreError),
-    /// The bootstrap data of a test build cannot be written.
     #[cfg(feature = "test-support")]
     #[error("cannot write the bootstrap data. Correct it and start with a new data directory")]
     Bootstrap(#[from] crate::service::BootstrapError),
-    /// The port is in use.
     #[error("port {port} is in use{}. Stop that program or change webserver.port", holder_text(.holder.as_deref()))]
     PortInUse {
-        /// The port.
         port: u16,
         /// The program that uses it, when known.
         holder: Option<String>,
     },
-    /// The address cannot be listened on.
     #[error("cannot listen on {address}. Check webserver.bind_address and webserver.port")]
     Listen {
-        /// The address.
         address: SocketAddr,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
-    /// The certificate cannot be served.
     #[error("{0}. Correct the files named in webserver.tls; `chatto check-config` checks them")]
     Tls(http::TlsError),
-    /// Signal handlers cannot be installed.
     #[error("cannot receive signals")]
     Signals(#[source] io::Error),
     /// A scope is full: a bug in this program.

@@ -10,9 +10,7 @@ use parking_lot::Mutex;
 /// Why the server is not ready; the product requirements define the words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// The parts are being started.
     Starting,
-    /// No connection to nats-server.
     NatsUnreachable,
     /// nats-server can be reached, but the store does not reply.
     NoQuorum,
@@ -60,7 +58,6 @@ struct State {
     now: Option<Reason>,
     /// Since when something has been wrong without interruption.
     since: Instant,
-    /// Whether the server was ready once.
     was_ready: bool,
     /// What was logged last.
     logged: Option<Reason>,

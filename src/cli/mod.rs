@@ -94,7 +94,6 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 enum ParseEnd {
     /// Help was printed.
     Printed(Exit),
-    /// Wrong usage.
     Usage(String),
 }
 

@@ -7,14 +7,12 @@ use std::path::PathBuf;
 /// Where something was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
-    /// A line of a file.
     Line {
         /// The file, as it was named.
         file: PathBuf,
         /// Counted from 1.
         line: usize,
     },
-    /// A line and column of a file.
     Column {
         /// The file, as it was named.
         file: PathBuf,
@@ -48,7 +46,6 @@ impl fmt::Display for Location {
 /// One thing that stops the program from starting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where it was set.
     pub location: Location,
     /// The key or keys it is about; empty when it is about the location itself.
     pub key: String,
@@ -95,7 +92,6 @@ pub struct Faults(pub Vec<Fault>);
 /// Something that is accepted, but may have an unexpected effect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
-    /// Where it was set.
     pub location: Location,
     /// The key, or keys, it is about.
     pub key: String,

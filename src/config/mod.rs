@@ -44,7 +44,6 @@ use crate::runtime::limited_read;
 /// What a command needs the configuration for; it decides which missing keys are faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To serve.
     Start,
     /// To look at it; nothing is changed.
     Check,
@@ -59,7 +58,6 @@ pub struct Inputs {
     pub file: Option<PathBuf>,
     /// The environment.
     pub variables: Vec<(OsString, OsString)>,
-    /// The working directory.
     pub working_dir: PathBuf,
     /// The file of the system, `/etc/chatto/chatto.toml`.
     pub system_file: PathBuf,
@@ -93,13 +91,11 @@ impl Inputs {
 /// An accepted configuration.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The typed values.
     pub settings: Settings,
     /// What is accepted with a remark.
     pub warnings: Vec<Warning>,
     /// The file that was read.
     pub file: Option<PathBuf>,
-    /// Every effective value with its source.
     pub effective: Vec<Effective>,
 }
 

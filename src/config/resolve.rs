@@ -16,7 +16,6 @@ use crate::crypto::Secret;
 /// Where an effective value comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The default.
     Default,
     /// A file or variable.
     Stated(Location),
@@ -308,7 +307,6 @@ pub struct Effective {
     pub name: String,
     /// Its text, `***` for a secret; `None`: unset.
     pub value: Option<String>,
-    /// Where it comes from.
     pub source: Source,
 }
 

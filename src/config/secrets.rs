@@ -114,22 +114,15 @@ fn tighten(path: &Path, purpose: Purpose, read: &mut Read) {
 /// Why missing secrets could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CompleteError {
-    /// The store was created with a `core.secret_key` that is missing now.
     #[error(
         "core.secret_key is missing, but the store in {} was created with one. Restore the former \
          secrets.toml or value; a new key could not decrypt the messages",
         .data_dir.display()
     )]
-    KeyOfStoreMissing {
-        /// The data directory.
-        data_dir: PathBuf,
-    },
-    /// The file could not be written.
+    KeyOfStoreMissing { data_dir: PathBuf },
     #[error("cannot write {}. Check the permissions and the free space of its directory", .path.display())]
     Write {
-        /// The file.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -56,9 +56,7 @@ pub struct General {
 pub struct Webserver {
     /// The public origin, without a final slash.
     pub url: Option<String>,
-    /// Address of the listener.
     pub bind_address: IpAddr,
-    /// Port of the listener.
     pub port: u16,
     /// Absent until generated.
     pub cookie_signing_secret: Option<Secret>,
@@ -66,7 +64,6 @@ pub struct Webserver {
     pub cookie_encryption_secret: Option<Secret>,
     /// Who may set forwarded headers.
     pub trusted_proxies: Vec<Network>,
-    /// Connections at a time.
     pub max_connections: usize,
     /// One log line per request.
     pub request_logging: bool,
@@ -87,7 +84,6 @@ pub struct Webserver {
 pub struct Core {
     /// Absent until generated.
     pub secret_key: Option<Secret>,
-    /// The former key.
     pub secret_key_previous: Option<Secret>,
 }
 
@@ -96,7 +92,6 @@ pub struct Core {
 pub struct Assets {
     /// Absent until generated.
     pub signing_secret: Option<Secret>,
-    /// Largest file, bytes.
     pub max_upload_bytes: u64,
     /// `core.assets.s3.*`, when an endpoint is set.
     pub s3: Option<S3>,
@@ -107,7 +102,6 @@ pub struct Assets {
 pub struct S3 {
     /// Host, host:port or URL.
     pub endpoint: String,
-    /// Bucket.
     pub bucket: String,
     /// Without outer slashes; may be empty.
     pub path_prefix: String,
@@ -128,7 +122,6 @@ pub struct Embedded {
     pub sync_interval: Option<Duration>,
     /// `None`: what the floor leaves.
     pub max_file_store_bytes: Option<u64>,
-    /// Floor of free space.
     pub min_free_disk_bytes: u64,
     /// `None`: by the machine's memory.
     pub memory_limit_bytes: Option<u64>,
@@ -141,7 +134,6 @@ pub struct Embedded {
 pub struct NatsClient {
     /// Empty: the embedded server.
     pub urls: Vec<String>,
-    /// The credential.
     pub auth: Auth,
     /// Private authority; turns TLS on.
     pub ca_cert: Option<PathBuf>,
@@ -150,7 +142,6 @@ pub struct NatsClient {
 /// `auth.*`
 #[derive(Debug, Clone)]
 pub struct AuthSettings {
-    /// Accounts need an invitation.
     pub invite_only: bool,
     /// Passwords are accepted.
     pub direct_login: bool,
@@ -172,13 +163,11 @@ pub struct Bootstrap {
 #[cfg(feature = "test-support")]
 #[derive(Debug, Clone)]
 pub struct BootstrapUser {
-    /// Login.
     pub login: String,
     /// Name; else the login.
     pub display_name: Option<String>,
     /// Verified address.
     pub email: Option<String>,
-    /// Password.
     pub password: Option<Secret>,
     /// `owner`, `admin` or `moderator`.
     pub server_role: Option<String>,

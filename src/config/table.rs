@@ -13,7 +13,6 @@ pub struct Key {
     pub name: &'static str,
     /// What its value may be.
     pub kind: Kind,
-    /// Its value when no source sets it.
     pub default: Default,
     /// Whether this program uses it.
     pub stage: Stage,
@@ -30,20 +29,13 @@ pub struct Key {
 /// What a value may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Any text.
     Text,
-    /// One of these words.
     Choice(&'static [&'static str]),
-    /// true or false.
     Bool,
-    /// A whole number in these bounds.
     Int {
-        /// Least value.
         min: i64,
-        /// Greatest value.
         max: i64,
     },
-    /// One of these numbers.
     OneOf(&'static [i64]),
     /// A time such as `90d`, `1w`, `15m` or `30s`.
     Duration,
@@ -65,13 +57,11 @@ pub enum Kind {
     Origin,
     /// An http, https, ws or wss URL.
     Url,
-    /// An IP address.
     Ip,
     /// A port, 0 included.
     Port,
     /// A list of texts, comma-separated or an array.
     List,
-    /// A list of nats-server URLs.
     NatsUrls,
     /// A list of networks: addresses, `address/prefix`, or `loopback`.
     Networks,
@@ -84,7 +74,6 @@ pub enum Kind {
 /// The value of a key that no source sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Default {
-    /// None.
     Unset,
     /// This text, parsed like one from the environment.
     Value(&'static str),
@@ -95,7 +84,6 @@ pub enum Default {
 /// Whether this program uses a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// It does.
     Now,
     /// Checked like `Now`, but this version does not use it: one warning.
     Pending,

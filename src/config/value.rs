@@ -16,13 +16,9 @@ use crate::http::Network;
 pub(super) enum Value {
     /// Text, words, URLs.
     Text(String),
-    /// A secret.
     Secret(Secret),
-    /// true or false.
     Bool(bool),
-    /// A number.
     Int(i64),
-    /// A time.
     Duration(Duration),
     /// Bytes.
     Size(u64),
@@ -30,9 +26,7 @@ pub(super) enum Value {
     Special,
     /// A path, not yet resolved.
     Path(PathBuf),
-    /// An address.
     Ip(IpAddr),
-    /// Several texts.
     List(Vec<String>),
 }
 

@@ -25,7 +25,6 @@ pub enum Code {
     Unimplemented,
     /// Something that the call needs cannot be reached now; a retry may succeed.
     Unavailable,
-    /// The deadline has passed.
     DeadlineExceeded,
     /// The caller disconnected.
     Canceled,

@@ -55,7 +55,6 @@ pub enum DecodeError {
     /// Not the wire form of the message, or messages nested more than 100 levels deep.
     #[error("the request is not a valid binary message")]
     Proto {
-        /// The error of prost.
         #[source]
         source: prost::DecodeError,
     },
@@ -68,10 +67,7 @@ pub enum DecodeError {
     },
     /// More fields and list elements than any request needs.
     #[error("the request has more than {max} values")]
-    TooManyValues {
-        /// The limit.
-        max: usize,
-    },
+    TooManyValues { max: usize },
 }
 
 /// A response cannot be encoded as JSON: a bug of this program.
@@ -80,7 +76,6 @@ pub enum DecodeError {
 pub struct EncodeError {
     /// Full name of the message.
     pub message: String,
-    /// The reason.
     #[source]
     pub source: JsonEncodeError,
 }

@@ -25,7 +25,6 @@ pub enum Idempotency {
     Unknown,
     /// The call changes nothing; Connect clients may use GET.
     NoSideEffects,
-    /// A repeat has no further effect.
     Idempotent,
 }
 
@@ -41,7 +40,6 @@ pub enum CallAccess {
 /// How large a request may be (contract, section 2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SizeClass {
-    /// An ordinary call.
     Call,
     /// All of AssetUploadService: a chunk and its envelope.
     AssetUpload,

@@ -20,31 +20,24 @@ pub enum Rule {
     /// At most so many Unicode code points.
     #[error("must have at most {0} characters")]
     MaxLength(usize),
-    /// At least so many bytes.
     #[error("must have at least {0} bytes")]
     MinBytes(usize),
     /// At most so many bytes; UTF-8 for a text.
     #[error("must have at most {0} bytes")]
     MaxBytes(usize),
-    /// At least so many elements.
     #[error("must have at least {0} elements")]
     MinItems(usize),
-    /// At most so many elements.
     #[error("must have at most {0} elements")]
     MaxItems(usize),
-    /// A text with a match of this pattern.
     #[error("must match {0}")]
     Pattern(&'static str),
-    /// A number that the enum lists.
     #[error("must be a value the enum lists")]
     DefinedOnly,
     /// Not this number of an enum.
     #[error("must not be {0}")]
     NotIn(i32),
-    /// This number or a larger one.
     #[error("must be at least {0}")]
     AtLeast(i64),
-    /// This number or a smaller one.
     #[error("must be at most {0}")]
     AtMost(i64),
 }
@@ -55,7 +48,6 @@ pub enum Rule {
 pub struct RuleViolation {
     /// Path of the field by its names in the `.proto` file: `items[3].id`.
     pub field: String,
-    /// The violated rule.
     pub rule: Rule,
 }
 

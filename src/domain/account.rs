@@ -6,7 +6,6 @@ use super::permission::Decision;
 /// An account, or the tombstone of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// Who.
     pub id: UserId,
     /// As typed; unique without regard to case.
     pub login: String,
@@ -26,11 +25,8 @@ pub struct User {
     pub session_end: Option<SessionEnd>,
     /// When the login was last changed; `None`: never.
     pub login_changed_ms: Option<i64>,
-    /// What the user has chosen for itself.
     pub settings: UserSettings,
-    /// Whether it is a bot.
     pub is_bot: bool,
-    /// Whose bot it is.
     pub bot_owner: Option<UserId>,
     /// The permanent tombstone; everything but id and origin is then empty.
     pub deleted: bool,
@@ -40,7 +36,6 @@ pub struct User {
     pub decisions: Vec<Decision>,
     /// The key of the avatar's asset.
     pub avatar_key: Option<String>,
-    /// What the user says of itself.
     pub custom_status: CustomStatus,
     /// Hash of the setup or join token that made the account; empty: the operator made it.
     pub origin: String,
@@ -78,9 +73,7 @@ pub struct UserSettings {
 pub enum TimeFormat {
     /// As the client's language has it.
     Auto,
-    /// 12 hours.
     TwelveHour,
-    /// 24 hours.
     TwentyFourHour,
 }
 

@@ -5,11 +5,9 @@ use super::EventId;
 /// A user's status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Presence {
-    /// Here.
     Online,
     /// Here, but not looking.
     Away,
-    /// Here, not to be disturbed.
     DoNotDisturb,
     /// Not here: nothing was received for 60 s.
     #[default]
@@ -30,11 +28,8 @@ pub struct UserPresence {
 /// What one session says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionPresence {
-    /// Which session.
     pub session: [u8; 16],
-    /// Its status.
     pub status: Presence,
-    /// Until when it holds.
     pub until_ms: i64,
 }
 
@@ -43,7 +38,6 @@ pub struct SessionPresence {
 pub struct ReadMarker {
     /// The row, or the number of the reply.
     pub row: u32,
-    /// Its id.
     pub row_id: Option<EventId>,
     /// Its time, milliseconds since 1970.
     pub row_ms: i64,

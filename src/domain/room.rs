@@ -5,13 +5,10 @@ use super::{GroupId, RoomId, UserId};
 /// A room. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Room {
-    /// Which.
     pub id: RoomId,
-    /// Channel or direct message.
     pub kind: RoomKind,
     /// The name as typed.
     pub name: String,
-    /// What it is about.
     pub description: String,
     /// `None` for direct messages.
     pub group: Option<GroupId>,
@@ -21,7 +18,6 @@ pub struct Room {
     pub archived: bool,
     /// Time between two posts of a member; 0: no limit.
     pub slow_mode_seconds: u32,
-    /// When it was made.
     pub created_ms: i64,
     /// `None`: a default room.
     pub creator: Option<UserId>,
@@ -45,9 +41,7 @@ pub enum RoomKind {
 /// That somebody is, or was, explicitly in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
-    /// The room.
     pub room: RoomId,
-    /// Who.
     pub user: UserId,
     /// When it last began or ended.
     pub since_ms: i64,
@@ -57,31 +51,26 @@ pub struct Membership {
     pub left: bool,
     /// Newest root row at joining + 1; 0: there was none. Older rows are not unread.
     pub joined_row: u64,
-    /// The time of that row.
     pub joined_row_ms: i64,
 }
 
 /// An ordered set of channels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group {
-    /// Which.
     pub id: GroupId,
     /// The name as typed.
     pub name: String,
-    /// What it is about.
     pub description: String,
     /// Ascending order of groups.
     pub position: i32,
     /// What it shows, in order; rooms missing here follow by creation.
     pub items: Vec<GroupItem>,
-    /// When it was made.
     pub created_ms: i64,
 }
 
 /// Something a group shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GroupItem {
-    /// A room.
     Room(RoomId),
     /// Something else, by its id.
     Other(String),

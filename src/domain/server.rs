@@ -7,7 +7,6 @@ use super::permission::Decision;
 pub struct ServerSettings {
     /// The name; empty: never set.
     pub name: String,
-    /// What the server is for.
     pub description: String,
     /// Message of the day.
     pub motd: String,
@@ -34,7 +33,6 @@ pub struct Role {
     pub name: String,
     /// Shown instead of the name.
     pub display_name: String,
-    /// What it is for.
     pub description: String,
     /// Ascending order of roles.
     pub position: i32,
@@ -42,6 +40,5 @@ pub struct Role {
     pub pingable: bool,
     /// Made by the server; it cannot be deleted.
     pub system: bool,
-    /// What it allows and denies.
     pub decisions: Vec<Decision>,
 }

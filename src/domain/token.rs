@@ -5,23 +5,19 @@ use super::UserId;
 /// A token, stored under its keyed hash. Times are milliseconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    /// What it opens.
     pub kind: TokenKind,
     /// Whose it is; `None`: a link.
     pub user: Option<UserId>,
     /// It counts while the user's is the same; of a join link: its maker's.
     pub session_generation: u64,
-    /// When it was made.
     pub created_ms: i64,
     /// Last use, written at most once a day.
     pub used_ms: i64,
-    /// When it ends.
     pub expires_ms: i64,
     /// Until when its log-in counts as recent.
     pub fresh_until_ms: i64,
     /// The keyed hash of the other credential of the same log-in.
     pub pair: Option<[u8; 32]>,
-    /// What a join link fixes.
     pub join: Option<JoinLink>,
     /// Single-use tokens: consumed by compare-and-set.
     pub used: bool,

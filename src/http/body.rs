@@ -125,10 +125,8 @@ impl AsyncBufRead for RequestBody {
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    /// It is longer than this route allows.
     #[error("the body is longer than {max} bytes")]
     TooLarge { max: usize },
-    /// It did not arrive in time.
     #[error("the body did not arrive in time")]
     TooSlow,
     /// Too many bodies are in memory, or too many requests in work.

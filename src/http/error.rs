@@ -19,7 +19,6 @@ pub(super) struct HttpError {
     pub(super) code: Code,
     /// Short, lower case, without ids or internals.
     pub(super) text: Cow<'static, str>,
-    /// When the client may try again.
     pub(super) retry_after: Option<Duration>,
 }
 

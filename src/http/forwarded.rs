@@ -17,7 +17,6 @@ pub(super) struct Forwarded {
     /// The address the request comes from: that of the peer, or, when the peer is a trusted proxy, the rightmost
     /// forwarded address that is not a trusted proxy.
     pub(super) client: IpAddr,
-    /// Whether the client speaks https.
     pub(super) is_https: bool,
     /// The host it requested, unchecked.
     pub(super) host: Option<String>,

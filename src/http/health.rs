@@ -15,7 +15,6 @@ pub type Readiness = std::sync::Arc<dyn Fn() -> Ready + Send + Sync>;
 pub enum Ready {
     /// NATS is connected and JetStream answers.
     Yes,
-    /// Not now.
     No {
         /// One of the documented reasons: `starting`, `nats_unreachable`, `no_quorum`,
         /// `store_damaged`, `disk_full`, `disk_error`, `memory_full`, `secrets_mismatch`, `restoring`,

@@ -52,13 +52,10 @@ pub fn is_served(method: Method) -> bool {
 
 /// What the edge needs from the other parts.
 pub struct Parts {
-    /// What may happen.
     pub service: Service,
-    /// Live events and the sockets that receive them.
     pub realtime: Realtime,
     /// Whether the server takes requests, for `/readyz`.
     pub readiness: Readiness,
-    /// The time.
     pub clock: Clock,
 }
 

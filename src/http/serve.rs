@@ -38,21 +38,16 @@ pub struct Listener {
 /// Cannot listen on the address.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
-    /// Another process uses the port.
     #[error("port {port} is in use")]
     PortInUse {
-        /// The port that was asked for.
         port: u16,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// Anything else.
     #[error("cannot listen on {address}")]
     Refused {
-        /// The address that was asked for.
         address: SocketAddr,
-        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -27,7 +27,6 @@ pub struct StartupServer<'a> {
     pub listener: &'a Listener,
     /// Why the server is not ready yet.
     pub readiness: &'a Readiness,
-    /// The time.
     pub clock: &'a Clock,
     /// Where connections run.
     pub runtime: &'a Runtime,

@@ -38,7 +38,6 @@ pub(super) struct AppState {
     pub(super) work: Scope,
     /// Bytes of bodies of up to [`limits::API_BODY_MAX_BYTES`].
     pub(super) bodies: Arc<Permits>,
-    /// Larger bodies.
     pub(super) large_bodies: Arc<Permits>,
     requests: Arc<Permits>,
 }

@@ -39,28 +39,15 @@ pub struct TlsFiles {
 /// The pair cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// The file of the certificate cannot be used.
     #[error("{} {fault}", path.display())]
-    Certificate {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        fault: TlsFileError,
-    },
-    /// The file of the key cannot be used.
+    Certificate { path: PathBuf, fault: TlsFileError },
     #[error("{} {fault}", path.display())]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        fault: TlsFileError,
-    },
+    Key { path: PathBuf, fault: TlsFileError },
 }
 
 /// What is wrong with one of the two files.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsFileError {
-    /// It cannot be read.
     #[error("cannot be read ({0})")]
     Unreadable(io::Error),
     /// It is not a PEM file, or contains something else.
@@ -71,7 +58,6 @@ pub enum TlsFileError {
     Unusable {
         /// Certificate or key.
         what: &'static str,
-        /// What rustls says.
         reason: rustls::Error,
     },
     /// Each of the two files is valid, but they do not belong together.

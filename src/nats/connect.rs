@@ -16,7 +16,6 @@ use crate::runtime::{Clock, on_tokio, port_listeners};
 pub struct Target {
     /// `nats://host:port` or `tls://host:port`; several for fail-over.
     pub urls: Vec<String>,
-    /// The credential.
     pub auth: Auth,
     /// A private certificate authority; turns TLS on.
     pub ca_cert: Option<PathBuf>,
@@ -27,25 +26,18 @@ pub struct Target {
 /// A credential for nats-server.
 #[derive(Clone)]
 pub enum Auth {
-    /// No credential.
     None,
-    /// A shared token.
     Token(String),
     /// The token of our own server on this machine. It is sent to no other account: while the server is down,
     /// another process may listen on its port.
     OwnServer {
-        /// The token.
         token: String,
-        /// Its port.
         port: u16,
         /// The account it runs under.
         uid: u32,
     },
-    /// User name and password.
     UserPassword {
-        /// User name.
         user: String,
-        /// Password.
         password: String,
     },
     /// A `.creds` file with JWT and seed.
@@ -94,20 +86,13 @@ pub enum ConnectError {
         /// The last error.
         why: String,
     },
-    /// The server is older than the oldest supported one.
     #[error("nats-server {found} is too old; {needed} or newer is needed")]
-    TooOld {
-        /// The version that the server reports.
-        found: Version,
-        /// The oldest supported version.
-        needed: Version,
-    },
+    TooOld { found: Version, needed: Version },
 }
 
 /// Why writes are refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WritesRefused {
-    /// The disk has no room.
     DiskFull,
     /// The disk is read-only or reports errors.
     DiskError,

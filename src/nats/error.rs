@@ -10,7 +10,6 @@ pub enum NatsError {
         /// The client's error, a short English text.
         why: String,
     },
-    /// nats-server refused the request.
     #[error("nats-server refused the request: {description} ({err_code})")]
     Refused {
         /// HTTP-like status.
@@ -20,12 +19,8 @@ pub enum NatsError {
         /// nats-server's text.
         description: String,
     },
-    /// The reply does not follow the protocol.
     #[error("unexpected reply from nats-server: {what}")]
-    Unexpected {
-        /// What was wrong with it.
-        what: &'static str,
-    },
+    Unexpected { what: &'static str },
 }
 
 impl NatsError {
@@ -66,7 +61,6 @@ pub enum PublishError {
     /// message again with the same id.
     #[error("the outcome of a write is unknown")]
     Unknown {
-        /// Why.
         #[source]
         source: NatsError,
     },
@@ -74,7 +68,6 @@ pub enum PublishError {
     /// 10047, 10077).
     #[error("the store is full")]
     Full {
-        /// nats-server's words.
         #[source]
         source: NatsError,
     },
@@ -87,7 +80,6 @@ pub enum PublishError {
     /// nats-server refused the message; nothing was stored.
     #[error("the write was refused")]
     Refused {
-        /// nats-server's words.
         #[source]
         source: NatsError,
     },

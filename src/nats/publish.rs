@@ -17,7 +17,6 @@ use crate::runtime::on_tokio;
 pub struct Publish<'a> {
     /// The subject, which determines the stream.
     pub subject: &'a str,
-    /// The stored bytes.
     pub payload: Bytes,
     /// `Nats-Msg-Id`: a duplicate within the stream's duplicate window is not stored.
     pub message_id: Option<&'a str>,

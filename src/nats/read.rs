@@ -21,13 +21,10 @@ use crate::runtime::on_tokio;
 /// A stored message.
 #[derive(Debug, Clone)]
 pub struct StoredMessage {
-    /// Its subject.
     pub subject: String,
     /// Its sequence in the stream; a KV revision.
     pub sequence: u64,
-    /// Its bytes.
     pub payload: Bytes,
-    /// Its headers.
     pub headers: HeaderMap,
 }
 
@@ -49,21 +46,9 @@ pub enum BatchRead<'a> {
     /// The newest message of each subject; wildcards allowed, at most 1,024 matches.
     Newest(&'a [String]),
     /// At most `count` messages of any subject from `sequence` on.
-    From {
-        /// First sequence wanted.
-        sequence: u64,
-        /// At most so many.
-        count: u32,
-    },
+    From { sequence: u64, count: u32 },
     /// At most `count` messages of one subject from `sequence` on.
-    OfSubject {
-        /// The subject.
-        subject: &'a str,
-        /// First sequence wanted.
-        sequence: u64,
-        /// At most so many.
-        count: u32,
-    },
+    OfSubject { subject: &'a str, sequence: u64, count: u32 },
     /// The first message stored at or after a time.
     Since {
         /// Milliseconds since 1970-01-01 UTC.

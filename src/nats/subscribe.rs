@@ -18,9 +18,7 @@ pub struct Subscription {
 /// A message from a subscription.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// The subject it was published to.
     pub subject: String,
-    /// Its bytes.
     pub payload: Bytes,
     headers: HeaderMap,
 }

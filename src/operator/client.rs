@@ -19,21 +19,14 @@ use crate::runtime::Clock;
 /// Why a call returned no result.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
-    /// No server listens there.
     #[error("no server is running here. Start it with `chatto start`")]
     NotRunning,
-    /// The socket belongs to another account.
     #[error("{} belongs to another account. Use the server's account, or root", path.display())]
-    NotPermitted {
-        /// The socket.
-        path: PathBuf,
-    },
+    NotPermitted { path: PathBuf },
     /// The server sent no valid response.
     #[error("the running server does not respond at {}. See its log", path.display())]
     Broken {
-        /// The socket.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -8,7 +8,6 @@ pub enum Exit {
     Success = 0,
     /// The operation failed or is incomplete.
     Failed = 1,
-    /// Wrong usage.
     Usage = 2,
     /// NATS or the store cannot be reached.
     Unreachable = 69,
@@ -18,7 +17,6 @@ pub enum Exit {
     Io = 74,
     /// Try again later: a lock is held, a port is in use.
     TryAgain = 75,
-    /// Permission denied.
     Denied = 77,
     /// The configuration is invalid; a service manager does not restart.
     Config = 78,

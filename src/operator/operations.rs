@@ -15,7 +15,6 @@ use crate::service::{
 /// What the operations work on.
 #[derive(Clone)]
 pub struct OperatorParts {
-    /// The chat.
     pub service: Service,
     /// The origin that links start with: `https://chat.example.org`.
     pub public_url: String,

@@ -28,9 +28,7 @@ use crate::runtime::{Clock, Runtime, Scope, Stop};
 #[derive(Debug, thiserror::Error)]
 #[error("cannot create the operator socket {}", path.display())]
 pub struct BindError {
-    /// Its path.
     pub path: PathBuf,
-    /// The system's error.
     #[source]
     pub source: io::Error,
 }

@@ -17,25 +17,19 @@ pub struct StatusReport {
     pub ready: bool,
     /// Why not.
     pub reason: Option<String>,
-    /// The server's version.
     pub version: String,
-    /// Its process.
     pub pid: u32,
-    /// Seconds since its start.
     pub uptime_seconds: u64,
     /// The store's server id.
     pub server_id: String,
-    /// Where it listens.
     pub listen: String,
     /// Accounts that are not deleted.
     pub users: usize,
     /// Subscribed realtime sockets of this process.
     pub clients: usize,
-    /// Its nats-server.
     pub nats: NatsStatus,
     /// The disk under the store; embedded only.
     pub disk: Option<DiskStatus>,
-    /// Every stream of the store.
     pub streams: Vec<StreamStatus>,
     /// Events that are not folded into pages yet.
     pub unfolded_events: usize,
@@ -54,7 +48,6 @@ pub struct StatusReport {
 pub struct HeldRoomStatus {
     /// Its id.
     pub room: String,
-    /// Why.
     pub reason: String,
 }
 
@@ -63,11 +56,8 @@ pub struct HeldRoomStatus {
 pub struct NatsStatus {
     /// `embedded` or `external`.
     pub mode: &'static str,
-    /// Whether the connection is up.
     pub connected: bool,
-    /// Its version.
     pub version: String,
-    /// Its addresses.
     pub urls: String,
     /// How often the embedded one was restarted.
     pub restarts: Option<u64>,
@@ -78,13 +68,10 @@ pub struct NatsStatus {
 /// Space under the store.
 #[derive(Debug, Clone, Serialize)]
 pub struct DiskStatus {
-    /// What may still be used.
     pub free_bytes: u64,
     /// What is kept free.
     pub floor_bytes: u64,
-    /// What the store holds.
     pub store_bytes: u64,
-    /// What it may hold.
     pub store_limit_bytes: u64,
 }
 
@@ -93,10 +80,7 @@ pub struct DiskStatus {
 pub struct StreamStatus {
     /// Its bare name.
     pub name: String,
-    /// Messages in it.
     pub messages: u64,
-    /// Bytes in it.
     pub bytes: u64,
-    /// Copies it has.
     pub replicas: usize,
 }

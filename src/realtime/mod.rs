@@ -84,7 +84,6 @@ pub enum Incoming {
     Text,
     /// A frame above [`limits::FRAME_MAX_BYTES`], or one that violates the WebSocket protocol.
     Broken,
-    /// The client has disconnected.
     Disconnected,
 }
 

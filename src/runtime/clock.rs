@@ -16,7 +16,6 @@ pub struct Clock {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not finished within {limit:?}")]
 pub struct Elapsed {
-    /// The deadline that passed.
     pub limit: Duration,
 }
 

@@ -22,34 +22,26 @@ const LIST_DEFAULT: usize = 50;
 /// An account the operator makes.
 #[derive(Clone, Copy)]
 pub struct NewUser<'a> {
-    /// The login.
     pub login: &'a str,
     /// The display name; `None`: the login is shown.
     pub display_name: Option<&'a str>,
     /// The address; it counts as verified.
     pub email: Option<&'a str>,
-    /// The role to assign.
     pub role: Option<&'a str>,
-    /// The password.
     pub password: &'a str,
 }
 
 /// An account was not created or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum ManageAccountError {
-    /// There is no account with this login.
     #[error("no user has this login")]
     UnknownUser,
-    /// Bots have neither roles nor a password.
     #[error("a bot cannot have roles or a password")]
     Bot,
-    /// `owners.emails` names this user.
     #[error("owners.emails makes this user an owner; remove the address there first")]
     ListedOwner,
-    /// The account could not be made or changed.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -22,19 +22,14 @@ use crate::storage::{Change, Claim, Claimed, Storage, StorageError, Tables};
 /// An account was not made or not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum AccountError {
-    /// The login breaks a rule.
     #[error(transparent)]
     Login(#[from] LoginError),
-    /// The login is missing.
     #[error("a username is required")]
     LoginMissing,
-    /// The display name breaks a rule.
     #[error(transparent)]
     DisplayName(#[from] DisplayNameError),
-    /// The password is too short or too long.
     #[error(transparent)]
     Password(#[from] PasswordError),
-    /// The address is not an e-mail address.
     #[error(transparent)]
     Email(#[from] EmailError),
     /// The login is in use or kept back. The text is fixed.
@@ -43,7 +38,6 @@ pub enum AccountError {
     /// Another account has verified this address.
     #[error("this e-mail address is already in use")]
     EmailTaken,
-    /// There is no such role, or it cannot be assigned.
     #[error("no assignable role has this name")]
     UnknownRole,
     /// `limits.max_users` is reached.
@@ -52,10 +46,8 @@ pub enum AccountError {
     /// The account of this id exists: the link was used meanwhile.
     #[error("this account already exists")]
     Exists,
-    /// The password could not be hashed.
     #[error(transparent)]
     Hashing(#[from] PasswordHashError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -21,7 +21,6 @@ pub(super) type RoomEntry = (RoomId, Arc<Room>);
 /// A room as a viewer's connection shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownRoom {
-    /// The room and the viewer's state in it.
     pub with_state: RoomWithState,
     /// Direct messages: whether a message was ever posted.
     pub has_history: Option<bool>,

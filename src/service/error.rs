@@ -12,11 +12,9 @@ pub enum ErrorKind {
     Unauthenticated,
     /// The right is missing, or the room is hidden or not joined.
     PermissionDenied,
-    /// It does not exist.
     NotFound,
     /// The name is taken.
     AlreadyExists,
-    /// The request itself is wrong.
     InvalidArgument,
     /// The state forbids it.
     FailedPrecondition,
@@ -28,7 +26,6 @@ pub enum ErrorKind {
     DiskFull,
     /// The server's disk is read-only or reports errors: writes are rejected.
     DiskError,
-    /// Not served yet.
     Unimplemented,
     /// An error of this program; its text is not sent to clients.
     Internal,
@@ -60,7 +57,6 @@ pub enum AuthenticateError {
     /// None was given, or it is unknown, expired or ended.
     #[error("authentication required")]
     Required,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -68,22 +64,16 @@ pub enum AuthenticateError {
 /// A read was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// There is no such thing.
     #[error("{what} not found")]
-    NotFound {
-        /// What was requested.
-        what: &'static str,
-    },
+    NotFound { what: &'static str },
     /// It exists, but not for this viewer.
     #[error("permission denied")]
     Denied,
     /// The cursor is broken, or of another viewer or room.
     #[error("cursor is not valid here")]
     Cursor,
-    /// The named row is a thread reply where a row of the room is needed.
     #[error("a thread reply is not a row of the room")]
     Reply,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -91,16 +81,12 @@ pub enum ReadError {
 /// A change to a room or a membership was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RoomError {
-    /// There is no such room.
     #[error("room not found")]
     NotFound,
-    /// There is no such group.
     #[error("room group not found")]
     GroupNotFound,
-    /// The right is missing.
     #[error("permission denied")]
     Denied,
-    /// The room is archived.
     #[error("room is archived")]
     Archived,
     /// Direct messages are not joined or left.
@@ -112,13 +98,10 @@ pub enum RoomError {
     /// The name is in use. The contract fixes the text.
     #[error("a room with this name already exists")]
     NameTaken,
-    /// The name breaks a rule.
     #[error(transparent)]
     Name(#[from] RoomNameError),
-    /// The description is too long.
     #[error(transparent)]
     Description(#[from] DescriptionError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

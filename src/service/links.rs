@@ -23,32 +23,26 @@ use crate::storage::{Change, Storage, StorageError};
 /// What a join link fixes; the page asks for the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct JoinFields {
-    /// The login.
     pub login: Option<String>,
-    /// The display name.
     pub display_name: Option<String>,
     /// The address; it counts as verified.
     pub email: Option<String>,
-    /// The role to assign.
     pub role: Option<String>,
 }
 
 /// A link was not made, listed or revoked.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// The server has an owner: there is nothing to set up.
     #[error("this server already has an owner")]
     OwnerExists,
     /// Only owners make, list and revoke join links.
     #[error("permission denied")]
     Denied,
-    /// No usable join link has this id.
     #[error("no open join link has this id")]
     Unknown,
     /// A value breaks a rule.
     #[error(transparent)]
     Account(#[from] AccountError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -18,11 +18,8 @@ use crate::storage::{Appended, Draft, DraftView, RequestId, RoomHead, Storage, S
 /// A message to be posted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewMessage<'a> {
-    /// The room.
     pub room: &'a str,
-    /// The text.
     pub body: &'a str,
-    /// Files to attach.
     pub attachments: &'a [String],
     /// The thread to reply in; empty: none.
     pub thread_root: &'a str,
@@ -39,40 +36,30 @@ pub struct NewMessage<'a> {
 /// A message was not posted.
 #[derive(Debug, thiserror::Error)]
 pub enum PostError {
-    /// There is no such room.
     #[error("room not found")]
     RoomNotFound,
     /// Not a member, or the right is missing.
     #[error("permission denied")]
     Denied,
-    /// The room is archived.
     #[error("room is archived")]
     Archived,
-    /// The text breaks a rule.
     #[error(transparent)]
     Body(#[from] BodyError),
-    /// More files than a message may have.
     #[error("a message has at most {ATTACHMENTS_MAX} attachments")]
     TooManyAttachments,
-    /// Thread options that contradict each other.
     #[error("the thread options contradict each other")]
     ThreadOptions,
-    /// Direct messages have no threads.
     #[error("direct messages have no threads")]
     Direct,
     /// The thread root, or the message that is replied to, does not exist.
     #[error("message not found")]
     MessageNotFound,
-    /// A file is not there.
     #[error("attachment not found")]
     AttachmentNotFound,
-    /// The member posted a moment ago in a room with slow mode.
     #[error("slow mode: wait before posting again")]
     SlowMode,
-    /// Threads are not served yet.
     #[error("threads are not supported yet")]
     ThreadsNotServed,
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -32,7 +32,6 @@ impl PasswordHashError {
 
 /// The outcome of comparing a password.
 pub(super) struct PasswordCheck {
-    /// It is the right one.
     pub(super) is_right: bool,
     /// A new hash with today's parameters, where the stored one is weaker.
     pub(super) upgraded: Option<String>,

@@ -27,9 +27,7 @@ use crate::storage::{
 /// A channel to be made.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRoom<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// Its description.
     pub description: &'a str,
     /// Its group; empty: the first one.
     pub group: &'a str,

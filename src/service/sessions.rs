@@ -46,7 +46,6 @@ pub enum Credential<'a> {
 /// Proof that a user is behind a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The user.
     pub user: UserId,
     /// The log-in that the credential came from.
     pub id: SessionId,
@@ -62,7 +61,6 @@ pub struct Session {
 /// Whether a session goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionState {
-    /// It does.
     Holds,
     /// Ended by its user; the contract's word why.
     Ended {
@@ -80,7 +78,6 @@ pub struct LogIn<'a> {
     pub identifier: &'a str,
     /// As typed.
     pub password: &'a str,
-    /// Where it comes from.
     pub address: IpAddr,
 }
 
@@ -90,19 +87,12 @@ pub enum LogInError {
     /// Unknown user, wrong password or deleted account: one answer for all. The text is fixed.
     #[error("Invalid credentials")]
     Invalid,
-    /// Password log-in is off.
     #[error("Password log-in is disabled")]
     Disabled,
-    /// Too many failures.
     #[error("Too many attempts, try again later")]
-    Throttled {
-        /// When to try again.
-        retry_after: Duration,
-    },
-    /// The password could not be compared.
+    Throttled { retry_after: Duration },
     #[error(transparent)]
     Password(#[from] PasswordHashError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }

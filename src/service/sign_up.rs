@@ -38,11 +38,9 @@ pub struct RedeemRequest<'a> {
     pub login: &'a str,
     /// The display name, unless the link fixes one. Empty: the login is shown.
     pub display_name: &'a str,
-    /// The password.
     pub password: &'a str,
     /// The address, unless the link fixes one.
     pub email: Option<&'a str>,
-    /// Where it comes from.
     pub address: IpAddr,
 }
 
@@ -57,10 +55,7 @@ pub enum RedeemError {
     OwnerExists,
     /// Too much was refused already, for this link or this client address.
     #[error("too many attempts, try again later")]
-    Throttled {
-        /// When to come again.
-        retry_after: Duration,
-    },
+    Throttled { retry_after: Duration },
     /// The account could not be made. The link stays usable.
     #[error(transparent)]
     Account(#[from] AccountError),

@@ -19,7 +19,6 @@ const LOGIN_MAX: usize = 32;
 /// `[bootstrap.server]`
 #[derive(Debug, Clone, Copy)]
 pub struct BootstrapServer<'a> {
-    /// Name of the server.
     pub name: Option<&'a str>,
     /// Channels besides the default rooms.
     pub rooms: &'a [String],
@@ -28,19 +27,15 @@ pub struct BootstrapServer<'a> {
 /// Bootstrap data could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// A user of `[[bootstrap.users]]`.
     #[error("the user {login} of [[bootstrap.users]] cannot be created")]
     User {
-        /// The configured login.
         login: String,
-        /// Why.
         #[source]
         source: ManageAccountError,
     },
     /// A room, or a membership in one.
     #[error("the rooms of [bootstrap.server] cannot be filled")]
     Room(#[from] RoomError),
-    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -54,11 +49,8 @@ impl From<StorageError> for BootstrapError {
 /// Somebody who came in by a provider.
 #[derive(Debug, Clone)]
 pub struct ProviderUser {
-    /// The user.
     pub id: UserId,
-    /// Its login.
     pub login: String,
-    /// The account was made now.
     pub is_new: bool,
 }
 

@@ -16,7 +16,6 @@ use crate::storage::{Opener, Storage, StorageError, Tables};
 /// A row with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShownRow {
-    /// The row.
     pub row: RowView,
     /// Every user it names.
     pub users: Vec<UserView>,

@@ -9,7 +9,6 @@ pub type Grants = Vec<(&'static str, bool)>;
 /// A user as others see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserView {
-    /// Its id.
     pub id: UserId,
     /// Its login, as typed.
     pub login: String,
@@ -21,18 +20,14 @@ pub struct UserView {
     pub avatar_key: Option<String>,
     /// Emoji, text and end (milliseconds since 1970) of a custom status that has not expired.
     pub custom_status: Option<CustomStatusView>,
-    /// A bot.
     pub is_bot: bool,
-    /// Its presence.
     pub presence: super::Presence,
 }
 
 /// A custom status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CustomStatusView {
-    /// Its emoji.
     pub emoji: String,
-    /// Its text.
     pub text: String,
     /// When it ends, milliseconds since 1970; `None`: never.
     pub expires_ms: Option<i64>,
@@ -41,7 +36,6 @@ pub struct CustomStatusView {
 /// A user in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirectoryMember {
-    /// The user.
     pub user: UserView,
     /// `everyone` first, then the assigned roles by name; none for bots.
     pub roles: Vec<String>,
@@ -52,11 +46,8 @@ pub struct DirectoryMember {
 /// One page of an offset list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page<T> {
-    /// The requested entries.
     pub items: Vec<T>,
-    /// How many there are in all.
     pub total: usize,
-    /// Whether more follow.
     pub has_more: bool,
 }
 
@@ -65,18 +56,14 @@ pub struct Page<T> {
 pub struct PageRequest {
     /// At most so many; 0: the method's default.
     pub limit: usize,
-    /// After leaving out so many.
     pub offset: usize,
 }
 
 /// The user of a request, as GetViewer returns it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ViewerView {
-    /// The user.
     pub profile: UserView,
-    /// Whether an address is verified.
     pub has_verified_email: bool,
-    /// Whether a password is set.
     pub has_password: bool,
     /// Whether the account may delete itself (masked until that is built).
     pub can_delete_account: bool,
@@ -88,7 +75,6 @@ pub struct ViewerView {
     pub time_format: TimeFormat,
     /// `capabilities.grants`, always all keys.
     pub capabilities: Grants,
-    /// Some followed thread has unread replies.
     pub has_unread_followed_threads: bool,
     /// Every permission at server scope.
     pub permissions: Grants,
@@ -108,15 +94,11 @@ pub enum RoomKind {
 /// A room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomView {
-    /// Its id.
     pub id: RoomId,
-    /// What it is.
     pub kind: RoomKind,
     /// Its name; empty for direct messages.
     pub name: String,
-    /// Its description.
     pub description: String,
-    /// Put away.
     pub archived: bool,
     /// Its group; `None` for direct messages.
     pub group: Option<GroupId>,
@@ -129,9 +111,7 @@ pub struct RoomView {
 /// A room with one viewer's state in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomWithState {
-    /// The room.
     pub room: RoomView,
-    /// The viewer's state in it.
     pub state: RoomViewerState,
 }
 
@@ -153,20 +133,15 @@ pub struct RoomViewerState {
 pub enum RoomScope {
     /// Channels, then direct messages.
     All,
-    /// Channels.
     Channels,
-    /// Direct messages.
     Direct,
 }
 
 /// A group of rooms with what the viewer sees of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupView {
-    /// Its id.
     pub id: GroupId,
-    /// Its name.
     pub name: String,
-    /// Its description.
     pub description: String,
     /// Visible rooms in order.
     pub rooms: Vec<RoomWithState>,
@@ -177,11 +152,8 @@ pub struct GroupView {
 /// A role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoleView {
-    /// Its name.
     pub name: String,
-    /// The name shown.
     pub display_name: String,
-    /// What it is for.
     pub description: String,
     /// One of the four that every server has.
     pub is_system: bool,
@@ -208,7 +180,6 @@ pub struct ServerView {
     pub direct_login: bool,
     /// People may register themselves (off until registration is built).
     pub direct_registration: bool,
-    /// Only invited people may register.
     pub invite_only: bool,
 }
 
@@ -217,7 +188,6 @@ pub struct ServerView {
 pub struct RuntimeView {
     /// Bytes of one upload, videos included.
     pub max_upload_bytes: u64,
-    /// How long an author may edit a message.
     pub message_edit_window_seconds: u32,
 }
 
@@ -227,62 +197,44 @@ pub struct RuntimeView {
 pub struct MessageView {
     /// Its id, also its row's.
     pub id: EventId,
-    /// Its room.
     pub room: RoomId,
     /// Milliseconds since 1970.
     pub created_ms: i64,
-    /// Its author.
     pub author: UserId,
     /// Its text; `None` when it is deleted or cannot be read.
     pub body: Option<String>,
     /// When it was last edited.
     pub updated_ms: Option<i64>,
-    /// The message it replies to.
     pub in_reply_to: Option<EventId>,
-    /// The root of the thread it is a reply in.
     pub thread_root: Option<EventId>,
-    /// When it was deleted.
     pub deleted_ms: Option<i64>,
 }
 
 /// One entry of a timeline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowView {
-    /// Its id.
     pub id: EventId,
     /// Milliseconds since 1970; never decreases along a timeline.
     pub created_ms: i64,
-    /// Who caused it.
     pub actor: Option<UserId>,
-    /// What it is.
     pub kind: RowKind,
 }
 
 /// What a row is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RowKind {
-    /// A message.
     Message(Box<MessageView>),
-    /// The room was made.
     RoomCreated,
-    /// The actor joined.
     Joined,
-    /// The actor left.
     Left,
     /// Name, description or settings changed.
     RoomUpdated,
-    /// Put away.
     RoomArchived,
-    /// Brought back.
     RoomUnarchived,
-    /// A call began.
     CallStarted {
-        /// Which.
         call_id: String,
     },
-    /// A call ended.
     CallEnded {
-        /// Which.
         call_id: String,
     },
 }
@@ -296,9 +248,7 @@ pub struct TimelinePage {
     pub start_cursor: String,
     /// The position of the last row; empty on an empty page.
     pub end_cursor: String,
-    /// Whether rows lie before it.
     pub has_older: bool,
-    /// Whether rows lie after it.
     pub has_newer: bool,
     /// Every user the rows name, erased ones left out.
     pub users: Vec<UserView>,
@@ -307,7 +257,6 @@ pub struct TimelinePage {
 /// A stretch of a timeline around one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineWindow {
-    /// The stretch.
     pub page: TimelinePage,
     /// The place of the row in it.
     pub target_index: usize,
@@ -316,7 +265,6 @@ pub struct TimelineWindow {
 /// Where a timeline page begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PagePosition<'a> {
-    /// The newest rows.
     Newest,
     /// The rows before a cursor.
     Before(&'a str),
@@ -336,7 +284,6 @@ pub struct MarkedRead {
 /// A user as the operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountView {
-    /// The user.
     pub user: UserView,
     /// Assigned roles by name.
     pub roles: Vec<String>,
@@ -368,7 +315,6 @@ pub struct OpenLink {
     pub created_ms: i64,
     /// When it ends, milliseconds since 1970.
     pub expires_ms: i64,
-    /// What it fixes.
     pub content: LinkContent,
 }
 
@@ -377,20 +323,15 @@ pub struct OpenLink {
 pub struct LinkContent {
     /// The link makes the first owner.
     pub is_setup: bool,
-    /// Given login.
     pub login: Option<String>,
-    /// Given display name.
     pub display_name: Option<String>,
-    /// Given address.
     pub email: Option<String>,
-    /// Given role.
     pub role: Option<String>,
 }
 
 /// Everything a log-in hands out. The secrets appear here only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoggedIn {
-    /// Who.
     pub user: UserId,
     /// The login as stored.
     pub login: String,

@@ -34,41 +34,31 @@ pub enum StorageError {
     /// A stored value cannot be read: damaged, or written by a newer program.
     #[error("a value of {what} cannot be read")]
     Corrupt {
-        /// Which kind of value.
         what: &'static str,
-        /// Why.
         #[source]
         source: Option<DecodeError>,
     },
-    /// A stored value was written by a newer program; nothing was changed.
     #[error(
         "a value of {what} has fields of a newer program and was not changed; update this program"
     )]
-    Newer {
-        /// Which kind of value.
-        what: &'static str,
-    },
+    Newer { what: &'static str },
     /// A newer program has taken the store over: this one writes nothing more.
     #[error("a newer program has taken over the store; update this program")]
     Outdated,
     /// The room is held: what it has stored cannot be folded, so nothing more is taken.
     #[error("the room accepts no messages: its stored events cannot be processed")]
     Held {
-        /// Why.
         #[source]
         reason: HoldReason,
     },
     /// The store refused a write for another reason.
     #[error("the store refused a write")]
     Refused {
-        /// nats-server's words.
         #[source]
         source: NatsError,
     },
-    /// A data key cannot be used with the present `core.secret_key`.
     #[error("a message key cannot be opened with core.secret_key")]
     Key {
-        /// Why.
         #[source]
         source: CryptoError,
     },
@@ -125,7 +115,6 @@ pub enum ChangeError<E> {
     /// The caller's closure refused.
     #[error("refused")]
     Refused(E),
-    /// The store failed.
     #[error(transparent)]
     Storage(#[from] StorageError),
 }

@@ -223,7 +223,6 @@ pub(crate) fn stream_list() -> Vec<String> {
 /// Where a page lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum PageKey {
-    /// The room's head.
     Head,
     /// Rows 64k to 64k+63 of the room.
     Rows(u32),

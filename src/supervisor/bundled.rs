@@ -27,20 +27,16 @@ pub struct Bundled {
 /// The bundled server could not be unpacked.
 #[derive(Debug, thiserror::Error)]
 pub enum UnpackError {
-    /// This binary was built without a server.
     #[error(
         "this chatto was built without its nats-server. Set nats.embedded.binary to one, or use a complete build"
     )]
     NotBundled,
-    /// The copy inside this binary is damaged.
     #[error("the nats-server inside this chatto is damaged. Install chatto again")]
     Damaged,
-    /// The unpacked server could not be written.
     #[error(
         "cannot unpack the bundled nats-server. Check the free memory and the free space of the data directory"
     )]
     Write {
-        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -26,7 +26,6 @@ use crate::limits::CHILD_LINE_MAX_BYTES;
 
 /// What the child gets.
 pub(super) struct Launch<'a> {
-    /// What to execute.
     pub(super) executable: &'a Path,
     /// Its configuration file, the only argument.
     pub(super) config: &'a Path,

@@ -39,11 +39,8 @@ pub enum Role {
 /// What [`DataDir::lock`] waits for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LockWait {
-    /// An offline command uses the directory.
     OfflineCommand {
-        /// The command.
         command: String,
-        /// Its process.
         pid: i32,
     },
     /// A nats-server whose chatto is dead still runs; it is being stopped.
@@ -60,28 +57,15 @@ pub enum LockError {
     #[error(
         "another chatto server (pid {pid}) already uses {path}. Stop it first, or choose another nats.embedded.data_dir"
     )]
-    HeldByServer {
-        /// The directory.
-        path: PathBuf,
-        /// The other server's process.
-        pid: i32,
-    },
+    HeldByServer { path: PathBuf, pid: i32 },
     /// Another offline command uses it (exit 75).
     #[error("`chatto {command}` (pid {pid}) is using {path}. Try again when it has finished")]
-    HeldByCommand {
-        /// The directory.
-        path: PathBuf,
-        /// The other command.
-        command: String,
-        /// Its process.
-        pid: i32,
-    },
+    HeldByCommand { path: PathBuf, command: String, pid: i32 },
     /// An orphaned nats-server could not be stopped in time (exit 75).
     #[error(
         "a nats-server left over from an earlier chatto ({who}) still uses {path} and does not stop. Kill it and try again"
     )]
     Orphan {
-        /// The directory.
         path: PathBuf,
         /// `pid N`, or `pid unknown`.
         who: String,
@@ -99,9 +83,7 @@ pub enum LockError {
         "cannot use the data directory {path}. Check that it exists and that chatto may write to it"
     )]
     Unusable {
-        /// The directory.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },

@@ -6,9 +6,7 @@
 /// A machine that we build for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Machine {
-    /// 64-bit x86.
     X86_64,
-    /// 64-bit ARM.
     Aarch64,
 }
 

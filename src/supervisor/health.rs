@@ -62,7 +62,6 @@ pub struct Disk {
     pub floor_bytes: u64,
     /// Files that may still be created; `None` where the file system has no such limit.
     pub free_inodes: Option<u64>,
-    /// What the store holds.
     pub store_bytes: u64,
     /// What the store may hold (`max_file_store`).
     pub store_limit_bytes: u64,

@@ -22,7 +22,6 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Another nats-server than the bundled one.
     pub binary: Option<PathBuf>,
-    /// Where it listens.
     pub bind_address: IpAddr,
     /// Its port; 0: a random one, kept for the life of this process.
     pub port: u16,
@@ -30,7 +29,6 @@ pub struct Config {
     pub http_port: u16,
     /// The token of its clients; absent: random.
     pub auth_token: Option<String>,
-    /// When it syncs records to disk.
     pub sync: SyncInterval,
     /// A ceiling of the store in bytes; absent: what the floor leaves.
     pub max_file_store: Option<u64>,

@@ -37,7 +37,6 @@ pub(super) struct Running {
     /// Our own connection for health checks.
     pub(super) nats: Nats,
     pub(super) connection: Connection,
-    /// What its store may hold.
     pub(super) store_limit_bytes: u64,
     pub(super) version: Version,
 }

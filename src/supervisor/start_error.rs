@@ -29,16 +29,13 @@ pub enum StartError {
     /// The operator's server cannot be executed (exit 78).
     #[error("cannot execute {path}. Set nats.embedded.binary to a nats-server")]
     Binary {
-        /// The file.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
     /// The operator's binary is not a nats-server that we can use (exit 78).
     #[error("{path} is {found}. Set nats.embedded.binary to nats-server {OLDEST_SERVER} or newer")]
     BinaryTooOld {
-        /// The file.
         path: PathBuf,
         /// What `--version` reports.
         found: String,
@@ -46,9 +43,7 @@ pub enum StartError {
     /// A file of the child cannot be written (exit 73; 74 when the disk is full).
     #[error("cannot write {path}. Check the owner and the free space of the data directory")]
     Prepare {
-        /// The file.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -60,7 +55,6 @@ pub enum StartError {
     Disk {
         /// The store's folder.
         path: PathBuf,
-        /// The system's error.
         #[source]
         source: io::Error,
     },
@@ -85,10 +79,7 @@ pub enum StartError {
     Connect(#[source] ConnectError),
     /// It did not become ready in time (exit 69).
     #[error("nats-server was not ready within {limit:?}. See its log lines above")]
-    NotReady {
-        /// The limit.
-        limit: Duration,
-    },
+    NotReady { limit: Duration },
     /// The owner's scope is full: a mistake in this program (exit 1).
     #[error("the embedded server cannot be monitored")]
     Watch(#[from] ScopeFull),

@@ -21,20 +21,10 @@ pub struct Folder {
 /// The folder contains no web client.
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
-    /// There is no such directory, or it cannot be read.
     #[error("cannot read the directory {} ({reason})", path.display())]
-    Unreadable {
-        /// The directory.
-        path: PathBuf,
-        /// The system's error.
-        reason: io::Error,
-    },
-    /// It lacks the page that every build of a single-page client has.
+    Unreadable { path: PathBuf, reason: io::Error },
     #[error("{} contains no {FALLBACK}, so it is not the build of a web client", path.display())]
-    NoFallback {
-        /// The directory.
-        path: PathBuf,
-    },
+    NoFallback { path: PathBuf },
 }
 
 /// A content coding of a compressed file beside the plain one.
@@ -80,7 +70,6 @@ pub struct OpenedFile {
     pub len: u64,
     /// The media type of the plain file.
     pub content_type: &'static str,
-    /// The content coding of the file.
     pub coding: Option<Coding>,
     /// The entity tag of this version of the file, without the quotes of the header.
     pub tag: String,

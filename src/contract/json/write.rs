@@ -17,10 +17,8 @@ const DEPTH_MAX: usize = 100;
 /// Why a message has no JSON form.
 #[derive(Debug, thiserror::Error)]
 pub enum JsonEncodeError {
-    /// The wire bytes do not match the table.
     #[error("the wire form does not match the table of the message")]
     Wire {
-        /// The error of prost.
         #[source]
         source: prost::DecodeError,
     },
@@ -30,7 +28,6 @@ pub enum JsonEncodeError {
     /// A time outside the years 1 to 9999, or a duration beyond 10,000 years.
     #[error("a time is out of range")]
     Time,
-    /// Messages are nested too deep.
     #[error("the message is nested too deep")]
     Depth,
 }

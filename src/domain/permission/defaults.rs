@@ -20,11 +20,8 @@ pub const DEFAULT_BLOCKED_LOGINS: [&str; 6] =
 /// A system role as first written.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultRole {
-    /// Its name.
     pub name: &'static str,
-    /// The name shown.
     pub display_name: &'static str,
-    /// What it is for.
     pub description: &'static str,
     /// Higher is more important; it never affects a right.
     pub position: i32,
@@ -37,9 +34,7 @@ pub struct DefaultRole {
 /// A room as first written.
 #[derive(Debug, Clone, Copy)]
 pub struct DefaultRoom {
-    /// Its name.
     pub name: &'static str,
-    /// Its description.
     pub description: &'static str,
     /// Whether everybody who may join it is a member automatically.
     pub universal: bool,

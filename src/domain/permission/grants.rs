@@ -118,13 +118,11 @@ const ROLE_VIEW: [Permission; 3] =
 /// How the state of a room affects a viewer's rights in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomFacts {
-    /// A direct message.
     pub direct: bool,
     /// Archived rooms accept no posts.
     pub archived: bool,
     /// The viewer is a member, by rule or explicitly.
     pub member: bool,
-    /// The viewer is currently banned from it.
     pub banned: bool,
 }
 

@@ -6,9 +6,7 @@ use crate::domain::{GroupId, RoomId};
 /// What a decision says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// The permission is given.
     Allow,
-    /// The permission is withheld.
     Deny,
 }
 
@@ -17,38 +15,28 @@ pub enum Effect {
 pub enum DecisionScope {
     /// Everywhere.
     Server,
-    /// In the rooms of one group.
     Group(GroupId),
-    /// In one room.
     Room(RoomId),
 }
 
 /// One stored decision of a role or a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Decision {
-    /// What is decided.
     pub permission: Permission,
-    /// Where.
     pub scope: DecisionScope,
-    /// How.
     pub effect: Effect,
 }
 
 /// Where a permission is checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PermissionScope {
-    /// The server as a whole.
     Server,
-    /// A group of rooms.
     Group(GroupId),
-    /// A channel and the group it is in.
     Channel {
-        /// The channel.
         room: RoomId,
         /// Its group; `None` only while the room is being created.
         group: Option<GroupId>,
     },
-    /// A direct message.
     Direct {
         /// Whether the subject takes part in it.
         participant: bool,
@@ -58,18 +46,15 @@ pub enum PermissionScope {
 /// Whose permission is checked.
 #[derive(Debug, Clone)]
 pub enum Subject {
-    /// A person.
     Human {
         /// Has the role `owner`.
         owner: bool,
         /// One list of decisions for the user itself and one for each of its named roles.
         named: Vec<Vec<Decision>>,
-        /// The decisions of `everyone`.
         everyone: Vec<Decision>,
     },
     /// A bot: it has neither `everyone` nor roles, and never more rights than its owner.
     Bot {
-        /// The bot's own decisions.
         own: Vec<Decision>,
         /// Its owner; `None` when that account was deleted.
         owner: Option<Box<Self>>,

@@ -21,19 +21,14 @@ pub struct Login(String);
 /// Why a text is not a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// It does not have 2 to 32 characters.
     #[error("username must have {LOGIN_MIN_CHARS} to {LOGIN_MAX_CHARS} characters")]
     Length,
-    /// It contains characters other than letters, digits, period, underscore and hyphen.
     #[error("username may contain only letters, digits, '.', '_' and '-'")]
     Characters,
-    /// It does not begin with a letter or digit.
     #[error("username must begin with a letter or digit")]
     Start,
-    /// It has a period at the end, or two in a row.
     #[error("username must not end with a period or contain two in a row")]
     Periods,
-    /// It ends in `_bot`.
     #[error("username must not end in {BOT_SUFFIX}")]
     BotSuffix,
 }
@@ -96,13 +91,10 @@ pub enum DisplayNameError {
     /// It does not have 1 to 32 characters after trimming.
     #[error("display name must have 1 to {DISPLAY_NAME_MAX_CHARS} characters")]
     Length,
-    /// It does not begin with a letter or digit.
     #[error("display name must begin with a letter or digit")]
     Start,
-    /// It contains a character that is not allowed in names.
     #[error("display name contains a character that is not allowed")]
     Characters,
-    /// It contains two spaces in a row.
     #[error("display name must not contain two spaces in a row")]
     Spaces,
 }

@@ -15,7 +15,6 @@ pub enum BodyError {
     /// It has no visible characters and no attachments.
     #[error("message must not be empty")]
     Empty,
-    /// More than 10,000 bytes.
     #[error("message must be {BODY_MAX_BYTES} bytes or less")]
     TooLong,
 }

@@ -15,7 +15,6 @@ pub enum RoomNameError {
     /// It has no visible characters.
     #[error("room name must not be empty")]
     Empty,
-    /// More than 30 characters.
     #[error("room name must be {ROOM_NAME_MAX_CHARS} characters or less")]
     TooLong,
     /// A control character or a line separator.

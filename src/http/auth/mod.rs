@@ -43,7 +43,6 @@ pub(super) enum PresentedCredential {
     Bearer(String),
     /// The session cookie.
     Cookie(String),
-    /// No credential.
     Nothing,
 }
 

@@ -22,21 +22,13 @@ pub(crate) const VERSION: u8 = 1;
 /// Recorded bytes cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// There is not even a version.
     #[error("the stored value is empty")]
     Empty,
-    /// Written by a newer program.
     #[error("the stored value has version {found}; this program reads up to {newest}")]
-    Newer {
-        /// Its version.
-        found: u8,
-        /// The newest we read.
-        newest: u8,
-    },
+    Newer { found: u8, newest: u8 },
     /// Damaged, or not written by this program.
     #[error("the stored value is damaged")]
     Malformed,
-    /// It holds fields that this program does not know: a newer one wrote it.
     #[error("the stored value has fields of a newer program")]
     UnknownFields,
 }

@@ -23,13 +23,10 @@ use crate::storage::store::{Inner, Storage};
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum FeedUpdate {
-    /// An event of a room's journal.
     Event(JournalEvent),
     /// A record of STATE changed.
     State {
-        /// Its revision.
         revision: u64,
-        /// What it is.
         changed: StateChange,
     },
     /// Published without being stored.
@@ -43,47 +40,35 @@ pub enum FeedUpdate {
 /// An event with its place.
 #[derive(Debug, Clone)]
 pub struct JournalEvent {
-    /// Its room.
     pub room: RoomId,
     /// Its sequence in the journal.
     pub sequence: u64,
-    /// The event.
     pub event: Arc<Event>,
 }
 
 /// A changed record of STATE; the present one is in the tables.
 #[derive(Debug, Clone)]
 pub enum StateChange {
-    /// An account.
     User {
-        /// Whose.
         id: UserId,
         /// What it was; `None`: new, or not known any more.
         former: Option<Arc<User>>,
     },
-    /// A room.
     Room {
-        /// Which.
         id: RoomId,
         /// What it was; `None`: new, or not known any more.
         former: Option<Arc<Room>>,
     },
     /// A membership. Rows of the journal announce it; rights may depend on it all the same.
     Member {
-        /// The room.
         room: RoomId,
-        /// Who.
         user: UserId,
         /// What it was; `None`: new, or not known any more.
         former: Option<Arc<Membership>>,
     },
-    /// A role.
     Role,
-    /// A group.
     Group(GroupId),
-    /// The server's settings.
     Server {
-        /// What they were.
         former: Option<Arc<ServerSettings>>,
     },
     /// Nothing that clients see.
@@ -93,27 +78,21 @@ pub enum StateChange {
 /// Published to every process, stored nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EphemeralEvent {
-    /// Somebody types.
     Typing {
-        /// Where.
         room: RoomId,
-        /// Who.
         user: UserId,
         /// In the thread of this root.
         thread: Option<EventId>,
     },
     /// Somebody's presence was set or refreshed.
     Presence {
-        /// Who.
         user: UserId,
-        /// The status that holds.
         status: Presence,
         /// Until when, milliseconds since 1970.
         until_ms: i64,
     },
     /// Somebody's read marker moved.
     Marker {
-        /// Whose.
         user: UserId,
         /// Id of the room or thread root.
         target: String,

@@ -16,9 +16,7 @@ pub enum HoldReason {
     /// An event that a newer program wrote, or a damaged one.
     #[error("the event at journal sequence {sequence} cannot be read")]
     Event {
-        /// Where it lies.
         sequence: u64,
-        /// Why it cannot be read.
         #[source]
         source: DecodeError,
     },
@@ -56,6 +54,5 @@ pub(crate) struct Held {
 pub struct HeldRoom {
     /// Its id.
     pub room: String,
-    /// Why it is held.
     pub reason: HoldReason,
 }

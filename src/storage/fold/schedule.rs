@@ -15,7 +15,6 @@ const LAG_MAX: u64 = OVERLAY_EVENTS_MAX as u64;
 /// How much of a room is to be folded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Share {
-    /// All its events.
     All,
     /// As far as they fill pages: a page that is written once need not be rewritten.
     FullPages,

@@ -32,7 +32,6 @@ pub struct Draft {
     /// The time it should carry, milliseconds since 1970; raised above that of the event before. Where that lies
     /// more than [`CLOCK_AHEAD_MAX`] ahead of this process's clock, the event carries the clock's time.
     pub at_ms: i64,
-    /// What happens.
     pub effect: Effect,
 }
 
@@ -443,7 +442,6 @@ impl Journal {
 struct Elsewhere {
     /// Up to this sequence there is none.
     seen: u64,
-    /// When the call began.
     began_ms: i64,
     /// Another writer was first.
     is_likely: bool,

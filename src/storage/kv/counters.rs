@@ -23,7 +23,6 @@ pub enum Counted {
 /// A counter. Times are milliseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counter {
-    /// How often.
     pub count: u32,
     /// When the window began in which that was counted.
     pub window_ms: i64,

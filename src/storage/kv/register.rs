@@ -21,11 +21,8 @@ const FINGERPRINTS: &str = "$KV.META.fingerprints";
 pub struct Process {
     /// Random, new at each start.
     pub id: String,
-    /// The program's version.
     pub version: String,
-    /// The host's name.
     pub host: String,
-    /// The process id on that host.
     pub pid: u32,
     /// When it started, milliseconds since 1970.
     pub started_ms: i64,

@@ -30,7 +30,6 @@ const LOOKS: usize = 5;
 /// lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Summary {
-    /// How many.
     pub(crate) keys: u64,
     /// The sum of [`digest`] over them: it does not depend on their order.
     pub(crate) digest: u64,

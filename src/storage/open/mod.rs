@@ -65,18 +65,13 @@ pub enum OpenError {
     /// A restore or a key import has begun here and is not complete.
     #[error("this store holds keys but no data; put a copy of the whole data directory back")]
     Partial,
-    /// A stream of this account belongs to another server.
     #[error("stream {stream} belongs to another Chatto server; use another NATS account")]
     Foreign {
         /// JetStream's name of the stream.
         stream: String,
     },
-    /// Written by a newer program.
     #[error("the store has layout {found}; this program knows up to {LAYOUT}")]
-    Newer {
-        /// The store's layout number.
-        found: u32,
-    },
+    Newer { found: u32 },
     /// A newer program has taken the store over: this one would drop what it has written.
     #[error(
         "the store wants programs that write version {least} or newer; this one writes {WRITER}: update it"
@@ -85,15 +80,11 @@ pub enum OpenError {
         /// META's least version.
         least: u32,
     },
-    /// `core.secret_key` is not the one that wraps the message keys.
     #[error("core.secret_key is not the one this store was made with")]
     SecretChanged,
-    /// The marker file cannot be read or written.
     #[error("{} cannot be used", path.display())]
     Marker {
-        /// Its path.
         path: PathBuf,
-        /// Why.
         #[source]
         source: std::io::Error,
     },

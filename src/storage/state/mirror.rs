@@ -31,9 +31,7 @@ pub struct Tables {
     pub rooms: HashMap<RoomId, Arc<Room>>,
     /// All roles by name.
     pub roles: BTreeMap<String, Arc<Role>>,
-    /// All groups.
     pub groups: HashMap<GroupId, Arc<Group>>,
-    /// The server's own settings.
     pub server: Arc<ServerSettings>,
     logins: HashMap<String, UserId>,
     emails: HashMap<String, UserId>,

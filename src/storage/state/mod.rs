@@ -22,11 +22,8 @@ use crate::storage::state::mirror::{Mirror, PREFIX, Tables};
 /// What a change does with a record.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change<R> {
-    /// Store this.
     Put(R),
-    /// Leave it as it is.
     Keep,
-    /// Remove it.
     Delete,
 }
 
@@ -35,9 +32,7 @@ pub enum Change<R> {
 pub enum Claimed {
     /// The holder has it now, or had it already.
     Yes,
-    /// Somebody else has it.
     Taken {
-        /// Who.
         holder: ClaimHolder,
     },
 }
@@ -45,9 +40,7 @@ pub enum Claimed {
 /// Whose a claim is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClaimHolder {
-    /// An account's.
     User(UserId),
-    /// A room's.
     Room(RoomId),
     /// Of a kind that a later version adds, by its id.
     Other(String),
@@ -56,7 +49,6 @@ pub enum ClaimHolder {
 /// A claim as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClaimRecord {
-    /// Whose it is.
     pub holder: ClaimHolder,
     /// When it was made, milliseconds since 1970.
     pub claimed_ms: i64,
