@@ -209,9 +209,6 @@ impl BodyPermit {
 
 /// Reads a body of at most `max` bytes within the deadline for whole bodies. The request gives its permit back
 /// while it waits for bytes that have not arrived yet.
-///
-/// # Errors
-/// [`BodyError`].
 pub(super) async fn read_body(
     body: tide::Body,
     max: usize,

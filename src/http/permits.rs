@@ -34,9 +34,6 @@ impl Permits {
     }
 
     /// Takes `amount` for a client, without waiting.
-    ///
-    /// # Errors
-    /// [`AllTaken`].
     pub(super) fn take(
         self: &Arc<Self>,
         client: ClientNetwork,

@@ -66,9 +66,6 @@ impl PausablePermit {
     }
 
     /// Takes the permit again.
-    ///
-    /// # Errors
-    /// [`AllTaken`]
     pub(super) fn resume(&self) -> Result<(), AllTaken> {
         let permit = self.requests.take(self.client, 1)?;
         *self.held.lock() = Some(permit);

@@ -67,9 +67,6 @@ pub enum TlsFileError {
 
 impl TlsFiles {
     /// Whether the pair can be used. Blocks.
-    ///
-    /// # Errors
-    /// [`TlsError`].
     pub fn check(&self) -> Result<(), TlsError> {
         self.load(&provider()).map(drop)
     }
@@ -157,9 +154,6 @@ impl ResolvesServerCert for CurrentCertificate {
 
 impl Tls {
     /// Reads the pair. Blocks.
-    ///
-    /// # Errors
-    /// [`TlsError`].
     pub fn load(files: TlsFiles) -> Result<Self, TlsError> {
         let provider = Arc::new(provider());
         let versions = files.versions();

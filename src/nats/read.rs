@@ -129,9 +129,6 @@ impl Nats {
     }
 
     /// The newest message of one subject, from any replica.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn newest(
         &self,
         stream: &str,
@@ -142,9 +139,6 @@ impl Nats {
     }
 
     /// The newest message of one subject, from the stream's leader.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn leader_newest(
         &self,
         stream: &str,
@@ -154,9 +148,6 @@ impl Nats {
     }
 
     /// The message at a sequence, from the stream's leader.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn leader_at(
         &self,
         stream: &str,
@@ -167,18 +158,12 @@ impl Nats {
 
     /// The sequence of the first message stored at or after a time (milliseconds since 1970); `None`
     /// when every message is older.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn first_since(&self, stream: &str, unix_ms: i64) -> Result<Option<u64>, NatsError> {
         let batch = self.read(stream, BatchRead::Since { unix_ms }).await?;
         Ok(batch.messages.first().map(|message| message.sequence))
     }
 
     /// The first message at or after a sequence, from the stream's leader.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn leader_from(
         &self,
         stream: &str,
@@ -188,9 +173,6 @@ impl Nats {
     }
 
     /// The first message of one subject at or after a sequence, from the stream's leader.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn leader_next(
         &self,
         stream: &str,

@@ -63,9 +63,6 @@ struct SuccessResponse {
 
 impl Nats {
     /// The stream's configuration and state, from its leader; `None` when there is no such stream.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, NatsError> {
         optional(
             self.api(&format!("STREAM.INFO.{name}"), &json!({})).await,
@@ -74,9 +71,6 @@ impl Nats {
     }
 
     /// The subjects of a stream that match `filter`, from its leader, without their messages.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn subjects(&self, name: &str, filter: &str) -> Result<Vec<String>, NatsError> {
         let mut subjects = Vec::new();
         loop {
@@ -94,25 +88,16 @@ impl Nats {
     }
 
     /// Creates the stream; one that exists with the same configuration is a success.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn create_stream(&self, config: &StreamConfig) -> Result<StreamInfo, NatsError> {
         self.api(&format!("STREAM.CREATE.{}", config.name), config).await
     }
 
     /// Changes the stream's configuration.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn update_stream(&self, config: &StreamConfig) -> Result<StreamInfo, NatsError> {
         self.api(&format!("STREAM.UPDATE.{}", config.name), config).await
     }
 
     /// Removes the stream with everything in it; one that does not exist is a success.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn delete_stream(&self, name: &str) -> Result<(), NatsError> {
         let deleted =
             self.api::<SuccessResponse>(&format!("STREAM.DELETE.{name}"), &json!({})).await;
@@ -120,9 +105,6 @@ impl Nats {
     }
 
     /// Erases one message from disk: its bytes are overwritten. `false` when it did not exist.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     ///
     /// # Cancel safety
     /// May be repeated.
@@ -143,9 +125,6 @@ impl Nats {
     }
 
     /// Removes every message before `sequence`. Their bytes may remain on disk.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn purge_before(&self, stream: &str, sequence: u64) -> Result<(), NatsError> {
         let subject = format!("STREAM.PURGE.{stream}");
         self.api::<SuccessResponse>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
@@ -160,9 +139,6 @@ impl Nats {
     }
 
     /// Checks that the server can report its streams, whose state it reads under their locks.
-    ///
-    /// # Errors
-    /// [`NatsError`].
     pub async fn check_streams(&self) -> Result<(), NatsError> {
         self.api::<serde_json::Value>("STREAM.LIST", &json!({})).await.map(|_| ())
     }

@@ -50,9 +50,6 @@ impl Client {
 
     /// Calls a method; `params` is an object. It blocks for at most
     /// [`crate::limits::OPERATOR_TIMEOUT`].
-    ///
-    /// # Errors
-    /// [`CallError`].
     pub fn call(&self, method: &str, params: Value) -> Result<Value, CallError> {
         let mut params = params;
         if let Value::Object(fields) = &mut params {

@@ -120,9 +120,6 @@ impl Accounts<'_> {
 
     /// Sets a password and ends all sessions of the user.
     ///
-    /// # Errors
-    /// [`ManageAccountError`].
-    ///
     /// # Cancel safety
     /// Dropping it may or may not have set the password.
     pub async fn set_password(
@@ -154,9 +151,6 @@ impl Accounts<'_> {
 
     /// Assigns a role; a role that is assigned already stays.
     ///
-    /// # Errors
-    /// [`ManageAccountError`].
-    ///
     /// # Cancel safety
     /// Dropping it may or may not have assigned the role.
     pub async fn add_role(
@@ -180,9 +174,6 @@ impl Accounts<'_> {
     }
 
     /// Removes a role. Removing one that is not assigned succeeds.
-    ///
-    /// # Errors
-    /// [`ManageAccountError`].
     ///
     /// # Cancel safety
     /// Dropping it may or may not have removed the role.

@@ -289,9 +289,6 @@ impl Directory<'_> {
     }
 
     /// A room that the viewer's connection shows: unarchived channels it sees, its direct messages.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn shown_room(
         self,
         session: &Session,
@@ -304,9 +301,6 @@ impl Directory<'_> {
     }
 
     /// A room that the viewer is a member of, archived ones too.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn joined_room(
         self,
         session: &Session,
@@ -322,9 +316,6 @@ impl Directory<'_> {
 
     /// Every room the viewer's connection shows: channels in sidebar order, then all its direct
     /// messages, the newest activity first.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn shown_rooms(self, session: &Session) -> Result<Vec<RoomId>, StorageError> {
         let (channels, direct) = self.visible_rooms(session, true);
         let direct = self.newest_first(direct).await?;

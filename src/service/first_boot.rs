@@ -34,9 +34,6 @@ impl FirstBoot<'_> {
     /// Writes the defaults of a new server and makes the users of `owners.emails` owners. Called at
     /// every start, before the first request.
     ///
-    /// # Errors
-    /// [`StoreError`].
-    ///
     /// # Cancel safety
     /// Dropping it leaves some steps done; the next call does the rest.
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {

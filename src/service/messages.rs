@@ -118,9 +118,6 @@ impl Messages<'_> {
     /// Posts a message. With an idempotency key, a repetition within two minutes returns the message
     /// that the first call stored.
     ///
-    /// # Errors
-    /// [`PostError`].
-    ///
     /// # Cancel safety
     /// After dropping it the message may or may not be stored; repeat the call with the same key to find out.
     pub async fn post(

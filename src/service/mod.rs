@@ -179,9 +179,6 @@ impl Service {
     /// Writes the defaults of a new server and makes the users of `owners.emails` owners. Called at
     /// every start, before the first request.
     ///
-    /// # Errors
-    /// [`StoreError`].
-    ///
     /// # Cancel safety
     /// Dropping it leaves some steps done; the next call does the rest.
     pub async fn prepare(&self) -> Result<(), StoreError> {

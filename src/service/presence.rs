@@ -74,9 +74,6 @@ impl Presences<'_> {
     /// comes faster the newest status is published at the end of the second, and the result is then what this
     /// process expects to hold.
     ///
-    /// # Errors
-    /// [`StoreError`].
-    ///
     /// # Cancel safety
     /// Dropping it may or may not have set it.
     pub async fn update(
@@ -145,9 +142,6 @@ impl Presences<'_> {
 
     /// Reads what is stored of everybody. What was received meanwhile is newer and stays. Answers whose status
     /// changed.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn load(self) -> Result<Vec<UserId>, StorageError> {
         let now = self.clock.unix_ms();
         let stored = self.storage.presences().await?;

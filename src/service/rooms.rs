@@ -70,9 +70,6 @@ impl Rooms<'_> {
 
     /// Makes a channel at the end of its group. The creator is not made a member.
     ///
-    /// # Errors
-    /// [`RoomError`].
-    ///
     /// # Cancel safety
     /// Dropping it leaves no room, or a room whose first row the sweep stores; never a taken name for
     /// long.
@@ -96,9 +93,6 @@ impl Rooms<'_> {
     }
 
     /// Makes the viewer a member.
-    ///
-    /// # Errors
-    /// [`RoomError`].
     ///
     /// # Cancel safety
     /// Dropping it leaves no membership, or one whose row the sweep stores.
@@ -126,9 +120,6 @@ impl Rooms<'_> {
     }
 
     /// Ends the viewer's membership; `false`: there was none.
-    ///
-    /// # Errors
-    /// [`RoomError`].
     ///
     /// # Cancel safety
     /// Dropping it leaves the membership, or none with a row that the sweep stores.

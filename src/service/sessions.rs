@@ -185,9 +185,6 @@ impl Sessions<'_> {
 
     /// Checks a password and starts a session.
     ///
-    /// # Errors
-    /// [`LogInError`].
-    ///
     /// # Cancel safety
     /// Dropping it may leave an attempt counted, or a session nobody knows, which expires.
     pub async fn log_in(self, attempt: LogIn<'_>) -> Result<LoggedIn, LogInError> {
@@ -249,9 +246,6 @@ impl Sessions<'_> {
     }
 
     /// Looks again whether a session counts, at the store's leader.
-    ///
-    /// # Errors
-    /// [`StoreError`].
     pub async fn state(self, session: &Session) -> Result<SessionState, StoreError> {
         let user = self.storage.read(|tables| tables.users.get(&session.user).cloned());
         let Some(user) = user.filter(|user| !user.deleted) else {

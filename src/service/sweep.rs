@@ -40,9 +40,6 @@ impl Sweeper<'_> {
     /// Writes the missing rows of joins, departures and new rooms, and releases claims whose holder
     /// was never stored. Does nothing while another process holds the lease.
     ///
-    /// # Errors
-    /// [`StoreError`].
-    ///
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
     pub async fn sweep(self) -> Result<(), StoreError> {

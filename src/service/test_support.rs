@@ -63,9 +63,6 @@ pub struct TestSupport<'a> {
 impl TestSupport<'_> {
     /// Fills a server without users. A server that has some stays as it is.
     ///
-    /// # Errors
-    /// [`BootstrapError`].
-    ///
     /// # Cancel safety
     /// Dropping it leaves a part; a test begins with a new server.
     pub async fn bootstrap(
@@ -113,9 +110,6 @@ impl TestSupport<'_> {
     }
 
     /// Joins both default rooms as the user of `session`.
-    ///
-    /// # Errors
-    /// [`RoomError`].
     ///
     /// # Cancel safety
     /// As [`super::Rooms::join`].

@@ -34,9 +34,6 @@ impl Storage {
 
     /// Changes an account by compare-and-set; `f` runs again after a conflict.
     ///
-    /// # Errors
-    /// [`ChangeError`].
-    ///
     /// # Cancel safety
     /// After dropping it the change may or may not be stored. This holds for all `change_*`.
     pub async fn change_user<E>(
@@ -48,9 +45,6 @@ impl Storage {
     }
 
     /// Changes a room; see [`Self::change_user`].
-    ///
-    /// # Errors
-    /// [`ChangeError`].
     pub async fn change_room<E>(
         &self,
         id: &RoomId,
@@ -60,9 +54,6 @@ impl Storage {
     }
 
     /// Changes a membership; see [`Self::change_user`].
-    ///
-    /// # Errors
-    /// [`ChangeError`].
     pub async fn change_member<E>(
         &self,
         room: &RoomId,
@@ -85,9 +76,6 @@ impl Storage {
     }
 
     /// Changes a role; see [`Self::change_user`].
-    ///
-    /// # Errors
-    /// [`ChangeError`].
     pub async fn change_role<E>(
         &self,
         name: &str,
@@ -97,9 +85,6 @@ impl Storage {
     }
 
     /// Changes a group; see [`Self::change_user`].
-    ///
-    /// # Errors
-    /// [`ChangeError`].
     pub async fn change_group<E>(
         &self,
         id: &GroupId,
@@ -109,9 +94,6 @@ impl Storage {
     }
 
     /// Changes the server's settings; see [`Self::change_user`].
-    ///
-    /// # Errors
-    /// [`ChangeError`].
     pub async fn change_server<E>(
         &self,
         f: impl FnMut(Option<&ServerSettings>) -> Result<Change<ServerSettings>, E>,
@@ -120,9 +102,6 @@ impl Storage {
     }
 
     /// Claims something unique for a holder. Its own earlier claim counts as success.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn claim(
         &self,
         what: Claim<'_>,
@@ -132,9 +111,6 @@ impl Storage {
     }
 
     /// Gives a claim back, if this holder has it.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn release(
         &self,
         what: Claim<'_>,
@@ -144,9 +120,6 @@ impl Storage {
     }
 
     /// Gives a claim back by its key, as a sweep finds it in [`Tables::claims`]; see [`Self::release`].
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn release_key(
         &self,
         key: ClaimKey,
@@ -156,9 +129,6 @@ impl Storage {
     }
 
     /// The room's head as of now; an empty one for a room without events.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn head(&self, room: &RoomId) -> Result<Arc<RoomHead>, StorageError> {
         let head = self.inner.timeline.head(room.as_str()).await?;
         // A room that was announced has at least the row that says so.
@@ -172,17 +142,11 @@ impl Storage {
 
     /// Rows `from..to` of the room timeline in ascending order, at most 256; rows are numbered from
     /// 0 without gaps. Bodies are sealed.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn rows(&self, room: &RoomId, from: u32, to: u32) -> Result<Vec<Row>, StorageError> {
         self.inner.timeline.rows(room.as_str(), from, to).await
     }
 
     /// Replies `from..to` of the thread at a root row; replies are numbered from 1.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn replies(
         &self,
         room: &RoomId,
@@ -194,9 +158,6 @@ impl Storage {
     }
 
     /// The row with this id: a root row, or a reply. `None`: there is no such row in this room.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn row(&self, room: &RoomId, id: &EventId) -> Result<Option<Row>, StorageError> {
         self.inner.timeline.row(room.as_str(), id).await
     }
@@ -232,9 +193,6 @@ impl Storage {
     }
 
     /// Seals a body for its author and place, making the author's data key when there is none.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn seal(
         &self,
         author: &UserId,
@@ -247,9 +205,6 @@ impl Storage {
 
     /// The author's data key, made when there is none, for sealing where the row is decided: inside
     /// the draft of an append.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn sealer(&self, author: &UserId) -> Result<Sealer, StorageError> {
         let key_id = self.key_id(author);
         if let Some(key) = self.inner.keys.get(author, &key_id).await? {
@@ -282,9 +237,6 @@ impl Storage {
 
     /// The keys that open these bodies. Those of erased authors are left out: the tombstone decides, not
     /// the key, as another process may just have shredded it.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn opener<'a>(
         &self,
         bodies: impl Iterator<Item = (UserId, &'a Sealed)>,
@@ -298,9 +250,6 @@ impl Storage {
     }
 
     /// Opens one body. `None`: its key was erased, or is unreadable with the present secret.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn unseal(
         &self,
         author: &UserId,
@@ -313,9 +262,6 @@ impl Storage {
     }
 
     /// Erases every data key of a user: its texts are unreadable for ever.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn shred_keys(&self, user: &UserId) -> Result<(), StorageError> {
         self.inner.keys.shred(user).await
     }
@@ -323,9 +269,6 @@ impl Storage {
     // --- tokens -----------------------------------------------------------------
 
     /// Stores a new token under its keyed hash; `false`: there is one.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn token_create(
         &self,
         hash: &[u8; 32],
@@ -336,9 +279,6 @@ impl Storage {
     }
 
     /// A token's record from the leader.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn token(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
         self.inner.tokens.get(hash).await
     }
@@ -346,18 +286,12 @@ impl Storage {
     /// A token's record, at most [`RECORD_CACHE_TTL`](crate::limits::RECORD_CACHE_TTL) old and from memory only
     /// while changes by other processes are received. Once [`Self::token_delete`] has returned there is none: in
     /// this process at once, in others when they receive the change.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn token_cached(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
         let fresh = self.inner.embedded || self.is_following();
         self.inner.tokens.get_cached(hash, fresh).await
     }
 
     /// Replaces a token's record at its revision; `false`: it changed meanwhile.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn token_replace(
         &self,
         hash: &[u8; 32],
@@ -370,9 +304,6 @@ impl Storage {
 
     /// The tokens that `wanted` accepts, from any replica: with replicas some may be missing or old.
     /// Every token is read, a batch at a time.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn tokens(
         &self,
         wanted: impl Fn(&Token) -> bool + Send + Sync,
@@ -381,9 +312,6 @@ impl Storage {
     }
 
     /// Removes a token at its revision; `false`: it changed meanwhile.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn token_delete_at(
         &self,
         hash: &[u8; 32],
@@ -393,9 +321,6 @@ impl Storage {
     }
 
     /// Removes a token.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn token_delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
         self.inner.tokens.delete(hash).await
     }

@@ -174,9 +174,6 @@ impl Storage {
 
     /// Folds everything that is unfolded now and moves the checkpoint; a backup begins with this.
     ///
-    /// # Errors
-    /// [`StorageError`].
-    ///
     /// # Cancel safety
     /// May be dropped at any await and repeated.
     pub async fn fold_all(&self) -> Result<(), StorageError> {
@@ -196,9 +193,6 @@ impl Storage {
 
     /// Purges what only clients that were long away could miss (folded journal events and delete markers
     /// older than the resume window), and parts that unfinished folds have left. It happens by itself every hour.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn purge(&self) -> Result<(), StorageError> {
         self.inner.purge_journal(None).await?;
         self.inner.sweep_tombstones(None).await?;

@@ -107,9 +107,6 @@ impl Bundled {
 }
 
 /// Unpacks the bundled server as an executable file, for tests and for use beside chatto.
-///
-/// # Errors
-/// See [`UnpackError`].
 pub fn bundled_server(to: &Path) -> Result<(), UnpackError> {
     let bundled = Bundled::get().ok_or(UnpackError::NotBundled)?;
     let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o700).open(to);

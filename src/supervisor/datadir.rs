@@ -105,9 +105,6 @@ impl DataDir {
     /// beginning and again every [`LOCK_POLL_INTERVAL`], so that the service manager can be asked for more
     /// time.
     ///
-    /// # Errors
-    /// See [`LockError`].
-    ///
     /// # Cancel safety
     /// Dropping the future releases the lock; an orphan may have been signalled to stop.
     pub async fn lock(

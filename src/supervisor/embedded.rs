@@ -66,9 +66,6 @@ impl Embedded {
     ///
     /// This takes long while JetStream recovers a large store: ask the service manager for more time meanwhile.
     ///
-    /// # Errors
-    /// See [`StartError`].
-    ///
     /// # Cancel safety
     /// Dropping the future signals the child to stop; the directory stays locked until the child has ended.
     pub async fn start(

@@ -23,9 +23,6 @@ pub struct Signals {
 
 impl Signals {
     /// Takes over SIGTERM, SIGINT and SIGHUP.
-    ///
-    /// # Errors
-    /// The system's error.
     pub fn new() -> io::Result<Self> {
         use async_signal::Signal::{Hup, Int, Term};
         Ok(Self { inner: async_signal::Signals::new([Term, Int, Hup])? })

@@ -189,9 +189,6 @@ pub struct EmailError;
 
 impl Email {
     /// Trims and checks the form: a name, one `@`, a host. Only an e-mail can show whether the address exists.
-    ///
-    /// # Errors
-    /// [`EmailError`].
     pub fn parse(text: &str) -> Result<Self, EmailError> {
         let text = text.trim();
         let Some((name, host)) = text.split_once('@') else { return Err(EmailError) };

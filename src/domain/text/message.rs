@@ -21,9 +21,6 @@ pub enum BodyError {
 
 impl Body {
     /// Checks a body; with attachments it may be empty.
-    ///
-    /// # Errors
-    /// [`BodyError`].
     pub fn parse(text: &str, has_attachments: bool) -> Result<Self, BodyError> {
         if text.len() > BODY_MAX_BYTES {
             Err(BodyError::TooLong)
@@ -48,9 +45,6 @@ pub struct EmojiError;
 
 /// Checks the form of a reaction: 1 to 64 characters of `[a-z0-9_+-]`. The list of names is up to the
 /// client.
-///
-/// # Errors
-/// [`EmojiError`].
 pub fn emoji_shortcode(text: &str) -> Result<&str, EmojiError> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'+' | b'-');
     let fits = (1..=EMOJI_SHORTCODE_MAX_CHARS).contains(&text.len()) && text.bytes().all(allowed);
@@ -65,9 +59,6 @@ pub fn emoji_shortcode(text: &str) -> Result<&str, EmojiError> {
 pub struct StatusError;
 
 /// Checks a custom status: both parts are required.
-///
-/// # Errors
-/// [`StatusError`].
 pub fn custom_status<'a>(emoji: &'a str, text: &'a str) -> Result<(&'a str, &'a str), StatusError> {
     let fits = (1..=STATUS_EMOJI_MAX_CHARS).contains(&emoji.chars().count())
         && (1..=STATUS_TEXT_MAX_CHARS).contains(&text.chars().count());

@@ -72,9 +72,6 @@ pub fn description(text: &str) -> Result<&str, DescriptionError> {
 pub struct RoleNameError;
 
 /// Checks `^[a-z]([a-z0-9-]*[a-z0-9])?$`, up to 32 characters.
-///
-/// # Errors
-/// [`RoleNameError`].
 pub fn role_name(text: &str) -> Result<&str, RoleNameError> {
     let allowed = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     let fits = text.len() <= ROLE_NAME_MAX_CHARS
@@ -95,9 +92,6 @@ pub struct IdempotencyKeyError;
 
 impl IdempotencyKey {
     /// Checks the length and the characters.
-    ///
-    /// # Errors
-    /// [`IdempotencyKeyError`].
     pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
         let fits = (1..=IDEMPOTENCY_KEY_MAX_CHARS).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_graphic());

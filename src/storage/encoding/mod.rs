@@ -137,9 +137,6 @@ pub(crate) fn encode_value(value: &impl Recorded) -> Bytes {
 
 /// Decodes a value of any version we know, and whether it is all that is stored: if not, this program must not
 /// write it again.
-///
-/// # Errors
-/// [`DecodeError`].
 pub(crate) fn decode_value<T: Recorded>(bytes: &[u8]) -> Result<(T, bool), DecodeError> {
     let record: T::Record = decode(bytes)?;
     let (is_known, mut losses) = (is_known(&record, bytes), Losses::default());

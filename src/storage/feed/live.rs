@@ -179,9 +179,6 @@ impl Storage {
 
     /// What happened after `since`, up to `upto`; `None` when it is more than `max` changes, or some
     /// of it is purged or cannot be read by this program.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn gap(
         &self,
         since: FeedPosition,
@@ -249,9 +246,6 @@ impl Storage {
     }
 
     /// Changes a user's presence record, which disappears `ttl` after its last change.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn change_presence<T>(
         &self,
         user: &UserId,
@@ -262,9 +256,6 @@ impl Storage {
     }
 
     /// Every presence record there is.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn presences(&self) -> Result<Vec<(UserId, UserPresence)>, StorageError> {
         self.inner.tokens.presences().await
     }
@@ -322,9 +313,6 @@ pub(crate) fn room_of(subject: &str) -> Option<RoomId> {
 
 /// A stored journal message as an event, and whether this program knows all its fields. One whose effect it
 /// does not know is refused: nothing behind it can be applied.
-///
-/// # Errors
-/// [`DecodeError`].
 pub(crate) fn decode_event(
     room: RoomId,
     sequence: u64,

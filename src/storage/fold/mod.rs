@@ -276,9 +276,6 @@ impl Folder {
 
     /// Erases parts that no base names, of all pages: those of folds that died where nobody folds again.
     ///
-    /// # Errors
-    /// [`StorageError`].
-    ///
     /// # Cancel safety
     /// May be dropped at any await and repeated.
     pub(crate) async fn erase_orphaned_parts(

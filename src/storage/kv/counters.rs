@@ -57,9 +57,6 @@ impl Counted {
 
 impl Storage {
     /// A counter as it is now. `name` is a keyed hash: nobody learns from it who is meant.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn counter(
         &self,
         counted: Counted,
@@ -72,9 +69,6 @@ impl Storage {
 
     /// Changes a counter, beginning with what was found; `f` runs again when it has changed since. A write
     /// without answer may be counted twice.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     ///
     /// # Cancel safety
     /// After dropping it the change may or may not be stored.
@@ -101,9 +95,6 @@ impl Storage {
     }
 
     /// Removes a counter without a trace.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     ///
     /// # Cancel safety
     /// May be repeated.

@@ -143,9 +143,6 @@ impl Inner {
 impl Storage {
     /// Takes or renews a lease for this process; `None`: another one holds it. Work under it asks
     /// [`Lease::holds`] before each write.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn lease(
         &self,
         name: &'static str,

@@ -252,9 +252,6 @@ impl Markers {
 
 impl Storage {
     /// The stored read marker of a room or thread (`target`: its id).
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn marker(
         &self,
         user: &UserId,
@@ -264,9 +261,6 @@ impl Storage {
     }
 
     /// Reads the markers of many rooms or threads at once, so that [`Self::marker`] answers from memory.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn prefetch_markers(
         &self,
         user: &UserId,
@@ -276,9 +270,6 @@ impl Storage {
     }
 
     /// Moves a read marker forward; returns the one that holds.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn advance_marker(
         &self,
         user: &UserId,

@@ -45,9 +45,6 @@ fn subject(id: &str) -> String {
 
 /// Every process in the register. It can be read before the store is opened; where there is no store
 /// yet nobody is there.
-///
-/// # Errors
-/// [`StorageError`].
 pub async fn live_processes(nats: &Nats) -> Result<Vec<Process>, StorageError> {
     if nats.stream(stream::PRESENCE).await?.is_none() {
         return Ok(Vec::new());
@@ -63,9 +60,6 @@ pub async fn live_processes(nats: &Nats) -> Result<Vec<Process>, StorageError> {
 
 impl Storage {
     /// Enters this process, or renews its entry, for [`PROCESS_TTL`].
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn register(&self, process: &Process) -> Result<(), StorageError> {
         let inner = &self.inner;
         let subject = subject(&process.id);
@@ -77,9 +71,6 @@ impl Storage {
 
     /// Keeps the fingerprints of this start; returns the keys whose values have changed since the last
     /// one.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     ///
     /// # Cancel safety
     /// May be dropped at any await and repeated.
@@ -107,9 +98,6 @@ impl Storage {
     }
 
     /// Takes this process out.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn unregister(&self, id: &str) -> Result<(), StorageError> {
         let inner = &self.inner;
         let subject = subject(id);

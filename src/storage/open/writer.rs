@@ -31,9 +31,6 @@ impl Inner {
 impl Storage {
     /// Compares this program with the least one that may write; with each renewal of a process's entry in
     /// the register.
-    ///
-    /// # Errors
-    /// [`StorageError`].
     pub async fn check_writer(&self) -> Result<(), StorageError> {
         self.inner.may_write().await.map(|_| ())
     }
