@@ -207,21 +207,21 @@ pub fn message(message: view::MessageView) -> api::Message {
 #[must_use]
 pub fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
     use api::room_timeline_event::Event;
-    use view::RowKind;
+    use view::RowViewKind;
     let of_room = || api::RoomTimelineRoomEvent { room_id: room_id.to_owned() };
     let of_call = |call_id| api::RoomTimelineCallEvent { room_id: room_id.to_owned(), call_id };
     let event = match row.kind {
-        RowKind::Message(posted) => {
+        RowViewKind::Message(posted) => {
             Event::MessagePosted(api::RoomMessagePosted { message: Some(message(*posted)) })
         }
-        RowKind::RoomCreated => Event::RoomCreated(of_room()),
-        RowKind::Joined => Event::UserJoinedRoom(of_room()),
-        RowKind::Left => Event::UserLeftRoom(of_room()),
-        RowKind::RoomUpdated => Event::RoomUpdated(of_room()),
-        RowKind::RoomArchived => Event::RoomArchived(of_room()),
-        RowKind::RoomUnarchived => Event::RoomUnarchived(of_room()),
-        RowKind::CallStarted { call_id } => Event::CallStarted(of_call(call_id)),
-        RowKind::CallEnded { call_id } => Event::CallEnded(of_call(call_id)),
+        RowViewKind::RoomCreated => Event::RoomCreated(of_room()),
+        RowViewKind::Joined => Event::UserJoinedRoom(of_room()),
+        RowViewKind::Left => Event::UserLeftRoom(of_room()),
+        RowViewKind::RoomUpdated => Event::RoomUpdated(of_room()),
+        RowViewKind::RoomArchived => Event::RoomArchived(of_room()),
+        RowViewKind::RoomUnarchived => Event::RoomUnarchived(of_room()),
+        RowViewKind::CallStarted { call_id } => Event::CallStarted(of_call(call_id)),
+        RowViewKind::CallEnded { call_id } => Event::CallEnded(of_call(call_id)),
     };
     api::RoomTimelineEvent {
         id: row.id.as_str().to_owned(),

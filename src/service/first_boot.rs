@@ -13,7 +13,7 @@ use super::rooms::Rooms;
 use crate::crypto::sha256;
 use crate::domain::permission::{
     ADMIN, ANNOUNCEMENTS, DEFAULT_GROUP_NAME, Decision, DecisionScope, DefaultRole, DefaultRoom,
-    EVERYONE, Effect, GENERAL, Permission, default_roles,
+    EVERYONE, GENERAL, Permission, Ruling, default_roles,
 };
 use crate::domain::text::RoomName;
 use crate::domain::{Group, GroupId, GroupItem, Role, Room, RoomId, ServerSettings};
@@ -111,16 +111,16 @@ impl FirstBoot<'_> {
         let mut decisions: Vec<Decision> =
             role.allows.iter().map(|permission| at_server(*permission)).collect();
         let posts = match role.name {
-            ADMIN => Some(Effect::Allow),
-            EVERYONE => Some(Effect::Deny),
+            ADMIN => Some(Ruling::Allow),
+            EVERYONE => Some(Ruling::Deny),
             _ => None,
         };
         let restricted = rooms.iter().filter(|room| room.admins_post);
-        decisions.extend(posts.into_iter().flat_map(|effect| {
+        decisions.extend(posts.into_iter().flat_map(|ruling| {
             restricted.clone().map(move |room| Decision {
                 permission: Permission::MessagePost,
                 scope: DecisionScope::Room(self.room_id(room)),
-                effect,
+                ruling,
             })
         }));
         Role {
@@ -148,5 +148,5 @@ impl FirstBoot<'_> {
 }
 
 fn at_server(permission: Permission) -> Decision {
-    Decision { permission, scope: DecisionScope::Server, effect: Effect::Allow }
+    Decision { permission, scope: DecisionScope::Server, ruling: Ruling::Allow }
 }

@@ -65,8 +65,8 @@ pub use users::Users;
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, Grants, GroupView, LinkContent, LinkView,
     LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition, PageRequest, RoleView,
-    RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowKind, RowView, RuntimeView,
-    ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
+    RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowView, RowViewKind,
+    RuntimeView, ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
 };
 
 use create_account::AccountCreation;

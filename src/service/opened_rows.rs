@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use super::{RowKind, RowView};
+use super::{RowView, RowViewKind};
 use crate::domain::{EventId, RoomId};
 use crate::limits::OPENED_ROWS_MAX;
 use parking_lot::Mutex;
@@ -42,7 +42,7 @@ impl OpenedRows {
     /// Keeps a row that was read after the version was. Only messages with a text are kept: a text that could not be
     /// decrypted is tried again for the next viewer.
     pub(super) fn keep(&self, room: RoomId, version: RowVersion, row: &RowView) {
-        if !matches!(&row.kind, RowKind::Message(message) if message.body.is_some()) {
+        if !matches!(&row.kind, RowViewKind::Message(message) if message.body.is_some()) {
             return;
         }
         let mut rows = self.rows.lock();
@@ -77,7 +77,7 @@ mod tests {
             id,
             created_ms: 5,
             actor: Some(author),
-            kind: RowKind::Message(Box::new(message)),
+            kind: RowViewKind::Message(Box::new(message)),
         }
     }
 

@@ -5,8 +5,8 @@ use super::opened_rows::{OpenedRows, RowVersion};
 use super::rights::{check_readable, readable_room};
 use super::users::{Users, distinct};
 use super::{
-    MessageView, PagePosition, ReadError, RowKind, RowView, Session, TimelinePage, TimelineWindow,
-    UserView,
+    MessageView, PagePosition, ReadError, RowView, RowViewKind, Session, TimelinePage,
+    TimelineWindow, UserView,
 };
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
@@ -106,7 +106,7 @@ impl Timeline<'_> {
         let Ok(id) = EventId::try_from(id) else { return Err(missing_message()) };
         let row = self.storage.row(&room, &id).await?.ok_or_else(missing_message)?;
         match Box::pin(self.row_view(room, row)).await? {
-            Some(RowView { kind: RowKind::Message(message), .. })
+            Some(RowView { kind: RowViewKind::Message(message), .. })
                 if message.deleted_ms.is_none() =>
             {
                 Ok(*message)
@@ -193,7 +193,7 @@ impl Timeline<'_> {
     ) -> Result<Option<MessageView>, StorageError> {
         let Some(row) = self.storage.row(&room, id).await? else { return Ok(None) };
         Ok(match Box::pin(self.row_view(room, row)).await? {
-            Some(RowView { kind: RowKind::Message(message), .. }) => Some(*message),
+            Some(RowView { kind: RowViewKind::Message(message), .. }) => Some(*message),
             _ => None,
         })
     }
@@ -253,7 +253,7 @@ impl Timeline<'_> {
         let kind = match (row.kind, actor) {
             (Some(row::Kind::Message(message)), Some(author)) => {
                 let place = (room, id, row.at_ms);
-                RowKind::Message(Box::new(self.message_view(place, author, message, opener)))
+                RowViewKind::Message(Box::new(self.message_view(place, author, message, opener)))
             }
             (Some(row::Kind::Fact(fact)), _) => match fact_kind(fact, row.call_id) {
                 Some(kind) => kind,
@@ -317,15 +317,15 @@ fn is_shown(row: &Row) -> bool {
     }
 }
 
-fn fact_kind(fact: i32, call_id: String) -> Option<RowKind> {
+fn fact_kind(fact: i32, call_id: String) -> Option<RowViewKind> {
     Some(match FactKind::try_from(fact).ok()? {
-        FactKind::RoomCreated => RowKind::RoomCreated,
-        FactKind::Joined => RowKind::Joined,
-        FactKind::Left => RowKind::Left,
-        FactKind::RoomUpdated => RowKind::RoomUpdated,
-        FactKind::RoomArchived => RowKind::RoomArchived,
-        FactKind::RoomUnarchived => RowKind::RoomUnarchived,
-        FactKind::CallStarted => RowKind::CallStarted { call_id },
-        FactKind::CallEnded => RowKind::CallEnded { call_id },
+        FactKind::RoomCreated => RowViewKind::RoomCreated,
+        FactKind::Joined => RowViewKind::Joined,
+        FactKind::Left => RowViewKind::Left,
+        FactKind::RoomUpdated => RowViewKind::RoomUpdated,
+        FactKind::RoomArchived => RowViewKind::RoomArchived,
+        FactKind::RoomUnarchived => RowViewKind::RoomUnarchived,
+        FactKind::CallStarted => RowViewKind::CallStarted { call_id },
+        FactKind::CallEnded => RowViewKind::CallEnded { call_id },
     })
 }

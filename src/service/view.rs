@@ -217,12 +217,12 @@ pub struct RowView {
     /// Milliseconds since 1970; never decreases along a timeline.
     pub created_ms: i64,
     pub actor: Option<UserId>,
-    pub kind: RowKind,
+    pub kind: RowViewKind,
 }
 
 /// What a row is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RowKind {
+pub enum RowViewKind {
     Message(Box<MessageView>),
     RoomCreated,
     Joined,

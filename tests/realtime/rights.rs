@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use chatto::crypto::Secret;
-use chatto::domain::permission::{Decision, DecisionScope, EVERYONE, Effect as Ruling, Permission};
+use chatto::domain::permission::{Decision, DecisionScope, EVERYONE, Permission, Ruling};
 use chatto::domain::{EventId, Group, GroupId, Membership, Role, Room, RoomId, User, UserId};
 use chatto::runtime::Clock;
 use chatto::storage::records::{Fact, FactKind, event::Effect};
@@ -310,7 +310,7 @@ impl<'a> Run<'a> {
             At::Group(group) => DecisionScope::Group(self.groups[group]),
             At::Room(room) => DecisionScope::Room(self.rooms[room]),
         };
-        Decision { permission, scope, effect: if allow { Ruling::Allow } else { Ruling::Deny } }
+        Decision { permission, scope, ruling: if allow { Ruling::Allow } else { Ruling::Deny } }
     }
 
     /// A settled membership record: present, of a former member, or none.
@@ -413,7 +413,7 @@ fn difference(shown: &State, fresh: &State) -> String {
 }
 
 fn allowed(permission: Permission) -> Decision {
-    Decision { permission, scope: DecisionScope::Server, effect: Ruling::Allow }
+    Decision { permission, scope: DecisionScope::Server, ruling: Ruling::Allow }
 }
 
 /// Puts a decision among others, or takes the one of its kind away.

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use chatto::domain::{EventId, Membership, RoomId};
-use chatto::service::{PagePosition, RowKind, Session};
+use chatto::service::{PagePosition, RowViewKind, Session};
 use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
@@ -35,7 +35,7 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
 }
 
 /// What the room's timeline says of a member.
-async fn rows_of(world: &World, reader: &Session, room: &str, of: &Session) -> Vec<RowKind> {
+async fn rows_of(world: &World, reader: &Session, room: &str, of: &Session) -> Vec<RowViewKind> {
     let page =
         world.service.timeline().page(reader, room, PagePosition::Newest, 100).await.unwrap();
     page.rows.into_iter().filter(|row| row.actor == Some(of.user)).map(|row| row.kind).collect()
@@ -59,7 +59,7 @@ fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
             |_: Option<&Membership>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
         world.storage.change_member(&room, &ada.user, put).await.unwrap();
         world.service.sweeper().sweep().await.unwrap();
-        assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowKind::Joined]);
+        assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowViewKind::Joined]);
         world.close().await;
     });
 }
@@ -79,14 +79,14 @@ fn a_row_that_a_killed_process_stored_is_not_stored_again_by_the_next_call() {
         half_announced(&world, &ada, room, false).await;
         service.rooms().leave(&ada, &general).await.unwrap();
         let rows = rows_of(&world, &reader, &general, &ada).await;
-        assert_eq!(rows, [RowKind::Joined, RowKind::Left]);
+        assert_eq!(rows, [RowViewKind::Joined, RowViewKind::Left]);
 
         let bob = world.person("bob", None).await;
         service.rooms().join(&bob, &general).await.unwrap();
         half_announced(&world, &bob, room, true).await;
         service.rooms().join(&bob, &general).await.unwrap();
         let rows = rows_of(&world, &reader, &general, &bob).await;
-        assert_eq!(rows, [RowKind::Joined, RowKind::Left, RowKind::Joined]);
+        assert_eq!(rows, [RowViewKind::Joined, RowViewKind::Left, RowViewKind::Joined]);
 
         let eve = world.person("eve", None).await;
         half_announced(&world, &eve, room, false).await;
@@ -94,7 +94,7 @@ fn a_row_that_a_killed_process_stored_is_not_stored_again_by_the_next_call() {
         service.sweeper().sweep().await.unwrap();
         service.rooms().leave(&eve, &general).await.unwrap();
         let rows = rows_of(&world, &reader, &general, &eve).await;
-        assert_eq!(rows, [RowKind::Joined, RowKind::Left]);
+        assert_eq!(rows, [RowViewKind::Joined, RowViewKind::Left]);
         world.close().await;
     });
 }

@@ -1,6 +1,6 @@
 //! Calls that a kill cuts off at any await: repeating them ends well, and nothing is made twice.
 
-use chatto::service::{JoinFields, PagePosition, PageRequest, RoomScope, RowKind};
+use chatto::service::{JoinFields, PagePosition, PageRequest, RoomScope, RowViewKind};
 use chatto::storage::Claim;
 
 use super::{CutAt, NatsServer, World, redeem, run, settings};
@@ -30,7 +30,8 @@ fn the_first_start_may_be_killed_anywhere() {
             world.service.rooms().join(&ada, &id).await.unwrap();
             let page =
                 world.service.timeline().page(&ada, &id, PagePosition::Newest, 0).await.unwrap();
-            let created = page.rows.iter().filter(|row| row.kind == RowKind::RoomCreated).count();
+            let created =
+                page.rows.iter().filter(|row| row.kind == RowViewKind::RoomCreated).count();
             assert_eq!(created, 1, "{}", room.room.name);
         }
         world.close().await;

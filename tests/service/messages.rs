@@ -6,7 +6,7 @@ use std::time::Duration;
 use chatto::domain::text::IdempotencyKey;
 use chatto::domain::{Room, RoomId};
 use chatto::service::{
-    ErrorKind, MessageView, NewMessage, PagePosition, PostError, ReadError, RowKind, Service,
+    ErrorKind, MessageView, NewMessage, PagePosition, PostError, ReadError, RowViewKind, Service,
     Session, TimelinePage,
 };
 use chatto::storage::records::{Content, Delete, Edit, event::Effect};
@@ -32,7 +32,7 @@ fn bodies(page: &TimelinePage) -> Vec<String> {
     page.rows
         .iter()
         .filter_map(|row| match &row.kind {
-            RowKind::Message(message) => message.body.clone(),
+            RowViewKind::Message(message) => message.body.clone(),
             _ => None,
         })
         .collect()

@@ -3,7 +3,7 @@
 
 use chatto::domain::text::IdempotencyKey;
 use chatto::service::{
-    ErrorKind, NewMessage, NewRoom, PagePosition, RowKind, Service, Session, TimelinePage,
+    ErrorKind, NewMessage, NewRoom, PagePosition, RowViewKind, Service, Session, TimelinePage,
 };
 use fastrand::Rng;
 
@@ -207,10 +207,10 @@ fn rows(page: &TimelinePage, people: &[Session]) -> Vec<Row> {
     page.rows
         .iter()
         .map(|row| match &row.kind {
-            RowKind::RoomCreated => Row::Created,
-            RowKind::Joined => Row::Joined(person(row.actor)),
-            RowKind::Left => Row::Left(person(row.actor)),
-            RowKind::Message(message) => {
+            RowViewKind::RoomCreated => Row::Created,
+            RowViewKind::Joined => Row::Joined(person(row.actor)),
+            RowViewKind::Left => Row::Left(person(row.actor)),
+            RowViewKind::Message(message) => {
                 Row::Message(person(row.actor), message.body.clone().unwrap())
             }
             other => panic!("{other:?}"),

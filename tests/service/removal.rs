@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 
-use chatto::domain::permission::{Decision, DecisionScope, Effect as Ruling, Permission};
+use chatto::domain::permission::{Decision, DecisionScope, Permission, Ruling};
 use chatto::domain::{EventId, Role, Room, RoomId, User};
 use chatto::runtime::Runtime;
-use chatto::service::{NewMessage, PagePosition, PostError, RowKind, RowView, Session};
+use chatto::service::{NewMessage, PagePosition, PostError, RowView, RowViewKind, Session};
 use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
@@ -81,7 +81,7 @@ impl Scene {
             let page =
                 one.service.timeline().page(reader, general, PagePosition::Newest, 100).await;
             let of_member = |row: &RowView| {
-                row.actor == Some(member.user) && matches!(row.kind, RowKind::Message(_))
+                row.actor == Some(member.user) && matches!(row.kind, RowViewKind::Message(_))
             };
             let late = page.unwrap().rows.into_iter().filter(of_member);
             let late: Vec<u32> = late.map(|row| row.id.row()).filter(|row| *row >= end).collect();
@@ -158,7 +158,7 @@ fn denied(room: &str) -> Decision {
     Decision {
         permission: Permission::MessagePost,
         scope: DecisionScope::Room(room.parse().unwrap()),
-        effect: Ruling::Deny,
+        ruling: Ruling::Deny,
     }
 }
 

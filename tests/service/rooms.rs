@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use chatto::domain::permission::{Decision, DecisionScope, Effect, Permission};
+use chatto::domain::permission::{Decision, DecisionScope, Permission, Ruling};
 use chatto::domain::{Membership, Role, Room};
 use chatto::service::{
-    NewRoom, PagePosition, PageRequest, ReadError, RoomError, RoomScope, RowKind, Session,
+    NewRoom, PagePosition, PageRequest, ReadError, RoomError, RoomScope, RowViewKind, Session,
 };
 use chatto::storage::Change;
 
@@ -19,7 +19,7 @@ async fn deny(world: &World, permission: &str, room: &str) {
     let decision = Decision {
         permission: Permission::from_name(permission).unwrap(),
         scope: DecisionScope::Room(room.parse().unwrap()),
-        effect: Effect::Deny,
+        ruling: Ruling::Deny,
     };
     let denied = |role: Option<&Role>| -> Result<_, std::convert::Infallible> {
         let mut role = role.unwrap().clone();
@@ -147,9 +147,9 @@ fn joining_and_leaving_make_one_row_each() {
         assert_eq!(
             rows,
             [
-                (&RowKind::RoomCreated, None),
-                (&RowKind::Joined, Some(ada.user)),
-                (&RowKind::Joined, Some(bob.user)),
+                (&RowViewKind::RoomCreated, None),
+                (&RowViewKind::Joined, Some(ada.user)),
+                (&RowViewKind::Joined, Some(bob.user)),
             ]
         );
         let listed = service.members().list(&ada, &general, "", PageRequest::default()).unwrap();
@@ -165,7 +165,7 @@ fn joining_and_leaving_make_one_row_each() {
         service.rooms().join(&bob, &general).await.unwrap();
         let page = service.timeline().page(&ada, &general, PagePosition::Newest, 0).await.unwrap();
         let last: Vec<_> = page.rows.iter().skip(3).map(|row| &row.kind).collect();
-        assert_eq!(last, [&RowKind::Left, &RowKind::Joined]);
+        assert_eq!(last, [&RowViewKind::Left, &RowViewKind::Joined]);
         let times: Vec<i64> = page.rows.iter().map(|row| row.created_ms).collect();
         assert!(times.is_sorted_by(|a, b| a < b), "{times:?}");
         world.close().await;
@@ -228,7 +228,7 @@ fn rooms_are_made_by_those_who_may() {
         assert!(!made.state.is_member, "the creator joins like everybody");
         service.rooms().join(&admin, &id).await.unwrap();
         let page = service.timeline().page(&admin, &id, PagePosition::Newest, 0).await.unwrap();
-        assert_eq!(page.rows[0].kind, RowKind::RoomCreated);
+        assert_eq!(page.rows[0].kind, RowViewKind::RoomCreated);
         assert_eq!(page.rows[0].actor, Some(admin.user));
         assert_eq!(page.users.len(), 1);
         world.close().await;

@@ -2,7 +2,7 @@
 //! rights whose screens are not built.
 
 use super::{
-    Effect, Permission, PermissionScope, Subject, decide, is_built, is_capability_built, resolve,
+    Permission, PermissionScope, Ruling, Subject, decide, is_built, is_capability_built, resolve,
 };
 
 /// A key of `capabilities.grants`.
@@ -78,7 +78,7 @@ impl Capability {
             Self::DmStart => match subject {
                 Subject::Human { .. } => {
                     decide(subject, Permission::MessagePost, PermissionScope::Server)
-                        != Some(Effect::Deny)
+                        != Some(Ruling::Deny)
                 }
                 Subject::Bot { .. } => held(Permission::MessagePost),
             },
@@ -202,7 +202,7 @@ mod tests {
                 .map(|permission| Decision {
                     permission: *permission,
                     scope: DecisionScope::Server,
-                    effect: Effect::Allow,
+                    ruling: Ruling::Allow,
                 })
                 .collect()
         };
@@ -239,7 +239,7 @@ mod tests {
         everyone.push(Decision {
             permission: Permission::MessagePost,
             scope: DecisionScope::Server,
-            effect: Effect::Deny,
+            ruling: Ruling::Deny,
         });
         let denied = Subject::Human { owner: false, named: vec![], everyone };
         assert!(!Capability::DmStart.is_held(&denied));

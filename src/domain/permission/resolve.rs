@@ -3,9 +3,9 @@
 use super::{Permission, Tier};
 use crate::domain::{GroupId, RoomId};
 
-/// What a decision says.
+/// What a decision rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effect {
+pub enum Ruling {
     Allow,
     Deny,
 }
@@ -24,7 +24,7 @@ pub enum DecisionScope {
 pub struct Decision {
     pub permission: Permission,
     pub scope: DecisionScope,
-    pub effect: Effect,
+    pub ruling: Ruling,
 }
 
 /// Where a permission is checked.
@@ -75,39 +75,39 @@ pub fn resolve(subject: &Subject, permission: Permission, scope: PermissionScope
     let PermissionScope::Direct { participant } = scope else {
         return match subject {
             Subject::Bot { own, owner } => {
-                matches!(nearest(own, permission, scope), Some((_, Effect::Allow)))
+                matches!(nearest(own, permission, scope), Some((_, Ruling::Allow)))
                     && owner.as_ref().is_some_and(|owner| resolve(owner, permission, scope))
             }
-            Subject::Human { .. } => decide(subject, permission, scope) == Some(Effect::Allow),
+            Subject::Human { .. } => decide(subject, permission, scope) == Some(Ruling::Allow),
         };
     };
     participant && in_direct(subject, permission)
 }
 
-/// The effect for a person outside direct messages; `None` when no decision applies. For bots only
+/// The ruling for a person outside direct messages; `None` when no decision applies. For bots only
 /// their own allows count.
 #[must_use]
-pub fn decide(subject: &Subject, permission: Permission, scope: PermissionScope) -> Option<Effect> {
+pub fn decide(subject: &Subject, permission: Permission, scope: PermissionScope) -> Option<Ruling> {
     let (named, everyone) = match subject {
-        Subject::Human { owner: true, .. } => return Some(Effect::Allow),
+        Subject::Human { owner: true, .. } => return Some(Ruling::Allow),
         Subject::Human { named, everyone, .. } => (named, everyone),
         Subject::Bot { .. } => {
             let allowed = resolve(subject, permission, scope);
-            return allowed.then_some(Effect::Allow);
+            return allowed.then_some(Ruling::Allow);
         }
     };
     let mut allow = None;
     for decisions in named {
         match nearest(decisions, permission, scope) {
-            Some((_, Effect::Deny)) => return Some(Effect::Deny),
-            Some((specificity, Effect::Allow)) => allow = allow.max(Some(specificity)),
+            Some((_, Ruling::Deny)) => return Some(Ruling::Deny),
+            Some((specificity, Ruling::Allow)) => allow = allow.max(Some(specificity)),
             None => {}
         }
     }
     match nearest(everyone, permission, scope) {
-        Some((denied, Effect::Deny)) if allow < Some(denied) => Some(Effect::Deny),
-        Some((_, Effect::Deny | Effect::Allow)) => Some(Effect::Allow),
-        None => allow.map(|_| Effect::Allow),
+        Some((denied, Ruling::Deny)) if allow < Some(denied) => Some(Ruling::Deny),
+        Some((_, Ruling::Deny | Ruling::Allow)) => Some(Ruling::Allow),
+        None => allow.map(|_| Ruling::Allow),
     }
 }
 
@@ -118,7 +118,7 @@ fn in_direct(subject: &Subject, permission: Permission) -> bool {
         Permission::MessagePost | Permission::MessageAttach | Permission::MessageReact => {
             match subject {
                 Subject::Human { .. } => {
-                    decide(subject, permission, PermissionScope::Server) != Some(Effect::Deny)
+                    decide(subject, permission, PermissionScope::Server) != Some(Ruling::Deny)
                 }
                 Subject::Bot { .. } => resolve(subject, permission, PermissionScope::Server),
             }
@@ -132,13 +132,13 @@ fn nearest(
     decisions: &[Decision],
     permission: Permission,
     scope: PermissionScope,
-) -> Option<(Specificity, Effect)> {
+) -> Option<(Specificity, Ruling)> {
     decisions
         .iter()
         .filter(|decision| decision.permission == permission)
-        .filter_map(|decision| Some((specificity(decision, scope)?, decision.effect)))
+        .filter_map(|decision| Some((specificity(decision, scope)?, decision.ruling)))
 // Two decisions of one subject at one scope are never stored; if they were, the deny would count.
-        .max_by_key(|(specificity, effect)| (*specificity, *effect == Effect::Deny))
+        .max_by_key(|(specificity, ruling)| (*specificity, *ruling == Ruling::Deny))
 }
 
 /// How near a decision is; `None` when it does not hold at the place.

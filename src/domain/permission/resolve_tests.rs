@@ -19,11 +19,11 @@ fn here() -> PermissionScope {
 const POST: Permission = Permission::MessagePost;
 
 fn allow(scope: DecisionScope) -> Decision {
-    Decision { permission: POST, scope, effect: Effect::Allow }
+    Decision { permission: POST, scope, ruling: Ruling::Allow }
 }
 
 fn deny(scope: DecisionScope) -> Decision {
-    Decision { permission: POST, scope, effect: Effect::Deny }
+    Decision { permission: POST, scope, ruling: Ruling::Deny }
 }
 
 fn human(named: &[&[Decision]], everyone: &[Decision]) -> Subject {
@@ -127,7 +127,7 @@ fn decisions_of_other_places_do_not_count() {
 #[test]
 fn a_decision_below_the_tier_of_its_permission_does_not_count() {
     let at = |permission, scope| {
-        let decision = Decision { permission, scope, effect: Effect::Allow };
+        let decision = Decision { permission, scope, ruling: Ruling::Allow };
         resolve(&human(&[&[decision]], &[]), permission, here())
     };
     assert!(at(Permission::RoomCreate, DecisionScope::Group(group())));

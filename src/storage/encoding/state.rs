@@ -1,6 +1,6 @@
 //! The records of STATE and the domain's types that they hold.
 
-use crate::domain::permission::{Decision, DecisionScope, Effect, Permission};
+use crate::domain::permission::{Decision, DecisionScope, Permission, Ruling};
 use crate::domain::{
     CustomStatus, EmailAddress, Group, GroupItem, Membership, Role, Room, RoomKind, ServerSettings,
     SessionEnd, TimeFormat, User, UserSettings,
@@ -323,9 +323,9 @@ fn decisions(stored: &[records::Decision], losses: &mut Losses) -> Vec<Decision>
             records::Scope::Group => DecisionScope::Group(id.parse().ok()?),
             records::Scope::Room => DecisionScope::Room(id.parse().ok()?),
         };
-        let effect = if stored.allow { Effect::Allow } else { Effect::Deny };
+        let ruling = if stored.allow { Ruling::Allow } else { Ruling::Deny };
         let permission = Permission::from_name(&stored.permission)?;
-        Some(Decision { permission, scope, effect })
+        Some(Decision { permission, scope, ruling })
     };
     let known: Vec<_> = stored.iter().filter_map(decision).collect();
     if known.len() != stored.len() {
@@ -345,7 +345,7 @@ fn decision_records(decisions: &[Decision]) -> Vec<records::Decision> {
             permission: decision.permission.name().to_owned(),
             scope: scope.into(),
             scope_id,
-            allow: decision.effect == Effect::Allow,
+            allow: decision.ruling == Ruling::Allow,
         }
     };
     decisions.iter().map(record).collect()

@@ -1,7 +1,7 @@
 //! The domain's types as they are stored: each with every field set, and what is not all of its record.
 
 use super::*;
-use crate::domain::permission::{Decision, DecisionScope, Effect, Permission};
+use crate::domain::permission::{Decision, DecisionScope, Permission, Ruling};
 use crate::domain::{
     CustomStatus, EmailAddress, EventId, Group, GroupId, GroupItem, JoinLink, Membership, Presence,
     ReadMarker, Role, Room, RoomId, RoomKind, ServerSettings, SessionEnd, SessionPresence,
@@ -36,11 +36,11 @@ where
 }
 
 fn decisions() -> Vec<Decision> {
-    let decide = |permission, scope, effect| Decision { permission, scope, effect };
+    let decide = |permission, scope, ruling| Decision { permission, scope, ruling };
     vec![
-        decide(Permission::RoomCreate, DecisionScope::Server, Effect::Allow),
-        decide(Permission::RoomCreate, DecisionScope::Group(group()), Effect::Deny),
-        decide(Permission::MessagePost, DecisionScope::Room(room()), Effect::Allow),
+        decide(Permission::RoomCreate, DecisionScope::Server, Ruling::Allow),
+        decide(Permission::RoomCreate, DecisionScope::Group(group()), Ruling::Deny),
+        decide(Permission::MessagePost, DecisionScope::Room(room()), Ruling::Allow),
     ]
 }
 
