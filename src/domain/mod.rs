@@ -11,6 +11,7 @@ mod presence;
 mod room;
 mod server;
 pub mod text;
+pub mod timeline;
 mod token;
 
 pub use account::{CustomStatus, EmailAddress, SessionEnd, TimeFormat, User, UserSettings};

@@ -1,8 +1,8 @@
 //! A change as connections queue it, and its audience: whom it may concern.
 
 use crate::crypto::hex;
+use crate::domain::timeline::{Effect, FactKind};
 use crate::domain::{EventId, GroupId, Membership, Room, RoomId, ServerSettings, User, UserId};
-use crate::storage::records::{FactKind, event::Effect};
 use crate::storage::{EphemeralEvent, FeedUpdate, JournalEvent, StateChange, Tables};
 
 /// A change. The queues of all connections share it.
@@ -80,34 +80,33 @@ impl Change {
     }
 
     /// The change that an event of the journal makes.
-    pub(super) fn of_event(epoch: &[u8], journal: &JournalEvent) -> Option<(Self, Audience)> {
+    pub(super) fn of_event(epoch: &[u8], journal: &JournalEvent) -> (Self, Audience) {
         let JournalEvent { room, sequence, event } = journal;
-        let (room, actor) = (*room, UserId::try_from(event.actor_id.as_str()).ok());
+        let (room, actor) = (*room, event.actor);
         let mut id = stable_id(epoch, b"journal", *sequence);
         let mut members = Audience::Members { room, and: None, except: None };
-        let kind = match event.effect.as_ref()? {
+        let kind = match &event.effect {
             Effect::Post(post) => {
-                id.clone_from(&post.id);
-                let row = event_id(&post.id)?;
-                if post.reply == 0 {
+                id = post.id.to_string();
+                let row = post.id;
+                if row.reply() == 0 {
                     ChangeKind::Posted { room, row }
                 } else {
-                    let echo = post.echo.as_ref().and_then(|echo| event_id(&echo.id));
-                    ChangeKind::Replied { room, row, echo }
+                    ChangeKind::Replied { room, row, echo: post.echo }
                 }
             }
-            Effect::Edit(edit) => ChangeKind::RowChanged { room, row: event_id(&edit.id)? },
-            Effect::Delete(delete) => ChangeKind::RowChanged { room, row: event_id(&delete.id)? },
-            Effect::React(react) => ChangeKind::RowChanged { room, row: event_id(&react.id)? },
+            Effect::Edit(edit) => ChangeKind::RowChanged { room, row: edit.id },
+            Effect::Delete(delete) => ChangeKind::RowChanged { room, row: delete.id },
+            Effect::React(react) => ChangeKind::RowChanged { room, row: react.id },
             Effect::Pin(pin) => {
                 if !pin.remove {
                     id.clone_from(&pin.marker);
                 }
-                ChangeKind::RowChanged { room, row: event_id(&pin.id)? }
+                ChangeKind::RowChanged { room, row: pin.id }
             }
-            Effect::Fact(fact) => {
-                let row = event_id(&fact.id)?;
-                match (fact.kind(), actor) {
+            Effect::Fact { id: row, fact } => {
+                let row = *row;
+                match (fact.kind, actor) {
                     (FactKind::Joined, Some(user)) => ChangeKind::Joined { room, user, row },
                     (FactKind::Left, Some(user)) => {
                         members = Audience::Members { room, and: Some(user), except: None };
@@ -117,7 +116,7 @@ impl Change {
                 }
             }
         };
-        Some((Self { id, at_ms: Some(event.at_ms), actor, kind }, members))
+        (Self { id, at_ms: Some(event.at_ms), actor, kind }, members)
     }
 
     /// The changes that a changed record of STATE makes: one for each audience and kind.
@@ -220,7 +219,7 @@ impl Change {
     /// The changes that a feed update makes.
     pub(super) fn of(epoch: &[u8], update: FeedUpdate, tables: &Tables) -> Vec<(Self, Audience)> {
         match update {
-            FeedUpdate::Event(journal) => Self::of_event(epoch, &journal).into_iter().collect(),
+            FeedUpdate::Event(journal) => vec![Self::of_event(epoch, &journal)],
             FeedUpdate::State { revision, changed } => {
                 Self::of_state(epoch, revision, &changed, tables)
             }
@@ -276,11 +275,6 @@ fn of_member(
         Audience::User(user)
     };
     (ChangeKind::Membership { room, user, announced }, Some(user), audience)
-}
-
-/// The id of a row, as the journal has it. The store reads no row whose id is not valid, so there is none to send.
-fn event_id(id: &str) -> Option<EventId> {
-    EventId::try_from(id).ok()
 }
 
 /// An id for a change that is not stored.

@@ -171,7 +171,7 @@ impl Hub {
         // Users come first: rooms list their members as of now.
         let (users, state): (Vec<_>, Vec<_>) =
             state.into_iter().partition(|change| matches!(change.kind, ChangeKind::User { .. }));
-        let events = events.iter().filter_map(|event| Change::of_event(epoch, event));
+        let events = events.iter().map(|event| Change::of_event(epoch, event));
         let state = users.into_iter().chain(state);
         Ok(Some(state.chain(events.map(|(change, _)| change)).collect()))
     }

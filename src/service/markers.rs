@@ -48,7 +48,7 @@ impl Markers<'_> {
         let target = if up_to.is_empty() {
             head.newest().map(|newest| ReadMarker {
                 row: newest.row,
-                row_id: newest.id.parse().ok(),
+                row_id: newest.id,
                 row_ms: newest.at_ms,
             })
         } else {
@@ -73,8 +73,7 @@ impl Markers<'_> {
         room: RoomId,
     ) -> Result<bool, StorageError> {
         let head = self.storage.head(&room).await?;
-        let Some(newest) = head.newest().filter(|newest| newest.author_id != viewer.as_str())
-        else {
+        let Some(newest) = head.newest().filter(|newest| newest.author != Some(viewer)) else {
             return Ok(false);
         };
         // What costs nothing first: the stored marker is asked for only when it can decide.

@@ -7,12 +7,12 @@ use super::{ErrorKind, MessageView, Session, millis};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{Body, BodyError, IdempotencyKey};
+use crate::domain::timeline::{Content, Effect, Post, Row, RowKind};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{
     ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_WINDOW, REPEATED_READS_MAX, ROWS_READ_MAX,
 };
 use crate::runtime::Clock;
-use crate::storage::records::{Content, Post, Row, event::Effect, row};
 use crate::storage::{Appended, Draft, DraftView, RequestId, RoomHead, Storage, StorageError};
 
 /// A message to be posted.
@@ -146,7 +146,8 @@ impl Messages<'_> {
         let checked = Checked { request, body, in_reply_to };
         let refused = match self.append(session, &new, &checked).await {
             Ok((appended, drafted)) => {
-                return Box::pin(self.posted(target.room, &checked.body, appended, drafted)).await;
+                let place = (target.room, session.user);
+                return Box::pin(self.posted(place, checked, appended, drafted)).await;
             }
             Err(PostError::SlowMode) if new.idempotency_key.is_some() => PostError::SlowMode,
             // Its event had the text of a message that was deleted or edited since.
@@ -219,8 +220,7 @@ impl Messages<'_> {
     ) -> Result<Option<(EventId, Row)>, StorageError> {
         let Ok(id) = EventId::try_from(id) else { return Ok(None) };
         let row = self.storage.row(&room, &id).await?;
-        let is_message =
-            |row: &Row| matches!(row.kind, Some(row::Kind::Message(_) | row::Kind::Echo(_)));
+        let is_message = |row: &Row| matches!(row.kind, RowKind::Message(_) | RowKind::Echo(_));
         Ok(row.filter(is_message).map(|row| (id, row)))
     }
 
@@ -248,16 +248,11 @@ impl Messages<'_> {
             }
             let id = EventId::new(head.rows, 0, u32::from_be_bytes(random()));
             drafted = Some(id);
+            let body = Some(sealer.seal(&room, &id, body.as_str()));
             let post = Post {
-                id: id.as_str().to_owned(),
-                row: head.rows,
-                content: Some(Content {
-                    body: Some(sealer.seal(&room, id.as_str(), body.as_str())),
-                    ..Content::default()
-                }),
-                in_reply_to: in_reply_to.map(|id| id.as_str().to_owned()).unwrap_or_default(),
+                in_reply_to: *in_reply_to,
                 request_key: request.as_str().to_owned(),
-                ..Post::default()
+                ..Post::new(id, Content { body, ..Content::default() })
             };
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
@@ -269,15 +264,15 @@ impl Messages<'_> {
     /// The result: a message of this very call as it was sent, a repeated one as it is now.
     async fn posted(
         &self,
-        room: RoomId,
-        body: &Body,
+        (room, author): (RoomId, UserId),
+        checked: Checked,
         appended: Appended,
         drafted: Option<EventId>,
     ) -> Result<MessageView, PostError> {
         let event = appended.event;
-        let corrupt = || StorageError::Corrupt { what: "JOURNAL", source: None };
-        let Some(Effect::Post(post)) = event.effect else { return Err(corrupt().into()) };
-        let id = EventId::try_from(post.id.as_str()).map_err(|_| corrupt())?;
+        let Effect::Post(Post { id, .. }) = event.effect else {
+            return Err(PostError::MessageNotFound);
+        };
         // Whether or not the store reports a repetition: only what this call drafted has its text.
         if drafted != Some(id) {
             let stored = self.timeline.stored_message(room, &id).await?;
@@ -287,10 +282,10 @@ impl Messages<'_> {
             id,
             room,
             created_ms: event.at_ms,
-            author: event.actor_id.as_str().try_into().map_err(|_| corrupt())?,
-            body: Some(body.as_str().to_owned()),
+            author,
+            body: Some(checked.body.as_str().to_owned()),
             updated_ms: None,
-            in_reply_to: EventId::try_from(post.in_reply_to.as_str()).ok(),
+            in_reply_to: checked.in_reply_to,
             thread_root: None,
             deleted_ms: None,
         })
@@ -305,8 +300,8 @@ impl Messages<'_> {
         request: &RequestId,
     ) -> Result<Option<MessageView>, StorageError> {
         let is_it = |row: &&Row| {
-            row.actor_id == session.user.as_str()
-                && matches!(&row.kind, Some(row::Kind::Message(message))
+            row.actor == Some(session.user)
+                && matches!(&row.kind, RowKind::Message(message)
                     if message.request_key == request.as_str())
         };
         let oldest = self.clock.unix_ms().saturating_sub(millis(IDEMPOTENCY_WINDOW));
@@ -316,9 +311,7 @@ impl Messages<'_> {
             let rows = self.storage.rows(&room, start, end).await?;
             let recent = rows.iter().rev().take_while(|row| row.at_ms > oldest);
             if let Some(row) = recent.clone().find(is_it) {
-                let id = EventId::try_from(row.id.as_str());
-                let id = id.map_err(|_| StorageError::Corrupt { what: "PAGES", source: None })?;
-                return self.timeline.stored_message(room, &id).await;
+                return self.timeline.stored_message(room, &row.id).await;
             }
             if start == 0 || recent.count() < rows.len() {
                 break;

@@ -15,10 +15,10 @@ use super::{CallKind, RoomError, RoomView, Session};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{RoomName, description};
+use crate::domain::timeline::{Effect, Fact, FactKind, Row, RowKind};
 use crate::domain::{EventId, GroupId, Membership, Room, RoomId, UserId};
 use crate::limits::{IDEMPOTENCY_WINDOW, TIMELINE_PAGE_MAX};
 use crate::runtime::Clock;
-use crate::storage::records::{Fact, FactKind, event::Effect};
 use crate::storage::{
     Change, ChangeError, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, Storage,
     StorageError,
@@ -183,8 +183,8 @@ impl Rooms<'_> {
             if head.rows > 0 {
                 return Err(AlreadyStored);
             }
-            let fact = self.fact(head, FactKind::RoomCreated, 0);
-            Ok(Draft { actor, at_ms: room.created_ms, effect: Effect::Fact(fact) })
+            let effect = fact(head, FactKind::RoomCreated, 0);
+            Ok(Draft { actor, at_ms: room.created_ms, effect })
         };
         match Box::pin(self.storage.append(&id, &RequestId::random(), &[], draft)).await {
             Ok(_) | Err(ChangeError::Refused(AlreadyStored)) => {}
@@ -324,7 +324,7 @@ impl Rooms<'_> {
                 // This process was suspended meanwhile: the sweep searches again.
                 return Err(StorageError::Busy);
             }
-            let effect = Effect::Fact(self.fact(view.head(), kind, revision));
+            let effect = fact(view.head(), kind, revision);
             Ok(Draft { actor: Some(user), at_ms: self.clock.unix_ms(), effect })
         };
         // The same membership change gives the same request: two who announce it make one row.
@@ -346,8 +346,10 @@ impl Rooms<'_> {
         while from < end {
             let to = from.saturating_add(step);
             let rows = self.storage.rows(&room, from, to).await?;
-            let is_row = |row: &crate::storage::records::Row| {
-                row.member_revision == revision && row.actor_id == user.as_str()
+            let is_row = |row: &Row| {
+                let announces =
+                    matches!(&row.kind, RowKind::Fact(fact) if fact.member_revision == revision);
+                announces && row.actor == Some(user)
             };
             if rows.iter().any(is_row) {
                 return Ok(true);
@@ -355,17 +357,6 @@ impl Rooms<'_> {
             from = to;
         }
         Ok(false)
-    }
-
-    fn fact(&self, head: &RoomHead, kind: FactKind, member_revision: u64) -> Fact {
-        let id = EventId::new(head.rows, 0, u32::from_be_bytes(random()));
-        Fact {
-            id: id.as_str().to_owned(),
-            row: head.rows,
-            kind: kind.into(),
-            member_revision,
-            ..Fact::default()
-        }
     }
 
     fn group_for_new_room(&self, session: &Session, id: &str) -> Result<GroupId, RoomError> {
@@ -387,6 +378,12 @@ impl Rooms<'_> {
             if may { Ok(id) } else { Err(RoomError::Denied) }
         })
     }
+}
+
+/// A fact as the next row of a room.
+fn fact(head: &RoomHead, kind: FactKind, member_revision: u64) -> Effect {
+    let id = EventId::new(head.rows, 0, u32::from_be_bytes(random()));
+    Effect::Fact { id, fact: Fact { member_revision, ..Fact::new(kind) } }
 }
 
 /// The group of rooms that name none.

@@ -8,9 +8,9 @@ use super::{
     MessageView, PagePosition, ReadError, RowView, RowViewKind, Session, TimelinePage,
     TimelineWindow, UserView,
 };
+use crate::domain::timeline::{Fact, FactKind, Message, Row, RowKind, Sealed};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
-use crate::storage::records::{FactKind, Message, Row, Sealed, row};
 use crate::storage::{Opener, Storage, StorageError, Tables};
 
 /// A row with its place.
@@ -236,33 +236,23 @@ impl Timeline<'_> {
         let opener = self.storage.opener(rows.iter().filter_map(body_of)).await?;
         let mut views = Vec::with_capacity(rows.len());
         for row in rows {
-            views.extend(self.opened(room, row, &opener)?);
+            views.extend(self.opened(room, row, &opener));
         }
         Ok(views)
     }
 
-    fn opened(
-        &self,
-        room: RoomId,
-        row: Row,
-        opener: &Opener,
-    ) -> Result<Option<RowView>, StorageError> {
-        let corrupt = |_| StorageError::Corrupt { what: "PAGES", source: None };
-        let id = EventId::try_from(row.id.as_str()).map_err(corrupt)?;
-        let actor = UserId::try_from(row.actor_id.as_str()).ok();
-        let kind = match (row.kind, actor) {
-            (Some(row::Kind::Message(message)), Some(author)) => {
-                let place = (room, id, row.at_ms);
-                RowViewKind::Message(Box::new(self.message_view(place, author, message, opener)))
+    fn opened(&self, room: RoomId, row: Row, opener: &Opener) -> Option<RowView> {
+        let Row { number: _, id, at_ms, actor, kind } = row;
+        let kind = match kind {
+            RowKind::Message(message) => {
+                let message = self.message_view((room, id, at_ms), actor?, message, opener);
+                RowViewKind::Message(Box::new(message))
             }
-            (Some(row::Kind::Fact(fact)), _) => match fact_kind(fact, row.call_id) {
-                Some(kind) => kind,
-                None => return Ok(None),
-            },
+            RowKind::Fact(fact) => fact_kind(fact)?,
             // An echo row is drawn with its reply: threads come with the work that builds them.
-            (Some(row::Kind::Message(_) | row::Kind::Echo(_)) | None, _) => return Ok(None),
+            RowKind::Echo(_) | RowKind::Unknown => return None,
         };
-        Ok(Some(RowView { id, created_ms: row.at_ms, actor, kind }))
+        Some(RowView { id, created_ms: at_ms, actor, kind })
     }
 
     fn message_view(
@@ -274,7 +264,7 @@ impl Timeline<'_> {
     ) -> MessageView {
         let deleted_by_author =
             self.storage.read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
-        let deleted_ms = Some(message.deleted_ms).filter(|at| *at != 0);
+        let deleted_ms = message.deleted_ms;
         let sealed = message.content.and_then(|content| content.body);
         let sealed = sealed.filter(|_| deleted_ms.is_none() && !deleted_by_author);
         MessageView {
@@ -282,9 +272,9 @@ impl Timeline<'_> {
             room,
             created_ms,
             author,
-            body: sealed.and_then(|sealed| opener.open(&author, &room, id.as_str(), &sealed)),
-            updated_ms: Some(message.updated_ms).filter(|at| *at != 0),
-            in_reply_to: EventId::try_from(message.in_reply_to.as_str()).ok(),
+            body: sealed.and_then(|sealed| opener.open(&author, &room, &id, &sealed)),
+            updated_ms: message.updated_ms,
+            in_reply_to: message.in_reply_to,
             thread_root: None,
             // Texts of an erased account are erased too: its rows are tombstones.
             deleted_ms: deleted_ms.or(deleted_by_author.then_some(created_ms)),
@@ -294,9 +284,8 @@ impl Timeline<'_> {
 
 /// The sealed text of a message and its author.
 fn body_of(row: &Row) -> Option<(UserId, &Sealed)> {
-    let Some(row::Kind::Message(message)) = &row.kind else { return None };
-    let sealed = message.content.as_ref()?.body.as_ref()?;
-    Some((UserId::try_from(row.actor_id.as_str()).ok()?, sealed))
+    let RowKind::Message(message) = &row.kind else { return None };
+    Some((row.actor?, message.content.as_ref()?.body.as_ref()?))
 }
 
 fn missing_message() -> ReadError {
@@ -311,14 +300,15 @@ fn clamped(limit: usize) -> u32 {
 
 /// Whether a row of the room belongs to its timeline: hidden echoes do not.
 fn is_shown(row: &Row) -> bool {
-    match &row.kind {
-        Some(row::Kind::Message(_) | row::Kind::Fact(_)) => true,
-        Some(row::Kind::Echo(_)) | None => false,
+    match row.kind {
+        RowKind::Message(_) | RowKind::Fact(_) => true,
+        RowKind::Echo(_) | RowKind::Unknown => false,
     }
 }
 
-fn fact_kind(fact: i32, call_id: String) -> Option<RowViewKind> {
-    Some(match FactKind::try_from(fact).ok()? {
+fn fact_kind(fact: Fact) -> Option<RowViewKind> {
+    let call_id = fact.call_id;
+    Some(match fact.kind {
         FactKind::RoomCreated => RowViewKind::RoomCreated,
         FactKind::Joined => RowViewKind::Joined,
         FactKind::Left => RowViewKind::Left,
@@ -327,5 +317,6 @@ fn fact_kind(fact: i32, call_id: String) -> Option<RowViewKind> {
         FactKind::RoomUnarchived => RowViewKind::RoomUnarchived,
         FactKind::CallStarted => RowViewKind::CallStarted { call_id },
         FactKind::CallEnded => RowViewKind::CallEnded { call_id },
+        FactKind::Other(_) => return None,
     })
 }

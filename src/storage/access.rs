@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::timeline::{Row, Sealed};
 use crate::domain::{
     EventId, Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, Token, User, UserId,
 };
@@ -10,7 +11,7 @@ use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::journal::append::{Appended, Draft, DraftView, RequestId};
 use crate::storage::kv::keys::{Opener, Sealer};
 use crate::storage::kv::tokens::FoundToken;
-use crate::storage::records::{Row, Sealed};
+use crate::storage::records;
 use crate::storage::state::key::{Claim, ClaimKey, StateKey};
 use crate::storage::state::mirror::Tables;
 use crate::storage::state::{Change, ClaimHolder, Claimed};
@@ -143,7 +144,7 @@ impl Storage {
     /// Rows `from..to` of the room timeline in ascending order, at most 256; rows are numbered from
     /// 0 without gaps. Bodies are sealed.
     pub async fn rows(&self, room: &RoomId, from: u32, to: u32) -> Result<Vec<Row>, StorageError> {
-        self.inner.timeline.rows(room.as_str(), from, to).await
+        converted(self.inner.timeline.rows(room.as_str(), from, to).await?)
     }
 
     /// Replies `from..to` of the thread at a root row; replies are numbered from 1.
@@ -154,12 +155,13 @@ impl Storage {
         from: u32,
         to: u32,
     ) -> Result<Vec<Row>, StorageError> {
-        self.inner.timeline.replies(room.as_str(), root, from, to).await
+        converted(self.inner.timeline.replies(room.as_str(), root, from, to).await?)
     }
 
     /// The row with this id: a root row, or a reply. `None`: there is no such row in this room.
     pub async fn row(&self, room: &RoomId, id: &EventId) -> Result<Option<Row>, StorageError> {
-        self.inner.timeline.row(room.as_str(), id).await
+        let row = self.inner.timeline.row(room.as_str(), id).await?;
+        row.map(Row::try_from).transpose().map_err(StorageError::corrupt("PAGES"))
     }
 
     /// Appends one event to a room's journal.
@@ -197,10 +199,10 @@ impl Storage {
         &self,
         author: &UserId,
         room: &RoomId,
-        row_id: &str,
+        row: &EventId,
         text: &str,
     ) -> Result<Sealed, StorageError> {
-        Ok(self.sealer(author).await?.seal(room, row_id, text))
+        Ok(self.sealer(author).await?.seal(room, row, text))
     }
 
     /// The author's data key, made when there is none, for sealing where the row is decided: inside
@@ -254,11 +256,11 @@ impl Storage {
         &self,
         author: &UserId,
         room: &RoomId,
-        row_id: &str,
+        row: &EventId,
         sealed: &Sealed,
     ) -> Result<Option<String>, StorageError> {
         let opener = self.opener(std::iter::once((*author, sealed))).await?;
-        Ok(opener.open(author, room, row_id, sealed))
+        Ok(opener.open(author, room, row, sealed))
     }
 
     /// Erases every data key of a user: its texts are unreadable for ever.
@@ -324,4 +326,10 @@ impl Storage {
     pub async fn token_delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
         self.inner.tokens.delete(hash).await
     }
+}
+
+/// Rows as they leave the store.
+fn converted(rows: Vec<records::Row>) -> Result<Vec<Row>, StorageError> {
+    let rows: Result<_, _> = rows.into_iter().map(Row::try_from).collect();
+    rows.map_err(StorageError::corrupt("PAGES"))
 }

@@ -21,12 +21,13 @@ mod store;
 mod timeline;
 
 /// Stored records, version 1, as generated from `stored.v1.proto`.
-pub mod records {
-    #![allow(clippy::all, reason = "generated")]
+mod records {
+    #![allow(clippy::all, unreachable_pub, reason = "generated")]
 
     include!(concat!(env!("OUT_DIR"), "/chatto.stored.v1.rs"));
 }
 
+pub use crate::domain::timeline::Sealed;
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use feed::live::{
@@ -45,4 +46,4 @@ pub use state::key::{Claim, ClaimKey};
 pub use state::mirror::Tables;
 pub use state::{Change, ClaimHolder, ClaimRecord, Claimed};
 pub use store::Storage;
-pub use timeline::head::{RoomHead, is_message};
+pub use timeline::head::{AuthorRow, NewestRow, PinnedRow, RoomHead};

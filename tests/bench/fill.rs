@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use chatto::domain::timeline::RowKind;
 use chatto::domain::{Group, GroupId, GroupItem, RoomId, UserId};
 use chatto::runtime::{Clock, Scope};
 use chatto::service::{LogIn, NewUser};
-use chatto::storage::records::row;
 use chatto::storage::{Change, LAYOUT, Storage};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
@@ -190,13 +190,13 @@ async fn compare(storage: &Storage, rooms: &[FilledRoom], authors: &[Author]) {
         let id = message_id(filled_room.number, row, reply);
         let found = Box::pin(storage.row(&room, &id)).await.unwrap().expect("a row of this id");
         let author = authors[filled_room.author(row, reply)].id;
-        assert_eq!(found.actor_id, author.as_str(), "author of {id}");
-        let Some(row::Kind::Message(message)) = found.kind else { panic!("{id} is no message") };
+        assert_eq!(found.actor, Some(author), "author of {id}");
+        let RowKind::Message(message) = found.kind else { panic!("{id} is no message") };
         let threads = message.thread.map_or(0, |thread| thread.count);
         let expected = if reply == 0 { replies(filled_room.number, row) } else { 0 };
         assert_eq!(threads, expected, "replies to {id}");
         let body = message.content.and_then(|content| content.body).expect("a text");
-        let text = storage.unseal(&author, &room, id.as_str(), &body).await.unwrap();
+        let text = storage.unseal(&author, &room, &id, &body).await.unwrap();
         assert_eq!(text, Some(message_text(filled_room.number, row, reply)), "text of {id}");
     }
     eprintln!("{wanted} random rows read by id and compared");

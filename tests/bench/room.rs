@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use chatto::domain::text::RoomName;
+use chatto::domain::timeline::{Content, Effect, Fact, FactKind, Post};
 use chatto::domain::{GroupId, Membership, Room, RoomId, UserId};
 use chatto::runtime::Scope;
-use chatto::storage::records::{Content, Fact, FactKind, Post, event::Effect};
 use chatto::storage::{Change, Claim, Draft, DraftView, RequestId, Sealer};
 use fastrand::Rng;
 
@@ -96,11 +96,9 @@ impl RoomFill {
 
     async fn append_fact(&self, room: &RoomId, user: UserId, kind: FactKind, member_revision: u64) {
         let draft = |view: &DraftView<'_>| -> Result<_, Infallible> {
-            let head = view.head();
-            let id = message_id(self.number, head.rows, 0).as_str().to_owned();
-            let fact =
-                Fact { id, row: head.rows, kind: kind.into(), member_revision, ..Fact::default() };
-            Ok(Draft { actor: Some(user), at_ms: self.begin_ms, effect: Effect::Fact(fact) })
+            let id = message_id(self.number, view.head().rows, 0);
+            let effect = Effect::Fact { id, fact: Fact { member_revision, ..Fact::new(kind) } };
+            Ok(Draft { actor: Some(user), at_ms: self.begin_ms, effect })
         };
         let request = RequestId::random();
         Box::pin(self.store.storage.append(room, &request, &[], draft)).await.unwrap();
@@ -139,16 +137,8 @@ impl RoomFill {
             let id = message_id(self.number, row, reply);
             let author = &self.authors[filled_room.author(row, reply)];
             let text = message_text(self.number, row, reply);
-            let post = Post {
-                id: id.as_str().to_owned(),
-                row,
-                reply,
-                content: Some(Content {
-                    body: Some(author.sealer.seal(&room, id.as_str(), &text)),
-                    ..Content::default()
-                }),
-                ..Post::default()
-            };
+            let body = Some(author.sealer.seal(&room, &id, &text));
+            let post = Post::new(id, Content { body, ..Content::default() });
             let done = i64::from(row - filled_room.first_row);
             let at_ms = self.begin_ms + HISTORY_MS / i64::from(self.messages) * done;
             Ok(Draft { actor: Some(author.id), at_ms, effect: Effect::Post(post) })

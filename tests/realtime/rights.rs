@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use chatto::crypto::Secret;
 use chatto::domain::permission::{Decision, DecisionScope, EVERYONE, Permission, Ruling};
+use chatto::domain::timeline::{Effect, Fact, FactKind};
 use chatto::domain::{EventId, Group, GroupId, Membership, Role, Room, RoomId, User, UserId};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Config, Draft, RequestId, Storage};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
@@ -507,11 +507,9 @@ async fn put_unannounced(storage: &Storage, room: RoomId, user: UserId, left: bo
     let kind = if left { FactKind::Left } else { FactKind::Joined };
     let request = RequestId::random();
     let append = storage.append::<Infallible>(&room, &request, &[], |view| {
-        let row = view.head().rows;
-        let id = EventId::new(row, 0, 7).to_string();
-        let fact = Fact { id, row, kind: kind.into(), member_revision, ..Fact::default() };
-        let at_ms = Clock::system().unix_ms();
-        Ok(Draft { actor: Some(user), at_ms, effect: Effect::Fact(fact) })
+        let id = EventId::new(view.head().rows, 0, 7);
+        let effect = Effect::Fact { id, fact: Fact { member_revision, ..Fact::new(kind) } };
+        Ok(Draft { actor: Some(user), at_ms: Clock::system().unix_ms(), effect })
     });
     append.await.unwrap();
 }

@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
+use chatto::domain::timeline::{Effect, Fact, FactKind};
 use chatto::domain::{EventId, Membership, RoomId};
 use chatto::service::{PagePosition, RowViewKind, Session};
-use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
 use super::{NatsServer, World, run};
@@ -25,11 +25,9 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
     let kind = if left { FactKind::Left } else { FactKind::Joined };
     let request = RequestId::random();
     let append = world.storage.append::<Infallible>(&room, &request, &[], |view| {
-        let row = view.head().rows;
-        let id = EventId::new(row, 0, 7).to_string();
-        let fact = Fact { id, row, kind: kind.into(), member_revision, ..Fact::default() };
-        let actor = Some(session.user);
-        Ok(Draft { actor, at_ms: world.clock.unix_ms(), effect: Effect::Fact(fact) })
+        let id = EventId::new(view.head().rows, 0, 7);
+        let effect = Effect::Fact { id, fact: Fact { member_revision, ..Fact::new(kind) } };
+        Ok(Draft { actor: Some(session.user), at_ms: world.clock.unix_ms(), effect })
     });
     append.await.unwrap();
 }

@@ -12,12 +12,12 @@ use chatto::limits::{
 use chatto::runtime::Clock;
 use chatto::service::{LogIn, LogInError, NewUser, PasswordHashError};
 use chatto::storage::Change;
-use chatto::storage::records::Counter;
 use futures_util::future::join_all;
 use prost::Message as _;
 
 use super::{NatsServer, PASSWORD, World, run, settings};
 use crate::support::nats::{publish_all, stream_info};
+use crate::support::records::Counter;
 
 const ADDRESS: &str = "someone@example.org";
 

@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chatto::domain::text::IdempotencyKey;
+use chatto::domain::timeline::{Content, Delete, Edit, Effect};
 use chatto::domain::{Room, RoomId};
 use chatto::service::{
     ErrorKind, MessageView, NewMessage, PagePosition, PostError, ReadError, RowViewKind, Service,
     Session, TimelinePage,
 };
-use chatto::storage::records::{Content, Delete, Edit, event::Effect};
 use chatto::storage::{Change, Draft, DraftView, RequestId};
 use futures_util::future::join_all;
 
@@ -263,24 +263,24 @@ fn a_repeated_key_is_answered_when_its_event_is_erased() {
         };
         let (a, b) = (key("a"), key("b"));
         let keyed = |key| NewMessage { idempotency_key: Some(key), ..text(&general, "secret") };
-        let deleted = service.messages().post(&ada, keyed(&a)).await.unwrap().id.to_string();
-        let edited = service.messages().post(&ada, keyed(&b)).await.unwrap().id.to_string();
+        let deleted = service.messages().post(&ada, keyed(&a)).await.unwrap().id;
+        let edited = service.messages().post(&ada, keyed(&b)).await.unwrap().id;
         for n in 0..300 {
             post(service, &bob, &general, &format!("between {n}")).await;
         }
-        append(Effect::Delete(Delete { id: deleted.clone(), ..Delete::default() })).await;
+        append(Effect::Delete(Delete::new(deleted))).await;
         let body = world.storage.seal(&ada.user, &room, &edited, "better").await.unwrap();
         let content = Some(Content { body: Some(body), ..Content::default() });
-        append(Effect::Edit(Edit { id: edited.clone(), content, ..Edit::default() })).await;
+        append(Effect::Edit(Edit { content, ..Edit::new(edited) })).await;
         post(service, &bob, &general, "after").await;
         // With its text the event goes from the journal.
         world.storage.fold_all().await.unwrap();
 
         let again = service.messages().post(&ada, keyed(&a)).await.unwrap();
-        assert_eq!((again.id.as_str(), again.body), (deleted.as_str(), None));
+        assert_eq!((again.id, again.body), (deleted, None));
         assert!(again.deleted_ms.is_some());
         let again = service.messages().post(&ada, keyed(&b)).await.unwrap();
-        assert_eq!((again.id.as_str(), again.body.as_deref()), (edited.as_str(), Some("better")));
+        assert_eq!((again.id, again.body.as_deref()), (edited, Some("better")));
         world.close().await;
     });
 }

@@ -3,10 +3,10 @@
 use std::convert::Infallible;
 
 use chatto::domain::permission::{Decision, DecisionScope, Permission, Ruling};
+use chatto::domain::timeline::{Effect, Fact, FactKind};
 use chatto::domain::{EventId, Role, Room, RoomId, User};
 use chatto::runtime::Runtime;
 use chatto::service::{NewMessage, PagePosition, PostError, RowView, RowViewKind, Session};
-use chatto::storage::records::{Fact, FactKind, event::Effect};
 use chatto::storage::{Change, Draft, RequestId};
 
 use super::{CutAt, NatsServer, World, run};
@@ -115,11 +115,9 @@ impl Scene {
     async fn store_fact(&self, kind: FactKind) {
         let request = RequestId::random();
         let append = self.two.storage.append::<Infallible>(&self.room, &request, &[], |view| {
-            let row = view.head().rows;
-            let id = EventId::new(row, 0, 7).to_string();
-            let fact = Fact { id, row, kind: kind.into(), ..Fact::default() };
-            let at_ms = self.two.clock.unix_ms();
-            Ok(Draft { actor: None, at_ms, effect: Effect::Fact(fact) })
+            let id = EventId::new(view.head().rows, 0, 7);
+            let effect = Effect::Fact { id, fact: Fact::new(kind) };
+            Ok(Draft { actor: None, at_ms: self.two.clock.unix_ms(), effect })
         });
         append.await.unwrap();
     }

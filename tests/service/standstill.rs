@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use chatto::domain::RoomId;
+use chatto::domain::timeline::{FactKind, RowKind};
 use chatto::runtime::Runtime;
 use chatto::service::{JoinFields, NewRoom, NewUser, PagePosition, RoomScope};
-use chatto::storage::records::{FactKind, row};
 
 use super::{NatsServer, PASSWORD, World, pause_at, redeem, run};
 
@@ -195,9 +195,9 @@ fn rows_of_joining_and_leaving_alternate_however_many_call_at_once() {
         let mut is_member = false;
         for from in (0..head.rows).step_by(50) {
             let rows = world.storage.rows(&room, from, (from + 50).min(head.rows)).await.unwrap();
-            for row in rows.iter().filter(|row| row.actor_id == bob.user.as_str()) {
+            for row in rows.iter().filter(|row| row.actor == Some(bob.user)) {
                 let joined = match &row.kind {
-                    Some(row::Kind::Fact(kind)) => *kind == i32::from(FactKind::Joined),
+                    RowKind::Fact(fact) => fact.kind == FactKind::Joined,
                     other => panic!("{other:?}"),
                 };
                 assert_ne!(joined, is_member, "row {}", row.number);

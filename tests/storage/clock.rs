@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use chatto::domain::EventId;
+use chatto::domain::timeline::{Delete, Effect, Event, Row};
 use chatto::limits::CLOCK_AHEAD_MAX;
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::records::{Delete, Event, Row, event::Effect};
 use chatto::storage::{Draft, RequestId, Storage};
 
 use super::drafts::{reply, say};
@@ -55,8 +55,7 @@ async fn shown(storage: &Storage, root: EventId) -> Vec<(u32, i64)> {
     assert_eq!(rows.len(), head.rows as usize);
     assert_order(&rows);
     for row in &rows {
-        let id = row.id.as_str().try_into().unwrap();
-        assert_eq!(storage.row(&room(1), &id).await.unwrap().unwrap().at_ms, row.at_ms);
+        assert_eq!(storage.row(&room(1), &row.id).await.unwrap().unwrap().at_ms, row.at_ms);
     }
     let newest = rows.iter().find(|row| Some(row.number) == head.newest().map(|row| row.row));
     assert_eq!(newest.unwrap().at_ms, head.newest().unwrap().at_ms);
@@ -104,10 +103,9 @@ fn a_clock_that_was_ahead_does_not_give_a_room_its_times_for_ever() {
 
         // It happens again, and what corrects it makes no row.
         say_at(&right, now() + YEARS.as_millis() as i64).await;
-        let delete = Delete { id: root.to_string(), ..Delete::default() };
         let (room, request) = (room(1), RequestId::random());
         let deleted = right.append::<Infallible>(&room, &request, &[], |_| {
-            let effect = Effect::Delete(delete.clone());
+            let effect = Effect::Delete(Delete::new(root));
             Ok(Draft { actor: Some(user(1)), at_ms: now(), effect })
         });
         assert!(deleted.await.unwrap().event.at_ms < now() + RUSH_MS);

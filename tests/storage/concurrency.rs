@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 
+use chatto::domain::timeline::Effect;
 use chatto::domain::{Membership, User};
-use chatto::storage::records::event::Effect;
 use chatto::storage::{Change, Claim, Claimed, Config, RequestId, Storage};
 use futures_util::future::join_all;
 
@@ -21,8 +21,8 @@ async fn post_many(storage: Storage, author: u64, count: usize) -> Vec<u32> {
             })
             .await
             .unwrap();
-        let Some(Effect::Post(post)) = appended.event.effect else { panic!() };
-        rows.push(post.row);
+        let Effect::Post(post) = appended.event.effect else { panic!() };
+        rows.push(post.id.row());
     }
     rows
 }

@@ -6,11 +6,9 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use chatto::domain::EventId;
+use chatto::domain::timeline::{Delete, Effect, Message, Pin, Post, React, Row, RowKind};
 use chatto::limits::{REACTIONS_PER_USER_MAX, WRITE_DEADLINE};
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::records::{
-    Delete, Echo, Message, Pin, Post, React, Row, event::Effect, row::Kind,
-};
 use chatto::storage::{ChangeError, Config, Draft, DraftView, RequestId, Storage};
 use futures_lite::future::zip;
 
@@ -59,8 +57,8 @@ pub(super) async fn say(storage: &Storage) -> EventId {
 }
 
 fn message(row: Option<&Row>) -> Result<&Message, Refused> {
-    match row.and_then(|row| row.kind.as_ref()) {
-        Some(Kind::Message(message)) => Ok(message),
+    match row.map(|row| &row.kind) {
+        Some(RowKind::Message(message)) => Ok(message),
         _ => Err(Refused),
     }
 }
@@ -72,15 +70,9 @@ pub(super) async fn reply(storage: &Storage, root: EventId, author: u64, in_room
         let thread = message(view.row(&root))?.thread.clone().unwrap_or_default();
         number = thread.made + 1;
         let row = view.head().rows;
-        let echo = in_room.then(|| Echo { id: EventId::new(row, 0, 9).to_string(), row });
-        let post = Post {
-            id: EventId::new(root.row(), number, 5).to_string(),
-            row: root.row(),
-            reply: number,
-            content: Some(content(&format!("{author}"))),
-            echo,
-            ..Post::default()
-        };
+        let echo = in_room.then(|| EventId::new(row, 0, 9));
+        let id = EventId::new(root.row(), number, 5);
+        let post = Post { echo, ..Post::new(id, content(&format!("{author}"))) };
         Ok(drafted(author, Effect::Post(post)))
     })
     .await;
@@ -152,11 +144,10 @@ fn a_reply_that_two_processes_delete_is_deleted_once() {
         let delete = async |storage: &Storage, number: u32| {
             let id = EventId::new(root.row(), number, 5);
             append(storage, &[id], |view| {
-                if message(view.row(&id))?.deleted_ms > 0 {
+                if message(view.row(&id))?.deleted_ms.is_some() {
                     return Err(Refused);
                 }
-                let delete = Delete { id: id.to_string(), ..Delete::default() };
-                Ok(drafted(1, Effect::Delete(delete)))
+                Ok(drafted(1, Effect::Delete(Delete::new(id))))
             })
             .await
         };
@@ -195,12 +186,8 @@ fn the_limit_of_reactions_holds_under_two_processes() {
                     if made(message(view.row(&id))?) >= REACTIONS_PER_USER_MAX {
                         return Err(Refused);
                     }
-                    let react = React {
-                        id: id.to_string(),
-                        emoji: emoji.clone(),
-                        user_number: READER,
-                        remove: false,
-                    };
+                    let react =
+                        React { id, emoji: emoji.clone(), user: user(READER), remove: false };
                     Ok(drafted(READER, Effect::React(react)))
                 })
                 .await;
@@ -226,20 +213,20 @@ fn no_deleted_message_stays_pinned() {
             let id = say(&one).await;
             let change = async |storage: &Storage, effect: Effect| {
                 append(storage, &[id], |view| {
-                    if message(view.row(&id))?.deleted_ms > 0 {
+                    if message(view.row(&id))?.deleted_ms.is_some() {
                         return Err(Refused);
                     }
                     Ok(drafted(1, effect.clone()))
                 })
                 .await
             };
-            let delete = Effect::Delete(Delete { id: id.to_string(), ..Delete::default() });
-            let pin = Pin { id: id.to_string(), marker: format!("m{n}"), remove: false };
+            let delete = Effect::Delete(Delete::new(id));
+            let pin = Pin { id, marker: format!("m{n}"), remove: false };
             let (deleted, _) = zip(change(&one, delete), change(&two, Effect::Pin(pin))).await;
             assert!(deleted);
         }
         assert_eq!(root_of(&two, EventId::new(0, 0, 7)).await.content, None);
-        assert!(two.head(&room(1)).await.unwrap().pins.is_empty());
+        assert!(two.head(&room(1)).await.unwrap().pins().next().is_none());
         one.close().await;
         two.close().await;
     });

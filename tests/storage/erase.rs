@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 use std::path::Path;
 
-use chatto::domain::User;
-use chatto::storage::records::{Delete, Edit, event::Effect};
+use chatto::domain::timeline::{Delete, Edit, Effect};
+use chatto::domain::{EventId, User};
 use chatto::storage::{Change, Draft, RequestId, Storage};
 
 use super::{config, content, open, post, room, run, user};
@@ -22,24 +22,23 @@ pub(super) fn on_disk(dir: &Path, needle: &[u8]) -> bool {
     })
 }
 
-async fn append(storage: &Storage, effect: impl Fn(u32) -> Effect) -> Effect {
-    let appended = storage
-        .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
-            Ok(Draft { actor: Some(user(1)), at_ms: 1, effect: effect(view.head().rows) })
+async fn append(storage: &Storage, effect: Effect) {
+    storage
+        .append::<Infallible>(&room(1), &RequestId::random(), &[], |_| {
+            Ok(Draft { actor: Some(user(1)), at_ms: 1, effect: effect.clone() })
         })
         .await
         .unwrap();
-    appended.event.effect.unwrap()
 }
 
-async fn post_text(storage: &Storage, body: &str) -> String {
+async fn post_text(storage: &Storage, body: &str) -> EventId {
     let appended = storage
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(1), body))
         })
         .await
         .unwrap();
-    let Some(Effect::Post(post)) = appended.event.effect else { panic!() };
+    let Effect::Post(post) = appended.event.effect else { panic!() };
     post.id
 }
 
@@ -55,17 +54,10 @@ fn deleted_and_edited_text_is_erased_from_journal_and_pages() {
         let fresh = post_text(&storage, "needle-deleted-before-any-fold").await;
         assert!(on_disk(&server.store_dir(), b"needle-folded-before-deletion"));
         for id in [folded, fresh] {
-            append(&storage, |_| Effect::Delete(Delete { id: id.clone(), ..Delete::default() }))
-                .await;
+            append(&storage, Effect::Delete(Delete::new(id))).await;
         }
-        append(&storage, |_| {
-            Effect::Edit(Edit {
-                id: edited.clone(),
-                content: Some(content("needle-after-the-edit")),
-                ..Edit::default()
-            })
-        })
-        .await;
+        let content = Some(content("needle-after-the-edit"));
+        append(&storage, Effect::Edit(Edit { content, ..Edit::new(edited) })).await;
         storage.fold_all().await.unwrap();
         storage.close().await;
     });
@@ -88,25 +80,26 @@ fn shredded_keys_are_gone_and_texts_unreadable() {
     let server = NatsServer::start();
     run(async |runtime| {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        let (anna, lobby) = (user(1), room(1));
+        let (anna, lobby, row) = (user(1), room(1), EventId::new(0, 0, 7));
         let put = |deleted| {
             move |_: Option<&User>| -> Result<_, Infallible> {
                 Ok(Change::Put(User { deleted, ..User::new(anna) }))
             }
         };
         storage.change_user(&anna, put(false)).await.unwrap();
-        let sealed = storage.seal(&anna, &lobby, "row", "a secret text").await.unwrap();
-        let opened = storage.unseal(&anna, &lobby, "row", &sealed).await.unwrap();
+        let sealed = storage.seal(&anna, &lobby, &row, "a secret text").await.unwrap();
+        let opened = storage.unseal(&anna, &lobby, &row, &sealed).await.unwrap();
         assert_eq!(opened.as_deref(), Some("a secret text"));
-        let elsewhere = storage.unseal(&anna, &lobby, "another row", &sealed).await.unwrap();
+        let another = EventId::new(1, 0, 7);
+        let elsewhere = storage.unseal(&anna, &lobby, &another, &sealed).await.unwrap();
         assert_eq!(elsewhere, None, "a body is bound to its place");
         let subject = format!("$KV.ENCRYPTION_KEYS.user.{anna}.{}", sealed.key_id);
         assert!(on_disk(&server.store_dir(), subject.as_bytes()));
         storage.shred_keys(&anna).await.unwrap();
-        let opened = storage.unseal(&anna, &lobby, "row", &sealed).await.unwrap();
+        let opened = storage.unseal(&anna, &lobby, &row, &sealed).await.unwrap();
         assert_eq!(opened, None);
         storage.change_user(&anna, put(true)).await.unwrap();
-        assert!(storage.seal(&anna, &lobby, "row", "again").await.is_err());
+        assert!(storage.seal(&anna, &lobby, &row, "again").await.is_err());
         storage.close().await;
     });
 }

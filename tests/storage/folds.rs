@@ -3,15 +3,16 @@
 
 use std::convert::Infallible;
 
+use chatto::domain::timeline::{Delete, Effect, Post, React, RowKind};
 use chatto::domain::{EventId, RoomId};
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::records::{Claim, Delete, Post, React, event::Effect, row::Kind};
 use chatto::storage::{Config, Draft, RequestId, Storage};
 
 use super::erase::on_disk;
 use super::{CutAt, config, connect, content, open, pause_at, post, room, run, user};
 use crate::support::nats::NatsServer;
+use crate::support::records::{Claim, RowPage};
 
 /// With eleven of these a page is above 512 KiB and spills into parts.
 const LARGE: usize = 50_000;
@@ -33,14 +34,14 @@ pub(super) async fn take_fold_lease(nats: &Nats) {
     nats.publish(Publish { subject, payload, ..Publish::default() }).await.unwrap();
 }
 
-pub(super) async fn write(storage: &Storage, room: &RoomId, body: &str) -> String {
+pub(super) async fn write(storage: &Storage, room: &RoomId, body: &str) -> EventId {
     let appended = storage
         .append::<Infallible>(room, &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(1), body))
         })
         .await
         .unwrap();
-    let Some(Effect::Post(post)) = appended.event.effect else { panic!() };
+    let Effect::Post(post) = appended.event.effect else { panic!() };
     post.id
 }
 
@@ -54,14 +55,13 @@ pub(super) async fn append(storage: &Storage, room: &RoomId, effect: Effect) {
         .unwrap();
 }
 
-async fn react(storage: &Storage, room: &RoomId, id: &str, user_number: u64) {
-    let react =
-        React { id: id.to_owned(), emoji: "heart".to_owned(), user_number, ..React::default() };
+async fn react(storage: &Storage, room: &RoomId, id: EventId, number: u64) {
+    let react = React { id, emoji: "heart".to_owned(), user: user(number), remove: false };
     append(storage, room, Effect::React(react)).await;
 }
 
 /// A room whose only page spills, folded; and the id of its first message.
-async fn spilled_room(storage: &Storage, room: &RoomId) -> String {
+async fn spilled_room(storage: &Storage, room: &RoomId) -> EventId {
     let body = "x".repeat(LARGE);
     let first = write(storage, room, &body).await;
     for _ in 1..LARGE_ROWS {
@@ -79,7 +79,7 @@ async fn reactions_in_pages(url: &str, runtime: &Runtime, room: &RoomId) -> usiz
     assert_eq!(cold.unfolded().0, 0);
     assert_eq!(cold.held_rooms(), []);
     let rows = cold.rows(room, 0, 1).await.unwrap();
-    let Some(Kind::Message(message)) = &rows[0].kind else { panic!("{rows:?}") };
+    let RowKind::Message(message) = &rows[0].kind else { panic!("{rows:?}") };
     let count = message.reactions.first().map_or(0, |reaction| reaction.users.len());
     cold.close().await;
     count
@@ -94,8 +94,7 @@ async fn parts(nats: &Nats) -> (usize, usize) {
     let mut named = 0;
     for base in bases {
         let stored = nats.leader_newest("PAGES", &base).await.unwrap().unwrap();
-        let page: chatto::storage::records::RowPage =
-            prost::Message::decode(&stored.payload[1..]).unwrap();
+        let page: RowPage = prost::Message::decode(&stored.payload[1..]).unwrap();
         named += page.parts.len();
     }
     (subjects.len(), named)
@@ -114,14 +113,14 @@ fn a_fold_that_another_one_overtakes_destroys_nothing() {
         let mut acknowledged = 0;
         for awaits in 1..AWAITS_MAX {
             for _ in 0..REACTIONS / 2 {
-                react(&one, &room(1), &first, acknowledged).await;
+                react(&one, &room(1), first, acknowledged).await;
                 acknowledged += 1;
             }
             let mut paused = Box::pin(one.fold_all());
             let ended = pause_at(&mut paused, awaits).await;
             // The other one knows more when it folds.
             for _ in 0..REACTIONS / 2 {
-                react(&two, &room(1), &first, acknowledged).await;
+                react(&two, &room(1), first, acknowledged).await;
                 acknowledged += 1;
             }
             two.fold_all().await.unwrap();
@@ -160,7 +159,7 @@ fn a_fold_that_dies_beside_another_one_destroys_nothing() {
         let mut acknowledged = 0;
         for awaits in 1..AWAITS_MAX {
             for _ in 0..REACTIONS {
-                react(&one, &room(1), &first, acknowledged).await;
+                react(&one, &room(1), first, acknowledged).await;
                 acknowledged += 1;
             }
             two.barrier().await.unwrap();
@@ -184,18 +183,14 @@ fn a_fold_that_dies_beside_another_one_destroys_nothing() {
 }
 
 /// A reply as the next one of the thread at row 0.
-async fn reply(storage: &Storage, room: &RoomId, root: &str, body: &str) {
-    let root = EventId::try_from(root).unwrap();
+async fn reply(storage: &Storage, room: &RoomId, root: EventId, body: &str) {
     storage
         .append::<Infallible>(room, &RequestId::random(), &[root], |view| {
-            let Some(Kind::Message(message)) = view.row(&root).and_then(|row| row.kind.as_ref())
-            else {
+            let Some(RowKind::Message(message)) = view.row(&root).map(|row| &row.kind) else {
                 panic!("the root is there")
             };
             let reply = message.thread.as_ref().map_or(0, |thread| thread.made) + 1;
-            let id = EventId::new(0, reply, 5).to_string();
-            let content = Some(content(body));
-            let post = Post { id, row: 0, reply, content, ..Post::default() };
+            let post = Post::new(EventId::new(0, reply, 5), content(body));
             let at_ms = Clock::system().unix_ms();
             Ok(Draft { actor: Some(user(1)), at_ms, effect: Effect::Post(post) })
         })
@@ -215,13 +210,13 @@ fn a_thread_that_two_folds_move_keeps_its_replies() {
             let room = RoomId::from_random([awaits as u8; 16]);
             let root = write(&one, &room, "root").await;
             for n in 0..66 {
-                reply(&one, &room, &root, &format!("reply {n}")).await;
+                reply(&one, &room, root, &format!("reply {n}")).await;
             }
             let mut paused = Box::pin(one.fold_all());
             let ended = pause_at(&mut paused, awaits).await;
             // The other one is ahead when it moves the thread.
             for n in 66..70 {
-                reply(&two, &room, &root, &format!("reply {n}")).await;
+                reply(&two, &room, root, &format!("reply {n}")).await;
             }
             two.fold_all().await.unwrap();
             if ended.is_none() {
@@ -257,7 +252,7 @@ fn a_deleted_text_leaves_the_disk_wherever_its_fold_was_cut() {
             let id = write(&storage, &room(1), &secret).await;
             storage.fold_all().await.unwrap();
             secrets.push(secret);
-            append(&storage, &room(1), Effect::Delete(Delete { id, ..Delete::default() })).await;
+            append(&storage, &room(1), Effect::Delete(Delete::new(id))).await;
             // The fold of the deletion dies, and so does the process; the next one begins anew.
             let ended = CutAt::new(storage.fold_all(), awaits).await;
             storage.close().await;
@@ -297,7 +292,7 @@ fn a_fold_that_is_behind_erases_nothing_that_its_head_lacks() {
                     continue;
                 }
                 let id = write(&one, &room, "deleted").await;
-                append(&one, &room, Effect::Delete(Delete { id, ..Delete::default() })).await;
+                append(&one, &room, Effect::Delete(Delete::new(id))).await;
                 // The other one is ahead, and dies: perhaps with pages and without a head.
                 let ended = CutAt::new(one.fold_all(), cut_at).await;
                 behind.await.ok();

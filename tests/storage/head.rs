@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use chatto::domain::EventId;
+use chatto::domain::timeline::{Delete, Effect, Fact, FactKind};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Delete, Fact, event::Effect};
 use chatto::storage::{Draft, RequestId, Storage};
 
 use super::{config, open, post, room, run, user};
@@ -32,11 +32,11 @@ async fn say(storage: &Storage) {
 }
 
 async fn delete(storage: &Storage, row: u32) {
-    let id = EventId::new(row, 0, 7).to_string();
+    let id = EventId::new(row, 0, 7);
     append(storage, |_| Draft {
         actor: Some(user(1)),
         at_ms: Clock::system().unix_ms(),
-        effect: Effect::Delete(Delete { id: id.clone(), ..Delete::default() }),
+        effect: Effect::Delete(Delete::new(id)),
     })
     .await;
 }
@@ -56,11 +56,10 @@ fn many_deletions_in_a_row_show_the_message_before_them() {
             append(&storage, |row| Draft {
                 actor: Some(user(1)),
                 at_ms: Clock::system().unix_ms(),
-                effect: Effect::Fact(Fact {
-                    id: EventId::new(row, 0, 7).to_string(),
-                    row,
-                    ..Fact::default()
-                }),
+                effect: Effect::Fact {
+                    id: EventId::new(row, 0, 7),
+                    fact: Fact::new(FactKind::RoomCreated),
+                },
             })
             .await;
         }

@@ -4,10 +4,9 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use chatto::domain::RoomId;
+use chatto::domain::{RoomId, timeline};
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Delete, Event, FoldCheckpoint, React, event::Effect};
 use chatto::storage::{ChangeError, Config, HoldReason, RequestId, Storage, StorageError};
 use prost::Message;
 
@@ -15,6 +14,7 @@ use super::folds::{append, take_fold_lease, write};
 use super::stamps::until;
 use super::{CutAt, config, connect, open, post, room, run, user};
 use crate::support::nats::{NatsServer, stream_info};
+use crate::support::records::{Event, FoldCheckpoint, Head, React, event::Effect};
 
 /// Field 1000, a text: what a newer program may add to any record.
 pub(super) const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
@@ -148,6 +148,7 @@ fn a_field_of_a_newer_program_is_shown_but_never_folded_away() {
         let nats = connect(&server.url()).await;
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         let id = write(&storage, &room(1), "one").await;
+        let id = id.to_string();
         let effect = React { id, emoji: "heart".to_owned(), user_number: 7, ..React::default() };
         let event = next_event(&storage, &room(1), Some(Effect::React(effect))).await;
         let foreign = put(&nats, &journal(&room(1)), stored(&event, &UNKNOWN_FIELD)).await;
@@ -261,7 +262,7 @@ fn a_missing_event_holds_its_room() {
         assert!(matches!(reasons(&storage)[..], [HoldReason::Missing { number: 2 }]));
         let page =
             nats.leader_newest("PAGES", &format!("pages.{}.h", room(1))).await.unwrap().unwrap();
-        let head = chatto::storage::records::Head::decode(&page.payload[1..]).unwrap();
+        let head = Head::decode(&page.payload[1..]).unwrap();
         assert_eq!(head.stamp.unwrap().event_number, 1, "nothing behind the hole is folded");
         storage.close().await;
     });
@@ -446,7 +447,7 @@ fn texts_that_a_fold_has_erased_are_no_hole_when_it_is_repeated() {
             let room = RoomId::from_random([awaits as u8; 16]);
             let storage = open(&server.url(), &runtime, shared()).await.unwrap();
             let id = write(&storage, &room, "soon deleted").await;
-            append(&storage, &room, Effect::Delete(Delete { id, ..Delete::default() })).await;
+            append(&storage, &room, timeline::Effect::Delete(timeline::Delete::new(id))).await;
             // Pages and erasures may be done, the checkpoint is not.
             let ended = CutAt::new(storage.fold_all(), awaits).await;
             storage.close().await;
@@ -485,7 +486,7 @@ fn one_held_room_does_not_make_a_start_read_what_came_after_it() {
         let nats = connect(&server.url()).await;
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
         write(&storage, &room(1), "one").await;
-        let id = write(&storage, &room(2), "one").await;
+        let id = write(&storage, &room(2), "one").await.to_string();
         let foreign = stored(&Event { number: 2, ..Event::default() }, &UNKNOWN_FIELD);
         put(&nats, &journal(&room(1)), foreign).await;
         let mut event = next_event(&storage, &room(2), None).await;

@@ -6,7 +6,6 @@ use chatto::domain::EventId;
 use chatto::limits::PAGE_ROWS;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
-use chatto::storage::records::{React, event::Effect};
 
 use super::drafts::{numbers, reply, say};
 use super::held::{UNKNOWN_FIELD, checkpoint, next_event, put, stored};
@@ -14,6 +13,7 @@ use super::replicas::{connect_to, open_at, open_over, read, write};
 use super::{config, connect, open, room, run};
 use crate::support::cluster::Cluster;
 use crate::support::nats::NatsServer;
+use crate::support::records::{React, event::Effect};
 
 const NODES: usize = 3;
 /// More than a page.

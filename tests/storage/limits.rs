@@ -3,8 +3,8 @@
 use std::convert::Infallible;
 
 use chatto::domain::EventId;
+use chatto::domain::timeline::{Effect, React, RowKind};
 use chatto::limits::{BODY_MAX_BYTES, PAGE_ROWS, REACTIONS_PER_USER_MAX};
-use chatto::storage::records::{React, event::Effect, row::Kind};
 use chatto::storage::{Draft, RequestId};
 
 use super::{config, open, post, room, run, text, user};
@@ -27,12 +27,12 @@ fn a_page_of_longest_messages_with_full_reaction_lists_folds() {
                 .await
                 .unwrap();
         }
-        let id = EventId::new(5, 0, 7).to_string();
+        let id = EventId::new(5, 0, 7);
         for n in 0..USERS * REACTIONS_PER_USER_MAX as u64 {
             let react = React {
-                id: id.clone(),
+                id,
                 emoji: format!("emoji_{:060}", n / USERS),
-                user_number: n % USERS,
+                user: user(n % USERS),
                 remove: false,
             };
             storage
@@ -50,7 +50,7 @@ fn a_page_of_longest_messages_with_full_reaction_lists_folds() {
         let rows = storage.rows(&room(1), 0, PAGE_ROWS).await.unwrap();
         assert_eq!(rows.len(), PAGE_ROWS as usize);
         for row in &rows {
-            let Some(Kind::Message(message)) = &row.kind else { panic!() };
+            let RowKind::Message(message) = &row.kind else { panic!() };
             assert_eq!(text(message.content.as_ref()).unwrap().len(), BODY_MAX_BYTES);
             let expected = if row.number == 5 { REACTIONS_PER_USER_MAX } else { 0 };
             assert_eq!(message.reactions.len(), expected);

@@ -30,10 +30,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use chatto::crypto::Secret;
+use chatto::domain::timeline::{Content, Effect, Post, Sealed};
 use chatto::domain::{EventId, RoomId, UserId};
 use chatto::nats::{Auth, Nats, Target};
 use chatto::runtime::{Clock, Runtime};
-use chatto::storage::records::{Content, Post, Sealed, event::Effect};
 use chatto::storage::{Config, Draft, OpenError, RoomHead, Storage};
 
 pub(crate) const SECRET: &str = "a secret of the tests, long enough";
@@ -104,13 +104,8 @@ pub(crate) fn text(content: Option<&Content>) -> Option<String> {
 
 /// A root message as the next row.
 pub(crate) fn post(head: &RoomHead, author: UserId, body: &str) -> Draft {
-    let row = head.rows;
-    let effect = Effect::Post(Post {
-        id: EventId::new(row, 0, 7).to_string(),
-        row,
-        content: Some(content(body)),
-        ..Post::default()
-    });
+    let id = EventId::new(head.rows, 0, 7);
+    let effect = Effect::Post(Post::new(id, content(body)));
     Draft { actor: Some(author), at_ms: Clock::system().unix_ms(), effect }
 }
 

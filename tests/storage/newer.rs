@@ -4,13 +4,13 @@ use std::convert::Infallible;
 
 use chatto::domain::{ServerSettings, User};
 use chatto::nats::{Nats, Publish};
-use chatto::storage::records::Meta;
 use chatto::storage::{Change, ChangeError, Config, OpenError, Storage, StorageError};
 use prost::Message;
 
 use super::folds::write;
 use super::{config, connect, open, room, run, user};
 use crate::support::nats::{NatsServer, stream_info};
+use crate::support::records::Meta;
 
 const UNKNOWN_FIELD: [u8; 4] = [0xc2, 0x3e, 1, b'x'];
 

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 
 use chatto::crypto::Secret;
-use chatto::domain::User;
+use chatto::domain::{EventId, User};
 use chatto::runtime::Clock;
 use chatto::storage::{Change, Config, OpenError, Storage};
 
@@ -172,7 +172,8 @@ fn a_changed_secret_is_refused_and_healed_by_the_old_one_or_by_naming_it() {
         let url = server.url();
         let storage = open(&url, &runtime, config(None)).await.unwrap();
         add_user(&storage).await;
-        let sealed = storage.seal(&user(1), &room(1), "row", "hello").await.unwrap();
+        let sealed =
+            storage.seal(&user(1), &room(1), &EventId::new(0, 0, 7), "hello").await.unwrap();
         storage.close().await;
 
         let changed = || Config { secret_key: secret("another secret, also long"), ..config(None) };
@@ -189,11 +190,13 @@ fn a_changed_secret_is_refused_and_healed_by_the_old_one_or_by_naming_it() {
             drop(CutAt::new(open(&url, &runtime, named()), left).await);
         }
         let storage = open(&url, &runtime, named()).await.unwrap();
-        let opened = storage.unseal(&user(1), &room(1), "row", &sealed).await.unwrap();
+        let opened =
+            storage.unseal(&user(1), &room(1), &EventId::new(0, 0, 7), &sealed).await.unwrap();
         assert_eq!(opened.as_deref(), Some("hello"));
         storage.close().await;
         let storage = open(&url, &runtime, changed()).await.unwrap();
-        let opened = storage.unseal(&user(1), &room(1), "row", &sealed).await.unwrap();
+        let opened =
+            storage.unseal(&user(1), &room(1), &EventId::new(0, 0, 7), &sealed).await.unwrap();
         assert_eq!(opened.as_deref(), Some("hello"));
         storage.close().await;
         let refused = open(&url, &runtime, config(None)).await;

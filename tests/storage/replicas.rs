@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
+use chatto::domain::timeline::RowKind;
 use chatto::nats::{Auth, Nats, Target};
 use chatto::runtime::{Clock, Runtime};
 use chatto::storage::{ChangeError, Config, DraftView, RequestId, Storage};
@@ -81,9 +82,7 @@ pub(super) async fn read(storage: &Storage, count: usize) {
         };
         assert!(!rows.is_empty(), "rows from {from} are missing");
         for row in rows {
-            let Some(chatto::storage::records::row::Kind::Message(message)) = row.kind else {
-                panic!()
-            };
+            let RowKind::Message(message) = row.kind else { panic!() };
             assert_eq!(text(message.content.as_ref()).unwrap(), format!("text {from}"));
             from += 1;
         }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use chatto::domain::Membership;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Fact, event::Effect};
 use chatto::storage::{
     Change, Config, FeedPosition, FeedSubscriber, FeedUpdate, RequestId, Storage,
 };
@@ -16,6 +15,7 @@ use futures_util::future::join_all;
 use super::{config, connect, open, post, room, run, user};
 use crate::support::filter::Filter;
 use crate::support::nats::{NatsServer, stream_info};
+use crate::support::records::{Event, Fact, event::Effect};
 
 /// Longer than an event waits before the process counts as stalled.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -146,12 +146,12 @@ fn a_stamp_that_state_never_had_holds_nothing_up() {
         let one = open(&server.url(), &runtime, shared()).await.unwrap();
         let nats = connect(&server.url()).await;
         let revision = stream_info(&nats, "KV_STATE").await.unwrap().state.last_sequence;
-        let event = chatto::storage::records::Event {
+        let event = Event {
             number: 1,
             state_revision: revision + 1_000,
             rows_after: 1,
             effect: Some(Effect::Fact(Fact::default())),
-            ..chatto::storage::records::Event::default()
+            ..Event::default()
         };
         let sequence = publish(&nats, &stored(&event)).await;
         until("it is passed", || one.feed_position().journal >= sequence).await;
@@ -173,10 +173,7 @@ fn a_gap_with_an_event_that_cannot_be_read_is_unknown() {
         let gap = async |since: FeedPosition| {
             storage.gap(since, storage.feed_position(), 100).await.unwrap()
         };
-        let unknown_effect = chatto::storage::records::Event {
-            number: 2,
-            ..chatto::storage::records::Event::default()
-        };
+        let unknown_effect = Event { number: 2, ..Event::default() };
         for payload in [stored(&unknown_effect), vec![200, 1, 2, 3]] {
             let before = storage.feed_position();
             let sequence = publish(&nats, &payload).await;
@@ -190,7 +187,7 @@ fn a_gap_with_an_event_that_cannot_be_read_is_unknown() {
 }
 
 /// An event as it is stored: one byte with the version, then the message.
-fn stored(event: &chatto::storage::records::Event) -> Vec<u8> {
+fn stored(event: &Event) -> Vec<u8> {
     let mut bytes = vec![1];
     prost::Message::encode(event, &mut bytes).unwrap();
     bytes

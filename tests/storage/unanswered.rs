@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chatto::domain::EventId;
+use chatto::domain::timeline::{Effect, Post, React, RowKind};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Post, React, event::Effect, row::Kind};
 use chatto::storage::{ChangeError, Config, Draft, DraftView, RequestId, Storage};
 
 use super::{config, connect, open, pause_at, post, room, run, user};
@@ -59,14 +59,14 @@ struct ReactedAlready;
 async fn react(storage: &Storage, id: &EventId) -> Result<u64, ChangeError<ReactedAlready>> {
     let appended = storage
         .append(&room(1), &RequestId::random(), &[*id], |view| {
-            let Some(Kind::Message(message)) = &view.row(id).unwrap().kind else { panic!() };
+            let RowKind::Message(message) = &view.row(id).unwrap().kind else { panic!() };
             if !message.reactions.is_empty() {
                 return Err(ReactedAlready);
             }
             let effect = Effect::React(React {
-                id: id.to_string(),
+                id: *id,
                 emoji: "tada".to_owned(),
-                user_number: 1,
+                user: user(1),
                 remove: false,
             });
             Ok(Draft { actor: Some(user(1)), at_ms: Clock::system().unix_ms(), effect })
@@ -82,8 +82,8 @@ async fn write(storage: &Storage, body: &str) -> EventId {
         })
         .await
         .unwrap();
-    let Some(Effect::Post(Post { id, .. })) = appended.event.effect else { panic!() };
-    EventId::try_from(id.as_str()).unwrap()
+    let Effect::Post(Post { id, .. }) = appended.event.effect else { panic!() };
+    id
 }
 
 #[test]

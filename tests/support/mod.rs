@@ -13,6 +13,7 @@ pub(crate) mod old_nats;
 pub(crate) mod proc;
 pub(crate) mod proxy;
 pub(crate) mod realtime;
+pub(crate) mod records;
 pub(crate) mod relay;
 pub(crate) mod replication_delay;
 pub(crate) mod server;

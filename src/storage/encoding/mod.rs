@@ -10,6 +10,7 @@ pub(crate) mod buckets;
 mod state;
 #[cfg(test)]
 mod tests;
+pub(crate) mod timeline;
 
 use std::str::FromStr;
 

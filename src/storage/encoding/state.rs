@@ -357,6 +357,6 @@ fn text(text: String) -> Option<String> {
 }
 
 /// 0 stands for none.
-fn instant(ms: i64) -> Option<i64> {
+pub(super) fn instant(ms: i64) -> Option<i64> {
     Some(ms).filter(|ms| *ms != 0)
 }

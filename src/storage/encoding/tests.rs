@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::domain::permission::{Decision, DecisionScope, Permission, Ruling};
+use crate::domain::timeline::{self, Content, Effect, Fact, FactKind, RowKind};
 use crate::domain::{
-    CustomStatus, EmailAddress, EventId, Group, GroupId, GroupItem, JoinLink, Membership, Presence,
-    ReadMarker, Role, Room, RoomId, RoomKind, ServerSettings, SessionEnd, SessionPresence,
-    TimeFormat, Token, TokenKind, User, UserId, UserPresence, UserSettings,
+    AssetId, CustomStatus, EmailAddress, EventId, Group, GroupId, GroupItem, JoinLink, Membership,
+    Presence, ReadMarker, Role, Room, RoomId, RoomKind, ServerSettings, SessionEnd,
+    SessionPresence, TimeFormat, Token, TokenKind, User, UserId, UserPresence, UserSettings,
 };
 use crate::storage::golden::golden;
 use crate::storage::kv::counters::Counter;
@@ -226,4 +227,97 @@ fn a_link_of_a_maker_who_cannot_be_read_is_not_one_of_the_operator() {
     assert_eq!(decode_value::<Token>(&encode(&record)), Err(DecodeError::Malformed));
     let later = records::Token { kind: 99, ..Default::default() };
     assert_eq!(decode_value::<Token>(&encode(&later)), Err(DecodeError::UnknownFields));
+}
+
+/// Every effect with every field set.
+fn effects() -> Vec<Effect> {
+    let id = |row, reply| EventId::new(row, reply, 7);
+    let body = timeline::Sealed {
+        key_id: "0123456789abcdef".into(),
+        nonce: vec![1; 24].into(),
+        ciphertext: vec![2, 3].into(),
+        version: 1,
+    };
+    let content = Content { body: Some(body), attachments: vec![AssetId::from_random([3; 16])] };
+    let fact = |kind| Fact { kind, call_id: "call".into(), member_revision: 9 };
+    let kinds = (0..9).map(|number| match number {
+        0 => FactKind::RoomCreated,
+        1 => FactKind::Joined,
+        2 => FactKind::Left,
+        3 => FactKind::RoomUpdated,
+        4 => FactKind::RoomArchived,
+        5 => FactKind::RoomUnarchived,
+        6 => FactKind::CallStarted,
+        7 => FactKind::CallEnded,
+        number => FactKind::Other(number),
+    });
+    let facts = kinds.map(|kind| Effect::Fact { id: id(4, 0), fact: fact(kind) });
+    let post = timeline::Post {
+        id: id(3, 2),
+        content: content.clone(),
+        in_reply_to: Some(id(1, 0)),
+        create_thread: true,
+        echo: Some(id(5, 0)),
+        request_key: "key".into(),
+    };
+    let edit = timeline::Edit {
+        id: id(3, 2),
+        content: Some(content),
+        show_echo: Some(id(5, 0)),
+        hide_echo: Some(id(6, 0)),
+    };
+    let (emoji, marker) = ("tada".to_owned(), "marker".to_owned());
+    [
+        Effect::Post(post),
+        Effect::Edit(edit),
+        Effect::Delete(timeline::Delete { id: id(3, 2), echo_only: true, echo: Some(id(5, 0)) }),
+        Effect::React(timeline::React { id: id(3, 0), emoji, user: user(), remove: true }),
+        Effect::Pin(timeline::Pin { id: id(3, 0), marker, remove: true }),
+    ]
+    .into_iter()
+    .chain(facts)
+    .collect()
+}
+
+#[test]
+fn effects_are_stored_and_read_as_they_were() {
+    for effect in effects() {
+        let record = records::Event {
+            number: 3,
+            request_id: "request".into(),
+            state_revision: 8,
+            at_ms: 5,
+            actor_id: user().to_string(),
+            rows_after: 6,
+            effect: Some(effect.clone().into()),
+        };
+        let event = timeline::Event {
+            number: 3,
+            request_id: "request".into(),
+            state_revision: 8,
+            at_ms: 5,
+            actor: Some(user()),
+            rows_after: 6,
+            effect,
+        };
+        assert_eq!(timeline::Event::try_from(&record), Ok(event));
+    }
+    let unknown = timeline::Event::try_from(&records::Event::default());
+    assert_eq!(unknown, Err(DecodeError::UnknownFields));
+}
+
+#[test]
+fn a_row_without_an_id_is_damaged_and_one_of_an_unknown_kind_is_kept() {
+    let row = |id: &str, kind| {
+        let record = records::Row { number: 3, id: id.into(), kind, ..records::Row::default() };
+        timeline::Row::try_from(record)
+    };
+    let id = EventId::new(3, 0, 7);
+    let kind = |kind| row(id.as_str(), kind).map(|row| row.kind);
+    assert_eq!(row("E1", None), Err(DecodeError::Malformed));
+    assert_eq!(kind(None), Ok(RowKind::Unknown));
+    let later = Fact::new(FactKind::Other(99));
+    assert_eq!(kind(Some(records::row::Kind::Fact(99))), Ok(RowKind::Fact(later)));
+    let echo = records::EchoRow { reply_id: "E1".into(), ..records::EchoRow::default() };
+    assert_eq!(kind(Some(records::row::Kind::Echo(echo))), Err(DecodeError::Malformed));
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::domain::timeline::Event;
 use crate::nats::{Nats, StreamInfo};
 use crate::runtime::Clock;
 use crate::storage::feed::live::{self, FeedUpdate, JournalEvent, SubscriberSlot};
@@ -69,7 +70,7 @@ impl Sink for JournalFeed {
     async fn apply(&self, message: Followed) {
         let Some(room) = live::room_of(&message.subject) else { return };
         let Followed { sequence, payload, .. } = &message;
-        let (journal, known) = match live::decode_event(room, *sequence, payload) {
+        let (record, known) = match live::decode_event(payload) {
             Ok(decoded) => decoded,
             Err(source) => {
                 // What follows builds on it. The room is held for readers and writers of this program.
@@ -79,11 +80,12 @@ impl Sink for JournalFeed {
                 return;
             }
         };
-        let JournalEvent { room, sequence, event } = &journal;
-        self.wait_for_stamp(*sequence, event.state_revision).await;
+        let sequence = *sequence;
+        self.wait_for_stamp(sequence, record.state_revision).await;
+        let event = Event::try_from(&record);
         let tail = Tail {
-            sequence: *sequence,
-            event: Arc::clone(event),
+            sequence,
+            event: Arc::new(record),
             bytes: message.payload.len(),
             at: self.clock.now(),
             known,
@@ -92,7 +94,17 @@ impl Sink for JournalFeed {
         if self.overlay.is_pressing(room.as_str()) {
             self.fold.notify(1);
         }
-        self.subscriber.deliver(FeedUpdate::Event(journal));
+        match event {
+            Ok(event) => {
+                let journal = JournalEvent { room, sequence, event };
+                self.subscriber.deliver(FeedUpdate::Event(Box::new(journal)));
+            }
+            // The store reads no row whose id is not valid: there is nothing to show.
+            Err(error) => log::warn!(
+                room:% = room, sequence = sequence, error:err = error;
+                "an event names no valid row: it is not delivered"
+            ),
+        }
     }
 }
 
@@ -207,7 +219,7 @@ mod tests {
     use crate::domain::RoomId;
     use crate::nats::{Auth, Target};
     use crate::storage::encoding::encode;
-    use crate::storage::records::{Event, Fact, event::Effect};
+    use crate::storage::records::{self, Fact, event::Effect};
 
     fn room() -> RoomId {
         RoomId::from_random([1; 16])
@@ -239,7 +251,7 @@ mod tests {
     /// An event that was written when its writer had seen STATE up to `state_revision`.
     fn event(number: u64, state_revision: u64) -> Followed {
         let effect = Some(Effect::Fact(Fact::default()));
-        let event = Event { number, state_revision, effect, ..Event::default() };
+        let event = records::Event { number, state_revision, effect, ..records::Event::default() };
         Followed {
             subject: format!("journal.{}", room().as_str()),
             sequence: number,

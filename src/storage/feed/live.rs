@@ -7,6 +7,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use crate::domain::timeline::Event;
 use crate::domain::{
     EventId, GroupId, Membership, Presence, Room, RoomId, ServerSettings, User, UserId,
     UserPresence,
@@ -17,13 +18,13 @@ use crate::storage::encoding::buckets::{presence, presence_number};
 use crate::storage::encoding::{DecodeError, decode, encode, is_known};
 use crate::storage::error::StorageError;
 use crate::storage::layout::stream;
-use crate::storage::records::{self, Event};
+use crate::storage::records;
 use crate::storage::store::{Inner, Storage};
 
 /// Something that happened.
 #[derive(Debug, Clone)]
 pub enum FeedUpdate {
-    Event(JournalEvent),
+    Event(Box<JournalEvent>),
     /// A record of STATE changed.
     State {
         revision: u64,
@@ -43,7 +44,7 @@ pub struct JournalEvent {
     pub room: RoomId,
     /// Its sequence in the journal.
     pub sequence: u64,
-    pub event: Arc<Event>,
+    pub event: Event,
 }
 
 /// A changed record of STATE; the present one is in the tables.
@@ -311,25 +312,23 @@ pub(crate) fn room_of(subject: &str) -> Option<RoomId> {
     RoomId::try_from(subject.strip_prefix("journal.")?).ok()
 }
 
-/// A stored journal message as an event, and whether this program knows all its fields. One whose effect it
+/// The event of a stored journal message, and whether this program knows all its fields. One whose effect it
 /// does not know is refused: nothing behind it can be applied.
-pub(crate) fn decode_event(
-    room: RoomId,
-    sequence: u64,
-    payload: &[u8],
-) -> Result<(JournalEvent, bool), DecodeError> {
-    let event: Event = decode(payload)?;
+pub(crate) fn decode_event(payload: &[u8]) -> Result<(records::Event, bool), DecodeError> {
+    let event: records::Event = decode(payload)?;
     if event.effect.is_none() {
         return Err(DecodeError::UnknownFields);
     }
     let known = is_known(&event, payload);
-    Ok((JournalEvent { room, sequence, event: Arc::new(event) }, known))
+    Ok((event, known))
 }
 
 /// A stored journal message as an event whose effect this program knows.
 fn understood(message: &StoredMessage) -> Option<JournalEvent> {
     let room = room_of(&message.subject)?;
-    decode_event(room, message.sequence, &message.payload).ok().map(|(event, _)| event)
+    let (event, _) = decode_event(&message.payload).ok()?;
+    let event = Event::try_from(&event).ok()?;
+    Some(JournalEvent { room, sequence: message.sequence, event })
 }
 
 /// The subjects of ephemeral events.

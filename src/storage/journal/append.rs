@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::crypto::hex;
+use crate::domain::timeline::{self, Effect, Row};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{CLOCK_AHEAD_MAX, CLOCK_SET_MIN_MS, ROOM_QUEUE_MAX, WRITE_DEADLINE};
 use crate::nats::{Nats, Publish};
@@ -15,7 +16,7 @@ use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::feed::Position;
 use crate::storage::journal::commit::{Commit, Outcome};
 use crate::storage::layout::{journal_subject, stream};
-use crate::storage::records::{Event, Row, event::Effect};
+use crate::storage::records::{Event, event::Effect as EffectRecord};
 use crate::storage::state::mirror::Mirror;
 use crate::storage::timeline::Timeline;
 use crate::storage::timeline::head::RoomHead;
@@ -25,7 +26,7 @@ use parking_lot::Mutex;
 const WRITERS_MAX: usize = 512;
 
 /// What a caller wants to append; storage numbers and stamps it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Draft {
     /// Who causes it; `None`: the server itself.
     pub actor: Option<UserId>,
@@ -53,15 +54,15 @@ impl<'a> DraftView<'a> {
     /// A row that the call named in `needs`; `None`: it did not, or there is no such row in this room.
     #[must_use]
     pub fn row(&self, id: &EventId) -> Option<&'a Row> {
-        self.rows.iter().find(|row| row.id == id.as_str())
+        self.rows.iter().find(|row| row.id == *id)
     }
 }
 
 /// An event that is stored.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
     /// As it lies in the journal.
-    pub event: Event,
+    pub event: timeline::Event,
     /// It was stored by an earlier call with the same request id.
     pub duplicate: bool,
 }
@@ -209,6 +210,8 @@ impl Journal {
                     // Its readers see it before its caller is answered.
                     self.position.wait_for(stored.sequence, WRITE_DEADLINE, &self.clock).await?;
                     let event = stored.event.ok_or(StorageError::Erased)?;
+                    let event = timeline::Event::try_from(&event);
+                    let event = event.map_err(StorageError::corrupt("JOURNAL"))?;
                     return Ok(Appended { event, duplicate: stored.duplicate });
                 }
                 // Another writer was first: try again.
@@ -223,11 +226,11 @@ impl Journal {
     }
 
     fn stamp(&self, head: &RoomHead, request: &RequestId, draft: Draft) -> Event {
-        let rows = match &draft.effect {
-            Effect::Post(post) if post.reply == 0 => Some(post.row),
-            Effect::Post(post) => post.echo.as_ref().map(|echo| echo.row),
-            Effect::Edit(edit) => edit.show_echo.as_ref().map(|echo| echo.row),
-            Effect::Fact(fact) => Some(fact.row),
+        let new_row = match &draft.effect {
+            Effect::Post(post) if post.id.reply() == 0 => Some(post.id),
+            Effect::Post(post) => post.echo,
+            Effect::Edit(edit) => edit.show_echo,
+            Effect::Fact { id, .. } => Some(*id),
             Effect::Delete(_) | Effect::React(_) | Effect::Pin(_) => None,
         };
         Event {
@@ -238,8 +241,8 @@ impl Journal {
             state_revision: self.mirror.highest(),
             at_ms: self.time(head, draft.at_ms),
             actor_id: draft.actor.map(|user| user.as_str().to_owned()).unwrap_or_default(),
-            rows_after: rows.map_or(head.rows, |row| head.rows.max(row.saturating_add(1))),
-            effect: Some(draft.effect),
+            rows_after: new_row.map_or(head.rows, |id| head.rows.max(id.row().saturating_add(1))),
+            effect: Some(EffectRecord::from(draft.effect)),
         }
     }
 
@@ -424,7 +427,9 @@ impl Journal {
         self.position.wait_for(last, WRITE_DEADLINE, &self.clock).await?;
         let mut rows = Vec::with_capacity(call.needs.len());
         for id in call.needs {
-            rows.extend(self.timeline.row(call.room.as_str(), id).await?);
+            let row = self.timeline.row(call.room.as_str(), id).await?;
+            let row = row.map(Row::try_from).transpose();
+            rows.extend(row.map_err(StorageError::corrupt("PAGES"))?);
         }
         Ok(rows)
     }

@@ -7,14 +7,15 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use crate::crypto::{DataKey, KekId, KeyEncryptionKey, hex};
-use crate::domain::{RoomId, UserId};
+use crate::domain::timeline::Sealed;
+use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::KEY_CACHE_MAX;
 use crate::nats::{BatchRead, Nats, Publish, PublishError, StoredMessage};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode, decode_known, encode};
 use crate::storage::error::StorageError;
 use crate::storage::layout::stream;
-use crate::storage::records::{Sealed, WrappedKey, Wrapping};
+use crate::storage::records::{WrappedKey, Wrapping};
 use crate::storage::timeline::overlay::count;
 
 /// The version of the associated data and cipher of sealed bodies.
@@ -211,8 +212,8 @@ pub struct Sealer {
 impl Sealer {
     /// Seals a body for its place.
     #[must_use]
-    pub fn seal(&self, room: &RoomId, row_id: &str, text: &str) -> Sealed {
-        let ad = body_ad(room, row_id, SEALED_VERSION);
+    pub fn seal(&self, room: &RoomId, row: &EventId, text: &str) -> Sealed {
+        let ad = body_ad(room, row, SEALED_VERSION);
         let (nonce, ciphertext) = self.key.seal(text.as_bytes(), &ad);
         Sealed {
             key_id: self.key_id.clone(),
@@ -237,12 +238,12 @@ impl Opener {
         &self,
         author: &UserId,
         room: &RoomId,
-        row_id: &str,
+        row: &EventId,
         sealed: &Sealed,
     ) -> Option<String> {
         let name = name(author, &sealed.key_id)?;
         let (_, key) = self.keys.iter().find(|(known, _)| *known == name)?;
-        let ad = body_ad(room, row_id, sealed.version);
+        let ad = body_ad(room, row, sealed.version);
         let plain = key.open(&sealed.nonce, &sealed.ciphertext, &ad).ok()?;
         String::from_utf8(plain).ok()
     }
@@ -258,8 +259,8 @@ fn key_ad(user: &UserId, key_id: &str) -> Vec<u8> {
     format!("chatto key v1 {user} {key_id}").into_bytes()
 }
 
-fn body_ad(room: &RoomId, row_id: &str, version: u32) -> Vec<u8> {
-    format!("chatto body v{version} {room} {row_id}").into_bytes()
+fn body_ad(room: &RoomId, row: &EventId, version: u32) -> Vec<u8> {
+    format!("chatto body v{version} {room} {row}").into_bytes()
 }
 
 fn wrap(kek: &KeyEncryptionKey, key: &DataKey, user: &UserId, key_id: &str) -> Wrapping {

@@ -1,10 +1,9 @@
 //! A room's head: what a writer must know to append, and what lists of rooms show.
 
-use crate::domain::UserId;
+use crate::domain::{EventId, UserId};
 use crate::limits::TIME_CAPS_MAX;
-use crate::storage::records::{
-    AuthorRow, Event, Head, NewestRow, PinnedRow, Row, Stamp, TimeCap, event::Effect, row,
-};
+use crate::storage::encoding::timeline::{optional, user};
+use crate::storage::records::{self, Event, Head, Row, Stamp, TimeCap, event::Effect, row};
 
 /// Newest root messages kept in a head; after more deletions in a row the pages are searched.
 pub(crate) const NEWEST_MAX: usize = 32;
@@ -22,12 +21,12 @@ pub struct RoomHead {
     /// clock that was ahead is corrected.
     pub last_ms: i64,
     /// Newest root messages (echoes included) that are not deleted, oldest first.
-    newest: Vec<NewestRow>,
+    newest: Vec<records::NewestRow>,
     /// Whether older root messages than those were left out.
     has_older: bool,
-    authors: Vec<AuthorRow>,
-    /// Pinned messages, oldest pin first.
-    pub pins: Vec<PinnedRow>,
+    authors: Vec<records::AuthorRow>,
+    /// Oldest pin first.
+    pins: Vec<records::PinnedRow>,
     /// The marker of the newest pin ever made; empty: never.
     pub pin_marker: String,
     /// What rows that were stamped by a clock ahead are shown with, oldest first; rows, events and instants
@@ -35,17 +34,56 @@ pub struct RoomHead {
     caps: Vec<TimeCap>,
 }
 
+/// The newest message of a room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NewestRow {
+    pub row: u32,
+    pub id: Option<EventId>,
+    pub author: Option<UserId>,
+    /// Milliseconds since 1970, as it is shown.
+    pub at_ms: i64,
+}
+
+/// What a head knows of an author.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AuthorRow {
+    /// The newest row of the room at the author's last post.
+    pub row: u32,
+    /// The time of that row, milliseconds since 1970.
+    pub row_ms: i64,
+    /// The time of the author's last post of any kind, milliseconds since 1970.
+    pub posted_ms: i64,
+}
+
+/// A pinned message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PinnedRow {
+    pub id: EventId,
+    /// When it was pinned, milliseconds since 1970.
+    pub at_ms: i64,
+}
+
 impl RoomHead {
     /// The newest root message or echo that is not deleted.
     #[must_use]
-    pub fn newest(&self) -> Option<&NewestRow> {
-        self.newest.last()
+    pub fn newest(&self) -> Option<NewestRow> {
+        let newest = self.newest.last()?;
+        let (id, author) = (optional(&newest.id), user(&newest.author_id));
+        Some(NewestRow { row: newest.row, id, author, at_ms: newest.at_ms })
     }
 
     /// The newest root row of one author, and the time of its last post of any kind.
     #[must_use]
-    pub fn newest_by(&self, user: &UserId) -> Option<&AuthorRow> {
-        self.authors.iter().find(|author| author.user_id == user.as_str())
+    pub fn newest_by(&self, user: &UserId) -> Option<AuthorRow> {
+        let author = self.authors.iter().find(|author| author.user_id == user.as_str())?;
+        let records::AuthorRow { row, row_ms, posted_ms, .. } = *author;
+        Some(AuthorRow { row, row_ms, posted_ms })
+    }
+
+    /// Pinned messages, oldest pin first.
+    pub fn pins(&self) -> impl Iterator<Item = PinnedRow> {
+        let pins = self.pins.iter();
+        pins.filter_map(|pin| Some(PinnedRow { id: optional(&pin.id)?, at_ms: pin.at_ms }))
     }
 
     /// The time that a row of the room is shown with: its own, or that of the event with which a clock that had
@@ -68,11 +106,11 @@ impl RoomHead {
     }
 
     /// Takes the newest root messages that the pages hold, oldest first.
-    pub(crate) fn refill(&mut self, newest: Vec<NewestRow>) {
+    pub(crate) fn refill(&mut self, newest: Vec<records::NewestRow>) {
         self.has_older = newest.len() >= NEWEST_MAX;
         self.newest = newest
             .into_iter()
-            .map(|row| NewestRow { at_ms: self.shown_ms(row.row, row.at_ms), ..row })
+            .map(|row| records::NewestRow { at_ms: self.shown_ms(row.row, row.at_ms), ..row })
             .collect();
     }
 
@@ -146,7 +184,7 @@ impl RoomHead {
                 if pin.remove {
                     self.pins.retain(|pinned| pinned.id != pin.id);
                 } else if !self.pins.iter().any(|pinned| pinned.id == pin.id) {
-                    self.pins.push(PinnedRow { id: pin.id.clone(), at_ms: event.at_ms });
+                    self.pins.push(records::PinnedRow { id: pin.id.clone(), at_ms: event.at_ms });
                     self.pin_marker.clone_from(&pin.marker);
                 }
             }
@@ -188,7 +226,7 @@ impl RoomHead {
     }
 
     fn push(&mut self, row: u32, id: &str, event: &Event) {
-        self.newest.push(NewestRow {
+        self.newest.push(records::NewestRow {
             row,
             id: id.to_owned(),
             author_id: event.actor_id.clone(),
@@ -208,7 +246,7 @@ impl RoomHead {
     /// replies read the room) and starts its slow-mode time.
     fn posted(&mut self, event: &Event) {
         let newest = self.newest.last();
-        let mut author = AuthorRow {
+        let mut author = records::AuthorRow {
             user_id: event.actor_id.clone(),
             row: newest.map_or(0, |row| row.row),
             row_ms: newest.map_or(0, |row| row.at_ms),
@@ -218,7 +256,7 @@ impl RoomHead {
         if let Some(at) = self.authors.iter().position(|other| other.user_id == author.user_id) {
             let former = self.authors.remove(at);
             if former.row > author.row {
-                author = AuthorRow { posted_ms: author.posted_ms, ..former };
+                author = records::AuthorRow { posted_ms: author.posted_ms, ..former };
             }
         }
         self.authors.push(author);
@@ -229,24 +267,18 @@ impl RoomHead {
 }
 
 /// What a head keeps of a row that is a root message or an echo, neither deleted nor hidden.
-pub(crate) fn live_message(row: &Row) -> Option<NewestRow> {
+pub(crate) fn live_message(row: &Row) -> Option<records::NewestRow> {
     let is_live = match row.kind.as_ref()? {
         row::Kind::Message(message) => message.deleted_ms == 0,
         row::Kind::Echo(echo) => !echo.hidden && echo.deleted_ms == 0,
         row::Kind::Fact(_) => false,
     };
-    is_live.then(|| NewestRow {
+    is_live.then(|| records::NewestRow {
         row: row.number,
         id: row.id.clone(),
         author_id: row.actor_id.clone(),
         at_ms: row.at_ms,
     })
-}
-
-/// Whether a row is a root message, as opposed to an echo or a fact.
-#[must_use]
-pub fn is_message(kind: Option<&row::Kind>) -> bool {
-    matches!(kind, Some(row::Kind::Message(_)))
 }
 
 #[cfg(test)]

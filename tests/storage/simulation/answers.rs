@@ -3,12 +3,12 @@
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use chatto::storage::records::{Event, event::Effect};
 use prost::Message as _;
 
 use super::ops::WORKERS;
 use super::protocol::{Act, Answer, Command, Line};
 use super::run::{Fault, Lost, Run, Sent, Wanted, What, kind};
+use crate::support::records::{Event, event::Effect};
 
 impl Run<'_> {
     /// Takes what is said until a moment, and lets stopped workers go on in time.

@@ -7,7 +7,6 @@ use std::time::Duration;
 use chatto::limits::PAGE_ROWS;
 use chatto::nats::{BatchRead, StoredMessage};
 use chatto::runtime::Clock;
-use chatto::storage::records::{Event, Head, Part, RowPage, ThreadPage};
 use prost::Message;
 
 use super::super::{connect, room, run};
@@ -15,6 +14,7 @@ use super::ops::ROOMS;
 use super::protocol::NEEDLE;
 use super::run::{Fault, Run};
 use crate::support::nats::NatsServer;
+use crate::support::records::{Event, Head, Part, RowPage, ThreadPage};
 
 /// A stream's messages, oldest first. nats-server may have started a moment ago.
 fn all(server: &NatsServer, stream: &str) -> Vec<StoredMessage> {

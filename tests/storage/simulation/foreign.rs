@@ -4,7 +4,6 @@
 //! lose it. The room waits for the newer program, the others go on.
 
 use chatto::nats::{Nats, Publish, PublishError, StoredMessage};
-use chatto::storage::records::{Event, Head, Meta, RowPage, Stamp, ThreadPage};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,7 @@ use super::super::{connect, room, run};
 use super::check::decode;
 use super::run::Fault;
 use crate::support::nats::NatsServer;
+use crate::support::records::{Event, Head, Meta, RowPage, Stamp, ThreadPage};
 
 /// Field 99 with one byte, which no version of today's records has.
 const UNKNOWN: [u8; 4] = [0x9a, 0x06, 0x01, b'n'];
@@ -166,8 +166,8 @@ pub(super) fn write(
                     ..Event::default()
                 };
                 if novelty == Novelty::EventField {
-                    event.effect = Some(chatto::storage::records::event::Effect::Pin(
-                        chatto::storage::records::Pin { remove: true, ..Default::default() },
+                    event.effect = Some(crate::support::records::event::Effect::Pin(
+                        crate::support::records::Pin { remove: true, ..Default::default() },
                     ));
                 }
                 let version = if novelty == Novelty::EventVersion { 2 } else { 1 };

@@ -6,13 +6,14 @@
 use std::collections::BTreeSet;
 
 use chatto::domain::EventId;
-use chatto::storage::records::{
-    Content, Delete, Edit, Event, Message, Pin, Post, React, Row, event::Effect, row::Kind,
-};
+use chatto::domain::timeline::{Message, Row, RowKind};
 use serde::{Deserialize, Serialize};
 
 use super::super::text;
 use super::protocol::NEEDLE;
+use crate::support::records::{
+    Content, Delete, Edit, Event, Pin, Post, React, event::Effect, fact_number,
+};
 
 /// A whole room.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -80,6 +81,12 @@ fn short(text: &str) -> String {
     format!("{}~{}~{sum}", &text[..32], text.len())
 }
 
+/// The text of a stored event.
+fn stored_text(content: Option<&Content>) -> Option<String> {
+    let body = content?.body.as_ref()?;
+    Some(String::from_utf8(body.ciphertext.to_vec()).unwrap())
+}
+
 /// The name in a text as the protocol makes them.
 fn name_of(text: &str) -> Option<String> {
     Some(text.strip_prefix(NEEDLE)?.split_once('.')?.0.to_owned())
@@ -88,19 +95,21 @@ fn name_of(text: &str) -> Option<String> {
 impl Line {
     /// A row as it was read; its replies are read apart.
     pub(super) fn read(row: &Row, replies: Vec<Self>) -> Self {
-        let kind = match row.kind.as_ref() {
-            Some(Kind::Message(message)) => LineKind::Message(Box::new(shown(message, replies))),
-            Some(Kind::Echo(echo)) => LineKind::Echo {
-                reply_id: echo.reply_id.clone(),
+        let kind = match &row.kind {
+            RowKind::Message(message) => LineKind::Message(Box::new(shown(message, replies))),
+            RowKind::Echo(echo) => LineKind::Echo {
+                reply_id: echo.reply.to_string(),
                 hidden: echo.hidden,
-                deleted_ms: echo.deleted_ms,
+                deleted_ms: echo.deleted_ms.unwrap_or(0),
             },
-            Some(Kind::Fact(kind)) => {
-                LineKind::Fact { kind: *kind, member_revision: row.member_revision }
-            }
-            None => LineKind::Fact { kind: -1, member_revision: 0 },
+            RowKind::Fact(fact) => LineKind::Fact {
+                kind: fact_number(fact.kind),
+                member_revision: fact.member_revision,
+            },
+            RowKind::Unknown => LineKind::Fact { kind: -1, member_revision: 0 },
         };
-        Self { id: row.id.clone(), at_ms: row.at_ms, actor: row.actor_id.clone(), kind }
+        let actor = row.actor.map(|id| id.to_string()).unwrap_or_default();
+        Self { id: row.id.to_string(), at_ms: row.at_ms, actor, kind }
     }
 
     fn new(id: &str, event: &Event, kind: LineKind) -> Self {
@@ -135,14 +144,14 @@ fn shown(message: &Message, replies: Vec<Line>) -> Shown {
     let reactions = message.reactions.iter();
     Shown {
         text: text(message.content.as_ref()).map(|text| short(&text)),
-        edited_ms: message.updated_ms,
-        deleted_ms: message.deleted_ms,
+        edited_ms: message.updated_ms.unwrap_or(0),
+        deleted_ms: message.deleted_ms.unwrap_or(0),
         reactions: reactions.map(|one| (short(&one.emoji), one.users.clone())).collect(),
-        echo_id: message.echo_id.clone(),
+        echo_id: message.echo.map(|id| id.to_string()).unwrap_or_default(),
         count: thread.count,
         made: thread.made,
         last_ms: thread.last_ms,
-        participants: thread.participant_ids,
+        participants: thread.participants.iter().map(ToString::to_string).collect(),
         replies,
     }
 }
@@ -212,7 +221,7 @@ impl Model {
     }
 
     fn post(&mut self, post: &Post, event: &Event) -> Result<(), String> {
-        let text = text(post.content.as_ref()).map(|text| short(&text));
+        let text = stored_text(post.content.as_ref()).map(|text| short(&text));
         let mut message = Shown { text, ..Shown::default() };
         message.echo_id = post.echo.as_ref().map(|echo| echo.id.clone()).unwrap_or_default();
         let line = Line::new(&post.id, event, LineKind::Message(Box::new(message)));
@@ -243,7 +252,7 @@ impl Model {
         let message = self.live(&edit.id)?;
         let mut former = None;
         if let Some(content) = &edit.content {
-            former = message.text.replace(short(&text(Some(content)).unwrap_or_default()));
+            former = message.text.replace(short(&stored_text(Some(content)).unwrap_or_default()));
             message.edited_ms = event.at_ms;
         }
         if let Some(echo) = &edit.show_echo {
@@ -355,7 +364,7 @@ impl Model {
             Some(Effect::Edit(edit)) => edit.content.as_ref(),
             _ => None,
         };
-        let name = text(content).and_then(|text| name_of(&text));
+        let name = stored_text(content).and_then(|text| name_of(&text));
         name.is_some_and(|name| self.removed.contains(&name))
     }
 }

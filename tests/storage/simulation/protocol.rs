@@ -1,17 +1,17 @@
 //! What the simulation and its workers tell each other: one JSON value per line.
 
+use chatto::domain::timeline::{
+    Delete, Edit, Effect, Fact, FactKind, Message, Pin, Post, React, Row, RowKind,
+};
 use chatto::domain::{EventId, UserId};
 use chatto::runtime::Clock;
-use chatto::storage::records::{
-    Delete, Echo, Edit, Event, Fact, FactKind, Message, Pin, Post, React, Row, event::Effect,
-    row::Kind,
-};
 use chatto::storage::{Draft, RoomHead};
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
 use super::super::{content, user};
 use super::model::View;
+use crate::support::records::Event;
 
 /// What a worker is asked to do. Several may be in work at a time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -158,79 +158,60 @@ impl Act {
     /// The event to append; `None`: the message is not there, or there is nothing to do.
     pub(super) fn draft(&self, head: &RoomHead, row: Option<&Row>, random: u32) -> Option<Draft> {
         let effect = match self {
-            Self::Post { text } => Effect::Post(Post {
-                id: EventId::new(head.rows, 0, random).to_string(),
-                row: head.rows,
-                content: Some(content(&text.whole())),
-                ..Post::default()
-            }),
-            Self::Member { user, left } => Effect::Fact(Fact {
-                id: EventId::new(head.rows, 0, random).to_string(),
-                row: head.rows,
-                kind: if *left { FactKind::Left } else { FactKind::Joined }.into(),
-                member_revision: *user,
-                ..Fact::default()
-            }),
+            Self::Post { text } => {
+                let id = EventId::new(head.rows, 0, random);
+                Effect::Post(Post::new(id, content(&text.whole())))
+            }
+            Self::Member { user, left } => {
+                let kind = if *left { FactKind::Left } else { FactKind::Joined };
+                let fact = Fact { member_revision: *user, ..Fact::new(kind) };
+                Effect::Fact { id: EventId::new(head.rows, 0, random), fact }
+            }
             _ => self.effect_on(head, row?, random)?,
         };
         Some(Draft { actor: Some(actor(self, random)), at_ms: Clock::system().unix_ms(), effect })
     }
 
     fn effect_on(&self, head: &RoomHead, row: &Row, random: u32) -> Option<Effect> {
-        let Some(Kind::Message(message)) = &row.kind else { return None };
-        if message.deleted_ms > 0 {
+        let RowKind::Message(message) = &row.kind else { return None };
+        if message.deleted_ms.is_some() {
             return None;
         }
-        let new_echo =
-            || Echo { id: EventId::new(head.rows, 0, random).to_string(), row: head.rows };
-        let shown = (!message.echo_id.is_empty())
-            .then(|| Echo { id: message.echo_id.clone(), row: message.echo_row });
+        let new_echo = || EventId::new(head.rows, 0, random);
+        let (id, shown) = (row.id, message.echo);
         Some(match self {
             Self::Reply { text, echo, .. } => {
                 let reply = message.thread.as_ref().map_or(0, |thread| thread.made) + 1;
-                Effect::Post(Post {
-                    id: EventId::new(row.number, reply, random).to_string(),
-                    row: row.number,
-                    reply,
-                    content: Some(content(&text.whole())),
-                    echo: echo.then(new_echo),
-                    ..Post::default()
-                })
+                let id = EventId::new(row.number, reply, random);
+                let echo = echo.then(new_echo);
+                Effect::Post(Post { echo, ..Post::new(id, content(&text.whole())) })
             }
-            Self::Edit { id, text } => Effect::Edit(Edit {
-                id: id.clone(),
-                content: Some(content(&text.whole())),
-                ..Edit::default()
-            }),
-            Self::ShowEcho { id } if shown.is_none() => Effect::Edit(Edit {
-                id: id.clone(),
-                show_echo: Some(new_echo()),
-                ..Edit::default()
-            }),
-            Self::HideEcho { id } => {
-                Effect::Edit(Edit { id: id.clone(), hide_echo: Some(shown?), ..Edit::default() })
+            Self::Edit { text, .. } => {
+                Effect::Edit(Edit { content: Some(content(&text.whole())), ..Edit::new(id) })
             }
-            Self::Delete { id, echo_only: true } => {
-                Effect::Delete(Delete { id: id.clone(), echo_only: true, echo: Some(shown?) })
+            Self::ShowEcho { .. } if shown.is_none() => {
+                Effect::Edit(Edit { show_echo: Some(new_echo()), ..Edit::new(id) })
             }
-            Self::Delete { id, echo_only: false } => {
-                Effect::Delete(Delete { id: id.clone(), echo_only: false, echo: shown })
+            Self::HideEcho { .. } => {
+                Effect::Edit(Edit { hide_echo: Some(shown?), ..Edit::new(id) })
             }
-            Self::React { id, emoji, user, remove } => {
-                has_reacted(message, &emoji.whole(), *user, *remove)?;
-                Effect::React(React {
-                    id: id.clone(),
-                    emoji: emoji.whole(),
-                    user_number: *user,
-                    remove: *remove,
-                })
+            Self::Delete { echo_only: true, .. } => {
+                Effect::Delete(Delete { id, echo_only: true, echo: Some(shown?) })
             }
-            Self::Pin { id, remove } => {
-                let is_pinned = head.pins.iter().any(|pin| pin.id == *id);
+            Self::Delete { echo_only: false, .. } => {
+                Effect::Delete(Delete { id, echo_only: false, echo: shown })
+            }
+            Self::React { emoji, user: number, remove, .. } => {
+                has_reacted(message, &emoji.whole(), *number, *remove)?;
+                let (emoji, user, remove) = (emoji.whole(), user(*number), *remove);
+                Effect::React(React { id, emoji, user, remove })
+            }
+            Self::Pin { remove, .. } => {
+                let is_pinned = head.pins().any(|pin| pin.id == id);
                 if is_pinned != *remove {
                     return None;
                 }
-                Effect::Pin(Pin { id: id.clone(), marker: format!("m{random}"), remove: *remove })
+                Effect::Pin(Pin { id, marker: format!("m{random}"), remove: *remove })
             }
             Self::Post { .. } | Self::Member { .. } | Self::ShowEcho { .. } => return None,
         })

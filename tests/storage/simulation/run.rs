@@ -6,8 +6,6 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use chatto::storage::records::{Event, event::Effect};
-
 use super::check;
 use super::counts::Counts;
 use super::foreign::Foreign;
@@ -16,6 +14,7 @@ use super::ops::{Op, ROOMS, WORKERS, Wish};
 use super::process::{Process, Said};
 use super::protocol::{Act, Command, Emoji, Request, Text};
 use crate::support::nats::NatsServer;
+use crate::support::records::{Event, event::Effect};
 
 /// How long everything may take to come to rest; an append alone is tried for 15 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
@@ -499,7 +498,7 @@ fn differing(wish: &Wish, n: usize) -> Wish {
 }
 
 pub(super) fn kind(event: &Event) -> &'static str {
-    use chatto::storage::records::FactKind;
+    use crate::support::records::FactKind;
     match &event.effect {
         Some(Effect::Post(post)) if post.reply == 0 => "event: post",
         Some(Effect::Post(post)) if post.echo.is_none() => "event: reply",

@@ -13,6 +13,8 @@ use prost::Message as _;
 use super::super::{CutAt, config, open, room, run, user};
 use super::model::{Line as RowLine, View};
 use super::protocol::{Act, Answer, Command, Emoji, Line, Request, Text};
+use crate::support::records;
+use chatto::domain::timeline::RowKind;
 
 /// The address of the nats-server to work on.
 pub(super) const VARIABLE: &str = "CHATTO_SIMULATION_WORKER";
@@ -119,7 +121,8 @@ async fn obey(storage: &Storage, command: Command) -> Result<Answer, StorageErro
             match CutAt::new(appended, cut.unwrap_or(u32::MAX)).await {
                 None => Answer::Cut,
                 Some(Ok(Appended { event, duplicate })) => {
-                    Answer::Appended { event: event.encode_to_vec(), duplicate }
+                    let event = records::Event::from(event).encode_to_vec();
+                    Answer::Appended { event, duplicate }
                 }
                 Some(Err(ChangeError::Refused(Refused))) => Answer::Refused,
                 Some(Err(ChangeError::Storage(error))) => return Err(error),
@@ -174,7 +177,7 @@ async fn read(storage: &Storage, room: &RoomId) -> Result<View, StorageError> {
         for row in more {
             let mut replies = Vec::new();
             let made = match &row.kind {
-                Some(chatto::storage::records::row::Kind::Message(message)) => {
+                RowKind::Message(message) => {
                     message.thread.as_ref().map_or(0, |thread| thread.made)
                 }
                 _ => 0,
@@ -193,9 +196,13 @@ async fn read(storage: &Storage, room: &RoomId) -> Result<View, StorageError> {
     Ok(View {
         events: head.event_number,
         last_ms: head.last_ms,
-        pins: head.pins.iter().map(|pin| pin.id.clone()).collect(),
+        pins: head.pins().map(|pin| pin.id.to_string()).collect(),
         pin_marker: head.pin_marker.clone(),
-        newest: head.newest().map(|row| row.id.clone()).unwrap_or_default(),
+        newest: head
+            .newest()
+            .and_then(|newest| newest.id)
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
         rows,
     })
 }
