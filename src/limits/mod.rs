@@ -520,3 +520,48 @@ pub const DISK_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const DISK_PROBE_DELAY_FIRST: Duration = Duration::from_secs(1);
 /// See [`DISK_PROBE_DELAY_FIRST`].
 pub const DISK_PROBE_DELAY_MAX: Duration = Duration::from_secs(10);
+
+// --- S3 (product 5) -----------------------------------------------------------------------------
+
+/// Default of `core.assets.s3.timeout`.
+pub const S3_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+/// Time for a connection with its TLS handshake.
+pub const S3_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The deadline of a request grows by a second for each of these bytes in its body: half a megabit per second is a
+/// slow line.
+pub const S3_BODY_BYTES_PER_SECOND_MIN: usize = 64 * KIB;
+/// The deadline for the completion of a multipart upload: AWS may need minutes and sends spaces meanwhile.
+pub const S3_COMPLETE_TIMEOUT: Duration = Duration::from_secs(300);
+/// How often a request is sent when the service is busy or the connection is cut.
+pub const S3_TRIES: u32 = 3;
+/// First and longest delay between these tries.
+pub const S3_RETRY_DELAY_FIRST: Duration = Duration::from_millis(400);
+/// See [`S3_RETRY_DELAY_FIRST`].
+pub const S3_RETRY_DELAY_MAX: Duration = Duration::from_secs(4);
+/// How often a download is resumed without getting a single byte.
+pub const S3_RESUMES_MAX: u32 = S3_TRIES;
+/// Idle connections that are kept.
+pub const S3_IDLE_CONNECTIONS_MAX: usize = 4;
+/// How long; AWS closes idle connections after 20 s.
+pub const S3_IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// What is read of the body of an error; the rest is ignored.
+pub const S3_ERROR_MAX_BYTES: usize = 64 * KIB;
+/// Entries of one page of a listing.
+pub const S3_PAGE_ENTRIES_MAX: usize = 500;
+/// Bytes of such a page: a key takes 1 KiB, or six times that with its `&` as entities.
+pub const S3_PAGE_MAX_BYTES: usize = 4 * MIB;
+/// Bytes of any other response in XML.
+pub const S3_RESPONSE_MAX_BYTES: usize = 64 * KIB;
+/// Bytes of a key with its prefix (S3).
+pub const S3_KEY_MAX_BYTES: usize = 1024;
+/// The smallest part of a multipart upload, except for the last one (S3).
+pub const S3_PART_MIN_BYTES: usize = 5 * MIB;
+/// Parts of one upload (S3).
+pub const S3_PARTS_MAX: u64 = 10_000;
+/// Parts of an upload of unknown length: a reserve is left for a limit that is raised meanwhile.
+pub const S3_PARTS_OF_UNKNOWN_LENGTH_MAX: u64 = 9_000;
+const _: () = assert!(S3_PARTS_OF_UNKNOWN_LENGTH_MAX < S3_PARTS_MAX);
+/// Bodies from this size on are hashed off the executor.
+pub const S3_HASH_AT_ONCE_MAX_BYTES: usize = 64 * KIB;
+/// Life of a presigned URL (S3: seven days).
+pub const S3_PRESIGNED_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
