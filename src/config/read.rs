@@ -2,10 +2,12 @@
 
 use super::resolve::Resolved;
 use super::settings::{
-    Assets, AuthSettings, Core, Embedded, General, NatsClient, S3, Settings, Webserver,
+    Assets, AuthSettings, Core, Embedded, General, NatsClient, Settings, Webserver,
 };
 #[cfg(feature = "test-support")]
 use super::settings::{Bootstrap, BootstrapUser};
+use crate::blobs::s3;
+use crate::crypto::Secret;
 use crate::http::{Network, TlsFiles};
 use crate::nats::Auth;
 
@@ -94,19 +96,30 @@ pub(super) fn tls_files(from: &Resolved) -> Option<TlsFiles> {
 }
 
 fn assets(from: &Resolved) -> Assets {
-    let s3 = from.text("core.assets.s3.endpoint").map(|endpoint| S3 {
-        endpoint,
-        bucket: from.text("core.assets.s3.bucket").unwrap_or_default(),
-        path_prefix: from
-            .text("core.assets.s3.path_prefix")
-            .map(|prefix| prefix.trim_matches('/').to_owned())
-            .unwrap_or_default(),
-    });
     Assets {
         signing_secret: from.secret("core.assets.signing_secret"),
         max_upload_bytes: from.size("core.assets.max_upload_size").unwrap_or_default(),
-        s3,
+        s3: s3(from),
     }
+}
+
+/// `core.assets.s3.*` if there is an endpoint. What else is missing is a fault only if S3 is where uploads go.
+pub(super) fn s3(from: &Resolved) -> Option<s3::Config> {
+    let text = |name| from.text(name).unwrap_or_default();
+    let secret = |name| from.secret(name).unwrap_or_else(|| Secret::new(Vec::new()));
+    Some(s3::Config {
+        endpoint: from.text("core.assets.s3.endpoint")?,
+        bucket: text("core.assets.s3.bucket"),
+        path_prefix: text("core.assets.s3.path_prefix").trim_matches('/').to_owned(),
+        region: from.text("core.assets.s3.region"),
+        access_key_id: secret("core.assets.s3.access_key_id"),
+        secret_access_key: secret("core.assets.s3.secret_access_key"),
+        session_token: from.secret("core.assets.s3.session_token"),
+        use_ssl: from.flag_if_stated("core.assets.s3.use_ssl"),
+        path_style: from.flag_if_stated("core.assets.s3.path_style"),
+        ca_cert: from.path("core.assets.s3.ca_cert"),
+        timeout: from.duration("core.assets.s3.timeout"),
+    })
 }
 
 fn embedded(from: &Resolved) -> Embedded {

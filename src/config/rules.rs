@@ -229,6 +229,14 @@ fn s3(values: &Resolved, findings: &mut Findings) {
             findings.fault(values.location(name), name, reason);
         }
     }
+    // A missing bucket is reported above, where it is needed.
+    if let Some(config) = super::read::s3(values)
+        && !config.bucket.is_empty()
+        && let Err(error) = config.check()
+    {
+        let name = format!("core.assets.s3.{}", error.setting());
+        findings.fault(values.location(&name), &name, error.to_string());
+    }
     let name = "core.assets.s3.use_ssl";
     if let (Some(endpoint), Some(ssl)) =
         (values.text("core.assets.s3.endpoint"), values.flag_if_stated(name))
@@ -236,13 +244,7 @@ fn s3(values: &Resolved, findings: &mut Findings) {
         let scheme_says = match endpoint.split_once("://") {
             Some(("http", _)) => Some(false),
             Some(("https", _)) => Some(true),
-            Some(_) => {
-                let reason = "must be a host, host:port, or an http or https URL";
-                let location = values.location("core.assets.s3.endpoint");
-                findings.fault(location, "core.assets.s3.endpoint", reason);
-                None
-            }
-            None => None,
+            Some(_) | None => None,
         };
         if scheme_says.is_some_and(|says| says != ssl) {
             let reason = "contradicts the scheme of core.assets.s3.endpoint; remove one of them";

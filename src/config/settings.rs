@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::blobs::s3;
 use crate::crypto::Secret;
 use crate::http::{Network, TlsFiles};
 use crate::nats::Auth;
@@ -94,17 +95,7 @@ pub struct Assets {
     pub signing_secret: Option<Secret>,
     pub max_upload_bytes: u64,
     /// `core.assets.s3.*`, when an endpoint is set.
-    pub s3: Option<S3>,
-}
-
-/// `core.assets.s3.*`
-#[derive(Debug, Clone)]
-pub struct S3 {
-    /// Host, host:port or URL.
-    pub endpoint: String,
-    pub bucket: String,
-    /// Without outer slashes; may be empty.
-    pub path_prefix: String,
+    pub s3: Option<s3::Config>,
 }
 
 /// `nats.embedded.*`

@@ -184,6 +184,15 @@ fn refused_combinations() {
             "[core.assets.s3]\nendpoint = \"http://m:9000\"\nuse_ssl = true",
             "core.assets.s3.use_ssl",
         ),
+        (
+            "[core.assets.s3]\nbucket = \"b.example\"\nendpoint = \"s3.amazonaws.com\"",
+            "core.assets.s3.path_style",
+        ),
+        (
+            "[core.assets.s3]\nbucket = \"abc\"\nendpoint = \"[::1]:9000\"",
+            "core.assets.s3.endpoint",
+        ),
+        ("[core.assets.s3]\nbucket = \"ABC\"\nendpoint = \"m\"", "core.assets.s3.bucket"),
         ("[core]\nsecret_key = \"fifteen bytes..\"", "core.secret_key"),
         ("[owners]\nemails = [\"anna\"]", "owners.emails"),
         ("[smtp]\nenabled = true", "smtp.host"),
