@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack guesses advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack guesses s3 advisories test-support
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -26,13 +26,14 @@ test: ## run all tests, with the kill loop at 20 rounds
 # The browser tests use the server that was built for the tests above.
 	node --test --test-concurrency=1 tests/web/*.test.js
 
-test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, idle sockets, guesses
+test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, idle sockets, guesses, S3
 	$(MAKE) torture
 	$(MAKE) simulate
 	$(MAKE) fuzz
 	CHATTO_ATTACK_SECONDS=$${CHATTO_ATTACK_SECONDS:-300} $(MAKE) attack
 	$(MAKE) soak
 	$(MAKE) guesses
+	$(MAKE) s3
 
 build-times: ## measure cold builds and rebuilds after one changed line, in seconds
 	@.ci/setup build tests
@@ -99,6 +100,10 @@ attack: ## flood from 64 sockets and measure a member's p99 with and without; CH
 guesses: ## make 100,000 failed log-ins, CHATTO_GUESSES of them through the service, then a correct one
 	@.ci/setup build tests
 	CHATTO_GUESSES=$${CHATTO_GUESSES:-100000} $(NEXTEST) --no-capture -E 'test(/^service::guesses::a_hundred_thousand/)'
+
+s3: ## run the tests of S3 against SeaweedFS, rclone and versitygw
+	@.ci/setup build stores
+	CHATTO_S3_SERVERS=seaweedfs,rclone,versitygw $(NEXTEST) -E 'test(/^blobs::/)'
 
 fuzz: ## run every fuzz target for CHATTO_FUZZ_SECONDS (600); findings are kept in tests/fuzz/corpus
 	@.ci/setup build tests
