@@ -11,6 +11,7 @@
 )]
 
 mod acceptance;
+mod blobs;
 mod cli;
 mod cost;
 mod customer;

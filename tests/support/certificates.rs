@@ -27,6 +27,11 @@ impl Authority {
         Self { issuer }
     }
 
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
     /// A new pair for `localhost` and 127.0.0.1.
     pub(crate) fn issue(&self) -> Pair {
         let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];

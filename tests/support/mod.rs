@@ -16,6 +16,7 @@ pub(crate) mod realtime;
 pub(crate) mod records;
 pub(crate) mod relay;
 pub(crate) mod replication_delay;
+pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod trace;
 pub(crate) mod wait;

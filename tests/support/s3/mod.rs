@@ -1,0 +1,222 @@
+//! Real S3 servers in temporary directories: SeaweedFS for every run of the tests, rclone and versitygw for `make s3`.
+//! Dropping one kills it by pid.
+
+pub(crate) mod modes;
+pub(crate) mod proxy;
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use chatto::blobs::s3::{Config, S3};
+use chatto::crypto::Secret;
+use chatto::runtime::Clock;
+use tempfile::TempDir;
+
+use super::certificates::Pair;
+use super::nats::free_port;
+use super::wait::until;
+
+/// The servers under test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    SeaweedFs,
+    Rclone,
+    Versitygw,
+}
+
+/// May do everything.
+pub(crate) const OWNER: (&str, &str) = ("owner-key", "owner-secret-key");
+/// May only read, at SeaweedFS.
+pub(crate) const READER: (&str, &str) = ("reader-key", "reader-secret-key");
+pub(crate) const BUCKET: &str = "files";
+/// The domain of virtual-hosted buckets, which a test's hosts file resolves.
+pub(crate) const DOMAIN: &str = "s3.example.test";
+
+impl Kind {
+    /// Those that `CHATTO_S3_SERVERS` names, else SeaweedFS.
+    pub(crate) fn chosen() -> Vec<Self> {
+        let names = std::env::var("CHATTO_S3_SERVERS").unwrap_or_else(|_| "seaweedfs".to_owned());
+        let kinds = names.split(',').map(|name| match name {
+            "seaweedfs" => Self::SeaweedFs,
+            "rclone" => Self::Rclone,
+            "versitygw" => Self::Versitygw,
+            _ => panic!("CHATTO_S3_SERVERS: seaweedfs, rclone, versitygw, not {name}"),
+        });
+        kinds.collect()
+    }
+}
+
+/// A running server.
+pub(crate) struct S3Server {
+    child: Child,
+    dir: TempDir,
+    port: u16,
+}
+
+impl S3Server {
+    pub(crate) fn start(kind: Kind) -> Self {
+        Self::start_with(kind, None)
+    }
+
+    /// With TLS, if there is a certificate.
+    pub(crate) fn start_with(kind: Kind, tls: Option<&Pair>) -> Self {
+        for _ in 0..10 {
+            if let Some(server) = Self::try_start(kind, tls) {
+                return server;
+            }
+        }
+        panic!("{kind:?} does not start");
+    }
+
+    /// `None` when somebody has taken its port.
+    fn try_start(kind: Kind, tls: Option<&Pair>) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let mut command = match kind {
+            Kind::SeaweedFs => seaweedfs(dir.path(), port),
+            Kind::Rclone => rclone(dir.path(), port),
+            Kind::Versitygw => versitygw(dir.path(), port),
+        };
+        if let Some(pair) = tls {
+            let (certificate, key) = pair.write(dir.path());
+            let [cert_flag, key_flag] = match kind {
+                Kind::SeaweedFs => ["-s3.cert.file", "-s3.key.file"],
+                Kind::Rclone => ["--cert", "--key"],
+                Kind::Versitygw => panic!("not needed"),
+            };
+            command.arg(cert_flag).arg(certificate).arg(key_flag).arg(key);
+        }
+        let log = fs::File::create(dir.path().join("log")).unwrap();
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("{kind:?} does not start ({error}): `.ci/setup tests stores` installs it")
+        });
+        let mut server = Self { child, dir, port };
+        let ready = until("the S3 server answers", Duration::from_secs(60), || {
+            if server.child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            server.is_ready(kind, tls.is_some()).then_some(true)
+        });
+        ready.then_some(server)
+    }
+
+    fn is_ready(&self, kind: Kind, tls: bool) -> bool {
+        if TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            return false;
+        }
+        // Until its parts have found each other, SeaweedFS accepts requests and fails them.
+        kind != Kind::SeaweedFs || tls || {
+            let s3 = s3(self.config());
+            smol::block_on(s3.list("", None)).is_err_and(|error| !error.is_transient())
+        }
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The settings of its owner, for this server at its own port.
+    pub(crate) fn config(&self) -> Config {
+        config(self.port)
+    }
+
+    /// Its log.
+    fn log(&self) -> String {
+        fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
+    }
+
+    /// Ends it at once.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Drop for S3Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(4096);
+            eprintln!(
+                "--- end of the log of the test's S3 server\n{}",
+                log.get(from..).unwrap_or(&log)
+            );
+        }
+    }
+}
+
+/// The owner's settings for a service at this port of 127.0.0.1.
+pub(crate) fn config(port: u16) -> Config {
+    Config {
+        endpoint: format!("http://127.0.0.1:{port}"),
+        bucket: BUCKET.to_owned(),
+        path_prefix: "production/chatto".to_owned(),
+        region: None,
+        access_key_id: Secret::from(OWNER.0.to_owned()),
+        secret_access_key: Secret::from(OWNER.1.to_owned()),
+        session_token: None,
+        use_ssl: None,
+        path_style: None,
+        ca_cert: None,
+        timeout: Duration::from_secs(20),
+    }
+}
+
+pub(crate) fn s3(config: Config) -> S3 {
+    S3::build(config, Clock::system()).unwrap()
+}
+
+fn seaweedfs(dir: &Path, port: u16) -> Command {
+    let identity = |name: &str, (access, secret): (&str, &str), actions: &str| {
+        format!(
+            "{{\"name\":\"{name}\",\"credentials\":[{{\"accessKey\":\"{access}\",\"secretKey\":\"{secret}\"}}],\
+             \"actions\":[{actions}]}}"
+        )
+    };
+    let owner = identity("owner", OWNER, "\"Admin\",\"Read\",\"Write\",\"List\"");
+    let reader = identity("reader", READER, "\"Read\",\"List\"");
+    let identities = dir.join("identities.json");
+    fs::write(&identities, format!("{{\"identities\":[{owner},{reader}]}}")).unwrap();
+    let objects = dir.join("objects");
+    fs::create_dir(&objects).unwrap();
+    let mut command = Command::new("weed");
+    command.arg("server").arg(format!("-dir={}", objects.display()));
+    command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.autoCreateBucket=false"]);
+    command.args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64"]);
+    command.args(["-volume.max=50", "-master.telemetry=false"]);
+    command.arg(format!("-s3.port={port}")).arg(format!("-s3.domainName={DOMAIN}"));
+    command.arg(format!("-s3.config={}", identities.display()));
+    for part in ["master", "volume", "filer"] {
+        command.arg(format!("-{part}.port={}", free_port()));
+    }
+    for part in ["master", "volume", "filer", "s3"] {
+        command.arg(format!("-{part}.port.grpc={}", free_port()));
+    }
+    command
+}
+
+fn rclone(dir: &Path, port: u16) -> Command {
+    let objects = dir.join("objects");
+    fs::create_dir(&objects).unwrap();
+    let mut command = Command::new("rclone");
+    command.args(["serve", "s3", "--config", "/dev/null", "--vfs-cache-mode", "off"]);
+    command.arg("--addr").arg(format!("127.0.0.1:{port}"));
+    command.arg("--auth-key").arg(format!("{},{}", OWNER.0, OWNER.1)).arg(objects);
+    command
+}
+
+fn versitygw(dir: &Path, port: u16) -> Command {
+    let (objects, metadata) = (dir.join("objects"), dir.join("metadata"));
+    fs::create_dir(&objects).unwrap();
+    fs::create_dir(&metadata).unwrap();
+    let mut command = Command::new("versitygw");
+    command.arg("--port").arg(format!("127.0.0.1:{port}"));
+    command.args(["--access", OWNER.0, "--secret", OWNER.1, "--quiet", "posix"]);
+    command.arg("--sidecar").arg(metadata).arg(objects);
+    command
+}
