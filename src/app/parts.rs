@@ -63,6 +63,7 @@ pub(super) fn service(settings: &Settings, secret_key: Secret) -> service::Confi
             .cookie_signing_secret
             .clone()
             .unwrap_or_else(unused),
+        asset_signing_secret: settings.assets.signing_secret.clone().unwrap_or_else(unused),
         cookie_encryption_secret: settings.webserver.cookie_encryption_secret.clone(),
         session_ttl: settings.auth.token_ttl,
         direct_login: settings.auth.direct_login,

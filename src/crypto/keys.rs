@@ -78,6 +78,18 @@ impl DataKey {
         Self(mac::derive(secret, label))
     }
 
+    /// The key of these bytes; `None` unless they are 32.
+    #[must_use]
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(|key| Self(Zeroizing::new(key)))
+    }
+
+    /// The bytes of the key, for storing it.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+
     /// Encrypts `plain`, bound to the associated data `ad`, under a random nonce.
     #[must_use]
     pub fn seal(&self, plain: &[u8], ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {

@@ -175,8 +175,9 @@ random_id!(
     GroupId,
     b"G"
 );
-random_id!(
-    /// An uploaded file.
+id!(
+/// An uploaded file: 24 bits that the files of one room have in common, so that they can be listed without an
+    /// index, and 59 random bits.
     AssetId,
     b"A"
 );
@@ -243,6 +244,48 @@ impl EventId {
     }
 }
 
+impl AssetId {
+    /// The id of a file of this group of files; of `random` the low 59 bits count.
+    #[must_use]
+    pub fn new(group: FileGroup, random: u64) -> Self {
+        let random = u128::from(random) & ((1 << ASSET_RANDOM_BITS) - 1);
+        Self(Text::new(b'A', (u128::from(group.0) << ASSET_RANDOM_BITS) | random))
+    }
+
+    /// The group that it was made for.
+    #[must_use]
+    pub fn group(&self) -> FileGroup {
+        FileGroup(u32::try_from(self.0.value() >> ASSET_RANDOM_BITS).unwrap_or_default())
+    }
+
+    fn checked(text: Text) -> Option<Self> {
+        Some(Self(text))
+    }
+}
+
+/// Files that are listed together: those of a room, and of the few other rooms that happen to have the same 24 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileGroup(u32);
+
+impl FileGroup {
+    /// The group of a room.
+    #[must_use]
+    pub fn of(room: &RoomId) -> Self {
+        // The low bits of a room's id are random, or of a hash.
+        Self(u32::try_from(room.0.value() & 0x00ff_ffff).unwrap_or_default())
+    }
+
+    /// The group of the server's own images.
+    pub const SERVER: Self = Self(0);
+}
+
+impl fmt::Display for FileGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:06x}", self.0)
+    }
+}
+
+const ASSET_RANDOM_BITS: u32 = 59;
 const CHECK_BITS: u32 = 19;
 const EVENT_RANDOM_BITS: u32 = 27;
 

@@ -4,6 +4,7 @@
 
 mod account;
 mod authority;
+mod file;
 pub mod id;
 mod network;
 pub mod permission;
@@ -16,7 +17,8 @@ mod token;
 
 pub use account::{CustomStatus, EmailAddress, SessionEnd, TimeFormat, User, UserSettings};
 pub use authority::Authority;
-pub use id::{AssetId, EventId, GroupId, IdError, RoomId, UserId};
+pub use file::{Chunk, Detected, File, FileLocation, FileState, Multipart, Upload, UploadStatus};
+pub use id::{AssetId, EventId, FileGroup, GroupId, IdError, RoomId, UserId};
 pub use network::{ClientNetwork, ClientShares, ShareTaken};
 pub use presence::{Presence, ReadMarker, SessionPresence, UserPresence};
 pub use room::{Group, GroupItem, Membership, Room, RoomKind};

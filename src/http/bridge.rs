@@ -118,6 +118,7 @@ impl Connection {
         let host = host(&parts, &config.public_url, forwarded.host)?;
         let head = Head {
             path: parts.uri.path().to_owned(),
+            query: parts.uri.query().map(str::to_owned),
             client: forwarded.client,
             is_https: self.over_tls || forwarded.is_https || config.public_url.is_https(),
             method: parts.method,

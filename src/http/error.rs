@@ -155,6 +155,8 @@ by_kind!(
     service::ReadError,
     service::RoomError,
     service::PostError,
+    service::UploadError,
+    service::FileError,
     service::LinkError,
     service::StoreError,
 );

@@ -21,6 +21,8 @@ pub(super) struct Head {
     pub(super) method: Method,
     /// The path as sent, neither decoded nor normalised.
     pub(super) path: String,
+    /// What follows the question mark, as sent.
+    pub(super) query: Option<String>,
     pub(super) headers: HeaderMap,
     /// `host[:port]` of the request, lower case; empty for HTTP/1.0 without it.
     pub(super) host: String,
@@ -129,6 +131,13 @@ impl Head {
     /// The text of a header; `None` when it is absent or contains anything but visible ASCII.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// The first value of a parameter of the query, as sent.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        let pairs = self.query.as_deref().unwrap_or_default().split('&');
+        let mut pairs = pairs.filter_map(|pair| pair.split_once('='));
+        pairs.find_map(|(key, value)| (key == name).then_some(value))
     }
 
     /// The content codings that the client accepts, the preferred one first (RFC 9110, 12.5.3).

@@ -5,6 +5,7 @@
 //! head) → tide: `edge` (what every response carries) → a route.
 
 mod access_log;
+mod assets;
 mod auth;
 mod body;
 mod bridge;
@@ -15,6 +16,7 @@ mod connect;
 mod connections;
 mod edge;
 mod error;
+mod file_body;
 mod forwarded;
 mod head;
 mod health;
@@ -76,6 +78,7 @@ impl Server {
         app.at("/readyz").get(health::readyz);
         app.at("/api/connect/:service/:method").all(connect::route);
         app.at("/api/realtime").get(realtime::route);
+        assets::routes(&mut app);
         auth::routes(&mut app);
         pages::routes(&mut app);
         Self { app, runtime: runtime.clone() }

@@ -303,6 +303,14 @@ pub const TLS_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub const API_BODY_MAX_BYTES: usize = MIB;
 /// Size of a request body of AssetUploadService: a chunk of 512 KiB and its envelope.
 pub const API_ASSET_UPLOAD_BODY_MAX_BYTES: usize = 576 * KIB;
+/// Bytes of a chunk of AssetUploadService, and of a file's chunks in NATS (contract 10.1).
+pub const UPLOAD_CHUNK_MAX_BYTES: usize = 512 * KIB;
+const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES < API_ASSET_UPLOAD_BODY_MAX_BYTES);
+const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES + 4 * KIB < NATS_PAYLOAD_MAX_BYTES);
+/// Chunks of one file. The list of them is part of its record; with chunks of the full size it is enough for 5 GiB.
+pub const FILE_CHUNKS_MAX: usize = 10_240;
+/// How long an upload may wait for its next chunk (contract 10.1).
+pub const UPLOAD_LIFE: Duration = Duration::from_secs(3600);
 /// How much larger an image upload's request may be than the general upload limit.
 pub const API_IMAGE_ENVELOPE_MAX_BYTES: usize = 64 * KIB;
 /// Values (fields and list elements) of one request. An empty element is two bytes on the wire and up to
@@ -454,6 +462,8 @@ pub const FRAME_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unread messages of one core subscription; further ones are lost and the reader fills the gap
 /// from the stream.
 pub const NATS_SUBSCRIPTION_MESSAGES_MAX: usize = 8_192;
+/// Messages of one batch read.
+pub const BATCH_MESSAGES_MAX: u32 = 512;
 /// Bytes of one batch read; the rest is requested again.
 pub const BATCH_READ_MAX_BYTES: usize = 16 * MIB;
 

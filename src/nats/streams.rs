@@ -104,14 +104,38 @@ impl Nats {
         optional(deleted, codes::STREAM_NOT_FOUND).map(|_| ())
     }
 
+    /// How many messages a stream has on one subject, from its leader.
+    pub async fn messages_on(&self, name: &str, subject: &str) -> Result<u64, NatsError> {
+        let request = json!({ "subjects_filter": subject });
+        let info: Subjects = self.api(&format!("STREAM.INFO.{name}"), &request).await?;
+        Ok(info.state.subjects.unwrap_or_default().into_values().sum())
+    }
+
+    /// Removes one message. Its bytes may remain on disk. `false` when it did not exist.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn remove(&self, stream: &str, sequence: u64) -> Result<bool, NatsError> {
+        self.delete_message(stream, sequence, true).await
+    }
+
     /// Erases one message from disk: its bytes are overwritten. `false` when it did not exist.
     ///
     /// # Cancel safety
     /// May be repeated.
     pub async fn erase(&self, stream: &str, sequence: u64) -> Result<bool, NatsError> {
+        self.delete_message(stream, sequence, false).await
+    }
+
+    async fn delete_message(
+        &self,
+        stream: &str,
+        sequence: u64,
+        no_erase: bool,
+    ) -> Result<bool, NatsError> {
         let subject = format!("STREAM.MSG.DELETE.{stream}");
         match self
-            .api::<SuccessResponse>(&subject, &json!({ "seq": sequence, "no_erase": false }))
+            .api::<SuccessResponse>(&subject, &json!({ "seq": sequence, "no_erase": no_erase }))
             .await
         {
             Ok(response) => Ok(response.success),
@@ -128,6 +152,12 @@ impl Nats {
     pub async fn purge_before(&self, stream: &str, sequence: u64) -> Result<(), NatsError> {
         let subject = format!("STREAM.PURGE.{stream}");
         self.api::<SuccessResponse>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
+    }
+
+    /// Removes every message of a subject, which may have wildcards. Their bytes may remain on disk.
+    pub async fn purge_subject(&self, stream: &str, subject: &str) -> Result<(), NatsError> {
+        let request = format!("STREAM.PURGE.{stream}");
+        self.api::<SuccessResponse>(&request, &json!({ "filter": subject })).await.map(|_| ())
     }
 
     /// What this account stores. Succeeds as long as JetStream works.

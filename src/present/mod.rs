@@ -1,6 +1,9 @@
 //! Maps views of the service to messages of the contract, for responses and for realtime sockets.
 
+mod assets;
 pub mod operations;
+
+pub use assets::{asset, attachment, upload};
 
 use crate::contract::{SERVER_VERSION, Timestamp, api};
 use crate::domain::TimeFormat;

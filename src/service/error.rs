@@ -1,7 +1,9 @@
 //! Errors that several groups of use cases share, and what kind of refusal each is, so that the edge maps every
 //! error in one place.
 
+use crate::blobs::BlobError;
 use crate::domain::text::{DescriptionError, RoomNameError};
+use crate::nats::PublishError;
 use crate::storage::{ChangeError, StorageError};
 
 /// The kinds of refusal; each is one code of the contract (section 3.1), the disk's two are `unavailable`
@@ -48,6 +50,19 @@ impl StoreError {
             StorageError::Held { .. } | StorageError::Newer { .. } => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
         }
+    }
+}
+
+/// What kind of refusal an error of a file's bytes is.
+pub(super) fn blob_kind(error: &BlobError) -> ErrorKind {
+    match error {
+        BlobError::Nats(error) if error.is_transient() => ErrorKind::Unavailable,
+        BlobError::Publish(PublishError::Unknown { .. } | PublishError::Outdated) => {
+            ErrorKind::Unavailable
+        }
+        BlobError::Publish(PublishError::Full { .. }) => ErrorKind::DiskFull,
+        BlobError::Publish(PublishError::DiskError) => ErrorKind::DiskError,
+        _ => ErrorKind::Internal,
     }
 }
 

@@ -5,6 +5,7 @@
 //! the edge turns into a code.
 
 mod accounts;
+mod assets;
 mod barrier;
 mod coalesce;
 mod cookies;
@@ -32,6 +33,7 @@ mod test_support;
 mod throttle;
 mod timeline;
 mod typing;
+mod uploads;
 mod users;
 mod view;
 
@@ -39,6 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use accounts::{Accounts, ManageAccountError, NewUser};
+pub use assets::{AssetUrl, Assets, FileError, FileReader, OpenFile, Tickets, Variant};
 pub use barrier::{CallKind, ReadBarrier};
 pub use coalesce::PendingUpdates;
 pub use create_account::AccountError;
@@ -61,11 +64,12 @@ pub use sweep::Sweeper;
 pub use test_support::{BootstrapError, BootstrapServer, ProviderUser, TestSupport};
 pub use timeline::{ShownRow, Timeline};
 pub use typing::Typing;
+pub use uploads::{NewChunk, NewUpload, UploadError, UploadView, Uploads};
 pub use users::Users;
 pub use view::{
-    AccountView, CustomStatusView, DirectoryMember, Grants, GroupView, LinkContent, LinkView,
-    LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition, PageRequest, RoleView,
-    RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowView, RowViewKind,
+    AccountView, CustomStatusView, DirectoryMember, FileView, Grants, GroupView, LinkContent,
+    LinkView, LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition, PageRequest,
+    RoleView, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowView, RowViewKind,
     RuntimeView, ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
 };
 
@@ -76,8 +80,10 @@ use parking_lot::Mutex;
 use passwords::Passwords;
 use throttle::Throttle;
 
-pub use crate::domain::Presence;
+pub use crate::blobs::BlobReader;
+pub use crate::domain::{Presence, UploadStatus};
 
+use crate::blobs::ChunkStore;
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, RoomId};
@@ -104,6 +110,8 @@ pub struct Config {
     pub owner_emails: Vec<String>,
     /// `limits.max_users`; `None`: no limit.
     pub max_users: Option<u32>,
+    /// `core.assets.signing_secret`.
+    pub asset_signing_secret: Secret,
     /// `core.assets.max_upload_size`.
     pub max_upload_bytes: u64,
     /// Cost of new password hashes.
@@ -120,6 +128,7 @@ pub struct Service {
 
 struct Inner {
     storage: Storage,
+    chunks: ChunkStore,
     clock: Clock,
     config: Config,
     keys: Keys,
@@ -139,6 +148,7 @@ struct Keys {
     tokens: MacKey,
     counters: MacKey,
     cursors: MacKey,
+    assets: MacKey,
     resume: DataKey,
     cookies: cookies::CookieKeys,
 }
@@ -152,6 +162,7 @@ impl Service {
             tokens: MacKey::derive(&config.secret_key, "chatto tokens v1"),
             counters: MacKey::derive(&config.secret_key, "chatto login counters v1"),
             cursors: MacKey::derive(&config.secret_key, "chatto cursors v1"),
+            assets: MacKey::derive(&config.asset_signing_secret, "chatto asset URLs v1"),
             resume: DataKey::derive(&config.secret_key, "chatto resume v1"),
             cookies: cookies::CookieKeys::derive(
                 &config.cookie_signing_secret,
@@ -161,6 +172,7 @@ impl Service {
         let slots = MemorySlots::new(config.password_slots.max(1), PASSWORD_QUEUE_MAX);
         Self {
             inner: Arc::new(Inner {
+                chunks: ChunkStore::new(storage.nats().clone(), clock.clone()),
                 storage,
                 clock,
                 config,
@@ -210,6 +222,17 @@ impl Service {
             users: self.users(),
             passwords: self.passwords(),
             throttle: self.throttle(),
+        }
+    }
+
+    /// Files as viewers get them.
+    #[must_use]
+    pub fn assets(&self) -> Assets<'_> {
+        Assets {
+            storage: &self.inner.storage,
+            chunks: &self.inner.chunks,
+            clock: &self.inner.clock,
+            key: &self.inner.keys.assets,
         }
     }
 
@@ -373,6 +396,17 @@ impl Service {
             storage: &self.inner.storage,
             clock: &self.inner.clock,
             pending: &self.inner.pending_typing,
+        }
+    }
+
+    /// Uploads of files.
+    #[must_use]
+    pub fn uploads(&self) -> Uploads<'_> {
+        Uploads {
+            storage: &self.inner.storage,
+            chunks: &self.inner.chunks,
+            clock: &self.inner.clock,
+            max_bytes: self.inner.config.max_upload_bytes,
         }
     }
 

@@ -93,9 +93,14 @@ pub(super) fn check_readable(
     session: &Session,
     id: RoomId,
 ) -> Result<(), ReadError> {
+    check_member(storage, session.user, id)
+}
+
+/// Fails unless a user is a member of a room.
+pub(super) fn check_member(storage: &Storage, user: UserId, id: RoomId) -> Result<(), ReadError> {
     storage.read(|tables| {
         let room = tables.rooms.get(&id).ok_or(ReadError::NotFound { what: "room" })?;
-        let member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
+        let member = ViewerRights::of(tables, user).is_member(tables, id, room);
         if member { Ok(()) } else { Err(ReadError::Denied) }
     })
 }

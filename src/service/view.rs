@@ -1,7 +1,7 @@
 //! What callers get: plain values of the service's own, which the edge turns into messages of
 //! the contract.
 
-use crate::domain::{EventId, GroupId, RoomId, TimeFormat, UserId};
+use crate::domain::{AssetId, EventId, File, GroupId, RoomId, TimeFormat, UserId};
 
 /// Rows of (name, granted); the contract's `PermissionGrant` and `CapabilityGrant`.
 pub type Grants = Vec<(&'static str, bool)>;
@@ -237,6 +237,33 @@ pub enum RowViewKind {
     CallEnded {
         call_id: String,
     },
+}
+
+/// An uploaded file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileView {
+    pub id: AssetId,
+    pub name: String,
+    pub content_type: String,
+    /// Bytes.
+    pub size: u64,
+    /// Pixels of an image as shown; 0: unknown.
+    pub width: u32,
+    /// See `width`.
+    pub height: u32,
+}
+
+impl From<File> for FileView {
+    fn from(file: File) -> Self {
+        Self {
+            id: file.id,
+            name: file.name,
+            content_type: file.content_type,
+            size: file.size,
+            width: file.width,
+            height: file.height,
+        }
+    }
 }
 
 /// A stretch of a room's timeline.

@@ -14,7 +14,7 @@ pub const LAYOUT: u32 = 1;
 
 /// The number of the streams' settings below; raised with each change, so that an older program does not set
 /// them back.
-pub(crate) const SETTINGS: u32 = 2;
+pub(crate) const SETTINGS: u32 = 3;
 /// Where a stream's metadata has it.
 pub(crate) const SETTINGS_KEY: &str = "chatto.settings";
 
@@ -78,6 +78,7 @@ pub(crate) mod stream {
     pub(crate) const PAGES: &str = "PAGES";
     pub(crate) const STATE: &str = "KV_STATE";
     pub(crate) const READ_MARKERS: &str = "KV_READ_MARKERS";
+    pub(crate) const FILES: &str = "FILES";
     pub(crate) const AUTH_TOKENS: &str = "KV_AUTH_TOKENS";
     pub(crate) const META: &str = "KV_META";
     pub(crate) const ENCRYPTION_KEYS: &str = "KV_ENCRYPTION_KEYS";
@@ -101,7 +102,8 @@ pub(crate) const STREAMS: &[StreamSpec] = &[
     StreamSpec { name: "STATE", republish_to: Some("live.state.>"), ..PERSISTENT },
     StreamSpec { name: "READ_MARKERS", ..PERSISTENT },
     StreamSpec { name: "NOTIFICATIONS", message_ttl: true, ..PERSISTENT },
-    StreamSpec { name: "FILES", kind: Kind::Stream("files.*"), ..PERSISTENT },
+    // Two revisions, as with PAGES: a record names files, and the former one is erased after each change.
+    StreamSpec { name: "FILES", kind: Kind::Stream("files.>"), per_subject: 2, ..PERSISTENT },
     StreamSpec {
         name: "AUTH_TOKENS",
         message_ttl: true,

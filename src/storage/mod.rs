@@ -9,6 +9,7 @@ mod access;
 mod encoding;
 mod error;
 mod feed;
+mod files;
 mod fold;
 #[cfg(test)]
 mod golden;
@@ -33,6 +34,7 @@ pub use error::{ChangeError, StorageError};
 pub use feed::live::{
     EphemeralEvent, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent, StateChange,
 };
+pub use files::{Files, Uploads};
 pub use fold::held::{HeldRoom, HoldReason};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
 pub use kv::counters::{Counted, Counter, FoundCounter};

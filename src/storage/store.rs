@@ -13,6 +13,7 @@ use crate::storage::error::StorageError;
 use crate::storage::feed::journal::{JournalFeed, StampWait};
 use crate::storage::feed::live::SubscriberSlot;
 use crate::storage::feed::{Follower, Position};
+use crate::storage::files::{Files, Uploads};
 use crate::storage::fold::Folder;
 use crate::storage::fold::checkpoint;
 use crate::storage::fold::held::HeldRoom;
@@ -62,6 +63,8 @@ pub(crate) struct Inner {
     pub(crate) markers: Markers,
     pub(crate) memory: Arc<MemoryStreams>,
     pub(crate) tokens: Tokens,
+    pub(crate) files: Files,
+    pub(crate) uploads: Uploads,
     pub(crate) barrier: crate::storage::feed::barrier::Barrier,
     pub(crate) subscriber: SubscriberSlot,
     pub(crate) leases: Leases,
@@ -130,6 +133,8 @@ impl Storage {
             keys: Keys::new(link(), KeyEncryptionKey::derive(&config.secret_key)),
             markers: Markers::new(link(), config.embedded),
             tokens: Tokens::new(link(), Arc::clone(&memory)),
+            files: Files::new(link()),
+            uploads: Uploads::new(link()),
             memory,
             barrier: crate::storage::feed::barrier::Barrier::default(),
             process: hex(&crate::crypto::random::<8>()),
@@ -153,6 +158,24 @@ impl Storage {
         integrity::check_state(&inner, &mark).await?;
         inner.start_background();
         Ok(Self { inner })
+    }
+
+    /// The connection of this process, for the bytes of files.
+    #[must_use]
+    pub fn nats(&self) -> &Nats {
+        &self.inner.nats
+    }
+
+    /// What is known of uploaded files.
+    #[must_use]
+    pub fn files(&self) -> &Files {
+        &self.inner.files
+    }
+
+    /// The uploads in progress.
+    #[must_use]
+    pub fn uploads(&self) -> &Uploads {
+        &self.inner.uploads
     }
 
     /// Stops the background work and writes waiting read markers. What is unfolded stays in the journal: the

@@ -82,6 +82,7 @@ fn server_config(settings: &Settings) -> supervisor::Config {
 fn service_config(secret: Secret) -> service::Config {
     service::Config {
         cookie_signing_secret: secret.clone(),
+        asset_signing_secret: secret.clone(),
         secret_key: secret,
         cookie_encryption_secret: None,
         session_ttl: Duration::from_secs(90 * 24 * 3600),

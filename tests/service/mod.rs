@@ -3,11 +3,12 @@
 mod announce;
 mod clock;
 mod crashes;
+pub(crate) mod files;
 mod guesses;
 mod links;
 mod log_in;
 mod markers;
-mod messages;
+pub(crate) mod messages;
 mod model;
 mod operator;
 mod removal;
@@ -45,6 +46,7 @@ pub(crate) fn settings() -> Config {
     Config {
         secret_key: Secret::from("a secret of the tests, long enough".to_owned()),
         cookie_signing_secret: Secret::from("another secret of the tests".to_owned()),
+        asset_signing_secret: Secret::from("a third secret of the tests".to_owned()),
         cookie_encryption_secret: None,
         session_ttl: Duration::from_secs(90 * 24 * 3600),
         direct_login: true,

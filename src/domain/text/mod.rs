@@ -2,6 +2,7 @@
 //! exist inside.
 
 mod account;
+mod file_name;
 mod message;
 mod names;
 
@@ -9,6 +10,7 @@ pub use account::{
     DisplayName, DisplayNameError, Email, EmailError, Login, LoginError, Password, PasswordError,
     is_reserved_login,
 };
+pub use file_name::file_name;
 pub use message::{Body, BodyError, EmojiError, StatusError, custom_status, emoji_shortcode};
 pub use names::{
     DescriptionError, IdempotencyKey, IdempotencyKeyError, RoleNameError, RoomName, RoomNameError,

@@ -4,6 +4,7 @@
 //! service of the contract registers its methods; all other methods return `unimplemented`.
 
 mod account;
+mod assets;
 mod directory;
 mod discovery;
 mod features;
@@ -68,6 +69,7 @@ impl MethodTable {
         directory::register(&mut table);
         rooms::register(&mut table);
         messages::register(&mut table);
+        assets::register(&mut table);
         features::register(&mut table);
         table
     }

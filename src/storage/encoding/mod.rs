@@ -7,6 +7,7 @@
 //! the files of this folder. A second version of a record is converted here too.
 
 pub(crate) mod buckets;
+mod files;
 mod state;
 #[cfg(test)]
 mod tests;

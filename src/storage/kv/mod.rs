@@ -94,6 +94,16 @@ pub(crate) async fn put(
     entry: Entry<'_>,
     ttl: Option<Duration>,
 ) -> Result<bool, StorageError> {
+    Ok(put_entry(nats, clock, entry, ttl).await?.is_some())
+}
+
+/// As [`put`], with the new revision.
+pub(crate) async fn put_entry(
+    nats: &Nats,
+    clock: &Clock,
+    entry: Entry<'_>,
+    ttl: Option<Duration>,
+) -> Result<Option<u64>, StorageError> {
     let deadline = clock.now() + WRITE_DEADLINE;
     let id = hex(&crate::crypto::random::<16>());
     let message = Publish {
@@ -104,7 +114,7 @@ pub(crate) async fn put(
         ttl,
         ..Publish::default()
     };
-    Ok(Commit { nats, clock }.store(message, deadline).await?.is_some())
+    Ok(Commit { nats, clock }.store(message, deadline).await?.map(|ack| ack.sequence))
 }
 
 pub(crate) async fn delete(

@@ -1,0 +1,17 @@
+//! What can go wrong with the bytes of a file.
+
+use crate::nats::{NatsError, PublishError};
+
+/// Bytes of a file were not stored or not read.
+#[derive(Debug, thiserror::Error)]
+pub enum BlobError {
+    #[error("bytes of the file are missing")]
+    Missing,
+    /// They are not what was stored, or the key is another one.
+    #[error("bytes of the file are damaged")]
+    Damaged,
+    #[error("the store of files failed")]
+    Nats(#[from] NatsError),
+    #[error("the store of files took no bytes")]
+    Publish(#[from] PublishError),
+}

@@ -1,0 +1,198 @@
+//! Files in NATS: encrypted chunks in ASSETS, all of one file on one subject.
+//!
+//! A chunk is a random nonce and what it encrypts, bound to the file and the chunk's number, so that a chunk may be
+//! written twice and no chunk can stand in for another. The file's record lists the chunks by their sequences; what
+//! it does not list does not belong to the file.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::BlobError;
+use crate::crypto::{DataKey, NONCE_BYTES, hex, random};
+use crate::domain::{AssetId, Chunk};
+use crate::limits::{BATCH_MESSAGES_MAX, WRITE_DEADLINE};
+use crate::nats::{BatchRead, Nats, Publish, PublishError};
+use crate::runtime::{Backoff, Clock};
+
+/// JetStream's name of ASSETS.
+const ASSETS: &str = "OBJ_ASSETS";
+
+/// The chunks of all files.
+#[derive(Clone)]
+pub struct ChunkStore {
+    nats: Nats,
+    clock: Clock,
+}
+
+/// Encrypts the chunks of one file.
+pub struct FileCipher {
+    pub id: AssetId,
+    pub key: DataKey,
+}
+
+impl ChunkStore {
+    /// The chunks of this store.
+    #[must_use]
+    pub fn new(nats: Nats, clock: Clock) -> Self {
+        Self { nats, clock }
+    }
+
+    /// Stores chunk `number` of a file, from 0. It belongs to the file once the file's record lists it.
+    ///
+    /// # Cancel safety
+    /// After dropping it the chunk may or may not be stored; [`Self::remove_others`] removes it.
+    pub async fn put(
+        &self,
+        cipher: &FileCipher,
+        number: usize,
+        plain: &[u8],
+    ) -> Result<Chunk, BlobError> {
+        let length = u32::try_from(plain.len()).map_err(|_| BlobError::Damaged)?;
+        let (subject, message_id) = (subject(&cipher.id), hex(&random::<16>()));
+        let message = Publish {
+            subject: &subject,
+            payload: cipher.seal(number, plain),
+            message_id: Some(&message_id),
+            ..Publish::default()
+        };
+        let deadline = self.clock.now() + WRITE_DEADLINE;
+        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
+        loop {
+            match self.nats.publish(message.clone()).await {
+                Ok(ack) => return Ok(Chunk { sequence: ack.sequence, length }),
+                Err(PublishError::Unknown { .. }) if self.clock.now() < deadline => {
+                    self.clock.sleep(backoff.delay()).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Chunk `number` of a file.
+    pub async fn get(
+        &self,
+        cipher: &FileCipher,
+        number: usize,
+        chunk: Chunk,
+    ) -> Result<Bytes, BlobError> {
+        let what = BatchRead::From { sequence: chunk.sequence, count: 1 };
+        let mut found = self.nats.read(ASSETS, what).await?.messages.pop();
+        if found.as_ref().is_none_or(|found| found.sequence != chunk.sequence) {
+            // A replica that lags behind.
+            found = self.nats.leader_at(ASSETS, chunk.sequence).await?;
+        }
+        let stored = found.ok_or(BlobError::Missing)?;
+        let plain = cipher.open(number, &stored.payload)?;
+        let length = usize::try_from(chunk.length).unwrap_or(usize::MAX);
+        if plain.len() == length { Ok(plain.into()) } else { Err(BlobError::Damaged) }
+    }
+
+    /// Removes one chunk.
+    pub async fn remove(&self, chunk: Chunk) -> Result<(), BlobError> {
+        self.nats.remove(ASSETS, chunk.sequence).await?;
+        Ok(())
+    }
+
+    /// Removes every chunk of a file that is not among these: what lost a race, or was stored by a process that
+    /// was then killed.
+    pub async fn remove_others(&self, id: &AssetId, chunks: &[Chunk]) -> Result<(), BlobError> {
+        let subject = subject(id);
+        let stored = self.nats.messages_on(ASSETS, &subject).await?;
+        if usize::try_from(stored).is_ok_and(|stored| stored == chunks.len()) {
+            return Ok(());
+        }
+        let mut sequence = 1;
+        loop {
+            let what =
+                BatchRead::OfSubject { subject: &subject, sequence, count: BATCH_MESSAGES_MAX };
+            let batch = self.nats.read(ASSETS, what).await?;
+            let Some(last) = batch.messages.last() else { return Ok(()) };
+            sequence = last.sequence.saturating_add(1);
+            for stored in &batch.messages {
+                if !chunks.iter().any(|chunk| chunk.sequence == stored.sequence) {
+                    self.nats.remove(ASSETS, stored.sequence).await?;
+                }
+            }
+        }
+    }
+
+    /// Removes every chunk of a file. Without its key they were unreadable before.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn purge(&self, id: &AssetId) -> Result<(), BlobError> {
+        Ok(self.nats.purge_subject(ASSETS, &subject(id)).await?)
+    }
+}
+
+impl FileCipher {
+    fn seal(&self, number: usize, plain: &[u8]) -> Bytes {
+        let (nonce, sealed) = self.key.seal(plain, &self.associated_data(number));
+        [nonce.as_slice(), &sealed].concat().into()
+    }
+
+    fn open(&self, number: usize, stored: &[u8]) -> Result<Vec<u8>, BlobError> {
+        let (nonce, sealed) = stored.split_at_checked(NONCE_BYTES).ok_or(BlobError::Damaged)?;
+        let opened = self.key.open(nonce, sealed, &self.associated_data(number));
+        opened.map_err(|_| BlobError::Damaged)
+    }
+
+    fn associated_data(&self, number: usize) -> Vec<u8> {
+        format!("chatto file v1 {} {number}", self.id).into_bytes()
+    }
+}
+
+/// Reads a range of a file, one chunk at a time.
+pub struct ChunkReader {
+    store: ChunkStore,
+    cipher: FileCipher,
+    chunks: Vec<Chunk>,
+    /// The next chunk and where it begins in the file.
+    next: (usize, u64),
+    range: Range<u64>,
+}
+
+impl ChunkReader {
+    /// Bytes `range` of the file that these chunks make.
+    #[must_use]
+    pub fn new(
+        store: ChunkStore,
+        cipher: FileCipher,
+        chunks: Vec<Chunk>,
+        range: Range<u64>,
+    ) -> Self {
+        Self { store, cipher, chunks, next: (0, 0), range }
+    }
+
+    /// The next bytes; `None` at the end.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
+        loop {
+            let (number, begin) = self.next;
+            if begin >= self.range.end {
+                return Ok(None);
+            }
+            let chunk = *self.chunks.get(number).ok_or(BlobError::Missing)?;
+            let end = begin.saturating_add(chunk.length.into());
+            if end <= self.range.start {
+                self.next = (number.saturating_add(1), end);
+                continue;
+            }
+            let bytes = self.store.get(&self.cipher, number, chunk).await?;
+            self.next = (number.saturating_add(1), end);
+            let within = |position: u64| {
+                let offset = position.clamp(begin, end).saturating_sub(begin);
+                usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len())
+            };
+            return Ok(Some(bytes.slice(within(self.range.start)..within(self.range.end))));
+        }
+    }
+}
+
+fn subject(id: &AssetId) -> String {
+    format!("$O.ASSETS.C.{id}")
+}

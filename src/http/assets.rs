@@ -1,0 +1,194 @@
+//! `/assets/files/`: files of rooms, to whoever may read them (contract 10.3).
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use hyper::header::{self, HeaderName};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tide::Request;
+
+use crate::service::{CallKind, FileError, FileReader, OpenFile, Session};
+
+use super::auth::{self, PresentedCredential};
+use super::error::HttpError;
+use super::file_body::FileBody;
+use super::head::Head;
+use super::response::Response;
+use super::state::App;
+
+/// What RFC 5987 lets stand in a value without encoding: its `attr-char`.
+const ATTR_CHAR: AsciiSet = NON_ALPHANUMERIC
+    .remove(b'!')
+    .remove(b'#')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'^')
+    .remove(b'_')
+    .remove(b'`')
+    .remove(b'|')
+    .remove(b'~');
+
+/// The routes of files.
+pub(super) fn routes(app: &mut tide::Server<App>) {
+    app.at("/assets/files/:id").get(original);
+}
+
+/// The bytes that a request wants of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Wanted {
+    Whole,
+    Part(Range<u64>),
+    Unsatisfiable,
+}
+
+async fn original(request: Request<App>) -> tide::Result {
+    let state = Arc::clone(request.state());
+    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
+        return HttpError::internal().plain_response().into();
+    };
+    let id = request.param("id").unwrap_or_default();
+    match open(&state, &head, id).await {
+        Ok(open) => send(&state, &head, open),
+        // Whoever has no access learns nothing more than the status (contract 10.3).
+        Err(error) => Response::empty(error.status()).into(),
+    }
+}
+
+/// The file, if the ticket of the address, else the credential of the request, gives access to it.
+async fn open(state: &App, head: &Head, id: &str) -> Result<OpenFile, HttpError> {
+    let assets = state.service.assets();
+    if let Some(ticket) = head.parameter("access") {
+        match Box::pin(assets.open(FileReader::Ticket(ticket), id, None)).await {
+            Err(FileError::Ticket) => {}
+            opened => return Ok(opened?),
+        }
+    }
+    let session = session(state, head).await?;
+    Ok(Box::pin(assets.open(FileReader::Session(&session), id, None)).await?)
+}
+
+async fn session(state: &App, head: &Head) -> Result<Session, HttpError> {
+    let presented = PresentedCredential::of_own_origin(state, head);
+    auth::require(state, &presented, CallKind::Read).await
+}
+
+/// The response with a file or a part of it.
+fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
+    let (size, tag) = (open.file.size, format!("\"{}\"", open.tag()));
+    let common = [
+        (header::ETAG, tag.clone()),
+        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
+        (header::ACCEPT_RANGES, "bytes".to_owned()),
+    ];
+    if head.knows(&tag) {
+        return with_all(Response::empty(StatusCode::NOT_MODIFIED), &common).into();
+    }
+    let (status, range) = match wanted(head, size, &tag) {
+        Wanted::Whole => (tide::StatusCode::Ok, 0..size),
+        Wanted::Part(range) => (tide::StatusCode::PartialContent, range),
+        Wanted::Unsatisfiable => {
+            let response = Response::empty(StatusCode::RANGE_NOT_SATISFIABLE);
+            let response = response.with(header::CONTENT_RANGE, &format!("bytes */{size}"));
+            return with_all(response, &common).into();
+        }
+    };
+    let length = range.end.saturating_sub(range.start);
+    let mut response = tide::Response::new(status);
+    for (name, value) in &common {
+        response.insert_header(name.as_str(), value.as_str());
+    }
+    if status == tide::StatusCode::PartialContent {
+        let last = range.end.saturating_sub(1);
+        let value = format!("bytes {}-{last}/{size}", range.start);
+        response.insert_header(header::CONTENT_RANGE.as_str(), value);
+    }
+    let disposition = disposition(&open.file.content_type, &open.file.name);
+    response.insert_header(header::CONTENT_DISPOSITION.as_str(), disposition);
+    if is_active(&open.file.content_type) {
+        response
+            .insert_header(header::CONTENT_SECURITY_POLICY.as_str(), "sandbox; default-src 'none'");
+    }
+    let content_type = open.file.content_type.clone();
+    match state.service.assets().read(open, range) {
+        Ok(reader) => {
+            response.set_body(tide::Body::from_reader(
+                FileBody::new(reader),
+                usize::try_from(length).ok(),
+            ));
+            // After the body, which would set its own.
+            response.insert_header(header::CONTENT_TYPE.as_str(), content_type);
+            Ok(response)
+        }
+        Err(error) => HttpError::from(error).plain_response().into(),
+    }
+}
+
+fn with_all(response: Response, headers: &[(HeaderName, String)]) -> Response {
+    headers.iter().fold(response, |response, (name, value)| response.with(name.clone(), value))
+}
+
+/// One satisfiable range is served; several are answered with the whole file, as RFC 9110 (14.2) allows, and so is
+/// what is no range.
+fn wanted(head: &Head, size: u64, tag: &str) -> Wanted {
+    let Some(range) = head.header(&header::RANGE) else { return Wanted::Whole };
+    let condition = head.headers.get(header::IF_RANGE);
+    if condition.is_some_and(|condition| condition.as_bytes() != tag.as_bytes()) {
+        return Wanted::Whole;
+    }
+    let Some((unit, set)) = range.split_once('=') else { return Wanted::Whole };
+    let Some((first, last)) = set.trim().split_once('-') else { return Wanted::Whole };
+    if !unit.trim().eq_ignore_ascii_case("bytes") || set.contains(',') {
+        return Wanted::Whole;
+    }
+    let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+        // More digits than fit mean a number beyond every file.
+        true if !text.is_empty() => Some(text.parse().unwrap_or(u64::MAX)),
+        _ => None,
+    };
+    let range = match (number(first.trim()), last.trim()) {
+        (Some(first), "") => first..size,
+        (Some(first), last) => match number(last) {
+            Some(last) if last >= first => first..last.saturating_add(1).min(size),
+            _ => return Wanted::Whole,
+        },
+        (None, last) => match number(last).filter(|_| first.trim().is_empty()) {
+            Some(0) => size..size,
+            Some(count) => size.saturating_sub(count)..size,
+            None => return Wanted::Whole,
+        },
+    };
+    if range.start < size { Wanted::Part(range) } else { Wanted::Unsatisfiable }
+}
+
+/// `Content-Disposition` with the name in both forms of RFC 6266.
+fn disposition(content_type: &str, name: &str) -> String {
+    let kind = if is_inline(content_type) { "inline" } else { "attachment" };
+    let plain =
+        |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%') { c } else { '_' };
+    let ascii: String = name.chars().map(plain).collect();
+    let encoded = utf8_percent_encode(name, &ATTR_CHAR);
+    format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
+}
+
+/// Whether browsers may show the type in place; everything else is downloaded.
+fn is_inline(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    matches!(
+        kind,
+        "image/png" | "image/jpeg" | "image/gif" | "image/webp" | "image/avif" | "text/plain"
+    ) || kind.starts_with("audio/")
+        || kind.starts_with("video/")
+}
+
+/// Whether the type may run scripts in the name of this server.
+fn is_active(content_type: &str) -> bool {
+    let kind = content_type.split(';').next().unwrap_or_default();
+    matches!(
+        kind,
+        "text/html" | "application/xhtml+xml" | "image/svg+xml" | "text/xml" | "application/xml"
+    )
+}

@@ -1,0 +1,235 @@
+//! Files as viewers get them: what is known of them, tickets in their addresses, and their bytes.
+
+use std::ops::Range;
+
+use super::error::{StoreError, blob_kind};
+use super::rights::readable_room;
+use super::users::distinct;
+use super::{ErrorKind, FileView, ReadError, Session};
+use crate::blobs::{BlobError, BlobReader, ChunkReader, ChunkStore, FileCipher};
+use crate::crypto::{MacKey, from_hex, hex};
+use crate::domain::{AssetId, File, FileLocation, FileState, UserId};
+use crate::runtime::Clock;
+use crate::storage::{Storage, StorageError};
+
+const HOUR_MS: i64 = 3_600_000;
+/// Hours that a ticket is valid, counted from the beginning of the hour in which it was made (contract 10.3).
+const TICKET_HOURS: i64 = 24;
+
+/// The address of a file for one viewer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssetUrl {
+    /// Path and query.
+    pub path: String,
+    /// When its ticket ends, milliseconds since 1970.
+    pub expires_ms: i64,
+}
+
+/// An image of another size, made from a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Variant {
+    /// Pixels, 1 to 4096.
+    pub width: u32,
+    /// See `width`.
+    pub height: u32,
+    /// Cut to fill the whole area, instead of lying inside it.
+    pub cover: bool,
+}
+
+/// Signs addresses for one viewer at one time.
+#[derive(Clone, Copy)]
+pub struct Tickets<'a> {
+    key: &'a MacKey,
+    viewer: UserId,
+    /// Hours since 1970.
+    hour: i64,
+}
+
+/// Who wants a file.
+#[derive(Debug, Clone, Copy)]
+pub enum FileReader<'a> {
+    /// Whoever has this ticket.
+    Ticket(&'a str),
+    Session(&'a Session),
+}
+
+/// A file that its reader may have.
+pub struct OpenFile {
+    pub file: File,
+    cipher: FileCipher,
+}
+
+/// A file was not given out.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// No ticket, or one that is not valid here.
+    #[error("authentication required")]
+    Ticket,
+    /// Unknown, deleted or not complete.
+    #[error("file not found")]
+    NotFound,
+    /// Not a member of its room.
+    #[error("permission denied")]
+    Denied,
+    #[error("the bytes of a file failed")]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl FileError {
+    /// What kind of refusal this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Ticket => ErrorKind::Unauthenticated,
+            Self::NotFound => ErrorKind::NotFound,
+            Self::Denied => ErrorKind::PermissionDenied,
+            Self::Blob(error) => blob_kind(error),
+            Self::Store(error) => error.kind(),
+        }
+    }
+}
+
+impl From<StorageError> for FileError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Files as viewers get them.
+#[derive(Clone, Copy)]
+pub struct Assets<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) chunks: &'a ChunkStore,
+    pub(super) clock: &'a Clock,
+    pub(super) key: &'a MacKey,
+}
+
+impl<'a> Assets<'a> {
+    /// Files of a room by id in order of first appearance. Those of other rooms, those that are deleted, and those
+    /// of others that no message has are left out.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for others than members.
+    pub async fn of_room(
+        self,
+        session: &Session,
+        room: &str,
+        ids: &[String],
+    ) -> Result<Vec<FileView>, ReadError> {
+        let room = readable_room(self.storage, session, room)?;
+        let ids: Vec<AssetId> = distinct(ids).filter_map(|id| id.parse().ok()).collect();
+        let is_visible = |file: &File| {
+            file.room == Some(room) && (file.state.is_shown() || is_own(file, session.user))
+        };
+        let found = self.storage.files().get_all(&ids).await?;
+        Ok(found.into_iter().filter(is_visible).map(FileView::from).collect())
+    }
+
+    /// Signs addresses for this viewer.
+    #[must_use]
+    pub fn tickets(self, viewer: UserId) -> Tickets<'a> {
+        Tickets { key: self.key, viewer, hour: self.clock.unix_ms().div_euclid(HOUR_MS) }
+    }
+
+    /// A file, if the reader may have it, or a variant of it.
+    pub async fn open(
+        self,
+        reader: FileReader<'_>,
+        id: &str,
+        variant: Option<Variant>,
+    ) -> Result<OpenFile, FileError> {
+        let id = AssetId::try_from(id).map_err(|_| FileError::NotFound)?;
+        let viewer = match reader {
+            FileReader::Session(session) => session.user,
+            FileReader::Ticket(ticket) => {
+                let now = self.clock.unix_ms();
+                ticket_holder(self.key, ticket, id, variant, now).ok_or(FileError::Ticket)?
+            }
+        };
+        let file = self.storage.files().get(&id).await?.ok_or(FileError::NotFound)?;
+        let room = file.room.ok_or(FileError::NotFound)?;
+        super::rights::check_member(self.storage, viewer, room).map_err(|_| FileError::Denied)?;
+        if !file.state.is_shown() && !is_own(&file, viewer) {
+            return Err(FileError::NotFound);
+        }
+        let key = self.storage.files().key(&id).await?.ok_or(FileError::NotFound)?;
+        Ok(OpenFile { file, cipher: FileCipher { id, key } })
+    }
+
+    /// Reads bytes `range` of a file.
+    pub fn read(self, open: OpenFile, range: Range<u64>) -> Result<BlobReader, FileError> {
+        let FileLocation::Nats(chunks) = open.file.location else {
+            return Err(BlobError::Missing.into());
+        };
+        let reader = ChunkReader::new(self.chunks.clone(), open.cipher, chunks, range);
+        Ok(BlobReader::Nats(reader))
+    }
+}
+
+impl OpenFile {
+    /// Its strong entity tag, without quotes.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        hex(&self.file.sha256)
+    }
+}
+
+impl Tickets<'_> {
+    /// The address of a file.
+    #[must_use]
+    pub fn url(&self, id: AssetId) -> AssetUrl {
+        self.signed(id, None)
+    }
+
+    /// The address of a variant of an image.
+    #[must_use]
+    pub fn variant_url(&self, id: AssetId, variant: Variant) -> AssetUrl {
+        self.signed(id, Some(variant))
+    }
+
+    fn signed(&self, id: AssetId, variant: Option<Variant>) -> AssetUrl {
+        let Self { key, viewer, hour } = self;
+        let mac = hex(&key.mac(&signed_text(*viewer, id, variant, *hour)));
+        let path = variant.map(|variant| format!("/image/{}", variant_path(variant)));
+        let path = path.unwrap_or_default();
+        AssetUrl {
+            path: format!("/assets/files/{id}{path}?access={viewer}.{hour}.{mac}"),
+            expires_ms: hour.saturating_add(TICKET_HOURS).saturating_mul(HOUR_MS),
+        }
+    }
+}
+
+/// Whose a ticket is, if it is valid for this file and size now.
+fn ticket_holder(
+    key: &MacKey,
+    ticket: &str,
+    id: AssetId,
+    variant: Option<Variant>,
+    now_ms: i64,
+) -> Option<UserId> {
+    let (viewer, rest) = ticket.split_once('.')?;
+    let (hour, mac) = rest.split_once('.')?;
+    let (viewer, hour) = (UserId::try_from(viewer).ok()?, hour.parse::<i64>().ok()?);
+    let mac: [u8; 32] = from_hex(mac)?;
+    let age = now_ms.div_euclid(HOUR_MS).checked_sub(hour)?;
+    // The clock of another process may be a little ahead.
+    let is_valid = (-1..TICKET_HOURS).contains(&age);
+    (key.verify(&signed_text(viewer, id, variant, hour), &mac) && is_valid).then_some(viewer)
+}
+
+fn signed_text(viewer: UserId, id: AssetId, variant: Option<Variant>, hour: i64) -> Vec<u8> {
+    let variant = variant.map(variant_path).unwrap_or_default();
+    format!("{viewer} {id} {variant} {hour}").into_bytes()
+}
+
+fn variant_path(variant: Variant) -> String {
+    let fit = if variant.cover { "cover" } else { "contain" };
+    format!("{}x{}/{fit}", variant.width, variant.height)
+}
+
+/// Whether the viewer has uploaded the file, and it is complete.
+fn is_own(file: &File, viewer: UserId) -> bool {
+    file.uploader == viewer && file.state == FileState::Ready
+}

@@ -1,0 +1,197 @@
+//! FILES: what is known of every uploaded file, and its key. How far an upload has come is in AUTH_TOKENS.
+//!
+//! A file has a record, which changes a few times in its life, and a key of its own, which is written once: erasing
+//! the key makes the file's chunks unreadable without overwriting them. Both are read from the leader, as another
+//! process may have written them a moment ago.
+
+mod uploads;
+
+pub use uploads::Uploads;
+
+use crate::crypto::DataKey;
+use crate::domain::{AssetId, File, FileGroup, RoomId};
+use crate::limits::BATCH_MESSAGES_MAX;
+use crate::nats::{BatchRead, Nats, StoredMessage};
+use crate::runtime::Clock;
+use crate::storage::encoding::{decode_value, encode_value};
+use crate::storage::error::{ChangeError, StorageError};
+use crate::storage::kv::tokens::ATTEMPTS;
+use crate::storage::kv::{Entry, bucket_get_known, put};
+use crate::storage::layout::stream;
+use crate::storage::state::Change;
+
+/// A file's record as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FileRecord {
+    pub(crate) file: File,
+    /// FILES sequence of the record that this one replaced; 0: the first.
+    pub(crate) replaced: u64,
+}
+
+/// FILES.
+pub struct Files {
+    nats: Nats,
+    clock: Clock,
+}
+
+impl Files {
+    pub(crate) fn new((nats, clock): (Nats, Clock)) -> Self {
+        Self { nats, clock }
+    }
+
+    /// Stores a new file and makes its key. The record comes first: what a crash leaves behind has a record.
+    ///
+    /// # Cancel safety
+    /// After dropping it the file may or may not be stored.
+    pub async fn create(&self, file: &File) -> Result<DataKey, StorageError> {
+        let record = FileRecord { file: file.clone(), replaced: 0 };
+        let key = DataKey::generate();
+        self.put(&subject(&file.id), encode_value(&record), 0).await?;
+        self.put(&key_subject(&file.id), key.expose().to_vec().into(), 0).await?;
+        Ok(key)
+    }
+
+    /// A file.
+    pub async fn get(&self, id: &AssetId) -> Result<Option<File>, StorageError> {
+        let found = self.nats.leader_newest(stream::FILES, &subject(id)).await?;
+        found.map(|stored| read(&stored)).transpose()
+    }
+
+    /// The files of these ids that exist, in no order.
+    pub async fn get_all(&self, ids: &[AssetId]) -> Result<Vec<File>, StorageError> {
+        let mut found = Vec::with_capacity(ids.len());
+        for id in ids {
+            found.extend(self.get(id).await?);
+        }
+        Ok(found)
+    }
+
+    /// The key of a file's chunks; `None`: it was erased.
+    pub async fn key(&self, id: &AssetId) -> Result<Option<DataKey>, StorageError> {
+        let stored = self.nats.leader_newest(stream::FILES, &key_subject(id)).await?;
+        let Some(stored) = stored else { return Ok(None) };
+        let key = DataKey::from_slice(&stored.payload);
+        key.map(Some).ok_or(StorageError::Corrupt { what: stream::FILES, source: None })
+    }
+
+    /// Changes a file by compare-and-set; `f` runs again after a conflict. The former record is erased from the disk.
+    ///
+    /// # Cancel safety
+    /// After dropping it the change may or may not be stored.
+    pub async fn change<E>(
+        &self,
+        id: &AssetId,
+        mut f: impl FnMut(Option<&File>) -> Result<Change<File>, E>,
+    ) -> Result<Option<File>, ChangeError<E>> {
+        let subject = subject(id);
+        for _ in 0..ATTEMPTS {
+            let (found, revision) =
+                bucket_get_known::<FileRecord>(&self.nats, stream::FILES, &subject).await?;
+            let change =
+                f(found.as_ref().map(|record| &record.file)).map_err(ChangeError::Refused)?;
+            let Change::Put(file) = change else { return Ok(found.map(|record| record.file)) };
+            // The bytes of a record that was replaced and not yet erased would be found nowhere afterwards.
+            let former = found.map_or(0, |record| record.replaced);
+            self.erase_at(former).await?;
+            let record = FileRecord { file, replaced: revision };
+            if self.put(&subject, encode_value(&record), revision).await? {
+                self.erase_at(revision).await?;
+                return Ok(Some(record.file));
+            }
+        }
+        Err(StorageError::Busy.into())
+    }
+
+    /// Erases the key of a file: its chunks cannot be read any more.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn erase_key(&self, id: &AssetId) -> Result<(), StorageError> {
+        self.erase_subject(&key_subject(id)).await
+    }
+
+    /// Erases the record of a file, after its key and its bytes.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn erase_record(&self, id: &AssetId) -> Result<(), StorageError> {
+        self.erase_subject(&subject(id)).await
+    }
+
+    /// Shows every file of a room, the oldest change first, in batches from any replica.
+    pub async fn each_of_room(
+        &self,
+        room: &RoomId,
+        mut each: impl FnMut(File) + Send,
+    ) -> Result<(), StorageError> {
+        let filter = format!("files.{}.*", FileGroup::of(room));
+        let keep = |file: File| {
+            if file.room == Some(*room) {
+                each(file);
+            }
+        };
+        self.each(&filter, keep).await
+    }
+
+    /// Shows every file, the oldest change first, in batches from any replica.
+    pub async fn each_file(&self, each: impl FnMut(File) + Send) -> Result<(), StorageError> {
+        self.each("files.*.*", each).await
+    }
+
+    async fn each(
+        &self,
+        filter: &str,
+        mut each: impl FnMut(File) + Send,
+    ) -> Result<(), StorageError> {
+        let mut sequence = 1;
+        loop {
+            let what =
+                BatchRead::OfSubject { subject: filter, sequence, count: BATCH_MESSAGES_MAX };
+            let batch = self.nats.read(stream::FILES, what).await?;
+            let Some(last) = batch.messages.last() else { return Ok(()) };
+            sequence = last.sequence.saturating_add(1);
+            for stored in &batch.messages {
+                each(read(stored)?);
+            }
+        }
+    }
+
+    async fn put(
+        &self,
+        subject: &str,
+        payload: bytes::Bytes,
+        revision: u64,
+    ) -> Result<bool, StorageError> {
+        put(&self.nats, &self.clock, Entry { subject, payload, revision }, None).await
+    }
+
+    async fn erase_subject(&self, subject: &str) -> Result<(), StorageError> {
+        let mut sequence = 1;
+        while let Some(stored) = self.nats.leader_next(stream::FILES, subject, sequence).await? {
+            self.nats.erase(stream::FILES, stored.sequence).await?;
+            sequence = stored.sequence.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    async fn erase_at(&self, sequence: u64) -> Result<(), StorageError> {
+        if sequence > 0 {
+            self.nats.erase(stream::FILES, sequence).await?;
+        }
+        Ok(())
+    }
+}
+
+fn subject(id: &AssetId) -> String {
+    format!("files.{}.{id}", id.group())
+}
+
+fn key_subject(id: &AssetId) -> String {
+    format!("files.{}.{id}.key", id.group())
+}
+
+fn read(stored: &StoredMessage) -> Result<File, StorageError> {
+    let (record, _) = decode_value::<FileRecord>(&stored.payload)
+        .map_err(StorageError::corrupt(stream::FILES))?;
+    Ok(record.file)
+}
