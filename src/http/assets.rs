@@ -3,19 +3,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures_lite::AsyncReadExt;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tide::Request;
 
+use crate::contract::{Encoding, encode};
+use crate::limits;
+use crate::present;
 use crate::service::{CallKind, FileError, FileReader, OpenFile, Session};
 
 use super::auth::{self, PresentedCredential};
+use super::body::BodyError;
 use super::error::HttpError;
 use super::file_body::FileBody;
 use super::head::Head;
 use super::response::Response;
-use super::state::App;
+use super::state::{App, PausablePermit, RequestPermit};
 
 /// What RFC 5987 lets stand in a value without encoding: its `attr-char`.
 const ATTR_CHAR: AsciiSet = NON_ALPHANUMERIC
@@ -35,6 +40,7 @@ const ATTR_CHAR: AsciiSet = NON_ALPHANUMERIC
 /// The routes of files.
 pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/assets/files/:id").get(original);
+    app.at("/assets/uploads/:id").put(upload);
 }
 
 /// The bytes that a request wants of a file.
@@ -56,6 +62,70 @@ async fn original(request: Request<App>) -> tide::Result {
         // Whoever has no access learns nothing more than the status (contract 10.3).
         Err(error) => Response::empty(error.status()).into(),
     }
+}
+
+/// Takes a whole file, after CreateUpload; the response is that of CompleteUpload in JSON.
+async fn upload(mut request: Request<App>) -> tide::Result {
+    let state = Arc::clone(request.state());
+    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
+        return HttpError::internal().plain_response().into();
+    };
+    let permit = PausablePermit::of(&request);
+    let body = request.take_body();
+    let id = request.param("id").unwrap_or_default().to_owned();
+    match Box::pin(receive(&state, &head, &id, body, permit)).await {
+        Ok(response) => response.into(),
+        Err(error) => error.plain_response().into(),
+    }
+}
+
+async fn receive(
+    state: &App,
+    head: &Head,
+    id: &str,
+    mut body: tide::Body,
+    permit: Option<RequestPermit>,
+) -> Result<Response, HttpError> {
+    let session = auth::require_with_csrf(state, head).await?;
+    let mut stream = Box::pin(state.service.uploads().stream(&session, id)).await?;
+    // A slow sender must not take the place of a request for hours, nor an upload that waits for memory.
+    if let Some(permit) = &permit {
+        permit.pause();
+    }
+    let slot = state.uploads.wait_for(head.client.into(), 1).await;
+    let mut chunk = vec![0; limits::UPLOAD_CHUNK_MAX_BYTES];
+    loop {
+        let filled = fill(&mut body, &mut chunk).await?;
+        let bytes = chunk.get(..filled).unwrap_or_default();
+        if !bytes.is_empty() {
+            Box::pin(stream.push(bytes)).await?;
+        }
+        if filled < chunk.len() {
+            break;
+        }
+    }
+    drop(slot);
+    if let Some(permit) = &permit {
+        permit.resume().map_err(|_| HttpError::busy())?;
+    }
+    let (upload, file) = Box::pin(stream.complete(&session)).await?;
+    let tickets = state.service.assets().tickets(session.user);
+    let response = present::completed(tickets, &upload, file);
+    let body = encode(&response, Encoding::Json).map_err(|_| HttpError::internal())?;
+    Ok(Response::of(StatusCode::OK, Encoding::Json.content_type(), body))
+}
+
+/// Fills the buffer; less than all of it only at the end of the body.
+async fn fill(body: &mut tide::Body, buffer: &mut [u8]) -> Result<usize, HttpError> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        let read = body.read(rest).await.map_err(BodyError::from)?;
+        if read == 0 {
+            break;
+        }
+        filled = filled.saturating_add(read);
+    }
+    Ok(filled)
 }
 
 /// The file, if the ticket of the address, else the credential of the request, gives access to it.

@@ -153,6 +153,16 @@ impl BodyError {
     }
 }
 
+impl From<io::Error> for BodyError {
+    fn from(source: io::Error) -> Self {
+        match source.kind() {
+            io::ErrorKind::TimedOut => Self::TooSlow,
+            io::ErrorKind::ConnectionAborted => Self::Busy,
+            _ => Self::Broken { source },
+        }
+    }
+}
+
 impl From<AllTaken> for BodyError {
     fn from(_: AllTaken) -> Self {
         Self::Busy
@@ -243,11 +253,7 @@ async fn read_within(
         if len.is_some_and(|len| len == bytes.len()) {
             return Ok(BufferedBody { bytes, was_awaited: false, permit });
         }
-        let part = body.fill_buf().await.map_err(|source| match source.kind() {
-            io::ErrorKind::TimedOut => BodyError::TooSlow,
-            io::ErrorKind::ConnectionAborted => BodyError::Busy,
-            _ => BodyError::Broken { source },
-        })?;
+        let part = body.fill_buf().await?;
         let n = part.len();
         if n == 0 {
             return Ok(BufferedBody { bytes, was_awaited: false, permit });

@@ -39,6 +39,8 @@ pub(super) struct AppState {
     /// Bytes of bodies of up to [`limits::API_BODY_MAX_BYTES`].
     pub(super) bodies: Arc<Permits>,
     pub(super) large_bodies: Arc<Permits>,
+    /// Files that are being streamed in.
+    pub(super) uploads: Arc<Permits>,
     requests: Arc<Permits>,
 }
 
@@ -89,6 +91,7 @@ impl AppState {
             work: Scope::new(runtime, "calls", limits::HTTP_OWNED_CALLS_MAX),
             bodies: Permits::new(limits::HTTP_BODIES_MAX_BYTES),
             large_bodies: Permits::new(limits::HTTP_LARGE_BODIES_MAX),
+            uploads: Permits::new(limits::UPLOAD_STREAMS_MAX),
             requests: Permits::new(limits::HTTP_REQUESTS_MAX),
         }
     }

@@ -30,6 +30,17 @@ pub fn upload(upload: &UploadView) -> api::AssetUpload {
     }
 }
 
+/// A completed upload and what became of it.
+#[must_use]
+pub fn completed(
+    tickets: Tickets<'_>,
+    done: &UploadView,
+    file: FileView,
+) -> api::CompleteUploadResponse {
+    let asset = Some(asset(tickets, None, file));
+    api::CompleteUploadResponse { upload: Some(upload(done)), asset }
+}
+
 /// A file, with addresses for the viewer of the tickets.
 #[must_use]
 pub fn asset(

@@ -64,7 +64,7 @@ pub use sweep::Sweeper;
 pub use test_support::{BootstrapError, BootstrapServer, ProviderUser, TestSupport};
 pub use timeline::{ShownRow, Timeline};
 pub use typing::Typing;
-pub use uploads::{NewChunk, NewUpload, UploadError, UploadView, Uploads};
+pub use uploads::{NewChunk, NewUpload, UploadError, UploadStream, UploadView, Uploads};
 pub use users::Users;
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, FileView, Grants, GroupView, LinkContent,

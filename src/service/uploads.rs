@@ -19,6 +19,9 @@ use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_LIFE};
 use crate::runtime::Clock;
 use crate::storage::{Change, Storage, StorageError};
 
+/// Chunks of a streamed upload between two writes of its record.
+const STREAM_SAVE_CHUNKS: usize = 8;
+
 /// A file that is going to be uploaded.
 #[derive(Debug, Clone, Copy)]
 pub struct NewUpload<'a> {
@@ -86,6 +89,8 @@ pub enum UploadError {
     ChunkHash,
     #[error("a file must have at most {FILE_CHUNKS_MAX} chunks; send larger ones")]
     TooManyChunks,
+    #[error("another request uploads the same file")]
+    Conflict,
     #[error("{received} of {size} bytes were received")]
     Incomplete { received: u64, size: u64 },
     #[error("the bytes of the file do not match sha256")]
@@ -103,9 +108,11 @@ impl UploadError {
         match self {
             Self::RoomNotFound | Self::NotFound => ErrorKind::NotFound,
             Self::Denied => ErrorKind::PermissionDenied,
-            Self::Archived | Self::Closed | Self::Offset { .. } | Self::Incomplete { .. } => {
-                ErrorKind::FailedPrecondition
-            }
+            Self::Archived
+            | Self::Closed
+            | Self::Offset { .. }
+            | Self::Conflict
+            | Self::Incomplete { .. } => ErrorKind::FailedPrecondition,
             Self::TooLarge { .. }
             | Self::NotAHash
             | Self::ChunkLength
@@ -134,7 +141,7 @@ pub struct Uploads<'a> {
     pub(super) max_bytes: u64,
 }
 
-impl Uploads<'_> {
+impl<'a> Uploads<'a> {
     /// Begins an upload to a room.
     ///
     /// # Cancel safety
@@ -213,6 +220,23 @@ impl Uploads<'_> {
         self.chunks.remove(chunk).await?;
         let (_, upload, _) = self.own(session, new.upload).await?;
         Err(UploadError::Offset { committed: upload.offset })
+    }
+
+    /// Takes the whole file in one go, whatever came before.
+    pub async fn stream(
+        self,
+        session: &Session,
+        id: &str,
+    ) -> Result<UploadStream<'a>, UploadError> {
+        let (id, mut upload, revision) = self.own(session, id).await?;
+        if upload.status != UploadStatus::Open {
+            return Err(UploadError::Closed);
+        }
+        self.check_room(session, upload.room.as_str())?;
+        let cipher = self.cipher(id).await?;
+        (upload.offset, upload.detected) = (0, None);
+        upload.chunks.clear();
+        Ok(UploadStream { uploads: self, cipher, upload, revision, hash: Sha256State::default() })
     }
 
     /// How far an upload has come.
@@ -318,6 +342,56 @@ impl Uploads<'_> {
     }
 }
 
+/// An upload whose bytes arrive in one request.
+pub struct UploadStream<'a> {
+    uploads: Uploads<'a>,
+    cipher: FileCipher,
+    upload: Upload,
+    revision: u64,
+    hash: Sha256State,
+}
+
+impl UploadStream<'_> {
+    /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`] at most.
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        let Self { uploads, cipher, upload, hash, .. } = self;
+        check_room_for(upload, bytes.len())?;
+        let chunk = uploads.chunks.put(cipher, upload.chunks.len(), bytes).await?;
+        hash.update(bytes);
+        if upload.detected.is_none() {
+            upload.detected = Some(detect(bytes));
+        }
+        upload.offset = upload.offset.saturating_add(chunk.length.into());
+        upload.chunks.push(chunk);
+        // Its record must not end while it goes on.
+        if upload.chunks.len().is_multiple_of(STREAM_SAVE_CHUNKS) {
+            self.save().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes what was taken the upload's content, and completes it. Fewer bytes than announced stay where
+    /// [`Uploads::get`] says.
+    pub async fn complete(
+        mut self,
+        session: &Session,
+    ) -> Result<(UploadView, FileView), UploadError> {
+        self.save().await?;
+        self.uploads.complete(session, self.cipher.id.as_str()).await
+    }
+
+    async fn save(&mut self) -> Result<(), UploadError> {
+        self.upload.hash = self.hash.to_bytes();
+        self.upload.updated_ms = self.uploads.clock.unix_ms();
+        let uploads = self.uploads.storage.uploads();
+        let saved = uploads.put(&self.cipher.id, &self.upload, self.revision).await?;
+        // Another request uploads the same file.
+        self.revision = saved.ok_or(UploadError::Conflict)?;
+        Ok(())
+    }
+}
+
 fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
     if upload.status != UploadStatus::Open {
         return Err(UploadError::Closed);
@@ -328,12 +402,18 @@ fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
     if new.content.is_empty() || new.content.len() > UPLOAD_CHUNK_MAX_BYTES {
         return Err(UploadError::ChunkLength);
     }
-    let length = u64::try_from(new.content.len()).unwrap_or(u64::MAX);
-    if upload.size.saturating_sub(upload.offset) < length {
-        return Err(UploadError::BeyondSize);
-    }
+    check_room_for(upload, new.content.len())?;
     if from_hex(new.sha256).ok_or(UploadError::NotAHash)? != sha256(&new.content) {
         return Err(UploadError::ChunkHash);
+    }
+    Ok(())
+}
+
+/// Whether the upload has room for a chunk of this length.
+fn check_room_for(upload: &Upload, length: usize) -> Result<(), UploadError> {
+    let length = u64::try_from(length).unwrap_or(u64::MAX);
+    if upload.size.saturating_sub(upload.offset) < length {
+        return Err(UploadError::BeyondSize);
     }
     if upload.chunks.len() >= FILE_CHUNKS_MAX {
         return Err(UploadError::TooManyChunks);

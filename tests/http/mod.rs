@@ -6,6 +6,7 @@ mod chat;
 mod client_dir;
 mod cursors;
 mod deadlines;
+mod files;
 mod foreign;
 mod forwarded;
 mod fuzz;

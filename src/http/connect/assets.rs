@@ -47,10 +47,7 @@ fn uploads(table: &mut MethodTable) {
         let completed = Box::pin(service.uploads().complete(session, &request.upload_id)).await?;
         let tickets = service.assets().tickets(session.user);
         let (upload, file) = completed;
-        Ok(api::CompleteUploadResponse {
-            upload: Some(present::upload(&upload)),
-            asset: Some(present::asset(tickets, None, file)),
-        })
+        Ok(present::completed(tickets, &upload, file))
     });
     table.add(CancelUpload, CallKind::Change, |caller, request| async move {
         let (session, uploads) = (caller.session()?, caller.state.service.uploads());

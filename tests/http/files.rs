@@ -1,0 +1,169 @@
+//! Files over HTTP: streamed in with one PUT, and read whole, in parts and not at all.
+
+use chatto::crypto::{hex, sha256};
+use serde_json::{Value, json};
+
+use super::support::{Edge, Response, head};
+use crate::service::files::content;
+
+/// A server with its owner in a room.
+struct Chat {
+    edge: Edge,
+    token: String,
+    room: String,
+}
+
+impl Chat {
+    fn start() -> Self {
+        let edge = Edge::start(chatto::http::Config::default());
+        let token = edge.owner();
+        let rooms = edge.call_ok(&token, "RoomDirectoryService/ListRooms", &json!({}));
+        let mut rooms = rooms["rooms"].as_array().unwrap().iter();
+        let general = rooms.find(|room| room["room"]["name"] == "general").unwrap();
+        let room = general["room"]["id"].as_str().unwrap().to_owned();
+        edge.call_ok(&token, "RoomService/JoinRoom", &json!({"roomId": room}));
+        Self { edge, token, room }
+    }
+
+    fn begin(&self, name: &str, bytes: &[u8]) -> Value {
+        let new = json!({
+            "roomId": self.room, "filename": name, "size": bytes.len().to_string(),
+            "sha256": hex(&sha256(bytes)),
+        });
+        let created = self.edge.call_ok(&self.token, "AssetUploadService/CreateUpload", &new);
+        created["upload"].clone()
+    }
+
+    fn put(&self, upload: &Value, bytes: &[u8]) -> Response {
+        let path = format!("/assets/uploads/{}", upload["uploadId"].as_str().unwrap());
+        let (bearer, length) = (format!("Bearer {}", self.token), bytes.len().to_string());
+        let headers = [("Authorization", bearer.as_str()), ("Content-Length", &length)];
+        let mut raw = self.edge.connect();
+        raw.send(&[head("PUT", &path, &headers).as_bytes(), bytes].concat());
+        raw.response().unwrap()
+    }
+
+    /// Uploads a file and returns it as the contract describes it.
+    fn upload(&self, name: &str, bytes: &[u8]) -> Value {
+        let response = self.put(&self.begin(name, bytes), bytes);
+        assert_eq!(response.status, 200, "{}", response.text());
+        response.json()["asset"].clone()
+    }
+}
+
+fn url(asset: &Value) -> &str {
+    asset["assetUrl"]["url"].as_str().unwrap()
+}
+
+#[test]
+fn a_streamed_file_is_read_whole_and_in_parts() {
+    let chat = Chat::start();
+    let bytes = content(1_300_000);
+    let asset = chat.upload("a file.bin", &bytes);
+    let whole = chat.edge.get(url(&asset), &[]);
+    assert_eq!(whole.status, 200);
+    assert!(whole.body == bytes);
+    let tag = format!("\"{}\"", hex(&sha256(&bytes)));
+    assert_eq!(whole.header("etag"), Some(tag.as_str()));
+    assert_eq!(whole.header("cache-control"), Some("private, no-cache"));
+    assert_eq!(whole.header("x-content-type-options"), Some("nosniff"));
+    let part = |range: &str| chat.edge.get(url(&asset), &[("Range", range)]);
+    for (range, from, to) in [
+        ("bytes=0-0", 0, 1),
+        ("bytes=524287-524288", 524_287, 524_289),
+        ("bytes=1299999-", 1_299_999, 1_300_000),
+        ("bytes=-5", 1_299_995, 1_300_000),
+        ("bytes=5-99999999999999999999", 5, 1_300_000),
+        ("bytes=-9999999", 0, 1_300_000),
+    ] {
+        let response = part(range);
+        assert_eq!(response.status, 206, "{range}");
+        assert!(response.body == bytes[from..to], "{range}");
+        let expected = format!("bytes {from}-{}/1300000", to - 1);
+        assert_eq!(response.header("content-range"), Some(expected.as_str()));
+    }
+    for range in ["bytes=1300000-", "bytes=-0"] {
+        let response = part(range);
+        assert_eq!(response.status, 416, "{range}");
+        assert_eq!(response.header("content-range"), Some("bytes */1300000"));
+    }
+    // Several ranges, and what is none, are answered with the whole file.
+    for range in ["bytes=0-1,5-6", "bytes=6-5", "bytes=a-b", "lines=1-2", "bytes=-", "bytes"] {
+        let response = part(range);
+        assert_eq!((response.status, response.body.len()), (200, bytes.len()), "{range}");
+    }
+}
+
+#[test]
+fn conditions_compare_the_entity_tag() {
+    let chat = Chat::start();
+    let asset = chat.upload("a.txt", b"0123456789");
+    let tag = chat.edge.get(url(&asset), &[]).header("etag").unwrap().to_owned();
+    let get = |headers: &[(&str, &str)]| chat.edge.get(url(&asset), headers);
+    let known = get(&[("If-None-Match", &tag)]);
+    assert_eq!((known.status, known.body.len()), (304, 0));
+    assert_eq!(get(&[("If-None-Match", "\"other\"")]).status, 200);
+    let range = ("Range", "bytes=0-3");
+    assert_eq!(get(&[range, ("If-Range", &tag)]).status, 206);
+    assert_eq!(get(&[range, ("If-Range", "\"other\"")]).status, 200);
+    let weak = format!("W/{tag}");
+    assert_eq!(get(&[range, ("If-Range", &weak)]).status, 200);
+    let response = chat.edge.exchange(&head("HEAD", url(&asset), &[]));
+    assert_eq!((response.status, response.body.len()), (200, 0));
+    assert_eq!(response.header("content-length"), Some("10"));
+}
+
+#[test]
+fn names_are_sent_in_both_forms_and_cannot_break_the_header() {
+    let chat = Chat::start();
+    let asset = chat.upload("r\u{e9}sum\u{e9} \"x\"\r\nSet-Cookie: a=b", b"text");
+    let response = chat.edge.get(url(&asset), &[]);
+    let disposition = response.header("content-disposition").unwrap();
+    assert!(
+        disposition.ends_with(
+            "; filename=\"r_sum_ _x_Set-Cookie: a=b\"; \
+         filename*=UTF-8''r%C3%A9sum%C3%A9%20%22x%22Set-Cookie%3A%20a%3Db"
+        ),
+        "{disposition}"
+    );
+    assert_eq!(response.header("set-cookie"), None);
+}
+
+#[test]
+fn only_whoever_may_read_a_file_gets_it() {
+    let chat = Chat::start();
+    let asset = chat.upload("a.txt", b"text");
+    let path = url(&asset).split_once('?').unwrap().0;
+    assert_eq!(chat.edge.get(path, &[]).status, 401);
+    assert_eq!(chat.edge.get(&format!("{path}?access=x"), &[]).status, 401);
+    let bearer = format!("Bearer {}", chat.token);
+    let own = [("Authorization", bearer.as_str())];
+    assert_eq!(chat.edge.get(path, &own).status, 200);
+    assert_eq!(chat.edge.get(&format!("{}&retry=1", url(&asset)), &[]).status, 200);
+    assert_eq!(chat.edge.get("/assets/files/A00000000000000", &own).status, 404);
+    assert_eq!(chat.edge.get("/assets/files/nonsense", &own).status, 404);
+    let bob = chat.edge.person(&chat.token, "bob");
+    let bearer = format!("Bearer {bob}");
+    // Not a member of the room.
+    assert_eq!(chat.edge.get(path, &[("Authorization", &bearer)]).status, 403);
+    chat.edge.call_ok(&bob, "RoomService/JoinRoom", &json!({"roomId": chat.room}));
+    // No message has it.
+    assert_eq!(chat.edge.get(path, &[("Authorization", &bearer)]).status, 404);
+}
+
+#[test]
+fn a_stream_of_another_length_or_content_is_refused_and_can_be_repeated() {
+    let chat = Chat::start();
+    let bytes = content(700_000);
+    let upload = chat.begin("a.bin", &bytes);
+    assert_eq!(chat.put(&upload, &bytes[..600_000]).status, 400);
+    assert_eq!(chat.put(&upload, &[&bytes[..], b"x"].concat()).status, 400);
+    let other: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+    assert_eq!(chat.put(&upload, &other).status, 400);
+    let done = chat.put(&upload, &bytes);
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert!(chat.edge.get(url(&done.json()["asset"]), &[]).body == bytes);
+    assert_eq!(chat.put(&upload, &bytes).status, 400);
+    let unknown = json!({"uploadId": "A00000000000000"});
+    assert_eq!(chat.put(&unknown, b"").status, 404);
+}
