@@ -155,6 +155,7 @@ by_kind!(
     service::ReadError,
     service::RoomError,
     service::PostError,
+    service::DeleteError,
     service::UploadError,
     service::FileError,
     service::LinkError,

@@ -313,6 +313,14 @@ pub const FILE_CHUNKS_MAX: usize = 10_240;
 pub const UPLOAD_STREAMS_MAX: usize = 8;
 /// How long an upload may wait for its next chunk (contract 10.1).
 pub const UPLOAD_LIFE: Duration = Duration::from_secs(3600);
+/// How long a file may wait for a message (contract 10.1; product 5).
+pub const UNATTACHED_FILE_LIFE: Duration = Duration::from_secs(24 * 3600);
+/// After this time the process that was attaching or deleting a file is assumed to be gone.
+pub const FILE_RESOLVE_AFTER: Duration = Duration::from_secs(120);
+/// How often all files are looked through for what nobody will use.
+pub const FILE_SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// Files that one sweep cleans up.
+pub const FILES_SWEPT_MAX: usize = 10_000;
 /// How much larger an image upload's request may be than the general upload limit.
 pub const API_IMAGE_ENVELOPE_MAX_BYTES: usize = 64 * KIB;
 /// Values (fields and list elements) of one request. An empty element is two bytes on the wire and up to
@@ -464,6 +472,8 @@ pub const FRAME_SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Unread messages of one core subscription; further ones are lost and the reader fills the gap
 /// from the stream.
 pub const NATS_SUBSCRIPTION_MESSAGES_MAX: usize = 8_192;
+/// Subjects that one batch read names; nats-server takes 1,024.
+pub const BATCH_SUBJECTS_MAX: usize = 512;
 /// Messages of one batch read.
 pub const BATCH_MESSAGES_MAX: u32 = 512;
 /// Bytes of one batch read; the rest is requested again.

@@ -9,6 +9,15 @@ use crate::contract::{SERVER_VERSION, Timestamp, api};
 use crate::domain::TimeFormat;
 use crate::service as view;
 
+/// What the addresses in messages for one viewer are made of.
+#[derive(Clone, Copy)]
+pub struct Addresses<'a> {
+    /// Of images that everybody may see.
+    pub origin: &'a str,
+    /// Of files.
+    pub tickets: view::Tickets<'a>,
+}
+
 /// Milliseconds since 1970 as a timestamp of the contract.
 #[must_use]
 pub fn time(ms: i64) -> Timestamp {
@@ -188,8 +197,10 @@ pub fn role(role: view::RoleView) -> api::Role {
 
 /// A message.
 #[must_use]
-pub fn message(message: view::MessageView) -> api::Message {
+pub fn message(tickets: view::Tickets<'_>, message: view::MessageView) -> api::Message {
+    let attachment = |file| attachment(tickets, file);
     api::Message {
+        attachments: message.attachments.iter().map(attachment).collect(),
         id: message.id.as_str().to_owned(),
         room_id: message.room.as_str().to_owned(),
         created_at: Some(time(message.created_ms)),
@@ -208,15 +219,19 @@ pub fn message(message: view::MessageView) -> api::Message {
 
 /// One entry of a timeline.
 #[must_use]
-pub fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
+pub fn row(
+    tickets: view::Tickets<'_>,
+    room_id: &str,
+    row: view::RowView,
+) -> api::RoomTimelineEvent {
     use api::room_timeline_event::Event;
     use view::RowViewKind;
     let of_room = || api::RoomTimelineRoomEvent { room_id: room_id.to_owned() };
     let of_call = |call_id| api::RoomTimelineCallEvent { room_id: room_id.to_owned(), call_id };
     let event = match row.kind {
-        RowViewKind::Message(posted) => {
-            Event::MessagePosted(api::RoomMessagePosted { message: Some(message(*posted)) })
-        }
+        RowViewKind::Message(posted) => Event::MessagePosted(api::RoomMessagePosted {
+            message: Some(message(tickets, *posted)),
+        }),
         RowViewKind::RoomCreated => Event::RoomCreated(of_room()),
         RowViewKind::Joined => Event::UserJoinedRoom(of_room()),
         RowViewKind::Left => Event::UserLeftRoom(of_room()),
@@ -236,14 +251,18 @@ pub fn row(room_id: &str, row: view::RowView) -> api::RoomTimelineEvent {
 
 /// A stretch of a timeline.
 #[must_use]
-pub fn timeline(origin: &str, room_id: &str, page: view::TimelinePage) -> api::RoomTimelinePage {
+pub fn timeline(
+    addresses: Addresses<'_>,
+    room_id: &str,
+    page: view::TimelinePage,
+) -> api::RoomTimelinePage {
     api::RoomTimelinePage {
-        events: page.rows.into_iter().map(|one| row(room_id, one)).collect(),
+        events: page.rows.into_iter().map(|one| row(addresses.tickets, room_id, one)).collect(),
         start_cursor: page.start_cursor,
         end_cursor: page.end_cursor,
         has_older: page.has_older,
         has_newer: page.has_newer,
-        includes: Some(includes(origin, page.users)),
+        includes: Some(includes(addresses.origin, page.users)),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{includes, room_state, room_with_state, row, timeline};
+use super::{Addresses, includes, room_state, room_with_state, row, timeline};
 use crate::contract::api;
 use crate::contract::realtime::{self as wire, realtime_projection_operation::Operation};
 use crate::domain::{RoomId, UserId};
@@ -59,14 +59,14 @@ pub fn activity(id: RoomId) -> Operation {
 /// TL. `cursors`: the position of each row, by its id.
 #[must_use]
 pub fn timeline_replace(
-    origin: &str,
+    addresses: Addresses<'_>,
     id: RoomId,
     page: TimelinePage,
     cursors: BTreeMap<String, String>,
 ) -> Operation {
     Operation::RoomTimelineReplace(wire::RealtimeProjectionRoomTimelineReplace {
         room_id: id.to_string(),
-        page: Some(timeline(origin, id.as_str(), page)),
+        page: Some(timeline(addresses, id.as_str(), page)),
         event_cursors: cursors,
     })
 }
@@ -83,11 +83,11 @@ pub fn empty_timeline(id: RoomId) -> Operation {
 
 /// TU.
 #[must_use]
-pub fn row_upsert(origin: &str, room: RoomId, shown: ShownRow) -> Operation {
+pub fn row_upsert(addresses: Addresses<'_>, room: RoomId, shown: ShownRow) -> Operation {
     Operation::RoomTimelineEventUpsert(wire::RealtimeProjectionRoomTimelineEventUpsert {
         room_id: room.to_string(),
-        event: Some(row(room.as_str(), shown.row)),
-        includes: Some(includes(origin, shown.users)),
+        event: Some(row(addresses.tickets, room.as_str(), shown.row)),
+        includes: Some(includes(addresses.origin, shown.users)),
         event_cursor: shown.cursor,
         ..wire::RealtimeProjectionRoomTimelineEventUpsert::default()
     })

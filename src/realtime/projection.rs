@@ -7,7 +7,7 @@ use super::client_state::ClientState;
 use crate::contract::realtime::realtime_projection_operation::Operation;
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::SNAPSHOT_ROWS;
-use crate::present::{self, operations};
+use crate::present::{self, Addresses, operations};
 use crate::service::{
     PagePosition, ReadError, RoomWithState, Service, Session, ShownRoom, StoreError,
 };
@@ -50,6 +50,11 @@ pub(super) struct ViewerProjection<'a> {
 impl ViewerProjection<'_> {
     pub(super) fn is_member(&self, room: RoomId) -> bool {
         self.service.directory().is_member(self.session, room)
+    }
+
+    fn addresses(&self) -> Addresses<'_> {
+        let tickets = self.service.assets().tickets(self.session.user);
+        Addresses { origin: self.origin, tickets }
     }
 
     pub(super) fn server(&self) -> Operation {
@@ -126,7 +131,7 @@ impl ViewerProjection<'_> {
             (row.id.to_string(), self.service.timeline().row_cursor(self.session, id, &row.id))
         };
         let event_cursors = page.rows.iter().map(cursor).collect();
-        Ok(Some(operations::timeline_replace(self.origin, id, page, event_cursors)))
+        Ok(Some(operations::timeline_replace(self.addresses(), id, page, event_cursors)))
     }
 
     /// RU and TL of a room in which the viewer is a member; empty for any other.
@@ -159,7 +164,7 @@ impl ViewerProjection<'_> {
     ) -> Result<Vec<Operation>, ProjectionError> {
         let read = Box::pin(self.service.timeline().row(self.session, room, id)).await;
         let shown = if_allowed(read)?.flatten();
-        let upsert = shown.map(|shown| operations::row_upsert(self.origin, room, shown));
+        let upsert = shown.map(|shown| operations::row_upsert(self.addresses(), room, shown));
         Ok(upsert.into_iter().collect())
     }
 

@@ -1,14 +1,15 @@
 //! Posting messages, with the checks in the contract's order (behaviour 6.1).
 
+use super::attachments::Attachments;
 use super::error::{StoreError, flatten};
 use super::rights::{ViewerRights, is_direct};
 use super::timeline::Timeline;
-use super::{ErrorKind, MessageView, Session, millis};
+use super::{ErrorKind, FileView, MessageView, Session, millis};
 use crate::crypto::random;
 use crate::domain::permission::Permission;
 use crate::domain::text::{Body, BodyError, IdempotencyKey};
 use crate::domain::timeline::{Content, Effect, Post, Row, RowKind};
-use crate::domain::{EventId, RoomId, UserId};
+use crate::domain::{AssetId, EventId, RoomId, UserId};
 use crate::limits::{
     ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_WINDOW, REPEATED_READS_MAX, ROWS_READ_MAX,
 };
@@ -56,6 +57,9 @@ pub enum PostError {
     MessageNotFound,
     #[error("attachment not found")]
     AttachmentNotFound,
+    /// Not complete, of another room or somebody else, or attached already.
+    #[error("the attachment cannot be used here")]
+    AttachmentUnusable,
     #[error("slow mode: wait before posting again")]
     SlowMode,
     #[error("threads are not supported yet")]
@@ -73,7 +77,9 @@ impl PostError {
                 ErrorKind::NotFound
             }
             Self::Denied => ErrorKind::PermissionDenied,
-            Self::Archived | Self::Direct => ErrorKind::FailedPrecondition,
+            Self::Archived | Self::Direct | Self::AttachmentUnusable => {
+                ErrorKind::FailedPrecondition
+            }
             Self::Body(_) | Self::TooManyAttachments | Self::ThreadOptions => {
                 ErrorKind::InvalidArgument
             }
@@ -95,6 +101,7 @@ struct Target {
     room: RoomId,
     is_direct: bool,
     may_post: bool,
+    may_attach: bool,
     /// Milliseconds between posts of this member; 0: none.
     slow_mode_ms: i64,
 }
@@ -104,6 +111,8 @@ struct Checked {
     request: RequestId,
     body: Body,
     in_reply_to: Option<EventId>,
+    /// Claimed for this request.
+    attachments: Vec<FileView>,
 }
 
 /// Posting messages.
@@ -112,6 +121,7 @@ pub struct Messages<'a> {
     pub(super) storage: &'a Storage,
     pub(super) clock: &'a Clock,
     pub(super) timeline: Timeline<'a>,
+    pub(super) attachments: Attachments<'a>,
 }
 
 impl Messages<'_> {
@@ -133,29 +143,60 @@ impl Messages<'_> {
         }
         self.check_threads(&target, &new).await?;
         let in_reply_to = self.replied_to(target.room, new.in_reply_to).await?;
-        if !target.may_post {
+        if !target.may_post || (!new.attachments.is_empty() && !target.may_attach) {
             return Err(PostError::Denied);
         }
         if new.create_thread {
             return Err(PostError::ThreadsNotServed);
         }
-        if !new.attachments.is_empty() {
-            // Uploads are not served, so no file can be one of this room's.
-            return Err(PostError::AttachmentNotFound);
-        }
-        let checked = Checked { request, body, in_reply_to };
-        let refused = match self.append(session, &new, &checked).await {
-            Ok((appended, drafted)) => {
-                let place = (target.room, session.user);
-                return Box::pin(self.posted(place, checked, appended, drafted)).await;
+        let refused = match self.store(session, &new, &target, (&request, body, in_reply_to)).await
+        {
+            Ok(message) => return Ok(message),
+            Err(refused @ (PostError::SlowMode | PostError::AttachmentUnusable))
+                if new.idempotency_key.is_some() =>
+            {
+                refused
             }
-            Err(PostError::SlowMode) if new.idempotency_key.is_some() => PostError::SlowMode,
             // Its event had the text of a message that was deleted or edited since.
             Err(PostError::Store(StoreError(StorageError::Erased))) => PostError::MessageNotFound,
             Err(error) => return Err(error),
         };
-        let repeated = Box::pin(self.repeated(session, target.room, &checked.request)).await?;
+        let repeated = Box::pin(self.repeated(session, target.room, &request)).await?;
         repeated.ok_or(refused)
+    }
+
+    /// Checks 9 and 10, and the post itself.
+    async fn store(
+        &self,
+        session: &Session,
+        new: &NewMessage<'_>,
+        target: &Target,
+        (request, body, in_reply_to): (&RequestId, Body, Option<EventId>),
+    ) -> Result<MessageView, PostError> {
+        let mut attachments = Vec::new();
+        if !new.attachments.is_empty() {
+            let (head, now) = (self.storage.head(&target.room).await?, self.clock.unix_ms());
+            if next_post_ms(&head, &session.user, target.slow_mode_ms, now).is_some() {
+                return Err(PostError::SlowMode);
+            }
+            let claiming = self.attachments.claim(session, target.room, new.attachments, request);
+            attachments = Box::pin(claiming).await?;
+        }
+        let checked = Checked { request: request.clone(), body, in_reply_to, attachments };
+        match Box::pin(self.append(session, new, &checked)).await {
+            Ok((appended, drafted)) => {
+                let place = (target.room, session.user);
+                Box::pin(self.posted(place, checked, appended, drafted)).await
+            }
+            // It may be stored: the sweep finds out.
+            Err(error @ PostError::Store(StoreError(StorageError::Unavailable { .. }))) => {
+                Err(error)
+            }
+            Err(error) => {
+                self.attachments.release(&checked.attachments, request).await;
+                Err(error)
+            }
+        }
     }
 
     /// Checks 1 and 2, and what the later checks need from the same moment.
@@ -178,6 +219,7 @@ impl Messages<'_> {
                 room: id,
                 is_direct: is_direct(room),
                 may_post: access.can(Permission::MessagePost, id, room),
+                may_attach: access.can(Permission::MessageAttach, id, room),
                 slow_mode_ms: i64::from(slow) * 1000,
             })
         })
@@ -230,16 +272,17 @@ impl Messages<'_> {
         new: &NewMessage<'_>,
         checked: &Checked,
     ) -> Result<(Appended, Option<EventId>), PostError> {
-        let Checked { request, body, in_reply_to } = checked;
+        let Checked { request, body, in_reply_to, attachments } = checked;
         let room = self.target(session, new)?.room;
         let sealer = Box::pin(self.storage.sealer(&session.user)).await?;
+        let attachments: Vec<AssetId> = attachments.iter().map(|file| file.id).collect();
         let mut drafted = None;
         let draft = |view: &DraftView<'_>| {
             let head = view.head();
             // What held before the room's queue may be over: a removal whose row lies before this position is
             // in the tables by now.
             let target = self.target(session, new)?;
-            if !target.may_post {
+            if !target.may_post || (!attachments.is_empty() && !target.may_attach) {
                 return Err(PostError::Denied);
             }
             let now = self.clock.unix_ms();
@@ -252,7 +295,7 @@ impl Messages<'_> {
             let post = Post {
                 in_reply_to: *in_reply_to,
                 request_key: request.as_str().to_owned(),
-                ..Post::new(id, Content { body, ..Content::default() })
+                ..Post::new(id, Content { body, attachments: attachments.clone() })
             };
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
@@ -273,6 +316,7 @@ impl Messages<'_> {
         let Effect::Post(Post { id, .. }) = event.effect else {
             return Err(PostError::MessageNotFound);
         };
+        self.attachments.attach(&checked.attachments, id, &checked.request).await;
         // Whether or not the store reports a repetition: only what this call drafted has its text.
         if drafted != Some(id) {
             let stored = self.timeline.stored_message(room, &id).await?;
@@ -287,6 +331,7 @@ impl Messages<'_> {
             updated_ms: None,
             in_reply_to: checked.in_reply_to,
             thread_root: None,
+            attachments: checked.attachments,
             deleted_ms: None,
         })
     }

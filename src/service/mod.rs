@@ -6,13 +6,17 @@
 
 mod accounts;
 mod assets;
+mod attachments;
 mod barrier;
 mod coalesce;
 mod cookies;
 mod create_account;
 mod cursors;
+mod deletions;
 mod directory;
 mod error;
+mod file_eraser;
+mod file_sweep;
 mod first_boot;
 mod links;
 mod markers;
@@ -46,6 +50,7 @@ pub use barrier::{CallKind, ReadBarrier};
 pub use coalesce::PendingUpdates;
 pub use create_account::AccountError;
 pub use cursors::{ResumeCursors, RightsFingerprint};
+pub use deletions::{DeleteError, Deletions};
 pub use directory::{Directory, ShownRoom};
 pub use error::{AuthenticateError, ErrorKind, ReadError, RoomError, StoreError};
 pub use links::{JoinFields, LinkError, Links};
@@ -73,8 +78,11 @@ pub use view::{
     RuntimeView, ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
 };
 
+use attachments::Attachments;
 use create_account::AccountCreation;
 use cursors::RowCursors;
+use file_eraser::FileEraser;
+use file_sweep::FileSweep;
 use first_boot::FirstBoot;
 use parking_lot::Mutex;
 use passwords::Passwords;
@@ -236,6 +244,16 @@ impl Service {
         }
     }
 
+    /// Deleting messages and attachments.
+    #[must_use]
+    pub fn deletions(&self) -> Deletions<'_> {
+        Deletions {
+            storage: &self.inner.storage,
+            clock: &self.inner.clock,
+            eraser: self.file_eraser(),
+        }
+    }
+
     /// The rooms and groups that a viewer may know of.
     #[must_use]
     pub fn directory(&self) -> Directory<'_> {
@@ -276,6 +294,7 @@ impl Service {
             storage: &self.inner.storage,
             clock: &self.inner.clock,
             timeline: self.timeline(),
+            attachments: self.attachments(),
         }
     }
 
@@ -374,6 +393,12 @@ impl Service {
             storage: &self.inner.storage,
             clock: &self.inner.clock,
             rooms: self.rooms(),
+            files: FileSweep {
+                storage: &self.inner.storage,
+                clock: &self.inner.clock,
+                attachments: self.attachments(),
+                eraser: self.file_eraser(),
+            },
             orphans: &self.inner.orphans,
         }
     }
@@ -386,6 +411,7 @@ impl Service {
             cursors: RowCursors { key: &self.inner.keys.cursors },
             users: self.users(),
             opened: &self.inner.opened_rows,
+            attachments: self.attachments(),
         }
     }
 
@@ -406,6 +432,7 @@ impl Service {
             storage: &self.inner.storage,
             chunks: &self.inner.chunks,
             clock: &self.inner.clock,
+            eraser: self.file_eraser(),
             max_bytes: self.inner.config.max_upload_bytes,
         }
     }
@@ -425,6 +452,16 @@ impl Service {
     #[must_use]
     pub fn test_support(&self) -> TestSupport<'_> {
         TestSupport { service: self }
+    }
+
+    /// Files of messages.
+    fn attachments(&self) -> Attachments<'_> {
+        Attachments { storage: &self.inner.storage, clock: &self.inner.clock }
+    }
+
+    /// Removes files.
+    fn file_eraser(&self) -> FileEraser<'_> {
+        FileEraser { storage: &self.inner.storage, chunks: &self.inner.chunks }
     }
 
     /// Creates accounts.

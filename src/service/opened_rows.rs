@@ -71,6 +71,7 @@ mod tests {
             updated_ms: None,
             in_reply_to: None,
             thread_root: None,
+            attachments: Vec::new(),
             deleted_ms: None,
         };
         RowView {

@@ -4,12 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::time::Instant;
 
 use super::error::StoreError;
+use super::file_sweep::FileSweep;
 use super::millis;
 use super::rooms::Rooms;
 use crate::domain::text::RoomName;
 use crate::domain::{RoomId, UserId};
 use crate::limits::{
-    ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, CLOCK_AHEAD_MAX, SWEEP_INTERVAL, SWEEP_LEASE,
+    ANNOUNCE_AFTER, CLAIM_ORPHANED_AFTER, CLOCK_AHEAD_MAX, FILE_SWEEP_INTERVAL, SWEEP_INTERVAL,
+    SWEEP_LEASE,
 };
 use crate::runtime::{Clock, Stop};
 use crate::storage::{Claim, ClaimHolder, ClaimKey, ClaimRecord, Storage, StorageError, Tables};
@@ -24,14 +26,24 @@ pub struct Sweeper<'a> {
     pub(super) storage: &'a Storage,
     pub(super) clock: &'a Clock,
     pub(super) rooms: Rooms<'a>,
+    pub(super) files: FileSweep<'a>,
     pub(super) orphans: &'a Mutex<Orphans>,
 }
 
 impl Sweeper<'_> {
     /// Sweeps now and then until stopped.
     pub async fn run(self, stop: &Stop) {
+        let mut files_due = self.clock.now();
         while stop.or(self.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
-            if let Some(Err(error)) = stop.or(Box::pin(self.sweep())).await {
+            let sweep = async {
+                self.sweep().await?;
+                if self.clock.now() >= files_due {
+                    self.sweep_files().await?;
+                    files_due = self.clock.now() + FILE_SWEEP_INTERVAL;
+                }
+                Ok::<(), StoreError>(())
+            };
+            if let Some(Err(error)) = stop.or(Box::pin(sweep)).await {
                 log::warn!(error:err = error.0; "sweep failed; it will be retried");
             }
         }
@@ -69,6 +81,18 @@ impl Sweeper<'_> {
             log::info!("released a claim without a holder");
         }
         failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
+    }
+
+    /// Removes files that nobody will use, and ends claims and deletions of processes that were killed. Does nothing
+    /// while another process holds the lease.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the rest for the next sweep.
+    pub async fn sweep_files(self) -> Result<(), StoreError> {
+        match self.storage.lease("file-sweep", SWEEP_LEASE).await? {
+            Some(lease) => self.files.sweep(&lease).await,
+            None => Ok(()),
+        }
     }
 
     /// Claims that have had no holder for so long that nobody is about to store one.

@@ -1,15 +1,18 @@
 //! Reading a room's timeline: pages, windows and the rows in them.
 
+use std::collections::HashMap;
+
+use super::attachments::Attachments;
 use super::cursors::RowCursors;
 use super::opened_rows::{OpenedRows, RowVersion};
 use super::rights::{check_readable, readable_room};
 use super::users::{Users, distinct};
 use super::{
-    MessageView, PagePosition, ReadError, RowView, RowViewKind, Session, TimelinePage,
+    FileView, MessageView, PagePosition, ReadError, RowView, RowViewKind, Session, TimelinePage,
     TimelineWindow, UserView,
 };
-use crate::domain::timeline::{Fact, FactKind, Message, Row, RowKind, Sealed};
-use crate::domain::{EventId, RoomId, UserId};
+use crate::domain::timeline::{Content, Fact, FactKind, Message, Row, RowKind, Sealed};
+use crate::domain::{AssetId, EventId, RoomId, UserId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
 use crate::storage::{Opener, Storage, StorageError, Tables};
 
@@ -30,6 +33,7 @@ pub struct Timeline<'a> {
     pub(super) cursors: RowCursors<'a>,
     pub(super) users: Users<'a>,
     pub(super) opened: &'a OpenedRows,
+    pub(super) attachments: Attachments<'a>,
 }
 
 impl Timeline<'_> {
@@ -235,17 +239,24 @@ impl Timeline<'_> {
     async fn row_views(&self, room: RoomId, rows: Vec<Row>) -> Result<Vec<RowView>, StorageError> {
         let opener = self.storage.opener(rows.iter().filter_map(body_of)).await?;
         let mut views = Vec::with_capacity(rows.len());
+        let files = self.attachments.shown(&attachments_of(&rows)).await?;
+        let files = files.into_iter().map(|file| (file.id, file.into())).collect();
         for row in rows {
-            views.extend(self.opened(room, row, &opener));
+            views.extend(self.opened(room, row, (&opener, &files)));
         }
         Ok(views)
     }
 
-    fn opened(&self, room: RoomId, row: Row, opener: &Opener) -> Option<RowView> {
+    fn opened(
+        &self,
+        room: RoomId,
+        row: Row,
+        contents: (&Opener, &HashMap<AssetId, FileView>),
+    ) -> Option<RowView> {
         let Row { number: _, id, at_ms, actor, kind } = row;
         let kind = match kind {
             RowKind::Message(message) => {
-                let message = self.message_view((room, id, at_ms), actor?, message, opener);
+                let message = self.message_view((room, id, at_ms), actor?, message, contents);
                 RowViewKind::Message(Box::new(message))
             }
             RowKind::Fact(fact) => fact_kind(fact)?,
@@ -260,13 +271,13 @@ impl Timeline<'_> {
         (room, id, created_ms): (RoomId, EventId, i64),
         author: UserId,
         message: Message,
-        opener: &Opener,
+        (opener, files): (&Opener, &HashMap<AssetId, FileView>),
     ) -> MessageView {
         let deleted_by_author =
             self.storage.read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
         let deleted_ms = message.deleted_ms;
-        let sealed = message.content.and_then(|content| content.body);
-        let sealed = sealed.filter(|_| deleted_ms.is_none() && !deleted_by_author);
+        let content = message.content.filter(|_| deleted_ms.is_none() && !deleted_by_author);
+        let Content { body: sealed, attachments } = content.unwrap_or_default();
         MessageView {
             id,
             room,
@@ -276,10 +287,20 @@ impl Timeline<'_> {
             updated_ms: message.updated_ms,
             in_reply_to: message.in_reply_to,
             thread_root: None,
+            attachments: attachments.iter().filter_map(|id| files.get(id)).cloned().collect(),
             // Texts of an erased account are erased too: its rows are tombstones.
             deleted_ms: deleted_ms.or(deleted_by_author.then_some(created_ms)),
         }
     }
+}
+
+/// The files of messages that are not deleted.
+fn attachments_of(rows: &[Row]) -> Vec<AssetId> {
+    let contents = rows.iter().filter_map(|row| match &row.kind {
+        RowKind::Message(message) => message.content.as_ref(),
+        _ => None,
+    });
+    contents.flat_map(|content| content.attachments.iter().copied()).collect()
 }
 
 /// The sealed text of a message and its author.

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::error::{StoreError, flatten};
+use super::file_eraser::{EraseError, FileEraser};
 use super::rights::ViewerRights;
 use super::{ErrorKind, FileView, Session, millis};
 use crate::blobs::{BlobError, ChunkStore, FileCipher};
@@ -132,12 +133,22 @@ impl From<StorageError> for UploadError {
     }
 }
 
+impl From<EraseError> for UploadError {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Blob(error) => Self::Blob(error),
+            EraseError::Store(error) => Self::Store(error),
+        }
+    }
+}
+
 /// Uploads of files.
 #[derive(Clone, Copy)]
 pub struct Uploads<'a> {
     pub(super) storage: &'a Storage,
     pub(super) chunks: &'a ChunkStore,
     pub(super) clock: &'a Clock,
+    pub(super) eraser: FileEraser<'a>,
     pub(super) max_bytes: u64,
 }
 
@@ -306,9 +317,8 @@ impl<'a> Uploads<'a> {
                 }
             }
         }
-        self.storage.files().erase_key(&id).await?;
-        self.chunks.purge(&id).await?;
-        self.storage.files().erase_record(&id).await?;
+        let is_pending = |state: &FileState| *state == FileState::Pending;
+        Box::pin(self.eraser.erase(&id, is_pending)).await?;
         Ok(view(id, &upload))
     }
 

@@ -195,6 +195,8 @@ pub struct RuntimeView {
 /// work that builds them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageView {
+    /// Its files, in order.
+    pub attachments: Vec<FileView>,
     /// Its id, also its row's.
     pub id: EventId,
     pub room: RoomId,

@@ -34,7 +34,10 @@ fn page(service: &Service, session: &Session, room: &str, form: Encoding) -> All
         let read = service.timeline().page(session, room, PagePosition::Newest, ROWS);
         // Nothing waits, so other tasks of this thread are not counted.
         let page = block_on(poll_once(read.boxed_local())).expect("the page is cached").unwrap();
-        answer = Some((page.rows.len(), encode(&present::timeline("", room, page), form).unwrap()));
+        let tickets = service.assets().tickets(session.user);
+        let addresses = present::Addresses { origin: "", tickets };
+        let rows = page.rows.len();
+        answer = Some((rows, encode(&present::timeline(addresses, room, page), form).unwrap()));
     });
     let (rows, bytes) = answer.unwrap();
     assert_eq!(rows, ROWS);

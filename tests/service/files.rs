@@ -1,17 +1,22 @@
 //! Files: uploads in chunks at any process, and who may read what became of them.
 
+use std::time::Duration;
+
 use chatto::crypto::{hex, sha256};
-use chatto::domain::AssetId;
+use chatto::domain::text::IdempotencyKey;
+use chatto::domain::timeline::RowKind;
+use chatto::domain::{AssetId, EventId, File, FileState};
 use chatto::limits::UPLOAD_CHUNK_MAX_BYTES;
 use chatto::service::{
-    ErrorKind, FileError, FileReader, FileView, NewChunk, NewUpload, Service, Session, UploadError,
-    UploadStatus, UploadView,
+    DeleteError, ErrorKind, FileError, FileReader, FileView, NewChunk, NewMessage, NewUpload,
+    Service, Session, UploadError, UploadStatus, UploadView,
 };
-use chatto::storage::Storage;
+use chatto::storage::{Change, Storage};
 use futures_util::future::join_all;
 
 use super::messages::two;
 use super::{NatsServer, World, run};
+use crate::storage::erase::on_disk;
 
 /// Bytes that do not repeat within a chunk.
 pub(crate) fn content(length: usize) -> Vec<u8> {
@@ -246,8 +251,217 @@ fn a_ticket_is_for_one_file_and_one_viewer_and_ends() {
         service.rooms().leave(&ada, &general).await.unwrap();
         assert_eq!(kind(open(&ticket, file.id).await), ErrorKind::PermissionDenied);
         service.rooms().join(&ada, &general).await.unwrap();
-        world.clock.advance(std::time::Duration::from_secs(25 * 3600));
+        world.clock.advance(Duration::from_secs(25 * 3600));
         assert_eq!(kind(open(&ticket, file.id).await), ErrorKind::Unauthenticated);
         world.close().await;
     });
+}
+
+fn with_files<'a>(room: &'a str, body: &'a str, attachments: &'a [String]) -> NewMessage<'a> {
+    NewMessage { room, body, attachments, ..NewMessage::default() }
+}
+
+async fn state(world: &World, id: &AssetId) -> Option<FileState> {
+    world.storage.files().get(id).await.unwrap().map(|file| file.state)
+}
+
+#[test]
+fn a_file_belongs_to_one_message_and_its_room_reads_it() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let first = upload(&[service], &ada, &general, b"first").await;
+        let second = upload(&[service], &ada, &general, b"second").await;
+        let ids = [second.id.to_string(), first.id.to_string()];
+        let message = service.messages().post(&ada, with_files(&general, "", &ids)).await.unwrap();
+        assert_eq!(message.body.as_deref(), Some(""));
+        assert_eq!(message.attachments, [second.clone(), first.clone()]);
+        assert_eq!(state(&world, &first.id).await, Some(FileState::Attached(message.id)));
+        let read_by_bob =
+            service.timeline().message(&bob, &general, message.id.as_str()).await.unwrap();
+        assert_eq!(read_by_bob, message);
+        assert_eq!(read(service, &bob, &first.id, 0..5).await.unwrap(), b"first");
+        assert_eq!(service.assets().of_room(&bob, &general, &ids).await.unwrap().len(), 2);
+        // Once only, and only by its uploader.
+        let again = service.messages().post(&ada, with_files(&general, "again", &ids[..1])).await;
+        assert_eq!(again.unwrap_err().kind(), ErrorKind::FailedPrecondition);
+        let third = upload(&[service], &ada, &general, b"third").await;
+        let foreign = [third.id.to_string()];
+        let stolen = service.messages().post(&bob, with_files(&general, "mine", &foreign)).await;
+        assert_eq!(stolen.unwrap_err().kind(), ErrorKind::FailedPrecondition);
+        let unknown = ["A00000000000000".to_owned()];
+        let unknown = service.messages().post(&ada, with_files(&general, "?", &unknown)).await;
+        assert_eq!(unknown.unwrap_err().kind(), ErrorKind::NotFound);
+        // None of several is claimed when one cannot be.
+        let mixed = [third.id.to_string(), first.id.to_string()];
+        let mixed = service.messages().post(&ada, with_files(&general, "both", &mixed)).await;
+        assert_eq!(mixed.unwrap_err().kind(), ErrorKind::FailedPrecondition);
+        assert_eq!(state(&world, &third.id).await, Some(FileState::Ready));
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_repeated_post_with_files_returns_the_message_of_the_first() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let file = upload(&[service], &ada, &general, b"text").await;
+        let (ids, key) = ([file.id.to_string()], IdempotencyKey::parse("a-key-of-a-test-0001").unwrap());
+        let new = NewMessage { idempotency_key: Some(&key), ..with_files(&general, "x", &ids) };
+        let first = service.messages().post(&ada, new).await.unwrap();
+        assert_eq!(service.messages().post(&ada, new).await.unwrap(), first);
+        world.close().await;
+    });
+}
+
+#[test]
+fn of_two_posts_with_the_same_file_one_gets_it() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let other = World::open_shared(&server, &runtime).await;
+        for _ in 0..10 {
+            let file = upload(&[&world.service], &ada, &general, b"text").await;
+            let ids = [file.id.to_string()];
+            let posts = [&world.service, &other.service]
+                .map(|service| service.messages().post(&ada, with_files(&general, "x", &ids)));
+            let posted: Vec<_> = join_all(posts).await.into_iter().filter_map(Result::ok).collect();
+            assert_eq!(posted.len(), 1);
+            assert_eq!(state(&world, &file.id).await, Some(FileState::Attached(posted[0].id)));
+        }
+        world.close().await;
+    });
+}
+
+#[test]
+fn deleting_a_message_deletes_its_files_for_everybody() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let secret = b"a text that must not be found on the disk".repeat(100);
+        let file = upload(&[service], &ada, &general, &secret).await;
+        let ids = [file.id.to_string()];
+        let message = service.messages().post(&ada, with_files(&general, "x", &ids)).await.unwrap();
+        let key = world.storage.files().key(&file.id).await.unwrap().unwrap();
+        let id = message.id.as_str();
+        let denied = service.deletions().message(&bob, &general, id).await.unwrap_err();
+        assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
+        service.deletions().message(&ada, &general, id).await.unwrap();
+        // Already deleted: a success.
+        service.deletions().message(&ada, &general, id).await.unwrap();
+        let gone = service.timeline().message(&bob, &general, id).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+        let gone = read(service, &ada, &file.id, 0..1).await.unwrap_err();
+        assert_eq!(gone.kind(), ErrorKind::NotFound);
+        assert_eq!(service.assets().of_room(&ada, &general, &ids).await.unwrap(), []);
+        assert_eq!(chunks(&world.storage, &file.id).await, 0);
+        assert_eq!(state(&world, &file.id).await, None);
+        // Neither the text nor what opens it is left, nor the file's name.
+        for bytes in [&secret[..41], key.expose(), b"a photo.bin".as_slice()] {
+            assert!(!on_disk(&server.store_dir(), bytes), "{bytes:?}");
+        }
+        world.close().await;
+    });
+}
+
+#[test]
+fn one_attachment_of_several_is_deleted_by_its_author_alone() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let first = upload(&[service], &ada, &general, b"first").await;
+        let second = upload(&[service], &ada, &general, b"second").await;
+        let ids = [first.id.to_string(), second.id.to_string()];
+        let message = service.messages().post(&ada, with_files(&general, "", &ids)).await.unwrap();
+        let delete = async |session: &Session, file: &str| {
+            service.deletions().attachment(session, &general, message.id.as_str(), file).await
+        };
+        let kind = |result: Result<(), DeleteError>| result.unwrap_err().kind();
+        assert_eq!(kind(delete(&bob, &ids[0]).await), ErrorKind::PermissionDenied);
+        delete(&ada, &ids[0]).await.unwrap();
+        assert_eq!(kind(delete(&ada, &ids[0]).await), ErrorKind::NotFound);
+        let left = service.timeline().message(&bob, &general, message.id.as_str()).await.unwrap();
+        assert_eq!(left.attachments, [second]);
+        assert_eq!(state(&world, &first.id).await, None);
+        // Without its last file the empty message stays, edited.
+        delete(&ada, &ids[1]).await.unwrap();
+        let left = service.timeline().message(&bob, &general, message.id.as_str()).await.unwrap();
+        assert_eq!((left.body.as_deref(), left.attachments.len()), (Some(""), 0));
+        assert!(left.updated_ms.is_some());
+        world.close().await;
+    });
+}
+
+#[test]
+fn the_sweep_removes_what_nobody_will_use_and_ends_what_a_kill_interrupted() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let sweep = async || service.sweeper().sweep_files().await.unwrap();
+        let given_up = begin(service, &ada, &general, b"0123456789").await.unwrap();
+        send(service, &ada, given_up.id.as_str(), 0, b"01234").await.unwrap();
+        let unattached = upload(&[service], &ada, &general, b"unattached").await;
+        let free = upload(&[service], &ada, &general, b"free").await;
+        let posted = upload(&[service], &ada, &general, b"posted").await;
+        let kept = upload(&[service], &ada, &general, b"kept").await;
+        let deleted = upload(&[service], &ada, &general, b"deleted").await;
+        let post = async |file: &FileView| {
+            let ids = [file.id.to_string()];
+            service.messages().post(&ada, with_files(&general, "x", &ids)).await.unwrap()
+        };
+        let (with_posted, with_kept, with_deleted) =
+            (post(&posted).await, post(&kept).await, post(&deleted).await);
+        service.deletions().message(&ada, &general, with_deleted.id.as_str()).await.unwrap();
+        // As a process leaves them that is killed between the file and the journal.
+        let request = request_of(&world, &general, with_posted.id).await;
+        let at_ms = world.clock.unix_ms();
+        let set = async |id: &AssetId, state: FileState| {
+            let change = |file: Option<&File>| {
+                let file = File { state: state.clone(), ..file.unwrap().clone() };
+                Ok::<_, std::convert::Infallible>(Change::Put(file))
+            };
+            world.storage.files().change(id, change).await.unwrap();
+        };
+        set(&posted.id, FileState::Claimed { request, at_ms }).await;
+        set(&free.id, FileState::Claimed { request: "of no post".into(), at_ms }).await;
+        set(&kept.id, FileState::Deleting { message: with_kept.id, at_ms }).await;
+        sweep().await;
+        assert!(
+            matches!(state(&world, &posted.id).await, Some(FileState::Claimed { .. })),
+            "not yet due"
+        );
+        world.clock.advance(Duration::from_secs(180));
+        sweep().await;
+        assert_eq!(state(&world, &posted.id).await, Some(FileState::Attached(with_posted.id)));
+        assert_eq!(state(&world, &free.id).await, Some(FileState::Ready));
+        assert_eq!(state(&world, &kept.id).await, Some(FileState::Attached(with_kept.id)));
+        assert_eq!(state(&world, &given_up.id).await, Some(FileState::Pending));
+        assert_eq!(state(&world, &unattached.id).await, Some(FileState::Ready));
+        world.clock.advance(Duration::from_secs(25 * 3600));
+        sweep().await;
+        for (id, what) in [(&unattached.id, "unattached"), (&free.id, "free again")] {
+            assert_eq!(state(&world, id).await, None, "{what}");
+            assert_eq!(chunks(&world.storage, id).await, 0, "{what}");
+        }
+        // An upload's record ends by nats-server's clock, which the test cannot move.
+        service.uploads().cancel(&ada, given_up.id.as_str()).await.unwrap();
+        assert_eq!(chunks(&world.storage, &given_up.id).await, 0);
+        assert_eq!(read(service, &ada, &kept.id, 0..4).await.unwrap(), b"kept");
+        world.close().await;
+    });
+}
+
+/// The request that posted a message.
+async fn request_of(world: &World, room: &str, id: EventId) -> String {
+    let row = world.storage.row(&room.parse().unwrap(), &id).await.unwrap().unwrap();
+    match row.kind {
+        RowKind::Message(message) => message.request_key,
+        other => panic!("{other:?}"),
+    }
 }

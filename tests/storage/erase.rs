@@ -10,7 +10,7 @@ use chatto::storage::{Change, Draft, RequestId, Storage};
 use super::{config, content, open, post, room, run, user};
 use crate::support::nats::NatsServer;
 
-pub(super) fn on_disk(dir: &Path, needle: &[u8]) -> bool {
+pub(crate) fn on_disk(dir: &Path, needle: &[u8]) -> bool {
     std::fs::read_dir(dir).unwrap().any(|entry| {
         let path = entry.unwrap().path();
         if path.is_dir() {

@@ -5,7 +5,7 @@ mod concurrency;
 mod damage;
 mod deadline;
 mod drafts;
-mod erase;
+pub(crate) mod erase;
 mod folds;
 mod head;
 mod held;

@@ -102,7 +102,7 @@ const SCREENS: [Screen; 23] = [
     ),
     screen(
         Permission::MessageAttach,
-        false,
+        true,
         &[
             "AssetUploadService/CreateUpload",
             "AssetUploadService/UploadChunk",

@@ -15,7 +15,8 @@ use hyper::header::{self, HeaderName};
 
 use crate::contract::Code;
 use crate::domain::text::IdempotencyKey;
-use crate::service::{CallKind, Credential, Session};
+use crate::present::Addresses;
+use crate::service::{CallKind, Credential, Session, Tickets};
 
 use super::error::HttpError;
 use super::head::Head;
@@ -179,6 +180,22 @@ impl Caller {
     /// `unauthenticated` when the method is public and has no session.
     pub(super) fn session(&self) -> Result<&Session, HttpError> {
         self.session.as_ref().ok_or_else(HttpError::unauthenticated)
+    }
+
+    /// What addresses in the response to this viewer are made of.
+    ///
+    /// # Errors
+    /// As [`Self::session`].
+    pub(super) fn addresses<'a>(&'a self, origin: &'a str) -> Result<Addresses<'a>, HttpError> {
+        Ok(Addresses { origin, tickets: self.tickets()? })
+    }
+
+    /// What addresses of files in the response are made of.
+    ///
+    /// # Errors
+    /// As [`Self::session`].
+    pub(super) fn tickets(&self) -> Result<Tickets<'_>, HttpError> {
+        Ok(self.state.service.assets().tickets(self.session()?.user))
     }
 
     /// The origin that URLs in the response start with.

@@ -1,7 +1,9 @@
 //! `MessageService`: posting and reading single messages.
 
 use crate::contract::api;
-use crate::contract::rpc::message_service::{BatchGetMessages, CreateMessage, GetMessage};
+use crate::contract::rpc::message_service::{
+    BatchGetMessages, CreateMessage, DeleteAttachment, DeleteMessage, GetMessage,
+};
 
 use crate::service::NewMessage;
 
@@ -22,20 +24,34 @@ pub(super) fn register(table: &mut MethodTable) {
         };
         let message =
             Box::pin(caller.state.service.messages().post(caller.session()?, new)).await?;
-        Ok(api::CreateMessageResponse { message: Some(present::message(message)) })
+        let message = present::message(caller.tickets()?, message);
+        Ok(api::CreateMessageResponse { message: Some(message) })
+    });
+    table.add(DeleteMessage, CallKind::Change, |caller, request| async move {
+        let (session, deletions) = (caller.session()?, caller.state.service.deletions());
+        Box::pin(deletions.message(session, &request.room_id, &request.event_id)).await?;
+        Ok(api::DeleteMessageResponse { deleted: true })
+    });
+    table.add(DeleteAttachment, CallKind::Change, |caller, request| async move {
+        let (session, deletions) = (caller.session()?, caller.state.service.deletions());
+        let (room, message) = (&request.room_id, &request.event_id);
+        Box::pin(deletions.attachment(session, room, message, &request.attachment_id)).await?;
+        Ok(api::DeleteAttachmentResponse { deleted: true })
     });
     table.add(GetMessage, CallKind::Read, |caller, request| async move {
         let session = caller.session()?;
         let service = &caller.state.service;
         let message =
             service.timeline().message(session, &request.room_id, &request.event_id).await?;
-        Ok(api::GetMessageResponse { message: Some(present::message(message)) })
+        let message = present::message(caller.tickets()?, message);
+        Ok(api::GetMessageResponse { message: Some(message) })
     });
     table.add(BatchGetMessages, CallKind::Read, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let (room, ids) = (&request.room_id, &request.event_ids);
         let messages = Box::pin(service.timeline().messages(session, room, ids)).await?;
-        let messages = messages.into_iter().map(present::message).collect();
-        Ok(api::BatchGetMessagesResponse { messages })
+        let tickets = caller.tickets()?;
+        let message = |message| present::message(tickets, message);
+        Ok(api::BatchGetMessagesResponse { messages: messages.into_iter().map(message).collect() })
     });
 }

@@ -79,7 +79,7 @@ fn timeline(table: &mut MethodTable) {
         let service = &caller.state.service;
         let page =
             Box::pin(service.timeline().page(session, &request.room_id, from, limit)).await?;
-        let page = present::timeline(&caller.origin(), &request.room_id, page);
+        let page = present::timeline(caller.addresses(&caller.origin())?, &request.room_id, page);
         Ok(api::GetRoomEventsResponse { page: Some(page) })
     });
     table.add(GetRoomEventsAround, CallKind::Read, |caller, request| async move {
@@ -90,7 +90,7 @@ fn timeline(table: &mut MethodTable) {
             Box::pin(caller.state.service.timeline().window(session, room, event, limit)).await?;
         Ok(api::GetRoomEventsAroundResponse {
             target_index: i32::try_from(window.target_index).unwrap_or(i32::MAX),
-            page: Some(present::timeline(&caller.origin(), room, window.page)),
+            page: Some(present::timeline(caller.addresses(&caller.origin())?, room, window.page)),
         })
     });
     table.add(UpdateTypingIndicator, CallKind::Read, |caller, request| async move {

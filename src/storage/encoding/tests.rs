@@ -8,6 +8,10 @@ use crate::domain::{
     Presence, ReadMarker, Role, Room, RoomId, RoomKind, ServerSettings, SessionEnd,
     SessionPresence, TimeFormat, Token, TokenKind, User, UserId, UserPresence, UserSettings,
 };
+use crate::domain::{
+    Chunk, Detected, File, FileGroup, FileLocation, FileState, Multipart, Upload, UploadStatus,
+};
+use crate::storage::files::FileRecord;
 use crate::storage::golden::golden;
 use crate::storage::kv::counters::Counter;
 use crate::storage::records;
@@ -238,7 +242,8 @@ fn effects() -> Vec<Effect> {
         ciphertext: vec![2, 3].into(),
         version: 1,
     };
-    let content = Content { body: Some(body), attachments: vec![AssetId::from_random([3; 16])] };
+    let content =
+        Content { body: Some(body), attachments: vec!["AICY2L7Pu3q3fs3".parse().unwrap()] };
     let fact = |kind| Fact { kind, call_id: "call".into(), member_revision: 9 };
     let kinds = (0..9).map(|number| match number {
         0 => FactKind::RoomCreated,
@@ -320,4 +325,63 @@ fn a_row_without_an_id_is_damaged_and_one_of_an_unknown_kind_is_kept() {
     assert_eq!(kind(Some(records::row::Kind::Fact(99))), Ok(RowKind::Fact(later)));
     let echo = records::EchoRow { reply_id: "E1".into(), ..records::EchoRow::default() };
     assert_eq!(kind(Some(records::row::Kind::Echo(echo))), Err(DecodeError::Malformed));
+}
+
+fn file(state: FileState, location: FileLocation) -> FileRecord {
+    let file = File {
+        id: AssetId::new(FileGroup::of(&room()), 7),
+        room: Some(room()),
+        uploader: user(),
+        name: "photo.jpg".into(),
+        content_type: "image/jpeg".into(),
+        size: 1_048_577,
+        sha256: [5; 32],
+        width: 4000,
+        height: 3000,
+        created_ms: 1,
+        state,
+        location,
+    };
+    FileRecord { file, replaced: 9 }
+}
+
+fn chunks() -> Vec<Chunk> {
+    [(70, 524_288), (72, 524_288), (75, 1)]
+        .map(|(sequence, length)| Chunk { sequence, length })
+        .into()
+}
+
+#[test]
+fn files() {
+    let (request, message) = (String::from("request"), EventId::new(3, 0, 5));
+    let in_nats = || FileLocation::Nats(chunks());
+    stored("file", &file(FileState::Attached(message), in_nats()));
+    stored("file-s3", &file(FileState::Ready, FileLocation::S3));
+    stored("file-pending", &file(FileState::Pending, FileLocation::Nats(Vec::new())));
+    stored("file-claimed", &file(FileState::Claimed { request, at_ms: 4 }, in_nats()));
+    stored("file-deleting", &file(FileState::Deleting { message, at_ms: 4 }, in_nats()));
+    stored("file-erasing", &file(FileState::Erasing, in_nats()));
+}
+
+#[test]
+fn uploads() {
+    let detected = Detected { content_type: "image/png".into(), width: 4, height: 3 };
+    let parts =
+        Multipart { id: "multipart".into(), part_size: 5 << 20, etags: vec!["\"a\"".into()] };
+    let upload = Upload {
+        status: UploadStatus::Open,
+        uploader: user(),
+        room: room(),
+        size: 2_000_000,
+        sha256: [6; 32],
+        offset: 1_048_577,
+        hash: vec![1; 40],
+        chunks: chunks(),
+        detected: Some(detected),
+        parts: Some(parts),
+        updated_ms: 8,
+    };
+    stored("upload", &upload);
+    stored("upload-completed", &Upload { status: UploadStatus::Completed, ..upload.clone() });
+    stored("upload-cancelled", &Upload { status: UploadStatus::Cancelled, ..upload });
 }

@@ -8,9 +8,11 @@ mod uploads;
 
 pub use uploads::Uploads;
 
+use std::collections::HashMap;
+
 use crate::crypto::DataKey;
 use crate::domain::{AssetId, File, FileGroup, RoomId};
-use crate::limits::BATCH_MESSAGES_MAX;
+use crate::limits::{BATCH_MESSAGES_MAX, BATCH_SUBJECTS_MAX};
 use crate::nats::{BatchRead, Nats, StoredMessage};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode_value, encode_value};
@@ -57,13 +59,26 @@ impl Files {
         found.map(|stored| read(&stored)).transpose()
     }
 
-    /// The files of these ids that exist, in no order.
+    /// The files of these ids that exist, in the given order.
     pub async fn get_all(&self, ids: &[AssetId]) -> Result<Vec<File>, StorageError> {
-        let mut found = Vec::with_capacity(ids.len());
-        for id in ids {
-            found.extend(self.get(id).await?);
+        let mut found = HashMap::with_capacity(ids.len());
+        for ids in ids.chunks(BATCH_SUBJECTS_MAX) {
+            let subjects: Vec<String> = ids.iter().map(subject).collect();
+            let batch = self.nats.read(stream::FILES, BatchRead::Newest(&subjects)).await?;
+            for stored in &batch.messages {
+                let file = read(stored)?;
+                found.insert(file.id, file);
+            }
         }
-        Ok(found)
+        let mut files = Vec::with_capacity(ids.len());
+        for id in ids {
+            match found.remove(id) {
+                Some(file) => files.push(file),
+                // Deleted, or a replica lags behind.
+                None => files.extend(self.get(id).await?),
+            }
+        }
+        Ok(files)
     }
 
     /// The key of a file's chunks; `None`: it was erased.

@@ -1,0 +1,131 @@
+//! Files of messages: claimed for a post before it is stored, attached once it is.
+//!
+//! There is no transaction over a file and the journal. So a file first gets the request id of the post that wants it,
+//! which excludes every other post; the sweep finds out what became of a post whose process was killed.
+
+use super::error::flatten;
+use super::messages::PostError;
+use super::{FileView, Session};
+use crate::domain::{AssetId, EventId, File, FileState, RoomId};
+use crate::runtime::Clock;
+use crate::storage::{Change, RequestId, Storage, StorageError};
+
+/// Files of messages.
+#[derive(Clone, Copy)]
+pub(super) struct Attachments<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+}
+
+impl Attachments<'_> {
+    /// Claims files of the user for a post; all or none.
+    ///
+    /// # Cancel safety
+    /// After dropping it some may be claimed; the sweep releases them.
+    pub(super) async fn claim(
+        self,
+        session: &Session,
+        room: RoomId,
+        ids: &[String],
+        request: &RequestId,
+    ) -> Result<Vec<FileView>, PostError> {
+        let mut claimed: Vec<FileView> = Vec::with_capacity(ids.len());
+        for id in super::users::distinct(ids) {
+            match self.claim_one(session, room, id, request).await {
+                Ok(file) => claimed.push(file.into()),
+                Err(error) => {
+                    self.release(&claimed, request).await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(claimed)
+    }
+
+    async fn claim_one(
+        self,
+        session: &Session,
+        room: RoomId,
+        id: &str,
+        request: &RequestId,
+    ) -> Result<File, PostError> {
+        let id = AssetId::try_from(id).map_err(|_| PostError::AttachmentNotFound)?;
+        let at_ms = self.clock.unix_ms();
+        let claim = |file: Option<&File>| {
+            let file = file.ok_or(PostError::AttachmentNotFound)?;
+            if file.room != Some(room) || file.uploader != session.user {
+                return Err(PostError::AttachmentUnusable);
+            }
+            match &file.state {
+                FileState::Ready => {
+                    let state = FileState::Claimed { request: request.as_str().to_owned(), at_ms };
+                    Ok(Change::Put(File { state, ..file.clone() }))
+                }
+                // An earlier attempt of the same request.
+                FileState::Claimed { request: by, .. } if by == request.as_str() => {
+                    Ok(Change::Keep)
+                }
+                _ => Err(PostError::AttachmentUnusable),
+            }
+        };
+        let file = self.storage.files().change(&id, claim).await.map_err(flatten)?;
+        file.ok_or(PostError::AttachmentNotFound)
+    }
+
+    /// Gives claimed files back after a post that was not stored; what fails here is left to the sweep.
+    pub(super) async fn release(self, files: &[FileView], request: &RequestId) {
+        for file in files {
+            if let Err(error) = self.resolve(&file.id, request.as_str(), None).await {
+                log::debug!(error:err = error; "a file stays claimed until the next sweep");
+            }
+        }
+    }
+
+    /// Attaches claimed files to the message that was stored.
+    pub(super) async fn attach(self, files: &[FileView], message: EventId, request: &RequestId) {
+        for file in files {
+            if let Err(error) = self.resolve(&file.id, request.as_str(), Some(message)).await {
+                log::debug!(error:err = error; "a file stays claimed until the next sweep");
+            }
+        }
+    }
+
+    /// Ends a claim of this request: the file is attached to the message, or free again.
+    pub(super) async fn resolve(
+        self,
+        id: &AssetId,
+        request: &str,
+        message: Option<EventId>,
+    ) -> Result<(), StorageError> {
+        let end = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
+            let claimed = file.filter(|file| {
+                matches!(&file.state, FileState::Claimed { request: by, .. } if by == request)
+            });
+            let state = message.map_or(FileState::Ready, FileState::Attached);
+            Ok(claimed.map_or(Change::Keep, |file| Change::Put(File { state, ..file.clone() })))
+        };
+        self.storage.files().change(id, end).await?;
+        Ok(())
+    }
+
+    /// Takes back the deletion of a file whose message has kept it.
+    pub(super) async fn keep(self, id: &AssetId, message: EventId) -> Result<(), StorageError> {
+        let keep = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
+            let marked = file.filter(|file| matches!(file.state, FileState::Deleting { .. }));
+            let state = FileState::Attached(message);
+            Ok(marked.map_or(Change::Keep, |file| Change::Put(File { state, ..file.clone() })))
+        };
+        self.storage.files().change(id, keep).await?;
+        Ok(())
+    }
+
+    /// The files of these ids that viewers may see, in the given order.
+    pub(super) async fn shown(self, ids: &[AssetId]) -> Result<Vec<File>, StorageError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut found = self.storage.files().get_all(ids).await?;
+        found.retain(|file| file.state.is_shown());
+        Ok(found)
+    }
+}

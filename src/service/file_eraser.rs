@@ -1,0 +1,56 @@
+//! Removing files: nobody reads them any more at once, then their keys and bytes go, then their records.
+
+use super::error::StoreError;
+use crate::blobs::{BlobError, ChunkStore};
+use crate::domain::{AssetId, File, FileState};
+use crate::storage::{Change, Storage, StorageError};
+
+/// A file was not removed completely; its record says so, and the sweep goes on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum EraseError {
+    #[error("the bytes of a file were not removed")]
+    Blob(#[from] BlobError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<StorageError> for EraseError {
+    fn from(error: StorageError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// Removes files.
+#[derive(Clone, Copy)]
+pub(super) struct FileEraser<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) chunks: &'a ChunkStore,
+}
+
+impl FileEraser<'_> {
+    /// Removes a file if `is_due` accepts its state now. Nothing of it can be read afterwards, whatever is left on
+    /// the disk: its key is erased first.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub(super) async fn erase(
+        self,
+        id: &AssetId,
+        is_due: impl Fn(&FileState) -> bool,
+    ) -> Result<(), EraseError> {
+        let files = self.storage.files();
+        let mark = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
+            let due = file.filter(|file| file.state != FileState::Erasing && is_due(&file.state));
+            let marked = due.map(|file| File { state: FileState::Erasing, ..file.clone() });
+            Ok(marked.map_or(Change::Keep, Change::Put))
+        };
+        let file = files.change(id, mark).await.map_err(StorageError::from)?;
+        let Some(file) = file.filter(|file| file.state == FileState::Erasing) else {
+            return Ok(());
+        };
+        files.erase_key(&file.id).await?;
+        self.chunks.purge(&file.id).await?;
+        files.erase_record(&file.id).await?;
+        Ok(())
+    }
+}

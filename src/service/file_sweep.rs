@@ -1,0 +1,146 @@
+//! Files that nobody will finish: uploads that were given up, files that no message has, claims and deletions of
+//! processes that were killed.
+
+use super::attachments::Attachments;
+use super::error::StoreError;
+use super::file_eraser::{EraseError, FileEraser};
+use super::millis;
+use crate::domain::timeline::RowKind;
+use crate::domain::{AssetId, EventId, File, FileState, RoomId, UploadStatus};
+use crate::limits::{
+    CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, ROWS_READ_MAX, UNATTACHED_FILE_LIFE,
+    UPLOAD_LIFE,
+};
+use crate::runtime::Clock;
+use crate::storage::{Lease, Storage, StorageError};
+
+/// Cleans up files.
+#[derive(Clone, Copy)]
+pub(super) struct FileSweep<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) clock: &'a Clock,
+    pub(super) attachments: Attachments<'a>,
+    pub(super) eraser: FileEraser<'a>,
+}
+
+impl FileSweep<'_> {
+    /// Looks at every file once. One that cannot be cleaned up now does not hold up the others.
+    ///
+    /// # Cancel safety
+    /// Dropping it leaves the rest for the next sweep.
+    pub(super) async fn sweep(self, lease: &Lease) -> Result<(), StoreError> {
+        let now = self.clock.unix_ms();
+        let mut due: Vec<File> = Vec::new();
+        let collect = |file: File| {
+            if due.len() < FILES_SWEPT_MAX && is_due(&file, now) {
+                due.push(file);
+            }
+        };
+        self.storage.files().each_file(collect).await?;
+        for file in due {
+            if !lease.holds() {
+                return Ok(());
+            }
+            if let Err(error) = Box::pin(self.clean_up(file)).await {
+                log::warn!(error:err = error; "a file cannot be cleaned up now; it will be retried");
+            }
+        }
+        Ok(())
+    }
+
+    async fn clean_up(self, file: File) -> Result<(), EraseError> {
+        let id = file.id;
+        match file.state {
+            FileState::Pending => {
+                let (upload, _) = self.storage.uploads().get(&id).await?;
+                let is_open = upload.is_some_and(|one| one.status != UploadStatus::Cancelled);
+                if is_open {
+                    Ok(())
+                } else {
+                    self.erase(&id, |state| *state == FileState::Pending).await
+                }
+            }
+            FileState::Ready => self.erase(&id, |state| *state == FileState::Ready).await,
+            FileState::Claimed { request, at_ms } => {
+                let Some(room) = file.room else { return Ok(()) };
+                let message = self.message_of(room, &request, at_ms).await?;
+                Ok(self.attachments.resolve(&id, &request, message).await?)
+            }
+            FileState::Deleting { message, .. } => {
+                let Some(room) = file.room else { return Ok(()) };
+                if self.has(room, message, id).await? {
+                    Ok(self.attachments.keep(&id, message).await?)
+                } else {
+                    self.erase(&id, |state| matches!(state, FileState::Deleting { .. })).await
+                }
+            }
+            FileState::Erasing => self.erase(&id, |_| true).await,
+            FileState::Attached(_) => Ok(()),
+        }
+    }
+
+    async fn erase(
+        self,
+        id: &AssetId,
+        is_due: impl Fn(&FileState) -> bool,
+    ) -> Result<(), EraseError> {
+        self.eraser.erase(id, is_due).await?;
+        log::info!("removed a file that nobody uses");
+        Ok(())
+    }
+
+    /// Whether a message still has a file.
+    async fn has(
+        self,
+        room: RoomId,
+        message: EventId,
+        file: AssetId,
+    ) -> Result<bool, StorageError> {
+        let row = self.storage.row(&room, &message).await?;
+        let Some(RowKind::Message(message)) = row.map(|row| row.kind) else { return Ok(false) };
+        let content = message.content.filter(|_| message.deleted_ms.is_none());
+        Ok(content.is_some_and(|content| content.attachments.contains(&file)))
+    }
+
+    /// The message that a request posted at or after this time.
+    async fn message_of(
+        self,
+        room: RoomId,
+        request: &str,
+        since_ms: i64,
+    ) -> Result<Option<EventId>, StorageError> {
+        let oldest = since_ms.saturating_sub(millis(CLOCK_AHEAD_MAX));
+        let mut end = self.storage.head(&room).await?.rows;
+        while end > 0 {
+            let start = end.saturating_sub(ROWS_READ_MAX);
+            let rows = self.storage.rows(&room, start, end).await?;
+            for row in rows.iter().rev() {
+                if row.at_ms < oldest {
+                    return Ok(None);
+                }
+                if matches!(&row.kind, RowKind::Message(message) if message.request_key == request)
+                {
+                    return Ok(Some(row.id));
+                }
+            }
+            end = start;
+        }
+        Ok(None)
+    }
+}
+
+/// Whether a file has been in its state for longer than anybody needs.
+fn is_due(file: &File, now: i64) -> bool {
+    let (since, life) = match &file.state {
+        FileState::Pending => (file.created_ms, UPLOAD_LIFE),
+        FileState::Ready => (file.created_ms, UNATTACHED_FILE_LIFE),
+        FileState::Claimed { at_ms, .. } | FileState::Deleting { at_ms, .. } => {
+            (*at_ms, FILE_RESOLVE_AFTER)
+        }
+        FileState::Erasing => return true,
+        FileState::Attached(_) => return false,
+    };
+    // One stamped by a clock that was ahead would not be due for years.
+    let ahead = now.saturating_add(millis(CLOCK_AHEAD_MAX));
+    since.saturating_add(millis(life)) < now || since > ahead
+}
