@@ -36,14 +36,14 @@ impl Sweeper<'_> {
         let mut files_due = self.clock.now();
         while stop.or(self.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
             let sweep = async {
-                self.sweep().await?;
+                Box::pin(self.sweep()).await?;
                 if self.clock.now() >= files_due {
-                    self.sweep_files().await?;
+                    Box::pin(self.sweep_files()).await?;
                     files_due = self.clock.now() + FILE_SWEEP_INTERVAL;
                 }
                 Ok::<(), StoreError>(())
             };
-            if let Some(Err(error)) = stop.or(Box::pin(sweep)).await {
+            if let Some(Err(error)) = stop.or(sweep).await {
                 log::warn!(error:err = error.0; "sweep failed; it will be retried");
             }
         }

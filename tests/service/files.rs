@@ -103,7 +103,7 @@ fn a_file_arrives_in_chunks_at_three_processes_and_is_read_in_any_range() {
         let end = bytes.len() as u64;
         let edge = UPLOAD_CHUNK_MAX_BYTES as u64;
         for range in [0..end, 0..1, edge - 1..edge + 1, edge..2 * edge, end - 1..end, 5..5] {
-            let part = bytes.get(range.start as usize..range.end as usize).unwrap();
+            let part = &bytes[range.start as usize..range.end as usize];
             let read = read(&others[0].service, &ada, &file.id, range.clone()).await.unwrap();
             assert!(read == part, "{range:?}");
         }
@@ -309,7 +309,8 @@ fn a_repeated_post_with_files_returns_the_message_of_the_first() {
         let (world, ada, _, general) = two(&server, &runtime).await;
         let service = &world.service;
         let file = upload(&[service], &ada, &general, b"text").await;
-        let (ids, key) = ([file.id.to_string()], IdempotencyKey::parse("a-key-of-a-test-0001").unwrap());
+        let (ids, key) =
+            ([file.id.to_string()], IdempotencyKey::parse("a-key-of-a-test-0001").unwrap());
         let new = NewMessage { idempotency_key: Some(&key), ..with_files(&general, "x", &ids) };
         let first = service.messages().post(&ada, new).await.unwrap();
         assert_eq!(service.messages().post(&ada, new).await.unwrap(), first);

@@ -90,7 +90,7 @@ fn a_new_server_has_two_rooms_in_the_lobby() {
         let [announcements, general] = &groups[0].rooms[..] else { panic!() };
         assert_eq!(announcements.room.description, "Announcements and news");
         assert!(announcements.room.universal && announcements.state.is_member);
-        assert_eq!(granted(&announcements.state.permissions), ["room.list"]);
+        assert_eq!(granted(&announcements.state.permissions), ["room.list", "message.attach"]);
         assert!(!general.room.universal && !general.state.is_member);
         assert_eq!(granted(&general.state.permissions), ["room.list", "room.join"]);
         assert_eq!(general.state.permissions.len(), 10);
@@ -106,7 +106,10 @@ fn a_new_server_has_two_rooms_in_the_lobby() {
 
         let admin = world.person("boss2", Some("admin")).await;
         let there = service.directory().room(&admin, announcements.room.id.as_str()).await.unwrap();
-        assert_eq!(granted(&there.state.permissions), ["room.list", "message.post"]);
+        assert_eq!(
+            granted(&there.state.permissions),
+            ["room.list", "message.post", "message.attach"]
+        );
         assert_eq!(service.server().profile().name, "Chatto");
         world.close().await;
     });

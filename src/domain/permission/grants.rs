@@ -301,7 +301,10 @@ mod tests {
             .into_iter()
             .filter_map(|(name, granted)| granted.then_some(name))
             .collect();
-        assert_eq!(granted, ["room.list", "room.join", "message.post", "room.create"]);
+        assert_eq!(
+            granted,
+            ["room.list", "room.join", "message.post", "message.attach", "room.create"]
+        );
         assert!(capabilities(&owner).iter().all(|(_, granted)| !granted));
         assert_eq!(capabilities(&owner).len(), 11);
         assert_eq!(

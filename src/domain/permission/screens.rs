@@ -224,6 +224,9 @@ mod tests {
             .filter(|permission| is_built(*permission))
             .map(Permission::name)
             .collect();
-        assert_eq!(granted, ["room.list", "room.join", "message.post", "room.create"]);
+        assert_eq!(
+            granted,
+            ["room.list", "room.join", "message.post", "message.attach", "room.create"]
+        );
     }
 }
