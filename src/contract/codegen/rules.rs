@@ -15,6 +15,10 @@ type GenerateError = Box<dyn std::error::Error>;
 
 const OPTION: &str = "chatto.rules.v1.field";
 
+/// The rules that are a number.
+const NUMBERS: [&str; 8] =
+    ["min_len", "max_len", "min_bytes", "max_bytes", "min_items", "max_items", "gte", "lte"];
+
 struct Generator {
     option: ExtensionDescriptor,
     /// Sources of patterns; the position is part of the name of the static.
@@ -48,7 +52,28 @@ pub(super) fn generate(pool: &DescriptorPool) -> Result<String, GenerateError> {
         write!(names, "&PATTERN_{position}, ")?;
     }
     writeln!(out, "#[cfg(test)]\npub(super) static PATTERNS: &[&Pattern] = &[{names}];")?;
+    let bounds = bounds(pool, &generator.option)?.join(", ");
+    writeln!(out, "#[cfg(test)]\npub(super) static BOUNDS: &[(&str, &str, i64)] = &[{bounds}];")?;
     Ok(out)
+}
+
+/// Every number in a rule, as source code: the field's full name, the rule, the number.
+fn bounds(
+    pool: &DescriptorPool,
+    option: &ExtensionDescriptor,
+) -> Result<Vec<String>, GenerateError> {
+    let mut bounds = Vec::new();
+    for field in pool.all_messages().flat_map(|message| message.fields().collect::<Vec<_>>()) {
+        let rules = Rules::of(&field.options(), option)?;
+        for (of, rules) in [("items.", rules.items()?), ("", rules)] {
+            for rule in NUMBERS {
+                if let Some(bound) = rules.number(rule)? {
+                    bounds.push(format!("({:?}, \"{of}{rule}\", {bound})", field.full_name()));
+                }
+            }
+        }
+    }
+    Ok(bounds)
 }
 
 /// Collects the message and all of our messages inside it.

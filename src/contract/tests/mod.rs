@@ -1,5 +1,6 @@
 //! Tests of codecs and value rules, one table per section of the contract.
 
+mod bounds;
 mod json;
 mod presence;
 mod random;

@@ -88,7 +88,7 @@ pub struct DisplayName(String);
 /// Why a text is not a display name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DisplayNameError {
-    /// It does not have 1 to 32 characters after trimming.
+    /// It is empty or too long after trimming.
     #[error("display name must have 1 to {DISPLAY_NAME_MAX_CHARS} characters")]
     Length,
     #[error("display name must begin with a letter or digit")]
@@ -149,7 +149,7 @@ fn is_name_char(c: char) -> bool {
 #[derive(Clone)]
 pub struct Password(Zeroizing<String>);
 
-/// The password does not have 8 to 128 characters.
+/// The password is shorter than [`PASSWORD_MIN_CHARS`] or longer than [`PASSWORD_MAX_CHARS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("password must have {PASSWORD_MIN_CHARS} to {PASSWORD_MAX_CHARS} characters")]
 pub struct PasswordError;
@@ -158,7 +158,7 @@ impl Password {
     /// Checks the length.
     ///
     /// # Errors
-    /// [`PasswordError`] unless it has 8 to 128 characters.
+    /// [`PasswordError`] if it is too short or too long.
     pub fn parse(text: &str) -> Result<Self, PasswordError> {
         let length = text.chars().count();
         let fits = (PASSWORD_MIN_CHARS..=PASSWORD_MAX_CHARS).contains(&length);

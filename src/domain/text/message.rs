@@ -43,8 +43,8 @@ impl Body {
 #[error("not an emoji name")]
 pub struct EmojiError;
 
-/// Checks the form of a reaction: 1 to 64 characters of `[a-z0-9_+-]`. The list of names is up to the
-/// client.
+/// Checks the form of a reaction: characters of `[a-z0-9_+-]`, at most [`EMOJI_SHORTCODE_MAX_CHARS`]. The
+/// list of names is up to the client.
 pub fn emoji_shortcode(text: &str) -> Result<&str, EmojiError> {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'+' | b'-');
     let fits = (1..=EMOJI_SHORTCODE_MAX_CHARS).contains(&text.len()) && text.bytes().all(allowed);

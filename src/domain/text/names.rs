@@ -53,7 +53,7 @@ impl RoomName {
     }
 }
 
-/// A description has more than 500 characters. The contract defines the text for rooms.
+/// A description has more than [`DESCRIPTION_MAX_CHARS`] characters. The contract defines the text for rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("room description must be {DESCRIPTION_MAX_CHARS} characters or less")]
 pub struct DescriptionError;
@@ -61,7 +61,7 @@ pub struct DescriptionError;
 /// Checks a description's length and returns it unchanged.
 ///
 /// # Errors
-/// [`DescriptionError`] when it is longer than 500 characters.
+/// [`DescriptionError`] when it is longer than that.
 pub fn description(text: &str) -> Result<&str, DescriptionError> {
     if text.chars().count() <= DESCRIPTION_MAX_CHARS { Ok(text) } else { Err(DescriptionError) }
 }
@@ -71,7 +71,7 @@ pub fn description(text: &str) -> Result<&str, DescriptionError> {
 #[error("role name must be lower case letters, digits and hyphens, beginning with a letter")]
 pub struct RoleNameError;
 
-/// Checks `^[a-z]([a-z0-9-]*[a-z0-9])?$`, up to 32 characters.
+/// Checks `^[a-z]([a-z0-9-]*[a-z0-9])?$`, up to [`ROLE_NAME_MAX_CHARS`] characters.
 pub fn role_name(text: &str) -> Result<&str, RoleNameError> {
     let allowed = |byte: &u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     let fits = text.len() <= ROLE_NAME_MAX_CHARS
