@@ -100,6 +100,25 @@ pub fn is_hashed(path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits;
+
+    #[test]
+    fn the_client_has_the_limits_of_the_server() {
+        macro_rules! of_server {
+            ($($name:ident)*) => { [$((stringify!($name), limits::$name)),*] };
+        }
+        let of_server = of_server!(
+            BODY_MAX_BYTES ROOM_NAME_MAX_CHARS DESCRIPTION_MAX_CHARS DISPLAY_NAME_MAX_CHARS LOGIN_MIN_CHARS
+            LOGIN_MAX_CHARS PASSWORD_MIN_CHARS PASSWORD_MAX_CHARS EMAIL_MAX_BYTES IDENTIFIER_MAX_BYTES
+        );
+        let lines = include_str!("client/src/lib/limits.ts").lines();
+        let of_client: Vec<(&str, usize)> = lines
+            .filter_map(|line| line.strip_prefix("export const "))
+            .map(|line| line.trim_end_matches(';').split_once(" = ").unwrap())
+            .map(|(name, number)| (name, number.replace('_', "").parse().unwrap()))
+            .collect();
+        assert_eq!(of_client, of_server);
+    }
 
     #[test]
     fn pages_contain_nothing_inline_and_nothing_from_other_origins() {
