@@ -9,6 +9,8 @@ pub mod config;
 pub mod contract;
 pub mod crypto;
 pub mod domain;
+#[cfg(test)]
+mod golden;
 pub mod http;
 pub mod limits;
 pub mod nats;

@@ -128,14 +128,6 @@ mod tests {
 
     #[test]
     fn the_reference_page_is_made_from_the_commands() {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
-        if std::env::var_os("UPDATE_GENERATED").is_some() {
-            std::fs::write(&path, reference_page()).unwrap();
-        }
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            found == reference_page(),
-            "docs/cli.md differs from the program; run: UPDATE_GENERATED=1 cargo test --lib"
-        );
+        crate::golden::compare("docs/cli.md", &reference_page());
     }
 }

@@ -150,18 +150,7 @@ Key | Meaning
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn compare(file: &str, expected: &str) {
-        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-        if std::env::var_os("UPDATE_GENERATED").is_some() {
-            std::fs::write(&path, expected).unwrap();
-        }
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            found == expected,
-            "{file} differs from the program's table; run: UPDATE_GENERATED=1 cargo test --lib"
-        );
-    }
+    use crate::golden::compare;
 
     #[test]
     fn the_reference_page_is_made_from_the_table() {

@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::support::golden;
 use crate::support::nats::server_binary;
 use crate::support::server::Server;
 
@@ -92,7 +93,7 @@ const BLOCKS: &[Block] = &[
 ];
 
 #[test]
-fn the_table_is_the_one_that_was_agreed() {
+fn the_table_is_golden() {
     let mut table = String::new();
     for Block { file, part, state } in BLOCKS {
         let name = if part.is_empty() { (*file).to_owned() } else { format!("{file} ({part})") };
@@ -102,9 +103,7 @@ fn the_table_is_the_one_that_was_agreed() {
         }
         .unwrap();
     }
-    let golden = here().join("../golden/customer.txt");
-    let agreed = std::fs::read_to_string(&golden).unwrap_or_default();
-    assert!(table == agreed, "{} should read:\n{table}", golden.display());
+    golden::compare("tests/golden/customer.txt", &table);
 }
 
 #[test]

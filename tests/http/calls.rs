@@ -7,6 +7,7 @@ use chatto::http::{self, Config};
 use serde_json::json;
 
 use super::support::{Edge, head};
+use crate::support::golden;
 
 fn edge() -> Edge {
     Edge::start(Config::default())
@@ -263,13 +264,7 @@ fn features_that_are_off_are_hidden_or_empty() {
 #[test]
 fn methods_and_their_states_are_golden() {
     let listed = chatto::contract::method_list(http::is_served);
-    let golden = include_str!("../golden/methods.txt");
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/methods.txt");
-    if std::env::var_os("UPDATE_GOLDEN").is_some() {
-        std::fs::write(path, &listed).unwrap();
-        return;
-    }
-    assert!(golden == listed, "UPDATE_GOLDEN=1 writes {path} anew");
+    golden::compare("tests/golden/methods.txt", &listed);
 }
 
 #[test]

@@ -6,7 +6,8 @@ pub(crate) mod cluster;
 pub(crate) mod filter;
 pub(crate) mod flood;
 pub(crate) mod forward;
-
+#[path = "../../src/golden.rs"]
+pub(crate) mod golden;
 pub(crate) mod mounts;
 pub(crate) mod nats;
 pub(crate) mod old_nats;
