@@ -12,7 +12,7 @@
 //! requires, and reflection at run time takes 16 MB. The tests compare the JSON form with prost-reflect.
 //!
 //! This module knows shapes, not meaning: it reads no clock, stores nothing and knows no permissions.
-//! `docs/contract.md` says how to add a field or a method.
+//! `docs/contract.md` says how to add a field, `docs/development.md` how to add a method.
 
 mod code;
 mod codec;
