@@ -7,6 +7,7 @@
 //! after it was written, when the server is then killed and these very bytes are damaged; and while keys
 //! of STATE have changed since, only that STATE has not become shorter.
 
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use crate::limits::HIGH_WATER_MARK_INTERVAL;
@@ -39,11 +40,20 @@ pub(crate) struct Summary {
 
 /// A number for a key at a revision (FNV-1a, then the finaliser of SplitMix64). It finds accidents, not
 /// forgeries.
-pub(crate) fn digest(key: &str, revision: u64) -> u64 {
-    let key = key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    let mut mixed = key ^ revision.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+pub(crate) fn digest(key: impl fmt::Display, revision: u64) -> u64 {
+    struct Fnv(u64);
+    impl fmt::Write for Fnv {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for byte in text.bytes() {
+                self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+            Ok(())
+        }
+    }
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    // Hashing cannot fail.
+    write!(hash, "{key}").ok();
+    let mut mixed = hash.0 ^ revision.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^ (mixed >> 31)

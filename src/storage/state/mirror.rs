@@ -2,7 +2,6 @@
 //! not history.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use crate::domain::permission::Subject;
@@ -51,6 +50,8 @@ pub struct Tables {
     highest: u64,
     /// Keys whose last revision is a delete marker.
     deleted: HashSet<StateKey>,
+    /// What [`Self::summary`] returns, kept up to date with each change: it is asked for every two seconds.
+    summary: Summary,
     /// What was worked out from users and roles, until one of them changes.
     subjects: Mutex<HashMap<UserId, Arc<Subject>>>,
     unreadable: Option<String>,
@@ -149,18 +150,29 @@ impl Tables {
 
     /// What STATE holds, in a few numbers.
     pub(crate) fn summary(&self) -> Summary {
-        let (mut summary, mut text) = (Summary::default(), String::new());
-        for (key, revision) in self.revisions.iter().filter(|(key, _)| !key.is_passing()) {
-            summary.newest = summary.newest.max(*revision);
-            if !self.deleted.contains(key) {
-                summary.keys += 1;
-                text.clear();
-                // A String grows: writing to it cannot fail.
-                write!(text, "{key}").ok();
-                summary.digest = summary.digest.wrapping_add(integrity::digest(&text, *revision));
-            }
+        self.summary
+    }
+
+    /// Adds a key at its new revision to the summary, after [`Self::take_from_summary`].
+    fn add_to_summary(&mut self, key: &StateKey, revision: u64) {
+        if key.is_passing() {
+            return;
         }
-        summary
+        self.summary.newest = self.summary.newest.max(revision);
+        if !self.deleted.contains(key) {
+            self.summary.keys += 1;
+            let digest = integrity::digest(key, revision);
+            self.summary.digest = self.summary.digest.wrapping_add(digest);
+        }
+    }
+
+    /// Takes a key at its former revision out of the summary; 0: there was none. `newest` stays.
+    fn take_from_summary(&mut self, key: &StateKey, former: u64) {
+        if former > 0 && !key.is_passing() && !self.deleted.contains(key) {
+            self.summary.keys -= 1;
+            let digest = integrity::digest(key, former);
+            self.summary.digest = self.summary.digest.wrapping_sub(digest);
+        }
     }
 
     /// Applies one stored value by its revision; older ones change nothing.
@@ -170,13 +182,15 @@ impl Tables {
         if *known >= revision {
             return;
         }
-        *known = revision;
+        let former = std::mem::replace(known, revision);
         self.note_former(key, revision);
+        self.take_from_summary(key, former);
         if value.is_none() {
             self.deleted.insert(key.clone());
         } else {
             self.deleted.remove(key);
         }
+        self.add_to_summary(key, revision);
         if let Err(error) = self.store(key, value) {
             log::error!(key:% = key, error:err = error; "a record of STATE cannot be read");
             self.unreadable = Some(format!("{key}: {error}"));
@@ -453,8 +467,13 @@ impl Mirror {
         if let Err(error) = tables.store(key, None) {
             log::error!(key:% = key, error:err = error; "a key of STATE cannot be read");
         }
+        tables.take_from_summary(key, revision);
         tables.revisions.remove(key);
         tables.deleted.remove(key);
+        if tables.summary.newest == revision {
+            let lasting = tables.revisions.iter().filter(|(key, _)| !key.is_passing());
+            tables.summary.newest = lasting.map(|(_, revision)| *revision).max().unwrap_or(0);
+        }
     }
 
     /// Delivers every change that the feed has passed.
@@ -632,6 +651,44 @@ mod tests {
         mirror.remove_swept(&key(1));
         mirror.passed(1);
         assert_eq!(take_received(&received), [(1, Some("first".to_owned()))]);
+    }
+
+    #[test]
+    fn the_summary_is_that_of_all_keys() {
+        fn summed(tables: &Tables) -> Summary {
+            let lasting = || tables.revisions.iter().filter(|(key, _)| !key.is_passing());
+            let live = || lasting().filter(|(key, _)| !tables.deleted.contains(key));
+            Summary {
+                keys: live().count() as u64,
+                digest: live().fold(0, |sum, (key, revision)| {
+                    sum.wrapping_add(integrity::digest(key.to_string(), *revision))
+                }),
+                newest: lasting().map(|(_, revision)| *revision).max().unwrap_or(0),
+            }
+        }
+        let (mirror, _) = mirror();
+        let keys = [
+            key(1),
+            key(2),
+            StateKey::Role("owner".into()),
+            StateKey::Other("future".into()),
+            StateKey::Other("fold.future".into()),
+            StateKey::Lease("fold".into()),
+        ];
+        let mut random = 1_u64;
+        for revision in 1..=2_000 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let choice = random >> 33;
+            let key = &keys[choice as usize % keys.len()];
+            // Values that cannot be decoded count as well.
+            match choice % 7 {
+                0 => mirror.remove_swept(key),
+                1 | 2 => mirror.wrote(key, None, revision),
+                3 => mirror.apply(key, Some(&room("late")), revision.saturating_sub(3).max(1)),
+                _ => mirror.wrote(key, Some(&room("text")), revision),
+            }
+            mirror.read(|tables| assert_eq!(tables.summary(), summed(tables), "{revision}"));
+        }
     }
 
     #[test]
