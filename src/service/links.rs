@@ -298,10 +298,10 @@ impl Links<'_> {
         let mut links = Vec::with_capacity(found.len());
         for (hash, _) in found {
             // What was found may be old; a link that was used or revoked since is not shown.
-            if let Some((token, _)) = self.storage.token(&hash).await?
-                && self.is_open_join(&token)
+            if let Some(found) = self.storage.token(&hash).await?
+                && self.is_open_join(&found.token)
             {
-                links.push(self.open_link(&hash, &token));
+                links.push(self.open_link(&hash, &found.token));
             }
         }
         links.sort_by_key(|link| std::cmp::Reverse(link.created_ms));
@@ -315,7 +315,7 @@ impl Links<'_> {
     async fn revoke(&self, id: &str) -> Result<(), LinkError> {
         let hash = from_hex(id).ok_or(LinkError::Unknown)?;
         let found = self.storage.token(&hash).await?;
-        found.filter(|(token, _)| self.is_open_join(token)).ok_or(LinkError::Unknown)?;
+        found.filter(|found| self.is_open_join(&found.token)).ok_or(LinkError::Unknown)?;
         if !self.end_link(&hash).await? {
             return Err(LinkError::Unknown);
         }

@@ -19,7 +19,7 @@ use crate::limits::{
     IDENTIFIER_MAX_BYTES, PASSWORD_MAX_CHARS, SESSION_FRESH, SESSION_TOUCH_INTERVAL,
 };
 use crate::runtime::Clock;
-use crate::storage::{Change, Storage, StorageError};
+use crate::storage::{Change, FoundToken, Storage, StorageError};
 
 /// How a bearer token of a first-party session begins.
 const BEARER_PREFIX: &str = "cht_AT";
@@ -167,8 +167,9 @@ impl Sessions<'_> {
         self.barrier.pass(kind).await?;
         let (hash, kind) = self.look_up_key(credential).ok_or(AuthenticateError::Required)?;
         let found = self.storage.token_cached(&hash).await?;
-        let (token, revision) = found.ok_or(AuthenticateError::Required)?;
-        let user = self.session_user(&token, kind).ok_or(AuthenticateError::Required)?;
+        let found = found.ok_or(AuthenticateError::Required)?;
+        let token = &found.token;
+        let user = self.session_user(token, kind).ok_or(AuthenticateError::Required)?;
         let id = token.session.map(SessionId).ok_or(AuthenticateError::Required)?;
         let session = Session {
             user,
@@ -179,7 +180,7 @@ impl Sessions<'_> {
             generation: token.session_generation,
             expires_ms: token.expires_ms,
         };
-        let renewed = self.slide(&hash, token, revision).await?;
+        let renewed = self.slide(&hash, &found).await?;
         Ok(Session { renewed, ..session })
     }
 
@@ -233,7 +234,7 @@ impl Sessions<'_> {
     pub async fn log_out(self, presented: &[Credential<'_>]) -> Result<(), AuthenticateError> {
         for credential in presented {
             let Some((hash, kind)) = self.look_up_key(*credential) else { continue };
-            let Some((token, _)) = self.storage.token(&hash).await? else { continue };
+            let Some(FoundToken { token, .. }) = self.storage.token(&hash).await? else { continue };
             if token.kind != kind {
                 continue;
             }
@@ -252,11 +253,11 @@ impl Sessions<'_> {
             return Ok(SessionState::Ended { reason: "account_deleted" });
         };
         let counts = |token: &Token| token.session_generation == user.session_generation;
-        Ok(match self.storage.token(&session.hash).await? {
-            Some((token, _)) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
+        Ok(match self.storage.token(&session.hash).await?.map(|found| found.token) {
+            Some(token) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
                 SessionState::Holds
             }
-            Some((token, _)) if counts(&token) => SessionState::Expired,
+            Some(token) if counts(&token) => SessionState::Expired,
             None if session.generation == user.session_generation => {
                 if self.clock.unix_ms() < session.expires_ms {
                     SessionState::Ended { reason: "logout" }
@@ -358,22 +359,19 @@ impl Sessions<'_> {
         })
     }
 
-    /// Moves the end of a session that was not used for a day.
-    async fn slide(
-        &self,
-        hash: &[u8; 32],
-        mut token: Token,
-        revision: u64,
-    ) -> Result<bool, StorageError> {
+    /// Moves the end of a session that was not used for a day. That of a session which a newer program wrote
+    /// stays where it is until that program moves it.
+    async fn slide(&self, hash: &[u8; 32], found: &FoundToken) -> Result<bool, StorageError> {
         let now = self.clock.unix_ms();
-        if now.saturating_sub(token.used_ms) < millis(SESSION_TOUCH_INTERVAL) {
+        let is_recent = now.saturating_sub(found.token.used_ms) < millis(SESSION_TOUCH_INTERVAL);
+        if is_recent || !found.is_known() {
             return Ok(false);
         }
         let ttl = self.config.session_ttl;
-        token.used_ms = now;
-        token.expires_ms = now.saturating_add(millis(ttl));
+        let expires_ms = now.saturating_add(millis(ttl));
+        let token = Token { used_ms: now, expires_ms, ..found.token.clone() };
         // Lost the race: another request of this session moved it.
-        self.storage.token_replace(hash, &token, revision, ttl).await
+        self.storage.token_replace(hash, found, &token, ttl).await
     }
 
     fn find_for_log_in(&self, identifier: &str) -> Option<User> {

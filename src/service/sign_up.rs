@@ -22,7 +22,7 @@ use crate::domain::permission::OWNER;
 use crate::domain::text::{DisplayName, Email, Login, Password};
 use crate::domain::{Token, TokenKind, User, UserId};
 use crate::runtime::Clock;
-use crate::storage::{Storage, StorageError};
+use crate::storage::{FoundToken, Storage, StorageError};
 
 /// Longer texts are no token of ours.
 const TOKEN_MAX_BYTES: usize = 128;
@@ -99,8 +99,7 @@ impl From<StorageError> for RedeemError {
 /// A link's record that counts now.
 struct UsableLink {
     hash: [u8; 32],
-    token: Token,
-    revision: u64,
+    found: FoundToken,
 }
 
 /// Makes accounts with setup and join links.
@@ -124,8 +123,8 @@ impl SignUp<'_> {
     pub async fn link_content(self, token: &str) -> Result<LinkContent, RedeemError> {
         self.barrier.try_pass().await;
         let link = self.find_link(token).await?;
-        let kind = link.token.kind;
-        Ok(content(kind, link.token.join.unwrap_or_default()))
+        let kind = link.found.token.kind;
+        Ok(content(kind, link.found.token.join.unwrap_or_default()))
     }
 
     /// Makes the account of a setup or join link and logs it in.
@@ -154,7 +153,7 @@ impl SignUp<'_> {
         link: UsableLink,
         request: RedeemRequest<'_>,
     ) -> Result<LoggedIn, RedeemError> {
-        let is_setup = link.token.kind == TokenKind::Setup;
+        let is_setup = link.found.token.kind == TokenKind::Setup;
         let id = if is_setup { self.first_owner_id(&link)? } else { account_id(&link.hash) };
         let present = self.storage.read(|tables| tables.users.get(&id).cloned());
         if present.as_ref().is_some_and(|user| user.deleted) {
@@ -186,9 +185,14 @@ impl SignUp<'_> {
         }
         let hash = self.links.hash(token);
         let found = self.storage.token(&hash).await?;
-        let (token, revision) = found.ok_or(RedeemError::Invalid)?;
-        if !self.links.is_usable(&token) {
+        let found = found.ok_or(RedeemError::Invalid)?;
+        let token = &found.token;
+        if !self.links.is_usable(token) {
             return Err(RedeemError::Invalid);
+        }
+        // Before it makes an account: it could not be marked used, and may ask for an account that is not known here.
+        if !found.is_known() {
+            return Err(StorageError::Newer { what: "AUTH_TOKENS" }.into());
         }
         match token.kind {
             TokenKind::Join => {}
@@ -207,7 +211,7 @@ impl SignUp<'_> {
             }
             TokenKind::Bearer | TokenKind::Cookie => return Err(RedeemError::Invalid),
         }
-        Ok(UsableLink { hash, token, revision })
+        Ok(UsableLink { hash, found })
     }
 
     /// The id of the first owner's account: the same whatever link makes it, so that two links at
@@ -234,8 +238,8 @@ impl SignUp<'_> {
         id: UserId,
         request: RedeemRequest<'_>,
     ) -> Result<(AccountDraft, Password), AccountError> {
-        let is_setup = link.token.kind == TokenKind::Setup;
-        let join = link.token.join.clone().unwrap_or_default();
+        let is_setup = link.found.token.kind == TokenKind::Setup;
+        let join = link.found.token.join.clone().unwrap_or_default();
         let fixed_or = |fixed: &str, typed: &str| {
             if fixed.is_empty() { typed.to_owned() } else { fixed.to_owned() }
         };
@@ -279,7 +283,7 @@ impl SignUp<'_> {
         user: &User,
         request: RedeemRequest<'_>,
     ) -> Result<LoggedIn, RedeemError> {
-        let fixed = link.token.join.as_ref().map_or("", |join| join.login.as_str());
+        let fixed = link.found.token.join.as_ref().map_or("", |join| join.login.as_str());
         let login = if fixed.is_empty() { request.login } else { fixed };
         let stored = Some(user.password_hash.clone());
         let slot = self.passwords.slot().await.map_err(AccountError::from)?;
@@ -297,9 +301,9 @@ impl SignUp<'_> {
 
     /// Marks a link used; `false`: it changed meanwhile. That its account exists keeps it from making another.
     async fn mark_used(&self, link: &UsableLink) -> Result<bool, StorageError> {
-        let left = self.time_left(&link.token);
-        let used = Token { used: true, ..link.token.clone() };
-        self.storage.token_replace(&link.hash, &used, link.revision, left).await
+        let left = self.time_left(&link.found.token);
+        let used = Token { used: true, ..link.found.token.clone() };
+        self.storage.token_replace(&link.hash, &link.found, &used, left).await
     }
 
     fn time_left(&self, token: &Token) -> Duration {

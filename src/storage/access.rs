@@ -293,15 +293,18 @@ impl Storage {
         self.inner.tokens.get_cached(hash, fresh).await
     }
 
-    /// Replaces a token's record at its revision; `false`: it changed meanwhile.
+    /// Replaces a token's record; `false`: it has changed since it was found.
+    ///
+    /// # Errors
+    /// [`StorageError::Newer`] unless [`FoundToken::is_known`].
     pub async fn token_replace(
         &self,
         hash: &[u8; 32],
+        found: &FoundToken,
         token: &Token,
-        revision: u64,
         ttl: Duration,
     ) -> Result<bool, StorageError> {
-        self.inner.tokens.replace(hash, token, revision, ttl).await
+        self.inner.tokens.replace(hash, found, token, ttl).await
     }
 
     /// The tokens that `wanted` accepts, from any replica: with replicas some may be missing or old.

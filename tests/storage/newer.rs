@@ -1,8 +1,12 @@
 //! An old program beside a newer one: it never rewrites what it would lose something of.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
-use chatto::domain::{ServerSettings, User};
+use chatto::domain::{
+    Presence, ReadMarker, ServerSettings, SessionPresence, Token, TokenKind, User, UserPresence,
+};
+use chatto::limits::PRESENCE_TTL;
 use chatto::nats::{Nats, Publish};
 use chatto::storage::{Change, ChangeError, Config, OpenError, Storage, StorageError};
 use prost::Message;
@@ -57,6 +61,84 @@ fn records_of_state_with_unknown_fields_are_read_and_never_written() {
         let deleted = storage.change_user::<Infallible>(&user(1), |_| Ok(Change::Delete)).await;
         assert!(matches!(deleted, Err(ChangeError::Storage(StorageError::Newer { .. }))));
         assert_eq!(stored(&nats, "KV_STATE", &subject).await, newer);
+        storage.close().await;
+    });
+}
+
+/// Adds a field of a newer program to a stored record; returns its bytes.
+async fn add_unknown_field(nats: &Nats, stream: &str, subject: &str) -> Vec<u8> {
+    let newer = [stored(nats, stream, subject).await, UNKNOWN_FIELD.to_vec()].concat();
+    put(nats, subject, newer.clone()).await;
+    newer
+}
+
+#[test]
+fn tokens_with_unknown_fields_count_and_are_never_written() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        let (hash, hour) = ([7; 32], Duration::from_secs(3600));
+        let token = Token { user: Some(user(1)), ..Token::new(TokenKind::Bearer) };
+        assert!(storage.token_create(&hash, &token, hour).await.unwrap());
+        let found = storage.token(&hash).await.unwrap().unwrap();
+        assert!(found.is_known());
+        let used = Token { used_ms: 9, ..token.clone() };
+        assert!(storage.token_replace(&hash, &found, &used, hour).await.unwrap());
+
+        let subject = format!("$KV.AUTH_TOKENS.{}", "07".repeat(32));
+        let newer = add_unknown_field(&nats, "KV_AUTH_TOKENS", &subject).await;
+        let found = storage.token(&hash).await.unwrap().unwrap();
+        assert_eq!((&found.token, found.is_known()), (&used, false));
+        let replaced = storage.token_replace(&hash, &found, &token, hour).await;
+        assert!(matches!(replaced, Err(StorageError::Newer { .. })), "{replaced:?}");
+        assert_eq!(stored(&nats, "KV_AUTH_TOKENS", &subject).await, newer);
+        storage.token_delete(&hash).await.unwrap();
+        assert_eq!(storage.token(&hash).await.unwrap(), None, "a log-out ends it");
+        storage.close().await;
+    });
+}
+
+#[test]
+fn presence_with_unknown_fields_is_changed_for_its_client_and_never_written() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        let report = async |session| {
+            let one =
+                SessionPresence { session: [session; 16], status: Presence::Online, until_ms: 9 };
+            let add = |record: &mut UserPresence| {
+                record.sessions.push(one);
+                record.sessions.len()
+            };
+            storage.change_presence(&user(1), PRESENCE_TTL, add).await.unwrap()
+        };
+        assert_eq!(report(1).await, 1);
+        assert_eq!(report(2).await, 2);
+        let subject = format!("$KV.PRESENCE.status.{}", user(1));
+        let newer = add_unknown_field(&nats, "KV_PRESENCE", &subject).await;
+        assert_eq!(report(3).await, 3, "its client sees it");
+        assert_eq!(stored(&nats, "KV_PRESENCE", &subject).await, newer);
+        storage.close().await;
+    });
+}
+
+#[test]
+fn read_markers_with_unknown_fields_are_read_and_never_written() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let nats = connect(&server.url()).await;
+        let storage = open(&server.url(), &runtime, shared()).await.unwrap();
+        let marker = |row| ReadMarker { row, row_id: None, row_ms: 1 };
+        storage.advance_marker(&user(1), "target", marker(3)).await.unwrap();
+        let subject = format!("$KV.READ_MARKERS.{}.target", user(1));
+        let newer = add_unknown_field(&nats, "KV_READ_MARKERS", &subject).await;
+        let moved = storage.advance_marker(&user(1), "target", marker(4)).await;
+        assert!(matches!(moved, Err(StorageError::Newer { .. })), "{moved:?}");
+        assert_eq!(stored(&nats, "KV_READ_MARKERS", &subject).await, newer);
+        let read = storage.marker(&user(1), "target").await.unwrap();
+        assert_eq!(read, Some(marker(3)));
         storage.close().await;
     });
 }
@@ -123,7 +205,7 @@ fn a_program_below_the_least_writer_stops_writing_and_does_not_start() {
         let nats = connect(&server.url()).await;
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         write(&storage, &room(1), "text").await;
-        assert!(storage.lease("work", std::time::Duration::from_secs(15)).await.unwrap().is_some());
+        assert!(storage.lease("work", Duration::from_secs(15)).await.unwrap().is_some());
         storage.check_writer().await.unwrap();
         assert_eq!(storage.outdated(), None);
 
@@ -131,7 +213,7 @@ fn a_program_below_the_least_writer_stops_writing_and_does_not_start() {
         let mut meta = Meta::decode(&stored(&nats, "KV_META", subject).await[1..]).unwrap();
         meta.least_writer = 1_000;
         put(&nats, subject, [vec![1], meta.encode_to_vec()].concat()).await;
-        assert!(storage.lease("work", std::time::Duration::from_secs(15)).await.unwrap().is_none());
+        assert!(storage.lease("work", Duration::from_secs(15)).await.unwrap().is_none());
         assert_eq!(storage.outdated(), Some(1_000));
         assert!(rename(&storage, "anna").await.is_err(), "it writes on");
         assert_eq!(storage.rows(&room(1), 0, 9).await.unwrap().len(), 1, "it reads on");

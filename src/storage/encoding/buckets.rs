@@ -106,19 +106,33 @@ pub(crate) fn presence(number: i32) -> Presence {
     }
 }
 
+/// As [`presence`], noting a loss for a number that is not known.
+fn noted_presence(number: i32, losses: &mut Losses) -> Presence {
+    let status = presence(number);
+    if presence_number(status) != number {
+        losses.note();
+    }
+    status
+}
+
 impl Recorded for UserPresence {
     type Record = records::Presence;
 
     fn from_record(record: Self::Record, losses: &mut Losses) -> Result<Self, DecodeError> {
-        let session = |one: records::SessionPresence| {
-            let session = losses.bytes(&one.session_id)?;
-            Some(SessionPresence { session, status: presence(one.status), until_ms: one.until_ms })
-        };
-        Ok(Self {
-            sessions: record.sessions.into_iter().filter_map(session).collect(),
-            manual: Some(record.manual).filter(|manual| *manual != 0).map(presence),
-            manual_until_ms: record.manual_until_ms,
-        })
+        let mut sessions = Vec::with_capacity(record.sessions.len());
+        for one in record.sessions {
+            let status = noted_presence(one.status, losses);
+            match losses.bytes(&one.session_id) {
+                Some(session) => {
+                    sessions.push(SessionPresence { session, status, until_ms: one.until_ms });
+                }
+                None => losses.note(),
+            }
+        }
+        // A choice that is not known may be one to hide: it counts as offline.
+        let manual = Some(record.manual).filter(|manual| *manual != 0);
+        let manual = manual.map(|manual| noted_presence(manual, losses));
+        Ok(Self { sessions, manual, manual_until_ms: record.manual_until_ms })
     }
 
     fn to_record(&self) -> Self::Record {

@@ -219,6 +219,22 @@ fn tokens_presence_and_markers_are_stored() {
         manual_until_ms: 4,
     };
     stored("domain-presence", &presence);
+    let one = |session_id: &'static [u8], status| records::SessionPresence {
+        session_id: session_id.into(),
+        status,
+        until_ms: 3,
+    };
+    for (manual, one, is_whole) in [
+        (2, one(&[8; 16], 1), true),
+        (9, one(&[8; 16], 1), false),
+        (2, one(&[8; 16], 9), false),
+        (2, one(&[8; 17], 1), false),
+        (2, one(&[], 1), false),
+    ] {
+        let record = records::Presence { manual, sessions: vec![one], manual_until_ms: 4 };
+        let read = decode_value::<UserPresence>(&encode(&record)).unwrap();
+        assert_eq!(read.1, is_whole, "{record:?}");
+    }
     let row_id = Some(EventId::new(3, 0, 7));
     stored("domain-read-marker", &ReadMarker { row: 3, row_id, row_ms: 1 });
     stored("domain-counter", &Counter { count: 5, window_ms: 1, blocked_until_ms: 2 });

@@ -68,7 +68,8 @@ impl Storage {
     }
 
     /// Changes a counter, beginning with what was found; `f` runs again when it has changed since. A write
-    /// without answer may be counted twice.
+    /// without answer may be counted twice. Unlike all other records, one that a newer program wrote is replaced
+    /// too: an attempt that is not counted would be a free guess, and a counter lives half an hour at most.
     ///
     /// # Cancel safety
     /// After dropping it the change may or may not be stored.

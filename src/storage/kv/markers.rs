@@ -10,7 +10,7 @@ use crate::runtime::Clock;
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::journal::commit::Commit;
-use crate::storage::kv::bucket_get;
+use crate::storage::kv::bucket_get_known;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::layout::stream;
 use crate::storage::store::Storage;
@@ -194,6 +194,9 @@ impl Markers {
     }
 
     /// By compare-and-set: of two processes the one that is later could write the older marker.
+    ///
+    /// # Errors
+    /// [`StorageError::Newer`] when a newer program wrote the marker.
     async fn advance_stored(
         &self,
         key: &str,
@@ -202,8 +205,8 @@ impl Markers {
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let commit = Commit { nats: &self.nats, clock: &self.clock };
         while self.clock.now() < deadline {
-            let stored = bucket_get::<ReadMarker>(&self.nats, stream::READ_MARKERS, key).await?;
-            let (present, revision) = stored;
+            let stored = bucket_get_known::<ReadMarker>(&self.nats, stream::READ_MARKERS, key);
+            let (present, revision) = stored.await?;
             if let Some(present) = present.filter(|present| present.row >= marker.row) {
                 return Ok(present);
             }

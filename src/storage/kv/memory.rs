@@ -14,7 +14,7 @@ use crate::runtime::{Clock, Stop};
 use crate::storage::encoding::Recorded;
 use crate::storage::error::StorageError;
 use crate::storage::journal::commit::Commit;
-use crate::storage::kv::bucket_get;
+use crate::storage::kv::bucket_get_any;
 use crate::storage::kv::{self, Entry};
 use crate::storage::layout::STREAMS;
 use crate::storage::open::{Config, Identity, OpenError, ensure};
@@ -56,10 +56,20 @@ impl MemoryStreams {
         stream: &'static str,
         subject: &str,
     ) -> Result<(Option<R>, u64), StorageError> {
-        match bucket_get(&self.nats, stream, subject).await {
+        let (found, revision) = self.get_any(stream, subject).await?;
+        Ok((found.map(|(record, _)| record), revision))
+    }
+
+    /// As [`Self::get`], with whether this program knows all of the record.
+    pub(crate) async fn get_any<R: Recorded>(
+        &self,
+        stream: &'static str,
+        subject: &str,
+    ) -> Result<(Option<(R, bool)>, u64), StorageError> {
+        match bucket_get_any(&self.nats, stream, subject).await {
             Err(error) if error.is_missing_stream() => {
                 self.recreate_missing().await?;
-                bucket_get(&self.nats, stream, subject).await
+                bucket_get_any(&self.nats, stream, subject).await
             }
             found => found,
         }

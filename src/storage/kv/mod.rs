@@ -17,7 +17,7 @@ use crate::crypto::hex;
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
-use crate::storage::encoding::{DecodeError, Recorded, decode_value};
+use crate::storage::encoding::{Recorded, decode_value};
 use crate::storage::error::StorageError;
 use crate::storage::journal::commit::Commit;
 
@@ -30,11 +30,10 @@ pub(crate) async fn bucket_get_known<R: Recorded>(
     stream: &'static str,
     subject: &str,
 ) -> Result<(Option<R>, u64), StorageError> {
-    let whole = |bytes: &[u8]| match decode_value(bytes)? {
-        (value, true) => Ok(value),
-        (_, false) => Err(DecodeError::UnknownFields),
-    };
-    bucket_read(nats, stream, subject, whole).await
+    match bucket_get_any(nats, stream, subject).await? {
+        (Some((_, false)), _) => Err(StorageError::Newer { what: stream }),
+        (found, revision) => Ok((found.map(|(record, _)| record), revision)),
+    }
 }
 
 /// Reads a bucket's newest record of a key, from the leader. A deleted or expired key gives `None`
@@ -44,20 +43,22 @@ pub(crate) async fn bucket_get<R: Recorded>(
     stream: &'static str,
     subject: &str,
 ) -> Result<(Option<R>, u64), StorageError> {
-    bucket_read(nats, stream, subject, |bytes| decode_value(bytes).map(|(value, _)| value)).await
+    let (found, revision) = bucket_get_any(nats, stream, subject).await?;
+    Ok((found.map(|(record, _)| record), revision))
 }
 
-async fn bucket_read<R>(
+/// Reads a bucket's record as [`bucket_get`] does, with whether this program knows all of it: if not, it must not
+/// write it again.
+pub(crate) async fn bucket_get_any<R: Recorded>(
     nats: &Nats,
     stream: &'static str,
     subject: &str,
-    decode: impl Fn(&[u8]) -> Result<R, DecodeError>,
-) -> Result<(Option<R>, u64), StorageError> {
+) -> Result<(Option<(R, bool)>, u64), StorageError> {
     match nats.leader_newest(stream, subject).await? {
         None => Ok((None, 0)),
         Some(message) if message.is_tombstone() => Ok((None, message.sequence)),
         Some(message) => {
-            let record = decode(&message.payload).map_err(StorageError::corrupt(stream))?;
+            let record = decode_value(&message.payload).map_err(StorageError::corrupt(stream))?;
             Ok((Some(record), message.sequence))
         }
     }

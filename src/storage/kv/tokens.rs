@@ -12,15 +12,30 @@ use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::kv::memory::MemoryStreams;
 use crate::storage::kv::record_cache::RecordCache;
-use crate::storage::kv::{Entry, bucket_get, delete, each_entry, put};
+use crate::storage::kv::{self, Entry, bucket_get, bucket_get_any, delete, each_entry};
 use crate::storage::layout::stream;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Attempts at a compare-and-set under contention.
 pub(crate) const ATTEMPTS: usize = 64;
 
-/// A token's record and the revision a change must name.
-pub type FoundToken = (Token, u64);
+/// A token's record as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundToken {
+    pub token: Token,
+    /// What a change must name.
+    revision: u64,
+    is_known: bool,
+}
+
+impl FoundToken {
+    /// Whether this program knows all of the record. If not, a newer program wrote it, and this one does not
+    /// replace it.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.is_known
+    }
+}
 
 /// AUTH_TOKENS and PRESENCE.
 pub(crate) struct Tokens {
@@ -51,14 +66,14 @@ impl Tokens {
         if present.is_some() {
             return Ok(false);
         }
-        self.replace(hash, token, revision, ttl).await
+        self.put(hash, token, revision, ttl).await
     }
 
     /// The token's record, from the leader.
     pub(crate) async fn get(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
-        let (token, revision) =
-            bucket_get(&self.nats, stream::AUTH_TOKENS, &Self::subject(hash)).await?;
-        Ok(token.map(|token| (token, revision)))
+        let (found, revision) =
+            bucket_get_any(&self.nats, stream::AUTH_TOKENS, &Self::subject(hash)).await?;
+        Ok(found.map(|(token, is_known)| FoundToken { token, revision, is_known }))
     }
 
     /// The token's record, from memory when it was read in the last [`RECORD_CACHE_TTL`]. `fresh`: changes
@@ -93,8 +108,24 @@ impl Tokens {
         Ok(found)
     }
 
-    /// Replaces a token's record at its revision; `false`: it changed meanwhile.
+    /// Replaces a token's record; `false`: it has changed since it was found.
+    ///
+    /// # Errors
+    /// [`StorageError::Newer`] when a newer program wrote what was found.
     pub(crate) async fn replace(
+        &self,
+        hash: &[u8; 32],
+        found: &FoundToken,
+        token: &Token,
+        ttl: Duration,
+    ) -> Result<bool, StorageError> {
+        if !found.is_known {
+            return Err(StorageError::Newer { what: stream::AUTH_TOKENS });
+        }
+        self.put(hash, token, found.revision, ttl).await
+    }
+
+    async fn put(
         &self,
         hash: &[u8; 32],
         token: &Token,
@@ -102,7 +133,7 @@ impl Tokens {
         ttl: Duration,
     ) -> Result<bool, StorageError> {
         let entry = Entry { subject: &Self::subject(hash), payload: encode_value(token), revision };
-        let replaced = put(&self.nats, &self.clock, entry, Some(ttl)).await;
+        let replaced = kv::put(&self.nats, &self.clock, entry, Some(ttl)).await;
         // After the write, as a read may have begun during it; whatever became of it.
         self.lock().invalidate(hash);
         replaced
@@ -154,6 +185,10 @@ impl Tokens {
     }
 
     /// Changes a user's presence record and renews its life.
+    ///
+    /// A record that a newer program wrote is changed for the caller only and not stored. The status of the
+    /// user's sessions here is published all the same, with each refresh, and so shown; the record is not renewed
+    /// and is gone within `ttl`, unless the newer program writes it again.
     pub(crate) async fn change_presence<T>(
         &self,
         user: &UserId,
@@ -162,10 +197,13 @@ impl Tokens {
     ) -> Result<T, StorageError> {
         let subject = format!("{STATUS}{user}");
         for _ in 0..ATTEMPTS {
-            let (record, revision) =
-                self.memory.get::<UserPresence>(stream::PRESENCE, &subject).await?;
-            let mut record = record.unwrap_or_default();
+            let (found, revision) =
+                self.memory.get_any::<UserPresence>(stream::PRESENCE, &subject).await?;
+            let (mut record, is_known) = found.unwrap_or((UserPresence::default(), true));
             let answer = f(&mut record);
+            if !is_known {
+                return Ok(answer);
+            }
             let entry = Entry { subject: &subject, payload: encode_value(&record), revision };
             if self.memory.put(entry, ttl).await? {
                 return Ok(answer);
