@@ -114,4 +114,22 @@ impl User {
             origin: String::new(),
         }
     }
+
+    /// Whether the role is assigned to it.
+    #[must_use]
+    pub fn has_role(&self, name: &str) -> bool {
+        self.roles.iter().any(|role| role == name)
+    }
+
+    /// Assigns a role; one that is assigned already stays.
+    pub fn add_role(&mut self, name: &str) {
+        if !self.has_role(name) {
+            self.roles.push(name.to_owned());
+        }
+    }
+
+    /// Removes a role, if it is assigned.
+    pub fn remove_role(&mut self, name: &str) {
+        self.roles.retain(|role| role != name);
+    }
 }

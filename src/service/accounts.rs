@@ -163,9 +163,7 @@ impl Accounts<'_> {
         let id = self.account_by_login(login)?;
         let user = self
             .change_account(&id, |user| {
-                if !user.roles.contains(&role) {
-                    user.roles.push(role.clone());
-                }
+                user.add_role(&role);
                 Ok(())
             })
             .await?;
@@ -190,7 +188,7 @@ impl Accounts<'_> {
                 if role == OWNER && self.is_listed_owner(user) {
                     return Err(ManageAccountError::ListedOwner);
                 }
-                user.roles.retain(|assigned| *assigned != role);
+                user.remove_role(&role);
                 Ok(())
             })
             .await?;
@@ -210,9 +208,7 @@ impl Accounts<'_> {
         for id in listed {
             let granted = self
                 .change_account(&id, |user| {
-                    if !is_owner(user) {
-                        user.roles.push(OWNER.to_owned());
-                    }
+                    user.add_role(OWNER);
                     Ok(())
                 })
                 .await;

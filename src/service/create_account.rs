@@ -195,19 +195,15 @@ impl AccountCreation<'_> {
     }
 
     fn account_record(&self, draft: &AccountDraft) -> User {
-        let mut roles: Vec<String> = draft.role.iter().cloned().collect();
         let owner_by_address = draft.email.as_ref().is_some_and(|(address, verified)| {
             *verified && self.is_owner_address(address.as_str())
         });
-        if owner_by_address && !roles.iter().any(|role| role == OWNER) {
-            roles.push(OWNER.to_owned());
-        }
-        User {
+        let mut user = User {
             login: draft.login.as_str().to_owned(),
             display_name: draft.display_name.as_ref().map_or("", DisplayName::as_str).to_owned(),
             created_ms: self.clock.unix_ms(),
             password_hash: draft.password_hash.clone(),
-            roles,
+            roles: draft.role.iter().cloned().collect(),
             emails: draft
                 .email
                 .iter()
@@ -219,7 +215,11 @@ impl AccountCreation<'_> {
             session_generation: 1,
             origin: draft.origin.clone(),
             ..User::new(draft.id)
+        };
+        if owner_by_address {
+            user.add_role(OWNER);
         }
+        user
     }
 
     /// Gives claims back that the account of this id does not use.
@@ -267,7 +267,7 @@ pub(super) fn is_login_reserved(tables: &Tables, login: &str) -> bool {
 
 /// Whether an account has the role `owner`.
 pub(super) fn is_owner(user: &User) -> bool {
-    !user.deleted && user.roles.iter().any(|role| role == OWNER)
+    !user.deleted && user.has_role(OWNER)
 }
 
 /// Whether the server has an owner.

@@ -124,7 +124,7 @@ fn subject(tables: &Tables, user: &User) -> Subject {
         Some(role.decisions.clone())
     };
     Subject::Human {
-        owner: user.roles.iter().any(|role| role == OWNER),
+        owner: user.has_role(OWNER),
         named: std::iter::once(own).chain(user.roles.iter().filter_map(of_role)).collect(),
         everyone: tables.roles.get(EVERYONE).map(|role| role.decisions.clone()).unwrap_or_default(),
     }

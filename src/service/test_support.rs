@@ -146,8 +146,8 @@ impl TestSupport<'_> {
                 user.emails.retain(|one| one.address.to_lowercase() != key);
                 user.emails
                     .push(EmailAddress { address: email.as_str().to_owned(), verified: true });
-                if is_owner_address && !user.roles.iter().any(|role| role == OWNER) {
-                    user.roles.push(OWNER.to_owned());
+                if is_owner_address {
+                    user.add_role(OWNER);
                 }
                 Ok(())
             })
