@@ -26,12 +26,12 @@ scenario('the first load is small, comes from here alone and is interactive at o
   assert.deepEqual([...hosts], [new URL(server.url).host]);
   let total = 0;
   for (const name of names) {
-    const answer = await fetch(server.url + name, { headers: { 'Accept-Encoding': 'gzip' } });
+    const response = await fetch(server.url + name, { headers: { 'Accept-Encoding': 'gzip' } });
     // Node unpacks the body; what was sent is what counts.
-    const packed = answer.headers.get('content-length');
+    const packed = response.headers.get('content-length');
     total += Number(packed);
     if (!name.startsWith('/_app/immutable/')) continue;
-    assert.match(answer.headers.get('cache-control'), /immutable/, name);
+    assert.match(response.headers.get('cache-control'), /immutable/, name);
   }
   t.diagnostic(`first load with a room: ${total} bytes as gzip in ${names.size} files`);
   assert.ok(total > 20_000 && total <= FIRST_LOAD_MAX_BYTES, `${total} bytes`);
@@ -50,12 +50,12 @@ scenario('the first load is small, comes from here alone and is interactive at o
     const at = await ada.page.evaluate(
       () =>
         new Promise((resolve) => {
-          const look = () => {
+          const check = () => {
             // A message that is read and a composer that takes a text.
             if (document.querySelector('.message') && document.activeElement?.id === 'composer') resolve(performance.now());
-            else requestAnimationFrame(look);
+            else requestAnimationFrame(check);
           };
-          look();
+          check();
         }),
     );
     times.push(at);
@@ -86,12 +86,12 @@ scenario('entering a room takes no time that people notice', async ({ server, op
           const link = [...document.querySelectorAll('nav a.room')].find((one) => one.querySelector('.name')?.textContent === room);
           const begun = performance.now();
           link.click();
-          const look = () => {
+          const check = () => {
             const last = [...document.querySelectorAll('.message .body')].at(-1);
             if (last?.textContent.startsWith(`${room} 49`)) requestAnimationFrame(() => resolve(performance.now() - begun));
-            else requestAnimationFrame(look);
+            else requestAnimationFrame(check);
           };
-          requestAnimationFrame(look);
+          requestAnimationFrame(check);
         }),
       name,
     );

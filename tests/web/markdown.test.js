@@ -71,7 +71,7 @@ scenario('Markdown as people write it, and its limits', async ({ server, open })
     assert.equal(await html(body), expected, text);
     if (index < 2) assert.equal(await chunks(), 0, 'nothing is loaded for a plain text');
   }
-  await ada.look('markdown-desktop');
+  await ada.inspect('markdown-desktop');
 
   for (const text of DEEP) {
     const body = bodyOf(await server.post(owner, room, text));
@@ -94,5 +94,5 @@ scenario('Markdown as people write it, and its limits', async ({ server, open })
   await table.waitFor();
   await until('the table to scroll', 5_000, () => table.evaluate((node) => node.scrollWidth > node.clientWidth));
   assert.ok(await phone.page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
-  await phone.look('markdown-phone');
+  await phone.inspect('markdown-phone');
 });

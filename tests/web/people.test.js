@@ -14,7 +14,7 @@ async function fillAccount(guest, login, name) {
   await guest.page.getByLabel('Password').fill(PASSWORD);
   await guest.page.getByRole('button', { name: 'Create account' }).click();
   await guest.page.getByRole('heading', { name: 'You are in' }).waitFor();
-  await guest.look();
+  await guest.inspect();
   await guest.page.getByRole('link', { name: 'Open the chat' }).click();
 }
 
@@ -24,15 +24,15 @@ async function joinGeneral(guest) {
   await guest.composer.waitFor();
 }
 
-scenario('from the setup link to the tenth message, and a second person answers live', async ({ server, open }) => {
+scenario('from the setup link to the tenth message, and a second person replies live', async ({ server, open }) => {
   const ada = await open();
   await ada.page.goto(server.setupLink());
   await ada.page.getByRole('heading', { name: 'Welcome, first owner' }).waitFor();
-  await ada.look();
+  await ada.inspect();
   await fillAccount(ada, 'ada', 'Ada Lovelace');
   assert.equal(new URL(ada.page.url()).hash, '', 'the secret is no longer in the address bar');
   await joinGeneral(ada);
-  await ada.look();
+  await ada.inspect();
   for (let n = 1; n <= 10; n += 1) await ada.write(`message number ${n}`);
   await ada.message('message number 10').waitFor();
   const texts = await ada.timeline.locator('.body').allInnerTexts();
@@ -40,10 +40,10 @@ scenario('from the setup link to the tenth message, and a second person answers 
 
   await ada.page.getByRole('button', { name: 'Add a person' }).click();
   await ada.page.getByLabel(/^Name others will see/).fill('Grace Hopper');
-  await ada.look();
+  await ada.inspect();
   await ada.page.getByRole('button', { name: 'Make a link' }).click();
   await ada.page.getByRole('img', { name: 'The join link as a QR code' }).waitFor();
-  await ada.look();
+  await ada.inspect();
   const link = await ada.page.getByLabel('Join link', { exact: true }).inputValue();
   await ada.page.getByRole('button', { name: 'Add another' }).click();
   await ada.page.getByLabel(/^Name others will see/).fill('Mallory');
@@ -52,7 +52,7 @@ scenario('from the setup link to the tenth message, and a second person answers 
   const revoked = await ada.page.getByLabel('Join link', { exact: true }).inputValue();
   await ada.page.getByRole('button', { name: 'Add another' }).click();
   await ada.page.getByRole('heading', { name: 'Links nobody has used yet' }).waitFor();
-  await ada.look();
+  await ada.inspect();
   await ada.page.getByRole('button', { name: 'Revoke the link for Mallory' }).click();
   await ada.page.getByRole('button', { name: 'Revoke the link for Mallory' }).waitFor({ state: 'detached' });
   await ada.page.getByRole('button', { name: 'Revoke the link for Grace Hopper' }).waitFor();
@@ -70,7 +70,7 @@ scenario('from the setup link to the tenth message, and a second person answers 
   await grace.page.getByLabel('Password').fill('short');
   await grace.page.getByRole('button', { name: 'Create account' }).click();
   await grace.page.getByText('Between 8 and 128 characters.').waitFor();
-  await grace.look();
+  await grace.inspect();
   await grace.page.getByLabel('Password').fill(PASSWORD);
   grace.expected.push(/status of 409/);
   await grace.page.getByRole('button', { name: 'Create account' }).click();
@@ -103,12 +103,12 @@ scenario('a link that is used up, broken or without its secret says what to do',
     await guest.page.goto('about:blank');
     await guest.page.goto(address);
     await guest.page.getByRole('heading', { name: 'This link does not work' }).waitFor();
-    await guest.look();
+    await guest.inspect();
   }
   const lost = await guest.goto('/setup/nowhere');
   assert.equal(lost.status(), 404);
   guest.expected.push(/status of 404/);
-  await guest.look();
+  await guest.inspect();
 });
 
 scenario('log-in says what went wrong: wrong, throttled, server away', async ({ server, open }) => {
@@ -122,7 +122,7 @@ scenario('log-in says what went wrong: wrong, throttled, server away', async ({ 
   await guest.page.getByLabel('Password').fill('wrong password');
   await submit.click();
   await guest.page.getByText('Login or password is wrong.').waitFor();
-  await guest.look();
+  await guest.inspect();
   const throttled = guest.page.getByText(/Too many attempts from here\. Try again in \d+ s\./);
   for (let tries = 0; tries < 60 && !(await throttled.isVisible()); tries += 1) {
     await guest.page.getByRole('button', { name: 'Log in', exact: true }).waitFor();
@@ -131,7 +131,7 @@ scenario('log-in says what went wrong: wrong, throttled, server away', async ({ 
   }
   assert.ok(await throttled.isVisible());
   assert.ok(await submit.isDisabled(), 'it waits as long as the server says');
-  await guest.look();
+  await guest.inspect();
   await server.kill();
   await guest.page.reload().catch(() => {});
   await server.run();
@@ -154,9 +154,9 @@ scenario('rooms: made, found, joined, left, unread, and where they lead when the
   const ada = await open();
   await ada.login('ada');
   await ada.page.getByRole('link', { name: 'All rooms' }).click();
-  await ada.look();
+  await ada.inspect();
   await ada.page.getByRole('button', { name: 'New room' }).click();
-  await ada.look();
+  await ada.inspect();
   await ada.page.getByLabel('Name').fill('General');
   ada.expected.push(/status of 409/);
   await ada.page.getByRole('button', { name: 'Make the room' }).click();
@@ -165,30 +165,30 @@ scenario('rooms: made, found, joined, left, unread, and where they lead when the
   await ada.page.getByLabel(/^What it is for/).fill('Frogs, fish and everything that grows');
   await ada.page.getByRole('button', { name: 'Make the room' }).click();
   await ada.page.getByRole('heading', { name: 'This is the beginning of #Garden & <b>Pond</b>' }).waitFor();
-  await ada.look();
+  await ada.inspect();
 
   await server.post(bob, general, 'unread by Ada');
   const link = ada.page.getByRole('navigation').getByRole('link', { name: /^general/ });
   await link.getByText('unread').waitFor();
   assert.match(await ada.page.title(), /^• /);
-  await ada.look();
+  await ada.inspect();
   await link.click();
   await ada.message('unread by Ada').waitFor();
   await link.getByText('unread').waitFor({ state: 'detached' });
   assert.doesNotMatch(await ada.page.title(), /^• /);
 
   await ada.page.getByRole('button', { name: 'Leave general' }).click();
-  await ada.look();
+  await ada.inspect();
   await ada.page.getByRole('dialog').getByRole('button', { name: 'Leave' }).click();
   await ada.page.getByRole('heading', { name: 'You are not in this room' }).waitFor();
-  await ada.look();
+  await ada.inspect();
   assert.equal(await ada.message('unread by Ada').count(), 0);
   await ada.page.getByRole('button', { name: 'Join general' }).click();
   await ada.message('unread by Ada').waitFor();
 
   await ada.goto('/chat/-/Rnothing00000000');
   await ada.page.getByRole('heading', { name: 'This room is not here' }).waitFor();
-  await ada.look();
+  await ada.inspect();
   await ada.goto('/no/such/page');
   await ada.page.getByRole('heading', { name: 'There is no such page' }).waitFor();
 });
@@ -205,7 +205,7 @@ scenario('a session that ends elsewhere ends here, with a word why', async ({ se
   await one.page.getByRole('heading', { name: 'Log in' }).waitFor();
   assert.equal(await one.page.getByText('You logged out in another window.').count(), 0);
   await two.page.getByText('You logged out in another window.').waitFor();
-  await two.look();
+  await two.inspect();
   const cookies = await one.context.cookies();
   assert.ok(!cookies.some(({ name }) => name === 'chatto_session'), 'nothing of the session stays');
   const kept = await one.page.evaluate(() => JSON.stringify(localStorage));
@@ -326,10 +326,10 @@ scenario('who is new is led to the rooms; a server with another address says so'
   const bob = await open();
   await bob.login('bob');
   await bob.page.getByText('Welcome, Bob! Join a room to read and write there.').waitFor();
-  await bob.look();
+  await bob.inspect();
   await bob.page.getByRole('link', { name: 'Open announcements' }).click();
   await bob.page.getByText('Only some people may write here.').waitFor();
-  await bob.look();
+  await bob.inspect();
   await bob.page.getByRole('link', { name: 'All rooms' }).click();
   await bob.page.getByLabel('Search rooms').fill('GENER');
   assert.equal(await bob.page.locator('.card').count(), 1);
@@ -361,7 +361,7 @@ scenario(
     await ada.page.getByLabel('Password').fill(PASSWORD);
     await ada.page.getByRole('button', { name: 'Log in' }).click();
     await ada.page.getByText(/the server takes sessions under its own address only/).waitFor();
-    await ada.look();
+    await ada.inspect();
   },
   { env: { CHATTO_WEBSERVER_URL: 'http://127.0.0.1:9' } },
 );

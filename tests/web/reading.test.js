@@ -14,7 +14,7 @@ async function adaAndBob(server) {
   return { owner, roomId, bob };
 }
 
-scenario('what is new begins at a line, days are told apart, and neighbours are grouped', async ({ server, open }) => {
+scenario('what is new begins at a line, days are separated, and neighbours are grouped', async ({ server, open }) => {
   const { owner, roomId, bob } = await adaAndBob(server);
   await server.post(owner, roomId, 'seen by Ada');
   for (let n = 0; n < 40; n += 1) await server.post(bob, roomId, `news ${n}\nof two lines`);
@@ -23,7 +23,7 @@ scenario('what is new begins at a line, days are told apart, and neighbours are 
   const line = ada.timeline.getByRole('separator').filter({ hasText: 'New' });
   await line.waitFor();
   await settle(ada);
-  await ada.look();
+  await ada.inspect();
   const order = await ada.timeline.locator('.rows').innerText();
   assert.ok(order.indexOf('seen by Ada') < order.indexOf('NEW') || order.indexOf('seen by Ada') < order.indexOf('New'), order);
   const [top, height] = await line.evaluate((node) => [node.getBoundingClientRect().top, window.innerHeight]);
@@ -34,7 +34,7 @@ scenario('what is new begins at a line, days are told apart, and neighbours are 
   await ada.page.getByRole('button', { name: /Jump to present|New messages/ }).click();
   await ada.message('news 39').waitFor();
 
-  // While nobody looks at the window, the line waits above what comes.
+  // While the window is hidden, the line waits above what comes.
   await ada.turn('hidden');
   await server.post(bob, roomId, 'while you were away');
   await ada.message('while you were away').waitFor();
@@ -42,10 +42,10 @@ scenario('what is new begins at a line, days are told apart, and neighbours are 
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor();
   await ada.turn('visible');
   await ada.page.getByRole('navigation').getByRole('link', { name: /^general.*unread/ }).waitFor({ state: 'detached' });
-  await ada.look();
+  await ada.inspect();
 });
 
-scenario('a window in the background reads nothing until somebody looks at it', async ({ server, open }) => {
+scenario('a window in the background reads nothing until it is visible', async ({ server, open }) => {
   const { owner, roomId, bob } = await adaAndBob(server);
   await server.post(owner, roomId, 'seen by Ada');
   await server.post(bob, roomId, 'unseen');
@@ -77,7 +77,7 @@ scenario('a window in the background reads nothing until somebody looks at it', 
 scenario('a window left alone does not call somebody away who is active in another one', async ({ server, open }) => {
   const owner = await server.owner('ada', 'Ada');
   await server.join(owner, 'general');
-  const told = [];
+  const reports = [];
   const alone = await open();
   const active = await open({ context: alone.context });
   for (const one of [alone, active]) {
@@ -85,7 +85,7 @@ scenario('a window left alone does not call somebody away who is active in anoth
     one.expected.push(/WebSocket is closed before the connection is established/);
     await one.page.clock.install();
   }
-  alone.page.on('request', (request) => request.url().endsWith('/UpdatePresence') && told.push(request.postDataBuffer()[1]));
+  alone.page.on('request', (request) => request.url().endsWith('/UpdatePresence') && reports.push(request.postDataBuffer()[1]));
   await alone.login('ada');
   await active.goto('/');
   for (const one of [alone, active]) {
@@ -93,10 +93,10 @@ scenario('a window left alone does not call somebody away who is active in anoth
     await one.page.clock.fastForward(6 * 60_000);
   }
   const tick = async () => {
-    const before = told.length;
+    const before = reports.length;
     await alone.page.clock.runFor(31_000);
-    await until('presence is told', PATIENCE_MS, () => told.length > before);
-    return told.at(-1);
+    await until('presence is reported', PATIENCE_MS, () => reports.length > before);
+    return reports.at(-1);
   };
   const [ONLINE, AWAY] = [1, 2];
   assert.equal(await tick(), AWAY, 'nobody touched either window');
@@ -134,7 +134,7 @@ scenario('each day begins with its name, in the reader’s language and time', a
     'Today', DAYS[4],
   ]);
   assert.equal(await ada.timeline.locator('.message.grouped').count(), 1, 'a day begins with a name');
-  await ada.look();
+  await ada.inspect();
 });
 
 scenario('what is left of a deleted message says so, for an hour', async ({ server, open }) => {
@@ -165,7 +165,7 @@ scenario('what is left of a deleted message says so, for an hour', async ({ serv
     'This message cannot be read.',
     'whole',
   ]);
-  await ada.look();
+  await ada.inspect();
 });
 
 scenario('a link to a message survives a broken connection, and leads to the present when the message is gone', async ({ server, open }) => {
@@ -181,14 +181,14 @@ scenario('a link to a message survives a broken connection, and leads to the pre
   await ada.page.route(around, (route) => route.abort());
   await ada.goto(`/chat/-/${roomId}/m/${first.id}`);
   await ada.page.getByText('The server cannot be reached.').waitFor();
-  await ada.look();
+  await ada.inspect();
   await ada.page.unroute(around);
   await ada.page.getByRole('button', { name: 'Try again' }).click();
   await ada.timeline.locator(`[data-key="${first.id}"]`).waitFor();
   await settle(ada);
   assert.ok((await positions(ada)).some(([key]) => key === first.id), 'it is on screen');
 
-  // The answer comes after the room's newest page, which it must not hide.
+  // The response arrives after the room's newest page, which it must not hide.
   const gone = await open();
   gone.expected.push(/status of 404/);
   await gone.login('ada');
@@ -215,7 +215,7 @@ scenario('a page that the server no longer speaks with says what to do', async (
   await refuseProtocol(ada);
   await ada.page.reload();
   await ada.page.getByText('The server was renewed').waitFor();
-  await ada.look();
+  await ada.inspect();
   assert.ok(await ada.page.getByRole('button', { name: 'Load the page anew' }).isVisible());
 });
 

@@ -1,4 +1,4 @@
-// Every screen with the content people have, in light, dark and phone size: axe looks at each, and
+// Every screen with the content people have, in light, dark and phone size: axe checks each, and
 // `make screenshots` keeps the pictures.
 import { scenario, SIZES } from './support/fixture.js';
 import { attachment, rewriteRows, serveFiles } from './support/rewrite.js';
@@ -31,25 +31,25 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
     const link = server.setupLink();
     const guest = await open(options);
     const { page } = guest;
-    const look = (name) => guest.look(`${name}-${variant}`);
+    const inspect = (name) => guest.inspect(`${name}-${variant}`);
     await page.goto(link);
     await page.getByRole('heading', { name: 'Welcome, first owner' }).waitFor();
-    await look('setup');
+    await inspect('setup');
     await page.getByLabel('Login', { exact: true }).fill('ada');
     await page.getByLabel('Password').fill('short');
     await page.getByRole('button', { name: 'Create account' }).click();
     await page.getByText('Between 8 and 128 characters.').waitFor();
-    await look('setup-faults');
+    await inspect('setup-faults');
     await page.getByLabel('Name others see').fill('Ada Lovelace');
     await page.getByLabel('Password').fill(PASSWORD);
     await page.getByRole('button', { name: 'Create account' }).click();
     await page.getByRole('heading', { name: 'You are in' }).waitFor();
-    await look('setup-done');
+    await inspect('setup-done');
     await guest.goto('/setup');
     await page.getByRole('heading', { name: 'This link does not work' }).waitFor();
-    await look('setup-dead');
+    await inspect('setup-dead');
 
-    // The others and what they said.
+    // The other people and their messages.
     const ada = await server.call('/auth/login', { identifier: 'ada', password: PASSWORD });
     const people = { ada };
     for (const [login, name] of [['grace', 'Grace Hopper'], ['max', 'Max'], ['long', 'Wilhelmina-Theodora Vandenbergh']]) {
@@ -73,25 +73,25 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
     await guest.goto('/');
     if (isPhone) {
       await page.getByRole('navigation', { name: 'Rooms' }).waitFor();
-      await look('rooms');
+      await inspect('rooms');
     }
     await guest.goto(`/chat/-/${garden}`);
     await guest.message('Welcome!').waitFor();
     await guest.timeline.locator('pre').waitFor();
-    await look('room');
+    await inspect('room');
     await server.call('RoomService/UpdateTypingIndicator', { roomId: garden }, people.grace);
     await page.getByText('Grace Hopper is typing…').waitFor();
     await guest.composer.fill('I will be there\nwith soil');
-    await look('room-typing');
+    await inspect('room-typing');
     await guest.composer.fill('');
     if (isPhone) {
       await page.getByRole('button', { name: /^Members/ }).click();
       await page.getByRole('complementary', { name: 'Members' }).waitFor();
-      await look('members');
+      await inspect('members');
     }
     await page.getByRole('button', { name: 'Leave garden' }).click();
     await page.getByRole('dialog').waitFor();
-    await look('leave');
+    await inspect('leave');
     await page.keyboard.press('Escape');
     await rewriteRows(guest, (event, message) => {
       if (message?.body !== PICTURED) return;
@@ -105,34 +105,34 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
     const pictured = await server.post(people.max, garden, PICTURED);
     await guest.goto(`/chat/-/${garden}/m/${pictured.id}`);
     await page.getByText('the pond.jpg could not be loaded').waitFor();
-    await look('room-pictures');
+    await inspect('room-pictures');
     await page.unrouteAll();
 
     await guest.goto('/rooms');
     await page.getByRole('heading', { name: 'All rooms' }).waitFor();
-    await look('browse');
+    await inspect('browse');
     await page.getByRole('button', { name: 'New room' }).click();
     await page.getByLabel('Name', { exact: true }).fill('pond');
-    await look('new-room');
+    await inspect('new-room');
     await page.getByRole('button', { name: 'Make the room' }).click();
     await guest.composer.waitFor();
-    await look('room-empty');
+    await inspect('room-empty');
     await guest.goto(`/chat/-/${await server.roomId(ada, 'music')}`);
     await page.getByRole('heading', { name: 'You are not in this room' }).waitFor();
-    await look('room-outside');
+    await inspect('room-outside');
     await guest.goto('/no/such/page');
     await page.getByRole('heading', { name: 'There is no such page' }).waitFor();
-    await look('nowhere');
+    await inspect('nowhere');
     if (isPhone) await guest.goto('/');
     await page.getByRole('button', { name: 'Add a person' }).click();
     await page.getByLabel(/^Name others will see/).fill('Barbara');
-    await look('add-person');
+    await inspect('add-person');
     await page.getByRole('button', { name: 'Make a link' }).click();
     const join = await page.getByLabel('Join link', { exact: true }).inputValue();
-    await look('add-person-link');
+    await inspect('add-person-link');
     await page.getByRole('button', { name: 'Add another' }).click();
     await page.getByRole('heading', { name: 'Links nobody has used yet' }).waitFor();
-    await look('add-person-open');
+    await inspect('add-person-open');
     await page.keyboard.press('Escape');
 
     await guest.goto(`/chat/-/${garden}`);
@@ -142,27 +142,27 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
     );
     await guest.write('Can you read this?');
     await page.getByText('Not sent.').waitFor();
-    await look('room-refused');
+    await inspect('room-refused');
     await page.getByRole('button', { name: 'Discard' }).click();
     guest.expected.push(/WebSocket|ERR_/);
     await server.kill();
     await page.getByText('Connection lost.').waitFor();
-    await look('room-lost');
+    await inspect('room-lost');
     await server.run();
     await page.getByText('Connection lost.').waitFor({ state: 'detached' });
     if (isPhone) await guest.goto('/');
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByRole('heading', { name: 'Log in' }).waitFor();
-    await look('login');
+    await inspect('login');
     guest.expected.push(/status of 401/);
     await page.getByLabel('Login or e-mail').fill('ada');
     await page.getByLabel('Password').fill('not this one');
     await page.getByRole('button', { name: 'Log in' }).click();
     await page.getByText('Login or password is wrong.').waitFor();
-    await look('login-wrong');
+    await inspect('login-wrong');
     await page.goto('about:blank');
     await page.goto(join);
     await page.getByRole('heading', { name: /^Join/ }).waitFor();
-    await look('join');
+    await inspect('join');
   });
 }

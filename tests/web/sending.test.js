@@ -1,4 +1,4 @@
-// Never a lost or doubled text: cut answers, reloads, a killed server, several tabs.
+// Never a lost or doubled text: lost responses, reloads, a killed server, several tabs.
 import assert from 'node:assert/strict';
 import { scenario } from './support/fixture.js';
 import { PATIENCE_MS, until } from './support/wait.js';
@@ -14,7 +14,7 @@ async function room({ server, open }, options) {
   return { owner, roomId, ada };
 }
 
-/** The answer is lost after the server stored the message; counts how often it was asked. */
+/** The response is lost after the server stored the message; counts how often it was requested. */
 async function loseAnswers(ada) {
   const keys = [];
   ada.expected.push(/ERR_CONNECTION_RESET|ERR_FAILED/);
@@ -29,7 +29,7 @@ async function loseAnswers(ada) {
 
 const sent = (texts, text) => texts.filter((one) => one === text).length;
 
-scenario('a message whose answer is lost is repeated with its key and is there once', async (context) => {
+scenario('a message whose response is lost is repeated with its key and is there once', async (context) => {
   const { server } = context;
   const { owner, roomId, ada } = await room(context);
   const keys = await loseAnswers(ada);
@@ -57,7 +57,7 @@ scenario('messages keep their order, however slow the first one is', async (cont
   for (const text of ['first', 'second', 'third']) await ada.write(text);
   await ada.message('third').locator('a.time').waitFor();
   assert.deepEqual(await server.texts(owner, roomId), ['first', 'second', 'third']);
-  await until('the answers are here', PATIENCE_MS, async () => (await ada.timeline.getByText('sending…').count()) === 0);
+  await until('the responses have arrived', PATIENCE_MS, async () => (await ada.timeline.getByText('sending…').count()) === 0);
   assert.deepEqual(await ada.timeline.locator('.body').allInnerTexts(), ['first', 'second', 'third']);
 });
 
@@ -105,7 +105,7 @@ async function leaveBehind(ada, roomId, body) {
   await ada.page.reload();
 }
 
-scenario('an unanswered message of long ago is looked for, not repeated', async (context) => {
+scenario('a message of long ago without a response is searched for, not repeated', async (context) => {
   const { server } = context;
   const { owner, roomId, ada } = await room(context);
   const asked = [];
@@ -121,7 +121,7 @@ scenario('an unanswered message of long ago is looked for, not repeated', async 
   await leaveBehind(ada, roomId, 'it was not');
   const question = ada.page.getByText('This may not have been sent');
   await question.waitFor();
-  await ada.look();
+  await ada.inspect();
   assert.deepEqual(asked, [], 'nothing is repeated by itself');
   await ada.page.getByRole('button', { name: 'Send it' }).click();
   await ada.message('it was not').locator('a.time').waitFor();
@@ -143,7 +143,7 @@ scenario('a refused message says so and can be tried again', async (context) => 
   );
   await ada.write('refused at first');
   await ada.page.getByText('Not sent. This room is archived.').waitFor();
-  await ada.look();
+  await ada.inspect();
   await ada.page.unroute(CREATE);
   await ada.page.getByRole('button', { name: 'Try again' }).click();
   await ada.message('refused at first').locator('a.time').waitFor();
@@ -177,7 +177,7 @@ scenario('the server is killed while somebody types, and comes back', async (con
   await ada.composer.pressSequentially('I was just ');
   await server.kill();
   await ada.page.getByText('Connection lost.').waitFor();
-  await ada.look();
+  await ada.inspect();
   await ada.composer.pressSequentially('saying');
   await ada.composer.press('Enter');
   await ada.composer.pressSequentially('and this is a draft');
@@ -248,7 +248,7 @@ scenario('a text that is too long cannot be sent, and says by how much', async (
   const { owner, roomId, ada } = await room(context);
   await ada.composer.fill('ä'.repeat(5_001));
   await ada.page.getByText('Too long by 2 bytes.').waitFor();
-  await ada.look();
+  await ada.inspect();
   await ada.composer.press('Enter');
   assert.equal((await ada.composer.inputValue()).length, 5_001);
   await ada.composer.fill('ä'.repeat(5_000));

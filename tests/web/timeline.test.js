@@ -68,7 +68,7 @@ async function wheel(guest, by, times) {
 /** Watches what is on screen after each frame, until `window.endWatch()` gives what was seen. */
 const watchFrames = (guest) =>
   guest.timeline.evaluate((scroller) => {
-    const look = () => {
+    const rowsOnScreen = () => {
       const { top, bottom } = scroller.getBoundingClientRect();
       return new Map(
         [...scroller.querySelectorAll('.item')]
@@ -78,13 +78,13 @@ const watchFrames = (guest) =>
       );
     };
     const seen = [];
-    let last = look();
+    let last = rowsOnScreen();
     let isOn = true;
     window.endWatch = () => ((isOn = false), seen);
     const frame = () => {
-      // A task after the frame: sizes were told and places corrected.
+      // A task after the frame: sizes were reported and positions corrected.
       setTimeout(() => {
-        const now = look();
+        const now = rowsOnScreen();
         const moves = [...now].flatMap(([key, y]) => (last.has(key) ? [last.get(key) - y] : []));
         if (moves.length > 0) seen.push({ move: moves[0], spread: Math.max(...moves) - Math.min(...moves) });
         last = now;
@@ -195,7 +195,7 @@ scenario(
       return nodes.filter((node) => node.getBoundingClientRect().right > right + 0.5).map((node) => node.outerHTML.slice(0, 200));
     });
     assert.deepEqual(wide, [], 'nothing sticks out');
-    await small.look('large-letters');
+    await small.inspect('large-letters');
 
     // Far back in time without a pause: frames stay short, memory flat, the DOM small.
     const cdp = await ada.context.newCDPSession(ada.page);

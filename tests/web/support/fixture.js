@@ -1,5 +1,5 @@
 // What every browser test gets: a real browser, real servers, and three watchers that make it fail: axe (each
-// screen that is looked at, and the last one), the content policy's reports, the console.
+// screen that is inspected, and the last one), the content policy's reports, the console.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
 import { createRequire } from 'node:module';
@@ -47,10 +47,10 @@ class Guest {
       if (['error', 'warning'].includes(message.type())) guest.errors.push(`${message.text()} ${message.location().url}`);
     });
     guest.page.on('pageerror', (error) => guest.errors.push(String(error.stack ?? error)));
-    await guest.page.exposeFunction('tellTest', (text) => guest.errors.push(text));
+    await guest.page.exposeFunction('reportToTest', (text) => guest.errors.push(text));
     await guest.page.addInitScript(() => {
       document.addEventListener('securitypolicyviolation', (event) => {
-        window.tellTest(`content policy: ${event.violatedDirective} ${event.blockedURI}`);
+        window.reportToTest(`content policy: ${event.violatedDirective} ${event.blockedURI}`);
       });
     });
     return guest;
@@ -86,7 +86,7 @@ class Guest {
     await this.page.getByRole('button', { name: 'Send' }).click();
   }
 
-  /** What the browser tells the page when somebody goes to another window (`hidden`), or comes back (`visible`). */
+  /** What the browser reports to the page when somebody switches to another window (`hidden`), or comes back (`visible`). */
   turn(state) {
     return this.page.evaluate((value) => {
       Object.defineProperty(document, 'visibilityState', { value, configurable: true });
@@ -95,7 +95,7 @@ class Guest {
   }
 
   /** Axe finds nothing on what is shown now; a picture is taken when pictures are wanted. */
-  async look(name) {
+  async inspect(name) {
     // What fades in has its colours at the end.
     await this.page.evaluate(() => Promise.all([document.fonts.ready, ...document.getAnimations().map((one) => one.finished)]));
     if (SCREENSHOTS && name) {
@@ -111,7 +111,7 @@ class Guest {
   }
 
   async finish() {
-    if (!this.page.isClosed()) await this.look();
+    if (!this.page.isClosed()) await this.inspect();
     const unexpected = this.errors.filter((line) => !this.expected.some((pattern) => pattern.test(line)));
     assert.deepEqual(unexpected, [], 'the console and the content policy are silent');
   }

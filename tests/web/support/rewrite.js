@@ -1,4 +1,4 @@
-// Answers of the real server, changed on their way to the browser: rows as the test could not have the server
+// Responses of the real server, changed on their way to the browser: rows as the test could not have the server
 // write them, such as those of other days.
 import { execFileSync } from 'node:child_process';
 import { createRequire } from 'node:module';
@@ -51,12 +51,12 @@ export async function refuseProtocol(guest) {
 export async function rewriteRows(guest, change) {
   await guest.page.route(PAGES, async (route) => {
     const [, method] = PAGES.exec(route.request().url());
-    const answer = await route.fetch();
+    const response = await route.fetch();
     const schema = type(`api.v1.${method}Response`);
-    const message = fromBinary(schema, await answer.body());
+    const message = fromBinary(schema, await response.body());
     for (const event of message.page.events) change(event, event.event.value.message);
     await route.fulfill({
-      status: answer.status(),
+      status: response.status(),
       contentType: 'application/proto',
       body: Buffer.from(toBinary(schema, message)),
     });

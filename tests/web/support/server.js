@@ -52,8 +52,8 @@ export class Server {
     this.#child = child;
     await until('the server is ready', START_MS, async () => {
       if (child.exitCode !== null) throw new Error(`chatto ended:\n${this.log()}`);
-      const answer = await fetch(`${this.url}/readyz`).catch(() => undefined);
-      return answer?.ok;
+      const response = await fetch(`${this.url}/readyz`).catch(() => undefined);
+      return response?.ok;
     });
   }
 
@@ -97,7 +97,7 @@ export class Server {
   /** A call of the API; throws what is not a success. */
   async call(method, body, { token, key } = {}) {
     const path = method.startsWith('/') ? method : `/api/connect/chatto.api.v1.${method}`;
-    const answer = await fetch(this.url + path, {
+    const response = await fetch(this.url + path, {
       method: 'POST',
       headers: {
         'Content-Type': 'application/json',
@@ -106,8 +106,8 @@ export class Server {
       },
       body: JSON.stringify(body),
     });
-    const json = await answer.json();
-    if (!answer.ok) throw new Error(`${method}: ${answer.status} ${JSON.stringify(json)}`);
+    const json = await response.json();
+    if (!response.ok) throw new Error(`${method}: ${response.status} ${JSON.stringify(json)}`);
     return json;
   }
 

@@ -4,10 +4,10 @@ import assert from 'node:assert/strict';
 export const PATIENCE_MS = 20_000;
 
 // Waiting for a state, with a deadline; nothing sleeps and hopes.
-export async function until(what, ms, look) {
+export async function until(what, ms, check) {
   const end = Date.now() + ms;
   for (;;) {
-    const found = await look();
+    const found = await check();
     if (found) return found;
     if (Date.now() > end) throw new Error(`waited ${ms} ms in vain: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 25));
