@@ -25,7 +25,7 @@ const WANTED_FACTOR: u32 = 4;
 /// The longest time that one connection of a flood lasts, so that a flood notices the end of the attack.
 const TURN: Duration = Duration::from_secs(2);
 
-/// One connection of a flood from beginning to end; an error says how the server ended it.
+/// One connection of a flood from beginning to end; an error names how the server ended it.
 type Turn = fn(&Endpoint) -> io::Result<()>;
 
 /// The name, the number of sockets, and what each socket does again and again.
@@ -41,7 +41,7 @@ const FLOODS: [(&str, usize, Turn); 11] = [
         let head = post("/auth/login", "Content-Type: application/json\r\nContent-Length: 60000");
         slowly(endpoint, &head)
     }),
-    ("answers that nobody reads", 4, unread),
+    ("responses that nobody reads", 4, unread),
     ("requests without end", 4, |endpoint| {
         send_on(
             endpoint.tcp()?,
@@ -139,8 +139,8 @@ impl Caller<'_> {
         let call = |method: &str, body: &Value| {
             let path = format!("/api/connect/chatto.api.v1.{method}");
             timed(|| {
-                let answer = self.endpoint.request("POST", &path, &headers, &body.to_string());
-                assert_eq!(answer.status, 200, "{method}: {}", answer.body);
+                let response = self.endpoint.request("POST", &path, &headers, &body.to_string());
+                assert_eq!(response.status, 200, "{method}: {}", response.body);
             })
         };
         let (post, page) = (
@@ -211,7 +211,7 @@ fn unread(endpoint: &Endpoint) -> io::Result<()> {
 fn ask(endpoint: &Endpoint, path: &str, body: &Value) -> io::Result<()> {
     let body = body.to_string();
     let framing = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
-    answered(endpoint, &[post(path, &framing).as_bytes(), body.as_bytes()].concat())
+    exchange(endpoint, &[post(path, &framing).as_bytes(), body.as_bytes()].concat())
 }
 
 /// A call without a log-in whose body consists of 40,000 empty gzip members (RFC 1952).
@@ -223,10 +223,10 @@ fn packed(endpoint: &Endpoint) -> io::Result<()> {
         "Content-Type: application/proto\r\nContent-Encoding: gzip\r\nContent-Length: {}",
         body.len()
     );
-    answered(endpoint, &[post(path, &framing).as_bytes(), &body].concat())
+    exchange(endpoint, &[post(path, &framing).as_bytes(), &body].concat())
 }
 
-fn answered(endpoint: &Endpoint, request: &[u8]) -> io::Result<()> {
+fn exchange(endpoint: &Endpoint, request: &[u8]) -> io::Result<()> {
     let mut stream = endpoint.tcp()?;
     stream.set_write_timeout(Some(TURN))?;
     stream.set_read_timeout(Some(TURN))?;

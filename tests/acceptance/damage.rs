@@ -34,10 +34,10 @@ fn a_store_that_lost_a_stream_is_refused_and_named() {
         let dir = server.stream_dir(stream);
         let aside = server.dir().join("aside");
         std::fs::rename(&dir, &aside).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
-        let (code, said) = server.run_refused();
-        assert_eq!(code, 74, "without {name}: {said}");
-        assert!(said.contains(name), "does not name {name}: {said}");
-        assert!(said.contains("Restore the data directory"), "without {name}: {said}");
+        let (code, printed) = server.run_refused();
+        assert_eq!(code, 74, "without {name}: {printed}");
+        assert!(printed.contains(name), "does not name {name}: {printed}");
+        assert!(printed.contains("Restore the data directory"), "without {name}: {printed}");
         assert!(!dir.exists(), "{name} was created again, empty");
         std::fs::rename(&aside, &dir).unwrap();
     }
@@ -60,7 +60,7 @@ fn what_may_be_lost_is_made_again() {
     }
 }
 
-/// nats-server skips a stream with a damaged description and says it is ready; we must not.
+/// nats-server skips a stream with a damaged description and reports that it is ready; we must not.
 #[test]
 fn a_damaged_stream_description_is_noticed() {
     let mut server = Server::start();
@@ -68,9 +68,9 @@ fn a_damaged_stream_description_is_noticed() {
     assert!(server.stop().success());
     let file = server.stream_dir("JOURNAL").join("meta.inf");
     let good = flip(&file, 10);
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 74, "{said}");
-    assert!(said.contains("JOURNAL"), "{said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 74, "{printed}");
+    assert!(printed.contains("JOURNAL"), "{printed}");
     std::fs::write(&file, good).unwrap();
     server.run();
     assert_eq!(server.client().log_in("ada").history(&room), history);
@@ -108,10 +108,10 @@ fn flipped_bytes_never_pass_for_a_shorter_room() {
             if !has_index {
                 std::fs::remove_file(&index).unwrap();
             }
-            let said = server.log().len();
+            let logged = server.log().len();
             server.spawn();
             let ended = server.ready_or_ended();
-            let log = server.log()[said..].to_owned();
+            let log = server.log()[logged..].to_owned();
             if let Some(status) = ended {
                 assert_eq!(status.code(), Some(74), "{stream}: {log}");
                 let name = stream.trim_start_matches("KV_");
@@ -122,7 +122,10 @@ fn flipped_bytes_never_pass_for_a_shorter_room() {
                 match server.client().log_in("ada").try_history(&room) {
                     Ok(seen) => assert_eq!(seen, history, "{stream}"),
                     Err(CallError::Refused { status: 500 | 503, .. }) => {
-                        assert!(server.log()[said..].contains("the store is damaged"), "{stream}");
+                        assert!(
+                            server.log()[logged..].contains("the store is damaged"),
+                            "{stream}"
+                        );
                     }
                     Err(other) => panic!("{stream}: {other:?}"),
                 }

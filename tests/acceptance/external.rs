@@ -74,9 +74,9 @@ fn a_nats_that_goes_and_returns_is_noticed_and_nothing_is_lost() {
 fn a_nats_older_than_2_11_is_refused() {
     let nats = NatsServer::start_binary(&server_of("2.10"), "");
     let mut server = with_external(nats.port());
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 78, "{said}");
-    assert!(said.contains("2.10") && said.contains("2.11"), "names no version: {said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 78, "{printed}");
+    assert!(printed.contains("2.10") && printed.contains("2.11"), "names no version: {printed}");
 }
 
 /// Two processes on one NATS, an account known to both, and the room it has joined.
@@ -103,7 +103,7 @@ fn what_one_process_acknowledged_every_other_shows() {
 }
 
 #[test]
-fn a_call_whose_answer_was_cut_is_repeated_through_another_process() {
+fn a_call_whose_response_was_cut_is_repeated_through_another_process() {
     let nats = NatsServer::start();
     let (first, _second, here, there, room) = two_processes(&nats);
     let body = format!("{{\"roomId\":\"{room}\",\"body\":\"once\"}}");
@@ -140,12 +140,15 @@ fn a_process_with_other_secrets_is_not_ready_and_gives_up() {
         (reason(&second)? == (503, "secrets_mismatch".to_owned())).then_some(())
     });
     let ended = second.ended_within(GIVES_UP_WITHIN);
-    let said = second.log();
-    assert_eq!(ended.code(), Some(78), "{said}");
-    assert!(said.contains("webserver.cookie_signing_secret"), "{said}");
-    assert!(said.contains(&format!("pid {}", first.pid())), "does not name the other: {said}");
-    assert!(!said.contains(OTHER), "prints a secret: {said}");
-    assert!(!said.contains("a cookie secret for these tests"), "prints a secret: {said}");
+    let printed = second.log();
+    assert_eq!(ended.code(), Some(78), "{printed}");
+    assert!(printed.contains("webserver.cookie_signing_secret"), "{printed}");
+    assert!(
+        printed.contains(&format!("pid {}", first.pid())),
+        "does not name the other: {printed}"
+    );
+    assert!(!printed.contains(OTHER), "prints a secret: {printed}");
+    assert!(!printed.contains("a cookie secret for these tests"), "prints a secret: {printed}");
     assert_eq!(first.client().readyz().unwrap().0, 200, "who was there first stays");
     assert_eq!(owner.history(&room), history);
 
@@ -179,7 +182,7 @@ fn the_message_key_is_not_changed_while_another_process_runs() {
 }
 
 #[test]
-fn what_may_differ_is_told_and_no_more() {
+fn what_may_differ_is_logged_and_no_more() {
     let nats = NatsServer::start();
     let first = running_on(&nats);
     let mut second = with_external(nats.port());
@@ -202,12 +205,12 @@ fn what_may_differ_is_told_and_no_more() {
 }
 
 #[test]
-fn a_room_with_an_event_of_a_newer_program_is_held_and_said_so() {
+fn a_room_with_an_event_of_a_newer_program_is_held_and_reported() {
     let nats = NatsServer::start();
     let (server, owner, room, history) = with_history(&nats);
     // Version 9 of the stored encoding.
-    let answer = request(nats.port(), &format!("journal.{room}"), "\x09newer").unwrap();
-    assert!(answer.contains("\"seq\""), "{answer}");
+    let response = request(nats.port(), &format!("journal.{room}"), "\x09newer").unwrap();
+    assert!(response.contains("\"seq\""), "{response}");
     let refused = until("posts to the room are refused", NOTICED_WITHIN, || {
         owner.post(&room, "not behind it", "held-1").err()
     });
@@ -226,7 +229,7 @@ fn a_room_with_an_event_of_a_newer_program_is_held_and_said_so() {
 
 /// The memory for streams is shared with everything else that uses the cluster.
 #[test]
-fn a_nats_without_memory_for_streams_is_told_by_readiness_and_heals() {
+fn a_nats_without_memory_for_streams_is_reported_by_readiness_and_recovers() {
     let nats = NatsServer::start_with_memory(6 << 20);
     let server = running_on(&nats);
     let filler = r#"{"name":"FILLER","subjects":["filler"],"storage":"memory"}"#;

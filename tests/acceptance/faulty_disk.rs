@@ -1,6 +1,6 @@
 //! Disks that fail writes although they have free space: reads go on, writes are refused at once with the reason,
 //! nothing is restarted before the fault is over, and afterwards nothing acknowledged is missing.
-#![expect(clippy::disallowed_methods, reason = "refusals are timed")]
+#![expect(clippy::disallowed_methods, reason = "refused requests are timed")]
 
 use std::time::{Duration, Instant};
 
@@ -51,7 +51,7 @@ impl Trial {
         if status == 200 { "ready".to_owned() } else { body }
     }
 
-    /// One post: whether it was stored, or the refusal, which must not take long.
+    /// One post: whether it was stored, or the error, which must not take long.
     fn post(&mut self) -> Result<(), String> {
         let body = format!("{} {}", self.acknowledged.len(), "x".repeat(8_000));
         let key = format!("post-{}", self.acknowledged.len());
@@ -85,9 +85,9 @@ impl Trial {
 
     fn reports(&self, reasons: &[Reason]) {
         until("/readyz gives the reason", NOTICED_WITHIN, || {
-            let said = self.readyz();
-            assert!(!said.contains("nats_unreachable"), "{}", self.server.log());
-            reasons.iter().any(|(word, _)| said.contains(word)).then_some(())
+            let readiness = self.readyz();
+            assert!(!readiness.contains("nats_unreachable"), "{}", self.server.log());
+            reasons.iter().any(|(word, _)| readiness.contains(word)).then_some(())
         });
     }
 
@@ -96,7 +96,7 @@ impl Trial {
         assert_eq!(seen[..self.history.len()], self.history, "reading goes on");
     }
 
-    /// The child dies for another reason: it must not be restarted before the disk works again.
+    /// The child ends for another reason: it must not be restarted before the disk works again.
     fn stays_away_when_killed(&mut self, reasons: &[Reason]) {
         kill_quietly(self.nats);
         until("the child's end is seen", NOTICED_WITHIN, || {
@@ -203,8 +203,8 @@ fn a_disk_that_turned_read_only_is_read_until_it_is_mounted_anew() {
     assert!(trial.server.stop().success(), "{}", trial.server.log());
     repair_image(&trial.server);
     // The server does not start on such a disk either.
-    let (code, said) = start_refused(&mut trial.server, &format!("{MOUNT}; {BREAK}"));
-    assert_eq!(code, Some(73), "{said}");
+    let (code, printed) = start_refused(&mut trial.server, &format!("{MOUNT}; {BREAK}"));
+    assert_eq!(code, Some(73), "{printed}");
     repair_image(&trial.server);
     start(&mut trial.server, MOUNT);
     trial.recovers();
@@ -223,9 +223,9 @@ fn a_start_without_free_inodes_ends_with_74_and_touches_no_stream() {
     assert!(trial.server.stop().success());
     repair_image(&trial.server);
     let fill = "mkdir data/many; n=0; while : >data/many/$n; do n=$((n+1)); done || :";
-    let (code, said) = start_refused(&mut trial.server, &format!("{MOUNT}; {fill}"));
-    assert_eq!(code, Some(74), "{said}");
-    assert!(said.contains("free inodes"), "{said}");
+    let (code, printed) = start_refused(&mut trial.server, &format!("{MOUNT}; {fill}"));
+    assert_eq!(code, Some(74), "{printed}");
+    assert!(printed.contains("free inodes"), "{printed}");
     repair_image(&trial.server);
     start(&mut trial.server, &format!("{MOUNT}; rm -r data/many"));
     trial.recovers();

@@ -1,4 +1,4 @@
-//! What operators see: starts, refusals and repairs of the built binary, each with the documented exit code and
+//! What operators see: starts, refused starts and repairs of the built binary, each with the documented exit code and
 //! text, and without losing anything acknowledged.
 
 mod attack;

@@ -21,16 +21,16 @@ fn stopped() -> (Server, String, Vec<Message>) {
 fn a_changed_secret_is_refused_and_the_old_one_heals() {
     let (mut server, room, history) = stopped();
     server.set("CHATTO_CORE_SECRET_KEY", NEW);
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 78, "{said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 78, "{printed}");
     for way_out in ["core.secret_key", "core.secret_key_previous"] {
-        assert!(said.contains(way_out), "does not name {way_out}: {said}");
+        assert!(printed.contains(way_out), "does not name {way_out}: {printed}");
     }
-    assert!(!said.contains(NEW) && !said.contains(OLD), "prints a secret: {said}");
+    assert!(!printed.contains(NEW) && !printed.contains(OLD), "prints a secret: {printed}");
 
     server.unset("CHATTO_CORE_SECRET_KEY");
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 78, "a missing secret is not generated over an initialised store: {said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 78, "a missing secret is not generated over an initialised store: {printed}");
 
     server.set("CHATTO_CORE_SECRET_KEY", OLD);
     server.run();
@@ -56,6 +56,6 @@ fn the_previous_secret_heals_for_good() {
     assert!(server.stop().success());
 
     server.set("CHATTO_CORE_SECRET_KEY", OLD);
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 78, "the old secret still opens the store: {said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 78, "the old secret still opens the store: {printed}");
 }

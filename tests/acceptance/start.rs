@@ -30,9 +30,9 @@ fn a_busy_port_is_named() {
     let mut server = Server::prepare();
     let holder = TcpListener::bind(("127.0.0.1", server.port()));
     let _holder = holder.unwrap();
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 75, "{said}");
-    assert!(said.contains(&server.port().to_string()), "{said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 75, "{printed}");
+    assert!(printed.contains(&server.port().to_string()), "{printed}");
 }
 
 #[test]
@@ -54,10 +54,10 @@ fn an_unreadable_secret_file_stops_the_start() {
     let file = server.dir().join("secret");
     server.set("CHATTO_CORE_SECRET_KEY_FILE", &file.to_string_lossy());
     // Missing first: root can read whatever exists.
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 78, "{said}");
-    assert!(said.contains("CHATTO_CORE_SECRET_KEY_FILE"), "{said}");
-    assert!(said.contains(&*file.to_string_lossy()), "{said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 78, "{printed}");
+    assert!(printed.contains("CHATTO_CORE_SECRET_KEY_FILE"), "{printed}");
+    assert!(printed.contains(&*file.to_string_lossy()), "{printed}");
     assert!(!server.data_dir().join("secrets.toml").exists(), "secrets in spite of the fault");
 }
 
@@ -70,9 +70,9 @@ fn damaged_secrets_are_never_generated_over() {
     let good = std::fs::read_to_string(&file).unwrap();
     assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
     std::fs::write(&file, "secret_key = \"half a li").unwrap();
-    let (code, said) = server.run_refused();
-    assert_eq!(code, 78, "{said}");
-    assert!(said.contains("secrets.toml"), "{said}");
+    let (code, printed) = server.run_refused();
+    assert_eq!(code, 78, "{printed}");
+    assert!(printed.contains("secrets.toml"), "{printed}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "secret_key = \"half a li");
     std::fs::write(&file, good).unwrap();
     server.run();

@@ -27,12 +27,12 @@ fn secrets_that_cannot_be_read_stop_the_start_and_lose_nothing() {
     let kept = server.data_dir().join("secrets.toml");
     for (hidden, names) in [(&file, "CHATTO_CORE_SECRET_KEY_FILE"), (&kept, "secrets.toml")] {
         set_mode(hidden, 0o000);
-        let (code, said) = server.run_refused();
-        assert_eq!(code, 78, "{said}");
-        assert!(said.contains(names), "does not name {names}: {said}");
-        assert!(said.contains(&*hidden.to_string_lossy()), "{said}");
-        assert!(said.contains("Permission denied"), "{said}");
-        assert!(!said.contains("a secret of this test"), "{said}");
+        let (code, printed) = server.run_refused();
+        assert_eq!(code, 78, "{printed}");
+        assert!(printed.contains(names), "does not name {names}: {printed}");
+        assert!(printed.contains(&*hidden.to_string_lossy()), "{printed}");
+        assert!(printed.contains("Permission denied"), "{printed}");
+        assert!(!printed.contains("a secret of this test"), "{printed}");
         set_mode(hidden, 0o400);
     }
     server.run();
@@ -63,15 +63,15 @@ fn strangers_at_the_operator_socket_are_refused() {
         assert_eq!(String::from_utf8_lossy(&output.stdout), "");
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (code, said) = list();
-    assert_eq!(code, Some(77), "{said}");
-    assert!(said.contains("belongs to another account"), "{said}");
+    let (code, printed) = list();
+    assert_eq!(code, Some(77), "{printed}");
+    assert!(printed.contains("belongs to another account"), "{printed}");
 
     // Whoever gets this far is still identified by the kernel (peer credentials).
     set_mode(&socket, 0o666);
-    let (code, said) = list();
-    assert_eq!(code, Some(74), "{said}");
-    assert!(said.contains("does not respond"), "{said}");
+    let (code, printed) = list();
+    assert_eq!(code, Some(74), "{printed}");
+    assert!(printed.contains("does not respond"), "{printed}");
     assert!(server.log().contains("rejected an operator connection from another user"));
     server.chatto_ok(["user", "list"]);
 }

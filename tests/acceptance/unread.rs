@@ -106,11 +106,13 @@ fn what_a_panic_says_stops_nothing_either() {
         command
     };
     let read = itself().output().unwrap();
-    let said = String::from_utf8_lossy(&read.stderr).into_owned();
-    assert_eq!(read.status.signal(), Some(ABORTED), "a panic ends the process: {said}");
+    let printed = String::from_utf8_lossy(&read.stderr).into_owned();
+    assert_eq!(read.status.signal(), Some(ABORTED), "a panic ends the process: {printed}");
     assert!(
-        said.contains("ERROR") && said.contains("panicked at") && said.contains("for the test"),
-        "{said}"
+        printed.contains("ERROR")
+            && printed.contains("panicked at")
+            && printed.contains("for the test"),
+        "{printed}"
     );
 
     let dir = tempfile::tempdir().unwrap();
