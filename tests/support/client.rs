@@ -85,8 +85,8 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let mut answer = request.call()?;
-        Ok((answer.status().as_u16(), answer.body_mut().read_to_string()?))
+        let mut response = request.call()?;
+        Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
     }
 
     pub(crate) fn readyz(&self) -> Result<(u16, String), ureq::Error> {
@@ -112,9 +112,9 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut answer = request.send_json(body).map_err(CallError::Cut)?;
-        let status = answer.status().as_u16();
-        let text = answer.body_mut().read_to_string().map_err(CallError::Cut)?;
+        let mut response = request.send_json(body).map_err(CallError::Cut)?;
+        let status = response.status().as_u16();
+        let text = response.body_mut().read_to_string().map_err(CallError::Cut)?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
         if status == 200 { Ok(body) } else { Err(CallError::Refused { status, body }) }
     }
@@ -126,28 +126,28 @@ impl Client {
 
     /// Redeems a setup or join link: creates the account.
     pub(crate) fn set_up(&self, token: &str, login: &str) -> Account {
-        let answer = self
+        let response = self
             .post(
                 "/auth/setup",
                 &json!({"token": token, "login": login, "displayName": login,
                         "password": password(login)}),
             )
             .unwrap();
-        self.account(login, &answer)
+        self.account(login, &response)
     }
 
     /// Logs in with the password `set_up` gave.
     pub(crate) fn log_in(&self, login: &str) -> Account {
-        let answer = self
+        let response = self
             .post("/auth/login", &json!({"identifier": login, "password": password(login)}))
             .unwrap();
-        self.account(login, &answer)
+        self.account(login, &response)
     }
 
-    fn account(&self, login: &str, answer: &Value) -> Account {
-        let token = answer["token"].as_str().expect("a token");
+    fn account(&self, login: &str, response: &Value) -> Account {
+        let token = response["token"].as_str().expect("a token");
         Account {
-            id: answer["user"]["id"].as_str().expect("a user id").to_owned(),
+            id: response["user"]["id"].as_str().expect("a user id").to_owned(),
             login: login.to_owned(),
             client: self.with_token(token),
         }
@@ -157,15 +157,15 @@ impl Client {
 impl Account {
     /// Creates another account through a join link (owners only).
     pub(crate) fn invite(&self, login: &str) -> Account {
-        let answer = self.client.post("/auth/join-links", &json!({})).unwrap();
-        let token = answer["url"].as_str().unwrap().split('#').nth(1).unwrap();
+        let response = self.client.post("/auth/join-links", &json!({})).unwrap();
+        let token = response["url"].as_str().unwrap().split('#').nth(1).unwrap();
         Client { token: None, ..self.client.clone() }.set_up(token, login)
     }
 
     /// The id of a room that everybody can see.
     pub(crate) fn room(&self, name: &str) -> String {
-        let answer = self.client.call("RoomDirectoryService/ListRooms", &json!({})).unwrap();
-        let rooms = answer["rooms"].as_array().expect("rooms");
+        let response = self.client.call("RoomDirectoryService/ListRooms", &json!({})).unwrap();
+        let rooms = response["rooms"].as_array().expect("rooms");
         let room = rooms.iter().find(|room| room["room"]["name"] == name).expect("the room");
         room["room"]["id"].as_str().unwrap().to_owned()
     }
@@ -176,12 +176,12 @@ impl Account {
 
     /// One attempt to post.
     pub(crate) fn post(&self, room: &str, body: &str, key: &str) -> Result<String, CallError> {
-        let answer = self.client.post_with(
+        let response = self.client.post_with(
             "/api/connect/chatto.api.v1.MessageService/CreateMessage",
             &json!({"roomId": room, "body": body}),
             &[("Idempotency-Key", key)],
         )?;
-        Ok(answer["message"]["id"].as_str().expect("a message id").to_owned())
+        Ok(response["message"]["id"].as_str().expect("a message id").to_owned())
     }
 
     /// Every message of a room, oldest first, read page by page from the newest.
@@ -199,8 +199,8 @@ impl Account {
             if let Some(cursor) = &before {
                 request["before"] = Value::String(cursor.clone());
             }
-            let answer = self.client.call("RoomService/GetRoomEvents", &request)?;
-            let page = &answer["page"];
+            let response = self.client.call("RoomService/GetRoomEvents", &request)?;
+            let page = &response["page"];
             let events = page["events"].as_array().cloned().unwrap_or_default();
             pages.push(events.iter().filter_map(message).collect::<Vec<_>>());
             if page["hasOlder"] != true {

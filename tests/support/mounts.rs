@@ -35,8 +35,11 @@ pub(crate) fn start_refused(server: &mut Server, mount: &str) -> (Option<i32>, S
     let before = server.log().len();
     spawn(server, mount);
     let status = server.ready_or_ended();
-    let said = server.log()[before..].to_owned();
-    (status.unwrap_or_else(|| panic!("it started although it should not:\n{said}")).code(), said)
+    let printed = server.log()[before..].to_owned();
+    (
+        status.unwrap_or_else(|| panic!("it started although it should not:\n{printed}")).code(),
+        printed,
+    )
 }
 
 fn spawn(server: &mut Server, mount: &str) {
@@ -87,9 +90,9 @@ pub(crate) fn within(server: &Server, script: &str) -> String {
     let output = server.shell(&format!(
         "exec nsenter --target {pid} {user} --mount --wd bash -euc 'PATH=$PATH:/usr/sbin; {script}'"
     ));
-    let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{script}: {said}\n{}", server.log());
-    said
+    let printed = format!("{}{}", text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{script}: {printed}\n{}", server.log());
+    printed
 }
 
 /// Creates the owner through a setup link that is printed inside the server's mounts.

@@ -201,12 +201,12 @@ impl NatsServer {
             .unwrap();
         let child = self.child.insert(child);
         let (port, secured) = (self.port, self.secured);
-        let ready = until("nats-server answers", READY_TIMEOUT, || {
+        let ready = until("nats-server responds", READY_TIMEOUT, || {
             if child.try_wait().unwrap().is_some() {
                 return Some(false);
             }
             let open = || TcpStream::connect(("127.0.0.1", port)).is_ok();
-            (if secured { open() } else { jetstream_answers(port) }).then_some(true)
+            (if secured { open() } else { jetstream_responds(port) }).then_some(true)
         });
         if !ready {
             self.child = None;
@@ -231,8 +231,8 @@ pub(crate) fn signal(pid: u32, name: &str) {
 }
 
 /// Whether a server without authentication responds to JetStream's account request.
-pub(crate) fn jetstream_answers(port: u16) -> bool {
-    request(port, "$JS.API.INFO", "").is_ok_and(|answer| !answer.contains("\"error\""))
+pub(crate) fn jetstream_responds(port: u16) -> bool {
+    request(port, "$JS.API.INFO", "").is_ok_and(|response| !response.contains("\"error\""))
 }
 
 /// Sends one request over a new connection to a server without authentication and returns the first line of
@@ -268,7 +268,7 @@ pub(crate) fn publish_all(port: u16, messages: impl IntoIterator<Item = (String,
     }
     text.extend(b"PING\r\n");
     (&stream).write_all(&text).unwrap();
-    while lines.next().expect("nats-server answers").unwrap() != "PONG" {}
+    while lines.next().expect("nats-server responds").unwrap() != "PONG" {}
 }
 
 #[test]
@@ -276,17 +276,17 @@ fn a_killed_server_comes_back_on_its_port() {
     let mut server = NatsServer::start();
     let (port, pid) = (server.port(), server.pid());
     server.kill();
-    assert!(!jetstream_answers(port));
+    assert!(!jetstream_responds(port));
     assert!(server.url().ends_with(&port.to_string()));
     server.restart();
     assert_eq!(server.port(), port);
     assert_ne!(server.pid(), pid);
-    assert!(jetstream_answers(port));
+    assert!(jetstream_responds(port));
     server.stop();
     assert!(server.log().contains("Initiating Shutdown"), "{}", server.log());
 }
 
-/// The configuration and state of stream `name`. A request that a busy disk leaves unanswered is made
+/// The configuration and state of stream `name`. A request that a busy disk leaves without a response is made
 /// again, for at most 30 s.
 pub(crate) async fn stream_info(nats: &Nats, name: &str) -> Option<StreamInfo> {
     let clock = Clock::system();
@@ -296,7 +296,7 @@ pub(crate) async fn stream_info(nats: &Nats, name: &str) -> Option<StreamInfo> {
             Err(error) if error.is_transient() && clock.now() < end => {
                 clock.sleep(Duration::from_millis(50)).await;
             }
-            answer => return answer.unwrap(),
+            response => return response.unwrap(),
         }
     }
 }

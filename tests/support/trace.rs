@@ -19,21 +19,21 @@ pub(crate) struct Trace {
 impl Trace {
     /// `None`: strace is not installed, or not permitted.
     pub(crate) fn attach(pid: u32, file: &Path) -> Option<Self> {
-        let said = file.with_extension("said");
+        let printed = file.with_extension("printed");
         let mut child = Command::new("strace")
             .args(["-f", "-y", "-e", "trace=fsync,fdatasync,sync_file_range,openat", "-o"])
             .arg(file)
             .args(["-p", &pid.to_string()])
             .stdin(Stdio::null())
-            .stderr(File::create(&said).unwrap())
+            .stderr(File::create(&printed).unwrap())
             .spawn()
             .ok()?;
         let attached = until("strace attaches or ends", PATIENCE, || {
             if child.try_wait().unwrap().is_some() {
                 return Some(false);
             }
-            let said = std::fs::read_to_string(&said).unwrap_or_default();
-            said.contains("attached").then_some(true)
+            let printed = std::fs::read_to_string(&printed).unwrap_or_default();
+            printed.contains("attached").then_some(true)
         });
         attached.then_some(Self { child })
     }

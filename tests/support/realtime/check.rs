@@ -145,7 +145,7 @@ pub(super) fn time(event: &api::RoomTimelineEvent) -> i64 {
     at.seconds * 1000 + i64::from(at.nanos / 1_000_000)
 }
 
-/// A status that says something.
+/// A status that means something.
 pub(super) fn status(status: i32) -> api::PresenceStatus {
     let status = api::PresenceStatus::try_from(status).expect("a known status");
     assert_ne!(status, api::PresenceStatus::Unspecified);

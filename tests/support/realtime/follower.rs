@@ -46,7 +46,7 @@ pub(crate) struct Follower {
     end: End,
     /// Names of the operations of each event while catching up.
     loading: Vec<Vec<&'static str>>,
-    answered: Option<(String, Result<(), String>)>,
+    hydrated: Option<(String, Result<(), String>)>,
     pong: Option<String>,
     pings: u64,
     pub(crate) state: State,
@@ -70,7 +70,7 @@ impl Follower {
             link,
             end: End::default(),
             loading: Vec::new(),
-            answered: None,
+            hydrated: None,
             pong: None,
             pings: 0,
             state: State::default(),
@@ -149,19 +149,19 @@ impl Follower {
         self.socket().send(Sent::HydrateRoom(request));
         // Rows may come right after the response.
         self.link.held.insert(room.to_owned());
-        self.answered = None;
-        let answer = loop {
-            if let Some((answered, result)) = self.answered.take() {
-                assert_eq!(answered, room, "the answer to another request");
+        self.hydrated = None;
+        let result = loop {
+            if let Some((hydrated, result)) = self.hydrated.take() {
+                assert_eq!(hydrated, room, "the response to another request");
                 break result;
             }
             self.step(PATIENCE);
-            assert!(self.socket.is_some(), "ended instead of an answer: {:?}", self.end);
+            assert!(self.socket.is_some(), "ended instead of a response: {:?}", self.end);
         };
-        if answer.as_ref().is_err_and(|code| code != "room_unavailable") {
+        if result.as_ref().is_err_and(|code| code != "room_unavailable") {
             self.link.held.remove(room);
         }
-        answer
+        result
     }
 
     /// Follows until `condition` is true.
@@ -306,7 +306,7 @@ impl Follower {
             Frame::Error(error) => {
                 assert!(!error.fatal, "{error:?}");
                 let room = error.room_id.clone().expect("an error of a room");
-                self.answered = Some((room, Err(error.code)));
+                self.hydrated = Some((room, Err(error.code)));
             }
             Frame::Close(close) => self.end.close = Some((close.code, close.reconnect)),
             Frame::Event(event) => self.transient(event),
@@ -325,7 +325,7 @@ impl Follower {
         for one in &event.operations {
             let (room, rows) = match &one.operation {
                 Some(super::Operation::RoomTimelineReplace(replace)) => {
-                    self.answered = Some((replace.room_id.clone(), Ok(())));
+                    self.hydrated = Some((replace.room_id.clone(), Ok(())));
                     let rows = replace.page.as_ref().map_or(&[][..], |page| &page.events);
                     (&replace.room_id, rows)
                 }

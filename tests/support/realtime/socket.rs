@@ -138,7 +138,7 @@ impl Endpoint {
         // A peer that closes without TLS's close_notify has sent everything if the length is right.
         stream.read_to_end(&mut bytes).ok();
         let text = String::from_utf8(bytes).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").expect("a whole answer");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a whole response");
         assert!(!head.to_ascii_lowercase().contains("\r\ntransfer-encoding"), "{head}");
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
         let json = serde_json::from_str(body).unwrap_or_default();
@@ -168,7 +168,7 @@ impl Endpoint {
 }
 
 impl Socket {
-    /// Upgrades with additional headers; the error is the status of a refusal.
+    /// Upgrades with additional headers; the error is the status of the response.
     pub(crate) fn upgrade(endpoint: &Endpoint, headers: &[(&str, &str)]) -> Result<Self, u16> {
         let url = format!("ws://{}/api/realtime", endpoint.host);
         let mut request = url.into_client_request().unwrap();
@@ -177,8 +177,8 @@ impl Socket {
             request.headers_mut().append(name, HeaderValue::from_str(value).unwrap());
         }
         match async_tungstenite::tungstenite::client(request, endpoint.connect()) {
-            Ok((socket, _answer)) => Ok(Self { socket }),
-            Err(HandshakeError::Failure(Error::Http(answer))) => Err(answer.status().as_u16()),
+            Ok((socket, _response)) => Ok(Self { socket }),
+            Err(HandshakeError::Failure(Error::Http(response))) => Err(response.status().as_u16()),
             Err(error) => panic!("no upgrade: {error}"),
         }
     }

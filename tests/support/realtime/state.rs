@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{api, wire};
 
-/// The state of a client. It survives the connection; the cursor says how far it is.
+/// The state of a client. It survives the connection; the cursor names how far it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct State {
     /// A reset has arrived on some connection: before it, nothing can be applied.
