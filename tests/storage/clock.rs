@@ -9,7 +9,7 @@ use chatto::limits::CLOCK_AHEAD_MAX;
 use chatto::runtime::{Clock, Runtime};
 use chatto::storage::{Draft, RequestId, Storage};
 
-use super::drafts::{reply, say};
+use super::drafts::{append_post, reply};
 use super::{config, connect, open, post, room, run, user};
 use crate::support::nats::NatsServer;
 
@@ -32,7 +32,7 @@ async fn ahead(server: &NatsServer, runtime: &Runtime) -> Storage {
     Storage::open(nats, config(None), runtime, clock).await.unwrap()
 }
 
-/// Posts with this time, and answers what was stored.
+/// Posts with this time, and returns what was stored.
 async fn say_at(storage: &Storage, at_ms: i64) -> Event {
     let (room, request) = (room(1), RequestId::random());
     let appended = storage.append::<Infallible>(&room, &request, &[], |view| {
@@ -69,7 +69,7 @@ fn a_clock_that_was_ahead_does_not_give_a_room_its_times_for_ever() {
     let server = NatsServer::start();
     run(async |runtime| {
         let right = open(&server.url(), &runtime, config(None)).await.unwrap();
-        let root = say(&right).await;
+        let root = append_post(&right).await;
         let early = say_at(&right, now()).await.at_ms;
         right.close().await;
         let wrong = ahead(&server, &runtime).await;
@@ -109,7 +109,7 @@ fn a_clock_that_was_ahead_does_not_give_a_room_its_times_for_ever() {
             Ok(Draft { actor: Some(user(1)), at_ms: now(), effect })
         });
         assert!(deleted.await.unwrap().event.at_ms < now() + RUSH_MS);
-        say(&right).await;
+        append_post(&right).await;
         assert_eq!(
             shown(&right, root).await[..unfolded.len() - 80],
             unfolded[..unfolded.len() - 80]

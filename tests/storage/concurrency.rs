@@ -67,7 +67,7 @@ fn three_processes_write_one_room_and_each_sees_all() {
             storages.push(open(&server.url(), &runtime, shared()).await.unwrap());
         }
         all_in_order(&storages, 9, 30).await;
-        // What one process was told is stored, another one reads behind a barrier.
+        // What one process knows is stored, another one reads behind a barrier.
         let [one, two, _] = &storages[..] else { panic!() };
         for n in 0..20 {
             let login = format!("user{n}");
@@ -86,7 +86,7 @@ fn three_processes_write_one_room_and_each_sees_all() {
 }
 
 #[test]
-fn the_same_request_through_another_process_answers_the_first_message() {
+fn the_same_request_through_another_process_returns_the_first_message() {
     let server = NatsServer::start();
     run(async |runtime| {
         let shared = || Config { embedded: false, ..config(None) };

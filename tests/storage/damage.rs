@@ -91,7 +91,7 @@ async fn fill_state(storage: &Storage) {
 /// Fills a store, damages one stream while the server is down, and opens it again.
 fn opened_after_damage<T>(
     (stream, index, places): (&str, Index, &[usize]),
-    look: impl AsyncFnOnce(Result<Storage, OpenError>) -> T,
+    check: impl AsyncFnOnce(Result<Storage, OpenError>) -> T,
 ) -> T {
     let mut server = NatsServer::start();
     run(async |runtime| {
@@ -103,7 +103,7 @@ fn opened_after_damage<T>(
     server.stop();
     damage(&server.store_dir(), stream, index, places);
     server.restart();
-    run(async |runtime| look(open(&server.url(), &runtime, config(None)).await).await)
+    run(async |runtime| check(open(&server.url(), &runtime, config(None)).await).await)
 }
 
 /// A few records at the end are as much a hole as half a block.

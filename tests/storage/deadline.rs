@@ -15,7 +15,7 @@ use crate::support::nats::{NatsServer, signal};
 /// What ends a call at its deadline comes by then on a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
 
-async fn say(storage: &Storage) -> (Result<(), StorageError>, Instant) {
+async fn append_post(storage: &Storage) -> (Result<(), StorageError>, Instant) {
     let (room, request) = (room(1), RequestId::random());
     let appended = storage
         .append::<Infallible>(&room, &request, &[], |view| Ok(post(view.head(), user(1), "text")));
@@ -32,14 +32,14 @@ fn the_deadline_of_an_append_covers_the_queue() {
     let server = NatsServer::start();
     run(async |runtime| {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        say(&storage).await.0.unwrap();
+        append_post(&storage).await.0.unwrap();
         let begin = Clock::system().now();
         signal(server.pid(), "STOP");
-        let calls = (0..20).map(|_| say(&storage));
+        let calls = (0..20).map(|_| append_post(&storage));
         // Somebody who comes later waits as long, and is served when the server is back.
         let late = async {
             Clock::system().sleep(WRITE_DEADLINE / 2).await;
-            zip(say(&storage), async {
+            zip(append_post(&storage), async {
                 Clock::system().sleep(WRITE_DEADLINE / 2 + SLACK / 2).await;
                 signal(server.pid(), "CONT");
             })
@@ -47,8 +47,8 @@ fn the_deadline_of_an_append_covers_the_queue() {
             .0
         };
         let (calls, late) = zip(join_all(calls), late).await;
-        for (answer, end) in &calls {
-            assert!(answer.as_ref().unwrap_err().is_transient(), "{answer:?}");
+        for (result, end) in &calls {
+            assert!(result.as_ref().unwrap_err().is_transient(), "{result:?}");
             let took = end.duration_since(begin);
             assert!(took >= WRITE_DEADLINE, "given up after {took:?}");
             assert!(took < WRITE_DEADLINE + SLACK, "given up only after {took:?}");

@@ -45,7 +45,7 @@ async fn append(
 }
 
 /// A root message.
-pub(super) async fn say(storage: &Storage) -> EventId {
+pub(super) async fn append_post(storage: &Storage) -> EventId {
     let mut id = None;
     let appended = append(storage, &[], |view| {
         id = Some(EventId::new(view.head().rows, 0, 7));
@@ -63,7 +63,7 @@ fn message(row: Option<&Row>) -> Result<&Message, Refused> {
     }
 }
 
-/// Replies to a root message, shown in the room too or not; answers the reply's number.
+/// Replies to a root message, shown in the room too or not; returns the reply's number.
 pub(super) async fn reply(storage: &Storage, root: EventId, author: u64, in_room: bool) -> u32 {
     let mut number = 0;
     let appended = append(storage, &[root], |view| {
@@ -103,7 +103,7 @@ fn two_processes_that_reply_at_once_give_every_number_once() {
     let server = NatsServer::start();
     run(async |runtime| {
         let (one, two) = two(&server, &runtime).await;
-        let root = say(&one).await;
+        let root = append_post(&one).await;
         let replies = async |storage: &Storage, author: u64| {
             let mut numbers = Vec::new();
             for n in 0..EACH / 2 {
@@ -137,7 +137,7 @@ fn a_reply_that_two_processes_delete_is_deleted_once() {
     let server = NatsServer::start();
     run(async |runtime| {
         let (one, two) = two(&server, &runtime).await;
-        let root = say(&one).await;
+        let root = append_post(&one).await;
         for _ in 0..=REPLIES {
             reply(&one, root, 1, false).await;
         }
@@ -173,7 +173,7 @@ fn the_limit_of_reactions_holds_under_two_processes() {
     let server = NatsServer::start();
     run(async |runtime| {
         let (one, two) = two(&server, &runtime).await;
-        let id = say(&one).await;
+        let id = append_post(&one).await;
         const READER: u64 = 7;
         let made = |message: &Message| {
             message.reactions.iter().filter(|reaction| reaction.users.contains(&READER)).count()
@@ -210,7 +210,7 @@ fn no_deleted_message_stays_pinned() {
     run(async |runtime| {
         let (one, two) = two(&server, &runtime).await;
         for n in 0..40 {
-            let id = say(&one).await;
+            let id = append_post(&one).await;
             let change = async |storage: &Storage, effect: Effect| {
                 append(storage, &[id], |view| {
                     if message(view.row(&id))?.deleted_ms.is_some() {
@@ -237,8 +237,8 @@ fn a_view_holds_the_rows_that_were_named_as_they_are_at_the_position() {
     let server = NatsServer::start();
     run(async |runtime| {
         let (one, two) = two(&server, &runtime).await;
-        let root = say(&one).await;
-        let other = say(&one).await;
+        let root = append_post(&one).await;
+        let other = append_post(&one).await;
         reply(&one, root, 1, false).await;
         let first = EventId::new(root.row(), 1, 5);
         let elsewhere = EventId::new(0, 0, 8);
@@ -284,16 +284,16 @@ fn only_a_draft_that_names_rows_waits_for_the_feed() {
         let ignored = Cell::new(None);
         event(&two, 3, &[], &ignored).await;
 
-        let (began, seen, answered) = (Cell::new(false), Cell::new(None), Cell::new(0));
+        let (began, seen, returned) = (Cell::new(false), Cell::new(None), Cell::new(0));
         let plain = async |n: u8| {
             event(&one, n, &[], &ignored).await;
-            answered.set(answered.get() + 1);
+            returned.set(returned.get() + 1);
         };
         let naming = async {
             are_stored(&two, NAMING, 1).await;
             began.set(true);
             event(&one, NAMING, &[EventId::new(0, 0, 7)], &seen).await;
-            answered.set(answered.get() + 1);
+            returned.set(returned.get() + 1);
         };
         let rest = async {
             until("the draft that names a row is wanted", || began.get()).await;
@@ -301,16 +301,16 @@ fn only_a_draft_that_names_rows_waits_for_the_feed() {
             let stored = async {
                 // The second one builds on an event that the feed of this process has not brought.
                 are_stored(&two, PLAIN, 2).await;
-                until("the process says that it waits", || one.is_stalled()).await;
+                until("the process reports that it waits", || one.is_stalled()).await;
                 assert_eq!(seen.get(), None, "it was made from rows as they were before");
-                assert_eq!(answered.get(), 0, "answered before this process shows the event");
+                assert_eq!(returned.get(), 0, "returned before this process shows the event");
                 drop(away);
             };
             zip(both, stored).await;
         };
         zip(plain(NAMING), zip(naming, rest)).await;
         assert_eq!(seen.get(), Some(true), "the row is there when the feed has passed it");
-        assert_eq!(answered.get(), 4);
+        assert_eq!(returned.get(), 4);
         for (n, rows) in [(NAMING, 2), (PLAIN, 2)] {
             assert_eq!(one.rows(&room(n), 0, 9).await.unwrap().len(), rows);
         }

@@ -26,7 +26,7 @@ fn shared() -> Config {
     Config { embedded: false, ..config(None) }
 }
 
-/// Somebody else has the lease of the fold for ever: nobody folds but who is told to.
+/// Somebody else has the lease of the fold for ever: only explicit calls fold.
 pub(super) async fn take_fold_lease(nats: &Nats) {
     let lease = Claim { holder_id: "the test".to_owned(), ..Claim::default() };
     let payload = [vec![1], prost::Message::encode_to_vec(&lease)].concat().into();

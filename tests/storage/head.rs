@@ -22,7 +22,7 @@ async fn append(storage: &Storage, draft: impl Fn(u32) -> Draft) {
         .unwrap();
 }
 
-async fn say(storage: &Storage) {
+async fn append_post(storage: &Storage) {
     storage
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(1), "text"))
@@ -50,7 +50,7 @@ fn many_deletions_in_a_row_show_the_message_before_them() {
     let server = NatsServer::start();
     run(async |runtime| {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        say(&storage).await;
+        append_post(&storage).await;
         // What is no message is passed over.
         for _ in 1..MESSAGES / 2 {
             append(&storage, |row| Draft {
@@ -63,14 +63,14 @@ fn many_deletions_in_a_row_show_the_message_before_them() {
             })
             .await;
         }
-        say(&storage).await;
+        append_post(&storage).await;
         let kept = MESSAGES / 2;
         for _ in kept + 1..MESSAGES {
-            say(&storage).await;
+            append_post(&storage).await;
         }
         for row in (kept + 1..MESSAGES).rev() {
             delete(&storage, row).await;
-            assert!(newest(&storage).await.is_some(), "after row {row} the room looks read");
+            assert!(newest(&storage).await.is_some(), "after row {row} the room counts as read");
         }
         assert_eq!(newest(&storage).await, Some(kept));
         storage.close().await;
@@ -81,7 +81,7 @@ fn many_deletions_in_a_row_show_the_message_before_them() {
         assert_eq!(newest(&storage).await, Some(0));
         delete(&storage, 0).await;
         assert_eq!(newest(&storage).await, None);
-        say(&storage).await;
+        append_post(&storage).await;
         assert_eq!(newest(&storage).await, Some(MESSAGES));
         delete(&storage, MESSAGES).await;
         storage.close().await;

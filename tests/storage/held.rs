@@ -269,7 +269,7 @@ fn a_missing_event_holds_its_room() {
 }
 
 #[test]
-fn a_room_with_a_missing_event_answers_an_error_and_keeps_what_is_left() {
+fn a_room_with_a_missing_event_returns_an_error_and_keeps_what_is_left() {
     let server = NatsServer::start();
     run(async |runtime| {
         let nats = nats_after_open(&server, &runtime).await;
@@ -292,7 +292,7 @@ fn a_room_with_a_missing_event_answers_an_error_and_keeps_what_is_left() {
             let clock = Clock::system();
             let storage =
                 Storage::open(nats.clone(), shared(), &runtime, clock.clone()).await.unwrap();
-            assert!(!storage.is_damaged(), "nobody has looked yet");
+            assert!(!storage.is_damaged(), "nobody has read yet");
             for _ in 0..2 {
                 let head = storage.head(&room(1)).await;
                 assert!(matches!(head, Err(StorageError::Corrupt { .. })), "{head:?}");
@@ -333,7 +333,7 @@ fn contains(payload: &[u8], text: &str) -> bool {
     payload.windows(text.len()).any(|bytes| bytes == text.as_bytes())
 }
 
-/// Makes the first pages of these rooms unreadable; answers where they lie and what they were.
+/// Makes the first pages of these rooms unreadable; returns where they lie and what they were.
 async fn damage_pages(nats: &Nats, rooms: impl Iterator<Item = u8>) -> Vec<(String, Vec<u8>)> {
     let mut pages = Vec::new();
     for n in rooms {
@@ -386,7 +386,7 @@ fn one_held_room_more_than_the_checkpoint_can_name_stops_it() {
         let last = nats.leader_newest("JOURNAL", &journal(&room(LAST))).await.unwrap().unwrap();
         write(&one, &room(HEALTHY), "three").await;
         one.fold_all().await.unwrap();
-        assert_eq!(one.held_rooms().len(), usize::from(LAST), "all are told of");
+        assert_eq!(one.held_rooms().len(), usize::from(LAST), "all are reported");
         assert_eq!(one.unfolded().0, usize::from(LAST), "the other rooms are folded");
         let point = checkpoint(&nats).await;
         assert_eq!(point.held.len(), usize::from(NAMED));

@@ -1,4 +1,4 @@
-//! A replica that lags: it answers reads with what is long outdated, as any replica may answer them.
+//! A replica that lags: it serves reads with what is long outdated, as any replica may.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use chatto::limits::PAGE_ROWS;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
 
-use super::drafts::{numbers, reply, say};
+use super::drafts::{append_post, numbers, reply};
 use super::held::{UNKNOWN_FIELD, checkpoint, next_event, put, stored};
 use super::replicas::{connect_to, open_at, open_over, read, write};
 use super::{config, connect, open, room, run};
@@ -18,7 +18,7 @@ use crate::support::records::{React, event::Effect};
 const NODES: usize = 3;
 /// More than a page.
 const ROWS: usize = 70;
-/// How long after its streams were made a node answers direct gets at the latest.
+/// How long after its streams were made a node serves direct gets at the latest.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 /// How long a process knows of a page that it has seen folded, and reads from the leader only.
 const REMEMBERED: Duration = Duration::from_secs(30);
@@ -28,25 +28,25 @@ fn subject() -> String {
     format!("journal.{}", room(1))
 }
 
-/// Whether direct gets are answered by a replica that does not have this sequence of the journal.
+/// Whether direct gets are served by a replica that does not have this sequence of the journal.
 async fn lags(nats: &Nats, newest: u64) -> bool {
     lags_in(nats, ("JOURNAL", &subject()), newest).await
 }
 
-/// Whether direct gets are answered by a replica that does not have this sequence of a subject.
+/// Whether direct gets are served by a replica that does not have this sequence of a subject.
 async fn lags_in(nats: &Nats, (stream, subject): (&str, &str), newest: u64) -> bool {
     let found = nats.newest(stream, subject).await.unwrap();
     found.is_none_or(|found| found.sequence < newest)
 }
 
-/// A connection to the last node, whose replicas answer direct gets by now.
+/// A connection to the last node, whose replicas serve direct gets by now.
 async fn slow(cluster: &Cluster) -> Nats {
     let nats = connect_to(vec![cluster.urls()[NODES - 1].clone()]).await;
     let clock = Clock::system();
     let end = clock.now() + ANSWERS_WITHIN;
     for stream in ["JOURNAL", "PAGES", "KV_STATE", "KV_META"] {
         while nats.newest(stream, "none").await.is_err() {
-            assert!(clock.now() < end, "{stream}: no direct get is answered");
+            assert!(clock.now() < end, "{stream}: no direct get is served");
             clock.sleep(Duration::from_millis(50)).await;
         }
     }
@@ -93,7 +93,7 @@ fn a_replica_that_lags_shortens_no_thread() {
     let urls = cluster.urls();
     run(async |runtime| {
         let writer = open_over(connect_to(vec![urls[0].clone()]).await, &runtime, NODES).await;
-        let (short, long) = (say(&writer).await, say(&writer).await);
+        let (short, long) = (append_post(&writer).await, append_post(&writer).await);
         for root in [short, long] {
             reply(&writer, root, 1, false).await;
         }
@@ -131,7 +131,7 @@ fn replies_that_a_replica_lacks_are_read_from_the_leader() {
         // Beside others on their page; with pages of its own; given such while the replica lags.
         let mut threads = Vec::new();
         for before in [1, PAGE_ROWS + 1, PAGE_ROWS] {
-            let root = say(&writer).await;
+            let root = append_post(&writer).await;
             for _ in 0..before {
                 reply(&writer, root, 1, false).await;
             }
@@ -220,7 +220,7 @@ fn an_outdated_thread_page_is_an_error_and_no_shorter_thread() {
         let subject = format!("pages.{}.s.0", room(1));
         let page = async || nats.newest("PAGES", &subject).await.unwrap().unwrap().payload;
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        let root = say(&storage).await;
+        let root = append_post(&storage).await;
         reply(&storage, root, 1, false).await;
         storage.fold_all().await.unwrap();
         let outdated = page().await;

@@ -26,10 +26,10 @@ fn a_marker_never_goes_back_however_two_processes_move_it() {
             let target = room(n).to_string();
             one.advance_marker(&reader, &target, marker(1)).await.unwrap();
             let mut slow = Box::pin(one.advance_marker(&reader, &target, marker(5)));
-            let answer = CutAt::new(&mut slow, 1 + u32::from(n) % 3).await.map(Result::unwrap);
+            let result = CutAt::new(&mut slow, 1 + u32::from(n) % 3).await.map(Result::unwrap);
             let held = two.advance_marker(&reader, &target, marker(9)).await.unwrap();
             assert_eq!(held, marker(9));
-            if answer.is_none() {
+            if result.is_none() {
                 interruptions += 1;
                 let held = slow.await.unwrap();
                 assert!([marker(5), marker(9)].contains(&held), "{held:?}");
@@ -54,7 +54,7 @@ fn a_marker_never_goes_back_when_one_process_moves_it_twice_at_once() {
         let nats = connect(&server.url()).await;
         let (reader, target) = (user(1), room(1).to_string());
         let mut slow = Box::pin(storage.advance_marker(&reader, &target, marker(5)));
-        assert!(CutAt::new(&mut slow, 1).await.is_none(), "it does not ask the store");
+        assert!(CutAt::new(&mut slow, 1).await.is_none(), "it does not read the store");
         storage.advance_marker(&reader, &target, marker(9)).await.unwrap();
         // It is written and does not wait in memory any more.
         let clock = Clock::system();

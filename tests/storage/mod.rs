@@ -91,7 +91,7 @@ pub(crate) fn user(n: u64) -> UserId {
     UserId::from_number(n)
 }
 
-/// A body whose sealed bytes are just the text, so that a test can look for them on disk.
+/// A body whose sealed bytes are just the text, so that a test can search for them on disk.
 pub(crate) fn content(text: &str) -> Content {
     let body = Sealed { ciphertext: text.as_bytes().to_vec().into(), ..Sealed::default() };
     Content { body: Some(body), ..Content::default() }
@@ -118,7 +118,7 @@ pub(crate) async fn pause_at<F: Future + Unpin>(future: &mut F, n: u32) -> Optio
             return Poll::Ready(None);
         }
         match Pin::new(&mut *future).poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => {
                 left -= 1;
                 Poll::Pending
@@ -148,7 +148,7 @@ impl<F: Future> Future for CutAt<F> {
             return Poll::Ready(None);
         }
         match self.inner.as_mut().poll(cx) {
-            Poll::Ready(answer) => Poll::Ready(Some(answer)),
+            Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending => {
                 self.left -= 1;
                 Poll::Pending

@@ -143,7 +143,7 @@ fn two_processes_found_one_store() {
     });
 }
 
-/// It looked for META before that was made, and for the other streams afterwards.
+/// It read META before that was made, and for the other streams afterwards.
 #[test]
 fn a_store_that_another_process_is_creating_is_not_taken_for_a_damaged_one() {
     for awaits in 1..12 {

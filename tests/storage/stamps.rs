@@ -1,4 +1,4 @@
-//! Events wait for the STATE they were written under, and what changed meanwhile is told.
+//! Events wait for the STATE they were written under, and what changed meanwhile is delivered.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -22,13 +22,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Notes for each event whether the member is a former one at that moment, and stalls.
 #[derive(Default)]
-struct Heard {
+struct Received {
     storage: OnceLock<Storage>,
     events: Mutex<Vec<(u64, bool)>>,
     stalls: Mutex<usize>,
 }
 
-impl FeedSubscriber for Heard {
+impl FeedSubscriber for Received {
     fn deliver(&self, live: FeedUpdate) {
         match live {
             FeedUpdate::Event(event) => {
@@ -44,10 +44,10 @@ impl FeedSubscriber for Heard {
     }
 }
 
-pub(super) async fn until(what: &str, mut look: impl FnMut() -> bool) {
+pub(super) async fn until(what: &str, mut check: impl FnMut() -> bool) {
     let clock = Clock::system();
     let end = clock.now() + PATIENCE;
-    while !look() {
+    while !check() {
         assert!(clock.now() < end, "{what}: not within {PATIENCE:?}");
         clock.sleep(Duration::from_millis(10)).await;
     }
@@ -78,21 +78,21 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         let writer = open(&server.url(), &runtime, shared()).await.unwrap();
         let reader = open(&filter.url(), &runtime, shared()).await.unwrap();
         let other = open(&filter.url(), &runtime, shared()).await.unwrap();
-        let heard = Arc::new(Heard::default());
-        heard.storage.set(reader.clone()).ok().unwrap();
-        reader.subscribe(Arc::clone(&heard) as Arc<dyn FeedSubscriber>);
+        let received = Arc::new(Received::default());
+        received.storage.set(reader.clone()).ok().unwrap();
+        reader.subscribe(Arc::clone(&received) as Arc<dyn FeedSubscriber>);
         membership(&writer, false).await;
         write(&writer, "to a member").await;
-        until("the first event", || heard.events.lock().unwrap().len() == 1).await;
-        assert_eq!(*heard.events.lock().unwrap(), [(1, false)]);
+        until("the first event", || received.events.lock().unwrap().len() == 1).await;
+        assert_eq!(*received.events.lock().unwrap(), [(1, false)]);
 
         let away = filter.turn_on();
         membership(&writer, true).await;
         write(&writer, "not to a former member").await;
-        until("the process says that it is stalled", || reader.is_stalled()).await;
+        until("the process reports that it is stalled", || reader.is_stalled()).await;
         assert!(!reader.is_following());
-        assert_eq!(*heard.stalls.lock().unwrap(), 1);
-        assert_eq!(heard.events.lock().unwrap().len(), 1, "it was told without its STATE");
+        assert_eq!(*received.stalls.lock().unwrap(), 1);
+        assert_eq!(received.events.lock().unwrap().len(), 1, "it was delivered without its STATE");
         // What another process has folded meanwhile is no way round.
         writer.fold_all().await.unwrap();
         let rows = reader.rows(&room(1), 0, 2).await;
@@ -104,8 +104,8 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         assert!(reader.is_stalled());
         drop(away);
 
-        until("the second event", || heard.events.lock().unwrap().len() == 2).await;
-        assert_eq!(heard.events.lock().unwrap()[1], (2, true), "with the rights of its time");
+        until("the second event", || received.events.lock().unwrap().len() == 2).await;
+        assert_eq!(received.events.lock().unwrap()[1], (2, true), "with the rights of its time");
         assert!(!reader.is_stalled());
         until("it follows again", || reader.is_following()).await;
         reader.barrier().await.unwrap();
@@ -193,7 +193,7 @@ fn stored(event: &Event) -> Vec<u8> {
     bytes
 }
 
-/// Publishes to a room of its own; answers the sequence.
+/// Publishes to a room of its own; returns the sequence.
 async fn publish(nats: &Nats, payload: &[u8]) -> u64 {
     let subject = format!("journal.{}", room(9));
     let payload = payload.to_vec().into();

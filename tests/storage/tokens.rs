@@ -1,4 +1,4 @@
-//! Tokens and read markers in memory: never from before a change that this process made or heard of.
+//! Tokens and read markers in memory: never from before a change that this process made or received.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex};
@@ -12,15 +12,15 @@ use futures_lite::future::poll_once;
 use super::{config, open, run, user};
 use crate::support::nats::NatsServer;
 
-/// Attempts at having a read under way: the answer may be there at once.
+/// Attempts at having a read under way: the response may be there at once.
 const ATTEMPTS: u8 = 100;
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a process was told.
+/// What a process received.
 #[derive(Default)]
-struct Heard(Mutex<Vec<EphemeralEvent>>);
+struct Received(Mutex<Vec<EphemeralEvent>>);
 
-impl FeedSubscriber for Heard {
+impl FeedSubscriber for Received {
     fn deliver(&self, live: FeedUpdate) {
         if let FeedUpdate::EphemeralEvent(event) = live {
             self.0.lock().unwrap().push(event);
@@ -28,38 +28,42 @@ impl FeedSubscriber for Heard {
     }
 }
 
-impl Heard {
-    /// Waits until this was told so often.
+impl Received {
+    /// Waits until this was received so often.
     async fn wait(&self, wanted: &EphemeralEvent, times: usize) {
-        let told = || self.0.lock().unwrap().iter().filter(|heard| *heard == wanted).count();
+        let count = || self.0.lock().unwrap().iter().filter(|event| *event == wanted).count();
         for _ in 0..1_000 {
-            if told() >= times {
+            if count() >= times {
                 return;
             }
             Clock::system().sleep(Duration::from_millis(10)).await;
         }
-        panic!("not told: {wanted:?}");
+        panic!("not received: {wanted:?}");
     }
 }
 
-/// A process that shares the store with others and hears of their changes.
-async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Heard>) {
+/// A process that shares the store with others and receives their changes.
+async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Received>) {
     let config = Config { embedded: false, ..config(None) };
     let storage = open(&nats.url(), runtime, config).await.unwrap();
-    let heard = Arc::new(Heard::default());
-    storage.subscribe(Arc::clone(&heard) as Arc<dyn FeedSubscriber>);
-    // Until it has subscribed it hears nothing.
+    let received = Arc::new(Received::default());
+    storage.subscribe(Arc::clone(&received) as Arc<dyn FeedSubscriber>);
+    // Until it has subscribed it receives nothing.
     for n in 0..u64::MAX {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&n.to_be_bytes());
         storage.token_create(&hash, &Token::new(TokenKind::Bearer), HOUR).await.unwrap();
-        let told =
-            heard.0.lock().unwrap().iter().any(|told| matches!(told, EphemeralEvent::Token { .. }));
-        if told && storage.is_following() {
+        let is_received = received
+            .0
+            .lock()
+            .unwrap()
+            .iter()
+            .any(|event| matches!(event, EphemeralEvent::Token { .. }));
+        if is_received && storage.is_following() {
             break;
         }
     }
-    (storage, heard)
+    (storage, received)
 }
 
 async fn create(storage: &Storage, hash: &[u8; 32]) {
@@ -71,16 +75,16 @@ async fn cached(storage: &Storage, hash: &[u8; 32]) -> Option<FoundToken> {
     storage.token_cached(hash).await.unwrap()
 }
 
-/// A read that is sent before a removal and whose answer is looked at after it.
-async fn removed_while_read(reader: &Storage, heard: &Heard, remover: &Storage) {
+/// A read that is sent before a removal and whose response is read after it.
+async fn removed_while_read(reader: &Storage, received: &Received, remover: &Storage) {
     for hash in (1..ATTEMPTS).map(|n| [n; 32]) {
-        let told = EphemeralEvent::Token { hash };
+        let event = EphemeralEvent::Token { hash };
         create(remover, &hash).await;
-        heard.wait(&told, 1).await;
+        received.wait(&event, 1).await;
         let mut reading = pin!(cached(reader, &hash));
         let ended = poll_once(reading.as_mut()).await.is_some();
         remover.token_delete(&hash).await.unwrap();
-        heard.wait(&told, 2).await;
+        received.wait(&event, 2).await;
         let was_there = !ended && reading.await.is_some();
         assert_eq!(cached(reader, &hash).await, None);
         if was_there {
@@ -94,34 +98,34 @@ async fn removed_while_read(reader: &Storage, heard: &Heard, remover: &Storage) 
 fn a_token_removed_while_it_is_read_does_not_count_afterwards() {
     let nats = NatsServer::start();
     run(async |runtime| {
-        let (storage, heard) = process(&nats, &runtime).await;
-        removed_while_read(&storage, &heard, &storage).await;
+        let (storage, received) = process(&nats, &runtime).await;
+        removed_while_read(&storage, &received, &storage).await;
     });
 }
 
 #[test]
-fn a_token_that_another_process_removes_while_it_is_read_does_not_count_once_that_is_heard() {
+fn a_token_that_another_process_removes_while_it_is_read_does_not_count_once_that_is_received() {
     let nats = NatsServer::start();
     run(async |runtime| {
-        let (reader, heard) = process(&nats, &runtime).await;
+        let (reader, received) = process(&nats, &runtime).await;
         let (remover, _) = process(&nats, &runtime).await;
-        removed_while_read(&reader, &heard, &remover).await;
+        removed_while_read(&reader, &received, &remover).await;
     });
 }
 
 #[test]
-fn a_token_in_memory_does_not_count_once_its_removal_by_another_process_is_heard() {
+fn a_token_in_memory_does_not_count_once_its_removal_by_another_process_is_received() {
     let nats = NatsServer::start();
     run(async |runtime| {
-        let (reader, heard) = process(&nats, &runtime).await;
+        let (reader, received) = process(&nats, &runtime).await;
         let (remover, _) = process(&nats, &runtime).await;
         let hash = [1; 32];
-        let told = EphemeralEvent::Token { hash };
+        let event = EphemeralEvent::Token { hash };
         create(&remover, &hash).await;
-        heard.wait(&told, 1).await;
+        received.wait(&event, 1).await;
         assert!(cached(&reader, &hash).await.is_some());
         remover.token_delete(&hash).await.unwrap();
-        heard.wait(&told, 2).await;
+        received.wait(&event, 2).await;
         assert_eq!(cached(&reader, &hash).await, None);
     });
 }

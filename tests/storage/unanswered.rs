@@ -1,4 +1,4 @@
-//! An event is stored, and the answer gets lost on its way: the call is answered with it all the same.
+//! An event is stored, and the response gets lost on its way: the call returns the event all the same.
 
 use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
@@ -16,20 +16,20 @@ use super::{config, connect, open, pause_at, post, room, run, user};
 use crate::support::forward::Forwarder;
 use crate::support::nats::{NatsServer, stream_info};
 
-/// Passes bytes on to nats-server, and back unless it is told to lose them.
+/// Passes bytes on to nats-server, and back unless it is set to lose them.
 struct Relay {
     forwarder: Forwarder,
-    loses_answers: Arc<AtomicBool>,
+    loses_responses: Arc<AtomicBool>,
 }
 
 impl Relay {
     fn start(to: u16) -> Self {
-        let loses_answers = Arc::new(AtomicBool::new(false));
-        let loses = Arc::clone(&loses_answers);
+        let loses_responses = Arc::new(AtomicBool::new(false));
+        let loses = Arc::clone(&loses_responses);
         let requests = |mut from: &TcpStream, mut to: &TcpStream| {
             std::io::copy(&mut from, &mut to).ok();
         };
-        let answers = move |mut from: &TcpStream, mut to: &TcpStream| {
+        let responses = move |mut from: &TcpStream, mut to: &TcpStream| {
             let mut bytes = [0; 4096];
             while let Ok(n @ 1..) = from.read(&mut bytes) {
                 if !loses.load(Ordering::SeqCst) && to.write_all(&bytes[..n]).is_err() {
@@ -37,17 +37,17 @@ impl Relay {
                 }
             }
         };
-        Self { forwarder: Forwarder::start(to, requests, answers), loses_answers }
+        Self { forwarder: Forwarder::start(to, requests, responses), loses_responses }
     }
 
-    /// What nats-server says is lost until [`Self::heal`].
-    fn lose_answers(&self) {
-        self.loses_answers.store(true, Ordering::SeqCst);
+    /// What nats-server sends is lost until [`Self::heal`].
+    fn lose_responses(&self) {
+        self.loses_responses.store(true, Ordering::SeqCst);
     }
 
     /// The lines end; new ones are whole.
     fn heal(&self) {
-        self.loses_answers.store(false, Ordering::SeqCst);
+        self.loses_responses.store(false, Ordering::SeqCst);
         self.forwarder.disconnect_all();
     }
 }
@@ -87,7 +87,7 @@ async fn write(storage: &Storage, body: &str) -> EventId {
 }
 
 #[test]
-fn an_event_whose_answer_was_lost_is_not_refused_for_itself() {
+fn an_event_whose_response_was_lost_is_not_refused_for_itself() {
     let server = NatsServer::start();
     let relay = Relay::start(server.port());
     run(async |runtime| {
@@ -98,7 +98,7 @@ fn an_event_whose_answer_was_lost_is_not_refused_for_itself() {
         let id = write(&one, "a message").await;
         // From now on it needs nothing of the server but the acknowledgement.
         assert!(one.row(&room(1), &id).await.unwrap().is_some());
-        relay.lose_answers();
+        relay.lose_responses();
         let meanwhile = async {
             let clock = Clock::system();
             while two.head(&room(1)).await.unwrap().event_number < 2 {
@@ -146,8 +146,8 @@ fn a_repetition_that_another_process_stored_meanwhile_is_not_stored_again() {
             let first = other.append(&room, &request, &[], draft("the other's")).await.unwrap();
             other.append(&room, &RequestId::random(), &[], draft("more")).await.unwrap();
             Clock::system().sleep(Duration::from_millis(200)).await;
-            let answer = call.await.unwrap();
-            assert_eq!(answer.event.effect, first.event.effect, "at await {awaits}");
+            let appended = call.await.unwrap();
+            assert_eq!(appended.event.effect, first.event.effect, "at await {awaits}");
             let rows = other.head(&room).await.unwrap().rows;
             assert_eq!(rows, 2, "at await {awaits}");
         }

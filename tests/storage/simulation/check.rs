@@ -39,7 +39,7 @@ fn all(server: &NatsServer, stream: &str) -> Vec<StoredMessage> {
     })
 }
 
-/// What is in the pages, one line each, for whoever looks into a failure.
+/// What is in the pages, one line each, for whoever investigates a failure.
 pub(super) fn stored_pages(server: &NatsServer) -> Vec<String> {
     let line = |stored: &StoredMessage| {
         let levels = stored.subject.split('.').count();
@@ -77,7 +77,7 @@ pub(super) fn journal(server: &NatsServer) -> Vec<Vec<Event>> {
     rooms
 }
 
-/// Every acknowledged event lies in the journal, once, in order and as it was answered, unless the text
+/// Every acknowledged event lies in the journal, once, in order and as its response contained it, unless the text
 /// it brought was removed since.
 pub(super) fn acknowledged_is_stored(run: &mut Run<'_>) -> Result<(), Fault> {
     for (n, stored) in journal(&run.nats).iter().enumerate() {
@@ -212,8 +212,8 @@ struct Record<'a> {
     bytes: &'a [u8],
 }
 
-/// The records of a block (`filestore.go` of nats-server 2.15): length in 4 bytes, of which the highest bit says
-/// that headers follow; sequence in 8, of which the highest bit says erased, the next one tombstone.
+/// The records of a block (`filestore.go` of nats-server 2.15): length in 4 bytes, of which the highest bit means
+/// that headers follow; sequence in 8, of which the highest bit means erased, the next one tombstone.
 fn records(mut block: &[u8]) -> Vec<Record<'_>> {
     let mut found = Vec::new();
     while let [a, b, c, d, rest @ ..] = block {

@@ -3,16 +3,15 @@
 //! must come of it.
 //!
 //! Whenever everything has come to rest: what was acknowledged is stored, once and in order; every
-//! process, and one that has just started, reads what the model says; no page has parts that it does
+//! process, and one that has just started, reads what the model contains; no page has parts that it does
 //! not name; no removed text is in the server's files.
 //!
 //! Lists are numbered. A check of every change runs the fixed ones, and those that failed once and were
 //! shrunk (`kept.jsonl`); `make simulate` runs others for `CHATTO_SIMULATION_SECONDS`, and
 //! `CHATTO_SEED=n` runs one, `CHATTO_SIMULATION_LIST` one in the form in which they are kept. What happens when is
 //! left to the machine: the same list may pass and fail.
-#![expect(clippy::disallowed_methods, reason = "a run lasts as long as the clock on the wall says")]
+#![expect(clippy::disallowed_methods, reason = "a run lasts as long as the wall clock counts")]
 
-mod answers;
 mod check;
 mod counts;
 mod foreign;
@@ -20,6 +19,7 @@ mod model;
 mod ops;
 mod process;
 mod protocol;
+mod responses;
 mod rest;
 mod run;
 mod shrink;

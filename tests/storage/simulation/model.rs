@@ -230,7 +230,7 @@ impl Model {
         }
         let root = self.root(post.row)?;
         if root.deleted_ms > 0 {
-            return Err(format!("{} answers a deleted message", post.id));
+            return Err(format!("{} replies to a deleted message", post.id));
         }
         if post.reply as usize != root.replies.len() + 1 {
             return Err(format!("a number of a reply was given twice: {}", post.id));

@@ -31,13 +31,13 @@ pub(super) enum Op {
     Read { by: usize, room: usize },
     /// SIGSTOP; it goes on after `for_ms`, while the others work.
     Stop { by: usize, for_ms: u64 },
-    /// `kill -9` while it appends and folds, `after_us` after it was told to.
+    /// `kill -9` while it appends and folds, `after_us` after the command.
     Kill { by: usize, room: usize, after_us: u64 },
     /// It closes its store and ends; a new one takes its place.
     Close { by: usize },
     /// `kill -9` of nats-server; it is away for `for_ms`.
     KillNats { for_ms: u64 },
-    /// Waits for answers.
+    /// Waits for responses.
     Wait { ms: u64 },
     /// Everything comes to rest and is compared with the model.
     Quiesce,

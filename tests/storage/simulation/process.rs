@@ -11,13 +11,13 @@ use super::protocol::{Line, Request};
 use super::worker::{MARK, VARIABLE};
 
 /// What came from a process, named by its number; `None`: it has ended.
-pub(super) type Said = (u64, Option<Line>);
+pub(super) type Received = (u64, Option<Line>);
 
 pub(super) struct Process {
     /// No other process of the run has this number.
     pub(super) number: u64,
     pub(super) stopped: bool,
-    /// It was told to end.
+    /// It was ordered to end.
     pub(super) closing: bool,
     child: Child,
     stdin: ChildStdin,
@@ -25,8 +25,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts one on the nats-server at `url`; it says so when its store is open.
-    pub(super) fn start(url: &str, number: u64, said: Sender<Said>) -> Self {
+    /// Starts one on the nats-server at `url`; it reports when its store is open.
+    pub(super) fn start(url: &str, number: u64, received: Sender<Received>) -> Self {
         let mut child = Program::new(std::env::current_exe().unwrap())
             .args(["--exact", "storage::simulation::worker::worker"])
             .args(["--nocapture", "--test-threads=1"])
@@ -43,18 +43,18 @@ impl Process {
                 if let Some(line) = line.strip_prefix(MARK)
                     // A line may be cut short by a kill.
                     && let Ok(line) = serde_json::from_str(line)
-                    && said.send((number, Some(line))).is_err()
+                    && received.send((number, Some(line))).is_err()
                 {
                     return;
                 }
             }
-            said.send((number, None)).ok();
+            received.send((number, None)).ok();
         });
         Self { number, stopped: false, closing: false, child, stdin, reader: Some(reader) }
     }
 
-    /// Tells it what to do; nothing when it has ended.
-    pub(super) fn tell(&mut self, request: &Request) {
+    /// Sends it a command; nothing when it has ended.
+    pub(super) fn send(&mut self, request: &Request) {
         let text = serde_json::to_string(request).unwrap();
         writeln!(self.stdin, "{text}").ok();
     }
@@ -74,7 +74,7 @@ impl Process {
         kill_process(pid, signal).unwrap();
     }
 
-    /// `kill -9`, and waits until everything that it had said has arrived.
+    /// `kill -9`, and waits until everything that it had printed has arrived.
     pub(super) fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();

@@ -1,4 +1,4 @@
-//! What the simulation and its workers tell each other: one JSON value per line.
+//! What the simulation and its workers send each other: one JSON value per line.
 
 use chatto::domain::timeline::{
     Delete, Edit, Effect, Fact, FactKind, Message, Pin, Post, React, Row, RowKind,
@@ -13,7 +13,7 @@ use super::super::{content, user};
 use super::model::View;
 use crate::support::records::Event;
 
-/// What a worker is asked to do. Several may be in work at a time.
+/// What a worker is to do. Several commands may be in progress at a time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) id: u64,
@@ -36,21 +36,21 @@ pub(super) enum Command {
     Close,
 }
 
-/// What a worker says.
+/// What a worker prints.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Line {
     /// The store is open.
     Ready,
-    Answer {
+    Response {
         id: u64,
-        answer: Answer,
+        response: Response,
     },
-    /// It has logged an error: something that somebody must look at.
+    /// It has logged an error: something that somebody must investigate.
     Error(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) enum Answer {
+pub(super) enum Response {
     /// The event as it is stored (protobuf), and whether an earlier call had stored it.
     Appended {
         event: Vec<u8>,
@@ -58,7 +58,7 @@ pub(super) enum Answer {
     },
     /// The draft saw that there is nothing to do.
     Refused,
-    /// Dropped at the await that was asked for.
+    /// Dropped at the await that the command names.
     Cut,
     /// The room as it is read.
     Room(Box<View>),
@@ -70,7 +70,7 @@ pub(super) enum Answer {
     },
 }
 
-impl Answer {
+impl Response {
     /// Without what fills pages.
     pub(super) fn short(&self) -> String {
         match self {
@@ -79,12 +79,12 @@ impl Answer {
                 Err(error) => format!("appended {error}"),
             },
             Self::Room(view) => format!("{} rows, {} events", view.rows.len(), view.events),
-            answer => format!("{answer:?}"),
+            response => format!("{response:?}"),
         }
     }
 }
 
-/// One event to append, as a caller would ask for it: numbers come from what the draft sees.
+/// One event to append, as a caller would request it: numbers come from what the draft sees.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) enum Act {
     Post { text: Text },
@@ -98,7 +98,7 @@ pub(super) enum Act {
     Member { user: u64, left: bool },
 }
 
-/// A text that can be told from every other one on the disk.
+/// A text that differs from every other one on the disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Text {
     pub(super) name: String,

@@ -7,7 +7,7 @@ use super::check;
 use super::foreign::{self, Foreign, Novelty};
 use super::model::{View, difference};
 use super::ops::{ROOMS, WORKERS};
-use super::protocol::{Act, Answer, Command, Line, Request};
+use super::protocol::{Act, Command, Line, Request, Response};
 use super::run::{Fault, PATIENCE, Room, Run, Wanted, What, kind};
 
 impl Run<'_> {
@@ -21,7 +21,7 @@ impl Run<'_> {
         let deadline = Instant::now() + PATIENCE;
         while !self.sent.is_empty() {
             if Instant::now() > deadline {
-                return Err(format!("never answered: {}", self.pending()));
+                return Err(format!("never responded: {}", self.pending()));
             }
             self.pump(Instant::now() + Duration::from_millis(1))?;
         }
@@ -68,9 +68,9 @@ impl Run<'_> {
                 {
                     continue;
                 }
-                let ours = |wanted: &Wanted| wanted.room == room && wanted.is_answered_by(&event);
+                let ours = |wanted: &Wanted| wanted.room == room && wanted.is_stored_as(&event);
                 let Some(at) = self.unsettled.iter().position(ours) else {
-                    return Err(format!("stored, but nobody was told: {event:?}"));
+                    return Err(format!("stored, but nobody knows of it: {event:?}"));
                 };
                 self.unsettled.swap_remove(at);
                 self.counts.add("stored, and refused when it was repeated");
@@ -89,21 +89,23 @@ impl Run<'_> {
     }
 
     /// Does one command to its end.
-    pub(super) fn finish(&mut self, worker: usize, command: Command) -> Result<Answer, Fault> {
+    pub(super) fn finish(&mut self, worker: usize, command: Command) -> Result<Response, Fault> {
         self.next += 1;
         let id = self.next;
         let deadline = Instant::now() + PATIENCE;
         let what = format!("{command:?}");
         self.note(|| format!("{id} to worker {worker}: {what}"));
-        self.workers[worker].tell(&Request { id, command });
+        self.workers[worker].send(&Request { id, command });
         loop {
-            match self.said.1.recv_timeout(Duration::from_millis(5)) {
-                Ok((_, Some(Line::Answer { id: of, answer }))) if of == id => {
-                    self.note(|| format!("{id} {}", answer.short()));
-                    return Ok(answer);
+            match self.received.1.recv_timeout(Duration::from_millis(5)) {
+                Ok((_, Some(Line::Response { id: of, response }))) if of == id => {
+                    self.note(|| format!("{id} {}", response.short()));
+                    return Ok(response);
                 }
-                Ok((process, line)) => self.hear(process, line)?,
-                Err(_) if Instant::now() > deadline => return Err(format!("no answer to {what}")),
+                Ok((process, line)) => self.receive(process, line)?,
+                Err(_) if Instant::now() > deadline => {
+                    return Err(format!("no response to {what}"));
+                }
                 Err(_) => {}
             }
         }
@@ -126,9 +128,9 @@ impl Run<'_> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.finish(worker, Command::Read { room: room as u8, barrier: true })? {
-                Answer::Room(view) => return Ok(*view),
-                Answer::Failed { transient: true, .. } if Instant::now() < deadline => {}
-                answer => return Err(format!("reading room {room}: {answer:?}")),
+                Response::Room(view) => return Ok(*view),
+                Response::Failed { transient: true, .. } if Instant::now() < deadline => {}
+                response => return Err(format!("reading room {room}: {response:?}")),
             }
         }
     }
@@ -140,11 +142,11 @@ impl Run<'_> {
             loop {
                 let folded = self.finish(worker, Command::Fold { cut: None })?;
                 let left = self.finish(worker, Command::Unfolded)?;
-                let nothing_left = left == Answer::Unfolded(0) || !self.foreign.is_empty();
+                let nothing_left = left == Response::Unfolded(0) || !self.foreign.is_empty();
                 match folded {
-                    Answer::Done if nothing_left && self.unfolded_room().is_none() => break,
-                    Answer::Done | Answer::Failed { transient: true, .. } => {}
-                    answer => return Err(format!("folding everything: {answer:?}")),
+                    Response::Done if nothing_left && self.unfolded_room().is_none() => break,
+                    Response::Done | Response::Failed { transient: true, .. } => {}
+                    response => return Err(format!("folding everything: {response:?}")),
                 }
                 if Instant::now() > deadline {
                     let room = self.unfolded_room();
@@ -157,9 +159,9 @@ impl Run<'_> {
         }
         loop {
             match self.finish(0, Command::Purge)? {
-                Answer::Done => return Ok(()),
-                Answer::Failed { transient: true, .. } if Instant::now() < deadline => {}
-                answer => return Err(format!("purging: {answer:?}")),
+                Response::Done => return Ok(()),
+                Response::Failed { transient: true, .. } if Instant::now() < deadline => {}
+                response => return Err(format!("purging: {response:?}")),
             }
         }
     }
@@ -203,7 +205,7 @@ impl Run<'_> {
             self.rooms[room].skip(*number);
             let text = self.text(90);
             let wanted = self.wanted(room, Act::Post { text });
-            self.tell(number_of(*number), wanted.command(None), What::Behind(wanted));
+            self.send_now(number_of(*number), wanted.command(None), What::Behind(wanted));
         }
         self.foreign.push(foreign);
         Ok(())

@@ -1,4 +1,4 @@
-//! One list: a nats-server and workers of its own, what they are told, and what they answer.
+//! One list: a nats-server and workers of its own, the commands they get, and their responses.
 #![expect(clippy::disallowed_methods, reason = "a simulation pauses and measures real time")]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,21 +11,21 @@ use super::counts::Counts;
 use super::foreign::Foreign;
 use super::model::{Live, Model, View};
 use super::ops::{Op, ROOMS, WORKERS, Wish};
-use super::process::{Process, Said};
+use super::process::{Process, Received};
 use super::protocol::{Act, Command, Emoji, Request, Text};
 use crate::support::nats::NatsServer;
 use crate::support::records::{Event, event::Effect};
 
 /// How long everything may take to come to rest; an append alone is tried for 15 s.
 pub(super) const PATIENCE: Duration = Duration::from_secs(40);
-/// Commands of one worker that wait for an answer.
+/// Commands of one worker that wait for a response.
 const IN_WORK_MAX: usize = 12;
 /// A page of these spills.
 const LARGE: (usize, usize) = (10, 60_000);
 /// Reactions of these spill.
 const LONG: (usize, usize) = (18, 8_000);
 
-/// A command without an answer yet.
+/// A command without a response yet.
 pub(super) struct Sent {
     pub(super) worker: usize,
     process: u64,
@@ -51,7 +51,7 @@ pub(super) struct Wanted {
     pub(super) act: Act,
     /// Events of the room that were acknowledged before.
     pub(super) after: u64,
-    /// Why it may be stored without an answer; `Cut` when that is counted apart.
+    /// Why it may be stored without a response; `Cut` when that is counted apart.
     pub(super) lost: Option<Lost>,
     tries: u32,
 }
@@ -96,7 +96,7 @@ pub(super) struct Run<'a> {
     pub(super) workers: Vec<Process>,
     /// When a stopped worker goes on.
     pub(super) goes_on: Vec<Option<Instant>>,
-    pub(super) said: (Sender<Said>, Receiver<Said>),
+    pub(super) received: (Sender<Received>, Receiver<Received>),
     pub(super) sent: BTreeMap<u64, Sent>,
     /// In the middle of whatever it did.
     pub(super) nats_was_killed: bool,
@@ -109,7 +109,7 @@ pub(super) struct Run<'a> {
     pub(super) next: u64,
     texts: u64,
     started: Instant,
-    /// What was told and said, for whoever looks into a failure.
+    /// The commands and responses, for whoever investigates a failure.
     trace: Vec<String>,
 }
 
@@ -117,14 +117,14 @@ pub(super) struct Run<'a> {
 pub(super) type Fault = String;
 
 impl<'a> Run<'a> {
-    /// `name` is part of every text, so that those of other runs are told from ours.
+    /// `name` is part of every text, so that those of other runs are distinguished from ours.
     pub(super) fn new(name: &str, counts: &'a mut Counts) -> Self {
         let mut run = Self {
             nats: NatsServer::start(),
             name: name.to_owned(),
             workers: Vec::new(),
             goes_on: vec![None; WORKERS],
-            said: channel(),
+            received: channel(),
             sent: BTreeMap::new(),
             nats_was_killed: false,
             unsettled: Vec::new(),
@@ -173,7 +173,7 @@ impl<'a> Run<'a> {
 
     pub(super) fn process(&mut self) -> Process {
         self.next += 1;
-        Process::start(&self.nats.url(), self.next, self.said.0.clone())
+        Process::start(&self.nats.url(), self.next, self.received.0.clone())
     }
 
     fn step(&mut self, op: &Op) -> Result<(), Fault> {
@@ -231,7 +231,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    // --- what workers are told --------------------------------------------------------------------
+    // --- commands to workers --------------------------------------------------------------------
 
     /// Sends a command, when the worker has not too much to do already.
     fn send(&mut self, worker: usize, command: Command, what: What) -> Result<Option<u64>, Fault> {
@@ -242,20 +242,20 @@ impl<'a> Run<'a> {
                 return Ok(None);
             }
             if Instant::now() > deadline {
-                return Err(format!("worker {worker} does not answer: {}", self.pending()));
+                return Err(format!("worker {worker} does not respond: {}", self.pending()));
             }
             self.pump(Instant::now() + Duration::from_millis(1))?;
         }
-        Ok(Some(self.tell(worker, command, what)))
+        Ok(Some(self.send_now(worker, command, what)))
     }
 
-    pub(super) fn tell(&mut self, worker: usize, command: Command, what: What) -> u64 {
+    pub(super) fn send_now(&mut self, worker: usize, command: Command, what: What) -> u64 {
         self.next += 1;
         let id = self.next;
         self.note(|| format!("{id} to worker {worker}: {command:?}"));
         let process = &mut self.workers[worker];
         self.sent.insert(id, Sent { worker, process: process.number, what });
-        process.tell(&Request { id, command });
+        process.send(&Request { id, command });
         id
     }
 
@@ -267,7 +267,7 @@ impl<'a> Run<'a> {
         self.sent.values().filter(|sent| sent.worker == worker).count()
     }
 
-    /// What waits for an answer, for the words of a fault.
+    /// What waits for a response, for the words of a fault.
     pub(super) fn pending(&self) -> String {
         let all = self.sent.iter().map(|(id, Sent { worker, process, what })| {
             let stopped = if self.workers[*worker].stopped { ", stopped" } else { "" };
@@ -315,7 +315,7 @@ impl<'a> Run<'a> {
         }
         let running = |at: &usize| !self.workers[*at].stopped && !self.workers[*at].closing;
         let at = (1..=WORKERS).map(|n| (by + n) % WORKERS).find(running).unwrap_or(by);
-        self.tell(at, wanted.command(None), What::Append(wanted));
+        self.send_now(at, wanted.command(None), What::Append(wanted));
         Ok(())
     }
 
@@ -436,7 +436,7 @@ impl<'a> Run<'a> {
         let mut killed = std::mem::replace(&mut self.workers[worker], fresh);
         self.goes_on[worker] = None;
         killed.kill();
-        // What it had said before counts as said.
+        // What it had printed before counts.
         self.pump(Instant::now())?;
         self.counts.add("kill: worker");
         let (appends, folds) = self.repeat_lost(killed.number, worker)?;
@@ -449,7 +449,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// A process is gone: others repeat what it has not answered. Tells whether there were appends, and
+    /// A process is gone: others repeat what it has not responded to. Returns whether there were appends, and
     /// folds.
     fn repeat_lost(&mut self, process: u64, worker: usize) -> Result<(bool, bool), Fault> {
         let lost = self.sent.iter().filter(|(_, sent)| sent.process == process);
@@ -483,7 +483,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    // --- what they say ----------------------------------------------------------------------------
+    // --- responses of workers ---------------------------------------------------------------------
 }
 
 /// The same wish for the n-th of several that act at once.

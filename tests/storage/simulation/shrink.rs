@@ -12,7 +12,7 @@ use super::run::Fault;
 
 /// What happens when is left to the machine: a list counts as passing when it did so this often.
 const ATTEMPTS: usize = 3;
-/// How long shrinking may take when `CHATTO_SIMULATION_SHRINK_SECONDS` does not say it.
+/// How long shrinking may take when `CHATTO_SIMULATION_SHRINK_SECONDS` does not set it.
 const TIME: Duration = Duration::from_secs(300);
 
 fn time() -> Duration {
@@ -25,7 +25,7 @@ fn path() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/storage/simulation/kept.jsonl"))
 }
 
-/// Leaves out halves, quarters and so on for as long as the rest fails, and answers the shortest list
+/// Leaves out halves, quarters and so on for as long as the rest fails, and returns the shortest list
 /// that did.
 pub(super) fn shrink(mut ops: Vec<Op>, mut fault: Fault) -> (Vec<Op>, Fault) {
     let deadline = Instant::now() + time();

@@ -1,4 +1,4 @@
-//! A process of its own with an open store, which does what lines on its standard input say: the test
+//! A process of its own with an open store, which does what lines on its standard input order: the test
 //! binary itself, started again with an environment variable.
 
 use std::fmt::Write as _;
@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use super::super::{CutAt, config, open, room, run, user};
 use super::model::{Line as RowLine, View};
-use super::protocol::{Act, Answer, Command, Emoji, Line, Request, Text};
+use super::protocol::{Act, Response, Command, Emoji, Line, Request, Text};
 use crate::support::records;
 use chatto::domain::timeline::RowKind;
 
@@ -20,7 +20,7 @@ use chatto::domain::timeline::RowKind;
 pub(super) const VARIABLE: &str = "CHATTO_SIMULATION_WORKER";
 /// Commands in work at a time; the simulation sends fewer.
 const COMMANDS_MAX: usize = 256;
-/// What the test runner prints is told from our lines by this.
+/// What the test runner prints is distinguished from our lines by this.
 pub(super) const MARK: char = '@';
 
 #[derive(Debug)]
@@ -53,14 +53,16 @@ fn lines_come_back_as_they_were() {
         assert!(!line.contains('\n'));
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
     }
-    let line =
-        Line::Answer { id: 7, answer: Answer::Appended { event: vec![1, 255], duplicate: true } };
+    let line = Line::Response {
+        id: 7,
+        response: Response::Appended { event: vec![1, 255], duplicate: true },
+    };
     let text = serde_json::to_string(&line).unwrap();
     assert_eq!(serde_json::from_str::<Line>(&text).unwrap(), line);
     assert_eq!(Emoji { number: 4, bytes: 9 }.whole().len(), 9);
 }
 
-fn say(line: &Line) {
+fn print_line(line: &Line) {
     let text = serde_json::to_string(line).unwrap();
     let mut out = std::io::stdout().lock();
     // The test runner leaves an unfinished line of its own.
@@ -70,7 +72,7 @@ fn say(line: &Line) {
 
 async fn serve(url: &str, runtime: &Runtime) {
     let storage = open(url, runtime, Config { embedded: false, ..config(None) }).await.unwrap();
-    say(&Line::Ready);
+    print_line(&Line::Ready);
     let (tx, requests) = smol::channel::bounded(1);
     std::thread::spawn(move || {
         for line in std::io::stdin().lines() {
@@ -87,21 +89,21 @@ async fn serve(url: &str, runtime: &Runtime) {
         if command == Command::Close {
             scope.join().await;
             storage.close().await;
-            say(&Line::Answer { id, answer: Answer::Done });
+            print_line(&Line::Response { id, response: Response::Done });
             return;
         }
         let storage = Arc::clone(&storage);
         scope
             .spawn("command", async move {
-                let answer = Box::pin(obey(&storage, command)).await.unwrap_or_else(failed);
-                say(&Line::Answer { id, answer });
+                let response = Box::pin(execute(&storage, command)).await.unwrap_or_else(failed);
+                print_line(&Line::Response { id, response });
             })
             .unwrap();
     }
     std::process::abort();
 }
 
-fn failed(error: StorageError) -> Answer {
+fn failed(error: StorageError) -> Response {
     let transient = error.is_transient();
     let mut text = error.to_string();
     let mut source = std::error::Error::source(&error);
@@ -109,40 +111,40 @@ fn failed(error: StorageError) -> Answer {
         text = format!("{text}: {cause}");
         source = cause.source();
     }
-    Answer::Failed { error: text, transient }
+    Response::Failed { error: text, transient }
 }
 
-async fn obey(storage: &Storage, command: Command) -> Result<Answer, StorageError> {
+async fn execute(storage: &Storage, command: Command) -> Result<Response, StorageError> {
     Ok(match command {
         Command::Append { room: at, key, act, cut } => {
             let room = room(at);
             let request = RequestId::keyed(&user(0), "Simulate", &room, &key);
             let appended = append(storage, &room, &request, &act);
             match CutAt::new(appended, cut.unwrap_or(u32::MAX)).await {
-                None => Answer::Cut,
+                None => Response::Cut,
                 Some(Ok(Appended { event, duplicate })) => {
                     let event = records::Event::from(event).encode_to_vec();
-                    Answer::Appended { event, duplicate }
+                    Response::Appended { event, duplicate }
                 }
-                Some(Err(ChangeError::Refused(Refused))) => Answer::Refused,
+                Some(Err(ChangeError::Refused(Refused))) => Response::Refused,
                 Some(Err(ChangeError::Storage(error))) => return Err(error),
             }
         }
         Command::Fold { cut } => {
             match CutAt::new(storage.fold_all(), cut.unwrap_or(u32::MAX)).await {
-                None => Answer::Cut,
-                Some(folded) => folded.map(|()| Answer::Done)?,
+                None => Response::Cut,
+                Some(folded) => folded.map(|()| Response::Done)?,
             }
         }
         Command::Read { room: at, barrier } => {
             if barrier {
                 storage.barrier().await?;
             }
-            Answer::Room(Box::new(read(storage, &room(at)).await?))
+            Response::Room(Box::new(read(storage, &room(at)).await?))
         }
-        Command::Purge => storage.purge().await.map(|()| Answer::Done)?,
-        Command::Unfolded => Answer::Unfolded(storage.unfolded().0),
-        Command::Close => Answer::Refused,
+        Command::Purge => storage.purge().await.map(|()| Response::Done)?,
+        Command::Unfolded => Response::Unfolded(storage.unfolded().0),
+        Command::Close => Response::Refused,
     })
 }
 
@@ -207,7 +209,7 @@ async fn read(storage: &Storage, room: &RoomId) -> Result<View, StorageError> {
     })
 }
 
-/// The log: errors only, told to the simulation.
+/// The log: errors only, reported to the simulation.
 struct Errors;
 
 impl log::Log for Errors {
@@ -219,7 +221,7 @@ impl log::Log for Errors {
         if self.enabled(record.metadata()) {
             let mut fields = Fields(String::new());
             record.key_values().visit(&mut fields).ok();
-            say(&Line::Error(format!("{}: {}{}", record.target(), record.args(), fields.0)));
+            print_line(&Line::Error(format!("{}: {}{}", record.target(), record.args(), fields.0)));
         }
     }
 

@@ -1,4 +1,4 @@
-//! What workers answer, and what the model learns from it.
+//! The responses of workers, and what the model learns from it.
 
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 
 use super::ops::WORKERS;
-use super::protocol::{Act, Answer, Command, Line};
+use super::protocol::{Act, Command, Line, Response};
 use super::run::{Fault, Lost, Run, Sent, Wanted, What, kind};
 use crate::support::records::{Event, event::Effect};
 
 impl Run<'_> {
-    /// Takes what is said until a moment, and lets stopped workers go on in time.
+    /// Takes what workers print until a moment, and lets stopped workers go on in time.
     pub(super) fn pump(&mut self, until: Instant) -> Result<(), Fault> {
         loop {
             let now = Instant::now();
@@ -21,24 +21,24 @@ impl Run<'_> {
                 }
             }
             let wait = until.saturating_duration_since(now).min(Duration::from_millis(5));
-            match self.said.1.recv_timeout(wait) {
-                Ok((process, line)) => self.hear(process, line)?,
+            match self.received.1.recv_timeout(wait) {
+                Ok((process, line)) => self.receive(process, line)?,
                 Err(RecvTimeoutError::Timeout) if now >= until => return Ok(()),
                 Err(_) => {}
             }
         }
     }
 
-    pub(super) fn hear(&mut self, process: u64, line: Option<Line>) -> Result<(), Fault> {
+    pub(super) fn receive(&mut self, process: u64, line: Option<Line>) -> Result<(), Fault> {
         match line {
             Some(Line::Ready) => Ok(()),
-            // It says which rooms wait for a newer program.
+            // It prints which rooms wait for a newer program.
             Some(Line::Error(text)) if text.contains("held") && !self.foreign.is_empty() => Ok(()),
             Some(Line::Error(text)) => Err(format!("a worker logs an error: {text}")),
-            Some(Line::Answer { id, answer }) => match self.sent.remove(&id) {
+            Some(Line::Response { id, response }) => match self.sent.remove(&id) {
                 Some(sent) => {
-                    self.note(|| format!("{id} {}", answer.short()));
-                    self.answered(sent, answer)
+                    self.note(|| format!("{id} {}", response.short()));
+                    self.responded(sent, response)
                 }
                 None => Ok(()),
             },
@@ -49,56 +49,56 @@ impl Run<'_> {
         }
     }
 
-    fn answered(&mut self, sent: Sent, answer: Answer) -> Result<(), Fault> {
-        match (sent.what, answer) {
-            (What::Append(wanted), Answer::Appended { event, duplicate }) => {
+    fn responded(&mut self, sent: Sent, response: Response) -> Result<(), Fault> {
+        match (sent.what, response) {
+            (What::Append(wanted), Response::Appended { event, duplicate }) => {
                 let event = Event::decode(&event[..]).map_err(|error| error.to_string())?;
                 self.acknowledged(wanted, event, duplicate)
             }
-            (What::Append(wanted), Answer::Cut) => {
+            (What::Append(wanted), Response::Cut) => {
                 self.counts.add("cut: append");
                 self.repeat(wanted, Lost::Cut, sent.worker)
             }
-            (What::Append(wanted), Answer::Failed { transient: true, .. }) => {
+            (What::Append(wanted), Response::Failed { transient: true, .. }) => {
                 self.counts.add("append failed for now");
                 self.repeat(wanted, Lost::Otherwise, sent.worker)
             }
-            (What::Behind(wanted), Answer::Appended { event, duplicate }) => {
+            (What::Behind(wanted), Response::Appended { event, duplicate }) => {
                 self.counts.add("foreign: appended behind an event that cannot be read");
                 let event = Event::decode(&event[..]).map_err(|error| error.to_string())?;
                 self.acknowledged(wanted, event, duplicate)
             }
-            (What::Behind(wanted), Answer::Failed { .. }) => {
+            (What::Behind(wanted), Response::Failed { .. }) => {
                 self.counts.add("foreign: no append behind an event that cannot be read");
                 self.unsettled.push(wanted);
                 Ok(())
             }
-            (What::Append(wanted), Answer::Refused) => {
+            (What::Append(wanted), Response::Refused) => {
                 self.counts.add("append refused");
                 if wanted.lost.is_some() {
                     self.unsettled.push(wanted);
                 }
                 Ok(())
             }
-            (What::Fold, Answer::Cut) => {
+            (What::Fold, Response::Cut) => {
                 self.counts.add("cut: fold");
                 Ok(())
             }
-            (What::Read { room }, Answer::Room(view)) => {
+            (What::Read { room }, Response::Room(view)) => {
                 self.counts.add("read: while things happen");
                 self.rooms[room].seen.push(view.rows.into_iter().map(|row| row.id).collect());
                 Ok(())
             }
-            (_, Answer::Failed { error, transient: false }) => Err(format!("failed: {error}")),
+            (_, Response::Failed { error, transient: false }) => Err(format!("failed: {error}")),
             (What::Fold | What::Read { .. }, _) => Ok(()),
-            (What::Append(wanted) | What::Behind(wanted), answer) => {
-                Err(format!("{answer:?} to {wanted:?}"))
+            (What::Append(wanted) | What::Behind(wanted), response) => {
+                Err(format!("{response:?} to {wanted:?}"))
             }
         }
     }
 
     fn acknowledged(&mut self, wanted: Wanted, event: Event, duplicate: bool) -> Result<(), Fault> {
-        if !wanted.is_answered_by(&event) {
+        if !wanted.is_stored_as(&event) {
             return Err(format!("{event:?} instead of {wanted:?}"));
         }
         if event.number <= wanted.after {
@@ -148,8 +148,8 @@ impl Wanted {
         Command::Append { room, key, act, cut }
     }
 
-    /// Whether a stored event is what was asked for, under the same key.
-    pub(super) fn is_answered_by(&self, event: &Event) -> bool {
+    /// Whether a stored event is what was requested, under the same key.
+    pub(super) fn is_stored_as(&self, event: &Event) -> bool {
         use super::super::{room, user};
         let room = room(self.room as u8);
         let key = chatto::storage::RequestId::keyed(&user(0), "Simulate", &room, &self.key);
