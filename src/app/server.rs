@@ -260,9 +260,9 @@ impl ServerProcess {
             let params = json!({ "schema": operator::SCHEMA, "version": operator::VERSION });
             match Box::pin(operations.call("setup-link", params)).await {
                 Ok(link) => setup = Some(link),
-                Err(refusal) if refusal.code == "already_exists" => {}
-                Err(refusal) => {
-                    log::warn!(error:err = refusal; "cannot create the setup link");
+                Err(error) if error.code == "already_exists" => {}
+                Err(error) => {
+                    log::warn!(error:err = error; "cannot create the setup link");
                 }
             }
         } else if !operations.has_owner() {

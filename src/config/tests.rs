@@ -121,7 +121,7 @@ fn relative_paths_start_at_the_file() {
 }
 
 #[test]
-fn all_faults_are_told_at_once() {
+fn all_faults_are_reported_together() {
     let case =
         Case::new("[webserver]\nprot = 1\n[nats]\nreplicas = 2\n").env("CHATTO_NATS_REPLICA", "3");
     assert_eq!(

@@ -31,7 +31,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_told_once() {
+    fn each_cause_is_printed_once() {
         let error = |text, cause: Option<Link>| Link { text, cause: cause.map(Box::new) };
         let inner = error("disk full", None);
         let middle = error("cannot write", Some(inner));

@@ -122,8 +122,8 @@ impl Presences<'_> {
         let holds = effective(&record);
         let until_ms = updates.iter().map(|one| one.mine.until_ms).max().unwrap_or(now);
         self.known.written().insert(*user, record);
-        let told = EphemeralEvent::Presence { user: *user, status: holds, until_ms };
-        self.storage.publish_ephemeral(&told).await?;
+        let event = EphemeralEvent::Presence { user: *user, status: holds, until_ms };
+        self.storage.publish_ephemeral(&event).await?;
         Ok(holds)
     }
 
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_faster_than_it_is_told_becomes_one() {
+    fn reports_that_are_faster_than_their_publication_are_merged() {
         let said = |session: u8, status: Presence, by_hand| {
             let mine = SessionPresence { session: [session; 16], status, until_ms: 1 };
             Update { mine, by_hand }
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_heard_while_the_store_was_read_is_not_replaced_by_what_was_read() {
+    fn what_was_received_while_the_store_was_read_is_not_replaced_by_what_was_read() {
         let user = UserId::from_number;
         let received = [(user(1), (Presence::Online, 70)), (user(2), (Presence::Away, 60))]
             .into_iter()

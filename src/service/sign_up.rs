@@ -65,7 +65,7 @@ pub enum RedeemError {
 }
 
 impl RedeemError {
-    /// What kind of refusal this is.
+    /// What kind of error this is.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -84,7 +84,7 @@ impl RedeemError {
     }
 
     /// Whether the request, not the server, caused it.
-    pub(super) fn is_refusal(&self) -> bool {
+    pub(super) fn is_client_error(&self) -> bool {
         use ErrorKind::{DiskError, DiskFull, Internal, Unavailable};
         !matches!(self.kind(), DiskError | DiskFull | Internal | Unavailable)
     }
@@ -142,7 +142,7 @@ impl SignUp<'_> {
             return Err(RedeemError::Throttled { retry_after });
         }
         let redeemed = Box::pin(self.redeem_link(link, request)).await;
-        if redeemed.as_ref().is_err_and(RedeemError::is_refusal) {
+        if redeemed.as_ref().is_err_and(RedeemError::is_client_error) {
             self.throttle.count_refused_link(&hash, address).await?;
         }
         redeemed

@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_of_the_system_are_told_apart() {
+    fn errors_of_the_system_are_distinguished() {
         for (errno, fault) in [
             (Errno::NOSPC, DiskFault::Full),
             (Errno::DQUOT, DiskFault::Full),

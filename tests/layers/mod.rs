@@ -4,7 +4,7 @@
 mod public;
 mod scan;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,35 @@ const NAMES_FOLDERS: &str = "cross/check-static.sh";
 
 /// Modules that every module may use, in addition to its row.
 const COMMON: [&str; 2] = ["limits", "observe"];
+
+/// Words of the last column of `docs/glossary.md` that have a right meaning beside the one that has another term, or
+/// still have uses to rename. The list may only shrink.
+const ORDINARY_WORDS: &[&str] = &[
+    "To",
+    "anew",
+    "answer",
+    "cause",
+    "changed",
+    "due",
+    "effect",
+    "failure",
+    "found",
+    "gone",
+    "held room",
+    "listener",
+    "live",
+    "log",
+    "look",
+    "mark",
+    "part",
+    "piece",
+    "place",
+    "refusal",
+    "strip",
+    "turn",
+    "verdict",
+    "waiting",
+];
 
 /// A row of the module table.
 #[derive(Debug)]
@@ -194,6 +223,36 @@ fn words_that_are_not_committed() {
 }
 
 #[test]
+fn names_contain_no_word_that_the_glossary_replaces() {
+    let glossary = read(Path::new("docs/glossary.md"));
+    let cells = glossary.lines().filter_map(|line| line.split('|').nth(3));
+    let mut words: Vec<&str> = cells.flat_map(|cell| cell.split(',').map(str::trim)).collect();
+    words.retain(|word| !word.is_empty() && *word != "not");
+    assert!(words.contains(&"whisper"), "docs/glossary.md has another form: {words:?}");
+    for word in ORDINARY_WORDS {
+        assert!(words.contains(word), "docs/glossary.md does not replace `{word}`");
+    }
+    words.retain(|word| !ORDINARY_WORDS.contains(word));
+    let words: Vec<(&str, String)> =
+        words.into_iter().map(|word| (word, format!("_{}_", in_snake_case(word)))).collect();
+    let (mut faults, mut seen) = (String::new(), BTreeSet::new());
+    for file in rust_files("src") {
+        // Each name once, where it occurs first.
+        for scan::Token { text: name, line } in scan::tokens(&read(&file)) {
+            if !seen.insert(name.clone()) {
+                continue;
+            }
+            let snake = format!("_{}_", in_snake_case(&name));
+            for (word, _) in words.iter().filter(|(_, in_name)| snake.contains(in_name)) {
+                let text = format!("`{name}`: docs/glossary.md has another term for `{word}`");
+                fault(&mut faults, &file, line, &text);
+            }
+        }
+    }
+    verdict(&faults);
+}
+
+#[test]
 fn texts_name_no_folder_of_somebodys_machine() {
     let homes = ["/ro ot/", "/ho me/", "/wo rk/"].map(|home| home.replace(' ', ""));
     let mut faults = String::new();
@@ -310,6 +369,20 @@ fn owns(owner: &str, module: &str, file: &Path) -> bool {
 
 fn strip_root(path: &[String]) -> &[String] {
     if path.first().is_some_and(String::is_empty) { &path[1..] } else { path }
+}
+
+/// A name or term in lower case with underscores between its words.
+fn in_snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    let mut was_lower = false;
+    for c in name.chars() {
+        if c.is_uppercase() && was_lower {
+            snake.push('_');
+        }
+        was_lower = c.is_lowercase();
+        if c == ' ' { snake.push('_') } else { snake.extend(c.to_lowercase()) }
+    }
+    snake
 }
 
 fn rust_files(folder: &str) -> Vec<PathBuf> {

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_are_told_now() {
+    fn what_clients_are_sent_now() {
         let granted: Vec<&str> = Permission::ALL
             .into_iter()
             .filter(|permission| is_built(*permission))

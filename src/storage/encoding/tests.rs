@@ -152,7 +152,7 @@ fn settings_and_claims_are_stored() {
 }
 
 #[test]
-fn a_value_that_is_not_all_of_its_record_is_told_apart() {
+fn a_value_that_is_not_all_of_its_record_is_distinguished() {
     fn is_whole<T: Recorded>(record: &T::Record) -> Result<bool, DecodeError> {
         decode_value::<T>(&encode(record)).map(|(_, is_whole)| is_whole)
     }

@@ -293,11 +293,11 @@ mod tests {
                     feed.clock.sleep(Duration::from_millis(5)).await;
                 }
             };
-            let told = async {
+            let applied = async {
                 waiting.as_mut().await;
                 panic!("it was delivered without its STATE");
             };
-            futures_lite::future::or(is_stalled, told).await;
+            futures_lite::future::or(is_stalled, applied).await;
             assert_eq!(delivered(&feed), 0);
             feed.state.position.advance(51);
             waiting.await;

@@ -561,7 +561,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_whose_message_was_lost_and_overwritten_is_told_with_the_next() {
+    fn a_change_whose_message_was_lost_and_overwritten_is_delivered_with_the_next() {
         let (mirror, received) = mirror();
         feed(&mirror, &key(1), "first", 1);
         assert_eq!(take_received(&received), [(1, None)]);
@@ -581,7 +581,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_whose_message_is_erased_is_told_when_its_place_is_passed() {
+    fn a_change_whose_message_is_erased_is_delivered_when_its_place_is_passed() {
         let (mirror, received) = mirror();
         feed(&mirror, &key(1), "first", 1);
         take_received(&received);
@@ -614,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn a_join_that_is_told_with_the_note_behind_it_is_told_as_new() {
+    fn a_join_that_is_delivered_with_its_announcement_is_delivered_as_new() {
         let received = Arc::new(ReceivedMembers::default());
         let mirror =
             Mirror::new(SubscriberSlot::of(Arc::clone(&received) as Arc<dyn FeedSubscriber>));
@@ -640,11 +640,11 @@ mod tests {
             matches!(changed, StateChange::Member { former: Some(_), .. })
         };
         assert_eq!(resumed.len(), 2);
-        assert!(!resumed.iter().any(knows), "what a client was told before is not known");
+        assert!(!resumed.iter().any(knows), "what a client was sent before is not known");
     }
 
     #[test]
-    fn a_record_that_is_found_swept_is_told() {
+    fn a_record_that_is_found_swept_is_delivered() {
         let (mirror, received) = mirror();
         feed(&mirror, &key(1), "first", 1);
         take_received(&received);
