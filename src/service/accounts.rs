@@ -92,7 +92,7 @@ impl Accounts<'_> {
     /// # Cancel safety
     /// As the account's: whole, or claims that are swept.
     pub async fn create(self, new: NewUser<'_>) -> Result<AccountView, ManageAccountError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let (draft, password) = self.operator_draft(new)?;
         let password_hash = self.passwords.hash(&password).await.map_err(AccountError::from)?;
         let user = self.creation.create(AccountDraft { password_hash, ..draft }).await?;
@@ -127,7 +127,7 @@ impl Accounts<'_> {
         login: &str,
         password: &str,
     ) -> Result<AccountView, ManageAccountError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let password = Password::parse(password).map_err(AccountError::from)?;
         let id = self.account_by_login(login)?;
         let hash = self.passwords.hash(&password).await.map_err(AccountError::from)?;
@@ -158,7 +158,7 @@ impl Accounts<'_> {
         login: &str,
         role: &str,
     ) -> Result<AccountView, ManageAccountError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let role = assignable_role(self.storage, role)?;
         let id = self.account_by_login(login)?;
         let user = self
@@ -180,7 +180,7 @@ impl Accounts<'_> {
         login: &str,
         role: &str,
     ) -> Result<AccountView, ManageAccountError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let role = assignable_role(self.storage, role)?;
         let id = self.account_by_login(login)?;
         let user = self

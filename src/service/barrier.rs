@@ -12,7 +12,7 @@ pub enum CallKind {
     /// Nothing: it may be answered from what this process knows.
     Read,
     /// Something: it must see everything acknowledged before it.
-    Change,
+    Write,
 }
 
 /// The read barrier.
@@ -29,14 +29,14 @@ impl ReadBarrier<'_> {
     /// mirror it could undo what was acknowledged.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] for [`CallKind::Change`] only.
+    /// [`StorageError::Unavailable`] for [`CallKind::Write`] only.
     pub async fn pass(self, kind: CallKind) -> Result<(), StorageError> {
         match kind {
             CallKind::Read => {
                 self.try_pass().await;
                 Ok(())
             }
-            CallKind::Change => self.retry().await,
+            CallKind::Write => self.retry().await,
         }
     }
 

@@ -147,7 +147,7 @@ impl AccountCreation<'_> {
         }
         // A repetition or the sweep may have released a claim meanwhile: claim it again. It fails if this
         // process was suspended so long that somebody else has it. Then the account is undone.
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let address = address.as_deref();
         let names = [(Claim::Login(&login), AccountError::LoginTaken)].into_iter();
         let names = names.chain(address.map(|one| (Claim::Email(one), AccountError::EmailTaken)));

@@ -85,7 +85,7 @@ impl Links<'_> {
     /// # Cancel safety
     /// Dropping it may leave a record that no link points to; it expires.
     pub async fn setup_link(self) -> Result<LinkView, LinkError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         if self.storage.read(has_owner) {
             return Err(LinkError::OwnerExists);
         }
@@ -128,7 +128,7 @@ impl Links<'_> {
     /// # Cancel safety
     /// As [`Self::setup_link`].
     pub async fn operator_join_link(self, fields: JoinFields) -> Result<LinkView, LinkError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         self.make_join_link(fields, None).await
     }
 
@@ -237,7 +237,7 @@ impl Links<'_> {
     /// # Cancel safety
     /// As [`Self::revoke_join_link`].
     pub async fn operator_revoke_join_link(self, id: &str) -> Result<(), LinkError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         self.revoke(id).await
     }
 

@@ -151,7 +151,7 @@ impl Rooms<'_> {
         }
         self.store_room(id, &room).await?;
         // This process may have been suspended so long that the sweep gave the claim to somebody else.
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         if self.storage.claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             self.storage
                 .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Delete) })

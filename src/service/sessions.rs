@@ -192,7 +192,7 @@ impl Sessions<'_> {
         if !self.config.direct_login {
             return Err(LogInError::Disabled);
         }
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let identifier = attempt.identifier.trim();
         if identifier.len() > IDENTIFIER_MAX_BYTES
             || attempt.password.chars().count() > PASSWORD_MAX_CHARS

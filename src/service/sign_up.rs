@@ -135,7 +135,7 @@ impl SignUp<'_> {
     /// # Cancel safety
     /// Dropping it leaves the link usable, or the account made; then the same values complete it.
     pub async fn redeem(self, request: RedeemRequest<'_>) -> Result<LoggedIn, RedeemError> {
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let link = self.find_link(request.token).await?;
         let (hash, address) = (link.hash, request.address);
         if let Some(Wait { retry_after }) = self.throttle.link_wait(&hash, address).await? {
@@ -167,7 +167,7 @@ impl SignUp<'_> {
         self.creation.check(&draft)?;
         let password_hash = self.passwords.hash(&password).await.map_err(AccountError::from)?;
         // A hash may wait for a slot: the link may have been revoked, or its maker demoted, meanwhile.
-        self.barrier.pass(CallKind::Change).await?;
+        self.barrier.pass(CallKind::Write).await?;
         let link = self.find_link(request.token).await?;
         let user = match self.creation.create(AccountDraft { password_hash, ..draft }).await {
             Ok(user) => user,

@@ -70,7 +70,7 @@ impl TestSupport<'_> {
         users: &[NewUser<'_>],
         server: Option<BootstrapServer<'_>>,
     ) -> Result<(), BootstrapError> {
-        self.service.read_barrier().pass(CallKind::Change).await?;
+        self.service.read_barrier().pass(CallKind::Write).await?;
         if self.service.storage().read(|tables| tables.users.values().any(|user| !user.deleted)) {
             return Ok(());
         }
@@ -132,7 +132,7 @@ impl TestSupport<'_> {
         user: &str,
         email: &Email,
     ) -> Result<(), ManageAccountError> {
-        self.service.read_barrier().pass(CallKind::Change).await?;
+        self.service.read_barrier().pass(CallKind::Write).await?;
         let id = UserId::try_from(user).map_err(|_| ManageAccountError::UnknownUser)?;
         self.living_user(&id)?;
         let key = email.key();
@@ -167,7 +167,7 @@ impl TestSupport<'_> {
         email: &Email,
         display_name: Option<&str>,
     ) -> Result<ProviderUser, ManageAccountError> {
-        self.service.read_barrier().pass(CallKind::Change).await?;
+        self.service.read_barrier().pass(CallKind::Write).await?;
         let found =
             self.service.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
         if let Some(user) = found.filter(|user| !user.deleted) {
@@ -195,7 +195,7 @@ impl TestSupport<'_> {
             Ok(made) => Ok(made.user.id),
             Err(error) => {
                 // Another process of this server may be doing the same.
-                self.service.read_barrier().pass(CallKind::Change).await?;
+                self.service.read_barrier().pass(CallKind::Write).await?;
                 let other =
                     self.service.storage().read(|tables| tables.user_by_login(user.login).cloned());
                 let other = other.map(|user| user.id);

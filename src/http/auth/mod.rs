@@ -139,7 +139,7 @@ pub(super) async fn cookies_of_safe_request(state: &AppState, head: &Head) -> Ve
 pub(super) async fn require_with_csrf(state: &AppState, head: &Head) -> Result<Session, HttpError> {
     let presented = PresentedCredential::of(head);
     let credential = presented.credential().ok_or_else(HttpError::unauthenticated)?;
-    let session = state.service.sessions().authenticate(credential, CallKind::Change).await?;
+    let session = state.service.sessions().authenticate(credential, CallKind::Write).await?;
     if matches!(presented, PresentedCredential::Cookie(_)) && !has_csrf(state, head, &session) {
         return Err(HttpError::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
     }

@@ -100,7 +100,7 @@ async fn create_user_session(request: Request<App>) -> tide::Result {
         if body.join_default_rooms.unwrap_or(true) {
             // As the user, with a session like that of any call.
             let cookie = Credential::Cookie(&logged_in.cookie);
-            let session = state.service.sessions().authenticate(cookie, CallKind::Change).await;
+            let session = state.service.sessions().authenticate(cookie, CallKind::Write).await;
             let session = session.map_err(internal_error)?;
             Box::pin(state.service.test_support().join_default_rooms(&session))
                 .await

@@ -9,7 +9,7 @@ use super::super::error::HttpError;
 use super::{CallKind, MethodTable};
 
 pub(super) fn register(table: &mut MethodTable) {
-    table.add(UpdatePresence, CallKind::Change, |caller, request| async move {
+    table.add(UpdatePresence, CallKind::Write, |caller, request| async move {
         let status = match request.status() {
             api::PresenceStatus::Online => Presence::Online,
             api::PresenceStatus::Away => Presence::Away,

@@ -16,7 +16,7 @@ pub(super) fn register(table: &mut MethodTable) {
 }
 
 fn uploads(table: &mut MethodTable) {
-    table.add(CreateUpload, CallKind::Change, |caller, request| async move {
+    table.add(CreateUpload, CallKind::Write, |caller, request| async move {
         let new = NewUpload {
             room: &request.room_id,
             name: &request.filename,
@@ -27,7 +27,7 @@ fn uploads(table: &mut MethodTable) {
             Box::pin(caller.state.service.uploads().create(caller.session()?, new)).await?;
         Ok(api::CreateUploadResponse { upload: Some(present::upload(&upload)) })
     });
-    table.add(UploadChunk, CallKind::Change, |caller, request| async move {
+    table.add(UploadChunk, CallKind::Write, |caller, request| async move {
         let new = NewChunk {
             upload: &request.upload_id,
             offset: u64::try_from(request.offset).unwrap_or_default(),
@@ -42,14 +42,14 @@ fn uploads(table: &mut MethodTable) {
         let upload = Box::pin(uploads.get(session, &request.upload_id)).await?;
         Ok(api::GetUploadResponse { upload: Some(present::upload(&upload)) })
     });
-    table.add(CompleteUpload, CallKind::Change, |caller, request| async move {
+    table.add(CompleteUpload, CallKind::Write, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let completed = Box::pin(service.uploads().complete(session, &request.upload_id)).await?;
         let tickets = service.assets().tickets(session.user);
         let (upload, file) = completed;
         Ok(present::completed(tickets, &upload, file))
     });
-    table.add(CancelUpload, CallKind::Change, |caller, request| async move {
+    table.add(CancelUpload, CallKind::Write, |caller, request| async move {
         let (session, uploads) = (caller.session()?, caller.state.service.uploads());
         let upload = Box::pin(uploads.cancel(session, &request.upload_id)).await?;
         Ok(api::CancelUploadResponse { upload: Some(present::upload(&upload)) })

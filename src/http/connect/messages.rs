@@ -11,7 +11,7 @@ use super::{CallKind, MethodTable};
 use crate::present;
 
 pub(super) fn register(table: &mut MethodTable) {
-    table.add(CreateMessage, CallKind::Change, |caller, request| async move {
+    table.add(CreateMessage, CallKind::Write, |caller, request| async move {
         let new = NewMessage {
             room: &request.room_id,
             body: &request.body,
@@ -27,12 +27,12 @@ pub(super) fn register(table: &mut MethodTable) {
         let message = present::message(caller.tickets()?, message);
         Ok(api::CreateMessageResponse { message: Some(message) })
     });
-    table.add(DeleteMessage, CallKind::Change, |caller, request| async move {
+    table.add(DeleteMessage, CallKind::Write, |caller, request| async move {
         let (session, deletions) = (caller.session()?, caller.state.service.deletions());
         Box::pin(deletions.message(session, &request.room_id, &request.event_id)).await?;
         Ok(api::DeleteMessageResponse { deleted: true })
     });
-    table.add(DeleteAttachment, CallKind::Change, |caller, request| async move {
+    table.add(DeleteAttachment, CallKind::Write, |caller, request| async move {
         let (session, deletions) = (caller.session()?, caller.state.service.deletions());
         let (room, message) = (&request.room_id, &request.event_id);
         Box::pin(deletions.attachment(session, room, message, &request.attachment_id)).await?;

@@ -45,7 +45,7 @@ type HandlerFuture = Pin<Box<dyn Future<Output = Result<Vec<u8>, HttpError>> + S
 type Handler = Box<dyn Fn(Caller, Encoding, Bytes) -> HandlerFuture + Send + Sync>;
 
 struct ServedMethod {
-    /// [`CallKind::Read`]: the work is dropped when the client disconnects. [`CallKind::Change`]: once begun, it is
+    /// [`CallKind::Read`]: the work is dropped when the client disconnects. [`CallKind::Write`]: once begun, it is
     /// finished whatever the client does.
     effect: CallKind,
     handler: Handler,
@@ -211,7 +211,7 @@ impl Call {
             let work = async move {
                 let response = work.await;
                 // Live events are queued before the call is answered (contract 4.5).
-                if effect == CallKind::Change && response.is_ok() {
+                if effect == CallKind::Write && response.is_ok() {
                     service.wait_until_delivered().await;
                 }
                 // The memory of the body is reserved as long as the work runs.
@@ -220,7 +220,7 @@ impl Call {
             };
             match entry.effect {
                 CallKind::Read => work.await,
-                CallKind::Change => self.state.finish("call", Some(permit), work).await,
+                CallKind::Write => self.state.finish("call", Some(permit), work).await,
             }
         };
         match Box::pin(self.state.clock.timeout(deadline, response)).await {
@@ -311,7 +311,7 @@ mod tests {
             let named = reads.iter().any(|verb| method.name().starts_with(verb));
             // Typing is published, not stored.
             let is_read = named || method.name() == "UpdateTypingIndicator";
-            let expected = if is_read { CallKind::Read } else { CallKind::Change };
+            let expected = if is_read { CallKind::Read } else { CallKind::Write };
             assert_eq!(entry.effect, expected, "{}", method.path());
             // The read barrier of a change is where its caller is authenticated.
             let is_public = method.access() == CallAccess::Public;

@@ -17,7 +17,7 @@ pub(super) fn register(table: &mut MethodTable) {
 }
 
 fn rooms(table: &mut MethodTable) {
-    table.add(CreateRoom, CallKind::Change, |caller, request| async move {
+    table.add(CreateRoom, CallKind::Write, |caller, request| async move {
         let new = NewRoom {
             name: &request.name,
             description: &request.description,
@@ -27,12 +27,12 @@ fn rooms(table: &mut MethodTable) {
         let room = Box::pin(caller.state.service.rooms().create(caller.session()?, new)).await?;
         Ok(api::CreateRoomResponse { room: Some(present::room(room)) })
     });
-    table.add(JoinRoom, CallKind::Change, |caller, request| async move {
+    table.add(JoinRoom, CallKind::Write, |caller, request| async move {
         let room = Box::pin(caller.state.service.rooms().join(caller.session()?, &request.room_id))
             .await?;
         Ok(api::JoinRoomResponse { room: Some(present::room(room)) })
     });
-    table.add(LeaveRoom, CallKind::Change, |caller, request| async move {
+    table.add(LeaveRoom, CallKind::Write, |caller, request| async move {
         let left =
             Box::pin(caller.state.service.rooms().leave(caller.session()?, &request.room_id))
                 .await?;
@@ -98,7 +98,7 @@ fn timeline(table: &mut MethodTable) {
         caller.state.service.typing().publish(caller.session()?, room, thread).await?;
         Ok(api::UpdateTypingIndicatorResponse { updated: true })
     });
-    table.add(MarkRoomAsRead, CallKind::Change, |caller, request| async move {
+    table.add(MarkRoomAsRead, CallKind::Write, |caller, request| async move {
         let session = caller.session()?;
         let (room, up_to) = (&request.room_id, &request.up_to_event_id);
         let marking = caller.state.service.markers().mark_room_read(session, room, up_to);
