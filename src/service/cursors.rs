@@ -80,10 +80,11 @@ impl ResumeCursors<'_> {
     /// The viewer's rights now.
     #[must_use]
     pub fn fingerprint(&self, session: &Session) -> RightsFingerprint {
-        let subject = self.storage.read(|tables| ViewerRights::of(tables, session.user).subject);
+        let principal =
+            self.storage.read(|tables| ViewerRights::of(tables, session.user).principal);
         // The debug form names every decision; another version may name them otherwise, which costs
         // its clients one full load.
-        RightsFingerprint(head(&crate::crypto::sha256(format!("{subject:?}").as_bytes())))
+        RightsFingerprint(head(&crate::crypto::sha256(format!("{principal:?}").as_bytes())))
     }
 
     /// A cursor for a client that was sent everything up to this position.

@@ -251,7 +251,7 @@ impl Directory<'_> {
                 .into_iter()
                 .filter(|(id, room)| is_listed(tables, &access, *id, room))
                 .collect();
-            (visible, group_permissions(&access.subject, PermissionScope::Group(id)))
+            (visible, group_permissions(&access.principal, PermissionScope::Group(id)))
         });
         Ok(GroupView {
             id,

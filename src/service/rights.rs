@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::domain::permission::{
-    EVERYONE, OWNER, Permission, PermissionScope, RoomFacts, Subject, resolve, room_permissions,
+    EVERYONE, OWNER, Permission, PermissionScope, Principal, RoomFacts, resolve, room_permissions,
 };
 use crate::domain::{GroupId, Room, RoomId, RoomKind, User, UserId};
 use crate::storage::{Storage, Tables};
@@ -13,7 +13,7 @@ use super::{Grants, ReadError, Session};
 /// A viewer and its decisions.
 pub(super) struct ViewerRights {
     pub(super) viewer: UserId,
-    pub(super) subject: Arc<Subject>,
+    pub(super) principal: Arc<Principal>,
 }
 
 impl ViewerRights {
@@ -21,20 +21,20 @@ impl ViewerRights {
     pub(super) fn of(tables: &Tables, viewer: UserId) -> Self {
         let work_out = || {
             let user = tables.users.get(&viewer).filter(|user| !user.deleted);
-            let nobody = Subject::Bot { own: Vec::new(), owner: None };
-            user.map_or(nobody, |user| subject(tables, user))
+            let nobody = Principal::Bot { own: Vec::new(), owner: None };
+            user.map_or(nobody, |user| principal(tables, user))
         };
-        Self { viewer, subject: tables.subject(viewer, work_out) }
+        Self { viewer, principal: tables.principal(viewer, work_out) }
     }
 
     /// Whether the right is held in a room, room state left aside.
     pub(super) fn can(&self, permission: Permission, id: RoomId, room: &Room) -> bool {
-        resolve(&self.subject, permission, self.place(id, room))
+        resolve(&self.principal, permission, self.place(id, room))
     }
 
     /// Whether the right is held at a group.
     pub(super) fn can_in_group(&self, permission: Permission, group: GroupId) -> bool {
-        resolve(&self.subject, permission, PermissionScope::Group(group))
+        resolve(&self.principal, permission, PermissionScope::Group(group))
     }
 
     /// A member: explicitly, by rule in a universal channel, or as participant.
@@ -60,7 +60,7 @@ impl ViewerRights {
             member: self.is_member(tables, id, room),
             banned: false,
         };
-        room_permissions(&self.subject, self.place(id, room), facts)
+        room_permissions(&self.principal, self.place(id, room), facts)
     }
 
     fn place(&self, id: RoomId, room: &Room) -> PermissionScope {
@@ -110,20 +110,20 @@ pub(super) fn is_direct(room: &Room) -> bool {
     room.kind == RoomKind::Direct
 }
 
-fn subject(tables: &Tables, user: &User) -> Subject {
+fn principal(tables: &Tables, user: &User) -> Principal {
     let own = user.decisions.clone();
     if user.is_bot {
         let owner = user.bot_owner.and_then(|id| tables.users.get(&id));
         // A bot's owner is a person: no chain of bots.
         let owner = owner.filter(|owner| !owner.deleted && !owner.is_bot);
-        let owner = owner.map(|owner| Box::new(subject(tables, owner)));
-        return Subject::Bot { own, owner };
+        let owner = owner.map(|owner| Box::new(principal(tables, owner)));
+        return Principal::Bot { own, owner };
     }
     let of_role = |name: &String| {
         let role = tables.roles.get(name).filter(|_| name != EVERYONE)?;
         Some(role.decisions.clone())
     };
-    Subject::Human {
+    Principal::Human {
         owner: user.has_role(OWNER),
         named: std::iter::once(own).chain(user.roles.iter().filter_map(of_role)).collect(),
         everyone: tables.roles.get(EVERYONE).map(|role| role.decisions.clone()).unwrap_or_default(),

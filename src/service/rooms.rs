@@ -366,7 +366,7 @@ impl Rooms<'_> {
                 let first = first_group(tables).ok_or(RoomError::GroupNotFound)?;
                 let place = crate::domain::permission::PermissionScope::Server;
                 let may = crate::domain::permission::resolve(
-                    &access.subject,
+                    &access.principal,
                     Permission::RoomCreate,
                     place,
                 );

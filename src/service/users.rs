@@ -94,12 +94,12 @@ impl Users<'_> {
     /// # Errors
     /// [`ReadError::NotFound`] when the account was erased meanwhile; [`ReadError::Store`].
     pub async fn viewer(self, session: &Session) -> Result<ViewerView, ReadError> {
-        let (user, subject) = self.storage.read(|tables| {
+        let (user, principal) = self.storage.read(|tables| {
             let user = tables.users.get(&session.user).filter(|user| !user.deleted).cloned();
-            (user, ViewerRights::of(tables, session.user).subject)
+            (user, ViewerRights::of(tables, session.user).principal)
         });
         let user = user.ok_or(ReadError::NotFound { what: "user" })?;
-        let permissions = server_permissions(&subject);
+        let permissions = server_permissions(&principal);
         let may_delete = Permission::UserDeleteSelf.name();
         let can_delete_account = is_built(Permission::UserDeleteSelf)
             && permissions.iter().any(|(name, granted)| *name == may_delete && *granted);
@@ -111,7 +111,7 @@ impl Users<'_> {
             last_login_change_ms: user.login_changed_ms,
             timezone: user.settings.timezone.clone(),
             time_format: user.settings.time_format.unwrap_or(TimeFormat::Auto),
-            capabilities: capabilities(&subject),
+            capabilities: capabilities(&principal),
             has_unread_followed_threads: false,
             permissions,
             has_unread_rooms: self.has_unread_rooms(session).await?,

@@ -2,7 +2,7 @@
 //! rights whose screens are not built.
 
 use super::{
-    Permission, PermissionScope, Ruling, Subject, decide, is_built, is_capability_built, resolve,
+    Permission, PermissionScope, Principal, Ruling, decide, is_built, is_capability_built, resolve,
 };
 
 /// A key of `capabilities.grants`.
@@ -72,19 +72,19 @@ impl Capability {
 
     /// Whether the viewer has it, before masking.
     #[must_use]
-    pub fn is_held(self, subject: &Subject) -> bool {
-        let held = |permission| resolve(subject, permission, PermissionScope::Server);
+    pub fn is_held(self, principal: &Principal) -> bool {
+        let held = |permission| resolve(principal, permission, PermissionScope::Server);
         match self {
-            Self::DmStart => match subject {
-                Subject::Human { .. } => {
-                    decide(subject, Permission::MessagePost, PermissionScope::Server)
+            Self::DmStart => match principal {
+                Principal::Human { .. } => {
+                    decide(principal, Permission::MessagePost, PermissionScope::Server)
                         != Some(Ruling::Deny)
                 }
-                Subject::Bot { .. } => held(Permission::MessagePost),
+                Principal::Bot { .. } => held(Permission::MessagePost),
             },
             Self::AdminView => ADMIN_VIEW.into_iter().any(held),
             Self::RoleView => ROLE_VIEW.into_iter().any(held),
-            Self::AdminViewSystem => matches!(subject, Subject::Human { owner: true, .. }),
+            Self::AdminViewSystem => matches!(principal, Principal::Human { owner: true, .. }),
             Self::AdminViewUsers
             | Self::AdminViewAudit
             | Self::UserManageAccounts
@@ -128,47 +128,50 @@ pub struct RoomFacts {
 
 /// Every capability, with masking.
 #[must_use]
-pub fn capabilities(subject: &Subject) -> Vec<(&'static str, bool)> {
+pub fn capabilities(principal: &Principal) -> Vec<(&'static str, bool)> {
     Capability::ALL
         .into_iter()
-        .map(|one| (one.key(), is_capability_built(one) && one.is_held(subject)))
+        .map(|one| (one.key(), is_capability_built(one) && one.is_held(principal)))
         .collect()
 }
 
 /// Every permission at server scope, with masking.
 #[must_use]
-pub fn server_permissions(subject: &Subject) -> Vec<(&'static str, bool)> {
-    let granted = |one| is_built(one) && resolve(subject, one, PermissionScope::Server);
+pub fn server_permissions(principal: &Principal) -> Vec<(&'static str, bool)> {
+    let granted = |one| is_built(one) && resolve(principal, one, PermissionScope::Server);
     Permission::ALL.into_iter().map(|one| (one.name(), granted(one))).collect()
 }
 
 /// The ten rows of a room's viewer state, with masking.
 #[must_use]
 pub fn room_permissions(
-    subject: &Subject,
+    principal: &Principal,
     scope: PermissionScope,
     facts: RoomFacts,
 ) -> Vec<(&'static str, bool)> {
-    let granted = |one| is_built(one) && after_room_state(subject, one, scope, facts);
+    let granted = |one| is_built(one) && after_room_state(principal, one, scope, facts);
     Permission::OF_ROOMS.into_iter().map(|one| (one.name(), granted(one))).collect()
 }
 
 /// `room.create` and `room.manage` at a group, with masking.
 #[must_use]
-pub fn group_permissions(subject: &Subject, scope: PermissionScope) -> Vec<(&'static str, bool)> {
+pub fn group_permissions(
+    principal: &Principal,
+    scope: PermissionScope,
+) -> Vec<(&'static str, bool)> {
     [Permission::RoomCreate, Permission::RoomManage]
         .into_iter()
-        .map(|one| (one.name(), is_built(one) && resolve(subject, one, scope)))
+        .map(|one| (one.name(), is_built(one) && resolve(principal, one, scope)))
         .collect()
 }
 
 fn after_room_state(
-    subject: &Subject,
+    principal: &Principal,
     one: Permission,
     scope: PermissionScope,
     facts: RoomFacts,
 ) -> bool {
-    let held = resolve(subject, one, scope);
+    let held = resolve(principal, one, scope);
     match one {
         Permission::RoomList => facts.member || held,
         Permission::RoomJoin => {
@@ -193,7 +196,7 @@ mod tests {
     use crate::domain::{GroupId, RoomId};
 
     /// A person of a fresh server with these roles.
-    fn person(roles: &[&str]) -> Subject {
+    fn person(roles: &[&str]) -> Principal {
         let of = |name: &str| -> Vec<Decision> {
             default_roles()
                 .into_iter()
@@ -206,7 +209,7 @@ mod tests {
                 })
                 .collect()
         };
-        Subject::Human {
+        Principal::Human {
             owner: roles.contains(&OWNER),
             named: roles.iter().map(|role| of(role)).collect(),
             everyone: of(EVERYONE),
@@ -232,16 +235,17 @@ mod tests {
 
     #[test]
     fn a_denied_post_takes_direct_messages_away() {
-        let Subject::Human { mut everyone, .. } = person(&[]) else { panic!("a person") };
+        let Principal::Human { mut everyone, .. } = person(&[]) else { panic!("a person") };
         everyone.retain(|decision| decision.permission != Permission::MessagePost);
-        let undecided = Subject::Human { owner: false, named: vec![], everyone: everyone.clone() };
+        let undecided =
+            Principal::Human { owner: false, named: vec![], everyone: everyone.clone() };
         assert!(Capability::DmStart.is_held(&undecided));
         everyone.push(Decision {
             permission: Permission::MessagePost,
             scope: DecisionScope::Server,
             ruling: Ruling::Deny,
         });
-        let denied = Subject::Human { owner: false, named: vec![], everyone };
+        let denied = Principal::Human { owner: false, named: vec![], everyone };
         assert!(!Capability::DmStart.is_held(&denied));
     }
 

@@ -12,7 +12,7 @@ pub use defaults::{
 pub use grants::{
     Capability, RoomFacts, capabilities, group_permissions, room_permissions, server_permissions,
 };
-pub use resolve::{Decision, DecisionScope, PermissionScope, Ruling, Subject, decide, resolve};
+pub use resolve::{Decision, DecisionScope, PermissionScope, Principal, Ruling, decide, resolve};
 pub use screens::{Screen, capability_screens, is_built, is_capability_built, screens};
 
 /// Something a user may or may not do.

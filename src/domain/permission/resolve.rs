@@ -38,14 +38,14 @@ pub enum PermissionScope {
         group: Option<GroupId>,
     },
     Direct {
-        /// Whether the subject takes part in it.
+        /// Whether the principal takes part in it.
         participant: bool,
     },
 }
 
 /// Whose permission is checked.
 #[derive(Debug, Clone)]
-pub enum Subject {
+pub enum Principal {
     Human {
         /// Has the role `owner`.
         owner: bool,
@@ -69,30 +69,34 @@ enum Specificity {
     Room,
 }
 
-/// Whether `subject` has `permission` at `scope`.
+/// Whether `principal` has `permission` at `scope`.
 #[must_use]
-pub fn resolve(subject: &Subject, permission: Permission, scope: PermissionScope) -> bool {
+pub fn resolve(principal: &Principal, permission: Permission, scope: PermissionScope) -> bool {
     let PermissionScope::Direct { participant } = scope else {
-        return match subject {
-            Subject::Bot { own, owner } => {
+        return match principal {
+            Principal::Bot { own, owner } => {
                 matches!(nearest(own, permission, scope), Some((_, Ruling::Allow)))
                     && owner.as_ref().is_some_and(|owner| resolve(owner, permission, scope))
             }
-            Subject::Human { .. } => decide(subject, permission, scope) == Some(Ruling::Allow),
+            Principal::Human { .. } => decide(principal, permission, scope) == Some(Ruling::Allow),
         };
     };
-    participant && in_direct(subject, permission)
+    participant && in_direct(principal, permission)
 }
 
 /// The ruling for a person outside direct messages; `None` when no decision applies. For bots only
 /// their own allows count.
 #[must_use]
-pub fn decide(subject: &Subject, permission: Permission, scope: PermissionScope) -> Option<Ruling> {
-    let (named, everyone) = match subject {
-        Subject::Human { owner: true, .. } => return Some(Ruling::Allow),
-        Subject::Human { named, everyone, .. } => (named, everyone),
-        Subject::Bot { .. } => {
-            let allowed = resolve(subject, permission, scope);
+pub fn decide(
+    principal: &Principal,
+    permission: Permission,
+    scope: PermissionScope,
+) -> Option<Ruling> {
+    let (named, everyone) = match principal {
+        Principal::Human { owner: true, .. } => return Some(Ruling::Allow),
+        Principal::Human { named, everyone, .. } => (named, everyone),
+        Principal::Bot { .. } => {
+            let allowed = resolve(principal, permission, scope);
             return allowed.then_some(Ruling::Allow);
         }
     };
@@ -112,15 +116,15 @@ pub fn decide(subject: &Subject, permission: Permission, scope: PermissionScope)
 }
 
 /// A participant's rights in a direct message: reading, and everything the server does not deny.
-fn in_direct(subject: &Subject, permission: Permission) -> bool {
+fn in_direct(principal: &Principal, permission: Permission) -> bool {
     match permission {
         Permission::RoomList => true,
         Permission::MessagePost | Permission::MessageAttach | Permission::MessageReact => {
-            match subject {
-                Subject::Human { .. } => {
-                    decide(subject, permission, PermissionScope::Server) != Some(Ruling::Deny)
+            match principal {
+                Principal::Human { .. } => {
+                    decide(principal, permission, PermissionScope::Server) != Some(Ruling::Deny)
                 }
-                Subject::Bot { .. } => resolve(subject, permission, PermissionScope::Server),
+                Principal::Bot { .. } => resolve(principal, permission, PermissionScope::Server),
             }
         }
         _ => false,
@@ -137,7 +141,7 @@ fn nearest(
         .iter()
         .filter(|decision| decision.permission == permission)
         .filter_map(|decision| Some((specificity(decision, scope)?, decision.ruling)))
-// Two decisions of one subject at one scope are never stored; if they were, the deny would count.
+// Two decisions of one principal at one scope are never stored; if they were, the deny would count.
         .max_by_key(|(specificity, ruling)| (*specificity, *ruling == Ruling::Deny))
 }
 

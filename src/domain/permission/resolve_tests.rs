@@ -26,22 +26,22 @@ fn deny(scope: DecisionScope) -> Decision {
     Decision { permission: POST, scope, ruling: Ruling::Deny }
 }
 
-fn human(named: &[&[Decision]], everyone: &[Decision]) -> Subject {
-    Subject::Human {
+fn human(named: &[&[Decision]], everyone: &[Decision]) -> Principal {
+    Principal::Human {
         owner: false,
         named: named.iter().map(|one| one.to_vec()).collect(),
         everyone: everyone.to_vec(),
     }
 }
 
-fn owner() -> Subject {
-    Subject::Human { owner: true, named: vec![], everyone: vec![deny(DecisionScope::Server)] }
+fn owner() -> Principal {
+    Principal::Human { owner: true, named: vec![], everyone: vec![deny(DecisionScope::Server)] }
 }
 
 #[test]
 fn the_examples_of_the_contract() {
     let (server, in_room) = (DecisionScope::Server, DecisionScope::Room(room()));
-    for (name, subject, expected) in [
+    for (name, principal, expected) in [
         ("everyone deny, admin allow", human(&[&[allow(server)]], &[deny(server)]), true),
         (
             "room: everyone deny; server: admin allow",
@@ -59,7 +59,7 @@ fn the_examples_of_the_contract() {
             true,
         ),
     ] {
-        assert_eq!(resolve(&subject, POST, here()), expected, "{name}");
+        assert_eq!(resolve(&principal, POST, here()), expected, "{name}");
     }
 }
 
@@ -67,7 +67,7 @@ fn the_examples_of_the_contract() {
 fn every_rule() {
     let (server, in_group, in_room) =
         (DecisionScope::Server, DecisionScope::Group(group()), DecisionScope::Room(room()));
-    for (name, subject, expected) in [
+    for (name, principal, expected) in [
         ("nothing decides", human(&[], &[]), false),
         ("everyone allow", human(&[], &[allow(server)]), true),
         ("everyone deny", human(&[], &[deny(server)]), false),
@@ -103,7 +103,7 @@ fn every_rule() {
         ("everyone's nearest counts", human(&[], &[deny(server), allow(in_group)]), true),
         ("owner", owner(), true),
     ] {
-        assert_eq!(resolve(&subject, POST, here()), expected, "{name}");
+        assert_eq!(resolve(&principal, POST, here()), expected, "{name}");
     }
 }
 
@@ -146,16 +146,16 @@ fn direct_messages() {
     assert!(resolve(&plain, POST, scope(true)), "undecided counts as allowed");
     assert!(!resolve(&denied, POST, scope(true)));
     assert!(resolve(&excepted, POST, scope(true)));
-    for subject in [&plain, &excepted, &owner()] {
+    for principal in [&plain, &excepted, &owner()] {
         for permission in Permission::ALL {
             assert!(
-                !resolve(subject, permission, scope(false)),
+                !resolve(principal, permission, scope(false)),
                 "strangers: {}",
                 permission.name()
             );
         }
     }
-    for subject in [&plain, &owner()] {
+    for principal in [&plain, &owner()] {
         for permission in Permission::ALL {
             let expected = matches!(
                 permission,
@@ -165,7 +165,7 @@ fn direct_messages() {
                     | Permission::MessageReact
             );
             assert_eq!(
-                resolve(subject, permission, scope(true)),
+                resolve(principal, permission, scope(true)),
                 expected,
                 "{}",
                 permission.name()
@@ -176,14 +176,14 @@ fn direct_messages() {
 
 #[test]
 fn bots_need_their_own_allow_and_their_owners_right() {
-    let bot = |own: &[Decision], owner: Option<Subject>| Subject::Bot {
+    let bot = |own: &[Decision], owner: Option<Principal>| Principal::Bot {
         own: own.to_vec(),
         owner: owner.map(Box::new),
     };
     let may = human(&[], &[allow(DecisionScope::Server)]);
     let may_not = human(&[], &[]);
     let granted = [allow(DecisionScope::Server)];
-    for (name, subject, expected) in [
+    for (name, principal, expected) in [
         ("no allow", bot(&[], Some(may.clone())), false),
         ("both", bot(&granted, Some(may.clone())), true),
         ("in the room", bot(&[allow(DecisionScope::Room(room()))], Some(may.clone())), true),
@@ -191,7 +191,7 @@ fn bots_need_their_own_allow_and_their_owners_right() {
         ("owner is the server's owner", bot(&granted, Some(owner())), true),
         ("owner gone", bot(&granted, None), false),
     ] {
-        assert_eq!(resolve(&subject, POST, here()), expected, "{name}");
+        assert_eq!(resolve(&principal, POST, here()), expected, "{name}");
     }
     let direct = PermissionScope::Direct { participant: true };
     assert!(!resolve(&bot(&[], Some(may.clone())), POST, direct), "bots need a grant in DMs too");
@@ -217,9 +217,9 @@ proptest! {
         named in prop::collection::vec(decisions(), 0..3),
         everyone in decisions(),
     ) {
-        let subject = Subject::Human { owner: true, named, everyone };
+        let principal = Principal::Human { owner: true, named, everyone };
         for permission in Permission::ALL {
-            prop_assert!(resolve(&subject, permission, here()));
+            prop_assert!(resolve(&principal, permission, here()));
         }
     }
 
@@ -228,10 +228,10 @@ proptest! {
         named in prop::collection::vec(decisions(), 0..3),
         everyone in decisions(),
     ) {
-        let before = Subject::Human { owner: false, named: named.clone(), everyone: everyone.clone() };
+        let before = Principal::Human { owner: false, named: named.clone(), everyone: everyone.clone() };
         let mut more = named;
         more.push(vec![deny(DecisionScope::Server)]);
-        let after = Subject::Human { owner: false, named: more, everyone };
+        let after = Principal::Human { owner: false, named: more, everyone };
         prop_assert!(!resolve(&after, POST, here()));
         prop_assert!(resolve(&before, POST, here()) || !resolve(&after, POST, here()));
     }
@@ -245,8 +245,8 @@ proptest! {
         turned.reverse();
         turned.iter_mut().for_each(|list| list.reverse());
         let everyone_turned = everyone.iter().rev().copied().collect();
-        let a = Subject::Human { owner: false, named, everyone };
-        let b = Subject::Human { owner: false, named: turned, everyone: everyone_turned };
+        let a = Principal::Human { owner: false, named, everyone };
+        let b = Principal::Human { owner: false, named: turned, everyone: everyone_turned };
         prop_assert_eq!(resolve(&a, POST, here()), resolve(&b, POST, here()));
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::domain::permission::Subject;
+use crate::domain::permission::Principal;
 use crate::domain::{Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
 use crate::storage::encoding::{DecodeError, Recorded, decode_value};
 use crate::storage::feed::live::{FeedUpdate, StateChange, SubscriberSlot};
@@ -18,8 +18,8 @@ use parking_lot::{Mutex, RwLock};
 /// The prefix of STATE's subjects.
 pub(crate) const PREFIX: &str = "$KV.STATE.";
 
-/// The subjects of permission checks, cached: every check needs one.
-const SUBJECTS_MAX: usize = 1_024;
+/// The principals of permission checks, cached: every check needs one.
+const PRINCIPALS_MAX: usize = 1_024;
 
 /// Everything in STATE, with its indexes. Records are shared, never changed in place.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ pub struct Tables {
     /// What [`Self::summary`] returns, kept up to date with each change: it is asked for every two seconds.
     summary: Summary,
     /// What was worked out from users and roles, until one of them changes.
-    subjects: Mutex<HashMap<UserId, Arc<Subject>>>,
+    principals: Mutex<HashMap<UserId, Arc<Principal>>>,
     unreadable: Option<String>,
 }
 
@@ -95,19 +95,19 @@ impl Tables {
         self.joined.get(user).into_iter().flatten()
     }
 
-    /// A user's subject as `work_out` makes it from these tables.
-    pub fn subject(&self, user: UserId, work_out: impl FnOnce() -> Subject) -> Arc<Subject> {
-        let lock = || self.subjects.lock();
-        if let Some(subject) = lock().get(&user) {
-            return Arc::clone(subject);
+    /// A user's principal as `work_out` makes it from these tables.
+    pub fn principal(&self, user: UserId, work_out: impl FnOnce() -> Principal) -> Arc<Principal> {
+        let lock = || self.principals.lock();
+        if let Some(principal) = lock().get(&user) {
+            return Arc::clone(principal);
         }
-        let subject = Arc::new(work_out());
-        let mut subjects = lock();
-        if subjects.len() >= SUBJECTS_MAX {
-            subjects.clear();
+        let principal = Arc::new(work_out());
+        let mut principals = lock();
+        if principals.len() >= PRINCIPALS_MAX {
+            principals.clear();
         }
-        subjects.insert(user, Arc::clone(&subject));
-        subject
+        principals.insert(user, Arc::clone(&principal));
+        principal
     }
 
     /// Every claim, for sweeps.
@@ -274,7 +274,7 @@ impl Tables {
 
     fn store(&mut self, key: &StateKey, value: Option<&[u8]>) -> Result<(), DecodeError> {
         if matches!(key, StateKey::User(_) | StateKey::Role(_)) {
-            self.subjects.get_mut().clear();
+            self.principals.get_mut().clear();
         }
         match key {
             StateKey::User(id) => {

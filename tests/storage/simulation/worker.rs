@@ -12,7 +12,7 @@ use prost::Message as _;
 
 use super::super::{CutAt, config, open, room, run, user};
 use super::model::{Line as RowLine, View};
-use super::protocol::{Act, Response, Command, Emoji, Line, Request, Text};
+use super::protocol::{Act, Command, Emoji, Line, Request, Response, Text};
 use crate::support::records;
 use chatto::domain::timeline::RowKind;
 
