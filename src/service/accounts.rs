@@ -14,7 +14,7 @@ use crate::crypto::random;
 use crate::domain::permission::OWNER;
 use crate::domain::text::{DisplayName, Email, Login, Password};
 use crate::domain::{SessionEnd, User, UserId};
-use crate::storage::{Change, Storage, StorageError};
+use crate::storage::{RecordChange, Storage, StorageError};
 
 /// Entries of a list without a limit.
 const LIST_DEFAULT: usize = 50;
@@ -268,7 +268,7 @@ impl Accounts<'_> {
                 present.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
             let mut user = present.clone();
             change(&mut user)?;
-            Ok(if user == *present { Change::Keep } else { Change::Put(user) })
+            Ok(if user == *present { RecordChange::Keep } else { RecordChange::Put(user) })
         });
         changed.await.map_err(flatten::<ManageAccountError>)?.ok_or(ManageAccountError::UnknownUser)
     }

@@ -8,7 +8,7 @@ use super::messages::PostError;
 use super::{FileView, Session};
 use crate::domain::{AssetId, EventId, File, FileState, RoomId};
 use crate::runtime::Clock;
-use crate::storage::{Change, RequestId, Storage, StorageError};
+use crate::storage::{RecordChange, RequestId, Storage, StorageError};
 
 /// Files of messages.
 #[derive(Clone, Copy)]
@@ -59,11 +59,11 @@ impl Attachments<'_> {
             match &file.state {
                 FileState::Ready => {
                     let state = FileState::Claimed { request: request.as_str().to_owned(), at_ms };
-                    Ok(Change::Put(File { state, ..file.clone() }))
+                    Ok(RecordChange::Put(File { state, ..file.clone() }))
                 }
                 // An earlier attempt of the same request.
                 FileState::Claimed { request: by, .. } if by == request.as_str() => {
-                    Ok(Change::Keep)
+                    Ok(RecordChange::Keep)
                 }
                 _ => Err(PostError::AttachmentUnusable),
             }
@@ -102,7 +102,9 @@ impl Attachments<'_> {
                 matches!(&file.state, FileState::Claimed { request: by, .. } if by == request)
             });
             let state = message.map_or(FileState::Ready, FileState::Attached);
-            Ok(claimed.map_or(Change::Keep, |file| Change::Put(File { state, ..file.clone() })))
+            Ok(claimed.map_or(RecordChange::Keep, |file| {
+                RecordChange::Put(File { state, ..file.clone() })
+            }))
         };
         self.storage.files().change(id, end).await?;
         Ok(())
@@ -113,7 +115,9 @@ impl Attachments<'_> {
         let keep = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
             let marked = file.filter(|file| matches!(file.state, FileState::Deleting { .. }));
             let state = FileState::Attached(message);
-            Ok(marked.map_or(Change::Keep, |file| Change::Put(File { state, ..file.clone() })))
+            Ok(marked.map_or(RecordChange::Keep, |file| {
+                RecordChange::Put(File { state, ..file.clone() })
+            }))
         };
         self.storage.files().change(id, keep).await?;
         Ok(())

@@ -17,7 +17,7 @@ use crate::domain::text::{
 };
 use crate::domain::{EmailAddress, User, UserId};
 use crate::runtime::Clock;
-use crate::storage::{Change, Claim, Claimed, Storage, StorageError, Tables};
+use crate::storage::{Claim, Claimed, RecordChange, Storage, StorageError, Tables};
 
 /// An account was not made or not changed.
 #[derive(Debug, thiserror::Error)]
@@ -131,7 +131,7 @@ impl AccountCreation<'_> {
             .storage
             .change_user(&draft.id, |present| match present {
                 Some(_) => Err(AccountError::Exists),
-                None => Ok(Change::Put(record.clone())),
+                None => Ok(RecordChange::Put(record.clone())),
             })
             .await;
         match stored {
@@ -166,7 +166,9 @@ impl AccountCreation<'_> {
     async fn put_tombstone(&self, id: &UserId, origin: &str) -> Result<(), StorageError> {
         let tombstone = tombstone(id, origin);
         self.storage
-            .change_user(id, |_| -> Result<_, Infallible> { Ok(Change::Put(tombstone.clone())) })
+            .change_user(id, |_| -> Result<_, Infallible> {
+                Ok(RecordChange::Put(tombstone.clone()))
+            })
             .await
             .map_err(StorageError::from)?;
         Ok(())

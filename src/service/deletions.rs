@@ -11,7 +11,7 @@ use crate::domain::permission::Permission;
 use crate::domain::timeline::{Content, Delete, Edit, Effect, Message, Row, RowKind};
 use crate::domain::{AssetId, EventId, File, FileState, RoomId};
 use crate::runtime::Clock;
-use crate::storage::{Change, Draft, DraftView, RequestId, Storage, StorageError};
+use crate::storage::{Draft, DraftView, RecordChange, RequestId, Storage, StorageError};
 
 /// A message or an attachment was not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -181,7 +181,9 @@ impl Deletions<'_> {
         let mark = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
             let shown = file.filter(|file| file.state.is_shown());
             let state = FileState::Deleting { message, at_ms };
-            Ok(shown.map_or(Change::Keep, |file| Change::Put(File { state, ..file.clone() })))
+            Ok(shown.map_or(RecordChange::Keep, |file| {
+                RecordChange::Put(File { state, ..file.clone() })
+            }))
         };
         self.storage.files().change(id, mark).await?;
         Ok(())

@@ -3,7 +3,7 @@
 use super::error::StoreError;
 use crate::blobs::{BlobError, ChunkStore};
 use crate::domain::{AssetId, File, FileState};
-use crate::storage::{Change, Storage, StorageError};
+use crate::storage::{RecordChange, Storage, StorageError};
 
 /// A file was not removed completely; its record says so, and the sweep goes on.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +42,7 @@ impl FileEraser<'_> {
         let mark = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
             let due = file.filter(|file| file.state != FileState::Erasing && is_due(&file.state));
             let marked = due.map(|file| File { state: FileState::Erasing, ..file.clone() });
-            Ok(marked.map_or(Change::Keep, Change::Put))
+            Ok(marked.map_or(RecordChange::Keep, RecordChange::Put))
         };
         let file = files.change(id, mark).await.map_err(StorageError::from)?;
         let Some(file) = file.filter(|file| file.state == FileState::Erasing) else {

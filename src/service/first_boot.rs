@@ -18,7 +18,7 @@ use crate::domain::permission::{
 use crate::domain::text::RoomName;
 use crate::domain::{Group, GroupId, GroupItem, Role, Room, RoomId, ServerSettings};
 use crate::runtime::Clock;
-use crate::storage::{Change, Claim, Claimed, Storage, StorageError};
+use crate::storage::{Claim, Claimed, RecordChange, Storage, StorageError};
 
 /// The defaults of a new server.
 #[derive(Clone, Copy)]
@@ -51,7 +51,11 @@ impl FirstBoot<'_> {
             let record = self.role_record(&role, &rooms);
             self.storage
                 .change_role(role.name, |present| -> Result<_, Infallible> {
-                    Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
+                    Ok(if present.is_some() {
+                        RecordChange::Keep
+                    } else {
+                        RecordChange::Put(record.clone())
+                    })
                 })
                 .await
                 .map_err(StorageError::from)?;
@@ -65,7 +69,11 @@ impl FirstBoot<'_> {
         };
         self.storage
             .change_group(&group, |present| -> Result<_, Infallible> {
-                Ok(if present.is_some() { Change::Keep } else { Change::Put(record.clone()) })
+                Ok(if present.is_some() {
+                    RecordChange::Keep
+                } else {
+                    RecordChange::Put(record.clone())
+                })
             })
             .await
             .map_err(StorageError::from)?;
@@ -75,7 +83,7 @@ impl FirstBoot<'_> {
         self.storage
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
-                Ok(Change::Put(ServerSettings { defaults_written: true, ..server }))
+                Ok(RecordChange::Put(ServerSettings { defaults_written: true, ..server }))
             })
             .await
             .map_err(StorageError::from)?;

@@ -18,7 +18,7 @@ use crate::domain::text::{DisplayName, Email, Login};
 use crate::domain::{JoinLink, ServerSettings, Token, TokenKind, UserId};
 use crate::limits::{JOIN_LINK_TTL, SETUP_LINK_TTL};
 use crate::runtime::Clock;
-use crate::storage::{Change, Storage, StorageError};
+use crate::storage::{RecordChange, Storage, StorageError};
 
 /// What a join link fixes; the page asks for the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -95,7 +95,7 @@ impl Links<'_> {
         self.storage
             .change_server(|server| {
                 let server = server.cloned().unwrap_or_default();
-                Ok(Change::Put(ServerSettings { setup_token_hash: name.clone(), ..server }))
+                Ok(RecordChange::Put(ServerSettings { setup_token_hash: name.clone(), ..server }))
             })
             .await
             .map_err(StorageError::from)?;
@@ -285,7 +285,11 @@ impl Links<'_> {
         self.storage
             .change_user(&id, |present| -> Result<_, Infallible> {
                 is_used = present.is_some_and(|user| !user.deleted);
-                Ok(if present.is_some() { Change::Keep } else { Change::Put(tombstone.clone()) })
+                Ok(if present.is_some() {
+                    RecordChange::Keep
+                } else {
+                    RecordChange::Put(tombstone.clone())
+                })
             })
             .await
             .map_err(StorageError::from)?;

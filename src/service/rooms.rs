@@ -20,7 +20,7 @@ use crate::domain::{EventId, GroupId, Membership, Room, RoomId, UserId};
 use crate::limits::{IDEMPOTENCY_WINDOW, TIMELINE_PAGE_MAX};
 use crate::runtime::Clock;
 use crate::storage::{
-    Change, ChangeError, Claim, Claimed, Draft, DraftView, RequestId, RoomHead, Storage,
+    ChangeError, Claim, Claimed, Draft, DraftView, RecordChange, RequestId, RoomHead, Storage,
     StorageError,
 };
 
@@ -154,7 +154,7 @@ impl Rooms<'_> {
         self.barrier.pass(CallKind::Write).await?;
         if self.storage.claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             self.storage
-                .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Delete) })
+                .change_room(&id, |_| -> Result<_, Infallible> { Ok(RecordChange::Delete) })
                 .await
                 .map_err(StorageError::from)?;
             return Err(RoomError::NameTaken);
@@ -166,7 +166,11 @@ impl Rooms<'_> {
     pub(super) async fn store_room(&self, id: RoomId, room: &Room) -> Result<(), StorageError> {
         self.storage
             .change_room(&id, |present| -> Result<_, Infallible> {
-                Ok(if present.is_some() { Change::Keep } else { Change::Put(room.clone()) })
+                Ok(if present.is_some() {
+                    RecordChange::Keep
+                } else {
+                    RecordChange::Put(room.clone())
+                })
             })
             .await
             .map_err(StorageError::from)?;
@@ -193,8 +197,8 @@ impl Rooms<'_> {
         self.storage
             .change_room(&id, |present| -> Result<_, Infallible> {
                 Ok(match present.filter(|room| !room.announced) {
-                    Some(room) => Change::Put(Room { announced: true, ..room.clone() }),
-                    None => Change::Keep,
+                    Some(room) => RecordChange::Put(Room { announced: true, ..room.clone() }),
+                    None => RecordChange::Keep,
                 })
             })
             .await
@@ -216,7 +220,7 @@ impl Rooms<'_> {
         let mut is_new = false;
         self.change_announced(room, user, |present| {
             is_new = present.is_none();
-            if is_new { Change::Put(joined.clone()) } else { Change::Keep }
+            if is_new { RecordChange::Put(joined.clone()) } else { RecordChange::Keep }
         })
         .await?;
         let from = if is_new { head.rows } else { 0 };
@@ -235,7 +239,7 @@ impl Rooms<'_> {
         self.change_announced(room, user, |present| {
             was_member = present.is_some();
             match present {
-                Some(member) => Change::Put(Membership {
+                Some(member) => RecordChange::Put(Membership {
                     left: true,
                     announced: false,
                     since_ms: now,
@@ -243,7 +247,7 @@ impl Rooms<'_> {
                     joined_row: u64::from(head.rows),
                     ..member.clone()
                 }),
-                None => Change::Keep,
+                None => RecordChange::Keep,
             }
         })
         .await?;
@@ -257,7 +261,7 @@ impl Rooms<'_> {
         &self,
         room: RoomId,
         user: UserId,
-        mut change: impl FnMut(Option<&Membership>) -> Change<Membership>,
+        mut change: impl FnMut(Option<&Membership>) -> RecordChange<Membership>,
     ) -> Result<(), StorageError> {
         for _ in 0..ANNOUNCE_ATTEMPTS {
             self.announce_member(room, user, 0).await?;
@@ -300,9 +304,11 @@ impl Rooms<'_> {
             .change_member(&room, &user, |present| -> Result<_, Infallible> {
                 let same = |present: &&Membership| **present == *member;
                 Ok(match present.filter(same) {
-                    None => Change::Keep,
-                    Some(present) if present.left => Change::Delete,
-                    Some(present) => Change::Put(Membership { announced: true, ..present.clone() }),
+                    None => RecordChange::Keep,
+                    Some(present) if present.left => RecordChange::Delete,
+                    Some(present) => {
+                        RecordChange::Put(Membership { announced: true, ..present.clone() })
+                    }
                 })
             })
             .await

@@ -19,7 +19,7 @@ use crate::limits::{
     IDENTIFIER_MAX_BYTES, PASSWORD_MAX_CHARS, SESSION_FRESH, SESSION_TOUCH_INTERVAL,
 };
 use crate::runtime::Clock;
-use crate::storage::{Change, FoundToken, Storage, StorageError};
+use crate::storage::{FoundToken, RecordChange, Storage, StorageError};
 
 /// How a bearer token of a first-party session begins.
 const BEARER_PREFIX: &str = "cht_AT";
@@ -389,9 +389,9 @@ impl Sessions<'_> {
             .change_user(&user.id, |present| {
                 Ok(match present {
                     Some(present) if present.password_hash == user.password_hash => {
-                        Change::Put(User { password_hash: hash.clone(), ..present.clone() })
+                        RecordChange::Put(User { password_hash: hash.clone(), ..present.clone() })
                     }
-                    _ => Change::Keep,
+                    _ => RecordChange::Keep,
                 })
             })
             .await

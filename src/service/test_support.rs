@@ -11,7 +11,7 @@ use crate::crypto::random;
 use crate::domain::permission::{ANNOUNCEMENTS, GENERAL, OWNER};
 use crate::domain::text::{DisplayName, Email, Login, RoomName};
 use crate::domain::{EmailAddress, Room, RoomId, ServerSettings, User, UserId};
-use crate::storage::{Change, Claim, Claimed, StorageError};
+use crate::storage::{Claim, Claimed, RecordChange, StorageError};
 
 /// Longest login; a name of an address is cut to it.
 const LOGIN_MAX: usize = 32;
@@ -223,7 +223,7 @@ impl TestSupport<'_> {
             .storage()
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
-                Ok(Change::Put(ServerSettings { name: name.to_owned(), ..server }))
+                Ok(RecordChange::Put(ServerSettings { name: name.to_owned(), ..server }))
             })
             .await
             .map_err(StorageError::from)?;

@@ -18,7 +18,7 @@ use crate::domain::{
 };
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_LIFE};
 use crate::runtime::Clock;
-use crate::storage::{Change, Storage, StorageError};
+use crate::storage::{RecordChange, Storage, StorageError};
 
 /// Chunks of a streamed upload between two writes of its record.
 const STREAM_SAVE_CHUNKS: usize = 8;
@@ -287,7 +287,7 @@ impl<'a> Uploads<'a> {
         let detected = upload.detected.clone().unwrap_or_else(|| detect(b""));
         let finished = |file: Option<&File>| match file {
             None => Err(UploadError::NotFound),
-            Some(file) if file.state == FileState::Pending => Ok(Change::Put(File {
+            Some(file) if file.state == FileState::Pending => Ok(RecordChange::Put(File {
                 state: FileState::Ready,
                 content_type: detected.content_type.clone(),
                 width: detected.width,
@@ -295,7 +295,7 @@ impl<'a> Uploads<'a> {
                 location: FileLocation::Nats(upload.chunks.clone()),
                 ..file.clone()
             })),
-            Some(_) => Ok(Change::Keep),
+            Some(_) => Ok(RecordChange::Keep),
         };
         let file = self.storage.files().change(&id, finished).await.map_err(flatten)?;
         Ok((view(id, &upload), file.ok_or(UploadError::NotFound)?.into()))

@@ -14,7 +14,7 @@ use crate::storage::kv::tokens::FoundToken;
 use crate::storage::records;
 use crate::storage::state::key::{Claim, ClaimKey, StateKey};
 use crate::storage::state::mirror::Tables;
-use crate::storage::state::{Change, ClaimHolder, Claimed};
+use crate::storage::state::{ClaimHolder, Claimed, RecordChange};
 use crate::storage::store::Storage;
 use crate::storage::timeline::head::RoomHead;
 
@@ -40,7 +40,7 @@ impl Storage {
     pub async fn change_user<E>(
         &self,
         id: &UserId,
-        f: impl FnMut(Option<&User>) -> Result<Change<User>, E>,
+        f: impl FnMut(Option<&User>) -> Result<RecordChange<User>, E>,
     ) -> Result<Option<Arc<User>>, ChangeError<E>> {
         self.inner.state.change(&StateKey::User(*id), f).await
     }
@@ -49,7 +49,7 @@ impl Storage {
     pub async fn change_room<E>(
         &self,
         id: &RoomId,
-        f: impl FnMut(Option<&Room>) -> Result<Change<Room>, E>,
+        f: impl FnMut(Option<&Room>) -> Result<RecordChange<Room>, E>,
     ) -> Result<Option<Arc<Room>>, ChangeError<E>> {
         self.inner.state.change(&StateKey::Room(*id), f).await
     }
@@ -59,7 +59,7 @@ impl Storage {
         &self,
         room: &RoomId,
         user: &UserId,
-        f: impl FnMut(Option<&Membership>) -> Result<Change<Membership>, E>,
+        f: impl FnMut(Option<&Membership>) -> Result<RecordChange<Membership>, E>,
     ) -> Result<Option<Arc<Membership>>, ChangeError<E>> {
         self.inner.state.change(&StateKey::Member(*room, *user), f).await
     }
@@ -80,7 +80,7 @@ impl Storage {
     pub async fn change_role<E>(
         &self,
         name: &str,
-        f: impl FnMut(Option<&Role>) -> Result<Change<Role>, E>,
+        f: impl FnMut(Option<&Role>) -> Result<RecordChange<Role>, E>,
     ) -> Result<Option<Arc<Role>>, ChangeError<E>> {
         self.inner.state.change(&StateKey::Role(name.into()), f).await
     }
@@ -89,7 +89,7 @@ impl Storage {
     pub async fn change_group<E>(
         &self,
         id: &GroupId,
-        f: impl FnMut(Option<&Group>) -> Result<Change<Group>, E>,
+        f: impl FnMut(Option<&Group>) -> Result<RecordChange<Group>, E>,
     ) -> Result<Option<Arc<Group>>, ChangeError<E>> {
         self.inner.state.change(&StateKey::Group(*id), f).await
     }
@@ -97,7 +97,7 @@ impl Storage {
     /// Changes the server's settings; see [`Self::change_user`].
     pub async fn change_server<E>(
         &self,
-        f: impl FnMut(Option<&ServerSettings>) -> Result<Change<ServerSettings>, E>,
+        f: impl FnMut(Option<&ServerSettings>) -> Result<RecordChange<ServerSettings>, E>,
     ) -> Result<Option<Arc<ServerSettings>>, ChangeError<E>> {
         self.inner.state.change(&StateKey::ServerSettings, f).await
     }
@@ -217,9 +217,9 @@ impl Storage {
         self.change_user::<std::convert::Infallible>(author, |user| {
             Ok(match user {
                 Some(user) if user.active_key_id == key_id && !user.deleted => {
-                    Change::Put(User { active_key_id: new_id.clone(), ..user.clone() })
+                    RecordChange::Put(User { active_key_id: new_id.clone(), ..user.clone() })
                 }
-                _ => Change::Keep,
+                _ => RecordChange::Keep,
             })
         })
         .await

@@ -46,6 +46,6 @@ pub use layout::{LAYOUT, stream_names};
 pub use open::{Config, OpenError};
 pub use state::key::{Claim, ClaimKey};
 pub use state::mirror::Tables;
-pub use state::{Change, ClaimHolder, ClaimRecord, Claimed};
+pub use state::{ClaimHolder, ClaimRecord, Claimed, RecordChange};
 pub use store::Storage;
 pub use timeline::head::{AuthorRow, NewestRow, PinnedRow, RoomHead};

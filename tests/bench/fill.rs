@@ -12,7 +12,7 @@ use chatto::domain::timeline::RowKind;
 use chatto::domain::{Group, GroupId, GroupItem, RoomId, UserId};
 use chatto::runtime::{Clock, Scope};
 use chatto::service::{LogIn, NewUser};
-use chatto::storage::{Change, LAYOUT, Storage};
+use chatto::storage::{LAYOUT, RecordChange, Storage};
 use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -167,7 +167,7 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
         .change_group(&group, |present| -> Result<_, Infallible> {
             let present = present.cloned().unwrap_or_else(|| Group::new(group));
             let items = [present.items.clone(), items.clone()].concat();
-            Ok(Change::Put(Group { items, ..present }))
+            Ok(RecordChange::Put(Group { items, ..present }))
         })
         .await
         .unwrap();

@@ -8,7 +8,7 @@ use chatto::domain::text::RoomName;
 use chatto::domain::timeline::{Content, Effect, Fact, FactKind, Post};
 use chatto::domain::{GroupId, Membership, Room, RoomId, UserId};
 use chatto::runtime::Scope;
-use chatto::storage::{Change, Claim, Draft, DraftView, RequestId, Sealer};
+use chatto::storage::{Claim, Draft, DraftView, RecordChange, RequestId, Sealer};
 use fastrand::Rng;
 
 use crate::content::{message_id, message_text, replies, seed};
@@ -60,7 +60,7 @@ impl RoomFill {
             ..Room::new(id)
         };
         storage
-            .change_room(&id, |_| -> Result<_, Infallible> { Ok(Change::Put(room.clone())) })
+            .change_room(&id, |_| -> Result<_, Infallible> { Ok(RecordChange::Put(room.clone())) })
             .await
             .unwrap();
         self.append_fact(&id, self.authors[0].id, FactKind::RoomCreated, 0).await;
@@ -87,7 +87,7 @@ impl RoomFill {
         let storage = &self.store.storage;
         storage
             .change_member(room, &user, |_| -> Result<_, Infallible> {
-                Ok(Change::Put(member.clone()))
+                Ok(RecordChange::Put(member.clone()))
             })
             .await
             .unwrap();

@@ -14,7 +14,7 @@ use chatto::domain::permission::{Decision, DecisionScope, EVERYONE, Permission, 
 use chatto::domain::timeline::{Effect, Fact, FactKind};
 use chatto::domain::{EventId, Group, GroupId, Membership, Role, Room, RoomId, User, UserId};
 use chatto::runtime::Clock;
-use chatto::storage::{Change, Config, Draft, RequestId, Storage};
+use chatto::storage::{Config, Draft, RecordChange, RequestId, Storage};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::{
@@ -186,10 +186,10 @@ impl<'a> Run<'a> {
             for right in [Permission::RoomList, Permission::RoomJoin] {
                 decide(&mut role.decisions, &allowed(right), true);
             }
-            Ok(Change::Put(role))
+            Ok(RecordChange::Put(role))
         };
         storage.change_role::<Infallible>(EVERYONE, undecided).await.unwrap();
-        let gone = |_: Option<&Role>| Ok(Change::Delete);
+        let gone = |_: Option<&Role>| Ok(RecordChange::Delete);
         storage.change_role::<Infallible>(ROLE, gone).await.unwrap();
         let people: Vec<Person> =
             (0..PEOPLE).map(|n| world.person(&format!("right-{number}-{n}"))).collect();
@@ -283,7 +283,7 @@ impl<'a> Run<'a> {
                     let mut role = present.cloned().unwrap_or_default();
                     name.clone_into(&mut role.name);
                     decide(&mut role.decisions, &decision, allow.is_some());
-                    Ok(Change::Put(role))
+                    Ok(RecordChange::Put(role))
                 };
                 self.storage.change_role::<Infallible>(name, change).await.unwrap();
             }
@@ -318,8 +318,9 @@ impl<'a> Run<'a> {
         let (room, user) = (self.rooms[room], self.users[who]);
         let record =
             left.map(|left| Membership { announced: true, left, ..Membership::new(room, user) });
-        let change =
-            |_: Option<&Membership>| Ok(record.clone().map_or(Change::Delete, Change::Put));
+        let change = |_: Option<&Membership>| {
+            Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put))
+        };
         self.storage.change_member::<Infallible>(&room, &user, change).await.unwrap();
     }
 
@@ -336,7 +337,7 @@ impl<'a> Run<'a> {
         let put = |present: Option<&User>| {
             let mut user = present.cloned().unwrap();
             change(&mut user);
-            Ok(Change::Put(user))
+            Ok(RecordChange::Put(user))
         };
         self.storage.change_user::<Infallible>(&self.users[who], put).await.unwrap();
     }
@@ -426,12 +427,14 @@ fn decide(decisions: &mut Vec<Decision>, decision: &Decision, is_given: bool) {
 }
 
 async fn put_room(storage: &Storage, id: &RoomId, record: Option<Room>) {
-    let change = |_: Option<&Room>| Ok(record.clone().map_or(Change::Delete, Change::Put));
+    let change =
+        |_: Option<&Room>| Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put));
     storage.change_room::<Infallible>(id, change).await.unwrap();
 }
 
 async fn put_group(storage: &Storage, id: &GroupId, record: Option<Group>) {
-    let change = |_: Option<&Group>| Ok(record.clone().map_or(Change::Delete, Change::Put));
+    let change =
+        |_: Option<&Group>| Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put));
     storage.change_group::<Infallible>(id, change).await.unwrap();
 }
 
@@ -501,7 +504,7 @@ fn every_change_of_what_a_viewer_may_see_reaches_its_socket() {
 async fn put_unannounced(storage: &Storage, room: RoomId, user: UserId, left: bool) {
     let record =
         Membership { since_ms: Clock::system().unix_ms(), left, ..Membership::new(room, user) };
-    let put = |_: Option<&Membership>| Ok(Change::Put(record.clone()));
+    let put = |_: Option<&Membership>| Ok(RecordChange::Put(record.clone()));
     storage.change_member::<Infallible>(&room, &user, put).await.unwrap();
     let member_revision = storage.member_revision(&room, &user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
@@ -523,8 +526,9 @@ fn a_membership_whose_writer_died_before_its_note_is_announced_by_its_row() {
         let mut others = world.follow(&ada, &[&id]);
         let mut own = world.follow(&bert, &[&id]);
         let note = async |record: Option<Membership>| {
-            let change =
-                |_: Option<&Membership>| Ok(record.clone().map_or(Change::Delete, Change::Put));
+            let change = |_: Option<&Membership>| {
+                Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put))
+            };
             storage.change_member::<Infallible>(&room, &user, change).await.unwrap();
         };
         let fresh = |person| comparable(&world.follow(person, &[&id]));

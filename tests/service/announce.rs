@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use chatto::domain::timeline::{Effect, Fact, FactKind};
 use chatto::domain::{EventId, Membership, RoomId};
 use chatto::service::{PagePosition, RowViewKind, Session};
-use chatto::storage::{Change, Draft, RequestId};
+use chatto::storage::{Draft, RecordChange, RequestId};
 
 use super::{NatsServer, World, run};
 
@@ -19,7 +19,8 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
         joined_row: u64::from(head.rows),
         ..Membership::new(room, session.user)
     };
-    let put = |_: Option<&Membership>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
+    let put =
+        |_: Option<&Membership>| -> Result<_, Infallible> { Ok(RecordChange::Put(member.clone())) };
     world.storage.change_member(&room, &session.user, put).await.unwrap();
     let member_revision = world.storage.member_revision(&room, &session.user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
@@ -53,8 +54,9 @@ fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
             since_ms: world.clock.unix_ms() + 10 * 365 * 24 * 3_600_000,
             ..Membership::new(room, ada.user)
         };
-        let put =
-            |_: Option<&Membership>| -> Result<_, Infallible> { Ok(Change::Put(member.clone())) };
+        let put = |_: Option<&Membership>| -> Result<_, Infallible> {
+            Ok(RecordChange::Put(member.clone()))
+        };
         world.storage.change_member(&room, &ada.user, put).await.unwrap();
         world.service.sweeper().sweep().await.unwrap();
         assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowViewKind::Joined]);

@@ -7,7 +7,7 @@ use chatto::domain::Room;
 use chatto::limits::CLOCK_AHEAD_MAX;
 use chatto::runtime::Runtime;
 use chatto::service::{NewMessage, PagePosition, RoomScope, Session};
-use chatto::storage::Change;
+use chatto::storage::RecordChange;
 
 use super::messages::{post, two};
 use super::{NatsServer, World, run, settings};
@@ -16,7 +16,7 @@ const YEARS: Duration = Duration::from_hours(10 * 365 * 24);
 
 async fn slow_down(world: &World, room: &str) {
     let slow = |room: Option<&Room>| -> Result<_, Infallible> {
-        Ok(Change::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
+        Ok(RecordChange::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
     };
     world.storage.change_room(&room.try_into().unwrap(), slow).await.unwrap();
 }

@@ -11,7 +11,7 @@ use chatto::service::{
     DeleteError, ErrorKind, FileError, FileReader, FileView, NewChunk, NewMessage, NewUpload,
     Service, Session, UploadError, UploadStatus, UploadView,
 };
-use chatto::storage::{Change, Storage};
+use chatto::storage::{RecordChange, Storage};
 use futures_util::future::join_all;
 
 use super::messages::two;
@@ -425,7 +425,7 @@ fn the_sweep_removes_what_nobody_will_use_and_ends_what_a_kill_interrupted() {
         let set = async |id: &AssetId, state: FileState| {
             let change = |file: Option<&File>| {
                 let file = File { state: state.clone(), ..file.unwrap().clone() };
-                Ok::<_, std::convert::Infallible>(Change::Put(file))
+                Ok::<_, std::convert::Infallible>(RecordChange::Put(file))
             };
             world.storage.files().change(id, change).await.unwrap();
         };

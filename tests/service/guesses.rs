@@ -11,7 +11,7 @@ use chatto::limits::{
 };
 use chatto::runtime::Clock;
 use chatto::service::{LogIn, LogInError, NewUser, PasswordHashError};
-use chatto::storage::Change;
+use chatto::storage::RecordChange;
 use futures_util::future::join_all;
 use prost::Message as _;
 
@@ -128,12 +128,12 @@ fn a_wrong_log_in_costs_the_same_whomever_it_names() {
         with_address(&world).await;
         let gone = world.person("gone", None).await;
         let delete = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
-            Ok(Change::Put(User { deleted: true, ..user.unwrap().clone() }))
+            Ok(RecordChange::Put(User { deleted: true, ..user.unwrap().clone() }))
         };
         world.storage.change_user(&gone.user, delete).await.unwrap();
         let keyless = world.person("keyless", None).await;
         let empty = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
-            Ok(Change::Put(User { password_hash: String::new(), ..user.unwrap().clone() }))
+            Ok(RecordChange::Put(User { password_hash: String::new(), ..user.unwrap().clone() }))
         };
         world.storage.change_user(&keyless.user, empty).await.unwrap();
         let cheap = spent(&world, "nobody").await;

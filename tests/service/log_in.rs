@@ -7,7 +7,7 @@ use chatto::crypto::password;
 use chatto::domain::User;
 use chatto::nats::Publish;
 use chatto::service::{LogIn, LogInError};
-use chatto::storage::Change;
+use chatto::storage::RecordChange;
 use futures_util::future::join_all;
 
 use super::{HERE, NatsServer, PASSWORD, World, connect, run, settings};
@@ -20,7 +20,7 @@ fn unknown_wrong_and_deleted_give_one_answer() {
         let gone = world.person("gone", None).await;
         world.person("ada", None).await;
         let deleted = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
-            Ok(Change::Put(User { deleted: true, ..User::new(user.unwrap().id) }))
+            Ok(RecordChange::Put(User { deleted: true, ..User::new(user.unwrap().id) }))
         };
         world.storage.change_user(&gone.user, deleted).await.unwrap();
         for (identifier, typed) in [

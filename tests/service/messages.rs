@@ -10,7 +10,7 @@ use chatto::service::{
     ErrorKind, MessageView, NewMessage, PagePosition, PostError, ReadError, RowViewKind, Service,
     Session, TimelinePage,
 };
-use chatto::storage::{Change, Draft, DraftView, RequestId};
+use chatto::storage::{Draft, DraftView, RecordChange, RequestId};
 use futures_util::future::join_all;
 
 use super::{CutAt, NatsServer, World, run, settings};
@@ -177,7 +177,7 @@ fn the_checks_come_in_the_order_of_the_contract() {
         post(service, &ada, &general, &"x".repeat(10_000)).await;
 
         let archived = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
-            Ok(Change::Put(Room { archived: true, ..room.unwrap().clone() }))
+            Ok(RecordChange::Put(Room { archived: true, ..room.unwrap().clone() }))
         };
         world.storage.change_room(&general.as_str().try_into().unwrap(), archived).await.unwrap();
         let error = service.messages().post(&ada, text(&general, "")).await.unwrap_err();
@@ -195,7 +195,7 @@ fn slow_mode_waits_but_repeats_are_answered() {
         let moderator = world.person("mod", Some("moderator")).await;
         service.rooms().join(&moderator, &general).await.unwrap();
         let slow = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
-            Ok(Change::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
+            Ok(RecordChange::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
         };
         world.storage.change_room(&general.as_str().try_into().unwrap(), slow).await.unwrap();
         let one = key("one");

@@ -7,7 +7,7 @@ use chatto::domain::timeline::{Effect, Fact, FactKind};
 use chatto::domain::{EventId, Role, Room, RoomId, User};
 use chatto::runtime::Runtime;
 use chatto::service::{NewMessage, PagePosition, PostError, RowView, RowViewKind, Session};
-use chatto::storage::{Change, Draft, RequestId};
+use chatto::storage::{Draft, RecordChange, RequestId};
 
 use super::{CutAt, NatsServer, World, run};
 
@@ -97,7 +97,7 @@ impl Scene {
         let put = |room: Option<&Room>| -> Result<_, Infallible> {
             let mut room = room.unwrap().clone();
             change(&mut room);
-            Ok(Change::Put(room))
+            Ok(RecordChange::Put(room))
         };
         self.two.storage.change_room(&self.room, put).await.unwrap();
     }
@@ -106,7 +106,7 @@ impl Scene {
         let put = |user: Option<&User>| -> Result<_, Infallible> {
             let mut user = user.unwrap().clone();
             change(&mut user);
-            Ok(Change::Put(user))
+            Ok(RecordChange::Put(user))
         };
         self.two.storage.change_user(&member.user, put).await.unwrap();
     }
@@ -181,7 +181,7 @@ fn a_post_that_was_checked_before_its_author_got_a_role_that_may_not_is_not_stor
         let scene = Scene::open(&server, &runtime).await;
         let muted = |_: Option<&Role>| -> Result<_, Infallible> {
             let decisions = vec![denied(&scene.general)];
-            Ok(Change::Put(Role { name: "muted".to_owned(), decisions, ..Role::default() }))
+            Ok(RecordChange::Put(Role { name: "muted".to_owned(), decisions, ..Role::default() }))
         };
         scene.two.storage.change_role("muted", muted).await.unwrap();
         let assign = async |member: &Session| {

@@ -7,7 +7,7 @@ use chatto::domain::{Membership, Role, Room};
 use chatto::service::{
     NewRoom, PagePosition, PageRequest, ReadError, RoomError, RoomScope, RowViewKind, Session,
 };
-use chatto::storage::Change;
+use chatto::storage::RecordChange;
 
 use super::{NatsServer, World, run, settings};
 
@@ -24,14 +24,14 @@ async fn deny(world: &World, permission: &str, room: &str) {
     let denied = |role: Option<&Role>| -> Result<_, std::convert::Infallible> {
         let mut role = role.unwrap().clone();
         role.decisions.push(decision);
-        Ok(Change::Put(role))
+        Ok(RecordChange::Put(role))
     };
     world.storage.change_role("everyone", denied).await.unwrap();
 }
 
 async fn archive(world: &World, room: &str) {
     let archived = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
-        Ok(Change::Put(Room { archived: true, ..room.unwrap().clone() }))
+        Ok(RecordChange::Put(Room { archived: true, ..room.unwrap().clone() }))
     };
     world.storage.change_room(&room.try_into().unwrap(), archived).await.unwrap();
 }
@@ -121,7 +121,7 @@ fn what_was_cleared_is_not_written_again() {
     run(async |runtime| {
         let world = World::start(&server, &runtime).await;
         let cleared = |role: Option<&Role>| -> Result<_, std::convert::Infallible> {
-            Ok(Change::Put(Role { decisions: Vec::new(), ..role.unwrap().clone() }))
+            Ok(RecordChange::Put(Role { decisions: Vec::new(), ..role.unwrap().clone() }))
         };
         world.storage.change_role("everyone", cleared).await.unwrap();
         world.close().await;
@@ -318,7 +318,7 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         let untold = |member: Option<&Membership>| {
             let mut member = member.unwrap().clone();
             member.announced = false;
-            Ok::<_, std::convert::Infallible>(Change::Put(member))
+            Ok::<_, std::convert::Infallible>(RecordChange::Put(member))
         };
         world.storage.change_member(&room, &ada.user, untold).await.unwrap();
         service.sweeper().sweep().await.unwrap();

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use chatto::domain::timeline::Effect;
 use chatto::domain::{Membership, User};
-use chatto::storage::{Change, Claim, Claimed, Config, RequestId, Storage};
+use chatto::storage::{Claim, Claimed, Config, RecordChange, RequestId, Storage};
 use futures_util::future::join_all;
 
 use super::{config, open, post, room, run, user};
@@ -72,7 +72,7 @@ fn three_processes_write_one_room_and_each_sees_all() {
         for n in 0..20 {
             let login = format!("user{n}");
             one.change_user::<Infallible>(&user(n), |_| {
-                Ok(Change::Put(User { login: login.clone(), ..User::new(user(n)) }))
+                Ok(RecordChange::Put(User { login: login.clone(), ..User::new(user(n)) }))
             })
             .await
             .unwrap();
@@ -141,7 +141,11 @@ async fn join_and_announce(storage: &Storage, user_number: u64) -> (u64, u64) {
     let member = Membership::new(room(1), user(user_number));
     storage
         .change_member::<Infallible>(&room(1), &user(user_number), |present| {
-            Ok(if present.is_some() { Change::Keep } else { Change::Put(member.clone()) })
+            Ok(if present.is_some() {
+                RecordChange::Keep
+            } else {
+                RecordChange::Put(member.clone())
+            })
         })
         .await
         .unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chatto::domain::User;
 use chatto::runtime::Clock;
-use chatto::storage::{Change, Claim, OpenError, RequestId, Storage, StorageError};
+use chatto::storage::{Claim, OpenError, RecordChange, RequestId, Storage, StorageError};
 
 use super::{config, open, post, room, run, user};
 use crate::support::nats::NatsServer;
@@ -80,7 +80,7 @@ async fn fill_state(storage: &Storage) {
             storage
                 .change_user::<Infallible>(&user(n), |_| {
                     let login = format!("user{n}");
-                    Ok(Change::Put(User { login, created_ms: round, ..User::new(user(n)) }))
+                    Ok(RecordChange::Put(User { login, created_ms: round, ..User::new(user(n)) }))
                 })
                 .await
                 .unwrap();

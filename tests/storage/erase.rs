@@ -5,7 +5,7 @@ use std::path::Path;
 
 use chatto::domain::timeline::{Delete, Edit, Effect};
 use chatto::domain::{EventId, User};
-use chatto::storage::{Change, Draft, RequestId, Storage};
+use chatto::storage::{Draft, RecordChange, RequestId, Storage};
 
 use super::{config, content, open, post, room, run, user};
 use crate::support::nats::NatsServer;
@@ -83,7 +83,7 @@ fn shredded_keys_are_gone_and_texts_unreadable() {
         let (anna, lobby, row) = (user(1), room(1), EventId::new(0, 0, 7));
         let put = |deleted| {
             move |_: Option<&User>| -> Result<_, Infallible> {
-                Ok(Change::Put(User { deleted, ..User::new(anna) }))
+                Ok(RecordChange::Put(User { deleted, ..User::new(anna) }))
             }
         };
         storage.change_user(&anna, put(false)).await.unwrap();

@@ -8,7 +8,7 @@ use chatto::domain::{
 };
 use chatto::limits::PRESENCE_TTL;
 use chatto::nats::{Nats, Publish};
-use chatto::storage::{Change, ChangeError, Config, OpenError, Storage, StorageError};
+use chatto::storage::{ChangeError, Config, OpenError, RecordChange, Storage, StorageError};
 use prost::Message;
 
 use super::folds::write;
@@ -35,7 +35,7 @@ async fn rename(storage: &Storage, login: &str) -> Result<(), StorageError> {
     let changed = storage
         .change_user::<Infallible>(&user(1), |present| {
             let present = present.cloned().unwrap_or_else(|| User::new(user(1)));
-            Ok(Change::Put(User { login: login.to_owned(), ..present }))
+            Ok(RecordChange::Put(User { login: login.to_owned(), ..present }))
         })
         .await;
     match changed {
@@ -58,7 +58,8 @@ fn records_of_state_with_unknown_fields_are_read_and_never_written() {
         assert!(storage.read(|tables| tables.user_by_login("anna").is_some()), "it is read");
         let refused = rename(&storage, "hanna").await;
         assert!(matches!(refused, Err(StorageError::Newer { .. })), "{refused:?}");
-        let deleted = storage.change_user::<Infallible>(&user(1), |_| Ok(Change::Delete)).await;
+        let deleted =
+            storage.change_user::<Infallible>(&user(1), |_| Ok(RecordChange::Delete)).await;
         assert!(matches!(deleted, Err(ChangeError::Storage(StorageError::Newer { .. }))));
         assert_eq!(stored(&nats, "KV_STATE", &subject).await, newer);
         storage.close().await;
@@ -151,7 +152,7 @@ fn unknown_keys_are_no_configuration_and_no_checkpoint() {
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         storage
             .change_server::<Infallible>(|_| {
-                Ok(Change::Put(ServerSettings {
+                Ok(RecordChange::Put(ServerSettings {
                     name: "ours".to_owned(),
                     ..ServerSettings::default()
                 }))

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use chatto::crypto::Secret;
 use chatto::domain::{EventId, User};
 use chatto::runtime::Clock;
-use chatto::storage::{Change, Config, OpenError, Storage};
+use chatto::storage::{Config, OpenError, RecordChange, Storage};
 
 use super::{CutAt, config, connect, open, pause_at, room, run, user};
 use crate::support::nats::{NatsServer, stream_info};
@@ -36,7 +36,7 @@ const DISPOSABLE: &[&str] = &[
 async fn add_user(storage: &Storage) {
     storage
         .change_user::<Infallible>(&user(1), |_| {
-            Ok(Change::Put(User { login: "anna".into(), ..User::new(user(1)) }))
+            Ok(RecordChange::Put(User { login: "anna".into(), ..User::new(user(1)) }))
         })
         .await
         .unwrap();

@@ -8,7 +8,7 @@ use chatto::domain::Membership;
 use chatto::nats::{Nats, Publish};
 use chatto::runtime::Clock;
 use chatto::storage::{
-    Change, Config, FeedPosition, FeedSubscriber, FeedUpdate, RequestId, Storage,
+    Config, FeedPosition, FeedSubscriber, FeedUpdate, RecordChange, RequestId, Storage,
 };
 use futures_util::future::join_all;
 
@@ -56,7 +56,7 @@ pub(super) async fn until(what: &str, mut check: impl FnMut() -> bool) {
 pub(super) async fn membership(storage: &Storage, left: bool) {
     let (room, user) = (room(1), user(1));
     let member = Membership { left, announced: true, ..Membership::new(room, user) };
-    let put = |_: Option<&Membership>| Ok(Change::Put(member.clone()));
+    let put = |_: Option<&Membership>| Ok(RecordChange::Put(member.clone()));
     storage.change_member::<Infallible>(&room, &user, put).await.unwrap();
 }
 

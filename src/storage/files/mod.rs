@@ -20,7 +20,7 @@ use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::kv::tokens::ATTEMPTS;
 use crate::storage::kv::{Entry, bucket_get_known, put};
 use crate::storage::layout::stream;
-use crate::storage::state::Change;
+use crate::storage::state::RecordChange;
 
 /// A file's record as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +96,7 @@ impl Files {
     pub async fn change<E>(
         &self,
         id: &AssetId,
-        mut f: impl FnMut(Option<&File>) -> Result<Change<File>, E>,
+        mut f: impl FnMut(Option<&File>) -> Result<RecordChange<File>, E>,
     ) -> Result<Option<File>, ChangeError<E>> {
         let subject = subject(id);
         for _ in 0..ATTEMPTS {
@@ -104,7 +104,9 @@ impl Files {
                 bucket_get_known::<FileRecord>(&self.nats, stream::FILES, &subject).await?;
             let change =
                 f(found.as_ref().map(|record| &record.file)).map_err(ChangeError::Refused)?;
-            let Change::Put(file) = change else { return Ok(found.map(|record| record.file)) };
+            let RecordChange::Put(file) = change else {
+                return Ok(found.map(|record| record.file));
+            };
             // The bytes of a record that was replaced and not yet erased would be found nowhere afterwards.
             let former = found.map_or(0, |record| record.replaced);
             self.erase_at(former).await?;

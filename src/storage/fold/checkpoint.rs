@@ -14,7 +14,7 @@ use crate::storage::fold::schedule::Share;
 use crate::storage::kv::lease::Lease;
 use crate::storage::layout::{journal_subject, stream};
 use crate::storage::records::{FoldCheckpoint, HeldRoom};
-use crate::storage::state::Change;
+use crate::storage::state::RecordChange;
 use crate::storage::state::key::StateKey;
 use crate::storage::state::mirror::{Mirror, Tables};
 use crate::storage::store::Inner;
@@ -122,7 +122,7 @@ impl Inner {
                 };
                 let unchanged =
                     next.next_sequence == former.next_sequence && next.held == former.held;
-                Ok(if unchanged { Change::Keep } else { Change::Put(next) })
+                Ok(if unchanged { RecordChange::Keep } else { RecordChange::Put(next) })
             })
             .await;
         match moved {

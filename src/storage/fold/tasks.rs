@@ -10,7 +10,7 @@ use crate::runtime::Stop;
 use crate::storage::error::StorageError;
 use crate::storage::kv::lease::Lease;
 use crate::storage::layout::stream;
-use crate::storage::state::Change;
+use crate::storage::state::RecordChange;
 use crate::storage::state::key::StateKey;
 use crate::storage::store::Inner;
 
@@ -87,7 +87,7 @@ impl Inner {
                 |present| {
                     let present = present.cloned().unwrap_or_default();
                     let purged_upto = present.purged_upto.max(highest);
-                    Ok(Change::Put(ServerSettings { purged_upto, ..present }))
+                    Ok(RecordChange::Put(ServerSettings { purged_upto, ..present }))
                 },
             )
             .await

@@ -15,7 +15,7 @@ use crate::storage::error::StorageError;
 use crate::storage::kv::Entry;
 use crate::storage::layout::stream;
 use crate::storage::records::{Claim, Fence};
-use crate::storage::state::Change;
+use crate::storage::state::RecordChange;
 use crate::storage::state::key::StateKey;
 use crate::storage::store::{Inner, Storage};
 use parking_lot::Mutex;
@@ -128,7 +128,7 @@ impl Inner {
             .state
             .change::<Fence, std::convert::Infallible>(&StateKey::Lease(name.into()), |present| {
                 let number = present.map_or(0, |fence| fence.number).saturating_add(1);
-                Ok(Change::Put(Fence { number, holder_id: holder_id.clone() }))
+                Ok(RecordChange::Put(Fence { number, holder_id: holder_id.clone() }))
             })
             .await
             .map_err(StorageError::from)?;

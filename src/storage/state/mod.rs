@@ -21,7 +21,7 @@ use crate::storage::state::mirror::{Mirror, PREFIX, Tables};
 
 /// What a change does with a record.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Change<R> {
+pub enum RecordChange<R> {
     Put(R),
     Keep,
     Delete,
@@ -116,7 +116,7 @@ impl State {
     pub(crate) async fn change<R: StateRecord, E>(
         &self,
         key: &StateKey,
-        mut f: impl FnMut(Option<&R>) -> Result<Change<R>, E>,
+        mut f: impl FnMut(Option<&R>) -> Result<RecordChange<R>, E>,
     ) -> Result<Option<Arc<R>>, ChangeError<E>> {
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
@@ -128,10 +128,10 @@ impl State {
             let exists = revision > 0 && current.is_some();
             let change = f(current.as_deref().filter(|_| exists)).map_err(ChangeError::Refused)?;
             let value = match change {
-                Change::Keep => return Ok(current.filter(|_| exists)),
-                Change::Delete if !exists => return Ok(None),
-                Change::Delete => None,
-                Change::Put(record) => Some(record),
+                RecordChange::Keep => return Ok(current.filter(|_| exists)),
+                RecordChange::Delete if !exists => return Ok(None),
+                RecordChange::Delete => None,
+                RecordChange::Put(record) => Some(record),
             };
             if is_newer {
                 return Err(StorageError::Newer { what: "STATE" }.into());
@@ -165,8 +165,8 @@ impl State {
             .change::<ClaimRecord, std::convert::Infallible>(&key, |present| {
                 taken = present.map(|claim| claim.holder.clone()).filter(|other| other != holder);
                 Ok(match present {
-                    Some(_) => Change::Keep,
-                    None => Change::Put(ClaimRecord {
+                    Some(_) => RecordChange::Keep,
+                    None => RecordChange::Put(ClaimRecord {
                         holder: holder.clone(),
                         claimed_ms: now,
                         request_id: String::new(),
@@ -188,8 +188,8 @@ impl State {
         let released = self
             .change::<ClaimRecord, std::convert::Infallible>(&key, |present| {
                 Ok(match present {
-                    Some(claim) if claim.holder == *holder => Change::Delete,
-                    _ => Change::Keep,
+                    Some(claim) if claim.holder == *holder => RecordChange::Delete,
+                    _ => RecordChange::Keep,
                 })
             })
             .await;
