@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::blobs::s3;
 use crate::config::CompleteError;
 use crate::http;
 use crate::nats::{ConnectError, NatsError};
@@ -20,6 +21,9 @@ pub enum AppError {
     /// Secrets are missing or cannot be stored.
     #[error(transparent)]
     Secrets(#[from] CompleteError),
+    /// The settings of S3 cannot be used.
+    #[error("core.assets.s3 cannot be used")]
+    Bucket(#[from] s3::ConfigError),
     #[error("{key} is missing. Set it in the configuration to the server's value")]
     SecretMissing { key: &'static str },
     /// There is no store, and this command must not create one.
@@ -127,6 +131,7 @@ impl AppError {
             Self::Secrets(CompleteError::KeyOfStoreMissing { .. })
             | Self::SecretMissing { .. }
             | Self::Mismatch { .. }
+            | Self::Bucket(_)
             | Self::Tls(_) => Exit::Config,
             Self::NoData { .. } => Exit::Unreachable,
             Self::Embedded(error) => embedded_exit(error),

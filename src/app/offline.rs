@@ -35,8 +35,11 @@ pub fn with_operations<T>(
             .secret_key
             .clone()
             .ok_or(AppError::SecretMissing { key: "core.secret_key" })?;
-        let service =
-            Service::build(parts::service(settings, secret), store.storage.clone(), clock.clone());
+        let service = Service::build(
+            parts::service(settings, secret, &clock)?,
+            store.storage.clone(),
+            clock.clone(),
+        );
         let public_url = parts::link_base(settings, settings.webserver.port);
         let operations = Operations::new(OperatorParts { service, public_url, status: None });
         let done = work(&mut |method, mut params| {

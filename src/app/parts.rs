@@ -1,16 +1,21 @@
 //! From the settings to each part's own configuration.
 
+use super::AppError;
+use crate::blobs::{self, s3::S3};
 use crate::config::{Embedded, Settings};
 use crate::crypto::Secret;
 use crate::crypto::password::Params;
 use crate::http::PublicUrl;
 use crate::nats::Target;
+use crate::runtime::Clock;
 use crate::supervisor::{SyncInterval, memory_bytes};
 use crate::web::Folder;
 use crate::{http, service, storage, supervisor};
 
 /// Above this a machine computes two password hashes at a time (product 9).
 const TWO_SLOTS_ABOVE_BYTES: u64 = 2 << 30;
+/// Below it fewer parts of uploads are in memory.
+const SMALL_MEMORY_BYTES: u64 = 1 << 30;
 
 /// The embedded server's part.
 pub(super) fn supervisor(settings: &Settings, embedded: &Embedded) -> supervisor::Config {
@@ -51,18 +56,40 @@ pub(super) fn storage(settings: &Settings, secret_key: Secret, create: bool) -> 
     }
 }
 
+/// The bucket of files. While new files go to NATS, settings that cannot be used only make older files unreadable.
+fn bucket(settings: &Settings, clock: &Clock) -> Result<Option<S3>, AppError> {
+    let Some(config) = settings.assets.s3.clone() else { return Ok(None) };
+    match S3::build(config, clock.clone()) {
+        Ok(bucket) => Ok(Some(bucket)),
+        Err(error) if settings.assets.uploads_to_s3 => Err(error.into()),
+        Err(error) => {
+            log::warn!(error:err = error; "files in S3 cannot be read; check core.assets.s3");
+            Ok(None)
+        }
+    }
+}
+
 /// The chat's part.
-pub(super) fn service(settings: &Settings, secret_key: Secret) -> service::Config {
+pub(super) fn service(
+    settings: &Settings,
+    secret_key: Secret,
+    clock: &Clock,
+) -> Result<service::Config, AppError> {
     let memory = memory_bytes();
     // Commands that open the store without a server sign no cookies.
     let unused = || Secret::from(crate::crypto::token_text());
-    service::Config {
+    Ok(service::Config {
         secret_key,
         cookie_signing_secret: settings
             .webserver
             .cookie_signing_secret
             .clone()
             .unwrap_or_else(unused),
+        blobs: blobs::Config {
+            uploads_to_s3: settings.assets.uploads_to_s3,
+            s3: bucket(settings, clock)?,
+        },
+        part_slots: if memory < SMALL_MEMORY_BYTES { 4 } else { 8 },
         asset_signing_secret: settings.assets.signing_secret.clone().unwrap_or_else(unused),
         cookie_encryption_secret: settings.webserver.cookie_encryption_secret.clone(),
         session_ttl: settings.auth.token_ttl,
@@ -73,7 +100,7 @@ pub(super) fn service(settings: &Settings, secret_key: Secret) -> service::Confi
         max_upload_bytes: settings.assets.max_upload_bytes,
         password_params: password_params(memory),
         password_slots: if memory > TWO_SLOTS_ABOVE_BYTES { 2 } else { 1 },
-    }
+    })
 }
 
 #[cfg(not(feature = "test-support"))]

@@ -189,7 +189,7 @@ impl ServerProcess {
     fn build_service(&self, store: &Store) -> Result<Service, AppError> {
         let secret = self.settings.core.secret_key.clone();
         let secret = secret.ok_or(AppError::SecretMissing { key: "core.secret_key" })?;
-        let config = parts::service(&self.settings, secret);
+        let config = parts::service(&self.settings, secret, &self.clock)?;
         Ok(Service::build(config, store.storage.clone(), self.clock.clone()))
     }
 
@@ -222,6 +222,7 @@ impl ServerProcess {
         });
         self.start_operator(&operations)?;
         self.start_sweep(service)?;
+        self.start_checking_bucket(service)?;
         self.start_saving_errors()?;
 
         self.start_realtime(&realtime)?;
@@ -328,6 +329,11 @@ impl ServerProcess {
     fn start_sweep(&self, service: &Service) -> Result<(), AppError> {
         let (service, stop) = (service.clone(), self.stop.clone());
         Ok(self.tasks.spawn("sweep", async move { service.sweeper().run(&stop).await })?)
+    }
+
+    fn start_checking_bucket(&self, service: &Service) -> Result<(), AppError> {
+        let (service, stop) = (service.clone(), self.stop.clone());
+        Ok(self.tasks.spawn("bucket", async move { service.prepare_files(&stop).await })?)
     }
 
     fn start_saving_errors(&self) -> Result<(), AppError> {

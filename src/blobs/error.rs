@@ -1,5 +1,6 @@
 //! What can go wrong with the bytes of a file.
 
+use super::s3::S3Error;
 use crate::nats::{NatsError, PublishError};
 
 /// Bytes of a file were not stored or not read.
@@ -14,4 +15,8 @@ pub enum BlobError {
     Nats(#[from] NatsError),
     #[error("the store of files took no bytes")]
     Publish(#[from] PublishError),
+    #[error("the bucket of files failed")]
+    S3(#[from] S3Error),
+    #[error("files are in S3, and core.assets.s3 names no bucket; put its settings back")]
+    NoBucket,
 }

@@ -7,21 +7,170 @@ pub mod s3;
 pub use error::BlobError;
 pub use nats::{ChunkReader, ChunkStore, FileCipher};
 
+use std::ops::Range;
+use std::time::Duration;
+
 use bytes::Bytes;
+
+use crate::domain::{AssetId, File, FileLocation};
+use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX};
+use crate::nats::Nats;
+use crate::runtime::{Backoff, Clock, Stop};
+use s3::{S3, S3Error};
+
+/// Where new files go, and the bucket of older ones.
+#[derive(Debug, Clone, Default)]
+pub struct Config {
+    /// `core.assets.storage_backend` is `s3`.
+    pub uploads_to_s3: bool,
+    /// The bucket of `core.assets.s3.*`.
+    pub s3: Option<S3>,
+}
+
+/// The bytes of files. Clones share everything.
+#[derive(Clone)]
+pub struct Blobs {
+    /// Files in NATS.
+    pub files: ChunkStore,
+    /// Chunks on their way to S3.
+    pub staged: ChunkStore,
+    config: Config,
+    clock: Clock,
+}
+
+impl Blobs {
+    /// Starts nothing; [`Self::prepare`] checks the bucket.
+    #[must_use]
+    pub fn build(config: Config, nats: &Nats, clock: &Clock) -> Self {
+        Self {
+            files: ChunkStore::assets(nats.clone(), clock.clone()),
+            staged: ChunkStore::uploads(nats.clone(), clock.clone()),
+            config,
+            clock: clock.clone(),
+        }
+    }
+
+    /// Where a new file goes.
+    #[must_use]
+    pub fn location(&self) -> FileLocation {
+        if self.config.uploads_to_s3 { FileLocation::S3 } else { FileLocation::Nats(Vec::new()) }
+    }
+
+    /// The bucket.
+    ///
+    /// # Errors
+    /// [`BlobError::NoBucket`] when the settings name none.
+    pub fn s3(&self) -> Result<&S3, BlobError> {
+        self.config.s3.as_ref().ok_or(BlobError::NoBucket)
+    }
+
+    /// Checks the bucket, creating it if it does not exist, until that succeeds; not while new files go to NATS.
+    /// Uploads fail meanwhile, and the rest of the server does not wait.
+    pub async fn prepare(&self, stop: &Stop) {
+        let Some(s3) = self.config.s3.as_ref().filter(|_| self.config.uploads_to_s3) else {
+            return;
+        };
+        let mut backoff = Backoff::new(S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX);
+        loop {
+            match stop.or(Box::pin(s3.check())).await {
+                None => return,
+                Some(Ok(bucket)) => {
+                    log::info!(bucket:? = bucket; "the S3 bucket can be used");
+                    return;
+                }
+                Some(Err(error)) => {
+                    log::warn!(error:err = error; "the S3 bucket cannot be used; it will be checked again");
+                }
+            }
+            let delay: Duration = backoff.delay();
+            if stop.or(self.clock.sleep(delay)).await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// Bytes `range` of a file.
+    pub fn read(
+        &self,
+        file: File,
+        key: FileCipher,
+        range: Range<u64>,
+    ) -> Result<BlobReader, BlobError> {
+        Ok(match file.location {
+            FileLocation::Nats(chunks) => {
+                BlobReader::Nats(ChunkReader::new(self.files.clone(), key, chunks, range))
+            }
+            FileLocation::S3 => {
+                BlobReader::S3 { s3: self.s3()?.clone(), id: file.id, range, download: None }
+            }
+        })
+    }
+
+    /// Removes the bytes of a file, what was staged of it, and its unfinished multipart uploads.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn erase(&self, file: &File) -> Result<(), BlobError> {
+        if file.location != FileLocation::S3 {
+            return self.files.purge(&file.id).await;
+        }
+        self.staged.purge(&file.id).await?;
+        let s3 = self.s3()?;
+        let key = file.id.as_str();
+        let mut after = None;
+        loop {
+            let unfinished = s3.list_multipart(key, after.as_ref()).await?;
+            for upload in unfinished.entries.iter().filter(|upload| upload.key == key) {
+                s3.abort(key, &upload.id).await?;
+            }
+            after = unfinished.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        Ok(s3.delete(key).await?)
+    }
+}
 
 /// Reads a range of a file.
 pub enum BlobReader {
     Nats(ChunkReader),
+    S3 {
+        s3: S3,
+        id: AssetId,
+        range: Range<u64>,
+        /// Begun with the first read.
+        download: Option<Box<s3::Download>>,
+    },
 }
 
 impl BlobReader {
     /// The next bytes; `None` at the end.
     ///
     /// # Cancel safety
-    /// May be repeated.
+    /// Not cancel safe.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
         match self {
             Self::Nats(reader) => reader.next().await,
+            Self::S3 { range, .. } if range.is_empty() => Ok(None),
+            Self::S3 { s3, id, range, download } => {
+                let download = match download {
+                    Some(download) => download,
+                    None => {
+                        let opened = s3.get(id.as_str(), Some(range.clone())).await;
+                        download.insert(Box::new(opened.map_err(missing)?))
+                    }
+                };
+                Ok(download.next().await?)
+            }
         }
+    }
+}
+
+/// An object that is not there is a file without its bytes.
+fn missing(error: S3Error) -> BlobError {
+    match error {
+        S3Error::NotFound => BlobError::Missing,
+        error => error.into(),
     }
 }

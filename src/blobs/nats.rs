@@ -1,6 +1,6 @@
 //! Files in NATS: encrypted chunks in ASSETS, all of one file on one subject.
 //!
-//! A chunk is a random nonce and what it encrypts, bound to the file and the chunk's number, so that a chunk may be
+//! A chunk is a random nonce and what it encrypts, bound to the file and its place in it, so that a chunk may be
 //! written twice and no chunk can stand in for another. The file's record lists the chunks by their sequences; what
 //! it does not list does not belong to the file.
 
@@ -16,14 +16,13 @@ use crate::limits::{BATCH_MESSAGES_MAX, WRITE_DEADLINE};
 use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::{Backoff, Clock};
 
-/// JetStream's name of ASSETS.
-const ASSETS: &str = "OBJ_ASSETS";
-
-/// The chunks of all files.
+/// The chunks of all files in one of the store's buckets.
 #[derive(Clone)]
 pub struct ChunkStore {
     nats: Nats,
     clock: Clock,
+    /// JetStream's name, and what its subjects begin with.
+    bucket: (&'static str, &'static str),
 }
 
 /// Encrypts the chunks of one file.
@@ -33,27 +32,41 @@ pub struct FileCipher {
 }
 
 impl ChunkStore {
-    /// The chunks of this store.
+    /// ASSETS: the chunks of files.
     #[must_use]
-    pub fn new(nats: Nats, clock: Clock) -> Self {
-        Self { nats, clock }
+    pub fn assets(nats: Nats, clock: Clock) -> Self {
+        Self { nats, clock, bucket: ("OBJ_ASSETS", "$O.ASSETS.C") }
     }
 
-    /// Stores chunk `number` of a file, from 0. It belongs to the file once the file's record lists it.
+    /// UPLOADS: chunks on their way to S3.
+    #[must_use]
+    pub fn uploads(nats: Nats, clock: Clock) -> Self {
+        Self { nats, clock, bucket: ("OBJ_UPLOADS", "$O.UPLOADS.C") }
+    }
+
+    fn stream(&self) -> &'static str {
+        self.bucket.0
+    }
+
+    fn subject(&self, id: &AssetId) -> String {
+        format!("{}.{id}", self.bucket.1)
+    }
+
+    /// Stores the chunk of a file that begins at byte `begin`. It belongs to the file once the file's record lists it.
     ///
     /// # Cancel safety
     /// After dropping it the chunk may or may not be stored; [`Self::remove_others`] removes it.
     pub async fn put(
         &self,
         cipher: &FileCipher,
-        number: usize,
+        begin: u64,
         plain: &[u8],
     ) -> Result<Chunk, BlobError> {
         let length = u32::try_from(plain.len()).map_err(|_| BlobError::Damaged)?;
-        let (subject, message_id) = (subject(&cipher.id), hex(&random::<16>()));
+        let (subject, message_id) = (self.subject(&cipher.id), hex(&random::<16>()));
         let message = Publish {
             subject: &subject,
-            payload: cipher.seal(number, plain),
+            payload: cipher.seal(begin, plain),
             message_id: Some(&message_id),
             ..Publish::default()
         };
@@ -70,36 +83,36 @@ impl ChunkStore {
         }
     }
 
-    /// Chunk `number` of a file.
+    /// The chunk of a file that begins at byte `begin`.
     pub async fn get(
         &self,
         cipher: &FileCipher,
-        number: usize,
+        begin: u64,
         chunk: Chunk,
     ) -> Result<Bytes, BlobError> {
         let what = BatchRead::From { sequence: chunk.sequence, count: 1 };
-        let mut found = self.nats.read(ASSETS, what).await?.messages.pop();
+        let mut found = self.nats.read(self.stream(), what).await?.messages.pop();
         if found.as_ref().is_none_or(|found| found.sequence != chunk.sequence) {
             // A replica that lags behind.
-            found = self.nats.leader_at(ASSETS, chunk.sequence).await?;
+            found = self.nats.leader_at(self.stream(), chunk.sequence).await?;
         }
         let stored = found.ok_or(BlobError::Missing)?;
-        let plain = cipher.open(number, &stored.payload)?;
+        let plain = cipher.open(begin, &stored.payload)?;
         let length = usize::try_from(chunk.length).unwrap_or(usize::MAX);
         if plain.len() == length { Ok(plain.into()) } else { Err(BlobError::Damaged) }
     }
 
     /// Removes one chunk.
     pub async fn remove(&self, chunk: Chunk) -> Result<(), BlobError> {
-        self.nats.remove(ASSETS, chunk.sequence).await?;
+        self.nats.remove(self.stream(), chunk.sequence).await?;
         Ok(())
     }
 
     /// Removes every chunk of a file that is not among these: what lost a race, or was stored by a process that
     /// was then killed.
     pub async fn remove_others(&self, id: &AssetId, chunks: &[Chunk]) -> Result<(), BlobError> {
-        let subject = subject(id);
-        let stored = self.nats.messages_on(ASSETS, &subject).await?;
+        let subject = self.subject(id);
+        let stored = self.nats.messages_on(self.stream(), &subject).await?;
         if usize::try_from(stored).is_ok_and(|stored| stored == chunks.len()) {
             return Ok(());
         }
@@ -107,12 +120,12 @@ impl ChunkStore {
         loop {
             let what =
                 BatchRead::OfSubject { subject: &subject, sequence, count: BATCH_MESSAGES_MAX };
-            let batch = self.nats.read(ASSETS, what).await?;
+            let batch = self.nats.read(self.stream(), what).await?;
             let Some(last) = batch.messages.last() else { return Ok(()) };
             sequence = last.sequence.saturating_add(1);
             for stored in &batch.messages {
                 if !chunks.iter().any(|chunk| chunk.sequence == stored.sequence) {
-                    self.nats.remove(ASSETS, stored.sequence).await?;
+                    self.nats.remove(self.stream(), stored.sequence).await?;
                 }
             }
         }
@@ -123,24 +136,24 @@ impl ChunkStore {
     /// # Cancel safety
     /// May be repeated.
     pub async fn purge(&self, id: &AssetId) -> Result<(), BlobError> {
-        Ok(self.nats.purge_subject(ASSETS, &subject(id)).await?)
+        Ok(self.nats.purge_subject(self.stream(), &self.subject(id)).await?)
     }
 }
 
 impl FileCipher {
-    fn seal(&self, number: usize, plain: &[u8]) -> Bytes {
-        let (nonce, sealed) = self.key.seal(plain, &self.associated_data(number));
+    fn seal(&self, begin: u64, plain: &[u8]) -> Bytes {
+        let (nonce, sealed) = self.key.seal(plain, &self.associated_data(begin));
         [nonce.as_slice(), &sealed].concat().into()
     }
 
-    fn open(&self, number: usize, stored: &[u8]) -> Result<Vec<u8>, BlobError> {
+    fn open(&self, begin: u64, stored: &[u8]) -> Result<Vec<u8>, BlobError> {
         let (nonce, sealed) = stored.split_at_checked(NONCE_BYTES).ok_or(BlobError::Damaged)?;
-        let opened = self.key.open(nonce, sealed, &self.associated_data(number));
+        let opened = self.key.open(nonce, sealed, &self.associated_data(begin));
         opened.map_err(|_| BlobError::Damaged)
     }
 
-    fn associated_data(&self, number: usize) -> Vec<u8> {
-        format!("chatto file v1 {} {number}", self.id).into_bytes()
+    fn associated_data(&self, begin: u64) -> Vec<u8> {
+        format!("chatto file v1 {} {begin}", self.id).into_bytes()
     }
 }
 
@@ -182,7 +195,7 @@ impl ChunkReader {
                 self.next = (number.saturating_add(1), end);
                 continue;
             }
-            let bytes = self.store.get(&self.cipher, number, chunk).await?;
+            let bytes = self.store.get(&self.cipher, begin, chunk).await?;
             self.next = (number.saturating_add(1), end);
             let within = |position: u64| {
                 let offset = position.clamp(begin, end).saturating_sub(begin);
@@ -191,8 +204,4 @@ impl ChunkReader {
             return Ok(Some(bytes.slice(within(self.range.start)..within(self.range.end))));
         }
     }
-}
-
-fn subject(id: &AssetId) -> String {
-    format!("$O.ASSETS.C.{id}")
 }

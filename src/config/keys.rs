@@ -62,7 +62,7 @@ pub const KEYS: &[Key] = &[
     now("core.secret_key", Text, SECRETS_FILE, "Verifies tokens, codes and invites and wraps message keys; at least 16 bytes, the same in every process").secret(),
     now("core.secret_key_previous", Text, Unset, "The former core.secret_key; at start all keys are rewrapped").secret(),
     now("core.assets.signing_secret", Text, SECRETS_FILE, "Signs asset URLs; at least 16 bytes, the same in every process").secret(),
-    pending("core.assets.storage_backend", Choice(&["nats", "s3"]), Value("nats"), "Where new uploads are stored"),
+    now("core.assets.storage_backend", Choice(&["nats", "s3"]), Value("nats"), "Where new uploads are stored"),
     now("core.assets.max_upload_size", BinarySize, Value("25MiB"), "Largest file of any type; MB is read as MiB"),
     pending("core.assets.encrypt", Bool, Value("false"), "Encrypt new attachments"),
     pending("core.assets.max_image_pixels", AutoInt, Value("auto"), "Larger images are treated as plain files; auto: 12 million below 1 GB of memory, else 40 million"),

@@ -76,7 +76,7 @@ pub struct Upload {
     pub chunks: Vec<Chunk>,
     /// Detected from the first bytes.
     pub detected: Option<Detected>,
-    /// The parts that S3 has.
+    /// The parts that S3 has; `None`: the file goes to NATS.
     pub parts: Option<Multipart>,
     /// Of the last chunk; the upload ends an hour later.
     pub updated_ms: i64,
@@ -104,7 +104,8 @@ pub struct Detected {
 /// A multipart upload of S3.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Multipart {
-    pub id: String,
+    /// `None`: not begun.
+    pub id: Option<String>,
     /// Bytes of each part but the last.
     pub part_size: u64,
     /// The ETags of the parts, in order.

@@ -309,6 +309,12 @@ const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES < API_ASSET_UPLOAD_BODY_MAX_BYTES);
 const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES + 4 * KIB < NATS_PAYLOAD_MAX_BYTES);
 /// Chunks of one file. The list of them is part of its record; with chunks of the full size it is enough for 5 GiB.
 pub const FILE_CHUNKS_MAX: usize = 10_240;
+/// Pause after the first failed check of the bucket; it grows with each further one.
+pub const S3_CHECK_RETRY_FIRST: Duration = Duration::from_secs(2);
+/// See [`S3_CHECK_RETRY_FIRST`].
+pub const S3_CHECK_RETRY_MAX: Duration = Duration::from_secs(300);
+/// Streamed uploads to S3 that wait for memory.
+pub const S3_UPLOADS_WAITING_MAX: usize = 64;
 /// Files that are streamed in at a time, each with a chunk in memory; further ones wait at the socket.
 pub const UPLOAD_STREAMS_MAX: usize = 8;
 /// How long an upload may wait for its next chunk (contract 10.1).

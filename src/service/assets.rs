@@ -6,9 +6,9 @@ use super::error::{StoreError, blob_kind};
 use super::rights::readable_room;
 use super::users::distinct;
 use super::{ErrorKind, FileView, ReadError, Session};
-use crate::blobs::{BlobError, BlobReader, ChunkReader, ChunkStore, FileCipher};
+use crate::blobs::{BlobError, BlobReader, Blobs, FileCipher};
 use crate::crypto::{MacKey, from_hex, hex};
-use crate::domain::{AssetId, File, FileLocation, FileState, UserId};
+use crate::domain::{AssetId, File, FileState, UserId};
 use crate::runtime::Clock;
 use crate::storage::{Storage, StorageError};
 
@@ -101,7 +101,7 @@ impl From<StorageError> for FileError {
 #[derive(Clone, Copy)]
 pub struct Assets<'a> {
     pub(super) storage: &'a Storage,
-    pub(super) chunks: &'a ChunkStore,
+    pub(super) blobs: &'a Blobs,
     pub(super) clock: &'a Clock,
     pub(super) key: &'a MacKey,
 }
@@ -160,11 +160,7 @@ impl<'a> Assets<'a> {
 
     /// Reads bytes `range` of a file.
     pub fn read(self, open: OpenFile, range: Range<u64>) -> Result<BlobReader, FileError> {
-        let FileLocation::Nats(chunks) = open.file.location else {
-            return Err(BlobError::Missing.into());
-        };
-        let reader = ChunkReader::new(self.chunks.clone(), open.cipher, chunks, range);
-        Ok(BlobReader::Nats(reader))
+        Ok(self.blobs.read(open.file, open.cipher, range)?)
     }
 }
 

@@ -57,6 +57,8 @@ impl StoreError {
 pub(super) fn blob_kind(error: &BlobError) -> ErrorKind {
     match error {
         BlobError::Nats(error) if error.is_transient() => ErrorKind::Unavailable,
+        // Whatever it is, the chat goes on, and an operator can mend it.
+        BlobError::S3(_) | BlobError::NoBucket => ErrorKind::Unavailable,
         BlobError::Publish(PublishError::Unknown { .. } | PublishError::Outdated) => {
             ErrorKind::Unavailable
         }

@@ -1,7 +1,7 @@
 //! Removing files: nobody reads them any more at once, then their keys and bytes go, then their records.
 
 use super::error::StoreError;
-use crate::blobs::{BlobError, ChunkStore};
+use crate::blobs::{BlobError, Blobs};
 use crate::domain::{AssetId, File, FileState};
 use crate::storage::{RecordChange, Storage, StorageError};
 
@@ -24,7 +24,7 @@ impl From<StorageError> for EraseError {
 #[derive(Clone, Copy)]
 pub(super) struct FileEraser<'a> {
     pub(super) storage: &'a Storage,
-    pub(super) chunks: &'a ChunkStore,
+    pub(super) blobs: &'a Blobs,
 }
 
 impl FileEraser<'_> {
@@ -49,7 +49,7 @@ impl FileEraser<'_> {
             return Ok(());
         };
         files.erase_key(&file.id).await?;
-        self.chunks.purge(&file.id).await?;
+        self.blobs.erase(&file).await?;
         files.erase_record(&file.id).await?;
         Ok(())
     }

@@ -91,12 +91,12 @@ use throttle::Throttle;
 pub use crate::blobs::BlobReader;
 pub use crate::domain::{Presence, UploadStatus};
 
-use crate::blobs::ChunkStore;
+use crate::blobs::{self, Blobs};
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, RoomId};
-use crate::limits::{DELIVERY_TIMEOUT, PASSWORD_QUEUE_MAX};
-use crate::runtime::{Clock, MemorySlots, Pace};
+use crate::limits::{DELIVERY_TIMEOUT, PASSWORD_QUEUE_MAX, S3_UPLOADS_WAITING_MAX};
+use crate::runtime::{Clock, MemorySlots, Pace, Stop};
 use crate::storage::{Storage, Tables};
 
 /// How the chat behaves.
@@ -118,6 +118,10 @@ pub struct Config {
     pub owner_emails: Vec<String>,
     /// `limits.max_users`; `None`: no limit.
     pub max_users: Option<u32>,
+    /// `core.assets.storage_backend` and `core.assets.s3.*`.
+    pub blobs: blobs::Config,
+    /// Parts of uploads to S3 that are in memory at a time: 8, half of it below 1 GB.
+    pub part_slots: usize,
     /// `core.assets.signing_secret`.
     pub asset_signing_secret: Secret,
     /// `core.assets.max_upload_size`.
@@ -136,7 +140,9 @@ pub struct Service {
 
 struct Inner {
     storage: Storage,
-    chunks: ChunkStore,
+    blobs: Blobs,
+    /// Parts of uploads to S3 that are in memory.
+    parts: MemorySlots,
     clock: Clock,
     config: Config,
     keys: Keys,
@@ -180,7 +186,8 @@ impl Service {
         let slots = MemorySlots::new(config.password_slots.max(1), PASSWORD_QUEUE_MAX);
         Self {
             inner: Arc::new(Inner {
-                chunks: ChunkStore::new(storage.nats().clone(), clock.clone()),
+                blobs: Blobs::build(config.blobs.clone(), storage.nats(), &clock),
+                parts: MemorySlots::new(config.part_slots.max(1), S3_UPLOADS_WAITING_MAX),
                 storage,
                 clock,
                 config,
@@ -203,6 +210,11 @@ impl Service {
     /// Dropping it leaves some steps done; the next call does the rest.
     pub async fn prepare(&self) -> Result<(), StoreError> {
         self.first_boot().prepare().await
+    }
+
+    /// Checks the bucket of files until it can be used: see [`Blobs::prepare`].
+    pub async fn prepare_files(&self, stop: &Stop) {
+        self.inner.blobs.prepare(stop).await;
     }
 
     /// The highest STATE revision that what this process shows may contain.
@@ -238,7 +250,7 @@ impl Service {
     pub fn assets(&self) -> Assets<'_> {
         Assets {
             storage: &self.inner.storage,
-            chunks: &self.inner.chunks,
+            blobs: &self.inner.blobs,
             clock: &self.inner.clock,
             key: &self.inner.keys.assets,
         }
@@ -430,8 +442,9 @@ impl Service {
     pub fn uploads(&self) -> Uploads<'_> {
         Uploads {
             storage: &self.inner.storage,
-            chunks: &self.inner.chunks,
+            blobs: &self.inner.blobs,
             clock: &self.inner.clock,
+            parts: &self.inner.parts,
             eraser: self.file_eraser(),
             max_bytes: self.inner.config.max_upload_bytes,
         }
@@ -461,7 +474,7 @@ impl Service {
 
     /// Removes files.
     fn file_eraser(&self) -> FileEraser<'_> {
-        FileEraser { storage: &self.inner.storage, chunks: &self.inner.chunks }
+        FileEraser { storage: &self.inner.storage, blobs: &self.inner.blobs }
     }
 
     /// Creates accounts.

@@ -9,19 +9,21 @@ use super::error::{StoreError, flatten};
 use super::file_eraser::{EraseError, FileEraser};
 use super::rights::ViewerRights;
 use super::{ErrorKind, FileView, Session, millis};
-use crate::blobs::{BlobError, ChunkStore, FileCipher};
+use crate::blobs::s3::{self, S3Error};
+use crate::blobs::{BlobError, Blobs, FileCipher};
 use crate::crypto::{Sha256State, from_hex, hex, random, sha256};
 use crate::domain::permission::Permission;
 use crate::domain::text::file_name;
 use crate::domain::{
-    AssetId, Detected, File, FileGroup, FileLocation, FileState, RoomId, Upload, UploadStatus,
+    AssetId, Chunk, Detected, File, FileGroup, FileLocation, FileState, Multipart, RoomId, Upload,
+    UploadStatus,
 };
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_LIFE};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, MemorySlots, SlotGuard};
 use crate::storage::{RecordChange, Storage, StorageError};
 
-/// Chunks of a streamed upload between two writes of its record.
-const STREAM_SAVE_CHUNKS: usize = 8;
+/// Bytes of a streamed upload between two writes of its record.
+const STREAM_SAVE_BYTES: u64 = 8 << 20;
 
 /// A file that is going to be uploaded.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +94,9 @@ pub enum UploadError {
     TooManyChunks,
     #[error("another request uploads the same file")]
     Conflict,
+    /// Too many parts are in memory.
+    #[error("too many uploads at a time; try again")]
+    Busy,
     #[error("{received} of {size} bytes were received")]
     Incomplete { received: u64, size: u64 },
     #[error("the bytes of the file do not match sha256")]
@@ -121,6 +126,7 @@ impl UploadError {
             | Self::ChunkHash
             | Self::FileHash => ErrorKind::InvalidArgument,
             Self::TooManyChunks => ErrorKind::ResourceExhausted,
+            Self::Busy => ErrorKind::Unavailable,
             Self::Blob(error) => super::error::blob_kind(error),
             Self::Store(error) => error.kind(),
         }
@@ -146,7 +152,8 @@ impl From<EraseError> for UploadError {
 #[derive(Clone, Copy)]
 pub struct Uploads<'a> {
     pub(super) storage: &'a Storage,
-    pub(super) chunks: &'a ChunkStore,
+    pub(super) blobs: &'a Blobs,
+    pub(super) parts: &'a MemorySlots,
     pub(super) clock: &'a Clock,
     pub(super) eraser: FileEraser<'a>,
     pub(super) max_bytes: u64,
@@ -181,7 +188,7 @@ impl<'a> Uploads<'a> {
             height: 0,
             created_ms: now,
             state: FileState::Pending,
-            location: FileLocation::Nats(Vec::new()),
+            location: self.blobs.location(),
         };
         self.storage.files().create(&file).await?;
         let upload = Upload {
@@ -194,7 +201,7 @@ impl<'a> Uploads<'a> {
             hash: Sha256State::default().to_bytes(),
             chunks: Vec::new(),
             detected: None,
-            parts: None,
+            parts: (file.location == FileLocation::S3).then(|| new_multipart(new.size)),
             updated_ms: now,
         };
         self.storage.uploads().put(&id, &upload, 0).await?;
@@ -210,16 +217,19 @@ impl<'a> Uploads<'a> {
         session: &Session,
         new: NewChunk<'_>,
     ) -> Result<UploadView, UploadError> {
-        let (id, mut upload, revision) = self.own(session, new.upload).await?;
+        let (id, mut upload, mut revision) = self.own(session, new.upload).await?;
         check_chunk(&upload, &new)?;
         self.check_room(session, upload.room.as_str())?;
         let cipher = self.cipher(id).await?;
-        let chunk = self.chunks.put(&cipher, upload.chunks.len(), &new.content).await?;
+        // Before anything more is staged: UPLOADS never holds more than a part and a chunk of an upload.
+        if upload.parts.as_ref().is_some_and(|parts| staged_bytes(&upload) > parts.part_size) {
+            revision = Box::pin(self.send_parts(&cipher, &mut upload, revision)).await?;
+        }
+        let store = if upload.parts.is_some() { &self.blobs.staged } else { &self.blobs.files };
+        let chunk = Box::pin(store.put(&cipher, upload.offset, &new.content)).await?;
         let mut hash = hash_of(&upload)?;
         hash.update(&new.content);
-        if upload.detected.is_none() {
-            upload.detected = Some(detect(&new.content));
-        }
+        upload.detected.get_or_insert_with(|| detect(&new.content));
         upload.hash = hash.to_bytes();
         upload.offset = upload.offset.saturating_add(chunk.length.into());
         upload.chunks.push(chunk);
@@ -228,12 +238,81 @@ impl<'a> Uploads<'a> {
             return Ok(view(id, &upload));
         }
         // Another call with a chunk for this place was first.
-        self.chunks.remove(chunk).await?;
+        store.remove(chunk).await?;
         let (_, upload, _) = self.own(session, new.upload).await?;
         Err(UploadError::Offset { committed: upload.offset })
     }
 
-    /// Takes the whole file in one go, whatever came before.
+    /// Sends the staged chunks that fill parts to S3 and removes them from UPLOADS; returns the upload's new
+    /// revision.
+    async fn send_parts(
+        self,
+        cipher: &FileCipher,
+        upload: &mut Upload,
+        revision: u64,
+    ) -> Result<u64, UploadError> {
+        let mut slot = Box::pin(self.parts.take());
+        let slot = futures_lite::future::poll_once(slot.as_mut()).await;
+        let Some(Ok(_slot)) = slot else { return Err(UploadError::Busy) };
+        let mut sink = self.sink(cipher, upload)?;
+        self.write_staged(cipher, upload, &mut sink).await?;
+        upload.parts = Some(multipart(sink.progress()));
+        let sent = sink.stored_bytes();
+        let mut end = upload.offset.saturating_sub(staged_bytes(upload));
+        let is_sent = |chunk: &Chunk| {
+            end = end.saturating_add(chunk.length.into());
+            end <= sent
+        };
+        let done: Vec<Chunk> = upload.chunks.iter().copied().take_while(is_sent).collect();
+        upload.chunks.drain(..done.len());
+        let revision = self.storage.uploads().put(&cipher.id, upload, revision).await?;
+        let revision = revision.ok_or(UploadError::Conflict)?;
+        for chunk in done {
+            self.blobs.staged.remove(chunk).await?;
+        }
+        Ok(revision)
+    }
+
+    /// Where an upload to S3 goes on.
+    fn sink(self, cipher: &FileCipher, upload: &Upload) -> Result<s3::Upload, UploadError> {
+        let parts = upload.parts.as_ref().ok_or(BlobError::NoBucket)?;
+        let progress = s3::Progress {
+            key: cipher.id.to_string(),
+            part_size: usize::try_from(parts.part_size).unwrap_or(usize::MAX),
+            id: parts.id.clone().map(s3::UploadId),
+            parts: (1..)
+                .zip(&parts.etags)
+                .map(|(number, etag)| s3::Part {
+                    number,
+                    etag: etag.clone(),
+                    size: parts.part_size,
+                })
+                .collect(),
+        };
+        Ok(s3::Upload::resume(self.blobs.s3()?.clone(), progress))
+    }
+
+    /// Writes the staged bytes that S3 does not have.
+    async fn write_staged(
+        self,
+        cipher: &FileCipher,
+        upload: &Upload,
+        sink: &mut s3::Upload,
+    ) -> Result<(), UploadError> {
+        let mut begin = upload.offset.saturating_sub(staged_bytes(upload));
+        let mut known = sink.stored_bytes().saturating_sub(begin);
+        for chunk in &upload.chunks {
+            let mut bytes = self.blobs.staged.get(cipher, begin, *chunk).await?;
+            begin = begin.saturating_add(chunk.length.into());
+            let skipped = known.min(chunk.length.into());
+            known = known.saturating_sub(skipped);
+            let new = bytes.split_off(usize::try_from(skipped).unwrap_or(usize::MAX));
+            Box::pin(sink.write(new)).await.map_err(BlobError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the whole file in one go, whatever came before. With S3 it waits until there is memory for a part.
     pub async fn stream(
         self,
         session: &Session,
@@ -245,9 +324,22 @@ impl<'a> Uploads<'a> {
         }
         self.check_room(session, upload.room.as_str())?;
         let cipher = self.cipher(id).await?;
+        let mut target = StreamTarget::Nats;
+        if upload.parts.is_some() {
+            let slot = self.parts.take().await.map_err(|_| UploadError::Busy)?;
+            let former = self.sink(&cipher, &upload)?;
+            Box::pin(former.abort()).await.map_err(BlobError::from)?;
+            self.blobs.staged.purge(&id).await?;
+            upload.parts = Some(new_multipart(upload.size));
+            let sink = Box::new(self.sink(&cipher, &upload)?);
+            target = StreamTarget::S3 { sink, _slot: slot };
+        }
         (upload.offset, upload.detected) = (0, None);
+        upload.hash = Sha256State::default().to_bytes();
         upload.chunks.clear();
-        Ok(UploadStream { uploads: self, cipher, upload, revision, hash: Sha256State::default() })
+        let hash = Sha256State::default();
+        let (received, saved) = (0, 0);
+        Ok(UploadStream { uploads: self, cipher, upload, revision, target, hash, received, saved })
     }
 
     /// How far an upload has come.
@@ -265,26 +357,68 @@ impl<'a> Uploads<'a> {
         session: &Session,
         id: &str,
     ) -> Result<(UploadView, FileView), UploadError> {
-        let (id, mut upload, revision) = self.own(session, id).await?;
-        if upload.offset < upload.size {
-            let (received, size) = (upload.offset, upload.size);
-            return Err(UploadError::Incomplete { received, size });
+        let (id, upload, revision) = self.own(session, id).await?;
+        check_whole(&upload, upload.offset, hash_of(&upload)?)?;
+        let upload = self.close(session, id, upload, revision).await?;
+        let file = self.storage.files().get(&id).await?.ok_or(UploadError::NotFound)?;
+        if file.state == FileState::Pending {
+            if upload.parts.is_some() {
+                Box::pin(self.finish_in_s3(id, &upload)).await?;
+            } else {
+                self.blobs.files.remove_others(&id, &upload.chunks).await?;
+            }
         }
-        if hash_of(&upload)?.finish() != upload.sha256 {
-            return Err(UploadError::FileHash);
-        }
-        // Before the file is shown, so that it cannot be cancelled any more.
+        self.publish(id, &upload).await
+    }
+
+    /// Notes that an upload takes no more chunks, before its file is shown: it cannot be cancelled any more.
+    async fn close(
+        self,
+        session: &Session,
+        id: AssetId,
+        mut upload: Upload,
+        revision: u64,
+    ) -> Result<Upload, UploadError> {
         if upload.status == UploadStatus::Open {
             upload.status = UploadStatus::Completed;
             if self.storage.uploads().put(&id, &upload, revision).await?.is_none() {
                 upload = self.own(session, id.as_str()).await?.1;
             }
         }
-        if upload.status != UploadStatus::Completed {
-            return Err(UploadError::Closed);
+        if upload.status == UploadStatus::Completed { Ok(upload) } else { Err(UploadError::Closed) }
+    }
+
+    /// Makes the object of the parts that S3 has and what is staged. Repeatable.
+    async fn finish_in_s3(self, id: AssetId, upload: &Upload) -> Result<(), UploadError> {
+        let _slot = self.parts.take().await.map_err(|_| UploadError::Busy)?;
+        let cipher = self.cipher(id).await?;
+        let mut sink = self.sink(&cipher, upload)?;
+        self.write_staged(&cipher, upload, &mut sink).await?;
+        match Box::pin(sink.finish()).await {
+            Ok(()) => {}
+            // Completed by a call whose response was lost, or whose process was killed.
+            Err(S3Error::UploadMissing) => {
+                let object = self.blobs.s3()?.head(id.as_str()).await.map_err(BlobError::from)?;
+                if object.size != upload.size {
+                    return Err(BlobError::Missing.into());
+                }
+            }
+            Err(error) => return Err(BlobError::from(error).into()),
         }
-        self.chunks.remove_others(&id, &upload.chunks).await?;
+        Ok(())
+    }
+
+    /// Shows the file of a complete upload to its uploader.
+    async fn publish(
+        self,
+        id: AssetId,
+        upload: &Upload,
+    ) -> Result<(UploadView, FileView), UploadError> {
         let detected = upload.detected.clone().unwrap_or_else(|| detect(b""));
+        let location = match upload.parts {
+            Some(_) => FileLocation::S3,
+            None => FileLocation::Nats(upload.chunks.clone()),
+        };
         let finished = |file: Option<&File>| match file {
             None => Err(UploadError::NotFound),
             Some(file) if file.state == FileState::Pending => Ok(RecordChange::Put(File {
@@ -292,13 +426,16 @@ impl<'a> Uploads<'a> {
                 content_type: detected.content_type.clone(),
                 width: detected.width,
                 height: detected.height,
-                location: FileLocation::Nats(upload.chunks.clone()),
+                location: location.clone(),
                 ..file.clone()
             })),
             Some(_) => Ok(RecordChange::Keep),
         };
         let file = self.storage.files().change(&id, finished).await.map_err(flatten)?;
-        Ok((view(id, &upload), file.ok_or(UploadError::NotFound)?.into()))
+        if upload.parts.is_some() {
+            self.blobs.staged.purge(&id).await?;
+        }
+        Ok((view(id, upload), file.ok_or(UploadError::NotFound)?.into()))
     }
 
     /// Ends an upload and removes its bytes.
@@ -358,48 +495,112 @@ pub struct UploadStream<'a> {
     cipher: FileCipher,
     upload: Upload,
     revision: u64,
+    target: StreamTarget,
     hash: Sha256State,
+    /// Bytes so far.
+    received: u64,
+    /// Of them, when the upload's record was last written.
+    saved: u64,
+}
+
+/// Where the bytes go.
+enum StreamTarget {
+    Nats,
+    S3 { sink: Box<s3::Upload>, _slot: SlotGuard },
 }
 
 impl UploadStream<'_> {
     /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`] at most.
+    ///
+    /// # Cancel safety
+    /// After dropping it the upload begins anew.
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        let Self { uploads, cipher, upload, hash, .. } = self;
-        check_room_for(upload, bytes.len())?;
-        let chunk = uploads.chunks.put(cipher, upload.chunks.len(), bytes).await?;
-        hash.update(bytes);
-        if upload.detected.is_none() {
-            upload.detected = Some(detect(bytes));
+        check_room_for(&self.upload, self.received, bytes.len())?;
+        match &mut self.target {
+            StreamTarget::Nats => {
+                let files = &self.uploads.blobs.files;
+                let chunk = Box::pin(files.put(&self.cipher, self.received, bytes)).await?;
+                self.upload.chunks.push(chunk);
+            }
+            StreamTarget::S3 { sink, .. } => {
+                let written = Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await;
+                written.map_err(BlobError::from)?;
+            }
         }
-        upload.offset = upload.offset.saturating_add(chunk.length.into());
-        upload.chunks.push(chunk);
-        // Its record must not end while it goes on.
-        if upload.chunks.len().is_multiple_of(STREAM_SAVE_CHUNKS) {
+        self.hash.update(bytes);
+        self.upload.detected.get_or_insert_with(|| detect(bytes));
+        self.received =
+            self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        // The record must not end while the upload goes on, and names what a kill would leave.
+        if self.received.saturating_sub(self.saved) >= STREAM_SAVE_BYTES {
             self.save().await
         } else {
             Ok(())
         }
     }
 
-    /// Makes what was taken the upload's content, and completes it. Fewer bytes than announced stay where
-    /// [`Uploads::get`] says.
+    /// Makes what was taken the file.
     pub async fn complete(
         mut self,
         session: &Session,
     ) -> Result<(UploadView, FileView), UploadError> {
-        self.save().await?;
-        self.uploads.complete(session, self.cipher.id.as_str()).await
+        check_whole(&self.upload, self.received, self.hash.clone())?;
+        (self.upload.offset, self.upload.hash) = (self.received, self.hash.to_bytes());
+        let (uploads, id) = (self.uploads, self.cipher.id);
+        match self.target {
+            StreamTarget::Nats => {
+                uploads.blobs.files.remove_others(&id, &self.upload.chunks).await?
+            }
+            StreamTarget::S3 { sink, _slot } => {
+                Box::pin(sink.finish()).await.map_err(BlobError::from)?;
+            }
+        }
+        let upload = uploads.close(session, id, self.upload, self.revision).await?;
+        uploads.publish(id, &upload).await
     }
 
     async fn save(&mut self) -> Result<(), UploadError> {
-        self.upload.hash = self.hash.to_bytes();
+        if let StreamTarget::S3 { sink, .. } = &self.target {
+            // Only what is needed to remove the parts: chunks cannot go on after a stream.
+            let parts = multipart(sink.progress());
+            self.upload.parts = Some(Multipart { etags: Vec::new(), ..parts });
+        }
         self.upload.updated_ms = self.uploads.clock.unix_ms();
         let uploads = self.uploads.storage.uploads();
         let saved = uploads.put(&self.cipher.id, &self.upload, self.revision).await?;
         // Another request uploads the same file.
         self.revision = saved.ok_or(UploadError::Conflict)?;
+        self.saved = self.received;
         Ok(())
     }
+}
+
+/// A multipart upload that is not begun.
+fn new_multipart(size: u64) -> Multipart {
+    let part_size = s3::part_size(s3::Length::Known(size));
+    Multipart { id: None, part_size, etags: Vec::new() }
+}
+
+/// What is stored of an upload's progress.
+fn multipart(progress: &s3::Progress) -> Multipart {
+    Multipart {
+        id: progress.id.as_ref().map(|id| id.0.clone()),
+        part_size: u64::try_from(progress.part_size).unwrap_or(u64::MAX),
+        etags: progress.parts.iter().map(|part| part.etag.clone()).collect(),
+    }
+}
+
+/// Bytes in UPLOADS.
+fn staged_bytes(upload: &Upload) -> u64 {
+    upload.chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
+}
+
+/// Whether all bytes are there, and the right ones.
+fn check_whole(upload: &Upload, received: u64, hash: Sha256State) -> Result<(), UploadError> {
+    if received < upload.size {
+        return Err(UploadError::Incomplete { received, size: upload.size });
+    }
+    if hash.finish() == upload.sha256 { Ok(()) } else { Err(UploadError::FileHash) }
 }
 
 fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
@@ -412,7 +613,7 @@ fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
     if new.content.is_empty() || new.content.len() > UPLOAD_CHUNK_MAX_BYTES {
         return Err(UploadError::ChunkLength);
     }
-    check_room_for(upload, new.content.len())?;
+    check_room_for(upload, upload.offset, new.content.len())?;
     if from_hex(new.sha256).ok_or(UploadError::NotAHash)? != sha256(&new.content) {
         return Err(UploadError::ChunkHash);
     }
@@ -420,9 +621,9 @@ fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
 }
 
 /// Whether the upload has room for a chunk of this length.
-fn check_room_for(upload: &Upload, length: usize) -> Result<(), UploadError> {
+fn check_room_for(upload: &Upload, offset: u64, length: usize) -> Result<(), UploadError> {
     let length = u64::try_from(length).unwrap_or(u64::MAX);
-    if upload.size.saturating_sub(upload.offset) < length {
+    if upload.size.saturating_sub(offset) < length {
         return Err(UploadError::BeyondSize);
     }
     if upload.chunks.len() >= FILE_CHUNKS_MAX {

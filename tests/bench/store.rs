@@ -82,6 +82,8 @@ fn server_config(settings: &Settings) -> supervisor::Config {
 fn service_config(secret: Secret) -> service::Config {
     service::Config {
         cookie_signing_secret: secret.clone(),
+        blobs: chatto::blobs::Config::default(),
+        part_slots: 2,
         asset_signing_secret: secret.clone(),
         secret_key: secret,
         cookie_encryption_secret: None,

@@ -40,6 +40,8 @@ fn service_config(session_ttl: Duration) -> service::Config {
     service::Config {
         secret_key: secret(storage::SECRET),
         cookie_signing_secret: secret("signs the cookies of the tests"),
+        blobs: chatto::blobs::Config::default(),
+        part_slots: 2,
         asset_signing_secret: secret("signs the addresses of the tests"),
         cookie_encryption_secret: Some(secret("seals the cookies of the tests")),
         session_ttl,

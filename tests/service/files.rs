@@ -35,7 +35,7 @@ pub(crate) async fn begin(
     service.uploads().create(session, new).await
 }
 
-async fn send(
+pub(crate) async fn send(
     service: &Service,
     session: &Session,
     upload: &str,

@@ -46,7 +46,7 @@ pub(crate) async fn two(
     members(World::start(server, runtime).await).await
 }
 
-async fn members(world: World) -> (World, Session, Session, String) {
+pub(crate) async fn members(world: World) -> (World, Session, Session, String) {
     let (ada, bob) = (world.person("ada", None).await, world.person("bob", None).await);
     let general = world.room(&ada, "general").await;
     for session in [&ada, &bob] {

@@ -1,6 +1,7 @@
 //! The use cases against a real nats-server.
 
 mod announce;
+mod bucket;
 mod clock;
 mod crashes;
 pub(crate) mod files;
@@ -46,6 +47,8 @@ pub(crate) fn settings() -> Config {
     Config {
         secret_key: Secret::from("a secret of the tests, long enough".to_owned()),
         cookie_signing_secret: Secret::from("another secret of the tests".to_owned()),
+        blobs: chatto::blobs::Config::default(),
+        part_slots: 2,
         asset_signing_secret: Secret::from("a third secret of the tests".to_owned()),
         cookie_encryption_secret: None,
         session_ttl: Duration::from_secs(90 * 24 * 3600),
@@ -69,16 +72,26 @@ impl World {
         Self { service, storage, clock }
     }
 
-    /// One of several processes on an external server: every call waits until it has seen what was
-    /// acknowledged before.
-    pub(crate) async fn open_shared(server: &NatsServer, runtime: &Runtime) -> Self {
+    /// A further process with settings of its own.
+    pub(crate) async fn open_with(
+        server: &NatsServer,
+        runtime: &Runtime,
+        settings: Config,
+    ) -> Self {
         let clock = Clock::default();
         let nats = connect(&server.url()).await;
         let shared = chatto::storage::Config { embedded: false, ..config(None) };
         let storage = Storage::open(nats, shared, runtime, clock.clone()).await.unwrap();
-        let service = Service::build(settings(), storage.clone(), clock.clone());
-        service.prepare().await.unwrap();
+        let service = Service::build(settings, storage.clone(), clock.clone());
         Self { service, storage, clock }
+    }
+
+    /// One of several processes on an external server: every call waits until it has seen what was
+    /// acknowledged before.
+    pub(crate) async fn open_shared(server: &NatsServer, runtime: &Runtime) -> Self {
+        let world = Self::open_with(server, runtime, settings()).await;
+        world.service.prepare().await.unwrap();
+        world
     }
 
     /// The same with the defaults written.

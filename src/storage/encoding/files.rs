@@ -108,8 +108,11 @@ impl Recorded for Upload {
             width: record.width,
             height: record.height,
         };
-        let multipart =
-            Multipart { id: record.multipart_id, part_size: record.part_size, etags: record.etags };
+        let multipart = Multipart {
+            id: Some(record.multipart_id).filter(|id| !id.is_empty()),
+            part_size: record.part_size,
+            etags: record.etags,
+        };
         Ok(Self {
             status,
             uploader: losses.required(&record.uploader_id)?,
@@ -120,7 +123,7 @@ impl Recorded for Upload {
             hash: record.hash_state.into(),
             chunks: chunks(record.chunks)?,
             detected: Some(detected).filter(|detected| !detected.content_type.is_empty()),
-            parts: Some(multipart).filter(|multipart| !multipart.id.is_empty()),
+            parts: Some(multipart).filter(|multipart| multipart.part_size > 0),
             updated_ms: record.updated_ms,
         })
     }
@@ -144,7 +147,7 @@ impl Recorded for Upload {
             content_type: detected.map(|one| one.content_type.clone()).unwrap_or_default(),
             width: detected.map_or(0, |one| one.width),
             height: detected.map_or(0, |one| one.height),
-            multipart_id: parts.map(|parts| parts.id.clone()).unwrap_or_default(),
+            multipart_id: parts.and_then(|parts| parts.id.clone()).unwrap_or_default(),
             part_size: parts.map_or(0, |parts| parts.part_size),
             etags: parts.map(|parts| parts.etags.clone()).unwrap_or_default(),
             updated_ms: self.updated_ms,

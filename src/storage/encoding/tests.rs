@@ -383,7 +383,7 @@ fn files() {
 fn uploads() {
     let detected = Detected { content_type: "image/png".into(), width: 4, height: 3 };
     let parts =
-        Multipart { id: "multipart".into(), part_size: 5 << 20, etags: vec!["\"a\"".into()] };
+        Multipart { id: Some("multipart".into()), part_size: 5 << 20, etags: vec!["\"a\"".into()] };
     let upload = Upload {
         status: UploadStatus::Open,
         uploader: user(),

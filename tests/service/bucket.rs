@@ -1,0 +1,226 @@
+//! Files in S3: uploads that leave UPLOADS as soon as they fill a part, both backends side by side, and what is left
+//! behind.
+
+use chatto::blobs;
+use chatto::blobs::s3::S3;
+use chatto::domain::{AssetId, FileLocation};
+use chatto::limits::UPLOAD_CHUNK_MAX_BYTES;
+use chatto::service::{Config, ErrorKind, NewMessage, Service, Session, UploadStatus};
+
+use super::files::{begin, content, read, send, upload};
+use super::messages::members;
+use super::{NatsServer, World, run, settings};
+use crate::support::s3::proxy::{Fate, FaultyS3, Reply};
+use crate::support::s3::{Kind, S3Server, config, s3};
+
+const MIB: usize = 1 << 20;
+
+fn with_bucket(bucket: &S3, uploads_to_s3: bool) -> Config {
+    Config { blobs: blobs::Config { uploads_to_s3, s3: Some(bucket.clone()) }, ..settings() }
+}
+
+/// A server with two members of `general` whose files go to this bucket.
+async fn two(
+    server: &NatsServer,
+    runtime: &chatto::runtime::Runtime,
+    bucket: &S3,
+) -> (World, Session, Session, String) {
+    let world = World::open(server, runtime, with_bucket(bucket, true)).await;
+    world.service.prepare().await.unwrap();
+    members(world).await
+}
+
+async fn staged(world: &World, id: &AssetId) -> u64 {
+    let subject = format!("$O.UPLOADS.C.{id}");
+    world.storage.nats().messages_on("OBJ_UPLOADS", &subject).await.unwrap()
+}
+
+/// Nothing of a file is in the bucket.
+async fn assert_empty(bucket: &S3) {
+    assert_eq!(bucket.list("", None).await.unwrap().entries.len(), 0, "objects");
+    assert_eq!(bucket.list_multipart("", None).await.unwrap().entries.len(), 0, "uploads");
+}
+
+async fn stream(
+    service: &Service,
+    session: &Session,
+    id: &AssetId,
+    bytes: &[u8],
+) -> Result<chatto::service::FileView, chatto::service::UploadError> {
+    let mut stream = service.uploads().stream(session, id.as_str()).await?;
+    for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
+        stream.push(chunk).await?;
+    }
+    Ok(stream.complete(session).await?.1)
+}
+
+#[test]
+fn chunks_leave_uploads_with_each_part_and_make_one_object() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, bob, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let other = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
+        let services = [&world.service, &other.service];
+        // Chunks of an odd length, so that parts end inside them.
+        let bytes = content(12 * MIB + 12_345);
+        let new = begin(&world.service, &ada, &general, &bytes).await.unwrap();
+        let (mut offset, mut most) = (0, 0);
+        for (number, chunk) in bytes.chunks(400_001).enumerate() {
+            send(services[number % 2], &ada, new.id.as_str(), offset, chunk).await.unwrap();
+            offset += chunk.len() as u64;
+            most = most.max(staged(&world, &new.id).await);
+        }
+        // A part of 5 MiB and a chunk.
+        assert!(most <= (5 * MIB as u64).div_ceil(400_001) + 1, "{most} chunks in UPLOADS");
+        let complete = async |service: &Service| {
+            service.uploads().complete(&ada, new.id.as_str()).await.unwrap()
+        };
+        let (done, file) = complete(&other.service).await;
+        assert_eq!(done.status, UploadStatus::Completed);
+        assert_eq!(complete(&world.service).await.1, file);
+        assert_eq!(staged(&world, &new.id).await, 0);
+        assert_eq!(bucket.list_multipart("", None).await.unwrap().entries.len(), 0);
+        assert_eq!(bucket.head(file.id.as_str()).await.unwrap().size, bytes.len() as u64);
+        let ids = [file.id.to_string()];
+        let post = NewMessage { room: &general, attachments: &ids, ..NewMessage::default() };
+        let message = world.service.messages().post(&ada, post).await.unwrap();
+        let end = bytes.len() as u64;
+        for range in [0..end, 5 << 20..(5 << 20) + 1, end - 1..end, 7..7] {
+            let part = read(&other.service, &bob, &file.id, range.clone()).await.unwrap();
+            assert!(part == bytes[range.start as usize..range.end as usize], "{range:?}");
+        }
+        world.service.deletions().message(&ada, &general, message.id.as_str()).await.unwrap();
+        assert_empty(&bucket).await;
+        world.close().await;
+    });
+}
+
+#[test]
+fn files_of_every_length_around_a_part_arrive() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let service = &world.service;
+        for length in [0, 1, 5 * MIB - 1, 5 * MIB, 5 * MIB + 1, 10 * MIB] {
+            let bytes = content(length);
+            let file = upload(&[service], &ada, &general, &bytes).await;
+            let end = length as u64;
+            assert!(read(service, &ada, &file.id, 0..end).await.unwrap() == bytes, "{length}");
+            let new = begin(service, &ada, &general, &bytes).await.unwrap();
+            let file = stream(service, &ada, &new.id, &bytes).await.unwrap();
+            assert!(read(service, &ada, &file.id, 0..end).await.unwrap() == bytes, "{length}");
+        }
+        assert_eq!(bucket.list_multipart("", None).await.unwrap().entries.len(), 0);
+        world.close().await;
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_cancelled_upload_however_it_came() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let service = &world.service;
+        let bytes = content(11 * MIB);
+        let cancel = async |id: &AssetId| {
+            service.uploads().cancel(&ada, id.as_str()).await.unwrap();
+            assert_eq!(staged(&world, id).await, 0);
+            assert_empty(&bucket).await;
+        };
+        let chunked = begin(service, &ada, &general, &bytes).await.unwrap();
+        for (number, chunk) in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES).take(15).enumerate() {
+            let offset = (number * UPLOAD_CHUNK_MAX_BYTES) as u64;
+            send(service, &ada, chunked.id.as_str(), offset, chunk).await.unwrap();
+        }
+        assert_eq!(bucket.list_multipart("", None).await.unwrap().entries.len(), 1);
+        cancel(&chunked.id).await;
+        let streamed = begin(service, &ada, &general, &bytes).await.unwrap();
+        let mut stream = service.uploads().stream(&ada, streamed.id.as_str()).await.unwrap();
+        for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES).take(15) {
+            stream.push(chunk).await.unwrap();
+        }
+        drop(stream);
+        cancel(&streamed.id).await;
+        world.close().await;
+    });
+}
+
+#[test]
+fn both_backends_are_read_whichever_new_files_go_to() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (to_s3, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let in_s3 = upload(&[&to_s3.service], &ada, &general, b"in the bucket").await;
+        let in_nats = upload(&[&to_nats.service], &ada, &general, b"in NATS").await;
+        let location =
+            async |id: &AssetId| to_s3.storage.files().get(id).await.unwrap().unwrap().location;
+        assert_eq!(location(&in_s3.id).await, FileLocation::S3);
+        assert!(matches!(location(&in_nats.id).await, FileLocation::Nats(_)));
+        for service in [&to_s3.service, &to_nats.service] {
+            assert_eq!(read(service, &ada, &in_s3.id, 0..13).await.unwrap(), b"in the bucket");
+            assert_eq!(read(service, &ada, &in_nats.id, 0..7).await.unwrap(), b"in NATS");
+        }
+        // The settings of the bucket are gone: its files are not, and everything else works.
+        let without = World::open_with(&server, &runtime, settings()).await;
+        let error = read(&without.service, &ada, &in_s3.id, 0..1).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(read(&without.service, &ada, &in_nats.id, 0..7).await.unwrap(), b"in NATS");
+        to_s3.close().await;
+    });
+}
+
+#[test]
+fn while_the_bucket_fails_an_upload_waits_and_then_goes_on() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        s3(store.config()).check().await.unwrap();
+        let fails = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+        let flag = std::sync::Arc::clone(&fails);
+        let proxy = FaultyS3::start(store.port(), move |seen| {
+            if seen.is_part() && flag.load(std::sync::atomic::Ordering::SeqCst) {
+                return Fate::Refuse(Reply::error(
+                    503,
+                    "SlowDown",
+                    "Please reduce your request rate.",
+                    "",
+                ));
+            }
+            Fate::Pass
+        });
+        let bucket = s3(config(proxy.port()));
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let service = &world.service;
+        let bytes = content(8 * MIB);
+        let new = begin(service, &ada, &general, &bytes).await.unwrap();
+        let (mut offset, mut failed) = (0, 0);
+        for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
+            let sent = send(service, &ada, new.id.as_str(), offset, chunk).await;
+            if let Err(error) = sent {
+                failed += 1;
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+                // Nothing more is staged than a part and a chunk.
+                assert_eq!(staged(&world, &new.id).await, 11);
+                assert_eq!(
+                    service.uploads().get(&ada, new.id.as_str()).await.unwrap().offset,
+                    offset
+                );
+                fails.store(false, std::sync::atomic::Ordering::SeqCst);
+                send(service, &ada, new.id.as_str(), offset, chunk).await.unwrap();
+            }
+            offset += chunk.len() as u64;
+        }
+        assert_eq!(failed, 1);
+        let (_, file) = service.uploads().complete(&ada, new.id.as_str()).await.unwrap();
+        assert!(read(service, &ada, &file.id, 0..offset).await.unwrap() == bytes);
+        world.close().await;
+    });
+}
