@@ -98,7 +98,7 @@ impl Blobs {
     ) -> Result<BlobReader, BlobError> {
         Ok(match file.location {
             FileLocation::Nats(chunks) => {
-                BlobReader::Nats(ChunkReader::new(self.files.clone(), key, chunks, range))
+                BlobReader::Nats(Box::new(ChunkReader::new(self.files.clone(), key, chunks, range)))
             }
             FileLocation::S3 => {
                 BlobReader::S3 { s3: self.s3()?.clone(), id: file.id, range, download: None }
@@ -134,7 +134,7 @@ impl Blobs {
 
 /// Reads a range of a file.
 pub enum BlobReader {
-    Nats(ChunkReader),
+    Nats(Box<ChunkReader>),
     S3 {
         s3: S3,
         id: AssetId,

@@ -9,7 +9,7 @@ use futures_lite::{AsyncBufRead, AsyncRead};
 
 use crate::service::BlobReader;
 
-type Reading = Pin<Box<dyn Future<Output = (Box<BlobReader>, io::Result<Option<Bytes>>)> + Send>>;
+type Reading = Pin<Box<dyn Future<Output = (BlobReader, io::Result<Option<Bytes>>)> + Send>>;
 
 /// The bytes of a file.
 pub(super) struct FileBody {
@@ -19,16 +19,13 @@ pub(super) struct FileBody {
 }
 
 enum State {
-    Idle(Option<Box<BlobReader>>),
+    Idle(Option<BlobReader>),
     Reading(Reading),
 }
 
 impl FileBody {
     pub(super) fn new(reader: BlobReader) -> Self {
-        Self {
-            state: parking_lot::Mutex::new(State::Idle(Some(Box::new(reader)))),
-            chunk: Bytes::new(),
-        }
+        Self { state: parking_lot::Mutex::new(State::Idle(Some(reader))), chunk: Bytes::new() }
     }
 
     /// Fills the chunk, which stays empty only at the end.

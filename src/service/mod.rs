@@ -37,6 +37,7 @@ mod test_support;
 mod throttle;
 mod timeline;
 mod typing;
+mod upload_stream;
 mod uploads;
 mod users;
 mod view;
@@ -69,7 +70,8 @@ pub use sweep::Sweeper;
 pub use test_support::{BootstrapError, BootstrapServer, ProviderUser, TestSupport};
 pub use timeline::{ShownRow, Timeline};
 pub use typing::Typing;
-pub use uploads::{NewChunk, NewUpload, UploadError, UploadStream, UploadView, Uploads};
+pub use upload_stream::UploadStream;
+pub use uploads::{NewChunk, NewUpload, UploadError, UploadView, Uploads};
 pub use users::Users;
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, FileView, Grants, GroupView, LinkContent,

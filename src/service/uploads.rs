@@ -8,6 +8,7 @@ use bytes::Bytes;
 use super::error::{StoreError, flatten};
 use super::file_eraser::{EraseError, FileEraser};
 use super::rights::ViewerRights;
+use super::upload_stream::{StreamTarget, UploadStream};
 use super::{ErrorKind, FileView, Session, millis};
 use crate::blobs::s3::{self, S3Error};
 use crate::blobs::{BlobError, Blobs, FileCipher};
@@ -19,11 +20,8 @@ use crate::domain::{
     UploadStatus,
 };
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_LIFE};
-use crate::runtime::{Clock, MemorySlots, SlotGuard};
+use crate::runtime::{Clock, MemorySlots};
 use crate::storage::{RecordChange, Storage, StorageError};
-
-/// Bytes of a streamed upload between two writes of its record.
-const STREAM_SAVE_BYTES: u64 = 8 << 20;
 
 /// A file that is going to be uploaded.
 #[derive(Debug, Clone, Copy)]
@@ -372,7 +370,7 @@ impl<'a> Uploads<'a> {
     }
 
     /// Notes that an upload takes no more chunks, before its file is shown: it cannot be cancelled any more.
-    async fn close(
+    pub(super) async fn close(
         self,
         session: &Session,
         id: AssetId,
@@ -409,7 +407,7 @@ impl<'a> Uploads<'a> {
     }
 
     /// Shows the file of a complete upload to its uploader.
-    async fn publish(
+    pub(super) async fn publish(
         self,
         id: AssetId,
         upload: &Upload,
@@ -489,92 +487,6 @@ impl<'a> Uploads<'a> {
     }
 }
 
-/// An upload whose bytes arrive in one request.
-pub struct UploadStream<'a> {
-    uploads: Uploads<'a>,
-    cipher: FileCipher,
-    upload: Upload,
-    revision: u64,
-    target: StreamTarget,
-    hash: Sha256State,
-    /// Bytes so far.
-    received: u64,
-    /// Of them, when the upload's record was last written.
-    saved: u64,
-}
-
-/// Where the bytes go.
-enum StreamTarget {
-    Nats,
-    S3 { sink: Box<s3::Upload>, _slot: SlotGuard },
-}
-
-impl UploadStream<'_> {
-    /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`] at most.
-    ///
-    /// # Cancel safety
-    /// After dropping it the upload begins anew.
-    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        check_room_for(&self.upload, self.received, bytes.len())?;
-        match &mut self.target {
-            StreamTarget::Nats => {
-                let files = &self.uploads.blobs.files;
-                let chunk = Box::pin(files.put(&self.cipher, self.received, bytes)).await?;
-                self.upload.chunks.push(chunk);
-            }
-            StreamTarget::S3 { sink, .. } => {
-                let written = Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await;
-                written.map_err(BlobError::from)?;
-            }
-        }
-        self.hash.update(bytes);
-        self.upload.detected.get_or_insert_with(|| detect(bytes));
-        self.received =
-            self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
-        // The record must not end while the upload goes on, and names what a kill would leave.
-        if self.received.saturating_sub(self.saved) >= STREAM_SAVE_BYTES {
-            self.save().await
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Makes what was taken the file.
-    pub async fn complete(
-        mut self,
-        session: &Session,
-    ) -> Result<(UploadView, FileView), UploadError> {
-        check_whole(&self.upload, self.received, self.hash.clone())?;
-        (self.upload.offset, self.upload.hash) = (self.received, self.hash.to_bytes());
-        let (uploads, id) = (self.uploads, self.cipher.id);
-        match self.target {
-            StreamTarget::Nats => {
-                uploads.blobs.files.remove_others(&id, &self.upload.chunks).await?
-            }
-            StreamTarget::S3 { sink, _slot } => {
-                Box::pin(sink.finish()).await.map_err(BlobError::from)?;
-            }
-        }
-        let upload = uploads.close(session, id, self.upload, self.revision).await?;
-        uploads.publish(id, &upload).await
-    }
-
-    async fn save(&mut self) -> Result<(), UploadError> {
-        if let StreamTarget::S3 { sink, .. } = &self.target {
-            // Only what is needed to remove the parts: chunks cannot go on after a stream.
-            let parts = multipart(sink.progress());
-            self.upload.parts = Some(Multipart { etags: Vec::new(), ..parts });
-        }
-        self.upload.updated_ms = self.uploads.clock.unix_ms();
-        let uploads = self.uploads.storage.uploads();
-        let saved = uploads.put(&self.cipher.id, &self.upload, self.revision).await?;
-        // Another request uploads the same file.
-        self.revision = saved.ok_or(UploadError::Conflict)?;
-        self.saved = self.received;
-        Ok(())
-    }
-}
-
 /// A multipart upload that is not begun.
 fn new_multipart(size: u64) -> Multipart {
     let part_size = s3::part_size(s3::Length::Known(size));
@@ -582,7 +494,7 @@ fn new_multipart(size: u64) -> Multipart {
 }
 
 /// What is stored of an upload's progress.
-fn multipart(progress: &s3::Progress) -> Multipart {
+pub(super) fn multipart(progress: &s3::Progress) -> Multipart {
     Multipart {
         id: progress.id.as_ref().map(|id| id.0.clone()),
         part_size: u64::try_from(progress.part_size).unwrap_or(u64::MAX),
@@ -596,7 +508,11 @@ fn staged_bytes(upload: &Upload) -> u64 {
 }
 
 /// Whether all bytes are there, and the right ones.
-fn check_whole(upload: &Upload, received: u64, hash: Sha256State) -> Result<(), UploadError> {
+pub(super) fn check_whole(
+    upload: &Upload,
+    received: u64,
+    hash: Sha256State,
+) -> Result<(), UploadError> {
     if received < upload.size {
         return Err(UploadError::Incomplete { received, size: upload.size });
     }
@@ -621,7 +537,11 @@ fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
 }
 
 /// Whether the upload has room for a chunk of this length.
-fn check_room_for(upload: &Upload, offset: u64, length: usize) -> Result<(), UploadError> {
+pub(super) fn check_room_for(
+    upload: &Upload,
+    offset: u64,
+    length: usize,
+) -> Result<(), UploadError> {
     let length = u64::try_from(length).unwrap_or(u64::MAX);
     if upload.size.saturating_sub(offset) < length {
         return Err(UploadError::BeyondSize);
@@ -637,7 +557,7 @@ fn hash_of(upload: &Upload) -> Result<Sha256State, StorageError> {
         .map_err(|_| StorageError::Corrupt { what: "AUTH_TOKENS", source: None })
 }
 
-fn detect(_beginning: &[u8]) -> Detected {
+pub(super) fn detect(_beginning: &[u8]) -> Detected {
     Detected { content_type: "application/octet-stream".to_owned(), width: 0, height: 0 }
 }
 

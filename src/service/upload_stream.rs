@@ -1,0 +1,101 @@
+//! Uploads in one request: the bytes go straight through to their backend.
+
+use bytes::Bytes;
+
+use super::uploads::{
+    UploadError, UploadView, Uploads, check_room_for, check_whole, detect, multipart,
+};
+use super::{FileView, Session};
+use crate::blobs::{BlobError, FileCipher, s3};
+use crate::crypto::Sha256State;
+use crate::domain::{Multipart, Upload};
+use crate::runtime::SlotGuard;
+
+/// Bytes between two writes of the upload's record.
+const SAVE_BYTES: u64 = 8 << 20;
+
+/// An upload whose bytes arrive in one request.
+pub struct UploadStream<'a> {
+    pub(super) uploads: Uploads<'a>,
+    pub(super) cipher: FileCipher,
+    pub(super) upload: Upload,
+    pub(super) revision: u64,
+    pub(super) target: StreamTarget,
+    pub(super) hash: Sha256State,
+    /// Bytes so far.
+    pub(super) received: u64,
+    /// Of them, when the upload's record was last written.
+    pub(super) saved: u64,
+}
+
+/// Where the bytes go.
+pub(super) enum StreamTarget {
+    Nats,
+    S3 { sink: Box<s3::Upload>, _slot: SlotGuard },
+}
+
+impl UploadStream<'_> {
+    /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`] at most.
+    ///
+    /// # Cancel safety
+    /// After dropping it the upload begins anew.
+    pub async fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
+        check_room_for(&self.upload, self.received, bytes.len())?;
+        match &mut self.target {
+            StreamTarget::Nats => {
+                let files = &self.uploads.blobs.files;
+                let chunk = Box::pin(files.put(&self.cipher, self.received, bytes)).await?;
+                self.upload.chunks.push(chunk);
+            }
+            StreamTarget::S3 { sink, .. } => {
+                let written = Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await;
+                written.map_err(BlobError::from)?;
+            }
+        }
+        self.hash.update(bytes);
+        self.upload.detected.get_or_insert_with(|| detect(bytes));
+        self.received =
+            self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        // The record must not end while the upload goes on, and names what a kill would leave.
+        if self.received.saturating_sub(self.saved) >= SAVE_BYTES {
+            self.save().await
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Makes what was taken the file.
+    pub async fn complete(
+        mut self,
+        session: &Session,
+    ) -> Result<(UploadView, FileView), UploadError> {
+        check_whole(&self.upload, self.received, self.hash.clone())?;
+        (self.upload.offset, self.upload.hash) = (self.received, self.hash.to_bytes());
+        let (uploads, id) = (self.uploads, self.cipher.id);
+        match self.target {
+            StreamTarget::Nats => {
+                uploads.blobs.files.remove_others(&id, &self.upload.chunks).await?
+            }
+            StreamTarget::S3 { sink, _slot } => {
+                Box::pin(sink.finish()).await.map_err(BlobError::from)?;
+            }
+        }
+        let upload = uploads.close(session, id, self.upload, self.revision).await?;
+        uploads.publish(id, &upload).await
+    }
+
+    async fn save(&mut self) -> Result<(), UploadError> {
+        if let StreamTarget::S3 { sink, .. } = &self.target {
+            // Only what is needed to remove the parts: chunks cannot go on after a stream.
+            let parts = multipart(sink.progress());
+            self.upload.parts = Some(Multipart { etags: Vec::new(), ..parts });
+        }
+        self.upload.updated_ms = self.uploads.clock.unix_ms();
+        let uploads = self.uploads.storage.uploads();
+        let saved = uploads.put(&self.cipher.id, &self.upload, self.revision).await?;
+        // Another request uploads the same file.
+        self.revision = saved.ok_or(UploadError::Conflict)?;
+        self.saved = self.received;
+        Ok(())
+    }
+}
