@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use crate::contract::api;
 use crate::contract::realtime::realtime_projection_operation::Operation;
 use crate::domain::RoomId;
+use crate::present::operations::ProjectionOperation;
 use crate::service::ShownRoom;
 
 /// The rooms and rows that a client has.
@@ -14,7 +15,7 @@ pub(super) struct ClientState {
     pub(super) retained: HashSet<String>,
     /// The retained rooms whose rows the client has. In any other room the client would take a single row for the
     /// whole timeline.
-    pub(super) loaded: HashSet<String>,
+    pub(super) loaded: HashSet<RoomId>,
     /// The rooms that were sent on this connection.
     rooms: HashMap<RoomId, SentRoom>,
     /// Whether `rooms` is everything that the client has, as of the change that is being sent. It is not during
@@ -63,7 +64,7 @@ impl ClientState {
 
     /// Whether the client has the rows of a retained room.
     pub(super) fn has_rows(&self, room: RoomId) -> bool {
-        self.loaded.contains(room.as_str())
+        self.loaded.contains(&room)
     }
 
     /// The room as it was last sent on this connection.
@@ -89,55 +90,53 @@ impl ClientState {
 
     /// Records what the client has once it has received this operation. Call it in the order of sending: a room's
     /// state comes before its rows, and the empty timeline of a lost room comes after its state.
-    pub(super) fn record(&mut self, operation: &Operation, is_member: impl Fn(RoomId) -> bool) {
-        let reads = |room: &str| RoomId::try_from(room).is_ok_and(&is_member);
-        match changes_rows(operation) {
-            Some((room, true)) if reads(room) => self.loaded.insert(room.to_owned()),
-            Some((room, _)) => self.loaded.remove(room),
+    pub(super) fn record(
+        &mut self,
+        sent: &ProjectionOperation,
+        is_member: impl Fn(RoomId) -> bool,
+    ) {
+        let Some(room) = sent.room else {
+            if matches!(sent.operation, Operation::Reset(_)) {
+                self.rooms.clear();
+            }
+            return;
+        };
+        match brings_rows(&sent.operation) {
+            Some(true) if is_member(room) => self.loaded.insert(room),
+            Some(_) => self.loaded.remove(&room),
             None => false,
         };
-        match operation {
-            Operation::Reset(_) => self.rooms.clear(),
+        match &sent.operation {
             Operation::RoomUpsert(upsert) => {
-                let Some(with_state) = &upsert.room else { return };
-                let id = with_state.room.as_ref().map(|room| RoomId::try_from(room.id.as_str()));
-                let Some(Ok(id)) = id else { return };
-                let is_member =
-                    with_state.viewer_state.as_ref().is_some_and(|state| state.is_member);
-                self.rooms.insert(id, SentRoom::of(is_member, &upsert.member_user_ids));
+                let state = upsert.room.as_ref().and_then(|room| room.viewer_state.as_ref());
+                let sent = SentRoom::of(is_member_in(state), &upsert.member_user_ids);
+                self.rooms.insert(room, sent);
             }
             Operation::RoomViewerStateReplace(replace) => {
-                let Ok(id) = RoomId::try_from(replace.room_id.as_str()) else { return };
-                let is_member = replace.viewer_state.as_ref().is_some_and(|state| state.is_member);
+                let is_member = is_member_in(replace.viewer_state.as_ref());
                 let unknown = SentRoom::of(is_member, &[]);
-                self.rooms.entry(id).or_insert(unknown).is_member = is_member;
+                self.rooms.entry(room).or_insert(unknown).is_member = is_member;
             }
-            Operation::RoomRemove(remove) => {
-                if let Ok(id) = RoomId::try_from(remove.room_id.as_str()) {
-                    self.rooms.remove(&id);
-                }
+            Operation::RoomRemove(_) => {
+                self.rooms.remove(&room);
             }
             _ => {}
         }
     }
 }
 
-/// The room whose rows an operation brings (`true`) or takes away (`false`).
-fn changes_rows(operation: &Operation) -> Option<(&str, bool)> {
-    let lost = |room: &str, state: &Option<api::RoomViewerState>| {
-        !room.is_empty() && state.as_ref().is_none_or(|state| !state.is_member)
-    };
+/// Whether an operation brings its room's rows (`true`) or takes them away (`false`).
+fn brings_rows(operation: &Operation) -> Option<bool> {
+    let lost = |state: Option<&api::RoomViewerState>| (!is_member_in(state)).then_some(false);
     match operation {
-        Operation::RoomTimelineReplace(replace) => Some((&replace.room_id, true)),
-        Operation::RoomRemove(remove) => Some((&remove.room_id, false)),
-        Operation::RoomUpsert(upsert) => {
-            let with_state = upsert.room.as_ref()?;
-            let id = &with_state.room.as_ref()?.id;
-            lost(id, &with_state.viewer_state).then_some((id, false))
-        }
-        Operation::RoomViewerStateReplace(replace) => {
-            lost(&replace.room_id, &replace.viewer_state).then_some((&replace.room_id, false))
-        }
+        Operation::RoomTimelineReplace(_) => Some(true),
+        Operation::RoomRemove(_) => Some(false),
+        Operation::RoomUpsert(upsert) => lost(upsert.room.as_ref()?.viewer_state.as_ref()),
+        Operation::RoomViewerStateReplace(replace) => lost(replace.viewer_state.as_ref()),
         _ => None,
     }
+}
+
+fn is_member_in(state: Option<&api::RoomViewerState>) -> bool {
+    state.is_some_and(|state| state.is_member)
 }

@@ -1,10 +1,10 @@
 //! The frames a server sends.
 
 use crate::contract::realtime::{
-    self as wire, realtime_event_envelope::Event, realtime_projection_operation::Operation,
-    realtime_server_frame::Frame,
+    self as wire, realtime_event_envelope::Event, realtime_server_frame::Frame,
 };
 use crate::contract::{SERVER_VERSION, Timestamp};
+use crate::present::operations::ProjectionOperation;
 
 /// The only version of the protocol.
 pub(super) const PROTOCOL_VERSION: u32 = 2;
@@ -86,9 +86,11 @@ pub(super) struct EventHead {
 pub(super) fn projection_event(
     head: EventHead,
     cursor: Option<String>,
-    operations: Vec<Operation>,
+    operations: Vec<ProjectionOperation>,
 ) -> Frame {
-    let operation = |operation| wire::RealtimeProjectionOperation { operation: Some(operation) };
+    let operation = |sent: ProjectionOperation| wire::RealtimeProjectionOperation {
+        operation: Some(sent.operation),
+    };
     Frame::ProjectionEvent(wire::RealtimeProjectionEvent {
         id: head.id,
         created_at: Some(head.created_at),

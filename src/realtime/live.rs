@@ -20,6 +20,7 @@ use crate::contract::realtime::{
 };
 use crate::domain::RoomId;
 use crate::limits::{RETAINED_ROOMS_MAX, SESSION_CHECK_INTERVAL, SNAPSHOT_BATCH};
+use crate::present::operations::ProjectionOperation;
 use crate::present::{self, operations};
 use crate::runtime::{Pace, Timer};
 use crate::service::{RightsFingerprint, Session, SessionState, StoreError};
@@ -123,7 +124,10 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
     }
 
     /// Sends what was assembled. Releases the slot meanwhile, so that a slow client delays nobody.
-    async fn send_loaded(&mut self, operations: Vec<Operation>) -> Result<(), CloseReason> {
+    async fn send_loaded(
+        &mut self,
+        operations: Vec<ProjectionOperation>,
+    ) -> Result<(), CloseReason> {
         self.load.release_slot();
         self.send_operations(operations, None).await?;
         self.read_pending_frames().await?;
@@ -152,7 +156,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
 
     /// The retained rooms whose rows the client received before it was disconnected: those in which the viewer
     /// was a member then.
-    fn loaded_before(&self, changes: &[Change]) -> HashSet<String> {
+    fn loaded_before(&self, changes: &[Change]) -> HashSet<RoomId> {
         let mut was_member = HashMap::new();
         for change in changes {
             match &change.kind {
@@ -165,18 +169,16 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
                 _ => {}
             }
         }
-        let loaded = |id: &&String| {
-            RoomId::try_from(id.as_str()).is_ok_and(|room| {
-                let is_member = || self.projection().is_member(room);
-                was_member.get(&room).copied().unwrap_or_else(is_member)
-            })
+        let loaded = |room: &RoomId| {
+            let is_member = || self.projection().is_member(*room);
+            was_member.get(room).copied().unwrap_or_else(is_member)
         };
-        self.client.retained.iter().filter(loaded).cloned().collect()
+        self.client.retained_rooms().filter(loaded).collect()
     }
 
     /// Sends everything, beginning with a reset.
     async fn snapshot(&mut self) -> Result<(), CloseReason> {
-        let mut first = vec![Operation::Reset(wire::RealtimeProjectionReset {})];
+        let mut first = vec![Operation::Reset(wire::RealtimeProjectionReset {}).into()];
         first.extend([self.projection().server(), self.projection().server_state()]);
         first.extend(self.projection().viewer().await?);
         self.send_loaded(first).await?;
@@ -327,7 +329,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
     /// Sends operations that do not belong to a change.
     pub(super) async fn send_operations(
         &mut self,
-        operations: Vec<Operation>,
+        operations: Vec<ProjectionOperation>,
         cursor: Option<String>,
     ) -> Result<(), CloseReason> {
         let head = self.connection.realtime.head_of_now();
@@ -339,7 +341,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         &mut self,
         head: EventHead,
         cursor: Option<String>,
-        operations: Vec<Operation>,
+        operations: Vec<ProjectionOperation>,
     ) -> Result<(), CloseReason> {
         let service = &self.connection.realtime.service;
         for operation in &operations {

@@ -7,6 +7,7 @@ use super::client_state::ClientState;
 use crate::contract::realtime::realtime_projection_operation::Operation;
 use crate::domain::{EventId, GroupId, RoomId, UserId};
 use crate::limits::SNAPSHOT_ROWS;
+use crate::present::operations::ProjectionOperation;
 use crate::present::{self, Addresses, operations};
 use crate::service::{
     PagePosition, ReadError, RoomWithState, Service, Session, ShownRoom, StoreError,
@@ -57,25 +58,26 @@ impl ViewerProjection<'_> {
         Addresses { origin: self.origin, tickets }
     }
 
-    pub(super) fn server(&self) -> Operation {
-        Operation::ServerUpsert(present::profile(self.origin, &self.service.server().profile()))
+    pub(super) fn server(&self) -> ProjectionOperation {
+        let profile = self.service.server().profile();
+        Operation::ServerUpsert(present::profile(self.origin, &profile)).into()
     }
 
-    pub(super) fn server_state(&self) -> Operation {
+    pub(super) fn server_state(&self) -> ProjectionOperation {
         let runtime = self.service.server().limits(self.session);
         operations::server_state(self.service.server().motd(self.session), &runtime)
     }
 
-    pub(super) async fn viewer(&self) -> Result<Vec<Operation>, ProjectionError> {
+    pub(super) async fn viewer(&self) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let viewer = if_allowed(self.service.users().viewer(self.session).await)?;
-        let upsert = |viewer| Operation::ViewerUpsert(present::viewer(self.origin, viewer));
+        let upsert = |viewer| Operation::ViewerUpsert(present::viewer(self.origin, viewer)).into();
         Ok(viewer.map(upsert).into_iter().collect())
     }
 
     /// A user as the directory shows it, or its removal if the account is erased.
-    pub(super) fn user(&self, id: &UserId) -> Operation {
+    pub(super) fn user(&self, id: &UserId) -> ProjectionOperation {
         match self.service.users().entry(self.session, id) {
-            Some(entry) => Operation::UserUpsert(present::member(self.origin, entry)),
+            Some(entry) => Operation::UserUpsert(present::member(self.origin, entry)).into(),
             None => operations::user_removed(id),
         }
     }
@@ -98,7 +100,7 @@ impl ViewerProjection<'_> {
     pub(super) async fn viewer_state(
         &self,
         id: RoomId,
-    ) -> Result<Option<Operation>, ProjectionError> {
+    ) -> Result<Option<ProjectionOperation>, ProjectionError> {
         match self.room_without_members(id).await? {
             Some(seen) => self.viewer_state_of(seen).await,
             None => Ok(None),
@@ -109,7 +111,7 @@ impl ViewerProjection<'_> {
     pub(super) async fn viewer_state_of(
         &self,
         seen: ShownRoom,
-    ) -> Result<Option<Operation>, ProjectionError> {
+    ) -> Result<Option<ProjectionOperation>, ProjectionError> {
         if self.client.is_complete && !self.client.knows(seen.id()) {
             return Ok(self.room(seen.id()).await?.map(operations::room_upsert));
         }
@@ -117,7 +119,10 @@ impl ViewerProjection<'_> {
     }
 
     /// TL of a room in which the viewer is a member; `None` for any other.
-    pub(super) async fn timeline(&self, id: RoomId) -> Result<Option<Operation>, ProjectionError> {
+    pub(super) async fn timeline(
+        &self,
+        id: RoomId,
+    ) -> Result<Option<ProjectionOperation>, ProjectionError> {
         let read = self.service.timeline().page(
             self.session,
             id.as_str(),
@@ -135,7 +140,10 @@ impl ViewerProjection<'_> {
     }
 
     /// RU and TL of a room in which the viewer is a member; empty for any other.
-    pub(super) async fn whole_room(&self, id: RoomId) -> Result<Vec<Operation>, ProjectionError> {
+    pub(super) async fn whole_room(
+        &self,
+        id: RoomId,
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let Some(joined) = self.service.directory().joined_room(self.session, id).await? else {
             return Ok(Vec::new());
         };
@@ -148,7 +156,7 @@ impl ViewerProjection<'_> {
         &self,
         room: RoomId,
         id: EventId,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         if !self.client.has_rows(room) {
             return Ok(Vec::new());
         }
@@ -161,7 +169,7 @@ impl ViewerProjection<'_> {
         &self,
         room: RoomId,
         id: EventId,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let read = Box::pin(self.service.timeline().row(self.session, room, id)).await;
         let shown = if_allowed(read)?.flatten();
         let upsert = shown.map(|shown| operations::row_upsert(self.addresses(), room, shown));
@@ -169,7 +177,7 @@ impl ViewerProjection<'_> {
     }
 
     /// GR.
-    pub(super) async fn groups(&self) -> Result<Operation, ProjectionError> {
+    pub(super) async fn groups(&self) -> Result<ProjectionOperation, ProjectionError> {
         self.groups_from(HashMap::new()).await
     }
 
@@ -177,13 +185,13 @@ impl ViewerProjection<'_> {
     pub(super) async fn groups_from(
         &self,
         sent: HashMap<RoomId, RoomWithState>,
-    ) -> Result<Operation, ProjectionError> {
+    ) -> Result<ProjectionOperation, ProjectionError> {
         let groups =
             if_allowed(self.service.directory().list_groups_from(self.session, sent).await)?;
         Ok(operations::groups_replace(groups.unwrap_or_default()))
     }
 
-    pub(super) fn presences(&self) -> Operation {
+    pub(super) fn presences(&self) -> ProjectionOperation {
         let users = self.users().into_iter();
         operations::presences(users.map(|id| (id, self.service.presences().status(&id))))
     }
@@ -194,14 +202,14 @@ impl ViewerProjection<'_> {
     }
 
     /// The end of every catch-up (contract 8.3, number 3).
-    pub(super) async fn reconciliation(&self) -> Result<Vec<Operation>, ProjectionError> {
+    pub(super) async fn reconciliation(&self) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let mut operations = self.viewer().await?;
         operations.extend([operations::threads(), operations::notifications(), self.presences()]);
         Ok(operations)
     }
 
     /// RV of every listed room.
-    pub(super) async fn room_states(&self) -> Result<Vec<Operation>, ProjectionError> {
+    pub(super) async fn room_states(&self) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let mut states = Vec::new();
         for id in self.service.directory().shown_rooms(self.session).await? {
             states.extend(self.viewer_state(id).await?);
@@ -213,7 +221,7 @@ impl ViewerProjection<'_> {
     pub(super) async fn operations(
         &self,
         kind: &ChangeKind,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         match kind {
             ChangeKind::Posted { room, row } => Box::pin(self.posted(*room, *row)).await,
             ChangeKind::Replied { room, row, echo } => {
@@ -253,7 +261,11 @@ impl ViewerProjection<'_> {
         }
     }
 
-    async fn posted(&self, room: RoomId, row: EventId) -> Result<Vec<Operation>, ProjectionError> {
+    async fn posted(
+        &self,
+        room: RoomId,
+        row: EventId,
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         if !self.is_member(room) {
             return Ok(Vec::new());
         }
@@ -277,7 +289,7 @@ impl ViewerProjection<'_> {
         room: RoomId,
         row: EventId,
         echo: Option<EventId>,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         if !self.is_member(room) {
             return Ok(Vec::new());
         }
@@ -296,7 +308,7 @@ impl ViewerProjection<'_> {
         room: RoomId,
         user: UserId,
         row: EventId,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         if !self.is_member(room) {
             return Ok(Vec::new());
         }
@@ -321,7 +333,7 @@ impl ViewerProjection<'_> {
         room: RoomId,
         user: UserId,
         row: EventId,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let is_member = self.is_member(room);
         if user == self.session.user && !is_member {
             // The change of STATE may have been sent before the row.
@@ -343,7 +355,10 @@ impl ViewerProjection<'_> {
     }
 
     /// The viewer has lost its membership.
-    async fn membership_lost(&self, room: RoomId) -> Result<Vec<Operation>, ProjectionError> {
+    async fn membership_lost(
+        &self,
+        room: RoomId,
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let mut operations = Vec::new();
         match self.room(room).await? {
             Some(shown) => {
@@ -370,7 +385,7 @@ impl ViewerProjection<'_> {
         &self,
         room: RoomId,
         rule_changed: bool,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let sent = self.client.room(room);
         let was_member = sent.is_some_and(|sent| sent.is_member);
         let Some(shown) = self.room(room).await? else {
@@ -396,7 +411,10 @@ impl ViewerProjection<'_> {
     }
 
     /// The same, but empty if the client has the room as it is now.
-    async fn room_if_changed(&self, room: RoomId) -> Result<Vec<Operation>, ProjectionError> {
+    async fn room_if_changed(
+        &self,
+        room: RoomId,
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let sent = self.client.room(room);
         match self.room(room).await? {
             Some(shown) if self.client.has_seen(&shown) => Ok(Vec::new()),
@@ -415,7 +433,7 @@ impl ViewerProjection<'_> {
         room: RoomId,
         user: UserId,
         announced: bool,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         if user != self.session.user {
             let concerns = announced && self.client.retains(room) && self.is_member(room);
             return if concerns {
@@ -443,7 +461,10 @@ impl ViewerProjection<'_> {
     }
 
     /// A group was created, removed or changed, and its rooms with it.
-    async fn group_changed(&self, group: GroupId) -> Result<Vec<Operation>, ProjectionError> {
+    async fn group_changed(
+        &self,
+        group: GroupId,
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let mut operations = vec![self.groups().await?];
         for room in self.service.directory().rooms_in_group(group) {
             operations.extend(Box::pin(self.room_if_changed(room)).await?);
@@ -452,7 +473,7 @@ impl ViewerProjection<'_> {
     }
 
     /// The permissions of others changed. That may change who is a member of universal rooms.
-    async fn universal_rooms(&self) -> Result<Vec<Operation>, ProjectionError> {
+    async fn universal_rooms(&self) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let mut operations = Vec::new();
         for room in self.client.retained_rooms() {
             if let Some(shown) = self.room(room).await?
@@ -469,9 +490,9 @@ impl ViewerProjection<'_> {
         &self,
         user: UserId,
         is_new: bool,
-    ) -> Result<Vec<Operation>, ProjectionError> {
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let upsert = self.user(&user);
-        let erased = matches!(upsert, Operation::UserRemove(_));
+        let erased = matches!(upsert.operation, Operation::UserRemove(_));
         let mut operations = vec![upsert];
         if user == self.session.user {
             operations.extend(self.viewer().await?);
@@ -493,7 +514,10 @@ impl ViewerProjection<'_> {
         Ok(operations)
     }
 
-    async fn marker_moved(&self, target: &str) -> Result<Vec<Operation>, ProjectionError> {
+    async fn marker_moved(
+        &self,
+        target: &str,
+    ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let Ok(room) = RoomId::try_from(target) else { return Ok(Vec::new()) };
         let Some(state) = self.viewer_state(room).await? else { return Ok(Vec::new()) };
         let mut operations = vec![state, operations::notifications()];
