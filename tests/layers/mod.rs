@@ -111,6 +111,29 @@ fn names_that_stand_alone_are_mentioned_by_their_module_only() {
 }
 
 #[test]
+fn stored_records_stay_in_storage() {
+    let mut faults = String::new();
+    let home = Path::new("src/storage/mod.rs");
+    let is_private = read(home).lines().any(|line| line == "mod records {");
+    if !is_private {
+        fault(&mut faults, home, 1, "`records` is a private module");
+    }
+    for file in rust_files("src").into_iter().chain(rust_files("tests")) {
+        for mention in scan::mentions(&read(&file)) {
+            let is_named = mention.path.windows(2).any(|pair| pair == ["storage", "records"]);
+            if is_named && !file.starts_with("src/storage") {
+                fault(&mut faults, &file, mention.line, "stored records belong to `storage`");
+            }
+        }
+        let reexports = |line: &&str| line.starts_with("pub use") && line.contains("records");
+        if file == home && read(&file).lines().any(|line| reexports(&line)) {
+            fault(&mut faults, &file, 1, "no record leaves `storage`");
+        }
+    }
+    verdict(&faults);
+}
+
+#[test]
 fn unsafe_code_stands_where_the_table_says() {
     let table = table();
     let owners: Vec<&String> = table
