@@ -142,12 +142,6 @@ impl Timeline<'_> {
         Ok(found)
     }
 
-    /// The users that a message names, for responses that carry one message.
-    #[must_use]
-    pub fn message_users(&self, message: &MessageView) -> Vec<UserView> {
-        self.users.named([message.author])
-    }
-
     /// The position of a row in a room's timeline, for this viewer.
     #[must_use]
     pub fn row_cursor(&self, session: &Session, room: RoomId, row: &EventId) -> String {
