@@ -115,7 +115,7 @@ fn is_older(other: &Process, own: &Process) -> bool {
 
 /// Warns about the consequence of a changed secret that is not refused.
 pub(super) async fn warn_changed_secrets(settings: &Settings, storage: &Storage) {
-    let changed = match storage.changed_since_last_start(&fingerprints(settings)).await {
+    let changed = match storage.register().changed_since_last_start(&fingerprints(settings)).await {
         Ok(changed) => changed,
         Err(error) => {
             log::debug!(error:err = error; "cannot find out whether secrets have changed");
@@ -255,7 +255,7 @@ impl Register {
 
     /// Removes the entry, so that a successor with other secrets need not wait until it expires.
     pub(super) async fn leave(&self) {
-        if let Err(error) = self.shared.storage.unregister(&self.shared.own.id).await {
+        if let Err(error) = self.shared.storage.register().remove(&self.shared.own.id).await {
             log::debug!(error:err = error; "cannot remove the entry from the register of processes; it will expire");
         }
     }
@@ -267,7 +267,7 @@ impl Register {
         storage.check_writer().await?;
         // Registered before it compares: of two that start at the same moment, one sees the other.
         if !self.is_mismatched() {
-            storage.register(own).await?;
+            storage.register().put(own).await?;
         }
         let others = live_processes(nats).await?;
         self.note_differences(&others);
@@ -276,11 +276,11 @@ impl Register {
         match (&former, &found) {
             (None, Some(mismatch)) => {
                 log_mismatch(mismatch);
-                storage.unregister(&own.id).await?;
+                storage.register().remove(&own.id).await?;
             }
             (Some(_), None) => {
                 log::info!("no running process has different settings any more");
-                storage.register(own).await?;
+                storage.register().put(own).await?;
             }
             _ => {}
         }

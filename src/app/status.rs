@@ -46,8 +46,10 @@ async fn report(from: &Sources) -> StatusReport {
     let reason = from.readiness.get();
     let errors = recent_errors();
     let shown = errors.iter().skip(errors.len().saturating_sub(ERRORS_SHOWN));
-    let users =
-        from.storage.read(|tables| tables.users.values().filter(|user| !user.deleted).count());
+    let users = from
+        .storage
+        .state()
+        .read(|tables| tables.users.values().filter(|user| !user.deleted).count());
     StatusReport {
         ready: reason.is_none(),
         reason: reason.map(|reason| reason.word().to_owned()),

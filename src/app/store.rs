@@ -192,7 +192,9 @@ impl Store {
         if self.register.as_ref().is_some_and(Register::is_mismatched) {
             return Some(Reason::SecretsMismatch);
         }
-        if self.storage.is_damaged() || self.storage.read(|tables| tables.unreadable().is_some()) {
+        if self.storage.is_damaged()
+            || self.storage.state().read(|tables| tables.unreadable().is_some())
+        {
             return Some(Reason::StoreDamaged);
         }
         if !self.nats.is_connected() {

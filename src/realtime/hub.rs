@@ -105,7 +105,7 @@ impl Hub {
             presences: Event::new(),
             presences_missed: AtomicBool::new(true),
         });
-        let position = hub.storage.subscribe(Arc::clone(&hub) as Arc<dyn FeedSubscriber>);
+        let position = hub.storage.feed().subscribe(Arc::clone(&hub) as Arc<dyn FeedSubscriber>);
         let mut connections = hub.lock();
         connections.position.journal = connections.position.journal.max(position.journal);
         connections.position.state = connections.position.state.max(position.state);
@@ -158,11 +158,11 @@ impl Hub {
         upto: FeedPosition,
     ) -> Result<Option<Vec<Change>>, StorageError> {
         let max = crate::limits::RESUME_CHANGES_MAX;
-        let Some(Gap { events, changed }) = self.storage.gap(since, upto, max).await? else {
+        let Some(Gap { events, changed }) = self.storage.feed().gap(since, upto, max).await? else {
             return Ok(None);
         };
         let epoch = self.storage.epoch();
-        let state = self.storage.read(|tables| {
+        let state = self.storage.state().read(|tables| {
             let each = changed.iter().flat_map(|(revision, changed)| {
                 Change::of_state(epoch, *revision, changed, tables)
             });
@@ -188,7 +188,7 @@ impl Hub {
                 all.filter(|queue| queue.session.came_from(&hash)).for_each(push);
             }
             Audience::Members { room, and, except } => {
-                let members: Vec<UserId> = self.storage.read(|tables| {
+                let members: Vec<UserId> = self.storage.state().read(|tables| {
                     let Some(record) = tables.rooms.get(&room) else { return Vec::new() };
                     let connected = connections.users.keys().copied();
                     if record.universal {
@@ -287,7 +287,7 @@ impl FeedSubscriber for Hub {
             return;
         }
         let epoch = self.storage.epoch();
-        let changes = self.storage.read(|tables| Change::of(epoch, update, tables));
+        let changes = self.storage.state().read(|tables| Change::of(epoch, update, tables));
         for (change, audience) in changes {
             self.enqueue(audience, change, &connections);
         }

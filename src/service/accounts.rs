@@ -81,7 +81,7 @@ impl Accounts<'_> {
     /// Whether the server has an owner, as far as this process knows.
     #[must_use]
     pub fn has_owner(&self) -> bool {
-        self.storage.read(has_owner)
+        self.storage.state().read(has_owner)
     }
 
     /// Creates an account for the operator.
@@ -103,7 +103,7 @@ impl Accounts<'_> {
     pub async fn list(self, search: &str, page: PageRequest) -> Page<AccountView> {
         self.barrier.try_pass().await;
         let needle = search.to_lowercase();
-        let mut found: Vec<(UserId, std::sync::Arc<User>)> = self.storage.read(|tables| {
+        let mut found: Vec<(UserId, std::sync::Arc<User>)> = self.storage.state().read(|tables| {
             let matches = |user: &User| {
                 let has = |text: &str| text.to_lowercase().contains(&needle);
                 !user.deleted
@@ -201,7 +201,7 @@ impl Accounts<'_> {
 
     /// Makes every user owner whose verified address is in `owners.emails`; called at start.
     pub(super) async fn grant_listed_owners(&self) -> Result<(), StoreError> {
-        let listed: Vec<UserId> = self.storage.read(|tables| {
+        let listed: Vec<UserId> = self.storage.state().read(|tables| {
             let missing = |user: &User| self.is_listed_owner(user) && !is_owner(user);
             tables.users.iter().filter(|(_, user)| missing(user)).map(|(id, _)| *id).collect()
         });
@@ -249,7 +249,7 @@ impl Accounts<'_> {
     }
 
     fn account_by_login(&self, login: &str) -> Result<UserId, ManageAccountError> {
-        let found = self.storage.read(|tables| tables.user_by_login(login).cloned());
+        let found = self.storage.state().read(|tables| tables.user_by_login(login).cloned());
         let user = found.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
         if user.is_bot {
             return Err(ManageAccountError::Bot);
@@ -263,7 +263,7 @@ impl Accounts<'_> {
         id: &UserId,
         mut change: impl FnMut(&mut User) -> Result<(), ManageAccountError>,
     ) -> Result<std::sync::Arc<User>, ManageAccountError> {
-        let changed = self.storage.change_user(id, |present| {
+        let changed = self.storage.state().change_user(id, |present| {
             let present =
                 present.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
             let mut user = present.clone();

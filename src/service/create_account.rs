@@ -111,24 +111,25 @@ impl AccountCreation<'_> {
         self.check(&draft)?;
         let holder = draft.id;
         let login = draft.login.key();
-        if self.storage.claim(Claim::Login(&login), holder).await? != Claimed::Yes {
+        if self.storage.state().claim(Claim::Login(&login), holder).await? != Claimed::Yes {
             return Err(AccountError::LoginTaken);
         }
         let verified = draft.email.as_ref().filter(|(_, verified)| *verified);
         let address = verified.map(|(address, _)| address.key());
         if let Some(address) = &address
-            && self.storage.claim(Claim::Email(address), holder).await? != Claimed::Yes
+            && self.storage.state().claim(Claim::Email(address), holder).await? != Claimed::Yes
         {
             // Another call with the same link may be about to make this account: then only the sweep
             // can tell whether the claim is used. An id of the operator's is this call's alone.
             if draft.origin.is_empty() {
-                self.storage.release(Claim::Login(&login), holder).await?;
+                self.storage.state().release(Claim::Login(&login), holder).await?;
             }
             return Err(AccountError::EmailTaken);
         }
         let record = self.account_record(&draft);
         let stored = self
             .storage
+            .state()
             .change_user(&draft.id, |present| match present {
                 Some(_) => Err(AccountError::Exists),
                 None => Ok(RecordChange::Put(record.clone())),
@@ -152,9 +153,9 @@ impl AccountCreation<'_> {
         let names = [(Claim::Login(&login), AccountError::LoginTaken)].into_iter();
         let names = names.chain(address.map(|one| (Claim::Email(one), AccountError::EmailTaken)));
         for (claim, taken) in names {
-            if self.storage.claim(claim, holder).await? != Claimed::Yes {
+            if self.storage.state().claim(claim, holder).await? != Claimed::Yes {
                 self.put_tombstone(&draft.id, &draft.origin).await?;
-                self.storage.release(Claim::Login(&login), holder).await?;
+                self.storage.state().release(Claim::Login(&login), holder).await?;
                 return Err(taken);
             }
         }
@@ -166,6 +167,7 @@ impl AccountCreation<'_> {
     async fn put_tombstone(&self, id: &UserId, origin: &str) -> Result<(), StorageError> {
         let tombstone = tombstone(id, origin);
         self.storage
+            .state()
             .change_user(id, |_| -> Result<_, Infallible> {
                 Ok(RecordChange::Put(tombstone.clone()))
             })
@@ -182,7 +184,7 @@ impl AccountCreation<'_> {
 
     /// Whether the account can be created, as far as this process knows.
     pub(super) fn check(&self, draft: &AccountDraft) -> Result<(), AccountError> {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             if is_login_reserved(tables, draft.login.as_str()) {
                 return Err(AccountError::LoginTaken);
             }
@@ -231,16 +233,16 @@ impl AccountCreation<'_> {
         login: &str,
         address: Option<&str>,
     ) -> Result<(), StorageError> {
-        let present = self.storage.read(|tables| tables.users.get(id).cloned());
+        let present = self.storage.state().read(|tables| tables.users.get(id).cloned());
         let Some(present) = present else { return Ok(()) };
         if present.login.to_ascii_lowercase() != login {
-            self.storage.release(Claim::Login(login), *id).await?;
+            self.storage.state().release(Claim::Login(login), *id).await?;
         }
         let has = |address: &str| {
             present.emails.iter().any(|one| one.verified && one.address.to_lowercase() == address)
         };
         if let Some(address) = address.filter(|address| !has(address)) {
-            self.storage.release(Claim::Email(address), *id).await?;
+            self.storage.state().release(Claim::Email(address), *id).await?;
         }
         Ok(())
     }
@@ -248,7 +250,7 @@ impl AccountCreation<'_> {
 
 /// The role to assign under a name; `everyone` and unknown names are none.
 pub(super) fn assignable_role(storage: &Storage, name: &str) -> Result<String, AccountError> {
-    let known = storage.read(|tables| tables.roles.contains_key(name));
+    let known = storage.state().read(|tables| tables.roles.contains_key(name));
     let assignable = known && name != EVERYONE;
     assignable.then(|| name.to_owned()).ok_or(AccountError::UnknownRole)
 }

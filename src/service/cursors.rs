@@ -81,7 +81,7 @@ impl ResumeCursors<'_> {
     #[must_use]
     pub fn fingerprint(&self, session: &Session) -> RightsFingerprint {
         let principal =
-            self.storage.read(|tables| ViewerRights::of(tables, session.user).principal);
+            self.storage.state().read(|tables| ViewerRights::of(tables, session.user).principal);
         // The debug form names every decision; another version may name them otherwise, which costs
         // its clients one full load.
         RightsFingerprint(head(&crate::crypto::sha256(format!("{principal:?}").as_bytes())))

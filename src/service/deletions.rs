@@ -80,7 +80,12 @@ impl Deletions<'_> {
     pub async fn message(self, session: &Session, room: &str, id: &str) -> Result<(), DeleteError> {
         let target = self.target(session, room)?;
         let id = EventId::try_from(id).map_err(|_| DeleteError::MessageNotFound)?;
-        let row = self.storage.row(&target.room, &id).await?.ok_or(DeleteError::MessageNotFound)?;
+        let row = self
+            .storage
+            .timelines()
+            .row(&target.room, &id)
+            .await?
+            .ok_or(DeleteError::MessageNotFound)?;
         let canonical = match &row.kind {
             RowKind::Message(_) => id,
             RowKind::Echo(echo) => echo.reply,
@@ -115,7 +120,7 @@ impl Deletions<'_> {
         if !is_deleted(&row) {
             let request = RequestId::random();
             let needs = [canonical];
-            let appending = self.storage.append(&target.room, &request, &needs, draft);
+            let appending = self.storage.timelines().append(&target.room, &request, &needs, draft);
             match Box::pin(appending).await.map_err(flatten) {
                 Ok(_) | Err(DeleteError::AlreadyDeleted) => {}
                 Err(error) => return Err(error),
@@ -139,7 +144,7 @@ impl Deletions<'_> {
         let target = self.target(session, room)?;
         let id = EventId::try_from(id).map_err(|_| DeleteError::MessageNotFound)?;
         let file = AssetId::try_from(file).map_err(|_| DeleteError::AttachmentNotFound)?;
-        let row = self.storage.row(&target.room, &id).await?;
+        let row = self.storage.timelines().row(&target.room, &id).await?;
         content_without(session, row.as_ref(), file)?;
         self.mark(&file, id).await?;
         let draft = |view: &DraftView<'_>| {
@@ -149,7 +154,7 @@ impl Deletions<'_> {
         };
         let request = RequestId::random();
         let needs = [id];
-        let appending = self.storage.append(&target.room, &request, &needs, draft);
+        let appending = self.storage.timelines().append(&target.room, &request, &needs, draft);
         Box::pin(appending).await.map_err(flatten::<DeleteError>)?;
         self.erase(&[file]).await;
         Ok(())
@@ -161,7 +166,7 @@ impl Deletions<'_> {
 
     fn target(self, session: &Session, room: &str) -> Result<Target, DeleteError> {
         let id = RoomId::try_from(room).map_err(|_| DeleteError::RoomNotFound)?;
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(DeleteError::RoomNotFound)?;
             let rights = ViewerRights::of(tables, session.user);
             if !rights.is_member(tables, id, room) {

@@ -84,7 +84,7 @@ impl Directory<'_> {
         session: &Session,
         empty_direct: bool,
     ) -> (Vec<RoomEntry>, Vec<RoomEntry>) {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let access = ViewerRights::of(tables, session.user);
             let channels: Vec<RoomEntry> = groups(tables)
                 .into_iter()
@@ -117,7 +117,7 @@ impl Directory<'_> {
         session: &Session,
         mut known: HashMap<RoomId, RoomWithState>,
     ) -> Result<Vec<GroupView>, ReadError> {
-        let found = self.storage.read(groups);
+        let found = self.storage.state().read(groups);
         let mut listed = Vec::new();
         for (id, group) in found {
             listed.push(self.group_view(session.user, id, &group, &mut known).await?);
@@ -132,7 +132,7 @@ impl Directory<'_> {
     pub async fn group(self, session: &Session, id: &str) -> Result<GroupView, ReadError> {
         let missing = ReadError::NotFound { what: "room group" };
         let Ok(id) = GroupId::try_from(id) else { return Err(missing) };
-        let found = self.storage.read(|tables| tables.groups.get(&id).cloned());
+        let found = self.storage.state().read(|tables| tables.groups.get(&id).cloned());
         let group = found.ok_or(missing)?;
         Ok(self.group_view(session.user, id, &group, &mut HashMap::new()).await?)
     }
@@ -164,7 +164,7 @@ impl Directory<'_> {
     pub async fn room(self, session: &Session, id: &str) -> Result<RoomWithState, ReadError> {
         let missing = ReadError::NotFound { what: "room" };
         let Ok(id) = RoomId::try_from(id) else { return Err(missing) };
-        let room = self.storage.read(|tables| {
+        let room = self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(missing)?;
             let sees = ViewerRights::of(tables, session.user).sees(tables, id, room);
             if sees { Ok(Arc::clone(room)) } else { Err(ReadError::Denied) }
@@ -199,7 +199,7 @@ impl Directory<'_> {
         id: RoomId,
         room: &Room,
     ) -> Result<RoomWithState, StorageError> {
-        let (is_member, permissions, bypasses) = self.storage.read(|tables| {
+        let (is_member, permissions, bypasses) = self.storage.state().read(|tables| {
             let access = ViewerRights::of(tables, viewer);
             let bypasses = [Permission::RoomManage, Permission::MessageManage]
                 .into_iter()
@@ -209,7 +209,7 @@ impl Directory<'_> {
         });
         let has_unread = is_member && self.markers.is_unread(viewer, id).await?;
         let slow_mode_next_post_ms = if is_member && !bypasses && room.slow_mode_seconds > 0 {
-            let head = self.storage.head(&id).await?;
+            let head = self.storage.timelines().head(&id).await?;
             let interval = i64::from(room.slow_mode_seconds) * 1000;
             next_post_ms(&head, &viewer, interval, self.clock.unix_ms())
         } else {
@@ -227,7 +227,7 @@ impl Directory<'_> {
         known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<Vec<RoomWithState>, StorageError> {
         let unknown = rooms.iter().filter(|(id, _)| !known.contains_key(id));
-        self.storage.prefetch_markers(&viewer, unknown.map(|(id, _)| id.as_str())).await?;
+        self.storage.markers().prefetch(&viewer, unknown.map(|(id, _)| id.as_str())).await?;
         let mut listed = Vec::with_capacity(rooms.len());
         for (id, room) in rooms {
             listed.push(match known.remove(id) {
@@ -245,7 +245,7 @@ impl Directory<'_> {
         group: &Group,
         known: &mut HashMap<RoomId, RoomWithState>,
     ) -> Result<GroupView, StorageError> {
-        let (visible, permissions) = self.storage.read(|tables| {
+        let (visible, permissions) = self.storage.state().read(|tables| {
             let access = ViewerRights::of(tables, viewer);
             let visible: Vec<RoomEntry> = channels_of(tables, id, group)
                 .into_iter()
@@ -270,7 +270,7 @@ impl Directory<'_> {
         let now = self.clock.unix_ms();
         for (id, room) in rooms {
             // A clock that was ahead does not keep a room in front.
-            let active_ms = self.storage.head(&id).await?.last_ms.min(now);
+            let active_ms = self.storage.timelines().head(&id).await?.last_ms.min(now);
             dated.push((std::cmp::Reverse(active_ms), id, room));
         }
         dated.sort_by_key(|(active, id, _)| (*active, *id));
@@ -280,7 +280,7 @@ impl Directory<'_> {
     /// Whether the viewer is a member of a room now.
     #[must_use]
     pub fn is_member(&self, session: &Session, id: RoomId) -> bool {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id);
             room.is_some_and(|room| {
                 ViewerRights::of(tables, session.user).is_member(tables, id, room)
@@ -296,7 +296,7 @@ impl Directory<'_> {
         with_members: bool,
     ) -> Result<Option<ShownRoom>, StorageError> {
         let access = |tables: &Tables| ViewerRights::of(tables, session.user);
-        let room = self.storage.read(|tables| listed_room(tables, &access(tables), id));
+        let room = self.storage.state().read(|tables| listed_room(tables, &access(tables), id));
         self.shown(session, id, room, with_members).await
     }
 
@@ -306,7 +306,7 @@ impl Directory<'_> {
         session: &Session,
         id: RoomId,
     ) -> Result<Option<ShownRoom>, StorageError> {
-        let room = self.storage.read(|tables| {
+        let room = self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id)?;
             let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
             is_member.then(|| Arc::clone(room))
@@ -322,7 +322,7 @@ impl Directory<'_> {
         let shown: Vec<RoomId> = channels.into_iter().chain(direct).map(|(id, _)| id).collect();
         // The caller asks for the state of each next.
         let ids = shown.iter().map(RoomId::as_str);
-        self.storage.prefetch_markers(&session.user, ids).await?;
+        self.storage.markers().prefetch(&session.user, ids).await?;
         Ok(shown)
     }
 
@@ -330,7 +330,7 @@ impl Directory<'_> {
     /// participants of a direct message never change: who is none never saw it.
     #[must_use]
     pub fn may_have_lost(&self, session: &Session, id: RoomId) -> bool {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let is_direct = tables.rooms.get(&id).is_some_and(|room| is_direct(room));
             !is_direct && listed_room(tables, &ViewerRights::of(tables, session.user), id).is_none()
         })
@@ -339,13 +339,13 @@ impl Directory<'_> {
     /// Whether there is a group of this id.
     #[must_use]
     pub fn has_group(&self, id: GroupId) -> bool {
-        self.storage.read(|tables| tables.groups.contains_key(&id))
+        self.storage.state().read(|tables| tables.groups.contains_key(&id))
     }
 
     /// The channels whose records name a group, visible or not.
     #[must_use]
     pub fn rooms_in_group(&self, id: GroupId) -> Vec<RoomId> {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let rooms = tables.rooms.iter();
             let inside = rooms.filter(|(_, room)| !is_direct(room) && room.group == Some(id));
             inside.map(|(room, _)| *room).collect()
@@ -364,7 +364,7 @@ impl Directory<'_> {
         let with_members = with_members || has_history.is_some();
         loop {
             let with_state = self.with_state(session.user, id, &room).await?;
-            let (is_member, members) = self.storage.read(|tables| {
+            let (is_member, members) = self.storage.state().read(|tables| {
                 let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, &room);
                 let wanted = with_members && is_member;
                 (is_member, if wanted { members(tables, id, &room) } else { Vec::new() })

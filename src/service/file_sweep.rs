@@ -96,7 +96,7 @@ impl FileSweep<'_> {
         message: EventId,
         file: AssetId,
     ) -> Result<bool, StorageError> {
-        let row = self.storage.row(&room, &message).await?;
+        let row = self.storage.timelines().row(&room, &message).await?;
         let Some(RowKind::Message(message)) = row.map(|row| row.kind) else { return Ok(false) };
         let content = message.content.filter(|_| message.deleted_ms.is_none());
         Ok(content.is_some_and(|content| content.attachments.contains(&file)))
@@ -110,10 +110,10 @@ impl FileSweep<'_> {
         since_ms: i64,
     ) -> Result<Option<EventId>, StorageError> {
         let oldest = since_ms.saturating_sub(millis(CLOCK_AHEAD_MAX));
-        let mut end = self.storage.head(&room).await?.rows;
+        let mut end = self.storage.timelines().head(&room).await?.rows;
         while end > 0 {
             let start = end.saturating_sub(ROWS_READ_MAX);
-            let rows = self.storage.rows(&room, start, end).await?;
+            let rows = self.storage.timelines().rows(&room, start, end).await?;
             for row in rows.iter().rev() {
                 if row.at_ms < oldest {
                     return Ok(None);

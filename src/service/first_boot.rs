@@ -39,7 +39,7 @@ impl FirstBoot<'_> {
     pub(super) async fn prepare(&self) -> Result<(), StoreError> {
         // The mirror was compared with STATE a moment ago, and every step is create-only.
         self.barrier.try_pass().await;
-        if !self.storage.read(|tables| tables.server.defaults_written) {
+        if !self.storage.state().read(|tables| tables.server.defaults_written) {
             Box::pin(self.write_defaults()).await?;
         }
         self.accounts.grant_listed_owners().await
@@ -50,6 +50,7 @@ impl FirstBoot<'_> {
         for role in default_roles() {
             let record = self.role_record(&role, &rooms);
             self.storage
+                .state()
                 .change_role(role.name, |present| -> Result<_, Infallible> {
                     Ok(if present.is_some() {
                         RecordChange::Keep
@@ -68,6 +69,7 @@ impl FirstBoot<'_> {
             ..Group::new(group)
         };
         self.storage
+            .state()
             .change_group(&group, |present| -> Result<_, Infallible> {
                 Ok(if present.is_some() {
                     RecordChange::Keep
@@ -81,6 +83,7 @@ impl FirstBoot<'_> {
             self.write_room(room, group, i64::try_from(place).unwrap_or_default()).await?;
         }
         self.storage
+            .state()
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
                 Ok(RecordChange::Put(ServerSettings { defaults_written: true, ..server }))
@@ -99,7 +102,7 @@ impl FirstBoot<'_> {
     ) -> Result<(), StorageError> {
         let id = self.room_id(room);
         let key = RoomName::parse(room.name).map(|name| name.key()).unwrap_or_default();
-        if self.storage.claim(Claim::RoomName(&key), id).await? != Claimed::Yes {
+        if self.storage.state().claim(Claim::RoomName(&key), id).await? != Claimed::Yes {
             log::warn!(name = room.name; "the name of a default room is already taken");
             return Ok(());
         }

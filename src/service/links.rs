@@ -86,13 +86,14 @@ impl Links<'_> {
     /// Dropping it may leave a record that no link points to; it expires.
     pub async fn setup_link(self) -> Result<LinkView, LinkError> {
         self.barrier.pass(CallKind::Write).await?;
-        if self.storage.read(has_owner) {
+        if self.storage.state().read(has_owner) {
             return Err(LinkError::OwnerExists);
         }
         let record = Token::new(TokenKind::Setup);
         let (link, hash) = self.store_link(record, SETUP_LINK_TTL).await?;
         let name = hex(&hash);
         self.storage
+            .state()
             .change_server(|server| {
                 let server = server.cloned().unwrap_or_default();
                 Ok(RecordChange::Put(ServerSettings { setup_token_hash: name.clone(), ..server }))
@@ -154,7 +155,7 @@ impl Links<'_> {
         let mut join = JoinLink { email_verified: true, ..JoinLink::default() };
         if let Some(login) = given(fields.login) {
             let login = Login::parse(&login)?;
-            let taken = self.storage.read(|tables| {
+            let taken = self.storage.state().read(|tables| {
                 is_login_reserved(tables, login.as_str())
                     || tables.user_by_login(login.as_str()).is_some()
             });
@@ -168,7 +169,8 @@ impl Links<'_> {
         }
         if let Some(address) = given(fields.email) {
             let address = Email::parse(&address)?;
-            if self.storage.read(|tables| tables.user_by_email(address.as_str()).is_some()) {
+            if self.storage.state().read(|tables| tables.user_by_email(address.as_str()).is_some())
+            {
                 return Err(AccountError::EmailTaken);
             }
             join.email = address.as_str().to_owned();
@@ -189,7 +191,7 @@ impl Links<'_> {
         let now = self.clock.unix_ms();
         let expires_ms = now.saturating_add(millis(ttl));
         let record = Token { created_ms: now, expires_ms, ..record };
-        self.storage.token_create(&hash, &record, ttl).await?;
+        self.storage.tokens().create(&hash, &record, ttl).await?;
         Ok((LinkView { id: hex(&hash), path: format!("/setup#{token}"), expires_ms }, hash))
     }
 
@@ -244,6 +246,7 @@ impl Links<'_> {
     pub(super) fn check_link_owner(&self, session: &Session) -> Result<(), LinkError> {
         let owner = self
             .storage
+            .state()
             .read(|tables| tables.users.get(&session.user).is_some_and(|user| is_owner(user)));
         if owner { Ok(()) } else { Err(LinkError::Denied) }
     }
@@ -257,7 +260,7 @@ impl Links<'_> {
     fn is_maker_still_owner(&self, token: &Token) -> bool {
         let maker = token.join.as_ref().and_then(|join| join.created_by);
         let Some(maker) = maker else { return true };
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             tables.users.get(&maker).is_some_and(|user| {
                 is_owner(user) && user.session_generation == token.session_generation
             })
@@ -270,7 +273,7 @@ impl Links<'_> {
         let made = |token: &Token| {
             !token.used && token.join.as_ref().is_some_and(|join| join.created_by == Some(*maker))
         };
-        for (hash, _) in self.storage.tokens(made).await? {
+        for (hash, _) in self.storage.tokens().list(made).await? {
             self.end_link(&hash).await?;
         }
         Ok(())
@@ -283,6 +286,7 @@ impl Links<'_> {
         let tombstone = tombstone(&id, &hex(hash));
         let mut is_used = false;
         self.storage
+            .state()
             .change_user(&id, |present| -> Result<_, Infallible> {
                 is_used = present.is_some_and(|user| !user.deleted);
                 Ok(if present.is_some() {
@@ -293,16 +297,16 @@ impl Links<'_> {
             })
             .await
             .map_err(StorageError::from)?;
-        self.storage.token_delete(hash).await?;
+        self.storage.tokens().delete(hash).await?;
         Ok(!is_used)
     }
 
     async fn open_links(&self) -> Result<Vec<OpenLink>, LinkError> {
-        let found = self.storage.tokens(|token| self.is_open_join(token)).await?;
+        let found = self.storage.tokens().list(|token| self.is_open_join(token)).await?;
         let mut links = Vec::with_capacity(found.len());
         for (hash, _) in found {
             // What was found may be old; a link that was used or revoked since is not shown.
-            if let Some(found) = self.storage.token(&hash).await?
+            if let Some(found) = self.storage.tokens().get(&hash).await?
                 && self.is_open_join(&found.token)
             {
                 links.push(self.open_link(&hash, &found.token));
@@ -318,7 +322,7 @@ impl Links<'_> {
 
     async fn revoke(&self, id: &str) -> Result<(), LinkError> {
         let hash = from_hex(id).ok_or(LinkError::Unknown)?;
-        let found = self.storage.token(&hash).await?;
+        let found = self.storage.tokens().get(&hash).await?;
         found.filter(|found| self.is_open_join(&found.token)).ok_or(LinkError::Unknown)?;
         if !self.end_link(&hash).await? {
             return Err(LinkError::Unknown);
@@ -329,7 +333,7 @@ impl Links<'_> {
 
     fn open_link(&self, hash: &[u8; 32], token: &Token) -> OpenLink {
         let join = token.join.clone().unwrap_or_default();
-        let maker = self.storage.read(|tables| {
+        let maker = self.storage.state().read(|tables| {
             let id = join.created_by?;
             Some((id, tables.users.get(&id)?.login.clone()))
         });

@@ -43,7 +43,7 @@ impl Markers<'_> {
         up_to: &str,
     ) -> Result<MarkedRead, ReadError> {
         let room = readable_room(self.storage, session, room)?;
-        let head = self.storage.head(&room).await?;
+        let head = self.storage.timelines().head(&room).await?;
         let before = self.read_up_to(session.user, room, &head).await?;
         let target = if up_to.is_empty() {
             head.newest().map(|newest| ReadMarker {
@@ -59,9 +59,9 @@ impl Markers<'_> {
         else {
             return Ok(MarkedRead { last_read_ms: previous_last_read_ms, previous_last_read_ms });
         };
-        let held = self.storage.advance_marker(&session.user, room.as_str(), target).await?;
+        let held = self.storage.markers().advance(&session.user, room.as_str(), target).await?;
         let moved = EphemeralEvent::Marker { user: session.user, target: room.as_str().to_owned() };
-        self.storage.publish_ephemeral(&moved).await?;
+        self.storage.feed().publish(&moved).await?;
         let last_read_ms = Some(head.shown_ms(held.row, held.row_ms));
         Ok(MarkedRead { last_read_ms, previous_last_read_ms })
     }
@@ -72,7 +72,7 @@ impl Markers<'_> {
         viewer: UserId,
         room: RoomId,
     ) -> Result<bool, StorageError> {
-        let head = self.storage.head(&room).await?;
+        let head = self.storage.timelines().head(&room).await?;
         let Some(newest) = head.newest().filter(|newest| newest.author != Some(viewer)) else {
             return Ok(false);
         };
@@ -88,7 +88,7 @@ impl Markers<'_> {
     async fn marker_row(&self, room: RoomId, id: &str) -> Result<ReadMarker, ReadError> {
         let unknown = ReadError::NotFound { what: "message" };
         let Ok(id) = EventId::try_from(id) else { return Err(unknown) };
-        let row = self.storage.row(&room, &id).await?.ok_or(unknown)?;
+        let row = self.storage.timelines().row(&room, &id).await?.ok_or(unknown)?;
         if id.reply() > 0 {
             return Err(ReadError::Reply);
         }
@@ -101,7 +101,7 @@ impl Markers<'_> {
         room: RoomId,
         head: &RoomHead,
     ) -> Result<Option<ReadUpTo>, StorageError> {
-        let stored = self.storage.marker(&viewer, room.as_str()).await?;
+        let stored = self.storage.markers().get(&viewer, room.as_str()).await?;
         let stored = stored.map(|marker| ReadUpTo {
             row: Some(marker.row),
             at_ms: head.shown_ms(marker.row, marker.row_ms),
@@ -120,7 +120,7 @@ impl Markers<'_> {
             .newest_by(&viewer)
             .map(|author| ReadUpTo { row: Some(author.row), at_ms: author.row_ms });
         let now = self.clock.unix_ms();
-        let joined = self.storage.read(|tables| {
+        let joined = self.storage.state().read(|tables| {
             match tables.member(&room, &viewer).filter(|member| !member.left) {
                 Some(member) => {
                     let row = member.joined_row.checked_sub(1)?;

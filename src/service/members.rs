@@ -77,7 +77,7 @@ impl Members<'_> {
     ) -> Result<Vec<(UserId, Arc<User>)>, ReadError> {
         let missing = ReadError::NotFound { what: "room" };
         let Ok(id) = RoomId::try_from(room) else { return Err(missing) };
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(missing)?;
             let access = ViewerRights::of(tables, session.user);
             let can = |permission| access.can(permission, id, room);

@@ -175,7 +175,8 @@ impl Messages<'_> {
     ) -> Result<MessageView, PostError> {
         let mut attachments = Vec::new();
         if !new.attachments.is_empty() {
-            let (head, now) = (self.storage.head(&target.room).await?, self.clock.unix_ms());
+            let (head, now) =
+                (self.storage.timelines().head(&target.room).await?, self.clock.unix_ms());
             if next_post_ms(&head, &session.user, target.slow_mode_ms, now).is_some() {
                 return Err(PostError::SlowMode);
             }
@@ -202,7 +203,7 @@ impl Messages<'_> {
     /// Checks 1 and 2, and what the later checks need from the same moment.
     fn target(&self, session: &Session, new: &NewMessage<'_>) -> Result<Target, PostError> {
         let id = RoomId::try_from(new.room).map_err(|_| PostError::RoomNotFound)?;
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(PostError::RoomNotFound)?;
             let access = ViewerRights::of(tables, session.user);
             if !access.is_member(tables, id, room) {
@@ -261,7 +262,7 @@ impl Messages<'_> {
         id: &str,
     ) -> Result<Option<(EventId, Row)>, StorageError> {
         let Ok(id) = EventId::try_from(id) else { return Ok(None) };
-        let row = self.storage.row(&room, &id).await?;
+        let row = self.storage.timelines().row(&room, &id).await?;
         let is_message = |row: &Row| matches!(row.kind, RowKind::Message(_) | RowKind::Echo(_));
         Ok(row.filter(is_message).map(|row| (id, row)))
     }
@@ -274,7 +275,7 @@ impl Messages<'_> {
     ) -> Result<(Appended, Option<EventId>), PostError> {
         let Checked { request, body, in_reply_to, attachments } = checked;
         let room = self.target(session, new)?.room;
-        let sealer = Box::pin(self.storage.sealer(&session.user)).await?;
+        let sealer = Box::pin(self.storage.texts().sealer(&session.user)).await?;
         let attachments: Vec<AssetId> = attachments.iter().map(|file| file.id).collect();
         let mut drafted = None;
         let draft = |view: &DraftView<'_>| {
@@ -299,7 +300,7 @@ impl Messages<'_> {
             };
             Ok(Draft { actor: Some(session.user), at_ms: now, effect: Effect::Post(post) })
         };
-        let appended = Box::pin(self.storage.append(&room, request, &[], draft)).await;
+        let appended = Box::pin(self.storage.timelines().append(&room, request, &[], draft)).await;
         let appended = appended.map_err(flatten)?;
         Ok((appended, drafted))
     }
@@ -350,10 +351,10 @@ impl Messages<'_> {
                     if message.request_key == request.as_str())
         };
         let oldest = self.clock.unix_ms().saturating_sub(millis(IDEMPOTENCY_WINDOW));
-        let mut end = self.storage.head(&room).await?.rows;
+        let mut end = self.storage.timelines().head(&room).await?.rows;
         for _ in 0..REPEATED_READS_MAX {
             let start = end.saturating_sub(ROWS_READ_MAX);
-            let rows = self.storage.rows(&room, start, end).await?;
+            let rows = self.storage.timelines().rows(&room, start, end).await?;
             let recent = rows.iter().rev().take_while(|row| row.at_ms > oldest);
             if let Some(row) = recent.clone().find(is_it) {
                 return self.timeline.stored_message(room, &row.id).await;

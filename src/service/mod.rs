@@ -222,13 +222,13 @@ impl Service {
     /// The highest STATE revision that what this process shows may contain.
     #[must_use]
     pub fn state_seen(&self) -> u64 {
-        self.storage().read(Tables::highest)
+        self.storage().state().read(Tables::highest)
     }
 
     /// Waits until everything this process has written so far was delivered to its sockets, for
     /// [`DELIVERY_TIMEOUT`] at most: a feed that is behind does not hold up responses.
     pub async fn wait_until_delivered(&self) {
-        if let Err(error) = self.storage().wait_until_delivered(DELIVERY_TIMEOUT).await {
+        if let Err(error) = self.storage().feed().wait_until_delivered(DELIVERY_TIMEOUT).await {
             log::debug!(error:err = error; "a response is sent before its live event");
         }
     }

@@ -88,7 +88,7 @@ impl Passwords<'_> {
     /// The costs of everybody's hash, and today's.
     fn costs(&self) -> Vec<Params> {
         let today = self.params;
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let hashes = tables.users.values().map(|user| user.password_hash.as_str());
             password::costs(&today, hashes)
         })

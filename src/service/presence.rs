@@ -106,7 +106,8 @@ impl Presences<'_> {
         let now = self.clock.unix_ms();
         let record = self
             .storage
-            .change_presence(user, PRESENCE_TTL, |record| {
+            .presences()
+            .change(user, PRESENCE_TTL, |record| {
                 for Update { mine, by_hand } in updates {
                     // The session has reached another process since.
                     let is_newer = |one: &SessionPresence| {
@@ -123,7 +124,7 @@ impl Presences<'_> {
         let until_ms = updates.iter().map(|one| one.mine.until_ms).max().unwrap_or(now);
         self.known.written().insert(*user, record);
         let event = EphemeralEvent::Presence { user: *user, status: holds, until_ms };
-        self.storage.publish_ephemeral(&event).await?;
+        self.storage.feed().publish(&event).await?;
         Ok(holds)
     }
 
@@ -144,7 +145,7 @@ impl Presences<'_> {
     /// changed.
     pub async fn load(self) -> Result<Vec<UserId>, StorageError> {
         let now = self.clock.unix_ms();
-        let stored = self.storage.presences().await?;
+        let stored = self.storage.presences().all().await?;
         let fresh = stored.into_iter().map(|(user, record)| {
             let until_ms = record.sessions.iter().map(|one| one.until_ms).max().unwrap_or_default();
             (user, (effective(&record), until_ms))

@@ -98,7 +98,7 @@ pub(super) fn check_readable(
 
 /// Fails unless a user is a member of a room.
 pub(super) fn check_member(storage: &Storage, user: UserId, id: RoomId) -> Result<(), ReadError> {
-    storage.read(|tables| {
+    storage.state().read(|tables| {
         let room = tables.rooms.get(&id).ok_or(ReadError::NotFound { what: "room" })?;
         let member = ViewerRights::of(tables, user).is_member(tables, id, room);
         if member { Ok(()) } else { Err(ReadError::Denied) }

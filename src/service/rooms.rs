@@ -59,7 +59,7 @@ impl Rooms<'_> {
     /// [`RoomError::NotFound`]; [`RoomError::Denied`] for others than members; [`RoomError::Direct`].
     pub fn check_pins(&self, session: &Session, id: &str) -> Result<(), RoomError> {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
             if !ViewerRights::of(tables, session.user).is_member(tables, id, room) {
                 return Err(RoomError::Denied);
@@ -98,7 +98,7 @@ impl Rooms<'_> {
     /// Dropping it leaves no membership, or one whose row the sweep stores.
     pub async fn join(self, session: &Session, id: &str) -> Result<RoomView, RoomError> {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
-        let (room, is_member) = self.storage.read(|tables| {
+        let (room, is_member) = self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).cloned().ok_or(RoomError::NotFound)?;
             let access = ViewerRights::of(tables, session.user);
             let is_member = access.is_member(tables, id, &room);
@@ -125,7 +125,7 @@ impl Rooms<'_> {
     /// Dropping it leaves the membership, or none with a row that the sweep stores.
     pub async fn leave(self, session: &Session, id: &str) -> Result<bool, RoomError> {
         let id = RoomId::try_from(id).map_err(|_| RoomError::NotFound)?;
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(RoomError::NotFound)?;
             let is_member = ViewerRights::of(tables, session.user).is_member(tables, id, room);
             match (is_direct(room), is_member) {
@@ -146,14 +146,15 @@ impl Rooms<'_> {
         room: Room,
         name_key: &str,
     ) -> Result<(), RoomError> {
-        if self.storage.claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
+        if self.storage.state().claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             return Err(RoomError::NameTaken);
         }
         self.store_room(id, &room).await?;
         // This process may have been suspended so long that the sweep gave the claim to somebody else.
         self.barrier.pass(CallKind::Write).await?;
-        if self.storage.claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
+        if self.storage.state().claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             self.storage
+                .state()
                 .change_room(&id, |_| -> Result<_, Infallible> { Ok(RecordChange::Delete) })
                 .await
                 .map_err(StorageError::from)?;
@@ -165,6 +166,7 @@ impl Rooms<'_> {
     /// Stores a new room; one of this id that is there already stays.
     pub(super) async fn store_room(&self, id: RoomId, room: &Room) -> Result<(), StorageError> {
         self.storage
+            .state()
             .change_room(&id, |present| -> Result<_, Infallible> {
                 Ok(if present.is_some() {
                     RecordChange::Keep
@@ -179,7 +181,7 @@ impl Rooms<'_> {
 
     /// Stores the row `room_created`, the first of every channel, and notes that it is.
     pub(super) async fn announce_room(&self, id: RoomId) -> Result<(), StorageError> {
-        let room = self.storage.read(|tables| tables.rooms.get(&id).cloned());
+        let room = self.storage.state().read(|tables| tables.rooms.get(&id).cloned());
         let Some(room) = room.filter(|room| !room.announced) else { return Ok(()) };
         let actor = room.creator;
         let draft = |view: &DraftView<'_>| {
@@ -190,11 +192,13 @@ impl Rooms<'_> {
             let effect = fact(head, FactKind::RoomCreated, 0);
             Ok(Draft { actor, at_ms: room.created_ms, effect })
         };
-        match Box::pin(self.storage.append(&id, &RequestId::random(), &[], draft)).await {
+        match Box::pin(self.storage.timelines().append(&id, &RequestId::random(), &[], draft)).await
+        {
             Ok(_) | Err(ChangeError::Refused(AlreadyStored)) => {}
             Err(ChangeError::Storage(error)) => return Err(error),
         }
         self.storage
+            .state()
             .change_room(&id, |present| -> Result<_, Infallible> {
                 Ok(match present.filter(|room| !room.announced) {
                     Some(room) => RecordChange::Put(Room { announced: true, ..room.clone() }),
@@ -208,7 +212,7 @@ impl Rooms<'_> {
 
     /// Makes somebody a member and writes the row.
     pub(super) async fn add_member(&self, room: RoomId, user: UserId) -> Result<(), RoomError> {
-        let head = self.storage.head(&room).await?;
+        let head = self.storage.timelines().head(&room).await?;
         let newest = head.newest();
         let now = self.clock.unix_ms();
         let joined = Membership {
@@ -233,7 +237,7 @@ impl Rooms<'_> {
         room: RoomId,
         user: UserId,
     ) -> Result<bool, RoomError> {
-        let head = self.storage.head(&room).await?;
+        let head = self.storage.timelines().head(&room).await?;
         let now = self.clock.unix_ms();
         let mut was_member = false;
         self.change_announced(room, user, |present| {
@@ -267,6 +271,7 @@ impl Rooms<'_> {
             self.announce_member(room, user, 0).await?;
             let changed = self
                 .storage
+                .state()
                 .change_member(&room, &user, |present| match present {
                     Some(member) if !member.announced => Err(Unannounced),
                     present => Ok(change(present)),
@@ -289,7 +294,9 @@ impl Rooms<'_> {
         user: UserId,
         from: u32,
     ) -> Result<(), StorageError> {
-        let Some((member, revision)) = self.storage.member(&room, &user) else { return Ok(()) };
+        let Some((member, revision)) = self.storage.state().member(&room, &user) else {
+            return Ok(());
+        };
         if member.announced {
             return Ok(());
         }
@@ -301,6 +308,7 @@ impl Rooms<'_> {
             self.append_member(room, user, (&member, revision, searched)).await?;
         }
         self.storage
+            .state()
             .change_member(&room, &user, |present| -> Result<_, Infallible> {
                 let same = |present: &&Membership| **present == *member;
                 Ok(match present.filter(same) {
@@ -335,7 +343,9 @@ impl Rooms<'_> {
         };
         // The same membership change gives the same request: two who announce it make one row.
         let request = RequestId::keyed(&user, "announce", &room, &revision.to_string());
-        Box::pin(self.storage.append(&room, &request, &[], draft)).await.map_err(flatten)?;
+        Box::pin(self.storage.timelines().append(&room, &request, &[], draft))
+            .await
+            .map_err(flatten)?;
         Ok(())
     }
 
@@ -347,11 +357,11 @@ impl Rooms<'_> {
         revision: u64,
         mut from: u32,
     ) -> Result<bool, StorageError> {
-        let end = self.storage.head(&room).await?.rows;
+        let end = self.storage.timelines().head(&room).await?.rows;
         let step = u32::try_from(TIMELINE_PAGE_MAX).unwrap_or(u32::MAX);
         while from < end {
             let to = from.saturating_add(step);
-            let rows = self.storage.rows(&room, from, to).await?;
+            let rows = self.storage.timelines().rows(&room, from, to).await?;
             let is_row = |row: &Row| {
                 let announces =
                     matches!(&row.kind, RowKind::Fact(fact) if fact.member_revision == revision);
@@ -366,7 +376,7 @@ impl Rooms<'_> {
     }
 
     fn group_for_new_room(&self, session: &Session, id: &str) -> Result<GroupId, RoomError> {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let access = ViewerRights::of(tables, session.user);
             if id.is_empty() {
                 let first = first_group(tables).ok_or(RoomError::GroupNotFound)?;

@@ -18,7 +18,7 @@ impl Server<'_> {
     /// What anybody may know, without a credential.
     #[must_use]
     pub fn profile(&self) -> ServerView {
-        let server = self.storage.read(|tables| std::sync::Arc::clone(&tables.server));
+        let server = self.storage.state().read(|tables| std::sync::Arc::clone(&tables.server));
         let set = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         ServerView {
             name: set(&server.name).unwrap_or_else(|| DEFAULT_NAME.to_owned()),
@@ -45,7 +45,7 @@ impl Server<'_> {
     /// The message of the day.
     #[must_use]
     pub fn motd(&self, _session: &Session) -> Option<String> {
-        let motd = self.storage.read(|tables| tables.server.motd.clone());
+        let motd = self.storage.state().read(|tables| tables.server.motd.clone());
         Some(motd).filter(|text| !text.is_empty())
     }
 }

@@ -166,7 +166,7 @@ impl Sessions<'_> {
     ) -> Result<Session, AuthenticateError> {
         self.barrier.pass(kind).await?;
         let (hash, kind) = self.look_up_key(credential).ok_or(AuthenticateError::Required)?;
-        let found = self.storage.token_cached(&hash).await?;
+        let found = self.storage.tokens().get_cached(&hash).await?;
         let found = found.ok_or(AuthenticateError::Required)?;
         let token = &found.token;
         let user = self.session_user(token, kind).ok_or(AuthenticateError::Required)?;
@@ -234,26 +234,28 @@ impl Sessions<'_> {
     pub async fn log_out(self, presented: &[Credential<'_>]) -> Result<(), AuthenticateError> {
         for credential in presented {
             let Some((hash, kind)) = self.look_up_key(*credential) else { continue };
-            let Some(FoundToken { token, .. }) = self.storage.token(&hash).await? else { continue };
+            let Some(FoundToken { token, .. }) = self.storage.tokens().get(&hash).await? else {
+                continue;
+            };
             if token.kind != kind {
                 continue;
             }
             if let Some(pair) = token.pair {
-                self.storage.token_delete(&pair).await?;
+                self.storage.tokens().delete(&pair).await?;
             }
-            self.storage.token_delete(&hash).await?;
+            self.storage.tokens().delete(&hash).await?;
         }
         Ok(())
     }
 
     /// Looks again whether a session counts, at the store's leader.
     pub async fn state(self, session: &Session) -> Result<SessionState, StoreError> {
-        let user = self.storage.read(|tables| tables.users.get(&session.user).cloned());
+        let user = self.storage.state().read(|tables| tables.users.get(&session.user).cloned());
         let Some(user) = user.filter(|user| !user.deleted) else {
             return Ok(SessionState::Ended { reason: "account_deleted" });
         };
         let counts = |token: &Token| token.session_generation == user.session_generation;
-        Ok(match self.storage.token(&session.hash).await?.map(|found| found.token) {
+        Ok(match self.storage.tokens().get(&session.hash).await?.map(|found| found.token) {
             Some(token) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
                 SessionState::Holds
             }
@@ -315,8 +317,8 @@ impl Sessions<'_> {
             session: Some(id.0),
             ..Token::new(kind)
         };
-        self.storage.token_create(&cookie, &record(TokenKind::Cookie, bearer), ttl).await?;
-        self.storage.token_create(&bearer, &record(TokenKind::Bearer, cookie), ttl).await?;
+        self.storage.tokens().create(&cookie, &record(TokenKind::Cookie, bearer), ttl).await?;
+        self.storage.tokens().create(&bearer, &record(TokenKind::Bearer, cookie), ttl).await?;
         Ok(LoggedIn {
             user: user.id,
             login: user.login.clone(),
@@ -352,7 +354,7 @@ impl Sessions<'_> {
     fn session_user(&self, token: &Token, kind: TokenKind) -> Option<UserId> {
         let counts = token.kind == kind && self.clock.unix_ms() < token.expires_ms && !token.used;
         let id = token.user.filter(|_| counts)?;
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let user = tables.users.get(&id)?;
             let present = !user.deleted && user.session_generation == token.session_generation;
             present.then_some(id)
@@ -371,11 +373,11 @@ impl Sessions<'_> {
         let expires_ms = now.saturating_add(millis(ttl));
         let token = Token { used_ms: now, expires_ms, ..found.token.clone() };
         // Lost the race: another request of this session moved it.
-        self.storage.token_replace(hash, found, &token, ttl).await
+        self.storage.tokens().replace(hash, found, &token, ttl).await
     }
 
     fn find_for_log_in(&self, identifier: &str) -> Option<User> {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             tables
                 .user_by_login(identifier)
                 .or_else(|| tables.user_by_email(identifier))
@@ -386,6 +388,7 @@ impl Sessions<'_> {
 
     async fn store_upgraded_hash(&self, user: &User, hash: String) -> Result<(), StorageError> {
         self.storage
+            .state()
             .change_user(&user.id, |present| {
                 Ok(match present {
                     Some(present) if present.password_hash == user.password_hash => {

@@ -155,7 +155,7 @@ impl SignUp<'_> {
     ) -> Result<LoggedIn, RedeemError> {
         let is_setup = link.found.token.kind == TokenKind::Setup;
         let id = if is_setup { self.first_owner_id(&link)? } else { account_id(&link.hash) };
-        let present = self.storage.read(|tables| tables.users.get(&id).cloned());
+        let present = self.storage.state().read(|tables| tables.users.get(&id).cloned());
         if present.as_ref().is_some_and(|user| user.deleted) {
             return Err(RedeemError::Invalid);
         }
@@ -184,7 +184,7 @@ impl SignUp<'_> {
             return Err(RedeemError::Invalid);
         }
         let hash = self.links.hash(token);
-        let found = self.storage.token(&hash).await?;
+        let found = self.storage.tokens().get(&hash).await?;
         let found = found.ok_or(RedeemError::Invalid)?;
         let token = &found.token;
         if !self.links.is_usable(token) {
@@ -198,14 +198,17 @@ impl SignUp<'_> {
             TokenKind::Join => {}
             TokenKind::Setup => {
                 let name = hex(&hash);
-                let newest = self.storage.read(|tables| tables.server.setup_token_hash == name);
+                let newest =
+                    self.storage.state().read(|tables| tables.server.setup_token_hash == name);
                 if !newest {
                     return Err(RedeemError::Invalid);
                 }
                 let by_this = |user: &User| is_owner(user) && user.origin == name;
-                let completes =
-                    self.storage.read(|tables| tables.users.values().any(|user| by_this(user)));
-                if self.storage.read(has_owner) && !completes {
+                let completes = self
+                    .storage
+                    .state()
+                    .read(|tables| tables.users.values().any(|user| by_this(user)));
+                if self.storage.state().read(has_owner) && !completes {
                     return Err(RedeemError::OwnerExists);
                 }
             }
@@ -222,7 +225,7 @@ impl SignUp<'_> {
         for number in 0..FIRST_OWNERS_MAX {
             let digest = sha256(format!("first owner {number} of {server}").as_bytes());
             let id = account_id(&digest);
-            let free = self.storage.read(|tables| {
+            let free = self.storage.state().read(|tables| {
                 tables.users.get(&id).is_none_or(|user| !user.deleted && user.origin == origin)
             });
             if free {
@@ -303,7 +306,7 @@ impl SignUp<'_> {
     async fn mark_used(&self, link: &UsableLink) -> Result<bool, StorageError> {
         let left = self.time_left(&link.found.token);
         let used = Token { used: true, ..link.found.token.clone() };
-        self.storage.token_replace(&link.hash, &link.found, &used, left).await
+        self.storage.tokens().replace(&link.hash, &link.found, &used, left).await
     }
 
     fn time_left(&self, token: &Token) -> Duration {

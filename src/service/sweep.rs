@@ -58,7 +58,7 @@ impl Sweeper<'_> {
         let Some(lease) = self.storage.lease("sweep", SWEEP_LEASE).await? else { return Ok(()) };
         let now = self.clock.unix_ms();
         let due = now.saturating_sub(millis(ANNOUNCE_AFTER));
-        let (rooms, members) = self.storage.read(|tables| unannounced(tables, due));
+        let (rooms, members) = self.storage.state().read(|tables| unannounced(tables, due));
         // Each room by itself: one that cannot be written does not hold up the others.
         let mut failed = None;
         for room in rooms {
@@ -77,7 +77,7 @@ impl Sweeper<'_> {
             if !lease.holds() {
                 return Ok(());
             }
-            self.storage.release_key(key, &holder).await?;
+            self.storage.state().release_key(key, &holder).await?;
             log::info!("released a claim without a holder");
         }
         failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
@@ -97,7 +97,7 @@ impl Sweeper<'_> {
 
     /// Claims that have had no holder for so long that nobody is about to store one.
     fn orphaned_claims(&self) -> Vec<(ClaimKey, ClaimHolder)> {
-        let present: HashSet<(ClaimKey, ClaimHolder)> = self.storage.read(|tables| {
+        let present: HashSet<(ClaimKey, ClaimHolder)> = self.storage.state().read(|tables| {
             let orphans = tables.claims().filter(|(key, claim)| !has_holder(tables, **key, claim));
             orphans.map(|(key, claim)| (*key, claim.holder.clone())).collect()
         });

@@ -71,7 +71,12 @@ impl TestSupport<'_> {
         server: Option<BootstrapServer<'_>>,
     ) -> Result<(), BootstrapError> {
         self.service.read_barrier().pass(CallKind::Write).await?;
-        if self.service.storage().read(|tables| tables.users.values().any(|user| !user.deleted)) {
+        if self
+            .service
+            .storage()
+            .state()
+            .read(|tables| tables.users.values().any(|user| !user.deleted))
+        {
             return Ok(());
         }
         for user in users {
@@ -136,7 +141,7 @@ impl TestSupport<'_> {
         let id = UserId::try_from(user).map_err(|_| ManageAccountError::UnknownUser)?;
         self.living_user(&id)?;
         let key = email.key();
-        if self.service.storage().claim(Claim::Email(&key), id).await? != Claimed::Yes {
+        if self.service.storage().state().claim(Claim::Email(&key), id).await? != Claimed::Yes {
             return Err(AccountError::EmailTaken.into());
         }
         let is_owner_address = self.service.account_creation().is_owner_address(email.as_str());
@@ -168,8 +173,11 @@ impl TestSupport<'_> {
         display_name: Option<&str>,
     ) -> Result<ProviderUser, ManageAccountError> {
         self.service.read_barrier().pass(CallKind::Write).await?;
-        let found =
-            self.service.storage().read(|tables| tables.user_by_email(email.as_str()).cloned());
+        let found = self
+            .service
+            .storage()
+            .state()
+            .read(|tables| tables.user_by_email(email.as_str()).cloned());
         if let Some(user) = found.filter(|user| !user.deleted) {
             return Ok(ProviderUser { id: user.id, login: user.login.clone(), is_new: false });
         }
@@ -196,8 +204,11 @@ impl TestSupport<'_> {
             Err(error) => {
                 // Another process of this server may be doing the same.
                 self.service.read_barrier().pass(CallKind::Write).await?;
-                let other =
-                    self.service.storage().read(|tables| tables.user_by_login(user.login).cloned());
+                let other = self
+                    .service
+                    .storage()
+                    .state()
+                    .read(|tables| tables.user_by_login(user.login).cloned());
                 let other = other.map(|user| user.id);
                 other.ok_or(BootstrapError::User { login: user.login.to_owned(), source: error })
             }
@@ -207,7 +218,7 @@ impl TestSupport<'_> {
     /// A row in `general`; everybody is in `announcements` by rule.
     async fn join_by_bootstrap(&self, user: UserId) -> Result<(), BootstrapError> {
         for room in self.default_rooms() {
-            let universal = self.service.storage().read(|tables| {
+            let universal = self.service.storage().state().read(|tables| {
                 tables.rooms.get(&room).is_none_or(|room| room.universal || room.archived)
             });
             if !universal {
@@ -221,6 +232,7 @@ impl TestSupport<'_> {
         let Some(name) = name else { return Ok(()) };
         self.service
             .storage()
+            .state()
             .change_server(|server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
                 Ok(RecordChange::Put(ServerSettings { name: name.to_owned(), ..server }))
@@ -237,6 +249,7 @@ impl TestSupport<'_> {
         let group = self
             .service
             .storage()
+            .state()
             .read(super::rooms::first_group)
             .ok_or(RoomError::GroupNotFound)?;
         let room = Room {
@@ -249,7 +262,7 @@ impl TestSupport<'_> {
     }
 
     fn living_user(&self, id: &UserId) -> Result<std::sync::Arc<User>, ManageAccountError> {
-        let user = self.service.storage().read(|tables| tables.users.get(id).cloned());
+        let user = self.service.storage().state().read(|tables| tables.users.get(id).cloned());
         user.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)
     }
 }

@@ -59,8 +59,8 @@ impl Throttle<'_> {
     ) -> Result<Result<Attempt, Wait>, StorageError> {
         let (identifier, address) = (self.identifier_name(identifier), self.address_name(address));
         let (of_identifier, of_address) = futures_lite::future::zip(
-            Box::pin(self.storage.counter(Counted::Identifier, &identifier)),
-            Box::pin(self.storage.counter(Counted::Address, &address)),
+            Box::pin(self.storage.counters().get(Counted::Identifier, &identifier)),
+            Box::pin(self.storage.counters().get(Counted::Address, &address)),
         )
         .await;
         let (of_identifier, of_address) = (of_identifier?, of_address?);
@@ -90,9 +90,8 @@ impl Throttle<'_> {
         let (name, found) = &attempt.address;
         let wait = self
             .storage
-            .change_counter(Counted::Address, name, *found, |counter| {
-                LOG_INS.count_or_wait(counter, now)
-            })
+            .counters()
+            .change(Counted::Address, name, *found, |counter| LOG_INS.count_or_wait(counter, now))
             .await?;
         if wait.is_some() {
             return Ok(wait);
@@ -100,9 +99,8 @@ impl Throttle<'_> {
         let (name, found) = &attempt.identifier;
         let wait = self
             .storage
-            .change_counter(Counted::Identifier, name, *found, |counter| {
-                for_identifier(counter, now)
-            })
+            .counters()
+            .change(Counted::Identifier, name, *found, |counter| for_identifier(counter, now))
             .await?;
         if wait.is_some() {
             // Nothing was tried: it does not count for the address.
@@ -114,7 +112,7 @@ impl Throttle<'_> {
     /// Takes a counted attempt back, and the failures before it: the password was right.
     pub(super) async fn uncount_attempt(&self, attempt: &Attempt) -> Result<(), StorageError> {
         self.uncount_address(attempt).await?;
-        self.storage.erase_counter(Counted::Identifier, &attempt.identifier.0).await
+        self.storage.counters().erase(Counted::Identifier, &attempt.identifier.0).await
     }
 
     /// Ends every wait that guesses at an account's identifiers have made.
@@ -122,16 +120,16 @@ impl Throttle<'_> {
         let addresses = user.emails.iter().map(|one| one.address.as_str());
         for identifier in std::iter::once(user.login.as_str()).chain(addresses) {
             let name = self.identifier_name(identifier);
-            self.storage.erase_counter(Counted::Identifier, &name).await?;
+            self.storage.counters().erase(Counted::Identifier, &name).await?;
         }
         Ok(())
     }
 
     async fn uncount_address(&self, attempt: &Attempt) -> Result<(), StorageError> {
         let name = &attempt.address.0;
-        let found = self.storage.counter(Counted::Address, name).await?;
+        let found = self.storage.counters().get(Counted::Address, name).await?;
         let one_less = |counter: &mut Counter| counter.count = counter.count.saturating_sub(1);
-        self.storage.change_counter(Counted::Address, name, found, one_less).await
+        self.storage.counters().change(Counted::Address, name, found, one_less).await
     }
 
     /// How long to wait with this link, or with any link from this address.
@@ -142,7 +140,7 @@ impl Throttle<'_> {
     ) -> Result<Option<Wait>, StorageError> {
         let now = self.clock.unix_ms();
         for name in self.link_counters(link, address) {
-            let found = self.storage.counter(Counted::Address, &name).await?;
+            let found = self.storage.counters().get(Counted::Address, &name).await?;
             if let Some(wait) = LINK_USES.wait(&found.counter, now) {
                 return Ok(Some(wait));
             }
@@ -158,9 +156,9 @@ impl Throttle<'_> {
     ) -> Result<(), StorageError> {
         let now = self.clock.unix_ms();
         for name in self.link_counters(link, address) {
-            let found = self.storage.counter(Counted::Address, &name).await?;
+            let found = self.storage.counters().get(Counted::Address, &name).await?;
             let one_more = |counter: &mut Counter| LINK_USES.count(counter, now);
-            self.storage.change_counter(Counted::Address, &name, found, one_more).await?;
+            self.storage.counters().change(Counted::Address, &name, found, one_more).await?;
         }
         Ok(())
     }

@@ -52,7 +52,7 @@ impl Timeline<'_> {
     ) -> Result<TimelinePage, ReadError> {
         let room = readable_room(self.storage, session, room)?;
         let limit = clamped(limit);
-        let end = self.storage.head(&room).await?.rows;
+        let end = self.storage.timelines().head(&room).await?.rows;
         let (from, to) = match position {
             PagePosition::Newest => (end.saturating_sub(limit), end),
             PagePosition::Before(cursor) => {
@@ -82,11 +82,11 @@ impl Timeline<'_> {
         let room = readable_room(self.storage, session, room)?;
         let missing = ReadError::NotFound { what: "message" };
         let Ok(id) = EventId::try_from(anchor) else { return Err(missing) };
-        let row = self.storage.row(&room, &id).await?;
+        let row = self.storage.timelines().row(&room, &id).await?;
         let shown = row.filter(|row| id.reply() == 0 && is_shown(row));
         let Some(anchor) = shown else { return Err(missing) };
         let limit = clamped(limit);
-        let end = self.storage.head(&room).await?.rows;
+        let end = self.storage.timelines().head(&room).await?.rows;
         // Half before the anchor; near an end the window keeps its size where the room has rows.
         let from = anchor.number.saturating_sub(limit / 2);
         let to = from.saturating_add(limit).min(end);
@@ -108,7 +108,7 @@ impl Timeline<'_> {
     ) -> Result<MessageView, ReadError> {
         let room = readable_room(self.storage, session, room)?;
         let Ok(id) = EventId::try_from(id) else { return Err(missing_message()) };
-        let row = self.storage.row(&room, &id).await?.ok_or_else(missing_message)?;
+        let row = self.storage.timelines().row(&room, &id).await?.ok_or_else(missing_message)?;
         match Box::pin(self.row_view(room, row)).await? {
             Some(RowView { kind: RowViewKind::Message(message), .. })
                 if message.deleted_ms.is_none() =>
@@ -169,13 +169,13 @@ impl Timeline<'_> {
     /// A row with its text, read and decrypted once for the viewers of this process who get it at the same time.
     async fn opened_row(self, room: RoomId, id: EventId) -> Result<Option<RowView>, StorageError> {
         // Before the row: what it is kept under must not be newer than the row.
-        let state = self.storage.read(Tables::highest);
-        let event_number = self.storage.head(&room).await?.event_number;
+        let state = self.storage.state().read(Tables::highest);
+        let event_number = self.storage.timelines().head(&room).await?.event_number;
         let version = RowVersion { event_number, state };
         if let Some(row) = self.opened.get(room, id, version) {
             return Ok(Some(row));
         }
-        let Some(row) = self.storage.row(&room, &id).await? else { return Ok(None) };
+        let Some(row) = self.storage.timelines().row(&room, &id).await? else { return Ok(None) };
         let row = self.row_view(room, row).await?;
         if let Some(row) = &row {
             self.opened.keep(room, version, row);
@@ -189,7 +189,7 @@ impl Timeline<'_> {
         room: RoomId,
         id: &EventId,
     ) -> Result<Option<MessageView>, StorageError> {
-        let Some(row) = self.storage.row(&room, id).await? else { return Ok(None) };
+        let Some(row) = self.storage.timelines().row(&room, id).await? else { return Ok(None) };
         Ok(match Box::pin(self.row_view(room, row)).await? {
             Some(RowView { kind: RowViewKind::Message(message), .. }) => Some(*message),
             _ => None,
@@ -203,10 +203,10 @@ impl Timeline<'_> {
         from: u32,
         to: u32,
     ) -> Result<TimelinePage, ReadError> {
-        let mut rows = self.storage.rows(&room, from, to).await?;
+        let mut rows = self.storage.timelines().rows(&room, from, to).await?;
         rows.retain(is_shown);
         let rows = Box::pin(self.row_views(room, rows)).await?;
-        let end = self.storage.head(&room).await?.rows;
+        let end = self.storage.timelines().head(&room).await?.rows;
         let cursor = |row: Option<&RowView>| {
             row.map(|row| self.cursors.seal(session.user, room, row.id.row())).unwrap_or_default()
         };
@@ -231,7 +231,7 @@ impl Timeline<'_> {
 
     /// Stored rows with their bodies opened; those that are not shown are left out.
     async fn row_views(&self, room: RoomId, rows: Vec<Row>) -> Result<Vec<RowView>, StorageError> {
-        let opener = self.storage.opener(rows.iter().filter_map(body_of)).await?;
+        let opener = self.storage.texts().opener(rows.iter().filter_map(body_of)).await?;
         let mut views = Vec::with_capacity(rows.len());
         let files = self.attachments.shown(&attachments_of(&rows)).await?;
         let files = files.into_iter().map(|file| (file.id, file.into())).collect();
@@ -267,8 +267,10 @@ impl Timeline<'_> {
         message: Message,
         (opener, files): (&Opener, &HashMap<AssetId, FileView>),
     ) -> MessageView {
-        let deleted_by_author =
-            self.storage.read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
+        let deleted_by_author = self
+            .storage
+            .state()
+            .read(|tables| tables.users.get(&author).is_some_and(|user| user.deleted));
         let deleted_ms = message.deleted_ms;
         let content = message.content.filter(|_| deleted_ms.is_none() && !deleted_by_author);
         let Content { body: sealed, attachments } = content.unwrap_or_default();

@@ -31,7 +31,7 @@ impl Typing<'_> {
         let (user, now) = (session.user, self.clock.now());
         let given = self.pending.offer(user, now, (room, thread), |_, newest| newest);
         if let Some((room, thread)) = given {
-            self.storage.publish_ephemeral(&EphemeralEvent::Typing { room, user, thread }).await?;
+            self.storage.feed().publish(&EphemeralEvent::Typing { room, user, thread }).await?;
         }
         Ok(())
     }
@@ -44,7 +44,7 @@ impl Typing<'_> {
         thread: Option<EventId>,
     ) {
         let typing = EphemeralEvent::Typing { room, user, thread };
-        if let Err(error) = self.storage.publish_ephemeral(&typing).await {
+        if let Err(error) = self.storage.feed().publish(&typing).await {
             log::debug!(error:err = error; "a typing event was lost");
         }
     }

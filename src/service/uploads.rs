@@ -473,7 +473,7 @@ impl<'a> Uploads<'a> {
     /// The room, if the user may attach files in it.
     fn check_room(self, session: &Session, room: &str) -> Result<RoomId, UploadError> {
         let id = RoomId::try_from(room).map_err(|_| UploadError::RoomNotFound)?;
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(UploadError::RoomNotFound)?;
             let rights = ViewerRights::of(tables, session.user);
             let may = rights.is_member(tables, id, room)

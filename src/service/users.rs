@@ -34,7 +34,7 @@ impl Users<'_> {
         page: PageRequest,
     ) -> Page<DirectoryMember> {
         let needle = search.to_lowercase();
-        let mut found: Vec<(UserId, Arc<User>)> = self.storage.read(|tables| {
+        let mut found: Vec<(UserId, Arc<User>)> = self.storage.state().read(|tables| {
             let users = tables.users.iter().filter(|(_, user)| !user.deleted);
             let users = users.filter(|(_, user)| matches(user, &needle));
             users.map(|(id, user)| (*id, Arc::clone(user))).collect()
@@ -58,7 +58,7 @@ impl Users<'_> {
     /// # Errors
     /// [`ReadError::NotFound`] for unknown and erased users.
     pub fn by_login(&self, _session: &Session, login: &str) -> Result<DirectoryMember, ReadError> {
-        let found = self.storage.read(|tables| tables.user_by_login(login).cloned());
+        let found = self.storage.state().read(|tables| tables.user_by_login(login).cloned());
         let found = found.and_then(|user| self.present(&user.id));
         found.ok_or(ReadError::NotFound { what: "user" })
     }
@@ -75,7 +75,7 @@ impl Users<'_> {
     /// Everybody who is not erased, oldest account first.
     #[must_use]
     pub fn ids(&self, _session: &Session) -> Vec<UserId> {
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             let users = tables.users.iter().filter(|(_, user)| !user.deleted);
             let mut users: Vec<_> = users.map(|(id, user)| (user.created_ms, *id)).collect();
             users.sort_unstable();
@@ -94,7 +94,7 @@ impl Users<'_> {
     /// # Errors
     /// [`ReadError::NotFound`] when the account was erased meanwhile; [`ReadError::Store`].
     pub async fn viewer(self, session: &Session) -> Result<ViewerView, ReadError> {
-        let (user, principal) = self.storage.read(|tables| {
+        let (user, principal) = self.storage.state().read(|tables| {
             let user = tables.users.get(&session.user).filter(|user| !user.deleted).cloned();
             (user, ViewerRights::of(tables, session.user).principal)
         });
@@ -119,7 +119,7 @@ impl Users<'_> {
     }
 
     async fn has_unread_rooms(&self, session: &Session) -> Result<bool, ReadError> {
-        let joined: Vec<RoomId> = self.storage.read(|tables| {
+        let joined: Vec<RoomId> = self.storage.state().read(|tables| {
             let access = ViewerRights::of(tables, session.user);
             let rooms = tables.rooms.iter().filter(|(_, room)| !is_direct(room) && !room.archived);
             let joined = rooms.filter(|(id, room)| access.is_member(tables, **id, room));
@@ -136,7 +136,7 @@ impl Users<'_> {
 
     /// The directory entry of a user that is not erased.
     pub(super) fn present(&self, id: &UserId) -> Option<DirectoryMember> {
-        let user = self.storage.read(|tables| tables.users.get(id).cloned());
+        let user = self.storage.state().read(|tables| tables.users.get(id).cloned());
         user.filter(|user| !user.deleted).map(|user| self.directory_member(*id, &user))
     }
 
@@ -176,7 +176,7 @@ impl Users<'_> {
     pub(super) fn named(&self, ids: impl IntoIterator<Item = UserId>) -> Vec<UserView> {
         let mut seen: Vec<UserId> = Vec::new();
         let mut views = Vec::new();
-        self.storage.read(|tables| {
+        self.storage.state().read(|tables| {
             for id in ids {
                 if seen.contains(&id) {
                     continue;

@@ -5,7 +5,6 @@
 //! rooms, memberships, roles and settings lie in STATE and are mirrored in memory. The rules that
 //! carry the guarantees are in `docs/architecture.md`.
 
-mod access;
 mod encoding;
 mod error;
 mod feed;
@@ -20,6 +19,7 @@ mod open;
 mod state;
 mod store;
 mod timeline;
+mod timelines;
 
 /// Stored records, version 1, as generated from `stored.v1.proto`.
 mod records {
@@ -32,20 +32,24 @@ pub use crate::domain::timeline::Sealed;
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use feed::live::{
-    EphemeralEvent, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent, StateChange,
+    EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent, StateChange,
 };
 pub use files::{Files, Uploads};
 pub use fold::held::{HeldRoom, HoldReason};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
-pub use kv::counters::{Counted, Counter, FoundCounter};
+pub use kv::counters::{Counted, Counter, Counters, FoundCounter};
 pub use kv::keys::{Opener, Sealer};
 pub use kv::lease::Lease;
-pub use kv::register::{Fingerprint, Process, live_processes};
-pub use kv::tokens::FoundToken;
+pub use kv::markers::Markers;
+pub use kv::presences::Presences;
+pub use kv::register::{Fingerprint, Process, Register, live_processes};
+pub use kv::texts::Texts;
+pub use kv::tokens::{FoundToken, Tokens};
 pub use layout::{LAYOUT, stream_names};
 pub use open::{Config, OpenError};
 pub use state::key::{Claim, ClaimKey};
 pub use state::mirror::Tables;
-pub use state::{ClaimHolder, ClaimRecord, Claimed, RecordChange};
+pub use state::{ClaimHolder, ClaimRecord, Claimed, RecordChange, State};
 pub use store::Storage;
 pub use timeline::head::{AuthorRow, NewestRow, PinnedRow, RoomHead};
+pub use timelines::Timelines;

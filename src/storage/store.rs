@@ -1,7 +1,7 @@
 //! The store as the rest of the program sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use event_listener::Event as Wake;
@@ -11,17 +11,21 @@ use crate::nats::Nats;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 use crate::storage::error::StorageError;
 use crate::storage::feed::journal::{JournalFeed, StampWait};
-use crate::storage::feed::live::SubscriberSlot;
-use crate::storage::feed::{Follower, Position};
+use crate::storage::feed::live::{Feed, SubscriberSlot};
+use crate::storage::feed::{Follower, Following, Position};
 use crate::storage::files::{Files, Uploads};
 use crate::storage::fold::Folder;
 use crate::storage::fold::checkpoint;
 use crate::storage::fold::held::HeldRoom;
 use crate::storage::journal::append::Journal;
+use crate::storage::kv::counters::Counters;
 use crate::storage::kv::keys::Keys;
 use crate::storage::kv::lease::{Lease, Leases};
 use crate::storage::kv::markers::Markers;
 use crate::storage::kv::memory::{self, MemoryStreams};
+use crate::storage::kv::presences::Presences;
+use crate::storage::kv::register::Register;
+use crate::storage::kv::texts::Texts;
 use crate::storage::kv::tokens::Tokens;
 use crate::storage::layout::stream;
 use crate::storage::open::integrity;
@@ -31,13 +35,14 @@ use crate::storage::state::State;
 use crate::storage::state::mirror::Mirror;
 use crate::storage::timeline::Timeline;
 use crate::storage::timeline::overlay::Overlay;
+use crate::storage::timelines::Timelines;
 
 /// Tasks of one open store.
 const TASKS_MAX: usize = 16;
 /// How long a close waits until the feed has delivered the store's own last changes.
 const CLOSE_WAIT: Duration = Duration::from_secs(1);
 
-/// An open store. Clones share it.
+/// An open store, with a handle for each of its parts. Clones share it.
 #[derive(Clone)]
 pub struct Storage {
     pub(crate) inner: Arc<Inner>,
@@ -63,6 +68,7 @@ pub(crate) struct Inner {
     pub(crate) markers: Markers,
     pub(crate) memory: Arc<MemoryStreams>,
     pub(crate) tokens: Tokens,
+    pub(crate) presences: Presences,
     pub(crate) files: Files,
     pub(crate) uploads: Uploads,
     pub(crate) barrier: crate::storage::feed::barrier::Barrier,
@@ -71,8 +77,7 @@ pub(crate) struct Inner {
     /// The least writer's number, once it is above this program's: nothing is written any more. 0: this program
     /// may write.
     pub(crate) outdated: AtomicU32,
-    /// An event waits for STATE longer than it should.
-    stalled: Arc<AtomicBool>,
+    following: Following,
     scope: Scope,
     stop: Stop,
 }
@@ -101,17 +106,12 @@ impl Storage {
         let fold_wanted = Arc::new(Wake::new());
         let state = StampWait::new(&state_position, &nats);
         let stalled = Arc::clone(&state.stalled);
-        let feed = JournalFeed {
-            overlay: Arc::clone(&overlay),
-            state,
-            clock: clock.clone(),
-            fold: Arc::clone(&fold_wanted),
-            subscriber: subscriber.clone(),
-        };
+        let feed = JournalFeed::new(&overlay, state, &clock, &fold_wanted, &subscriber);
         let start = checkpoint::read(&mirror, &identity.epoch);
         let following = follow_journal(&nats, &clock, (&scope, &stop), feed, &start);
         let journal_position = Box::pin(following).await?;
 
+        let following = Following::of(&state_position, &journal_position, stalled);
         let link = || (nats.clone(), clock.clone());
         let timeline = Arc::new(Timeline::new(
             link(),
@@ -131,8 +131,9 @@ impl Storage {
             ),
             folder: Folder::new(link(), pages, lines, identity.epoch.clone()),
             keys: Keys::new(link(), KeyEncryptionKey::derive(&config.secret_key)),
-            markers: Markers::new(link(), config.embedded),
-            tokens: Tokens::new(link(), Arc::clone(&memory)),
+            markers: Markers::new(link(), config.embedded, following.clone()),
+            tokens: Tokens::new(link(), config.embedded, following.clone()),
+            presences: Presences { nats: nats.clone(), memory: Arc::clone(&memory) },
             files: Files::new(link()),
             uploads: Uploads::new(link()),
             memory,
@@ -151,7 +152,7 @@ impl Storage {
             subscriber,
             leases: Leases::default(),
             outdated: AtomicU32::new(0),
-            stalled,
+            following,
             scope,
             stop,
         });
@@ -193,6 +194,79 @@ impl Storage {
         if let Err(error) = Box::pin(inner.write_mark()).await {
             log::debug!(error:err = error; "the high-water marks were not stored at shutdown");
         }
+    }
+
+    /// STATE: users, rooms, memberships, roles, groups, settings and claims.
+    #[must_use]
+    pub fn state(&self) -> &State {
+        &self.inner.state
+    }
+
+    /// The timelines of rooms.
+    #[must_use]
+    pub fn timelines(&self) -> Timelines<'_> {
+        Timelines { store: &self.inner }
+    }
+
+    /// The texts of messages.
+    #[must_use]
+    pub fn texts(&self) -> Texts<'_> {
+        Texts { keys: &self.inner.keys, state: &self.inner.state }
+    }
+
+    /// What is delivered to the process's subscriber.
+    #[must_use]
+    pub fn feed(&self) -> Feed<'_> {
+        Feed { store: &self.inner }
+    }
+
+    /// Tokens of log-ins and links.
+    #[must_use]
+    pub fn tokens(&self) -> &Tokens {
+        &self.inner.tokens
+    }
+
+    /// Read markers.
+    #[must_use]
+    pub fn markers(&self) -> &Markers {
+        &self.inner.markers
+    }
+
+    /// Presence records.
+    #[must_use]
+    pub fn presences(&self) -> &Presences {
+        &self.inner.presences
+    }
+
+    /// Counters of failed log-ins.
+    #[must_use]
+    pub fn counters(&self) -> Counters<'_> {
+        Counters { nats: &self.inner.nats, memory: &self.inner.memory }
+    }
+
+    /// The register of processes.
+    #[must_use]
+    pub fn register(&self) -> Register<'_> {
+        Register { store: &self.inner }
+    }
+
+    /// Takes or renews a lease for this process; `None`: another one holds it. Work under it asks
+    /// [`Lease::holds`] before each write.
+    pub async fn lease(
+        &self,
+        name: &'static str,
+        ttl: Duration,
+    ) -> Result<Option<Lease>, StorageError> {
+        self.inner.lease(name, ttl).await
+    }
+
+    /// With external NATS: one attempt to wait until this process has seen everything acknowledged before
+    /// the call. The embedded server has one writer and needs no wait.
+    ///
+    /// # Errors
+    /// [`StorageError::Unavailable`] without a leader, or when this process is behind.
+    pub async fn barrier(&self) -> Result<(), StorageError> {
+        if self.inner.embedded { Ok(()) } else { self.inner.barrier.pass(&self.inner).await }
     }
 
     /// Folds everything that is unfolded now and moves the checkpoint; a backup begins with this.
@@ -238,16 +312,14 @@ impl Storage {
     /// their streams' ends, and no event waits for STATE.
     #[must_use]
     pub fn is_following(&self) -> bool {
-        let inner = &self.inner;
-        let are_healthy = inner.state_position.is_healthy() && inner.journal_position.is_healthy();
-        are_healthy && !self.is_stalled()
+        self.inner.following.is_current()
     }
 
     /// Whether an event waits for STATE longer than it should: nothing new can be shown with the right
     /// rights. The subscriber received [`super::FeedUpdate::Stalled`].
     #[must_use]
     pub fn is_stalled(&self) -> bool {
-        self.inner.stalled.load(Ordering::SeqCst)
+        self.inner.following.is_stalled()
     }
 
     /// Whether nats-server has no memory left for log-in counters, presence and leases. It is looked at every
@@ -255,6 +327,18 @@ impl Storage {
     #[must_use]
     pub fn is_memory_full(&self) -> bool {
         self.inner.memory.is_full()
+    }
+
+    /// Compares this program with the least one that may write; with each renewal of a process's entry in
+    /// the register.
+    pub async fn check_writer(&self) -> Result<(), StorageError> {
+        self.inner.may_write().await.map(|_| ())
+    }
+
+    /// The least number of a program that may write, once this one may not: it must end.
+    #[must_use]
+    pub fn outdated(&self) -> Option<u32> {
+        Some(self.inner.outdated.load(Ordering::SeqCst)).filter(|least| *least > 0)
     }
 
     /// Whether a read has found something missing that must be there.

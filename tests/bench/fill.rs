@@ -141,7 +141,7 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
     let mut authors = Vec::new();
     for account in &accounts {
         let id = UserId::try_from(account.id.as_str()).unwrap();
-        authors.push(Author { id, sealer: store.storage.sealer(&id).await.unwrap() });
+        authors.push(Author { id, sealer: store.storage.texts().sealer(&id).await.unwrap() });
     }
     let authors: Arc<[Author]> = authors.into();
     let now = Clock::system().unix_ms();
@@ -164,6 +164,7 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
     let items: Vec<_> = items.collect();
     store
         .storage
+        .state()
         .change_group(&group, |present| -> Result<_, Infallible> {
             let present = present.cloned().unwrap_or_else(|| Group::new(group));
             let items = [present.items.clone(), items.clone()].concat();
@@ -188,7 +189,8 @@ async fn compare(storage: &Storage, rooms: &[FilledRoom], authors: &[Author]) {
         let reply = numbers.u32(..=replies(filled_room.number, row));
         let room = RoomId::try_from(filled_room.id.as_str()).unwrap();
         let id = message_id(filled_room.number, row, reply);
-        let found = Box::pin(storage.row(&room, &id)).await.unwrap().expect("a row of this id");
+        let found =
+            Box::pin(storage.timelines().row(&room, &id)).await.unwrap().expect("a row of this id");
         let author = authors[filled_room.author(row, reply)].id;
         assert_eq!(found.actor, Some(author), "author of {id}");
         let RowKind::Message(message) = found.kind else { panic!("{id} is no message") };
@@ -196,7 +198,7 @@ async fn compare(storage: &Storage, rooms: &[FilledRoom], authors: &[Author]) {
         let expected = if reply == 0 { replies(filled_room.number, row) } else { 0 };
         assert_eq!(threads, expected, "replies to {id}");
         let body = message.content.and_then(|content| content.body).expect("a text");
-        let text = storage.unseal(&author, &room, &id, &body).await.unwrap();
+        let text = storage.texts().unseal(&author, &room, &id, &body).await.unwrap();
         assert_eq!(text, Some(message_text(filled_room.number, row, reply)), "text of {id}");
     }
     eprintln!("{wanted} random rows read by id and compared");
@@ -219,7 +221,9 @@ async fn make_users(store: &Store, count: usize) -> Vec<Account> {
 }
 
 fn first_group(storage: &Storage) -> GroupId {
-    storage.read(|tables| tables.groups.keys().next().copied().expect("a group of the first start"))
+    storage
+        .state()
+        .read(|tables| tables.groups.keys().next().copied().expect("a group of the first start"))
 }
 
 impl FilledRoom {

@@ -49,7 +49,7 @@ impl RoomFill {
         numbers.fill(&mut bits);
         let id = RoomId::from_random(bits);
         let name = RoomName::parse(&format!("bench-{:03}", self.number)).unwrap();
-        storage.claim(Claim::RoomName(&name.key()), id).await.unwrap();
+        storage.state().claim(Claim::RoomName(&name.key()), id).await.unwrap();
         let room = Room {
             name: name.as_str().to_owned(),
             group: Some(group),
@@ -60,6 +60,7 @@ impl RoomFill {
             ..Room::new(id)
         };
         storage
+            .state()
             .change_room(&id, |_| -> Result<_, Infallible> { Ok(RecordChange::Put(room.clone())) })
             .await
             .unwrap();
@@ -71,7 +72,7 @@ impl RoomFill {
                 self.join(&id, self.authors[*user].id).await;
             }
         }
-        let first_row = storage.head(&id).await.unwrap().rows;
+        let first_row = storage.timelines().head(&id).await.unwrap().rows;
         FilledRoom {
             id: id.as_str().to_owned(),
             number: self.number,
@@ -86,12 +87,19 @@ impl RoomFill {
             Membership { since_ms: self.begin_ms, announced: true, ..Membership::new(*room, user) };
         let storage = &self.store.storage;
         storage
+            .state()
             .change_member(room, &user, |_| -> Result<_, Infallible> {
                 Ok(RecordChange::Put(member.clone()))
             })
             .await
             .unwrap();
-        self.append_fact(room, user, FactKind::Joined, storage.member_revision(room, &user)).await;
+        self.append_fact(
+            room,
+            user,
+            FactKind::Joined,
+            storage.state().member_revision(room, &user),
+        )
+        .await;
     }
 
     async fn append_fact(&self, room: &RoomId, user: UserId, kind: FactKind, member_revision: u64) {
@@ -101,7 +109,7 @@ impl RoomFill {
             Ok(Draft { actor: Some(user), at_ms: self.begin_ms, effect })
         };
         let request = RequestId::random();
-        Box::pin(self.store.storage.append(room, &request, &[], draft)).await.unwrap();
+        Box::pin(self.store.storage.timelines().append(room, &request, &[], draft)).await.unwrap();
     }
 
     /// Starts the tasks that post its messages.
@@ -144,7 +152,7 @@ impl RoomFill {
             Ok(Draft { actor: Some(author.id), at_ms, effect: Effect::Post(post) })
         };
         let request = RequestId::random();
-        Box::pin(self.store.storage.append(&room, &request, &[], draft)).await.unwrap();
+        Box::pin(self.store.storage.timelines().append(&room, &request, &[], draft)).await.unwrap();
         taken
     }
 }

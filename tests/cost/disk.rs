@@ -53,6 +53,7 @@ fn a_page_of_a_large_store_is_read_from_few_blocks() {
             for number in 0..ROOMS {
                 let request = chatto::storage::RequestId::random();
                 storage
+                    .timelines()
                     .append::<std::convert::Infallible>(&room(number), &request, &[], |view| {
                         Ok(post(view.head(), user(1), &body))
                     })
@@ -76,7 +77,7 @@ fn a_page_of_a_large_store_is_read_from_few_blocks() {
         .await
         .unwrap();
         let before = number(nats.pid(), "io", "rchar:");
-        let rows = storage.rows(&room(3), 70, 120).await.unwrap();
+        let rows = storage.timelines().rows(&room(3), 70, 120).await.unwrap();
         assert_eq!(rows.len(), 50);
         let read = number(nats.pid(), "io", "rchar:") - before;
         eprintln!("one page: {read} bytes read");

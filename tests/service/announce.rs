@@ -12,7 +12,7 @@ use super::{NatsServer, World, run};
 /// A membership change whose row was stored by a process that was killed before it noted so, more than two
 /// minutes ago: the journal does not know its request any more.
 async fn half_announced(world: &World, session: &Session, room: RoomId, left: bool) {
-    let head = world.storage.head(&room).await.unwrap();
+    let head = world.storage.timelines().head(&room).await.unwrap();
     let member = Membership {
         since_ms: world.clock.unix_ms(),
         left,
@@ -21,11 +21,11 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
     };
     let put =
         |_: Option<&Membership>| -> Result<_, Infallible> { Ok(RecordChange::Put(member.clone())) };
-    world.storage.change_member(&room, &session.user, put).await.unwrap();
-    let member_revision = world.storage.member_revision(&room, &session.user);
+    world.storage.state().change_member(&room, &session.user, put).await.unwrap();
+    let member_revision = world.storage.state().member_revision(&room, &session.user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
     let request = RequestId::random();
-    let append = world.storage.append::<Infallible>(&room, &request, &[], |view| {
+    let append = world.storage.timelines().append::<Infallible>(&room, &request, &[], |view| {
         let id = EventId::new(view.head().rows, 0, 7);
         let effect = Effect::Fact { id, fact: Fact { member_revision, ..Fact::new(kind) } };
         Ok(Draft { actor: Some(session.user), at_ms: world.clock.unix_ms(), effect })
@@ -57,7 +57,7 @@ fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
         let put = |_: Option<&Membership>| -> Result<_, Infallible> {
             Ok(RecordChange::Put(member.clone()))
         };
-        world.storage.change_member(&room, &ada.user, put).await.unwrap();
+        world.storage.state().change_member(&room, &ada.user, put).await.unwrap();
         world.service.sweeper().sweep().await.unwrap();
         assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowViewKind::Joined]);
         world.close().await;

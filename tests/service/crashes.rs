@@ -116,9 +116,14 @@ fn names_of_rooms_that_were_never_made_come_back() {
             // What was on its way when the call was cut arrives within a moment, not after ten minutes: a
             // later write of the same stream has it behind itself.
             let after = Claim::RoomName("after the cut");
-            world.storage.claim(after, boss.user).await.unwrap();
-            world.storage.release(after, boss.user).await.unwrap();
-            world.storage.wait_until_delivered(std::time::Duration::from_secs(10)).await.unwrap();
+            world.storage.state().claim(after, boss.user).await.unwrap();
+            world.storage.state().release(after, boss.user).await.unwrap();
+            world
+                .storage
+                .feed()
+                .wait_until_delivered(std::time::Duration::from_secs(10))
+                .await
+                .unwrap();
             service.sweeper().sweep().await.unwrap();
             world.clock.advance_monotonic(std::time::Duration::from_secs(601));
             service.sweeper().sweep().await.unwrap();

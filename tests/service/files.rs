@@ -460,7 +460,7 @@ fn the_sweep_removes_what_nobody_will_use_and_ends_what_a_kill_interrupted() {
 
 /// The request that posted a message.
 async fn request_of(world: &World, room: &str, id: EventId) -> String {
-    let row = world.storage.row(&room.parse().unwrap(), &id).await.unwrap().unwrap();
+    let row = world.storage.timelines().row(&room.parse().unwrap(), &id).await.unwrap().unwrap();
     match row.kind {
         RowKind::Message(message) => message.request_key,
         other => panic!("{other:?}"),

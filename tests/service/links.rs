@@ -210,7 +210,7 @@ fn a_login_claimed_by_an_attempt_that_failed_comes_back() {
         // What is used stays claimed.
         world.clock.advance(Duration::from_secs(601));
         service.sweeper().sweep().await.unwrap();
-        let claims = world.storage.read(|tables| tables.claims().count());
+        let claims = world.storage.state().read(|tables| tables.claims().count());
         assert_eq!(claims, 5, "two rooms, two logins, one address");
         world.close().await;
     });

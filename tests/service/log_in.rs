@@ -22,7 +22,7 @@ fn unknown_wrong_and_deleted_give_one_answer() {
         let deleted = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(User { deleted: true, ..User::new(user.unwrap().id) }))
         };
-        world.storage.change_user(&gone.user, deleted).await.unwrap();
+        world.storage.state().change_user(&gone.user, deleted).await.unwrap();
         for (identifier, typed) in [
             ("nobody", PASSWORD),
             ("ada", "wrong horse"),
@@ -130,7 +130,7 @@ fn a_log_in_upgrades_an_old_hash() {
         let params = password::Params::for_memory(0);
         let stronger = chatto::service::Config { password_params: params, ..settings() };
         let world = World::open(&server, &runtime, stronger).await;
-        let hash = || world.storage.read(|t| t.users[&ada.user].password_hash.clone());
+        let hash = || world.storage.state().read(|t| t.users[&ada.user].password_hash.clone());
         assert!(password::needs_rehash(&hash(), &params));
         world.log_in("ada", PASSWORD).await.unwrap();
         assert!(!password::needs_rehash(&hash(), &params));
@@ -156,7 +156,7 @@ fn a_hash_that_cannot_be_upgraded_keeps_nobody_out() {
         let stronger = chatto::service::Config { password_params: params, ..settings() };
         let world = World::open(&server, &runtime, stronger).await;
         world.log_in("ada", PASSWORD).await.unwrap();
-        let hash = world.storage.read(|t| t.users[&ada.user].password_hash.clone());
+        let hash = world.storage.state().read(|t| t.users[&ada.user].password_hash.clone());
         assert!(password::needs_rehash(&hash, &params), "the record is left alone");
         world.close().await;
     });

@@ -179,7 +179,12 @@ fn the_checks_come_in_the_order_of_the_contract() {
         let archived = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(Room { archived: true, ..room.unwrap().clone() }))
         };
-        world.storage.change_room(&general.as_str().try_into().unwrap(), archived).await.unwrap();
+        world
+            .storage
+            .state()
+            .change_room(&general.as_str().try_into().unwrap(), archived)
+            .await
+            .unwrap();
         let error = service.messages().post(&ada, text(&general, "")).await.unwrap_err();
         assert!(matches!(error, PostError::Archived), "before the body");
         world.close().await;
@@ -197,7 +202,12 @@ fn slow_mode_waits_but_repeats_are_answered() {
         let slow = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
         };
-        world.storage.change_room(&general.as_str().try_into().unwrap(), slow).await.unwrap();
+        world
+            .storage
+            .state()
+            .change_room(&general.as_str().try_into().unwrap(), slow)
+            .await
+            .unwrap();
         let one = key("one");
         let keyed = NewMessage { idempotency_key: Some(&one), ..text(&general, "one") };
         let first = service.messages().post(&ada, keyed).await.unwrap();
@@ -259,7 +269,7 @@ fn a_repeated_key_is_answered_when_its_event_is_erased() {
                 let (actor, at_ms) = (Some(ada.user), world.clock.unix_ms());
                 Ok(Draft { actor, at_ms, effect: effect.clone() })
             };
-            Box::pin(world.storage.append(&room, &request, &[], draft)).await.unwrap();
+            Box::pin(world.storage.timelines().append(&room, &request, &[], draft)).await.unwrap();
         };
         let (a, b) = (key("a"), key("b"));
         let keyed = |key| NewMessage { idempotency_key: Some(key), ..text(&general, "secret") };
@@ -269,7 +279,7 @@ fn a_repeated_key_is_answered_when_its_event_is_erased() {
             post(service, &bob, &general, &format!("between {n}")).await;
         }
         append(Effect::Delete(Delete::new(deleted))).await;
-        let body = world.storage.seal(&ada.user, &room, &edited, "better").await.unwrap();
+        let body = world.storage.texts().seal(&ada.user, &room, &edited, "better").await.unwrap();
         let content = Some(Content { body: Some(body), ..Content::default() });
         append(Effect::Edit(Edit { content, ..Edit::new(edited) })).await;
         post(service, &bob, &general, "after").await;

@@ -62,7 +62,7 @@ impl Scene {
             let done = CutAt::new(&mut post, left).await;
             take(&member).await;
             two.storage.barrier().await.unwrap();
-            let end = two.storage.head(room).await.unwrap().rows;
+            let end = two.storage.timelines().head(room).await.unwrap().rows;
             let is_done = done.is_some();
             let answer = match done {
                 Some(answer) => answer,
@@ -99,7 +99,7 @@ impl Scene {
             change(&mut room);
             Ok(RecordChange::Put(room))
         };
-        self.two.storage.change_room(&self.room, put).await.unwrap();
+        self.two.storage.state().change_room(&self.room, put).await.unwrap();
     }
 
     async fn change_user(&self, member: &Session, change: impl Fn(&mut User)) {
@@ -108,17 +108,18 @@ impl Scene {
             change(&mut user);
             Ok(RecordChange::Put(user))
         };
-        self.two.storage.change_user(&member.user, put).await.unwrap();
+        self.two.storage.state().change_user(&member.user, put).await.unwrap();
     }
 
     /// Stores a row of the room that is no message, as the other process.
     async fn store_fact(&self, kind: FactKind) {
         let request = RequestId::random();
-        let append = self.two.storage.append::<Infallible>(&self.room, &request, &[], |view| {
-            let id = EventId::new(view.head().rows, 0, 7);
-            let effect = Effect::Fact { id, fact: Fact::new(kind) };
-            Ok(Draft { actor: None, at_ms: self.two.clock.unix_ms(), effect })
-        });
+        let append =
+            self.two.storage.timelines().append::<Infallible>(&self.room, &request, &[], |view| {
+                let id = EventId::new(view.head().rows, 0, 7);
+                let effect = Effect::Fact { id, fact: Fact::new(kind) };
+                Ok(Draft { actor: None, at_ms: self.two.clock.unix_ms(), effect })
+            });
         append.await.unwrap();
     }
 }
@@ -183,7 +184,7 @@ fn a_post_that_was_checked_before_its_author_got_a_role_that_may_not_is_not_stor
             let decisions = vec![denied(&scene.general)];
             Ok(RecordChange::Put(Role { name: "muted".to_owned(), decisions, ..Role::default() }))
         };
-        scene.two.storage.change_role("muted", muted).await.unwrap();
+        scene.two.storage.state().change_role("muted", muted).await.unwrap();
         let assign = async |member: &Session| {
             scene.change_user(member, |user| user.roles.push("muted".to_owned())).await;
             scene.store_fact(FactKind::RoomUpdated).await;

@@ -26,14 +26,14 @@ async fn deny(world: &World, permission: &str, room: &str) {
         role.decisions.push(decision);
         Ok(RecordChange::Put(role))
     };
-    world.storage.change_role("everyone", denied).await.unwrap();
+    world.storage.state().change_role("everyone", denied).await.unwrap();
 }
 
 async fn archive(world: &World, room: &str) {
     let archived = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
         Ok(RecordChange::Put(Room { archived: true, ..room.unwrap().clone() }))
     };
-    world.storage.change_room(&room.try_into().unwrap(), archived).await.unwrap();
+    world.storage.state().change_room(&room.try_into().unwrap(), archived).await.unwrap();
 }
 
 async fn create(world: &World, session: &Session, name: &str) -> Result<String, RoomError> {
@@ -123,11 +123,11 @@ fn what_was_cleared_is_not_written_again() {
         let cleared = |role: Option<&Role>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(Role { decisions: Vec::new(), ..role.unwrap().clone() }))
         };
-        world.storage.change_role("everyone", cleared).await.unwrap();
+        world.storage.state().change_role("everyone", cleared).await.unwrap();
         world.close().await;
         let world = World::start(&server, &runtime).await;
-        assert!(world.storage.read(|tables| tables.roles["everyone"].decisions.is_empty()));
-        assert_eq!(world.storage.read(|tables| tables.rooms.len()), 2);
+        assert!(world.storage.state().read(|tables| tables.roles["everyone"].decisions.is_empty()));
+        assert_eq!(world.storage.state().read(|tables| tables.rooms.len()), 2);
         world.close().await;
     });
 }
@@ -320,7 +320,7 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
             member.announced = false;
             Ok::<_, std::convert::Infallible>(RecordChange::Put(member))
         };
-        world.storage.change_member(&room, &ada.user, untold).await.unwrap();
+        world.storage.state().change_member(&room, &ada.user, untold).await.unwrap();
         service.sweeper().sweep().await.unwrap();
         let rows = async || {
             service
@@ -339,6 +339,7 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         assert_eq!(rows().await, 3);
         let told = world
             .storage
+            .state()
             .read(|tables| tables.member(&room, &ada.user).is_some_and(|member| member.announced));
         assert!(told);
         world.close().await;

@@ -191,10 +191,15 @@ fn rows_of_joining_and_leaving_alternate_however_many_call_at_once() {
             c.unwrap();
             d.unwrap();
         }
-        let head = world.storage.head(&room).await.unwrap();
+        let head = world.storage.timelines().head(&room).await.unwrap();
         let mut is_member = false;
         for from in (0..head.rows).step_by(50) {
-            let rows = world.storage.rows(&room, from, (from + 50).min(head.rows)).await.unwrap();
+            let rows = world
+                .storage
+                .timelines()
+                .rows(&room, from, (from + 50).min(head.rows))
+                .await
+                .unwrap();
             for row in rows.iter().filter(|row| row.actor == Some(bob.user)) {
                 let joined = match &row.kind {
                     RowKind::Fact(fact) => fact.kind == FactKind::Joined,

@@ -35,7 +35,7 @@ async fn ahead(server: &NatsServer, runtime: &Runtime) -> Storage {
 /// Posts with this time, and returns what was stored.
 async fn say_at(storage: &Storage, at_ms: i64) -> Event {
     let (room, request) = (room(1), RequestId::random());
-    let appended = storage.append::<Infallible>(&room, &request, &[], |view| {
+    let appended = storage.timelines().append::<Infallible>(&room, &request, &[], |view| {
         Ok(Draft { at_ms, ..post(view.head(), user(2), "text") })
     });
     appended.await.unwrap().event
@@ -49,17 +49,20 @@ fn assert_order(rows: &[Row]) {
 
 /// All rows and all replies to a root, as they are shown: in order, and not ahead of the clock.
 async fn shown(storage: &Storage, root: EventId) -> Vec<(u32, i64)> {
-    let head = storage.head(&room(1)).await.unwrap();
+    let head = storage.timelines().head(&room(1)).await.unwrap();
     assert!(head.last_ms < now() + RUSH_MS);
-    let rows = storage.rows(&room(1), 0, head.rows).await.unwrap();
+    let rows = storage.timelines().rows(&room(1), 0, head.rows).await.unwrap();
     assert_eq!(rows.len(), head.rows as usize);
     assert_order(&rows);
     for row in &rows {
-        assert_eq!(storage.row(&room(1), &row.id).await.unwrap().unwrap().at_ms, row.at_ms);
+        assert_eq!(
+            storage.timelines().row(&room(1), &row.id).await.unwrap().unwrap().at_ms,
+            row.at_ms
+        );
     }
     let newest = rows.iter().find(|row| Some(row.number) == head.newest().map(|row| row.row));
     assert_eq!(newest.unwrap().at_ms, head.newest().unwrap().at_ms);
-    let replies = storage.replies(&room(1), root.row(), 1, u32::MAX).await.unwrap();
+    let replies = storage.timelines().replies(&room(1), root.row(), 1, u32::MAX).await.unwrap();
     assert_order(&replies);
     rows.iter().chain(&replies).map(|row| (row.number, row.at_ms)).collect()
 }
@@ -104,7 +107,7 @@ fn a_clock_that_was_ahead_does_not_give_a_room_its_times_for_ever() {
         // It happens again, and what corrects it makes no row.
         say_at(&right, now() + YEARS.as_millis() as i64).await;
         let (room, request) = (room(1), RequestId::random());
-        let deleted = right.append::<Infallible>(&room, &request, &[], |_| {
+        let deleted = right.timelines().append::<Infallible>(&room, &request, &[], |_| {
             let effect = Effect::Delete(Delete::new(root));
             Ok(Draft { actor: Some(user(1)), at_ms: now(), effect })
         });

@@ -16,6 +16,7 @@ async fn post_many(storage: Storage, author: u64, count: usize) -> Vec<u32> {
     for n in 0..count {
         let body = format!("{author} {n}");
         let appended = storage
+            .timelines()
             .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
                 Ok(post(view.head(), user(author), &body))
             })
@@ -43,7 +44,7 @@ async fn all_in_order(storages: &[Storage], writers: u64, each: usize) {
     assert_eq!(all.last(), Some(&(all.len() as u32 - 1)));
     for storage in storages {
         storage.barrier().await.unwrap();
-        assert_eq!(storage.head(&room(1)).await.unwrap().rows as usize, all.len());
+        assert_eq!(storage.timelines().head(&room(1)).await.unwrap().rows as usize, all.len());
     }
 }
 
@@ -71,13 +72,14 @@ fn three_processes_write_one_room_and_each_sees_all() {
         let [one, two, _] = &storages[..] else { panic!() };
         for n in 0..20 {
             let login = format!("user{n}");
-            one.change_user::<Infallible>(&user(n), |_| {
-                Ok(RecordChange::Put(User { login: login.clone(), ..User::new(user(n)) }))
-            })
-            .await
-            .unwrap();
+            one.state()
+                .change_user::<Infallible>(&user(n), |_| {
+                    Ok(RecordChange::Put(User { login: login.clone(), ..User::new(user(n)) }))
+                })
+                .await
+                .unwrap();
             two.barrier().await.unwrap();
-            assert!(two.read(|tables| tables.user_by_login(&login).is_some()), "{login}");
+            assert!(two.state().read(|tables| tables.user_by_login(&login).is_some()), "{login}");
         }
         for storage in &storages {
             storage.close().await;
@@ -95,6 +97,7 @@ fn the_same_request_through_another_process_returns_the_first_message() {
         let key = || RequestId::keyed(&user(1), "CreateMessage", &room(1), "key 1");
         let write = async |storage: &Storage, key: RequestId, body: &str| {
             storage
+                .timelines()
                 .append::<Infallible>(&room(1), &key, &[], |view| {
                     Ok(post(view.head(), user(1), body))
                 })
@@ -107,7 +110,7 @@ fn the_same_request_through_another_process_returns_the_first_message() {
         assert_eq!(again.event, first.event);
         assert!(again.duplicate);
         assert!(!other.duplicate);
-        assert_eq!(two.head(&room(1)).await.unwrap().rows, 2);
+        assert_eq!(two.timelines().head(&room(1)).await.unwrap().rows, 2);
         one.close().await;
         two.close().await;
     });
@@ -121,16 +124,16 @@ fn a_name_has_one_holder() {
         let one = open(&server.url(), &runtime, shared()).await.unwrap();
         let two = open(&server.url(), &runtime, shared()).await.unwrap();
         let claim = Claim::Login("anna");
-        assert_eq!(one.claim(claim, user(1)).await.unwrap(), Claimed::Yes);
-        assert_eq!(one.claim(claim, user(1)).await.unwrap(), Claimed::Yes);
+        assert_eq!(one.state().claim(claim, user(1)).await.unwrap(), Claimed::Yes);
+        assert_eq!(one.state().claim(claim, user(1)).await.unwrap(), Claimed::Yes);
         let taken = Claimed::Taken { holder: user(1).into() };
-        assert_eq!(two.claim(claim, user(2)).await.unwrap(), taken.clone());
-        two.release(claim, user(2)).await.unwrap();
-        assert_eq!(two.claim(claim, user(2)).await.unwrap(), taken);
-        one.release(claim, user(1)).await.unwrap();
+        assert_eq!(two.state().claim(claim, user(2)).await.unwrap(), taken.clone());
+        two.state().release(claim, user(2)).await.unwrap();
+        assert_eq!(two.state().claim(claim, user(2)).await.unwrap(), taken);
+        one.state().release(claim, user(1)).await.unwrap();
         // Every call of a client begins behind a barrier.
         two.barrier().await.unwrap();
-        assert_eq!(two.claim(claim, user(2)).await.unwrap(), Claimed::Yes);
+        assert_eq!(two.state().claim(claim, user(2)).await.unwrap(), Claimed::Yes);
         one.close().await;
         two.close().await;
     });
@@ -140,6 +143,7 @@ fn a_name_has_one_holder() {
 async fn join_and_announce(storage: &Storage, user_number: u64) -> (u64, u64) {
     let member = Membership::new(room(1), user(user_number));
     storage
+        .state()
         .change_member::<Infallible>(&room(1), &user(user_number), |present| {
             Ok(if present.is_some() {
                 RecordChange::Keep
@@ -149,8 +153,9 @@ async fn join_and_announce(storage: &Storage, user_number: u64) -> (u64, u64) {
         })
         .await
         .unwrap();
-    let revision = storage.member_revision(&room(1), &user(user_number));
+    let revision = storage.state().member_revision(&room(1), &user(user_number));
     let appended = storage
+        .timelines()
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(user_number), "joined"))
         })

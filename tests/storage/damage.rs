@@ -56,6 +56,7 @@ fn damage(store: &Path, stream: &str, index: Index, places: &[usize]) {
 async fn fill(storage: &Storage) {
     for n in 0..ROWS {
         storage
+            .timelines()
             .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
                 Ok(post(view.head(), user(1), &format!("text {n}")))
             })
@@ -65,10 +66,10 @@ async fn fill(storage: &Storage) {
 }
 
 async fn read_all(storage: &Storage) -> Result<u32, StorageError> {
-    let head = storage.head(&room(1)).await?;
+    let head = storage.timelines().head(&room(1)).await?;
     let mut from = 0;
     while from < head.rows {
-        from += storage.rows(&room(1), from, head.rows).await?.len() as u32;
+        from += storage.timelines().rows(&room(1), from, head.rows).await?.len() as u32;
     }
     Ok(from)
 }
@@ -78,6 +79,7 @@ async fn fill_state(storage: &Storage) {
     for round in 1..=3 {
         for n in 1..=60 {
             storage
+                .state()
                 .change_user::<Infallible>(&user(n), |_| {
                     let login = format!("user{n}");
                     Ok(RecordChange::Put(User { login, created_ms: round, ..User::new(user(n)) }))
@@ -172,8 +174,8 @@ fn a_store_whose_mark_is_older_than_its_last_changes_opens() {
             assert!(!storage.is_damaged());
             fill_state(&storage).await;
             let gone = Claim::Login("ada");
-            storage.claim(gone, user(1)).await.unwrap();
-            storage.release(gone, user(1)).await.unwrap();
+            storage.state().claim(gone, user(1)).await.unwrap();
+            storage.state().release(gone, user(1)).await.unwrap();
             if round == 1 {
                 storage.close().await;
             }

@@ -18,6 +18,7 @@ const SLACK: Duration = Duration::from_secs(3);
 async fn append_post(storage: &Storage) -> (Result<(), StorageError>, Instant) {
     let (room, request) = (room(1), RequestId::random());
     let appended = storage
+        .timelines()
         .append::<Infallible>(&room, &request, &[], |view| Ok(post(view.head(), user(1), "text")));
     let appended = match appended.await {
         Ok(_) => Ok(()),
@@ -54,7 +55,7 @@ fn the_deadline_of_an_append_covers_the_queue() {
             assert!(took < WRITE_DEADLINE + SLACK, "given up only after {took:?}");
         }
         late.0.unwrap();
-        let rows = storage.head(&room(1)).await.unwrap().rows;
+        let rows = storage.timelines().head(&room(1)).await.unwrap().rows;
         assert!((2..=3).contains(&rows), "{rows} rows of what was sent");
         storage.close().await;
     });

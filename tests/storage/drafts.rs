@@ -37,7 +37,7 @@ async fn append(
     needs: &[EventId],
     draft: impl FnMut(&DraftView<'_>) -> Result<Draft, Refused>,
 ) -> bool {
-    match Box::pin(storage.append(&room(1), &RequestId::random(), needs, draft)).await {
+    match Box::pin(storage.timelines().append(&room(1), &RequestId::random(), needs, draft)).await {
         Ok(_) => true,
         Err(ChangeError::Refused(Refused)) => false,
         Err(ChangeError::Storage(error)) => panic!("{error:?}"),
@@ -85,7 +85,8 @@ pub(super) async fn numbers(storage: &Storage, root: EventId, made: u32) -> Vec<
     let mut numbers = Vec::new();
     while (numbers.len() as u32) < made {
         let from = numbers.len() as u32 + 1;
-        let replies = storage.replies(&room(1), root.row(), from, made + 1).await.unwrap();
+        let replies =
+            storage.timelines().replies(&room(1), root.row(), from, made + 1).await.unwrap();
         assert!(!replies.is_empty(), "replies from {from} are missing");
         numbers.extend(replies.iter().map(|reply| reply.number));
     }
@@ -94,7 +95,7 @@ pub(super) async fn numbers(storage: &Storage, root: EventId, made: u32) -> Vec<
 
 async fn root_of(storage: &Storage, root: EventId) -> Message {
     storage.barrier().await.unwrap();
-    message(storage.row(&room(1), &root).await.unwrap().as_ref()).unwrap().clone()
+    message(storage.timelines().row(&room(1), &root).await.unwrap().as_ref()).unwrap().clone()
 }
 
 #[test]
@@ -122,7 +123,7 @@ fn two_processes_that_reply_at_once_give_every_number_once() {
             let thread = root_of(storage, root).await.thread.unwrap();
             assert_eq!((thread.made, thread.count), (2 * EACH, 2 * EACH));
             assert!(numbers(storage, root, 2 * EACH).await.into_iter().eq(1..=2 * EACH));
-            assert_eq!(storage.head(&room(1)).await.unwrap().rows, 1 + 2 * EACH / 5);
+            assert_eq!(storage.timelines().head(&room(1)).await.unwrap().rows, 1 + 2 * EACH / 5);
         }
         one.fold_all().await.unwrap();
         assert!(numbers(&one, root, 2 * EACH).await.into_iter().eq(1..=2 * EACH));
@@ -226,7 +227,7 @@ fn no_deleted_message_stays_pinned() {
             assert!(deleted);
         }
         assert_eq!(root_of(&two, EventId::new(0, 0, 7)).await.content, None);
-        assert!(two.head(&room(1)).await.unwrap().pins().next().is_none());
+        assert!(two.timelines().head(&room(1)).await.unwrap().pins().next().is_none());
         one.close().await;
         two.close().await;
     });
@@ -275,10 +276,11 @@ fn only_a_draft_that_names_rows_waits_for_the_feed() {
         let event =
             async |storage: &Storage, n: u8, needs: &[EventId], seen: &Cell<Option<bool>>| {
                 let (room, request) = (room(n), RequestId::random());
-                let appended = storage.append::<Infallible>(&room, &request, needs, |view| {
-                    seen.set(Some(needs.iter().all(|id| view.row(id).is_some())));
-                    Ok(post(view.head(), user(1), "text"))
-                });
+                let appended =
+                    storage.timelines().append::<Infallible>(&room, &request, needs, |view| {
+                        seen.set(Some(needs.iter().all(|id| view.row(id).is_some())));
+                        Ok(post(view.head(), user(1), "text"))
+                    });
                 Box::pin(appended).await.unwrap();
             };
         let ignored = Cell::new(None);
@@ -312,7 +314,7 @@ fn only_a_draft_that_names_rows_waits_for_the_feed() {
         assert_eq!(seen.get(), Some(true), "the row is there when the feed has passed it");
         assert_eq!(returned.get(), 4);
         for (n, rows) in [(NAMING, 2), (PLAIN, 2)] {
-            assert_eq!(one.rows(&room(n), 0, 9).await.unwrap().len(), rows);
+            assert_eq!(one.timelines().rows(&room(n), 0, 9).await.unwrap().len(), rows);
         }
         one.close().await;
         two.close().await;
@@ -323,7 +325,7 @@ fn only_a_draft_that_names_rows_waits_for_the_feed() {
 async fn are_stored(storage: &Storage, n: u8, events: u64) {
     let clock = Clock::system();
     let end = clock.now() + WRITE_DEADLINE;
-    while storage.head(&room(n)).await.unwrap().event_number < events {
+    while storage.timelines().head(&room(n)).await.unwrap().event_number < events {
         assert!(clock.now() < end, "{events} events of room {n} are not stored in time");
         clock.sleep(Duration::from_millis(10)).await;
     }

@@ -24,6 +24,7 @@ pub(crate) fn on_disk(dir: &Path, needle: &[u8]) -> bool {
 
 async fn append(storage: &Storage, effect: Effect) {
     storage
+        .timelines()
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |_| {
             Ok(Draft { actor: Some(user(1)), at_ms: 1, effect: effect.clone() })
         })
@@ -33,6 +34,7 @@ async fn append(storage: &Storage, effect: Effect) {
 
 async fn post_text(storage: &Storage, body: &str) -> EventId {
     let appended = storage
+        .timelines()
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(1), body))
         })
@@ -86,20 +88,20 @@ fn shredded_keys_are_gone_and_texts_unreadable() {
                 Ok(RecordChange::Put(User { deleted, ..User::new(anna) }))
             }
         };
-        storage.change_user(&anna, put(false)).await.unwrap();
-        let sealed = storage.seal(&anna, &lobby, &row, "a secret text").await.unwrap();
-        let opened = storage.unseal(&anna, &lobby, &row, &sealed).await.unwrap();
+        storage.state().change_user(&anna, put(false)).await.unwrap();
+        let sealed = storage.texts().seal(&anna, &lobby, &row, "a secret text").await.unwrap();
+        let opened = storage.texts().unseal(&anna, &lobby, &row, &sealed).await.unwrap();
         assert_eq!(opened.as_deref(), Some("a secret text"));
         let another = EventId::new(1, 0, 7);
-        let elsewhere = storage.unseal(&anna, &lobby, &another, &sealed).await.unwrap();
+        let elsewhere = storage.texts().unseal(&anna, &lobby, &another, &sealed).await.unwrap();
         assert_eq!(elsewhere, None, "a body is bound to its place");
         let subject = format!("$KV.ENCRYPTION_KEYS.user.{anna}.{}", sealed.key_id);
         assert!(on_disk(&server.store_dir(), subject.as_bytes()));
-        storage.shred_keys(&anna).await.unwrap();
-        let opened = storage.unseal(&anna, &lobby, &row, &sealed).await.unwrap();
+        storage.texts().shred(&anna).await.unwrap();
+        let opened = storage.texts().unseal(&anna, &lobby, &row, &sealed).await.unwrap();
         assert_eq!(opened, None);
-        storage.change_user(&anna, put(true)).await.unwrap();
-        assert!(storage.seal(&anna, &lobby, &row, "again").await.is_err());
+        storage.state().change_user(&anna, put(true)).await.unwrap();
+        assert!(storage.texts().seal(&anna, &lobby, &row, "again").await.is_err());
         storage.close().await;
     });
 }

@@ -36,6 +36,7 @@ pub(super) async fn take_fold_lease(nats: &Nats) {
 
 pub(super) async fn write(storage: &Storage, room: &RoomId, body: &str) -> EventId {
     let appended = storage
+        .timelines()
         .append::<Infallible>(room, &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(1), body))
         })
@@ -48,6 +49,7 @@ pub(super) async fn write(storage: &Storage, room: &RoomId, body: &str) -> Event
 pub(super) async fn append(storage: &Storage, room: &RoomId, effect: Effect) {
     let at_ms = Clock::system().unix_ms();
     storage
+        .timelines()
         .append::<Infallible>(room, &RequestId::random(), &[], |_| {
             Ok(Draft { actor: Some(user(1)), at_ms, effect: effect.clone() })
         })
@@ -78,7 +80,7 @@ async fn reactions_in_pages(url: &str, runtime: &Runtime, room: &RoomId) -> usiz
     cold.fold_all().await.unwrap();
     assert_eq!(cold.unfolded().0, 0);
     assert_eq!(cold.held_rooms(), []);
-    let rows = cold.rows(room, 0, 1).await.unwrap();
+    let rows = cold.timelines().rows(room, 0, 1).await.unwrap();
     let RowKind::Message(message) = &rows[0].kind else { panic!("{rows:?}") };
     let count = message.reactions.first().map_or(0, |reaction| reaction.users.len());
     cold.close().await;
@@ -185,6 +187,7 @@ fn a_fold_that_dies_beside_another_one_destroys_nothing() {
 /// A reply as the next one of the thread at row 0.
 async fn reply(storage: &Storage, room: &RoomId, root: EventId, body: &str) {
     storage
+        .timelines()
         .append::<Infallible>(room, &RequestId::random(), &[root], |view| {
             let Some(RowKind::Message(message)) = view.row(&root).map(|row| &row.kind) else {
                 panic!("the root is there")
@@ -225,7 +228,7 @@ fn a_thread_that_two_folds_move_keeps_its_replies() {
             let cold = open(&url, &runtime, shared()).await.unwrap();
             cold.fold_all().await.unwrap();
             assert_eq!(cold.unfolded().0, 0);
-            let replies = cold.replies(&room, 0, 1, 71).await.unwrap();
+            let replies = cold.timelines().replies(&room, 0, 1, 71).await.unwrap();
             let numbers: Vec<u32> = replies.iter().map(|reply| reply.number).collect();
             assert_eq!(numbers, (1..=70).collect::<Vec<_>>(), "paused after {awaits} awaits");
             cold.close().await;
@@ -301,7 +304,7 @@ fn a_fold_that_is_behind_erases_nothing_that_its_head_lacks() {
                 let place = format!("paused at {paused_at}, cut at {cut_at}");
                 assert_eq!(cold.held_rooms(), [], "{place}");
                 assert_eq!(cold.unfolded().0, 0, "{place}");
-                assert_eq!(cold.rows(&room, 0, 9).await.unwrap().len(), 2, "{place}");
+                assert_eq!(cold.timelines().rows(&room, 0, 9).await.unwrap().len(), 2, "{place}");
                 assert!(!cold.is_damaged(), "{place}");
                 cold.close().await;
                 one.fold_all().await.unwrap();

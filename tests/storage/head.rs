@@ -15,6 +15,7 @@ const MESSAGES: u32 = 300;
 
 async fn append(storage: &Storage, draft: impl Fn(u32) -> Draft) {
     storage
+        .timelines()
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(draft(view.head().rows))
         })
@@ -24,6 +25,7 @@ async fn append(storage: &Storage, draft: impl Fn(u32) -> Draft) {
 
 async fn append_post(storage: &Storage) {
     storage
+        .timelines()
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(1), "text"))
         })
@@ -42,7 +44,7 @@ async fn delete(storage: &Storage, row: u32) {
 }
 
 async fn newest(storage: &Storage) -> Option<u32> {
-    storage.head(&room(1)).await.unwrap().newest().map(|newest| newest.row)
+    storage.timelines().head(&room(1)).await.unwrap().newest().map(|newest| newest.row)
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn journal(room: &RoomId) -> String {
 
 /// The event that follows the present head, with this effect.
 pub(super) async fn next_event(storage: &Storage, room: &RoomId, effect: Option<Effect>) -> Event {
-    let head = storage.head(room).await.unwrap();
+    let head = storage.timelines().head(room).await.unwrap();
     let rows_after = head.rows + u32::from(matches!(effect, Some(Effect::Post(_))));
     Event {
         number: head.event_number + 1,
@@ -53,6 +53,7 @@ pub(super) async fn next_event(storage: &Storage, room: &RoomId, effect: Option<
 
 async fn try_write(storage: &Storage, room: &RoomId) -> Result<(), StorageError> {
     let written = storage
+        .timelines()
         .append::<Infallible>(room, &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(1), "more"))
         })
@@ -113,9 +114,9 @@ fn an_event_that_cannot_be_read_holds_its_room_and_no_other() {
             assert_eq!(storage.held_rooms().len(), 1, "{name}");
             let refused = try_write(&storage, &room(1)).await;
             assert!(matches!(refused, Err(StorageError::Held { .. })), "{name}: {refused:?}");
-            assert_eq!(storage.rows(&room(1), 0, 9).await.unwrap().len(), 2);
+            assert_eq!(storage.timelines().rows(&room(1), 0, 9).await.unwrap().len(), 2);
             write(&storage, &room(2), "four").await;
-            assert_eq!(storage.rows(&room(2), 0, 9).await.unwrap().len(), 4);
+            assert_eq!(storage.timelines().rows(&room(2), 0, 9).await.unwrap().len(), 4);
             storage.fold_all().await.unwrap();
             clock.advance(Duration::from_secs(8 * 24 * 3600));
             storage.purge().await.unwrap();
@@ -135,7 +136,7 @@ fn an_unreadable_first_event_is_no_damage() {
         let nats = connect(&server.url()).await;
         put(&nats, &journal(&room(1)), vec![2, 1, 1]).await;
         storage.barrier().await.unwrap();
-        assert_eq!(storage.head(&room(1)).await.unwrap().rows, 0);
+        assert_eq!(storage.timelines().head(&room(1)).await.unwrap().rows, 0);
         assert!(!storage.is_damaged());
         storage.close().await;
     });
@@ -153,7 +154,11 @@ fn a_field_of_a_newer_program_is_shown_but_never_folded_away() {
         let event = next_event(&storage, &room(1), Some(Effect::React(effect))).await;
         let foreign = put(&nats, &journal(&room(1)), stored(&event, &UNKNOWN_FIELD)).await;
         storage.barrier().await.unwrap();
-        assert_eq!(storage.head(&room(1)).await.unwrap().event_number, 2, "readers see it");
+        assert_eq!(
+            storage.timelines().head(&room(1)).await.unwrap().event_number,
+            2,
+            "readers see it"
+        );
         storage.fold_all().await.unwrap();
         assert_eq!(storage.unfolded().0, 1);
         assert!(matches!(reasons(&storage)[..], [HoldReason::Event { .. }]));
@@ -202,7 +207,7 @@ fn a_page_that_cannot_be_read_or_replaced_holds_its_room_and_no_other() {
         let kept = nats.leader_newest("PAGES", &subject(2)).await.unwrap().unwrap();
         assert_eq!((kept.sequence, kept.payload.to_vec()), (newer, newer_page), "it was rewritten");
         assert_eq!(
-            storage.rows(&room(2), 0, 9).await.unwrap().len(),
+            storage.timelines().rows(&room(2), 0, 9).await.unwrap().len(),
             2,
             "it is shown all the same"
         );
@@ -226,9 +231,9 @@ fn a_page_that_cannot_be_read_or_replaced_holds_its_room_and_no_other() {
         put(&nats, &subject(1), page).await;
         storage.fold_all().await.unwrap();
         assert_eq!(storage.held_rooms().len(), 1);
-        let head = storage.head(&room(1)).await.unwrap();
+        let head = storage.timelines().head(&room(1)).await.unwrap();
         assert_eq!(head.rows as usize, taken + 2);
-        assert_eq!(storage.rows(&room(1), 0, 200).await.unwrap().len(), 200);
+        assert_eq!(storage.timelines().rows(&room(1), 0, 200).await.unwrap().len(), 200);
         write(&storage, &room(1), "and on").await;
         storage.close().await;
     });
@@ -294,10 +299,10 @@ fn a_room_with_a_missing_event_returns_an_error_and_keeps_what_is_left() {
                 Storage::open(nats.clone(), shared(), &runtime, clock.clone()).await.unwrap();
             assert!(!storage.is_damaged(), "nobody has read yet");
             for _ in 0..2 {
-                let head = storage.head(&room(1)).await;
+                let head = storage.timelines().head(&room(1)).await;
                 assert!(matches!(head, Err(StorageError::Corrupt { .. })), "{head:?}");
                 for (from, to) in [(0, 1), (0, 9), (1, 2), (2, 3)] {
-                    let rows = storage.rows(&room(1), from, to).await;
+                    let rows = storage.timelines().rows(&room(1), from, to).await;
                     assert!(matches!(rows, Err(StorageError::Corrupt { .. })), "{rows:?}");
                 }
                 let refused = try_write(&storage, &room(1)).await;
@@ -308,7 +313,7 @@ fn a_room_with_a_missing_event_returns_an_error_and_keeps_what_is_left() {
             assert!(storage.is_damaged());
             write(&storage, &room(2), body).await;
             storage.fold_all().await.unwrap();
-            let (point, newest) = (checkpoint(&nats).await, storage.feed_position().journal);
+            let (point, newest) = (checkpoint(&nats).await, storage.feed().position().journal);
             assert_eq!(point.held[0].first_sequence, sequences[1]);
             assert_eq!(point.next_sequence, newest + 1, "the other rooms go on");
             clock.advance(Duration::from_secs(8 * 24 * 3600));
@@ -317,7 +322,7 @@ fn a_room_with_a_missing_event_returns_an_error_and_keeps_what_is_left() {
         }
 
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
-        assert_eq!(storage.rows(&room(2), 0, 9).await.unwrap().len(), 3);
+        assert_eq!(storage.timelines().rows(&room(2), 0, 9).await.unwrap().len(), 3);
         storage.close().await;
         // What whoever mends the store needs.
         let kept = nats.leader_newest("JOURNAL", &journal(&room(1))).await.unwrap().unwrap();
@@ -355,7 +360,7 @@ async fn rows_shown(
     assert_eq!(storage.unfolded().0, 0);
     let mut shown = Vec::new();
     for n in rooms {
-        shown.push(storage.rows(&room(n), 0, 9).await.unwrap().len());
+        shown.push(storage.timelines().rows(&room(n), 0, 9).await.unwrap().len());
     }
     storage.close().await;
     shown
@@ -405,7 +410,8 @@ fn one_held_room_more_than_the_checkpoint_can_name_stops_it() {
         // A start loses nothing, and the first place that is free is for the last room.
         let one = Storage::open(nats.clone(), shared(), &runtime, clock.clone()).await.unwrap();
         for n in 1..=LAST {
-            assert_eq!(one.head(&room(n)).await.unwrap().rows, 2, "room {n} has lost a row");
+            let head = one.timelines().head(&room(n)).await.unwrap();
+            assert_eq!(head.rows, 2, "room {n} has lost a row");
         }
         let (subject, page) = pages.next().unwrap();
         put(&nats, &subject, page).await;
@@ -456,7 +462,7 @@ fn texts_that_a_fold_has_erased_are_no_hole_when_it_is_repeated() {
             storage.fold_all().await.unwrap();
             assert_eq!(storage.held_rooms(), [], "cut after {awaits} awaits");
             assert_eq!(storage.unfolded().0, 0);
-            assert_eq!(storage.rows(&room, 0, 9).await.unwrap().len(), 2);
+            assert_eq!(storage.timelines().rows(&room, 0, 9).await.unwrap().len(), 2);
             storage.close().await;
             if ended.is_some() {
                 return;
@@ -471,7 +477,7 @@ async fn follow_to_end(nats: &Nats, storage: &Storage) {
     let end = stream_info(nats, "JOURNAL").await.unwrap().state.last_sequence;
     let clock = Clock::system();
     let deadline = clock.now() + Duration::from_secs(60);
-    while storage.feed_position().journal < end {
+    while storage.feed().position().journal < end {
         assert!(clock.now() < deadline, "the feed does not come to {end}");
         clock.sleep(Duration::from_millis(1)).await;
     }

@@ -149,7 +149,7 @@ fn replies_that_a_replica_lacks_are_read_from_the_leader() {
         }
         reader.barrier().await.unwrap();
         // It keeps the roots, which count the new replies.
-        assert_eq!(reader.rows(&room(1), 0, 9).await.unwrap().len(), threads.len());
+        assert_eq!(reader.timelines().rows(&room(1), 0, 9).await.unwrap().len(), threads.len());
         writer.fold_all().await.unwrap();
         reader.fold_all().await.unwrap();
         // Which pages it has seen folded it remembers for a while only, until it sees the next fold.
@@ -232,8 +232,11 @@ fn an_outdated_thread_page_is_an_error_and_no_shorter_thread() {
         nats.publish(message).await.unwrap();
 
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        assert!(storage.replies(&room(1), root.row(), 1, 2).await.is_ok(), "what is there");
-        let replies = storage.replies(&room(1), root.row(), 1, 3).await;
+        assert!(
+            storage.timelines().replies(&room(1), root.row(), 1, 2).await.is_ok(),
+            "what is there"
+        );
+        let replies = storage.timelines().replies(&room(1), root.row(), 1, 3).await;
         assert!(!replies.unwrap_err().is_transient());
         assert!(storage.is_damaged());
         storage.close().await;

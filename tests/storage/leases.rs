@@ -84,7 +84,7 @@ fn a_paused_holder_that_wakes_writes_nothing() {
                 assert!(woken.is_err() || after == before, "{awaits}: {woken:?}");
             }
             two.fold_all_under(&other).await.unwrap();
-            assert_eq!(two.rows(&room(awaits as u8), 0, 9).await.unwrap().len(), 1);
+            assert_eq!(two.timelines().rows(&room(awaits as u8), 0, 9).await.unwrap().len(), 1);
             if ended.is_some() {
                 break;
             }
@@ -120,7 +120,7 @@ fn a_holder_whose_lease_was_lost_with_the_servers_memory_moves_no_checkpoint() {
         assert!(refused.as_ref().is_err_and(|error| error.is_transient()), "{refused:?}");
         assert_eq!(ends(&nats).await.1, before, "it has moved the checkpoint");
         two.fold_all_under(&second).await.unwrap();
-        assert_eq!(two.rows(&room(1), 0, 9).await.unwrap().len(), 2);
+        assert_eq!(two.timelines().rows(&room(1), 0, 9).await.unwrap().len(), 2);
         one.close().await;
         two.close().await;
     });

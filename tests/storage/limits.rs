@@ -21,6 +21,7 @@ fn a_page_of_longest_messages_with_full_reaction_lists_folds() {
         let body = "y".repeat(BODY_MAX_BYTES);
         for _ in 0..PAGE_ROWS {
             storage
+                .timelines()
                 .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
                     Ok(post(view.head(), user(1), &body))
                 })
@@ -36,6 +37,7 @@ fn a_page_of_longest_messages_with_full_reaction_lists_folds() {
                 remove: false,
             };
             storage
+                .timelines()
                 .append::<Infallible>(&room(1), &RequestId::random(), &[], |_| {
                     let effect = Effect::React(react.clone());
                     Ok(Draft { actor: Some(user(2)), at_ms: 1, effect })
@@ -47,7 +49,7 @@ fn a_page_of_longest_messages_with_full_reaction_lists_folds() {
         assert_eq!(storage.unfolded().0, 0);
         storage.close().await;
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        let rows = storage.rows(&room(1), 0, PAGE_ROWS).await.unwrap();
+        let rows = storage.timelines().rows(&room(1), 0, PAGE_ROWS).await.unwrap();
         assert_eq!(rows.len(), PAGE_ROWS as usize);
         for row in &rows {
             let RowKind::Message(message) = &row.kind else { panic!() };

@@ -24,10 +24,10 @@ fn a_marker_never_goes_back_however_two_processes_move_it() {
         for n in 0..30 {
             // The slower call is interrupted at one of its awaits by a whole call of another process.
             let target = room(n).to_string();
-            one.advance_marker(&reader, &target, marker(1)).await.unwrap();
-            let mut slow = Box::pin(one.advance_marker(&reader, &target, marker(5)));
+            one.markers().advance(&reader, &target, marker(1)).await.unwrap();
+            let mut slow = Box::pin(one.markers().advance(&reader, &target, marker(5)));
             let result = CutAt::new(&mut slow, 1 + u32::from(n) % 3).await.map(Result::unwrap);
-            let held = two.advance_marker(&reader, &target, marker(9)).await.unwrap();
+            let held = two.markers().advance(&reader, &target, marker(9)).await.unwrap();
             assert_eq!(held, marker(9));
             if result.is_none() {
                 interruptions += 1;
@@ -36,7 +36,7 @@ fn a_marker_never_goes_back_however_two_processes_move_it() {
             }
             for storage in [&one, &two] {
                 storage.barrier().await.unwrap();
-                let held = storage.advance_marker(&reader, &target, marker(7)).await.unwrap();
+                let held = storage.markers().advance(&reader, &target, marker(7)).await.unwrap();
                 assert_eq!(held, marker(9));
             }
         }
@@ -53,9 +53,9 @@ fn a_marker_never_goes_back_when_one_process_moves_it_twice_at_once() {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
         let nats = connect(&server.url()).await;
         let (reader, target) = (user(1), room(1).to_string());
-        let mut slow = Box::pin(storage.advance_marker(&reader, &target, marker(5)));
+        let mut slow = Box::pin(storage.markers().advance(&reader, &target, marker(5)));
         assert!(CutAt::new(&mut slow, 1).await.is_none(), "it does not read the store");
-        storage.advance_marker(&reader, &target, marker(9)).await.unwrap();
+        storage.markers().advance(&reader, &target, marker(9)).await.unwrap();
         // It is written and does not wait in memory any more.
         let clock = Clock::system();
         let deadline = clock.now() + MARKERS_FLUSH_INTERVAL * 4;
@@ -66,7 +66,7 @@ fn a_marker_never_goes_back_when_one_process_moves_it_twice_at_once() {
         assert_eq!(slow.await.unwrap(), marker(9));
         storage.close().await;
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
-        assert_eq!(storage.marker(&reader, &target).await.unwrap(), Some(marker(9)));
+        assert_eq!(storage.markers().get(&reader, &target).await.unwrap(), Some(marker(9)));
         storage.close().await;
     });
 }

@@ -44,7 +44,8 @@ fn what_lies_in_memory_expires_also_when_that_is_full() {
         let put = async |n| {
             let ttl = Duration::from_secs(5);
             storage
-                .change_presence(&user(n), ttl, |presence| presence.manual = Some(Presence::Away))
+                .presences()
+                .change(&user(n), ttl, |presence| presence.manual = Some(Presence::Away))
                 .await
         };
         put(0).await.unwrap();
@@ -88,13 +89,15 @@ fn full_memory_is_noticed_without_a_write_and_heals_by_itself() {
         becomes(true).await;
         let ttl = Duration::from_secs(60);
         let refused = storage
-            .change_presence(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
+            .presences()
+            .change(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
             .await;
         assert!(matches!(refused, Err(StorageError::MemoryFull)), "{refused:?}");
         nats.delete_stream("FILLER").await.unwrap();
         becomes(false).await;
         storage
-            .change_presence(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
+            .presences()
+            .change(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
             .await
             .unwrap();
         storage.close().await;
@@ -120,7 +123,8 @@ fn streams_of_the_former_settings_lose_their_markers_and_get_their_bounds() {
         }
         let ttl = Duration::from_secs(60);
         storage
-            .change_presence(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
+            .presences()
+            .change(&user(1), ttl, |presence| presence.manual = Some(Presence::Away))
             .await
             .unwrap();
         storage.close().await;
@@ -131,7 +135,7 @@ fn streams_of_the_former_settings_lose_their_markers_and_get_their_bounds() {
             assert!(config.max_bytes > 0 && config.discard == DiscardPolicy::Old, "{name}");
             assert_eq!(config.storage, StorageType::Memory);
         }
-        assert_eq!(storage.presences().await.unwrap().len(), 1, "nothing is lost");
+        assert_eq!(storage.presences().all().await.unwrap().len(), 1, "nothing is lost");
         storage.close().await;
     });
 }

@@ -33,6 +33,7 @@ async fn stored(nats: &Nats, stream: &str, subject: &str) -> Vec<u8> {
 
 async fn rename(storage: &Storage, login: &str) -> Result<(), StorageError> {
     let changed = storage
+        .state()
         .change_user::<Infallible>(&user(1), |present| {
             let present = present.cloned().unwrap_or_else(|| User::new(user(1)));
             Ok(RecordChange::Put(User { login: login.to_owned(), ..present }))
@@ -55,11 +56,14 @@ fn records_of_state_with_unknown_fields_are_read_and_never_written() {
         let newer = [stored(&nats, "KV_STATE", &subject).await, UNKNOWN_FIELD.to_vec()].concat();
         put(&nats, &subject, newer.clone()).await;
         storage.barrier().await.unwrap();
-        assert!(storage.read(|tables| tables.user_by_login("anna").is_some()), "it is read");
+        assert!(
+            storage.state().read(|tables| tables.user_by_login("anna").is_some()),
+            "it is read"
+        );
         let refused = rename(&storage, "hanna").await;
         assert!(matches!(refused, Err(StorageError::Newer { .. })), "{refused:?}");
         let deleted =
-            storage.change_user::<Infallible>(&user(1), |_| Ok(RecordChange::Delete)).await;
+            storage.state().change_user::<Infallible>(&user(1), |_| Ok(RecordChange::Delete)).await;
         assert!(matches!(deleted, Err(ChangeError::Storage(StorageError::Newer { .. }))));
         assert_eq!(stored(&nats, "KV_STATE", &subject).await, newer);
         storage.close().await;
@@ -81,21 +85,21 @@ fn tokens_with_unknown_fields_count_and_are_never_written() {
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         let (hash, hour) = ([7; 32], Duration::from_secs(3600));
         let token = Token { user: Some(user(1)), ..Token::new(TokenKind::Bearer) };
-        assert!(storage.token_create(&hash, &token, hour).await.unwrap());
-        let found = storage.token(&hash).await.unwrap().unwrap();
+        assert!(storage.tokens().create(&hash, &token, hour).await.unwrap());
+        let found = storage.tokens().get(&hash).await.unwrap().unwrap();
         assert!(found.is_known());
         let used = Token { used_ms: 9, ..token.clone() };
-        assert!(storage.token_replace(&hash, &found, &used, hour).await.unwrap());
+        assert!(storage.tokens().replace(&hash, &found, &used, hour).await.unwrap());
 
         let subject = format!("$KV.AUTH_TOKENS.{}", "07".repeat(32));
         let newer = add_unknown_field(&nats, "KV_AUTH_TOKENS", &subject).await;
-        let found = storage.token(&hash).await.unwrap().unwrap();
+        let found = storage.tokens().get(&hash).await.unwrap().unwrap();
         assert_eq!((&found.token, found.is_known()), (&used, false));
-        let replaced = storage.token_replace(&hash, &found, &token, hour).await;
+        let replaced = storage.tokens().replace(&hash, &found, &token, hour).await;
         assert!(matches!(replaced, Err(StorageError::Newer { .. })), "{replaced:?}");
         assert_eq!(stored(&nats, "KV_AUTH_TOKENS", &subject).await, newer);
-        storage.token_delete(&hash).await.unwrap();
-        assert_eq!(storage.token(&hash).await.unwrap(), None, "a log-out ends it");
+        storage.tokens().delete(&hash).await.unwrap();
+        assert_eq!(storage.tokens().get(&hash).await.unwrap(), None, "a log-out ends it");
         storage.close().await;
     });
 }
@@ -113,7 +117,7 @@ fn presence_with_unknown_fields_is_changed_for_its_client_and_never_written() {
                 record.sessions.push(one);
                 record.sessions.len()
             };
-            storage.change_presence(&user(1), PRESENCE_TTL, add).await.unwrap()
+            storage.presences().change(&user(1), PRESENCE_TTL, add).await.unwrap()
         };
         assert_eq!(report(1).await, 1);
         assert_eq!(report(2).await, 2);
@@ -132,13 +136,13 @@ fn read_markers_with_unknown_fields_are_read_and_never_written() {
         let nats = connect(&server.url()).await;
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         let marker = |row| ReadMarker { row, row_id: None, row_ms: 1 };
-        storage.advance_marker(&user(1), "target", marker(3)).await.unwrap();
+        storage.markers().advance(&user(1), "target", marker(3)).await.unwrap();
         let subject = format!("$KV.READ_MARKERS.{}.target", user(1));
         let newer = add_unknown_field(&nats, "KV_READ_MARKERS", &subject).await;
-        let moved = storage.advance_marker(&user(1), "target", marker(4)).await;
+        let moved = storage.markers().advance(&user(1), "target", marker(4)).await;
         assert!(matches!(moved, Err(StorageError::Newer { .. })), "{moved:?}");
         assert_eq!(stored(&nats, "KV_READ_MARKERS", &subject).await, newer);
-        let read = storage.marker(&user(1), "target").await.unwrap();
+        let read = storage.markers().get(&user(1), "target").await.unwrap();
         assert_eq!(read, Some(marker(3)));
         storage.close().await;
     });
@@ -151,6 +155,7 @@ fn unknown_keys_are_no_configuration_and_no_checkpoint() {
         let nats = connect(&server.url()).await;
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         storage
+            .state()
             .change_server::<Infallible>(|_| {
                 Ok(RecordChange::Put(ServerSettings {
                     name: "ours".to_owned(),
@@ -165,8 +170,8 @@ fn unknown_keys_are_no_configuration_and_no_checkpoint() {
             put(&nats, &format!("$KV.STATE.{key}"), vec![1, 10, 3, b'x', b'y', b'z']).await;
         }
         storage.barrier().await.unwrap();
-        assert_eq!(storage.read(|tables| tables.server.name.clone()), "ours");
-        assert_eq!(storage.read(|tables| tables.unreadable().map(str::to_owned)), None);
+        assert_eq!(storage.state().read(|tables| tables.server.name.clone()), "ours");
+        assert_eq!(storage.state().read(|tables| tables.unreadable().map(str::to_owned)), None);
         storage.close().await;
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         assert_eq!(storage.unfolded().0, 0, "the checkpoint counts");
@@ -217,7 +222,7 @@ fn a_program_below_the_least_writer_stops_writing_and_does_not_start() {
         assert!(storage.lease("work", Duration::from_secs(15)).await.unwrap().is_none());
         assert_eq!(storage.outdated(), Some(1_000));
         assert!(rename(&storage, "anna").await.is_err(), "it writes on");
-        assert_eq!(storage.rows(&room(1), 0, 9).await.unwrap().len(), 1, "it reads on");
+        assert_eq!(storage.timelines().rows(&room(1), 0, 9).await.unwrap().len(), 1, "it reads on");
         storage.close().await;
         let opened =
             Storage::open(nats, shared(), &runtime, chatto::runtime::Clock::system()).await;

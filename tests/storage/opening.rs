@@ -35,6 +35,7 @@ const DISPOSABLE: &[&str] = &[
 
 async fn add_user(storage: &Storage) {
     storage
+        .state()
         .change_user::<Infallible>(&user(1), |_| {
             Ok(RecordChange::Put(User { login: "anna".into(), ..User::new(user(1)) }))
         })
@@ -87,7 +88,7 @@ fn a_missing_stream_is_damage_or_made_again_by_its_kind() {
                 let opened = open(&server.url(), &runtime, config(marker)).await;
                 if names == DISPOSABLE {
                     let storage = opened.unwrap();
-                    assert!(storage.read(|t| t.user_by_login("anna").is_some()));
+                    assert!(storage.state().read(|t| t.user_by_login("anna").is_some()));
                     storage.close().await;
                     continue;
                 }
@@ -118,7 +119,7 @@ fn a_first_start_cut_anywhere_is_completed_by_the_next() {
             add_user(&storage).await;
             storage.close().await;
             let storage = open(&server.url(), &runtime, config(Some(&marker))).await.unwrap();
-            assert!(storage.read(|tables| tables.user_by_login("anna").is_some()));
+            assert!(storage.state().read(|tables| tables.user_by_login("anna").is_some()));
             storage.close().await;
         });
     }
@@ -172,8 +173,11 @@ fn a_changed_secret_is_refused_and_healed_by_the_old_one_or_by_naming_it() {
         let url = server.url();
         let storage = open(&url, &runtime, config(None)).await.unwrap();
         add_user(&storage).await;
-        let sealed =
-            storage.seal(&user(1), &room(1), &EventId::new(0, 0, 7), "hello").await.unwrap();
+        let sealed = storage
+            .texts()
+            .seal(&user(1), &room(1), &EventId::new(0, 0, 7), "hello")
+            .await
+            .unwrap();
         storage.close().await;
 
         let changed = || Config { secret_key: secret("another secret, also long"), ..config(None) };
@@ -190,13 +194,19 @@ fn a_changed_secret_is_refused_and_healed_by_the_old_one_or_by_naming_it() {
             drop(CutAt::new(open(&url, &runtime, named()), left).await);
         }
         let storage = open(&url, &runtime, named()).await.unwrap();
-        let opened =
-            storage.unseal(&user(1), &room(1), &EventId::new(0, 0, 7), &sealed).await.unwrap();
+        let opened = storage
+            .texts()
+            .unseal(&user(1), &room(1), &EventId::new(0, 0, 7), &sealed)
+            .await
+            .unwrap();
         assert_eq!(opened.as_deref(), Some("hello"));
         storage.close().await;
         let storage = open(&url, &runtime, changed()).await.unwrap();
-        let opened =
-            storage.unseal(&user(1), &room(1), &EventId::new(0, 0, 7), &sealed).await.unwrap();
+        let opened = storage
+            .texts()
+            .unseal(&user(1), &room(1), &EventId::new(0, 0, 7), &sealed)
+            .await
+            .unwrap();
         assert_eq!(opened.as_deref(), Some("hello"));
         storage.close().await;
         let refused = open(&url, &runtime, config(None)).await;

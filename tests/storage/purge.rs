@@ -21,6 +21,7 @@ fn folded_events_and_delete_markers_are_purged_after_the_resume_window() {
             Storage::open(nats.clone(), config(None), &runtime, clock.clone()).await.unwrap();
         let write = async |body: &str| {
             storage
+                .timelines()
                 .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
                     Ok(post(view.head(), user(1), body))
                 })
@@ -31,8 +32,8 @@ fn folded_events_and_delete_markers_are_purged_after_the_resume_window() {
             write(&n.to_string()).await;
         }
         let claim = Claim::Login("gone");
-        assert_eq!(storage.claim(claim, user(1)).await.unwrap(), Claimed::Yes);
-        storage.release(claim, user(1)).await.unwrap();
+        assert_eq!(storage.state().claim(claim, user(1)).await.unwrap(), Claimed::Yes);
+        storage.state().release(claim, user(1)).await.unwrap();
         let journal = async || stream_info(&nats, "JOURNAL").await.unwrap().state.messages;
 
         storage.purge().await.unwrap();
@@ -44,19 +45,19 @@ fn folded_events_and_delete_markers_are_purged_after_the_resume_window() {
         write("not folded").await;
         storage.purge().await.unwrap();
         assert_eq!(journal().await, 1);
-        let purged_upto = storage.read(|tables| tables.server.purged_upto);
+        let purged_upto = storage.state().read(|tables| tables.server.purged_upto);
         assert!(purged_upto > 0);
 
         // A swept name can be claimed again, and a room without journal can be written.
-        assert_eq!(storage.claim(claim, user(2)).await.unwrap(), Claimed::Yes);
+        assert_eq!(storage.state().claim(claim, user(2)).await.unwrap(), Claimed::Yes);
         storage.fold_all().await.unwrap();
         storage.purge().await.unwrap();
         assert_eq!(journal().await, 0);
         write("after the purge").await;
-        assert_eq!(storage.rows(&room(1), 0, 100).await.unwrap().len(), 12);
+        assert_eq!(storage.timelines().rows(&room(1), 0, 100).await.unwrap().len(), 12);
         storage.close().await;
         let storage = Storage::open(nats, config(None), &runtime, clock).await.unwrap();
-        assert_eq!(storage.rows(&room(1), 0, 100).await.unwrap().len(), 12);
+        assert_eq!(storage.timelines().rows(&room(1), 0, 100).await.unwrap().len(), 12);
         storage.close().await;
     });
 }

@@ -57,7 +57,7 @@ pub(super) async fn write(storage: &Storage, from: usize, to: usize) {
         let request = RequestId::random();
         for attempt in 1.. {
             let draft = |view: &DraftView<'_>| Ok(post(view.head(), user(1), &body));
-            match storage.append::<Infallible>(&room(1), &request, &[], draft).await {
+            match storage.timelines().append::<Infallible>(&room(1), &request, &[], draft).await {
                 Err(ChangeError::Storage(error)) if error.is_transient() && attempt < 4 => {}
                 stored => {
                     stored.unwrap();
@@ -72,7 +72,7 @@ pub(super) async fn read(storage: &Storage, count: usize) {
     storage.barrier().await.ok();
     let mut from = 0;
     while (from as usize) < count {
-        let rows = match storage.rows(&room(1), from, count as u32).await {
+        let rows = match storage.timelines().rows(&room(1), from, count as u32).await {
             // A stream is without a leader for a moment when a node is lost.
             Err(error) if error.is_transient() => {
                 Clock::system().sleep(Duration::from_millis(50)).await;
@@ -87,7 +87,7 @@ pub(super) async fn read(storage: &Storage, count: usize) {
             from += 1;
         }
     }
-    assert_eq!(storage.head(&room(1)).await.unwrap().rows as usize, count);
+    assert_eq!(storage.timelines().head(&room(1)).await.unwrap().rows as usize, count);
 }
 
 async fn assert_replicas(cluster: &Cluster, replicas: usize) {

@@ -33,7 +33,7 @@ impl FeedSubscriber for Received {
         match live {
             FeedUpdate::Event(event) => {
                 let storage = self.storage.get().unwrap();
-                let is_former = storage.read(|tables| {
+                let is_former = storage.state().read(|tables| {
                     tables.member(&room(1), &user(1)).is_none_or(|member| member.left)
                 });
                 self.events.lock().unwrap().push((event.event.number, is_former));
@@ -57,11 +57,12 @@ pub(super) async fn membership(storage: &Storage, left: bool) {
     let (room, user) = (room(1), user(1));
     let member = Membership { left, announced: true, ..Membership::new(room, user) };
     let put = |_: Option<&Membership>| Ok(RecordChange::Put(member.clone()));
-    storage.change_member::<Infallible>(&room, &user, put).await.unwrap();
+    storage.state().change_member::<Infallible>(&room, &user, put).await.unwrap();
 }
 
 async fn write(storage: &Storage, body: &str) {
     storage
+        .timelines()
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(2), body))
         })
@@ -80,7 +81,7 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         let other = open(&filter.url(), &runtime, shared()).await.unwrap();
         let received = Arc::new(Received::default());
         received.storage.set(reader.clone()).ok().unwrap();
-        reader.subscribe(Arc::clone(&received) as Arc<dyn FeedSubscriber>);
+        reader.feed().subscribe(Arc::clone(&received) as Arc<dyn FeedSubscriber>);
         membership(&writer, false).await;
         write(&writer, "to a member").await;
         until("the first event", || received.events.lock().unwrap().len() == 1).await;
@@ -95,7 +96,7 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         assert_eq!(received.events.lock().unwrap().len(), 1, "it was delivered without its STATE");
         // What another process has folded meanwhile is no way round.
         writer.fold_all().await.unwrap();
-        let rows = reader.rows(&room(1), 0, 2).await;
+        let rows = reader.timelines().rows(&room(1), 0, 2).await;
         assert!(rows.as_ref().is_ok_and(|rows| rows.len() == 1) || rows.is_err(), "{rows:?}");
         let barrier = reader.barrier().await;
         assert!(barrier.is_err_and(|error| error.is_transient()));
@@ -109,7 +110,7 @@ fn an_event_waits_for_its_stamp_however_long_state_is_away() {
         assert!(!reader.is_stalled());
         until("it follows again", || reader.is_following()).await;
         reader.barrier().await.unwrap();
-        assert_eq!(reader.rows(&room(1), 0, 2).await.unwrap().len(), 2);
+        assert_eq!(reader.timelines().rows(&room(1), 0, 2).await.unwrap().len(), 2);
         writer.close().await;
         reader.close().await;
     });
@@ -154,10 +155,10 @@ fn a_stamp_that_state_never_had_holds_nothing_up() {
             ..Event::default()
         };
         let sequence = publish(&nats, &stored(&event)).await;
-        until("it is passed", || one.feed_position().journal >= sequence).await;
+        until("it is passed", || one.feed().position().journal >= sequence).await;
         assert!(!one.is_stalled());
         assert_eq!(one.held_rooms(), []);
-        assert_eq!(one.head(&room(9)).await.unwrap().event_number, 1, "it is shown");
+        assert_eq!(one.timelines().head(&room(9)).await.unwrap().event_number, 1, "it is shown");
         one.close().await;
     });
 }
@@ -169,17 +170,20 @@ fn a_gap_with_an_event_that_cannot_be_read_is_unknown() {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
         write(&storage, "before").await;
         let nats = connect(&server.url()).await;
-        let since = storage.feed_position();
+        let since = storage.feed().position();
         let gap = async |since: FeedPosition| {
-            storage.gap(since, storage.feed_position(), 100).await.unwrap()
+            storage.feed().gap(since, storage.feed().position(), 100).await.unwrap()
         };
         let unknown_effect = Event { number: 2, ..Event::default() };
         for payload in [stored(&unknown_effect), vec![200, 1, 2, 3]] {
-            let before = storage.feed_position();
+            let before = storage.feed().position();
             let sequence = publish(&nats, &payload).await;
-            until("it is passed", || storage.feed_position().journal >= sequence).await;
+            until("it is passed", || storage.feed().position().journal >= sequence).await;
             assert!(gap(before).await.is_none(), "it was left out");
-            assert!(gap(storage.feed_position()).await.is_some(), "behind it everything is known");
+            assert!(
+                gap(storage.feed().position()).await.is_some(),
+                "behind it everything is known"
+            );
         }
         assert!(gap(since).await.is_none());
         storage.close().await;

@@ -47,12 +47,12 @@ async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Received
     let config = Config { embedded: false, ..config(None) };
     let storage = open(&nats.url(), runtime, config).await.unwrap();
     let received = Arc::new(Received::default());
-    storage.subscribe(Arc::clone(&received) as Arc<dyn FeedSubscriber>);
+    storage.feed().subscribe(Arc::clone(&received) as Arc<dyn FeedSubscriber>);
     // Until it has subscribed it receives nothing.
     for n in 0..u64::MAX {
         let mut hash = [0; 32];
         hash[..8].copy_from_slice(&n.to_be_bytes());
-        storage.token_create(&hash, &Token::new(TokenKind::Bearer), HOUR).await.unwrap();
+        storage.tokens().create(&hash, &Token::new(TokenKind::Bearer), HOUR).await.unwrap();
         let is_received = received
             .0
             .lock()
@@ -68,11 +68,11 @@ async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Received
 
 async fn create(storage: &Storage, hash: &[u8; 32]) {
     let token = Token { user: Some(user(1)), ..Token::new(TokenKind::Bearer) };
-    assert!(storage.token_create(hash, &token, HOUR).await.unwrap());
+    assert!(storage.tokens().create(hash, &token, HOUR).await.unwrap());
 }
 
 async fn cached(storage: &Storage, hash: &[u8; 32]) -> Option<FoundToken> {
-    storage.token_cached(hash).await.unwrap()
+    storage.tokens().get_cached(hash).await.unwrap()
 }
 
 /// A read that is sent before a removal and whose response is read after it.
@@ -83,7 +83,7 @@ async fn removed_while_read(reader: &Storage, received: &Received, remover: &Sto
         received.wait(&event, 1).await;
         let mut reading = pin!(cached(reader, &hash));
         let ended = poll_once(reading.as_mut()).await.is_some();
-        remover.token_delete(&hash).await.unwrap();
+        remover.tokens().delete(&hash).await.unwrap();
         received.wait(&event, 2).await;
         let was_there = !ended && reading.await.is_some();
         assert_eq!(cached(reader, &hash).await, None);
@@ -124,7 +124,7 @@ fn a_token_in_memory_does_not_count_once_its_removal_by_another_process_is_recei
         create(&remover, &hash).await;
         received.wait(&event, 1).await;
         assert!(cached(&reader, &hash).await.is_some());
-        remover.token_delete(&hash).await.unwrap();
+        remover.tokens().delete(&hash).await.unwrap();
         received.wait(&event, 2).await;
         assert_eq!(cached(&reader, &hash).await, None);
     });
@@ -136,11 +136,11 @@ fn a_marker_moved_while_it_is_read_is_not_the_former_one_afterwards() {
     run(async |runtime| {
         let (storage, _) = process(&nats, &runtime).await;
         for target in (1..ATTEMPTS).map(|n| format!("room{n}")) {
-            let marker = async || storage.marker(&user(1), &target).await.unwrap();
+            let marker = async || storage.markers().get(&user(1), &target).await.unwrap();
             let mut reading = pin!(marker());
             let ended = poll_once(reading.as_mut()).await.is_some();
             let moved = ReadMarker { row: 7, row_ms: 7, row_id: None };
-            storage.advance_marker(&user(1), &target, moved).await.unwrap();
+            storage.markers().advance(&user(1), &target, moved).await.unwrap();
             let was_former = !ended && reading.await.is_none();
             assert_eq!(marker().await, Some(moved));
             if was_former {

@@ -58,6 +58,7 @@ struct ReactedAlready;
 /// Gives a reaction once: a draft made after it refuses.
 async fn react(storage: &Storage, id: &EventId) -> Result<u64, ChangeError<ReactedAlready>> {
     let appended = storage
+        .timelines()
         .append(&room(1), &RequestId::random(), &[*id], |view| {
             let RowKind::Message(message) = &view.row(id).unwrap().kind else { panic!() };
             if !message.reactions.is_empty() {
@@ -77,6 +78,7 @@ async fn react(storage: &Storage, id: &EventId) -> Result<u64, ChangeError<React
 
 async fn write(storage: &Storage, body: &str) -> EventId {
     let appended = storage
+        .timelines()
         .append::<Infallible>(&room(1), &RequestId::random(), &[], |view| {
             Ok(post(view.head(), user(2), body))
         })
@@ -97,11 +99,11 @@ fn an_event_whose_response_was_lost_is_not_refused_for_itself() {
         let two = open(&server.url(), &runtime, shared()).await.unwrap();
         let id = write(&one, "a message").await;
         // From now on it needs nothing of the server but the acknowledgement.
-        assert!(one.row(&room(1), &id).await.unwrap().is_some());
+        assert!(one.timelines().row(&room(1), &id).await.unwrap().is_some());
         relay.lose_responses();
         let meanwhile = async {
             let clock = Clock::system();
-            while two.head(&room(1)).await.unwrap().event_number < 2 {
+            while two.timelines().head(&room(1)).await.unwrap().event_number < 2 {
                 clock.sleep(Duration::from_millis(5)).await;
             }
             write(&two, "another one").await;
@@ -109,7 +111,7 @@ fn an_event_whose_response_was_lost_is_not_refused_for_itself() {
         };
         let (reacted, ()) = futures_lite::future::zip(react(&one, &id), meanwhile).await;
         assert_eq!(reacted.unwrap(), 2);
-        assert_eq!(two.head(&room(1)).await.unwrap().event_number, 3);
+        assert_eq!(two.timelines().head(&room(1)).await.unwrap().event_number, 3);
         one.close().await;
         two.close().await;
     });
@@ -139,16 +141,21 @@ fn a_repetition_that_another_process_stored_meanwhile_is_not_stored_again() {
                     Ok(post(view.head(), user(1), text))
                 }
             };
-            let mut call = Box::pin(still.append(&room, &request, &[], draft("mine")));
+            let mut call = Box::pin(still.timelines().append(&room, &request, &[], draft("mine")));
             if pause_at(&mut call, awaits).await.is_some() {
                 break;
             }
-            let first = other.append(&room, &request, &[], draft("the other's")).await.unwrap();
-            other.append(&room, &RequestId::random(), &[], draft("more")).await.unwrap();
+            let first =
+                other.timelines().append(&room, &request, &[], draft("the other's")).await.unwrap();
+            other
+                .timelines()
+                .append(&room, &RequestId::random(), &[], draft("more"))
+                .await
+                .unwrap();
             Clock::system().sleep(Duration::from_millis(200)).await;
             let appended = call.await.unwrap();
             assert_eq!(appended.event.effect, first.event.effect, "at await {awaits}");
-            let rows = other.head(&room).await.unwrap().rows;
+            let rows = other.timelines().head(&room).await.unwrap().rows;
             assert_eq!(rows, 2, "at await {awaits}");
         }
         still.close().await;

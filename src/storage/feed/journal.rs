@@ -66,6 +66,19 @@ impl StampWait {
     }
 }
 
+impl JournalFeed {
+    pub(crate) fn new(
+        overlay: &Arc<Overlay>,
+        state: StampWait,
+        clock: &Clock,
+        fold: &Arc<event_listener::Event>,
+        subscriber: &SubscriberSlot,
+    ) -> Self {
+        let (overlay, fold) = (Arc::clone(overlay), Arc::clone(fold));
+        Self { overlay, state, clock: clock.clone(), fold, subscriber: subscriber.clone() }
+    }
+}
+
 impl Sink for JournalFeed {
     async fn apply(&self, message: Followed) {
         let Some(room) = live::room_of(&message.subject) else { return };

@@ -10,7 +10,6 @@ use std::time::Duration;
 use crate::domain::timeline::Event;
 use crate::domain::{
     EventId, GroupId, Membership, Presence, Room, RoomId, ServerSettings, User, UserId,
-    UserPresence,
 };
 use crate::nats::{BatchRead, Message, StoredMessage};
 use crate::runtime::Stop;
@@ -19,7 +18,7 @@ use crate::storage::encoding::{DecodeError, decode, encode, is_known};
 use crate::storage::error::StorageError;
 use crate::storage::layout::stream;
 use crate::storage::records;
-use crate::storage::store::{Inner, Storage};
+use crate::storage::store::Inner;
 
 /// Something that happened.
 #[derive(Debug, Clone)]
@@ -34,7 +33,7 @@ pub enum FeedUpdate {
     EphemeralEvent(EphemeralEvent),
     /// The connection to the store was lost for a while: ephemeral events may be missing.
     Missed,
-    /// An event waits for STATE longer than it should, and waits on ([`Storage::is_stalled`]).
+    /// An event waits for STATE longer than it should, and waits on ([`crate::storage::Storage::is_stalled`]).
     Stalled,
 }
 
@@ -148,19 +147,25 @@ pub struct Gap {
     pub changed: Vec<(u64, StateChange)>,
 }
 
-impl Storage {
+/// The feed of updates, for its one subscriber.
+#[derive(Clone, Copy)]
+pub struct Feed<'a> {
+    pub(crate) store: &'a Inner,
+}
+
+impl Feed<'_> {
     /// Sets the subscriber, once; everything from now on is delivered to it. Returns where "now" is.
-    pub fn subscribe(&self, subscriber: Arc<dyn FeedSubscriber>) -> FeedPosition {
+    pub fn subscribe(self, subscriber: Arc<dyn FeedSubscriber>) -> FeedPosition {
         // A second subscriber would receive nothing: there is one hub per process.
-        let first = self.inner.subscriber.0.set(subscriber).is_ok();
+        let first = self.store.subscriber.0.set(subscriber).is_ok();
         debug_assert!(first, "one subscriber per store");
-        self.feed_position()
+        self.position()
     }
 
     /// How far the feeds have come.
     #[must_use]
-    pub fn feed_position(&self) -> FeedPosition {
-        let inner = &self.inner;
+    pub fn position(self) -> FeedPosition {
+        let inner = self.store;
         FeedPosition {
             journal: inner.journal_position.reached(),
             state: inner.state_position.reached(),
@@ -171,8 +176,8 @@ impl Storage {
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] after `limit`: the feeds are behind.
-    pub async fn wait_until_delivered(&self, limit: Duration) -> Result<(), StorageError> {
-        let inner = &self.inner;
+    pub async fn wait_until_delivered(self, limit: Duration) -> Result<(), StorageError> {
+        let inner = self.store;
         let written = inner.mirror.written();
         // The journal needs no wait: an append returns when this process has seen its own event.
         inner.state_position.wait_for(written, limit, &inner.clock).await
@@ -181,12 +186,12 @@ impl Storage {
     /// What happened after `since`, up to `upto`; `None` when it is more than `max` changes, or some
     /// of it is purged or cannot be read by this program.
     pub async fn gap(
-        &self,
+        self,
         since: FeedPosition,
         upto: FeedPosition,
         max: usize,
     ) -> Result<Option<Gap>, StorageError> {
-        let inner = &self.inner;
+        let inner = self.store;
         if since.journal > upto.journal || since.state > upto.state {
             return Ok(None);
         }
@@ -204,7 +209,7 @@ impl Storage {
     /// `None`: too many, purged, or not to be read. What this program does not understand is not left out: the
     /// client would never learn of it.
     async fn events_between(
-        &self,
+        self,
         since: u64,
         upto: u64,
         max: usize,
@@ -216,7 +221,7 @@ impl Storage {
         if upto.saturating_sub(since) > u64::try_from(max).unwrap_or(u64::MAX) {
             return Ok(None);
         }
-        let nats = &self.inner.nats;
+        let nats = &self.store.nats;
         let info = nats.stream(stream::JOURNAL).await?.ok_or(StorageError::LATE)?;
         if info.state.first_sequence > since.saturating_add(1) {
             return Ok(None);
@@ -246,35 +251,11 @@ impl Storage {
         Ok(Some(events))
     }
 
-    /// Changes a user's presence record, which disappears `ttl` after its last change.
-    pub async fn change_presence<T>(
-        &self,
-        user: &UserId,
-        ttl: Duration,
-        f: impl FnMut(&mut UserPresence) -> T,
-    ) -> Result<T, StorageError> {
-        self.inner.tokens.change_presence(user, ttl, f).await
-    }
-
-    /// Every presence record there is.
-    pub async fn presences(&self) -> Result<Vec<(UserId, UserPresence)>, StorageError> {
-        self.inner.tokens.presences().await
-    }
-
     /// Publishes to every process, this one included; nobody waits for it.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] while there is no connection.
-    pub async fn publish_ephemeral(&self, event: &EphemeralEvent) -> Result<(), StorageError> {
-        self.inner.publish_ephemeral(event).await
-    }
-}
-
-impl Inner {
-    pub(crate) async fn publish_ephemeral(
-        &self,
-        event: &EphemeralEvent,
-    ) -> Result<(), StorageError> {
+    pub async fn publish(self, event: &EphemeralEvent) -> Result<(), StorageError> {
         let (subject, record) = match event {
             EphemeralEvent::Typing { room, user, thread } => {
                 let record = records::EphemeralEvent {
@@ -303,7 +284,7 @@ impl Inner {
             // AUTH_TOKENS is republished by the server itself.
             EphemeralEvent::Token { .. } => return Ok(()),
         };
-        Ok(self.nats.send(&subject, encode(&record)).await?)
+        Ok(self.store.nats.send(&subject, encode(&record)).await?)
     }
 }
 

@@ -57,6 +57,31 @@ pub(crate) struct Position {
     inner: Arc<PositionInner>,
 }
 
+/// Whether this process follows the store without delay. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Following {
+    state: Position,
+    journal: Position,
+    /// An event waits for STATE longer than it should.
+    stalled: Arc<AtomicBool>,
+}
+
+impl Following {
+    /// Of the two feeds.
+    pub(crate) fn of(state: &Position, journal: &Position, stalled: Arc<AtomicBool>) -> Self {
+        Self { state: state.clone(), journal: journal.clone(), stalled }
+    }
+
+    /// Whether both feeds were lately compared with their streams' ends, and no event waits for STATE.
+    pub(crate) fn is_current(&self) -> bool {
+        self.state.is_healthy() && self.journal.is_healthy() && !self.is_stalled()
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::SeqCst)
+    }
+}
+
 #[derive(Default)]
 struct PositionInner {
     /// Every message before this sequence is applied.

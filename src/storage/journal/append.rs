@@ -146,7 +146,7 @@ impl Journal {
         Self { nats, clock, timeline, position, mirror, writers }
     }
 
-    /// Appends one event; see [`super::Storage::append`].
+    /// Appends one event; see [`Timelines::append`](crate::storage::Timelines::append).
     pub(crate) async fn append<E>(
         &self,
         room: &RoomId,

@@ -5,11 +5,12 @@
 //! leaves a delete marker.
 
 use crate::crypto::hex;
+use crate::nats::Nats;
 use crate::storage::encoding::encode_value;
 use crate::storage::error::StorageError;
+use crate::storage::kv::memory::MemoryStreams;
 use crate::storage::kv::tokens::ATTEMPTS;
 use crate::storage::layout::stream;
-use crate::storage::store::Storage;
 
 /// What is counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,14 +56,21 @@ impl Counted {
     }
 }
 
-impl Storage {
+/// LOGIN_COUNTERS and ADDRESS_COUNTERS.
+#[derive(Clone, Copy)]
+pub struct Counters<'a> {
+    pub(crate) nats: &'a Nats,
+    pub(crate) memory: &'a MemoryStreams,
+}
+
+impl Counters<'_> {
     /// A counter as it is now. `name` is a keyed hash: nobody learns from it who is meant.
-    pub async fn counter(
-        &self,
+    pub async fn get(
+        self,
         counted: Counted,
         name: &[u8; 16],
     ) -> Result<FoundCounter, StorageError> {
-        let found = self.inner.memory.get(counted.stream(), &counted.subject(name)).await?;
+        let found = self.memory.get(counted.stream(), &counted.subject(name)).await?;
         let (counter, revision): (Option<Counter>, u64) = found;
         Ok(FoundCounter { counter: counter.unwrap_or_default(), revision })
     }
@@ -73,24 +81,24 @@ impl Storage {
     ///
     /// # Cancel safety
     /// After dropping it the change may or may not be stored.
-    pub async fn change_counter<T>(
-        &self,
+    pub async fn change<T>(
+        self,
         counted: Counted,
         name: &[u8; 16],
         found: FoundCounter,
         mut f: impl FnMut(&mut Counter) -> T,
     ) -> Result<T, StorageError> {
-        let (subject, memory) = (counted.subject(name), &self.inner.memory);
+        let subject = counted.subject(name);
         let mut found = found;
         for _ in 0..ATTEMPTS {
             let mut counter = found.counter;
             let answer = f(&mut counter);
             if counter == found.counter
-                || memory.put_small(&subject, encode_value(&counter), found.revision).await?
+                || self.memory.put_small(&subject, encode_value(&counter), found.revision).await?
             {
                 return Ok(answer);
             }
-            found = self.counter(counted, name).await?;
+            found = self.get(counted, name).await?;
         }
         Err(StorageError::Busy)
     }
@@ -99,16 +107,10 @@ impl Storage {
     ///
     /// # Cancel safety
     /// May be repeated.
-    pub async fn erase_counter(
-        &self,
-        counted: Counted,
-        name: &[u8; 16],
-    ) -> Result<(), StorageError> {
+    pub async fn erase(self, counted: Counted, name: &[u8; 16]) -> Result<(), StorageError> {
         for _ in 0..ATTEMPTS {
-            let found = self.counter(counted, name).await?;
-            if found.revision == 0
-                || self.inner.nats.erase(counted.stream(), found.revision).await?
-            {
+            let found = self.get(counted, name).await?;
+            if found.revision == 0 || self.nats.erase(counted.stream(), found.revision).await? {
                 return Ok(());
             }
             // Somebody counted meanwhile, and has carried the failures on.

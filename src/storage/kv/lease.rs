@@ -17,7 +17,7 @@ use crate::storage::layout::stream;
 use crate::storage::records::{Claim, Fence};
 use crate::storage::state::RecordChange;
 use crate::storage::state::key::StateKey;
-use crate::storage::store::{Inner, Storage};
+use crate::storage::store::Inner;
 use parking_lot::Mutex;
 
 /// A lease that this process holds. Clones share its end, which moves when it is renewed.
@@ -137,17 +137,5 @@ impl Inner {
 
     fn held_leases(&self) -> parking_lot::MutexGuard<'_, HashMap<&'static str, Lease>> {
         self.leases.held.lock()
-    }
-}
-
-impl Storage {
-    /// Takes or renews a lease for this process; `None`: another one holds it. Work under it asks
-    /// [`Lease::holds`] before each write.
-    pub async fn lease(
-        &self,
-        name: &'static str,
-        ttl: Duration,
-    ) -> Result<Option<Lease>, StorageError> {
-        self.inner.lease(name, ttl).await
     }
 }

@@ -9,11 +9,11 @@ use crate::nats::{BatchRead, Nats, Publish, PublishError};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
+use crate::storage::feed::Following;
 use crate::storage::journal::commit::Commit;
 use crate::storage::kv::bucket_get_known;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::layout::stream;
-use crate::storage::store::Storage;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Markers that are read in one request; the server returns at most 1,024.
@@ -23,10 +23,11 @@ const PREFETCHED_TTL: Duration = Duration::from_secs(2);
 
 /// READ_MARKERS. With the embedded server markers are written at most every five seconds and at
 /// stop; reads are answered from memory meanwhile. With external NATS they are written at once.
-pub(crate) struct Markers {
+pub struct Markers {
     nats: Nats,
     clock: Clock,
     coalesce: bool,
+    following: Following,
     held: Mutex<Held>,
     /// One flush at a time: of two, the one that began first could write its older marker last.
     flushing: smol::lock::Mutex<()>,
@@ -41,23 +42,22 @@ struct Held {
 }
 
 impl Markers {
-    pub(crate) fn new((nats, clock): (Nats, Clock), coalesce: bool) -> Self {
+    pub(crate) fn new((nats, clock): (Nats, Clock), coalesce: bool, following: Following) -> Self {
         let cache = RecordCache::new(MARKER_CACHE_MAX);
         let held = Mutex::new(Held { pending: HashMap::new(), cache });
-        Self { nats, clock, coalesce, held, flushing: smol::lock::Mutex::new(()) }
+        Self { nats, clock, coalesce, following, held, flushing: smol::lock::Mutex::new(()) }
     }
 
     fn key(user: &UserId, target: &str) -> String {
         format!("$KV.READ_MARKERS.{user}.{target}")
     }
 
-    /// The marker of a room or thread. With external NATS it may be [`RECORD_CACHE_TTL`] old if a change
-    /// was not received; `fresh`: changes are received now.
-    pub(crate) async fn get(
+    /// The stored read marker of a room or thread (`target`: its id). With external NATS it may be
+    /// [`RECORD_CACHE_TTL`] old if a change was not received.
+    pub async fn get(
         &self,
         user: &UserId,
         target: &str,
-        fresh: bool,
     ) -> Result<Option<ReadMarker>, StorageError> {
         let key = Self::key(user, target);
         let now = self.clock.now();
@@ -66,7 +66,7 @@ impl Markers {
             if let Some(marker) = held.pending.get(&key) {
                 return Ok(Some(*marker));
             }
-            if (self.coalesce || fresh)
+            if (self.coalesce || self.following.is_current())
                 && let Some(marker) = held.cache.get(&key, now)
             {
                 return Ok(*marker);
@@ -79,8 +79,8 @@ impl Markers {
         Ok(stored)
     }
 
-    /// Reads many markers with one request, for a caller that reads each of them next.
-    pub(crate) async fn prefetch(
+    /// Reads the markers of many rooms or threads at once, so that [`Self::get`] answers from memory.
+    pub async fn prefetch(
         &self,
         user: &UserId,
         targets: impl Iterator<Item = &str>,
@@ -152,7 +152,7 @@ impl Markers {
     /// # Cancel safety
     /// After dropping it the marker may or may not have moved; the one that was known before may be answered for
     /// as long as it is cached.
-    pub(crate) async fn advance(
+    pub async fn advance(
         &self,
         user: &UserId,
         target: &str,
@@ -174,7 +174,7 @@ impl Markers {
         marker: ReadMarker,
     ) -> Result<ReadMarker, StorageError> {
         let key = Self::key(user, target);
-        let read = self.get(user, target, true).await?;
+        let read = self.get(user, target).await?;
         let full = {
             let mut held = self.lock();
             let now = self.clock.now();
@@ -250,35 +250,5 @@ impl Markers {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock()
-    }
-}
-
-impl Storage {
-    /// The stored read marker of a room or thread (`target`: its id).
-    pub async fn marker(
-        &self,
-        user: &UserId,
-        target: &str,
-    ) -> Result<Option<ReadMarker>, StorageError> {
-        self.inner.markers.get(user, target, self.is_following()).await
-    }
-
-    /// Reads the markers of many rooms or threads at once, so that [`Self::marker`] answers from memory.
-    pub async fn prefetch_markers(
-        &self,
-        user: &UserId,
-        targets: impl Iterator<Item = &str>,
-    ) -> Result<(), StorageError> {
-        self.inner.markers.prefetch(user, targets).await
-    }
-
-    /// Moves a read marker forward; returns the one that holds.
-    pub async fn advance_marker(
-        &self,
-        user: &UserId,
-        target: &str,
-        marker: ReadMarker,
-    ) -> Result<ReadMarker, StorageError> {
-        self.inner.markers.advance(user, target, marker).await
     }
 }

@@ -5,8 +5,10 @@ pub(crate) mod keys;
 pub(crate) mod lease;
 pub(crate) mod markers;
 pub(crate) mod memory;
+pub(crate) mod presences;
 mod record_cache;
 pub(crate) mod register;
+pub(crate) mod texts;
 pub(crate) mod tokens;
 
 use std::time::Duration;

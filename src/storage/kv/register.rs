@@ -11,7 +11,7 @@ use crate::storage::kv::bucket_get_known;
 use crate::storage::kv::{self, Entry};
 use crate::storage::layout::stream;
 use crate::storage::records::Fingerprints;
-use crate::storage::store::Storage;
+use crate::storage::store::Inner;
 
 const PREFIX: &str = "$KV.PRESENCE.process.";
 const FINGERPRINTS: &str = "$KV.META.fingerprints";
@@ -58,10 +58,16 @@ pub async fn live_processes(nats: &Nats) -> Result<Vec<Process>, StorageError> {
         .collect())
 }
 
-impl Storage {
+/// The entry of this process, and what the last start left.
+#[derive(Clone, Copy)]
+pub struct Register<'a> {
+    pub(crate) store: &'a Inner,
+}
+
+impl Register<'_> {
     /// Enters this process, or renews its entry, for [`PROCESS_TTL`].
-    pub async fn register(&self, process: &Process) -> Result<(), StorageError> {
-        let inner = &self.inner;
+    pub async fn put(self, process: &Process) -> Result<(), StorageError> {
+        let inner = self.store;
         let subject = subject(&process.id);
         let (_, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
         let entry = Entry { subject: &subject, payload: encode_value(process), revision };
@@ -75,10 +81,10 @@ impl Storage {
     /// # Cancel safety
     /// May be dropped at any await and repeated.
     pub async fn changed_since_last_start(
-        &self,
+        self,
         present: &[Fingerprint],
     ) -> Result<Vec<String>, StorageError> {
-        let inner = &self.inner;
+        let inner = self.store;
         let (former, revision) =
             bucket_get_known::<Fingerprints>(&inner.nats, stream::META, FINGERPRINTS).await?;
         let former = former.unwrap_or_default().fingerprints;
@@ -98,8 +104,8 @@ impl Storage {
     }
 
     /// Takes this process out.
-    pub async fn unregister(&self, id: &str) -> Result<(), StorageError> {
-        let inner = &self.inner;
+    pub async fn remove(self, id: &str) -> Result<(), StorageError> {
+        let inner = self.store;
         let subject = subject(id);
         let (present, revision) = inner.memory.get::<Process>(stream::PRESENCE, &subject).await?;
         if present.is_some() {

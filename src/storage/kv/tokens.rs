@@ -1,16 +1,15 @@
-//! Tokens by keyed hash and presence: small records with a life of their own.
+//! Tokens by keyed hash: small records with a life of their own.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::{from_hex, hex};
-use crate::domain::{Token, UserId, UserPresence};
+use crate::domain::Token;
 use crate::limits::{RECORD_CACHE_TTL, TOKEN_CACHE_MAX};
 use crate::nats::Nats;
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
-use crate::storage::kv::memory::MemoryStreams;
+use crate::storage::feed::Following;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::kv::{self, Entry, bucket_get, bucket_get_any, delete, each_entry};
 use crate::storage::layout::stream;
@@ -37,25 +36,28 @@ impl FoundToken {
     }
 }
 
-/// AUTH_TOKENS and PRESENCE.
-pub(crate) struct Tokens {
+/// AUTH_TOKENS.
+pub struct Tokens {
     nats: Nats,
     clock: Clock,
-    memory: Arc<MemoryStreams>,
+    /// There is no other process that could change them.
+    alone: bool,
+    following: Following,
     cache: Mutex<RecordCache<[u8; 32], FoundToken>>,
 }
 
 impl Tokens {
-    pub(crate) fn new((nats, clock): (Nats, Clock), memory: Arc<MemoryStreams>) -> Self {
-        Self { nats, clock, memory, cache: Mutex::new(RecordCache::new(TOKEN_CACHE_MAX)) }
+    pub(crate) fn new((nats, clock): (Nats, Clock), alone: bool, following: Following) -> Self {
+        let cache = Mutex::new(RecordCache::new(TOKEN_CACHE_MAX));
+        Self { nats, clock, alone, following, cache }
     }
 
     fn subject(hash: &[u8; 32]) -> String {
         format!("$KV.AUTH_TOKENS.{}", hex(hash))
     }
 
-    /// Stores a new token; `false`: there is one with this hash.
-    pub(crate) async fn create(
+    /// Stores a new token under its keyed hash; `false`: there is one.
+    pub async fn create(
         &self,
         hash: &[u8; 32],
         token: &Token,
@@ -69,25 +71,22 @@ impl Tokens {
         self.put(hash, token, revision, ttl).await
     }
 
-    /// The token's record, from the leader.
-    pub(crate) async fn get(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
+    /// A token's record from the leader.
+    pub async fn get(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
         let (found, revision) =
             bucket_get_any(&self.nats, stream::AUTH_TOKENS, &Self::subject(hash)).await?;
         Ok(found.map(|(token, is_known)| FoundToken { token, revision, is_known }))
     }
 
-    /// The token's record, from memory when it was read in the last [`RECORD_CACHE_TTL`]. `fresh`: changes
-    /// by other processes are received now.
+    /// A token's record, at most [`RECORD_CACHE_TTL`] old and from memory only while changes by other processes are
+    /// received.
     ///
     /// A token that was removed does not count from then on in the process that removed it, and in every
     /// other one once it receives the change: nats-server publishes it to all of them with the write. If that message is
     /// lost with its connection, from the next connection on; if it is lost on the way, after
     /// [`RECORD_CACHE_TTL`] at most.
-    pub(crate) async fn get_cached(
-        &self,
-        hash: &[u8; 32],
-        fresh: bool,
-    ) -> Result<Option<FoundToken>, StorageError> {
+    pub async fn get_cached(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
+        let fresh = self.alone || self.following.is_current();
         let now = self.clock.now();
         let reading = {
             let mut cache = self.lock();
@@ -112,7 +111,7 @@ impl Tokens {
     ///
     /// # Errors
     /// [`StorageError::Newer`] when a newer program wrote what was found.
-    pub(crate) async fn replace(
+    pub async fn replace(
         &self,
         hash: &[u8; 32],
         found: &FoundToken,
@@ -140,18 +139,14 @@ impl Tokens {
     }
 
     /// Removes a token at its revision; `false`: it changed meanwhile.
-    pub(crate) async fn delete_at(
-        &self,
-        hash: &[u8; 32],
-        revision: u64,
-    ) -> Result<bool, StorageError> {
+    pub async fn delete_at(&self, hash: &[u8; 32], revision: u64) -> Result<bool, StorageError> {
         let deleted = delete(&self.nats, &Self::subject(hash), revision).await;
         self.lock().invalidate(hash);
         deleted
     }
 
     /// Removes a token.
-    pub(crate) async fn delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
+    pub async fn delete(&self, hash: &[u8; 32]) -> Result<(), StorageError> {
         let deleted = self.remove(&Self::subject(hash)).await;
         self.lock().invalidate(hash);
         deleted
@@ -184,51 +179,9 @@ impl Tokens {
         self.cache.lock()
     }
 
-    /// Changes a user's presence record and renews its life.
-    ///
-    /// A record that a newer program wrote is changed for the caller only and not stored. The status of the
-    /// user's sessions here is published all the same, with each refresh, and so shown; the record is not renewed
-    /// and is gone within `ttl`, unless the newer program writes it again.
-    pub(crate) async fn change_presence<T>(
-        &self,
-        user: &UserId,
-        ttl: Duration,
-        mut f: impl FnMut(&mut UserPresence) -> T,
-    ) -> Result<T, StorageError> {
-        let subject = format!("{STATUS}{user}");
-        for _ in 0..ATTEMPTS {
-            let (found, revision) =
-                self.memory.get_any::<UserPresence>(stream::PRESENCE, &subject).await?;
-            let (mut record, is_known) = found.unwrap_or((UserPresence::default(), true));
-            let answer = f(&mut record);
-            if !is_known {
-                return Ok(answer);
-            }
-            let entry = Entry { subject: &subject, payload: encode_value(&record), revision };
-            if self.memory.put(entry, ttl).await? {
-                return Ok(answer);
-            }
-        }
-        Err(StorageError::Busy)
-    }
-
-    /// Every presence record.
-    pub(crate) async fn presences(&self) -> Result<Vec<(UserId, UserPresence)>, StorageError> {
-        let mut found = Vec::new();
-        let each = |subject: &str, payload: &[u8]| {
-            let user = subject.strip_prefix(STATUS);
-            let user = user.and_then(|user| UserId::try_from(user).ok());
-            found.extend(user.and_then(|user| Some((user, decode_value(payload).ok()?.0))));
-        };
-        match each_entry(&self.nats, stream::PRESENCE, each).await {
-            Err(error) if error.is_missing_stream() => Ok(Vec::new()),
-            Err(error) => Err(error),
-            Ok(()) => Ok(found),
-        }
-    }
-
-    /// The tokens that `wanted` accepts.
-    pub(crate) async fn list(
+    /// The tokens that `wanted` accepts, from any replica: with replicas some may be missing or old.
+    /// Every token is read, a batch at a time.
+    pub async fn list(
         &self,
         wanted: impl Fn(&Token) -> bool + Send + Sync,
     ) -> Result<Vec<([u8; 32], Token)>, StorageError> {
@@ -247,6 +200,3 @@ impl Tokens {
 fn hash_of(subject: &str) -> Option<[u8; 32]> {
     from_hex(subject.rsplit('.').next().unwrap_or_default())
 }
-
-/// Where presence records lie.
-const STATUS: &str = "$KV.PRESENCE.status.";

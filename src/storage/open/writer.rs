@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use crate::nats::WritesRefused;
 use crate::storage::error::StorageError;
 use crate::storage::open::read_meta;
-use crate::storage::store::{Inner, Storage};
+use crate::storage::store::Inner;
 
 /// The number of this program as a writer. Raised with each change of the stored records after which a
 /// program before it would lose something by writing.
@@ -25,19 +25,5 @@ impl Inner {
             );
         }
         Ok(self.outdated.load(Ordering::SeqCst) == 0)
-    }
-}
-
-impl Storage {
-    /// Compares this program with the least one that may write; with each renewal of a process's entry in
-    /// the register.
-    pub async fn check_writer(&self) -> Result<(), StorageError> {
-        self.inner.may_write().await.map(|_| ())
-    }
-
-    /// The least number of a program that may write, once this one may not: it must end.
-    #[must_use]
-    pub fn outdated(&self) -> Option<u32> {
-        Some(self.inner.outdated.load(Ordering::SeqCst)).filter(|least| *least > 0)
     }
 }

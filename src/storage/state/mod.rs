@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::hex;
-use crate::domain::{Group, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
+use crate::domain::{Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
@@ -97,8 +97,8 @@ state_record!(FoldCheckpoint, t, StateKey::FoldCheckpoint => Some(t.checkpoint()
 state_record!(Fence, t, StateKey::Lease(name) => t.fence(name).cloned());
 state_record!(ClaimRecord, t, StateKey::Claim(key) => t.claim(key).cloned());
 
-/// Writes STATE.
-pub(crate) struct State {
+/// STATE: read from the mirror, changed by compare-and-set.
+pub struct State {
     nats: Nats,
     clock: Clock,
     mirror: Arc<Mirror>,
@@ -107,6 +107,80 @@ pub(crate) struct State {
 impl State {
     pub(crate) fn new((nats, clock): (Nats, Clock), mirror: Arc<Mirror>) -> Self {
         Self { nats, clock, mirror }
+    }
+
+    /// Reads the mirrored STATE; keep `f` short, it holds a lock.
+    pub fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
+        self.mirror.read(f)
+    }
+
+    /// Changes an account by compare-and-set; `f` runs again after a conflict.
+    ///
+    /// # Cancel safety
+    /// After dropping it the change may or may not be stored. This holds for all `change_*`.
+    pub async fn change_user<E>(
+        &self,
+        id: &UserId,
+        f: impl FnMut(Option<&User>) -> Result<RecordChange<User>, E>,
+    ) -> Result<Option<Arc<User>>, ChangeError<E>> {
+        self.change(&StateKey::User(*id), f).await
+    }
+
+    /// Changes a room; see [`Self::change_user`].
+    pub async fn change_room<E>(
+        &self,
+        id: &RoomId,
+        f: impl FnMut(Option<&Room>) -> Result<RecordChange<Room>, E>,
+    ) -> Result<Option<Arc<Room>>, ChangeError<E>> {
+        self.change(&StateKey::Room(*id), f).await
+    }
+
+    /// Changes a membership; see [`Self::change_user`].
+    pub async fn change_member<E>(
+        &self,
+        room: &RoomId,
+        user: &UserId,
+        f: impl FnMut(Option<&Membership>) -> Result<RecordChange<Membership>, E>,
+    ) -> Result<Option<Arc<Membership>>, ChangeError<E>> {
+        self.change(&StateKey::Member(*room, *user), f).await
+    }
+
+    /// A membership record and its revision, as of one moment.
+    #[must_use]
+    pub fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Membership>, u64)> {
+        self.mirror.member(room, user)
+    }
+
+    /// The revision of a membership record; 0: there is none.
+    #[must_use]
+    pub fn member_revision(&self, room: &RoomId, user: &UserId) -> u64 {
+        self.read(|tables| tables.revision(&StateKey::Member(*room, *user)))
+    }
+
+    /// Changes a role; see [`Self::change_user`].
+    pub async fn change_role<E>(
+        &self,
+        name: &str,
+        f: impl FnMut(Option<&Role>) -> Result<RecordChange<Role>, E>,
+    ) -> Result<Option<Arc<Role>>, ChangeError<E>> {
+        self.change(&StateKey::Role(name.into()), f).await
+    }
+
+    /// Changes a group; see [`Self::change_user`].
+    pub async fn change_group<E>(
+        &self,
+        id: &GroupId,
+        f: impl FnMut(Option<&Group>) -> Result<RecordChange<Group>, E>,
+    ) -> Result<Option<Arc<Group>>, ChangeError<E>> {
+        self.change(&StateKey::Group(*id), f).await
+    }
+
+    /// Changes the server's settings; see [`Self::change_user`].
+    pub async fn change_server<E>(
+        &self,
+        f: impl FnMut(Option<&ServerSettings>) -> Result<RecordChange<ServerSettings>, E>,
+    ) -> Result<Option<Arc<ServerSettings>>, ChangeError<E>> {
+        self.change(&StateKey::ServerSettings, f).await
     }
 
     /// Changes one record by compare-and-set; `f` runs again after a conflict.
@@ -152,18 +226,19 @@ impl State {
         }
     }
 
-    /// Claims something unique for a holder; its own earlier claim counts as success.
-    pub(crate) async fn claim(
+    /// Claims something unique for a holder. Its own earlier claim counts as success.
+    pub async fn claim(
         &self,
         what: Claim<'_>,
-        holder: &ClaimHolder,
+        holder: impl Into<ClaimHolder>,
     ) -> Result<Claimed, StorageError> {
+        let holder = holder.into();
         let mut taken = None;
         let now = self.clock.unix_ms();
         let key = StateKey::Claim(what.key());
         let claimed = self
             .change::<ClaimRecord, std::convert::Infallible>(&key, |present| {
-                taken = present.map(|claim| claim.holder.clone()).filter(|other| other != holder);
+                taken = present.map(|claim| claim.holder.clone()).filter(|other| *other != holder);
                 Ok(match present {
                     Some(_) => RecordChange::Keep,
                     None => RecordChange::Put(ClaimRecord {
@@ -179,7 +254,16 @@ impl State {
     }
 
     /// Gives a claim back, if this holder has it.
-    pub(crate) async fn release(
+    pub async fn release(
+        &self,
+        what: Claim<'_>,
+        holder: impl Into<ClaimHolder>,
+    ) -> Result<(), StorageError> {
+        self.release_key(what.key(), &holder.into()).await
+    }
+
+    /// Gives a claim back by its key, as a sweep finds it in [`Tables::claims`]; see [`Self::release`].
+    pub async fn release_key(
         &self,
         key: ClaimKey,
         holder: &ClaimHolder,

@@ -160,6 +160,7 @@ async fn append(
         .fold(7_u32, |sum, byte| sum.wrapping_mul(16_777_619) ^ u32::from(byte));
     let needs: Vec<_> = act.needs().into_iter().collect();
     storage
+        .timelines()
         .append(room, request, &needs, |view| {
             let row = needs.first().and_then(|id| view.row(id));
             act.draft(view.head(), row, random).ok_or(Refused)
@@ -168,11 +169,11 @@ async fn append(
 }
 
 async fn read(storage: &Storage, room: &RoomId) -> Result<View, StorageError> {
-    let head = storage.head(room).await?;
+    let head = storage.timelines().head(room).await?;
     let mut rows = Vec::new();
     while rows.len() < head.rows as usize {
         let from = rows.len() as u32;
-        let more = storage.rows(room, from, head.rows).await?;
+        let more = storage.timelines().rows(room, from, head.rows).await?;
         if more.is_empty() {
             break;
         }
@@ -186,7 +187,7 @@ async fn read(storage: &Storage, room: &RoomId) -> Result<View, StorageError> {
             };
             while replies.len() < made as usize {
                 let from = replies.len() as u32 + 1;
-                let more = storage.replies(room, row.number, from, made + 1).await?;
+                let more = storage.timelines().replies(room, row.number, from, made + 1).await?;
                 if more.is_empty() {
                     break;
                 }
