@@ -18,7 +18,7 @@ use crate::limits;
 use crate::runtime::{Clock, Stop};
 
 use super::io::{Deadline, Phase, ResponseGuard, deadline};
-use super::permits::{AllTaken, Permit, Permits};
+use super::permits::{LimitReached, Permit, Permits};
 use super::state::{AppState, RequestPermit};
 
 /// A request body as it arrives.
@@ -163,8 +163,8 @@ impl From<io::Error> for BodyError {
     }
 }
 
-impl From<AllTaken> for BodyError {
-    fn from(_: AllTaken) -> Self {
+impl From<LimitReached> for BodyError {
+    fn from(_: LimitReached) -> Self {
         Self::Busy
     }
 }

@@ -23,9 +23,9 @@ struct Held {
     shares: ClientShares,
 }
 
-/// Everything is taken, or the client's half is.
+/// Everything is taken, or the half of the client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AllTaken;
+pub(super) struct LimitReached;
 
 impl Permits {
     pub(super) fn new(max: usize) -> Arc<Self> {
@@ -38,7 +38,7 @@ impl Permits {
         self: &Arc<Self>,
         client: ClientNetwork,
         amount: usize,
-    ) -> Result<Permit, AllTaken> {
+    ) -> Result<Permit, LimitReached> {
         let mut permit = Permit { permits: Arc::clone(self), client, amount: 0 };
         permit.grow_to(amount)?;
         Ok(permit)
@@ -76,8 +76,8 @@ impl Permit {
     /// Holds at least `amount` from now on.
     ///
     /// # Errors
-    /// [`AllTaken`]; what is held stays held.
-    pub(super) fn grow_to(&mut self, amount: usize) -> Result<(), AllTaken> {
+    /// [`LimitReached`]; what is held stays held.
+    pub(super) fn grow_to(&mut self, amount: usize) -> Result<(), LimitReached> {
         let more = amount.saturating_sub(self.amount);
         if more == 0 {
             return Ok(());
@@ -85,9 +85,9 @@ impl Permit {
         let mut held = self.permits.lock();
         let all = held.all.saturating_add(more);
         if all > self.permits.max {
-            return Err(AllTaken);
+            return Err(LimitReached);
         }
-        held.shares.take(self.client, more).map_err(|_| AllTaken)?;
+        held.shares.take(self.client, more).map_err(|_| LimitReached)?;
         held.all = all;
         self.amount = amount;
         Ok(())
@@ -124,11 +124,11 @@ mod tests {
         let mut first = permits.take(a, 4).unwrap();
         assert_eq!(first.grow_to(5), Ok(()));
         assert_eq!(first.grow_to(3), Ok(()), "it never shrinks");
-        assert_eq!(permits.take(a, 1).err(), Some(AllTaken));
-        assert_eq!(permits.take(b, 6).err(), Some(AllTaken));
+        assert_eq!(permits.take(a, 1).err(), Some(LimitReached));
+        assert_eq!(permits.take(b, 6).err(), Some(LimitReached));
         let second = permits.take(b, 4).unwrap();
         let third = permits.take(c, 1).unwrap();
-        assert_eq!(permits.take(c, 1).err(), Some(AllTaken), "everything is taken");
+        assert_eq!(permits.take(c, 1).err(), Some(LimitReached), "everything is taken");
         drop(first);
         assert!(permits.take(a, 5).is_ok());
         drop((second, third));

@@ -15,7 +15,7 @@ use crate::web::Folder;
 use super::config::Config;
 use super::connect::MethodTable;
 use super::error::HttpError;
-use super::permits::{AllTaken, Permit, Permits};
+use super::permits::{LimitReached, Permit, Permits};
 use super::{Parts, Readiness};
 use crate::realtime::Realtime;
 
@@ -68,7 +68,7 @@ impl PausablePermit {
     }
 
     /// Takes the permit again.
-    pub(super) fn resume(&self) -> Result<(), AllTaken> {
+    pub(super) fn resume(&self) -> Result<(), LimitReached> {
         let permit = self.requests.take(self.client, 1)?;
         *self.held.lock() = Some(permit);
         Ok(())
