@@ -20,6 +20,7 @@ mod file_body;
 mod forwarded;
 mod head;
 mod health;
+mod health_only;
 mod io;
 mod pages;
 mod permits;

@@ -7,10 +7,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_net::{TcpListener, TcpStream};
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
-use hyper::StatusCode;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use smol_hyper::rt::{FuturesIo, SmolTimer};
@@ -19,12 +18,10 @@ use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 
 use super::bridge::Connection;
-use super::config::Deadlines;
 use super::connections::{ConnectionPermit, Connections};
+use super::health_only::{HealthOnlyParts, HealthOnlyReason, HealthOnlyServer};
 use super::io::{DeadlineStream, Phase};
-use super::response::Response;
-use super::startup::HealthOnly;
-use super::state::{App, AppState};
+use super::state::App;
 use super::stream::Stream;
 use super::tls::Tls;
 
@@ -101,7 +98,20 @@ impl Listener {
         self.address
     }
 
-    pub(super) async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+    /// The next connection. After an error of the system, which is logged, it pauses and tries again.
+    pub(super) async fn accept(&self, clock: &Clock) -> (TcpStream, SocketAddr) {
+        loop {
+            match self.try_accept().await {
+                Ok(accepted) => return accepted,
+                Err(error) => {
+                    log::warn!(error:err = error; "cannot accept a connection");
+                    clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn try_accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         let mut sockets = self.sockets.iter();
         let Some(first) = sockets.next() else { return std::future::pending().await };
         match sockets.next() {
@@ -160,8 +170,17 @@ pub(super) async fn serve(
     let open = Connections::new(max, state.config.trusted_proxies.clone());
     // A connection returns its permit a moment before its task counts as finished.
     let connections = Scope::new(runtime, "connections", max.saturating_add(64));
-    let rejected = RejectedConnections::new(&state, runtime);
     let handshake = listener.handshake();
+    let rejected = HealthOnlyServer::new(
+        HealthOnlyReason::TooManyConnections,
+        HealthOnlyParts {
+            config: &state.config,
+            handshake: handshake.clone(),
+            readiness: &state.readiness,
+            clock: &state.clock,
+            runtime,
+        },
+    );
     let watching = Scope::new(runtime, "certificate", 1);
     let (watcher, clock) = (handshake.clone(), state.clock.clone());
     if let Err(full) =
@@ -170,25 +189,17 @@ pub(super) async fn serve(
         log::error!(error:err = full; "changes of the certificate will not be noticed");
     }
     let mut accepted: usize = 0;
-    while let Some(next) = stop.or(listener.accept()).await {
+    while let Some((stream, peer)) = stop.or(listener.accept(&state.clock)).await {
         if accepted.is_multiple_of(limits::POLL_ACCEPTS_MAX) {
             futures_lite::future::yield_now().await;
         }
-        let (stream, peer) = match next {
-            Ok(next) => next,
-            Err(error) => {
-                log::warn!(error:err = error; "cannot accept a connection");
-                state.clock.sleep(limits::HTTP_ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
         accepted = accepted.wrapping_add(1);
         if accepted.is_multiple_of(64) {
             // Counting frees the memory of finished tasks.
             log::debug!(open = connections.running(), accepted = accepted; "connections");
         }
         let Some(permit) = open.admit(peer.ip()) else {
-            rejected.accept(&state, &handshake, stream, peer.ip());
+            rejected.accept(stream, peer.ip());
             continue;
         };
         // Without it, small responses wait for the client's delayed acknowledgement.
@@ -258,17 +269,8 @@ async fn serve_http(stream: Stream, shared: Arc<Connection>) {
         let shared = Arc::clone(&shared);
         async move { shared.respond(request).await }
     });
-    let served = http1::Builder::new()
-        .timer(SmolTimer::new())
-        // hyper counts idle time and head together; `DeadlineStream` watches the head alone.
-        .header_read_timeout(deadlines.idle)
-        .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
-        .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
-        // Off, so that a handler is dropped when its client disconnects. Work that must finish has another owner.
-        .half_close(false)
-        // `pipeline_flush` must stay off: it disables back-pressure (a response of 1 GiB took 1 GB of memory).
-        .serve_connection(io, service)
-        .with_upgrades();
+    // hyper counts idle time and head together; `DeadlineStream` watches the head alone.
+    let served = http1(deadlines.idle).serve_connection(io, service).with_upgrades();
     let mut served = pin!(served);
     let ended = match stop.or(served.as_mut()).await {
         Some(ended) => ended,
@@ -282,63 +284,16 @@ async fn serve_http(stream: Stream, shared: Arc<Connection>) {
     }
 }
 
-/// Connections beyond the limit: they get health responses, and a 503 for everything else.
-struct RejectedConnections {
-    open: Arc<Connections>,
-    tasks: Scope,
-}
-
-impl RejectedConnections {
-    fn new(state: &AppState, runtime: &Runtime) -> Self {
-        let open =
-            Connections::new(limits::HTTP_REJECTIONS_MAX, state.config.trusted_proxies.clone());
-        // An evicted connection returns its permit a moment before its task counts as finished.
-        let tasks = Scope::new(runtime, "rejected connections", limits::HTTP_REJECTIONS_MAX * 2);
-        Self { open, tasks }
-    }
-
-    fn accept(&self, state: &AppState, handshake: &Handshake, stream: TcpStream, peer: IpAddr) {
-        let Some(permit) = self.open.admit(peer).map(Arc::new) else {
-            log::debug!("closed a connection beyond the limit unanswered");
-            return;
-        };
-        let limit = limits::HTTP_REJECTION_TIMEOUT;
-        let (clock, handshake) = (state.clock.clone(), handshake.clone());
-        let deadlines = Deadlines { head: limit, ..state.config.deadlines };
-        let health_only = HealthOnly {
-            phase: Phase::new(Arc::clone(&permit)),
-            url: state.config.public_url.clone(),
-            readiness: Arc::clone(&state.readiness),
-            fallback: too_many_connections,
-        };
-        let spawned = self.tasks.spawn("rejected connection", async move {
-            let serving = async {
-                if let Some(stream) = handshake.run(stream, &clock).await {
-                    let phase = Arc::clone(&health_only.phase);
-                    health_only
-                        .serve(DeadlineStream::new(stream, clock.clone(), phase, deadlines))
-                        .await;
-                }
-            };
-            // There is no one to report a failure to.
-            let _served = Box::pin(permit.run_until_evicted(clock.timeout(limit, serving))).await;
-        });
-        if spawned.is_err() {
-            log::debug!("closed a connection beyond the limit unanswered");
-        }
-    }
-}
-
-fn too_many_connections() -> Response {
-    Response::error(StatusCode::SERVICE_UNAVAILABLE, "too many connections").retry_after(5)
-}
-
-/// Sends a response, then waits until the client has read it: closing with unread bytes would reset the
-/// connection and discard the response.
-pub(super) async fn write_and_close(mut stream: Stream, response: &[u8]) -> io::Result<()> {
-    stream.write_all(response).await?;
-    stream.close().await?;
-    let mut rest = [0; 1024];
-    while stream.read(&mut rest).await? > 0 {}
-    Ok(())
+/// hyper's settings for every connection. `head_timeout` includes the idle time before a head.
+pub(super) fn http1(head_timeout: Duration) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(SmolTimer::new())
+        .header_read_timeout(head_timeout)
+        .max_header_size(limits::HTTP_HEAD_MAX_BYTES)
+        .max_buf_size(limits::HTTP_BUFFER_MAX_BYTES)
+        // Off, so that a handler is dropped when its client disconnects. Work that must finish has another owner.
+        .half_close(false);
+    // `pipeline_flush` must stay off: it disables back-pressure (a response of 1 GiB took 1 GB of memory).
+    builder
 }

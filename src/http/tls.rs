@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_net::TcpStream;
+use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use futures_rustls::LazyConfigAcceptor;
 use futures_rustls::pki_types::pem::PemObject;
 use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -214,7 +215,7 @@ impl Tls {
         match arrived {
             // A handshake starts with byte 22 (RFC 8446, 5.1), every HTTP method with a letter.
             Ok(1..) if first.is_ascii_alphabetic() => {
-                super::serve::write_and_close(Stream::plain(stream), PLAIN_HTTP).await.ok();
+                write_and_close(Stream::plain(stream), PLAIN_HTTP).await.ok();
                 return None;
             }
             Ok(1..) => {}
@@ -255,6 +256,16 @@ impl Tls {
 const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
     Content-Type: application/json\r\nContent-Length: 39\r\n\r\n\
     {\"error\":\"this port speaks https only\"}";
+
+/// Sends a response, then waits until the client has read it: closing with unread bytes would reset the
+/// connection and discard the response.
+async fn write_and_close(mut stream: Stream, response: &[u8]) -> io::Result<()> {
+    stream.write_all(response).await?;
+    stream.close().await?;
+    let mut rest = [0; 1024];
+    while stream.read(&mut rest).await? > 0 {}
+    Ok(())
+}
 
 impl Inner {
     fn reload(&self) {
