@@ -19,7 +19,7 @@ use super::body::BodyError;
 use super::error::HttpError;
 use super::file_body::FileBody;
 use super::head::Head;
-use super::response::Response;
+use super::response::{Response, plain};
 use super::state::{App, PausablePermit, RequestPermit};
 
 /// What RFC 5987 lets stand in a value without encoding: its `attr-char`.
@@ -40,7 +40,7 @@ const ATTR_CHAR: AsciiSet = NON_ALPHANUMERIC
 /// The routes of files.
 pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/assets/files/:id").get(original);
-    app.at("/assets/uploads/:id").put(upload);
+    app.at("/assets/uploads/:id").put(plain(upload));
 }
 
 /// The bytes that a request wants of a file.
@@ -53,8 +53,9 @@ enum Wanted {
 
 async fn original(request: Request<App>) -> tide::Result {
     let state = Arc::clone(request.state());
-    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return HttpError::internal().plain_response().into();
+    let head = match Head::of(&request) {
+        Ok(head) => head,
+        Err(error) => return error.plain_response().into(),
     };
     let id = request.param("id").unwrap_or_default();
     match open(&state, &head, id).await {
@@ -65,18 +66,13 @@ async fn original(request: Request<App>) -> tide::Result {
 }
 
 /// Takes a whole file, after CreateUpload; the response is that of CompleteUpload in JSON.
-async fn upload(mut request: Request<App>) -> tide::Result {
+async fn upload(mut request: Request<App>) -> Result<Response, Response> {
     let state = Arc::clone(request.state());
-    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return HttpError::internal().plain_response().into();
-    };
+    let head = Head::of(&request)?;
     let permit = PausablePermit::of(&request);
     let body = request.take_body();
     let id = request.param("id").unwrap_or_default().to_owned();
-    match Box::pin(receive(&state, &head, &id, body, permit)).await {
-        Ok(response) => response.into(),
-        Err(error) => error.plain_response().into(),
-    }
+    Ok(Box::pin(receive(&state, &head, &id, body, permit)).await?)
 }
 
 async fn receive(

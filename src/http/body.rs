@@ -10,7 +10,6 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use futures_lite::{AsyncBufRead, AsyncBufReadExt, AsyncRead};
 use http_body::{Body, Frame, SizeHint};
-use hyper::StatusCode;
 use hyper::body::Incoming;
 
 use crate::domain::ClientNetwork;
@@ -44,7 +43,8 @@ impl Drop for RequestBody {
 
 impl RequestBody {
     pub(super) fn new(
-        (incoming, clock): (Incoming, Clock),
+        incoming: Incoming,
+        clock: Clock,
         phase: Arc<Phase>,
         stall_limit: Duration,
         stop: Stop,
@@ -129,7 +129,7 @@ pub(super) enum BodyError {
     TooLarge { max: usize },
     #[error("the body did not arrive in time")]
     TooSlow,
-    /// Too many bodies are in memory, or too many requests in work.
+    /// Too many bodies are in memory, or too many requests in progress.
     #[error("too many requests are being read")]
     Busy,
     /// The connection broke, or the body's framing did.
@@ -139,18 +139,6 @@ pub(super) enum BodyError {
         #[source]
         source: io::Error,
     },
-}
-
-impl BodyError {
-    /// The status outside Connect calls.
-    pub(super) fn status(&self) -> StatusCode {
-        match self {
-            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Broken { .. } => StatusCode::BAD_REQUEST,
-        }
-    }
 }
 
 impl From<io::Error> for BodyError {

@@ -113,7 +113,7 @@ impl Connection {
         let (clock, phase) = (state.clock.clone(), Arc::clone(&self.phase));
         // Created first: whatever the response is, the connection then knows that a body was left unread.
         let stall = config.deadlines.body_stall;
-        let body = RequestBody::new((incoming, clock), phase, stall, self.stop.clone());
+        let body = RequestBody::new(incoming, clock, phase, stall, self.stop.clone());
         let forwarded = Forwarded::of(self.peer, &parts.headers, &config.trusted_proxies);
         let host = host(&parts, &config.public_url, forwarded.host)?;
         let head = Head {

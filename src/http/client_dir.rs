@@ -11,6 +11,7 @@ use crate::service::ServerView;
 use crate::web::{self, Coding, FALLBACK, Folder, OpenedFile};
 
 use super::client_file::{FileBody, read};
+use super::error::HttpError;
 use super::head::Head;
 use super::response::Response;
 use super::state::App;
@@ -171,7 +172,7 @@ fn unreadable(name: &str, reason: &str) -> Response {
         file = name, reason = reason;
         "cannot read a file of the web client; check webserver.client_dir"
     );
-    Response::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+    HttpError::internal().plain_response()
 }
 
 /// The whole content of a file that is to be modified; `None` when it is too large for that.

@@ -34,8 +34,9 @@ pub(super) struct Edge;
 impl Middleware<App> for Edge {
     async fn handle(&self, request: Request<App>, next: Next<'_, App>) -> tide::Result {
         let state = Arc::clone(request.state());
-        let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-            return Response::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
+        let head = match Head::of(&request) {
+            Ok(head) => head,
+            Err(error) => return error.plain_response().into(),
         };
         let mut response: tide::Response = if head.method == Method::OPTIONS {
             Response::empty(StatusCode::NO_CONTENT).into()
@@ -90,22 +91,22 @@ async fn router_response(
     head: &Head,
     status: tide::StatusCode,
 ) -> Option<tide::Response> {
-    let (status, text) = match status {
-        tide::StatusCode::NotFound => (StatusCode::NOT_FOUND, "not found"),
-        tide::StatusCode::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "wrong method"),
+    match status {
+        tide::StatusCode::NotFound => {}
+        tide::StatusCode::MethodNotAllowed => {
+            let response = Response::error(StatusCode::METHOD_NOT_ALLOWED, "wrong method");
+            return Some(response.into());
+        }
         tide::StatusCode::InternalServerError => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "internal error")
+            return Some(HttpError::internal().plain_response().into());
         }
         _ => return None,
-    };
-    if status != StatusCode::NOT_FOUND {
-        return Some(Response::error(status, text).into());
     }
     let wants_page = matches!(head.method, Method::GET | Method::HEAD)
         && !is_health(&head.path)
         && (!is_machine_path(&head.path) || client_dir::is_page(&head.path));
     if !wants_page {
-        return Some(HttpError::new(Code::NotFound, text).response_for(&head.path).into());
+        return Some(HttpError::new(Code::NotFound, "not found").response_for(&head.path).into());
     }
     Some(match &state.client {
         Some(folder) if !pages::is_ours(&head.path) => {

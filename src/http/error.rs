@@ -48,6 +48,41 @@ impl HttpError {
         error
     }
 
+    /// An error of the service. One that the operator must fix is logged with its whole chain of causes, and
+    /// sent without it.
+    fn of_kind(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
+        let code = match kind {
+            ErrorKind::Unauthenticated => Code::Unauthenticated,
+            ErrorKind::PermissionDenied => Code::PermissionDenied,
+            ErrorKind::NotFound => Code::NotFound,
+            ErrorKind::AlreadyExists => Code::AlreadyExists,
+            ErrorKind::InvalidArgument => Code::InvalidArgument,
+            ErrorKind::FailedPrecondition => Code::FailedPrecondition,
+            ErrorKind::ResourceExhausted => Code::ResourceExhausted,
+            ErrorKind::Unimplemented => Code::Unimplemented,
+            ErrorKind::Unavailable => {
+                return Self::unavailable("the server cannot do that now, try again", error);
+            }
+            // `/readyz` says the same to everybody: an operator must act.
+            ErrorKind::DiskFull => return Self::unavailable("the server's disk is full", error),
+            ErrorKind::DiskError => {
+                return Self::unavailable("the server cannot write to its disk", error);
+            }
+            ErrorKind::Internal => {
+                log::error!(cause = chain(error); "a request failed");
+                return Self::internal();
+            }
+        };
+        Self::new(code, error.to_string())
+    }
+
+    fn unavailable(text: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
+        log::warn!(cause = chain(error); "a request failed because the store is unavailable");
+        let mut error = Self::new(Code::Unavailable, text);
+        error.retry_after = Some(limits::HTTP_RETRY_AFTER);
+        error
+    }
+
     /// The status of the response.
     pub(super) fn status(&self) -> StatusCode {
         let status = StatusCode::from_u16(self.code.http_status());
@@ -77,6 +112,13 @@ impl HttpError {
     }
 }
 
+impl From<HttpError> for Response {
+    /// That of a plain JSON route.
+    fn from(error: HttpError) -> Self {
+        error.plain_response()
+    }
+}
+
 fn with_retry(response: Response, after: Option<Duration>) -> Response {
     match after {
         // Rounded up, so that a client that waits this long is not too early.
@@ -100,42 +142,21 @@ impl From<BodyError> for HttpError {
     }
 }
 
-impl HttpError {
-    /// An error of the service. One that the operator must fix is logged with its whole chain of causes, and
-    /// sent without it.
-    fn of_kind(kind: ErrorKind, error: &(dyn std::error::Error + 'static)) -> Self {
-        let code = match kind {
-            ErrorKind::Unauthenticated => Code::Unauthenticated,
-            ErrorKind::PermissionDenied => Code::PermissionDenied,
-            ErrorKind::NotFound => Code::NotFound,
-            ErrorKind::AlreadyExists => Code::AlreadyExists,
-            ErrorKind::InvalidArgument => Code::InvalidArgument,
-            ErrorKind::FailedPrecondition => Code::FailedPrecondition,
-            ErrorKind::ResourceExhausted => Code::ResourceExhausted,
-            ErrorKind::Unimplemented => Code::Unimplemented,
-            ErrorKind::Unavailable => {
-                return Self::unavailable("the server cannot do that now, try again", error);
+impl From<BodyError> for Response {
+    /// That of a plain JSON route, which has a status for each cause.
+    fn from(error: BodyError) -> Self {
+        let (status, text) = match error {
+            BodyError::TooLarge { .. } => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "The request is too large")
             }
-            // `/readyz` says the same to everybody: an operator must act.
-            ErrorKind::DiskFull => return Self::unavailable("the server's disk is full", error),
-            ErrorKind::DiskError => {
-                return Self::unavailable("the server cannot write to its disk", error);
+            BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, "The request took too long"),
+            BodyError::Busy => {
+                let text = "The server is busy, try again";
+                return Self::error(StatusCode::SERVICE_UNAVAILABLE, text).retry_after(1);
             }
-            ErrorKind::Internal => {
-                log::error!(cause = chain(error); "a request failed");
-                return Self::internal();
-            }
+            BodyError::Broken { .. } => (StatusCode::BAD_REQUEST, "The request ended early"),
         };
-        Self::new(code, error.to_string())
-    }
-}
-
-impl HttpError {
-    fn unavailable(text: &'static str, error: &(dyn std::error::Error + 'static)) -> Self {
-        log::warn!(cause = chain(error); "a request failed because the store is unavailable");
-        let mut error = Self::new(Code::Unavailable, text);
-        error.retry_after = Some(limits::HTTP_RETRY_AFTER);
-        error
+        Self::error(status, text)
     }
 }
 

@@ -8,6 +8,7 @@ use hyper::header::{self, HeaderName};
 use hyper::upgrade::OnUpgrade;
 use hyper::{HeaderMap, Method, StatusCode, Uri, Version};
 use parking_lot::Mutex;
+use tide::Request;
 
 use crate::domain::Authority;
 use crate::runtime::Stop;
@@ -15,6 +16,8 @@ use crate::web::Coding;
 
 use super::config::PublicUrl;
 use super::connections::ConnectionPermit;
+use super::error::HttpError;
+use super::state::App;
 
 /// A checked request head.
 pub(super) struct Head {
@@ -128,6 +131,14 @@ fn has_dot_segment(path: &str) -> bool {
 }
 
 impl Head {
+    /// The head that the bridge carries beside `request`.
+    ///
+    /// # Errors
+    /// `internal` when it is missing.
+    pub(super) fn of(request: &Request<App>) -> Result<Arc<Self>, HttpError> {
+        request.ext::<Arc<Self>>().map(Arc::clone).ok_or_else(HttpError::internal)
+    }
+
     /// The text of a header; `None` when it is absent or contains anything but visible ASCII.
     pub(super) fn header(&self, name: &HeaderName) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()

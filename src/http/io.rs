@@ -11,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_lite::{AsyncRead, AsyncWrite};
+use hyper::StatusCode;
 
 use crate::limits;
 use crate::runtime::Clock;
@@ -18,6 +19,7 @@ use crate::runtime::Clock;
 use super::access_log::AccessRecord;
 use super::config::Deadlines;
 use super::connections::ConnectionPermit;
+use super::response::error_bytes;
 
 /// A timer that has been armed.
 pub(super) type Deadline = Pin<Box<dyn Future<Output = ()> + Send + Sync>>;
@@ -138,10 +140,6 @@ struct HeadTimer {
     timer: Deadline,
 }
 
-/// The response to a client that does not finish its head in time.
-const HEAD_TOO_SLOW: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\
-    Content-Type: application/json\r\nContent-Length: 29\r\n\r\n{\"error\":\"request timed out\"}";
-
 impl<S> DeadlineStream<S> {
     pub(super) fn new(stream: S, clock: Clock, phase: Arc<Phase>, deadlines: Deadlines) -> Self {
         Self { stream, clock, phase, deadlines, head: None, write: None, linger: None }
@@ -231,7 +229,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for DeadlineStream<S> {
                 // No response is being sent, so the socket takes these bytes at once or never. Without a byte of
                 // a request there is nothing to respond to.
                 if head.has_bytes && this.write.is_none() {
-                    let _sent = Pin::new(&mut this.stream).poll_write(cx, HEAD_TOO_SLOW);
+                    let response = error_bytes(StatusCode::REQUEST_TIMEOUT, "request timed out");
+                    let _sent = Pin::new(&mut this.stream).poll_write(cx, &response);
                 }
                 Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }

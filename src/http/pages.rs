@@ -3,8 +3,6 @@
 //! `/setup` and everything below it is ours whatever client is served: logging in for the first time must not
 //! depend on another client's build.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header;
@@ -34,10 +32,10 @@ pub(super) fn is_ours(path: &str) -> bool {
 }
 
 async fn serve(request: Request<App>, asset: &'static Asset) -> tide::Result {
-    let Some(head) = request.ext::<Arc<Head>>() else {
-        return Response::error(StatusCode::INTERNAL_SERVER_ERROR, "internal error").into();
-    };
-    file(head, asset, "no-cache").into()
+    match Head::of(&request) {
+        Ok(head) => file(&head, asset, "no-cache").into(),
+        Err(error) => error.plain_response().into(),
+    }
 }
 
 /// Responds to a GET or HEAD that matches no route: a file of the embedded client, otherwise its page.

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use async_tungstenite::WebSocketStream;
@@ -34,11 +33,10 @@ use super::state::App;
 
 /// The route.
 pub(super) async fn route(request: Request<App>) -> tide::Result {
-    let state = Arc::clone(request.state());
-    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return HttpError::internal().response_for("/api/realtime").into();
-    };
-    upgrade(&state, &head).into()
+    match Head::of(&request) {
+        Ok(head) => upgrade(request.state(), &head).into(),
+        Err(error) => error.plain_response().into(),
+    }
 }
 
 fn upgrade(state: &App, head: &Head) -> Response {

@@ -4,6 +4,9 @@
 use bytes::Bytes;
 use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{HeaderMap, StatusCode};
+use tide::{Endpoint, Request};
+
+use super::state::App;
 
 /// What a handler returns. A streamed body is a plain `tide::Response` instead.
 #[derive(Debug, Clone)]
@@ -36,14 +39,14 @@ impl Response {
         Self::of(status, "application/json", value.to_string())
     }
 
-    /// An error outside the Connect calls: `{"error":"text"}` (contract 6).
-    pub(super) fn error(status: StatusCode, text: &str) -> Self {
-        Self::json(status, &serde_json::json!({ "error": text }))
+    /// What a plain JSON route returns when there is nothing else to say.
+    pub(super) fn success() -> Self {
+        Self::json(StatusCode::OK, &serde_json::json!({ "success": true }))
     }
 
-    /// An error of a Connect call: `{"code","message"}` (contract 2), JSON for binary calls too.
-    pub(super) fn connect_error(status: StatusCode, code: &str, message: &str) -> Self {
-        Self::json(status, &serde_json::json!({ "code": code, "message": message }))
+    /// An error outside the Connect calls (contract 6).
+    pub(super) fn error(status: StatusCode, text: &str) -> Self {
+        Self::of(status, "application/json", error_body(text))
     }
 
     /// Adds a header.
@@ -72,6 +75,21 @@ impl Response {
     }
 }
 
+/// An error with its head, for a connection on which hyper does not respond. It closes the connection.
+pub(super) fn error_bytes(status: StatusCode, text: &str) -> Vec<u8> {
+    let body = error_body(text);
+    let length = body.len();
+    format!(
+        "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Type: application/json\r\n\
+         Content-Length: {length}\r\n\r\n{body}"
+    )
+    .into_bytes()
+}
+
+fn error_body(text: &str) -> String {
+    serde_json::json!({ "error": text }).to_string()
+}
+
 impl From<Response> for tide::Response {
     fn from(response: Response) -> Self {
         // This status is a placeholder: the bridge sends that of the extension.
@@ -84,5 +102,17 @@ impl From<Response> for tide::Response {
 impl From<Response> for tide::Result {
     fn from(response: Response) -> Self {
         Ok(response.into())
+    }
+}
+
+/// A handler of a plain JSON route, whose error is a response too.
+pub(super) fn plain<H, F>(handler: H) -> impl Endpoint<App>
+where
+    H: Fn(Request<App>) -> F + Send + Sync + 'static,
+    F: Future<Output = Result<Response, Response>> + Send + 'static,
+{
+    move |request: Request<App>| {
+        let response = handler(request);
+        async move { Ok::<Response, tide::Error>(response.await.unwrap_or_else(|error| error)) }
     }
 }

@@ -18,6 +18,7 @@ use futures_rustls::rustls::server::{Acceptor, ClientHello, ResolvesServerCert};
 use futures_rustls::rustls::sign::CertifiedKey;
 use futures_rustls::rustls::{self, ServerConfig};
 use futures_rustls::server::TlsStream;
+use hyper::StatusCode;
 use parking_lot::{Mutex, RwLock};
 use zeroize::Zeroizing;
 
@@ -26,6 +27,7 @@ use crate::limits;
 use crate::runtime::{Clock, blocking, limited_read};
 
 use super::permits::Permits;
+use super::response::error_bytes;
 use super::stream::{Cooperative, Stream};
 
 /// `webserver.tls.cert_file` and `webserver.tls.key_file`.
@@ -215,7 +217,9 @@ impl Tls {
         match arrived {
             // A handshake starts with byte 22 (RFC 8446, 5.1), every HTTP method with a letter.
             Ok(1..) if first.is_ascii_alphabetic() => {
-                write_and_close(Stream::plain(stream), PLAIN_HTTP).await.ok();
+                let text = "this port speaks https only";
+                let response = error_bytes(StatusCode::BAD_REQUEST, text);
+                write_and_close(Stream::plain(stream), &response).await.ok();
                 return None;
             }
             Ok(1..) => {}
@@ -251,11 +255,6 @@ impl Tls {
         }
     }
 }
-
-/// The response to a client that used `http://` instead of `https://`.
-const PLAIN_HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\
-    Content-Type: application/json\r\nContent-Length: 39\r\n\r\n\
-    {\"error\":\"this port speaks https only\"}";
 
 /// Sends a response, then waits until the client has read it: closing with unread bytes would reset the
 /// connection and discard the response.

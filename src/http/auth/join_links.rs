@@ -26,68 +26,42 @@ struct JoinLinkBody {
 }
 
 /// `POST /auth/join-links`: bearer token, or cookie with CSRF token.
-pub(super) async fn create(request: Request<App>) -> tide::Result {
-    let request = match json::read::<JoinLinkBody>(request).await {
-        Ok(request) => request,
-        Err(response) => return response.into(),
-    };
-    let session = match require_with_csrf(&request.state, &request.head).await {
-        Ok(session) => session,
-        Err(error) => return error.plain_response().into(),
-    };
+pub(super) async fn create(request: Request<App>) -> Result<Response, Response> {
+    let request = json::read::<JoinLinkBody>(request).await?;
+    let session = require_with_csrf(&request.state, &request.head).await?;
     let JoinLinkBody { login, display_name, email, role } = request.body;
     let state = Arc::clone(&request.state);
     let work = async move {
         let fields = JoinFields { login, display_name, email, role };
         Ok(state.service.links().join_link(&session, fields).await?)
     };
-    match request.state.finish("join link", request.permit, work).await {
-        Ok(link) => {
-            let origin = request.head.origin(&request.state.config.public_url);
-            let body = json!({
-                "id": link.id,
-                "url": format!("{origin}{}", link.path),
-                "expiresAt": time(link.expires_ms),
-            });
-            Response::json(StatusCode::OK, &body).into()
-        }
-        Err(error) => error.plain_response().into(),
-    }
+    let link = request.state.finish("join link", request.permit, work).await?;
+    let origin = request.head.origin(&request.state.config.public_url);
+    let body = json!({
+        "id": link.id,
+        "url": format!("{origin}{}", link.path),
+        "expiresAt": time(link.expires_ms),
+    });
+    Ok(Response::json(StatusCode::OK, &body))
 }
 
 /// `GET /auth/join-links`: the links that can be used now, the newest first.
-pub(super) async fn list(request: Request<App>) -> tide::Result {
-    let Some(head) = request.ext::<Arc<Head>>() else {
-        return HttpError::internal().plain_response().into();
-    };
-    let listed = async {
-        let presented = PresentedCredential::of_own_origin(request.state(), head);
-        let session = require(request.state(), &presented, CallKind::Read).await?;
-        Ok::<_, HttpError>(request.state().service.links().join_links(&session).await?)
-    };
-    match listed.await {
-        Ok(links) => {
-            let links: Vec<Value> = links.iter().map(link_json).collect();
-            Response::json(StatusCode::OK, &json!({ "links": links })).into()
-        }
-        Err(error) => error.plain_response().into(),
-    }
+pub(super) async fn list(request: Request<App>) -> Result<Response, Response> {
+    let (state, head) = (request.state(), Head::of(&request)?);
+    let presented = PresentedCredential::of_own_origin(state, &head);
+    let session = require(state, &presented, CallKind::Read).await?;
+    let links = state.service.links().join_links(&session).await.map_err(HttpError::from)?;
+    let links: Vec<Value> = links.iter().map(link_json).collect();
+    Ok(Response::json(StatusCode::OK, &json!({ "links": links })))
 }
 
 /// `DELETE /auth/join-links/{id}`: bearer token, or cookie with CSRF token.
-pub(super) async fn revoke(request: Request<App>) -> tide::Result {
-    let Some(head) = request.ext::<Arc<Head>>() else {
-        return HttpError::internal().plain_response().into();
-    };
-    let revoked = async {
-        let session = require_with_csrf(request.state(), head).await?;
-        let id = request.param("id").unwrap_or_default();
-        Ok::<_, HttpError>(request.state().service.links().revoke_join_link(&session, id).await?)
-    };
-    match revoked.await {
-        Ok(()) => Response::json(StatusCode::OK, &json!({ "success": true })).into(),
-        Err(error) => error.plain_response().into(),
-    }
+pub(super) async fn revoke(request: Request<App>) -> Result<Response, Response> {
+    let (state, head) = (request.state(), Head::of(&request)?);
+    let session = require_with_csrf(state, &head).await?;
+    let id = request.param("id").unwrap_or_default();
+    state.service.links().revoke_join_link(&session, id).await.map_err(HttpError::from)?;
+    Ok(Response::success())
 }
 
 fn link_json(link: &OpenLink) -> Value {

@@ -8,7 +8,7 @@ use tide::Request;
 
 use crate::limits;
 
-use super::super::body::{BodyError, read_body};
+use super::super::body::read_body;
 use super::super::error::HttpError;
 use super::super::head::Head;
 use super::super::response::Response;
@@ -28,10 +28,8 @@ pub(super) async fn read<T: DeserializeOwned>(
     mut request: Request<App>,
 ) -> Result<JsonRequest<T>, Response> {
     let state = Arc::clone(request.state());
-    let head = request.ext::<Arc<Head>>().map(Arc::clone);
-    let head = head.ok_or_else(|| HttpError::internal().plain_response())?;
-    let permit =
-        PausablePermit::of(&request).ok_or_else(|| HttpError::internal().plain_response())?;
+    let head = Head::of(&request)?;
+    let permit = PausablePermit::of(&request).ok_or_else(HttpError::internal)?;
     // A page of another origin can send a form or plain text without a preflight request (CORS).
     let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
@@ -46,23 +44,11 @@ pub(super) async fn read<T: DeserializeOwned>(
         return Err(response.with(header::ACCEPT_ENCODING, "identity"));
     }
     let max = limits::JSON_BODY_MAX_BYTES;
-    let whole = read_body(request.take_body(), max, &state, &permit).await;
-    let whole = whole.map_err(|error| unread(&error))?;
+    let whole = read_body(request.take_body(), max, &state, &permit).await?;
     let bytes: &[u8] = if whole.bytes.is_empty() { b"{}" } else { &whole.bytes };
     // The parser's text may quote the body, so it is neither logged nor sent.
     let body = serde_json::from_slice(bytes).map_err(|_quotes| {
         Response::error(StatusCode::BAD_REQUEST, "The request body is not the expected JSON")
     })?;
     Ok(JsonRequest { state, head, permit: Some(permit), body })
-}
-
-fn unread(error: &BodyError) -> Response {
-    let text = match error {
-        BodyError::TooLarge { .. } => "The request is too large",
-        BodyError::TooSlow => "The request took too long",
-        BodyError::Busy => "The server is busy, try again",
-        BodyError::Broken { .. } => "The request ended early",
-    };
-    let response = Response::error(error.status(), text);
-    if matches!(error, BodyError::Busy) { response.retry_after(1) } else { response }
 }

@@ -13,7 +13,7 @@ use super::super::error::HttpError;
 use super::super::head::Head;
 use super::super::response::Response;
 use super::super::state::{App, AppState, PausablePermit};
-use super::{PresentedCredential, cookies, has_csrf, json};
+use super::{PresentedCredential, cookies, csrf_error, has_csrf, json};
 
 #[derive(Deserialize)]
 struct LogInBody {
@@ -24,27 +24,22 @@ struct LogInBody {
 }
 
 /// `POST /auth/login`
-pub(super) async fn login(request: Request<App>) -> tide::Result {
-    let request = match json::read::<LogInBody>(request).await {
-        Ok(request) => request,
-        Err(response) => return response.into(),
-    };
+pub(super) async fn login(request: Request<App>) -> Result<Response, Response> {
+    let request = json::read::<LogInBody>(request).await?;
     let LogInBody { identifier, login, password } = request.body;
     let given = |text: Option<String>| text.filter(|text| !text.is_empty());
     let Some((identifier, password)) = given(identifier).or(given(login)).zip(given(password))
     else {
         let text = "Login and password are required";
-        return Response::error(StatusCode::BAD_REQUEST, text).into();
+        return Err(Response::error(StatusCode::BAD_REQUEST, text));
     };
     let (state, address) = (Arc::clone(&request.state), request.head.client);
     let work = async move {
         let attempt = LogIn { identifier: &identifier, password: &password, address };
         Ok(Box::pin(state.service.sessions().log_in(attempt)).await?)
     };
-    match request.state.finish("log in", request.permit, work).await {
-        Ok(logged_in) => logged_in_response(&request.state, &request.head, &logged_in).into(),
-        Err(error) => error.plain_response().into(),
-    }
+    let logged_in = request.state.finish("log in", request.permit, work).await?;
+    Ok(logged_in_response(&request.state, &request.head, &logged_in))
 }
 
 /// The response of every request that logs somebody in.
@@ -75,52 +70,37 @@ pub(super) fn with_cookies(
 }
 
 /// `POST /auth/logout`: ends the sessions of all presented credentials, bearer and cookie alike.
-pub(super) async fn logout(request: Request<App>) -> tide::Result {
+pub(super) async fn logout(request: Request<App>) -> Result<Response, Response> {
     let state = Arc::clone(request.state());
-    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return HttpError::internal().plain_response().into();
-    };
+    let head = Head::of(&request)?;
     let permit = PausablePermit::of(&request);
     let presented = PresentedCredential::of(&head);
     let mut ends = vec![presented.clone()];
     let cookie =
         cookies::session(&head).map(|cookie| PresentedCredential::Cookie(cookie.to_owned()));
-    match (&presented, cookie) {
+    let may_end = match (&presented, cookie) {
         // A valid bearer token needs no CSRF token, and the session of the cookie beside it ends too.
         (PresentedCredential::Bearer(_), Some(cookie)) => {
-            match may_end_with_bearer(&state, &head, &presented, &cookie).await {
-                Ok(true) => ends.push(cookie),
-                Ok(false) => return csrf_error(),
-                Err(error) => return error.plain_response().into(),
-            }
+            let may_end = may_end_with_bearer(&state, &head, &presented, &cookie).await?;
+            ends.push(cookie);
+            may_end
         }
-        (PresentedCredential::Cookie(_), _) => {
-            match may_end_session(&state, &head, &presented).await {
-                Ok(true) => {}
-                Ok(false) => return csrf_error(),
-                Err(error) => return error.plain_response().into(),
-            }
-        }
-        _ => {}
+        (PresentedCredential::Cookie(_), _) => may_end_session(&state, &head, &presented).await?,
+        (PresentedCredential::Bearer(_) | PresentedCredential::Nothing, _) => true,
+    };
+    if !may_end {
+        return Err(csrf_error().into());
     }
     let owner = Arc::clone(&state);
     let work = async move {
         let credentials: Vec<_> = ends.iter().filter_map(PresentedCredential::credential).collect();
         Ok(owner.service.sessions().log_out(&credentials).await?)
     };
-    match state.finish("log out", permit, work).await {
-        Ok(()) => {
-            let response = Response::json(StatusCode::OK, &json!({ "success": true }));
-            // A page of another origin, whose request carries no cookie, deletes none either.
-            let is_own = head.is_own_origin(&state.config.public_url);
-            if is_own { cookies::clear(response, &head).into() } else { response.into() }
-        }
-        Err(error) => error.plain_response().into(),
-    }
-}
-
-fn csrf_error() -> tide::Result {
-    Response::error(StatusCode::FORBIDDEN, "CSRF token is missing or wrong").into()
+    state.finish("log out", permit, work).await?;
+    let response = Response::success();
+    // A page of another origin, whose request carries no cookie, deletes none either.
+    let is_own = head.is_own_origin(&state.config.public_url);
+    Ok(if is_own { cookies::clear(response, &head) } else { response })
 }
 
 /// Whether the session of a cookie may be ended together with that of a bearer token. A valid bearer token is

@@ -20,16 +20,17 @@ use crate::service::{CallKind, Credential, Session, Tickets};
 
 use super::error::HttpError;
 use super::head::Head;
+use super::response::plain;
 use super::state::{App, AppState};
 
 /// The routes of `/auth/*` that this server has.
 pub(super) fn routes(app: &mut tide::Server<App>) {
-    app.at("/auth/login").post(login::login);
-    app.at("/auth/logout").post(login::logout);
-    app.at("/auth/setup").post(setup::redeem);
-    app.at("/auth/setup/inspect").post(setup::inspect);
-    app.at("/auth/join-links").post(join_links::create).get(join_links::list);
-    app.at("/auth/join-links/:id").delete(join_links::revoke);
+    app.at("/auth/login").post(plain(login::login));
+    app.at("/auth/logout").post(plain(login::logout));
+    app.at("/auth/setup").post(plain(setup::redeem));
+    app.at("/auth/setup/inspect").post(plain(setup::inspect));
+    app.at("/auth/join-links").post(plain(join_links::create)).get(plain(join_links::list));
+    app.at("/auth/join-links/:id").delete(plain(join_links::revoke));
     app.at("/auth/register").post(registration::register);
     app.at("/auth/forgot-password").post(registration::forgot_password);
     app.at("/invite/*").get(registration::invite);
@@ -141,9 +142,14 @@ pub(super) async fn require_with_csrf(state: &AppState, head: &Head) -> Result<S
     let credential = presented.credential().ok_or_else(HttpError::unauthenticated)?;
     let session = state.service.sessions().authenticate(credential, CallKind::Write).await?;
     if matches!(presented, PresentedCredential::Cookie(_)) && !has_csrf(state, head, &session) {
-        return Err(HttpError::new(Code::PermissionDenied, "CSRF token is missing or wrong"));
+        return Err(csrf_error());
     }
     Ok(session)
+}
+
+/// The CSRF token of a cookie is missing or wrong.
+fn csrf_error() -> HttpError {
+    HttpError::new(Code::PermissionDenied, "CSRF token is missing or wrong")
 }
 
 /// Whether the request repeats the CSRF cookie of this session in its header.

@@ -2,7 +2,6 @@
 //! (6.2 to 6.4) requires where they are off.
 
 use hyper::{StatusCode, header};
-use serde_json::json;
 use tide::Request;
 
 use super::super::response::Response;
@@ -15,7 +14,7 @@ pub(super) async fn register(_request: Request<App>) -> tide::Result {
 
 /// `POST /auth/forgot-password`: the same response for every address, so that nobody learns which ones are known.
 pub(super) async fn forgot_password(_request: Request<App>) -> tide::Result {
-    Response::json(StatusCode::OK, &json!({ "success": true })).into()
+    Response::success().into()
 }
 
 /// `GET /invite/{token}`: no invite is valid.

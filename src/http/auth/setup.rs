@@ -24,17 +24,11 @@ struct TokenBody {
 }
 
 /// `POST /auth/setup/inspect`
-pub(super) async fn inspect(request: Request<App>) -> tide::Result {
-    let request = match json::read::<TokenBody>(request).await {
-        Ok(request) => request,
-        Err(response) => return response.into(),
-    };
+pub(super) async fn inspect(request: Request<App>) -> Result<Response, Response> {
+    let request = json::read::<TokenBody>(request).await?;
     let token = request.body.token.unwrap_or_default();
     let service = &request.state.service;
-    let content = match service.sign_up().link_content(&token).await {
-        Ok(content) => content,
-        Err(error) => return HttpError::from(error).plain_response().into(),
-    };
+    let content = service.sign_up().link_content(&token).await.map_err(HttpError::from)?;
     let body = json!({
         "kind": if content.is_setup { "owner" } else { "join" },
         "serverName": service.server().profile().name,
@@ -44,7 +38,7 @@ pub(super) async fn inspect(request: Request<App>) -> tide::Result {
             "email": content.email,
         },
     });
-    Response::json(StatusCode::OK, &body).into()
+    Ok(Response::json(StatusCode::OK, &body))
 }
 
 #[derive(Deserialize)]
@@ -58,11 +52,8 @@ struct SetupBody {
 }
 
 /// `POST /auth/setup`: creates the account of a link and logs it in.
-pub(super) async fn redeem(request: Request<App>) -> tide::Result {
-    let request = match json::read::<SetupBody>(request).await {
-        Ok(request) => request,
-        Err(response) => return response.into(),
-    };
+pub(super) async fn redeem(request: Request<App>) -> Result<Response, Response> {
+    let request = json::read::<SetupBody>(request).await?;
     let state = Arc::clone(&request.state);
     let body = request.body;
     let address = request.head.client;
@@ -77,10 +68,6 @@ pub(super) async fn redeem(request: Request<App>) -> tide::Result {
         };
         Ok(Box::pin(state.service.sign_up().redeem(redeem)).await?)
     };
-    match request.state.finish("setup", request.permit, work).await {
-        Ok(logged_in) => {
-            login::logged_in_response(&request.state, &request.head, &logged_in).into()
-        }
-        Err(error) => error.plain_response().into(),
-    }
+    let logged_in = request.state.finish("setup", request.permit, work).await?;
+    Ok(login::logged_in_response(&request.state, &request.head, &logged_in))
 }

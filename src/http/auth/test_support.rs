@@ -17,7 +17,7 @@ use crate::domain::text::Email;
 use crate::service::{AccountView, CallKind, Credential, LoggedIn, NewUser, Service};
 
 use super::super::error::HttpError;
-use super::super::response::Response;
+use super::super::response::{Response, plain};
 use super::super::state::App;
 use super::json::{self, JsonRequest};
 use super::login::with_cookies;
@@ -34,10 +34,10 @@ const NOT_BUILT: [&str; 6] = [
 
 /// The routes that only this build has.
 pub(super) fn routes(app: &mut tide::Server<App>) {
-    app.at("/auth/test/create-user").post(create_user);
-    app.at("/auth/test/create-user-session").post(create_user_session);
-    app.at("/auth/test/verify-email").post(verify_email);
-    app.at("/auth/test/oauth-callback").post(oauth_callback);
+    app.at("/auth/test/create-user").post(plain(create_user));
+    app.at("/auth/test/create-user-session").post(plain(create_user_session));
+    app.at("/auth/test/verify-email").post(plain(verify_email));
+    app.at("/auth/test/oauth-callback").post(plain(oauth_callback));
     app.at("/auth/test/last-email").get(not_built);
     app.at("/auth/test/emails").delete(delete_mail);
     for path in NOT_BUILT {
@@ -52,7 +52,7 @@ async fn not_built(_request: Request<App>) -> tide::Result {
 
 /// `DELETE /auth/test/emails`: nothing sends mail, so there is nothing to delete.
 async fn delete_mail(_request: Request<App>) -> tide::Result {
-    Response::json(StatusCode::OK, &json!({ "success": true })).into()
+    Response::success().into()
 }
 
 #[derive(Deserialize)]
@@ -83,7 +83,7 @@ impl UserBody {
 }
 
 /// `POST /auth/test/create-user`
-async fn create_user(request: Request<App>) -> tide::Result {
+async fn create_user(request: Request<App>) -> Result<Response, Response> {
     Box::pin(run(request, async |state: App, body: UserBody| {
         let made = body.create(&state.service, None).await?;
         Ok((Response::json(StatusCode::OK, &user(&made)), None))
@@ -92,7 +92,7 @@ async fn create_user(request: Request<App>) -> tide::Result {
 }
 
 /// `POST /auth/test/create-user-session`
-async fn create_user_session(request: Request<App>) -> tide::Result {
+async fn create_user_session(request: Request<App>) -> Result<Response, Response> {
     Box::pin(run(request, async |state: App, body: UserBody| {
         let email = address(body.email.as_deref())?;
         let made = body.create(&state.service, Some(email.as_str())).await?;
@@ -120,7 +120,7 @@ struct AddressBody {
 }
 
 /// `POST /auth/test/verify-email`
-async fn verify_email(request: Request<App>) -> tide::Result {
+async fn verify_email(request: Request<App>) -> Result<Response, Response> {
     Box::pin(run(request, async |state: App, body: AddressBody| {
         let user = required(body.user_id.as_deref(), "userId")?;
         let email = address(body.email.as_deref())?;
@@ -130,7 +130,7 @@ async fn verify_email(request: Request<App>) -> tide::Result {
             .add_verified_email(user, &email)
             .await
             .map_err(internal_error)?;
-        Ok((Response::json(StatusCode::OK, &json!({ "success": true })), None))
+        Ok((Response::success(), None))
     }))
     .await
 }
@@ -143,7 +143,7 @@ struct ProviderBody {
 }
 
 /// `POST /auth/test/oauth-callback`
-async fn oauth_callback(request: Request<App>) -> tide::Result {
+async fn oauth_callback(request: Request<App>) -> Result<Response, Response> {
     Box::pin(run(request, async |state: App, body: ProviderBody| {
         let email = address(body.email.as_deref())?;
         let found =
@@ -162,24 +162,21 @@ async fn oauth_callback(request: Request<App>) -> tide::Result {
 
 /// Reads the body, runs the work to its end even when the client disconnects, and sets the cookies of a new
 /// session.
-async fn run<T, F>(request: Request<App>, work: impl FnOnce(App, T) -> F) -> tide::Result
+async fn run<T, F>(
+    request: Request<App>,
+    work: impl FnOnce(App, T) -> F,
+) -> Result<Response, Response>
 where
     T: serde::de::DeserializeOwned,
     F: Future<Output = Result<(Response, Option<LoggedIn>), TestRouteError>> + Send + 'static,
 {
-    let JsonRequest { state, head, permit, body } = match json::read::<T>(request).await {
-        Ok(request) => request,
-        Err(response) => return response.into(),
-    };
+    let JsonRequest { state, head, permit, body } = json::read::<T>(request).await?;
     let work = work(Arc::clone(&state), body);
     let work = async move { Ok::<_, HttpError>(work.await) };
-    match state.finish("test support", permit, work).await {
-        Ok(Ok((response, Some(logged_in)))) => {
-            with_cookies(response, &state, &head, &logged_in).into()
-        }
-        Ok(Ok((response, None))) => response.into(),
-        Ok(Err(TestRouteError(status, text))) => Response::error(status, &text).into(),
-        Err(error) => error.plain_response().into(),
+    match state.finish("test support", permit, work).await? {
+        Ok((response, Some(logged_in))) => Ok(with_cookies(response, &state, &head, &logged_in)),
+        Ok((response, None)) => Ok(response),
+        Err(TestRouteError(status, text)) => Err(Response::error(status, &text)),
     }
 }
 

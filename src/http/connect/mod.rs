@@ -35,7 +35,7 @@ use crate::limits;
 use crate::service::{CallKind, Session};
 
 use super::auth::{self, Caller, PresentedCredential};
-use super::body::{BodyError, BodyPermit, BufferedBody, read_body};
+use super::body::{BodyPermit, BufferedBody, read_body};
 use super::error::HttpError;
 use super::head::Head;
 use super::response::Response;
@@ -117,28 +117,25 @@ fn unencodable(method: Method, error: &EncodeError) -> HttpError {
 }
 
 /// The route of all calls.
-pub(super) async fn route(mut request: Request<App>) -> tide::Result {
+pub(super) async fn route(request: Request<App>) -> tide::Result {
+    Box::pin(respond(request)).await.unwrap_or_else(HttpError::connect_response).into()
+}
+
+async fn respond(mut request: Request<App>) -> Result<Response, HttpError> {
     let state = Arc::clone(request.state());
-    let Some(head) = request.ext::<Arc<Head>>().map(Arc::clone) else {
-        return HttpError::internal().connect_response().into();
-    };
-    let Some(permit) = PausablePermit::of(&request) else {
-        return HttpError::internal().connect_response().into();
-    };
-    let Some(method) = Method::from_path(&head.path) else {
-        return HttpError::new(Code::NotFound, "no such method").connect_response().into();
-    };
+    let head = Head::of(&request)?;
+    let permit = PausablePermit::of(&request).ok_or_else(HttpError::internal)?;
+    let method = Method::from_path(&head.path)
+        .ok_or_else(|| HttpError::new(Code::NotFound, "no such method"))?;
     if head.method != Verb::POST {
-        let response = Response::connect_error(
-            StatusCode::METHOD_NOT_ALLOWED,
-            Code::Unimplemented.name(),
-            "calls are POST requests",
-        );
-        return response.with(header::ALLOW, "POST, OPTIONS").into();
+        let error = HttpError::new(Code::Unimplemented, "calls are POST requests");
+        let mut response = error.connect_response();
+        response.status = StatusCode::METHOD_NOT_ALLOWED;
+        return Ok(response.with(header::ALLOW, "POST, OPTIONS"));
     }
     let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
     let Some(encoding) = Encoding::from_content_type(content_type) else {
-        return Response::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE).into();
+        return Ok(Response::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE));
     };
     let presented = PresentedCredential::of_own_origin(&state, &head);
     let effect = state.methods.effect(method);
@@ -146,29 +143,25 @@ pub(super) async fn route(mut request: Request<App>) -> tide::Result {
         // The client has not authenticated, so nothing is decompressed for it.
         CallAccess::Public if head.is_compressed() => {
             let response = Response::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
-            return response.with(header::ACCEPT_ENCODING, "identity").into();
+            return Ok(response.with(header::ACCEPT_ENCODING, "identity"));
         }
         CallAccess::Public => None,
-        CallAccess::User => match auth::require(&state, &presented, effect).await {
-            Ok(session) => Some(session),
-            Err(error) => return error.connect_response().into(),
-        },
+        CallAccess::User => Some(auth::require(&state, &presented, effect).await?),
     };
     let cookie = auth::renewed_cookie(&state, &head, &presented, session.as_ref());
     let body = request.take_body();
     let call = Call { state: Arc::clone(&state), head: Arc::clone(&head), method, encoding };
-    let response = match Box::pin(call.run(body, (session, presented), permit)).await {
+    let response = match Box::pin(call.run(body, session, presented, permit)).await {
         Ok(bytes) => {
             let response = Response::of(StatusCode::OK, encoding.content_type(), bytes);
             gzip::compress(response, &head, state.config.compression_min_bytes).await
         }
         Err(error) => error.connect_response(),
     };
-    let response = match cookie {
+    Ok(match cookie {
         Some(line) => response.with(header::SET_COOKIE, &line),
         None => response,
-    };
-    response.into()
+    })
 }
 
 /// A call whose headers are valid.
@@ -183,7 +176,8 @@ impl Call {
     async fn run(
         self,
         body: tide::Body,
-        (session, presented): (Option<Session>, PresentedCredential),
+        session: Option<Session>,
+        presented: PresentedCredential,
         permit: RequestPermit,
     ) -> Result<Vec<u8>, HttpError> {
         let Some(entry) = self.state.methods.entries.get(&self.method) else {
@@ -233,7 +227,7 @@ impl Call {
         &self,
         body: tide::Body,
         permit: &RequestPermit,
-    ) -> Result<BufferedBody, CallBodyError> {
+    ) -> Result<BufferedBody, HttpError> {
         let max = self.method.size_class().max_bytes(self.state.config.upload_max_bytes);
         let whole = read_body(body, max, &self.state, permit).await?;
         match self.head.header(&header::CONTENT_ENCODING).map(str::trim) {
@@ -244,29 +238,8 @@ impl Call {
                 let expanded = gzip::expand(whole, max, unpacked).await?;
                 Ok(BufferedBody { was_awaited, ..expanded })
             }
-            Some(_) => Err(CallBodyError::UnknownCoding),
-        }
-    }
-}
-
-/// Why the body of a call could not be read.
-enum CallBodyError {
-    Unread(BodyError),
-    UnknownCoding,
-}
-
-impl From<BodyError> for CallBodyError {
-    fn from(error: BodyError) -> Self {
-        Self::Unread(error)
-    }
-}
-
-impl From<CallBodyError> for HttpError {
-    fn from(error: CallBodyError) -> Self {
-        match error {
-            CallBodyError::Unread(error) => error.into(),
-            CallBodyError::UnknownCoding => {
-                Self::new(Code::Unimplemented, "only gzip and identity are supported")
+            Some(_) => {
+                Err(HttpError::new(Code::Unimplemented, "only gzip and identity are supported"))
             }
         }
     }
@@ -280,8 +253,8 @@ fn timeout(head: &Head) -> Result<Duration, HttpError> {
         None => Ok(max),
         // The Connect protocol allows at most ten digits.
         Some(text) if text.len() <= 10 && text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            let asked = text.parse().map(Duration::from_millis).unwrap_or(max);
-            Ok(asked.min(max))
+            let requested = text.parse().map(Duration::from_millis).unwrap_or(max);
+            Ok(requested.min(max))
         }
         Some(_) => Err(HttpError::invalid("connect-timeout-ms is not a number of milliseconds")),
     }
