@@ -130,6 +130,14 @@ fn has_dot_segment(path: &str) -> bool {
     }) || path.contains('\\')
 }
 
+/// The content coding of a request body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum BodyCoding {
+    Identity,
+    Gzip,
+    Unknown,
+}
+
 impl Head {
     /// The head that the bridge carries beside `request`.
     ///
@@ -151,12 +159,16 @@ impl Head {
         pairs.find_map(|(key, value)| (key == name).then_some(value))
     }
 
+    /// The members of a header that is a comma-separated list, over all its lines (RFC 9110, 5.6.1).
+    pub(super) fn members(&self, name: &HeaderName) -> impl Iterator<Item = &str> {
+        let lines = self.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        lines.flat_map(|line| line.split(',')).map(str::trim)
+    }
+
     /// The content codings that the client accepts, the preferred one first (RFC 9110, 12.5.3).
     pub(super) fn accepted_codings(&self) -> Vec<Coding> {
-        let values = self.headers.get_all(header::ACCEPT_ENCODING).iter();
-        let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
         let weights: Vec<(&str, u16)> =
-            texts.iter().flat_map(|line| line.split(',')).map(weight).collect();
+            self.members(&header::ACCEPT_ENCODING).map(weight).collect();
         let mut accepted: Vec<(u16, Coding)> = Vec::new();
         for coding in Coding::ALL {
             let of = |name: &str| weights.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
@@ -170,16 +182,20 @@ impl Head {
         accepted.into_iter().map(|(_, coding)| coding).collect()
     }
 
-    /// Whether the body has a content coding.
-    pub(super) fn is_compressed(&self) -> bool {
+    /// The content coding of the body.
+    pub(super) fn body_coding(&self) -> BodyCoding {
         let coding = self.headers.get(header::CONTENT_ENCODING);
-        coding.is_some_and(|coding| !matches!(coding.as_bytes().trim_ascii(), b"" | b"identity"))
+        match coding.map_or(&b""[..], |coding| coding.as_bytes().trim_ascii()) {
+            b"" | b"identity" => BodyCoding::Identity,
+            coding if coding.eq_ignore_ascii_case(b"gzip") => BodyCoding::Gzip,
+            _ => BodyCoding::Unknown,
+        }
     }
 
     /// Whether the client has the version with this entity tag, quotes included (RFC 9110, 13.1.2).
     pub(super) fn knows(&self, tag: &str) -> bool {
-        let given = self.header(&header::IF_NONE_MATCH).unwrap_or_default();
-        given.split(',').any(|one| one.trim().trim_start_matches("W/") == tag || one.trim() == "*")
+        let mut given = self.members(&header::IF_NONE_MATCH);
+        given.any(|one| one.trim_start_matches("W/") == tag || one == "*")
     }
 
     /// Whether the method is safe (RFC 9110, 9.2.1).

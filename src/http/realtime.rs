@@ -41,8 +41,7 @@ pub(super) async fn route(request: Request<App>) -> tide::Result {
 
 fn upgrade(state: &App, head: &Head) -> Response {
     let has = |name: &HeaderName, token: &str| {
-        let values = head.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-        values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+        head.members(name).any(|one| one.eq_ignore_ascii_case(token))
     };
     if !has(&header::UPGRADE, "websocket") || !has(&header::CONNECTION, "upgrade") {
         let response =

@@ -6,11 +6,12 @@ use hyper::{StatusCode, header};
 use serde::de::DeserializeOwned;
 use tide::Request;
 
+use crate::contract::Encoding;
 use crate::limits;
 
 use super::super::body::read_body;
 use super::super::error::HttpError;
-use super::super::head::Head;
+use super::super::head::{BodyCoding, Head};
 use super::super::response::Response;
 use super::super::state::{App, PausablePermit, RequestPermit};
 
@@ -32,12 +33,11 @@ pub(super) async fn read<T: DeserializeOwned>(
     let permit = PausablePermit::of(&request).ok_or_else(HttpError::internal)?;
     // A page of another origin can send a form or plain text without a preflight request (CORS).
     let content_type = head.header(&header::CONTENT_TYPE).unwrap_or_default();
-    let media_type = content_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
+    if Encoding::from_content_type(content_type) != Some(Encoding::Json) {
         let text = "The body must be JSON, with Content-Type: application/json";
         return Err(Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text));
     }
-    if head.is_compressed() {
+    if head.body_coding() != BodyCoding::Identity {
         // The client has not authenticated yet, so nothing is decompressed for it.
         let text = "The request must not be compressed";
         let response = Response::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, text);

@@ -37,7 +37,7 @@ use crate::service::{CallKind, Session};
 use super::auth::{self, Caller, PresentedCredential};
 use super::body::{BodyPermit, BufferedBody, read_body};
 use super::error::HttpError;
-use super::head::Head;
+use super::head::{BodyCoding, Head};
 use super::response::Response;
 use super::state::{App, PausablePermit, RequestPermit};
 
@@ -141,7 +141,7 @@ async fn respond(mut request: Request<App>) -> Result<Response, HttpError> {
     let effect = state.methods.effect(method);
     let session = match method.access() {
         // The client has not authenticated, so nothing is decompressed for it.
-        CallAccess::Public if head.is_compressed() => {
+        CallAccess::Public if head.body_coding() != BodyCoding::Identity => {
             let response = Response::empty(StatusCode::UNSUPPORTED_MEDIA_TYPE);
             return Ok(response.with(header::ACCEPT_ENCODING, "identity"));
         }
@@ -230,15 +230,15 @@ impl Call {
     ) -> Result<BufferedBody, HttpError> {
         let max = self.method.size_class().max_bytes(self.state.config.upload_max_bytes);
         let whole = read_body(body, max, &self.state, permit).await?;
-        match self.head.header(&header::CONTENT_ENCODING).map(str::trim) {
-            None | Some("" | "identity") => Ok(whole),
-            Some(coding) if coding.eq_ignore_ascii_case("gzip") => {
+        match self.head.body_coding() {
+            BodyCoding::Identity => Ok(whole),
+            BodyCoding::Gzip => {
                 let unpacked = BodyPermit::new(&self.state, permit.client);
                 let was_awaited = whole.was_awaited;
                 let expanded = gzip::expand(whole, max, unpacked).await?;
                 Ok(BufferedBody { was_awaited, ..expanded })
             }
-            Some(_) => {
+            BodyCoding::Unknown => {
                 Err(HttpError::new(Code::Unimplemented, "only gzip and identity are supported"))
             }
         }
