@@ -13,7 +13,7 @@ use crate::supervisor::{DataDir, Role};
 
 use super::error::AppError;
 use super::parts;
-use super::store::{Create, Store};
+use super::store::{Create, Store, StoreOpening};
 
 /// The function through which a command calls operations, as often as it needs.
 pub(super) type Calls<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, OperatorError>;
@@ -61,8 +61,9 @@ async fn open(
     runtime: &Runtime,
     clock: &Clock,
 ) -> Result<Store, AppError> {
+    let opening = StoreOpening { settings, create: Create::No, runtime, clock };
     let Some(embedded) = &settings.embedded else {
-        let opened = Store::external(settings, Create::No, runtime, clock, |_| {});
+        let opened = opening.external(|_| {});
         return match clock.timeout(STORE_COMMAND_TIMEOUT, Box::pin(opened)).await {
             Ok(opened) => opened,
             Err(elapsed) => Err(ConnectError::Unreachable {
@@ -78,5 +79,5 @@ async fn open(
     }
     let role = Role::Offline { command: command.to_owned() };
     let locked = Box::pin(DataDir::lock(data_dir, role, clock, |_| {})).await?;
-    Box::pin(Store::embedded(settings, (embedded, locked), Create::No, runtime, clock)).await
+    Box::pin(opening.embedded(embedded, locked)).await
 }

@@ -23,7 +23,7 @@ use super::parts;
 use super::readiness::{Readiness, Reason};
 use super::register;
 use super::status;
-use super::store::{Create, Store};
+use super::store::{Create, Store, StoreOpening};
 
 /// Tasks of the process besides those of its parts.
 const TASKS_MAX: usize = 8;
@@ -155,9 +155,7 @@ impl ServerProcess {
             self.notify.status("waiting for the NATS cluster");
             let readiness = self.readiness.clone();
             let waiting = move |reason| readiness.set(Some(reason));
-            let (runtime, clock) = (&self.runtime, &self.clock);
-            let opening = Store::external(&self.settings, Create::Yes, runtime, clock, waiting);
-            return Box::pin(opening).await;
+            return Box::pin(self.store_opening().external(waiting)).await;
         };
         let notify = Arc::clone(&self.notify);
         let waiting = move |waiting: &LockWait| match waiting {
@@ -175,15 +173,12 @@ impl ServerProcess {
             log::info!(key = key; "generated a secret; it is stored in secrets.toml in the data directory");
         }
         self.notify.status("starting nats-server");
-        let (runtime, clock) = (&self.runtime, &self.clock);
-        Box::pin(Store::embedded(
-            &self.settings,
-            (&embedded, data_dir),
-            Create::Yes,
-            runtime,
-            clock,
-        ))
-        .await
+        Box::pin(self.store_opening().embedded(&embedded, data_dir)).await
+    }
+
+    fn store_opening(&self) -> StoreOpening<'_> {
+        let Self { settings, runtime, clock, .. } = self;
+        StoreOpening { settings, create: Create::Yes, runtime, clock }
     }
 
     fn build_service(&self, store: &Store) -> Result<Service, AppError> {

@@ -35,15 +35,22 @@ pub(super) enum Create {
     No,
 }
 
-impl Store {
+/// What is needed to open a store.
+pub(super) struct StoreOpening<'a> {
+    pub(super) settings: &'a Settings,
+    pub(super) create: Create,
+    pub(super) runtime: &'a Runtime,
+    pub(super) clock: &'a Clock,
+}
+
+impl StoreOpening<'_> {
     /// Starts the embedded server on the locked directory and opens the store.
     pub(super) async fn embedded(
-        settings: &Settings,
-        (config, data_dir): (&config::Embedded, DataDir),
-        create: Create,
-        runtime: &Runtime,
-        clock: &Clock,
-    ) -> Result<Self, AppError> {
+        self,
+        config: &config::Embedded,
+        data_dir: DataDir,
+    ) -> Result<Store, AppError> {
+        let Self { settings, create, runtime, clock } = self;
         let secret = secret_key(settings)?;
         let scope = Scope::new(runtime, "nats-server", TASKS_MAX);
         let config = parts::supervisor(settings, config);
@@ -73,7 +80,7 @@ impl Store {
                 let closed = Stop::new();
                 let gate = write_gate(nats.clone(), embedded.watch(), closed.clone());
                 scope.spawn("write-gate", gate)?;
-                Ok(Self { nats, storage, embedded: Some(embedded), register: None, closed, scope })
+                Ok(Store { nats, storage, embedded: Some(embedded), register: None, closed, scope })
             }
             Err(error) => {
                 embedded.stop().await;
@@ -83,13 +90,8 @@ impl Store {
     }
 
     /// Waits for the external cluster as long as it takes, passes the reason to `on_wait`, and opens the store.
-    pub(super) async fn external(
-        settings: &Settings,
-        create: Create,
-        runtime: &Runtime,
-        clock: &Clock,
-        on_wait: impl Fn(Reason),
-    ) -> Result<Self, AppError> {
+    pub(super) async fn external(self, on_wait: impl Fn(Reason)) -> Result<Store, AppError> {
+        let Self { settings, create, runtime, clock } = self;
         let secret = secret_key(settings)?;
         let nats = Nats::connect(&parts::cluster(settings), clock.clone()).await?;
         let mut backoff = Backoff::new(STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX);
@@ -131,7 +133,7 @@ impl Store {
                     if let Some(register) = register.clone() {
                         scope.spawn("register", register.keep(closed.clone()))?;
                     }
-                    return Ok(Self { nats, storage, embedded: None, register, closed, scope });
+                    return Ok(Store { nats, storage, embedded: None, register, closed, scope });
                 }
                 Err(error) if error.is_transient() => {
                     on_wait(Reason::NoQuorum);
@@ -148,7 +150,9 @@ impl Store {
             clock.sleep(backoff.delay()).await;
         }
     }
+}
 
+impl Store {
     /// Stores pending writes and stops the embedded server.
     pub(super) async fn close(self) {
         if let Some(register) = &self.register {
