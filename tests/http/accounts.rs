@@ -297,7 +297,7 @@ fn a_session_slides_while_it_is_used_and_ends_when_it_is_not() {
     assert!(page().cookie("chatto_csrf").is_none(), "a dead session");
 }
 
-/// Status, headers and body, without what differs from one answer to the next.
+/// Status, headers and body, without what differs from one response to the next.
 fn without_times(response: &super::support::Response) -> (u16, Vec<(String, String)>, String) {
     let timely = ["date", "retry-after"];
     let headers = response.headers.iter().filter(|(name, _)| !timely.contains(&name.as_str()));
@@ -396,7 +396,7 @@ fn a_call_whose_session_ends_while_its_body_comes_does_nothing() {
         ];
         let mut raw = edge.connect();
         raw.send(head("POST", &path, &headers).as_bytes());
-        // Asked for when the server begins to read, behind its look at the session.
+        // The server sends this when it begins to read, after it has checked the session.
         assert_eq!(raw.response().unwrap().status, 100);
         raw.send(&body.as_bytes()[..5]);
         if ends_by_password {

@@ -218,7 +218,7 @@ fn requests_in_flight_finish_when_the_server_stops() {
     raw.send(
         (head("POST", "/auth/login", &[JSON, ("Content-Length", &length)]) + first).as_bytes(),
     );
-    // The server has begun when it asks nobody else: another request on a new connection is answered.
+    // The server has begun to read once a request on a new connection gets its response.
     assert_eq!(edge.get("/healthz", &[]).status, 200);
     edge.stop.stop();
     raw.send(rest.as_bytes());

@@ -179,7 +179,7 @@ fn a_post_is_stored_although_its_client_goes_away() {
     let headers = [JSON, ("Authorization", &bearer), ("Content-Length", &length)];
     let request = head("POST", path, &headers) + &body;
     // Ten clients cut their connection right behind the last byte; what was begun is finished. A
-    // server that saw the end first has begun nothing, so the test asks for whole messages only.
+    // server that saw the end first has begun nothing, so the test requires whole messages only.
     for _ in 0..10 {
         let mut raw = edge.connect();
         raw.send(request.as_bytes());

@@ -34,7 +34,7 @@ fn a_body_that_stalls_or_drips_is_answered_and_closed() {
         let token = edge.owner();
         let bearer = format!("Bearer {token}");
         let call = "/api/connect/chatto.api.v1.ViewerService/GetViewer";
-        // Connect says `deadline_exceeded`, whose status is 504.
+        // Connect names it `deadline_exceeded`, whose status is 504.
         for (path, status) in [("/auth/login", 408), (call, 504)] {
             let mut raw = edge.connect();
             raw.send(begun(path, &[("Authorization", &bearer)]).as_bytes());
@@ -54,7 +54,7 @@ fn a_body_in_time_is_read() {
     assert_eq!(raw.response().unwrap().status, 400, "read, and found wanting");
 }
 
-/// Answers pile up in the sockets' buffers until the server waits for the client.
+/// Responses pile up in the sockets' buffers until the server waits for the client.
 #[test]
 fn an_answer_that_nobody_reads_is_cut() {
     let edge = edge(Deadlines { write_stall: SOON, ..Deadlines::default() });

@@ -87,7 +87,7 @@ fn a_streamed_file_is_read_whole_and_in_parts() {
         assert_eq!(response.status, 416, "{range}");
         assert_eq!(response.header("content-range"), Some("bytes */1300000"));
     }
-    // Several ranges, and what is none, are answered with the whole file.
+    // Several ranges, and a value that is not a range, get the whole file.
     for range in ["bytes=0-1,5-6", "bytes=6-5", "bytes=a-b", "lines=1-2", "bytes=-", "bytes"] {
         let response = part(range);
         assert_eq!((response.status, response.body.len()), (200, bytes.len()), "{range}");

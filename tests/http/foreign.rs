@@ -1,4 +1,4 @@
-//! Requests that a page of another origin can make a browser send; and the contract's answers where registration is off.
+//! Requests that a page of another origin can make a browser send; and the responses that the contract requires where registration is off.
 
 use chatto::http::Config;
 use serde_json::json;
@@ -72,7 +72,7 @@ fn a_bearer_that_does_not_count_excuses_no_log_out_from_csrf() {
 
 #[test]
 fn a_foreign_page_takes_no_cookie_away() {
-    // A form of another origin comes without cookies (SameSite), and what it is answered would still be kept.
+    // A form of another origin comes without cookies (SameSite), and the cookies of the response would still be stored.
     let edge = edge();
     let log_out = |origin| edge.post_bytes("/auth/logout", &[("Origin", origin)], b"");
     assert!(log_out("https://elsewhere.example").cookie("chatto_session").is_none());

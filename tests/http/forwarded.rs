@@ -1,4 +1,4 @@
-//! What proxies tell, and the log line of a request.
+//! What proxies report, and the log line of a request.
 
 use chatto::http::{Config, Network, PublicUrl};
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::support::Edge;
 use crate::support::server::Server;
 use crate::support::wait::until;
 
-/// Logs in and answers the line of the session cookie.
+/// Logs in and returns the line of the session cookie.
 fn cookie_line(edge: &Edge, headers: &[(&str, &str)]) -> String {
     let body = json!({"identifier": "ada", "password": "correct horse"});
     let response = edge.post("/auth/login", headers, &body);

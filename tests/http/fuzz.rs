@@ -1,5 +1,5 @@
 //! Fuzz targets: any bytes on a connection of the real edge, and on a realtime socket before its log-in. Whatever
-//! they are, the server answers in whole HTTP answers or frames, or closes, says nothing of an inner fault, lets
+//! they are, the server sends whole HTTP responses or frames, or closes, reveals nothing of an internal error, lets
 //! nobody in, and does not grow.
 
 use std::io::{Read, Write};
@@ -19,10 +19,10 @@ use crate::support::wait::until;
 
 /// Follows every input.
 const LAST: &[u8] = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-/// A server that says nothing for so long waits for more.
+/// A server that sends nothing for this long waits for more.
 const SILENCE: Duration = Duration::from_millis(5);
 
-/// What a panic of the server's threads said; they are not the test's own.
+/// What a panic of the server's threads reported; they are not the test's own.
 static PANICKED: Mutex<Option<String>> = Mutex::new(None);
 
 const DICTIONARY: &[&[u8]] = &[
@@ -137,7 +137,7 @@ const FRAMES: &[&[u8]] = &[
     b"\x88\x82\0\0\0\0\0\0",
 ];
 
-/// Reads the server's frames; what they were. Whoever has not logged in is told an error or the end.
+/// The kinds of the server's frames. A client that has not logged in gets only errors and the end.
 fn told(said: &[u8]) -> Result<Vec<u16>, String> {
     let upgraded = said.starts_with(b"HTTP/1.1 101 ");
     let end = said.windows(4).position(|four| four == b"\r\n\r\n").filter(|_| upgraded);
@@ -175,7 +175,7 @@ fn told(said: &[u8]) -> Result<Vec<u16>, String> {
     Ok(kinds)
 }
 
-/// What must hold after every input: no thread has panicked, the server answers and does not grow.
+/// What must hold after every input: no thread has panicked, the server responds and does not grow.
 struct Watch<'a> {
     edge: &'a Edge,
     count: u64,
@@ -213,13 +213,13 @@ impl<'a> Watch<'a> {
     }
 }
 
-/// Sends the input and reads to the end; what came back.
+/// Sends the input, reads to the end, and returns what was received.
 fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u8>, String> {
     // Ports wait a second after their last use.
     let mut stream =
         until("a port is free", Duration::from_secs(30), || TcpStream::connect(edge.address).ok());
     // What ends well is followed by a request that closes; what does not is cut when it falls silent.
-    // An end of our own before the answers would take them away.
+    // Closing our side before the responses arrive would discard them.
     stream.set_read_timeout(Some(SILENCE)).unwrap();
     // The server may have had enough before the end.
     stream.write_all(input).ok();
@@ -244,7 +244,7 @@ fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u8>, String> {
     Ok(said)
 }
 
-/// Reads answer after answer; what is no answer is a finding, a cut one is not.
+/// The statuses of the responses. Anything else is a finding; a response that is cut off is not.
 fn statuses(mut said: &[u8]) -> Result<Vec<u16>, String> {
     let mut statuses = Vec::new();
     while !said.is_empty() {
@@ -270,7 +270,7 @@ fn statuses(mut said: &[u8]) -> Result<Vec<u16>, String> {
         }
         let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length: usize = length.map_or(0, |length| length.parse().unwrap_or(usize::MAX));
-        // An answer to HEAD has no body, 304 neither.
+        // A response to HEAD has no body, nor has a 304.
         if !said.starts_with(b"HTTP/1.") {
             said = said.get(length..).unwrap_or_default();
         }

@@ -24,7 +24,7 @@ const A: &str = "192.0.2.1";
 const B: &str = "192.0.2.2";
 const C: &str = "192.0.2.3";
 
-/// How soon others are answered, on a machine that other tests keep busy.
+/// How soon others get a response, on a machine that other tests keep busy.
 const SOON: Duration = Duration::from_secs(5);
 
 const VIEWER: &str = "/api/connect/chatto.api.v1.ViewerService/GetViewer";
@@ -37,7 +37,7 @@ fn get(path: &str, client: &str) -> String {
     head("GET", path, &[("X-Forwarded-For", client)])
 }
 
-/// A connection that has asked once and lies idle.
+/// A connection that has sent one request and is idle.
 fn idle(edge: &Edge) -> Raw {
     let mut raw = edge.connect();
     raw.send(head("GET", "/healthz", &[]).as_bytes());
@@ -45,7 +45,7 @@ fn idle(edge: &Edge) -> Raw {
     raw
 }
 
-/// Asks for a socket on behalf of `client`; the answer's status.
+/// Requests a socket on behalf of `client`; returns the status of the response.
 fn socket(edge: &Edge, client: &str) -> (Raw, u16) {
     let mut raw = edge.connect();
     let headers = [
@@ -78,7 +78,7 @@ pub(super) fn begun(edge: &Edge, path: &str, client: &str, length: usize) -> Raw
         ("Expect", "100-continue"),
     ];
     raw.send(head("POST", path, &headers).as_bytes());
-    // Asked for when the server begins to read.
+    // The server sends this when it begins to read.
     assert_eq!(raw.response().unwrap().status, 100);
     raw.send(b"{");
     raw
@@ -88,7 +88,7 @@ pub(super) fn begun(edge: &Edge, path: &str, client: &str, length: usize) -> Raw
 fn the_connection_that_is_idle_for_longest_yields_to_a_new_one() {
     let edge = edge(4);
     let mut held = [(); 4].map(|()| idle(&edge));
-    // The first has asked last.
+    // The first has sent its request last.
     held[0].send(head("GET", "/healthz", &[]).as_bytes());
     assert_eq!(held[0].response().unwrap().status, 200);
     let mut new = edge.connect();
@@ -117,7 +117,7 @@ fn what_is_in_work_is_not_cut_for_a_new_connection() {
     let edge = edge(2);
     let mut busy = begun(&edge, "/probe/sink", A, 2);
     let first = idle(&edge);
-    // Its client has the answer a moment before the server knows that it is idle.
+    // Its client has the response a moment before the server knows that it is idle.
     let mut second = until("the idle one yields", PATIENCE, || {
         let second = idle(&edge);
         (!is_open(&first)).then_some(second)
@@ -137,7 +137,7 @@ fn sockets_never_yield_and_health_is_answered_beside_them() {
     assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
     assert_eq!(refused.header("connection"), Some("close"));
     assert_eq!(refused.json(), json!({"error": "too many connections"}));
-    // Silent ones beyond the limit do not keep health from its answer.
+    // Silent ones beyond the limit do not keep health checks from their response.
     let _silent: Vec<Raw> = (0..limits::HTTP_REJECTIONS_MAX * 2).map(|_| edge.connect()).collect();
     for path in ["/readyz", "/healthz"] {
         assert_eq!(edge.get(path, &[]).status, 200, "{path}");
@@ -184,7 +184,7 @@ fn bodies_that_have_not_arrived_are_not_in_work() {
 fn an_address_has_at_most_half_of_the_requests_in_work() {
     let edge = Edge::start(Config::default());
     let ask = |client| edge.post("/auth/login", &[("X-Forwarded-For", client)], &json!({}));
-    // This route holds its place while it reads.
+    // This route holds its permit while it reads.
     let half = limits::HTTP_REQUESTS_MAX / 2;
     let held: Vec<Raw> = (0..half).map(|_| begun(&edge, "/probe/sink", A, 9)).collect();
     let refused = ask(A);
@@ -210,13 +210,13 @@ fn an_address_has_at_most_half_of_the_bytes_of_bodies() {
         ];
         let mut raw = edge.connect();
         raw.send(head("POST", VIEWER, &headers).as_bytes());
-        // It may be refused before it has all come.
+        // It may be rejected before all of it has arrived.
         raw.try_send(bytes).ok();
         raw
     };
     let mut slow = Vec::new();
     let refused = until("its half is taken", PATIENCE, || {
-        // One that meets the answered one on its way may be refused itself.
+        // One that arrives while the full one is being handled may be rejected itself.
         slow.push(send(A, &body[1..]));
         let response = send(A, &body).response()?;
         (response.status == 503).then_some(response)
@@ -255,7 +255,7 @@ fn slow_bodies_do_not_hold_up_a_packed_one() {
     assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
 }
 
-/// A socket whose client says what it must and takes only so many frames.
+/// A socket whose client sends the frames of a log-in and then reads only `takes` frames.
 struct Mute {
     asks: VecDeque<Bytes>,
     takes: usize,

@@ -1,4 +1,4 @@
-//! The edge over real sockets: what raw bytes get for an answer, and what clients see.
+//! The edge over real sockets: the responses to raw bytes, and what clients see.
 
 mod accounts;
 mod calls;

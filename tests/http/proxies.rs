@@ -131,7 +131,7 @@ fn large_answers_pass_unharmed_behind_every_proxy() {
         behind.server.run();
         let response = behind.get("/large.bin", &[]);
         assert_eq!((response.status, response.body.len() as u64), (200, SIZE), "{kind:?}");
-        // Refused by us or by the proxy, with an answer either way.
+        // Rejected by us or by the proxy, with a response either way.
         let mut raw =
             Raw::connect(([127, 0, 0, 1], behind.port).into()).over_tls(behind.authority.client());
         let headers = [("Content-Type", "application/json"), ("Content-Length", "20000000")];

@@ -251,7 +251,7 @@ fn a_presence_that_is_not_refreshed_ends_and_an_old_cursor_loads_anew() {
     });
     let (mut line, _, cursor) = Line::subscribe(&edge, &ada, &[], None);
 
-    // Seconds that pass for the server alone; ada's own sign makes it look whose time is over.
+    // Time passes for the server only; an update of ada's presence makes it check which presences have expired.
     edge.clock.advance(Duration::from_secs(61));
     edge.call_ok(&ada, "MyAccountService/UpdatePresence", &online);
     let mut seen = Vec::new();
@@ -284,7 +284,7 @@ fn the_oldest_of_too_many_sockets_makes_place() {
     }
 }
 
-/// What `ada` is told until `is_last`.
+/// The events that `ada` receives, up to the one that `is_last`.
 fn told(ada: &mut Line, is_last: impl Fn(&Event) -> bool) -> Vec<Event> {
     let mut events = Vec::new();
     loop {

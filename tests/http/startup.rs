@@ -1,4 +1,4 @@
-//! The time before the store is open: health, refusals, and what browsers need to understand them.
+//! The time before the store is open: health, errors, and what browsers need to read them.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
@@ -69,7 +69,7 @@ fn before_the_store_is_open_health_answers_and_the_rest_says_starting() {
     }
 }
 
-/// A browser shows a page nothing of an answer without these, not even that the server is starting.
+/// Without these headers a browser hides the response from a page, not even that the server is starting.
 #[test]
 fn before_the_store_is_open_foreign_pages_may_read_the_answers() {
     let early = StartupEdge::start();

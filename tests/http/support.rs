@@ -1,4 +1,4 @@
-//! A whole server inside the test, and a client that sends exactly the bytes it is told.
+//! A whole server inside the test, and a client that sends exactly the bytes that the test gives it.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -134,7 +134,7 @@ impl Edge {
         }
     }
 
-    /// Asks the service in-process, as the operator does.
+    /// Calls the service in-process, as the operator does.
     pub(super) fn operate<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         &self,
         ask: impl FnOnce(Service) -> F,
@@ -160,7 +160,7 @@ impl Edge {
         link.path.strip_prefix("/setup#").unwrap().to_owned()
     }
 
-    /// Makes the first owner and answers its bearer token.
+    /// Creates the first owner and returns its bearer token.
     pub(super) fn owner(&self) -> String {
         let body =
             json!({"token": self.setup_token(), "login": "ada", "password": "correct horse"});
@@ -169,7 +169,7 @@ impl Edge {
         response.json()["token"].as_str().unwrap().to_owned()
     }
 
-    /// Makes another person by a join link of the owner and answers its bearer token.
+    /// Creates another person with a join link of the owner and returns the bearer token.
     pub(super) fn person(&self, owner: &str, login: &str) -> String {
         let bearer = format!("Bearer {owner}");
         let link = self.post("/auth/join-links", &[("Authorization", &bearer)], &json!({}));
@@ -231,7 +231,7 @@ impl Edge {
     }
 }
 
-/// What asks for a WebSocket; the key is RFC 6455's example.
+/// The headers that request a WebSocket; the key is RFC 6455's example.
 pub(super) const HANDSHAKE: [(&str, &str); 4] = [
     ("Connection", "Upgrade"),
     ("Upgrade", "websocket"),
@@ -271,7 +271,7 @@ pub(super) struct Raw {
     buffer: Vec<u8>,
 }
 
-/// An answer as it came.
+/// A response as received.
 #[derive(Debug)]
 pub(super) struct Response {
     pub(super) status: u16,
@@ -285,7 +285,7 @@ impl Response {
         found.map(|(_, value)| value.as_str())
     }
 
-    /// The values of a cookie that the answer sets: the value and the whole line.
+    /// The values of a cookie that the response sets: the value and the whole line.
     pub(super) fn cookie(&self, name: &str) -> Option<(&str, &str)> {
         let lines = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case("set-cookie"));
         let mut values = lines.filter_map(|(_, line)| {
@@ -339,12 +339,12 @@ impl Raw {
         }
     }
 
-    /// The next answer with a body; `None` at the connection's end.
+    /// The next response with a body; `None` at the connection's end.
     pub(super) fn response(&mut self) -> Option<Response> {
         self.response_to("GET")
     }
 
-    /// The next answer to a request of `method` (HEAD has no body); `None` at the end.
+    /// The next response to a request of `method` (HEAD has no body); `None` at the end.
     pub(super) fn response_to(&mut self, method: &str) -> Option<Response> {
         let head_end = loop {
             if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
@@ -373,7 +373,7 @@ impl Raw {
         Some(response)
     }
 
-    /// So many bytes, which are no answer.
+    /// The next `length` bytes, which are not a response.
     pub(super) fn exactly(&mut self, length: usize) -> Vec<u8> {
         while self.buffer.len() < length {
             assert!(self.fill(), "cut before {length} bytes");
@@ -381,7 +381,7 @@ impl Raw {
         self.buffer.drain(..length).collect()
     }
 
-    /// Whether the server ends the connection, whatever it says before.
+    /// Whether the server ends the connection, whatever it sends before.
     pub(super) fn ends(&mut self) -> bool {
         while self.fill() {}
         true

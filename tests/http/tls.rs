@@ -24,7 +24,7 @@ fn serve(authority: &Authority, dir: &Path, config: Config) -> (Edge, Pair) {
     (Edge::start_tls(config, files(&pair, dir)), pair)
 }
 
-/// A connection that has asked and been answered.
+/// A connection that has sent a request and read the response.
 fn answered(port: u16, client: ClientConnection) -> Raw {
     let mut raw = Raw::connect(([127, 0, 0, 1], port).into()).over_tls(client);
     raw.send(HEALTH.as_bytes());

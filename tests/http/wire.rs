@@ -1,4 +1,4 @@
-//! Sockets and heads: limits, refusals, health, the end.
+//! Sockets and heads: limits, rejections, health, the end.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::net::Shutdown;
@@ -232,7 +232,7 @@ fn a_stop_closes_idle_connections_at_once() {
 fn a_request_that_never_ends_is_cut_when_the_time_to_finish_is_over() {
     let shutdown_timeout = Duration::from_secs(1);
     let edge = Edge::start(Config { shutdown_timeout, ..Config::default() });
-    // Its client does not read the answer.
+    // Its client does not read the response.
     let mut raw = edge.connect();
     raw.send(head("GET", "/probe/source/100000000", &[]).as_bytes());
     assert_eq!(raw.exactly(12), b"HTTP/1.1 200");

@@ -14,7 +14,7 @@ fn target(url: String, auth: Auth) -> Target {
     Target { urls: vec![url], auth, ca_cert: None, name: "test".to_owned() }
 }
 
-/// Connects and asks JetStream something.
+/// Connects and makes one request to JetStream.
 fn try_connect(target: &Target, limit: Duration) -> Result<(), ConnectError> {
     Runtime::run(1, async |_| {
         let nats = Nats::connect(target, Clock::system()).await?;

@@ -49,7 +49,7 @@ const ALL: [(Led, Fault); 9] = [
     (Led::Journal, Fault::Stopped),
     (Led::Both, Fault::Stopped),
 ];
-/// How many of them run when nobody asks for more.
+/// How many of them run by default.
 const DEFAULT: usize = 2;
 
 /// How long the node is away; an event waits 5 s before anything else happens.

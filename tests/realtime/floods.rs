@@ -1,4 +1,4 @@
-//! Clients without a log-in that never stop sending must not delay the answers to others.
+//! Clients without a log-in that never stop sending must not delay the responses to others.
 #![expect(clippy::disallowed_methods, reason = "tests measure real time")]
 
 use std::io::ErrorKind;

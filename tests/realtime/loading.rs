@@ -8,7 +8,7 @@ use super::world::World;
 use crate::support::realtime::{CatchUp, Follower, api};
 use crate::support::wait::until;
 
-/// Longer than the delay that the server asks of a client that hydrates too fast.
+/// Longer than the delay that the server requires of a client that hydrates too fast.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(super) fn a_fresh_load_is_complete(world: &World) {
@@ -82,7 +82,7 @@ pub(super) fn a_retained_room_is_loaded_with_its_rows(world: &World) {
     assert_eq!((bodies[0], bodies[49]), ("message 10", "message 59"));
     assert!(follower.state.timelines[&room].has_older);
     assert!(follower.state.rooms[&room].members.contains(&bert.id));
-    // Requested right after `subscribed`, it is answered after `caught_up`.
+    // Requested right after `subscribed`, its response comes after `caught_up`.
     world.post(&bert, &room, "message 60");
     follower.until("the row arrives", |bert| bert.state.shows(&room, "message 60"));
     assert_eq!(follower.state.bodies(&room).len(), 51, "the window grows at its end");
@@ -95,7 +95,7 @@ pub(super) fn unavailable_rooms_are_answered(world: &World) {
     for unknown in [room.as_str(), "Rnobodyhasever", "", "ask"] {
         assert_eq!(follower.hold(unknown), Err("room_unavailable".to_owned()), "{unknown}");
     }
-    // It is retained nevertheless: the client does not ask again.
+    // It is retained nevertheless: the client does not request it again.
     world.join(&bert, &room);
     follower.until("rows come by themselves", |bert| bert.state.timelines.contains_key(&room));
     assert!(follower.state.rooms[&room].members.contains(&bert.id));

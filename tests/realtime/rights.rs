@@ -49,7 +49,7 @@ enum Op {
         who: usize,
         room: usize,
     },
-    /// Its record says that it ended, and that the row is stored.
+    /// Its record notes that it ended, and that the row is stored.
     Leave {
         who: usize,
         room: usize,
@@ -372,7 +372,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What a client shows, without what posts do not tell anew: whether anything at all is unread, and what is in
+/// What a client shows, without what posts do not send again: whether anything at all is unread, and what is in
 /// the list of groups.
 fn comparable(follower: &Follower) -> State {
     let mut state = follower.state.comparable(20);
@@ -541,7 +541,7 @@ fn a_membership_whose_writer_died_before_its_note_is_announced_by_its_row() {
                     one.state.rooms[&id].members.contains(&bert.id) != left
                 });
                 own.until("the row", |one| one.state.is_member(&id) != left);
-                // The sweep's, much later: nothing is left to tell.
+                // The sweep's, much later: nothing is left to send.
                 let present = storage.state().member(&room, &user).unwrap().0;
                 let announced = Membership { announced: true, ..Membership::clone(&present) };
                 note((!left).then_some(announced)).await;

@@ -1,6 +1,6 @@
 //! Lists of operations against three processes on one NATS, and a model of what everybody must see.
 //!
-//! After each list everything runs again and every client shows what the model says: its rooms, who is
+//! After each list everything runs again and every client shows what the model has: its rooms, who is
 //! in them, their messages once and in order, what is unread. On the way the client's own rules hold
 //! ([`super::super::support::realtime`] fails on a row of a room its viewer is not in), and every post
 //! that was acknowledged, or that was repeated until it was, is there exactly once.
@@ -73,7 +73,7 @@ enum Op {
     },
     /// `kill -9` of nats-server, and a new start.
     KillNats,
-    /// While one process hears nothing of STATE, somebody whose socket it has leaves a room, and another writes
+    /// While one process receives nothing of STATE, somebody whose socket it has leaves a room, and another writes
     /// there.
     LeaveUnseen {
         who: usize,
@@ -319,7 +319,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Everybody shows what the model says.
+    /// Everybody shows what the model has.
     fn converge(&mut self) -> Result<(), TestCaseError> {
         self.all_ready();
         for who in 0..PEOPLE {
@@ -351,7 +351,7 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// What a client shows that the model does not say, or the other way round.
+    /// What a client shows that the model does not have, or the other way round.
     fn difference(&self, who: usize) -> Option<String> {
         let state = &self.followers[who].state;
         for room in &self.rooms {

@@ -229,7 +229,7 @@ impl World {
         self.call(who, "RoomService/LeaveRoom", &json!({"roomId": room}));
     }
 
-    /// Posts and answers the message's id.
+    /// Posts and returns the id of the message.
     #[track_caller]
     pub(super) fn post(&self, who: &Person, room: &str, body: &str) -> String {
         Self::post_by(self.endpoint(), who, room, body)

@@ -33,7 +33,7 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
     append.await.unwrap();
 }
 
-/// What the room's timeline says of a member.
+/// The rows of a member in the timeline of the room.
 async fn rows_of(world: &World, reader: &Session, room: &str, of: &Session) -> Vec<RowViewKind> {
     let page =
         world.service.timeline().page(reader, room, PagePosition::Newest, 100).await.unwrap();

@@ -50,7 +50,7 @@ fn a_link_survives_a_kill_and_makes_one_account() {
                 world.service.links().operator_join_link(JoinFields::default()).await.unwrap()
             };
             let login = format!("person-{n}");
-            // Cut ever later; a link that made its account answers the repetition or is used up.
+            // Cut ever later; a link that made its account returns the same account again or is used up.
             let mut answered = false;
             for left in 0..AWAITS_MAX {
                 let call = world.service.sign_up().redeem(redeem(&link.path, &login));

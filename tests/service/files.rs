@@ -247,7 +247,7 @@ fn a_ticket_is_for_one_file_and_one_viewer_and_ends() {
         for broken in ["", ".", "..", "x.y.z", &ticket[1..]] {
             assert_eq!(kind(open(broken, file.id).await), ErrorKind::Unauthenticated, "{broken}");
         }
-        // Membership is looked at again with each download.
+        // Membership is checked again for each download.
         service.rooms().leave(&ada, &general).await.unwrap();
         assert_eq!(kind(open(&ticket, file.id).await), ErrorKind::PermissionDenied);
         service.rooms().join(&ada, &general).await.unwrap();

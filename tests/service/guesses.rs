@@ -1,4 +1,4 @@
-//! Guessing at scale: what counters cost, and what the answers give away.
+//! Guessing at scale: what counters cost, and what the errors reveal.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;

@@ -236,7 +236,7 @@ fn an_idempotency_key_answers_the_first_message_through_any_process() {
         let other = World::open_shared(&server, &runtime).await;
         let key = key("key-1");
         let keyed = NewMessage { idempotency_key: Some(&key), ..text(&general, "once") };
-        // The answer is lost: the call is dropped at each of its awaits.
+        // The response is lost: the call is dropped at each of its awaits.
         for left in 0..40 {
             if CutAt::new(world.service.messages().post(&ada, keyed), left).await.is_some() {
                 break;

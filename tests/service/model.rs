@@ -57,7 +57,7 @@ impl Model {
         self.members[person] && self.rows.iter().skip(self.read[person]).any(by_others)
     }
 
-    /// What the operation should do; `false`: it is refused.
+    /// What the operation should do; `false`: it returns an error.
     fn apply(&mut self, operation: Operation, person: usize, body: &str) -> bool {
         match operation {
             Operation::Join if !self.members[person] => {
@@ -136,7 +136,7 @@ fn operation_lists_do_what_the_model_says() {
     }
 }
 
-/// `false`: refused for the missing membership; anything else that is refused fails the test.
+/// `false`: an error because the membership is missing; any other error fails the test.
 async fn perform(
     service: &Service,
     operation: Operation,

@@ -41,7 +41,7 @@ impl Scene {
 
     /// Cuts a post of one process at each of its awaits, where it is checked and waits somewhere on its way.
     /// Then `take` takes something away on the other process and stores a row behind that, and the post goes on:
-    /// it is stored before that row, or refused.
+    /// it is stored before that row, or rejected.
     async fn cut_everywhere(
         &self,
         take: impl AsyncFn(&Session),
@@ -51,7 +51,7 @@ impl Scene {
         let (mut refused, mut stored) = (0, 0);
         for left in 1..AWAITS_MAX {
             let member = one.person(&format!("member-{left}"), None).await;
-            // The other process wrote last: this one must look where its event goes.
+            // The other process wrote last: this one must find the position of its event.
             two.storage.barrier().await.unwrap();
             // What the round before took from the room itself.
             self.change_room(|room| room.archived = false).await;
@@ -152,7 +152,7 @@ fn a_post_that_was_checked_before_the_room_was_archived_is_not_stored_after_it()
     });
 }
 
-/// What says that nobody may post in a room.
+/// What decides that nobody may post in a room.
 fn denied(room: &str) -> Decision {
     Decision {
         permission: Permission::MessagePost,

@@ -63,7 +63,7 @@ fn groups_take_the_states_that_are_known_and_look_at_other_rooms() {
             groups
         );
 
-        // Not what a look would find, so that one is told from the other.
+        // Different from what is stored, so that the test can tell which one was used.
         known.values_mut().for_each(|room| room.state.has_unread = true);
         let unknown = groups[0].rooms[0].room.id;
         known.remove(&unknown);

@@ -1,4 +1,4 @@
-//! Bodies: refused early, promised and not sent, a gigabyte in either direction.
+//! Bodies: rejected early, declared and not sent, a gigabyte in either direction.
 
 use std::io::{Read, Write};
 
@@ -31,7 +31,7 @@ fn who_sends_on_after_a_refusal_still_reads_it_and_is_not_swallowed() {
     let length = (200 * MIB).to_string();
     let headers = [("Content-Type", "application/json"), ("Content-Length", length.as_str())];
     for chunk_of_a_browser in [1 << 10, 1 << 20, 3 << 20] {
-        // Everything is on its way before the answer is looked at.
+        // Everything is sent before the response is read.
         let mut raw = edge.connect();
         raw.send(head("POST", "/auth/login", &headers).as_bytes());
         for _ in 0..(chunk_of_a_browser / junk.len()).max(1) {
@@ -162,7 +162,7 @@ fn a_client_that_only_writes_is_held_back() {
     let mut raw = edge.connect();
     raw.stream.set_write_timeout(Some(std::time::Duration::from_secs(1))).unwrap();
     raw.stream.set_nonblocking(false).unwrap();
-    // The answers to these are never read: the server stops reading when it cannot write.
+    // The responses to these are never read: the server stops reading when it cannot write.
     let request = head("GET", "/probe/source/1000000", &[]);
     let mut sent = 0;
     let growth = grown(|| {

@@ -5,7 +5,7 @@ use chatto::http::{Config, Deadlines};
 use super::super::support::{Edge, Raw};
 use super::{HEALTH, edge, head, said, statuses};
 
-/// What must never be answered: it stands inside a body, or behind one that cannot be trusted.
+/// What must never be handled as a request: it is inside a body, or after one whose length is in doubt.
 const HIDDEN: &str = "GET /probe/status/418 HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 fn post(headers: &str, body: &str) -> String {
@@ -129,7 +129,7 @@ fn extensions_and_trailers_without_end_are_cut_off() {
     ] {
         let request = post("Transfer-Encoding: chunked\r\n", &body);
         let mut raw = edge.connect();
-        // Cut off while it is being sent, or answered as broken.
+        // Cut off while it is being sent, or rejected as invalid.
         let sent = raw.try_send(request.as_bytes());
         if sent.is_ok() {
             raw.stream.shutdown(std::net::Shutdown::Write).ok();

@@ -66,7 +66,7 @@ fn hosts_are_one_and_well_formed() {
     let kept =
         b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n";
     assert_eq!(statuses(&said(&edge, kept)), [200, 200]);
-    // An answer of unknown length has no chunks in HTTP/1.0: its end is the connection's.
+    // In HTTP/1.0 a response of unknown length has no chunks and ends with the connection.
     let stream = said(&edge, b"GET /probe/chunks/70000 HTTP/1.0\r\n\r\n");
     let text = String::from_utf8_lossy(&stream);
     assert!(!text.to_ascii_lowercase().contains("transfer-encoding"));

@@ -17,12 +17,12 @@ fn edge() -> Edge {
     Edge::start(Config::default())
 }
 
-/// Sends the bytes, says that no more come, and answers all that came back.
+/// Sends the bytes and returns everything that is received until the end of the connection.
 fn said(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(edge.address).unwrap();
     stream.set_read_timeout(Some(super::support::PATIENCE)).unwrap();
-    // The server may have had enough before the end.
+    // The server may have closed before the end.
     stream.write_all(bytes).ok();
     let mut response = Vec::new();
     let mut chunk = [0; 4096];
@@ -36,7 +36,7 @@ fn said(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The statuses of the answers in what a connection said.
+/// The statuses of the responses on a connection.
 fn statuses(said: &[u8]) -> Vec<u16> {
     let text = String::from_utf8_lossy(said);
     let heads = text.split("HTTP/1.").skip(1);
@@ -46,7 +46,7 @@ fn statuses(said: &[u8]) -> Vec<u16> {
 /// How much more memory this process held at its worst during `work`, in bytes. Each test is a
 /// process of its own, so that it is the server's and the client's of this test.
 fn grown(work: impl FnOnce()) -> u64 {
-    // Starts the peak anew (proc(5), clear_refs).
+    // Resets the peak (proc(5), clear_refs).
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = peak();
     work();

@@ -90,7 +90,7 @@ fn exhausted_connections_are_refused_and_come_back() {
     });
 }
 
-/// The system runs out of descriptors before the setting says so.
+/// The system runs out of descriptors before the limit of the setting is reached.
 #[test]
 fn exhausted_descriptors_are_survived() {
     let mut server = Server::prepare();
