@@ -66,7 +66,7 @@ async fn short(request: Request<App>) -> tide::Result {
 async fn status(request: Request<App>) -> tide::Result {
     let status = request.param("status").ok().and_then(|status| status.parse().ok());
     let status = status.and_then(|status| StatusCode::from_u16(status).ok());
-    Response::error(status.unwrap_or(StatusCode::BAD_REQUEST), "as asked").into()
+    Response::error(status.unwrap_or(StatusCode::BAD_REQUEST), "as requested").into()
 }
 
 /// Returns the body as a header.

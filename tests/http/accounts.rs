@@ -83,8 +83,8 @@ fn join_links_are_made_by_owners_and_a_taken_login_leaves_them_usable() {
     let bob = edge.post("/auth/setup", &[], &body("bob"));
     assert_eq!(bob.status, 200, "{}", bob.text());
     let bearer = format!("Bearer {}", bob.json()["token"].as_str().unwrap());
-    let refused = edge.post("/auth/join-links", &[("Authorization", &bearer)], &json!({}));
-    assert_eq!(refused.status, 403);
+    let rejected = edge.post("/auth/join-links", &[("Authorization", &bearer)], &json!({}));
+    assert_eq!(rejected.status, 403);
     assert_eq!(edge.post("/auth/join-links", &[], &json!({})).status, 401);
 }
 
@@ -305,7 +305,7 @@ fn without_times(response: &super::support::Response) -> (u16, Vec<(String, Stri
 }
 
 #[test]
-fn refused_log_ins_are_alike_for_known_and_unknown_names() {
+fn failed_log_ins_are_alike_for_known_and_unknown_names() {
     let edge = edge();
     edge.owner();
     let attempt = |identifier: &str| {
@@ -356,16 +356,16 @@ fn a_taken_name_costs_no_hash() {
     let stranger = server.client();
     let least = |path: &str, body: &serde_json::Value| {
         let tries = (0..4).map(|_| {
-            let asked = Instant::now();
+            let start = Instant::now();
             stranger.post(path, body).unwrap_err();
-            asked.elapsed()
+            start.elapsed()
         });
         tries.min().unwrap()
     };
     let hashed = least("/auth/login", &json!({"identifier": "ada", "password": "wrong horse"}));
     let body = json!({"token": token, "login": "ada", "password": "correct horse"});
-    let refused = least("/auth/setup", &body);
-    assert!(refused * 2 < hashed, "{refused:?}, and a hash takes {hashed:?}");
+    let rejected = least("/auth/setup", &body);
+    assert!(rejected * 2 < hashed, "{rejected:?}, and a hash takes {hashed:?}");
 }
 
 #[test]

@@ -157,12 +157,12 @@ fn gzip_goes_both_ways() {
     assert_eq!(text, plain.text());
     let small = edge.post(DISCOVERY, &[("Accept-Encoding", "gzip")], &json!({}));
     assert_eq!(small.header("content-encoding"), None, "below the least size");
-    let refused = edge.post(
+    let rejected = edge.post(
         VIEWER,
         &[("Authorization", &bearer), ("Accept-Encoding", "gzip;q=0")],
         &json!({}),
     );
-    assert_eq!(refused.header("content-encoding"), None);
+    assert_eq!(rejected.header("content-encoding"), None);
     let broken = edge.post_bytes(VIEWER, &headers, b"no gzip");
     assert_eq!(broken.status, 400);
     let other = [JSON, ("Authorization", &*bearer), ("Content-Encoding", "br")];

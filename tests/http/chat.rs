@@ -136,8 +136,8 @@ fn members_and_messages_are_read_one_by_one_and_in_batches() {
         viewer["user"]["profile"]["id"].as_str().unwrap().to_owned()
     };
     let (ada_id, bob_id) = (id(&ada), id(&bob));
-    let asked = json!({"roomId": room, "userIds": [bob_id, ada_id, ada_id, "Unobody"]});
-    let members = edge.call_ok(&ada, "RoomService/BatchGetMembers", &asked);
+    let request = json!({"roomId": room, "userIds": [bob_id, ada_id, ada_id, "Unobody"]});
+    let members = edge.call_ok(&ada, "RoomService/BatchGetMembers", &request);
     assert_eq!(members["members"].as_array().unwrap().len(), 1);
     let one = |user: &str| {
         edge.call(&ada, "RoomService/GetMember", &json!({"roomId": room, "userId": user}))
@@ -145,7 +145,7 @@ fn members_and_messages_are_read_one_by_one_and_in_batches() {
     assert_eq!(one(&ada_id).json()["member"]["user"]["login"], "ada");
     assert_eq!(one(&bob_id).status, 404);
     edge.call_ok(&bob, "RoomService/JoinRoom", &json!({"roomId": room}));
-    let members = edge.call_ok(&ada, "RoomService/BatchGetMembers", &asked);
+    let members = edge.call_ok(&ada, "RoomService/BatchGetMembers", &request);
     assert_eq!(members["members"][0]["user"]["login"], "bob");
     assert_eq!(
         edge.call_ok(&bob, "RoomService/ListMembers", &json!({"roomId": room}))["page"]["totalCount"],
@@ -156,8 +156,8 @@ fn members_and_messages_are_read_one_by_one_and_in_batches() {
         edge.call_ok(&bob, "MessageService/CreateMessage", &posted)["message"]["id"].clone()
     };
     let (first, second) = (post("one"), post("two"));
-    let asked = json!({"roomId": room, "eventIds": [second, first, second, "Enothing"]});
-    let messages = edge.call_ok(&ada, "MessageService/BatchGetMessages", &asked);
+    let request = json!({"roomId": room, "eventIds": [second, first, second, "Enothing"]});
+    let messages = edge.call_ok(&ada, "MessageService/BatchGetMessages", &request);
     let bodies: Vec<_> =
         messages["messages"].as_array().unwrap().iter().map(|one| one["body"].clone()).collect();
     assert_eq!(bodies, ["two", "one"]);

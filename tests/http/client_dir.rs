@@ -293,13 +293,13 @@ fn a_folder_without_a_client_is_a_fault_at_the_start() {
     let mut server = Server::prepare();
     let dir = tempfile::tempdir().unwrap();
     server.set("CHATTO_WEBSERVER_CLIENT_DIR", &dir.path().to_string_lossy());
-    let (code, said) = server.run_refused();
+    let (code, output) = server.run_refused();
     assert_eq!(code, 78);
-    assert!(said.contains("contains no 200.html"), "{said}");
+    assert!(output.contains("contains no 200.html"), "{output}");
     server.set("CHATTO_WEBSERVER_CLIENT_DIR", "/nowhere/at/all");
-    let (code, said) = server.run_refused();
+    let (code, output) = server.run_refused();
     assert_eq!(code, 78);
-    assert!(said.contains("cannot read the directory"), "{said}");
+    assert!(output.contains("cannot read the directory"), "{output}");
     fs::write(dir.path().join("200.html"), PAGE).unwrap();
     server.set("CHATTO_WEBSERVER_CLIENT_DIR", &dir.path().to_string_lossy());
     server.run();

@@ -38,7 +38,7 @@ fn a_body_that_stalls_or_drips_is_answered_and_closed() {
         for (path, status) in [("/auth/login", 408), (call, 504)] {
             let mut raw = edge.connect();
             raw.send(begun(path, &[("Authorization", &bearer)]).as_bytes());
-            let response = raw.response().expect("an answer before the end");
+            let response = raw.response().expect("a response before the end");
             assert_eq!(response.status, status, "{path}: {}", response.text());
             assert!(raw.is_closed(), "{path}");
         }

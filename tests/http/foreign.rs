@@ -23,9 +23,9 @@ fn only_json_logs_in_and_a_foreign_page_gets_no_cookie() {
     edge.owner();
     for kind in ["text/plain", "application/x-www-form-urlencoded", "text/plain; application/json"]
     {
-        let refused = log_in(&edge, kind, None);
-        assert_eq!(refused.status, 415, "{kind}");
-        assert!(refused.cookie("chatto_session").is_none(), "{kind}");
+        let rejected = log_in(&edge, kind, None);
+        assert_eq!(rejected.status, 415, "{kind}");
+        assert!(rejected.cookie("chatto_session").is_none(), "{kind}");
     }
     for origin in ["https://elsewhere.example", "null"] {
         let response = log_in(&edge, "application/json", Some(origin));

@@ -39,17 +39,17 @@ fn links_start_with_the_forwarded_host() {
     let public_url = PublicUrl::Derived { names: vec!["chat.example".into()] };
     let edge = Edge::start(Config { public_url, ..Config::default() });
     let owner = format!("Bearer {}", edge.owner());
-    let ask = |headers: &[(&str, &str)]| {
+    let join_link = |headers: &[(&str, &str)]| {
         let mut all = vec![("Authorization", owner.as_str())];
         all.extend_from_slice(headers);
         let response = edge.post("/auth/join-links", &all, &json!({}));
         response.json()["url"].as_str().unwrap().to_owned()
     };
     let proxied = [("X-Forwarded-Host", "chat.example"), ("X-Forwarded-Proto", "https")];
-    assert!(ask(&proxied).starts_with("https://chat.example/setup#"));
+    assert!(join_link(&proxied).starts_with("https://chat.example/setup#"));
     let standard = [("Forwarded", "for=9.9.9.9;host=chat.example;proto=https")];
-    assert!(ask(&standard).starts_with("https://chat.example/setup#"));
-    assert!(ask(&[]).starts_with("http://localhost/setup#"));
+    assert!(join_link(&standard).starts_with("https://chat.example/setup#"));
+    assert!(join_link(&[]).starts_with("http://localhost/setup#"));
 }
 
 #[test]

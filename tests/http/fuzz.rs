@@ -76,9 +76,9 @@ fn connections_take_any_bytes() {
     let edge = Edge::start(Config { deadlines, client_dir, ..Config::default() });
     let mut watch = Watch::begin(&edge);
     crate::fuzz::run("requests", seeds(), DICTIONARY, 3_000, |input| {
-        let said = exchange(&edge, &[input, LAST].concat())?;
-        watch.look()?;
-        statuses(&said)
+        let output = exchange(&edge, &[input, LAST].concat())?;
+        watch.check()?;
+        statuses(&output)
     });
 }
 
@@ -88,9 +88,9 @@ fn sockets_take_any_bytes() {
     let mut watch = Watch::begin(&edge);
     let upgrade = head("GET", "/api/realtime", &HANDSHAKE);
     crate::fuzz::run("sockets", frames(), FRAMES, 3_000, |input| {
-        let said = exchange(&edge, &[upgrade.as_bytes(), input].concat())?;
-        watch.look()?;
-        told(&said)
+        let output = exchange(&edge, &[upgrade.as_bytes(), input].concat())?;
+        watch.check()?;
+        frame_kinds(&output)
     });
 }
 
@@ -138,11 +138,11 @@ const FRAMES: &[&[u8]] = &[
 ];
 
 /// The kinds of the server's frames. A client that has not logged in gets only errors and the end.
-fn told(said: &[u8]) -> Result<Vec<u16>, String> {
-    let upgraded = said.starts_with(b"HTTP/1.1 101 ");
-    let end = said.windows(4).position(|four| four == b"\r\n\r\n").filter(|_| upgraded);
-    let Some(end) = end else { return Err(format!("no upgrade: {}", said.escape_ascii())) };
-    let mut rest = &said[end + 4..];
+fn frame_kinds(output: &[u8]) -> Result<Vec<u16>, String> {
+    let upgraded = output.starts_with(b"HTTP/1.1 101 ");
+    let end = output.windows(4).position(|four| four == b"\r\n\r\n").filter(|_| upgraded);
+    let Some(end) = end else { return Err(format!("no upgrade: {}", output.escape_ascii())) };
+    let mut rest = &output[end + 4..];
     let mut kinds = Vec::new();
     // A frame that was cut is no finding.
     while let [first, length, after @ ..] = rest {
@@ -192,7 +192,7 @@ impl<'a> Watch<'a> {
         Self { edge, count: 0, settled: None }
     }
 
-    fn look(&mut self) -> Result<(), String> {
+    fn check(&mut self) -> Result<(), String> {
         if let Some(panicked) = PANICKED.lock().unwrap_or_else(PoisonError::into_inner).take() {
             return Err(format!("a thread of the server panicked: {panicked}"));
         }
@@ -224,14 +224,14 @@ fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u8>, String> {
     // The server may have had enough before the end.
     stream.write_all(input).ok();
     let mut is_cut = false;
-    let mut said = Vec::new();
+    let mut output = Vec::new();
     let mut chunk = [0; 16 * 1024];
     loop {
         match stream.read(&mut chunk) {
             Ok(0) => break,
             // A source of the probes may be as long as it likes.
-            Ok(_) if said.len() > 1 << 20 => break,
-            Ok(n) => said.extend_from_slice(&chunk[..n]),
+            Ok(_) if output.len() > 1 << 20 => break,
+            Ok(n) => output.extend_from_slice(&chunk[..n]),
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !is_cut => {
                 is_cut = true;
@@ -241,18 +241,19 @@ fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u8>, String> {
             Err(error) => return Err(format!("no end of the connection: {error}")),
         }
     }
-    Ok(said)
+    Ok(output)
 }
 
 /// The statuses of the responses. Anything else is a finding; a response that is cut off is not.
-fn statuses(mut said: &[u8]) -> Result<Vec<u16>, String> {
+fn statuses(mut output: &[u8]) -> Result<Vec<u16>, String> {
     let mut statuses = Vec::new();
-    while !said.is_empty() {
-        let strange = || format!("no answer: {}", said[..said.len().min(200)].escape_ascii());
-        let Some(end) = said.windows(4).position(|four| four == b"\r\n\r\n") else {
-            return if said.starts_with(b"HTTP/1.") { Ok(statuses) } else { Err(strange()) };
+    while !output.is_empty() {
+        let strange =
+            || format!("not a response: {}", output[..output.len().min(200)].escape_ascii());
+        let Some(end) = output.windows(4).position(|four| four == b"\r\n\r\n") else {
+            return if output.starts_with(b"HTTP/1.") { Ok(statuses) } else { Err(strange()) };
         };
-        let head = std::str::from_utf8(&said[..end]).map_err(|_| strange())?;
+        let head = std::str::from_utf8(&output[..end]).map_err(|_| strange())?;
         let status: u16 = head
             .strip_prefix("HTTP/1.")
             .and_then(|rest| rest.get(2..5))
@@ -260,9 +261,9 @@ fn statuses(mut said: &[u8]) -> Result<Vec<u16>, String> {
             .ok_or_else(strange)?;
         statuses.push(status);
         if status == 500 {
-            return Err(format!("an inner fault: {head}"));
+            return Err(format!("an internal error: {head}"));
         }
-        said = &said[end + 4..];
+        output = &output[end + 4..];
         let lower = head.to_ascii_lowercase();
         if status == 101 || lower.contains("transfer-encoding") {
             // Frames, or chunks of a probe: nothing that is counted here.
@@ -271,8 +272,8 @@ fn statuses(mut said: &[u8]) -> Result<Vec<u16>, String> {
         let length = lower.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length: usize = length.map_or(0, |length| length.parse().unwrap_or(usize::MAX));
         // A response to HEAD has no body, nor has a 304.
-        if !said.starts_with(b"HTTP/1.") {
-            said = said.get(length..).unwrap_or_default();
+        if !output.starts_with(b"HTTP/1.") {
+            output = output.get(length..).unwrap_or_default();
         }
     }
     Ok(statuses)

@@ -105,11 +105,11 @@ fn the_connection_that_is_idle_for_longest_yields_to_a_new_one() {
 fn connections_without_a_word_keep_nobody_out() {
     let edge = edge(40);
     let _held: Vec<Raw> = (0..40).map(|_| edge.connect()).collect();
-    let asked = Instant::now();
+    let start = Instant::now();
     for path in ["/readyz", "/healthz", "/setup"] {
         assert_eq!(edge.get(path, &[]).status, 200, "{path}");
     }
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn sockets_never_yield_and_health_is_answered_beside_them() {
     let edge = edge(4);
     let held = [A, A, B, B].map(|client| socket(&edge, client));
     assert_eq!(held.each_ref().map(|(_, status)| *status), [101; 4]);
-    let refused = edge.exchange(&get("/setup", C));
-    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")));
-    assert_eq!(refused.header("connection"), Some("close"));
-    assert_eq!(refused.json(), json!({"error": "too many connections"}));
+    let rejected = edge.exchange(&get("/setup", C));
+    assert_eq!((rejected.status, rejected.header("retry-after")), (503, Some("5")));
+    assert_eq!(rejected.header("connection"), Some("close"));
+    assert_eq!(rejected.json(), json!({"error": "too many connections"}));
     // Silent ones beyond the limit do not keep health checks from their response.
     let _silent: Vec<Raw> = (0..limits::HTTP_REJECTIONS_MAX * 2).map(|_| edge.connect()).collect();
     for path in ["/readyz", "/healthz"] {
@@ -153,7 +153,7 @@ fn an_address_holds_at_most_half_of_the_connections() {
     assert_eq!(socket(&edge, A).1, 503, "more than half");
     assert_eq!(socket(&edge, B).1, 101);
     drop(held);
-    until("its places are free again", PATIENCE, || (socket(&edge, A).1 == 101).then_some(()));
+    until("its permits are free again", PATIENCE, || (socket(&edge, A).1 == 101).then_some(()));
 }
 
 #[test]
@@ -183,15 +183,15 @@ fn bodies_that_have_not_arrived_are_not_in_work() {
 #[test]
 fn an_address_has_at_most_half_of_the_requests_in_work() {
     let edge = Edge::start(Config::default());
-    let ask = |client| edge.post("/auth/login", &[("X-Forwarded-For", client)], &json!({}));
+    let log_in = |client| edge.post("/auth/login", &[("X-Forwarded-For", client)], &json!({}));
     // This route holds its permit while it reads.
     let half = limits::HTTP_REQUESTS_MAX / 2;
     let held: Vec<Raw> = (0..half).map(|_| begun(&edge, "/probe/sink", A, 9)).collect();
-    let refused = ask(A);
-    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
-    assert_eq!(ask(B).status, 400);
+    let rejected = log_in(A);
+    assert_eq!((rejected.status, rejected.header("retry-after")), (503, Some("1")));
+    assert_eq!(log_in(B).status, 400);
     drop(held);
-    until("its places are free again", PATIENCE, || (ask(A).status == 400).then_some(()));
+    until("its permits are free again", PATIENCE, || (log_in(A).status == 400).then_some(()));
 }
 
 #[test]
@@ -215,15 +215,15 @@ fn an_address_has_at_most_half_of_the_bytes_of_bodies() {
         raw
     };
     let mut slow = Vec::new();
-    let refused = until("its half is taken", PATIENCE, || {
+    let rejected = until("its half is taken", PATIENCE, || {
         // One that arrives while the full one is being handled may be rejected itself.
         slow.push(send(A, &body[1..]));
         let response = send(A, &body).response()?;
         (response.status == 503).then_some(response)
     });
     let half = limits::HTTP_BODIES_MAX_BYTES / 2 / limits::API_BODY_MAX_BYTES;
-    assert!(slow.len() >= half, "refused after {} bodies", slow.len());
-    assert_eq!(refused.json()["code"], "unavailable");
+    assert!(slow.len() >= half, "rejected after {} bodies", slow.len());
+    assert_eq!(rejected.json()["code"], "unavailable");
     assert_eq!(send(B, &body).response().unwrap().status, 200);
     drop(slow);
     until("its half is free again", PATIENCE, || {
@@ -248,36 +248,36 @@ fn slow_bodies_do_not_hold_up_a_packed_one() {
         .collect();
     let packed = super::calls::packed(b"{}");
     let headers = [json, authorization, ("Content-Encoding", "gzip"), ("X-Forwarded-For", B)];
-    let asked = Instant::now();
+    let start = Instant::now();
     for _ in 0..20 {
         assert_eq!(edge.post_bytes(VIEWER, &headers, &packed).status, 200);
     }
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }
 
 /// A socket whose client sends the frames of a log-in and then reads only `takes` frames.
 struct Mute {
-    asks: VecDeque<Bytes>,
+    to_send: VecDeque<Bytes>,
     takes: usize,
     offered: Arc<AtomicUsize>,
 }
 
 impl Mute {
     fn new(token: &str, takes: usize) -> Self {
-        let frame = |ask| Bytes::from(binary(&wire::RealtimeClientFrame { frame: Some(ask) }));
+        let frame = |frame| Bytes::from(binary(&wire::RealtimeClientFrame { frame: Some(frame) }));
         let hello =
             wire::RealtimeClientHello { protocol_version: 2, bearer_token: Some(token.to_owned()) };
-        let asks = [
+        let to_send = [
             ClientFrame::Hello(hello),
             ClientFrame::SubscribeEvents(wire::RealtimeSubscribeEvents::default()),
         ];
-        Self { asks: asks.map(frame).into(), takes, offered: Arc::default() }
+        Self { to_send: to_send.map(frame).into(), takes, offered: Arc::default() }
     }
 }
 
 impl Socket for Mute {
     async fn receive(&mut self) -> Incoming {
-        match self.asks.pop_front() {
+        match self.to_send.pop_front() {
             Some(frame) => Incoming::Frame(frame),
             None => std::future::pending().await,
         }
@@ -308,7 +308,7 @@ fn sockets_that_do_not_read_hold_up_nobody_who_loads() {
     until("each waits for its client", PATIENCE, || {
         stuck.iter().all(|offered| offered.load(Ordering::SeqCst) == 3).then_some(())
     });
-    let asked = Instant::now();
+    let start = Instant::now();
     Line::subscribe(&edge, &ada, &[], None);
-    assert!(asked.elapsed() < SOON, "{:?}", asked.elapsed());
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }

@@ -285,7 +285,7 @@ fn the_oldest_of_too_many_sockets_makes_place() {
 }
 
 /// The events that `ada` receives, up to the one that `is_last`.
-fn told(ada: &mut Line, is_last: impl Fn(&Event) -> bool) -> Vec<Event> {
+fn events_until(ada: &mut Line, is_last: impl Fn(&Event) -> bool) -> Vec<Event> {
     let mut events = Vec::new();
     loop {
         if let Frame::Event(wire::RealtimeEventEnvelope { event: Some(event), .. }) = ada.next() {
@@ -329,7 +329,7 @@ fn signs_of_typing_go_out_once_a_second_and_the_last_is_told() {
         types(&second);
     }
     types(&last);
-    let events = told(&mut line, |event| match event {
+    let events = events_until(&mut line, |event| match event {
         Event::UserTyping(typing) => typing.thread_root_event_id.as_ref() == Some(&last),
         _ => false,
     });
@@ -355,7 +355,7 @@ fn presence_changes_once_a_second_and_the_last_holds() {
     assert_eq!(be("DO_NOT_DISTURB", true), "PRESENCE_STATUS_DO_NOT_DISTURB");
     // What was chosen by hand holds against what comes behind it in the same second.
     assert_eq!(be("ONLINE", false), "PRESENCE_STATUS_DO_NOT_DISTURB");
-    let events = told(&mut line, |event| match event {
+    let events = events_until(&mut line, |event| match event {
         Event::PresenceChanged(changed) => changed.status() == api::PresenceStatus::DoNotDisturb,
         _ => false,
     });

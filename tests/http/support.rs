@@ -137,10 +137,10 @@ impl Edge {
     /// Calls the service in-process, as the operator does.
     pub(super) fn operate<T: Send + 'static, F: Future<Output = T> + Send + 'static>(
         &self,
-        ask: impl FnOnce(Service) -> F,
+        call: impl FnOnce(Service) -> F,
     ) -> T {
         let (tx, rx) = mpsc::channel();
-        let work = ask(self.service.clone());
+        let work = call(self.service.clone());
         let scope = Scope::new(&self.runtime, "operator", 1);
         scope.spawn("operator", async move { tx.send(work.await).unwrap() }).unwrap();
         rx.recv_timeout(PATIENCE).unwrap()

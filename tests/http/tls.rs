@@ -25,7 +25,7 @@ fn serve(authority: &Authority, dir: &Path, config: Config) -> (Edge, Pair) {
 }
 
 /// A connection that has sent a request and read the response.
-fn answered(port: u16, client: ClientConnection) -> Raw {
+fn connected(port: u16, client: ClientConnection) -> Raw {
     let mut raw = Raw::connect(([127, 0, 0, 1], port).into()).over_tls(client);
     raw.send(HEALTH.as_bytes());
     assert_eq!(raw.response().unwrap().status, 200);
@@ -79,7 +79,7 @@ fn plain_http_on_the_tls_port_is_told_so_and_closed() {
     let mut raw = edge.connect();
     raw.send(&[0x16, 3, 1, 0, 4, 1, 2, 3, 4]);
     assert!(raw.ends(), "a broken handshake is closed");
-    answered(edge.address.port(), authority.client());
+    connected(edge.address.port(), authority.client());
 }
 
 #[test]
@@ -102,21 +102,21 @@ fn a_changed_pair_is_read_again_and_a_broken_one_is_not() {
     let authority = Authority::new();
     let (edge, first) = serve(&authority, dir.path(), Config::default());
     let port = edge.address.port();
-    let mut old = answered(port, authority.client());
+    let mut old = connected(port, authority.client());
     assert_eq!(shown(&old), first.der);
 
     // The key of another certificate: the former pair stays.
     let second = authority.issue();
     std::fs::write(dir.path().join("cert.pem"), &second.certificate).unwrap();
-    let looked = Duration::from_secs(5);
-    let end = edge.clock.now() + looked;
+    let watched = Duration::from_secs(5);
+    let end = edge.clock.now() + watched;
     while edge.clock.now() < end {
-        assert_eq!(shown(&answered(port, authority.client())), first.der);
+        assert_eq!(shown(&connected(port, authority.client())), first.der);
     }
 
     std::fs::write(dir.path().join("key.pem"), &second.key).unwrap();
     until("the new pair is served", PATIENCE, || {
-        (shown(&answered(port, authority.client())) == second.der).then_some(())
+        (shown(&connected(port, authority.client())) == second.der).then_some(())
     });
     old.send(HEALTH.as_bytes());
     assert_eq!(old.response().unwrap().status, 200, "no connection is cut");
@@ -147,13 +147,13 @@ fn sighup_reads_the_pair_again_at_the_binary_and_a_broken_pair_is_logged() {
         (log.contains("the previous one stays") && log.contains("contains no private key"))
             .then_some(())
     });
-    answered(port, authority.client());
+    connected(port, authority.client());
 
     let next = authority.issue();
     next.write(server.dir());
     signal(server.pid(), "HUP");
     until("the new pair is served", PATIENCE, || {
-        (shown(&answered(port, authority.client())) == next.der).then_some(())
+        (shown(&connected(port, authority.client())) == next.der).then_some(())
     });
     assert!(server.stop().success());
 }
@@ -171,27 +171,30 @@ fn check_config_looks_at_the_pair() {
         let output = server.chatto(["check-config"]);
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, said) = check(&server);
-    assert_eq!(code, Some(0), "{said}");
-    assert!(!said.contains("can read"), "{said}");
+    let (code, output) = check(&server);
+    assert_eq!(code, Some(0), "{output}");
+    assert!(!output.contains("can read"), "{output}");
 
     restrict(&key, 0o644);
-    let (code, said) = check(&server);
+    let (code, output) = check(&server);
     assert_eq!(code, Some(0));
-    assert!(said.contains("every user of this machine can read"), "{said}");
+    assert!(output.contains("every user of this machine can read"), "{output}");
 
     std::fs::write(&key, authority.issue().key).unwrap();
-    let (code, said) = check(&server);
+    let (code, output) = check(&server);
     assert_eq!(code, Some(78));
-    assert!(said.contains("webserver.tls.key_file") || said.contains("TLS_KEY_FILE"), "{said}");
-    assert!(said.contains("contains the key of another certificate"), "{said}");
+    assert!(
+        output.contains("webserver.tls.key_file") || output.contains("TLS_KEY_FILE"),
+        "{output}"
+    );
+    assert!(output.contains("contains the key of another certificate"), "{output}");
 
     std::fs::write(&cert, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
         .unwrap();
     assert!(check(&server).1.contains("contains a certificate that cannot be used"));
 
     std::fs::remove_file(&cert).unwrap();
-    let (code, said) = server.run_refused();
+    let (code, output) = server.run_refused();
     assert_eq!(code, 78);
-    assert!(said.contains("cert.pem cannot be read"), "{said}");
+    assert!(output.contains("cert.pem cannot be read"), "{output}");
 }

@@ -28,10 +28,10 @@ fn accepts(target: &Target) {
     try_connect(target, Duration::from_secs(10)).unwrap();
 }
 
-fn refuses(target: &Target) {
-    let refused = try_connect(target, Duration::from_millis(700)).unwrap_err();
-    assert!(matches!(refused, ConnectError::Unreachable { .. }), "{refused:?}");
-    let text = refused.to_string();
+fn cannot_connect(target: &Target) {
+    let error = try_connect(target, Duration::from_millis(700)).unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
+    let text = error.to_string();
     assert!(text.contains("authorization violation"), "{text}");
 }
 
@@ -45,8 +45,8 @@ fn write(dir: &Path, name: &str, text: &str) -> std::path::PathBuf {
 fn a_token() {
     let server = NatsServer::start_secured("authorization { token: \"t0ken\" }");
     accepts(&target(server.url(), Auth::Token("t0ken".to_owned())));
-    refuses(&target(server.url(), Auth::Token("another".to_owned())));
-    refuses(&target(server.url(), Auth::None));
+    cannot_connect(&target(server.url(), Auth::Token("another".to_owned())));
+    cannot_connect(&target(server.url(), Auth::None));
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn user_name_and_password() {
         password: password.to_owned(),
     };
     accepts(&target(server.url(), auth("pa ss")));
-    refuses(&target(server.url(), auth("pass")));
+    cannot_connect(&target(server.url(), auth("pass")));
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn an_nkey() {
     let server = NatsServer::start_secured(&users);
     accepts(&target(server.url(), Auth::Nkey(key.seed().unwrap())));
     let another = nkeys::KeyPair::new_user();
-    refuses(&target(server.url(), Auth::Nkey(another.seed().unwrap())));
+    cannot_connect(&target(server.url(), Auth::Nkey(another.seed().unwrap())));
 }
 
 #[test]
@@ -79,11 +79,11 @@ fn a_credentials_file() {
     let good = write(dir.path(), "good.creds", &account.credentials());
     accepts(&target(server.url(), Auth::CredentialsFile(good)));
     let foreign = write(dir.path(), "foreign.creds", &account::Account::new().credentials());
-    refuses(&target(server.url(), Auth::CredentialsFile(foreign)));
+    cannot_connect(&target(server.url(), Auth::CredentialsFile(foreign)));
     let missing = target(server.url(), Auth::CredentialsFile(dir.path().join("missing.creds")));
-    let refused = try_connect(&missing, Duration::from_secs(1)).unwrap_err();
-    assert!(matches!(refused, ConnectError::Options { .. }), "{refused:?}");
-    assert!(refused.to_string().contains("missing.creds"), "{refused}");
+    let error = try_connect(&missing, Duration::from_secs(1)).unwrap_err();
+    assert!(matches!(error, ConnectError::Options { .. }), "{error:?}");
+    assert!(error.to_string().contains("missing.creds"), "{error}");
 }
 
 #[test]
@@ -97,8 +97,8 @@ fn tls_with_a_certificate_authority_of_ones_own() {
     let trusting = Target { ca_cert: Some(cert), ..target(server.url(), Auth::None) };
     accepts(&trusting);
     let distrusting = target(server.url(), Auth::None);
-    let refused = try_connect(&distrusting, Duration::from_millis(700)).unwrap_err();
-    assert!(matches!(refused, ConnectError::Unreachable { .. }), "{refused:?}");
+    let error = try_connect(&distrusting, Duration::from_millis(700)).unwrap_err();
+    assert!(matches!(error, ConnectError::Unreachable { .. }), "{error:?}");
 }
 
 #[test]
@@ -108,8 +108,8 @@ fn one_of_several_addresses_is_enough_and_none_is_named() {
     let urls = vec![dead.clone(), server.url()];
     accepts(&Target { urls, ..target(String::new(), Auth::None) });
     let nobody = target(dead.clone(), Auth::Token("secret-token".to_owned()));
-    let refused = try_connect(&nobody, Duration::from_millis(300)).unwrap_err();
-    let text = refused.to_string();
+    let error = try_connect(&nobody, Duration::from_millis(300)).unwrap_err();
+    let text = error.to_string();
     assert!(text.contains(dead.trim_start_matches("nats://")), "{text}");
     assert!(!text.contains("secret-token") && !format!("{nobody:?}").contains("secret-token"));
 }

@@ -93,7 +93,7 @@ pub(super) fn a_role_resets_what_its_holder_sees(world: &World) {
 }
 
 #[test]
-fn a_stopping_server_asks_its_clients_to_reconnect() {
+fn a_stopping_server_makes_its_clients_reconnect() {
     let mut world = World::one();
     let owner = world.owner().clone();
     let room = world.room("stop", &[&owner]);

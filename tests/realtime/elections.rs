@@ -2,10 +2,7 @@
 //!
 //! The cases are STATE's leader, JOURNAL's, both × killed, cut off, stopped for 40 s and continued, on a cluster of
 //! three nodes with three processes. Two of them run by default; `make simulate` runs all nine.
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a fault lasts as long as the clock on the wall says"
-)]
+#![expect(clippy::disallowed_methods, reason = "a fault lasts as long as the wall clock shows")]
 
 use std::time::{Duration, Instant};
 
@@ -59,8 +56,8 @@ fn length(fault: Fault) -> Duration {
 
 #[test]
 fn an_election_shows_nobody_what_it_may_not_see_and_loses_nothing() {
-    let asks_for_all = std::env::var_os("CHATTO_SIMULATION_SECONDS").is_some();
-    let cases = if asks_for_all { &ALL[..] } else { &ALL[..DEFAULT] };
+    let runs_all = std::env::var_os("CHATTO_SIMULATION_SECONDS").is_some();
+    let cases = if runs_all { &ALL[..] } else { &ALL[..DEFAULT] };
     let mut cluster = Cluster::start_with_relays(3);
     // What STATE publishes may be lost on the way to the second process.
     let filter = Filter::of_state(cluster.port(0));
@@ -298,10 +295,14 @@ fn a_process_without_state_closes_its_sockets_and_changes_nothing_but_reads() {
     let headers = [("Content-Type", "application/json"), ("Authorization", bearer.as_str())];
     let body = json!({"roomId": room, "body": "lost"}).to_string();
     let path = "/api/connect/chatto.api.v1.MessageService/CreateMessage";
-    let answer = away.request("POST", path, &headers, &body);
-    assert_eq!((answer.status, &answer.json["code"]), (503, &json!("unavailable")), "{answer:?}");
-    assert!(answer.head.to_ascii_lowercase().contains("\r\nretry-after: "), "{}", answer.head);
-    until("it says so", PATIENCE, || {
+    let response = away.request("POST", path, &headers, &body);
+    assert_eq!(
+        (response.status, &response.json["code"]),
+        (503, &json!("unavailable")),
+        "{response:?}"
+    );
+    assert!(response.head.to_ascii_lowercase().contains("\r\nretry-after: "), "{}", response.head);
+    until("it reports that", PATIENCE, || {
         let (status, body) = world.servers[1].client().readyz().ok()?;
         (status == 503 && body.contains("no_quorum")).then_some(())
     });

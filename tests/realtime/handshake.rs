@@ -90,7 +90,10 @@ pub(super) fn unexpected_frames_close_the_connection(world: &World) {
     };
     let mut socket = ready();
     socket.send(ping());
-    assert!(matches!(socket.frame(), Frame::Pong(pong) if pong.nonce == "n"), "READY answers");
+    assert!(
+        matches!(socket.frame(), Frame::Pong(pong) if pong.nonce == "n"),
+        "a socket that is ready responds"
+    );
     let many: Vec<String> = (0..65).map(|n| format!("R{n}")).collect();
     for frame in [hydrate(), hello(2, None), subscribe(many)] {
         let mut socket = ready();
@@ -162,7 +165,7 @@ fn heartbeats_come_in_time() {
     ada.until("two heartbeats", |ada| ada.heartbeats >= 2);
 }
 
-pub(super) fn a_close_frame_is_answered_with_its_own_code(world: &World) {
+pub(super) fn a_close_frame_is_returned_with_its_own_code(world: &World) {
     let key = Key::Bearer(world.owner().token.clone());
     let opened = || world.socket(&key);
     let greeted = || {
@@ -180,11 +183,11 @@ pub(super) fn a_close_frame_is_answered_with_its_own_code(world: &World) {
     for (state, mut socket) in [("open", opened()), ("ready", greeted()), ("live", loaded())] {
         let frame = CloseFrame { code: 4_321.into(), reason: "".into() };
         socket.send_message(Message::Close(Some(frame))).unwrap();
-        let answered = loop {
+        let returned = loop {
             if let Received::Closed(code) = socket.next() {
                 break code;
             }
         };
-        assert_eq!(answered, Some(4_321), "{state}");
+        assert_eq!(returned, Some(4_321), "{state}");
     }
 }

@@ -1,9 +1,6 @@
 //! Many idle sockets beside a busy room: memory does not grow. `make soak` holds 1,000 of them for ten minutes
 //! (`CHATTO_SOAK_SOCKETS`, `CHATTO_SOAK_SECONDS`).
-#![expect(
-    clippy::disallowed_methods,
-    reason = "a soak lasts as long as the clock on the wall says"
-)]
+#![expect(clippy::disallowed_methods, reason = "a soak lasts as long as the wall clock shows")]
 
 use std::time::{Duration, Instant};
 

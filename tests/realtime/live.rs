@@ -53,8 +53,8 @@ pub(super) fn reading_clears_every_session(world: &World) {
     // Posting reads what was there.
     world.post(world.owner(), &room, "another");
     first.until("unread again", |bert| bert.state.has_unread(&room));
-    world.post(&bert, &room, "an answer");
-    first.until("the answer", |bert| bert.state.shows(&room, "an answer"));
+    world.post(&bert, &room, "a reply");
+    first.until("the reply", |bert| bert.state.shows(&room, "a reply"));
     assert!(!first.state.has_unread(&room));
 }
 
@@ -116,7 +116,7 @@ fn a_user_who_sends_nothing_for_a_minute_is_offline() {
     ada.until("two more", |ada| ada.heartbeats >= 3);
     ada.until("two more", |ada| ada.heartbeats >= 4);
     ada.until("the end of the minute", |ada| is(ada, &bert, api::PresenceStatus::Offline));
-    assert!(is(&ada, &carla, api::PresenceStatus::Online), "who was heard of stays");
+    assert!(is(&ada, &carla, api::PresenceStatus::Online), "the presence that was received stays");
 }
 
 pub(super) fn joining_and_leaving_is_seen_from_both_sides(world: &World) {

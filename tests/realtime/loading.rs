@@ -88,11 +88,11 @@ pub(super) fn a_retained_room_is_loaded_with_its_rows(world: &World) {
     assert_eq!(follower.state.bodies(&room).len(), 51, "the window grows at its end");
 }
 
-pub(super) fn unavailable_rooms_are_answered(world: &World) {
-    let bert = world.person("bert-asks");
-    let room = world.room("ask", &[]);
+pub(super) fn unavailable_rooms_get_an_error(world: &World) {
+    let bert = world.person("bert-loads");
+    let room = world.room("foreign", &[]);
     let mut follower = world.follow(&bert, &[]);
-    for unknown in [room.as_str(), "Rnobodyhasever", "", "ask"] {
+    for unknown in [room.as_str(), "Rnobodyhasever", "", "foreign"] {
         assert_eq!(follower.hold(unknown), Err("room_unavailable".to_owned()), "{unknown}");
     }
     // It is retained nevertheless: the client does not request it again.
@@ -109,17 +109,17 @@ pub(super) fn unavailable_rooms_are_answered(world: &World) {
     assert_eq!(full.held().len(), 64);
 }
 
-pub(super) fn hydrating_too_fast_is_answered_with_a_delay(world: &World) {
+pub(super) fn hydrating_too_fast_gets_a_delay(world: &World) {
     let bert = world.person("bert-hurries");
     let room = world.room("hurry", &[&bert]);
     let mut follower = world.follow(&bert, &[]);
-    let mut answers = Vec::new();
+    let mut errors = Vec::new();
     for n in 0..30 {
-        answers.push(follower.hold(&format!("R{n}")).unwrap_err());
+        errors.push(follower.hold(&format!("R{n}")).unwrap_err());
     }
-    let late = answers.iter().filter(|code| *code == "room_hydration_rate_limited").count();
-    assert!(answers[..20].iter().all(|code| code == "room_unavailable"), "{answers:?}");
-    assert!(late >= 1, "{answers:?}");
+    let late = errors.iter().filter(|code| *code == "room_hydration_rate_limited").count();
+    assert!(errors[..20].iter().all(|code| code == "room_unavailable"), "{errors:?}");
+    assert!(late >= 1, "{errors:?}");
     assert_eq!(follower.held().len(), 30 - late, "what was turned down is not held");
     until("it is let in later", PATIENCE, || follower.hold(&room).ok());
     assert!(follower.state.timelines.contains_key(&room));

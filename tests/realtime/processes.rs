@@ -154,7 +154,7 @@ fn writers_at_every_process_are_shown_in_one_order() {
         .iter()
         .filter_map(|event| event["messagePosted"]["message"]["body"].as_str())
         .collect();
-    assert_eq!(stored, shown[0], "and as the calls tell it");
+    assert_eq!(stored, shown[0], "and as calls return it");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //!
 //! A failing list is shrunk and kept in `simulation.regressions`, which is run first. `make simulate`
 //! runs lists for `CHATTO_SIMULATION_SECONDS`.
-#![expect(clippy::disallowed_methods, reason = "a run lasts as long as the clock on the wall says")]
+#![expect(clippy::disallowed_methods, reason = "a run lasts as long as the wall clock shows")]
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -190,7 +190,7 @@ impl<'a> Run<'a> {
             let path = format!("/api/connect/chatto.api.v1.{method}");
             match client.post_with(&path, body, &[("Idempotency-Key", key)]) {
                 Err(error) if error.may_pass() && Instant::now() < deadline => {}
-                answer => return answer,
+                response => return response,
             }
         }
     }
@@ -411,12 +411,12 @@ impl<'a> Run<'a> {
     }
 }
 
-fn ok(answer: Result<Value, CallError>) -> Result<(), TestCaseError> {
-    answer.map(|_| ()).map_err(|error| TestCaseError::fail(format!("{error:?}")))
+fn ok(response: Result<Value, CallError>) -> Result<(), TestCaseError> {
+    response.map(|_| ()).map_err(|error| TestCaseError::fail(format!("{error:?}")))
 }
 
-fn denied(answer: Result<Value, CallError>) -> Result<(), TestCaseError> {
-    match answer {
+fn denied(response: Result<Value, CallError>) -> Result<(), TestCaseError> {
+    match response {
         Err(CallError::Refused { status: 403, .. }) => Ok(()),
         other => Err(TestCaseError::fail(format!("not denied: {other:?}"))),
     }

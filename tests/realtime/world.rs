@@ -50,15 +50,15 @@ impl Person {
         Key::Cookie(format!("chatto_session={}; chatto_csrf={}", self.session, self.csrf))
     }
 
-    fn of(login: &str, answer: &Response) -> Self {
-        let json = &answer.json;
+    fn of(login: &str, response: &Response) -> Self {
+        let json = &response.json;
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         Self {
             id: text(&json["user"]["id"]),
             login: login.to_owned(),
             token: text(&json["token"]),
-            session: answer.cookie("chatto_session").expect("a session cookie"),
-            csrf: answer.cookie("chatto_csrf").expect("a CSRF cookie"),
+            session: response.cookie("chatto_session").expect("a session cookie"),
+            csrf: response.cookie("chatto_csrf").expect("a CSRF cookie"),
         }
     }
 }
@@ -82,7 +82,7 @@ impl World {
         server.set("CHATTO_WEBSERVER_TLS_KEY_FILE", &key.to_string_lossy());
         server.set("CHATTO_WEBSERVER_URL", &endpoint.origin());
         server.spawn();
-        until("it answers over TLS", STARTS_WITHIN, || {
+        until("it responds over TLS", STARTS_WITHIN, || {
             let open = TcpStream::connect(("127.0.0.1", server.port())).is_ok();
             (open && endpoint.request("GET", "/readyz", &[], "").status == 200).then_some(())
         });
@@ -177,9 +177,9 @@ impl World {
     /// Another session of somebody.
     pub(super) fn log_in(&self, login: &str) -> Person {
         let body = json!({"identifier": login, "password": password(login)});
-        let answer = self.endpoint().request("POST", "/auth/login", &[JSON], &body.to_string());
-        assert_eq!(answer.status, 200, "{}", answer.body);
-        Person::of(login, &answer)
+        let response = self.endpoint().request("POST", "/auth/login", &[JSON], &body.to_string());
+        assert_eq!(response.status, 200, "{}", response.body);
+        Person::of(login, &response)
     }
 
     /// A POST with a bearer to a path that is no Connect call.
@@ -197,10 +197,10 @@ impl World {
     #[track_caller]
     pub(super) fn call_at(endpoint: &Endpoint, who: &Person, method: &str, body: &Value) -> Value {
         let package = if method.starts_with("ServerDiscovery") { "discovery" } else { "api" };
-        let answer =
+        let response =
             Self::send(endpoint, who, &format!("/api/connect/chatto.{package}.v1.{method}"), body);
-        assert_eq!(answer.status, 200, "{method}: {}", answer.body);
-        answer.json
+        assert_eq!(response.status, 200, "{method}: {}", response.body);
+        response.json
     }
 
     fn send(endpoint: &Endpoint, who: &Person, path: &str, body: &Value) -> Response {
@@ -239,8 +239,8 @@ impl World {
     #[track_caller]
     pub(super) fn post_by(endpoint: &Endpoint, who: &Person, room: &str, body: &str) -> String {
         let request = json!({"roomId": room, "body": body});
-        let answer = Self::call_at(endpoint, who, "MessageService/CreateMessage", &request);
-        answer["message"]["id"].as_str().unwrap().to_owned()
+        let response = Self::call_at(endpoint, who, "MessageService/CreateMessage", &request);
+        response["message"]["id"].as_str().unwrap().to_owned()
     }
 
     /// One attempt that may fail and be repeated with the same key.
@@ -266,9 +266,9 @@ impl World {
         let headers = [JSON, ("Authorization", bearer.as_str()), ("Idempotency-Key", key)];
         let request = json!({"roomId": room, "body": body}).to_string();
         let path = "/api/connect/chatto.api.v1.MessageService/CreateMessage";
-        let answer = endpoint.request("POST", path, &headers, &request);
-        assert!([200, 503].contains(&answer.status), "{}", answer.body);
-        Some(answer.json["message"]["id"].as_str()?.to_owned())
+        let response = endpoint.request("POST", path, &headers, &request);
+        assert!([200, 503].contains(&response.status), "{}", response.body);
+        Some(response.json["message"]["id"].as_str()?.to_owned())
     }
 
     /// Every process.
@@ -301,8 +301,8 @@ impl World {
 
     fn try_redeem(&self, token: &str, login: &str) -> Result<Person, Response> {
         let body = json!({"token": token, "login": login, "password": password(login)});
-        let answer = self.endpoint().request("POST", "/auth/setup", &[JSON], &body.to_string());
-        if answer.status == 200 { Ok(Person::of(login, &answer)) } else { Err(answer) }
+        let response = self.endpoint().request("POST", "/auth/setup", &[JSON], &body.to_string());
+        if response.status == 200 { Ok(Person::of(login, &response)) } else { Err(response) }
     }
 }
 

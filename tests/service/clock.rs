@@ -98,7 +98,7 @@ fn a_clock_that_was_ahead_neither_stops_slow_mode_nor_hides_what_is_unread() {
 }
 
 #[test]
-fn an_account_made_by_a_clock_that_was_ahead_is_told_of_news() {
+fn an_account_made_by_a_clock_that_was_ahead_sees_news() {
     let server = NatsServer::start();
     run(async |runtime| {
         let world = World::start(&server, &runtime).await;

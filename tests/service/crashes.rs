@@ -51,16 +51,16 @@ fn a_link_survives_a_kill_and_makes_one_account() {
             };
             let login = format!("person-{n}");
             // Cut ever later; a link that made its account returns the same account again or is used up.
-            let mut answered = false;
+            let mut returned = false;
             for left in 0..AWAITS_MAX {
                 let call = world.service.sign_up().redeem(redeem(&link.path, &login));
-                if let Some(answer) = CutAt::new(call, left).await {
-                    answered = true;
-                    assert!(answer.is_ok() || left > 0, "{answer:?}");
+                if let Some(result) = CutAt::new(call, left).await {
+                    returned = true;
+                    assert!(result.is_ok() || left > 0, "{result:?}");
                     break;
                 }
             }
-            assert!(answered);
+            assert!(returned);
             world.log_in(&login, super::PASSWORD).await.unwrap();
         }
         let accounts = world.service.accounts().list("", PageRequest::default()).await;
@@ -70,7 +70,7 @@ fn a_link_survives_a_kill_and_makes_one_account() {
 }
 
 #[test]
-fn joins_that_are_cut_off_are_told_exactly_once() {
+fn joins_that_are_cut_off_are_announced_exactly_once() {
     let server = NatsServer::start();
     run(async |runtime| {
         let world = World::start(&server, &runtime).await;

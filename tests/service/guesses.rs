@@ -255,13 +255,13 @@ fn an_attempt_that_waits_or_finds_no_place_in_the_queue_writes_nothing() {
                 world.service.sessions().log_in(LogIn { identifier, password: "wrong", address })
             })
             .collect();
-        let answers = join_all(calls).await;
-        let tried = answers.iter().filter(|answer| matches!(answer, Err(LogInError::Invalid)));
-        let busy = |answer: &Result<_, LogInError>| {
-            matches!(answer, Err(LogInError::Password(PasswordHashError::Busy)))
+        let results = join_all(calls).await;
+        let tried = results.iter().filter(|result| matches!(result, Err(LogInError::Invalid)));
+        let busy = |result: &Result<_, LogInError>| {
+            matches!(result, Err(LogInError::Password(PasswordHashError::Busy)))
         };
-        let (tried, busy) = (tried.count(), answers.iter().filter(|one| busy(one)).count());
-        assert!(tried + busy == 60 && busy > 0, "{answers:?}");
+        let (tried, busy) = (tried.count(), results.iter().filter(|one| busy(one)).count());
+        assert!(tried + busy == 60 && busy > 0, "{results:?}");
         let counted = messages(&server, streams[0]).await.0 - before[0].0;
         assert_eq!(counted, tried as u64, "attempts that were not made are not counted");
         world.close().await;
@@ -334,8 +334,8 @@ fn a_hundred_thousand_guesses_leave_room_for_the_right_password() {
                     })
                 })
                 .collect();
-            for answer in join_all(calls).await {
-                assert!(matches!(answer, Err(LogInError::Invalid)), "after {first}: {answer:?}");
+            for result in join_all(calls).await {
+                assert!(matches!(result, Err(LogInError::Invalid)), "after {first}: {result:?}");
             }
         }
         world.log_in("ada", PASSWORD).await.unwrap();

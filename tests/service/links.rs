@@ -39,8 +39,8 @@ fn the_setup_link_makes_one_owner() {
         assert!(matches!(used, RedeemError::Invalid), "single use");
         let used = service.sign_up().link_content(token).await.unwrap_err();
         assert_eq!(used.to_string(), "This link is invalid, used or expired");
-        let refused = service.links().setup_link().await.unwrap_err();
-        assert!(matches!(refused, LinkError::OwnerExists));
+        let error = service.links().setup_link().await.unwrap_err();
+        assert!(matches!(error, LinkError::OwnerExists));
         assert_eq!(world.log_in("ADA", PASSWORD).await.unwrap().user, handed.user);
         world.log_in(" Ada@Example.com ", PASSWORD).await.unwrap();
         world.close().await;
@@ -79,9 +79,9 @@ fn many_at_once_make_one_owner_and_one_guest() {
                 .iter()
                 .map(|login| world.service.sign_up().redeem(redeem(&link.path, login)))
                 .collect();
-            let answers = join_all(calls).await;
-            let made = answers.iter().filter(|answer| answer.is_ok()).count();
-            assert_eq!(made, 1, "{answers:?}");
+            let results = join_all(calls).await;
+            let made = results.iter().filter(|result| result.is_ok()).count();
+            assert_eq!(made, 1, "{results:?}");
         }
         let accounts = world.service.accounts().list("", Default::default()).await;
         assert_eq!(accounts.total, 2);
@@ -116,7 +116,7 @@ fn a_taken_login_leaves_the_link_usable() {
 }
 
 #[test]
-fn given_values_are_fixed_and_the_rest_is_asked() {
+fn given_values_are_fixed_and_the_rest_is_entered() {
     let server = NatsServer::start();
     run(async |runtime| {
         let world = World::start(&server, &runtime).await;
@@ -231,16 +231,16 @@ fn a_link_counts_no_longer_than_its_makers_power() {
         service.accounts().remove_role("mallory", "owner").await.unwrap();
         let token = demoted.path.strip_prefix("/setup#").unwrap();
         assert!(matches!(service.sign_up().link_content(token).await, Err(RedeemError::Invalid)));
-        let refused = service.sign_up().redeem(redeem(&demoted.path, "a1")).await.unwrap_err();
-        assert!(matches!(refused, RedeemError::Invalid), "{refused:?}");
+        let error = service.sign_up().redeem(redeem(&demoted.path, "a1")).await.unwrap_err();
+        assert!(matches!(error, RedeemError::Invalid), "{error:?}");
         assert!(service.accounts().list("a1", Default::default()).await.items.is_empty());
 
         // Whoever knew the password that was changed may have made it.
         let maker = world.person("trudy", Some("owner")).await;
         let stolen = service.links().join_link(&maker, fields()).await.unwrap();
         service.accounts().set_password("trudy", "another password").await.unwrap();
-        let refused = service.sign_up().redeem(redeem(&stolen.path, "a2")).await.unwrap_err();
-        assert!(matches!(refused, RedeemError::Invalid), "{refused:?}");
+        let error = service.sign_up().redeem(redeem(&stolen.path, "a2")).await.unwrap_err();
+        assert!(matches!(error, RedeemError::Invalid), "{error:?}");
         let again = world.bearer(&world.log_in("trudy", "another password").await.unwrap()).await;
         let fresh = service.links().join_link(&again, fields()).await.unwrap();
         service.sign_up().redeem(redeem(&fresh.path, "a3")).await.unwrap();
@@ -286,8 +286,8 @@ fn owners_list_and_revoke_links_by_an_id_that_opens_nothing() {
         assert!(matches!(denied, Err(LinkError::Denied)));
 
         service.links().revoke_join_link(&owner, &first.id).await.unwrap();
-        let refused = service.sign_up().redeem(redeem(&first.path, "late")).await.unwrap_err();
-        assert!(matches!(refused, RedeemError::Invalid), "{refused:?}");
+        let error = service.sign_up().redeem(redeem(&first.path, "late")).await.unwrap_err();
+        assert!(matches!(error, RedeemError::Invalid), "{error:?}");
         for id in [first.id.as_str(), used.id.as_str(), "", "0123"] {
             let unknown = service.links().revoke_join_link(&owner, id).await;
             assert!(matches!(unknown, Err(LinkError::Unknown)), "{id}");

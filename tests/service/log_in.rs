@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use super::{HERE, NatsServer, PASSWORD, World, connect, run, settings};
 
 #[test]
-fn unknown_wrong_and_deleted_give_one_answer() {
+fn unknown_wrong_and_deleted_give_one_error() {
     let server = NatsServer::start();
     run(async |runtime| {
         let world = World::start(&server, &runtime).await;
@@ -113,10 +113,10 @@ fn guesses_at_once_do_not_pass_the_throttle_together() {
         world.person("ada", None).await;
         let wrong = LogIn { identifier: "ada", password: "wrong", address: HERE };
         let calls: Vec<_> = (0..12).map(|_| world.service.sessions().log_in(wrong)).collect();
-        let answers = join_all(calls).await;
+        let results = join_all(calls).await;
         let tried =
-            answers.iter().filter(|answer| matches!(answer, Err(LogInError::Invalid))).count();
-        assert_eq!(tried, 5, "{answers:?}");
+            results.iter().filter(|result| matches!(result, Err(LogInError::Invalid))).count();
+        assert_eq!(tried, 5, "{results:?}");
         world.close().await;
     });
 }

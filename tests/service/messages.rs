@@ -66,8 +66,8 @@ fn what_is_posted_is_read_by_members_in_another_process_too() {
         let (world, ada, bob, general) = two(&server, &runtime).await;
         let first = post(&world.service, &ada, &general, "hello **world**").await;
         assert_eq!(first.body.as_deref(), Some("hello **world**"));
-        let answer = NewMessage { in_reply_to: first.id.as_str(), ..text(&general, "hi") };
-        let second = world.service.messages().post(&bob, answer).await.unwrap();
+        let reply = NewMessage { in_reply_to: first.id.as_str(), ..text(&general, "hi") };
+        let second = world.service.messages().post(&bob, reply).await.unwrap();
         assert_eq!(second.in_reply_to, Some(first.id));
         let got =
             world.service.timeline().message(&bob, &general, first.id.as_str()).await.unwrap();
@@ -145,20 +145,20 @@ fn the_checks_come_in_the_order_of_the_contract() {
                 ErrorKind::Unimplemented,
             ),
             (
-                "unknown answer",
+                "unknown reply",
                 &ada,
                 NewMessage { in_reply_to: "E00000000000000", ..base },
                 ErrorKind::NotFound,
             ),
             (
-                "answer to a join",
+                "reply to a join",
                 &ada,
                 NewMessage { in_reply_to: &joined, ..base },
                 ErrorKind::NotFound,
             ),
             ("no right", &ada, text(&news, "x"), ErrorKind::PermissionDenied),
             (
-                "answer before rights",
+                "reply before rights",
                 &ada,
                 NewMessage { room: &news, in_reply_to: "y", ..base },
                 ErrorKind::NotFound,
@@ -192,7 +192,7 @@ fn the_checks_come_in_the_order_of_the_contract() {
 }
 
 #[test]
-fn slow_mode_waits_but_repeats_are_answered() {
+fn slow_mode_delays_posts_but_not_their_repeats() {
     let server = NatsServer::start();
     run(async |runtime| {
         let (world, ada, bob, general) = two(&server, &runtime).await;
@@ -228,7 +228,7 @@ fn slow_mode_waits_but_repeats_are_answered() {
 }
 
 #[test]
-fn an_idempotency_key_answers_the_first_message_through_any_process() {
+fn an_idempotency_key_returns_the_first_message_through_any_process() {
     let server = NatsServer::start();
     run(async |runtime| {
         let world = World::open_shared(&server, &runtime).await;
@@ -257,7 +257,7 @@ fn an_idempotency_key_answers_the_first_message_through_any_process() {
 }
 
 #[test]
-fn a_repeated_key_is_answered_when_its_event_is_erased() {
+fn a_repeated_key_returns_its_event_when_that_is_erased() {
     let server = NatsServer::start();
     run(async |runtime| {
         let (world, ada, bob, general) = two(&server, &runtime).await;

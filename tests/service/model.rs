@@ -172,7 +172,7 @@ async fn perform(
                 assert_eq!(again, first);
                 Ok(first)
             }
-            refused => refused,
+            result => result,
         },
         Operation::PostCut(left) => {
             CutAt::new(service.messages().post(session, keyed), left).await;

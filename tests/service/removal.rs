@@ -45,10 +45,10 @@ impl Scene {
     async fn cut_everywhere(
         &self,
         take: impl AsyncFn(&Session),
-        is_refusal: impl Fn(&PostError) -> bool,
+        is_expected: impl Fn(&PostError) -> bool,
     ) {
         let Self { one, two, reader, general, room } = self;
-        let (mut refused, mut stored) = (0, 0);
+        let (mut rejected, mut stored) = (0, 0);
         for left in 1..AWAITS_MAX {
             let member = one.person(&format!("member-{left}"), None).await;
             // The other process wrote last: this one must find the position of its event.
@@ -64,17 +64,17 @@ impl Scene {
             two.storage.barrier().await.unwrap();
             let end = two.storage.timelines().head(room).await.unwrap().rows;
             let is_done = done.is_some();
-            let answer = match done {
-                Some(answer) => answer,
+            let result = match done {
+                Some(result) => result,
                 None => post.await,
             };
-            match answer {
+            match result {
                 Ok(message) => {
                     let row = message.id.row();
                     assert!(row < end, "cut at await {left}: stored as row {row} behind row {end}");
                     stored += 1;
                 }
-                Err(error) if is_refusal(&error) => refused += 1,
+                Err(error) if is_expected(&error) => rejected += 1,
                 Err(error) => panic!("cut at await {left}: {error:?}"),
             }
             one.storage.barrier().await.unwrap();
@@ -90,7 +90,7 @@ impl Scene {
                 break;
             }
         }
-        assert!(refused > 0 && stored > 0, "{refused} posts refused, {stored} stored");
+        assert!(rejected > 0 && stored > 0, "{rejected} posts rejected, {stored} stored");
     }
 
     async fn change_room(&self, change: impl Fn(&mut Room)) {

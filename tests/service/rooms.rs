@@ -305,7 +305,7 @@ fn the_directory_of_users() {
 }
 
 #[test]
-fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
+fn a_join_that_was_not_announced_is_announced_once_by_the_sweep() {
     let server = NatsServer::start();
     run(async |runtime| {
         let world = World::start(&server, &runtime).await;
@@ -315,12 +315,12 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         service.rooms().join(&ada, &general).await.unwrap();
         // As a kill between the row and the note that it is stored leaves it.
         let room = general.as_str().try_into().unwrap();
-        let untold = |member: Option<&Membership>| {
+        let unannounced = |member: Option<&Membership>| {
             let mut member = member.unwrap().clone();
             member.announced = false;
             Ok::<_, std::convert::Infallible>(RecordChange::Put(member))
         };
-        world.storage.state().change_member(&room, &ada.user, untold).await.unwrap();
+        world.storage.state().change_member(&room, &ada.user, unannounced).await.unwrap();
         service.sweeper().sweep().await.unwrap();
         let rows = async || {
             service
@@ -337,11 +337,11 @@ fn a_join_that_was_not_told_is_told_once_by_the_sweep() {
         service.sweeper().sweep().await.unwrap();
         // Its revision is new, so the row is another one; a kill keeps the revision.
         assert_eq!(rows().await, 3);
-        let told = world
+        let announced = world
             .storage
             .state()
             .read(|tables| tables.member(&room, &ada.user).is_some_and(|member| member.announced));
-        assert!(told);
+        assert!(announced);
         world.close().await;
         // Another process finds everything as it is.
         let again = World::open(&server, &runtime, settings()).await;

@@ -210,7 +210,7 @@ fn rows_of_joining_and_leaving_alternate_however_many_call_at_once() {
             }
         }
         let seen = service.timeline().page(&bob, &general, PagePosition::Newest, 1).await;
-        assert_eq!(seen.is_ok(), is_member, "the last row says what is true");
+        assert_eq!(seen.is_ok(), is_member, "the last row matches the membership");
         world.close().await;
     });
 }

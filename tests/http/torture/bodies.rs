@@ -37,7 +37,7 @@ fn who_sends_on_after_a_refusal_still_reads_it_and_is_not_swallowed() {
         for _ in 0..(chunk_of_a_browser / junk.len()).max(1) {
             raw.try_send(&junk).ok();
         }
-        assert_eq!(raw.response().expect("the answer is not lost").status, 413);
+        assert_eq!(raw.response().expect("the response is not lost").status, 413);
     }
     let mut sent: u64 = 0;
     let mut raw = edge.connect();
@@ -45,7 +45,7 @@ fn who_sends_on_after_a_refusal_still_reads_it_and_is_not_swallowed() {
     while sent < 200 * MIB && raw.try_send(&junk).is_ok() {
         sent += junk.len() as u64;
     }
-    assert!(sent < 64 * MIB, "{sent} bytes were taken after the refusal");
+    assert!(sent < 64 * MIB, "{sent} bytes were read after the rejection");
 }
 
 #[test]

@@ -48,7 +48,7 @@ fn a_stop_finishes_what_is_in_flight_and_takes_nothing_new() {
         std::net::TcpStream::connect(address).is_err().then_some(())
     });
     writing.send(rest.as_bytes());
-    let response = writing.response().expect("the request is answered");
+    let response = writing.response().expect("the request gets a response");
     assert_eq!(response.status, 401);
     assert!(writing.is_closed());
     loop {

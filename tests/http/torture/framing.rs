@@ -3,7 +3,7 @@
 use chatto::http::{Config, Deadlines};
 
 use super::super::support::{Edge, Raw};
-use super::{HEALTH, edge, head, said, statuses};
+use super::{HEALTH, edge, exchange, head, statuses};
 
 /// What must never be handled as a request: it is inside a body, or after one whose length is in doubt.
 const HIDDEN: &str = "GET /probe/status/418 HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -64,10 +64,10 @@ fn conflicting_and_unknown_framing_never_makes_a_second_request() {
     ];
     for (headers, body) in cases {
         let request = post(&headers, &body);
-        let answered = statuses(&said(&edge, &[request.as_bytes(), b"\0"].concat()));
-        assert!(!answered.contains(&418), "{request:?}: {answered:?}");
+        let received = statuses(&exchange(&edge, &[request.as_bytes(), b"\0"].concat()));
+        assert!(!received.contains(&418), "{request:?}: {received:?}");
         // The byte behind the request is none itself.
-        assert!(matches!(answered[..], [] | [_] | [_, 400]), "{request:?}: {answered:?}");
+        assert!(matches!(received[..], [] | [_] | [_, 400]), "{request:?}: {received:?}");
     }
     assert_eq!(edge.exchange(HEALTH).status, 200);
 }
@@ -84,8 +84,8 @@ fn line_ends_that_are_none_never_make_a_second_request() {
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\n: y\r\n\r\n",
         "GET /healthz HTTP/1.1\r\nHost: localhost\r\nno colon\r\n\r\n",
     ] {
-        let answered = statuses(&said(&edge, request.as_bytes()));
-        assert_eq!(answered, [400], "{request:?}");
+        let received = statuses(&exchange(&edge, request.as_bytes()));
+        assert_eq!(received, [400], "{request:?}");
     }
 }
 
@@ -167,7 +167,7 @@ fn pipelined_requests_are_answered_in_order_bodies_and_all() {
 #[test]
 fn an_answer_shorter_than_promised_cuts_the_connection() {
     let edge = edge();
-    let whole = said(&edge, head("GET", "/probe/short/2000000", &[]).as_bytes());
+    let whole = exchange(&edge, head("GET", "/probe/short/2000000", &[]).as_bytes());
     let text = String::from_utf8_lossy(&whole);
     assert!(text.to_ascii_lowercase().contains("content-length: 2000000\r\n"));
     assert!(whole.len() < 1_100_000, "{} bytes, then the end", whole.len());

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{HEALTH, MIB, edge, grown, head, said, statuses};
+use super::{HEALTH, MIB, edge, exchange, grown, head, statuses};
 
 #[test]
 fn malformed_request_lines_are_refused_and_closed() {
@@ -33,11 +33,11 @@ fn malformed_request_lines_are_refused_and_closed() {
         "\x16\x03\x01\x02\x00\x01\x00\x01\u{fc}\x03\x03",
     ] {
         let request = format!("{line}Host: localhost\r\n\r\n{HEALTH}");
-        let answered = statuses(&said(&edge, request.as_bytes()));
-        assert!(answered.len() <= 1, "{line:?}: {answered:?}");
+        let received = statuses(&exchange(&edge, request.as_bytes()));
+        assert!(received.len() <= 1, "{line:?}: {received:?}");
         assert!(
-            answered.iter().all(|status| (400..=505).contains(status)),
-            "{line:?}: {answered:?}"
+            received.iter().all(|status| (400..=505).contains(status)),
+            "{line:?}: {received:?}"
         );
     }
     assert_eq!(edge.exchange(HEALTH).status, 200);
@@ -58,16 +58,16 @@ fn hosts_are_one_and_well_formed() {
         ("Host: [::1]:4000\r\n", 200),
     ] {
         let request = format!("GET / HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n");
-        assert_eq!(statuses(&said(&edge, request.as_bytes())), [expected], "{hosts:?}");
+        assert_eq!(statuses(&exchange(&edge, request.as_bytes())), [expected], "{hosts:?}");
     }
     // HTTP/1.0 knows no Host, and closes by itself.
-    let old = said(&edge, b"GET /healthz HTTP/1.0\r\n\r\n");
+    let old = exchange(&edge, b"GET /healthz HTTP/1.0\r\n\r\n");
     assert_eq!(statuses(&old), [200]);
     let kept =
         b"GET /healthz HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /healthz HTTP/1.0\r\n\r\n";
-    assert_eq!(statuses(&said(&edge, kept)), [200, 200]);
+    assert_eq!(statuses(&exchange(&edge, kept)), [200, 200]);
     // In HTTP/1.0 a response of unknown length has no chunks and ends with the connection.
-    let stream = said(&edge, b"GET /probe/chunks/70000 HTTP/1.0\r\n\r\n");
+    let stream = exchange(&edge, b"GET /probe/chunks/70000 HTTP/1.0\r\n\r\n");
     let text = String::from_utf8_lossy(&stream);
     assert!(!text.to_ascii_lowercase().contains("transfer-encoding"));
     assert!(text.ends_with(&"x".repeat(70_000)));
@@ -108,15 +108,15 @@ fn text_outside_ascii_reaches_no_parser_that_panics() {
                 .into_bytes();
                 request.extend_from_slice(value);
                 request.extend_from_slice(b"\r\n\r\n");
-                let answered = statuses(&said(&edge, &request));
-                assert_eq!(answered.len(), 1, "{name} {path}: {answered:?}");
+                let received = statuses(&exchange(&edge, &request));
+                assert_eq!(received.len(), 1, "{name} {path}: {received:?}");
             }
         }
     }
     for path in [format!("/{smile}"), format!("/x?{smile}"), "/%F0%9F%98%80".to_owned()] {
-        let answered =
-            statuses(&said(&edge, head("GET", &path, &[("Connection", "close")]).as_bytes()));
-        assert_eq!(answered.len(), 1, "{path}");
+        let received =
+            statuses(&exchange(&edge, head("GET", &path, &[("Connection", "close")]).as_bytes()));
+        assert_eq!(received.len(), 1, "{path}");
     }
     assert_eq!(edge.exchange(HEALTH).status, 200);
 }
@@ -148,7 +148,7 @@ fn a_status_that_the_router_does_not_know_goes_out_as_it_is() {
         let response = edge.get(&format!("/probe/status/{status}"), &[]);
         assert_eq!(
             (response.status, response.json()["error"].as_str()),
-            (status, Some("as asked"))
+            (status, Some("as requested"))
         );
     }
 }
@@ -171,8 +171,8 @@ fn a_head_without_end_is_cut_off_in_constant_memory() {
         assert!(growth < 16 * MIB, "{start:?}: {growth} bytes more");
     }
     let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\n{}\r\n", "X: y\r\n".repeat(200));
-    assert_eq!(statuses(&said(&edge, many.as_bytes())), [431]);
+    assert_eq!(statuses(&exchange(&edge, many.as_bytes())), [431]);
     let long = format!("GET /{} HTTP/1.1\r\nHost: localhost\r\n\r\n", "x".repeat(20_000));
-    assert!(matches!(statuses(&said(&edge, long.as_bytes()))[..], [414 | 431]));
+    assert!(matches!(statuses(&exchange(&edge, long.as_bytes()))[..], [414 | 431]));
     assert_eq!(edge.exchange(HEALTH).status, 200);
 }

@@ -18,7 +18,7 @@ fn edge() -> Edge {
 }
 
 /// Sends the bytes and returns everything that is received until the end of the connection.
-fn said(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
+fn exchange(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
     use std::io::{Read, Write};
     let mut stream = std::net::TcpStream::connect(edge.address).unwrap();
     stream.set_read_timeout(Some(super::support::PATIENCE)).unwrap();
@@ -37,8 +37,8 @@ fn said(edge: &Edge, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The statuses of the responses on a connection.
-fn statuses(said: &[u8]) -> Vec<u16> {
-    let text = String::from_utf8_lossy(said);
+fn statuses(received: &[u8]) -> Vec<u16> {
+    let text = String::from_utf8_lossy(received);
     let heads = text.split("HTTP/1.").skip(1);
     heads.filter_map(|head| head.get(2..5)?.parse().ok()).collect()
 }

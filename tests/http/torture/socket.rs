@@ -1,34 +1,34 @@
 //! The realtime socket's handshake: what comes in its packet, and what is no handshake.
 
 use chatto::contract::realtime::{
-    self as wire, realtime_client_frame::Frame as Ask, realtime_server_frame::Frame,
+    self as wire, realtime_client_frame::Frame as ClientFrame, realtime_server_frame::Frame,
 };
 use chatto::contract::{Encoding, binary, decode};
 
 use super::super::support::{HANDSHAKE, frame};
-use super::{HEALTH, edge, head, said, statuses};
+use super::{HEALTH, edge, exchange, head, statuses};
 
 #[test]
 fn a_frame_in_the_handshakes_packet_is_not_lost() {
     let edge = edge();
     let token = edge.owner();
     let hello = wire::RealtimeClientHello { protocol_version: 2, bearer_token: Some(token) };
-    let hello = binary(&wire::RealtimeClientFrame { frame: Some(Ask::Hello(hello)) });
+    let hello = binary(&wire::RealtimeClientFrame { frame: Some(ClientFrame::Hello(hello)) });
     let request = head("GET", "/api/realtime", &HANDSHAKE);
     let mut raw = edge.connect();
     raw.send(&[request.as_bytes(), &frame(0x82, &hello)].concat());
     let response = raw.response().unwrap();
     assert_eq!(response.status, 101);
     assert_eq!(response.header("sec-websocket-accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
-    let told = raw.exactly(2);
-    assert_eq!(told[0], 0x82, "a whole binary frame");
-    let length = match told[1] {
+    let start = raw.exactly(2);
+    assert_eq!(start[0], 0x82, "a whole binary frame");
+    let length = match start[1] {
         126 => usize::from(u16::from_be_bytes(raw.exactly(2).try_into().unwrap())),
         short => usize::from(short),
     };
-    let told: wire::RealtimeServerFrame =
+    let frame: wire::RealtimeServerFrame =
         decode(Encoding::Proto, raw.exactly(length).into()).unwrap();
-    assert!(matches!(told.frame, Some(Frame::Hello(_))), "{told:?}");
+    assert!(matches!(frame.frame, Some(Frame::Hello(_))), "{frame:?}");
 }
 
 #[test]
@@ -40,8 +40,8 @@ fn what_is_no_handshake_is_refused_and_frames_behind_it_are_no_requests() {
     };
     for name in HANDSHAKE.map(|(name, _)| name) {
         let bytes = [without(name).as_bytes(), &frame(0x82, b"x"), HEALTH.as_bytes()].concat();
-        let answered = statuses(&said(&edge, &bytes));
-        assert!(matches!(answered[..], [400 | 426] | [400 | 426, 400]), "{name}: {answered:?}");
+        let received = statuses(&exchange(&edge, &bytes));
+        assert!(matches!(received[..], [400 | 426] | [400 | 426, 400]), "{name}: {received:?}");
     }
     // Garbage instead of frames ends the socket alone.
     for garbage in [&b"\0\0\0\0"[..], &[0xff; 200], &[0x82, 0xff, 0xff, 0xff, 0xff, 0xff], b"GET /"]
