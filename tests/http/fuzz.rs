@@ -14,7 +14,7 @@ use chatto::contract::{Encoding, binary, decode};
 use chatto::http::{Config, Deadlines};
 use chatto::web::Folder;
 
-use super::support::{Edge, HANDSHAKE, frame, head};
+use super::support::{Edge, HANDSHAKE, PATIENCE, frame, head};
 use crate::support::wait::until;
 
 /// Follows every input.
@@ -76,7 +76,7 @@ fn connections_take_any_bytes() {
     let edge = Edge::start(Config { deadlines, client_dir, ..Config::default() });
     let mut watch = Watch::begin(&edge);
     crate::fuzz::run("requests", seeds(), DICTIONARY, 3_000, |input| {
-        let output = exchange(&edge, &[input, LAST].concat())?;
+        let output = exchange(&edge, &[input, LAST].concat(), Cut::WhenSilent)?;
         watch.check()?;
         statuses(&output)
     });
@@ -88,7 +88,7 @@ fn sockets_take_any_bytes() {
     let mut watch = Watch::begin(&edge);
     let upgrade = head("GET", "/api/realtime", &HANDSHAKE);
     crate::fuzz::run("sockets", frames(), FRAMES, 3_000, |input| {
-        let output = exchange(&edge, &[upgrade.as_bytes(), input].concat())?;
+        let output = exchange(&edge, &[upgrade.as_bytes(), input].concat(), Cut::AfterResponse)?;
         watch.check()?;
         frame_kinds(&output)
     });
@@ -213,14 +213,23 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// When a connection on which the server sends nothing is ended.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Cut {
+    WhenSilent,
+    /// The input begins with a whole request, whose response may take longer on a busy machine.
+    AfterResponse,
+}
+
 /// Sends the input, reads to the end, and returns what was received.
-fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u8>, String> {
+fn exchange(edge: &Edge, input: &[u8], cut: Cut) -> Result<Vec<u8>, String> {
     // Ports wait a second after their last use.
     let mut stream =
         until("a port is free", Duration::from_secs(30), || TcpStream::connect(edge.address).ok());
     // What ends well is followed by a request that closes; what does not is cut when it falls silent.
     // Closing our side before the responses arrive would discard them.
-    stream.set_read_timeout(Some(SILENCE)).unwrap();
+    let first = if cut == Cut::AfterResponse { PATIENCE } else { SILENCE };
+    stream.set_read_timeout(Some(first)).unwrap();
     // The server may have had enough before the end.
     stream.write_all(input).ok();
     let mut is_cut = false;
@@ -231,7 +240,12 @@ fn exchange(edge: &Edge, input: &[u8]) -> Result<Vec<u8>, String> {
             Ok(0) => break,
             // A source of the probes may be as long as it likes.
             Ok(_) if output.len() > 1 << 20 => break,
-            Ok(n) => output.extend_from_slice(&chunk[..n]),
+            Ok(n) => {
+                output.extend_from_slice(&chunk[..n]);
+                if !is_cut {
+                    stream.set_read_timeout(Some(SILENCE)).unwrap();
+                }
+            }
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => break,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && !is_cut => {
                 is_cut = true;
