@@ -6,7 +6,6 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::print_stderr,
-    clippy::large_futures,
     reason = "a failing unwrap is the verdict of the test, and its output goes to whoever reads it"
 )]
 

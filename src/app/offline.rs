@@ -29,7 +29,7 @@ pub fn with_operations<T>(
 ) -> Result<T, AppError> {
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
-        let store = Box::pin(open(settings, command, &runtime, &clock)).await?;
+        let store = open(settings, command, &runtime, &clock).await?;
         let secret = settings
             .core
             .secret_key
@@ -50,7 +50,7 @@ pub fn with_operations<T>(
             // The workers run the store's tasks in the meantime.
             smol::block_on(operations.call(method, params))
         });
-        Box::pin(store.close()).await;
+        store.close().await;
         Ok(done)
     })
 }
@@ -64,7 +64,7 @@ async fn open(
     let opening = StoreOpening { settings, create: Create::No, runtime, clock };
     let Some(embedded) = &settings.embedded else {
         let opened = opening.external(|_| {});
-        return match clock.timeout(STORE_COMMAND_TIMEOUT, Box::pin(opened)).await {
+        return match clock.timeout(STORE_COMMAND_TIMEOUT, opened).await {
             Ok(opened) => opened,
             Err(elapsed) => Err(ConnectError::Unreachable {
                 urls: settings.client.urls.join(", "),
@@ -78,6 +78,6 @@ async fn open(
         return Err(AppError::NoData { place: data_dir.display().to_string() });
     }
     let role = Role::Offline { command: command.to_owned() };
-    let locked = Box::pin(DataDir::lock(data_dir, role, clock, |_| {})).await?;
-    Box::pin(opening.embedded(embedded, locked)).await
+    let locked = DataDir::lock(data_dir, role, clock, |_| {}).await?;
+    opening.embedded(embedded, locked).await
 }

@@ -92,21 +92,21 @@ impl ServerProcess {
         };
         register::warn_changed_secrets(&self.settings, &store.storage).await;
         let service = self.build_service(&store)?;
-        if let Err(fault) = Box::pin(service.prepare()).await {
-            Box::pin(store.close()).await;
+        if let Err(fault) = service.prepare().await {
+            store.close().await;
             return Err(fault.into());
         }
         #[cfg(feature = "test-support")]
-        if let Err(fault) = Box::pin(super::bootstrap::fill(&self.settings, &service)).await {
-            Box::pin(store.close()).await;
+        if let Err(fault) = super::bootstrap::fill(&self.settings, &service).await {
+            store.close().await;
             return Err(fault.into());
         }
 
         let edges = Edges { service: &service, store: &store, listener, started, port };
-        Box::pin(self.serve(edges)).await?;
+        self.serve(edges).await?;
         log::info!("stopping the store");
         let fatal_error = store.fatal_error();
-        Box::pin(store.close()).await;
+        store.close().await;
         self.tasks.join().await;
         self.save_errors_now().await;
         log::info!("stopped");
@@ -130,7 +130,7 @@ impl ServerProcess {
         };
         let stop = self.stop.clone();
         let open = async {
-            let store = stop.or(Box::pin(self.open_store())).await.transpose();
+            let store = stop.or(self.open_store()).await.transpose();
             opened.stop();
             store
         };
@@ -147,6 +147,7 @@ impl ServerProcess {
                 clock.sleep(START_EXTEND_INTERVAL).await;
             }
         };
+        // Boxed, because each of the combinators around it would multiply its size.
         futures_lite::future::or(Box::pin(self.open_store_now()), extend).await
     }
 
@@ -155,7 +156,7 @@ impl ServerProcess {
             self.notify.status("waiting for the NATS cluster");
             let readiness = self.readiness.clone();
             let waiting = move |reason| readiness.set(Some(reason));
-            return Box::pin(self.store_opening().external(waiting)).await;
+            return self.store_opening().external(waiting).await;
         };
         let notify = Arc::clone(&self.notify);
         let waiting = move |waiting: &LockWait| match waiting {
@@ -173,7 +174,7 @@ impl ServerProcess {
             log::info!(key = key; "generated a secret; it is stored in secrets.toml in the data directory");
         }
         self.notify.status("starting nats-server");
-        Box::pin(self.store_opening().embedded(&embedded, data_dir)).await
+        self.store_opening().embedded(&embedded, data_dir).await
     }
 
     fn store_opening(&self) -> StoreOpening<'_> {
@@ -235,7 +236,7 @@ impl ServerProcess {
         let watching = self.watch(store);
         let reporting = self.report_ready(&operations, &origin);
         let serving = async {
-            Box::pin(server.serve(listener, &self.stop)).await;
+            server.serve(listener, &self.stop).await;
         };
         // Watching ends when serving does, the report once it is made.
         let reported = async {
@@ -254,7 +255,7 @@ impl ServerProcess {
         let mut setup = None;
         if self.events.shows_links() {
             let params = json!({ "schema": operator::SCHEMA, "version": operator::VERSION });
-            match Box::pin(operations.call("setup-link", params)).await {
+            match operations.call("setup-link", params).await {
                 Ok(link) => setup = Some(link),
                 Err(error) if error.code == "already_exists" => {}
                 Err(error) => {

@@ -54,7 +54,7 @@ impl StoreOpening<'_> {
         let secret = secret_key(settings)?;
         let scope = Scope::new(runtime, "nats-server", TASKS_MAX);
         let config = parts::supervisor(settings, config);
-        let embedded = Box::pin(Embedded::start(config, data_dir, clock.clone(), &scope)).await?;
+        let embedded = Embedded::start(config, data_dir, clock.clone(), &scope).await?;
         let opened = async {
             let nats = Nats::connect(&embedded.target(), clock.clone()).await?;
             nats.wait_connected(crate::limits::STORE_COMMAND_TIMEOUT).await?;
@@ -63,7 +63,7 @@ impl StoreOpening<'_> {
             let deadline = clock.now() + crate::limits::STORE_COMMAND_TIMEOUT;
             let storage = loop {
                 let opening = Storage::open(nats.clone(), config.clone(), runtime, clock.clone());
-                match Box::pin(opening).await {
+                match opening.await {
                     Ok(storage) => break storage,
                     // A busy board may reply late.
                     Err(error) if error.is_transient() && clock.now() < deadline => {
@@ -123,7 +123,7 @@ impl StoreOpening<'_> {
         loop {
             let config = parts::storage(settings, secret.clone(), create == Create::Yes);
             let opening = Storage::open(nats.clone(), config, runtime, clock.clone());
-            match Box::pin(opening).await {
+            match opening.await {
                 Ok(storage) => {
                     let scope = Scope::new(runtime, "register", 1);
                     let closed = Stop::new();
@@ -158,9 +158,9 @@ impl Store {
         if let Some(register) = &self.register {
             self.closed.stop();
             self.scope.join().await;
-            Box::pin(register.leave()).await;
+            register.leave().await;
         }
-        Box::pin(self.storage.close()).await;
+        self.storage.close().await;
         self.closed.stop();
         self.nats.expect_disconnect();
         if let Some(embedded) = self.embedded {

@@ -83,7 +83,7 @@ async fn receive(
     permit: Option<RequestPermit>,
 ) -> Result<Response, HttpError> {
     let session = auth::require_with_csrf(state, head).await?;
-    let mut stream = Box::pin(state.service.uploads().stream(&session, id)).await?;
+    let mut stream = state.service.uploads().stream(&session, id).await?;
     // A slow sender must not take the place of a request for hours, nor an upload that waits for memory.
     if let Some(permit) = &permit {
         permit.pause();
@@ -128,13 +128,13 @@ async fn fill(body: &mut tide::Body, buffer: &mut [u8]) -> Result<usize, HttpErr
 async fn open(state: &App, head: &Head, id: &str) -> Result<OpenFile, HttpError> {
     let assets = state.service.assets();
     if let Some(ticket) = head.parameter("access") {
-        match Box::pin(assets.open(FileReader::Ticket(ticket), id, None)).await {
+        match assets.open(FileReader::Ticket(ticket), id, None).await {
             Err(FileError::Ticket) => {}
             opened => return Ok(opened?),
         }
     }
     let session = session(state, head).await?;
-    Ok(Box::pin(assets.open(FileReader::Session(&session), id, None)).await?)
+    Ok(assets.open(FileReader::Session(&session), id, None).await?)
 }
 
 async fn session(state: &App, head: &Head) -> Result<Session, HttpError> {

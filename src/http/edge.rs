@@ -109,9 +109,7 @@ async fn router_response(
         return Some(HttpError::new(Code::NotFound, "not found").response_for(&head.path).into());
     }
     Some(match &state.client {
-        Some(folder) if !pages::is_ours(&head.path) => {
-            Box::pin(client_dir::serve(state, folder, head)).await
-        }
+        Some(folder) if !pages::is_ours(&head.path) => client_dir::serve(state, folder, head).await,
         None if !pages::is_ours(&head.path) => pages::client(state, head).into(),
         _ => pages::not_found().into(),
     })

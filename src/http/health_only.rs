@@ -129,7 +129,7 @@ impl HealthOnlyServer {
                 }
             };
             let served = futures_lite::future::or(serving, timed_out);
-            if Box::pin(permit.run_until_evicted(served)).await.is_none() {
+            if permit.run_until_evicted(served).await.is_none() {
                 log::debug!("closed a connection for health checks for a new one");
             }
         });

@@ -72,7 +72,7 @@ fn upgrade(state: &App, head: &Head) -> Response {
         match on_upgrade.await {
             Ok(upgraded) => {
                 let socket = WebSocket::new(upgraded, clock).await;
-                Box::pin(realtime.serve(socket, handshake, &stop)).await;
+                realtime.serve(socket, handshake, &stop).await;
             }
             Err(error) => {
                 log::debug!(error:err = error; "a WebSocket ended before it was established")
@@ -179,6 +179,7 @@ impl Socket for WebSocket {
             // our last frames. Do not wait for a client that keeps sending.
             self.frames.get_mut().left = SOCKET_CLOSE_MAX_BYTES;
             if self.reading == ReadState::Broken {
+                // Boxed, because its buffer would make every socket larger.
                 Box::pin(self.frames.get_mut().drain()).await;
             } else {
                 while let Some(Ok(_)) = self.frames.next().await {}

@@ -253,7 +253,7 @@ async fn connection(
         let connection = Connection { app, peer, over_tls, phase, permit, stop };
         serve_http(stream, Arc::new(connection)).await;
     };
-    if Box::pin(permit.run_until_evicted(serving)).await.is_none() {
+    if permit.run_until_evicted(serving).await.is_none() {
         log::debug!("closed an idle connection for a new one");
     }
 }

@@ -118,6 +118,8 @@ impl AppState {
         permit: Option<RequestPermit>,
         work: impl Future<Output = Result<T, HttpError>> + Send + 'static,
     ) -> Result<T, HttpError> {
+        // Boxed, because each wrapper around the work holds it twice: as what it captured and as what it waits for.
+        let work = Box::pin(work);
         let work = async move {
             let response = work.await;
             drop(permit);

@@ -226,7 +226,7 @@ impl Tls {
             Ok(0) | Err(_) => return None,
         }
         let client = ClientNetwork::from(stream.peer_addr().ok()?.ip());
-        match Box::pin(self.handshake(Cooperative::new(stream), client)).await {
+        match self.handshake(Cooperative::new(stream), client).await {
             Ok(stream) => Some(Stream::Secure(Box::new(stream))),
             Err(error) => {
                 log::debug!(error:err = error; "a TLS handshake failed");

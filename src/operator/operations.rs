@@ -113,20 +113,18 @@ impl Operations {
             }
             "setup-link" => {
                 let NoParams {} = parse_params(params)?;
-                let link =
-                    Box::pin(self.parts.service.links().setup_link()).await.map_err(link_error)?;
+                let link = self.parts.service.links().setup_link().await.map_err(link_error)?;
                 Ok(self.link(&link))
             }
             "invite.list" => {
                 let NoParams {} = parse_params(params)?;
-                let links = Box::pin(self.parts.service.links().operator_join_links()).await;
+                let links = self.parts.service.links().operator_join_links().await;
                 let links = links.map_err(link_error)?;
                 Ok(json!({ "links": links.iter().map(open_link).collect::<Vec<Value>>() }))
             }
             "invite.revoke" => {
                 let InviteRevoke { id } = parse_params(params)?;
-                let revoked =
-                    Box::pin(self.parts.service.links().operator_revoke_join_link(&id)).await;
+                let revoked = self.parts.service.links().operator_revoke_join_link(&id).await;
                 revoked.map_err(link_error)?;
                 Ok(json!({ "id": id }))
             }
@@ -135,25 +133,22 @@ impl Operations {
                 let list: UserList = parse_params(params)?;
                 let page =
                     PageRequest { limit: list.limit.min(PAGE_LIMIT_MAX), offset: list.offset };
-                let page = Box::pin(self.parts.service.accounts().list(&list.search, page)).await;
+                let page = self.parts.service.accounts().list(&list.search, page).await;
                 let users: Vec<Value> = page.items.iter().map(account).collect();
                 Ok(json!({ "users": users, "total": page.total, "has_more": page.has_more }))
             }
             "user.set-password" => {
                 let set: UserSetPassword = parse_params(params)?;
                 let done =
-                    Box::pin(self.parts.service.accounts().set_password(&set.login, &set.password))
-                        .await;
+                    self.parts.service.accounts().set_password(&set.login, &set.password).await;
                 done.map(|view| account(&view)).map_err(|error| account_error(&error, &set.login))
             }
             "user.role" => {
                 let UserRole { login, role, action } = parse_params(params)?;
                 let done = match action {
-                    RoleAction::Add => {
-                        Box::pin(self.parts.service.accounts().add_role(&login, &role)).await
-                    }
+                    RoleAction::Add => self.parts.service.accounts().add_role(&login, &role).await,
                     RoleAction::Remove => {
-                        Box::pin(self.parts.service.accounts().remove_role(&login, &role)).await
+                        self.parts.service.accounts().remove_role(&login, &role).await
                     }
                 };
                 let view = done.map_err(|error| account_error(&error, &login))?;
@@ -192,9 +187,8 @@ impl Operations {
                 email: new.email,
                 role: new.role,
             };
-            let link = Box::pin(self.parts.service.links().operator_join_link(fields))
-                .await
-                .map_err(link_error)?;
+            let link =
+                self.parts.service.links().operator_join_link(fields).await.map_err(link_error)?;
             return Ok(self.link(&link));
         }
         let needed = |what: &str| {
@@ -209,7 +203,7 @@ impl Operations {
             role: new.role.as_deref(),
             password: &password,
         };
-        let made = Box::pin(self.parts.service.accounts().create(new)).await;
+        let made = self.parts.service.accounts().create(new).await;
         made.map(|view| account(&view)).map_err(|error| account_error(&error, &login))
     }
 

@@ -94,7 +94,7 @@ impl Server {
             }
             let (operations, clock) = (operations.clone(), clock.clone());
             let served = requests.spawn("request", async move {
-                Box::pin(serve_connection(stream, &operations, &clock)).await;
+                serve_connection(stream, &operations, &clock).await;
                 drop(permit);
             });
             if let Err(full) = served {
@@ -120,7 +120,7 @@ async fn serve_connection(stream: UnixStream, operations: &Operations, clock: &C
     let service = service_fn(|request: Request<Incoming>| async move {
         let left = deadline.saturating_duration_since(clock.now());
         let result = match clock.timeout(left, read(request)).await {
-            Ok(Ok((method, params))) => Box::pin(operations.call(&method, params)).await,
+            Ok(Ok((method, params))) => operations.call(&method, params).await,
             Ok(Err(error)) => Err(error),
             // hyper then closes the connection without a response.
             Err(elapsed) => return Err(elapsed),

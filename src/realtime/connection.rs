@@ -91,7 +91,7 @@ impl<'a, S: Socket> Connection<'a, S> {
     ) {
         let heartbeat_due = realtime.clock.now() + realtime.config.heartbeat;
         let mut connection = Self { realtime, socket, stop, heartbeat_due };
-        let end = match Box::pin(connection.run(handshake)).await {
+        let end = match connection.run(handshake).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
@@ -103,6 +103,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         &mut self,
         handshake: HandshakeInfo,
     ) -> Result<std::convert::Infallible, CloseReason> {
+        // Opening and loading are boxed, so that the connection does not hold their memory while it is live.
         let session = Box::pin(self.open(&handshake)).await?;
         let subscription = self.ready().await?;
         let loader = Loader { user: session.user, address: handshake.address };
@@ -143,7 +144,7 @@ impl<'a, S: Socket> Connection<'a, S> {
         };
         futures_lite::future::or(Box::pin(loading), over).await?;
         load.release_slot();
-        Box::pin(live.run()).await
+        live.run().await
     }
 
     /// Sends the reason and closes the socket. An error here is ignored: the client is gone.

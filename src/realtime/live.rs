@@ -102,7 +102,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
                 self.reacquire_slot().await?;
                 self.replay(changes).await?;
                 // Later changes compare with these states. They are not all of the same moment.
-                let mut operations = Box::pin(self.projection().room_states()).await?;
+                let mut operations = self.projection().room_states().await?;
                 self.client.complete_from = service.state_seen();
                 operations.extend(self.projection().reconciliation().await?);
                 self.send_loaded(operations).await?;
@@ -112,7 +112,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
                 self.load.release_slot();
                 self.connection.send(frames::subscribed(start)).await?;
                 self.reacquire_slot().await?;
-                Box::pin(self.snapshot()).await?;
+                self.snapshot().await?;
                 let operations = self.projection().reconciliation().await?;
                 self.send_loaded(operations).await?;
             }
@@ -207,7 +207,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         let mut retained: Vec<RoomId> = self.client.retained_rooms().collect();
         retained.sort_unstable();
         for id in retained.into_iter().filter(|id| shown.contains(id)) {
-            if let Some(timeline) = Box::pin(self.projection().timeline(id)).await? {
+            if let Some(timeline) = self.projection().timeline(id).await? {
                 self.send_loaded(vec![timeline]).await?;
             }
         }
@@ -216,6 +216,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
 
     /// State LIVE: sends changes and answers the client until the connection closes.
     pub(super) async fn run(&mut self) -> Result<std::convert::Infallible, CloseReason> {
+        // What sends operations is boxed, so that an idle connection does not hold its memory.
         while let Some(room) = self.deferred.pop_front() {
             Box::pin(self.hydrate(room)).await?;
         }
@@ -316,7 +317,7 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.connection.realtime.service.read_barrier().try_pass().await;
         self.client.retained.insert(room.clone());
         let operations = match RoomId::try_from(room.as_str()) {
-            Ok(id) => Box::pin(self.projection().whole_room(id)).await?,
+            Ok(id) => self.projection().whole_room(id).await?,
             Err(_) => Vec::new(),
         };
         if operations.is_empty() {

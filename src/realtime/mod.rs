@@ -120,7 +120,7 @@ impl Realtime {
     pub async fn run(&self, stop: &Stop) {
         let presences = self.inner.hub.track_presences(&self.inner.clock, stop);
         let signs = self.inner.service.pending_updates().publish(stop);
-        futures_lite::future::zip(presences, Box::pin(signs)).await;
+        futures_lite::future::zip(presences, signs).await;
     }
 
     /// The number of subscribed sockets.

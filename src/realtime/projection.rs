@@ -84,8 +84,7 @@ impl ViewerProjection<'_> {
 
     /// A room that is listed for the viewer; `None` for any other. Members only if the client retains the room.
     pub(super) async fn room(&self, id: RoomId) -> Result<Option<ShownRoom>, ProjectionError> {
-        Ok(Box::pin(self.service.directory().shown_room(self.session, id, self.client.retains(id)))
-            .await?)
+        Ok(self.service.directory().shown_room(self.session, id, self.client.retains(id)).await?)
     }
 
     /// The same without members, except for direct messages.
@@ -93,7 +92,7 @@ impl ViewerProjection<'_> {
         &self,
         id: RoomId,
     ) -> Result<Option<ShownRoom>, ProjectionError> {
-        Ok(Box::pin(self.service.directory().shown_room(self.session, id, false)).await?)
+        Ok(self.service.directory().shown_room(self.session, id, false).await?)
     }
 
     /// RV of a listed room, or RU if the room was not sent to the client yet.
@@ -129,7 +128,7 @@ impl ViewerProjection<'_> {
             PagePosition::Newest,
             SNAPSHOT_ROWS,
         );
-        let Some(mut page) = if_allowed(Box::pin(read).await)? else { return Ok(None) };
+        let Some(mut page) = if_allowed(read.await)? else { return Ok(None) };
         // A row that was added while the page was read is sent after it as a change of its own.
         page.has_newer = false;
         let cursor = |row: &crate::service::RowView| {
@@ -170,7 +169,7 @@ impl ViewerProjection<'_> {
         room: RoomId,
         id: EventId,
     ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
-        let read = Box::pin(self.service.timeline().row(self.session, room, id)).await;
+        let read = self.service.timeline().row(self.session, room, id).await;
         let shown = if_allowed(read)?.flatten();
         let upsert = shown.map(|shown| operations::row_upsert(self.addresses(), room, shown));
         Ok(upsert.into_iter().collect())
@@ -223,37 +222,33 @@ impl ViewerProjection<'_> {
         kind: &ChangeKind,
     ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         match kind {
-            ChangeKind::Posted { room, row } => Box::pin(self.posted(*room, *row)).await,
-            ChangeKind::Replied { room, row, echo } => {
-                Box::pin(self.replied(*room, *row, *echo)).await
-            }
+            ChangeKind::Posted { room, row } => self.posted(*room, *row).await,
+            ChangeKind::Replied { room, row, echo } => self.replied(*room, *row, *echo).await,
             ChangeKind::RowChanged { room, row } | ChangeKind::RowAdded { room, row } => {
-                Box::pin(self.row_if_loaded(*room, *row)).await
+                self.row_if_loaded(*room, *row).await
             }
-            ChangeKind::Joined { room, user, row } => {
-                Box::pin(self.joined(*room, *user, *row)).await
-            }
-            ChangeKind::Left { room, user, row } => Box::pin(self.left(*room, *user, *row)).await,
+            ChangeKind::Joined { room, user, row } => self.joined(*room, *user, *row).await,
+            ChangeKind::Left { room, user, row } => self.left(*room, *user, *row).await,
             ChangeKind::Room { room, rule_changed } => {
-                Box::pin(self.room_changed(*room, *rule_changed)).await
+                self.room_changed(*room, *rule_changed).await
             }
             ChangeKind::Membership { room, user, announced } => {
-                Box::pin(self.membership(*room, *user, *announced)).await
+                self.membership(*room, *user, *announced).await
             }
-            ChangeKind::Group { group } => Box::pin(self.group_changed(*group)).await,
-            ChangeKind::User { user, is_new } => Box::pin(self.user_changed(*user, *is_new)).await,
+            ChangeKind::Group { group } => self.group_changed(*group).await,
+            ChangeKind::User { user, is_new } => self.user_changed(*user, *is_new).await,
             ChangeKind::Account => self.viewer().await,
             ChangeKind::Server { profile, state } => {
                 let profile = profile.then(|| self.server());
                 Ok(profile.into_iter().chain(state.then(|| self.server_state())).collect())
             }
-            ChangeKind::MarkerMoved { target } => Box::pin(self.marker_moved(target)).await,
+            ChangeKind::MarkerMoved { target } => self.marker_moved(target).await,
             ChangeKind::Refresh => {
-                let mut operations = Box::pin(self.room_states()).await?;
+                let mut operations = self.room_states().await?;
                 operations.extend(self.reconciliation().await?);
                 Ok(operations)
             }
-            ChangeKind::Rights => Box::pin(self.universal_rooms()).await,
+            ChangeKind::Rights => self.universal_rooms().await,
             // Sent in other frames, or by closing the connection.
             ChangeKind::Typing { .. } | ChangeKind::Presence { .. } | ChangeKind::Session => {
                 Ok(Vec::new())
@@ -422,7 +417,7 @@ impl ViewerProjection<'_> {
             Some(shown) if sent.is_some_and(|one| one.is_member == shown.is_member()) => {
                 Ok(vec![operations::room_upsert(shown)])
             }
-            _ => Box::pin(self.room_changed(room, false)).await,
+            _ => self.room_changed(room, false).await,
         }
     }
 
@@ -436,25 +431,17 @@ impl ViewerProjection<'_> {
     ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         if user != self.session.user {
             let concerns = announced && self.client.retains(room) && self.is_member(room);
-            return if concerns {
-                Box::pin(self.room_if_changed(room)).await
-            } else {
-                Ok(Vec::new())
-            };
+            return if concerns { self.room_if_changed(room).await } else { Ok(Vec::new()) };
         }
         if self.client.is_complete {
             // A lost membership is sent at once. A new one is sent with its row.
             let concerns = announced || !self.is_member(room);
-            return if concerns {
-                Box::pin(self.room_if_changed(room)).await
-            } else {
-                Ok(Vec::new())
-            };
+            return if concerns { self.room_if_changed(room).await } else { Ok(Vec::new()) };
         }
         // During a replay it is unknown whether the client has the room, so it is sent as a change, even if the
         // row is still to come.
         if self.is_member(room) {
-            Box::pin(self.room_changed(room, true)).await
+            self.room_changed(room, true).await
         } else {
             self.membership_lost(room).await
         }
@@ -467,7 +454,7 @@ impl ViewerProjection<'_> {
     ) -> Result<Vec<ProjectionOperation>, ProjectionError> {
         let mut operations = vec![self.groups().await?];
         for room in self.service.directory().rooms_in_group(group) {
-            operations.extend(Box::pin(self.room_if_changed(room)).await?);
+            operations.extend(self.room_if_changed(room).await?);
         }
         Ok(operations)
     }

@@ -40,7 +40,7 @@ impl FirstBoot<'_> {
         // The mirror was compared with STATE a moment ago, and every step is create-only.
         self.barrier.try_pass().await;
         if !self.storage.state().read(|tables| tables.server.defaults_written) {
-            Box::pin(self.write_defaults()).await?;
+            self.write_defaults().await?;
         }
         self.accounts.grant_listed_owners().await
     }

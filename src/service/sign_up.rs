@@ -141,7 +141,7 @@ impl SignUp<'_> {
         if let Some(Wait { retry_after }) = self.throttle.link_wait(&hash, address).await? {
             return Err(RedeemError::Throttled { retry_after });
         }
-        let redeemed = Box::pin(self.redeem_link(link, request)).await;
+        let redeemed = self.redeem_link(link, request).await;
         if redeemed.as_ref().is_err_and(RedeemError::is_client_error) {
             self.throttle.count_refused_link(&hash, address).await?;
         }

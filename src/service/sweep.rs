@@ -36,9 +36,9 @@ impl Sweeper<'_> {
         let mut files_due = self.clock.now();
         while stop.or(self.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
             let sweep = async {
-                Box::pin(self.sweep()).await?;
+                self.sweep().await?;
                 if self.clock.now() >= files_due {
-                    Box::pin(self.sweep_files()).await?;
+                    self.sweep_files().await?;
                     files_due = self.clock.now() + FILE_SWEEP_INTERVAL;
                 }
                 Ok::<(), StoreError>(())

@@ -120,7 +120,7 @@ impl TestSupport<'_> {
     /// As [`super::Rooms::join`].
     pub async fn join_default_rooms(self, session: &Session) -> Result<(), RoomError> {
         for room in self.default_rooms() {
-            Box::pin(self.service.rooms().join(session, room.as_str())).await?;
+            self.service.rooms().join(session, room.as_str()).await?;
         }
         Ok(())
     }
@@ -199,7 +199,7 @@ impl TestSupport<'_> {
     }
 
     async fn bootstrap_user(&self, user: NewUser<'_>) -> Result<UserId, BootstrapError> {
-        match Box::pin(self.service.accounts().create(user)).await {
+        match self.service.accounts().create(user).await {
             Ok(made) => Ok(made.user.id),
             Err(error) => {
                 // Another process of this server may be doing the same.
@@ -222,7 +222,7 @@ impl TestSupport<'_> {
                 tables.rooms.get(&room).is_none_or(|room| room.universal || room.archived)
             });
             if !universal {
-                Box::pin(self.service.rooms().add_member(room, user)).await?;
+                self.service.rooms().add_member(room, user).await?;
             }
         }
         Ok(())

@@ -59,8 +59,8 @@ impl Throttle<'_> {
     ) -> Result<Result<Attempt, Wait>, StorageError> {
         let (identifier, address) = (self.identifier_name(identifier), self.address_name(address));
         let (of_identifier, of_address) = futures_lite::future::zip(
-            Box::pin(self.storage.counters().get(Counted::Identifier, &identifier)),
-            Box::pin(self.storage.counters().get(Counted::Address, &address)),
+            self.storage.counters().get(Counted::Identifier, &identifier),
+            self.storage.counters().get(Counted::Address, &address),
         )
         .await;
         let (of_identifier, of_address) = (of_identifier?, of_address?);

@@ -74,15 +74,6 @@ impl Embedded {
         clock: Clock,
         scope: &Scope,
     ) -> Result<Self, StartError> {
-        Box::pin(Self::start_unboxed(config, data_dir, clock, scope)).await
-    }
-
-    async fn start_unboxed(
-        config: Config,
-        data_dir: DataDir,
-        clock: Clock,
-        scope: &Scope,
-    ) -> Result<Self, StartError> {
         let starter = Starter::prepare(config, data_dir, clock.clone()).await?;
         if starter.config.min_free_disk == 0 {
             log::warn!(
@@ -310,7 +301,7 @@ impl ChildSupervisor {
             running.child.ended().await;
             RunEnd::ChildEnded
         };
-        let over = futures_lite::future::or(ended, Box::pin(self.monitor(running)));
+        let over = futures_lite::future::or(ended, self.monitor(running));
         self.stop.or(over).await.unwrap_or(RunEnd::Stopped)
     }
 

@@ -140,7 +140,7 @@ impl Starter {
             .probe()
             .await
             .map_err(|source| StartError::Disk { path: self.data_dir.store(), source })?;
-        let started = Box::pin(self.try_start()).await;
+        let started = self.try_start().await;
         if started.is_err() {
             self.end().await;
         }
@@ -170,6 +170,7 @@ impl Starter {
         let child = self.launch(&config_file, &errors).await?;
         let stop_unless_ready = StopOnDrop(Some(child.clone()));
         let pid = child.pid();
+        // Boxed, because two combinators move it, which would take its size three times.
         let ready = Box::pin(async { Some(self.ready(pid).await) });
         let ended = async {
             child.ended().await;

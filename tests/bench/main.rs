@@ -9,7 +9,6 @@
     clippy::print_stdout,
     clippy::print_stderr,
     clippy::disallowed_methods,
-    clippy::large_futures,
     reason = "it measures real time and prints; whatever fails ends it with its place"
 )]
 

@@ -36,7 +36,7 @@ pub(super) async fn login(request: Request<App>) -> Result<Response, Response> {
     let (state, address) = (Arc::clone(&request.state), request.head.client);
     let work = async move {
         let attempt = LogIn { identifier: &identifier, password: &password, address };
-        Ok(Box::pin(state.service.sessions().log_in(attempt)).await?)
+        Ok(state.service.sessions().log_in(attempt).await?)
     };
     let logged_in = request.state.finish("log in", request.permit, work).await?;
     Ok(logged_in_response(&request.state, &request.head, &logged_in))

@@ -66,7 +66,7 @@ pub(super) async fn redeem(request: Request<App>) -> Result<Response, Response> 
             email: body.email.as_deref(),
             address,
         };
-        Ok(Box::pin(state.service.sign_up().redeem(redeem)).await?)
+        Ok(state.service.sign_up().redeem(redeem).await?)
     };
     let logged_in = request.state.finish("setup", request.permit, work).await?;
     Ok(login::logged_in_response(&request.state, &request.head, &logged_in))

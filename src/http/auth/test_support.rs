@@ -78,22 +78,22 @@ impl UserBody {
             role: None,
             password: required(self.password.as_deref(), "password")?,
         };
-        Box::pin(service.accounts().create(new)).await.map_err(internal_error)
+        service.accounts().create(new).await.map_err(internal_error)
     }
 }
 
 /// `POST /auth/test/create-user`
 async fn create_user(request: Request<App>) -> Result<Response, Response> {
-    Box::pin(run(request, async |state: App, body: UserBody| {
+    run(request, async |state: App, body: UserBody| {
         let made = body.create(&state.service, None).await?;
         Ok((Response::json(StatusCode::OK, &user(&made)), None))
-    }))
+    })
     .await
 }
 
 /// `POST /auth/test/create-user-session`
 async fn create_user_session(request: Request<App>) -> Result<Response, Response> {
-    Box::pin(run(request, async |state: App, body: UserBody| {
+    run(request, async |state: App, body: UserBody| {
         let email = address(body.email.as_deref())?;
         let made = body.create(&state.service, Some(email.as_str())).await?;
         let logged_in = log_in(&state.service, &made.user.id).await?;
@@ -102,13 +102,16 @@ async fn create_user_session(request: Request<App>) -> Result<Response, Response
             let cookie = Credential::Cookie(&logged_in.cookie);
             let session = state.service.sessions().authenticate(cookie, CallKind::Write).await;
             let session = session.map_err(internal_error)?;
-            Box::pin(state.service.test_support().join_default_rooms(&session))
+            state
+                .service
+                .test_support()
+                .join_default_rooms(&session)
                 .await
                 .map_err(internal_error)?;
         }
         let body = json!({ "success": true, "user": user(&made) });
         Ok((Response::json(StatusCode::OK, &body), Some(logged_in)))
-    }))
+    })
     .await
 }
 
@@ -121,7 +124,7 @@ struct AddressBody {
 
 /// `POST /auth/test/verify-email`
 async fn verify_email(request: Request<App>) -> Result<Response, Response> {
-    Box::pin(run(request, async |state: App, body: AddressBody| {
+    run(request, async |state: App, body: AddressBody| {
         let user = required(body.user_id.as_deref(), "userId")?;
         let email = address(body.email.as_deref())?;
         state
@@ -131,7 +134,7 @@ async fn verify_email(request: Request<App>) -> Result<Response, Response> {
             .await
             .map_err(internal_error)?;
         Ok((Response::success(), None))
-    }))
+    })
     .await
 }
 
@@ -144,11 +147,11 @@ struct ProviderBody {
 
 /// `POST /auth/test/oauth-callback`
 async fn oauth_callback(request: Request<App>) -> Result<Response, Response> {
-    Box::pin(run(request, async |state: App, body: ProviderBody| {
+    run(request, async |state: App, body: ProviderBody| {
         let email = address(body.email.as_deref())?;
         let found =
             state.service.test_support().provider_user(&email, body.display_name.as_deref());
-        let found = Box::pin(found).await.map_err(internal_error)?;
+        let found = found.await.map_err(internal_error)?;
         let logged_in = log_in(&state.service, &found.id).await?;
         let body = json!({
             "success": true,
@@ -156,7 +159,7 @@ async fn oauth_callback(request: Request<App>) -> Result<Response, Response> {
             "user": { "id": found.id.as_str(), "login": found.login },
         });
         Ok((Response::json(StatusCode::OK, &body), Some(logged_in)))
-    }))
+    })
     .await
 }
 

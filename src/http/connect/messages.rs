@@ -22,20 +22,19 @@ pub(super) fn register(table: &mut MethodTable) {
             create_thread: request.create_thread,
             idempotency_key: caller.idempotency_key.as_ref(),
         };
-        let message =
-            Box::pin(caller.state.service.messages().post(caller.session()?, new)).await?;
+        let message = caller.state.service.messages().post(caller.session()?, new).await?;
         let message = present::message(caller.tickets()?, message);
         Ok(api::CreateMessageResponse { message: Some(message) })
     });
     table.add(DeleteMessage, CallKind::Write, |caller, request| async move {
         let (session, deletions) = (caller.session()?, caller.state.service.deletions());
-        Box::pin(deletions.message(session, &request.room_id, &request.event_id)).await?;
+        deletions.message(session, &request.room_id, &request.event_id).await?;
         Ok(api::DeleteMessageResponse { deleted: true })
     });
     table.add(DeleteAttachment, CallKind::Write, |caller, request| async move {
         let (session, deletions) = (caller.session()?, caller.state.service.deletions());
         let (room, message) = (&request.room_id, &request.event_id);
-        Box::pin(deletions.attachment(session, room, message, &request.attachment_id)).await?;
+        deletions.attachment(session, room, message, &request.attachment_id).await?;
         Ok(api::DeleteAttachmentResponse { deleted: true })
     });
     table.add(GetMessage, CallKind::Read, |caller, request| async move {
@@ -49,7 +48,7 @@ pub(super) fn register(table: &mut MethodTable) {
     table.add(BatchGetMessages, CallKind::Read, |caller, request| async move {
         let (session, service) = (caller.session()?, &caller.state.service);
         let (room, ids) = (&request.room_id, &request.event_ids);
-        let messages = Box::pin(service.timeline().messages(session, room, ids)).await?;
+        let messages = service.timeline().messages(session, room, ids).await?;
         let tickets = caller.tickets()?;
         let message = |message| present::message(tickets, message);
         Ok(api::BatchGetMessagesResponse { messages: messages.into_iter().map(message).collect() })

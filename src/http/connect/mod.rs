@@ -98,7 +98,7 @@ impl MethodTable {
             Box::pin(async move {
                 let request: R::Request = decode(encoding, body).map_err(undecodable)?;
                 request.validate().map_err(|broken| HttpError::invalid(broken.text(R::METHOD)))?;
-                let response = Box::pin(handler(caller, request)).await?;
+                let response = handler(caller, request).await?;
                 encode(&response, encoding).map_err(|error| unencodable(R::METHOD, &error))
             })
         });
@@ -118,7 +118,7 @@ fn unencodable(method: Method, error: &EncodeError) -> HttpError {
 
 /// The route of all calls.
 pub(super) async fn route(request: Request<App>) -> tide::Result {
-    Box::pin(respond(request)).await.unwrap_or_else(HttpError::connect_response).into()
+    respond(request).await.unwrap_or_else(HttpError::connect_response).into()
 }
 
 async fn respond(mut request: Request<App>) -> Result<Response, HttpError> {
@@ -151,7 +151,7 @@ async fn respond(mut request: Request<App>) -> Result<Response, HttpError> {
     let cookie = auth::renewed_cookie(&state, &head, &presented, session.as_ref());
     let body = request.take_body();
     let call = Call { state: Arc::clone(&state), head: Arc::clone(&head), method, encoding };
-    let response = match Box::pin(call.run(body, session, presented, permit)).await {
+    let response = match call.run(body, session, presented, permit).await {
         Ok(bytes) => {
             let response = Response::of(StatusCode::OK, encoding.content_type(), bytes);
             gzip::compress(response, &head, state.config.compression_min_bytes).await
@@ -217,7 +217,7 @@ impl Call {
                 CallKind::Write => self.state.finish("call", Some(permit), work).await,
             }
         };
-        match Box::pin(self.state.clock.timeout(deadline, response)).await {
+        match self.state.clock.timeout(deadline, response).await {
             Ok(response) => response,
             Err(_elapsed) => Err(HttpError::new(Code::DeadlineExceeded, "the deadline has passed")),
         }

@@ -24,18 +24,15 @@ fn rooms(table: &mut MethodTable) {
             group: &request.group_id,
             universal: request.universal,
         };
-        let room = Box::pin(caller.state.service.rooms().create(caller.session()?, new)).await?;
+        let room = caller.state.service.rooms().create(caller.session()?, new).await?;
         Ok(api::CreateRoomResponse { room: Some(present::room(room)) })
     });
     table.add(JoinRoom, CallKind::Write, |caller, request| async move {
-        let room = Box::pin(caller.state.service.rooms().join(caller.session()?, &request.room_id))
-            .await?;
+        let room = caller.state.service.rooms().join(caller.session()?, &request.room_id).await?;
         Ok(api::JoinRoomResponse { room: Some(present::room(room)) })
     });
     table.add(LeaveRoom, CallKind::Write, |caller, request| async move {
-        let left =
-            Box::pin(caller.state.service.rooms().leave(caller.session()?, &request.room_id))
-                .await?;
+        let left = caller.state.service.rooms().leave(caller.session()?, &request.room_id).await?;
         Ok(api::LeaveRoomResponse { left })
     });
 }
@@ -77,8 +74,7 @@ fn timeline(table: &mut MethodTable) {
         let session = caller.session()?;
         let limit = limit(request.limit);
         let service = &caller.state.service;
-        let page =
-            Box::pin(service.timeline().page(session, &request.room_id, from, limit)).await?;
+        let page = service.timeline().page(session, &request.room_id, from, limit).await?;
         let page = present::timeline(caller.addresses(&caller.origin())?, &request.room_id, page);
         Ok(api::GetRoomEventsResponse { page: Some(page) })
     });
@@ -86,8 +82,7 @@ fn timeline(table: &mut MethodTable) {
         let session = caller.session()?;
         let (room, event) = (&request.room_id, &request.event_id);
         let limit = limit(request.limit);
-        let window =
-            Box::pin(caller.state.service.timeline().window(session, room, event, limit)).await?;
+        let window = caller.state.service.timeline().window(session, room, event, limit).await?;
         Ok(api::GetRoomEventsAroundResponse {
             target_index: i32::try_from(window.target_index).unwrap_or(i32::MAX),
             page: Some(present::timeline(caller.addresses(&caller.origin())?, room, window.page)),
@@ -102,7 +97,7 @@ fn timeline(table: &mut MethodTable) {
         let session = caller.session()?;
         let (room, up_to) = (&request.room_id, &request.up_to_event_id);
         let marking = caller.state.service.markers().mark_room_read(session, room, up_to);
-        let marked = Box::pin(marking).await?;
+        let marked = marking.await?;
         Ok(api::MarkRoomAsReadResponse {
             last_read_at: marked.last_read_ms.map(present::time),
             previous_last_read_at: marked.previous_last_read_ms.map(present::time),
