@@ -313,7 +313,9 @@ impl<'a> Tries<'a> {
     /// back elsewhere", and its load balancer decides per connection. So the client with its pool is replaced, for
     /// other requests too.
     async fn again(&mut self, error: S3Error) -> Result<(), S3Error> {
-        if !error.is_transient() || self.left == 0 {
+        // Whoever has waited for a whole deadline is not kept waiting for two more.
+        let is_late = matches!(error, S3Error::Timeout { .. });
+        if !error.is_transient() || is_late || self.left == 0 {
             return Err(error);
         }
         self.left -= 1;

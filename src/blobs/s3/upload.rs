@@ -5,6 +5,9 @@ use bytes::{Bytes, BytesMut};
 use super::multipart::{Part, UploadId};
 use super::{S3, S3Error};
 
+/// A file up to this size gets a buffer of its size, any other one of a whole part.
+const SMALL_BYTES: usize = 64 * 1024;
+
 /// How far an upload has come: with this, [`Upload::resume`] goes on in another process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
@@ -68,6 +71,10 @@ impl Upload {
             }
             let room = self.progress.part_size - self.buffer.len();
             let taken = chunk.split_to(room.min(chunk.len()));
+            // A buffer that grows by doubling would take up to twice the part, and be copied each time.
+            if self.buffer.len() + taken.len() > SMALL_BYTES {
+                self.buffer.reserve(room);
+            }
             self.buffer.extend_from_slice(&taken);
         }
         Ok(())

@@ -136,4 +136,23 @@ mod tests {
         let odd = "a<b>&\"c\" & é";
         assert_eq!(text(&format!("<K>{}</K>", escaped(odd)), "K").unwrap(), odd);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_scanned_to_its_end(pieces in proptest::collection::vec(
+            proptest::sample::select(vec!["<", ">", "</", "/>", "Key", "C:Key", " a=\"", "&", "&#x", ";", "é", "\0", "</Key>", "<Key>"]), 0..40,
+        )) {
+            let any = pieces.concat();
+            for found in elements(&any, "Key") {
+                assert!(any.contains(found));
+            }
+            text(&any, "Key");
+        }
+
+        #[test]
+        fn what_is_escaped_is_read_back(plain in "\\PC*") {
+            let xml = format!("<a><Key>{}</Key></a>", escaped(&plain));
+            assert_eq!(text(&xml, "Key").unwrap(), plain.trim());
+        }
+    }
 }
