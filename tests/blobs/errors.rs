@@ -143,6 +143,7 @@ fn a_service_that_does_not_respond_is_given_up() {
     let slow = Config { timeout: Duration::from_millis(200), ..config(proxy.port()) };
     let error = smol::block_on(s3(slow).put("a", Bytes::new())).unwrap_err();
     assert!(matches!(error, S3Error::Timeout { .. }) && error.is_transient(), "{error:?}");
+    assert_eq!(proxy.seen().len(), 1, "nobody waits for three deadlines");
 }
 
 #[test]

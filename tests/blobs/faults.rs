@@ -107,8 +107,8 @@ fn a_slow_download_has_its_time() {
         direct.check().await.unwrap();
         direct.put("slow", body.clone()).await.unwrap();
     });
-    let proxy = FaultyS3::start(server.port(), |_| Fate::Drip(4096));
-    let slow = s3(Config { timeout: Duration::from_millis(500), ..config(proxy.port()) });
+    let proxy = FaultyS3::start(server.port(), |_| Fate::Drip(1024));
+    let slow = s3(Config { timeout: Duration::from_secs(2), ..config(proxy.port()) });
     assert_same(&smol::block_on(read(&slow, "slow")).unwrap(), &body, "dripped");
 }
 

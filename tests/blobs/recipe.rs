@@ -8,7 +8,7 @@ use chatto::blobs::s3::{Bucket, Config};
 use chatto::crypto::Secret;
 
 use crate::support::nats::free_port;
-use crate::support::s3::{config, s3};
+use crate::support::s3::{Sockets, config, s3};
 use crate::support::wait::until;
 
 /// The block of the page that begins with this line, after that line.
@@ -38,6 +38,7 @@ fn the_documented_server_works() {
         command.arg(format!("-{part}.port.grpc={}", free_port()));
     }
     command.args(["-s3.port.iceberg=0", "-s3.port.lance=0"]);
+    let _sockets = Sockets::of(&command);
     let _running = Running(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
 
     let settings: toml::Table = toml::from_str(&documented("```toml\n# chatto.toml")).unwrap();

@@ -54,6 +54,7 @@ pub(crate) struct S3Server {
     child: Child,
     dir: TempDir,
     port: u16,
+    _sockets: Sockets,
 }
 
 impl S3Server {
@@ -94,8 +95,8 @@ impl S3Server {
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("{kind:?} does not start ({error}): `.ci/setup tests stores` installs it")
         });
-        let mut server = Self { child, dir, port };
-        let ready = until("the S3 server answers", Duration::from_secs(60), || {
+        let mut server = Self { child, dir, port, _sockets: Sockets::of(&command) };
+        let ready = until("the S3 server answers", Duration::from_secs(120), || {
             if server.child.try_wait().unwrap().is_some() {
                 return Some(false);
             }
@@ -146,6 +147,32 @@ impl Drop for S3Server {
                 "--- end of the log of the test's S3 server\n{}",
                 log.get(from..).unwrap_or(&log)
             );
+        }
+    }
+}
+
+/// The sockets that SeaweedFS makes in `/tmp` for its ports, and leaves there. They are removed when this is dropped.
+pub(crate) struct Sockets(Vec<String>);
+
+impl Sockets {
+    /// Those of the ports in this command.
+    pub(crate) fn of(command: &Command) -> Self {
+        let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+        let of_port = |argument: String| {
+            let (name, port) = argument.rsplit_once('=')?;
+            name.contains(".port").then(|| format!("-{port}.sock"))
+        };
+        Self(arguments.filter_map(of_port).collect())
+    }
+}
+
+impl Drop for Sockets {
+    fn drop(&mut self) {
+        for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with("seaweedfs-") && self.0.iter().any(|end| name.ends_with(end)) {
+                fs::remove_file(entry.path()).ok();
+            }
         }
     }
 }
