@@ -36,7 +36,7 @@ pub const NOT_FOUND_PAGE: &str = "/setup/lost.html";
 
 /// The content policy of our own pages: only our own files and our own origin, nothing inline.
 pub const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+    img-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
     frame-ancestors 'none'";
 
 /// The embedded file at the path of a request.
