@@ -4,7 +4,8 @@ import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { clientModule } from '../support/client.js';
 
-const { Uploads, FILES_MAX } = await clientModule('lib/state/uploads.svelte.ts');
+const { ATTACHMENTS_MAX } = await clientModule('lib/limits.ts');
+const { Uploads } = await clientModule('lib/state/uploads.svelte.ts');
 const { sizeText } = await clientModule('lib/state/sizes.ts');
 
 const KIB = 1024;
@@ -365,8 +366,8 @@ test('too large and too many are refused before anything is sent', async () => {
   uploads.add('R1', [file('large.mp4', bytes(101)), file('fits', bytes(100))]);
   assert.deepEqual(uploads.all.map(({ name }) => name), ['fits']);
   assert.deepEqual(uploads.refusal, { roomId: 'R1', texts: ['large.mp4 is too large: 101 bytes. A file may have up to 100 bytes.'] });
-  uploads.add('R1', Array.from({ length: FILES_MAX }, (_, n) => file(`${n}`, bytes(1))));
-  assert.equal(uploads.all.length, FILES_MAX);
+  uploads.add('R1', Array.from({ length: ATTACHMENTS_MAX }, (_, n) => file(`${n}`, bytes(1))));
+  assert.equal(uploads.all.length, ATTACHMENTS_MAX);
   assert.deepEqual(uploads.refusal.texts, ['9 was not attached: a message may have up to 10 files.']);
   uploads.add('R2', [file('elsewhere', bytes(1))]);
   assert.equal(uploads.inRoom('R2').length, 1);

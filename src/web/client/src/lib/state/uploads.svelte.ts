@@ -1,10 +1,9 @@
 // The files that the user attaches: those of all rooms, because uploads continue while another room is on screen. They
 // end with the page, and are discarded when another user logs in.
+import { ATTACHMENTS_MAX } from '../limits';
 import { Upload, type Source, type UploadCalls } from './upload.svelte';
 import { sizeText } from './sizes';
 
-/** Files of one message (contract 4.8). */
-export const FILES_MAX = 10;
 /** Uploads that run at the same time. */
 const ACTIVE_MAX = 2;
 
@@ -36,13 +35,13 @@ export class Uploads {
   add(roomId: string, files: readonly Source[]) {
     const texts: string[] = [];
     const max = this.#maxBytes();
-    let room = FILES_MAX - this.inRoom(roomId).length;
+    let room = ATTACHMENTS_MAX - this.inRoom(roomId).length;
     const added: Upload[] = [];
     for (const file of files) {
       if (max > 0 && file.size > max) {
         texts.push(`${file.name} is too large: ${sizeText(file.size)}. A file may have up to ${sizeText(max)}.`);
       } else if (room === 0) {
-        texts.push(`${file.name} was not attached: a message may have up to ${FILES_MAX} files.`);
+        texts.push(`${file.name} was not attached: a message may have up to ${ATTACHMENTS_MAX} files.`);
       } else {
         room -= 1;
         this.#lastKey += 1;
