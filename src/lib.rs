@@ -13,6 +13,7 @@ pub mod domain;
 mod golden;
 pub mod http;
 pub mod limits;
+pub mod media;
 pub mod nats;
 pub mod observe;
 pub mod operator;

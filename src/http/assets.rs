@@ -172,13 +172,13 @@ fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
         let value = format!("bytes {}-{last}/{size}", range.start);
         response.insert_header(header::CONTENT_RANGE.as_str(), value);
     }
-    let disposition = disposition(&open.file.content_type, &open.file.name);
+    let disposition = disposition(open.is_inline(), &open.file.name);
     response.insert_header(header::CONTENT_DISPOSITION.as_str(), disposition);
-    if is_active(&open.file.content_type) {
+    if open.is_active() {
         response
             .insert_header(header::CONTENT_SECURITY_POLICY.as_str(), "sandbox; default-src 'none'");
     }
-    let content_type = open.file.content_type.clone();
+    let content_type = open.content_type();
     match state.service.assets().read(open, range) {
         Ok(reader) => {
             response.set_body(tide::Body::from_reader(
@@ -231,30 +231,11 @@ fn wanted(head: &Head, size: u64, tag: &str) -> Wanted {
 }
 
 /// `Content-Disposition` with the name in both forms of RFC 6266.
-fn disposition(content_type: &str, name: &str) -> String {
-    let kind = if is_inline(content_type) { "inline" } else { "attachment" };
+fn disposition(is_inline: bool, name: &str) -> String {
+    let kind = if is_inline { "inline" } else { "attachment" };
     let plain =
         |c: char| if matches!(c, ' '..='~') && !matches!(c, '"' | '\\' | '%') { c } else { '_' };
     let ascii: String = name.chars().map(plain).collect();
     let encoded = utf8_percent_encode(name, &ATTR_CHAR);
     format!("{kind}; filename=\"{ascii}\"; filename*=UTF-8''{encoded}")
-}
-
-/// Whether browsers may show the type in place; everything else is downloaded.
-fn is_inline(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default();
-    matches!(
-        kind,
-        "image/png" | "image/jpeg" | "image/gif" | "image/webp" | "image/avif" | "text/plain"
-    ) || kind.starts_with("audio/")
-        || kind.starts_with("video/")
-}
-
-/// Whether the type may run scripts in the name of this server.
-fn is_active(content_type: &str) -> bool {
-    let kind = content_type.split(';').next().unwrap_or_default();
-    matches!(
-        kind,
-        "text/html" | "application/xhtml+xml" | "image/svg+xml" | "text/xml" | "application/xml"
-    )
 }

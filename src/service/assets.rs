@@ -9,6 +9,7 @@ use super::{ErrorKind, FileView, ReadError, Session};
 use crate::blobs::{BlobError, BlobReader, Blobs, FileCipher};
 use crate::crypto::{MacKey, from_hex, hex};
 use crate::domain::{AssetId, File, FileState, UserId};
+use crate::media;
 use crate::runtime::Clock;
 use crate::storage::{Storage, StorageError};
 
@@ -165,6 +166,27 @@ impl<'a> Assets<'a> {
 }
 
 impl OpenFile {
+    /// The value of `Content-Type`. Detected text is UTF-8.
+    #[must_use]
+    pub fn content_type(&self) -> String {
+        match self.file.content_type.as_str() {
+            "text/plain" => "text/plain; charset=utf-8".to_owned(),
+            other => other.to_owned(),
+        }
+    }
+
+    /// Whether browsers may show it in place; everything else is downloaded.
+    #[must_use]
+    pub fn is_inline(&self) -> bool {
+        media::is_inline(&self.file.content_type)
+    }
+
+    /// Whether a browser could run scripts of it in the name of this server.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        media::is_active(&self.file.content_type)
+    }
+
     /// Its strong entity tag, without quotes.
     #[must_use]
     pub fn tag(&self) -> String {

@@ -35,7 +35,7 @@ pub(super) enum StreamTarget {
 }
 
 impl UploadStream<'_> {
-    /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`] at most.
+    /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`](crate::limits::UPLOAD_CHUNK_MAX_BYTES) at most.
     ///
     /// # Cancel safety
     /// After dropping it the upload begins anew.

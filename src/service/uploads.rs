@@ -20,6 +20,7 @@ use crate::domain::{
     UploadStatus,
 };
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_LIFE};
+use crate::media;
 use crate::runtime::{Clock, MemorySlots};
 use crate::storage::{RecordChange, Storage, StorageError};
 
@@ -557,8 +558,10 @@ fn hash_of(upload: &Upload) -> Result<Sha256State, StorageError> {
         .map_err(|_| StorageError::Corrupt { what: "AUTH_TOKENS", source: None })
 }
 
-pub(super) fn detect(_beginning: &[u8]) -> Detected {
-    Detected { content_type: "application/octet-stream".to_owned(), width: 0, height: 0 }
+/// What the first chunk says about a file.
+pub(super) fn detect(beginning: &[u8]) -> Detected {
+    let media::Detected { content_type, width, height } = media::detect(beginning);
+    Detected { content_type: content_type.to_owned(), width, height }
 }
 
 fn view(id: AssetId, upload: &Upload) -> UploadView {

@@ -167,3 +167,29 @@ fn a_stream_of_another_length_or_content_is_refused_and_can_be_repeated() {
     let unknown = json!({"uploadId": "A00000000000000"});
     assert_eq!(chat.put(&unknown, b"").status, 404);
 }
+
+#[test]
+fn what_could_run_scripts_is_sandboxed_and_downloaded_and_pictures_are_shown() {
+    let chat = Chat::start();
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x04\0\0\0\x03\x08\x02\0\0\0";
+    for (name, bytes, content_type, disposition) in [
+        ("a.png", png.as_slice(), "image/png", "inline"),
+        ("a.txt", "grün".as_bytes(), "text/plain; charset=utf-8", "inline"),
+        // What it is counts, not what its name says.
+        ("a.png", b"<!DOCTYPE html><script>alert(1)</script>", "text/html", "attachment"),
+        ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "attachment"),
+        ("a.html", b"GIF89a<script>alert(1)</script>", "image/gif", "inline"),
+        ("a.exe", b"MZ\x90\0", "application/octet-stream", "attachment"),
+    ] {
+        let asset = chat.upload(name, bytes);
+        let response = chat.edge.get(url(&asset), &[]);
+        assert_eq!(response.header("content-type"), Some(content_type), "{name}");
+        let sent = response.header("content-disposition").unwrap();
+        assert!(sent.starts_with(&format!("{disposition};")), "{name}: {sent}");
+        let policy = response.header("content-security-policy").unwrap();
+        let is_active = ["text/html", "image/svg+xml"].contains(&content_type);
+        assert_eq!(policy.contains("sandbox"), is_active, "{name}: {policy}");
+    }
+    let picture = chat.upload("a.png", png);
+    assert_eq!((&picture["width"], &picture["height"]), (&json!(4), &json!(3)));
+}
