@@ -89,7 +89,7 @@ pub(super) fn a_retained_room_is_loaded_with_its_rows(world: &World) {
 }
 
 pub(super) fn unavailable_rooms_get_an_error(world: &World) {
-    let bert = world.person("bert-loads");
+    let bert = world.person("bert-hydrates");
     let room = world.room("foreign", &[]);
     let mut follower = world.follow(&bert, &[]);
     for unknown in [room.as_str(), "Rnobodyhasever", "", "foreign"] {
