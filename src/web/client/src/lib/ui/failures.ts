@@ -1,5 +1,5 @@
-// Files that could not be shown. Their rows have the wrong height until that is known, so drawing a row again does not
-// repeat the attempt at once.
+// Pictures that could not be loaded. Their rows are drawn again and again while somebody scrolls; that does not repeat
+// the attempt for a minute.
 const RETRY_MS = 60_000;
 const KEPT_MAX = 500;
 

@@ -23,7 +23,7 @@ const PEOPLE_MAX = 50;
 
 /** The largest size of a picture in CSS pixels. One of unknown size takes all of it. */
 const PICTURE_MAX = { width: 400, height: 300 };
-const CARD_HEIGHT = 56;
+const CARD_HEIGHT = 52;
 const PLAYER_HEIGHT = 54;
 
 export const START_KEY = 'start';
@@ -40,7 +40,8 @@ export function filesHeight(files: readonly MessageFile[]): number {
   let height = 0;
   for (const file of files) {
     const picture = file.kind === 'image' || file.kind === 'video' ? pictureSize(file).height : 0;
-    height += 8 + (file.kind === 'audio' ? PLAYER_HEIGHT : 0) + picture + (file.kind === 'image' ? 0 : CARD_HEIGHT);
+    height += 8 + (file.kind === 'image' ? Math.max(picture, CARD_HEIGHT) : picture + CARD_HEIGHT);
+    if (file.kind === 'audio') height += PLAYER_HEIGHT;
   }
   return height;
 }
