@@ -124,7 +124,7 @@ scenario('files by paste and by drop; a message of files alone', async (context)
     for (let n = 0; n < 2; n += 1) area.dispatchEvent(new ClipboardEvent('paste', { clipboardData: data, bubbles: true, cancelable: true }));
   }, pasted);
   await until('both are attached', PATIENCE_MS, async () => (await chip(ada, 'image.png').count()) === 2);
-  await ada.page.getByRole('button', { name: /image\.png/ }).first().click();
+  await ada.page.getByRole('button', { name: 'Remove image.png' }).nth(1).click();
   // An office program puts a picture of the text beside the text.
   const office = await ada.page.evaluateHandle(() => {
     const data = new DataTransfer();
@@ -547,7 +547,7 @@ scenario('one file and a whole message are deleted after a question', async (con
   await ada.page.unroute('**/chatto.api.v1.MessageService/DeleteMessage');
   await dialog.getByRole('button', { name: 'Delete', exact: true }).click();
   await ada.timeline.getByText('This message was deleted.').waitFor();
-  assert.ok(await ada.timeline.evaluate((node) => node === document.activeElement), 'the focus is where the message was');
+  await until('the focus is where the message was', PATIENCE_MS, () => ada.timeline.evaluate((node) => node === document.activeElement));
   assert.deepEqual(await server.texts(owner, roomId), []);
 
   await server.post(await server.person(owner, 'grace', 'Grace').then(async (grace) => (await server.join(grace, 'general'), grace)), roomId, 'not yours');
