@@ -34,8 +34,15 @@ export default defineConfig(({ mode }) => {
       target: ['chrome109', 'firefox115', 'safari16.4'],
       rolldownOptions: {
         input: part.input,
-        output: { entryFileNames: `${name}.js`, chunkFileNames: `${name}.js`, assetFileNames: `${name}[extname]`,
-          codeSplitting: { groups: [{ name: (id, chunks) => (isFirst(id, (one) => chunks.getModuleInfo(one)) ? 'first' : null) }] } },
+        output: {
+          entryFileNames: `${name}.js`,
+          chunkFileNames: `${name}.js`,
+          assetFileNames: `${name}[extname]`,
+          // Several files would compress worse.
+          codeSplitting: {
+            groups: [{ debugName: 'first', name: (id, chunks) => (isFirst(id, (one) => chunks.getModuleInfo(one)) ? 'first' : null) }],
+          },
+        },
       },
     },
     server: { proxy: { '/api': { target: 'http://localhost:4000', ws: true }, '/auth': 'http://localhost:4000' } },
