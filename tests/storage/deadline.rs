@@ -10,7 +10,7 @@ use futures_lite::future::zip;
 use futures_util::future::join_all;
 
 use super::{config, open, post, room, run, user};
-use crate::support::nats::{NatsServer, signal};
+use crate::support::nats::{NatsServer, pause, signal};
 
 /// What ends a call at its deadline comes by then on a busy machine.
 const SLACK: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ fn the_deadline_of_an_append_covers_the_queue() {
         let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
         append_post(&storage).await.0.unwrap();
         let begin = Clock::system().now();
-        signal(server.pid(), "STOP");
+        pause(server.pid());
         let calls = (0..20).map(|_| append_post(&storage));
         // Somebody who comes later waits as long, and is served when the server is back.
         let late = async {

@@ -230,6 +230,21 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(sent.success(), "kill -{name} {pid}");
 }
 
+/// Stops every thread of a process, and waits until all of them have stopped: one that runs on another processor may
+/// still finish what it is doing.
+pub(crate) fn pause(pid: u32) {
+    signal(pid, "STOP");
+    let state = |path: std::path::PathBuf| {
+        let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+        // After the name, which may contain anything but the last parenthesis.
+        stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('T')
+    };
+    let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    while !tasks().all(|task| state(task.unwrap().path()) == 'T') {
+        std::thread::yield_now();
+    }
+}
+
 /// Whether a server without authentication responds to JetStream's account request.
 pub(crate) fn jetstream_responds(port: u16) -> bool {
     request(port, "$JS.API.INFO", "").is_ok_and(|response| !response.contains("\"error\""))
