@@ -36,6 +36,7 @@ export const made = (name, fields) => create(type(name), fields);
 
 /** The server takes no client of this version any more. */
 export async function refuseProtocol(guest) {
+  const FRAME = 'realtime.v1.RealtimeServerFrame';
   const value = { code: 'unsupported_protocol', message: 'this server speaks another version', fatal: true };
   const frame = toBinary(type(FRAME), made(FRAME, { frame: { case: 'error', value } }));
   await guest.page.routeWebSocket(/\/api\/realtime$/, (socket) => {
@@ -46,65 +47,21 @@ export async function refuseProtocol(guest) {
   });
 }
 
-const FRAME = 'realtime.v1.RealtimeServerFrame';
-
-/** Lets `change` have each operation of the realtime connection. */
-async function rewriteOperations(guest, change) {
-  await guest.page.routeWebSocket(/\/api\/realtime$/, (socket) => {
-    const server = socket.connectToServer();
-    server.onMessage((data) => {
-      const frame = fromBinary(type(FRAME), new Uint8Array(data));
-      for (const { operation } of frame.frame.value?.operations ?? []) change(operation);
-      socket.send(Buffer.from(toBinary(type(FRAME), frame)));
+/** Lets `change` have each row, and its message if it is one, of the pages that the window asks for. */
+export async function rewriteRows(guest, change) {
+  await guest.page.route(PAGES, async (route) => {
+    const [, method] = PAGES.exec(route.request().url());
+    const response = await route.fetch();
+    const schema = type(`api.v1.${method}Response`);
+    const message = fromBinary(schema, await response.body());
+    for (const event of message.page.events) change(event, event.event.value.message);
+    await route.fulfill({
+      status: response.status(),
+      contentType: 'application/proto',
+      body: Buffer.from(toBinary(schema, message)),
     });
   });
 }
-
-/** Takes a permission out of the viewer states, as if it had never been granted. */
-export async function withoutPermission(guest, permission) {
-  const strip = (state) => {
-    if (state) state.permissions = state.permissions.filter((one) => one.permission !== permission);
-  };
-  await rewriteOperations(guest, ({ case: kind, value }) => {
-    if (kind === 'roomUpsert') strip(value.room?.viewerState);
-    if (kind === 'roomViewerStateReplace') strip(value.viewerState);
-  });
-}
-
-/** Gives the files of messages media types and sizes by their names: the server does not look into files yet. */
-export async function giveTypes(guest, types) {
-  const change = (message) => {
-    for (const file of message?.attachments ?? []) Object.assign(file, types[file.filename]);
-  };
-  await rewriteOperations(guest, ({ case: kind, value }) => {
-    if (kind === 'roomTimelineReplace') for (const { event } of value.page.events) change(event.value.message);
-    if (kind === 'roomTimelineEventUpsert') change(value.event.event.value.message);
-  });
-  await rewriteRows(guest, (event, message) => change(message));
-  await rewriteResponse(guest, /MessageService\/(CreateMessage)$/, ({ message }) => change(message));
-}
-
-async function rewriteResponse(guest, pattern, change) {
-  await guest.page.route(pattern, async (route) => {
-    const [, method] = pattern.exec(route.request().url());
-    const response = await route.fetch();
-    if (!response.ok()) return route.fulfill({ response });
-    const schema = type(`api.v1.${method}Response`);
-    const message = fromBinary(schema, await response.body());
-    change(message);
-    return route.fulfill({ status: response.status(), contentType: 'application/proto', body: Buffer.from(toBinary(schema, message)) });
-  });
-}
-
-/** Lets `change` have each row, and its message if it is one, of the pages that the window asks for. */
-export async function rewriteRows(guest, change) {
-  await rewriteResponse(guest, PAGES, ({ page }) => {
-    for (const event of page.events) change(event, event.event.value.message);
-  });
-}
-
-/** The chunk in a request of an upload. */
-export const chunkOf = (request) => fromBinary(type('api.v1.UploadChunkRequest'), request.postDataBuffer());
 
 /** An attachment whose file lies at a path of `/assets/files/`; without a size when it is not known. */
 export const attachment = (fields) =>
