@@ -85,10 +85,16 @@ impl UploadStream<'_> {
     }
 
     async fn save(&mut self) -> Result<(), UploadError> {
-        if let StreamTarget::S3 { sink, .. } = &self.target {
-            // Only what is needed to remove the parts: chunks cannot go on after a stream.
-            let parts = multipart(sink.progress());
-            self.upload.parts = Some(Multipart { etags: Vec::new(), ..parts });
+        match &self.target {
+            // Chunks can go on where a stream was cut.
+            StreamTarget::Nats => {
+                (self.upload.offset, self.upload.hash) = (self.received, self.hash.to_bytes());
+            }
+            // Only what is needed to remove the parts: chunks cannot go on after these.
+            StreamTarget::S3 { sink, .. } => {
+                let parts = multipart(sink.progress());
+                self.upload.parts = Some(Multipart { etags: Vec::new(), ..parts });
+            }
         }
         self.upload.updated_ms = self.uploads.clock.unix_ms();
         let uploads = self.uploads.storage.uploads();

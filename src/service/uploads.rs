@@ -257,7 +257,7 @@ impl<'a> Uploads<'a> {
         self.write_staged(cipher, upload, &mut sink).await?;
         upload.parts = Some(multipart(sink.progress()));
         let sent = sink.stored_bytes();
-        let mut end = upload.offset.saturating_sub(staged_bytes(upload));
+        let mut end = staged_begin(upload);
         let is_sent = |chunk: &Chunk| {
             end = end.saturating_add(chunk.length.into());
             end <= sent
@@ -298,7 +298,7 @@ impl<'a> Uploads<'a> {
         upload: &Upload,
         sink: &mut s3::Upload,
     ) -> Result<(), UploadError> {
-        let mut begin = upload.offset.saturating_sub(staged_bytes(upload));
+        let mut begin = staged_begin(upload);
         let mut known = sink.stored_bytes().saturating_sub(begin);
         for chunk in &upload.chunks {
             let mut bytes = self.blobs.staged.get(cipher, begin, *chunk).await?;
@@ -392,19 +392,23 @@ impl<'a> Uploads<'a> {
         let _slot = self.parts.take().await.map_err(|_| UploadError::Busy)?;
         let cipher = self.cipher(id).await?;
         let mut sink = self.sink(&cipher, upload)?;
+        if sink.stored_bytes() < staged_begin(upload) {
+            // The bytes came in a stream, which closes an upload only after its object is there.
+            return self.check_object(id, upload).await;
+        }
         self.write_staged(&cipher, upload, &mut sink).await?;
         match Box::pin(sink.finish()).await {
-            Ok(()) => {}
+            Ok(()) => Ok(()),
             // Completed by a call whose response was lost, or whose process was killed.
-            Err(S3Error::UploadMissing) => {
-                let object = self.blobs.s3()?.head(id.as_str()).await.map_err(BlobError::from)?;
-                if object.size != upload.size {
-                    return Err(BlobError::Missing.into());
-                }
-            }
-            Err(error) => return Err(BlobError::from(error).into()),
+            Err(S3Error::UploadMissing) => self.check_object(id, upload).await,
+            Err(error) => Err(BlobError::from(error).into()),
         }
-        Ok(())
+    }
+
+    /// Whether the object of a complete upload is there.
+    async fn check_object(self, id: AssetId, upload: &Upload) -> Result<(), UploadError> {
+        let object = self.blobs.s3()?.head(id.as_str()).await.map_err(BlobError::from)?;
+        if object.size == upload.size { Ok(()) } else { Err(BlobError::Missing.into()) }
     }
 
     /// Shows the file of a complete upload to its uploader.
@@ -506,6 +510,11 @@ pub(super) fn multipart(progress: &s3::Progress) -> Multipart {
 /// Bytes in UPLOADS.
 fn staged_bytes(upload: &Upload) -> u64 {
     upload.chunks.iter().map(|chunk| u64::from(chunk.length)).sum()
+}
+
+/// Where the bytes in UPLOADS begin in the file.
+fn staged_begin(upload: &Upload) -> u64 {
+    upload.offset.saturating_sub(staged_bytes(upload))
 }
 
 /// Whether all bytes are there, and the right ones.

@@ -1,11 +1,18 @@
 //! Files in S3: uploads that leave UPLOADS as soon as they fill a part, both backends side by side, and what is left
 //! behind.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use chatto::blobs;
 use chatto::blobs::s3::S3;
-use chatto::domain::{AssetId, FileLocation};
+use chatto::domain::{AssetId, File, FileLocation, FileState};
 use chatto::limits::UPLOAD_CHUNK_MAX_BYTES;
+use chatto::runtime::Stop;
 use chatto::service::{Config, ErrorKind, NewMessage, Service, Session, UploadStatus};
+
+use chatto::storage::RecordChange;
 
 use super::files::{begin, content, read, send, upload};
 use super::messages::members;
@@ -152,6 +159,65 @@ fn nothing_is_left_of_a_cancelled_upload_however_it_came() {
 }
 
 #[test]
+fn completing_again_after_a_kill_keeps_what_was_streamed() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let service = &world.service;
+        for length in [1000, 6 * MIB] {
+            let bytes = content(length);
+            let new = begin(service, &ada, &general, &bytes).await.unwrap();
+            let file = stream(service, &ada, &new.id, &bytes).await.unwrap();
+            // As a process leaves it that is killed after the object is there and before the file is shown.
+            let pending = |file: Option<&File>| {
+                let file = File { state: FileState::Pending, ..file.unwrap().clone() };
+                Ok::<_, std::convert::Infallible>(RecordChange::Put(file))
+            };
+            world.storage.files().change(&new.id, pending).await.unwrap();
+            let (_, again) = service.uploads().complete(&ada, new.id.as_str()).await.unwrap();
+            assert_eq!(again, file);
+            let read = read(service, &ada, &file.id, 0..length as u64).await.unwrap();
+            assert!(read == bytes, "{length}");
+        }
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_bucket_is_created_only_if_files_go_there_and_checked_until_it_works() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let fails = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&fails);
+        let proxy = FaultyS3::start(store.port(), move |_| {
+            let down = Reply::error(503, "ServiceUnavailable", "no tomes available", "");
+            if flag.load(Ordering::SeqCst) { Fate::Refuse(down) } else { Fate::Pass }
+        });
+        let direct = s3(store.config());
+        let missing = async || direct.list("", None).await.is_err();
+        let stop = Stop::new();
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&direct, false)).await;
+        to_nats.service.prepare_files(&stop).await;
+        assert!(missing().await, "nothing is created while files go to NATS");
+        let bucket = s3(config(proxy.port()));
+        let to_s3 = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
+        let checking = to_s3.service.prepare_files(&stop);
+        let mending = async {
+            while proxy.seen().is_empty() {
+                to_s3.clock.sleep(Duration::from_millis(10)).await;
+            }
+            assert!(missing().await);
+            fails.store(false, Ordering::SeqCst);
+        };
+        futures_lite::future::zip(checking, mending).await;
+        assert!(!missing().await, "it was created once the service responded");
+        to_nats.close().await;
+    });
+}
+
+#[test]
 fn both_backends_are_read_whichever_new_files_go_to() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
@@ -183,10 +249,10 @@ fn while_the_bucket_fails_an_upload_waits_and_then_goes_on() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         s3(store.config()).check().await.unwrap();
-        let fails = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
-        let flag = std::sync::Arc::clone(&fails);
+        let fails = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&fails);
         let proxy = FaultyS3::start(store.port(), move |seen| {
-            if seen.is_part() && flag.load(std::sync::atomic::Ordering::SeqCst) {
+            if seen.is_part() && flag.load(Ordering::SeqCst) {
                 return Fate::Refuse(Reply::error(
                     503,
                     "SlowDown",
@@ -213,7 +279,7 @@ fn while_the_bucket_fails_an_upload_waits_and_then_goes_on() {
                     service.uploads().get(&ada, new.id.as_str()).await.unwrap().offset,
                     offset
                 );
-                fails.store(false, std::sync::atomic::Ordering::SeqCst);
+                fails.store(false, Ordering::SeqCst);
                 send(service, &ada, new.id.as_str(), offset, chunk).await.unwrap();
             }
             offset += chunk.len() as u64;

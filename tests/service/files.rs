@@ -161,6 +161,34 @@ fn only_the_right_chunk_of_the_right_person_counts() {
 }
 
 #[test]
+fn chunks_go_on_where_a_stream_was_cut() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let bytes = content(10 << 20);
+        let new = begin(service, &ada, &general, &bytes).await.unwrap();
+        let id = new.id.as_str();
+        let mut stream = service.uploads().stream(&ada, id).await.unwrap();
+        for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES).take(18) {
+            stream.push(chunk).await.unwrap();
+        }
+        drop(stream);
+        // The record is written every 8 MiB.
+        let received = service.uploads().get(&ada, id).await.unwrap().offset;
+        assert_eq!(received, 8 << 20);
+        let mut offset = received;
+        for chunk in bytes[8 << 20..].chunks(UPLOAD_CHUNK_MAX_BYTES) {
+            offset = send(service, &ada, id, offset, chunk).await.unwrap().offset;
+        }
+        let (_, file) = service.uploads().complete(&ada, id).await.unwrap();
+        assert!(read(service, &ada, &file.id, 0..offset).await.unwrap() == bytes);
+        assert_eq!(chunks(&world.storage, &file.id).await, 20);
+        world.close().await;
+    });
+}
+
+#[test]
 fn of_two_calls_with_the_same_chunk_one_counts_and_nothing_is_left_of_the_other() {
     run(|runtime| async move {
         let server = NatsServer::start();
