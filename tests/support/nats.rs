@@ -234,12 +234,12 @@ pub(crate) fn signal(pid: u32, name: &str) {
 /// still finish what it is doing.
 pub(crate) fn pause(pid: u32) {
     signal(pid, "STOP");
-    let state = |path: std::path::PathBuf| {
-        let stat = std::fs::read_to_string(path.join("stat")).unwrap_or_default();
+    let state = |path: PathBuf| {
+        let stat = fs::read_to_string(path.join("stat")).unwrap_or_default();
         // After the name, which may contain anything but the last parenthesis.
         stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('T')
     };
-    let tasks = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let tasks = || fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     while !tasks().all(|task| state(task.unwrap().path()) == 'T') {
         std::thread::yield_now();
     }
