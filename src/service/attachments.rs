@@ -34,7 +34,7 @@ impl Attachments<'_> {
             match self.claim_one(session, room, id, request).await {
                 Ok(file) => claimed.push(file.into()),
                 Err(error) => {
-                    self.release(&claimed, request).await;
+                    self.resolve_all(&claimed, request, None).await;
                     return Err(error);
                 }
             }
@@ -72,19 +72,16 @@ impl Attachments<'_> {
         file.ok_or(PostError::AttachmentNotFound)
     }
 
-    /// Gives claimed files back after a post that was not stored; what fails here is left to the sweep.
-    pub(super) async fn release(self, files: &[FileView], request: &RequestId) {
+    /// Ends the claims of a post: its files are attached to the message that was stored, or free again. What fails here
+    /// is left to the sweep.
+    pub(super) async fn resolve_all(
+        self,
+        files: &[FileView],
+        request: &RequestId,
+        message: Option<EventId>,
+    ) {
         for file in files {
-            if let Err(error) = self.resolve(&file.id, request.as_str(), None).await {
-                log::debug!(error:err = error; "a file stays claimed until the next sweep");
-            }
-        }
-    }
-
-    /// Attaches claimed files to the message that was stored.
-    pub(super) async fn attach(self, files: &[FileView], message: EventId, request: &RequestId) {
-        for file in files {
-            if let Err(error) = self.resolve(&file.id, request.as_str(), Some(message)).await {
+            if let Err(error) = self.resolve(&file.id, request.as_str(), message).await {
                 log::debug!(error:err = error; "a file stays claimed until the next sweep");
             }
         }
@@ -97,29 +94,22 @@ impl Attachments<'_> {
         request: &str,
         message: Option<EventId>,
     ) -> Result<(), StorageError> {
-        let end = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
-            let claimed = file.filter(|file| {
-                matches!(&file.state, FileState::Claimed { request: by, .. } if by == request)
-            });
-            let state = message.map_or(FileState::Ready, FileState::Attached);
-            Ok(claimed.map_or(RecordChange::Keep, |file| {
-                RecordChange::Put(File { state, ..file.clone() })
-            }))
+        let end = |state: &FileState| match state {
+            FileState::Claimed { request: by, .. } if by == request => {
+                Some(message.map_or(FileState::Ready, FileState::Attached))
+            }
+            _ => None,
         };
-        self.storage.files().change(id, end).await?;
+        self.storage.files().change_state(id, end).await?;
         Ok(())
     }
 
     /// Takes back the deletion of a file whose message has kept it.
     pub(super) async fn keep(self, id: &AssetId, message: EventId) -> Result<(), StorageError> {
-        let keep = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
-            let marked = file.filter(|file| matches!(file.state, FileState::Deleting { .. }));
-            let state = FileState::Attached(message);
-            Ok(marked.map_or(RecordChange::Keep, |file| {
-                RecordChange::Put(File { state, ..file.clone() })
-            }))
+        let keep = |state: &FileState| {
+            matches!(state, FileState::Deleting { .. }).then_some(FileState::Attached(message))
         };
-        self.storage.files().change(id, keep).await?;
+        self.storage.files().change_state(id, keep).await?;
         Ok(())
     }
 

@@ -9,9 +9,9 @@ use super::rights::ViewerRights;
 use super::{ErrorKind, Session};
 use crate::domain::permission::Permission;
 use crate::domain::timeline::{Content, Delete, Edit, Effect, Message, Row, RowKind};
-use crate::domain::{AssetId, EventId, File, FileState, RoomId};
+use crate::domain::{AssetId, EventId, FileState, RoomId};
 use crate::runtime::Clock;
-use crate::storage::{Draft, DraftView, RecordChange, RequestId, Storage, StorageError};
+use crate::storage::{Draft, DraftView, RequestId, Storage, StorageError};
 
 /// A message or an attachment was not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -183,14 +183,9 @@ impl Deletions<'_> {
     /// Notes that the file goes with its message.
     async fn mark(self, id: &AssetId, message: EventId) -> Result<(), StorageError> {
         let at_ms = self.clock.unix_ms();
-        let mark = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
-            let shown = file.filter(|file| file.state.is_shown());
-            let state = FileState::Deleting { message, at_ms };
-            Ok(shown.map_or(RecordChange::Keep, |file| {
-                RecordChange::Put(File { state, ..file.clone() })
-            }))
-        };
-        self.storage.files().change(id, mark).await?;
+        let mark =
+            |state: &FileState| state.is_shown().then_some(FileState::Deleting { message, at_ms });
+        self.storage.files().change_state(id, mark).await?;
         Ok(())
     }
 

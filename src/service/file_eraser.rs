@@ -2,8 +2,8 @@
 
 use super::error::StoreError;
 use crate::blobs::{BlobError, Blobs};
-use crate::domain::{AssetId, File, FileState};
-use crate::storage::{RecordChange, Storage, StorageError};
+use crate::domain::{AssetId, FileState};
+use crate::storage::{Storage, StorageError};
 
 /// A file was not removed completely; its record says so, and the sweep goes on.
 #[derive(Debug, thiserror::Error)]
@@ -39,12 +39,10 @@ impl FileEraser<'_> {
         is_due: impl Fn(&FileState) -> bool,
     ) -> Result<(), EraseError> {
         let files = self.storage.files();
-        let mark = |file: Option<&File>| -> Result<_, std::convert::Infallible> {
-            let due = file.filter(|file| file.state != FileState::Erasing && is_due(&file.state));
-            let marked = due.map(|file| File { state: FileState::Erasing, ..file.clone() });
-            Ok(marked.map_or(RecordChange::Keep, RecordChange::Put))
+        let mark = |state: &FileState| {
+            (*state != FileState::Erasing && is_due(state)).then_some(FileState::Erasing)
         };
-        let file = files.change(id, mark).await.map_err(StorageError::from)?;
+        let file = files.change_state(id, mark).await?;
         let Some(file) = file.filter(|file| file.state == FileState::Erasing) else {
             return Ok(());
         };

@@ -194,7 +194,7 @@ impl Messages<'_> {
                 Err(error)
             }
             Err(error) => {
-                self.attachments.release(&checked.attachments, request).await;
+                self.attachments.resolve_all(&checked.attachments, request, None).await;
                 Err(error)
             }
         }
@@ -317,7 +317,7 @@ impl Messages<'_> {
         let Effect::Post(Post { id, .. }) = event.effect else {
             return Err(PostError::MessageNotFound);
         };
-        self.attachments.attach(&checked.attachments, id, &checked.request).await;
+        self.attachments.resolve_all(&checked.attachments, &checked.request, Some(id)).await;
         // Whether or not the store reports a repetition: only what this call drafted has its text.
         if drafted != Some(id) {
             let stored = self.timeline.stored_message(room, &id).await?;

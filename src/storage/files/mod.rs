@@ -9,9 +9,10 @@ mod uploads;
 pub use uploads::Uploads;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 
 use crate::crypto::DataKey;
-use crate::domain::{AssetId, File, FileGroup, RoomId};
+use crate::domain::{AssetId, File, FileState};
 use crate::limits::{BATCH_MESSAGES_MAX, BATCH_SUBJECTS_MAX};
 use crate::nats::{BatchRead, Nats, StoredMessage};
 use crate::runtime::Clock;
@@ -119,6 +120,24 @@ impl Files {
         Err(StorageError::Busy.into())
     }
 
+    /// Moves a file to the state that `next` returns for its present one; `None`: it stays as it is. Returns the file
+    /// as it is then.
+    ///
+    /// # Cancel safety
+    /// As with [`Self::change`].
+    pub async fn change_state(
+        &self,
+        id: &AssetId,
+        mut next: impl FnMut(&FileState) -> Option<FileState>,
+    ) -> Result<Option<File>, StorageError> {
+        let change = |file: Option<&File>| -> Result<_, Infallible> {
+            let moved =
+                file.and_then(|file| Some(File { state: next(&file.state)?, ..file.clone() }));
+            Ok(moved.map_or(RecordChange::Keep, RecordChange::Put))
+        };
+        Ok(self.change(id, change).await?)
+    }
+
     /// Erases the key of a file: its chunks cannot be read any more.
     ///
     /// # Cancel safety
@@ -135,35 +154,12 @@ impl Files {
         self.erase_subject(&subject(id)).await
     }
 
-    /// Shows every file of a room, the oldest change first, in batches from any replica.
-    pub async fn each_of_room(
-        &self,
-        room: &RoomId,
-        mut each: impl FnMut(File) + Send,
-    ) -> Result<(), StorageError> {
-        let filter = format!("files.{}.*", FileGroup::of(room));
-        let keep = |file: File| {
-            if file.room == Some(*room) {
-                each(file);
-            }
-        };
-        self.each(&filter, keep).await
-    }
-
     /// Shows every file, the oldest change first, in batches from any replica.
-    pub async fn each_file(&self, each: impl FnMut(File) + Send) -> Result<(), StorageError> {
-        self.each("files.*.*", each).await
-    }
-
-    async fn each(
-        &self,
-        filter: &str,
-        mut each: impl FnMut(File) + Send,
-    ) -> Result<(), StorageError> {
+    pub async fn each_file(&self, mut each: impl FnMut(File) + Send) -> Result<(), StorageError> {
         let mut sequence = 1;
         loop {
             let what =
-                BatchRead::OfSubject { subject: filter, sequence, count: BATCH_MESSAGES_MAX };
+                BatchRead::OfSubject { subject: "files.*.*", sequence, count: BATCH_MESSAGES_MAX };
             let batch = self.nats.read(stream::FILES, what).await?;
             let Some(last) = batch.messages.last() else { return Ok(()) };
             sequence = last.sequence.saturating_add(1);
