@@ -9,10 +9,10 @@ use hyper::header::{self, HeaderName};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tide::Request;
 
-use crate::contract::{Encoding, encode};
+use crate::contract::{Code, Encoding, encode};
 use crate::limits;
 use crate::present;
-use crate::service::{CallKind, FileError, FileReader, OpenFile, Session};
+use crate::service::{CallKind, FileError, FileReader, OpenFile, Session, Variant};
 
 use super::auth::{self, PresentedCredential};
 use super::body::BodyError;
@@ -40,6 +40,7 @@ const ATTR_CHAR: AsciiSet = NON_ALPHANUMERIC
 /// The routes of files.
 pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/assets/files/:id").get(original);
+    app.at("/assets/files/:id/image/:size/:fit").get(variant);
     app.at("/assets/uploads/:id").put(plain(upload));
 }
 
@@ -52,13 +53,27 @@ enum Wanted {
 }
 
 async fn original(request: Request<App>) -> tide::Result {
+    respond(&request, None).await
+}
+
+/// An image of another size. Smaller versions are not made yet, so it is the file itself, which the contract allows
+/// for what cannot be made smaller (10.3).
+async fn variant(request: Request<App>) -> tide::Result {
+    let (size, fit) = (request.param("size").unwrap_or_default(), request.param("fit"));
+    match Variant::parse(size, fit.unwrap_or_default()) {
+        Some(variant) => respond(&request, Some(variant)).await,
+        None => HttpError::new(Code::NotFound, "not found").plain_response().into(),
+    }
+}
+
+async fn respond(request: &Request<App>, variant: Option<Variant>) -> tide::Result {
     let state = Arc::clone(request.state());
-    let head = match Head::of(&request) {
+    let head = match Head::of(request) {
         Ok(head) => head,
         Err(error) => return error.plain_response().into(),
     };
     let id = request.param("id").unwrap_or_default();
-    match open(&state, &head, id).await {
+    match open(&state, &head, id, variant).await {
         Ok(open) => send(&state, &head, open),
         // Whoever has no access learns nothing more than the status (contract 10.3).
         Err(error) => Response::empty(error.status()).into(),
@@ -83,12 +98,12 @@ async fn receive(
     permit: Option<RequestPermit>,
 ) -> Result<Response, HttpError> {
     let session = auth::require_with_csrf(state, head).await?;
-    let mut stream = state.service.uploads().stream(&session, id).await?;
     // A slow sender must not take the place of a request for hours, nor an upload that waits for memory.
     if let Some(permit) = &permit {
         permit.pause();
     }
     let slot = state.uploads.wait_for(head.client.into(), 1).await;
+    let mut stream = state.service.uploads().stream(&session, id).await?;
     let mut chunk = vec![0; limits::UPLOAD_CHUNK_MAX_BYTES];
     loop {
         let filled = fill(&mut body, &mut chunk).await?;
@@ -104,6 +119,8 @@ async fn receive(
     if let Some(permit) = &permit {
         permit.resume().map_err(|_| HttpError::busy())?;
     }
+    // It may have ended while the file came.
+    let session = auth::require_with_csrf(state, head).await?;
     let (upload, file) = Box::pin(stream.complete(&session)).await?;
     let tickets = state.service.assets().tickets(session.user);
     let response = present::completed(tickets, &upload, file);
@@ -125,16 +142,21 @@ async fn fill(body: &mut tide::Body, buffer: &mut [u8]) -> Result<usize, HttpErr
 }
 
 /// The file, if the ticket of the address, else the credential of the request, gives access to it.
-async fn open(state: &App, head: &Head, id: &str) -> Result<OpenFile, HttpError> {
+async fn open(
+    state: &App,
+    head: &Head,
+    id: &str,
+    variant: Option<Variant>,
+) -> Result<OpenFile, HttpError> {
     let assets = state.service.assets();
     if let Some(ticket) = head.parameter("access") {
-        match assets.open(FileReader::Ticket(ticket), id, None).await {
+        match assets.open(FileReader::Ticket(ticket), id, variant).await {
             Err(FileError::Ticket) => {}
             opened => return Ok(opened?),
         }
     }
     let session = session(state, head).await?;
-    Ok(assets.open(FileReader::Session(&session), id, None).await?)
+    Ok(assets.open(FileReader::Session(&session), id, variant).await?)
 }
 
 async fn session(state: &App, head: &Head) -> Result<Session, HttpError> {

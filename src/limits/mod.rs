@@ -319,6 +319,8 @@ pub const S3_UPLOADS_WAITING_MAX: usize = 64;
 pub const UPLOAD_STREAMS_MAX: usize = 8;
 /// How long an upload may wait for its next chunk (contract 10.1).
 pub const UPLOAD_LIFE: Duration = Duration::from_secs(3600);
+/// Width and height of an image of another size (contract 10.3).
+pub const VARIANT_SIDE_MAX: u32 = 4_096;
 /// How long a file may wait for a message (contract 10.1; product 5).
 pub const UNATTACHED_FILE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// After this time the process that was attaching or deleting a file is assumed to be gone.

@@ -9,6 +9,7 @@ use super::{ErrorKind, FileView, ReadError, Session};
 use crate::blobs::{BlobError, BlobReader, Blobs, FileCipher};
 use crate::crypto::{MacKey, from_hex, hex};
 use crate::domain::{AssetId, File, FileState, UserId};
+use crate::limits::VARIANT_SIDE_MAX;
 use crate::media;
 use crate::runtime::Clock;
 use crate::storage::{Storage, StorageError};
@@ -35,6 +36,25 @@ pub struct Variant {
     pub height: u32,
     /// Cut to fill the whole area, instead of lying inside it.
     pub cover: bool,
+}
+
+impl Variant {
+    /// Reads `960x400` and `contain` or `cover`; `None` for anything else.
+    #[must_use]
+    pub fn parse(size: &str, fit: &str) -> Option<Self> {
+        let side = |text: &str| {
+            let side = text.parse().ok().filter(|side| (1..=VARIANT_SIDE_MAX).contains(side))?;
+            // The address is signed as it is written.
+            (text == side.to_string()).then_some(side)
+        };
+        let (width, height) = size.split_once('x')?;
+        let cover = match fit {
+            "contain" => false,
+            "cover" => true,
+            _ => return None,
+        };
+        Some(Self { width: side(width)?, height: side(height)?, cover })
+    }
 }
 
 /// Signs addresses for one viewer at one time.

@@ -193,3 +193,27 @@ fn what_could_run_scripts_is_sandboxed_and_downloaded_and_pictures_are_shown() {
     let picture = chat.upload("a.png", png);
     assert_eq!((&picture["width"], &picture["height"]), (&json!(4), &json!(3)));
 }
+
+#[test]
+fn an_address_of_another_size_shows_the_picture_to_its_viewer_alone() {
+    let chat = Chat::start();
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x04\0\0\0\x03\x08\x02\0\0\0";
+    let asset = chat.upload("a.png", png);
+    let thumbnail = asset["thumbnailAssetUrl"]["url"].as_str().unwrap();
+    assert!(thumbnail.contains("/image/960x400/contain?access="), "{thumbnail}");
+    let response = chat.edge.get(thumbnail, &[]);
+    assert_eq!((response.status, response.header("content-type")), (200, Some("image/png")));
+    // The ticket is for this size and this file.
+    let (path, ticket) = thumbnail.split_once('?').unwrap();
+    let other = path.replace("960x400", "961x400");
+    assert_eq!(chat.edge.get(&format!("{other}?{ticket}"), &[]).status, 401);
+    let original = url(&asset).split_once('?').unwrap().0;
+    assert_eq!(chat.edge.get(&format!("{original}?{ticket}"), &[]).status, 401);
+    for broken in ["0x400/contain", "4097x1/contain", "960x0400/contain", "960/contain", "1x1/fill"]
+    {
+        let path = format!("{original}/image/{broken}?{ticket}");
+        assert_eq!(chat.edge.get(&path, &[]).status, 404, "{broken}");
+    }
+    // What is no picture has no thumbnail.
+    assert_eq!(chat.upload("a.txt", b"text")["thumbnailAssetUrl"], Value::Null);
+}
