@@ -8,7 +8,7 @@ use super::uploads::{
 use super::{FileView, Session};
 use crate::blobs::{BlobError, FileCipher, s3};
 use crate::crypto::Sha256State;
-use crate::domain::{Multipart, Upload};
+use crate::domain::{Chunk, Multipart, Upload};
 use crate::runtime::SlotGuard;
 
 /// Bytes between two writes of the upload's record.
@@ -72,16 +72,34 @@ impl UploadStream<'_> {
         check_whole(&self.upload, self.received, self.hash.clone())?;
         (self.upload.offset, self.upload.hash) = (self.received, self.hash.to_bytes());
         let (uploads, id) = (self.uploads, self.cipher.id);
-        match self.target {
-            StreamTarget::Nats => {
-                uploads.blobs.files.remove_others(&id, &self.upload.chunks).await?
-            }
+        let in_s3 = match self.target {
+            StreamTarget::Nats => false,
             StreamTarget::S3 { sink, _slot } => {
                 Box::pin(sink.finish()).await.map_err(BlobError::from)?;
+                true
+            }
+        };
+        let own = self.upload.chunks.clone();
+        match uploads.close(session, id, self.upload, self.revision).await {
+            Ok(upload) => {
+                // Another request for the same file was first: its chunks are the file.
+                if upload.chunks != own {
+                    remove(uploads, &own).await;
+                }
+                if !in_s3 {
+                    uploads.remove_other_chunks(id, &upload).await?;
+                }
+                uploads.publish(id, &upload).await
+            }
+            Err(error) => {
+                // Cancelled: what came afterwards has no record.
+                remove(uploads, &own).await;
+                if in_s3 && matches!(error, UploadError::Closed) {
+                    uploads.blobs.s3()?.delete(id.as_str()).await.map_err(BlobError::from)?;
+                }
+                Err(error)
             }
         }
-        let upload = uploads.close(session, id, self.upload, self.revision).await?;
-        uploads.publish(id, &upload).await
     }
 
     async fn save(&mut self) -> Result<(), UploadError> {
@@ -97,11 +115,30 @@ impl UploadStream<'_> {
             }
         }
         self.upload.updated_ms = self.uploads.clock.unix_ms();
-        let uploads = self.uploads.storage.uploads();
-        let saved = uploads.put(&self.cipher.id, &self.upload, self.revision).await?;
-        // Another request uploads the same file.
-        self.revision = saved.ok_or(UploadError::Conflict)?;
-        self.saved = self.received;
+        let service = &self.uploads;
+        let records = service.storage.uploads();
+        let saved = records.put(&self.cipher.id, &self.upload, self.revision).await?;
+        let Some(revision) = saved else {
+            // Cancelled, or another request uploads the same file: what came since then has no record.
+            remove(*service, &self.upload.chunks).await;
+            if let StreamTarget::S3 { sink, .. } = &self.target
+                && let Some(id) = &sink.progress().id
+            {
+                let s3 = service.blobs.s3()?;
+                s3.abort(self.cipher.id.as_str(), id).await.map_err(BlobError::from)?;
+            }
+            return Err(UploadError::Conflict);
+        };
+        (self.revision, self.saved) = (revision, self.received);
         Ok(())
+    }
+}
+
+/// Removes chunks that belong to no upload.
+async fn remove(uploads: Uploads<'_>, chunks: &[Chunk]) {
+    for chunk in chunks {
+        if let Err(error) = uploads.blobs.files.remove(*chunk).await {
+            log::warn!(error:err = error; "a chunk of no file stays in the store");
+        }
     }
 }

@@ -359,15 +359,29 @@ impl<'a> Uploads<'a> {
         let (id, upload, revision) = self.own(session, id).await?;
         check_whole(&upload, upload.offset, hash_of(&upload)?)?;
         let upload = self.close(session, id, upload, revision).await?;
-        let file = self.storage.files().get(&id).await?.ok_or(UploadError::NotFound)?;
-        if file.state == FileState::Pending {
-            if upload.parts.is_some() {
-                Box::pin(self.finish_in_s3(id, &upload)).await?;
-            } else {
-                self.blobs.files.remove_others(&id, &upload.chunks).await?;
-            }
+        if upload.parts.is_none() {
+            self.remove_other_chunks(id, &upload).await?;
+        } else if self.is_pending(id).await? {
+            Box::pin(self.finish_in_s3(id, &upload)).await?;
         }
         self.publish(id, &upload).await
+    }
+
+    /// Removes chunks that a complete upload does not list, before its file is shown.
+    pub(super) async fn remove_other_chunks(
+        self,
+        id: AssetId,
+        upload: &Upload,
+    ) -> Result<(), UploadError> {
+        if self.is_pending(id).await? {
+            self.blobs.files.remove_others(&id, &upload.chunks).await?;
+        }
+        Ok(())
+    }
+
+    async fn is_pending(self, id: AssetId) -> Result<bool, UploadError> {
+        let file = self.storage.files().get(&id).await?.ok_or(UploadError::NotFound)?;
+        Ok(file.state == FileState::Pending)
     }
 
     /// Notes that an upload takes no more chunks, before its file is shown: it cannot be cancelled any more.

@@ -231,6 +231,62 @@ fn nothing_is_left_of_a_cancelled_upload() {
 }
 
 #[test]
+fn of_two_streams_of_one_file_the_first_to_complete_is_the_file() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let bytes = content(1 << 20);
+        let new = begin(service, &ada, &general, &bytes).await.unwrap();
+        // As when a client repeats a request whose response takes too long.
+        let mut slow = service.uploads().stream(&ada, new.id.as_str()).await.unwrap();
+        let mut fast = service.uploads().stream(&ada, new.id.as_str()).await.unwrap();
+        for chunk in bytes.chunks(400_000) {
+            slow.push(chunk).await.unwrap();
+        }
+        for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
+            fast.push(chunk).await.unwrap();
+        }
+        let (_, file) = fast.complete(&ada).await.unwrap();
+        let (_, again) = slow.complete(&ada).await.unwrap();
+        assert_eq!(file, again);
+        assert!(read(service, &ada, &file.id, 0..1 << 20).await.unwrap() == bytes);
+        assert_eq!(chunks(&world.storage, &file.id).await, 2);
+        world.close().await;
+    });
+}
+
+#[test]
+fn nothing_is_left_of_a_stream_whose_upload_was_cancelled() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        // Cancelled before the end, and before the record is written the next time.
+        for length in [1 << 20, 9 << 20] {
+            let bytes = content(length);
+            let new = begin(service, &ada, &general, &bytes).await.unwrap();
+            let mut stream = service.uploads().stream(&ada, new.id.as_str()).await.unwrap();
+            service.uploads().cancel(&ada, new.id.as_str()).await.unwrap();
+            let mut refused = None;
+            for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
+                if let Err(error) = stream.push(chunk).await {
+                    refused = Some(error);
+                    break;
+                }
+            }
+            let refused = match refused {
+                Some(refused) => refused,
+                None => stream.complete(&ada).await.unwrap_err(),
+            };
+            assert_eq!(refused.kind(), ErrorKind::FailedPrecondition, "{refused}");
+            assert_eq!(chunks(&world.storage, &new.id).await, 0, "{length}");
+        }
+        world.close().await;
+    });
+}
+
+#[test]
 fn uploads_need_membership_and_a_size_within_the_limit() {
     run(|runtime| async move {
         let server = NatsServer::start();
