@@ -339,8 +339,6 @@ pub const JSON_BODY_MAX_BYTES: usize = 64 * KIB;
 
 // --- accounts (contract 4.8, 5; product 9) ------------------------------------------------------
 
-/// Lifetime of a session after its last use.
-pub const SESSION_TTL: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A session record is updated at most once in this time.
 pub const SESSION_TOUCH_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// Password hashes that wait for a memory slot; further callers are refused (`unavailable`).

@@ -4,12 +4,14 @@
 use hyper::{StatusCode, header};
 use tide::Request;
 
+use crate::contract::texts;
+
 use super::super::response::Response;
 use super::super::state::App;
 
 /// `POST /auth/register`
 pub(super) async fn register(_request: Request<App>) -> tide::Result {
-    Response::error(StatusCode::FORBIDDEN, "Registration is disabled").into()
+    Response::error(StatusCode::FORBIDDEN, texts::REGISTRATION_DISABLED).into()
 }
 
 /// `POST /auth/forgot-password`: the same response for every address, so that nobody learns which ones are known.
