@@ -263,7 +263,7 @@ impl Accounts<'_> {
         id: &UserId,
         mut change: impl FnMut(&mut User) -> Result<(), ManageAccountError>,
     ) -> Result<std::sync::Arc<User>, ManageAccountError> {
-        let changed = self.storage.state().change_user(id, |present| {
+        let changed = self.storage.state().change::<User, _>(id, |present| {
             let present =
                 present.filter(|user| !user.deleted).ok_or(ManageAccountError::UnknownUser)?;
             let mut user = present.clone();

@@ -130,7 +130,7 @@ impl AccountCreation<'_> {
         let stored = self
             .storage
             .state()
-            .change_user(&draft.id, |present| match present {
+            .change::<User, _>(&draft.id, |present| match present {
                 Some(_) => Err(AccountError::Exists),
                 None => Ok(RecordChange::Put(record.clone())),
             })
@@ -168,7 +168,7 @@ impl AccountCreation<'_> {
         let tombstone = tombstone(id, origin);
         self.storage
             .state()
-            .change_user(id, |_| -> Result<_, Infallible> {
+            .change::<User, _>(id, |_| -> Result<_, Infallible> {
                 Ok(RecordChange::Put(tombstone.clone()))
             })
             .await

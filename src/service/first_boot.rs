@@ -51,7 +51,7 @@ impl FirstBoot<'_> {
             let record = self.role_record(&role, &rooms);
             self.storage
                 .state()
-                .change_role(role.name, |present| -> Result<_, Infallible> {
+                .change::<Role, _>(role.name, |present| -> Result<_, Infallible> {
                     Ok(if present.is_some() {
                         RecordChange::Keep
                     } else {
@@ -70,7 +70,7 @@ impl FirstBoot<'_> {
         };
         self.storage
             .state()
-            .change_group(&group, |present| -> Result<_, Infallible> {
+            .change::<Group, _>(&group, |present| -> Result<_, Infallible> {
                 Ok(if present.is_some() {
                     RecordChange::Keep
                 } else {
@@ -84,7 +84,7 @@ impl FirstBoot<'_> {
         }
         self.storage
             .state()
-            .change_server(|server| -> Result<_, Infallible> {
+            .change::<ServerSettings, _>(&(), |server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
                 Ok(RecordChange::Put(ServerSettings { defaults_written: true, ..server }))
             })

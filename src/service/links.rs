@@ -15,7 +15,7 @@ use super::error::StoreError;
 use super::{CallKind, ErrorKind, LinkContent, LinkView, OpenLink, Session, millis};
 use crate::crypto::{MacKey, from_hex, hex, sha256, token_text};
 use crate::domain::text::{DisplayName, Email, Login};
-use crate::domain::{JoinLink, ServerSettings, Token, TokenKind, UserId};
+use crate::domain::{JoinLink, ServerSettings, Token, TokenKind, User, UserId};
 use crate::limits::{JOIN_LINK_TTL, SETUP_LINK_TTL};
 use crate::runtime::Clock;
 use crate::storage::{RecordChange, Storage, StorageError};
@@ -94,7 +94,7 @@ impl Links<'_> {
         let name = hex(&hash);
         self.storage
             .state()
-            .change_server(|server| {
+            .change::<ServerSettings, _>(&(), |server| {
                 let server = server.cloned().unwrap_or_default();
                 Ok(RecordChange::Put(ServerSettings { setup_token_hash: name.clone(), ..server }))
             })
@@ -287,7 +287,7 @@ impl Links<'_> {
         let mut is_used = false;
         self.storage
             .state()
-            .change_user(&id, |present| -> Result<_, Infallible> {
+            .change::<User, _>(&id, |present| -> Result<_, Infallible> {
                 is_used = present.is_some_and(|user| !user.deleted);
                 Ok(if present.is_some() {
                     RecordChange::Keep

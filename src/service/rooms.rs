@@ -155,7 +155,7 @@ impl Rooms<'_> {
         if self.storage.state().claim(Claim::RoomName(name_key), id).await? != Claimed::Yes {
             self.storage
                 .state()
-                .change_room(&id, |_| -> Result<_, Infallible> { Ok(RecordChange::Delete) })
+                .change::<Room, _>(&id, |_| -> Result<_, Infallible> { Ok(RecordChange::Delete) })
                 .await
                 .map_err(StorageError::from)?;
             return Err(RoomError::NameTaken);
@@ -167,7 +167,7 @@ impl Rooms<'_> {
     pub(super) async fn store_room(&self, id: RoomId, room: &Room) -> Result<(), StorageError> {
         self.storage
             .state()
-            .change_room(&id, |present| -> Result<_, Infallible> {
+            .change::<Room, _>(&id, |present| -> Result<_, Infallible> {
                 Ok(if present.is_some() {
                     RecordChange::Keep
                 } else {
@@ -199,7 +199,7 @@ impl Rooms<'_> {
         }
         self.storage
             .state()
-            .change_room(&id, |present| -> Result<_, Infallible> {
+            .change::<Room, _>(&id, |present| -> Result<_, Infallible> {
                 Ok(match present.filter(|room| !room.announced) {
                     Some(room) => RecordChange::Put(Room { announced: true, ..room.clone() }),
                     None => RecordChange::Keep,
@@ -272,7 +272,7 @@ impl Rooms<'_> {
             let changed = self
                 .storage
                 .state()
-                .change_member(&room, &user, |present| match present {
+                .change::<Membership, _>(&(room, user), |present| match present {
                     Some(member) if !member.announced => Err(Unannounced),
                     present => Ok(change(present)),
                 })
@@ -309,7 +309,7 @@ impl Rooms<'_> {
         }
         self.storage
             .state()
-            .change_member(&room, &user, |present| -> Result<_, Infallible> {
+            .change::<Membership, _>(&(room, user), |present| -> Result<_, Infallible> {
                 let same = |present: &&Membership| **present == *member;
                 Ok(match present.filter(same) {
                     None => RecordChange::Keep,

@@ -389,7 +389,7 @@ impl Sessions<'_> {
     async fn store_upgraded_hash(&self, user: &User, hash: String) -> Result<(), StorageError> {
         self.storage
             .state()
-            .change_user(&user.id, |present| {
+            .change::<User, _>(&user.id, |present| {
                 Ok(match present {
                     Some(present) if present.password_hash == user.password_hash => {
                         RecordChange::Put(User { password_hash: hash.clone(), ..present.clone() })

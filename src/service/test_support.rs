@@ -233,7 +233,7 @@ impl TestSupport<'_> {
         self.service
             .storage()
             .state()
-            .change_server(|server| -> Result<_, Infallible> {
+            .change::<ServerSettings, _>(&(), |server| -> Result<_, Infallible> {
                 let server = server.cloned().unwrap_or_default();
                 Ok(RecordChange::Put(ServerSettings { name: name.to_owned(), ..server }))
             })

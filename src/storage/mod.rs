@@ -32,7 +32,7 @@ pub use crate::domain::timeline::Sealed;
 pub use encoding::DecodeError;
 pub use error::{ChangeError, StorageError};
 pub use feed::live::{
-    EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent, StateChange,
+    EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent,
 };
 pub use files::{Files, Uploads};
 pub use fold::held::{HeldRoom, HoldReason};
@@ -48,7 +48,7 @@ pub use kv::tokens::{FoundToken, Tokens};
 pub use layout::{LAYOUT, stream_names};
 pub use open::{Config, OpenError};
 pub use state::key::{Claim, ClaimKey};
-pub use state::mirror::Tables;
+pub use state::mirror::{StateChange, StateRecord, Tables};
 pub use state::{ClaimHolder, ClaimRecord, Claimed, RecordChange, State};
 pub use store::Storage;
 pub use timeline::head::{AuthorRow, NewestRow, PinnedRow, RoomHead};

@@ -165,7 +165,7 @@ async fn fill(store: Store, (users, messages): (usize, u32)) -> (Vec<Account>, V
     store
         .storage
         .state()
-        .change_group(&group, |present| -> Result<_, Infallible> {
+        .change::<Group, _>(&group, |present| -> Result<_, Infallible> {
             let present = present.cloned().unwrap_or_else(|| Group::new(group));
             let items = [present.items.clone(), items.clone()].concat();
             Ok(RecordChange::Put(Group { items, ..present }))

@@ -61,7 +61,9 @@ impl RoomFill {
         };
         storage
             .state()
-            .change_room(&id, |_| -> Result<_, Infallible> { Ok(RecordChange::Put(room.clone())) })
+            .change::<Room, _>(&id, |_| -> Result<_, Infallible> {
+                Ok(RecordChange::Put(room.clone()))
+            })
             .await
             .unwrap();
         self.append_fact(&id, self.authors[0].id, FactKind::RoomCreated, 0).await;
@@ -88,7 +90,7 @@ impl RoomFill {
         let storage = &self.store.storage;
         storage
             .state()
-            .change_member(room, &user, |_| -> Result<_, Infallible> {
+            .change::<Membership, _>(&(*room, user), |_| -> Result<_, Infallible> {
                 Ok(RecordChange::Put(member.clone()))
             })
             .await

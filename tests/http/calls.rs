@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 
-use chatto::contract::Method;
 use chatto::http::{self, Config};
 use serde_json::json;
 
@@ -265,24 +264,4 @@ fn features_that_are_off_are_hidden_or_empty() {
 fn methods_and_their_states_are_golden() {
     let listed = chatto::contract::method_list(http::is_served);
     golden::compare("tests/golden/methods.txt", &listed);
-}
-
-#[test]
-fn permissions_are_told_when_all_their_methods_are_served() {
-    let served = |name: &&'static str| {
-        let method = Method::ALL.into_iter().find(|method| {
-            let service = method.service().rsplit('.').next().unwrap();
-            format!("{service}/{}", method.name()) == **name
-        });
-        http::is_served(method.unwrap_or_else(|| panic!("{name} is no method of the contract")))
-    };
-    use chatto::domain::permission::{capability_screens, screens};
-    for screen in screens() {
-        let all = screen.methods.iter().all(served);
-        assert_eq!(screen.built, all, "{:?}", screen.permission);
-    }
-    for (capability, methods, built) in capability_screens() {
-        let all = methods.iter().all(served);
-        assert_eq!(*built, all, "{capability:?}");
-    }
 }

@@ -188,9 +188,9 @@ impl<'a> Run<'a> {
             }
             Ok(RecordChange::Put(role))
         };
-        storage.state().change_role::<Infallible>(EVERYONE, undecided).await.unwrap();
+        storage.state().change::<Role, Infallible>(EVERYONE, undecided).await.unwrap();
         let gone = |_: Option<&Role>| Ok(RecordChange::Delete);
-        storage.state().change_role::<Infallible>(ROLE, gone).await.unwrap();
+        storage.state().change::<Role, Infallible>(ROLE, gone).await.unwrap();
         let people: Vec<Person> =
             (0..PEOPLE).map(|n| world.person(&format!("right-{number}-{n}"))).collect();
         let users = people.iter().map(|one| UserId::try_from(one.id.as_str()).unwrap()).collect();
@@ -285,7 +285,7 @@ impl<'a> Run<'a> {
                     decide(&mut role.decisions, &decision, allow.is_some());
                     Ok(RecordChange::Put(role))
                 };
-                self.storage.state().change_role::<Infallible>(name, change).await.unwrap();
+                self.storage.state().change::<Role, Infallible>(name, change).await.unwrap();
             }
             Op::Own { who, right, scope, allow } => {
                 let decision = self.decision(right, scope, allow.unwrap_or_default());
@@ -321,7 +321,7 @@ impl<'a> Run<'a> {
         let change = |_: Option<&Membership>| {
             Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put))
         };
-        self.storage.state().change_member::<Infallible>(&room, &user, change).await.unwrap();
+        self.storage.state().change::<Membership, Infallible>(&(room, user), change).await.unwrap();
     }
 
     async fn change_room(&mut self, room: usize, change: impl FnOnce(&mut Room)) {
@@ -340,7 +340,7 @@ impl<'a> Run<'a> {
             change(&mut user);
             Ok(RecordChange::Put(user))
         };
-        self.storage.state().change_user::<Infallible>(&self.users[who], put).await.unwrap();
+        self.storage.state().change::<User, Infallible>(&self.users[who], put).await.unwrap();
     }
 
     /// The open socket, or the one that comes again after it was closed, shows what a fresh load shows.
@@ -430,13 +430,13 @@ fn decide(decisions: &mut Vec<Decision>, decision: &Decision, is_given: bool) {
 async fn put_room(storage: &Storage, id: &RoomId, record: Option<Room>) {
     let change =
         |_: Option<&Room>| Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put));
-    storage.state().change_room::<Infallible>(id, change).await.unwrap();
+    storage.state().change::<Room, Infallible>(id, change).await.unwrap();
 }
 
 async fn put_group(storage: &Storage, id: &GroupId, record: Option<Group>) {
     let change =
         |_: Option<&Group>| Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put));
-    storage.state().change_group::<Infallible>(id, change).await.unwrap();
+    storage.state().change::<Group, Infallible>(id, change).await.unwrap();
 }
 
 /// A world on an external NATS, and a store of the test's own beside it, which lives on threads of its own.
@@ -506,7 +506,7 @@ async fn put_unannounced(storage: &Storage, room: RoomId, user: UserId, left: bo
     let record =
         Membership { since_ms: Clock::system().unix_ms(), left, ..Membership::new(room, user) };
     let put = |_: Option<&Membership>| Ok(RecordChange::Put(record.clone()));
-    storage.state().change_member::<Infallible>(&room, &user, put).await.unwrap();
+    storage.state().change::<Membership, Infallible>(&(room, user), put).await.unwrap();
     let member_revision = storage.state().member_revision(&room, &user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
     let request = RequestId::random();
@@ -530,7 +530,7 @@ fn a_membership_whose_writer_died_before_its_note_is_announced_by_its_row() {
             let change = |_: Option<&Membership>| {
                 Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put))
             };
-            storage.state().change_member::<Infallible>(&room, &user, change).await.unwrap();
+            storage.state().change::<Membership, Infallible>(&(room, user), change).await.unwrap();
         };
         let fresh = |person| comparable(&world.follow(person, &[&id]));
         block_on(async {

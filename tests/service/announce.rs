@@ -21,7 +21,7 @@ async fn half_announced(world: &World, session: &Session, room: RoomId, left: bo
     };
     let put =
         |_: Option<&Membership>| -> Result<_, Infallible> { Ok(RecordChange::Put(member.clone())) };
-    world.storage.state().change_member(&room, &session.user, put).await.unwrap();
+    world.storage.state().change::<Membership, _>(&(room, session.user), put).await.unwrap();
     let member_revision = world.storage.state().member_revision(&room, &session.user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
     let request = RequestId::random();
@@ -57,7 +57,7 @@ fn a_membership_of_a_clock_that_was_ahead_is_announced_by_the_sweep() {
         let put = |_: Option<&Membership>| -> Result<_, Infallible> {
             Ok(RecordChange::Put(member.clone()))
         };
-        world.storage.state().change_member(&room, &ada.user, put).await.unwrap();
+        world.storage.state().change::<Membership, _>(&(room, ada.user), put).await.unwrap();
         world.service.sweeper().sweep().await.unwrap();
         assert_eq!(rows_of(&world, &reader, &general, &ada).await, [RowViewKind::Joined]);
         world.close().await;

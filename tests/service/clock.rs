@@ -18,7 +18,7 @@ async fn slow_down(world: &World, room: &str) {
     let slow = |room: Option<&Room>| -> Result<_, Infallible> {
         Ok(RecordChange::Put(Room { slow_mode_seconds: 60, ..room.unwrap().clone() }))
     };
-    world.storage.state().change_room(&room.try_into().unwrap(), slow).await.unwrap();
+    world.storage.state().change::<Room, _>(&room.try_into().unwrap(), slow).await.unwrap();
 }
 
 /// The same server in another process, whose clock is ahead by so much.

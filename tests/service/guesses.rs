@@ -131,12 +131,12 @@ fn a_wrong_log_in_costs_the_same_whomever_it_names() {
         let delete = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(User { deleted: true, ..user.unwrap().clone() }))
         };
-        world.storage.state().change_user(&gone.user, delete).await.unwrap();
+        world.storage.state().change::<User, _>(&gone.user, delete).await.unwrap();
         let keyless = world.person("keyless", None).await;
         let empty = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(User { password_hash: String::new(), ..user.unwrap().clone() }))
         };
-        world.storage.state().change_user(&keyless.user, empty).await.unwrap();
+        world.storage.state().change::<User, _>(&keyless.user, empty).await.unwrap();
         let cheap = spent(&world, "nobody").await;
         assert_eq!(cheap, 8, "one hash of 8 KiB in one pass");
         world.close().await;

@@ -22,7 +22,7 @@ fn unknown_wrong_and_deleted_give_one_error() {
         let deleted = |user: Option<&User>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(User { deleted: true, ..User::new(user.unwrap().id) }))
         };
-        world.storage.state().change_user(&gone.user, deleted).await.unwrap();
+        world.storage.state().change::<User, _>(&gone.user, deleted).await.unwrap();
         for (identifier, typed) in [
             ("nobody", PASSWORD),
             ("ada", "wrong horse"),

@@ -182,7 +182,7 @@ fn the_checks_come_in_the_order_of_the_contract() {
         world
             .storage
             .state()
-            .change_room(&general.as_str().try_into().unwrap(), archived)
+            .change::<Room, _>(&general.as_str().try_into().unwrap(), archived)
             .await
             .unwrap();
         let error = service.messages().post(&ada, text(&general, "")).await.unwrap_err();
@@ -205,7 +205,7 @@ fn slow_mode_delays_posts_but_not_their_repeats() {
         world
             .storage
             .state()
-            .change_room(&general.as_str().try_into().unwrap(), slow)
+            .change::<Room, _>(&general.as_str().try_into().unwrap(), slow)
             .await
             .unwrap();
         let one = key("one");

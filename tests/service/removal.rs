@@ -99,7 +99,7 @@ impl Scene {
             change(&mut room);
             Ok(RecordChange::Put(room))
         };
-        self.two.storage.state().change_room(&self.room, put).await.unwrap();
+        self.two.storage.state().change::<Room, _>(&self.room, put).await.unwrap();
     }
 
     async fn change_user(&self, member: &Session, change: impl Fn(&mut User)) {
@@ -108,7 +108,7 @@ impl Scene {
             change(&mut user);
             Ok(RecordChange::Put(user))
         };
-        self.two.storage.state().change_user(&member.user, put).await.unwrap();
+        self.two.storage.state().change::<User, _>(&member.user, put).await.unwrap();
     }
 
     /// Stores a row of the room that is no message, as the other process.
@@ -184,7 +184,7 @@ fn a_post_that_was_checked_before_its_author_got_a_role_that_may_not_is_not_stor
             let decisions = vec![denied(&scene.general)];
             Ok(RecordChange::Put(Role { name: "muted".to_owned(), decisions, ..Role::default() }))
         };
-        scene.two.storage.state().change_role("muted", muted).await.unwrap();
+        scene.two.storage.state().change::<Role, _>("muted", muted).await.unwrap();
         let assign = async |member: &Session| {
             scene.change_user(member, |user| user.roles.push("muted".to_owned())).await;
             scene.store_fact(FactKind::RoomUpdated).await;

@@ -26,14 +26,14 @@ async fn deny(world: &World, permission: &str, room: &str) {
         role.decisions.push(decision);
         Ok(RecordChange::Put(role))
     };
-    world.storage.state().change_role("everyone", denied).await.unwrap();
+    world.storage.state().change::<Role, _>("everyone", denied).await.unwrap();
 }
 
 async fn archive(world: &World, room: &str) {
     let archived = |room: Option<&Room>| -> Result<_, std::convert::Infallible> {
         Ok(RecordChange::Put(Room { archived: true, ..room.unwrap().clone() }))
     };
-    world.storage.state().change_room(&room.try_into().unwrap(), archived).await.unwrap();
+    world.storage.state().change::<Room, _>(&room.try_into().unwrap(), archived).await.unwrap();
 }
 
 async fn create(world: &World, session: &Session, name: &str) -> Result<String, RoomError> {
@@ -123,7 +123,7 @@ fn what_was_cleared_is_not_written_again() {
         let cleared = |role: Option<&Role>| -> Result<_, std::convert::Infallible> {
             Ok(RecordChange::Put(Role { decisions: Vec::new(), ..role.unwrap().clone() }))
         };
-        world.storage.state().change_role("everyone", cleared).await.unwrap();
+        world.storage.state().change::<Role, _>("everyone", cleared).await.unwrap();
         world.close().await;
         let world = World::start(&server, &runtime).await;
         assert!(world.storage.state().read(|tables| tables.roles["everyone"].decisions.is_empty()));
@@ -320,7 +320,12 @@ fn a_join_that_was_not_announced_is_announced_once_by_the_sweep() {
             member.announced = false;
             Ok::<_, std::convert::Infallible>(RecordChange::Put(member))
         };
-        world.storage.state().change_member(&room, &ada.user, unannounced).await.unwrap();
+        world
+            .storage
+            .state()
+            .change::<Membership, _>(&(room, ada.user), unannounced)
+            .await
+            .unwrap();
         service.sweeper().sweep().await.unwrap();
         let rows = async || {
             service

@@ -73,7 +73,7 @@ fn three_processes_write_one_room_and_each_sees_all() {
         for n in 0..20 {
             let login = format!("user{n}");
             one.state()
-                .change_user::<Infallible>(&user(n), |_| {
+                .change::<User, Infallible>(&user(n), |_| {
                     Ok(RecordChange::Put(User { login: login.clone(), ..User::new(user(n)) }))
                 })
                 .await
@@ -144,7 +144,7 @@ async fn join_and_announce(storage: &Storage, user_number: u64) -> (u64, u64) {
     let member = Membership::new(room(1), user(user_number));
     storage
         .state()
-        .change_member::<Infallible>(&room(1), &user(user_number), |present| {
+        .change::<Membership, Infallible>(&(room(1), user(user_number)), |present| {
             Ok(if present.is_some() {
                 RecordChange::Keep
             } else {

@@ -80,7 +80,7 @@ async fn fill_state(storage: &Storage) {
         for n in 1..=60 {
             storage
                 .state()
-                .change_user::<Infallible>(&user(n), |_| {
+                .change::<User, Infallible>(&user(n), |_| {
                     let login = format!("user{n}");
                     Ok(RecordChange::Put(User { login, created_ms: round, ..User::new(user(n)) }))
                 })

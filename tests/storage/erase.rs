@@ -88,7 +88,7 @@ fn shredded_keys_are_gone_and_texts_unreadable() {
                 Ok(RecordChange::Put(User { deleted, ..User::new(anna) }))
             }
         };
-        storage.state().change_user(&anna, put(false)).await.unwrap();
+        storage.state().change::<User, _>(&anna, put(false)).await.unwrap();
         let sealed = storage.texts().seal(&anna, &lobby, &row, "a secret text").await.unwrap();
         let opened = storage.texts().unseal(&anna, &lobby, &row, &sealed).await.unwrap();
         assert_eq!(opened.as_deref(), Some("a secret text"));
@@ -100,7 +100,7 @@ fn shredded_keys_are_gone_and_texts_unreadable() {
         storage.texts().shred(&anna).await.unwrap();
         let opened = storage.texts().unseal(&anna, &lobby, &row, &sealed).await.unwrap();
         assert_eq!(opened, None);
-        storage.state().change_user(&anna, put(true)).await.unwrap();
+        storage.state().change::<User, _>(&anna, put(true)).await.unwrap();
         assert!(storage.texts().seal(&anna, &lobby, &row, "again").await.is_err());
         storage.close().await;
     });

@@ -34,7 +34,7 @@ async fn stored(nats: &Nats, stream: &str, subject: &str) -> Vec<u8> {
 async fn rename(storage: &Storage, login: &str) -> Result<(), StorageError> {
     let changed = storage
         .state()
-        .change_user::<Infallible>(&user(1), |present| {
+        .change::<User, Infallible>(&user(1), |present| {
             let present = present.cloned().unwrap_or_else(|| User::new(user(1)));
             Ok(RecordChange::Put(User { login: login.to_owned(), ..present }))
         })
@@ -62,8 +62,10 @@ fn records_of_state_with_unknown_fields_are_read_and_never_written() {
         );
         let refused = rename(&storage, "hanna").await;
         assert!(matches!(refused, Err(StorageError::Newer { .. })), "{refused:?}");
-        let deleted =
-            storage.state().change_user::<Infallible>(&user(1), |_| Ok(RecordChange::Delete)).await;
+        let deleted = storage
+            .state()
+            .change::<User, Infallible>(&user(1), |_| Ok(RecordChange::Delete))
+            .await;
         assert!(matches!(deleted, Err(ChangeError::Storage(StorageError::Newer { .. }))));
         assert_eq!(stored(&nats, "KV_STATE", &subject).await, newer);
         storage.close().await;
@@ -156,7 +158,7 @@ fn unknown_keys_are_no_configuration_and_no_checkpoint() {
         let storage = open(&server.url(), &runtime, shared()).await.unwrap();
         storage
             .state()
-            .change_server::<Infallible>(|_| {
+            .change::<ServerSettings, Infallible>(&(), |_| {
                 Ok(RecordChange::Put(ServerSettings {
                     name: "ours".to_owned(),
                     ..ServerSettings::default()

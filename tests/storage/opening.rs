@@ -36,7 +36,7 @@ const DISPOSABLE: &[&str] = &[
 async fn add_user(storage: &Storage) {
     storage
         .state()
-        .change_user::<Infallible>(&user(1), |_| {
+        .change::<User, Infallible>(&user(1), |_| {
             Ok(RecordChange::Put(User { login: "anna".into(), ..User::new(user(1)) }))
         })
         .await

@@ -57,7 +57,7 @@ pub(super) async fn membership(storage: &Storage, left: bool) {
     let (room, user) = (room(1), user(1));
     let member = Membership { left, announced: true, ..Membership::new(room, user) };
     let put = |_: Option<&Membership>| Ok(RecordChange::Put(member.clone()));
-    storage.state().change_member::<Infallible>(&room, &user, put).await.unwrap();
+    storage.state().change::<Membership, Infallible>(&(room, user), put).await.unwrap();
 }
 
 async fn write(storage: &Storage, body: &str) {

@@ -34,6 +34,7 @@ const WITH_CONSTANT: &[(&str, &[&str], usize)] = &[
     ("max_items", &["StartDMRequest.participant_ids"], limits::DM_PARTICIPANTS_MAX - 1),
     ("max_items", &["Batch*"], limits::BATCH_IDS_MAX),
     ("lte", &["PageRequest.limit"], limits::PAGE_LIMIT_MAX),
+    ("lte", &["ImageTransformOptions.*"], limits::VARIANT_SIDE_MAX as usize),
 ];
 
 /// Rules of which only the contract states the number.
@@ -65,7 +66,6 @@ const CONTRACT_ONLY: &[(&str, &[&str])] = &[
         "lte",
         &[
             "SearchMessagesRequest.page_size",
-            "ImageTransformOptions.*",
             "UpdateRoomRequest.slow_mode_seconds",
         ],
     ),

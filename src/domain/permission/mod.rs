@@ -13,7 +13,7 @@ pub use grants::{
     Capability, RoomFacts, capabilities, group_permissions, room_permissions, server_permissions,
 };
 pub use resolve::{Decision, DecisionScope, PermissionScope, Principal, Ruling, decide, resolve};
-pub use screens::{Screen, capability_screens, is_built, is_capability_built, screens};
+pub use screens::{is_built, is_capability_built};
 
 /// Something a user may or may not do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

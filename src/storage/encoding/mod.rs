@@ -73,7 +73,7 @@ pub(crate) fn decode<R: Message + Default>(bytes: &[u8]) -> Result<R, DecodeErro
 }
 
 /// A domain type that is stored as a record.
-pub(crate) trait Recorded: Sized {
+pub trait Recorded: Sized {
     /// How the present version stores it.
     type Record: Message + Default;
 
@@ -89,7 +89,7 @@ pub(crate) trait Recorded: Sized {
 
 /// Whether a value is all that its record holds.
 #[derive(Debug, Default)]
-pub(crate) struct Losses {
+pub struct Losses {
     any: bool,
 }
 

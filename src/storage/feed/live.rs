@@ -8,9 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use crate::domain::timeline::Event;
-use crate::domain::{
-    EventId, GroupId, Membership, Presence, Room, RoomId, ServerSettings, User, UserId,
-};
+use crate::domain::{EventId, Presence, RoomId, UserId};
 use crate::nats::{BatchRead, Message, StoredMessage};
 use crate::runtime::Stop;
 use crate::storage::encoding::buckets::{presence, presence_number};
@@ -18,6 +16,7 @@ use crate::storage::encoding::{DecodeError, decode, encode, is_known};
 use crate::storage::error::StorageError;
 use crate::storage::layout::stream;
 use crate::storage::records;
+use crate::storage::state::mirror::StateChange;
 use crate::storage::store::Inner;
 
 /// Something that happened.
@@ -44,35 +43,6 @@ pub struct JournalEvent {
     /// Its sequence in the journal.
     pub sequence: u64,
     pub event: Event,
-}
-
-/// A changed record of STATE; the present one is in the tables.
-#[derive(Debug, Clone)]
-pub enum StateChange {
-    User {
-        id: UserId,
-        /// What it was; `None`: new, or not known any more.
-        former: Option<Arc<User>>,
-    },
-    Room {
-        id: RoomId,
-        /// What it was; `None`: new, or not known any more.
-        former: Option<Arc<Room>>,
-    },
-    /// A membership. Rows of the journal announce it; rights may depend on it all the same.
-    Member {
-        room: RoomId,
-        user: UserId,
-        /// What it was; `None`: new, or not known any more.
-        former: Option<Arc<Membership>>,
-    },
-    Role,
-    Group(GroupId),
-    Server {
-        former: Option<Arc<ServerSettings>>,
-    },
-    /// Nothing that clients see.
-    Other,
 }
 
 /// Published to every process, stored nowhere.

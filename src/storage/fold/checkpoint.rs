@@ -15,7 +15,6 @@ use crate::storage::kv::lease::Lease;
 use crate::storage::layout::{journal_subject, stream};
 use crate::storage::records::{FoldCheckpoint, HeldRoom};
 use crate::storage::state::RecordChange;
-use crate::storage::state::key::StateKey;
 use crate::storage::state::mirror::{Mirror, Tables};
 use crate::storage::store::Inner;
 
@@ -106,7 +105,7 @@ impl Inner {
         let number = lease.map_or(0, Lease::number);
         let moved = self
             .state
-            .change::<FoldCheckpoint, Superseded>(&StateKey::FoldCheckpoint, |present| {
+            .change::<FoldCheckpoint, Superseded>(&(), |present| {
                 let present = present.filter(|present| present.epoch == epoch);
                 let is_over = lease.is_some_and(|lease| !lease.holds());
                 if is_over || present.is_some_and(|present| number > 0 && present.fence > number) {

@@ -11,7 +11,6 @@ use crate::storage::error::StorageError;
 use crate::storage::kv::lease::Lease;
 use crate::storage::layout::stream;
 use crate::storage::state::RecordChange;
-use crate::storage::state::key::StateKey;
 use crate::storage::store::Inner;
 
 /// How often the fold searches for rooms whose events are old enough.
@@ -82,14 +81,11 @@ impl Inner {
         let Some(highest) = old.last().copied() else { return Ok(()) };
         // First the mark, then the sweep: a crash between them only resets clients that need not be.
         self.state
-            .change::<ServerSettings, std::convert::Infallible>(
-                &StateKey::ServerSettings,
-                |present| {
-                    let present = present.cloned().unwrap_or_default();
-                    let purged_upto = present.purged_upto.max(highest);
-                    Ok(RecordChange::Put(ServerSettings { purged_upto, ..present }))
-                },
-            )
+            .change::<ServerSettings, std::convert::Infallible>(&(), |present| {
+                let present = present.cloned().unwrap_or_default();
+                let purged_upto = present.purged_upto.max(highest);
+                Ok(RecordChange::Put(ServerSettings { purged_upto, ..present }))
+            })
             .await
             .map_err(StorageError::from)?;
         for sequence in old {

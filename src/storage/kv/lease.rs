@@ -16,7 +16,6 @@ use crate::storage::kv::Entry;
 use crate::storage::layout::stream;
 use crate::storage::records::{Claim, Fence};
 use crate::storage::state::RecordChange;
-use crate::storage::state::key::StateKey;
 use crate::storage::store::Inner;
 use parking_lot::Mutex;
 
@@ -126,7 +125,7 @@ impl Inner {
         let holder_id = self.process.clone();
         let raised = self
             .state
-            .change::<Fence, std::convert::Infallible>(&StateKey::Lease(name.into()), |present| {
+            .change::<Fence, std::convert::Infallible>(name, |present| {
                 let number = present.map_or(0, |fence| fence.number).saturating_add(1);
                 Ok(RecordChange::Put(Fence { number, holder_id: holder_id.clone() }))
             })

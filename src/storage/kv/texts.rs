@@ -36,7 +36,7 @@ impl Texts<'_> {
         // None yet, or its wrappings are for other secrets: a new active key.
         let new_id = self.keys.create(author).await?;
         self.state
-            .change_user::<std::convert::Infallible>(author, |user| {
+            .change::<User, std::convert::Infallible>(author, |user| {
                 Ok(match user {
                     Some(user) if user.active_key_id == key_id && !user.deleted => {
                         RecordChange::Put(User { active_key_id: new_id.clone(), ..user.clone() })

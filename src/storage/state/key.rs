@@ -8,7 +8,7 @@ use crate::domain::{GroupId, IdError, RoomId, UserId};
 
 /// Which record of STATE. `Display` and [`FromStr`] are the stored form, without the bucket's prefix.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum StateKey {
+pub enum StateKey {
     /// `user.<id>`.
     User(UserId),
     /// `room.<id>`.

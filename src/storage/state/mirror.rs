@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::domain::permission::Principal;
 use crate::domain::{Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
 use crate::storage::encoding::{DecodeError, Recorded, decode_value};
-use crate::storage::feed::live::{FeedUpdate, StateChange, SubscriberSlot};
+use crate::storage::feed::live::{FeedUpdate, SubscriberSlot};
 use crate::storage::feed::{Followed, Sink};
 use crate::storage::open::integrity::{self, Summary};
 use crate::storage::records::{Fence, FoldCheckpoint};
@@ -55,6 +55,85 @@ pub struct Tables {
     /// What was worked out from users and roles, until one of them changes.
     principals: Mutex<HashMap<UserId, Arc<Principal>>>,
     unreadable: Option<String>,
+}
+
+/// A record of STATE.
+pub trait StateRecord: Recorded + Clone {
+    /// What its key is made of.
+    type Id: ?Sized;
+
+    fn key(id: &Self::Id) -> StateKey;
+
+    /// The present record; `None` also for a key of another kind.
+    fn find(tables: &Tables, key: &StateKey) -> Option<Arc<Self>>;
+}
+
+/// The key of each record, and where the tables contain it.
+macro_rules! state_records {
+    ($($record:ty: $id:ty, $made:expr, |$tables:ident| $key:pat => $found:expr;)*) => {$(
+        impl StateRecord for $record {
+            type Id = $id;
+
+            fn key(id: &Self::Id) -> StateKey {
+                let key: fn(&Self::Id) -> StateKey = $made;
+                key(id)
+            }
+
+            fn find($tables: &Tables, key: &StateKey) -> Option<Arc<Self>> {
+                match key {
+                    $key => $found,
+                    _ => None,
+                }
+            }
+        }
+    )*};
+}
+
+state_records! {
+    User: UserId, |id| StateKey::User(*id), |t| StateKey::User(id) => t.users.get(id).cloned();
+    Room: RoomId, |id| StateKey::Room(*id), |t| StateKey::Room(id) => t.rooms.get(id).cloned();
+    Role: str, |name| StateKey::Role(name.into()),
+        |t| StateKey::Role(name) => t.roles.get(&**name).cloned();
+    Group: GroupId, |id| StateKey::Group(*id), |t| StateKey::Group(id) => t.groups.get(id).cloned();
+    Membership: (RoomId, UserId), |(room, user)| StateKey::Member(*room, *user),
+        |t| StateKey::Member(room, user) => t.member(room, user).cloned();
+    ServerSettings: (), |()| StateKey::ServerSettings,
+        |t| StateKey::ServerSettings => Some(Arc::clone(&t.server));
+    FoldCheckpoint: (), |()| StateKey::FoldCheckpoint,
+        |t| StateKey::FoldCheckpoint => Some(Arc::clone(&t.checkpoint));
+    Fence: str, |lease| StateKey::Lease(lease.into()),
+        |t| StateKey::Lease(lease) => t.fences.get(&**lease).cloned();
+    ClaimRecord: ClaimKey, |key| StateKey::Claim(*key),
+        |t| StateKey::Claim(key) => t.claims.get(key).cloned();
+}
+
+/// A changed record of STATE; the present one is in the tables.
+#[derive(Debug, Clone)]
+pub enum StateChange {
+    User {
+        id: UserId,
+        /// What it was; `None`: new, or not known any more.
+        former: Option<Arc<User>>,
+    },
+    Room {
+        id: RoomId,
+        /// What it was; `None`: new, or not known any more.
+        former: Option<Arc<Room>>,
+    },
+    /// A membership. Rows of the journal announce it; rights may depend on it all the same.
+    Member {
+        room: RoomId,
+        user: UserId,
+        /// What it was; `None`: new, or not known any more.
+        former: Option<Arc<Membership>>,
+    },
+    Role,
+    Group(GroupId),
+    Server {
+        former: Option<Arc<ServerSettings>>,
+    },
+    /// Nothing that clients see.
+    Other,
 }
 
 /// A record that changed since the feed passed it.
@@ -121,16 +200,8 @@ impl Tables {
         self.unreadable.as_deref()
     }
 
-    pub(crate) fn claim(&self, key: &ClaimKey) -> Option<&Arc<ClaimRecord>> {
-        self.claims.get(key)
-    }
-
     pub(crate) fn checkpoint(&self) -> Arc<FoldCheckpoint> {
         Arc::clone(&self.checkpoint)
-    }
-
-    pub(crate) fn fence(&self, lease: &str) -> Option<&Arc<Fence>> {
-        self.fences.get(lease)
     }
 
     /// Whether a newer program wrote this record, with fields that this one would drop.

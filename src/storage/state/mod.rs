@@ -7,17 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::crypto::hex;
-use crate::domain::{Group, GroupId, Membership, Role, Room, RoomId, ServerSettings, User, UserId};
+use crate::domain::{Membership, RoomId, UserId};
 use crate::limits::WRITE_DEADLINE;
 use crate::nats::{Nats, Publish};
 use crate::runtime::{Backoff, Clock};
-use crate::storage::encoding::{Recorded, encode_value};
+use crate::storage::encoding::encode_value;
 use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::journal::commit::Commit;
 use crate::storage::layout::stream;
-use crate::storage::records::{Fence, FoldCheckpoint};
 use crate::storage::state::key::{Claim, ClaimKey, StateKey};
-use crate::storage::state::mirror::{Mirror, PREFIX, Tables};
+use crate::storage::state::mirror::{Mirror, PREFIX, StateRecord, Tables};
 
 /// What a change does with a record.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,35 +67,6 @@ impl From<RoomId> for ClaimHolder {
     }
 }
 
-/// A record that lives in STATE under one key.
-pub(crate) trait StateRecord: Recorded + Clone {
-    /// The present record; `None` also for a key of another kind.
-    fn find(tables: &Tables, key: &StateKey) -> Option<Arc<Self>>;
-}
-
-macro_rules! state_record {
-    ($record:ty, $tables:ident, $key:pat => $found:expr) => {
-        impl StateRecord for $record {
-            fn find($tables: &Tables, key: &StateKey) -> Option<Arc<Self>> {
-                match key {
-                    $key => $found,
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-state_record!(User, t, StateKey::User(id) => t.users.get(id).cloned());
-state_record!(Room, t, StateKey::Room(id) => t.rooms.get(id).cloned());
-state_record!(Role, t, StateKey::Role(name) => t.roles.get(&**name).cloned());
-state_record!(Group, t, StateKey::Group(id) => t.groups.get(id).cloned());
-state_record!(Membership, t, StateKey::Member(room, user) => t.member(room, user).cloned());
-state_record!(ServerSettings, t, StateKey::ServerSettings => Some(Arc::clone(&t.server)));
-state_record!(FoldCheckpoint, t, StateKey::FoldCheckpoint => Some(t.checkpoint()));
-state_record!(Fence, t, StateKey::Lease(name) => t.fence(name).cloned());
-state_record!(ClaimRecord, t, StateKey::Claim(key) => t.claim(key).cloned());
-
 /// STATE: read from the mirror, changed by compare-and-set.
 pub struct State {
     nats: Nats,
@@ -114,37 +84,6 @@ impl State {
         self.mirror.read(f)
     }
 
-    /// Changes an account by compare-and-set; `f` runs again after a conflict.
-    ///
-    /// # Cancel safety
-    /// After dropping it the change may or may not be stored. This holds for all `change_*`.
-    pub async fn change_user<E>(
-        &self,
-        id: &UserId,
-        f: impl FnMut(Option<&User>) -> Result<RecordChange<User>, E>,
-    ) -> Result<Option<Arc<User>>, ChangeError<E>> {
-        self.change(&StateKey::User(*id), f).await
-    }
-
-    /// Changes a room; see [`Self::change_user`].
-    pub async fn change_room<E>(
-        &self,
-        id: &RoomId,
-        f: impl FnMut(Option<&Room>) -> Result<RecordChange<Room>, E>,
-    ) -> Result<Option<Arc<Room>>, ChangeError<E>> {
-        self.change(&StateKey::Room(*id), f).await
-    }
-
-    /// Changes a membership; see [`Self::change_user`].
-    pub async fn change_member<E>(
-        &self,
-        room: &RoomId,
-        user: &UserId,
-        f: impl FnMut(Option<&Membership>) -> Result<RecordChange<Membership>, E>,
-    ) -> Result<Option<Arc<Membership>>, ChangeError<E>> {
-        self.change(&StateKey::Member(*room, *user), f).await
-    }
-
     /// A membership record and its revision, as of one moment.
     #[must_use]
     pub fn member(&self, room: &RoomId, user: &UserId) -> Option<(Arc<Membership>, u64)> {
@@ -157,41 +96,16 @@ impl State {
         self.read(|tables| tables.revision(&StateKey::Member(*room, *user)))
     }
 
-    /// Changes a role; see [`Self::change_user`].
-    pub async fn change_role<E>(
-        &self,
-        name: &str,
-        f: impl FnMut(Option<&Role>) -> Result<RecordChange<Role>, E>,
-    ) -> Result<Option<Arc<Role>>, ChangeError<E>> {
-        self.change(&StateKey::Role(name.into()), f).await
-    }
-
-    /// Changes a group; see [`Self::change_user`].
-    pub async fn change_group<E>(
-        &self,
-        id: &GroupId,
-        f: impl FnMut(Option<&Group>) -> Result<RecordChange<Group>, E>,
-    ) -> Result<Option<Arc<Group>>, ChangeError<E>> {
-        self.change(&StateKey::Group(*id), f).await
-    }
-
-    /// Changes the server's settings; see [`Self::change_user`].
-    pub async fn change_server<E>(
-        &self,
-        f: impl FnMut(Option<&ServerSettings>) -> Result<RecordChange<ServerSettings>, E>,
-    ) -> Result<Option<Arc<ServerSettings>>, ChangeError<E>> {
-        self.change(&StateKey::ServerSettings, f).await
-    }
-
     /// Changes one record by compare-and-set; `f` runs again after a conflict.
     ///
     /// # Cancel safety
     /// After dropping it the change may or may not be stored; the mirror learns of it either way.
-    pub(crate) async fn change<R: StateRecord, E>(
+    pub async fn change<R: StateRecord, E>(
         &self,
-        key: &StateKey,
+        id: &R::Id,
         mut f: impl FnMut(Option<&R>) -> Result<RecordChange<R>, E>,
     ) -> Result<Option<Arc<R>>, ChangeError<E>> {
+        let key = &R::key(id);
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let mut backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(500));
         loop {
@@ -235,7 +149,7 @@ impl State {
         let holder = holder.into();
         let mut taken = None;
         let now = self.clock.unix_ms();
-        let key = StateKey::Claim(what.key());
+        let key = what.key();
         let claimed = self
             .change::<ClaimRecord, std::convert::Infallible>(&key, |present| {
                 taken = present.map(|claim| claim.holder.clone()).filter(|other| *other != holder);
@@ -268,7 +182,6 @@ impl State {
         key: ClaimKey,
         holder: &ClaimHolder,
     ) -> Result<(), StorageError> {
-        let key = StateKey::Claim(key);
         let released = self
             .change::<ClaimRecord, std::convert::Infallible>(&key, |present| {
                 Ok(match present {
