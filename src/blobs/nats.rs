@@ -5,7 +5,6 @@
 //! it does not list does not belong to the file.
 
 use std::ops::Range;
-use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -13,8 +12,8 @@ use super::BlobError;
 use crate::crypto::{DataKey, NONCE_BYTES, hex, random};
 use crate::domain::{AssetId, Chunk};
 use crate::limits::{BATCH_MESSAGES_MAX, WRITE_DEADLINE};
-use crate::nats::{BatchRead, Nats, Publish, PublishError};
-use crate::runtime::{Backoff, Clock};
+use crate::nats::{BatchRead, Commit, Nats, Outcome, Publish, PublishError};
+use crate::runtime::Clock;
 
 /// The chunks of all files in one of the store's buckets.
 #[derive(Clone)]
@@ -71,15 +70,10 @@ impl ChunkStore {
             ..Publish::default()
         };
         let deadline = self.clock.now() + WRITE_DEADLINE;
-        let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        loop {
-            match self.nats.publish(message.clone()).await {
-                Ok(ack) => return Ok(Chunk { sequence: ack.sequence, length }),
-                Err(PublishError::Unknown { .. }) if self.clock.now() < deadline => {
-                    self.clock.sleep(backoff.delay()).await;
-                }
-                Err(error) => return Err(error.into()),
-            }
+        let commit = Commit { nats: &self.nats, clock: &self.clock };
+        match commit.outcome(message, deadline).await? {
+            Outcome::Stored(ack) => Ok(Chunk { sequence: ack.sequence, length }),
+            Outcome::Conflict { .. } => Err(PublishError::WrongLastSequence.into()),
         }
     }
 

@@ -3,8 +3,9 @@
 //!
 //! It knows JetStream's requests but not what is stored. Every request has a deadline
 //! ([`crate::limits::NATS_REQUEST_TIMEOUT`]); retrying is up to the caller, who knows whether a
-//! duplicate is harmless.
+//! duplicate is harmless, or to [`Commit`] for a message that can be sent twice.
 
+mod commit;
 mod connect;
 mod error;
 mod publish;
@@ -15,6 +16,7 @@ mod subscribe;
 pub use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, Info as StreamInfo, Republish, StorageType,
 };
+pub use commit::{Commit, Outcome};
 pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version, WritesRefused};
 pub use error::{NatsError, PublishError};
 pub use publish::{Ack, Publish};

@@ -62,13 +62,7 @@ const CONTRACT_ONLY: &[(&str, &[&str])] = &[
     ("min_len", &["*.cleanup_token"]),
     ("max_bytes", &["SearchMessagesRequest.*"]),
     ("max_items", &["Reorder*", "UpdateBlockedUsernamesRequest.blocked_usernames"]),
-    (
-        "lte",
-        &[
-            "SearchMessagesRequest.page_size",
-            "UpdateRoomRequest.slow_mode_seconds",
-        ],
-    ),
+    ("lte", &["SearchMessagesRequest.page_size", "UpdateRoomRequest.slow_mode_seconds"]),
 ];
 
 /// Whether a field is one that the pattern describes.

@@ -1,4 +1,3 @@
 //! The journal: appending an event at the position it was decided for.
 
 pub(crate) mod append;
-pub(crate) mod commit;

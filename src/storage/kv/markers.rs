@@ -5,12 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::domain::{ReadMarker, UserId};
 use crate::limits::{MARKER_CACHE_MAX, MARKERS_PENDING_MAX, RECORD_CACHE_TTL, WRITE_DEADLINE};
-use crate::nats::{BatchRead, Nats, Publish, PublishError};
+use crate::nats::{BatchRead, Commit, Nats, Publish, PublishError};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::feed::Following;
-use crate::storage::journal::commit::Commit;
 use crate::storage::kv::bucket_get_known;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::layout::stream;

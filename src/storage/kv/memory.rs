@@ -9,11 +9,10 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::limits::{MEMORY_PROBE_INTERVAL, WRITE_DEADLINE};
-use crate::nats::{Nats, Publish, PublishError};
+use crate::nats::{Commit, Nats, Publish, PublishError};
 use crate::runtime::{Clock, Stop};
 use crate::storage::encoding::Recorded;
 use crate::storage::error::StorageError;
-use crate::storage::journal::commit::Commit;
 use crate::storage::kv::bucket_get_any;
 use crate::storage::kv::{self, Entry};
 use crate::storage::layout::STREAMS;
@@ -98,7 +97,8 @@ impl MemoryStreams {
             Publish { subject, payload, expected_last: Some(revision), ..Publish::default() };
         let deadline = self.clock.now() + WRITE_DEADLINE;
         let commit = Commit { nats: &self.nats, clock: &self.clock };
-        self.note_fullness(commit.store(message, deadline).await.map(|ack| ack.is_some()))
+        let stored = commit.store(message, deadline).await.map_err(StorageError::from);
+        self.note_fullness(stored.map(|ack| ack.is_some()))
     }
 
     /// Notes whether there is room, as a write has shown.

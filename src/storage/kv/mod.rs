@@ -17,11 +17,10 @@ use bytes::Bytes;
 
 use crate::crypto::hex;
 use crate::limits::WRITE_DEADLINE;
-use crate::nats::{BatchRead, Nats, Publish, PublishError};
+use crate::nats::{BatchRead, Commit, Nats, Publish, PublishError};
 use crate::runtime::Clock;
 use crate::storage::encoding::{Recorded, decode_value};
 use crate::storage::error::StorageError;
-use crate::storage::journal::commit::Commit;
 
 /// Reads a bucket's record that is going to be replaced, as [`bucket_get`] does.
 ///

@@ -62,6 +62,7 @@ pub trait StateRecord: Recorded + Clone {
     /// What its key is made of.
     type Id: ?Sized;
 
+    /// The key of the record with this id.
     fn key(id: &Self::Id) -> StateKey;
 
     /// The present record; `None` also for a key of another kind.

@@ -1,23 +1,22 @@
-//! What an acknowledgement waits for.
+//! What an acknowledgement to a client waits for: a message is sent until its outcome is known.
 
 use std::time::{Duration, Instant};
 
 use crate::limits::NATS_REQUEST_TIMEOUT;
-use crate::nats::{Ack, Nats, Publish, PublishError};
+use crate::nats::{Ack, Nats, NatsError, Publish, PublishError};
 use crate::runtime::{Backoff, Clock};
-use crate::storage::error::StorageError;
 
 /// Every acknowledgement to a client waits on this one place.
 ///
 /// Today it waits for nothing more than nats-server's own answer: with `sync_interval: always` that
 /// answer means "on disk", in a cluster "stored by a quorum". A group commit would live here.
-pub(crate) struct Commit<'a> {
-    pub(crate) nats: &'a Nats,
-    pub(crate) clock: &'a Clock,
+pub struct Commit<'a> {
+    pub nats: &'a Nats,
+    pub clock: &'a Clock,
 }
 
 /// What became of a message.
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// It is stored.
     Stored(Ack),
     /// The subject's last message is another one. `after_unknown`: an attempt before had no answer, and may
@@ -28,29 +27,30 @@ pub(crate) enum Outcome {
 impl Commit<'_> {
     /// Stores a message that has an id and an expected sequence; `None`: another writer was first.
     /// See [`Self::outcome`].
-    pub(crate) async fn store(
+    pub async fn store(
         &self,
         message: Publish<'_>,
         deadline: Instant,
-    ) -> Result<Option<Ack>, StorageError> {
+    ) -> Result<Option<Ack>, PublishError> {
         match self.outcome(message, deadline).await? {
             Outcome::Stored(ack) => Ok(Some(ack)),
             Outcome::Conflict { .. } => Ok(None),
         }
     }
 
-    /// Stores a message that has an expected sequence, and an id unless a conflict with itself does no harm. While the outcome is unknown it sends the
-    /// same message again, until the deadline, which no attempt outlives.
+    /// Stores a message that has an id, or an expected sequence where a conflict with itself does no harm. While the
+    /// outcome is unknown it sends the same message again, until the deadline, which no attempt outlives.
     ///
     /// # Cancel safety
     /// After dropping it the message may or may not be stored.
-    pub(crate) async fn outcome(
+    pub async fn outcome(
         &self,
         message: Publish<'_>,
         deadline: Instant,
-    ) -> Result<Outcome, StorageError> {
+    ) -> Result<Outcome, PublishError> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
-        let mut failure = StorageError::LATE;
+        let late = NatsError::unanswered("the deadline is over");
+        let mut failure = PublishError::Unknown { source: late };
         let mut after_unknown = false;
         loop {
             let left = deadline.saturating_duration_since(self.clock.now());
@@ -70,12 +70,12 @@ impl Commit<'_> {
                 Err(PublishError::WrongLastSequence) => {
                     return Ok(Outcome::Conflict { after_unknown });
                 }
-                Err(PublishError::Unknown { source }) => {
+                Err(error @ PublishError::Unknown { .. }) => {
                     after_unknown = true;
-                    failure = StorageError::Unavailable { source: Some(source) };
+                    failure = error;
                     self.clock.sleep(backoff.delay().min(left)).await;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
     }
