@@ -23,7 +23,7 @@ pub(super) fn logging_out_ends_the_sockets_of_that_session(world: &World) {
     assert!(elsewhere.is_connected(), "another session of the same person");
     let mut again = world.socket(&bert.bearer());
     again.hello(&bert.bearer());
-    assert_eq!(again.refusal().0.as_deref(), Some("authentication_required"));
+    assert_eq!(again.closing_codes().0.as_deref(), Some("authentication_required"));
 }
 
 pub(super) fn a_session_that_ended_after_the_hello_is_rejected(world: &World) {
@@ -68,7 +68,7 @@ pub(super) fn a_new_password_ends_every_session(world: &World) {
     }
     let mut again = world.socket(&bert.bearer());
     again.hello(&bert.bearer());
-    assert_eq!(again.refusal().0.as_deref(), Some("authentication_required"));
+    assert_eq!(again.closing_codes().0.as_deref(), Some("authentication_required"));
 }
 
 pub(super) fn a_role_resets_what_its_holder_sees(world: &World) {

@@ -27,7 +27,7 @@ fn hydrate() -> Sent {
 }
 
 fn rejected(expected: &str, socket: Socket) {
-    let (code, close) = socket.refusal();
+    let (code, close) = socket.closing_codes();
     assert_eq!(code.as_deref(), Some(expected));
     assert_eq!(close, Some(1008), "{expected}");
 }

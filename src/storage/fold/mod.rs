@@ -92,25 +92,25 @@ impl<E: Into<FoldError>> From<E> for WriteError {
 }
 
 /// A page of one fold.
-pub(crate) struct Work {
+pub(crate) struct SlicePage {
     pub(crate) page: Page,
     pub(crate) changed: bool,
 }
 
 /// The pages of one slice, loaded when first touched.
 #[derive(Default)]
-pub(crate) struct Working {
-    pub(crate) pages: BTreeMap<PageKey, Work>,
+pub(crate) struct SlicePages {
+    pub(crate) pages: BTreeMap<PageKey, SlicePage>,
     bytes: usize,
 }
 
-impl Working {
+impl SlicePages {
     /// Whether another event must wait for the next slice.
     fn is_full(&self) -> bool {
         self.pages.len() >= FOLD_SLICE_PAGES_MAX || self.bytes >= FOLD_SLICE_MAX_BYTES
     }
 
-    fn get(&mut self, key: PageKey) -> Result<&mut Work, StorageError> {
+    fn get(&mut self, key: PageKey) -> Result<&mut SlicePage, StorageError> {
         self.pages.get_mut(&key).ok_or(CORRUPT)
     }
 }
@@ -174,17 +174,17 @@ impl Folder {
         lease: Option<&Lease>,
         checkpoint: u64,
     ) -> Result<u64, WriteError> {
-        let mut working = Working::default();
-        self.load(room, &mut working, PageKey::Head, checkpoint).await?;
-        let mut next = working.get(PageKey::Head)?.page.stamp.event_number.saturating_add(1);
+        let mut slice = SlicePages::default();
+        self.load(room, &mut slice, PageKey::Head, checkpoint).await?;
+        let mut next = slice.get(PageKey::Head)?.page.stamp.event_number.saturating_add(1);
         let mut last = None;
         for tail in tail {
-            if last.is_some() && working.is_full() {
+            if last.is_some() && slice.is_full() {
                 break;
             }
             // Events that the head contains are looked at again: what they made superfluous is erased.
             let readable = match check_next(tail, next) {
-                Ok(()) => self.load_touched(room, &mut working, tail, checkpoint).await,
+                Ok(()) => self.load_touched(room, &mut slice, tail, checkpoint).await,
                 Err(reason) => Err(FoldError::Hold(reason)),
             };
             match readable {
@@ -193,16 +193,16 @@ impl Folder {
                 Err(FoldError::Hold(_)) if last.is_some() => break,
                 Err(error) => return Err(error.into()),
             }
-            apply_to(&mut working, tail)?;
-            working.bytes += tail.bytes * 2;
+            apply_to(&mut slice, tail)?;
+            slice.bytes += tail.bytes * 2;
             next = next.max(tail.event.number.saturating_add(1));
             last = Some(tail);
         }
         let Some(last) = last else { return Err(WriteError::Conflict) };
-        self.move_long_threads(room, &mut working).await?;
+        self.move_long_threads(room, &mut slice).await?;
         let writing = Writing { writer: &self.writer, room, lease };
-        writing.pages(&mut working, last).await?;
-        writing.erase(&working).await?;
+        writing.pages(&mut slice, last).await?;
+        writing.erase(&slice).await?;
         Ok(last.event.number)
     }
 
@@ -210,64 +210,68 @@ impl Folder {
     async fn load_touched(
         &self,
         room: &str,
-        working: &mut Working,
+        slice: &mut SlicePages,
         tail: &Tail,
         checkpoint: u64,
     ) -> Result<(), FoldError> {
         for key in apply::touched(&tail.event) {
-            self.load(room, working, key, checkpoint).await?;
+            self.load(room, slice, key, checkpoint).await?;
         }
         if let Some((root, reply)) = apply::thread_of(&tail.event) {
-            let page = &mut working.get(PageKey::Threads(apply::page(root)))?.page;
+            let page = &mut slice.get(PageKey::Threads(apply::page(root)))?.page;
             let Content::Threads(threads) = &mut page.content else { return Err(CORRUPT.into()) };
             if threads.iter().any(|thread| thread.root_row == root && thread.moved) {
                 let key = PageKey::Replies(root, apply::reply_page(reply));
-                self.load(room, working, key, checkpoint).await?;
+                self.load(room, slice, key, checkpoint).await?;
             }
         }
         Ok(())
     }
 
-    /// Loads a page into the working set; from the leader, as it is going to be replaced.
+    /// Loads a page into the slice; from the leader, as it is going to be replaced.
     async fn load(
         &self,
         room: &str,
-        working: &mut Working,
+        slice: &mut SlicePages,
         key: PageKey,
         checkpoint: u64,
     ) -> Result<(), FoldError> {
-        if let Entry::Vacant(absent) = working.pages.entry(key) {
+        if let Entry::Vacant(absent) = slice.pages.entry(key) {
             let mut page = self.timeline.load_to_replace(room, key).await?;
             let is_erased = page.stamp.epoch != self.epoch || page.stamp.upto < checkpoint;
             if is_erased {
                 drop_erased_sequences(&mut page, &self.epoch);
             }
-            working.bytes += page.bytes;
-            absent.insert(Work { page, changed: false });
+            slice.bytes += page.bytes;
+            absent.insert(SlicePage { page, changed: false });
         }
         Ok(())
     }
 
     /// Threads of more than a page of replies, and the largest ones of a page that has grown too
     /// large, get pages of their own.
-    async fn move_long_threads(&self, room: &str, working: &mut Working) -> Result<(), WriteError> {
-        let moved_at = match &working.get(PageKey::Head)?.page.content {
+    async fn move_long_threads(
+        &self,
+        room: &str,
+        slice: &mut SlicePages,
+    ) -> Result<(), WriteError> {
+        let moved_at = match &slice.get(PageKey::Head)?.page.content {
             Content::Head(head) => head.event_number,
             Content::Rows(_) | Content::Threads(_) => return Err(CORRUPT.into()),
         };
-        for thread in long_threads(working) {
+        for thread in long_threads(slice) {
             let mut pages: BTreeMap<u32, Vec<Row>> = BTreeMap::new();
             for row in thread.replies {
                 pages.entry(apply::reply_page(row.number)).or_default().push(row);
             }
             for (k, rows) in pages {
                 let key = PageKey::Replies(thread.root_row, k);
-                self.load(room, working, key, 0).await?;
-                let work = working.get(key)?;
+                self.load(room, slice, key, 0).await?;
+                let loaded = slice.get(key)?;
                 // One of a fold that died, or that moves the thread at this moment, and is ahead contains more.
-                if work.page.stamp.event_number <= moved_at {
-                    work.page.content = Content::Rows(rows);
-                    work.changed = true;
+                if loaded.page.stamp.event_number <= moved_at {
+                    loaded.page.content = Content::Rows(rows);
+                    loaded.changed = true;
                 }
             }
         }
@@ -284,12 +288,12 @@ impl Folder {
     ) -> Result<(), StorageError> {
         for (room, key) in self.pages_with_parts().await? {
             let _alone = self.turn.lock().await;
-            let mut working = Working::default();
+            let mut slice = SlicePages::default();
             let cleaned = async {
-                self.load(&room, &mut working, key, 0).await?;
-                if working.get(key)?.page.has_unnamed_parts() {
+                self.load(&room, &mut slice, key, 0).await?;
+                if slice.get(key)?.page.has_unnamed_parts() {
                     let writing = Writing { writer: &self.writer, room: &room, lease };
-                    writing.erase(&working).await?;
+                    writing.erase(&slice).await?;
                 }
                 Ok::<_, WriteError>(())
             };
@@ -337,31 +341,31 @@ fn check_next(tail: &Tail, next: u64) -> Result<(), HoldReason> {
 }
 
 /// Applies an event to its pages, which are loaded.
-fn apply_to(working: &mut Working, tail: &Tail) -> Result<(), StorageError> {
+fn apply_to(slice: &mut SlicePages, tail: &Tail) -> Result<(), StorageError> {
     let event = &tail.event;
     let mut keys = apply::touched(event);
     keys.push(PageKey::Head);
     for key in keys {
-        let work = working.get(key)?;
-        let fresh = event.number > work.page.stamp.event_number;
-        match (key, &mut work.page.content) {
+        let loaded = slice.get(key)?;
+        let fresh = event.number > loaded.page.stamp.event_number;
+        match (key, &mut loaded.page.content) {
             (PageKey::Head, Content::Head(head)) if fresh => {
                 head.apply(event);
-                work.changed = true;
+                loaded.changed = true;
             }
             (PageKey::Rows(k), Content::Rows(rows)) if fresh => {
                 apply::to_rows(k, rows, event, tail.sequence);
-                work.changed = true;
+                loaded.changed = true;
             }
             (PageKey::Threads(_), Content::Threads(threads)) => {
                 let Some((root, reply)) = apply::thread_of(event) else { continue };
                 let Some(thread) = apply::thread(threads, root) else { continue };
                 if fresh {
                     thread.count = thread.count.max(reply);
-                    work.changed = true;
+                    loaded.changed = true;
                 }
                 if thread.moved {
-                    apply_to_replies(working, root, reply, tail)?;
+                    apply_to_replies(slice, root, reply, tail)?;
                 } else if fresh {
                     apply::to_replies(root, &mut thread.replies, event, tail.sequence);
                 }
@@ -375,25 +379,25 @@ fn apply_to(working: &mut Working, tail: &Tail) -> Result<(), StorageError> {
 
 /// Applies an event to the replies of a thread that has pages of its own.
 fn apply_to_replies(
-    working: &mut Working,
+    slice: &mut SlicePages,
     root: u32,
     reply: u32,
     tail: &Tail,
 ) -> Result<(), StorageError> {
-    let work = working.get(PageKey::Replies(root, apply::reply_page(reply)))?;
-    if tail.event.number > work.page.stamp.event_number {
-        let Content::Rows(rows) = &mut work.page.content else { return Err(CORRUPT) };
+    let loaded = slice.get(PageKey::Replies(root, apply::reply_page(reply)))?;
+    if tail.event.number > loaded.page.stamp.event_number {
+        let Content::Rows(rows) = &mut loaded.page.content else { return Err(CORRUPT) };
         apply::to_replies(root, rows, &tail.event, tail.sequence);
-        work.changed = true;
+        loaded.changed = true;
     }
     Ok(())
 }
 
 /// Takes the replies of threads that have outgrown their page.
-fn long_threads(working: &mut Working) -> Vec<Thread> {
+fn long_threads(slice: &mut SlicePages) -> Vec<Thread> {
     let mut moved: Vec<Thread> = Vec::new();
-    for work in working.pages.values_mut().filter(|work| work.changed) {
-        let Content::Threads(threads) = &mut work.page.content else { continue };
+    for loaded in slice.pages.values_mut().filter(|loaded| loaded.changed) {
+        let Content::Threads(threads) = &mut loaded.page.content else { continue };
         let mut size: usize = threads.iter().map(|thread| thread.encoded_len() + 8).sum();
         let mut by_size: Vec<_> = threads.iter_mut().filter(|thread| !thread.moved).collect();
         by_size.sort_by_key(|thread| std::cmp::Reverse(thread.encoded_len()));

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::nats::{Nats, Publish, PublishError};
 use crate::storage::encoding::encode;
 use crate::storage::error::StorageError;
-use crate::storage::fold::{Working, WriteError};
+use crate::storage::fold::{SlicePages, WriteError};
 use crate::storage::kv::lease::Lease;
 use crate::storage::layout::{PageKey, stream};
 use crate::storage::records::{Row, Stamp, Thread, ThreadPage, row::Kind};
@@ -60,15 +60,19 @@ impl Writing<'_> {
     }
 
     /// Writes what has changed: replies before the thread page that says where they lie, the head last.
-    pub(crate) async fn pages(&self, working: &mut Working, last: &Tail) -> Result<(), WriteError> {
-        for (key, work) in working.pages.iter_mut().rev().filter(|(_, work)| work.changed) {
+    pub(crate) async fn pages(
+        &self,
+        slice: &mut SlicePages,
+        last: &Tail,
+    ) -> Result<(), WriteError> {
+        for (key, loaded) in slice.pages.iter_mut().rev().filter(|(_, loaded)| loaded.changed) {
             let stamp = Stamp {
                 epoch: self.writer.epoch.clone(),
                 upto: last.sequence,
                 event_number: last.event.number,
                 replaced: 0,
             };
-            self.replace(*key, &mut work.page, stamp).await?;
+            self.replace(*key, &mut loaded.page, stamp).await?;
         }
         Ok(())
     }
@@ -135,21 +139,21 @@ impl Writing<'_> {
 
     /// Erases what the pages of a slice have made superfluous, behind the head. Texts of events that the head
     /// does not contain stay: whoever starts now needs these events, and who folds them erases the texts.
-    pub(crate) async fn erase(&self, working: &Working) -> Result<(), WriteError> {
+    pub(crate) async fn erase(&self, slice: &SlicePages) -> Result<(), WriteError> {
         let mut texts = Vec::new();
-        let head = working.pages.get(&PageKey::Head).map(|head| head.page.stamp.event_number);
-        for (key, work) in &working.pages {
-            if head.is_some_and(|head| work.page.stamp.event_number <= head) {
-                texts.extend(erasable(&work.page, &self.writer.epoch));
+        let head = slice.pages.get(&PageKey::Head).map(|head| head.page.stamp.event_number);
+        for (key, loaded) in &slice.pages {
+            if head.is_some_and(|head| loaded.page.stamp.event_number <= head) {
+                texts.extend(erasable(&loaded.page, &self.writer.epoch));
             }
-            if work.page.has_unnamed_parts() && !work.changed {
+            if loaded.page.has_unnamed_parts() && !loaded.changed {
                 // Another fold may be about to name them: behind a new base it cannot.
-                let mut page = work.page.clone();
+                let mut page = loaded.page.clone();
                 let stamp = page.stamp.clone();
                 self.replace(*key, &mut page, stamp).await?;
                 self.erase_left_behind(*key, &page).await?;
             } else {
-                self.erase_left_behind(*key, &work.page).await?;
+                self.erase_left_behind(*key, &loaded.page).await?;
             }
         }
         // Text that an event removed: its page no longer has it, and now it is erased from the journal too.

@@ -74,7 +74,7 @@ impl Claim<'_> {
 
 impl StateKey {
     /// Whether it belongs to the fold or to a lease: they change all the time and may be lost.
-    pub(crate) fn is_passing(&self) -> bool {
+    pub(crate) fn is_volatile(&self) -> bool {
         match self {
             Self::FoldCheckpoint | Self::Lease(_) => true,
             Self::Other(key) => key.starts_with("fold."),

@@ -227,7 +227,7 @@ impl Tables {
 
     /// Adds a key at its new revision to the summary, after [`Self::take_from_summary`].
     fn add_to_summary(&mut self, key: &StateKey, revision: u64) {
-        if key.is_passing() {
+        if key.is_volatile() {
             return;
         }
         self.summary.newest = self.summary.newest.max(revision);
@@ -240,7 +240,7 @@ impl Tables {
 
     /// Takes a key at its former revision out of the summary; 0: there was none. `newest` stays.
     fn take_from_summary(&mut self, key: &StateKey, former: u64) {
-        if former > 0 && !key.is_passing() && !self.deleted.contains(key) {
+        if former > 0 && !key.is_volatile() && !self.deleted.contains(key) {
             self.summary.keys -= 1;
             let digest = integrity::digest(key, former);
             self.summary.digest = self.summary.digest.wrapping_sub(digest);
@@ -543,7 +543,7 @@ impl Mirror {
         tables.revisions.remove(key);
         tables.deleted.remove(key);
         if tables.summary.newest == revision {
-            let lasting = tables.revisions.iter().filter(|(key, _)| !key.is_passing());
+            let lasting = tables.revisions.iter().filter(|(key, _)| !key.is_volatile());
             tables.summary.newest = lasting.map(|(_, revision)| *revision).max().unwrap_or(0);
         }
     }
@@ -728,7 +728,7 @@ mod tests {
     #[test]
     fn the_summary_is_that_of_all_keys() {
         fn summed(tables: &Tables) -> Summary {
-            let lasting = || tables.revisions.iter().filter(|(key, _)| !key.is_passing());
+            let lasting = || tables.revisions.iter().filter(|(key, _)| !key.is_volatile());
             let live = || lasting().filter(|(key, _)| !tables.deleted.contains(key));
             Summary {
                 keys: live().count() as u64,

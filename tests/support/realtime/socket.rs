@@ -271,7 +271,7 @@ impl Socket {
 
     /// Reads until the connection ends: the code of the fatal error or close frame, and the close code.
     #[track_caller]
-    pub(crate) fn refusal(mut self) -> (Option<String>, Option<u16>) {
+    pub(crate) fn closing_codes(mut self) -> (Option<String>, Option<u16>) {
         let mut last_code = None;
         loop {
             match self.next() {
@@ -282,7 +282,7 @@ impl Socket {
                 }
                 Received::Frame(Frame::Close(close)) => last_code = Some(close.code),
                 Received::Frame(Frame::Heartbeat(_)) => {}
-                Received::Frame(other) => panic!("only a refusal is expected, not {other:?}"),
+                Received::Frame(other) => panic!("only the end is expected, not {other:?}"),
             }
         }
     }
