@@ -50,7 +50,7 @@ impl Inner {
         self.move_checkpoint(lease).await
     }
 
-    /// Folds rooms, each for itself: one that cannot be folded is held, and the others go on.
+    /// Folds rooms independently: one that cannot be folded is held, and the others are folded.
     async fn fold_rooms(
         &self,
         rooms: Vec<(String, Share)>,
@@ -134,8 +134,8 @@ impl Inner {
         }
     }
 
-    /// Drops events that another process has folded, and folds what that one holds and this one can read:
-    /// a newer program beside an older one that has the lease.
+    /// Drops events that another process has folded. Folds rooms that the other process holds and this one can read,
+    /// as when a newer program runs beside an older one that has the lease.
     pub(crate) async fn follow_other_folds(&self) -> Result<(), StorageError> {
         let checkpoint = self.checkpoint();
         let held: HashSet<&str> =

@@ -1,5 +1,5 @@
-//! Held rooms: each room stands for itself, so that one whose next event cannot be folded keeps neither the
-//! fold nor the checkpoint nor the start from going on with all the others.
+//! Held rooms. Rooms are folded independently: one whose next event cannot be folded stops neither the fold, nor the
+//! checkpoint, nor the start for the others.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ pub enum HoldReason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Held {
     pub(crate) reason: HoldReason,
-    /// When it was held, or tried in vain, for the last time.
+    /// When it was last held or tried again without success.
     pub(crate) tried: Instant,
     /// The journal sequence from which on nothing of the room is kept in memory: that event cannot be
     /// applied, so those after it cannot either.

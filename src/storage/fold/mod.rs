@@ -59,9 +59,9 @@ pub(crate) struct Folder {
 /// A room was not folded.
 #[derive(Debug)]
 pub(crate) enum FoldError {
-    /// The room is to be held; other rooms go on.
+    /// The room is to be held; other rooms are folded.
     Hold(HoldReason),
-    /// Other folds of this room were first, again and again; other rooms go on.
+    /// Other folds of this room were first at every attempt; other rooms are folded.
     Contended,
     /// The lease is over, or the store failed: nothing can be folded now.
     Storage(StorageError),
@@ -268,7 +268,7 @@ impl Folder {
                 let key = PageKey::Replies(thread.root_row, k);
                 self.load(room, slice, key, 0).await?;
                 let loaded = slice.get(key)?;
-                // One of a fold that died, or that moves the thread at this moment, and is ahead contains more.
+                // A page of a fold that was killed, or that moves the thread now and is ahead of this one, contains more.
                 if loaded.page.stamp.event_number <= moved_at {
                     loaded.page.content = Content::Rows(rows);
                     loaded.changed = true;
@@ -278,7 +278,8 @@ impl Folder {
         Ok(())
     }
 
-    /// Erases parts that no base names, of all pages: those of folds that died where nobody folds again.
+    /// Erases parts that no base names, of all pages: they are left by folds that were killed in rooms where nothing is
+    /// folded again.
     ///
     /// # Cancel safety
     /// May be dropped at any await and repeated.

@@ -49,8 +49,7 @@ pub(crate) struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    /// Nothing is written when the lease is over: a process that was paused wakes to a world in which
-    /// another one folds.
+    /// Nothing is written when the lease is over: while this process was paused, another one may have begun to fold.
     fn check_lease(&self) -> Result<(), StorageError> {
         if self.lease.is_some_and(|lease| !lease.holds()) {
             Err(StorageError::LATE)

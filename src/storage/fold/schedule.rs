@@ -208,7 +208,7 @@ mod tests {
     fn nothing_is_due_without_a_reason() {
         let mut journal = Journal::new();
         assert_eq!(journal.due(), []);
-        // As much as may lie, in events and in bytes.
+        // At both bounds, of events and of bytes.
         let rooms = OVERLAY_EVENTS_MAX / 2 / 50;
         journal.push_rooms("room", rooms, 50, OVERLAY_MAX_BYTES / OVERLAY_EVENTS_MAX);
         assert_eq!(journal.overlay.size().0, OVERLAY_EVENTS_MAX / 2);

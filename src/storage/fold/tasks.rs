@@ -141,7 +141,7 @@ pub(crate) async fn purge(store: Arc<Inner>, stop: Stop) {
     }
 }
 
-/// Each part for itself: one that fails does not keep the others from their work.
+/// Runs each part separately: a failure of one does not stop the others.
 async fn purge_once(store: &Inner, lease: &Lease) {
     if let Err(error) = store.purge_journal(Some(lease)).await {
         log::warn!(error:err = error; "the journal cannot be purged now");

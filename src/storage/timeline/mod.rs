@@ -43,7 +43,7 @@ pub(crate) struct Timeline {
     pub(crate) replicated: bool,
     /// Whose pages name sequences of the present journal.
     epoch: Bytes,
-    /// Something that must be there was not: nats-server drops damaged blocks without a word.
+    /// Something that must be there was not: nats-server silently drops damaged blocks.
     damaged: AtomicBool,
 }
 
