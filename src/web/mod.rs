@@ -108,8 +108,9 @@ mod tests {
             ($($name:ident)*) => { [$((stringify!($name), limits::$name)),*] };
         }
         let of_server = of_server!(
-            BODY_MAX_BYTES ROOM_NAME_MAX_CHARS DESCRIPTION_MAX_CHARS DISPLAY_NAME_MAX_CHARS LOGIN_MIN_CHARS
-            LOGIN_MAX_CHARS PASSWORD_MIN_CHARS PASSWORD_MAX_CHARS EMAIL_MAX_BYTES IDENTIFIER_MAX_BYTES
+            BODY_MAX_BYTES ATTACHMENTS_MAX ROOM_NAME_MAX_CHARS DESCRIPTION_MAX_CHARS DISPLAY_NAME_MAX_CHARS
+            LOGIN_MIN_CHARS LOGIN_MAX_CHARS PASSWORD_MIN_CHARS PASSWORD_MAX_CHARS EMAIL_MAX_BYTES
+            IDENTIFIER_MAX_BYTES
         );
         let lines = include_str!("client/src/lib/limits.ts").lines();
         let of_client: Vec<(&str, usize)> = lines

@@ -104,7 +104,7 @@ for (const [variant, options] of Object.entries(VARIANTS)) {
     await serveFiles(guest);
     const pictured = await server.post(people.max, garden, PICTURED);
     await guest.goto(`/chat/-/${garden}/m/${pictured.id}`);
-    await page.getByText('the pond.jpg could not be loaded').waitFor();
+    await page.getByRole('link', { name: /^the pond\.jpg/ }).waitFor();
     await inspect('room-pictures');
     await page.unrouteAll();
 

@@ -8,6 +8,14 @@ const parts = {
   setup: { input: ['setup/index.html', 'setup/lost.html'], assets: 'setup/immutable' },
 };
 
+/** Whether a page loads a module at once: a path of static imports leads there from an entry. */
+function isFirst(id, getModuleInfo, seen = new Set()) {
+  if (seen.has(id)) return false;
+  seen.add(id);
+  const info = getModuleInfo(id);
+  return info !== null && (info.isEntry || info.importers.some((one) => isFirst(one, getModuleInfo, seen)));
+}
+
 export default defineConfig(({ mode }) => {
   const part = parts[mode] ?? parts.client;
   const name = `${part.assets}/[name].[hash]`;
@@ -26,7 +34,15 @@ export default defineConfig(({ mode }) => {
       target: ['chrome109', 'firefox115', 'safari16.4'],
       rolldownOptions: {
         input: part.input,
-        output: { entryFileNames: `${name}.js`, chunkFileNames: `${name}.js`, assetFileNames: `${name}[extname]` },
+        output: {
+          entryFileNames: `${name}.js`,
+          chunkFileNames: `${name}.js`,
+          assetFileNames: `${name}[extname]`,
+          // Several files would compress worse.
+          codeSplitting: {
+            groups: [{ debugName: 'first', name: (id, chunks) => (isFirst(id, (one) => chunks.getModuleInfo(one)) ? 'first' : null) }],
+          },
+        },
       },
     },
     server: { proxy: { '/api': { target: 'http://localhost:4000', ws: true }, '/auth': 'http://localhost:4000' } },

@@ -34,15 +34,33 @@ function type(name) {
 /** A message of the contract. */
 export const made = (name, fields) => create(type(name), fields);
 
+const FRAME = 'realtime.v1.RealtimeServerFrame';
+
 /** The server takes no client of this version any more. */
 export async function refuseProtocol(guest) {
-  const FRAME = 'realtime.v1.RealtimeServerFrame';
   const value = { code: 'unsupported_protocol', message: 'this server speaks another version', fatal: true };
   const frame = toBinary(type(FRAME), made(FRAME, { frame: { case: 'error', value } }));
   await guest.page.routeWebSocket(/\/api\/realtime$/, (socket) => {
     socket.onMessage(() => {
       socket.send(Buffer.from(frame));
       socket.close({ code: 1008 });
+    });
+  });
+}
+
+/** Takes a permission out of the viewer states, as if it had never been granted. */
+export async function withoutPermission(guest, permission) {
+  const strip = (state) => {
+    if (state) state.permissions = state.permissions.filter((one) => one.permission !== permission);
+  };
+  await guest.page.routeWebSocket(/\/api\/realtime$/, (socket) => {
+    socket.connectToServer().onMessage((data) => {
+      const frame = fromBinary(type(FRAME), new Uint8Array(data));
+      for (const { operation } of frame.frame.value?.operations ?? []) {
+        if (operation.case === 'roomUpsert') strip(operation.value.room?.viewerState);
+        if (operation.case === 'roomViewerStateReplace') strip(operation.value.viewerState);
+      }
+      socket.send(Buffer.from(toBinary(type(FRAME), frame)));
     });
   });
 }
@@ -62,6 +80,9 @@ export async function rewriteRows(guest, change) {
     });
   });
 }
+
+/** The chunk in a request of an upload. */
+export const chunkOf = (request) => fromBinary(type('api.v1.UploadChunkRequest'), request.postDataBuffer());
 
 /** An attachment whose file lies at a path of `/assets/files/`; without a size when it is not known. */
 export const attachment = (fields) =>

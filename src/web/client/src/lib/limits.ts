@@ -1,5 +1,6 @@
-// The server's limits of texts. It checks them itself; a test of the server compares these with `src/limits/mod.rs`.
+// Limits of the server. It checks them itself; a test of the server compares these with `src/limits/mod.rs`.
 export const BODY_MAX_BYTES = 10_000;
+export const ATTACHMENTS_MAX = 10;
 export const ROOM_NAME_MAX_CHARS = 30;
 export const DESCRIPTION_MAX_CHARS = 500;
 export const DISPLAY_NAME_MAX_CHARS = 32;

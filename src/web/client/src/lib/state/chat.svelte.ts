@@ -26,6 +26,8 @@ export class Chat {
   readonly people = new People();
   serverName = $state('Chatto');
   viewerId = $state('');
+  /** The largest file that the server accepts; 0 while that is not known. */
+  maxUploadBytes = 0;
   rooms = $state.raw<ReadonlyMap<string, Room>>(new Map());
   groups = $state.raw<readonly Group[]>([]);
   /** Whether the first load has finished. */
@@ -90,6 +92,9 @@ export class Chat {
       case 'serverUpsert':
         this.serverName = operation.value.name;
         break;
+      case 'serverStateUpsert':
+        this.maxUploadBytes = Number(operation.value.runtime?.maxUploadSize ?? this.maxUploadBytes);
+        break;
       case 'viewerUpsert':
         this.#setViewer(operation.value);
         break;
@@ -134,7 +139,7 @@ export class Chat {
         for (const [id, status] of Object.entries(operation.value.statuses)) this.people.setPresence(id, status);
         break;
       default:
-      // No screen shows notifications, threads, calls or the server's own state yet.
+      // No screen shows notifications, threads or calls yet.
     }
   }
 

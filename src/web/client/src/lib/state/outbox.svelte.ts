@@ -3,7 +3,7 @@
 // sends it twice.
 import { messages, rooms } from '../api/client';
 import { callErrorOf, type CallError } from '../api/errors';
-import { rowOf, rowOfMessage, type Row } from './rows';
+import { fileOfPending, rowOf, rowOfMessage, type MessageFile, type Row } from './rows';
 import type { Chat } from './chat.svelte';
 import { keys, read, watch, write } from './storage';
 
@@ -21,6 +21,12 @@ export type Phase =
   /** Without a response for so long that a retry might store it twice: the user decides. */
   | 'unconfirmed';
 
+/** A file that is uploaded and not part of a message yet. */
+export interface PendingFile {
+  id: string;
+  name: string;
+}
+
 export class Pending {
   phase = $state<Phase>('sending');
   error = $state('');
@@ -33,15 +39,31 @@ export class Pending {
     readonly key: string,
     readonly roomId: string,
     readonly body: string,
+    readonly files: readonly PendingFile[],
     readonly madeAt: number,
     /** When it was first sent; 0 before that. */
     public triedAt: number,
   ) {}
+
+  get shownFiles(): MessageFile[] {
+    return this.files.map(fileOfPending);
+  }
+
+  get fileIds(): string[] {
+    return this.files.map((file) => file.id);
+  }
+
+  /** Whether a row may be this message. */
+  isLike(row: Row): boolean {
+    return row.body === this.body && row.files.map((file) => file.id).join() === this.fileIds.join();
+  }
 }
 
 interface Stored {
   room: string;
   body: string;
+  /** Absent in what earlier versions stored. */
+  files?: readonly PendingFile[];
   made: number;
   tried: number;
 }
@@ -90,8 +112,8 @@ export class Outbox {
     this.#user = '';
   }
 
-  send(roomId: string, body: string) {
-    const entry = new Pending(randomKey(), roomId, body, Date.now(), 0);
+  send(roomId: string, body: string, files: readonly PendingFile[] = []) {
+    const entry = new Pending(randomKey(), roomId, body, files, Date.now(), 0);
     this.#save(entry);
     this.all = [...this.all, entry];
     void this.#attempt(entry);
@@ -108,7 +130,7 @@ export class Outbox {
   /** The user decided to send it again: a new message, with a new key. */
   resend(entry: Pending) {
     this.discard(entry);
-    this.send(entry.roomId, entry.body);
+    this.send(entry.roomId, entry.body, entry.files);
   }
 
   discard(entry: Pending) {
@@ -119,7 +141,7 @@ export class Outbox {
   /** A row by the viewer has come: it may be one of these, ahead of its response. */
   rowArrived(roomId: string, row: Row) {
     const entry = this.all.find(
-      (one) => one.roomId === roomId && one.body === row.body && one.rowId === '' && one.triedAt > 0,
+      (one) => one.roomId === roomId && one.isLike(row) && one.rowId === '' && one.triedAt > 0,
     );
     if (entry) entry.rowId = row.id;
   }
@@ -140,7 +162,7 @@ export class Outbox {
     }
     try {
       const response = await messages.createMessage(
-        { roomId: entry.roomId, body: entry.body },
+        { roomId: entry.roomId, body: entry.body, attachmentAssetIds: entry.fileIds },
         { headers: { 'Idempotency-Key': entry.key } },
       );
       if (response.message) this.#chat.room(entry.roomId)?.timeline.upsert(rowOfMessage(response.message), '');
@@ -198,7 +220,7 @@ export class Outbox {
       const rows = (page?.events ?? []).map(rowOf);
       const isThere = rows.some(
         (row) =>
-          row?.actor === this.#user && row.body === entry.body && row.at > entry.madeAt - CLOCK_SLACK_MS,
+          row?.actor === this.#user && entry.isLike(row) && row.at > entry.madeAt - CLOCK_SLACK_MS,
       );
       if (isThere) this.discard(entry);
       else this.#letPersonDecide(entry, 'unconfirmed');
@@ -214,14 +236,14 @@ export class Outbox {
   }
 
   #save(entry: Pending) {
-    const stored: Stored = { room: entry.roomId, body: entry.body, made: entry.madeAt, tried: entry.triedAt };
+    const stored: Stored = { room: entry.roomId, body: entry.body, files: entry.files, made: entry.madeAt, tried: entry.triedAt };
     write(this.#name(entry.key), JSON.stringify(stored));
   }
 
   #load(name: string): Pending[] {
     try {
-      const { room, body, made, tried } = JSON.parse(read(name)) as Stored;
-      return [new Pending(name.slice(name.lastIndexOf(':') + 1), room, body, made, tried)];
+      const { room, body, files = [], made, tried } = JSON.parse(read(name)) as Stored;
+      return [new Pending(name.slice(name.lastIndexOf(':') + 1), room, body, files, made, tried)];
     } catch {
       return [];
     }

@@ -8,17 +8,23 @@ export const millis = (time: Timestamp | undefined): number =>
 
 export type RowKind = 'message' | 'joined' | 'left' | 'archived' | 'unarchived';
 
+export type FileKind = 'image' | 'audio' | 'video' | 'other';
+
 /** A file of a message. The URLs come from the server; `''` when there is none that a browser may load. */
-export interface File {
+export interface MessageFile {
   id: string;
   name: string;
-  isImage: boolean;
+  /** The media type. */
+  type: string;
+  kind: FileKind;
   /** Pixels of an image; 0 when unknown. */
   width: number;
   height: number;
   url: string;
   /** The thumbnail of an image, or the image itself. */
   preview: string;
+  /** When the URLs end; 0 when that is not known. */
+  expiresAt: number;
 }
 
 export interface Row {
@@ -34,7 +40,7 @@ export interface Row {
   /** Whether it has reactions or replies. */
   hasMore: boolean;
   edited: boolean;
-  files: readonly File[];
+  files: readonly MessageFile[];
 }
 
 const WHOLE = { state: 'whole', deletedAt: 0, hasMore: false, edited: false, files: [] } as const;
@@ -94,7 +100,7 @@ export function rowOfMessage(message: Message): Row {
 }
 
 /** Accepts `http` and `https` only: any other URL could be a script. */
-function addressOf(url: string | undefined): string {
+export function addressOf(url: string | undefined): string {
   try {
     const address = new URL(url ?? '', location.href);
     return url && /^https?:$/.test(address.protocol) ? address.href : '';
@@ -103,8 +109,19 @@ function addressOf(url: string | undefined): string {
   }
 }
 
-function fileOf({ id, filename, contentType, width, height, assetUrl, thumbnailAssetUrl }: MessageAttachment): File {
+/** Images of other types are not shown in the page: SVG may contain scripts, and most browsers show no TIFF or HEIC. */
+const IMAGE = /^image\/(?:avif|gif|jpeg|png|webp)$/;
+
+function fileOf({ id, filename: name, contentType, width, height, assetUrl, thumbnailAssetUrl }: MessageAttachment): MessageFile {
+  const type = contentType.split(';', 1)[0] ?? '';
   const url = addressOf(assetUrl?.url);
+  const media = /^(audio|video)\//.exec(type)?.[1] as FileKind | undefined;
+  const kind = url === '' ? 'other' : IMAGE.test(type) ? 'image' : (media ?? 'other');
   const preview = addressOf(thumbnailAssetUrl?.url) || url;
-  return { id, name: filename, isImage: contentType.startsWith('image/') && preview !== '', width, height, url, preview };
+  return { id, name, type, kind, width, height, url, preview, expiresAt: millis(assetUrl?.expiresAt) };
 }
+
+/** A file of a message that is being sent: only its name is shown. */
+export const fileOfPending = ({ id, name }: { id: string; name: string }): MessageFile => ({
+  id, name, type: '', kind: 'other', width: 0, height: 0, url: '', preview: '', expiresAt: 0,
+});

@@ -8,6 +8,7 @@ import { Drafts } from './drafts.svelte';
 import { Outbox } from './outbox.svelte';
 import { ReadMarker } from './read-marker.svelte';
 import { keys, read, write } from './storage';
+import type { Uploads } from './uploads.svelte';
 
 /** How often presence is sent (contract 7.1). */
 const PRESENCE_MS = 30_000;
@@ -39,6 +40,8 @@ export class Session {
   outbox = $state.raw(new Outbox(this.chat));
   readMarker = $state.raw(new ReadMarker(this.chat));
   readonly drafts = new Drafts();
+  /** Loaded when somebody attaches a file for the first time. */
+  uploads = $state.raw<Uploads>();
   #presenceTimer: ReturnType<typeof setInterval> | undefined;
   #activeAt = 0;
   #loggedInAt = 0;
@@ -66,6 +69,7 @@ export class Session {
       // The session has already ended.
       if (!(error instanceof auth.HttpError) || error.status !== 401) throw error;
     }
+    this.uploads?.discard();
     this.#end('');
     // Nothing is left for the next user of this browser.
     for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:'), ...keys('active:')]) write(key, '');
@@ -87,6 +91,7 @@ export class Session {
       this.drafts.open(chat.viewerId);
       outbox.open(chat.viewerId);
       outbox.resume();
+      this.uploads?.open(chat.viewerId);
       for (const room of chat.rooms.values()) if (room.timeline.error) void room.timeline.retry();
       this.#sendPresence();
     };
@@ -125,10 +130,16 @@ export class Session {
     this.connection.stop();
     this.outbox.close();
     // Another window has logged out and has removed everything from storage.
-    if (reason === 'logout') this.drafts.discard();
-    else this.drafts.close();
+    if (reason === 'logout') {
+      this.drafts.discard();
+      this.uploads?.discard();
+    } else {
+      this.drafts.close();
+      this.uploads?.pause();
+    }
     const isRejected = reason === 'authentication_required' && Date.now() - this.#loggedInAt < REJECTED_MS;
     this.notice = isRejected ? OTHER_ADDRESS : (NOTICES[reason] ?? 'Your session ended. Please log in again.');
+    if (this.uploads?.all.length && reason !== 'account_deleted') this.notice += ' Your uploads continue then.';
     this.isOpen = false;
     this.chat = new Chat();
   }

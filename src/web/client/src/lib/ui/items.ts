@@ -1,6 +1,6 @@
 // Turns rows into what the timeline draws: messages grouped by author, joins and leaves in one line, separators between
 // days, and the line above new messages.
-import { isShown, rowOfPending, type File, type Row } from '../state/rows';
+import { isShown, rowOfPending, type MessageFile, type Row } from '../state/rows';
 import type { Pending } from '../state/outbox.svelte';
 import { dayOf } from './times';
 import type { ListItem } from './heights';
@@ -21,24 +21,36 @@ export interface Item extends ListItem {
 const GROUP_MS = 5 * 60_000;
 const PEOPLE_MAX = 50;
 
-/** The largest size of an image in CSS pixels. One of unknown size takes all of it. */
+/** The largest size of a picture in CSS pixels. One of unknown size takes all of it. */
 const PICTURE_MAX = { width: 400, height: 300 };
+const CARD_HEIGHT = 52;
+const PLAYER_HEIGHT = 54;
 
 export const START_KEY = 'start';
 
-/** The space reserved for an image before it is loaded, so that nothing moves afterwards. */
-export function pictureSize({ width, height }: File): { width: number; height: number } {
+/** The space reserved for a picture before it is loaded, so that nothing moves afterwards. */
+export function pictureSize({ width, height }: MessageFile): { width: number; height: number } {
   if (width <= 0 || height <= 0) return PICTURE_MAX;
   const scale = Math.min(1, PICTURE_MAX.width / width, PICTURE_MAX.height / height);
   return { width: Math.max(1, Math.round(width * scale)), height: Math.max(1, Math.round(height * scale)) };
 }
 
+/** The height of a message's files. */
+export function filesHeight(files: readonly MessageFile[]): number {
+  let height = 0;
+  for (const file of files) {
+    const picture = file.kind === 'image' || file.kind === 'video' ? pictureSize(file).height : 0;
+    height += 8 + (file.kind === 'image' ? Math.max(picture, CARD_HEIGHT) : picture + CARD_HEIGHT);
+    if (file.kind === 'audio') height += PLAYER_HEIGHT;
+  }
+  return height;
+}
+
 /** A rough height of a message, close enough to keep the scroll bar steady. */
-function estimate(body: string, files: readonly File[], isGrouped: boolean): number {
+function estimate(body: string, files: readonly MessageFile[], isGrouped: boolean): number {
   let height = isGrouped ? 4 : 36;
   if (body) for (const line of body.slice(0, 4_000).split('\n')) height += 24 * Math.max(1, Math.ceil(line.length / 90));
-  for (const file of files) height += 8 + (file.isImage ? pictureSize(file).height : 40);
-  return height;
+  return height + filesHeight(files);
 }
 
 export function itemsOf(
@@ -75,7 +87,7 @@ export function itemsOf(
     const day = before && dayOf(before.at) === dayOf(one.madeAt) ? undefined : dayOf(one.madeAt);
     const isGrouped =
       day === undefined && before?.kind === 'message' && before.actor === viewer && one.madeAt - before.at < GROUP_MS;
-    items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimatedHeight: estimate(one.body, [], isGrouped) });
+    items.push({ key: one.key, kind: 'pending', pending: one, day, isFirstNew: false, isGrouped, estimatedHeight: estimate(one.body, one.shownFiles, isGrouped) });
     before = rowOfPending(one.key, viewer, one.madeAt, one.body);
   }
   return items;

@@ -1,5 +1,6 @@
 // Turns the Markdown of messages into DOM nodes. markdown-it parses the text; each of its tokens becomes a node, so
 // text never becomes HTML, and links have only safe addresses. Loaded when a text first needs it.
+import './markdown.css';
 import MarkdownIt, { type StateInline, type Token } from 'markdown-it';
 
 const ADDRESS = /^(?:https?:\/\/|mailto:)/i;
