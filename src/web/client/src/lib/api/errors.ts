@@ -1,6 +1,6 @@
 // What a failed call means to the user: what kind of error it is, and a text to show.
-import { Code, ConnectError } from '@connectrpc/connect';
 import { HttpError } from './auth';
+import { FailedCall } from './transport';
 
 export type ErrorKind =
   /** No response, or a temporary condition: the same call may succeed later. */
@@ -24,24 +24,25 @@ const sentence = (text: string): string =>
 
 export function callErrorOf(error: unknown): CallError {
   if (error instanceof HttpError) return { kind: 'permanent', text: error.message };
-  const { code, rawMessage } = ConnectError.from(error);
+  const code = error instanceof FailedCall ? error.code : 'unknown';
+  const { message } = error as Error;
   switch (code) {
-    case Code.Unauthenticated:
+    case 'unauthenticated':
       return { kind: 'signed-out', text: 'You are no longer logged in.' };
-    case Code.PermissionDenied:
+    case 'permission_denied':
       return { kind: 'inaccessible', text: 'You may not do this here.' };
-    case Code.NotFound:
+    case 'not_found':
       return { kind: 'inaccessible', text: 'This is not there any more.' };
-    case Code.ResourceExhausted:
-      return { kind: 'rate-limited', text: sentence(rawMessage) };
-    case Code.Unavailable:
-    case Code.DeadlineExceeded:
-    case Code.Canceled:
-    case Code.Aborted:
+    case 'resource_exhausted':
+      return { kind: 'rate-limited', text: sentence(message) };
+    case 'unavailable':
+    case 'deadline_exceeded':
+    case 'canceled':
+    case 'aborted':
       return { kind: 'transient', text: 'The server cannot be reached.' };
-    case Code.Internal:
+    case 'internal':
       return { kind: 'transient', text: 'The server had a fault.' };
     default:
-      return { kind: 'permanent', text: sentence(rawMessage) };
+      return { kind: 'permanent', text: sentence(message) };
   }
 }

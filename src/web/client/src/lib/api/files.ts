@@ -1,13 +1,12 @@
 // The contract's calls about files; loaded when there are files to send or to show.
-import { createClient } from '@connectrpc/connect';
 import type { UploadCalls } from '../state/upload.svelte';
 import { callErrorOf } from './errors';
 import { AssetService } from './gen/chatto/api/v1/asset_service_pb';
 import { AssetUploadService, type AssetUpload } from './gen/chatto/api/v1/asset_upload_service_pb';
-import { transport } from './transport';
+import { clientOf } from './transport';
 
-export const assets = createClient(AssetService, transport);
-const service = createClient(AssetUploadService, transport);
+export const assets = clientOf(AssetService);
+const service = clientOf(AssetUploadService);
 
 /** A chunk takes longer than another call: 512 KiB in this time are 9 KB a second. */
 const CHUNK_TIMEOUT_MS = 60_000;
