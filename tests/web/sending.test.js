@@ -85,7 +85,7 @@ scenario('a message that never reached the server is sent by the next page', asy
   await ada.write('never got out');
   await ada.message('never got out').getByText('sending…').waitFor();
   await ada.page.getByRole('button', { name: 'Log out' }).click();
-  await ada.page.getByText('A message is not sent yet.').waitFor();
+  await ada.page.getByText('Not sent yet: 1 message.').waitFor();
   await ada.page.unroute(CREATE);
   await ada.page.reload();
   await ada.message('never got out').locator('a.time').waitFor();

@@ -22,6 +22,8 @@ export interface CallError {
 const sentence = (text: string): string =>
   text ? text.charAt(0).toUpperCase() + text.slice(1) + (/[.!?]$/.test(text) ? '' : '.') : '';
 
+const UNREACHABLE = 'The server cannot be reached.';
+
 export function callErrorOf(error: unknown): CallError {
   if (error instanceof HttpError) return { kind: 'permanent', text: error.message };
   const code = error instanceof FailedCall ? error.code : 'unknown';
@@ -36,10 +38,11 @@ export function callErrorOf(error: unknown): CallError {
     case 'resource_exhausted':
       return { kind: 'rate-limited', text: sentence(message) };
     case 'unavailable':
+      return { kind: 'transient', text: message.startsWith('the server') ? sentence(message.replace(/, try again$/, '')) : UNREACHABLE };
     case 'deadline_exceeded':
     case 'canceled':
     case 'aborted':
-      return { kind: 'transient', text: 'The server cannot be reached.' };
+      return { kind: 'transient', text: UNREACHABLE };
     case 'internal':
       return { kind: 'transient', text: 'The server had a fault.' };
     default:

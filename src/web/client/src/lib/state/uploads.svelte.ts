@@ -39,7 +39,7 @@ export class Uploads {
     const added: Upload[] = [];
     for (const file of files) {
       if (max > 0 && file.size > max) {
-        texts.push(`${file.name} is too large: ${sizeText(file.size)}. A file may have up to ${sizeText(max)}.`);
+        texts.push(`${file.name} is too large. A file may have up to ${sizeText(max)}.`);
       } else if (room === 0) {
         texts.push(`${file.name} was not attached: a message may have up to ${ATTACHMENTS_MAX} files.`);
       } else {
