@@ -257,6 +257,38 @@ scenario('a session that ends during an upload: it continues after the next log-
   assert.match(ada.page.url(), new RegExp(roomId));
 });
 
+scenario('a reload during an upload: it continues, and what was uploaded is still attached', async (context) => {
+  const { ada } = await room(context);
+  ada.expected.push(/ERR_FAILED|ERR_ABORTED/);
+  const offsets = [];
+  let isHeld = true;
+  await ada.page.route(`${UPLOADS}UploadChunk`, (route) => {
+    const { offset } = chunkOf(route.request());
+    if (isHeld && Number(offset) === 2 * CHUNK) return undefined;
+    offsets.push(Number(offset));
+    return route.continue();
+  });
+  const film = binary('film.bin', CHUNK * 4 + 10);
+  await attach(ada, [text('notes.txt', 'water the plants')]);
+  await ready(ada);
+  await attach(ada, [film]);
+  await chip(ada, 'film.bin').getByText('1 MB of 2 MB').waitFor();
+  await ada.composer.fill('after the reload');
+  await ada.page.reload();
+  isHeld = false;
+  await ready(ada);
+  assert.deepEqual(await tray(ada).locator('.name').allInnerTexts(), ['notes.txt', 'film.bin']);
+  assert.deepEqual(offsets, [0, 0, CHUNK, 2 * CHUNK, 3 * CHUNK, 4 * CHUNK], 'each byte once');
+  await send(ada).click();
+  const message = ada.message('after the reload');
+  const file = await download(ada, message.getByRole('link', { name: /^film\.bin/ }));
+  assert.equal(sha256(file.bytes), sha256(film.buffer));
+  await message.getByRole('link', { name: /^notes\.txt/ }).waitFor();
+  await ada.page.reload();
+  await message.waitFor();
+  assert.equal(await tray(ada).count(), 0, 'what is sent is not attached again');
+});
+
 scenario('a phone that sleeps during an upload', async (context) => {
   const { ada } = await room(context, SIZES.phone);
   ada.expected.push(/ERR_|WebSocket/);
@@ -459,6 +491,10 @@ scenario('attached files stay with their room', async (context) => {
   await ada.page.getByRole('button', { name: 'Log in' }).click();
   await ada.composer.waitFor();
   assert.equal(await tray(ada).count(), 0, 'nothing is left after a log-out');
+  await ada.page.reload();
+  await ada.composer.waitFor();
+  assert.equal(await tray(ada).count(), 0, 'nor after a reload');
+  assert.deepEqual(await ada.page.evaluate(() => Object.keys(sessionStorage)), []);
 });
 
 scenario('without the permission there are no controls, and nothing can be dropped', async (context) => {

@@ -94,11 +94,36 @@ async function until(what, look) {
   assert.fail(`in vain: ${what}`);
 }
 
+/** What a tab keeps over a reload. */
+class FakeStore {
+  text = '';
+  files = new Map();
+  load = () => this.text;
+  save = (text) => (this.text = text);
+  newKey = () => `K${(this.lastKey = (this.lastKey ?? 0) + 1)}`;
+  keepFile = (key, content) => this.files.set(key, content);
+  file = async (key) => this.files.get(key);
+  removeFile = (key) => this.files.delete(key);
+  removeOld = () => {};
+}
+
 function setup(maxBytes = 0) {
   const server = new FakeServer();
-  const uploads = new Uploads(server.calls, () => maxBytes);
+  const store = new FakeStore();
+  const uploads = new Uploads(server.calls, () => maxBytes, store);
   uploads.open('U1');
-  return { server, uploads };
+  return { server, store, uploads };
+}
+
+/** The page is loaded anew. What the old one still does reaches nobody. */
+function reload({ server, store, uploads }, user = 'U1') {
+  const { text } = store;
+  const files = new Map(store.files);
+  uploads.pause();
+  Object.assign(store, { text, files });
+  const next = new Uploads(server.calls, () => 0, store);
+  next.open(user);
+  return next;
 }
 
 const phases = (uploads) => uploads.all.map((one) => one.phase);
@@ -376,6 +401,49 @@ test('too large and too many are refused before anything is sent', async () => {
   assert.ok(![...server.uploads.values()].some(({ name }) => name === 'large.mp4'));
   uploads.remove(uploads.inRoom('R1'));
   assert.deepEqual(uploads.all.map(({ name }) => name), ['elsewhere']);
+});
+
+test('after a reload it continues with the byte that the server has not confirmed, and what was uploaded is still attached', async () => {
+  const before = setup();
+  const { server, store } = before;
+  const film = bytes(CHUNK * 3);
+  before.uploads.add('R1', [file('notes', bytes(3))]);
+  await until('the first is done', () => before.uploads.all[0].phase === 'done');
+  assert.deepEqual([...store.files], [], 'the server has its bytes');
+  before.uploads.add('R2', [file('film', film)]);
+  server.before = (name, [offset]) => name === 'chunk' && offset === CHUNK && new Promise(() => {});
+  await until('one chunk has arrived', () => server.count('chunk') === 3);
+  const uploads = reload(before);
+  server.before = () => {};
+  await until('all is done', () => phases(uploads).every((one) => one === 'done'));
+  assert.deepEqual(uploads.all.map(({ roomId, name, type, size, sentBytes, assetId }) => [roomId, name, type, size, sentBytes, assetId]), [
+    ['R1', 'notes', 'application/x-test', 3, 3, 'A1'],
+    ['R2', 'film', 'application/x-test', film.length, film.length, 'A2'],
+  ]);
+  assert.deepEqual(server.log.filter(([name]) => name !== 'chunk'), [['create'], ['complete'], ['create'], ['receipt'], ['complete']]);
+  assert.equal(server.log.filter(([name, offset]) => name === 'chunk' && offset === 0).length, 2);
+  assert.equal(sha256(server.uploads.get('A2').content), sha256(film));
+  uploads.remove(uploads.all);
+  assert.deepEqual([store.text, store.files.size], ['', 0]);
+});
+
+test('after a reload another user finds nothing, and nothing is left', async () => {
+  const before = setup();
+  before.server.before = () => new Promise(() => {});
+  before.uploads.add('R1', [file('a', bytes(CHUNK))]);
+  assert.equal(before.store.files.size, 1);
+  const uploads = reload(before, 'U2');
+  assert.deepEqual([uploads.all, before.store.text, before.store.files.size], [[], '', 0]);
+});
+
+test('a file that could not be kept fails after a reload', async () => {
+  const before = setup();
+  before.server.before = () => new Promise(() => {});
+  before.uploads.add('R1', [file('a', bytes(CHUNK))]);
+  before.store.files.clear();
+  const uploads = reload(before);
+  await until('it failed', () => phases(uploads)[0] === 'failed');
+  assert.match(uploads.all[0].error, /^This cannot be read\./);
 });
 
 test('sizes as people read them', () => {

@@ -7,7 +7,7 @@ import { Connection } from './connection.svelte';
 import { Drafts } from './drafts.svelte';
 import { Outbox } from './outbox.svelte';
 import { ReadMarker } from './read-marker.svelte';
-import { keys, read, write } from './storage';
+import { FILES_DATABASE, keys, read, write } from './storage';
 import type { Uploads } from './uploads.svelte';
 
 /** How often presence is sent (contract 7.1). */
@@ -69,7 +69,7 @@ export class Session {
       // The session has already ended.
       if (!(error instanceof auth.HttpError) || error.status !== 401) throw error;
     }
-    this.uploads?.discard();
+    this.#discardUploads();
     this.#end('');
     // Nothing is left for the next user of this browser.
     for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:'), ...keys('active:')]) write(key, '');
@@ -125,6 +125,12 @@ export class Session {
     account.updatePresence({ status }).catch(() => {});
   }
 
+  #discardUploads() {
+    this.uploads?.discard();
+    write('uploads', '', 'sessionStorage');
+    window.indexedDB?.deleteDatabase(FILES_DATABASE);
+  }
+
   #end(reason: string) {
     clearInterval(this.#presenceTimer);
     this.connection.stop();
@@ -132,7 +138,7 @@ export class Session {
     // Another window has logged out and has removed everything from storage.
     if (reason === 'logout') {
       this.drafts.discard();
-      this.uploads?.discard();
+      this.#discardUploads();
     } else {
       this.drafts.close();
       this.uploads?.pause();

@@ -1,20 +1,26 @@
-// What survives a reload, in the browser's local storage: drafts, messages being sent, the last room. Never a
+// What survives a reload, in the browser's storage: drafts, messages being sent, uploads, the last room. Never a
 // credential. Storage may be disabled or full; then this state lasts as long as the page.
 const PREFIX = 'chatto:';
 
-export function read(key: string): string {
+/** The files that are being uploaded; see `kept-uploads`. */
+export const FILES_DATABASE = 'chatto';
+
+/** `sessionStorage` belongs to one tab. */
+type Place = 'localStorage' | 'sessionStorage';
+
+export function read(key: string, place: Place = 'localStorage'): string {
   try {
-    return localStorage.getItem(PREFIX + key) ?? '';
+    return window[place].getItem(PREFIX + key) ?? '';
   } catch {
     return '';
   }
 }
 
 /** The empty text removes the entry. */
-export function write(key: string, value: string) {
+export function write(key: string, value: string, place: Place = 'localStorage') {
   try {
-    if (value) localStorage.setItem(PREFIX + key, value);
-    else localStorage.removeItem(PREFIX + key);
+    if (value) window[place].setItem(PREFIX + key, value);
+    else window[place].removeItem(PREFIX + key);
   } catch {
     // Disabled or full.
   }

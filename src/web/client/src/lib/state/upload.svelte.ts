@@ -28,6 +28,13 @@ export interface Receipt {
   assetId: string;
 }
 
+/** How far an upload has come, without what the server knows; empty texts for what is not there yet. */
+export interface Progress {
+  id: string;
+  sha256: string;
+  assetId: string;
+}
+
 /** What an upload needs of a file; a `File` of the browser has it. */
 export interface Source {
   readonly name: string;
@@ -83,9 +90,9 @@ export class Upload {
   /** Identifies the run whose results count. */
   #run: object | undefined;
 
-  /** `onChange` is called when another phase begins. */
+  /** `onChange` is called when another phase begins, and when the server has given it an id. */
   constructor(
-    readonly key: number,
+    readonly key: string,
     readonly roomId: string,
     source: Source,
     calls: UploadCalls,
@@ -106,6 +113,21 @@ export class Upload {
 
   get size(): number {
     return this.#source.size;
+  }
+
+  get progress(): Progress {
+    return { id: this.#id, sha256: this.#sha256, assetId: this.assetId };
+  }
+
+  /** Takes over from an earlier page; to be called before it runs. */
+  continueFrom({ id, sha256, assetId }: Progress) {
+    this.#id = id;
+    this.#sha256 = sha256;
+    this.#isUncertain = true;
+    if (!assetId) return;
+    this.assetId = assetId;
+    this.sentBytes = this.size;
+    this.phase = 'done';
   }
 
   /** Whether it takes one of the places of uploads that run at the same time. */
@@ -226,10 +248,12 @@ export class Upload {
       throw new StoppedError();
     }
     if (offset > this.sentBytes) this.#attempts = this.#errors = 0;
+    const isNew = this.#id !== id;
     this.#id = id;
     this.sentBytes = offset;
     this.#chunkMaxBytes = chunkMaxBytes;
     this.assetId = assetId;
+    if (isNew) this.#onChange();
   }
 
   #failed(error: unknown) {

@@ -1,7 +1,7 @@
-// The files that the user attaches: those of all rooms, because uploads continue while another room is on screen. They
-// end with the page, and are discarded when another user logs in.
+// The files that the user attaches: those of all rooms, because uploads continue while another room is on screen, and
+// after a reload of the page. They are discarded when another user logs in.
 import { ATTACHMENTS_MAX } from '../limits';
-import { Upload, type Source, type UploadCalls } from './upload.svelte';
+import { Upload, type Progress, type Source, type UploadCalls } from './upload.svelte';
 import { sizeText } from './sizes';
 
 /** Uploads that run at the same time. */
@@ -13,18 +13,47 @@ export interface Refusal {
   texts: readonly string[];
 }
 
+/** Where uploads are kept for the next page of this tab. */
+export interface UploadStore {
+  /** What was saved last; `''` if nothing was. */
+  load(): string;
+  save(text: string): void;
+  /** A key for a file, different in all tabs. */
+  newKey(): string;
+  keepFile(key: string, file: Blob): void;
+  /** Fails, or resolves with nothing, if the file could not be kept. */
+  file(key: string): Promise<Blob>;
+  removeFile(key: string): void;
+  /** Removes what closed tabs have left. */
+  removeOld(): void;
+}
+
+interface StoredUpload extends Progress {
+  key: string;
+  room: string;
+  name: string;
+  type: string;
+  size: number;
+}
+
+interface Stored {
+  user: string;
+  uploads: readonly StoredUpload[];
+}
+
 export class Uploads {
   all = $state.raw<readonly Upload[]>([]);
   refusal = $state.raw<Refusal>({ roomId: '', texts: [] });
   #calls: UploadCalls;
   #maxBytes: () => number;
+  #store: UploadStore;
   #user = '';
-  #lastKey = 0;
 
   /** `maxBytes` returns 0 while the server's limit is not known. */
-  constructor(calls: UploadCalls, maxBytes: () => number) {
+  constructor(calls: UploadCalls, maxBytes: () => number, store: UploadStore) {
     this.#calls = calls;
     this.#maxBytes = maxBytes;
+    this.#store = store;
   }
 
   inRoom(roomId: string): readonly Upload[] {
@@ -32,7 +61,7 @@ export class Uploads {
   }
 
   /** Starts uploads to a room. Files that the server would reject are refused before anything is sent. */
-  add(roomId: string, files: readonly Source[]) {
+  add(roomId: string, files: readonly File[]) {
     const texts: string[] = [];
     const max = this.#maxBytes();
     let room = ATTACHMENTS_MAX - this.inRoom(roomId).length;
@@ -44,12 +73,14 @@ export class Uploads {
         texts.push(`${file.name} was not attached: a message may have up to ${ATTACHMENTS_MAX} files.`);
       } else {
         room -= 1;
-        this.#lastKey += 1;
-        added.push(new Upload(this.#lastKey, roomId, file, this.#calls, () => this.#startNext()));
+        const key = this.#store.newKey();
+        this.#store.keepFile(key, file);
+        added.push(this.#create(key, roomId, file));
       }
     }
     this.refusal = { roomId, texts };
     this.all = [...this.all, ...added];
+    this.#save();
     this.#startNext();
   }
 
@@ -61,6 +92,8 @@ export class Uploads {
   /** Takes uploads off the list: their files are sent with a message. */
   remove(uploads: readonly Upload[]) {
     this.all = this.all.filter((one) => !uploads.includes(one));
+    for (const { key } of uploads) this.#store.removeFile(key);
+    this.#save();
     this.clearRefusal();
   }
 
@@ -70,8 +103,11 @@ export class Uploads {
 
   /** There is a connection and a session: everything continues. */
   open(user: string) {
-    if (this.#user && this.#user !== user) this.discard();
-    this.#user = user;
+    if (this.#user !== user) {
+      if (this.#user) this.discard();
+      this.#user = user;
+      this.#restore();
+    }
     for (const upload of this.all) upload.unpause();
     for (const upload of this.all) upload.resume();
   }
@@ -86,6 +122,48 @@ export class Uploads {
     const all = this.all;
     this.remove(all);
     for (const upload of all) upload.drop();
+  }
+
+  #create(key: string, roomId: string, source: Source): Upload {
+    const upload = new Upload(key, roomId, source, this.#calls, () => {
+      if (upload.phase === 'done') this.#store.removeFile(key);
+      this.#save();
+      this.#startNext();
+    });
+    return upload;
+  }
+
+  #save() {
+    const uploads = this.all.map(({ key, roomId, name, type, size, progress }) => ({ key, room: roomId, name, type, size, ...progress }));
+    const stored: Stored = { user: this.#user, uploads };
+    this.#store.save(uploads.length > 0 ? JSON.stringify(stored) : '');
+  }
+
+  /** Continues what an earlier page of this tab has begun. */
+  #restore() {
+    this.#store.removeOld();
+    const text = this.#store.load();
+    if (!text) return;
+    const { user, uploads } = JSON.parse(text) as Stored;
+    if (user !== this.#user) {
+      for (const { key } of uploads) this.#store.removeFile(key);
+    } else {
+      this.all = uploads.map((stored) => {
+        const upload = this.#create(stored.key, stored.room, this.#sourceOf(stored));
+        upload.continueFrom(stored);
+        return upload;
+      });
+    }
+    this.#save();
+    this.#startNext();
+  }
+
+  #sourceOf({ key, name, type, size }: StoredUpload): Source {
+    let file: Promise<Blob> | undefined;
+    const slice = (start: number, end: number) => ({
+      arrayBuffer: async () => (await (file ??= this.#store.file(key))).slice(start, end).arrayBuffer(),
+    });
+    return { name, type, size, slice };
   }
 
   #startNext() {
