@@ -8,7 +8,7 @@ use super::uploads::{
 use super::{FileView, Session};
 use crate::blobs::{BlobError, FileCipher, s3};
 use crate::crypto::Sha256State;
-use crate::domain::{Chunk, Multipart, Upload};
+use crate::domain::{AssetId, Chunk, FileLocation, Multipart, Upload, UploadStatus};
 use crate::runtime::SlotGuard;
 
 /// Bytes between two writes of the upload's record.
@@ -38,7 +38,8 @@ impl UploadStream<'_> {
     /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`](crate::limits::UPLOAD_CHUNK_MAX_BYTES) at most.
     ///
     /// # Cancel safety
-    /// After dropping it the upload begins anew.
+    /// After dropping it, chunks can follow what the record names, which is written every 8 MiB (in S3: only a new
+    /// stream can, from the first byte).
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
         check_room_for(&self.upload, self.received, bytes.len())?;
         match &mut self.target {
@@ -82,23 +83,25 @@ impl UploadStream<'_> {
         let own = self.upload.chunks.clone();
         match uploads.close(session, id, self.upload, self.revision).await {
             Ok(upload) => {
-                // Another request for the same file was first: its chunks are the file.
+                // Another request for the same file may have been first.
                 if upload.chunks != own {
-                    remove(uploads, &own).await;
+                    remove_unlisted(uploads, id, &own).await;
                 }
                 if !in_s3 {
                     uploads.remove_other_chunks(id, &upload).await?;
                 }
                 uploads.publish(id, &upload).await
             }
-            Err(error) => {
+            Err(UploadError::Closed) => {
                 // Cancelled: what came afterwards has no record.
-                remove(uploads, &own).await;
-                if in_s3 && matches!(error, UploadError::Closed) {
+                remove_unlisted(uploads, id, &own).await;
+                if in_s3 {
                     uploads.blobs.s3()?.delete(id.as_str()).await.map_err(BlobError::from)?;
                 }
-                Err(error)
+                Err(UploadError::Closed)
             }
+            // The upload may be complete all the same, and its chunks the file.
+            Err(error) => Err(error),
         }
     }
 
@@ -119,8 +122,8 @@ impl UploadStream<'_> {
         let records = service.storage.uploads();
         let saved = records.put(&self.cipher.id, &self.upload, self.revision).await?;
         let Some(revision) = saved else {
-            // Cancelled, or another request uploads the same file: what came since then has no record.
-            remove(*service, &self.upload.chunks).await;
+            // Cancelled, or another request uploads the same file, perhaps from where the record was.
+            remove_unlisted(*service, self.cipher.id, &self.upload.chunks).await;
             if let StreamTarget::S3 { sink, .. } = &self.target
                 && let Some(id) = &sink.progress().id
             {
@@ -134,11 +137,28 @@ impl UploadStream<'_> {
     }
 }
 
-/// Removes chunks that belong to no upload.
-async fn remove(uploads: Uploads<'_>, chunks: &[Chunk]) {
-    for chunk in chunks {
-        if let Err(error) = uploads.blobs.files.remove(*chunk).await {
-            log::warn!(error:err = error; "a chunk of no file stays in the store");
+/// Removes those of a stream's chunks that neither its upload nor the file lists. Only the stream knows them, so nobody
+/// can list them later.
+async fn remove_unlisted(uploads: Uploads<'_>, id: AssetId, own: &[Chunk]) {
+    let removed = async {
+        let listed = listed_chunks(uploads, id).await?;
+        for chunk in own.iter().filter(|chunk| !listed.contains(chunk)) {
+            uploads.blobs.files.remove(*chunk).await?;
         }
+        Ok::<(), UploadError>(())
+    };
+    if let Err(error) = removed.await {
+        log::warn!(error:err = error; "chunks of no file stay in the store until the file is deleted");
+    }
+}
+
+/// The chunks that the record of an upload names, or after its end that of the file.
+async fn listed_chunks(uploads: Uploads<'_>, id: AssetId) -> Result<Vec<Chunk>, UploadError> {
+    match uploads.storage.uploads().get(&id).await?.0 {
+        Some(upload) if upload.status != UploadStatus::Cancelled => Ok(upload.chunks),
+        _ => match uploads.storage.files().get(&id).await?.map(|file| file.location) {
+            Some(FileLocation::Nats(chunks)) => Ok(chunks),
+            Some(FileLocation::S3) | None => Ok(Vec::new()),
+        },
     }
 }

@@ -257,6 +257,48 @@ fn of_two_streams_of_one_file_the_first_to_complete_is_the_file() {
 }
 
 #[test]
+fn chunks_go_on_while_the_stream_that_its_client_gave_up_still_runs() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, _, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        // The stream notices when it writes the record for the second time, or when it completes.
+        for length in [20 << 20, 10 << 20] {
+            let bytes = content(length);
+            let new = begin(service, &ada, &general, &bytes).await.unwrap();
+            let id = new.id.as_str();
+            let mut stream = service.uploads().stream(&ada, id).await.unwrap();
+            let mut parts = bytes.chunks(UPLOAD_CHUNK_MAX_BYTES);
+            for chunk in parts.by_ref().take(17) {
+                stream.push(chunk).await.unwrap();
+            }
+            let mut rest = bytes[8 << 20..].chunks(UPLOAD_CHUNK_MAX_BYTES);
+            let first = rest.next().unwrap();
+            let mut offset = send(service, &ada, id, 8 << 20, first).await.unwrap().offset;
+            let mut refused = None;
+            for chunk in parts {
+                refused = stream.push(chunk).await.err();
+                if refused.is_some() {
+                    break;
+                }
+            }
+            assert_eq!(refused.is_some(), length > 16 << 20, "{refused:?}");
+            for chunk in rest {
+                offset = send(service, &ada, id, offset, chunk).await.unwrap().offset;
+            }
+            let (_, file) = service.uploads().complete(&ada, id).await.unwrap();
+            if refused.is_none() {
+                assert_eq!(stream.complete(&ada).await.unwrap().1, file);
+            }
+            assert!(read(service, &ada, &file.id, 0..offset).await.unwrap() == bytes, "{length}");
+            let expected = length.div_ceil(UPLOAD_CHUNK_MAX_BYTES) as u64;
+            assert_eq!(chunks(&world.storage, &file.id).await, expected, "{length}");
+        }
+        world.close().await;
+    });
+}
+
+#[test]
 fn nothing_is_left_of_a_stream_whose_upload_was_cancelled() {
     run(|runtime| async move {
         let server = NatsServer::start();
