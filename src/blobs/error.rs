@@ -13,7 +13,7 @@ pub enum BlobError {
     Damaged,
     #[error("the store of files failed")]
     Nats(#[from] NatsError),
-    #[error("the store of files took no bytes")]
+    #[error("the store of files did not accept a write")]
     Publish(#[from] PublishError),
     #[error("the bucket of files failed")]
     S3(#[from] S3Error),

@@ -98,7 +98,7 @@ async fn receive(
     permit: Option<RequestPermit>,
 ) -> Result<Response, HttpError> {
     let session = auth::require_with_csrf(state, head).await?;
-    // A slow sender must not take the place of a request for hours, nor an upload that waits for memory.
+    // A slow sender must not hold the permit of a request for hours, nor an upload that waits for memory.
     if let Some(permit) = &permit {
         permit.pause();
     }
@@ -119,7 +119,7 @@ async fn receive(
     if let Some(permit) = &permit {
         permit.resume().map_err(|_| HttpError::busy())?;
     }
-    // It may have ended while the file came.
+    // The session may have ended while the body arrived.
     let session = auth::require_with_csrf(state, head).await?;
     let (upload, file) = Box::pin(stream.complete(&session)).await?;
     let tickets = state.service.assets().tickets(session.user);

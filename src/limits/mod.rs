@@ -319,7 +319,7 @@ pub const S3_UPLOADS_WAITING_MAX: usize = 64;
 pub const UPLOAD_STREAMS_MAX: usize = 8;
 /// How long an upload may wait for its next chunk (contract 10.1).
 pub const UPLOAD_LIFE: Duration = Duration::from_secs(3600);
-/// Width and height of an image of another size (contract 10.3).
+/// Pixels of width and height of a variant of an image (contract 10.3); there is none of a larger size (404).
 pub const VARIANT_SIDE_MAX: u32 = 4_096;
 /// How long a file may wait for a message (contract 10.1; product 5).
 pub const UNATTACHED_FILE_LIFE: Duration = Duration::from_secs(24 * 3600);
@@ -551,8 +551,6 @@ pub const DISK_PROBE_DELAY_MAX: Duration = Duration::from_secs(10);
 
 // --- S3 (product 5) -----------------------------------------------------------------------------
 
-/// Default of `core.assets.s3.timeout`.
-pub const S3_TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
 /// Time for a connection with its TLS handshake.
 pub const S3_CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The deadline of a request grows by a second for each of these bytes in its body: half a megabit per second is a

@@ -1,4 +1,4 @@
-//! Files as media: what kind of file some bytes are, and the size of pictures and films.
+//! Files as media: what kind of file some bytes are, and the size of images and videos.
 //!
 //! It knows nothing about users, rooms or where files are stored.
 

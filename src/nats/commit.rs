@@ -6,10 +6,10 @@ use crate::limits::NATS_REQUEST_TIMEOUT;
 use crate::nats::{Ack, Nats, NatsError, Publish, PublishError};
 use crate::runtime::{Backoff, Clock};
 
-/// Every acknowledgement to a client waits on this one place.
+/// Acknowledgements to clients for events, record changes and chunks of files wait here.
 ///
-/// Today it waits for nothing more than nats-server's own answer: with `sync_interval: always` that
-/// answer means "on disk", in a cluster "stored by a quorum". A group commit would live here.
+/// Today it waits for nothing more than nats-server's own acknowledgement: with `sync_interval: always` that
+/// means "on disk", in a cluster "stored by a quorum". A group commit would live here.
 pub struct Commit<'a> {
     pub nats: &'a Nats,
     pub clock: &'a Clock,
@@ -19,13 +19,13 @@ pub struct Commit<'a> {
 pub enum Outcome {
     /// It is stored.
     Stored(Ack),
-    /// The subject's last message is another one. `after_unknown`: an attempt before had no answer, and may
+    /// The subject's last message is another one. `after_unknown`: an attempt before had no response, and may
     /// have stored it: nats-server compares the sequence before it looks for the message id.
     Conflict { after_unknown: bool },
 }
 
 impl Commit<'_> {
-    /// Stores a message that has an id and an expected sequence; `None`: another writer was first.
+    /// Stores a message with an expected sequence; `None`: another writer was first.
     /// See [`Self::outcome`].
     pub async fn store(
         &self,
@@ -50,29 +50,29 @@ impl Commit<'_> {
     ) -> Result<Outcome, PublishError> {
         let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
         let late = NatsError::unanswered("the deadline is over");
-        let mut failure = PublishError::Unknown { source: late };
+        let mut last_error = PublishError::Unknown { source: late };
         let mut after_unknown = false;
         loop {
             let left = deadline.saturating_duration_since(self.clock.now());
             if left.is_zero() {
-                return Err(failure);
+                return Err(last_error);
             }
             let publish = Box::pin(self.nats.publish(message.clone()));
-            let answer = if left > NATS_REQUEST_TIMEOUT {
+            let response = if left > NATS_REQUEST_TIMEOUT {
                 publish.await
             } else {
-                let answer = self.clock.timeout(left, publish).await;
-                let Ok(answer) = answer else { return Err(failure) };
-                answer
+                let response = self.clock.timeout(left, publish).await;
+                let Ok(response) = response else { return Err(last_error) };
+                response
             };
-            match answer {
+            match response {
                 Ok(ack) => return Ok(Outcome::Stored(ack)),
                 Err(PublishError::WrongLastSequence) => {
                     return Ok(Outcome::Conflict { after_unknown });
                 }
                 Err(error @ PublishError::Unknown { .. }) => {
                     after_unknown = true;
-                    failure = error;
+                    last_error = error;
                     self.clock.sleep(backoff.delay().min(left)).await;
                 }
                 Err(error) => return Err(error),

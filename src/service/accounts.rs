@@ -47,7 +47,7 @@ pub enum ManageAccountError {
 }
 
 impl ManageAccountError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

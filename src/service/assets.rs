@@ -92,14 +92,14 @@ pub enum FileError {
     /// Not a member of its room.
     #[error("permission denied")]
     Denied,
-    #[error("the bytes of a file failed")]
+    #[error("a file cannot be read or written")]
     Blob(#[from] BlobError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl FileError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

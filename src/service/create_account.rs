@@ -53,7 +53,7 @@ pub enum AccountError {
 }
 
 impl AccountError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -35,7 +35,7 @@ pub enum DeleteError {
 }
 
 impl DeleteError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

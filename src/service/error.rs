@@ -1,4 +1,4 @@
-//! Errors that several groups of use cases share, and what kind of refusal each is, so that the edge maps every
+//! Errors that several groups of use cases share, and the kind of each, so that the edge maps every
 //! error in one place.
 
 use crate::blobs::BlobError;
@@ -6,7 +6,7 @@ use crate::domain::text::{DescriptionError, RoomNameError};
 use crate::nats::PublishError;
 use crate::storage::{ChangeError, StorageError};
 
-/// The kinds of refusal; each is one code of the contract (section 3.1), the disk's two are `unavailable`
+/// The kinds of errors; each is one code of the contract (section 3.1), the disk's two are `unavailable`
 /// with a text of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -124,7 +124,7 @@ pub enum RoomError {
 }
 
 impl AuthenticateError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -135,7 +135,7 @@ impl AuthenticateError {
 }
 
 impl ReadError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -148,7 +148,7 @@ impl ReadError {
 }
 
 impl RoomError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -49,17 +49,7 @@ impl FirstBoot<'_> {
         let rooms = [ANNOUNCEMENTS, GENERAL];
         for role in default_roles() {
             let record = self.role_record(&role, &rooms);
-            self.storage
-                .state()
-                .change::<Role, _>(role.name, |present| -> Result<_, Infallible> {
-                    Ok(if present.is_some() {
-                        RecordChange::Keep
-                    } else {
-                        RecordChange::Put(record.clone())
-                    })
-                })
-                .await
-                .map_err(StorageError::from)?;
+            self.storage.state().put_if_absent::<Role>(role.name, &record).await?;
         }
         let group = GroupId::from_random(self.derived("group Lobby"));
         let record = Group {
@@ -68,17 +58,7 @@ impl FirstBoot<'_> {
             created_ms: self.clock.unix_ms(),
             ..Group::new(group)
         };
-        self.storage
-            .state()
-            .change::<Group, _>(&group, |present| -> Result<_, Infallible> {
-                Ok(if present.is_some() {
-                    RecordChange::Keep
-                } else {
-                    RecordChange::Put(record.clone())
-                })
-            })
-            .await
-            .map_err(StorageError::from)?;
+        self.storage.state().put_if_absent(&group, &record).await?;
         for (place, room) in rooms.iter().enumerate() {
             self.write_room(room, group, i64::try_from(place).unwrap_or_default()).await?;
         }

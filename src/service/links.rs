@@ -48,7 +48,7 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -69,7 +69,7 @@ pub enum PostError {
 }
 
 impl PostError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

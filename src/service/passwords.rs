@@ -20,7 +20,7 @@ pub enum PasswordHashError {
 }
 
 impl PasswordHashError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -29,7 +29,7 @@ impl ViewerRights {
 
     /// Whether the right is held in a room, room state left aside.
     pub(super) fn can(&self, permission: Permission, id: RoomId, room: &Room) -> bool {
-        resolve(&self.principal, permission, self.place(id, room))
+        resolve(&self.principal, permission, self.scope_of(id, room))
     }
 
     /// Whether the right is held at a group.
@@ -60,10 +60,10 @@ impl ViewerRights {
             member: self.is_member(tables, id, room),
             banned: false,
         };
-        room_permissions(&self.principal, self.place(id, room), facts)
+        room_permissions(&self.principal, self.scope_of(id, room), facts)
     }
 
-    fn place(&self, id: RoomId, room: &Room) -> PermissionScope {
+    fn scope_of(&self, id: RoomId, room: &Room) -> PermissionScope {
         if is_direct(room) {
             PermissionScope::Direct { participant: self.takes_part(room) }
         } else {
@@ -83,17 +83,8 @@ pub(super) fn readable_room(
     id: &str,
 ) -> Result<RoomId, ReadError> {
     let id = RoomId::try_from(id).map_err(|_| ReadError::NotFound { what: "room" })?;
-    check_readable(storage, session, id)?;
+    check_member(storage, session.user, id)?;
     Ok(id)
-}
-
-/// Fails unless the viewer may read a room's timeline.
-pub(super) fn check_readable(
-    storage: &Storage,
-    session: &Session,
-    id: RoomId,
-) -> Result<(), ReadError> {
-    check_member(storage, session.user, id)
 }
 
 /// Fails unless a user is a member of a room.

@@ -165,18 +165,7 @@ impl Rooms<'_> {
 
     /// Stores a new room; one of this id that is there already stays.
     pub(super) async fn store_room(&self, id: RoomId, room: &Room) -> Result<(), StorageError> {
-        self.storage
-            .state()
-            .change::<Room, _>(&id, |present| -> Result<_, Infallible> {
-                Ok(if present.is_some() {
-                    RecordChange::Keep
-                } else {
-                    RecordChange::Put(room.clone())
-                })
-            })
-            .await
-            .map_err(StorageError::from)?;
-        Ok(())
+        self.storage.state().put_if_absent(&id, room).await
     }
 
     /// Stores the row `room_created`, the first of every channel, and notes that it is.

@@ -98,7 +98,7 @@ pub enum LogInError {
 }
 
 impl LogInError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

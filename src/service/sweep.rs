@@ -120,6 +120,7 @@ fn keep_first_error(
     match result {
         Err(error @ StorageError::Unavailable { .. }) => Err(error),
         Err(error) => {
+            log::warn!(error:err = error; "a row of a room could not be stored");
             failed.get_or_insert(error);
             Ok(())
         }

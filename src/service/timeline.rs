@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::attachments::Attachments;
 use super::cursors::RowCursors;
 use super::opened_rows::{OpenedRows, RowVersion};
-use super::rights::{check_readable, readable_room};
+use super::rights::{check_member, readable_room};
 use super::users::{Users, distinct};
 use super::{
     FileView, MessageView, PagePosition, ReadError, RowView, RowViewKind, Session, TimelinePage,
@@ -159,7 +159,7 @@ impl Timeline<'_> {
         room: RoomId,
         id: EventId,
     ) -> Result<Option<ShownRow>, ReadError> {
-        check_readable(self.storage, session, room)?;
+        check_member(self.storage, session.user, room)?;
         let Some(row) = Box::pin(self.opened_row(room, id)).await? else { return Ok(None) };
         let users = self.users.named(row.actor);
         let cursor = self.row_cursor(session, room, &row.id);

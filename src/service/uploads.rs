@@ -100,14 +100,14 @@ pub enum UploadError {
     Incomplete { received: u64, size: u64 },
     #[error("the bytes of the file do not match sha256")]
     FileHash,
-    #[error("the bytes of a file failed")]
+    #[error("a file cannot be read or written")]
     Blob(#[from] BlobError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl UploadError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -85,7 +85,7 @@ fn properties_of(content: &[u8], item: u32) -> Option<Vec<usize>> {
     None
 }
 
-/// The size of the first track with pictures, if the index of the file stands at its beginning.
+/// The size of the first video track, if the index of the file is at its beginning.
 pub(super) fn video_size(beginning: &[u8]) -> Option<(u32, u32)> {
     let tracks = Boxes::new(find(beginning, b"moov")?).filter(|(kind, _)| kind == b"trak");
     let mut sizes = tracks.filter_map(|(_, track)| track_size(find(track, b"tkhd")?));

@@ -133,7 +133,7 @@ fn zip_entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, fields.rest()))
 }
 
-/// `BM` alone would be many a text.
+/// `BM` alone matches many texts.
 fn bitmap(beginning: &[u8]) -> Option<&'static str> {
     beginning.strip_prefix(b"BM")?;
     let mut fields = Fields::at(beginning, 6)?;

@@ -21,7 +21,7 @@ pub(super) fn content_type(beginning: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// The size of the first track with pictures.
+/// The size of the first video track.
 pub(super) fn size(beginning: &[u8]) -> Option<(u32, u32)> {
     let tracks = find(find(beginning, SEGMENT)?, TRACKS)?;
     let entries = Elements::new(tracks).filter(|(id, _)| *id == TRACK_ENTRY);

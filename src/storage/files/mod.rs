@@ -46,12 +46,13 @@ impl Files {
     ///
     /// # Cancel safety
     /// After dropping it the file may or may not be stored.
-    pub async fn create(&self, file: &File) -> Result<DataKey, StorageError> {
+    pub async fn create(&self, file: &File) -> Result<(), StorageError> {
         let record = FileRecord { file: file.clone(), replaced: 0 };
         let key = DataKey::generate();
+        // The id is new and random: only an attempt of our own, whose response was lost, can be in the way.
         self.put(&subject(&file.id), encode_value(&record), 0).await?;
         self.put(&key_subject(&file.id), key.expose().to_vec().into(), 0).await?;
-        Ok(key)
+        Ok(())
     }
 
     /// A file.

@@ -91,7 +91,7 @@ impl<E: Into<FoldError>> From<E> for WriteError {
     }
 }
 
-/// A page of one fold.
+/// A page of a slice.
 pub(crate) struct SlicePage {
     pub(crate) page: Page,
     pub(crate) changed: bool,

@@ -136,7 +136,7 @@ impl Writing<'_> {
         }
     }
 
-    /// Erases what the pages of a slice have made superfluous, behind the head. Texts of events that the head
+    /// Erases, after the head is written, what the pages of a slice have replaced. Texts of events that the head
     /// does not contain stay: whoever starts now needs these events, and who folds them erases the texts.
     pub(crate) async fn erase(&self, slice: &SlicePages) -> Result<(), WriteError> {
         let mut texts = Vec::new();

@@ -134,7 +134,10 @@ impl Keys {
         for stored in self.records("user.*.*").await? {
             let mut record: WrappedKey =
                 decode_known(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;
-            let Ok(user) = UserId::try_from(record.user_id.as_str()) else { continue };
+            let Ok(user) = UserId::try_from(record.user_id.as_str()) else {
+                log::error!(subject = stored.subject.as_str(); "a key is not rewrapped: its user id cannot be read");
+                continue;
+            };
             if record.replaced > 0 {
                 self.nats.erase(stream::ENCRYPTION_KEYS, record.replaced).await?;
             }

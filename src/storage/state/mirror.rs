@@ -65,47 +65,40 @@ pub trait StateRecord: Recorded + Clone {
     /// The key of the record with this id.
     fn key(id: &Self::Id) -> StateKey;
 
-    /// The present record; `None` also for a key of another kind.
-    fn find(tables: &Tables, key: &StateKey) -> Option<Arc<Self>>;
+    /// The present record.
+    fn find(tables: &Tables, id: &Self::Id) -> Option<Arc<Self>>;
 }
 
 /// The key of each record, and where the tables contain it.
 macro_rules! state_records {
-    ($($record:ty: $id:ty, $made:expr, |$tables:ident| $key:pat => $found:expr;)*) => {$(
+    ($($record:ty, $id:ident: $id_type:ty => $key:expr, |$tables:ident| $found:expr;)*) => {$(
         impl StateRecord for $record {
-            type Id = $id;
+            type Id = $id_type;
 
-            fn key(id: &Self::Id) -> StateKey {
-                let key: fn(&Self::Id) -> StateKey = $made;
-                key(id)
+            fn key($id: &Self::Id) -> StateKey {
+                $key
             }
 
-            fn find($tables: &Tables, key: &StateKey) -> Option<Arc<Self>> {
-                match key {
-                    $key => $found,
-                    _ => None,
-                }
+            fn find($tables: &Tables, $id: &Self::Id) -> Option<Arc<Self>> {
+                $found
             }
         }
     )*};
 }
 
 state_records! {
-    User: UserId, |id| StateKey::User(*id), |t| StateKey::User(id) => t.users.get(id).cloned();
-    Room: RoomId, |id| StateKey::Room(*id), |t| StateKey::Room(id) => t.rooms.get(id).cloned();
-    Role: str, |name| StateKey::Role(name.into()),
-        |t| StateKey::Role(name) => t.roles.get(&**name).cloned();
-    Group: GroupId, |id| StateKey::Group(*id), |t| StateKey::Group(id) => t.groups.get(id).cloned();
-    Membership: (RoomId, UserId), |(room, user)| StateKey::Member(*room, *user),
-        |t| StateKey::Member(room, user) => t.member(room, user).cloned();
-    ServerSettings: (), |()| StateKey::ServerSettings,
-        |t| StateKey::ServerSettings => Some(Arc::clone(&t.server));
-    FoldCheckpoint: (), |()| StateKey::FoldCheckpoint,
-        |t| StateKey::FoldCheckpoint => Some(Arc::clone(&t.checkpoint));
-    Fence: str, |lease| StateKey::Lease(lease.into()),
-        |t| StateKey::Lease(lease) => t.fences.get(&**lease).cloned();
-    ClaimRecord: ClaimKey, |key| StateKey::Claim(*key),
-        |t| StateKey::Claim(key) => t.claims.get(key).cloned();
+    User, id: UserId => StateKey::User(*id), |tables| tables.users.get(id).cloned();
+    Room, id: RoomId => StateKey::Room(*id), |tables| tables.rooms.get(id).cloned();
+    Role, name: str => StateKey::Role(name.into()), |tables| tables.roles.get(name).cloned();
+    Group, id: GroupId => StateKey::Group(*id), |tables| tables.groups.get(id).cloned();
+    Membership, ids: (RoomId, UserId) => StateKey::Member(ids.0, ids.1),
+        |tables| tables.member(&ids.0, &ids.1).cloned();
+    ServerSettings, _id: () => StateKey::ServerSettings,
+        |tables| Some(Arc::clone(&tables.server));
+    FoldCheckpoint, _id: () => StateKey::FoldCheckpoint,
+        |tables| Some(Arc::clone(&tables.checkpoint));
+    Fence, lease: str => StateKey::Lease(lease.into()), |tables| tables.fences.get(lease).cloned();
+    ClaimRecord, key: ClaimKey => StateKey::Claim(*key), |tables| tables.claims.get(key).cloned();
 }
 
 /// A changed record of STATE; the present one is in the tables.

@@ -110,7 +110,7 @@ impl State {
         loop {
             let (current, revision, is_newer) = self
                 .mirror
-                .read(|tables| (R::find(tables, key), tables.revision(key), tables.is_newer(key)));
+                .read(|tables| (R::find(tables, id), tables.revision(key), tables.is_newer(key)));
             // A default stands for config records that were never written.
             let exists = revision > 0 && current.is_some();
             let change = f(current.as_deref().filter(|_| exists)).map_err(ChangeError::Refused)?;
@@ -137,6 +137,21 @@ impl State {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    /// Stores a new record; one with this id that is there already stays.
+    pub async fn put_if_absent<R: StateRecord>(
+        &self,
+        id: &R::Id,
+        record: &R,
+    ) -> Result<(), StorageError> {
+        let put = |present: Option<&R>| -> Result<_, std::convert::Infallible> {
+            Ok(match present {
+                Some(_) => RecordChange::Keep,
+                None => RecordChange::Put(record.clone()),
+            })
+        };
+        self.change(id, put).await.map(|_| ()).map_err(StorageError::from)
     }
 
     /// Claims something unique for a holder. Its own earlier claim counts as success.
