@@ -23,8 +23,10 @@ test: ## run all tests, with the kill loop at 20 rounds
 	.ci/test-build dev
 	$(NEXTEST)
 	node --test tests/web/unit/*.test.js
-# The browser tests use the server that was built for the tests above.
-	node --test --test-concurrency=1 tests/web/*.test.js
+# The browser tests use the server that was built for the tests above. They wait most of the time, so two files run at
+# once; the one that measures scrolling runs alone.
+	node --test --test-concurrency=1 tests/web/timeline.test.js
+	node --test --test-concurrency=2 $(filter-out tests/web/timeline.test.js,$(wildcard tests/web/*.test.js))
 
 test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, idle sockets, guesses, S3
 	$(MAKE) torture
