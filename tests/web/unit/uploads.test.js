@@ -436,6 +436,12 @@ test('after a reload another user finds nothing, and nothing is left', async () 
   assert.deepEqual([uploads.all, before.store.text, before.store.files.size], [[], '', 0]);
 });
 
+test('a page finds something else than uploads in its storage', () => {
+  const { uploads, store } = setup();
+  store.text = '{';
+  assert.deepEqual(reload({ uploads, store, server: new FakeServer() }).all, []);
+});
+
 test('a file that could not be kept fails after a reload', async () => {
   const before = setup();
   before.server.before = () => new Promise(() => {});

@@ -7,7 +7,7 @@ import { Connection } from './connection.svelte';
 import { Drafts } from './drafts.svelte';
 import { Outbox } from './outbox.svelte';
 import { ReadMarker } from './read-marker.svelte';
-import { FILES_DATABASE, keys, read, write } from './storage';
+import { forgetUploads, keys, read, write } from './storage';
 import type { Uploads } from './uploads.svelte';
 
 /** How often presence is sent (contract 7.1). */
@@ -127,8 +127,7 @@ export class Session {
 
   #discardUploads() {
     this.uploads?.discard();
-    write('uploads', '', 'sessionStorage');
-    window.indexedDB?.deleteDatabase(FILES_DATABASE);
+    forgetUploads();
   }
 
   #end(reason: string) {

@@ -26,6 +26,16 @@ export function write(key: string, value: string, place: Place = 'localStorage')
   }
 }
 
+/** Removes what `kept-uploads` keeps. */
+export function forgetUploads() {
+  write('uploads', '', 'sessionStorage');
+  try {
+    indexedDB.deleteDatabase(FILES_DATABASE);
+  } catch {
+    // Disabled.
+  }
+}
+
 export function keys(start: string): string[] {
   try {
     return Object.keys(localStorage)

@@ -41,6 +41,14 @@ interface Stored {
   uploads: readonly StoredUpload[];
 }
 
+function storedIn(text: string): Stored | undefined {
+  try {
+    return JSON.parse(text) as Stored;
+  } catch {
+    return undefined;
+  }
+}
+
 export class Uploads {
   all = $state.raw<readonly Upload[]>([]);
   refusal = $state.raw<Refusal>({ roomId: '', texts: [] });
@@ -142,9 +150,9 @@ export class Uploads {
   /** Continues what an earlier page of this tab has begun. */
   #restore() {
     this.#store.removeOld();
-    const text = this.#store.load();
-    if (!text) return;
-    const { user, uploads } = JSON.parse(text) as Stored;
+    const stored = storedIn(this.#store.load());
+    if (!stored) return;
+    const { user, uploads } = stored;
     if (user !== this.#user) {
       for (const { key } of uploads) this.#store.removeFile(key);
     } else {
