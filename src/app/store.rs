@@ -212,15 +212,29 @@ impl Store {
 }
 
 /// Refuses writes while the disk cannot be written to, instead of leaving every writer waiting for a nats-server
-/// that does not reply.
+/// that does not reply, and files while little of it is free.
 async fn write_gate(nats: Nats, watch: HealthWatch, closed: Stop) {
+    let mut refused_files = false;
     loop {
-        let health = watch.health();
+        let (health, disk) = (watch.health(), watch.disk());
+        let refuses_files = disk.refuses_files();
+        nats.refuse_files(refuses_files);
+        if refuses_files != refused_files {
+            refused_files = refuses_files;
+            let (free_bytes, floor_bytes) = (disk.free_bytes, disk.floor_bytes);
+            if refuses_files {
+                log::warn!(free_bytes = free_bytes, floor_bytes = floor_bytes; "little of the disk is free, so no files are taken, while messages still are; free some space");
+            } else {
+                log::info!(free_bytes = free_bytes; "the disk has room for files again");
+            }
+        }
         nats.refuse_writes(health.disk_fault().map(|fault| match fault {
             DiskFault::Full => WritesRefused::DiskFull,
             DiskFault::Error => WritesRefused::DiskError,
         }));
-        if closed.or(watch.changed(health)).await.is_none() {
+        let changed =
+            watch.until(|now, disk| (now, disk.refuses_files()) != (health, refuses_files));
+        if closed.or(changed).await.is_none() {
             return;
         }
     }

@@ -15,6 +15,9 @@ pub enum BlobError {
     Nats(#[from] NatsError),
     #[error("the store of files did not accept a write")]
     Publish(#[from] PublishError),
+    /// What is left is for messages.
+    #[error("too little of the disk is free for files")]
+    DiskLow,
     #[error("the bucket of files failed")]
     S3(#[from] S3Error),
     #[error("files are in S3, and core.assets.s3 names no bucket; put its settings back")]

@@ -51,9 +51,14 @@ impl Blobs {
     }
 
     /// Where a new file goes.
-    #[must_use]
-    pub fn location(&self) -> FileLocation {
-        if self.config.uploads_to_s3 { FileLocation::S3 } else { FileLocation::Nats(Vec::new()) }
+    ///
+    /// # Errors
+    /// [`BlobError::DiskLow`] when that place takes none now.
+    pub fn location(&self) -> Result<FileLocation, BlobError> {
+        if self.config.uploads_to_s3 {
+            return Ok(FileLocation::S3);
+        }
+        self.files.check_room().map(|()| FileLocation::Nats(Vec::new()))
     }
 
     /// The bucket.

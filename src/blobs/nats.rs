@@ -51,7 +51,18 @@ impl ChunkStore {
         format!("{}.{id}", self.bucket.1)
     }
 
+    /// Whether the disk has room for chunks.
+    ///
+    /// # Errors
+    /// [`BlobError::DiskLow`]
+    pub(super) fn check_room(&self) -> Result<(), BlobError> {
+        if self.nats.refuses_files() { Err(BlobError::DiskLow) } else { Ok(()) }
+    }
+
     /// Stores the chunk of a file that begins at byte `begin`. It belongs to the file once the file's record lists it.
+    ///
+    /// # Errors
+    /// Also [`BlobError::DiskLow`].
     ///
     /// # Cancel safety
     /// After dropping it the chunk may or may not be stored; [`Self::remove_others`] removes it.
@@ -61,6 +72,7 @@ impl ChunkStore {
         begin: u64,
         plain: &[u8],
     ) -> Result<Chunk, BlobError> {
+        self.check_room()?;
         let length = u32::try_from(plain.len()).map_err(|_| BlobError::Damaged)?;
         let (subject, message_id) = (self.subject(&cipher.id), hex(&random::<16>()));
         let message = Publish {

@@ -65,6 +65,12 @@ impl HttpError {
             }
             // `/readyz` says the same to everybody: an operator must act.
             ErrorKind::DiskFull => return Self::unavailable("the server's disk is full", error),
+            ErrorKind::DiskLow => {
+                return Self::unavailable(
+                    "the server's disk is almost full, so it takes no files",
+                    error,
+                );
+            }
             ErrorKind::DiskError => {
                 return Self::unavailable("the server cannot write to its disk", error);
             }

@@ -120,6 +120,7 @@ struct ConnectionState {
     last_error: Mutex<String>,
     writes_refused: Mutex<Option<WritesRefused>>,
     refusals: event_listener::Event,
+    files_refused: AtomicBool,
     closing: AtomicBool,
 }
 
@@ -195,6 +196,17 @@ impl Nats {
     pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
         *self.state.writes_refused.lock() = refused;
         self.state.refusals.notify(usize::MAX);
+    }
+
+    /// Makes [`Self::refuses_files`] true or false: what is left of the disk is kept for messages.
+    pub fn refuse_files(&self, refused: bool) {
+        self.state.files_refused.store(refused, Ordering::SeqCst);
+    }
+
+    /// Whether the disk is so full that bytes of files must not be published. Whoever stores them asks before.
+    #[must_use]
+    pub fn refuses_files(&self) -> bool {
+        self.state.files_refused.load(Ordering::SeqCst)
     }
 
     pub(super) fn writes_refused(&self) -> Option<WritesRefused> {

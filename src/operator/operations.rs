@@ -305,7 +305,9 @@ fn operator_error(
         | ErrorKind::Unauthenticated => ("failed_precondition", Exit::Failed),
         ErrorKind::ResourceExhausted => ("unavailable", Exit::TryAgain),
         ErrorKind::Unavailable => ("unavailable", Exit::Unreachable),
-        ErrorKind::DiskFull | ErrorKind::DiskError => ("unavailable", Exit::Io),
+        ErrorKind::DiskFull | ErrorKind::DiskLow | ErrorKind::DiskError => {
+            ("unavailable", Exit::Io)
+        }
         ErrorKind::Unimplemented => ("unimplemented", Exit::Failed),
         ErrorKind::Internal => return internal(error),
     };

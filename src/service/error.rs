@@ -6,7 +6,7 @@ use crate::domain::text::{DescriptionError, RoomNameError};
 use crate::nats::PublishError;
 use crate::storage::{ChangeError, StorageError};
 
-/// The kinds of errors; each is one code of the contract (section 3.1), the disk's two are `unavailable`
+/// The kinds of errors; each is one code of the contract (section 3.1), the disk's three are `unavailable`
 /// with a text of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -26,6 +26,8 @@ pub enum ErrorKind {
     Unavailable,
     /// The server's disk is full: writes are rejected.
     DiskFull,
+    /// Too little of the server's disk is free for files: they are rejected.
+    DiskLow,
     /// The server's disk is read-only or reports errors: writes are rejected.
     DiskError,
     Unimplemented,
@@ -64,6 +66,7 @@ pub(super) fn blob_kind(error: &BlobError) -> ErrorKind {
         }
         BlobError::Publish(PublishError::Full { .. }) => ErrorKind::DiskFull,
         BlobError::Publish(PublishError::DiskError) => ErrorKind::DiskError,
+        BlobError::DiskLow => ErrorKind::DiskLow,
         _ => ErrorKind::Internal,
     }
 }

@@ -187,7 +187,7 @@ impl<'a> Uploads<'a> {
             height: 0,
             created_ms: now,
             state: FileState::Pending,
-            location: self.blobs.location(),
+            location: self.blobs.location()?,
         };
         self.storage.files().create(&file).await?;
         let upload = Upload {

@@ -188,8 +188,14 @@ impl HealthWatch {
 
     /// Waits until the state differs from `seen`.
     pub async fn changed(&self, seen: Health) -> Health {
-        self.shared.wait(|state| state.health != seen || state.finished).await;
+        self.until(|health, _| health != seen).await;
         self.health()
+    }
+
+    /// Waits until state and disk are as wanted, or the server has ended.
+    pub async fn until(&self, is_wanted: impl Fn(Health, Disk) -> bool) {
+        let is_over = |state: &State| state.finished || is_wanted(state.health, state.disk);
+        self.shared.wait(is_over).await;
     }
 }
 

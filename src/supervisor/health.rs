@@ -68,9 +68,9 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Uploads are refused early: below twice the floor.
+    /// Files are refused earlier than messages: below twice the floor.
     #[must_use]
-    pub fn refuses_uploads(&self) -> bool {
+    pub fn refuses_files(self) -> bool {
         self.free_bytes < self.floor_bytes.saturating_mul(2)
     }
 }
@@ -266,12 +266,12 @@ mod tests {
         let mut policy = HealthPolicy::default();
         let state = |policy: &mut HealthPolicy, bytes| policy.decide(&config, free(bytes));
         assert_eq!(state(&mut policy, 160 * MIB), RUNNING);
-        assert!(policy.disk().refuses_uploads());
+        assert!(policy.disk().refuses_files());
         assert_eq!(state(&mut policy, 160 * MIB - 1), FULL);
         assert_eq!(state(&mut policy, 165 * MIB), FULL);
         assert_eq!(state(&mut policy, 170 * MIB), RUNNING);
         assert_eq!(state(&mut policy, 320 * MIB), RUNNING);
-        assert!(!policy.disk().refuses_uploads());
+        assert!(!policy.disk().refuses_files());
     }
 
     #[test]

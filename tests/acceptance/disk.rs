@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io::Write as _;
 use std::time::Duration;
 
+use chatto::crypto::{hex, sha256};
+use serde_json::{Value, json};
+
 use super::seeded;
 use crate::support::client::{Account, CallError};
 use crate::support::mounts::{inside, owner, prepare, start};
@@ -56,6 +59,34 @@ fn post_until_refused(owner: &Account, room: &str) -> (Vec<String>, CallError) {
             Err(error) => return (acknowledged, error),
         }
     }
+}
+
+/// Begins an upload of a byte.
+fn begin_upload(owner: &Account, room: &str) -> Result<Value, CallError> {
+    let sha256 = hex(&sha256(b"x"));
+    let new = json!({"roomId": room, "filename": "x", "size": "1", "sha256": sha256});
+    owner.client.call("AssetUploadService/CreateUpload", &new)
+}
+
+/// Files stop before messages do: neither a new upload nor a chunk of an earlier one is taken.
+#[test]
+fn below_twice_the_floor_files_are_refused_and_messages_are_not() {
+    let mut server = on_small_disk("128MiB");
+    let owner = owner(&server);
+    let (room, _) = seeded(&owner);
+    let upload = begin_upload(&owner, &room).unwrap()["upload"]["uploadId"].clone();
+    let chunk = json!({"uploadId": upload, "content": "eA==", "chunkSha256": hex(&sha256(b"x"))});
+    let send = || owner.client.call("AssetUploadService/UploadChunk", &chunk);
+    fill(&server, 200 * MIB);
+    let error = until("uploads are refused", NOTICED_WITHIN, || begin_upload(&owner, &room).err());
+    let CallError::Refused { status: 503, body } = error else { panic!("{error:?}") };
+    assert_eq!(body["message"], "the server's disk is almost full, so it takes no files");
+    assert!(matches!(send(), Err(CallError::Refused { status: 503, .. })));
+    owner.post(&room, "text goes on", "low").unwrap();
+    assert_eq!(server.client().readyz().unwrap().0, 200);
+    give_back(&server);
+    until("uploads are taken again", NOTICED_WITHIN, || send().ok());
+    assert!(server.stop().success(), "{}", server.log());
 }
 
 /// Fill the disk, be refused, read nevertheless, free the space, go on: nothing acknowledged is missing.

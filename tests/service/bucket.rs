@@ -245,6 +245,25 @@ fn both_backends_are_read_whichever_new_files_go_to() {
 }
 
 #[test]
+fn on_a_low_disk_no_chunk_is_staged_and_streams_go_on() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let service = &world.service;
+        world.storage.nats().refuse_files(true);
+        let new = begin(service, &ada, &general, b"bytes").await.unwrap();
+        let refused = send(service, &ada, new.id.as_str(), 0, b"bytes").await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::DiskLow);
+        assert_eq!(staged(&world, &new.id).await, 0);
+        let file = stream(service, &ada, &new.id, b"bytes").await.unwrap();
+        assert_eq!(read(service, &ada, &file.id, 0..5).await.unwrap(), b"bytes");
+        world.close().await;
+    });
+}
+
+#[test]
 fn while_the_bucket_fails_an_upload_waits_and_then_goes_on() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
