@@ -18,7 +18,7 @@ run: ## build and start a server at http://localhost:4000, data in ./data
 	cargo build --locked --profile quick --bin chatto
 	exec target/$(CARGO_BUILD_TARGET)/quick/chatto start
 
-test: ## run all tests, with the kill loop at 20 rounds
+test: ## run all tests, with the kill loops at 20 rounds
 	@.ci/setup build tests
 	.ci/test-build dev
 	$(NEXTEST)
@@ -82,9 +82,9 @@ dist: ## build release binaries for x86_64 and aarch64, nats-server included
 	cross/build.sh aarch64-unknown-linux-musl
 	cross/check-static.sh aarch64-unknown-linux-musl
 
-torture: ## run the kill loop, 200 rounds
+torture: ## run the kill loops of messages and of files, 200 rounds each
 	@.ci/setup build tests
-	CHATTO_TORTURE_ROUNDS=$${CHATTO_TORTURE_ROUNDS:-200} $(NEXTEST) --no-capture -E 'test(/^torture::/)'
+	CHATTO_TORTURE_ROUNDS=$${CHATTO_TORTURE_ROUNDS:-200} $(NEXTEST) --no-capture -E 'test(/^torture::|^service::leftovers::/)'
 
 simulate: ## run operations and kills against models of store and sockets, CHATTO_SIMULATION_SECONDS (1800) each; elections
 	@.ci/setup build tests

@@ -188,7 +188,8 @@ impl Drop for StopOnDrop<'_> {
     }
 }
 
-fn number(variable: &str) -> Option<u64> {
+/// A number from the environment.
+pub(crate) fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
 }

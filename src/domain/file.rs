@@ -113,6 +113,12 @@ pub struct Multipart {
 }
 
 impl FileState {
+    /// Whether all bytes have arrived and are not being removed.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        *self == Self::Ready || self.is_shown()
+    }
+
     /// Whether members of its room may read the file.
     #[must_use]
     pub fn is_shown(&self) -> bool {

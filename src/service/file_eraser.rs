@@ -1,9 +1,9 @@
 //! Removing files: nobody reads them any more at once, then their keys and bytes go, then their records.
 
-use super::error::StoreError;
+use super::error::{StoreError, flatten};
 use crate::blobs::{BlobError, Blobs};
-use crate::domain::{AssetId, FileState};
-use crate::storage::{Storage, StorageError};
+use crate::domain::{AssetId, File, FileState, UploadStatus};
+use crate::storage::{RecordChange, Storage, StorageError};
 
 /// A file was not removed completely; its record says so, and the sweep goes on.
 #[derive(Debug, thiserror::Error)]
@@ -31,24 +31,37 @@ impl FileEraser<'_> {
     /// Removes a file if `is_due` accepts its state now. Nothing of it can be read afterwards, whatever is left on
     /// the disk: its key is erased first.
     ///
+    /// The record of a file that was never complete stays, without the name, as long as its upload has one: a request
+    /// that was cut off may still be on its way to the store or to S3, and what it leaves there needs a record to be
+    /// found by. The sweep then removes both. Returns whether nothing is left.
+    ///
     /// # Cancel safety
     /// May be repeated.
     pub(super) async fn erase(
         self,
         id: &AssetId,
         is_due: impl Fn(&FileState) -> bool,
-    ) -> Result<(), EraseError> {
+    ) -> Result<bool, EraseError> {
         let files = self.storage.files();
-        let mark = |state: &FileState| {
-            (*state != FileState::Erasing && is_due(state)).then_some(FileState::Erasing)
+        let mark = |file: Option<&File>| {
+            let due = file.filter(|file| file.state != FileState::Erasing && is_due(&file.state));
+            let marked = |file: &File| {
+                let (state, name) = (FileState::Erasing, String::new());
+                RecordChange::Put(File { state, name, ..file.clone() })
+            };
+            Ok::<_, EraseError>(due.map_or(RecordChange::Keep, marked))
         };
-        let file = files.change_state(id, mark).await?;
+        let file = files.change(id, mark).await.map_err(flatten)?;
         let Some(file) = file.filter(|file| file.state == FileState::Erasing) else {
-            return Ok(());
+            return Ok(false);
         };
         files.erase_key(&file.id).await?;
         self.blobs.erase(&file).await?;
+        let (upload, _) = self.storage.uploads().get(id).await?;
+        if upload.is_some_and(|upload| upload.status != UploadStatus::Completed) {
+            return Ok(false);
+        }
         files.erase_record(&file.id).await?;
-        Ok(())
+        Ok(true)
     }
 }

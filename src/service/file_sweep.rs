@@ -1,12 +1,18 @@
 //! Files that nobody will finish: uploads that were given up, files that no message has, claims and deletions of
-//! processes that were killed.
+//! processes that were killed; and bytes that arrived after a file was complete.
+//!
+//! Only what a record names is removed from the bucket. An object or a multipart upload whose key has no record may
+//! belong to another server that uses the same bucket, for example to the one that this store was copied or restored
+//! from, and nothing about a key could prove the contrary. Our own always have one: it is written before the first
+//! byte and erased after the last one ([`FileEraser`]).
 
 use super::attachments::Attachments;
 use super::error::StoreError;
 use super::file_eraser::{EraseError, FileEraser};
 use super::millis;
+use crate::blobs::BlobError;
 use crate::domain::timeline::RowKind;
-use crate::domain::{AssetId, EventId, File, FileState, RoomId, UploadStatus};
+use crate::domain::{AssetId, EventId, File, FileLocation, FileState, RoomId, UploadStatus};
 use crate::limits::{
     CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, ROWS_READ_MAX, UNATTACHED_FILE_LIFE,
     UPLOAD_LIFE,
@@ -32,20 +38,65 @@ impl FileSweep<'_> {
         let now = self.clock.unix_ms();
         let mut due: Vec<File> = Vec::new();
         let collect = |file: File| {
-            if due.len() < FILES_SWEPT_MAX && is_due(&file, now) {
+            if due.len() < FILES_SWEPT_MAX && (is_due(&file, now) || is_recent(&file, now)) {
                 due.push(file);
             }
         };
-        self.storage.files().each_file(collect).await?;
+        self.storage.files().sweep(collect).await?;
         for file in due {
             if !lease.holds() {
                 return Ok(());
             }
-            if let Err(error) = Box::pin(self.clean_up(file)).await {
+            let cleaned = if is_due(&file, now) {
+                Box::pin(self.clean_up(file)).await
+            } else {
+                self.remove_late_chunks(&file).await
+            };
+            if let Err(error) = cleaned {
                 log::warn!(error:err = error; "a file cannot be cleaned up now; it will be retried");
             }
         }
+        if let Err(error) = Box::pin(self.abort_late_uploads(lease)).await {
+            log::warn!(error:err = error; "unfinished multipart uploads cannot be cleaned up now; they will be retried");
+        }
         Ok(())
+    }
+
+    /// Removes chunks of a complete file that its record does not list: they were on their way when the process that
+    /// sent them was killed, and arrived later.
+    async fn remove_late_chunks(self, file: &File) -> Result<(), EraseError> {
+        let blobs = self.eraser.blobs;
+        match &file.location {
+            FileLocation::Nats(chunks) => blobs.files.remove_others(&file.id, chunks).await?,
+            FileLocation::S3 => blobs.staged.remove_others(&file.id, &[]).await?,
+        }
+        Ok(())
+    }
+
+    /// Aborts multipart uploads of complete files: begun by a process that was killed before it could note them, or
+    /// begun twice because a response was lost.
+    async fn abort_late_uploads(self, lease: &Lease) -> Result<(), EraseError> {
+        let Ok(s3) = self.eraser.blobs.s3() else { return Ok(()) };
+        let mut after = None;
+        loop {
+            let page = s3.list_multipart("", after.as_ref()).await.map_err(BlobError::from)?;
+            for upload in page.entries {
+                if !lease.holds() {
+                    return Ok(());
+                }
+                let Ok(id) = AssetId::try_from(upload.key.as_str()) else { continue };
+                let file = self.storage.files().get(&id).await?;
+                // Of one that is pending it may be the one that goes on.
+                if file.is_some_and(|file| file.state.is_complete()) {
+                    s3.abort(&upload.key, &upload.id).await.map_err(BlobError::from)?;
+                    log::info!("aborted a multipart upload of a file that is complete");
+                }
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     async fn clean_up(self, file: File) -> Result<(), EraseError> {
@@ -84,8 +135,9 @@ impl FileSweep<'_> {
         id: &AssetId,
         is_due: impl Fn(&FileState) -> bool,
     ) -> Result<(), EraseError> {
-        self.eraser.erase(id, is_due).await?;
-        log::info!("removed a file that nobody uses");
+        if self.eraser.erase(id, is_due).await? {
+            log::info!("removed a file that nobody uses");
+        }
         Ok(())
     }
 
@@ -127,6 +179,14 @@ impl FileSweep<'_> {
         }
         Ok(None)
     }
+}
+
+/// Whether a file is complete, its upload is over, and it has not been so for long enough that all late chunks were
+/// found.
+fn is_recent(file: &File, now: i64) -> bool {
+    let age = now.saturating_sub(file.created_ms);
+    let recent = millis(UPLOAD_LIFE)..millis(UNATTACHED_FILE_LIFE);
+    file.state.is_complete() && recent.contains(&age)
 }
 
 /// Whether a file has been in its state for longer than anybody needs.

@@ -90,7 +90,7 @@ impl Sweeper<'_> {
     /// Dropping it leaves the rest for the next sweep.
     pub async fn sweep_files(self) -> Result<(), StoreError> {
         match self.storage.lease("file-sweep", SWEEP_LEASE).await? {
-            Some(lease) => self.files.sweep(&lease).await,
+            Some(lease) => Box::pin(self.files.sweep(&lease)).await,
             None => Ok(()),
         }
     }

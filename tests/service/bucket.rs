@@ -1,6 +1,7 @@
 //! Files in S3: uploads that leave UPLOADS as soon as they fill a part, both backends side by side, and what is left
 //! behind.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,12 +23,12 @@ use crate::support::s3::{Kind, S3Server, config, s3};
 
 const MIB: usize = 1 << 20;
 
-fn with_bucket(bucket: &S3, uploads_to_s3: bool) -> Config {
+pub(super) fn with_bucket(bucket: &S3, uploads_to_s3: bool) -> Config {
     Config { blobs: blobs::Config { uploads_to_s3, s3: Some(bucket.clone()) }, ..settings() }
 }
 
 /// A server with two members of `general` whose files go to this bucket.
-async fn two(
+pub(super) async fn two(
     server: &NatsServer,
     runtime: &chatto::runtime::Runtime,
     bucket: &S3,
@@ -154,6 +155,41 @@ fn nothing_is_left_of_a_cancelled_upload_however_it_came() {
         }
         drop(stream);
         cancel(&streamed.id).await;
+        world.close().await;
+    });
+}
+
+#[test]
+fn late_multipart_uploads_of_our_files_are_aborted_and_others_stay() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let service = &world.service;
+        let bytes = content(6 * MIB);
+        // The response to the first `begin` was lost, or a stream was cut before it could note its upload.
+        let complete = upload(&[service], &ada, &general, &bytes).await;
+        bucket.begin(complete.id.as_str()).await.unwrap();
+        let open = begin(service, &ada, &general, &content(11 * MIB)).await.unwrap();
+        for (number, chunk) in content(11 * MIB).chunks(UPLOAD_CHUNK_MAX_BYTES).take(15).enumerate()
+        {
+            let offset = (number * UPLOAD_CHUNK_MAX_BYTES) as u64;
+            send(service, &ada, open.id.as_str(), offset, chunk).await.unwrap();
+        }
+        // Those of another server that uses the same bucket look like ours.
+        let foreign = AssetId::new(complete.id.group(), 5);
+        for key in [foreign.as_str(), "another program's"] {
+            bucket.begin(key).await.unwrap();
+        }
+        bucket.put(foreign.as_str(), "bytes".into()).await.unwrap();
+        service.sweeper().sweep_files().await.unwrap();
+        let left = bucket.list_multipart("", None).await.unwrap().entries;
+        let keys: BTreeSet<&str> = left.iter().map(|upload| upload.key.as_str()).collect();
+        assert_eq!(keys, BTreeSet::from([open.id.as_str(), foreign.as_str(), "another program's"]));
+        assert_eq!(bucket.list("", None).await.unwrap().entries.len(), 2);
+        let read = read(service, &ada, &complete.id, 0..6 << 20).await.unwrap();
+        assert!(read == bytes);
         world.close().await;
     });
 }

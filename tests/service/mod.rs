@@ -6,6 +6,7 @@ mod clock;
 mod crashes;
 pub(crate) mod files;
 mod guesses;
+mod leftovers;
 mod links;
 mod log_in;
 mod markers;

@@ -89,6 +89,43 @@ impl Client {
         Ok((response.status().as_u16(), response.body_mut().read_to_string()?))
     }
 
+    /// The body of a GET that succeeds.
+    pub(crate) fn get_bytes(&self, path: &str) -> Result<Vec<u8>, CallError> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        bytes_of(request.call())
+    }
+
+    /// Where a GET is redirected to; `None`: nowhere.
+    pub(crate) fn redirect(&self, path: &str) -> Option<String> {
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let response = request.config().max_redirects(0).build().call().unwrap();
+        match response.status().as_u16() {
+            200 => None,
+            307 => Some(response.headers()["location"].to_str().unwrap().to_owned()),
+            other => panic!("{path}: {other}"),
+        }
+    }
+
+    /// The headers of the response to a GET.
+    pub(crate) fn headers(&self, path: &str) -> Result<ureq::http::HeaderMap, ureq::Error> {
+        Ok(self.agent.get(format!("{}{path}", self.base)).call()?.headers().clone())
+    }
+
+    /// Sends bytes with a PUT that succeeds.
+    pub(crate) fn put_bytes(&self, path: &str, bytes: &[u8]) -> Result<Vec<u8>, CallError> {
+        let mut request = self.agent.put(format!("{}{path}", self.base));
+        if let Some(token) = &self.token {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        bytes_of(request.send(bytes))
+    }
+
     pub(crate) fn readyz(&self) -> Result<(u16, String), ureq::Error> {
         self.get("/readyz")
     }
@@ -220,4 +257,19 @@ fn message(event: &Value) -> Option<Message> {
 
 fn password(login: &str) -> String {
     format!("the password of {login}")
+}
+
+/// The body of a response with status 200.
+fn bytes_of(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Vec<u8>, CallError> {
+    let mut response = response.map_err(CallError::Cut)?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().with_config().limit(64 << 20).read_to_vec();
+    let body = body.map_err(CallError::Cut)?;
+    if status == 200 {
+        return Ok(body);
+    }
+    let body = String::from_utf8_lossy(&body).into_owned().into();
+    Err(CallError::Refused { status, body })
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use super::client::{Account, Client};
 use super::nats::{free_port, signal};
+use super::s3;
 use super::wait::until;
 
 /// The binary under test.
@@ -75,6 +76,20 @@ impl Server {
         self.set(cookies, "a cookie secret for these tests only");
         self.set("CHATTO_CORE_SECRET_KEY", SECRET_KEY);
         self.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", "an asset secret for these tests only");
+    }
+
+    /// From the next start on, it has a bucket at the S3 server at this port, where new files go.
+    pub(crate) fn use_s3(&mut self, port: u16) {
+        self.set("CHATTO_CORE_ASSETS_STORAGE_BACKEND", "s3");
+        for (name, value) in [
+            ("ENDPOINT", format!("http://127.0.0.1:{port}").as_str()),
+            ("BUCKET", s3::BUCKET),
+            ("PATH_PREFIX", s3::PREFIX),
+            ("ACCESS_KEY_ID", s3::OWNER.0),
+            ("SECRET_ACCESS_KEY", s3::OWNER.1),
+        ] {
+            self.set(&format!("CHATTO_CORE_ASSETS_S3_{name}"), value);
+        }
     }
 
     /// A server in a new directory, started and ready.

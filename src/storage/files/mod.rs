@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 
 use crate::crypto::DataKey;
-use crate::domain::{AssetId, File, FileState};
+use crate::domain::{AssetId, File, FileGroup, FileState};
 use crate::limits::{BATCH_MESSAGES_MAX, BATCH_SUBJECTS_MAX};
 use crate::nats::{BatchRead, Nats, StoredMessage};
 use crate::runtime::Clock;
@@ -155,17 +155,56 @@ impl Files {
         self.erase_subject(&subject(id)).await
     }
 
-    /// Shows every file, the oldest change first, in batches from any replica.
+    /// Shows every file, the oldest change first, in batches from any replica. After a kill it may also show what a
+    /// file was before its last change, until [`Self::sweep`] has erased that.
     pub async fn each_file(&self, mut each: impl FnMut(File) + Send) -> Result<(), StorageError> {
+        self.each_on("files.*.*", |_, record| each(record.file)).await
+    }
+
+    /// Shows the files of a group, as [`Self::each_file`] does.
+    pub async fn each_of_group(
+        &self,
+        group: FileGroup,
+        mut each: impl FnMut(File) + Send,
+    ) -> Result<(), StorageError> {
+        self.each_on(&format!("files.{group}.*"), |_, record| each(record.file)).await
+    }
+
+    /// Shows every file as [`Self::each_file`] does, and erases records that were replaced and that a kill left on the
+    /// disk. It keeps 8 bytes for each file.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn sweep(&self, mut each: impl FnMut(File) + Send) -> Result<(), StorageError> {
+        let (mut seen, mut left) = (Vec::new(), Vec::new());
+        let see = |sequence: u64, record: FileRecord| {
+            // Sequences ascend.
+            if seen.binary_search(&record.replaced).is_ok() {
+                left.push(record.replaced);
+            }
+            seen.push(sequence);
+            each(record.file);
+        };
+        self.each_on("files.*.*", see).await?;
+        for sequence in left {
+            self.erase_at(sequence).await?;
+        }
+        Ok(())
+    }
+
+    async fn each_on(
+        &self,
+        subject: &str,
+        mut each: impl FnMut(u64, FileRecord) + Send,
+    ) -> Result<(), StorageError> {
         let mut sequence = 1;
         loop {
-            let what =
-                BatchRead::OfSubject { subject: "files.*.*", sequence, count: BATCH_MESSAGES_MAX };
+            let what = BatchRead::OfSubject { subject, sequence, count: BATCH_MESSAGES_MAX };
             let batch = self.nats.read(stream::FILES, what).await?;
             let Some(last) = batch.messages.last() else { return Ok(()) };
             sequence = last.sequence.saturating_add(1);
             for stored in &batch.messages {
-                each(read(stored)?);
+                each(stored.sequence, read_record(stored)?);
             }
         }
     }
@@ -205,7 +244,11 @@ fn key_subject(id: &AssetId) -> String {
 }
 
 fn read(stored: &StoredMessage) -> Result<File, StorageError> {
+    Ok(read_record(stored)?.file)
+}
+
+fn read_record(stored: &StoredMessage) -> Result<FileRecord, StorageError> {
     let (record, _) = decode_value::<FileRecord>(&stored.payload)
         .map_err(StorageError::corrupt(stream::FILES))?;
-    Ok(record.file)
+    Ok(record)
 }

@@ -32,6 +32,8 @@ pub(crate) const OWNER: (&str, &str) = ("owner-key", "owner-secret-key");
 /// May only read, at SeaweedFS.
 pub(crate) const READER: (&str, &str) = ("reader-key", "reader-secret-key");
 pub(crate) const BUCKET: &str = "files";
+/// What stands before all keys.
+pub(crate) const PREFIX: &str = "production/chatto";
 /// The domain of virtual-hosted buckets, which a test's hosts file resolves.
 pub(crate) const DOMAIN: &str = "s3.example.test";
 
@@ -182,7 +184,7 @@ pub(crate) fn config(port: u16) -> Config {
     Config {
         endpoint: format!("http://127.0.0.1:{port}"),
         bucket: BUCKET.to_owned(),
-        path_prefix: "production/chatto".to_owned(),
+        path_prefix: PREFIX.to_owned(),
         region: None,
         access_key_id: Secret::from(OWNER.0.to_owned()),
         secret_access_key: Secret::from(OWNER.1.to_owned()),
