@@ -3,10 +3,15 @@
 use super::time;
 use crate::contract::api;
 use crate::limits::UPLOAD_CHUNK_MAX_BYTES;
-use crate::service::{AssetUrl, FileView, Tickets, UploadStatus, UploadView, Variant};
+use crate::service::{
+    AssetUrl, FileView, RoomFileView, Tickets, UploadStatus, UploadView, Variant,
+};
 
 /// The picture that a timeline shows (contract 10.3).
 const DEFAULT_THUMBNAIL: Variant = Variant { width: 960, height: 400, cover: false };
+
+/// The picture that a list of files shows (contract 5.5).
+const LIST_THUMBNAIL: Variant = Variant { width: 120, height: 120, cover: true };
 
 /// An upload.
 #[must_use]
@@ -48,6 +53,26 @@ pub fn asset(
     thumbnail: Option<api::ImageTransformOptions>,
     file: FileView,
 ) -> api::Asset {
+    with_thumbnail(tickets, thumbnail.map_or(DEFAULT_THUMBNAIL, variant), file)
+}
+
+/// An entry of a room's list of files.
+#[must_use]
+pub fn room_file(
+    tickets: Tickets<'_>,
+    thumbnail: Option<api::ImageTransformOptions>,
+    entry: RoomFileView,
+) -> api::RoomAttachmentListItem {
+    let thumbnail = thumbnail.map_or(LIST_THUMBNAIL, variant);
+    api::RoomAttachmentListItem {
+        attachment: Some(with_thumbnail(tickets, thumbnail, entry.file)),
+        message_event_id: entry.message.to_string(),
+        thread_root_event_id: entry.thread_root.map(|id| id.to_string()).unwrap_or_default(),
+        created_at: Some(time(entry.posted_ms)),
+    }
+}
+
+fn with_thumbnail(tickets: Tickets<'_>, thumbnail: Variant, file: FileView) -> api::Asset {
     api::Asset {
         id: file.id.to_string(),
         asset_url: Some(address(tickets.url(file.id))),
@@ -71,17 +96,16 @@ pub fn attachment(tickets: Tickets<'_>, file: &FileView) -> api::MessageAttachme
         width: pixels(file.width),
         height: pixels(file.height),
         asset_url: Some(address(tickets.url(file.id))),
-        thumbnail_asset_url: thumbnail_url(tickets, None, file),
+        thumbnail_asset_url: thumbnail_url(tickets, DEFAULT_THUMBNAIL, file),
         video_processing: None,
     }
 }
 
 fn thumbnail_url(
     tickets: Tickets<'_>,
-    wanted: Option<api::ImageTransformOptions>,
+    wanted: Variant,
     file: &FileView,
 ) -> Option<api::MessageAssetUrl> {
-    let wanted = wanted.map(variant).unwrap_or(DEFAULT_THUMBNAIL);
     (file.width > 0).then(|| address(tickets.variant_url(file.id, wanted)))
 }
 

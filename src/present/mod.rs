@@ -3,7 +3,7 @@
 mod assets;
 pub mod operations;
 
-pub use assets::{asset, attachment, completed, upload};
+pub use assets::{asset, attachment, completed, room_file, upload};
 
 use crate::contract::{SERVER_VERSION, Timestamp, api};
 use crate::domain::TimeFormat;

@@ -27,6 +27,7 @@ mod passwords;
 mod presence;
 mod rights;
 mod roles;
+mod room_files;
 mod rooms;
 mod server;
 mod sessions;
@@ -61,6 +62,7 @@ pub use messages::{Messages, NewMessage, PostError};
 pub use passwords::PasswordHashError;
 pub use presence::Presences;
 pub use roles::Roles;
+pub use room_files::RoomFiles;
 pub use rooms::{NewRoom, Rooms};
 pub use server::Server;
 pub use sessions::{Credential, LogIn, LogInError, Session, SessionId, SessionState, Sessions};
@@ -76,8 +78,8 @@ pub use users::Users;
 pub use view::{
     AccountView, CustomStatusView, DirectoryMember, FileView, Grants, GroupView, LinkContent,
     LinkView, LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition, PageRequest,
-    RoleView, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowView, RowViewKind,
-    RuntimeView, ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
+    RoleView, RoomFileView, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowView,
+    RowViewKind, RuntimeView, ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
 };
 
 use attachments::Attachments;
@@ -378,6 +380,12 @@ impl Service {
             storage: &self.inner.storage,
             clock: &self.inner.clock,
             barrier: self.read_barrier(),
+    /// The files of rooms.
+    #[must_use]
+    pub fn room_files(&self) -> RoomFiles<'_> {
+        RoomFiles { storage: &self.inner.storage, timeline: self.timeline() }
+    }
+
             config: &self.inner.config,
             keys: &self.inner.keys,
             passwords: self.passwords(),

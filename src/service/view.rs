@@ -256,6 +256,17 @@ pub struct FileView {
 }
 
 impl From<File> for FileView {
+/// A file of a message, in the list of a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoomFileView {
+    pub file: FileView,
+    pub message: EventId,
+    /// Of a reply in a thread.
+    pub thread_root: Option<EventId>,
+    /// When the message was posted, milliseconds since 1970.
+    pub posted_ms: i64,
+}
+
     fn from(file: File) -> Self {
         Self {
             id: file.id,

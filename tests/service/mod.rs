@@ -14,6 +14,7 @@ pub(crate) mod messages;
 mod model;
 mod operator;
 mod removal;
+mod room_files;
 mod rooms;
 mod sessions;
 mod standstill;

@@ -3,7 +3,7 @@
 use crate::contract::api::{self, get_room_events_request::Cursor};
 use crate::contract::rpc::room_service::{
     BatchGetMembers, CreateRoom, GetMember, GetRoomEvents, GetRoomEventsAround, JoinRoom,
-    LeaveRoom, ListMembers, MarkRoomAsRead, UpdateTypingIndicator,
+    LeaveRoom, ListMembers, ListRoomAttachments, MarkRoomAsRead, UpdateTypingIndicator,
 };
 use crate::service::{NewRoom, PagePosition};
 
@@ -13,6 +13,7 @@ use crate::present;
 pub(super) fn register(table: &mut MethodTable) {
     rooms(table);
     members(table);
+    files(table);
     timeline(table);
 }
 
@@ -61,6 +62,20 @@ fn members(table: &mut MethodTable) {
         let origin = caller.origin();
         let members = members.into_iter().map(|one| present::member(&origin, one)).collect();
         Ok(api::BatchGetRoomMembersResponse { members })
+    });
+}
+
+fn files(table: &mut MethodTable) {
+    table.add(ListRoomAttachments, CallKind::Read, |caller, request| async move {
+        let (session, service) = (caller.session()?, &caller.state.service);
+        let page = present::page_request(request.page);
+        let page = service.room_files().list(session, &request.room_id, page).await?;
+        let tickets = service.assets().tickets(session.user);
+        let shown = |file| present::room_file(tickets, request.thumbnail, file);
+        Ok(api::ListRoomAttachmentsResponse {
+            page: Some(present::page_info(&page)),
+            attachments: page.items.into_iter().map(shown).collect(),
+        })
     });
 }
 

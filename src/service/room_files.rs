@@ -1,0 +1,88 @@
+//! The files of a room's messages, in a list.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::rights::readable_room;
+use super::timeline::Timeline;
+use super::{Page, PageRequest, ReadError, RoomFileView, Session};
+use crate::domain::{AssetId, EventId, FileGroup, FileState, RoomId};
+use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
+use crate::storage::{Storage, StorageError};
+
+/// The files of rooms.
+#[derive(Clone, Copy)]
+pub struct RoomFiles<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) timeline: Timeline<'a>,
+}
+
+impl RoomFiles<'_> {
+    /// The files of a room's messages, those of the newest message first and in its order; a message that was deleted
+    /// a moment ago is left out, so a page may be short. Replies are listed at their thread's root. A larger limit than
+    /// we serve is clamped.
+    ///
+    /// There is no index: it reads the records of the room's files, about 300 bytes each, and keeps of them two ids
+    /// for each entry up to the end of the page.
+    ///
+    /// # Errors
+    /// [`ReadError::NotFound`] for an unknown room, [`ReadError::Denied`] for others than members.
+    pub async fn list(
+        self,
+        session: &Session,
+        room: &str,
+        page: PageRequest,
+    ) -> Result<Page<RoomFileView>, ReadError> {
+        let id = readable_room(self.storage, session, room)?;
+        let limit = if page.limit == 0 { TIMELINE_PAGE_DEFAULT } else { page.limit };
+        let end = page.offset.saturating_add(limit.min(TIMELINE_PAGE_MAX));
+        let (newest, total) = self.newest(id, end).await?;
+        let mut items = Vec::new();
+        let mut start = 0_usize;
+        for of_message in newest.chunk_by(|(one, _), (other, _)| one == other) {
+            let (first, last) = (start, start.saturating_add(of_message.len()));
+            start = last;
+            let Some((message, _)) = of_message.first().filter(|_| last > page.offset) else {
+                continue;
+            };
+            let message = match self.timeline.message(session, room, message.as_str()).await {
+                Ok(message) => message,
+                Err(ReadError::NotFound { .. }) => continue,
+                Err(error) => return Err(error),
+            };
+            let before = page.offset.saturating_sub(first);
+            let files = message.attachments.into_iter().take(of_message.len()).skip(before);
+            items.extend(files.map(|file| RoomFileView {
+                file,
+                message: message.id,
+                thread_root: message.thread_root,
+                posted_ms: message.created_ms,
+            }));
+        }
+        Ok(Page { items, total, has_more: end < total })
+    }
+
+    /// The first `count` files of the list with their messages, and how many there are in all.
+    async fn newest(
+        self,
+        room: RoomId,
+        count: usize,
+    ) -> Result<(Vec<(EventId, AssetId)>, usize), StorageError> {
+        let mut newest: BinaryHeap<Reverse<(EventId, AssetId)>> = BinaryHeap::new();
+        let mut total = 0_usize;
+        let files = self.storage.files();
+        let collect = |file: crate::domain::File| {
+            let FileState::Attached(message) = file.state else { return };
+            if file.room != Some(room) {
+                return;
+            }
+            total = total.saturating_add(1);
+            newest.push(Reverse((message, file.id)));
+            if newest.len() > count {
+                newest.pop();
+            }
+        };
+        files.each_of_group(FileGroup::of(&room), collect).await?;
+        Ok((newest.into_sorted_vec().into_iter().map(|Reverse(one)| one).collect(), total))
+    }
+}

@@ -1,0 +1,65 @@
+//! The list of a room's files.
+
+use chatto::service::{
+    ErrorKind, FileView, NewMessage, PageRequest, RoomFileView, Service, Session,
+};
+
+use super::files::upload;
+use super::messages::two;
+use super::{NatsServer, run};
+
+/// Posts a message with these files.
+async fn post(service: &Service, session: &Session, room: &str, files: &[&FileView]) -> String {
+    let ids: Vec<String> = files.iter().map(|file| file.id.to_string()).collect();
+    let new = NewMessage { room, attachments: &ids, ..NewMessage::default() };
+    service.messages().post(session, new).await.unwrap().id.to_string()
+}
+
+fn entries(items: &[RoomFileView]) -> Vec<(String, FileView)> {
+    items.iter().map(|item| (item.message.to_string(), item.file.clone())).collect()
+}
+
+#[test]
+fn the_files_of_a_room_are_listed_newest_message_first() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let mut files = Vec::new();
+        for name in 0..8_u8 {
+            files.push(upload(&[service], &ada, &general, &[name]).await);
+        }
+        let (first, rest) = files.split_first().unwrap();
+        // In another order than they were uploaded in; the last one has no message.
+        let older = post(service, &ada, &general, &[&rest[3], &rest[0], &rest[2]]).await;
+        let deleted = post(service, &ada, &general, &[&rest[4]]).await;
+        let newer = post(service, &ada, &general, &[&rest[5], first, &rest[1]]).await;
+        service.deletions().message(&ada, &general, &deleted).await.unwrap();
+        let mut wanted: Vec<(String, FileView)> = Vec::new();
+        wanted.extend([&rest[5], first, &rest[1]].map(|file| (newer.clone(), file.clone())));
+        wanted.extend([&rest[3], &rest[0], &rest[2]].map(|file| (older.clone(), file.clone())));
+        let list = async |session: &Session, limit, offset| {
+            service.room_files().list(session, &general, PageRequest { limit, offset }).await
+        };
+        let all = list(&bob, 0, 0).await.unwrap();
+        assert_eq!((entries(&all.items), all.total, all.has_more), (wanted.clone(), 6, false));
+        // Pages may end within a message.
+        for limit in 1..6 {
+            let mut seen = Vec::new();
+            loop {
+                let page = list(&bob, limit, seen.len()).await.unwrap();
+                assert_eq!(page.total, 6);
+                seen.extend(entries(&page.items));
+                assert_eq!(page.has_more, seen.len() < 6);
+                if !page.has_more {
+                    break;
+                }
+            }
+            assert_eq!(seen, wanted, "{limit}");
+        }
+        assert_eq!(list(&bob, 5, 6).await.unwrap().items, []);
+        let eve = world.person("eve", None).await;
+        assert_eq!(list(&eve, 0, 0).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        world.close().await;
+    });
+}
