@@ -88,6 +88,7 @@ pub(super) fn service(
         blobs: blobs::Config {
             uploads_to_s3: settings.assets.uploads_to_s3,
             s3: bucket(settings, clock)?,
+            redirect_above: settings.assets.redirect_above_bytes,
         },
         part_slots: if memory < SMALL_MEMORY_BYTES { 4 } else { 8 },
         asset_signing_secret: settings.assets.signing_secret.clone().unwrap_or_else(unused),
@@ -127,8 +128,15 @@ pub(super) fn http(settings: &Settings) -> http::Config {
         shutdown_timeout: webserver.shutdown_timeout,
         client_dir: webserver.client_dir.clone().map(Folder::at),
         upload_max_bytes: usize::try_from(settings.assets.max_upload_bytes).unwrap_or(usize::MAX),
+        files_origin: redirect_origin(settings),
         deadlines: http::Deadlines::default(),
     }
+}
+
+/// Where downloads are redirected to.
+fn redirect_origin(settings: &Settings) -> Option<String> {
+    settings.assets.redirect_above_bytes?;
+    settings.assets.s3.as_ref()?.origin().ok()
 }
 
 /// The public origin, or the host names of this machine.

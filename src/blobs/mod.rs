@@ -13,7 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::domain::{AssetId, File, FileLocation};
-use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX};
+use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_LIFE};
 use crate::nats::Nats;
 use crate::runtime::{Backoff, Clock, Stop};
 use s3::{S3, S3Error};
@@ -25,6 +25,8 @@ pub struct Config {
     pub uploads_to_s3: bool,
     /// The bucket of `core.assets.s3.*`.
     pub s3: Option<S3>,
+    /// `core.assets.s3.redirect_above`: larger files in S3 may be fetched there, in bytes. `None`: never.
+    pub redirect_above: Option<u64>,
 }
 
 /// The bytes of files. Clones share everything.
@@ -112,6 +114,21 @@ impl Blobs {
     }
 
     /// Removes the bytes of a file, what was staged of it, and its unfinished multipart uploads.
+    /// A URL at which anybody can fetch a file for [`S3_REDIRECT_LIFE`], if it is one that may be fetched there.
+    pub async fn redirect(
+        &self,
+        file: &File,
+        content_type: &str,
+        disposition: &str,
+    ) -> Result<Option<String>, BlobError> {
+        let is_larger = self.config.redirect_above.is_some_and(|above| file.size > above);
+        if file.location != FileLocation::S3 || !is_larger {
+            return Ok(None);
+        }
+        let how = s3::Presigned { ttl: S3_REDIRECT_LIFE, content_type, disposition };
+        Ok(Some(self.s3()?.presign_get(file.id.as_str(), &how).await?))
+    }
+
     ///
     /// # Cancel safety
     /// May be repeated.

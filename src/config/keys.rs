@@ -78,7 +78,7 @@ pub const KEYS: &[Key] = &[
     now("core.assets.s3.use_ssl", Bool, Derived("true, or by the scheme of the endpoint"), "Connect by TLS"),
     now("core.assets.s3.path_style", Bool, Derived("false, or true where the endpoint is an IP address"), "Put the bucket into the path instead of the host name"),
     now("core.assets.s3.session_token", Text, Unset, "Token of temporary credentials").secret(),
-    pending("core.assets.s3.redirect_above", Size, Unset, "Requests for larger plain files are redirected to a short-lived S3 URL; unset: never"),
+    now("core.assets.s3.redirect_above", Size, Unset, "Downloads of larger files in S3 are redirected to a short-lived S3 URL; unset: never"),
     now("core.assets.s3.ca_cert", Path, Unset, "Certificate of a private authority in PEM form, trusted in addition to those of the system"),
     now("core.assets.s3.timeout", Duration, Value("30s"), "Time limit of one request; uploads get a second more for each 64 KiB"),
     recognised("core.projection_snapshots", "Nothing is replayed here, so there is nothing to snapshot"),

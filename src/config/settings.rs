@@ -98,6 +98,8 @@ pub struct Assets {
     pub uploads_to_s3: bool,
     /// `core.assets.s3.*`, when an endpoint is set.
     pub s3: Option<s3::Config>,
+    /// `core.assets.s3.redirect_above`
+    pub redirect_above_bytes: Option<u64>,
 }
 
 /// `nats.embedded.*`

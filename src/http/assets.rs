@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use futures_lite::AsyncReadExt;
-use hyper::StatusCode;
 use hyper::header::{self, HeaderName};
+use hyper::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tide::Request;
 
@@ -74,7 +74,11 @@ async fn respond(request: &Request<App>, variant: Option<Variant>) -> tide::Resu
     };
     let id = request.param("id").unwrap_or_default();
     match open(&state, &head, id, variant).await {
-        Ok(open) => send(&state, &head, open),
+        Ok(open) => match Box::pin(redirect(&state, &head, &open)).await {
+            Ok(Some(redirect)) => redirect.into(),
+            Ok(None) => send(&state, &head, open),
+            Err(error) => Response::empty(error.status()).into(),
+        },
         // Whoever has no access learns nothing more than the status (contract 10.3).
         Err(error) => Response::empty(error.status()).into(),
     }
@@ -162,6 +166,23 @@ async fn open(
 async fn session(state: &App, head: &Head) -> Result<Session, HttpError> {
     let presented = PresentedCredential::of_own_origin(state, head);
     auth::require(state, &presented, CallKind::Read).await
+}
+
+/// The redirect to S3, if that is where the client is to fetch the file. It is valid for a GET only.
+async fn redirect(
+    state: &App,
+    head: &Head,
+    open: &OpenFile,
+) -> Result<Option<Response>, HttpError> {
+    if head.method != Method::GET || head.knows(&format!("\"{}\"", open.tag())) {
+        return Ok(None);
+    }
+    let disposition = disposition(open.is_inline(), &open.file.name);
+    let url = state.service.assets().redirect(open, &disposition).await?;
+    Ok(url.map(|url| {
+        let response = Response::empty(StatusCode::TEMPORARY_REDIRECT);
+        response.with(header::LOCATION, &url).with(header::CACHE_CONTROL, "no-store")
+    }))
 }
 
 /// The response with a file or a part of it.

@@ -26,6 +26,8 @@ pub struct Config {
     pub client_dir: Option<Folder>,
     /// `core.assets.max_upload_size`: bounds the calls that carry an image.
     pub upload_max_bytes: usize,
+    /// The origin that downloads of files are redirected to, which our pages must be allowed to load from.
+    pub files_origin: Option<String>,
     /// How long a client may keep a connection waiting.
     pub deadlines: Deadlines,
 }
@@ -69,6 +71,7 @@ impl Default for Config {
             shutdown_timeout: limits::HTTP_SHUTDOWN_TIMEOUT_DEFAULT,
             client_dir: None,
             upload_max_bytes: limits::UPLOAD_MAX_BYTES_DEFAULT,
+            files_origin: None,
             deadlines: Deadlines::default(),
         }
     }

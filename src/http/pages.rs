@@ -62,7 +62,9 @@ fn page(state: &App, head: &Head) -> Response {
     };
     let html = client_dir::with_tags(&html, tags).unwrap_or_else(|| html.into_owned());
     let response = Response::of(StatusCode::OK, asset.content_type(), html);
-    with_policy(response).with(header::CACHE_CONTROL, client_dir::NO_STORE)
+    let policy = web::content_policy(state.config.files_origin.as_deref());
+    let response = response.with(header::CONTENT_SECURITY_POLICY, &policy);
+    response.with(header::CACHE_CONTROL, client_dir::NO_STORE)
 }
 
 fn file(head: &Head, asset: &Asset, cache: &str) -> Response {
@@ -94,5 +96,5 @@ pub(super) fn not_found() -> Response {
 }
 
 fn with_policy(response: Response) -> Response {
-    response.with(header::CONTENT_SECURITY_POLICY, web::CONTENT_POLICY)
+    response.with(header::CONTENT_SECURITY_POLICY, &web::content_policy(None))
 }

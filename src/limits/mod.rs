@@ -313,6 +313,8 @@ pub const FILE_CHUNKS_MAX: usize = 10_240;
 pub const S3_CHECK_RETRY_FIRST: Duration = Duration::from_secs(2);
 /// See [`S3_CHECK_RETRY_FIRST`].
 pub const S3_CHECK_RETRY_MAX: Duration = Duration::from_secs(300);
+/// How long a download that was redirected to S3 may begin there: whoever has the address needs no account.
+pub const S3_REDIRECT_LIFE: Duration = Duration::from_secs(15 * 60);
 /// Streamed uploads to S3 that wait for memory.
 pub const S3_UPLOADS_WAITING_MAX: usize = 64;
 /// Files that are streamed in at a time, each with a chunk in memory; further ones wait at the socket.

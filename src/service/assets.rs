@@ -179,6 +179,20 @@ impl<'a> Assets<'a> {
         Ok(OpenFile { file, cipher: FileCipher { id, key } })
     }
 
+    /// A URL of S3 at which the reader may fetch the whole file with this `Content-Disposition`; `None`: it comes from
+    /// here. Text that browsers show is never redirected.
+    pub async fn redirect(
+        self,
+        open: &OpenFile,
+        disposition: &str,
+    ) -> Result<Option<String>, FileError> {
+        let content_type = open.content_type();
+        if content_type.starts_with("text/") && open.is_inline() {
+            return Ok(None);
+        }
+        Ok(self.blobs.redirect(&open.file, &content_type, disposition).await?)
+    }
+
     /// Reads bytes `range` of a file.
     pub fn read(self, open: OpenFile, range: Range<u64>) -> Result<BlobReader, FileError> {
         Ok(self.blobs.read(open.file, open.cipher, range)?)

@@ -34,10 +34,17 @@ pub const SETUP: &str = "/setup/index.html";
 /// The page for a path that does not exist.
 pub const NOT_FOUND_PAGE: &str = "/setup/lost.html";
 
-/// The content policy of our own pages: only our own files and our own origin, nothing inline.
-pub const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-    img-src 'self'; media-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-    frame-ancestors 'none'";
+/// The content policy of our own pages: only our own files and our own origin, nothing inline. Pictures, sounds and
+/// films may also come from `files_origin`.
+#[must_use]
+pub fn content_policy(files_origin: Option<&str>) -> String {
+    let files = files_origin.map(|origin| format!(" {origin}")).unwrap_or_default();
+    format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'{files}; \
+         media-src 'self'{files}; connect-src 'self'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    )
+}
 
 /// The embedded file at the path of a request.
 #[must_use]

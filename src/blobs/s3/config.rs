@@ -101,11 +101,31 @@ pub(super) struct Address {
 impl Address {
     /// As a URL.
     pub(super) fn url(&self) -> String {
-        format!("{}://{}", if self.tls { "https" } else { "http" }, self.host)
+        format!("{}://{}", self.scheme(), self.host)
+    }
+
+    /// The origin of the objects of this bucket.
+    pub(super) fn origin(&self, bucket: &str) -> String {
+        if self.path_style {
+            return self.url();
+        }
+        format!("{}://{bucket}.{}", self.scheme(), self.host)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.tls { "https" } else { "http" }
     }
 }
 
 impl Config {
+    /// The origin of the service, as presigned URLs name it.
+    ///
+    /// # Errors
+    /// [`ConfigError`] when the settings name none.
+    pub fn origin(&self) -> Result<String, ConfigError> {
+        Ok(self.address()?.origin(&self.bucket))
+    }
+
     /// Checks what can be checked without files and network.
     ///
     /// # Errors

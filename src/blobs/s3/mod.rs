@@ -48,12 +48,7 @@ impl S3 {
     /// The origin of the service, as presigned URLs name it.
     #[must_use]
     pub fn origin(&self) -> String {
-        let address = &self.transport.address;
-        if address.path_style {
-            return address.url();
-        }
-        let scheme = if address.tls { "https" } else { "http" };
-        format!("{scheme}://{}.{}", self.transport.context.bucket, address.host)
+        self.transport.address.origin(&self.transport.context.bucket)
     }
 }
 
