@@ -203,6 +203,7 @@ impl ServerProcess {
             readiness: self.readiness.clone(),
             nats: store.nats.clone(),
             storage: store.storage.clone(),
+            service: service.clone(),
             realtime: realtime.clone(),
             embedded: store.embedded.as_ref().map(crate::supervisor::Embedded::watch),
             register: store.register.clone(),

@@ -6,10 +6,12 @@ use std::time::Instant;
 use crate::nats::Nats;
 use crate::observe::{recent_errors, rfc3339};
 use crate::operator::{
-    DiskStatus, HeldRoomStatus, NatsStatus, StatusReport, StatusSource, StreamStatus, VERSION,
+    DiskStatus, HeldRoomStatus, NatsStatus, S3Status, StatusReport, StatusSource, StreamStatus,
+    VERSION,
 };
 use crate::realtime::Realtime;
 use crate::runtime::Clock;
+use crate::service::{BucketView, Service};
 use crate::storage::{HeldRoom, Storage};
 use crate::supervisor::HealthWatch;
 
@@ -21,6 +23,7 @@ pub(super) struct Sources {
     pub(super) readiness: Readiness,
     pub(super) nats: Nats,
     pub(super) storage: Storage,
+    pub(super) service: Service,
     pub(super) realtime: Realtime,
     pub(super) embedded: Option<HealthWatch>,
     pub(super) register: Option<Register>,
@@ -77,6 +80,7 @@ async fn report(from: &Sources) -> StatusReport {
                 store_limit_bytes: disk.store_limit_bytes,
             }
         }),
+        s3: from.service.bucket().map(bucket),
         streams: streams(from).await,
         unfolded_events: from.storage.unfolded().0,
         held_rooms: from.storage.held_rooms().into_iter().map(held_room).collect(),
@@ -85,6 +89,18 @@ async fn report(from: &Sources) -> StatusReport {
         recent_errors: shown
             .map(|error| format!("{} {}: {}", rfc3339(error.at_ms), error.target, error.text))
             .collect(),
+    }
+}
+
+fn bucket(bucket: BucketView) -> S3Status {
+    let BucketView { name, origin, health } = bucket;
+    S3Status {
+        bucket: name,
+        origin,
+        usable: health.usable,
+        since: health.usable.map(|_| rfc3339(health.since_ms)),
+        errors: health.errors,
+        last_error: health.last_error,
     }
 }
 

@@ -86,7 +86,8 @@ impl Blobs {
                     return;
                 }
                 Some(Err(error)) => {
-                    log::warn!(error:err = error; "the S3 bucket cannot be used; it will be checked again");
+                    // The reason is logged when it changes, not each time.
+                    log::debug!(error:err = error; "the S3 bucket will be checked again");
                 }
             }
             let delay: Duration = backoff.delay();
@@ -113,7 +114,6 @@ impl Blobs {
         })
     }
 
-    /// Removes the bytes of a file, what was staged of it, and its unfinished multipart uploads.
     /// A URL at which anybody can fetch a file for [`S3_REDIRECT_LIFE`], if it is one that may be fetched there.
     pub async fn redirect(
         &self,
@@ -129,6 +129,7 @@ impl Blobs {
         Ok(Some(self.s3()?.presign_get(file.id.as_str(), &how).await?))
     }
 
+    /// Removes the bytes of a file, what was staged of it, and its unfinished multipart uploads.
     ///
     /// # Cancel safety
     /// May be repeated.

@@ -40,11 +40,6 @@ fn text(report: &Value) -> String {
     let mut line = |name: &str, value: String| {
         writeln!(text, "{:12}{value}", format!("{name}:")).ok();
     };
-    let shown = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "none".to_owned(),
-        other => other.to_string(),
-    };
     let state = match field(report, "reason") {
         Value::String(reason) => format!("not ready ({reason})"),
         _ => "ready".to_owned(),
@@ -73,6 +68,9 @@ fn text(report: &Value) -> String {
         line("disk", format!("{} free, {} kept free", size("free_bytes"), size("floor_bytes")));
         let store = format!("{} of at most {}", size("store_bytes"), size("store_limit_bytes"));
         line("store", store);
+    }
+    if let Value::Object(_) = field(report, "s3") {
+        line("s3", s3(field(report, "s3")));
     }
     line("backup", format!("last verified: {}", shown(field(report, "last_verified_backup"))));
     for stream in field(report, "streams").as_array().into_iter().flatten() {
@@ -105,6 +103,29 @@ fn text(report: &Value) -> String {
         line("error", shown(error));
     }
     text
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "none".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// The bucket of files, and what is wrong with it.
+fn s3(bucket: &Value) -> String {
+    let text = |name: &str| field(bucket, name).as_str().unwrap_or_default();
+    let state = match field(bucket, "usable").as_bool() {
+        None => "not used yet".to_owned(),
+        Some(true) => format!("usable since {}", text("since")),
+        Some(false) => format!("not usable since {}", text("since")),
+    };
+    let errors = match field(bucket, "errors").as_u64() {
+        None | Some(0) => String::new(),
+        Some(errors) => format!(", {errors} errors, the last one: {}", text("last_error")),
+    };
+    format!("{} at {}, {state}{errors}", text("bucket"), text("origin"))
 }
 
 fn mib(bytes: u64) -> String {

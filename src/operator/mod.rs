@@ -16,7 +16,7 @@ pub use exit::Exit;
 pub use operations::{Operations, OperatorParts};
 pub use server::{BindError, Server};
 pub use status::{
-    DiskStatus, HeldRoomStatus, NatsStatus, StatusReport, StatusSource, StreamStatus,
+    DiskStatus, HeldRoomStatus, NatsStatus, S3Status, StatusReport, StatusSource, StreamStatus,
 };
 pub use wire::OperatorError;
 

@@ -30,6 +30,8 @@ pub struct StatusReport {
     pub nats: NatsStatus,
     /// The disk under the store; embedded only.
     pub disk: Option<DiskStatus>,
+    /// The bucket of files, if settings name one.
+    pub s3: Option<S3Status>,
     pub streams: Vec<StreamStatus>,
     /// Events that are not folded into pages yet.
     pub unfolded_events: usize,
@@ -73,6 +75,20 @@ pub struct DiskStatus {
     pub floor_bytes: u64,
     pub store_bytes: u64,
     pub store_limit_bytes: u64,
+}
+
+/// The bucket of files, as the responses of its service say.
+#[derive(Debug, Clone, Serialize)]
+pub struct S3Status {
+    pub bucket: String,
+    pub origin: String,
+    /// Whether requests succeed; absent before the first one.
+    pub usable: Option<bool>,
+    /// Since when.
+    pub since: Option<String>,
+    /// Requests that failed since the start, repetitions not counted.
+    pub errors: u64,
+    pub last_error: Option<String>,
 }
 
 /// A stream of the store.

@@ -76,10 +76,11 @@ pub use upload_stream::UploadStream;
 pub use uploads::{NewChunk, NewUpload, UploadError, UploadView, Uploads};
 pub use users::Users;
 pub use view::{
-    AccountView, CustomStatusView, DirectoryMember, FileView, Grants, GroupView, LinkContent,
-    LinkView, LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition, PageRequest,
-    RoleView, RoomFileView, RoomKind, RoomScope, RoomView, RoomViewerState, RoomWithState, RowView,
-    RowViewKind, RuntimeView, ServerView, TimelinePage, TimelineWindow, UserView, ViewerView,
+    AccountView, BucketView, CustomStatusView, DirectoryMember, FileView, Grants, GroupView,
+    LinkContent, LinkView, LoggedIn, MarkedRead, MessageView, OpenLink, Page, PagePosition,
+    PageRequest, RoleView, RoomFileView, RoomKind, RoomScope, RoomView, RoomViewerState,
+    RoomWithState, RowView, RowViewKind, RuntimeView, ServerView, TimelinePage, TimelineWindow,
+    UserView, ViewerView,
 };
 
 use attachments::Attachments;
@@ -98,7 +99,7 @@ pub use crate::domain::{Presence, UploadStatus};
 use crate::blobs::{self, Blobs};
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
-use crate::domain::{EventId, RoomId};
+use crate::domain::{EventId, File, FileLocation, RoomId};
 use crate::limits::{DELIVERY_TIMEOUT, PASSWORD_QUEUE_MAX, S3_UPLOADS_WAITING_MAX};
 use crate::runtime::{Clock, MemorySlots, Pace, Stop};
 use crate::storage::{Storage, Tables};
@@ -216,9 +217,32 @@ impl Service {
         self.first_boot().prepare().await
     }
 
-    /// Checks the bucket of files until it can be used: see [`Blobs::prepare`].
+    /// Checks the bucket of files until it can be used: see [`Blobs::prepare`]. Without one it warns if files are in one.
     pub async fn prepare_files(&self, stop: &Stop) {
+        if self.inner.blobs.s3().is_err() {
+            if let Some(Err(error)) = stop.or(self.warn_of_unreadable_files()).await {
+                log::debug!(error:err = error; "files in S3 were not counted");
+            }
+            return;
+        }
         self.inner.blobs.prepare(stop).await;
+    }
+
+    async fn warn_of_unreadable_files(&self) -> Result<(), StoreError> {
+        let mut count = 0_u64;
+        let is_lost = |file: &File| file.location == FileLocation::S3 && file.state.is_complete();
+        self.storage().files().each_file(|file| count += u64::from(is_lost(&file))).await?;
+        if count > 0 {
+            log::warn!(files = count; "files are in S3, but core.assets.s3 names no bucket that can be used, so nobody can read them; put its settings back");
+        }
+        Ok(())
+    }
+
+    /// The bucket of files, if the settings name one.
+    #[must_use]
+    pub fn bucket(&self) -> Option<BucketView> {
+        let s3 = self.inner.blobs.s3().ok()?;
+        Some(BucketView { name: s3.bucket().to_owned(), origin: s3.origin(), health: s3.health() })
     }
 
     /// The highest STATE revision that what this process shows may contain.
@@ -357,6 +381,12 @@ impl Service {
         Roles { storage: &self.inner.storage }
     }
 
+    /// The files of rooms.
+    #[must_use]
+    pub fn room_files(&self) -> RoomFiles<'_> {
+        RoomFiles { storage: &self.inner.storage, timeline: self.timeline() }
+    }
+
     /// Rooms and memberships: made, joined, left.
     #[must_use]
     pub fn rooms(&self) -> Rooms<'_> {
@@ -380,12 +410,6 @@ impl Service {
             storage: &self.inner.storage,
             clock: &self.inner.clock,
             barrier: self.read_barrier(),
-    /// The files of rooms.
-    #[must_use]
-    pub fn room_files(&self) -> RoomFiles<'_> {
-        RoomFiles { storage: &self.inner.storage, timeline: self.timeline() }
-    }
-
             config: &self.inner.config,
             keys: &self.inner.keys,
             passwords: self.passwords(),

@@ -1,6 +1,7 @@
 //! What callers get: plain values of the service's own, which the edge turns into messages of
 //! the contract.
 
+use crate::blobs::s3::S3Health;
 use crate::domain::{AssetId, EventId, File, GroupId, RoomId, TimeFormat, UserId};
 
 /// Rows of (name, granted); the contract's `PermissionGrant` and `CapabilityGrant`.
@@ -255,7 +256,15 @@ pub struct FileView {
     pub height: u32,
 }
 
-impl From<File> for FileView {
+/// The bucket of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BucketView {
+    pub name: String,
+    /// Of its service.
+    pub origin: String,
+    pub health: S3Health,
+}
+
 /// A file of a message, in the list of a room.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RoomFileView {
@@ -267,6 +276,7 @@ pub struct RoomFileView {
     pub posted_ms: i64,
 }
 
+impl From<File> for FileView {
     fn from(file: File) -> Self {
         Self {
             id: file.id,

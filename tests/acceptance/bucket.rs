@@ -1,11 +1,14 @@
 //! Files in S3 as operators set them up: redirected downloads, the state of the bucket, settings that are gone.
 
+use std::time::Duration;
+
 use chatto::crypto::{hex, sha256};
 use serde_json::json;
 
 use crate::support::client::Account;
 use crate::support::s3::{Kind, S3Server};
 use crate::support::server::Server;
+use crate::support::wait::until;
 
 /// Uploads a file and returns its id.
 fn upload(owner: &Account, room: &str, name: &str, bytes: &[u8]) -> String {
@@ -61,5 +64,41 @@ fn large_downloads_are_redirected_to_s3_only_where_that_is_set() {
     let page = client.headers("/").unwrap();
     let policy = page["content-security-policy"].to_str().unwrap();
     assert!(policy.contains(&format!("img-src 'self' {origin}; media-src 'self' {origin};")));
+    assert!(server.stop().success(), "{}", server.log());
+}
+
+#[test]
+fn the_state_of_the_bucket_is_shown_and_logged_once_and_files_without_one_are_counted() {
+    let mut store = S3Server::start(Kind::SeaweedFs);
+    let mut server = Server::prepare();
+    server.use_s3(store.port());
+    server.run();
+    let owner = server.owner();
+    let room = owner.room("general");
+    owner.join(&room);
+    let file = upload(&owner, &room, "a.bin", b"\xfe");
+    let status = || server.chatto_ok(["status"]);
+    let at = format!("s3:         files at http://127.0.0.1:{}, ", store.port());
+    assert!(status().contains(&format!("{at}usable since ")), "{}", status());
+    store.kill();
+    for _ in 0..2 {
+        owner.client.get_bytes(&path(&file)).unwrap_err();
+    }
+    assert!(status().contains(&format!("{at}not usable since ")), "{}", status());
+    assert!(status().contains(" errors, the last one: http://127.0.0.1:"), "{}", status());
+    assert_eq!(server.client().readyz().unwrap().0, 200);
+    assert_eq!(server.log().matches("S3 cannot be used").count(), 1, "{}", server.log());
+
+    assert!(server.stop().success());
+    for name in ["ENDPOINT", "BUCKET", "PATH_PREFIX", "ACCESS_KEY_ID", "SECRET_ACCESS_KEY"] {
+        server.unset(&format!("CHATTO_CORE_ASSETS_S3_{name}"));
+    }
+    server.unset("CHATTO_CORE_ASSETS_STORAGE_BACKEND");
+    server.run();
+    until("files without a bucket are counted", Duration::from_secs(30), || {
+        let is_count =
+            |line: &str| line.contains("files are in S3, but") && line.contains("files=1");
+        server.log().lines().any(is_count).then_some(())
+    });
     assert!(server.stop().success(), "{}", server.log());
 }

@@ -198,6 +198,33 @@ fn late_multipart_uploads_of_our_files_are_aborted_and_others_stay() {
 }
 
 #[test]
+fn errors_of_the_bucket_are_counted_and_its_state_is_known() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        s3(store.config()).check().await.unwrap();
+        let fails = Arc::new(AtomicBool::new(true));
+        let flag = Arc::clone(&fails);
+        let proxy = FaultyS3::start(store.port(), move |_| {
+            let down = Reply::error(503, "ServiceUnavailable", "no tomes available", "");
+            if flag.load(Ordering::SeqCst) { Fate::Refuse(down) } else { Fate::Pass }
+        });
+        let bucket = s3(config(proxy.port()));
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let health = || world.service.bucket().unwrap().health;
+        assert_eq!((health().usable, health().errors), (None, 0));
+        let new = begin(&world.service, &ada, &general, b"bytes").await.unwrap();
+        let down = stream(&world.service, &ada, &new.id, b"bytes").await.unwrap_err();
+        assert_eq!(down.kind(), ErrorKind::Unavailable);
+        assert_eq!((health().usable, health().errors), (Some(false), 1));
+        assert!(health().last_error.unwrap().contains("status 503"));
+        fails.store(false, Ordering::SeqCst);
+        stream(&world.service, &ada, &new.id, b"bytes").await.unwrap();
+        assert_eq!((health().usable, health().errors), (Some(true), 1));
+        world.close().await;
+    });
+}
+
+#[test]
 fn completing_again_after_a_kill_keeps_what_was_streamed() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));

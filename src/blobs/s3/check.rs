@@ -21,6 +21,12 @@ impl S3 {
     ///
     /// A key that may neither look at the bucket nor create it is sufficient if it may write, read and delete objects.
     pub async fn check(&self) -> Result<Bucket, S3Error> {
+        let checked = Box::pin(self.check_once()).await;
+        self.transport.health.note_check(&checked, self.transport.clock.unix_ms());
+        checked
+    }
+
+    async fn check_once(&self) -> Result<Bucket, S3Error> {
         match Box::pin(self.find_bucket()).await {
             Ok(()) => self.probe().await.map(|()| Bucket::Existed),
             Err(missing @ S3Error::BucketMissing { .. }) => {

@@ -190,6 +190,30 @@ impl S3Error {
         }
     }
 
+    /// Whether something is wrong, in contrast to an object that is not there.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        !matches!(
+            self,
+            Self::NotFound
+                | Self::UploadMissing
+                | Self::RangeBeyondEnd
+                | Self::BucketExists { .. }
+                | Self::Key { .. }
+        )
+    }
+
+    /// Whether every other request is likely to fail too, whatever it is about.
+    #[must_use]
+    pub fn concerns_all_requests(&self) -> bool {
+        self.is_transient()
+            || self.is_about_settings()
+            || matches!(
+                self,
+                Self::Addressing { .. } | Self::BucketMissing { .. } | Self::BucketForeign { .. }
+            )
+    }
+
     /// Whether the service refused the credential, the region or the clock, so every other request fails too.
     #[must_use]
     pub fn is_about_settings(&self) -> bool {

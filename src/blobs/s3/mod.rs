@@ -8,6 +8,7 @@ mod check;
 mod config;
 mod download;
 mod error;
+mod health;
 mod multipart;
 mod object;
 mod transport;
@@ -20,6 +21,7 @@ pub use check::Bucket;
 pub use config::{Config, ConfigError};
 pub use download::Download;
 pub use error::{Action, S3Error};
+pub use health::S3Health;
 pub use multipart::{Length, Part, UnfinishedUpload, UploadId, part_size};
 pub use object::{Object, ObjectInfo, Page, Presigned};
 pub use upload::{Progress, Upload};
@@ -43,6 +45,18 @@ impl S3 {
     pub fn build(config: Config, clock: Clock) -> Result<Self, ConfigError> {
         let keys = Arc::new(Keys::new(&config.path_prefix));
         Ok(Self { transport: Arc::new(Transport::build(config, clock)?), keys })
+    }
+
+    /// The bucket's name.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        &self.transport.context.bucket
+    }
+
+    /// What the responses of the service say.
+    #[must_use]
+    pub fn health(&self) -> S3Health {
+        self.transport.health.get()
     }
 
     /// The origin of the service, as presigned URLs name it.

@@ -29,6 +29,7 @@ use rustls::pki_types::pem::PemObject as _;
 
 use super::config::{Address, Config, ConfigError};
 use super::error::{self, Action, Context, Refusal, S3Error};
+use super::health::HealthRecord;
 use super::xml;
 use crate::limits::{
     S3_BODY_BYTES_PER_SECOND_MIN, S3_CONNECT_TIMEOUT, S3_ERROR_MAX_BYTES,
@@ -97,6 +98,7 @@ pub(super) struct Transport {
     pub(super) context: Context,
     pub(super) clock: Clock,
     pub(super) timeout: Duration,
+    pub(super) health: HealthRecord,
     config: Config,
     tls: rustls::ClientConfig,
     client: Mutex<Minio>,
@@ -121,7 +123,8 @@ impl Transport {
         };
         let tls = tls(&config, &address)?;
         let client = Mutex::new(client(&config, &address, &tls)?);
-        Ok(Self { address, context, clock, timeout: config.timeout, config, tls, client })
+        let (timeout, health) = (config.timeout, HealthRecord::default());
+        Ok(Self { address, context, clock, timeout, health, config, tls, client })
     }
 
     /// The client of the next request. For presigned URLs too.
@@ -132,23 +135,42 @@ impl Transport {
     /// Sends a request until the service accepts it, and returns the response with its body unread.
     pub(super) async fn open(&self, request: &Request) -> Result<Response, S3Error> {
         let mut tries = Tries::new(self);
-        loop {
+        let opened = loop {
             match Box::pin(self.attempt(&tries.client, request)).await {
-                Ok(response) => return Ok(response),
-                Err(error) => tries.again(error).await?,
+                Ok(response) => break Ok(response),
+                Err(error) => {
+                    if let Err(error) = tries.again(error).await {
+                        break Err(error);
+                    }
+                }
             }
-        }
+        };
+        self.noted(request, opened)
     }
 
     /// Sends a request until the service accepts it and its whole body has come, which has at most `max` bytes.
     pub(super) async fn call(&self, request: &Request, max: usize) -> Result<Reply, S3Error> {
         let mut tries = Tries::new(self);
-        loop {
+        let read = loop {
             match Box::pin(self.attempt_to_read(&tries.client, request, max)).await {
-                Ok(reply) => return Ok(reply),
-                Err(error) => tries.again(error).await?,
+                Ok(reply) => break Ok(reply),
+                Err(error) => {
+                    if let Err(error) = tries.again(error).await {
+                        break Err(error);
+                    }
+                }
             }
+        };
+        self.noted(request, read)
+    }
+
+    /// Notes how a request ended. Those about the bucket itself are steps of the check, which notes its own end.
+    fn noted<T>(&self, request: &Request, result: Result<T, S3Error>) -> Result<T, S3Error> {
+        // A download that is cut later goes on with another request.
+        if !matches!(request.action, Action::FindBucket | Action::CreateBucket) {
+            self.health.note(&result, self.clock.unix_ms());
         }
+        result
     }
 
     async fn attempt_to_read(
