@@ -56,8 +56,8 @@ impl FileSweep<'_> {
                 log::warn!(error:err = error; "a file cannot be cleaned up now; it will be retried");
             }
         }
-        if let Err(error) = Box::pin(self.abort_late_uploads(lease)).await {
-            log::warn!(error:err = error; "unfinished multipart uploads cannot be cleaned up now; they will be retried");
+        if let Err(error) = Box::pin(self.sweep_bucket(lease)).await {
+            log::warn!(error:err = error; "the bucket of files cannot be swept now; it will be retried");
         }
         Ok(())
     }
@@ -73,10 +73,11 @@ impl FileSweep<'_> {
         Ok(())
     }
 
-    /// Aborts multipart uploads of complete files: begun by a process that was killed before it could note them, or
-    /// begun twice because a response was lost.
-    async fn abort_late_uploads(self, lease: &Lease) -> Result<(), EraseError> {
+    /// Removes the objects of checks that were killed, and aborts multipart uploads of complete files: begun by a
+    /// process that was killed before it could note them, or begun twice because a response was lost.
+    async fn sweep_bucket(self, lease: &Lease) -> Result<(), EraseError> {
         let Ok(s3) = self.eraser.blobs.s3() else { return Ok(()) };
+        s3.remove_old_probes(self.clock.unix_ms()).await.map_err(BlobError::from)?;
         let mut after = None;
         loop {
             let page = s3.list_multipart("", after.as_ref()).await.map_err(BlobError::from)?;

@@ -8,6 +8,11 @@ use super::{Action, S3, S3Error, xml};
 use crate::crypto::token_text;
 use crate::limits::S3_RESPONSE_MAX_BYTES;
 
+/// What the keys of a check's objects begin with; the time follows, in milliseconds since 1970.
+const PROBE_PREFIX: &str = "chatto-check-";
+/// Longer than any check.
+const PROBE_LIFE_MS: i64 = 3_600_000;
+
 /// What [`S3::check`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bucket {
@@ -90,9 +95,23 @@ impl S3 {
         self.transport.call(&request, max).await.map(|_| ())
     }
 
+    /// Deletes what checks left that were killed: their keys say when they began. It may be the check of another server
+    /// with the same bucket, which is over as well.
+    pub async fn remove_old_probes(&self, now_ms: i64) -> Result<(), S3Error> {
+        let page = self.list(PROBE_PREFIX, None).await?;
+        for object in page.entries {
+            let rest = object.key.strip_prefix(PROBE_PREFIX);
+            let began = rest.and_then(|rest| rest.split_once('-')?.0.parse::<i64>().ok());
+            if began.is_some_and(|began| began < now_ms.saturating_sub(PROBE_LIFE_MS)) {
+                self.delete(&object.key).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes, reads and deletes a small object. Its key is random, so several processes do not disturb each other.
     async fn probe(&self) -> Result<(), S3Error> {
-        let key = format!("chatto-check-{}", token_text());
+        let key = format!("{PROBE_PREFIX}{}-{}", self.transport.clock.unix_ms(), token_text());
         let bytes = Bytes::from(key.clone().into_bytes());
         Box::pin(self.put(&key, bytes.clone())).await?;
         let read = Box::pin(self.read_probe(&key, &bytes)).await;
