@@ -114,11 +114,16 @@ impl ChunkStore {
         Ok(())
     }
 
+    /// How many chunks of a file there are, listed or not.
+    pub async fn count(&self, id: &AssetId) -> Result<u64, BlobError> {
+        Ok(self.nats.messages_on(self.stream(), &self.subject(id)).await?)
+    }
+
     /// Removes every chunk of a file that is not among these: what lost a race, or was stored by a process that
     /// was then killed.
     pub async fn remove_others(&self, id: &AssetId, chunks: &[Chunk]) -> Result<(), BlobError> {
         let subject = self.subject(id);
-        let stored = self.nats.messages_on(self.stream(), &subject).await?;
+        let stored = self.count(id).await?;
         if usize::try_from(stored).is_ok_and(|stored| stored == chunks.len()) {
             return Ok(());
         }

@@ -31,11 +31,9 @@ pub(super) struct Chatto {
     pub(super) quiet: bool,
     /// how progress is shown: auto, plain, json or none
     #[argh(option, arg_name = "how", default = "Progress::Auto")]
-    #[expect(dead_code, reason = "accepted everywhere; no command of this version takes long")]
     pub(super) progress: Progress,
     /// use no colours and no cursor movement
     #[argh(switch)]
-    #[expect(dead_code, reason = "accepted everywhere; no output of this version is coloured")]
     pub(super) no_color: bool,
     #[argh(subcommand)]
     pub(super) command: Command,
@@ -73,6 +71,7 @@ pub(super) enum Command {
     SetupLink(SetupLink),
     Invite(Invite),
     User(User),
+    Assets(Assets),
     CheckConfig(CheckConfig),
     Version(Version),
     Completions(Completions),
@@ -246,6 +245,54 @@ pub(super) struct UserRoleRemove {
     /// name of the role
     #[argh(positional, arg_name = "role")]
     pub(super) role: String,
+}
+
+/// Check all files, or move them between NATS and S3, with the server running or stopped.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "assets")]
+pub(super) struct Assets {
+    #[argh(subcommand)]
+    pub(super) command: AssetsCommand,
+}
+
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub(super) enum AssetsCommand {
+    Check(AssetsCheck),
+    Move(AssetsMove),
+}
+
+/// Read every file and list what is missing, damaged or orphaned; exits with 1 if something is missing or damaged.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "check")]
+pub(super) struct AssetsCheck {}
+
+/// Move existing files to the other place, each with a verified copy; interrupted, it goes on when it is run again.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "move")]
+pub(super) struct AssetsMove {
+    /// where files go: s3 or nats; new ones go where core.assets.storage_backend says
+    #[argh(option, arg_name = "place")]
+    pub(super) to: Target,
+}
+
+/// Where files are moved to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    S3,
+    Nats,
+}
+
+impl std::str::FromStr for Target {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "s3" => Ok(Self::S3),
+            "nats" => Ok(Self::Nats),
+            _ => Err("it must be s3 or nats"),
+        }
+    }
 }
 
 /// Check the configuration and show each value with its source; secrets are hidden.

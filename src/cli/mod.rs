@@ -4,6 +4,7 @@
 
 mod args;
 mod argv;
+mod assets;
 mod check_config;
 mod completions;
 mod help;
@@ -12,6 +13,7 @@ mod invite;
 mod local;
 mod output;
 mod password;
+mod progress;
 mod setup_link;
 mod start;
 mod status;
@@ -28,6 +30,7 @@ use argh::FromArgs;
 use args::{Chatto, Command};
 use argv::Invocation;
 use output::Output;
+use progress::ProgressStyle;
 
 use crate::config::{Faults, Inputs, Loaded, Purpose, load};
 use crate::limits::OUTPUT_FLUSH_TIMEOUT;
@@ -63,6 +66,7 @@ impl From<Faults> for CliError {
 struct Context {
     config: Option<PathBuf>,
     output: Output,
+    progress: ProgressStyle,
 }
 
 impl Context {
@@ -119,7 +123,9 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<Chatto, ParseEnd> {
 
 fn execute(chatto: Chatto) -> Exit {
     let output = Output { json: chatto.json, quiet: chatto.quiet };
-    let context = Context { config: chatto.config, output };
+    let is_plain = chatto.no_color || std::env::var_os("NO_COLOR").is_some();
+    let progress = ProgressStyle::of(chatto.progress, chatto.quiet, is_plain);
+    let context = Context { config: chatto.config, output, progress };
     let done = match chatto.command {
         Command::Init(args) => init::run(&context, &args),
         Command::CheckConfig(_) => check_config::run(&context),
@@ -130,6 +136,7 @@ fn execute(chatto: Chatto) -> Exit {
         Command::SetupLink(_) => setup_link::run(&context),
         Command::Invite(args) => invite::run(&context, &args.command),
         Command::User(args) => user::run(&context, &args.command),
+        Command::Assets(args) => assets::run(&context, &args.command),
     };
     match done {
         Ok(exit) => exit,

@@ -80,6 +80,11 @@ pub(super) fn print_stdout(text: &str) {
     print(Stream::Output, text.to_owned());
 }
 
+/// Writes to standard error as it is.
+pub(super) fn print_stderr_raw(text: &str) {
+    print(Stream::Error, text.to_owned());
+}
+
 /// Writes lines to standard error.
 pub(super) fn print_stderr(text: &str) {
     print(Stream::Error, format!("{text}\n"));

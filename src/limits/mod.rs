@@ -331,6 +331,10 @@ pub const FILE_RESOLVE_AFTER: Duration = Duration::from_secs(120);
 pub const FILE_SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Files that one sweep cleans up.
 pub const FILES_SWEPT_MAX: usize = 10_000;
+/// How long work of an operator on all files goes on before it reports how far it is.
+pub const FILE_WORK_STEP: Duration = Duration::from_secs(2);
+/// Lifetime of the lease under which one process moves files: longer than a part takes on a slow line.
+pub const FILE_MOVE_LEASE: Duration = Duration::from_secs(120);
 /// How much larger an image upload's request may be than the general upload limit.
 pub const API_IMAGE_ENVELOPE_MAX_BYTES: usize = 64 * KIB;
 /// Values (fields and list elements) of one request. An empty element is two bytes on the wire and up to

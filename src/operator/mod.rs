@@ -1,9 +1,10 @@
-//! The local socket: status, setup link, users.
+//! The local socket: status, setup link, users, work on all files.
 //!
 //! HTTP/1 over a Unix socket, `POST /v1/{method}` with JSON, for commands of the same machine and
 //! account. [`Operations`] are the methods; a command without a running server calls them
 //! directly. It knows neither the configuration nor how results are shown.
 
+mod assets;
 mod client;
 mod exit;
 mod operations;

@@ -111,6 +111,8 @@ impl Operations {
                 let NoParams {} = parse_params(params)?;
                 self.status().await
             }
+            "assets.begin" => super::assets::begin(&self.parts.service, params).await,
+            "assets.step" => super::assets::step(&self.parts.service, params).await,
             "setup-link" => {
                 let NoParams {} = parse_params(params)?;
                 let link = self.parts.service.links().setup_link().await.map_err(link_error)?;
@@ -262,7 +264,7 @@ fn check_version(method: &str, mut params: Value) -> Result<Value, OperatorError
 }
 
 /// The parameters of a method. The error never shows a value: it may be a password.
-fn parse_params<T: DeserializeOwned>(params: Value) -> Result<T, OperatorError> {
+pub(super) fn parse_params<T: DeserializeOwned>(params: Value) -> Result<T, OperatorError> {
     serde_json::from_value(params).map_err(|_| {
         OperatorError::new("bad_request", Exit::Usage, "the parameters do not match the method")
     })
@@ -291,7 +293,7 @@ fn account_error(error: &ManageAccountError, login: &str) -> OperatorError {
     operator_error(error.kind(), error, Some(login))
 }
 
-fn operator_error(
+pub(super) fn operator_error(
     kind: ErrorKind,
     error: &(dyn std::error::Error + 'static),
     login: Option<&str>,

@@ -9,6 +9,7 @@
 use super::attachments::Attachments;
 use super::error::StoreError;
 use super::file_eraser::{EraseError, FileEraser};
+use super::file_work::FileWorks;
 use super::millis;
 use crate::blobs::BlobError;
 use crate::domain::timeline::RowKind;
@@ -27,6 +28,7 @@ pub(super) struct FileSweep<'a> {
     pub(super) clock: &'a Clock,
     pub(super) attachments: Attachments<'a>,
     pub(super) eraser: FileEraser<'a>,
+    pub(super) works: FileWorks<'a>,
 }
 
 impl FileSweep<'_> {
@@ -50,7 +52,7 @@ impl FileSweep<'_> {
             let cleaned = if is_due(&file, now) {
                 Box::pin(self.clean_up(file)).await
             } else {
-                self.remove_late_chunks(&file).await
+                Box::pin(self.remove_late_chunks(&file.id)).await
             };
             if let Err(error) = cleaned {
                 log::warn!(error:err = error; "a file cannot be cleaned up now; it will be retried");
@@ -64,11 +66,17 @@ impl FileSweep<'_> {
 
     /// Removes chunks of a complete file that its record does not list: they were on their way when the process that
     /// sent them was killed, and arrived later.
-    async fn remove_late_chunks(self, file: &File) -> Result<(), EraseError> {
+    async fn remove_late_chunks(self, id: &AssetId) -> Result<(), EraseError> {
         let blobs = self.eraser.blobs;
+        // A move makes another list of chunks.
+        if self.works.is_moving().await? {
+            return Ok(());
+        }
+        let file = self.storage.files().get(id).await?.filter(|file| file.state.is_complete());
+        let Some(file) = file else { return Ok(()) };
         match &file.location {
-            FileLocation::Nats(chunks) => blobs.files.remove_others(&file.id, chunks).await?,
-            FileLocation::S3 => blobs.staged.remove_others(&file.id, &[]).await?,
+            FileLocation::Nats(chunks) => blobs.files.remove_others(id, chunks).await?,
+            FileLocation::S3 => blobs.staged.remove_others(id, &[]).await?,
         }
         Ok(())
     }
@@ -78,6 +86,10 @@ impl FileSweep<'_> {
     async fn sweep_bucket(self, lease: &Lease) -> Result<(), EraseError> {
         let Ok(s3) = self.eraser.blobs.s3() else { return Ok(()) };
         s3.remove_old_probes(self.clock.unix_ms()).await.map_err(BlobError::from)?;
+        // A move to S3 uploads files that are complete.
+        if self.works.is_moving().await? {
+            return Ok(());
+        }
         let mut after = None;
         loop {
             let page = s3.list_multipart("", after.as_ref()).await.map_err(BlobError::from)?;

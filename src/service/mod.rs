@@ -17,6 +17,7 @@ mod directory;
 mod error;
 mod file_eraser;
 mod file_sweep;
+mod file_work;
 mod first_boot;
 mod links;
 mod markers;
@@ -55,6 +56,9 @@ pub use cursors::{ResumeCursors, RightsFingerprint};
 pub use deletions::{DeleteError, Deletions};
 pub use directory::{Directory, ShownRoom};
 pub use error::{AuthenticateError, ErrorKind, ReadError, RoomError, StoreError};
+pub use file_work::{
+    Backend, FileWork, FileWorkError, FileWorks, Finding, FindingKind, WorkPosition, WorkStep,
+};
 pub use links::{JoinFields, LinkError, Links};
 pub use markers::Markers;
 pub use members::Members;
@@ -100,7 +104,9 @@ use crate::blobs::{self, Blobs};
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, File, FileLocation, RoomId};
-use crate::limits::{DELIVERY_TIMEOUT, PASSWORD_QUEUE_MAX, S3_UPLOADS_WAITING_MAX};
+use crate::limits::{
+    DELIVERY_TIMEOUT, OPERATOR_CONNECTIONS_MAX, PASSWORD_QUEUE_MAX, S3_UPLOADS_WAITING_MAX,
+};
 use crate::runtime::{Clock, MemorySlots, Pace, Stop};
 use crate::storage::{Storage, Tables};
 
@@ -158,6 +164,9 @@ struct Inner {
     pending_presences: coalesce::Coalescer<Vec<presence::Update>>,
     pending_typing: coalesce::Coalescer<(RoomId, Option<EventId>)>,
     opened_rows: opened_rows::OpenedRows,
+    /// Steps of work on all files: one at a time.
+    file_steps: MemorySlots,
+    between_file_steps: Mutex<file_work::BetweenSteps>,
     /// Claims that the sweep watches.
     orphans: Mutex<sweep::Orphans>,
 }
@@ -203,6 +212,8 @@ impl Service {
                 pending_presences: coalesce::Coalescer::default(),
                 pending_typing: coalesce::Coalescer::default(),
                 opened_rows: opened_rows::OpenedRows::default(),
+                file_steps: MemorySlots::new(1, OPERATOR_CONNECTIONS_MAX),
+                between_file_steps: Mutex::default(),
                 orphans: Mutex::default(),
             }),
         }
@@ -291,6 +302,19 @@ impl Service {
             storage: &self.inner.storage,
             clock: &self.inner.clock,
             eraser: self.file_eraser(),
+        }
+    }
+
+    /// Work of operators on all files.
+    #[must_use]
+    pub fn file_works(&self) -> FileWorks<'_> {
+        FileWorks {
+            storage: &self.inner.storage,
+            blobs: &self.inner.blobs,
+            parts: &self.inner.parts,
+            clock: &self.inner.clock,
+            steps: &self.inner.file_steps,
+            between: &self.inner.between_file_steps,
         }
     }
 
@@ -444,6 +468,7 @@ impl Service {
                 clock: &self.inner.clock,
                 attachments: self.attachments(),
                 eraser: self.file_eraser(),
+                works: self.file_works(),
             },
             orphans: &self.inner.orphans,
         }

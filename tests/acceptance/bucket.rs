@@ -6,7 +6,7 @@ use chatto::crypto::{hex, sha256};
 use serde_json::json;
 
 use crate::support::client::Account;
-use crate::support::s3::{Kind, S3Server};
+use crate::support::s3::{Kind, S3Server, s3};
 use crate::support::server::Server;
 use crate::support::wait::until;
 
@@ -64,6 +64,49 @@ fn large_downloads_are_redirected_to_s3_only_where_that_is_set() {
     let page = client.headers("/").unwrap();
     let policy = page["content-security-policy"].to_str().unwrap();
     assert!(policy.contains(&format!("img-src 'self' {origin}; media-src 'self' {origin};")));
+    assert!(server.stop().success(), "{}", server.log());
+}
+
+#[test]
+fn files_are_checked_and_moved_with_the_server_running_and_stopped() {
+    let store = S3Server::start(Kind::SeaweedFs);
+    let mut server = Server::prepare();
+    server.use_s3(store.port());
+    server.set("CHATTO_CORE_ASSETS_STORAGE_BACKEND", "nats");
+    server.run();
+    let owner = server.owner();
+    let room = owner.room("general");
+    owner.join(&room);
+    let bytes = vec![0xfe; 700_000];
+    let file = upload(&owner, &room, "a.bin", &bytes);
+    let moved = |to: &str| {
+        let output = server.command(["--json", "assets", "move", "--to", to]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["files"].clone()
+    };
+    assert_eq!(server.chatto_ok(["assets", "check"]), "");
+    assert_eq!(moved("s3"), 1);
+    let bucket = s3(store.config());
+    let objects = smol::block_on(bucket.list(&file, None)).unwrap().entries;
+    assert_eq!(objects.len(), 1);
+    assert!(owner.client.get_bytes(&path(&file)).unwrap() == bytes);
+    let progress = server.command(["--progress=json", "assets", "check"]).output().unwrap();
+    let shown = String::from_utf8_lossy(&progress.stderr).into_owned();
+    assert!(shown.contains("{\"progress\":{\"percent\":100,"), "{shown}");
+    assert!(shown.contains("checked 1 files, 683 KiB"), "{shown}");
+    smol::block_on(bucket.delete(&file)).unwrap();
+    let output = server.command(["assets", "check"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("missing\t{file}\n"));
+    smol::block_on(bucket.put(&file, bytes.clone().into())).unwrap();
+
+    assert!(server.stop().success(), "{}", server.log());
+    let output = server.command(["assets", "move", "--to", "nats"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(smol::block_on(bucket.list(&file, None)).unwrap().entries.len(), 0);
+    server.run();
+    let client = server.client().with_token(owner.client.token().unwrap());
+    assert!(client.get_bytes(&path(&file)).unwrap() == bytes);
     assert!(server.stop().success(), "{}", server.log());
 }
 

@@ -241,7 +241,7 @@ async fn records(storage: &Storage) -> Vec<File> {
 
 /// Lets the uploads end and the sweep run; then every object, multipart upload, chunk and key belongs to a file that is
 /// complete.
-async fn assert_nothing_left(world: &World, bucket: &chatto::blobs::s3::S3) {
+pub(super) async fn assert_nothing_left(world: &World, bucket: &chatto::blobs::s3::S3) {
     let nats = world.storage.nats();
     sweep_after(world, HOUR + Duration::from_secs(60)).await;
     end_uploads(world).await;

@@ -192,6 +192,27 @@ impl Files {
         Ok(())
     }
 
+    /// The sequence of the newest record or key, and about how many files there are.
+    pub async fn extent(&self) -> Result<(u64, u64), StorageError> {
+        let Some(info) = self.nats.stream(stream::FILES).await? else { return Ok((0, 0)) };
+        // A record and a key for each.
+        Ok((info.state.last_sequence, info.state.messages / 2))
+    }
+
+    /// The first files whose records come after this sequence and not after `end`, with the sequences.
+    pub async fn after(
+        &self,
+        sequence: u64,
+        end: u64,
+    ) -> Result<Vec<(u64, AssetId)>, StorageError> {
+        let sequence = sequence.saturating_add(1);
+        let what =
+            BatchRead::OfSubject { subject: "files.*.*", sequence, count: BATCH_MESSAGES_MAX };
+        let batch = self.nats.read(stream::FILES, what).await?;
+        let within = batch.messages.iter().filter(|stored| stored.sequence <= end);
+        within.map(|stored| Ok((stored.sequence, read(stored)?.id))).collect()
+    }
+
     async fn each_on(
         &self,
         subject: &str,

@@ -1,0 +1,159 @@
+//! Checks and moves of all files.
+
+use std::collections::BTreeSet;
+
+use chatto::blobs::{ChunkStore, FileCipher};
+use chatto::domain::{AssetId, FileLocation};
+use chatto::service::{
+    Backend, FileView, FileWork, FileWorkError, Finding, FindingKind, NewMessage, Service, Session,
+    WorkStep,
+};
+
+use super::bucket::{two, with_bucket};
+use super::files::{content, read, upload};
+use super::leftovers::assert_nothing_left;
+use super::{CutAt, NatsServer, World, run};
+use crate::support::s3::{Kind, S3Server, s3};
+
+/// Works until everything is done.
+async fn all(service: &Service, work: FileWork) -> Result<WorkStep, FileWorkError> {
+    let (position, _) = service.file_works().begin(work).await?;
+    let mut whole = WorkStep { done: 0, bytes: 0, findings: Vec::new(), next: Some(position) };
+    while let Some(position) = whole.next {
+        let step = service.file_works().step(work, position).await?;
+        whole.done += step.done;
+        whole.bytes += step.bytes;
+        whole.findings.extend(step.findings);
+        whole.next = step.next;
+    }
+    Ok(whole)
+}
+
+/// Files in NATS and in S3, each attached to a message, with their bytes.
+async fn seeded(
+    to_s3: &World,
+    to_nats: &World,
+    session: &Session,
+    room: &str,
+) -> Vec<(FileView, Vec<u8>)> {
+    let mut files = Vec::new();
+    for length in [0, 1_000, 700_000, 6 << 20] {
+        for world in [to_s3, to_nats] {
+            let bytes = content(length);
+            let file = upload(&[&world.service], session, room, &bytes).await;
+            let ids = [file.id.to_string()];
+            let new = NewMessage { room, attachments: &ids, ..NewMessage::default() };
+            world.service.messages().post(session, new).await.unwrap();
+            files.push((file, bytes));
+        }
+    }
+    files
+}
+
+async fn assert_readable(world: &World, session: &Session, files: &[(FileView, Vec<u8>)]) {
+    for (file, bytes) in files {
+        let read = read(&world.service, session, &file.id, 0..file.size).await.unwrap();
+        assert!(read == *bytes, "{file:?}");
+    }
+}
+
+async fn in_s3(world: &World, files: &[(FileView, Vec<u8>)]) -> usize {
+    let mut count = 0;
+    for (file, _) in files {
+        let file = world.storage.files().get(&file.id).await.unwrap().unwrap();
+        count += usize::from(file.location == FileLocation::S3);
+    }
+    count
+}
+
+#[test]
+fn files_move_to_either_place_and_stay_readable() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let files = seeded(&world, &to_nats, &ada, &general).await;
+        for (to, wanted, moved) in [(Backend::S3, 8, 4), (Backend::Nats, 0, 8), (Backend::S3, 8, 8)]
+        {
+            let step = all(&world.service, FileWork::Move(to)).await.unwrap();
+            assert_eq!((step.done, step.findings), (moved, vec![]));
+            assert_eq!(in_s3(&world, &files).await, wanted);
+            assert_readable(&to_nats, &ada, &files).await;
+            assert_eq!(all(&world.service, FileWork::Move(to)).await.unwrap().done, 0, "again");
+            let check = all(&world.service, FileWork::Check).await.unwrap();
+            assert_eq!((check.done, check.findings), (8, vec![]));
+        }
+        assert_nothing_left(&world, &bucket).await;
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_move_may_be_killed_anywhere_and_goes_on() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let files = seeded(&world, &to_nats, &ada, &general).await;
+        for to in [Backend::S3, Backend::Nats] {
+            // Ever later, so that each run gets further.
+            for left in (0..).step_by(7) {
+                let work = all(&world.service, FileWork::Move(to));
+                let done = CutAt::new(work, left).await;
+                assert_readable(&to_nats, &ada, &files).await;
+                if let Some(done) = done {
+                    done.unwrap();
+                    break;
+                }
+            }
+            assert_eq!(in_s3(&world, &files).await, if to == Backend::S3 { 8 } else { 0 });
+            assert_eq!(all(&world.service, FileWork::Check).await.unwrap().findings, []);
+        }
+        world.clock.advance(std::time::Duration::from_secs(600));
+        assert_nothing_left(&world, &bucket).await;
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_check_finds_what_is_missing_damaged_and_orphaned() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let files = seeded(&world, &to_nats, &ada, &general).await;
+        let id = |number: usize| files[number].0.id;
+        // Of 1,000 bytes each in S3 and NATS, then of 700,000.
+        bucket.delete(id(2).as_str()).await.unwrap();
+        let nats = world.storage.nats();
+        nats.purge_subject("OBJ_ASSETS", &format!("$O.ASSETS.C.{}", id(3))).await.unwrap();
+        bucket.put(id(4).as_str(), vec![0; 700_000].into()).await.unwrap();
+        let key = world.storage.files().key(&id(5)).await.unwrap().unwrap();
+        let chunks = ChunkStore::assets(nats.clone(), world.clock.clone());
+        chunks.put(&FileCipher { id: id(5), key }, 0, b"late").await.unwrap();
+        let foreign = AssetId::new(id(0).group(), 5);
+        bucket.put(foreign.as_str(), "bytes".into()).await.unwrap();
+        bucket.put("another program's", "bytes".into()).await.unwrap();
+        let check = all(&world.service, FileWork::Check).await.unwrap();
+        let finding = |id: AssetId, is| (id.to_string(), format!("{is:?}"));
+        let found = |one: &Finding| (one.what.clone(), format!("{:?}", one.is));
+        let wanted = BTreeSet::from([
+            finding(id(2), FindingKind::Missing),
+            finding(id(3), FindingKind::Missing),
+            finding(id(4), FindingKind::Damaged),
+            finding(id(5), FindingKind::Orphaned),
+            finding(foreign, FindingKind::Orphaned),
+        ]);
+        assert_eq!(check.findings.iter().map(found).collect::<BTreeSet<_>>(), wanted);
+        // What cannot be read is not moved, and everything else is.
+        let step = all(&world.service, FileWork::Move(Backend::Nats)).await.unwrap();
+        assert_eq!((step.done, step.findings.len()), (2, 2));
+        world.close().await;
+    });
+}
