@@ -673,6 +673,48 @@ scenario('a lost picture keeps its space, however little room there is for the w
   assert.deepEqual(after, before);
 });
 
+for (const [size, options] of Object.entries(SIZES)) {
+  scenario(`the files of a room: ${size}`, async (context) => {
+    const { ada } = await room(context, options);
+    const { page } = ada;
+    const panel = page.getByRole('complementary', { name: 'Files' });
+    const names = () => panel.locator('.name').allInnerTexts();
+    await page.getByRole('button', { name: 'Files', exact: true }).click();
+    await panel.getByText('Nobody has attached a file here yet.').waitFor();
+    await panel.getByRole('button', { name: 'Close the list of files' }).click();
+    for (let n = 0; n < 6; n += 1) {
+      await post(ada, Array.from({ length: 10 }, (_, i) => text(`${n}-${i}.txt`, 'x'.repeat(n + 1))), `message ${n}`);
+    }
+    await page.getByRole('button', { name: 'Files', exact: true }).click();
+    await panel.getByText('6 bytes · Today').first().waitFor();
+    await ada.inspect(`room-files-${size}`);
+    const newestFirst = [5, 4, 3, 2, 1, 0].flatMap((n) => Array.from({ length: 10 }, (_, i) => `${n}-${i}.txt`));
+    await until('all of the first page are there', PATIENCE_MS, async () => (await names()).join() === newestFirst.slice(0, 50).join());
+    await panel.getByRole('button', { name: 'Show older files' }).click();
+    await until('all are there', PATIENCE_MS, async () => (await names()).length === 60);
+    assert.deepEqual(await names(), newestFirst);
+    const file = await download(ada, panel.getByRole('link', { name: 'Download 3-0.txt' }));
+    assert.deepEqual([file.name, file.bytes.length], ['3-0.txt', 4]);
+    await panel.getByRole('link', { name: /^0-0\.txt/ }).click();
+    await ada.message('message 0').waitFor();
+    if (size === 'phone') {
+      await panel.waitFor({ state: 'detached' });
+      return;
+    }
+    // What happens in the room shows at once.
+    await page.getByRole('button', { name: 'Jump to present' }).click();
+    await post(ada, [picture('shed.png', 640, 360, [90, 140, 120]), text('notes.txt', 'x')], 'one more');
+    await panel.getByRole('link', { name: 'Download shed.png' }).waitFor();
+    await ada.message('one more').hover();
+    await page.getByRole('button', { name: 'Delete notes.txt' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Delete', exact: true }).click();
+    await panel.getByRole('link', { name: 'Download notes.txt' }).waitFor({ state: 'detached' });
+    await page.getByRole('button', { name: /^Members/ }).click();
+    await page.getByRole('complementary', { name: 'Members' }).waitFor();
+    assert.equal(await panel.count(), 0);
+  });
+}
+
 scenario('one file and a whole message are deleted after a question', async (context) => {
   const { server } = context;
   const { owner, roomId, ada } = await room(context);

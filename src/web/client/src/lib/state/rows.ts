@@ -112,7 +112,8 @@ export function addressOf(url: string | undefined): string {
 /** Images of other types are not shown in the page: SVG may contain scripts, and most browsers show no TIFF or HEIC. */
 const IMAGE = /^image\/(?:avif|gif|jpeg|png|webp)$/;
 
-function fileOf({ id, filename: name, contentType, width, height, assetUrl, thumbnailAssetUrl }: MessageAttachment): MessageFile {
+/** Of a message, or of an asset, which has the same fields. */
+export function fileOf({ id, filename: name, contentType, width, height, assetUrl, thumbnailAssetUrl }: Omit<MessageAttachment, `$${string}`>): MessageFile {
   const type = contentType.split(';', 1)[0] ?? '';
   const url = addressOf(assetUrl?.url);
   const media = /^(audio|video)\//.exec(type)?.[1] as FileKind | undefined;
