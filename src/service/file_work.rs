@@ -301,7 +301,8 @@ impl Run<'_> {
             (FileWork::Move(Backend::Nats), FileLocation::Nats(_)) => return Ok(None),
             // Chunks that a move left which was interrupted, in either direction.
             (FileWork::Move(to), FileLocation::S3) => {
-                self.remove_from(Backend::Nats, &file).await?;
+                self.check_lease()?;
+                blobs.files.remove_others(&id, &[]).await?;
                 if to == Backend::S3 {
                     return Ok(None);
                 }
@@ -386,10 +387,7 @@ impl Run<'_> {
 
     /// Notes where a file is now, and removes it from where it was.
     async fn change_location(&mut self, file: File, to: FileLocation) -> Result<(), FileWorkError> {
-        // A service may have been so slow that another process moves files by now.
-        if self.lease.as_ref().is_none_or(|lease| !lease.holds()) {
-            return Err(FileWorkError::Busy);
-        }
+        self.check_lease()?;
         let moved = |now: Option<&File>| {
             let unchanged =
                 now.filter(|now| now.state.is_complete() && now.location == file.location);
@@ -401,8 +399,15 @@ impl Run<'_> {
         let is_moved = now.is_some_and(|now| now.location == to);
         self.step.done = self.step.done.saturating_add(u64::from(is_moved));
         // Deleted in the meantime: the copy is what goes.
-        let left = backend(if is_moved { &file.location } else { &to });
-        Ok(self.remove_from(left, &file).await?)
+        self.remove(&file.id, if is_moved { &file.location } else { &to }).await
+    }
+
+    /// A service may have been so slow, or this process paused for so long, that another process moves files by now.
+    fn check_lease(&self) -> Result<(), FileWorkError> {
+        match &self.lease {
+            Some(lease) if lease.holds() => Ok(()),
+            _ => Err(FileWorkError::Busy),
+        }
     }
 
     /// Notes what is wrong with a file and removes its copy; an error that concerns all files is returned.
@@ -414,7 +419,9 @@ impl Run<'_> {
         }
         match copy.target {
             Target::Nowhere => {}
-            Target::Nats(_) => self.remove_from(Backend::Nats, &copy.file).await?,
+            Target::Nats(chunks) => {
+                self.remove(&copy.file.id, &FileLocation::Nats(chunks.chunks)).await?;
+            }
             Target::S3 { sink, .. } => sink.abort().await.map_err(BlobError::from)?,
         }
         Ok(())
@@ -424,13 +431,22 @@ impl Run<'_> {
         self.step.findings.push(Finding { what: id.to_string(), is });
     }
 
-    /// Removes bytes of a file from where its record does not say that it is.
-    async fn remove_from(&self, backend: Backend, file: &File) -> Result<(), BlobError> {
+    /// Removes bytes of a file from where its record does not say that it is; of chunks exactly these, as another process
+    /// may have made others.
+    async fn remove(&self, id: &AssetId, location: &FileLocation) -> Result<(), FileWorkError> {
+        self.check_lease()?;
         let blobs = self.works.blobs;
-        match backend {
-            Backend::Nats => blobs.files.remove_others(&file.id, &[]).await,
-            Backend::S3 => Ok(blobs.s3()?.delete(file.id.as_str()).await?),
+        match location {
+            FileLocation::Nats(chunks) => {
+                for chunk in chunks {
+                    blobs.files.remove(*chunk).await?;
+                }
+            }
+            FileLocation::S3 => {
+                blobs.s3()?.delete(id.as_str()).await.map_err(BlobError::from)?;
+            }
         }
+        Ok(())
     }
 
     /// Looks for chunks in NATS that the record of a file does not list.
@@ -468,18 +484,11 @@ impl Run<'_> {
             let file = storage.files().get(&id).await?;
             match (self.work, file) {
                 (_, Some(file)) if file.location == FileLocation::S3 => {}
-                (FileWork::Move(_), Some(file)) => self.remove_from(Backend::S3, &file).await?,
+                (FileWork::Move(_), Some(file)) => self.remove(&file.id, &FileLocation::S3).await?,
                 (FileWork::Move(_), None) => {}
                 (FileWork::Check, _) => self.find(&id, FindingKind::Orphaned),
             }
         }
         Ok(page.next.map(|after| WorkPosition::Objects { after }))
-    }
-}
-
-fn backend(location: &FileLocation) -> Backend {
-    match location {
-        FileLocation::Nats(_) => Backend::Nats,
-        FileLocation::S3 => Backend::S3,
     }
 }
