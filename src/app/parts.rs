@@ -6,6 +6,8 @@ use crate::config::{Embedded, Settings};
 use crate::crypto::Secret;
 use crate::crypto::password::Params;
 use crate::http::PublicUrl;
+use crate::limits::{IMAGE_MEMORY_MAX_BYTES, IMAGE_MEMORY_SMALL_MAX_BYTES};
+use crate::media::image;
 use crate::nats::Target;
 use crate::runtime::Clock;
 use crate::supervisor::{SyncInterval, memory_bytes};
@@ -89,8 +91,10 @@ pub(super) fn service(
             uploads_to_s3: settings.assets.uploads_to_s3,
             s3: bucket(settings, clock)?,
             redirect_above: settings.assets.redirect_above_bytes,
+            cache_max_bytes: settings.assets.cache_max_bytes,
         },
         part_slots: if memory < SMALL_MEMORY_BYTES { 4 } else { 8 },
+        images: images(memory),
         asset_signing_secret: settings.assets.signing_secret.clone().unwrap_or_else(unused),
         cookie_encryption_secret: settings.webserver.cookie_encryption_secret.clone(),
         session_ttl: settings.auth.token_ttl,
@@ -102,6 +106,20 @@ pub(super) fn service(
         password_params: password_params(memory),
         password_slots: if memory > TWO_SLOTS_ABOVE_BYTES { 2 } else { 1 },
     })
+}
+
+/// One picture at a time on a small board, two elsewhere.
+fn images(memory: u64) -> image::Config {
+    let is_small = memory < SMALL_MEMORY_BYTES;
+    image::Config {
+        program: "/proc/self/exe".into(),
+        slots: if is_small { 1 } else { 2 },
+        memory_max_bytes: if is_small {
+            IMAGE_MEMORY_SMALL_MAX_BYTES
+        } else {
+            IMAGE_MEMORY_MAX_BYTES
+        },
+    }
 }
 
 #[cfg(not(feature = "test-support"))]

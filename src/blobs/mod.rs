@@ -3,9 +3,11 @@
 mod error;
 mod nats;
 pub mod s3;
+mod variants;
 
 pub use error::BlobError;
 pub use nats::{ChunkReader, ChunkStore, FileCipher};
+pub use variants::{KeptVariant, VariantCache};
 
 use std::ops::Range;
 use std::time::Duration;
@@ -27,6 +29,8 @@ pub struct Config {
     pub s3: Option<S3>,
     /// `core.assets.s3.redirect_above`: larger files in S3 may be fetched there, in bytes. `None`: never.
     pub redirect_above: Option<u64>,
+    /// `core.assets.cache.max_size`; 0 if `core.assets.cache.enabled` is not set.
+    pub cache_max_bytes: u64,
 }
 
 /// The bytes of files. Clones share everything.
@@ -36,6 +40,8 @@ pub struct Blobs {
     pub files: ChunkStore,
     /// Chunks on their way to S3.
     pub staged: ChunkStore,
+    /// Pictures of another size.
+    pub variants: VariantCache,
     config: Config,
     clock: Clock,
 }
@@ -47,6 +53,7 @@ impl Blobs {
         Self {
             files: ChunkStore::assets(nats.clone(), clock.clone()),
             staged: ChunkStore::uploads(nats.clone(), clock.clone()),
+            variants: VariantCache::new(nats.clone(), config.cache_max_bytes),
             config,
             clock: clock.clone(),
         }
@@ -129,11 +136,12 @@ impl Blobs {
         Ok(Some(self.s3()?.presign_get(file.id.as_str(), &how).await?))
     }
 
-    /// Removes the bytes of a file, what was staged of it, and its unfinished multipart uploads.
+    /// Removes the bytes of a file, what was made or staged of it, and its unfinished multipart uploads.
     ///
     /// # Cancel safety
     /// May be repeated.
     pub async fn erase(&self, file: &File) -> Result<(), BlobError> {
+        self.variants.purge(&file.id).await?;
         if file.location != FileLocation::S3 {
             return self.files.purge(&file.id).await;
         }
@@ -157,6 +165,8 @@ impl Blobs {
 
 /// Reads a range of a file.
 pub enum BlobReader {
+    /// In memory.
+    Memory(Bytes),
     Nats(Box<ChunkReader>),
     S3 {
         s3: S3,
@@ -174,6 +184,8 @@ impl BlobReader {
     /// Not cancel safe.
     pub async fn next(&mut self) -> Result<Option<Bytes>, BlobError> {
         match self {
+            Self::Memory(bytes) if bytes.is_empty() => Ok(None),
+            Self::Memory(bytes) => Ok(Some(std::mem::take(bytes))),
             Self::Nats(reader) => reader.next().await,
             Self::S3 { range, .. } if range.is_empty() => Ok(None),
             Self::S3 { s3, id, range, download } => {

@@ -25,6 +25,7 @@ pub struct ChunkStore {
 }
 
 /// Encrypts the chunks of one file.
+#[derive(Clone)]
 pub struct FileCipher {
     pub id: AssetId,
     pub key: DataKey,
@@ -153,14 +154,26 @@ impl ChunkStore {
 
 impl FileCipher {
     fn seal(&self, begin: u64, plain: &[u8]) -> Bytes {
-        let (nonce, sealed) = self.key.seal(plain, &self.associated_data(begin));
-        [nonce.as_slice(), &sealed].concat().into()
+        self.seal_as(&self.associated_data(begin), plain)
     }
 
     fn open(&self, begin: u64, stored: &[u8]) -> Result<Vec<u8>, BlobError> {
+        self.open_as(&self.associated_data(begin), stored)
+    }
+
+    /// Encrypts something else that belongs to the file.
+    pub(super) fn seal_as(&self, associated_data: &[u8], plain: &[u8]) -> Bytes {
+        let (nonce, sealed) = self.key.seal(plain, associated_data);
+        [nonce.as_slice(), &sealed].concat().into()
+    }
+
+    pub(super) fn open_as(
+        &self,
+        associated_data: &[u8],
+        stored: &[u8],
+    ) -> Result<Vec<u8>, BlobError> {
         let (nonce, sealed) = stored.split_at_checked(NONCE_BYTES).ok_or(BlobError::Damaged)?;
-        let opened = self.key.open(nonce, sealed, &self.associated_data(begin));
-        opened.map_err(|_| BlobError::Damaged)
+        self.key.open(nonce, sealed, associated_data).map_err(|_| BlobError::Damaged)
     }
 
     fn associated_data(&self, begin: u64) -> Vec<u8> {

@@ -34,6 +34,7 @@ use progress::ProgressStyle;
 
 use crate::config::{Faults, Inputs, Loaded, Purpose, load};
 use crate::limits::OUTPUT_FLUSH_TIMEOUT;
+use crate::media::image;
 use crate::observe;
 pub use crate::operator::Exit;
 
@@ -82,7 +83,11 @@ impl Context {
 
 /// Runs the command that the arguments name; the first argument is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let exit = match parse(args.into_iter().skip(1)) {
+    let mut args = args.into_iter().skip(1).peekable();
+    if args.next_if(|word| word == image::WORKER_ARGUMENT).is_some() {
+        return image::run_worker(args);
+    }
+    let exit = match parse(args) {
         Ok(chatto) => execute(chatto),
         Err(ParseEnd::Printed(exit)) => exit,
         Err(ParseEnd::Usage(message)) => {

@@ -1,4 +1,5 @@
-//! `/assets/files/`: files of rooms, to whoever may read them (contract 10.3).
+//! `/assets/files/`: files of rooms, to whoever may read them (contract 10.3), and `/assets/server/`: pictures that
+//! everybody may see (10.4).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ const ATTR_CHAR: AsciiSet = NON_ALPHANUMERIC
 pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/assets/files/:id").get(original);
     app.at("/assets/files/:id/image/:size/:fit").get(variant);
+    app.at("/assets/server/:key").get(public_image);
     app.at("/assets/uploads/:id").put(plain(upload));
 }
 
@@ -56,13 +58,24 @@ async fn original(request: Request<App>) -> tide::Result {
     respond(&request, None).await
 }
 
-/// An image of another size. Smaller versions are not made yet, so it is the file itself, which the contract allows
-/// for what cannot be made smaller (10.3).
+/// An image of another size; the file itself if none can be made of it, as the contract allows (10.3).
 async fn variant(request: Request<App>) -> tide::Result {
     let (size, fit) = (request.param("size").unwrap_or_default(), request.param("fit"));
     match Variant::parse(size, fit.unwrap_or_default()) {
         Some(variant) => respond(&request, Some(variant)).await,
         None => HttpError::new(Code::NotFound, "not found").plain_response().into(),
+    }
+}
+
+async fn public_image(request: Request<App>) -> tide::Result {
+    let state = Arc::clone(request.state());
+    let head = match Head::of(&request) {
+        Ok(head) => head,
+        Err(error) => return error.plain_response().into(),
+    };
+    match state.service.assets().open_public(request.param("key").unwrap_or_default()).await {
+        Ok(open) => send(&state, &head, open),
+        Err(error) => HttpError::from(error).bare_response().into(),
     }
 }
 
@@ -80,7 +93,7 @@ async fn respond(request: &Request<App>, variant: Option<Variant>) -> tide::Resu
             Err(error) => Response::empty(error.status()).into(),
         },
         // Whoever has no access learns nothing more than the status (contract 10.3).
-        Err(error) => Response::empty(error.status()).into(),
+        Err(error) => error.bare_response().into(),
     }
 }
 
@@ -145,8 +158,21 @@ async fn fill(body: &mut tide::Body, buffer: &mut [u8]) -> Result<usize, HttpErr
     Ok(filled)
 }
 
-/// The file, if the ticket of the address, else the credential of the request, gives access to it.
+/// What the address shows, if its ticket, else the credential of the request, gives access to it.
 async fn open(
+    state: &App,
+    head: &Head,
+    id: &str,
+    variant: Option<Variant>,
+) -> Result<OpenFile, HttpError> {
+    let open = open_file(state, head, id, variant).await?;
+    Ok(match variant {
+        Some(variant) => Box::pin(state.service.assets().resized(open, variant)).await?,
+        None => open,
+    })
+}
+
+async fn open_file(
     state: &App,
     head: &Head,
     id: &str,
@@ -187,10 +213,14 @@ async fn redirect(
 
 /// The response with a file or a part of it.
 fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
-    let (size, tag) = (open.file.size, format!("\"{}\"", open.tag()));
+    let (size, tag) = (open.size(), format!("\"{}\"", open.tag()));
+    let cache = match open.is_public() {
+        true => "public, max-age=31536000, immutable",
+        false => "private, no-cache",
+    };
     let common = [
         (header::ETAG, tag.clone()),
-        (header::CACHE_CONTROL, "private, no-cache".to_owned()),
+        (header::CACHE_CONTROL, cache.to_owned()),
         (header::ACCEPT_RANGES, "bytes".to_owned()),
     ];
     if head.knows(&tag) {
@@ -215,7 +245,7 @@ fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
         let value = format!("bytes {}-{last}/{size}", range.start);
         response.insert_header(header::CONTENT_RANGE.as_str(), value);
     }
-    let disposition = disposition(open.is_inline(), &open.file.name);
+    let disposition = disposition(open.is_inline(), &open.name());
     response.insert_header(header::CONTENT_DISPOSITION.as_str(), disposition);
     if open.is_active() {
         response

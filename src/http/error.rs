@@ -108,6 +108,11 @@ impl HttpError {
         with_retry(Response::error(self.status(), &self.text), self.retry_after)
     }
 
+    /// A response without a body.
+    pub(super) fn bare_response(self) -> Response {
+        with_retry(Response::empty(self.status()), self.retry_after)
+    }
+
     /// The response in the form that `path` requires.
     pub(super) fn response_for(self, path: &str) -> Response {
         if path.starts_with("/api/connect/") {
@@ -185,6 +190,7 @@ by_kind!(
     service::DeleteError,
     service::UploadError,
     service::FileError,
+    service::ServerImageError,
     service::LinkError,
     service::StoreError,
 );

@@ -1,7 +1,10 @@
-//! Every limit of product and process on one page, checked against each other where they are related.
+//! Every limit of product and process in one place, checked against each other where they are related.
 //!
 //! Names contain the unit: `_bytes`, `_max` counts, `Duration`s. A number that a document defines names
 //! the document: *contract* is the public client API, *product* the product requirements.
+
+mod pictures;
+pub use pictures::*;
 
 use std::time::Duration;
 
@@ -321,8 +324,6 @@ pub const S3_UPLOADS_WAITING_MAX: usize = 64;
 pub const UPLOAD_STREAMS_MAX: usize = 8;
 /// How long an upload may wait for its next chunk (contract 10.1).
 pub const UPLOAD_LIFE: Duration = Duration::from_secs(3600);
-/// Pixels of width and height of a variant of an image (contract 10.3); there is none of a larger size (404).
-pub const VARIANT_SIDE_MAX: u32 = 4_096;
 /// How long a file may wait for a message (contract 10.1; product 5).
 pub const UNATTACHED_FILE_LIFE: Duration = Duration::from_secs(24 * 3600);
 /// After this time the process that was attaching or deleting a file is assumed to be gone.
@@ -335,8 +336,6 @@ pub const FILES_SWEPT_MAX: usize = 10_000;
 pub const FILE_WORK_STEP: Duration = Duration::from_secs(2);
 /// Lifetime of the lease under which one process moves files: longer than a part takes on a slow line.
 pub const FILE_MOVE_LEASE: Duration = Duration::from_secs(120);
-/// How much larger an image upload's request may be than the general upload limit.
-pub const API_IMAGE_ENVELOPE_MAX_BYTES: usize = 64 * KIB;
 /// Values (fields and list elements) of one request. An empty element is two bytes on the wire and up to
 /// about a hundred in memory; the longest list of the contract has 1,000 elements.
 pub const API_VALUES_MAX: usize = 16 * 1024;

@@ -2,15 +2,18 @@
 
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use super::error::{StoreError, blob_kind};
 use super::rights::readable_room;
 use super::users::distinct;
 use super::{ErrorKind, FileView, ReadError, Session};
 use crate::blobs::{BlobError, BlobReader, Blobs, FileCipher};
-use crate::crypto::{MacKey, from_hex, hex};
+use crate::crypto::{MacKey, from_hex, hex, sha256};
 use crate::domain::{AssetId, File, FileState, UserId};
 use crate::limits::VARIANT_SIDE_MAX;
 use crate::media;
+use crate::media::image::{ImageError, Images};
 use crate::runtime::Clock;
 use crate::storage::{Storage, StorageError};
 
@@ -55,6 +58,11 @@ impl Variant {
         };
         Some(Self { width: side(width)?, height: side(height)?, cover })
     }
+
+    /// It as a token of a subject.
+    pub(super) fn token(self) -> String {
+        variant_path(self).replace('/', "-")
+    }
 }
 
 /// Signs addresses for one viewer at one time.
@@ -77,7 +85,15 @@ pub enum FileReader<'a> {
 /// A file that its reader may have.
 pub struct OpenFile {
     pub file: File,
-    cipher: FileCipher,
+    pub(super) cipher: FileCipher,
+    /// A picture made from the file, which is shown in its place.
+    shown: Option<VariantFile>,
+}
+
+/// A picture made from a file.
+pub(super) struct VariantFile {
+    content_type: &'static str,
+    pub(super) bytes: Bytes,
 }
 
 /// A file was not given out.
@@ -94,6 +110,9 @@ pub enum FileError {
     Denied,
     #[error("a file cannot be read or written")]
     Blob(#[from] BlobError),
+    /// Too many pictures are being made.
+    #[error("no picture of this size can be made now")]
+    Busy(#[from] ImageError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -107,6 +126,7 @@ impl FileError {
             Self::NotFound => ErrorKind::NotFound,
             Self::Denied => ErrorKind::PermissionDenied,
             Self::Blob(error) => blob_kind(error),
+            Self::Busy(_) => ErrorKind::Unavailable,
             Self::Store(error) => error.kind(),
         }
     }
@@ -125,6 +145,7 @@ pub struct Assets<'a> {
     pub(super) blobs: &'a Blobs,
     pub(super) clock: &'a Clock,
     pub(super) key: &'a MacKey,
+    pub(super) images: &'a Images,
 }
 
 impl<'a> Assets<'a> {
@@ -176,18 +197,29 @@ impl<'a> Assets<'a> {
             return Err(FileError::NotFound);
         }
         let key = self.storage.files().key(&id).await?.ok_or(FileError::NotFound)?;
-        Ok(OpenFile { file, cipher: FileCipher { id, key } })
+        Ok(OpenFile { file, cipher: FileCipher { id, key }, shown: None })
+    }
+
+    /// A picture that everybody may see.
+    pub async fn open_public(self, key: &str) -> Result<OpenFile, FileError> {
+        let id = AssetId::try_from(key).map_err(|_| FileError::NotFound)?;
+        let file = self.storage.files().get(&id).await?;
+        let is_shown = |file: &File| file.room.is_none() && file.state == FileState::Ready;
+        let file = file.filter(is_shown).ok_or(FileError::NotFound)?;
+        let key = self.storage.files().key(&id).await?.ok_or(FileError::NotFound)?;
+        Ok(OpenFile { file, cipher: FileCipher { id, key }, shown: None })
     }
 
     /// A URL of S3 at which the reader may fetch the whole file with this `Content-Disposition`; `None`: it comes from
-    /// here. Text that browsers show is never redirected.
+    /// here. Text that browsers show and variants are never redirected.
     pub async fn redirect(
         self,
         open: &OpenFile,
         disposition: &str,
     ) -> Result<Option<String>, FileError> {
         let content_type = open.content_type();
-        if content_type.starts_with("text/") && open.is_inline() {
+        let is_text = content_type.starts_with("text/") && open.is_inline();
+        if is_text || open.shown.is_some() {
             return Ok(None);
         }
         Ok(self.blobs.redirect(&open.file, &content_type, disposition).await?)
@@ -195,15 +227,56 @@ impl<'a> Assets<'a> {
 
     /// Reads bytes `range` of a file.
     pub fn read(self, open: OpenFile, range: Range<u64>) -> Result<BlobReader, FileError> {
+        if let Some(shown) = open.shown {
+            let size = shown.bytes.len();
+            let within = |at: u64| usize::try_from(at).unwrap_or(size).min(size);
+            let range = within(range.start)..within(range.end);
+            return Ok(BlobReader::Memory(shown.bytes.slice(range)));
+        }
         Ok(self.blobs.read(open.file, open.cipher, range)?)
     }
 }
 
+impl VariantFile {
+    pub(super) fn new(content_type: &'static str, bytes: Bytes) -> Self {
+        Self { content_type, bytes }
+    }
+}
+
 impl OpenFile {
+    pub(super) fn shown_as(self, shown: Option<VariantFile>) -> Self {
+        Self { shown, ..self }
+    }
+
+    /// Bytes of what is shown.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.shown.as_ref().map_or(self.file.size, |shown| shown.bytes.len() as u64)
+    }
+
+    /// The name under which it is saved.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Some(shown) = &self.shown else { return self.file.name.clone() };
+        let stem =
+            self.file.name.rsplit_once('.').map_or(self.file.name.as_str(), |(stem, _)| stem);
+        format!("{stem}.{}", if shown.content_type == "image/jpeg" { "jpg" } else { "webp" })
+    }
+
+    fn bare_type(&self) -> &str {
+        self.shown.as_ref().map_or(&self.file.content_type, |shown| shown.content_type)
+    }
+
+    /// Whether everybody may see it; it then never changes.
+    #[must_use]
+    pub fn is_public(&self) -> bool {
+        self.file.room.is_none()
+    }
+
     /// The value of `Content-Type`. Detected text is UTF-8.
     #[must_use]
     pub fn content_type(&self) -> String {
-        match self.file.content_type.as_str() {
+        match self.bare_type() {
             "text/plain" => "text/plain; charset=utf-8".to_owned(),
             other => other.to_owned(),
         }
@@ -212,19 +285,22 @@ impl OpenFile {
     /// Whether browsers may show it in place; everything else is downloaded.
     #[must_use]
     pub fn is_inline(&self) -> bool {
-        media::is_inline(&self.file.content_type)
+        media::is_inline(self.bare_type())
     }
 
     /// Whether a browser could run scripts of it in the name of this server.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        media::is_active(&self.file.content_type)
+        media::is_active(self.bare_type())
     }
 
     /// Its strong entity tag, without quotes.
     #[must_use]
     pub fn tag(&self) -> String {
-        hex(&self.file.sha256)
+        match &self.shown {
+            Some(shown) => hex(&sha256(&shown.bytes)),
+            None => hex(&self.file.sha256),
+        }
     }
 }
 

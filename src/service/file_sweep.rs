@@ -6,6 +6,8 @@
 //! from, and nothing about a key could prove the contrary. Our own always have one: it is written before the first
 //! byte and erased after the last one ([`FileEraser`]).
 
+use std::collections::HashSet;
+
 use super::attachments::Attachments;
 use super::error::StoreError;
 use super::file_eraser::{EraseError, FileEraser};
@@ -38,9 +40,11 @@ impl FileSweep<'_> {
     /// Dropping it leaves the rest for the next sweep.
     pub(super) async fn sweep(self, lease: &Lease) -> Result<(), StoreError> {
         let now = self.clock.unix_ms();
+        let named = self.named();
         let mut due: Vec<File> = Vec::new();
         let collect = |file: File| {
-            if due.len() < FILES_SWEPT_MAX && (is_due(&file, now) || is_recent(&file, now)) {
+            let is_unused = is_due(&file, now) && !named.contains(&file.id);
+            if due.len() < FILES_SWEPT_MAX && (is_unused || is_recent(&file, now)) {
                 due.push(file);
             }
         };
@@ -110,6 +114,16 @@ impl FileSweep<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Pictures that everybody may see and a record names. A new one gets its record long before it is due.
+    fn named(self) -> HashSet<AssetId> {
+        self.storage.state().read(|tables| {
+            let avatars = tables.users.values().filter_map(|user| user.avatar_key.as_deref());
+            let server = [&tables.server.logo_key, &tables.server.banner_key];
+            let keys = avatars.chain(server.into_iter().filter_map(|key| key.as_deref()));
+            keys.filter_map(|key| AssetId::try_from(key).ok()).collect()
+        })
     }
 
     async fn clean_up(self, file: File) -> Result<(), EraseError> {

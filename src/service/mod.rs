@@ -31,6 +31,7 @@ mod roles;
 mod room_files;
 mod rooms;
 mod server;
+mod server_images;
 mod sessions;
 mod sign_up;
 mod sweep;
@@ -42,6 +43,7 @@ mod typing;
 mod upload_stream;
 mod uploads;
 mod users;
+mod variants;
 mod view;
 
 use std::sync::Arc;
@@ -69,6 +71,7 @@ pub use roles::Roles;
 pub use room_files::RoomFiles;
 pub use rooms::{NewRoom, Rooms};
 pub use server::Server;
+pub use server_images::{ServerImageError, ServerImages};
 pub use sessions::{Credential, LogIn, LogInError, Session, SessionId, SessionState, Sessions};
 pub use sign_up::{RedeemError, RedeemRequest, SignUp};
 pub use sweep::Sweeper;
@@ -107,6 +110,7 @@ use crate::domain::{EventId, File, FileLocation, RoomId};
 use crate::limits::{
     DELIVERY_TIMEOUT, OPERATOR_CONNECTIONS_MAX, PASSWORD_QUEUE_MAX, S3_UPLOADS_WAITING_MAX,
 };
+use crate::media::image::{self, Images};
 use crate::runtime::{Clock, MemorySlots, Pace, Stop};
 use crate::storage::{Storage, Tables};
 
@@ -133,6 +137,8 @@ pub struct Config {
     pub blobs: blobs::Config,
     /// Parts of uploads to S3 that are in memory at a time: 8, half of it below 1 GB.
     pub part_slots: usize,
+    /// How smaller pictures are made.
+    pub images: image::Config,
     /// `core.assets.signing_secret`.
     pub asset_signing_secret: Secret,
     /// `core.assets.max_upload_size`.
@@ -154,6 +160,7 @@ struct Inner {
     blobs: Blobs,
     /// Parts of uploads to S3 that are in memory.
     parts: MemorySlots,
+    images: Images,
     clock: Clock,
     config: Config,
     keys: Keys,
@@ -202,6 +209,7 @@ impl Service {
             inner: Arc::new(Inner {
                 blobs: Blobs::build(config.blobs.clone(), storage.nats(), &clock),
                 parts: MemorySlots::new(config.part_slots.max(1), S3_UPLOADS_WAITING_MAX),
+                images: Images::build(config.images.clone(), &clock),
                 storage,
                 clock,
                 config,
@@ -292,6 +300,7 @@ impl Service {
             blobs: &self.inner.blobs,
             clock: &self.inner.clock,
             key: &self.inner.keys.assets,
+            images: &self.inner.images,
         }
     }
 

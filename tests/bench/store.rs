@@ -84,6 +84,11 @@ fn service_config(secret: Secret) -> service::Config {
         cookie_signing_secret: secret.clone(),
         blobs: chatto::blobs::Config::default(),
         part_slots: 2,
+        images: chatto::media::image::Config {
+            program: "/proc/self/exe".into(),
+            slots: 1,
+            memory_max_bytes: 48 << 20,
+        },
         asset_signing_secret: secret.clone(),
         secret_key: secret,
         cookie_encryption_secret: None,

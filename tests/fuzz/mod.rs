@@ -1,5 +1,5 @@
 //! Fuzzing on the pinned stable toolchain: a seeded mutator over a pool of inputs, and targets that process them:
-//! the decoder of the contract here, requests and realtime sockets in `http::fuzz`.
+//! the decoders of the contract and of pictures here, requests and realtime sockets in `http::fuzz`.
 //!
 //! Measuring coverage needs a nightly compiler. Instead, a target returns the outcome of each input, and an input
 //! with a new outcome joins the pool. A finding prints the seed and the bytes, and stores them in the corpus, with
@@ -7,6 +7,7 @@
 
 mod decoder;
 mod mutate;
+mod pictures;
 
 use std::collections::HashSet;
 use std::fs;

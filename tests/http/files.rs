@@ -7,15 +7,18 @@ use super::support::{Edge, Response, head};
 use crate::service::files::content;
 
 /// A server with its owner in a room.
-struct Chat {
-    edge: Edge,
-    token: String,
-    room: String,
+pub(super) struct Chat {
+    pub(super) edge: Edge,
+    pub(super) token: String,
+    pub(super) room: String,
 }
 
 impl Chat {
-    fn start() -> Self {
-        let edge = Edge::start(chatto::http::Config::default());
+    pub(super) fn start() -> Self {
+        Self::on(Edge::start(chatto::http::Config::default()))
+    }
+
+    pub(super) fn on(edge: Edge) -> Self {
         let token = edge.owner();
         let rooms = edge.call_ok(&token, "RoomDirectoryService/ListRooms", &json!({}));
         let mut rooms = rooms["rooms"].as_array().unwrap().iter();
@@ -44,7 +47,7 @@ impl Chat {
     }
 
     /// Uploads a file and returns it as the contract describes it.
-    fn upload(&self, name: &str, bytes: &[u8]) -> Value {
+    pub(super) fn upload(&self, name: &str, bytes: &[u8]) -> Value {
         let response = self.put(&self.begin(name, bytes), bytes);
         assert_eq!(response.status, 200, "{}", response.text());
         response.json()["asset"].clone()

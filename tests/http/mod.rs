@@ -12,6 +12,7 @@ mod forwarded;
 mod fuzz;
 mod limits;
 mod pages;
+mod pictures;
 mod proxies;
 mod realtime;
 mod startup;

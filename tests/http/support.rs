@@ -9,6 +9,7 @@ use std::time::Duration;
 use chatto::crypto::Secret;
 use chatto::crypto::password::Params;
 use chatto::http::{Config, Listener, Parts, Ready, Server, Tls, TlsFiles};
+use chatto::media::image;
 use chatto::realtime::{HandshakeInfo, Realtime, Socket};
 use chatto::runtime::{Clock, Runtime, Scope, Stop};
 use chatto::service::{self, Service};
@@ -16,6 +17,7 @@ use futures_rustls::rustls::{self, ClientConnection};
 use serde_json::{Value, json};
 
 use crate::storage;
+use crate::support::images;
 use crate::support::nats::NatsServer;
 
 /// How long a test waits for anything.
@@ -35,13 +37,14 @@ pub(super) struct Edge {
     _nats: Arc<NatsServer>,
 }
 
-fn service_config(session_ttl: Duration) -> service::Config {
+fn service_config(session_ttl: Duration, images: image::Config) -> service::Config {
     let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
     service::Config {
         secret_key: secret(storage::SECRET),
         cookie_signing_secret: secret("signs the cookies of the tests"),
-        blobs: chatto::blobs::Config::default(),
+        blobs: chatto::blobs::Config { cache_max_bytes: 64 << 20, ..Default::default() },
         part_slots: 2,
+        images,
         asset_signing_secret: secret("signs the addresses of the tests"),
         cookie_encryption_secret: Some(secret("seals the cookies of the tests")),
         session_ttl,
@@ -58,18 +61,23 @@ fn service_config(session_ttl: Duration) -> service::Config {
 impl Edge {
     /// Starts with `config` on a free port of 127.0.0.1 and a new store.
     pub(super) fn start(config: Config) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), config, true, None)
+        Self::start_on(&Arc::new(NatsServer::start()), config, true, None, images())
+    }
+
+    /// The same, making pictures as these settings say.
+    pub(super) fn start_with_images(images: image::Config) -> Self {
+        Self::start_on(&Arc::new(NatsServer::start()), Config::default(), true, None, images)
     }
 
     /// The same, speaking TLS alone.
     pub(super) fn start_tls(config: Config, files: TlsFiles) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), config, true, Some(files))
+        Self::start_on(&Arc::new(NatsServer::start()), config, true, Some(files), images())
     }
 
     /// Two processes on one store, as with an external NATS.
     pub(super) fn start_two() -> [Self; 2] {
         let nats = Arc::new(NatsServer::start());
-        [(); 2].map(|()| Self::start_on(&nats, Config::default(), false, None))
+        [(); 2].map(|()| Self::start_on(&nats, Config::default(), false, None, images()))
     }
 
     fn start_on(
@@ -77,6 +85,7 @@ impl Edge {
         config: Config,
         embedded: bool,
         files: Option<TlsFiles>,
+        images: image::Config,
     ) -> Self {
         let stop = Stop::new();
         let ready = Arc::new(Mutex::new(Ready::Yes));
@@ -90,7 +99,8 @@ impl Edge {
                 let store = chatto::storage::Config { embedded, ..storage::config(None) };
                 let store = Box::pin(storage::open(&url, &runtime, store)).await.unwrap();
                 let day = Duration::from_secs(24 * 3600);
-                let service = Service::build(service_config(90 * day), store.clone(), time.clone());
+                let settings = service_config(90 * day, images);
+                let service = Service::build(settings, store.clone(), time.clone());
                 Box::pin(service.prepare()).await.unwrap();
                 let realtime = Realtime::build(
                     chatto::realtime::Config::default(),

@@ -24,10 +24,9 @@ use crate::support::s3::{Kind, S3Server, config, s3};
 const MIB: usize = 1 << 20;
 
 pub(super) fn with_bucket(bucket: &S3, uploads_to_s3: bool) -> Config {
-    Config {
-        blobs: blobs::Config { uploads_to_s3, s3: Some(bucket.clone()), redirect_above: None },
-        ..settings()
-    }
+    let s3 = Some(bucket.clone());
+    let blobs = blobs::Config { uploads_to_s3, s3, redirect_above: None, ..settings().blobs };
+    Config { blobs, ..settings() }
 }
 
 /// A server with two members of `general` whose files go to this bucket.

@@ -392,7 +392,7 @@ fn with_files<'a>(room: &'a str, body: &'a str, attachments: &'a [String]) -> Ne
     NewMessage { room, body, attachments, ..NewMessage::default() }
 }
 
-async fn state(world: &World, id: &AssetId) -> Option<FileState> {
+pub(super) async fn state(world: &World, id: &AssetId) -> Option<FileState> {
     world.storage.files().get(id).await.unwrap().map(|file| file.state)
 }
 

@@ -14,6 +14,7 @@ mod markers;
 pub(crate) mod messages;
 mod model;
 mod operator;
+mod pictures;
 mod removal;
 mod room_files;
 mod rooms;
@@ -50,8 +51,9 @@ pub(crate) fn settings() -> Config {
     Config {
         secret_key: Secret::from("a secret of the tests, long enough".to_owned()),
         cookie_signing_secret: Secret::from("another secret of the tests".to_owned()),
-        blobs: chatto::blobs::Config::default(),
+        blobs: chatto::blobs::Config { cache_max_bytes: 64 << 20, ..Default::default() },
         part_slots: 2,
+        images: crate::support::images(),
         asset_signing_secret: Secret::from("a third secret of the tests".to_owned()),
         cookie_encryption_secret: None,
         session_ttl: Duration::from_secs(90 * 24 * 3600),

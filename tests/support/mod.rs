@@ -21,3 +21,12 @@ pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod trace;
 pub(crate) mod wait;
+
+/// How smaller pictures are made on a small board.
+pub(crate) fn images() -> chatto::media::image::Config {
+    chatto::media::image::Config {
+        program: env!("CARGO_BIN_EXE_chatto").into(),
+        slots: 1,
+        memory_max_bytes: chatto::limits::IMAGE_MEMORY_SMALL_MAX_BYTES,
+    }
+}

@@ -1,10 +1,11 @@
 //! `MyAccountService`: what users change about themselves.
 
 use crate::contract::api;
-use crate::contract::rpc::my_account_service::UpdatePresence;
+use crate::contract::rpc::my_account_service::{DeleteAvatar, UpdatePresence, UploadAvatar};
 use crate::present;
 use crate::service::Presence;
 
+use super::super::auth::Caller;
 use super::super::error::HttpError;
 use super::{CallKind, MethodTable};
 
@@ -23,4 +24,21 @@ pub(super) fn register(table: &mut MethodTable) {
         let holds = caller.state.service.presences().update(session, status, by_hand).await?;
         Ok(api::UpdatePresenceResponse { status: present::presence(holds).into() })
     });
+    table.add(UploadAvatar, CallKind::Write, |caller, request| async move {
+        let picture = request.image.map(|image| image.image).unwrap_or_default();
+        let images = caller.state.service.server_images();
+        Box::pin(images.set_avatar(caller.session()?, picture)).await?;
+        Ok(api::UploadAvatarResponse { user: Some(viewer(&caller)?) })
+    });
+    table.add(DeleteAvatar, CallKind::Write, |caller, _| async move {
+        Box::pin(caller.state.service.server_images().delete_avatar(caller.session()?)).await?;
+        Ok(api::DeleteAvatarResponse { user: Some(viewer(&caller)?) })
+    });
+}
+
+/// The caller as others see it.
+fn viewer(caller: &Caller) -> Result<api::User, HttpError> {
+    let session = caller.session()?;
+    let member = caller.state.service.users().get(session, session.user.as_str())?;
+    Ok(present::user(&caller.origin(), member.user))
 }

@@ -1,7 +1,7 @@
 //! Files that begin with a magic number, and the sizes in their headers.
 
 use super::{boxes, matroska};
-use crate::media::exif;
+use crate::media::exif::{self, Orientation};
 use crate::media::fields::Fields;
 
 /// Magic numbers, most of them at the beginning. A longer one stands before one that it begins with.
@@ -40,16 +40,29 @@ pub(super) fn content_type(beginning: &[u8]) -> Option<&'static str> {
         .or_else(|| audio_frame(beginning))
 }
 
-/// Width and height as shown.
-pub(super) fn size(content_type: &str, beginning: &[u8]) -> Option<(u32, u32)> {
+/// Width and height as stored, and how they must be turned to be shown.
+type StoredSize = ((u32, u32), Orientation);
+
+/// The size of a picture of a format that can be stored turned.
+pub(super) fn stored_size(content_type: &str, beginning: &[u8]) -> Option<StoredSize> {
     match content_type {
         "image/png" => png_size(beginning),
         "image/jpeg" => jpeg_size(beginning),
+        "image/webp" => webp_size(beginning),
+        _ => None,
+    }
+}
+
+/// Width and height as shown.
+pub(super) fn size(content_type: &str, beginning: &[u8]) -> Option<(u32, u32)> {
+    match content_type {
+        "image/png" | "image/jpeg" | "image/webp" => {
+            stored_size(content_type, beginning).map(|(size, orientation)| orientation.turn(size))
+        }
         "image/gif" => {
             let mut fields = Fields::at(beginning, 6)?;
             Some((fields.u16_le()?.into(), fields.u16_le()?.into()))
         }
-        "image/webp" => webp_size(beginning),
         "image/avif" | "image/heic" => boxes::picture_size(beginning),
         "image/bmp" => bitmap_size(beginning),
         "image/tiff" => {
@@ -168,9 +181,9 @@ fn audio_frame(beginning: &[u8]) -> Option<&'static str> {
 }
 
 /// The frame header (ITU-T T.81, B.2.2), after the EXIF block if there is one.
-fn jpeg_size(beginning: &[u8]) -> Option<(u32, u32)> {
+fn jpeg_size(beginning: &[u8]) -> Option<StoredSize> {
     let mut fields = Fields::at(beginning, 2)?;
-    let mut orientation = exif::Orientation::default();
+    let mut orientation = Orientation::default();
     loop {
         while fields.u8()? != 0xFF {}
         let mut marker = fields.u8()?;
@@ -188,10 +201,10 @@ fn jpeg_size(beginning: &[u8]) -> Option<(u32, u32)> {
             0xC0..=0xC3 | 0xC5..=0xC7 | 0xC9..=0xCB | 0xCD..=0xCF => {
                 segment.skip(1)?;
                 let (height, width) = (segment.u16_be()?, segment.u16_be()?);
-                return Some(orientation.turn((width.into(), height.into())));
+                return Some(((width.into(), height.into()), orientation));
             }
             // The first block counts.
-            0xE1 if orientation == exif::Orientation::default() => {
+            0xE1 if orientation == Orientation::default() => {
                 orientation = exif::orientation(segment.rest());
             }
             // The end, or image data before any frame.
@@ -201,11 +214,11 @@ fn jpeg_size(beginning: &[u8]) -> Option<(u32, u32)> {
     }
 }
 
-fn png_size(beginning: &[u8]) -> Option<(u32, u32)> {
+fn png_size(beginning: &[u8]) -> Option<StoredSize> {
     let mut fields = Fields::at(beginning, 16)?;
     let size = (fields.u32_be()?, fields.u32_be()?);
     let mut chunks = Fields::at(beginning, 8)?;
-    let mut orientation = exif::Orientation::default();
+    let mut orientation = Orientation::default();
     while let (Some(length), Some(name)) = (chunks.u32_be(), chunks.take(4)) {
         let Some(content) = chunks.take(length as usize) else { break };
         if name == b"eXIf" {
@@ -215,13 +228,13 @@ fn png_size(beginning: &[u8]) -> Option<(u32, u32)> {
             break;
         }
     }
-    Some(orientation.turn(size))
+    Some((size, orientation))
 }
 
-fn webp_size(beginning: &[u8]) -> Option<(u32, u32)> {
+fn webp_size(beginning: &[u8]) -> Option<StoredSize> {
     let mut chunks = Fields::at(beginning, 12)?;
     let mut size = None;
-    let mut orientation = exif::Orientation::default();
+    let mut orientation = Orientation::default();
     while let (Some(name), Some(length)) = (chunks.take(4), chunks.u32_le()) {
         let content = chunks.rest();
         let mut fields = Fields::new(content);
@@ -249,5 +262,5 @@ fn webp_size(beginning: &[u8]) -> Option<(u32, u32)> {
             break;
         }
     }
-    size.map(|size| orientation.turn(size))
+    size.map(|size| (size, orientation))
 }

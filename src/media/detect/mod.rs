@@ -11,6 +11,8 @@ mod matroska;
 #[cfg(test)]
 mod tests;
 
+use super::exif::Orientation;
+
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Detected {
@@ -25,7 +27,7 @@ const UNKNOWN: &str = "application/octet-stream";
 const TEXT: &str = "text/plain";
 
 /// How much of a file can matter.
-const BEGINNING_MAX_BYTES: usize = 512 * 1024;
+pub(super) const BEGINNING_MAX_BYTES: usize = 512 * 1024;
 
 /// The content type and size of a file with this beginning; more than 512 KiB of it change nothing.
 #[must_use]
@@ -38,6 +40,11 @@ pub fn detect(beginning: &[u8]) -> Detected {
     let content_type = markup::content_type(beginning)
         .unwrap_or_else(|| if is_text(beginning) { TEXT } else { UNKNOWN });
     Detected { content_type, width: 0, height: 0 }
+}
+
+/// How the pixels of a picture must be turned to be shown.
+pub(super) fn orientation(content_type: &str, beginning: &[u8]) -> Orientation {
+    magic::stored_size(content_type, beginning).unwrap_or_default().1
 }
 
 /// Whether browsers may show a file of this type inside a page or tab (product 5, "Safety"). Everything else is sent

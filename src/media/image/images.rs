@@ -1,0 +1,137 @@
+//! Starts the processes that decode, and no more of them at a time than there is memory for.
+
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use futures_lite::stream::{Stream, StreamExt};
+use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use smol::process::unix::CommandExt;
+use smol::process::{Child, Command, Stdio};
+
+use super::worker::{WORKER_ARGUMENT, WORKER_ENVIRONMENT, arguments, parse};
+use super::{Made, Order};
+use crate::limits::{IMAGE_DEADLINE, IMAGE_MADE_MAX_BYTES, IMAGE_QUEUE_MAX, IMAGE_WAIT_MAX};
+use crate::runtime::{Clock, MemorySlots, SlotGuard};
+
+/// How pictures are made.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// This program: [`WORKER_ARGUMENT`] makes it a worker.
+    pub program: PathBuf,
+    /// Pictures that are made at a time.
+    pub slots: usize,
+    /// What making one may take.
+    pub memory_max_bytes: usize,
+}
+
+/// A picture was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Too many are waiting, or this one has waited too long.
+    #[error("too many pictures are being made")]
+    Busy,
+    /// It is damaged or none, or it would take more memory or processor time than it may.
+    #[error("the picture cannot be decoded")]
+    Undecodable,
+    /// The result has too many bytes.
+    #[error("the picture is too large")]
+    TooLarge,
+    /// The file came too slowly, or the machine is overloaded.
+    #[error("the picture was not made in time")]
+    Late,
+    /// The process that decodes did not start.
+    #[error("cannot start the process that decodes pictures")]
+    Start(#[source] io::Error),
+    /// The file could not be read.
+    #[error("the picture's file failed")]
+    File(#[source] io::Error),
+}
+
+/// Makes pictures of another size. Clones share the slots.
+#[derive(Clone)]
+pub struct Images {
+    config: Config,
+    slots: MemorySlots,
+    clock: Clock,
+}
+
+/// The bytes of a file.
+pub type FileStream = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
+
+impl Images {
+    /// Starts nothing.
+    #[must_use]
+    pub fn build(config: Config, clock: &Clock) -> Self {
+        let slots = MemorySlots::new(config.slots.max(1), IMAGE_QUEUE_MAX);
+        Self { config, slots, clock: clock.clone() }
+    }
+
+    /// Waits until a picture may be made.
+    ///
+    /// # Errors
+    /// [`ImageError::Busy`] when too many are waiting, or after a while.
+    pub async fn slot(&self) -> Result<SlotGuard, ImageError> {
+        let slot = self.clock.timeout(IMAGE_WAIT_MAX, self.slots.take()).await;
+        slot.ok().and_then(Result::ok).ok_or(ImageError::Busy)
+    }
+
+    /// Makes a picture of a file. Who holds the slot until the result is kept spares those who wait the same work.
+    ///
+    /// # Cancel safety
+    /// Dropping it ends the process that decodes.
+    pub async fn make(
+        &self,
+        _slot: &SlotGuard,
+        order: &Order,
+        file: FileStream,
+    ) -> Result<Made, ImageError> {
+        let worker = self.start(order).map_err(ImageError::Start)?;
+        let work = decode(worker, file);
+        self.clock.timeout(IMAGE_DEADLINE, work).await.unwrap_or(Err(ImageError::Late))
+    }
+
+    fn start(&self, order: &Order) -> io::Result<Child> {
+        Command::new(&self.config.program)
+            .arg0("chatto")
+            .arg(WORKER_ARGUMENT)
+            .args(arguments(order, self.config.memory_max_bytes))
+            .env_clear()
+            .envs(WORKER_ENVIRONMENT)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+    }
+}
+
+/// Feeds the file to the worker and reads what it writes, both at once: it may write before it has read everything.
+async fn decode(mut worker: Child, mut file: FileStream) -> Result<Made, ImageError> {
+    let (Some(mut stdin), Some(stdout)) = (worker.stdin.take(), worker.stdout.take()) else {
+        return Err(ImageError::Undecodable);
+    };
+    let feed = async move {
+        while let Some(chunk) = file.next().await {
+            // It ends as soon as it has seen enough.
+            if stdin.write_all(&chunk.map_err(ImageError::File)?).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let read = async move {
+        let mut written = Vec::new();
+        let mut limited = stdout.take(IMAGE_MADE_MAX_BYTES);
+        limited.read_to_end(&mut written).await.map_err(|_| ImageError::Undecodable)?;
+        Ok(written)
+    };
+    let ((), written) = future::try_zip(feed, read).await?;
+    if written.len() as u64 >= IMAGE_MADE_MAX_BYTES {
+        return Err(ImageError::TooLarge);
+    }
+    let status = worker.status().await.map_err(|_| ImageError::Undecodable)?;
+    let made = parse(written.into()).filter(|_| status.success());
+    made.ok_or(ImageError::Undecodable)
+}

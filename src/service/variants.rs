@@ -1,0 +1,105 @@
+//! Pictures of another size: made when they are first asked for, then kept for a while.
+
+use std::io;
+
+use bytes::Bytes;
+use futures_lite::stream;
+
+use super::assets::{Assets, FileError, OpenFile, Variant, VariantFile};
+use crate::blobs::{BlobError, KeptVariant};
+use crate::limits::IMAGE_FILE_MAX_BYTES;
+use crate::media::image::{self, FileStream, ImageError, Made, Order};
+
+/// The first byte of what is kept of a picture.
+const JPEG: u8 = b'J';
+const WEBP: u8 = b'W';
+/// The file itself is shown.
+const FILE: u8 = b'F';
+
+impl Assets<'_> {
+    /// What a reader of the variant gets: a smaller picture, or the file itself if it is none, moves, or cannot
+    /// be decoded with the memory and time that there are.
+    ///
+    /// # Errors
+    /// [`FileError::Busy`] when too many pictures are being made.
+    ///
+    /// # Cancel safety
+    /// Dropping it ends the work, which the next request begins again.
+    pub async fn resized(self, open: OpenFile, variant: Variant) -> Result<OpenFile, FileError> {
+        let is_small_enough = (1..=IMAGE_FILE_MAX_BYTES).contains(&open.file.size);
+        if !image::is_resizable(&open.file.content_type) || !is_small_enough {
+            return Ok(open);
+        }
+        if let Some(known) = self.kept(&open, variant).await {
+            return Ok(open.shown_as(known));
+        }
+        let slot = self.images.slot().await?;
+        // Somebody else may have waited for the same one.
+        if let Some(known) = self.kept(&open, variant).await {
+            return Ok(open.shown_as(known));
+        }
+        let Variant { width, height, cover } = variant;
+        let order = Order { width, height, cover, still: false };
+        let made = self.images.make(&slot, &order, self.stream(&open)?).await;
+        let (shown, kept) = match made {
+            Ok(Made::Picture { content_type, bytes }) => {
+                let shown = VariantFile::new(content_type, bytes);
+                let file = [&[kind(content_type)], shown.bytes.as_ref()].concat();
+                let (cipher, path) = (&open.cipher, variant.token());
+                let kept = self.blobs.variants.put(cipher, &path, &file).await;
+                (Some(shown), kept)
+            }
+            // It is not tried again with every request.
+            Ok(Made::Animated) | Err(ImageError::Undecodable) => {
+                (None, self.blobs.variants.put_impossible(&open.file.id).await)
+            }
+            Err(ImageError::TooLarge) => {
+                let kept = self.blobs.variants.put(&open.cipher, &variant.token(), &[FILE]).await;
+                (None, kept)
+            }
+            Err(error @ ImageError::Busy) => return Err(error.into()),
+            Err(error @ (ImageError::Late | ImageError::Start(_) | ImageError::File(_))) => {
+                log::warn!(error:err = error; "no smaller picture was made");
+                (None, Ok(()))
+            }
+        };
+        if let Err(error) = kept {
+            log::debug!(error:err = error; "a smaller picture was not kept");
+        }
+        drop(slot);
+        Ok(open.shown_as(shown))
+    }
+
+    /// What is known of the variant: `Some(None)` if it is the file itself.
+    async fn kept(self, open: &OpenFile, variant: Variant) -> Option<Option<VariantFile>> {
+        let found = self.blobs.variants.get(&open.cipher, &variant.token()).await;
+        match found.unwrap_or_else(|error| {
+            log::debug!(error:err = error; "what was kept of a picture cannot be read");
+            None
+        })? {
+            KeptVariant::Impossible => Some(None),
+            KeptVariant::Picture(file) => {
+                let content_type = match *file.first()? {
+                    JPEG => "image/jpeg",
+                    WEBP => "image/webp",
+                    FILE => return Some(None),
+                    _ => return None,
+                };
+                Some(Some(VariantFile::new(content_type, file.slice(1..))))
+            }
+        }
+    }
+
+    fn stream(self, open: &OpenFile) -> Result<FileStream, BlobError> {
+        let whole = 0..open.file.size;
+        let reader = self.blobs.read(open.file.clone(), open.cipher.clone(), whole)?;
+        Ok(Box::pin(stream::unfold(reader, |mut reader| async move {
+            let chunk: io::Result<Option<Bytes>> = reader.next().await.map_err(io::Error::other);
+            chunk.transpose().map(|chunk| (chunk, reader))
+        })))
+    }
+}
+
+fn kind(content_type: &str) -> u8 {
+    if content_type == "image/jpeg" { JPEG } else { WEBP }
+}
