@@ -4,7 +4,8 @@ import fs from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
 import { after } from 'node:test';
-import { scenario } from './support/fixture.js';
+import { scenario, SIZES } from './support/fixture.js';
+import { png } from './support/media.js';
 import { PASSWORD } from './support/server.js';
 
 /** What the page of a setup or join link asks for. */
@@ -222,6 +223,59 @@ scenario('a session that ends elsewhere ends here, with a word why', async ({ se
   await other.login('ada', 'another fine password');
   assert.equal(await other.composer.inputValue(), 'not lost', 'the same person finds the text again');
 });
+
+for (const [size, options] of Object.entries(SIZES)) {
+  scenario(`a picture of oneself: chosen, cut, seen by others, removed: ${size}`, async ({ server, open }) => {
+    const owner = await server.owner();
+    const grace = await server.person(owner, 'grace', 'Grace');
+    for (const person of [owner, grace]) await server.join(person, 'general');
+    const other = await open();
+    await other.login('grace');
+    const ada = await open(options);
+    // Of the test, which looks at single pixels.
+    ada.expected.push(/willReadFrequently/);
+    await ada.login('ada');
+    if (size === 'phone') await ada.goto('/');
+    const { page } = ada;
+    const dialog = page.getByRole('dialog', { name: 'Your picture' });
+    const choose = async (button, name, buffer) => {
+      const [chooser] = await Promise.all([page.waitForEvent('filechooser'), dialog.getByRole('button', { name: button }).click()]);
+      await chooser.setFiles({ name, mimeType: 'image/png', buffer });
+    };
+    await page.getByRole('button', { name: 'Your picture' }).click();
+    await choose('Choose a picture', 'notes.png', Buffer.from('no picture'));
+    await dialog.getByText('notes.png cannot be shown as a picture.').waitFor();
+    await choose('Choose a picture', 'halves.png', png(900, 300, [200, 0, 0], [0, 0, 200]));
+    const colour = (at) => dialog.locator('canvas').evaluate((canvas, x) => [...canvas.getContext('2d').getImageData(x, 128, 1, 1).data].slice(0, 3), at);
+    assert.deepEqual([await colour(40), await colour(216)], [[200, 0, 0], [0, 0, 200]], 'the middle of the picture');
+    await ada.inspect(`avatar-${size}`);
+    await dialog.getByLabel('Left and right').fill('1');
+    assert.deepEqual([await colour(40), await colour(216)], [[0, 0, 200], [0, 0, 200]]);
+    await dialog.locator('canvas').hover();
+    await page.mouse.down();
+    const { x, y } = await dialog.locator('canvas').boundingBox();
+    await page.mouse.move(x + 2_000, y, { steps: 3 });
+    await page.mouse.up();
+    assert.deepEqual(await colour(40), [200, 0, 0], 'dragged to the other end');
+    await dialog.getByLabel('Zoom').fill('2');
+    await dialog.getByRole('button', { name: 'Save' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    const seen = other.page.getByRole('complementary', { name: 'Members' }).locator('li').filter({ hasText: 'Ada Lovelace' }).locator('img');
+    await seen.evaluate((image) => image.decode());
+    const pixel = await seen.evaluate((image) => {
+      const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 });
+      const context = canvas.getContext('2d');
+      context.drawImage(image, 0, 0, 1, 1);
+      return [...context.getImageData(0, 0, 1, 1).data].slice(0, 3);
+    });
+    assert.ok(pixel[0] > 180 && pixel[2] < 20, `it is red: ${pixel}`);
+    await other.inspect('avatar-seen');
+    await page.getByRole('button', { name: 'Your picture' }).click();
+    await dialog.getByRole('button', { name: 'Remove' }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await seen.waitFor({ state: 'detached' });
+  });
+}
 
 scenario('no credential lies where scripts can read it', async ({ server, open }) => {
   const owner = await server.owner();

@@ -10,13 +10,13 @@ function chunk(type, data) {
   return frame;
 }
 
-/** A PNG of one colour (`[red, green, blue]`). */
-export function png(width, height, colour) {
+/** A PNG of one colour (`[red, green, blue]`), or of two: the left and the right half. */
+export function png(width, height, colour, right = colour) {
   const head = Buffer.alloc(13);
   head.writeUInt32BE(width, 0);
   head.writeUInt32BE(height, 4);
   head.set([8, 2, 0, 0, 0], 8);
-  const row = Buffer.concat([Buffer.of(0), Buffer.concat(Array.from({ length: width }, () => Buffer.from(colour)))]);
+  const row = Buffer.from([0, ...Array.from({ length: width }, (_, x) => (x < width / 2 ? colour : right)).flat()]);
   const pixels = zlib.deflateSync(Buffer.concat(Array.from({ length: height }, () => row)));
   const signature = Buffer.from([0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a]);
   return Buffer.concat([signature, chunk('IHDR', head), chunk('IDAT', pixels), chunk('IEND', Buffer.alloc(0))]);

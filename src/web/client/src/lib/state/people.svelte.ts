@@ -15,6 +15,8 @@ export class Person {
   login = $state('');
   displayName = $state('');
   isBot = $state(false);
+  /** `''` for a person without a picture. */
+  avatarUrl = $state('');
   isDeleted = $state(true);
   roles = $state.raw<readonly string[]>([]);
   presence = $state<Presence>('offline');
@@ -29,6 +31,8 @@ export class Person {
     this.login = user.login;
     this.displayName = user.displayName;
     this.isBot = user.isBot;
+    // The path alone: the page may have been opened at another address of the server.
+    this.avatarUrl = user.avatarUrl ? new URL(user.avatarUrl, location.href).pathname : '';
     this.isDeleted = user.deleted;
   }
 }
