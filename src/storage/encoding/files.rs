@@ -34,7 +34,11 @@ impl Recorded for FileRecord {
         };
         let file = File {
             id: losses.required(&record.id)?,
-            room: losses.optional(&record.room_id),
+            // Never none for one that cannot be read: files of no room are public.
+            room: match record.room_id.as_str() {
+                "" => None,
+                room => Some(losses.required(room)?),
+            },
             uploader: losses.required(&record.uploader_id)?,
             name: record.name,
             content_type: record.content_type,

@@ -380,6 +380,16 @@ fn files() {
 }
 
 #[test]
+fn a_file_of_a_room_that_cannot_be_read_is_not_one_of_no_room() {
+    let record = file(FileState::Ready, FileLocation::S3).to_record();
+    let record = records::File { room_id: "of a later kind".into(), ..record };
+    assert_eq!(
+        FileRecord::from_record(record, &mut Losses::default()),
+        Err(DecodeError::Malformed)
+    );
+}
+
+#[test]
 fn uploads() {
     let detected = Detected { content_type: "image/png".into(), width: 4, height: 3 };
     let parts =
