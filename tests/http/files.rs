@@ -198,7 +198,7 @@ fn what_could_run_scripts_is_sandboxed_and_downloaded_and_pictures_are_shown() {
 }
 
 #[test]
-fn an_address_of_another_size_shows_the_picture_to_its_viewer_alone() {
+fn a_ticket_is_valid_for_one_size_of_one_file() {
     let chat = Chat::start();
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x04\0\0\0\x03\x08\x02\0\0\0";
     let asset = chat.upload("a.png", png);
@@ -219,4 +219,22 @@ fn an_address_of_another_size_shows_the_picture_to_its_viewer_alone() {
     }
     // What is no picture has no thumbnail.
     assert_eq!(chat.upload("a.txt", b"text")["thumbnailAssetUrl"], Value::Null);
+}
+
+#[test]
+fn the_files_of_a_room_are_listed_to_its_members_with_their_messages() {
+    let chat = Chat::start();
+    let asset = chat.upload("list.txt", b"listed");
+    let body = json!({"roomId": chat.room, "attachmentAssetIds": [asset["id"]]});
+    let posted = chat.edge.call_ok(&chat.token, "MessageService/CreateMessage", &body);
+    let request = json!({"roomId": chat.room, "page": {"limit": 10}});
+    let method = "RoomService/ListRoomAttachments";
+    let listed = chat.edge.call_ok(&chat.token, method, &request);
+    let [item] = listed["attachments"].as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!(item["attachment"]["id"], asset["id"]);
+    assert_eq!(item["messageEventId"], posted["message"]["id"], "{posted}");
+    assert_eq!(item["createdAt"], posted["message"]["createdAt"], "{posted}");
+    assert_eq!(chat.edge.get(url(&item["attachment"]), &[]).body, b"listed");
+    let stranger = chat.edge.person(&chat.token, "eve");
+    assert_eq!(chat.edge.call(&stranger, method, &request).status, 403);
 }
