@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{AssetsCommand, Target};
 use super::local::{Call, with_operations};
-use super::output::{field, row, text_field};
+use super::output::{field, row, size_text, text_field};
 use super::progress::ProgressBar;
 use super::{CliError, Context, Exit};
 
@@ -29,7 +29,7 @@ pub(super) fn run(context: &Context, command: &AssetsCommand) -> Result<Exit, Cl
     let is = |finding: &Value, what: &str| text_field(finding, "is") == what;
     let lost = findings.iter().filter(|one| !is(one, "orphaned")).count();
     let orphaned = findings.len().saturating_sub(lost);
-    context.output.note(&format!("{verb} {done} files, {}", size(bytes)));
+    context.output.note(&format!("{verb} {done} files, {}", size_text(bytes)));
     if lost > 0 {
         context
             .output
@@ -54,7 +54,7 @@ fn all_steps(context: &Context, work: &str, call: Call<'_>) -> Result<Outcome, C
     let mut position = field(&begun, "position").clone();
     let mut outcome = Outcome::default();
     let mut bar = ProgressBar::new(context.progress);
-    let end = position_end(&position);
+    let end = field(field(&position, "files"), "end").as_u64().unwrap_or_default();
     while !position.is_null() {
         let step = call("assets.step", json!({ "work": work, "position": position }))?;
         let count = |name: &str| field(&step, name).as_u64().unwrap_or_default();
@@ -63,21 +63,9 @@ fn all_steps(context: &Context, work: &str, call: Call<'_>) -> Result<Outcome, C
         outcome.findings.extend(field(&step, "findings").as_array().into_iter().flatten().cloned());
         position = field(&step, "next").clone();
         let after = field(field(&position, "files"), "after").as_u64().unwrap_or(end);
-        let text = format!("{} of about {total} files, {}", outcome.done, size(outcome.bytes));
+        let text = format!("{} of about {total} files, {}", outcome.done, size_text(outcome.bytes));
         bar.show(after, end, &text);
     }
     bar.end();
     Ok(outcome)
-}
-
-/// The last sequence that the work looks at.
-fn position_end(position: &Value) -> u64 {
-    field(field(position, "files"), "end").as_u64().unwrap_or_default()
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_048_576 => format!("{} KiB", bytes / 1024),
-        _ => format!("{} MiB", bytes / 1_048_576),
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::args::Status;
-use super::output::field;
+use super::output::{field, size_text};
 use super::{CliError, Context, Exit, local};
 use crate::config::Purpose;
 
@@ -64,7 +64,8 @@ fn text(report: &Value) -> String {
         ),
     );
     if let Value::Object(disk) = field(report, "disk") {
-        let size = |name: &str| mib(disk.get(name).and_then(Value::as_u64).unwrap_or_default());
+        let size =
+            |name: &str| size_text(disk.get(name).and_then(Value::as_u64).unwrap_or_default());
         line("disk", format!("{} free, {} kept free", size("free_bytes"), size("floor_bytes")));
         let store = format!("{} of at most {}", size("store_bytes"), size("store_limit_bytes"));
         line("store", store);
@@ -80,7 +81,7 @@ fn text(report: &Value) -> String {
         } else {
             " (differs from nats.replicas)"
         };
-        let bytes = mib(field(stream, "bytes").as_u64().unwrap_or_default());
+        let bytes = size_text(field(stream, "bytes").as_u64().unwrap_or_default());
         line(
             "stream",
             format!(
@@ -126,12 +127,4 @@ fn s3(bucket: &Value) -> String {
         Some(errors) => format!(", {errors} errors, the last one: {}", text("last_error")),
     };
     format!("{} at {}, {state}{errors}", text("bucket"), text("origin"))
-}
-
-fn mib(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{} KiB", bytes / 1024),
-        _ => format!("{} MiB", bytes / 1_048_576),
-    }
 }

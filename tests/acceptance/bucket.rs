@@ -22,6 +22,14 @@ fn upload(owner: &Account, room: &str, name: &str, bytes: &[u8]) -> String {
     id
 }
 
+/// The owner, and a room that it is in.
+fn in_general(server: &Server) -> (Account, String) {
+    let owner = server.owner();
+    let room = owner.room("general");
+    owner.join(&room);
+    (owner, room)
+}
+
 fn path(id: &str) -> String {
     format!("/assets/files/{id}")
 }
@@ -32,9 +40,7 @@ fn large_downloads_are_redirected_to_s3_only_where_that_is_set() {
     let mut server = Server::prepare();
     server.use_s3(store.port());
     server.run();
-    let owner = server.owner();
-    let room = owner.room("general");
-    owner.join(&room);
+    let (owner, room) = in_general(&server);
     let large = vec![0xfe; 3_000];
     let file = upload(&owner, &room, "r\u{e9}sum\u{e9}.bin", &large);
     let text = upload(&owner, &room, "a.txt", "text ".repeat(600).as_bytes());
@@ -74,9 +80,7 @@ fn files_are_checked_and_moved_with_the_server_running_and_stopped() {
     server.use_s3(store.port());
     server.set("CHATTO_CORE_ASSETS_STORAGE_BACKEND", "nats");
     server.run();
-    let owner = server.owner();
-    let room = owner.room("general");
-    owner.join(&room);
+    let (owner, room) = in_general(&server);
     let bytes = vec![0xfe; 700_000];
     let file = upload(&owner, &room, "a.bin", &bytes);
     let moved = |to: &str| {
@@ -116,9 +120,7 @@ fn the_state_of_the_bucket_is_shown_and_logged_once_and_files_without_one_are_co
     let mut server = Server::prepare();
     server.use_s3(store.port());
     server.run();
-    let owner = server.owner();
-    let room = owner.room("general");
-    owner.join(&room);
+    let (owner, room) = in_general(&server);
     let file = upload(&owner, &room, "a.bin", b"\xfe");
     let status = || server.chatto_ok(["status"]);
     let at = format!("s3:         files at http://127.0.0.1:{}, ", store.port());

@@ -18,7 +18,7 @@ use chatto::storage::RecordChange;
 use super::files::{begin, content, read, send, upload};
 use super::messages::members;
 use super::{NatsServer, World, run, settings};
-use crate::support::s3::proxy::{Fate, FaultyS3, Reply};
+use crate::support::s3::proxy::{Fate, FaultyS3, Reply, Seen};
 use crate::support::s3::{Kind, S3Server, config, s3};
 
 const MIB: usize = 1 << 20;
@@ -38,6 +38,25 @@ pub(super) async fn two(
     let world = World::open(server, runtime, with_bucket(bucket, true)).await;
     world.service.prepare().await.unwrap();
     members(world).await
+}
+
+/// A proxy in front of a bucket that answers such requests with 503 and this error, while the flag is set.
+fn failing(
+    store: &S3Server,
+    code: &'static str,
+    message: &'static str,
+    is_refused: impl Fn(&Seen) -> bool + Send + 'static,
+) -> (FaultyS3, Arc<AtomicBool>) {
+    let fails = Arc::new(AtomicBool::new(true));
+    let flag = Arc::clone(&fails);
+    let proxy = FaultyS3::start(store.port(), move |seen| {
+        if is_refused(seen) && flag.load(Ordering::SeqCst) {
+            Fate::Refuse(Reply::error(503, code, message, ""))
+        } else {
+            Fate::Pass
+        }
+    });
+    (proxy, fails)
 }
 
 async fn staged(world: &World, id: &AssetId) -> u64 {
@@ -201,12 +220,7 @@ fn errors_of_the_bucket_are_counted_and_its_state_is_known() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         s3(store.config()).check().await.unwrap();
-        let fails = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&fails);
-        let proxy = FaultyS3::start(store.port(), move |_| {
-            let down = Reply::error(503, "ServiceUnavailable", "no tomes available", "");
-            if flag.load(Ordering::SeqCst) { Fate::Refuse(down) } else { Fate::Pass }
-        });
+        let (proxy, fails) = failing(&store, "ServiceUnavailable", "no tomes available", |_| true);
         let bucket = s3(config(proxy.port()));
         let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
         let health = || world.service.bucket().unwrap().health;
@@ -254,12 +268,7 @@ fn completing_again_after_a_kill_keeps_what_was_streamed() {
 fn a_bucket_is_created_only_if_files_go_there_and_checked_until_it_works() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
-        let fails = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&fails);
-        let proxy = FaultyS3::start(store.port(), move |_| {
-            let down = Reply::error(503, "ServiceUnavailable", "no tomes available", "");
-            if flag.load(Ordering::SeqCst) { Fate::Refuse(down) } else { Fate::Pass }
-        });
+        let (proxy, fails) = failing(&store, "ServiceUnavailable", "no tomes available", |_| true);
         let direct = s3(store.config());
         let missing = async || direct.list("", None).await.is_err();
         let stop = Stop::new();
@@ -333,19 +342,8 @@ fn while_the_bucket_fails_an_upload_waits_and_then_goes_on() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         s3(store.config()).check().await.unwrap();
-        let fails = Arc::new(AtomicBool::new(true));
-        let flag = Arc::clone(&fails);
-        let proxy = FaultyS3::start(store.port(), move |seen| {
-            if seen.is_part() && flag.load(Ordering::SeqCst) {
-                return Fate::Refuse(Reply::error(
-                    503,
-                    "SlowDown",
-                    "Please reduce your request rate.",
-                    "",
-                ));
-            }
-            Fate::Pass
-        });
+        let (proxy, fails) =
+            failing(&store, "SlowDown", "Please reduce your request rate.", Seen::is_part);
         let bucket = s3(config(proxy.port()));
         let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
         let service = &world.service;

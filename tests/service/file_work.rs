@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use chatto::blobs::s3::S3;
 use chatto::blobs::{ChunkStore, FileCipher};
 use chatto::domain::{AssetId, FileLocation};
+use chatto::runtime::Runtime;
 use chatto::service::{
     Backend, FileView, FileWork, FileWorkError, Finding, FindingKind, NewMessage, Service, Session,
     WorkStep,
@@ -50,6 +52,26 @@ async fn seeded(
     files
 }
 
+/// Two processes, of which one uploads to S3 and one to NATS, with files of both.
+struct Scene {
+    bucket: S3,
+    world: World,
+    to_nats: World,
+    ada: Session,
+    files: Vec<(FileView, Vec<u8>)>,
+}
+
+impl Scene {
+    async fn start(server: &NatsServer, store: &S3Server, runtime: &Runtime) -> Self {
+        let bucket = s3(store.config());
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = two(server, runtime, &bucket).await;
+        let to_nats = World::open_with(server, runtime, with_bucket(&bucket, false)).await;
+        let files = seeded(&world, &to_nats, &ada, &general).await;
+        Self { bucket, world, to_nats, ada, files }
+    }
+}
+
 async fn assert_readable(world: &World, session: &Session, files: &[(FileView, Vec<u8>)]) {
     for (file, bytes) in files {
         let read = read(&world.service, session, &file.id, 0..file.size).await.unwrap();
@@ -70,11 +92,8 @@ async fn in_s3(world: &World, files: &[(FileView, Vec<u8>)]) -> usize {
 fn files_move_to_either_place_and_stay_readable() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
-        let bucket = s3(store.config());
-        bucket.check().await.unwrap();
-        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
-        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
-        let files = seeded(&world, &to_nats, &ada, &general).await;
+        let Scene { bucket, world, to_nats, ada, files } =
+            Scene::start(&server, &store, &runtime).await;
         for (to, wanted, moved) in [(Backend::S3, 8, 4), (Backend::Nats, 0, 8), (Backend::S3, 8, 8)]
         {
             let step = all(&world.service, FileWork::Move(to)).await.unwrap();
@@ -94,11 +113,8 @@ fn files_move_to_either_place_and_stay_readable() {
 fn a_move_may_be_killed_anywhere_and_goes_on() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
-        let bucket = s3(store.config());
-        bucket.check().await.unwrap();
-        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
-        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
-        let files = seeded(&world, &to_nats, &ada, &general).await;
+        let Scene { bucket, world, to_nats, ada, files } =
+            Scene::start(&server, &store, &runtime).await;
         for to in [Backend::S3, Backend::Nats] {
             // Ever later, so that each run gets further.
             for left in (0..).step_by(7) {
@@ -123,11 +139,7 @@ fn a_move_may_be_killed_anywhere_and_goes_on() {
 fn a_check_finds_what_is_missing_damaged_and_orphaned() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
-        let bucket = s3(store.config());
-        bucket.check().await.unwrap();
-        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
-        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
-        let files = seeded(&world, &to_nats, &ada, &general).await;
+        let Scene { bucket, world, files, .. } = Scene::start(&server, &store, &runtime).await;
         let id = |number: usize| files[number].0.id;
         // Of 1,000 bytes each in S3 and NATS, then of 700,000.
         bucket.delete(id(2).as_str()).await.unwrap();
