@@ -108,7 +108,7 @@ pub(super) fn service(
     })
 }
 
-/// One picture at a time on a small board, two elsewhere.
+/// One image at a time on a small board, two elsewhere.
 fn images(memory: u64) -> image::Config {
     let is_small = memory < SMALL_MEMORY_BYTES;
     image::Config {

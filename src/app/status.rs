@@ -12,7 +12,7 @@ use crate::operator::{
 use crate::realtime::Realtime;
 use crate::runtime::Clock;
 use crate::service::{BucketView, Service};
-use crate::storage::{HeldRoom, Storage};
+use crate::storage::{RoomHold, Storage};
 use crate::supervisor::HealthWatch;
 
 use super::readiness::Readiness;
@@ -105,7 +105,7 @@ fn bucket(bucket: BucketView) -> S3Status {
 }
 
 /// A held room with its reason and the reason's cause.
-fn held_room(held: HeldRoom) -> HeldRoomStatus {
+fn held_room(held: RoomHold) -> HeldRoomStatus {
     let cause = std::error::Error::source(&held.reason).map(|cause| format!(": {cause}"));
     let reason = format!("{}{}", held.reason, cause.unwrap_or_default());
     HeldRoomStatus { room: held.room, reason }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::domain::{AssetId, File, FileLocation};
-use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_LIFE};
+use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_TTL};
 use crate::nats::Nats;
 use crate::runtime::{Backoff, Clock, Stop};
 use s3::{S3, S3Error};
@@ -40,7 +40,7 @@ pub struct Blobs {
     pub files: ChunkStore,
     /// Chunks on their way to S3.
     pub staged: ChunkStore,
-    /// Pictures of another size.
+    /// Variants of images.
     pub variants: VariantCache,
     config: Config,
     clock: Clock,
@@ -67,7 +67,7 @@ impl Blobs {
         if self.config.uploads_to_s3 {
             return Ok(FileLocation::S3);
         }
-        self.files.check_room().map(|()| FileLocation::Nats(Vec::new()))
+        self.files.check_free_disk().map(|()| FileLocation::Nats(Vec::new()))
     }
 
     /// The bucket.
@@ -121,7 +121,7 @@ impl Blobs {
         })
     }
 
-    /// A URL at which anybody can fetch a file for [`S3_REDIRECT_LIFE`], if it is one that may be fetched there.
+    /// A URL at which anybody can fetch a file for [`S3_REDIRECT_TTL`], if it is one that may be fetched there.
     pub async fn redirect(
         &self,
         file: &File,
@@ -132,7 +132,7 @@ impl Blobs {
         if file.location != FileLocation::S3 || !is_larger {
             return Ok(None);
         }
-        let how = s3::Presigned { ttl: S3_REDIRECT_LIFE, content_type, disposition };
+        let how = s3::Presigned { ttl: S3_REDIRECT_TTL, content_type, disposition };
         Ok(Some(self.s3()?.presign_get(file.id.as_str(), &how).await?))
     }
 

@@ -56,7 +56,7 @@ impl ChunkStore {
     ///
     /// # Errors
     /// [`BlobError::DiskLow`]
-    pub(super) fn check_room(&self) -> Result<(), BlobError> {
+    pub(super) fn check_free_disk(&self) -> Result<(), BlobError> {
         if self.nats.refuses_files() { Err(BlobError::DiskLow) } else { Ok(()) }
     }
 
@@ -73,7 +73,7 @@ impl ChunkStore {
         begin: u64,
         plain: &[u8],
     ) -> Result<Chunk, BlobError> {
-        self.check_room()?;
+        self.check_free_disk()?;
         let length = u32::try_from(plain.len()).map_err(|_| BlobError::Damaged)?;
         let (subject, message_id) = (self.subject(&cipher.id), hex(&random::<16>()));
         let message = Publish {

@@ -1,6 +1,6 @@
-//! ASSET_CACHE: pictures of another size that were made from files, and for which files there are none.
+//! ASSET_CACHE: variants of images, and of which files none can be made.
 //!
-//! A picture is encrypted with the key of its file, so it cannot be read any more when the file is deleted. It is cut
+//! An image is encrypted with the key of its file, so it cannot be read any more when the file is deleted. It is cut
 //! into messages, which carry a random number, so that pieces of two writers are never put together. What is missing
 //! here is made again: a lagging replica, the oldest ones that a full cache drops, and their age limit do no harm.
 
@@ -14,12 +14,12 @@ use crate::nats::{BatchRead, Nats, Publish, StoredMessage};
 
 const STREAM: &str = "OBJ_ASSET_CACHE";
 const SUBJECT: &str = "$O.ASSET_CACHE.C";
-/// In place of a variant: no picture can be made of the file.
+/// In place of a variant: no image can be made of the file.
 const NONE: &str = "none";
 /// Of the random number in front of a piece, which the number of pieces follows.
 const RUN_BYTES: usize = 16;
 
-/// Pictures that were made from files.
+/// Images that were made from files.
 #[derive(Clone)]
 pub struct VariantCache {
     nats: Nats,
@@ -27,10 +27,10 @@ pub struct VariantCache {
     max_bytes: u64,
 }
 
-/// What is known of a picture.
+/// What is known of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeptVariant {
-    Picture(Bytes),
+    Image(Bytes),
     /// None can be made of the file.
     Impossible,
 }
@@ -64,23 +64,23 @@ impl VariantCache {
         }
         // Damaged, or of a file whose key was another.
         let opened = cipher.open_as(&associated_data(&cipher.id, variant), &sealed).ok();
-        Ok(opened.map(|picture| KeptVariant::Picture(picture.into())))
+        Ok(opened.map(|image| KeptVariant::Image(image.into())))
     }
 
-    /// Keeps a picture, and drops the oldest ones when there are too many bytes.
+    /// Keeps an image, and drops the oldest ones when there are too many bytes.
     ///
     /// # Cancel safety
-    /// After dropping it the picture may be kept or not.
+    /// After dropping it the image may be kept or not.
     pub async fn put(
         &self,
         cipher: &FileCipher,
         variant: &str,
-        picture: &[u8],
+        image: &[u8],
     ) -> Result<(), BlobError> {
         if self.max_bytes == 0 {
             return Ok(());
         }
-        let sealed = cipher.seal_as(&associated_data(&cipher.id, variant), picture);
+        let sealed = cipher.seal_as(&associated_data(&cipher.id, variant), image);
         let run = random::<RUN_BYTES>();
         let pieces = sealed.chunks(UPLOAD_CHUNK_MAX_BYTES);
         let count = u8::try_from(pieces.len()).map_err(|_| BlobError::Damaged)?;
@@ -94,7 +94,7 @@ impl VariantCache {
         self.make_room().await
     }
 
-    /// Notes that no picture can be made of a file.
+    /// Notes that no image can be made of a file.
     ///
     /// # Cancel safety
     /// As with [`Self::put`].

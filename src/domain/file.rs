@@ -33,7 +33,7 @@ pub enum FileState {
     /// Complete, and attached to no message.
     Ready,
     /// A post with this request id is about to attach it, or has just done so.
-    Claimed { request: String, at_ms: i64 },
+    Reserved { request: String, at_ms: i64 },
     /// Attached to this message for ever.
     Attached(EventId),
     /// The deletion of its message has begun: when the message is gone, so is the file.
@@ -122,6 +122,6 @@ impl FileState {
     /// Whether members of its room may read the file.
     #[must_use]
     pub fn is_shown(&self) -> bool {
-        matches!(self, Self::Claimed { .. } | Self::Attached(_) | Self::Deleting { .. })
+        matches!(self, Self::Reserved { .. } | Self::Attached(_) | Self::Deleting { .. })
     }
 }

@@ -1,4 +1,4 @@
-//! `/assets/files/`: files of rooms, to whoever may read them (contract 10.3), and `/assets/server/`: pictures that
+//! `/assets/files/`: files of rooms, to whoever may read them (contract 10.3), and `/assets/server/`: images that
 //! everybody may see (10.4).
 
 use std::ops::Range;

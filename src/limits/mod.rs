@@ -3,8 +3,8 @@
 //! Names contain the unit: `_bytes`, `_max` counts, `Duration`s. A number that a document defines names
 //! the document: *contract* is the public client API, *product* the product requirements.
 
-mod pictures;
-pub use pictures::*;
+mod images;
+pub use images::*;
 
 use std::time::Duration;
 
@@ -317,15 +317,15 @@ pub const S3_CHECK_RETRY_FIRST: Duration = Duration::from_secs(2);
 /// See [`S3_CHECK_RETRY_FIRST`].
 pub const S3_CHECK_RETRY_MAX: Duration = Duration::from_secs(300);
 /// How long a download that was redirected to S3 may begin there: whoever has the address needs no account.
-pub const S3_REDIRECT_LIFE: Duration = Duration::from_secs(15 * 60);
+pub const S3_REDIRECT_TTL: Duration = Duration::from_secs(15 * 60);
 /// Streamed uploads to S3 that wait for memory.
 pub const S3_UPLOADS_WAITING_MAX: usize = 64;
 /// Files that are streamed in at a time, each with a chunk in memory; further ones wait at the socket.
 pub const UPLOAD_STREAMS_MAX: usize = 8;
 /// How long an upload may wait for its next chunk (contract 10.1).
-pub const UPLOAD_LIFE: Duration = Duration::from_secs(3600);
+pub const UPLOAD_TTL: Duration = Duration::from_secs(3600);
 /// How long a file may wait for a message (contract 10.1; product 5).
-pub const UNATTACHED_FILE_LIFE: Duration = Duration::from_secs(24 * 3600);
+pub const UNATTACHED_FILE_TTL: Duration = Duration::from_secs(24 * 3600);
 /// After this time the process that was attaching or deleting a file is assumed to be gone.
 pub const FILE_RESOLVE_AFTER: Duration = Duration::from_secs(120);
 /// How often all files are looked through for what nobody will use.

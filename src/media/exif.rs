@@ -1,4 +1,4 @@
-//! The orientation of a picture in its EXIF block, which has the structure of a TIFF file (EXIF 2.32, 4.5 and 4.6.4).
+//! The orientation of an image in its EXIF block, which has the structure of a TIFF file (EXIF 2.32, 4.5 and 4.6.4).
 
 use super::fields::Fields;
 
@@ -36,7 +36,7 @@ impl Orientation {
         matches!(self, Self::Transposed | Self::Rotated90 | Self::Transversed | Self::Rotated270)
     }
 
-    /// Width and height as shown of a picture stored with these, and the reverse.
+    /// Width and height as shown of an image stored with these, and the reverse.
     pub(super) fn turn<T>(self, (width, height): (T, T)) -> (T, T) {
         if self.swaps_sides() { (height, width) } else { (width, height) }
     }

@@ -7,10 +7,10 @@ use crate::service::{
     AssetUrl, FileView, RoomFileView, Tickets, UploadStatus, UploadView, Variant,
 };
 
-/// The picture that a timeline shows (contract 10.3).
+/// The image that a timeline shows (contract 10.3).
 const DEFAULT_THUMBNAIL: Variant = Variant { width: 960, height: 400, cover: false };
 
-/// The picture that a list of files shows (contract 5.5).
+/// The image that a list of files shows (contract 5.5).
 const LIST_THUMBNAIL: Variant = Variant { width: 120, height: 120, cover: true };
 
 /// An upload.

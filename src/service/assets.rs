@@ -86,11 +86,11 @@ pub enum FileReader<'a> {
 pub struct OpenFile {
     pub file: File,
     pub(super) cipher: FileCipher,
-    /// A picture made from the file, which is shown in its place.
+    /// An image made from the file, which is shown in its place.
     shown: Option<VariantFile>,
 }
 
-/// A picture made from a file.
+/// An image made from a file.
 pub(super) struct VariantFile {
     content_type: &'static str,
     pub(super) bytes: Bytes,
@@ -110,8 +110,8 @@ pub enum FileError {
     Denied,
     #[error("a file cannot be read or written")]
     Blob(#[from] BlobError),
-    /// Too many pictures are being made.
-    #[error("no picture of this size can be made now")]
+    /// Too many images are being made.
+    #[error("no image of this size can be made now")]
     Busy(#[from] ImageError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -200,7 +200,7 @@ impl<'a> Assets<'a> {
         Ok(OpenFile { file, cipher: FileCipher { id, key }, shown: None })
     }
 
-    /// A picture that everybody may see.
+    /// An image that everybody may see.
     pub async fn open_public(self, key: &str) -> Result<OpenFile, FileError> {
         let id = AssetId::try_from(key).map_err(|_| FileError::NotFound)?;
         let file = self.storage.files().get(&id).await?;

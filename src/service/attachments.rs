@@ -1,4 +1,4 @@
-//! Files of messages: claimed for a post before it is stored, attached once it is.
+//! Files of messages: reserved for a post before it is stored, attached once it is.
 //!
 //! There is no transaction over a file and the journal. So a file first gets the request id of the post that wants it,
 //! which excludes every other post; the sweep finds out what became of a post whose process was killed.
@@ -18,31 +18,31 @@ pub(super) struct Attachments<'a> {
 }
 
 impl Attachments<'_> {
-    /// Claims files of the user for a post; all or none.
+    /// Reserves files of the user for a post; all or none.
     ///
     /// # Cancel safety
-    /// After dropping it some may be claimed; the sweep releases them.
-    pub(super) async fn claim(
+    /// After dropping it some may be reserved; the sweep releases them.
+    pub(super) async fn reserve(
         self,
         session: &Session,
         room: RoomId,
         ids: &[String],
         request: &RequestId,
     ) -> Result<Vec<FileView>, PostError> {
-        let mut claimed: Vec<FileView> = Vec::with_capacity(ids.len());
+        let mut reserved: Vec<FileView> = Vec::with_capacity(ids.len());
         for id in super::users::distinct(ids) {
-            match self.claim_one(session, room, id, request).await {
-                Ok(file) => claimed.push(file.into()),
+            match self.reserve_one(session, room, id, request).await {
+                Ok(file) => reserved.push(file.into()),
                 Err(error) => {
-                    self.resolve_all(&claimed, request, None).await;
+                    self.resolve_all(&reserved, request, None).await;
                     return Err(error);
                 }
             }
         }
-        Ok(claimed)
+        Ok(reserved)
     }
 
-    async fn claim_one(
+    async fn reserve_one(
         self,
         session: &Session,
         room: RoomId,
@@ -51,28 +51,28 @@ impl Attachments<'_> {
     ) -> Result<File, PostError> {
         let id = AssetId::try_from(id).map_err(|_| PostError::AttachmentNotFound)?;
         let at_ms = self.clock.unix_ms();
-        let claim = |file: Option<&File>| {
+        let reserve = |file: Option<&File>| {
             let file = file.ok_or(PostError::AttachmentNotFound)?;
             if file.room != Some(room) || file.uploader != session.user {
                 return Err(PostError::AttachmentUnusable);
             }
             match &file.state {
                 FileState::Ready => {
-                    let state = FileState::Claimed { request: request.as_str().to_owned(), at_ms };
+                    let state = FileState::Reserved { request: request.as_str().to_owned(), at_ms };
                     Ok(RecordChange::Put(File { state, ..file.clone() }))
                 }
                 // An earlier attempt of the same request.
-                FileState::Claimed { request: by, .. } if by == request.as_str() => {
+                FileState::Reserved { request: by, .. } if by == request.as_str() => {
                     Ok(RecordChange::Keep)
                 }
                 _ => Err(PostError::AttachmentUnusable),
             }
         };
-        let file = self.storage.files().change(&id, claim).await.map_err(flatten)?;
+        let file = self.storage.files().change(&id, reserve).await.map_err(flatten)?;
         file.ok_or(PostError::AttachmentNotFound)
     }
 
-    /// Ends the claims of a post: its files are attached to the message that was stored, or free again. What fails here
+    /// Ends the reservations of a post: its files are attached to the message that was stored, or free again. What fails here
     /// is left to the sweep.
     pub(super) async fn resolve_all(
         self,
@@ -82,12 +82,12 @@ impl Attachments<'_> {
     ) {
         for file in files {
             if let Err(error) = self.resolve(&file.id, request.as_str(), message).await {
-                log::debug!(error:err = error; "a file stays claimed until the next sweep");
+                log::debug!(error:err = error; "a file stays reserved until the next sweep");
             }
         }
     }
 
-    /// Ends a claim of this request: the file is attached to the message, or free again.
+    /// Ends the reservation of this request: the file is attached to the message, or free again.
     pub(super) async fn resolve(
         self,
         id: &AssetId,
@@ -95,7 +95,7 @@ impl Attachments<'_> {
         message: Option<EventId>,
     ) -> Result<(), StorageError> {
         let end = |state: &FileState| match state {
-            FileState::Claimed { request: by, .. } if by == request => {
+            FileState::Reserved { request: by, .. } if by == request => {
                 Some(message.map_or(FileState::Ready, FileState::Attached))
             }
             _ => None,

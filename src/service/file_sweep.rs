@@ -1,4 +1,4 @@
-//! Files that nobody will finish: uploads that were given up, files that no message has, claims and deletions of
+//! Files that nobody will finish: uploads that were given up, files that no message has, reservations and deletions of
 //! processes that were killed; and bytes that arrived after a file was complete.
 //!
 //! Only what a record names is removed from the bucket. An object or a multipart upload whose key has no record may
@@ -17,8 +17,8 @@ use crate::blobs::BlobError;
 use crate::domain::timeline::RowKind;
 use crate::domain::{AssetId, EventId, File, FileLocation, FileState, RoomId, UploadStatus};
 use crate::limits::{
-    CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, ROWS_READ_MAX, UNATTACHED_FILE_LIFE,
-    UPLOAD_LIFE,
+    CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, ROWS_READ_MAX, UNATTACHED_FILE_TTL,
+    UPLOAD_TTL,
 };
 use crate::runtime::Clock;
 use crate::storage::{Lease, Storage, StorageError};
@@ -116,7 +116,7 @@ impl FileSweep<'_> {
         }
     }
 
-    /// Pictures that everybody may see and a record names. A new one gets its record long before it is due.
+    /// Images that everybody may see and a record names. A new one gets its record long before it is due.
     fn named(self) -> HashSet<AssetId> {
         self.storage.state().read(|tables| {
             let avatars = tables.users.values().filter_map(|user| user.avatar_key.as_deref());
@@ -139,7 +139,7 @@ impl FileSweep<'_> {
                 }
             }
             FileState::Ready => self.erase(&id, |state| *state == FileState::Ready).await,
-            FileState::Claimed { request, at_ms } => {
+            FileState::Reserved { request, at_ms } => {
                 let Some(room) = file.room else { return Ok(()) };
                 let message = self.message_of(room, &request, at_ms).await?;
                 Ok(self.attachments.resolve(&id, &request, message).await?)
@@ -212,16 +212,16 @@ impl FileSweep<'_> {
 /// found.
 fn is_recent(file: &File, now: i64) -> bool {
     let age = now.saturating_sub(file.created_ms);
-    let recent = millis(UPLOAD_LIFE)..millis(UNATTACHED_FILE_LIFE);
+    let recent = millis(UPLOAD_TTL)..millis(UNATTACHED_FILE_TTL);
     file.state.is_complete() && recent.contains(&age)
 }
 
 /// Whether a file has been in its state for longer than anybody needs.
 fn is_due(file: &File, now: i64) -> bool {
     let (since, life) = match &file.state {
-        FileState::Pending => (file.created_ms, UPLOAD_LIFE),
-        FileState::Ready => (file.created_ms, UNATTACHED_FILE_LIFE),
-        FileState::Claimed { at_ms, .. } | FileState::Deleting { at_ms, .. } => {
+        FileState::Pending => (file.created_ms, UPLOAD_TTL),
+        FileState::Ready => (file.created_ms, UNATTACHED_FILE_TTL),
+        FileState::Reserved { at_ms, .. } | FileState::Deleting { at_ms, .. } => {
             (*at_ms, FILE_RESOLVE_AFTER)
         }
         FileState::Erasing => return true,

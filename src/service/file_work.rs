@@ -174,10 +174,10 @@ impl ChunkWriter {
 pub struct FileWorks<'a> {
     pub(super) storage: &'a Storage,
     pub(super) blobs: &'a Blobs,
-    pub(super) parts: &'a MemorySlots,
+    pub(super) part_slots: &'a MemorySlots,
     pub(super) clock: &'a Clock,
     /// One step at a time.
-    pub(super) steps: &'a MemorySlots,
+    pub(super) step_slots: &'a MemorySlots,
     pub(super) between: &'a Mutex<BetweenSteps>,
 }
 
@@ -204,7 +204,7 @@ impl FileWorks<'_> {
         work: FileWork,
         position: WorkPosition,
     ) -> Result<WorkStep, FileWorkError> {
-        let _alone = self.steps.take().await.map_err(|_| FileWorkError::Busy)?;
+        let _alone = self.step_slots.take().await.map_err(|_| FileWorkError::Busy)?;
         let lease = match work {
             FileWork::Check => None,
             FileWork::Move(_) => {
@@ -290,7 +290,7 @@ impl Run<'_> {
 
     /// Prepares work on a file; `None`: there is nothing to do.
     async fn open(&mut self, sequence: u64, id: AssetId) -> Result<Option<Copy>, FileWorkError> {
-        let FileWorks { storage, blobs, parts, .. } = self.works;
+        let FileWorks { storage, blobs, part_slots, .. } = self.works;
         // The record may have been replaced since, then its newest state counts.
         let Some(file) = storage.files().get(&id).await? else { return Ok(None) };
         if !file.state.is_complete() {
@@ -329,7 +329,7 @@ impl Run<'_> {
                 chunks: Vec::new(),
             })),
             FileWork::Move(Backend::S3) => {
-                let slot = parts.take().await.map_err(|_| FileWorkError::Memory)?;
+                let slot = part_slots.take().await.map_err(|_| FileWorkError::Memory)?;
                 let part_size = s3::part_size(s3::Length::Known(file.size));
                 let part_size = usize::try_from(part_size).unwrap_or(usize::MAX);
                 let sink = s3::Upload::new(blobs.s3()?.clone(), id.as_str(), part_size);

@@ -111,7 +111,7 @@ struct Checked {
     request: RequestId,
     body: Body,
     in_reply_to: Option<EventId>,
-    /// Claimed for this request.
+    /// Reserved for this request.
     attachments: Vec<FileView>,
 }
 
@@ -180,8 +180,9 @@ impl Messages<'_> {
             if next_post_ms(&head, &session.user, target.slow_mode_ms, now).is_some() {
                 return Err(PostError::SlowMode);
             }
-            let claiming = self.attachments.claim(session, target.room, new.attachments, request);
-            attachments = Box::pin(claiming).await?;
+            let reserving =
+                self.attachments.reserve(session, target.room, new.attachments, request);
+            attachments = Box::pin(reserving).await?;
         }
         let checked = Checked { request: request.clone(), body, in_reply_to, attachments };
         match Box::pin(self.append(session, new, &checked)).await {

@@ -137,7 +137,7 @@ pub struct Config {
     pub blobs: blobs::Config,
     /// Parts of uploads to S3 that are in memory at a time: 8, half of it below 1 GB.
     pub part_slots: usize,
-    /// How smaller pictures are made.
+    /// How smaller images are made.
     pub images: image::Config,
     /// `core.assets.signing_secret`.
     pub asset_signing_secret: Secret,
@@ -159,12 +159,12 @@ struct Inner {
     storage: Storage,
     blobs: Blobs,
     /// Parts of uploads to S3 that are in memory.
-    parts: MemorySlots,
+    part_slots: MemorySlots,
     images: Images,
     clock: Clock,
     config: Config,
     keys: Keys,
-    slots: MemorySlots,
+    password_slots: MemorySlots,
     /// How fast passwords of log-ins are compared.
     attempts: Mutex<Pace>,
     presences: presence::KnownPresences,
@@ -172,7 +172,7 @@ struct Inner {
     pending_typing: coalesce::Coalescer<(RoomId, Option<EventId>)>,
     opened_rows: opened_rows::OpenedRows,
     /// Steps of work on all files: one at a time.
-    file_steps: MemorySlots,
+    file_step_slots: MemorySlots,
     between_file_steps: Mutex<file_work::BetweenSteps>,
     /// Claims that the sweep watches.
     orphans: Mutex<sweep::Orphans>,
@@ -204,23 +204,23 @@ impl Service {
                 config.cookie_encryption_secret.as_ref(),
             ),
         };
-        let slots = MemorySlots::new(config.password_slots.max(1), PASSWORD_QUEUE_MAX);
+        let password_slots = MemorySlots::new(config.password_slots.max(1), PASSWORD_QUEUE_MAX);
         Self {
             inner: Arc::new(Inner {
                 blobs: Blobs::build(config.blobs.clone(), storage.nats(), &clock),
-                parts: MemorySlots::new(config.part_slots.max(1), S3_UPLOADS_WAITING_MAX),
+                part_slots: MemorySlots::new(config.part_slots.max(1), S3_UPLOADS_WAITING_MAX),
                 images: Images::build(config.images.clone(), &clock),
                 storage,
                 clock,
                 config,
                 keys,
-                slots,
+                password_slots,
                 attempts: Mutex::new(throttle::pace()),
                 presences: presence::KnownPresences::default(),
                 pending_presences: coalesce::Coalescer::default(),
                 pending_typing: coalesce::Coalescer::default(),
                 opened_rows: opened_rows::OpenedRows::default(),
-                file_steps: MemorySlots::new(1, OPERATOR_CONNECTIONS_MAX),
+                file_step_slots: MemorySlots::new(1, OPERATOR_CONNECTIONS_MAX),
                 between_file_steps: Mutex::default(),
                 orphans: Mutex::default(),
             }),
@@ -320,9 +320,9 @@ impl Service {
         FileWorks {
             storage: &self.inner.storage,
             blobs: &self.inner.blobs,
-            parts: &self.inner.parts,
+            part_slots: &self.inner.part_slots,
             clock: &self.inner.clock,
-            steps: &self.inner.file_steps,
+            step_slots: &self.inner.file_step_slots,
             between: &self.inner.between_file_steps,
         }
     }
@@ -512,7 +512,7 @@ impl Service {
             storage: &self.inner.storage,
             blobs: &self.inner.blobs,
             clock: &self.inner.clock,
-            parts: &self.inner.parts,
+            part_slots: &self.inner.part_slots,
             eraser: self.file_eraser(),
             max_bytes: self.inner.config.max_upload_bytes,
         }
@@ -570,7 +570,7 @@ impl Service {
     fn passwords(&self) -> Passwords<'_> {
         Passwords {
             storage: &self.inner.storage,
-            slots: &self.inner.slots,
+            slots: &self.inner.password_slots,
             params: self.inner.config.password_params,
         }
     }

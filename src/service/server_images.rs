@@ -1,6 +1,6 @@
-//! Pictures that everybody may see, even without a log-in: avatars.
+//! Images that everybody may see, even without a log-in: avatars.
 //!
-//! Each is a file of no room, whose id is its key. A new picture is a new file, so that its address may be cached for
+//! Each is a file of no room, whose id is its key. A new image is a new file, so that its address may be cached for
 //! ever; a file that no record names any more is removed.
 
 use bytes::Bytes;
@@ -18,19 +18,19 @@ use crate::media::image::{self, ImageError, Images, Made, Order};
 use crate::runtime::Clock;
 use crate::storage::{RecordChange, Storage, StorageError};
 
-/// A picture was not taken.
+/// An image was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerImageError {
-    #[error("the image must be a PNG, JPEG, GIF or WebP picture")]
+    #[error("the image must be a PNG, JPEG, GIF or WebP image")]
     NotAnImage,
     /// It is damaged, or decoding takes too much memory or time.
     #[error("the image cannot be decoded")]
     Undecodable,
     #[error("the account has ended")]
     NoAccount,
-    #[error("the picture was not made")]
+    #[error("the image was not made")]
     Image(#[source] ImageError),
-    #[error("the bytes of a picture failed")]
+    #[error("the bytes of an image failed")]
     Blob(#[from] BlobError),
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -66,7 +66,7 @@ impl From<ImageError> for ServerImageError {
     }
 }
 
-/// Pictures that everybody may see.
+/// Images that everybody may see.
 #[derive(Clone, Copy)]
 pub struct ServerImages<'a> {
     pub(super) storage: &'a Storage,
@@ -77,7 +77,7 @@ pub struct ServerImages<'a> {
 }
 
 impl Service {
-    /// Pictures that everybody may see.
+    /// Images that everybody may see.
     #[must_use]
     pub fn server_images(&self) -> ServerImages<'_> {
         ServerImages {
@@ -91,18 +91,14 @@ impl Service {
 }
 
 impl ServerImages<'_> {
-    /// Makes a square of the picture, the viewer's new avatar.
+    /// Makes a square of the image, the viewer's new avatar.
     ///
     /// # Cancel safety
     /// Dropping it may leave a file, which the sweep removes.
-    pub async fn set_avatar(
-        self,
-        session: &Session,
-        picture: Bytes,
-    ) -> Result<(), ServerImageError> {
+    pub async fn set_avatar(self, session: &Session, image: Bytes) -> Result<(), ServerImageError> {
         let side = AVATAR_SIDE_MAX;
         let order = Order { width: side, height: side, cover: true, still: true };
-        let key = Box::pin(self.store(session.user, picture, &order)).await?;
+        let key = Box::pin(self.store(session.user, image, &order)).await?;
         self.change_avatar(session.user, Some(key)).await
     }
 
@@ -135,25 +131,25 @@ impl ServerImages<'_> {
             return Ok(());
         };
         if let Err(error) = self.eraser.erase(&former, |state| *state == FileState::Ready).await {
-            log::warn!(error:err = error; "a former picture is not removed yet");
+            log::warn!(error:err = error; "a former image is not removed yet");
         }
         Ok(())
     }
 
-    /// Stores what the order makes of the picture as a file of no room.
+    /// Stores what the order makes of the image as a file of no room.
     async fn store(
         self,
         uploader: UserId,
-        picture: Bytes,
+        image: Bytes,
         order: &Order,
     ) -> Result<AssetId, ServerImageError> {
-        if !image::is_resizable(detect(&picture).content_type) {
+        if !image::is_resizable(detect(&image).content_type) {
             return Err(ServerImageError::NotAnImage);
         }
         let slot = self.images.slot().await?;
-        let file = Box::pin(stream::once(Ok(picture)));
+        let file = Box::pin(stream::once(Ok(image)));
         let made = self.images.make(&slot, order, file).await?;
-        let Made::Picture { content_type, bytes } = made else {
+        let Made::Image { content_type, bytes } = made else {
             return Err(ServerImageError::Undecodable);
         };
         let detected = detect(&bytes);
@@ -162,7 +158,7 @@ impl ServerImages<'_> {
             id,
             room: None,
             uploader,
-            name: "picture".to_owned(),
+            name: "image".to_owned(),
             content_type: content_type.to_owned(),
             size: bytes.len() as u64,
             sha256: sha256(&bytes),

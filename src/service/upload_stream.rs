@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::uploads::{
-    UploadError, UploadView, Uploads, check_room_for, check_whole, detect, multipart,
+    UploadError, UploadView, Uploads, check_fits, check_whole, detect, multipart,
 };
 use super::{FileView, Session};
 use crate::blobs::{BlobError, FileCipher, s3};
@@ -41,7 +41,7 @@ impl UploadStream<'_> {
     /// After dropping it, chunks can follow what the record names, which is written every 8 MiB (in S3: only a new
     /// stream can, from the first byte).
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        check_room_for(&self.upload, self.received, bytes.len())?;
+        check_fits(&self.upload, self.received, bytes.len())?;
         match &mut self.target {
             StreamTarget::Nats => {
                 let files = &self.uploads.blobs.files;

@@ -19,7 +19,7 @@ use crate::domain::{
     AssetId, Chunk, Detected, File, FileGroup, FileLocation, FileState, Multipart, RoomId, Upload,
     UploadStatus,
 };
-use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_LIFE};
+use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
 use crate::media;
 use crate::runtime::{Clock, MemorySlots};
 use crate::storage::{RecordChange, Storage, StorageError};
@@ -152,7 +152,7 @@ impl From<EraseError> for UploadError {
 pub struct Uploads<'a> {
     pub(super) storage: &'a Storage,
     pub(super) blobs: &'a Blobs,
-    pub(super) parts: &'a MemorySlots,
+    pub(super) part_slots: &'a MemorySlots,
     pub(super) clock: &'a Clock,
     pub(super) eraser: FileEraser<'a>,
     pub(super) max_bytes: u64,
@@ -250,7 +250,7 @@ impl<'a> Uploads<'a> {
         upload: &mut Upload,
         revision: u64,
     ) -> Result<u64, UploadError> {
-        let mut slot = Box::pin(self.parts.take());
+        let mut slot = Box::pin(self.part_slots.take());
         let slot = futures_lite::future::poll_once(slot.as_mut()).await;
         let Some(Ok(_slot)) = slot else { return Err(UploadError::Busy) };
         let mut sink = self.sink(cipher, upload)?;
@@ -325,7 +325,7 @@ impl<'a> Uploads<'a> {
         let cipher = self.cipher(id).await?;
         let mut target = StreamTarget::Nats;
         if upload.parts.is_some() {
-            let slot = self.parts.take().await.map_err(|_| UploadError::Busy)?;
+            let slot = self.part_slots.take().await.map_err(|_| UploadError::Busy)?;
             let former = self.sink(&cipher, &upload)?;
             Box::pin(former.abort()).await.map_err(BlobError::from)?;
             self.blobs.staged.purge(&id).await?;
@@ -403,7 +403,7 @@ impl<'a> Uploads<'a> {
 
     /// Makes the object of the parts that S3 has and what is staged. Repeatable.
     async fn finish_in_s3(self, id: AssetId, upload: &Upload) -> Result<(), UploadError> {
-        let _slot = self.parts.take().await.map_err(|_| UploadError::Busy)?;
+        let _slot = self.part_slots.take().await.map_err(|_| UploadError::Busy)?;
         let cipher = self.cipher(id).await?;
         let mut sink = self.sink(&cipher, upload)?;
         if sink.stored_bytes() < staged_begin(upload) {
@@ -553,7 +553,7 @@ fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
     if new.content.is_empty() || new.content.len() > UPLOAD_CHUNK_MAX_BYTES {
         return Err(UploadError::ChunkLength);
     }
-    check_room_for(upload, upload.offset, new.content.len())?;
+    check_fits(upload, upload.offset, new.content.len())?;
     if from_hex(new.sha256).ok_or(UploadError::NotAHash)? != sha256(&new.content) {
         return Err(UploadError::ChunkHash);
     }
@@ -561,11 +561,7 @@ fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
 }
 
 /// Whether the upload has room for a chunk of this length.
-pub(super) fn check_room_for(
-    upload: &Upload,
-    offset: u64,
-    length: usize,
-) -> Result<(), UploadError> {
+pub(super) fn check_fits(upload: &Upload, offset: u64, length: usize) -> Result<(), UploadError> {
     let length = u64::try_from(length).unwrap_or(u64::MAX);
     if upload.size.saturating_sub(offset) < length {
         return Err(UploadError::BeyondSize);
@@ -595,6 +591,6 @@ fn view(id: AssetId, upload: &Upload) -> UploadView {
         offset: upload.offset,
         size: upload.size,
         sha256: hex(&upload.sha256),
-        expires_ms: upload.updated_ms.saturating_add(millis(UPLOAD_LIFE)),
+        expires_ms: upload.updated_ms.saturating_add(millis(UPLOAD_TTL)),
     }
 }

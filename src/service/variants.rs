@@ -1,4 +1,4 @@
-//! Pictures of another size: made when they are first asked for, then kept for a while.
+//! Images of another size: made when they are first asked for, then kept for a while.
 
 use std::io;
 
@@ -10,18 +10,18 @@ use crate::blobs::{BlobError, KeptVariant};
 use crate::limits::IMAGE_FILE_MAX_BYTES;
 use crate::media::image::{self, FileStream, ImageError, Made, Order};
 
-/// The first byte of what is kept of a picture.
+/// The first byte of what is kept of an image.
 const JPEG: u8 = b'J';
 const WEBP: u8 = b'W';
 /// The file itself is shown.
 const FILE: u8 = b'F';
 
 impl Assets<'_> {
-    /// What a reader of the variant gets: a smaller picture, or the file itself if it is none, moves, or cannot
+    /// What a reader of the variant gets: a smaller image, or the file itself if it is none, moves, or cannot
     /// be decoded with the memory and time that there are.
     ///
     /// # Errors
-    /// [`FileError::Busy`] when too many pictures are being made.
+    /// [`FileError::Busy`] when too many images are being made.
     ///
     /// # Cancel safety
     /// Dropping it ends the work, which the next request begins again.
@@ -42,7 +42,7 @@ impl Assets<'_> {
         let order = Order { width, height, cover, still: false };
         let made = self.images.make(&slot, &order, self.stream(&open)?).await;
         let (shown, kept) = match made {
-            Ok(Made::Picture { content_type, bytes }) => {
+            Ok(Made::Image { content_type, bytes }) => {
                 let shown = VariantFile::new(content_type, bytes);
                 let file = [&[kind(content_type)], shown.bytes.as_ref()].concat();
                 let (cipher, path) = (&open.cipher, variant.token());
@@ -59,12 +59,12 @@ impl Assets<'_> {
             }
             Err(error @ ImageError::Busy) => return Err(error.into()),
             Err(error @ (ImageError::Late | ImageError::Start(_) | ImageError::File(_))) => {
-                log::warn!(error:err = error; "no smaller picture was made");
+                log::warn!(error:err = error; "no smaller image was made");
                 (None, Ok(()))
             }
         };
         if let Err(error) = kept {
-            log::debug!(error:err = error; "a smaller picture was not kept");
+            log::debug!(error:err = error; "a smaller image was not kept");
         }
         drop(slot);
         Ok(open.shown_as(shown))
@@ -74,11 +74,11 @@ impl Assets<'_> {
     async fn kept(self, open: &OpenFile, variant: Variant) -> Option<Option<VariantFile>> {
         let found = self.blobs.variants.get(&open.cipher, &variant.token()).await;
         match found.unwrap_or_else(|error| {
-            log::debug!(error:err = error; "what was kept of a picture cannot be read");
+            log::debug!(error:err = error; "what was kept of an image cannot be read");
             None
         })? {
             KeptVariant::Impossible => Some(None),
-            KeptVariant::Picture(file) => {
+            KeptVariant::Image(file) => {
                 let content_type = match *file.first()? {
                     JPEG => "image/jpeg",
                     WEBP => "image/webp",

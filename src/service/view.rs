@@ -17,7 +17,7 @@ pub struct UserView {
     pub display_name: String,
     /// The account is erased; everything else is then empty.
     pub deleted: bool,
-    /// The key of its picture below `/assets/server/`.
+    /// The key of its image below `/assets/server/`.
     pub avatar_key: Option<String>,
     /// Emoji, text and end (milliseconds since 1970) of a custom status that has not expired.
     pub custom_status: Option<CustomStatusView>,

@@ -16,7 +16,7 @@ use crate::storage::feed::{Follower, Following, Position};
 use crate::storage::files::{Files, Uploads};
 use crate::storage::fold::Folder;
 use crate::storage::fold::checkpoint;
-use crate::storage::fold::held::HeldRoom;
+use crate::storage::fold::held::RoomHold;
 use crate::storage::journal::append::Journal;
 use crate::storage::kv::counters::Counters;
 use crate::storage::kv::keys::Keys;
@@ -349,7 +349,7 @@ impl Storage {
 
     /// Rooms whose new events cannot be folded, by id, each with the reason; for `status`.
     #[must_use]
-    pub fn held_rooms(&self) -> Vec<HeldRoom> {
+    pub fn held_rooms(&self) -> Vec<RoomHold> {
         self.inner.overlay.held()
     }
 

@@ -34,7 +34,7 @@ pub const SETUP: &str = "/setup/index.html";
 /// The page for a path that does not exist.
 pub const NOT_FOUND_PAGE: &str = "/setup/lost.html";
 
-/// The content policy of our own pages: only our own files and our own origin, nothing inline. Pictures, sounds and
+/// The content policy of our own pages: only our own files and our own origin, nothing inline. Images, sounds and
 /// films may also come from `files_origin`.
 #[must_use]
 pub fn content_policy(files_origin: Option<&str>) -> String {

@@ -1,13 +1,13 @@
 //! Fuzzing on the pinned stable toolchain: a seeded mutator over a pool of inputs, and targets that process them:
-//! the decoders of the contract and of pictures here, requests and realtime sockets in `http::fuzz`.
+//! the decoders of the contract and of images here, requests and realtime sockets in `http::fuzz`.
 //!
 //! Measuring coverage needs a nightly compiler. Instead, a target returns the outcome of each input, and an input
 //! with a new outcome joins the pool. A finding prints the seed and the bytes, and stores them in the corpus, with
 //! which every run begins.
 
 mod decoder;
+mod images;
 mod mutate;
-mod pictures;
 
 use std::collections::HashSet;
 use std::fs;

@@ -81,7 +81,7 @@ fn the_worker_the_version_and_the_manifest_have_rules_of_their_own() {
 }
 
 #[test]
-fn icons_lead_to_the_pictures_of_the_build() {
+fn icons_lead_to_the_images_of_the_build() {
     let dir = build();
     let edge = serve(dir.path());
     for (path, target) in

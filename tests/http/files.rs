@@ -172,7 +172,7 @@ fn a_stream_of_another_length_or_content_is_refused_and_can_be_repeated() {
 }
 
 #[test]
-fn what_could_run_scripts_is_sandboxed_and_downloaded_and_pictures_are_shown() {
+fn what_could_run_scripts_is_sandboxed_and_downloaded_and_images_are_shown() {
     let chat = Chat::start();
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x04\0\0\0\x03\x08\x02\0\0\0";
     for (name, bytes, content_type, disposition) in [
@@ -193,8 +193,8 @@ fn what_could_run_scripts_is_sandboxed_and_downloaded_and_pictures_are_shown() {
         let is_active = ["text/html", "image/svg+xml"].contains(&content_type);
         assert_eq!(policy.contains("sandbox"), is_active, "{name}: {policy}");
     }
-    let picture = chat.upload("a.png", png);
-    assert_eq!((&picture["width"], &picture["height"]), (&json!(4), &json!(3)));
+    let image = chat.upload("a.png", png);
+    assert_eq!((&image["width"], &image["height"]), (&json!(4), &json!(3)));
 }
 
 #[test]
@@ -217,7 +217,7 @@ fn a_ticket_is_valid_for_one_size_of_one_file() {
         let path = format!("{original}/image/{broken}?{ticket}");
         assert_eq!(chat.edge.get(&path, &[]).status, 404, "{broken}");
     }
-    // What is no picture has no thumbnail.
+    // What is no image has no thumbnail.
     assert_eq!(chat.upload("a.txt", b"text")["thumbnailAssetUrl"], Value::Null);
 }
 

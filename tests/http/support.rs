@@ -64,7 +64,7 @@ impl Edge {
         Self::start_on(&Arc::new(NatsServer::start()), config, true, None, images())
     }
 
-    /// The same, making pictures as these settings say.
+    /// The same, making images as these settings say.
     pub(super) fn start_with_images(images: image::Config) -> Self {
         Self::start_on(&Arc::new(NatsServer::start()), Config::default(), true, None, images)
     }

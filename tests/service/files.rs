@@ -361,7 +361,7 @@ fn a_ticket_is_for_one_file_and_one_viewer_and_ends() {
         let other = upload(&[service], &ada, &general, b"another").await;
         let assets = service.assets();
         let url = assets.tickets(ada.user).url(file.id);
-        // The same address within an hour, so that pictures are not loaded again.
+        // The same address within an hour, so that images are not loaded again.
         assert_eq!(assets.tickets(ada.user).url(file.id), url);
         let ticket = url.path.split_once("?access=").unwrap().1.to_owned();
         let open = async |ticket: &str, id: AssetId| {
@@ -424,7 +424,7 @@ fn a_file_belongs_to_one_message_and_its_room_reads_it() {
         let unknown = ["A00000000000000".to_owned()];
         let unknown = service.messages().post(&ada, with_files(&general, "?", &unknown)).await;
         assert_eq!(unknown.unwrap_err().kind(), ErrorKind::NotFound);
-        // None of several is claimed when one cannot be.
+        // None of several is reserved when one cannot be.
         let mixed = [third.id.to_string(), first.id.to_string()];
         let mixed = service.messages().post(&ada, with_files(&general, "both", &mixed)).await;
         assert_eq!(mixed.unwrap_err().kind(), ErrorKind::FailedPrecondition);
@@ -560,12 +560,12 @@ fn the_sweep_removes_what_nobody_will_use_and_ends_what_a_kill_interrupted() {
             };
             world.storage.files().change(id, change).await.unwrap();
         };
-        set(&posted.id, FileState::Claimed { request, at_ms }).await;
-        set(&free.id, FileState::Claimed { request: "of no post".into(), at_ms }).await;
+        set(&posted.id, FileState::Reserved { request, at_ms }).await;
+        set(&free.id, FileState::Reserved { request: "of no post".into(), at_ms }).await;
         set(&kept.id, FileState::Deleting { message: with_kept.id, at_ms }).await;
         sweep().await;
         assert!(
-            matches!(state(&world, &posted.id).await, Some(FileState::Claimed { .. })),
+            matches!(state(&world, &posted.id).await, Some(FileState::Reserved { .. })),
             "not yet due"
         );
         world.clock.advance(Duration::from_secs(180));

@@ -22,7 +22,7 @@ pub(crate) mod server;
 pub(crate) mod trace;
 pub(crate) mod wait;
 
-/// How smaller pictures are made on a small board.
+/// How images are resized on a small board.
 pub(crate) fn images() -> chatto::media::image::Config {
     chatto::media::image::Config {
         program: env!("CARGO_BIN_EXE_chatto").into(),

@@ -40,10 +40,10 @@ impl S3 {
             }
             Err(denied @ S3Error::Permission { .. }) => match self.probe().await {
                 Ok(()) => Ok(Bucket::Existed),
-                Err(S3Error::Permission { .. }) => Err(self.is_foreign(denied).await),
+                Err(S3Error::Permission { .. }) => Err(self.explain_denied(denied).await),
                 Err(error) => Err(error),
             },
-            Err(error) => Err(self.is_addressing(error).await),
+            Err(error) => Err(self.explain_unreachable(error).await),
         }
     }
 
@@ -136,7 +136,7 @@ impl S3 {
     }
 
     /// A bucket that this key may not use at all may belong to somebody else; an attempt to create it tells.
-    async fn is_foreign(&self, denied: S3Error) -> S3Error {
+    async fn explain_denied(&self, denied: S3Error) -> S3Error {
         match self.create_bucket().await {
             Err(S3Error::BucketExists { bucket }) => S3Error::BucketForeign { bucket },
             Ok(()) | Err(_) => denied,
@@ -144,7 +144,7 @@ impl S3 {
     }
 
     /// When only the host name with the bucket fails, the service has no such names.
-    async fn is_addressing(&self, error: S3Error) -> S3Error {
+    async fn explain_unreachable(&self, error: S3Error) -> S3Error {
         let address = &self.transport.address;
         let may_be = matches!(error, S3Error::Unreachable { .. } | S3Error::Tls { .. });
         if address.path_style || !may_be || !self.transport.answers_without_bucket().await {

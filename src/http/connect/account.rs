@@ -25,9 +25,9 @@ pub(super) fn register(table: &mut MethodTable) {
         Ok(api::UpdatePresenceResponse { status: present::presence(holds).into() })
     });
     table.add(UploadAvatar, CallKind::Write, |caller, request| async move {
-        let picture = request.image.map(|image| image.image).unwrap_or_default();
+        let image = request.image.map(|image| image.image).unwrap_or_default();
         let images = caller.state.service.server_images();
-        Box::pin(images.set_avatar(caller.session()?, picture)).await?;
+        Box::pin(images.set_avatar(caller.session()?, image)).await?;
         Ok(api::UploadAvatarResponse { user: Some(viewer(&caller)?) })
     });
     table.add(DeleteAvatar, CallKind::Write, |caller, _| async move {

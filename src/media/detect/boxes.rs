@@ -31,8 +31,8 @@ pub(super) fn content_type(beginning: &[u8]) -> Option<&'static str> {
     })
 }
 
-/// The size of the main picture of an AVIF or HEIC file.
-pub(super) fn picture_size(beginning: &[u8]) -> Option<(u32, u32)> {
+/// The size of the main image of an AVIF or HEIC file.
+pub(super) fn image_size(beginning: &[u8]) -> Option<(u32, u32)> {
     let meta = find(beginning, b"meta")?.get(4..)?;
     let main = primary_item(find(meta, b"pitm")?)?;
     let properties = find(meta, b"iprp")?;

@@ -43,7 +43,7 @@ pub(super) fn content_type(beginning: &[u8]) -> Option<&'static str> {
 /// Width and height as stored, and how they must be turned to be shown.
 type StoredSize = ((u32, u32), Orientation);
 
-/// The size of a picture of a format that can be stored turned.
+/// The size of an image of a format that can be stored turned.
 pub(super) fn stored_size(content_type: &str, beginning: &[u8]) -> Option<StoredSize> {
     match content_type {
         "image/png" => png_size(beginning),
@@ -63,7 +63,7 @@ pub(super) fn size(content_type: &str, beginning: &[u8]) -> Option<(u32, u32)> {
             let mut fields = Fields::at(beginning, 6)?;
             Some((fields.u16_le()?.into(), fields.u16_le()?.into()))
         }
-        "image/avif" | "image/heic" => boxes::picture_size(beginning),
+        "image/avif" | "image/heic" => boxes::image_size(beginning),
         "image/bmp" => bitmap_size(beginning),
         "image/tiff" => {
             let directory = exif::directory(beginning)?;

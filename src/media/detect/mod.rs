@@ -42,7 +42,7 @@ pub fn detect(beginning: &[u8]) -> Detected {
     Detected { content_type, width: 0, height: 0 }
 }
 
-/// How the pixels of a picture must be turned to be shown.
+/// How the pixels of an image must be turned to be shown.
 pub(super) fn orientation(content_type: &str, beginning: &[u8]) -> Orientation {
     magic::stored_size(content_type, beginning).unwrap_or_default().1
 }

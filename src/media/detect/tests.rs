@@ -210,12 +210,12 @@ fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn sizes_of_avif_and_heic_pictures() {
+fn sizes_of_avif_and_heic_images() {
     let size = |width: u32, height: u32| {
         boxed(b"ispe", &[&[0; 4], &width.to_be_bytes(), &height.to_be_bytes()])
     };
-    // The main picture is item 2, whose properties are numbers 2 and 3; item 1 is a tile.
-    let picture = |turns: u8| {
+    // The main image is item 2, whose properties are numbers 2 and 3; item 1 is a tile.
+    let image = |turns: u8| {
         let properties =
             boxed(b"ipco", &[&size(512, 512), &size(4032, 3024), &boxed(b"irot", &[&[turns]])]);
         let uses = boxed(b"ipma", &[&[0; 4], &[0, 0, 0, 2], &[0, 1, 1, 1], &[0, 2, 2, 0x82, 3]]);
@@ -230,14 +230,14 @@ fn sizes_of_avif_and_heic_pictures() {
         [boxed(b"ftyp", &[b"heic\0\0\0\0heic"]), meta].concat()
     };
     assert_eq!(
-        detect(&picture(0)),
+        detect(&image(0)),
         Detected { content_type: "image/heic", width: 4032, height: 3024 }
     );
     assert_eq!(
-        detect(&picture(3)),
+        detect(&image(3)),
         Detected { content_type: "image/heic", width: 3024, height: 4032 }
     );
-    let whole = picture(1);
+    let whole = image(1);
     for length in 0..whole.len() {
         assert!(!detect(&whole[..length]).content_type.is_empty());
     }
@@ -269,7 +269,7 @@ fn sizes_of_videos() {
 }
 
 #[test]
-fn sizes_of_pictures_without_a_decoder() {
+fn sizes_of_images_without_a_decoder() {
     let bitmap = b"BM\x46\0\0\0\0\0\0\0\x36\0\0\0\x28\0\0\0\x10\0\0\0\xF8\xFF\xFF\xFF";
     assert_eq!((detect(bitmap).width, detect(bitmap).height), (16, 8));
     let icon = detect(b"\0\0\x01\0\x01\0\x00\x20");

@@ -1,15 +1,15 @@
-//! Reads pictures of each format and makes them smaller on the way.
+//! Reads images of each format and makes them smaller on the way.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 
 use super::geometry::{Geometry, Size, scaled};
-use super::shrink::{Picture, Pixel, Shrinker};
+use super::shrink::{Image, Pixel, Shrinker};
 use super::{Made, Order, encode};
 use crate::limits::{IMAGE_FILE_MAX_BYTES, IMAGE_PIXELS_MAX};
 use crate::media::detect;
 use crate::media::exif::Orientation;
 
-/// A picture that cannot be read; for the log of developers.
+/// An image that cannot be read; for the log of developers.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Undecodable(pub(super) &'static str);
@@ -51,16 +51,16 @@ pub(super) fn make(
     let orientation = detect::orientation(content_type, &beginning);
     let source = Source { order, orientation, memory_max_bytes };
     let file = Cursor::new(beginning).chain(file);
-    let picture = match content_type {
+    let image = match content_type {
         "image/jpeg" => source.jpeg(file)?,
         "image/png" => source.png(file)?,
         "image/gif" => source.gif(file)?,
         "image/webp" => source.webp(file)?,
         _ => return Err(Undecodable("another format")),
     };
-    let Some(picture) = picture else { return Ok(Made::Animated) };
-    let (content_type, bytes) = encode::encode(&picture)?;
-    Ok(Made::Picture { content_type, bytes })
+    let Some(image) = image else { return Ok(Made::Animated) };
+    let (content_type, bytes) = encode::encode(&image)?;
+    Ok(Made::Image { content_type, bytes })
 }
 
 struct Source<'a> {
@@ -70,7 +70,7 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    fn jpeg(&self, file: impl Read) -> Result<Option<Picture>, Undecodable> {
+    fn jpeg(&self, file: impl Read) -> Result<Option<Image>, Undecodable> {
         let mut decoder = jpeg_decoder::Decoder::new(BufReader::new(file));
         decoder.read_info()?;
         let whole = decoder.info().ok_or(Undecodable("no frame"))?;
@@ -115,7 +115,7 @@ impl Source<'_> {
         Ok(Some(shrinker.finish(self.orientation)))
     }
 
-    fn png(&self, file: impl Read) -> Result<Option<Picture>, Undecodable> {
+    fn png(&self, file: impl Read) -> Result<Option<Image>, Undecodable> {
         let limits = png::Limits { bytes: self.memory_max_bytes };
         let mut decoder = png::Decoder::new_with_limits(ForwardOnly(BufReader::new(file)), limits);
         decoder.set_transformations(png::Transformations::normalize_to_color8());
@@ -149,7 +149,7 @@ impl Source<'_> {
     }
 
     /// The first frame, on a transparent ground where it does not reach.
-    fn gif(&self, file: impl Read) -> Result<Option<Picture>, Undecodable> {
+    fn gif(&self, file: impl Read) -> Result<Option<Image>, Undecodable> {
         let mut options = gif::DecodeOptions::new();
         options.set_color_output(gif::ColorOutput::RGBA);
         let limit = u64::try_from(self.memory_max_bytes).unwrap_or(u64::MAX);
@@ -180,7 +180,7 @@ impl Source<'_> {
         Ok(Some(shrinker.finish(self.orientation)))
     }
 
-    fn webp(&self, file: impl Read) -> Result<Option<Picture>, Undecodable> {
+    fn webp(&self, file: impl Read) -> Result<Option<Image>, Undecodable> {
         let mut bytes = Vec::new();
         file.take(IMAGE_FILE_MAX_BYTES).read_to_end(&mut bytes)?;
         // Its EXIF block may stand at the end.
@@ -208,7 +208,7 @@ impl Source<'_> {
         Ok(Some(shrinker.finish(orientation)))
     }
 
-    /// What becomes of a picture that is stored with this size.
+    /// What becomes of an image that is stored with this size.
     fn geometry(&self, stored: Size) -> Geometry {
         let shown = Geometry::of(self.orientation.turn(stored), self.order);
         Geometry {

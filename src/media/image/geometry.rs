@@ -1,4 +1,4 @@
-//! Which part of a picture is shown, and how large.
+//! Which part of an image is shown, and how large.
 
 use super::Order;
 
@@ -13,7 +13,7 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// What the order makes of a picture of this size; sides are at least 1.
+    /// What the order makes of an image of this size; sides are at least 1.
     pub(super) fn of(source: Size, order: &Order) -> Self {
         let area = (order.width, order.height);
         if order.cover {

@@ -15,41 +15,41 @@ use super::{Made, Order};
 use crate::limits::{IMAGE_DEADLINE, IMAGE_MADE_MAX_BYTES, IMAGE_QUEUE_MAX, IMAGE_WAIT_MAX};
 use crate::runtime::{Clock, MemorySlots, SlotGuard};
 
-/// How pictures are made.
+/// How images are made.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// This program: [`WORKER_ARGUMENT`] makes it a worker.
     pub program: PathBuf,
-    /// Pictures that are made at a time.
+    /// Images that are made at a time.
     pub slots: usize,
     /// What making one may take.
     pub memory_max_bytes: usize,
 }
 
-/// A picture was not made.
+/// An image was not made.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Too many are waiting, or this one has waited too long.
-    #[error("too many pictures are being made")]
+    #[error("too many images are being made")]
     Busy,
     /// It is damaged or none, or it would take more memory or processor time than it may.
-    #[error("the picture cannot be decoded")]
+    #[error("the image cannot be decoded")]
     Undecodable,
     /// The result has too many bytes.
-    #[error("the picture is too large")]
+    #[error("the image is too large")]
     TooLarge,
     /// The file came too slowly, or the machine is overloaded.
-    #[error("the picture was not made in time")]
+    #[error("the image was not made in time")]
     Late,
     /// The process that decodes did not start.
-    #[error("cannot start the process that decodes pictures")]
+    #[error("cannot start the process that decodes images")]
     Start(#[source] io::Error),
     /// The file could not be read.
-    #[error("the picture's file failed")]
+    #[error("the image's file failed")]
     File(#[source] io::Error),
 }
 
-/// Makes pictures of another size. Clones share the slots.
+/// Resizes images. Clones share the slots.
 #[derive(Clone)]
 pub struct Images {
     config: Config,
@@ -68,7 +68,7 @@ impl Images {
         Self { config, slots, clock: clock.clone() }
     }
 
-    /// Waits until a picture may be made.
+    /// Waits until an image may be made.
     ///
     /// # Errors
     /// [`ImageError::Busy`] when too many are waiting, or after a while.
@@ -77,7 +77,7 @@ impl Images {
         slot.ok().and_then(Result::ok).ok_or(ImageError::Busy)
     }
 
-    /// Makes a picture of a file. Who holds the slot until the result is kept spares those who wait the same work.
+    /// Makes an image of a file. Who holds the slot until the result is kept spares those who wait the same work.
     ///
     /// # Cancel safety
     /// Dropping it ends the process that decodes.

@@ -1,7 +1,7 @@
-//! Pictures of another size, made from PNG, JPEG, GIF and WebP files.
+//! Resized images, made from PNG, JPEG, GIF and WebP files.
 //!
 //! Decoders of foreign bytes run in a process of their own ([`worker`]), which the kernel stops at its limits of memory
-//! and time: no picture can take more of either, and one that makes a decoder panic ends only that process.
+//! and time: no image can take more of either, and one that makes a decoder panic ends only that process.
 
 mod encode;
 mod formats;
@@ -29,7 +29,7 @@ pub fn make_here(
     formats::make(file, order, memory_max_bytes).map_err(|undecodable| undecodable.0)
 }
 
-/// The size that a picture is to have.
+/// The size that an image is to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Order {
     /// Pixels.
@@ -38,20 +38,20 @@ pub struct Order {
     pub height: u32,
     /// Cut to fill the whole area, instead of lying inside it.
     pub cover: bool,
-    /// Of an animated picture, make its first frame.
+    /// Of an animated image, make its first frame.
     pub still: bool,
 }
 
-/// What was made of a picture.
+/// What was made of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Made {
     /// No metadata, upright; never larger than the source.
-    Picture { content_type: &'static str, bytes: Bytes },
-    /// It moves, and so would not in another size.
+    Image { content_type: &'static str, bytes: Bytes },
+    /// It is animated; a resized image would not be.
     Animated,
 }
 
-/// Whether pictures of this type can be made smaller.
+/// Whether images of this type can be made smaller.
 #[must_use]
 pub fn is_resizable(content_type: &str) -> bool {
     matches!(content_type, "image/png" | "image/jpeg" | "image/gif" | "image/webp")

@@ -1,4 +1,4 @@
-//! Makes a picture smaller by the average of the area that each pixel of the result covers, one row of the source at a
+//! Makes an image smaller by the average of the area that each pixel of the result covers, one row of the source at a
 //! time. Colours count as much as they are opaque.
 
 use super::geometry::{Geometry, Size};
@@ -7,7 +7,7 @@ use crate::media::exif::Orientation;
 /// The four channels of a pixel: red, green, blue, alpha.
 pub(super) type Pixel = [u8; 4];
 
-/// Takes the rows of a picture from top to bottom.
+/// Takes the rows of an image from top to bottom.
 pub(super) struct Shrinker {
     /// Where the part that is shown begins.
     begin: Size,
@@ -97,10 +97,10 @@ impl Shrinker {
     }
 
     /// The result, whose missing rows are transparent, turned to be shown.
-    pub(super) fn finish(mut self, orientation: Orientation) -> Picture {
+    pub(super) fn finish(mut self, orientation: Orientation) -> Image {
         let size = self.result;
         self.pixels.resize(size.0 as usize * size.1 as usize, Pixel::default());
-        Picture { size, pixels: self.pixels }.turned(orientation)
+        Image { size, pixels: self.pixels }.turned(orientation)
     }
 }
 
@@ -129,12 +129,12 @@ impl Sums {
 
 /// Pixels, row by row.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Picture {
+pub(super) struct Image {
     pub(super) size: Size,
     pub(super) pixels: Vec<Pixel>,
 }
 
-impl Picture {
+impl Image {
     fn turned(self, orientation: Orientation) -> Self {
         if orientation == Orientation::Upright {
             return self;

@@ -1,4 +1,4 @@
-//! Small pictures of every kind, made here and decoded with the memory of a small board.
+//! Small images of every kind, made here and decoded with the memory of a small board.
 
 use super::geometry::Geometry;
 use super::shrink::{Pixel, Shrinker};
@@ -21,7 +21,7 @@ fn make(file: &[u8], order: &Order) -> Result<Made, &'static str> {
 
 /// Size and pixels of what was made, and whether it is a JPEG.
 fn open(made: Made) -> ((u32, u32), Vec<Pixel>, bool) {
-    let Made::Picture { content_type, bytes } = made else { panic!("no picture was made") };
+    let Made::Image { content_type, bytes } = made else { panic!("no image was made") };
     if content_type == "image/webp" {
         let mut decoder = image_webp::WebPDecoder::new(std::io::Cursor::new(bytes)).unwrap();
         let mut pixels = vec![0; decoder.output_buffer_size().unwrap()];
@@ -105,7 +105,7 @@ fn every_orientation_is_shown_upright() {
             encoder.add_exif_metadata(&exif(number)).unwrap();
         });
         let made = make(&file, &order(32, 32, false)).unwrap();
-        if let Made::Picture { bytes, .. } = &made {
+        if let Made::Image { bytes, .. } = &made {
             assert!(!bytes.windows(4).any(|window| window == b"Exif"));
         }
         let (size, pixels, _) = open(made);
@@ -120,7 +120,7 @@ fn every_orientation_is_shown_upright() {
 }
 
 #[test]
-fn a_picture_lies_inside_or_covers_the_area_and_never_grows() {
+fn an_image_lies_inside_or_covers_the_area_and_never_grows() {
     let of = |source, order| {
         let Geometry { part, result } = Geometry::of(source, &order);
         (part, result)
@@ -146,7 +146,7 @@ fn a_picture_lies_inside_or_covers_the_area_and_never_grows() {
 }
 
 #[test]
-fn a_smaller_picture_is_the_average_and_transparent_pixels_have_no_colour() {
+fn a_resized_image_is_the_average_and_transparent_pixels_have_no_colour() {
     let shrink = |rows: &[&[Pixel]], result| {
         let size = (rows[0].len().try_into().unwrap(), rows.len().try_into().unwrap());
         let mut shrinker = Shrinker::new(size, Geometry { part: size, result });
@@ -257,7 +257,7 @@ fn gif(frames: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_moves_is_left_as_it_is_unless_a_still_picture_is_wanted() {
+fn what_moves_is_left_as_it_is_unless_a_still_image_is_wanted() {
     let (_, pixels, _) = open(make(&gif(1), &order(2, 1, false)).unwrap());
     assert_eq!((pixels[0][3], pixels[1]), (0, RED));
     let still = Order { still: true, ..order(2, 1, false) };
@@ -271,13 +271,13 @@ fn what_moves_is_left_as_it_is_unless_a_still_picture_is_wanted() {
     let colour = image_webp::ColorType::Rgba8;
     image_webp::WebPEncoder::new(&mut webp).encode(&pixels, 4, 4, colour).unwrap();
     assert_eq!(open(make(&webp, &order(2, 2, false)).unwrap()).0, (2, 2));
-    // RIFF, its length and WEBP stand before the chunk of the picture.
-    let picture = &webp[12..];
+    // RIFF, its length and WEBP stand before the chunk of the image.
+    let image = &webp[12..];
     let chunk = |name: &[u8; 4], content: &[u8]| {
         let length = u32::try_from(content.len()).unwrap().to_le_bytes();
         [name.as_slice(), &length, content].concat()
     };
-    let frame = [&[0, 0, 0, 0, 0, 0, 3, 0, 0, 3, 0, 0, 100, 0, 0, 0], picture].concat();
+    let frame = [&[0, 0, 0, 0, 0, 0, 3, 0, 0, 3, 0, 0, 100, 0, 0, 0], image].concat();
     let chunks = [
         b"WEBP".to_vec(),
         chunk(b"VP8X", &[0x12, 0, 0, 0, 3, 0, 0, 3, 0, 0]),
@@ -317,10 +317,8 @@ fn what_cannot_be_decoded_or_is_too_large_is_refused() {
         let made = make(file, &order(960, 400, false));
         assert!(made.is_err(), "{:?}: {made:?}", file[..file.len().min(16)].escape_ascii());
     }
-    // Trailing bytes of a polyglot are no part of the picture that is made.
+    // Trailing bytes of a polyglot are no part of the image that is made.
     let polyglot = [whole.as_slice(), b"<script>alert(1)</script>"].concat();
-    let Made::Picture { bytes, .. } = make(&polyglot, &order(9, 9, false)).unwrap() else {
-        panic!()
-    };
+    let Made::Image { bytes, .. } = make(&polyglot, &order(9, 9, false)).unwrap() else { panic!() };
     assert!(!bytes.windows(7).any(|window| window == b"<script"));
 }

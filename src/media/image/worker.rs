@@ -16,7 +16,7 @@ use super::{Made, Order, formats};
 use crate::limits::IMAGE_CPU_MAX;
 
 /// The first argument of a worker. It is no command for people.
-pub const WORKER_ARGUMENT: &str = "--make-picture";
+pub const WORKER_ARGUMENT: &str = "--make-image";
 
 /// The environment of a worker. mimalloc would take a gigabyte of addresses at once, which counts towards the limit of
 /// memory, and the decoder of JPEG a thread for each processor.
@@ -42,7 +42,7 @@ pub(super) fn arguments(order: &Order, memory_max_bytes: usize) -> [String; 5] {
     ]
 }
 
-/// Decodes one picture within the limits; fails if that is not possible.
+/// Decodes one image within the limits; fails if that is not possible.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let arguments: Option<Vec<String>> = arguments.map(|word| word.into_string().ok()).collect();
     let done = arguments
@@ -68,7 +68,7 @@ fn make(order: &Order, memory_max_bytes: usize) -> Result<(), formats::Undecodab
     let mut out = io::stdout().lock();
     match made {
         Made::Animated => out.write_all(&[ANIMATED])?,
-        Made::Picture { content_type, bytes } => {
+        Made::Image { content_type, bytes } => {
             out.write_all(&[if content_type == "image/jpeg" { JPEG } else { WEBP }])?;
             out.write_all(&bytes)?;
         }
@@ -81,8 +81,8 @@ pub(super) fn parse(mut written: bytes::Bytes) -> Option<Made> {
     let kind = *written.first()?;
     bytes::Buf::advance(&mut written, 1);
     Some(match kind {
-        JPEG => Made::Picture { content_type: "image/jpeg", bytes: written },
-        WEBP => Made::Picture { content_type: "image/webp", bytes: written },
+        JPEG => Made::Image { content_type: "image/jpeg", bytes: written },
+        WEBP => Made::Image { content_type: "image/webp", bytes: written },
         ANIMATED => Made::Animated,
         _ => return None,
     })

@@ -17,7 +17,9 @@ impl Recorded for FileRecord {
         let state = match records::FileState::try_from(record.state) {
             Ok(records::FileState::Pending) => FileState::Pending,
             Ok(records::FileState::Complete) => FileState::Ready,
-            Ok(records::FileState::Claimed) => FileState::Claimed { request: record.claim, at_ms },
+            Ok(records::FileState::Reserved) => {
+                FileState::Reserved { request: record.reserved_by, at_ms }
+            }
             Ok(records::FileState::Attached) => {
                 FileState::Attached(losses.required(&record.message_id)?)
             }
@@ -72,10 +74,10 @@ impl Recorded for FileRecord {
         let state = match &file.state {
             FileState::Pending => records::FileState::Pending,
             FileState::Ready => records::FileState::Complete,
-            FileState::Claimed { request, at_ms } => {
-                record.claim.clone_from(request);
+            FileState::Reserved { request, at_ms } => {
+                record.reserved_by.clone_from(request);
                 record.changed_ms = *at_ms;
-                records::FileState::Claimed
+                records::FileState::Reserved
             }
             FileState::Attached(message) => {
                 record.message_id = message.to_string();

@@ -374,7 +374,7 @@ fn files() {
     stored("file", &file(FileState::Attached(message), in_nats()));
     stored("file-s3", &file(FileState::Ready, FileLocation::S3));
     stored("file-pending", &file(FileState::Pending, FileLocation::Nats(Vec::new())));
-    stored("file-claimed", &file(FileState::Claimed { request, at_ms: 4 }, in_nats()));
+    stored("file-reserved", &file(FileState::Reserved { request, at_ms: 4 }, in_nats()));
     stored("file-deleting", &file(FileState::Deleting { message, at_ms: 4 }, in_nats()));
     stored("file-erasing", &file(FileState::Erasing, in_nats()));
 }

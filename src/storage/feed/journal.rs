@@ -11,7 +11,7 @@ use crate::storage::feed::live::{self, FeedUpdate, JournalEvent, SubscriberSlot}
 use crate::storage::feed::{Followed, Position, SHORT_LIMIT, Sink};
 use crate::storage::fold::held::HoldReason;
 use crate::storage::layout::stream;
-use crate::storage::timeline::overlay::{Overlay, Tail};
+use crate::storage::timeline::overlay::{Overlay, UnfoldedEvent};
 
 /// How long an event may wait for its stamp before STATE's leader is asked whether there is such a
 /// revision. The mirror's follower reads from the leader long before.
@@ -96,14 +96,14 @@ impl Sink for JournalFeed {
         let sequence = *sequence;
         self.wait_for_stamp(sequence, record.state_revision).await;
         let event = Event::try_from(&record);
-        let tail = Tail {
+        let unfolded = UnfoldedEvent {
             sequence,
             event: Arc::new(record),
             bytes: message.payload.len(),
             at: self.clock.now(),
             known,
         };
-        self.overlay.push(room.as_str(), tail);
+        self.overlay.push(room.as_str(), unfolded);
         if self.overlay.is_pressing(room.as_str()) {
             self.fold.notify(1);
         }

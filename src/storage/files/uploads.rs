@@ -1,7 +1,7 @@
 //! The uploads in progress, in AUTH_TOKENS: they are not backed up, and end by themselves.
 
 use crate::domain::{AssetId, Upload};
-use crate::limits::UPLOAD_LIFE;
+use crate::limits::UPLOAD_TTL;
 use crate::nats::Nats;
 use crate::runtime::Clock;
 use crate::storage::encoding::encode_value;
@@ -21,7 +21,7 @@ impl Uploads {
     }
 
     /// An upload and its revision, from the leader. `None`: there is none, or its last change is longer ago than
-    /// [`UPLOAD_LIFE`]; a new one then names this revision.
+    /// [`UPLOAD_TTL`]; a new one then names this revision.
     pub async fn get(&self, id: &AssetId) -> Result<(Option<Upload>, u64), StorageError> {
         bucket_get_known(&self.nats, stream::AUTH_TOKENS, &subject(id)).await
     }
@@ -38,7 +38,7 @@ impl Uploads {
         revision: u64,
     ) -> Result<Option<u64>, StorageError> {
         let entry = Entry { subject: &subject(id), payload: encode_value(upload), revision };
-        put_entry(&self.nats, &self.clock, entry, Some(UPLOAD_LIFE)).await
+        put_entry(&self.nats, &self.clock, entry, Some(UPLOAD_TTL)).await
     }
 }
 

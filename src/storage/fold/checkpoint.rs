@@ -112,7 +112,7 @@ impl Inner {
                     return Err(Superseded);
                 }
                 let former = present.cloned().unwrap_or_default();
-                let seen = Unfolded { reached, firsts: &firsts, held_here: &held_here };
+                let seen = FoldProgress { reached, firsts: &firsts, held_here: &held_here };
                 let next = seen.checkpoint(&former);
                 let next = FoldCheckpoint {
                     epoch: epoch.clone(),
@@ -216,7 +216,7 @@ pub(crate) async fn read_held(
 struct Superseded;
 
 /// What this process knows of unfolded events.
-struct Unfolded<'a> {
+struct FoldProgress<'a> {
     /// How far its feed has come.
     reached: u64,
     /// The lowest unfolded sequence of each room that has one.
@@ -224,7 +224,7 @@ struct Unfolded<'a> {
     held_here: &'a HashSet<String>,
 }
 
-impl Unfolded<'_> {
+impl FoldProgress<'_> {
     /// Where the checkpoint may stand, after `former`.
     fn checkpoint(&self, former: &FoldCheckpoint) -> FoldCheckpoint {
         let firsts: HashMap<&str, u64> =
@@ -286,7 +286,7 @@ mod tests {
     /// The next checkpoint of a process that holds no room.
     fn next(reached: u64, firsts: &[(&str, u64)], former: &FoldCheckpoint) -> FoldCheckpoint {
         let firsts: Vec<_> = firsts.iter().map(|(room, at)| ((*room).to_owned(), *at)).collect();
-        Unfolded { reached, firsts: &firsts, held_here: &HashSet::new() }.checkpoint(former)
+        FoldProgress { reached, firsts: &firsts, held_here: &HashSet::new() }.checkpoint(former)
     }
 
     #[test]

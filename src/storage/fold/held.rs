@@ -51,7 +51,7 @@ pub(crate) struct Held {
 
 /// A held room, for `status`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldRoom {
+pub struct RoomHold {
     /// Its id.
     pub room: String,
     pub reason: HoldReason,

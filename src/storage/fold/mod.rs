@@ -38,7 +38,7 @@ use crate::storage::layout::{PageKey, stream};
 use crate::storage::records::{Row, Thread, row::Kind};
 use crate::storage::timeline::Timeline;
 use crate::storage::timeline::apply;
-use crate::storage::timeline::overlay::{Overlay, Tail};
+use crate::storage::timeline::overlay::{Overlay, UnfoldedEvent};
 use crate::storage::timeline::page::{CORRUPT, Content, Page};
 
 /// Attempts when another process folds the same room.
@@ -145,12 +145,12 @@ impl Folder {
         let _alone = self.turn.lock().await;
         let tail = self.overlay.tail(room);
         let end = if share == Share::FullPages { full_pages(&tail) } else { tail.len() };
-        let Some(upto) = tail.get(..end).and_then(<[Tail]>::last) else { return Ok(()) };
+        let Some(upto) = tail.get(..end).and_then(<[UnfoldedEvent]>::last) else { return Ok(()) };
         let upto = upto.event.number;
         let mut conflicts = 0;
         loop {
             let mut tail = self.overlay.tail(room);
-            tail.retain(|tail| tail.event.number <= upto);
+            tail.retain(|unfolded| unfolded.event.number <= upto);
             if tail.is_empty() {
                 return Ok(());
             }
@@ -170,7 +170,7 @@ impl Folder {
     async fn slice(
         &self,
         room: &str,
-        tail: &[Tail],
+        tail: &[UnfoldedEvent],
         lease: Option<&Lease>,
         checkpoint: u64,
     ) -> Result<u64, WriteError> {
@@ -178,13 +178,13 @@ impl Folder {
         self.load(room, &mut slice, PageKey::Head, checkpoint).await?;
         let mut next = slice.get(PageKey::Head)?.page.stamp.event_number.saturating_add(1);
         let mut last = None;
-        for tail in tail {
+        for unfolded in tail {
             if last.is_some() && slice.is_full() {
                 break;
             }
             // Events that the head contains are looked at again: what they made superfluous is erased.
-            let readable = match check_next(tail, next) {
-                Ok(()) => self.load_touched(room, &mut slice, tail, checkpoint).await,
+            let readable = match check_next(unfolded, next) {
+                Ok(()) => self.load_touched(room, &mut slice, unfolded, checkpoint).await,
                 Err(reason) => Err(FoldError::Hold(reason)),
             };
             match readable {
@@ -193,10 +193,10 @@ impl Folder {
                 Err(FoldError::Hold(_)) if last.is_some() => break,
                 Err(error) => return Err(error.into()),
             }
-            apply_to(&mut slice, tail)?;
-            slice.bytes += tail.bytes * 2;
-            next = next.max(tail.event.number.saturating_add(1));
-            last = Some(tail);
+            apply_to(&mut slice, unfolded)?;
+            slice.bytes += unfolded.bytes * 2;
+            next = next.max(unfolded.event.number.saturating_add(1));
+            last = Some(unfolded);
         }
         let Some(last) = last else { return Err(WriteError::Conflict) };
         self.move_long_threads(room, &mut slice).await?;
@@ -211,13 +211,13 @@ impl Folder {
         &self,
         room: &str,
         slice: &mut SlicePages,
-        tail: &Tail,
+        unfolded: &UnfoldedEvent,
         checkpoint: u64,
     ) -> Result<(), FoldError> {
-        for key in apply::touched(&tail.event) {
+        for key in apply::touched(&unfolded.event) {
             self.load(room, slice, key, checkpoint).await?;
         }
-        if let Some((root, reply)) = apply::thread_of(&tail.event) {
+        if let Some((root, reply)) = apply::thread_of(&unfolded.event) {
             let page = &mut slice.get(PageKey::Threads(apply::page(root)))?.page;
             let Content::Threads(threads) = &mut page.content else { return Err(CORRUPT.into()) };
             if threads.iter().any(|thread| thread.root_row == root && thread.moved) {
@@ -327,23 +327,23 @@ impl Folder {
 
 /// Whether an event may be applied where `next` is the number after the last applied one. Lower numbers are
 /// contained already, and may be missing.
-fn check_next(tail: &Tail, next: u64) -> Result<(), HoldReason> {
-    if tail.event.number < next {
+fn check_next(unfolded: &UnfoldedEvent, next: u64) -> Result<(), HoldReason> {
+    if unfolded.event.number < next {
         return Ok(());
     }
-    if tail.event.number > next {
+    if unfolded.event.number > next {
         return Err(HoldReason::Missing { number: next });
     }
-    if !tail.known {
+    if !unfolded.known {
         let source = DecodeError::UnknownFields;
-        return Err(HoldReason::Event { sequence: tail.sequence, source });
+        return Err(HoldReason::Event { sequence: unfolded.sequence, source });
     }
     Ok(())
 }
 
 /// Applies an event to its pages, which are loaded.
-fn apply_to(slice: &mut SlicePages, tail: &Tail) -> Result<(), StorageError> {
-    let event = &tail.event;
+fn apply_to(slice: &mut SlicePages, unfolded: &UnfoldedEvent) -> Result<(), StorageError> {
+    let event = &unfolded.event;
     let mut keys = apply::touched(event);
     keys.push(PageKey::Head);
     for key in keys {
@@ -355,7 +355,7 @@ fn apply_to(slice: &mut SlicePages, tail: &Tail) -> Result<(), StorageError> {
                 loaded.changed = true;
             }
             (PageKey::Rows(k), Content::Rows(rows)) if fresh => {
-                apply::to_rows(k, rows, event, tail.sequence);
+                apply::to_rows(k, rows, event, unfolded.sequence);
                 loaded.changed = true;
             }
             (PageKey::Threads(_), Content::Threads(threads)) => {
@@ -366,9 +366,9 @@ fn apply_to(slice: &mut SlicePages, tail: &Tail) -> Result<(), StorageError> {
                     loaded.changed = true;
                 }
                 if thread.moved {
-                    apply_to_replies(slice, root, reply, tail)?;
+                    apply_to_replies(slice, root, reply, unfolded)?;
                 } else if fresh {
-                    apply::to_replies(root, &mut thread.replies, event, tail.sequence);
+                    apply::to_replies(root, &mut thread.replies, event, unfolded.sequence);
                 }
             }
             (PageKey::Head, Content::Head(_)) | (PageKey::Rows(_), Content::Rows(_)) => {}
@@ -383,12 +383,12 @@ fn apply_to_replies(
     slice: &mut SlicePages,
     root: u32,
     reply: u32,
-    tail: &Tail,
+    unfolded: &UnfoldedEvent,
 ) -> Result<(), StorageError> {
     let loaded = slice.get(PageKey::Replies(root, apply::reply_page(reply)))?;
-    if tail.event.number > loaded.page.stamp.event_number {
+    if unfolded.event.number > loaded.page.stamp.event_number {
         let Content::Rows(rows) = &mut loaded.page.content else { return Err(CORRUPT) };
-        apply::to_replies(root, rows, &tail.event, tail.sequence);
+        apply::to_replies(root, rows, &unfolded.event, unfolded.sequence);
         loaded.changed = true;
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::storage::fold::{SlicePages, WriteError};
 use crate::storage::kv::lease::Lease;
 use crate::storage::layout::{PageKey, stream};
 use crate::storage::records::{Row, Stamp, Thread, ThreadPage, row::Kind};
-use crate::storage::timeline::overlay::{Tail, count};
+use crate::storage::timeline::overlay::{UnfoldedEvent, count};
 use crate::storage::timeline::page::{Content, Page};
 use crate::storage::timeline::parts;
 
@@ -62,7 +62,7 @@ impl Writing<'_> {
     pub(crate) async fn pages(
         &self,
         slice: &mut SlicePages,
-        last: &Tail,
+        last: &UnfoldedEvent,
     ) -> Result<(), WriteError> {
         for (key, loaded) in slice.pages.iter_mut().rev().filter(|(_, loaded)| loaded.changed) {
             let stamp = Stamp {

@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::limits::{FOLD_AGE, FOLD_EVENTS, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES, PAGE_ROWS};
 use crate::storage::fold::held::{HELD_RETRY, Held};
 use crate::storage::records::Event;
-use crate::storage::timeline::overlay::Tail;
+use crate::storage::timeline::overlay::UnfoldedEvent;
 
 /// How far a room's oldest unfolded event may lie behind the newest: a start reads everything from there.
 const LAG_MAX: u64 = OVERLAY_EVENTS_MAX as u64;
@@ -21,8 +21,8 @@ pub(crate) enum Share {
 }
 
 /// The unfolded events of all rooms.
-pub(crate) struct Unfolded<'a> {
-    pub(crate) rooms: &'a HashMap<String, VecDeque<Tail>>,
+pub(crate) struct UnfoldedTails<'a> {
+    pub(crate) rooms: &'a HashMap<String, VecDeque<UnfoldedEvent>>,
     pub(crate) held: &'a HashMap<String, Held>,
     /// Of rooms that are not held.
     pub(crate) events: usize,
@@ -32,7 +32,7 @@ pub(crate) struct Unfolded<'a> {
     pub(crate) newest: u64,
 }
 
-impl Unfolded<'_> {
+impl UnfoldedTails<'_> {
     /// Rooms whose events are to be folded now, the oldest first: enough of them, old enough, too far behind,
     /// or text that is to disappear. When memory is the reason, those with the most events or bytes, until
     /// a quarter of both bounds is left. Held rooms are tried again after a while. `all` folds everything
@@ -50,7 +50,7 @@ impl Unfolded<'_> {
             }
             let old = now.saturating_duration_since(first.at) >= FOLD_AGE;
             let behind = self.newest.saturating_sub(first.sequence) > LAG_MAX;
-            let erases = || tail.iter().any(|tail| removes_text(&tail.event));
+            let erases = || tail.iter().any(|unfolded| removes_text(&unfolded.event));
             if all || old || behind || erases() {
                 due.push((first.sequence, name, Share::All));
             } else if tail.len() >= FOLD_EVENTS {
@@ -87,12 +87,12 @@ struct Room<'a> {
     /// The journal sequence of its oldest event.
     first: u64,
     name: &'a String,
-    tail: &'a VecDeque<Tail>,
+    tail: &'a VecDeque<UnfoldedEvent>,
 }
 
 impl Room<'_> {
     fn bytes(&self) -> usize {
-        self.tail.iter().map(|tail| tail.bytes).sum()
+        self.tail.iter().map(|unfolded| unfolded.bytes).sum()
     }
 }
 
@@ -114,8 +114,8 @@ fn take_largest<'r>(
 }
 
 /// How many of a room's events it takes to fill its last full page; all where none ends there.
-pub(crate) fn full_pages(tail: &[Tail]) -> usize {
-    let fills = |tail: &Tail| tail.event.rows_after.is_multiple_of(PAGE_ROWS);
+pub(crate) fn full_pages(tail: &[UnfoldedEvent]) -> usize {
+    let fills = |unfolded: &UnfoldedEvent| unfolded.event.rows_after.is_multiple_of(PAGE_ROWS);
     tail.iter().rposition(fills).map_or(tail.len(), |last| last + 1)
 }
 
@@ -166,8 +166,9 @@ mod tests {
         fn add(&mut self, room: &str, event: Event, bytes: usize) {
             self.sequence += 1;
             let event = Arc::new(event);
-            let tail = Tail { sequence: self.sequence, event, bytes, at: self.now, known: true };
-            self.overlay.push(room, tail);
+            let unfolded =
+                UnfoldedEvent { sequence: self.sequence, event, bytes, at: self.now, known: true };
+            self.overlay.push(room, unfolded);
         }
 
         /// Rooms `name0`, `name1`, ….

@@ -24,7 +24,7 @@ use crate::storage::feed::Position;
 use crate::storage::layout::{PageKey, journal_subject, stream};
 use crate::storage::records::{Row, RowPage, row::Kind};
 use crate::storage::timeline::head::{NEWEST_MAX, RoomHead, live_message};
-use crate::storage::timeline::overlay::{Completed, Dropped, Overlay, REMEMBER, Tail};
+use crate::storage::timeline::overlay::{Completed, Dropped, Overlay, REMEMBER, UnfoldedEvent};
 use crate::storage::timeline::page::{CORRUPT, Content, Page, Purpose, assemble, base_of};
 use crate::storage::timeline::page_cache::PageCache;
 
@@ -224,7 +224,7 @@ impl Timeline {
         room: &str,
         root: u32,
         wanted: Range<u32>,
-        tail: &[Tail],
+        tail: &[UnfoldedEvent],
     ) -> Result<Vec<Row>, StorageError> {
         let key = PageKey::Threads(apply::page(root));
         let pages = self.pages(room, &[key]).await?;
@@ -238,8 +238,8 @@ impl Timeline {
         let Content::Threads(threads) = &page.content else { return Err(CORRUPT) };
         let stored = threads.iter().find(|thread| thread.root_row == root);
         let mut replies = stored.map(|thread| thread.replies.clone()).unwrap_or_default();
-        for tail in pending(tail, key, page) {
-            apply::to_replies(root, &mut replies, &tail.event, tail.sequence);
+        for unfolded in pending(tail, key, page) {
+            apply::to_replies(root, &mut replies, &unfolded.event, unfolded.sequence);
         }
         replies.retain(|row| wanted.contains(&row.number));
         Ok(replies)
@@ -269,7 +269,7 @@ impl Timeline {
         &self,
         room: &str,
         keys: &[PageKey],
-        tail: &[Tail],
+        tail: &[UnfoldedEvent],
         wanted: Range<u32>,
     ) -> Result<Vec<Row>, StorageError> {
         let mut rows = Vec::new();
@@ -288,7 +288,7 @@ impl Timeline {
         &self,
         (room, key): (&str, PageKey),
         page: Arc<Page>,
-        tail: &[Tail],
+        tail: &[UnfoldedEvent],
         erased: u64,
     ) -> Result<Arc<Page>, StorageError> {
         let events: Vec<_> = pending(tail, key, &page).collect();
@@ -297,16 +297,18 @@ impl Timeline {
         }
         let Content::Rows(stored) = &page.content else { return Err(CORRUPT) };
         let (mut rows, mut bytes, mut stamp) = (stored.clone(), page.bytes, page.stamp.clone());
-        for tail in events {
+        for unfolded in events {
             match key {
-                PageKey::Rows(k) => apply::to_rows(k, &mut rows, &tail.event, tail.sequence),
+                PageKey::Rows(k) => {
+                    apply::to_rows(k, &mut rows, &unfolded.event, unfolded.sequence)
+                }
                 PageKey::Replies(root, _) => {
-                    apply::to_replies(root, &mut rows, &tail.event, tail.sequence);
+                    apply::to_replies(root, &mut rows, &unfolded.event, unfolded.sequence);
                 }
                 PageKey::Head | PageKey::Threads(_) => return Err(CORRUPT),
             }
-            bytes += tail.bytes * 2;
-            stamp.event_number = tail.event.number;
+            bytes += unfolded.bytes * 2;
+            stamp.event_number = unfolded.event.number;
         }
         let content = Content::Rows(rows);
         let sequence = page.sequence;
@@ -487,14 +489,18 @@ impl Timeline {
 }
 
 /// The unfolded events that a page lacks, in order.
-fn pending<'a>(tail: &'a [Tail], key: PageKey, page: &Page) -> impl Iterator<Item = &'a Tail> {
+fn pending<'a>(
+    tail: &'a [UnfoldedEvent],
+    key: PageKey,
+    page: &Page,
+) -> impl Iterator<Item = &'a UnfoldedEvent> {
     let after = page.stamp.event_number;
-    tail.iter().filter(move |tail| {
-        tail.event.number > after
+    tail.iter().filter(move |unfolded| {
+        unfolded.event.number > after
             && match key {
-                PageKey::Replies(root, k) => apply::thread_of(&tail.event)
+                PageKey::Replies(root, k) => apply::thread_of(&unfolded.event)
                     .is_some_and(|(of, reply)| of == root && apply::reply_page(reply) == k),
-                key => apply::touched(&tail.event).contains(&key),
+                key => apply::touched(&unfolded.event).contains(&key),
             }
     })
 }

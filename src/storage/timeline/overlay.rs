@@ -13,8 +13,8 @@ use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::{FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
-use crate::storage::fold::held::{Held, HeldRoom, HoldReason};
-use crate::storage::fold::schedule::{Share, Unfolded, removes_text};
+use crate::storage::fold::held::{Held, HoldReason, RoomHold};
+use crate::storage::fold::schedule::{Share, UnfoldedTails, removes_text};
 use crate::storage::layout::PageKey;
 use crate::storage::records::{Event, NewestRow};
 use crate::storage::timeline::apply;
@@ -25,7 +25,7 @@ pub(crate) const REMEMBER: Duration = Duration::from_secs(30);
 
 /// An event with its place in the journal.
 #[derive(Debug, Clone)]
-pub(crate) struct Tail {
+pub(crate) struct UnfoldedEvent {
     pub(crate) sequence: u64,
     pub(crate) event: Arc<Event>,
     /// Bytes of its payload, for the bound on memory.
@@ -42,7 +42,7 @@ pub(crate) struct Overlay {
 }
 
 struct Inner {
-    rooms: HashMap<String, VecDeque<Tail>>,
+    rooms: HashMap<String, VecDeque<UnfoldedEvent>>,
     held: HashMap<String, Held>,
     heads: LruCache<String, Arc<RoomHead>>,
     folded: HashMap<(String, PageKey), (u64, Instant)>,
@@ -91,7 +91,7 @@ impl Overlay {
     }
 
     /// Takes the next event of a room; nothing of a room behind an event that cannot be applied.
-    pub(crate) fn push(&self, room: &str, next: Tail) {
+    pub(crate) fn push(&self, room: &str, next: UnfoldedEvent) {
         let (sequence, bytes) = (next.sequence, next.bytes);
         let mut guard = self.lock();
         let inner = &mut *guard;
@@ -123,7 +123,7 @@ impl Overlay {
     }
 
     /// The room's unfolded events, in order.
-    pub(crate) fn tail(&self, room: &str) -> Vec<Tail> {
+    pub(crate) fn tail(&self, room: &str) -> Vec<UnfoldedEvent> {
         self.lock().rooms.get(room).map(|tail| tail.iter().cloned().collect()).unwrap_or_default()
     }
 
@@ -139,12 +139,12 @@ impl Overlay {
         if inner.folded_number(room, PageKey::Head) > head.event_number {
             return Completed::Outdated;
         }
-        for tail in inner.rooms.get(room).into_iter().flatten() {
+        for unfolded in inner.rooms.get(room).into_iter().flatten() {
             // Event numbers are contiguous; an erased event is in the head already.
-            if tail.event.number > head.event_number + 1 {
+            if unfolded.event.number > head.event_number + 1 {
                 return Completed::Gap;
             }
-            head.apply(&tail.event);
+            head.apply(&unfolded.event);
         }
         let head = Arc::new(head);
         inner.heads.put(room.to_owned(), Arc::clone(&head));
@@ -226,9 +226,9 @@ impl Overlay {
     ) -> Dropped {
         let rooms: Vec<_> = {
             let inner = self.lock();
-            let upto = |tail: &VecDeque<Tail>| {
+            let upto = |tail: &VecDeque<UnfoldedEvent>| {
                 tail.iter()
-                    .take_while(|tail| tail.sequence < sequence)
+                    .take_while(|unfolded| unfolded.sequence < sequence)
                     .last()
                     .map(|t| t.event.number)
             };
@@ -296,11 +296,11 @@ impl Overlay {
     }
 
     /// The held rooms, by id.
-    pub(crate) fn held(&self) -> Vec<HeldRoom> {
+    pub(crate) fn held(&self) -> Vec<RoomHold> {
         let inner = self.lock();
         let held = inner.held.iter();
         let mut held: Vec<_> = held
-            .map(|(room, held)| HeldRoom { room: room.clone(), reason: held.reason.clone() })
+            .map(|(room, held)| RoomHold { room: room.clone(), reason: held.reason.clone() })
             .collect();
         held.sort_by(|one, other| one.room.cmp(&other.room));
         held
@@ -322,7 +322,7 @@ impl Overlay {
         inner.events >= OVERLAY_EVENTS_MAX || inner.bytes >= OVERLAY_MAX_BYTES
     }
 
-    /// Rooms whose events are to be folded now; see [`Unfolded::due`].
+    /// Rooms whose events are to be folded now; see [`UnfoldedTails::due`].
     pub(crate) fn due(&self, now: Instant, all: bool) -> Vec<(String, Share)> {
         self.lock().unfolded().due(now, all)
     }
@@ -345,20 +345,20 @@ impl Overlay {
 }
 
 impl Inner {
-    fn unfolded(&self) -> Unfolded<'_> {
+    fn unfolded(&self) -> UnfoldedTails<'_> {
         let Self { rooms, held, newest, .. } = self;
         // What held rooms have is no reason to fold the others.
         let (held_events, held_bytes) = self.held_size();
         let events = self.events.saturating_sub(held_events);
         let bytes = self.bytes.saturating_sub(held_bytes);
-        Unfolded { rooms, held, events, bytes, newest: *newest }
+        UnfoldedTails { rooms, held, events, bytes, newest: *newest }
     }
 
     /// Unfolded events of held rooms and their bytes.
     fn held_size(&self) -> (usize, usize) {
         let tails = self.held.keys().filter_map(|room| self.rooms.get(room));
         tails.fold((0, 0), |(events, bytes), tail| {
-            let more: usize = tail.iter().map(|tail| tail.bytes).sum();
+            let more: usize = tail.iter().map(|unfolded| unfolded.bytes).sum();
             (events + tail.len(), bytes + more)
         })
     }

@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::runtime::Clock;
     use crate::storage::records::{Event, RowPage, Stamp};
-    use crate::storage::timeline::overlay::Tail;
+    use crate::storage::timeline::overlay::UnfoldedEvent;
     use crate::storage::timeline::page::Content;
 
     fn page(event_number: u64) -> Arc<Page> {
@@ -132,7 +132,7 @@ mod tests {
         let push = |number| {
             let event = Arc::new(Event { number, ..Event::default() });
             let at = clock.now();
-            overlay.push("R", Tail { sequence: number, event, bytes: 1, at, known: true });
+            overlay.push("R", UnfoldedEvent { sequence: number, event, bytes: 1, at, known: true });
         };
         push(1);
         cache.keep(("R", key), &page(1), &overlay, overlay.erased_number("R"));

@@ -1,4 +1,4 @@
-//! Pictures that are made from files, and those that everybody may see.
+//! Images that are made from files, and those that everybody may see.
 
 use std::time::Duration;
 
@@ -10,16 +10,16 @@ use super::messages::two;
 use super::{NatsServer, World, run, settings};
 
 #[test]
-fn the_sweep_keeps_the_avatar_and_removes_a_picture_that_nobody_shows() {
+fn the_sweep_keeps_the_avatar_and_removes_an_image_that_nobody_shows() {
     run(|runtime| async move {
         let server = NatsServer::start();
         let (world, ada, ..) = two(&server, &runtime).await;
         let service = &world.service;
-        let mut picture = Vec::new();
-        let encoder = jpeg_encoder::Encoder::new(&mut picture, 75);
+        let mut image = Vec::new();
+        let encoder = jpeg_encoder::Encoder::new(&mut image, 75);
         encoder.encode(&[99; 64], 8, 8, jpeg_encoder::ColorType::Luma).unwrap();
         let shown = async || {
-            service.server_images().set_avatar(&ada, picture.clone().into()).await.unwrap();
+            service.server_images().set_avatar(&ada, image.clone().into()).await.unwrap();
             let user = service.users().get(&ada, ada.user.as_str()).unwrap().user;
             AssetId::try_from(user.avatar_key.unwrap().as_str()).unwrap()
         };
@@ -37,7 +37,7 @@ fn the_sweep_keeps_the_avatar_and_removes_a_picture_that_nobody_shows() {
 }
 
 #[test]
-fn pictures_are_kept_in_pieces_and_only_the_key_of_their_file_reads_them() {
+fn images_are_kept_in_pieces_and_only_the_key_of_their_file_reads_them() {
     run(|runtime| async move {
         let server = NatsServer::start();
         let world = World::start(&server, &runtime).await;
@@ -49,20 +49,20 @@ fn pictures_are_kept_in_pieces_and_only_the_key_of_their_file_reads_them() {
             id: file(number),
             key: chatto::crypto::DataKey::generate(),
         };
-        let picture = content(1_200_000);
+        let image = content(1_200_000);
         let first = cipher(1);
-        cache.put(&first, "9x9-cover", &picture).await.unwrap();
+        cache.put(&first, "9x9-cover", &image).await.unwrap();
         let kept = cache.get(&first, "9x9-cover").await.unwrap();
-        assert!(kept == Some(KeptVariant::Picture(picture.clone().into())));
+        assert!(kept == Some(KeptVariant::Image(image.clone().into())));
         assert!(cache.get(&first, "9x9-contain").await.unwrap().is_none());
         // Its key was erased.
         assert!(cache.get(&cipher(1), "9x9-cover").await.unwrap().is_none());
         // Beyond the limit the oldest ones go.
         let last = cipher(6);
         for other in [cipher(2), cipher(3), cipher(4)] {
-            cache.put(&other, "9x9-cover", &picture).await.unwrap();
+            cache.put(&other, "9x9-cover", &image).await.unwrap();
         }
-        cache.put(&last, "9x9-cover", &picture).await.unwrap();
+        cache.put(&last, "9x9-cover", &image).await.unwrap();
         assert!(cache.get(&first, "9x9-cover").await.unwrap().is_none());
         assert!(cache.get(&last, "9x9-cover").await.unwrap().is_some());
         cache.put_impossible(&last.id).await.unwrap();

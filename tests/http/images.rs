@@ -1,4 +1,4 @@
-//! Smaller pictures over HTTP: made by a process of their own, once, and only for whoever may read the file.
+//! Variants of images over HTTP: made by a process of their own, once, and only for whoever may read the file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -62,7 +62,7 @@ impl Watched {
 }
 
 #[test]
-fn a_smaller_picture_is_made_once_and_sent_like_a_file() {
+fn a_smaller_image_is_made_once_and_sent_like_a_file() {
     let (watched, config) = Watched::new("\"$@\"");
     let chat = Chat::on(Edge::start_with_images(config));
     let asset = chat.upload("IMG_1.JPEG", &photo(400, 300, false));
@@ -92,7 +92,7 @@ fn a_smaller_picture_is_made_once_and_sent_like_a_file() {
 }
 
 #[test]
-fn on_a_small_board_two_pictures_are_never_made_at_once() {
+fn on_a_small_board_two_images_are_never_made_at_once() {
     let (watched, config) = Watched::new("\"$@\"");
     let chat = Chat::on(Edge::start_with_images(config));
     let file = photo(800, 600, true);
@@ -112,7 +112,7 @@ fn on_a_small_board_two_pictures_are_never_made_at_once() {
 }
 
 #[test]
-fn a_picture_whose_decoding_ends_badly_is_shown_as_it_is_and_not_tried_again() {
+fn an_image_whose_decoding_ends_badly_is_shown_as_it_is_and_not_tried_again() {
     let (watched, config) = Watched::new("kill -9 $$");
     let chat = Chat::on(Edge::start_with_images(config));
     let file = photo(64, 64, false);
@@ -126,7 +126,7 @@ fn a_picture_whose_decoding_ends_badly_is_shown_as_it_is_and_not_tried_again() {
 }
 
 #[test]
-fn pictures_that_no_decoder_reads_are_shown_as_they_are() {
+fn images_that_no_decoder_reads_are_shown_as_they_are() {
     let chat = Chat::start();
     let mut bomb = Vec::new();
     drop(png::Encoder::new(&mut bomb, 60_000, 60_000).write_header().unwrap());
@@ -146,7 +146,7 @@ fn pictures_that_no_decoder_reads_are_shown_as_they_are() {
 }
 
 #[test]
-fn a_deleted_file_has_no_smaller_picture() {
+fn a_deleted_file_has_no_smaller_image() {
     let chat = Chat::start();
     let asset = chat.upload("a.jpg", &photo(64, 64, false));
     let message = json!({"roomId": chat.room, "attachmentAssetIds": [asset["id"]]});
@@ -229,7 +229,7 @@ fn an_avatar_is_a_small_square_that_everybody_may_keep() {
 }
 
 #[test]
-fn files_of_rooms_are_no_public_pictures_and_the_reverse() {
+fn files_of_rooms_are_no_public_images_and_the_reverse() {
     let chat = Chat::start();
     let asset = chat.upload("a.jpg", &photo(64, 64, false));
     let path = format!("/assets/server/{}", asset["id"].as_str().unwrap());

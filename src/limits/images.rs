@@ -1,21 +1,21 @@
-//! Limits of pictures that are decoded.
+//! Limits of images that are decoded.
 
 use std::time::Duration;
 
 use super::{KIB, MIB};
 
-/// Memory that the process which decodes a picture may take, below 1 GB of memory and elsewhere; a picture that needs
+/// Memory that the process which decodes an image may take, below 1 GB of memory and elsewhere; an image that needs
 /// more is shown as it is.
 pub const IMAGE_MEMORY_SMALL_MAX_BYTES: usize = 48 * MIB;
 /// See [`IMAGE_MEMORY_SMALL_MAX_BYTES`].
 pub const IMAGE_MEMORY_MAX_BYTES: usize = 192 * MIB;
-/// Pixels of a picture that is decoded: 200 million, the most that phones make, and some.
+/// Pixels of an image that is decoded: 200 million, the most that phones make, and some.
 pub const IMAGE_PIXELS_MAX: u64 = 1 << 28;
-/// Processor time for one picture; the kernel ends the process that takes more.
+/// Processor time for one image; the kernel ends the process that takes more.
 pub const IMAGE_CPU_MAX: Duration = Duration::from_secs(20);
-/// Time for one picture; after it the process is ended, and the picture is shown as it is for once.
+/// Time for one image; after it the process is ended, and the image is shown as it is for once.
 pub const IMAGE_DEADLINE: Duration = Duration::from_secs(60);
-/// Pictures that wait to be made; further requests get 503 with `Retry-After`.
+/// Images that wait to be made; further requests get 503 with `Retry-After`.
 pub const IMAGE_QUEUE_MAX: usize = 32;
 /// How long a request waits in this queue, then 503.
 pub const IMAGE_WAIT_MAX: Duration = Duration::from_secs(20);
@@ -23,7 +23,7 @@ pub const IMAGE_WAIT_MAX: Duration = Duration::from_secs(20);
 pub const AVATAR_SIDE_MAX: u32 = 256;
 /// Size of a file that is decoded.
 pub const IMAGE_FILE_MAX_BYTES: u64 = 64 * MIB as u64;
-/// Size of a picture that was made, which is in memory while it is sent; instead of a larger one the file is shown.
+/// Size of an image that was made, which is in memory while it is sent; instead of a larger one the file is shown.
 pub const IMAGE_MADE_MAX_BYTES: u64 = 2 * MIB as u64;
 /// Pixels of width and height of a variant of an image (contract 10.3); there is none of a larger size (404).
 pub const VARIANT_SIDE_MAX: u32 = 4_096;

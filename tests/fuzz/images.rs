@@ -1,6 +1,6 @@
-//! Target: the decoders of pictures.
+//! Target: the decoders of images.
 //!
-//! What they make must be a picture of at most the ordered size, or nothing; they must not panic. Pictures of more
+//! What they make must be an image of at most the ordered size, or nothing; they must not panic. Images of more
 //! pixels than the target has patience for are left out: their time is limited by the kernel.
 
 use chatto::media::detect;
@@ -16,7 +16,7 @@ fn target(input: &[u8]) -> Result<(&'static str, &'static str), String> {
     for still in [false, true] {
         let order = Order { width: 24, height: 16, cover: still, still };
         match make_here(input, &order, 8 << 20) {
-            Ok(Made::Picture { content_type, bytes }) => {
+            Ok(Made::Image { content_type, bytes }) => {
                 let made = detect(&bytes);
                 if made.content_type != content_type || !(1..=24).contains(&made.width) {
                     return Err(format!("made {made:?}"));
@@ -88,6 +88,6 @@ const DICTIONARY: &[&[u8]] = &[
 ];
 
 #[test]
-fn picture_decoders_take_any_bytes() {
-    super::run("pictures", seeds(), DICTIONARY, 2_000, target);
+fn image_decoders_take_any_bytes() {
+    super::run("images", seeds(), DICTIONARY, 2_000, target);
 }
