@@ -58,7 +58,7 @@ async fn original(request: Request<App>) -> tide::Result {
     respond(&request, None).await
 }
 
-/// An image of another size; the file itself if none can be made of it, as the contract allows (10.3).
+/// A variant of an image; the file itself if none can be made of it, as the contract allows (10.3).
 async fn variant(request: Request<App>) -> tide::Result {
     let (size, fit) = (request.param("size").unwrap_or_default(), request.param("fit"));
     match Variant::parse(size, fit.unwrap_or_default()) {
@@ -141,7 +141,10 @@ async fn receive(
     let (upload, file) = Box::pin(stream.complete(&session)).await?;
     let tickets = state.service.assets().tickets(session.user);
     let response = present::completed(tickets, &upload, file);
-    let body = encode(&response, Encoding::Json).map_err(|_| HttpError::internal())?;
+    let body = encode(&response, Encoding::Json).map_err(|error| {
+        log::error!(error:err = error; "the response of an upload cannot be encoded");
+        HttpError::internal()
+    })?;
     Ok(Response::of(StatusCode::OK, Encoding::Json.content_type(), body))
 }
 
@@ -167,7 +170,7 @@ async fn open(
 ) -> Result<OpenFile, HttpError> {
     let open = open_file(state, head, id, variant).await?;
     Ok(match variant {
-        Some(variant) => Box::pin(state.service.assets().resized(open, variant)).await?,
+        Some(variant) => Box::pin(state.service.variants().show(open, variant)).await?,
         None => open,
     })
 }

@@ -398,9 +398,9 @@ pub const IDENTIFIER_MAX_BYTES: usize = 254;
 /// How long a repetition with the same `Idempotency-Key` returns the first message; JetStream's
 /// duplicate window of the journal.
 pub const IDEMPOTENCY_WINDOW: Duration = Duration::from_secs(120);
-/// Reads of [`ROWS_READ_MAX`] rows in search of the message that an earlier call with the same key stored: more
-/// than a room gets in [`IDEMPOTENCY_WINDOW`] at 30 messages a second.
-pub const REPEATED_READS_MAX: usize = 16;
+/// Rows that are searched for the message that an earlier call with the same key stored: more than a room gets in
+/// [`IDEMPOTENCY_WINDOW`] at 30 messages a second.
+pub const REPEATED_ROWS_MAX: u32 = 16 * ROWS_READ_MAX;
 /// How long an author may edit a message (contract 4.8).
 pub const EDIT_WINDOW: Duration = Duration::from_secs(10_800);
 /// After this time the sweep announces a membership or room whose row is not stored.

@@ -13,7 +13,7 @@ use crate::crypto::{MacKey, from_hex, hex, sha256};
 use crate::domain::{AssetId, File, FileState, UserId};
 use crate::limits::VARIANT_SIDE_MAX;
 use crate::media;
-use crate::media::image::{ImageError, Images};
+use crate::media::image::ImageError;
 use crate::runtime::Clock;
 use crate::storage::{Storage, StorageError};
 
@@ -145,7 +145,6 @@ pub struct Assets<'a> {
     pub(super) blobs: &'a Blobs,
     pub(super) clock: &'a Clock,
     pub(super) key: &'a MacKey,
-    pub(super) images: &'a Images,
 }
 
 impl<'a> Assets<'a> {

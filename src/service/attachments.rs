@@ -5,8 +5,9 @@
 
 use super::error::flatten;
 use super::messages::PostError;
-use super::{FileView, Session};
+use super::{FileView, Session, millis};
 use crate::domain::{AssetId, EventId, File, FileState, RoomId};
+use crate::limits::CLOCK_AHEAD_MAX;
 use crate::runtime::Clock;
 use crate::storage::{RecordChange, RequestId, Storage, StorageError};
 
@@ -102,6 +103,19 @@ impl Attachments<'_> {
         };
         self.storage.files().change_state(id, end).await?;
         Ok(())
+    }
+
+    /// The message that a request posted at or after this time.
+    pub(super) async fn message_of(
+        self,
+        room: RoomId,
+        request: &str,
+        since_ms: i64,
+    ) -> Result<Option<EventId>, StorageError> {
+        let since = since_ms.saturating_sub(millis(CLOCK_AHEAD_MAX));
+        let timelines = self.storage.timelines();
+        let row = timelines.message_of_request(&room, request, since, u32::MAX).await?;
+        Ok(row.map(|row| row.id))
     }
 
     /// Takes back the deletion of a file whose message has kept it.

@@ -17,8 +17,7 @@ use crate::blobs::BlobError;
 use crate::domain::timeline::RowKind;
 use crate::domain::{AssetId, EventId, File, FileLocation, FileState, RoomId, UploadStatus};
 use crate::limits::{
-    CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, ROWS_READ_MAX, UNATTACHED_FILE_TTL,
-    UPLOAD_TTL,
+    CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, UNATTACHED_FILE_TTL, UPLOAD_TTL,
 };
 use crate::runtime::Clock;
 use crate::storage::{Lease, Storage, StorageError};
@@ -141,7 +140,7 @@ impl FileSweep<'_> {
             FileState::Ready => self.erase(&id, |state| *state == FileState::Ready).await,
             FileState::Reserved { request, at_ms } => {
                 let Some(room) = file.room else { return Ok(()) };
-                let message = self.message_of(room, &request, at_ms).await?;
+                let message = self.attachments.message_of(room, &request, at_ms).await?;
                 Ok(self.attachments.resolve(&id, &request, message).await?)
             }
             FileState::Deleting { message, .. } => {
@@ -179,32 +178,6 @@ impl FileSweep<'_> {
         let Some(RowKind::Message(message)) = row.map(|row| row.kind) else { return Ok(false) };
         let content = message.content.filter(|_| message.deleted_ms.is_none());
         Ok(content.is_some_and(|content| content.attachments.contains(&file)))
-    }
-
-    /// The message that a request posted at or after this time.
-    async fn message_of(
-        self,
-        room: RoomId,
-        request: &str,
-        since_ms: i64,
-    ) -> Result<Option<EventId>, StorageError> {
-        let oldest = since_ms.saturating_sub(millis(CLOCK_AHEAD_MAX));
-        let mut end = self.storage.timelines().head(&room).await?.rows;
-        while end > 0 {
-            let start = end.saturating_sub(ROWS_READ_MAX);
-            let rows = self.storage.timelines().rows(&room, start, end).await?;
-            for row in rows.iter().rev() {
-                if row.at_ms < oldest {
-                    return Ok(None);
-                }
-                if matches!(&row.kind, RowKind::Message(message) if message.request_key == request)
-                {
-                    return Ok(Some(row.id));
-                }
-            }
-            end = start;
-        }
-        Ok(None)
     }
 }
 

@@ -10,9 +10,7 @@ use crate::domain::permission::Permission;
 use crate::domain::text::{Body, BodyError, IdempotencyKey};
 use crate::domain::timeline::{Content, Effect, Post, Row, RowKind};
 use crate::domain::{AssetId, EventId, RoomId, UserId};
-use crate::limits::{
-    ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_WINDOW, REPEATED_READS_MAX, ROWS_READ_MAX,
-};
+use crate::limits::{ATTACHMENTS_MAX, CLOCK_AHEAD_MAX, IDEMPOTENCY_WINDOW, REPEATED_ROWS_MAX};
 use crate::runtime::Clock;
 use crate::storage::{Appended, Draft, DraftView, RequestId, RoomHead, Storage, StorageError};
 
@@ -346,26 +344,16 @@ impl Messages<'_> {
         room: RoomId,
         request: &RequestId,
     ) -> Result<Option<MessageView>, StorageError> {
-        let is_it = |row: &&Row| {
-            row.actor == Some(session.user)
-                && matches!(&row.kind, RowKind::Message(message)
-                    if message.request_key == request.as_str())
-        };
-        let oldest = self.clock.unix_ms().saturating_sub(millis(IDEMPOTENCY_WINDOW));
-        let mut end = self.storage.timelines().head(&room).await?.rows;
-        for _ in 0..REPEATED_READS_MAX {
-            let start = end.saturating_sub(ROWS_READ_MAX);
-            let rows = self.storage.timelines().rows(&room, start, end).await?;
-            let recent = rows.iter().rev().take_while(|row| row.at_ms > oldest);
-            if let Some(row) = recent.clone().find(is_it) {
-                return self.timeline.stored_message(room, &row.id).await;
-            }
-            if start == 0 || recent.count() < rows.len() {
-                break;
-            }
-            end = start;
+        let since = self.clock.unix_ms().saturating_sub(millis(IDEMPOTENCY_WINDOW));
+        let timelines = self.storage.timelines();
+        let row = timelines
+            .message_of_request(&room, request.as_str(), since, REPEATED_ROWS_MAX)
+            .await?
+            .filter(|row| row.actor == Some(session.user));
+        match row {
+            Some(row) => self.timeline.stored_message(room, &row.id).await,
+            None => Ok(None),
         }
-        Ok(None)
     }
 }
 

@@ -8,7 +8,7 @@ use futures_lite::stream;
 
 use super::error::{StoreError, blob_kind, flatten};
 use super::file_eraser::FileEraser;
-use super::{ErrorKind, Service, Session};
+use super::{ErrorKind, Session};
 use crate::blobs::{BlobError, Blobs, FileCipher};
 use crate::crypto::{random, sha256};
 use crate::domain::{AssetId, File, FileGroup, FileLocation, FileState, User, UserId};
@@ -74,20 +74,6 @@ pub struct ServerImages<'a> {
     pub(super) clock: &'a Clock,
     pub(super) images: &'a Images,
     pub(super) eraser: FileEraser<'a>,
-}
-
-impl Service {
-    /// Images that everybody may see.
-    #[must_use]
-    pub fn server_images(&self) -> ServerImages<'_> {
-        ServerImages {
-            storage: &self.inner.storage,
-            blobs: &self.inner.blobs,
-            clock: &self.inner.clock,
-            images: &self.inner.images,
-            eraser: self.file_eraser(),
-        }
-    }
 }
 
 impl ServerImages<'_> {

@@ -22,7 +22,7 @@ use crate::domain::{
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
 use crate::media;
 use crate::runtime::{Clock, MemorySlots};
-use crate::storage::{RecordChange, Storage, StorageError};
+use crate::storage::{RecordChange, Storage, StorageError, hash_state};
 
 /// A file that is going to be uploaded.
 #[derive(Debug, Clone, Copy)]
@@ -226,7 +226,7 @@ impl<'a> Uploads<'a> {
         }
         let store = if upload.parts.is_some() { &self.blobs.staged } else { &self.blobs.files };
         let chunk = Box::pin(store.put(&cipher, upload.offset, &new.content)).await?;
-        let mut hash = hash_of(&upload)?;
+        let mut hash = hash_state(&upload)?;
         hash.update(&new.content);
         upload.detected.get_or_insert_with(|| detect(&new.content));
         upload.hash = hash.to_bytes();
@@ -357,7 +357,7 @@ impl<'a> Uploads<'a> {
         id: &str,
     ) -> Result<(UploadView, FileView), UploadError> {
         let (id, upload, revision) = self.own(session, id).await?;
-        check_whole(&upload, upload.offset, hash_of(&upload)?)?;
+        check_whole(&upload, upload.offset, hash_state(&upload)?)?;
         let upload = self.close(session, id, upload, revision).await?;
         if upload.parts.is_none() {
             self.remove_other_chunks(id, &upload).await?;
@@ -570,11 +570,6 @@ pub(super) fn check_fits(upload: &Upload, offset: u64, length: usize) -> Result<
         return Err(UploadError::TooManyChunks);
     }
     Ok(())
-}
-
-fn hash_of(upload: &Upload) -> Result<Sha256State, StorageError> {
-    Sha256State::from_bytes(&upload.hash)
-        .map_err(|_| StorageError::Corrupt { what: "AUTH_TOKENS", source: None })
 }
 
 /// What the first chunk says about a file.

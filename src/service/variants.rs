@@ -1,14 +1,14 @@
-//! Images of another size: made when they are first asked for, then kept for a while.
+//! Variants of images: made when they are first asked for, then kept for a while.
 
 use std::io;
 
 use bytes::Bytes;
 use futures_lite::stream;
 
-use super::assets::{Assets, FileError, OpenFile, Variant, VariantFile};
-use crate::blobs::{BlobError, KeptVariant};
+use super::assets::{FileError, OpenFile, Variant, VariantFile};
+use crate::blobs::{BlobError, Blobs, KeptVariant};
 use crate::limits::IMAGE_FILE_MAX_BYTES;
-use crate::media::image::{self, FileStream, ImageError, Made, Order};
+use crate::media::image::{self, FileStream, ImageError, Images, Made, Order};
 
 /// The first byte of what is kept of an image.
 const JPEG: u8 = b'J';
@@ -16,8 +16,15 @@ const WEBP: u8 = b'W';
 /// The file itself is shown.
 const FILE: u8 = b'F';
 
-impl Assets<'_> {
-    /// What a reader of the variant gets: a smaller image, or the file itself if it is none, moves, or cannot
+/// Variants of images.
+#[derive(Clone, Copy)]
+pub struct Variants<'a> {
+    pub(super) blobs: &'a Blobs,
+    pub(super) images: &'a Images,
+}
+
+impl Variants<'_> {
+    /// What a reader of the variant gets: a resized image, or the file itself if it is none, moves, or cannot
     /// be decoded with the memory and time that there are.
     ///
     /// # Errors
@@ -25,7 +32,7 @@ impl Assets<'_> {
     ///
     /// # Cancel safety
     /// Dropping it ends the work, which the next request begins again.
-    pub async fn resized(self, open: OpenFile, variant: Variant) -> Result<OpenFile, FileError> {
+    pub async fn show(self, open: OpenFile, variant: Variant) -> Result<OpenFile, FileError> {
         let is_small_enough = (1..=IMAGE_FILE_MAX_BYTES).contains(&open.file.size);
         if !image::is_resizable(&open.file.content_type) || !is_small_enough {
             return Ok(open);
@@ -59,12 +66,12 @@ impl Assets<'_> {
             }
             Err(error @ ImageError::Busy) => return Err(error.into()),
             Err(error @ (ImageError::Late | ImageError::Start(_) | ImageError::File(_))) => {
-                log::warn!(error:err = error; "no smaller image was made");
+                log::warn!(error:err = error; "a variant was not made");
                 (None, Ok(()))
             }
         };
         if let Err(error) = kept {
-            log::debug!(error:err = error; "a smaller image was not kept");
+            log::debug!(error:err = error; "a variant was not kept");
         }
         drop(slot);
         Ok(open.shown_as(shown))

@@ -16,6 +16,7 @@ mod journal;
 mod kv;
 mod layout;
 mod open;
+mod purge;
 mod state;
 mod store;
 mod timeline;
@@ -34,7 +35,7 @@ pub use error::{ChangeError, StorageError};
 pub use feed::live::{
     EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent,
 };
-pub use files::{Files, Uploads};
+pub use files::{Files, Uploads, hash_state};
 pub use fold::held::{HoldReason, RoomHold};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
 pub use kv::counters::{Counted, Counter, Counters, FoundCounter};
@@ -53,3 +54,11 @@ pub use state::{ClaimHolder, ClaimRecord, Claimed, RecordChange, State};
 pub use store::Storage;
 pub use timeline::head::{AuthorRow, NewestRow, PinnedRow, RoomHead};
 pub use timelines::Timelines;
+
+/// The capacity of a cache, which is never zero.
+const fn capacity(n: usize) -> std::num::NonZeroUsize {
+    match std::num::NonZeroUsize::new(n) {
+        Some(n) => n,
+        None => std::num::NonZeroUsize::MIN,
+    }
+}

@@ -11,17 +11,16 @@ use crate::nats::Nats;
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 use crate::storage::error::StorageError;
 use crate::storage::feed::journal::{JournalFeed, StampWait};
-use crate::storage::feed::live::{Feed, SubscriberSlot};
+use crate::storage::feed::live::{self, Feed, SubscriberSlot};
 use crate::storage::feed::{Follower, Following, Position};
 use crate::storage::files::{Files, Uploads};
-use crate::storage::fold::Folder;
-use crate::storage::fold::checkpoint;
 use crate::storage::fold::held::RoomHold;
+use crate::storage::fold::{Folder, checkpoint, task};
 use crate::storage::journal::append::Journal;
 use crate::storage::kv::counters::Counters;
 use crate::storage::kv::keys::Keys;
 use crate::storage::kv::lease::{Lease, Leases};
-use crate::storage::kv::markers::Markers;
+use crate::storage::kv::markers::{self, Markers};
 use crate::storage::kv::memory::{self, MemoryStreams};
 use crate::storage::kv::presences::Presences;
 use crate::storage::kv::register::Register;
@@ -30,6 +29,7 @@ use crate::storage::kv::tokens::Tokens;
 use crate::storage::layout::stream;
 use crate::storage::open::integrity;
 use crate::storage::open::{self, Config, Identity, OpenError};
+use crate::storage::purge;
 use crate::storage::records::FoldCheckpoint;
 use crate::storage::state::State;
 use crate::storage::state::mirror::Mirror;
@@ -369,17 +369,13 @@ impl Inner {
 
     fn start_background(self: &Arc<Self>) {
         let stop = || self.stop.clone();
-        spawn(&self.scope, "fold", crate::storage::fold::tasks::fold(Arc::clone(self), stop()));
-        spawn(
-            &self.scope,
-            "markers",
-            crate::storage::fold::tasks::markers(Arc::clone(self), stop()),
-        );
-        for listener in crate::storage::feed::live::ephemeral_receivers(self, &self.stop) {
+        spawn(&self.scope, "fold", task::run(Arc::clone(self), stop()));
+        spawn(&self.scope, "markers", markers::run(Arc::clone(self), stop()));
+        for listener in live::ephemeral_receivers(self, &self.stop) {
             spawn(&self.scope, "live", listener);
         }
         spawn(&self.scope, "mark", integrity::keep(Arc::clone(self), stop()));
-        spawn(&self.scope, "purge", crate::storage::fold::tasks::purge(Arc::clone(self), stop()));
+        spawn(&self.scope, "purge", purge::run(Arc::clone(self), stop()));
         spawn(&self.scope, "memory", memory::watch(Arc::clone(self), stop()));
     }
 }

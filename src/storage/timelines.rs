@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::domain::timeline::Row;
+use crate::domain::timeline::{Row, RowKind};
 use crate::domain::{EventId, RoomId};
+use crate::limits::ROWS_READ_MAX;
 use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::journal::append::{Appended, Draft, DraftView, RequestId};
 use crate::storage::records;
@@ -53,6 +54,33 @@ impl Timelines<'_> {
     pub async fn row(self, room: &RoomId, id: &EventId) -> Result<Option<Row>, StorageError> {
         let row = self.store.timeline.row(room.as_str(), id).await?;
         row.map(Row::try_from).transpose().map_err(StorageError::corrupt("PAGES"))
+    }
+
+    /// The newest message of the room timeline that was posted with this request id, among the newest `rows_max` rows
+    /// and down to the first row that is older than `since_ms`.
+    pub async fn message_of_request(
+        self,
+        room: &RoomId,
+        request: &str,
+        since_ms: i64,
+        rows_max: u32,
+    ) -> Result<Option<Row>, StorageError> {
+        let mut end = self.head(room).await?.rows;
+        let first = end.saturating_sub(rows_max);
+        while end > first {
+            let start = end.saturating_sub(ROWS_READ_MAX).max(first);
+            for row in self.rows(room, start, end).await?.into_iter().rev() {
+                if row.at_ms < since_ms {
+                    return Ok(None);
+                }
+                if matches!(&row.kind, RowKind::Message(message) if message.request_key == request)
+                {
+                    return Ok(Some(row));
+                }
+            }
+            end = start;
+        }
+        Ok(None)
     }
 
     /// Appends one event to a room's journal.

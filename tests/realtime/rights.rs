@@ -14,7 +14,7 @@ use chatto::domain::permission::{Decision, DecisionScope, EVERYONE, Permission, 
 use chatto::domain::timeline::{Effect, Fact, FactKind};
 use chatto::domain::{EventId, Group, GroupId, Membership, Role, Room, RoomId, User, UserId};
 use chatto::runtime::Clock;
-use chatto::storage::{Config, Draft, RecordChange, RequestId, Storage};
+use chatto::storage::{Config, Draft, RecordChange, RequestId, StateRecord, Storage};
 use futures_lite::future::block_on;
 use proptest::prelude::*;
 use proptest::test_runner::{
@@ -189,8 +189,7 @@ impl<'a> Run<'a> {
             Ok(RecordChange::Put(role))
         };
         storage.state().change::<Role, Infallible>(EVERYONE, undecided).await.unwrap();
-        let gone = |_: Option<&Role>| Ok(RecordChange::Delete);
-        storage.state().change::<Role, Infallible>(ROLE, gone).await.unwrap();
+        put::<Role>(storage, ROLE, None).await;
         let people: Vec<Person> =
             (0..PEOPLE).map(|n| world.person(&format!("right-{number}-{n}"))).collect();
         let users = people.iter().map(|one| UserId::try_from(one.id.as_str()).unwrap()).collect();
@@ -211,7 +210,7 @@ impl<'a> Run<'a> {
                 created_ms: 1,
                 ..Group::new(id)
             };
-            put_group(storage, &id, Some(record.clone())).await;
+            put(storage, &id, Some(record.clone())).await;
             groups.push(id);
             group_records.push(record);
         }
@@ -219,7 +218,7 @@ impl<'a> Run<'a> {
         for room in &rooms {
             let record = storage.state().read(|tables| Room::clone(&tables.rooms[room]));
             let record = Room { group: Some(groups[0]), ..record };
-            put_room(storage, room, Some(record.clone())).await;
+            put(storage, room, Some(record.clone())).await;
             room_records.push(record);
         }
         let ids: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -270,11 +269,11 @@ impl<'a> Run<'a> {
             Op::Rename { room } => self.change_room(room, |record| record.name += "x").await,
             Op::Exists { room, exists } => {
                 let record = exists.then(|| self.room_records[room].clone());
-                put_room(self.storage, &self.rooms[room], record).await;
+                put(self.storage, &self.rooms[room], record).await;
             }
             Op::GroupExists { group, exists } => {
                 let record = exists.then(|| self.group_records[group].clone());
-                put_group(self.storage, &self.groups[group], record).await;
+                put(self.storage, &self.groups[group], record).await;
             }
             Op::Role { everyone, right, scope, allow } => {
                 let decision = self.decision(right, scope, allow.unwrap_or_default());
@@ -318,10 +317,7 @@ impl<'a> Run<'a> {
         let (room, user) = (self.rooms[room], self.users[who]);
         let record =
             left.map(|left| Membership { announced: true, left, ..Membership::new(room, user) });
-        let change = |_: Option<&Membership>| {
-            Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put))
-        };
-        self.storage.state().change::<Membership, Infallible>(&(room, user), change).await.unwrap();
+        put(self.storage, &(room, user), record).await;
     }
 
     async fn change_room(&mut self, room: usize, change: impl FnOnce(&mut Room)) {
@@ -330,7 +326,7 @@ impl<'a> Run<'a> {
         let exists =
             self.storage.state().read(|tables| tables.rooms.contains_key(&self.rooms[room]));
         if exists {
-            put_room(self.storage, &self.rooms[room], Some(record)).await;
+            put(self.storage, &self.rooms[room], Some(record)).await;
         }
     }
 
@@ -427,16 +423,10 @@ fn decide(decisions: &mut Vec<Decision>, decision: &Decision, is_given: bool) {
     }
 }
 
-async fn put_room(storage: &Storage, id: &RoomId, record: Option<Room>) {
-    let change =
-        |_: Option<&Room>| Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put));
-    storage.state().change::<Room, Infallible>(id, change).await.unwrap();
-}
-
-async fn put_group(storage: &Storage, id: &GroupId, record: Option<Group>) {
-    let change =
-        |_: Option<&Group>| Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put));
-    storage.state().change::<Group, Infallible>(id, change).await.unwrap();
+/// Stores this record, or none.
+async fn put<R: StateRecord>(storage: &Storage, id: &R::Id, record: Option<R>) {
+    let change = |_: Option<&R>| Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put));
+    storage.state().change::<R, Infallible>(id, change).await.unwrap();
 }
 
 /// A world on an external NATS, and a store of the test's own beside it, which lives on threads of its own.
@@ -505,8 +495,7 @@ fn every_change_of_what_a_viewer_may_see_reaches_its_socket() {
 async fn put_unannounced(storage: &Storage, room: RoomId, user: UserId, left: bool) {
     let record =
         Membership { since_ms: Clock::system().unix_ms(), left, ..Membership::new(room, user) };
-    let put = |_: Option<&Membership>| Ok(RecordChange::Put(record.clone()));
-    storage.state().change::<Membership, Infallible>(&(room, user), put).await.unwrap();
+    put(storage, &(room, user), Some(record)).await;
     let member_revision = storage.state().member_revision(&room, &user);
     let kind = if left { FactKind::Left } else { FactKind::Joined };
     let request = RequestId::random();
@@ -527,10 +516,7 @@ fn a_membership_whose_writer_died_before_its_note_is_announced_by_its_row() {
         let mut others = world.follow(&ada, &[&id]);
         let mut own = world.follow(&bert, &[&id]);
         let note = async |record: Option<Membership>| {
-            let change = |_: Option<&Membership>| {
-                Ok(record.clone().map_or(RecordChange::Delete, RecordChange::Put))
-            };
-            storage.state().change::<Membership, Infallible>(&(room, user), change).await.unwrap();
+            put(storage, &(room, user), record).await;
         };
         let fresh = |person| comparable(&world.follow(person, &[&id]));
         block_on(async {

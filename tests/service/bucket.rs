@@ -279,9 +279,12 @@ fn a_bucket_is_created_only_if_files_go_there_and_checked_until_it_works() {
         let to_s3 = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
         let checking = to_s3.service.prepare_files(&stop);
         let mending = async {
-            while proxy.seen().is_empty() {
-                to_s3.clock.sleep(Duration::from_millis(10)).await;
-            }
+            let seen = async {
+                while proxy.seen().is_empty() {
+                    to_s3.clock.sleep(Duration::from_millis(10)).await;
+                }
+            };
+            to_s3.clock.timeout(Duration::from_secs(30), seen).await.expect("a check arrives");
             assert!(missing().await);
             fails.store(false, Ordering::SeqCst);
         };

@@ -240,9 +240,9 @@ pub(crate) fn pause(pid: u32) {
         stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next()).unwrap_or('T')
     };
     let tasks = || fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    while !tasks().all(|task| state(task.unwrap().path()) == 'T') {
-        std::thread::yield_now();
-    }
+    until("all threads are stopped", Duration::from_secs(10), || {
+        tasks().all(|task| state(task.unwrap().path()) == 'T').then_some(())
+    });
 }
 
 /// Whether a server without authentication responds to JetStream's account request.

@@ -6,7 +6,7 @@
 
 mod uploads;
 
-pub use uploads::Uploads;
+pub use uploads::{Uploads, hash_state};
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,7 +18,7 @@ use crate::nats::{BatchRead, Nats, StoredMessage};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::{ChangeError, StorageError};
-use crate::storage::kv::tokens::ATTEMPTS;
+use crate::storage::kv::CHANGE_ATTEMPTS;
 use crate::storage::kv::{Entry, bucket_get_known, put};
 use crate::storage::layout::stream;
 use crate::storage::state::RecordChange;
@@ -101,7 +101,7 @@ impl Files {
         mut f: impl FnMut(Option<&File>) -> Result<RecordChange<File>, E>,
     ) -> Result<Option<File>, ChangeError<E>> {
         let subject = subject(id);
-        for _ in 0..ATTEMPTS {
+        for _ in 0..CHANGE_ATTEMPTS {
             let (found, revision) =
                 bucket_get_known::<FileRecord>(&self.nats, stream::FILES, &subject).await?;
             let change =

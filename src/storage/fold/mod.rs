@@ -16,7 +16,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod held;
 pub(crate) mod page_writer;
 pub(crate) mod schedule;
-pub(crate) mod tasks;
+pub(crate) mod task;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

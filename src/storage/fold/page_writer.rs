@@ -6,13 +6,14 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use crate::nats::{Nats, Publish, PublishError};
+use crate::storage::capacity;
 use crate::storage::encoding::encode;
 use crate::storage::error::StorageError;
 use crate::storage::fold::{SlicePages, WriteError};
 use crate::storage::kv::lease::Lease;
 use crate::storage::layout::{PageKey, stream};
 use crate::storage::records::{Row, Stamp, Thread, ThreadPage, row::Kind};
-use crate::storage::timeline::overlay::{UnfoldedEvent, count};
+use crate::storage::timeline::overlay::UnfoldedEvent;
 use crate::storage::timeline::page::{Content, Page};
 use crate::storage::timeline::parts;
 
@@ -28,7 +29,7 @@ pub(crate) struct PageWriter {
 
 impl PageWriter {
     pub(crate) fn new(nats: Nats, epoch: Bytes) -> Self {
-        Self { nats, epoch, erased: Mutex::new(LruCache::new(count(ERASED_MAX))) }
+        Self { nats, epoch, erased: Mutex::new(LruCache::new(capacity(ERASED_MAX))) }
     }
 
     fn is_erased(&self, subject: &str, sequence: u64) -> bool {

@@ -8,8 +8,8 @@ use crate::crypto::hex;
 use crate::nats::Nats;
 use crate::storage::encoding::encode_value;
 use crate::storage::error::StorageError;
+use crate::storage::kv::CHANGE_ATTEMPTS;
 use crate::storage::kv::memory::MemoryStreams;
-use crate::storage::kv::tokens::ATTEMPTS;
 use crate::storage::layout::stream;
 
 /// What is counted.
@@ -90,7 +90,7 @@ impl Counters<'_> {
     ) -> Result<T, StorageError> {
         let subject = counted.subject(name);
         let mut found = found;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..CHANGE_ATTEMPTS {
             let mut counter = found.counter;
             let answer = f(&mut counter);
             if counter == found.counter
@@ -108,7 +108,7 @@ impl Counters<'_> {
     /// # Cancel safety
     /// May be repeated.
     pub async fn erase(self, counted: Counted, name: &[u8; 16]) -> Result<(), StorageError> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..CHANGE_ATTEMPTS {
             let found = self.get(counted, name).await?;
             if found.revision == 0 || self.nats.erase(counted.stream(), found.revision).await? {
                 return Ok(());

@@ -12,11 +12,11 @@ use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::KEY_CACHE_MAX;
 use crate::nats::{BatchRead, Nats, Publish, PublishError, StoredMessage};
 use crate::runtime::Clock;
+use crate::storage::capacity;
 use crate::storage::encoding::{decode, decode_known, encode};
 use crate::storage::error::StorageError;
 use crate::storage::layout::stream;
 use crate::storage::records::{WrappedKey, Wrapping};
-use crate::storage::timeline::overlay::count;
 
 /// The version of the associated data and cipher of sealed bodies.
 const SEALED_VERSION: u32 = 1;
@@ -34,7 +34,7 @@ type KeyName = (UserId, u64);
 
 impl Keys {
     pub(crate) fn new((nats, clock): (Nats, Clock), kek: KeyEncryptionKey) -> Self {
-        Self { nats, clock, kek, cache: Mutex::new(LruCache::new(count(KEY_CACHE_MAX))) }
+        Self { nats, clock, kek, cache: Mutex::new(LruCache::new(capacity(KEY_CACHE_MAX))) }
     }
 
     fn subject(user: &UserId, key_id: &str) -> String {

@@ -1,18 +1,22 @@
 //! Read markers: hot, small, and the one thing of which a crash may lose the last seconds.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::domain::{ReadMarker, UserId};
-use crate::limits::{MARKER_CACHE_MAX, MARKERS_PENDING_MAX, RECORD_CACHE_TTL, WRITE_DEADLINE};
+use crate::limits::{
+    MARKER_CACHE_MAX, MARKERS_FLUSH_INTERVAL, MARKERS_PENDING_MAX, RECORD_CACHE_TTL, WRITE_DEADLINE,
+};
 use crate::nats::{BatchRead, Commit, Nats, Publish, PublishError};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, Stop};
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::feed::Following;
 use crate::storage::kv::bucket_get_known;
 use crate::storage::kv::record_cache::RecordCache;
 use crate::storage::layout::stream;
+use crate::storage::store::Inner;
 use parking_lot::{Mutex, MutexGuard};
 
 /// Markers that are read in one request; the server returns at most 1,024.
@@ -249,5 +253,14 @@ impl Markers {
 
     fn lock(&self) -> MutexGuard<'_, Held> {
         self.held.lock()
+    }
+}
+
+/// Writes what is pending until the process stops.
+pub(crate) async fn run(store: Arc<Inner>, stop: Stop) {
+    while stop.or(store.clock.sleep(MARKERS_FLUSH_INTERVAL)).await.is_some() {
+        if let Err(error) = store.markers.flush().await {
+            log::warn!(error:err = error; "read markers cannot be stored now; they wait in memory");
+        }
     }
 }

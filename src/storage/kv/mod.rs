@@ -22,6 +22,9 @@ use crate::runtime::Clock;
 use crate::storage::encoding::{Recorded, decode_value};
 use crate::storage::error::StorageError;
 
+/// Attempts at a compare-and-set under contention.
+pub(crate) const CHANGE_ATTEMPTS: usize = 64;
+
 /// Reads a bucket's record that is going to be replaced, as [`bucket_get`] does.
 ///
 /// # Errors

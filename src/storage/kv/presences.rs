@@ -7,8 +7,8 @@ use crate::domain::{UserId, UserPresence};
 use crate::nats::Nats;
 use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
+use crate::storage::kv::CHANGE_ATTEMPTS;
 use crate::storage::kv::memory::MemoryStreams;
-use crate::storage::kv::tokens::ATTEMPTS;
 use crate::storage::kv::{Entry, each_entry};
 use crate::storage::layout::stream;
 
@@ -34,7 +34,7 @@ impl Presences {
         mut f: impl FnMut(&mut UserPresence) -> T,
     ) -> Result<T, StorageError> {
         let subject = format!("{STATUS}{user}");
-        for _ in 0..ATTEMPTS {
+        for _ in 0..CHANGE_ATTEMPTS {
             let (found, revision) =
                 self.memory.get_any::<UserPresence>(stream::PRESENCE, &subject).await?;
             let (mut record, is_known) = found.unwrap_or((UserPresence::default(), true));

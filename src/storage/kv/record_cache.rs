@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use lru::LruCache;
 
-use crate::storage::timeline::overlay::count;
+use crate::storage::capacity;
 
 /// The records that were used last. `V` is what the store answered, so it may say that there is none.
 pub(crate) struct RecordCache<K: Hash + Eq, V> {
@@ -24,7 +24,7 @@ pub(crate) struct Reading {
 impl<K: Hash + Eq, V> RecordCache<K, V> {
     /// Room for so many records; the least recently used one is evicted.
     pub(crate) fn new(max: usize) -> Self {
-        Self { records: LruCache::new(count(max)), changes: 0 }
+        Self { records: LruCache::new(capacity(max)), changes: 0 }
     }
 
     /// What is known of a record, unless it is too old.

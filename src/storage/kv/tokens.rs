@@ -11,12 +11,11 @@ use crate::storage::encoding::{decode_value, encode_value};
 use crate::storage::error::StorageError;
 use crate::storage::feed::Following;
 use crate::storage::kv::record_cache::RecordCache;
-use crate::storage::kv::{self, Entry, bucket_get, bucket_get_any, delete, each_entry};
+use crate::storage::kv::{
+    self, CHANGE_ATTEMPTS, Entry, bucket_get, bucket_get_any, delete, each_entry,
+};
 use crate::storage::layout::stream;
 use parking_lot::{Mutex, MutexGuard};
-
-/// Attempts at a compare-and-set under contention.
-pub(crate) const ATTEMPTS: usize = 64;
 
 /// A token's record as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +152,7 @@ impl Tokens {
     }
 
     async fn remove(&self, subject: &str) -> Result<(), StorageError> {
-        for _ in 0..ATTEMPTS {
+        for _ in 0..CHANGE_ATTEMPTS {
             let (present, revision) =
                 bucket_get::<Token>(&self.nats, stream::AUTH_TOKENS, subject).await?;
             if present.is_none() || delete(&self.nats, subject, revision).await? {

@@ -5,7 +5,6 @@
 //! remembered for a while, so that a lagging replica or a slow reader cannot bring an older page back.
 
 use std::collections::{HashMap, VecDeque};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +12,7 @@ use lru::LruCache;
 use parking_lot::{Mutex, MutexGuard};
 
 use crate::limits::{FOLD_EVENTS, HEADS_MAX, OVERLAY_EVENTS_MAX, OVERLAY_MAX_BYTES};
+use crate::storage::capacity;
 use crate::storage::fold::held::{Held, HoldReason, RoomHold};
 use crate::storage::fold::schedule::{Share, UnfoldedTails, removes_text};
 use crate::storage::layout::PageKey;
@@ -75,7 +75,7 @@ impl Overlay {
             inner: Mutex::new(Inner {
                 rooms: HashMap::new(),
                 held: HashMap::new(),
-                heads: LruCache::new(count(HEADS_MAX)),
+                heads: LruCache::new(capacity(HEADS_MAX)),
                 folded: HashMap::new(),
                 last: HashMap::new(),
                 erased: HashMap::new(),
@@ -369,13 +369,5 @@ impl Inner {
 
     fn folded_number(&self, room: &str, key: PageKey) -> u64 {
         self.folded.get(&(room.to_owned(), key)).map_or(0, |(number, _)| *number)
-    }
-}
-
-/// A count that is never zero.
-pub(crate) const fn count(n: usize) -> NonZeroUsize {
-    match NonZeroUsize::new(n) {
-        Some(n) => n,
-        None => NonZeroUsize::MIN,
     }
 }
