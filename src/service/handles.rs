@@ -155,7 +155,11 @@ impl Service {
     /// The files of rooms.
     #[must_use]
     pub fn room_files(&self) -> RoomFiles<'_> {
-        RoomFiles { storage: &self.inner.storage, timeline: self.timeline() }
+        RoomFiles {
+            storage: &self.inner.storage,
+            timeline: self.timeline(),
+            attachments: self.attachments(),
+        }
     }
 
     /// Rooms and memberships: made, joined, left.

@@ -1,12 +1,13 @@
 //! The files of a room's messages, in a list.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 
+use super::attachments::Attachments;
 use super::rights::readable_room;
 use super::timeline::Timeline;
 use super::{Page, PageRequest, ReadError, RoomFileView, Session};
-use crate::domain::{AssetId, EventId, FileGroup, FileState, RoomId};
+use crate::domain::{AssetId, EventId, File, FileGroup, FileState, RoomId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
 use crate::storage::{Storage, StorageError};
 
@@ -15,6 +16,7 @@ use crate::storage::{Storage, StorageError};
 pub struct RoomFiles<'a> {
     pub(super) storage: &'a Storage,
     pub(super) timeline: Timeline<'a>,
+    pub(super) attachments: Attachments<'a>,
 }
 
 impl RoomFiles<'_> {
@@ -68,21 +70,43 @@ impl RoomFiles<'_> {
         room: RoomId,
         count: usize,
     ) -> Result<(Vec<(EventId, AssetId)>, usize), StorageError> {
-        let mut newest: BinaryHeap<Reverse<(EventId, AssetId)>> = BinaryHeap::new();
-        let mut total = 0_usize;
-        let files = self.storage.files();
-        let collect = |file: crate::domain::File| {
-            let FileState::Attached(message) = file.state else { return };
-            if file.room != Some(room) {
-                return;
+        let mut newest = Newest { count, total: 0, entries: BinaryHeap::new() };
+        let mut reserved: HashMap<String, (i64, Vec<AssetId>)> = HashMap::new();
+        let collect = |file: File| match file.state {
+            _ if file.room != Some(room) => {}
+            FileState::Attached(message) => newest.add(message, file.id),
+            FileState::Reserved { request, at_ms } => {
+                let (since, ids) = reserved.entry(request).or_insert((at_ms, Vec::new()));
+                *since = at_ms.min(*since);
+                ids.push(file.id);
             }
-            total = total.saturating_add(1);
-            newest.push(Reverse((message, file.id)));
-            if newest.len() > count {
-                newest.pop();
-            }
+            _ => {}
         };
-        files.each_of_group(FileGroup::of(&room), collect).await?;
-        Ok((newest.into_sorted_vec().into_iter().map(|Reverse(one)| one).collect(), total))
+        self.storage.files().each_of_group(FileGroup::of(&room), collect).await?;
+        // A message is shown a moment before its files are noted as attached.
+        for (request, (since, ids)) in reserved {
+            if let Some(message) = self.attachments.message_of(room, &request, since).await? {
+                ids.into_iter().for_each(|id| newest.add(message, id));
+            }
+        }
+        let entries = newest.entries.into_sorted_vec();
+        Ok((entries.into_iter().map(|Reverse(one)| one).collect(), newest.total))
+    }
+}
+
+/// The newest files of messages, and how many there are in all.
+struct Newest {
+    count: usize,
+    total: usize,
+    entries: BinaryHeap<Reverse<(EventId, AssetId)>>,
+}
+
+impl Newest {
+    fn add(&mut self, message: EventId, file: AssetId) {
+        self.total = self.total.saturating_add(1);
+        self.entries.push(Reverse((message, file)));
+        if self.entries.len() > self.count {
+            self.entries.pop();
+        }
     }
 }

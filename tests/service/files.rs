@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use chatto::crypto::{hex, sha256};
 use chatto::domain::text::IdempotencyKey;
-use chatto::domain::timeline::RowKind;
-use chatto::domain::{AssetId, EventId, File, FileState};
+use chatto::domain::{AssetId, FileState};
 use chatto::limits::UPLOAD_CHUNK_MAX_BYTES;
 use chatto::service::{
     DeleteError, ErrorKind, FileError, FileReader, FileView, NewChunk, NewMessage, NewUpload,
     Service, Session, UploadError, UploadStatus, UploadView,
 };
-use chatto::storage::{RecordChange, Storage};
+use chatto::storage::Storage;
 use futures_util::future::join_all;
 
 use super::messages::two;
+use super::room_files::{request_of, set_state};
 use super::{NatsServer, World, run};
 use crate::storage::erase::on_disk;
 
@@ -553,13 +553,7 @@ fn the_sweep_removes_what_nobody_will_use_and_ends_what_a_kill_interrupted() {
         // As a process leaves them that is killed between the file and the journal.
         let request = request_of(&world, &general, with_posted.id).await;
         let at_ms = world.clock.unix_ms();
-        let set = async |id: &AssetId, state: FileState| {
-            let change = |file: Option<&File>| {
-                let file = File { state: state.clone(), ..file.unwrap().clone() };
-                Ok::<_, std::convert::Infallible>(RecordChange::Put(file))
-            };
-            world.storage.files().change(id, change).await.unwrap();
-        };
+        let set = async |id, state| set_state(&world, id, state).await;
         set(&posted.id, FileState::Reserved { request, at_ms }).await;
         set(&free.id, FileState::Reserved { request: "of no post".into(), at_ms }).await;
         set(&kept.id, FileState::Deleting { message: with_kept.id, at_ms }).await;
@@ -587,13 +581,4 @@ fn the_sweep_removes_what_nobody_will_use_and_ends_what_a_kill_interrupted() {
         assert_eq!(read(service, &ada, &kept.id, 0..4).await.unwrap(), b"kept");
         world.close().await;
     });
-}
-
-/// The request that posted a message.
-async fn request_of(world: &World, room: &str, id: EventId) -> String {
-    let row = world.storage.timelines().row(&room.parse().unwrap(), &id).await.unwrap().unwrap();
-    match row.kind {
-        RowKind::Message(message) => message.request_key,
-        other => panic!("{other:?}"),
-    }
 }

@@ -1,12 +1,17 @@
 //! The list of a room's files.
 
+use std::convert::Infallible;
+
+use chatto::domain::timeline::RowKind;
+use chatto::domain::{AssetId, EventId, File, FileState};
 use chatto::service::{
     ErrorKind, FileView, NewMessage, PageRequest, RoomFileView, Service, Session,
 };
+use chatto::storage::RecordChange;
 
 use super::files::upload;
 use super::messages::two;
-use super::{NatsServer, run};
+use super::{NatsServer, World, run};
 
 /// Posts a message with these files.
 async fn post(service: &Service, session: &Session, room: &str, files: &[&FileView]) -> String {
@@ -58,8 +63,38 @@ fn the_files_of_a_room_are_listed_newest_message_first() {
             assert_eq!(seen, wanted, "{limit}");
         }
         assert_eq!(list(&bob, 5, 6).await.unwrap().items, []);
+        // Its message is stored and the file is not yet noted as attached.
+        let message = EventId::try_from(newer.as_str()).unwrap();
+        let request = request_of(&world, &general, message).await;
+        let at_ms = world.clock.unix_ms();
+        for id in [&rest[5].id, &rest[1].id] {
+            let request = request.clone();
+            set_state(&world, id, FileState::Reserved { request, at_ms }).await;
+        }
+        let request = "of no post".to_owned();
+        set_state(&world, &rest[6].id, FileState::Reserved { request, at_ms }).await;
+        let all = list(&bob, 0, 0).await.unwrap();
+        assert_eq!((entries(&all.items), all.total), (wanted, 6));
         let eve = world.person("eve", None).await;
         assert_eq!(list(&eve, 0, 0).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
         world.close().await;
     });
+}
+
+/// Stores a file with this state, as a process leaves it that is killed between the file and the journal.
+pub(super) async fn set_state(world: &World, id: &AssetId, state: FileState) {
+    let change = |file: Option<&File>| {
+        let file = File { state: state.clone(), ..file.unwrap().clone() };
+        Ok::<_, Infallible>(RecordChange::Put(file))
+    };
+    world.storage.files().change(id, change).await.unwrap();
+}
+
+/// The request that posted a message.
+pub(super) async fn request_of(world: &World, room: &str, id: EventId) -> String {
+    let row = world.storage.timelines().row(&room.parse().unwrap(), &id).await.unwrap().unwrap();
+    match row.kind {
+        RowKind::Message(message) => message.request_key,
+        other => panic!("{other:?}"),
+    }
 }
