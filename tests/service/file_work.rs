@@ -1,6 +1,9 @@
 //! Checks and moves of all files.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use chatto::blobs::s3::S3;
 use chatto::blobs::{ChunkStore, FileCipher};
@@ -10,12 +13,14 @@ use chatto::service::{
     Backend, FileView, FileWork, FileWorkError, Finding, FindingKind, NewMessage, Service, Session,
     WorkStep,
 };
+use parking_lot::Mutex;
 
 use super::bucket::{two, with_bucket};
 use super::files::{content, read, upload};
 use super::leftovers::assert_nothing_left;
 use super::{CutAt, NatsServer, World, run};
-use crate::support::s3::{Kind, S3Server, s3};
+use crate::support::s3::proxy::{Fate, FaultyS3, Reply};
+use crate::support::s3::{Kind, S3Server, config, s3};
 
 /// Works until everything is done.
 async fn all(service: &Service, work: FileWork) -> Result<WorkStep, FileWorkError> {
@@ -63,7 +68,10 @@ struct Scene {
 
 impl Scene {
     async fn start(server: &NatsServer, store: &S3Server, runtime: &Runtime) -> Self {
-        let bucket = s3(store.config());
+        Self::start_at(server, s3(store.config()), runtime).await
+    }
+
+    async fn start_at(server: &NatsServer, bucket: S3, runtime: &Runtime) -> Self {
         bucket.check().await.unwrap();
         let (world, ada, _, general) = two(server, runtime, &bucket).await;
         let to_nats = World::open_with(server, runtime, with_bucket(&bucket, false)).await;
@@ -129,9 +137,92 @@ fn a_move_may_be_killed_anywhere_and_goes_on() {
             assert_eq!(in_s3(&world, &files).await, if to == Backend::S3 { 8 } else { 0 });
             assert_eq!(all(&world.service, FileWork::Check).await.unwrap().findings, []);
         }
-        world.clock.advance(std::time::Duration::from_secs(600));
+        world.clock.advance(Duration::from_secs(600));
         assert_nothing_left(&world, &bucket).await;
         world.close().await;
+    });
+}
+
+/// Moves in both directions; before each, `arm` says at which request to the bucket something fails, ever later, until a
+/// move needs fewer. Whatever failed, all files stay readable, and the next moves finish the work.
+async fn move_with_failures(scene: &Scene, requests: &AtomicUsize, arm: impl Fn(usize)) {
+    let Scene { world, to_nats, ada, files, .. } = scene;
+    for to in [Backend::S3, Backend::Nats] {
+        for fails_at in (0..).step_by(3) {
+            requests.store(0, Ordering::SeqCst);
+            arm(fails_at);
+            let moved = all(&world.service, FileWork::Move(to)).await;
+            let needed = requests.load(Ordering::SeqCst);
+            arm(usize::MAX);
+            settled(world).await;
+            assert_readable(to_nats, ada, files).await;
+            if needed <= fails_at {
+                moved.unwrap();
+                break;
+            }
+        }
+        assert_eq!(in_s3(world, files).await, if to == Backend::S3 { 8 } else { 0 });
+        assert_eq!(all(&world.service, FileWork::Check).await.unwrap().findings, []);
+    }
+}
+
+/// Waits until the store responds again.
+async fn settled(world: &World) {
+    let responds = async {
+        while world.storage.lease("test", Duration::from_secs(1)).await.is_err() {
+            world.clock.sleep(Duration::from_millis(50)).await;
+        }
+    };
+    world.clock.timeout(Duration::from_secs(60), responds).await.expect("the store responds");
+}
+
+#[test]
+fn a_move_goes_on_after_the_bucket_failed_at_any_request() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let requests = Arc::new(AtomicUsize::new(0));
+        let fails_at = Arc::new(AtomicUsize::new(usize::MAX));
+        let (count, from) = (Arc::clone(&requests), Arc::clone(&fails_at));
+        let proxy = FaultyS3::start(store.port(), move |_| {
+            match count.fetch_add(1, Ordering::SeqCst) >= from.load(Ordering::SeqCst) {
+                true => Fate::Refuse(Reply::error(403, "AccessDenied", "Access Denied", "")),
+                false => Fate::Pass,
+            }
+        });
+        let scene = Scene::start_at(&server, s3(config(proxy.port())), &runtime).await;
+        move_with_failures(&scene, &requests, |number| fails_at.store(number, Ordering::SeqCst))
+            .await;
+        scene.world.clock.advance_monotonic(Duration::from_secs(600));
+        assert_nothing_left(&scene.world, &scene.bucket).await;
+        scene.world.close().await;
+    });
+}
+
+#[test]
+fn a_move_goes_on_after_nats_server_was_killed_at_any_request() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let to_kill: Arc<Mutex<Option<NatsServer>>> = Arc::default();
+        let requests = Arc::new(AtomicUsize::new(0));
+        let kills_at = Arc::new(AtomicUsize::new(usize::MAX));
+        let (count, at, killed) =
+            (Arc::clone(&requests), Arc::clone(&kills_at), Arc::clone(&to_kill));
+        let proxy = FaultyS3::start(store.port(), move |_| {
+            if count.fetch_add(1, Ordering::SeqCst) == at.load(Ordering::SeqCst) {
+                let mut server = killed.lock();
+                let server = server.as_mut().expect("it runs");
+                server.kill();
+                server.restart();
+            }
+            Fate::Pass
+        });
+        let scene = Scene::start_at(&server, s3(config(proxy.port())), &runtime).await;
+        *to_kill.lock() = Some(server);
+        move_with_failures(&scene, &requests, |number| kills_at.store(number, Ordering::SeqCst))
+            .await;
+        scene.world.clock.advance_monotonic(Duration::from_secs(600));
+        assert_nothing_left(&scene.world, &scene.bucket).await;
+        scene.world.close().await;
     });
 }
 
