@@ -55,13 +55,21 @@ impl FileEraser<'_> {
         let Some(file) = file.filter(|file| file.state == FileState::Erasing) else {
             return Ok(false);
         };
-        files.erase_key(&file.id).await?;
-        self.blobs.erase(&file).await?;
+        self.erase_content(&file).await?;
         let (upload, _) = self.storage.uploads().get(id).await?;
         if upload.is_some_and(|upload| upload.status != UploadStatus::Completed) {
             return Ok(false);
         }
         files.erase_record(&file.id).await?;
         Ok(true)
+    }
+
+    /// Removes the key of a file, then its bytes.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub(super) async fn erase_content(self, file: &File) -> Result<(), EraseError> {
+        self.storage.files().erase_key(&file.id).await?;
+        Ok(self.blobs.erase(file).await?)
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_lite::stream;
 
 use super::error::{StoreError, blob_kind, flatten};
-use super::file_eraser::FileEraser;
+use super::file_eraser::{EraseError, FileEraser};
 use super::{ErrorKind, Session};
 use crate::blobs::{BlobError, Blobs, FileCipher};
 use crate::crypto::{random, sha256};
@@ -28,6 +28,9 @@ pub enum ServerImageError {
     Undecodable,
     #[error("the account has ended")]
     NoAccount,
+    /// Storing it took so long that the sweep removed it.
+    #[error("the image was not stored in time")]
+    GivenUp,
     #[error("the image was not made")]
     Image(#[source] ImageError),
     #[error("the bytes of an image failed")]
@@ -43,7 +46,9 @@ impl ServerImageError {
         match self {
             Self::NotAnImage | Self::Undecodable => ErrorKind::InvalidArgument,
             Self::NoAccount => ErrorKind::NotFound,
-            Self::Image(ImageError::Busy | ImageError::Late) => ErrorKind::Unavailable,
+            Self::GivenUp | Self::Image(ImageError::Busy | ImageError::Late) => {
+                ErrorKind::Unavailable
+            }
             Self::Image(_) => ErrorKind::Internal,
             Self::Blob(error) => blob_kind(error),
             Self::Store(error) => error.kind(),
@@ -54,6 +59,15 @@ impl ServerImageError {
 impl From<StorageError> for ServerImageError {
     fn from(error: StorageError) -> Self {
         Self::Store(error.into())
+    }
+}
+
+impl From<EraseError> for ServerImageError {
+    fn from(error: EraseError) -> Self {
+        match error {
+            EraseError::Blob(error) => Self::Blob(error),
+            EraseError::Store(error) => Self::Store(error),
+        }
     }
 }
 
@@ -167,10 +181,13 @@ impl ServerImages<'_> {
                 put.map_err(BlobError::from)?;
             }
         }
-        file.state = FileState::Ready;
-        let finish = |_: Option<&File>| Ok(RecordChange::Put(file.clone()));
-        let finished = self.storage.files().change(&id, finish).await;
-        finished.map_err(flatten::<ServerImageError>)?;
+        let finish = |pending: &File| File { location: file.location.clone(), ..pending.clone() };
+        let finished = self.storage.files().finish(&id, finish).await?;
+        if finished.is_none_or(|finished| finished.state != FileState::Ready) {
+            // The sweep gave the file up: what was stored since then has no record.
+            self.eraser.erase_content(&file).await?;
+            return Err(ServerImageError::GivenUp);
+        }
         Ok(id)
     }
 }

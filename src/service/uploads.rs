@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::error::{StoreError, flatten};
+use super::error::StoreError;
 use super::file_eraser::{EraseError, FileEraser};
 use super::rights::ViewerRights;
 use super::upload_stream::{StreamTarget, UploadStream};
@@ -22,7 +22,7 @@ use crate::domain::{
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
 use crate::media;
 use crate::runtime::{Clock, MemorySlots};
-use crate::storage::{RecordChange, Storage, StorageError, hash_state};
+use crate::storage::{Storage, StorageError, hash_state};
 
 /// A file that is going to be uploaded.
 #[derive(Debug, Clone, Copy)]
@@ -436,23 +436,19 @@ impl<'a> Uploads<'a> {
             Some(_) => FileLocation::S3,
             None => FileLocation::Nats(upload.chunks.clone()),
         };
-        let finished = |file: Option<&File>| match file {
-            None => Err(UploadError::NotFound),
-            Some(file) if file.state == FileState::Pending => Ok(RecordChange::Put(File {
-                state: FileState::Ready,
-                content_type: detected.content_type.clone(),
-                width: detected.width,
-                height: detected.height,
-                location: location.clone(),
-                ..file.clone()
-            })),
-            Some(_) => Ok(RecordChange::Keep),
+        let finish = |file: &File| File {
+            content_type: detected.content_type.clone(),
+            width: detected.width,
+            height: detected.height,
+            location: location.clone(),
+            ..file.clone()
         };
-        let file = self.storage.files().change(&id, finished).await.map_err(flatten)?;
+        let file = self.storage.files().finish(&id, finish).await?;
+        let file = file.ok_or(UploadError::NotFound)?;
         if upload.parts.is_some() {
             self.blobs.staged.purge(&id).await?;
         }
-        Ok((view(id, upload), file.ok_or(UploadError::NotFound)?.into()))
+        Ok((view(id, upload), file.into()))
     }
 
     /// Ends an upload and removes its bytes.

@@ -2,12 +2,84 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chatto::blobs::KeptVariant;
 use chatto::domain::{AssetId, File, FileState};
+use chatto::service::ServerImageError;
 
 use super::files::{content, state};
 use super::messages::two;
-use super::{NatsServer, World, run, settings};
+use super::{NatsServer, World, pause_at, run, settings};
+
+/// A small grey image.
+fn image() -> Bytes {
+    let mut image = Vec::new();
+    let encoder = jpeg_encoder::Encoder::new(&mut image, 75);
+    encoder.encode(&[99; 64], 8, 8, jpeg_encoder::ColorType::Luma).unwrap();
+    image.into()
+}
+
+/// Every file's record.
+async fn records(world: &World) -> Vec<File> {
+    let mut files = Vec::new();
+    world.storage.files().each_file(|file| files.push(file)).await.unwrap();
+    files
+}
+
+/// How many keys and chunks of files there are.
+async fn stored(world: &World) -> [u64; 2] {
+    let nats = world.storage.nats();
+    [
+        nats.messages_on("FILES", "files.*.*.key").await.unwrap(),
+        nats.messages_on("OBJ_ASSETS", ">").await.unwrap(),
+    ]
+}
+
+#[test]
+fn an_image_that_the_sweep_removed_before_it_was_complete_stays_removed() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, ..) = two(&server, &runtime).await;
+        let service = &world.service;
+        let mut given_up = 0;
+        for pauses in 0..12 {
+            let mut call = Box::pin(service.server_images().set_avatar(&ada, image()));
+            let mut ended = None;
+            while ended.is_none() && records(&world).await.iter().all(|one| one.state.is_complete())
+            {
+                ended = pause_at(&mut call, 1).await;
+            }
+            // Its record is there, and a few awaits follow, which do not always pause.
+            if ended.is_none() {
+                ended = pause_at(&mut call, pauses % 4).await;
+            }
+            world.clock.advance(Duration::from_secs(2 * 3600));
+            service.sweeper().sweep_files().await.unwrap();
+            let ended = match ended {
+                Some(ended) => ended,
+                None => call.await,
+            };
+            match ended {
+                Ok(()) => {
+                    let user = service.users().get(&ada, ada.user.as_str()).unwrap().user;
+                    let avatar = user.avatar_key.unwrap();
+                    assert!(service.assets().open_public(&avatar).await.is_ok(), "{pauses}");
+                }
+                Err(ServerImageError::GivenUp) => given_up += 1,
+                Err(error) => panic!("{pauses}: {error:?}"),
+            }
+        }
+        assert!(given_up > 0, "the sweep never came in between");
+        // What is left is what the account names.
+        let user = service.users().get(&ada, ada.user.as_str()).unwrap().user;
+        let named: Vec<String> = user.avatar_key.into_iter().collect();
+        let ids: Vec<String> =
+            records(&world).await.iter().map(|file| file.id.to_string()).collect();
+        assert_eq!(ids, named);
+        assert_eq!(stored(&world).await, [named.len() as u64; 2]);
+        world.close().await;
+    });
+}
 
 #[test]
 fn the_sweep_keeps_the_avatar_and_removes_an_image_that_nobody_shows() {
@@ -15,11 +87,8 @@ fn the_sweep_keeps_the_avatar_and_removes_an_image_that_nobody_shows() {
         let server = NatsServer::start();
         let (world, ada, ..) = two(&server, &runtime).await;
         let service = &world.service;
-        let mut image = Vec::new();
-        let encoder = jpeg_encoder::Encoder::new(&mut image, 75);
-        encoder.encode(&[99; 64], 8, 8, jpeg_encoder::ColorType::Luma).unwrap();
         let shown = async || {
-            service.server_images().set_avatar(&ada, image.clone().into()).await.unwrap();
+            service.server_images().set_avatar(&ada, image()).await.unwrap();
             let user = service.users().get(&ada, ada.user.as_str()).unwrap().user;
             AssetId::try_from(user.avatar_key.unwrap().as_str()).unwrap()
         };

@@ -139,6 +139,24 @@ impl Files {
         Ok(self.change(id, change).await?)
     }
 
+    /// Makes a pending file ready, as `finish` completes its record; a file in another state stays as it is. Returns
+    /// the file as it is then; `None`: it was erased meanwhile, and is not created again.
+    ///
+    /// # Cancel safety
+    /// As with [`Self::change`].
+    pub async fn finish(
+        &self,
+        id: &AssetId,
+        finish: impl Fn(&File) -> File,
+    ) -> Result<Option<File>, StorageError> {
+        let change = |file: Option<&File>| -> Result<_, Infallible> {
+            let pending = file.filter(|file| file.state == FileState::Pending);
+            let ready = pending.map(|file| File { state: FileState::Ready, ..finish(file) });
+            Ok(ready.map_or(RecordChange::Keep, RecordChange::Put))
+        };
+        Ok(self.change(id, change).await?)
+    }
+
     /// Erases the key of a file: its chunks cannot be read any more.
     ///
     /// # Cancel safety
