@@ -47,6 +47,7 @@ fn run(server: &Server, script: &str) -> String {
     let script = script
         .replace(ADDRESS, &format!("http://127.0.0.1:{}", server.port()))
         .replace(BUILT, &here)
+        .replace("logo.png", &root().join("docs/images/room-phone.png").display().to_string())
         // What a reader would see as an error page is a failure here.
         .replace("curl -sS ", "curl -sS --fail-with-body ");
     let output = server.shell(&script);

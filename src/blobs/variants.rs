@@ -40,6 +40,12 @@ impl VariantCache {
         Self { nats, max_bytes }
     }
 
+    /// Whether images are kept.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.max_bytes > 0
+    }
+
     /// What was made of a file for the variant, which is a token of a subject.
     pub async fn get(
         &self,
@@ -77,7 +83,7 @@ impl VariantCache {
         variant: &str,
         image: &[u8],
     ) -> Result<(), BlobError> {
-        if self.max_bytes == 0 {
+        if !self.is_enabled() {
             return Ok(());
         }
         let sealed = cipher.seal_as(&associated_data(&cipher.id, variant), image);

@@ -43,6 +43,7 @@ pub(super) fn routes(app: &mut tide::Server<App>) {
     app.at("/assets/files/:id").get(original);
     app.at("/assets/files/:id/image/:size/:fit").get(variant);
     app.at("/assets/server/:key").get(public_image);
+    app.at("/assets/server/:key/image/:size/:fit").get(icon);
     app.at("/assets/uploads/:id").put(plain(upload));
 }
 
@@ -60,11 +61,14 @@ async fn original(request: Request<App>) -> tide::Result {
 
 /// A variant of an image; the file itself if none can be made of it, as the contract allows (10.3).
 async fn variant(request: Request<App>) -> tide::Result {
-    let (size, fit) = (request.param("size").unwrap_or_default(), request.param("fit"));
-    match Variant::parse(size, fit.unwrap_or_default()) {
+    match requested_variant(&request) {
         Some(variant) => respond(&request, Some(variant)).await,
         None => HttpError::new(Code::NotFound, "not found").plain_response().into(),
     }
+}
+
+fn requested_variant(request: &Request<App>) -> Option<Variant> {
+    Variant::parse(request.param("size").ok()?, request.param("fit").ok()?)
 }
 
 async fn public_image(request: Request<App>) -> tide::Result {
@@ -74,6 +78,23 @@ async fn public_image(request: Request<App>) -> tide::Result {
         Err(error) => return error.plain_response().into(),
     };
     match state.service.assets().open_public(request.param("key").unwrap_or_default()).await {
+        Ok(open) => send(&state, &head, open),
+        Err(error) => HttpError::from(error).bare_response().into(),
+    }
+}
+
+/// The server's logo as an icon.
+async fn icon(request: Request<App>) -> tide::Result {
+    let state = Arc::clone(request.state());
+    let head = match Head::of(&request) {
+        Ok(head) => head,
+        Err(error) => return error.plain_response().into(),
+    };
+    let Some(variant) = requested_variant(&request) else {
+        return HttpError::new(Code::NotFound, "not found").bare_response().into();
+    };
+    let key = request.param("key").unwrap_or_default();
+    match Box::pin(state.service.server_images().icon(key, variant)).await {
         Ok(open) => send(&state, &head, open),
         Err(error) => HttpError::from(error).bare_response().into(),
     }

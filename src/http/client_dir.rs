@@ -5,7 +5,7 @@ use hyper::StatusCode;
 use hyper::header::{self, HeaderName};
 use serde_json::{Value, json};
 
-use crate::limits;
+use crate::limits::{self, FAVICON_SIDE, MANIFEST_ICON_SIDES, TOUCH_ICON_SIDE};
 use crate::runtime::blocking;
 use crate::service::ServerView;
 use crate::web::{self, Coding, FALLBACK, Folder, OpenedFile};
@@ -55,8 +55,8 @@ pub(super) fn rule(path: &str) -> (&'static str, bool) {
 pub(super) async fn serve(state: &App, folder: &Folder, head: &Head) -> tide::Response {
     let path = head.path.as_str();
     match path {
-        "/favicon" => return icon(state, "/icons/favicon.png").into(),
-        "/apple-touch-icon" => return icon(state, "/icons/apple-touch-icon.png").into(),
+        "/favicon" => return icon(state, path, "/icons/favicon.png").into(),
+        "/apple-touch-icon" => return icon(state, path, "/icons/apple-touch-icon.png").into(),
         "/manifest.webmanifest" => return manifest(state, folder).await.into(),
         _ => {}
     }
@@ -74,9 +74,10 @@ pub(super) fn missing() -> Response {
     Response::error(StatusCode::NOT_FOUND, "not found").with(header::CACHE_CONTROL, NO_STORE)
 }
 
-/// Redirects to the server's logo, or to the icon of the client at `built`.
-pub(super) fn icon(state: &App, built: &str) -> Response {
-    let logo = state.service.server().profile().logo_key.map(|key| logo_path(&key));
+/// Redirects to the server's logo in the size of the icon at `path`, or to the icon of the client at `built`.
+pub(super) fn icon(state: &App, path: &str, built: &str) -> Response {
+    let side = if path == "/apple-touch-icon" { TOUCH_ICON_SIDE } else { FAVICON_SIDE };
+    let logo = state.service.server().profile().logo_key.map(|key| icon_path(&key, side));
     Response::empty(StatusCode::FOUND)
         .with(header::LOCATION, logo.as_deref().unwrap_or(built))
         .with(header::CACHE_CONTROL, "no-cache")
@@ -85,6 +86,11 @@ pub(super) fn icon(state: &App, built: &str) -> Response {
 /// Relative, as all our redirects are: the browser may use another host name.
 fn logo_path(key: &str) -> String {
     format!("/assets/server/{key}")
+}
+
+/// The logo as an icon.
+fn icon_path(key: &str, side: u32) -> String {
+    format!("{}/image/{side}x{side}/cover", logo_path(key))
 }
 
 /// The manifest of the client with the server's own name and logo.
@@ -104,8 +110,10 @@ async fn manifest(state: &App, folder: &Folder) -> Response {
             manifest.insert("name".to_owned(), json!(server.name));
             manifest.insert("short_name".to_owned(), json!(server.name));
             if let Some(key) = server.logo_key {
-                let icon = |size: &str| json!({ "src": logo_path(&key), "sizes": size });
-                manifest.insert("icons".to_owned(), json!([icon("192x192"), icon("512x512")]));
+                let icons = MANIFEST_ICON_SIDES.map(|side| {
+                    json!({ "src": icon_path(&key, side), "sizes": format!("{side}x{side}") })
+                });
+                manifest.insert("icons".to_owned(), json!(icons));
             }
             Value::Object(manifest).to_string().into()
         }

@@ -43,7 +43,7 @@ pub(super) fn client(state: &App, head: &Head) -> Response {
     let path = head.path.as_str();
     if path == "/favicon" || path == "/apple-touch-icon" {
         let mark = web::assets().find(|asset| asset.path.ends_with(".svg") && asset.is_hashed());
-        return client_dir::icon(state, mark.map_or("/", |asset| asset.path));
+        return client_dir::icon(state, path, mark.map_or("/", |asset| asset.path));
     }
     let (cache, is_strict) = client_dir::rule(path);
     match web::asset(path).filter(|asset| asset.path != web::PAGE) {

@@ -21,6 +21,18 @@ pub const IMAGE_QUEUE_MAX: usize = 32;
 pub const IMAGE_WAIT_MAX: Duration = Duration::from_secs(20);
 /// Width and height of an avatar (contract 10.4).
 pub const AVATAR_SIDE_MAX: u32 = 256;
+/// Width and height of the server's logo, which the web manifest shows at this size (contract 9).
+pub const LOGO_SIDE_MAX: u32 = 512;
+/// Width of the server's banner.
+pub const BANNER_WIDTH_MAX: u32 = 1_600;
+/// Height of the server's banner.
+pub const BANNER_HEIGHT_MAX: u32 = 800;
+/// Width and height of the icon of pages (contract 9).
+pub const FAVICON_SIDE: u32 = 32;
+/// Width and height of the icon on Apple's home screen (contract 9).
+pub const TOUCH_ICON_SIDE: u32 = 180;
+/// Width and height of the icons in the web manifest (contract 9).
+pub const MANIFEST_ICON_SIDES: [u32; 2] = [192, LOGO_SIDE_MAX];
 /// Size of a file that is decoded.
 pub const IMAGE_FILE_MAX_BYTES: u64 = 64 * MIB as u64;
 /// Size of an image that was made, which is in memory while it is sent; instead of a larger one the file is shown.

@@ -186,6 +186,8 @@ impl Service {
             blobs: &self.inner.blobs,
             clock: &self.inner.clock,
             images: &self.inner.images,
+            assets: self.assets(),
+            variants: self.variants(),
             eraser: self.file_eraser(),
         }
     }

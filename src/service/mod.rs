@@ -72,7 +72,7 @@ pub use roles::Roles;
 pub use room_files::RoomFiles;
 pub use rooms::{NewRoom, Rooms};
 pub use server::Server;
-pub use server_images::{ServerImageError, ServerImages};
+pub use server_images::{ServerImage, ServerImageError, ServerImages};
 pub use sessions::{Credential, LogIn, LogInError, Session, SessionId, SessionState, Sessions};
 pub use sign_up::{RedeemError, RedeemRequest, SignUp};
 pub use sweep::Sweeper;

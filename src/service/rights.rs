@@ -32,6 +32,11 @@ impl ViewerRights {
         resolve(&self.principal, permission, self.scope_of(id, room))
     }
 
+    /// Whether the right is held at the server.
+    pub(super) fn can_at_server(&self, permission: Permission) -> bool {
+        resolve(&self.principal, permission, PermissionScope::Server)
+    }
+
     /// Whether the right is held at a group.
     pub(super) fn can_in_group(&self, permission: Permission, group: GroupId) -> bool {
         resolve(&self.principal, permission, PermissionScope::Group(group))

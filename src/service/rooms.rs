@@ -369,12 +369,7 @@ impl Rooms<'_> {
             let access = ViewerRights::of(tables, session.user);
             if id.is_empty() {
                 let first = first_group(tables).ok_or(RoomError::GroupNotFound)?;
-                let place = crate::domain::permission::PermissionScope::Server;
-                let may = crate::domain::permission::resolve(
-                    &access.principal,
-                    Permission::RoomCreate,
-                    place,
-                );
+                let may = access.can_at_server(Permission::RoomCreate);
                 return if may { Ok(first) } else { Err(RoomError::Denied) };
             }
             let id = GroupId::try_from(id).ok().filter(|id| tables.groups.contains_key(id));

@@ -1,4 +1,4 @@
-//! Images that everybody may see, even without a log-in: avatars.
+//! Images that everybody may see, even without a log-in: avatars, and the server's logo and banner.
 //!
 //! Each is a file of no room, whose id is its key. A new image is a new file, so that its address may be cached for
 //! ever; a file that no record names any more is removed.
@@ -8,15 +8,29 @@ use futures_lite::stream;
 
 use super::error::{StoreError, blob_kind, flatten};
 use super::file_eraser::{EraseError, FileEraser};
-use super::{ErrorKind, Session};
+use super::rights::ViewerRights;
+use super::{Assets, ErrorKind, FileError, OpenFile, Session, Variant, Variants};
 use crate::blobs::{BlobError, Blobs, FileCipher};
 use crate::crypto::{random, sha256};
-use crate::domain::{AssetId, File, FileGroup, FileLocation, FileState, User, UserId};
-use crate::limits::AVATAR_SIDE_MAX;
+use crate::domain::permission::Permission;
+use crate::domain::{
+    AssetId, Chunk, File, FileGroup, FileLocation, FileState, ServerSettings, User, UserId,
+};
+use crate::limits::{
+    AVATAR_SIDE_MAX, BANNER_HEIGHT_MAX, BANNER_WIDTH_MAX, FAVICON_SIDE, LOGO_SIDE_MAX,
+    MANIFEST_ICON_SIDES, TOUCH_ICON_SIDE, UPLOAD_CHUNK_MAX_BYTES,
+};
 use crate::media::detect;
 use crate::media::image::{self, ImageError, Images, Made, Order};
 use crate::runtime::Clock;
 use crate::storage::{RecordChange, Storage, StorageError};
+
+/// An image of the server itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServerImage {
+    Logo,
+    Banner,
+}
 
 /// An image was not taken.
 #[derive(Debug, thiserror::Error)]
@@ -26,8 +40,14 @@ pub enum ServerImageError {
     /// It is damaged, or decoding takes too much memory or time.
     #[error("the image cannot be decoded")]
     Undecodable,
+    /// Too many bytes are left of it.
+    #[error("the image has too many details; choose one without transparent parts")]
+    TooDetailed,
     #[error("the account has ended")]
     NoAccount,
+    /// The right to manage the server is missing.
+    #[error("permission denied")]
+    Denied,
     /// Storing it took so long that the sweep removed it.
     #[error("the image was not stored in time")]
     GivenUp,
@@ -44,8 +64,9 @@ impl ServerImageError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotAnImage | Self::Undecodable => ErrorKind::InvalidArgument,
+            Self::NotAnImage | Self::Undecodable | Self::TooDetailed => ErrorKind::InvalidArgument,
             Self::NoAccount => ErrorKind::NotFound,
+            Self::Denied => ErrorKind::PermissionDenied,
             Self::GivenUp | Self::Image(ImageError::Busy | ImageError::Late) => {
                 ErrorKind::Unavailable
             }
@@ -75,6 +96,7 @@ impl From<ImageError> for ServerImageError {
     fn from(error: ImageError) -> Self {
         match error {
             ImageError::Undecodable => Self::Undecodable,
+            ImageError::TooLarge => Self::TooDetailed,
             error => Self::Image(error),
         }
     }
@@ -87,7 +109,28 @@ pub struct ServerImages<'a> {
     pub(super) blobs: &'a Blobs,
     pub(super) clock: &'a Clock,
     pub(super) images: &'a Images,
+    pub(super) assets: Assets<'a>,
+    pub(super) variants: Variants<'a>,
     pub(super) eraser: FileEraser<'a>,
+}
+
+impl ServerImage {
+    /// What is made of the image that was sent.
+    fn order(self) -> Order {
+        let (width, height) = match self {
+            Self::Logo => (LOGO_SIDE_MAX, LOGO_SIDE_MAX),
+            Self::Banner => (BANNER_WIDTH_MAX, BANNER_HEIGHT_MAX),
+        };
+        Order { width, height, cover: false, still: true }
+    }
+
+    /// Its key in the settings of the server.
+    fn key(self, settings: &mut ServerSettings) -> &mut Option<String> {
+        match self {
+            Self::Logo => &mut settings.logo_key,
+            Self::Banner => &mut settings.banner_key,
+        }
+    }
 }
 
 impl ServerImages<'_> {
@@ -110,6 +153,69 @@ impl ServerImages<'_> {
         self.change_avatar(session.user, None).await
     }
 
+    /// Makes the server's logo or banner of an image.
+    ///
+    /// # Errors
+    /// [`ServerImageError::Denied`] without `server.manage`.
+    ///
+    /// # Cancel safety
+    /// As with [`Self::set_avatar`].
+    pub async fn set(
+        self,
+        session: &Session,
+        which: ServerImage,
+        image: Bytes,
+    ) -> Result<(), ServerImageError> {
+        self.check_manager(session)?;
+        let key = Box::pin(self.store(session.user, image, &which.order())).await?;
+        self.change(session, which, Some(key)).await
+    }
+
+    /// Removes the server's logo or banner, if there is one.
+    ///
+    /// # Errors
+    /// [`ServerImageError::Denied`] without `server.manage`.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn delete(
+        self,
+        session: &Session,
+        which: ServerImage,
+    ) -> Result<(), ServerImageError> {
+        self.change(session, which, None).await
+    }
+
+    /// The server's logo as an icon. Strangers may ask for it, so it has a few sizes, each of which is decoded once;
+    /// without a cache it is the logo itself.
+    ///
+    /// # Errors
+    /// [`FileError::NotFound`] for another image, and for a variant that is none of the icons.
+    pub async fn icon(self, key: &str, variant: Variant) -> Result<OpenFile, FileError> {
+        let Variant { width: side, height, cover } = variant;
+        let has_side =
+            [FAVICON_SIDE, TOUCH_ICON_SIDE].contains(&side) || MANIFEST_ICON_SIDES.contains(&side);
+        let is_icon = cover && side == height && has_side;
+        let is_logo =
+            self.storage.state().read(|tables| tables.server.logo_key.as_deref() == Some(key));
+        if !is_icon || !is_logo {
+            return Err(FileError::NotFound);
+        }
+        let logo = self.assets.open_public(key).await?;
+        if !self.blobs.variants.is_enabled() {
+            return Ok(logo);
+        }
+        Box::pin(self.variants.show(logo, variant)).await
+    }
+
+    fn check_manager(self, session: &Session) -> Result<(), ServerImageError> {
+        self.storage.state().read(|tables| {
+            let rights = ViewerRights::of(tables, session.user);
+            let may = rights.can_at_server(Permission::ServerManage);
+            if may { Ok(()) } else { Err(ServerImageError::Denied) }
+        })
+    }
+
     async fn change_avatar(
         self,
         user: UserId,
@@ -127,13 +233,37 @@ impl ServerImages<'_> {
         };
         let changed = self.storage.state().change(&user, change).await;
         changed.map_err(flatten::<ServerImageError>)?;
-        let Some(former) = former.and_then(|key| AssetId::try_from(key.as_str()).ok()) else {
-            return Ok(());
+        self.erase_former(former).await;
+        Ok(())
+    }
+
+    async fn change(
+        self,
+        session: &Session,
+        which: ServerImage,
+        key: Option<AssetId>,
+    ) -> Result<(), ServerImageError> {
+        let key = key.map(|key| key.to_string());
+        let mut former = None;
+        let change = |settings: Option<&ServerSettings>| {
+            // The right may have been taken away meanwhile.
+            self.check_manager(session)?;
+            let mut settings = settings.cloned().unwrap_or_default();
+            former = std::mem::replace(which.key(&mut settings), key.clone());
+            Ok(if former == key { RecordChange::Keep } else { RecordChange::Put(settings) })
         };
+        let changed = self.storage.state().change(&(), change).await;
+        changed.map_err(flatten::<ServerImageError>)?;
+        self.erase_former(former).await;
+        Ok(())
+    }
+
+    /// Removes an image that no record names any more; if that fails, the sweep does it.
+    async fn erase_former(self, key: Option<String>) {
+        let Some(former) = key.and_then(|key| AssetId::try_from(key.as_str()).ok()) else { return };
         if let Err(error) = self.eraser.erase(&former, |state| *state == FileState::Ready).await {
             log::warn!(error:err = error; "a former image is not removed yet");
         }
-        Ok(())
     }
 
     /// Stores what the order makes of the image as a file of no room.
@@ -143,15 +273,7 @@ impl ServerImages<'_> {
         image: Bytes,
         order: &Order,
     ) -> Result<AssetId, ServerImageError> {
-        if !image::is_resizable(detect(&image).content_type) {
-            return Err(ServerImageError::NotAnImage);
-        }
-        let slot = self.images.slot().await?;
-        let file = Box::pin(stream::once(Ok(image)));
-        let made = self.images.make(&slot, order, file).await?;
-        let Made::Image { content_type, bytes } = made else {
-            return Err(ServerImageError::Undecodable);
-        };
+        let (content_type, bytes) = Box::pin(self.make(image, order)).await?;
         let detected = detect(&bytes);
         let id = AssetId::new(FileGroup::SERVER, u64::from_be_bytes(random()));
         let mut file = File {
@@ -171,11 +293,7 @@ impl ServerImages<'_> {
         // The record comes first: what a crash leaves behind has a record.
         self.storage.files().create(&file).await?;
         match &mut file.location {
-            FileLocation::Nats(chunks) => {
-                let key = self.storage.files().key(&id).await?.ok_or(BlobError::Missing)?;
-                let cipher = FileCipher { id, key };
-                chunks.push(self.blobs.files.put(&cipher, 0, &bytes).await?);
-            }
+            FileLocation::Nats(chunks) => *chunks = Box::pin(self.put_chunks(id, &bytes)).await?,
             FileLocation::S3 => {
                 let put = Box::pin(self.blobs.s3()?.put(id.as_str(), bytes)).await;
                 put.map_err(BlobError::from)?;
@@ -189,5 +307,35 @@ impl ServerImages<'_> {
             return Err(ServerImageError::GivenUp);
         }
         Ok(id)
+    }
+
+    /// What the order makes of the image, and its type.
+    async fn make(
+        self,
+        image: Bytes,
+        order: &Order,
+    ) -> Result<(&'static str, Bytes), ServerImageError> {
+        if !image::is_resizable(detect(&image).content_type) {
+            return Err(ServerImageError::NotAnImage);
+        }
+        let slot = self.images.slot().await?;
+        let file = Box::pin(stream::once(Ok(image)));
+        match self.images.make(&slot, order, file).await? {
+            Made::Image { content_type, bytes } => Ok((content_type, bytes)),
+            // A still one was ordered.
+            Made::Animated => Err(ServerImageError::Undecodable),
+        }
+    }
+
+    async fn put_chunks(self, id: AssetId, bytes: &[u8]) -> Result<Vec<Chunk>, ServerImageError> {
+        let key = self.storage.files().key(&id).await?.ok_or(ServerImageError::GivenUp)?;
+        let cipher = FileCipher { id, key };
+        let (mut chunks, mut begin) = (Vec::new(), 0_u64);
+        for plain in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
+            let chunk = self.blobs.files.put(&cipher, begin, plain).await?;
+            begin = begin.saturating_add(chunk.length.into());
+            chunks.push(chunk);
+        }
+        Ok(chunks)
     }
 }

@@ -17,7 +17,7 @@ use super::support::Edge;
 use crate::support::images;
 
 /// A photo of random colours, taken with the camera on its side.
-fn photo(width: u16, height: u16, is_progressive: bool) -> Vec<u8> {
+pub(super) fn photo(width: u16, height: u16, is_progressive: bool) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(7);
     let pixels: Vec<u8> =
         (0..usize::from(width) * usize::from(height) * 3).map(|_| random.u8(..)).collect();

@@ -1,6 +1,7 @@
 //! The edge over real sockets: the responses to raw bytes, and what clients see.
 
 mod accounts;
+mod branding;
 mod calls;
 mod chat;
 mod client_dir;

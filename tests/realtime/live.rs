@@ -1,5 +1,7 @@
 //! Each change reaches the viewers it concerns, and nobody else (contract, behaviour 3).
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::world::{Person, World};
@@ -183,6 +185,45 @@ pub(super) fn new_rooms_and_new_people_appear(world: &World) {
     let sent: Vec<_> = ada.live.iter().filter(lists).collect();
     assert_eq!(sent.len(), 1, "one change, one event: {sent:?}");
     assert!(!ada.state.is_member(&room), "who makes a room is no member yet");
+}
+
+pub(super) fn images_of_people_and_of_the_server_are_shown_to_everybody(world: &World) {
+    let bert = world.person("bert-is-seen");
+    let mut others = [world.follow(world.owner(), &[]), world.follow(&bert, &[])];
+    let mut file = Vec::new();
+    let encoder = jpeg_encoder::Encoder::new(&mut file, 75);
+    encoder.encode(&[99; 64], 8, 8, jpeg_encoder::ColorType::Luma).unwrap();
+    let image = json!({"image": {"image": STANDARD.encode(&file)}});
+    // Each of the processes has an origin of its own.
+    let key = |url: &str| url.split_once("/assets/server/").unwrap().1.to_owned();
+    let mut seen = |what: &str, key_of: &dyn Fn(&Follower) -> Option<String>, expected, sent| {
+        for follower in &mut others {
+            follower.until(what, |one| key_of(one).map(|url| key(&url)) == expected);
+            let (_, operations) = follower.live.last().unwrap();
+            assert!(operations.contains(&sent), "{what}: {operations:?}");
+        }
+    };
+    let avatar = |one: &Follower| one.state.users[&bert.id].user.as_ref()?.avatar_url.clone();
+    let uploaded = world.call(&bert, "MyAccountService/UploadAvatar", &image);
+    let expected = Some(key(uploaded["user"]["avatarUrl"].as_str().unwrap()));
+    seen("the avatar", &avatar, expected, "user_upsert");
+    world.call(&bert, "MyAccountService/DeleteAvatar", &json!({}));
+    seen("no avatar", &avatar, None, "user_upsert");
+
+    let logo = |one: &Follower| one.state.server.as_ref()?.logo_url.clone();
+    let banner = |one: &Follower| one.state.server.as_ref()?.banner_url.clone();
+    type UrlOf<'a> = &'a dyn Fn(&Follower) -> Option<String>;
+    let images: [(&str, &str, UrlOf<'_>); 2] =
+        [("Logo", "logoUrl", &logo), ("Banner", "bannerUrl", &banner)];
+    for (which, field, url_of) in images {
+        let method = format!("AdminServerService/UploadServer{which}");
+        let uploaded = world.call(world.owner(), &method, &image);
+        let expected = Some(key(uploaded["publicProfile"][field].as_str().unwrap()));
+        seen(which, url_of, expected, "server_upsert");
+        let method = format!("AdminServerService/DeleteServer{which}");
+        world.call(world.owner(), &method, &json!({}));
+        seen("none of it", url_of, None, "server_upsert");
+    }
 }
 
 pub(super) fn be(world: &World, who: &Person, status: &str) {

@@ -59,6 +59,7 @@ scenarios! {
     live::presence_is_shown_to_everybody,
     live::joining_and_leaving_is_seen_from_both_sides,
     live::new_rooms_and_new_people_appear,
+    live::images_of_people_and_of_the_server_are_shown_to_everybody,
     close::logging_out_ends_the_sockets_of_that_session,
     close::a_session_that_ended_after_the_hello_is_rejected,
     close::a_new_password_ends_every_session,

@@ -196,7 +196,11 @@ impl World {
     /// The same at one process.
     #[track_caller]
     pub(super) fn call_at(endpoint: &Endpoint, who: &Person, method: &str, body: &Value) -> Value {
-        let package = if method.starts_with("ServerDiscovery") { "discovery" } else { "api" };
+        let package = match method {
+            _ if method.starts_with("ServerDiscovery") => "discovery",
+            _ if method.starts_with("Admin") => "admin",
+            _ => "api",
+        };
         let response =
             Self::send(endpoint, who, &format!("/api/connect/chatto.{package}.v1.{method}"), body);
         assert_eq!(response.status, 200, "{method}: {}", response.body);

@@ -5,11 +5,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use chatto::blobs::KeptVariant;
 use chatto::domain::{AssetId, File, FileState};
-use chatto::service::ServerImageError;
+use chatto::service::{CallKind, ServerImage, ServerImageError};
+use futures_util::future::join_all;
 
 use super::files::{content, state};
 use super::messages::two;
-use super::{NatsServer, World, pause_at, run, settings};
+use super::{CutAt, NatsServer, World, pause_at, run, settings};
 
 /// A small grey image.
 fn image() -> Bytes {
@@ -102,6 +103,67 @@ fn the_sweep_keeps_the_avatar_and_removes_an_image_that_nobody_shows() {
         assert_eq!(state(&world, &avatar).await, Some(FileState::Ready));
         assert_eq!(state(&world, &lost).await, None);
         assert!(service.assets().open_public(avatar.as_str()).await.is_ok());
+    });
+}
+
+/// At any await a logo is set, replaced or removed, or its call is killed there: what the settings name can be read,
+/// and the sweep leaves nothing else.
+#[test]
+fn a_logo_that_is_killed_on_its_way_leaves_nothing_behind() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let world = World::start(&server, &runtime).await;
+        let boss = world.person("boss", Some("owner")).await;
+        let service = &world.service;
+        let logo = || service.server().profile().logo_key;
+        let (mut left, mut set) = (0, false);
+        while !set {
+            set = CutAt::new(service.server_images().set(&boss, ServerImage::Logo, image()), left)
+                .await
+                .is_some_and(|done| done.is_ok());
+            if let Some(key) = logo() {
+                assert!(service.assets().open_public(&key).await.is_ok(), "{left}");
+            }
+            left += 1;
+        }
+        let (mut left, mut removed) = (0, false);
+        while !removed {
+            let call = service.server_images().delete(&boss, ServerImage::Logo);
+            removed = CutAt::new(call, left).await.is_some_and(|done| done.is_ok());
+            left += 1;
+        }
+        assert_eq!(logo(), None);
+        service.server_images().set(&boss, ServerImage::Banner, image()).await.unwrap();
+        world.clock.advance(Duration::from_secs(25 * 3600));
+        service.sweeper().sweep_files().await.unwrap();
+        let banner = service.server().profile().banner_key.unwrap();
+        let ids: Vec<String> =
+            records(&world).await.iter().map(|file| file.id.to_string()).collect();
+        assert_eq!(ids, [banner]);
+        assert_eq!(stored(&world).await, [1, 1]);
+        world.close().await;
+    });
+}
+
+#[test]
+fn of_many_who_change_the_banner_at_once_one_remains() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let world = World::open_shared(&server, &runtime).await;
+        let other = World::open_shared(&server, &runtime).await;
+        let boss = world.person("boss", Some("owner")).await;
+        let calls = [&world, &other, &world, &other]
+            .map(|world| world.service.server_images().set(&boss, ServerImage::Banner, image()));
+        for done in join_all(calls).await {
+            done.unwrap();
+        }
+        world.service.read_barrier().pass(CallKind::Read).await.unwrap();
+        let banner = world.service.server().profile().banner_key.unwrap();
+        let ids: Vec<String> =
+            records(&world).await.iter().map(|file| file.id.to_string()).collect();
+        assert_eq!(ids, [banner]);
+        world.close().await;
+        other.close().await;
     });
 }
 

@@ -4,6 +4,7 @@
 //! service of the contract registers its methods; all other methods return `unimplemented`.
 
 mod account;
+mod admin_server;
 mod assets;
 mod directory;
 mod discovery;
@@ -71,6 +72,7 @@ impl MethodTable {
         messages::register(&mut table);
         assets::register(&mut table);
         features::register(&mut table);
+        admin_server::register(&mut table);
         table
     }
 
