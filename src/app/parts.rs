@@ -6,8 +6,8 @@ use crate::config::{Embedded, Settings};
 use crate::crypto::Secret;
 use crate::crypto::password::Params;
 use crate::http::PublicUrl;
-use crate::limits::{IMAGE_MEMORY_MAX_BYTES, IMAGE_MEMORY_SMALL_MAX_BYTES};
-use crate::media::image;
+use crate::limits::{IMAGE_MEMORY_MAX_BYTES, IMAGE_MEMORY_SMALL_MAX_BYTES, IMAGE_PIXELS_MAX};
+use crate::media::image::{self, DecoderLimits};
 use crate::nats::Target;
 use crate::runtime::Clock;
 use crate::supervisor::{SyncInterval, memory_bytes};
@@ -94,7 +94,7 @@ pub(super) fn service(
             cache_max_bytes: settings.assets.cache_max_bytes,
         },
         part_slots: if memory < SMALL_MEMORY_BYTES { 4 } else { 8 },
-        images: images(memory),
+        images: images(memory, settings.assets.max_image_pixels),
         asset_signing_secret: settings.assets.signing_secret.clone().unwrap_or_else(unused),
         cookie_encryption_secret: settings.webserver.cookie_encryption_secret.clone(),
         session_ttl: settings.auth.token_ttl,
@@ -109,15 +109,19 @@ pub(super) fn service(
 }
 
 /// One image at a time on a small board, two elsewhere.
-fn images(memory: u64) -> image::Config {
+fn images(memory: u64, pixels_max: Option<u64>) -> image::Config {
     let is_small = memory < SMALL_MEMORY_BYTES;
     image::Config {
         program: "/proc/self/exe".into(),
         slots: if is_small { 1 } else { 2 },
-        memory_max_bytes: if is_small {
-            IMAGE_MEMORY_SMALL_MAX_BYTES
-        } else {
-            IMAGE_MEMORY_MAX_BYTES
+        limits: DecoderLimits {
+            memory_max_bytes: if is_small {
+                IMAGE_MEMORY_SMALL_MAX_BYTES
+            } else {
+                IMAGE_MEMORY_MAX_BYTES
+            },
+            // Within it the memory decides.
+            pixels_max: pixels_max.unwrap_or(IMAGE_PIXELS_MAX),
         },
     }
 }

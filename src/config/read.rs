@@ -102,6 +102,7 @@ fn assets(from: &Resolved) -> Assets {
         uploads_to_s3: from.text("core.assets.storage_backend").as_deref() == Some("s3"),
         s3: s3(from),
         redirect_above_bytes: from.size("core.assets.s3.redirect_above"),
+        max_image_pixels: from.auto_int("core.assets.max_image_pixels"),
         cache_max_bytes: match from.flag("core.assets.cache.enabled") {
             true => from.size("core.assets.cache.max_size").unwrap_or_default(),
             false => 0,

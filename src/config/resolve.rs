@@ -165,6 +165,18 @@ impl Resolved {
         }
     }
 
+    /// `None` means `auto`.
+    pub(super) fn auto_int(&self, name: &str) -> Option<u64> {
+        match self.value(name) {
+            Some(Value::Int(number)) => u64::try_from(*number).ok(),
+            Some(Value::Special) => None,
+            _ => {
+                self.defect(name);
+                None
+            }
+        }
+    }
+
     pub(super) fn duration(&self, name: &str) -> Duration {
         self.interval(name).unwrap_or_default()
     }

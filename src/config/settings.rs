@@ -100,6 +100,8 @@ pub struct Assets {
     pub s3: Option<s3::Config>,
     /// `core.assets.s3.redirect_above`
     pub redirect_above_bytes: Option<u64>,
+    /// `core.assets.max_image_pixels`; `None`: `auto`.
+    pub max_image_pixels: Option<u64>,
     /// `core.assets.cache.max_size`; 0 if `core.assets.cache.enabled` is false.
     pub cache_max_bytes: u64,
 }

@@ -9,7 +9,8 @@ use super::{KIB, MIB};
 pub const IMAGE_MEMORY_SMALL_MAX_BYTES: usize = 48 * MIB;
 /// See [`IMAGE_MEMORY_SMALL_MAX_BYTES`].
 pub const IMAGE_MEMORY_MAX_BYTES: usize = 192 * MIB;
-/// Pixels of an image that is decoded: 200 million, the most that phones make, and some.
+/// Pixels of an image that is decoded, whatever `core.assets.max_image_pixels` says: 200 million, the most that phones
+/// make, and some.
 pub const IMAGE_PIXELS_MAX: u64 = 1 << 28;
 /// Processor time for one image; the kernel ends the process that takes more.
 pub const IMAGE_CPU_MAX: Duration = Duration::from_secs(20);

@@ -40,6 +40,8 @@ pub enum ServerImageError {
     /// It is damaged, or decoding takes too much memory or time.
     #[error("the image cannot be decoded")]
     Undecodable,
+    #[error("the image has too many pixels")]
+    TooManyPixels,
     /// Too many bytes are left of it.
     #[error("the image has too many details; choose one without transparent parts")]
     TooDetailed,
@@ -64,7 +66,9 @@ impl ServerImageError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotAnImage | Self::Undecodable | Self::TooDetailed => ErrorKind::InvalidArgument,
+            Self::NotAnImage | Self::Undecodable | Self::TooManyPixels | Self::TooDetailed => {
+                ErrorKind::InvalidArgument
+            }
             Self::NoAccount => ErrorKind::NotFound,
             Self::Denied => ErrorKind::PermissionDenied,
             Self::GivenUp | Self::Image(ImageError::Busy | ImageError::Late) => {
@@ -315,8 +319,12 @@ impl ServerImages<'_> {
         image: Bytes,
         order: &Order,
     ) -> Result<(&'static str, Bytes), ServerImageError> {
-        if !image::is_resizable(detect(&image).content_type) {
+        let sent = detect(&image);
+        if !image::is_resizable(sent.content_type) {
             return Err(ServerImageError::NotAnImage);
+        }
+        if !self.images.takes(sent.width, sent.height) {
+            return Err(ServerImageError::TooManyPixels);
         }
         let slot = self.images.slot().await?;
         let file = Box::pin(stream::once(Ok(image)));

@@ -34,7 +34,12 @@ impl Variants<'_> {
     /// Dropping it ends the work, which the next request begins again.
     pub async fn show(self, open: OpenFile, variant: Variant) -> Result<OpenFile, FileError> {
         let is_small_enough = (1..=IMAGE_FILE_MAX_BYTES).contains(&open.file.size);
-        if !image::is_resizable(&open.file.content_type) || !is_small_enough {
+        let is_resizable = image::is_resizable(&open.file.content_type);
+        // What is too large by the settings is not noted: they may change.
+        if !is_resizable
+            || !is_small_enough
+            || !self.images.takes(open.file.width, open.file.height)
+        {
             return Ok(open);
         }
         if let Some(known) = self.kept(&open, variant).await {

@@ -87,7 +87,10 @@ fn service_config(secret: Secret) -> service::Config {
         images: chatto::media::image::Config {
             program: "/proc/self/exe".into(),
             slots: 1,
-            memory_max_bytes: 48 << 20,
+            limits: chatto::media::image::DecoderLimits {
+                memory_max_bytes: 48 << 20,
+                pixels_max: chatto::limits::IMAGE_PIXELS_MAX,
+            },
         },
         asset_signing_secret: secret.clone(),
         secret_key: secret,

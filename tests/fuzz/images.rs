@@ -4,7 +4,7 @@
 //! pixels than the target has patience for are left out: their time is limited by the kernel.
 
 use chatto::media::detect;
-use chatto::media::image::{Made, Order, make_here};
+use chatto::media::image::{DecoderLimits, Made, Order, make_here};
 
 const PIXELS_MAX: u64 = 1 << 16;
 
@@ -15,7 +15,8 @@ fn target(input: &[u8]) -> Result<(&'static str, &'static str), String> {
     }
     for still in [false, true] {
         let order = Order { width: 24, height: 16, cover: still, still };
-        match make_here(input, &order, 8 << 20) {
+        let limits = DecoderLimits { memory_max_bytes: 8 << 20, pixels_max: PIXELS_MAX };
+        match make_here(input, &order, limits) {
             Ok(Made::Image { content_type, bytes }) => {
                 let made = detect(&bytes);
                 if made.content_type != content_type || !(1..=24).contains(&made.width) {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chatto::limits::IMAGE_MEMORY_SMALL_MAX_BYTES;
+use chatto::limits::{IMAGE_MEMORY_SMALL_MAX_BYTES, IMAGE_PIXELS_MAX};
 use chatto::media::detect;
 use chatto::media::image;
 use serde_json::{Value, json};
@@ -158,6 +158,69 @@ fn a_deleted_file_has_no_smaller_image() {
     assert_eq!(chat.edge.get(thumbnail(&asset), &[]).status, 404);
 }
 
+/// A scene as a camera takes it, row by row, so that the test never has all of it.
+struct Scene(u16, u16);
+
+impl jpeg_encoder::ImageBuffer for Scene {
+    fn get_jpeg_color_type(&self) -> jpeg_encoder::JpegColorType {
+        jpeg_encoder::JpegColorType::Ycbcr
+    }
+
+    fn width(&self) -> u16 {
+        self.0
+    }
+
+    fn height(&self) -> u16 {
+        self.1
+    }
+
+    fn fill_buffers(&self, y: u16, buffers: &mut [Vec<u8>; 4]) {
+        for (buffer, shift) in buffers.iter_mut().zip([5, 6, 7]) {
+            buffer.extend((0..self.0).map(|x| ((x ^ y) >> shift) as u8));
+        }
+    }
+}
+
+/// What phones make: 12, 48 and 50 megapixels.
+#[test]
+fn large_photos_are_resized_on_a_small_board() {
+    for (width, height) in [(4_000, 3_000), (8_000, 6_000), (8_160, 6_120)] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let encoder = jpeg_encoder::Encoder::new(fs::File::create(file.path()).unwrap(), 80);
+        encoder.encode_image(Scene(width, height)).unwrap();
+        let made = Command::new(images().program)
+            .args([image::WORKER_ARGUMENT, "960", "400", "contain", "moving"])
+            .args([IMAGE_MEMORY_SMALL_MAX_BYTES.to_string(), IMAGE_PIXELS_MAX.to_string()])
+            .stdin(fs::File::open(file.path()).unwrap())
+            .envs(image::WORKER_ENVIRONMENT)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{width} × {height}: {}", made.status);
+        let (kind, image) = made.stdout.split_first().unwrap();
+        assert_eq!((*kind, detect(image).width, detect(image).height), (b'J', 533, 400));
+    }
+}
+
+#[test]
+fn an_image_of_more_pixels_than_the_settings_allow_is_not_decoded() {
+    let (watched, config) = Watched::new("\"$@\"");
+    let limits = image::DecoderLimits { pixels_max: 200 * 100, ..config.limits };
+    let chat = Chat::on(Edge::start_with_images(image::Config { limits, ..config }));
+    let large = photo(200, 101, false);
+    let shown = chat.edge.get(thumbnail(&chat.upload("large.jpg", &large)), &[]);
+    assert_eq!((shown.status, shown.body == large), (200, true));
+    let avatar = |file: &[u8]| {
+        let body = json!({"image": {"image": STANDARD.encode(file)}});
+        chat.edge.call(&chat.token, "MyAccountService/UploadAvatar", &body)
+    };
+    let refused = avatar(&large);
+    assert_eq!((refused.status, &refused.json()["code"]), (400, &json!("invalid_argument")));
+    assert!(refused.text().contains("too many pixels"), "{}", refused.text());
+    assert_eq!(watched.log(), [""; 0]);
+    assert_eq!(avatar(&photo(200, 100, false)).status, 200);
+    assert_eq!(watched.log(), ["start", "end"]);
+}
+
 #[test]
 fn a_worker_that_takes_more_memory_is_ended() {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -166,6 +229,7 @@ fn a_worker_that_takes_more_memory_is_ended() {
     let run = |memory: usize| {
         Command::new(images().program)
             .args([image::WORKER_ARGUMENT, "96", "40", "contain", "moving", &memory.to_string()])
+            .arg(IMAGE_PIXELS_MAX.to_string())
             .stdin(fs::File::open(file.path()).unwrap())
             .stderr(Stdio::null())
             .envs(image::WORKER_ENVIRONMENT)

@@ -27,6 +27,9 @@ pub(crate) fn images() -> chatto::media::image::Config {
     chatto::media::image::Config {
         program: env!("CARGO_BIN_EXE_chatto").into(),
         slots: 1,
-        memory_max_bytes: chatto::limits::IMAGE_MEMORY_SMALL_MAX_BYTES,
+        limits: chatto::media::image::DecoderLimits {
+            memory_max_bytes: chatto::limits::IMAGE_MEMORY_SMALL_MAX_BYTES,
+            pixels_max: chatto::limits::IMAGE_PIXELS_MAX,
+        },
     }
 }

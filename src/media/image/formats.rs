@@ -4,7 +4,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 
 use super::geometry::{Geometry, Size, scaled};
 use super::shrink::{Image, Pixel, Shrinker};
-use super::{Made, Order, encode};
+use super::{DecoderLimits, Made, Order, encode};
 use crate::limits::{IMAGE_FILE_MAX_BYTES, IMAGE_PIXELS_MAX};
 use crate::media::detect;
 use crate::media::exif::Orientation;
@@ -34,22 +34,23 @@ undecodable! {
     image_webp::EncodingError => "cannot be written as WebP",
 }
 
-/// Makes what the order says of the file with about `memory_max_bytes`: a third at most for the result, which is
-/// smaller than ordered if need be, and the rest for decoding.
+/// Makes what the order says of the file with about as much memory as it may take: a third at most for the result,
+/// which is smaller than ordered if need be, and the rest for decoding.
 pub(super) fn make(
     mut file: impl Read,
     order: &Order,
-    memory_max_bytes: usize,
+    limits: DecoderLimits,
 ) -> Result<Made, Undecodable> {
+    let memory_max_bytes = limits.memory_max_bytes;
     let side_max = u32::try_from((memory_max_bytes / 3 / size_of::<Pixel>()).isqrt());
     let side = |side: u32| side.min(side_max.unwrap_or(u32::MAX)).max(1);
     let order = &Order { width: side(order.width), height: side(order.height), ..*order };
-    let memory_max_bytes = memory_max_bytes / 3 * 2;
+    let limits = DecoderLimits { memory_max_bytes: memory_max_bytes / 3 * 2, ..limits };
     let mut beginning = Vec::new();
     file.by_ref().take(detect::BEGINNING_MAX_BYTES as u64).read_to_end(&mut beginning)?;
     let content_type = detect(&beginning).content_type;
     let orientation = detect::orientation(content_type, &beginning);
-    let source = Source { order, orientation, memory_max_bytes };
+    let source = Source { order, orientation, limits };
     let file = Cursor::new(beginning).chain(file);
     let image = match content_type {
         "image/jpeg" => source.jpeg(file)?,
@@ -66,7 +67,8 @@ pub(super) fn make(
 struct Source<'a> {
     order: &'a Order,
     orientation: Orientation,
-    memory_max_bytes: usize,
+    /// The memory without that of the result.
+    limits: DecoderLimits,
 }
 
 impl Source<'_> {
@@ -78,7 +80,7 @@ impl Source<'_> {
             return Err(Undecodable("lossless JPEG"));
         }
         let whole = (u32::from(whole.width), u32::from(whole.height));
-        check_pixels(whole)?;
+        self.check_pixels(whole)?;
         // An eighth, a quarter, half or all of the size: as much as the result needs and the memory allows.
         let geometry = self.geometry(whole);
         let wanted = |side: u32, axis: fn(Size) -> u32| {
@@ -87,7 +89,7 @@ impl Source<'_> {
         };
         let mut wanted = (wanted(whole.0, |size| size.0), wanted(whole.1, |size| size.1));
         let mut size = decoder.scale(wanted.0, wanted.1)?;
-        while jpeg_bytes(size) > self.memory_max_bytes && wanted.0 > 1 && wanted.1 > 1 {
+        while jpeg_bytes(size) > self.limits.memory_max_bytes && wanted.0 > 1 && wanted.1 > 1 {
             wanted = (wanted.0 / 2, wanted.1 / 2);
             size = decoder.scale(wanted.0, wanted.1)?;
         }
@@ -116,7 +118,7 @@ impl Source<'_> {
     }
 
     fn png(&self, file: impl Read) -> Result<Option<Image>, Undecodable> {
-        let limits = png::Limits { bytes: self.memory_max_bytes };
+        let limits = png::Limits { bytes: self.limits.memory_max_bytes };
         let mut decoder = png::Decoder::new_with_limits(ForwardOnly(BufReader::new(file)), limits);
         decoder.set_transformations(png::Transformations::normalize_to_color8());
         decoder.set_ignore_text_chunk(true);
@@ -128,7 +130,7 @@ impl Source<'_> {
             return Ok(None);
         }
         let (size, is_interlaced) = ((info.width, info.height), info.interlaced);
-        check_pixels(size)?;
+        self.check_pixels(size)?;
         let channels = reader.output_color_type().0;
         let mut shrinker = self.shrinker(size);
         if is_interlaced {
@@ -152,12 +154,12 @@ impl Source<'_> {
     fn gif(&self, file: impl Read) -> Result<Option<Image>, Undecodable> {
         let mut options = gif::DecodeOptions::new();
         options.set_color_output(gif::ColorOutput::RGBA);
-        let limit = u64::try_from(self.memory_max_bytes).unwrap_or(u64::MAX);
+        let limit = u64::try_from(self.limits.memory_max_bytes).unwrap_or(u64::MAX);
         let limit = std::num::NonZeroU64::new(limit).ok_or(Undecodable("no memory"))?;
         options.set_memory_limit(gif::MemoryLimit::Bytes(limit));
         let mut decoder = options.read_info(BufReader::new(file))?;
         let size = (u32::from(decoder.width()), u32::from(decoder.height()));
-        check_pixels(size)?;
+        self.check_pixels(size)?;
         let frame = decoder.next_frame_info()?.ok_or(Undecodable("no frame"))?;
         let (left, top) = (usize::from(frame.left), u32::from(frame.top));
         let (width, height) = (usize::from(frame.width), u32::from(frame.height));
@@ -186,12 +188,12 @@ impl Source<'_> {
         // Its EXIF block may stand at the end.
         let orientation = detect::orientation("image/webp", &bytes);
         let mut decoder = image_webp::WebPDecoder::new(Cursor::new(bytes))?;
-        decoder.set_memory_limit(self.memory_max_bytes);
+        decoder.set_memory_limit(self.limits.memory_max_bytes);
         if decoder.is_animated() && !self.order.still {
             return Ok(None);
         }
         let size = decoder.dimensions();
-        check_pixels(size)?;
+        self.check_pixels(size)?;
         let pixel_bytes = if decoder.has_alpha() { 4 } else { 3 };
         let bytes = decoder.output_buffer_size().unwrap_or(usize::MAX);
         self.check_memory(bytes)?;
@@ -221,14 +223,15 @@ impl Source<'_> {
         Shrinker::new(stored, self.geometry(stored))
     }
 
-    fn check_memory(&self, bytes: usize) -> Result<(), Undecodable> {
-        if bytes <= self.memory_max_bytes { Ok(()) } else { Err(Undecodable("too large")) }
+    fn check_pixels(&self, (width, height): Size) -> Result<(), Undecodable> {
+        let pixels = u64::from(width).saturating_mul(height.into());
+        let max = self.limits.pixels_max.min(IMAGE_PIXELS_MAX);
+        if (1..=max).contains(&pixels) { Ok(()) } else { Err(Undecodable("too large")) }
     }
-}
 
-fn check_pixels((width, height): Size) -> Result<(), Undecodable> {
-    let pixels = u64::from(width).saturating_mul(height.into());
-    if (1..=IMAGE_PIXELS_MAX).contains(&pixels) { Ok(()) } else { Err(Undecodable("too large")) }
+    fn check_memory(&self, bytes: usize) -> Result<(), Undecodable> {
+        if bytes <= self.limits.memory_max_bytes { Ok(()) } else { Err(Undecodable("too large")) }
+    }
 }
 
 /// What decoding a JPEG at this size takes, without what a progressive one needs for the whole: three full planes at

@@ -11,7 +11,7 @@ use smol::process::unix::CommandExt;
 use smol::process::{Child, Command, Stdio};
 
 use super::worker::{WORKER_ARGUMENT, WORKER_ENVIRONMENT, arguments, parse};
-use super::{Made, Order};
+use super::{DecoderLimits, Made, Order};
 use crate::limits::{IMAGE_DEADLINE, IMAGE_MADE_MAX_BYTES, IMAGE_QUEUE_MAX, IMAGE_WAIT_MAX};
 use crate::runtime::{Clock, MemorySlots, SlotGuard};
 
@@ -23,7 +23,7 @@ pub struct Config {
     /// Images that are made at a time.
     pub slots: usize,
     /// What making one may take.
-    pub memory_max_bytes: usize,
+    pub limits: DecoderLimits,
 }
 
 /// An image was not made.
@@ -68,6 +68,12 @@ impl Images {
         Self { config, slots, clock: clock.clone() }
     }
 
+    /// Whether an image of this size may be decoded; 0: the worker finds out.
+    #[must_use]
+    pub fn takes(&self, width: u32, height: u32) -> bool {
+        u64::from(width).saturating_mul(height.into()) <= self.config.limits.pixels_max
+    }
+
     /// Waits until an image may be made.
     ///
     /// # Errors
@@ -96,7 +102,7 @@ impl Images {
         Command::new(&self.config.program)
             .arg0("chatto")
             .arg(WORKER_ARGUMENT)
-            .args(arguments(order, self.config.memory_max_bytes))
+            .args(arguments(order, self.config.limits))
             .env_clear()
             .envs(WORKER_ENVIRONMENT)
             .stdin(Stdio::piped())

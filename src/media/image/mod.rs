@@ -21,12 +21,16 @@ use bytes::Bytes;
 ///
 /// # Errors
 /// Why it cannot be decoded.
-pub fn make_here(
-    file: &[u8],
-    order: &Order,
-    memory_max_bytes: usize,
-) -> Result<Made, &'static str> {
-    formats::make(file, order, memory_max_bytes).map_err(|undecodable| undecodable.0)
+pub fn make_here(file: &[u8], order: &Order, limits: DecoderLimits) -> Result<Made, &'static str> {
+    formats::make(file, order, limits).map_err(|undecodable| undecodable.0)
+}
+
+/// What decoding one image may take; an image that needs more is not decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderLimits {
+    pub memory_max_bytes: usize,
+    /// Width times height of the source. The memory is what really limits an image.
+    pub pixels_max: u64,
 }
 
 /// The size that an image is to have.

@@ -2,8 +2,8 @@
 
 use super::geometry::Geometry;
 use super::shrink::{Pixel, Shrinker};
-use super::{Made, Order, make_here};
-use crate::limits::IMAGE_MEMORY_SMALL_MAX_BYTES;
+use super::{DecoderLimits, Made, Order, make_here};
+use crate::limits::{IMAGE_MEMORY_SMALL_MAX_BYTES, IMAGE_PIXELS_MAX};
 use crate::media::exif::Orientation;
 
 const RED: Pixel = [255, 0, 0, 255];
@@ -11,12 +11,15 @@ const GREEN: Pixel = [0, 255, 0, 255];
 const BLUE: Pixel = [0, 0, 255, 255];
 const WHITE: Pixel = [255, 255, 255, 255];
 
+const SMALL_BOARD: DecoderLimits =
+    DecoderLimits { memory_max_bytes: IMAGE_MEMORY_SMALL_MAX_BYTES, pixels_max: IMAGE_PIXELS_MAX };
+
 fn order(width: u32, height: u32, cover: bool) -> Order {
     Order { width, height, cover, still: false }
 }
 
 fn make(file: &[u8], order: &Order) -> Result<Made, &'static str> {
-    make_here(file, order, IMAGE_MEMORY_SMALL_MAX_BYTES)
+    make_here(file, order, SMALL_BOARD)
 }
 
 /// Size and pixels of what was made, and whether it is a JPEG.
@@ -288,6 +291,29 @@ fn what_moves_is_left_as_it_is_unless_a_still_image_is_wanted() {
     let animated = chunk(b"RIFF", &chunks.concat());
     assert_eq!(make(&animated, &order(2, 2, false)), Ok(Made::Animated));
     assert!(is_near(open(make(&animated, &still).unwrap()).1[0], RED));
+}
+
+#[test]
+fn an_image_of_as_many_pixels_as_there_may_be_is_decoded_and_one_of_more_is_not() {
+    let pixels = quarters(64, 32);
+    let colour = jpeg_encoder::ColorType::Rgba;
+    let mut webp = Vec::new();
+    image_webp::WebPEncoder::new(&mut webp)
+        .encode(pixels.as_flattened(), 64, 32, image_webp::ColorType::Rgba8)
+        .unwrap();
+    let whole = info((64, 32), png::ColorType::Rgba, png::BitDepth::Eight);
+    for (file, count) in [
+        (jpeg(pixels.as_flattened(), (64, 32), colour, |_| {}), 64 * 32),
+        (png(whole, pixels.as_flattened()), 64 * 32),
+        (webp, 64 * 32),
+        (gif(1), 8 * 4),
+    ] {
+        let make = |pixels_max| {
+            make_here(&file, &order(8, 8, false), DecoderLimits { pixels_max, ..SMALL_BOARD })
+        };
+        assert!(make(count).is_ok());
+        assert_eq!(make(count - 1), Err("too large"));
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ use rustix::process::{
     set_parent_process_death_signal, setrlimit,
 };
 
-use super::{Made, Order, formats};
+use super::{DecoderLimits, Made, Order, formats};
 use crate::limits::IMAGE_CPU_MAX;
 
 /// The first argument of a worker. It is no command for people.
@@ -32,13 +32,14 @@ const WEBP: u8 = b'W';
 const ANIMATED: u8 = b'A';
 
 /// The arguments after [`WORKER_ARGUMENT`].
-pub(super) fn arguments(order: &Order, memory_max_bytes: usize) -> [String; 5] {
+pub(super) fn arguments(order: &Order, limits: DecoderLimits) -> [String; 6] {
     [
         order.width.to_string(),
         order.height.to_string(),
         if order.cover { "cover" } else { "contain" }.to_owned(),
         if order.still { "still" } else { "moving" }.to_owned(),
-        memory_max_bytes.to_string(),
+        limits.memory_max_bytes.to_string(),
+        limits.pixels_max.to_string(),
     ]
 }
 
@@ -48,23 +49,24 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let done = arguments
         .as_deref()
         .and_then(read_arguments)
-        .is_some_and(|(order, memory)| limit(memory).is_ok() && make(&order, memory).is_ok());
+        .is_some_and(|(order, limits)| limit(limits).is_ok() && make(&order, limits).is_ok());
     if done { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn read_arguments(arguments: &[String]) -> Option<(Order, usize)> {
-    let [width, height, fit, frames, memory] = arguments else { return None };
+fn read_arguments(arguments: &[String]) -> Option<(Order, DecoderLimits)> {
+    let [width, height, fit, frames, memory, pixels] = arguments else { return None };
     let order = Order {
         width: width.parse().ok().filter(|width| *width > 0)?,
         height: height.parse().ok().filter(|height| *height > 0)?,
         cover: fit == "cover",
         still: frames == "still",
     };
-    Some((order, memory.parse().ok()?))
+    let (memory_max_bytes, pixels_max) = (memory.parse().ok()?, pixels.parse().ok()?);
+    Some((order, DecoderLimits { memory_max_bytes, pixels_max }))
 }
 
-fn make(order: &Order, memory_max_bytes: usize) -> Result<(), formats::Undecodable> {
-    let made = formats::make(io::stdin().lock(), order, memory_max_bytes)?;
+fn make(order: &Order, limits: DecoderLimits) -> Result<(), formats::Undecodable> {
+    let made = formats::make(io::stdin().lock(), order, limits)?;
     let mut out = io::stdout().lock();
     match made {
         Made::Animated => out.write_all(&[ANIMATED])?,
@@ -90,11 +92,11 @@ pub(super) fn parse(mut written: bytes::Bytes) -> Option<Made> {
 
 /// The kernel ends this process when it takes more, or when the server ends. If memory is short it is the first to go,
 /// and it leaves the processor to others.
-fn limit(memory_max_bytes: usize) -> io::Result<()> {
+fn limit(limits: DecoderLimits) -> io::Result<()> {
     let set = |resource, value| {
         setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
     };
-    let addresses = memory_max_bytes.saturating_add(OVERHEAD_BYTES);
+    let addresses = limits.memory_max_bytes.saturating_add(OVERHEAD_BYTES);
     set(Resource::Data, u64::try_from(addresses).unwrap_or(u64::MAX))?;
     set(Resource::Cpu, IMAGE_CPU_MAX.as_secs())?;
     set(Resource::Core, 0)?;
