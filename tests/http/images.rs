@@ -3,17 +3,18 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use chatto::limits::{IMAGE_MEMORY_SMALL_MAX_BYTES, IMAGE_PIXELS_MAX};
+use chatto::limits::{IMAGE_MEMORY_SMALL_MAX_BYTES, IMAGE_PIXELS_MAX, IMAGE_QUEUE_MAX};
 use chatto::media::detect;
 use chatto::media::image;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::files::Chat;
-use super::support::Edge;
+use super::support::{Edge, PATIENCE};
 use crate::support::images;
 
 /// A photo of random colours, taken with the camera on its side.
@@ -219,6 +220,41 @@ fn an_image_of_more_pixels_than_the_settings_allow_is_not_decoded() {
     assert_eq!(watched.log(), [""; 0]);
     assert_eq!(avatar(&photo(200, 100, false)).status, 200);
     assert_eq!(watched.log(), ["start", "end"]);
+}
+
+/// One image is being made, and as many requests wait as may.
+#[test]
+fn a_request_for_which_there_is_no_place_in_the_queue_is_told_to_come_later() {
+    // Each reader of the pipe waits until somebody writes.
+    let (watched, config) =
+        Watched::new(r#"[ -e "${0%/*}/open" ] || read -r _ < "${0%/*}/pipe"; "$@""#);
+    let pipe = watched.directory.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let chat = Chat::on(Edge::start_with_images(config));
+    let asset = chat.upload("a.jpg", &photo(64, 64, false));
+    let refused = 5;
+    std::thread::scope(|scope| {
+        let (tx, rx) = mpsc::channel();
+        for _ in 0..1 + IMAGE_QUEUE_MAX + refused {
+            let (tx, chat, asset) = (tx.clone(), &chat, &asset);
+            scope.spawn(move || tx.send(chat.edge.get(thumbnail(asset), &[])).unwrap());
+        }
+        for _ in 0..refused {
+            let response = rx.recv_timeout(PATIENCE).unwrap();
+            assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
+            assert_eq!(response.body, b"");
+        }
+        let image = json!({"image": {"image": STANDARD.encode(photo(64, 64, false))}});
+        let response = chat.edge.call(&chat.token, "MyAccountService/UploadAvatar", &image);
+        assert_eq!((response.status, response.header("retry-after")), (503, Some("1")));
+        assert_eq!(response.json()["code"], "unavailable");
+        fs::write(watched.directory.path().join("open"), "").unwrap();
+        fs::write(&pipe, "\n").unwrap();
+        for _ in 0..=IMAGE_QUEUE_MAX {
+            assert_eq!(rx.recv_timeout(PATIENCE).unwrap().status, 200);
+        }
+    });
+    assert_eq!(watched.log(), ["start", "end"], "those that waited found it");
 }
 
 #[test]
