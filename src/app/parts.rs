@@ -92,6 +92,7 @@ pub(super) fn service(
             s3: bucket(settings, clock)?,
             redirect_above: settings.assets.redirect_above_bytes,
             cache_max_bytes: settings.assets.cache_max_bytes,
+            cache_ttl: settings.assets.cache_ttl,
         },
         part_slots: if memory < SMALL_MEMORY_BYTES { 4 } else { 8 },
         images: images(memory, settings.assets.max_image_pixels),

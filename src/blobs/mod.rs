@@ -31,6 +31,8 @@ pub struct Config {
     pub redirect_above: Option<u64>,
     /// `core.assets.cache.max_size`; 0 if `core.assets.cache.enabled` is not set.
     pub cache_max_bytes: u64,
+    /// `core.assets.cache.ttl`, at least a second.
+    pub cache_ttl: Duration,
 }
 
 /// The bytes of files. Clones share everything.
@@ -53,7 +55,7 @@ impl Blobs {
         Self {
             files: ChunkStore::assets(nats.clone(), clock.clone()),
             staged: ChunkStore::uploads(nats.clone(), clock.clone()),
-            variants: VariantCache::new(nats.clone(), config.cache_max_bytes),
+            variants: VariantCache::new(nats.clone(), config.cache_max_bytes, config.cache_ttl),
             config,
             clock: clock.clone(),
         }

@@ -2,7 +2,10 @@
 //!
 //! An image is encrypted with the key of its file, so it cannot be read any more when the file is deleted. It is cut
 //! into messages, which carry a random number, so that pieces of two writers are never put together. What is missing
-//! here is made again: a lagging replica, the oldest ones that a full cache drops, and their age limit do no harm.
+//! here is made again: a lagging replica, the oldest ones that a full cache drops, and the end of each one's life, which
+//! nats-server watches, do no harm.
+
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -16,6 +19,8 @@ const STREAM: &str = "OBJ_ASSET_CACHE";
 const SUBJECT: &str = "$O.ASSET_CACHE.C";
 /// In place of a variant: no image can be made of the file.
 const NONE: &str = "none";
+/// 100 years: nanoseconds are what nats-server counts a time in, and it rejects more of them than fit into 63 bits.
+const TTL_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Of the random number in front of a piece, which the number of pieces follows.
 const RUN_BYTES: usize = 16;
 
@@ -25,6 +30,8 @@ pub struct VariantCache {
     nats: Nats,
     /// 0: nothing is kept.
     max_bytes: u64,
+    /// How long something is kept, in whole seconds.
+    ttl: Duration,
 }
 
 /// What is known of an image.
@@ -36,8 +43,8 @@ pub enum KeptVariant {
 }
 
 impl VariantCache {
-    pub(super) fn new(nats: Nats, max_bytes: u64) -> Self {
-        Self { nats, max_bytes }
+    pub(super) fn new(nats: Nats, max_bytes: u64, ttl: Duration) -> Self {
+        Self { nats, max_bytes, ttl: ttl.min(TTL_MAX) }
     }
 
     /// Whether images are kept.
@@ -117,7 +124,8 @@ impl VariantCache {
     }
 
     async fn publish(&self, subject: &str, payload: Bytes) -> Result<(), BlobError> {
-        self.nats.publish(Publish { subject, payload, ..Publish::default() }).await?;
+        let message = Publish { subject, payload, ttl: Some(self.ttl), ..Publish::default() };
+        self.nats.publish(message).await?;
         Ok(())
     }
 

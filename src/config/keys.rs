@@ -67,7 +67,7 @@ pub const KEYS: &[Key] = &[
     pending("core.assets.encrypt", Bool, Value("false"), "Encrypt new attachments"),
     now("core.assets.max_image_pixels", AutoInt, Value("auto"), "Images with more pixels (width times height) are not resized: those in messages are shown in full, as avatar, logo or banner they are refused; auto: as many as the memory for decoding allows (48 MiB below 1 GB of memory, else 192 MiB)"),
     now("core.assets.cache.enabled", Bool, Value("true"), "Keep resized images"),
-    pending("core.assets.cache.ttl", Duration, Value("7d"), "How long resized images are kept"),
+    now("core.assets.cache.ttl", Duration, Value("7d"), "How long resized images are kept; a change applies to those made from then on"),
     now("core.assets.cache.max_size", Size, Value("256MiB"), "Space for resized images; beyond it the oldest are dropped"),
     now("core.assets.s3.endpoint", Text, Unset, "Host, host:port or URL of the S3 service"),
     now("core.assets.s3.bucket", Text, Unset, "Bucket; created if it does not exist"),

@@ -107,6 +107,7 @@ fn assets(from: &Resolved) -> Assets {
             true => from.size("core.assets.cache.max_size").unwrap_or_default(),
             false => 0,
         },
+        cache_ttl: from.duration("core.assets.cache.ttl"),
     }
 }
 

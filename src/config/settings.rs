@@ -104,6 +104,8 @@ pub struct Assets {
     pub max_image_pixels: Option<u64>,
     /// `core.assets.cache.max_size`; 0 if `core.assets.cache.enabled` is false.
     pub cache_max_bytes: u64,
+    /// `core.assets.cache.ttl`
+    pub cache_ttl: Duration,
 }
 
 /// `nats.embedded.*`

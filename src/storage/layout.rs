@@ -14,7 +14,7 @@ pub const LAYOUT: u32 = 1;
 
 /// The number of the streams' settings below; raised with each change, so that an older program does not set
 /// them back.
-pub(crate) const SETTINGS: u32 = 3;
+pub(crate) const SETTINGS: u32 = 4;
 /// Where a stream's metadata has it.
 pub(crate) const SETTINGS_KEY: &str = "chatto.settings";
 
@@ -145,8 +145,9 @@ pub(crate) const STREAMS: &[StreamSpec] = &[
     StreamSpec {
         name: "ASSET_CACHE",
         kind: Kind::Objects,
-        // No `max_bytes`: nats-server reserves it at once, and a small disk could not even start.
-        max_age: Some(Duration::from_secs(7 * 24 * 3600)),
+        // Each message has its own. No `max_age`, which would end those that are to be kept longer, and no
+        // `max_bytes`: nats-server reserves it at once, and a small disk could not even start.
+        message_ttl: true,
         ..DISPOSABLE
     },
 ];
@@ -198,8 +199,8 @@ impl StreamSpec {
             republish,
             allow_message_ttl: self.message_ttl,
             // A marker needs memory: where there is none left, nothing would expire. Nobody reads those of
-            // memory streams.
-            subject_delete_marker_ttl: (self.message_ttl && !self.memory)
+            // memory streams and of caches.
+            subject_delete_marker_ttl: (self.message_ttl && !self.memory && !objects)
                 .then_some(Duration::from_secs(60)),
             metadata: HashMap::from([
                 ("chatto.server".to_owned(), server_id.to_owned()),

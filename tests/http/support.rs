@@ -42,7 +42,7 @@ fn service_config(session_ttl: Duration, images: image::Config) -> service::Conf
     service::Config {
         secret_key: secret(storage::SECRET),
         cookie_signing_secret: secret("signs the cookies of the tests"),
-        blobs: chatto::blobs::Config { cache_max_bytes: 64 << 20, ..Default::default() },
+        blobs: crate::support::blobs(),
         part_slots: 2,
         images,
         asset_signing_secret: secret("signs the addresses of the tests"),

@@ -168,6 +168,44 @@ fn of_many_who_change_the_banner_at_once_one_remains() {
 }
 
 #[test]
+fn images_are_kept_for_as_long_as_the_settings_say() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let world = World::start(&server, &runtime).await;
+        let open = |cache_ttl| {
+            let config = chatto::blobs::Config { cache_ttl, ..settings().blobs };
+            chatto::blobs::Blobs::build(config, world.storage.nats(), &world.clock).variants
+        };
+        let second = Duration::from_secs(1);
+        // Longer than nats-server could count.
+        let (short, long) = (open(second), open(Duration::MAX));
+        let file = |number| AssetId::new(chatto::domain::FileGroup::SERVER, number);
+        let cipher =
+            chatto::blobs::FileCipher { id: file(1), key: chatto::crypto::DataKey::generate() };
+        let image = content(1_200_000);
+        long.put(&cipher, "9x9-cover", &image).await.unwrap();
+        long.put_impossible(&file(2)).await.unwrap();
+        short.put(&cipher, "8x8-cover", &image).await.unwrap();
+        short.put_impossible(&file(3)).await.unwrap();
+        let of = |number| chatto::blobs::FileCipher { id: file(number), ..cipher.clone() };
+        let is_over = async || {
+            let image = short.get(&cipher, "8x8-cover").await.unwrap();
+            image.is_none() && short.get(&of(3), "8x8-cover").await.unwrap().is_none()
+        };
+        let deadline = world.clock.now() + 20 * second;
+        while !is_over().await {
+            assert!(world.clock.now() < deadline, "it is kept longer than a second");
+            world.clock.sleep(second / 10).await;
+        }
+        let kept = short.get(&cipher, "9x9-cover").await.unwrap();
+        assert!(kept == Some(KeptVariant::Image(image.into())));
+        let kept = short.get(&of(2), "9x9-cover").await.unwrap();
+        assert!(kept == Some(KeptVariant::Impossible));
+        world.close().await;
+    });
+}
+
+#[test]
 fn images_are_kept_in_pieces_and_only_the_key_of_their_file_reads_them() {
     run(|runtime| async move {
         let server = NatsServer::start();

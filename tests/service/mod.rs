@@ -51,7 +51,7 @@ pub(crate) fn settings() -> Config {
     Config {
         secret_key: Secret::from("a secret of the tests, long enough".to_owned()),
         cookie_signing_secret: Secret::from("another secret of the tests".to_owned()),
-        blobs: chatto::blobs::Config { cache_max_bytes: 64 << 20, ..Default::default() },
+        blobs: crate::support::blobs(),
         part_slots: 2,
         images: crate::support::images(),
         asset_signing_secret: Secret::from("a third secret of the tests".to_owned()),

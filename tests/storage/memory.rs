@@ -139,3 +139,24 @@ fn streams_of_the_former_settings_lose_their_markers_and_get_their_bounds() {
         storage.close().await;
     });
 }
+
+/// Until then it dropped everything after a week.
+#[test]
+fn a_cache_of_the_former_settings_leaves_it_to_each_message_how_long_it_is_kept() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        open(&server.url(), &runtime, config(None)).await.unwrap().close().await;
+        let nats = connect(&server.url()).await;
+        let name = "OBJ_ASSET_CACHE";
+        let mut former = stream_info(&nats, name).await.unwrap().config;
+        former.metadata.insert("chatto.settings".to_owned(), "3".to_owned());
+        former.max_age = Duration::from_secs(7 * 24 * 3600);
+        former.allow_message_ttl = false;
+        nats.delete_stream(name).await.unwrap();
+        nats.create_stream(&former).await.unwrap();
+        open(&server.url(), &runtime, config(None)).await.unwrap().close().await;
+        let config = stream_info(&nats, name).await.unwrap().config;
+        assert_eq!((config.max_age, config.allow_message_ttl), (Duration::ZERO, true));
+        assert!(config.subject_delete_marker_ttl.is_none_or(|ttl| ttl.is_zero()));
+    });
+}

@@ -1,5 +1,7 @@
 //! Helpers of the integration tests.
 
+use std::time::Duration;
+
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
@@ -21,6 +23,15 @@ pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod trace;
 pub(crate) mod wait;
+
+/// Files in NATS, and the default of what is kept of images.
+pub(crate) fn blobs() -> chatto::blobs::Config {
+    chatto::blobs::Config {
+        cache_max_bytes: 64 << 20,
+        cache_ttl: Duration::from_secs(7 * 24 * 3600),
+        ..Default::default()
+    }
+}
 
 /// How images are resized on a small board.
 pub(crate) fn images() -> chatto::media::image::Config {
