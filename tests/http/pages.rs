@@ -30,9 +30,7 @@ fn the_pages_are_ours_complete_and_cacheable() {
         assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"));
         policy(page);
         let files = named(&page.text());
-        for end in [".css", ".svg"] {
-            assert!(files.iter().any(|path| path.ends_with(end)), "{end}: {files:?}");
-        }
+        assert!(files.iter().any(|path| path.ends_with(".css")), "{files:?}");
         for path in files {
             let kind = match path.rsplit('.').next().unwrap() {
                 "js" => "text/javascript; charset=utf-8",
@@ -55,6 +53,12 @@ fn the_pages_are_ours_complete_and_cacheable() {
             assert_eq!(again.header("etag"), Some(tag));
         }
     }
+    // Its icon is the server's logo, or ours.
+    assert!(home.text().contains(r#"<link rel="icon" href="/favicon">"#), "{}", home.text());
+    let icon = edge.get("/favicon", &[]);
+    let ours = edge.get(icon.header("location").unwrap(), &[]);
+    assert_eq!((icon.status, ours.header("content-type")), (302, Some("image/svg+xml")));
+    assert!(named(&setup.text()).iter().any(|path| path.ends_with(".svg")), "{}", setup.text());
     let tag = setup.header("etag").unwrap();
     assert_eq!(edge.get("/setup", &[("If-None-Match", tag)]).status, 304);
     assert_eq!(edge.post("/setup", &[], &serde_json::json!({})).status, 405);

@@ -102,6 +102,7 @@ export const useLink = (fields: Record<string, string>) => post<LoggedIn>('/auth
 export interface PublicServer {
   name: string;
   description?: string;
+  logoUrl?: string;
 }
 
 export async function getServer(): Promise<PublicServer> {

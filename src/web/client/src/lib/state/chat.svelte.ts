@@ -3,6 +3,7 @@ import type { RoomGroup } from '../api/gen/chatto/api/v1/room_groups_pb';
 import type { GetViewerResponse } from '../api/gen/chatto/api/v1/viewer_pb';
 import type { RealtimeProjectionEvent, RealtimeProjectionOperation } from '../api/gen/chatto/realtime/v1/projection_pb';
 import type { RealtimeEventEnvelope } from '../api/gen/chatto/realtime/v1/server_frames_pb';
+import { imagePath } from '../api/images';
 import { People } from './people.svelte';
 import { Room } from './room.svelte';
 import { rowOf, type Row } from './rows';
@@ -25,6 +26,10 @@ type Operation = RealtimeProjectionOperation['operation'];
 export class Chat {
   readonly people = new People();
   serverName = $state('Chatto');
+  /** `''` for a server without a logo. */
+  logoUrl = $state('');
+  /** `''` for a server without a banner. */
+  bannerUrl = $state('');
   viewerId = $state('');
   /** The largest file that the server accepts; 0 while that is not known. */
   maxUploadBytes = 0;
@@ -91,6 +96,8 @@ export class Chat {
         break;
       case 'serverUpsert':
         this.serverName = operation.value.name;
+        this.logoUrl = imagePath(operation.value.logoUrl);
+        this.bannerUrl = imagePath(operation.value.bannerUrl);
         break;
       case 'serverStateUpsert':
         this.maxUploadBytes = Number(operation.value.runtime?.maxUploadSize ?? this.maxUploadBytes);

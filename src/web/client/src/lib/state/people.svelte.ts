@@ -1,5 +1,6 @@
 // Everybody the client knows of. A person stays the same object, so that whatever shows it follows its changes.
 import { PresenceStatus, type User } from '../api/gen/chatto/api/v1/users_pb';
+import { imagePath } from '../api/images';
 
 export type Presence = 'online' | 'away' | 'busy' | 'offline';
 
@@ -31,8 +32,7 @@ export class Person {
     this.login = user.login;
     this.displayName = user.displayName;
     this.isBot = user.isBot;
-    // The path alone: the page may have been opened at another address of the server.
-    this.avatarUrl = user.avatarUrl ? new URL(user.avatarUrl, location.href).pathname : '';
+    this.avatarUrl = imagePath(user.avatarUrl);
     this.isDeleted = user.deleted;
   }
 }
