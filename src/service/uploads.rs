@@ -410,12 +410,19 @@ impl<'a> Uploads<'a> {
             // The bytes came in a stream, which closes an upload only after its object is there.
             return self.check_object(id, upload).await;
         }
-        self.write_staged(&cipher, upload, &mut sink).await?;
-        match Box::pin(sink.finish()).await {
-            Ok(()) => Ok(()),
+        let finished: Result<(), UploadError> =
+            match self.write_staged(&cipher, upload, &mut sink).await {
+                Ok(()) => {
+                    Box::pin(sink.finish()).await.map_err(|error| BlobError::from(error).into())
+                }
+                Err(error) => Err(error),
+            };
+        match finished {
             // Completed by a call whose response was lost, or whose process was killed.
-            Err(S3Error::UploadMissing) => self.check_object(id, upload).await,
-            Err(error) => Err(BlobError::from(error).into()),
+            Err(UploadError::Blob(BlobError::S3(S3Error::UploadMissing))) => {
+                self.check_object(id, upload).await
+            }
+            finished => finished,
         }
     }
 

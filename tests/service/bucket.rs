@@ -17,7 +17,7 @@ use chatto::storage::RecordChange;
 
 use super::files::{begin, content, read, send, upload};
 use super::messages::members;
-use super::{NatsServer, World, run, settings};
+use super::{CutAt, NatsServer, World, run, settings};
 use crate::support::s3::proxy::{Fate, FaultyS3, Reply, Seen};
 use crate::support::s3::{Kind, S3Server, config, s3};
 
@@ -260,6 +260,35 @@ fn completing_again_after_a_kill_keeps_what_was_streamed() {
             let read = read(service, &ada, &file.id, 0..length as u64).await.unwrap();
             assert!(read == bytes, "{length}");
         }
+        world.close().await;
+    });
+}
+
+#[test]
+fn completing_may_be_killed_anywhere_while_more_than_a_part_is_staged() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let service = &world.service;
+        // A part is sent on the way; the last chunk makes the rest more than another one.
+        let bytes = content(10 * MIB + MIB / 2);
+        let new = begin(service, &ada, &general, &bytes).await.unwrap();
+        let mut offset = 0;
+        for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
+            offset = send(service, &ada, new.id.as_str(), offset, chunk).await.unwrap().offset;
+        }
+        assert_eq!(staged(&world, &new.id).await, 11);
+        // Ever later, so that each call gets further.
+        for left in 0.. {
+            let complete = service.uploads().complete(&ada, new.id.as_str());
+            if let Some(done) = CutAt::new(complete, left).await {
+                done.unwrap();
+                break;
+            }
+        }
+        assert!(read(service, &ada, &new.id, 0..offset).await.unwrap() == bytes);
         world.close().await;
     });
 }
