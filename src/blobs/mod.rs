@@ -204,10 +204,11 @@ impl BlobReader {
     }
 }
 
-/// An object that is not there is a file without its bytes.
+/// An object that is not there is a file without its bytes; one that is too short was cut.
 fn missing(error: S3Error) -> BlobError {
     match error {
         S3Error::NotFound => BlobError::Missing,
+        S3Error::RangeBeyondEnd => BlobError::Damaged,
         error => error.into(),
     }
 }

@@ -237,6 +237,8 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         let nats = world.storage.nats();
         nats.purge_subject("OBJ_ASSETS", &format!("$O.ASSETS.C.{}", id(3))).await.unwrap();
         bucket.put(id(4).as_str(), vec![0; 700_000].into()).await.unwrap();
+        // Of 6 MiB, cut.
+        bucket.put(id(6).as_str(), content(5 << 20).into()).await.unwrap();
         let key = world.storage.files().key(&id(5)).await.unwrap().unwrap();
         let chunks = ChunkStore::assets(nats.clone(), world.clock.clone());
         chunks.put(&FileCipher { id: id(5), key }, 0, b"late").await.unwrap();
@@ -251,12 +253,13 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
             finding(id(3), FindingKind::Missing),
             finding(id(4), FindingKind::Damaged),
             finding(id(5), FindingKind::Orphaned),
+            finding(id(6), FindingKind::Damaged),
             finding(foreign, FindingKind::Orphaned),
         ]);
         assert_eq!(check.findings.iter().map(found).collect::<BTreeSet<_>>(), wanted);
         // What cannot be read is not moved, and everything else is.
         let step = all(&world.service, FileWork::Move(Backend::Nats)).await.unwrap();
-        assert_eq!((step.done, step.findings.len()), (2, 2));
+        assert_eq!((step.done, step.findings.len()), (1, 3));
         world.close().await;
     });
 }
