@@ -1,4 +1,4 @@
-//! Keys that encrypt message bodies, and the key that wraps them.
+//! Keys that encrypt message bodies and files, and keys that wrap them.
 
 use std::fmt;
 
@@ -22,7 +22,7 @@ pub struct KeyEncryptionKey {
     id: KekId,
 }
 
-/// Encrypts the message bodies of one author.
+/// Encrypts the message bodies of one author, or one file; an author's also wraps those of files.
 #[derive(Clone)]
 pub struct DataKey(Zeroizing<[u8; 32]>);
 
@@ -50,7 +50,7 @@ impl KeyEncryptionKey {
     /// Encrypts `key`, bound to the associated data `ad`.
     #[must_use]
     pub fn wrap(&self, key: &DataKey, ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
-        seal(&self.key, key.0.as_slice(), ad)
+        wrap(&self.key, key, ad)
     }
 
     /// Decrypts the result of [`Self::wrap`].
@@ -58,9 +58,7 @@ impl KeyEncryptionKey {
     /// # Errors
     /// [`DecryptError`] for another key, other associated data or changed bytes.
     pub fn unwrap(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<DataKey, DecryptError> {
-        let bytes = Zeroizing::new(open(&self.key, nonce, sealed, ad)?);
-        let key = bytes.as_slice().try_into().map_err(|_| DecryptError)?;
-        Ok(DataKey(Zeroizing::new(key)))
+        unwrap(&self.key, nonce, sealed, ad)
     }
 }
 
@@ -103,6 +101,20 @@ impl DataKey {
     pub fn open(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, DecryptError> {
         open(&self.0, nonce, sealed, ad)
     }
+
+    /// Encrypts another key, bound to the associated data `ad`.
+    #[must_use]
+    pub fn wrap(&self, key: &Self, ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
+        wrap(&self.0, key, ad)
+    }
+
+    /// Decrypts the result of [`Self::wrap`].
+    ///
+    /// # Errors
+    /// [`DecryptError`] for another key, other associated data or changed bytes.
+    pub fn unwrap(&self, nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Self, DecryptError> {
+        unwrap(&self.0, nonce, sealed, ad)
+    }
 }
 
 impl KekId {
@@ -135,6 +147,15 @@ impl fmt::Debug for KeyEncryptionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "key-encryption key {}", self.id)
     }
+}
+
+fn wrap(by: &[u8; 32], key: &DataKey, ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
+    seal(by, key.0.as_slice(), ad)
+}
+
+fn unwrap(by: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<DataKey, DecryptError> {
+    let bytes = Zeroizing::new(open(by, nonce, sealed, ad)?);
+    DataKey::from_slice(&bytes).ok_or(DecryptError)
 }
 
 #[expect(clippy::expect_used, reason = "fails only above 256 GiB, far beyond what a record holds")]
@@ -248,6 +269,17 @@ mod tests {
         assert_eq!(back.0, key.0);
         assert!(other.unwrap(&nonce, &wrapped, b"user key").is_err());
         assert!(kek.unwrap(&nonce, &wrapped, b"other key").is_err());
+    }
+
+    #[test]
+    fn a_data_key_wraps_another_key() {
+        let (by, key) = (DataKey::generate(), DataKey::generate());
+        let (nonce, wrapped) = by.wrap(&key, b"file 1");
+        assert_eq!(by.unwrap(&nonce, &wrapped, b"file 1").unwrap().0, key.0);
+        assert!(by.unwrap(&nonce, &wrapped, b"file 2").is_err());
+        assert!(DataKey::generate().unwrap(&nonce, &wrapped, b"file 1").is_err());
+        let (nonce, short) = by.seal(&key.expose()[1..], b"file 1");
+        assert!(by.unwrap(&nonce, &short, b"file 1").is_err(), "not a key");
     }
 
     /// Written by the first release; a change here makes every stored body unreadable.
