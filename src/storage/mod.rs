@@ -46,6 +46,7 @@ pub use kv::presences::Presences;
 pub use kv::register::{Fingerprint, Process, Register, live_processes};
 pub use kv::texts::Texts;
 pub use kv::tokens::{FoundToken, Tokens};
+pub use kv::user_keys::UserKeys;
 pub use layout::{LAYOUT, stream_names};
 pub use open::{Config, OpenError};
 pub use state::key::{Claim, ClaimKey};

@@ -26,6 +26,7 @@ use crate::storage::kv::presences::Presences;
 use crate::storage::kv::register::Register;
 use crate::storage::kv::texts::Texts;
 use crate::storage::kv::tokens::Tokens;
+use crate::storage::kv::user_keys::UserKeys;
 use crate::storage::layout::stream;
 use crate::storage::open::integrity;
 use crate::storage::open::{self, Config, Identity, OpenError};
@@ -211,7 +212,13 @@ impl Storage {
     /// The texts of messages.
     #[must_use]
     pub fn texts(&self) -> Texts<'_> {
-        Texts { keys: &self.inner.keys, state: &self.inner.state }
+        Texts { user_keys: self.user_keys() }
+    }
+
+    /// The data keys of users.
+    #[must_use]
+    pub fn user_keys(&self) -> UserKeys<'_> {
+        UserKeys { keys: &self.inner.keys, state: &self.inner.state }
     }
 
     /// What is delivered to the process's subscriber.

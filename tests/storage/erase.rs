@@ -97,7 +97,7 @@ fn shredded_keys_are_gone_and_texts_unreadable() {
         assert_eq!(elsewhere, None, "a body is bound to its place");
         let subject = format!("$KV.ENCRYPTION_KEYS.user.{anna}.{}", sealed.key_id);
         assert!(on_disk(&server.store_dir(), subject.as_bytes()));
-        storage.texts().shred(&anna).await.unwrap();
+        storage.user_keys().shred(&anna).await.unwrap();
         let opened = storage.texts().unseal(&anna, &lobby, &row, &sealed).await.unwrap();
         assert_eq!(opened, None);
         storage.state().change::<User, _>(&anna, put(true)).await.unwrap();

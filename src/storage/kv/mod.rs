@@ -10,6 +10,7 @@ mod record_cache;
 pub(crate) mod register;
 pub(crate) mod texts;
 pub(crate) mod tokens;
+pub(crate) mod user_keys;
 
 use std::time::Duration;
 

@@ -1,0 +1,56 @@
+//! The data keys of users: made when they are first needed, and erased for ever.
+
+use crate::domain::{User, UserId};
+use crate::storage::error::StorageError;
+use crate::storage::kv::keys::{Keys, Sealer};
+use crate::storage::state::{RecordChange, State};
+
+/// The data keys of all users.
+#[derive(Clone, Copy)]
+pub struct UserKeys<'a> {
+    pub(crate) keys: &'a Keys,
+    /// Names each user's active key, and whose account was deleted.
+    pub(crate) state: &'a State,
+}
+
+impl UserKeys<'_> {
+    /// The active data key of a user, made when there is none.
+    pub(crate) async fn active(self, user: &UserId) -> Result<Sealer, StorageError> {
+        let key_id = self.active_id(user);
+        if let Some(key) = self.keys.get(user, &key_id).await? {
+            return Ok(Sealer { key, key_id });
+        }
+        // None yet, or its wrappings are for other secrets: a new active key.
+        let new_id = self.keys.create(user).await?;
+        self.state
+            .change::<User, std::convert::Infallible>(user, |user| {
+                Ok(match user {
+                    Some(user) if user.active_key_id == key_id && !user.deleted => {
+                        RecordChange::Put(User { active_key_id: new_id.clone(), ..user.clone() })
+                    }
+                    _ => RecordChange::Keep,
+                })
+            })
+            .await
+            .map_err(StorageError::from)?;
+        let key_id = self.active_id(user);
+        match self.keys.get(user, &key_id).await? {
+            Some(key) => Ok(Sealer { key, key_id }),
+            None => Err(StorageError::Corrupt { what: "ENCRYPTION_KEYS", source: None }),
+        }
+    }
+
+    fn active_id(self, user: &UserId) -> String {
+        self.state.read(|tables| {
+            tables.users.get(user).map(|user| user.active_key_id.clone()).unwrap_or_default()
+        })
+    }
+
+    /// Erases every data key of a user: what is encrypted with them is unreadable for ever.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn shred(self, user: &UserId) -> Result<(), StorageError> {
+        self.keys.shred(user).await
+    }
+}
