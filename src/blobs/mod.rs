@@ -2,11 +2,13 @@
 
 mod error;
 mod nats;
+mod object;
 pub mod s3;
 mod variants;
 
 pub use error::BlobError;
 pub use nats::{ChunkReader, ChunkStore, FileCipher};
+pub use object::{ObjectReader, ObjectWriter, new_multipart};
 pub use variants::{KeptVariant, VariantCache};
 
 use std::ops::Range;
@@ -14,11 +16,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{AssetId, File, FileLocation};
+use crate::domain::{AssetId, File, FileLocation, Multipart};
 use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_TTL};
 use crate::nats::Nats;
 use crate::runtime::{Backoff, Clock, Stop};
-use s3::{S3, S3Error};
+use s3::S3;
 
 /// Where new files go, and the bucket of older ones.
 #[derive(Debug, Clone, Default)]
@@ -118,9 +120,14 @@ impl Blobs {
                 BlobReader::Nats(Box::new(ChunkReader::new(self.files.clone(), key, chunks, range)))
             }
             FileLocation::S3 => {
-                BlobReader::S3 { s3: self.s3()?.clone(), id: file.id, range, download: None }
+                BlobReader::S3(Box::new(ObjectReader::new(self.s3()?.clone(), file.id, range)))
             }
         })
+    }
+
+    /// Writes the object of a file, after the parts that S3 has.
+    pub fn write_object(&self, id: &AssetId, parts: &Multipart) -> Result<ObjectWriter, BlobError> {
+        Ok(ObjectWriter::resume(self.s3()?.clone(), id, parts))
     }
 
     /// A URL at which anybody can fetch a file for [`S3_REDIRECT_TTL`], if it is one that may be fetched there.
@@ -170,13 +177,7 @@ pub enum BlobReader {
     /// In memory.
     Memory(Bytes),
     Nats(Box<ChunkReader>),
-    S3 {
-        s3: S3,
-        id: AssetId,
-        range: Range<u64>,
-        /// Begun with the first read.
-        download: Option<Box<s3::Download>>,
-    },
+    S3(Box<ObjectReader>),
 }
 
 impl BlobReader {
@@ -189,26 +190,7 @@ impl BlobReader {
             Self::Memory(bytes) if bytes.is_empty() => Ok(None),
             Self::Memory(bytes) => Ok(Some(std::mem::take(bytes))),
             Self::Nats(reader) => reader.next().await,
-            Self::S3 { range, .. } if range.is_empty() => Ok(None),
-            Self::S3 { s3, id, range, download } => {
-                let download = match download {
-                    Some(download) => download,
-                    None => {
-                        let opened = s3.get(id.as_str(), Some(range.clone())).await;
-                        download.insert(Box::new(opened.map_err(missing)?))
-                    }
-                };
-                Ok(download.next().await?)
-            }
+            Self::S3(reader) => reader.next().await,
         }
-    }
-}
-
-/// An object that is not there is a file without its bytes; one that is too short was cut.
-fn missing(error: S3Error) -> BlobError {
-    match error {
-        S3Error::NotFound => BlobError::Missing,
-        S3Error::RangeBeyondEnd => BlobError::Damaged,
-        error => error.into(),
     }
 }

@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use super::ErrorKind;
 use super::error::{StoreError, blob_kind, flatten};
 use crate::blobs::s3::S3Error;
-use crate::blobs::{BlobError, BlobReader, Blobs, ChunkStore, FileCipher, s3};
+use crate::blobs::{
+    BlobError, BlobReader, Blobs, ChunkStore, FileCipher, ObjectWriter, new_multipart,
+};
 use crate::crypto::Sha256State;
 use crate::domain::{AssetId, Chunk, File, FileLocation};
 use crate::limits::{FILE_CHUNKS_MAX, FILE_MOVE_LEASE, FILE_WORK_STEP, UPLOAD_CHUNK_MAX_BYTES};
@@ -132,7 +134,7 @@ pub(super) struct Copy {
 enum Target {
     Nowhere,
     Nats(Box<ChunkWriter>),
-    S3 { sink: Box<s3::Upload>, _slot: SlotGuard },
+    S3 { sink: Box<ObjectWriter>, _slot: SlotGuard },
 }
 
 /// Makes chunks of full size from bytes of any length.
@@ -330,9 +332,7 @@ impl Run<'_> {
             })),
             FileWork::Move(Backend::S3) => {
                 let slot = part_slots.take().await.map_err(|_| FileWorkError::Memory)?;
-                let part_size = s3::part_size(s3::Length::Known(file.size));
-                let part_size = usize::try_from(part_size).unwrap_or(usize::MAX);
-                let sink = s3::Upload::new(blobs.s3()?.clone(), id.as_str(), part_size);
+                let sink = blobs.write_object(&id, &new_multipart(file.size))?;
                 Target::S3 { sink: Box::new(sink), _slot: slot }
             }
         };
@@ -374,7 +374,7 @@ impl Run<'_> {
                 FileLocation::Nats(chunks.chunks)
             }
             Target::S3 { sink, .. } => {
-                sink.finish().await.map_err(BlobError::from)?;
+                sink.finish().await?;
                 let stored = self.works.blobs.s3()?.head(file.id.as_str()).await;
                 if stored.map_err(BlobError::from)?.size != file.size {
                     return Err(BlobError::Damaged.into());
@@ -422,7 +422,7 @@ impl Run<'_> {
             Target::Nats(chunks) => {
                 self.remove(&copy.file.id, &FileLocation::Nats(chunks.chunks)).await?;
             }
-            Target::S3 { sink, .. } => sink.abort().await.map_err(BlobError::from)?,
+            Target::S3 { sink, .. } => sink.abort().await?,
         }
         Ok(())
     }

@@ -2,11 +2,9 @@
 
 use bytes::Bytes;
 
-use super::uploads::{
-    UploadError, UploadView, Uploads, check_fits, check_whole, detect, multipart,
-};
+use super::uploads::{UploadError, UploadView, Uploads, check_fits, check_whole, detect};
 use super::{FileView, Session};
-use crate::blobs::{BlobError, FileCipher, s3};
+use crate::blobs::{BlobError, FileCipher, ObjectWriter};
 use crate::crypto::Sha256State;
 use crate::domain::{AssetId, Chunk, FileLocation, Multipart, Upload, UploadStatus};
 use crate::runtime::SlotGuard;
@@ -31,7 +29,7 @@ pub struct UploadStream<'a> {
 /// Where the bytes go.
 pub(super) enum StreamTarget {
     Nats,
-    S3 { sink: Box<s3::Upload>, _slot: SlotGuard },
+    S3 { sink: Box<ObjectWriter>, _slot: SlotGuard },
 }
 
 impl UploadStream<'_> {
@@ -49,8 +47,7 @@ impl UploadStream<'_> {
                 self.upload.chunks.push(chunk);
             }
             StreamTarget::S3 { sink, .. } => {
-                let written = Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await;
-                written.map_err(BlobError::from)?;
+                Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await?;
             }
         }
         self.hash.update(bytes);
@@ -76,7 +73,7 @@ impl UploadStream<'_> {
         let in_s3 = match self.target {
             StreamTarget::Nats => false,
             StreamTarget::S3 { sink, _slot } => {
-                Box::pin(sink.finish()).await.map_err(BlobError::from)?;
+                Box::pin(sink.finish()).await?;
                 true
             }
         };
@@ -113,8 +110,7 @@ impl UploadStream<'_> {
             }
             // Only what is needed to remove the parts: chunks cannot go on after these.
             StreamTarget::S3 { sink, .. } => {
-                let parts = multipart(sink.progress());
-                self.upload.parts = Some(Multipart { etags: Vec::new(), ..parts });
+                self.upload.parts = Some(Multipart { etags: Vec::new(), ..sink.parts() });
             }
         }
         self.upload.updated_ms = self.uploads.clock.unix_ms();
@@ -124,11 +120,8 @@ impl UploadStream<'_> {
         let Some(revision) = saved else {
             // Cancelled, or another request uploads the same file, perhaps from where the record was.
             remove_unlisted(*service, self.cipher.id, &self.upload.chunks).await;
-            if let StreamTarget::S3 { sink, .. } = &self.target
-                && let Some(id) = &sink.progress().id
-            {
-                let s3 = service.blobs.s3()?;
-                s3.abort(self.cipher.id.as_str(), id).await.map_err(BlobError::from)?;
+            if let StreamTarget::S3 { sink, .. } = &self.target {
+                Box::pin(sink.abort()).await?;
             }
             return Err(UploadError::Conflict);
         };

@@ -10,13 +10,13 @@ use super::file_eraser::{EraseError, FileEraser};
 use super::rights::ViewerRights;
 use super::upload_stream::{StreamTarget, UploadStream};
 use super::{ErrorKind, FileView, Session, millis};
-use crate::blobs::s3::{self, S3Error};
-use crate::blobs::{BlobError, Blobs, FileCipher};
+use crate::blobs::s3::S3Error;
+use crate::blobs::{BlobError, Blobs, FileCipher, ObjectWriter, new_multipart};
 use crate::crypto::{Sha256State, from_hex, hex, random, sha256};
 use crate::domain::permission::Permission;
 use crate::domain::text::file_name;
 use crate::domain::{
-    AssetId, Chunk, Detected, File, FileGroup, FileLocation, FileState, Multipart, RoomId, Upload,
+    AssetId, Chunk, Detected, File, FileGroup, FileLocation, FileState, RoomId, Upload,
     UploadStatus,
 };
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
@@ -255,7 +255,7 @@ impl<'a> Uploads<'a> {
         let Some(Ok(_slot)) = slot else { return Err(UploadError::Busy) };
         let mut sink = self.sink(cipher, upload)?;
         self.write_staged(cipher, upload, &mut sink).await?;
-        upload.parts = Some(multipart(sink.progress()));
+        upload.parts = Some(sink.parts());
         let sent = sink.stored_bytes();
         let mut end = staged_begin(upload);
         let is_sent = |chunk: &Chunk| {
@@ -273,22 +273,9 @@ impl<'a> Uploads<'a> {
     }
 
     /// Where an upload to S3 goes on.
-    fn sink(self, cipher: &FileCipher, upload: &Upload) -> Result<s3::Upload, UploadError> {
+    fn sink(self, cipher: &FileCipher, upload: &Upload) -> Result<ObjectWriter, UploadError> {
         let parts = upload.parts.as_ref().ok_or(BlobError::NoBucket)?;
-        let progress = s3::Progress {
-            key: cipher.id.to_string(),
-            part_size: usize::try_from(parts.part_size).unwrap_or(usize::MAX),
-            id: parts.id.clone().map(s3::UploadId),
-            parts: (1..)
-                .zip(&parts.etags)
-                .map(|(number, etag)| s3::Part {
-                    number,
-                    etag: etag.clone(),
-                    size: parts.part_size,
-                })
-                .collect(),
-        };
-        Ok(s3::Upload::resume(self.blobs.s3()?.clone(), progress))
+        Ok(self.blobs.write_object(&cipher.id, parts)?)
     }
 
     /// Writes the staged bytes that S3 does not have.
@@ -296,7 +283,7 @@ impl<'a> Uploads<'a> {
         self,
         cipher: &FileCipher,
         upload: &Upload,
-        sink: &mut s3::Upload,
+        sink: &mut ObjectWriter,
     ) -> Result<(), UploadError> {
         let mut begin = staged_begin(upload);
         let mut known = sink.stored_bytes().saturating_sub(begin);
@@ -306,7 +293,7 @@ impl<'a> Uploads<'a> {
             let skipped = known.min(chunk.length.into());
             known = known.saturating_sub(skipped);
             let new = bytes.split_off(usize::try_from(skipped).unwrap_or(usize::MAX));
-            Box::pin(sink.write(new)).await.map_err(BlobError::from)?;
+            Box::pin(sink.write(new)).await?;
         }
         Ok(())
     }
@@ -327,7 +314,7 @@ impl<'a> Uploads<'a> {
         if upload.parts.is_some() {
             let slot = self.part_slots.take().await.map_err(|_| UploadError::Busy)?;
             let former = self.sink(&cipher, &upload)?;
-            Box::pin(former.abort()).await.map_err(BlobError::from)?;
+            Box::pin(former.abort()).await?;
             self.blobs.staged.purge(&id).await?;
             upload.parts = Some(new_multipart(upload.size));
             let sink = Box::new(self.sink(&cipher, &upload)?);
@@ -410,13 +397,10 @@ impl<'a> Uploads<'a> {
             // The bytes came in a stream, which closes an upload only after its object is there.
             return self.check_object(id, upload).await;
         }
-        let finished: Result<(), UploadError> =
-            match self.write_staged(&cipher, upload, &mut sink).await {
-                Ok(()) => {
-                    Box::pin(sink.finish()).await.map_err(|error| BlobError::from(error).into())
-                }
-                Err(error) => Err(error),
-            };
+        let finished = match self.write_staged(&cipher, upload, &mut sink).await {
+            Ok(()) => Box::pin(sink.finish()).await.map_err(UploadError::from),
+            Err(error) => Err(error),
+        };
         match finished {
             // Completed by a call whose response was lost, or whose process was killed.
             Err(UploadError::Blob(BlobError::S3(S3Error::UploadMissing))) => {
@@ -506,21 +490,6 @@ impl<'a> Uploads<'a> {
                 (true, false) => Ok(id),
             }
         })
-    }
-}
-
-/// A multipart upload that is not begun.
-fn new_multipart(size: u64) -> Multipart {
-    let part_size = s3::part_size(s3::Length::Known(size));
-    Multipart { id: None, part_size, etags: Vec::new() }
-}
-
-/// What is stored of an upload's progress.
-pub(super) fn multipart(progress: &s3::Progress) -> Multipart {
-    Multipart {
-        id: progress.id.as_ref().map(|id| id.0.clone()),
-        part_size: u64::try_from(progress.part_size).unwrap_or(u64::MAX),
-        etags: progress.parts.iter().map(|part| part.etag.clone()).collect(),
     }
 }
 

@@ -98,8 +98,8 @@ impl Upload {
         }
     }
 
-    /// Removes what is stored of this upload.
-    pub async fn abort(self) -> Result<(), S3Error> {
+    /// Removes what is stored of this upload; nothing may be written any more.
+    pub async fn abort(&self) -> Result<(), S3Error> {
         match &self.progress.id {
             Some(id) => self.s3.abort(&self.progress.key, id).await,
             None => Ok(()),
