@@ -23,6 +23,8 @@ pub struct File {
     pub created_ms: i64,
     pub state: FileState,
     pub location: FileLocation,
+    /// Its key is wrapped with its uploader's, and an object of it in S3 is ciphertext.
+    pub encrypted: bool,
 }
 
 /// The life of a file.

@@ -74,6 +74,12 @@ impl HttpError {
             ErrorKind::DiskError => {
                 return Self::unavailable("the server cannot write to its disk", error);
             }
+            ErrorKind::Undecryptable => {
+                return Self::unavailable(
+                    "the file cannot be decrypted, because a key is missing",
+                    error,
+                );
+            }
             ErrorKind::Internal => {
                 log::error!(cause = chain(error); "a request failed");
                 return Self::internal();

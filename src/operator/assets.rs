@@ -66,6 +66,7 @@ fn finding(finding: &Finding) -> Value {
         FindingKind::Damaged => "damaged",
         FindingKind::Orphaned => "orphaned",
         FindingKind::TooLarge => "too-large",
+        FindingKind::Undecryptable => "undecryptable",
     };
     json!({ "file": finding.what, "is": is })
 }

@@ -303,6 +303,7 @@ pub(super) fn operator_error(
         ErrorKind::AlreadyExists => ("already_exists", Exit::Exists),
         ErrorKind::InvalidArgument => ("invalid_argument", Exit::Usage),
         ErrorKind::FailedPrecondition
+        | ErrorKind::Undecryptable
         | ErrorKind::PermissionDenied
         | ErrorKind::Unauthenticated => ("failed_precondition", Exit::Failed),
         ErrorKind::ResourceExhausted => ("unavailable", Exit::TryAgain),

@@ -195,7 +195,7 @@ impl<'a> Assets<'a> {
         if !file.state.is_shown() && !is_own(&file, viewer) {
             return Err(FileError::NotFound);
         }
-        let key = self.storage.files().key(&id).await?.ok_or(FileError::NotFound)?;
+        let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
         Ok(OpenFile { file, cipher: FileCipher { id, key }, shown: None })
     }
 
@@ -205,7 +205,7 @@ impl<'a> Assets<'a> {
         let file = self.storage.files().get(&id).await?;
         let is_shown = |file: &File| file.room.is_none() && file.state == FileState::Ready;
         let file = file.filter(is_shown).ok_or(FileError::NotFound)?;
-        let key = self.storage.files().key(&id).await?.ok_or(FileError::NotFound)?;
+        let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
         Ok(OpenFile { file, cipher: FileCipher { id, key }, shown: None })
     }
 

@@ -6,8 +6,8 @@ use crate::domain::text::{DescriptionError, RoomNameError};
 use crate::nats::PublishError;
 use crate::storage::{ChangeError, StorageError};
 
-/// The kinds of errors; each is one code of the contract (section 3.1), the disk's three are `unavailable`
-/// with a text of their own.
+/// The kinds of errors; each is one code of the contract (section 3.1), the disk's three and the missing key are
+/// `unavailable` with a text of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// No credential, or one that does not count.
@@ -30,6 +30,8 @@ pub enum ErrorKind {
     DiskLow,
     /// The server's disk is read-only or reports errors: writes are rejected.
     DiskError,
+    /// The key of an encrypted file's uploader is missing.
+    Undecryptable,
     Unimplemented,
     /// An error of this program; its text is not sent to clients.
     Internal,
@@ -49,6 +51,7 @@ impl StoreError {
             StorageError::Full => ErrorKind::DiskFull,
             StorageError::DiskError => ErrorKind::DiskError,
             StorageError::Outdated => ErrorKind::Unavailable,
+            StorageError::Undecryptable { .. } => ErrorKind::Undecryptable,
             StorageError::Held { .. } | StorageError::Newer { .. } => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
         }

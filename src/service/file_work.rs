@@ -66,6 +66,8 @@ pub enum FindingKind {
     Orphaned,
     /// It needs more chunks than a file in NATS may have.
     TooLarge,
+    /// The key of its uploader is missing or cannot be read.
+    Undecryptable,
 }
 
 /// What a step did.
@@ -311,9 +313,17 @@ impl Run<'_> {
             }
             (FileWork::Move(Backend::S3), FileLocation::Nats(_)) => {}
         }
-        let Some(key) = storage.files().key(&id).await? else {
-            self.find(&id, FindingKind::Missing);
-            return Ok(None);
+        let key = match storage.files().key(&file).await {
+            Ok(Some(key)) => key,
+            Ok(None) => {
+                self.find(&id, FindingKind::Missing);
+                return Ok(None);
+            }
+            Err(StorageError::Undecryptable { .. }) => {
+                self.find(&id, FindingKind::Undecryptable);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
         };
         let chunks_max =
             u64::try_from(FILE_CHUNKS_MAX * UPLOAD_CHUNK_MAX_BYTES).unwrap_or(u64::MAX);

@@ -293,11 +293,16 @@ impl ServerImages<'_> {
             created_ms: self.clock.unix_ms(),
             state: FileState::Pending,
             location: self.blobs.location()?,
+            // Everybody may see it.
+            encrypted: false,
         };
         // The record comes first: what a crash leaves behind has a record.
-        self.storage.files().create(&file).await?;
+        let key = self.storage.files().create(&file).await?;
+        let cipher = FileCipher { id, key };
         match &mut file.location {
-            FileLocation::Nats(chunks) => *chunks = Box::pin(self.put_chunks(id, &bytes)).await?,
+            FileLocation::Nats(chunks) => {
+                *chunks = Box::pin(self.put_chunks(&cipher, &bytes)).await?;
+            }
             FileLocation::S3 => {
                 let put = Box::pin(self.blobs.s3()?.put(id.as_str(), bytes)).await;
                 put.map_err(BlobError::from)?;
@@ -335,12 +340,14 @@ impl ServerImages<'_> {
         }
     }
 
-    async fn put_chunks(self, id: AssetId, bytes: &[u8]) -> Result<Vec<Chunk>, ServerImageError> {
-        let key = self.storage.files().key(&id).await?.ok_or(ServerImageError::GivenUp)?;
-        let cipher = FileCipher { id, key };
+    async fn put_chunks(
+        self,
+        cipher: &FileCipher,
+        bytes: &[u8],
+    ) -> Result<Vec<Chunk>, ServerImageError> {
         let (mut chunks, mut begin) = (Vec::new(), 0_u64);
         for plain in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
-            let chunk = self.blobs.files.put(&cipher, begin, plain).await?;
+            let chunk = self.blobs.files.put(cipher, begin, plain).await?;
             begin = begin.saturating_add(chunk.length.into());
             chunks.push(chunk);
         }

@@ -188,6 +188,7 @@ impl<'a> Uploads<'a> {
             created_ms: now,
             state: FileState::Pending,
             location: self.blobs.location()?,
+            encrypted: false,
         };
         self.storage.files().create(&file).await?;
         let upload = Upload {
@@ -472,7 +473,8 @@ impl<'a> Uploads<'a> {
     }
 
     async fn cipher(self, id: AssetId) -> Result<FileCipher, UploadError> {
-        let key = self.storage.files().key(&id).await?.ok_or(UploadError::NotFound)?;
+        let file = self.storage.files().get(&id).await?.ok_or(UploadError::NotFound)?;
+        let key = self.storage.files().key(&file).await?.ok_or(UploadError::NotFound)?;
         Ok(FileCipher { id, key })
     }
 

@@ -57,8 +57,32 @@ pub enum StorageError {
         #[source]
         source: NatsError,
     },
-    #[error("a message key cannot be opened with core.secret_key")]
+    #[error("a key of a user cannot be opened with core.secret_key")]
     Key {
+        #[source]
+        source: CryptoError,
+    },
+    /// It can be again as soon as the key is there.
+    #[error("the file cannot be decrypted")]
+    Undecryptable {
+        #[source]
+        reason: FileKeyError,
+    },
+}
+
+/// Why the key of an encrypted file cannot be unwrapped.
+#[derive(Debug, thiserror::Error)]
+pub enum FileKeyError {
+    #[error("the key of its uploader is missing")]
+    Missing,
+    #[error("the key of its uploader cannot be read")]
+    Unreadable {
+        #[source]
+        source: Box<StorageError>,
+    },
+    /// It was changed, or is that of another file.
+    #[error("its own key is not what the key of its uploader wrapped")]
+    Changed {
         #[source]
         source: CryptoError,
     },
@@ -84,6 +108,12 @@ impl StorageError {
     }
 
     pub(crate) const LATE: Self = Self::Unavailable { source: None };
+}
+
+impl From<FileKeyError> for StorageError {
+    fn from(reason: FileKeyError) -> Self {
+        Self::Undecryptable { reason }
+    }
 }
 
 impl From<NatsError> for StorageError {

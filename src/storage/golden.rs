@@ -390,6 +390,18 @@ fn buckets() {
 }
 
 #[test]
+fn keys_of_encrypted_files() {
+    golden(
+        "wrapped-file-key",
+        &records::WrappedFileKey {
+            key_id: "0011223344556677".into(),
+            nonce: Bytes::from_static(&[1; 24]),
+            ciphertext: Bytes::from_static(&[2; 48]),
+        },
+    );
+}
+
+#[test]
 fn checkpoints_and_leases() {
     let epoch = Bytes::from_static(&[9; 16]);
     let mut checkpoint = records::FoldCheckpoint { epoch, next_sequence: 77, ..Default::default() };

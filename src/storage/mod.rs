@@ -31,7 +31,7 @@ mod records {
 
 pub use crate::domain::timeline::Sealed;
 pub use encoding::DecodeError;
-pub use error::{ChangeError, StorageError};
+pub use error::{ChangeError, FileKeyError, StorageError};
 pub use feed::live::{
     EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent,
 };

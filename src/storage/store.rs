@@ -70,7 +70,6 @@ pub(crate) struct Inner {
     pub(crate) memory: Arc<MemoryStreams>,
     pub(crate) tokens: Tokens,
     pub(crate) presences: Presences,
-    pub(crate) files: Files,
     pub(crate) uploads: Uploads,
     pub(crate) barrier: crate::storage::feed::barrier::Barrier,
     pub(crate) subscriber: SubscriberSlot,
@@ -135,7 +134,6 @@ impl Storage {
             markers: Markers::new(link(), config.embedded, following.clone()),
             tokens: Tokens::new(link(), config.embedded, following.clone()),
             presences: Presences { nats: nats.clone(), memory: Arc::clone(&memory) },
-            files: Files::new(link()),
             uploads: Uploads::new(link()),
             memory,
             barrier: crate::storage::feed::barrier::Barrier::default(),
@@ -170,8 +168,9 @@ impl Storage {
 
     /// What is known of uploaded files.
     #[must_use]
-    pub fn files(&self) -> &Files {
-        &self.inner.files
+    pub fn files(&self) -> Files<'_> {
+        let (nats, clock) = (&self.inner.nats, &self.inner.clock);
+        Files { nats, clock, user_keys: self.user_keys() }
     }
 
     /// The uploads in progress.

@@ -239,7 +239,7 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         bucket.put(id(4).as_str(), vec![0; 700_000].into()).await.unwrap();
         // Of 6 MiB, cut.
         bucket.put(id(6).as_str(), content(5 << 20).into()).await.unwrap();
-        let key = world.storage.files().key(&id(5)).await.unwrap().unwrap();
+        let key = world.file_key(&id(5)).await.unwrap();
         let chunks = ChunkStore::assets(nats.clone(), world.clock.clone());
         chunks.put(&FileCipher { id: id(5), key }, 0, b"late").await.unwrap();
         let foreign = AssetId::new(id(0).group(), 5);

@@ -224,7 +224,7 @@ fn nothing_is_left_of_a_cancelled_upload() {
         let closed = send(service, &ada, id, 5, b"56789").await.unwrap_err();
         assert_eq!(closed.kind(), ErrorKind::FailedPrecondition);
         assert_eq!(chunks(&world.storage, &upload.id).await, 0);
-        assert!(world.storage.files().key(&upload.id).await.unwrap().is_none());
+        assert!(world.file_key(&upload.id).await.is_none());
         // A record without the name is left, for what may still arrive.
         let left = world.storage.files().get(&upload.id).await.unwrap().unwrap();
         assert_eq!((left.state, left.name.as_str()), (FileState::Erasing, ""));
@@ -478,7 +478,7 @@ fn deleting_a_message_deletes_its_files_for_everybody() {
         let file = upload(&[service], &ada, &general, &secret).await;
         let ids = [file.id.to_string()];
         let message = service.messages().post(&ada, with_files(&general, "x", &ids)).await.unwrap();
-        let key = world.storage.files().key(&file.id).await.unwrap().unwrap();
+        let key = world.file_key(&file.id).await.unwrap();
         let id = message.id.as_str();
         let denied = service.deletions().message(&bob, &general, id).await.unwrap_err();
         assert_eq!(denied.kind(), ErrorKind::PermissionDenied);

@@ -290,7 +290,7 @@ fn a_chunk_that_arrives_late_is_removed() {
         let service = &world.service;
         let store = ChunkStore::assets(world.storage.nats().clone(), world.clock.clone());
         let cancelled = begin(service, &ada, &general, b"01234").await.unwrap();
-        let key = world.storage.files().key(&cancelled.id).await.unwrap().unwrap();
+        let key = world.file_key(&cancelled.id).await.unwrap();
         let file = upload(&[service], &ada, &general, b"01234").await;
         service.uploads().cancel(&ada, cancelled.id.as_str()).await.unwrap();
         // As of a process that was killed while they were on their way.

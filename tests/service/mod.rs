@@ -24,8 +24,9 @@ mod standstill;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use chatto::crypto::Secret;
 use chatto::crypto::password::Params;
+use chatto::crypto::{DataKey, Secret};
+use chatto::domain::AssetId;
 use chatto::runtime::{Clock, Runtime};
 use chatto::service::{
     CallKind, Config, Credential, LogIn, LoggedIn, NewUser, RedeemRequest, Service, Session,
@@ -141,6 +142,12 @@ impl World {
             self.service.directory().list_rooms(session, chatto::service::RoomScope::All).await;
         let found = rooms.unwrap().into_iter().find(|room| room.room.name == name);
         found.unwrap().room.id.to_string()
+    }
+
+    /// The key of a file that has a record.
+    pub(crate) async fn file_key(&self, id: &AssetId) -> Option<DataKey> {
+        let file = self.storage.files().get(id).await.unwrap().unwrap();
+        self.storage.files().key(&file).await.unwrap()
     }
 
     pub(crate) async fn close(self) {

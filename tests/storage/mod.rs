@@ -6,6 +6,7 @@ mod damage;
 mod deadline;
 mod drafts;
 pub(crate) mod erase;
+mod file_keys;
 mod folds;
 mod head;
 mod held;

@@ -51,6 +51,7 @@ impl Recorded for FileRecord {
             created_ms: record.created_ms,
             state,
             location,
+            encrypted: record.encrypted,
         };
         Ok(Self { file, replaced: record.replaced })
     }
@@ -69,6 +70,7 @@ impl Recorded for FileRecord {
             height: file.height,
             created_ms: file.created_ms,
             replaced: *replaced,
+            encrypted: file.encrypted,
             ..records::File::default()
         };
         let state = match &file.state {

@@ -357,6 +357,7 @@ fn file(state: FileState, location: FileLocation) -> FileRecord {
         created_ms: 1,
         state,
         location,
+        encrypted: false,
     };
     FileRecord { file, replaced: 9 }
 }
@@ -377,6 +378,9 @@ fn files() {
     stored("file-reserved", &file(FileState::Reserved { request, at_ms: 4 }, in_nats()));
     stored("file-deleting", &file(FileState::Deleting { message, at_ms: 4 }, in_nats()));
     stored("file-erasing", &file(FileState::Erasing, in_nats()));
+    let mut encrypted = file(FileState::Ready, FileLocation::S3);
+    encrypted.file.encrypted = true;
+    stored("file-encrypted", &encrypted);
 }
 
 #[test]

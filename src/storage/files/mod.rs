@@ -1,8 +1,9 @@
 //! FILES: what is known of every uploaded file, and its key. How far an upload has come is in AUTH_TOKENS.
 //!
 //! A file has a record, which changes a few times in its life, and a key of its own, which is written once: erasing
-//! the key makes the file's chunks unreadable without overwriting them. Both are read from the leader, as another
-//! process may have written them a moment ago.
+//! the key makes the file's chunks unreadable without overwriting them. That of an encrypted file is wrapped with a key
+//! of its uploader, which FILES does not hold. Record and key are read from the leader, as another process may have
+//! written them a moment ago.
 
 mod uploads;
 
@@ -16,9 +17,10 @@ use crate::domain::{AssetId, File, FileGroup, FileState};
 use crate::limits::{BATCH_MESSAGES_MAX, BATCH_SUBJECTS_MAX};
 use crate::nats::{BatchRead, Nats, StoredMessage};
 use crate::runtime::Clock;
-use crate::storage::encoding::{decode_value, encode_value};
+use crate::storage::encoding::{decode, decode_value, encode, encode_value};
 use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::kv::CHANGE_ATTEMPTS;
+use crate::storage::kv::user_keys::UserKeys;
 use crate::storage::kv::{Entry, bucket_get_known, put};
 use crate::storage::layout::stream;
 use crate::storage::state::RecordChange;
@@ -32,27 +34,30 @@ pub(crate) struct FileRecord {
 }
 
 /// FILES.
-pub struct Files {
-    nats: Nats,
-    clock: Clock,
+#[derive(Clone, Copy)]
+pub struct Files<'a> {
+    pub(crate) nats: &'a Nats,
+    pub(crate) clock: &'a Clock,
+    pub(crate) user_keys: UserKeys<'a>,
 }
 
-impl Files {
-    pub(crate) fn new((nats, clock): (Nats, Clock)) -> Self {
-        Self { nats, clock }
-    }
-
-    /// Stores a new file and makes its key. The record comes first: what a crash leaves behind has a record.
+impl Files<'_> {
+    /// Stores a new file and returns its key, which it makes, and that of its uploader if it is needed and there is
+    /// none. The record comes first: what a crash leaves behind has a record.
     ///
     /// # Cancel safety
     /// After dropping it the file may or may not be stored.
-    pub async fn create(&self, file: &File) -> Result<(), StorageError> {
+    pub async fn create(&self, file: &File) -> Result<DataKey, StorageError> {
         let record = FileRecord { file: file.clone(), replaced: 0 };
         let key = DataKey::generate();
+        let stored_key = match file.encrypted {
+            true => encode(&self.user_keys.wrap_file_key(file, &key).await?),
+            false => key.expose().to_vec().into(),
+        };
         // The id is new and random: only an attempt of our own, whose response was lost, can be in the way.
         self.put(&subject(&file.id), encode_value(&record), 0).await?;
-        self.put(&key_subject(&file.id), key.expose().to_vec().into(), 0).await?;
-        Ok(())
+        self.put(&key_subject(&file.id), stored_key, 0).await?;
+        Ok(key)
     }
 
     /// A file.
@@ -83,10 +88,17 @@ impl Files {
         Ok(files)
     }
 
-    /// The key of a file's chunks; `None`: it was erased.
-    pub async fn key(&self, id: &AssetId) -> Result<Option<DataKey>, StorageError> {
-        let stored = self.nats.leader_newest(stream::FILES, &key_subject(id)).await?;
+    /// The key of a file; `None`: it was erased, or the account of the uploader whose key wraps it was deleted.
+    ///
+    /// # Errors
+    /// [`StorageError::Undecryptable`] as long as the uploader's key is missing or cannot be read.
+    pub async fn key(&self, file: &File) -> Result<Option<DataKey>, StorageError> {
+        let stored = self.nats.leader_newest(stream::FILES, &key_subject(&file.id)).await?;
         let Some(stored) = stored else { return Ok(None) };
+        if file.encrypted {
+            let wrapped = decode(&stored.payload).map_err(StorageError::corrupt(stream::FILES))?;
+            return self.user_keys.unwrap_file_key(file, &wrapped).await;
+        }
         let key = DataKey::from_slice(&stored.payload);
         key.map(Some).ok_or(StorageError::Corrupt { what: stream::FILES, source: None })
     }
@@ -103,7 +115,7 @@ impl Files {
         let subject = subject(id);
         for _ in 0..CHANGE_ATTEMPTS {
             let (found, revision) =
-                bucket_get_known::<FileRecord>(&self.nats, stream::FILES, &subject).await?;
+                bucket_get_known::<FileRecord>(self.nats, stream::FILES, &subject).await?;
             let change =
                 f(found.as_ref().map(|record| &record.file)).map_err(ChangeError::Refused)?;
             let RecordChange::Put(file) = change else {
@@ -254,7 +266,7 @@ impl Files {
         payload: bytes::Bytes,
         revision: u64,
     ) -> Result<bool, StorageError> {
-        put(&self.nats, &self.clock, Entry { subject, payload, revision }, None).await
+        put(self.nats, self.clock, Entry { subject, payload, revision }, None).await
     }
 
     async fn erase_subject(&self, subject: &str) -> Result<(), StorageError> {

@@ -1,8 +1,10 @@
 //! The data keys of users: made when they are first needed, and erased for ever.
 
-use crate::domain::{User, UserId};
-use crate::storage::error::StorageError;
+use crate::crypto::DataKey;
+use crate::domain::{File, User, UserId};
+use crate::storage::error::{FileKeyError, StorageError};
 use crate::storage::kv::keys::{Keys, Sealer};
+use crate::storage::records::WrappedFileKey;
 use crate::storage::state::{RecordChange, State};
 
 /// The data keys of all users.
@@ -46,6 +48,41 @@ impl UserKeys<'_> {
         })
     }
 
+    /// Wraps the key of a file with the active data key of its uploader.
+    pub(crate) async fn wrap_file_key(
+        self,
+        file: &File,
+        key: &DataKey,
+    ) -> Result<WrappedFileKey, StorageError> {
+        let Sealer { key: by, key_id } = self.active(&file.uploader).await?;
+        let (nonce, ciphertext) = by.wrap(key, &file_key_ad(file));
+        Ok(WrappedFileKey { key_id, nonce: nonce.to_vec().into(), ciphertext: ciphertext.into() })
+    }
+
+    /// Unwraps the key of a file. `None`: the account of its uploader was deleted. The tombstone decides, not the key,
+    /// as another process may just have shredded it.
+    ///
+    /// # Errors
+    /// [`StorageError::Undecryptable`]
+    pub(crate) async fn unwrap_file_key(
+        self,
+        file: &File,
+        wrapped: &WrappedFileKey,
+    ) -> Result<Option<DataKey>, StorageError> {
+        let uploader = &file.uploader;
+        let user = self.state.read(|tables| tables.users.get(uploader).cloned());
+        if user.is_some_and(|user| user.deleted) {
+            return Ok(None);
+        }
+        let by = match self.keys.get(uploader, &wrapped.key_id).await {
+            Ok(found) => found.ok_or(FileKeyError::Missing)?,
+            Err(error) if error.is_transient() => return Err(error),
+            Err(error) => return Err(FileKeyError::Unreadable { source: Box::new(error) }.into()),
+        };
+        let key = by.unwrap(&wrapped.nonce, &wrapped.ciphertext, &file_key_ad(file));
+        Ok(Some(key.map_err(|source| FileKeyError::Changed { source })?))
+    }
+
     /// Erases every data key of a user: what is encrypted with them is unreadable for ever.
     ///
     /// # Cancel safety
@@ -53,4 +90,8 @@ impl UserKeys<'_> {
     pub async fn shred(self, user: &UserId) -> Result<(), StorageError> {
         self.keys.shred(user).await
     }
+}
+
+fn file_key_ad(file: &File) -> Vec<u8> {
+    format!("chatto file key v1 {}", file.id).into_bytes()
 }
