@@ -1,13 +1,15 @@
 //! Where the bytes of files are: in NATS or in a bucket of S3. It knows files by their id and neither rooms nor rights.
 
+mod cipher;
 mod error;
 mod nats;
 mod object;
 pub mod s3;
 mod variants;
 
+pub use cipher::FileCipher;
 pub use error::BlobError;
-pub use nats::{ChunkReader, ChunkStore, FileCipher};
+pub use nats::{ChunkReader, ChunkStore};
 pub use object::{ObjectReader, ObjectWriter, new_multipart};
 pub use variants::{KeptVariant, VariantCache};
 
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{AssetId, File, FileLocation, Multipart};
+use crate::domain::{File, FileLocation, Multipart};
 use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_TTL};
 use crate::nats::Nats;
 use crate::runtime::{Backoff, Clock, Stop};
@@ -112,22 +114,34 @@ impl Blobs {
     pub fn read(
         &self,
         file: File,
-        key: FileCipher,
+        cipher: FileCipher,
         range: Range<u64>,
     ) -> Result<BlobReader, BlobError> {
         Ok(match file.location {
             FileLocation::Nats(chunks) => {
-                BlobReader::Nats(Box::new(ChunkReader::new(self.files.clone(), key, chunks, range)))
+                let files = self.files.clone();
+                BlobReader::Nats(Box::new(ChunkReader::new(files, cipher, chunks, range)))
             }
             FileLocation::S3 => {
-                BlobReader::S3(Box::new(ObjectReader::new(self.s3()?.clone(), file.id, range)))
+                let s3 = self.s3()?.clone();
+                BlobReader::S3(Box::new(ObjectReader::new(s3, cipher, file.size, range)))
             }
         })
     }
 
     /// Writes the object of a file, after the parts that S3 has.
-    pub fn write_object(&self, id: &AssetId, parts: &Multipart) -> Result<ObjectWriter, BlobError> {
-        Ok(ObjectWriter::resume(self.s3()?.clone(), id, parts))
+    pub fn write_object(
+        &self,
+        cipher: FileCipher,
+        parts: &Multipart,
+    ) -> Result<ObjectWriter, BlobError> {
+        Ok(ObjectWriter::resume(self.s3()?.clone(), cipher, parts))
+    }
+
+    /// Whether the object of a file of this size has its size.
+    pub async fn is_object_whole(&self, cipher: &FileCipher, size: u64) -> Result<bool, BlobError> {
+        let object = self.s3()?.head(cipher.id.as_str()).await?;
+        Ok(object.size == cipher.object_bytes(size))
     }
 
     /// A URL at which anybody can fetch a file for [`S3_REDIRECT_TTL`], if it is one that may be fetched there.
@@ -138,7 +152,7 @@ impl Blobs {
         disposition: &str,
     ) -> Result<Option<String>, BlobError> {
         let is_larger = self.config.redirect_above.is_some_and(|above| file.size > above);
-        if file.location != FileLocation::S3 || !is_larger {
+        if file.location != FileLocation::S3 || file.encrypted || !is_larger {
             return Ok(None);
         }
         let how = s3::Presigned { ttl: S3_REDIRECT_TTL, content_type, disposition };

@@ -1,15 +1,14 @@
 //! Files in NATS: encrypted chunks in ASSETS, all of one file on one subject.
 //!
-//! A chunk is a random nonce and what it encrypts, bound to the file and its place in it, so that a chunk may be
-//! written twice and no chunk can stand in for another. The file's record lists the chunks by their sequences; what
-//! it does not list does not belong to the file.
+//! A chunk may be written twice. The file's record lists the chunks by their sequences; what it does not list does not
+//! belong to the file.
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::BlobError;
-use crate::crypto::{DataKey, NONCE_BYTES, hex, random};
+use super::{BlobError, FileCipher};
+use crate::crypto::{hex, random};
 use crate::domain::{AssetId, Chunk};
 use crate::limits::{BATCH_MESSAGES_MAX, WRITE_DEADLINE};
 use crate::nats::{BatchRead, Commit, Nats, Outcome, Publish, PublishError};
@@ -22,13 +21,6 @@ pub struct ChunkStore {
     clock: Clock,
     /// JetStream's name, and what its subjects begin with.
     bucket: (&'static str, &'static str),
-}
-
-/// Encrypts the chunks of one file.
-#[derive(Clone)]
-pub struct FileCipher {
-    pub id: AssetId,
-    pub key: DataKey,
 }
 
 impl ChunkStore {
@@ -149,35 +141,6 @@ impl ChunkStore {
     /// May be repeated.
     pub async fn purge(&self, id: &AssetId) -> Result<(), BlobError> {
         Ok(self.nats.purge_subject(self.stream(), &self.subject(id)).await?)
-    }
-}
-
-impl FileCipher {
-    fn seal(&self, begin: u64, plain: &[u8]) -> Bytes {
-        self.seal_as(&self.associated_data(begin), plain)
-    }
-
-    fn open(&self, begin: u64, stored: &[u8]) -> Result<Vec<u8>, BlobError> {
-        self.open_as(&self.associated_data(begin), stored)
-    }
-
-    /// Encrypts something else that belongs to the file.
-    pub(super) fn seal_as(&self, associated_data: &[u8], plain: &[u8]) -> Bytes {
-        let (nonce, sealed) = self.key.seal(plain, associated_data);
-        [nonce.as_slice(), &sealed].concat().into()
-    }
-
-    pub(super) fn open_as(
-        &self,
-        associated_data: &[u8],
-        stored: &[u8],
-    ) -> Result<Vec<u8>, BlobError> {
-        let (nonce, sealed) = stored.split_at_checked(NONCE_BYTES).ok_or(BlobError::Damaged)?;
-        self.key.open(nonce, sealed, associated_data).map_err(|_| BlobError::Damaged)
-    }
-
-    fn associated_data(&self, begin: u64) -> Vec<u8> {
-        format!("chatto file v1 {} {begin}", self.id).into_bytes()
     }
 }
 

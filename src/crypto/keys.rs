@@ -10,6 +10,8 @@ use super::{Secret, mac, random};
 
 /// Bytes of an XChaCha20-Poly1305 nonce; large enough to be random.
 pub const NONCE_BYTES: usize = 24;
+/// Bytes of a Poly1305 tag, by which encryption makes bytes longer (RFC 8439, 2.8).
+pub const TAG_BYTES: usize = 16;
 
 /// Identifies a key-encryption key without revealing anything about it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -10,6 +10,6 @@ pub mod password;
 mod secret;
 
 pub use hash::{HashStateError, Sha256State};
-pub use keys::{DataKey, DecryptError, KekId, KeyEncryptionKey, NONCE_BYTES};
+pub use keys::{DataKey, DecryptError, KekId, KeyEncryptionKey, NONCE_BYTES, TAG_BYTES};
 pub use mac::{MacKey, from_hex, hex, sha256};
 pub use secret::{Secret, random, token_text};

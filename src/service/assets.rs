@@ -196,7 +196,7 @@ impl<'a> Assets<'a> {
             return Err(FileError::NotFound);
         }
         let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
-        Ok(OpenFile { file, cipher: FileCipher { id, key }, shown: None })
+        Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None })
     }
 
     /// An image that everybody may see.
@@ -206,7 +206,7 @@ impl<'a> Assets<'a> {
         let is_shown = |file: &File| file.room.is_none() && file.state == FileState::Ready;
         let file = file.filter(is_shown).ok_or(FileError::NotFound)?;
         let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
-        Ok(OpenFile { file, cipher: FileCipher { id, key }, shown: None })
+        Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None })
     }
 
     /// A URL of S3 at which the reader may fetch the whole file with this `Content-Disposition`; `None`: it comes from

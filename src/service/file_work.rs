@@ -127,6 +127,7 @@ pub(super) struct Copy {
     /// Of its record, in FILES.
     sequence: u64,
     file: File,
+    cipher: FileCipher,
     reader: BlobReader,
     hash: Sha256State,
     target: Target,
@@ -325,6 +326,7 @@ impl Run<'_> {
             }
             Err(error) => return Err(error.into()),
         };
+        let cipher = FileCipher::of(&file, key);
         let chunks_max =
             u64::try_from(FILE_CHUNKS_MAX * UPLOAD_CHUNK_MAX_BYTES).unwrap_or(u64::MAX);
         let target = match self.work {
@@ -335,19 +337,20 @@ impl Run<'_> {
             }
             FileWork::Move(Backend::Nats) => Target::Nats(Box::new(ChunkWriter {
                 store: blobs.files.clone(),
-                cipher: FileCipher { id, key: key.clone() },
+                cipher: cipher.clone(),
                 buffer: Vec::new(),
                 offset: 0,
                 chunks: Vec::new(),
             })),
             FileWork::Move(Backend::S3) => {
                 let slot = part_slots.take().await.map_err(|_| FileWorkError::Memory)?;
-                let sink = blobs.write_object(&id, &new_multipart(file.size))?;
+                let parts = new_multipart(file.size, file.encrypted);
+                let sink = blobs.write_object(cipher.clone(), &parts)?;
                 Target::S3 { sink: Box::new(sink), _slot: slot }
             }
         };
-        let reader = blobs.read(file.clone(), FileCipher { id, key }, 0..file.size)?;
-        Ok(Some(Copy { sequence, file, reader, hash: Sha256State::default(), target }))
+        let reader = blobs.read(file.clone(), cipher.clone(), 0..file.size)?;
+        Ok(Some(Copy { sequence, file, cipher, reader, hash: Sha256State::default(), target }))
     }
 
     /// Reads on until the file or the time ends; returns whether the file did.
@@ -373,7 +376,7 @@ impl Run<'_> {
         if copy.hash.clone().finish() != copy.file.sha256 {
             return self.give_up(copy, BlobError::Damaged).await;
         }
-        let Copy { file, target, .. } = copy;
+        let Copy { file, cipher, target, .. } = copy;
         let to = match target {
             Target::Nowhere => {
                 self.step.done = self.step.done.saturating_add(1);
@@ -385,8 +388,7 @@ impl Run<'_> {
             }
             Target::S3 { sink, .. } => {
                 sink.finish().await?;
-                let stored = self.works.blobs.s3()?.head(file.id.as_str()).await;
-                if stored.map_err(BlobError::from)?.size != file.size {
+                if !self.works.blobs.is_object_whole(&cipher, file.size).await? {
                     return Err(BlobError::Damaged.into());
                 }
                 FileLocation::S3

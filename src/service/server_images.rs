@@ -298,7 +298,7 @@ impl ServerImages<'_> {
         };
         // The record comes first: what a crash leaves behind has a record.
         let key = self.storage.files().create(&file).await?;
-        let cipher = FileCipher { id, key };
+        let cipher = FileCipher::of(&file, key);
         match &mut file.location {
             FileLocation::Nats(chunks) => {
                 *chunks = Box::pin(self.put_chunks(&cipher, &bytes)).await?;

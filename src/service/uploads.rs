@@ -201,7 +201,8 @@ impl<'a> Uploads<'a> {
             hash: Sha256State::default().to_bytes(),
             chunks: Vec::new(),
             detected: None,
-            parts: (file.location == FileLocation::S3).then(|| new_multipart(new.size)),
+            parts: (file.location == FileLocation::S3)
+                .then(|| new_multipart(new.size, file.encrypted)),
             updated_ms: now,
         };
         self.storage.uploads().put(&id, &upload, 0).await?;
@@ -276,7 +277,7 @@ impl<'a> Uploads<'a> {
     /// Where an upload to S3 goes on.
     fn sink(self, cipher: &FileCipher, upload: &Upload) -> Result<ObjectWriter, UploadError> {
         let parts = upload.parts.as_ref().ok_or(BlobError::NoBucket)?;
-        Ok(self.blobs.write_object(&cipher.id, parts)?)
+        Ok(self.blobs.write_object(cipher.clone(), parts)?)
     }
 
     /// Writes the staged bytes that S3 does not have.
@@ -317,7 +318,7 @@ impl<'a> Uploads<'a> {
             let former = self.sink(&cipher, &upload)?;
             Box::pin(former.abort()).await?;
             self.blobs.staged.purge(&id).await?;
-            upload.parts = Some(new_multipart(upload.size));
+            upload.parts = Some(new_multipart(upload.size, cipher.encrypted));
             let sink = Box::new(self.sink(&cipher, &upload)?);
             target = StreamTarget::S3 { sink, _slot: slot };
         }
@@ -396,7 +397,7 @@ impl<'a> Uploads<'a> {
         let mut sink = self.sink(&cipher, upload)?;
         if sink.stored_bytes() < staged_begin(upload) {
             // The bytes came in a stream, which closes an upload only after its object is there.
-            return self.check_object(id, upload).await;
+            return self.check_object(&cipher, upload).await;
         }
         let finished = match self.write_staged(&cipher, upload, &mut sink).await {
             Ok(()) => Box::pin(sink.finish()).await.map_err(UploadError::from),
@@ -405,16 +406,18 @@ impl<'a> Uploads<'a> {
         match finished {
             // Completed by a call whose response was lost, or whose process was killed.
             Err(UploadError::Blob(BlobError::S3(S3Error::UploadMissing))) => {
-                self.check_object(id, upload).await
+                self.check_object(&cipher, upload).await
             }
             finished => finished,
         }
     }
 
     /// Whether the object of a complete upload is there.
-    async fn check_object(self, id: AssetId, upload: &Upload) -> Result<(), UploadError> {
-        let object = self.blobs.s3()?.head(id.as_str()).await.map_err(BlobError::from)?;
-        if object.size == upload.size { Ok(()) } else { Err(BlobError::Missing.into()) }
+    async fn check_object(self, cipher: &FileCipher, upload: &Upload) -> Result<(), UploadError> {
+        match self.blobs.is_object_whole(cipher, upload.size).await? {
+            true => Ok(()),
+            false => Err(BlobError::Missing.into()),
+        }
     }
 
     /// Shows the file of a complete upload to its uploader.
@@ -475,7 +478,7 @@ impl<'a> Uploads<'a> {
     async fn cipher(self, id: AssetId) -> Result<FileCipher, UploadError> {
         let file = self.storage.files().get(&id).await?.ok_or(UploadError::NotFound)?;
         let key = self.storage.files().key(&file).await?.ok_or(UploadError::NotFound)?;
-        Ok(FileCipher { id, key })
+        Ok(FileCipher::of(&file, key))
     }
 
     /// The room, if the user may attach files in it.

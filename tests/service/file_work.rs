@@ -241,7 +241,8 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         bucket.put(id(6).as_str(), content(5 << 20).into()).await.unwrap();
         let key = world.file_key(&id(5)).await.unwrap();
         let chunks = ChunkStore::assets(nats.clone(), world.clock.clone());
-        chunks.put(&FileCipher { id: id(5), key }, 0, b"late").await.unwrap();
+        let cipher = FileCipher { id: id(5), key, encrypted: false };
+        chunks.put(&cipher, 0, b"late").await.unwrap();
         let foreign = AssetId::new(id(0).group(), 5);
         bucket.put(foreign.as_str(), "bytes".into()).await.unwrap();
         bucket.put("another program's", "bytes".into()).await.unwrap();

@@ -180,8 +180,11 @@ fn images_are_kept_for_as_long_as_the_settings_say() {
         // Longer than nats-server could count.
         let (short, long) = (open(second), open(Duration::MAX));
         let file = |number| AssetId::new(chatto::domain::FileGroup::SERVER, number);
-        let cipher =
-            chatto::blobs::FileCipher { id: file(1), key: chatto::crypto::DataKey::generate() };
+        let cipher = chatto::blobs::FileCipher {
+            id: file(1),
+            key: chatto::crypto::DataKey::generate(),
+            encrypted: false,
+        };
         let image = content(1_200_000);
         long.put(&cipher, "9x9-cover", &image).await.unwrap();
         long.put_impossible(&file(2)).await.unwrap();
@@ -217,6 +220,7 @@ fn images_are_kept_in_pieces_and_only_the_key_of_their_file_reads_them() {
         let cipher = |number| chatto::blobs::FileCipher {
             id: file(number),
             key: chatto::crypto::DataKey::generate(),
+            encrypted: false,
         };
         let image = content(1_200_000);
         let first = cipher(1);

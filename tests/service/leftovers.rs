@@ -295,7 +295,8 @@ fn a_chunk_that_arrives_late_is_removed() {
         service.uploads().cancel(&ada, cancelled.id.as_str()).await.unwrap();
         // As of a process that was killed while they were on their way.
         for id in [cancelled.id, file.id] {
-            store.put(&FileCipher { id, key: key.clone() }, 0, b"01234").await.unwrap();
+            let cipher = FileCipher { id, key: key.clone(), encrypted: false };
+            store.put(&cipher, 0, b"01234").await.unwrap();
         }
         world.clock.advance(Duration::from_secs(3660));
         service.sweeper().sweep_files().await.unwrap();

@@ -66,9 +66,7 @@ impl Upload {
     /// Not cancel safe: after a drop it is unknown which bytes were taken. Resume the upload from its progress.
     pub async fn write(&mut self, mut chunk: Bytes) -> Result<(), S3Error> {
         while !chunk.is_empty() {
-            if self.buffer.len() >= self.progress.part_size {
-                self.send_part().await?;
-            }
+            self.send_full_part().await?;
             let room = self.progress.part_size - self.buffer.len();
             let taken = chunk.split_to(room.min(chunk.len()));
             // A buffer that grows by doubling would take up to twice the part, and be copied each time.
@@ -78,6 +76,11 @@ impl Upload {
             self.buffer.extend_from_slice(&taken);
         }
         Ok(())
+    }
+
+    /// Sends the part in memory if it is full, as [`Self::write`] does before it takes a byte.
+    pub async fn send_full_part(&mut self) -> Result<(), S3Error> {
+        if self.buffer.len() >= self.progress.part_size { self.send_part().await } else { Ok(()) }
     }
 
     /// Stores the object.
