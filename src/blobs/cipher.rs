@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::BlobError;
-use crate::crypto::{DataKey, NONCE_BYTES, TAG_BYTES};
+use crate::crypto::{DataKey, NONCE_BYTES, Sha256State, TAG_BYTES};
 use crate::domain::{AssetId, File};
 
 /// Bytes of the file in each chunk of an object. Few, because reading a single byte costs a chunk. It never changes, as
@@ -76,6 +76,29 @@ impl FileCipher {
         self.key.open(nonce, sealed, associated_data).map_err(|_| BlobError::Damaged)
     }
 
+    /// What is stored of the hash of an upload that is not complete. It contains up to 63 bytes of the file.
+    #[must_use]
+    pub fn seal_hash(&self, state: &Sha256State) -> Vec<u8> {
+        let state = state.to_bytes();
+        match self.encrypted {
+            true => self.seal_as(&self.hash_associated_data(), &state).into(),
+            false => state,
+        }
+    }
+
+    /// Reads the result of [`Self::seal_hash`].
+    pub fn open_hash(&self, stored: &[u8]) -> Result<Sha256State, BlobError> {
+        let state = match self.encrypted {
+            true => self.open_as(&self.hash_associated_data(), stored)?,
+            false => stored.to_vec(),
+        };
+        Sha256State::from_bytes(&state).map_err(|_| BlobError::Damaged)
+    }
+
+    fn hash_associated_data(&self) -> Vec<u8> {
+        format!("chatto hash v1 {}", self.id).into_bytes()
+    }
+
     fn associated_data(&self, begin: u64) -> Vec<u8> {
         format!("chatto file v1 {} {begin}", self.id).into_bytes()
     }
@@ -113,6 +136,18 @@ mod tests {
             assert_eq!(encrypted.file_bytes(object), file);
             let sealed = encrypted.seal(0, &vec![0; usize::try_from(file).unwrap()]);
             assert!(file > 65_536 || file == 0 || sealed.len() as u64 == object);
+        }
+    }
+
+    #[test]
+    fn the_hash_of_an_encrypted_file_is_stored_encrypted() {
+        let mut hash = Sha256State::default();
+        hash.update(b"a text of less than a block");
+        for is_encrypted in [false, true] {
+            let stored = cipher(1, is_encrypted).seal_hash(&hash);
+            assert_eq!(stored.ends_with(b"a block"), !is_encrypted);
+            assert_eq!(cipher(1, is_encrypted).open_hash(&stored).unwrap(), hash);
+            assert!(cipher(1, !is_encrypted).open_hash(&stored).is_err());
         }
     }
 

@@ -72,7 +72,7 @@ pub struct Upload {
     pub sha256: [u8; 32],
     /// Bytes received.
     pub offset: u64,
-    /// The state of the SHA-256 of the bytes received.
+    /// The state of the SHA-256 of the bytes received; that of an encrypted file is encrypted too.
     pub hash: Vec<u8>,
     /// Those of ASSETS, or with S3 those staged in UPLOADS.
     pub chunks: Vec<Chunk>,

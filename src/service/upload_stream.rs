@@ -68,7 +68,8 @@ impl UploadStream<'_> {
         session: &Session,
     ) -> Result<(UploadView, FileView), UploadError> {
         check_whole(&self.upload, self.received, self.hash.clone())?;
-        (self.upload.offset, self.upload.hash) = (self.received, self.hash.to_bytes());
+        self.upload.offset = self.received;
+        self.upload.hash = self.cipher.seal_hash(&self.hash);
         let (uploads, id) = (self.uploads, self.cipher.id);
         let in_s3 = match self.target {
             StreamTarget::Nats => false,
@@ -106,7 +107,8 @@ impl UploadStream<'_> {
         match &self.target {
             // Chunks can go on where a stream was cut.
             StreamTarget::Nats => {
-                (self.upload.offset, self.upload.hash) = (self.received, self.hash.to_bytes());
+                self.upload.offset = self.received;
+                self.upload.hash = self.cipher.seal_hash(&self.hash);
             }
             // Only what is needed to remove the parts: chunks cannot go on after these.
             StreamTarget::S3 { sink, .. } => {

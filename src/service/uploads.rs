@@ -22,7 +22,7 @@ use crate::domain::{
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
 use crate::media;
 use crate::runtime::{Clock, MemorySlots};
-use crate::storage::{Storage, StorageError, hash_state};
+use crate::storage::{Storage, StorageError};
 
 /// A file that is going to be uploaded.
 #[derive(Debug, Clone, Copy)]
@@ -190,7 +190,7 @@ impl<'a> Uploads<'a> {
             location: self.blobs.location()?,
             encrypted: false,
         };
-        self.storage.files().create(&file).await?;
+        let key = self.storage.files().create(&file).await?;
         let upload = Upload {
             status: UploadStatus::Open,
             uploader: session.user,
@@ -198,7 +198,7 @@ impl<'a> Uploads<'a> {
             size: new.size,
             sha256,
             offset: 0,
-            hash: Sha256State::default().to_bytes(),
+            hash: FileCipher::of(&file, key).seal_hash(&Sha256State::default()),
             chunks: Vec::new(),
             detected: None,
             parts: (file.location == FileLocation::S3)
@@ -228,10 +228,10 @@ impl<'a> Uploads<'a> {
         }
         let store = if upload.parts.is_some() { &self.blobs.staged } else { &self.blobs.files };
         let chunk = Box::pin(store.put(&cipher, upload.offset, &new.content)).await?;
-        let mut hash = hash_state(&upload)?;
+        let mut hash = cipher.open_hash(&upload.hash)?;
         hash.update(&new.content);
         upload.detected.get_or_insert_with(|| detect(&new.content));
-        upload.hash = hash.to_bytes();
+        upload.hash = cipher.seal_hash(&hash);
         upload.offset = upload.offset.saturating_add(chunk.length.into());
         upload.chunks.push(chunk);
         upload.updated_ms = self.clock.unix_ms();
@@ -323,7 +323,7 @@ impl<'a> Uploads<'a> {
             target = StreamTarget::S3 { sink, _slot: slot };
         }
         (upload.offset, upload.detected) = (0, None);
-        upload.hash = Sha256State::default().to_bytes();
+        upload.hash = cipher.seal_hash(&Sha256State::default());
         upload.chunks.clear();
         let hash = Sha256State::default();
         let (received, saved) = (0, 0);
@@ -346,12 +346,16 @@ impl<'a> Uploads<'a> {
         id: &str,
     ) -> Result<(UploadView, FileView), UploadError> {
         let (id, upload, revision) = self.own(session, id).await?;
-        check_whole(&upload, upload.offset, hash_state(&upload)?)?;
+        if upload.status == UploadStatus::Cancelled {
+            return Err(UploadError::Closed);
+        }
+        let cipher = self.cipher(id).await?;
+        check_whole(&upload, upload.offset, cipher.open_hash(&upload.hash)?)?;
         let upload = self.close(session, id, upload, revision).await?;
         if upload.parts.is_none() {
             self.remove_other_chunks(id, &upload).await?;
         } else if self.is_pending(id).await? {
-            Box::pin(self.finish_in_s3(id, &upload)).await?;
+            Box::pin(self.finish_in_s3(&cipher, &upload)).await?;
         }
         self.publish(id, &upload).await
     }
@@ -391,22 +395,21 @@ impl<'a> Uploads<'a> {
     }
 
     /// Makes the object of the parts that S3 has and what is staged. Repeatable.
-    async fn finish_in_s3(self, id: AssetId, upload: &Upload) -> Result<(), UploadError> {
+    async fn finish_in_s3(self, cipher: &FileCipher, upload: &Upload) -> Result<(), UploadError> {
         let _slot = self.part_slots.take().await.map_err(|_| UploadError::Busy)?;
-        let cipher = self.cipher(id).await?;
-        let mut sink = self.sink(&cipher, upload)?;
+        let mut sink = self.sink(cipher, upload)?;
         if sink.stored_bytes() < staged_begin(upload) {
             // The bytes came in a stream, which closes an upload only after its object is there.
-            return self.check_object(&cipher, upload).await;
+            return self.check_object(cipher, upload).await;
         }
-        let finished = match self.write_staged(&cipher, upload, &mut sink).await {
+        let finished = match self.write_staged(cipher, upload, &mut sink).await {
             Ok(()) => Box::pin(sink.finish()).await.map_err(UploadError::from),
             Err(error) => Err(error),
         };
         match finished {
             // Completed by a call whose response was lost, or whose process was killed.
             Err(UploadError::Blob(BlobError::S3(S3Error::UploadMissing))) => {
-                self.check_object(&cipher, upload).await
+                self.check_object(cipher, upload).await
             }
             finished => finished,
         }

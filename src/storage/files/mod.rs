@@ -7,7 +7,7 @@
 
 mod uploads;
 
-pub use uploads::{Uploads, hash_state};
+pub use uploads::Uploads;
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -1,6 +1,5 @@
 //! The uploads in progress, in AUTH_TOKENS: they are not backed up, and end by themselves.
 
-use crate::crypto::Sha256State;
 use crate::domain::{AssetId, Upload};
 use crate::limits::UPLOAD_TTL;
 use crate::nats::Nats;
@@ -41,15 +40,6 @@ impl Uploads {
         let entry = Entry { subject: &subject(id), payload: encode_value(upload), revision };
         put_entry(&self.nats, &self.clock, entry, Some(UPLOAD_TTL)).await
     }
-}
-
-/// The state of the hash of the bytes that an upload has received.
-///
-/// # Errors
-/// [`StorageError::Corrupt`] when the record does not hold one.
-pub fn hash_state(upload: &Upload) -> Result<Sha256State, StorageError> {
-    Sha256State::from_bytes(&upload.hash)
-        .map_err(|_| StorageError::Corrupt { what: stream::AUTH_TOKENS, source: None })
 }
 
 fn subject(id: &AssetId) -> String {
