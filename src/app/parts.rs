@@ -89,6 +89,7 @@ pub(super) fn service(
             .unwrap_or_else(unused),
         blobs: blobs::Config {
             uploads_to_s3: settings.assets.uploads_to_s3,
+            encrypt: settings.assets.encrypt,
             s3: bucket(settings, clock)?,
             redirect_above: settings.assets.redirect_above_bytes,
             cache_max_bytes: settings.assets.cache_max_bytes,

@@ -29,6 +29,8 @@ use s3::S3;
 pub struct Config {
     /// `core.assets.storage_backend` is `s3`.
     pub uploads_to_s3: bool,
+    /// `core.assets.encrypt`: new attachments are encrypted with a key of their uploader.
+    pub encrypt: bool,
     /// The bucket of `core.assets.s3.*`.
     pub s3: Option<S3>,
     /// `core.assets.s3.redirect_above`: larger files in S3 may be fetched there, in bytes. `None`: never.
@@ -74,6 +76,12 @@ impl Blobs {
             return Ok(FileLocation::S3);
         }
         self.files.check_free_disk().map(|()| FileLocation::Nats(Vec::new()))
+    }
+
+    /// Whether a new attachment is encrypted with a key of its uploader.
+    #[must_use]
+    pub fn encrypts_uploads(&self) -> bool {
+        self.config.encrypt
     }
 
     /// The bucket.
@@ -144,7 +152,8 @@ impl Blobs {
         Ok(object.size == cipher.object_bytes(size))
     }
 
-    /// A URL at which anybody can fetch a file for [`S3_REDIRECT_TTL`], if it is one that may be fetched there.
+    /// A URL at which anybody can fetch a file for [`S3_REDIRECT_TTL`], if it is one that may be fetched there: never
+    /// an encrypted one.
     pub async fn redirect(
         &self,
         file: &File,

@@ -64,7 +64,7 @@ pub const KEYS: &[Key] = &[
     now("core.assets.signing_secret", Text, SECRETS_FILE, "Signs asset URLs; at least 16 bytes, the same in every process").secret(),
     now("core.assets.storage_backend", Choice(&["nats", "s3"]), Value("nats"), "Where new uploads are stored"),
     now("core.assets.max_upload_size", BinarySize, Value("25MiB"), "Largest file of any type; MB is read as MiB"),
-    pending("core.assets.encrypt", Bool, Value("false"), "Encrypt new attachments"),
+    now("core.assets.encrypt", Bool, Value("false"), "Encrypt new attachments with a key of their uploader, in either backend"),
     now("core.assets.max_image_pixels", AutoInt, Value("auto"), "Images with more pixels (width times height) are not resized: those in messages are shown in full, as avatar, logo or banner they are refused; auto: as many as the memory for decoding allows (48 MiB below 1 GB of memory, else 192 MiB)"),
     now("core.assets.cache.enabled", Bool, Value("true"), "Keep resized images"),
     now("core.assets.cache.ttl", Duration, Value("7d"), "How long resized images are kept; a change applies to those made from then on"),

@@ -100,6 +100,7 @@ fn assets(from: &Resolved) -> Assets {
         signing_secret: from.secret("core.assets.signing_secret"),
         max_upload_bytes: from.size("core.assets.max_upload_size").unwrap_or_default(),
         uploads_to_s3: from.text("core.assets.storage_backend").as_deref() == Some("s3"),
+        encrypt: from.flag("core.assets.encrypt"),
         s3: s3(from),
         redirect_above_bytes: from.size("core.assets.s3.redirect_above"),
         max_image_pixels: from.auto_int("core.assets.max_image_pixels"),

@@ -96,6 +96,8 @@ pub struct Assets {
     pub max_upload_bytes: u64,
     /// `core.assets.storage_backend` is `s3`.
     pub uploads_to_s3: bool,
+    /// `core.assets.encrypt`
+    pub encrypt: bool,
     /// `core.assets.s3.*`, when an endpoint is set.
     pub s3: Option<s3::Config>,
     /// `core.assets.s3.redirect_above`

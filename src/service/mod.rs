@@ -127,7 +127,7 @@ pub struct Config {
     pub owner_emails: Vec<String>,
     /// `limits.max_users`; `None`: no limit.
     pub max_users: Option<u32>,
-    /// `core.assets.storage_backend` and `core.assets.s3.*`.
+    /// `core.assets.storage_backend`, `core.assets.encrypt` and `core.assets.s3.*`.
     pub blobs: blobs::Config,
     /// Parts of uploads to S3 that are in memory at a time: 8, half of it below 1 GB.
     pub part_slots: usize,

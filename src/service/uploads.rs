@@ -188,7 +188,7 @@ impl<'a> Uploads<'a> {
             created_ms: now,
             state: FileState::Pending,
             location: self.blobs.location()?,
-            encrypted: false,
+            encrypted: self.blobs.encrypts_uploads(),
         };
         let key = self.storage.files().create(&file).await?;
         let upload = Upload {

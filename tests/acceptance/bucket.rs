@@ -67,6 +67,19 @@ fn large_downloads_are_redirected_to_s3_only_where_that_is_set() {
     // Text that is shown in place, and what is not larger, come from here.
     assert_eq!(client.redirect(&path(&text)), None);
     assert_eq!(client.redirect(&path(&small)), None);
+    // Nor is anybody sent to ciphertext.
+    assert!(server.stop().success());
+    server.set("CHATTO_CORE_ASSETS_ENCRYPT", "true");
+    server.run();
+    let client = server.client().with_token(owner.client.token().unwrap());
+    let owner = Account { client, ..owner };
+    let client = &owner.client;
+    let encrypted = upload(&owner, &room, "c.bin", &large);
+    assert_eq!(client.redirect(&path(&encrypted)), None);
+    assert!(client.get_bytes(&path(&encrypted)).unwrap() == large);
+    let object = smol::block_on(s3(store.config()).head(&encrypted)).unwrap();
+    assert_eq!(object.size, 3_040);
+    assert!(client.redirect(&path(&file)).is_some(), "an older file stays plain");
     let page = client.headers("/").unwrap();
     let policy = page["content-security-policy"].to_str().unwrap();
     assert!(policy.contains(&format!("img-src 'self' {origin}; media-src 'self' {origin};")));

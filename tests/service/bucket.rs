@@ -59,18 +59,18 @@ fn failing(
     (proxy, fails)
 }
 
-async fn staged(world: &World, id: &AssetId) -> u64 {
+pub(super) async fn staged(world: &World, id: &AssetId) -> u64 {
     let subject = format!("$O.UPLOADS.C.{id}");
     world.storage.nats().messages_on("OBJ_UPLOADS", &subject).await.unwrap()
 }
 
 /// Nothing of a file is in the bucket.
-async fn assert_empty(bucket: &S3) {
+pub(super) async fn assert_empty(bucket: &S3) {
     assert_eq!(bucket.list("", None).await.unwrap().entries.len(), 0, "objects");
     assert_eq!(bucket.list_multipart("", None).await.unwrap().entries.len(), 0, "uploads");
 }
 
-async fn stream(
+pub(super) async fn stream(
     service: &Service,
     session: &Session,
     id: &AssetId,

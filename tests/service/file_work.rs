@@ -16,6 +16,7 @@ use chatto::service::{
 use parking_lot::Mutex;
 
 use super::bucket::{two, with_bucket};
+use super::encryption::{contains, encrypting, object, sealed_length};
 use super::files::{content, read, upload};
 use super::leftovers::assert_nothing_left;
 use super::{CutAt, NatsServer, World, run};
@@ -23,7 +24,7 @@ use crate::support::s3::proxy::{Fate, FaultyS3, Reply};
 use crate::support::s3::{Kind, S3Server, config, s3};
 
 /// Works until everything is done.
-async fn all(service: &Service, work: FileWork) -> Result<WorkStep, FileWorkError> {
+pub(super) async fn all(service: &Service, work: FileWork) -> Result<WorkStep, FileWorkError> {
     let (position, _) = service.file_works().begin(work).await?;
     let mut whole = WorkStep { done: 0, bytes: 0, findings: Vec::new(), next: Some(position) };
     while let Some(position) = whole.next {
@@ -36,16 +37,11 @@ async fn all(service: &Service, work: FileWork) -> Result<WorkStep, FileWorkErro
     Ok(whole)
 }
 
-/// Files in NATS and in S3, each attached to a message, with their bytes.
-async fn seeded(
-    to_s3: &World,
-    to_nats: &World,
-    session: &Session,
-    room: &str,
-) -> Vec<(FileView, Vec<u8>)> {
+/// Files of all these processes, each attached to a message, with their bytes.
+async fn seeded(worlds: [&World; 4], session: &Session, room: &str) -> Vec<(FileView, Vec<u8>)> {
     let mut files = Vec::new();
     for length in [0, 1_000, 700_000, 6 << 20] {
-        for world in [to_s3, to_nats] {
+        for world in worlds {
             let bytes = content(length);
             let file = upload(&[&world.service], session, room, &bytes).await;
             let ids = [file.id.to_string()];
@@ -57,7 +53,7 @@ async fn seeded(
     files
 }
 
-/// Two processes, of which one uploads to S3 and one to NATS, with files of both.
+/// Processes that upload to S3 and to NATS, with plain files and encrypted ones of both.
 struct Scene {
     bucket: S3,
     world: World,
@@ -75,7 +71,9 @@ impl Scene {
         bucket.check().await.unwrap();
         let (world, ada, _, general) = two(server, runtime, &bucket).await;
         let to_nats = World::open_with(server, runtime, with_bucket(&bucket, false)).await;
-        let files = seeded(&world, &to_nats, &ada, &general).await;
+        let in_s3 = World::open_with(server, runtime, encrypting(&bucket, true)).await;
+        let in_nats = World::open_with(server, runtime, encrypting(&bucket, false)).await;
+        let files = seeded([&world, &to_nats, &in_s3, &in_nats], &ada, &general).await;
         Self { bucket, world, to_nats, ada, files }
     }
 }
@@ -102,7 +100,8 @@ fn files_move_to_either_place_and_stay_readable() {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         let Scene { bucket, world, to_nats, ada, files } =
             Scene::start(&server, &store, &runtime).await;
-        for (to, wanted, moved) in [(Backend::S3, 8, 4), (Backend::Nats, 0, 8), (Backend::S3, 8, 8)]
+        for (to, wanted, moved) in
+            [(Backend::S3, 16, 8), (Backend::Nats, 0, 16), (Backend::S3, 16, 16)]
         {
             let step = all(&world.service, FileWork::Move(to)).await.unwrap();
             assert_eq!((step.done, step.findings), (moved, vec![]));
@@ -110,7 +109,19 @@ fn files_move_to_either_place_and_stay_readable() {
             assert_readable(&to_nats, &ada, &files).await;
             assert_eq!(all(&world.service, FileWork::Move(to)).await.unwrap().done, 0, "again");
             let check = all(&world.service, FileWork::Check).await.unwrap();
-            assert_eq!((check.done, check.findings), (8, vec![]));
+            assert_eq!((check.done, check.findings), (16, vec![]));
+        }
+        for (number, (file, bytes)) in files.iter().enumerate() {
+            // Two of each length are encrypted.
+            let record = world.storage.files().get(&file.id).await.unwrap().unwrap();
+            assert_eq!(record.encrypted, number % 4 >= 2);
+            let object = object(&bucket, &file.id).await;
+            if record.encrypted {
+                assert_eq!(object.len(), sealed_length(bytes.len()));
+                assert!(bytes.len() < 32 || !contains(&object, &bytes[..32]));
+            } else {
+                assert!(object == *bytes);
+            }
         }
         assert_nothing_left(&world, &bucket).await;
         world.close().await;
@@ -134,10 +145,10 @@ fn a_move_may_be_killed_anywhere_and_goes_on() {
                     break;
                 }
             }
-            assert_eq!(in_s3(&world, &files).await, if to == Backend::S3 { 8 } else { 0 });
+            assert_eq!(in_s3(&world, &files).await, if to == Backend::S3 { 16 } else { 0 });
             assert_eq!(all(&world.service, FileWork::Check).await.unwrap().findings, []);
         }
-        world.clock.advance(Duration::from_secs(600));
+        world.clock.advance_monotonic(Duration::from_secs(600));
         assert_nothing_left(&world, &bucket).await;
         world.close().await;
     });
@@ -161,7 +172,7 @@ async fn move_with_failures(scene: &Scene, requests: &AtomicUsize, arm: impl Fn(
                 break;
             }
         }
-        assert_eq!(in_s3(world, files).await, if to == Backend::S3 { 8 } else { 0 });
+        assert_eq!(in_s3(world, files).await, if to == Backend::S3 { files.len() } else { 0 });
         assert_eq!(all(&world.service, FileWork::Check).await.unwrap().findings, []);
     }
 }
@@ -233,15 +244,15 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         let Scene { bucket, world, files, .. } = Scene::start(&server, &store, &runtime).await;
         let id = |number: usize| files[number].0.id;
         // Of 1,000 bytes each in S3 and NATS, then of 700,000.
-        bucket.delete(id(2).as_str()).await.unwrap();
+        bucket.delete(id(4).as_str()).await.unwrap();
         let nats = world.storage.nats();
-        nats.purge_subject("OBJ_ASSETS", &format!("$O.ASSETS.C.{}", id(3))).await.unwrap();
-        bucket.put(id(4).as_str(), vec![0; 700_000].into()).await.unwrap();
+        nats.purge_subject("OBJ_ASSETS", &format!("$O.ASSETS.C.{}", id(5))).await.unwrap();
+        bucket.put(id(8).as_str(), vec![0; 700_000].into()).await.unwrap();
         // Of 6 MiB, cut.
-        bucket.put(id(6).as_str(), content(5 << 20).into()).await.unwrap();
-        let key = world.file_key(&id(5)).await.unwrap();
+        bucket.put(id(12).as_str(), content(5 << 20).into()).await.unwrap();
+        let key = world.file_key(&id(9)).await.unwrap();
         let chunks = ChunkStore::assets(nats.clone(), world.clock.clone());
-        let cipher = FileCipher { id: id(5), key, encrypted: false };
+        let cipher = FileCipher { id: id(9), key, encrypted: false };
         chunks.put(&cipher, 0, b"late").await.unwrap();
         let foreign = AssetId::new(id(0).group(), 5);
         bucket.put(foreign.as_str(), "bytes".into()).await.unwrap();
@@ -250,17 +261,17 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         let finding = |id: AssetId, is| (id.to_string(), format!("{is:?}"));
         let found = |one: &Finding| (one.what.clone(), format!("{:?}", one.is));
         let wanted = BTreeSet::from([
-            finding(id(2), FindingKind::Missing),
-            finding(id(3), FindingKind::Missing),
-            finding(id(4), FindingKind::Damaged),
-            finding(id(5), FindingKind::Orphaned),
-            finding(id(6), FindingKind::Damaged),
+            finding(id(4), FindingKind::Missing),
+            finding(id(5), FindingKind::Missing),
+            finding(id(8), FindingKind::Damaged),
+            finding(id(9), FindingKind::Orphaned),
+            finding(id(12), FindingKind::Damaged),
             finding(foreign, FindingKind::Orphaned),
         ]);
         assert_eq!(check.findings.iter().map(found).collect::<BTreeSet<_>>(), wanted);
         // What cannot be read is not moved, and everything else is.
         let step = all(&world.service, FileWork::Move(Backend::Nats)).await.unwrap();
-        assert_eq!((step.done, step.findings.len()), (1, 3));
+        assert_eq!((step.done, step.findings.len()), (5, 3));
         world.close().await;
     });
 }

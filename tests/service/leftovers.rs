@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::bucket::{two, with_bucket};
+use super::encryption::encrypting;
 use super::files::{begin, chunks, read, send, upload};
 use super::messages;
 use super::{CutAt, NatsServer, World, run};
@@ -66,7 +67,7 @@ struct Known {
 
 /// A person with several processes to send requests to.
 struct Person<'a> {
-    worlds: [&'a World; 3],
+    worlds: [&'a World; 4],
     session: &'a Session,
     room: &'a str,
 }
@@ -74,7 +75,7 @@ struct Person<'a> {
 impl Person<'_> {
     /// Any process.
     fn world(&self, random: &mut Rng) -> &World {
-        self.worlds[random.usize(..3)]
+        self.worlds[random.usize(..4)]
     }
 
     /// Uploads a file or goes on with it, and perhaps posts and deletes it. An error ends it as a kill does: what is
@@ -164,9 +165,10 @@ fn after_random_kills_nothing_is_left_that_no_record_names() {
         let bucket = s3(store.config());
         bucket.check().await.unwrap();
         let (first, ada, _, general) = two(&server, &runtime, &bucket).await;
-        let second = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
+        let second = World::open_with(&server, &runtime, encrypting(&bucket, true)).await;
         let third = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
-        let worlds = [&first, &second, &third];
+        let fourth = World::open_with(&server, &runtime, encrypting(&bucket, false)).await;
+        let worlds = [&first, &second, &third, &fourth];
         let ada = Person { worlds, session: &ada, room: &general };
         let mut files: Vec<Mutex<Known>> = Vec::new();
         for _ in 0..rounds {
@@ -338,10 +340,12 @@ fn after_kills_of_the_program_nothing_is_left_that_no_record_names() {
             until("uploads make progress", Duration::from_secs(90), || {
                 (acknowledged.load(Ordering::Relaxed) >= goal).then_some(())
             });
-            // New files go to the other backend from now on.
+            // New files go to the other backend from now on, and every second time are encrypted or no longer so.
             let backend = if round % 2 == 0 { "nats" } else { "s3" };
+            let encrypt = if round % 4 < 2 { "true" } else { "false" };
             server.kill();
             server.set("CHATTO_CORE_ASSETS_STORAGE_BACKEND", backend);
+            server.set("CHATTO_CORE_ASSETS_ENCRYPT", encrypt);
             server.run();
         }
         stop.store(true, Ordering::Relaxed);

@@ -4,6 +4,7 @@ mod announce;
 mod bucket;
 mod clock;
 mod crashes;
+mod encryption;
 mod file_work;
 pub(crate) mod files;
 mod guesses;

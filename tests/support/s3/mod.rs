@@ -127,6 +127,11 @@ impl S3Server {
         config(self.port)
     }
 
+    /// The folder of its data.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// Its log.
     fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
