@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::attachments::Attachments;
 use super::error::{StoreError, blob_kind};
 use super::rights::readable_room;
 use super::users::distinct;
@@ -145,6 +146,7 @@ pub struct Assets<'a> {
     pub(super) blobs: &'a Blobs,
     pub(super) clock: &'a Clock,
     pub(super) key: &'a MacKey,
+    pub(super) attachments: Attachments<'a>,
 }
 
 impl<'a> Assets<'a> {
@@ -161,11 +163,15 @@ impl<'a> Assets<'a> {
     ) -> Result<Vec<FileView>, ReadError> {
         let room = readable_room(self.storage, session, room)?;
         let ids: Vec<AssetId> = distinct(ids).filter_map(|id| id.parse().ok()).collect();
-        let is_visible = |file: &File| {
-            file.room == Some(room) && (file.state.is_shown() || is_own(file, session.user))
-        };
-        let found = self.storage.files().get_all(&ids).await?;
-        Ok(found.into_iter().filter(is_visible).map(FileView::from).collect())
+        let mut views = Vec::new();
+        for file in self.storage.files().get_all(&ids).await? {
+            let is_visible =
+                is_own(&file, session.user) || self.attachments.is_shown(&file).await?;
+            if file.room == Some(room) && is_visible {
+                views.push(file.into());
+            }
+        }
+        Ok(views)
     }
 
     /// Signs addresses for this viewer.
@@ -192,7 +198,7 @@ impl<'a> Assets<'a> {
         let file = self.storage.files().get(&id).await?.ok_or(FileError::NotFound)?;
         let room = file.room.ok_or(FileError::NotFound)?;
         super::rights::check_member(self.storage, viewer, room).map_err(|_| FileError::Denied)?;
-        if !file.state.is_shown() && !is_own(&file, viewer) {
+        if !is_own(&file, viewer) && !self.attachments.is_shown(&file).await? {
             return Err(FileError::NotFound);
         }
         let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;

@@ -6,6 +6,7 @@
 use super::error::flatten;
 use super::messages::PostError;
 use super::{FileView, Session, millis};
+use crate::domain::timeline::RowKind;
 use crate::domain::{AssetId, EventId, File, FileState, RoomId};
 use crate::limits::CLOCK_AHEAD_MAX;
 use crate::runtime::Clock;
@@ -118,16 +119,48 @@ impl Attachments<'_> {
         Ok(row.map(|row| row.id))
     }
 
-    /// Takes back the deletion of a file whose message has kept it.
-    pub(super) async fn keep(self, id: &AssetId, message: EventId) -> Result<(), StorageError> {
-        let keep = |state: &FileState| {
-            matches!(state, FileState::Deleting { .. }).then_some(FileState::Attached(message))
+    /// Takes back the deletion, begun at this time, of a file whose message has kept it. A later deletion goes on.
+    pub(super) async fn keep(
+        self,
+        id: &AssetId,
+        message: EventId,
+        begun_ms: i64,
+    ) -> Result<(), StorageError> {
+        let keep = |state: &FileState| match state {
+            FileState::Deleting { at_ms, .. } if *at_ms == begun_ms => {
+                Some(FileState::Attached(message))
+            }
+            _ => None,
         };
         self.storage.files().change_state(id, keep).await?;
         Ok(())
     }
 
-    /// The files of these ids that viewers may see, in the given order.
+    /// Whether members of its room may read a file. Where a deletion has begun the message decides: the process that
+    /// deletes may have been killed before or after it stored the deletion.
+    pub(super) async fn is_shown(self, file: &File) -> Result<bool, StorageError> {
+        match (&file.state, file.room) {
+            (FileState::Deleting { message, .. }, Some(room)) => {
+                self.has(room, *message, file.id).await
+            }
+            (state, _) => Ok(state.is_shown()),
+        }
+    }
+
+    /// Whether a message still has a file.
+    pub(super) async fn has(
+        self,
+        room: RoomId,
+        message: EventId,
+        file: AssetId,
+    ) -> Result<bool, StorageError> {
+        let row = self.storage.timelines().row(&room, &message).await?;
+        let Some(RowKind::Message(message)) = row.map(|row| row.kind) else { return Ok(false) };
+        let content = message.content.filter(|_| message.deleted_ms.is_none());
+        Ok(content.is_some_and(|content| content.attachments.contains(&file)))
+    }
+
+    /// The files of messages that are shown, in the given order.
     pub(super) async fn shown(self, ids: &[AssetId]) -> Result<Vec<File>, StorageError> {
         if ids.is_empty() {
             return Ok(Vec::new());

@@ -145,8 +145,14 @@ impl Deletions<'_> {
         let id = EventId::try_from(id).map_err(|_| DeleteError::MessageNotFound)?;
         let file = AssetId::try_from(file).map_err(|_| DeleteError::AttachmentNotFound)?;
         let row = self.storage.timelines().row(&target.room, &id).await?;
-        content_without(session, row.as_ref(), file)?;
-        self.mark(&file, id).await?;
+        match content_without(session, row.as_ref(), file) {
+            // An earlier call stored the deletion and did not come to the file.
+            Err(DeleteError::AttachmentNotFound) if self.is_marked(&file, id).await? => {
+                self.erase(&[file]).await;
+                return Ok(());
+            }
+            checked => checked.map(|_| self.mark(&file, id))?.await?,
+        }
         let draft = |view: &DraftView<'_>| {
             self.target(session, room)?;
             let content = Some(content_without(session, view.row(&id), file)?);
@@ -187,6 +193,14 @@ impl Deletions<'_> {
             |state: &FileState| state.is_shown().then_some(FileState::Deleting { message, at_ms });
         self.storage.files().change_state(id, mark).await?;
         Ok(())
+    }
+
+    /// Whether the file is noted to go with this message.
+    async fn is_marked(self, id: &AssetId, with: EventId) -> Result<bool, StorageError> {
+        let file = self.storage.files().get(id).await?;
+        Ok(file.is_some_and(
+            |file| matches!(file.state, FileState::Deleting { message, .. } if message == with),
+        ))
     }
 
     /// Removes marked files; what fails here is left to the sweep.

@@ -14,13 +14,12 @@ use super::file_eraser::{EraseError, FileEraser};
 use super::file_work::FileWorks;
 use super::millis;
 use crate::blobs::BlobError;
-use crate::domain::timeline::RowKind;
-use crate::domain::{AssetId, EventId, File, FileLocation, FileState, RoomId, UploadStatus};
+use crate::domain::{AssetId, File, FileLocation, FileState, UploadStatus};
 use crate::limits::{
     CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, UNATTACHED_FILE_TTL, UPLOAD_TTL,
 };
 use crate::runtime::Clock;
-use crate::storage::{Lease, Storage, StorageError};
+use crate::storage::{Lease, Storage};
 
 /// Cleans up files.
 #[derive(Clone, Copy)]
@@ -143,10 +142,10 @@ impl FileSweep<'_> {
                 let message = self.attachments.message_of(room, &request, at_ms).await?;
                 Ok(self.attachments.resolve(&id, &request, message).await?)
             }
-            FileState::Deleting { message, .. } => {
+            FileState::Deleting { message, at_ms } => {
                 let Some(room) = file.room else { return Ok(()) };
-                if self.has(room, message, id).await? {
-                    Ok(self.attachments.keep(&id, message).await?)
+                if self.attachments.has(room, message, id).await? {
+                    Ok(self.attachments.keep(&id, message, at_ms).await?)
                 } else {
                     self.erase(&id, |state| matches!(state, FileState::Deleting { .. })).await
                 }
@@ -165,19 +164,6 @@ impl FileSweep<'_> {
             log::info!("removed a file that nobody uses");
         }
         Ok(())
-    }
-
-    /// Whether a message still has a file.
-    async fn has(
-        self,
-        room: RoomId,
-        message: EventId,
-        file: AssetId,
-    ) -> Result<bool, StorageError> {
-        let row = self.storage.timelines().row(&room, &message).await?;
-        let Some(RowKind::Message(message)) = row.map(|row| row.kind) else { return Ok(false) };
-        let content = message.content.filter(|_| message.deleted_ms.is_none());
-        Ok(content.is_some_and(|content| content.attachments.contains(&file)))
     }
 }
 

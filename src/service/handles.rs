@@ -39,6 +39,7 @@ impl Service {
             blobs: &self.inner.blobs,
             clock: &self.inner.clock,
             key: &self.inner.keys.assets,
+            attachments: self.attachments(),
         }
     }
 

@@ -5,13 +5,13 @@ use std::convert::Infallible;
 use chatto::domain::timeline::RowKind;
 use chatto::domain::{AssetId, EventId, File, FileState};
 use chatto::service::{
-    ErrorKind, FileView, NewMessage, PageRequest, RoomFileView, Service, Session,
+    ErrorKind, FileReader, FileView, NewMessage, PageRequest, RoomFileView, Service, Session,
 };
 use chatto::storage::RecordChange;
 
 use super::files::upload;
 use super::messages::two;
-use super::{NatsServer, World, run};
+use super::{CutAt, NatsServer, World, run};
 
 /// Posts a message with these files.
 async fn post(service: &Service, session: &Session, room: &str, files: &[&FileView]) -> String {
@@ -77,6 +77,50 @@ fn the_files_of_a_room_are_listed_newest_message_first() {
         assert_eq!((entries(&all.items), all.total), (wanted, 6));
         let eve = world.person("eve", None).await;
         assert_eq!(list(&eve, 0, 0).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        world.close().await;
+    });
+}
+
+/// Wherever a deletion was cut off, a repeated one that succeeds leaves nothing that anybody can read.
+#[test]
+fn a_repeated_deletion_makes_files_unreadable_at_once() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        for whole_message in [true, false] {
+            for cut_at in 0.. {
+                let file = upload(&[service], &ada, &general, b"to be deleted").await;
+                let message = post(service, &ada, &general, &[&file]).await;
+                let id = file.id.to_string();
+                let delete = async || match whole_message {
+                    true => service.deletions().message(&ada, &general, &message).await,
+                    false => service.deletions().attachment(&ada, &general, &message, &id).await,
+                };
+                let cut = CutAt::new(delete(), cut_at).await;
+                let repeated = match &cut {
+                    None => delete().await,
+                    Some(done) => {
+                        assert!(done.is_ok(), "{done:?}");
+                        break;
+                    }
+                };
+                let open = service.assets().open(FileReader::Session(&bob), &id, None).await;
+                let error = open.err().map(|error| error.kind());
+                assert_eq!(error, Some(ErrorKind::NotFound), "{cut_at}: {repeated:?}");
+                let listed = service
+                    .assets()
+                    .of_room(&bob, &general, std::slice::from_ref(&id))
+                    .await
+                    .unwrap();
+                assert_eq!(listed, [], "{cut_at}");
+                // Only an attachment of which nothing is left is not found.
+                match repeated {
+                    Ok(()) => {}
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound, "{cut_at}"),
+                }
+            }
+        }
         world.close().await;
     });
 }
