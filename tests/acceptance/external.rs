@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::seeded;
 use crate::support::client::{Account, CallError, Message};
-use crate::support::nats::{NatsServer, free_port, request};
+use crate::support::nats::{NatsServer, request};
 use crate::support::old_nats::server_of;
+use crate::support::port::free_port;
 use crate::support::server::Server;
 use crate::support::wait::until;
 

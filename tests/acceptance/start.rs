@@ -15,7 +15,7 @@ fn a_second_server_on_one_directory_names_the_first() {
     let (pid, port) = (first.pid(), first.port());
     // The same directory and environment, but another port: only the lock can prevent the start.
     let mut second = first.command(["start"]);
-    second.env("CHATTO_WEBSERVER_PORT", crate::support::nats::free_port().to_string());
+    second.env("CHATTO_WEBSERVER_PORT", crate::support::port::free_port().to_string());
     let output = second.output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(75), "{stderr}");

@@ -127,7 +127,7 @@ fn a_failing_head_is_explained_by_a_get() {
 
 #[test]
 fn a_service_that_is_not_there_is_unreachable() {
-    let port = crate::support::nats::free_port();
+    let port = crate::support::port::free_port();
     let error = smol::block_on(s3(config(port)).check()).unwrap_err();
     assert!(matches!(error, S3Error::Unreachable { .. }) && error.is_transient(), "{error:?}");
     assert!(error.to_string().contains(&port.to_string()), "{error}");

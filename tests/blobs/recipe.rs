@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chatto::blobs::s3::{Bucket, Config};
 use chatto::crypto::Secret;
 
-use crate::support::nats::free_port;
+use crate::support::port::free_port;
 use crate::support::s3::{Sockets, config, s3};
 use crate::support::wait::until;
 

@@ -189,7 +189,7 @@ fn logs_come_as_json_and_logfmt() {
 
 #[test]
 fn a_stop_while_the_cluster_is_awaited_is_orderly() {
-    let port = crate::support::nats::free_port();
+    let port = crate::support::port::free_port();
     let dir = ServerDir::with(&format!(
         "cookie_signing_secret = \"0123456789abcdef0123456789abcdef\"\n\
          [core]\nsecret_key = \"0123456789abcdef0123456789abcdef\"\n\

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::support::{Raw, Response, head};
 use crate::support::certificates::Authority;
-use crate::support::nats::free_port;
+use crate::support::port::free_port;
 use crate::support::proxy::{Kind, PortTaken, Proxy};
 use crate::support::server::Server;
 use crate::support::wait::until;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use chatto::nats::{Auth, ConnectError, Nats, Target};
 use chatto::runtime::{Clock, Runtime};
 
-use crate::support::nats::{NatsServer, free_port};
+use crate::support::nats::NatsServer;
+use crate::support::port::free_port;
 
 fn target(url: String, auth: Auth) -> Target {
     Target { urls: vec![url], auth, ca_cert: None, name: "test".to_owned() }

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use crate::support::certificates::Authority;
 use crate::support::filter::Filter;
-use crate::support::nats::{NatsServer, free_port};
+use crate::support::nats::NatsServer;
+use crate::support::port::free_port;
 use crate::support::proxy::{Kind, PortTaken, Proxy};
 use crate::support::realtime::{Endpoint, Follower, Key, Response, Socket};
 pub(super) use crate::support::server::SECRET_KEY;

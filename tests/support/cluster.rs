@@ -8,7 +8,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::nats::{free_port, request, server_binary, signal};
+use super::nats::{request, server_binary, signal};
+use super::port::free_port;
 use super::relay::Relay;
 use super::replication_delay::{Delayed, ReplicationDelay};
 use super::wait::until;

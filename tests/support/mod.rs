@@ -13,6 +13,7 @@ pub(crate) mod golden;
 pub(crate) mod mounts;
 pub(crate) mod nats;
 pub(crate) mod old_nats;
+pub(crate) mod port;
 pub(crate) mod proc;
 pub(crate) mod proxy;
 pub(crate) mod realtime;

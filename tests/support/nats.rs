@@ -3,17 +3,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use chatto::nats::{Nats, StreamInfo};
 use chatto::runtime::Clock;
 use tempfile::TempDir;
 
+use super::port::free_port;
 use super::wait::until;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,30 +37,6 @@ pub(crate) fn server_binary() -> &'static Path {
         }
         path
     })
-}
-
-/// A port that is free now. It is below the range that the kernel uses for `bind` to port 0 and for outgoing
-/// connections, and test processes that run at the same time begin at different ports. So nobody takes it
-/// before it is bound.
-pub(crate) fn free_port() -> u16 {
-    /// The number of ports used below the kernel's range, and how many of them one process needs.
-    const PORTS: u32 = 16_384;
-    const OWN: u32 = 32;
-    static GIVEN: AtomicU32 = AtomicU32::new(0);
-
-    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
-    let lowest: u32 = range.split_whitespace().next().unwrap().parse().unwrap();
-    // Tests that run at the same time have process ids close to each other.
-    let first = std::process::id().wrapping_mul(OWN);
-    for _ in 0..PORTS {
-        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
-        let port = lowest.checked_sub(1 + first.wrapping_add(given) % PORTS).expect("room below");
-        let port = u16::try_from(port).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
-    panic!("no free port below {lowest}");
 }
 
 /// A nats-server that belongs to one test.

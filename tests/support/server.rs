@@ -10,7 +10,8 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::client::{Account, Client};
-use super::nats::{free_port, signal};
+use super::nats::signal;
+use super::port::free_port;
 use super::s3;
 use super::wait::until;
 

@@ -16,7 +16,7 @@ use chatto::runtime::Clock;
 use tempfile::TempDir;
 
 use super::certificates::Pair;
-use super::nats::free_port;
+use super::port::free_port;
 use super::wait::until;
 
 /// The servers under test.
