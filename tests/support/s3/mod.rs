@@ -3,6 +3,9 @@
 
 pub(crate) mod modes;
 pub(crate) mod proxy;
+mod seaweedfs;
+
+pub(crate) use seaweedfs::{DOMAIN, OWNER, READER, Sockets};
 
 use std::fs;
 use std::net::TcpStream;
@@ -27,15 +30,11 @@ pub(crate) enum Kind {
     Versitygw,
 }
 
-/// May do everything.
-pub(crate) const OWNER: (&str, &str) = ("owner-key", "owner-secret-key");
-/// May only read, at SeaweedFS.
-pub(crate) const READER: (&str, &str) = ("reader-key", "reader-secret-key");
 pub(crate) const BUCKET: &str = "files";
 /// What stands before all keys.
 pub(crate) const PREFIX: &str = "production/chatto";
-/// The domain of virtual-hosted buckets, which a test's hosts file resolves.
-pub(crate) const DOMAIN: &str = "s3.example.test";
+/// Of SeaweedFS, for the small files of tests.
+const VOLUME_MIB: usize = 64;
 
 impl Kind {
     /// Those that `CHATTO_S3_SERVERS` names, else SeaweedFS.
@@ -79,7 +78,7 @@ impl S3Server {
         let dir = tempfile::tempdir().unwrap();
         let port = free_port();
         let mut command = match kind {
-            Kind::SeaweedFs => seaweedfs(dir.path(), port),
+            Kind::SeaweedFs => seaweedfs::command(dir.path(), port, VOLUME_MIB, free_port),
             Kind::Rclone => rclone(dir.path(), port),
             Kind::Versitygw => versitygw(dir.path(), port),
         };
@@ -158,32 +157,6 @@ impl Drop for S3Server {
     }
 }
 
-/// The sockets that SeaweedFS makes in `/tmp` for its ports, and leaves there. They are removed when this is dropped.
-pub(crate) struct Sockets(Vec<String>);
-
-impl Sockets {
-    /// Those of the ports in this command.
-    pub(crate) fn of(command: &Command) -> Self {
-        let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
-        let of_port = |argument: String| {
-            let (name, port) = argument.rsplit_once('=')?;
-            name.contains(".port").then(|| format!("-{port}.sock"))
-        };
-        Self(arguments.filter_map(of_port).collect())
-    }
-}
-
-impl Drop for Sockets {
-    fn drop(&mut self) {
-        for entry in fs::read_dir("/tmp").into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if name.starts_with("seaweedfs-") && self.0.iter().any(|end| name.ends_with(end)) {
-                fs::remove_file(entry.path()).ok();
-            }
-        }
-    }
-}
-
 /// The owner's settings for a service at this port of 127.0.0.1.
 pub(crate) fn config(port: u16) -> Config {
     Config {
@@ -203,35 +176,6 @@ pub(crate) fn config(port: u16) -> Config {
 
 pub(crate) fn s3(config: Config) -> S3 {
     S3::build(config, Clock::system()).unwrap()
-}
-
-fn seaweedfs(dir: &Path, port: u16) -> Command {
-    let identity = |name: &str, (access, secret): (&str, &str), actions: &str| {
-        format!(
-            "{{\"name\":\"{name}\",\"credentials\":[{{\"accessKey\":\"{access}\",\"secretKey\":\"{secret}\"}}],\
-             \"actions\":[{actions}]}}"
-        )
-    };
-    let owner = identity("owner", OWNER, "\"Admin\",\"Read\",\"Write\",\"List\"");
-    let reader = identity("reader", READER, "\"Read\",\"List\"");
-    let identities = dir.join("identities.json");
-    fs::write(&identities, format!("{{\"identities\":[{owner},{reader}]}}")).unwrap();
-    let objects = dir.join("objects");
-    fs::create_dir(&objects).unwrap();
-    let mut command = Command::new("weed");
-    command.arg("server").arg(format!("-dir={}", objects.display()));
-    command.args(["-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-s3", "-s3.autoCreateBucket=false"]);
-    command.args(["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64"]);
-    command.args(["-volume.max=50", "-master.telemetry=false"]);
-    command.arg(format!("-s3.port={port}")).arg(format!("-s3.domainName={DOMAIN}"));
-    command.arg(format!("-s3.config={}", identities.display()));
-    for part in ["master", "volume", "filer"] {
-        command.arg(format!("-{part}.port={}", free_port()));
-    }
-    for part in ["master", "volume", "filer", "s3"] {
-        command.arg(format!("-{part}.port.grpc={}", free_port()));
-    }
-    command
 }
 
 fn rclone(dir: &Path, port: u16) -> Command {
