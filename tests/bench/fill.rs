@@ -72,8 +72,8 @@ pub(crate) struct FilledRoom {
 
 impl Filled {
     /// The kept store of these sizes, or a new one.
-    pub(crate) fn get(options: &Options) -> Self {
-        let name = format!("l{LAYOUT}-g{VERSION}-{}u-{}m", options.users, options.messages);
+    pub(crate) fn get(options: &Options, messages: u32) -> Self {
+        let name = format!("l{LAYOUT}-g{VERSION}-{}u-{messages}m", options.users);
         let dir = options.dir.join("stores").join(name);
         let file = dir.join("store.json");
         let data = dir.join("data");
@@ -83,11 +83,11 @@ impl Filled {
         }
         std::fs::remove_dir_all(&dir).ok();
         std::fs::create_dir_all(&dir).unwrap();
-        eprintln!("filling a store with {} messages …", options.messages);
+        eprintln!("filling a store with {messages} messages …");
         let began = Instant::now();
         // The first start makes the secrets, the streams and the defaults.
         Server::start(options, &data, &[]).stop();
-        let sizes = (options.users as usize, options.messages);
+        let sizes = (options.users as usize, messages);
         let (users, rooms) = store::with(&data, |store| fill(store, sizes));
         let filled = Self { data, users, rooms };
         std::fs::write(&file, serde_json::to_string(&filled).unwrap()).unwrap();

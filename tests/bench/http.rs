@@ -2,11 +2,15 @@
 //! connection, requests made beforehand, answers looked at only for status and length.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::time::Duration;
+
+use rustix::net::{AddressFamily, SocketType};
 
 /// Longer than the server itself tries a write.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// The server lets an upload wait until it has memory for it.
+const UPLOAD_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A connection that is kept.
 pub(crate) struct Connection {
@@ -22,9 +26,21 @@ pub(crate) struct Response<'a> {
 
 impl Connection {
     pub(crate) fn open(port: u16) -> Self {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        Self::on(TcpStream::connect(("127.0.0.1", port)).unwrap())
+    }
+
+    /// From another address of this machine, which is another client to the server.
+    pub(crate) fn open_from(source: Ipv4Addr, port: u16) -> Self {
+        let socket = rustix::net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        rustix::net::bind(&socket, &SocketAddrV4::new(source, 0)).unwrap();
+        rustix::net::connect(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).unwrap();
+        Self::on(socket.into())
+    }
+
+    fn on(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(UPLOAD_PATIENCE)).unwrap();
         Self { stream, buffer: vec![0; 256 * 1024] }
     }
 
@@ -46,11 +62,7 @@ impl Connection {
             if filled == self.buffer.len() {
                 self.buffer.resize(filled * 2, 0);
             }
-            let read = self.stream.read(&mut self.buffer[filled..])?;
-            if read == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            filled += read;
+            filled += self.read_after(filled)?;
             if head.is_none() {
                 head = parse_head(&self.buffer[..filled]);
             }
@@ -59,6 +71,30 @@ impl Connection {
             {
                 return Ok(Response { status, body: &self.buffer[start..start + length] });
             }
+        }
+    }
+
+    /// Reads a whole response of any length and keeps nothing of its body; returns its status and the body's length.
+    pub(crate) fn discard(&mut self) -> io::Result<(u16, usize)> {
+        let mut filled = 0;
+        loop {
+            filled += self.read_after(filled)?;
+            let Some((status, start, length)) = parse_head(&self.buffer[..filled]) else {
+                continue;
+            };
+            let mut missing = (start + length).saturating_sub(filled);
+            while missing > 0 {
+                missing = missing.saturating_sub(self.read_after(0)?);
+            }
+            return Ok((status, length));
+        }
+    }
+
+    /// Reads what has come into the buffer after its first bytes.
+    fn read_after(&mut self, filled: usize) -> io::Result<usize> {
+        match self.stream.read(&mut self.buffer[filled..])? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            read => Ok(read),
         }
     }
 }
@@ -78,13 +114,17 @@ fn parse_head(bytes: &[u8]) -> Option<(u16, usize, usize)> {
 
 /// A call of the public API as bytes to send; nothing in it asks for compression.
 pub(crate) fn call(method: &str, kind: &str, token: &str, body: &[u8]) -> Vec<u8> {
-    let mut request = format!(
-        "POST /api/connect/chatto.api.v1.{method} HTTP/1.1\r\nHost: localhost\r\n\
-         Authorization: Bearer {token}\r\nContent-Type: application/{kind}\r\n\
-         Connect-Protocol-Version: 1\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    )
-    .into_bytes();
+    let mut request = call_head(method, kind, token, body.len());
     request.extend_from_slice(body);
     request
+}
+
+/// The head of a call whose body has this length.
+pub(crate) fn call_head(method: &str, kind: &str, token: &str, length: usize) -> Vec<u8> {
+    format!(
+        "POST /api/connect/chatto.api.v1.{method} HTTP/1.1\r\nHost: localhost\r\n\
+         Authorization: Bearer {token}\r\nContent-Type: application/{kind}\r\n\
+         Connect-Protocol-Version: 1\r\nContent-Length: {length}\r\n\r\n"
+    )
+    .into_bytes()
 }

@@ -23,6 +23,10 @@ pub(crate) fn describe(options: &Options) -> Value {
         "command": command(),
         "messages": options.messages,
         "users": options.users,
+        "file_bytes": options.file_bytes,
+        "small_files": options.small_files,
+        "seaweedfs": first_line(&said("weed", &["version"])),
+        "rclone": first_line(&said("rclone", &["version"])),
         "seconds": options.run.as_secs(),
         "runs": options.runs,
         "load_generator": "on the same machine",
@@ -57,6 +61,10 @@ fn command() -> String {
 fn read(path: &str) -> String {
     let text = std::fs::read_to_string(Path::new(path)).unwrap_or_default();
     if text.is_empty() { "unknown".to_owned() } else { text.trim().to_owned() }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 fn said(program: &str, arguments: &[&str]) -> String {

@@ -14,6 +14,7 @@
 
 mod content;
 mod crowd;
+mod files;
 mod fill;
 mod flushes;
 mod http;
@@ -30,9 +31,14 @@ mod socket;
 mod sockets;
 mod start;
 mod store;
+mod watch;
 
+#[path = "../support/port.rs"]
+mod port;
 #[path = "../support/proc.rs"]
 mod proc;
+#[path = "../support/s3/seaweedfs.rs"]
+mod seaweedfs;
 #[path = "../support/trace.rs"]
 mod trace;
 #[path = "../support/wait.rs"]
@@ -59,7 +65,7 @@ pub(crate) struct Bench {
 impl Bench {
     /// The filled store; made when the first figure wants it.
     fn filled(&self) -> &Filled {
-        self.filled.get_or_init(|| Filled::get(&self.options))
+        self.filled.get_or_init(|| Filled::get(&self.options, self.options.messages))
     }
 
     /// A server on a data directory.
@@ -90,6 +96,9 @@ fn main() {
     }
     if bench.options.wants("sockets") {
         sockets::measure(&bench, &mut report);
+    }
+    if bench.options.wants("files") {
+        files::measure(&bench, &mut report);
     }
     report.finish(&machine, &bench.options.dir.join("figures.json"));
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every figure, in the order of the output.
-pub(crate) const FIGURES: [&str; 5] = ["start", "memory", "posts", "pages", "sockets"];
+pub(crate) const FIGURES: [&str; 6] = ["start", "memory", "posts", "pages", "sockets", "files"];
 
 /// The choices.
 pub(crate) struct Options {
@@ -19,6 +19,12 @@ pub(crate) struct Options {
     pub(crate) users: u32,
     /// Realtime sockets at a time, one figure for each number.
     pub(crate) sockets: Vec<usize>,
+    /// Bytes of the largest file.
+    pub(crate) file_bytes: usize,
+    /// How many small files are uploaded.
+    pub(crate) small_files: usize,
+    /// Sizes of photos, in megapixels.
+    pub(crate) megapixels: Vec<usize>,
     /// Length of one timed run.
     pub(crate) run: Duration,
     /// Runs of one figure; the middle one counts.
@@ -42,6 +48,9 @@ impl Options {
             messages: number("CHATTO_BENCH_MESSAGES", 1_000_000),
             users: number("CHATTO_BENCH_USERS", 200).max(16),
             sockets: numbers("CHATTO_BENCH_SOCKETS", &[500, 1_000]),
+            file_bytes: numbers("CHATTO_BENCH_FILE_BYTES", &[1 << 30])[0].max(1),
+            small_files: numbers("CHATTO_BENCH_SMALL_FILES", &[1_000])[0].max(1),
+            megapixels: numbers("CHATTO_BENCH_MEGAPIXELS", &[12, 48]),
             run: Duration::from_secs(number("CHATTO_BENCH_SECONDS", 5).max(1).into()),
             runs: number("CHATTO_BENCH_RUNS", 5).max(1) as usize,
         }

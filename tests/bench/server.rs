@@ -1,7 +1,7 @@
 //! The server under test: the release binary as a process of its own, on a data directory that stays.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::options::Options;
+use crate::port::free_port;
 use crate::process::{self, Memory, Used};
 use crate::wait::until;
 
@@ -32,6 +33,16 @@ pub(crate) fn stop_on_panic() {
     }));
 }
 
+/// Another process that a panic stops, from now until [`forget`].
+pub(crate) fn stop_too(pid: u32) {
+    RUNNING.lock().unwrap().push(pid);
+}
+
+/// A process that has ended.
+pub(crate) fn forget(pid: u32) {
+    RUNNING.lock().unwrap().retain(|running| *running != pid);
+}
+
 /// A running server. Dropping it stops the server.
 pub(crate) struct Server {
     child: Child,
@@ -45,7 +56,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it with these settings (`CHATTO_…`) and waits until it is ready.
     pub(crate) fn start(options: &Options, data: &Path, settings: &[(&str, &str)]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let log = data.with_extension("log");
         let file = std::fs::File::create(&log).unwrap();
         let mut command = Command::new(&options.server);
@@ -67,7 +78,7 @@ impl Server {
         let child = command
             .spawn()
             .unwrap_or_else(|error| panic!("{} does not start: {error}", options.server.display()));
-        RUNNING.lock().unwrap().push(child.id());
+        stop_too(child.id());
         let mut server = Self { child, nats: 0, port, start: Duration::ZERO, log };
         while !is_ready(port) {
             if let Some(status) = server.child.try_wait().unwrap() {
@@ -120,7 +131,7 @@ impl Drop for Server {
         let pid = self.child.id();
         terminate(pid);
         until("the server stops", PATIENCE, || self.child.try_wait().unwrap());
-        RUNNING.lock().unwrap().retain(|running| *running != pid);
+        forget(pid);
     }
 }
 
