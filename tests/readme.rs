@@ -23,6 +23,8 @@ fn a_reader_gets_in_posts_and_reads_with_curl() {
     // In the response to the first person, who posts it, and in what the second one reads.
     assert_eq!(first.matches("Hello, everybody").count(), 2, "{first}");
     assert_eq!(second.matches("the nightly job is done").count(), 2, "{second}");
+    // In the response to the upload, in that to the post, and in what is read of the room.
+    assert_eq!(second.matches("\"filename\":\"photo.png\"").count(), 3, "{second}");
 }
 
 #[test]
@@ -43,11 +45,13 @@ fn links_between_pages_lead_somewhere() {
 
 /// Runs a page's commands beside a server; what they printed.
 fn run(server: &Server, script: &str) -> String {
+    let image = format!(" {}", root().join("docs/images/room-phone.png").display());
     let here = Path::new(BINARY).parent().unwrap().display().to_string();
     let script = script
         .replace(ADDRESS, &format!("http://127.0.0.1:{}", server.port()))
         .replace(BUILT, &here)
-        .replace("logo.png", &root().join("docs/images/room-phone.png").display().to_string())
+        .replace(" logo.png", &image)
+        .replace(" photo.png", &image)
         // What a reader would see as an error page is a failure here.
         .replace("curl -sS ", "curl -sS --fail-with-body ");
     let output = server.shell(&script);
