@@ -344,7 +344,9 @@ fn ticket_holder(
 ) -> Option<UserId> {
     let (viewer, rest) = ticket.split_once('.')?;
     let (hour, mac) = rest.split_once('.')?;
-    let (viewer, hour) = (UserId::try_from(viewer).ok()?, hour.parse::<i64>().ok()?);
+    let viewer = UserId::try_from(viewer).ok()?;
+    // As it was written: `+1` and `01` are numbers too.
+    let hour = hour.parse::<i64>().ok().filter(|parsed| parsed.to_string() == hour)?;
     let mac: [u8; 32] = from_hex(mac)?;
     let age = now_ms.div_euclid(HOUR_MS).checked_sub(hour)?;
     // The clock of another process may be a little ahead.
