@@ -6,7 +6,10 @@ use crate::config::{Embedded, Settings};
 use crate::crypto::Secret;
 use crate::crypto::password::Params;
 use crate::http::PublicUrl;
-use crate::limits::{IMAGE_MEMORY_MAX_BYTES, IMAGE_MEMORY_SMALL_MAX_BYTES, IMAGE_PIXELS_MAX};
+use crate::limits::{
+    IMAGE_MEMORY_MAX_BYTES, IMAGE_MEMORY_SMALL_MAX_BYTES, IMAGE_PIXELS_MAX, UPLOAD_STREAMS_MAX,
+    UPLOAD_STREAMS_SMALL_MAX,
+};
 use crate::media::image::{self, DecoderLimits};
 use crate::nats::Target;
 use crate::runtime::Clock;
@@ -95,7 +98,10 @@ pub(super) fn service(
             cache_max_bytes: settings.assets.cache_max_bytes,
             cache_ttl: settings.assets.cache_ttl,
         },
-        part_slots: if memory < SMALL_MEMORY_BYTES { 4 } else { 8 },
+        upload_streams: match memory < SMALL_MEMORY_BYTES {
+            true => UPLOAD_STREAMS_SMALL_MAX,
+            false => UPLOAD_STREAMS_MAX,
+        },
         images: images(memory, settings.assets.max_image_pixels),
         asset_signing_secret: settings.assets.signing_secret.clone().unwrap_or_else(unused),
         cookie_encryption_secret: settings.webserver.cookie_encryption_secret.clone(),

@@ -11,6 +11,7 @@ pub mod permission;
 mod presence;
 mod room;
 mod server;
+mod shares;
 pub mod text;
 pub mod timeline;
 mod token;
@@ -19,8 +20,9 @@ pub use account::{CustomStatus, EmailAddress, SessionEnd, TimeFormat, User, User
 pub use authority::Authority;
 pub use file::{Chunk, Detected, File, FileLocation, FileState, Multipart, Upload, UploadStatus};
 pub use id::{AssetId, EventId, FileGroup, GroupId, IdError, RoomId, UserId};
-pub use network::{ClientNetwork, ClientShares, ShareTaken};
+pub use network::ClientNetwork;
 pub use presence::{Presence, ReadMarker, SessionPresence, UserPresence};
 pub use room::{Group, GroupItem, Membership, Room, RoomKind};
 pub use server::{Role, ServerSettings};
+pub use shares::{ShareTaken, Shares};
 pub use token::{JoinLink, Token, TokenKind};

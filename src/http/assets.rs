@@ -78,7 +78,7 @@ async fn public_image(request: Request<App>) -> tide::Result {
         Err(error) => return error.plain_response().into(),
     };
     match state.service.assets().open_public(request.param("key").unwrap_or_default()).await {
-        Ok(open) => send(&state, &head, open),
+        Ok(open) => send(&state, &head, open).await,
         Err(error) => HttpError::from(error).bare_response().into(),
     }
 }
@@ -95,7 +95,7 @@ async fn icon(request: Request<App>) -> tide::Result {
     };
     let key = request.param("key").unwrap_or_default();
     match Box::pin(state.service.server_images().icon(key, variant)).await {
-        Ok(open) => send(&state, &head, open),
+        Ok(open) => send(&state, &head, open).await,
         Err(error) => HttpError::from(error).bare_response().into(),
     }
 }
@@ -110,7 +110,7 @@ async fn respond(request: &Request<App>, variant: Option<Variant>) -> tide::Resu
     match open(&state, &head, id, variant).await {
         Ok(open) => match Box::pin(redirect(&state, &head, &open)).await {
             Ok(Some(redirect)) => redirect.into(),
-            Ok(None) => send(&state, &head, open),
+            Ok(None) => send(&state, &head, open).await,
             Err(error) => Response::empty(error.status()).into(),
         },
         // Whoever has no access learns nothing more than the status (contract 10.3).
@@ -125,7 +125,7 @@ async fn upload(mut request: Request<App>) -> Result<Response, Response> {
     let permit = PausablePermit::of(&request);
     let body = request.take_body();
     let id = request.param("id").unwrap_or_default().to_owned();
-    Ok(Box::pin(receive(&state, &head, &id, body, permit)).await?)
+    Box::pin(receive(&state, &head, &id, body, permit)).await
 }
 
 async fn receive(
@@ -134,20 +134,28 @@ async fn receive(
     id: &str,
     mut body: tide::Body,
     permit: Option<RequestPermit>,
-) -> Result<Response, HttpError> {
+) -> Result<Response, Response> {
     let session = auth::require_with_csrf(state, head).await?;
     // A slow sender must not hold the permit of a request for hours, nor an upload that waits for memory.
     if let Some(permit) = &permit {
         permit.pause();
     }
-    let slot = state.uploads.wait_for(head.client.into(), 1).await;
-    let mut stream = state.service.uploads().stream(&session, id).await?;
+    let deadlines = state.config.deadlines;
+    let slot = async {
+        let of_user = state.user_uploads.wait_for(session.user, 1).await;
+        (of_user, state.uploads.wait_for(head.client.into(), 1).await)
+    };
+    let slot = state.clock.timeout(deadlines.upload_wait, slot).await;
+    let slot = slot.map_err(|_elapsed| HttpError::busy())?;
+    let stream = state.service.uploads().stream(&session, id).await;
+    let mut stream = stream.map_err(HttpError::from)?;
     let mut chunk = vec![0; limits::UPLOAD_CHUNK_MAX_BYTES];
     loop {
-        let filled = fill(&mut body, &mut chunk).await?;
+        let filled = state.clock.timeout(deadlines.upload_chunk, fill(&mut body, &mut chunk)).await;
+        let filled = filled.map_err(|_elapsed| BodyError::TooSlow)??;
         let bytes = chunk.get(..filled).unwrap_or_default();
         if !bytes.is_empty() {
-            Box::pin(stream.push(bytes)).await?;
+            Box::pin(stream.push(bytes)).await.map_err(HttpError::from)?;
         }
         if filled < chunk.len() {
             break;
@@ -159,7 +167,8 @@ async fn receive(
     }
     // The session may have ended while the body arrived.
     let session = auth::require_with_csrf(state, head).await?;
-    let (upload, file) = Box::pin(stream.complete(&session)).await?;
+    let completed = Box::pin(stream.complete(&session)).await;
+    let (upload, file) = completed.map_err(HttpError::from)?;
     let tickets = state.service.assets().tickets(session.user);
     let response = present::completed(tickets, &upload, file);
     let body = encode(&response, Encoding::Json).map_err(|error| {
@@ -170,10 +179,10 @@ async fn receive(
 }
 
 /// Fills the buffer; less than all of it only at the end of the body.
-async fn fill(body: &mut tide::Body, buffer: &mut [u8]) -> Result<usize, HttpError> {
+async fn fill(body: &mut tide::Body, buffer: &mut [u8]) -> Result<usize, BodyError> {
     let mut filled = 0;
     while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        let read = body.read(rest).await.map_err(BodyError::from)?;
+        let read = body.read(rest).await?;
         if read == 0 {
             break;
         }
@@ -236,7 +245,7 @@ async fn redirect(
 }
 
 /// The response with a file or a part of it.
-fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
+async fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
     let (size, tag) = (open.size(), format!("\"{}\"", open.tag()));
     let cache = match open.is_public() {
         true => "public, max-age=31536000, immutable",
@@ -276,18 +285,29 @@ fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
             .insert_header(header::CONTENT_SECURITY_POLICY.as_str(), "sandbox; default-src 'none'");
     }
     let content_type = open.content_type();
-    match state.service.assets().read(open, range) {
-        Ok(reader) => {
-            response.set_body(tide::Body::from_reader(
-                FileBody::new(reader),
-                usize::try_from(length).ok(),
-            ));
-            // After the body, which would set its own.
-            response.insert_header(header::CONTENT_TYPE.as_str(), content_type);
-            Ok(response)
-        }
-        Err(error) => HttpError::from(error).plain_response().into(),
+    let body = match Box::pin(body(state, head, open, range)).await {
+        Ok(body) => body,
+        Err(error) => return HttpError::from(error).bare_response().into(),
+    };
+    response.set_body(tide::Body::from_reader(body, usize::try_from(length).ok()));
+    // After the body, which would set its own.
+    response.insert_header(header::CONTENT_TYPE.as_str(), content_type);
+    Ok(response)
+}
+
+/// The body of the response. A file whose first bytes cannot be read is an error; once the head is sent, only the
+/// connection can be cut. The response to HEAD reads nothing.
+async fn body(
+    state: &App,
+    head: &Head,
+    open: OpenFile,
+    range: Range<u64>,
+) -> Result<FileBody, FileError> {
+    let reader = state.service.assets().read(open, range)?;
+    if head.method == Method::HEAD {
+        return Ok(FileBody::new(reader));
     }
+    Ok(FileBody::begin(reader).await?)
 }
 
 fn with_all(response: Response, headers: &[(HeaderName, String)]) -> Response {

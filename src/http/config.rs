@@ -46,6 +46,10 @@ pub struct Deadlines {
     pub body_stall: Duration,
     /// [`limits::HTTP_API_BODY_TIMEOUT`].
     pub api_body: Duration,
+    /// [`limits::UPLOAD_STREAM_WAIT_TIMEOUT`].
+    pub upload_wait: Duration,
+    /// [`limits::UPLOAD_STREAM_CHUNK_TIMEOUT`].
+    pub upload_chunk: Duration,
 }
 
 impl Default for Deadlines {
@@ -56,6 +60,8 @@ impl Default for Deadlines {
             write_stall: limits::HTTP_WRITE_STALL_TIMEOUT,
             body_stall: limits::HTTP_BODY_STALL_TIMEOUT,
             api_body: limits::HTTP_API_BODY_TIMEOUT,
+            upload_wait: limits::UPLOAD_STREAM_WAIT_TIMEOUT,
+            upload_chunk: limits::UPLOAD_STREAM_CHUNK_TIMEOUT,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::config::Network;
-use crate::domain::{ClientNetwork, ClientShares};
+use crate::domain::{ClientNetwork, Shares};
 use crate::runtime::Stop;
 use parking_lot::{Mutex, MutexGuard};
 
@@ -30,7 +30,7 @@ struct Open {
     all: HashMap<u64, Entry>,
     /// The idle ones, the longest idle first.
     idle: BTreeMap<u64, u64>,
-    shares: ClientShares,
+    shares: Shares<ClientNetwork>,
 }
 
 #[derive(Debug)]
@@ -54,12 +54,8 @@ pub(super) enum BeginError {
 impl Connections {
     /// At most `max` at a time; connections from `trusted` peers belong to the clients that these name.
     pub(super) fn new(max: usize, trusted: Vec<Network>) -> Arc<Self> {
-        let open = Open {
-            next: 0,
-            all: HashMap::new(),
-            idle: BTreeMap::new(),
-            shares: ClientShares::of(max),
-        };
+        let open =
+            Open { next: 0, all: HashMap::new(), idle: BTreeMap::new(), shares: Shares::of(max) };
         Arc::new(Self { max, trusted, open: Mutex::new(open) })
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes};
 use futures_lite::{AsyncBufRead, AsyncRead};
 
-use crate::service::BlobReader;
+use crate::service::{BlobError, BlobReader};
 
 type Reading = Pin<Box<dyn Future<Output = (BlobReader, io::Result<Option<Bytes>>)> + Send>>;
 
@@ -26,6 +26,12 @@ enum State {
 impl FileBody {
     pub(super) fn new(reader: BlobReader) -> Self {
         Self { state: parking_lot::Mutex::new(State::Idle(Some(reader))), chunk: Bytes::new() }
+    }
+
+    /// Reads the first chunk at once.
+    pub(super) async fn begin(mut reader: BlobReader) -> Result<Self, BlobError> {
+        let chunk = reader.next().await?.unwrap_or_default();
+        Ok(Self { chunk, ..Self::new(reader) })
     }
 
     /// Fills the chunk, which stays empty only at the end.

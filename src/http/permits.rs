@@ -1,78 +1,79 @@
-//! Limited resources that requests hold. No client address gets more than half, so that a slow or greedy client
-//! leaves the other half to others.
+//! Limited resources that requests hold. No client address, or no user, gets more than half, so that a slow or greedy
+//! one leaves the other half to others.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use event_listener::Event;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::domain::{ClientNetwork, ClientShares};
+use crate::domain::{ClientNetwork, Shares};
 
-/// A resource of limited size, whatever its unit.
+/// A resource of limited size, whatever its unit, which is shared among holders of type `K`.
 #[derive(Debug)]
-pub(super) struct Permits {
+pub(super) struct Permits<K: Copy + Eq + Hash = ClientNetwork> {
     max: usize,
-    held: Mutex<Held>,
+    held: Mutex<Held<K>>,
     /// Notified when a permit is returned.
     released: Event,
 }
 
 #[derive(Debug)]
-struct Held {
+struct Held<K> {
     all: usize,
-    shares: ClientShares,
+    shares: Shares<K>,
 }
 
-/// Everything is taken, or the half of the client is.
+/// Everything is taken, or the half of the holder is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LimitReached;
 
-impl Permits {
+impl<K: Copy + Eq + Hash> Permits<K> {
     pub(super) fn new(max: usize) -> Arc<Self> {
-        let held = Mutex::new(Held { all: 0, shares: ClientShares::of(max) });
+        let held = Mutex::new(Held { all: 0, shares: Shares::of(max) });
         Arc::new(Self { max, held, released: Event::new() })
     }
 
-    /// Takes `amount` for a client, without waiting.
+    /// Takes `amount` for a holder, without waiting.
     pub(super) fn take(
         self: &Arc<Self>,
-        client: ClientNetwork,
+        holder: K,
         amount: usize,
-    ) -> Result<Permit, LimitReached> {
-        let mut permit = Permit { permits: Arc::clone(self), client, amount: 0 };
+    ) -> Result<Permit<K>, LimitReached> {
+        let mut permit = Permit { permits: Arc::clone(self), holder, amount: 0 };
         permit.grow_to(amount)?;
         Ok(permit)
     }
 
-    /// Takes `amount` for a client, and waits until it is free. There is no queue: the first to ask after
+    /// Takes `amount` for a holder, and waits until it is free. There is no queue: the first to ask after
     /// a release gets it.
     ///
     /// # Cancel safety
     /// Dropping it takes nothing.
-    pub(super) async fn wait_for(self: &Arc<Self>, client: ClientNetwork, amount: usize) -> Permit {
+    pub(super) async fn wait_for(self: &Arc<Self>, holder: K, amount: usize) -> Permit<K> {
         loop {
             let released = self.released.listen();
-            if let Ok(permit) = self.take(client, amount) {
+            if let Ok(permit) = self.take(holder, amount) {
                 return permit;
             }
             released.await;
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, Held<K>> {
         self.held.lock()
     }
 }
 
 /// Holds what was taken until it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
-    permits: Arc<Permits>,
-    client: ClientNetwork,
+pub(super) struct Permit<K: Copy + Eq + Hash = ClientNetwork> {
+    permits: Arc<Permits<K>>,
+    holder: K,
     amount: usize,
 }
 
-impl Permit {
+impl<K: Copy + Eq + Hash> Permit<K> {
     /// Holds at least `amount` from now on.
     ///
     /// # Errors
@@ -87,14 +88,14 @@ impl Permit {
         if all > self.permits.max {
             return Err(LimitReached);
         }
-        held.shares.take(self.client, more).map_err(|_| LimitReached)?;
+        held.shares.take(self.holder, more).map_err(|_| LimitReached)?;
         held.all = all;
         self.amount = amount;
         Ok(())
     }
 }
 
-impl Drop for Permit {
+impl<K: Copy + Eq + Hash> Drop for Permit<K> {
     fn drop(&mut self) {
         // Nothing was taken: a notification would only wake those who found nothing free.
         if self.amount == 0 {
@@ -102,7 +103,7 @@ impl Drop for Permit {
         }
         let mut held = self.permits.lock();
         held.all = held.all.saturating_sub(self.amount);
-        held.shares.release(self.client, self.amount);
+        held.shares.release(self.holder, self.amount);
         drop(held);
         self.permits.released.notify(usize::MAX);
     }

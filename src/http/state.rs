@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tide::Request;
 
-use crate::domain::ClientNetwork;
+use crate::domain::{ClientNetwork, UserId};
 use crate::limits;
 use crate::runtime::{Clock, Runtime, Scope};
 use crate::service::Service;
@@ -41,6 +41,8 @@ pub(super) struct AppState {
     pub(super) large_bodies: Arc<Permits>,
     /// Files that are being streamed in.
     pub(super) uploads: Arc<Permits>,
+    /// The same for each user: members have many addresses.
+    pub(super) user_uploads: Arc<Permits<UserId>>,
     requests: Arc<Permits>,
 }
 
@@ -79,6 +81,7 @@ impl AppState {
     pub(super) fn new(config: Config, parts: Parts, runtime: &Runtime) -> Self {
         let client = config.client_dir.clone();
         let max_sockets = config.max_connections.max(1);
+        let max_uploads = parts.service.upload_streams_max();
         Self {
             client,
             sockets: Scope::new(runtime, "sockets", max_sockets.saturating_add(64)),
@@ -91,7 +94,8 @@ impl AppState {
             work: Scope::new(runtime, "calls", limits::HTTP_OWNED_CALLS_MAX),
             bodies: Permits::new(limits::HTTP_BODIES_MAX_BYTES),
             large_bodies: Permits::new(limits::HTTP_LARGE_BODIES_MAX),
-            uploads: Permits::new(limits::UPLOAD_STREAMS_MAX),
+            uploads: Permits::new(max_uploads),
+            user_uploads: Permits::new(max_uploads),
             requests: Permits::new(limits::HTTP_REQUESTS_MAX),
         }
     }

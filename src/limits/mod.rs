@@ -3,7 +3,9 @@
 //! Names contain the unit: `_bytes`, `_max` counts, `Duration`s. A number that a document defines names
 //! the document: *contract* is the public client API, *product* the product requirements.
 
+mod files;
 mod images;
+pub use files::*;
 pub use images::*;
 
 use std::time::Duration;
@@ -306,36 +308,6 @@ pub const TLS_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 pub const API_BODY_MAX_BYTES: usize = MIB;
 /// Size of a request body of AssetUploadService: a chunk of 512 KiB and its envelope.
 pub const API_ASSET_UPLOAD_BODY_MAX_BYTES: usize = 576 * KIB;
-/// Bytes of a chunk of AssetUploadService, and of a file's chunks in NATS (contract 10.1).
-pub const UPLOAD_CHUNK_MAX_BYTES: usize = 512 * KIB;
-const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES < API_ASSET_UPLOAD_BODY_MAX_BYTES);
-const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES + 4 * KIB < NATS_PAYLOAD_MAX_BYTES);
-/// Chunks of one file. The list of them is part of its record; with chunks of the full size it is enough for 5 GiB.
-pub const FILE_CHUNKS_MAX: usize = 10_240;
-/// Pause after the first failed check of the bucket; it grows with each further one.
-pub const S3_CHECK_RETRY_FIRST: Duration = Duration::from_secs(2);
-/// See [`S3_CHECK_RETRY_FIRST`].
-pub const S3_CHECK_RETRY_MAX: Duration = Duration::from_secs(300);
-/// How long a download that was redirected to S3 may begin there: whoever has the address needs no account.
-pub const S3_REDIRECT_TTL: Duration = Duration::from_secs(15 * 60);
-/// Streamed uploads to S3 that wait for memory.
-pub const S3_UPLOADS_WAITING_MAX: usize = 64;
-/// Files that are streamed in at a time, each with a chunk in memory; further ones wait at the socket.
-pub const UPLOAD_STREAMS_MAX: usize = 8;
-/// How long an upload may wait for its next chunk (contract 10.1).
-pub const UPLOAD_TTL: Duration = Duration::from_secs(3600);
-/// How long a file may wait for a message (contract 10.1; product 5).
-pub const UNATTACHED_FILE_TTL: Duration = Duration::from_secs(24 * 3600);
-/// After this time the process that was attaching or deleting a file is assumed to be gone.
-pub const FILE_RESOLVE_AFTER: Duration = Duration::from_secs(120);
-/// How often all files are looked through for what nobody will use.
-pub const FILE_SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// Files that one sweep cleans up.
-pub const FILES_SWEPT_MAX: usize = 10_000;
-/// How long work of an operator on all files goes on before it reports how far it is.
-pub const FILE_WORK_STEP: Duration = Duration::from_secs(2);
-/// Lifetime of the lease under which one process moves files: longer than a part takes on a slow line.
-pub const FILE_MOVE_LEASE: Duration = Duration::from_secs(120);
 /// Values (fields and list elements) of one request. An empty element is two bytes on the wire and up to
 /// about a hundred in memory; the longest list of the contract has 1,000 elements.
 pub const API_VALUES_MAX: usize = 16 * 1024;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use event_listener::Event;
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::domain::{ClientNetwork, ClientShares, UserId};
+use crate::domain::{ClientNetwork, Shares, UserId};
 use crate::runtime::Clock;
 
 /// The load slots of a process. Clones share them.
@@ -143,7 +143,7 @@ impl SlotTable {
         }
         let Some(network) = loader.address.map(ClientNetwork::from) else { return true };
         let same = |held: &&Loader| held.address.map(ClientNetwork::from) == Some(network);
-        held.by_ref().filter(same).count() < ClientShares::share_of(slots)
+        held.by_ref().filter(same).count() < Shares::<ClientNetwork>::share_of(slots)
     }
 }
 

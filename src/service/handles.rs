@@ -262,6 +262,12 @@ impl Service {
         }
     }
 
+    /// Files that may be streamed in at a time.
+    #[must_use]
+    pub fn upload_streams_max(&self) -> usize {
+        self.inner.config.upload_streams
+    }
+
     /// Uploads of files.
     #[must_use]
     pub fn uploads(&self) -> Uploads<'_> {

@@ -94,7 +94,7 @@ pub use view::{
 
 use parking_lot::Mutex;
 
-pub use crate::blobs::BlobReader;
+pub use crate::blobs::{BlobError, BlobReader};
 pub use crate::domain::{Presence, UploadStatus};
 
 use crate::blobs::{self, Blobs};
@@ -102,7 +102,7 @@ use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, File, FileLocation, RoomId};
 use crate::limits::{
-    DELIVERY_TIMEOUT, OPERATOR_CONNECTIONS_MAX, PASSWORD_QUEUE_MAX, S3_UPLOADS_WAITING_MAX,
+    DELIVERY_TIMEOUT, OPERATOR_CONNECTIONS_MAX, PASSWORD_QUEUE_MAX, S3_PARTS_WAITING_MAX,
 };
 use crate::media::image::{self, Images};
 use crate::runtime::{Clock, MemorySlots, Pace, Stop};
@@ -129,8 +129,8 @@ pub struct Config {
     pub max_users: Option<u32>,
     /// `core.assets.storage_backend`, `core.assets.encrypt` and `core.assets.s3.*`.
     pub blobs: blobs::Config,
-    /// Parts of uploads to S3 that are in memory at a time: 8, half of it below 1 GB.
-    pub part_slots: usize,
+    /// Files that may be streamed in at a time, [`UPLOAD_STREAMS_MAX`](crate::limits::UPLOAD_STREAMS_MAX) or fewer.
+    pub upload_streams: usize,
     /// How images are resized.
     pub images: image::Config,
     /// `core.assets.signing_secret`.
@@ -152,7 +152,7 @@ pub struct Service {
 struct Inner {
     storage: Storage,
     blobs: Blobs,
-    /// Parts of uploads to S3 that are in memory.
+    /// Parts of uploads to S3 that are in memory: one for each file that is streamed in, and one for everything else.
     part_slots: MemorySlots,
     images: Images,
     clock: Clock,
@@ -202,7 +202,10 @@ impl Service {
         Self {
             inner: Arc::new(Inner {
                 blobs: Blobs::build(config.blobs.clone(), storage.nats(), &clock),
-                part_slots: MemorySlots::new(config.part_slots.max(1), S3_UPLOADS_WAITING_MAX),
+                part_slots: MemorySlots::new(
+                    config.upload_streams.saturating_add(1),
+                    S3_PARTS_WAITING_MAX,
+                ),
                 images: Images::build(config.images.clone(), &clock),
                 storage,
                 clock,

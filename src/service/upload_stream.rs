@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use super::uploads::{UploadError, UploadView, Uploads, check_fits, check_whole, detect};
+use super::uploads::{
+    UploadError, UploadView, Uploads, check_chunk_count, check_fits, check_whole, detect,
+};
 use super::{FileView, Session};
 use crate::blobs::{BlobError, FileCipher, ObjectWriter};
 use crate::crypto::Sha256State;
@@ -29,7 +31,12 @@ pub struct UploadStream<'a> {
 /// Where the bytes go.
 pub(super) enum StreamTarget {
     Nats,
-    S3 { sink: Box<ObjectWriter>, _slot: SlotGuard },
+    S3 {
+        sink: Box<ObjectWriter>,
+        _slot: SlotGuard,
+    },
+    /// Nowhere: the file is complete.
+    Complete,
 }
 
 impl UploadStream<'_> {
@@ -42,6 +49,7 @@ impl UploadStream<'_> {
         check_fits(&self.upload, self.received, bytes.len())?;
         match &mut self.target {
             StreamTarget::Nats => {
+                check_chunk_count(&self.upload)?;
                 let files = &self.uploads.blobs.files;
                 let chunk = Box::pin(files.put(&self.cipher, self.received, bytes)).await?;
                 self.upload.chunks.push(chunk);
@@ -49,6 +57,7 @@ impl UploadStream<'_> {
             StreamTarget::S3 { sink, .. } => {
                 Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await?;
             }
+            StreamTarget::Complete => {}
         }
         self.hash.update(bytes);
         self.upload.detected.get_or_insert_with(|| detect(bytes));
@@ -73,6 +82,7 @@ impl UploadStream<'_> {
         let (uploads, id) = (self.uploads, self.cipher.id);
         let in_s3 = match self.target {
             StreamTarget::Nats => false,
+            StreamTarget::Complete => return uploads.complete(session, id.as_str()).await,
             StreamTarget::S3 { sink, _slot } => {
                 Box::pin(sink.finish()).await?;
                 true
@@ -110,6 +120,7 @@ impl UploadStream<'_> {
                 self.upload.offset = self.received;
                 self.upload.hash = self.cipher.seal_hash(&self.hash);
             }
+            StreamTarget::Complete => return Ok(()),
             // Only what is needed to remove the parts: chunks cannot go on after these.
             StreamTarget::S3 { sink, .. } => {
                 self.upload.parts = Some(Multipart { etags: Vec::new(), ..sink.parts() });

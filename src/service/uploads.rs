@@ -300,34 +300,46 @@ impl<'a> Uploads<'a> {
         Ok(())
     }
 
-    /// Takes the whole file in one go, whatever came before. With S3 it waits until there is memory for a part.
+    /// Takes the whole file in one go, whatever came before. With S3 it waits until there is memory for a part. The
+    /// bytes of a complete upload are only compared, so that a request whose response was lost can be repeated.
     pub async fn stream(
         self,
         session: &Session,
         id: &str,
     ) -> Result<UploadStream<'a>, UploadError> {
         let (id, mut upload, revision) = self.own(session, id).await?;
-        if upload.status != UploadStatus::Open {
-            return Err(UploadError::Closed);
-        }
         self.check_room(session, upload.room.as_str())?;
         let cipher = self.cipher(id).await?;
+        let target = match upload.status {
+            UploadStatus::Cancelled => return Err(UploadError::Closed),
+            UploadStatus::Completed => StreamTarget::Complete,
+            UploadStatus::Open => self.restart(&cipher, &mut upload).await?,
+        };
+        let hash = Sha256State::default();
+        let (received, saved) = (0, 0);
+        Ok(UploadStream { uploads: self, cipher, upload, revision, target, hash, received, saved })
+    }
+
+    /// Where the bytes of an open upload go from the first on; nothing counts that came before.
+    async fn restart(
+        self,
+        cipher: &FileCipher,
+        upload: &mut Upload,
+    ) -> Result<StreamTarget, UploadError> {
         let mut target = StreamTarget::Nats;
         if upload.parts.is_some() {
             let slot = self.part_slots.take().await.map_err(|_| UploadError::Busy)?;
-            let former = self.sink(&cipher, &upload)?;
+            let former = self.sink(cipher, upload)?;
             Box::pin(former.abort()).await?;
-            self.blobs.staged.purge(&id).await?;
+            self.blobs.staged.purge(&cipher.id).await?;
             upload.parts = Some(new_multipart(upload.size, cipher.encrypted));
-            let sink = Box::new(self.sink(&cipher, &upload)?);
+            let sink = Box::new(self.sink(cipher, upload)?);
             target = StreamTarget::S3 { sink, _slot: slot };
         }
         (upload.offset, upload.detected) = (0, None);
         upload.hash = cipher.seal_hash(&Sha256State::default());
         upload.chunks.clear();
-        let hash = Sha256State::default();
-        let (received, saved) = (0, 0);
-        Ok(UploadStream { uploads: self, cipher, upload, revision, target, hash, received, saved })
+        Ok(target)
     }
 
     /// How far an upload has come.
@@ -534,18 +546,24 @@ fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
         return Err(UploadError::ChunkLength);
     }
     check_fits(upload, upload.offset, new.content.len())?;
+    check_chunk_count(upload)?;
     if from_hex(new.sha256).ok_or(UploadError::NotAHash)? != sha256(&new.content) {
         return Err(UploadError::ChunkHash);
     }
     Ok(())
 }
 
-/// Whether the upload has room for a chunk of this length.
+/// Whether the file has this many more bytes.
 pub(super) fn check_fits(upload: &Upload, offset: u64, length: usize) -> Result<(), UploadError> {
     let length = u64::try_from(length).unwrap_or(u64::MAX);
     if upload.size.saturating_sub(offset) < length {
         return Err(UploadError::BeyondSize);
     }
+    Ok(())
+}
+
+/// Whether the upload may have one more chunk.
+pub(super) fn check_chunk_count(upload: &Upload) -> Result<(), UploadError> {
     if upload.chunks.len() >= FILE_CHUNKS_MAX {
         return Err(UploadError::TooManyChunks);
     }

@@ -83,7 +83,7 @@ fn service_config(secret: Secret) -> service::Config {
     service::Config {
         cookie_signing_secret: secret.clone(),
         blobs: chatto::blobs::Config::default(),
-        part_slots: 2,
+        upload_streams: 1,
         images: chatto::media::image::Config {
             program: "/proc/self/exe".into(),
             slots: 1,

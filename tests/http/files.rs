@@ -28,21 +28,25 @@ impl Chat {
         Self { edge, token, room }
     }
 
-    fn begin(&self, name: &str, bytes: &[u8]) -> Value {
+    pub(super) fn begin(&self, name: &str, bytes: &[u8]) -> Value {
+        self.begin_as(&self.token, name, bytes)
+    }
+
+    /// The same by another member.
+    pub(super) fn begin_as(&self, token: &str, name: &str, bytes: &[u8]) -> Value {
         let new = json!({
             "roomId": self.room, "filename": name, "size": bytes.len().to_string(),
             "sha256": hex(&sha256(bytes)),
         });
-        let created = self.edge.call_ok(&self.token, "AssetUploadService/CreateUpload", &new);
+        let created = self.edge.call_ok(token, "AssetUploadService/CreateUpload", &new);
         created["upload"].clone()
     }
 
-    fn put(&self, upload: &Value, bytes: &[u8]) -> Response {
-        let path = format!("/assets/uploads/{}", upload["uploadId"].as_str().unwrap());
-        let (bearer, length) = (format!("Bearer {}", self.token), bytes.len().to_string());
-        let headers = [("Authorization", bearer.as_str()), ("Content-Length", &length)];
+    pub(super) fn put(&self, upload: &Value, bytes: &[u8]) -> Response {
         let mut raw = self.edge.connect();
-        raw.send(&[head("PUT", &path, &headers).as_bytes(), bytes].concat());
+        raw.send(
+            &[put_head(&self.token, upload, bytes.len(), "192.0.2.1").as_bytes(), bytes].concat(),
+        );
         raw.response().unwrap()
     }
 
@@ -54,7 +58,16 @@ impl Chat {
     }
 }
 
-fn url(asset: &Value) -> &str {
+/// The head of a PUT of so many bytes that a client at this address sends.
+pub(super) fn put_head(token: &str, upload: &Value, length: usize, address: &str) -> String {
+    let path = format!("/assets/uploads/{}", upload["uploadId"].as_str().unwrap());
+    let (bearer, length) = (format!("Bearer {token}"), length.to_string());
+    let headers =
+        [("Authorization", &*bearer), ("Content-Length", &length), ("X-Forwarded-For", address)];
+    head("PUT", &path, &headers)
+}
+
+pub(super) fn url(asset: &Value) -> &str {
     asset["assetUrl"]["url"].as_str().unwrap()
 }
 
@@ -166,7 +179,11 @@ fn a_stream_of_another_length_or_content_is_refused_and_can_be_repeated() {
     let done = chat.put(&upload, &bytes);
     assert_eq!(done.status, 200, "{}", done.text());
     assert!(chat.edge.get(url(&done.json()["asset"]), &[]).body == bytes);
-    assert_eq!(chat.put(&upload, &bytes).status, 400);
+    // The response may have been lost.
+    let again = chat.put(&upload, &bytes);
+    assert_eq!((again.status, again.json()), (200, done.json()));
+    assert_eq!(chat.put(&upload, &other).status, 400);
+    assert!(chat.edge.get(url(&done.json()["asset"]), &[]).body == bytes);
     let unknown = json!({"uploadId": "A00000000000000"});
     assert_eq!(chat.put(&unknown, b"").status, 404);
 }
@@ -212,6 +229,13 @@ fn a_ticket_is_valid_for_one_size_of_one_file() {
     assert_eq!(chat.edge.get(&format!("{other}?{ticket}"), &[]).status, 401);
     let original = url(&asset).split_once('?').unwrap().0;
     assert_eq!(chat.edge.get(&format!("{original}?{ticket}"), &[]).status, 401);
+    // As it was written alone.
+    let (viewer, rest) = ticket.split_once('.').unwrap();
+    let (hour, mac) = rest.split_once('.').unwrap();
+    for hour in [format!("+{hour}"), format!("0{hour}"), format!("{hour}0"), format!("-{hour}")] {
+        assert_eq!(chat.edge.get(&format!("{path}?{viewer}.{hour}.{mac}"), &[]).status, 401);
+    }
+    assert_eq!(chat.edge.get(&format!("{path}?{viewer}.{hour}.{mac}"), &[]).status, 200);
     for broken in ["0x400/contain", "4097x1/contain", "960x0400/contain", "960/contain", "1x1/fill"]
     {
         let path = format!("{original}/image/{broken}?{ticket}");

@@ -17,6 +17,7 @@ mod pages;
 mod proxies;
 mod realtime;
 mod startup;
+mod streams;
 mod support;
 mod tls;
 mod torture;

@@ -37,17 +37,18 @@ pub(super) struct Edge {
     _nats: Arc<NatsServer>,
 }
 
-fn service_config(session_ttl: Duration, images: image::Config) -> service::Config {
+/// The settings of a server for tests.
+pub(super) fn service_config() -> service::Config {
     let secret = |text: &str| Secret::new(text.as_bytes().to_vec());
     service::Config {
         secret_key: secret(storage::SECRET),
         cookie_signing_secret: secret("signs the cookies of the tests"),
         blobs: crate::support::blobs(),
-        part_slots: 2,
-        images,
+        upload_streams: 3,
+        images: images(),
         asset_signing_secret: secret("signs the addresses of the tests"),
         cookie_encryption_secret: Some(secret("seals the cookies of the tests")),
-        session_ttl,
+        session_ttl: Duration::from_secs(90 * 24 * 3600),
         direct_login: true,
         invite_only: false,
         owner_emails: Vec::new(),
@@ -61,23 +62,28 @@ fn service_config(session_ttl: Duration, images: image::Config) -> service::Conf
 impl Edge {
     /// Starts with `config` on a free port of 127.0.0.1 and a new store.
     pub(super) fn start(config: Config) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), config, true, None, images())
+        Self::start_on(&Arc::new(NatsServer::start()), config, true, None, service_config())
     }
 
     /// The same, making images as these settings say.
     pub(super) fn start_with_images(images: image::Config) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), Config::default(), true, None, images)
+        Self::start_with(service::Config { images, ..service_config() })
+    }
+
+    /// The same with these settings of the service.
+    pub(super) fn start_with(settings: service::Config) -> Self {
+        Self::start_on(&Arc::new(NatsServer::start()), Config::default(), true, None, settings)
     }
 
     /// The same, speaking TLS alone.
     pub(super) fn start_tls(config: Config, files: TlsFiles) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), config, true, Some(files), images())
+        Self::start_on(&Arc::new(NatsServer::start()), config, true, Some(files), service_config())
     }
 
     /// Two processes on one store, as with an external NATS.
     pub(super) fn start_two() -> [Self; 2] {
         let nats = Arc::new(NatsServer::start());
-        [(); 2].map(|()| Self::start_on(&nats, Config::default(), false, None, images()))
+        [(); 2].map(|()| Self::start_on(&nats, Config::default(), false, None, service_config()))
     }
 
     fn start_on(
@@ -85,7 +91,7 @@ impl Edge {
         config: Config,
         embedded: bool,
         files: Option<TlsFiles>,
-        images: image::Config,
+        settings: service::Config,
     ) -> Self {
         let stop = Stop::new();
         let ready = Arc::new(Mutex::new(Ready::Yes));
@@ -98,8 +104,6 @@ impl Edge {
                 let readiness = Arc::new(move || *reads.lock().unwrap());
                 let store = chatto::storage::Config { embedded, ..storage::config(None) };
                 let store = Box::pin(storage::open(&url, &runtime, store)).await.unwrap();
-                let day = Duration::from_secs(24 * 3600);
-                let settings = service_config(90 * day, images);
                 let service = Service::build(settings, store.clone(), time.clone());
                 Box::pin(service.prepare()).await.unwrap();
                 let realtime = Realtime::build(

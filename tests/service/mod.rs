@@ -54,7 +54,7 @@ pub(crate) fn settings() -> Config {
         secret_key: Secret::from("a secret of the tests, long enough".to_owned()),
         cookie_signing_secret: Secret::from("another secret of the tests".to_owned()),
         blobs: crate::support::blobs(),
-        part_slots: 2,
+        upload_streams: 1,
         images: crate::support::images(),
         asset_signing_secret: Secret::from("a third secret of the tests".to_owned()),
         cookie_encryption_secret: None,
