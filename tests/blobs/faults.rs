@@ -154,8 +154,16 @@ fn a_server_that_comes_back_is_used_again() {
     let s3 = s3(server.config());
     smol::block_on(async {
         s3.check().await.unwrap();
+        s3.put("before", "stored before".into()).await.unwrap();
         server.kill();
         let error = s3.put("a", Bytes::new()).await.unwrap_err();
         assert!(error.is_transient(), "{error:?}");
+        assert_eq!(s3.health().usable, Some(false));
+        server.restart();
+        let body = bytes(MIB);
+        s3.put("a", body.clone()).await.unwrap();
+        assert_same(&read(&s3, "a").await.unwrap(), &body, "stored after the restart");
+        assert_same(&read(&s3, "before").await.unwrap(), b"stored before", "stored before");
+        assert_eq!(s3.health().usable, Some(true));
     });
 }

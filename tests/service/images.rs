@@ -103,6 +103,7 @@ fn the_sweep_keeps_the_avatar_and_removes_an_image_that_nobody_shows() {
         assert_eq!(state(&world, &avatar).await, Some(FileState::Ready));
         assert_eq!(state(&world, &lost).await, None);
         assert!(service.assets().open_public(avatar.as_str()).await.is_ok());
+        world.close().await;
     });
 }
 
@@ -241,5 +242,6 @@ fn images_are_kept_in_pieces_and_only_the_key_of_their_file_reads_them() {
         cache.put_impossible(&last.id).await.unwrap();
         let kept = cache.get(&last, "9x9-cover").await.unwrap();
         assert!(kept == Some(KeptVariant::Impossible));
+        world.close().await;
     });
 }

@@ -53,6 +53,10 @@ impl Kind {
 /// A running server.
 pub(crate) struct S3Server {
     child: Child,
+    /// What started it, and starts it again.
+    command: Command,
+    kind: Kind,
+    has_tls: bool,
     dir: TempDir,
     port: u16,
     _sockets: Sockets,
@@ -96,24 +100,30 @@ impl S3Server {
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("{kind:?} does not start ({error}): `.ci/setup tests stores` installs it")
         });
-        let mut server = Self { child, dir, port, _sockets: Sockets::of(&command) };
-        let ready = until("the S3 server answers", Duration::from_secs(120), || {
-            if server.child.try_wait().unwrap().is_some() {
-                return Some(false);
-            }
-            server.is_ready(kind, tls.is_some()).then_some(true)
-        });
-        ready.then_some(server)
+        let (sockets, has_tls) = (Sockets::of(&command), tls.is_some());
+        let mut server = Self { child, command, kind, has_tls, dir, port, _sockets: sockets };
+        server.becomes_ready().then_some(server)
     }
 
-    fn is_ready(&self, kind: Kind, tls: bool) -> bool {
+    /// Waits until it responds; `false` when it ends instead.
+    fn becomes_ready(&mut self) -> bool {
+        until("the S3 server answers", Duration::from_secs(120), || {
+            if self.child.try_wait().unwrap().is_some() {
+                return Some(false);
+            }
+            self.is_ready().then_some(true)
+        })
+    }
+
+    fn is_ready(&self) -> bool {
         if TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             return false;
         }
         // Until its parts have found each other, SeaweedFS accepts requests and fails them.
-        kind != Kind::SeaweedFs || tls || {
+        self.kind != Kind::SeaweedFs || self.has_tls || {
             let s3 = s3(self.config());
-            smol::block_on(s3.list("", None)).is_err_and(|error| !error.is_transient())
+            // The bucket exists after a restart only.
+            smol::block_on(s3.list("", None)).map_or_else(|error| !error.is_transient(), |_| true)
         }
     }
 
@@ -140,6 +150,12 @@ impl S3Server {
     pub(crate) fn kill(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+
+    /// Starts it again after [`Self::kill`], on its data and at its ports.
+    pub(crate) fn restart(&mut self) {
+        self.child = self.command.spawn().unwrap();
+        assert!(self.becomes_ready(), "{:?} does not start again", self.kind);
     }
 }
 
