@@ -58,7 +58,7 @@ impl StoreError {
     }
 }
 
-/// What kind of refusal an error of a file's bytes is.
+/// The kind of an error of a file's bytes.
 pub(super) fn blob_kind(error: &BlobError) -> ErrorKind {
     match error {
         BlobError::Nats(error) if error.is_transient() => ErrorKind::Unavailable,

@@ -89,14 +89,14 @@ pub enum FileWorkError {
     Busy,
     #[error("too many uploads are in memory; try again")]
     Memory,
-    #[error("the bytes of a file failed")]
+    #[error("cannot read or write the file's bytes")]
     Blob(#[from] BlobError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl FileWorkError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

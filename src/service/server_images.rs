@@ -55,14 +55,14 @@ pub enum ServerImageError {
     GivenUp,
     #[error("the image was not made")]
     Image(#[source] ImageError),
-    #[error("the bytes of an image failed")]
+    #[error("cannot read or write the image's bytes")]
     Blob(#[from] BlobError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl ServerImageError {
-    /// What kind of refusal this is.
+    /// The kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -83,8 +83,8 @@ impl Sweeper<'_> {
         failed.map_or(Ok(()), |error: StorageError| Err(error.into()))
     }
 
-    /// Removes files that nobody will use, and ends claims and deletions of processes that were killed. Does nothing
-    /// while another process holds the lease.
+    /// Removes files that nobody will use, and ends reservations and deletions of processes that were killed. Does
+    /// nothing while another process holds the lease.
     ///
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
