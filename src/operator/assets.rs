@@ -61,14 +61,14 @@ pub(super) async fn step(service: &Service, params: Value) -> Result<Value, Oper
 }
 
 fn finding(finding: &Finding) -> Value {
-    let is = match finding.is {
+    let is = match finding.kind {
         FindingKind::Missing => "missing",
         FindingKind::Damaged => "damaged",
         FindingKind::Orphaned => "orphaned",
         FindingKind::TooLarge => "too-large",
         FindingKind::Undecryptable => "undecryptable",
     };
-    json!({ "file": finding.what, "is": is })
+    json!({ "file": finding.subject, "is": is })
 }
 
 /// With its causes: they say what an operator can do.

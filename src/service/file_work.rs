@@ -51,8 +51,8 @@ pub enum WorkPosition {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The file's id, or the key of an object.
-    pub what: String,
-    pub is: FindingKind,
+    pub subject: String,
+    pub kind: FindingKind,
 }
 
 /// See [`Finding`].
@@ -117,13 +117,13 @@ impl From<StorageError> for FileWorkError {
 #[derive(Default)]
 pub(super) struct BetweenSteps {
     /// The file that the last step did not finish.
-    unfinished: Option<(FileWork, Copy)>,
+    unfinished: Option<(FileWork, FileCopy)>,
     /// When a step of a move last did something.
     moved_at: Option<Instant>,
 }
 
 /// A file that is being read.
-pub(super) struct Copy {
+pub(super) struct FileCopy {
     /// Of its record, in FILES.
     sequence: u64,
     file: File,
@@ -294,7 +294,11 @@ impl Run<'_> {
     }
 
     /// Prepares work on a file; `None`: there is nothing to do.
-    async fn open(&mut self, sequence: u64, id: AssetId) -> Result<Option<Copy>, FileWorkError> {
+    async fn open(
+        &mut self,
+        sequence: u64,
+        id: AssetId,
+    ) -> Result<Option<FileCopy>, FileWorkError> {
         let FileWorks { storage, blobs, part_slots, .. } = self.works;
         // The record may have been replaced since, then its newest state counts.
         let Some(file) = storage.files().get(&id).await? else { return Ok(None) };
@@ -350,11 +354,11 @@ impl Run<'_> {
             }
         };
         let reader = blobs.read(file.clone(), cipher.clone(), 0..file.size)?;
-        Ok(Some(Copy { sequence, file, cipher, reader, hash: Sha256State::default(), target }))
+        Ok(Some(FileCopy { sequence, file, cipher, reader, hash: Sha256State::default(), target }))
     }
 
     /// Reads on until the file or the time ends; returns whether the file did.
-    async fn read(&mut self, copy: &mut Copy, until: Instant) -> Result<bool, BlobError> {
+    async fn read(&mut self, copy: &mut FileCopy, until: Instant) -> Result<bool, BlobError> {
         while let Some(bytes) = copy.reader.next().await? {
             copy.hash.update(&bytes);
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -372,11 +376,11 @@ impl Run<'_> {
     }
 
     /// Ends the work on a file whose bytes were all read.
-    async fn finish(&mut self, copy: Copy) -> Result<(), FileWorkError> {
+    async fn finish(&mut self, copy: FileCopy) -> Result<(), FileWorkError> {
         if copy.hash.clone().finish() != copy.file.sha256 {
             return self.give_up(copy, BlobError::Damaged).await;
         }
-        let Copy { file, cipher, target, .. } = copy;
+        let FileCopy { file, cipher, target, .. } = copy;
         let to = match target {
             Target::Nowhere => {
                 self.step.done = self.step.done.saturating_add(1);
@@ -423,7 +427,7 @@ impl Run<'_> {
     }
 
     /// Notes what is wrong with a file and removes its copy; an error that concerns all files is returned.
-    async fn give_up(&mut self, copy: Copy, error: BlobError) -> Result<(), FileWorkError> {
+    async fn give_up(&mut self, copy: FileCopy, error: BlobError) -> Result<(), FileWorkError> {
         match error {
             BlobError::Missing => self.find(&copy.file.id, FindingKind::Missing),
             BlobError::Damaged => self.find(&copy.file.id, FindingKind::Damaged),
@@ -439,8 +443,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn find(&mut self, id: &AssetId, is: FindingKind) {
-        self.step.findings.push(Finding { what: id.to_string(), is });
+    fn find(&mut self, id: &AssetId, kind: FindingKind) {
+        self.step.findings.push(Finding { subject: id.to_string(), kind });
     }
 
     /// Removes bytes of a file from where its record does not say that it is; of chunks exactly these, as another process

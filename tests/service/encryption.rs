@@ -365,7 +365,7 @@ fn changed_swapped_and_cut_objects_are_damaged() {
             let whole = read(&in_s3.service, ada, &file.id, 0..file.size).await;
             assert!(is_damaged(whole), "{what}");
             let check = all(&in_s3.service, FileWork::Check).await.unwrap();
-            let found = check.findings.iter().map(|one| (one.what.as_str(), one.is));
+            let found = check.findings.iter().map(|one| (one.subject.as_str(), one.kind));
             let found: Vec<_> = found.collect();
             assert_eq!(found, [(file.id.as_str(), FindingKind::Damaged)], "{what}");
         }
@@ -438,7 +438,7 @@ fn while_the_key_of_its_uploader_is_missing_a_file_cannot_be_read_but_deleted() 
         let finds = async |work: FileWork| {
             let step = all(&fresh.service, work).await.unwrap();
             let is_undecryptable = |kind: FindingKind| kind == FindingKind::Undecryptable;
-            assert!(step.findings.iter().all(|one| is_undecryptable(one.is)), "{step:?}");
+            assert!(step.findings.iter().all(|one| is_undecryptable(one.kind)), "{step:?}");
             (step.done, step.findings.len())
         };
         assert_eq!(finds(FileWork::Check).await, (1, 3));

@@ -258,8 +258,8 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         bucket.put(foreign.as_str(), "bytes".into()).await.unwrap();
         bucket.put("another program's", "bytes".into()).await.unwrap();
         let check = all(&world.service, FileWork::Check).await.unwrap();
-        let finding = |id: AssetId, is| (id.to_string(), format!("{is:?}"));
-        let found = |one: &Finding| (one.what.clone(), format!("{:?}", one.is));
+        let finding = |id: AssetId, kind| (id.to_string(), format!("{kind:?}"));
+        let found = |one: &Finding| (one.subject.clone(), format!("{:?}", one.kind));
         let wanted = BTreeSet::from([
             finding(id(4), FindingKind::Missing),
             finding(id(5), FindingKind::Missing),
