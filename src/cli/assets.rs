@@ -31,9 +31,9 @@ pub(super) fn run(context: &Context, command: &AssetsCommand) -> Result<Exit, Cl
     let orphaned = findings.len().saturating_sub(lost);
     context.output.note(&format!("{verb} {done} files, {}", size_text(bytes)));
     if lost > 0 {
-        context
-            .output
-            .warning(&format!("{lost} files are missing, damaged or too large to be moved"));
+        context.output.warning(&format!(
+            "{lost} files are missing, damaged, undecryptable, unreadable or too large to be moved"
+        ));
     }
     if orphaned > 0 {
         context.output.warning(&format!(

@@ -67,6 +67,7 @@ fn finding(finding: &Finding) -> Value {
         FindingKind::Orphaned => "orphaned",
         FindingKind::TooLarge => "too-large",
         FindingKind::Undecryptable => "undecryptable",
+        FindingKind::Unreadable => "unreadable",
     };
     json!({ "file": finding.subject, "is": is })
 }

@@ -19,7 +19,7 @@ use crate::limits::{
     CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, UNATTACHED_FILE_TTL, UPLOAD_TTL,
 };
 use crate::runtime::Clock;
-use crate::storage::{Lease, Storage};
+use crate::storage::{Lease, Storage, StorageError, UnreadableFile};
 
 /// Cleans up files.
 #[derive(Clone, Copy)]
@@ -40,7 +40,14 @@ impl FileSweep<'_> {
         let now = self.clock.unix_ms();
         let named = self.named();
         let mut due: Vec<File> = Vec::new();
-        let collect = |file: File| {
+        let collect = |_, file: Result<File, UnreadableFile>| {
+            let file = match file {
+                Ok(file) => file,
+                Err(error) => {
+                    log::warn!(error:err = error; "the record of a file cannot be read; the file is not swept");
+                    return;
+                }
+            };
             let is_unused = is_due(&file, now) && !named.contains(&file.id);
             if due.len() < FILES_SWEPT_MAX && (is_unused || is_recent(&file, now)) {
                 due.push(file);
@@ -100,7 +107,11 @@ impl FileSweep<'_> {
                     return Ok(());
                 }
                 let Ok(id) = AssetId::try_from(upload.key.as_str()) else { continue };
-                let file = self.storage.files().get(&id).await?;
+                let file = match self.storage.files().get(&id).await {
+                    // It was logged, and is left alone.
+                    Err(StorageError::Corrupt { .. }) => continue,
+                    file => file?,
+                };
                 // Of one that is pending it may be the one that goes on.
                 if file.is_some_and(|file| file.state.is_complete()) {
                     s3.abort(&upload.key, &upload.id).await.map_err(BlobError::from)?;

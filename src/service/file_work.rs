@@ -6,6 +6,7 @@
 //! Moving removes bytes, so it must be sure that nothing refers to them: one step runs at a time in a process, one
 //! process moves at a time under a lease, and what is removed follows from records that were read from the leader.
 
+use std::fmt::Display;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -68,6 +69,8 @@ pub enum FindingKind {
     TooLarge,
     /// The key of its uploader is missing or cannot be read.
     Undecryptable,
+    /// Its record, or its key, is damaged or was written by a newer program.
+    Unreadable,
 }
 
 /// What a step did.
@@ -273,9 +276,13 @@ impl Run<'_> {
             let Some((sequence, id)) = files.pop() else { break };
             let kept = between.lock().unfinished.take();
             let kept = kept.filter(|(of, copy)| *of == self.work && copy.sequence == sequence);
-            let copy = match kept {
-                Some((_, copy)) => Some(copy),
-                None => Box::pin(self.open(sequence, id)).await?,
+            let copy = match (kept, id) {
+                (Some((_, copy)), _) => Some(copy),
+                (None, Ok(id)) => Box::pin(self.open(sequence, id)).await?,
+                (None, Err(unreadable)) => {
+                    self.find(&unreadable.file, FindingKind::Unreadable);
+                    None
+                }
             };
             if let Some(mut copy) = copy {
                 match Box::pin(self.read(&mut copy, until)).await {
@@ -301,7 +308,15 @@ impl Run<'_> {
     ) -> Result<Option<FileCopy>, FileWorkError> {
         let FileWorks { storage, blobs, part_slots, .. } = self.works;
         // The record may have been replaced since, then its newest state counts.
-        let Some(file) = storage.files().get(&id).await? else { return Ok(None) };
+        let file = match storage.files().get(&id).await {
+            Ok(Some(file)) => file,
+            Ok(None) => return Ok(None),
+            Err(StorageError::Corrupt { .. }) => {
+                self.find(&id, FindingKind::Unreadable);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
         if !file.state.is_complete() {
             return Ok(None);
         }
@@ -326,6 +341,10 @@ impl Run<'_> {
             }
             Err(StorageError::Undecryptable { .. }) => {
                 self.find(&id, FindingKind::Undecryptable);
+                return Ok(None);
+            }
+            Err(StorageError::Corrupt { .. }) => {
+                self.find(&id, FindingKind::Unreadable);
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -443,8 +462,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn find(&mut self, id: &AssetId, kind: FindingKind) {
-        self.step.findings.push(Finding { subject: id.to_string(), kind });
+    fn find(&mut self, subject: &impl Display, kind: FindingKind) {
+        self.step.findings.push(Finding { subject: subject.to_string(), kind });
     }
 
     /// Removes bytes of a file from where its record does not say that it is; of chunks exactly these, as another process
@@ -497,7 +516,11 @@ impl Run<'_> {
                 continue;
             }
             // A replica may have lagged behind.
-            let file = storage.files().get(&id).await?;
+            let file = match storage.files().get(&id).await {
+                // It was found among the files; its bytes are kept.
+                Err(StorageError::Corrupt { .. }) => continue,
+                file => file?,
+            };
             match (self.work, file) {
                 (_, Some(file)) if file.location == FileLocation::S3 => {}
                 (FileWork::Move(_), Some(file)) => self.remove(&file.id, &FileLocation::S3).await?,

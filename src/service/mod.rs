@@ -247,7 +247,9 @@ impl Service {
     async fn warn_of_unreadable_files(&self) -> Result<(), StoreError> {
         let mut count = 0_u64;
         let is_lost = |file: &File| file.location == FileLocation::S3 && file.state.is_complete();
-        self.storage().files().each_file(|file| count += u64::from(is_lost(&file))).await?;
+        let each =
+            |file: Result<File, _>| count += u64::from(file.is_ok_and(|file| is_lost(&file)));
+        self.storage().files().each_file(each).await?;
         if count > 0 {
             log::warn!(files = count; "files are in S3, but core.assets.s3 names no bucket that can be used, so nobody can read them; put its settings back");
         }

@@ -9,7 +9,7 @@ use super::timeline::Timeline;
 use super::{Page, PageRequest, ReadError, RoomFileView, Session};
 use crate::domain::{AssetId, EventId, File, FileGroup, FileState, RoomId};
 use crate::limits::{TIMELINE_PAGE_DEFAULT, TIMELINE_PAGE_MAX};
-use crate::storage::{Storage, StorageError};
+use crate::storage::{Storage, StorageError, UnreadableFile};
 
 /// The files of rooms.
 #[derive(Clone, Copy)]
@@ -72,17 +72,24 @@ impl RoomFiles<'_> {
     ) -> Result<(Vec<(EventId, AssetId)>, usize), StorageError> {
         let mut newest = Newest { count, total: 0, entries: BinaryHeap::new() };
         let mut reserved: HashMap<String, (i64, Vec<AssetId>)> = HashMap::new();
-        let collect = |file: File| match file.state {
-            _ if file.room != Some(room) => {}
-            FileState::Attached(message) => newest.add(message, file.id),
-            FileState::Reserved { request, at_ms } => {
-                let (since, ids) = reserved.entry(request).or_insert((at_ms, Vec::new()));
-                *since = at_ms.min(*since);
-                ids.push(file.id);
-            }
-            _ => {}
+        let mut unreadable = None;
+        let collect = |file: Result<File, UnreadableFile>| match file {
+            Err(error) => unreadable = Some(error),
+            Ok(file) if file.room != Some(room) => {}
+            Ok(file) => match file.state {
+                FileState::Attached(message) => newest.add(message, file.id),
+                FileState::Reserved { request, at_ms } => {
+                    let (since, ids) = reserved.entry(request).or_insert((at_ms, Vec::new()));
+                    *since = at_ms.min(*since);
+                    ids.push(file.id);
+                }
+                _ => {}
+            },
         };
         self.storage.files().each_of_group(FileGroup::of(&room), collect).await?;
+        if let Some(error) = unreadable {
+            log::warn!(error:err = error; "the record of a file cannot be read; it is in no list of a room's files");
+        }
         // A message is shown a moment before its files are noted as attached.
         for (request, (since, ids)) in reserved {
             if let Some(message) = self.attachments.message_of(room, &request, since).await? {

@@ -35,7 +35,7 @@ pub use error::{ChangeError, FileKeyError, StorageError};
 pub use feed::live::{
     EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent,
 };
-pub use files::{Files, Uploads};
+pub use files::{Files, UnreadableFile, Uploads};
 pub use fold::held::{HoldReason, RoomHold};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
 pub use kv::counters::{Counted, Counter, Counters, FoundCounter};

@@ -8,6 +8,7 @@ use std::time::Duration;
 use chatto::blobs::s3::S3;
 use chatto::blobs::{ChunkStore, FileCipher};
 use chatto::domain::{AssetId, FileLocation};
+use chatto::nats::Publish;
 use chatto::runtime::Runtime;
 use chatto::service::{
     Backend, FileView, FileWork, FileWorkError, Finding, FindingKind, NewMessage, Service, Session,
@@ -17,6 +18,7 @@ use parking_lot::Mutex;
 
 use super::bucket::{two, with_bucket};
 use super::encryption::{contains, encrypting, object, sealed_length};
+use super::file_sweep::damage;
 use super::files::{content, read, upload};
 use super::leftovers::assert_nothing_left;
 use super::{CutAt, NatsServer, World, run};
@@ -272,6 +274,43 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         // What cannot be read is not moved, and everything else is.
         let step = all(&world.service, FileWork::Move(Backend::Nats)).await.unwrap();
         assert_eq!((step.done, step.findings.len()), (5, 3));
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_record_that_cannot_be_read_is_found_and_does_not_end_the_work() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let Scene { bucket, world, to_nats, ada, mut files } =
+            Scene::start(&server, &store, &runtime).await;
+        // Of 1,000 bytes each, in S3 and in NATS.
+        let (in_bucket, in_nats) = (files.remove(4).0.id, files.remove(4).0.id);
+        for id in [in_bucket, in_nats] {
+            damage(&world.storage, &format!("files.{}.{id}", id.group())).await;
+        }
+        let unknown = "files.00.not-an-id".to_owned();
+        let nats = world.storage.nats();
+        let payload = "damaged".into();
+        nats.publish(Publish { subject: &unknown, payload, ..Publish::default() }).await.unwrap();
+        let mut wanted: BTreeSet<String> = [in_bucket, in_nats].map(|id| id.to_string()).into();
+        wanted.insert("not-an-id".to_owned());
+        let unreadable = |step: &WorkStep| -> BTreeSet<String> {
+            assert!(
+                step.findings.iter().all(|one| one.kind == FindingKind::Unreadable),
+                "{step:?}"
+            );
+            assert_eq!(step.findings.len(), 3);
+            step.findings.iter().map(|one| one.subject.clone()).collect()
+        };
+        let check = all(&world.service, FileWork::Check).await.unwrap();
+        assert_eq!((check.done, unreadable(&check)), (14, wanted.clone()));
+        for (to, moved) in [(Backend::S3, 7), (Backend::Nats, 14)] {
+            let step = all(&world.service, FileWork::Move(to)).await.unwrap();
+            assert_eq!((step.done, unreadable(&step)), (moved, wanted.clone()));
+            assert_readable(&to_nats, &ada, &files).await;
+        }
+        assert!(bucket.head(in_bucket.as_str()).await.is_ok(), "its bytes are kept");
         world.close().await;
     });
 }

@@ -23,7 +23,7 @@ fn image() -> Bytes {
 /// Every file's record.
 async fn records(world: &World) -> Vec<File> {
     let mut files = Vec::new();
-    world.storage.files().each_file(|file| files.push(file)).await.unwrap();
+    world.storage.files().each_file(|file| files.push(file.unwrap())).await.unwrap();
     files
 }
 

@@ -237,7 +237,7 @@ async fn sweep_after(world: &World, time: Duration) {
 
 async fn records(storage: &Storage) -> Vec<File> {
     let mut files = Vec::new();
-    storage.files().each_file(|file| files.push(file)).await.unwrap();
+    storage.files().each_file(|file| files.push(file.unwrap())).await.unwrap();
     files
 }
 

@@ -5,6 +5,7 @@ mod bucket;
 mod clock;
 mod crashes;
 mod encryption;
+mod file_sweep;
 mod file_work;
 pub(crate) mod files;
 mod guesses;

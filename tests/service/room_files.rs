@@ -9,6 +9,7 @@ use chatto::service::{
 };
 use chatto::storage::RecordChange;
 
+use super::file_sweep::damage;
 use super::files::upload;
 use super::messages::two;
 use super::{CutAt, NatsServer, World, run};
@@ -77,6 +78,29 @@ fn the_files_of_a_room_are_listed_newest_message_first() {
         assert_eq!((entries(&all.items), all.total), (wanted, 6));
         let eve = world.person("eve", None).await;
         assert_eq!(list(&eve, 0, 0).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
+        world.close().await;
+    });
+}
+
+#[test]
+fn a_file_whose_record_cannot_be_read_is_left_out_of_the_list() {
+    run(|runtime| async move {
+        let server = NatsServer::start();
+        let (world, ada, bob, general) = two(&server, &runtime).await;
+        let service = &world.service;
+        let mut files = Vec::new();
+        for name in 0..4_u8 {
+            files.push(upload(&[service], &ada, &general, &[name]).await);
+        }
+        let older = post(service, &ada, &general, &[&files[0]]).await;
+        let newer = post(service, &ada, &general, &[&files[1], &files[2], &files[3]]).await;
+        let id = files.remove(2).id;
+        damage(&world.storage, &format!("files.{}.{id}", id.group())).await;
+        let page = PageRequest { limit: 0, offset: 0 };
+        let list = service.room_files().list(&bob, &general, page).await.unwrap();
+        let wanted = [(&newer, 1), (&newer, 2), (&older, 0)];
+        let wanted = wanted.map(|(message, file)| (message.clone(), files[file].clone()));
+        assert_eq!((entries(&list.items), list.total), (wanted.to_vec(), 3));
         world.close().await;
     });
 }

@@ -33,7 +33,19 @@ pub(crate) struct FileRecord {
     pub(crate) replaced: u64,
 }
 
-/// FILES.
+/// A record of FILES that cannot be read: damaged, or written by a newer program.
+#[derive(Debug, thiserror::Error)]
+#[error("the record of the file {file} cannot be read")]
+pub struct UnreadableFile {
+    /// The last part of its subject, which should be the file's id.
+    pub file: String,
+    /// In FILES.
+    pub sequence: u64,
+    #[source]
+    pub source: StorageError,
+}
+
+/// FILES. Where several files are read, one whose record cannot be read does not hold up the others.
 #[derive(Clone, Copy)]
 pub struct Files<'a> {
     pub(crate) nats: &'a Nats,
@@ -66,23 +78,30 @@ impl Files<'_> {
         found.map(|stored| read(&stored)).transpose()
     }
 
-    /// The files of these ids that exist, in the given order.
+    /// The files of these ids that exist, in the given order. One whose record cannot be read is logged and left out.
     pub async fn get_all(&self, ids: &[AssetId]) -> Result<Vec<File>, StorageError> {
         let mut found = HashMap::with_capacity(ids.len());
         for ids in ids.chunks(BATCH_SUBJECTS_MAX) {
             let subjects: Vec<String> = ids.iter().map(subject).collect();
             let batch = self.nats.read(stream::FILES, BatchRead::Newest(&subjects)).await?;
-            for stored in &batch.messages {
-                let file = read(stored)?;
-                found.insert(file.id, file);
-            }
+            // What cannot be read is read again below.
+            let files = batch.messages.iter().filter_map(|stored| read(stored).ok());
+            found.extend(files.map(|file| (file.id, file)));
         }
         let mut files = Vec::with_capacity(ids.len());
         for id in ids {
             match found.remove(id) {
                 Some(file) => files.push(file),
                 // Deleted, or a replica lags behind.
-                None => files.extend(self.get(id).await?),
+                None => match self.get(id).await {
+                    Err(error @ StorageError::Corrupt { .. }) => {
+                        log::warn!(
+                            file:% = id, error:err = error;
+                            "the record of a file cannot be read; the file is left out"
+                        );
+                    }
+                    file => files.extend(file?),
+                },
             }
         }
         Ok(files)
@@ -187,33 +206,41 @@ impl Files<'_> {
 
     /// Shows every file, the oldest change first, in batches from any replica. After a kill it may also show what a
     /// file was before its last change, until [`Self::sweep`] has erased that.
-    pub async fn each_file(&self, mut each: impl FnMut(File) + Send) -> Result<(), StorageError> {
-        self.each_on("files.*.*", |_, record| each(record.file)).await
+    pub async fn each_file(
+        &self,
+        mut each: impl FnMut(Result<File, UnreadableFile>) + Send,
+    ) -> Result<(), StorageError> {
+        self.each_on("files.*.*", |_, record| each(record.map(|record| record.file))).await
     }
 
     /// Shows the files of a group, as [`Self::each_file`] does.
     pub async fn each_of_group(
         &self,
         group: FileGroup,
-        mut each: impl FnMut(File) + Send,
+        mut each: impl FnMut(Result<File, UnreadableFile>) + Send,
     ) -> Result<(), StorageError> {
-        self.each_on(&format!("files.{group}.*"), |_, record| each(record.file)).await
+        let subject = format!("files.{group}.*");
+        self.each_on(&subject, |_, record| each(record.map(|record| record.file))).await
     }
 
-    /// Shows every file as [`Self::each_file`] does, and erases records that were replaced and that a kill left on the
-    /// disk. It keeps 8 bytes for each file.
+    /// Shows every file as [`Self::each_file`] does, with the sequence of its record, and erases records that were
+    /// replaced and that a kill left on the disk. It keeps 8 bytes for each file.
     ///
     /// # Cancel safety
     /// May be repeated.
-    pub async fn sweep(&self, mut each: impl FnMut(File) + Send) -> Result<(), StorageError> {
+    pub async fn sweep(
+        &self,
+        mut each: impl FnMut(u64, Result<File, UnreadableFile>) + Send,
+    ) -> Result<(), StorageError> {
         let (mut seen, mut left) = (Vec::new(), Vec::new());
-        let see = |sequence: u64, record: FileRecord| {
+        let see = |sequence: u64, record: Result<FileRecord, UnreadableFile>| {
+            let replaced = record.as_ref().map_or(0, |record| record.replaced);
             // Sequences ascend.
-            if seen.binary_search(&record.replaced).is_ok() {
-                left.push(record.replaced);
+            if seen.binary_search(&replaced).is_ok() {
+                left.push(replaced);
             }
             seen.push(sequence);
-            each(record.file);
+            each(sequence, record.map(|record| record.file));
         };
         self.each_on("files.*.*", see).await?;
         for sequence in left {
@@ -234,19 +261,20 @@ impl Files<'_> {
         &self,
         sequence: u64,
         end: u64,
-    ) -> Result<Vec<(u64, AssetId)>, StorageError> {
+    ) -> Result<Vec<(u64, Result<AssetId, UnreadableFile>)>, StorageError> {
         let sequence = sequence.saturating_add(1);
         let what =
             BatchRead::OfSubject { subject: "files.*.*", sequence, count: BATCH_MESSAGES_MAX };
         let batch = self.nats.read(stream::FILES, what).await?;
         let within = batch.messages.iter().filter(|stored| stored.sequence <= end);
-        within.map(|stored| Ok((stored.sequence, read(stored)?.id))).collect()
+        let ids = within.map(|stored| (stored.sequence, listed(stored).map(|one| one.file.id)));
+        Ok(ids.collect())
     }
 
     async fn each_on(
         &self,
         subject: &str,
-        mut each: impl FnMut(u64, FileRecord) + Send,
+        mut each: impl FnMut(u64, Result<FileRecord, UnreadableFile>) + Send,
     ) -> Result<(), StorageError> {
         let mut sequence = 1;
         loop {
@@ -255,7 +283,7 @@ impl Files<'_> {
             let Some(last) = batch.messages.last() else { return Ok(()) };
             sequence = last.sequence.saturating_add(1);
             for stored in &batch.messages {
-                each(stored.sequence, read_record(stored)?);
+                each(stored.sequence, listed(stored));
             }
         }
     }
@@ -292,6 +320,13 @@ fn subject(id: &AssetId) -> String {
 
 fn key_subject(id: &AssetId) -> String {
     format!("files.{}.{id}.key", id.group())
+}
+
+fn listed(stored: &StoredMessage) -> Result<FileRecord, UnreadableFile> {
+    read_record(stored).map_err(|source| {
+        let file = stored.subject.rsplit('.').next().unwrap_or_default().to_owned();
+        UnreadableFile { file, sequence: stored.sequence, source }
+    })
 }
 
 fn read(stored: &StoredMessage) -> Result<File, StorageError> {
