@@ -262,7 +262,8 @@ pub(super) enum AssetsCommand {
     Move(AssetsMove),
 }
 
-/// Read every file and list what is missing, damaged or orphaned; exits with 1 if something is missing or damaged.
+/// Read every file and list what is missing, damaged, undecryptable, unreadable or orphaned; exits with 1 for all but
+/// orphaned.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "check")]
 pub(super) struct AssetsCheck {}
