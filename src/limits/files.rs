@@ -41,5 +41,8 @@ pub const FILE_SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const FILES_SWEPT_MAX: usize = 10_000;
 /// How long work of an operator on all files goes on before it reports how far it is.
 pub const FILE_WORK_STEP: Duration = Duration::from_secs(2);
-/// Lifetime of the lease under which one process moves files: longer than a part takes on a slow line.
+/// Lifetime of the lease under which one process moves files: longer than a part takes on a slow line. The completion
+/// of an upload may outlast it; the lease is then taken again.
 pub const FILE_MOVE_LEASE: Duration = Duration::from_secs(120);
+// A step takes it once and then works until its time is over.
+const _: () = assert!(FILE_WORK_STEP.as_secs() * 3 < FILE_MOVE_LEASE.as_secs());

@@ -119,8 +119,8 @@ impl From<StorageError> for FileWorkError {
 /// What is kept between two steps.
 #[derive(Default)]
 pub(super) struct BetweenSteps {
-    /// The file that the last step did not finish.
-    unfinished: Option<(FileWork, FileCopy)>,
+    /// The file that the last step did not finish, with that step's lease.
+    unfinished: Option<(FileWork, Option<Lease>, FileCopy)>,
     /// When a step of a move last did something.
     moved_at: Option<Instant>,
 }
@@ -275,9 +275,11 @@ impl Run<'_> {
             }
             let Some((sequence, id)) = files.pop() else { break };
             let kept = between.lock().unfinished.take();
-            let kept = kept.filter(|(of, copy)| *of == self.work && copy.sequence == sequence);
+            let kept = kept.filter(|(of, lease, copy)| {
+                *of == self.work && copy.sequence == sequence && self.follows(lease.as_ref())
+            });
             let copy = match (kept, id) {
-                (Some((_, copy)), _) => Some(copy),
+                (Some((_, _, copy)), _) => Some(copy),
                 (None, Ok(id)) => Box::pin(self.open(sequence, id)).await?,
                 (None, Err(unreadable)) => {
                     self.find(&unreadable.file, FindingKind::Unreadable);
@@ -288,7 +290,7 @@ impl Run<'_> {
                 match Box::pin(self.read(&mut copy, until)).await {
                     Ok(true) => Box::pin(self.finish(copy)).await?,
                     Ok(false) => {
-                        between.lock().unfinished = Some((self.work, copy));
+                        between.lock().unfinished = Some((self.work, self.lease.clone(), copy));
                         return Ok(Some(WorkPosition::Files { after, end }));
                     }
                     Err(error) => Box::pin(self.give_up(copy, error)).await?,
@@ -325,7 +327,7 @@ impl Run<'_> {
             (FileWork::Move(Backend::Nats), FileLocation::Nats(_)) => return Ok(None),
             // Chunks that a move left which was interrupted, in either direction.
             (FileWork::Move(to), FileLocation::S3) => {
-                self.check_lease()?;
+                self.keep_lease().await?;
                 blobs.files.remove_others(&id, &[]).await?;
                 if to == Backend::S3 {
                     return Ok(None);
@@ -411,6 +413,8 @@ impl Run<'_> {
             }
             Target::S3 { sink, .. } => {
                 sink.finish().await?;
+                // Before the copy is looked at: whoever has had the lease since may have removed it.
+                self.keep_lease().await?;
                 if !self.works.blobs.is_object_whole(&cipher, file.size).await? {
                     return Err(BlobError::Damaged.into());
                 }
@@ -422,7 +426,7 @@ impl Run<'_> {
 
     /// Notes where a file is now, and removes it from where it was.
     async fn change_location(&mut self, file: File, to: FileLocation) -> Result<(), FileWorkError> {
-        self.check_lease()?;
+        self.keep_lease().await?;
         let moved = |now: Option<&File>| {
             let unchanged =
                 now.filter(|now| now.state.is_complete() && now.location == file.location);
@@ -437,12 +441,20 @@ impl Run<'_> {
         self.remove(&file.id, if is_moved { &file.location } else { &to }).await
     }
 
-    /// A service may have been so slow, or this process paused for so long, that another process moves files by now.
-    fn check_lease(&self) -> Result<(), FileWorkError> {
-        match &self.lease {
-            Some(lease) if lease.holds() => Ok(()),
-            _ => Err(FileWorkError::Busy),
+    /// Whether no other process has moved files since this lease: it removes what others have left of a copy.
+    fn follows(&self, former: Option<&Lease>) -> bool {
+        match (&self.lease, former) {
+            (Some(lease), Some(former)) => lease.follows(former),
+            (lease, former) => lease.is_none() && former.is_none(),
         }
+    }
+
+    /// A service may have been so slow, or this process paused for so long, that the lease has ended. It is taken again,
+    /// unless another process moves files by now or has done so in the meantime.
+    async fn keep_lease(&mut self) -> Result<(), FileWorkError> {
+        let Some(lease) = &mut self.lease else { return Err(FileWorkError::Busy) };
+        let is_kept = self.works.storage.renew_lease(lease).await?;
+        is_kept.then_some(()).ok_or(FileWorkError::Busy)
     }
 
     /// Notes what is wrong with a file and removes its copy; an error that concerns all files is returned.
@@ -468,8 +480,8 @@ impl Run<'_> {
 
     /// Removes bytes of a file from where its record does not say that it is; of chunks exactly these, as another process
     /// may have made others.
-    async fn remove(&self, id: &AssetId, location: &FileLocation) -> Result<(), FileWorkError> {
-        self.check_lease()?;
+    async fn remove(&mut self, id: &AssetId, location: &FileLocation) -> Result<(), FileWorkError> {
+        self.keep_lease().await?;
         let blobs = self.works.blobs;
         match location {
             FileLocation::Nats(chunks) => {

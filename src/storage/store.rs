@@ -266,6 +266,12 @@ impl Storage {
         self.inner.lease(name, ttl).await
     }
 
+    /// Renews a lease that has become old, or has ended: long work under it asks this before each of its pieces.
+    /// `false`: another process holds it, or has held it since.
+    pub async fn renew_lease(&self, lease: &mut Lease) -> Result<bool, StorageError> {
+        self.inner.renew_lease(lease).await
+    }
+
     /// With external NATS: one attempt to wait until this process has seen everything acknowledged before
     /// the call. The embedded server has one writer and needs no wait.
     ///

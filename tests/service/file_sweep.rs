@@ -1,16 +1,52 @@
 //! The sweep of files where several processes share NATS: its lease, moves of other processes, and records that cannot
 //! be read.
 
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use chatto::blobs::s3::S3;
 use chatto::nats::Publish;
+use chatto::runtime::{Clock, Runtime};
+use chatto::service::Session;
 use chatto::storage::Storage;
 
+use super::bucket::with_bucket;
 use super::files::{state, upload};
-use super::messages::two;
-use super::{NatsServer, run};
+use super::messages::{members, two};
+use super::{NatsServer, World, run};
+use crate::support::s3::S3Server;
+use crate::support::s3::proxy::{Fate, FaultyS3, Seen};
 
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// One of several processes, with two members of `general`, whose files go to this bucket.
+pub(super) async fn shared(
+    server: &NatsServer,
+    runtime: &Runtime,
+    bucket: &S3,
+) -> (World, Session, Session, String) {
+    let world = World::open_with(server, runtime, with_bucket(bucket, true)).await;
+    world.service.prepare().await.unwrap();
+    members(world).await
+}
+
+/// A proxy that moves the monotonic clock, as soon as there is one, at each of these requests: as if the service took
+/// so long to respond.
+pub(super) fn slow(
+    store: &S3Server,
+    by: Duration,
+    is_slow: impl Fn(&Seen) -> bool + Send + 'static,
+) -> (FaultyS3, Arc<OnceLock<Clock>>) {
+    let clock: Arc<OnceLock<Clock>> = Arc::default();
+    let moved = Arc::clone(&clock);
+    let proxy = FaultyS3::start(store.port(), move |seen| {
+        if let Some(clock) = moved.get().filter(|_| is_slow(seen)) {
+            clock.advance_monotonic(by);
+        }
+        Fate::Pass
+    });
+    (proxy, clock)
+}
 
 /// Damages the record of a file: afterwards it is the only one.
 pub(super) async fn damage(storage: &Storage, subject: &str) {

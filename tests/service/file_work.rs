@@ -8,6 +8,7 @@ use std::time::Duration;
 use chatto::blobs::s3::S3;
 use chatto::blobs::{ChunkStore, FileCipher};
 use chatto::domain::{AssetId, FileLocation};
+use chatto::limits::FILE_MOVE_LEASE;
 use chatto::nats::Publish;
 use chatto::runtime::Runtime;
 use chatto::service::{
@@ -18,11 +19,11 @@ use parking_lot::Mutex;
 
 use super::bucket::{two, with_bucket};
 use super::encryption::{contains, encrypting, object, sealed_length};
-use super::file_sweep::damage;
+use super::file_sweep::{damage, shared, slow};
 use super::files::{content, read, upload};
 use super::leftovers::assert_nothing_left;
 use super::{CutAt, NatsServer, World, run};
-use crate::support::s3::proxy::{Fate, FaultyS3, Reply};
+use crate::support::s3::proxy::{Fate, FaultyS3, Reply, Seen};
 use crate::support::s3::{Kind, S3Server, config, s3};
 
 /// Works until everything is done.
@@ -275,6 +276,73 @@ fn a_check_finds_what_is_missing_damaged_and_orphaned() {
         let step = all(&world.service, FileWork::Move(Backend::Nats)).await.unwrap();
         assert_eq!((step.done, step.findings.len()), (5, 3));
         world.close().await;
+    });
+}
+
+#[test]
+fn a_file_whose_completion_takes_longer_than_the_lease_is_moved() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let (proxy, clock) = slow(&store, FILE_MOVE_LEASE * 2, Seen::is_completion);
+        let bucket = s3(config(proxy.port()));
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = shared(&server, &runtime, &bucket).await;
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let bytes = content(6 << 20);
+        let file = upload(&[&to_nats.service], &ada, &general, &bytes).await;
+        clock.set(world.clock.clone()).unwrap();
+        let moved = all(&world.service, FileWork::Move(Backend::S3)).await.unwrap();
+        assert_eq!((moved.done, moved.findings), (1, vec![]));
+        let files = [(file, bytes)];
+        assert_eq!(in_s3(&world, &files).await, 1);
+        assert_readable(&world, &ada, &files).await;
+        world.close().await;
+        to_nats.close().await;
+    });
+}
+
+#[test]
+fn a_slow_completion_is_given_up_when_another_process_has_moved_files_meanwhile() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let worlds: Arc<Mutex<Option<[World; 2]>>> = Arc::default();
+        let at_completion = Arc::clone(&worlds);
+        let proxy = FaultyS3::start(store.port(), move |seen| {
+            if let Some([world, other]) =
+                at_completion.lock().as_ref().filter(|_| seen.is_completion())
+            {
+                let nats = other.storage.nats();
+                smol::block_on(async {
+                    // It ends after two minutes; then the other process takes it, and gives it back.
+                    let subject = "$KV.PRESENCE.lease.file-move";
+                    nats.purge_subject("KV_PRESENCE", subject).await.unwrap();
+                    let taken = other.storage.lease("file-move", FILE_MOVE_LEASE).await.unwrap();
+                    assert!(taken.is_some());
+                    nats.purge_subject("KV_PRESENCE", subject).await.unwrap();
+                });
+                world.clock.advance_monotonic(FILE_MOVE_LEASE);
+            }
+            Fate::Pass
+        });
+        let bucket = s3(config(proxy.port()));
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = shared(&server, &runtime, &bucket).await;
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let bytes = content(6 << 20);
+        let files = [(upload(&[&to_nats.service], &ada, &general, &bytes).await, bytes)];
+        let mover = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
+        let service = mover.service.clone();
+        *worlds.lock() = Some([mover, to_nats]);
+        let refused = all(&service, FileWork::Move(Backend::S3)).await.unwrap_err();
+        assert!(matches!(refused, FileWorkError::Busy), "{refused:?}");
+        assert_eq!(in_s3(&world, &files).await, 0);
+        assert_readable(&world, &ada, &files).await;
+        let [mover, to_nats] = worlds.lock().take().unwrap();
+        assert_eq!(all(&service, FileWork::Move(Backend::S3)).await.unwrap().done, 1, "again");
+        assert_readable(&world, &ada, &files).await;
+        for world in [world, mover, to_nats] {
+            world.close().await;
+        }
     });
 }
 

@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 /// A lease that this process holds. Clones share its end, which moves when it is renewed.
 #[derive(Debug, Clone)]
 pub struct Lease {
+    name: &'static str,
     number: u64,
     ttl: Duration,
     until: Arc<Mutex<Option<Instant>>>,
@@ -35,6 +36,13 @@ impl Lease {
     pub fn holds(&self) -> bool {
         let until = *self.until.lock();
         until.is_none_or(|until| self.clock.now() < until)
+    }
+
+    /// Whether no other process has held it since `former`, a lease of this process with the same name.
+    #[must_use]
+    pub fn follows(&self, former: &Self) -> bool {
+        // Each new holder raises the number by one.
+        self.number <= former.number.saturating_add(1)
     }
 
     /// The fencing token: higher than that of every holder before. 0: there is one process only.
@@ -77,7 +85,7 @@ impl Inner {
         ttl: Duration,
     ) -> Result<Option<Lease>, StorageError> {
         let lease =
-            |number| Lease { number, ttl, until: Arc::default(), clock: self.clock.clone() };
+            |number| Lease { name, number, ttl, until: Arc::default(), clock: self.clock.clone() };
         if self.embedded {
             return Ok(Some(lease(0)));
         }
@@ -100,6 +108,23 @@ impl Inner {
         taken.set_end(until);
         self.held_leases().insert(name, taken.clone());
         Ok(Some(taken))
+    }
+
+    /// Renews a lease that is ageing, and takes one again that has ended: one slow request may outlast it. `false`, from
+    /// then on: another process holds it, or has held it since; what this one had begun may have been undone.
+    ///
+    /// # Cancel safety
+    /// As with [`Self::lease`].
+    pub(crate) async fn renew_lease(&self, lease: &mut Lease) -> Result<bool, StorageError> {
+        if lease.holds() && !lease.is_ageing() {
+            return Ok(true);
+        }
+        let Some(taken) = self.lease(lease.name, lease.ttl).await? else { return Ok(false) };
+        let follows = taken.follows(lease);
+        if follows {
+            *lease = taken;
+        }
+        Ok(follows)
     }
 
     /// Writes the time limit; until when it counts, or `None`: another process has it.
