@@ -54,12 +54,16 @@ impl FileSweep<'_> {
             }
         };
         self.storage.files().sweep(collect).await?;
+        let is_moving = self.works.is_moving().await?;
         for file in due {
             if !lease.holds() {
                 return Ok(());
             }
             let cleaned = if is_due(&file, now) {
                 Box::pin(self.clean_up(file)).await
+            } else if is_moving {
+                // A move makes another list of chunks.
+                Ok(())
             } else {
                 Box::pin(self.remove_late_chunks(&file.id)).await
             };
@@ -67,7 +71,7 @@ impl FileSweep<'_> {
                 log::warn!(error:err = error; "a file cannot be cleaned up now; it will be retried");
             }
         }
-        if let Err(error) = Box::pin(self.sweep_bucket(lease)).await {
+        if let Err(error) = Box::pin(self.sweep_bucket(lease, is_moving)).await {
             log::warn!(error:err = error; "the bucket of files cannot be swept now; it will be retried");
         }
         Ok(())
@@ -77,10 +81,6 @@ impl FileSweep<'_> {
     /// sent them was killed, and arrived later.
     async fn remove_late_chunks(self, id: &AssetId) -> Result<(), EraseError> {
         let blobs = self.eraser.blobs;
-        // A move makes another list of chunks.
-        if self.works.is_moving().await? {
-            return Ok(());
-        }
         let file = self.storage.files().get(id).await?.filter(|file| file.state.is_complete());
         let Some(file) = file else { return Ok(()) };
         match &file.location {
@@ -92,11 +92,11 @@ impl FileSweep<'_> {
 
     /// Removes the objects of checks that were killed, and aborts multipart uploads of complete files: begun by a
     /// process that was killed before it could note them, or begun twice because a response was lost.
-    async fn sweep_bucket(self, lease: &Lease) -> Result<(), EraseError> {
+    async fn sweep_bucket(self, lease: &Lease, is_moving: bool) -> Result<(), EraseError> {
         let Ok(s3) = self.eraser.blobs.s3() else { return Ok(()) };
         s3.remove_old_probes(self.clock.unix_ms()).await.map_err(BlobError::from)?;
         // A move to S3 uploads files that are complete.
-        if self.works.is_moving().await? {
+        if is_moving {
             return Ok(());
         }
         let mut after = None;

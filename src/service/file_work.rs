@@ -23,6 +23,9 @@ use crate::limits::{FILE_CHUNKS_MAX, FILE_MOVE_LEASE, FILE_WORK_STEP, UPLOAD_CHU
 use crate::runtime::{Clock, MemorySlots, SlotGuard};
 use crate::storage::{Lease, RecordChange, Storage, StorageError};
 
+/// The lease under which one process moves files.
+const LEASE: &str = "file-move";
+
 /// What is done with files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileWork {
@@ -216,7 +219,7 @@ impl FileWorks<'_> {
         let lease = match work {
             FileWork::Check => None,
             FileWork::Move(_) => {
-                let lease = self.storage.lease("file-move", FILE_MOVE_LEASE).await?;
+                let lease = self.storage.lease(LEASE, FILE_MOVE_LEASE).await?;
                 Some(lease.ok_or(FileWorkError::Busy)?)
             }
         };
@@ -229,7 +232,7 @@ impl FileWorks<'_> {
         Ok(run.step)
     }
 
-    /// Whether files are being moved; the copy of a command that has ended is given up.
+    /// Whether this process or another one moves files; the copy of a command that has ended is given up.
     pub(super) async fn is_moving(self) -> Result<bool, StorageError> {
         let now = self.clock.now();
         {
@@ -239,8 +242,7 @@ impl FileWorks<'_> {
             }
             between.unfinished = None;
         }
-        // Another process holds it as long as it moves. Taken here, it ends at once.
-        Ok(self.storage.lease("file-move", FILE_WORK_STEP).await?.is_none())
+        self.storage.is_lease_held_elsewhere(LEASE).await
     }
 }
 

@@ -272,6 +272,11 @@ impl Storage {
         self.inner.renew_lease(lease).await
     }
 
+    /// Whether another process holds a lease, asked without taking it.
+    pub async fn is_lease_held_elsewhere(&self, name: &'static str) -> Result<bool, StorageError> {
+        self.inner.is_lease_held_elsewhere(name).await
+    }
+
     /// With external NATS: one attempt to wait until this process has seen everything acknowledged before
     /// the call. The embedded server has one writer and needs no wait.
     ///

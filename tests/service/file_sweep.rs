@@ -1,23 +1,26 @@
 //! The sweep of files where several processes share NATS: its lease, moves of other processes, and records that cannot
 //! be read.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chatto::blobs::s3::S3;
+use chatto::limits::FILE_MOVE_LEASE;
 use chatto::nats::Publish;
 use chatto::runtime::{Clock, Runtime};
-use chatto::service::Session;
+use chatto::service::{Backend, FileWork, Session, WorkPosition};
 use chatto::storage::Storage;
 
 use super::bucket::with_bucket;
-use super::files::{state, upload};
+use super::files::{begin, state, upload};
 use super::messages::{members, two};
 use super::{NatsServer, World, run};
-use crate::support::s3::S3Server;
 use crate::support::s3::proxy::{Fate, FaultyS3, Seen};
+use crate::support::s3::{Kind, S3Server, config, s3};
 
 const HOUR: Duration = Duration::from_secs(3600);
+const LEASE_OF_MOVES: &str = "$KV.PRESENCE.lease.file-move";
 
 /// One of several processes, with two members of `general`, whose files go to this bucket.
 pub(super) async fn shared(
@@ -55,6 +58,41 @@ pub(super) async fn damage(storage: &Storage, subject: &str) {
     let damaged = Publish { subject, payload: "\u{1}damaged".into(), ..Publish::default() };
     nats.publish(damaged).await.unwrap();
     assert!(nats.erase("FILES", stored.sequence).await.unwrap());
+}
+
+async fn ids_of_multipart(bucket: &S3) -> BTreeSet<String> {
+    let uploads = bucket.list_multipart("", None).await.unwrap().entries;
+    uploads.into_iter().map(|upload| upload.key).collect()
+}
+
+#[test]
+fn a_sweep_does_not_keep_another_process_from_moving_files() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = shared(&server, &runtime, &bucket).await;
+        let other = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
+        let file = upload(&[&world.service], &ada, &general, b"bytes").await;
+        bucket.begin(file.id.as_str()).await.unwrap();
+        let multipart = || ids_of_multipart(&bucket);
+        let sweep = async || world.service.sweeper().sweep_files().await.unwrap();
+        let position = WorkPosition::Files { after: 0, end: 0 };
+        let step = other.service.file_works();
+        step.step(FileWork::Move(Backend::S3), position.clone()).await.unwrap();
+        // As far as the sweep knows, the upload is of this move.
+        sweep().await;
+        assert_eq!(multipart().await, BTreeSet::from([file.id.to_string()]));
+        let nats = world.storage.nats();
+        nats.purge_subject("KV_PRESENCE", LEASE_OF_MOVES).await.unwrap();
+        sweep().await;
+        assert_eq!(multipart().await, BTreeSet::new());
+        assert!(nats.leader_newest("KV_PRESENCE", LEASE_OF_MOVES).await.unwrap().is_none());
+        other.clock.advance_monotonic(FILE_MOVE_LEASE);
+        step.step(FileWork::Move(Backend::S3), position).await.unwrap();
+        world.close().await;
+        other.close().await;
+    });
 }
 
 #[test]

@@ -127,9 +127,18 @@ impl Inner {
         Ok(follows)
     }
 
+    /// Whether another process holds a lease. It changes nothing.
+    pub(crate) async fn is_lease_held_elsewhere(&self, name: &str) -> Result<bool, StorageError> {
+        if self.embedded {
+            return Ok(false);
+        }
+        let (present, _) = self.memory.get::<Claim>(stream::PRESENCE, &subject(name)).await?;
+        Ok(present.is_some_and(|lease| lease.holder_id != self.process))
+    }
+
     /// Writes the time limit; until when it counts, or `None`: another process has it.
     async fn renew(&self, name: &str, ttl: Duration) -> Result<Option<Instant>, StorageError> {
-        let subject = format!("$KV.PRESENCE.lease.{name}");
+        let subject = subject(name);
         // Taken before the request: the server counts from later on.
         let until = self.clock.now() + ttl;
         let (present, revision) = self.memory.get::<Claim>(stream::PRESENCE, &subject).await?;
@@ -162,4 +171,8 @@ impl Inner {
     fn held_leases(&self) -> parking_lot::MutexGuard<'_, HashMap<&'static str, Lease>> {
         self.leases.held.lock()
     }
+}
+
+fn subject(name: &str) -> String {
+    format!("$KV.PRESENCE.lease.{name}")
 }
