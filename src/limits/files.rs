@@ -41,6 +41,11 @@ pub const FILE_SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const FILES_SWEPT_MAX: usize = 10_000;
 /// How long work of an operator on all files goes on before it reports how far it is.
 pub const FILE_WORK_STEP: Duration = Duration::from_secs(2);
+/// How long the copy of a file is kept, with a part in memory, that a step did not finish. A command asks for the next
+/// step at once.
+pub const FILE_COPY_TTL: Duration = Duration::from_secs(30);
+/// How often a process looks for a copy that is older than [`FILE_COPY_TTL`].
+pub const FILE_COPY_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// Lifetime of the lease under which one process moves files: longer than a part takes on a slow line. The completion
 /// of an upload may outlast it; the lease is then taken again.
 pub const FILE_MOVE_LEASE: Duration = Duration::from_secs(120);

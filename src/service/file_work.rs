@@ -13,14 +13,18 @@ use parking_lot::Mutex;
 
 use super::ErrorKind;
 use super::error::{StoreError, blob_kind, flatten};
+use super::file_steps::{BetweenSteps, RunningStep};
 use crate::blobs::s3::S3Error;
 use crate::blobs::{
     BlobError, BlobReader, Blobs, ChunkStore, FileCipher, ObjectWriter, new_multipart,
 };
 use crate::crypto::Sha256State;
 use crate::domain::{AssetId, Chunk, File, FileLocation};
-use crate::limits::{FILE_CHUNKS_MAX, FILE_MOVE_LEASE, FILE_WORK_STEP, UPLOAD_CHUNK_MAX_BYTES};
-use crate::runtime::{Clock, MemorySlots, SlotGuard};
+use crate::limits::{
+    FILE_CHUNKS_MAX, FILE_COPY_CHECK_INTERVAL, FILE_MOVE_LEASE, FILE_WORK_STEP,
+    UPLOAD_CHUNK_MAX_BYTES,
+};
+use crate::runtime::{Clock, MemorySlots, SlotGuard, Stop};
 use crate::storage::{Lease, RecordChange, Storage, StorageError};
 
 /// The lease under which one process moves files.
@@ -119,15 +123,6 @@ impl From<StorageError> for FileWorkError {
     }
 }
 
-/// What is kept between two steps.
-#[derive(Default)]
-pub(super) struct BetweenSteps {
-    /// The file that the last step did not finish, with that step's lease.
-    unfinished: Option<(FileWork, Option<Lease>, FileCopy)>,
-    /// When a step of a move last did something.
-    moved_at: Option<Instant>,
-}
-
 /// A file that is being read.
 pub(super) struct FileCopy {
     /// Of its record, in FILES.
@@ -223,6 +218,7 @@ impl FileWorks<'_> {
                 Some(lease.ok_or(FileWorkError::Busy)?)
             }
         };
+        let _running = RunningStep::begin(self.between, self.clock, work);
         let step = WorkStep { done: 0, bytes: 0, findings: Vec::new(), next: None };
         let mut run = Run { works: self, work, lease, step };
         run.step.next = match position {
@@ -232,15 +228,23 @@ impl FileWorks<'_> {
         Ok(run.step)
     }
 
-    /// Whether this process or another one moves files; the copy of a command that has ended is given up.
-    pub(super) async fn is_moving(self) -> Result<bool, StorageError> {
-        let now = self.clock.now();
-        {
-            let mut between = self.between.lock();
-            if between.moved_at.is_some_and(|at| now - at < FILE_MOVE_LEASE) {
-                return Ok(true);
+    /// Gives up the copy of a command that has ended, until stopped: it keeps a part in memory. Every process does so for
+    /// itself, whoever sweeps.
+    pub(super) async fn release_copies(self, stop: &Stop) {
+        while stop.or(self.clock.sleep(FILE_COPY_CHECK_INTERVAL)).await.is_some() {
+            let abandoned = self.between.lock().take_abandoned(self.clock.now());
+            if abandoned.is_some() {
+                log::info!(
+                    "the command that moved or checked files was interrupted; the copy of a file is given up"
+                );
             }
-            between.unfinished = None;
+        }
+    }
+
+    /// Whether this process or another one moves files.
+    pub(super) async fn is_moving(self) -> Result<bool, StorageError> {
+        if self.between.lock().is_moving(self.clock.now()) {
+            return Ok(true);
         }
         self.storage.is_lease_held_elsewhere(LEASE).await
     }
@@ -265,9 +269,6 @@ impl Run<'_> {
         let until = clock.now() + FILE_WORK_STEP;
         let mut files = Vec::new();
         loop {
-            if let FileWork::Move(_) = self.work {
-                between.lock().moved_at = Some(clock.now());
-            }
             if clock.now() >= until {
                 return Ok(Some(WorkPosition::Files { after, end }));
             }

@@ -16,6 +16,7 @@ mod deletions;
 mod directory;
 mod error;
 mod file_eraser;
+mod file_steps;
 mod file_sweep;
 mod file_work;
 mod first_boot;
@@ -167,7 +168,7 @@ struct Inner {
     opened_rows: opened_rows::OpenedRows,
     /// Steps of work on all files: one at a time.
     file_step_slots: MemorySlots,
-    between_file_steps: Mutex<file_work::BetweenSteps>,
+    between_file_steps: Mutex<file_steps::BetweenSteps>,
     /// Claims that the sweep watches.
     orphans: Mutex<sweep::Orphans>,
 }

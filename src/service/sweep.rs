@@ -31,8 +31,13 @@ pub struct Sweeper<'a> {
 }
 
 impl Sweeper<'_> {
-    /// Sweeps now and then until stopped.
+    /// Sweeps now and then until stopped, and releases what interrupted commands keep in memory.
     pub async fn run(self, stop: &Stop) {
+        let sweeps = Box::pin(self.sweep_until(stop));
+        futures_lite::future::zip(sweeps, self.files.works.release_copies(stop)).await;
+    }
+
+    async fn sweep_until(self, stop: &Stop) {
         let mut files_due = self.clock.now();
         while stop.or(self.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
             let sweep = async {

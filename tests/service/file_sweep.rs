@@ -8,12 +8,12 @@ use std::time::Duration;
 use chatto::blobs::s3::S3;
 use chatto::limits::FILE_MOVE_LEASE;
 use chatto::nats::Publish;
-use chatto::runtime::{Clock, Runtime};
+use chatto::runtime::{Clock, Runtime, Stop};
 use chatto::service::{Backend, FileWork, Session, WorkPosition};
 use chatto::storage::Storage;
 
 use super::bucket::with_bucket;
-use super::files::{begin, state, upload};
+use super::files::{begin, content, state, upload};
 use super::messages::{members, two};
 use super::{NatsServer, World, run};
 use crate::support::s3::proxy::{Fate, FaultyS3, Seen};
@@ -92,6 +92,44 @@ fn a_sweep_does_not_keep_another_process_from_moving_files() {
         step.step(FileWork::Move(Backend::S3), position).await.unwrap();
         world.close().await;
         other.close().await;
+    });
+}
+
+#[test]
+fn the_copy_of_a_move_that_was_interrupted_is_released_without_a_sweep_of_files() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let (proxy, clock) = slow(&store, Duration::from_secs(3), Seen::is_part);
+        let bucket = s3(config(proxy.port()));
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = shared(&server, &runtime, &bucket).await;
+        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        upload(&[&to_nats.service], &ada, &general, &content(6 << 20)).await;
+        clock.set(world.clock.clone()).unwrap();
+        let works = world.service.file_works();
+        let (position, _) = works.begin(FileWork::Move(Backend::S3)).await.unwrap();
+        let step = works.step(FileWork::Move(Backend::S3), position).await.unwrap();
+        assert_eq!((step.done, step.next.is_some()), (0, true));
+        // Another process sweeps the files.
+        assert!(to_nats.storage.lease("file-sweep", HOUR).await.unwrap().is_some());
+        world.clock.advance_monotonic(FILE_MOVE_LEASE);
+        let slots = async {
+            let mut streams = Vec::new();
+            // This process may hold two parts in memory.
+            for _ in 0..2 {
+                let new = begin(&world.service, &ada, &general, b"bytes").await.unwrap();
+                streams.push(world.service.uploads().stream(&ada, new.id.as_str()).await.unwrap());
+            }
+        };
+        let stop = Stop::new();
+        let running = async {
+            world.service.sweeper().run(&stop).await;
+            panic!("it ended");
+        };
+        let slots = futures_lite::future::or(slots, running);
+        world.clock.timeout(Duration::from_secs(60), slots).await.expect("a slot is free");
+        world.close().await;
+        to_nats.close().await;
     });
 }
 
