@@ -37,7 +37,8 @@ pub const UNATTACHED_FILE_TTL: Duration = Duration::from_secs(24 * 3600);
 pub const FILE_RESOLVE_AFTER: Duration = Duration::from_secs(120);
 /// How often all files are looked through for what nobody will use.
 pub const FILE_SWEEP_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// Files that one sweep cleans up.
+/// Files that one sweep cleans up, and complete ones beside which it looks for late chunks. It remembers less than 256
+/// bytes of each of the former and 32 of each of the latter: 3 MB at most. The next sweep continues with the others.
 pub const FILES_SWEPT_MAX: usize = 10_000;
 /// How long work of an operator on all files goes on before it reports how far it is.
 pub const FILE_WORK_STEP: Duration = Duration::from_secs(2);

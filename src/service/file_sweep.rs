@@ -7,6 +7,7 @@
 //! byte and erased after the last one ([`FileEraser`]).
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::attachments::Attachments;
 use super::error::StoreError;
@@ -14,7 +15,7 @@ use super::file_eraser::{EraseError, FileEraser};
 use super::file_work::FileWorks;
 use super::millis;
 use crate::blobs::BlobError;
-use crate::domain::{AssetId, File, FileLocation, FileState, UploadStatus};
+use crate::domain::{AssetId, File, FileLocation, FileState, RoomId, UploadStatus};
 use crate::limits::{
     CLOCK_AHEAD_MAX, FILE_RESOLVE_AFTER, FILES_SWEPT_MAX, UNATTACHED_FILE_TTL, UPLOAD_TTL,
 };
@@ -29,6 +30,53 @@ pub(super) struct FileSweep<'a> {
     pub(super) attachments: Attachments<'a>,
     pub(super) eraser: FileEraser<'a>,
     pub(super) works: FileWorks<'a>,
+    /// FILES sequence up to which recent files were looked at, where a sweep could not look at all of them; 0: none.
+    pub(super) recent_swept: &'a AtomicU64,
+}
+
+/// What a sweep has to do.
+struct Found {
+    /// See [`FileSweep::named`].
+    named: HashSet<AssetId>,
+    now_ms: i64,
+    /// Recent files whose records come later in FILES are collected.
+    recent_after: u64,
+    due: Vec<DueFile>,
+    /// With the sequences of their records.
+    recent: Vec<(u64, AssetId)>,
+}
+
+/// What cleaning up needs of a file. Its record may be far larger: it lists the chunks.
+struct DueFile {
+    id: AssetId,
+    state: FileState,
+    room: Option<RoomId>,
+}
+
+// With the request id of a reserved file, of 64 bytes.
+const _: () = assert!(size_of::<DueFile>() + 64 <= 256 && size_of::<(u64, AssetId)>() <= 32);
+
+impl Found {
+    /// Notes a file that is due, or recent. Neither takes the places of the other.
+    fn add(&mut self, sequence: u64, file: File) {
+        if is_due(&file, self.now_ms) {
+            if self.due.len() < FILES_SWEPT_MAX && !self.named.contains(&file.id) {
+                self.due.push(DueFile { id: file.id, state: file.state, room: file.room });
+            }
+        } else if is_recent(&file, self.now_ms)
+            && sequence > self.recent_after
+            && self.recent.len() < FILES_SWEPT_MAX
+        {
+            self.recent.push((sequence, file.id));
+        }
+    }
+}
+
+/// One file that cannot be cleaned up does not hold up the others.
+fn note(cleaned: Result<(), EraseError>) {
+    if let Err(error) = cleaned {
+        log::warn!(error:err = error; "a file cannot be cleaned up now; it will be retried");
+    }
 }
 
 impl FileSweep<'_> {
@@ -37,44 +85,52 @@ impl FileSweep<'_> {
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
     pub(super) async fn sweep(self, lease: &Lease) -> Result<(), StoreError> {
-        let now = self.clock.unix_ms();
-        let named = self.named();
-        let mut due: Vec<File> = Vec::new();
-        let collect = |_, file: Result<File, UnreadableFile>| {
-            let file = match file {
-                Ok(file) => file,
-                Err(error) => {
-                    log::warn!(error:err = error; "the record of a file cannot be read; the file is not swept");
-                    return;
-                }
-            };
-            let is_unused = is_due(&file, now) && !named.contains(&file.id);
-            if due.len() < FILES_SWEPT_MAX && (is_unused || is_recent(&file, now)) {
-                due.push(file);
-            }
-        };
-        self.storage.files().sweep(collect).await?;
+        let Found { due, recent, .. } = self.find().await?;
         let is_moving = self.works.is_moving().await?;
         for file in due {
             if !lease.holds() {
                 return Ok(());
             }
-            let cleaned = if is_due(&file, now) {
-                Box::pin(self.clean_up(file)).await
-            } else if is_moving {
-                // A move makes another list of chunks.
-                Ok(())
-            } else {
-                Box::pin(self.remove_late_chunks(&file.id)).await
-            };
-            if let Err(error) = cleaned {
-                log::warn!(error:err = error; "a file cannot be cleaned up now; it will be retried");
-            }
+            note(Box::pin(self.clean_up(file)).await);
         }
         if let Err(error) = Box::pin(self.sweep_bucket(lease, is_moving)).await {
             log::warn!(error:err = error; "the bucket of files cannot be swept now; it will be retried");
         }
+        // A move makes another list of chunks.
+        if is_moving {
+            return Ok(());
+        }
+        let is_all = recent.len() < FILES_SWEPT_MAX;
+        for (sequence, id) in recent {
+            if !lease.holds() {
+                return Ok(());
+            }
+            note(Box::pin(self.remove_late_chunks(&id)).await);
+            self.recent_swept.store(sequence, Ordering::Relaxed);
+        }
+        if is_all {
+            self.recent_swept.store(0, Ordering::Relaxed);
+        }
         Ok(())
+    }
+
+    /// Looks at the record of every file.
+    async fn find(self) -> Result<Found, StoreError> {
+        let mut found = Found {
+            named: self.named(),
+            now_ms: self.clock.unix_ms(),
+            recent_after: self.recent_swept.load(Ordering::Relaxed),
+            due: Vec::new(),
+            recent: Vec::new(),
+        };
+        let see = |sequence, file: Result<File, UnreadableFile>| match file {
+            Ok(file) => found.add(sequence, file),
+            Err(error) => {
+                log::warn!(error:err = error; "the record of a file cannot be read; the file is not swept");
+            }
+        };
+        self.storage.files().sweep(see).await?;
+        Ok(found)
     }
 
     /// Removes chunks of a complete file that its record does not list: they were on their way when the process that
@@ -135,7 +191,7 @@ impl FileSweep<'_> {
         })
     }
 
-    async fn clean_up(self, file: File) -> Result<(), EraseError> {
+    async fn clean_up(self, file: DueFile) -> Result<(), EraseError> {
         let id = file.id;
         match file.state {
             FileState::Pending => {
@@ -200,4 +256,55 @@ fn is_due(file: &File, now: i64) -> bool {
     // One stamped by a clock that was ahead would not be due for years.
     let ahead = now.saturating_add(millis(CLOCK_AHEAD_MAX));
     since.saturating_add(millis(life)) < now || since > ahead
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::{FileGroup, UserId};
+
+    fn file(number: u64, age: Duration) -> File {
+        File {
+            id: AssetId::new(FileGroup::SERVER, number),
+            room: None,
+            uploader: UserId::from_number(1),
+            name: String::new(),
+            content_type: String::new(),
+            size: 0,
+            sha256: [0; 32],
+            width: 0,
+            height: 0,
+            created_ms: -millis(age),
+            state: FileState::Ready,
+            location: FileLocation::S3,
+            encrypted: false,
+        }
+    }
+
+    fn found(recent_after: u64) -> Found {
+        let (due, recent) = (Vec::new(), Vec::new());
+        Found { named: HashSet::new(), now_ms: 0, recent_after, due, recent }
+    }
+
+    #[test]
+    fn any_number_of_recent_files_leaves_room_for_those_that_are_due() {
+        let (max, mut found) = (u64::try_from(FILES_SWEPT_MAX).unwrap(), found(0));
+        for number in 1..=max + 5 {
+            found.add(number, file(number, 2 * UPLOAD_TTL));
+        }
+        found.add(max + 6, file(max + 6, 2 * UNATTACHED_FILE_TTL));
+        assert_eq!((found.due.len(), found.recent.len()), (1, FILES_SWEPT_MAX));
+    }
+
+    #[test]
+    fn the_next_sweep_continues_with_the_recent_files_that_were_left() {
+        let mut found = found(7);
+        for number in 1..=9 {
+            found.add(number, file(number, 2 * UPLOAD_TTL));
+        }
+        let sequences: Vec<u64> = found.recent.iter().map(|(sequence, _)| *sequence).collect();
+        assert_eq!(sequences, [8, 9]);
+    }
 }

@@ -235,6 +235,7 @@ impl Service {
                 attachments: self.attachments(),
                 eraser: self.file_eraser(),
                 works: self.file_works(),
+                recent_swept: &self.inner.recent_files_swept,
             },
             orphans: &self.inner.orphans,
         }

@@ -49,6 +49,7 @@ mod variants;
 mod view;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 pub use accounts::{Accounts, ManageAccountError, NewUser};
@@ -169,6 +170,8 @@ struct Inner {
     /// Steps of work on all files: one at a time.
     file_step_slots: MemorySlots,
     between_file_steps: Mutex<file_steps::BetweenSteps>,
+    /// See [`file_sweep::FileSweep`].
+    recent_files_swept: AtomicU64,
     /// Claims that the sweep watches.
     orphans: Mutex<sweep::Orphans>,
 }
@@ -220,6 +223,7 @@ impl Service {
                 opened_rows: opened_rows::OpenedRows::default(),
                 file_step_slots: MemorySlots::new(1, OPERATOR_CONNECTIONS_MAX),
                 between_file_steps: Mutex::default(),
+                recent_files_swept: AtomicU64::new(0),
                 orphans: Mutex::default(),
             }),
         }
