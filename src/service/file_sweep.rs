@@ -14,6 +14,7 @@ use super::error::StoreError;
 use super::file_eraser::{EraseError, FileEraser};
 use super::file_work::FileWorks;
 use super::millis;
+use super::sweep::goes_on;
 use crate::blobs::BlobError;
 use crate::domain::{AssetId, File, FileLocation, FileState, RoomId, UploadStatus};
 use crate::limits::{
@@ -84,17 +85,18 @@ impl FileSweep<'_> {
     ///
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
-    pub(super) async fn sweep(self, lease: &Lease) -> Result<(), StoreError> {
+    pub(super) async fn sweep(self, lease: &mut Lease) -> Result<(), StoreError> {
         let Found { due, recent, .. } = self.find().await?;
         let is_moving = self.works.is_moving().await?;
+        // First: it is short, and the record of a complete file, which may be removed below, says that an upload is ours.
+        if let Err(error) = Box::pin(self.sweep_bucket(lease, is_moving)).await {
+            log::warn!(error:err = error; "the bucket of files cannot be swept now; it will be retried");
+        }
         for file in due {
-            if !lease.holds() {
+            if !goes_on(self.storage, lease).await? {
                 return Ok(());
             }
             note(Box::pin(self.clean_up(file)).await);
-        }
-        if let Err(error) = Box::pin(self.sweep_bucket(lease, is_moving)).await {
-            log::warn!(error:err = error; "the bucket of files cannot be swept now; it will be retried");
         }
         // A move makes another list of chunks.
         if is_moving {
@@ -102,7 +104,7 @@ impl FileSweep<'_> {
         }
         let is_all = recent.len() < FILES_SWEPT_MAX;
         for (sequence, id) in recent {
-            if !lease.holds() {
+            if !goes_on(self.storage, lease).await? {
                 return Ok(());
             }
             note(Box::pin(self.remove_late_chunks(&id)).await);
@@ -148,7 +150,7 @@ impl FileSweep<'_> {
 
     /// Removes the objects of checks that were killed, and aborts multipart uploads of complete files: begun by a
     /// process that was killed before it could note them, or begun twice because a response was lost.
-    async fn sweep_bucket(self, lease: &Lease, is_moving: bool) -> Result<(), EraseError> {
+    async fn sweep_bucket(self, lease: &mut Lease, is_moving: bool) -> Result<(), EraseError> {
         let Ok(s3) = self.eraser.blobs.s3() else { return Ok(()) };
         s3.remove_old_probes(self.clock.unix_ms()).await.map_err(BlobError::from)?;
         // A move to S3 uploads files that are complete.
@@ -159,7 +161,7 @@ impl FileSweep<'_> {
         loop {
             let page = s3.list_multipart("", after.as_ref()).await.map_err(BlobError::from)?;
             for upload in page.entries {
-                if !lease.holds() {
+                if !goes_on(self.storage, lease).await? {
                     return Ok(());
                 }
                 let Ok(id) = AssetId::try_from(upload.key.as_str()) else { continue };

@@ -14,7 +14,9 @@ use crate::limits::{
     SWEEP_LEASE,
 };
 use crate::runtime::{Clock, Stop};
-use crate::storage::{Claim, ClaimHolder, ClaimKey, ClaimRecord, Storage, StorageError, Tables};
+use crate::storage::{
+    Claim, ClaimHolder, ClaimKey, ClaimRecord, Lease, Storage, StorageError, Tables,
+};
 use parking_lot::Mutex;
 
 /// Claims without a holder, and since when this process has known them: the clocks of two machines differ.
@@ -33,23 +35,28 @@ pub struct Sweeper<'a> {
 impl Sweeper<'_> {
     /// Sweeps now and then until stopped, and releases what interrupted commands keep in memory.
     pub async fn run(self, stop: &Stop) {
+        // Files may take long, and hold up nothing else.
         let sweeps = Box::pin(self.sweep_until(stop));
+        let of_files = Box::pin(self.sweep_files_until(stop));
+        let sweeps = futures_lite::future::zip(sweeps, of_files);
         futures_lite::future::zip(sweeps, self.files.works.release_copies(stop)).await;
     }
 
     async fn sweep_until(self, stop: &Stop) {
-        let mut files_due = self.clock.now();
         while stop.or(self.clock.sleep(SWEEP_INTERVAL)).await.is_some() {
-            let sweep = async {
-                self.sweep().await?;
-                if self.clock.now() >= files_due {
-                    self.sweep_files().await?;
-                    files_due = self.clock.now() + FILE_SWEEP_INTERVAL;
-                }
-                Ok::<(), StoreError>(())
-            };
-            if let Some(Err(error)) = stop.or(sweep).await {
+            if let Some(Err(error)) = stop.or(self.sweep()).await {
                 log::warn!(error:err = error.0; "sweep failed; it will be retried");
+            }
+        }
+    }
+
+    async fn sweep_files_until(self, stop: &Stop) {
+        let mut pause = SWEEP_INTERVAL;
+        while stop.or(self.clock.sleep(pause)).await.is_some() {
+            pause = FILE_SWEEP_INTERVAL;
+            if let Some(Err(error)) = stop.or(self.sweep_files()).await {
+                pause = SWEEP_INTERVAL;
+                log::warn!(error:err = error.0; "the sweep of files failed; it will be retried");
             }
         }
     }
@@ -60,26 +67,27 @@ impl Sweeper<'_> {
     /// # Cancel safety
     /// Dropping it leaves the rest for the next sweep.
     pub async fn sweep(self) -> Result<(), StoreError> {
-        let Some(lease) = self.storage.lease("sweep", SWEEP_LEASE).await? else { return Ok(()) };
+        let lease = self.storage.lease("sweep", SWEEP_LEASE).await?;
+        let Some(mut lease) = lease else { return Ok(()) };
         let now = self.clock.unix_ms();
         let due = now.saturating_sub(millis(ANNOUNCE_AFTER));
         let (rooms, members) = self.storage.state().read(|tables| unannounced(tables, due));
         // Each room by itself: one that cannot be written does not hold up the others.
         let mut failed = None;
         for room in rooms {
-            if !lease.holds() {
+            if !goes_on(self.storage, &mut lease).await? {
                 return Ok(());
             }
             keep_first_error(&mut failed, self.rooms.announce_room(room).await)?;
         }
         for (room, user) in members {
-            if !lease.holds() {
+            if !goes_on(self.storage, &mut lease).await? {
                 return Ok(());
             }
             keep_first_error(&mut failed, self.rooms.announce_member(room, user, 0).await)?;
         }
         for (key, holder) in self.orphaned_claims() {
-            if !lease.holds() {
+            if !goes_on(self.storage, &mut lease).await? {
                 return Ok(());
             }
             self.storage.state().release_key(key, &holder).await?;
@@ -95,7 +103,7 @@ impl Sweeper<'_> {
     /// Dropping it leaves the rest for the next sweep.
     pub async fn sweep_files(self) -> Result<(), StoreError> {
         match self.storage.lease("file-sweep", SWEEP_LEASE).await? {
-            Some(lease) => Box::pin(self.files.sweep(&lease)).await,
+            Some(mut lease) => Box::pin(self.files.sweep(&mut lease)).await,
             None => Ok(()),
         }
     }
@@ -115,6 +123,17 @@ impl Sweeper<'_> {
         let due = known.iter().filter(|(_, since)| now - **since >= CLAIM_ORPHANED_AFTER);
         due.map(|(orphan, _)| orphan.clone()).collect()
     }
+}
+
+/// Whether a sweep goes on under its lease, which is renewed. If not, another process sweeps: the rest is left to it.
+pub(super) async fn goes_on(storage: &Storage, lease: &mut Lease) -> Result<bool, StorageError> {
+    let is_kept = storage.renew_lease(lease).await?;
+    if !is_kept {
+        log::warn!(
+            "a sweep was cut because another process has its lease now; that process goes on with it"
+        );
+    }
+    Ok(is_kept)
 }
 
 /// Notes an error of one room; one that concerns all of them ends the sweep.

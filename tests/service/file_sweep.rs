@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use chatto::blobs::s3::S3;
-use chatto::limits::FILE_MOVE_LEASE;
+use chatto::limits::{FILE_MOVE_LEASE, SWEEP_LEASE};
 use chatto::nats::Publish;
 use chatto::runtime::{Clock, Runtime, Stop};
 use chatto::service::{Backend, FileWork, Session, WorkPosition};
@@ -63,6 +63,50 @@ pub(super) async fn damage(storage: &Storage, subject: &str) {
 async fn ids_of_multipart(bucket: &S3) -> BTreeSet<String> {
     let uploads = bucket.list_multipart("", None).await.unwrap().entries;
     uploads.into_iter().map(|upload| upload.key).collect()
+}
+
+#[test]
+fn a_sweep_that_takes_longer_than_its_lease_goes_on_to_the_end() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let (proxy, clock) = slow(&store, SWEEP_LEASE / 2, |seen| seen.method == "DELETE");
+        let bucket = s3(config(proxy.port()));
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = shared(&server, &runtime, &bucket).await;
+        for _ in 0..6 {
+            upload(&[&world.service], &ada, &general, b"bytes").await;
+        }
+        world.clock.advance(25 * HOUR);
+        let kept = upload(&[&world.service], &ada, &general, b"bytes").await;
+        bucket.begin(kept.id.as_str()).await.unwrap();
+        clock.set(world.clock.clone()).unwrap();
+        world.service.sweeper().sweep_files().await.unwrap();
+        let objects = bucket.list("", None).await.unwrap().entries;
+        let objects: Vec<&str> = objects.iter().map(|object| object.key.as_str()).collect();
+        assert_eq!(objects, [kept.id.as_str()]);
+        assert_eq!(ids_of_multipart(&bucket).await, BTreeSet::new());
+        world.close().await;
+    });
+}
+
+/// The service takes longer for one request than the lease lasts, and nobody else sweeps meanwhile.
+#[test]
+fn a_sweep_takes_its_lease_again_after_one_slow_request() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let (proxy, clock) = slow(&store, SWEEP_LEASE * 2, |seen| seen.method == "DELETE");
+        let bucket = s3(config(proxy.port()));
+        bucket.check().await.unwrap();
+        let (world, ada, _, general) = shared(&server, &runtime, &bucket).await;
+        for _ in 0..3 {
+            upload(&[&world.service], &ada, &general, b"bytes").await;
+        }
+        world.clock.advance(25 * HOUR);
+        clock.set(world.clock.clone()).unwrap();
+        world.service.sweeper().sweep_files().await.unwrap();
+        assert_eq!(bucket.list("", None).await.unwrap().entries.len(), 0);
+        world.close().await;
+    });
 }
 
 #[test]
