@@ -5,7 +5,7 @@ use chatto::blobs::s3::{Action, Bucket, Config, S3Error};
 use chatto::crypto::Secret;
 
 use crate::support::s3::proxy::{Fate, FaultyS3, Reply};
-use crate::support::s3::{Kind, READER, S3Server, config, s3};
+use crate::support::s3::{Kind, PREFIX, READER, S3Server, config, s3};
 
 fn secret(text: &str) -> Secret {
     Secret::from(text.to_owned())
@@ -146,4 +146,27 @@ fn the_region_is_sent_where_a_bucket_is_created() {
         assert!(matches!(check(config), Err(S3Error::RegionUnknown { .. })), "{region}");
         assert_eq!(bodies.try_iter().collect::<Vec<_>>(), sent, "{region}");
     }
+}
+
+/// As of a service that does not know the parameters of later pages.
+#[test]
+fn a_listing_that_begins_again_with_each_page_ends_with_an_error() {
+    let entry =
+        |element: &str, more: &str| format!("<{element}><Key>{PREFIX}/a</Key>{more}</{element}>");
+    let page = |entry: String| format!("<R><IsTruncated>true</IsTruncated>{entry}</R>");
+    let objects = page(entry("Contents", "<Size>1</Size>"));
+    let uploads = page(entry("Upload", "<UploadId>1</UploadId>"));
+    let proxy = FaultyS3::start(1, move |request| {
+        let of_uploads = request.target.contains("uploads=");
+        Fate::Refuse(Reply::text(200, if of_uploads { &uploads } else { &objects }))
+    });
+    let bucket = s3(config(proxy.port()));
+    let first = smol::block_on(bucket.list("", None)).unwrap();
+    assert_eq!(first.next.as_deref(), Some("a"));
+    let again = smol::block_on(bucket.list("", first.next.as_deref())).unwrap_err();
+    assert!(matches!(again, S3Error::Invalid { .. }), "{again:?}");
+    let first = smol::block_on(bucket.list_multipart("", None)).unwrap();
+    assert!(first.next.is_some());
+    let again = smol::block_on(bucket.list_multipart("", first.next.as_ref())).unwrap_err();
+    assert!(matches!(again, S3Error::Invalid { .. }), "{again:?}");
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use minio_rsc::http::Method;
 use minio_rsc::http::header::ETAG;
 
-use super::object::{Page, decoder, is_truncated, text};
+use super::object::{BEGINS_AGAIN, Page, decoder, is_truncated, text};
 use super::transport::Request;
 use super::{Action, S3, S3Error, xml};
 use crate::limits::{
@@ -157,6 +157,9 @@ impl S3 {
             .collect();
         let next = entries.last().filter(|_| is_truncated(&body));
         let next = next.map(|last| (last.key.clone(), last.id.clone()));
+        if next.is_some() && next.as_ref() == after {
+            return Err(BEGINS_AGAIN);
+        }
         Ok(Page { entries, next })
     }
 }

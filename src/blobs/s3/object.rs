@@ -114,7 +114,11 @@ impl S3 {
             let marker = xml::text(&body, "NextMarker").map(decoded);
             marker.and_then(|marker| self.keys.without_prefix(&marker)).or(last)
         });
-        Ok(Page { entries, next: next.flatten() })
+        let next = next.flatten();
+        if next.is_some() && next.as_deref() == after {
+            return Err(BEGINS_AGAIN);
+        }
+        Ok(Page { entries, next })
     }
 
     /// A URL with which anybody can download this object until it expires.
@@ -129,6 +133,10 @@ impl S3 {
         signed.map_err(|error| S3Error::Request { source: Box::new(error) })
     }
 }
+
+/// The next page would begin where this one did: whoever follows such a listing never comes to its end.
+pub(super) const BEGINS_AGAIN: S3Error =
+    S3Error::Invalid { what: "a listing whose next page is the same" };
 
 /// Some services encode the keys of a listing although nobody asked them to, and say so.
 pub(super) fn decoder(body: &str) -> impl Fn(String) -> String + use<> {
