@@ -22,7 +22,7 @@ use crate::domain::{File, FileLocation, Multipart};
 use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_TTL};
 use crate::nats::Nats;
 use crate::runtime::{Backoff, Clock, Stop};
-use s3::S3;
+use s3::{S3, S3Error};
 
 /// Where new files go, and the bucket of older ones.
 #[derive(Debug, Clone, Default)]
@@ -146,10 +146,13 @@ impl Blobs {
         Ok(ObjectWriter::resume(self.s3()?.clone(), cipher, parts))
     }
 
-    /// Whether the object of a file of this size has its size.
+    /// Whether the object of a file of this size is there and has its size.
     pub async fn is_object_whole(&self, cipher: &FileCipher, size: u64) -> Result<bool, BlobError> {
-        let object = self.s3()?.head(cipher.id.as_str()).await?;
-        Ok(object.size == cipher.object_bytes(size))
+        match self.s3()?.head(cipher.id.as_str()).await {
+            Ok(object) => Ok(object.size == cipher.object_bytes(size)),
+            Err(S3Error::NotFound) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// A URL at which anybody can fetch a file for [`S3_REDIRECT_TTL`], if it is one that may be fetched there: never

@@ -404,3 +404,25 @@ fn while_the_bucket_fails_an_upload_waits_and_then_goes_on() {
         world.close().await;
     });
 }
+
+#[test]
+fn a_complete_upload_whose_object_is_missing_is_no_reason_to_try_again() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        bucket.check().await.unwrap();
+        let service = &world.service;
+        let new = begin(service, &ada, &general, b"0123456789").await.unwrap();
+        stream(service, &ada, &new.id, b"0123456789").await.unwrap();
+        let pending = |file: Option<&File>| {
+            let file = File { state: FileState::Pending, ..file.unwrap().clone() };
+            Ok::<_, std::convert::Infallible>(RecordChange::Put(file))
+        };
+        world.storage.files().change(&new.id, pending).await.unwrap();
+        bucket.delete(new.id.as_str()).await.unwrap();
+        let missing = service.uploads().complete(&ada, new.id.as_str()).await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::Internal, "{missing:?}");
+        world.close().await;
+    });
+}
