@@ -82,7 +82,7 @@ pub use sweep::Sweeper;
 pub use test_support::{BootstrapError, BootstrapServer, ProviderUser, TestSupport};
 pub use timeline::{ShownRow, Timeline};
 pub use typing::Typing;
-pub use upload_stream::UploadStream;
+pub use upload_stream::{StreamedFile, UploadStream};
 pub use uploads::{NewChunk, NewUpload, UploadError, UploadView, Uploads};
 pub use users::Users;
 pub use variants::Variants;

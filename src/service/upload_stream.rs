@@ -6,9 +6,9 @@ use super::uploads::{
     UploadError, UploadView, Uploads, check_chunk_count, check_fits, check_whole, detect,
 };
 use super::{FileView, Session};
-use crate::blobs::{BlobError, FileCipher, ObjectWriter};
+use crate::blobs::{BlobError, FileCipher, ObjectWriter, new_multipart};
 use crate::crypto::Sha256State;
-use crate::domain::{AssetId, Chunk, FileLocation, Multipart, Upload, UploadStatus};
+use crate::domain::{AssetId, Chunk, FileLocation, FileState, Multipart, Upload, UploadStatus};
 use crate::runtime::SlotGuard;
 
 /// Bytes between two writes of the upload's record.
@@ -16,16 +16,21 @@ const SAVE_BYTES: u64 = 8 << 20;
 
 /// An upload whose bytes arrive in one request.
 pub struct UploadStream<'a> {
-    pub(super) uploads: Uploads<'a>,
-    pub(super) cipher: FileCipher,
-    pub(super) upload: Upload,
-    pub(super) revision: u64,
-    pub(super) target: StreamTarget,
-    pub(super) hash: Sha256State,
+    uploads: Uploads<'a>,
+    file: StreamedFile,
+    /// Bytes when the upload's record was last written.
+    saved: u64,
+}
+
+/// What a stream has taken. It borrows nothing, so that a task can complete it whatever becomes of the request.
+pub struct StreamedFile {
+    cipher: FileCipher,
+    upload: Upload,
+    revision: u64,
+    target: StreamTarget,
+    hash: Sha256State,
     /// Bytes so far.
-    pub(super) received: u64,
-    /// Of them, when the upload's record was last written.
-    pub(super) saved: u64,
+    received: u64,
 }
 
 /// Where the bytes go.
@@ -39,47 +44,138 @@ pub(super) enum StreamTarget {
     Complete,
 }
 
-impl UploadStream<'_> {
+impl<'a> Uploads<'a> {
+    /// Takes the whole file in one go, whatever came before. With S3 it waits until there is memory for a part. The
+    /// bytes of a complete upload are only compared, so that a request whose response was lost can be repeated.
+    ///
+    /// # Cancel safety
+    /// May be repeated. After dropping it, chunks may have to begin anew; [`Self::get`] says.
+    pub async fn stream(
+        self,
+        session: &Session,
+        id: &str,
+    ) -> Result<UploadStream<'a>, UploadError> {
+        let (id, upload, revision) = self.own(session, id).await?;
+        self.check_room(session, upload.room.as_str())?;
+        let cipher = self.cipher(id).await?;
+        match upload.status {
+            UploadStatus::Cancelled => Err(UploadError::Closed),
+            UploadStatus::Completed => {
+                let target = StreamTarget::Complete;
+                Ok(UploadStream::new(self, StreamedFile::new(cipher, upload, revision, target)))
+            }
+            UploadStatus::Open => Box::pin(self.restart(cipher, upload, revision)).await,
+        }
+    }
+
+    /// Takes the bytes of an open upload from the first on. The record says that nothing counts any more that came
+    /// before; then that is removed. What is left of it after a kill goes when the upload ends.
+    async fn restart(
+        self,
+        cipher: FileCipher,
+        former: Upload,
+        revision: u64,
+    ) -> Result<UploadStream<'a>, UploadError> {
+        let slot = match former.parts {
+            Some(_) => Some(self.part_slots.take().await.map_err(|_| UploadError::Busy)?),
+            None => None,
+        };
+        let new_parts = |_| new_multipart(former.size, cipher.encrypted);
+        let upload = Upload {
+            offset: 0,
+            hash: cipher.seal_hash(&Sha256State::default()),
+            chunks: Vec::new(),
+            detected: None,
+            parts: former.parts.as_ref().map(new_parts),
+            updated_ms: self.clock.unix_ms(),
+            ..former.clone()
+        };
+        let saved = self.storage.uploads().put(&cipher.id, &upload, revision).await?;
+        let revision = saved.ok_or(UploadError::Conflict)?;
+        self.remove_former(&cipher, &former).await?;
+        let target = match slot {
+            Some(slot) => {
+                StreamTarget::S3 { sink: Box::new(self.sink(&cipher, &upload)?), _slot: slot }
+            }
+            None => StreamTarget::Nats,
+        };
+        Ok(UploadStream::new(self, StreamedFile::new(cipher, upload, revision, target)))
+    }
+}
+
+impl<'a> UploadStream<'a> {
+    pub(super) fn new(uploads: Uploads<'a>, file: StreamedFile) -> Self {
+        Self { uploads, file, saved: 0 }
+    }
+
     /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`](crate::limits::UPLOAD_CHUNK_MAX_BYTES) at most.
     ///
     /// # Cancel safety
     /// After dropping it, chunks can follow what the record names, which is written every 8 MiB (in S3: only a new
     /// stream can, from the first byte).
     pub async fn push(&mut self, bytes: &[u8]) -> Result<(), UploadError> {
-        check_fits(&self.upload, self.received, bytes.len())?;
-        match &mut self.target {
+        let Self { uploads, file, saved } = self;
+        check_fits(&file.upload, file.received, bytes.len())?;
+        match &mut file.target {
             StreamTarget::Nats => {
-                check_chunk_count(&self.upload)?;
-                let files = &self.uploads.blobs.files;
-                let chunk = Box::pin(files.put(&self.cipher, self.received, bytes)).await?;
-                self.upload.chunks.push(chunk);
+                check_chunk_count(&file.upload)?;
+                let files = &uploads.blobs.files;
+                let chunk = Box::pin(files.put(&file.cipher, file.received, bytes)).await?;
+                file.upload.chunks.push(chunk);
             }
             StreamTarget::S3 { sink, .. } => {
                 Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await?;
             }
             StreamTarget::Complete => {}
         }
-        self.hash.update(bytes);
-        self.upload.detected.get_or_insert_with(|| detect(bytes));
-        self.received =
-            self.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        file.hash.update(bytes);
+        file.upload.detected.get_or_insert_with(|| detect(bytes));
+        file.received =
+            file.received.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
         // The record must not end while the upload goes on, and names what a kill would leave.
-        if self.received.saturating_sub(self.saved) >= SAVE_BYTES {
-            self.save().await
-        } else {
-            Ok(())
+        if file.received.saturating_sub(*saved) >= SAVE_BYTES {
+            file.save(*uploads).await?;
+            *saved = file.received;
         }
+        Ok(())
     }
 
     /// Makes what was taken the file.
+    pub async fn complete(self, session: &Session) -> Result<(UploadView, FileView), UploadError> {
+        self.file.complete(self.uploads, session).await
+    }
+
+    /// What was taken, to be completed.
+    #[must_use]
+    pub fn end(self) -> StreamedFile {
+        self.file
+    }
+}
+
+impl StreamedFile {
+    pub(super) fn new(
+        cipher: FileCipher,
+        upload: Upload,
+        revision: u64,
+        target: StreamTarget,
+    ) -> Self {
+        Self { cipher, upload, revision, target, hash: Sha256State::default(), received: 0 }
+    }
+
+    /// Makes it the file of its upload.
+    ///
+    /// # Cancel safety
+    /// After dropping it the upload may or may not be complete; [`Uploads::get`] says.
     pub async fn complete(
         mut self,
+        uploads: Uploads<'_>,
         session: &Session,
     ) -> Result<(UploadView, FileView), UploadError> {
         check_whole(&self.upload, self.received, self.hash.clone())?;
         self.upload.offset = self.received;
         self.upload.hash = self.cipher.seal_hash(&self.hash);
-        let (uploads, id) = (self.uploads, self.cipher.id);
+        let id = self.cipher.id;
+        // The part in memory is gone when the writer has finished, but not before.
         let in_s3 = match self.target {
             StreamTarget::Nats => false,
             StreamTarget::Complete => return uploads.complete(session, id.as_str()).await,
@@ -89,31 +185,31 @@ impl UploadStream<'_> {
             }
         };
         let own = self.upload.chunks.clone();
-        match uploads.close(session, id, self.upload, self.revision).await {
-            Ok(upload) => {
-                // Another request for the same file may have been first.
-                if upload.chunks != own {
-                    remove_unlisted(uploads, id, &own).await;
-                }
-                if !in_s3 {
-                    uploads.remove_other_chunks(id, &upload).await?;
-                }
-                uploads.publish(id, &upload).await
-            }
-            Err(UploadError::Closed) => {
-                // Cancelled: what came afterwards has no record.
+        let show = async {
+            let upload = uploads.close(session, id, self.upload, self.revision).await?;
+            // Another request for the same file may have been first.
+            if upload.chunks != own {
                 remove_unlisted(uploads, id, &own).await;
-                if in_s3 {
-                    uploads.blobs.s3()?.delete(id.as_str()).await.map_err(BlobError::from)?;
-                }
-                Err(UploadError::Closed)
             }
-            // The upload may be complete all the same, and its chunks the file.
-            Err(error) => Err(error),
+            if !in_s3 {
+                uploads.remove_other_chunks(id, &upload).await?;
+            }
+            uploads.publish(id, &upload).await
+        };
+        let shown = Box::pin(show).await;
+        // Cancelled, deleted, or another request's by now. After another error the upload may be complete all the same,
+        // and its chunks the file.
+        if let Err(UploadError::Closed | UploadError::NotFound | UploadError::Conflict) = &shown {
+            remove_unlisted(uploads, id, &own).await;
+            if in_s3 {
+                remove_unnamed_object(uploads, id).await?;
+            }
         }
+        shown
     }
 
-    async fn save(&mut self) -> Result<(), UploadError> {
+    /// Writes the upload's record.
+    async fn save(&mut self, uploads: Uploads<'_>) -> Result<(), UploadError> {
         match &self.target {
             // Chunks can go on where a stream was cut.
             StreamTarget::Nats => {
@@ -126,19 +222,18 @@ impl UploadStream<'_> {
                 self.upload.parts = Some(Multipart { etags: Vec::new(), ..sink.parts() });
             }
         }
-        self.upload.updated_ms = self.uploads.clock.unix_ms();
-        let service = &self.uploads;
-        let records = service.storage.uploads();
+        self.upload.updated_ms = uploads.clock.unix_ms();
+        let records = uploads.storage.uploads();
         let saved = records.put(&self.cipher.id, &self.upload, self.revision).await?;
         let Some(revision) = saved else {
             // Cancelled, or another request uploads the same file, perhaps from where the record was.
-            remove_unlisted(*service, self.cipher.id, &self.upload.chunks).await;
+            remove_unlisted(uploads, self.cipher.id, &self.upload.chunks).await;
             if let StreamTarget::S3 { sink, .. } = &self.target {
                 Box::pin(sink.abort()).await?;
             }
             return Err(UploadError::Conflict);
         };
-        (self.revision, self.saved) = (revision, self.received);
+        self.revision = revision;
         Ok(())
     }
 }
@@ -156,6 +251,16 @@ async fn remove_unlisted(uploads: Uploads<'_>, id: AssetId, own: &[Chunk]) {
     if let Err(error) = removed.await {
         log::warn!(error:err = error; "chunks of no file stay in the store until the file is deleted");
     }
+}
+
+/// Removes the object of a stream whose file was deleted meanwhile, so that no record names it any more. Otherwise it
+/// stays: it may be what another request has stored, and has a record to be found by.
+async fn remove_unnamed_object(uploads: Uploads<'_>, id: AssetId) -> Result<(), UploadError> {
+    let file = uploads.storage.files().get(&id).await?;
+    if file.is_none_or(|file| file.state == FileState::Erasing) {
+        uploads.blobs.s3()?.delete(id.as_str()).await.map_err(BlobError::from)?;
+    }
+    Ok(())
 }
 
 /// The chunks that the record of an upload names, or after its end that of the file.

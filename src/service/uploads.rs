@@ -8,7 +8,6 @@ use bytes::Bytes;
 use super::error::StoreError;
 use super::file_eraser::{EraseError, FileEraser};
 use super::rights::ViewerRights;
-use super::upload_stream::{StreamTarget, UploadStream};
 use super::{ErrorKind, FileView, Session, millis};
 use crate::blobs::s3::S3Error;
 use crate::blobs::{BlobError, Blobs, FileCipher, ObjectWriter, new_multipart};
@@ -16,7 +15,7 @@ use crate::crypto::{Sha256State, from_hex, hex, random, sha256};
 use crate::domain::permission::Permission;
 use crate::domain::text::file_name;
 use crate::domain::{
-    AssetId, Chunk, Detected, File, FileGroup, FileLocation, FileState, RoomId, Upload,
+    AssetId, Chunk, Detected, File, FileGroup, FileLocation, FileState, Multipart, RoomId, Upload,
     UploadStatus,
 };
 use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
@@ -226,6 +225,7 @@ impl<'a> Uploads<'a> {
         if upload.parts.as_ref().is_some_and(|parts| staged_bytes(&upload) > parts.part_size) {
             revision = Box::pin(self.send_parts(&cipher, &mut upload, revision)).await?;
         }
+        let former = begin_anew(&mut upload);
         let store = if upload.parts.is_some() { &self.blobs.staged } else { &self.blobs.files };
         let chunk = Box::pin(store.put(&cipher, upload.offset, &new.content)).await?;
         let mut hash = cipher.open_hash(&upload.hash)?;
@@ -236,6 +236,11 @@ impl<'a> Uploads<'a> {
         upload.chunks.push(chunk);
         upload.updated_ms = self.clock.unix_ms();
         if self.storage.uploads().put(&id, &upload, revision).await?.is_some() {
+            if let Some(former) = former
+                && let Err(error) = self.remove_former(&cipher, &former).await
+            {
+                log::warn!(error:err = error; "parts of a stream stay in the bucket until its file is complete");
+            }
             return Ok(view(id, &upload));
         }
         // Another call with a chunk for this place was first.
@@ -275,7 +280,11 @@ impl<'a> Uploads<'a> {
     }
 
     /// Where an upload to S3 goes on.
-    fn sink(self, cipher: &FileCipher, upload: &Upload) -> Result<ObjectWriter, UploadError> {
+    pub(super) fn sink(
+        self,
+        cipher: &FileCipher,
+        upload: &Upload,
+    ) -> Result<ObjectWriter, UploadError> {
         let parts = upload.parts.as_ref().ok_or(BlobError::NoBucket)?;
         Ok(self.blobs.write_object(cipher.clone(), parts)?)
     }
@@ -300,46 +309,22 @@ impl<'a> Uploads<'a> {
         Ok(())
     }
 
-    /// Takes the whole file in one go, whatever came before. With S3 it waits until there is memory for a part. The
-    /// bytes of a complete upload are only compared, so that a request whose response was lost can be repeated.
-    pub async fn stream(
-        self,
-        session: &Session,
-        id: &str,
-    ) -> Result<UploadStream<'a>, UploadError> {
-        let (id, mut upload, revision) = self.own(session, id).await?;
-        self.check_room(session, upload.room.as_str())?;
-        let cipher = self.cipher(id).await?;
-        let target = match upload.status {
-            UploadStatus::Cancelled => return Err(UploadError::Closed),
-            UploadStatus::Completed => StreamTarget::Complete,
-            UploadStatus::Open => self.restart(&cipher, &mut upload).await?,
-        };
-        let hash = Sha256State::default();
-        let (received, saved) = (0, 0);
-        Ok(UploadStream { uploads: self, cipher, upload, revision, target, hash, received, saved })
-    }
-
-    /// Where the bytes of an open upload go from the first on; nothing counts that came before.
-    async fn restart(
+    /// Removes what an upload's record named before a stream began: exactly that, as other requests may have sent more
+    /// since.
+    pub(super) async fn remove_former(
         self,
         cipher: &FileCipher,
-        upload: &mut Upload,
-    ) -> Result<StreamTarget, UploadError> {
-        let mut target = StreamTarget::Nats;
-        if upload.parts.is_some() {
-            let slot = self.part_slots.take().await.map_err(|_| UploadError::Busy)?;
-            let former = self.sink(cipher, upload)?;
-            Box::pin(former.abort()).await?;
-            self.blobs.staged.purge(&cipher.id).await?;
-            upload.parts = Some(new_multipart(upload.size, cipher.encrypted));
-            let sink = Box::new(self.sink(cipher, upload)?);
-            target = StreamTarget::S3 { sink, _slot: slot };
+        former: &Upload,
+    ) -> Result<(), UploadError> {
+        let mut store = &self.blobs.files;
+        if former.parts.is_some() {
+            store = &self.blobs.staged;
+            Box::pin(self.sink(cipher, former)?.abort()).await?;
         }
-        (upload.offset, upload.detected) = (0, None);
-        upload.hash = cipher.seal_hash(&Sha256State::default());
-        upload.chunks.clear();
-        Ok(target)
+        for chunk in &former.chunks {
+            store.remove(*chunk).await?;
+        }
+        Ok(())
     }
 
     /// How far an upload has come.
@@ -403,7 +388,12 @@ impl<'a> Uploads<'a> {
                 upload = self.own(session, id.as_str()).await?.1;
             }
         }
-        if upload.status == UploadStatus::Completed { Ok(upload) } else { Err(UploadError::Closed) }
+        match upload.status {
+            UploadStatus::Completed => Ok(upload),
+            UploadStatus::Cancelled => Err(UploadError::Closed),
+            // It is another request's by now.
+            UploadStatus::Open => Err(UploadError::Conflict),
+        }
     }
 
     /// Makes the object of the parts that S3 has and what is staged. Repeatable.
@@ -454,6 +444,7 @@ impl<'a> Uploads<'a> {
             ..file.clone()
         };
         let file = self.storage.files().finish(&id, finish).await?;
+        let file = file.filter(|file| file.state != FileState::Erasing);
         let file = file.ok_or(UploadError::NotFound)?;
         if upload.parts.is_some() {
             self.blobs.staged.purge(&id).await?;
@@ -483,21 +474,25 @@ impl<'a> Uploads<'a> {
     }
 
     /// An upload of this user.
-    async fn own(self, session: &Session, id: &str) -> Result<(AssetId, Upload, u64), UploadError> {
+    pub(super) async fn own(
+        self,
+        session: &Session,
+        id: &str,
+    ) -> Result<(AssetId, Upload, u64), UploadError> {
         let id = AssetId::try_from(id).map_err(|_| UploadError::NotFound)?;
         let (upload, revision) = self.storage.uploads().get(&id).await?;
         let upload = upload.filter(|upload| upload.uploader == session.user);
         Ok((id, upload.ok_or(UploadError::NotFound)?, revision))
     }
 
-    async fn cipher(self, id: AssetId) -> Result<FileCipher, UploadError> {
+    pub(super) async fn cipher(self, id: AssetId) -> Result<FileCipher, UploadError> {
         let file = self.storage.files().get(&id).await?.ok_or(UploadError::NotFound)?;
         let key = self.storage.files().key(&file).await?.ok_or(UploadError::NotFound)?;
         Ok(FileCipher::of(&file, key))
     }
 
     /// The room, if the user may attach files in it.
-    fn check_room(self, session: &Session, room: &str) -> Result<RoomId, UploadError> {
+    pub(super) fn check_room(self, session: &Session, room: &str) -> Result<RoomId, UploadError> {
         let id = RoomId::try_from(room).map_err(|_| UploadError::RoomNotFound)?;
         self.storage.state().read(|tables| {
             let room = tables.rooms.get(&id).ok_or(UploadError::RoomNotFound)?;
@@ -568,6 +563,15 @@ pub(super) fn check_chunk_count(upload: &Upload) -> Result<(), UploadError> {
         return Err(UploadError::TooManyChunks);
     }
     Ok(())
+}
+
+/// Before the first chunk: the parts of a stream are not those of chunks, as it may still send some. Returns the upload
+/// that named them.
+fn begin_anew(upload: &mut Upload) -> Option<Upload> {
+    let parts = upload.parts.as_ref().filter(|parts| upload.offset == 0 && parts.id.is_some())?;
+    let parts = Multipart { id: None, part_size: parts.part_size, etags: Vec::new() };
+    let new = Upload { parts: Some(parts), ..upload.clone() };
+    Some(std::mem::replace(upload, new))
 }
 
 /// What the first chunk says about a file.

@@ -18,6 +18,7 @@ pub(crate) mod messages;
 mod model;
 mod operator;
 mod removal;
+mod restarts;
 mod room_files;
 mod rooms;
 mod sessions;
