@@ -11,7 +11,7 @@ use chatto::blobs::{ChunkStore, FileCipher};
 use chatto::crypto::{Secret, hex, sha256};
 use chatto::domain::{AssetId, EventId, File, FileLocation, FileState};
 use chatto::limits::{SWEEP_LEASE, UPLOAD_CHUNK_MAX_BYTES};
-use chatto::service::{NewMessage, Session, UploadStatus};
+use chatto::service::{NewMessage, Session, UploadError, UploadStatus};
 use chatto::storage::Storage;
 use fastrand::Rng;
 use futures_util::future::join_all;
@@ -81,18 +81,8 @@ impl Person<'_> {
     /// Uploads a file or goes on with it, and perhaps posts and deletes it. An error ends it as a kill does: what is
     /// not acknowledged may be repeated.
     async fn life(&self, known: &Mutex<Known>, mut random: Rng) -> Option<()> {
-        let Known { id, seed, length, complete, .. } = known.lock().clone();
-        let bytes = content(seed, length);
-        let id = match id {
-            Some(id) => id,
-            None => {
-                let service = &self.world(&mut random).service;
-                let id = begin(service, self.session, self.room, &bytes).await.ok()?.id;
-                known.lock().id = Some(id);
-                id
-            }
-        };
-        if !complete {
+        let id = self.begun(known, &mut random).await.ok()?;
+        if !known.lock().complete {
             if random.u8(..8) == 0 {
                 known.lock().removed = true;
                 let uploads = self.world(&mut random).service.uploads();
@@ -100,12 +90,7 @@ impl Person<'_> {
                 known.lock().gone = true;
                 return Some(());
             }
-            if random.bool() {
-                self.stream(&id, &bytes, &mut random).await?;
-            } else {
-                self.send_chunks(&id, &bytes, &mut random).await?;
-            }
-            known.lock().complete = true;
+            self.upload(known, &mut random).await.ok()?;
         }
         let message = self.post(&id, &mut random).await?;
         known.lock().message = Some(message);
@@ -123,30 +108,66 @@ impl Person<'_> {
         Some(())
     }
 
-    async fn send_chunks(&self, id: &AssetId, bytes: &[u8], random: &mut Rng) -> Option<()> {
+    /// The upload of a file, begun unless it was.
+    async fn begun(&self, known: &Mutex<Known>, random: &mut Rng) -> Result<AssetId, UploadError> {
+        let Known { id, seed, length, .. } = known.lock().clone();
+        if let Some(id) = id {
+            return Ok(id);
+        }
+        let service = &self.world(random).service;
+        let id = begin(service, self.session, self.room, &content(seed, length)).await?.id;
+        known.lock().id = Some(id);
+        Ok(id)
+    }
+
+    /// Uploads a file from where it is.
+    async fn upload(&self, known: &Mutex<Known>, random: &mut Rng) -> Result<(), UploadError> {
+        let id = self.begun(known, random).await?;
+        let Known { seed, length, .. } = known.lock().clone();
+        let bytes = content(seed, length);
+        if random.bool() {
+            self.stream(&id, &bytes, random).await?;
+        } else {
+            self.send_chunks(&id, &bytes, random).await?;
+        }
+        known.lock().complete = true;
+        Ok(())
+    }
+
+    async fn send_chunks(
+        &self,
+        id: &AssetId,
+        bytes: &[u8],
+        random: &mut Rng,
+    ) -> Result<(), UploadError> {
         let uploads = self.world(random).service.uploads();
-        let upload = uploads.get(self.session, id.as_str()).await.ok()?;
+        let upload = uploads.get(self.session, id.as_str()).await?;
         let mut offset = usize::try_from(upload.offset).unwrap();
         while upload.status == UploadStatus::Open && offset < bytes.len() {
             let length = random.usize(200_000..=UPLOAD_CHUNK_MAX_BYTES).min(bytes.len() - offset);
             let service = &self.world(random).service;
             let chunk = &bytes[offset..offset + length];
-            send(service, self.session, id.as_str(), offset as u64, chunk).await.ok()?;
+            send(service, self.session, id.as_str(), offset as u64, chunk).await?;
             offset += length;
         }
         let uploads = self.world(random).service.uploads();
-        uploads.complete(self.session, id.as_str()).await.ok()?;
-        Some(())
+        uploads.complete(self.session, id.as_str()).await?;
+        Ok(())
     }
 
-    async fn stream(&self, id: &AssetId, bytes: &[u8], random: &mut Rng) -> Option<()> {
+    async fn stream(
+        &self,
+        id: &AssetId,
+        bytes: &[u8],
+        random: &mut Rng,
+    ) -> Result<(), UploadError> {
         let uploads = self.world(random).service.uploads();
-        let mut stream = uploads.stream(self.session, id.as_str()).await.ok()?;
+        let mut stream = uploads.stream(self.session, id.as_str()).await?;
         for chunk in bytes.chunks(UPLOAD_CHUNK_MAX_BYTES) {
-            stream.push(chunk).await.ok()?;
+            stream.push(chunk).await?;
         }
-        stream.complete(self.session).await.ok()?;
-        Some(())
+        stream.complete(self.session).await?;
+        Ok(())
     }
 
     async fn post(&self, id: &AssetId, random: &mut Rng) -> Option<EventId> {
@@ -190,14 +211,26 @@ fn after_random_kills_nothing_is_left_that_no_record_names() {
                 join_all(killed.collect::<Vec<_>>()).await;
             }
         }
-        let files: Vec<Known> = files.into_iter().map(Mutex::into_inner).collect();
-        let count = |is: fn(&Known) -> bool| files.iter().filter(|file| is(file)).count();
+        let count = |is: fn(&Known) -> bool| files.iter().filter(|file| is(&file.lock())).count();
         let (complete, posted, gone) =
             (count(|one| one.complete), count(|one| one.message.is_some()), count(|one| one.gone));
         eprintln!(
             "kills of uploads: {} files, {complete} complete, {posted} posted, {gone} deleted",
             files.len()
         );
+        assert!(complete > 0 && posted > 0 && gone > 0);
+        // Whatever a kill has left of an upload, it can be finished.
+        for file in &files {
+            let Known { removed, complete, .. } = file.lock().clone();
+            if complete {
+                continue;
+            }
+            match ada.upload(file, &mut random).await {
+                Err(UploadError::Closed | UploadError::NotFound) if removed => {}
+                done => done.unwrap(),
+            }
+        }
+        let files: Vec<Known> = files.into_iter().map(Mutex::into_inner).collect();
         sweep_after(&first, Duration::from_secs(180)).await;
         check(&first, ada.session, &files).await;
         assert_nothing_left(&first, &bucket).await;
@@ -352,6 +385,7 @@ fn after_kills_of_the_program_nothing_is_left_that_no_record_names() {
         clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
     });
     eprintln!("kills of uploads: {} acknowledged", files.len());
+    assert!(!files.is_empty());
     for (id, seed, length) in files.drain(..) {
         let bytes = owner.client.get_bytes(&format!("/assets/files/{id}")).unwrap();
         assert!(bytes == content(seed, length), "{id}");
