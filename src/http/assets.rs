@@ -141,13 +141,14 @@ async fn receive(
         permit.pause();
     }
     let deadlines = state.config.deadlines;
-    let slot = async {
+    let begun = async {
         let of_user = state.user_uploads.wait_for(session.user, 1).await;
-        (of_user, state.uploads.wait_for(head.client.into(), 1).await)
+        let slot = (of_user, state.uploads.wait_for(head.client.into(), 1).await);
+        // There it may wait too, for memory.
+        (slot, state.service.uploads().stream(&session, id).await)
     };
-    let slot = state.clock.timeout(deadlines.upload_wait, slot).await;
-    let slot = slot.map_err(|_elapsed| HttpError::busy())?;
-    let stream = state.service.uploads().stream(&session, id).await;
+    let begun = state.clock.timeout(deadlines.upload_wait, Box::pin(begun)).await;
+    let (slot, stream) = begun.map_err(|_elapsed| HttpError::busy())?;
     let mut stream = stream.map_err(HttpError::from)?;
     let mut chunk = vec![0; limits::UPLOAD_CHUNK_MAX_BYTES];
     loop {
@@ -161,15 +162,22 @@ async fn receive(
             break;
         }
     }
-    drop(slot);
+    drop(chunk);
     if let Some(permit) = &permit {
         permit.resume().map_err(|_| HttpError::busy())?;
     }
     // The session may have ended while the body arrived.
     let session = auth::require_with_csrf(state, head).await?;
-    let completed = Box::pin(stream.complete(&session)).await;
-    let (upload, file) = completed.map_err(HttpError::from)?;
-    let tickets = state.service.assets().tickets(session.user);
+    let user = session.user;
+    let (file, service) = (stream.end(), state.service.clone());
+    let completed = async move {
+        let completed = Box::pin(file.complete(service.uploads(), &session)).await;
+        // What is left of the file in memory leaves it only then.
+        drop(slot);
+        Ok(completed?)
+    };
+    let (upload, file) = state.finish("upload", permit, completed).await?;
+    let tickets = state.service.assets().tickets(user);
     let response = present::completed(tickets, &upload, file);
     let body = encode(&response, Encoding::Json).map_err(|error| {
         log::error!(error:err = error; "the response of an upload cannot be encoded");

@@ -1,5 +1,7 @@
 //! Files that are streamed in slowly or by many at a time, and files that are read while S3 is down.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chatto::blobs;
@@ -10,7 +12,8 @@ use serde_json::json;
 use super::files::{Chat, put_head, url};
 use super::support::{Edge, PATIENCE, Raw, Response, head, service_config};
 use crate::service::files::content;
-use crate::support::s3::{Kind, S3Server, s3};
+use crate::support::s3::proxy::{Fate, FaultyS3};
+use crate::support::s3::{Kind, S3Server, config, s3};
 use crate::support::wait::until;
 
 const SOON: Duration = Duration::from_millis(300);
@@ -94,4 +97,95 @@ fn a_file_that_cannot_be_read_is_an_error_before_the_response_begins() {
         assert_eq!(response.body, b"");
     }
     assert_eq!(chat.edge.exchange(&head("HEAD", url(&asset), &[])).status, 200);
+}
+
+/// A server whose files go to a bucket, one stream at a time.
+struct SlowBucket {
+    chat: Chat,
+    proxy: FaultyS3,
+    /// The response to each PUT comes late.
+    is_slow: Arc<AtomicBool>,
+    _server: S3Server,
+}
+
+impl SlowBucket {
+    fn start(deadlines: Deadlines) -> Self {
+        let server = S3Server::start(Kind::SeaweedFs);
+        smol::block_on(s3(server.config()).check()).unwrap();
+        let is_slow = Arc::new(AtomicBool::new(true));
+        let slow = Arc::clone(&is_slow);
+        let proxy = FaultyS3::start(server.port(), move |seen| {
+            match seen.method == "PUT" && slow.load(Ordering::SeqCst) {
+                true => Fate::Delay(Duration::from_secs(3)),
+                false => Fate::Pass,
+            }
+        });
+        let settings = service_config();
+        let s3 = Some(s3(config(proxy.port())));
+        let blobs = blobs::Config { uploads_to_s3: true, s3, ..settings.blobs };
+        let settings = service::Config { blobs, upload_streams: 1, ..settings };
+        let edge = Edge::start_configured(Config { deadlines, ..Config::default() }, settings);
+        Self { chat: Chat::on(edge), proxy, is_slow, _server: server }
+    }
+
+    /// Waits until the bucket has so many bytes of files.
+    fn until_stored(&self, count: usize) {
+        until("the bytes are in the bucket", PATIENCE, || {
+            let puts = self.proxy.seen().into_iter().filter(|seen| seen.method == "PUT");
+            (puts.count() >= count).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_stream_holds_its_place_until_its_part_has_left_memory() {
+    let bucket = SlowBucket::start(Deadlines { upload_wait: SOON, ..Deadlines::default() });
+    let chat = &bucket.chat;
+    let mut first = stream(chat, &chat.token, "192.0.2.1", 4);
+    bucket.until_stored(1);
+    let refused = stream(chat, &chat.token, "192.0.2.2", 4).response().unwrap();
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+    assert_eq!(first.response().unwrap().status, 200);
+    bucket.is_slow.store(false, Ordering::SeqCst);
+    assert_eq!(stream(chat, &chat.token, "192.0.2.2", 4).response().unwrap().status, 200);
+}
+
+#[test]
+fn a_stream_does_not_wait_for_memory_for_ever() {
+    let bucket = SlowBucket::start(Deadlines { upload_wait: SOON, ..Deadlines::default() });
+    let chat = &bucket.chat;
+    let complete = |upload: &serde_json::Value| {
+        let id = &upload["uploadId"];
+        chat.edge.call(&chat.token, "AssetUploadService/CompleteUpload", &json!({"uploadId": id}))
+    };
+    // All memory for parts is taken.
+    let uploads = [(); 2].map(|()| chat.begin("empty", b""));
+    std::thread::scope(|scope| {
+        let calls = uploads.each_ref().map(|upload| scope.spawn(|| complete(upload)));
+        bucket.until_stored(2);
+        let refused = stream(chat, &chat.token, "192.0.2.1", 4).response().unwrap();
+        assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+        for call in calls {
+            assert_eq!(call.join().unwrap().status, 200);
+        }
+    });
+    bucket.is_slow.store(false, Ordering::SeqCst);
+    assert_eq!(stream(chat, &chat.token, "192.0.2.1", 4).response().unwrap().status, 200);
+}
+
+#[test]
+fn a_stream_whose_bytes_have_arrived_is_completed_after_its_client_has_gone() {
+    let bucket = SlowBucket::start(Deadlines::default());
+    let chat = &bucket.chat;
+    let upload = chat.begin("a.txt", b"text");
+    let mut raw = chat.edge.connect();
+    raw.send(put_head(&chat.token, &upload, 4, "192.0.2.1").as_bytes());
+    raw.send(b"text");
+    bucket.until_stored(1);
+    drop(raw);
+    until("the upload is complete", PATIENCE, || {
+        let id = json!({"uploadId": upload["uploadId"]});
+        let now = chat.edge.call_ok(&chat.token, "AssetUploadService/GetUpload", &id);
+        (now["upload"]["status"] == "ASSET_UPLOAD_STATUS_COMPLETED").then_some(())
+    });
 }

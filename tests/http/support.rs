@@ -72,7 +72,12 @@ impl Edge {
 
     /// The same with these settings of the service.
     pub(super) fn start_with(settings: service::Config) -> Self {
-        Self::start_on(&Arc::new(NatsServer::start()), Config::default(), true, None, settings)
+        Self::start_configured(Config::default(), settings)
+    }
+
+    /// The same with settings of both.
+    pub(super) fn start_configured(config: Config, settings: service::Config) -> Self {
+        Self::start_on(&Arc::new(NatsServer::start()), config, true, None, settings)
     }
 
     /// The same, speaking TLS alone.
