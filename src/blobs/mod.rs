@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::domain::{File, FileLocation, Multipart};
+use crate::domain::{AssetId, File, FileLocation, Multipart};
 use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_TTL};
 use crate::nats::Nats;
 use crate::runtime::{Backoff, Clock, Stop};
@@ -171,18 +171,28 @@ impl Blobs {
         Ok(Some(self.s3()?.presign_get(file.id.as_str(), &how).await?))
     }
 
-    /// Removes the bytes of a file, what was made or staged of it, and its unfinished multipart uploads.
+    /// Removes the bytes of a file, and what was made or staged of it. Of one in NATS the bucket is not asked: if a move
+    /// may have left something there, [`Self::erase_object`] removes it.
     ///
     /// # Cancel safety
     /// May be repeated.
     pub async fn erase(&self, file: &File) -> Result<(), BlobError> {
         self.variants.purge(&file.id).await?;
-        if file.location != FileLocation::S3 {
-            return self.files.purge(&file.id).await;
-        }
+        self.files.purge(&file.id).await?;
         self.staged.purge(&file.id).await?;
+        match file.location {
+            FileLocation::Nats(_) => Ok(()),
+            FileLocation::S3 => self.erase_object(&file.id).await,
+        }
+    }
+
+    /// Removes what the bucket has of a file: its object and its unfinished multipart uploads.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn erase_object(&self, id: &AssetId) -> Result<(), BlobError> {
         let s3 = self.s3()?;
-        let key = file.id.as_str();
+        let key = id.as_str();
         let mut after = None;
         loop {
             let unfinished = s3.list_multipart(key, after.as_ref()).await?;

@@ -31,9 +31,10 @@ impl FileEraser<'_> {
     /// Removes a file if `is_due` accepts its state now. Nothing of it can be read afterwards, whatever is left on
     /// the disk: its key is erased first.
     ///
-    /// The record of a file that was never complete stays, without the name, as long as its upload has one: a request
-    /// that was cut off may still be on its way to the store or to S3, and what it leaves there needs a record to be
-    /// found by. The sweep then removes both. Returns whether nothing is left.
+    /// The record of a file that was never complete stays, without the name, as long as its upload has one, and that of a
+    /// file whose move was begun until no move runs: a request that was cut off may still be on its way to the store or
+    /// to S3, and what it leaves there needs a record to be found by. The sweep then removes both. Returns whether
+    /// nothing is left.
     ///
     /// # Cancel safety
     /// May be repeated.
@@ -55,13 +56,32 @@ impl FileEraser<'_> {
         let Some(file) = file.filter(|file| file.state == FileState::Erasing) else {
             return Ok(false);
         };
+        // Asked after the record says that the file is being erased: no move begins from then on.
+        let is_moving = files.is_moving(id).await?;
         self.erase_content(&file).await?;
+        if is_moving {
+            self.blobs.erase_object(id).await?;
+            return Ok(false);
+        }
         let (upload, _) = self.storage.uploads().get(id).await?;
         if upload.is_some_and(|upload| upload.status != UploadStatus::Completed) {
             return Ok(false);
         }
         files.erase_record(&file.id).await?;
         Ok(true)
+    }
+
+    /// Removes what a move may have left of a file that is being erased, once no move runs.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub(super) async fn end_move(self, id: &AssetId) -> Result<(), EraseError> {
+        let files = self.storage.files();
+        let file = files.get(id).await?.filter(|file| file.state == FileState::Erasing);
+        let Some(file) = file else { return Ok(()) };
+        self.erase_content(&file).await?;
+        self.blobs.erase_object(id).await?;
+        Ok(files.end_move(id).await?)
     }
 
     /// Removes the key of a file, then its bytes.

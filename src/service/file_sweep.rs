@@ -219,7 +219,13 @@ impl FileSweep<'_> {
                     self.erase(&id, |state| matches!(state, FileState::Deleting { .. })).await
                 }
             }
-            FileState::Erasing => self.erase(&id, |_| true).await,
+            FileState::Erasing => {
+                let was_moving = self.storage.files().is_moving(&id).await?;
+                if was_moving && !self.works.is_moving().await? {
+                    self.eraser.end_move(&id).await?;
+                }
+                self.erase(&id, |_| true).await
+            }
             FileState::Attached(_) => Ok(()),
         }
     }

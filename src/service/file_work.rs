@@ -322,21 +322,8 @@ impl Run<'_> {
             }
             Err(error) => return Err(error.into()),
         };
-        if !file.state.is_complete() {
+        if !file.state.is_complete() || !self.is_due(&file).await? {
             return Ok(None);
-        }
-        match (self.work, &file.location) {
-            (FileWork::Check, _) => self.find_late_chunks(&file).await?,
-            (FileWork::Move(Backend::Nats), FileLocation::Nats(_)) => return Ok(None),
-            // Chunks that a move left which was interrupted, in either direction.
-            (FileWork::Move(to), FileLocation::S3) => {
-                self.keep_lease().await?;
-                blobs.files.remove_others(&id, &[]).await?;
-                if to == Backend::S3 {
-                    return Ok(None);
-                }
-            }
-            (FileWork::Move(Backend::S3), FileLocation::Nats(_)) => {}
         }
         let key = match storage.files().key(&file).await {
             Ok(Some(key)) => key,
@@ -377,8 +364,58 @@ impl Run<'_> {
                 Target::S3 { sink: Box::new(sink), _slot: slot }
             }
         };
+        if self.work != FileWork::Check && !self.begin_move(&id).await? {
+            return Ok(None);
+        }
         let reader = blobs.read(file.clone(), cipher.clone(), 0..file.size)?;
         Ok(Some(FileCopy { sequence, file, cipher, reader, hash: Sha256State::default(), target }))
+    }
+
+    /// Whether a file is to be read. Removes what a move that was interrupted has left where the file is not.
+    async fn is_due(&mut self, file: &File) -> Result<bool, FileWorkError> {
+        let FileWorks { storage, blobs, .. } = self.works;
+        match (self.work, &file.location) {
+            (FileWork::Check, _) => {
+                self.find_late_chunks(file).await?;
+                Ok(true)
+            }
+            (FileWork::Move(Backend::Nats), FileLocation::Nats(_)) => {
+                self.end_interrupted_move(&file.id).await?;
+                Ok(false)
+            }
+            (FileWork::Move(to), FileLocation::S3) => {
+                self.keep_lease().await?;
+                blobs.files.remove_others(&file.id, &[]).await?;
+                if to == Backend::S3 {
+                    storage.files().end_move(&file.id).await?;
+                }
+                Ok(to == Backend::Nats)
+            }
+            (FileWork::Move(Backend::S3), FileLocation::Nats(_)) => Ok(true),
+        }
+    }
+
+    /// Notes that a file will be copied; `false`: it was deleted meanwhile, and whoever did that may not have seen the
+    /// note.
+    async fn begin_move(&mut self, id: &AssetId) -> Result<bool, FileWorkError> {
+        self.keep_lease().await?;
+        let files = self.works.storage.files();
+        files.begin_move(id).await?;
+        let file = files.get(id).await?;
+        if file.is_none() {
+            files.end_move(id).await?;
+        }
+        Ok(file.is_some_and(|file| file.state.is_complete()))
+    }
+
+    /// Removes what a move from NATS that was interrupted has left of a file in the bucket.
+    async fn end_interrupted_move(&mut self, id: &AssetId) -> Result<(), FileWorkError> {
+        let FileWorks { storage, blobs, .. } = self.works;
+        if storage.files().is_moving(id).await? && blobs.s3().is_ok() {
+            self.remove(id, &FileLocation::S3).await?;
+            storage.files().end_move(id).await?;
+        }
+        Ok(())
     }
 
     /// Reads on until the file or the time ends; returns whether the file did.
@@ -438,10 +475,16 @@ impl Run<'_> {
         };
         let files = self.works.storage.files();
         let now = files.change(&file.id, moved).await.map_err(flatten)?;
+        // Of a file that is being erased, the sweep ends the move.
+        let is_over = now.as_ref().is_none_or(|now| now.state.is_complete());
         let is_moved = now.is_some_and(|now| now.location == to);
         self.step.done = self.step.done.saturating_add(u64::from(is_moved));
         // Deleted in the meantime: the copy is what goes.
-        self.remove(&file.id, if is_moved { &file.location } else { &to }).await
+        self.remove(&file.id, if is_moved { &file.location } else { &to }).await?;
+        if is_over {
+            files.end_move(&file.id).await?;
+        }
+        Ok(())
     }
 
     /// Whether no other process has moved files since this lease: it removes what others have left of a copy.
@@ -467,14 +510,15 @@ impl Run<'_> {
             BlobError::Damaged => self.find(&copy.file.id, FindingKind::Damaged),
             error => return Err(error.into()),
         }
+        let id = copy.file.id;
         match copy.target {
-            Target::Nowhere => {}
+            Target::Nowhere => return Ok(()),
             Target::Nats(chunks) => {
-                self.remove(&copy.file.id, &FileLocation::Nats(chunks.chunks)).await?;
+                self.remove(&id, &FileLocation::Nats(chunks.chunks)).await?;
             }
-            Target::S3 { sink, .. } => sink.abort().await?,
+            Target::S3 { .. } => self.remove(&id, &FileLocation::S3).await?,
         }
-        Ok(())
+        Ok(self.works.storage.files().end_move(&id).await?)
     }
 
     fn find(&mut self, subject: &impl Display, kind: FindingKind) {
@@ -493,7 +537,7 @@ impl Run<'_> {
                 }
             }
             FileLocation::S3 => {
-                blobs.s3()?.delete(id.as_str()).await.map_err(BlobError::from)?;
+                blobs.erase_object(id).await?;
             }
         }
         Ok(())

@@ -11,7 +11,9 @@ use chatto::blobs::{ChunkStore, FileCipher};
 use chatto::crypto::{Secret, hex, sha256};
 use chatto::domain::{AssetId, EventId, File, FileLocation, FileState};
 use chatto::limits::{SWEEP_LEASE, UPLOAD_CHUNK_MAX_BYTES};
-use chatto::service::{NewMessage, Session, UploadError, UploadStatus};
+use chatto::service::{
+    Backend, ErrorKind, FileWork, NewMessage, Session, UploadError, UploadStatus,
+};
 use chatto::storage::Storage;
 use fastrand::Rng;
 use futures_util::future::join_all;
@@ -20,12 +22,14 @@ use serde_json::json;
 
 use super::bucket::{two, with_bucket};
 use super::encryption::encrypting;
+use super::file_work::all;
 use super::files::{begin, chunks, read, send, upload};
 use super::messages;
 use super::{CutAt, NatsServer, World, run};
 use crate::storage::{config, connect};
 use crate::support::client::Account;
-use crate::support::s3::{Kind, S3Server, s3};
+use crate::support::s3::proxy::{Fate, FaultyS3};
+use crate::support::s3::{Kind, S3Server, config as config_of_bucket, s3};
 use crate::support::server::{SECRET_KEY, Server};
 use crate::support::wait::until;
 use crate::torture::number;
@@ -301,6 +305,7 @@ pub(super) async fn assert_nothing_left(world: &World, bucket: &chatto::blobs::s
     assert_eq!(stored("OBJ_ASSETS", ">").await, files.iter().map(in_nats).sum::<u64>(), "chunks");
     assert_eq!(stored("OBJ_UPLOADS", ">").await, 0, "staged chunks");
     assert_eq!(stored("FILES", "files.*.*.key").await, files.len() as u64, "keys");
+    assert_eq!(stored("FILES", "files.*.*.move").await, 0, "moves");
     let of_files = files.iter().filter(|file| file.location == FileLocation::S3);
     let wanted: BTreeSet<String> = of_files.map(|file| file.id.to_string()).collect();
     let mut objects = BTreeSet::new();
@@ -339,6 +344,73 @@ fn a_chunk_that_arrives_late_is_removed() {
         assert_eq!(chunks(&world.storage, &file.id).await, 1);
         assert_eq!(read(service, &ada, &file.id, 0..5).await.unwrap(), b"01234");
         world.close().await;
+    });
+}
+
+/// To either backend, of one part and of several.
+#[test]
+fn nothing_is_left_of_a_file_that_is_deleted_after_its_move_was_killed() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        let bucket = s3(store.config());
+        bucket.check().await.unwrap();
+        let (in_s3, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let in_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        for (from, to) in [(&in_nats, Backend::S3), (&in_s3, Backend::Nats)] {
+            for length in [1_000, 6 << 20] {
+                // Ever later, so that each move gets further.
+                for left in (0..).step_by(5) {
+                    let file = upload(&[&from.service], &ada, &general, &content(1, length)).await;
+                    let ids = [file.id.to_string()];
+                    let new =
+                        NewMessage { room: &general, attachments: &ids, ..NewMessage::default() };
+                    let message = from.service.messages().post(&ada, new).await.unwrap().id;
+                    let work = all(&in_s3.service, FileWork::Move(to));
+                    let done = CutAt::new(work, left).await;
+                    let deletions = in_s3.service.deletions();
+                    deletions.message(&ada, &general, message.as_str()).await.unwrap();
+                    let gone = read(&in_s3.service, &ada, &file.id, 0..1).await.unwrap_err();
+                    assert_eq!(gone.kind(), ErrorKind::NotFound);
+                    if let Some(done) = done {
+                        done.unwrap();
+                        break;
+                    }
+                }
+            }
+        }
+        in_s3.clock.advance_monotonic(Duration::from_secs(600));
+        assert_nothing_left(&in_s3, &bucket).await;
+        assert_eq!(records(&in_s3.storage).await, []);
+        in_s3.close().await;
+    });
+}
+
+#[test]
+fn deleting_a_file_in_nats_needs_no_bucket() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        s3(store.config()).check().await.unwrap();
+        let proxy = FaultyS3::start(store.port(), |_| Fate::Pass);
+        let bucket = s3(config_of_bucket(proxy.port()));
+        let (to_s3, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let in_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let service = &in_nats.service;
+        // One that was never elsewhere, one that came back.
+        let plain = upload(&[service], &ada, &general, b"plain").await;
+        let moved = upload(&[&to_s3.service], &ada, &general, b"moved").await;
+        all(service, FileWork::Move(Backend::S3)).await.unwrap();
+        all(service, FileWork::Move(Backend::Nats)).await.unwrap();
+        let before = proxy.seen().len();
+        for file in [plain, moved] {
+            let ids = [file.id.to_string()];
+            let new = NewMessage { room: &general, attachments: &ids, ..NewMessage::default() };
+            let message = service.messages().post(&ada, new).await.unwrap().id;
+            service.deletions().message(&ada, &general, message.as_str()).await.unwrap();
+            assert_eq!(in_nats.storage.files().get(&file.id).await.unwrap(), None);
+        }
+        assert_eq!(proxy.seen().len(), before);
+        assert_nothing_left(&in_nats, &bucket).await;
+        to_s3.close().await;
     });
 }
 

@@ -2,8 +2,8 @@
 //!
 //! A file has a record, which changes a few times in its life, and a key of its own, which is written once: erasing
 //! the key makes the file's chunks unreadable without overwriting them. That of an encrypted file is wrapped with a key
-//! of its uploader, which FILES does not hold. Record and key are read from the leader, as another process may have
-//! written them a moment ago.
+//! of its uploader, which FILES does not hold. While a file moves to the other backend it also has an empty message that
+//! says so. All of them are read from the leader, as another process may have written them a moment ago.
 
 mod uploads;
 
@@ -11,6 +11,8 @@ pub use uploads::Uploads;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
+
+use bytes::Bytes;
 
 use crate::crypto::DataKey;
 use crate::domain::{AssetId, File, FileGroup, FileState};
@@ -188,6 +190,30 @@ impl Files<'_> {
         Ok(self.change(id, change).await?)
     }
 
+    /// Notes that a move of a file begins, before its first byte is copied: until [`Self::end_move`], bytes of it may be
+    /// at both backends.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn begin_move(&self, id: &AssetId) -> Result<(), StorageError> {
+        // In the way can only be the same note, of a move that was interrupted.
+        self.put(&move_subject(id), Bytes::new(), 0).await?;
+        Ok(())
+    }
+
+    /// Whether a move of a file was begun and has not ended.
+    pub async fn is_moving(&self, id: &AssetId) -> Result<bool, StorageError> {
+        Ok(self.nats.leader_newest(stream::FILES, &move_subject(id)).await?.is_some())
+    }
+
+    /// Notes that all bytes of a file are where its record says, or gone.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn end_move(&self, id: &AssetId) -> Result<(), StorageError> {
+        self.erase_subject(&move_subject(id)).await
+    }
+
     /// Erases the key of a file: its chunks cannot be read any more.
     ///
     /// # Cancel safety
@@ -291,7 +317,7 @@ impl Files<'_> {
     async fn put(
         &self,
         subject: &str,
-        payload: bytes::Bytes,
+        payload: Bytes,
         revision: u64,
     ) -> Result<bool, StorageError> {
         put(self.nats, self.clock, Entry { subject, payload, revision }, None).await
@@ -327,6 +353,10 @@ fn listed(stored: &StoredMessage) -> Result<FileRecord, UnreadableFile> {
         let file = stored.subject.rsplit('.').next().unwrap_or_default().to_owned();
         UnreadableFile { file, sequence: stored.sequence, source }
     })
+}
+
+fn move_subject(id: &AssetId) -> String {
+    format!("files.{}.{id}.move", id.group())
 }
 
 fn read(stored: &StoredMessage) -> Result<File, StorageError> {
