@@ -111,7 +111,7 @@ async fn respond(request: &Request<App>, variant: Option<Variant>) -> tide::Resu
         Ok(open) => match Box::pin(redirect(&state, &head, &open)).await {
             Ok(Some(redirect)) => redirect.into(),
             Ok(None) => send(&state, &head, open).await,
-            Err(error) => Response::empty(error.status()).into(),
+            Err(error) => error.bare_response().into(),
         },
         // Whoever has no access learns nothing more than the status (contract 10.3).
         Err(error) => error.bare_response().into(),
@@ -255,9 +255,10 @@ async fn redirect(
 /// The response with a file or a part of it.
 async fn send(state: &App, head: &Head, open: OpenFile) -> tide::Result {
     let (size, tag) = (open.size(), format!("\"{}\"", open.tag()));
-    let cache = match open.is_public() {
-        true => "public, max-age=31536000, immutable",
-        false => "private, no-cache",
+    let cache = match (open.is_public(), open.is_substitute()) {
+        (true, false) => "public, max-age=31536000, immutable",
+        (true, true) => "public, no-cache",
+        (false, _) => "private, no-cache",
     };
     let common = [
         (header::ETAG, tag.clone()),

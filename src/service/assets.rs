@@ -89,6 +89,7 @@ pub struct OpenFile {
     pub(super) cipher: FileCipher,
     /// An image made from the file, which is shown in its place.
     shown: Option<VariantFile>,
+    is_substitute: bool,
 }
 
 /// An image made from a file.
@@ -202,7 +203,7 @@ impl<'a> Assets<'a> {
             return Err(FileError::NotFound);
         }
         let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
-        Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None })
+        Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None, is_substitute: false })
     }
 
     /// An image that everybody may see.
@@ -212,7 +213,7 @@ impl<'a> Assets<'a> {
         let is_shown = |file: &File| file.room.is_none() && file.state == FileState::Ready;
         let file = file.filter(is_shown).ok_or(FileError::NotFound)?;
         let key = self.storage.files().key(&file).await?.ok_or(FileError::NotFound)?;
-        Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None })
+        Ok(OpenFile { cipher: FileCipher::of(&file, key), file, shown: None, is_substitute: false })
     }
 
     /// A URL of S3 at which the reader may fetch the whole file with this `Content-Disposition`; `None`: it comes from
@@ -249,8 +250,9 @@ impl VariantFile {
 }
 
 impl OpenFile {
+    /// A variant of it, or the file itself in its place.
     pub(super) fn shown_as(self, shown: Option<VariantFile>) -> Self {
-        Self { shown, ..self }
+        Self { is_substitute: shown.is_none(), shown, ..self }
     }
 
     /// Bytes of what is shown.
@@ -270,6 +272,12 @@ impl OpenFile {
 
     fn bare_type(&self) -> &str {
         self.shown.as_ref().map_or(&self.file.content_type, |shown| shown.content_type)
+    }
+
+    /// Whether it is the file itself in place of a variant, which may be made later.
+    #[must_use]
+    pub fn is_substitute(&self) -> bool {
+        self.is_substitute
     }
 
     /// Whether everybody may see it; it then never changes.

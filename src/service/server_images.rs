@@ -71,7 +71,8 @@ impl ServerImageError {
             }
             Self::NoAccount => ErrorKind::NotFound,
             Self::Denied => ErrorKind::PermissionDenied,
-            Self::GivenUp | Self::Image(ImageError::Busy | ImageError::Late) => {
+            Self::GivenUp
+            | Self::Image(ImageError::Busy | ImageError::Late | ImageError::Killed) => {
                 ErrorKind::Unavailable
             }
             Self::Image(_) => ErrorKind::Internal,
@@ -207,7 +208,7 @@ impl ServerImages<'_> {
         }
         let logo = self.assets.open_public(key).await?;
         if !self.blobs.variants.is_enabled() {
-            return Ok(logo);
+            return Ok(logo.shown_as(None));
         }
         Box::pin(self.variants.show(logo, variant)).await
     }

@@ -70,7 +70,12 @@ impl Variants<'_> {
                 (None, kept)
             }
             Err(error @ ImageError::Busy) => return Err(error.into()),
-            Err(error @ (ImageError::Late | ImageError::Start(_) | ImageError::File(_))) => {
+            Err(
+                error @ (ImageError::Late
+                | ImageError::Killed
+                | ImageError::Start(_)
+                | ImageError::File(_)),
+            ) => {
                 log::warn!(error:err = error; "a variant was not made");
                 (None, Ok(()))
             }

@@ -1,17 +1,19 @@
 //! The server's logo and banner: who may change them, what is kept of them, and where they are shown.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use chatto::http::Config;
 use chatto::limits::UPLOAD_CHUNK_MAX_BYTES;
-use chatto::media::detect;
+use chatto::media::{detect, image};
 use chatto::web::Folder;
 use serde_json::{Value, json};
 
 use super::images::photo;
 use super::support::{Edge, Response};
+use crate::support::images;
 
 /// Both images: the name in the methods, and the field of the profile.
 const IMAGES: [(&str, &str); 2] = [("Logo", "logoUrl"), ("Banner", "bannerUrl")];
@@ -183,6 +185,33 @@ fn what_is_no_image_changes_nothing() {
         let image = path(&upload(&edge, &owner, which, &polyglot), field);
         assert!(!edge.get(&image, &[]).body.windows(7).any(|window| window == b"<script"));
     }
+}
+
+#[test]
+fn a_logo_in_place_of_its_icon_is_not_kept_by_browsers() {
+    // The logo is made, its icons are not.
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("worker");
+    let script = format!(
+        "#!/bin/sh\n[ \"$2\" != 32 ] || kill -KILL $$\nexec {} \"$@\"\n",
+        images().program.display()
+    );
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let edge = Edge::start_with_images(image::Config { program, ..images() });
+    let owner = edge.owner();
+    let logo = path(&upload(&edge, &owner, "Logo", &photo(600, 600, false)), "logoUrl");
+    let cache = |path: &str| {
+        let image = edge.get(path, &[]);
+        (size(&image.body), image.header("cache-control").unwrap().to_owned())
+    };
+    let forever = "public, max-age=31536000, immutable".to_owned();
+    assert_eq!(cache(&logo), ((512, 512), forever.clone()));
+    assert_eq!(
+        cache(&format!("{logo}/image/32x32/cover")),
+        ((512, 512), "public, no-cache".to_owned())
+    );
+    assert_eq!(cache(&format!("{logo}/image/180x180/cover")), ((180, 180), forever));
 }
 
 #[test]

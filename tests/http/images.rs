@@ -114,8 +114,26 @@ fn on_a_small_board_two_images_are_never_made_at_once() {
 
 #[test]
 fn an_image_whose_decoding_ends_badly_is_shown_as_it_is_and_not_tried_again() {
-    let (watched, config) = Watched::new("kill -9 $$");
+    // Out of memory, out of processor time.
+    for signal in ["ABRT", "XCPU"] {
+        let (watched, config) = Watched::new(&format!("kill -{signal} $$"));
+        let chat = Chat::on(Edge::start_with_images(config));
+        show_thrice(&chat);
+        assert_eq!(watched.log(), ["start"]);
+    }
+}
+
+/// The kernel does so when the machine is short of memory.
+#[test]
+fn an_image_whose_worker_is_killed_is_shown_as_it_is_and_tried_again() {
+    let (watched, config) = Watched::new("kill -KILL $$");
     let chat = Chat::on(Edge::start_with_images(config));
+    show_thrice(&chat);
+    assert_eq!(watched.log(), ["start"; 3]);
+}
+
+/// Three requests for the thumbnail of a photo, each of which gets the photo.
+fn show_thrice(chat: &Chat) {
     let file = photo(64, 64, false);
     let asset = chat.upload("a.jpg", &file);
     for _ in 0..3 {
@@ -123,7 +141,6 @@ fn an_image_whose_decoding_ends_badly_is_shown_as_it_is_and_not_tried_again() {
         assert_eq!(response.status, 200);
         assert!(response.body == file);
     }
-    assert_eq!(watched.log(), ["start"]);
 }
 
 #[test]

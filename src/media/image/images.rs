@@ -1,12 +1,14 @@
 //! Starts the processes that decode, and no more of them at a time than there is memory for.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::pin::Pin;
 
 use bytes::Bytes;
 use futures_lite::stream::{Stream, StreamExt};
 use futures_lite::{AsyncReadExt, AsyncWriteExt, future};
+use rustix::process::Signal;
 use smol::process::unix::CommandExt;
 use smol::process::{Child, Command, Stdio};
 
@@ -41,6 +43,9 @@ pub enum ImageError {
     /// The file came too slowly, or the machine is overloaded.
     #[error("the image was not made in time")]
     Late,
+    /// Somebody else has ended the process that decodes: the kernel, if the machine is short of memory.
+    #[error("the process that decodes images was killed")]
+    Killed,
     /// The process that decodes did not start.
     #[error("cannot start the process that decodes images")]
     Start(#[source] io::Error),
@@ -138,6 +143,10 @@ async fn decode(mut worker: Child, mut file: FileStream) -> Result<Made, ImageEr
         return Err(ImageError::TooLarge);
     }
     let status = worker.status().await.map_err(|_| ImageError::Undecodable)?;
+    // Its own limits end it with other signals.
+    if status.signal() == Some(Signal::KILL.as_raw()) {
+        return Err(ImageError::Killed);
+    }
     let made = parse(written.into()).filter(|_| status.success());
     made.ok_or(ImageError::Undecodable)
 }

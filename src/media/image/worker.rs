@@ -91,14 +91,17 @@ pub(super) fn parse(mut written: bytes::Bytes) -> Option<Made> {
 }
 
 /// The kernel ends this process when it takes more, or when the server ends. If memory is short it is the first to go,
-/// and it leaves the processor to others.
+/// and it leaves the processor to others. SIGKILL is left to such ends: at the first limit of processor time it gets
+/// SIGXCPU.
 fn limit(limits: DecoderLimits) -> io::Result<()> {
-    let set = |resource, value| {
-        setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+    let set_both = |resource, current, maximum| {
+        setrlimit(resource, Rlimit { current: Some(current), maximum: Some(maximum) })
     };
+    let set = |resource, value| set_both(resource, value, value);
     let addresses = limits.memory_max_bytes.saturating_add(OVERHEAD_BYTES);
     set(Resource::Data, u64::try_from(addresses).unwrap_or(u64::MAX))?;
-    set(Resource::Cpu, IMAGE_CPU_MAX.as_secs())?;
+    let seconds = IMAGE_CPU_MAX.as_secs();
+    set_both(Resource::Cpu, seconds, seconds.saturating_add(5))?;
     set(Resource::Core, 0)?;
     set(Resource::Fsize, 0)?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
