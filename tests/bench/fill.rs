@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -86,7 +87,7 @@ impl Filled {
         eprintln!("filling a store with {messages} messages …");
         let began = Instant::now();
         // The first start makes the secrets, the streams and the defaults.
-        Server::start(options, &data, &[]).stop();
+        Server::start(Command::new(&options.server), &data, &[]).stop();
         let sizes = (options.users as usize, messages);
         let (users, rooms) = store::with(&data, |store| fill(store, sizes));
         let filled = Self { data, users, rooms };
@@ -112,11 +113,7 @@ impl Filled {
 pub(crate) fn copy(from: &Path, to: &Path) {
     std::fs::remove_dir_all(to).ok();
     std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-    let done = std::process::Command::new("cp")
-        .args(["-a", "--reflink=auto"])
-        .args([from, to])
-        .status()
-        .unwrap();
+    let done = Command::new("cp").args(["-a", "--reflink=auto"]).args([from, to]).status().unwrap();
     assert!(done.success(), "cp {} {}", from.display(), to.display());
     // Writes that are still pending would disturb the next measurement.
     rustix::fs::sync();

@@ -12,6 +12,7 @@
     reason = "it measures real time and prints; whatever fails ends it with its place"
 )]
 
+mod board;
 mod content;
 mod crowd;
 mod files;
@@ -46,7 +47,9 @@ mod wait;
 
 use std::cell::OnceCell;
 use std::path::Path;
+use std::process::Command;
 
+use board::Board;
 use fill::Filled;
 use options::Options;
 use report::Report;
@@ -70,7 +73,16 @@ impl Bench {
 
     /// A server on a data directory.
     fn server(&self, data: &Path, settings: &[(&str, &str)]) -> Server {
-        let server = Server::start(&self.options, data, settings);
+        self.start(Command::new(&self.options.server), data, settings)
+    }
+
+    /// A server with the memory of a board.
+    fn server_on(&self, board: &Board, data: &Path, settings: &[(&str, &str)]) -> Server {
+        self.start(board.command(&self.options.server), data, settings)
+    }
+
+    fn start(&self, command: Command, data: &Path, settings: &[(&str, &str)]) -> Server {
+        let server = Server::start(command, data, settings);
         let [chatto, nats] = server.pids();
         eprintln!("chatto runs as {chatto}, its nats-server as {nats}");
         server

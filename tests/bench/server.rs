@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::options::Options;
 use crate::port::free_port;
 use crate::process::{self, Memory, Used};
 use crate::wait::until;
@@ -54,12 +53,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts it with these settings (`CHATTO_…`) and waits until it is ready.
-    pub(crate) fn start(options: &Options, data: &Path, settings: &[(&str, &str)]) -> Self {
+    /// Starts it by a command that ends with its program, with these settings (`CHATTO_…`), and waits until it is
+    /// ready.
+    pub(crate) fn start(mut command: Command, data: &Path, settings: &[(&str, &str)]) -> Self {
         let port = free_port();
         let log = data.with_extension("log");
         let file = std::fs::File::create(&log).unwrap();
-        let mut command = Command::new(&options.server);
         command
             .arg("start")
             .current_dir(data.parent().unwrap())
@@ -75,9 +74,8 @@ impl Server {
             .stdout(file.try_clone().unwrap())
             .stderr(file);
         let began = Instant::now();
-        let child = command
-            .spawn()
-            .unwrap_or_else(|error| panic!("{} does not start: {error}", options.server.display()));
+        let child =
+            command.spawn().unwrap_or_else(|error| panic!("{command:?} does not start: {error}"));
         stop_too(child.id());
         let mut server = Self { child, nats: 0, port, start: Duration::ZERO, log };
         while !is_ready(port) {

@@ -1,7 +1,9 @@
-//! A client that uploads, downloads and deletes files. A status other than 200 ends the benchmark.
+//! A client that uploads, downloads and deletes files. It repeats what gets 503 after a second; any other status than
+//! 200 ends the benchmark.
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use chatto::contract::api::{
     CompleteUploadRequest, CompleteUploadResponse, CreateMessageRequest, CreateMessageResponse,
@@ -18,9 +20,14 @@ use crate::http::{Connection, Response, call, call_head};
 /// Field and wire type of an [`UploadChunkRequest`]'s `content`, which is sent after the others without a copy.
 const CHUNK_CONTENT_KEY: u8 = 3 << 3 | 2;
 
+/// The least that the server asks for in `Retry-After`.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
 /// A user with a connection from an address of its own, because one address gets only half of the server's limits.
 pub(super) struct FileClient<'a> {
     connection: Connection,
+    source: Ipv4Addr,
+    port: u16,
     room: &'a str,
     token: &'a str,
 }
@@ -31,7 +38,7 @@ impl<'a> FileClient<'a> {
         let room = &filled.rooms[0];
         let source = Ipv4Addr::new(127, 0, 0, 2 + number);
         let connection = Connection::open_from(source, port);
-        Self { connection, room: &room.id, token: filled.token(room, number.into()) }
+        Self { connection, source, port, room: &room.id, token: filled.token(room, number.into()) }
     }
 
     /// Uploads a file as a stream, with one `PUT`; returns the asset, in JSON.
@@ -42,10 +49,9 @@ impl<'a> FileClient<'a> {
              Content-Length: {}\r\n\r\n",
             self.token, content.size
         );
-        let blocks = content.blocks();
-        let response = send(&mut self.connection, [head.as_bytes()].into_iter().chain(blocks));
-        let body = body_of("the upload", response);
-        let mut completed: Value = serde_json::from_slice(body).unwrap();
+        let pieces = || [head.as_bytes()].into_iter().chain(content.blocks());
+        let body = self.send("the upload", pieces);
+        let mut completed: Value = serde_json::from_slice(&body).unwrap();
         completed["asset"].take()
     }
 
@@ -66,7 +72,7 @@ impl<'a> FileClient<'a> {
             let (method, length) = ("AssetUploadService/UploadChunk", body.len() + block.len());
             let mut request = call_head(method, "proto", self.token, length);
             request.append(&mut body);
-            body_of(method, send(&mut self.connection, [&request[..], block].into_iter()));
+            self.send(method, || [&request[..], block].into_iter());
             offset += block.len();
         }
         let request = CompleteUploadRequest { upload_id };
@@ -128,23 +134,34 @@ impl<'a> FileClient<'a> {
         T::decode(body_of(method, self.connection.exchange(&request))).unwrap()
     }
 
+    /// Sends a request in pieces until it gets its response, whose body this returns.
+    fn send<'b, I: Iterator<Item = &'b [u8]>>(
+        &mut self,
+        what: &str,
+        pieces: impl Fn() -> I,
+    ) -> Vec<u8> {
+        loop {
+            let sent = pieces().try_for_each(|piece| self.connection.send(piece));
+            let response = self.connection.receive();
+            if let Ok(Response { status: 503, .. }) = response {
+                std::thread::sleep(RETRY_AFTER);
+                // The server closes a connection whose request it has not read.
+                self.connection = Connection::open_from(self.source, self.port);
+                continue;
+            }
+            // A server that refuses a request may respond and close before it has all of it.
+            let response = match sent {
+                Ok(()) => response,
+                Err(error) => response.map_err(|_| error),
+            };
+            return body_of(what, response).to_vec();
+        }
+    }
+
     fn get(&self, path: &str) -> Vec<u8> {
         let token = self.token;
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n\r\n")
             .into_bytes()
-    }
-}
-
-/// Sends a request in pieces. A server that refuses it may respond and close before it has all of it.
-fn send<'a, 'b>(
-    connection: &'a mut Connection,
-    mut pieces: impl Iterator<Item = &'b [u8]>,
-) -> io::Result<Response<'a>> {
-    let sent = pieces.try_for_each(|piece| connection.send(piece));
-    let response = connection.receive();
-    match sent {
-        Ok(()) => response,
-        Err(error) => response.map_err(|_| error),
     }
 }
 

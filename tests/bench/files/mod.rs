@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Bench;
+use crate::board::Board;
 use crate::fill::Filled;
 use crate::report::{Report, Target};
 use crate::server::Server;
@@ -55,6 +56,7 @@ struct Backend<'a> {
     bench: &'a Bench,
     filled: &'a Filled,
     contents: &'a Contents,
+    board: &'a Board,
     data: PathBuf,
     settings: Vec<(&'static str, String)>,
 }
@@ -72,7 +74,10 @@ struct Figure {
 
 /// All figures of files.
 pub(crate) fn measure(bench: &Bench, report: &mut Report) {
-    report.part("Files, 512 MB-board setting");
+    let board = Board::new();
+    let memory =
+        if board.is_limited() { "512 MB of memory" } else { "512 MB-board setting of NATS" };
+    report.part(&format!("Files, {memory}"));
     let filled = Filled::get(&bench.options, 0);
     let whole = bench.options.file_bytes;
     let photo = |megapixels: &usize| {
@@ -91,7 +96,7 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
         let max_bytes = whole.max(chatto::limits::UPLOAD_MAX_BYTES_DEFAULT).to_string();
         settings.push(("CHATTO_CORE_ASSETS_MAX_UPLOAD_SIZE", max_bytes));
         let data = filled.copy(&bench.options, "files");
-        Backend { name, bench, filled: &filled, contents: &contents, data, settings }
+        Backend { name, bench, filled: &filled, contents: &contents, board: &board, data, settings }
     };
     let run = bench.options.dir.join("run");
     let file = run.join("file.bin");
@@ -154,7 +159,8 @@ impl Backend<'_> {
     fn server(&self) -> Server {
         let settings: Vec<_> =
             self.settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let server = self.bench.server(&self.data, &[&settings[..], &[SMALL_BOARD]].concat());
+        let settings = [&settings[..], &[SMALL_BOARD]].concat();
+        let server = self.bench.server_on(self.board, &self.data, &settings);
         rustix::fs::sync();
         std::thread::sleep(IDLE);
         server
