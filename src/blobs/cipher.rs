@@ -62,8 +62,7 @@ impl FileCipher {
 
     /// Encrypts something else that belongs to the file.
     pub(super) fn seal_as(&self, associated_data: &[u8], plain: &[u8]) -> Bytes {
-        let (nonce, sealed) = self.key.seal(plain, associated_data);
-        [nonce.as_slice(), &sealed].concat().into()
+        self.key.seal_with_nonce(plain, associated_data).into()
     }
 
     /// Decrypts the result of [`Self::seal_as`].

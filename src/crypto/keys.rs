@@ -96,6 +96,12 @@ impl DataKey {
         seal(&self.0, plain, ad)
     }
 
+    /// The nonce and the result of [`Self::seal`] in one buffer, for contents that are large.
+    #[must_use]
+    pub fn seal_with_nonce(&self, plain: &[u8], ad: &[u8]) -> Vec<u8> {
+        seal_with_nonce(&self.0, plain, ad)
+    }
+
     /// Decrypts the result of [`Self::seal`].
     ///
     /// # Errors
@@ -160,14 +166,38 @@ fn unwrap(by: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<DataK
     DataKey::from_slice(&bytes).ok_or(DecryptError)
 }
 
-#[expect(clippy::expect_used, reason = "fails only above 256 GiB, far beyond what a record holds")]
 fn seal(key: &[u8; 32], plain: &[u8], ad: &[u8]) -> ([u8; NONCE_BYTES], Vec<u8>) {
     let nonce = random();
-    let (key, nonce12) = chacha20_parts(key, &nonce);
-    let mut sealed = plain.to_vec();
-    key.seal_in_place_append_tag(nonce12, Aad::from(ad), &mut sealed)
+    (nonce, seal_after(Vec::new(), key, &nonce, plain, ad))
+}
+
+fn seal_with_nonce(key: &[u8; 32], plain: &[u8], ad: &[u8]) -> Vec<u8> {
+    let nonce = random();
+    let whole = NONCE_BYTES.saturating_add(plain.len()).saturating_add(TAG_BYTES);
+    let mut sealed = Vec::with_capacity(whole);
+    sealed.extend_from_slice(&nonce);
+    seal_after(sealed, key, &nonce, plain, ad)
+}
+
+/// Appends what becomes of `plain` to a buffer, which grows once at most.
+#[expect(clippy::expect_used, reason = "fails only above 256 GiB, far beyond what a record holds")]
+fn seal_after(
+    mut sealed: Vec<u8>,
+    key: &[u8; 32],
+    nonce: &[u8; NONCE_BYTES],
+    plain: &[u8],
+    ad: &[u8],
+) -> Vec<u8> {
+    let (key, nonce12) = chacha20_parts(key, nonce);
+    let begin = sealed.len();
+    sealed.reserve_exact(plain.len().saturating_add(TAG_BYTES));
+    sealed.extend_from_slice(plain);
+    let plain = sealed.get_mut(begin..).unwrap_or_default();
+    let tag = key
+        .seal_in_place_separate_tag(nonce12, Aad::from(ad), plain)
         .expect("a record is shorter than the cipher's limit");
-    (nonce, sealed)
+    sealed.extend_from_slice(tag.as_ref());
+    sealed
 }
 
 fn open(key: &[u8; 32], nonce: &[u8], sealed: &[u8], ad: &[u8]) -> Result<Vec<u8>, DecryptError> {

@@ -270,7 +270,7 @@ pub const TLS_SIGNATURES_MAX: usize = 2;
 pub const HTTP_BODY_STOP_GRACE: Duration = Duration::from_secs(1);
 /// The largest step in which memory is allocated for a body as it arrives; the first is 1 KiB, each further one as
 /// large as what has come.
-pub const HTTP_BODY_STEP_BYTES: usize = 64 * KIB;
+pub const HTTP_BODY_STEP_BYTES: usize = 256 * KIB;
 /// Responses up to this size are compressed inline, larger ones off the executor.
 pub const HTTP_COMPRESSION_AT_ONCE_MAX_BYTES: usize = 64 * KIB;
 /// Pause before the next accept after the system refused one (no descriptors left).
