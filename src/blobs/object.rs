@@ -3,6 +3,7 @@
 //! Callers see the bytes of the file only. A part of an encrypted object consists of whole chunks. So a writer that goes
 //! on in another process begins with a new chunk, and nothing is encrypted again of which S3 has a piece.
 
+use std::convert::Infallible;
 use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
@@ -11,6 +12,7 @@ use super::cipher::{OBJECT_CHUNK_BYTES, sealed_bytes};
 use super::s3::{self, S3, S3Error};
 use super::{BlobError, FileCipher};
 use crate::domain::Multipart;
+use crate::runtime::MemorySlots;
 
 /// A multipart upload that is not begun, for a file of this size.
 #[must_use]
@@ -50,6 +52,12 @@ impl ObjectWriter {
         Self { upload, cipher, chunk: Vec::new(), begin }
     }
 
+    /// Lets the next part be filled while one is sent; see [`s3::Upload::with_spare_memory`].
+    #[must_use]
+    pub fn with_spare_memory(self, slots: MemorySlots) -> Self {
+        Self { upload: self.upload.with_spare_memory(slots), ..self }
+    }
+
     /// The parts that S3 has. Bytes that are in memory are not counted: after a resume they come again.
     #[must_use]
     pub fn parts(&self) -> Multipart {
@@ -74,15 +82,17 @@ impl ObjectWriter {
     ///
     /// # Cancel safety
     /// Not cancel safe: resume from [`Self::parts`].
-    pub async fn write(&mut self, mut bytes: Bytes) -> Result<(), BlobError> {
+    pub async fn write(&mut self, mut bytes: &[u8]) -> Result<(), BlobError> {
         if !self.cipher.encrypted {
             return Ok(self.upload.write(bytes).await?);
         }
         while !bytes.is_empty() {
             // A full part leaves with the next byte of the file, as it does from a plain object.
             self.upload.send_full_part().await?;
-            let room = OBJECT_CHUNK_BYTES.saturating_sub(self.chunk.len());
-            self.chunk.extend_from_slice(&bytes.split_to(room.min(bytes.len())));
+            let free = OBJECT_CHUNK_BYTES.saturating_sub(self.chunk.len());
+            let (taken, rest) = bytes.split_at(free.min(bytes.len()));
+            self.chunk.extend_from_slice(taken);
+            bytes = rest;
             if self.chunk.len() >= OBJECT_CHUNK_BYTES {
                 self.seal_chunk().await?;
             }
@@ -94,7 +104,12 @@ impl ObjectWriter {
         let sealed = self.cipher.seal(self.begin, &self.chunk);
         self.begin = self.begin.saturating_add(length(&self.chunk));
         self.chunk.clear();
-        Ok(self.upload.write(sealed).await?)
+        Ok(self.upload.write(&sealed).await?)
+    }
+
+    /// Sends the part that is on its way; see [`s3::Upload::drive`].
+    pub async fn drive(&mut self) -> Infallible {
+        self.upload.drive().await
     }
 
     /// Stores the object.
@@ -109,7 +124,7 @@ impl ObjectWriter {
     }
 
     /// Removes the parts that S3 has; nothing may be written any more.
-    pub async fn abort(&self) -> Result<(), BlobError> {
+    pub async fn abort(&mut self) -> Result<(), BlobError> {
         Ok(self.upload.abort().await?)
     }
 }

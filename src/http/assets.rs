@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use futures_lite::AsyncReadExt;
+use futures_lite::{AsyncReadExt, future};
 use hyper::header::{self, HeaderName};
 use hyper::{Method, StatusCode};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -150,10 +150,15 @@ async fn receive(
     let begun = state.clock.timeout(deadlines.upload_wait, Box::pin(begun)).await;
     let (slot, stream) = begun.map_err(|_elapsed| HttpError::busy())?;
     let mut stream = stream.map_err(HttpError::from)?;
-    let mut chunk = vec![0; limits::UPLOAD_CHUNK_MAX_BYTES];
+    let mut chunk = vec![0; stream.chunk_bytes()];
+    let share = limits::UPLOAD_CHUNK_MAX_BYTES.checked_div(chunk.len()).unwrap_or(1);
+    let deadline = deadlines.upload_chunk / u32::try_from(share).unwrap_or(1);
     loop {
-        let filled = state.clock.timeout(deadlines.upload_chunk, fill(&mut body, &mut chunk)).await;
-        let filled = filled.map_err(|_elapsed| BodyError::TooSlow)??;
+        let filled =
+            future::or(state.clock.timeout(deadline, fill(&mut body, &mut chunk)), async {
+                match stream.drive().await {}
+            });
+        let filled = filled.await.map_err(|_elapsed| BodyError::TooSlow)??;
         let bytes = chunk.get(..filled).unwrap_or_default();
         if !bytes.is_empty() {
             Box::pin(stream.push(bytes)).await.map_err(HttpError::from)?;

@@ -18,6 +18,11 @@ pub const S3_CHECK_RETRY_MAX: Duration = Duration::from_secs(300);
 pub const S3_REDIRECT_TTL: Duration = Duration::from_secs(15 * 60);
 /// Work on S3 that waits for memory for a part.
 pub const S3_PARTS_WAITING_MAX: usize = 64;
+/// How long a call of AssetUploadService waits for this memory; then it is `unavailable`. Below the 20 s that clients
+/// give a call.
+pub const S3_PART_WAIT_TIMEOUT: Duration = Duration::from_secs(15);
+/// Uploads in chunks that send a part at a time: each has it in memory besides the chunks that arrive meanwhile.
+pub const STAGED_PARTS_MAX: usize = 1;
 /// Files that are streamed in at a time, each with a chunk and, to S3, a part in memory. One address gets half of
 /// it, and so does one user.
 pub const UPLOAD_STREAMS_MAX: usize = 8;
@@ -26,6 +31,9 @@ pub const UPLOAD_STREAMS_SMALL_MAX: usize = 3;
 /// How long a file may wait at the socket until it can be streamed in; then it gets 503 with `Retry-After`. Below the
 /// 60 s after which proxies commonly give up.
 pub const UPLOAD_STREAM_WAIT_TIMEOUT: Duration = Duration::from_secs(50);
+/// Bytes that are handed over at a time of a file that is streamed to S3.
+pub const UPLOAD_STREAM_CHUNK_BYTES: usize = 128 * KIB;
+const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES.is_multiple_of(UPLOAD_STREAM_CHUNK_BYTES));
 /// Time for each [`UPLOAD_CHUNK_MAX_BYTES`] of a file that is streamed in: 4 KiB/s. Whoever is slower than that uploads
 /// in chunks.
 pub const UPLOAD_STREAM_CHUNK_TIMEOUT: Duration = Duration::from_secs(120);

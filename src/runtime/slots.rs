@@ -43,6 +43,14 @@ impl MemorySlots {
         drop(ticket);
         Ok(SlotGuard { _permit: permit })
     }
+
+    /// Takes a slot, if another one is free besides. It does not wait.
+    #[must_use]
+    pub fn take_spare(&self) -> Option<SlotGuard> {
+        let permit = self.permits.try_acquire_arc()?;
+        let _other = self.permits.try_acquire_arc()?;
+        Some(SlotGuard { _permit: permit })
+    }
 }
 
 struct QueueTicket<'a>(&'a AtomicUsize);

@@ -427,7 +427,7 @@ impl Run<'_> {
             match &mut copy.target {
                 Target::Nowhere => {}
                 Target::Nats(chunks) => chunks.write(&bytes).await?,
-                Target::S3 { sink, .. } => sink.write(bytes).await?,
+                Target::S3 { sink, .. } => sink.write(&bytes).await?,
             }
             if self.works.clock.now() >= until {
                 return Ok(false);

@@ -276,6 +276,7 @@ impl Service {
             storage: &self.inner.storage,
             blobs: &self.inner.blobs,
             clock: &self.inner.clock,
+            staged_slots: &self.inner.staged_slots,
             part_slots: &self.inner.part_slots,
             eraser: self.file_eraser(),
             max_bytes: self.inner.config.max_upload_bytes,

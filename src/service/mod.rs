@@ -105,6 +105,7 @@ use crate::crypto::{DataKey, MacKey, Secret};
 use crate::domain::{EventId, File, FileLocation, RoomId};
 use crate::limits::{
     DELIVERY_TIMEOUT, OPERATOR_CONNECTIONS_MAX, PASSWORD_QUEUE_MAX, S3_PARTS_WAITING_MAX,
+    STAGED_PARTS_MAX,
 };
 use crate::media::image::{self, Images};
 use crate::runtime::{Clock, MemorySlots, Pace, Stop};
@@ -156,6 +157,8 @@ struct Inner {
     blobs: Blobs,
     /// Parts of uploads to S3 that are in memory: one for each file that is streamed in, and one for everything else.
     part_slots: MemorySlots,
+    /// Uploads in chunks that send a part.
+    staged_slots: MemorySlots,
     images: Images,
     clock: Clock,
     config: Config,
@@ -206,6 +209,7 @@ impl Service {
         Self {
             inner: Arc::new(Inner {
                 blobs: Blobs::build(config.blobs.clone(), storage.nats(), &clock),
+                staged_slots: MemorySlots::new(STAGED_PARTS_MAX, S3_PARTS_WAITING_MAX),
                 part_slots: MemorySlots::new(
                     config.upload_streams.saturating_add(1),
                     S3_PARTS_WAITING_MAX,

@@ -1,6 +1,6 @@
 //! Uploads in one request: the bytes go straight through to their backend.
 
-use bytes::Bytes;
+use std::convert::Infallible;
 
 use super::uploads::{
     UploadError, UploadView, Uploads, check_chunk_count, check_fits, check_whole, detect,
@@ -9,6 +9,7 @@ use super::{FileView, Session};
 use crate::blobs::{BlobError, FileCipher, ObjectWriter, new_multipart};
 use crate::crypto::Sha256State;
 use crate::domain::{AssetId, Chunk, FileLocation, FileState, Multipart, Upload, UploadStatus};
+use crate::limits::{UPLOAD_CHUNK_MAX_BYTES, UPLOAD_STREAM_CHUNK_BYTES};
 use crate::runtime::SlotGuard;
 
 /// Bytes between two writes of the upload's record.
@@ -95,7 +96,8 @@ impl<'a> Uploads<'a> {
         self.remove_former(&cipher, &former).await?;
         let target = match slot {
             Some(slot) => {
-                StreamTarget::S3 { sink: Box::new(self.sink(&cipher, &upload)?), _slot: slot }
+                let sink = self.sink(&cipher, &upload)?.with_spare_memory(self.part_slots.clone());
+                StreamTarget::S3 { sink: Box::new(sink), _slot: slot }
             }
             None => StreamTarget::Nats,
         };
@@ -108,7 +110,27 @@ impl<'a> UploadStream<'a> {
         Self { uploads, file, saved: 0 }
     }
 
-    /// Takes the next bytes, [`UPLOAD_CHUNK_MAX_BYTES`](crate::limits::UPLOAD_CHUNK_MAX_BYTES) at most.
+    /// How many bytes to hand over at a time: a chunk of the file in NATS. S3 has parts, into which they are copied.
+    #[must_use]
+    pub fn chunk_bytes(&self) -> usize {
+        match self.file.target {
+            StreamTarget::Nats => UPLOAD_CHUNK_MAX_BYTES,
+            StreamTarget::S3 { .. } | StreamTarget::Complete => UPLOAD_STREAM_CHUNK_BYTES,
+        }
+    }
+
+    /// Sends what was taken, while the caller waits for the next bytes. It never ends.
+    ///
+    /// # Cancel safety
+    /// Dropping it loses nothing.
+    pub async fn drive(&mut self) -> Infallible {
+        match &mut self.file.target {
+            StreamTarget::S3 { sink, .. } => sink.drive().await,
+            StreamTarget::Nats | StreamTarget::Complete => std::future::pending().await,
+        }
+    }
+
+    /// Takes the next bytes, [`Self::chunk_bytes`] except at the end.
     ///
     /// # Cancel safety
     /// After dropping it, chunks can follow what the record names, which is written every 8 MiB (in S3: only a new
@@ -124,7 +146,7 @@ impl<'a> UploadStream<'a> {
                 file.upload.chunks.push(chunk);
             }
             StreamTarget::S3 { sink, .. } => {
-                Box::pin(sink.write(Bytes::copy_from_slice(bytes))).await?;
+                Box::pin(sink.write(bytes)).await?;
             }
             StreamTarget::Complete => {}
         }
@@ -228,7 +250,7 @@ impl StreamedFile {
         let Some(revision) = saved else {
             // Cancelled, or another request uploads the same file, perhaps from where the record was.
             remove_unlisted(uploads, self.cipher.id, &self.upload.chunks).await;
-            if let StreamTarget::S3 { sink, .. } = &self.target {
+            if let StreamTarget::S3 { sink, .. } = &mut self.target {
                 Box::pin(sink.abort()).await?;
             }
             return Err(UploadError::Conflict);

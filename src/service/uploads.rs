@@ -18,9 +18,9 @@ use crate::domain::{
     AssetId, Chunk, Detected, File, FileGroup, FileLocation, FileState, Multipart, RoomId, Upload,
     UploadStatus,
 };
-use crate::limits::{FILE_CHUNKS_MAX, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
+use crate::limits::{FILE_CHUNKS_MAX, S3_PART_WAIT_TIMEOUT, UPLOAD_CHUNK_MAX_BYTES, UPLOAD_TTL};
 use crate::media;
-use crate::runtime::{Clock, MemorySlots};
+use crate::runtime::{Clock, MemorySlots, SlotGuard, SlotsBusy};
 use crate::storage::{Storage, StorageError};
 
 /// A file that is going to be uploaded.
@@ -152,6 +152,7 @@ pub struct Uploads<'a> {
     pub(super) storage: &'a Storage,
     pub(super) blobs: &'a Blobs,
     pub(super) part_slots: &'a MemorySlots,
+    pub(super) staged_slots: &'a MemorySlots,
     pub(super) clock: &'a Clock,
     pub(super) eraser: FileEraser<'a>,
     pub(super) max_bytes: u64,
@@ -257,9 +258,7 @@ impl<'a> Uploads<'a> {
         upload: &mut Upload,
         revision: u64,
     ) -> Result<u64, UploadError> {
-        let mut slot = Box::pin(self.part_slots.take());
-        let slot = futures_lite::future::poll_once(slot.as_mut()).await;
-        let Some(Ok(_slot)) = slot else { return Err(UploadError::Busy) };
+        let _memory = self.memory_of_staged_part().await?;
         let mut sink = self.sink(cipher, upload)?;
         self.write_staged(cipher, upload, &mut sink).await?;
         upload.parts = Some(sink.parts());
@@ -277,6 +276,13 @@ impl<'a> Uploads<'a> {
             self.blobs.staged.remove(chunk).await?;
         }
         Ok(revision)
+    }
+
+    /// Waits for memory for the part of an upload in chunks.
+    async fn memory_of_staged_part(self) -> Result<[SlotGuard; 2], UploadError> {
+        let slots = async { Ok([self.staged_slots.take().await?, self.part_slots.take().await?]) };
+        let slots = self.clock.timeout(S3_PART_WAIT_TIMEOUT, slots).await;
+        slots.unwrap_or(Err(SlotsBusy)).map_err(|SlotsBusy| UploadError::Busy)
     }
 
     /// Where an upload to S3 goes on.
@@ -304,7 +310,7 @@ impl<'a> Uploads<'a> {
             let skipped = known.min(chunk.length.into());
             known = known.saturating_sub(skipped);
             let new = bytes.split_off(usize::try_from(skipped).unwrap_or(usize::MAX));
-            Box::pin(sink.write(new)).await?;
+            Box::pin(sink.write(&new)).await?;
         }
         Ok(())
     }
@@ -398,7 +404,7 @@ impl<'a> Uploads<'a> {
 
     /// Makes the object of the parts that S3 has and what is staged. Repeatable.
     async fn finish_in_s3(self, cipher: &FileCipher, upload: &Upload) -> Result<(), UploadError> {
-        let _slot = self.part_slots.take().await.map_err(|_| UploadError::Busy)?;
+        let _memory = self.memory_of_staged_part().await?;
         let mut sink = self.sink(cipher, upload)?;
         if sink.stored_bytes() < staged_begin(upload) {
             // The bytes came in a stream, which closes an upload only after its object is there.

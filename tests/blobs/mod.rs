@@ -26,7 +26,7 @@ fn bytes(length: usize) -> Bytes {
 async fn upload(s3: &S3, key: &str, body: &Bytes) -> Result<(), S3Error> {
     let mut upload = Upload::new(s3.clone(), key, 5 * MIB);
     for chunk in body.chunks(777_777) {
-        upload.write(Bytes::copy_from_slice(chunk)).await?;
+        upload.write(chunk).await?;
     }
     upload.finish().await
 }
