@@ -11,14 +11,14 @@ pub enum BlobError {
     /// They are not what was stored, or the key is another one.
     #[error("bytes of the file are damaged")]
     Damaged,
-    #[error("the store of files failed")]
+    #[error("the store of files returned an error")]
     Nats(#[from] NatsError),
     #[error("the store of files did not accept a write")]
     Publish(#[from] PublishError),
     /// What is left is for messages.
     #[error("too little of the disk is free for files")]
     DiskLow,
-    #[error("the bucket of files failed")]
+    #[error("the bucket returned an error")]
     S3(#[from] S3Error),
     #[error("files are in S3, and core.assets.s3 names no bucket; put its settings back")]
     NoBucket,

@@ -72,7 +72,7 @@ pub const KEYS: &[Key] = &[
     now("core.assets.s3.endpoint", Text, Unset, "Host, host:port or URL of the S3 service"),
     now("core.assets.s3.bucket", Text, Unset, "Bucket; created if it does not exist"),
     now("core.assets.s3.path_prefix", Text, Unset, "Prefix of all keys; leading and trailing slashes are ignored"),
-    now("core.assets.s3.region", Text, Derived("from the endpoint, else us-east-1"), "Region; optional outside AWS"),
+    now("core.assets.s3.region", Text, Derived("from the endpoint, else us-east-1 (R2 and Google: auto)"), "Region; optional outside AWS"),
     now("core.assets.s3.access_key_id", Text, Unset, "Access key; required with s3").secret(),
     now("core.assets.s3.secret_access_key", Text, Unset, "Secret key; required with s3").secret(),
     now("core.assets.s3.use_ssl", Bool, Derived("true, or by the scheme of the endpoint"), "Connect by TLS"),

@@ -14,7 +14,7 @@ pub const IMAGE_MEMORY_MAX_BYTES: usize = 192 * MIB;
 pub const IMAGE_PIXELS_MAX: u64 = 1 << 28;
 /// Processor time for one image; the kernel ends the process that takes more.
 pub const IMAGE_CPU_MAX: Duration = Duration::from_secs(20);
-/// Time for one image; after it the process is ended, and the image is shown as it is for once.
+/// Time for one image; after it the process is ended, and the image is shown as it is this time.
 pub const IMAGE_DEADLINE: Duration = Duration::from_secs(60);
 /// Images that wait to be made; further requests get 503 with `Retry-After`.
 pub const IMAGE_QUEUE_MAX: usize = 32;

@@ -14,7 +14,6 @@ use crate::crypto::{MacKey, from_hex, hex, sha256};
 use crate::domain::{AssetId, File, FileState, UserId};
 use crate::limits::VARIANT_SIDE_MAX;
 use crate::media;
-use crate::media::image::ImageError;
 use crate::runtime::Clock;
 use crate::storage::{Storage, StorageError};
 
@@ -114,7 +113,7 @@ pub enum FileError {
     Blob(#[from] BlobError),
     /// Too many images are being made.
     #[error("no image of this size can be made now")]
-    Busy(#[from] ImageError),
+    Busy,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -128,7 +127,7 @@ impl FileError {
             Self::NotFound => ErrorKind::NotFound,
             Self::Denied => ErrorKind::PermissionDenied,
             Self::Blob(error) => blob_kind(error),
-            Self::Busy(_) => ErrorKind::Unavailable,
+            Self::Busy => ErrorKind::Unavailable,
             Self::Store(error) => error.kind(),
         }
     }

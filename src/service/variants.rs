@@ -45,7 +45,7 @@ impl Variants<'_> {
         if let Some(known) = self.kept(&open, variant).await {
             return Ok(open.shown_as(known));
         }
-        let slot = self.images.slot().await?;
+        let slot = self.images.slot().await.map_err(|_| FileError::Busy)?;
         // Somebody else may have waited for the same one.
         if let Some(known) = self.kept(&open, variant).await {
             return Ok(open.shown_as(known));
@@ -69,7 +69,7 @@ impl Variants<'_> {
                 let kept = self.blobs.variants.put(&open.cipher, &variant.token(), &[FILE]).await;
                 (None, kept)
             }
-            Err(error @ ImageError::Busy) => return Err(error.into()),
+            Err(ImageError::Busy) => return Err(FileError::Busy),
             Err(
                 error @ (ImageError::Late
                 | ImageError::Killed

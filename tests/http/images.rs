@@ -63,7 +63,7 @@ impl Watched {
 }
 
 #[test]
-fn a_smaller_image_is_made_once_and_sent_like_a_file() {
+fn a_variant_is_made_once_and_sent_like_a_file() {
     let (watched, config) = Watched::new("\"$@\"");
     let chat = Chat::on(Edge::start_with_images(config));
     let asset = chat.upload("IMG_1.JPEG", &photo(400, 300, false));
@@ -164,7 +164,7 @@ fn images_that_no_decoder_reads_are_shown_as_they_are() {
 }
 
 #[test]
-fn a_deleted_file_has_no_smaller_image() {
+fn a_deleted_file_has_no_variant() {
     let chat = Chat::start();
     let asset = chat.upload("a.jpg", &photo(64, 64, false));
     let message = json!({"roomId": chat.room, "attachmentAssetIds": [asset["id"]]});

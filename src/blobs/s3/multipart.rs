@@ -130,7 +130,7 @@ impl S3 {
     }
 
     /// A page of the uploads that are not finished and whose keys begin with `prefix`; `after` is the `next` of the page
-    /// before. For tools only.
+    /// before. Slow at some services.
     pub async fn list_multipart(
         &self,
         prefix: &str,

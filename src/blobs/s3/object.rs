@@ -85,7 +85,7 @@ impl S3 {
     }
 
     /// A page of the objects whose keys begin with `prefix`, in the order of their keys; `after` is the `next` of the
-    /// page before. For tools only: services make callers wait.
+    /// page before. Slow at some services.
     pub async fn list(
         &self,
         prefix: &str,

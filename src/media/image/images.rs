@@ -50,7 +50,7 @@ pub enum ImageError {
     #[error("cannot start the process that decodes images")]
     Start(#[source] io::Error),
     /// The file could not be read.
-    #[error("the image's file failed")]
+    #[error("cannot read the image's file")]
     File(#[source] io::Error),
 }
 

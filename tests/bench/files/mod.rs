@@ -1,5 +1,5 @@
-//! Files: how fast they are uploaded and downloaded, what memory and writing that takes, and how long a smaller image
-//! takes.
+//! Files: how fast they are uploaded and downloaded, what memory and writing that takes, and how long a variant
+//! of an image takes.
 
 mod client;
 mod content;

@@ -1,4 +1,4 @@
-//! How long a smaller image of a photo takes, and the memory of the process that makes it.
+//! How long a variant of a photo takes, and the memory of the process that makes it.
 
 use std::time::{Duration, Instant};
 
