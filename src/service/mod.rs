@@ -42,6 +42,7 @@ mod test_support;
 mod throttle;
 mod timeline;
 mod typing;
+mod upload_checks;
 mod upload_stream;
 mod uploads;
 mod users;

@@ -2,9 +2,8 @@
 
 use std::convert::Infallible;
 
-use super::uploads::{
-    UploadError, UploadView, Uploads, check_chunk_count, check_fits, check_whole, detect,
-};
+use super::upload_checks::{check_chunk_count, check_fits, check_whole};
+use super::uploads::{UploadError, UploadView, Uploads, detect};
 use super::{FileView, Session};
 use crate::blobs::{BlobError, FileCipher, ObjectWriter, new_multipart};
 use crate::crypto::Sha256State;

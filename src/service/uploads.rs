@@ -8,10 +8,11 @@ use bytes::Bytes;
 use super::error::StoreError;
 use super::file_eraser::{EraseError, FileEraser};
 use super::rights::ViewerRights;
+use super::upload_checks::{check_chunk, check_whole};
 use super::{ErrorKind, FileView, Session, millis};
 use crate::blobs::s3::S3Error;
 use crate::blobs::{BlobError, Blobs, FileCipher, ObjectWriter, new_multipart};
-use crate::crypto::{Sha256State, from_hex, hex, random, sha256};
+use crate::crypto::{Sha256State, from_hex, hex, random};
 use crate::domain::permission::Permission;
 use crate::domain::text::file_name;
 use crate::domain::{
@@ -335,7 +336,14 @@ impl<'a> Uploads<'a> {
 
     /// How far an upload has come.
     pub async fn get(self, session: &Session, id: &str) -> Result<UploadView, UploadError> {
-        let (id, upload, _) = self.own(session, id).await?;
+        let (id, mut upload, _) = self.own(session, id).await?;
+        let is_pending = |file: File| file.state == FileState::Pending;
+        // While the file is not there, for example because S3 is away, completing has to be repeated.
+        if upload.status == UploadStatus::Completed
+            && self.storage.files().get(&id).await?.is_some_and(is_pending)
+        {
+            upload.status = UploadStatus::Open;
+        }
         Ok(view(id, &upload))
     }
 
@@ -522,53 +530,6 @@ fn staged_bytes(upload: &Upload) -> u64 {
 /// Where the bytes in UPLOADS begin in the file.
 fn staged_begin(upload: &Upload) -> u64 {
     upload.offset.saturating_sub(staged_bytes(upload))
-}
-
-/// Whether all bytes are there, and the right ones.
-pub(super) fn check_whole(
-    upload: &Upload,
-    received: u64,
-    hash: Sha256State,
-) -> Result<(), UploadError> {
-    if received < upload.size {
-        return Err(UploadError::Incomplete { received, size: upload.size });
-    }
-    if hash.finish() == upload.sha256 { Ok(()) } else { Err(UploadError::FileHash) }
-}
-
-fn check_chunk(upload: &Upload, new: &NewChunk<'_>) -> Result<(), UploadError> {
-    if upload.status != UploadStatus::Open {
-        return Err(UploadError::Closed);
-    }
-    if new.offset != upload.offset {
-        return Err(UploadError::Offset { committed: upload.offset });
-    }
-    if new.content.is_empty() || new.content.len() > UPLOAD_CHUNK_MAX_BYTES {
-        return Err(UploadError::ChunkLength);
-    }
-    check_fits(upload, upload.offset, new.content.len())?;
-    check_chunk_count(upload)?;
-    if from_hex(new.sha256).ok_or(UploadError::NotAHash)? != sha256(&new.content) {
-        return Err(UploadError::ChunkHash);
-    }
-    Ok(())
-}
-
-/// Whether the file has this many more bytes.
-pub(super) fn check_fits(upload: &Upload, offset: u64, length: usize) -> Result<(), UploadError> {
-    let length = u64::try_from(length).unwrap_or(u64::MAX);
-    if upload.size.saturating_sub(offset) < length {
-        return Err(UploadError::BeyondSize);
-    }
-    Ok(())
-}
-
-/// Whether the upload may have one more chunk.
-pub(super) fn check_chunk_count(upload: &Upload) -> Result<(), UploadError> {
-    if upload.chunks.len() >= FILE_CHUNKS_MAX {
-        return Err(UploadError::TooManyChunks);
-    }
-    Ok(())
 }
 
 /// Before the first chunk: the parts of a stream are not those of chunks, as it may still send some. Returns the upload

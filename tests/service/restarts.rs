@@ -1,15 +1,19 @@
 //! Uploads that begin anew: a stream after chunks or another stream, chunks while a stream still runs.
 
+use std::sync::atomic::Ordering;
+
 use chatto::domain::FileLocation;
 use chatto::limits::UPLOAD_CHUNK_MAX_BYTES;
-use chatto::service::{ErrorKind, NewMessage, Service, Session, UploadError, UploadView};
+use chatto::service::{
+    ErrorKind, NewMessage, Service, Session, UploadError, UploadStatus, UploadView,
+};
 
-use super::bucket::{assert_empty, staged, stream, two, with_bucket};
+use super::bucket::{assert_empty, failing, staged, stream, two, with_bucket};
 use super::encryption::encrypting;
 use super::files::{begin, chunks, content, read, send};
 use super::leftovers::assert_nothing_left;
 use super::{CutAt, NatsServer, World, run};
-use crate::support::s3::{Kind, S3Server, s3};
+use crate::support::s3::{Kind, S3Server, config, s3};
 
 const MIB: usize = 1 << 20;
 
@@ -26,6 +30,32 @@ async fn send_first(
         let sent = send(service, session, upload.id.as_str(), offset, chunk).await.unwrap();
         offset = sent.offset;
     }
+}
+
+/// Its client repeats what a receipt says is missing.
+#[test]
+fn an_upload_is_complete_only_when_its_object_is_there() {
+    run(|runtime| async move {
+        let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
+        s3(store.config()).check().await.unwrap();
+        let (proxy, fails) = failing(&store, "SlowDown", "busy", |seen| seen.method == "PUT");
+        let bucket = s3(config(proxy.port()));
+        let (world, ada, _, general) = two(&server, &runtime, &bucket).await;
+        let uploads = world.service.uploads();
+        let new = begin(&world.service, &ada, &general, b"text").await.unwrap();
+        let id = new.id.as_str();
+        send(&world.service, &ada, id, 0, b"text").await.unwrap();
+        let error = uploads.complete(&ada, id).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error:?}");
+        let receipt = uploads.get(&ada, id).await.unwrap();
+        assert_eq!((receipt.status, receipt.offset), (UploadStatus::Open, 4));
+        fails.store(false, Ordering::SeqCst);
+        let (completed, file) = uploads.complete(&ada, id).await.unwrap();
+        assert_eq!(completed.status, UploadStatus::Completed);
+        assert_eq!(uploads.get(&ada, id).await.unwrap(), completed);
+        assert_eq!(read(&world.service, &ada, &file.id, 0..4).await.unwrap(), b"text");
+        world.close().await;
+    });
 }
 
 /// In NATS and in S3, staged and with a part that S3 has.
