@@ -330,7 +330,7 @@ impl ServerProcess {
 
     fn start_checking_bucket(&self, service: &Service) -> Result<(), AppError> {
         let (service, stop) = (service.clone(), self.stop.clone());
-        Ok(self.tasks.spawn("bucket", async move { service.prepare_files(&stop).await })?)
+        Ok(self.tasks.spawn("bucket", async move { service.watch_files(&stop).await })?)
     }
 
     fn start_saving_errors(&self) -> Result<(), AppError> {

@@ -6,7 +6,9 @@ use crate::nats::{NatsError, PublishError};
 /// Bytes of a file were not stored or not read.
 #[derive(Debug, thiserror::Error)]
 pub enum BlobError {
-    #[error("bytes of the file are missing")]
+    #[error(
+        "bytes of the file are missing; if it is in S3, check core.assets.s3.bucket and path_prefix"
+    )]
     Missing,
     /// They are not what was stored, or the key is another one.
     #[error("bytes of the file are damaged")]
@@ -20,6 +22,8 @@ pub enum BlobError {
     DiskLow,
     #[error("the bucket returned an error")]
     S3(#[from] S3Error),
-    #[error("files are in S3, and core.assets.s3 names no bucket; put its settings back")]
+    #[error(
+        "core.assets.s3 names no bucket; put its endpoint, bucket and keys into the settings and restart the server"
+    )]
     NoBucket,
 }

@@ -22,7 +22,7 @@ use crate::domain::{AssetId, File, FileLocation, Multipart};
 use crate::limits::{S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX, S3_REDIRECT_TTL};
 use crate::nats::Nats;
 use crate::runtime::{Backoff, Clock, Stop};
-use s3::{S3, S3Error};
+use s3::{Bucket, S3, S3Error};
 
 /// Where new files go, and the bucket of older ones.
 #[derive(Debug, Clone, Default)]
@@ -92,30 +92,33 @@ impl Blobs {
         self.config.s3.as_ref().ok_or(BlobError::NoBucket)
     }
 
-    /// Checks the bucket, creating it if it does not exist, until that succeeds; not while new files go to NATS.
-    /// Uploads fail meanwhile, and the rest of the server does not wait.
-    pub async fn prepare(&self, stop: &Stop) {
-        let Some(s3) = self.config.s3.as_ref().filter(|_| self.config.uploads_to_s3) else {
-            return;
-        };
+    /// Checks the bucket, creating it if it does not exist, until that succeeds. `None`: stopped, or new files go to
+    /// NATS. Uploads fail meanwhile, and the rest of the server does not wait.
+    pub async fn prepare(&self, stop: &Stop) -> Option<Bucket> {
+        let s3 = self.config.s3.as_ref().filter(|_| self.config.uploads_to_s3)?;
         let mut backoff = Backoff::new(S3_CHECK_RETRY_FIRST, S3_CHECK_RETRY_MAX);
         loop {
-            match stop.or(Box::pin(s3.check())).await {
-                None => return,
-                Some(Ok(bucket)) => {
-                    log::info!(bucket:? = bucket; "the S3 bucket can be used");
-                    return;
+            match stop.or(Box::pin(s3.check())).await? {
+                Ok(found) => {
+                    log::info!(bucket = s3.bucket(), found:? = found; "the S3 bucket can be used");
+                    return Some(found);
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     // The reason is logged when it changes, not each time.
                     log::debug!(error:err = error; "the S3 bucket will be checked again");
                 }
             }
-            let delay: Duration = backoff.delay();
-            if stop.or(self.clock.sleep(delay)).await.is_none() {
-                return;
-            }
+            stop.or(self.clock.sleep(backoff.delay())).await?;
         }
+    }
+
+    /// Waits until requests to the bucket fail. `None`: stopped.
+    pub async fn wait_until_unusable(&self, stop: &Stop) -> Option<()> {
+        let is_unusable = || self.s3().is_ok_and(|s3| s3.health().usable == Some(false));
+        while !is_unusable() {
+            stop.or(self.clock.sleep(S3_CHECK_RETRY_FIRST)).await?;
+        }
+        Some(())
     }
 
     /// Bytes `range` of a file.

@@ -10,10 +10,11 @@ const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES < API_ASSET_UPLOAD_BODY_MAX_BYTES);
 const _: () = assert!(UPLOAD_CHUNK_MAX_BYTES + 4 * KIB < NATS_PAYLOAD_MAX_BYTES);
 /// Chunks of one file. The list of them is part of its record; with chunks of the full size it is enough for 5 GiB.
 pub const FILE_CHUNKS_MAX: usize = 10_240;
-/// Pause after the first failed check of the bucket; it grows with each further one.
+/// Pause after the first failed check of the bucket; it grows with each further one. Also how soon a check follows a
+/// request that has failed: nobody else may send the one that shows that the service is back.
 pub const S3_CHECK_RETRY_FIRST: Duration = Duration::from_secs(2);
 /// See [`S3_CHECK_RETRY_FIRST`].
-pub const S3_CHECK_RETRY_MAX: Duration = Duration::from_secs(300);
+pub const S3_CHECK_RETRY_MAX: Duration = Duration::from_secs(60);
 /// How long a download that was redirected to S3 may begin there: whoever has the address needs no account.
 pub const S3_REDIRECT_TTL: Duration = Duration::from_secs(15 * 60);
 /// Work on S3 that waits for memory for a part.

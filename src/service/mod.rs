@@ -100,6 +100,7 @@ use parking_lot::Mutex;
 pub use crate::blobs::{BlobError, BlobReader};
 pub use crate::domain::{Presence, UploadStatus};
 
+use crate::blobs::s3::Bucket;
 use crate::blobs::{self, Blobs};
 use crate::crypto::password::Params;
 use crate::crypto::{DataKey, MacKey, Secret};
@@ -243,27 +244,51 @@ impl Service {
         self.first_boot().prepare().await
     }
 
-    /// Checks the bucket of files until it can be used: see [`Blobs::prepare`]. Without one it warns if files are in one.
-    pub async fn prepare_files(&self, stop: &Stop) {
+    /// Checks the bucket of files until it can be used, see [`Blobs::prepare`], and again whenever requests have failed.
+    /// Without one it warns if files are in one.
+    pub async fn watch_files(&self, stop: &Stop) {
         if self.inner.blobs.s3().is_err() {
             if let Some(Err(error)) = stop.or(self.warn_of_unreadable_files()).await {
                 log::debug!(error:err = error; "files in S3 were not counted");
             }
             return;
         }
-        self.inner.blobs.prepare(stop).await;
+        let blobs = &self.inner.blobs;
+        while let Some(found) = blobs.prepare(stop).await {
+            if found == Bucket::Created
+                && let Some(Err(error)) = stop.or(self.warn_of_an_empty_bucket()).await
+            {
+                log::debug!(error:err = error; "files in S3 were not counted");
+            }
+            if blobs.wait_until_unusable(stop).await.is_none() {
+                return;
+            }
+        }
     }
 
     async fn warn_of_unreadable_files(&self) -> Result<(), StoreError> {
+        let count = self.count_files_in_s3().await?;
+        if count > 0 {
+            log::warn!(files = count; "files are in S3, but core.assets.s3 names no bucket that can be used, so nobody can read them; put its settings back");
+        }
+        Ok(())
+    }
+
+    async fn warn_of_an_empty_bucket(&self) -> Result<(), StoreError> {
+        let count = self.count_files_in_s3().await?;
+        if count > 0 {
+            log::warn!(files = count; "the S3 bucket is new and empty, but files should be in it, so nobody can read them; check core.assets.s3.bucket and endpoint");
+        }
+        Ok(())
+    }
+
+    async fn count_files_in_s3(&self) -> Result<u64, StoreError> {
         let mut count = 0_u64;
         let is_lost = |file: &File| file.location == FileLocation::S3 && file.state.is_complete();
         let each =
             |file: Result<File, _>| count += u64::from(file.is_ok_and(|file| is_lost(&file)));
         self.storage().files().each_file(each).await?;
-        if count > 0 {
-            log::warn!(files = count; "files are in S3, but core.assets.s3 names no bucket that can be used, so nobody can read them; put its settings back");
-        }
-        Ok(())
+        Ok(count)
     }
 
     /// The bucket of files, if the settings name one.

@@ -24,10 +24,13 @@ fn the_documented_server_works() {
     let port = free_port();
     std::fs::write(dir.path().join("s3.json"), documented("```json")).unwrap();
     let line = documented("```sh");
-    let line = line
-        .replace("/srv/seaweedfs", &dir.path().to_string_lossy())
-        .replace("-s3.port=8333", &format!("-s3.port={port}"));
-    let mut words = line.split_whitespace();
+    let data = dir.path().join("seaweedfs").display().to_string();
+    let line =
+        line.replace("/srv/seaweedfs", &data).replace("-s3.port=8333", &format!("-s3.port={port}"));
+    // The folder first; the server is run here, with free ports.
+    let (folder, server) = line.trim().split_once('\n').unwrap();
+    assert!(Command::new("sh").args(["-c", folder]).status().unwrap().success());
+    let mut words = server.split_whitespace();
     let mut command = Command::new(words.next().unwrap());
     command.args(words).current_dir(dir.path());
     // The defaults of these ports are not documented, because nobody needs them.

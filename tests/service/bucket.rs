@@ -41,7 +41,7 @@ pub(super) async fn two(
 }
 
 /// A proxy in front of a bucket that answers such requests with 503 and this error, while the flag is set.
-fn failing(
+pub(super) fn failing(
     store: &S3Server,
     code: &'static str,
     message: &'static str,
@@ -294,7 +294,7 @@ fn completing_may_be_killed_anywhere_while_more_than_a_part_is_staged() {
 }
 
 #[test]
-fn a_bucket_is_created_only_if_files_go_there_and_checked_until_it_works() {
+fn a_bucket_is_created_only_if_files_go_there_and_checked_whenever_it_does_not_work() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         let (proxy, fails) = failing(&store, "ServiceUnavailable", "no tomes available", |_| true);
@@ -302,23 +302,32 @@ fn a_bucket_is_created_only_if_files_go_there_and_checked_until_it_works() {
         let missing = async || direct.list("", None).await.is_err();
         let stop = Stop::new();
         let to_nats = World::open_with(&server, &runtime, with_bucket(&direct, false)).await;
-        to_nats.service.prepare_files(&stop).await;
+        to_nats.service.watch_files(&stop).await;
         assert!(missing().await, "nothing is created while files go to NATS");
         let bucket = s3(config(proxy.port()));
         let to_s3 = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
-        let checking = to_s3.service.prepare_files(&stop);
+        let watching = to_s3.service.watch_files(&stop);
+        let becomes = async |usable: bool| {
+            while bucket.health().usable != Some(usable) {
+                to_s3.clock.sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let within = Duration::from_secs(30);
         let mending = async {
-            let seen = async {
-                while proxy.seen().is_empty() {
-                    to_s3.clock.sleep(Duration::from_millis(10)).await;
-                }
-            };
-            to_s3.clock.timeout(Duration::from_secs(30), seen).await.expect("a check arrives");
+            to_s3.clock.timeout(within, becomes(false)).await.expect("a check arrives");
             assert!(missing().await);
             fails.store(false, Ordering::SeqCst);
+            to_s3.clock.timeout(within, becomes(true)).await.expect("it is checked again");
+            assert!(!missing().await, "it was created once the service responded");
+            // Nobody else sends a request when it is back.
+            fails.store(true, Ordering::SeqCst);
+            bucket.list("", None).await.unwrap_err();
+            assert_eq!(bucket.health().usable, Some(false));
+            fails.store(false, Ordering::SeqCst);
+            to_s3.clock.timeout(within, becomes(true)).await.expect("it is seen to be back");
+            stop.stop();
         };
-        futures_lite::future::zip(checking, mending).await;
-        assert!(!missing().await, "it was created once the service responded");
+        futures_lite::future::zip(watching, mending).await;
         to_nats.close().await;
     });
 }
