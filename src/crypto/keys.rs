@@ -96,7 +96,7 @@ impl DataKey {
         seal(&self.0, plain, ad)
     }
 
-    /// The nonce and the result of [`Self::seal`] in one buffer, for contents that are large.
+    /// The nonce and the result of [`Self::seal`] in one buffer, made by one allocation.
     #[must_use]
     pub fn seal_with_nonce(&self, plain: &[u8], ad: &[u8]) -> Vec<u8> {
         seal_with_nonce(&self.0, plain, ad)

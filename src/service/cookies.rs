@@ -32,10 +32,7 @@ impl CookieKeys {
     pub(super) fn session(&self, handle: &[u8]) -> String {
         let (form, payload) = match &self.encryption {
             None => ('s', handle.to_vec()),
-            Some(key) => {
-                let (nonce, sealed) = key.seal(handle, SEALED_AD);
-                ('e', [nonce.as_slice(), &sealed].concat())
-            }
+            Some(key) => ('e', key.seal_with_nonce(handle, SEALED_AD)),
         };
         let signed = format!("{form}.{}", BASE64.encode(payload));
         let mac = BASE64.encode(self.signing.mac(signed.as_bytes()));

@@ -98,8 +98,7 @@ impl ResumeCursors<'_> {
         let epoch = head(self.storage.epoch());
         let stored = ResumePosition { epoch, position, rights, made_ms: self.clock.unix_ms() };
         let ad = session.user.as_str().as_bytes();
-        let (nonce, sealed) = self.key.seal(&stored.bytes(), ad);
-        BASE64.encode([nonce.as_slice(), &sealed].concat())
+        BASE64.encode(self.key.seal_with_nonce(&stored.bytes(), ad))
     }
 
     /// Where a cursor stood. `None` when it is broken, too old, of another viewer or another epoch,
