@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use chatto::blobs::s3::S3;
 use chatto::domain::FileLocation;
 use chatto::limits::UPLOAD_CHUNK_MAX_BYTES;
 use chatto::service::{
@@ -16,6 +17,18 @@ use super::{CutAt, NatsServer, World, run};
 use crate::support::s3::{Kind, S3Server, config, s3};
 
 const MIB: usize = 1 << 20;
+
+/// Two processes on one store, whose new files go to this bucket and to NATS, with a member of a room.
+async fn both_backends(
+    server: &NatsServer,
+    runtime: &chatto::runtime::Runtime,
+    bucket: &S3,
+) -> (World, World, Session, String) {
+    let (to_s3, ada, _, general) = two(server, runtime, bucket).await;
+    bucket.check().await.unwrap();
+    let to_nats = World::open_with(server, runtime, with_bucket(bucket, false)).await;
+    (to_s3, to_nats, ada, general)
+}
 
 /// Sends the first chunks of a file.
 async fn send_first(
@@ -64,9 +77,7 @@ fn chunks_go_on_after_a_stream_that_was_killed_anywhere() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         let bucket = s3(store.config());
-        let (to_s3, ada, _, general) = two(&server, &runtime, &bucket).await;
-        bucket.check().await.unwrap();
-        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let (to_s3, to_nats, ada, general) = both_backends(&server, &runtime, &bucket).await;
         for (world, total, sent) in [(&to_nats, 4, 2), (&to_s3, 4, 2), (&to_s3, 13, 12)] {
             let service = &world.service;
             let bytes = content(total * UPLOAD_CHUNK_MAX_BYTES);
@@ -109,9 +120,7 @@ fn a_stream_removes_the_chunks_that_came_before_it() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         let bucket = s3(store.config());
-        let (to_s3, ada, _, general) = two(&server, &runtime, &bucket).await;
-        bucket.check().await.unwrap();
-        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let (to_s3, to_nats, ada, general) = both_backends(&server, &runtime, &bucket).await;
         let bytes = content(13 * UPLOAD_CHUNK_MAX_BYTES);
         for world in [&to_nats, &to_s3] {
             let service = &world.service;
@@ -133,9 +142,7 @@ fn a_stream_that_lost_to_another_one_removes_nothing_of_it() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         let bucket = s3(store.config());
-        let (to_s3, ada, _, general) = two(&server, &runtime, &bucket).await;
-        bucket.check().await.unwrap();
-        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let (to_s3, to_nats, ada, general) = both_backends(&server, &runtime, &bucket).await;
         let other = World::open_with(&server, &runtime, with_bucket(&bucket, true)).await;
         for (world, length) in [(&to_nats, MIB), (&to_s3, MIB), (&to_s3, 6 * MIB)] {
             let bytes = content(length);
@@ -172,9 +179,7 @@ fn a_stream_that_ends_after_its_file_was_deleted_leaves_nothing() {
     run(|runtime| async move {
         let (server, store) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
         let bucket = s3(store.config());
-        let (to_s3, ada, _, general) = two(&server, &runtime, &bucket).await;
-        bucket.check().await.unwrap();
-        let to_nats = World::open_with(&server, &runtime, with_bucket(&bucket, false)).await;
+        let (to_s3, to_nats, ada, general) = both_backends(&server, &runtime, &bucket).await;
         for world in [&to_nats, &to_s3] {
             let service = &world.service;
             let new = begin(service, &ada, &general, b"0123456789").await.unwrap();
