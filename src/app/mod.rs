@@ -11,6 +11,8 @@ mod offline;
 mod open_files;
 mod parts;
 mod port_holder;
+#[expect(dead_code, reason = "the commands that use it follow")]
+mod reach;
 mod readiness;
 mod register;
 mod server;

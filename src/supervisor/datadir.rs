@@ -94,6 +94,8 @@ pub enum LockError {
 #[derive(Debug, Clone)]
 pub struct DataDir {
     path: PathBuf,
+    /// The folder in which nats-server creates `jetstream`.
+    store_parent: PathBuf,
     lock: Arc<File>,
 }
 
@@ -149,7 +151,7 @@ impl DataDir {
             clock.sleep(LOCK_POLL_INTERVAL).await;
         }
         write_holder(&mut file, &role, clock).map_err(unusable)?;
-        Ok(Self { path: dir, lock: Arc::new(file) })
+        Ok(Self { store_parent: dir.clone(), path: dir, lock: Arc::new(file) })
     }
 
     /// The directory, absolute.
@@ -167,7 +169,18 @@ impl DataDir {
     /// JetStream's directory; nats-server creates the folder `jetstream` in the directory it is given.
     #[must_use]
     pub fn store(&self) -> PathBuf {
-        self.path.join("jetstream")
+        self.store_parent.join("jetstream")
+    }
+
+    /// The same lock for a nats-server whose store is in a folder of the directory: a restore fills a new store beside the
+    /// present one.
+    #[must_use]
+    pub fn with_store_in(self, folder: &str) -> Self {
+        Self { store_parent: self.path.join(folder), ..self }
+    }
+
+    pub(super) fn store_parent(&self) -> &Path {
+        &self.store_parent
     }
 
     /// The directory of sockets and connection files of the running process (0700).

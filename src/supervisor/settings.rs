@@ -51,7 +51,7 @@ pub enum SyncInterval {
 pub(super) struct ChildConfig<'a> {
     pub(super) config: &'a Config,
     /// The folder in which `jetstream` is created.
-    pub(super) data_dir: &'a Path,
+    pub(super) store_parent: &'a Path,
     pub(super) run_dir: &'a Path,
     pub(super) port: u16,
     pub(super) token: &'a str,
@@ -93,7 +93,7 @@ pub(super) fn render(run: &ChildConfig<'_>) -> String {
         quote(&format!("{host}:{port}")),
         quote(&run.run_dir.to_string_lossy()),
         quote(run.token),
-        quote(&run.data_dir.to_string_lossy()),
+        quote(&run.store_parent.to_string_lossy()),
         run.max_file_store.max(FILE_STORE_MIN_BYTES),
     )
     .ok();
@@ -224,10 +224,10 @@ mod tests {
     fn the_file_says_what_was_set() {
         let mut config = config();
         let run = |config: &Config| {
-            let (data_dir, run_dir) = (Path::new("/d"), Path::new("/d/run"));
+            let (store_parent, run_dir) = (Path::new("/d"), Path::new("/d/run"));
             render(&ChildConfig {
                 config,
-                data_dir,
+                store_parent,
                 run_dir,
                 port: 0,
                 token: "t",

@@ -202,7 +202,7 @@ impl Starter {
                 let max_file_store = file_store_limit(&config, used, free);
                 let text = render(&ChildConfig {
                     config: &config,
-                    data_dir: data_dir.path(),
+                    store_parent: data_dir.store_parent(),
                     run_dir: &run_dir,
                     port,
                     token: &token,
