@@ -3,6 +3,7 @@
 //! It knows neither stored records nor requests: callers pass bytes and get bytes back. It is the only
 //! module that names hash and AEAD crates.
 
+pub mod age;
 mod hash;
 mod keys;
 mod mac;

@@ -49,8 +49,23 @@ pub const OUTPUT_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 /// Size of a table of proc(5) with the sockets of a port.
 pub const PROC_FILE_MAX_BYTES: u64 = 4 * MIB as u64;
 
-/// Size of a password that a command reads from a file or from standard input.
+/// Size of a password or passphrase that a command reads.
 pub const PASSWORD_INPUT_MAX_BYTES: usize = 4 * KIB;
+/// How long one may take to arrive on standard input, and each entry on the terminal.
+pub const PASSWORD_INPUT_TIMEOUT: Duration = Duration::from_secs(60);
+/// A passphrase with fewer characters causes a warning.
+pub const PASSPHRASE_STRONG_CHARACTERS: usize = 12;
+/// A passphrase with fewer different characters causes a warning.
+pub const PASSPHRASE_STRONG_DIFFERENT: usize = 6;
+
+// --- age files (product 6.2) --------------------------------------------------------------------
+
+/// scrypt work factor of new files: 32 MiB, so that the smallest board can open every one.
+pub const AGE_WORK_FACTOR: u8 = 15;
+/// Largest work factor of a file: 1 GiB.
+pub const AGE_WORK_FACTOR_MAX: u8 = 20;
+/// Header of a file with one passphrase, which takes about 150 bytes.
+pub const AGE_HEADER_MAX_BYTES: usize = 4 * KIB;
 
 // --- operator socket (product 3) ----------------------------------------------------------------
 

@@ -9,6 +9,8 @@ pub enum Exit {
     /// The operation failed or is incomplete.
     Failed = 1,
     Usage = 2,
+    /// An archive or key file is damaged, from another server or too new.
+    Damaged = 65,
     /// NATS or the store cannot be reached.
     Unreachable = 69,
     /// The target already exists or cannot be created.
@@ -35,6 +37,7 @@ impl Exit {
         let all = [
             Self::Success,
             Self::Usage,
+            Self::Damaged,
             Self::Unreachable,
             Self::Exists,
             Self::Io,
