@@ -12,8 +12,11 @@ mod init;
 mod invite;
 mod local;
 mod output;
+#[expect(dead_code, reason = "the commands that use it follow")]
+mod passphrase;
 mod password;
 mod progress;
+mod secret_text;
 mod setup_link;
 mod start;
 mod status;

@@ -1,0 +1,72 @@
+//! The passphrase of an encrypted file.
+
+use std::path::Path;
+
+use super::secret_text::{Entries, SecretText};
+use super::{CliError, Context};
+use crate::crypto::Secret;
+use crate::limits::{PASSPHRASE_STRONG_CHARACTERS, PASSPHRASE_STRONG_DIFFERENT};
+
+/// What the command line says about the passphrase.
+#[derive(Clone, Copy)]
+pub(super) struct PassphraseFlags<'a> {
+    /// `--passphrase`
+    pub(super) text: Option<&'a str>,
+    /// `--passphrase-file`
+    pub(super) file: Option<&'a Path>,
+}
+
+impl PassphraseFlags<'_> {
+    /// The passphrase of an existing file.
+    pub(super) fn read(self, context: &Context) -> Result<Secret, CliError> {
+        self.ask(context, Entries::Once)
+    }
+
+    /// The passphrase of a new file; a weak one causes a warning.
+    pub(super) fn read_new(self, context: &Context) -> Result<Secret, CliError> {
+        let passphrase = self.ask(context, Entries::Twice)?;
+        if is_weak(&passphrase.to_text()) {
+            context.output.warning(
+                "the passphrase is weak: whoever gets the file can try many quickly; use at least 12 characters, better \
+                 several words",
+            );
+        }
+        Ok(passphrase)
+    }
+
+    fn ask(self, context: &Context, entries: Entries) -> Result<Secret, CliError> {
+        let Self { text, file } = self;
+        let read = SecretText { name: "passphrase", flag: text, file, entries }.read()?;
+        if text.is_some() {
+            context.output.warning(
+                "--passphrase is visible in the list of processes; --passphrase-file and standard input are not",
+            );
+        }
+        Ok(Secret::new(read.as_bytes().to_vec()))
+    }
+}
+
+/// Too short, or too few different characters. Words are not looked up.
+fn is_weak(passphrase: &str) -> bool {
+    let mut different: Vec<char> = passphrase.chars().collect();
+    let length = different.len();
+    different.sort_unstable();
+    different.dedup();
+    length < PASSPHRASE_STRONG_CHARACTERS || different.len() < PASSPHRASE_STRONG_DIFFERENT
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_weak;
+
+    #[test]
+    fn short_and_monotonous_passphrases_are_weak() {
+        for weak in ["x", "elevenchars", "aaaaaaaaaaaaaaaaaaaa", "abababababababab", "ääääääääääää"]
+        {
+            assert!(is_weak(weak), "{weak}");
+        }
+        for strong in ["correct horse", "k3Y-b4cKup-x", "äöüßéèêëàâôû"] {
+            assert!(!is_weak(strong), "{strong}");
+        }
+    }
+}

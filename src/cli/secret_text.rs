@@ -1,0 +1,215 @@
+//! Reads a password or passphrase from a flag, a file, the terminal, or standard input.
+
+use std::io::{IsTerminal, Read};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use zeroize::Zeroizing;
+
+use super::{CliError, Exit};
+use crate::limits::{PASSWORD_INPUT_MAX_BYTES, PASSWORD_INPUT_TIMEOUT};
+use crate::runtime::limited_read;
+
+/// How many attempts the terminal allows when the two entries differ.
+const ATTEMPTS: usize = 3;
+
+/// A secret text that a command needs, and where the command line says it comes from.
+pub(super) struct SecretText<'a> {
+    /// As in messages and in the names of both flags.
+    pub(super) name: &'a str,
+    /// The value of the flag with this name.
+    pub(super) flag: Option<&'a str>,
+    /// The value of the flag with this name and `-file`.
+    pub(super) file: Option<&'a Path>,
+    pub(super) entries: Entries,
+}
+
+/// How often the terminal asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Entries {
+    Once,
+    /// For a new secret.
+    Twice,
+}
+
+impl SecretText<'_> {
+    /// The text without its final line end.
+    pub(super) fn read(&self) -> Result<Zeroizing<String>, CliError> {
+        let name = self.name;
+        let text = match (self.flag, self.file) {
+            (Some(_), Some(_)) => {
+                let message = format!("--{name} and --{name}-file cannot be combined");
+                return Err(CliError::usage(message));
+            }
+            (Some(text), None) => self.checked(Zeroizing::new(text.as_bytes().to_vec()))?,
+            (None, Some(path)) => {
+                let limit = u64::try_from(PASSWORD_INPUT_MAX_BYTES).unwrap_or(u64::MAX);
+                let bytes = limited_read(path, limit).map_err(|error| {
+                    CliError::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
+                })?;
+                self.checked(Zeroizing::new(one_line(bytes)))?
+            }
+            (None, None) if std::io::stdin().is_terminal() => return self.ask(),
+            (None, None) => self.checked(self.input()?)?,
+        };
+        self.not_empty(text)
+    }
+
+    /// All of standard input, without its final line end.
+    fn input(&self) -> Result<Zeroizing<Vec<u8>>, CliError> {
+        let limit = u64::try_from(PASSWORD_INPUT_MAX_BYTES + 1).unwrap_or(u64::MAX);
+        let read = move || {
+            let mut bytes = Vec::new();
+            std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let bytes = self.in_time(read, || {})?.map_err(|error| {
+            CliError::new(Exit::Io, format!("cannot read standard input: {error}"))
+        })?;
+        if bytes.is_empty() {
+            return Err(CliError::usage(format!(
+                "no {name} given; pass it on standard input, with --{name}-file, or type it on a terminal",
+                name = self.name
+            )));
+        }
+        if bytes.len() > PASSWORD_INPUT_MAX_BYTES {
+            return Err(self.too_long());
+        }
+        Ok(Zeroizing::new(one_line(bytes)))
+    }
+
+    fn ask(&self) -> Result<Zeroizing<String>, CliError> {
+        let (first, rest) = self.name.split_at_checked(1).unwrap_or_default();
+        let prompt = format!("{}{rest}: ", first.to_uppercase());
+        for _ in 0..ATTEMPTS {
+            let entered = self.prompt(prompt.clone())?;
+            let entered = self.checked(Zeroizing::new(entered.into_bytes()))?;
+            let entered = self.not_empty(entered)?;
+            if self.entries == Entries::Once || self.prompt("Again: ".to_owned())? == *entered {
+                return Ok(entered);
+            }
+            super::output::print_stderr(&format!("The {}s differ.", self.name));
+        }
+        Err(CliError::new(Exit::Denied, format!("the two {}s differed three times", self.name)))
+    }
+
+    fn prompt(&self, text: String) -> Result<String, CliError> {
+        let former = tcgetattr(std::io::stdin()).ok();
+        let read = self.in_time(
+            move || rpassword::prompt_password(text),
+            || {
+                if let Some(former) = &former {
+                    echo_again(former);
+                }
+            },
+        )?;
+        read.map_err(|error| {
+            CliError::new(Exit::Io, format!("cannot read from the terminal: {error}"))
+        })
+    }
+
+    /// Waits for a read that cannot be cancelled. When its time is over, it stays behind in its thread: the command
+    /// ends.
+    fn in_time<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+        on_timeout: impl FnOnce(),
+    ) -> Result<T, CliError> {
+        let (tx, rx) = mpsc::sync_channel(1);
+        thread::spawn(move || tx.send(read()));
+        rx.recv_timeout(PASSWORD_INPUT_TIMEOUT).map_err(|_| {
+            on_timeout();
+            let seconds = PASSWORD_INPUT_TIMEOUT.as_secs();
+            CliError::usage(format!("no {} arrived within {seconds} seconds", self.name))
+        })
+    }
+
+    fn checked(&self, bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, CliError> {
+        if bytes.len() > PASSWORD_INPUT_MAX_BYTES {
+            return Err(self.too_long());
+        }
+        let text = std::str::from_utf8(&bytes);
+        let text =
+            text.map_err(|_| CliError::usage(format!("the {} is not UTF-8 text", self.name)))?;
+        Ok(Zeroizing::new(text.to_owned()))
+    }
+
+    fn not_empty(&self, text: Zeroizing<String>) -> Result<Zeroizing<String>, CliError> {
+        if text.is_empty() {
+            return Err(CliError::usage(format!("the {} is empty", self.name)));
+        }
+        Ok(text)
+    }
+
+    fn too_long(&self) -> CliError {
+        CliError::usage(format!("the {} is too long", self.name))
+    }
+}
+
+/// Switches the echo of the terminal on again, which the abandoned read has switched off.
+fn echo_again(former: &Termios) {
+    if let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, former) {
+        log::debug!(error:err = error; "the terminal's settings cannot be restored");
+    }
+}
+
+/// The bytes without one final line end.
+fn one_line(mut bytes: Vec<u8>) -> Vec<u8> {
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_file(bytes: &[u8]) -> Result<String, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), bytes).unwrap();
+        let secret = SecretText {
+            name: "passphrase",
+            flag: None,
+            file: Some(file.path()),
+            entries: Entries::Once,
+        };
+        secret.read().map(|text| text.to_string()).map_err(|error| error.message)
+    }
+
+    #[test]
+    fn exactly_one_line_end_is_removed() {
+        for (bytes, text) in [
+            (b"open sesame".as_slice(), "open sesame"),
+            (b"open sesame\n", "open sesame"),
+            (b"open sesame\r\n", "open sesame"),
+            (b"open sesame\n\n", "open sesame\n"),
+            (b"open sesame\r\r\n", "open sesame\r"),
+            (b" open\nsesame \r", " open\nsesame \r"),
+        ] {
+            assert_eq!(of_file(bytes).unwrap(), text, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn empty_long_and_binary_texts_are_refused() {
+        assert_eq!(of_file(b"").unwrap_err(), "the passphrase is empty");
+        assert_eq!(of_file(b"\n").unwrap_err(), "the passphrase is empty");
+        assert_eq!(of_file(b"\xff\n").unwrap_err(), "the passphrase is not UTF-8 text");
+        let longest = vec![b'x'; PASSWORD_INPUT_MAX_BYTES];
+        assert_eq!(of_file(&longest).unwrap().len(), PASSWORD_INPUT_MAX_BYTES);
+        assert!(of_file(&[longest.as_slice(), b"x"].concat()).unwrap_err().contains("too large"));
+        let text = "x".repeat(PASSWORD_INPUT_MAX_BYTES + 1);
+        let secret = SecretText {
+            name: "passphrase",
+            flag: Some(&text),
+            file: None,
+            entries: Entries::Once,
+        };
+        assert_eq!(secret.read().unwrap_err().message, "the passphrase is too long");
+    }
+}
