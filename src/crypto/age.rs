@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn another_passphrase_is_told_from_damage() {
+    fn another_passphrase_and_damage_are_different_errors() {
         let file = encrypt(b"x", FACTOR);
         let other = Secret::from("correct horse batterz".to_owned());
         let opened = AgeReader::open(file.as_slice(), &other, 16);
