@@ -13,9 +13,9 @@ use crate::domain::{AssetId, File};
 
 /// Bytes of the file in each chunk of an object. Few, because reading a single byte costs a chunk. It never changes, as
 /// stored objects do not say it.
-pub(super) const OBJECT_CHUNK_BYTES: usize = 64 * 1024;
+pub const OBJECT_CHUNK_BYTES: usize = 64 * 1024;
 /// By which a chunk becomes longer.
-const SEAL_BYTES: u64 = (NONCE_BYTES + TAG_BYTES) as u64;
+pub const SEAL_BYTES: usize = NONCE_BYTES + TAG_BYTES;
 const CHUNK_BYTES: u64 = OBJECT_CHUNK_BYTES as u64;
 
 /// Encrypts the bytes of one file.
@@ -46,8 +46,8 @@ impl FileCipher {
         if !self.encrypted {
             return object_bytes;
         }
-        let chunks = object_bytes.div_ceil(CHUNK_BYTES + SEAL_BYTES);
-        object_bytes.saturating_sub(chunks.saturating_mul(SEAL_BYTES))
+        let chunks = object_bytes.div_ceil(CHUNK_BYTES + SEAL_BYTES as u64);
+        object_bytes.saturating_sub(chunks.saturating_mul(SEAL_BYTES as u64))
     }
 
     /// Encrypts the chunk that begins at this byte of the file.
@@ -104,9 +104,10 @@ impl FileCipher {
 }
 
 /// Bytes of the encrypted object that holds so many bytes of a file.
-pub(super) fn sealed_bytes(file_bytes: u64) -> u64 {
+#[must_use]
+pub fn sealed_bytes(file_bytes: u64) -> u64 {
     let chunks = file_bytes.div_ceil(CHUNK_BYTES);
-    file_bytes.saturating_add(chunks.saturating_mul(SEAL_BYTES))
+    file_bytes.saturating_add(chunks.saturating_mul(SEAL_BYTES as u64))
 }
 
 #[cfg(test)]

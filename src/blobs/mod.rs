@@ -7,7 +7,7 @@ mod object;
 pub mod s3;
 mod variants;
 
-pub use cipher::FileCipher;
+pub use cipher::{FileCipher, OBJECT_CHUNK_BYTES, SEAL_BYTES, sealed_bytes};
 pub use error::BlobError;
 pub use nats::{ChunkReader, ChunkStore};
 pub use object::{ObjectReader, ObjectWriter, new_multipart};

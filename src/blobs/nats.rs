@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use super::cipher::SEAL_BYTES;
 use super::{BlobError, FileCipher};
 use crate::crypto::{hex, random};
 use crate::domain::{AssetId, Chunk};
@@ -65,12 +66,22 @@ impl ChunkStore {
         begin: u64,
         plain: &[u8],
     ) -> Result<Chunk, BlobError> {
+        self.put_stored(&cipher.id, cipher.seal(begin, plain)).await
+    }
+
+    /// Stores an encrypted chunk as [`Self::stored`] returned it from another store.
+    ///
+    /// # Errors
+    /// As [`Self::put`].
+    pub async fn put_stored(&self, id: &AssetId, payload: Bytes) -> Result<Chunk, BlobError> {
         self.check_free_disk()?;
-        let length = u32::try_from(plain.len()).map_err(|_| BlobError::Damaged)?;
-        let (subject, message_id) = (self.subject(&cipher.id), hex(&random::<16>()));
+        let length =
+            payload.len().checked_sub(SEAL_BYTES).and_then(|length| length.try_into().ok());
+        let length = length.ok_or(BlobError::Damaged)?;
+        let (subject, message_id) = (self.subject(id), hex(&random::<16>()));
         let message = Publish {
             subject: &subject,
-            payload: cipher.seal(begin, plain),
+            payload,
             message_id: Some(&message_id),
             ..Publish::default()
         };
@@ -89,16 +100,20 @@ impl ChunkStore {
         begin: u64,
         chunk: Chunk,
     ) -> Result<Bytes, BlobError> {
+        let plain = cipher.open(begin, &self.stored(chunk).await?)?;
+        let length = usize::try_from(chunk.length).unwrap_or(usize::MAX);
+        if plain.len() == length { Ok(plain.into()) } else { Err(BlobError::Damaged) }
+    }
+
+    /// A chunk as it is stored: encrypted.
+    pub async fn stored(&self, chunk: Chunk) -> Result<Bytes, BlobError> {
         let what = BatchRead::From { sequence: chunk.sequence, count: 1 };
         let mut found = self.nats.read(self.stream(), what).await?.messages.pop();
         if found.as_ref().is_none_or(|found| found.sequence != chunk.sequence) {
             // A replica that lags behind.
             found = self.nats.leader_at(self.stream(), chunk.sequence).await?;
         }
-        let stored = found.ok_or(BlobError::Missing)?;
-        let plain = cipher.open(begin, &stored.payload)?;
-        let length = usize::try_from(chunk.length).unwrap_or(usize::MAX);
-        if plain.len() == length { Ok(plain.into()) } else { Err(BlobError::Damaged) }
+        Ok(found.ok_or(BlobError::Missing)?.payload)
     }
 
     /// Removes one chunk.

@@ -3,8 +3,10 @@
 //! Names contain the unit: `_bytes`, `_max` counts, `Duration`s. A number that a document defines names
 //! the document: *contract* is the public client API, *product* the product requirements.
 
+mod backup;
 mod files;
 mod images;
+pub use backup::*;
 pub use files::*;
 pub use images::*;
 

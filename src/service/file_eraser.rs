@@ -33,8 +33,8 @@ impl FileEraser<'_> {
     ///
     /// The record of a file that was never complete stays, without the name, as long as its upload has one, and that of a
     /// file whose move was begun until no move runs: a request that was cut off may still be on its way to the store or
-    /// to S3, and what it leaves there needs a record to be found by. The sweep then removes both. Returns whether
-    /// nothing is left.
+    /// to S3, and what it leaves there needs a record to be found by. The sweep then removes both. While an archive is made
+    /// every file stays, as the archive may have a message that shows it. Returns whether nothing is left.
     ///
     /// # Cancel safety
     /// May be repeated.
@@ -43,6 +43,9 @@ impl FileEraser<'_> {
         id: &AssetId,
         is_due: impl Fn(&FileState) -> bool,
     ) -> Result<bool, EraseError> {
+        if self.storage.is_exporting().await? {
+            return Ok(false);
+        }
         let files = self.storage.files();
         let mark = |file: Option<&File>| {
             let due = file.filter(|file| file.state != FileState::Erasing && is_due(&file.state));
@@ -58,6 +61,10 @@ impl FileEraser<'_> {
         };
         // Asked after the record says that the file is being erased: no move begins from then on.
         let is_moving = files.is_moving(id).await?;
+        // An archive that has begun by now may not contain the record any more, but one that began in between does.
+        if self.storage.is_exporting().await? {
+            return Ok(false);
+        }
         self.erase_content(&file).await?;
         if is_moving {
             self.blobs.erase_object(id).await?;

@@ -291,6 +291,14 @@ impl Service {
         Ok(count)
     }
 
+    /// Stores what this process keeps in memory for some seconds, so that a backup contains it.
+    ///
+    /// # Cancel safety
+    /// May be repeated.
+    pub async fn prepare_backup(&self) -> Result<(), StoreError> {
+        Ok(self.storage().markers().flush().await?)
+    }
+
     /// The bucket of files, if the settings name one.
     #[must_use]
     pub fn bucket(&self) -> Option<BucketView> {

@@ -7,11 +7,13 @@
 
 mod encoding;
 mod error;
+mod export;
 mod feed;
 mod files;
 mod fold;
 #[cfg(test)]
 mod golden;
+mod import;
 mod journal;
 mod kv;
 mod layout;
@@ -32,11 +34,16 @@ mod records {
 pub use crate::domain::timeline::Sealed;
 pub use encoding::DecodeError;
 pub use error::{ChangeError, FileKeyError, StorageError};
+pub use export::{
+    ArchivedRecord, ArchivedStream, CutCount, Export, ExportError, ExportLease, ExportedFile,
+    FileBytes, StoreVersions, StreamCount, archived_file, excluded_streams, subject_number,
+};
 pub use feed::live::{
     EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent,
 };
 pub use files::{Files, UnreadableFile, Uploads};
 pub use fold::held::{HoldReason, RoomHold};
+pub use import::{Import, Kept, Lacking, Present, Source};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
 pub use kv::counters::{Counted, Counter, Counters, FoundCounter};
 pub use kv::keys::{Opener, Sealer};
@@ -48,7 +55,7 @@ pub use kv::texts::Texts;
 pub use kv::tokens::{FoundToken, Tokens};
 pub use kv::user_keys::UserKeys;
 pub use layout::{LAYOUT, stream_names};
-pub use open::{Config, OpenError};
+pub use open::{Config, OpenError, write_initialised};
 pub use state::key::{Claim, ClaimKey};
 pub use state::mirror::{StateChange, StateRecord, Tables};
 pub use state::{ClaimHolder, ClaimRecord, Claimed, RecordChange, State};

@@ -120,7 +120,7 @@ impl Storage {
             (config.replicas > 1, identity.epoch.clone()),
         ));
         let (lines, pages) = (Arc::clone(&timeline), Arc::clone(&overlay));
-        let memory = Arc::new(MemoryStreams::new(link(), &config, &identity));
+        let memory = Arc::new(MemoryStreams::new(link(), config.replicas, &identity));
         let inner = Arc::new(Inner {
             state: State::new(link(), Arc::clone(&mirror)),
             journal: Journal::new(
@@ -275,6 +275,12 @@ impl Storage {
     /// Whether another process holds a lease, asked without taking it.
     pub async fn is_lease_held_elsewhere(&self, name: &'static str) -> Result<bool, StorageError> {
         self.inner.is_lease_held_elsewhere(name).await
+    }
+
+    /// Whether an archive of this store is being made: files must not be erased meanwhile. Whoever erases one asks after
+    /// it is stored that the file is being erased.
+    pub async fn is_exporting(&self) -> Result<bool, StorageError> {
+        crate::storage::export::is_exporting(&self.inner.memory).await
     }
 
     /// With external NATS: one attempt to wait until this process has seen everything acknowledged before

@@ -340,11 +340,11 @@ impl Files<'_> {
     }
 }
 
-fn subject(id: &AssetId) -> String {
+pub(crate) fn subject(id: &AssetId) -> String {
     format!("files.{}.{id}", id.group())
 }
 
-fn key_subject(id: &AssetId) -> String {
+pub(crate) fn key_subject(id: &AssetId) -> String {
     format!("files.{}.{id}.key", id.group())
 }
 

@@ -18,6 +18,8 @@ use crate::storage::state::RecordChange;
 use crate::storage::state::mirror::{Mirror, Tables};
 use crate::storage::store::Inner;
 
+/// Where STATE has it.
+pub(crate) const SUBJECT: &str = "$KV.STATE.fold.checkpoint";
 /// Events of one held room that a start keeps in memory.
 const HELD_EVENTS_MAX: usize = OVERLAY_EVENTS_MAX / 4;
 /// Messages of a held room per request.

@@ -37,7 +37,7 @@ impl Keys {
         Self { nats, clock, kek, cache: Mutex::new(LruCache::new(capacity(KEY_CACHE_MAX))) }
     }
 
-    fn subject(user: &UserId, key_id: &str) -> String {
+    pub(crate) fn subject(user: &UserId, key_id: &str) -> String {
         format!("$KV.ENCRYPTION_KEYS.user.{user}.{key_id}")
     }
 

@@ -227,7 +227,7 @@ impl Markers {
     }
 
     /// Writes what waits. Each marker stays readable from memory until it is stored.
-    pub(crate) async fn flush(&self) -> Result<(), StorageError> {
+    pub async fn flush(&self) -> Result<(), StorageError> {
         let _alone = self.flushing.lock().await;
         let waiting: Vec<_> =
             self.lock().pending.iter().map(|(key, marker)| (key.clone(), *marker)).collect();

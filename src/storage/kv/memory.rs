@@ -16,7 +16,7 @@ use crate::storage::error::StorageError;
 use crate::storage::kv::bucket_get_any;
 use crate::storage::kv::{self, Entry};
 use crate::storage::layout::STREAMS;
-use crate::storage::open::{Config, Identity, OpenError, ensure};
+use crate::storage::open::{Identity, OpenError, ensure};
 use crate::storage::store::Inner;
 
 /// A record that is written only to learn whether there is room.
@@ -33,11 +33,11 @@ pub(crate) struct MemoryStreams {
 }
 
 impl MemoryStreams {
-    pub(crate) fn new((nats, clock): (Nats, Clock), config: &Config, identity: &Identity) -> Self {
+    pub(crate) fn new((nats, clock): (Nats, Clock), replicas: usize, identity: &Identity) -> Self {
         Self {
             nats,
             clock,
-            replicas: config.replicas,
+            replicas,
             server_id: identity.server_id.clone(),
             full: AtomicBool::new(false),
         }

@@ -30,6 +30,14 @@ pub struct Process {
     pub fingerprints: Vec<Fingerprint>,
 }
 
+impl Process {
+    /// Where it runs, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        format!("{} pid {}", self.host, self.pid)
+    }
+}
+
 /// A hash of a setting's value.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fingerprint {

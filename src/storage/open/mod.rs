@@ -120,7 +120,7 @@ struct Marker {
     streams: Vec<String>,
 }
 
-const META_SUBJECT: &str = "$KV.META.store";
+pub(crate) const META_SUBJECT: &str = "$KV.META.store";
 /// nats-server's codes for "not enough servers for so many replicas" and "peers offline".
 const TOO_FEW_NODES: [u64; 2] = [10_005, 10_074];
 
@@ -190,6 +190,33 @@ pub(crate) async fn open(
     }
     write_marker(config, &meta, marker).await?;
     check_secret(nats, clock, config, &meta).await?;
+    Ok(Identity { server_id: meta.server_id, epoch: meta.epoch })
+}
+
+/// Checks, without writing, that there is a complete store that this program may read.
+pub(crate) async fn check_complete(nats: &Nats) -> Result<Identity, OpenError> {
+    if nats.stream(stream::META).await?.is_none() {
+        let orphans = ours(nats).await?;
+        return Err(match orphans.is_empty() {
+            true => OpenError::NoStore,
+            false => OpenError::Damaged { missing: vec![META.to_owned()] },
+        });
+    }
+    let meta = read_meta(nats).await?.0.ok_or(OpenError::NoStore)?;
+    if meta.layout > LAYOUT {
+        return Err(OpenError::Newer { found: meta.layout });
+    }
+    if meta.least_writer > WRITER {
+        return Err(OpenError::Outdated { least: meta.least_writer });
+    }
+    if meta.state() != MetaState::Ready {
+        return Err(OpenError::Partial);
+    }
+    let mut missing = missing(nats, &meta.streams).await?;
+    missing.retain(|name| is_damage(name));
+    if !missing.is_empty() {
+        return Err(OpenError::Damaged { missing });
+    }
     Ok(Identity { server_id: meta.server_id, epoch: meta.epoch })
 }
 
@@ -375,6 +402,12 @@ async fn read_marker(config: &Config) -> Result<Option<Marker>, OpenError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(OpenError::Marker { path, source }),
     }
+}
+
+/// Writes `<data_dir>/initialised` for a store that was restored. Blocks.
+pub fn write_initialised(path: &std::path::Path, server_id: &str) -> std::io::Result<()> {
+    let marker = Marker { server: server_id.to_owned(), streams: stream_list() };
+    write_durably(path, &serde_json::to_vec(&marker)?, 0o600)
 }
 
 async fn write_marker(

@@ -1,0 +1,45 @@
+//! Limits of backups.
+
+use std::time::Duration;
+
+use super::{KIB, MIB, NATS_PAYLOAD_MAX_BYTES, OVERLAY_MAX_BYTES};
+
+/// How long a backup repeats a read that nats-server does not reply to: an election, or a restart.
+pub const EXPORT_RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often pages and journal are read until they fit together.
+pub const EXPORT_CUTS_MAX: usize = 100;
+/// Bytes of unfolded events that a backup keeps in memory. A server keeps [`OVERLAY_MAX_BYTES`]; the rest is for rooms
+/// that are held.
+pub const EXPORT_EVENTS_MAX_BYTES: usize = 24 * MIB;
+const _: () = assert!(OVERLAY_MAX_BYTES * 2 < EXPORT_EVENTS_MAX_BYTES);
+/// Bytes of records in one member of an archive. A reader has one in memory.
+pub const ARCHIVE_MEMBER_MAX_BYTES: usize = 8 * MIB;
+// A line is a message in base64 and some words around it.
+const _: () = assert!(NATS_PAYLOAD_MAX_BYTES / 3 * 4 + 64 * KIB < ARCHIVE_MEMBER_MAX_BYTES);
+/// Members of an archive.
+pub const ARCHIVE_MEMBERS_MAX: usize = 1_000_000;
+/// Bytes of the header and of the text for people.
+pub const ARCHIVE_TEXT_MAX_BYTES: usize = 256 * KIB;
+/// Lines in a part of the list of members.
+pub const ARCHIVE_PART_LINES: usize = 40_000;
+/// Bytes of such a part, and of the manifest.
+pub const ARCHIVE_MANIFEST_MAX_BYTES: usize = 16 * MIB;
+/// Bytes of one file. S3 keeps objects of up to 5 TiB; encryption adds less than a thousandth.
+pub const ARCHIVE_ASSET_MAX_BYTES: u64 = 6 << 40;
+/// Bytes that are compressed at a time.
+pub const ARCHIVE_BLOCK_BYTES: usize = MIB;
+/// Blocks that are compressed at the same time or wait to be written.
+pub const ARCHIVE_BLOCKS_MAX: usize = 6;
+/// After so many bytes of a backup free space is looked at, and they are synced.
+pub const BACKUP_SPACE_CHECK_BYTES: u64 = 16 << 20;
+/// Tasks of a backup: the keeper of its lease.
+pub const BACKUP_TASKS_MAX: usize = 2;
+/// Bytes of the system's name for its start.
+pub const BOOT_ID_MAX_BYTES: u64 = 128;
+/// Bytes of a subject in an archive.
+pub const ARCHIVED_SUBJECT_MAX_BYTES: usize = 512;
+/// How long a backup that was killed keeps files from being erased, and others from beginning.
+pub const EXPORT_LEASE: Duration = Duration::from_secs(30);
+/// How often the lease is renewed.
+pub const EXPORT_LEASE_RENEWAL: Duration = Duration::from_secs(8);
+const _: () = assert!(EXPORT_LEASE_RENEWAL.as_secs() * 3 < EXPORT_LEASE.as_secs());

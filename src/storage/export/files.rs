@@ -1,0 +1,136 @@
+//! The files of an archive: their records, and how their bytes are read.
+
+use super::{ArchivedRecord, ArchivedStream, Export, ExportError, StreamCount, Subjects, archived};
+use crate::crypto::DataKey;
+use crate::domain::{AssetId, File};
+use crate::nats::StoredMessage;
+use crate::storage::encoding::decode_value;
+use crate::storage::error::StorageError;
+use crate::storage::files::{FileRecord, key_subject, subject};
+use crate::storage::layout::stream;
+
+/// JetStream's name of the chunks of files.
+pub(super) const ASSETS: &str = "OBJ_ASSETS";
+
+/// A file as it is now.
+pub struct ExportedFile {
+    pub file: File,
+    pub bytes: FileBytes,
+}
+
+/// What an archive contains of a file.
+pub enum FileBytes {
+    /// Its bytes, decrypted with this key of its own.
+    Plain(DataKey),
+    /// What is stored: its own key is wrapped with a key of its uploader.
+    Ciphertext,
+}
+
+impl Export {
+    /// Reads FILES: the records of complete files, and the wrapped keys of encrypted ones. Returns the files too, in
+    /// the order of their last changes.
+    ///
+    /// # Errors
+    /// [`ExportError`]; `Sink` is what `each` returns.
+    pub async fn files<E>(
+        &self,
+        mut each: impl FnMut(ArchivedRecord) -> Result<(), E>,
+    ) -> Result<(StreamCount, Vec<AssetId>), ExportError<E>> {
+        let (mut seen, mut files) = (Subjects::default(), Vec::new());
+        let mut encrypted = std::collections::HashSet::new();
+        self.scan(ArchivedStream::Files, 1, |message| {
+            match part(&message.subject) {
+                FilePart::Record => {
+                    let file = read(&message)?;
+                    if !file.state.is_complete() {
+                        return Ok(());
+                    }
+                    if file.encrypted {
+                        encrypted.insert(file.id);
+                    }
+                    if !seen.has(&message.subject) {
+                        files.push(file.id);
+                    }
+                }
+                // It is stored after the record, and never again.
+                FilePart::Key(id) if encrypted.contains(&id) => {}
+                FilePart::Key(_) | FilePart::Move => return Ok(()),
+            }
+            seen.take(&message);
+            each(archived(&message, &self.clock)).map_err(ExportError::Sink)
+        })
+        .await?;
+        Ok((seen.count(), files))
+    }
+
+    /// A file and how its bytes are read, from the leader. `None`: it is gone, or is being erased.
+    pub async fn file<E>(&self, id: &AssetId) -> Result<Option<ExportedFile>, ExportError<E>> {
+        let at = |subject: String| async move {
+            self.retry(|| self.nats.leader_newest(stream::FILES, &subject)).await
+        };
+        let Some(stored) = at(subject(id)).await? else { return Ok(None) };
+        let file = read(&stored)?;
+        if !file.state.is_complete() {
+            return Ok(None);
+        }
+        if file.encrypted {
+            return Ok(Some(ExportedFile { file, bytes: FileBytes::Ciphertext }));
+        }
+        let key = at(key_subject(id)).await?;
+        let key = key.and_then(|stored| DataKey::from_slice(&stored.payload));
+        let corrupt = StorageError::Corrupt { what: stream::FILES, source: None };
+        let key = key.ok_or_else(|| unreadable(id.as_str(), corrupt))?;
+        Ok(Some(ExportedFile { file, bytes: FileBytes::Plain(key) }))
+    }
+}
+
+/// Checks that a record of an archive is one of its stream, and returns the file that it is of, if it is of one.
+///
+/// # Errors
+/// [`StorageError::Corrupt`], [`StorageError::Newer`]
+pub fn archived_file(
+    stream: ArchivedStream,
+    record: &ArchivedRecord,
+) -> Result<Option<File>, StorageError> {
+    if !stream.has(&record.subject) {
+        return Err(StorageError::Corrupt { what: stream.name(), source: None });
+    }
+    let is_file = stream == ArchivedStream::Files && !record.deleted;
+    if !is_file || !matches!(part(&record.subject), FilePart::Record) {
+        return Ok(None);
+    }
+    let read = decode_value::<FileRecord>(&record.data);
+    let (found, _) = read.map_err(StorageError::corrupt(stream.name()))?;
+    if subject(&found.file.id) != record.subject {
+        return Err(StorageError::Corrupt { what: stream.name(), source: None });
+    }
+    Ok(Some(found.file))
+}
+
+/// What a subject of FILES holds.
+enum FilePart {
+    Record,
+    Key(AssetId),
+    Move,
+}
+
+fn part(subject: &str) -> FilePart {
+    let parts: Vec<&str> = subject.split('.').collect();
+    match parts.as_slice() {
+        [_, _, id, "key"] => id.parse().map_or(FilePart::Move, FilePart::Key),
+        [_, _, _, "move"] => FilePart::Move,
+        _ => FilePart::Record,
+    }
+}
+
+fn read<E>(stored: &StoredMessage) -> Result<File, ExportError<E>> {
+    let record = decode_value::<FileRecord>(&stored.payload);
+    record.map(|(record, _)| record.file).map_err(|error| {
+        let id = stored.subject.rsplit('.').next().unwrap_or_default();
+        unreadable(id, StorageError::corrupt(stream::FILES)(error))
+    })
+}
+
+fn unreadable<E>(file: &str, source: StorageError) -> ExportError<E> {
+    ExportError::File { file: file.to_owned(), source }
+}
