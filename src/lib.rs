@@ -3,6 +3,7 @@
 //! `src/README.md` maps the modules and says which may use which; `tests/layers.rs` enforces it.
 
 pub mod app;
+pub mod backup;
 pub mod blobs;
 pub mod cli;
 pub mod config;
