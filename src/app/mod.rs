@@ -4,6 +4,7 @@
 //! order: refuse new work, finish requests, close the edges, store pending writes, stop nats-server. It
 //! prints nothing: what a person must see goes through [`Events`].
 
+mod backup;
 #[cfg(feature = "test-support")]
 mod bootstrap;
 mod error;
@@ -11,15 +12,20 @@ mod offline;
 mod open_files;
 mod parts;
 mod port_holder;
-#[expect(dead_code, reason = "the commands that use it follow")]
 mod reach;
 mod readiness;
 mod register;
+mod restore;
 mod server;
 mod status;
 mod store;
 
+pub use backup::{BackupError, BackupReport, BackupRequest, backup};
 pub use error::AppError;
 pub use offline::with_operations;
 pub use readiness::{Readiness, Reason};
+pub use restore::{
+    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, archive_exit,
+    restore, verify_archive,
+};
 pub use server::{Events, run};

@@ -30,7 +30,7 @@ pub(super) enum ReachedServer {
     /// The chatto that is running on the data directory.
     Running,
     /// This command, which holds the lock of the data directory.
-    Private(PrivateServer),
+    Private(Box<PrivateServer>),
 }
 
 /// A nats-server of this command.
@@ -99,7 +99,7 @@ impl Reach<'_> {
         };
         match connected.await {
             Ok(nats) => {
-                let server = PrivateServer { embedded, _scope: scope };
+                let server = Box::new(PrivateServer { embedded, _scope: scope });
                 Ok(Reached { nats, server: ReachedServer::Private(server) })
             }
             Err(error) => {

@@ -72,6 +72,8 @@ pub(super) enum Command {
     Invite(Invite),
     User(User),
     Assets(Assets),
+    Backup(Backup),
+    Restore(Restore),
     CheckConfig(CheckConfig),
     Version(Version),
     Completions(Completions),
@@ -292,6 +294,102 @@ impl std::str::FromStr for Target {
             "s3" => Ok(Self::S3),
             "nats" => Ok(Self::Nats),
             _ => Err("it must be s3 or nats"),
+        }
+    }
+}
+
+/// Back up the server's data, with the server running or stopped; prints the archive's path.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "backup")]
+pub(super) struct Backup {
+    /// file to write, or a directory; by default a file named by the time in backup.directory
+    #[argh(option, short = 'o', arg_name = "path")]
+    pub(super) output: Option<PathBuf>,
+    /// encrypt the archive with a passphrase
+    #[argh(switch)]
+    pub(super) encrypt: bool,
+    /// passphrase; visible in the process list, so prefer the prompt or a file
+    #[argh(option, arg_name = "text")]
+    pub(super) passphrase: Option<String>,
+    /// file with the passphrase
+    #[argh(option, arg_name = "file")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// whose bytes are included: nats, all (also files in S3) or none
+    #[argh(option, arg_name = "which", default = "AssetChoice::Nats")]
+    pub(super) assets: AssetChoice,
+    /// the same as --assets all
+    #[argh(switch)]
+    pub(super) include_s3: bool,
+    /// make the backup although the bytes of some files are missing, and list them in it
+    #[argh(switch)]
+    pub(super) accept_missing: bool,
+    /// read the archive again and check all of it
+    #[argh(switch)]
+    pub(super) verify: bool,
+}
+
+/// Whose bytes a backup includes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AssetChoice {
+    Nats,
+    All,
+    None,
+}
+
+impl std::str::FromStr for AssetChoice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "nats" => Ok(Self::Nats),
+            "all" => Ok(Self::All),
+            "none" => Ok(Self::None),
+            _ => Err("it must be nats, all or none"),
+        }
+    }
+}
+
+/// Restore a backup while no server runs; sessions end, and every client loads everything again.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "restore")]
+pub(super) struct Restore {
+    /// the archive
+    #[argh(positional, arg_name = "file")]
+    pub(super) file: PathBuf,
+    /// what happens to streams that exist: error, skip or overwrite
+    #[argh(option, arg_name = "rule", default = "Conflict::Error")]
+    pub(super) conflict: Conflict,
+    /// passphrase; visible in the process list, so prefer the prompt or a file
+    #[argh(option, arg_name = "text")]
+    pub(super) passphrase: Option<String>,
+    /// file with the passphrase
+    #[argh(option, arg_name = "file")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// check everything and write nothing
+    #[argh(switch)]
+    pub(super) dry_run: bool,
+    /// the highest scrypt work factor to accept, 10 to 20; by default what the memory allows
+    #[argh(option, arg_name = "n")]
+    pub(super) max_work_factor: Option<u8>,
+}
+
+/// What a restore does with streams that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conflict {
+    Error,
+    Skip,
+    Overwrite,
+}
+
+impl std::str::FromStr for Conflict {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "error" => Ok(Self::Error),
+            "skip" => Ok(Self::Skip),
+            "overwrite" => Ok(Self::Overwrite),
+            _ => Err("it must be error, skip or overwrite"),
         }
     }
 }

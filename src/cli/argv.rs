@@ -312,8 +312,8 @@ mod tests {
         ] {
             assert_eq!(run(line), Err(expected.to_owned()), "{line}");
         }
-        // A backup does not exist yet.
-        assert!(run("backup").is_err());
+        // A command of a later version.
+        assert!(run("doctor").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 mod args;
 mod argv;
 mod assets;
+mod backup;
 mod check_config;
 mod completions;
 mod help;
@@ -12,10 +13,10 @@ mod init;
 mod invite;
 mod local;
 mod output;
-#[expect(dead_code, reason = "the commands that use it follow")]
 mod passphrase;
 mod password;
 mod progress;
+mod restore;
 mod secret_text;
 mod setup_link;
 mod start;
@@ -145,6 +146,8 @@ fn execute(chatto: Chatto) -> Exit {
         Command::Invite(args) => invite::run(&context, &args.command),
         Command::User(args) => user::run(&context, &args.command),
         Command::Assets(args) => assets::run(&context, &args.command),
+        Command::Backup(args) => backup::run(&context, &args),
+        Command::Restore(args) => restore::run(&context, &args),
     };
     match done {
         Ok(exit) => exit,

@@ -32,7 +32,7 @@ pub use reference::{reference_page, sample_file};
 pub use resolve::{Effective, Source};
 pub use secrets::{CompleteError, complete as complete_secrets};
 pub use settings::{
-    Assets, AuthSettings, Core, Embedded, General, NatsClient, Settings, Webserver,
+    Assets, AuthSettings, BackupSettings, Core, Embedded, General, NatsClient, Settings, Webserver,
 };
 #[cfg(feature = "test-support")]
 pub use settings::{Bootstrap, BootstrapUser};

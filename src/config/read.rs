@@ -2,7 +2,7 @@
 
 use super::resolve::Resolved;
 use super::settings::{
-    Assets, AuthSettings, Core, Embedded, General, NatsClient, Settings, Webserver,
+    Assets, AuthSettings, BackupSettings, Core, Embedded, General, NatsClient, Settings, Webserver,
 };
 #[cfg(feature = "test-support")]
 use super::settings::{Bootstrap, BootstrapUser};
@@ -43,6 +43,10 @@ impl Settings {
                 .then(|| from.text("livekit.server_id").unwrap_or_default()),
             operator_socket: from.flag("operator_api.enabled").then(socket),
             owner_emails: from.list("owners.emails"),
+            backup: BackupSettings {
+                directory: from.path("backup.directory").unwrap_or_default(),
+                work_factor: from.int("backup.scrypt_work_factor"),
+            },
             max_users: u64::try_from(from.int::<i64>("limits.max_users")).ok(),
             #[cfg(feature = "test-support")]
             bootstrap: bootstrap(from),

@@ -38,9 +38,20 @@ pub struct Settings {
     pub owner_emails: Vec<String>,
     /// `limits.max_users`; `None`: no limit.
     pub max_users: Option<u64>,
+    /// `backup.*`
+    pub backup: BackupSettings,
     /// `bootstrap.*`
     #[cfg(feature = "test-support")]
     pub bootstrap: Bootstrap,
+}
+
+/// `backup.*`
+#[derive(Debug, Clone)]
+pub struct BackupSettings {
+    /// Where archives go by default.
+    pub directory: PathBuf,
+    /// The scrypt work factor of encrypted archives and key files.
+    pub work_factor: u8,
 }
 
 /// `general.*`

@@ -113,6 +113,12 @@ impl Operations {
             }
             "assets.begin" => super::assets::begin(&self.parts.service, params).await,
             "assets.step" => super::assets::step(&self.parts.service, params).await,
+            "backup.prepare" => {
+                let NoParams {} = parse_params(params)?;
+                let prepared = self.parts.service.prepare_backup().await;
+                prepared.map_err(|error| operator_error(error.kind(), &error, None))?;
+                Ok(json!({}))
+            }
             "setup-link" => {
                 let NoParams {} = parse_params(params)?;
                 let link = self.parts.service.links().setup_link().await.map_err(link_error)?;

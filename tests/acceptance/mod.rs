@@ -2,6 +2,7 @@
 //! text, and without losing anything acknowledged.
 
 mod attack;
+mod backup;
 mod bucket;
 mod damage;
 mod disk;

@@ -1,0 +1,536 @@
+//! `restore`: a store from an archive, on this machine or in a cluster.
+//!
+//! On this machine the store is made in a folder of its own, beside the present one. When it is complete and on the disk, that
+//! folder gets another name, which is the moment from which on the restore has happened: what is left of it is done by
+//! whoever locks the directory next ([`finish_swap`]).
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::backup::archive::{ArchiveError, ArchiveReader, Header, Manifest};
+use crate::backup::restore::{self, FileTargets, Restore, RestoreError, Restored};
+use crate::blobs::{self, Blobs, ChunkStore};
+use crate::config::{self, Settings};
+use crate::crypto::Secret;
+use crate::crypto::age::{AgeError, AgeReader, FORM_BYTES, Form};
+use crate::limits::COPY_CHUNK_BYTES;
+use crate::nats::Nats;
+use crate::operator::Exit;
+use crate::runtime::{Clock, Runtime};
+use crate::storage::{Import, Kept, Lacking, Present, Source, live_processes, write_initialised};
+use crate::supervisor::{DataDir, LockError};
+
+use super::error::AppError;
+use super::parts;
+use super::reach::{Reach, Reached};
+
+/// The folder of the store that is being made.
+const MAKING: &str = "restoring";
+/// Its name once it is complete.
+const COMPLETE: &str = "restored";
+
+/// What happens to streams that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConflictRule {
+    /// Nothing is restored.
+    Error,
+    /// They stay as they are.
+    Skip,
+    /// They are replaced.
+    Overwrite,
+}
+
+/// What is to be restored.
+pub struct RestoreRequest<'a> {
+    pub archive: &'a ArchiveFile,
+    pub conflict: ConflictRule,
+    /// Everything is checked and nothing is written.
+    pub is_dry_run: bool,
+}
+
+/// A stage of a restore, for its progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    Verifying,
+    Restoring,
+}
+
+/// What was restored.
+#[derive(Debug)]
+pub struct RestoreReport {
+    pub header: Header,
+    pub manifest: Manifest,
+    pub restored: Restored,
+    pub lacking: Lacking,
+    /// Bare names of streams that were not touched.
+    pub skipped: Vec<String>,
+    /// Accounts that had been deleted after the archive was made, and stay so.
+    pub deleted_users: usize,
+    /// Where the replaced store is.
+    pub former: Option<PathBuf>,
+}
+
+/// Nothing was restored, or not everything: the store is then as it was, or is not used until a restore succeeds.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreFailure {
+    #[error(transparent)]
+    App(#[from] AppError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    Age(#[from] AgeError),
+    #[error(transparent)]
+    Restore(RestoreError),
+    #[error("the archive {} cannot be read", path.display())]
+    File {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("already there: {}. --conflict=skip keeps what is there, --conflict=overwrite replaces it", streams.join(", "))]
+    Conflict { streams: Vec<String> },
+    #[error("a server uses this store ({process}); stop every server first")]
+    InUse { process: String },
+    #[error("restoring beside the present store takes about {} MiB, and {} MiB are free", needed >> 20, free >> 20)]
+    NoSpace { needed: u64, free: u64 },
+    #[error("{} cannot be changed", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl From<RestoreError> for RestoreFailure {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Archive(error) => Self::Archive(error),
+            RestoreError::Open(error) => Self::App(AppError::Store(error)),
+            error @ (RestoreError::Store(_) | RestoreError::File { .. }) => Self::Restore(error),
+        }
+    }
+}
+
+impl RestoreFailure {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::App(error) => error.exit(),
+            Self::Archive(error) => archive_exit(error),
+            Self::Age(error) => age_exit(error),
+            Self::Restore(_) | Self::NoSpace { .. } | Self::Folder { .. } => Exit::Io,
+            Self::File { source, .. } => match source.kind() {
+                io::ErrorKind::PermissionDenied => Exit::Denied,
+                _ => Exit::Io,
+            },
+            Self::Conflict { .. } => Exit::Exists,
+            Self::InUse { .. } => Exit::TryAgain,
+        }
+    }
+}
+
+/// The exit code of an archive that cannot be read.
+#[must_use]
+pub fn archive_exit(error: &ArchiveError) -> Exit {
+    match error {
+        ArchiveError::Io(_) => Exit::Io,
+        ArchiveError::Foreign
+        | ArchiveError::Truncated
+        | ArchiveError::Newer { .. }
+        | ArchiveError::Damaged { .. }
+        | ArchiveError::Record { .. } => Exit::Damaged,
+    }
+}
+
+/// The exit code of an encrypted file that cannot be read.
+#[must_use]
+fn age_exit(error: &AgeError) -> Exit {
+    match error {
+        AgeError::WrongPassphrase => Exit::Denied,
+        AgeError::Read(_) => Exit::Io,
+        _ => Exit::Damaged,
+    }
+}
+
+/// The file of an archive.
+pub struct ArchiveFile {
+    path: PathBuf,
+    /// Decrypts it; `None`: it is not encrypted.
+    passphrase: Option<Secret>,
+    work_factor_max: u8,
+}
+
+impl ArchiveFile {
+    /// Whether the file is encrypted, by its content.
+    pub fn is_encrypted(path: &Path) -> Result<bool, RestoreFailure> {
+        let failed = |source| RestoreFailure::File { path: path.to_owned(), source };
+        let mut start = Vec::new();
+        let limit = u64::try_from(FORM_BYTES).unwrap_or(u64::MAX);
+        File::open(path)
+            .and_then(|file| file.take(limit).read_to_end(&mut start))
+            .map_err(failed)?;
+        match Form::of(&start) {
+            Form::Age => Ok(true),
+            Form::Armored => Err(AgeError::Armored.into()),
+            Form::Other => Ok(false),
+        }
+    }
+
+    /// A file, and what decrypts it.
+    #[must_use]
+    pub fn new(path: PathBuf, passphrase: Option<Secret>, work_factor_max: u8) -> Self {
+        Self { path, passphrase, work_factor_max }
+    }
+
+    /// Opens it at its beginning.
+    pub fn open(&self) -> Result<ArchiveReader<Box<dyn Read>>, RestoreFailure> {
+        let failed = |source| RestoreFailure::File { path: self.path.clone(), source };
+        let mut file = File::open(&self.path).map_err(failed)?;
+        file.rewind().map_err(failed)?;
+        let file = BufReader::with_capacity(COPY_CHUNK_BYTES, file);
+        let plain: Box<dyn Read> = match &self.passphrase {
+            None => Box::new(file),
+            Some(passphrase) => Box::new(AgeReader::open(file, passphrase, self.work_factor_max)?),
+        };
+        Ok(ArchiveReader::open(plain)?)
+    }
+}
+
+/// Reads a whole archive and checks everything in it. `progress` takes the bytes of its content so far. Blocks.
+///
+/// # Errors
+/// [`RestoreFailure`]
+pub fn verify_archive(
+    archive: &ArchiveFile,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Header, Manifest), RestoreFailure> {
+    let mut reader = archive.open()?;
+    restore::verify(&mut reader, progress)?;
+    let manifest = reader.manifest().cloned().unwrap_or_default();
+    Ok((reader.header().clone(), manifest))
+}
+
+/// Takes the stage, the bytes so far and about how many there will be.
+type StageProgress<'a> = &'a mut dyn FnMut(Stage, u64, u64);
+
+/// Restores an archive. Blocks.
+///
+/// # Errors
+/// [`RestoreFailure`]
+pub fn restore(
+    settings: &Settings,
+    request: &RestoreRequest<'_>,
+    progress: StageProgress<'_>,
+) -> Result<RestoreReport, RestoreFailure> {
+    Runtime::run(Runtime::default_threads(), |runtime| async move {
+        let clock = Clock::system();
+        let reach = Reach { settings, command: "restore", runtime: &runtime, clock: &clock };
+        let mut work = Work { reach, request, progress };
+        match &settings.embedded {
+            Some(embedded) => Box::pin(work.embedded(embedded)).await,
+            None => Box::pin(work.external()).await,
+        }
+    })
+}
+
+struct Work<'a> {
+    reach: Reach<'a>,
+    request: &'a RestoreRequest<'a>,
+    progress: StageProgress<'a>,
+}
+
+/// An archive that was found to be complete.
+struct Verified {
+    header: Header,
+    manifest: Manifest,
+    /// Of its records and files.
+    bytes: u64,
+}
+
+impl Work<'_> {
+    async fn embedded(
+        &mut self,
+        embedded: &config::Embedded,
+    ) -> Result<RestoreReport, RestoreFailure> {
+        let locked = match self.reach.lock().await {
+            Err(LockError::HeldByServer { pid, .. }) => {
+                return Err(RestoreFailure::InUse { process: format!("pid {pid}") });
+            }
+            locked => locked.map_err(AppError::from)?,
+        };
+        finish_swap(&locked)?;
+        remove(&locked.path().join(MAKING))?;
+        let (present, kept) = self.present(embedded, &locked).await?;
+        self.check_conflicts(&present)?;
+        let verified = self.verify()?;
+        if self.request.is_dry_run {
+            return Ok(verified.dry_run(&present, self.request.conflict));
+        }
+        if self.request.conflict == ConflictRule::Skip && !present.streams.is_empty() {
+            // What is there stays, so there is nothing to swap.
+            let reached = self.reach.private(embedded, locked).await?;
+            return self.fill(reached, (verified, present, kept)).await;
+        }
+        check_space(&locked, verified.bytes)?;
+        // Synced once at the end instead of with each record.
+        let fast =
+            config::Embedded { sync_interval: Some(Duration::from_secs(120)), ..embedded.clone() };
+        let making = locked.clone().with_store_in(MAKING);
+        create(&locked.path().join(MAKING))?;
+        let reached = self.reach.private(&fast, making).await?;
+        let nothing = Present::default();
+        // Without it the first start makes secrets, and then the marker.
+        let marker = kept.has_secret().then(|| verified.header.server_id.clone());
+        let mut report = self.fill(reached, (verified, nothing, kept)).await?;
+        report.former = swap(&locked, marker.as_deref(), self.reach.clock)?;
+        Ok(report)
+    }
+
+    async fn external(&mut self) -> Result<RestoreReport, RestoreFailure> {
+        let reached = self.reach.connect().await?;
+        let prepared = self.prepare_external(&reached.nats).await;
+        match prepared {
+            Ok((verified, present, kept)) if !self.request.is_dry_run => {
+                self.fill(reached, (verified, present, kept)).await
+            }
+            Ok((verified, present, _)) => {
+                reached.close().await;
+                Ok(verified.dry_run(&present, self.request.conflict))
+            }
+            Err(error) => {
+                reached.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn prepare_external(
+        &mut self,
+        nats: &Nats,
+    ) -> Result<(Verified, Present, Kept), RestoreFailure> {
+        let store = |error| AppError::Store(crate::storage::OpenError::Storage(error));
+        if let Some(process) = live_processes(nats).await.map_err(store)?.first() {
+            return Err(RestoreFailure::InUse { process: process.describe() });
+        }
+        let present = Import::present(nats).await.map_err(store)?;
+        let kept = Kept::read(nats).await.map_err(store)?;
+        self.check_conflicts(&present)?;
+        Ok((self.verify()?, present, kept))
+    }
+
+    /// What the data directory has now.
+    async fn present(
+        &self,
+        embedded: &config::Embedded,
+        locked: &DataDir,
+    ) -> Result<(Present, Kept), RestoreFailure> {
+        if !locked.store().exists() {
+            return Ok((Present::default(), Kept::default()));
+        }
+        let reached = self.reach.private(embedded, locked.clone()).await?;
+        let read = async {
+            let present = Import::present(&reached.nats).await?;
+            Ok::<_, crate::storage::StorageError>((present, Kept::read(&reached.nats).await?))
+        };
+        let read = read.await;
+        reached.close().await;
+        Ok(read.map_err(|error| AppError::Store(crate::storage::OpenError::Storage(error)))?)
+    }
+
+    fn check_conflicts(&self, present: &Present) -> Result<(), RestoreFailure> {
+        let is_refused = self.request.conflict == ConflictRule::Error && !present.is_partial;
+        if is_refused && !present.streams.is_empty() {
+            let streams = present.streams.iter().map(|name| (*name).to_owned()).collect();
+            return Err(RestoreFailure::Conflict { streams });
+        }
+        Ok(())
+    }
+
+    /// Reads the whole archive before anything is written.
+    fn verify(&mut self) -> Result<Verified, RestoreFailure> {
+        let mut archive = self.request.archive.open()?;
+        let header = archive.header().clone();
+        let total = self.request.archive.path.metadata().map_or(0, |about| about.len());
+        let mut bytes = 0;
+        restore::verify(&mut archive, &mut |done| {
+            bytes = done;
+            (self.progress)(Stage::Verifying, done, total.max(done));
+        })?;
+        let manifest = archive.manifest().cloned().unwrap_or_default();
+        Ok(Verified { header, manifest, bytes })
+    }
+
+    /// Writes what is wanted into the streams of a nats-server, and ends the connection.
+    async fn fill(
+        &mut self,
+        reached: Reached,
+        (verified, present, kept): (Verified, Present, Kept),
+    ) -> Result<RestoreReport, RestoreFailure> {
+        let done = self.write(&reached.nats, &verified, &present, kept).await;
+        reached.close().await;
+        let (restored, lacking, deleted_users) = done?;
+        let Verified { header, manifest, .. } = verified;
+        let skipped = skipped(&present, self.request.conflict);
+        Ok(RestoreReport {
+            header,
+            manifest,
+            restored,
+            lacking,
+            skipped,
+            deleted_users,
+            former: None,
+        })
+    }
+
+    async fn write(
+        &mut self,
+        nats: &Nats,
+        verified: &Verified,
+        present: &Present,
+        kept: Kept,
+    ) -> Result<(Restored, Lacking, usize), RestoreFailure> {
+        let Reach { settings, clock, .. } = self.reach;
+        let archive = self.request.archive.open()?;
+        let skipped = skipped(present, self.request.conflict);
+        let keeps_id = !skipped.is_empty() && !present.server_id.is_empty();
+        let server_id = match keeps_id {
+            true => present.server_id.clone(),
+            false => verified.header.server_id.clone(),
+        };
+        let source = Source { server_id, sequence: verified.header.sequence };
+        let deleted_users = kept.deleted_users();
+        let import = Import::begin((nats, clock), settings.replicas, (source, kept)).await;
+        let import = import.map_err(AppError::Store)?;
+        let config =
+            blobs::Config { s3: parts::bucket(settings, clock)?, ..blobs::Config::default() };
+        let files = FileTargets {
+            chunks: ChunkStore::assets(nats.clone(), clock.clone()),
+            blobs: Blobs::build(config, nats, clock),
+        };
+        let total = verified.bytes;
+        let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
+        let restore = Restore { import, files: &files, progress: &mut progress };
+        let wanted = |name: &str| !skipped.iter().any(|skipped| skipped == name);
+        let (restored, lacking) = restore.run(archive, &wanted).await?;
+        Ok((restored, lacking, deleted_users))
+    }
+}
+
+impl Verified {
+    fn dry_run(self, present: &Present, conflict: ConflictRule) -> RestoreReport {
+        RestoreReport {
+            header: self.header,
+            manifest: self.manifest,
+            restored: Restored::default(),
+            lacking: Lacking::default(),
+            skipped: skipped(present, conflict),
+            deleted_users: 0,
+            former: None,
+        }
+    }
+}
+
+fn skipped(present: &Present, conflict: ConflictRule) -> Vec<String> {
+    match conflict {
+        ConflictRule::Skip if !present.is_partial => {
+            present.streams.iter().map(|name| (*name).to_owned()).collect()
+        }
+        ConflictRule::Error | ConflictRule::Skip | ConflictRule::Overwrite => Vec::new(),
+    }
+}
+
+/// Puts a complete store in the place of the present one, which stays beside it under a name with the time.
+fn swap(
+    locked: &DataDir,
+    marker: Option<&str>,
+    clock: &Clock,
+) -> Result<Option<PathBuf>, RestoreFailure> {
+    let (making, complete) = (locked.path().join(MAKING), locked.path().join(COMPLETE));
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| RestoreFailure::Folder { path, source }
+    };
+    sync_disk(&making).map_err(failed(&making))?;
+    if let Some(server_id) = marker {
+        write_initialised(&making.join("initialised"), server_id).map_err(failed(&making))?;
+    }
+    std::fs::rename(&making, &complete)
+        .and_then(|()| sync_folder(locked.path()))
+        .map_err(failed(&complete))?;
+    // From here on the restore has happened.
+    let stamp = crate::observe::rfc3339(clock.unix_ms()).replace(':', "-");
+    let stamp = stamp.split('.').next().unwrap_or_default().to_owned();
+    move_former(locked, &format!("jetstream.before-{stamp}Z"))?;
+    finish_swap(locked)?;
+    let former = locked.path().join(format!("jetstream.before-{stamp}Z"));
+    Ok(former.exists().then_some(former))
+}
+
+fn move_former(locked: &DataDir, name: &str) -> Result<(), RestoreFailure> {
+    let (store, former) = (locked.path().join("jetstream"), locked.path().join(name));
+    if !store.exists() {
+        return Ok(());
+    }
+    std::fs::rename(&store, &former)
+        .and_then(|()| sync_folder(locked.path()))
+        .map_err(|source| RestoreFailure::Folder { path: former, source })
+}
+
+/// Completes a swap that was interrupted after the restore had happened. Whoever locks the directory begins with this.
+///
+/// # Errors
+/// [`RestoreFailure::Folder`]; it may be repeated.
+pub(super) fn finish_swap(locked: &DataDir) -> Result<(), RestoreFailure> {
+    let complete = locked.path().join(COMPLETE);
+    if !complete.exists() {
+        return Ok(());
+    }
+    let failed = |source| RestoreFailure::Folder { path: complete.clone(), source };
+    if complete.join("jetstream").exists() {
+        move_former(locked, "jetstream.before-restore")?;
+        std::fs::rename(complete.join("jetstream"), locked.path().join("jetstream"))
+            .map_err(failed)?;
+        sync_folder(locked.path()).map_err(failed)?;
+    }
+    if complete.join("initialised").exists() {
+        std::fs::rename(complete.join("initialised"), locked.initialised_marker())
+            .map_err(failed)?;
+        sync_folder(locked.path()).map_err(failed)?;
+    }
+    remove(&complete)
+}
+
+fn check_space(locked: &DataDir, content_bytes: u64) -> Result<(), RestoreFailure> {
+    let about = rustix::fs::statvfs(locked.path());
+    let free = about.map_or(u64::MAX, |about| about.f_bavail.saturating_mul(about.f_frsize));
+    // Blocks of nats-server, indexes and what is rewritten once.
+    let needed = content_bytes.saturating_add(content_bytes / 4).saturating_add(32 << 20);
+    if free < needed { Err(RestoreFailure::NoSpace { needed, free }) } else { Ok(()) }
+}
+
+fn create(folder: &Path) -> Result<(), RestoreFailure> {
+    use std::os::unix::fs::DirBuilderExt;
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    created.map_err(|source| RestoreFailure::Folder { path: folder.to_owned(), source })
+}
+
+fn remove(folder: &Path) -> Result<(), RestoreFailure> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(RestoreFailure::Folder { path: folder.to_owned(), source: error })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Writes everything of the folder's file system to the disk.
+fn sync_disk(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(&File::open(folder)?)?)
+}
+
+fn sync_folder(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}

@@ -1,0 +1,252 @@
+//! `backup`: makes an archive.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::{AssetChoice, Backup};
+use super::local::running;
+use super::output::size_text;
+use super::passphrase::PassphraseFlags;
+use super::progress::ProgressBar;
+use super::restore::open_archive;
+use super::{CliError, Context, Exit};
+use crate::app::{self, BackupError, BackupReport, BackupRequest};
+use crate::backup::create::AssetScope;
+use crate::config::{Loaded, Purpose};
+use crate::crypto::Secret;
+use crate::observe::{self, Format};
+use crate::runtime::Clock;
+
+pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
+    let loaded = context.load(Purpose::Local)?;
+    let settings = &loaded.settings;
+    let flags =
+        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let has_passphrase = args.passphrase.is_some() || args.passphrase_file.is_some();
+    if has_passphrase && !args.encrypt {
+        return Err(CliError::usage(
+            "a passphrase is for --encrypt; add it, or leave the passphrase out",
+        ));
+    }
+    let passphrase = args.encrypt.then(|| flags.read_new(context)).transpose()?;
+    let level = if context.output.quiet { observe::Level::Error } else { observe::Level::Warn };
+    observe::init(Format::Text, level);
+    let path = output_path(args.output.as_deref(), &settings.backup.directory, args.encrypt);
+    warn_of_name(context, &path, args.encrypt);
+    // It writes what it keeps in memory for some seconds.
+    if let Some(server) = running(settings)? {
+        server.call("backup.prepare", json!({}))?;
+    }
+    let report = make(context, &loaded, (args, &path, passphrase.clone()))?;
+    if args.verify {
+        verify(context, &path, passphrase)?;
+    }
+    summarise(context, (&path, args, &report));
+    let fields = json!({
+        "path": path,
+        "bytes": report.bytes,
+        "encrypted": args.encrypt,
+        "verified": args.verify,
+        "sequence": report.manifest.sequence,
+        "streams": report.manifest.streams,
+        "assets": report.manifest.assets,
+        "listed_objects": report.manifest.listed_objects,
+        "missing": report.manifest.missing,
+    });
+    context.output.result(&format!("{}\n", path.display()), fields);
+    Ok(Exit::Success)
+}
+
+fn make(
+    context: &Context,
+    loaded: &Loaded,
+    (args, path, passphrase): (&Backup, &Path, Option<Secret>),
+) -> Result<BackupReport, CliError> {
+    let request = BackupRequest {
+        path: path.to_owned(),
+        passphrase,
+        assets: match (args.include_s3, args.assets) {
+            (true, _) | (_, AssetChoice::All) => AssetScope::All,
+            (_, AssetChoice::Nats) => AssetScope::Nats,
+            (_, AssetChoice::None) => AssetScope::None,
+        },
+        accept_missing: args.accept_missing,
+        configuration: configuration(loaded),
+    };
+    let mut meter = Meter::new(context, "backed up");
+    let made = app::backup(&loaded.settings, &request, &mut |done, total| meter.show(done, total));
+    meter.end();
+    Ok(made?)
+}
+
+fn verify(context: &Context, path: &Path, passphrase: Option<Secret>) -> Result<(), CliError> {
+    let mut meter = Meter::new(context, "verified");
+    let total = path.metadata().map_or(0, |about| about.len());
+    let checked = open_archive(path, passphrase, None).and_then(|file| {
+        app::verify_archive(&file, &mut |done| meter.show(done, total.max(done)))
+            .map_err(CliError::from)
+    });
+    meter.end();
+    checked.map(|_| ())
+}
+
+/// What a person should know beside the path.
+fn summarise(context: &Context, (path, args, report): (&Path, &Backup, &BackupReport)) {
+    let output = &context.output;
+    let files: u64 = report.manifest.assets.values().map(|count| count.files).sum();
+    let records: u64 = report.manifest.streams.values().map(|totals| totals.records).sum();
+    let verified = if args.verify { ", verified" } else { "" };
+    output.note(&format!(
+        "{records} records and {files} files, {} in the archive{verified}",
+        size_text(report.bytes)
+    ));
+    let listed = report.manifest.listed_objects;
+    if listed.files > 0 {
+        output.note(&format!(
+            "{} files in S3 ({}) are listed and not included; --assets=all includes them",
+            listed.files,
+            size_text(listed.bytes)
+        ));
+    }
+    if !report.manifest.missing.is_empty() {
+        output.warning(&format!(
+            "the bytes of {} files are missing: {}",
+            report.manifest.missing.len(),
+            report.manifest.missing.join(", ")
+        ));
+    }
+    if report.is_beside_store {
+        output.warning(&format!(
+            "{} is on the same disk as the data: if that disk fails, both are lost; copy it elsewhere",
+            path.display()
+        ));
+    }
+    output.note("message keys are not included; `chatto keys export` saves them");
+}
+
+fn warn_of_name(context: &Context, path: &Path, encrypt: bool) {
+    let is_age = path.extension().is_some_and(|extension| extension == "age");
+    if encrypt && !is_age {
+        context.output.warning("the archive is encrypted although its name does not end with .age");
+    }
+    if !encrypt && is_age {
+        context.output.warning(
+            "the archive is not encrypted although its name ends with .age; --encrypt encrypts it",
+        );
+    }
+}
+
+/// The given file; else a file named by the time, in the given directory or in the configured one.
+fn output_path(given: Option<&Path>, configured: &Path, encrypt: bool) -> PathBuf {
+    let directory = match given {
+        Some(path) if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") => path,
+        Some(path) => return path.to_owned(),
+        None => configured,
+    };
+    let now = observe::rfc3339(Clock::system().unix_ms());
+    let now = now.split('.').next().unwrap_or_default().replace(':', "-");
+    let end = if encrypt { ".tar.gz.age" } else { ".tar.gz" };
+    // Two runs within a second, or a clock that went back.
+    let names = std::iter::once(format!("{now}Z{end}"))
+        .chain((2..).map(|number| format!("{now}Z-{number}{end}")));
+    let mut paths = names.map(|name| directory.join(name));
+    paths.find(|path| !path.exists()).unwrap_or_else(|| directory.join(end))
+}
+
+/// Settings that are set and no secret, as `check-config` shows them.
+fn configuration(loaded: &Loaded) -> BTreeMap<String, String> {
+    let shown = loaded.effective.iter().filter_map(|one| Some((&one.name, one.value.as_ref()?)));
+    let shown = shown.filter(|(_, value)| *value != "***");
+    shown.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// Shows bytes, rate and remaining time.
+pub(super) struct Meter {
+    bar: Option<ProgressBar>,
+    verb: &'static str,
+    clock: Clock,
+    began: std::time::Instant,
+    shown: std::time::Instant,
+}
+
+/// Between two updates of a bar.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
+
+impl Meter {
+    pub(super) fn new(context: &Context, verb: &'static str) -> Self {
+        let clock = Clock::system();
+        let now = clock.now();
+        Self { bar: Some(ProgressBar::new(context.progress)), verb, clock, began: now, shown: now }
+    }
+
+    pub(super) fn show(&mut self, done: u64, total: u64) {
+        let now = self.clock.now();
+        if now - self.shown < UPDATE_INTERVAL {
+            return;
+        }
+        self.shown = now;
+        let text = rate_text(self.verb, (done, total), now - self.began);
+        if let Some(bar) = &mut self.bar {
+            bar.show(done, total, &text);
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.end();
+        }
+    }
+}
+
+fn rate_text(verb: &str, (done, total): (u64, u64), passed: Duration) -> String {
+    let ms = u64::try_from(passed.as_millis()).unwrap_or(u64::MAX).max(1);
+    let rate = done.saturating_mul(1000) / ms;
+    let left = total.saturating_sub(done).checked_div(rate).unwrap_or(0);
+    let left = match left {
+        0..120 => format!("{left} s left"),
+        _ => format!("{} min left", left / 60),
+    };
+    format!("{} {verb}, {}/s, about {left}", size_text(done), size_text(rate))
+}
+
+impl From<BackupError> for CliError {
+    fn from(error: BackupError) -> Self {
+        let too_large = matches!(&error, BackupError::Create(crate::backup::create::CreateError::Write(source))
+            if source.kind() == std::io::ErrorKind::FileTooLarge);
+        let mut message = observe::chain(&error);
+        if too_large {
+            message.push_str(". The file system takes no file of this size; FAT32 ends at 4 GiB: use exFAT or ext4");
+        }
+        Self::new(error.exit(), message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rate_and_remaining_time_are_shown() {
+        let text = rate_text("backed up", (30 << 20, 90 << 20), Duration::from_secs(3));
+        assert_eq!(text, "30 MiB backed up, 10 MiB/s, about 6 s left");
+        let text = rate_text("backed up", (1 << 20, 900 << 20), Duration::from_secs(1));
+        assert_eq!(text, "1 MiB backed up, 1 MiB/s, about 14 min left");
+        let text = rate_text("backed up", (0, 0), Duration::ZERO);
+        assert_eq!(text, "0 B backed up, 0 B/s, about 0 s left");
+    }
+
+    #[test]
+    fn a_default_name_is_a_new_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = output_path(None, folder.path(), true);
+        assert!(first.to_string_lossy().ends_with("Z.tar.gz.age"), "{first:?}");
+        std::fs::write(&first, "").unwrap();
+        let second = output_path(Some(folder.path()), Path::new("other"), true);
+        assert_ne!(first, second);
+        let file = Path::new("daily.tar.gz");
+        assert_eq!(output_path(Some(file), Path::new("other"), false), file);
+    }
+}

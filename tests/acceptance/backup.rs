@@ -1,0 +1,228 @@
+//! Backup and restore with the real program: what was acknowledged before a backup began is there afterwards.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chatto::crypto::{hex, sha256};
+use serde_json::{Value, json};
+
+use super::seeded;
+use crate::support::client::{Account, Message};
+use crate::support::server::Server;
+
+/// Uploads a file, and attaches it to a message of the room; returns the file's id and the message.
+fn attach(account: &Account, room: &str, name: &str, bytes: &[u8]) -> (String, String) {
+    let new = json!({
+        "roomId": room, "filename": name, "size": bytes.len().to_string(),
+        "sha256": hex(&sha256(bytes)),
+    });
+    let created = account.client.call("AssetUploadService/CreateUpload", &new).unwrap();
+    let id = created["upload"]["uploadId"].as_str().unwrap().to_owned();
+    account.client.put_bytes(&format!("/assets/uploads/{id}"), bytes).unwrap();
+    let post = json!({ "roomId": room, "body": name, "attachmentAssetIds": [id] });
+    let posted = account.client.call("MessageService/CreateMessage", &post).unwrap();
+    (id, posted["message"]["id"].as_str().unwrap().to_owned())
+}
+
+fn path(id: &str) -> String {
+    format!("/assets/files/{id}")
+}
+
+/// Runs a command that must succeed and returns its JSON.
+#[track_caller]
+fn json_of(server: &Server, args: &[&str]) -> Value {
+    let output = server.chatto(["--json"].iter().chain(args));
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {:?}\n{stderr}", output.status);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The exit code and what was printed to standard error.
+fn refused(server: &Server, args: &[&str]) -> (i32, String) {
+    let output = server.chatto(args);
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output.status.code().unwrap(), stderr)
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A server with messages and files, and a backup of it.
+struct BackedUp {
+    server: Server,
+    room: String,
+    history: Vec<Message>,
+    files: Vec<(String, Vec<u8>)>,
+    archive: PathBuf,
+}
+
+fn backed_up() -> BackedUp {
+    let server = Server::start();
+    let owner = server.owner();
+    let (room, _) = seeded(&owner);
+    let files: Vec<(String, Vec<u8>)> = [0, 1, 3_000, 1_300_000]
+        .into_iter()
+        .map(|size| {
+            let bytes: Vec<u8> = (0..size).map(|_| fastrand::u8(..)).collect();
+            (attach(&owner, &room, &format!("{size}.bin"), &bytes).0, bytes)
+        })
+        .collect();
+    let history = owner.history(&room);
+    let archive = server.dir().join("first.tar.gz");
+    let made = json_of(&server, &["backup", "-o", text(&archive), "--verify"]);
+    assert_eq!(made["assets"]["nats"]["files"], 4);
+    BackedUp { server, room, history, files, archive }
+}
+
+#[track_caller]
+fn check_everything(account: &Account, of: &BackedUp) {
+    assert_eq!(account.history(&of.room), of.history);
+    for (id, bytes) in &of.files {
+        assert!(account.client.get_bytes(&path(id)).unwrap() == *bytes, "{id}");
+    }
+}
+
+#[test]
+fn a_restore_over_a_store_brings_back_what_was_there_and_keeps_its_keys() {
+    let mut of = backed_up();
+    let owner = of.server.client().log_in("ada");
+    owner.post(&of.room, "after the backup", "late").unwrap();
+    let (late, _) = attach(&owner, &of.room, "late.bin", b"late");
+    assert!(of.server.stop().success());
+
+    let (exit, stderr) = refused(&of.server, &["restore", text(&of.archive)]);
+    assert_eq!(exit, 73, "{stderr}");
+    assert!(stderr.contains("already there: JOURNAL, PAGES, STATE"), "{stderr}");
+    let dry =
+        json_of(&of.server, &["restore", text(&of.archive), "--conflict=overwrite", "--dry-run"]);
+    assert_eq!(dry["records"], 0);
+    let done = json_of(&of.server, &["restore", text(&of.archive), "--conflict=overwrite"]);
+    assert_eq!((&done["files"], &done["missing_keys"]), (&json!(4), &json!(0)));
+    let former = PathBuf::from(done["former"].as_str().unwrap());
+    assert!(former.join("$G").exists(), "{former:?}");
+
+    of.server.run();
+    assert!(
+        owner.client.call("RoomDirectoryService/ListRooms", &json!({})).is_err(),
+        "sessions end"
+    );
+    let owner = of.server.client().log_in("ada");
+    check_everything(&owner, &of);
+    assert!(owner.client.get_bytes(&path(&late)).is_err());
+    owner.post(&of.room, "and on it goes", "next").unwrap();
+    assert_eq!(owner.history(&of.room).len(), of.history.len() + 1);
+    // And again from a backup of what was restored.
+    let again = of.server.dir().join("second.tar.gz");
+    let made = json_of(&of.server, &["backup", "-o", text(&again), "--verify"]);
+    assert_eq!(made["sequence"], 2);
+}
+
+#[test]
+fn without_its_keys_a_restored_server_shows_placeholders_and_goes_on() {
+    let of = backed_up();
+    let mut target = Server::prepare();
+    let done = json_of(&target, &["restore", text(&of.archive)]);
+    assert_eq!((&done["files"], &done["missing_keys"]), (&json!(4), &json!(1)));
+    target.run();
+    let owner = target.client().log_in("ada");
+    let shown = owner.history(&of.room);
+    assert_eq!(shown.len(), of.history.len());
+    assert!(shown.iter().all(|message| message.body.is_empty()), "{shown:?}");
+    for (id, bytes) in &of.files {
+        assert!(owner.client.get_bytes(&path(id)).unwrap() == *bytes, "{id}");
+    }
+    let new = owner.post(&of.room, "a new text", "new").unwrap();
+    let newest = owner.history(&of.room).pop().unwrap();
+    assert_eq!((newest.id, newest.body.as_str()), (new, "a new text"));
+}
+
+#[test]
+fn a_backup_beside_people_who_write_has_everything_from_before_it_began() {
+    let server = Server::start();
+    let owner = server.owner();
+    let (room, _) = seeded(&owner);
+    let writers: Vec<Account> = (0..3).map(|n| owner.invite(&format!("writer{n}"))).collect();
+    let over = AtomicBool::new(false);
+    let archives: Vec<(PathBuf, Vec<Message>)> = std::thread::scope(|scope| {
+        for writer in &writers {
+            let (over, room) = (&over, &room);
+            scope.spawn(move || {
+                writer.join(room);
+                for n in 0.. {
+                    if over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    let text = format!("{} {n}", writer.login);
+                    let mut ids = vec![writer.post(room, &text, &format!("{n}")).unwrap()];
+                    if n % 2 == 0 {
+                        ids.push(attach(writer, room, "beside.bin", text.as_bytes()).1);
+                    }
+                    // A deleted text is folded, and erased from the journal, at once.
+                    for id in ids.iter().filter(|_| n % 3 > 0) {
+                        let delete = json!({ "roomId": room, "eventId": id });
+                        writer.client.call("MessageService/DeleteMessage", &delete).unwrap();
+                    }
+                }
+            });
+        }
+        let made = (0..4).map(|n| {
+            let before = owner.history(&room);
+            let archive = server.dir().join(format!("{n}.tar.gz"));
+            json_of(&server, &["backup", "-o", text(&archive), "--verify"]);
+            (archive, before)
+        });
+        let made = made.collect();
+        over.store(true, Ordering::SeqCst);
+        made
+    });
+    for (archive, before) in archives {
+        let mut target = Server::prepare();
+        json_of(&target, &["restore", text(&archive)]);
+        target.run();
+        let owner = target.client().log_in("ada");
+        let after = owner.history(&room);
+        let ids: Vec<&str> = after.iter().map(|message| message.id.as_str()).collect();
+        for message in &before {
+            // What was deleted meanwhile may be gone.
+            let is_there = ids.contains(&message.id.as_str());
+            assert!(is_there || message.author != owner.id, "{message:?} of {archive:?}");
+        }
+        owner.post(&room, "the room goes on", "on").unwrap();
+        assert_eq!(owner.history(&room).len(), after.len() + 1);
+        let checked = json_of(&target, &["assets", "check"]);
+        assert_eq!(checked["findings"], json!([]), "{archive:?}");
+        let status = json_of(&target, &["status"]);
+        assert_eq!(status["held_rooms"], json!([]), "{status}");
+    }
+}
+
+#[test]
+fn an_encrypted_backup_needs_its_passphrase_and_a_damaged_one_changes_nothing() {
+    let of = backed_up();
+    let (server, dir) = (&of.server, of.server.dir());
+    let secret = dir.join("passphrase");
+    std::fs::write(&secret, "correct horse battery staple\n").unwrap();
+    let archive = dir.join("secret.tar.gz.age");
+    let flag = ["--passphrase-file", text(&secret)];
+    json_of(server, &["backup", "--encrypt", "-o", text(&archive), flag[0], flag[1], "--verify"]);
+    let stored = chatto::runtime::limited_read(&archive, 64 << 20).unwrap();
+    assert!(stored.starts_with(b"age-encryption.org/v1\n-> scrypt "));
+
+    let target = Server::prepare();
+    let (exit, stderr) = refused(&target, &["restore", text(&archive), "--passphrase", "another"]);
+    assert_eq!(exit, 77, "{stderr}");
+    for at in [stored.len() / 3, stored.len() / 2, stored.len() - 1] {
+        let mut damaged = stored.clone();
+        damaged[at] ^= 1;
+        let file = dir.join("damaged.age");
+        std::fs::write(&file, &damaged).unwrap();
+        let (exit, stderr) = refused(&target, &["restore", text(&file), flag[0], flag[1]]);
+        assert_eq!(exit, 65, "byte {at}: {stderr}");
+        std::fs::write(&file, &stored[..at]).unwrap();
+        let (exit, stderr) = refused(&target, &["restore", text(&file), flag[0], flag[1]]);
+        assert_eq!(exit, 65, "cut at {at}: {stderr}");
+    }
+    assert!(!target.dir().join("data/jetstream").exists(), "nothing was written");
+    json_of(&target, &["restore", text(&archive), flag[0], flag[1]]);
+}
