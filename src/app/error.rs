@@ -81,18 +81,23 @@ pub enum AppError {
 fn advice(error: &OpenError) -> String {
     let what = error.to_string();
     match error {
+        OpenError::Damaged { missing } if missing == &["ENCRYPTION_KEYS"] => format!(
+            "{what}. Nothing was created or changed. Restore the data directory, or import an export of the keys with \
+             `chatto keys import FILE`"
+        ),
+        OpenError::Partial => format!("{what}. Restore an archive with `chatto restore FILE`"),
         OpenError::Damaged { .. } | OpenError::Holes { .. } => format!(
             "{what}. Nothing was created or changed. Restore the data directory, or a copy of it that was made \
              earlier"
         ),
         OpenError::SecretChanged => format!(
             "{what}; nothing was changed. Restore the former value, or set it as \
-             core.secret_key_previous so that everything is rewrapped"
+             core.secret_key_previous so that everything is rewrapped. If it is lost, `chatto keys import FILE \
+             --new-secret` makes the keys of an export readable with the present one"
         ),
         OpenError::Newer { .. } => format!("{what}. Run the newer version of chatto"),
         OpenError::Storage(_) => format!("{what}. Check nats-server and its disk"),
         OpenError::NoStore
-        | OpenError::Partial
         | OpenError::Outdated { .. }
         | OpenError::Foreign { .. }
         | OpenError::Marker { .. } => what,
@@ -168,7 +173,7 @@ fn embedded_exit(error: &StartError) -> Exit {
 }
 
 /// Files cannot be written to a directory: a fault of the disk, or a wrong directory.
-fn unwritable_exit(error: &io::Error) -> Exit {
+pub(super) fn unwritable_exit(error: &io::Error) -> Exit {
     const EIO: i32 = 5;
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::TimedOut => {

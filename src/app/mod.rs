@@ -8,6 +8,7 @@ mod backup;
 #[cfg(feature = "test-support")]
 mod bootstrap;
 mod error;
+mod keys;
 mod offline;
 mod open_files;
 mod parts;
@@ -22,6 +23,7 @@ mod store;
 
 pub use backup::{BackupError, BackupReport, BackupRequest, backup};
 pub use error::AppError;
+pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
 pub use offline::with_operations;
 pub use readiness::{Readiness, Reason};
 pub use restore::{

@@ -6,8 +6,8 @@ use std::time::Instant;
 use crate::nats::Nats;
 use crate::observe::{recent_errors, rfc3339};
 use crate::operator::{
-    DiskStatus, HeldRoomStatus, NatsStatus, S3Status, StatusReport, StatusSource, StreamStatus,
-    VERSION,
+    DiskStatus, HeldRoomStatus, KeysStatus, NatsStatus, S3Status, StatusReport, StatusSource,
+    StreamStatus, VERSION,
 };
 use crate::realtime::Realtime;
 use crate::runtime::Clock;
@@ -84,6 +84,7 @@ async fn report(from: &Sources) -> StatusReport {
         streams: streams(from).await,
         unfolded_events: from.storage.unfolded().0,
         held_rooms: from.storage.held_rooms().into_iter().map(held_room).collect(),
+        keys: keys(from).await,
         last_verified_backup: None,
         differences: from.register.as_ref().map(Register::differing).unwrap_or_default(),
         recent_errors: shown
@@ -102,6 +103,17 @@ fn bucket(bucket: BucketView) -> S3Status {
         errors: health.errors,
         last_error: health.last_error,
     }
+}
+
+async fn keys(from: &Sources) -> Option<KeysStatus> {
+    if !from.nats.is_connected() {
+        return None;
+    }
+    let unexported = from.storage.unexported_keys().await.ok()?;
+    Some(KeysStatus {
+        people_without_export: unexported.people,
+        exported: unexported.exported_ms.map(rfc3339),
+    })
 }
 
 /// A held room with its reason and the reason's cause.

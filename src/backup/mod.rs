@@ -1,6 +1,7 @@
-//! Backups: the archive and how it is made, checked and restored.
+//! Backups: the archive and how it is made, checked and restored, and the export of keys.
 
 pub mod archive;
 pub mod create;
+pub mod keys;
 pub mod restore;
 pub mod target;

@@ -74,6 +74,7 @@ pub(super) enum Command {
     Assets(Assets),
     Backup(Backup),
     Restore(Restore),
+    Keys(Keys),
     CheckConfig(CheckConfig),
     Version(Version),
     Completions(Completions),
@@ -392,6 +393,54 @@ impl std::str::FromStr for Conflict {
             _ => Err("it must be error, skip or overwrite"),
         }
     }
+}
+
+/// Export the keys of messages to a file, or import them, with the server running or stopped.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "keys")]
+pub(super) struct Keys {
+    #[argh(subcommand)]
+    pub(super) command: KeysCommand,
+}
+
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub(super) enum KeysCommand {
+    Export(KeysExport),
+    Import(KeysImport),
+}
+
+/// Write the keys of all messages to a file, encrypted with a passphrase; data archives do not contain them.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "export")]
+pub(super) struct KeysExport {
+    /// file to write, or a folder for one named by the time; a former file is kept as FILE.old
+    #[argh(option, short = 'o', arg_name = "file")]
+    pub(super) output: PathBuf,
+    /// passphrase; visible in the process list, so prefer the prompt or a file
+    #[argh(option, arg_name = "text")]
+    pub(super) passphrase: Option<String>,
+    /// file with the passphrase
+    #[argh(option, arg_name = "file")]
+    pub(super) passphrase_file: Option<PathBuf>,
+}
+
+/// Add the keys of an export that the store lacks; nothing is replaced, and it may be repeated.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "import")]
+pub(super) struct KeysImport {
+    /// the export
+    #[argh(positional, arg_name = "file")]
+    pub(super) file: PathBuf,
+    /// passphrase; visible in the process list, so prefer the prompt or a file
+    #[argh(option, arg_name = "text")]
+    pub(super) passphrase: Option<String>,
+    /// file with the passphrase
+    #[argh(option, arg_name = "file")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// after the loss of core.secret_key: make the keys readable with the present or a new one
+    #[argh(switch)]
+    pub(super) new_secret: bool,
 }
 
 /// Check the configuration and show each value with its source; secrets are hidden.

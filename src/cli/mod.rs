@@ -11,6 +11,7 @@ mod completions;
 mod help;
 mod init;
 mod invite;
+mod keys;
 mod local;
 mod output;
 mod passphrase;
@@ -148,6 +149,7 @@ fn execute(chatto: Chatto) -> Exit {
         Command::Assets(args) => assets::run(&context, &args.command),
         Command::Backup(args) => backup::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
+        Command::Keys(args) => keys::run(&context, &args.command),
     };
     match done {
         Ok(exit) => exit,

@@ -68,6 +68,14 @@ pub(super) fn size_text(bytes: u64) -> String {
     }
 }
 
+/// So many people have something, for a sentence.
+pub(super) fn people_have(people: u64) -> String {
+    match people {
+        1 => "1 person has".to_owned(),
+        _ => format!("{people} people have"),
+    }
+}
+
 /// A field of a result; null if it is missing.
 pub(super) fn field<'a>(object: &'a Value, name: &str) -> &'a Value {
     object.get(name).unwrap_or(&Value::Null)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::args::Status;
-use super::output::{field, size_text};
+use super::output::{field, people_have, size_text};
 use super::{CliError, Context, Exit, local};
 use crate::config::Purpose;
 
@@ -74,6 +74,7 @@ fn text(report: &Value) -> String {
         line("s3", s3(field(report, "s3")));
     }
     line("backup", format!("last verified: {}", shown(field(report, "last_verified_backup"))));
+    line("keys", keys_text(field(report, "keys")));
     for stream in field(report, "streams").as_array().into_iter().flatten() {
         let replicas = field(stream, "replicas");
         let drift = if replicas == field(nats, "replicas_configured") {
@@ -111,6 +112,21 @@ fn shown(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Null => "none".to_owned(),
         other => other.to_string(),
+    }
+}
+
+/// Whether a key export holds all keys.
+fn keys_text(keys: &Value) -> String {
+    if keys.is_null() {
+        return "unknown, as the store does not reply".to_owned();
+    }
+    let exported = match field(keys, "exported") {
+        Value::String(time) => format!("last exported {time}"),
+        _ => "never exported".to_owned(),
+    };
+    match field(keys, "people_without_export").as_u64() {
+        None | Some(0) => exported,
+        Some(people) => format!("{exported}; {} keys that no export holds", people_have(people)),
     }
 }
 

@@ -30,7 +30,9 @@ pub use keys::KEYS;
 pub use nearest::nearest;
 pub use reference::{reference_page, sample_file};
 pub use resolve::{Effective, Source};
-pub use secrets::{CompleteError, complete as complete_secrets};
+pub use secrets::{
+    CompleteError, complete as complete_secrets, complete_of_import as complete_secrets_of_import,
+};
 pub use settings::{
     Assets, AuthSettings, BackupSettings, Core, Embedded, General, NatsClient, Settings, Webserver,
 };

@@ -116,7 +116,8 @@ fn tighten(path: &Path, purpose: Purpose, read: &mut Read) {
 pub enum CompleteError {
     #[error(
         "core.secret_key is missing, but the store in {} was created with one. Restore the former \
-         secrets.toml or value; a new key could not decrypt the messages",
+         secrets.toml or value; a new key could not decrypt the messages. If it is lost, `chatto keys import FILE \
+         --new-secret` makes the keys of an export readable with a new one",
         .data_dir.display()
     )]
     KeyOfStoreMissing { data_dir: PathBuf },
@@ -134,9 +135,33 @@ pub enum CompleteError {
 /// # Errors
 /// [`CompleteError`]; nothing was created then.
 pub fn complete(settings: &mut Settings) -> Result<Vec<&'static str>, CompleteError> {
+    complete_for(settings, StoreKey::OfTheStore)
+}
+
+/// As [`complete`], for a command that has found out that a store of the data directory may have a new
+/// `core.secret_key`.
+///
+/// # Errors
+/// [`CompleteError`]; nothing was created then.
+pub fn complete_of_import(settings: &mut Settings) -> Result<Vec<&'static str>, CompleteError> {
+    complete_for(settings, StoreKey::MayBeNew)
+}
+
+/// What an existing store needs as `core.secret_key`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum StoreKey {
+    OfTheStore,
+    MayBeNew,
+}
+
+fn complete_for(
+    settings: &mut Settings,
+    store_key: StoreKey,
+) -> Result<Vec<&'static str>, CompleteError> {
     let path = settings.data_dir.join(NAME);
     let mut created = Vec::new();
-    let initialised = settings.data_dir.join("initialised").exists();
+    let initialised =
+        store_key == StoreKey::OfTheStore && settings.data_dir.join("initialised").exists();
     for name in GENERATED {
         let slot = slot(settings, name);
         if slot.is_none() {

@@ -69,6 +69,17 @@ pub const AGE_WORK_FACTOR_MAX: u8 = 20;
 /// Header of a file with one passphrase, which takes about 150 bytes.
 pub const AGE_HEADER_MAX_BYTES: usize = 4 * KIB;
 
+// --- key export (product 6.4) -------------------------------------------------------------------
+
+/// Keys in an export. A user has one key, and one more for each lost `core.secret_key`.
+pub const KEY_FILE_KEYS_MAX: usize = 100_000;
+/// Text of an export.
+pub const KEY_FILE_MAX_BYTES: u64 = 32 * MIB as u64;
+/// Server id and time in an export.
+pub const KEY_FILE_TEXT_MAX_BYTES: usize = 64;
+// META notes the ids of all exported keys in one record.
+const _: () = assert!(KEY_FILE_KEYS_MAX * 8 + KIB < NATS_PAYLOAD_MAX_BYTES);
+
 // --- operator socket (product 3) ----------------------------------------------------------------
 
 /// Concurrent requests; further ones wait.

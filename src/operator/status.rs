@@ -37,12 +37,23 @@ pub struct StatusReport {
     pub unfolded_events: usize,
     /// Rooms whose new messages cannot be folded, each with the reason.
     pub held_rooms: Vec<HeldRoomStatus>,
+    /// Whether a key export holds the keys of all messages; absent while the store does not reply.
+    pub keys: Option<KeysStatus>,
     /// Time of the last verified backup; always absent in this version.
     pub last_verified_backup: Option<String>,
     /// Settings that differ between processes of the cluster but should not.
     pub differences: Vec<String>,
     /// Errors that were logged recently, oldest first.
     pub recent_errors: Vec<String>,
+}
+
+/// What would be lost with the store, although an archive of its data exists.
+#[derive(Debug, Clone, Serialize)]
+pub struct KeysStatus {
+    /// People with keys that no export holds.
+    pub people_without_export: usize,
+    /// When the newest export was made; absent: never.
+    pub exported: Option<String>,
 }
 
 /// A held room: one of its stored events cannot be processed.

@@ -42,7 +42,7 @@ pub(super) enum ChangeKind {
     User { user: UserId, is_new: bool },
     /// What only the users themselves see of their accounts changed.
     Account,
-    /// Permission decisions or role assignments changed somewhere.
+    /// Permission decisions or role assignments changed somewhere, or keys were imported.
     Rights,
     /// The server's public profile changed, or what only members see of it.
     Server { profile: bool, state: bool },
@@ -211,6 +211,9 @@ impl Change {
             ),
             EphemeralEvent::Token { hash } => {
                 (Self::ephemeral(ChangeKind::Session, None), Audience::Credential(hash))
+            }
+            EphemeralEvent::KeysImported => {
+                (Self::ephemeral(ChangeKind::Rights, None), Audience::Everybody)
             }
             EphemeralEvent::Presence { .. } => return None,
         })

@@ -84,7 +84,13 @@ impl ResumeCursors<'_> {
             self.storage.state().read(|tables| ViewerRights::of(tables, session.user).principal);
         // The debug form names every decision; another version may name them otherwise, which costs
         // its clients one full load.
-        RightsFingerprint(head(&crate::crypto::sha256(format!("{principal:?}").as_bytes())))
+        let mut text = format!("{principal:?}");
+        // Imported keys give a right of their own: to read what could not be decrypted.
+        match self.storage.key_imports() {
+            0 => {}
+            imports => text.push_str(&format!(" {imports}")),
+        }
+        RightsFingerprint(head(&crate::crypto::sha256(text.as_bytes())))
     }
 
     /// A cursor for a client that was sent everything up to this position.

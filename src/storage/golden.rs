@@ -365,6 +365,12 @@ fn buckets() {
     );
     let meta = records::Meta { least_writer: 2, ..records::Meta::default() };
     golden("meta-least-writer", &meta);
+    let transfers = records::KeyTransfers {
+        exported_ids: Bytes::from_static(&[4; 16]),
+        exported_ms: 1_700_000_000_123,
+        imports: 3,
+    };
+    golden("key-transfers", &transfers);
     golden("head-forgotten", &records::Head { has_older: true, ..records::Head::default() });
     golden(
         "wrapped-key",

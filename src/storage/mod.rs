@@ -46,6 +46,10 @@ pub use fold::held::{HoldReason, RoomHold};
 pub use import::{Import, Kept, Lacking, Present, Source};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
 pub use kv::counters::{Counted, Counter, Counters, FoundCounter};
+pub use kv::key_store::{
+    KeyImportMode, KeyStore, KeyStoreFound, KeysImported, KeysRead, StoredKey, Unexported,
+    is_key_id,
+};
 pub use kv::keys::{Opener, Sealer};
 pub use kv::lease::Lease;
 pub use kv::markers::Markers;

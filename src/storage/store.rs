@@ -1,7 +1,7 @@
 //! The store as the rest of the program sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use event_listener::Event as Wake;
@@ -18,6 +18,7 @@ use crate::storage::fold::held::RoomHold;
 use crate::storage::fold::{Folder, checkpoint, task};
 use crate::storage::journal::append::Journal;
 use crate::storage::kv::counters::Counters;
+use crate::storage::kv::key_store::{KeyStore, Unexported};
 use crate::storage::kv::keys::Keys;
 use crate::storage::kv::lease::{Lease, Leases};
 use crate::storage::kv::markers::{self, Markers};
@@ -66,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) folder: Folder,
     pub(crate) fold_wanted: Arc<Wake>,
     pub(crate) keys: Keys,
+    /// How often keys were imported, as this process knows.
+    pub(crate) key_imports: AtomicU64,
     pub(crate) markers: Markers,
     pub(crate) memory: Arc<MemoryStreams>,
     pub(crate) tokens: Tokens,
@@ -131,6 +134,7 @@ impl Storage {
             ),
             folder: Folder::new(link(), pages, lines, identity.epoch.clone()),
             keys: Keys::new(link(), KeyEncryptionKey::derive(&config.secret_key)),
+            key_imports: AtomicU64::new(KeyStore { nats: &nats, clock: &clock }.imports().await?),
             markers: Markers::new(link(), config.embedded, following.clone()),
             tokens: Tokens::new(link(), config.embedded, following.clone()),
             presences: Presences { nats: nats.clone(), memory: Arc::clone(&memory) },
@@ -218,6 +222,20 @@ impl Storage {
     #[must_use]
     pub fn user_keys(&self) -> UserKeys<'_> {
         UserKeys { keys: &self.inner.keys, state: &self.inner.state }
+    }
+
+    /// How often keys were imported into this store: what was undecryptable before may be readable since.
+    #[must_use]
+    pub fn key_imports(&self) -> u64 {
+        self.inner.key_imports.load(Ordering::SeqCst)
+    }
+
+    /// How many people have keys that no export holds.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    pub async fn unexported_keys(&self) -> Result<Unexported, StorageError> {
+        self.inner.key_store().unexported().await
     }
 
     /// What is delivered to the process's subscriber.
@@ -384,6 +402,10 @@ impl Storage {
 }
 
 impl Inner {
+    pub(crate) fn key_store(&self) -> KeyStore<'_> {
+        KeyStore { nats: &self.nats, clock: &self.clock }
+    }
+
     pub(crate) fn is_damaged(&self) -> bool {
         self.timeline.is_damaged()
             || self.state_position.has_shrunk()

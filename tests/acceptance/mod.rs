@@ -8,6 +8,7 @@ mod damage;
 mod disk;
 mod external;
 mod faulty_disk;
+mod keys;
 mod secret;
 mod start;
 mod strangers;

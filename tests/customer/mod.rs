@@ -33,9 +33,12 @@ enum Check {
     Start,
     /// The script's commands succeed beside a server on the port they name.
     BesideServer,
+    /// The script succeeds beside a server, after the other scripts about keys, with somebody at the terminal who types
+    /// the passphrase.
+    Keys,
 }
 
-use Check::{BesideServer, Config, NatsConfig, Start};
+use Check::{BesideServer, Config, Keys, NatsConfig, Start};
 use State::{Passes, WaitsFor};
 
 /// The secrets and the connection that a fragment for several processes goes with.
@@ -54,14 +57,14 @@ const BLOCKS: &[Block] = &[
     row("backup-restore/restore-passphrase.sh", "", WaitsFor("restore")),
     row("backup-restore/start.sh", "", Passes(Start)),
     row("backup-restore/restore-conflicts.sh", "", WaitsFor("restore")),
-    row("backup-restore/keys-export.sh", "", WaitsFor("keys")),
-    row("backup-restore/keys-export-passphrase.sh", "", WaitsFor("keys")),
-    row("backup-restore/keys-import.sh", "", WaitsFor("keys")),
+    row("backup-restore/keys-export.sh", "", Passes(Keys)),
+    row("backup-restore/keys-export-passphrase.sh", "", Passes(Keys)),
+    row("backup-restore/keys-import.sh", "", Passes(Keys)),
     row("backup-restore/disaster-recovery.sh", "", WaitsFor("restore and keys")),
     row("backup-restore/automated.sh", "", WaitsFor("backup and keys")),
     row("backup-restore/age-install.sh", "", WaitsFor("backup")),
     row("backup-restore/age-decrypt.sh", "", WaitsFor("backup")),
-    row("backup-restore/age-keys.sh", "", WaitsFor("keys")),
+    row("backup-restore/age-keys.sh", "", Passes(Keys)),
     row("backup-restore/age-reencrypt.sh", "", WaitsFor("backup")),
     row("high-availability/nats-1.conf", "", Passes(NatsConfig)),
     row("high-availability/compose.yml", "", WaitsFor("the Compose example")),
@@ -144,9 +147,29 @@ fn scripts_do_what_they_say() {
         match &block.state {
             Passes(Start) => start(block.file),
             Passes(BesideServer) => beside_server(block.file),
-            Passes(Config { .. } | NatsConfig) | WaitsFor(_) => {}
+            Passes(Config { .. } | NatsConfig | Keys) | WaitsFor(_) => {}
         }
     }
+}
+
+#[test]
+fn scripts_about_keys_do_what_they_say() {
+    let server = Server::start();
+    std::fs::write(server.dir().join("chatto.toml"), "# nothing to set\n").unwrap();
+    // The secrets manager of the text.
+    let given = "vault() { printf 'correct horse battery'; }\nKEY_BACKUP_PASSPHRASE=$(vault)\n";
+    let typed = "printf 'correct horse battery\\ncorrect horse battery\\n'";
+    for block in BLOCKS.iter().filter(|block| matches!(block.state, Passes(Keys))) {
+        let script = std::fs::read_to_string(here().join(block.file)).unwrap();
+        let script = format!("set -euo pipefail\n{given}{script}");
+        std::fs::write(server.dir().join("script.sh"), script).unwrap();
+        let terminal = "script --quiet --return --command 'bash script.sh' /dev/null";
+        let output = server.shell(&format!("{typed} | {terminal}"));
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{}: {said}", block.file);
+    }
+    let export = std::fs::read_to_string(server.dir().join("keys.json")).unwrap();
+    assert!(export.contains("\"key_count\":0"), "{export}");
 }
 
 /// `chatto check-config` on a block and those it goes with.

@@ -10,6 +10,7 @@ mod file_keys;
 mod folds;
 mod head;
 mod held;
+mod key_store;
 mod lag;
 mod leases;
 mod limits;

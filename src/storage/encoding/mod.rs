@@ -169,5 +169,6 @@ stored_as_it_is!(
     crate::storage::records::Claim,
     crate::storage::records::Fingerprints,
     crate::storage::records::Meta,
-    crate::storage::records::HighWaterMarks
+    crate::storage::records::HighWaterMarks,
+    crate::storage::records::KeyTransfers
 );

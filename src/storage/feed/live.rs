@@ -4,6 +4,7 @@
 //! A process has one subscriber. The feeds call it after their change is visible to readers and before their
 //! position moves on: whoever waits for the position knows that the update was delivered.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use crate::runtime::Stop;
 use crate::storage::encoding::buckets::{presence, presence_number};
 use crate::storage::encoding::{DecodeError, decode, encode, is_known};
 use crate::storage::error::StorageError;
+use crate::storage::kv::key_store::KEYS_SUBJECT;
 use crate::storage::layout::stream;
 use crate::storage::records;
 use crate::storage::state::mirror::StateChange;
@@ -67,6 +69,8 @@ pub enum EphemeralEvent {
         /// Id of the room or thread root.
         target: String,
     },
+    /// `keys import` has added keys: texts that could not be decrypted may be readable now.
+    KeysImported,
     /// A token was written or removed.
     Token {
         /// Its keyed hash.
@@ -251,8 +255,8 @@ impl Feed<'_> {
                 };
                 (format!("live.marker.{user}"), record)
             }
-            // AUTH_TOKENS is republished by the server itself.
-            EphemeralEvent::Token { .. } => return Ok(()),
+            // The command publishes it, and AUTH_TOKENS is republished by the server itself.
+            EphemeralEvent::KeysImported | EphemeralEvent::Token { .. } => return Ok(()),
         };
         Ok(self.store.nats.send(&subject, encode(&record)).await?)
     }
@@ -283,7 +287,8 @@ fn understood(message: &StoredMessage) -> Option<JournalEvent> {
 }
 
 /// The subjects of ephemeral events.
-const SUBJECTS: [&str; 4] = ["live.typing.*", "live.presence", "live.marker.*", "live.token.>"];
+const SUBJECTS: [&str; 5] =
+    ["live.typing.*", "live.presence", "live.marker.*", "live.token.>", KEYS_SUBJECT];
 
 /// Receives from one of [`SUBJECTS`] until the process stops.
 async fn receive(store: Arc<Inner>, subject: &'static str, stop: Stop) {
@@ -297,7 +302,11 @@ async fn receive(store: Arc<Inner>, subject: &'static str, stop: Stop) {
             "live.marker.*" => store.markers.invalidate_all(),
             _ => {}
         }
-        store.subscriber.deliver(FeedUpdate::Missed);
+        if subject == KEYS_SUBJECT {
+            store.notice_key_imports().await;
+        } else {
+            store.subscriber.deliver(FeedUpdate::Missed);
+        }
         let connects = store.nats.connects();
         loop {
             let lost = async {
@@ -306,7 +315,9 @@ async fn receive(store: Arc<Inner>, subject: &'static str, stop: Stop) {
             };
             let next = stop.or(futures_lite::future::or(lost, subscription.next())).await;
             let Some(Some(message)) = next else { break };
-            if let Some(event) = store.receive_ephemeral(&message) {
+            if subject == KEYS_SUBJECT {
+                store.notice_key_imports().await;
+            } else if let Some(event) = store.receive_ephemeral(&message) {
                 store.subscriber.deliver(FeedUpdate::EphemeralEvent(event));
             }
         }
@@ -323,6 +334,21 @@ pub(crate) fn ephemeral_receivers(
 }
 
 impl Inner {
+    /// Tells the subscriber when keys were imported since the last call.
+    async fn notice_key_imports(&self) {
+        match self.key_store().imports().await {
+            Ok(imports) if self.key_imports.swap(imports, Ordering::SeqCst) != imports => {
+                log::info!("keys were imported; clients load everything again");
+                let event = EphemeralEvent::KeysImported;
+                self.subscriber.deliver(FeedUpdate::EphemeralEvent(event));
+            }
+            Ok(_) => {}
+            Err(error) => {
+                log::warn!(error:err = error; "cannot read whether keys were imported; open clients may have to be reloaded");
+            }
+        }
+    }
+
     fn receive_ephemeral(&self, message: &Message) -> Option<EphemeralEvent> {
         let rest = message.subject.strip_prefix("live.")?;
         let (kind, name) = rest.split_once('.').unwrap_or((rest, ""));

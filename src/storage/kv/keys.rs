@@ -252,10 +252,14 @@ impl Opener {
     }
 }
 
-/// `None`: no key has such an id.
 fn name(user: &UserId, key_id: &str) -> Option<KeyName> {
+    Some((*user, key_number(key_id)?))
+}
+
+/// A key's id as a number. `None`: no key has such an id.
+pub(crate) fn key_number(key_id: &str) -> Option<u64> {
     let is_id = key_id.len() == 16 && key_id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    Some((*user, u64::from_str_radix(key_id, 16).ok().filter(|_| is_id)?))
+    u64::from_str_radix(key_id, 16).ok().filter(|_| is_id)
 }
 
 fn key_ad(user: &UserId, key_id: &str) -> Vec<u8> {
@@ -266,7 +270,7 @@ fn body_ad(room: &RoomId, row: &EventId, version: u32) -> Vec<u8> {
     format!("chatto body v{version} {room} {row}").into_bytes()
 }
 
-fn wrap(kek: &KeyEncryptionKey, key: &DataKey, user: &UserId, key_id: &str) -> Wrapping {
+pub(crate) fn wrap(kek: &KeyEncryptionKey, key: &DataKey, user: &UserId, key_id: &str) -> Wrapping {
     let (nonce, ciphertext) = kek.wrap(key, &key_ad(user, key_id));
     Wrapping {
         kek_id: kek.id().0.to_vec().into(),
@@ -275,7 +279,7 @@ fn wrap(kek: &KeyEncryptionKey, key: &DataKey, user: &UserId, key_id: &str) -> W
     }
 }
 
-fn unwrap(
+pub(crate) fn unwrap(
     kek: &KeyEncryptionKey,
     record: &WrappedKey,
     user: &UserId,

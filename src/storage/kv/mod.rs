@@ -1,6 +1,7 @@
 //! Buckets: reading and writing a key by compare-and-set, and the small records that lie in one.
 
 pub(crate) mod counters;
+pub(crate) mod key_store;
 pub(crate) mod keys;
 pub(crate) mod lease;
 pub(crate) mod markers;

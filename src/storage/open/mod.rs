@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::crypto::{KeyEncryptionKey, Secret, hex};
+use crate::crypto::{KekId, KeyEncryptionKey, Secret, hex};
 use crate::nats::{Nats, NatsError, StreamConfig};
 use crate::runtime::{Clock, blocking, limited_read, write_durably};
 use crate::storage::encoding::encode;
@@ -63,7 +63,7 @@ pub enum OpenError {
         stream: &'static str,
     },
     /// A restore or a key import has begun here and is not complete.
-    #[error("this store holds keys but no data; put a copy of the whole data directory back")]
+    #[error("this store holds keys, and no complete data")]
     Partial,
     #[error("stream {stream} belongs to another Chatto server; use another NATS account")]
     Foreign {
@@ -222,20 +222,85 @@ pub(crate) async fn check_complete(nats: &Nats) -> Result<Identity, OpenError> {
 
 /// Founds a store: the one step that decides which process creates it.
 async fn found(nats: &Nats, clock: &Clock, revision: u64) -> Result<Meta, OpenError> {
-    let meta = Meta {
-        server_id: format!("S{}", hex(&crate::crypto::random::<8>())),
-        epoch: crate::crypto::random::<16>().to_vec().into(),
-        layout: LAYOUT,
-        state: MetaState::Creating.into(),
-        created_ms: clock.unix_ms(),
-        ..Meta::default()
-    };
+    let server_id = format!("S{}", hex(&crate::crypto::random::<8>()));
+    let meta = Meta { state: MetaState::Creating.into(), ..new_meta(server_id, clock) };
     let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
     if kv::put(nats, clock, entry, None).await? {
         log::info!("a new store is being created");
         return Ok(meta);
     }
     read_meta(nats).await?.0.ok_or(OpenError::Storage(StorageError::LATE))
+}
+
+fn new_meta(server_id: String, clock: &Clock) -> Meta {
+    Meta {
+        server_id,
+        epoch: crate::crypto::random::<16>().to_vec().into(),
+        layout: LAYOUT,
+        created_ms: clock.unix_ms(),
+        ..Meta::default()
+    }
+}
+
+/// META of a store whose keys are read or written, whatever else it lacks; `None`: there is no store.
+pub(crate) async fn meta_for_keys(nats: &Nats) -> Result<Option<Meta>, OpenError> {
+    let meta = match nats.stream(stream::META).await? {
+        Some(_) => read_meta(nats).await?.0,
+        None => None,
+    };
+    let Some(meta) = meta else {
+        return match ours(nats).await?.is_empty() {
+            true => Ok(None),
+            false => Err(OpenError::Damaged { missing: vec![META.to_owned()] }),
+        };
+    };
+    if meta.layout > LAYOUT {
+        return Err(OpenError::Newer { found: meta.layout });
+    }
+    if meta.least_writer > WRITER {
+        return Err(OpenError::Outdated { least: meta.least_writer });
+    }
+    // Says which accounts are deleted.
+    if meta.state() == MetaState::Ready && nats.stream(stream::STATE).await?.is_none() {
+        return Err(OpenError::Damaged { missing: vec!["STATE".to_owned()] });
+    }
+    Ok(Some(meta))
+}
+
+/// Creates what keys need where it is absent: META, with state *partial*, and ENCRYPTION_KEYS.
+pub(crate) async fn create_for_keys(
+    (nats, clock): (&Nats, &Clock),
+    server_id: &str,
+    replicas: usize,
+) -> Result<(), OpenError> {
+    let specs = || STREAMS.iter().filter(|spec| [META, "ENCRYPTION_KEYS"].contains(&spec.name));
+    for spec in specs() {
+        if spec.name != META {
+            ensure(nats, spec, replicas, server_id).await?;
+            continue;
+        }
+        if nats.stream(stream::META).await?.is_none() {
+            create(nats, &spec.config(replicas, server_id)).await?;
+        }
+        let (None, revision) = read_meta(nats).await? else { continue };
+        let streams = specs().map(|spec| spec.name.to_owned()).collect();
+        let new = new_meta(server_id.to_owned(), clock);
+        let meta = Meta { state: MetaState::Partial.into(), streams, ..new };
+        let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
+        if !kv::put(nats, clock, entry, None).await? {
+            return Err(OpenError::Storage(StorageError::LATE));
+        }
+    }
+    Ok(())
+}
+
+/// Writes whose secret wraps the keys.
+pub(crate) async fn set_kek_id((nats, clock): (&Nats, &Clock), id: KekId) -> Result<(), OpenError> {
+    let (meta, _) = read_meta(nats).await?;
+    if meta.is_some_and(|meta| meta.kek_id == id.0[..]) {
+        return Ok(());
+    }
+    change_meta(nats, clock, |meta| meta.kek_id = id.0.to_vec().into()).await.map(drop)
 }
 
 pub(crate) async fn read_meta(nats: &Nats) -> Result<(Option<Meta>, u64), StorageError> {

@@ -1,0 +1,177 @@
+//! `keys …`: exports the keys of messages to a file, and imports them.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::args::{KeysCommand, KeysExport, KeysImport};
+use super::output::people_have;
+use super::passphrase::PassphraseFlags;
+use super::{CliError, Context, Exit};
+use crate::app::{self, KeysError};
+use crate::backup::keys::{KEY_FILE_FORM_BYTES, KeyFile, check_form};
+use crate::config::Purpose;
+use crate::crypto::age::work_factor_within;
+use crate::observe::{self, Format};
+use crate::runtime::Clock;
+use crate::storage::KeyImportMode;
+use crate::supervisor::memory_bytes;
+
+pub(super) fn run(context: &Context, command: &KeysCommand) -> Result<Exit, CliError> {
+    match command {
+        KeysCommand::Export(args) => export(context, args),
+        KeysCommand::Import(args) => import(context, args),
+    }
+}
+
+fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
+    let path = target(&args.output)?;
+    let flags =
+        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let passphrase = flags.read_new(context)?;
+    let settings = context.load(Purpose::Local)?.settings;
+    log_to_terminal(context);
+    let done = app::export_keys(&settings, passphrase, &path)?;
+    if done.keys == 0 {
+        context.output.warning("there are no keys yet, so the export is empty");
+    }
+    if done.unreadable > 0 {
+        context.output.warning(&format!(
+            "{} keys are not in the export: they are wrapped with a core.secret_key that is neither the present nor the \
+             previous one",
+            done.unreadable
+        ));
+    }
+    if done.unexported.people > 0 {
+        let people = people_have(u64::try_from(done.unexported.people).unwrap_or(u64::MAX));
+        context.output.note(&format!("{people} keys that no earlier export holds"));
+    }
+    if is_beside_archives(&path) {
+        context.output.note(
+            "data archives are in the same folder; keep the two apart, since together they reveal every message",
+        );
+    }
+    let text = format!("{} keys exported to {}\n", done.keys, path.display());
+    let fields = json!({
+        "keys": done.keys,
+        "file": path,
+        "unreadable": done.unreadable,
+        "people_without_export_before": done.unexported.people,
+        "noted": done.is_noted,
+    });
+    context.output.result(&text, fields);
+    Ok(Exit::Success)
+}
+
+/// The file to write: the one named, or one named by the time in a folder.
+fn target(output: &Path) -> Result<PathBuf, CliError> {
+    let is_folder = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if is_folder {
+        let time = observe::rfc3339(Clock::system().unix_ms());
+        let (second, _) = time.split_once('.').unwrap_or((&time, ""));
+        return Ok(output.join(format!("{}Z-keys.age", second.replace(':', "-"))));
+    }
+    match output.metadata() {
+        Ok(about) if !about.is_file() => Err(CliError::usage(format!(
+            "{} is not a regular file, so it cannot be replaced by an export",
+            output.display()
+        ))),
+        _ => Ok(output.to_owned()),
+    }
+}
+
+/// Whether the file's folder has archives. What cannot be read is no reason to say anything.
+fn is_beside_archives(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = std::fs::read_dir(folder.unwrap_or(Path::new(".")));
+    entries.into_iter().flatten().flatten().any(|entry| {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        name.ends_with(".tar.gz") || name.ends_with(".tar.gz.age")
+    })
+}
+
+fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
+    let file = open(&args.file)?;
+    let flags =
+        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let passphrase = flags.read(context)?;
+    // The rest is for the server that may be running.
+    let factor_max = work_factor_within(memory_bytes() / 4 * 3);
+    let keys = KeyFile::read(io::BufReader::new(file), &passphrase, factor_max)
+        .map_err(KeysError::from)?;
+    let mut settings = context.load(Purpose::Local)?.settings;
+    log_to_terminal(context);
+    let mode = if args.new_secret { KeyImportMode::NewSecret } else { KeyImportMode::Absent };
+    let done = app::import_keys(&mut settings, &keys, mode)?;
+    for name in &done.generated {
+        context.output.note(&format!(
+            "generated {name}; it is stored in {}",
+            settings.data_dir.join("secrets.toml").display()
+        ));
+    }
+    let counts = done.keys;
+    if counts.refused > 0 {
+        context.output.note(&format!(
+            "{} keys were refused: their accounts are deleted, and what they wrote stays erased",
+            counts.refused
+        ));
+    }
+    if counts.unreadable > 0 {
+        context.output.warning(&format!(
+            "{} keys of the store cannot be read with the present core.secret_key; they may be in another export",
+            counts.unreadable
+        ));
+    }
+    if done.is_partial {
+        context.output.note(
+            "the store holds keys and no data yet; restore an archive with `chatto restore FILE`",
+        );
+    }
+    let text = format!(
+        "{} imported, {} present, {} refused\n",
+        counts.imported, counts.present, counts.refused
+    );
+    let fields = json!({
+        "imported": counts.imported,
+        "present": counts.present,
+        "refused": counts.refused,
+        "unreadable": counts.unreadable,
+        "exported": keys.time,
+    });
+    context.output.result(&text, fields);
+    Ok(Exit::Success)
+}
+
+/// Opens an export, and refuses other files before a passphrase is asked for.
+fn open(path: &Path) -> Result<File, CliError> {
+    let unreadable = |error: io::Error| {
+        CliError::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
+    };
+    let about = path.metadata().map_err(unreadable)?;
+    if !about.is_file() {
+        return Err(CliError::usage(format!("{} is not a regular file", path.display())));
+    }
+    let mut start = Vec::new();
+    let limit = u64::try_from(KEY_FILE_FORM_BYTES).unwrap_or(u64::MAX);
+    File::open(path)
+        .map_err(unreadable)?
+        .take(limit)
+        .read_to_end(&mut start)
+        .map_err(unreadable)?;
+    check_form(&start).map_err(KeysError::from)?;
+    File::open(path).map_err(unreadable)
+}
+
+fn log_to_terminal(context: &Context) {
+    let level = if context.output.quiet { observe::Level::Error } else { observe::Level::Warn };
+    observe::init(Format::Text, level);
+}
+
+impl From<KeysError> for CliError {
+    fn from(error: KeysError) -> Self {
+        Self::new(error.exit(), observe::chain(&error))
+    }
+}
