@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack guesses s3 advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack bodies guesses s3 advisories test-support
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -28,11 +28,12 @@ test: ## run all tests, with the kill loops at 20 rounds
 	node --test --test-concurrency=1 tests/web/timeline.test.js
 	node --test --test-concurrency=2 $(filter-out tests/web/timeline.test.js,$(wildcard tests/web/*.test.js))
 
-test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, idle sockets, guesses, S3
+test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, long bodies, idle sockets, guesses, S3
 	$(MAKE) torture
 	$(MAKE) simulate
 	$(MAKE) fuzz
 	CHATTO_ATTACK_SECONDS=$${CHATTO_ATTACK_SECONDS:-300} $(MAKE) attack
+	$(MAKE) bodies
 	$(MAKE) soak
 	$(MAKE) guesses
 	$(MAKE) s3
@@ -98,6 +99,10 @@ attack: ## flood from 64 sockets and measure a member's p99 with and without; CH
 	@.ci/setup build tests
 	cargo build --locked --release --bin chatto
 	CHATTO_ATTACK_SERVER=$$(realpath $${CARGO_TARGET_DIR:-target}/$(CARGO_BUILD_TARGET)/release/chatto) $(NEXTEST) --no-capture -E 'test(/^acceptance::attack::/)'
+
+bodies: ## pass bodies of CHATTO_BODY_MIB (1024) through the server in constant memory
+	@.ci/setup build tests
+	CHATTO_BODY_MIB=$${CHATTO_BODY_MIB:-1024} $(NEXTEST) -E 'test(/^http::torture::bodies::long_bodies/)'
 
 guesses: ## make 100,000 failed log-ins, CHATTO_GUESSES of them through the service, then a correct one
 	@.ci/setup build tests
