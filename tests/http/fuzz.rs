@@ -87,7 +87,7 @@ fn sockets_take_any_bytes() {
     let edge = Edge::start(Config::default());
     let mut watch = Watch::begin(&edge);
     let upgrade = head("GET", "/api/realtime", &HANDSHAKE);
-    crate::fuzz::run("sockets", frames(), FRAMES, 3_000, |input| {
+    crate::fuzz::run("sockets", frames(), FRAMES, 1_000, |input| {
         let output = exchange(&edge, &[upgrade.as_bytes(), input].concat(), Cut::AfterResponse)?;
         watch.check()?;
         frame_kinds(&output)

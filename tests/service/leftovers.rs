@@ -41,7 +41,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LENGTHS: [usize; 5] = [0, 1_000, 700_000, 5 << 20, 11 << 20];
 
 fn rounds() -> (u64, Rng) {
-    let rounds = number("CHATTO_TORTURE_ROUNDS").unwrap_or(20);
+    let rounds = number("CHATTO_TORTURE_ROUNDS").unwrap_or(10);
     let seed = number("CHATTO_TORTURE_SEED").unwrap_or_else(|| fastrand::u64(..));
     eprintln!("kills of uploads: {rounds} rounds, CHATTO_TORTURE_SEED={seed}");
     (rounds, Rng::with_seed(seed))
