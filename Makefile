@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack bodies guesses s3 advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -18,22 +18,23 @@ run: ## build and start a server at http://localhost:4000, data in ./data
 	cargo build --locked --profile quick --bin chatto
 	exec target/$(CARGO_BUILD_TARGET)/quick/chatto start
 
-test: ## run all tests, with the kill loops at 20 rounds
+test: ## run all tests, the randomised and long ones as short samples (test-long)
 	@.ci/setup build tests
 	.ci/test-build dev
 	$(NEXTEST)
 	node --test tests/web/unit/*.test.js
 # The browser tests use the server that was built for the tests above. They wait most of the time, so two files run at
 # once; the one that measures scrolling runs alone.
-	node --test --test-concurrency=1 tests/web/timeline.test.js
+	WEB_TEST_MESSAGES=$${WEB_TEST_MESSAGES:-3000} node --test --test-concurrency=1 tests/web/timeline.test.js
 	node --test --test-concurrency=2 $(filter-out tests/web/timeline.test.js,$(wildcard tests/web/*.test.js))
 
-test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, long bodies, idle sockets, guesses, S3
+test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, long bodies, a long room, idle sockets, guesses, S3
 	$(MAKE) torture
 	$(MAKE) simulate
 	$(MAKE) fuzz
 	CHATTO_ATTACK_SECONDS=$${CHATTO_ATTACK_SECONDS:-300} $(MAKE) attack
 	$(MAKE) bodies
+	$(MAKE) timeline
 	$(MAKE) soak
 	$(MAKE) guesses
 	$(MAKE) s3
@@ -103,6 +104,11 @@ attack: ## flood from 64 sockets and measure a member's p99 with and without; CH
 bodies: ## pass bodies of CHATTO_BODY_MIB (1024) through the server in constant memory
 	@.ci/setup build tests
 	CHATTO_BODY_MIB=$${CHATTO_BODY_MIB:-1024} $(NEXTEST) -E 'test(/^http::torture::bodies::long_bodies/)'
+
+timeline: ## scroll through a room of WEB_TEST_MESSAGES (10,000) in the browser
+	@.ci/setup build tests
+	cargo build --locked --bin chatto
+	node --test tests/web/timeline.test.js
 
 guesses: ## make 100,000 failed log-ins, CHATTO_GUESSES of them through the service, then a correct one
 	@.ci/setup build tests

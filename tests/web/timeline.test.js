@@ -1,4 +1,4 @@
-// A room of 10,000 messages of mixed height: jumped into, scrolled back and forth, followed live.
+// A room of WEB_TEST_MESSAGES (10,000) messages of mixed height: jumped into, scrolled back and forth, followed live.
 import assert from 'node:assert/strict';
 import { scenario } from './support/fixture.js';
 import { attachment, rewriteRows, serveFiles } from './support/rewrite.js';
@@ -146,7 +146,7 @@ function frames(events) {
 }
 
 scenario(
-  'ten thousand messages: a link leads into them, scrolling drifts nowhere, memory stays flat',
+  'thousands of messages: a link leads into them, scrolling drifts nowhere, memory stays flat',
   async ({ server, open, t }) => {
     const owner = await server.owner('ada', 'Ada');
     const people = [owner, await server.person(owner, 'bob', LONG_NAME), await server.person(owner, 'cy', 'Cy')];
@@ -222,7 +222,7 @@ scenario(
     const last = await memory();
     const passed = rowBefore - (await rowOnScreen(ada));
     t.diagnostic(`rows passed: ${passed}`);
-    assert.ok(passed >= Math.min(800, MESSAGES / 10), `${passed} rows passed by`);
+    assert.ok(passed >= Math.min(800, MESSAGES / 4), `${passed} rows passed by`);
     const times = frames(events);
     const p95 = times[Math.floor(times.length * 0.95)];
     t.diagnostic(`frames: ${times.length}, script and layout p50 ${times[times.length >> 1]?.toFixed(1)} ms, p95 ${p95?.toFixed(1)} ms`);
