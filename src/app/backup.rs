@@ -62,8 +62,6 @@ pub enum BackupError {
         #[source]
         source: io::Error,
     },
-    #[error("interrupted; nothing was written")]
-    Interrupted,
 }
 
 impl BackupError {
@@ -73,6 +71,7 @@ impl BackupError {
         match self {
             Self::App(error) => error.exit(),
             Self::Create(CreateError::Running) => Exit::TryAgain,
+            Self::Create(CreateError::Interrupted) => Exit::Failed,
             Self::Create(CreateError::Moved { .. }) => Exit::TryAgain,
             Self::Create(CreateError::Store(error)) if error.is_transient() => Exit::Unreachable,
             Self::Create(_) | Self::Commit { .. } => Exit::Io,
@@ -82,7 +81,6 @@ impl BackupError {
                 _ if source.raw_os_error() == Some(EIO) => Exit::Io,
                 _ => Exit::Exists,
             },
-            Self::Interrupted => Exit::Failed,
         }
     }
 }
@@ -104,14 +102,9 @@ pub fn backup(
         let mut signals = Signals::new().map_err(AppError::Signals)?;
         let reach = Reach { settings, command: "backup", runtime: &runtime, clock: &clock };
         let reached = reach.connect().await?;
-        let interrupted = async {
-            // Whatever it is: nothing is left behind.
-            signals.next().await.ok();
-            Err(BackupError::Interrupted)
-        };
         let scope = Scope::new(&runtime, "backup", BACKUP_TASKS_MAX);
         let work = Work { settings, request, clock: &clock, scope: &scope };
-        let done = futures_lite::future::or(work.run(&reached.nats, progress), interrupted).await;
+        let done = Box::pin(work.run(&reached.nats, &mut signals, progress)).await;
         reached.close().await;
         done
     })
@@ -128,6 +121,7 @@ impl Work<'_> {
     async fn run(
         &self,
         nats: &crate::nats::Nats,
+        signals: &mut Signals,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BackupReport, BackupError> {
         let Self { settings, request, clock, scope } = *self;
@@ -146,6 +140,9 @@ impl Work<'_> {
         };
         let backup = Backup { export: &export, files: &files, plan: &plan };
         let mut progress = |bytes| progress(bytes, total);
+        // Whatever the signal is: nothing is left behind.
+        let interrupted = async { signals.next().await.map_or((), drop) };
+        let scope = (scope, interrupted);
         let (target, manifest) = match &request.passphrase {
             None => Box::pin(backup.create(target, scope, &mut progress)).await?,
             Some(passphrase) => {

@@ -35,6 +35,13 @@ pub enum AppError {
         /// The data directory, or the cluster's addresses.
         place: String,
     },
+    /// A restored store cannot take its place.
+    #[error("{} cannot be changed", path.display())]
+    Swap {
+        path: std::path::PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Embedded(#[from] StartError),
     /// The external cluster cannot be reached.
@@ -139,6 +146,7 @@ impl AppError {
             | Self::Bucket(_)
             | Self::Tls(_) => Exit::Config,
             Self::NoData { .. } => Exit::Unreachable,
+            Self::Swap { source, .. } => unwritable_exit(source),
             Self::Embedded(error) => embedded_exit(error),
             Self::Connect(error) => connect_exit(error),
             Self::Store(error) => store_exit(error),

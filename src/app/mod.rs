@@ -20,6 +20,7 @@ mod restore;
 mod server;
 mod status;
 mod store;
+mod swap;
 
 pub use backup::{BackupError, BackupReport, BackupRequest, backup};
 pub use error::AppError;

@@ -14,6 +14,7 @@ use crate::supervisor::{DataDir, Role};
 use super::error::AppError;
 use super::parts;
 use super::store::{Create, Store, StoreOpening};
+use super::swap;
 
 /// The function through which a command calls operations, as often as it needs.
 pub(super) type Calls<'a> = &'a mut dyn FnMut(&str, Value) -> Result<Value, OperatorError>;
@@ -74,10 +75,11 @@ async fn open(
         };
     };
     let data_dir = &settings.data_dir;
-    if !data_dir.join("initialised").exists() && !data_dir.join("jetstream").exists() {
+    if !swap::has_store(data_dir) {
         return Err(AppError::NoData { place: data_dir.display().to_string() });
     }
     let role = Role::Offline { command: command.to_owned() };
     let locked = DataDir::lock(data_dir, role, clock, |_| {}).await?;
+    swap::finish(&locked)?;
     opening.embedded(embedded, locked).await
 }

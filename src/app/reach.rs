@@ -11,6 +11,7 @@ use crate::supervisor::{Connection, DataDir, Embedded, LockError, Role};
 
 use super::error::AppError;
 use super::parts;
+use super::swap;
 
 /// Tasks of a private nats-server: its keeper and its output.
 const TASKS_MAX: usize = 8;
@@ -63,24 +64,28 @@ impl Reach<'_> {
             if let Some(reached) = self.running().await {
                 return Ok(reached);
             }
-            if !data_dir.join("initialised").exists() && !data_dir.join("jetstream").exists() {
+            if !swap::has_store(data_dir) {
                 return Err(AppError::NoData { place: data_dir.display().to_string() });
             }
             match self.lock().await {
                 Ok(locked) => return self.private(embedded, locked).await,
                 // It is starting, or restarting its nats-server.
-                Err(LockError::HeldByServer { .. }) if self.clock.now() < deadline => {
+                Err(AppError::Lock(LockError::HeldByServer { .. }))
+                    if self.clock.now() < deadline =>
+                {
                     self.clock.sleep(POLL).await;
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// Locks the data directory for this command, and creates it where it is absent.
-    pub(super) async fn lock(&self) -> Result<DataDir, LockError> {
+    pub(super) async fn lock(&self) -> Result<DataDir, AppError> {
         let role = Role::Offline { command: self.command.to_owned() };
-        DataDir::lock(&self.settings.data_dir, role, self.clock, |_| {}).await
+        let locked = DataDir::lock(&self.settings.data_dir, role, self.clock, |_| {}).await?;
+        swap::finish(&locked)?;
+        Ok(locked)
     }
 
     /// Starts a nats-server on a locked data directory.

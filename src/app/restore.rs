@@ -1,8 +1,6 @@
 //! `restore`: a store from an archive, on this machine or in a cluster.
 //!
-//! On this machine the store is made in a folder of its own, beside the present one. When it is complete and on the disk, that
-//! folder gets another name, which is the moment from which on the restore has happened: what is left of it is done by
-//! whoever locks the directory next ([`finish_swap`]).
+//! On this machine the store is made in a folder of its own, beside the present one ([`swap`]).
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
@@ -19,17 +17,13 @@ use crate::limits::COPY_CHUNK_BYTES;
 use crate::nats::Nats;
 use crate::operator::Exit;
 use crate::runtime::{Clock, Runtime};
-use crate::storage::{Import, Kept, Lacking, Present, Source, live_processes, write_initialised};
-use crate::supervisor::{DataDir, LockError};
+use crate::storage::{Import, Kept, Lacking, Present, Source, live_processes};
+use crate::supervisor::{DataDir, LockError, become_owner};
 
 use super::error::AppError;
 use super::parts;
 use super::reach::{Reach, Reached};
-
-/// The folder of the store that is being made.
-const MAKING: &str = "restoring";
-/// Its name once it is complete.
-const COMPLETE: &str = "restored";
+use super::swap;
 
 /// What happens to streams that exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,14 +87,14 @@ pub enum RestoreFailure {
     Conflict { streams: Vec<String> },
     #[error("a server uses this store ({process}); stop every server first")]
     InUse { process: String },
-    #[error("restoring beside the present store takes about {} MiB, and {} MiB are free", needed >> 20, free >> 20)]
-    NoSpace { needed: u64, free: u64 },
-    #[error("{} cannot be changed", path.display())]
-    Folder {
+    #[error("cannot act as the owner of {}; run the command as that user", path.display())]
+    Owner {
         path: PathBuf,
         #[source]
         source: io::Error,
     },
+    #[error("restoring beside the present store takes about {} MiB, and {} MiB are free", needed >> 20, free >> 20)]
+    NoSpace { needed: u64, free: u64 },
 }
 
 impl From<RestoreError> for RestoreFailure {
@@ -121,11 +115,12 @@ impl RestoreFailure {
             Self::App(error) => error.exit(),
             Self::Archive(error) => archive_exit(error),
             Self::Age(error) => age_exit(error),
-            Self::Restore(_) | Self::NoSpace { .. } | Self::Folder { .. } => Exit::Io,
+            Self::Restore(_) | Self::NoSpace { .. } => Exit::Io,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Denied,
                 _ => Exit::Io,
             },
+            Self::Owner { .. } => Exit::Denied,
             Self::Conflict { .. } => Exit::Exists,
             Self::InUse { .. } => Exit::TryAgain,
         }
@@ -158,6 +153,8 @@ fn age_exit(error: &AgeError) -> Exit {
 /// The file of an archive.
 pub struct ArchiveFile {
     path: PathBuf,
+    /// Opened before the command gives up rights.
+    file: File,
     /// Decrypts it; `None`: it is not encrypted.
     passphrase: Option<Secret>,
     work_factor_max: u8,
@@ -180,15 +177,24 @@ impl ArchiveFile {
     }
 
     /// A file, and what decrypts it.
-    #[must_use]
-    pub fn new(path: PathBuf, passphrase: Option<Secret>, work_factor_max: u8) -> Self {
-        Self { path, passphrase, work_factor_max }
+    ///
+    /// # Errors
+    /// [`RestoreFailure::File`]
+    pub fn new(
+        path: PathBuf,
+        passphrase: Option<Secret>,
+        work_factor_max: u8,
+    ) -> Result<Self, RestoreFailure> {
+        match File::open(&path) {
+            Ok(file) => Ok(Self { path, file, passphrase, work_factor_max }),
+            Err(source) => Err(RestoreFailure::File { path, source }),
+        }
     }
 
-    /// Opens it at its beginning.
+    /// Reads it from its beginning; one reader at a time.
     pub fn open(&self) -> Result<ArchiveReader<Box<dyn Read>>, RestoreFailure> {
         let failed = |source| RestoreFailure::File { path: self.path.clone(), source };
-        let mut file = File::open(&self.path).map_err(failed)?;
+        let mut file = self.file.try_clone().map_err(failed)?;
         file.rewind().map_err(failed)?;
         let file = BufReader::with_capacity(COPY_CHUNK_BYTES, file);
         let plain: Box<dyn Read> = match &self.passphrase {
@@ -225,6 +231,9 @@ pub fn restore(
     request: &RestoreRequest<'_>,
     progress: StageProgress<'_>,
 ) -> Result<RestoreReport, RestoreFailure> {
+    // The archive is open. What is created from here on must belong to the account of the service.
+    become_owner(&settings.data_dir)
+        .map_err(|source| RestoreFailure::Owner { path: settings.data_dir.clone(), source })?;
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let reach = Reach { settings, command: "restore", runtime: &runtime, clock: &clock };
@@ -256,17 +265,15 @@ impl Work<'_> {
         embedded: &config::Embedded,
     ) -> Result<RestoreReport, RestoreFailure> {
         let locked = match self.reach.lock().await {
-            Err(LockError::HeldByServer { pid, .. }) => {
+            Err(AppError::Lock(LockError::HeldByServer { pid, .. })) => {
                 return Err(RestoreFailure::InUse { process: format!("pid {pid}") });
             }
-            locked => locked.map_err(AppError::from)?,
+            locked => locked?,
         };
-        finish_swap(&locked)?;
-        remove(&locked.path().join(MAKING))?;
         let (present, kept) = self.present(embedded, &locked).await?;
         self.check_conflicts(&present)?;
         let verified = self.verify()?;
-        if self.request.is_dry_run {
+        if self.request.is_dry_run || self.has_nothing_to_do(&present) {
             return Ok(verified.dry_run(&present, self.request.conflict));
         }
         if self.request.conflict == ConflictRule::Skip && !present.streams.is_empty() {
@@ -274,18 +281,17 @@ impl Work<'_> {
             let reached = self.reach.private(embedded, locked).await?;
             return self.fill(reached, (verified, present, kept)).await;
         }
-        check_space(&locked, verified.bytes)?;
+        check_space(&locked, verified.bytes, embedded.min_free_disk_bytes)?;
         // Synced once at the end instead of with each record.
         let fast =
             config::Embedded { sync_interval: Some(Duration::from_secs(120)), ..embedded.clone() };
-        let making = locked.clone().with_store_in(MAKING);
-        create(&locked.path().join(MAKING))?;
+        let making = swap::begin(&locked)?;
         let reached = self.reach.private(&fast, making).await?;
         let nothing = Present::default();
         // Without it the first start makes secrets, and then the marker.
         let marker = kept.has_secret().then(|| verified.header.server_id.clone());
         let mut report = self.fill(reached, (verified, nothing, kept)).await?;
-        report.former = swap(&locked, marker.as_deref(), self.reach.clock)?;
+        report.former = swap::complete(&locked, marker.as_deref(), self.reach.clock)?;
         Ok(report)
     }
 
@@ -293,7 +299,9 @@ impl Work<'_> {
         let reached = self.reach.connect().await?;
         let prepared = self.prepare_external(&reached.nats).await;
         match prepared {
-            Ok((verified, present, kept)) if !self.request.is_dry_run => {
+            Ok((verified, present, kept))
+                if !self.request.is_dry_run && !self.has_nothing_to_do(&present) =>
+            {
                 self.fill(reached, (verified, present, kept)).await
             }
             Ok((verified, present, _)) => {
@@ -340,9 +348,14 @@ impl Work<'_> {
         Ok(read.map_err(|error| AppError::Store(crate::storage::OpenError::Storage(error)))?)
     }
 
+    /// Everything is there and stays.
+    fn has_nothing_to_do(&self, present: &Present) -> bool {
+        let skipped = skipped(present, self.request.conflict);
+        restore::filled().into_iter().all(|name| skipped.iter().any(|skipped| skipped == name))
+    }
+
     fn check_conflicts(&self, present: &Present) -> Result<(), RestoreFailure> {
-        let is_refused = self.request.conflict == ConflictRule::Error && !present.is_partial;
-        if is_refused && !present.streams.is_empty() {
+        if self.request.conflict == ConflictRule::Error && !present.streams.is_empty() {
             let streams = present.streams.iter().map(|name| (*name).to_owned()).collect();
             return Err(RestoreFailure::Conflict { streams });
         }
@@ -353,7 +366,7 @@ impl Work<'_> {
     fn verify(&mut self) -> Result<Verified, RestoreFailure> {
         let mut archive = self.request.archive.open()?;
         let header = archive.header().clone();
-        let total = self.request.archive.path.metadata().map_or(0, |about| about.len());
+        let total = self.request.archive.file.metadata().map_or(0, |about| about.len());
         let mut bytes = 0;
         restore::verify(&mut archive, &mut |done| {
             bytes = done;
@@ -402,7 +415,9 @@ impl Work<'_> {
         };
         let source = Source { server_id, sequence: verified.header.sequence };
         let deleted_users = kept.deleted_users();
-        let import = Import::begin((nats, clock), settings.replicas, (source, kept)).await;
+        let mut wanted = restore::filled();
+        wanted.retain(|name| !skipped.iter().any(|skipped| skipped == name));
+        let import = Import::begin((nats, clock), settings.replicas, (source, kept, &wanted)).await;
         let import = import.map_err(AppError::Store)?;
         let config =
             blobs::Config { s3: parts::bucket(settings, clock)?, ..blobs::Config::default() };
@@ -413,7 +428,6 @@ impl Work<'_> {
         let total = verified.bytes;
         let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
         let restore = Restore { import, files: &files, progress: &mut progress };
-        let wanted = |name: &str| !skipped.iter().any(|skipped| skipped == name);
         let (restored, lacking) = restore.run(archive, &wanted).await?;
         Ok((restored, lacking, deleted_users))
     }
@@ -435,102 +449,20 @@ impl Verified {
 
 fn skipped(present: &Present, conflict: ConflictRule) -> Vec<String> {
     match conflict {
-        ConflictRule::Skip if !present.is_partial => {
-            present.streams.iter().map(|name| (*name).to_owned()).collect()
-        }
-        ConflictRule::Error | ConflictRule::Skip | ConflictRule::Overwrite => Vec::new(),
+        ConflictRule::Skip => present.streams.iter().map(|name| (*name).to_owned()).collect(),
+        ConflictRule::Error | ConflictRule::Overwrite => Vec::new(),
     }
 }
 
-/// Puts a complete store in the place of the present one, which stays beside it under a name with the time.
-fn swap(
+fn check_space(
     locked: &DataDir,
-    marker: Option<&str>,
-    clock: &Clock,
-) -> Result<Option<PathBuf>, RestoreFailure> {
-    let (making, complete) = (locked.path().join(MAKING), locked.path().join(COMPLETE));
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| RestoreFailure::Folder { path, source }
-    };
-    sync_disk(&making).map_err(failed(&making))?;
-    if let Some(server_id) = marker {
-        write_initialised(&making.join("initialised"), server_id).map_err(failed(&making))?;
-    }
-    std::fs::rename(&making, &complete)
-        .and_then(|()| sync_folder(locked.path()))
-        .map_err(failed(&complete))?;
-    // From here on the restore has happened.
-    let stamp = crate::observe::rfc3339(clock.unix_ms()).replace(':', "-");
-    let stamp = stamp.split('.').next().unwrap_or_default().to_owned();
-    move_former(locked, &format!("jetstream.before-{stamp}Z"))?;
-    finish_swap(locked)?;
-    let former = locked.path().join(format!("jetstream.before-{stamp}Z"));
-    Ok(former.exists().then_some(former))
-}
-
-fn move_former(locked: &DataDir, name: &str) -> Result<(), RestoreFailure> {
-    let (store, former) = (locked.path().join("jetstream"), locked.path().join(name));
-    if !store.exists() {
-        return Ok(());
-    }
-    std::fs::rename(&store, &former)
-        .and_then(|()| sync_folder(locked.path()))
-        .map_err(|source| RestoreFailure::Folder { path: former, source })
-}
-
-/// Completes a swap that was interrupted after the restore had happened. Whoever locks the directory begins with this.
-///
-/// # Errors
-/// [`RestoreFailure::Folder`]; it may be repeated.
-pub(super) fn finish_swap(locked: &DataDir) -> Result<(), RestoreFailure> {
-    let complete = locked.path().join(COMPLETE);
-    if !complete.exists() {
-        return Ok(());
-    }
-    let failed = |source| RestoreFailure::Folder { path: complete.clone(), source };
-    if complete.join("jetstream").exists() {
-        move_former(locked, "jetstream.before-restore")?;
-        std::fs::rename(complete.join("jetstream"), locked.path().join("jetstream"))
-            .map_err(failed)?;
-        sync_folder(locked.path()).map_err(failed)?;
-    }
-    if complete.join("initialised").exists() {
-        std::fs::rename(complete.join("initialised"), locked.initialised_marker())
-            .map_err(failed)?;
-        sync_folder(locked.path()).map_err(failed)?;
-    }
-    remove(&complete)
-}
-
-fn check_space(locked: &DataDir, content_bytes: u64) -> Result<(), RestoreFailure> {
+    content_bytes: u64,
+    kept_free_bytes: u64,
+) -> Result<(), RestoreFailure> {
     let about = rustix::fs::statvfs(locked.path());
     let free = about.map_or(u64::MAX, |about| about.f_bavail.saturating_mul(about.f_frsize));
-    // Blocks of nats-server, indexes and what is rewritten once.
+    // Blocks of nats-server, indexes and what is rewritten once; and what nats-server is told to leave free.
     let needed = content_bytes.saturating_add(content_bytes / 4).saturating_add(32 << 20);
+    let needed = needed.saturating_add(kept_free_bytes);
     if free < needed { Err(RestoreFailure::NoSpace { needed, free }) } else { Ok(()) }
-}
-
-fn create(folder: &Path) -> Result<(), RestoreFailure> {
-    use std::os::unix::fs::DirBuilderExt;
-    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    created.map_err(|source| RestoreFailure::Folder { path: folder.to_owned(), source })
-}
-
-fn remove(folder: &Path) -> Result<(), RestoreFailure> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(RestoreFailure::Folder { path: folder.to_owned(), source: error })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Writes everything of the folder's file system to the disk.
-fn sync_disk(folder: &Path) -> io::Result<()> {
-    Ok(rustix::fs::syncfs(&File::open(folder)?)?)
-}
-
-fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }

@@ -169,6 +169,7 @@ impl ServerProcess {
         };
         let path = &self.settings.data_dir;
         let data_dir = DataDir::lock(path, Role::Server, &self.clock, waiting).await?;
+        super::swap::finish(&data_dir)?;
         load_errors(data_dir.path()).await;
         for key in complete_secrets(&mut self.settings)? {
             log::info!(key = key; "generated a secret; it is stored in secrets.toml in the data directory");

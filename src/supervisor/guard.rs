@@ -7,7 +7,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsE
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
-use rustix::process::{getegid, geteuid};
+use rustix::process::{Gid, Uid, getegid, geteuid};
+use rustix::thread::{set_thread_gid, set_thread_groups, set_thread_uid};
 
 use super::datadir::{LockError, Role};
 
@@ -29,6 +30,23 @@ pub(super) fn prepare(path: &Path, role: &Role) -> Result<PathBuf, LockError> {
     let opened = open(&run, OFlags::DIRECTORY, role)?;
     opened.set_permissions(Permissions::from_mode(0o700)).map_err(unusable)?;
     Ok(dir)
+}
+
+/// Makes this thread, and those that it starts, act as the owner of the directory, if they run as root and it belongs to
+/// another account: what they create there is of use to the service. Nothing happens where there is no directory.
+///
+/// # Errors
+/// The system's error.
+pub fn become_owner(directory: &Path) -> io::Result<()> {
+    let Ok(about) = directory.metadata() else { return Ok(()) };
+    if !geteuid().is_root() || about.uid() == 0 {
+        return Ok(());
+    }
+    let (uid, gid) = (Uid::from_raw(about.uid()), Gid::from_raw(about.gid()));
+    set_thread_groups(&[gid])?;
+    set_thread_gid(gid)?;
+    set_thread_uid(uid)?;
+    Ok(())
 }
 
 /// Opens the lock file and creates it where absent.

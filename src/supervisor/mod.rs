@@ -27,6 +27,7 @@ pub use connection::Connection;
 pub use datadir::{DataDir, LockError, LockWait, Role, connection_file};
 pub use disk::DiskFault;
 pub use embedded::{Embedded, HealthWatch};
+pub use guard::become_owner;
 pub use health::{Disk, Health};
 pub use notify::Notify;
 pub use settings::{Config, SyncInterval, memory_bytes};
