@@ -80,6 +80,8 @@ pub enum CreateError {
     Changed { id: String, name: String },
     #[error("the backup cannot be written")]
     Write(#[source] io::Error),
+    #[error("interrupted; nothing was written")]
+    Interrupted,
 }
 
 fn advice(error: &BlobError) -> &'static str {
@@ -144,18 +146,22 @@ struct Making<'a, W> {
 
 impl Backup<'_> {
     /// Writes an archive; returns the sink and the manifest. Until then nothing of it is complete. `progress` takes the
-    /// bytes so far. Other archives of this store, and erasures of files, wait meanwhile.
+    /// bytes so far. Other archives of this store, and erasures of files, wait meanwhile. It ends when `interrupted` does.
     ///
     /// # Errors
     /// [`CreateError`]
     pub async fn create<W: Write>(
         &self,
         sink: W,
-        scope: &Scope,
+        (scope, interrupted): (&Scope, impl Future<Output = ()>),
         progress: &mut dyn FnMut(u64),
     ) -> Result<(W, Manifest), CreateError> {
         let lease = self.export.lease::<io::Error>(scope).await?;
-        let made = self.write(sink, progress).await;
+        let interrupted = async {
+            interrupted.await;
+            Err(CreateError::Interrupted)
+        };
+        let made = futures_lite::future::or(self.write(sink, progress), interrupted).await;
         lease.end().await;
         made
     }

@@ -39,8 +39,11 @@ pub struct Restored {
     pub bytes: u64,
 }
 
-/// Which part of an archive is restored.
-pub type Wanted<'a> = &'a dyn Fn(&str) -> bool;
+/// Bare names of everything that an archive fills.
+#[must_use]
+pub fn filled() -> Vec<&'static str> {
+    ArchivedStream::ALL.iter().map(|stream| stream.name()).chain(["ASSETS"]).collect()
+}
 
 /// Where the bytes of files go.
 pub struct FileTargets {
@@ -71,23 +74,23 @@ impl Restore<'_> {
     pub async fn run<R: Read>(
         mut self,
         mut archive: ArchiveReader<R>,
-        wanted: Wanted<'_>,
+        wanted: &[&str],
     ) -> Result<(Restored, Lacking), RestoreError> {
         let mut done = Restored::default();
-        let names = ArchivedStream::ALL.iter().map(|stream| stream.name()).chain(["ASSETS"]);
-        for name in names.filter(|name| wanted(name)) {
+        for name in wanted {
             self.import.create(name).await?;
         }
+        let is_wanted = |name: &str| wanted.contains(&name);
         while let Some(item) = archive.next_item()? {
             match item {
-                Item::Records(stream, records) if wanted(stream.name()) => {
+                Item::Records(stream, records) if is_wanted(stream.name()) => {
                     for record in &records {
                         self.import.put(stream, record).await?;
                         done.records = done.records.saturating_add(1);
                         done.bytes = done.bytes.saturating_add(length(&record.data));
                     }
                 }
-                Item::Asset { origin, id, size } if wanted("ASSETS") => {
+                Item::Asset { origin, id, size } if is_wanted("ASSETS") => {
                     self.asset(&mut archive, origin, id).await?;
                     done.files = done.files.saturating_add(1);
                     done.bytes = done.bytes.saturating_add(size);

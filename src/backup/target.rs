@@ -41,6 +41,7 @@ impl TargetFile {
     /// # Errors
     /// The system's error; `ResourceBusy` while another process writes to the same path.
     pub fn create(path: &Path, store: Option<SpaceFloor>) -> io::Result<Self> {
+        let path = &ordinary(path)?;
         let directory = directory(path);
         let mut name = OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
@@ -134,6 +135,28 @@ impl Drop for TargetFile {
     }
 }
 
+/// The path of an ordinary file, or of none; a symbolic link is followed. Anything else must not be replaced by a file.
+fn ordinary(path: &Path) -> io::Result<PathBuf> {
+    let refuse = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    if path.file_name().is_none() {
+        return refuse("it is not the name of a file");
+    }
+    match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(path.to_owned()),
+        Err(error) => Err(error),
+        Ok(about) if about.is_symlink() => {
+            let target = path.canonicalize()?;
+            if target.is_file() {
+                Ok(target)
+            } else {
+                refuse("it is a link to something that is not an ordinary file")
+            }
+        }
+        Ok(about) if about.is_file() => Ok(path.to_owned()),
+        Ok(_) => refuse("it exists and is not an ordinary file"),
+    }
+}
+
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -165,6 +188,25 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "first");
         assert_eq!(names(), 1);
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn only_ordinary_files_are_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "former").unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        std::os::unix::fs::symlink(at("nothing"), at("dangling")).unwrap();
+        std::os::unix::fs::symlink("/dev/null", at("device")).unwrap();
+        let mut target = TargetFile::create(&at("link"), None).unwrap();
+        target.write_all(b"new").unwrap();
+        target.commit().unwrap();
+        assert!(at("link").is_symlink());
+        assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "new");
+        for path in [at("dangling"), at("device"), folder.path().to_owned(), "".into(), "..".into()]
+        {
+            assert!(TargetFile::create(&path, None).is_err(), "{path:?}");
+        }
     }
 
     #[test]

@@ -22,8 +22,10 @@ pub const ARCHIVE_MEMBERS_MAX: usize = 1_000_000;
 pub const ARCHIVE_TEXT_MAX_BYTES: usize = 256 * KIB;
 /// Lines in a part of the list of members.
 pub const ARCHIVE_PART_LINES: usize = 40_000;
-/// Bytes of such a part, and of the manifest.
-pub const ARCHIVE_MANIFEST_MAX_BYTES: usize = 16 * MIB;
+/// Bytes of such a part.
+pub const ARCHIVE_PART_MAX_BYTES: usize = 16 * MIB;
+/// Bytes of the manifest. It grows only with parts and with files whose bytes are missing.
+pub const ARCHIVE_MANIFEST_MAX_BYTES: usize = MIB;
 /// Bytes of one file. S3 keeps objects of up to 5 TiB; encryption adds less than a thousandth.
 pub const ARCHIVE_ASSET_MAX_BYTES: u64 = 6 << 40;
 /// Bytes that are compressed at a time.
@@ -36,6 +38,8 @@ pub const BACKUP_SPACE_CHECK_BYTES: u64 = 16 << 20;
 pub const BACKUP_TASKS_MAX: usize = 2;
 /// Bytes of the system's name for its start.
 pub const BOOT_ID_MAX_BYTES: u64 = 128;
+/// Bytes of a record in an archive: of a message of the largest size, subject and headers left out.
+pub const ARCHIVED_RECORD_MAX_BYTES: usize = NATS_PAYLOAD_MAX_BYTES - 4 * KIB;
 /// Bytes of a subject in an archive.
 pub const ARCHIVED_SUBJECT_MAX_BYTES: usize = 512;
 /// How long a backup that was killed keeps files from being erased, and others from beginning.

@@ -322,6 +322,12 @@ fn times_that_are_capped() {
 }
 
 #[test]
+fn a_store_that_is_being_restored() {
+    let meta = records::Meta { restoring: vec!["PAGES".into()], ..records::Meta::default() };
+    golden("meta-restoring", &meta);
+}
+
+#[test]
 fn buckets() {
     let row_id: String = "E00000000000003".into();
     golden("marker", &records::Marker { row: 3, row_id, row_ms: 1 });
@@ -361,6 +367,7 @@ fn buckets() {
             backup_sequence: 4,
             created_ms: 1,
             least_writer: 0,
+            restoring: Vec::new(),
         },
     );
     let meta = records::Meta { least_writer: 2, ..records::Meta::default() };

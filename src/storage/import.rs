@@ -38,12 +38,10 @@ pub struct Source {
 /// What is in a store before a restore.
 #[derive(Debug, Clone, Default)]
 pub struct Present {
-    /// Bare names of the streams that an archive would fill, in the order of an archive.
+    /// Bare names of the streams that an archive would fill. Without those that an interrupted restore was writing.
     pub streams: Vec<&'static str>,
     /// The store's server id; empty if it has none.
     pub server_id: String,
-    /// A restore or a key import has begun and nothing else.
-    pub is_partial: bool,
 }
 
 /// What of a store outlives a restore over it.
@@ -121,14 +119,19 @@ pub struct Lacking {
 impl Import {
     /// What is there. Writes nothing.
     pub async fn present(nats: &Nats) -> Result<Present, StorageError> {
-        let mut present = Present::default();
+        let (mut present, mut unfinished) = (Present::default(), Vec::new());
         if nats.stream(stream::META).await?.is_some()
             && let Some(meta) = read_meta(nats).await?.0
         {
-            present.is_partial = meta.state() == MetaState::Partial;
+            if meta.state() == MetaState::Partial {
+                unfinished = meta.restoring;
+            }
             present.server_id = meta.server_id;
         }
-        for spec in STREAMS.iter().filter(|spec| is_filled(spec)) {
+        let counts = |spec: &&StreamSpec| {
+            is_filled(spec) && !unfinished.iter().any(|name| name == spec.name)
+        };
+        for spec in STREAMS.iter().filter(counts) {
             if nats.stream(&spec.stream_name()).await?.is_some() {
                 present.streams.push(spec.name);
             }
@@ -136,14 +139,15 @@ impl Import {
         Ok(present)
     }
 
-    /// Begins to write: META says that the store is not complete. Streams are created or emptied one by one.
+    /// Begins to write: META says that the store is not complete, and that these streams, by bare name, may be deleted.
+    /// They are created or emptied one by one.
     ///
     /// # Errors
     /// [`OpenError`]
     pub async fn begin(
         (nats, clock): (&Nats, &Clock),
         replicas: usize,
-        (source, kept): (Source, Kept),
+        (source, kept, wanted): (Source, Kept, &[&str]),
     ) -> Result<Self, OpenError> {
         let import = Self {
             nats: nats.clone(),
@@ -162,6 +166,7 @@ impl Import {
                 meta.kek_id.clone_from(&former.kek_id);
                 meta.backup_sequence = meta.backup_sequence.max(former.backup_sequence);
                 meta.least_writer = meta.least_writer.max(former.least_writer);
+                meta.restoring = wanted.iter().map(|name| (*name).to_owned()).collect();
                 meta.set_state(MetaState::Partial);
             })
             .await?;
@@ -339,6 +344,7 @@ impl Import {
             meta.layout = LAYOUT;
             meta.backup_sequence = meta.backup_sequence.max(source.sequence);
             meta.streams = stream_list();
+            meta.restoring = Vec::new();
             meta.set_state(MetaState::Ready);
         })
         .await?;

@@ -36,6 +36,29 @@ pub struct Header {
     pub configuration: BTreeMap<String, String>,
 }
 
+impl Header {
+    /// Whether its texts are such as a program writes: they are printed, and stored.
+    pub(super) fn is_plausible(&self) -> bool {
+        let is_hex = |digits: &str| {
+            digits.len() == 16 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        let is_server = self.server_id.strip_prefix('S').is_some_and(is_hex);
+        let texts = [&self.program, &self.epoch, &self.boot_id, &self.created_at, &self.assets];
+        let settings = self.configuration.iter().flat_map(|(name, value)| [name, value]);
+        is_server
+            && self.sequence <= SEQUENCE_MAX
+            && texts.into_iter().all(|text| is_printable(text, 128))
+            && settings.into_iter().all(|text| is_printable(text, 16 * 1024))
+    }
+}
+
+/// So that there are always higher numbers.
+const SEQUENCE_MAX: u64 = 1 << 53;
+
+fn is_printable(text: &str, max: usize) -> bool {
+    text.len() <= max && !text.chars().any(char::is_control)
+}
+
 /// The versions of the records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
@@ -76,6 +99,14 @@ pub struct Manifest {
     pub missing: Vec<String>,
     /// The parts of the list of members.
     pub parts: Vec<Part>,
+}
+
+impl Manifest {
+    /// As with [`Header::is_plausible`].
+    pub(super) fn is_plausible(&self) -> bool {
+        let excluded = self.excluded.iter().flat_map(|one| [&one.stream, &one.reason]);
+        excluded.chain(&self.missing).all(|text| is_printable(text, 256))
+    }
 }
 
 /// What was read of a stream.

@@ -104,7 +104,6 @@ mod tests {
         let random = |length| (0..length).map(|_| fastrand::u8(..)).collect::<Vec<_>>();
         let mib = ARCHIVE_BLOCK_BYTES;
         for bytes in [
-            Vec::new(),
             vec![7],
             vec![7; mib],
             vec![7; 9 * mib + 1],

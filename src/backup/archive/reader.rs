@@ -17,10 +17,10 @@ use crate::crypto::{Sha256State, hex};
 use crate::domain::{AssetId, File, FileLocation};
 use crate::limits::{
     ARCHIVE_ASSET_MAX_BYTES, ARCHIVE_MANIFEST_MAX_BYTES, ARCHIVE_MEMBER_MAX_BYTES,
-    ARCHIVE_MEMBERS_MAX, ARCHIVE_TEXT_MAX_BYTES, COPY_CHUNK_BYTES,
+    ARCHIVE_MEMBERS_MAX, ARCHIVE_PART_MAX_BYTES, ARCHIVE_TEXT_MAX_BYTES, COPY_CHUNK_BYTES,
 };
 use crate::observe::chain;
-use crate::storage::{ArchivedRecord, ArchivedStream, StorageError, archived_file};
+use crate::storage::{ArchivedRecord, ArchivedStream, StorageError, check_archived};
 
 /// An archive cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -169,9 +169,10 @@ impl<R: Read> ArchiveReader<R> {
                 MemberName::ManifestPart(_) => self.manifest_part(name, size)?,
                 MemberName::Manifest => {
                     let text = self.limited(name, size, ARCHIVE_MANIFEST_MAX_BYTES)?;
-                    let manifest = serde_json::from_slice(&text);
+                    let manifest = serde_json::from_slice::<Manifest>(&text).ok();
+                    let manifest = manifest.filter(Manifest::is_plausible);
                     self.manifest =
-                        Some(manifest.map_err(|_| damaged("its manifest is not JSON"))?);
+                        Some(manifest.ok_or_else(|| damaged("its manifest cannot be read"))?);
                 }
             }
         }
@@ -219,8 +220,11 @@ impl<R: Read> ArchiveReader<R> {
         origin: AssetOrigin,
         (name, id, size): (MemberName, AssetId, u64),
     ) -> Result<Item, ArchiveError> {
-        if self.files.get(&id).is_none_or(|file| file.is_read) {
-            return Err(damaged(&format!("{name} is no file of it, or comes twice")));
+        let expected = self.files.get(&id).filter(|file| !file.is_read && file.may_have(size));
+        if expected.is_none() {
+            return Err(damaged(&format!(
+                "{name} is no file of it, has another size, or comes twice"
+            )));
         }
         let origin_name = match origin {
             AssetOrigin::Nats => "nats",
@@ -242,11 +246,13 @@ impl<R: Read> ArchiveReader<R> {
         }
         let member = || MemberName::Records(stream, number).to_string();
         let mut records = Vec::new();
-        for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        // Each line has its end.
+        let text = text.strip_suffix(b"\n").unwrap_or(text);
+        for line in text.split(|byte| *byte == b'\n') {
             let record = serde_json::from_slice::<RecordLine>(line).ok();
             let record = record.and_then(RecordLine::into_record);
             let record = record.ok_or_else(|| damaged(&format!("{} has no records", member())))?;
-            let file = archived_file(stream, &record)
+            let file = check_archived(stream, &record)
                 .map_err(|source| ArchiveError::Record { member: member(), source })?;
             self.files.extend(file.map(|file| (file.id, ExpectedFile::from(&file))));
             let subject = crate::storage::subject_number(&record.subject);
@@ -264,7 +270,7 @@ impl<R: Read> ArchiveReader<R> {
     }
 
     fn manifest_part(&mut self, name: MemberName, size: u64) -> Result<(), ArchiveError> {
-        let text = self.limited(name, size, ARCHIVE_MANIFEST_MAX_BYTES)?;
+        let text = self.limited(name, size, ARCHIVE_PART_MAX_BYTES)?;
         let sha256 = hex(&crate::crypto::sha256(&text));
         self.parts.push(Part { member: name.to_string(), size, sha256 });
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
@@ -394,12 +400,26 @@ impl<R: Read> ArchiveReader<R> {
         if self.header.assets == "none" {
             return Ok(());
         }
-        let lost = self.files.iter().find(|(id, file)| {
-            file.in_nats && !file.is_read && !manifest.missing.contains(&id.to_string())
-        });
+        let missing: HashSet<&str> = manifest.missing.iter().map(String::as_str).collect();
+        let lost = self
+            .files
+            .iter()
+            .find(|(id, file)| file.in_nats && !file.is_read && !missing.contains(id.as_str()));
         lost.map_or(Ok(()), |(id, _)| {
             Err(damaged(&format!("the bytes of the file {id} are missing")))
         })
+    }
+}
+
+impl ExpectedFile {
+    /// Whether a member of this size may hold its bytes. Ciphertext is longer by less than its chunks are.
+    fn may_have(&self, size: u64) -> bool {
+        match self.encrypted {
+            false => size == self.size,
+            true => {
+                (self.size..=self.size.saturating_mul(2).saturating_add(1 << 20)).contains(&size)
+            }
+        }
     }
 }
 
@@ -427,8 +447,8 @@ fn parse_header(text: &[u8]) -> Result<Header, ArchiveError> {
     if known.format > FORMAT {
         return Err(newer());
     }
-    let header: Header =
-        serde_json::from_slice(text).map_err(|_| damaged("its header cannot be read"))?;
+    let header = serde_json::from_slice::<Header>(text).ok().filter(Header::is_plausible);
+    let header = header.ok_or_else(|| damaged("its header cannot be read"))?;
     if !header.versions.are_known() {
         return Err(newer());
     }

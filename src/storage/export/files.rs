@@ -84,37 +84,14 @@ impl Export {
     }
 }
 
-/// Checks that a record of an archive is one of its stream, and returns the file that it is of, if it is of one.
-///
-/// # Errors
-/// [`StorageError::Corrupt`], [`StorageError::Newer`]
-pub fn archived_file(
-    stream: ArchivedStream,
-    record: &ArchivedRecord,
-) -> Result<Option<File>, StorageError> {
-    if !stream.has(&record.subject) {
-        return Err(StorageError::Corrupt { what: stream.name(), source: None });
-    }
-    let is_file = stream == ArchivedStream::Files && !record.deleted;
-    if !is_file || !matches!(part(&record.subject), FilePart::Record) {
-        return Ok(None);
-    }
-    let read = decode_value::<FileRecord>(&record.data);
-    let (found, _) = read.map_err(StorageError::corrupt(stream.name()))?;
-    if subject(&found.file.id) != record.subject {
-        return Err(StorageError::Corrupt { what: stream.name(), source: None });
-    }
-    Ok(Some(found.file))
-}
-
 /// What a subject of FILES holds.
-enum FilePart {
+pub(super) enum FilePart {
     Record,
     Key(AssetId),
     Move,
 }
 
-fn part(subject: &str) -> FilePart {
+pub(super) fn part(subject: &str) -> FilePart {
     let parts: Vec<&str> = subject.split('.').collect();
     match parts.as_slice() {
         [_, _, id, "key"] => id.parse().map_or(FilePart::Move, FilePart::Key),

@@ -11,6 +11,7 @@
 //! Each stream is read up to its end, which is asked of its leader after the last message: a key that is rewritten
 //! meanwhile comes again, and the newest counts.
 
+mod check;
 mod cut;
 mod files;
 mod lease;
@@ -21,14 +22,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use check::check_archived;
 pub use cut::CutCount;
-pub use files::{ExportedFile, FileBytes, archived_file};
+pub use files::{ExportedFile, FileBytes};
 pub use lease::ExportLease;
 pub(crate) use lease::is_exporting;
 
 use crate::limits::{
-    ARCHIVED_SUBJECT_MAX_BYTES, BATCH_MESSAGES_MAX, EXPORT_RETRY_TIMEOUT, STORE_RETRY_DELAY_FIRST,
-    STORE_RETRY_DELAY_MAX,
+    BATCH_MESSAGES_MAX, EXPORT_RETRY_TIMEOUT, STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX,
 };
 use crate::nats::{BatchRead, Nats, NatsError, StoredMessage};
 use crate::runtime::{Backoff, Clock};
@@ -80,26 +81,6 @@ impl ArchivedStream {
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|stream| stream.name() == name)
-    }
-
-    /// Whether this is a subject of the stream. Those of an archive may be anything.
-    pub(crate) fn has(self, subject: &str) -> bool {
-        let prefix = match self {
-            Self::Notifications => "$KV.NOTIFICATIONS.",
-            Self::ReadMarkers => "$KV.READ_MARKERS.",
-            Self::Pages => "pages.",
-            Self::Journal => "journal.",
-            Self::Files => "files.",
-            Self::State => "$KV.STATE.",
-        };
-        let is_token = |token: &str| {
-            let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'*' && byte != b'>';
-            !token.is_empty() && token.bytes().all(is_allowed)
-        };
-        let tokens = subject.strip_prefix(prefix).map(|rest| rest.split('.'));
-        tokens.is_some_and(|mut tokens| {
-            subject.len() <= ARCHIVED_SUBJECT_MAX_BYTES && tokens.all(is_token)
-        })
     }
 
     /// JetStream's name.
