@@ -77,7 +77,7 @@ pub(super) fn open_archive(
         )));
     }
     let factor = work_factor_max.unwrap_or_else(|| work_factor_within(memory_bytes() / 3));
-    Ok(ArchiveFile::new(file.to_owned(), passphrase, factor))
+    Ok(ArchiveFile::new(file.to_owned(), passphrase, factor)?)
 }
 
 /// What was done, and what a person must do next.

@@ -138,6 +138,84 @@ fn without_its_keys_a_restored_server_shows_placeholders_and_goes_on() {
 }
 
 #[test]
+fn a_new_machine_has_everything_after_restore_and_import_of_keys() {
+    let mut of = backed_up();
+    let (dir, secret) = (of.server.dir().to_owned(), of.server.dir().join("passphrase"));
+    std::fs::write(&secret, "correct horse battery staple\n").unwrap();
+    let keys = dir.join("keys.backup");
+    let flag = ["--passphrase-file", text(&secret)];
+    json_of(&of.server, &["keys", "export", "-o", text(&keys), flag[0], flag[1]]);
+    assert!(of.server.stop().success());
+
+    // The customer's order: restore, keys import, start. The secrets of the former machine are gone.
+    let mut target = Server::prepare();
+    let done = json_of(&target, &["restore", text(&of.archive)]);
+    assert_eq!(done["missing_keys"], 1);
+    let imported = json_of(&target, &["keys", "import", text(&keys), flag[0], flag[1]]);
+    assert_eq!(imported["imported"], 1, "{imported}");
+    target.run();
+    check_everything(&target.client().log_in("ada"), &of);
+
+    // The other way round.
+    let mut target = Server::prepare();
+    json_of(&target, &["keys", "import", text(&keys), flag[0], flag[1]]);
+    let done = json_of(&target, &["restore", text(&of.archive)]);
+    assert_eq!(done["missing_keys"], 0);
+    target.run();
+    check_everything(&target.client().log_in("ada"), &of);
+
+    // Late, and after the first new posts.
+    let mut target = Server::prepare();
+    json_of(&target, &["restore", text(&of.archive)]);
+    target.run();
+    let owner = target.client().log_in("ada");
+    owner.post(&of.room, "a new text", "new").unwrap();
+    assert_eq!(owner.history(&of.room).first().unwrap().body, "");
+    json_of(&target, &["keys", "import", text(&keys), flag[0], flag[1]]);
+    let mut history = owner.history(&of.room);
+    assert_eq!(history.pop().unwrap().body, "a new text");
+    assert_eq!(history, of.history);
+}
+
+#[test]
+fn what_is_there_stays_when_existing_streams_are_skipped() {
+    let mut of = backed_up();
+    let owner = of.server.client().log_in("ada");
+    owner.post(&of.room, "after the backup", "late").unwrap();
+    of.history = owner.history(&of.room);
+    assert!(of.server.stop().success());
+    let done = json_of(&of.server, &["restore", text(&of.archive), "--conflict=skip"]);
+    assert_eq!((&done["records"], &done["skipped"].as_array().unwrap().len()), (&json!(0), &7));
+    of.server.run();
+    check_everything(&of.server.client().log_in("ada"), &of);
+}
+
+#[test]
+fn an_interrupted_backup_leaves_nothing_behind_and_keeps_no_other_waiting() {
+    let of = backed_up();
+    let target = of.server.dir().join("first.tar.gz");
+    let before = chatto::runtime::limited_read(&target, 64 << 20).unwrap();
+    // A pipe that nobody fills: the backup waits for its passphrase only. So it is interrupted while it writes.
+    let large: Vec<u8> = (0..24 << 20).map(|_| fastrand::u8(..)).collect();
+    let owner = of.server.client().log_in("ada");
+    attach(&owner, &of.room, "large.bin", &large);
+    let mut child = of.server.command(["backup", "-o", text(&target)]).spawn().unwrap();
+    let partial = of.server.dir().join(".first.tar.gz.partial");
+    crate::support::wait::until("the backup writes", std::time::Duration::from_secs(30), || {
+        let ended = child.try_wait().unwrap().is_some();
+        (ended || partial.metadata().is_ok_and(|about| about.len() > 0)).then_some(())
+    });
+    crate::support::nats::signal(child.id(), "INT");
+    let ended = child.wait().unwrap();
+    assert!(!partial.exists());
+    if !ended.success() {
+        assert_eq!(ended.code(), Some(1));
+        assert!(chatto::runtime::limited_read(&target, 64 << 20).unwrap() == before);
+    }
+    json_of(&of.server, &["backup", "-o", text(&target), "--verify"]);
+}
+
+#[test]
 fn a_backup_beside_people_who_write_has_everything_from_before_it_began() {
     let server = Server::start();
     let owner = server.owner();
