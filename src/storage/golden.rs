@@ -366,8 +366,7 @@ fn buckets() {
             kek_id: Bytes::from_static(&[3; 8]),
             backup_sequence: 4,
             created_ms: 1,
-            least_writer: 0,
-            restoring: Vec::new(),
+            ..records::Meta::default()
         },
     );
     let meta = records::Meta { least_writer: 2, ..records::Meta::default() };
