@@ -35,6 +35,13 @@ pub enum AppError {
         /// The data directory, or the cluster's addresses.
         place: String,
     },
+    /// What root creates in the data directory of another account would be of no use to it.
+    #[error("cannot act as the owner of {}; run the command as that user", path.display())]
+    Owner {
+        path: std::path::PathBuf,
+        #[source]
+        source: io::Error,
+    },
     /// A restored store cannot take its place.
     #[error("{} cannot be changed", path.display())]
     Swap {
@@ -132,7 +139,7 @@ impl AppError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Lock(LockError::Unusable { source, .. }) => unwritable_exit(source),
-            Self::Lock(LockError::Unsafe { .. }) => Exit::Denied,
+            Self::Lock(LockError::Unsafe { .. }) | Self::Owner { .. } => Exit::Denied,
             Self::Secrets(CompleteError::Write { .. }) => Exit::Exists,
             Self::Lock(
                 LockError::HeldByServer { .. }

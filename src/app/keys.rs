@@ -203,6 +203,7 @@ pub fn import_keys(
     file: &KeyFile,
     mode: KeyImportMode,
 ) -> Result<KeysAdded, KeysError> {
+    super::reach::act_as_owner(settings)?;
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let reached = reach_or_create(settings, &runtime, &clock).await?;

@@ -7,7 +7,7 @@ use crate::config::{self, Settings};
 use crate::limits::{NATS_REQUEST_TIMEOUT, STORE_COMMAND_TIMEOUT};
 use crate::nats::Nats;
 use crate::runtime::{Clock, Runtime, Scope};
-use crate::supervisor::{Connection, DataDir, Embedded, LockError, Role};
+use crate::supervisor::{Connection, DataDir, Embedded, LockError, Role, become_owner};
 
 use super::error::AppError;
 use super::parts;
@@ -48,6 +48,13 @@ pub(super) struct Reach<'a> {
     pub(super) command: &'a str,
     pub(super) runtime: &'a Runtime,
     pub(super) clock: &'a Clock,
+}
+
+/// Makes the command act as the owner of the data directory, if it runs as root and that is another account: before
+/// it starts the runtime, and after it has opened files that only root may read.
+pub(super) fn act_as_owner(settings: &Settings) -> Result<(), AppError> {
+    let path = &settings.data_dir;
+    become_owner(path).map_err(|source| AppError::Owner { path: path.clone(), source })
 }
 
 impl Reach<'_> {

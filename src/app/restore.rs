@@ -18,11 +18,11 @@ use crate::nats::Nats;
 use crate::operator::Exit;
 use crate::runtime::{Clock, Runtime};
 use crate::storage::{Import, Kept, Lacking, Present, Source, live_processes};
-use crate::supervisor::{DataDir, LockError, become_owner};
+use crate::supervisor::{DataDir, LockError};
 
 use super::error::AppError;
 use super::parts;
-use super::reach::{Reach, Reached};
+use super::reach::{Reach, Reached, act_as_owner};
 use super::swap;
 
 /// What happens to streams that exist.
@@ -87,12 +87,6 @@ pub enum RestoreFailure {
     Conflict { streams: Vec<String> },
     #[error("a server uses this store ({process}); stop every server first")]
     InUse { process: String },
-    #[error("cannot act as the owner of {}; run the command as that user", path.display())]
-    Owner {
-        path: PathBuf,
-        #[source]
-        source: io::Error,
-    },
     #[error("restoring beside the present store takes about {} MiB, and {} MiB are free", needed >> 20, free >> 20)]
     NoSpace { needed: u64, free: u64 },
 }
@@ -120,7 +114,6 @@ impl RestoreFailure {
                 io::ErrorKind::PermissionDenied => Exit::Denied,
                 _ => Exit::Io,
             },
-            Self::Owner { .. } => Exit::Denied,
             Self::Conflict { .. } => Exit::Exists,
             Self::InUse { .. } => Exit::TryAgain,
         }
@@ -232,8 +225,7 @@ pub fn restore(
     progress: StageProgress<'_>,
 ) -> Result<RestoreReport, RestoreFailure> {
     // The archive is open. What is created from here on must belong to the account of the service.
-    become_owner(&settings.data_dir)
-        .map_err(|source| RestoreFailure::Owner { path: settings.data_dir.clone(), source })?;
+    act_as_owner(settings)?;
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let reach = Reach { settings, command: "restore", runtime: &runtime, clock: &clock };

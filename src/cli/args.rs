@@ -327,6 +327,54 @@ pub(super) struct Backup {
     /// read the archive again and check all of it
     #[argh(switch)]
     pub(super) verify: bool,
+    #[argh(subcommand)]
+    pub(super) command: Option<BackupCommand>,
+}
+
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand)]
+pub(super) enum BackupCommand {
+    Verify(BackupVerify),
+}
+
+/// Check an archive: its header, or every byte, hash and count of it; needs no server.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "verify")]
+pub(super) struct BackupVerify {
+    /// the archive
+    #[argh(positional, arg_name = "file")]
+    pub(super) file: PathBuf,
+    /// how much is checked: header or full
+    #[argh(option, arg_name = "level", default = "VerifyLevel::Full")]
+    pub(super) level: VerifyLevel,
+    /// passphrase; visible in the process list, so prefer the prompt or a file
+    #[argh(option, arg_name = "text")]
+    pub(super) passphrase: Option<String>,
+    /// file with the passphrase
+    #[argh(option, arg_name = "file")]
+    pub(super) passphrase_file: Option<PathBuf>,
+    /// the highest scrypt work factor to accept, 10 to 20; by default what the memory allows
+    #[argh(option, arg_name = "n")]
+    pub(super) max_work_factor: Option<u8>,
+}
+
+/// How much of an archive is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum VerifyLevel {
+    Header,
+    Full,
+}
+
+impl std::str::FromStr for VerifyLevel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "header" => Ok(Self::Header),
+            "full" => Ok(Self::Full),
+            _ => Err("it must be header or full"),
+        }
+    }
 }
 
 /// Whose bytes a backup includes.

@@ -217,7 +217,7 @@ impl<'a> Rewriter<'a> {
             words.push("version".to_owned());
             return Ok(Invocation::Run(words));
         }
-        if !self.node.commands.is_empty() {
+        if tree::needs_subcommand(self.node, self.path.is_empty()) {
             let names: Vec<&str> = self.node.commands.iter().map(|command| command.name).collect();
             let after = self.path.last().map(|name| format!(" after `{name}`")).unwrap_or_default();
             return Err(format!(
@@ -314,6 +314,9 @@ mod tests {
         }
         // A command of a later version.
         assert!(run("doctor").is_err());
+        // A command that also runs without its subcommand.
+        assert!(run("backup").is_ok() && run("backup verify x").is_ok());
+        assert!(run("backup x").is_err() && run("backup verify").is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::args::{AssetChoice, Backup};
+use super::args::{AssetChoice, Backup, BackupCommand};
 use super::local::running;
 use super::output::size_text;
 use super::passphrase::PassphraseFlags;
@@ -21,6 +21,9 @@ use crate::observe::{self, Format};
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
+    if let Some(BackupCommand::Verify(verify)) = &args.command {
+        return super::backup_verify::run(context, verify);
+    }
     let loaded = context.load(Purpose::Local)?;
     let settings = &loaded.settings;
     let flags =

@@ -59,8 +59,10 @@ fn usage(path: &[String], node: &Node) -> String {
     for name in path {
         write!(text, " {name}").ok();
     }
-    if !node.commands.is_empty() {
+    if tree::needs_subcommand(node, path.is_empty()) {
         text.push_str(" <command>");
+    } else if !node.commands.is_empty() {
+        text.push_str(" [command]");
     }
     for positional in node.positionals {
         write!(text, " <{}>", positional.name).ok();

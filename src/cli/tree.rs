@@ -23,6 +23,11 @@ pub(super) fn subcommand<'a>(node: &'a Node, name: &str) -> Option<&'a SubComman
     node.commands.iter().find(|command| command.name == name)
 }
 
+/// Whether a command must be followed by one of its subcommands. One that has flags of its own also runs alone.
+pub(super) fn needs_subcommand(node: &Node, is_root: bool) -> bool {
+    !node.commands.is_empty() && (is_root || flags(node).next().is_none())
+}
+
 /// The name of a flag's value; `None` for a switch.
 pub(super) fn value_name(flag: &FlagInfo<'static>) -> Option<&'static str> {
     match flag.kind {

@@ -287,6 +287,15 @@ fn an_encrypted_backup_needs_its_passphrase_and_a_damaged_one_changes_nothing() 
     let stored = chatto::runtime::limited_read(&archive, 64 << 20).unwrap();
     assert!(stored.starts_with(b"age-encryption.org/v1\n-> scrypt "));
 
+    let verify = ["backup", "verify", text(&archive), flag[0], flag[1]];
+    let verified = json_of(server, &verify);
+    assert_eq!(
+        (&verified["complete"], &verified["assets"]["nats"]["files"]),
+        (&json!(true), &json!(4))
+    );
+    let header = json_of(server, &[&verify[..], &["--level=header"]].concat());
+    assert_eq!((&header["complete"], &header["sequence"]), (&json!(false), &verified["sequence"]));
+
     let target = Server::prepare();
     let (exit, stderr) = refused(&target, &["restore", text(&archive), "--passphrase", "another"]);
     assert_eq!(exit, 77, "{stderr}");
@@ -299,6 +308,8 @@ fn an_encrypted_backup_needs_its_passphrase_and_a_damaged_one_changes_nothing() 
         assert_eq!(exit, 65, "byte {at}: {stderr}");
         std::fs::write(&file, &stored[..at]).unwrap();
         let (exit, stderr) = refused(&target, &["restore", text(&file), flag[0], flag[1]]);
+        assert_eq!(exit, 65, "cut at {at}: {stderr}");
+        let (exit, stderr) = refused(&target, &["backup", "verify", text(&file), flag[0], flag[1]]);
         assert_eq!(exit, 65, "cut at {at}: {stderr}");
     }
     assert!(!target.dir().join("data/jetstream").exists(), "nothing was written");

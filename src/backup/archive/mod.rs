@@ -9,6 +9,8 @@ mod format;
 mod gzip;
 mod name;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(super) use format::FORMAT;

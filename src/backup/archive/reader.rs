@@ -350,7 +350,11 @@ impl<R: Read> ArchiveReader<R> {
     fn skip_padding(&mut self, size: u64) -> Result<(), ArchiveError> {
         let mut block = [0; BLOCK];
         let (bytes, _) = block.split_at_mut(padding(size));
-        self.source.read_exact(bytes).map_err(fault)
+        self.source.read_exact(bytes).map_err(fault)?;
+        match block == [0; BLOCK] {
+            true => Ok(()),
+            false => Err(damaged("there is something between two members")),
+        }
     }
 
     fn note_member(&mut self, name: MemberName, size: u64, sha256: &[u8; 32]) {
