@@ -48,6 +48,8 @@ struct ConnectionQueue {
 #[derive(Default)]
 struct QueueState {
     changes: VecDeque<Queued>,
+    /// A change says that the session may have ended, and nobody has looked since. Known before the change's turn comes.
+    session_in_question: bool,
     overflown: bool,
     displaced: bool,
     stalled: bool,
@@ -60,6 +62,7 @@ impl ConnectionQueue {
 
     fn push(&self, queued: Queued, max: usize) {
         let mut state = self.lock();
+        state.session_in_question |= queued.change.kind == ChangeKind::Session;
         if state.overflown {
             return;
         }
@@ -325,6 +328,12 @@ impl Registration {
             }
             filled.await;
         }
+    }
+
+    /// Whether the session may have ended since this was last asked. Whatever is sent was assembled before: it may contain
+    /// what came after the end.
+    pub(super) fn take_session_question(&self) -> bool {
+        std::mem::take(&mut self.queue.lock().session_in_question)
     }
 
     /// Whether the process has stalled since the registration.

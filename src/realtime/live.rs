@@ -337,13 +337,17 @@ impl<S: Socket> LiveConnection<'_, '_, S> {
         self.send_projection_event(head, cursor, operations).await
     }
 
-    /// Sends a projection event and records what the client has then.
+    /// Sends a projection event and records what the client has then. A session that ended while the event was
+    /// assembled gets nothing of it.
     pub(super) async fn send_projection_event(
         &mut self,
         head: EventHead,
         cursor: Option<String>,
         operations: Vec<ProjectionOperation>,
     ) -> Result<(), CloseReason> {
+        if self.registration.take_session_question() {
+            Box::pin(self.confirm_session()).await?;
+        }
         let service = &self.connection.realtime.service;
         for operation in &operations {
             self.client
