@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::backup::archive::Manifest;
-use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError, FileSources};
+use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::target::{SpaceFloor, TargetFile};
 use crate::config::Settings;
 use crate::crypto::Secret;
@@ -17,7 +17,7 @@ use crate::runtime::{Clock, Runtime, Scope, limited_read};
 use crate::storage::Export;
 use crate::supervisor::Signals;
 
-use super::error::AppError;
+use super::error::{AppError, unwritable_exit};
 use super::parts;
 use super::reach::Reach;
 
@@ -73,20 +73,16 @@ impl BackupError {
             Self::Create(CreateError::Running) => Exit::TryAgain,
             Self::Create(CreateError::Interrupted) => Exit::Failed,
             Self::Create(CreateError::Moved { .. }) => Exit::TryAgain,
+            Self::Create(CreateError::Open(error)) if error.is_transient() => Exit::Unreachable,
             Self::Create(CreateError::Store(error)) if error.is_transient() => Exit::Unreachable,
             Self::Create(_) | Self::Commit { .. } => Exit::Io,
             Self::Target { source, .. } => match source.kind() {
                 io::ErrorKind::ResourceBusy => Exit::TryAgain,
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Exit::Io,
-                _ if source.raw_os_error() == Some(EIO) => Exit::Io,
-                _ => Exit::Exists,
+                _ => unwritable_exit(source),
             },
         }
     }
 }
-
-/// `EIO` of Linux.
-const EIO: i32 = 5;
 
 /// Makes an archive. `progress` takes the bytes so far and about how many there will be. Blocks.
 ///
@@ -128,8 +124,7 @@ impl Work<'_> {
         let export = Export::open(nats, clock, settings.replicas).await.map_err(AppError::Store)?;
         let total = export.stored_bytes().await.map_err(CreateError::Store)?;
         let target = self.target()?;
-        let s3 = parts::bucket(settings, clock)?;
-        let files = FileSources::new(nats, clock, s3);
+        let blobs = parts::blobs(settings, nats, clock)?;
         let plan = BackupPlan {
             assets: request.assets,
             accept_missing: request.accept_missing,
@@ -138,7 +133,7 @@ impl Work<'_> {
             boot_id: boot_id(),
             created_at: rfc3339(clock.unix_ms()),
         };
-        let backup = Backup { export: &export, files: &files, plan: &plan };
+        let backup = Backup { export: &export, blobs: &blobs, plan: &plan };
         let mut progress = |bytes| progress(bytes, total);
         // Whatever the signal is: nothing is left behind.
         let interrupted = async { signals.next().await.map_or((), drop) };

@@ -28,7 +28,7 @@ pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
 pub use offline::with_operations;
 pub use readiness::{Readiness, Reason};
 pub use restore::{
-    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, archive_exit,
-    restore, verify_archive,
+    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, restore,
+    verify_archive,
 };
 pub use server::{Events, run};

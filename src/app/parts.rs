@@ -1,7 +1,7 @@
 //! From the settings to each part's own configuration.
 
 use super::AppError;
-use crate::blobs::{self, s3::S3};
+use crate::blobs::{self, Blobs, s3::S3};
 use crate::config::{Embedded, Settings};
 use crate::crypto::Secret;
 use crate::crypto::password::Params;
@@ -11,7 +11,7 @@ use crate::limits::{
     UPLOAD_STREAMS_SMALL_MAX,
 };
 use crate::media::image::{self, DecoderLimits};
-use crate::nats::Target;
+use crate::nats::{Nats, Target};
 use crate::runtime::Clock;
 use crate::supervisor::{SyncInterval, memory_bytes};
 use crate::web::Folder;
@@ -62,7 +62,7 @@ pub(super) fn storage(settings: &Settings, secret_key: Secret, create: bool) -> 
 }
 
 /// The bucket of files. While new files go to NATS, settings that cannot be used only make older files unreadable.
-pub(super) fn bucket(settings: &Settings, clock: &Clock) -> Result<Option<S3>, AppError> {
+fn bucket(settings: &Settings, clock: &Clock) -> Result<Option<S3>, AppError> {
     let Some(config) = settings.assets.s3.clone() else { return Ok(None) };
     match S3::build(config, clock.clone()) {
         Ok(bucket) => Ok(Some(bucket)),
@@ -72,6 +72,12 @@ pub(super) fn bucket(settings: &Settings, clock: &Clock) -> Result<Option<S3>, A
             Ok(None)
         }
     }
+}
+
+/// The bytes of files, for commands that copy them as they are.
+pub(super) fn blobs(settings: &Settings, nats: &Nats, clock: &Clock) -> Result<Blobs, AppError> {
+    let config = blobs::Config { s3: bucket(settings, clock)?, ..blobs::Config::default() };
+    Ok(Blobs::build(config, nats, clock))
 }
 
 /// The chat's part.

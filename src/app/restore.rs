@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::backup::archive::{ArchiveError, ArchiveReader, Header, Manifest};
-use crate::backup::restore::{self, FileTargets, Restore, RestoreError, Restored};
-use crate::blobs::{self, Blobs, ChunkStore};
+use crate::backup::restore::{self, Restore, RestoreError, Restored};
 use crate::config::{self, Settings};
 use crate::crypto::Secret;
 use crate::crypto::age::{AgeError, AgeReader, FORM_BYTES, Form};
@@ -121,8 +120,7 @@ impl RestoreFailure {
 }
 
 /// The exit code of an archive that cannot be read.
-#[must_use]
-pub fn archive_exit(error: &ArchiveError) -> Exit {
+fn archive_exit(error: &ArchiveError) -> Exit {
     match error {
         ArchiveError::Io(_) => Exit::Io,
         ArchiveError::Foreign
@@ -134,7 +132,6 @@ pub fn archive_exit(error: &ArchiveError) -> Exit {
 }
 
 /// The exit code of an encrypted file that cannot be read.
-#[must_use]
 fn age_exit(error: &AgeError) -> Exit {
     match error {
         AgeError::WrongPassphrase => Exit::Denied,
@@ -182,6 +179,12 @@ impl ArchiveFile {
             Ok(file) => Ok(Self { path, file, passphrase, work_factor_max }),
             Err(source) => Err(RestoreFailure::File { path, source }),
         }
+    }
+
+    /// Bytes of the file, for progress; 0 where the system does not tell.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |about| about.len())
     }
 
     /// Reads it from its beginning; one reader at a time.
@@ -356,15 +359,13 @@ impl Work<'_> {
 
     /// Reads the whole archive before anything is written.
     fn verify(&mut self) -> Result<Verified, RestoreFailure> {
-        let mut archive = self.request.archive.open()?;
-        let header = archive.header().clone();
-        let total = self.request.archive.file.metadata().map_or(0, |about| about.len());
+        let archive = self.request.archive;
+        let total = archive.bytes();
         let mut bytes = 0;
-        restore::verify(&mut archive, &mut |done| {
+        let (header, manifest) = verify_archive(archive, &mut |done| {
             bytes = done;
             (self.progress)(Stage::Verifying, done, total.max(done));
         })?;
-        let manifest = archive.manifest().cloned().unwrap_or_default();
         Ok(Verified { header, manifest, bytes })
     }
 
@@ -411,15 +412,10 @@ impl Work<'_> {
         wanted.retain(|name| !skipped.iter().any(|skipped| skipped == name));
         let import = Import::begin((nats, clock), settings.replicas, (source, kept, &wanted)).await;
         let import = import.map_err(AppError::Store)?;
-        let config =
-            blobs::Config { s3: parts::bucket(settings, clock)?, ..blobs::Config::default() };
-        let files = FileTargets {
-            chunks: ChunkStore::assets(nats.clone(), clock.clone()),
-            blobs: Blobs::build(config, nats, clock),
-        };
+        let blobs = parts::blobs(settings, nats, clock)?;
         let total = verified.bytes;
         let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
-        let restore = Restore { import, files: &files, progress: &mut progress };
+        let restore = Restore { import, blobs: &blobs, progress: &mut progress };
         let (restored, lacking) = restore.run(archive, &wanted).await?;
         Ok((restored, lacking, deleted_users))
     }

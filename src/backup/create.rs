@@ -6,15 +6,14 @@ use std::io::{self, Write};
 use super::archive::{
     ArchiveWriter, AssetOrigin, Excluded, Header, ListedObject, Manifest, StreamTotals,
 };
-use crate::blobs::s3::{S3, S3Error};
-use crate::blobs::{BlobError, ChunkStore, FileCipher, SEAL_BYTES, sealed_bytes};
+use crate::blobs::s3::S3Error;
+use crate::blobs::{BlobError, Blobs, FileCipher, SEAL_BYTES, sealed_bytes};
 use crate::crypto::hex;
 use crate::domain::{AssetId, File, FileLocation};
-use crate::nats::Nats;
-use crate::runtime::{Clock, Scope};
+use crate::runtime::Scope;
 use crate::storage::{
-    ArchivedStream, Export, ExportError, ExportedFile, FileBytes, StorageError, StoreVersions,
-    StreamCount, excluded_streams,
+    ArchivedStream, Export, ExportError, ExportedFile, FileBytes, OpenError, StorageError,
+    StoreVersions, StreamCount, excluded_streams,
 };
 
 /// Whose bytes go into the archive.
@@ -60,6 +59,8 @@ pub struct BackupPlan {
 pub enum CreateError {
     #[error("the store cannot be read completely")]
     Store(#[source] StorageError),
+    #[error("the store cannot be backed up")]
+    Open(#[source] OpenError),
     #[error("another backup of this store is running; try again when it has finished")]
     Running,
     /// Something in the store does not fit together.
@@ -111,28 +112,11 @@ impl From<io::Error> for CreateError {
     }
 }
 
-/// Where the bytes of files are.
-pub struct FileSources {
-    chunks: ChunkStore,
-    s3: Option<S3>,
-}
-
-impl FileSources {
-    /// The store's own, and the bucket if one is configured.
-    #[must_use]
-    pub fn new(nats: &Nats, clock: &Clock, s3: Option<S3>) -> Self {
-        Self { chunks: ChunkStore::assets(nats.clone(), clock.clone()), s3 }
-    }
-
-    fn s3(&self) -> Result<&S3, BlobError> {
-        self.s3.as_ref().ok_or(BlobError::NoBucket)
-    }
-}
-
 /// Makes archives of a store.
 pub struct Backup<'a> {
     pub export: &'a Export,
-    pub files: &'a FileSources,
+    /// Where the bytes of files are.
+    pub blobs: &'a Blobs,
     pub plan: &'a BackupPlan,
 }
 
@@ -171,7 +155,7 @@ impl Backup<'_> {
         sink: W,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(W, Manifest), CreateError> {
-        let sequence = self.export.next_sequence().await.map_err(CreateError::Store)?;
+        let sequence = self.export.next_sequence().await.map_err(CreateError::Open)?;
         let archive = ArchiveWriter::begin(sink, self.header(sequence))?;
         let excluded = excluded_streams().into_iter().map(|(stream, reason)| Excluded {
             stream: stream.to_owned(),
@@ -268,7 +252,7 @@ impl Backup<'_> {
         let file = &found.file;
         let failed =
             |source| CreateError::File { id: file.id.to_string(), name: file.name.clone(), source };
-        let mut reader = FileReader::new(self.files, &found);
+        let mut reader = FileReader::new(self.blobs, &found);
         // The first bytes before the member begins: a file that is missing leaves no trace in the archive.
         let first = match reader.next().await {
             Err(BlobError::Missing) if self.plan.accept_missing => {
@@ -291,11 +275,7 @@ impl Backup<'_> {
         if !file.encrypted && sha256 != file.sha256 {
             return Err(CreateError::Changed { id: file.id.to_string(), name: file.name.clone() });
         }
-        let origin = match origin {
-            AssetOrigin::Nats => "nats",
-            AssetOrigin::S3 => "s3",
-        };
-        making.manifest.assets.entry(origin.to_owned()).or_default().add(size);
+        making.manifest.assets.entry(origin.word().to_owned()).or_default().add(size);
         (making.progress)(making.archive.bytes());
         Ok(())
     }
@@ -343,7 +323,7 @@ impl<W: Write> Making<'_, W> {
 
 /// Reads what an archive contains of a file.
 struct FileReader<'a> {
-    sources: &'a FileSources,
+    blobs: &'a Blobs,
     file: &'a File,
     key: Option<FileCipher>,
     /// The next chunk in NATS, and where it begins.
@@ -352,12 +332,12 @@ struct FileReader<'a> {
 }
 
 impl<'a> FileReader<'a> {
-    fn new(sources: &'a FileSources, found: &'a ExportedFile) -> Self {
+    fn new(blobs: &'a Blobs, found: &'a ExportedFile) -> Self {
         let key = match &found.bytes {
             FileBytes::Plain(key) => Some(FileCipher::of(&found.file, key.clone())),
             FileBytes::Ciphertext => None,
         };
-        Self { sources, file: &found.file, key, next: (0, 0), download: None }
+        Self { blobs, file: &found.file, key, next: (0, 0), download: None }
     }
 
     /// Bytes that will be read.
@@ -380,8 +360,8 @@ impl<'a> FileReader<'a> {
         let Some(chunk) = chunks.get(number).copied() else { return Ok(None) };
         self.next = (number.saturating_add(1), begin.saturating_add(chunk.length.into()));
         Ok(Some(match &self.key {
-            Some(cipher) => self.sources.chunks.get(cipher, begin, chunk).await?,
-            None => self.sources.chunks.stored(chunk).await?,
+            Some(cipher) => self.blobs.files.get(cipher, begin, chunk).await?,
+            None => self.blobs.files.stored(chunk).await?,
         }))
     }
 
@@ -389,7 +369,7 @@ impl<'a> FileReader<'a> {
         let download = match &mut self.download {
             Some(download) => download,
             None => {
-                let opened = self.sources.s3()?.get(self.file.id.as_str(), None).await;
+                let opened = self.blobs.s3()?.get(self.file.id.as_str(), None).await;
                 let opened = opened.map_err(|error| match error {
                     S3Error::NotFound => BlobError::Missing,
                     error => error.into(),

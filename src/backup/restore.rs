@@ -5,10 +5,7 @@ use std::io::Read;
 use bytes::Bytes;
 
 use super::archive::{ArchiveError, ArchiveReader, AssetOrigin, Item};
-use crate::blobs::s3::S3;
-use crate::blobs::{
-    BlobError, Blobs, ChunkStore, FileCipher, OBJECT_CHUNK_BYTES, SEAL_BYTES, new_multipart,
-};
+use crate::blobs::{BlobError, Blobs, FileCipher, OBJECT_CHUNK_BYTES, SEAL_BYTES, new_multipart};
 use crate::crypto::DataKey;
 use crate::domain::{AssetId, Chunk, File, FileLocation};
 use crate::limits::UPLOAD_CHUNK_MAX_BYTES;
@@ -45,23 +42,11 @@ pub fn filled() -> Vec<&'static str> {
     ArchivedStream::ALL.iter().map(|stream| stream.name()).chain(["ASSETS"]).collect()
 }
 
-/// Where the bytes of files go.
-pub struct FileTargets {
-    pub chunks: ChunkStore,
-    /// The configured bucket. Files that were in S3 go there, or to NATS if there is none.
-    pub blobs: Blobs,
-}
-
-impl FileTargets {
-    fn s3(&self) -> Option<&S3> {
-        self.blobs.s3().ok()
-    }
-}
-
 /// Writes the items of an archive.
 pub struct Restore<'a> {
     pub import: Import,
-    pub files: &'a FileTargets,
+    /// Where the bytes of files go. Files that were in S3 go to its bucket, or to NATS if there is none.
+    pub blobs: &'a Blobs,
     /// Takes how many bytes of the archive's content were restored so far.
     pub progress: &'a mut dyn FnMut(u64),
 }
@@ -113,7 +98,7 @@ impl Restore<'_> {
         let Some(file) = self.import.file(&id).await? else { return Ok(()) };
         let key = (!file.encrypted).then(DataKey::generate);
         let failed = |source| RestoreError::File { id: id.to_string(), source };
-        let to_s3 = origin == AssetOrigin::S3 && self.files.s3().is_some();
+        let to_s3 = origin == AssetOrigin::S3 && self.blobs.s3().is_ok();
         let location = match to_s3 {
             true => {
                 self.object(archive, &file).await.map_err(|error| error.into_restore(&id))?;
@@ -140,7 +125,7 @@ impl Restore<'_> {
     ) -> Result<(), CopyError> {
         let as_it_is = FileCipher { id: file.id, key: DataKey::generate(), encrypted: false };
         let mut writer =
-            self.files.blobs.write_object(as_it_is, &new_multipart(file.size, file.encrypted))?;
+            self.blobs.write_object(as_it_is, &new_multipart(file.size, file.encrypted))?;
         while let Some(bytes) = fill(archive, UPLOAD_CHUNK_MAX_BYTES)? {
             writer.write(&bytes).await?;
         }
@@ -153,7 +138,7 @@ impl Restore<'_> {
         file: &File,
         key: Option<&DataKey>,
     ) -> Result<Vec<Chunk>, CopyError> {
-        let store = &self.files.chunks;
+        let store = &self.blobs.files;
         let mut chunks = Vec::new();
         if let Some(key) = key {
             let (cipher, mut begin) = (FileCipher::of(file, key.clone()), 0_u64);

@@ -18,14 +18,11 @@ use crate::storage::error::StorageError;
 use crate::storage::export::{ArchivedRecord, ArchivedStream};
 use crate::storage::files::{FileRecord, key_subject, subject};
 use crate::storage::kv::keys::Keys;
-use crate::storage::kv::{self, Entry, bucket_get_known};
+use crate::storage::kv::{self, bucket_get_known};
 use crate::storage::layout::{LAYOUT, META, Missing, STREAMS, StreamSpec, stream, stream_list};
-use crate::storage::open::{META_SUBJECT, OpenError, read_meta};
+use crate::storage::open::{self, META_SUBJECT, OpenError, new_meta, read_meta};
 use crate::storage::records::{Event, Meta, MetaState, ServerConfig, User};
 use crate::storage::state::key::StateKey;
-
-/// JetStream's name of the chunks of files.
-const ASSETS: &str = "OBJ_ASSETS";
 
 /// The store that an archive was made of.
 #[derive(Debug, Clone)]
@@ -160,16 +157,18 @@ impl Import {
         };
         import.own_stream(META).await?;
         let former = import.kept.meta.clone().unwrap_or_default();
-        import
-            .change_meta(|meta, source| {
-                meta.server_id.clone_from(&source.server_id);
-                meta.kek_id.clone_from(&former.kek_id);
-                meta.backup_sequence = meta.backup_sequence.max(former.backup_sequence);
-                meta.least_writer = meta.least_writer.max(former.least_writer);
-                meta.restoring = wanted.iter().map(|name| (*name).to_owned()).collect();
-                meta.set_state(MetaState::Partial);
-            })
-            .await?;
+        let begin = |meta: Option<Meta>| {
+            let server_id = import.source.server_id.clone();
+            let mut meta = meta.unwrap_or_else(|| new_meta(server_id.clone(), clock));
+            meta.server_id = server_id;
+            meta.kek_id.clone_from(&former.kek_id);
+            meta.backup_sequence = meta.backup_sequence.max(former.backup_sequence);
+            meta.least_writer = meta.least_writer.max(former.least_writer);
+            meta.restoring = wanted.iter().map(|name| (*name).to_owned()).collect();
+            meta.set_state(MetaState::Partial);
+            Some(meta)
+        };
+        open::put_meta(nats, clock, begin).await?;
         import.own_stream("ENCRYPTION_KEYS").await?;
         for (subject, payload) in &import.kept.keys {
             if nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?.is_none() {
@@ -339,10 +338,10 @@ impl Import {
             let present = self.nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?;
             lacking.keys += usize::from(present.is_none_or(|key| key.is_tombstone()));
         }
-        self.change_meta(|meta, source| {
+        open::change_meta(&self.nats, &self.clock, |meta| {
             meta.epoch = crate::crypto::random::<16>().to_vec().into();
             meta.layout = LAYOUT;
-            meta.backup_sequence = meta.backup_sequence.max(source.sequence);
+            meta.backup_sequence = meta.backup_sequence.max(self.source.sequence);
             meta.streams = stream_list();
             meta.restoring = Vec::new();
             meta.set_state(MetaState::Ready);
@@ -350,30 +349,11 @@ impl Import {
         .await?;
         Ok(lacking)
     }
-
-    async fn change_meta(&self, mut f: impl FnMut(&mut Meta, &Source)) -> Result<(), OpenError> {
-        for _ in 0..kv::CHANGE_ATTEMPTS {
-            let (meta, revision) =
-                bucket_get_known::<Meta>(&self.nats, stream::META, META_SUBJECT).await?;
-            let mut meta = meta.unwrap_or_else(|| Meta {
-                layout: LAYOUT,
-                created_ms: self.clock.unix_ms(),
-                epoch: crate::crypto::random::<16>().to_vec().into(),
-                ..Meta::default()
-            });
-            f(&mut meta, &self.source);
-            let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
-            if kv::put(&self.nats, &self.clock, entry, None).await? {
-                return Ok(());
-            }
-        }
-        Err(StorageError::Busy.into())
-    }
 }
 
 /// Whether a restore fills this stream.
 fn is_filled(spec: &StreamSpec) -> bool {
-    spec.stream_name() == ASSETS || ArchivedStream::named(spec.name).is_some()
+    spec.stream_name() == stream::ASSETS || ArchivedStream::named(spec.name).is_some()
 }
 
 fn spec(name: &str) -> Option<&'static StreamSpec> {

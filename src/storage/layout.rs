@@ -79,6 +79,7 @@ pub(crate) mod stream {
     pub(crate) const STATE: &str = "KV_STATE";
     pub(crate) const READ_MARKERS: &str = "KV_READ_MARKERS";
     pub(crate) const FILES: &str = "FILES";
+    pub(crate) const ASSETS: &str = "OBJ_ASSETS";
     pub(crate) const AUTH_TOKENS: &str = "KV_AUTH_TOKENS";
     pub(crate) const META: &str = "KV_META";
     pub(crate) const ENCRYPTION_KEYS: &str = "KV_ENCRYPTION_KEYS";

@@ -13,6 +13,17 @@ pub enum AssetOrigin {
     S3,
 }
 
+impl AssetOrigin {
+    /// As manifests and paths have it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Nats => "nats",
+            Self::S3 => "s3",
+        }
+    }
+}
+
 /// The name of a member. Members of an archive ascend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberName {
@@ -77,11 +88,8 @@ impl fmt::Display for MemberName {
             Self::Records(stream, number) => {
                 write!(f, "backup/streams/{}/{number:06}.jsonl", stream.name())
             }
-            Self::Asset(AssetOrigin::Nats, number, id) => {
-                write!(f, "backup/assets/nats/{number:08}-{id}")
-            }
-            Self::Asset(AssetOrigin::S3, number, id) => {
-                write!(f, "backup/assets/s3/{number:08}-{id}")
+            Self::Asset(origin, number, id) => {
+                write!(f, "backup/assets/{}/{number:08}-{id}", origin.word())
             }
             Self::ManifestPart(number) => write!(f, "backup/manifest/{number:06}.jsonl"),
             Self::Manifest => f.write_str("backup/manifest.json"),

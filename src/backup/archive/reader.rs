@@ -226,11 +226,7 @@ impl<R: Read> ArchiveReader<R> {
                 "{name} is no file of it, has another size, or comes twice"
             )));
         }
-        let origin_name = match origin {
-            AssetOrigin::Nats => "nats",
-            AssetOrigin::S3 => "s3",
-        };
-        self.assets.entry(origin_name).or_default().add(size);
+        self.assets.entry(origin.word()).or_default().add(size);
         self.asset = Some(OpenAsset { name, id, size, left: size, hash: Sha256State::default() });
         Ok(Item::Asset { origin, id, size })
     }
@@ -396,7 +392,9 @@ impl<R: Read> ArchiveReader<R> {
     fn check_assets(&self, manifest: &Manifest) -> Result<(), ArchiveError> {
         let listed = |origin| manifest.assets.get(origin).copied().unwrap_or_default();
         let read = |origin| self.assets.get(origin).copied().unwrap_or_default();
-        if ["nats", "s3"].into_iter().any(|origin| listed(origin) != read(origin))
+        if [AssetOrigin::Nats, AssetOrigin::S3]
+            .into_iter()
+            .any(|origin| listed(origin.word()) != read(origin.word()))
             || manifest.listed_objects != self.listed
         {
             return Err(damaged("it has not as many files as its manifest says"));

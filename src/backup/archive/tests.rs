@@ -40,8 +40,13 @@ fn record(subject: &str, data: &[u8]) -> ArchivedRecord {
     }
 }
 
-/// Archives of two pages of a room.
+/// An archive of two pages of a room.
 fn archive(header: Header) -> Vec<u8> {
+    archive_that_says(header, StreamTotals { records: 2, subjects: 2 })
+}
+
+/// The same, with these counts of pages in its manifest.
+fn archive_that_says(header: Header, pages: StreamTotals) -> Vec<u8> {
     let mut writer = ArchiveWriter::begin(Vec::new(), header).unwrap();
     for page in 0..2 {
         let subject = format!("pages.{ROOM}.r.{page}");
@@ -51,7 +56,6 @@ fn archive(header: Header) -> Vec<u8> {
     for stream in ArchivedStream::ALL {
         manifest.streams.insert(stream.name().to_owned(), StreamTotals::default());
     }
-    let pages = StreamTotals { records: 2, subjects: 2 };
     manifest.streams.insert("PAGES".to_owned(), pages);
     writer.finish(manifest).unwrap().0
 }
@@ -264,17 +268,8 @@ fn texts_that_a_terminal_would_obey_are_refused() {
 #[test]
 fn wrong_counts_are_refused() {
     for (records, subjects) in [(1, 2), (3, 2), (2, 1), (0, 0)] {
-        let mut writer = ArchiveWriter::begin(Vec::new(), header()).unwrap();
-        for page in 0..2 {
-            let subject = format!("pages.{ROOM}.r.{page}");
-            writer.record(ArchivedStream::Pages, &record(&subject, b"a page")).unwrap();
-        }
-        let mut manifest = Manifest::default();
-        for stream in ArchivedStream::ALL {
-            manifest.streams.insert(stream.name().to_owned(), StreamTotals::default());
-        }
-        manifest.streams.insert("PAGES".to_owned(), StreamTotals { records, subjects });
-        let error = read(&writer.finish(manifest).unwrap().0).unwrap_err();
+        let error =
+            read(&archive_that_says(header(), StreamTotals { records, subjects })).unwrap_err();
         assert!(matches!(error, ArchiveError::Damaged { .. }), "{error:?}");
     }
 }

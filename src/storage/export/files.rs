@@ -9,9 +9,6 @@ use crate::storage::error::StorageError;
 use crate::storage::files::{FileRecord, key_subject, subject};
 use crate::storage::layout::stream;
 
-/// JetStream's name of the chunks of files.
-pub(super) const ASSETS: &str = "OBJ_ASSETS";
-
 /// A file as it is now.
 pub struct ExportedFile {
     pub file: File,

@@ -20,7 +20,8 @@ use crate::storage::records::Claim;
 
 const SUBJECT: &str = "$KV.PRESENCE.export";
 
-/// Says that an archive is being made, as long as it is there. Ended by [`Self::end`].
+/// Says that an archive is being made, until [`Self::end`]. Clones share it.
+#[derive(Clone)]
 pub struct ExportLease {
     memory: Arc<MemoryStreams>,
     nats: Nats,
@@ -51,16 +52,15 @@ impl Export {
         if !lease.renew().await? {
             return Err(ExportError::Running);
         }
-        let keeper = Arc::new(lease.share());
         // A command has room for its one task.
-        if scope.spawn("export-lease", keep(keeper)).is_err() {
+        if scope.spawn("export-lease", keep(lease.clone())).is_err() {
             return Err(StorageError::Busy.into());
         }
         Ok(lease)
     }
 }
 
-async fn keep(lease: Arc<ExportLease>) {
+async fn keep(lease: ExportLease) {
     while lease.stop.or(lease.clock.sleep(EXPORT_LEASE_RENEWAL)).await.is_some() {
         match lease.renew().await {
             Ok(true) => {}
@@ -73,16 +73,6 @@ async fn keep(lease: Arc<ExportLease>) {
 }
 
 impl ExportLease {
-    fn share(&self) -> Self {
-        Self {
-            memory: Arc::clone(&self.memory),
-            nats: self.nats.clone(),
-            clock: self.clock.clone(),
-            holder: self.holder.clone(),
-            stop: self.stop.clone(),
-        }
-    }
-
     /// `false`: somebody else holds it.
     async fn renew(&self) -> Result<bool, StorageError> {
         let (present, revision) = self.memory.get::<Claim>(stream::PRESENCE, SUBJECT).await?;

@@ -33,12 +33,10 @@ use crate::limits::{
 };
 use crate::nats::{BatchRead, Nats, NatsError, StoredMessage};
 use crate::runtime::{Backoff, Clock};
-use crate::storage::encoding::encode;
 use crate::storage::error::StorageError;
 use crate::storage::kv::memory::MemoryStreams;
-use crate::storage::kv::{self, Entry, bucket_get_known};
 use crate::storage::layout::{LAYOUT, STREAMS, stream};
-use crate::storage::open::{self, META_SUBJECT, OpenError, integrity, writer::WRITER};
+use crate::storage::open::{self, OpenError, integrity, writer::WRITER};
 use crate::storage::records::{Meta, MetaState};
 use crate::storage::state::key::StateKey;
 
@@ -224,26 +222,22 @@ impl Export {
     }
 
     /// Gives the archive that is about to be made its number, which is higher than that of every archive before.
-    pub async fn next_sequence(&self) -> Result<u64, StorageError> {
-        for _ in 0..kv::CHANGE_ATTEMPTS {
-            let (meta, revision) =
-                bucket_get_known::<Meta>(&self.nats, stream::META, META_SUBJECT).await?;
-            let mut meta = meta.filter(|meta| meta.state() == MetaState::Ready);
-            let Some(meta) = &mut meta else { break };
-            meta.backup_sequence = meta.backup_sequence.saturating_add(1);
-            let entry = Entry { subject: META_SUBJECT, payload: encode(meta), revision };
-            if kv::put(&self.nats, &self.clock, entry, None).await? {
-                return Ok(meta.backup_sequence);
-            }
-        }
-        Err(StorageError::Busy)
+    ///
+    /// # Errors
+    /// [`OpenError`], also when a restore has begun meanwhile.
+    pub async fn next_sequence(&self) -> Result<u64, OpenError> {
+        let next = |meta: Option<Meta>| {
+            let meta = meta.filter(|meta| meta.state() == MetaState::Ready)?;
+            Some(Meta { backup_sequence: meta.backup_sequence.saturating_add(1), ..meta })
+        };
+        Ok(open::put_meta(&self.nats, &self.clock, next).await?.backup_sequence)
     }
 
     /// Bytes that the archived streams and the files in NATS take in the store now.
     pub async fn stored_bytes(&self) -> Result<u64, StorageError> {
         let mut bytes = 0_u64;
         let streams = ArchivedStream::ALL.iter().map(|stream| stream.stream());
-        for name in streams.chain([files::ASSETS]) {
+        for name in streams.chain([stream::ASSETS]) {
             let info = self.nats.stream(name).await?;
             bytes = bytes.saturating_add(info.map_or(0, |info| info.state.bytes));
         }

@@ -155,12 +155,7 @@ pub(crate) async fn open(
         (None, _) if !config.create => return Err(OpenError::NoStore),
         (None, revision) => found(nats, clock, revision).await?,
     };
-    if meta.layout > LAYOUT {
-        return Err(OpenError::Newer { found: meta.layout });
-    }
-    if meta.least_writer > WRITER {
-        return Err(OpenError::Outdated { least: meta.least_writer });
-    }
+    check_versions(&meta)?;
     match meta.state() {
         MetaState::Partial => return Err(OpenError::Partial),
         MetaState::Creating => {}
@@ -193,22 +188,34 @@ pub(crate) async fn open(
     Ok(Identity { server_id: meta.server_id, epoch: meta.epoch })
 }
 
-/// Checks, without writing, that there is a complete store that this program may read.
-pub(crate) async fn check_complete(nats: &Nats) -> Result<Identity, OpenError> {
-    if nats.stream(stream::META).await?.is_none() {
-        let orphans = ours(nats).await?;
-        return Err(match orphans.is_empty() {
-            true => OpenError::NoStore,
-            false => OpenError::Damaged { missing: vec![META.to_owned()] },
-        });
-    }
-    let meta = read_meta(nats).await?.0.ok_or(OpenError::NoStore)?;
+/// Refuses a store that a newer program has written, or has taken over.
+fn check_versions(meta: &Meta) -> Result<(), OpenError> {
     if meta.layout > LAYOUT {
         return Err(OpenError::Newer { found: meta.layout });
     }
     if meta.least_writer > WRITER {
         return Err(OpenError::Outdated { least: meta.least_writer });
     }
+    Ok(())
+}
+
+/// META's record of a store that this program may read; `None`: there is no store.
+async fn known_meta(nats: &Nats) -> Result<Option<Meta>, OpenError> {
+    let meta = match nats.stream(stream::META).await? {
+        Some(_) => read_meta(nats).await?.0,
+        None => None,
+    };
+    match &meta {
+        Some(meta) => check_versions(meta)?,
+        None if ours(nats).await?.is_empty() => {}
+        None => return Err(OpenError::Damaged { missing: vec![META.to_owned()] }),
+    }
+    Ok(meta)
+}
+
+/// Checks, without writing, that there is a complete store that this program may read.
+pub(crate) async fn check_complete(nats: &Nats) -> Result<Identity, OpenError> {
+    let meta = known_meta(nats).await?.ok_or(OpenError::NoStore)?;
     if meta.state() != MetaState::Ready {
         return Err(OpenError::Partial);
     }
@@ -232,7 +239,7 @@ async fn found(nats: &Nats, clock: &Clock, revision: u64) -> Result<Meta, OpenEr
     read_meta(nats).await?.0.ok_or(OpenError::Storage(StorageError::LATE))
 }
 
-fn new_meta(server_id: String, clock: &Clock) -> Meta {
+pub(crate) fn new_meta(server_id: String, clock: &Clock) -> Meta {
     Meta {
         server_id,
         epoch: crate::crypto::random::<16>().to_vec().into(),
@@ -244,22 +251,7 @@ fn new_meta(server_id: String, clock: &Clock) -> Meta {
 
 /// META of a store whose keys are read or written, whatever else it lacks; `None`: there is no store.
 pub(crate) async fn meta_for_keys(nats: &Nats) -> Result<Option<Meta>, OpenError> {
-    let meta = match nats.stream(stream::META).await? {
-        Some(_) => read_meta(nats).await?.0,
-        None => None,
-    };
-    let Some(meta) = meta else {
-        return match ours(nats).await?.is_empty() {
-            true => Ok(None),
-            false => Err(OpenError::Damaged { missing: vec![META.to_owned()] }),
-        };
-    };
-    if meta.layout > LAYOUT {
-        return Err(OpenError::Newer { found: meta.layout });
-    }
-    if meta.least_writer > WRITER {
-        return Err(OpenError::Outdated { least: meta.least_writer });
-    }
+    let Some(meta) = known_meta(nats).await? else { return Ok(None) };
     // Says which accounts are deleted.
     if meta.state() == MetaState::Ready && nats.stream(stream::STATE).await?.is_none() {
         return Err(OpenError::Damaged { missing: vec!["STATE".to_owned()] });
@@ -308,15 +300,28 @@ pub(crate) async fn read_meta(nats: &Nats) -> Result<(Option<Meta>, u64), Storag
 }
 
 /// Changes META's record by compare-and-set.
-async fn change_meta(
+pub(crate) async fn change_meta(
     nats: &Nats,
     clock: &Clock,
     mut f: impl FnMut(&mut Meta),
 ) -> Result<Meta, OpenError> {
-    for _ in 0..16 {
-        let (meta, revision) = bucket_get_known::<Meta>(nats, stream::META, META_SUBJECT).await?;
-        let Some(mut meta) = meta else { break };
+    let change = |meta: Option<Meta>| {
+        let mut meta = meta?;
         f(&mut meta);
+        Some(meta)
+    };
+    put_meta(nats, clock, change).await
+}
+
+/// Writes META's record by compare-and-set, as `f` makes it of the present one; `None`: it cannot be made of that.
+pub(crate) async fn put_meta(
+    nats: &Nats,
+    clock: &Clock,
+    mut f: impl FnMut(Option<Meta>) -> Option<Meta>,
+) -> Result<Meta, OpenError> {
+    for _ in 0..kv::CHANGE_ATTEMPTS {
+        let (meta, revision) = bucket_get_known::<Meta>(nats, stream::META, META_SUBJECT).await?;
+        let Some(meta) = f(meta) else { break };
         let entry = Entry { subject: META_SUBJECT, payload: encode(&meta), revision };
         if kv::put(nats, clock, entry, None).await? {
             return Ok(meta);
