@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::blobs::s3;
-use crate::config::CompleteError;
+use crate::config::{CompleteError, Settings};
 use crate::http;
 use crate::nats::{ConnectError, NatsError};
 use crate::operator::Exit;
@@ -134,6 +134,15 @@ impl From<http::BindError> for AppError {
 }
 
 impl AppError {
+    /// There is no store where these settings say.
+    pub(super) fn no_data(settings: &Settings) -> Self {
+        let place = match settings.embedded {
+            Some(_) => settings.data_dir.display().to_string(),
+            None => settings.client.urls.join(", "),
+        };
+        Self::NoData { place }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

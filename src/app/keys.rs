@@ -155,7 +155,7 @@ async fn export(
     store: KeyStore<'_>,
     (passphrase, path): (Secret, &Path),
 ) -> Result<KeysExported, KeysError> {
-    let Some(found) = store.find().await? else { return Err(no_data(settings).into()) };
+    let Some(found) = store.find().await? else { return Err(AppError::no_data(settings).into()) };
     let present = secret_key(settings)?;
     let former = settings.core.secret_key_previous.as_ref().map(KeyEncryptionKey::derive);
     let keks: Vec<_> = std::iter::once(present).chain(former).collect();
@@ -278,24 +278,11 @@ async fn check_stopped(reached: &Reached) -> Result<(), KeysError> {
         ReachedServer::Running => Err(KeysError::ServerRuns),
         ReachedServer::External => match live_processes(&reached.nats).await?.into_iter().next() {
             None => Ok(()),
-            Some(live) => {
-                let process = format!("{} pid {}", live.host, live.pid);
-                Err(KeysError::ProcessRuns { process })
-            }
+            Some(live) => Err(KeysError::ProcessRuns { process: live.describe() }),
         },
     }
 }
 
 fn secret_key(settings: &Settings) -> Result<KeyEncryptionKey, AppError> {
-    let secret = settings.core.secret_key.as_ref();
-    let secret = secret.ok_or(AppError::SecretMissing { key: "core.secret_key" })?;
-    Ok(KeyEncryptionKey::derive(secret))
-}
-
-fn no_data(settings: &Settings) -> AppError {
-    let place = match settings.embedded {
-        Some(_) => settings.data_dir.display().to_string(),
-        None => settings.client.urls.join(", "),
-    };
-    AppError::NoData { place }
+    Ok(KeyEncryptionKey::derive(&super::store::secret_key(settings)?))
 }

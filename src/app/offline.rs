@@ -9,11 +9,11 @@ use crate::nats::ConnectError;
 use crate::operator::{Operations, OperatorError, OperatorParts};
 use crate::runtime::{Clock, Runtime};
 use crate::service::Service;
-use crate::supervisor::{DataDir, Role};
 
 use super::error::AppError;
 use super::parts;
-use super::store::{Create, Store, StoreOpening};
+use super::reach::Reach;
+use super::store::{Create, Store, StoreOpening, secret_key};
 use super::swap;
 
 /// The function through which a command calls operations, as often as it needs.
@@ -31,11 +31,7 @@ pub fn with_operations<T>(
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let store = open(settings, command, &runtime, &clock).await?;
-        let secret = settings
-            .core
-            .secret_key
-            .clone()
-            .ok_or(AppError::SecretMissing { key: "core.secret_key" })?;
+        let secret = secret_key(settings)?;
         let service = Service::build(
             parts::service(settings, secret, &clock)?,
             store.storage.clone(),
@@ -76,10 +72,8 @@ async fn open(
     };
     let data_dir = &settings.data_dir;
     if !swap::has_store(data_dir) {
-        return Err(AppError::NoData { place: data_dir.display().to_string() });
+        return Err(AppError::no_data(settings));
     }
-    let role = Role::Offline { command: command.to_owned() };
-    let locked = DataDir::lock(data_dir, role, clock, |_| {}).await?;
-    swap::finish(&locked)?;
+    let locked = Reach { settings, command, runtime, clock }.lock().await?;
     opening.embedded(embedded, locked).await
 }

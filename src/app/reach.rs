@@ -72,7 +72,7 @@ impl Reach<'_> {
                 return Ok(reached);
             }
             if !swap::has_store(data_dir) {
-                return Err(AppError::NoData { place: data_dir.display().to_string() });
+                return Err(AppError::no_data(self.settings));
             }
             match self.lock().await {
                 Ok(locked) => return self.private(embedded, locked).await,

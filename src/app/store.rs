@@ -240,18 +240,13 @@ async fn write_gate(nats: Nats, watch: HealthWatch, closed: Stop) {
     }
 }
 
-fn secret_key(settings: &Settings) -> Result<Secret, AppError> {
+pub(super) fn secret_key(settings: &Settings) -> Result<Secret, AppError> {
     settings.core.secret_key.clone().ok_or(AppError::SecretMissing { key: "core.secret_key" })
 }
 
 fn open_error(error: OpenError, settings: &Settings) -> AppError {
     match error {
-        OpenError::NoStore => AppError::NoData {
-            place: match settings.embedded {
-                Some(_) => settings.data_dir.display().to_string(),
-                None => settings.client.urls.join(", "),
-            },
-        },
+        OpenError::NoStore => AppError::no_data(settings),
         error => AppError::Store(error),
     }
 }

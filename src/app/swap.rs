@@ -48,9 +48,8 @@ pub(super) fn complete(
         .and_then(|()| sync_folder(locked.path()))
         .map_err(failed(&complete))?;
     // From here on the restore has happened.
-    let stamp = crate::observe::rfc3339(clock.unix_ms()).replace(':', "-");
-    let stamp = stamp.split('.').next().unwrap_or_default().to_owned();
-    let former = move_former(locked, &format!("jetstream.before-{stamp}Z"))?;
+    let time = crate::observe::file_time(clock.unix_ms());
+    let former = move_former(locked, &format!("jetstream.before-{time}"))?;
     finish(locked)?;
     Ok(former)
 }

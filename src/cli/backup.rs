@@ -12,17 +12,17 @@ use super::output::size_text;
 use super::passphrase::PassphraseFlags;
 use super::progress::ProgressBar;
 use super::restore::open_archive;
-use super::{CliError, Context, Exit};
+use super::{CliError, Context, Exit, backup_verify};
 use crate::app::{self, BackupError, BackupReport, BackupRequest};
 use crate::backup::create::AssetScope;
 use crate::config::{Loaded, Purpose};
 use crate::crypto::Secret;
-use crate::observe::{self, Format};
+use crate::observe;
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
     if let Some(BackupCommand::Verify(verify)) = &args.command {
-        return super::backup_verify::run(context, verify);
+        return backup_verify::run(context, verify);
     }
     let loaded = context.load(Purpose::Local)?;
     let settings = &loaded.settings;
@@ -35,8 +35,7 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         ));
     }
     let passphrase = args.encrypt.then(|| flags.read_new(context)).transpose()?;
-    let level = if context.output.quiet { observe::Level::Error } else { observe::Level::Warn };
-    observe::init(Format::Text, level);
+    context.log_to_terminal();
     let path = output_path(args.output.as_deref(), &settings.backup.directory, args.encrypt);
     warn_of_name(context, &path, args.encrypt);
     // It writes what it keeps in memory for some seconds.
@@ -45,7 +44,7 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
     }
     let report = make(context, &loaded, (args, &path, passphrase.clone()))?;
     if args.verify {
-        verify(context, &path, passphrase)?;
+        backup_verify::verify(context, &open_archive(&path, passphrase, None)?)?;
     }
     summarise(context, (&path, args, &report));
     let fields = json!({
@@ -83,17 +82,6 @@ fn make(
     let made = app::backup(&loaded.settings, &request, &mut |done, total| meter.show(done, total));
     meter.end();
     Ok(made?)
-}
-
-fn verify(context: &Context, path: &Path, passphrase: Option<Secret>) -> Result<(), CliError> {
-    let mut meter = Meter::new(context, "verified");
-    let total = path.metadata().map_or(0, |about| about.len());
-    let checked = open_archive(path, passphrase, None).and_then(|file| {
-        app::verify_archive(&file, &mut |done| meter.show(done, total.max(done)))
-            .map_err(CliError::from)
-    });
-    meter.end();
-    checked.map(|_| ())
 }
 
 /// What a person should know beside the path.
@@ -149,12 +137,11 @@ fn output_path(given: Option<&Path>, configured: &Path, encrypt: bool) -> PathBu
         Some(path) => return path.to_owned(),
         None => configured,
     };
-    let now = observe::rfc3339(Clock::system().unix_ms());
-    let now = now.split('.').next().unwrap_or_default().replace(':', "-");
+    let now = observe::file_time(Clock::system().unix_ms());
     let end = if encrypt { ".tar.gz.age" } else { ".tar.gz" };
     // Two runs within a second, or a clock that went back.
-    let names = std::iter::once(format!("{now}Z{end}"))
-        .chain((2..).map(|number| format!("{now}Z-{number}{end}")));
+    let names = std::iter::once(format!("{now}{end}"))
+        .chain((2..).map(|number| format!("{now}-{number}{end}")));
     let mut paths = names.map(|name| directory.join(name));
     paths.find(|path| !path.exists()).unwrap_or_else(|| directory.join(end))
 }

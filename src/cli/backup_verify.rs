@@ -9,7 +9,8 @@ use super::backup::Meter;
 use super::passphrase::PassphraseFlags;
 use super::restore::{open_archive, passphrase};
 use super::{CliError, Context, Exit};
-use crate::app;
+use crate::app::{self, ArchiveFile};
+use crate::backup::archive::{Header, Manifest};
 
 pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliError> {
     let flags =
@@ -19,12 +20,7 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
     let (header, manifest) = match args.level {
         VerifyLevel::Header => (archive.open()?.header().clone(), None),
         VerifyLevel::Full => {
-            let total = args.file.metadata().map_or(0, |about| about.len());
-            let mut meter = Meter::new(context, "verified");
-            let verified =
-                app::verify_archive(&archive, &mut |done| meter.show(done, total.max(done)));
-            meter.end();
-            let (header, manifest) = verified?;
+            let (header, manifest) = verify(context, &archive)?;
             (header, Some(manifest))
         }
     };
@@ -60,4 +56,16 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
     });
     context.output.result(&text, fields);
     Ok(Exit::Success)
+}
+
+/// Checks a whole archive, with progress.
+pub(super) fn verify(
+    context: &Context,
+    archive: &ArchiveFile,
+) -> Result<(Header, Manifest), CliError> {
+    let mut meter = Meter::new(context, "verified");
+    let total = archive.bytes();
+    let verified = app::verify_archive(archive, &mut |done| meter.show(done, total.max(done)));
+    meter.end();
+    Ok(verified?)
 }

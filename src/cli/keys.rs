@@ -14,7 +14,7 @@ use crate::app::{self, KeysError};
 use crate::backup::keys::{KEY_FILE_FORM_BYTES, KeyFile, check_form};
 use crate::config::Purpose;
 use crate::crypto::age::work_factor_within;
-use crate::observe::{self, Format};
+use crate::observe;
 use crate::runtime::Clock;
 use crate::storage::KeyImportMode;
 use crate::supervisor::memory_bytes;
@@ -32,7 +32,7 @@ fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
         PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
     let passphrase = flags.read_new(context)?;
     let settings = context.load(Purpose::Local)?.settings;
-    log_to_terminal(context);
+    context.log_to_terminal();
     let done = app::export_keys(&settings, passphrase, &path)?;
     if done.keys == 0 {
         context.output.warning("there are no keys yet, so the export is empty");
@@ -69,9 +69,8 @@ fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
 fn target(output: &Path) -> Result<PathBuf, CliError> {
     let is_folder = output.is_dir() || output.as_os_str().as_encoded_bytes().ends_with(b"/");
     if is_folder {
-        let time = observe::rfc3339(Clock::system().unix_ms());
-        let (second, _) = time.split_once('.').unwrap_or((&time, ""));
-        return Ok(output.join(format!("{}Z-keys.age", second.replace(':', "-"))));
+        let time = observe::file_time(Clock::system().unix_ms());
+        return Ok(output.join(format!("{time}-keys.age")));
     }
     match output.metadata() {
         Ok(about) if !about.is_file() => Err(CliError::usage(format!(
@@ -103,7 +102,7 @@ fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
     let keys = KeyFile::read(io::BufReader::new(file), &passphrase, factor_max)
         .map_err(KeysError::from)?;
     let mut settings = context.load(Purpose::Local)?.settings;
-    log_to_terminal(context);
+    context.log_to_terminal();
     let mode = if args.new_secret { KeyImportMode::NewSecret } else { KeyImportMode::Absent };
     let done = app::import_keys(&mut settings, &keys, mode)?;
     for name in &done.generated {
@@ -163,11 +162,6 @@ fn open(path: &Path) -> Result<File, CliError> {
         .map_err(unreadable)?;
     check_form(&start).map_err(KeysError::from)?;
     File::open(path).map_err(unreadable)
-}
-
-fn log_to_terminal(context: &Context) {
-    let level = if context.output.quiet { observe::Level::Error } else { observe::Level::Warn };
-    observe::init(Format::Text, level);
 }
 
 impl From<KeysError> for CliError {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::{CliError, Context, Exit};
 use crate::app::{self, AppError};
 use crate::config::{Purpose, Settings};
-use crate::observe::{self, Format};
+use crate::observe;
 use crate::operator::{CallError, Client, OperatorError};
 
 /// The function through which a command calls a method with its parameters.
@@ -22,8 +22,7 @@ pub(super) fn with_operations<T>(
     if let Some(client) = running(&settings)? {
         return work(&mut |method, params| Ok(client.call(method, params)?));
     }
-    let level = if context.output.quiet { observe::Level::Error } else { observe::Level::Warn };
-    observe::init(Format::Text, level);
+    context.log_to_terminal();
     app::with_operations(&settings, command, |call| {
         work(&mut |method, params| Ok(call(method, params)?))
     })?

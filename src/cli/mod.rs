@@ -77,6 +77,12 @@ struct Context {
 }
 
 impl Context {
+    /// Lets the program's own log go to the terminal, for commands that work on the store: what a person must know.
+    fn log_to_terminal(&self) {
+        let level = if self.output.quiet { observe::Level::Error } else { observe::Level::Warn };
+        observe::init(observe::Format::Text, level);
+    }
+
     /// Reads the configuration; warnings are printed.
     fn load(&self, purpose: Purpose) -> Result<Loaded, CliError> {
         let loaded = load(&Inputs::of_process(self.config.clone()), purpose)?;

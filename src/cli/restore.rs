@@ -16,7 +16,7 @@ use crate::config::{Purpose, Settings};
 use crate::crypto::Secret;
 use crate::crypto::age::work_factor_within;
 use crate::limits::AGE_WORK_FACTOR_MAX;
-use crate::observe::{self, Format};
+use crate::observe;
 use crate::supervisor::memory_bytes;
 
 pub(super) fn run(context: &Context, args: &Restore) -> Result<Exit, CliError> {
@@ -25,8 +25,7 @@ pub(super) fn run(context: &Context, args: &Restore) -> Result<Exit, CliError> {
         PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
     let passphrase = passphrase(context, &args.file, flags)?;
     let archive = open_archive(&args.file, passphrase, args.max_work_factor)?;
-    let level = if context.output.quiet { observe::Level::Error } else { observe::Level::Warn };
-    observe::init(Format::Text, level);
+    context.log_to_terminal();
     let conflict = match args.conflict {
         Conflict::Error => ConflictRule::Error,
         Conflict::Skip => ConflictRule::Skip,

@@ -11,6 +11,14 @@ pub fn rfc3339(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// The same to the second, as part of a file's name: `2026-11-21T06-00-00Z`.
+#[must_use]
+pub fn file_time(unix_ms: i64) -> String {
+    let time = rfc3339(unix_ms);
+    let (second, _) = time.split_once('.').unwrap_or((&time, ""));
+    format!("{}Z", second.replace(':', "-"))
+}
+
 /// Year, month and day of a day counted from 1970-01-01 (H. Hinnant, `chrono`-compatible low-level date
 /// algorithms, `civil_from_days`).
 fn civil(days: i64) -> (i64, i64, i64) {
@@ -42,5 +50,6 @@ mod tests {
         ] {
             assert_eq!(rfc3339(ms), text);
         }
+        assert_eq!(file_time(1_795_240_799_999), "2026-11-21T05-59-59Z");
     }
 }
