@@ -3,29 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chatto::crypto::{hex, sha256};
 use serde_json::{Value, json};
 
-use super::seeded;
+use super::{path, seeded, upload};
 use crate::support::client::{Account, Message};
 use crate::support::server::Server;
 
 /// Uploads a file, and attaches it to a message of the room; returns the file's id and the message.
 fn attach(account: &Account, room: &str, name: &str, bytes: &[u8]) -> (String, String) {
-    let new = json!({
-        "roomId": room, "filename": name, "size": bytes.len().to_string(),
-        "sha256": hex(&sha256(bytes)),
-    });
-    let created = account.client.call("AssetUploadService/CreateUpload", &new).unwrap();
-    let id = created["upload"]["uploadId"].as_str().unwrap().to_owned();
-    account.client.put_bytes(&format!("/assets/uploads/{id}"), bytes).unwrap();
+    let id = upload(account, room, name, bytes);
     let post = json!({ "roomId": room, "body": name, "attachmentAssetIds": [id] });
     let posted = account.client.call("MessageService/CreateMessage", &post).unwrap();
     (id, posted["message"]["id"].as_str().unwrap().to_owned())
-}
-
-fn path(id: &str) -> String {
-    format!("/assets/files/{id}")
 }
 
 /// Runs a command that must succeed and returns its JSON.

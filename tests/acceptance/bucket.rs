@@ -2,25 +2,11 @@
 
 use std::time::Duration;
 
-use chatto::crypto::{hex, sha256};
-use serde_json::json;
-
+use super::{path, upload};
 use crate::support::client::Account;
 use crate::support::s3::{Kind, S3Server, s3};
 use crate::support::server::Server;
 use crate::support::wait::until;
-
-/// Uploads a file and returns its id.
-fn upload(owner: &Account, room: &str, name: &str, bytes: &[u8]) -> String {
-    let new = json!({
-        "roomId": room, "filename": name, "size": bytes.len().to_string(),
-        "sha256": hex(&sha256(bytes)),
-    });
-    let created = owner.client.call("AssetUploadService/CreateUpload", &new).unwrap();
-    let id = created["upload"]["uploadId"].as_str().unwrap().to_owned();
-    owner.client.put_bytes(&format!("/assets/uploads/{id}"), bytes).unwrap();
-    id
-}
 
 /// The owner, and a room that it is in.
 fn in_general(server: &Server) -> (Account, String) {
@@ -28,10 +14,6 @@ fn in_general(server: &Server) -> (Account, String) {
     let room = owner.room("general");
     owner.join(&room);
     (owner, room)
-}
-
-fn path(id: &str) -> String {
-    format!("/assets/files/{id}")
 }
 
 #[test]

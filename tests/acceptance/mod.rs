@@ -14,6 +14,9 @@ mod start;
 mod strangers;
 mod unread;
 
+use chatto::crypto::{hex, sha256};
+use serde_json::json;
+
 use crate::support::client::{Account, Message};
 
 /// Posts a few messages into `general` and returns the room and the messages that must be there from then on.
@@ -26,4 +29,21 @@ fn seeded(owner: &Account) -> (String, Vec<Message>) {
     let history = owner.history(&room);
     assert_eq!(history.len(), 5);
     (room, history)
+}
+
+/// Uploads a file and returns its id.
+fn upload(owner: &Account, room: &str, name: &str, bytes: &[u8]) -> String {
+    let new = json!({
+        "roomId": room, "filename": name, "size": bytes.len().to_string(),
+        "sha256": hex(&sha256(bytes)),
+    });
+    let created = owner.client.call("AssetUploadService/CreateUpload", &new).unwrap();
+    let id = created["upload"]["uploadId"].as_str().unwrap().to_owned();
+    owner.client.put_bytes(&format!("/assets/uploads/{id}"), bytes).unwrap();
+    id
+}
+
+/// Where a file is downloaded.
+fn path(id: &str) -> String {
+    format!("/assets/files/{id}")
 }
