@@ -7,8 +7,9 @@ use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::backup::archive::{ArchiveError, ArchiveReader, Header, Manifest};
+use crate::backup::archive::{ArchiveError, ArchiveReader, AssetOrigin, Header, Manifest};
 use crate::backup::restore::{self, Restore, RestoreError, Restored};
+use crate::blobs::s3::S3Error;
 use crate::config::{self, Settings};
 use crate::crypto::Secret;
 use crate::crypto::age::{AgeError, AgeReader, FORM_BYTES, Form};
@@ -86,6 +87,10 @@ pub enum RestoreFailure {
     Conflict { streams: Vec<String> },
     #[error("a server uses this store ({process}); stop every server first")]
     InUse { process: String },
+    #[error(
+        "the files that were in S3 cannot be restored to the configured bucket; nothing was changed"
+    )]
+    Bucket(#[source] S3Error),
     #[error("restoring beside the present store takes about {} MiB, and {} MiB are free", needed >> 20, free >> 20)]
     NoSpace { needed: u64, free: u64 },
 }
@@ -108,7 +113,7 @@ impl RestoreFailure {
             Self::App(error) => error.exit(),
             Self::Archive(error) => archive_exit(error),
             Self::Age(error) => age_exit(error),
-            Self::Restore(_) | Self::NoSpace { .. } => Exit::Io,
+            Self::Restore(_) | Self::Bucket(_) | Self::NoSpace { .. } => Exit::Io,
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Denied,
                 _ => Exit::Io,
@@ -410,9 +415,16 @@ impl Work<'_> {
         let deleted_users = kept.deleted_users();
         let mut wanted = restore::filled();
         wanted.retain(|name| !skipped.iter().any(|skipped| skipped == name));
+        let blobs = parts::blobs(settings, nats, clock)?;
+        // Before anything is written: on a new machine the bucket may be new, too.
+        if wanted.contains(&"ASSETS")
+            && verified.manifest.assets.contains_key(AssetOrigin::S3.word())
+            && let Ok(s3) = blobs.s3()
+        {
+            Box::pin(s3.check()).await.map_err(RestoreFailure::Bucket)?;
+        }
         let import = Import::begin((nats, clock), settings.replicas, (source, kept, &wanted)).await;
         let import = import.map_err(AppError::Store)?;
-        let blobs = parts::blobs(settings, nats, clock)?;
         let total = verified.bytes;
         let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
         let restore = Restore { import, blobs: &blobs, progress: &mut progress };
