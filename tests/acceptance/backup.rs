@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{path, seeded, upload};
+use super::{keys, path, seeded, upload};
 use crate::support::client::{Account, Message};
+use crate::support::nats::NatsServer;
+use crate::support::s3::{Kind, S3Server, s3};
 use crate::support::server::Server;
 
 /// Uploads a file, and attaches it to a message of the room; returns the file's id and the message.
@@ -164,6 +166,123 @@ fn a_new_machine_has_everything_after_restore_and_import_of_keys() {
     let mut history = owner.history(&of.room);
     assert_eq!(history.pop().unwrap().body, "a new text");
     assert_eq!(history, of.history);
+}
+
+#[test]
+fn root_restores_as_the_account_that_the_data_directory_belongs_to() {
+    let of = backed_up();
+    let mut target = Server::prepare();
+    std::fs::create_dir(target.dir().join("data")).unwrap();
+    target.become_nobody();
+    // The archive belongs to the account of the tests, and nobody else may read it.
+    for conflict in ["--conflict=error", "--conflict=overwrite"] {
+        json_of(&target, &["restore", text(&of.archive), conflict]);
+        target.run();
+        let owner = target.client().log_in("ada");
+        assert_eq!(owner.history(&of.room).len(), of.history.len());
+        assert!(target.stop().success());
+    }
+}
+
+#[test]
+fn an_archive_moves_a_server_into_a_cluster_and_back() {
+    let mut of = backed_up();
+    assert!(of.server.stop().success());
+    let nats = NatsServer::start();
+    let mut cluster = Server::prepare();
+    cluster.use_external(&nats.url());
+    // The secrets that keys are wrapped with are the operator's there.
+    cluster.set("CHATTO_CORE_SECRET_KEY", &"s".repeat(40));
+    cluster.set("CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET", &"c".repeat(40));
+    cluster.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", &"a".repeat(40));
+    let done = json_of(&cluster, &["restore", text(&of.archive)]);
+    assert_eq!((&done["files"], &done["missing_keys"]), (&json!(4), &json!(1)));
+    let keys = of.server.dir().join("keys.backup");
+    let flag = ["--passphrase", "correct horse battery"];
+    json_of(&of.server, &["keys", "export", "-o", text(&keys), flag[0], flag[1]]);
+    json_of(&cluster, &["keys", "import", text(&keys), flag[0], flag[1]]);
+    cluster.run();
+    let owner = cluster.client().log_in("ada");
+    check_everything(&owner, &of);
+
+    let (exit, stderr) = refused(&cluster, &["restore", text(&of.archive), "--conflict=overwrite"]);
+    assert_eq!(exit, 75, "{stderr}");
+    owner.post(&of.room, "written in the cluster", "there").unwrap();
+    let newer = owner.history(&of.room);
+    let archive = cluster.dir().join("cluster.tar.gz");
+    json_of(&cluster, &["backup", "-o", text(&archive), "--verify"]);
+    assert!(cluster.stop().success());
+
+    // Over what is in the cluster, and back to the first machine.
+    json_of(&cluster, &["restore", text(&of.archive), "--conflict=overwrite"]);
+    cluster.run();
+    check_everything(&cluster.client().log_in("ada"), &of);
+    json_of(&of.server, &["restore", text(&archive), "--conflict=overwrite"]);
+    of.server.run();
+    let back = of.server.client().log_in("ada").history(&of.room);
+    assert_eq!(back.len(), newer.len());
+    // The key of the first machine is still there; the newest text was written with another secret, and the same key.
+    assert_eq!(back, newer);
+}
+
+#[test]
+fn files_in_s3_are_listed_or_included_and_go_to_where_there_is_room_for_them() {
+    let store = S3Server::start(Kind::SeaweedFs);
+    let mut server = Server::prepare();
+    server.use_s3(store.port());
+    server.run();
+    let owner = server.owner();
+    let (room, _) = seeded(&owner);
+    let bytes: Vec<u8> = (0..300_000).map(|_| fastrand::u8(..)).collect();
+    let (file, _) = attach(&owner, &room, "in s3.bin", &bytes);
+    let at = |name: &str| server.dir().join(name);
+    let listed = json_of(&server, &["backup", "-o", text(&at("listed.tar.gz")), "--verify"]);
+    assert_eq!((&listed["listed_objects"]["files"], &listed["assets"]), (&json!(1), &json!({})));
+    let whole = at("whole.tar.gz");
+    let made = json_of(&server, &["backup", "-o", text(&whole), "--include-s3", "--verify"]);
+    assert_eq!(made["assets"]["s3"]["bytes"], 300_000);
+
+    // Into NATS where there is no bucket, and into the bucket of others.
+    let other = S3Server::start(Kind::SeaweedFs);
+    for bucket in [None, Some(&other)] {
+        let mut target = Server::prepare();
+        if let Some(bucket) = bucket {
+            target.use_s3(bucket.port());
+        }
+        json_of(&target, &["restore", text(&whole)]);
+        target.run();
+        let owner = target.client().log_in("ada");
+        assert!(owner.client.get_bytes(&path(&file)).unwrap() == bytes);
+        let object = smol::block_on(s3(other.config()).head(&file));
+        assert_eq!(object.is_ok(), bucket.is_some());
+    }
+
+    smol::block_on(s3(store.config()).delete(&file)).unwrap();
+    let before = chatto::runtime::limited_read(&whole, 64 << 20).unwrap();
+    let (exit, stderr) = refused(&server, &["backup", "-o", text(&whole), "--include-s3"]);
+    assert_eq!(exit, 74, "{stderr}");
+    assert!(stderr.contains(&file) && stderr.contains("--accept-missing"), "{stderr}");
+    assert!(chatto::runtime::limited_read(&whole, 64 << 20).unwrap() == before);
+    let accepted = ["backup", "-o", text(&whole), "--include-s3", "--accept-missing", "--verify"];
+    assert_eq!(json_of(&server, &accepted)["missing"], json!([file]));
+}
+
+#[test]
+fn an_archive_is_read_with_age_tar_and_jq_and_encrypted_anew() {
+    let of = backed_up();
+    let dir = of.server.dir();
+    let flag = ["--passphrase", keys::PASSPHRASE];
+    json_of(&of.server, &["backup", "--encrypt", "-o", "backup.tar.gz.age", flag[0], flag[1]]);
+    assert!(keys::age(dir, "age -d -o backup.tar.gz backup.tar.gz.age", 1));
+    let shown =
+        of.server.shell("tar xzf backup.tar.gz && jq .streams.STATE.subjects backup/manifest.json");
+    assert!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stderr));
+    let subjects = String::from_utf8_lossy(&shown.stdout).trim().parse::<u64>();
+    assert!(subjects.is_ok_and(|count| count > 10));
+    // With the work factor of the tool, which takes 256 MiB.
+    assert!(keys::age(dir, "age -p -o backup-new.tar.gz.age backup.tar.gz", 2));
+    let verify = ["backup", "verify", "backup-new.tar.gz.age", "--max-work-factor=18"];
+    json_of(&of.server, &[&verify[..], &flag].concat());
 }
 
 #[test]

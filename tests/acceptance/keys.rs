@@ -16,7 +16,7 @@ use crate::support::nats::{NatsServer, request};
 use crate::support::realtime::{CatchUp, Endpoint, Follower, Key};
 use crate::support::server::Server;
 
-const PASSPHRASE: &str = "correct horse battery";
+pub(super) const PASSPHRASE: &str = "correct horse battery";
 
 /// Runs a command with the passphrase on standard input: exit code, output, error output.
 fn with_input(server: &Server, args: &[&str], input: &str) -> (i32, String, String) {
@@ -78,7 +78,7 @@ fn encrypted(text: &str) -> Vec<u8> {
 }
 
 /// Age's program on this machine.
-fn age(dir: &Path, args: &str, answers: usize) -> bool {
+pub(super) fn age(dir: &Path, args: &str, answers: usize) -> bool {
     // `script` gives it a terminal, which it insists on for a passphrase.
     let mut child = Command::new("script")
         .args(["--quiet", "--return", "--command", args, "/dev/null"])
