@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::backup::archive::Header;
 use crate::backup::archive::Manifest;
+use crate::backup::catalogue::{Catalogue, CatalogueError, Completed};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::target::{SpaceFloor, TargetFile};
 use crate::config::Settings;
 use crate::crypto::Secret;
 use crate::crypto::age::AgeWriter;
-use crate::limits::{BACKUP_TASKS_MAX, BOOT_ID_MAX_BYTES};
+use crate::limits::{BACKUP_TASKS_MAX, SYSTEM_FACT_MAX_BYTES};
 use crate::observe::rfc3339;
 use crate::operator::{Exit, VERSION};
 use crate::runtime::{Clock, Runtime, Scope, limited_read};
@@ -18,8 +20,10 @@ use crate::storage::Export;
 use crate::supervisor::Signals;
 
 use super::error::{AppError, unwritable_exit};
+use super::medium::{MediumError, MediumRule};
 use super::parts;
 use super::reach::Reach;
+use super::restore::ArchiveFile;
 
 /// What is to be archived, and where.
 pub struct BackupRequest {
@@ -29,6 +33,7 @@ pub struct BackupRequest {
     pub passphrase: Option<Secret>,
     pub assets: AssetScope,
     pub accept_missing: bool,
+    pub medium: MediumRule,
     /// Settings that are no secret, for the header.
     pub configuration: BTreeMap<String, String>,
 }
@@ -36,14 +41,17 @@ pub struct BackupRequest {
 /// A complete archive.
 #[derive(Debug)]
 pub struct BackupReport {
+    /// Links followed.
+    pub path: PathBuf,
     /// Of the file.
     pub bytes: u64,
+    pub header: Header,
     pub manifest: Manifest,
     /// It is on the disk of the store.
     pub is_beside_store: bool,
 }
 
-/// No archive was made; a former one of the same name is as it was.
+/// No archive was made, unless it says otherwise; a former one of the same name is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
     #[error(transparent)]
@@ -55,6 +63,20 @@ pub enum BackupError {
         path: PathBuf,
         #[source]
         source: io::Error,
+    },
+    #[error(transparent)]
+    Medium(#[from] MediumError),
+    #[error("{} cannot be catalogued", path.display())]
+    Begin {
+        path: PathBuf,
+        #[source]
+        source: CatalogueError,
+    },
+    #[error("the backup {} is complete, but the catalogue of its folder is not, so retention will never remove it", path.display())]
+    Catalogue {
+        path: PathBuf,
+        #[source]
+        source: CatalogueError,
     },
     #[error("{} cannot be completed", path.display())]
     Commit {
@@ -75,7 +97,11 @@ impl BackupError {
             Self::Create(CreateError::Moved { .. }) => Exit::TryAgain,
             Self::Create(CreateError::Open(error)) if error.is_transient() => Exit::Unreachable,
             Self::Create(CreateError::Store(error)) if error.is_transient() => Exit::Unreachable,
-            Self::Create(_) | Self::Commit { .. } => Exit::Io,
+            Self::Create(_) | Self::Commit { .. } | Self::Begin { .. } | Self::Catalogue { .. } => {
+                Exit::Io
+            }
+            Self::Medium(MediumError::NotMounted { .. }) => Exit::TryAgain,
+            Self::Medium(MediumError::Plaintext { .. }) => Exit::Usage,
             Self::Target { source, .. } => match source.kind() {
                 io::ErrorKind::ResourceBusy => Exit::TryAgain,
                 _ => unwritable_exit(source),
@@ -120,42 +146,87 @@ impl Work<'_> {
         signals: &mut Signals,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<BackupReport, BackupError> {
-        let Self { settings, request, clock, scope } = *self;
+        let Self { settings, clock, scope, .. } = *self;
         let export = Export::open(nats, clock, settings.replicas).await.map_err(AppError::Store)?;
         let total = export.stored_bytes().await.map_err(CreateError::Store)?;
         let target = self.target()?;
+        let path = target.path().to_owned();
+        let plan = self.plan(self.begin(&path, export.server_id())?);
         let blobs = parts::blobs(settings, nats, clock)?;
-        let plan = BackupPlan {
-            assets: request.assets,
-            accept_missing: request.accept_missing,
-            configuration: request.configuration.clone(),
-            program: VERSION.to_owned(),
-            boot_id: boot_id(),
-            created_at: rfc3339(clock.unix_ms()),
-        };
         let backup = Backup { export: &export, blobs: &blobs, plan: &plan };
-        let mut progress = |bytes| progress(bytes, total);
         // Whatever the signal is: nothing is left behind.
         let interrupted = async { signals.next().await.map_or((), drop) };
-        let scope = (scope, interrupted);
-        let (target, manifest) = match &request.passphrase {
-            None => Box::pin(backup.create(target, scope, &mut progress)).await?,
+        let mut progress = |bytes| progress(bytes, total);
+        let making = self.make(backup, target, ((scope, interrupted), &mut progress));
+        let made = Box::pin(making).await;
+        if made.is_err()
+            && let Err(error) = Catalogue::abandon(&path)
+        {
+            // The next backup removes it.
+            log::warn!(error:err = error; "the catalogue still lists a backup that was not made");
+        }
+        made
+    }
+
+    /// Enters the archive into the catalogue of its folder; returns the highest number there.
+    fn begin(&self, path: &Path, server_id: &str) -> Result<u64, BackupError> {
+        let identify = |path: &Path| {
+            let encrypted = ArchiveFile::is_encrypted(path).ok()?;
+            let passphrase = self.request.passphrase.clone().filter(|_| encrypted);
+            let factor = self.settings.backup.work_factor;
+            let archive = ArchiveFile::new(path.to_owned(), passphrase, factor).ok()?;
+            Some(archive.open().ok()?.header().clone())
+        };
+        Catalogue::begin(path, server_id, &identify)
+            .map_err(|source| BackupError::Begin { path: path.to_owned(), source })
+    }
+
+    fn plan(&self, former_sequence: u64) -> BackupPlan {
+        BackupPlan {
+            assets: self.request.assets,
+            accept_missing: self.request.accept_missing,
+            configuration: self.request.configuration.clone(),
+            program: VERSION.to_owned(),
+            boot_id: boot_id(),
+            created_at: rfc3339(self.clock.unix_ms()),
+            former_sequence,
+        }
+    }
+
+    async fn make(
+        &self,
+        backup: Backup<'_>,
+        target: TargetFile,
+        (scope, progress): ((&Scope, impl Future<Output = ()>), &mut dyn FnMut(u64)),
+    ) -> Result<BackupReport, BackupError> {
+        let (target, header, manifest) = match &self.request.passphrase {
+            None => Box::pin(backup.create(target, scope, progress)).await?,
             Some(passphrase) => {
-                let factor = settings.backup.work_factor;
+                let factor = self.settings.backup.work_factor;
                 let sealed =
                     AgeWriter::new(target, passphrase, factor).map_err(CreateError::Write)?;
-                let made = Box::pin(backup.create(sealed, scope, &mut progress)).await?;
-                (made.0.finish().map_err(CreateError::Write)?, made.1)
+                let made = Box::pin(backup.create(sealed, scope, progress)).await?;
+                (made.0.finish().map_err(CreateError::Write)?, made.1, made.2)
             }
         };
+        let path = target.path().to_owned();
         let (bytes, is_beside_store) = (target.written(), target.is_beside_store());
-        let path = request.path.clone();
-        target.commit().map_err(|source| BackupError::Commit { path, source })?;
-        Ok(BackupReport { bytes, manifest, is_beside_store })
+        let sha256 = Some(target.sha256());
+        let encrypted = self.request.passphrase.is_some();
+        if let Err(source) = target.commit() {
+            return Err(BackupError::Commit { path, source });
+        }
+        let made = Completed { header: &header, bytes, sha256, encrypted };
+        match Catalogue::complete(&path, &made) {
+            Ok(()) => Ok(BackupReport { path, bytes, header, manifest, is_beside_store }),
+            Err(source) => Err(BackupError::Catalogue { path, source }),
+        }
     }
 
     fn target(&self) -> Result<TargetFile, BackupError> {
         let path = &self.request.path;
+        let is_encrypted = self.request.passphrase.is_some();
+        self.request.medium.check(path, &self.settings.data_dir, is_encrypted)?;
         let floor = self.settings.embedded.as_ref().map(|embedded| SpaceFloor {
             path: self.settings.data_dir.clone(),
             bytes: embedded.min_free_disk_bytes.saturating_mul(2),
@@ -176,7 +247,7 @@ fn create_folder(path: &Path) -> io::Result<()> {
 
 /// The start of this machine; empty where the system does not tell.
 fn boot_id() -> String {
-    let read = limited_read(Path::new("/proc/sys/kernel/random/boot_id"), BOOT_ID_MAX_BYTES);
+    let read = limited_read(Path::new("/proc/sys/kernel/random/boot_id"), SYSTEM_FACT_MAX_BYTES);
     let text = read.ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.unwrap_or_default().trim().to_owned()
 }

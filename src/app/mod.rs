@@ -9,6 +9,7 @@ mod backup;
 mod bootstrap;
 mod error;
 mod keys;
+mod medium;
 mod offline;
 mod open_files;
 mod parts;
@@ -25,6 +26,7 @@ mod swap;
 pub use backup::{BackupError, BackupReport, BackupRequest, backup};
 pub use error::AppError;
 pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
+pub use medium::{MediumError, MediumRule};
 pub use offline::with_operations;
 pub use readiness::{Readiness, Reason};
 pub use restore::{

@@ -7,7 +7,10 @@ use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Advice, fadvise};
+
 use crate::backup::archive::{ArchiveError, ArchiveReader, AssetOrigin, Header, Manifest};
+use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError};
 use crate::backup::restore::{self, Restore, RestoreError, Restored};
 use crate::blobs::s3::S3Error;
 use crate::config::{self, Settings};
@@ -192,6 +195,23 @@ impl ArchiveFile {
         self.file.metadata().map_or(0, |about| about.len())
     }
 
+    /// Enters what reading all of it has shown into the catalogue beside it, if that lists it.
+    ///
+    /// # Errors
+    /// [`CatalogueError`]
+    pub fn note(&self, header: Option<&Header>, state: ArchiveState) -> Result<(), CatalogueError> {
+        // Through links, as the backup wrote it.
+        let path = self.path.canonicalize();
+        Catalogue::note(path.as_ref().unwrap_or(&self.path), header, state)
+    }
+
+    /// Drops what the system has in memory of the file, so that the disk is read. Whether it does is the system's choice.
+    fn drop_cache(&self) {
+        if let Err(error) = fadvise(&self.file, 0, None, Advice::DontNeed) {
+            log::debug!(error:err = error; "the archive may be read from memory");
+        }
+    }
+
     /// Reads it from its beginning; one reader at a time.
     pub fn open(&self) -> Result<ArchiveReader<Box<dyn Read>>, RestoreFailure> {
         let failed = |source| RestoreFailure::File { path: self.path.clone(), source };
@@ -214,6 +234,7 @@ pub fn verify_archive(
     archive: &ArchiveFile,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(Header, Manifest), RestoreFailure> {
+    archive.drop_cache();
     let mut reader = archive.open()?;
     restore::verify(&mut reader, progress)?;
     let manifest = reader.manifest().cloned().unwrap_or_default();

@@ -52,6 +52,8 @@ pub struct BackupPlan {
     pub boot_id: String,
     /// RFC 3339.
     pub created_at: String,
+    /// The highest number of the archives beside this one.
+    pub former_sequence: u64,
 }
 
 /// No archive was made.
@@ -129,7 +131,7 @@ struct Making<'a, W> {
 }
 
 impl Backup<'_> {
-    /// Writes an archive; returns the sink and the manifest. Until then nothing of it is complete. `progress` takes the
+    /// Writes an archive; returns the sink, the header and the manifest. Until then nothing of it is complete. `progress` takes the
     /// bytes so far. Other archives of this store, and erasures of files, wait meanwhile. It ends when `interrupted` does.
     ///
     /// # Errors
@@ -139,7 +141,7 @@ impl Backup<'_> {
         sink: W,
         (scope, interrupted): (&Scope, impl Future<Output = ()>),
         progress: &mut dyn FnMut(u64),
-    ) -> Result<(W, Manifest), CreateError> {
+    ) -> Result<(W, Header, Manifest), CreateError> {
         let lease = self.export.lease::<io::Error>(scope).await?;
         let interrupted = async {
             interrupted.await;
@@ -154,9 +156,10 @@ impl Backup<'_> {
         &self,
         sink: W,
         progress: &mut dyn FnMut(u64),
-    ) -> Result<(W, Manifest), CreateError> {
-        let sequence = self.export.next_sequence().await.map_err(CreateError::Open)?;
-        let archive = ArchiveWriter::begin(sink, self.header(sequence))?;
+    ) -> Result<(W, Header, Manifest), CreateError> {
+        let sequence = self.export.next_sequence(self.plan.former_sequence).await;
+        let header = self.header(sequence.map_err(CreateError::Open)?);
+        let archive = ArchiveWriter::begin(sink, header.clone())?;
         let excluded = excluded_streams().into_iter().map(|(stream, reason)| Excluded {
             stream: stream.to_owned(),
             reason: reason.to_owned(),
@@ -170,7 +173,8 @@ impl Backup<'_> {
         making.bucket(self.export, ArchivedStream::State).await?;
         let in_s3 = self.nats_assets(&mut making, &files).await?;
         self.s3_assets(&mut making, &in_s3).await?;
-        Ok(making.archive.finish(making.manifest)?)
+        let (sink, manifest) = making.archive.finish(making.manifest)?;
+        Ok((sink, header, manifest))
     }
 
     fn header(&self, sequence: u64) -> Header {

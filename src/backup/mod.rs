@@ -1,7 +1,9 @@
 //! Backups: the archive and how it is made, checked and restored, and the export of keys.
 
 pub mod archive;
+pub mod catalogue;
 pub mod create;
 pub mod keys;
 pub mod restore;
+pub mod retention;
 pub mod target;

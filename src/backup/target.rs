@@ -6,8 +6,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock, statvfs};
+use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
 
+use crate::crypto::Sha256State;
 use crate::limits::BACKUP_SPACE_CHECK_BYTES;
 
 /// Bytes of a file system that must stay free.
@@ -31,7 +32,15 @@ pub struct TargetFile {
     floor: Option<SpaceFloor>,
     since_check: u64,
     written: u64,
+    hash: Sha256State,
     is_committed: bool,
+}
+
+/// What happens while another process writes to the same path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Busy {
+    Refuse,
+    Wait,
 }
 
 impl TargetFile {
@@ -41,35 +50,49 @@ impl TargetFile {
     /// # Errors
     /// The system's error; `ResourceBusy` while another process writes to the same path.
     pub fn create(path: &Path, store: Option<SpaceFloor>) -> io::Result<Self> {
-        let path = &ordinary(path)?;
-        let directory = directory(path);
-        let mut name = OsString::from(".");
-        name.push(path.file_name().unwrap_or_default());
-        name.push(".partial");
-        let temporary = directory.join(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&temporary)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            return Err(io::ErrorKind::ResourceBusy.into());
-        }
-        // What a run that was killed has left.
-        file.set_len(0)?;
-        let floor = store.filter(|floor| is_same_disk(&floor.path, directory));
-        let target = Self {
-            path: path.to_owned(),
+        let path = ordinary(path)?;
+        let temporary = temporary(&path);
+        let file = lock(&temporary, Busy::Refuse)?;
+        let floor = store.filter(|floor| is_same_disk(&floor.path, directory(&path)));
+        let target = Self::new(path, temporary, (file, floor));
+        target.check_space()?;
+        Ok(target)
+    }
+
+    /// The same for a small file that others change too: waits until they have.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn create_waiting(path: &Path) -> io::Result<Self> {
+        let path = ordinary(path)?;
+        let temporary = temporary(&path);
+        let file = lock(&temporary, Busy::Wait)?;
+        Ok(Self::new(path, temporary, (file, None)))
+    }
+
+    fn new(path: PathBuf, temporary: PathBuf, (file, floor): (File, Option<SpaceFloor>)) -> Self {
+        Self {
+            path,
             temporary,
             file,
             floor,
             since_check: 0,
             written: 0,
+            hash: Sha256State::default(),
             is_committed: false,
-        };
-        target.check_space()?;
-        Ok(target)
+        }
+    }
+
+    /// The path of the file, links followed.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The SHA-256 of the bytes so far.
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        self.hash.clone().finish()
     }
 
     /// Whether the file is on the file system of the store.
@@ -118,6 +141,7 @@ impl Write for TargetFile {
         let count = u64::try_from(written).unwrap_or(u64::MAX);
         self.since_check = self.since_check.saturating_add(count);
         self.written = self.written.saturating_add(count);
+        self.hash.update(bytes.split_at(written).0);
         Ok(written)
     }
 
@@ -157,7 +181,70 @@ fn ordinary(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-fn directory(path: &Path) -> &Path {
+/// Where the file is written until it is complete.
+fn temporary(path: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(path.file_name().unwrap_or_default());
+    name.push(".partial");
+    directory(path).join(name)
+}
+
+/// For an ordinary file only: not for the target of a link, and without waiting for the reader of a pipe.
+fn options() -> OpenOptions {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600).custom_flags(flags.bits().cast_signed());
+    options
+}
+
+/// Creates the temporary file, or empties what a run that was killed has left, and locks it.
+fn lock(temporary: &Path, busy: Busy) -> io::Result<File> {
+    loop {
+        let file = options().create(true).truncate(false).open(temporary)?;
+        match busy {
+            Busy::Wait => flock(&file, FlockOperation::LockExclusive)?,
+            Busy::Refuse => flock(&file, FlockOperation::NonBlockingLockExclusive)
+                .map_err(|_| io::Error::from(io::ErrorKind::ResourceBusy))?,
+        }
+        // Who had the lock before may have given the file its name, or removed it.
+        if has_name(&file, temporary)? {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+fn has_name(file: &File, path: &Path) -> io::Result<bool> {
+    let own = file.metadata()?;
+    match path.symlink_metadata() {
+        Ok(named) => Ok((own.dev(), own.ino()) == (named.dev(), named.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes what a run that was killed has left of this file. Returns false while one is writing it.
+///
+/// # Errors
+/// The system's error.
+pub(super) fn remove_leftover(path: &Path) -> io::Result<bool> {
+    let temporary = temporary(path);
+    let file = match options().open(&temporary) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        return Ok(false);
+    }
+    if has_name(&file, &temporary)? {
+        std::fs::remove_file(&temporary)?;
+    }
+    Ok(true)
+}
+
+/// The folder of a file.
+pub(super) fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
@@ -188,6 +275,51 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "first");
         assert_eq!(names(), 1);
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn who_waited_does_not_get_the_file_that_was_completed_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalogue");
+        let mut first = TargetFile::create_waiting(&path).unwrap();
+        let waiting = std::thread::spawn({
+            let path = path.clone();
+            move || {
+                let mut second = TargetFile::create_waiting(&path).unwrap();
+                let former = std::fs::read_to_string(&path).unwrap();
+                second.write_all(former.as_bytes()).unwrap();
+                second.write_all(b", second").unwrap();
+                second.commit().unwrap();
+            }
+        });
+        // It waits for the lock of the file, which has two descriptors then.
+        let temporary = temporary(&path);
+        let opened = || {
+            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+            let paths = descriptors.flat_map(|one| std::fs::read_link(one.path()));
+            paths.filter(|path| *path == temporary).count()
+        };
+        while opened() < 2 {
+            std::thread::yield_now();
+        }
+        first.write_all(b"first").unwrap();
+        first.commit().unwrap();
+        waiting.join().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "first, second");
+    }
+
+    #[test]
+    fn leftovers_are_removed_unless_somebody_is_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("daily");
+        let target = TargetFile::create(&path, None).unwrap();
+        assert!(!remove_leftover(&path).unwrap());
+        assert!(folder.path().join(".daily.partial").exists());
+        drop(target);
+        std::fs::write(folder.path().join(".other.partial"), "half").unwrap();
+        assert!(remove_leftover(&folder.path().join("other")).unwrap());
+        assert!(!folder.path().join(".other.partial").exists());
+        assert!(remove_leftover(&folder.path().join("other")).unwrap());
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn entry(text: &mut String, name: &str, meaning: &str) {
 fn reference_page() -> String {
     let mut page = String::from(
         "# Command line\n\nThis page is generated from the program's own table of commands \
-         (`src/cli/args.rs`); a test compares them.\n\n\
+         (`src/cli/args`); a test compares them.\n\n\
          `--flag value` and `--flag=value` are equivalent. Results go to standard output, everything else \
          to standard error. `--json` prints one object with `\"schema\": 1` at the end.\n",
     );

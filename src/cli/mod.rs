@@ -6,7 +6,6 @@ mod args;
 mod argv;
 mod assets;
 mod backup;
-mod backup_verify;
 mod check_config;
 mod completions;
 mod help;

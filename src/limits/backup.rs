@@ -36,8 +36,8 @@ pub const ARCHIVE_BLOCKS_MAX: usize = 6;
 pub const BACKUP_SPACE_CHECK_BYTES: u64 = 16 << 20;
 /// Tasks of a backup: the keeper of its lease.
 pub const BACKUP_TASKS_MAX: usize = 2;
-/// Bytes of the system's name for its start.
-pub const BOOT_ID_MAX_BYTES: u64 = 128;
+/// Bytes of a file of `/proc` or `/sys` with a single fact: a number, or the name of the system's start.
+pub const SYSTEM_FACT_MAX_BYTES: u64 = 128;
 /// Bytes of a record in an archive: of a message of the largest size, subject and headers left out.
 pub const ARCHIVED_RECORD_MAX_BYTES: usize = NATS_PAYLOAD_MAX_BYTES - 4 * KIB;
 /// Bytes of a subject in an archive.
@@ -47,3 +47,11 @@ pub const EXPORT_LEASE: Duration = Duration::from_secs(30);
 /// How often the lease is renewed.
 pub const EXPORT_LEASE_RENEWAL: Duration = Duration::from_secs(8);
 const _: () = assert!(EXPORT_LEASE_RENEWAL.as_secs() * 3 < EXPORT_LEASE.as_secs());
+/// Archives that a catalogue lists; older ones are forgotten, and then never removed.
+pub const CATALOGUE_ARCHIVES_MAX: usize = 10_000;
+/// Bytes of a catalogue: an entry has less than 1 KiB.
+pub const CATALOGUE_MAX_BYTES: u64 = 10 << 20;
+/// Archives that retention may be asked to keep.
+pub const RETENTION_MAX: u32 = 10_000;
+/// Bytes of the system's list of mounts.
+pub const MOUNT_LIST_MAX_BYTES: u64 = 4 << 20;

@@ -21,7 +21,8 @@ pub fn file_time(unix_ms: i64) -> String {
 
 /// Year, month and day of a day counted from 1970-01-01 (H. Hinnant, `chrono`-compatible low-level date
 /// algorithms, `civil_from_days`).
-fn civil(days: i64) -> (i64, i64, i64) {
+#[must_use]
+pub fn civil(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);

@@ -21,7 +21,7 @@ fn attach(account: &Account, room: &str, name: &str, bytes: &[u8]) -> (String, S
 
 /// Runs a command that must succeed and returns its JSON.
 #[track_caller]
-fn json_of(server: &Server, args: &[&str]) -> Value {
+pub(super) fn json_of(server: &Server, args: &[&str]) -> Value {
     let output = server.chatto(["--json"].iter().chain(args));
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{args:?}: {:?}\n{stderr}", output.status);
@@ -29,13 +29,13 @@ fn json_of(server: &Server, args: &[&str]) -> Value {
 }
 
 /// The exit code and what was printed to standard error.
-fn refused(server: &Server, args: &[&str]) -> (i32, String) {
+pub(super) fn refused(server: &Server, args: &[&str]) -> (i32, String) {
     let output = server.chatto(args);
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     (output.status.code().unwrap(), stderr)
 }
 
-fn text(path: &Path) -> &str {
+pub(super) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! What operators see: starts, refused starts and repairs of the built binary, each with the documented exit code and
 //! text, and without losing anything acknowledged.
 
+mod archives;
 mod attack;
 mod backup;
 mod bucket;

@@ -53,9 +53,10 @@ impl Header {
 }
 
 /// So that there are always higher numbers.
-const SEQUENCE_MAX: u64 = 1 << 53;
+pub(crate) const SEQUENCE_MAX: u64 = 1 << 53;
 
-fn is_printable(text: &str, max: usize) -> bool {
+/// Whether a terminal may print it, and it is not longer than `max` bytes.
+pub(crate) fn is_printable(text: &str, max: usize) -> bool {
     text.len() <= max && !text.chars().any(char::is_control)
 }
 

@@ -13,10 +13,10 @@ mod reader;
 mod tests;
 mod writer;
 
-pub(super) use format::FORMAT;
 pub use format::{
     AssetCount, Excluded, Header, ListedObject, Manifest, Part, StreamTotals, Versions,
 };
+pub(super) use format::{FORMAT, SEQUENCE_MAX, is_printable};
 pub use name::{AssetOrigin, MemberName};
 pub use reader::{ArchiveError, ArchiveReader, Item};
 pub use writer::ArchiveWriter;

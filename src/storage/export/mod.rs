@@ -221,14 +221,16 @@ impl Export {
         &self.epoch
     }
 
-    /// Gives the archive that is about to be made its number, which is higher than that of every archive before.
+    /// Gives the archive that is about to be made its number, which is higher than that of every archive before, and
+    /// than `former`.
     ///
     /// # Errors
     /// [`OpenError`], also when a restore has begun meanwhile.
-    pub async fn next_sequence(&self) -> Result<u64, OpenError> {
+    pub async fn next_sequence(&self, former: u64) -> Result<u64, OpenError> {
         let next = |meta: Option<Meta>| {
             let meta = meta.filter(|meta| meta.state() == MetaState::Ready)?;
-            Some(Meta { backup_sequence: meta.backup_sequence.saturating_add(1), ..meta })
+            let backup_sequence = meta.backup_sequence.max(former).saturating_add(1);
+            Some(Meta { backup_sequence, ..meta })
         };
         Ok(open::put_meta(&self.nats, &self.clock, next).await?.backup_sequence)
     }

@@ -1,4 +1,8 @@
-//! `backup`: makes an archive.
+//! `backup`: makes an archive. Its commands look at archives that are there.
+
+mod list;
+mod prune;
+mod verify;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,17 +16,28 @@ use super::output::size_text;
 use super::passphrase::PassphraseFlags;
 use super::progress::ProgressBar;
 use super::restore::open_archive;
-use super::{CliError, Context, Exit, backup_verify};
-use crate::app::{self, BackupError, BackupReport, BackupRequest};
+use super::{CliError, Context, Exit};
+use crate::app::{self, BackupError, BackupReport, BackupRequest, MediumRule};
 use crate::backup::create::AssetScope;
+use crate::backup::retention::Retention;
 use crate::config::{Loaded, Purpose};
 use crate::crypto::Secret;
 use crate::observe;
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
-    if let Some(BackupCommand::Verify(verify)) = &args.command {
-        return backup_verify::run(context, verify);
+    match &args.command {
+        Some(BackupCommand::Verify(verify)) => return verify::run(context, verify),
+        Some(BackupCommand::List(list)) => return list::run(context, list),
+        Some(BackupCommand::Prune(prune)) => return prune::run(context, prune),
+        None => {}
+    }
+    let retention = prune::retention((
+        (args.keep_last, args.keep_daily),
+        (args.keep_weekly, args.keep_monthly),
+    ))?;
+    if args.prune_dry_run && retention.is_none() {
+        return Err(CliError::usage("--prune-dry-run needs a --keep option"));
     }
     let loaded = context.load(Purpose::Local)?;
     let settings = &loaded.settings;
@@ -43,23 +58,45 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         server.call("backup.prepare", json!({}))?;
     }
     let report = make(context, &loaded, (args, &path, passphrase.clone()))?;
-    if args.verify {
-        backup_verify::verify(context, &open_archive(&path, passphrase, None)?)?;
+    let verified = args.verify || retention.is_some();
+    if verified {
+        verify::verify(context, &open_archive(&report.path, passphrase, None)?)?;
     }
-    summarise(context, (&path, args, &report));
+    summarise(context, (&path, verified, &report));
+    let removed = match retention {
+        Some(retention) => prune_beside(context, (args, retention, &report))?,
+        None => Vec::new(),
+    };
     let fields = json!({
         "path": path,
         "bytes": report.bytes,
         "encrypted": args.encrypt,
-        "verified": args.verify,
+        "verified": verified,
         "sequence": report.manifest.sequence,
         "streams": report.manifest.streams,
         "assets": report.manifest.assets,
         "listed_objects": report.manifest.listed_objects,
         "missing": report.manifest.missing,
+        "removed": removed,
     });
     context.output.result(&format!("{}\n", path.display()), fields);
     Ok(Exit::Success)
+}
+
+/// Removes what the new archive supersedes.
+fn prune_beside(
+    context: &Context,
+    (args, retention, report): (&Backup, Retention, &BackupReport),
+) -> Result<Vec<String>, CliError> {
+    let folder = report.path.parent().unwrap_or(Path::new("/"));
+    let server_id = Some(report.header.server_id.as_str());
+    let pruned = prune::prune((retention, folder), server_id, args.prune_dry_run)?;
+    prune::warn(context, &pruned);
+    let verb = if args.prune_dry_run { "would be removed" } else { "removed" };
+    for archive in &pruned.removed {
+        context.output.note(&format!("{verb}: {}", archive.name));
+    }
+    Ok(pruned.removed.into_iter().map(|archive| archive.name).collect())
 }
 
 fn make(
@@ -76,6 +113,10 @@ fn make(
             (_, AssetChoice::None) => AssetScope::None,
         },
         accept_missing: args.accept_missing,
+        medium: MediumRule {
+            require_mount: args.require_mount,
+            allow_plaintext: args.allow_plaintext,
+        },
         configuration: configuration(loaded),
     };
     let mut meter = Meter::new(context, "backed up");
@@ -85,11 +126,11 @@ fn make(
 }
 
 /// What a person should know beside the path.
-fn summarise(context: &Context, (path, args, report): (&Path, &Backup, &BackupReport)) {
+fn summarise(context: &Context, (path, verified, report): (&Path, bool, &BackupReport)) {
     let output = &context.output;
     let files: u64 = report.manifest.assets.values().map(|count| count.files).sum();
     let records: u64 = report.manifest.streams.values().map(|totals| totals.records).sum();
-    let verified = if args.verify { ", verified" } else { "" };
+    let verified = if verified { ", verified" } else { "" };
     output.note(&format!(
         "{records} records and {files} files, {} in the archive{verified}",
         size_text(report.bytes)

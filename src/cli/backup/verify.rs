@@ -4,13 +4,15 @@ use std::fmt::Write as _;
 
 use serde_json::json;
 
-use super::args::{BackupVerify, VerifyLevel};
-use super::backup::Meter;
-use super::passphrase::PassphraseFlags;
-use super::restore::{open_archive, passphrase};
-use super::{CliError, Context, Exit};
+use super::Meter;
 use crate::app::{self, ArchiveFile};
-use crate::backup::archive::{Header, Manifest};
+use crate::backup::archive::{ArchiveReader, Header, Manifest};
+use crate::backup::catalogue::ArchiveState;
+use crate::cli::args::{BackupVerify, VerifyLevel};
+use crate::cli::passphrase::PassphraseFlags;
+use crate::cli::restore::{open_archive, passphrase};
+use crate::cli::{CliError, Context, Exit};
+use crate::observe;
 
 pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliError> {
     let flags =
@@ -58,7 +60,7 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
     Ok(Exit::Success)
 }
 
-/// Checks a whole archive, with progress.
+/// Checks a whole archive, with progress, and enters the result into the catalogue beside it.
 pub(super) fn verify(
     context: &Context,
     archive: &ArchiveFile,
@@ -67,5 +69,16 @@ pub(super) fn verify(
     let total = archive.bytes();
     let verified = app::verify_archive(archive, &mut |done| meter.show(done, total.max(done)));
     meter.end();
+    let noted = match &verified {
+        Ok((header, _)) => archive.note(Some(header), ArchiveState::Verified),
+        Err(error) if error.exit() == Exit::Damaged => {
+            let opened = archive.open().ok();
+            archive.note(opened.as_ref().map(ArchiveReader::header), ArchiveState::Damaged)
+        }
+        Err(_) => Ok(()),
+    };
+    if let Err(error) = noted {
+        context.output.warning(&observe::chain(&error));
+    }
     Ok(verified?)
 }

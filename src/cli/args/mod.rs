@@ -4,6 +4,10 @@ use std::path::PathBuf;
 
 use argh::{ArgsInfo, FromArgs};
 
+mod backup;
+
+pub(super) use backup::*;
+
 /// chatto: a team-chat server for small boards.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(
@@ -295,105 +299,6 @@ impl std::str::FromStr for Target {
             "s3" => Ok(Self::S3),
             "nats" => Ok(Self::Nats),
             _ => Err("it must be s3 or nats"),
-        }
-    }
-}
-
-/// Back up the server's data, with the server running or stopped; prints the archive's path.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "backup")]
-pub(super) struct Backup {
-    /// file to write, or a directory; by default a file named by the time in backup.directory
-    #[argh(option, short = 'o', arg_name = "path")]
-    pub(super) output: Option<PathBuf>,
-    /// encrypt the archive with a passphrase
-    #[argh(switch)]
-    pub(super) encrypt: bool,
-    /// passphrase; visible in the process list, so prefer the prompt or a file
-    #[argh(option, arg_name = "text")]
-    pub(super) passphrase: Option<String>,
-    /// file with the passphrase
-    #[argh(option, arg_name = "file")]
-    pub(super) passphrase_file: Option<PathBuf>,
-    /// whose bytes are included: nats, all (also files in S3) or none
-    #[argh(option, arg_name = "which", default = "AssetChoice::Nats")]
-    pub(super) assets: AssetChoice,
-    /// the same as --assets all
-    #[argh(switch)]
-    pub(super) include_s3: bool,
-    /// make the backup although the bytes of some files are missing, and list them in it
-    #[argh(switch)]
-    pub(super) accept_missing: bool,
-    /// read the archive again and check all of it
-    #[argh(switch)]
-    pub(super) verify: bool,
-    #[argh(subcommand)]
-    pub(super) command: Option<BackupCommand>,
-}
-
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand)]
-pub(super) enum BackupCommand {
-    Verify(BackupVerify),
-}
-
-/// Check an archive: its header, or every byte, hash and count of it; needs no server.
-#[derive(FromArgs, ArgsInfo, Debug)]
-#[argh(subcommand, name = "verify")]
-pub(super) struct BackupVerify {
-    /// the archive
-    #[argh(positional, arg_name = "file")]
-    pub(super) file: PathBuf,
-    /// how much is checked: header or full
-    #[argh(option, arg_name = "level", default = "VerifyLevel::Full")]
-    pub(super) level: VerifyLevel,
-    /// passphrase; visible in the process list, so prefer the prompt or a file
-    #[argh(option, arg_name = "text")]
-    pub(super) passphrase: Option<String>,
-    /// file with the passphrase
-    #[argh(option, arg_name = "file")]
-    pub(super) passphrase_file: Option<PathBuf>,
-    /// the highest scrypt work factor to accept, 10 to 20; by default what the memory allows
-    #[argh(option, arg_name = "n")]
-    pub(super) max_work_factor: Option<u8>,
-}
-
-/// How much of an archive is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum VerifyLevel {
-    Header,
-    Full,
-}
-
-impl std::str::FromStr for VerifyLevel {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "header" => Ok(Self::Header),
-            "full" => Ok(Self::Full),
-            _ => Err("it must be header or full"),
-        }
-    }
-}
-
-/// Whose bytes a backup includes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AssetChoice {
-    Nats,
-    All,
-    None,
-}
-
-impl std::str::FromStr for AssetChoice {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "nats" => Ok(Self::Nats),
-            "all" => Ok(Self::All),
-            "none" => Ok(Self::None),
-            _ => Err("it must be nats, all or none"),
         }
     }
 }

@@ -1,0 +1,566 @@
+//! The catalogue of a folder of archives: which of its files a backup made, in which order, and what is known of them.
+//!
+//! It is the file `.chatto-backups.json` beside the archives. An archive is *writing* before its first byte, *complete* when it
+//! has its name, *verified* when all of it was read again, *damaged* when that found it to be so. Only what is listed here is
+//! ever removed. Everything in it is checked when it is read: a memory stick is filled by anybody.
+
+use std::collections::HashSet;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::archive::{Header, SEQUENCE_MAX, is_printable};
+use super::target::{TargetFile, directory, remove_leftover};
+use crate::limits::{CATALOGUE_ARCHIVES_MAX, CATALOGUE_MAX_BYTES};
+use crate::runtime::limited_read;
+
+/// The name of the file.
+const FILE: &str = ".chatto-backups.json";
+const SCHEMA: u32 = 1;
+
+/// What is known of an archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveState {
+    /// It has not its name yet.
+    #[default]
+    Writing,
+    /// It has its name, and was not read again.
+    Complete,
+    /// All of it was read again.
+    Verified,
+    /// It was read again and found to be damaged.
+    Damaged,
+}
+
+impl ArchiveState {
+    /// For people and programs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Writing => "writing",
+            Self::Complete => "complete",
+            Self::Verified => "verified",
+            Self::Damaged => "damaged",
+        }
+    }
+}
+
+/// An archive of the folder. Until it is complete only its name and state are known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CataloguedArchive {
+    /// Of the file, in the folder.
+    pub name: String,
+    pub state: ArchiveState,
+    /// Higher than that of every archive of its server before.
+    pub sequence: u64,
+    pub server_id: String,
+    /// The start of the machine that made it.
+    pub boot_id: String,
+    /// RFC 3339, as the machine's clock had it.
+    pub created_at: String,
+    /// Of the file.
+    pub bytes: u64,
+    /// Of the file, hexadecimal; empty if it was not read when the catalogue was made again.
+    pub sha256: String,
+    pub encrypted: bool,
+    /// Version of the program that made it.
+    pub program: String,
+}
+
+impl CataloguedArchive {
+    fn new(name: String, made: &Completed<'_>) -> Self {
+        let Completed { header, bytes, sha256, encrypted } = *made;
+        Self {
+            name,
+            state: ArchiveState::Complete,
+            sequence: header.sequence,
+            server_id: header.server_id.clone(),
+            boot_id: header.boot_id.clone(),
+            created_at: header.created_at.clone(),
+            bytes,
+            sha256: sha256.map(|hash| crate::crypto::hex(&hash)).unwrap_or_default(),
+            encrypted,
+            program: header.program.clone(),
+        }
+    }
+
+    /// Its time in milliseconds since 1970; `None`: it has none that can be read.
+    #[must_use]
+    pub fn time_ms(&self) -> Option<i64> {
+        let time: prost_types::Timestamp = self.created_at.parse().ok()?;
+        Some(time.seconds.checked_mul(1000)?.saturating_add(i64::from(time.nanos / 1_000_000)))
+    }
+
+    fn is_plausible(&self) -> bool {
+        let texts = [&self.server_id, &self.boot_id, &self.created_at, &self.sha256, &self.program];
+        is_file_name(&self.name)
+            // Half, so that the next archives have numbers that can be read, whatever somebody wrote here.
+            && self.sequence <= SEQUENCE_MAX / 2
+            && texts.into_iter().all(|text| is_printable(text, 128))
+    }
+
+    /// Whether the file of this name is still the one that was written.
+    #[must_use]
+    pub fn is_unchanged(&self, folder: &Path) -> bool {
+        let about = folder.join(&self.name).symlink_metadata();
+        about.is_ok_and(|about| about.is_file() && about.len() == self.bytes)
+    }
+}
+
+/// A name of a file in the folder itself.
+fn is_file_name(name: &str) -> bool {
+    is_printable(name, 255) && !name.contains('/') && !matches!(name, "" | "." | "..")
+}
+
+/// The catalogue cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogueError {
+    #[error("the catalogue {} cannot be read or written", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "the catalogue {} is damaged, so no archive is removed; the next backup into this folder makes a new one", path.display()
+    )]
+    Damaged { path: PathBuf },
+    #[error("the catalogue {} was written by a newer program; use that version or a newer one", path.display())]
+    Newer { path: PathBuf },
+    #[error("{} cannot be removed", path.display())]
+    Remove {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The archives of a folder, in the order in which they were made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Catalogue {
+    schema: u32,
+    pub archives: Vec<CataloguedArchive>,
+}
+
+/// A complete archive that gets its place in the catalogue.
+pub struct Completed<'a> {
+    pub header: &'a Header,
+    pub bytes: u64,
+    /// `None`: the file was not read.
+    pub sha256: Option<[u8; 32]>,
+    pub encrypted: bool,
+}
+
+impl Catalogue {
+    /// Reads the catalogue of a folder; `None`: it has none.
+    ///
+    /// # Errors
+    /// [`CatalogueError`]
+    pub fn read(folder: &Path) -> Result<Option<Self>, CatalogueError> {
+        #[derive(Deserialize)]
+        struct Known {
+            schema: u32,
+        }
+        let path = folder.join(FILE);
+        let text = match limited_read(&path, CATALOGUE_MAX_BYTES) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
+                return Err(CatalogueError::Damaged { path });
+            }
+            Err(source) => return Err(CatalogueError::Io { path, source }),
+        };
+        if serde_json::from_slice::<Known>(&text).is_ok_and(|known| known.schema > SCHEMA) {
+            return Err(CatalogueError::Newer { path });
+        }
+        match serde_json::from_slice::<Self>(&text).ok().filter(Self::is_plausible) {
+            Some(catalogue) => Ok(Some(catalogue)),
+            None => Err(CatalogueError::Damaged { path }),
+        }
+    }
+
+    fn is_plausible(&self) -> bool {
+        self.archives.len() <= CATALOGUE_ARCHIVES_MAX
+            && self.archives.iter().all(CataloguedArchive::is_plausible)
+    }
+
+    /// Changes the catalogue; nobody else does meanwhile. It is not written if nothing changed.
+    fn change<T>(
+        folder: &Path,
+        edit: impl FnOnce(&mut Self) -> Result<T, CatalogueError>,
+    ) -> Result<T, CatalogueError> {
+        let former = || Ok(Self::read(folder)?.unwrap_or_default());
+        Self::change_from(folder, former, edit)
+    }
+
+    fn change_from<T>(
+        folder: &Path,
+        former: impl FnOnce() -> Result<Self, CatalogueError>,
+        edit: impl FnOnce(&mut Self) -> Result<T, CatalogueError>,
+    ) -> Result<T, CatalogueError> {
+        let path = folder.join(FILE);
+        let failed = |source| CatalogueError::Io { path: path.clone(), source };
+        // Its lock is what keeps others waiting.
+        let mut target = TargetFile::create_waiting(&path).map_err(failed)?;
+        let former = former()?;
+        let mut catalogue = Self { schema: SCHEMA, ..former.clone() };
+        let done = edit(&mut catalogue)?;
+        if catalogue != former {
+            let excess = catalogue.archives.len().saturating_sub(CATALOGUE_ARCHIVES_MAX);
+            catalogue.archives.drain(..excess);
+            let text = serde_json::to_vec_pretty(&catalogue).map_err(io::Error::from);
+            let written = text.and_then(|text| target.write_all(&text));
+            written.and_then(|()| target.commit()).map_err(failed)?;
+        }
+        Ok(done)
+    }
+
+    /// A backup to this file begins. What backups that were killed have left is removed, files that are gone are
+    /// forgotten, and a damaged catalogue is made again of what `identify` says of the files with names of archives.
+    /// Returns the highest number of the archives of this server.
+    ///
+    /// # Errors
+    /// [`CatalogueError`]
+    pub fn begin(
+        path: &Path,
+        server_id: &str,
+        identify: &dyn Fn(&Path) -> Option<Header>,
+    ) -> Result<u64, CatalogueError> {
+        let folder = directory(path);
+        let former = || match Self::read(folder) {
+            Err(CatalogueError::Damaged { path }) => Self::rebuild(&path, identify),
+            read => Ok(read?.unwrap_or_default()),
+        };
+        Self::change_from(folder, former, |catalogue| {
+            let mut gone = HashSet::new();
+            for (position, archive) in catalogue.archives.iter().enumerate() {
+                let file = folder.join(&archive.name);
+                let is_gone = match archive.state {
+                    ArchiveState::Writing => remove_leftover(&file)
+                        .map_err(|source| CatalogueError::Remove { path: file.clone(), source })?,
+                    _ => {
+                        file.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+                    }
+                };
+                if is_gone {
+                    gone.insert(position);
+                }
+            }
+            let mut position = 0..;
+            catalogue.archives.retain(|_| position.next().is_none_or(|n| !gone.contains(&n)));
+            catalogue
+                .archives
+                .push(CataloguedArchive { name: file_name(path), ..CataloguedArchive::default() });
+            let own = catalogue.archives.iter().filter(|archive| archive.server_id == server_id);
+            Ok(own.map(|archive| archive.sequence).max().unwrap_or(0))
+        })
+    }
+
+    /// The backup to this file made nothing.
+    ///
+    /// # Errors
+    /// [`CatalogueError`]
+    pub fn abandon(path: &Path) -> Result<(), CatalogueError> {
+        let name = file_name(path);
+        Self::change(directory(path), |catalogue| {
+            let is_it =
+                |one: &CataloguedArchive| one.state == ArchiveState::Writing && one.name == name;
+            catalogue.archives.retain(|archive| !is_it(archive));
+            Ok(())
+        })
+    }
+
+    /// The file has its name. Former ones of this name are gone.
+    ///
+    /// # Errors
+    /// [`CatalogueError`]
+    pub fn complete(path: &Path, made: &Completed<'_>) -> Result<(), CatalogueError> {
+        let name = file_name(path);
+        Self::change(directory(path), |catalogue| {
+            catalogue.archives.retain(|archive| archive.name != name);
+            catalogue.archives.push(CataloguedArchive::new(name, made));
+            Ok(())
+        })
+    }
+
+    /// What reading an archive again has shown; without its header it was too damaged to show which one it is. Nothing
+    /// happens if the archive is not in the catalogue of its folder.
+    ///
+    /// # Errors
+    /// [`CatalogueError`]
+    pub fn note(
+        path: &Path,
+        header: Option<&Header>,
+        state: ArchiveState,
+    ) -> Result<(), CatalogueError> {
+        let (folder, name) = (directory(path), file_name(path));
+        let is_it = |one: &CataloguedArchive| {
+            let is_number = |header: &Header| {
+                (&one.server_id, one.sequence) == (&header.server_id, header.sequence)
+            };
+            one.name == name
+                && one.state != ArchiveState::Writing
+                && header.map_or_else(|| one.is_unchanged(folder), is_number)
+        };
+        let differs = |catalogue: &Self| {
+            catalogue.archives.iter().any(|one| is_it(one) && one.state != state)
+        };
+        if !Self::read(folder)?.is_some_and(|catalogue| differs(&catalogue)) {
+            return Ok(());
+        }
+        Self::change(folder, |catalogue| {
+            let archives = catalogue.archives.iter_mut();
+            archives.filter(|one| is_it(one)).for_each(|one| one.state = state);
+            Ok(())
+        })
+    }
+
+    /// Those of these names whose files are still the ones that were written, oldest first.
+    #[must_use]
+    pub fn removable(&self, folder: &Path, names: &[String]) -> Vec<CataloguedArchive> {
+        let named = self.archives.iter().filter(|archive| names.contains(&archive.name));
+        let mut removable: Vec<CataloguedArchive> =
+            named.filter(|archive| archive.is_unchanged(folder)).cloned().collect();
+        removable.sort_by_key(|archive| archive.sequence);
+        removable
+    }
+
+    /// Removes files by the names that `choose` returns, each with its entry. Files that are not those that were written
+    /// stay. Returns what was removed.
+    ///
+    /// # Errors
+    /// [`CatalogueError`]; what was removed by then is gone.
+    pub fn remove(
+        folder: &Path,
+        choose: impl FnOnce(&Self) -> Vec<String>,
+    ) -> Result<Vec<CataloguedArchive>, CatalogueError> {
+        Self::change(folder, |catalogue| {
+            let names = choose(catalogue);
+            let removed = catalogue.removable(folder, &names);
+            for archive in &removed {
+                let path = folder.join(&archive.name);
+                std::fs::remove_file(&path)
+                    .map_err(|source| CatalogueError::Remove { path, source })?;
+            }
+            catalogue.archives.retain(|archive| !removed.contains(archive));
+            Ok(removed)
+        })
+    }
+
+    /// Lists the archives of the folder anew. A copy of the damaged catalogue is kept.
+    fn rebuild(
+        path: &Path,
+        identify: &dyn Fn(&Path) -> Option<Header>,
+    ) -> Result<Self, CatalogueError> {
+        let folder = directory(path);
+        log::warn!(path:% = path.display(); "the catalogue of the backups is damaged; it is made again from the archives beside it");
+        let failed = |source| CatalogueError::Io { path: path.to_owned(), source };
+        std::fs::copy(path, folder.join(format!("{FILE}.damaged"))).map_err(failed)?;
+        let mut archives = Vec::new();
+        for file in archives_in(folder).map_err(failed)? {
+            let (path, bytes) = (folder.join(&file.name), file.bytes);
+            let Some(header) = identify(&path) else { continue };
+            let encrypted = file.name.ends_with(".age");
+            let made = Completed { header: &header, bytes, sha256: None, encrypted };
+            archives.push(CataloguedArchive::new(file.name, &made));
+        }
+        archives.sort_by_key(|archive| archive.sequence);
+        Ok(Self { schema: 0, archives })
+    }
+}
+
+/// A file with a name that `chatto backup` gives: `2026-11-21T06-00-00Z.tar.gz`, or with `-2` before the dot, or with `.age`
+/// at the end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchiveName {
+    pub name: String,
+    pub bytes: u64,
+}
+
+/// The files of a folder that have such names, sorted.
+///
+/// # Errors
+/// The system's error.
+pub fn archives_in(folder: &Path) -> io::Result<Vec<ArchiveName>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_archive_name(&name)
+            && let Ok(about) = entry.metadata()
+            && about.is_file()
+        {
+            found.push(ArchiveName { name, bytes: about.len() });
+        }
+        if found.len() >= CATALOGUE_ARCHIVES_MAX {
+            break;
+        }
+    }
+    found.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(found)
+}
+
+fn is_archive_name(name: &str) -> bool {
+    let plain = name.strip_suffix(".age").unwrap_or(name);
+    let Some(stem) = plain.strip_suffix(".tar.gz") else { return false };
+    let Some((time, number)) = stem.split_once('Z') else { return false };
+    let pattern = "dddd-dd-ddTdd-dd-dd";
+    let is_time = time.len() == pattern.len()
+        && time.chars().zip(pattern.chars()).all(|(c, p)| match p {
+            'd' => c.is_ascii_digit(),
+            p => c == p,
+        });
+    let is_number = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit());
+    is_time && (number.is_empty() || number.strip_prefix('-').is_some_and(is_number))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "S0000000000000001";
+
+    fn header(sequence: u64) -> Header {
+        let created_at = format!("2026-11-21T06:00:{sequence:02}.000Z");
+        Header { server_id: SERVER.to_owned(), sequence, created_at, ..Header::default() }
+    }
+
+    fn no_archives(_: &Path) -> Option<Header> {
+        None
+    }
+
+    /// Writes a file and enters it.
+    fn make(path: &Path, sequence: u64) -> u64 {
+        let former = Catalogue::begin(path, SERVER, &no_archives).unwrap();
+        std::fs::write(path, "archive").unwrap();
+        let header = header(sequence);
+        let made = Completed { header: &header, bytes: 7, sha256: Some([1; 32]), encrypted: true };
+        Catalogue::complete(path, &made).unwrap();
+        former
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let catalogue = Catalogue::read(folder).unwrap().unwrap();
+        catalogue.archives.into_iter().map(|archive| archive.name).collect()
+    }
+
+    #[test]
+    fn archives_are_entered_in_order_and_a_name_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        assert_eq!(Catalogue::read(folder.path()).unwrap(), None);
+        assert_eq!(make(&path("daily"), 4), 0);
+        assert_eq!(make(&path("other"), 5), 4);
+        // It is still there while its successor is being made, and if none is made.
+        assert_eq!(Catalogue::begin(&path("daily"), SERVER, &no_archives).unwrap(), 5);
+        assert_eq!(names(folder.path()), ["daily", "other", "daily"]);
+        Catalogue::abandon(&path("daily")).unwrap();
+        assert_eq!(names(folder.path()), ["daily", "other"]);
+        assert_eq!(make(&path("daily"), 6), 5);
+        assert_eq!(names(folder.path()), ["other", "daily"]);
+        // Numbers count for each server by itself.
+        assert_eq!(Catalogue::begin(&path("new"), "S2", &no_archives).unwrap(), 0);
+    }
+
+    #[test]
+    fn leftovers_and_files_that_are_gone_are_forgotten_when_a_backup_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        make(&path("first"), 1);
+        make(&path("second"), 2);
+        std::fs::remove_file(path("first")).unwrap();
+        Catalogue::begin(&path("killed"), SERVER, &no_archives).unwrap();
+        std::fs::write(path(".killed.partial"), "half").unwrap();
+        Catalogue::begin(&path("running"), SERVER, &no_archives).unwrap();
+        let running = TargetFile::create(&path("running"), None).unwrap();
+        make(&path("third"), 3);
+        assert_eq!(names(folder.path()), ["second", "running", "third"]);
+        assert!(!path(".killed.partial").exists());
+        drop(running);
+    }
+
+    #[test]
+    fn what_reading_again_has_shown_is_noted_for_that_archive_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("daily");
+        make(&path, 4);
+        let state = || Catalogue::read(folder.path()).unwrap().unwrap().archives[0].state;
+        Catalogue::note(&path, Some(&header(3)), ArchiveState::Damaged).unwrap();
+        assert_eq!(state(), ArchiveState::Complete);
+        Catalogue::note(&path, Some(&header(4)), ArchiveState::Verified).unwrap();
+        assert_eq!(state(), ArchiveState::Verified);
+        Catalogue::note(&path, None, ArchiveState::Damaged).unwrap();
+        assert_eq!(state(), ArchiveState::Damaged);
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = elsewhere.path().join("daily");
+        Catalogue::note(&other, Some(&header(4)), ArchiveState::Verified).unwrap();
+        assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn only_files_that_were_written_are_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for (name, sequence) in [("one", 1), ("two", 2), ("three", 3)] {
+            make(&path(name), sequence);
+        }
+        std::fs::write(path("two"), "something of somebody else").unwrap();
+        std::fs::write(path("mine"), "archive").unwrap();
+        let all = |_: &Catalogue| ["one", "two", "mine"].map(str::to_owned).to_vec();
+        let removed = Catalogue::remove(folder.path(), all).unwrap();
+        assert_eq!(removed.len(), 1);
+        assert!(!path("one").exists() && path("two").exists() && path("mine").exists());
+        assert_eq!(names(folder.path()), ["two", "three"]);
+    }
+
+    #[test]
+    fn a_damaged_catalogue_removes_nothing_and_is_made_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let known = "2026-11-21T06-00-01Z.tar.gz";
+        for name in [known, "2026-11-21T06-00-02Z-2.tar.gz.age", "mine.tar.gz"] {
+            std::fs::write(path(name), "archive").unwrap();
+        }
+        let traversal = r#"{"schema":1,"archives":[{"name":"../x"}]}"#;
+        let escape = r#"{"schema":1,"archives":[{"name":"a[2J"}]}"#;
+        let huge = r#"{"schema":1,"archives":[{"name":"a","sequence":9007199254740992}]}"#;
+        for text in ["", "{", "[]", r#"{"schema":1}"#, traversal, escape, huge] {
+            std::fs::write(path(FILE), text).unwrap();
+            let refused = Catalogue::remove(folder.path(), |_| vec!["mine.tar.gz".to_owned()]);
+            assert!(matches!(refused, Err(CatalogueError::Damaged { .. })), "{text}");
+            let identify = |found: &Path| (found == path(known)).then(|| header(7));
+            assert_eq!(Catalogue::begin(&path("new"), SERVER, &identify).unwrap(), 7, "{text}");
+            assert_eq!(names(folder.path()), [known, "new"], "{text}");
+            Catalogue::abandon(&path("new")).unwrap();
+        }
+        std::fs::write(path(FILE), r#"{"schema":2,"volumes":[]}"#).unwrap();
+        let newer = Catalogue::begin(&path("new"), SERVER, &no_archives);
+        assert!(matches!(newer, Err(CatalogueError::Newer { .. })));
+    }
+
+    #[test]
+    fn only_names_that_a_backup_gives_are_names_of_archives() {
+        for name in [
+            "2026-11-21T06-00-00Z.tar.gz",
+            "2026-11-21T06-00-00Z.tar.gz.age",
+            "2026-11-21T06-00-00Z-12.tar.gz",
+        ] {
+            assert!(is_archive_name(name), "{name}");
+        }
+        for name in [
+            "yearly.tar.gz",
+            "2026-11-21T06-00-00Z.age",
+            "2026-11-21T06-00-00Zx.tar.gz",
+            "Z.tar.gz",
+        ] {
+            assert!(!is_archive_name(name), "{name}");
+        }
+    }
+}
