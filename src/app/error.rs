@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use crate::blobs::s3;
 use crate::config::{CompleteError, Settings};
+use crate::crypto::age::AgeError;
 use crate::http;
 use crate::nats::{ConnectError, NatsError};
 use crate::operator::Exit;
@@ -205,6 +206,20 @@ pub(super) fn unwritable_exit(error: &io::Error) -> Exit {
         }
         _ if error.raw_os_error() == Some(EIO) => Exit::Io,
         _ => Exit::Exists,
+    }
+}
+
+/// The exit code of an encrypted file that cannot be read.
+pub(super) fn age_exit(error: &AgeError) -> Exit {
+    match error {
+        AgeError::WrongPassphrase => Exit::Denied,
+        AgeError::TooMuchWork { .. } => Exit::Failed,
+        AgeError::Read(_) => Exit::Io,
+        AgeError::Damaged
+        | AgeError::NotAge
+        | AgeError::Armored
+        | AgeError::NotByPassphrase
+        | AgeError::Newer => Exit::Damaged,
     }
 }
 

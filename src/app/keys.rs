@@ -14,7 +14,7 @@ use crate::storage::{
     live_processes,
 };
 
-use super::error::{AppError, unwritable_exit};
+use super::error::{AppError, age_exit, unwritable_exit};
 use super::reach::{Reach, Reached, ReachedServer};
 
 /// Keys were not exported or imported.
@@ -75,20 +75,9 @@ impl KeysError {
 }
 
 fn file_exit(error: &KeyFileError) -> Exit {
-    use crate::crypto::age::AgeError;
-
     match error {
-        KeyFileError::Age(AgeError::WrongPassphrase) => Exit::Denied,
-        KeyFileError::Age(AgeError::TooMuchWork { .. }) => Exit::Failed,
-        KeyFileError::Age(AgeError::Read(_)) => Exit::Io,
-        KeyFileError::Age(
-            AgeError::Damaged
-            | AgeError::NotAge
-            | AgeError::Armored
-            | AgeError::NotByPassphrase
-            | AgeError::Newer,
-        )
-        | KeyFileError::DataArchive
+        KeyFileError::Age(error) => age_exit(error),
+        KeyFileError::DataArchive
         | KeyFileError::Newer { .. }
         | KeyFileError::Foreign
         | KeyFileError::Damaged { .. }

@@ -7,6 +7,7 @@
 mod backup;
 #[cfg(feature = "test-support")]
 mod bootstrap;
+mod check_objects;
 mod error;
 mod keys;
 mod medium;
@@ -18,12 +19,15 @@ mod reach;
 mod readiness;
 mod register;
 mod restore;
+mod restore_test;
 mod server;
 mod status;
 mod store;
 mod swap;
+mod throwaway;
 
 pub use backup::{BackupError, BackupReport, BackupRequest, backup};
+pub use check_objects::{ObjectsChecked, WrongObject, check_objects};
 pub use error::AppError;
 pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
 pub use medium::{MediumError, MediumRule};
@@ -32,5 +36,9 @@ pub use readiness::{Readiness, Reason};
 pub use restore::{
     ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, restore,
     verify_archive,
+};
+pub use restore_test::{
+    ArchivedRoom, ExtractedRoom, RestoreTestError, RestoreTested, RoomsRequest, TestStage,
+    extract_rooms, restore_test,
 };
 pub use server::{Events, run};

@@ -62,7 +62,7 @@ pub(super) fn storage(settings: &Settings, secret_key: Secret, create: bool) -> 
 }
 
 /// The bucket of files. While new files go to NATS, settings that cannot be used only make older files unreadable.
-fn bucket(settings: &Settings, clock: &Clock) -> Result<Option<S3>, AppError> {
+pub(super) fn bucket(settings: &Settings, clock: &Clock) -> Result<Option<S3>, AppError> {
     let Some(config) = settings.assets.s3.clone() else { return Ok(None) };
     match S3::build(config, clock.clone()) {
         Ok(bucket) => Ok(Some(bucket)),

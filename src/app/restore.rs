@@ -23,7 +23,7 @@ use crate::runtime::{Clock, Runtime};
 use crate::storage::{Import, Kept, Lacking, Present, Source, live_processes};
 use crate::supervisor::{DataDir, LockError};
 
-use super::error::AppError;
+use super::error::{AppError, age_exit};
 use super::parts;
 use super::reach::{Reach, Reached, act_as_owner};
 use super::swap;
@@ -45,6 +45,8 @@ pub struct RestoreRequest<'a> {
     pub conflict: ConflictRule,
     /// Everything is checked and nothing is written.
     pub is_dry_run: bool,
+    /// The bytes of files too.
+    pub files: bool,
 }
 
 /// A stage of a restore, for its progress.
@@ -94,8 +96,12 @@ pub enum RestoreFailure {
         "the files that were in S3 cannot be restored to the configured bucket; nothing was changed"
     )]
     Bucket(#[source] S3Error),
-    #[error("restoring beside the present store takes about {} MiB, and {} MiB are free", needed >> 20, free >> 20)]
-    NoSpace { needed: u64, free: u64 },
+    #[error("no bucket is configured; set core.assets.s3")]
+    NoBucket,
+    #[error("the bucket cannot be read")]
+    Objects(#[source] S3Error),
+    #[error("restoring takes about {} MiB, and {} MiB are free in {}", needed >> 20, free >> 20, path.display())]
+    NoSpace { path: PathBuf, needed: u64, free: u64 },
 }
 
 impl From<RestoreError> for RestoreFailure {
@@ -116,11 +122,14 @@ impl RestoreFailure {
             Self::App(error) => error.exit(),
             Self::Archive(error) => archive_exit(error),
             Self::Age(error) => age_exit(error),
-            Self::Restore(_) | Self::Bucket(_) | Self::NoSpace { .. } => Exit::Io,
+            Self::Restore(_) | Self::Bucket(_) | Self::Objects(_) | Self::NoSpace { .. } => {
+                Exit::Io
+            }
             Self::File { source, .. } => match source.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Denied,
                 _ => Exit::Io,
             },
+            Self::NoBucket => Exit::Config,
             Self::Conflict { .. } => Exit::Exists,
             Self::InUse { .. } => Exit::TryAgain,
         }
@@ -128,7 +137,7 @@ impl RestoreFailure {
 }
 
 /// The exit code of an archive that cannot be read.
-fn archive_exit(error: &ArchiveError) -> Exit {
+pub(super) fn archive_exit(error: &ArchiveError) -> Exit {
     match error {
         ArchiveError::Io(_) => Exit::Io,
         ArchiveError::Foreign
@@ -136,15 +145,6 @@ fn archive_exit(error: &ArchiveError) -> Exit {
         | ArchiveError::Newer { .. }
         | ArchiveError::Damaged { .. }
         | ArchiveError::Record { .. } => Exit::Damaged,
-    }
-}
-
-/// The exit code of an encrypted file that cannot be read.
-fn age_exit(error: &AgeError) -> Exit {
-    match error {
-        AgeError::WrongPassphrase => Exit::Denied,
-        AgeError::Read(_) => Exit::Io,
-        _ => Exit::Damaged,
     }
 }
 
@@ -302,7 +302,8 @@ impl Work<'_> {
             let reached = self.reach.private(embedded, locked).await?;
             return self.fill(reached, (verified, present, kept)).await;
         }
-        check_space(&locked, verified.bytes, embedded.min_free_disk_bytes)?;
+        let bytes = verified.written_bytes(self.request.files);
+        check_space(&locked, bytes, embedded.min_free_disk_bytes)?;
         // Synced once at the end instead of with each record.
         let fast =
             config::Embedded { sync_interval: Some(Duration::from_secs(120)), ..embedded.clone() };
@@ -436,6 +437,9 @@ impl Work<'_> {
         let deleted_users = kept.deleted_users();
         let mut wanted = restore::filled();
         wanted.retain(|name| !skipped.iter().any(|skipped| skipped == name));
+        if !self.request.files {
+            wanted.retain(|name| *name != "ASSETS");
+        }
         let blobs = parts::blobs(settings, nats, clock)?;
         // Before anything is written: on a new machine the bucket may be new, too.
         if wanted.contains(&"ASSETS")
@@ -455,6 +459,12 @@ impl Work<'_> {
 }
 
 impl Verified {
+    /// Bytes that a restore writes.
+    fn written_bytes(&self, files: bool) -> u64 {
+        let of_files: u64 = self.manifest.assets.values().map(|count| count.bytes).sum();
+        if files { self.bytes } else { self.bytes.saturating_sub(of_files) }
+    }
+
     fn dry_run(self, present: &Present, conflict: ConflictRule) -> RestoreReport {
         RestoreReport {
             header: self.header,
@@ -485,5 +495,6 @@ fn check_space(
     // Blocks of nats-server, indexes and what is rewritten once; and what nats-server is told to leave free.
     let needed = content_bytes.saturating_add(content_bytes / 4).saturating_add(32 << 20);
     let needed = needed.saturating_add(kept_free_bytes);
-    if free < needed { Err(RestoreFailure::NoSpace { needed, free }) } else { Ok(()) }
+    let path = locked.path().to_owned();
+    if free < needed { Err(RestoreFailure::NoSpace { path, needed, free }) } else { Ok(()) }
 }

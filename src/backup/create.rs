@@ -17,9 +17,10 @@ use crate::storage::{
 };
 
 /// Whose bytes go into the archive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum AssetScope {
     /// Files in NATS; those in S3 are listed.
+    #[default]
     Nats,
     /// Those in S3 too.
     All,
@@ -40,7 +41,7 @@ impl AssetScope {
 }
 
 /// What is to be archived, and what the header says about it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct BackupPlan {
     pub assets: AssetScope,
     /// Files whose bytes are missing are recorded, instead of ending the backup.
@@ -330,6 +331,7 @@ struct FileReader<'a> {
     blobs: &'a Blobs,
     file: &'a File,
     key: Option<FileCipher>,
+    is_missing: bool,
     /// The next chunk in NATS, and where it begins.
     next: (usize, u64),
     download: Option<Box<crate::blobs::s3::Download>>,
@@ -339,9 +341,10 @@ impl<'a> FileReader<'a> {
     fn new(blobs: &'a Blobs, found: &'a ExportedFile) -> Self {
         let key = match &found.bytes {
             FileBytes::Plain(key) => Some(FileCipher::of(&found.file, key.clone())),
-            FileBytes::Ciphertext => None,
+            FileBytes::Ciphertext | FileBytes::Missing => None,
         };
-        Self { blobs, file: &found.file, key, next: (0, 0), download: None }
+        let is_missing = matches!(found.bytes, FileBytes::Missing);
+        Self { blobs, file: &found.file, key, is_missing, next: (0, 0), download: None }
     }
 
     /// Bytes that will be read.
@@ -357,6 +360,9 @@ impl<'a> FileReader<'a> {
     }
 
     async fn next(&mut self) -> Result<Option<bytes::Bytes>, BlobError> {
+        if self.is_missing {
+            return Err(BlobError::Missing);
+        }
         let FileLocation::Nats(chunks) = &self.file.location else {
             return self.next_of_object().await;
         };

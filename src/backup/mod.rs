@@ -2,8 +2,11 @@
 
 pub mod archive;
 pub mod catalogue;
+pub mod contents;
 pub mod create;
+pub mod extract;
 pub mod keys;
 pub mod restore;
 pub mod retention;
 pub mod target;
+pub mod transcript;

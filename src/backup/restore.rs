@@ -80,7 +80,7 @@ impl Restore<'_> {
                     done.files = done.files.saturating_add(1);
                     done.bytes = done.bytes.saturating_add(size);
                 }
-                Item::Records(..) | Item::Asset { .. } => {}
+                Item::Records(..) | Item::Asset { .. } | Item::Objects(_) => {}
             }
             (self.progress)(done.bytes);
         }
@@ -224,6 +224,7 @@ pub fn verify<R: Read>(
         let more = match item {
             Item::Records(_, records) => records.iter().map(|record| length(&record.data)).sum(),
             Item::Asset { size, .. } => size,
+            Item::Objects(_) => 0,
         };
         bytes = bytes.saturating_add(more);
         progress(bytes);

@@ -236,18 +236,21 @@ impl<'a> Rewriter<'a> {
 
     fn count_positionals(&self) -> Result<(), String> {
         let expected = self.node.positionals;
-        if let Some(extra) = self.positionals.get(expected.len()) {
+        let takes_more = expected.last().is_some_and(tree::repeats);
+        if let Some(extra) = self.positionals.get(expected.len())
+            && !takes_more
+        {
             return Err(format!(
                 "`{}` takes no further arguments, but got `{extra}`",
                 self.path.join(" ")
             ));
         }
         match expected.get(self.positionals.len()) {
-            Some(missing) => {
+            Some(missing) if !tree::is_optional(missing) => {
                 let path = self.path.join(" ");
                 Err(format!("`{path}` needs an argument: <{}>", missing.name))
             }
-            None => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -282,6 +285,8 @@ mod tests {
             ("--version", "version"),
             ("-V", "version"),
             ("user create --password=a=b --login x", "user create --password a=b --login x"),
+            ("backup list", "backup list"),
+            ("backup extract x a b -o d", "backup extract --output d x a b"),
         ] {
             assert_eq!(words(line), expected, "{line}");
         }
@@ -307,6 +312,8 @@ mod tests {
                 "user",
                 "missing command after `user`; available commands: create, list, set-password, role",
             ),
+            ("backup list a b", "`backup list` takes no further arguments, but got `b`"),
+            ("backup extract", "`backup extract` needs an argument: <file>"),
             ("start now", "`start` takes no further arguments, but got `now`"),
             ("user role add anna", "`user role add` needs an argument: <role>"),
         ] {

@@ -65,7 +65,7 @@ fn usage(path: &[String], node: &Node) -> String {
         text.push_str(" [command]");
     }
     for positional in node.positionals {
-        write!(text, " <{}>", positional.name).ok();
+        write!(text, " {}", tree::usage_of(positional)).ok();
     }
     text.push_str(" [options]");
     text

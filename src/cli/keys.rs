@@ -13,6 +13,7 @@ use super::{CliError, Context, Exit};
 use crate::app::{self, KeysError};
 use crate::backup::keys::{KEY_FILE_FORM_BYTES, KeyFile, check_form};
 use crate::config::Purpose;
+use crate::crypto::Secret;
 use crate::crypto::age::work_factor_within;
 use crate::observe;
 use crate::runtime::Clock;
@@ -93,14 +94,10 @@ fn is_beside_archives(path: &Path) -> bool {
 }
 
 fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
-    let file = open(&args.file)?;
+    open(&args.file)?;
     let flags =
         PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
-    let passphrase = flags.read(context)?;
-    // The rest is for the server that may be running.
-    let factor_max = work_factor_within(memory_bytes() / 4 * 3);
-    let keys = KeyFile::read(io::BufReader::new(file), &passphrase, factor_max)
-        .map_err(KeysError::from)?;
+    let keys = read_export(&args.file, &flags.read(context)?)?;
     let mut settings = context.load(Purpose::Local)?.settings;
     context.log_to_terminal();
     let mode = if args.new_secret { KeyImportMode::NewSecret } else { KeyImportMode::Absent };
@@ -142,6 +139,14 @@ fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
     });
     context.output.result(&text, fields);
     Ok(Exit::Success)
+}
+
+/// Reads an export.
+pub(super) fn read_export(path: &Path, passphrase: &Secret) -> Result<KeyFile, CliError> {
+    let file = io::BufReader::new(open(path)?);
+    // The rest is for the server that may be running.
+    let factor_max = work_factor_within(memory_bytes() / 4 * 3);
+    Ok(KeyFile::read(file, passphrase, factor_max).map_err(KeysError::from)?)
 }
 
 /// Opens an export, and refuses other files before a passphrase is asked for.

@@ -1,7 +1,10 @@
 //! The tree of commands and flags, read from the argument types: what the argument checker, help,
 //! completions and the reference page share.
 
-use argh::{ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, SubCommandInfo};
+use argh::{
+    ArgsInfo, CommandInfoWithArgs, FlagInfo, FlagInfoKind, Optionality, PositionalInfo,
+    SubCommandInfo,
+};
 
 use super::args::Chatto;
 
@@ -33,6 +36,26 @@ pub(super) fn value_name(flag: &FlagInfo<'static>) -> Option<&'static str> {
     match flag.kind {
         FlagInfoKind::Switch => None,
         FlagInfoKind::Option { arg_name } => Some(arg_name),
+    }
+}
+
+/// Whether a command runs without this argument.
+pub(super) fn is_optional(positional: &PositionalInfo<'static>) -> bool {
+    !matches!(positional.optionality, Optionality::Required)
+}
+
+/// Whether this argument takes all that are left.
+pub(super) fn repeats(positional: &PositionalInfo<'static>) -> bool {
+    matches!(positional.optionality, Optionality::Repeating | Optionality::Greedy)
+}
+
+/// An argument as the usage shows it: `<file>`, `[<directory>]`, `[<room|asset>...]`.
+pub(super) fn usage_of(positional: &PositionalInfo<'static>) -> String {
+    let name = positional.name;
+    match (is_optional(positional), repeats(positional)) {
+        (_, true) => format!("[<{name}>...]"),
+        (true, false) => format!("[<{name}>]"),
+        (false, false) => format!("<{name}>"),
     }
 }
 

@@ -53,5 +53,9 @@ pub const CATALOGUE_ARCHIVES_MAX: usize = 10_000;
 pub const CATALOGUE_MAX_BYTES: u64 = 10 << 20;
 /// Archives that retention may be asked to keep.
 pub const RETENTION_MAX: u32 = 10_000;
+/// Bytes of the name of an extracted file, without the id that may come before it.
+pub const EXTRACTED_NAME_MAX_BYTES: usize = 200;
+/// Objects that are named when a bucket lacks files of an archive.
+pub const WRONG_OBJECTS_MAX: usize = 20;
 /// Bytes of the system's list of mounts.
 pub const MOUNT_LIST_MAX_BYTES: u64 = 4 << 20;

@@ -36,7 +36,8 @@ pub use encoding::DecodeError;
 pub use error::{ChangeError, FileKeyError, StorageError};
 pub use export::{
     ArchivedRecord, ArchivedStream, CutCount, Export, ExportError, ExportLease, ExportedFile,
-    FileBytes, StoreVersions, StreamCount, check_archived, excluded_streams, subject_number,
+    FileBytes, StoreVersions, StreamCount, check_archived, excluded_streams, restored_data,
+    subject_number,
 };
 pub use feed::live::{
     EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent,

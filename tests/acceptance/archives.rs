@@ -1,11 +1,12 @@
-//! A folder of archives: what is known of each, and which ones retention removes.
+//! Archives that are there: what is known of each, which ones retention removes, and what they restore.
 
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::backup::{json_of, refused, text};
-use super::seeded;
+use super::backup::{attach, backed_up, json_of, refused, text};
+use super::{keys, seeded};
+use crate::support::s3::{Kind, S3Server, s3};
 use crate::support::server::Server;
 
 /// Number and state of each archive, in the order of `backup list`.
@@ -129,4 +130,119 @@ fn commands_for_a_folder_refuse_what_makes_no_sense() {
     // Nothing is verified yet.
     let (exit, stderr) = refused(&server, &["backup", "prune", folder]);
     assert!(exit == 1 && stderr.contains("none is removed"), "{exit} {stderr}");
+}
+
+#[test]
+fn a_restore_test_restores_everything_and_leaves_nothing() {
+    let of = backed_up();
+    let at = |name: &str| of.server.dir().join(name);
+    let (work, bare, sealed) = (at("work"), at("bare.tar.gz"), at("sealed.age"));
+    // What a process that was killed has left, and something of others.
+    std::fs::create_dir_all(work.join("chatto-throwaway-0123/jetstream")).unwrap();
+    std::fs::create_dir(work.join("other")).unwrap();
+    json_of(&of.server, &["backup", "-o", text(&bare), "--assets=none"]);
+    let flag = ["--passphrase", keys::PASSPHRASE];
+    json_of(&of.server, &["backup", "--encrypt", "-o", text(&sealed), flag[0], flag[1]]);
+    for (archive, flags, files) in
+        [(&of.archive, &[][..], 4), (&bare, &[][..], 0), (&sealed, &flag[..], 4)]
+    {
+        let test = ["backup", "verify", text(archive), "--restore-test", "--work-dir", text(&work)];
+        let tested = json_of(&of.server, &[&test[..], flags].concat())["restored"].clone();
+        assert_eq!((&tested["users"], &tested["files"]), (&json!(1), &json!(files)), "{tested}");
+        // Messages, and what rooms say of themselves.
+        assert!(tested["rows"].as_u64().unwrap() > 9, "{tested}");
+        assert_eq!(std::fs::read_dir(&work).unwrap().count(), 1);
+    }
+    // A server that was restored without its files makes backups, too.
+    let target = Server::prepare();
+    json_of(&target, &["restore", text(&bare)]);
+    let third = at("again.tar.gz");
+    let again = ["backup", "-o", text(&third)];
+    let (exit, stderr) = refused(&target, &again);
+    assert!(exit == 74 && stderr.contains("--accept-missing"), "{exit} {stderr}");
+    let made = json_of(&target, &[&again[..], &["--accept-missing"]].concat());
+    assert_eq!(made["missing"].as_array().unwrap().len(), 4);
+    let test = ["backup", "verify", text(&bare), "--restore-test", "--work-dir", "/no such place"];
+    let (exit, stderr) = refused(&of.server, &test);
+    assert!(exit == 74 && stderr.contains("/no such place"), "{exit} {stderr}");
+    let (exit, stderr) = refused(&of.server, &[&test[..4], &["--level=header"]].concat());
+    assert!(exit == 2 && stderr.contains("--level=full"), "{exit} {stderr}");
+}
+
+#[test]
+fn rooms_and_files_are_extracted_from_an_archive() {
+    let of = backed_up();
+    let at = |name: &str| of.server.dir().join(name);
+    let (archive, export, out) = (at("whole.tar.gz"), at("keys.backup"), at("out"));
+    std::fs::create_dir(&out).unwrap();
+    json_of(&of.server, &["backup", "-o", text(&archive)]);
+    let flag = ["--passphrase", keys::PASSPHRASE];
+    json_of(&of.server, &["keys", "export", "-o", text(&export), flag[0], flag[1]]);
+    std::fs::write(at("secret"), keys::PASSPHRASE).unwrap();
+
+    let listed = json_of(&of.server, &["backup", "extract", text(&archive)]);
+    let named = |name: &str| {
+        let mut rooms = listed["rooms"].as_array().unwrap().iter();
+        rooms.find(|room| room["name"] == name).unwrap()["id"].clone()
+    };
+    assert_eq!(named("general"), json!(of.room));
+    assert_eq!(listed["files"].as_array().unwrap().len(), 4);
+
+    let (id, bytes) = &of.files[3];
+    let extract = ["backup", "extract", text(&archive), "-o", text(&out)];
+    let with_keys = ["--keys", text(&export), "--keys-passphrase-file", "secret"];
+    let done = json_of(&of.server, &[&extract[..], &["general", id], &with_keys].concat());
+    assert_eq!((&done["rooms"][0]["unreadable"], &done["files"][0]["id"]), (&json!(0), &json!(id)));
+    let file = chatto::runtime::limited_read(&out.join("1300000.bin"), 64 << 20).unwrap();
+    assert!(file == *bytes);
+    let shown = std::fs::read_to_string(out.join("general.txt")).unwrap();
+    let position = |text: &str| shown.find(text).unwrap_or_else(|| panic!("{text}: {shown}"));
+    assert!(position("(ada): message 0\n") < position("(ada): message 4\n"), "{shown}");
+    assert!(position("message 4") < position(&format!("[file {id}]")), "{shown}");
+
+    // Again: nothing is overwritten. By id, as JSON, without keys.
+    let json = [&of.room, "--format=json"];
+    let done = json_of(&of.server, &[&extract[..], &json, &[id]].concat());
+    assert_eq!(done["rooms"][0]["unreadable"], of.history.len());
+    assert_eq!(done["files"][0]["path"], text(&out.join(format!("{id}-1300000.bin"))));
+    let lines = std::fs::read_to_string(out.join("general.jsonl")).unwrap();
+    let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let newest = rows.last().unwrap();
+    assert_eq!((&newest["unreadable"], &newest["author"]["login"]), (&json!(true), &json!("ada")));
+    for (wanted, exit, expected) in [
+        ("nowhere", 1, "no room nowhere"),
+        ("A0000000000000000000000", 1, "has no"),
+        (&**id, 73, "exists already"),
+    ] {
+        let (found, stderr) = refused(&of.server, &[&extract[..], &[wanted]].concat());
+        assert!(found == exit && stderr.contains(expected), "{wanted}: {found} {stderr}");
+    }
+}
+
+#[test]
+fn files_that_an_archive_only_lists_are_looked_for_in_the_bucket() {
+    let store = S3Server::start(Kind::SeaweedFs);
+    let mut server = Server::prepare();
+    server.use_s3(store.port());
+    server.run();
+    let owner = server.owner();
+    let (room, _) = seeded(&owner);
+    let [kept, lost] =
+        ["kept.bin", "lost.bin"].map(|name| attach(&owner, &room, name, name.as_bytes()).0);
+    let archive = server.dir().join("listed.tar.gz");
+    json_of(&server, &["backup", "-o", text(&archive)]);
+    let verify = ["backup", "verify", text(&archive), "--check-s3"];
+    assert_eq!(json_of(&server, &verify)["objects"]["good"], 2);
+    smol::block_on(s3(store.config()).delete(&lost)).unwrap();
+    let output = server.chatto(verify);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stdout.contains(&format!("{lost}\tit is missing")), "{stdout}");
+    assert!(!stdout.contains(&kept), "{stdout}");
+    let (exit, stderr) =
+        refused(&server, &["backup", "extract", text(&archive), &kept, "-o", text(server.dir())]);
+    assert!(exit == 1 && stderr.contains("--assets=all"), "{exit} {stderr}");
+    let bare = Server::prepare();
+    let (exit, stderr) = refused(&bare, &verify);
+    assert!(exit == 78 && stderr.contains("core.assets.s3"), "{exit} {stderr}");
 }

@@ -12,7 +12,7 @@ use crate::support::s3::{Kind, S3Server, s3};
 use crate::support::server::Server;
 
 /// Uploads a file, and attaches it to a message of the room; returns the file's id and the message.
-fn attach(account: &Account, room: &str, name: &str, bytes: &[u8]) -> (String, String) {
+pub(super) fn attach(account: &Account, room: &str, name: &str, bytes: &[u8]) -> (String, String) {
     let id = upload(account, room, name, bytes);
     let post = json!({ "roomId": room, "body": name, "attachmentAssetIds": [id] });
     let posted = account.client.call("MessageService/CreateMessage", &post).unwrap();
@@ -40,15 +40,15 @@ pub(super) fn text(path: &Path) -> &str {
 }
 
 /// A server with messages and files, and a backup of it.
-struct BackedUp {
-    server: Server,
-    room: String,
-    history: Vec<Message>,
-    files: Vec<(String, Vec<u8>)>,
-    archive: PathBuf,
+pub(super) struct BackedUp {
+    pub(super) server: Server,
+    pub(super) room: String,
+    pub(super) history: Vec<Message>,
+    pub(super) files: Vec<(String, Vec<u8>)>,
+    pub(super) archive: PathBuf,
 }
 
-fn backed_up() -> BackedUp {
+pub(super) fn backed_up() -> BackedUp {
     let server = Server::start();
     let owner = server.owner();
     let (room, _) = seeded(&owner);

@@ -23,6 +23,7 @@ mod replicas;
 mod simulation;
 mod stamps;
 mod tokens;
+mod transcript;
 mod unanswered;
 
 use std::future::Future;

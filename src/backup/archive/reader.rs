@@ -9,7 +9,8 @@ use flate2::read::MultiGzDecoder;
 use tar::{EntryType, Header as TarHeader};
 
 use super::format::{
-    AssetCount, FORMAT, Header, Manifest, ManifestLine, Part, RecordLine, StreamTotals,
+    AssetCount, FORMAT, Header, ListedObject, Manifest, ManifestLine, Part, RecordLine,
+    StreamTotals,
 };
 use super::name::{AssetOrigin, MemberName};
 use super::writer::{BLOCK, padding};
@@ -56,6 +57,8 @@ pub enum Item {
         id: AssetId,
         size: u64,
     },
+    /// Files in S3 whose bytes are not in the archive.
+    Objects(Vec<ListedObject>),
 }
 
 /// Reads an archive, decrypted before.
@@ -166,7 +169,12 @@ impl<R: Read> ArchiveReader<R> {
                 MemberName::Asset(origin, _, id) => {
                     return self.open_asset(origin, (name, id, size)).map(Some);
                 }
-                MemberName::ManifestPart(_) => self.manifest_part(name, size)?,
+                MemberName::ManifestPart(_) => {
+                    let objects = self.manifest_part(name, size)?;
+                    if !objects.is_empty() {
+                        return Ok(Some(Item::Objects(objects)));
+                    }
+                }
                 MemberName::Manifest => {
                     let text = self.limited(name, size, ARCHIVE_MANIFEST_MAX_BYTES)?;
                     let manifest = serde_json::from_slice::<Manifest>(&text).ok();
@@ -265,7 +273,13 @@ impl<R: Read> ArchiveReader<R> {
         Ok(Item::Records(stream, records))
     }
 
-    fn manifest_part(&mut self, name: MemberName, size: u64) -> Result<(), ArchiveError> {
+    /// Checks the members that a part lists; returns its objects.
+    fn manifest_part(
+        &mut self,
+        name: MemberName,
+        size: u64,
+    ) -> Result<Vec<ListedObject>, ArchiveError> {
+        let mut objects = Vec::new();
         let text = self.limited(name, size, ARCHIVE_PART_MAX_BYTES)?;
         let sha256 = hex(&crate::crypto::sha256(&text));
         self.parts.push(Part { member: name.to_string(), size, sha256 });
@@ -281,11 +295,14 @@ impl<R: Read> ArchiveReader<R> {
                     }
                     self.listed_members += 1;
                 }
-                Ok(ManifestLine::Object(object)) => self.listed.add(object.size),
+                Ok(ManifestLine::Object(object)) => {
+                    self.listed.add(object.size);
+                    objects.push(object);
+                }
                 Err(_) => return Err(damaged(&format!("{name} is no list of members"))),
             }
         }
-        Ok(())
+        Ok(objects)
     }
 
     /// The next member's name and size; `None` at the end of the tar.

@@ -63,6 +63,62 @@ pub(in crate::cli) enum BackupCommand {
     Verify(BackupVerify),
     List(BackupList),
     Prune(BackupPrune),
+    Extract(BackupExtract),
+}
+
+/// Write single rooms or files of an archive into a directory; without any, list what the archive has.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "extract")]
+pub(in crate::cli) struct BackupExtract {
+    /// the archive
+    #[argh(positional, arg_name = "file")]
+    pub(in crate::cli) file: PathBuf,
+    /// ids of files, ids or names of rooms
+    #[argh(positional, arg_name = "room|asset")]
+    pub(in crate::cli) wanted: Vec<String>,
+    /// where to write; by default the present directory
+    #[argh(option, short = 'o', arg_name = "directory")]
+    pub(in crate::cli) output: Option<PathBuf>,
+    /// how rooms are written: text or json, an object on each line
+    #[argh(option, arg_name = "format", default = "RoomFormat::Text")]
+    pub(in crate::cli) format: RoomFormat,
+    /// key export, without which no message can be read
+    #[argh(option, arg_name = "file")]
+    pub(in crate::cli) keys: Option<PathBuf>,
+    /// file with the passphrase of the key export; by default it is that of the archive
+    #[argh(option, arg_name = "file")]
+    pub(in crate::cli) keys_passphrase_file: Option<PathBuf>,
+    /// passphrase; visible in the process list, so prefer the prompt or a file
+    #[argh(option, arg_name = "text")]
+    pub(in crate::cli) passphrase: Option<String>,
+    /// file with the passphrase
+    #[argh(option, arg_name = "file")]
+    pub(in crate::cli) passphrase_file: Option<PathBuf>,
+    /// the highest scrypt work factor to accept, 10 to 20; by default what the memory allows
+    #[argh(option, arg_name = "n")]
+    pub(in crate::cli) max_work_factor: Option<u8>,
+    /// directory for the throwaway store of rooms; by default TMPDIR or /var/tmp
+    #[argh(option, arg_name = "directory")]
+    pub(in crate::cli) work_dir: Option<PathBuf>,
+}
+
+/// How rooms are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::cli) enum RoomFormat {
+    Text,
+    Json,
+}
+
+impl std::str::FromStr for RoomFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("it must be text or json"),
+        }
+    }
 }
 
 /// List the archives in a directory with number, state, size and time.
@@ -98,7 +154,7 @@ pub(in crate::cli) struct BackupPrune {
     pub(in crate::cli) dry_run: bool,
 }
 
-/// Check an archive: its header, or every byte, hash and count of it; needs no server.
+/// Check an archive: its header, or every byte, hash and count of it, or by a restore; needs no server.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "verify")]
 pub(in crate::cli) struct BackupVerify {
@@ -108,6 +164,15 @@ pub(in crate::cli) struct BackupVerify {
     /// how much is checked: header or full
     #[argh(option, arg_name = "level", default = "VerifyLevel::Full")]
     pub(in crate::cli) level: VerifyLevel,
+    /// also restore it into a throwaway store, compare everything, and read every room
+    #[argh(switch)]
+    pub(in crate::cli) restore_test: bool,
+    /// directory for the throwaway store; by default TMPDIR or /var/tmp
+    #[argh(option, arg_name = "directory")]
+    pub(in crate::cli) work_dir: Option<PathBuf>,
+    /// also read the files that it only lists from the configured S3 bucket, and compare them
+    #[argh(switch)]
+    pub(in crate::cli) check_s3: bool,
     /// passphrase; visible in the process list, so prefer the prompt or a file
     #[argh(option, arg_name = "text")]
     pub(in crate::cli) passphrase: Option<String>,

@@ -9,7 +9,7 @@ use crate::backup::catalogue::{
     ArchiveName, ArchiveState, Catalogue, CatalogueError, CataloguedArchive, archives_in,
 };
 use crate::cli::args::BackupList;
-use crate::cli::output::size_text;
+use crate::cli::output::{row, size_text};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::Purpose;
 use crate::observe;
@@ -96,7 +96,7 @@ impl<'a> Row<'a> {
     fn line(&self) -> String {
         let sequence = self.archive.map_or_else(String::new, |one| one.sequence.to_string());
         let Self { name, state, bytes, age, .. } = self;
-        format!("{sequence}\t{state}\t{}\t{age}\t{name}\n", size_text(*bytes))
+        row([&sequence, state, &size_text(*bytes), age, name])
     }
 
     fn fields(&self) -> Value {

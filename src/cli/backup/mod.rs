@@ -1,5 +1,6 @@
 //! `backup`: makes an archive. Its commands look at archives that are there.
 
+mod extract;
 mod list;
 mod prune;
 mod verify;
@@ -30,6 +31,7 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         Some(BackupCommand::Verify(verify)) => return verify::run(context, verify),
         Some(BackupCommand::List(list)) => return list::run(context, list),
         Some(BackupCommand::Prune(prune)) => return prune::run(context, prune),
+        Some(BackupCommand::Extract(extract)) => return extract::run(context, extract),
         None => {}
     }
     let retention = prune::retention((

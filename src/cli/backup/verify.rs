@@ -1,17 +1,21 @@
 //! `backup verify`: checks an archive without a server.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Meter;
-use crate::app::{self, ArchiveFile};
+use crate::app::{self, ArchiveFile, ObjectsChecked, RestoreTestError, RestoreTested, TestStage};
 use crate::backup::archive::{ArchiveReader, Header, Manifest};
 use crate::backup::catalogue::ArchiveState;
 use crate::cli::args::{BackupVerify, VerifyLevel};
+use crate::cli::output::row;
 use crate::cli::passphrase::PassphraseFlags;
+use crate::cli::progress::ProgressBar;
 use crate::cli::restore::{open_archive, passphrase};
 use crate::cli::{CliError, Context, Exit};
+use crate::config::{Purpose, Settings};
 use crate::observe;
 
 pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliError> {
@@ -19,45 +23,164 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
         PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
     let passphrase = passphrase(context, &args.file, flags)?;
     let archive = open_archive(&args.file, passphrase, args.max_work_factor)?;
-    let (header, manifest) = match args.level {
-        VerifyLevel::Header => (archive.open()?.header().clone(), None),
+    if args.level == VerifyLevel::Header && (args.restore_test || args.check_s3) {
+        return Err(CliError::usage("--restore-test and --check-s3 need --level=full"));
+    }
+    let settings = match args.restore_test || args.check_s3 {
+        true => Some(context.load(Purpose::Local)?.settings),
+        false => None,
+    };
+    let mut verified = match args.level {
+        VerifyLevel::Header => Verified::of(archive.open()?.header().clone(), None),
         VerifyLevel::Full => {
             let (header, manifest) = verify(context, &archive)?;
-            (header, Some(manifest))
+            Verified::of(header, Some(manifest))
         }
     };
-    let mut text = String::new();
-    // Writing to a String cannot fail.
-    writeln!(
-        text,
-        "backup {} of {}, made by chatto {}",
-        header.sequence, header.created_at, header.program
-    )
-    .ok();
-    writeln!(text, "server {}", header.server_id).ok();
-    for (name, totals) in manifest.iter().flat_map(|manifest| &manifest.streams) {
-        writeln!(text, "{name}\t{} records\t{} subjects", totals.records, totals.subjects).ok();
+    if let Some(settings) = &settings {
+        context.log_to_terminal();
+        if args.restore_test {
+            let archive = (&archive, args.work_dir.as_deref());
+            verified.tested = Some(restore_test(context, settings, archive)?);
+        }
+        if args.check_s3 {
+            verified.objects = Some(check_objects(context, settings, &archive)?);
+        }
     }
-    for (origin, count) in manifest.iter().flat_map(|manifest| &manifest.assets) {
-        writeln!(text, "files from {origin}\t{}\t{} bytes", count.files, count.bytes).ok();
+    context.output.result(&verified.text(), verified.fields());
+    Ok(if verified.wrong_objects() == 0 { Exit::Success } else { Exit::Failed })
+}
+
+/// What was found of an archive.
+struct Verified {
+    header: Header,
+    /// `None`: only the header was read.
+    manifest: Option<Manifest>,
+    tested: Option<RestoreTested>,
+    objects: Option<ObjectsChecked>,
+}
+
+impl Verified {
+    fn of(header: Header, manifest: Option<Manifest>) -> Self {
+        Self { header, manifest, tested: None, objects: None }
     }
-    let verdict = match &manifest {
-        None => "the header can be read; nothing else was checked",
-        Some(_) => "complete and undamaged",
-    };
-    writeln!(text, "{verdict}").ok();
-    let fields = json!({
-        "sequence": header.sequence,
-        "created_at": header.created_at,
-        "server_id": header.server_id,
-        "complete": manifest.is_some(),
-        "streams": manifest.as_ref().map(|manifest| &manifest.streams),
-        "assets": manifest.as_ref().map(|manifest| &manifest.assets),
-        "listed_objects": manifest.as_ref().map(|manifest| manifest.listed_objects),
-        "missing": manifest.as_ref().map(|manifest| &manifest.missing),
+
+    fn wrong_objects(&self) -> u64 {
+        self.objects.as_ref().map_or(0, |checked| checked.wrong)
+    }
+
+    fn text(&self) -> String {
+        let Self { header, manifest, tested, objects } = self;
+        let mut text = format!(
+            "backup {} of {}, made by chatto {}\nserver {}\n",
+            header.sequence, header.created_at, header.program, header.server_id
+        );
+        // Writing to a String cannot fail.
+        for (name, totals) in manifest.iter().flat_map(|manifest| &manifest.streams) {
+            writeln!(text, "{name}\t{} records\t{} subjects", totals.records, totals.subjects).ok();
+        }
+        for (origin, count) in manifest.iter().flat_map(|manifest| &manifest.assets) {
+            writeln!(text, "files from {origin}\t{}\t{} bytes", count.files, count.bytes).ok();
+        }
+        if let Some(RestoreTested { users, rooms, rows, .. }) = tested {
+            writeln!(text, "restored\t{users} users\t{rooms} rooms\t{rows} rows").ok();
+        }
+        for object in objects.iter().flat_map(|checked| &checked.examples) {
+            text.push_str(&row([&object.id, object.why]));
+        }
+        if let Some(ObjectsChecked { good, wrong, .. }) = objects {
+            writeln!(text, "files in S3\t{good} as listed\t{wrong} wrong").ok();
+        }
+        text.push_str(match (manifest, tested) {
+            (None, _) => "the header can be read; nothing else was checked\n",
+            (Some(_), None) => "complete and undamaged\n",
+            (Some(_), Some(_)) => "complete, undamaged, and restored as it is\n",
+        });
+        text
+    }
+
+    fn fields(&self) -> Value {
+        let Self { header, manifest, tested, objects } = self;
+        let manifest = manifest.as_ref();
+        json!({
+            "sequence": header.sequence,
+            "created_at": header.created_at,
+            "server_id": header.server_id,
+            "complete": manifest.is_some(),
+            "streams": manifest.map(|manifest| &manifest.streams),
+            "assets": manifest.map(|manifest| &manifest.assets),
+            "listed_objects": manifest.map(|manifest| manifest.listed_objects),
+            "missing": manifest.map(|manifest| &manifest.missing),
+            "restored": tested.as_ref().map(|tested| json!({
+                "users": tested.users, "rooms": tested.rooms, "rows": tested.rows,
+                "records": tested.report.restored.records, "files": tested.report.restored.files,
+            })),
+            "objects": objects.as_ref().map(|checked| json!({
+                "good": checked.good, "wrong": checked.wrong,
+                "examples": checked.examples.iter().map(|one| &one.id).collect::<Vec<_>>(),
+            })),
+        })
+    }
+}
+
+fn restore_test(
+    context: &Context,
+    settings: &Settings,
+    archive: (&ArchiveFile, Option<&Path>),
+) -> Result<RestoreTested, CliError> {
+    let mut meters = TestMeters::new(context);
+    let tested = app::restore_test(settings, archive, &mut |stage, done, total| {
+        meters.show(stage, done, total);
     });
-    context.output.result(&text, fields);
-    Ok(Exit::Success)
+    meters.end();
+    Ok(tested?)
+}
+
+fn check_objects(
+    context: &Context,
+    settings: &Settings,
+    archive: &ArchiveFile,
+) -> Result<ObjectsChecked, CliError> {
+    let mut bar = ProgressBar::new(context.progress);
+    let checked = app::check_objects(settings, archive, &mut |done| {
+        bar.show(done, 0, &format!("{done} files in S3 checked"));
+    });
+    bar.end();
+    Ok(checked?)
+}
+
+/// Progress of work on a throwaway store.
+pub(super) struct TestMeters([Meter; 3]);
+
+impl TestMeters {
+    pub(super) fn new(context: &Context) -> Self {
+        Self(["verified", "restored", "compared"].map(|verb| Meter::new(context, verb)))
+    }
+
+    pub(super) fn show(&mut self, stage: TestStage, done: u64, total: u64) {
+        let [verifying, restoring, comparing] = &mut self.0;
+        match stage {
+            TestStage::Verifying => verifying.show(done, total),
+            TestStage::Restoring => {
+                verifying.end();
+                restoring.show(done, total);
+            }
+            TestStage::Comparing => {
+                restoring.end();
+                comparing.show(done, total);
+            }
+        }
+    }
+
+    pub(super) fn end(&mut self) {
+        self.0.iter_mut().for_each(Meter::end);
+    }
+}
+
+impl From<RestoreTestError> for CliError {
+    fn from(error: RestoreTestError) -> Self {
+        Self::new(error.exit(), observe::chain(&error))
+    }
 }
 
 /// Checks a whole archive, with progress, and enters the result into the catalogue beside it.

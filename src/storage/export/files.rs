@@ -21,6 +21,8 @@ pub enum FileBytes {
     Plain(DataKey),
     /// What is stored: its own key is wrapped with a key of its uploader.
     Ciphertext,
+    /// Nothing: it has no key of its own, as in a store that was restored from an archive without its bytes.
+    Missing,
 }
 
 impl Export {
@@ -73,11 +75,15 @@ impl Export {
         if file.encrypted {
             return Ok(Some(ExportedFile { file, bytes: FileBytes::Ciphertext }));
         }
-        let key = at(key_subject(id)).await?;
-        let key = key.and_then(|stored| DataKey::from_slice(&stored.payload));
-        let corrupt = StorageError::Corrupt { what: stream::FILES, source: None };
-        let key = key.ok_or_else(|| unreadable(id.as_str(), corrupt))?;
-        Ok(Some(ExportedFile { file, bytes: FileBytes::Plain(key) }))
+        let bytes = match at(key_subject(id)).await? {
+            None => FileBytes::Missing,
+            Some(stored) => {
+                let key = DataKey::from_slice(&stored.payload);
+                let corrupt = StorageError::Corrupt { what: stream::FILES, source: None };
+                FileBytes::Plain(key.ok_or_else(|| unreadable(id.as_str(), corrupt))?)
+            }
+        };
+        Ok(Some(ExportedFile { file, bytes }))
     }
 }
 

@@ -12,6 +12,7 @@
 //! meanwhile comes again, and the newest counts.
 
 mod check;
+mod content;
 mod cut;
 mod files;
 mod lease;
@@ -23,6 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use check::check_archived;
+pub use content::restored_data;
 pub use cut::CutCount;
 pub use files::{ExportedFile, FileBytes};
 pub use lease::ExportLease;

@@ -1,0 +1,354 @@
+//! `backup verify --restore-test` and `backup extract`: what an archive restores, in a throwaway store.
+
+use std::io::{self, BufWriter};
+use std::path::{Path, PathBuf};
+
+use crate::backup::archive::ArchiveReader;
+use crate::backup::contents::Contents;
+use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
+use crate::backup::extract::{ExtractError, free_path};
+use crate::backup::keys::KeyFile;
+use crate::backup::target::TargetFile;
+use crate::backup::transcript::{Transcript, TranscriptCount, TranscriptError, TranscriptFormat};
+use crate::config::Settings;
+use crate::domain::RoomId;
+use crate::limits::BACKUP_TASKS_MAX;
+use crate::operator::Exit;
+use crate::runtime::{Clock, Runtime, Scope, blocking};
+use crate::storage::{Export, KeyImportMode, Storage};
+
+use super::error::AppError;
+use super::keys::{KeysError, import_keys};
+use super::parts;
+use super::reach::Reach;
+use super::restore::{
+    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, archive_exit,
+    restore,
+};
+use super::store::{Create, StoreOpening};
+use super::throwaway::{Throwaway, ThrowawayError};
+
+/// An archive was not restored, or something else came of it.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreTestError {
+    #[error(transparent)]
+    Restore(#[from] RestoreFailure),
+    #[error(transparent)]
+    Throwaway(#[from] ThrowawayError),
+    #[error("what was restored cannot be read")]
+    Read(#[source] CreateError),
+    #[error("what was restored cannot be read")]
+    Transcript(#[from] TranscriptError),
+    #[error(transparent)]
+    Extract(#[from] ExtractError),
+    #[error("the keys cannot be used")]
+    Keys(#[from] KeysError),
+    #[error("the restored store is not what the archive holds: {what}")]
+    Differs { what: String },
+    #[error("the archive has no room {name}")]
+    NoRoom { name: String },
+    #[error("the archive has {count} rooms with the name {name}; use an id: {ids}")]
+    ManyRooms { name: String, count: usize, ids: String },
+}
+
+impl RestoreTestError {
+    /// The exit code.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Restore(error) => error.exit(),
+            Self::Keys(error) => error.exit(),
+            Self::Extract(error) => extract_exit(error),
+            Self::Throwaway(_) | Self::Read(_) => Exit::Io,
+            Self::Transcript(TranscriptError::Write(_)) => Exit::Io,
+            Self::Transcript(TranscriptError::Store { .. })
+            | Self::Differs { .. }
+            | Self::NoRoom { .. }
+            | Self::ManyRooms { .. } => Exit::Failed,
+        }
+    }
+}
+
+/// The exit code of a file that was not extracted.
+fn extract_exit(error: &ExtractError) -> Exit {
+    match error {
+        ExtractError::Archive(error) => archive_exit(error),
+        ExtractError::Write { .. } => Exit::Io,
+        ExtractError::Exists { .. } => Exit::Exists,
+        ExtractError::Unknown(_)
+        | ExtractError::Listed(_)
+        | ExtractError::NoBytes(_)
+        | ExtractError::Encrypted(_) => Exit::Failed,
+    }
+}
+
+impl From<AppError> for RestoreTestError {
+    fn from(error: AppError) -> Self {
+        Self::Restore(error.into())
+    }
+}
+
+/// A stage of a restore test, for its progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TestStage {
+    Verifying,
+    Restoring,
+    Comparing,
+}
+
+/// What a restore test found to be as it should be.
+#[derive(Debug)]
+pub struct RestoreTested {
+    pub report: RestoreReport,
+    pub users: usize,
+    pub rooms: usize,
+    /// Rows and replies of all rooms.
+    pub rows: u64,
+}
+
+/// Takes the stage, the bytes so far and about how many there will be.
+type TestProgress<'a> = &'a mut dyn FnMut(TestStage, u64, u64);
+
+/// Restores an archive into a throwaway store, compares everything in it with the archive, opens it as a server does, and
+/// reads every room. Blocks.
+///
+/// # Errors
+/// [`RestoreTestError`]
+pub fn restore_test(
+    settings: &Settings,
+    (archive, place): (&ArchiveFile, Option<&Path>),
+    progress: TestProgress<'_>,
+) -> Result<RestoreTested, RestoreTestError> {
+    let throwaway = Throwaway::create(settings, place)?;
+    let settings = throwaway.settings();
+    let request =
+        RestoreRequest { archive, conflict: ConflictRule::Error, is_dry_run: false, files: true };
+    let report = restore(settings, &request, &mut |stage, done, total| {
+        progress(stage.into(), done, total);
+    })?;
+    let total = report.restored.bytes.max(1).saturating_mul(2);
+    let mut comparing = |done| progress(TestStage::Comparing, done, total);
+    let mut reader = archive.open()?;
+    let expected = Contents::read(&mut reader, &mut comparing).map_err(RestoreFailure::from)?;
+    Runtime::run(Runtime::default_threads(), |runtime| async move {
+        let clock = Clock::system();
+        let reach = Reach { settings, command: "backup verify", runtime: &runtime, clock: &clock };
+        let mut comparing = |done: u64| comparing(done.saturating_add(total / 2));
+        let restored = Box::pin(restored_contents(&reach, &mut comparing)).await?;
+        if let Some(what) = expected.difference(&restored) {
+            return Err(RestoreTestError::Differs { what });
+        }
+        let read = with_storage(&reach, async |storage| read_all(storage).await);
+        let (users, rooms, rows) = Box::pin(read).await?;
+        Ok(RestoreTested { report, users, rooms, rows })
+    })
+}
+
+impl From<Stage> for TestStage {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Verifying => Self::Verifying,
+            Stage::Restoring => Self::Restoring,
+        }
+    }
+}
+
+/// What a backup of the restored store would contain.
+async fn restored_contents(
+    reach: &Reach<'_>,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Contents, RestoreTestError> {
+    let reached = reach.connect().await?;
+    let read = async {
+        let export = Export::open(&reached.nats, reach.clock, 1).await.map_err(AppError::Store)?;
+        let blobs = parts::blobs(reach.settings, &reached.nats, reach.clock)?;
+        // Files that the archive only lists, or that it lacks, are not there either.
+        let plan =
+            BackupPlan { assets: AssetScope::Nats, accept_missing: true, ..BackupPlan::default() };
+        let backup = Backup { export: &export, blobs: &blobs, plan: &plan };
+        let scope = Scope::new(reach.runtime, "backup", BACKUP_TASKS_MAX);
+        let (reader, writer) = io::pipe().map_err(|error| RestoreTestError::Read(error.into()))?;
+        let writing = async {
+            let never = std::future::pending();
+            // Its end is the reader's end.
+            Box::pin(backup.create(writer, (&scope, never), progress)).await.map(drop)
+        };
+        let reading = blocking(move || {
+            let mut archive = ArchiveReader::open(reader)?;
+            Contents::read(&mut archive, &mut |_| {})
+        });
+        let (written, contents) = futures_lite::future::zip(writing, reading).await;
+        match (written, contents) {
+            (Ok(()), contents) => Ok(contents.map_err(RestoreFailure::from)?),
+            // A reader that ends closes the pipe: its error is the first one.
+            (Err(CreateError::Write(_)), Err(error)) => Err(RestoreFailure::from(error).into()),
+            (Err(error), _) => Err(RestoreTestError::Read(error)),
+        }
+    };
+    let read = read.await;
+    reached.close().await;
+    read
+}
+
+/// Opens the restored store as a server does.
+async fn with_storage<T>(
+    reach: &Reach<'_>,
+    work: impl AsyncFnOnce(&Storage) -> Result<T, RestoreTestError>,
+) -> Result<T, RestoreTestError> {
+    let Reach { settings, runtime, clock, .. } = *reach;
+    let Some(embedded) = &settings.embedded else { return Err(AppError::no_data(settings).into()) };
+    let locked = reach.lock().await?;
+    let opening = StoreOpening { settings, create: Create::No, runtime, clock };
+    let store = opening.embedded(embedded, locked).await?;
+    let done = work(&store.storage).await;
+    store.close().await;
+    done
+}
+
+/// Reads every room to its end; returns users, rooms and rows.
+async fn read_all(storage: &Storage) -> Result<(usize, usize, u64), RestoreTestError> {
+    let (users, rooms, unreadable) = storage.state().read(|tables| {
+        let rooms: Vec<RoomId> = tables.rooms.keys().copied().collect();
+        (tables.users.len(), rooms, tables.unreadable().map(str::to_owned))
+    });
+    if let Some(key) = unreadable {
+        let what = format!("the record {key} cannot be read");
+        return Err(RestoreTestError::Differs { what });
+    }
+    let mut rows = 0_u64;
+    for room in &rooms {
+        let transcript = Transcript::new(storage, *room, TranscriptFormat::Json, io::sink());
+        let (_, count) = transcript.write().await?;
+        rows = rows.saturating_add(count.rows);
+    }
+    if let Some(held) = storage.held_rooms().first() {
+        let what = format!("the room {} cannot be written to pages", held.room);
+        return Err(RestoreTestError::Differs { what });
+    }
+    Ok((users, rooms.len(), rows))
+}
+
+/// A room of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArchivedRoom {
+    pub id: RoomId,
+    /// Empty: a direct message.
+    pub name: String,
+    /// Logins of the participants of a direct message.
+    pub participants: Vec<String>,
+}
+
+/// A room whose transcript was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExtractedRoom {
+    pub room: ArchivedRoom,
+    pub path: PathBuf,
+    pub count: TranscriptCount,
+}
+
+/// Which rooms, and how.
+pub struct RoomsRequest<'a> {
+    pub archive: &'a ArchiveFile,
+    /// Of the throwaway store.
+    pub place: Option<&'a Path>,
+    pub keys: Option<&'a KeyFile>,
+    /// Ids or names.
+    pub rooms: &'a [String],
+    pub format: TranscriptFormat,
+    /// Where the transcripts go; nothing is overwritten.
+    pub folder: &'a Path,
+}
+
+/// Restores the records of an archive into a throwaway store and writes transcripts of rooms. Returns all rooms of the archive,
+/// and what was written. Blocks.
+///
+/// # Errors
+/// [`RestoreTestError`]
+pub fn extract_rooms(
+    settings: &Settings,
+    request: &RoomsRequest<'_>,
+    progress: TestProgress<'_>,
+) -> Result<(Vec<ArchivedRoom>, Vec<ExtractedRoom>), RestoreTestError> {
+    let mut throwaway = Throwaway::create(settings, request.place)?;
+    let restored = RestoreRequest {
+        archive: request.archive,
+        conflict: ConflictRule::Error,
+        is_dry_run: false,
+        files: false,
+    };
+    restore(throwaway.settings(), &restored, &mut |stage, done, total| {
+        progress(stage.into(), done, total);
+    })?;
+    if let Some(keys) = request.keys {
+        import_keys(throwaway.settings_mut(), keys, KeyImportMode::Absent)?;
+    }
+    let settings = throwaway.settings();
+    Runtime::run(Runtime::default_threads(), |runtime| async move {
+        let clock = Clock::system();
+        let reach = Reach { settings, command: "backup extract", runtime: &runtime, clock: &clock };
+        let written = with_storage(&reach, async |storage| {
+            let rooms = rooms(storage);
+            let chosen: Result<Vec<_>, _> =
+                request.rooms.iter().map(|name| choose(&rooms, name)).collect();
+            let mut extracted = Vec::new();
+            for room in chosen? {
+                extracted.push(write_room(storage, room, request).await?);
+            }
+            Ok((rooms, extracted))
+        });
+        Box::pin(written).await
+    })
+}
+
+async fn write_room(
+    storage: &Storage,
+    room: &ArchivedRoom,
+    request: &RoomsRequest<'_>,
+) -> Result<ExtractedRoom, RestoreTestError> {
+    let end = match request.format {
+        TranscriptFormat::Text => ".txt",
+        TranscriptFormat::Json => ".jsonl",
+    };
+    let name = if room.name.is_empty() { room.participants.join("-") } else { room.name.clone() };
+    let path = free_path(request.folder, (&name, room.id.as_str()), end)?;
+    let target = TargetFile::create(&path, None).map_err(TranscriptError::Write)?;
+    let sink = BufWriter::new(target);
+    let (sink, count) = Transcript::new(storage, room.id, request.format, sink).write().await?;
+    let target = sink.into_inner().map_err(|error| TranscriptError::Write(error.into_error()))?;
+    target.commit().map_err(TranscriptError::Write)?;
+    Ok(ExtractedRoom { room: room.clone(), path, count })
+}
+
+fn rooms(storage: &Storage) -> Vec<ArchivedRoom> {
+    storage.state().read(|tables| {
+        let login =
+            |user| tables.users.get(user).map_or_else(String::new, |user| user.login.clone());
+        let mut rooms: Vec<ArchivedRoom> = tables
+            .rooms
+            .iter()
+            .map(|(id, room)| ArchivedRoom {
+                id: *id,
+                name: room.name.clone(),
+                participants: room.participants.iter().map(login).collect(),
+            })
+            .collect();
+        rooms.sort_by(|one, other| {
+            (&one.name, one.id.as_str()).cmp(&(&other.name, other.id.as_str()))
+        });
+        rooms
+    })
+}
+
+fn choose<'a>(rooms: &'a [ArchivedRoom], name: &str) -> Result<&'a ArchivedRoom, RestoreTestError> {
+    let named = |room: &&ArchivedRoom| room.id.as_str() == name || room.name == name;
+    let found: Vec<&ArchivedRoom> = rooms.iter().filter(named).collect();
+    match found.as_slice() {
+        [] => Err(RestoreTestError::NoRoom { name: name.to_owned() }),
+        [room] => Ok(room),
+        _ => {
+            let ids: Vec<&str> = found.iter().map(|room| room.id.as_str()).collect();
+            let (name, count, ids) = (name.to_owned(), found.len(), ids.join(", "));
+            Err(RestoreTestError::ManyRooms { name, count, ids })
+        }
+    }
+}

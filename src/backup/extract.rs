@@ -1,0 +1,180 @@
+//! Single files of an archive, without a store.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use super::archive::{ArchiveError, ArchiveReader, Item};
+use super::target::TargetFile;
+use crate::domain::text::file_name;
+use crate::domain::{AssetId, File, FileLocation};
+use crate::limits::{COPY_CHUNK_BYTES, EXTRACTED_NAME_MAX_BYTES};
+use crate::storage::{ArchivedRecord, ArchivedStream, check_archived};
+
+/// A file was not extracted. Those before it were.
+#[derive(Debug, thiserror::Error)]
+pub enum ExtractError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("{} cannot be written", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("{} exists already", path.display())]
+    Exists { path: PathBuf },
+    #[error("the archive has no file {0}")]
+    Unknown(AssetId),
+    #[error(
+        "the file {0} is in S3, and the archive only lists it; `chatto backup --assets=all` includes such files"
+    )]
+    Listed(AssetId),
+    #[error("the archive does not have the bytes of the file {0}")]
+    NoBytes(AssetId),
+    #[error("the file {0} is encrypted with a key of its uploader; restore the archive to read it")]
+    Encrypted(AssetId),
+}
+
+/// A file that was extracted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Extracted {
+    pub id: AssetId,
+    pub path: PathBuf,
+    pub bytes: u64,
+}
+
+/// The files that an archive knows, by name, whether it has their bytes or not.
+///
+/// # Errors
+/// [`ArchiveError`]
+pub fn files_of<R: Read>(archive: &mut ArchiveReader<R>) -> Result<Vec<File>, ArchiveError> {
+    let mut files: HashMap<AssetId, File> = HashMap::new();
+    while let Some(item) = archive.next_item()? {
+        if let Item::Records(stream @ ArchivedStream::Files, records) = item {
+            for record in records {
+                let file = archived_file(stream, &record)?;
+                files.extend(file.map(|file| (file.id, file)));
+            }
+        }
+    }
+    let mut files: Vec<File> = files.into_values().collect();
+    files.sort_by(|one, other| (&one.name, one.id.as_str()).cmp(&(&other.name, other.id.as_str())));
+    Ok(files)
+}
+
+fn archived_file(
+    stream: ArchivedStream,
+    record: &ArchivedRecord,
+) -> Result<Option<File>, ArchiveError> {
+    check_archived(stream, record)
+        .map_err(|source| ArchiveError::Record { member: record.subject.clone(), source })
+}
+
+/// Writes files of an archive into a folder, by their names. Nothing is overwritten.
+///
+/// # Errors
+/// [`ExtractError`]
+pub fn extract_files<R: Read>(
+    archive: &mut ArchiveReader<R>,
+    wanted: &[AssetId],
+    folder: &Path,
+) -> Result<Vec<Extracted>, ExtractError> {
+    let mut known: HashMap<AssetId, File> = HashMap::new();
+    let mut extracted: Vec<Extracted> = Vec::new();
+    while extracted.len() < wanted.len()
+        && let Some(item) = archive.next_item()?
+    {
+        match item {
+            Item::Records(stream @ ArchivedStream::Files, records) => {
+                for record in records {
+                    let file = archived_file(stream, &record)?;
+                    let file = file.filter(|file| wanted.contains(&file.id));
+                    known.extend(file.map(|file| (file.id, file)));
+                }
+            }
+            Item::Asset { id, .. } => {
+                let Some(file) = known.get(&id) else { continue };
+                if file.encrypted {
+                    return Err(ExtractError::Encrypted(id));
+                }
+                let path = free_path(folder, (&file.name, id.as_str()), "")?;
+                let bytes = copy(archive, &path)?;
+                extracted.push(Extracted { id, path, bytes });
+            }
+            Item::Records(..) | Item::Objects(_) => {}
+        }
+    }
+    let lacking = wanted.iter().find(|id| !extracted.iter().any(|one| one.id == **id));
+    let Some(id) = lacking else { return Ok(extracted) };
+    Err(match known.get(id).map(|file| &file.location) {
+        None => ExtractError::Unknown(*id),
+        Some(FileLocation::S3) => ExtractError::Listed(*id),
+        Some(FileLocation::Nats(_)) => ExtractError::NoBytes(*id),
+    })
+}
+
+fn copy<R: Read>(archive: &mut ArchiveReader<R>, path: &Path) -> Result<u64, ExtractError> {
+    let failed = |source| ExtractError::Write { path: path.to_owned(), source };
+    let mut target = TargetFile::create(path, None).map_err(failed)?;
+    let mut buffer = vec![0; COPY_CHUNK_BYTES];
+    loop {
+        // At its end its hash was found to be right.
+        let read = archive.read(&mut buffer)?;
+        if read == 0 {
+            let written = target.written();
+            target.commit().map_err(failed)?;
+            return Ok(written);
+        }
+        target.write_all(buffer.split_at(read).0).map_err(failed)?;
+    }
+}
+
+/// A path for a file or room of an archive that no file has: by its name, or else by its id and name. Names in an archive are
+/// hostile: an ordinary file in the folder itself comes of them, and none that is hidden.
+///
+/// # Errors
+/// [`ExtractError::Exists`]
+pub fn free_path(
+    folder: &Path,
+    (name, id): (&str, &str),
+    end: &str,
+) -> Result<PathBuf, ExtractError> {
+    let name = file_name(name);
+    let name = name.trim_start_matches('.');
+    let name = name.get(..name.floor_char_boundary(EXTRACTED_NAME_MAX_BYTES)).unwrap_or(id);
+    let paths = [format!("{name}{end}"), format!("{id}-{name}{end}")].map(|name| folder.join(name));
+    let [_, last] = &paths;
+    let exists = || ExtractError::Exists { path: last.clone() };
+    paths.iter().find(|path| path.symlink_metadata().is_err()).cloned().ok_or_else(exists)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_in_the_folder_and_nothing_is_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = "ä".repeat(300);
+        for (name, safe) in [
+            ("photo.jpg", "photo.jpg"),
+            ("../../etc/passwd", "passwd"),
+            (".bashrc", "bashrc"),
+            ("a\u{1b}[2J\n", "a[2J"),
+            ("...", "file"),
+            ("", "file"),
+            (&long, long.get(..EXTRACTED_NAME_MAX_BYTES).unwrap()),
+        ] {
+            let path = free_path(folder.path(), (name, "A1"), "").unwrap();
+            assert_eq!(path, folder.path().join(safe), "{name:?}");
+        }
+        for expected in ["x.txt", "A1-x.txt"] {
+            let path = free_path(folder.path(), ("x", "A1"), ".txt").unwrap();
+            assert_eq!(path, folder.path().join(expected));
+            std::fs::write(path, "").unwrap();
+        }
+        let refused = free_path(folder.path(), ("x", "A1"), ".txt");
+        assert!(matches!(refused, Err(ExtractError::Exists { .. })));
+    }
+}
