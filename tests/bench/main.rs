@@ -12,6 +12,7 @@
     reason = "it measures real time and prints; whatever fails ends it with its place"
 )]
 
+mod backups;
 mod board;
 mod content;
 mod crowd;
@@ -111,6 +112,9 @@ fn main() {
     }
     if bench.options.wants("files") {
         files::measure(&bench, &mut report);
+    }
+    if bench.options.wants("backups") {
+        backups::measure(&bench, &mut report);
     }
     report.finish(&machine, &bench.options.dir.join("figures.json"));
 }

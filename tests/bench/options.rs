@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Every figure, in the order of the output.
-pub(crate) const FIGURES: [&str; 6] = ["start", "memory", "posts", "pages", "sockets", "files"];
+pub(crate) const FIGURES: [&str; 7] =
+    ["start", "memory", "posts", "pages", "sockets", "files", "backups"];
 
 /// The choices.
 pub(crate) struct Options {

@@ -42,6 +42,16 @@ pub(crate) fn forget(pid: u32) {
     RUNNING.lock().unwrap().retain(|running| *running != pid);
 }
 
+/// Gives a command of chatto its data directory and nothing else of this process's environment.
+pub(crate) fn set_environment(command: &mut Command, data: &Path) {
+    command
+        .current_dir(data.parent().unwrap())
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("CHATTO_NATS_EMBEDDED_DATA_DIR", std::path::absolute(data).unwrap())
+        .env("CHATTO_LOG_FORMAT", "text");
+}
+
 /// A running server. Dropping it stops the server.
 pub(crate) struct Server {
     child: Child,
@@ -59,16 +69,12 @@ impl Server {
         let port = free_port();
         let log = data.with_extension("log");
         let file = std::fs::File::create(&log).unwrap();
+        set_environment(&mut command, data);
         command
             .arg("start")
-            .current_dir(data.parent().unwrap())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("CHATTO_WEBSERVER_BIND_ADDRESS", "127.0.0.1")
             .env("CHATTO_WEBSERVER_PORT", port.to_string())
             .env("CHATTO_WEBSERVER_MAX_CONNECTIONS", "4000")
-            .env("CHATTO_NATS_EMBEDDED_DATA_DIR", std::path::absolute(data).unwrap())
-            .env("CHATTO_LOG_FORMAT", "text")
             .envs(settings.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())

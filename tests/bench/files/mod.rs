@@ -118,6 +118,16 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     figures.report(report);
 }
 
+/// Uploads so many bytes as some files, and posts each, so that they stay.
+pub(crate) fn upload_parts(filled: &Filled, port: u16, bytes: usize, parts: usize) {
+    let content = Content::random(bytes.div_ceil(parts));
+    let mut client = FileClient::connect(filled, port, 0);
+    for _ in 0..parts {
+        let asset = client.stream("part.bin", &content);
+        client.post(asset["id"].as_str().expect("the id of an asset"));
+    }
+}
+
 /// Whether chatto or rclone is first alternates.
 fn in_s3(
     backend: &Backend<'_>,
