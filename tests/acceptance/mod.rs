@@ -7,6 +7,7 @@ mod backup;
 mod bucket;
 mod damage;
 mod disk;
+mod drill;
 mod external;
 mod faulty_disk;
 mod keys;

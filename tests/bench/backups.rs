@@ -43,7 +43,8 @@ pub(crate) fn measure(bench: &Bench, report: &mut Report) {
     let filled = bench.filled();
     let data = filled.copy(&bench.options, "backup");
     let run = bench.options.dir.join("run");
-    let settings = [SMALL_BOARD];
+    let largest = bench.options.file_bytes.to_string();
+    let settings = [SMALL_BOARD, ("CHATTO_CORE_ASSETS_MAX_UPLOAD_SIZE", largest.as_str())];
     {
         let server = bench.server(&data, &settings);
         upload_parts(filled, server.port, bench.options.file_bytes, PARTS);

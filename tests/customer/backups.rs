@@ -43,6 +43,26 @@ fn files(folder: &Path, end: &str) -> Vec<std::path::PathBuf> {
     entries.filter(|path| path.to_string_lossy().ends_with(end)).collect()
 }
 
+/// The part of the text about restores, each on a machine of its own.
+fn restores(story: &mut Story) {
+    for block in ["restore", "restore-encrypted", "restore-passphrase", "restore-conflicts"] {
+        let target = story.machine(&["backup.tar.gz", "backup.tar.gz.age"]);
+        if block == "restore-conflicts" {
+            at_terminal(&target, &script("backup-restore/restore.sh"));
+        }
+        story.run(&target, block);
+    }
+    let mut target = story.machine(&["backup.tar.gz.age", "keys.backup"]);
+    story.done.push("disaster-recovery");
+    let recovery = script("backup-restore/disaster-recovery.sh");
+    let (before, start) = recovery.trim_end().rsplit_once('\n').unwrap();
+    at_terminal(&target, before);
+    target.spawn_script(&format!("exec {start}"));
+    assert!(target.ready_or_ended().is_none(), "{}", target.log());
+    assert_eq!(target.client().log_in("ada").history(&story.room), story.history);
+    assert!(target.stop().success());
+}
+
 #[test]
 fn the_text_about_backups_does_what_it_says() {
     let server = Server::start();
@@ -102,23 +122,7 @@ fn the_text_about_backups_does_what_it_says() {
     story.server = server;
     assert!(story.server.stop().success());
 
-    for block in ["restore", "restore-encrypted", "restore-passphrase", "restore-conflicts"] {
-        let target = story.machine(&["backup.tar.gz", "backup.tar.gz.age"]);
-        if block == "restore-conflicts" {
-            at_terminal(&target, &script("backup-restore/restore.sh"));
-        }
-        story.run(&target, block);
-    }
-    let mut target = story.machine(&["backup.tar.gz.age", "keys.backup"]);
-    story.done.push("disaster-recovery");
-    let recovery = script("backup-restore/disaster-recovery.sh");
-    let (before, start) = recovery.trim_end().rsplit_once('\n').unwrap();
-    at_terminal(&target, before);
-    target.spawn_script(&format!("exec {start}"));
-    assert!(target.ready_or_ended().is_none(), "{}", target.log());
-    assert_eq!(target.client().log_in("ada").history(&story.room), story.history);
-    assert!(target.stop().success());
-
+    restores(&mut story);
     for block in BLOCKS.iter().filter(|block| matches!(block.state, State::Passes(Check::Backups)))
     {
         let name = block.file.trim_start_matches("backup-restore/").trim_end_matches(".sh");
