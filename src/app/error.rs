@@ -111,6 +111,7 @@ fn advice(error: &OpenError) -> String {
              --new-secret` makes the keys of an export readable with the present one"
         ),
         OpenError::Newer { .. } => format!("{what}. Run the newer version of chatto"),
+        OpenError::Restored => format!("{what}. Start it again"),
         OpenError::Storage(_) => format!("{what}. Check nats-server and its disk"),
         OpenError::NoStore
         | OpenError::Outdated { .. }
@@ -241,6 +242,7 @@ fn store_exit(error: &OpenError) -> Exit {
         | OpenError::Newer { .. }
         | OpenError::Outdated { .. }
         | OpenError::SecretChanged => Exit::Config,
+        OpenError::Restored => Exit::TryAgain,
         OpenError::Storage(fault) if fault.is_transient() => Exit::Unreachable,
         OpenError::Storage(_) => Exit::Io,
     }

@@ -211,10 +211,13 @@ impl Register {
         self.lock_mismatch().is_some()
     }
 
-    /// The error to exit with, once the difference has lasted too long.
+    /// The error to exit with: the store is another one, or the difference has lasted too long.
     pub(super) fn fatal_error(&self) -> Option<AppError> {
         if let Some(least) = self.shared.storage.outdated() {
             return Some(AppError::Store(OpenError::Outdated { least }));
+        }
+        if self.shared.storage.is_restored() {
+            return Some(AppError::Store(OpenError::Restored));
         }
         let given_up = self.shared.given_up.load(Ordering::SeqCst);
         self.lock_mismatch().clone().filter(|_| given_up).map(AppError::from)

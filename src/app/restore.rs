@@ -450,6 +450,9 @@ impl Work<'_> {
         }
         let import = Import::begin((nats, clock), settings.replicas, (source, kept, &wanted)).await;
         let import = import.map_err(AppError::Store)?;
+        if settings.embedded.is_none() {
+            import.wait_for_writers().await;
+        }
         let total = verified.bytes;
         let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
         let restore = Restore { import, blobs: &blobs, progress: &mut progress };

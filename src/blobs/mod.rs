@@ -207,6 +207,7 @@ impl Blobs {
                 break;
             }
         }
+        self.files.confirmed().await?;
         Ok(s3.delete(key).await?)
     }
 }

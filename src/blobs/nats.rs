@@ -53,6 +53,14 @@ impl ChunkStore {
         if self.nats.refuses_files() { Err(BlobError::DiskLow) } else { Ok(()) }
     }
 
+    /// Waits until this process may remove bytes that only the store protects: after a restore they may be those of a file.
+    ///
+    /// # Errors
+    /// [`BlobError::Nats`]
+    pub(super) async fn confirmed(&self) -> Result<(), BlobError> {
+        Ok(self.nats.confirmed().await?)
+    }
+
     /// Stores the chunk of a file that begins at byte `begin`. It belongs to the file once the file's record lists it.
     ///
     /// # Errors

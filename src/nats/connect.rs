@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::{AuthError, Client, ConnectOptions, Event};
 use parking_lot::Mutex;
 
+use super::confirm::Confirmation;
 use crate::limits::{NATS_REQUEST_TIMEOUT, NATS_SUBSCRIPTION_MESSAGES_MAX};
 use crate::runtime::{Clock, on_tokio, port_listeners};
 
@@ -98,6 +99,8 @@ pub enum WritesRefused {
     DiskError,
     /// A newer version of chatto has taken over the store.
     Outdated,
+    /// The store was restored: what this process knows of it is worthless.
+    Restored,
 }
 
 /// The oldest server with batch direct reads, per-message TTL and limit markers.
@@ -120,6 +123,7 @@ struct ConnectionState {
     last_error: Mutex<String>,
     writes_refused: Mutex<Option<WritesRefused>>,
     refusals: event_listener::Event,
+    confirmation: Confirmation,
     files_refused: AtomicBool,
     closing: AtomicBool,
 }
@@ -196,6 +200,7 @@ impl Nats {
     pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
         *self.state.writes_refused.lock() = refused;
         self.state.refusals.notify(usize::MAX);
+        self.state.confirmation.changed.notify(usize::MAX);
     }
 
     /// Makes [`Self::refuses_files`] true or false: what is left of the disk is kept for messages.
@@ -207,6 +212,10 @@ impl Nats {
     #[must_use]
     pub fn refuses_files(&self) -> bool {
         self.state.files_refused.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn confirmation(&self) -> &Confirmation {
+        &self.state.confirmation
     }
 
     pub(super) fn writes_refused(&self) -> Option<WritesRefused> {

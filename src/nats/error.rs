@@ -77,6 +77,9 @@ pub enum PublishError {
     /// A newer version of chatto has taken over the store; nothing was stored.
     #[error("a newer version of chatto has taken over the store")]
     Outdated,
+    /// The store was restored while this process was connected; nothing was stored.
+    #[error("the store was restored")]
+    Restored,
     /// nats-server refused the message; nothing was stored.
     #[error("the write was refused")]
     Refused {

@@ -6,6 +6,7 @@
 //! duplicate is harmless, or to [`Commit`] for a message that can be sent twice.
 
 mod commit;
+mod confirm;
 mod connect;
 mod error;
 mod publish;
@@ -17,6 +18,7 @@ pub use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, Info as StreamInfo, Republish, StorageType,
 };
 pub use commit::{Commit, Outcome};
+pub use confirm::Moment;
 pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version, WritesRefused};
 pub use error::{NatsError, PublishError};
 pub use publish::{Ack, Publish};

@@ -55,7 +55,9 @@ impl Nats {
     /// # Cancel safety
     /// If the future is dropped, the message may or may not be stored.
     pub async fn publish(&self, message: Publish<'_>) -> Result<Ack, PublishError> {
+        let confirmed = self.confirmed().await;
         self.check_writable()?;
+        confirmed.map_err(|source| PublishError::Unknown { source })?;
         let request = async_nats::Request::new()
             .payload(message.payload.clone())
             .headers(headers(&message))
@@ -68,7 +70,7 @@ impl Nats {
         // The message may have been stored before the fault.
         let refused = async {
             self.wait_until_writes_refused().await;
-            Err(NatsError::unanswered("the disk can no longer be written to"))
+            Err(NatsError::unanswered("writes are refused since it was sent"))
         };
         let response = futures_lite::future::or(sent, refused)
             .await
@@ -89,7 +91,7 @@ impl Nats {
     /// Whether writes are accepted: see [`Self::refuse_writes`].
     ///
     /// # Errors
-    /// [`PublishError::Full`], [`PublishError::DiskError`] or [`PublishError::Outdated`].
+    /// [`PublishError::Full`], [`PublishError::DiskError`], [`PublishError::Outdated`] or [`PublishError::Restored`].
     pub fn check_writable(&self) -> Result<(), PublishError> {
         self.writes_refused().map_or(Ok(()), |refused| Err(refused.into()))
     }
@@ -113,6 +115,7 @@ impl From<WritesRefused> for PublishError {
             }
             WritesRefused::DiskError => Self::DiskError,
             WritesRefused::Outdated => Self::Outdated,
+            WritesRefused::Restored => Self::Restored,
         }
     }
 }

@@ -89,18 +89,18 @@ impl Nats {
 
     /// Creates the stream; one that exists with the same configuration is a success.
     pub async fn create_stream(&self, config: &StreamConfig) -> Result<StreamInfo, NatsError> {
-        self.api(&format!("STREAM.CREATE.{}", config.name), config).await
+        self.change(&format!("STREAM.CREATE.{}", config.name), config).await
     }
 
     /// Changes the stream's configuration.
     pub async fn update_stream(&self, config: &StreamConfig) -> Result<StreamInfo, NatsError> {
-        self.api(&format!("STREAM.UPDATE.{}", config.name), config).await
+        self.change(&format!("STREAM.UPDATE.{}", config.name), config).await
     }
 
     /// Removes the stream with everything in it; one that does not exist is a success.
     pub async fn delete_stream(&self, name: &str) -> Result<(), NatsError> {
         let deleted =
-            self.api::<SuccessResponse>(&format!("STREAM.DELETE.{name}"), &json!({})).await;
+            self.change::<SuccessResponse>(&format!("STREAM.DELETE.{name}"), &json!({})).await;
         optional(deleted, codes::STREAM_NOT_FOUND).map(|_| ())
     }
 
@@ -135,7 +135,7 @@ impl Nats {
     ) -> Result<bool, NatsError> {
         let subject = format!("STREAM.MSG.DELETE.{stream}");
         match self
-            .api::<SuccessResponse>(&subject, &json!({ "seq": sequence, "no_erase": no_erase }))
+            .change::<SuccessResponse>(&subject, &json!({ "seq": sequence, "no_erase": no_erase }))
             .await
         {
             Ok(response) => Ok(response.success),
@@ -151,13 +151,13 @@ impl Nats {
     /// Removes every message before `sequence`. Their bytes may remain on disk.
     pub async fn purge_before(&self, stream: &str, sequence: u64) -> Result<(), NatsError> {
         let subject = format!("STREAM.PURGE.{stream}");
-        self.api::<SuccessResponse>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
+        self.change::<SuccessResponse>(&subject, &json!({ "seq": sequence })).await.map(|_| ())
     }
 
     /// Removes every message of a subject, which may have wildcards. Their bytes may remain on disk.
     pub async fn purge_subject(&self, stream: &str, subject: &str) -> Result<(), NatsError> {
         let request = format!("STREAM.PURGE.{stream}");
-        self.api::<SuccessResponse>(&request, &json!({ "filter": subject })).await.map(|_| ())
+        self.change::<SuccessResponse>(&request, &json!({ "filter": subject })).await.map(|_| ())
     }
 
     /// What this account stores. Succeeds as long as JetStream works.
@@ -171,6 +171,16 @@ impl Nats {
     /// Checks that the server can report its streams, whose state it reads under their locks.
     pub async fn check_streams(&self) -> Result<(), NatsError> {
         self.api::<serde_json::Value>("STREAM.LIST", &json!({})).await.map(|_| ())
+    }
+
+    /// A request that changes a stream, or what is in it.
+    async fn change<T: DeserializeOwned>(
+        &self,
+        subject: &str,
+        request: &impl Serialize,
+    ) -> Result<T, NatsError> {
+        self.confirmed().await?;
+        self.api(subject, request).await
     }
 
     /// One request to JetStream's API.

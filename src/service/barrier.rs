@@ -26,16 +26,16 @@ impl ReadBarrier<'_> {
     /// Waits until this process has seen everything acknowledged before the call, with external NATS. Without
     /// an answer of the leaders authentication and reads go on with what is known; what changes something
     /// tries again for [`BARRIER_DEADLINE`], longer than an election, and then fails: decided by an old
-    /// mirror it could undo what was acknowledged.
+    /// mirror it could undo what was acknowledged. After a restore of the store nothing goes on.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] for [`CallKind::Write`] only.
+    /// [`StorageError::Unavailable`] for [`CallKind::Write`] only; [`StorageError::Restored`].
     pub async fn pass(self, kind: CallKind) -> Result<(), StorageError> {
         match kind {
-            CallKind::Read => {
-                self.try_pass().await;
-                Ok(())
-            }
+            CallKind::Read => match self.storage.barrier().await {
+                Err(error @ StorageError::Restored) => Err(error),
+                _ => Ok(()),
+            },
             CallKind::Write => self.retry().await,
         }
     }
@@ -52,6 +52,7 @@ impl ReadBarrier<'_> {
         loop {
             match self.storage.barrier().await {
                 Ok(()) => return Ok(()),
+                Err(error @ StorageError::Restored) => return Err(error),
                 Err(error) if clock.now() >= deadline => return Err(error),
                 Err(_) => clock.sleep(backoff.delay()).await,
             }

@@ -50,7 +50,7 @@ impl StoreError {
             error if error.is_transient() => ErrorKind::Unavailable,
             StorageError::Full => ErrorKind::DiskFull,
             StorageError::DiskError => ErrorKind::DiskError,
-            StorageError::Outdated => ErrorKind::Unavailable,
+            StorageError::Outdated | StorageError::Restored => ErrorKind::Unavailable,
             StorageError::Undecryptable { .. } => ErrorKind::Undecryptable,
             StorageError::Held { .. } | StorageError::Newer { .. } => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
@@ -64,9 +64,9 @@ pub(super) fn blob_kind(error: &BlobError) -> ErrorKind {
         BlobError::Nats(error) if error.is_transient() => ErrorKind::Unavailable,
         // Whatever it is, the chat goes on, and an operator can mend it.
         BlobError::S3(_) | BlobError::NoBucket => ErrorKind::Unavailable,
-        BlobError::Publish(PublishError::Unknown { .. } | PublishError::Outdated) => {
-            ErrorKind::Unavailable
-        }
+        BlobError::Publish(
+            PublishError::Unknown { .. } | PublishError::Outdated | PublishError::Restored,
+        ) => ErrorKind::Unavailable,
         BlobError::Publish(PublishError::Full { .. }) => ErrorKind::DiskFull,
         BlobError::Publish(PublishError::DiskError) => ErrorKind::DiskError,
         BlobError::DiskLow => ErrorKind::DiskLow,

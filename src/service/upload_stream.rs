@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use super::upload_checks::{check_chunk_count, check_fits, check_whole};
 use super::uploads::{UploadError, UploadView, Uploads, detect};
 use super::{FileView, Session};
-use crate::blobs::{BlobError, FileCipher, ObjectWriter, new_multipart};
+use crate::blobs::{FileCipher, ObjectWriter, new_multipart};
 use crate::crypto::Sha256State;
 use crate::domain::{AssetId, Chunk, FileLocation, FileState, Multipart, Upload, UploadStatus};
 use crate::limits::{UPLOAD_CHUNK_MAX_BYTES, UPLOAD_STREAM_CHUNK_BYTES};
@@ -279,7 +279,7 @@ async fn remove_unlisted(uploads: Uploads<'_>, id: AssetId, own: &[Chunk]) {
 async fn remove_unnamed_object(uploads: Uploads<'_>, id: AssetId) -> Result<(), UploadError> {
     let file = uploads.storage.files().get(&id).await?;
     if file.is_none_or(|file| file.state == FileState::Erasing) {
-        uploads.blobs.s3()?.delete(id.as_str()).await.map_err(BlobError::from)?;
+        uploads.blobs.erase_object(&id).await?;
     }
     Ok(())
 }

@@ -45,6 +45,9 @@ pub enum StorageError {
     /// A newer program has taken the store over: this one writes nothing more.
     #[error("a newer program has taken over the store; update this program")]
     Outdated,
+    /// The store was restored while this process was connected: it writes nothing more, and must start anew.
+    #[error("the store was restored")]
+    Restored,
     /// The room is held: what it has stored cannot be folded, so nothing more is taken.
     #[error("the room accepts no messages: its stored events cannot be processed")]
     Held {
@@ -134,6 +137,7 @@ impl From<PublishError> for StorageError {
             PublishError::Full { .. } => Self::Full,
             PublishError::DiskError => Self::DiskError,
             PublishError::Outdated => Self::Outdated,
+            PublishError::Restored => Self::Restored,
             PublishError::Refused { source } => Self::Refused { source },
         }
     }

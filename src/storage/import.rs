@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::crypto::DataKey;
 use crate::domain::{AssetId, Chunk, File, FileLocation};
-use crate::limits::WRITE_DEADLINE;
+use crate::limits::{EPOCH_CHECK_TTL, WRITE_DEADLINE};
 use crate::nats::{Commit, Nats, Outcome, Publish, PublishError};
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode, decode_known, decode_value, encode, encode_value};
@@ -177,6 +177,15 @@ impl Import {
             }
         }
         Ok(import)
+    }
+
+    /// Waits until every process that was using the store has noticed: none writes later than [`EPOCH_CHECK_TTL`] after
+    /// it last found the store complete. Where several processes may share the store, a restore over it waits before
+    /// it changes anything else.
+    pub async fn wait_for_writers(&self) {
+        if self.kept.meta.is_some() {
+            self.clock.sleep(EPOCH_CHECK_TTL).await;
+        }
     }
 
     /// Creates an archived stream, or ASSETS, empty.

@@ -1,7 +1,7 @@
 //! The store as the rest of the program sees it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use event_listener::Event as Wake;
@@ -29,8 +29,7 @@ use crate::storage::kv::texts::Texts;
 use crate::storage::kv::tokens::Tokens;
 use crate::storage::kv::user_keys::UserKeys;
 use crate::storage::layout::stream;
-use crate::storage::open::integrity;
-use crate::storage::open::{self, Config, Identity, OpenError};
+use crate::storage::open::{Config, Identity, OpenError, integrity, writer};
 use crate::storage::purge;
 use crate::storage::records::FoldCheckpoint;
 use crate::storage::state::State;
@@ -80,6 +79,8 @@ pub(crate) struct Inner {
     /// The least writer's number, once it is above this program's: nothing is written any more. 0: this program
     /// may write.
     pub(crate) outdated: AtomicU32,
+    /// The store that was opened is replaced by a restore: nothing is written any more.
+    pub(crate) is_restored: AtomicBool,
     following: Following,
     scope: Scope,
     stop: Stop,
@@ -97,7 +98,7 @@ impl Storage {
         runtime: &Runtime,
         clock: Clock,
     ) -> Result<Self, OpenError> {
-        let identity = open::open(&nats, &clock, &config).await?;
+        let identity = writer::open(&nats, &clock, &config).await?;
         let mark = integrity::read(&nats, &identity).await?;
         integrity::check_ends(&nats, &mark).await?;
         let (stop, scope) = (Stop::new(), Scope::new(runtime, "storage", TASKS_MAX));
@@ -155,6 +156,7 @@ impl Storage {
             subscriber,
             leases: Leases::default(),
             outdated: AtomicU32::new(0),
+            is_restored: AtomicBool::new(false),
             following,
             scope,
             stop,
@@ -370,8 +372,8 @@ impl Storage {
         self.inner.memory.is_full()
     }
 
-    /// Compares this program with the least one that may write; with each renewal of a process's entry in
-    /// the register.
+    /// Compares this program with the least one that may write, and the store with the one that was opened; with each
+    /// renewal of a process's entry in the register.
     pub async fn check_writer(&self) -> Result<(), StorageError> {
         self.inner.may_write().await.map(|_| ())
     }
@@ -380,6 +382,12 @@ impl Storage {
     #[must_use]
     pub fn outdated(&self) -> Option<u32> {
         Some(self.inner.outdated.load(Ordering::SeqCst)).filter(|least| *least > 0)
+    }
+
+    /// Whether the store was restored since this process has opened it: the process must end. It writes nothing more.
+    #[must_use]
+    pub fn is_restored(&self) -> bool {
+        self.inner.is_restored()
     }
 
     /// Whether a read has found something missing that must be there.
@@ -422,6 +430,9 @@ impl Inner {
         spawn(&self.scope, "mark", integrity::keep(Arc::clone(self), stop()));
         spawn(&self.scope, "purge", purge::run(Arc::clone(self), stop()));
         spawn(&self.scope, "memory", memory::watch(Arc::clone(self), stop()));
+        if !self.embedded {
+            spawn(&self.scope, "epoch", writer::keep_confirmed(Arc::clone(self), stop()));
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod disk;
 mod drill;
 mod external;
 mod faulty_disk;
+mod fence;
 mod keys;
 mod secret;
 mod start;

@@ -20,6 +20,7 @@ mod newer;
 mod opening;
 mod purge;
 mod replicas;
+mod restored;
 mod simulation;
 mod stamps;
 mod tokens;

@@ -27,14 +27,16 @@ impl Barrier {
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] when a leader does not respond within [`NATS_REQUEST_TIMEOUT`], or this
-    /// process does not reach the position that it named in that time.
+    /// process does not reach the position that it named in that time; [`StorageError::Restored`].
     pub(crate) async fn pass(&self, store: &Inner) -> Result<(), StorageError> {
         let limit = NATS_REQUEST_TIMEOUT;
-        self.share(async || {
-            let reached = store.clock.timeout(limit, Box::pin(reach(store))).await;
-            reached.unwrap_or(Err(StorageError::LATE))
-        })
-        .await
+        let passed = self
+            .share(async || {
+                let reached = store.clock.timeout(limit, Box::pin(reach(store))).await;
+                reached.unwrap_or(Err(StorageError::LATE))
+            })
+            .await;
+        if store.is_restored() { Err(StorageError::Restored) } else { passed }
     }
 
     async fn share(
@@ -65,11 +67,12 @@ impl Barrier {
 }
 
 async fn reach(store: &Inner) -> Result<(), StorageError> {
-    let (state, journal) = futures_lite::future::zip(
+    let ends = futures_lite::future::zip(
         store.nats.leader_newest(stream::STATE, "$KV.STATE.>"),
         store.nats.leader_newest(stream::JOURNAL, "journal.*"),
-    )
-    .await;
+    );
+    let ((state, journal), epoch) = futures_lite::future::zip(ends, store.check_epoch()).await;
+    epoch?;
     let limit = NATS_REQUEST_TIMEOUT;
     if let Some(last) = state? {
         store.state_position.wait_for(last.sequence, limit, &store.clock).await?;

@@ -256,6 +256,10 @@ impl<S: Sink> Follower<S> {
     /// Compares with the stream's end, as its leader knows it, and fills what is missing.
     async fn catch_up(&self) -> Result<(), StorageError> {
         let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
+        if info.state.last_sequence < self.position.reached() {
+            // A restored store ends elsewhere, and is not damaged.
+            self.nats.confirmed().await?;
+        }
         self.check_end(&info)?;
         // A purge from the front: nothing before the first sequence will ever come.
         if let Some(purged) = info.state.first_sequence.checked_sub(1) {

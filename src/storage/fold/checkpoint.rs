@@ -47,6 +47,7 @@ impl Inner {
         all: bool,
         lease: Option<&Lease>,
     ) -> Result<(), StorageError> {
+        self.check_epoch().await?;
         let due = self.overlay.due(self.clock.now(), all);
         Box::pin(self.fold_rooms(due, lease)).await?;
         self.move_checkpoint(lease).await

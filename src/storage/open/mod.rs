@@ -80,6 +80,9 @@ pub enum OpenError {
         /// META's least version.
         least: u32,
     },
+    /// What this process knows of the store is worthless.
+    #[error("the store was restored while this process was connected to it")]
+    Restored,
     #[error("core.secret_key is not the one this store was made with")]
     SecretChanged,
     #[error("{} cannot be used", path.display())]
