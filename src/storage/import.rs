@@ -17,7 +17,7 @@ use crate::storage::encoding::{decode, decode_known, decode_value, encode, encod
 use crate::storage::error::StorageError;
 use crate::storage::export::{ArchivedRecord, ArchivedStream};
 use crate::storage::files::{FileRecord, key_subject, subject};
-use crate::storage::kv::keys::Keys;
+use crate::storage::kv::keys::{Keys, erase_key};
 use crate::storage::kv::{self, bucket_get_known};
 use crate::storage::layout::{LAYOUT, META, Missing, STREAMS, StreamSpec, stream, stream_list};
 use crate::storage::open::{self, META_SUBJECT, OpenError, new_meta, read_meta};
@@ -104,6 +104,8 @@ pub struct Import {
     kept: Kept,
     /// The subjects of the keys that users need to write and to read what they wrote last.
     needed_keys: HashSet<String>,
+    /// What the subjects of keys begin with whose accounts are deleted in the archive.
+    deleted_users: HashSet<String>,
 }
 
 /// What a restored store lacks.
@@ -154,6 +156,7 @@ impl Import {
             journal: HashMap::new(),
             kept,
             needed_keys: HashSet::new(),
+            deleted_users: HashSet::new(),
         };
         import.own_stream(META).await?;
         let former = import.kept.meta.clone().unwrap_or_default();
@@ -278,6 +281,9 @@ impl Import {
         }
         if let StateKey::User(id) = &key {
             let user: Option<User> = decode(&record.data).ok();
+            if user.as_ref().is_some_and(|user| user.deleted) {
+                self.deleted_users.insert(id.to_string());
+            }
             let key_id = user.filter(|user| !user.deleted).map(|user| user.active_key_id);
             let key_id = key_id.filter(|key_id| !key_id.is_empty());
             self.needed_keys.extend(key_id.map(|key_id| Keys::subject(id, &key_id)));
@@ -330,6 +336,27 @@ impl Import {
         Ok(())
     }
 
+    /// Erases the keys that the store has of deleted accounts: it may be older than the deletion, or whoever made it may
+    /// have been interrupted.
+    async fn erase_keys_of_deleted_users(&self) -> Result<(), StorageError> {
+        let kept = self.kept.deleted_users.iter();
+        let kept = kept.filter_map(|(subject, _)| subject.strip_prefix("$KV.STATE.user."));
+        let deleted: HashSet<&str> =
+            kept.chain(self.deleted_users.iter().map(String::as_str)).collect();
+        for (subject, _) in &self.kept.keys {
+            let of_user = subject.strip_prefix("$KV.ENCRYPTION_KEYS.user.");
+            let user = of_user.and_then(|rest| rest.split('.').next());
+            if !user.is_some_and(|user| deleted.contains(user)) {
+                continue;
+            }
+            let newest = self.nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?;
+            if let Some(key) = newest.filter(|key| !key.is_tombstone()) {
+                erase_key(&self.nats, &key).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Creates what is missing, repeats deletions of accounts, and lets servers use the store.
     pub async fn finish(self) -> Result<Lacking, OpenError> {
         for spec in STREAMS {
@@ -342,6 +369,7 @@ impl Import {
             let payload = payload.clone();
             self.store(Publish { subject, payload, ..Publish::default() }).await?;
         }
+        self.erase_keys_of_deleted_users().await?;
         let mut lacking = Lacking::default();
         for subject in &self.needed_keys {
             let present = self.nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?;

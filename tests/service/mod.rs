@@ -19,6 +19,7 @@ mod model;
 mod operator;
 mod removal;
 mod restarts;
+mod restored;
 mod room_files;
 mod rooms;
 mod sessions;

@@ -27,14 +27,14 @@ fn shared() -> Config {
 }
 
 /// Somebody else has the lease of the fold for ever: only explicit calls fold.
-pub(super) async fn take_fold_lease(nats: &Nats) {
+pub(crate) async fn take_fold_lease(nats: &Nats) {
     let lease = Claim { holder_id: "the test".to_owned(), ..Claim::default() };
     let payload = [vec![1], prost::Message::encode_to_vec(&lease)].concat().into();
     let subject = "$KV.PRESENCE.lease.fold";
     nats.publish(Publish { subject, payload, ..Publish::default() }).await.unwrap();
 }
 
-pub(super) async fn write(storage: &Storage, room: &RoomId, body: &str) -> EventId {
+pub(crate) async fn write(storage: &Storage, room: &RoomId, body: &str) -> EventId {
     let appended = storage
         .timelines()
         .append::<Infallible>(room, &RequestId::random(), &[], |view| {
@@ -46,7 +46,7 @@ pub(super) async fn write(storage: &Storage, room: &RoomId, body: &str) -> Event
     post.id
 }
 
-pub(super) async fn append(storage: &Storage, room: &RoomId, effect: Effect) {
+pub(crate) async fn append(storage: &Storage, room: &RoomId, effect: Effect) {
     let at_ms = Clock::system().unix_ms();
     storage
         .timelines()

@@ -7,7 +7,7 @@ mod deadline;
 mod drafts;
 pub(crate) mod erase;
 mod file_keys;
-mod folds;
+pub(crate) mod folds;
 mod head;
 mod held;
 mod key_store;

@@ -2,7 +2,7 @@
 
 use super::{ArchivedRecord, ArchivedStream, Export, ExportError, StreamCount, Subjects, archived};
 use crate::crypto::DataKey;
-use crate::domain::{AssetId, File};
+use crate::domain::{AssetId, File, FileLocation, FileState};
 use crate::nats::StoredMessage;
 use crate::storage::encoding::decode_value;
 use crate::storage::error::StorageError;
@@ -26,8 +26,9 @@ pub enum FileBytes {
 }
 
 impl Export {
-    /// Reads FILES: the records of complete files, and the wrapped keys of encrypted ones. Returns the files too, in
-    /// the order of their last changes.
+    /// Reads FILES: the records of complete files, and the wrapped keys of encrypted ones; and the records of those that
+    /// are being erased from S3, because whoever restores them owes the rest. Returns the complete files too, in the
+    /// order of their last changes.
     ///
     /// # Errors
     /// [`ExportError`]; `Sink` is what `each` returns.
@@ -41,13 +42,15 @@ impl Export {
             match part(&message.subject) {
                 FilePart::Record => {
                     let file = read(&message)?;
-                    if !file.state.is_complete() {
+                    let is_owed =
+                        file.state == FileState::Erasing && file.location == FileLocation::S3;
+                    if !file.state.is_complete() && !is_owed {
                         return Ok(());
                     }
-                    if file.encrypted {
+                    if file.encrypted && !is_owed {
                         encrypted.insert(file.id);
                     }
-                    if !seen.has(&message.subject) {
+                    if !seen.has(&message.subject) && !is_owed {
                         files.push(file.id);
                     }
                 }

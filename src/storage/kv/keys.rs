@@ -106,18 +106,10 @@ impl Keys {
     /// Erases every key of a user, for ever.
     pub(crate) async fn shred(&self, user: &UserId) -> Result<(), StorageError> {
         for stored in self.records(&format!("user.{user}.*")).await? {
-            let record: WrappedKey =
-                decode(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;
-            if record.replaced > 0 {
-                self.nats.erase(stream::ENCRYPTION_KEYS, record.replaced).await?;
-            }
-            self.nats.erase(stream::ENCRYPTION_KEYS, stored.sequence).await?;
-            if let Some(name) = name(user, &record.key_id) {
+            let key_id = erase_key(&self.nats, &stored).await?;
+            if let Some(name) = name(user, &key_id) {
                 self.lock().pop(&name);
             }
-            let tombstone =
-                Publish { subject: &stored.subject, tombstone: true, ..Publish::default() };
-            self.nats.publish(tombstone).await?;
         }
         Ok(())
     }
@@ -250,6 +242,22 @@ impl Opener {
         let plain = key.open(&sealed.nonce, &sealed.ciphertext, &ad).ok()?;
         String::from_utf8(plain).ok()
     }
+}
+
+/// Erases a key from the store, for ever; returns its id.
+///
+/// # Cancel safety
+/// May be repeated.
+pub(crate) async fn erase_key(nats: &Nats, stored: &StoredMessage) -> Result<String, StorageError> {
+    let record: WrappedKey =
+        decode(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;
+    if record.replaced > 0 {
+        nats.erase(stream::ENCRYPTION_KEYS, record.replaced).await?;
+    }
+    nats.erase(stream::ENCRYPTION_KEYS, stored.sequence).await?;
+    let tombstone = Publish { subject: &stored.subject, tombstone: true, ..Publish::default() };
+    nats.publish(tombstone).await?;
+    Ok(record.key_id)
 }
 
 fn name(user: &UserId, key_id: &str) -> Option<KeyName> {
