@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::{keys, path, seeded, upload};
 use crate::support::client::{Account, Message};
-use crate::support::nats::NatsServer;
+use crate::support::cluster::Cluster;
+use crate::support::nats::request;
 use crate::support::s3::{Kind, S3Server, s3};
 use crate::support::server::Server;
 
@@ -188,15 +189,21 @@ fn root_restores_as_the_account_that_the_data_directory_belongs_to() {
 fn an_archive_moves_a_server_into_a_cluster_and_back() {
     let mut of = backed_up();
     assert!(of.server.stop().success());
-    let nats = NatsServer::start();
+    let nats = Cluster::start(3);
     let mut cluster = Server::prepare();
-    cluster.use_external(&nats.url());
+    cluster.use_external(&nats.urls().join(","));
+    cluster.set("CHATTO_NATS_REPLICAS", "3");
     // The secrets that keys are wrapped with are the operator's there.
     cluster.set("CHATTO_CORE_SECRET_KEY", &"s".repeat(40));
     cluster.set("CHATTO_WEBSERVER_COOKIE_SIGNING_SECRET", &"c".repeat(40));
     cluster.set("CHATTO_CORE_ASSETS_SIGNING_SECRET", &"a".repeat(40));
     let done = json_of(&cluster, &["restore", text(&of.archive)]);
     assert_eq!((&done["files"], &done["missing_keys"]), (&json!(4), &json!(1)));
+    let list = request(nats.port(0), "$JS.API.STREAM.LIST", "").unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    for stream in list["streams"].as_array().unwrap() {
+        assert_eq!(stream["config"]["num_replicas"], 3, "{}", stream["config"]["name"]);
+    }
     let keys = of.server.dir().join("keys.backup");
     let flag = ["--passphrase", "correct horse battery"];
     json_of(&of.server, &["keys", "export", "-o", text(&keys), flag[0], flag[1]]);

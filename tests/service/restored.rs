@@ -1,8 +1,9 @@
-//! What was to be erased when an archive was made is erased after it was restored.
+//! What was to be erased when an archive was made is erased after it was restored; and a restore into NATS that was
+//! interrupted anywhere is repeated.
 
 use std::convert::Infallible;
 
-use chatto::backup::archive::ArchiveReader;
+use chatto::backup::archive::{ArchiveReader, Item};
 use chatto::backup::create::{AssetScope, Backup, BackupPlan};
 use chatto::backup::restore::{Restore, filled};
 use chatto::blobs::Blobs;
@@ -10,15 +11,18 @@ use chatto::domain::timeline::{Delete, Effect};
 use chatto::domain::{EventId, FileState, User};
 use chatto::nats::Nats;
 use chatto::runtime::{Clock, Runtime, Scope};
-use chatto::storage::{Config, Export, Import, Kept, RecordChange, Source};
+use chatto::storage::{
+    Config, Export, Import, Kept, OpenError, RecordChange, Source, Storage, stream_names,
+};
 
 use super::bucket::with_bucket;
-use super::files::upload;
-use super::messages::members;
-use super::{NatsServer, World, run, settings};
+use super::files::{read, upload};
+use super::messages::{members, post};
+use super::{CutAt, NatsServer, World, run, settings};
 use crate::storage::erase::on_disk;
 use crate::storage::folds::{append, take_fold_lease, write};
 use crate::storage::{config, connect, open, room, user};
+use crate::support::nats::stream_info;
 use crate::support::s3::{self, Kind, S3Server};
 
 const CLOCK: fn() -> Clock = Clock::system;
@@ -162,4 +166,106 @@ fn a_file_that_was_being_erased_from_s3_during_the_backup_is_erased_after_a_rest
         assert!(bucket.head(kept.id.as_str()).await.is_ok());
         world.close().await;
     });
+}
+
+/// What an archive contains, without times and places.
+fn content(archive: &[u8]) -> Vec<(String, Vec<u8>)> {
+    let mut reader = ArchiveReader::open(archive).unwrap();
+    let mut content = Vec::new();
+    while let Some(item) = reader.next_item().unwrap() {
+        match item {
+            Item::Records(stream, records) => content.extend(records.into_iter().map(|record| {
+                (
+                    format!("{} {} {}", stream.name(), record.subject, record.deleted),
+                    record.data.to_vec(),
+                )
+            })),
+            Item::Objects(_) => {}
+            Item::Asset { id, .. } => {
+                let (mut bytes, mut buffer) = (Vec::new(), [0; 4096]);
+                loop {
+                    match reader.read(&mut buffer).unwrap() {
+                        0 => break,
+                        length => bytes.extend_from_slice(&buffer[..length]),
+                    }
+                }
+                content.push((id.to_string(), bytes));
+            }
+        }
+    }
+    content
+}
+
+/// At its first awaits a restore marks the store and deletes and creates the streams that it fills: it is interrupted at
+/// each. At the last ones it creates the others and lets servers use the store: at every third.
+const FIRST: u32 = 60;
+const LAST: u32 = 100;
+/// Awaits between two interruptions while records are written.
+const STEP: usize = 41;
+
+/// How often a future waits.
+async fn awaits<T>(work: impl Future<Output = T>) -> u32 {
+    let (mut work, mut awaits) = (std::pin::pin!(work), 0);
+    std::future::poll_fn(|cx| {
+        let polled = work.as_mut().poll(cx);
+        awaits += u32::from(polled.is_pending());
+        polled
+    })
+    .await;
+    awaits
+}
+
+#[test]
+fn a_restore_that_is_interrupted_anywhere_is_repeated_to_a_complete_store() {
+    run(|runtime| async move {
+        let (server, target) = (NatsServer::start(), NatsServer::start());
+        let world = World::start(&server, &runtime).await;
+        let (world, ada, _, general) = members(world).await;
+        for n in 0..5 {
+            post(&world.service, &ada, &general, &format!("message {n}")).await;
+        }
+        let file = upload(&[&world.service], &ada, &general, &[7; 3000]).await;
+        let nats = world.storage.nats().clone();
+        let archived = archive(&nats, &runtime, &blobs(&nats)).await;
+        assert_eq!(read(&world.service, &ada, &file.id, 0..3000).await.unwrap(), [7; 3000]);
+        world.close().await;
+
+        let nats = connect(&target.url()).await;
+        let all = awaits(restore(&nats, &blobs(&nats), &archived)).await;
+        assert!(all > FIRST + LAST, "{all}");
+        let complete = content(&archive(&nats, &runtime, &blobs(&nats)).await);
+        assert!(complete.len() > 20, "{}", complete.len());
+        assert_eq!(complete.len(), content(&archived).len());
+        let between = (FIRST..all - LAST).step_by(STEP);
+        for awaits in (1..FIRST).chain(between).chain((all - LAST..).step_by(3)) {
+            let before = epoch(&target, &runtime).await.unwrap();
+            let store = blobs(&nats);
+            let ended = CutAt::new(restore(&nats, &store, &archived), awaits).await.is_some();
+            match epoch(&target, &runtime).await {
+                Ok(after) if ended => assert_ne!(after, before),
+                // Nothing had been written yet, or everything.
+                Ok(_) => {}
+                Err(error) => {
+                    assert!(!ended && matches!(error, OpenError::Partial), "{awaits}: {error:?}");
+                }
+            }
+            restore(&nats, &store, &archived).await;
+            let again = content(&archive(&nats, &runtime, &store).await);
+            assert!(again == complete, "interrupted at {awaits}");
+            if ended {
+                break;
+            }
+        }
+        for name in stream_names() {
+            assert!(stream_info(&nats, &name).await.is_some(), "{name}");
+        }
+    });
+}
+
+/// What a server finds.
+async fn epoch(target: &NatsServer, runtime: &Runtime) -> Result<Vec<u8>, OpenError> {
+    let storage: Storage = open(&target.url(), runtime, config(None)).await?;
+    let epoch = storage.epoch().to_vec();
+    storage.close().await;
+    Ok(epoch)
 }
