@@ -12,6 +12,10 @@ pub const EXPORT_CUTS_MAX: usize = 100;
 /// that are held.
 pub const EXPORT_EVENTS_MAX_BYTES: usize = 24 * MIB;
 const _: () = assert!(OVERLAY_MAX_BYTES * 2 < EXPORT_EVENTS_MAX_BYTES);
+/// Messages that a backup reads at a time.
+pub const EXPORT_BATCH_MESSAGES: u32 = 128;
+/// Bytes of records after which a backup begins another member. A longer record has one by itself.
+pub const ARCHIVE_MEMBER_BYTES: usize = MIB;
 /// Bytes of records in one member of an archive. A reader has one in memory.
 pub const ARCHIVE_MEMBER_MAX_BYTES: usize = 8 * MIB;
 // A line is a message in base64 and some words around it.
@@ -29,7 +33,7 @@ pub const ARCHIVE_MANIFEST_MAX_BYTES: usize = MIB;
 /// Bytes of one file. S3 keeps objects of up to 5 TiB; encryption adds less than a thousandth.
 pub const ARCHIVE_ASSET_MAX_BYTES: u64 = 6 << 40;
 /// Bytes that are compressed at a time.
-pub const ARCHIVE_BLOCK_BYTES: usize = MIB;
+pub const ARCHIVE_BLOCK_BYTES: usize = 256 * KIB;
 /// Blocks that are compressed at the same time or wait to be written.
 pub const ARCHIVE_BLOCKS_MAX: usize = 6;
 /// After so many bytes of a backup free space is looked at, and they are synced.

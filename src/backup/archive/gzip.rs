@@ -1,4 +1,4 @@
-//! gzip (RFC 1952) in members of 1 MiB, which all cores compress.
+//! gzip (RFC 1952) in members of 256 KiB, which all cores compress.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -86,7 +86,9 @@ fn compressed(block: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 fn member(bytes: &[u8], level: Compression) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 2), level);
+    // As much as it can become: header and trailer, and five bytes for each stored block of 64 KiB at most.
+    let room = bytes.len() + bytes.len() / 1024 + 64;
+    let mut encoder = GzEncoder::new(Vec::with_capacity(room), level);
     encoder.write_all(bytes)?;
     encoder.finish()
 }

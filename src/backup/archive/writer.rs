@@ -9,7 +9,7 @@ use super::gzip::GzipWriter;
 use super::name::{AssetOrigin, MemberName};
 use crate::crypto::{Sha256State, hex};
 use crate::domain::AssetId;
-use crate::limits::{ARCHIVE_MEMBER_MAX_BYTES, ARCHIVE_PART_LINES};
+use crate::limits::{ARCHIVE_MEMBER_BYTES, ARCHIVE_PART_LINES};
 use crate::storage::{ArchivedRecord, ArchivedStream};
 
 /// tar's unit.
@@ -77,7 +77,7 @@ impl<W: Write> ArchiveWriter<W> {
         line.push(b'\n');
         match self.open {
             Some((open, number)) if open == stream => {
-                if self.records.len().saturating_add(line.len()) > ARCHIVE_MEMBER_MAX_BYTES {
+                if self.records.len().saturating_add(line.len()) > ARCHIVE_MEMBER_BYTES {
                     self.end_records()?;
                     self.open = Some((stream, number.saturating_add(1)));
                 }

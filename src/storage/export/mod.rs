@@ -31,7 +31,7 @@ pub use lease::ExportLease;
 pub(crate) use lease::is_exporting;
 
 use crate::limits::{
-    BATCH_MESSAGES_MAX, EXPORT_RETRY_TIMEOUT, STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX,
+    EXPORT_BATCH_MESSAGES, EXPORT_RETRY_TIMEOUT, STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX,
 };
 use crate::nats::{BatchRead, Nats, NatsError, StoredMessage};
 use crate::runtime::{Backoff, Clock};
@@ -285,7 +285,7 @@ impl Export {
         let name = stream.stream();
         let mut next = from;
         loop {
-            let what = BatchRead::From { sequence: next, count: BATCH_MESSAGES_MAX };
+            let what = BatchRead::From { sequence: next, count: EXPORT_BATCH_MESSAGES };
             let mut batch = self.retry(|| self.nats.read(name, what.clone())).await?.messages;
             if batch.is_empty() {
                 // The end, or a replica that lags behind.
