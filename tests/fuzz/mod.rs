@@ -1,12 +1,15 @@
 //! Fuzzing on the pinned stable toolchain: a seeded mutator over a pool of inputs, and targets that process them:
-//! the decoders of the contract and of images here, requests and realtime sockets in `http::fuzz`.
+//! the decoders of the contract and of images and the readers of archives and of key exports here, requests and realtime
+//! sockets in `http::fuzz`.
 //!
 //! Measuring coverage needs a nightly compiler. Instead, a target returns the outcome of each input, and an input
 //! with a new outcome joins the pool. A finding prints the seed and the bytes, and stores them in the corpus, with
 //! which every run begins.
 
+mod archive;
 mod decoder;
 mod images;
+mod keys;
 mod mutate;
 
 use std::collections::HashSet;
