@@ -357,7 +357,7 @@ impl Work<'_> {
         embedded: &config::Embedded,
         locked: &DataDir,
     ) -> Result<(Present, Kept), RestoreFailure> {
-        if !locked.store().exists() {
+        if !swap::is_there(&locked.store())? {
             return Ok((Present::default(), Kept::default()));
         }
         let reached = self.reach.private(embedded, locked.clone()).await?;

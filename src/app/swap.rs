@@ -57,7 +57,7 @@ pub(super) fn complete(
 /// Gives the present store a name that is free, and returns it.
 fn move_former(locked: &DataDir, name: &str) -> Result<Option<PathBuf>, AppError> {
     let store = locked.path().join("jetstream");
-    if !store.exists() {
+    if !is_there(&store)? {
         return Ok(None);
     }
     let names = std::iter::once(name.to_owned()).chain((2..).map(|n| format!("{name}-{n}")));
@@ -78,22 +78,28 @@ fn move_former(locked: &DataDir, name: &str) -> Result<Option<PathBuf>, AppError
 pub(super) fn finish(locked: &DataDir) -> Result<(), AppError> {
     remove(&locked.path().join(MAKING))?;
     let complete = locked.path().join(COMPLETE);
-    if !complete.exists() {
+    if !is_there(&complete)? {
         return Ok(());
     }
     let failed = |source| AppError::Swap { path: complete.clone(), source };
-    if complete.join("jetstream").exists() {
+    if is_there(&complete.join("jetstream"))? {
         move_former(locked, "jetstream.before-restore")?;
         std::fs::rename(complete.join("jetstream"), locked.path().join("jetstream"))
             .map_err(failed)?;
         sync_folder(locked.path()).map_err(failed)?;
     }
-    if complete.join("initialised").exists() {
+    if is_there(&complete.join("initialised"))? {
         std::fs::rename(complete.join("initialised"), locked.initialised_marker())
             .map_err(failed)?;
         sync_folder(locked.path()).map_err(failed)?;
     }
     remove(&complete)
+}
+
+/// Whether something has this name. A disk that does not say is an error: what was restored is removed where nothing seems to
+/// be left to do.
+pub(super) fn is_there(path: &Path) -> Result<bool, AppError> {
+    path.try_exists().map_err(|source| AppError::Swap { path: path.to_owned(), source })
 }
 
 fn create(folder: &Path) -> Result<(), AppError> {
