@@ -158,7 +158,7 @@ impl Work<'_> {
         let interrupted = async { signals.next().await.map_or((), drop) };
         let mut progress = |bytes| progress(bytes, total);
         let making = self.make(backup, target, ((scope, interrupted), &mut progress));
-        let made = Box::pin(making).await;
+        let made = Box::pin(making).await.map_err(|error| named(error, &path));
         if made.is_err()
             && let Err(error) = Catalogue::abandon(&path)
         {
@@ -234,6 +234,22 @@ impl Work<'_> {
         let created = create_folder(path).and_then(|()| TargetFile::create(path, floor));
         created.map_err(|source| BackupError::Target { path: path.clone(), source })
     }
+}
+
+/// The file that could not be written, in the chain of an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", path.display())]
+struct Unwritable {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
+/// The same error, which names the file if writing it was what failed.
+fn named(error: BackupError, path: &Path) -> BackupError {
+    let BackupError::Create(CreateError::Write(source)) = error else { return error };
+    let path = path.to_owned();
+    CreateError::Write(io::Error::new(source.kind(), Unwritable { path, source })).into()
 }
 
 /// The folder of the archive, readable by this account only.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
+use rustix::io::Errno;
 
 use crate::crypto::Sha256State;
 use crate::limits::BACKUP_SPACE_CHECK_BYTES;
@@ -55,6 +56,7 @@ impl TargetFile {
         let file = lock(&temporary, Busy::Refuse)?;
         let floor = store.filter(|floor| is_same_disk(&floor.path, directory(&path)));
         let target = Self::new(path, temporary, (file, floor));
+        target.file.set_len(0)?;
         target.check_space()?;
         Ok(target)
     }
@@ -67,7 +69,9 @@ impl TargetFile {
         let path = ordinary(path)?;
         let temporary = temporary(&path);
         let file = lock(&temporary, Busy::Wait)?;
-        Ok(Self::new(path, temporary, (file, None)))
+        let target = Self::new(path, temporary, (file, None));
+        target.file.set_len(0)?;
+        Ok(target)
     }
 
     fn new(path: PathBuf, temporary: PathBuf, (file, floor): (File, Option<SpaceFloor>)) -> Self {
@@ -197,21 +201,35 @@ fn options() -> OpenOptions {
     options
 }
 
-/// Creates the temporary file, or empties what a run that was killed has left, and locks it.
+/// Opens and locks the temporary file, which may be what a run that was killed has left.
 fn lock(temporary: &Path, busy: Busy) -> io::Result<File> {
     loop {
+        let is_new = !temporary.exists();
         let file = options().create(true).truncate(false).open(temporary)?;
-        match busy {
-            Busy::Wait => flock(&file, FlockOperation::LockExclusive)?,
-            Busy::Refuse => flock(&file, FlockOperation::NonBlockingLockExclusive)
-                .map_err(|_| io::Error::from(io::ErrorKind::ResourceBusy))?,
-        }
-        // Who had the lock before may have given the file its name, or removed it.
-        if has_name(&file, temporary)? {
-            file.set_len(0)?;
-            return Ok(file);
+        match flocked(&file, busy).and_then(|()| has_name(&file, temporary)) {
+            Ok(true) => return Ok(file),
+            // Who had the lock before has given the file its name, or removed it.
+            Ok(false) => {}
+            Err(error) => {
+                if is_new && error.kind() != io::ErrorKind::ResourceBusy {
+                    std::fs::remove_file(temporary).ok();
+                }
+                return Err(error);
+            }
         }
     }
+}
+
+fn flocked(file: &File, busy: Busy) -> io::Result<()> {
+    let operation = match busy {
+        Busy::Wait => FlockOperation::LockExclusive,
+        Busy::Refuse => FlockOperation::NonBlockingLockExclusive,
+    };
+    flock(file, operation).map_err(|error| match error {
+        Errno::WOULDBLOCK => io::ErrorKind::ResourceBusy.into(),
+        // A network share may have no locks.
+        error => error.into(),
+    })
 }
 
 fn has_name(file: &File, path: &Path) -> io::Result<bool> {
