@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture failing-calls fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -28,8 +28,9 @@ test: ## run all tests, the randomised and long ones as short samples (test-long
 	WEB_TEST_MESSAGES=$${WEB_TEST_MESSAGES:-3000} node --test --test-concurrency=1 tests/web/timeline.test.js
 	node --test --test-concurrency=2 $(filter-out tests/web/timeline.test.js,$(wildcard tests/web/*.test.js))
 
-test-long: ## run the long and randomised tests, about three hours: kill loop, simulations, fuzzing, floods, long bodies, a long room, idle sockets, guesses, S3
+test-long: ## run the long and randomised tests, about three hours: kill loop, failing calls, simulations, fuzzing, floods, long bodies, a long room, idle sockets, guesses, S3
 	$(MAKE) torture
+	$(MAKE) failing-calls
 	$(MAKE) simulate
 	$(MAKE) fuzz
 	CHATTO_ATTACK_SECONDS=$${CHATTO_ATTACK_SECONDS:-300} $(MAKE) attack
@@ -87,6 +88,10 @@ dist: ## build release binaries for x86_64 and aarch64, nats-server included
 torture: ## run the kill loops of messages and of files, 200 rounds each
 	@.ci/setup build tests
 	CHATTO_TORTURE_ROUNDS=$${CHATTO_TORTURE_ROUNDS:-200} $(NEXTEST) --no-capture -E 'test(/^torture::|^service::leftovers::/)'
+
+failing-calls: ## make every system call of a backup and of a restore on their files fail, with every error
+	@.ci/setup build tests
+	CHATTO_FAILING_CALLS=all $(NEXTEST) -E 'test(/^acceptance::failing_calls::/)'
 
 simulate: ## run operations and kills against models of store and sockets, CHATTO_SIMULATION_SECONDS (1800) each; elections
 	@.ci/setup build tests

@@ -9,6 +9,7 @@ mod damage;
 mod disk;
 mod drill;
 mod external;
+mod failing_calls;
 mod faulty_disk;
 mod fence;
 mod keys;

@@ -5,6 +5,7 @@ use std::time::Duration;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod cluster;
+pub(crate) mod failing_calls;
 pub(crate) mod filter;
 pub(crate) mod flood;
 pub(crate) mod forward;

@@ -131,6 +131,18 @@ pub(crate) fn loop_mounts() -> bool {
     work.is_ok()
 }
 
+/// The command that begins mounts of its own, in which `bindfs` can mount; `None`, and the reason is printed, where there
+/// is no FUSE.
+pub(crate) fn fuse() -> Option<&'static str> {
+    let unshare =
+        if is_root() { "unshare --mount" } else { "unshare --user --map-root-user --mount" };
+    if std::fs::File::options().read(true).write(true).open("/dev/fuse").is_err() {
+        eprintln!("NOT TESTED HERE, there is no FUSE: /dev/fuse cannot be opened");
+        return None;
+    }
+    Some(unshare)
+}
+
 /// What a command printed.
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
