@@ -28,10 +28,16 @@ pub const ARCHIVE_TEXT_MAX_BYTES: usize = 256 * KIB;
 pub const ARCHIVE_PART_LINES: usize = 40_000;
 /// Bytes of such a part.
 pub const ARCHIVE_PART_MAX_BYTES: usize = 16 * MIB;
-/// Bytes of the manifest. It grows only with parts and with files whose bytes are missing.
-pub const ARCHIVE_MANIFEST_MAX_BYTES: usize = MIB;
-/// Bytes of one file. S3 keeps objects of up to 5 TiB; encryption adds less than a thousandth.
-pub const ARCHIVE_ASSET_MAX_BYTES: u64 = 6 << 40;
+/// Parts of the list of members: one of [`ARCHIVE_PART_LINES`] for the members, the others for objects in S3.
+pub const ARCHIVE_PARTS_MAX: usize = 1_000;
+/// Bytes of the manifest. It grows only with parts and with files whose bytes are missing: some 700,000.
+pub const ARCHIVE_MANIFEST_MAX_BYTES: usize = 16 * MIB;
+/// Bytes of all members.
+pub const ARCHIVE_MAX_BYTES: u64 = 1 << 40;
+/// Subjects of one stream in an archive. A reader has some 20 bytes for each.
+pub const ARCHIVE_SUBJECTS_MAX: usize = 16 << 20;
+/// Files that an archive names. A reader has some 100 bytes for each.
+pub const ARCHIVE_FILES_MAX: usize = 4 << 20;
 /// Bytes that are compressed at a time.
 pub const ARCHIVE_BLOCK_BYTES: usize = 256 * KIB;
 /// Blocks that are compressed at the same time or wait to be written.

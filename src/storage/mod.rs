@@ -34,6 +34,8 @@ mod records {
 pub use crate::domain::timeline::Sealed;
 pub use encoding::DecodeError;
 pub use error::{ChangeError, FileKeyError, StorageError};
+#[cfg(test)]
+pub(crate) use export::record_of;
 pub use export::{
     ArchivedRecord, ArchivedStream, CutCount, Export, ExportError, ExportLease, ExportedFile,
     FileBytes, StoreVersions, StreamCount, check_archived, excluded_streams, restored_data,

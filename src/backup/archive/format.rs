@@ -44,12 +44,16 @@ impl Header {
         };
         let is_server = self.server_id.strip_prefix('S').is_some_and(is_hex);
         let texts = [&self.program, &self.epoch, &self.boot_id, &self.created_at, &self.assets];
-        let settings = self.configuration.iter().flat_map(|(name, value)| [name, value]);
         is_server
             && self.sequence <= SEQUENCE_MAX
             && texts.into_iter().all(|text| is_printable(text, 128))
-            && settings.into_iter().all(|text| is_printable(text, 16 * 1024))
+            && self.configuration.iter().all(|(name, value)| is_printable_setting(name, value))
     }
+}
+
+/// Whether a header may have this setting.
+pub(super) fn is_printable_setting(name: &str, value: &str) -> bool {
+    is_printable(name, 16 * 1024) && is_printable(value, 16 * 1024)
 }
 
 /// So that there are always higher numbers.
@@ -106,7 +110,8 @@ impl Manifest {
     /// As with [`Header::is_plausible`].
     pub(super) fn is_plausible(&self) -> bool {
         let excluded = self.excluded.iter().flat_map(|one| [&one.stream, &one.reason]);
-        excluded.chain(&self.missing).all(|text| is_printable(text, 256))
+        let names = self.streams.keys().chain(self.assets.keys());
+        excluded.chain(names).chain(&self.missing).all(|text| is_printable(text, 256))
     }
 }
 

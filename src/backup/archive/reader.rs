@@ -17,8 +17,9 @@ use super::writer::{BLOCK, padding};
 use crate::crypto::{Sha256State, hex};
 use crate::domain::{AssetId, File, FileLocation};
 use crate::limits::{
-    ARCHIVE_ASSET_MAX_BYTES, ARCHIVE_MANIFEST_MAX_BYTES, ARCHIVE_MEMBER_MAX_BYTES,
-    ARCHIVE_MEMBERS_MAX, ARCHIVE_PART_MAX_BYTES, ARCHIVE_TEXT_MAX_BYTES, COPY_CHUNK_BYTES,
+    ARCHIVE_FILES_MAX, ARCHIVE_MANIFEST_MAX_BYTES, ARCHIVE_MAX_BYTES, ARCHIVE_MEMBER_MAX_BYTES,
+    ARCHIVE_MEMBERS_MAX, ARCHIVE_PART_MAX_BYTES, ARCHIVE_PARTS_MAX, ARCHIVE_SUBJECTS_MAX,
+    ARCHIVE_TEXT_MAX_BYTES, COPY_CHUNK_BYTES,
 };
 use crate::observe::chain;
 use crate::storage::{ArchivedRecord, ArchivedStream, StorageError, check_archived};
@@ -79,6 +80,16 @@ pub struct ArchiveReader<R> {
     listed_members: usize,
     parts: Vec<Part>,
     manifest: Option<Manifest>,
+    pub(super) bounds: Bounds,
+}
+
+/// How much there may be of what takes memory or time.
+pub(super) struct Bounds {
+    /// Of members that may still come.
+    pub(super) bytes: u64,
+    /// Of one stream.
+    pub(super) subjects: usize,
+    pub(super) files: usize,
 }
 
 struct OpenAsset {
@@ -120,6 +131,11 @@ impl<R: Read> ArchiveReader<R> {
             listed_members: 0,
             parts: Vec::new(),
             manifest: None,
+            bounds: Bounds {
+                bytes: ARCHIVE_MAX_BYTES,
+                subjects: ARCHIVE_SUBJECTS_MAX,
+                files: ARCHIVE_FILES_MAX,
+            },
         };
         let foreign = |error| match error {
             ArchiveError::Damaged { .. } => ArchiveError::Foreign,
@@ -264,6 +280,9 @@ impl<R: Read> ArchiveReader<R> {
                 true => self.subjects.remove(&subject),
                 false => self.subjects.insert(subject),
             };
+            if self.subjects.len() > self.bounds.subjects || self.files.len() > self.bounds.files {
+                return Err(damaged(&format!("{} has more than any store", member())));
+            }
             records.push(record);
         }
         let totals = self.streams.entry(stream.name()).or_default();
@@ -324,12 +343,14 @@ impl<R: Read> ArchiveReader<R> {
         let name: MemberName = path
             .parse()
             .map_err(|_| damaged(&format!("{} does not belong into it", printable(&path))))?;
-        if !name.may_follow(self.before) || self.members.len() >= ARCHIVE_MEMBERS_MAX {
+        if !name.may_follow(self.before) {
             return Err(damaged(&format!("{name} is not where it belongs")));
         }
-        if matches!(name, MemberName::Asset(..)) && size > ARCHIVE_ASSET_MAX_BYTES {
-            return Err(damaged(&format!("{name} is larger than a file can be")));
-        }
+        let has_many =
+            self.members.len() > ARCHIVE_MEMBERS_MAX || self.parts.len() > ARCHIVE_PARTS_MAX;
+        let left = self.bounds.bytes.checked_sub(size).filter(|_| !has_many);
+        self.bounds.bytes =
+            left.ok_or_else(|| damaged(&format!("with {name} it is larger than a backup can be")))?;
         self.before = Some(name);
         Ok(Some((name, size)))
     }

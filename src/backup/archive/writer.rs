@@ -4,12 +4,17 @@ use std::io::{self, Write};
 
 use tar::{EntryType, Header as TarHeader};
 
-use super::format::{FORMAT, Header, ListedObject, Manifest, ManifestLine, Part, RecordLine};
+use super::format::{
+    FORMAT, Header, ListedObject, Manifest, ManifestLine, Part, RecordLine, is_printable_setting,
+};
 use super::gzip::GzipWriter;
 use super::name::{AssetOrigin, MemberName};
 use crate::crypto::{Sha256State, hex};
 use crate::domain::AssetId;
-use crate::limits::{ARCHIVE_MEMBER_BYTES, ARCHIVE_PART_LINES};
+use crate::limits::{
+    ARCHIVE_FILES_MAX, ARCHIVE_MANIFEST_MAX_BYTES, ARCHIVE_MAX_BYTES, ARCHIVE_MEMBER_BYTES,
+    ARCHIVE_MEMBERS_MAX, ARCHIVE_PART_LINES, ARCHIVE_PARTS_MAX, ARCHIVE_SUBJECTS_MAX,
+};
 use crate::storage::{ArchivedRecord, ArchivedStream};
 
 /// tar's unit.
@@ -47,8 +52,9 @@ struct Member {
 }
 
 impl<W: Write> ArchiveWriter<W> {
-    /// Writes the header and what a person needs to know.
-    pub fn begin(sink: W, header: Header) -> io::Result<Self> {
+    /// Writes the header and what a person needs to know. Settings that a reader would refuse are left out.
+    pub fn begin(sink: W, mut header: Header) -> io::Result<Self> {
+        header.configuration.retain(|name, value| is_printable_setting(name, value));
         let mut writer = Self {
             sink: GzipWriter::new(sink),
             header,
@@ -128,6 +134,8 @@ impl<W: Write> ArchiveWriter<W> {
     /// Writes the manifest and the end; returns the sink and the manifest. `manifest` comes without what is known here.
     pub fn finish(mut self, manifest: Manifest) -> io::Result<(W, Manifest)> {
         self.end_records()?;
+        let files = self.members.len() + self.objects.len() + manifest.missing.len();
+        check_count(files, ARCHIVE_FILES_MAX, "files")?;
         let members = std::mem::take(&mut self.members).into_iter().map(|member| {
             ManifestLine::Member(Part {
                 member: member.name.to_string(),
@@ -150,6 +158,9 @@ impl<W: Write> ArchiveWriter<W> {
             let size = u64::try_from(text.len()).unwrap_or(u64::MAX);
             parts.push(Part { member: name.to_string(), size, sha256: hex(&sha256) });
         }
+        let subjects = manifest.streams.values().map(|totals| totals.subjects).max();
+        check_count(subjects.unwrap_or(0), ARCHIVE_SUBJECTS_MAX, "records of one stream")?;
+        check_count(parts.len(), ARCHIVE_PARTS_MAX, "parts of its list of files")?;
         let manifest = Manifest {
             format: FORMAT,
             server_id: self.header.server_id.clone(),
@@ -157,7 +168,9 @@ impl<W: Write> ArchiveWriter<W> {
             parts,
             ..manifest
         };
-        self.write_member(MemberName::Manifest, &serde_json::to_vec_pretty(&manifest)?)?;
+        let text = serde_json::to_vec_pretty(&manifest)?;
+        check_count(text.len(), ARCHIVE_MANIFEST_MAX_BYTES, "bytes in its list of missing files")?;
+        self.write_member(MemberName::Manifest, &text)?;
         // The end of a tar: two empty blocks.
         self.sink.write_all(&[0; 2 * BLOCK])?;
         Ok((self.sink.finish()?, manifest))
@@ -180,6 +193,8 @@ impl<W: Write> ArchiveWriter<W> {
     }
 
     fn tar_header(&mut self, name: MemberName, size: u64) -> io::Result<()> {
+        check_count(self.members.len(), ARCHIVE_MEMBERS_MAX, "members")?;
+        check_count(self.bytes.saturating_add(size), ARCHIVE_MAX_BYTES, "bytes")?;
         let mut header = TarHeader::new_ustar();
         header.set_path(name.to_string())?;
         header.set_entry_type(EntryType::Regular);
@@ -193,6 +208,15 @@ impl<W: Write> ArchiveWriter<W> {
         let (zeros, _) = [0; BLOCK].split_at(padding(size));
         self.sink.write_all(zeros)
     }
+}
+
+/// Refuses to write what a reader refuses to read.
+fn check_count<N: TryInto<u64>, M: TryInto<u64>>(count: N, max: M, of: &str) -> io::Result<()> {
+    let max = max.try_into().unwrap_or(u64::MAX);
+    if count.try_into().is_ok_and(|count| count <= max) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("an archive has at most {max} {of}, and this one has more")))
 }
 
 /// Bytes between the end of a member of this size and the next header.

@@ -101,6 +101,15 @@ fn check_state(key: &str, record: &ArchivedRecord) -> Result<(), StorageError> {
     .map_err(corrupt)
 }
 
+/// FILES has this record of a file.
+#[cfg(test)]
+pub(crate) fn record_of(file: File) -> ArchivedRecord {
+    let subject = subject(&file.id);
+    let data = crate::storage::encoding::encode_value(&FileRecord { file, replaced: 0 });
+    let stored_at = String::new();
+    ArchivedRecord { sequence: 1, stored_at, subject, ttl: None, deleted: false, data }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;

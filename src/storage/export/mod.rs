@@ -24,6 +24,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use check::check_archived;
+#[cfg(test)]
+pub(crate) use check::record_of;
 pub use content::restored_data;
 pub use cut::CutCount;
 pub use files::{ExportedFile, FileBytes};

@@ -1,5 +1,7 @@
 //! Archives as people and accidents make them.
 
+mod hostile;
+
 use std::io::{Read, Write};
 use std::time::Duration;
 
