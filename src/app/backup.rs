@@ -1,11 +1,10 @@
 //! `backup`: an archive of the store, with the server running or stopped.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::backup::archive::Header;
-use crate::backup::archive::Manifest;
+use crate::backup::archive::{Header, Manifest};
 use crate::backup::catalogue::{Catalogue, CatalogueError, Completed};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::target::{SpaceFloor, TargetFile};
@@ -19,7 +18,7 @@ use crate::runtime::{Clock, Runtime, Scope, limited_read};
 use crate::storage::Export;
 use crate::supervisor::Signals;
 
-use super::error::{AppError, unwritable_exit};
+use super::error::{AppError, catalogue_exit, unwritable_exit};
 use super::medium::{MediumError, MediumRule};
 use super::parts;
 use super::reach::Reach;
@@ -97,9 +96,8 @@ impl BackupError {
             Self::Create(CreateError::Moved { .. }) => Exit::TryAgain,
             Self::Create(CreateError::Open(error)) if error.is_transient() => Exit::Unreachable,
             Self::Create(CreateError::Store(error)) if error.is_transient() => Exit::Unreachable,
-            Self::Create(_) | Self::Commit { .. } | Self::Begin { .. } | Self::Catalogue { .. } => {
-                Exit::Io
-            }
+            Self::Begin { source, .. } | Self::Catalogue { source, .. } => catalogue_exit(source),
+            Self::Create(_) | Self::Commit { .. } => Exit::Io,
             Self::Medium(MediumError::NotMounted { .. }) => Exit::TryAgain,
             Self::Medium(MediumError::Plaintext { .. }) => Exit::Usage,
             Self::Target { source, .. } => match source.kind() {
@@ -122,11 +120,13 @@ pub fn backup(
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let mut signals = Signals::new().map_err(AppError::Signals)?;
-        let reach = Reach { settings, command: "backup", runtime: &runtime, clock: &clock };
-        let reached = reach.connect().await?;
         let scope = Scope::new(&runtime, "backup", BACKUP_TASKS_MAX);
         let work = Work { settings, request, clock: &clock, scope: &scope };
-        let done = Box::pin(work.run(&reached.nats, &mut signals, progress)).await;
+        // Before anything else takes memory: the passphrase's check takes more than everything later.
+        let target = work.target()?;
+        let reach = Reach { settings, command: "backup", runtime: &runtime, clock: &clock };
+        let reached = reach.connect().await?;
+        let done = Box::pin(work.run(&reached.nats, target, (&mut signals, progress))).await;
         reached.close().await;
         done
     })
@@ -143,14 +143,13 @@ impl Work<'_> {
     async fn run(
         &self,
         nats: &crate::nats::Nats,
-        signals: &mut Signals,
-        progress: &mut dyn FnMut(u64, u64),
+        target: Target,
+        (signals, progress): (&mut Signals, &mut dyn FnMut(u64, u64)),
     ) -> Result<BackupReport, BackupError> {
         let Self { settings, clock, scope, .. } = *self;
         let export = Export::open(nats, clock, settings.replicas).await.map_err(AppError::Store)?;
         let total = export.stored_bytes().await.map_err(CreateError::Store)?;
-        let target = self.target()?;
-        let path = target.path().to_owned();
+        let path = target.path.clone();
         let plan = self.plan(self.begin(&path, export.server_id())?);
         let blobs = parts::blobs(settings, nats, clock)?;
         let backup = Backup { export: &export, blobs: &blobs, plan: &plan };
@@ -196,20 +195,12 @@ impl Work<'_> {
     async fn make(
         &self,
         backup: Backup<'_>,
-        target: TargetFile,
+        target: Target,
         (scope, progress): ((&Scope, impl Future<Output = ()>), &mut dyn FnMut(u64)),
     ) -> Result<BackupReport, BackupError> {
-        let (target, header, manifest) = match &self.request.passphrase {
-            None => Box::pin(backup.create(target, scope, progress)).await?,
-            Some(passphrase) => {
-                let factor = self.settings.backup.work_factor;
-                let sealed =
-                    AgeWriter::new(target, passphrase, factor).map_err(CreateError::Write)?;
-                let made = Box::pin(backup.create(sealed, scope, progress)).await?;
-                (made.0.finish().map_err(CreateError::Write)?, made.1, made.2)
-            }
-        };
-        let path = target.path().to_owned();
+        let Target { path, sink } = target;
+        let (sink, header, manifest) = Box::pin(backup.create(sink, scope, progress)).await?;
+        let target = sink.finish().map_err(CreateError::Write)?;
         let (bytes, is_beside_store) = (target.written(), target.is_beside_store());
         let sha256 = Some(target.sha256());
         let encrypted = self.request.passphrase.is_some();
@@ -223,7 +214,7 @@ impl Work<'_> {
         }
     }
 
-    fn target(&self) -> Result<TargetFile, BackupError> {
+    fn target(&self) -> Result<Target, BackupError> {
         let path = &self.request.path;
         let is_encrypted = self.request.passphrase.is_some();
         self.request.medium.check(path, &self.settings.data_dir, is_encrypted)?;
@@ -232,7 +223,55 @@ impl Work<'_> {
             bytes: embedded.min_free_disk_bytes.saturating_mul(2),
         });
         let created = create_folder(path).and_then(|()| TargetFile::create(path, floor));
-        created.map_err(|source| BackupError::Target { path: path.clone(), source })
+        let file = created.map_err(|source| BackupError::Target { path: path.clone(), source })?;
+        let path = file.path().to_owned();
+        let sink = match &self.request.passphrase {
+            None => Sink::Plain(file),
+            Some(passphrase) => {
+                let sealed = AgeWriter::new(file, passphrase, self.settings.backup.work_factor);
+                let failed = |error| named(CreateError::Write(error).into(), &path);
+                Sink::Encrypted(sealed.map_err(failed)?)
+            }
+        };
+        Ok(Target { path, sink })
+    }
+}
+
+/// Where the archive goes.
+struct Target {
+    /// Links followed.
+    path: PathBuf,
+    sink: Sink,
+}
+
+enum Sink {
+    Plain(TargetFile),
+    Encrypted(AgeWriter<TargetFile>),
+}
+
+impl Sink {
+    /// Writes what is left; returns the file.
+    fn finish(self) -> io::Result<TargetFile> {
+        match self {
+            Self::Plain(file) => Ok(file),
+            Self::Encrypted(writer) => writer.finish(),
+        }
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(file) => file.write(bytes),
+            Self::Encrypted(writer) => writer.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Plain(file) => file.flush(),
+            Self::Encrypted(writer) => writer.flush(),
+        }
     }
 }
 

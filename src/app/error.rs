@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::backup::catalogue::CatalogueError;
 use crate::blobs::s3;
 use crate::config::{CompleteError, Settings};
 use crate::crypto::age::AgeError;
@@ -207,6 +208,15 @@ pub(super) fn unwritable_exit(error: &io::Error) -> Exit {
         }
         _ if error.raw_os_error() == Some(EIO) => Exit::Io,
         _ => Exit::Exists,
+    }
+}
+
+/// The exit code of a catalogue of archives that cannot be used.
+#[must_use]
+pub fn catalogue_exit(error: &CatalogueError) -> Exit {
+    match error {
+        CatalogueError::Io { .. } | CatalogueError::Remove { .. } => Exit::Io,
+        CatalogueError::Damaged { .. } | CatalogueError::Newer { .. } => Exit::Damaged,
     }
 }
 

@@ -13,7 +13,8 @@ use crate::runtime::limited_read;
 /// What a medium must be.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MediumRule {
-    /// It must be mounted: neither the file system of `/` nor that of the data.
+    /// It must be mounted: neither the file system of `/` nor that of the data directory. Another partition of the same disk
+    /// counts as another medium.
     pub require_mount: bool,
     /// An archive that is not encrypted may be written to a removable one.
     pub allow_plaintext: bool,
@@ -23,7 +24,7 @@ pub struct MediumRule {
 #[derive(Debug, thiserror::Error)]
 pub enum MediumError {
     #[error(
-        "no other medium is mounted at {}: it is on the disk of the system or of the data", path.display()
+        "no other medium is mounted at {}: that is the file system of / or of the data. Mount the backup medium there", path.display()
     )]
     NotMounted { path: PathBuf },
     #[error(

@@ -28,7 +28,7 @@ mod throwaway;
 
 pub use backup::{BackupError, BackupReport, BackupRequest, backup};
 pub use check_objects::{ObjectsChecked, WrongObject, check_objects};
-pub use error::AppError;
+pub use error::{AppError, catalogue_exit};
 pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
 pub use medium::{MediumError, MediumRule};
 pub use offline::with_operations;

@@ -37,15 +37,23 @@ pub enum RestoreTestError {
     Throwaway(#[from] ThrowawayError),
     #[error("what was restored cannot be read")]
     Read(#[source] CreateError),
-    #[error("what was restored cannot be read")]
+    #[error(transparent)]
     Transcript(#[from] TranscriptError),
+    #[error("{} cannot be written", path.display())]
+    WriteRoom {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error(transparent)]
     Extract(#[from] ExtractError),
     #[error("the keys cannot be used")]
     Keys(#[from] KeysError),
     #[error("the restored store is not what the archive holds: {what}")]
     Differs { what: String },
-    #[error("the archive has no room {name}")]
+    #[error(
+        "the archive has no room {name}; `chatto backup extract` with the archive alone lists its rooms"
+    )]
     NoRoom { name: String },
     #[error("the archive has {count} rooms with the name {name}; use an id: {ids}")]
     ManyRooms { name: String, count: usize, ids: String },
@@ -59,7 +67,7 @@ impl RestoreTestError {
             Self::Restore(error) => error.exit(),
             Self::Keys(error) => error.exit(),
             Self::Extract(error) => extract_exit(error),
-            Self::Throwaway(_) | Self::Read(_) => Exit::Io,
+            Self::Throwaway(_) | Self::Read(_) | Self::WriteRoom { .. } => Exit::Io,
             Self::Transcript(TranscriptError::Write(_)) => Exit::Io,
             Self::Transcript(TranscriptError::Store { .. })
             | Self::Differs { .. }
@@ -311,11 +319,15 @@ async fn write_room(
     };
     let name = if room.name.is_empty() { room.participants.join("-") } else { room.name.clone() };
     let path = free_path(request.folder, (&name, room.id.as_str()), end)?;
-    let target = TargetFile::create(&path, None).map_err(TranscriptError::Write)?;
-    let sink = BufWriter::new(target);
-    let (sink, count) = Transcript::new(storage, room.id, request.format, sink).write().await?;
-    let target = sink.into_inner().map_err(|error| TranscriptError::Write(error.into_error()))?;
-    target.commit().map_err(TranscriptError::Write)?;
+    let failed = |source| RestoreTestError::WriteRoom { path: path.clone(), source };
+    let sink = BufWriter::new(TargetFile::create(&path, None).map_err(failed)?);
+    let written = Transcript::new(storage, room.id, request.format, sink).write().await;
+    let (sink, count) = written.map_err(|error| match error {
+        TranscriptError::Write(source) => failed(source),
+        error @ TranscriptError::Store { .. } => error.into(),
+    })?;
+    let target = sink.into_inner().map_err(|error| failed(error.into_error()))?;
+    target.commit().map_err(failed)?;
     Ok(ExtractedRoom { room: room.clone(), path, count })
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Throwaway {
 
 /// The folder cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("no folder for a throwaway store can be made in {}", path.display())]
+#[error("no folder for a throwaway store can be made in {}; --work-dir chooses another place", path.display())]
 pub struct ThrowawayError {
     path: PathBuf,
     #[source]
@@ -44,15 +44,23 @@ impl Throwaway {
     ) -> Result<Self, ThrowawayError> {
         let place = place.map_or_else(default_place, Path::to_owned);
         let failed = |source| ThrowawayError { path: place.clone(), source };
-        remove_leftovers(&place).map_err(failed)?;
-        let folder = place.join(format!("{PREFIX}{}", hex(&random::<8>())));
-        DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
-        let lock = File::open(&folder).and_then(|lock| {
-            flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
-            Ok(lock)
-        });
-        let settings = own_settings(settings, folder.clone());
-        Ok(Self { settings, _lock: lock.map_err(failed)?, folder })
+        if let Err(error) = remove_leftovers(&place) {
+            log::warn!(error:err = error, folder:% = place.display(); "what a killed process has left cannot be removed");
+        }
+        loop {
+            let folder = place.join(format!("{PREFIX}{}", hex(&random::<8>())));
+            DirBuilder::new().mode(0o700).create(&folder).map_err(failed)?;
+            let settings = own_settings(settings, folder.clone());
+            let lock = File::open(&folder).map_err(failed)?;
+            // From here on it is removed at the end, whatever happens.
+            let throwaway = Self { folder, settings, _lock: lock };
+            // Another process that removes leftovers may have been faster.
+            if flock(&throwaway._lock, FlockOperation::NonBlockingLockExclusive).is_ok()
+                && throwaway.folder.exists()
+            {
+                return Ok(throwaway);
+            }
+        }
     }
 
     /// For commands on this store alone.
@@ -67,7 +75,9 @@ impl Throwaway {
 
 impl Drop for Throwaway {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.folder) {
+        if let Err(error) = std::fs::remove_dir_all(&self.folder)
+            && error.kind() != io::ErrorKind::NotFound
+        {
             log::warn!(error:err = error, folder:% = self.folder.display(); "a throwaway store cannot be removed; the next one in this place tries again");
         }
     }

@@ -1,8 +1,8 @@
 //! The catalogue of a folder of archives: which of its files a backup made, in which order, and what is known of them.
 //!
 //! It is the file `.chatto-backups.json` beside the archives. An archive is *writing* before its first byte, *complete* when it
-//! has its name, *verified* when all of it was read again, *damaged* when that found it to be so. Only what is listed here is
-//! ever removed. Everything in it is checked when it is read: a memory stick is filled by anybody.
+//! has its name, *verified* when all of it was read again, *damaged* when a check found damage. Only what is listed here is
+//! ever removed. Everything in it is checked when it is read: anybody may have written to a memory stick.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -23,14 +23,14 @@ const SCHEMA: u32 = 1;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ArchiveState {
-    /// It has not its name yet.
+    /// Its file does not have its final name yet.
     #[default]
     Writing,
     /// It has its name, and was not read again.
     Complete,
     /// All of it was read again.
     Verified,
-    /// It was read again and found to be damaged.
+    /// A check found damage.
     Damaged,
 }
 
@@ -97,12 +97,12 @@ impl CataloguedArchive {
     fn is_plausible(&self) -> bool {
         let texts = [&self.server_id, &self.boot_id, &self.created_at, &self.sha256, &self.program];
         is_file_name(&self.name)
-            // Half, so that the next archives have numbers that can be read, whatever somebody wrote here.
+            // Readers refuse numbers above the limit, and the next archives have higher ones than these.
             && self.sequence <= SEQUENCE_MAX / 2
             && texts.into_iter().all(|text| is_printable(text, 128))
     }
 
-    /// Whether the file of this name is still the one that was written.
+    /// Whether the file of this name is there and has its size.
     #[must_use]
     pub fn is_unchanged(&self, folder: &Path) -> bool {
         let about = folder.join(&self.name).symlink_metadata();
@@ -529,7 +529,7 @@ mod tests {
             std::fs::write(path(name), "archive").unwrap();
         }
         let traversal = r#"{"schema":1,"archives":[{"name":"../x"}]}"#;
-        let escape = r#"{"schema":1,"archives":[{"name":"a[2J"}]}"#;
+        let escape = r#"{"schema":1,"archives":[{"name":"a\u001b[2J"}]}"#;
         let huge = r#"{"schema":1,"archives":[{"name":"a","sequence":9007199254740992}]}"#;
         for text in ["", "{", "[]", r#"{"schema":1}"#, traversal, escape, huge] {
             std::fs::write(path(FILE), text).unwrap();

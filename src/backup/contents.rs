@@ -97,7 +97,7 @@ impl Contents {
 fn describe(name: &str, own: Sum, others: Sum) -> String {
     match own.count == others.count {
         true => format!("{name} has other content"),
-        false => format!("{name} has {} entries instead of {}", others.count, own.count),
+        false => format!("{name} has {} and not {} entries", others.count, own.count),
     }
 }
 
@@ -210,8 +210,8 @@ mod tests {
     fn a_difference_is_named() {
         let one = archive(&[(1, "a", None), (2, "b", None)]);
         let fewer = archive(&[(1, "a", None)]);
-        assert_eq!(one.difference(&fewer).unwrap(), "PAGES has 1 entries instead of 2");
-        assert_eq!(fewer.difference(&one).unwrap(), "PAGES has 2 entries instead of 1");
+        assert_eq!(one.difference(&fewer).unwrap(), "PAGES has 1 and not 2 entries");
+        assert_eq!(fewer.difference(&one).unwrap(), "PAGES has 2 and not 1 entries");
         for other in [[(1, "a", None), (2, "c", None)], [(1, "b", None), (2, "a", None)]] {
             let difference = one.difference(&archive(&other)).unwrap();
             assert_eq!(difference, "PAGES has other content");

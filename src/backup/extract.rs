@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::archive::{ArchiveError, ArchiveReader, Item};
 use super::target::TargetFile;
-use crate::domain::text::file_name;
+use crate::domain::text::file_name_within;
 use crate::domain::{AssetId, File, FileLocation};
 use crate::limits::{COPY_CHUNK_BYTES, EXTRACTED_NAME_MAX_BYTES};
 use crate::storage::{ArchivedRecord, ArchivedStream, check_archived};
@@ -22,9 +22,11 @@ pub enum ExtractError {
         #[source]
         source: io::Error,
     },
-    #[error("{} exists already", path.display())]
+    #[error("{} exists already; -o chooses another directory", path.display())]
     Exists { path: PathBuf },
-    #[error("the archive has no file {0}")]
+    #[error(
+        "the archive has no file {0}; `chatto backup extract` with the archive alone lists its files"
+    )]
     Unknown(AssetId),
     #[error(
         "the file {0} is in S3, and the archive only lists it; `chatto backup --assets=all` includes such files"
@@ -140,9 +142,8 @@ pub fn free_path(
     (name, id): (&str, &str),
     end: &str,
 ) -> Result<PathBuf, ExtractError> {
-    let name = file_name(name);
+    let name = file_name_within(name, EXTRACTED_NAME_MAX_BYTES);
     let name = name.trim_start_matches('.');
-    let name = name.get(..name.floor_char_boundary(EXTRACTED_NAME_MAX_BYTES)).unwrap_or(id);
     let paths = [format!("{name}{end}"), format!("{id}-{name}{end}")].map(|name| folder.join(name));
     let [_, last] = &paths;
     let exists = || ExtractError::Exists { path: last.clone() };
@@ -164,7 +165,7 @@ mod tests {
             ("a\u{1b}[2J\n", "a[2J"),
             ("...", "file"),
             ("", "file"),
-            (&long, long.get(..EXTRACTED_NAME_MAX_BYTES).unwrap()),
+            (&format!("{long}.jpeg"), &format!("{}.jpeg", long.get(..194).unwrap())),
         ] {
             let path = free_path(folder.path(), (name, "A1"), "").unwrap();
             assert_eq!(path, folder.path().join(safe), "{name:?}");

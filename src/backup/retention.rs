@@ -17,15 +17,15 @@ pub struct Retention {
 }
 
 impl Retention {
-    /// What is recommended (product.md, 6.2).
+    /// What `prune` keeps by default.
     pub const RECOMMENDED: Self = Self { last: 3, daily: 14, weekly: 8, monthly: 6 };
 }
 
 /// What retention did in a folder.
 #[derive(Debug, Default)]
 pub struct Pruned {
-    /// Removed, or to be removed if nothing was; oldest first.
-    pub removed: Vec<CataloguedArchive>,
+    /// Removed, or in a dry run only chosen; oldest first.
+    pub superseded: Vec<CataloguedArchive>,
     /// Servers of which no archive may be removed.
     pub refused: Vec<RetentionError>,
 }
@@ -38,7 +38,7 @@ pub enum RetentionError {
     )]
     NoneVerified { server_id: String },
     #[error(
-        "the clock of this machine ({now}) is behind the time of {name} ({time}), so nothing is removed; set the clock"
+        "the clock of this machine ({now}) is behind the time of {name} ({time}), so no archive of its server is removed; set the clock"
     )]
     ClockBehind { now: String, name: String, time: String },
 }
@@ -59,7 +59,10 @@ impl Retention {
         let mut refused = Vec::new();
         let mut choose = |catalogue: &Catalogue| {
             let mut servers: BTreeMap<&str, Vec<CataloguedArchive>> = BTreeMap::new();
-            let wanted = |one: &&CataloguedArchive| server_id.is_none_or(|id| id == one.server_id);
+            // One that is gone, or another file by now, neither takes a place nor supersedes another.
+            let wanted = |one: &&CataloguedArchive| {
+                server_id.is_none_or(|id| id == one.server_id) && one.is_unchanged(folder)
+            };
             for archive in catalogue.archives.iter().filter(wanted) {
                 servers.entry(&archive.server_id).or_default().push(archive.clone());
             }
@@ -72,7 +75,7 @@ impl Retention {
             }
             names
         };
-        let removed = match is_dry_run {
+        let superseded = match is_dry_run {
             false => Catalogue::remove(folder, choose)?,
             true => {
                 let catalogue = Catalogue::read(folder)?.unwrap_or_default();
@@ -80,7 +83,7 @@ impl Retention {
                 catalogue.removable(folder, &names)
             }
         };
-        Ok(Pruned { removed, refused })
+        Ok(Pruned { superseded, refused })
     }
 
     /// The archives of one server that are superseded, by name, oldest first. None that is newer than the newest verified
@@ -139,8 +142,8 @@ impl Retention {
     }
 }
 
-/// The archives whose times can be right: not in the future, and of the rest the longest row in which no time is before that
-/// of a lower number. Others were made while the clock was wrong; they count for nothing but their number.
+/// The archives whose times can be right: those that are not in the future, and of these the longest subsequence, by number,
+/// in which times do not decrease. The others were made while the clock was wrong.
 fn trusted<'a>(
     archives: &[&'a CataloguedArchive],
     now_ms: i64,
@@ -148,23 +151,23 @@ fn trusted<'a>(
     let timed = archives.iter().filter_map(|archive| Some((*archive, archive.time_ms()?)));
     let timed: Vec<(&CataloguedArchive, i64)> =
         timed.filter(|(_, time_ms)| *time_ms <= now_ms).collect();
-    // Patience sorting: of the rows of each length the one whose last time is the least, by its last position.
-    let mut rows: Vec<usize> = Vec::new();
-    let mut before: Vec<Option<usize>> = Vec::new();
+    // Patience sorting: the ends of the subsequences of each length, those with the least time, and what precedes each.
+    let mut ends: Vec<usize> = Vec::new();
+    let mut previous: Vec<Option<usize>> = Vec::new();
     let time = |position: &usize| timed.get(*position).map_or(i64::MAX, |(_, time)| *time);
     for (position, (_, time_ms)) in timed.iter().enumerate() {
-        let length = rows.partition_point(|last| time(last) <= *time_ms);
-        before.push(length.checked_sub(1).and_then(|length| rows.get(length).copied()));
-        match rows.get_mut(length) {
-            Some(last) => *last = position,
-            None => rows.push(position),
+        let length = ends.partition_point(|end| time(end) <= *time_ms);
+        previous.push(length.checked_sub(1).and_then(|length| ends.get(length).copied()));
+        match ends.get_mut(length) {
+            Some(end) => *end = position,
+            None => ends.push(position),
         }
     }
     let mut chosen = Vec::new();
-    let mut next = rows.last().copied();
+    let mut next = ends.last().copied();
     while let Some(position) = next {
         chosen.extend(timed.get(position).copied());
-        next = before.get(position).copied().flatten();
+        next = previous.get(position).copied().flatten();
     }
     chosen.reverse();
     chosen
@@ -294,6 +297,35 @@ mod tests {
         let mut archives = daily(0..5);
         archives[4] = archive(4, BEGIN + 3999 * DAY_MS, Verified);
         assert_eq!(kept(keep, &archives, LATER), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn what_is_gone_or_was_replaced_supersedes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let header = |sequence| crate::backup::archive::Header {
+            server_id: "S0000000000000001".to_owned(),
+            sequence,
+            created_at: rfc3339(BEGIN),
+            ..Default::default()
+        };
+        for (name, sequence) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
+            Catalogue::begin(&path(name), "S0000000000000001", &|_| None).unwrap();
+            std::fs::write(path(name), "archive").unwrap();
+            let (bytes, sha256, encrypted) = (7, None, true);
+            let header = header(sequence);
+            let made =
+                super::super::catalogue::Completed { header: &header, bytes, sha256, encrypted };
+            Catalogue::complete(&path(name), &made).unwrap();
+            Catalogue::note(&path(name), Some(&header), Verified).unwrap();
+        }
+        std::fs::remove_file(path("d")).unwrap();
+        std::fs::write(path("c"), "something else").unwrap();
+        let keep = Retention { last: 1, ..NONE };
+        let pruned = keep.prune(folder.path(), (None, LATER), false).unwrap();
+        let names: Vec<&str> = pruned.superseded.iter().map(|one| one.name.as_str()).collect();
+        assert_eq!(names, ["a"]);
+        assert!(path("b").exists() && path("c").exists());
     }
 
     #[test]

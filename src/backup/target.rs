@@ -262,7 +262,7 @@ pub(super) fn remove_leftover(path: &Path) -> io::Result<bool> {
 }
 
 /// The folder of a file.
-pub(super) fn directory(path: &Path) -> &Path {
+pub fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 

@@ -23,7 +23,7 @@ pub enum TranscriptFormat {
 /// What was written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TranscriptCount {
-    /// Rows and replies.
+    /// Rows of the timeline, and replies.
     pub rows: u64,
     /// Messages whose key is not there.
     pub unreadable: u64,
@@ -142,7 +142,7 @@ impl<'a, W: Write> Transcript<'a, W> {
                     Some(MessageText::Unreadable) => "[unreadable: its key is missing]".to_owned(),
                 };
                 // Writing to a String cannot fail.
-                write!(line, ": {}", printable(&shown)).ok();
+                write!(line, ": {shown}").ok();
                 if message.updated_ms.is_some() {
                     line.push_str(" [edited]");
                 }
@@ -162,7 +162,7 @@ impl<'a, W: Write> Transcript<'a, W> {
             RowKind::Unknown => line.push_str(" [of a kind that this version does not know]"),
         }
         line.push('\n');
-        line
+        printable(&line)
     }
 
     fn object(&self, row: &Row, root: Option<&Row>, text: Option<&MessageText>) -> String {
@@ -209,7 +209,7 @@ impl<'a, W: Write> Transcript<'a, W> {
 
     fn author(&self, user: &UserId) -> Value {
         self.storage.state().read(|tables| {
-            let known = tables.users.get(user);
+            let known = tables.users.get(user).filter(|user| !user.deleted);
             json!({
                 "id": user.to_string(),
                 "login": known.map(|user| user.login.as_str()),
@@ -226,6 +226,8 @@ impl<'a, W: Write> Transcript<'a, W> {
                 name => format!("{name} ({})", known.login),
             })
         });
+        // A line end in a name would begin what looks like another message.
+        let name = name.map(|name| name.replace(char::is_control, " "));
         name.unwrap_or_else(|| format!("deleted user {user}"))
     }
 }

@@ -104,7 +104,7 @@ pub struct Import {
     kept: Kept,
     /// The subjects of the keys that users need to write and to read what they wrote last.
     needed_keys: HashSet<String>,
-    /// What the subjects of keys begin with whose accounts are deleted in the archive.
+    /// Ids of users whose accounts are deleted in the archive.
     deleted_users: HashSet<String>,
 }
 
@@ -184,7 +184,7 @@ impl Import {
 
     /// Waits until every process that was using the store has noticed: none writes later than [`EPOCH_CHECK_TTL`] after
     /// it last found the store complete. Where several processes may share the store, a restore over it waits before
-    /// it changes anything else.
+    /// it deletes or creates an archived stream.
     pub async fn wait_for_writers(&self) {
         if self.kept.meta.is_some() {
             self.clock.sleep(EPOCH_CHECK_TTL).await;

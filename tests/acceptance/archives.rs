@@ -60,10 +60,10 @@ fn retention_counts_numbers_and_removes_only_what_verified_archives_supersede() 
     std::fs::write(&own, "something else").unwrap();
     let made = make(&["--keep-last", "2", "--prune-dry-run"]);
     let superseded = [&paths[0], &paths[2]].map(|path| path.rsplit_once('/').unwrap().1);
-    assert_eq!(made["removed"], json!(superseded));
+    assert_eq!(made["superseded"], json!(superseded));
     assert_eq!((&made["verified"], listed(&server, &folder).len()), (&json!(true), 5));
     let done = json_of(&server, &["backup", "prune", text(&folder), "--keep-last", "2"]);
-    assert_eq!(done["removed"], json!(superseded));
+    assert_eq!(done["superseded"], json!(superseded));
     let mut expected = states(&[(2, "verified"), (4, "verified")]);
     expected.push((Value::Null, "not catalogued".to_owned()));
     assert_eq!(listed(&server, &folder), expected);
@@ -211,7 +211,7 @@ fn rooms_and_files_are_extracted_from_an_archive() {
     assert_eq!((&newest["unreadable"], &newest["author"]["login"]), (&json!(true), &json!("ada")));
     for (wanted, exit, expected) in [
         ("nowhere", 1, "no room nowhere"),
-        ("A0000000000000000000000", 1, "has no"),
+        ("A00000000000000", 1, "has no file"),
         (&**id, 73, "exists already"),
     ] {
         let (found, stderr) = refused(&of.server, &[&extract[..], &[wanted]].concat());

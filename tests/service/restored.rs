@@ -232,12 +232,14 @@ fn a_restore_that_is_interrupted_anywhere_is_repeated_to_a_complete_store() {
 
         let nats = connect(&target.url()).await;
         let all = awaits(restore(&nats, &blobs(&nats), &archived)).await;
-        assert!(all > FIRST + LAST, "{all}");
+        // A response that is there at once is not waited for, so their number differs from run to run.
+        assert!(all > 20, "{all}");
         let complete = content(&archive(&nats, &runtime, &blobs(&nats)).await);
         assert!(complete.len() > 20, "{}", complete.len());
         assert_eq!(complete.len(), content(&archived).len());
-        let between = (FIRST..all - LAST).step_by(STEP);
-        for awaits in (1..FIRST).chain(between).chain((all - LAST..).step_by(3)) {
+        let last = all.saturating_sub(LAST).max(FIRST);
+        let between = (FIRST..last).step_by(STEP);
+        for awaits in (1..FIRST).chain(between).chain((last..).step_by(3)) {
             let before = epoch(&target, &runtime).await.unwrap();
             let store = blobs(&nats);
             let ended = CutAt::new(restore(&nats, &store, &archived), awaits).await.is_some();

@@ -32,7 +32,7 @@ pub(in crate::cli) struct Backup {
     /// read the archive again and check all of it
     #[argh(switch)]
     pub(in crate::cli) verify: bool,
-    /// then remove archives of this server beside it, except the last n and what other --keep options keep; verifies
+    /// verify it, then remove older archives of this server in its directory; keep the last n
     #[argh(option, arg_name = "n")]
     pub(in crate::cli) keep_last: Option<u32>,
     /// keep one of each of the last n days that have one
@@ -47,10 +47,10 @@ pub(in crate::cli) struct Backup {
     /// show what the --keep options would remove, and remove nothing
     #[argh(switch)]
     pub(in crate::cli) prune_dry_run: bool,
-    /// refuse to write to the disk of the system or of the data: another medium must be mounted there
+    /// refuse to write to the file system of / or of the data: another medium must be mounted there
     #[argh(switch)]
     pub(in crate::cli) require_mount: bool,
-    /// write an archive that is not encrypted even to a removable medium
+    /// write an archive that is not encrypted even to a USB or removable disk, FAT or exFAT
     #[argh(switch)]
     pub(in crate::cli) allow_plaintext: bool,
     #[argh(subcommand)]
@@ -66,7 +66,7 @@ pub(in crate::cli) enum BackupCommand {
     Extract(BackupExtract),
 }
 
-/// Write single rooms or files of an archive into a directory; without any, list what the archive has.
+/// Write rooms or files of an archive into a directory; without a room or file, list what it has.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "extract")]
 pub(in crate::cli) struct BackupExtract {
@@ -74,9 +74,9 @@ pub(in crate::cli) struct BackupExtract {
     #[argh(positional, arg_name = "file")]
     pub(in crate::cli) file: PathBuf,
     /// ids of files, ids or names of rooms
-    #[argh(positional, arg_name = "room|asset")]
+    #[argh(positional, arg_name = "room|file")]
     pub(in crate::cli) wanted: Vec<String>,
-    /// where to write; by default the present directory
+    /// where to write; by default the current directory
     #[argh(option, short = 'o', arg_name = "directory")]
     pub(in crate::cli) output: Option<PathBuf>,
     /// how rooms are written: text or json, an object on each line
@@ -154,7 +154,7 @@ pub(in crate::cli) struct BackupPrune {
     pub(in crate::cli) dry_run: bool,
 }
 
-/// Check an archive: its header, or every byte, hash and count of it, or by a restore; needs no server.
+/// Check an archive: its header, or every byte, hash and count of it; --restore-test also restores it. Needs no server.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "verify")]
 pub(in crate::cli) struct BackupVerify {

@@ -19,29 +19,35 @@ use crate::config::Purpose;
 use crate::domain::AssetId;
 
 pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliError> {
+    let folder = args.output.clone().unwrap_or_else(|| PathBuf::from("."));
+    if !folder.is_dir() {
+        let text = format!("there is no directory {}", folder.display());
+        return Err(CliError::new(Exit::Exists, text));
+    }
+    if args.keys_passphrase_file.is_some() && args.keys.is_none() {
+        return Err(CliError::usage("--keys-passphrase-file is for --keys"));
+    }
     let flags =
         PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
     let secret = passphrase(context, &args.file, flags)?;
     let keys = keys(context, args, secret.clone())?;
     let archive = open_archive(&args.file, secret, args.max_work_factor)?;
     context.log_to_terminal();
-    let folder = args.output.clone().unwrap_or_else(|| PathBuf::from("."));
-    if !folder.is_dir() {
-        let text = format!("there is no directory {}", folder.display());
-        return Err(CliError::new(Exit::Exists, text));
+    if args.wanted.is_empty() {
+        return list(context, args, &archive);
     }
-    let ids = args.wanted.iter().map(|text| text.parse::<AssetId>());
-    let (files, rooms): (Vec<_>, Vec<_>) = ids.zip(&args.wanted).partition(|(id, _)| id.is_ok());
-    let files: Vec<AssetId> = files.into_iter().filter_map(|(id, _)| id.ok()).collect();
-    let rooms: Vec<String> = rooms.into_iter().map(|(_, name)| name.clone()).collect();
+    let (mut files, mut rooms) = (Vec::new(), Vec::new());
+    for wanted in &args.wanted {
+        match wanted.parse::<AssetId>() {
+            Ok(id) => files.push(id),
+            Err(_) => rooms.push(wanted.clone()),
+        }
+    }
     let extracted = match files.is_empty() {
         true => Vec::new(),
         false => extract_files(&mut archive.open()?, &files, &folder)
             .map_err(app::RestoreTestError::from)?,
     };
-    if args.wanted.is_empty() {
-        return list(context, args, &archive);
-    }
     let mut written = Vec::new();
     if !rooms.is_empty() {
         let of = (args, &archive, keys.as_ref());

@@ -12,7 +12,6 @@ use crate::cli::args::BackupList;
 use crate::cli::output::{row, size_text};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::Purpose;
-use crate::observe;
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &BackupList) -> Result<Exit, CliError> {
@@ -39,13 +38,7 @@ pub(super) fn run(context: &Context, args: &BackupList) -> Result<Exit, CliError
     if rows.is_empty() {
         context.output.note(&format!("there are no archives in {}", folder.display()));
     }
-    match damaged {
-        None => Ok(Exit::Success),
-        Some(error) => {
-            context.output.warning(&observe::chain(&error));
-            Ok(Exit::Failed)
-        }
-    }
+    damaged.map_or(Ok(Exit::Success), |error| Err(error.into()))
 }
 
 /// The given directory, or the configured one.

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use prune::KeepFlags;
+
 use super::args::{AssetChoice, Backup, BackupCommand};
 use super::local::running;
 use super::output::size_text;
@@ -21,6 +23,7 @@ use super::{CliError, Context, Exit};
 use crate::app::{self, BackupError, BackupReport, BackupRequest, MediumRule};
 use crate::backup::create::AssetScope;
 use crate::backup::retention::Retention;
+use crate::backup::target::directory;
 use crate::config::{Loaded, Purpose};
 use crate::crypto::Secret;
 use crate::observe;
@@ -34,10 +37,13 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         Some(BackupCommand::Extract(extract)) => return extract::run(context, extract),
         None => {}
     }
-    let retention = prune::retention((
-        (args.keep_last, args.keep_daily),
-        (args.keep_weekly, args.keep_monthly),
-    ))?;
+    let flags = KeepFlags {
+        last: args.keep_last,
+        daily: args.keep_daily,
+        weekly: args.keep_weekly,
+        monthly: args.keep_monthly,
+    };
+    let retention = flags.retention()?;
     if args.prune_dry_run && retention.is_none() {
         return Err(CliError::usage("--prune-dry-run needs a --keep option"));
     }
@@ -65,7 +71,7 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         verify::verify(context, &open_archive(&report.path, passphrase, None)?)?;
     }
     summarise(context, (&path, verified, &report));
-    let removed = match retention {
+    let superseded = match retention {
         Some(retention) => prune_beside(context, (args, retention, &report))?,
         None => Vec::new(),
     };
@@ -79,7 +85,8 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         "assets": report.manifest.assets,
         "listed_objects": report.manifest.listed_objects,
         "missing": report.manifest.missing,
-        "removed": removed,
+        "superseded": superseded,
+        "prune_dry_run": args.prune_dry_run,
     });
     context.output.result(&format!("{}\n", path.display()), fields);
     Ok(Exit::Success)
@@ -90,15 +97,17 @@ fn prune_beside(
     context: &Context,
     (args, retention, report): (&Backup, Retention, &BackupReport),
 ) -> Result<Vec<String>, CliError> {
-    let folder = report.path.parent().unwrap_or(Path::new("/"));
+    let folder = directory(&report.path);
     let server_id = Some(report.header.server_id.as_str());
     let pruned = prune::prune((retention, folder), server_id, args.prune_dry_run)?;
-    prune::warn(context, &pruned);
+    for refused in &pruned.refused {
+        context.output.warning(&refused.to_string());
+    }
     let verb = if args.prune_dry_run { "would be removed" } else { "removed" };
-    for archive in &pruned.removed {
+    for archive in &pruned.superseded {
         context.output.note(&format!("{verb}: {}", archive.name));
     }
-    Ok(pruned.removed.into_iter().map(|archive| archive.name).collect())
+    Ok(pruned.superseded.into_iter().map(|archive| archive.name).collect())
 }
 
 fn make(

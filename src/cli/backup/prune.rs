@@ -5,6 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::list::folder;
+use crate::app;
 use crate::backup::catalogue::CatalogueError;
 use crate::backup::retention::{Pruned, Retention};
 use crate::cli::args::BackupPrune;
@@ -13,36 +14,52 @@ use crate::limits::RETENTION_MAX;
 use crate::observe;
 use crate::runtime::Clock;
 
-/// Last and daily, weekly and monthly.
-type KeepFlags = ((Option<u32>, Option<u32>), (Option<u32>, Option<u32>));
-
-pub(super) fn run(context: &Context, args: &BackupPrune) -> Result<Exit, CliError> {
-    let flags = ((args.keep_last, args.keep_daily), (args.keep_weekly, args.keep_monthly));
-    let retention = retention(flags)?.unwrap_or(Retention::RECOMMENDED);
-    let folder = folder(context, args.directory.as_deref())?;
-    let pruned = prune((retention, &folder), None, args.dry_run)?;
-    warn(context, &pruned);
-    let names: Vec<&str> = pruned.removed.iter().map(|archive| archive.name.as_str()).collect();
-    let bytes: u64 = pruned.removed.iter().map(|archive| archive.bytes).sum();
-    let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-    let fields = json!({ "removed": names, "bytes": bytes, "dry_run": args.dry_run });
-    context.output.result(&text, fields);
-    Ok(if pruned.refused.is_empty() { Exit::Success } else { Exit::Failed })
+/// What the `--keep` options say.
+#[derive(Clone, Copy)]
+pub(super) struct KeepFlags {
+    pub(super) last: Option<u32>,
+    pub(super) daily: Option<u32>,
+    pub(super) weekly: Option<u32>,
+    pub(super) monthly: Option<u32>,
 }
 
-/// What the flags say; `None`: none of them is there.
-pub(super) fn retention(
-    ((last, daily), (weekly, monthly)): KeepFlags,
-) -> Result<Option<Retention>, CliError> {
-    let given = [last, daily, weekly, monthly];
-    if given.iter().all(Option::is_none) {
-        return Ok(None);
+pub(super) fn run(context: &Context, args: &BackupPrune) -> Result<Exit, CliError> {
+    let flags = KeepFlags {
+        last: args.keep_last,
+        daily: args.keep_daily,
+        weekly: args.keep_weekly,
+        monthly: args.keep_monthly,
+    };
+    let retention = flags.retention()?.unwrap_or(Retention::RECOMMENDED);
+    let folder = folder(context, args.directory.as_deref())?;
+    let pruned = prune((retention, &folder), None, args.dry_run)?;
+    let names: Vec<&str> = pruned.superseded.iter().map(|archive| archive.name.as_str()).collect();
+    let bytes: u64 = pruned.superseded.iter().map(|archive| archive.bytes).sum();
+    let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+    let fields = json!({ "superseded": names, "bytes": bytes, "dry_run": args.dry_run });
+    context.output.result(&text, fields);
+    match pruned.refused.as_slice() {
+        [] => Ok(Exit::Success),
+        refused => {
+            let lines: Vec<String> = refused.iter().map(ToString::to_string).collect();
+            Err(CliError::new(Exit::Failed, lines.join("\n")))
+        }
     }
-    if given.iter().flatten().any(|number| *number > RETENTION_MAX) {
-        return Err(CliError::usage(format!("a --keep option must be 0 to {RETENTION_MAX}")));
+}
+
+impl KeepFlags {
+    /// `None`: none of them was given.
+    pub(super) fn retention(self) -> Result<Option<Retention>, CliError> {
+        let given = [self.last, self.daily, self.weekly, self.monthly];
+        if given.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        if given.iter().flatten().any(|number| *number > RETENTION_MAX) {
+            return Err(CliError::usage(format!("a --keep option must be 0 to {RETENTION_MAX}")));
+        }
+        let [last, daily, weekly, monthly] = given.map(Option::unwrap_or_default);
+        Ok(Some(Retention { last, daily, weekly, monthly }))
     }
-    let [last, daily, weekly, monthly] = given.map(Option::unwrap_or_default);
-    Ok(Some(Retention { last, daily, weekly, monthly }))
 }
 
 /// Removes the superseded archives of one server or, each by themselves, of all.
@@ -55,22 +72,8 @@ pub(super) fn prune(
     Ok(retention.prune(folder, (server_id, now_ms), is_dry_run)?)
 }
 
-/// Prints why archives stay.
-pub(super) fn warn(context: &Context, pruned: &Pruned) {
-    for refused in &pruned.refused {
-        context.output.warning(&refused.to_string());
-    }
-}
-
 impl From<CatalogueError> for CliError {
     fn from(error: CatalogueError) -> Self {
-        Self::new(exit(&error), observe::chain(&error))
-    }
-}
-
-fn exit(error: &CatalogueError) -> Exit {
-    match error {
-        CatalogueError::Io { .. } | CatalogueError::Remove { .. } => Exit::Io,
-        CatalogueError::Damaged { .. } | CatalogueError::Newer { .. } => Exit::Damaged,
+        Self::new(app::catalogue_exit(&error), observe::chain(&error))
     }
 }

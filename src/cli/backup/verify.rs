@@ -19,13 +19,16 @@ use crate::config::{Purpose, Settings};
 use crate::observe;
 
 pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliError> {
+    if args.level == VerifyLevel::Header && (args.restore_test || args.check_s3) {
+        return Err(CliError::usage("--restore-test and --check-s3 need --level=full"));
+    }
+    if args.work_dir.is_some() && !args.restore_test {
+        return Err(CliError::usage("--work-dir is for --restore-test"));
+    }
     let flags =
         PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
     let passphrase = passphrase(context, &args.file, flags)?;
     let archive = open_archive(&args.file, passphrase, args.max_work_factor)?;
-    if args.level == VerifyLevel::Header && (args.restore_test || args.check_s3) {
-        return Err(CliError::usage("--restore-test and --check-s3 need --level=full"));
-    }
     let settings = match args.restore_test || args.check_s3 {
         true => Some(context.load(Purpose::Local)?.settings),
         false => None,
@@ -94,7 +97,7 @@ impl Verified {
         text.push_str(match (manifest, tested) {
             (None, _) => "the header can be read; nothing else was checked\n",
             (Some(_), None) => "complete and undamaged\n",
-            (Some(_), Some(_)) => "complete, undamaged, and restored as it is\n",
+            (Some(_), Some(_)) => "complete and undamaged; a test restore gave the same data\n",
         });
         text
     }

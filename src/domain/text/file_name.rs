@@ -13,6 +13,12 @@ const NAMELESS: &str = "file";
 /// invisible characters, 1 to 255 bytes. Names that differ only in case are different names.
 #[must_use]
 pub fn file_name(sent: &str) -> String {
+    file_name_within(sent, MAX_BYTES)
+}
+
+/// The same, of at most so many bytes, 64 or more.
+#[must_use]
+pub fn file_name_within(sent: &str, max_bytes: usize) -> String {
     let last = sent.rsplit(['/', '\\']).next().unwrap_or_default();
     let visible: String = last.chars().filter(|c| !c.is_control()).collect();
     let name = shown(&visible);
@@ -20,13 +26,13 @@ pub fn file_name(sent: &str) -> String {
     if name.chars().all(|c| c == '.') {
         return NAMELESS.to_owned();
     }
-    if name.len() <= MAX_BYTES {
+    if name.len() <= max_bytes {
         return name;
     }
     let extension = name.rfind('.').and_then(|dot| name.get(dot..));
     let extension = extension.filter(|extension| extension.len() <= EXTENSION_MAX_BYTES);
     let extension = extension.unwrap_or_default();
-    let stem_end = name.floor_char_boundary(MAX_BYTES - extension.len());
+    let stem_end = name.floor_char_boundary(max_bytes.saturating_sub(extension.len()));
     [name.get(..stem_end).unwrap_or_default(), extension].concat()
 }
 

@@ -10,7 +10,7 @@ pub use account::{
     DisplayName, DisplayNameError, Email, EmailError, Login, LoginError, Password, PasswordError,
     is_reserved_login,
 };
-pub use file_name::file_name;
+pub use file_name::{file_name, file_name_within};
 pub use message::{Body, BodyError, EmojiError, StatusError, custom_status, emoji_shortcode};
 pub use names::{
     DescriptionError, IdempotencyKey, IdempotencyKeyError, RoleNameError, RoomName, RoomNameError,
