@@ -5,14 +5,14 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::backup::archive::{Header, Manifest};
-use crate::backup::catalogue::{Catalogue, CatalogueError, Completed};
+use crate::backup::catalogue::{Catalogue, CatalogueError, Completed, check_name};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
-use crate::backup::target::{SpaceFloor, TargetFile};
+use crate::backup::target::{SpaceFloor, TargetFile, directory};
 use crate::config::Settings;
 use crate::crypto::Secret;
 use crate::crypto::age::AgeWriter;
-use crate::limits::{BACKUP_TASKS_MAX, SYSTEM_FACT_MAX_BYTES};
-use crate::observe::rfc3339;
+use crate::limits::{ARCHIVES_PER_SECOND_MAX, BACKUP_TASKS_MAX, SYSTEM_FACT_MAX_BYTES};
+use crate::observe::{file_time, rfc3339};
 use crate::operator::{Exit, VERSION};
 use crate::runtime::{Clock, Runtime, Scope, limited_read};
 use crate::storage::Export;
@@ -26,8 +26,7 @@ use super::restore::ArchiveFile;
 
 /// What is to be archived, and where.
 pub struct BackupRequest {
-    /// The file of the archive.
-    pub path: PathBuf,
+    pub target: BackupTarget,
     /// Encrypts it.
     pub passphrase: Option<Secret>,
     pub assets: AssetScope,
@@ -35,6 +34,15 @@ pub struct BackupRequest {
     pub medium: MediumRule,
     /// Settings that are no secret, for the header.
     pub configuration: BTreeMap<String, String>,
+}
+
+/// Where the archive goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackupTarget {
+    /// A file of this name, in the place of a former one.
+    File(PathBuf),
+    /// A new file in this folder, named by the time.
+    Folder(PathBuf),
 }
 
 /// A complete archive.
@@ -215,14 +223,21 @@ impl Work<'_> {
     }
 
     fn target(&self) -> Result<Target, BackupError> {
-        let path = &self.request.path;
         let is_encrypted = self.request.passphrase.is_some();
+        let (BackupTarget::File(path) | BackupTarget::Folder(path)) = &self.request.target;
         self.request.medium.check(path, &self.settings.data_dir, is_encrypted)?;
         let floor = self.settings.embedded.as_ref().map(|embedded| SpaceFloor {
             path: self.settings.data_dir.clone(),
             bytes: embedded.min_free_disk_bytes.saturating_mul(2),
         });
-        let created = create_folder(path).and_then(|()| TargetFile::create(path, floor));
+        let created = match &self.request.target {
+            BackupTarget::File(path) => check_name(path)
+                .and_then(|()| create_folder(directory(path)))
+                .and_then(|()| TargetFile::create(path, floor)),
+            BackupTarget::Folder(folder) => {
+                create_folder(folder).and_then(|()| self.create_in(folder, floor.as_ref()))
+            }
+        };
         let file = created.map_err(|source| BackupError::Target { path: path.clone(), source })?;
         let path = file.path().to_owned();
         let sink = match &self.request.passphrase {
@@ -235,9 +250,31 @@ impl Work<'_> {
         };
         Ok(Target { path, sink })
     }
+
+    /// A file whose name no other has, nor another backup at the same time.
+    fn create_in(&self, folder: &Path, floor: Option<&SpaceFloor>) -> io::Result<TargetFile> {
+        let time = file_time(self.clock.unix_ms());
+        let end = if self.request.passphrase.is_some() { ".tar.gz.age" } else { ".tar.gz" };
+        let mut name = format!("{time}{end}");
+        // Two within a second, or a clock that went back.
+        for number in 2..ARCHIVES_PER_SECOND_MAX {
+            match TargetFile::create_new(&folder.join(&name), floor.cloned()) {
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::AlreadyExists | io::ErrorKind::ResourceBusy
+                    ) =>
+                {
+                    name = format!("{time}-{number}{end}");
+                }
+                created => return created,
+            }
+        }
+        Err(io::ErrorKind::AlreadyExists.into())
+    }
 }
 
-/// Where the archive goes.
+/// The archive that is being written.
 struct Target {
     /// Links followed.
     path: PathBuf,
@@ -292,11 +329,8 @@ fn named(error: BackupError, path: &Path) -> BackupError {
 }
 
 /// The folder of the archive, readable by this account only.
-fn create_folder(path: &Path) -> io::Result<()> {
+fn create_folder(folder: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let Some(folder) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else {
-        return Ok(());
-    };
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 

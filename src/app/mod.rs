@@ -26,7 +26,7 @@ mod store;
 mod swap;
 mod throwaway;
 
-pub use backup::{BackupError, BackupReport, BackupRequest, backup};
+pub use backup::{BackupError, BackupReport, BackupRequest, BackupTarget, backup};
 pub use check_objects::{ObjectsChecked, WrongObject, check_objects};
 pub use error::{AppError, catalogue_exit};
 pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};

@@ -4,10 +4,11 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{Advice, fadvise};
+use rustix::fs::{Advice, OFlags, fadvise};
 
 use crate::backup::archive::{ArchiveError, ArchiveReader, AssetOrigin, Header, Manifest};
 use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError};
@@ -164,7 +165,7 @@ impl ArchiveFile {
         let failed = |source| RestoreFailure::File { path: path.to_owned(), source };
         let mut start = Vec::new();
         let limit = u64::try_from(FORM_BYTES).unwrap_or(u64::MAX);
-        File::open(path)
+        open_file(path)
             .and_then(|file| file.take(limit).read_to_end(&mut start))
             .map_err(failed)?;
         match Form::of(&start) {
@@ -183,7 +184,7 @@ impl ArchiveFile {
         passphrase: Option<Secret>,
         work_factor_max: u8,
     ) -> Result<Self, RestoreFailure> {
-        match File::open(&path) {
+        match open_file(&path) {
             Ok(file) => Ok(Self { path, file, passphrase, work_factor_max }),
             Err(source) => Err(RestoreFailure::File { path, source }),
         }
@@ -223,6 +224,16 @@ impl ArchiveFile {
             Some(passphrase) => Box::new(AgeReader::open(file, passphrase, self.work_factor_max)?),
         };
         Ok(ArchiveReader::open(plain)?)
+    }
+}
+
+/// Opens an ordinary file, which can be read twice, without waiting for the other end of a pipe.
+fn open_file(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not an ordinary file")),
     }
 }
 

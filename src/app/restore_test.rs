@@ -352,7 +352,10 @@ fn rooms(storage: &Storage) -> Vec<ArchivedRoom> {
 }
 
 fn choose<'a>(rooms: &'a [ArchivedRoom], name: &str) -> Result<&'a ArchivedRoom, RestoreTestError> {
-    let named = |room: &&ArchivedRoom| room.id.as_str() == name || room.name == name;
+    if let Some(room) = rooms.iter().find(|room| room.id.as_str() == name) {
+        return Ok(room);
+    }
+    let named = |room: &&ArchivedRoom| room.name == name;
     let found: Vec<&ArchivedRoom> = rooms.iter().filter(named).collect();
     match found.as_slice() {
         [] => Err(RestoreTestError::NoRoom { name: name.to_owned() }),

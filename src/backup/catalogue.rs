@@ -5,15 +5,16 @@
 //! ever removed. Everything in it is checked when it is read: anybody may have written to a memory stick.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::fs::OpenOptions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::archive::{Header, SEQUENCE_MAX, is_printable};
-use super::target::{TargetFile, directory, remove_leftover};
+use super::target::{TargetFile, directory, no_follow, remove_leftover};
 use crate::limits::{CATALOGUE_ARCHIVES_MAX, CATALOGUE_MAX_BYTES};
-use crate::runtime::limited_read;
 
 /// The name of the file.
 const FILE: &str = ".chatto-backups.json";
@@ -97,8 +98,7 @@ impl CataloguedArchive {
     fn is_plausible(&self) -> bool {
         let texts = [&self.server_id, &self.boot_id, &self.created_at, &self.sha256, &self.program];
         is_file_name(&self.name)
-            // Readers refuse numbers above the limit, and the next archives have higher ones than these.
-            && self.sequence <= SEQUENCE_MAX / 2
+            && self.sequence <= SEQUENCE_MAX
             && texts.into_iter().all(|text| is_printable(text, 128))
     }
 
@@ -145,6 +145,9 @@ pub struct Catalogue {
     pub archives: Vec<CataloguedArchive>,
 }
 
+/// Reads the header of an archive, if the file is one that can be opened.
+pub type Identify<'a> = &'a dyn Fn(&Path) -> Option<Header>;
+
 /// A complete archive that gets its place in the catalogue.
 pub struct Completed<'a> {
     pub header: &'a Header,
@@ -165,12 +168,10 @@ impl Catalogue {
             schema: u32,
         }
         let path = folder.join(FILE);
-        let text = match limited_read(&path, CATALOGUE_MAX_BYTES) {
-            Ok(text) => text,
+        let text = match read_file(&path) {
+            Ok(Some(text)) if text.len() <= CATALOGUE_MAX_BYTES => text,
+            Ok(_) => return Err(CatalogueError::Damaged { path }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return Err(CatalogueError::Damaged { path });
-            }
             Err(source) => return Err(CatalogueError::Io { path, source }),
         };
         if serde_json::from_slice::<Known>(&text).is_ok_and(|known| known.schema > SCHEMA) {
@@ -183,8 +184,11 @@ impl Catalogue {
     }
 
     fn is_plausible(&self) -> bool {
+        let mut names = HashSet::new();
+        let is_written = |one: &&CataloguedArchive| one.state != ArchiveState::Writing;
         self.archives.len() <= CATALOGUE_ARCHIVES_MAX
             && self.archives.iter().all(CataloguedArchive::is_plausible)
+            && self.archives.iter().filter(is_written).all(|one| names.insert(&one.name))
     }
 
     /// Changes the catalogue; nobody else does meanwhile. It is not written if nothing changed.
@@ -204,7 +208,7 @@ impl Catalogue {
         let path = folder.join(FILE);
         let failed = |source| CatalogueError::Io { path: path.clone(), source };
         // Its lock is what keeps others waiting.
-        let mut target = TargetFile::create_waiting(&path).map_err(failed)?;
+        let mut target = TargetFile::create_shared(&path).map_err(failed)?;
         let former = former()?;
         let mut catalogue = Self { schema: SCHEMA, ..former.clone() };
         let done = edit(&mut catalogue)?;
@@ -227,7 +231,7 @@ impl Catalogue {
     pub fn begin(
         path: &Path,
         server_id: &str,
-        identify: &dyn Fn(&Path) -> Option<Header>,
+        identify: Identify<'_>,
     ) -> Result<u64, CatalogueError> {
         let folder = directory(path);
         let former = || match Self::read(folder) {
@@ -235,22 +239,20 @@ impl Catalogue {
             read => Ok(read?.unwrap_or_default()),
         };
         Self::change_from(folder, former, |catalogue| {
-            let mut gone = HashSet::new();
-            for (position, archive) in catalogue.archives.iter().enumerate() {
+            let is_written = |one: &CataloguedArchive| one.state != ArchiveState::Writing;
+            let mut kept: Vec<CataloguedArchive> = Vec::new();
+            for archive in &catalogue.archives {
                 let file = folder.join(&archive.name);
-                let is_gone = match archive.state {
-                    ArchiveState::Writing => remove_leftover(&file)
-                        .map_err(|source| CatalogueError::Remove { path: file.clone(), source })?,
-                    _ => {
-                        file.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
-                    }
-                };
-                if is_gone {
-                    gone.insert(position);
+                if is_written(archive) {
+                    kept.extend((!is_gone(&file)).then(|| archive.clone()));
+                    continue;
                 }
+                let known = catalogue.archives.iter().chain(&kept);
+                let is_known =
+                    known.filter(|one| is_written(one)).any(|one| one.name == archive.name);
+                kept.extend(unfinished(archive, &file, (is_known, identify)));
             }
-            let mut position = 0..;
-            catalogue.archives.retain(|_| position.next().is_none_or(|n| !gone.contains(&n)));
+            catalogue.archives = kept;
             catalogue
                 .archives
                 .push(CataloguedArchive { name: file_name(path), ..CataloguedArchive::default() });
@@ -351,14 +353,14 @@ impl Catalogue {
     }
 
     /// Lists the archives of the folder anew. A copy of the damaged catalogue is kept.
-    fn rebuild(
-        path: &Path,
-        identify: &dyn Fn(&Path) -> Option<Header>,
-    ) -> Result<Self, CatalogueError> {
+    fn rebuild(path: &Path, identify: Identify<'_>) -> Result<Self, CatalogueError> {
         let folder = directory(path);
         log::warn!(path:% = path.display(); "the catalogue of the backups is damaged; it is made again from the archives beside it");
         let failed = |source| CatalogueError::Io { path: path.to_owned(), source };
-        std::fs::copy(path, folder.join(format!("{FILE}.damaged"))).map_err(failed)?;
+        // A link or a pipe is only replaced.
+        if let Some(text) = read_file(path).map_err(failed)? {
+            keep_damaged(folder, &text).map_err(failed)?;
+        }
         let mut archives = Vec::new();
         for file in archives_in(folder).map_err(failed)? {
             let (path, bytes) = (folder.join(&file.name), file.bytes);
@@ -370,6 +372,67 @@ impl Catalogue {
         archives.sort_by_key(|archive| archive.sequence);
         Ok(Self { schema: 0, archives })
     }
+}
+
+/// Keeps the beginning of a damaged catalogue beside the new one.
+fn keep_damaged(folder: &Path, text: &[u8]) -> io::Result<()> {
+    let mut copy = TargetFile::create_shared(&folder.join(format!("{FILE}.damaged")))?;
+    copy.write_all(text)?;
+    copy.commit()
+}
+
+/// What a backup that was killed has left: its entry goes with its part, becomes that of a complete archive if it came so far,
+/// or stays while the backup is running.
+fn unfinished(
+    entry: &CataloguedArchive,
+    file: &Path,
+    (is_known, identify): (bool, Identify<'_>),
+) -> Option<CataloguedArchive> {
+    match remove_leftover(file) {
+        Ok(false) => Some(entry.clone()),
+        Ok(true) => {
+            let bytes = file.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?.len();
+            let header = if is_known { None } else { identify(file) }?;
+            let encrypted = entry.name.ends_with(".age");
+            let made = Completed { header: &header, bytes, sha256: None, encrypted };
+            Some(CataloguedArchive::new(entry.name.clone(), &made))
+        }
+        Err(error) => {
+            log::warn!(error:err = error, path:% = file.display(); "what an interrupted backup has left cannot be removed");
+            None
+        }
+    }
+}
+
+fn is_gone(file: &Path) -> bool {
+    file.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// The beginning of an ordinary file, one byte more than a catalogue may have; `None`: it is a link, a pipe or a folder.
+fn read_file(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let about = path.symlink_metadata()?;
+    if !about.is_file() {
+        return Ok(None);
+    }
+    let file = OpenOptions::new().read(true).custom_flags(no_follow()).open(path)?;
+    let limit = u64::try_from(CATALOGUE_MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
+    let mut text = Vec::new();
+    file.take(limit).read_to_end(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Checks that an archive of this name can be catalogued.
+///
+/// # Errors
+/// `InvalidInput`: the name has control characters, or is that of the catalogue.
+pub fn check_name(path: &Path) -> io::Result<()> {
+    let name = file_name(path);
+    let why = match is_file_name(&name) {
+        true if name.starts_with(FILE) => "this is the name of the catalogue",
+        true => return Ok(()),
+        false => "a name of an archive must not have control characters",
+    };
+    Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
 /// A file with a name that `chatto backup` gives: `2026-11-21T06-00-00Z.tar.gz`, or with `-2` before the dot, or with `.age`
@@ -530,8 +593,9 @@ mod tests {
         }
         let traversal = r#"{"schema":1,"archives":[{"name":"../x"}]}"#;
         let escape = r#"{"schema":1,"archives":[{"name":"a\u001b[2J"}]}"#;
-        let huge = r#"{"schema":1,"archives":[{"name":"a","sequence":9007199254740992}]}"#;
-        for text in ["", "{", "[]", r#"{"schema":1}"#, traversal, escape, huge] {
+        let huge = r#"{"schema":1,"archives":[{"name":"a","sequence":9007199254740993}]}"#;
+        let twice = r#"{"schema":1,"archives":[{"name":"a","state":"complete"},{"name":"a","state":"verified"}]}"#;
+        for text in ["", "{", "[]", r#"{"schema":1}"#, traversal, escape, huge, twice] {
             std::fs::write(path(FILE), text).unwrap();
             let refused = Catalogue::remove(folder.path(), |_| vec!["mine.tar.gz".to_owned()]);
             assert!(matches!(refused, Err(CatalogueError::Damaged { .. })), "{text}");
@@ -543,6 +607,70 @@ mod tests {
         std::fs::write(path(FILE), r#"{"schema":2,"volumes":[]}"#).unwrap();
         let newer = Catalogue::begin(&path("new"), SERVER, &no_archives);
         assert!(matches!(newer, Err(CatalogueError::Newer { .. })));
+    }
+
+    #[test]
+    fn an_archive_that_was_complete_when_its_backup_was_killed_is_adopted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        Catalogue::begin(&path("killed"), SERVER, &no_archives).unwrap();
+        std::fs::write(path("killed"), "archive").unwrap();
+        let identify = |found: &Path| (found == path("killed")).then(|| header(7));
+        assert_eq!(Catalogue::begin(&path("next"), SERVER, &identify).unwrap(), 7);
+        let catalogue = Catalogue::read(folder.path()).unwrap().unwrap();
+        let states = catalogue.archives.iter().map(|one| (one.name.as_str(), one.state));
+        let expected = [("killed", ArchiveState::Complete), ("next", ArchiveState::Writing)];
+        assert_eq!(states.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn links_and_pipes_are_neither_followed_nor_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::write(path("victim"), "secret").unwrap();
+        std::os::unix::fs::symlink(path("victim"), path(&format!("{FILE}.damaged"))).unwrap();
+        let pipe = |path: &Path| {
+            let mode = rustix::fs::Mode::from_raw_mode(0o600);
+            rustix::fs::mkfifoat(rustix::fs::CWD, path, mode).unwrap();
+        };
+        let make = |kind: &str| match kind {
+            "link" => std::os::unix::fs::symlink(path("victim"), path(FILE)).unwrap(),
+            "pipe" => pipe(&path(FILE)),
+            _ => std::fs::write(path(FILE), "no catalogue").unwrap(),
+        };
+        for kind in ["link", "pipe", "text"] {
+            std::fs::remove_file(path(FILE)).ok();
+            make(kind);
+            let refused = Catalogue::read(folder.path());
+            assert!(matches!(refused, Err(CatalogueError::Damaged { .. })), "{kind}");
+            Catalogue::begin(&path("new"), SERVER, &no_archives).unwrap();
+            assert_eq!(names(folder.path()), ["new"], "{kind}");
+            Catalogue::abandon(&path("new")).unwrap();
+            assert_eq!(std::fs::read_to_string(path("victim")).unwrap(), "secret", "{kind}");
+        }
+        let copy = path(&format!("{FILE}.damaged"));
+        assert!(!copy.is_symlink());
+        assert_eq!(std::fs::read_to_string(copy).unwrap(), "no catalogue");
+    }
+
+    #[test]
+    fn a_hostile_entry_of_a_backup_that_never_was_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path(".x.partial")).unwrap();
+        let long = "z".repeat(250);
+        let text = format!(r#"{{"schema":1,"archives":[{{"name":"x"}},{{"name":"{long}"}}]}}"#);
+        std::fs::write(path(FILE), text).unwrap();
+        Catalogue::begin(&path("new"), SERVER, &no_archives).unwrap();
+        assert_eq!(names(folder.path()), ["new"]);
+    }
+
+    #[test]
+    fn names_that_cannot_be_catalogued_are_refused() {
+        for name in ["a\nb", FILE, ".chatto-backups.json.damaged"] {
+            assert!(check_name(Path::new(name)).is_err(), "{name:?}");
+        }
+        check_name(Path::new("mnt/daily.tar.gz")).unwrap();
     }
 
     #[test]

@@ -6,11 +6,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, OFlags, flock, statvfs};
+use rustix::fs::{FlockOperation, Gid, OFlags, Uid, fchown, flock, statvfs};
 use rustix::io::Errno;
 
 use crate::crypto::Sha256State;
-use crate::limits::BACKUP_SPACE_CHECK_BYTES;
+use crate::limits::{BACKUP_SPACE_CHECK_BYTES, TARGET_LOCK_ATTEMPTS, TARGET_LOCK_INTERVAL};
 
 /// Bytes of a file system that must stay free.
 #[derive(Debug, Clone)]
@@ -53,25 +53,43 @@ impl TargetFile {
     pub fn create(path: &Path, store: Option<SpaceFloor>) -> io::Result<Self> {
         let path = ordinary(path)?;
         let temporary = temporary(&path);
-        let file = lock(&temporary, Busy::Refuse)?;
+        let file = create_locked(&temporary, Busy::Refuse)?;
         let floor = store.filter(|floor| is_same_disk(&floor.path, directory(&path)));
         let target = Self::new(path, temporary, (file, floor));
-        target.file.set_len(0)?;
         target.check_space()?;
         Ok(target)
     }
 
-    /// The same for a small file that others change too: waits until they have.
+    /// As [`Self::create`], for a name that no file has. No other process gets the same name meanwhile.
     ///
     /// # Errors
-    /// The system's error.
-    pub fn create_waiting(path: &Path) -> io::Result<Self> {
-        let path = ordinary(path)?;
-        let temporary = temporary(&path);
-        let file = lock(&temporary, Busy::Wait)?;
-        let target = Self::new(path, temporary, (file, None));
-        target.file.set_len(0)?;
-        Ok(target)
+    /// The system's error; `ResourceBusy` while another process writes to the same path, `AlreadyExists`.
+    pub fn create_new(path: &Path, store: Option<SpaceFloor>) -> io::Result<Self> {
+        let target = Self::create(path, store)?;
+        match target.path.symlink_metadata() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(target),
+            Err(error) => Err(error),
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+        }
+    }
+
+    /// For a small file that several processes change: waits up to 10 s for them. A link of this name is replaced, not
+    /// followed. The file belongs to the owner of the former one, or of the folder, so that root locks nobody out.
+    ///
+    /// # Errors
+    /// The system's error; `ResourceBusy` while another process still changes it.
+    pub fn create_shared(path: &Path) -> io::Result<Self> {
+        let temporary = temporary(path);
+        let file = create_locked(&temporary, Busy::Wait)?;
+        let former = path.symlink_metadata().ok().filter(|about| about.is_file());
+        if rustix::process::geteuid().is_root()
+            && let Some(owner) = former.or_else(|| directory(path).metadata().ok())
+        {
+            let (user, group) = (Uid::from_raw(owner.uid()), Gid::from_raw(owner.gid()));
+            // File systems without owners refuse it.
+            fchown(&file, Some(user), Some(group)).ok();
+        }
+        Ok(Self::new(path.to_owned(), temporary, (file, None)))
     }
 
     fn new(path: PathBuf, temporary: PathBuf, (file, floor): (File, Option<SpaceFloor>)) -> Self {
@@ -193,39 +211,46 @@ fn temporary(path: &Path) -> PathBuf {
     directory(path).join(name)
 }
 
-/// For an ordinary file only: not for the target of a link, and without waiting for the reader of a pipe.
-fn options() -> OpenOptions {
-    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    let mut options = OpenOptions::new();
-    options.write(true).mode(0o600).custom_flags(flags.bits().cast_signed());
-    options
+/// Flags for an ordinary file only: not for the target of a link, and without waiting for the other end of a pipe.
+pub(super) fn no_follow() -> i32 {
+    (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed()
 }
 
-/// Opens and locks the temporary file, which may be what a run that was killed has left.
-fn lock(temporary: &Path, busy: Busy) -> io::Result<File> {
+/// Creates and locks the temporary file. One that is there and not locked was left by a run that was killed, or is somebody
+/// else's: it is removed and never written to.
+fn create_locked(temporary: &Path, busy: Busy) -> io::Result<File> {
+    let mut attempts = 0;
     loop {
-        let is_new = !temporary.exists();
-        let file = options().create(true).truncate(false).open(temporary)?;
-        match flocked(&file, busy).and_then(|()| has_name(&file, temporary)) {
-            Ok(true) => return Ok(file),
-            // Who had the lock before has given the file its name, or removed it.
-            Ok(false) => {}
-            Err(error) => {
-                if is_new && error.kind() != io::ErrorKind::ResourceBusy {
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600).custom_flags(no_follow());
+        match options.open(temporary) {
+            Ok(file) => match flocked(&file).and_then(|()| has_name(&file, temporary)) {
+                Ok(true) => return Ok(file),
+                // Another process took it for a leftover.
+                Ok(false) => {}
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+                Err(error) => {
                     std::fs::remove_file(temporary).ok();
+                    return Err(error);
                 }
-                return Err(error);
+            },
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                if remove_unlocked(temporary)? {
+                    continue;
+                }
+                if busy == Busy::Refuse || attempts >= TARGET_LOCK_ATTEMPTS {
+                    return Err(io::ErrorKind::ResourceBusy.into());
+                }
+                attempts += 1;
+                std::thread::park_timeout(TARGET_LOCK_INTERVAL);
             }
+            Err(error) => return Err(error),
         }
     }
 }
 
-fn flocked(file: &File, busy: Busy) -> io::Result<()> {
-    let operation = match busy {
-        Busy::Wait => FlockOperation::LockExclusive,
-        Busy::Refuse => FlockOperation::NonBlockingLockExclusive,
-    };
-    flock(file, operation).map_err(|error| match error {
+fn flocked(file: &File) -> io::Result<()> {
+    flock(file, FlockOperation::NonBlockingLockExclusive).map_err(|error| match error {
         Errno::WOULDBLOCK => io::ErrorKind::ResourceBusy.into(),
         // A network share may have no locks.
         error => error.into(),
@@ -246,17 +271,30 @@ fn has_name(file: &File, path: &Path) -> io::Result<bool> {
 /// # Errors
 /// The system's error.
 pub(super) fn remove_leftover(path: &Path) -> io::Result<bool> {
-    let temporary = temporary(path);
-    let file = match options().open(&temporary) {
+    remove_unlocked(&temporary(path))
+}
+
+/// Removes a temporary file unless a process has locked it; returns whether it is gone.
+fn remove_unlocked(temporary: &Path) -> io::Result<bool> {
+    match temporary.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+        // Whatever it is, nobody writes an archive to it.
+        Ok(about) if !about.is_file() => return std::fs::remove_file(temporary).map(|()| true),
+        Ok(_) => {}
+    }
+    let file = match OpenOptions::new().read(true).custom_flags(no_follow()).open(temporary) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         Err(error) => return Err(error),
     };
-    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return Ok(false);
+    match flocked(&file) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => return Ok(false),
+        Err(error) => return Err(error),
     }
-    if has_name(&file, &temporary)? {
-        std::fs::remove_file(&temporary)?;
+    if has_name(&file, temporary)? {
+        std::fs::remove_file(temporary)?;
     }
     Ok(true)
 }
@@ -299,27 +337,17 @@ mod tests {
     fn who_waited_does_not_get_the_file_that_was_completed_meanwhile() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("catalogue");
-        let mut first = TargetFile::create_waiting(&path).unwrap();
+        let mut first = TargetFile::create_shared(&path).unwrap();
         let waiting = std::thread::spawn({
             let path = path.clone();
             move || {
-                let mut second = TargetFile::create_waiting(&path).unwrap();
+                let mut second = TargetFile::create_shared(&path).unwrap();
                 let former = std::fs::read_to_string(&path).unwrap();
                 second.write_all(former.as_bytes()).unwrap();
                 second.write_all(b", second").unwrap();
                 second.commit().unwrap();
             }
         });
-        // It waits for the lock of the file, which has two descriptors then.
-        let temporary = temporary(&path);
-        let opened = || {
-            let descriptors = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
-            let paths = descriptors.flat_map(|one| std::fs::read_link(one.path()));
-            paths.filter(|path| *path == temporary).count()
-        };
-        while opened() < 2 {
-            std::thread::yield_now();
-        }
         first.write_all(b"first").unwrap();
         first.commit().unwrap();
         waiting.join().unwrap();
@@ -338,6 +366,59 @@ mod tests {
         assert!(remove_leftover(&folder.path().join("other")).unwrap());
         assert!(!folder.path().join(".other.partial").exists());
         assert!(remove_leftover(&folder.path().join("other")).unwrap());
+    }
+
+    #[test]
+    fn what_is_left_of_others_is_never_written_to() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("daily"), folder.path().join("victim"));
+        std::fs::write(&victim, "kept").unwrap();
+        let leftover = folder.path().join(".daily.partial");
+        let open = || {
+            let mut target = TargetFile::create(&path, None).unwrap();
+            target.write_all(b"new").unwrap();
+            target.commit().unwrap();
+            assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
+        };
+        // A link, another name of a file, and a file that everybody may read.
+        std::os::unix::fs::symlink(&victim, &leftover).unwrap();
+        open();
+        std::fs::hard_link(&victim, &leftover).unwrap();
+        open();
+        std::fs::write(&leftover, "half").unwrap();
+        std::fs::set_permissions(&leftover, std::fs::Permissions::from_mode(0o666)).unwrap();
+        open();
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "kept");
+    }
+
+    #[test]
+    fn root_writes_shared_files_as_the_owner_of_the_folder() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("catalogue");
+        let owner = || path.metadata().map(|about| (about.uid(), about.gid())).unwrap();
+        std::os::unix::fs::chown(folder.path(), Some(65_534), Some(65_534)).unwrap();
+        TargetFile::create_shared(&path).unwrap().commit().unwrap();
+        assert_eq!(owner(), (65_534, 65_534));
+        std::os::unix::fs::chown(&path, Some(12), Some(13)).unwrap();
+        TargetFile::create_shared(&path).unwrap().commit().unwrap();
+        assert_eq!(owner(), (12, 13));
+    }
+
+    #[test]
+    fn a_new_name_is_given_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("daily");
+        let first = TargetFile::create_new(&path, None).unwrap();
+        let busy = TargetFile::create_new(&path, None).err().unwrap();
+        assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
+        first.commit().unwrap();
+        let there = TargetFile::create_new(&path, None).err().unwrap();
+        assert_eq!(there.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl<'a, W: Write> Transcript<'a, W> {
         Some(opened.map_or(MessageText::Unreadable, MessageText::Text))
     }
 
-    /// `2026-11-21 06:00:00  Ada (ada): text`; further lines of the text, and replies, are indented.
+    /// `2026-11-21 06:00:00  Ada (ada): text`; replies are indented, and further lines of a text begin with a bar, so that
+    /// none looks like a message.
     fn line(&self, row: &Row, is_reply: bool, text: Option<&MessageText>) -> String {
         let indent = if is_reply { "    " } else { "" };
         let time = rfc3339(row.at_ms).replace('T', " ");
@@ -137,7 +138,7 @@ impl<'a, W: Write> Transcript<'a, W> {
             RowKind::Message(message) => {
                 let shown = match text {
                     None => String::new(),
-                    Some(MessageText::Text(text)) => text.replace('\n', &format!("\n{indent}    ")),
+                    Some(MessageText::Text(text)) => text.replace('\n', &format!("\n{indent}  | ")),
                     Some(MessageText::Deleted) => "[deleted]".to_owned(),
                     Some(MessageText::Unreadable) => "[unreadable: its key is missing]".to_owned(),
                 };
@@ -257,9 +258,12 @@ fn fact_word(kind: FactKind) -> &'static str {
     }
 }
 
-/// Without what a terminal would obey.
+/// Without what a terminal would obey, and without what changes the direction of the line (Unicode, UAX #9).
 fn printable(text: &str) -> String {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     text.chars()
-        .map(|c| if c.is_control() && c != '\n' && c != '\t' { '\u{fffd}' } else { c })
+        .map(
+            |c| if turns(c) || (c.is_control() && c != '\n' && c != '\t') { '\u{fffd}' } else { c },
+        )
         .collect()
 }

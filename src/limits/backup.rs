@@ -60,7 +60,7 @@ const _: () = assert!(EXPORT_LEASE_RENEWAL.as_secs() * 3 < EXPORT_LEASE.as_secs(
 /// Archives that a catalogue lists; older ones are forgotten, and then never removed.
 pub const CATALOGUE_ARCHIVES_MAX: usize = 10_000;
 /// Bytes of a catalogue: an entry has less than 1 KiB.
-pub const CATALOGUE_MAX_BYTES: u64 = 10 << 20;
+pub const CATALOGUE_MAX_BYTES: usize = 10 * MIB;
 /// Archives that retention may be asked to keep.
 pub const RETENTION_MAX: u32 = 10_000;
 /// Bytes of the name of an extracted file, without the id that may come before it.
@@ -69,3 +69,17 @@ pub const EXTRACTED_NAME_MAX_BYTES: usize = 200;
 pub const WRONG_OBJECTS_MAX: usize = 20;
 /// Bytes of the system's list of mounts.
 pub const MOUNT_LIST_MAX_BYTES: u64 = 4 << 20;
+/// How often a process tries to get the lock of a small file that others change, and the time in between.
+pub const TARGET_LOCK_ATTEMPTS: u32 = 500;
+/// See [`TARGET_LOCK_ATTEMPTS`].
+pub const TARGET_LOCK_INTERVAL: Duration = Duration::from_millis(20);
+/// How much higher than its last archive a store numbers the next one because of a catalogue, which anybody may have written.
+pub const CATALOGUE_LEAD_MAX: u64 = 1 << 20;
+/// Archives of one folder whose names have the same time.
+pub const ARCHIVES_PER_SECOND_MAX: u32 = 1_000;
+/// How often a process that shares its store checks that it is still the same store.
+pub const EPOCH_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long it may write after each check. A restore over a store in NATS waits so long before it changes the streams.
+/// Longer than the interval and an election (at most 9 s), in which META cannot be read.
+pub const EPOCH_CHECK_TTL: Duration = Duration::from_secs(12);
+const _: () = assert!(EPOCH_CHECK_TTL.as_secs() > EPOCH_CHECK_INTERVAL.as_secs() + 9);

@@ -117,12 +117,6 @@ const _: () = assert!(REGISTER_INTERVAL.as_secs() < PROCESS_TTL.as_secs());
 pub const REGISTER_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a process that differs from a running one waits before it exits.
 pub const SECRETS_MISMATCH_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a process that shares its store looks whether it is still the same store.
-pub const EPOCH_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// How long it may write after each look. A restore over a store in NATS waits so long before it changes the streams.
-/// Longer than the interval and an election (at most 9 s), in which META cannot be read.
-pub const EPOCH_CHECK_TTL: Duration = Duration::from_secs(12);
-const _: () = assert!(EPOCH_CHECK_TTL.as_secs() > EPOCH_CHECK_INTERVAL.as_secs() + 9);
 /// How long a command waits for an external store.
 pub const STORE_COMMAND_TIMEOUT: Duration = Duration::from_secs(15);
 /// The watchdog is notified while the embedded server has replied within this time...

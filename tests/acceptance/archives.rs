@@ -246,3 +246,37 @@ fn files_that_an_archive_only_lists_are_looked_for_in_the_bucket() {
     let (exit, stderr) = refused(&bare, &verify);
     assert!(exit == 78 && stderr.contains("core.assets.s3"), "{exit} {stderr}");
 }
+
+#[test]
+fn backups_of_two_servers_into_one_folder_get_two_names() {
+    let servers = [Server::start(), Server::start()];
+    let folder = servers[0].dir().join("backups");
+    servers.iter().for_each(|server| {
+        server.owner();
+    });
+    for _ in 0..3 {
+        // Within the same second, as two nightly jobs are.
+        let mut paths: Vec<String> = std::thread::scope(|threads| {
+            let backups = servers.each_ref().map(|server| {
+                let args = ["backup", "-o", text(&folder), "--keep-last", "1"];
+                std::fs::create_dir_all(&folder).unwrap();
+                threads.spawn(move || json_of(server, &args)["path"].as_str().unwrap().to_owned())
+            });
+            backups.map(|backup| backup.join().unwrap()).into()
+        });
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), 2, "{paths:?}");
+        assert!(paths.iter().all(|path| Path::new(path).exists()), "{paths:?}");
+    }
+    let listed = json_of(&servers[0], &["backup", "list", text(&folder)]);
+    let mut owners: Vec<&str> = listed["archives"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["server_id"].as_str().unwrap())
+        .collect();
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!((owners.len(), listed["archives"].as_array().unwrap().len()), (2, 2), "{listed}");
+}

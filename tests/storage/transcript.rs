@@ -65,7 +65,7 @@ fn replies_follow_their_root_and_what_cannot_be_read_is_named() {
         assert_eq!(lines.len(), 305);
         let name = |n: usize| format!("2026-11-21 06:00:00  {}", ["Anna (anna)", "ben"][n - 1]);
         assert_eq!(lines[0], format!("{}: first", name(1)));
-        assert_eq!(lines[1], "    line two \u{fffd}[2J");
+        assert_eq!(lines[1], "  | line two \u{fffd}[2J");
         assert_eq!(lines[2], format!("    {}: reply 1", name(2)));
         assert_eq!(lines[3], format!("    {}: [deleted]", name(2)));
         assert_eq!(lines[301], format!("    {}: reply 300", name(2)));

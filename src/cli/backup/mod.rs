@@ -6,7 +6,7 @@ mod prune;
 mod verify;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::json;
@@ -20,7 +20,7 @@ use super::passphrase::PassphraseFlags;
 use super::progress::ProgressBar;
 use super::restore::open_archive;
 use super::{CliError, Context, Exit};
-use crate::app::{self, BackupError, BackupReport, BackupRequest, MediumRule};
+use crate::app::{self, BackupError, BackupReport, BackupRequest, BackupTarget, MediumRule};
 use crate::backup::create::AssetScope;
 use crate::backup::retention::Retention;
 use crate::backup::target::directory;
@@ -59,18 +59,21 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
     }
     let passphrase = args.encrypt.then(|| flags.read_new(context)).transpose()?;
     context.log_to_terminal();
-    let path = output_path(args.output.as_deref(), &settings.backup.directory, args.encrypt);
-    warn_of_name(context, &path, args.encrypt);
+    let target = target(args.output.as_deref(), &settings.backup.directory);
+    if let BackupTarget::File(path) = &target {
+        warn_of_name(context, path, args.encrypt);
+    }
     // It writes what it keeps in memory for some seconds.
     if let Some(server) = running(settings)? {
         server.call("backup.prepare", json!({}))?;
     }
-    let report = make(context, &loaded, (args, &path, passphrase.clone()))?;
+    let report = make(context, &loaded, (args, target, passphrase.clone()))?;
+    let path = &report.path;
     let verified = args.verify || retention.is_some();
     if verified {
         verify::verify(context, &open_archive(&report.path, passphrase, None)?)?;
     }
-    summarise(context, (&path, verified, &report));
+    summarise(context, (path, verified, &report));
     let superseded = match retention {
         Some(retention) => prune_beside(context, (args, retention, &report))?,
         None => Vec::new(),
@@ -113,10 +116,10 @@ fn prune_beside(
 fn make(
     context: &Context,
     loaded: &Loaded,
-    (args, path, passphrase): (&Backup, &Path, Option<Secret>),
+    (args, target, passphrase): (&Backup, BackupTarget, Option<Secret>),
 ) -> Result<BackupReport, CliError> {
     let request = BackupRequest {
-        path: path.to_owned(),
+        target,
         passphrase,
         assets: match (args.include_s3, args.assets) {
             (true, _) | (_, AssetChoice::All) => AssetScope::All,
@@ -182,20 +185,15 @@ fn warn_of_name(context: &Context, path: &Path, encrypt: bool) {
     }
 }
 
-/// The given file; else a file named by the time, in the given directory or in the configured one.
-fn output_path(given: Option<&Path>, configured: &Path, encrypt: bool) -> PathBuf {
-    let directory = match given {
-        Some(path) if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") => path,
-        Some(path) => return path.to_owned(),
-        None => configured,
-    };
-    let now = observe::file_time(Clock::system().unix_ms());
-    let end = if encrypt { ".tar.gz.age" } else { ".tar.gz" };
-    // Two runs within a second, or a clock that went back.
-    let names = std::iter::once(format!("{now}{end}"))
-        .chain((2..).map(|number| format!("{now}-{number}{end}")));
-    let mut paths = names.map(|name| directory.join(name));
-    paths.find(|path| !path.exists()).unwrap_or_else(|| directory.join(end))
+/// The given file; else a new one in the given folder or in the configured one.
+fn target(given: Option<&Path>, configured: &Path) -> BackupTarget {
+    match given {
+        Some(path) if path.is_dir() || path.as_os_str().as_encoded_bytes().ends_with(b"/") => {
+            BackupTarget::Folder(path.to_owned())
+        }
+        Some(path) => BackupTarget::File(path.to_owned()),
+        None => BackupTarget::Folder(configured.to_owned()),
+    }
 }
 
 /// Settings that are set and no secret, as `check-config` shows them.
@@ -281,14 +279,14 @@ mod tests {
     }
 
     #[test]
-    fn a_default_name_is_a_new_one() {
+    fn a_folder_gets_a_new_file() {
         let folder = tempfile::tempdir().unwrap();
-        let first = output_path(None, folder.path(), true);
-        assert!(first.to_string_lossy().ends_with("Z.tar.gz.age"), "{first:?}");
-        std::fs::write(&first, "").unwrap();
-        let second = output_path(Some(folder.path()), Path::new("other"), true);
-        assert_ne!(first, second);
+        let (path, other) = (folder.path(), Path::new("other"));
+        assert_eq!(target(None, other), BackupTarget::Folder(other.to_owned()));
+        assert_eq!(target(Some(path), other), BackupTarget::Folder(path.to_owned()));
+        let not_yet = Path::new("not yet/");
+        assert_eq!(target(Some(not_yet), other), BackupTarget::Folder(not_yet.to_owned()));
         let file = Path::new("daily.tar.gz");
-        assert_eq!(output_path(Some(file), Path::new("other"), false), file);
+        assert_eq!(target(Some(file), other), BackupTarget::File(file.to_owned()));
     }
 }

@@ -33,7 +33,8 @@ pub use lease::ExportLease;
 pub(crate) use lease::is_exporting;
 
 use crate::limits::{
-    EXPORT_BATCH_MESSAGES, EXPORT_RETRY_TIMEOUT, STORE_RETRY_DELAY_FIRST, STORE_RETRY_DELAY_MAX,
+    CATALOGUE_LEAD_MAX, EXPORT_BATCH_MESSAGES, EXPORT_RETRY_TIMEOUT, STORE_RETRY_DELAY_FIRST,
+    STORE_RETRY_DELAY_MAX,
 };
 use crate::nats::{BatchRead, Nats, NatsError, StoredMessage};
 use crate::runtime::{Backoff, Clock};
@@ -226,13 +227,14 @@ impl Export {
     }
 
     /// Gives the archive that is about to be made its number, which is higher than that of every archive before, and
-    /// than `former`.
+    /// than `former` if that is not higher by more than [`CATALOGUE_LEAD_MAX`].
     ///
     /// # Errors
     /// [`OpenError`], also when a restore has begun meanwhile.
     pub async fn next_sequence(&self, former: u64) -> Result<u64, OpenError> {
         let next = |meta: Option<Meta>| {
             let meta = meta.filter(|meta| meta.state() == MetaState::Ready)?;
+            let former = former.min(meta.backup_sequence.saturating_add(CATALOGUE_LEAD_MAX));
             let backup_sequence = meta.backup_sequence.max(former).saturating_add(1);
             Some(Meta { backup_sequence, ..meta })
         };
