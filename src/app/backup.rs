@@ -23,6 +23,7 @@ use super::medium::{MediumError, MediumRule};
 use super::parts;
 use super::reach::Reach;
 use super::restore::ArchiveFile;
+use super::swap;
 
 /// What is to be archived, and where.
 pub struct BackupRequest {
@@ -125,6 +126,10 @@ pub fn backup(
     request: &BackupRequest,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<BackupReport, BackupError> {
+    if settings.embedded.is_some() && !swap::has_store(&settings.data_dir) {
+        // Before a folder is made.
+        return Err(AppError::no_data(settings).into());
+    }
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let mut signals = Signals::new().map_err(AppError::Signals)?;

@@ -41,6 +41,18 @@ pub(crate) struct Ran {
     pub(crate) calls: Vec<String>,
 }
 
+/// Whether a process may be traced here. If not, the reason is printed. That strace is missing is a failure.
+pub(crate) fn can_trace() -> bool {
+    let mut traced = std::process::Command::new("strace");
+    let output = traced.args(["-qq", "-e", "trace=none", "true"]).output();
+    let output = output.expect("no strace (.ci/setup tests installs it)");
+    if !output.status.success() {
+        let why = String::from_utf8_lossy(&output.stderr);
+        eprintln!("NOT TESTED HERE, no process can be traced: {}", why.trim());
+    }
+    output.status.success()
+}
+
 /// Runs `chatto ARGS` of this server; calls on these paths are seen, and one may fail.
 pub(crate) fn run(server: &Server, paths: &[PathBuf], args: &str, fault: Option<&Fault>) -> Ran {
     let paths: String = paths.iter().map(|path| format!(" -P {}", path.display())).collect();
