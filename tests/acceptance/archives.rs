@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::backup::{attach, backed_up, json_of, refused, text};
-use super::{keys, seeded};
-use crate::support::s3::{Kind, S3Server, s3};
+use super::{keys, seeded, with_bucket};
+use crate::support::s3::s3;
 use crate::support::server::Server;
 
 /// Number and state of each archive, in the order of `backup list`.
@@ -221,9 +221,7 @@ fn rooms_and_files_are_extracted_from_an_archive() {
 
 #[test]
 fn files_that_an_archive_only_lists_are_looked_for_in_the_bucket() {
-    let store = S3Server::start(Kind::SeaweedFs);
-    let mut server = Server::prepare();
-    server.use_s3(store.port());
+    let (store, mut server) = with_bucket();
     server.run();
     let owner = server.owner();
     let (room, _) = seeded(&owner);

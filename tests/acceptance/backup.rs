@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use super::{keys, path, seeded, upload};
+use super::{keys, path, seeded, upload, with_bucket};
 use crate::support::client::{Account, Message};
 use crate::support::cluster::Cluster;
 use crate::support::nats::request;
@@ -234,9 +234,7 @@ fn an_archive_moves_a_server_into_a_cluster_and_back() {
 
 #[test]
 fn files_in_s3_are_listed_or_included_and_go_to_where_there_is_room_for_them() {
-    let store = S3Server::start(Kind::SeaweedFs);
-    let mut server = Server::prepare();
-    server.use_s3(store.port());
+    let (store, mut server) = with_bucket();
     server.run();
     let owner = server.owner();
     let (room, _) = seeded(&owner);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::{path, upload};
+use super::{path, upload, with_bucket};
 use crate::support::client::Account;
-use crate::support::s3::{Kind, S3Server, s3};
+use crate::support::s3::s3;
 use crate::support::server::Server;
 use crate::support::wait::until;
 
@@ -18,9 +18,7 @@ fn in_general(server: &Server) -> (Account, String) {
 
 #[test]
 fn large_downloads_are_redirected_to_s3_only_where_that_is_set() {
-    let store = S3Server::start(Kind::SeaweedFs);
-    let mut server = Server::prepare();
-    server.use_s3(store.port());
+    let (store, mut server) = with_bucket();
     server.run();
     let (owner, room) = in_general(&server);
     let large = vec![0xfe; 3_000];
@@ -70,9 +68,7 @@ fn large_downloads_are_redirected_to_s3_only_where_that_is_set() {
 
 #[test]
 fn files_are_checked_and_moved_with_the_server_running_and_stopped() {
-    let store = S3Server::start(Kind::SeaweedFs);
-    let mut server = Server::prepare();
-    server.use_s3(store.port());
+    let (store, mut server) = with_bucket();
     server.set("CHATTO_CORE_ASSETS_STORAGE_BACKEND", "nats");
     server.run();
     let (owner, room) = in_general(&server);
@@ -111,9 +107,7 @@ fn files_are_checked_and_moved_with_the_server_running_and_stopped() {
 
 #[test]
 fn the_state_of_the_bucket_is_shown_and_logged_once_and_files_without_one_are_counted() {
-    let mut store = S3Server::start(Kind::SeaweedFs);
-    let mut server = Server::prepare();
-    server.use_s3(store.port());
+    let (mut store, mut server) = with_bucket();
     server.run();
     let (owner, room) = in_general(&server);
     let file = upload(&owner, &room, "a.bin", b"\xfe");

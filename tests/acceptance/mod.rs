@@ -22,6 +22,8 @@ use chatto::crypto::{hex, sha256};
 use serde_json::json;
 
 use crate::support::client::{Account, Message};
+use crate::support::s3::{Kind, S3Server};
+use crate::support::server::Server;
 
 /// Posts a few messages into `general` and returns the room and the messages that must be there from then on.
 fn seeded(owner: &Account) -> (String, Vec<Message>) {
@@ -33,6 +35,14 @@ fn seeded(owner: &Account) -> (String, Vec<Message>) {
     let history = owner.history(&room);
     assert_eq!(history.len(), 5);
     (room, history)
+}
+
+/// A bucket, and a server whose files go there, which does not run yet.
+fn with_bucket() -> (S3Server, Server) {
+    let bucket = S3Server::start(Kind::SeaweedFs);
+    let mut server = Server::prepare();
+    server.use_s3(bucket.port());
+    (bucket, server)
 }
 
 /// Uploads a file and returns its id.
