@@ -91,8 +91,7 @@ impl CataloguedArchive {
     /// Its time in milliseconds since 1970; `None`: it has none that can be read.
     #[must_use]
     pub fn time_ms(&self) -> Option<i64> {
-        let time: prost_types::Timestamp = self.created_at.parse().ok()?;
-        Some(time.seconds.checked_mul(1000)?.saturating_add(i64::from(time.nanos / 1_000_000)))
+        crate::observe::parse_rfc3339(&self.created_at)
     }
 
     fn is_plausible(&self) -> bool {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 use super::archive::{ArchiveError, ArchiveReader, Item};
+use super::restore::length;
 use crate::crypto::{Sha256State, sha256};
 use crate::domain::AssetId;
 use crate::limits::COPY_CHUNK_BYTES;
@@ -53,7 +54,7 @@ impl Contents {
                     }
                     let Some(open) = &mut open else { continue };
                     for record in records {
-                        done = done.saturating_add(bytes(&record.data));
+                        done = done.saturating_add(length(&record.data));
                         open.add(&record).map_err(|source| ArchiveError::Record {
                             member: stream.name().to_owned(),
                             source,
@@ -143,10 +144,6 @@ fn file_hash<R: Read>(archive: &mut ArchiveReader<R>, id: AssetId) -> Result<u12
 fn half(hash: [u8; 32]) -> u128 {
     let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, ..] = hash;
     u128::from_be_bytes([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
-}
-
-fn bytes(data: &[u8]) -> u64 {
-    u64::try_from(data.len()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

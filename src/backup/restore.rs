@@ -207,7 +207,7 @@ fn fill<R: Read>(
     Ok((filled > 0).then(|| buffer.into()))
 }
 
-fn length(bytes: &[u8]) -> u64 {
+pub(super) fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 

@@ -15,4 +15,4 @@ pub use errors::{KeptError, load_errors, recent_errors, save_errors};
 pub use format::{Format, stderr_is_journal};
 pub use logger::{Level, init, set_level};
 pub use output::{Stream, flush, print, write_in_background};
-pub use time::{civil, file_time, rfc3339};
+pub use time::{civil, file_time, parse_rfc3339, rfc3339};

@@ -11,6 +11,13 @@ pub fn rfc3339(unix_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// The milliseconds since 1970 of such a text, with any number of digits and any offset; `None`: it is no time.
+#[must_use]
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    let time: prost_types::Timestamp = text.parse().ok()?;
+    Some(time.seconds.checked_mul(1000)?.saturating_add(i64::from(time.nanos / 1_000_000)))
+}
+
 /// The same to the second, as part of a file's name: `2026-11-21T06-00-00Z`.
 #[must_use]
 pub fn file_time(unix_ms: i64) -> String {
@@ -50,7 +57,10 @@ mod tests {
             (-5, "1970-01-01T00:00:00.000Z"),
         ] {
             assert_eq!(rfc3339(ms), text);
+            assert_eq!(parse_rfc3339(text), Some(ms.max(0)));
         }
+        assert_eq!(parse_rfc3339("1970-01-01T01:00:00.123456789+01:00"), Some(123));
+        assert_eq!(parse_rfc3339("yesterday"), None);
         assert_eq!(file_time(1_795_240_799_999), "2026-11-21T05-59-59Z");
     }
 }

@@ -392,7 +392,7 @@ fn archived(message: &StoredMessage, clock: &Clock) -> ArchivedRecord {
 fn remaining(ttl: &str, stored_at: &str, clock: &Clock) -> Option<Duration> {
     let seconds: i64 = ttl.strip_suffix('s').unwrap_or(ttl).parse().ok()?;
     let now = clock.unix_ms() / 1000;
-    let stored = stored_at.parse::<prost_types::Timestamp>().map_or(now, |time| time.seconds);
+    let stored = crate::observe::parse_rfc3339(stored_at).map_or(now, |ms| ms.div_euclid(1000));
     let left = seconds.saturating_sub(now.saturating_sub(stored).max(0)).max(1);
     Some(Duration::from_secs(left.unsigned_abs()))
 }
