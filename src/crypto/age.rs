@@ -98,7 +98,7 @@ impl AgeError {
 }
 
 impl<W: Write> AgeWriter<W> {
-    /// Derives the key, which takes [`memory_needed`] for the work factor, and writes the header.
+    /// Derives the key, which takes [`memory_needed`] for the work factor and writes the header.
     ///
     /// # Errors
     /// The output's error, or `InvalidInput` for a work factor of 0 or above [`AGE_WORK_FACTOR_MAX`].
@@ -231,7 +231,8 @@ fn header_error(error: DecryptError) -> AgeError {
         DecryptError::DecryptionFailed | DecryptError::KeyDecryptionFailed => {
             AgeError::WrongPassphrase
         }
-        DecryptError::UnknownFormat => AgeError::Newer,
+        // Also `UnknownFormat`, which the parser returns for every header that it cannot parse: check_header has seen
+        // the version line of v1.
         _ => AgeError::Damaged,
     }
 }
@@ -326,9 +327,15 @@ mod tests {
             changed[position] ^= 1 << (position % 8);
             assert!(matches!(decrypt(&changed), Err(AgeError::Damaged)), "byte {position}");
         }
-        let mut changed = file;
-        changed[payload - 20] ^= 1;
-        assert!(matches!(decrypt(&changed), Err(AgeError::Damaged)), "the header's MAC");
+        // In the header's MAC: other characters of its alphabet and one that is not in it.
+        for character in *b"AB@" {
+            let mut changed = file.clone();
+            changed[payload - 20] = character;
+            if changed != file {
+                let decrypted = decrypt(&changed);
+                assert!(matches!(decrypted, Err(AgeError::Damaged)), "{decrypted:?}");
+            }
+        }
     }
 
     #[test]
