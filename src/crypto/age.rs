@@ -13,6 +13,7 @@ use age::{DecryptError, Decryptor, Encryptor};
 
 use super::Secret;
 use crate::limits::{AGE_HEADER_MAX_BYTES, AGE_WORK_FACTOR_MAX};
+use crate::runtime::return_free_memory;
 
 const VERSION_LINE: &[u8] = b"age-encryption.org/v1\n";
 const VERSION_PREFIX: &[u8] = b"age-encryption.org/";
@@ -98,7 +99,7 @@ impl AgeError {
 }
 
 impl<W: Write> AgeWriter<W> {
-    /// Derives the key, which takes [`memory_needed`] for the work factor and writes the header.
+    /// Derives the key, which takes [`memory_needed`] for the work factor for that long, and writes the header.
     ///
     /// # Errors
     /// The output's error, or `InvalidInput` for a work factor of 0 or above [`AGE_WORK_FACTOR_MAX`].
@@ -109,9 +110,9 @@ impl<W: Write> AgeWriter<W> {
         let mut recipient = Recipient::new(text(passphrase));
         recipient.set_work_factor(work_factor);
         let recipients: [&dyn age::Recipient; 1] = [&recipient];
-        let encryptor =
-            Encryptor::with_recipients(recipients.into_iter()).map_err(io::Error::other)?;
-        encryptor.wrap_output(output).map(Self)
+        let encryptor = Encryptor::with_recipients(recipients.into_iter());
+        return_free_memory();
+        encryptor.map_err(io::Error::other)?.wrap_output(output).map(Self)
     }
 
     /// Writes the last chunk; without it the file counts as truncated.
@@ -150,7 +151,9 @@ impl<R: Read> AgeReader<R> {
         let mut identity = Identity::new(text(passphrase));
         identity.set_max_work_factor(work_factor_max);
         let identities: [&dyn age::Identity; 1] = [&identity];
-        decryptor.decrypt(identities.into_iter()).map(Self).map_err(|error| match error {
+        let decrypted = decryptor.decrypt(identities.into_iter());
+        return_free_memory();
+        decrypted.map(Self).map_err(|error| match error {
             DecryptError::ExcessiveWork { required, .. } => {
                 AgeError::TooMuchWork { factor: required, factor_max: work_factor_max }
             }

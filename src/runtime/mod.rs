@@ -4,6 +4,7 @@
 //! It knows nothing about chat, NATS or HTTP. It is the only module that names the executor, the thread
 //! pool for blocking calls and the adapter that lets tokio libraries run here.
 
+mod allocator;
 mod backoff;
 mod blocking;
 mod clock;
@@ -16,6 +17,7 @@ mod scope;
 mod slots;
 mod stop;
 
+pub use allocator::return_free_memory;
 pub use backoff::Backoff;
 pub use blocking::blocking;
 pub use clock::{Clock, Elapsed, Timer};
