@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
+use super::beside::keep_posting;
 use super::{keys, path, seeded, upload, with_bucket};
 use crate::support::client::{Account, Message};
 use crate::support::cluster::Cluster;
@@ -352,24 +353,7 @@ fn a_backup_beside_people_who_write_has_everything_from_before_it_began() {
     let archives: Vec<(PathBuf, Vec<Message>)> = std::thread::scope(|scope| {
         for writer in &writers {
             let (over, room) = (&over, &room);
-            scope.spawn(move || {
-                writer.join(room);
-                for n in 0.. {
-                    if over.load(Ordering::SeqCst) {
-                        return;
-                    }
-                    let text = format!("{} {n}", writer.login);
-                    let mut ids = vec![writer.post(room, &text, &format!("{n}")).unwrap()];
-                    if n % 2 == 0 {
-                        ids.push(attach(writer, room, "beside.bin", text.as_bytes()).1);
-                    }
-                    // A deleted text is folded, and erased from the journal, at once.
-                    for id in ids.iter().filter(|_| n % 3 > 0) {
-                        let delete = json!({ "roomId": room, "eventId": id });
-                        writer.client.call("MessageService/DeleteMessage", &delete).unwrap();
-                    }
-                }
-            });
+            scope.spawn(move || keep_posting(writer, room, over));
         }
         let made = (0..4).map(|n| {
             let before = owner.history(&room);

@@ -1,6 +1,8 @@
 //! The disaster drill: a server with every kind of data that a store can hold is backed up and lost, and comes back on another
 //! machine. What no method makes yet is written through the store's own records.
 
+use std::path::Path;
+
 use chatto::backup::transcript::{Transcript, TranscriptFormat};
 use chatto::crypto::Secret;
 use chatto::domain::timeline::{Content, Delete, Edit, Effect, Pin, Post, React};
@@ -11,14 +13,15 @@ use serde_json::json;
 
 use super::backup::{attach, json_of, text};
 use super::{keys, path, seeded};
-use crate::storage::{config, connect, open, run, user};
+use crate::storage::{config, connect, open, run as run_store, user};
 use crate::support::nats::NatsServer;
 use crate::support::s3::{Kind, S3Server};
-use crate::support::server::{SECRET_KEY, Server};
+use crate::support::server::{NOBODY, SECRET_KEY, Server};
 
 const AT: i64 = 1_795_240_800_000;
 
-fn of_processes() -> Config {
+/// As the processes of `Server` open their store.
+pub(super) fn of_processes() -> Config {
     let secret_key = Secret::from(SECRET_KEY.to_owned());
     Config { embedded: false, create: false, secret_key, ..config(None) }
 }
@@ -138,6 +141,60 @@ async fn everything(url: &str, runtime: &chatto::runtime::Runtime) -> String {
     shown.join("\n")
 }
 
+#[track_caller]
+fn assert_same(before: &str, after: &str) {
+    for (one, other) in before.lines().zip(after.lines()) {
+        assert_eq!(one, other);
+    }
+    assert_eq!(before, after);
+}
+
+/// Who restores on a new machine, where the server runs as an account of its own.
+#[derive(Debug, Clone, Copy)]
+enum Restorer {
+    Root,
+    Service,
+}
+
+impl Restorer {
+    fn runs(self, target: &Server, args: &[&str]) {
+        let args = [args, &["--passphrase", keys::PASSPHRASE]].concat();
+        let mut command = match self {
+            Self::Root => target.command(args),
+            Self::Service => target.command_as(NOBODY, args),
+        };
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Restores the archive and the keys, starts the server, and returns everything that it has.
+    fn restores(self, archive: &Path, export: &Path) -> String {
+        let flag = ["--passphrase", keys::PASSPHRASE];
+        let mut target = Server::prepare();
+        for (file, name) in [(archive, "drill.tar.gz.age"), (export, "keys.backup")] {
+            std::fs::copy(file, target.dir().join(name)).unwrap();
+        }
+        // As the package makes it.
+        std::fs::create_dir(target.data_dir()).unwrap();
+        target.become_nobody();
+        self.runs(&target, &["restore", "drill.tar.gz.age"]);
+        self.runs(&target, &["keys", "import", "keys.backup"]);
+        target.run();
+        // What an embedded store has is read where it was moved to by its own backup.
+        self.runs(&target, &["backup", "--encrypt", "-o", "again.tar.gz.age"]);
+        self.runs(&target, &["keys", "export", "-o", "again.backup"]);
+        assert!(target.stop().success());
+        let nats = NatsServer::start();
+        let mut reader = Server::prepare();
+        reader.use_external(&nats.url());
+        let at = |name: &str| target.dir().join(name);
+        json_of(&reader, &[&["restore", text(&at("again.tar.gz.age"))][..], &flag].concat());
+        json_of(&reader, &["keys", "import", text(&at("again.backup")), flag[0], flag[1]]);
+        let url = nats.url();
+        run_store(|runtime| async move { everything(&url, &runtime).await })
+    }
+}
+
 #[test]
 fn every_kind_of_data_comes_back() {
     let (nats, bucket) = (NatsServer::start(), S3Server::start(Kind::SeaweedFs));
@@ -154,7 +211,7 @@ fn every_kind_of_data_comes_back() {
     let (in_s3, _) = attach(&owner, &room, "in s3.bin", b"in s3");
     let url = nats.url();
     let id: RoomId = room.parse().unwrap();
-    let before = run(|runtime| async move {
+    let before = run_store(|runtime| async move {
         fill(&url, &runtime, id).await;
         everything(&url, &runtime).await
     });
@@ -185,15 +242,16 @@ fn every_kind_of_data_comes_back() {
     let imported = json_of(&target, &["keys", "import", text(&export), flag[0], flag[1]]);
     assert_eq!(imported["imported"], 2);
     let url = nats.url();
-    let after = run(|runtime| async move { everything(&url, &runtime).await });
-    for (one, other) in before.lines().zip(after.lines()) {
-        assert_eq!(one, other);
-    }
-    assert_eq!(before, after);
+    let after = run_store(|runtime| async move { everything(&url, &runtime).await });
+    assert_same(&before, &after);
     target.run();
     assert!(owner.client.call("RoomDirectoryService/ListRooms", &json!({})).is_err());
     let owner = target.client().log_in("ada");
     for (file, bytes) in [(in_nats, b"in nats".as_slice()), (in_s3, b"in s3")] {
         assert!(owner.client.get_bytes(&path(&file)).unwrap() == bytes, "{file}");
+    }
+    for restorer in [Restorer::Root, Restorer::Service] {
+        eprintln!("restored by {restorer:?}");
+        assert_same(&before, &restorer.restores(&archive, &export));
     }
 }

@@ -4,6 +4,7 @@
 mod archives;
 mod attack;
 mod backup;
+mod beside;
 mod bucket;
 mod damage;
 mod disk;
