@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::{KeysCommand, KeysExport, KeysImport};
-use super::output::people_have;
+use super::output::{counted, people_have};
 use super::passphrase::PassphraseFlags;
 use super::{CliError, Context, Exit};
 use crate::app::{self, KeysError};
@@ -40,9 +40,8 @@ fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
     }
     if done.unreadable > 0 {
         context.output.warning(&format!(
-            "{} keys are not in the export: they are wrapped with a core.secret_key that is neither the present nor the \
-             previous one",
-            done.unreadable
+            "{} not in the export: wrapped with a core.secret_key that is neither the present nor the previous one",
+            counted(done.unreadable, ("key is", "keys are"))
         ));
     }
     if done.unexported.people > 0 {
@@ -54,7 +53,7 @@ fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
             "data archives are in the same folder; keep the two apart, since together they reveal every message",
         );
     }
-    let text = format!("{} keys exported to {}\n", done.keys, path.display());
+    let text = format!("{} exported to {}\n", counted(done.keys, ("key", "keys")), path.display());
     let fields = json!({
         "keys": done.keys,
         "file": path,
@@ -111,14 +110,14 @@ fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
     let counts = done.keys;
     if counts.refused > 0 {
         context.output.note(&format!(
-            "{} keys were refused: their accounts are deleted, and what they wrote stays erased",
-            counts.refused
+            "{} refused: what was written with them stays erased",
+            counted(counts.refused, ("key of a deleted account", "keys of deleted accounts"))
         ));
     }
     if counts.unreadable > 0 {
         context.output.warning(&format!(
-            "{} keys of the store cannot be read with the present core.secret_key; they may be in another export",
-            counts.unreadable
+            "{} of the store cannot be read with the present core.secret_key; another export may have them",
+            counted(counts.unreadable, ("key", "keys"))
         ));
     }
     if done.is_partial {

@@ -68,6 +68,12 @@ pub(super) fn size_text(bytes: u64) -> String {
     }
 }
 
+/// A count with its noun: `1 file`, `2 files`.
+pub(super) fn counted(count: impl TryInto<u64>, (one, many): (&str, &str)) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// So many people have something, for a sentence.
 pub(super) fn people_have(people: u64) -> String {
     match people {

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::{Conflict, Restore};
 use super::backup::Meter;
-use super::output::size_text;
+use super::output::{counted, size_text};
 use super::passphrase::PassphraseFlags;
 use super::{CliError, Context, Exit};
 use crate::app::{
@@ -92,9 +92,9 @@ fn summarise(context: &Context, settings: &Settings, (args, report): (&Restore, 
         text.push_str("everything was checked; nothing was written\n");
     } else {
         text.push_str(&format!(
-            "restored: {} records, {} files, {}\n",
-            restored.records,
-            restored.files,
+            "restored: {}, {}, {}\n",
+            counted(restored.records, ("record", "records")),
+            counted(restored.files, ("file", "files")),
             size_text(restored.bytes)
         ));
     }
@@ -123,23 +123,27 @@ fn summarise(context: &Context, settings: &Settings, (args, report): (&Restore, 
     }
     if lacking.keys > 0 {
         output.warning(&format!(
-            "the message keys of {} people are missing, so their messages cannot be read; run `chatto keys import FILE`",
-            lacking.keys
+            "the message keys of {} are missing, so their messages cannot be read; run `chatto keys import FILE`",
+            counted(lacking.keys, ("person", "people"))
         ));
     }
     let listed = manifest.listed_objects;
     if listed.files > 0 && settings.assets.s3.is_none() {
         let bucket = header.configuration.get("core.assets.s3.bucket").map_or("", String::as_str);
         output.warning(&format!(
-            "{} files are in the S3 bucket {bucket}, and none is configured here: set core.assets.s3",
-            listed.files
+            "{} in the S3 bucket {bucket}, and no bucket is configured here: set core.assets.s3",
+            counted(listed.files, ("file of the backup is", "files of the backup are"))
         ));
     }
     if !manifest.missing.is_empty() {
-        output.warning(&format!("the backup lacks the bytes of {} files", manifest.missing.len()));
+        output.warning(&format!(
+            "the backup lacks the bytes of {}",
+            counted(manifest.missing.len(), ("file", "files"))
+        ));
     }
     if report.deleted_users > 0 {
-        output.note(&format!("{} deleted accounts stay deleted", report.deleted_users));
+        let accounts = ("deleted account stays", "deleted accounts stay");
+        output.note(&format!("{} deleted", counted(report.deleted_users, accounts)));
     }
     if let Some(former) = &report.former {
         output.note(&format!(

@@ -61,7 +61,7 @@ fn stopped() -> (Server, String, Vec<Message>) {
     let mut server = Server::start();
     let (room, history) = seeded(&server.owner());
     assert!(server.stop().success());
-    assert_eq!(export(&server, "keys.backup"), "1 keys exported to keys.backup\n");
+    assert_eq!(export(&server, "keys.backup"), "1 key exported to keys.backup\n");
     (server, room, history)
 }
 
@@ -113,7 +113,7 @@ fn lost_keys_come_back_from_an_export() {
     assert_eq!(server.client().log_in("ada").history(&room), history);
 
     // With the server running: exported again, imported again, and shown by `status`.
-    assert_eq!(export(&server, "keys.backup"), "1 keys exported to keys.backup\n");
+    assert_eq!(export(&server, "keys.backup"), "1 key exported to keys.backup\n");
     assert!(server.dir().join("keys.backup.old").exists());
     imported(&server, &["keys.backup"], "0 imported, 1 present, 0 refused\n");
     let status: Value = serde_json::from_str(&server.chatto_ok(["status", "--json"])).unwrap();
@@ -207,7 +207,7 @@ fn a_lost_secret_is_replaced() {
     imported(&server, &["keys.backup", "--new-secret"], "1 imported, 0 present, 0 refused\n");
     server.run();
     assert_eq!(server.client().log_in("ada").history(&room), history);
-    assert_eq!(export(&server, "more"), "1 keys exported to more\n");
+    assert_eq!(export(&server, "more"), "1 key exported to more\n");
     assert!(server.stop().success());
 }
 

@@ -17,6 +17,7 @@ mod keys;
 mod secret;
 mod start;
 mod strangers;
+mod transcripts;
 mod unread;
 
 use chatto::crypto::{hex, sha256};

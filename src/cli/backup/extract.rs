@@ -11,7 +11,7 @@ use crate::backup::keys::KeyFile;
 use crate::backup::transcript::TranscriptFormat;
 use crate::cli::args::{BackupExtract, RoomFormat};
 use crate::cli::keys::read_export;
-use crate::cli::output::row;
+use crate::cli::output::{counted, row};
 use crate::cli::passphrase::PassphraseFlags;
 use crate::cli::restore::{open_archive, passphrase};
 use crate::cli::{CliError, Context, Exit};
@@ -142,7 +142,8 @@ fn report(context: &Context, files: &[Extracted], rooms: &[ExtractedRoom]) {
     context.output.result(&text, fields);
     if unreadable > 0 {
         context.output.warning(&format!(
-            "{unreadable} messages cannot be read without their keys; --keys FILE takes a key export"
+            "{} cannot be read without the keys of their authors; --keys FILE takes a key export",
+            counted(unreadable, ("message", "messages"))
         ));
     }
 }

@@ -15,7 +15,7 @@ use prune::KeepFlags;
 
 use super::args::{AssetChoice, Backup, BackupCommand};
 use super::local::running;
-use super::output::size_text;
+use super::output::{counted, size_text};
 use super::passphrase::PassphraseFlags;
 use super::progress::ProgressBar;
 use super::restore::open_archive;
@@ -146,21 +146,23 @@ fn summarise(context: &Context, (path, verified, report): (&Path, bool, &BackupR
     let records: u64 = report.manifest.streams.values().map(|totals| totals.records).sum();
     let verified = if verified { ", verified" } else { "" };
     output.note(&format!(
-        "{records} records and {files} files, {} in the archive{verified}",
+        "{} and {}, {} in the archive{verified}",
+        counted(records, ("record", "records")),
+        counted(files, ("file", "files")),
         size_text(report.bytes)
     ));
     let listed = report.manifest.listed_objects;
     if listed.files > 0 {
         output.note(&format!(
-            "{} files in S3 ({}) are listed and not included; --assets=all includes them",
-            listed.files,
+            "{} in S3 ({}), listed and not included; --assets=all includes what is there",
+            counted(listed.files, ("file", "files")),
             size_text(listed.bytes)
         ));
     }
     if !report.manifest.missing.is_empty() {
         output.warning(&format!(
-            "the bytes of {} files are missing: {}",
-            report.manifest.missing.len(),
+            "the bytes of {} are missing: {}",
+            counted(report.manifest.missing.len(), ("file", "files")),
             report.manifest.missing.join(", ")
         ));
     }

@@ -10,7 +10,7 @@ use crate::app::{self, ArchiveFile, ObjectsChecked, RestoreTestError, RestoreTes
 use crate::backup::archive::{ArchiveReader, Header, Manifest};
 use crate::backup::catalogue::ArchiveState;
 use crate::cli::args::{BackupVerify, VerifyLevel};
-use crate::cli::output::row;
+use crate::cli::output::{counted, row};
 use crate::cli::passphrase::PassphraseFlags;
 use crate::cli::progress::ProgressBar;
 use crate::cli::restore::{open_archive, passphrase};
@@ -80,13 +80,19 @@ impl Verified {
         );
         // Writing to a String cannot fail.
         for (name, totals) in manifest.iter().flat_map(|manifest| &manifest.streams) {
-            writeln!(text, "{name}\t{} records\t{} subjects", totals.records, totals.subjects).ok();
+            let records = counted(totals.records, ("record", "records"));
+            let subjects = counted(totals.subjects, ("subject", "subjects"));
+            writeln!(text, "{name}\t{records}\t{subjects}").ok();
         }
         for (origin, count) in manifest.iter().flat_map(|manifest| &manifest.assets) {
-            writeln!(text, "files from {origin}\t{}\t{} bytes", count.files, count.bytes).ok();
+            let bytes = counted(count.bytes, ("byte", "bytes"));
+            writeln!(text, "files from {origin}\t{}\t{bytes}", count.files).ok();
         }
         if let Some(RestoreTested { users, rooms, rows, .. }) = tested {
-            writeln!(text, "restored\t{users} users\t{rooms} rooms\t{rows} rows").ok();
+            let users = counted(*users, ("user", "users"));
+            let rooms = counted(*rooms, ("room", "rooms"));
+            let rows = counted(*rows, ("row", "rows"));
+            writeln!(text, "restored\t{users}\t{rooms}\t{rows}").ok();
         }
         for object in objects.iter().flat_map(|checked| &checked.examples) {
             text.push_str(&row([&object.id, object.why]));
