@@ -140,7 +140,7 @@ async fn references(url: &str, runtime: &chatto::runtime::Runtime, leaver: UserI
     storage.close().await;
     Restored {
         written: name.strip_prefix("Ada ").map_or(0, |n| n.parse().unwrap()),
-        has_left: deleted(&leaver.to_string()).unwrap(),
+        has_left: deleted(leaver.as_ref()).unwrap(),
         files,
         unreadable,
     }
