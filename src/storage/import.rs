@@ -158,7 +158,10 @@ impl Import {
             needed_keys: HashSet::new(),
             deleted_users: HashSet::new(),
         };
-        import.own_stream(META).await?;
+        // Its owner comes after its record: a complete store whose META has another owner would be refused.
+        if let (None, Some(spec)) = (nats.stream(stream::META).await?, spec(META)) {
+            nats.create_stream(&spec.config(replicas, "")).await?;
+        }
         let former = import.kept.meta.clone().unwrap_or_default();
         let begin = |meta: Option<Meta>| {
             let server_id = import.source.server_id.clone();
@@ -172,6 +175,7 @@ impl Import {
             Some(meta)
         };
         open::put_meta(nats, clock, begin).await?;
+        import.own_stream(META).await?;
         import.own_stream("ENCRYPTION_KEYS").await?;
         for (subject, payload) in &import.kept.keys {
             if nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?.is_none() {

@@ -11,10 +11,12 @@ use chatto::domain::{AssetId, FileGroup, Token, TokenKind, User};
 use chatto::limits::EPOCH_CHECK_TTL;
 use chatto::nats::Nats;
 use chatto::runtime::Clock;
-use chatto::storage::{Config, Import, Kept, RecordChange, Source, Storage, StorageError};
+use chatto::storage::{
+    Config, Import, Kept, OpenError, RecordChange, Source, Storage, StorageError,
+};
 
 use super::folds::{append, take_fold_lease, write};
-use super::{config, connect, pause_at, room, run, user};
+use super::{CutAt, config, connect, open, pause_at, room, run, user};
 use crate::support::nats::{NatsServer, stream_info};
 
 /// More awaits than any of the operations has.
@@ -92,18 +94,26 @@ async fn process(server: &NatsServer, runtime: &chatto::runtime::Runtime) -> (St
     (storage, clock)
 }
 
-/// Restores an empty archive over the store. Instead of waiting for other processes it moves the clock of the paused one.
-async fn restore(nats: &Nats, server_id: &str, paused: &Clock) {
-    let clock = Clock::system();
+/// Begins to restore an archive of this server over a store.
+async fn begin(nats: &Nats, server_id: &str) -> Result<Import, OpenError> {
     let kept = Kept::read(nats).await.unwrap();
     let source = Source { server_id: server_id.to_owned(), sequence: 1 };
-    let wanted = filled();
-    let import = Import::begin((nats, &clock), 1, (source, kept, &wanted)).await.unwrap();
-    paused.advance_monotonic(EPOCH_CHECK_TTL);
-    for name in wanted {
+    Import::begin((nats, &Clock::system()), 1, (source, kept, &filled())).await
+}
+
+/// Ends a restore as that of an empty archive.
+async fn finish(import: Import) {
+    for name in filled() {
         import.create(name).await.unwrap();
     }
     import.finish().await.unwrap();
+}
+
+/// Restores an empty archive over the store. Instead of waiting for other processes it moves the clock of the paused one.
+async fn restore(nats: &Nats, server_id: &str, paused: &Clock) {
+    let import = begin(nats, server_id).await.unwrap();
+    paused.advance_monotonic(EPOCH_CHECK_TTL);
+    finish(import).await;
 }
 
 /// The ends of the streams, and how many messages they have.
@@ -155,5 +165,39 @@ fn a_process_that_was_paused_at_any_await_changes_nothing_after_a_restore() {
         }
         // A response that is there at once is not waited for.
         assert!(pauses >= Operation::ALL.len(), "{pauses}");
+    });
+}
+
+/// Whose store it was decides nothing: META says it in its record and in the metadata of its stream.
+#[test]
+fn a_restore_of_another_servers_archive_that_is_interrupted_at_once_leaves_the_former_store() {
+    run(async |runtime| {
+        for is_empty in [true, false] {
+            let mut partial = 0;
+            for awaits in 1..AWAITS_MAX {
+                let server = NatsServer::start();
+                let mut former = None;
+                if !is_empty {
+                    let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+                    former = Some(storage.epoch().to_vec());
+                    storage.close().await;
+                }
+                let nats = connect(&server.url()).await;
+                let ended = CutAt::new(begin(&nats, "Sanother"), awaits).await.is_some();
+                match open(&server.url(), &runtime, config(None)).await {
+                    Ok(storage) => {
+                        let is_former = former.is_none_or(|former| storage.epoch() == former);
+                        assert!(is_former && partial == 0, "{awaits}");
+                        storage.close().await;
+                    }
+                    Err(OpenError::Partial) => partial += 1,
+                    Err(error) => panic!("{awaits}: {error:?}"),
+                }
+                if ended {
+                    break;
+                }
+            }
+            assert!(partial > 0);
+        }
     });
 }
