@@ -4,7 +4,7 @@
 //! a restore that was interrupted is begun again. The store gets a new epoch, under which no cursor, page stamp or
 //! checkpoint of the former one counts.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 
@@ -23,6 +23,10 @@ use crate::storage::layout::{LAYOUT, META, Missing, STREAMS, StreamSpec, stream,
 use crate::storage::open::{self, META_SUBJECT, OpenError, new_meta, read_meta};
 use crate::storage::records::{Event, Meta, MetaState, ServerConfig, User};
 use crate::storage::state::key::StateKey;
+
+const USERS: &str = "$KV.STATE.user.";
+/// Tombstones of accounts, by user id: here from before STATE is emptied until they are in it again.
+const KEPT_DELETED_USERS: &str = "$KV.META.deleted_user.";
 
 /// The store that an archive was made of.
 #[derive(Debug, Clone)]
@@ -66,17 +70,32 @@ impl Kept {
             .await?;
             kept.keys = keys.into_iter().collect();
         }
-        if nats.stream(stream::STATE).await?.is_some() {
-            kv::each_entry(nats, stream::STATE, |subject, record| {
-                let is_user = subject.starts_with("$KV.STATE.user.");
-                let deleted = || decode::<User>(record).is_ok_and(|user| user.deleted);
-                if is_user && deleted() {
-                    kept.deleted_users.push((subject.to_owned(), Bytes::copy_from_slice(record)));
+        kept.read_deleted_users(nats).await?;
+        Ok(kept)
+    }
+
+    /// Those of META are of a restore that was interrupted, which may have emptied STATE.
+    async fn read_deleted_users(&mut self, nats: &Nats) -> Result<(), StorageError> {
+        let mut deleted = BTreeMap::new();
+        if self.meta.is_some() {
+            kv::each_entry(nats, stream::META, |subject, record| {
+                if let Some(id) = subject.strip_prefix(KEPT_DELETED_USERS) {
+                    deleted.insert(format!("{USERS}{id}"), Bytes::copy_from_slice(record));
                 }
             })
             .await?;
         }
-        Ok(kept)
+        if nats.stream(stream::STATE).await?.is_some() {
+            kv::each_entry(nats, stream::STATE, |subject, record| {
+                let is_deleted = || decode::<User>(record).is_ok_and(|user| user.deleted);
+                if subject.starts_with(USERS) && is_deleted() {
+                    deleted.insert(subject.to_owned(), Bytes::copy_from_slice(record));
+                }
+            })
+            .await?;
+        }
+        self.deleted_users = deleted.into_iter().collect();
+        Ok(())
     }
 
     /// Whether the store has the id of the `core.secret_key` that it belongs to. One that has none yet gets it at its next
@@ -176,6 +195,7 @@ impl Import {
         };
         open::put_meta(nats, clock, begin).await?;
         import.own_stream(META).await?;
+        import.keep_deleted_users().await?;
         import.own_stream("ENCRYPTION_KEYS").await?;
         for (subject, payload) in &import.kept.keys {
             if nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?.is_none() {
@@ -184,6 +204,16 @@ impl Import {
             }
         }
         Ok(import)
+    }
+
+    /// Stores the tombstones of accounts where no restore deletes them, so that one that is interrupted can be repeated.
+    async fn keep_deleted_users(&self) -> Result<(), StorageError> {
+        for (subject, payload) in &self.kept.deleted_users {
+            let Some(id) = subject.strip_prefix(USERS) else { continue };
+            let (subject, payload) = (format!("{KEPT_DELETED_USERS}{id}"), payload.clone());
+            self.store(Publish { subject: &subject, payload, ..Publish::default() }).await?;
+        }
+        Ok(())
     }
 
     /// Waits until every process that was using the store has noticed: none writes later than [`EPOCH_CHECK_TTL`] after
@@ -344,7 +374,7 @@ impl Import {
     /// have been interrupted.
     async fn erase_keys_of_deleted_users(&self) -> Result<(), StorageError> {
         let kept = self.kept.deleted_users.iter();
-        let kept = kept.filter_map(|(subject, _)| subject.strip_prefix("$KV.STATE.user."));
+        let kept = kept.filter_map(|(subject, _)| subject.strip_prefix(USERS));
         let deleted: HashSet<&str> =
             kept.chain(self.deleted_users.iter().map(String::as_str)).collect();
         for (subject, _) in &self.kept.keys {
@@ -372,6 +402,9 @@ impl Import {
         for (subject, payload) in &self.kept.deleted_users {
             let payload = payload.clone();
             self.store(Publish { subject, payload, ..Publish::default() }).await?;
+        }
+        if !self.kept.deleted_users.is_empty() {
+            self.nats.purge_subject(stream::META, &format!("{KEPT_DELETED_USERS}*")).await?;
         }
         self.erase_keys_of_deleted_users().await?;
         let mut lacking = Lacking::default();

@@ -116,6 +116,13 @@ async fn restore(nats: &Nats, server_id: &str, paused: &Clock) {
     finish(import).await;
 }
 
+/// Deletes the account of a user.
+async fn delete_account(storage: &Storage, n: u64) {
+    let deleted = User { deleted: true, ..User::new(user(n)) };
+    let put = |_: Option<&User>| Ok::<_, Infallible>(RecordChange::Put(deleted.clone()));
+    storage.state().change(&user(n), put).await.unwrap();
+}
+
 /// The ends of the streams, and how many messages they have.
 async fn ends(nats: &Nats) -> Vec<(u64, u64)> {
     let mut ends = Vec::new();
@@ -165,6 +172,28 @@ fn a_process_that_was_paused_at_any_await_changes_nothing_after_a_restore() {
         }
         // A response that is there at once is not waited for.
         assert!(pauses >= Operation::ALL.len(), "{pauses}");
+    });
+}
+
+#[test]
+fn an_account_that_was_deleted_after_the_backup_stays_deleted_when_a_restore_is_repeated() {
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        delete_account(&storage, 1).await;
+        let server_id = storage.server_id().to_owned();
+        storage.close().await;
+        let nats = connect(&server.url()).await;
+        // Two of them are interrupted after they have emptied STATE.
+        for _ in 0..2 {
+            begin(&nats, &server_id).await.unwrap().create("STATE").await.unwrap();
+        }
+        finish(begin(&nats, &server_id).await.unwrap()).await;
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        let deleted = storage.state().read(|tables| tables.users[&user(1)].deleted);
+        assert!(deleted);
+        storage.close().await;
+        assert_eq!(nats.subjects("KV_META", "$KV.META.deleted_user.>").await.unwrap(), [""; 0]);
     });
 }
 
