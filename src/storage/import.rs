@@ -64,7 +64,7 @@ impl Kept {
         }
         if nats.stream(stream::ENCRYPTION_KEYS).await?.is_some() {
             let mut keys = HashMap::new();
-            kv::each_entry(nats, stream::ENCRYPTION_KEYS, |subject, record| {
+            kv::each_entry_to_end(nats, stream::ENCRYPTION_KEYS, |subject, record| {
                 keys.insert(subject.to_owned(), Bytes::copy_from_slice(record));
             })
             .await?;
@@ -78,7 +78,7 @@ impl Kept {
     async fn read_deleted_users(&mut self, nats: &Nats) -> Result<(), StorageError> {
         let mut deleted = BTreeMap::new();
         if self.meta.is_some() {
-            kv::each_entry(nats, stream::META, |subject, record| {
+            kv::each_entry_to_end(nats, stream::META, |subject, record| {
                 if let Some(id) = subject.strip_prefix(KEPT_DELETED_USERS) {
                     deleted.insert(format!("{USERS}{id}"), Bytes::copy_from_slice(record));
                 }
@@ -86,7 +86,7 @@ impl Kept {
             .await?;
         }
         if nats.stream(stream::STATE).await?.is_some() {
-            kv::each_entry(nats, stream::STATE, |subject, record| {
+            kv::each_entry_to_end(nats, stream::STATE, |subject, record| {
                 let is_deleted = || decode::<User>(record).is_ok_and(|user| user.deleted);
                 if subject.starts_with(USERS) && is_deleted() {
                     deleted.insert(subject.to_owned(), Bytes::copy_from_slice(record));

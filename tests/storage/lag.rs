@@ -15,7 +15,7 @@ use crate::support::cluster::Cluster;
 use crate::support::nats::NatsServer;
 use crate::support::records::{React, event::Effect};
 
-const NODES: usize = 3;
+pub(super) const NODES: usize = 3;
 /// More than a page.
 const ROWS: usize = 70;
 /// How long after its streams were made a node serves direct gets at the latest.
@@ -34,17 +34,17 @@ async fn lags(nats: &Nats, newest: u64) -> bool {
 }
 
 /// Whether direct gets are served by a replica that does not have this sequence of a subject.
-async fn lags_in(nats: &Nats, (stream, subject): (&str, &str), newest: u64) -> bool {
+pub(super) async fn lags_in(nats: &Nats, (stream, subject): (&str, &str), newest: u64) -> bool {
     let found = nats.newest(stream, subject).await.unwrap();
     found.is_none_or(|found| found.sequence < newest)
 }
 
 /// A connection to the last node, whose replicas serve direct gets by now.
-async fn slow(cluster: &Cluster) -> Nats {
+pub(super) async fn slow(cluster: &Cluster) -> Nats {
     let nats = connect_to(vec![cluster.urls()[NODES - 1].clone()]).await;
     let clock = Clock::system();
     let end = clock.now() + ANSWERS_WITHIN;
-    for stream in ["JOURNAL", "PAGES", "KV_STATE", "KV_META"] {
+    for stream in ["JOURNAL", "PAGES", "KV_STATE", "KV_META", "KV_ENCRYPTION_KEYS"] {
         while nats.newest(stream, "none").await.is_err() {
             assert!(clock.now() < end, "{stream}: no direct get is served");
             clock.sleep(Duration::from_millis(50)).await;

@@ -16,7 +16,10 @@ use chatto::storage::{
 };
 
 use super::folds::{append, take_fold_lease, write};
+use super::lag::{NODES, lags_in, slow};
+use super::replicas::{connect_to, open_over};
 use super::{CutAt, config, connect, open, pause_at, room, run, user};
+use crate::support::cluster::Cluster;
 use crate::support::nats::{NatsServer, stream_info};
 
 /// More awaits than any of the operations has.
@@ -228,5 +231,25 @@ fn a_restore_of_another_servers_archive_that_is_interrupted_at_once_leaves_the_f
             }
             assert!(partial > 0);
         }
+    });
+}
+
+#[test]
+fn a_restore_keeps_what_a_replica_that_lags_does_not_have_yet() {
+    let cluster = Cluster::start_with_delay(NODES);
+    run(async |runtime| {
+        let quick = connect_to(vec![cluster.urls()[0].clone()]).await;
+        let storage = open_over(quick, &runtime, NODES).await;
+        cluster.lead_elsewhere(&chatto::storage::stream_names());
+        let (probe, restoring) = (slow(&cluster).await, slow(&cluster).await);
+        let held = cluster.delay_last();
+        delete_account(&storage, 1).await;
+        let subject = format!("$KV.STATE.user.{}", user(1));
+        let newest = probe.leader_newest("KV_STATE", &subject).await.unwrap().unwrap().sequence;
+        assert!(lags_in(&probe, ("KV_STATE", &subject), newest).await, "no replica lags");
+        assert_eq!(Kept::read(&restoring).await.unwrap().deleted_users(), 1);
+        assert!(lags_in(&probe, ("KV_STATE", &subject), newest).await, "it has caught up");
+        drop(held);
+        storage.close().await;
     });
 }

@@ -74,12 +74,39 @@ pub(crate) async fn bucket_get_any<R: Recorded>(
 pub(crate) async fn each_entry(
     nats: &Nats,
     stream: &str,
+    each: impl FnMut(&str, &[u8]) + Send,
+) -> Result<(), StorageError> {
+    entries_from(nats, stream, 1, each).await.map(drop)
+}
+
+/// As [`each_entry`], up to the end that the leader knows: the replica that is read may lag behind.
+pub(crate) async fn each_entry_to_end(
+    nats: &Nats,
+    stream: &str,
     mut each: impl FnMut(&str, &[u8]) + Send,
 ) -> Result<(), StorageError> {
-    let mut sequence = 1;
+    let mut next = 1;
+    loop {
+        next = entries_from(nats, stream, next, &mut each).await?;
+        let Some(message) = nats.leader_from(stream, next).await? else { return Ok(()) };
+        next = message.sequence.saturating_add(1);
+        if !message.is_tombstone() {
+            each(&message.subject, &message.payload);
+        }
+    }
+}
+
+/// Shows entries as [`each_entry`] does, from a sequence on; returns the sequence after the last.
+async fn entries_from(
+    nats: &Nats,
+    stream: &str,
+    from: u64,
+    mut each: impl FnMut(&str, &[u8]) + Send,
+) -> Result<u64, StorageError> {
+    let mut sequence = from;
     loop {
         let batch = nats.read(stream, BatchRead::From { sequence, count: 512 }).await?;
-        let Some(last) = batch.messages.last() else { return Ok(()) };
+        let Some(last) = batch.messages.last() else { return Ok(sequence) };
         sequence = last.sequence.saturating_add(1);
         for message in batch.messages.iter().filter(|message| !message.is_tombstone()) {
             each(&message.subject, &message.payload);
