@@ -91,6 +91,9 @@ pub enum RestoreFailure {
     },
     #[error("already there: {}. --conflict=skip keeps what is there, --conflict=overwrite replaces it", streams.join(", "))]
     Conflict { streams: Vec<String> },
+    /// The store that was there is not kept aside.
+    #[error("the restore was interrupted; run it again before a server starts")]
+    Interrupted(#[source] Box<Self>),
     #[error("a server uses this store ({process}); stop every server first")]
     InUse { process: String },
     #[error(
@@ -122,6 +125,7 @@ impl RestoreFailure {
         match self {
             Self::App(error) => error.exit(),
             Self::Archive(error) => archive_exit(error),
+            Self::Interrupted(error) => error.exit(),
             Self::Age(error) => age_exit(error),
             Self::Restore(_) | Self::Bucket(_) | Self::Objects(_) | Self::NoSpace { .. } => {
                 Exit::Io
@@ -459,16 +463,26 @@ impl Work<'_> {
         {
             Box::pin(s3.check()).await.map_err(RestoreFailure::Bucket)?;
         }
-        let import = Import::begin((nats, clock), settings.replicas, (source, kept, &wanted)).await;
-        let import = import.map_err(AppError::Store)?;
-        if settings.embedded.is_none() {
-            import.wait_for_writers().await;
-        }
         let total = verified.bytes;
         let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
-        let restore = Restore { import, blobs: &blobs, progress: &mut progress };
-        let (restored, lacking) = restore.run(archive, &wanted).await?;
-        Ok((restored, lacking, deleted_users))
+        let restored = async {
+            let import = (source, kept, wanted.as_slice());
+            let import = Import::begin((nats, clock), settings.replicas, import).await;
+            let import = import.map_err(AppError::Store)?;
+            if settings.embedded.is_none() {
+                import.wait_for_writers().await;
+            }
+            let restore = Restore { import, blobs: &blobs, progress: &mut progress };
+            Ok::<_, RestoreFailure>(restore.run(archive, &wanted).await?)
+        };
+        match Box::pin(restored).await {
+            Ok((restored, lacking)) => Ok((restored, lacking, deleted_users)),
+            // Otherwise it was made beside the former store.
+            Err(error) if settings.embedded.is_none() || !present.streams.is_empty() => {
+                Err(RestoreFailure::Interrupted(Box::new(error)))
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

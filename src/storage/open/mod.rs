@@ -63,7 +63,9 @@ pub enum OpenError {
         stream: &'static str,
     },
     /// A restore or a key import has begun here and is not complete.
-    #[error("this store holds keys, and no complete data")]
+    #[error(
+        "this store has no complete data: a restore was interrupted, or only keys were imported"
+    )]
     Partial,
     #[error("stream {stream} belongs to another Chatto server; use another NATS account")]
     Foreign {
