@@ -1,14 +1,13 @@
 //! A filter between a client and its nats-server. While it is on, it drops every message about one stream, as if
 //! the stream had no leader; everything else passes.
-//!
-//! Of the client protocol it knows where a message ends, and of JetStream the names of its requests.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::forward::Forwarder;
+use super::protocol::Line;
 
 /// The filter. Dropped, it accepts no more connections; the open ones last until one side closes them.
 pub(crate) struct Filter {
@@ -56,24 +55,10 @@ impl Drop for FilterGuard {
 /// Forwards messages until the connection ends.
 fn pass(from: &TcpStream, mut to: &TcpStream, is_on: &AtomicBool, lost: &[&str]) {
     let mut from = BufReader::new(from);
-    loop {
-        let mut message = Vec::new();
-        if !matches!(from.read_until(b'\n', &mut message), Ok(1..)) {
-            return;
-        }
-        let line = String::from_utf8_lossy(&message).into_owned();
-        let words: Vec<&str> = line.split_ascii_whitespace().collect();
-        let carries = matches!(words.first(), Some(&("PUB" | "HPUB" | "MSG" | "HMSG")));
-        if let Some(size) = words.last().filter(|_| carries) {
-            let size = size.parse::<u64>().expect("a size");
-            if from.by_ref().take(size + 2).read_to_end(&mut message).is_err() {
-                return;
-            }
-        }
-        let is_lost = carries
-            && is_on.load(Ordering::SeqCst)
-            && lost.iter().any(|text| words[1].contains(text));
-        if !is_lost && to.write_all(&message).is_err() {
+    while let Some(line) = Line::read(&mut from) {
+        let is_lost = is_on.load(Ordering::SeqCst)
+            && line.subject().is_some_and(|subject| lost.iter().any(|text| subject.contains(text)));
+        if !is_lost && to.write_all(&line.bytes).is_err() {
             return;
         }
     }

@@ -16,6 +16,7 @@ pub(crate) mod nats;
 pub(crate) mod old_nats;
 pub(crate) mod port;
 pub(crate) mod proc;
+pub(crate) mod protocol;
 pub(crate) mod proxy;
 pub(crate) mod realtime;
 pub(crate) mod records;
