@@ -12,7 +12,7 @@ use chatto::storage::{RecordChange, Storage};
 use serde_json::{Value, json};
 
 use super::backup::{attach, json_of, text};
-use super::drill::of_processes;
+use super::contents::of_processes;
 use super::{keys, path, seeded};
 use crate::storage::{open, run};
 use crate::support::client::Account;

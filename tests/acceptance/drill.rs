@@ -3,28 +3,21 @@
 
 use std::path::Path;
 
-use chatto::backup::transcript::{Transcript, TranscriptFormat};
-use chatto::crypto::Secret;
 use chatto::domain::timeline::{Content, Delete, Edit, Effect, Pin, Post, React};
 use chatto::domain::{EventId, ReadMarker, Role, Room, RoomId, RoomKind, User, UserId};
 use chatto::nats::Publish;
-use chatto::storage::{Config, Draft, RecordChange, RequestId, Storage};
+use chatto::storage::{Draft, RecordChange, RequestId, Storage};
 use serde_json::json;
 
 use super::backup::{attach, json_of, text};
+use super::contents::{everything, of_processes};
 use super::{keys, path, seeded};
-use crate::storage::{config, connect, open, run as run_store, user};
+use crate::storage::{connect, open, run as run_store, user};
 use crate::support::nats::NatsServer;
 use crate::support::s3::{Kind, S3Server};
-use crate::support::server::{NOBODY, SECRET_KEY, Server};
+use crate::support::server::{NOBODY, Server};
 
 const AT: i64 = 1_795_240_800_000;
-
-/// As the processes of `Server` open their store.
-pub(super) fn of_processes() -> Config {
-    let secret_key = Secret::from(SECRET_KEY.to_owned());
-    Config { embedded: false, create: false, secret_key, ..config(None) }
-}
 
 async fn append(storage: &Storage, room: RoomId, author: UserId, effect: Effect) {
     let mut effect = Some(effect);
@@ -105,40 +98,6 @@ async fn fill(url: &str, runtime: &chatto::runtime::Runtime, room: RoomId) -> Ro
     connect(url).await.publish(notification).await.unwrap();
     storage.close().await;
     dm
-}
-
-/// Everything of a store that people can see, as text.
-async fn everything(url: &str, runtime: &chatto::runtime::Runtime) -> String {
-    let storage = open(url, runtime, of_processes()).await.unwrap();
-    let (mut rooms, mut shown) = storage.state().read(|tables| {
-        let rooms: Vec<RoomId> = tables.rooms.keys().copied().collect();
-        let mut records: Vec<String> = Vec::new();
-        records.extend(tables.users.values().map(|user| format!("{user:?}")));
-        records.extend(tables.roles.values().map(|role| format!("{role:?}")));
-        records.extend(tables.groups.values().map(|group| format!("{group:?}")));
-        records.extend(tables.rooms.values().map(|room| format!("{room:?}")));
-        for room in &rooms {
-            records.extend(tables.members(room).map(|(_, member)| format!("{member:?}")));
-        }
-        records.sort();
-        (rooms, records)
-    });
-    rooms.sort_by(|one, other| one.as_str().cmp(other.as_str()));
-    for room in rooms {
-        let transcript = Transcript::new(&storage, room, TranscriptFormat::Json, Vec::new());
-        let (rows, count) = Box::pin(transcript.write()).await.unwrap();
-        assert_eq!(count.unreadable, 0, "{room}");
-        shown.push(String::from_utf8(rows).unwrap());
-        let mut users: Vec<UserId> =
-            storage.state().read(|tables| tables.users.keys().copied().collect());
-        users.sort_by_key(UserId::number);
-        for user in users {
-            let marker = storage.markers().get(&user, room.as_str()).await.unwrap();
-            shown.push(format!("{room} {user} {marker:?}"));
-        }
-    }
-    storage.close().await;
-    shown.join("\n")
 }
 
 #[track_caller]

@@ -6,6 +6,7 @@ mod attack;
 mod backup;
 mod beside;
 mod bucket;
+mod contents;
 mod damage;
 mod disk;
 mod drill;
