@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture failing-calls fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -28,9 +28,10 @@ test: ## run all tests, the randomised and long ones as short samples (test-long
 	WEB_TEST_MESSAGES=$${WEB_TEST_MESSAGES:-3000} node --test --test-concurrency=1 tests/web/timeline.test.js
 	node --test --test-concurrency=2 $(filter-out tests/web/timeline.test.js,$(wildcard tests/web/*.test.js))
 
-test-long: ## run the long and randomised tests, about three hours: kill loop, failing calls, simulations, fuzzing, floods, long bodies, a long room, idle sockets, guesses, S3
+test-long: ## run the long and randomised tests, about three hours: kill loop, failing calls, killed restores, simulations, fuzzing, floods, long bodies, a long room, idle sockets, guesses, S3
 	$(MAKE) torture
 	$(MAKE) failing-calls
+	$(MAKE) killed-restores
 	$(MAKE) simulate
 	$(MAKE) fuzz
 	CHATTO_ATTACK_SECONDS=$${CHATTO_ATTACK_SECONDS:-300} $(MAKE) attack
@@ -92,6 +93,10 @@ torture: ## run the kill loops of messages and of files, 200 rounds each
 failing-calls: ## make every system call of a backup and of a restore on their files fail, with every error
 	@.ci/setup build tests
 	CHATTO_FAILING_CALLS=all $(NEXTEST) -E 'test(/^acceptance::failing_calls::/)'
+
+killed-restores: ## kill a restore into NATS at each of its writes, and nats-server at some; then run it again
+	@.ci/setup build tests
+	CHATTO_KILLED_RESTORES=$${CHATTO_KILLED_RESTORES:-all} $(NEXTEST) --no-capture -E 'test(/^acceptance::killed_restores::/)'
 
 simulate: ## run operations and kills against models of store and sockets, CHATTO_SIMULATION_SECONDS (1800) each; elections
 	@.ci/setup build tests

@@ -1,5 +1,9 @@
-//! What a store contains, for comparisons.
+//! What a store and an archive contain, for comparisons.
 
+use std::path::Path;
+
+use chatto::backup::archive::ArchiveReader;
+use chatto::backup::contents::Contents;
 use chatto::backup::transcript::{Transcript, TranscriptFormat};
 use chatto::crypto::Secret;
 use chatto::domain::{RoomId, UserId};
@@ -46,4 +50,10 @@ pub(super) async fn everything(url: &str, runtime: &chatto::runtime::Runtime) ->
     }
     storage.close().await;
     shown.join("\n")
+}
+
+/// What an archive brings back.
+pub(super) fn archived(path: &Path) -> Contents {
+    let file = std::io::BufReader::new(std::fs::File::open(path).unwrap());
+    Contents::read(&mut ArchiveReader::open(file).unwrap(), &mut |_| {}).unwrap()
 }

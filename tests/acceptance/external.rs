@@ -23,7 +23,7 @@ fn with_external(port: u16) -> Server {
 }
 
 /// The same server, started and ready.
-fn running_on(nats: &NatsServer) -> Server {
+pub(super) fn running_on(nats: &NatsServer) -> Server {
     let mut server = with_external(nats.port());
     server.run();
     server

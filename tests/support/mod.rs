@@ -26,6 +26,7 @@ pub(crate) mod s3;
 pub(crate) mod server;
 pub(crate) mod trace;
 pub(crate) mod wait;
+pub(crate) mod write_relay;
 
 /// Files in NATS, and the default of what is kept of images.
 pub(crate) fn blobs() -> chatto::blobs::Config {

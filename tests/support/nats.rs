@@ -84,6 +84,18 @@ impl NatsServer {
         Self::prepare(binary, extra, secured).started()
     }
 
+    /// A server with a copy of everything that this one has stored. This one must have been stopped.
+    pub(crate) fn copy(&self) -> Self {
+        assert!(self.child.is_none(), "it runs");
+        let mut copy = Self::prepare(&self.binary, "", self.secured);
+        copy.config.clone_from(&self.config);
+        copy.memory_store = self.memory_store;
+        let copied =
+            Command::new("cp").arg("-a").args([self.store_dir(), copy.store_dir()]).status();
+        assert!(copied.unwrap().success());
+        copy.started()
+    }
+
     fn prepare(binary: &Path, extra: &str, secured: bool) -> Self {
         Self {
             dir: tempfile::tempdir().unwrap(),
