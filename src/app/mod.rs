@@ -34,8 +34,8 @@ pub use medium::{MediumError, MediumRule};
 pub use offline::with_operations;
 pub use readiness::{Readiness, Reason};
 pub use restore::{
-    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, restore,
-    verify_archive,
+    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified,
+    restore, verify_archive, verify_contents,
 };
 pub use restore_test::{
     ArchivedRoom, ExtractedRoom, RestoreTestError, RestoreTested, RoomsRequest, TestStage,

@@ -12,6 +12,7 @@ use rustix::fs::{Advice, OFlags, fadvise};
 
 use crate::backup::archive::{ArchiveError, ArchiveReader, AssetOrigin, Header, Manifest};
 use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError};
+use crate::backup::contents::Contents;
 use crate::backup::restore::{self, Restore, RestoreError, Restored};
 use crate::blobs::s3::S3Error;
 use crate::config::{self, Settings};
@@ -43,6 +44,8 @@ pub enum ConflictRule {
 /// What is to be restored.
 pub struct RestoreRequest<'a> {
     pub archive: &'a ArchiveFile,
+    /// What reading all of it has shown; `None`: it is read before anything is written.
+    pub verified: Option<&'a Verified>,
     pub conflict: ConflictRule,
     /// Everything is checked and nothing is written.
     pub is_dry_run: bool,
@@ -218,7 +221,7 @@ impl ArchiveFile {
     }
 
     /// Reads it from its beginning; one reader at a time.
-    pub fn open(&self) -> Result<ArchiveReader<Box<dyn Read>>, RestoreFailure> {
+    pub fn open(&self) -> Result<Reader, RestoreFailure> {
         let failed = |source| RestoreFailure::File { path: self.path.clone(), source };
         let mut file = self.file.try_clone().map_err(failed)?;
         file.rewind().map_err(failed)?;
@@ -241,6 +244,15 @@ fn open_file(path: &Path) -> io::Result<File> {
     }
 }
 
+/// An archive that was found to be complete.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    pub header: Header,
+    pub manifest: Manifest,
+    /// Of its records and files.
+    bytes: u64,
+}
+
 /// Reads a whole archive and checks everything in it. `progress` takes the bytes of its content so far. Blocks.
 ///
 /// # Errors
@@ -248,12 +260,38 @@ fn open_file(path: &Path) -> io::Result<File> {
 pub fn verify_archive(
     archive: &ArchiveFile,
     progress: &mut dyn FnMut(u64),
-) -> Result<(Header, Manifest), RestoreFailure> {
+) -> Result<Verified, RestoreFailure> {
+    Ok(read_whole(archive, progress, restore::verify)?.0)
+}
+
+/// As [`verify_archive`]; also counts and sums what the archive brings back, for a restore test.
+///
+/// # Errors
+/// [`RestoreFailure`]
+pub fn verify_contents(
+    archive: &ArchiveFile,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Verified, Contents), RestoreFailure> {
+    read_whole(archive, progress, Contents::read)
+}
+
+type Reader = ArchiveReader<Box<dyn Read>>;
+
+/// Reads an archive to its end, from the disk.
+fn read_whole<T>(
+    archive: &ArchiveFile,
+    progress: &mut dyn FnMut(u64),
+    read: impl FnOnce(&mut Reader, &mut dyn FnMut(u64)) -> Result<T, ArchiveError>,
+) -> Result<(Verified, T), RestoreFailure> {
     archive.drop_cache();
     let mut reader = archive.open()?;
-    restore::verify(&mut reader, progress)?;
+    let mut bytes = 0;
+    let read = read(&mut reader, &mut |done| {
+        bytes = done;
+        progress(done);
+    })?;
     let manifest = reader.manifest().cloned().unwrap_or_default();
-    Ok((reader.header().clone(), manifest))
+    Ok((Verified { header: reader.header().clone(), manifest, bytes }, read))
 }
 
 /// Takes the stage, the bytes so far and about how many there will be.
@@ -285,14 +323,6 @@ struct Work<'a> {
     reach: Reach<'a>,
     request: &'a RestoreRequest<'a>,
     progress: StageProgress<'a>,
-}
-
-/// An archive that was found to be complete.
-struct Verified {
-    header: Header,
-    manifest: Manifest,
-    /// Of its records and files.
-    bytes: u64,
 }
 
 impl Work<'_> {
@@ -401,14 +431,14 @@ impl Work<'_> {
 
     /// Reads the whole archive before anything is written.
     fn verify(&mut self) -> Result<Verified, RestoreFailure> {
+        if let Some(verified) = self.request.verified {
+            return Ok(verified.clone());
+        }
         let archive = self.request.archive;
         let total = archive.bytes();
-        let mut bytes = 0;
-        let (header, manifest) = verify_archive(archive, &mut |done| {
-            bytes = done;
+        verify_archive(archive, &mut |done| {
             (self.progress)(Stage::Verifying, done, total.max(done));
-        })?;
-        Ok(Verified { header, manifest, bytes })
+        })
     }
 
     /// Writes what is wanted into the streams of a nats-server, and ends the connection.

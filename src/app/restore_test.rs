@@ -22,8 +22,8 @@ use super::keys::{KeysError, import_keys};
 use super::parts;
 use super::reach::Reach;
 use super::restore::{
-    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, archive_exit,
-    restore,
+    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified,
+    archive_exit, restore,
 };
 use super::store::{Create, StoreOpening};
 use super::throwaway::{Throwaway, ThrowawayError};
@@ -117,31 +117,34 @@ pub struct RestoreTested {
 /// Takes the stage, the bytes so far and about how many there will be.
 type TestProgress<'a> = &'a mut dyn FnMut(TestStage, u64, u64);
 
-/// Restores an archive into a throwaway store, compares everything in it with the archive, opens it as a server does, and
-/// reads every room. Blocks.
+/// Restores a verified archive into a throwaway store, compares everything in it with the archive's contents, opens it as a
+/// server does, and reads every room. Blocks.
 ///
 /// # Errors
 /// [`RestoreTestError`]
 pub fn restore_test(
     settings: &Settings,
-    (archive, place): (&ArchiveFile, Option<&Path>),
+    (archive, verified, expected): (&ArchiveFile, &Verified, &Contents),
+    place: Option<&Path>,
     progress: TestProgress<'_>,
 ) -> Result<RestoreTested, RestoreTestError> {
     let throwaway = Throwaway::create(settings, place)?;
     let settings = throwaway.settings();
-    let request =
-        RestoreRequest { archive, conflict: ConflictRule::Error, is_dry_run: false, files: true };
+    let request = RestoreRequest {
+        archive,
+        verified: Some(verified),
+        conflict: ConflictRule::Error,
+        is_dry_run: false,
+        files: true,
+    };
     let report = restore(settings, &request, &mut |stage, done, total| {
         progress(stage.into(), done, total);
     })?;
-    let total = report.restored.bytes.max(1).saturating_mul(2);
-    let mut comparing = |done| progress(TestStage::Comparing, done, total);
-    let mut reader = archive.open()?;
-    let expected = Contents::read(&mut reader, &mut comparing).map_err(RestoreFailure::from)?;
+    let total = report.restored.bytes.max(1);
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let reach = Reach { settings, command: "backup verify", runtime: &runtime, clock: &clock };
-        let mut comparing = |done: u64| comparing(done.saturating_add(total / 2));
+        let mut comparing = |done| progress(TestStage::Comparing, done, total);
         let restored = Box::pin(restored_contents(&reach, &mut comparing)).await?;
         if let Some(what) = expected.difference(&restored) {
             return Err(RestoreTestError::Differs { what });
@@ -280,6 +283,7 @@ pub fn extract_rooms(
     let mut throwaway = Throwaway::create(settings, request.place)?;
     let restored = RestoreRequest {
         archive: request.archive,
+        verified: None,
         conflict: ConflictRule::Error,
         is_dry_run: false,
         files: false,

@@ -31,8 +31,13 @@ pub(super) fn run(context: &Context, args: &Restore) -> Result<Exit, CliError> {
         Conflict::Skip => ConflictRule::Skip,
         Conflict::Overwrite => ConflictRule::Overwrite,
     };
-    let request =
-        RestoreRequest { archive: &archive, conflict, is_dry_run: args.dry_run, files: true };
+    let request = RestoreRequest {
+        archive: &archive,
+        verified: None,
+        conflict,
+        is_dry_run: args.dry_run,
+        files: true,
+    };
     let mut meters = [Meter::new(context, "verified"), Meter::new(context, "restored")];
     let restored = app::restore(&settings, &request, &mut |stage, done, total| {
         let [verifying, restoring] = &mut meters;

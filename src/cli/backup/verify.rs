@@ -6,7 +6,10 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::Meter;
-use crate::app::{self, ArchiveFile, ObjectsChecked, RestoreTestError, RestoreTested, TestStage};
+use crate::app::{
+    self, ArchiveFile, ObjectsChecked, RestoreFailure, RestoreTestError, RestoreTested, TestStage,
+    Verified,
+};
 use crate::backup::archive::{ArchiveReader, Header, Manifest};
 use crate::backup::catalogue::ArchiveState;
 use crate::cli::args::{BackupVerify, VerifyLevel};
@@ -33,29 +36,25 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
         true => Some(context.load(Purpose::Local)?.settings),
         false => None,
     };
-    let mut verified = match args.level {
-        VerifyLevel::Header => Verified::of(archive.open()?.header().clone(), None),
-        VerifyLevel::Full => {
-            let (header, manifest) = verify(context, &archive)?;
-            Verified::of(header, Some(manifest))
-        }
-    };
-    if let Some(settings) = &settings {
+    if settings.is_some() {
         context.log_to_terminal();
-        if args.restore_test {
-            let archive = (&archive, args.work_dir.as_deref());
-            verified.tested = Some(restore_test(context, settings, archive)?);
-        }
-        if args.check_s3 {
-            verified.objects = Some(check_objects(context, settings, &archive)?);
-        }
     }
-    context.output.result(&verified.text(), verified.fields());
-    Ok(if verified.wrong_objects() == 0 { Exit::Success } else { Exit::Failed })
+    let mut found = match (args.level, &settings) {
+        (VerifyLevel::Header, _) => Found::of_header(archive.open()?.header().clone()),
+        (VerifyLevel::Full, Some(settings)) if args.restore_test => {
+            restore_test(context, settings, (&archive, args.work_dir.as_deref()))?
+        }
+        (VerifyLevel::Full, _) => Found::of(verify(context, &archive)?),
+    };
+    if let Some(settings) = settings.filter(|_| args.check_s3) {
+        found.objects = Some(check_objects(context, &settings, &archive)?);
+    }
+    context.output.result(&found.text(), found.fields());
+    Ok(if found.wrong_objects() == 0 { Exit::Success } else { Exit::Failed })
 }
 
 /// What was found of an archive.
-struct Verified {
+struct Found {
     header: Header,
     /// `None`: only the header was read.
     manifest: Option<Manifest>,
@@ -63,9 +62,13 @@ struct Verified {
     objects: Option<ObjectsChecked>,
 }
 
-impl Verified {
-    fn of(header: Header, manifest: Option<Manifest>) -> Self {
-        Self { header, manifest, tested: None, objects: None }
+impl Found {
+    fn of_header(header: Header) -> Self {
+        Self { header, manifest: None, tested: None, objects: None }
+    }
+
+    fn of(verified: Verified) -> Self {
+        Self { manifest: Some(verified.manifest), ..Self::of_header(verified.header) }
     }
 
     fn wrong_objects(&self) -> u64 {
@@ -132,17 +135,22 @@ impl Verified {
     }
 }
 
+/// The archive is read twice: to check it, and to restore it.
 fn restore_test(
     context: &Context,
     settings: &Settings,
-    archive: (&ArchiveFile, Option<&Path>),
-) -> Result<RestoreTested, CliError> {
+    (archive, place): (&ArchiveFile, Option<&Path>),
+) -> Result<Found, CliError> {
+    let checked = with_meter(context, archive, app::verify_contents);
+    enter_state(context, archive, checked.as_ref().map(|(verified, _)| verified));
+    let (verified, contents) = checked?;
     let mut meters = TestMeters::new(context);
-    let tested = app::restore_test(settings, archive, &mut |stage, done, total| {
+    let of = (archive, &verified, &contents);
+    let tested = app::restore_test(settings, of, place, &mut |stage, done, total| {
         meters.show(stage, done, total);
     });
     meters.end();
-    Ok(tested?)
+    Ok(Found { tested: Some(tested?), ..Found::of(verified) })
 }
 
 fn check_objects(
@@ -193,16 +201,33 @@ impl From<RestoreTestError> for CliError {
 }
 
 /// Checks a whole archive, with progress, and enters the result into the catalogue beside it.
-pub(super) fn verify(
+pub(super) fn verify(context: &Context, archive: &ArchiveFile) -> Result<Verified, CliError> {
+    let verified = with_meter(context, archive, app::verify_archive);
+    enter_state(context, archive, verified.as_ref());
+    Ok(verified?)
+}
+
+/// Reads an archive with progress.
+fn with_meter<T>(
     context: &Context,
     archive: &ArchiveFile,
-) -> Result<(Header, Manifest), CliError> {
+    read: impl FnOnce(&ArchiveFile, &mut dyn FnMut(u64)) -> Result<T, RestoreFailure>,
+) -> Result<T, RestoreFailure> {
     let mut meter = Meter::new(context, "verified");
     let total = archive.bytes();
-    let verified = app::verify_archive(archive, &mut |done| meter.show(done, total.max(done)));
+    let read = read(archive, &mut |done| meter.show(done, total.max(done)));
     meter.end();
-    let noted = match &verified {
-        Ok((header, _)) => archive.note(Some(header), ArchiveState::Verified),
+    read
+}
+
+/// Enters what reading all of an archive has shown into the catalogue beside it.
+fn enter_state(
+    context: &Context,
+    archive: &ArchiveFile,
+    verified: Result<&Verified, &RestoreFailure>,
+) {
+    let noted = match verified {
+        Ok(verified) => archive.note(Some(&verified.header), ArchiveState::Verified),
         Err(error) if error.exit() == Exit::Damaged => {
             let opened = archive.open().ok();
             archive.note(opened.as_ref().map(ArchiveReader::header), ArchiveState::Damaged)
@@ -212,5 +237,4 @@ pub(super) fn verify(
     if let Err(error) = noted {
         context.output.warning(&observe::chain(&error));
     }
-    Ok(verified?)
 }
