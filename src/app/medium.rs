@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{fstatfs, major, minor};
 
-use crate::limits::{MOUNT_LIST_MAX_BYTES, SYSTEM_FACT_MAX_BYTES};
+use crate::limits::SYSTEM_FACT_MAX_BYTES;
 use crate::runtime::limited_read;
+use crate::supervisor::{mount_list, mounts};
 
 /// What a medium must be.
 #[derive(Debug, Clone, Copy, Default)]
@@ -45,8 +46,7 @@ impl MediumRule {
         is_encrypted: bool,
     ) -> Result<(), MediumError> {
         let place = existing(path);
-        let mounts = limited_read(Path::new("/proc/self/mountinfo"), MOUNT_LIST_MAX_BYTES);
-        let mounts = mounts.ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+        let mounts = mount_list();
         let (device, source) = (device(&place), source(&mounts, &place));
         let is_own = [Path::new("/"), data_dir].into_iter().any(|own| {
             let own = existing(own);
@@ -81,21 +81,12 @@ fn device(path: &Path) -> Option<u64> {
     path.metadata().ok().map(|about| about.dev())
 }
 
-/// The block device, by its path, of the file system on which a place is, as `/proc/self/mountinfo` has it (proc(5)).
-fn source<'a>(mounts: &'a str, place: &Path) -> Option<&'a str> {
-    let mut found: Option<(usize, &str)> = None;
-    for line in mounts.lines() {
-        let Some((mount, file_system)) = line.split_once(" - ") else { continue };
-        let Some(point) = mount.split(' ').nth(4) else { continue };
-        let source = file_system.split(' ').nth(1).unwrap_or_default();
-        let point = point.replace("\\040", " ");
-        let depth = Path::new(&point).components().count();
-        // Of two on one place the later one covers the other.
-        if place.starts_with(&point) && found.is_none_or(|(longest, _)| depth >= longest) {
-            found = Some((depth, source));
-        }
-    }
-    found.map(|(_, source)| source).filter(|source| source.starts_with('/'))
+/// The block device, by its path, of the file system on which a place is.
+fn source<'a>(list: &'a str, place: &Path) -> Option<&'a str> {
+    let above = mounts(list).filter(|mount| place.starts_with(mount.point()));
+    // Of two on one place the later one covers the other: of equal ones this takes the last.
+    let mount = above.max_by_key(|mount| mount.point().components().count())?;
+    Some(mount.source).filter(|source| source.starts_with('/'))
 }
 
 /// Whether the kernel knows the device as removable, or it is connected by USB

@@ -67,8 +67,6 @@ pub const RETENTION_MAX: u32 = 10_000;
 pub const EXTRACTED_NAME_MAX_BYTES: usize = 200;
 /// Objects that are named when a bucket lacks files of an archive.
 pub const WRONG_OBJECTS_MAX: usize = 20;
-/// Bytes of the system's list of mounts.
-pub const MOUNT_LIST_MAX_BYTES: u64 = 4 << 20;
 /// How often a process tries to get the lock of a small file that others change, and the time in between.
 pub const TARGET_LOCK_ATTEMPTS: u32 = 500;
 /// See [`TARGET_LOCK_ATTEMPTS`].

@@ -549,6 +549,8 @@ const _: () = assert!(DISK_FREE_INODES_START_MIN < DISK_FREE_INODES_MIN);
 pub const DISK_PROBE_WRITES: usize = NATS_PAYLOAD_MAX_BYTES / COPY_CHUNK_BYTES;
 /// A probe of the disk that takes longer counts as failed. A slow SD card writes 1 MiB in well under a second.
 pub const DISK_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bytes of the system's list of mounts; a host with many containers has thousands of them.
+pub const MOUNT_LIST_MAX_BYTES: u64 = 4 << 20;
 /// First and longest delay between two probes of a failing disk: each may write up to a megabyte.
 pub const DISK_PROBE_DELAY_FIRST: Duration = Duration::from_secs(1);
 /// See [`DISK_PROBE_DELAY_FIRST`].

@@ -19,10 +19,10 @@ use rustix::io::Errno;
 use crate::limits::{
     COPY_CHUNK_BYTES, DISK_FREE_INODES_START_MIN, DISK_PROBE_TIMEOUT, DISK_PROBE_WRITES,
 };
-use crate::runtime::{Clock, blocking, limited_read};
+use crate::runtime::{Clock, blocking};
 
-/// A longer list of mounts is not searched.
-const MOUNTS_MAX_BYTES: u64 = 256 * 1024;
+use super::mounts::{mount_list, mounts};
+
 /// The probe's folder.
 const PROBE: &str = ".chatto-probe";
 
@@ -72,15 +72,10 @@ pub(super) fn space(store: &Path) -> io::Result<Space> {
 /// Whether the file system on this device has stopped writing after an error. Since Linux 6.14 ext4 reports
 /// it only in its mount options; `statvfs` shows no change.
 fn is_shut_down(device: u64) -> bool {
-    let Ok(mounts) = limited_read(Path::new("/proc/self/mountinfo"), MOUNTS_MAX_BYTES) else {
-        return false;
-    };
     let device = format!("{}:{}", major(device), minor(device));
-    String::from_utf8_lossy(&mounts).lines().any(|line| {
-        let ours = line.split(' ').nth(2) == Some(&device);
-        let options = line.rsplit(' ').next().unwrap_or_default();
-        ours && options.split(',').any(|option| matches!(option, "emergency_ro" | "shutdown"))
-    })
+    mounts(&mount_list())
+        .filter(|mount| mount.device == device)
+        .any(|mount| mount.options().any(|option| matches!(option, "emergency_ro" | "shutdown")))
 }
 
 /// Probes the disk of one store. Clones share the state of a probe that hangs.
