@@ -29,8 +29,7 @@ pub(super) fn run(context: &Context, command: &KeysCommand) -> Result<Exit, CliE
 
 fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
     let path = target(&args.output)?;
-    let flags =
-        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
     let passphrase = flags.read_new(context)?;
     let settings = context.load(Purpose::Local)?.settings;
     context.log_to_terminal();
@@ -94,8 +93,7 @@ fn is_beside_archives(path: &Path) -> bool {
 
 fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
     open(&args.file)?;
-    let flags =
-        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
     let keys = read_export(&args.file, &flags.read(context)?)?;
     let mut settings = context.load(Purpose::Local)?.settings;
     context.log_to_terminal();

@@ -1,6 +1,6 @@
 //! The passphrase of an encrypted file.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::secret_text::{Entries, SecretText};
 use super::{CliError, Context};
@@ -16,7 +16,17 @@ pub(super) struct PassphraseFlags<'a> {
     pub(super) file: Option<&'a Path>,
 }
 
-impl PassphraseFlags<'_> {
+impl<'a> PassphraseFlags<'a> {
+    /// The two options of a command.
+    pub(super) fn new(text: &'a Option<String>, file: &'a Option<PathBuf>) -> Self {
+        Self { text: text.as_deref(), file: file.as_deref() }
+    }
+
+    /// Whether one of them was given.
+    pub(super) fn is_given(self) -> bool {
+        self.text.is_some() || self.file.is_some()
+    }
+
     /// The passphrase of an existing file.
     pub(super) fn read(self, context: &Context) -> Result<Secret, CliError> {
         self.ask(context, Entries::Once)

@@ -21,8 +21,7 @@ use crate::supervisor::memory_bytes;
 
 pub(super) fn run(context: &Context, args: &Restore) -> Result<Exit, CliError> {
     let settings = context.load(Purpose::Local)?.settings;
-    let flags =
-        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
     let passphrase = passphrase(context, &args.file, flags)?;
     let archive = open_archive(&args.file, passphrase, args.max_work_factor)?;
     context.log_to_terminal();
@@ -64,7 +63,7 @@ pub(super) fn passphrase(
     if ArchiveFile::is_encrypted(file)? {
         return flags.read(context).map(Some);
     }
-    if flags.text.is_some() || flags.file.is_some() {
+    if flags.is_given() {
         context.output.warning("the archive is not encrypted, so the passphrase is not used");
     }
     Ok(None)

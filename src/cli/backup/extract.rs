@@ -27,8 +27,7 @@ pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliEr
     if args.keys_passphrase_file.is_some() && args.keys.is_none() {
         return Err(CliError::usage("--keys-passphrase-file is for --keys"));
     }
-    let flags =
-        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
     let secret = passphrase(context, &args.file, flags)?;
     let keys = keys(context, args, secret.clone())?;
     let archive = open_archive(&args.file, secret, args.max_work_factor)?;

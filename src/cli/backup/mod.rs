@@ -11,8 +11,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use prune::KeepFlags;
-
 use super::args::{AssetChoice, Backup, BackupCommand};
 use super::local::running;
 use super::output::{counted, size_text};
@@ -37,22 +35,15 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         Some(BackupCommand::Extract(extract)) => return extract::run(context, extract),
         None => {}
     }
-    let flags = KeepFlags {
-        last: args.keep_last,
-        daily: args.keep_daily,
-        weekly: args.keep_weekly,
-        monthly: args.keep_monthly,
-    };
-    let retention = flags.retention()?;
+    let keep = [args.keep_last, args.keep_daily, args.keep_weekly, args.keep_monthly];
+    let retention = prune::retention(keep)?;
     if args.prune_dry_run && retention.is_none() {
         return Err(CliError::usage("--prune-dry-run needs a --keep option"));
     }
     let loaded = context.load(Purpose::Local)?;
     let settings = &loaded.settings;
-    let flags =
-        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
-    let has_passphrase = args.passphrase.is_some() || args.passphrase_file.is_some();
-    if has_passphrase && !args.encrypt {
+    let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
+    if flags.is_given() && !args.encrypt {
         return Err(CliError::usage(
             "a passphrase is for --encrypt; add it, or leave the passphrase out",
         ));

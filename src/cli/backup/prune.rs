@@ -14,23 +14,9 @@ use crate::limits::RETENTION_MAX;
 use crate::observe;
 use crate::runtime::Clock;
 
-/// What the `--keep` options say.
-#[derive(Clone, Copy)]
-pub(super) struct KeepFlags {
-    pub(super) last: Option<u32>,
-    pub(super) daily: Option<u32>,
-    pub(super) weekly: Option<u32>,
-    pub(super) monthly: Option<u32>,
-}
-
 pub(super) fn run(context: &Context, args: &BackupPrune) -> Result<Exit, CliError> {
-    let flags = KeepFlags {
-        last: args.keep_last,
-        daily: args.keep_daily,
-        weekly: args.keep_weekly,
-        monthly: args.keep_monthly,
-    };
-    let retention = flags.retention()?.unwrap_or(Retention::RECOMMENDED);
+    let keep = [args.keep_last, args.keep_daily, args.keep_weekly, args.keep_monthly];
+    let retention = retention(keep)?.unwrap_or(Retention::RECOMMENDED);
     let folder = folder(context, args.directory.as_deref())?;
     let pruned = prune((retention, &folder), None, args.dry_run)?;
     let names: Vec<&str> = pruned.superseded.iter().map(|archive| archive.name.as_str()).collect();
@@ -50,19 +36,16 @@ pub(super) fn run(context: &Context, args: &BackupPrune) -> Result<Exit, CliErro
     }
 }
 
-impl KeepFlags {
-    /// `None`: none of them was given.
-    pub(super) fn retention(self) -> Result<Option<Retention>, CliError> {
-        let given = [self.last, self.daily, self.weekly, self.monthly];
-        if given.iter().all(Option::is_none) {
-            return Ok(None);
-        }
-        if given.iter().flatten().any(|number| *number > RETENTION_MAX) {
-            return Err(CliError::usage(format!("a --keep option must be 0 to {RETENTION_MAX}")));
-        }
-        let [last, daily, weekly, monthly] = given.map(Option::unwrap_or_default);
-        Ok(Some(Retention { last, daily, weekly, monthly }))
+/// What the `--keep` options say: last, daily, weekly, monthly. `None`: none of them was given.
+pub(super) fn retention(keep: [Option<u32>; 4]) -> Result<Option<Retention>, CliError> {
+    if keep.iter().all(Option::is_none) {
+        return Ok(None);
     }
+    if keep.iter().flatten().any(|number| *number > RETENTION_MAX) {
+        return Err(CliError::usage(format!("a --keep option must be 0 to {RETENTION_MAX}")));
+    }
+    let [last, daily, weekly, monthly] = keep.map(Option::unwrap_or_default);
+    Ok(Some(Retention { last, daily, weekly, monthly }))
 }
 
 /// Removes the superseded archives of one server or, each by themselves, of all.

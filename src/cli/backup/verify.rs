@@ -28,8 +28,7 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
     if args.work_dir.is_some() && !args.restore_test {
         return Err(CliError::usage("--work-dir is for --restore-test"));
     }
-    let flags =
-        PassphraseFlags { text: args.passphrase.as_deref(), file: args.passphrase_file.as_deref() };
+    let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
     let passphrase = passphrase(context, &args.file, flags)?;
     let archive = open_archive(&args.file, passphrase, args.max_work_factor)?;
     let settings = match args.restore_test || args.check_s3 {
