@@ -6,6 +6,7 @@ use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
+use super::archive::printable;
 use crate::domain::timeline::{Content, FactKind, Message, Row, RowKind};
 use crate::domain::{AssetId, RoomId, UserId};
 use crate::limits::ROWS_READ_MAX;
@@ -163,7 +164,7 @@ impl<'a, W: Write> Transcript<'a, W> {
             RowKind::Unknown => line.push_str(" [of a kind that this version does not know]"),
         }
         line.push('\n');
-        printable(&line)
+        printable(line.chars(), "\n\t")
     }
 
     fn object(&self, row: &Row, root: Option<&Row>, text: Option<&MessageText>) -> String {
@@ -256,14 +257,4 @@ fn fact_word(kind: FactKind) -> &'static str {
         FactKind::CallEnded => "call_ended",
         FactKind::Other(_) => "unknown",
     }
-}
-
-/// Without what a terminal would obey, and without what changes the direction of the line (Unicode, UAX #9).
-fn printable(text: &str) -> String {
-    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .map(
-            |c| if turns(c) || (c.is_control() && c != '\n' && c != '\t') { '\u{fffd}' } else { c },
-        )
-        .collect()
 }

@@ -64,6 +64,14 @@ pub(crate) fn is_printable(text: &str, max: usize) -> bool {
     text.len() <= max && !text.chars().any(char::is_control)
 }
 
+/// A text without what a terminal would obey, and without what changes the direction of a line (Unicode, UAX #9). Control
+/// characters in `kept` stay.
+pub(crate) fn printable(text: impl Iterator<Item = char>, kept: &str) -> String {
+    let turns = |c| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let is_bad = |c: char| turns(c) || (c.is_control() && !kept.contains(c));
+    text.map(|c| if is_bad(c) { '\u{fffd}' } else { c }).collect()
+}
+
 /// The versions of the records.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {

@@ -16,7 +16,7 @@ mod writer;
 pub use format::{
     AssetCount, Excluded, Header, ListedObject, Manifest, Part, StreamTotals, Versions,
 };
-pub(super) use format::{FORMAT, SEQUENCE_MAX, is_printable};
+pub(super) use format::{FORMAT, SEQUENCE_MAX, is_printable, printable};
 pub use name::{AssetOrigin, MemberName};
 pub use reader::{ArchiveError, ArchiveReader, Item};
 pub use writer::ArchiveWriter;

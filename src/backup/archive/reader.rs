@@ -10,7 +10,7 @@ use tar::{EntryType, Header as TarHeader};
 
 use super::format::{
     AssetCount, FORMAT, Header, ListedObject, Manifest, ManifestLine, Part, RecordLine,
-    StreamTotals,
+    StreamTotals, printable,
 };
 use super::name::{AssetOrigin, MemberName};
 use super::writer::{BLOCK, padding};
@@ -309,7 +309,7 @@ impl<R: Read> ArchiveReader<R> {
                     if expected != Some(&member_number(&part)) {
                         return Err(damaged(&format!(
                             "{} is not what its manifest says, or is missing",
-                            printable(&part.member)
+                            shortened(&part.member)
                         )));
                     }
                     self.listed_members += 1;
@@ -338,11 +338,11 @@ impl<R: Read> ArchiveReader<R> {
             return Err(damaged("a member has no header"));
         };
         if header.entry_type() != EntryType::Regular {
-            return Err(damaged(&format!("{} is no ordinary file", printable(&path))));
+            return Err(damaged(&format!("{} is no ordinary file", shortened(&path))));
         }
         let name: MemberName = path
             .parse()
-            .map_err(|_| damaged(&format!("{} does not belong into it", printable(&path))))?;
+            .map_err(|_| damaged(&format!("{} does not belong into it", shortened(&path))))?;
         if !name.may_follow(self.before) {
             return Err(damaged(&format!("{name} is not where it belongs")));
         }
@@ -418,7 +418,7 @@ impl<R: Read> ArchiveReader<R> {
             if manifest.streams.get(name) != Some(&read) {
                 return Err(damaged(&format!(
                     "{} has {} records of {} subjects, not as many as its manifest says",
-                    printable(name),
+                    shortened(name),
                     read.records,
                     read.subjects
                 )));
@@ -483,7 +483,7 @@ fn parse_header(text: &[u8]) -> Result<Header, ArchiveError> {
         program: String,
     }
     let known: Known = serde_json::from_slice(text).map_err(|_| ArchiveError::Foreign)?;
-    let newer = || ArchiveError::Newer { program: printable(&known.program) };
+    let newer = || ArchiveError::Newer { program: shortened(&known.program) };
     if known.format > FORMAT {
         return Err(newer());
     }
@@ -513,9 +513,9 @@ fn checksum(block: &[u8; BLOCK]) -> u32 {
     bytes.map(|(at, byte)| if is_checksum(at) { 32 } else { u32::from(*byte) }).sum()
 }
 
-/// A text of the archive for an error: short, and without what a terminal would obey.
-fn printable(text: &str) -> String {
-    text.chars().take(100).map(|c| if c.is_control() { '?' } else { c }).collect()
+/// A text of the archive for an error.
+fn shortened(text: &str) -> String {
+    printable(text.chars().take(100), "")
 }
 
 fn damaged(what: &str) -> ArchiveError {
