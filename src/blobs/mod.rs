@@ -207,7 +207,7 @@ impl Blobs {
                 break;
             }
         }
-        self.files.confirmed().await?;
+        self.files.wait_for_epoch_check().await?;
         Ok(s3.delete(key).await?)
     }
 }

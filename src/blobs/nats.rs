@@ -57,8 +57,8 @@ impl ChunkStore {
     ///
     /// # Errors
     /// [`BlobError::Nats`]
-    pub(super) async fn confirmed(&self) -> Result<(), BlobError> {
-        Ok(self.nats.confirmed().await?)
+    pub(super) async fn wait_for_epoch_check(&self) -> Result<(), BlobError> {
+        Ok(self.nats.wait_for_epoch_check().await?)
     }
 
     /// Stores the chunk of a file that begins at byte `begin`. It belongs to the file once the file's record lists it.

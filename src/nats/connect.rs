@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::{AuthError, Client, ConnectOptions, Event};
 use parking_lot::Mutex;
 
-use super::confirm::Confirmation;
+use super::epoch_check::EpochCheck;
 use crate::limits::{NATS_REQUEST_TIMEOUT, NATS_SUBSCRIPTION_MESSAGES_MAX};
 use crate::runtime::{Clock, on_tokio, port_listeners};
 
@@ -123,7 +123,7 @@ struct ConnectionState {
     last_error: Mutex<String>,
     writes_refused: Mutex<Option<WritesRefused>>,
     refusals: event_listener::Event,
-    confirmation: Confirmation,
+    epoch_check: EpochCheck,
     files_refused: AtomicBool,
     closing: AtomicBool,
 }
@@ -200,7 +200,7 @@ impl Nats {
     pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
         *self.state.writes_refused.lock() = refused;
         self.state.refusals.notify(usize::MAX);
-        self.state.confirmation.changed.notify(usize::MAX);
+        self.state.epoch_check.changed.notify(usize::MAX);
     }
 
     /// Makes [`Self::refuses_files`] true or false: what is left of the disk is kept for messages.
@@ -214,8 +214,8 @@ impl Nats {
         self.state.files_refused.load(Ordering::SeqCst)
     }
 
-    pub(super) fn confirmation(&self) -> &Confirmation {
-        &self.state.confirmation
+    pub(super) fn epoch_check(&self) -> &EpochCheck {
+        &self.state.epoch_check
     }
 
     pub(super) fn writes_refused(&self) -> Option<WritesRefused> {

@@ -6,8 +6,8 @@
 //! duplicate is harmless, or to [`Commit`] for a message that can be sent twice.
 
 mod commit;
-mod confirm;
 mod connect;
+mod epoch_check;
 mod error;
 mod publish;
 mod read;
@@ -18,8 +18,8 @@ pub use async_nats::jetstream::stream::{
     Config as StreamConfig, DiscardPolicy, Info as StreamInfo, Republish, StorageType,
 };
 pub use commit::{Commit, Outcome};
-pub use confirm::Moment;
 pub use connect::{Auth, ConnectError, Nats, OLDEST_SERVER, Target, Version, WritesRefused};
+pub use epoch_check::Moment;
 pub use error::{NatsError, PublishError};
 pub use publish::{Ack, Publish};
 pub use read::{Batch, BatchRead, StoredMessage};

@@ -55,9 +55,9 @@ impl Nats {
     /// # Cancel safety
     /// If the future is dropped, the message may or may not be stored.
     pub async fn publish(&self, message: Publish<'_>) -> Result<Ack, PublishError> {
-        let confirmed = self.confirmed().await;
+        let checked = self.wait_for_epoch_check().await;
         self.check_writable()?;
-        confirmed.map_err(|source| PublishError::Unknown { source })?;
+        checked.map_err(|source| PublishError::Unknown { source })?;
         let request = async_nats::Request::new()
             .payload(message.payload.clone())
             .headers(headers(&message))

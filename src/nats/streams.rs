@@ -179,7 +179,7 @@ impl Nats {
         subject: &str,
         request: &impl Serialize,
     ) -> Result<T, NatsError> {
-        self.confirmed().await?;
+        self.wait_for_epoch_check().await?;
         self.api(subject, request).await
     }
 

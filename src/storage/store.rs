@@ -431,7 +431,7 @@ impl Inner {
         spawn(&self.scope, "purge", purge::run(Arc::clone(self), stop()));
         spawn(&self.scope, "memory", memory::watch(Arc::clone(self), stop()));
         if !self.embedded {
-            spawn(&self.scope, "epoch", writer::keep_confirmed(Arc::clone(self), stop()));
+            spawn(&self.scope, "epoch", writer::keep_epoch_checked(Arc::clone(self), stop()));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Connecting: every way to authenticate, TLS, and what happens without a server.
 
 mod account;
-mod confirm;
+mod epoch_check;
 
 use std::path::Path;
 use std::time::Duration;

@@ -258,7 +258,7 @@ impl<S: Sink> Follower<S> {
         let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
         if info.state.last_sequence < self.position.reached() {
             // A restored store ends elsewhere, and is not damaged.
-            self.nats.confirmed().await?;
+            self.nats.wait_for_epoch_check().await?;
         }
         self.check_end(&info)?;
         // A purge from the front: nothing before the first sequence will ever come.

@@ -22,7 +22,7 @@ use crate::storage::store::Inner;
 /// program before it would lose something by writing.
 pub(crate) const WRITER: u32 = 1;
 
-/// Opens the store; where processes share it, writes need to be confirmed from then on.
+/// Opens the store; where processes share it, writes need an epoch check from then on.
 pub(crate) async fn open(
     nats: &Nats,
     clock: &Clock,
@@ -31,7 +31,7 @@ pub(crate) async fn open(
     let since = nats.moment();
     let identity = Box::pin(super::open(nats, clock, config)).await?;
     if !config.embedded {
-        nats.confirm_writes(since, EPOCH_CHECK_TTL);
+        nats.epoch_checked(since, EPOCH_CHECK_TTL);
     }
     Ok(identity)
 }
@@ -63,7 +63,7 @@ impl Inner {
         }
         let may = !self.is_restored() && self.outdated.load(Ordering::SeqCst) == 0;
         if may {
-            self.nats.confirm_writes(since, EPOCH_CHECK_TTL);
+            self.nats.epoch_checked(since, EPOCH_CHECK_TTL);
         }
         Ok(may)
     }
@@ -87,7 +87,7 @@ impl Inner {
 
 /// Looks at META until the process stops: in time for writes to go on, at once when the connection is back, and when a
 /// write waits.
-pub(crate) async fn keep_confirmed(store: Arc<Inner>, stop: Stop) {
+pub(crate) async fn keep_epoch_checked(store: Arc<Inner>, stop: Stop) {
     let mut backoff = Backoff::new(Duration::from_millis(20), Duration::from_secs(1));
     loop {
         let connects = store.nats.connects();
@@ -103,7 +103,7 @@ pub(crate) async fn keep_confirmed(store: Arc<Inner>, stop: Stop) {
             let reconnected = async {
                 store.nats.connected(connects).await;
             };
-            let wanted = store.nats.confirmation_wanted();
+            let wanted = store.nats.epoch_check_wanted();
             futures_lite::future::or(reconnected, wanted).await;
         };
         stop.or(store.clock.timeout(EPOCH_CHECK_INTERVAL, due)).await;

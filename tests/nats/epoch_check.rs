@@ -1,4 +1,4 @@
-//! Writes that need to be confirmed wait for it.
+//! Writes that need an epoch check wait for it.
 
 use std::time::Duration;
 
@@ -27,40 +27,40 @@ fn message() -> Publish<'static> {
 }
 
 #[test]
-fn a_write_waits_until_it_is_confirmed_and_so_does_an_erasure() {
+fn a_write_waits_for_the_epoch_check_and_so_does_an_erasure() {
     let server = NatsServer::start();
     Runtime::run(1, async |_| {
         let clock = Clock::default();
         let nats = connected(server.port(), &clock).await;
         nats.publish(message()).await.unwrap();
-        nats.confirm_writes(nats.moment(), TTL);
+        nats.epoch_checked(nats.moment(), TTL);
         nats.publish(message()).await.unwrap();
         // Either clock ends it.
         for advance in [Clock::advance, Clock::advance_monotonic] {
             advance(&clock, TTL);
             let mut write = Box::pin(nats.publish(message()));
             assert!(poll_once(&mut write).await.is_none());
-            nats.confirmation_wanted().await;
-            nats.confirm_writes(nats.moment(), TTL);
+            nats.epoch_check_wanted().await;
+            nats.epoch_checked(nats.moment(), TTL);
             write.await.unwrap();
         }
         clock.advance(TTL);
-        let confirm = async {
-            nats.confirmation_wanted().await;
-            nats.confirm_writes(nats.moment(), TTL);
+        let check = async {
+            nats.epoch_check_wanted().await;
+            nats.epoch_checked(nats.moment(), TTL);
         };
-        assert!(zip(nats.erase("S", 1), confirm).await.0.unwrap());
+        assert!(zip(nats.erase("S", 1), check).await.0.unwrap());
 
         clock.advance(TTL);
-        let unconfirmed = nats.publish(message()).await;
-        assert!(matches!(unconfirmed, Err(PublishError::Unknown { .. })), "{unconfirmed:?}");
+        let unchecked = nats.publish(message()).await;
+        assert!(matches!(unchecked, Err(PublishError::Unknown { .. })), "{unchecked:?}");
         let refuse = async {
-            nats.confirmation_wanted().await;
+            nats.epoch_check_wanted().await;
             nats.refuse_writes(Some(WritesRefused::Restored));
         };
         let refused = zip(nats.publish(message()), refuse).await.0;
         assert!(matches!(refused, Err(PublishError::Restored)), "{refused:?}");
-        nats.confirm_writes(nats.moment(), TTL);
+        nats.epoch_checked(nats.moment(), TTL);
         assert!(nats.erase("S", 2).await.is_err() && nats.purge_before("S", 9).await.is_err());
         let stored = nats.stream("S").await.unwrap().unwrap().state;
         assert_eq!((stored.messages, stored.last_sequence), (3, 4));
@@ -74,7 +74,7 @@ fn a_write_is_not_kept_for_a_connection_that_comes_back() {
     Runtime::run(1, async |_| {
         let clock = Clock::default();
         let nats = connected(relay.port(), &clock).await;
-        nats.confirm_writes(nats.moment(), TTL);
+        nats.epoch_checked(nats.moment(), TTL);
         relay.cut(true);
         relay.hang_up();
         while nats.is_connected() {
@@ -85,7 +85,7 @@ fn a_write_is_not_kept_for_a_connection_that_comes_back() {
         let before = nats.connects();
         relay.cut(false);
         nats.connected(before).await;
-        nats.confirm_writes(nats.moment(), TTL);
+        nats.epoch_checked(nats.moment(), TTL);
         let ack = nats.publish(message()).await.unwrap();
         assert_eq!(ack.sequence, 1, "it was sent when the connection came back");
     });

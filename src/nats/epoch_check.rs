@@ -1,6 +1,6 @@
-//! Confirmed writes: where several processes share a store, the right to write lasts for a short time and is confirmed
-//! again and again. A process that was paused, or cut off from the servers, finds it expired and writes nothing until
-//! the owner of the connection has looked at the store again.
+//! The epoch check: where several processes share a store, the right to write lasts for a short time after each check.
+//! A process that was paused, or cut off from the servers, finds it expired and writes nothing until the owner of the
+//! connection has looked at the store again.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -18,10 +18,10 @@ pub struct Moment {
     unix_ms: i64,
 }
 
-/// Until when writes are confirmed.
+/// Until when the last check lets this process write.
 #[derive(Default)]
-pub(super) struct Confirmation {
-    /// `None`: writes need no confirmation.
+pub(super) struct EpochCheck {
+    /// `None`: writes need no check.
     until: Mutex<Option<Moment>>,
     pub(super) changed: Event,
     wanted: Event,
@@ -35,62 +35,63 @@ impl Nats {
         Moment { now: self.clock.now(), unix_ms: self.clock.unix_ms() }
     }
 
-    /// Confirms writes for `ttl` from `since` on. From the first call on every write needs to be confirmed.
-    pub fn confirm_writes(&self, since: Moment, ttl: Duration) {
+    /// The store was found to be the right one: writes may go on for `ttl` from `since` on. From the first call on every
+    /// write needs a check.
+    pub fn epoch_checked(&self, since: Moment, ttl: Duration) {
         let ttl_ms = i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX);
         let new = Moment { now: since.now + ttl, unix_ms: since.unix_ms.saturating_add(ttl_ms) };
         {
-            let mut until = self.confirmation().until.lock();
+            let mut until = self.epoch_check().until.lock();
             // Two looks may be answered in another order than they were made.
             if until.is_none_or(|until| until.now <= new.now) {
                 *until = Some(new);
             }
         }
-        self.confirmation().changed.notify(usize::MAX);
+        self.epoch_check().changed.notify(usize::MAX);
     }
 
-    /// Waits until a write needs a confirmation.
-    pub async fn confirmation_wanted(&self) {
+    /// Waits until a write needs a check.
+    pub async fn epoch_check_wanted(&self) {
         loop {
-            let listener = self.confirmation().wanted.listen();
-            if self.confirmation().is_wanted.swap(false, Ordering::SeqCst) {
+            let listener = self.epoch_check().wanted.listen();
+            if self.epoch_check().is_wanted.swap(false, Ordering::SeqCst) {
                 return;
             }
             listener.await;
         }
     }
 
-    /// Waits until writes are confirmed; everything that changes the store passes here first. While the connection is
-    /// lost they are not: the client would keep the message, and send it whenever the connection is back.
+    /// Waits until a check lets this process write; everything that changes the store passes here first. While the
+    /// connection is lost none does: the client would keep the message, and send it whenever the connection is back.
     ///
     /// # Errors
     /// [`NatsError::Unanswered`] after [`NATS_REQUEST_TIMEOUT`], and at once when the store was restored.
-    pub async fn confirmed(&self) -> Result<(), NatsError> {
-        if self.is_confirmed() {
+    pub async fn wait_for_epoch_check(&self) -> Result<(), NatsError> {
+        if self.is_epoch_checked() {
             return Ok(());
         }
-        let confirmed = async {
+        let checked = async {
             loop {
-                let listener = self.confirmation().changed.listen();
-                if self.is_confirmed() {
+                let listener = self.epoch_check().changed.listen();
+                if self.is_epoch_checked() {
                     return Ok(());
                 }
                 if self.writes_refused() == Some(WritesRefused::Restored) {
                     return Err(NatsError::unanswered("the store was restored"));
                 }
-                self.confirmation().is_wanted.store(true, Ordering::SeqCst);
-                self.confirmation().wanted.notify(usize::MAX);
+                self.epoch_check().is_wanted.store(true, Ordering::SeqCst);
+                self.epoch_check().wanted.notify(usize::MAX);
                 listener.await;
             }
         };
         let late =
             || NatsError::unanswered("whether this process may write cannot be found out now");
-        let outcome = self.clock.timeout(NATS_REQUEST_TIMEOUT, confirmed).await;
+        let outcome = self.clock.timeout(NATS_REQUEST_TIMEOUT, checked).await;
         outcome.unwrap_or_else(|_| Err(late()))
     }
 
-    fn is_confirmed(&self) -> bool {
-        let Some(until) = *self.confirmation().until.lock() else { return true };
+    fn is_epoch_checked(&self) -> bool {
+        let Some(until) = *self.epoch_check().until.lock() else { return true };
         let Moment { now, unix_ms } = self.moment();
         now < until.now
             && unix_ms < until.unix_ms
