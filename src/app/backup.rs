@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::backup::archive::{Header, Manifest};
-use crate::backup::catalogue::{Catalogue, CatalogueError, Completed, check_name};
+use crate::backup::catalogue::{Catalogue, CatalogueError, NewArchive, check_name};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::target::{SpaceFloor, TargetFile, directory};
 use crate::config::Settings;
@@ -220,7 +220,7 @@ impl Work<'_> {
         if let Err(source) = target.commit() {
             return Err(BackupError::Commit { path, source });
         }
-        let made = Completed { header: &header, bytes, sha256, encrypted };
+        let made = NewArchive { header: &header, bytes, sha256, encrypted };
         match Catalogue::complete(&path, &made) {
             Ok(()) => Ok(BackupReport { path, bytes, header, manifest, is_beside_store }),
             Err(source) => Err(BackupError::Catalogue { path, source }),

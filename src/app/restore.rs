@@ -207,10 +207,14 @@ impl ArchiveFile {
     ///
     /// # Errors
     /// [`CatalogueError`]
-    pub fn note(&self, header: Option<&Header>, state: ArchiveState) -> Result<(), CatalogueError> {
+    pub fn set_state(
+        &self,
+        header: Option<&Header>,
+        state: ArchiveState,
+    ) -> Result<(), CatalogueError> {
         // Through links, as the backup wrote it.
         let path = self.path.canonicalize();
-        Catalogue::note(path.as_ref().unwrap_or(&self.path), header, state)
+        Catalogue::set_state(path.as_ref().unwrap_or(&self.path), header, state)
     }
 
     /// Drops what the system has in memory of the file, so that the disk is read. Whether it does is the system's choice.

@@ -72,8 +72,8 @@ pub struct CataloguedArchive {
 }
 
 impl CataloguedArchive {
-    fn new(name: String, made: &Completed<'_>) -> Self {
-        let Completed { header, bytes, sha256, encrypted } = *made;
+    fn new(name: String, made: &NewArchive<'_>) -> Self {
+        let NewArchive { header, bytes, sha256, encrypted } = *made;
         Self {
             name,
             state: ArchiveState::Complete,
@@ -148,7 +148,7 @@ pub struct Catalogue {
 pub type Identify<'a> = &'a dyn Fn(&Path) -> Option<Header>;
 
 /// A complete archive that gets its place in the catalogue.
-pub struct Completed<'a> {
+pub struct NewArchive<'a> {
     pub header: &'a Header,
     pub bytes: u64,
     /// `None`: the file was not read.
@@ -278,7 +278,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// [`CatalogueError`]
-    pub fn complete(path: &Path, made: &Completed<'_>) -> Result<(), CatalogueError> {
+    pub fn complete(path: &Path, made: &NewArchive<'_>) -> Result<(), CatalogueError> {
         let name = file_name(path);
         Self::change(directory(path), |catalogue| {
             catalogue.archives.retain(|archive| archive.name != name);
@@ -292,7 +292,7 @@ impl Catalogue {
     ///
     /// # Errors
     /// [`CatalogueError`]
-    pub fn note(
+    pub fn set_state(
         path: &Path,
         header: Option<&Header>,
         state: ArchiveState,
@@ -365,7 +365,7 @@ impl Catalogue {
             let (path, bytes) = (folder.join(&file.name), file.bytes);
             let Some(header) = identify(&path) else { continue };
             let encrypted = file.name.ends_with(".age");
-            let made = Completed { header: &header, bytes, sha256: None, encrypted };
+            let made = NewArchive { header: &header, bytes, sha256: None, encrypted };
             archives.push(CataloguedArchive::new(file.name, &made));
         }
         archives.sort_by_key(|archive| archive.sequence);
@@ -393,7 +393,7 @@ fn unfinished(
             let bytes = file.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?.len();
             let header = if is_known { None } else { identify(file) }?;
             let encrypted = entry.name.ends_with(".age");
-            let made = Completed { header: &header, bytes, sha256: None, encrypted };
+            let made = NewArchive { header: &header, bytes, sha256: None, encrypted };
             Some(CataloguedArchive::new(entry.name.clone(), &made))
         }
         Err(error) => {
@@ -437,7 +437,7 @@ pub fn check_name(path: &Path) -> io::Result<()> {
 /// A file with a name that `chatto backup` gives: `2026-11-21T06-00-00Z.tar.gz`, or with `-2` before the dot, or with `.age`
 /// at the end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ArchiveName {
+pub struct FoundArchive {
     pub name: String,
     pub bytes: u64,
 }
@@ -446,7 +446,7 @@ pub struct ArchiveName {
 ///
 /// # Errors
 /// The system's error.
-pub fn archives_in(folder: &Path) -> io::Result<Vec<ArchiveName>> {
+pub fn archives_in(folder: &Path) -> io::Result<Vec<FoundArchive>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -455,7 +455,7 @@ pub fn archives_in(folder: &Path) -> io::Result<Vec<ArchiveName>> {
             && let Ok(about) = entry.metadata()
             && about.is_file()
         {
-            found.push(ArchiveName { name, bytes: about.len() });
+            found.push(FoundArchive { name, bytes: about.len() });
         }
         if found.len() >= CATALOGUE_ARCHIVES_MAX {
             break;
@@ -503,7 +503,7 @@ mod tests {
         let former = Catalogue::begin(path, SERVER, &no_archives).unwrap();
         std::fs::write(path, "archive").unwrap();
         let header = header(sequence);
-        let made = Completed { header: &header, bytes: 7, sha256: Some([1; 32]), encrypted: true };
+        let made = NewArchive { header: &header, bytes: 7, sha256: Some([1; 32]), encrypted: true };
         Catalogue::complete(path, &made).unwrap();
         former
     }
@@ -554,15 +554,15 @@ mod tests {
         let path = folder.path().join("daily");
         make(&path, 4);
         let state = || Catalogue::read(folder.path()).unwrap().unwrap().archives[0].state;
-        Catalogue::note(&path, Some(&header(3)), ArchiveState::Damaged).unwrap();
+        Catalogue::set_state(&path, Some(&header(3)), ArchiveState::Damaged).unwrap();
         assert_eq!(state(), ArchiveState::Complete);
-        Catalogue::note(&path, Some(&header(4)), ArchiveState::Verified).unwrap();
+        Catalogue::set_state(&path, Some(&header(4)), ArchiveState::Verified).unwrap();
         assert_eq!(state(), ArchiveState::Verified);
-        Catalogue::note(&path, None, ArchiveState::Damaged).unwrap();
+        Catalogue::set_state(&path, None, ArchiveState::Damaged).unwrap();
         assert_eq!(state(), ArchiveState::Damaged);
         let elsewhere = tempfile::tempdir().unwrap();
         let other = elsewhere.path().join("daily");
-        Catalogue::note(&other, Some(&header(4)), ArchiveState::Verified).unwrap();
+        Catalogue::set_state(&other, Some(&header(4)), ArchiveState::Verified).unwrap();
         assert_eq!(std::fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     }
 

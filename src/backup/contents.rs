@@ -14,20 +14,20 @@ use crate::storage::{ArchivedRecord, ArchivedStream, StorageError, restored_data
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
     /// By bare name: subjects with a record at the end.
-    pub streams: BTreeMap<&'static str, Sum>,
+    pub streams: BTreeMap<&'static str, SetDigest>,
     /// Files whose bytes it has.
-    pub files: Sum,
+    pub files: SetDigest,
 }
 
 /// A set of hashes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sum {
+pub struct SetDigest {
     pub count: u64,
     /// Of the first half of each SHA-256, modulo 2^128.
     sum: u128,
 }
 
-impl Sum {
+impl SetDigest {
     fn add(&mut self, hash: u128) {
         self.count = self.count.saturating_add(1);
         self.sum = self.sum.wrapping_add(hash);
@@ -95,7 +95,7 @@ impl Contents {
     }
 }
 
-fn describe(name: &str, own: Sum, others: Sum) -> String {
+fn describe(name: &str, own: SetDigest, others: SetDigest) -> String {
     match own.count == others.count {
         true => format!("{name} has other content"),
         false => format!("{name} has {} and not {} entries", others.count, own.count),

@@ -315,9 +315,9 @@ mod tests {
             let (bytes, sha256, encrypted) = (7, None, true);
             let header = header(sequence);
             let made =
-                super::super::catalogue::Completed { header: &header, bytes, sha256, encrypted };
+                super::super::catalogue::NewArchive { header: &header, bytes, sha256, encrypted };
             Catalogue::complete(&path(name), &made).unwrap();
-            Catalogue::note(&path(name), Some(&header), Verified).unwrap();
+            Catalogue::set_state(&path(name), Some(&header), Verified).unwrap();
         }
         std::fs::remove_file(path("d")).unwrap();
         std::fs::write(path("c"), "something else").unwrap();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::backup::catalogue::{
-    ArchiveName, ArchiveState, Catalogue, CatalogueError, CataloguedArchive, archives_in,
+    ArchiveState, Catalogue, CatalogueError, CataloguedArchive, FoundArchive, archives_in,
 };
 use crate::cli::args::BackupList;
 use crate::cli::output::{row, size_text};
@@ -81,7 +81,7 @@ impl<'a> Row<'a> {
         Self { name: &archive.name, state, bytes: archive.bytes, archive: Some(archive), age }
     }
 
-    fn of_file(file: &'a ArchiveName) -> Self {
+    fn of_file(file: &'a FoundArchive) -> Self {
         let age = String::new();
         Self { name: &file.name, state: "not catalogued", bytes: file.bytes, archive: None, age }
     }

@@ -226,10 +226,10 @@ fn enter_state(
     verified: Result<&Verified, &RestoreFailure>,
 ) {
     let noted = match verified {
-        Ok(verified) => archive.note(Some(&verified.header), ArchiveState::Verified),
+        Ok(verified) => archive.set_state(Some(&verified.header), ArchiveState::Verified),
         Err(error) if error.exit() == Exit::Damaged => {
             let opened = archive.open().ok();
-            archive.note(opened.as_ref().map(ArchiveReader::header), ArchiveState::Damaged)
+            archive.set_state(opened.as_ref().map(ArchiveReader::header), ArchiveState::Damaged)
         }
         Err(_) => Ok(()),
     };
