@@ -4,7 +4,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use crate::backup::archive::ArchiveReader;
-use crate::backup::contents::Contents;
+use crate::backup::contents::{Contents, Difference};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::extract::{ExtractError, free_path};
 use crate::backup::keys::KeyFile;
@@ -49,8 +49,14 @@ pub enum RestoreTestError {
     Extract(#[from] ExtractError),
     #[error("the keys cannot be used")]
     Keys(#[from] KeysError),
-    #[error("the restored store is not what the archive holds: {what}")]
-    Differs { what: String },
+    #[error("the restored store is not what the archive holds")]
+    Differs(#[source] Difference),
+    #[error("the restored store is not what the archive holds: the record {key} cannot be read")]
+    UnreadableRecord { key: String },
+    #[error(
+        "the restored store is not what the archive holds: the room {room} cannot be written to pages"
+    )]
+    HeldRoom { room: String },
     #[error(
         "the archive has no room {name}; `chatto backup extract` with the archive alone lists its rooms"
     )]
@@ -70,7 +76,9 @@ impl RestoreTestError {
             Self::Throwaway(_) | Self::Read(_) | Self::WriteRoom { .. } => Exit::Io,
             Self::Transcript(TranscriptError::Write(_)) => Exit::Io,
             Self::Transcript(TranscriptError::Store { .. })
-            | Self::Differs { .. }
+            | Self::Differs(_)
+            | Self::UnreadableRecord { .. }
+            | Self::HeldRoom { .. }
             | Self::NoRoom { .. }
             | Self::ManyRooms { .. } => Exit::Failed,
         }
@@ -146,8 +154,8 @@ pub fn restore_test(
         let reach = Reach { settings, command: "backup verify", runtime: &runtime, clock: &clock };
         let mut comparing = |done| progress(TestStage::Comparing, done, total);
         let restored = Box::pin(restored_contents(&reach, &mut comparing)).await?;
-        if let Some(what) = expected.difference(&restored) {
-            return Err(RestoreTestError::Differs { what });
+        if let Some(difference) = expected.difference(&restored) {
+            return Err(RestoreTestError::Differs(difference));
         }
         let read = with_storage(&reach, async |storage| read_all(storage).await);
         let (users, rooms, rows) = Box::pin(read).await?;
@@ -223,8 +231,7 @@ async fn read_all(storage: &Storage) -> Result<(usize, usize, u64), RestoreTestE
         (tables.users.len(), rooms, tables.unreadable().map(str::to_owned))
     });
     if let Some(key) = unreadable {
-        let what = format!("the record {key} cannot be read");
-        return Err(RestoreTestError::Differs { what });
+        return Err(RestoreTestError::UnreadableRecord { key });
     }
     let mut rows = 0_u64;
     for room in &rooms {
@@ -232,9 +239,8 @@ async fn read_all(storage: &Storage) -> Result<(usize, usize, u64), RestoreTestE
         let (_, count) = transcript.write().await?;
         rows = rows.saturating_add(count.rows);
     }
-    if let Some(held) = storage.held_rooms().first() {
-        let what = format!("the room {} cannot be written to pages", held.room);
-        return Err(RestoreTestError::Differs { what });
+    if let Some(held) = storage.held_rooms().into_iter().next() {
+        return Err(RestoreTestError::HeldRoom { room: held.room });
     }
     Ok((users, rooms.len(), rows))
 }
