@@ -80,7 +80,7 @@ pub enum BackupError {
         #[source]
         source: CatalogueError,
     },
-    #[error("the backup {} is complete, but the catalogue of its folder is not, so retention will never remove it", path.display())]
+    #[error("the backup {} is complete, but the catalogue of its directory is not, so retention will never remove it", path.display())]
     Catalogue {
         path: PathBuf,
         #[source]

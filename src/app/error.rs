@@ -30,8 +30,8 @@ pub enum AppError {
     SecretMissing { key: &'static str },
     /// There is no store, and this command must not create one.
     #[error(
-        "no data at {place}. Run the command in the server's folder, or pass its configuration file with -c FILE; a new server \
-         is created by `chatto start`"
+        "no data at {place}. Run the command in the server's directory, or pass its configuration file with -c FILE; a new \
+         server is created by `chatto start`"
     )]
     NoData {
         /// The data directory, or the cluster's addresses.

@@ -28,7 +28,7 @@ pub(super) struct Throwaway {
 
 /// The folder cannot be made.
 #[derive(Debug, thiserror::Error)]
-#[error("no folder for a throwaway store can be made in {}; --work-dir chooses another place", path.display())]
+#[error("no directory for a throwaway store can be made in {}; --work-dir chooses another place", path.display())]
 pub struct ThrowawayError {
     path: PathBuf,
     #[source]

@@ -124,7 +124,7 @@ pub enum CatalogueError {
         source: io::Error,
     },
     #[error(
-        "the catalogue {} is damaged, so no archive is removed; the next backup into this folder makes a new one", path.display()
+        "the catalogue {} is damaged, so no archive is removed; the next backup into this directory makes a new one", path.display()
     )]
     Damaged { path: PathBuf },
     #[error("the catalogue {} was written by a newer program; use that version or a newer one", path.display())]

@@ -49,7 +49,7 @@ fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
     }
     if is_beside_archives(&path) {
         context.output.note(
-            "data archives are in the same folder; keep the two apart, since together they reveal every message",
+            "data archives are in the same directory; keep the two apart, since together they reveal every message",
         );
     }
     let text = format!("{} exported to {}\n", counted(done.keys, ("key", "keys")), path.display());

@@ -367,7 +367,7 @@ pub(super) enum KeysCommand {
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "export")]
 pub(super) struct KeysExport {
-    /// file to write, or a folder for one named by the time; a former file is kept as FILE.old
+    /// file to write, or a directory for one named by the time; a former file is kept as FILE.old
     #[argh(option, short = 'o', arg_name = "file")]
     pub(super) output: PathBuf,
     /// passphrase; visible in the process list, so prefer the prompt or a file
