@@ -50,7 +50,7 @@ fn with_bucket() -> (S3Server, Server) {
 }
 
 /// Uploads a file and returns its id.
-fn upload(owner: &Account, room: &str, name: &str, bytes: &[u8]) -> String {
+pub(crate) fn upload(owner: &Account, room: &str, name: &str, bytes: &[u8]) -> String {
     let new = json!({
         "roomId": room, "filename": name, "size": bytes.len().to_string(),
         "sha256": hex(&sha256(bytes)),
@@ -62,6 +62,6 @@ fn upload(owner: &Account, room: &str, name: &str, bytes: &[u8]) -> String {
 }
 
 /// Where a file is downloaded.
-fn path(id: &str) -> String {
+pub(crate) fn path(id: &str) -> String {
     format!("/assets/files/{id}")
 }

@@ -8,8 +8,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use chatto::blobs::s3::Config as S3Config;
+
+use crate::acceptance::{path, upload};
+use crate::support::client::Account;
 use crate::support::golden;
 use crate::support::nats::server_binary;
+use crate::support::s3::proxy::{Fate, FaultyS3};
+use crate::support::s3::{Kind, OWNER, S3Server, modes, s3};
 use crate::support::server::Server;
 
 /// One block of a text.
@@ -31,6 +37,9 @@ enum State {
 enum Check {
     /// `chatto check-config` accepts it, together with the other blocks of the same reader.
     Config { with: &'static [&'static str] },
+    /// A server with it stores files in the bucket, and reads them from there. This stands for the vendor's service, in front
+    /// of the S3 server at a port.
+    Files(fn(u16) -> FaultyS3),
     /// nats-server accepts it.
     NatsConfig,
     /// The script's one command starts a server that becomes ready.
@@ -44,11 +53,16 @@ enum Check {
     Backups,
 }
 
-use Check::{Backups, BesideServer, Config, Keys, NatsConfig, Start};
+use Check::{Backups, BesideServer, Config, Files, Keys, NatsConfig, Start};
 use State::{NotRun, Passes, WaitsFor};
 
 /// The secrets and the connection that a fragment for several processes goes with.
 const PROCESSES: &str = "horizontal-scaling/processes.env";
+
+const AWS: fn(u16) -> FaultyS3 = |port| FaultyS3::start(port, modes::aws());
+const R2: fn(u16) -> FaultyS3 = |port| FaultyS3::start(port, modes::r2());
+const B2: fn(u16) -> FaultyS3 = |port| FaultyS3::start(port, modes::b2());
+const WASABI: fn(u16) -> FaultyS3 = |port| FaultyS3::start(port, |_| Fate::Pass);
 
 const fn row(file: &'static str, part: &'static str, state: State) -> Block {
     Block { file, part, state }
@@ -94,15 +108,15 @@ const BLOCKS: &[Block] = &[
     row("horizontal-scaling/calls.env", "configuration", Passes(Config { with: &[] })),
     row("horizontal-scaling/calls.env", "calls", WaitsFor("calls")),
     row("s3-storage/aws.env", "configuration", Passes(Config { with: &[] })),
-    row("s3-storage/aws.env", "files", WaitsFor("S3")),
+    row("s3-storage/aws.env", "files", Passes(Files(AWS))),
     row("s3-storage/aws.toml", "configuration", Passes(Config { with: &[] })),
-    row("s3-storage/aws.toml", "files", WaitsFor("S3")),
+    row("s3-storage/aws.toml", "files", Passes(Files(AWS))),
     row("s3-storage/r2.env", "configuration", Passes(Config { with: &[] })),
-    row("s3-storage/r2.env", "files", WaitsFor("S3")),
+    row("s3-storage/r2.env", "files", Passes(Files(R2))),
     row("s3-storage/wasabi.env", "configuration", Passes(Config { with: &[] })),
-    row("s3-storage/wasabi.env", "files", WaitsFor("S3")),
+    row("s3-storage/wasabi.env", "files", Passes(Files(WASABI))),
     row("s3-storage/backblaze.env", "configuration", Passes(Config { with: &[] })),
-    row("s3-storage/backblaze.env", "files", WaitsFor("S3")),
+    row("s3-storage/backblaze.env", "files", Passes(Files(B2))),
 ];
 
 #[test]
@@ -140,6 +154,41 @@ fn configuration_blocks_are_accepted() {
 }
 
 #[test]
+fn files_go_to_the_bucket_of_a_block() {
+    let store = S3Server::start(Kind::SeaweedFs);
+    let bucket = S3Config { bucket: "chatto-assets".to_owned(), ..store.config() };
+    smol::block_on(s3(bucket).check()).unwrap();
+    let mut server = Server::start();
+    let owner = server.owner();
+    let room = owner.room("general");
+    owner.join(&room);
+    for block in BLOCKS {
+        let Passes(Files(service)) = block.state else { continue };
+        assert!(server.stop().success());
+        let service = service(store.port());
+        configure(&mut server, block.file);
+        // The service is here, and these are its keys.
+        let endpoint = format!("http://127.0.0.1:{}", service.port());
+        for (name, value) in [
+            ("ENDPOINT", endpoint.as_str()),
+            ("ACCESS_KEY_ID", OWNER.0),
+            ("SECRET_ACCESS_KEY", OWNER.1),
+        ] {
+            server.set(&format!("CHATTO_CORE_ASSETS_S3_{name}"), value);
+        }
+        server.run();
+        let client = server.client().with_token(owner.client.token().unwrap());
+        let owner = Account { client, ..owner.clone() };
+        let id = upload(&owner, &room, "a.txt", block.file.as_bytes());
+        assert_eq!(owner.client.get_bytes(&path(&id)).unwrap(), block.file.as_bytes());
+        let mut puts = service.seen().into_iter().filter(|seen| seen.method == "PUT");
+        let is_it = |target: &str| target.starts_with("/chatto-assets/") && target.contains(&id);
+        assert!(puts.any(|seen| is_it(&seen.target)), "{}: it is elsewhere", block.file);
+        unconfigure(&mut server, block.file);
+    }
+}
+
+#[test]
 fn the_node_configuration_is_one_nats_server_accepts() {
     for block in BLOCKS {
         if let Passes(NatsConfig) = &block.state {
@@ -158,7 +207,9 @@ fn scripts_do_what_they_say() {
         match &block.state {
             Passes(Start) => start(block.file),
             Passes(BesideServer) => beside_server(block.file),
-            Passes(Config { .. } | NatsConfig | Keys | Backups) | WaitsFor(_) | NotRun(_) => {}
+            Passes(Config { .. } | Files(_) | NatsConfig | Keys | Backups)
+            | WaitsFor(_)
+            | NotRun(_) => {}
         }
     }
 }
@@ -194,21 +245,41 @@ fn at_terminal(server: &Server, script: &str) {
     assert!(output.status.success(), "{said}");
 }
 
+/// Gives a server the settings of a block.
+fn configure(server: &mut Server, file: &str) {
+    let text = script(file);
+    if file.ends_with(".toml") {
+        std::fs::write(server.dir().join("chatto.toml"), text).unwrap();
+        return;
+    }
+    for (key, value) in variables(&text) {
+        server.set(key, value);
+    }
+}
+
+/// Takes the settings of a block from it.
+fn unconfigure(server: &mut Server, file: &str) {
+    if file.ends_with(".toml") {
+        std::fs::remove_file(server.dir().join("chatto.toml")).unwrap();
+        return;
+    }
+    for (key, _) in variables(&script(file)) {
+        server.unset(key);
+    }
+}
+
+fn variables(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(|line| line.split_once('=').unwrap())
+}
+
 /// `chatto check-config` on a block and those it goes with.
 fn check_config(file: &str, with: &[&str]) {
     let mut server = Server::prepare();
     server.unset("CHATTO_WEBSERVER_BIND_ADDRESS");
     server.unset("CHATTO_WEBSERVER_PORT");
     for name in with.iter().chain([&file]) {
-        let text = std::fs::read_to_string(here().join(name)).unwrap();
-        if name.ends_with(".toml") {
-            std::fs::write(server.dir().join("chatto.toml"), text).unwrap();
-            continue;
-        }
-        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            let (key, value) = line.split_once('=').unwrap();
-            server.set(key, value);
-        }
+        configure(&mut server, name);
     }
     let output = server.chatto(["check-config"]);
     let said = String::from_utf8_lossy(&output.stderr);
