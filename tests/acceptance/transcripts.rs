@@ -65,11 +65,12 @@ impl Transcript {
     }
 }
 
-/// Times, sizes and fractions differ from run to run; counts do not.
+/// Times, sizes, fractions and process ids (`(pid 1);`) differ from run to run; counts do not.
 fn redacted_word(word: &str, unit: &str) -> String {
     let is_time = word.contains("20") && word.contains('T') && word.contains('Z');
     let is_size = ["B", "KiB", "min"].contains(&unit);
-    if !is_time && !is_size && !word.contains('.') {
+    let is_pid = word.ends_with(");");
+    if !is_time && !is_size && !is_pid && !word.contains('.') {
         return word.to_owned();
     }
     let mut text = String::new();
