@@ -6,9 +6,11 @@
 mod backup;
 mod files;
 mod images;
+mod process;
 pub use backup::*;
 pub use files::*;
 pub use images::*;
+pub use process::*;
 
 use std::time::Duration;
 
@@ -520,10 +522,6 @@ const _: () = assert!(
 );
 /// How often a process checks that memory streams accept writes.
 pub const MEMORY_PROBE_INTERVAL: Duration = Duration::from_secs(5);
-/// A longer log line of nats-server is truncated.
-pub const CHILD_LINE_MAX_BYTES: usize = 4 * KIB;
-/// Error lines of nats-server that are kept to explain its end.
-pub const CHILD_LINES_KEPT: usize = 16;
 /// How long nats-server may recover its streams before the start fails (packaging 4.2). A start
 /// whose nats-server ends fails at once.
 pub const EMBEDDED_READY_TIMEOUT: Duration = Duration::from_secs(15 * 60);

@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -22,7 +22,10 @@ use rustix::process::{
     waitid,
 };
 
-use crate::limits::CHILD_LINE_MAX_BYTES;
+use crate::limits::{
+    CHILD_LINE_MAX_BYTES, CHILD_OOM_SCORE_ABOVE, OOM_SCORE_MAX, SYSTEM_FACT_MAX_BYTES,
+};
+use crate::runtime::limited_read;
 
 /// What the child gets.
 pub(super) struct Launch<'a> {
@@ -86,10 +89,24 @@ pub(super) fn launch(
     let stderr = child.stderr.take().ok_or(io::ErrorKind::BrokenPipe)?;
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or(io::ErrorKind::InvalidData)?;
+    raise_oom_score(pid);
     let lifetime =
         Arc::new(Lifetime { state: Mutex::new(State::Running(child)), ended: Event::new() });
     watch_in_thread(pid, Arc::clone(&lifetime), stderr, on_line)?;
     Ok(NatsChild { pid, lifetime })
+}
+
+/// When memory runs out, the kernel is to end the child, which is started again, and not us. Anybody may raise the score of
+/// a process of their own (proc(5)).
+fn raise_oom_score(pid: Pid) {
+    let of = |process: &str| PathBuf::from(format!("/proc/{process}/oom_score_adj"));
+    let own = limited_read(&of("self"), SYSTEM_FACT_MAX_BYTES).ok();
+    let own = own.and_then(|bytes| String::from_utf8(bytes).ok()?.trim().parse::<i32>().ok());
+    let score = own.unwrap_or_default().saturating_add(CHILD_OOM_SCORE_ABOVE).min(OOM_SCORE_MAX);
+    let child = pid.as_raw_nonzero().to_string();
+    if let Err(error) = std::fs::write(of(&child), score.to_string()) {
+        log::warn!(error:err = error; "cannot make nats-server the first that the kernel ends when memory runs out");
+    }
 }
 
 impl NatsChild {

@@ -122,3 +122,14 @@ fn people_log_in_after_nats_server_alone_died() {
     let again = server.client().log_in("ada");
     assert_eq!(again.history(&room)[..history.len()], history);
 }
+
+#[test]
+fn the_kernel_would_end_nats_server_before_chatto() {
+    let server = Server::start();
+    let score = |pid: u32| -> i32 {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let (own, child) = (score(server.pid()), score(server.nats_pid().unwrap()));
+    assert!(child > own, "{child} {own}");
+}

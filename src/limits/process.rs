@@ -1,0 +1,14 @@
+//! Limits of the process of nats-server.
+
+use super::KIB;
+
+/// A longer log line of nats-server is truncated.
+pub const CHILD_LINE_MAX_BYTES: usize = 4 * KIB;
+/// Error lines of nats-server that are kept to explain its end.
+pub const CHILD_LINES_KEPT: usize = 16;
+/// How much sooner than us the kernel is to end nats-server when memory runs out, on the scale of `oom_score_adj`
+/// (proc(5): -1000 to 1000, of which 1000 is all of the memory). 300 keeps it first even where it uses a few megabytes and
+/// we have just verified a password.
+pub const CHILD_OOM_SCORE_ABOVE: i32 = 300;
+/// The highest `oom_score_adj` (proc(5)).
+pub const OOM_SCORE_MAX: i32 = 1000;
