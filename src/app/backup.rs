@@ -8,7 +8,7 @@ use crate::backup::archive::{Header, Manifest};
 use crate::backup::catalogue::{Catalogue, CatalogueError, NewArchive, check_name};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::target::{SpaceFloor, TargetFile, directory};
-use crate::config::Settings;
+use crate::config::{BOOT_ID_VARIABLE, Settings};
 use crate::crypto::Secret;
 use crate::crypto::age::AgeWriter;
 use crate::limits::{ARCHIVES_PER_SECOND_MAX, BACKUP_TASKS_MAX, SYSTEM_FACT_MAX_BYTES};
@@ -339,8 +339,12 @@ fn create_folder(folder: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
-/// The start of this machine; empty where the system does not tell.
+/// The start of this machine, from systemd (`%b` in the unit files, whose sandbox hides the file) or from the kernel; empty
+/// where neither has it.
 fn boot_id() -> String {
+    if let Ok(id) = std::env::var(BOOT_ID_VARIABLE) {
+        return id;
+    }
     let read = limited_read(Path::new("/proc/sys/kernel/random/boot_id"), SYSTEM_FACT_MAX_BYTES);
     let text = read.ok().and_then(|bytes| String::from_utf8(bytes).ok());
     text.unwrap_or_default().trim().to_owned()

@@ -3,9 +3,21 @@
 use std::path::{Path, PathBuf};
 
 use super::secret_text::{Entries, SecretText};
-use super::{CliError, Context};
+use super::{CliError, Context, Exit};
 use crate::crypto::Secret;
 use crate::limits::{PASSPHRASE_STRONG_CHARACTERS, PASSPHRASE_STRONG_DIFFERENT};
+
+/// What the units have in the place of a passphrase that does not exist (`SetCredential=` in systemd/chatto-backup.service).
+const UNSET: &str = "!unset";
+
+const HOW_TO_SET: &str =
+    "there is no passphrase for backups yet, so nothing was backed up. Create one:
+
+    sudo sh -c 'umask 077; head -c 18 /dev/urandom | base64 > /etc/chatto/backup-passphrase'
+    sudo cat /etc/chatto/backup-passphrase
+    sudo systemctl enable --now chatto-backup.timer
+
+Keep a copy of it away from this machine: without it no backup can be restored";
 
 /// What the command line says about the passphrase.
 #[derive(Clone, Copy)]
@@ -51,6 +63,9 @@ impl<'a> PassphraseFlags<'a> {
             context.output.warning(
                 "--passphrase is visible in the list of processes; --passphrase-file and standard input are not",
             );
+        }
+        if file.is_some() && *read == UNSET {
+            return Err(CliError::new(Exit::Config, HOW_TO_SET));
         }
         Ok(Secret::new(read.as_bytes().to_vec()))
     }

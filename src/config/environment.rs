@@ -11,9 +11,12 @@ use super::value;
 use crate::limits::SECRET_FILE_MAX_BYTES;
 use crate::runtime::limited_read;
 
+/// Has the boot id of the machine, from a unit file.
+pub const BOOT_ID_VARIABLE: &str = "CHATTO_BOOT_ID";
+
 /// Known names that are not configuration.
 const NOT_CONFIGURATION: [&str; 3] =
-    ["CHATTO_BOOT_ID", "CHATTO_NATS_SERVER_BIN", "CHATTO_TEST_EMAIL_ENDPOINT"];
+    [BOOT_ID_VARIABLE, "CHATTO_NATS_SERVER_BIN", "CHATTO_TEST_EMAIL_ENDPOINT"];
 
 /// Prefixes of variables that orchestrators inject for a service called `chatto`.
 const INJECTED: [&str; 2] = ["CHATTO_SERVICE_", "CHATTO_PORT"];

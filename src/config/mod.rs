@@ -8,6 +8,8 @@ mod environment;
 mod fault;
 mod file;
 mod keys;
+#[cfg(test)]
+mod manual;
 mod nearest;
 mod read;
 mod reference;
@@ -24,7 +26,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use environment::{process_variables, working_directory};
+pub use environment::{BOOT_ID_VARIABLE, process_variables, working_directory};
 pub use fault::{Fault, Faults, Location, Warning};
 pub use keys::KEYS;
 pub use nearest::nearest;
