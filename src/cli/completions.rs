@@ -8,14 +8,18 @@ use super::tree::{self, Node};
 use super::{CliError, Exit};
 
 pub(super) fn run(args: &Completions) -> Result<Exit, CliError> {
-    print_stdout(&match args.shell {
+    print_stdout(&script(args.shell));
+    Ok(Exit::Success)
+}
+
+fn script(shell: Shell) -> String {
+    match shell {
         Shell::Bash => bash(),
         Shell::Zsh => {
             format!("#compdef chatto\nautoload -U +X bashcompinit && bashcompinit\n{}", bash())
         }
         Shell::Fish => fish(),
-    });
-    Ok(Exit::Success)
+    }
 }
 
 /// Words that may follow a command: its subcommands and flags, and the common flags.
@@ -109,4 +113,18 @@ fn first_sentence(text: &str) -> String {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let end = text.find([';', '.']).unwrap_or(text.len());
     text.get(..end).unwrap_or(&text).replace('\'', "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packaged_scripts_are_made_from_the_commands() {
+        for (shell, name) in
+            [(Shell::Bash, "chatto.bash"), (Shell::Zsh, "_chatto"), (Shell::Fish, "chatto.fish")]
+        {
+            crate::golden::compare(&format!("packaging/completions/{name}"), &script(shell));
+        }
+    }
 }

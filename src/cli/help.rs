@@ -6,6 +6,9 @@ use argh::FlagInfo;
 
 use super::tree::{self, Node};
 
+pub(super) const HELP_FLAG: &str = "print this help";
+pub(super) const VERSION_FLAG: &str = "print the version";
+
 /// What bare `chatto` prints.
 pub(super) fn short() -> String {
     let root = tree::root();
@@ -43,9 +46,9 @@ pub(super) fn of(path: &[String]) -> String {
     }
     text.push_str("\nCommon options:\n");
     flags(&root, &mut text);
-    entry(&mut text, "-h, --help", "print this help");
+    entry(&mut text, "-h, --help", HELP_FLAG);
     if path.is_empty() {
-        entry(&mut text, "-V, --version", "print the version");
+        entry(&mut text, "-V, --version", VERSION_FLAG);
         text.push_str("\nExit codes:\n");
         for code in root.error_codes {
             entry(&mut text, &code.code.to_string(), code.description);

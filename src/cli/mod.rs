@@ -13,6 +13,8 @@ mod init;
 mod invite;
 mod keys;
 mod local;
+#[cfg(test)]
+mod manual;
 mod output;
 mod passphrase;
 mod password;

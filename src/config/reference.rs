@@ -91,7 +91,7 @@ pub fn reference_page() -> String {
     page
 }
 
-fn kind_words(key: &Key) -> String {
+pub(super) fn kind_words(key: &Key) -> String {
     if key.secret {
         return "secret text".to_owned();
     }
@@ -100,7 +100,7 @@ fn kind_words(key: &Key) -> String {
     words.split(": ").next().unwrap_or(words).trim_start_matches("a ").to_owned()
 }
 
-fn default_words(key: &Key) -> String {
+pub(super) fn default_words(key: &Key) -> String {
     match key.default {
         Default::Unset => "unset".to_owned(),
         Default::Value("") => "empty".to_owned(),
@@ -160,6 +160,14 @@ mod tests {
     #[test]
     fn the_sample_file_is_made_from_the_table() {
         compare("docs/chatto.sample.toml", &sample_file(&[]));
+    }
+
+    #[test]
+    fn the_packaged_file_is_made_from_the_table() {
+        let sample = sample_file(&[]);
+        let packaged = sample.replace("# data_dir = \"./data\"", "data_dir = \"/var/lib/chatto\"");
+        assert_ne!(sample, packaged);
+        compare("packaging/chatto.toml", &packaged);
     }
 
     #[test]
