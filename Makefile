@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist packages torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -85,6 +85,16 @@ dist: ## build release binaries for x86_64 and aarch64, nats-server included
 	cross/check-static.sh x86_64-unknown-linux-musl
 	cross/build.sh aarch64-unknown-linux-musl
 	cross/check-static.sh aarch64-unknown-linux-musl
+
+packages: dist ## make .deb and .rpm of both architectures in out/, check them, and install the .deb in a clean container
+	@.ci/setup build cross packages
+	for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do \
+		packaging/build.sh $$target; \
+		packaging/check.sh $$target; \
+		packaging/inventory.py bom $$target >out/chatto-$$target.cdx.json; \
+	done
+	cd out && sha256sum *.deb *.rpm *.cdx.json >SHA256SUMS
+	tests/packages/deb.sh
 
 torture: ## run the kill loops of messages and of files, 200 rounds each
 	@.ci/setup build tests

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Checks the packages of one architecture in out/: contents with owner and mode against packaging/contents.*.txt, size,
+# lintian and rpmlint:
+#   packaging/check.sh TARGET [deb|rpm...]
+# UPDATE=1 writes the lists of contents instead; review the diff. A package of an unoptimised binary is too large: SIZE=any
+# leaves that check out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=${1:?usage: check.sh TARGET [deb|rpm...]}
+shift
+case "$target" in
+x86_64-*) deb_arch=amd64 rpm_arch=x86_64 ;;
+aarch64-*) deb_arch=arm64 rpm_arch=aarch64 ;;
+*) exit 2 ;;
+esac
+[ $# -gt 0 ] || set -- deb rpm
+ceiling_bytes=11534336 # 11 MiB
+export LC_ALL=C
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+compare() { # FILE EXPECTED
+    [ "${UPDATE:-}" != 1 ] || cp "$1" "$2"
+    diff -u "$2" "$1" || fail "the contents differ from $2"
+}
+
+size() { # PACKAGE
+    local bytes
+    bytes=$(stat -c %s "$1")
+    [ "${SIZE:-}" = any ] || [ "$bytes" -le "$ceiling_bytes" ] || fail "$1 has $bytes bytes, the limit is $ceiling_bytes"
+    echo "$1: $bytes bytes"
+}
+
+check_deb() {
+    local package
+    package=$(ls out/chatto_*_"$deb_arch".deb)
+    size "$package"
+    dpkg-deb -c "$package" | awk '{ print $1, $2, $6, $7, $8 }' | sed 's/ *$//' >"$work/contents"
+    compare "$work/contents" packaging/contents.deb.txt
+    lintian --allow-root --pedantic --display-info --fail-on error,warning,info "$package"
+}
+
+check_rpm() {
+    local package
+    package=$(ls out/chatto-*."$rpm_arch".rpm)
+    size "$package"
+    rpm -qp --nosignature --qf '[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES} %{FILEFLAGS:fflags}\n]' "$package" |
+        sed 's/ *$//' >"$work/contents"
+    compare "$work/contents" packaging/contents.rpm.txt
+    rpmlint -c packaging/rpmlint.toml "$package" >"$work/rpmlint" || { cat "$work/rpmlint" >&2; fail rpmlint; }
+    grep -q ' 0 errors, 0 warnings' "$work/rpmlint" || { cat "$work/rpmlint" >&2; fail rpmlint; }
+}
+
+for kind in "$@"; do
+    "check_$kind"
+done
