@@ -4,8 +4,9 @@ use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
-use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
 use super::{CliError, Exit};
@@ -51,7 +52,9 @@ impl SecretText<'_> {
                 })?;
                 self.checked(Zeroizing::new(one_line(bytes)))?
             }
-            (None, None) if std::io::stdin().is_terminal() => return self.ask(),
+            (None, None) if std::io::stdin().is_terminal() => {
+                return self.ask(PASSWORD_INPUT_TIMEOUT);
+            }
             (None, None) => self.checked(self.input()?)?,
         };
         self.not_empty(text)
@@ -64,7 +67,7 @@ impl SecretText<'_> {
             let mut bytes = Vec::new();
             std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map(|_| bytes)
         };
-        let bytes = self.in_time(read, || {})?.map_err(|error| {
+        let bytes = self.in_time(PASSWORD_INPUT_TIMEOUT, read)?.map_err(|error| {
             CliError::new(Exit::Io, format!("cannot read standard input: {error}"))
         })?;
         if bytes.is_empty() {
@@ -79,14 +82,19 @@ impl SecretText<'_> {
         Ok(Zeroizing::new(one_line(bytes)))
     }
 
-    fn ask(&self) -> Result<Zeroizing<String>, CliError> {
+    /// Asks at the terminal; `limit` is the time for each entry.
+    fn ask(&self, limit: Duration) -> Result<Zeroizing<String>, CliError> {
+        // Before the prompt is shown: what is typed right then is not shown either.
+        let _hidden = HiddenInput::begin();
         let (first, rest) = self.name.split_at_checked(1).unwrap_or_default();
         let prompt = format!("{}{rest}: ", first.to_uppercase());
         for _ in 0..ATTEMPTS {
-            let entered = self.prompt(prompt.clone())?;
+            let entered = self.prompt(prompt.clone(), limit)?;
             let entered = self.checked(Zeroizing::new(entered.into_bytes()))?;
             let entered = self.not_empty(entered)?;
-            if self.entries == Entries::Once || self.prompt("Again: ".to_owned())? == *entered {
+            if self.entries == Entries::Once
+                || self.prompt("Again: ".to_owned(), limit)? == *entered
+            {
                 return Ok(entered);
             }
             super::output::print_stderr(&format!("The {}s differ.", self.name));
@@ -94,16 +102,8 @@ impl SecretText<'_> {
         Err(CliError::new(Exit::Denied, format!("the two {}s differed three times", self.name)))
     }
 
-    fn prompt(&self, text: String) -> Result<String, CliError> {
-        let former = tcgetattr(std::io::stdin()).ok();
-        let read = self.in_time(
-            move || rpassword::prompt_password(text),
-            || {
-                if let Some(former) = &former {
-                    echo_again(former);
-                }
-            },
-        )?;
+    fn prompt(&self, text: String, limit: Duration) -> Result<String, CliError> {
+        let read = self.in_time(limit, move || rpassword::prompt_password(text))?;
         read.map_err(|error| {
             CliError::new(Exit::Io, format!("cannot read from the terminal: {error}"))
         })
@@ -113,14 +113,13 @@ impl SecretText<'_> {
     /// ends.
     fn in_time<T: Send + 'static>(
         &self,
+        limit: Duration,
         read: impl FnOnce() -> T + Send + 'static,
-        on_timeout: impl FnOnce(),
     ) -> Result<T, CliError> {
         let (tx, rx) = mpsc::sync_channel(1);
         thread::spawn(move || tx.send(read()));
-        rx.recv_timeout(PASSWORD_INPUT_TIMEOUT).map_err(|_| {
-            on_timeout();
-            let seconds = PASSWORD_INPUT_TIMEOUT.as_secs();
+        rx.recv_timeout(limit).map_err(|_| {
+            let seconds = limit.as_secs();
             CliError::usage(format!("no {} arrived within {seconds} seconds", self.name))
         })
     }
@@ -147,10 +146,33 @@ impl SecretText<'_> {
     }
 }
 
-/// Switches the echo of the terminal on again, which the abandoned read has switched off.
-fn echo_again(former: &Termios) {
-    if let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, former) {
-        log::debug!(error:err = error; "the terminal's settings cannot be restored");
+/// The terminal of standard input without echo. Dropped, it has its former settings again, whatever a read that was
+/// abandoned has changed.
+struct HiddenInput {
+    former: Option<Termios>,
+}
+
+impl HiddenInput {
+    fn begin() -> Self {
+        let former = tcgetattr(std::io::stdin()).ok();
+        if let Some(former) = &former {
+            let mut hidden = former.clone();
+            hidden.local_modes.remove(LocalModes::ECHO);
+            set_terminal(&hidden);
+        }
+        Self { former }
+    }
+}
+
+impl Drop for HiddenInput {
+    fn drop(&mut self) {
+        self.former.iter().for_each(set_terminal);
+    }
+}
+
+fn set_terminal(settings: &Termios) {
+    if let Err(error) = tcsetattr(std::io::stdin(), OptionalActions::Now, settings) {
+        log::debug!(error:err = error; "the terminal's settings cannot be changed");
     }
 }
 
@@ -193,6 +215,19 @@ mod tests {
         ] {
             assert_eq!(of_file(bytes).unwrap(), text, "{bytes:?}");
         }
+    }
+
+    #[test]
+    fn what_does_not_arrive_in_time_is_not_waited_for() {
+        let secret =
+            SecretText { name: "passphrase", flag: None, file: None, entries: Entries::Once };
+        let limit = Duration::from_millis(10);
+        let (tx, never) = mpsc::sync_channel::<()>(1);
+        let error = secret.in_time(limit, move || never.recv()).unwrap_err();
+        assert_eq!(error.exit, Exit::Usage);
+        assert_eq!(error.message, "no passphrase arrived within 0 seconds");
+        drop(tx);
+        assert_eq!(secret.in_time(PASSWORD_INPUT_TIMEOUT, || 7).unwrap(), 7);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `keys export` and `keys import` with the built binary: what was written before is readable afterwards, whatever
 //! was lost, and a file that does not fit changes nothing.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -245,6 +245,46 @@ fn imported_keys_reach_a_running_server_and_its_clients() {
     imported(&server, &["keys.backup", "--new-secret"], "1 imported, 0 present, 0 refused\n");
     server.run();
     assert_eq!(server.client().log_in("ada").history(&room), history);
+}
+
+/// Runs a command at a terminal where each text is typed as soon as its prompt is shown; returns what the terminal shows.
+fn typed(server: &Server, command: &str, answers: &[(&str, &str)]) -> String {
+    let mut command = server.at_terminal(command);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut shown = Vec::new();
+    for (prompt, text) in answers {
+        let begin = shown.len();
+        while !String::from_utf8_lossy(&shown[begin..]).contains(prompt) {
+            let mut byte = [0];
+            let read = screen.read(&mut byte).unwrap();
+            assert_eq!(read, 1, "no {prompt}: {}", String::from_utf8_lossy(&shown));
+            shown.extend(byte);
+        }
+        keyboard.write_all(format!("{text}\n").as_bytes()).unwrap();
+    }
+    screen.read_to_end(&mut shown).unwrap();
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(child.wait().unwrap().success(), "{shown}");
+    shown
+}
+
+#[test]
+fn a_terminal_does_not_show_a_passphrase_that_is_typed() {
+    let mut server = Server::start();
+    seeded(&server.owner());
+    assert!(server.stop().success());
+    let shown = typed(&server, "echo 'Go on: '; read -r line", &[("Go on: ", PASSPHRASE)]);
+    assert!(shown.contains(PASSPHRASE), "it shows everything else: {shown}");
+    let export = "chatto keys export -o typed";
+    let answers = [("Passphrase: ", PASSPHRASE), ("Again: ", PASSPHRASE)];
+    let shown = typed(&server, export, &answers);
+    assert!(shown.contains("1 keys exported to typed"), "{shown}");
+    for word in PASSPHRASE.split(' ') {
+        assert!(!shown.contains(word), "{shown}");
+    }
+    let shown = typed(&server, "chatto keys import typed", &answers[..1]);
+    assert!(shown.contains("0 imported, 1 present") && !shown.contains(PASSPHRASE), "{shown}");
 }
 
 #[test]

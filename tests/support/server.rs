@@ -243,6 +243,15 @@ impl Server {
         command
     }
 
+    /// A shell command in this directory and environment, at a terminal of its own, not yet run: what is written to its
+    /// standard input is typed, and its standard output is what the terminal shows.
+    pub(crate) fn at_terminal(&self, command: &str) -> Command {
+        let mut script = self.clean("script");
+        let args = ["--quiet", "--return", "--echo", "always", "--command", command, "/dev/null"];
+        script.args(args);
+        script
+    }
+
     fn bash(&self, script: &str) -> Command {
         let mut command = self.clean("bash");
         command.args(["-euo", "pipefail", "-c", script]);
