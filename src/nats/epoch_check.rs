@@ -65,7 +65,7 @@ impl Nats {
     /// connection is lost none does: the client would keep the message, and send it whenever the connection is back.
     ///
     /// # Errors
-    /// [`NatsError::Unanswered`] after [`NATS_REQUEST_TIMEOUT`], and at once when the store was restored.
+    /// [`NatsError::Unanswered`] after [`NATS_REQUEST_TIMEOUT`]; [`NatsError::Restored`] at once.
     pub async fn wait_for_epoch_check(&self) -> Result<(), NatsError> {
         if self.is_epoch_checked() {
             return Ok(());
@@ -77,7 +77,7 @@ impl Nats {
                     return Ok(());
                 }
                 if self.writes_refused() == Some(WritesRefused::Restored) {
-                    return Err(NatsError::unanswered("the store was restored"));
+                    return Err(NatsError::Restored);
                 }
                 self.epoch_check().is_wanted.store(true, Ordering::SeqCst);
                 self.epoch_check().wanted.notify(usize::MAX);

@@ -21,6 +21,9 @@ pub enum NatsError {
     },
     #[error("unexpected reply from nats-server: {what}")]
     Unexpected { what: &'static str },
+    /// The request was not sent: what this process knows of the store is worthless.
+    #[error("the store was restored while this process was connected to it")]
+    Restored,
 }
 
 impl NatsError {
@@ -30,7 +33,7 @@ impl NatsError {
         match self {
             Self::Unanswered { .. } => true,
             Self::Refused { code, .. } => *code == 503 || *code == 408,
-            Self::Unexpected { .. } => false,
+            Self::Unexpected { .. } | Self::Restored => false,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::blobs::BlobError;
 use crate::domain::text::{DescriptionError, RoomNameError};
-use crate::nats::PublishError;
+use crate::nats::{NatsError, PublishError};
 use crate::storage::{ChangeError, StorageError};
 
 /// The kinds of errors; each is one code of the contract (section 3.1), the disk's three and the missing key are
@@ -61,6 +61,7 @@ impl StoreError {
 /// The kind of an error of a file's bytes.
 pub(super) fn blob_kind(error: &BlobError) -> ErrorKind {
     match error {
+        BlobError::Nats(NatsError::Restored) => ErrorKind::Unavailable,
         BlobError::Nats(error) if error.is_transient() => ErrorKind::Unavailable,
         // Whatever it is, the chat goes on, and an operator can mend it.
         BlobError::S3(_) | BlobError::NoBucket => ErrorKind::Unavailable,

@@ -121,10 +121,10 @@ impl From<FileKeyError> for StorageError {
 
 impl From<NatsError> for StorageError {
     fn from(source: NatsError) -> Self {
-        if source.is_transient() {
-            Self::Unavailable { source: Some(source) }
-        } else {
-            Self::Refused { source }
+        match source {
+            NatsError::Restored => Self::Restored,
+            source if source.is_transient() => Self::Unavailable { source: Some(source) },
+            source => Self::Refused { source },
         }
     }
 }

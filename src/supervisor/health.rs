@@ -223,7 +223,9 @@ pub(super) async fn check_jetstream(clock: &Clock, nats: &Nats) -> Option<JetStr
         Err(NatsError::Refused { description, .. }) => {
             Some(JetStreamStatus::Unavailable(description))
         }
-        Err(NatsError::Unanswered { .. } | NatsError::Unexpected { .. }) => None,
+        Err(NatsError::Unanswered { .. } | NatsError::Unexpected { .. } | NatsError::Restored) => {
+            None
+        }
     }
 }
 

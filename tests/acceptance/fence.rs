@@ -80,6 +80,7 @@ fn starts_anew(nats: &NatsServer, of: &mut BackedUp, restored: &[(String, u64, u
     let log = of.process.log();
     assert_eq!(ended.code(), Some(75), "{log}");
     assert!(log.contains("the store was restored"), "{log}");
+    assert!(!log.contains("did not reply: the store was restored"), "{log}");
     assert_eq!(ends(nats), restored, "it has written");
     of.process.run();
     let owner = of.process.client().log_in("ada");

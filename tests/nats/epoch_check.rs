@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chatto::nats::{Auth, Nats, Publish, PublishError, StreamConfig, WritesRefused};
+use chatto::nats::{Auth, Nats, NatsError, Publish, PublishError, StreamConfig, WritesRefused};
 use chatto::runtime::{Clock, Runtime};
 use futures_lite::future::{poll_once, zip};
 
@@ -61,7 +61,13 @@ fn a_write_waits_for_the_epoch_check_and_so_does_an_erasure() {
         let refused = zip(nats.publish(message()), refuse).await.0;
         assert!(matches!(refused, Err(PublishError::Restored)), "{refused:?}");
         nats.epoch_checked(nats.moment(), TTL);
-        assert!(nats.erase("S", 2).await.is_err() && nats.purge_before("S", 9).await.is_err());
+        let erased = nats.erase("S", 2).await.unwrap_err();
+        assert!(matches!(erased, NatsError::Restored), "{erased:?}");
+        assert_eq!(
+            erased.to_string(),
+            "the store was restored while this process was connected to it"
+        );
+        assert!(nats.purge_before("S", 9).await.is_err());
         let stored = nats.stream("S").await.unwrap().unwrap().state;
         assert_eq!((stored.messages, stored.last_sequence), (3, 4));
     });
