@@ -57,6 +57,8 @@ pub struct RestoreRequest<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     Verifying,
+    /// For processes that may still write to the store; with it come 0 and the seconds that this takes.
+    Waiting,
     Restoring,
 }
 
@@ -498,14 +500,15 @@ impl Work<'_> {
             Box::pin(s3.check()).await.map_err(RestoreFailure::Bucket)?;
         }
         let total = verified.bytes;
-        let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
         let restored = async {
             let import = (source, kept, wanted.as_slice());
             let import = Import::begin((nats, clock), settings.replicas, import).await;
             let import = import.map_err(AppError::Store)?;
             if settings.embedded.is_none() {
-                import.wait_for_writers().await;
+                let announce = |wait: Duration| (self.progress)(Stage::Waiting, 0, wait.as_secs());
+                import.wait_for_writers(announce).await;
             }
+            let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
             let restore = Restore { import, blobs: &blobs, progress: &mut progress };
             Ok::<_, RestoreFailure>(restore.run(archive, &wanted).await?)
         };

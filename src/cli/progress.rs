@@ -76,6 +76,21 @@ impl ProgressBar {
         }
     }
 
+    /// Says what is done next, before anything is measured; a bar replaces it.
+    pub(super) fn say(&mut self, text: &str) {
+        match self.style {
+            ProgressStyle::Nothing => {}
+            ProgressStyle::Bar => print_stderr_raw(&format!("\r\x1b[K{text}")),
+            ProgressStyle::Json => {
+                print_stderr(&json!({ "progress": { "percent": 0, "text": text } }).to_string());
+            }
+            ProgressStyle::Lines => {
+                print_stderr(text);
+                self.notify.status(text);
+            }
+        }
+    }
+
     /// Removes the bar.
     pub(super) fn end(self) {
         if self.style == ProgressStyle::Bar {

@@ -42,6 +42,12 @@ pub(super) fn run(context: &Context, args: &Restore) -> Result<Exit, CliError> {
         let [verifying, restoring] = &mut meters;
         match stage {
             Stage::Verifying => verifying.show(done, total),
+            Stage::Waiting => {
+                verifying.end();
+                restoring.say(&format!(
+                    "waiting {total} seconds, so that no process goes on writing to the store"
+                ));
+            }
             Stage::Restoring => {
                 verifying.end();
                 restoring.show(done, total);

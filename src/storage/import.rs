@@ -5,6 +5,7 @@
 //! checkpoint of the former one counts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -218,9 +219,11 @@ impl Import {
 
     /// Waits until every process that was using the store has noticed: none writes later than [`EPOCH_CHECK_TTL`] after
     /// it last found the store complete. Where several processes may share the store, a restore over it waits before
-    /// it deletes or creates an archived stream.
-    pub async fn wait_for_writers(&self) {
+    /// it deletes or creates an archived stream. `announce` takes how long that is; it is not called where there is
+    /// nothing to wait for.
+    pub async fn wait_for_writers(&self, announce: impl FnOnce(Duration)) {
         if self.kept.meta.is_some() {
+            announce(EPOCH_CHECK_TTL);
             self.clock.sleep(EPOCH_CHECK_TTL).await;
         }
     }

@@ -1,7 +1,9 @@
 //! A store in NATS is restored while a process that uses it is paused or cut off: the process writes nothing more and
 //! starts anew.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -49,8 +51,18 @@ fn restore_over(nats: &NatsServer, archive: &Path) {
     assert!(purged.contains("\"success\":true"), "{purged}");
     let mut operator = Server::prepare();
     operator.use_external(&nats.url());
-    let archive = archive.to_str().unwrap();
-    operator.chatto_ok(["restore", archive, "--conflict=overwrite"]);
+    let mut command =
+        operator.command(["restore", archive.to_str().unwrap(), "--conflict=overwrite"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut restoring = command.spawn().unwrap();
+    let mut said = String::new();
+    let mut lines = BufReader::new(restoring.stderr.take().unwrap());
+    while !said.contains("waiting 12 seconds") {
+        assert!(lines.read_line(&mut said).unwrap() > 0, "it does not say that it waits: {said}");
+    }
+    assert_eq!(restoring.try_wait().unwrap(), None, "{said}");
+    lines.read_to_string(&mut said).unwrap();
+    assert!(restoring.wait().unwrap().success(), "{said}");
 }
 
 /// The last sequence of every stream, and how many messages it has. Without the one that a process writes to now and then

@@ -227,6 +227,13 @@ impl Meter {
         }
     }
 
+    /// Shows a line at once.
+    pub(super) fn say(&mut self, text: &str) {
+        if let Some(bar) = &mut self.bar {
+            bar.say(text);
+        }
+    }
+
     pub(super) fn end(&mut self) {
         if let Some(bar) = self.bar.take() {
             bar.end();
