@@ -215,9 +215,7 @@ pub(super) fn unwritable_exit(error: &io::Error) -> Exit {
 #[must_use]
 pub fn catalogue_exit(error: &CatalogueError) -> Exit {
     match error {
-        CatalogueError::Io { source, .. } if source.kind() == io::ErrorKind::ResourceBusy => {
-            Exit::TryAgain
-        }
+        CatalogueError::Busy { .. } => Exit::TryAgain,
         CatalogueError::Io { .. } | CatalogueError::Remove { .. } => Exit::Io,
         CatalogueError::Damaged { .. } | CatalogueError::Newer { .. } => Exit::Damaged,
     }

@@ -123,6 +123,9 @@ pub enum CatalogueError {
         #[source]
         source: io::Error,
     },
+    /// For longer than is waited for it.
+    #[error("another process keeps the catalogue {} locked; try again when it has finished", path.display())]
+    Busy { path: PathBuf },
     #[error(
         "the catalogue {} is damaged, so no archive is removed; the next backup into this directory makes a new one", path.display()
     )]
@@ -207,7 +210,10 @@ impl Catalogue {
         let path = folder.join(FILE);
         let failed = |source| CatalogueError::Io { path: path.clone(), source };
         // Its lock is what keeps others waiting.
-        let mut target = TargetFile::create_shared(&path).map_err(failed)?;
+        let mut target = TargetFile::create_shared(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => CatalogueError::Busy { path: path.clone() },
+            _ => failed(error),
+        })?;
         let former = former()?;
         let mut catalogue = Self { schema: SCHEMA, ..former.clone() };
         let done = edit(&mut catalogue)?;

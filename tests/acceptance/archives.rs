@@ -10,7 +10,7 @@ use crate::support::s3::s3;
 use crate::support::server::Server;
 
 /// Number and state of each archive, in the order of `backup list`.
-fn listed(server: &Server, folder: &Path) -> Vec<(Value, String)> {
+pub(super) fn listed(server: &Server, folder: &Path) -> Vec<(Value, String)> {
     let listed = json_of(server, &["backup", "list", text(folder)]);
     let archives = listed["archives"].as_array().unwrap().iter();
     archives
@@ -18,7 +18,7 @@ fn listed(server: &Server, folder: &Path) -> Vec<(Value, String)> {
         .collect()
 }
 
-fn states(expected: &[(u64, &str)]) -> Vec<(Value, String)> {
+pub(super) fn states(expected: &[(u64, &str)]) -> Vec<(Value, String)> {
     expected.iter().map(|(sequence, state)| (json!(sequence), (*state).to_owned())).collect()
 }
 

@@ -15,6 +15,7 @@ mod failing_calls;
 mod faulty_disk;
 mod fence;
 mod keys;
+mod killed;
 mod killed_restores;
 mod secret;
 mod start;
