@@ -10,7 +10,7 @@ use chatto::storage::{
     KeyImportMode, KeyStore, KeysImported, KeysRead, OpenError, RecordChange, Storage, StoredKey,
 };
 
-use super::{SECRET, config, connect, open, room, run, user};
+use super::{SECRET, config, connect, open, pause_at, room, run, user};
 use crate::support::nats::NatsServer;
 
 fn kek(secret: &str) -> KeyEncryptionKey {
@@ -107,6 +107,50 @@ fn keys_of_deleted_accounts_are_neither_exported_nor_imported() {
         assert_eq!(counts, KeysImported { refused: 1, ..KeysImported::default() });
         assert_eq!(unseal(&storage, user(1), &sealed).await, None);
         assert!(export(nats, SECRET).await.keys.is_empty());
+    });
+}
+
+#[test]
+fn an_account_that_is_deleted_at_any_await_of_an_import_gets_no_key_back() {
+    /// More awaits than an import has.
+    const ALL: u32 = 1000;
+    let server = NatsServer::start();
+    run(async |runtime| {
+        let storage = open(&server.url(), &runtime, config(None)).await.unwrap();
+        let (nats, clock) = (storage.nats(), Clock::system());
+        let (store, kek) = (KeyStore { nats, clock: &clock }, kek(SECRET));
+        let mut number = 0;
+        // The import goes on afterwards, or is killed soon and repeated.
+        for more in [ALL, 1, 2, 3] {
+            for awaits in 1..ALL {
+                number += 1;
+                let id = user(number);
+                set_deleted(&storage, id, false).await;
+                let sealed = seal(&storage, id, "text").await;
+                let mut keys = export(nats, SECRET).await.keys;
+                keys.retain(|key| key.user == id);
+                assert_eq!(keys.len(), 1);
+                // As after a restore: the account is there, and its key is not.
+                storage.user_keys().shred(&id).await.unwrap();
+
+                let mut importing = Box::pin(store.import(&keys, &kek, KeyImportMode::Absent));
+                let ended = pause_at(&mut importing, awaits).await.is_some();
+                set_deleted(&storage, id, true).await;
+                storage.user_keys().shred(&id).await.unwrap();
+                if !ended && pause_at(&mut importing, more).await.is_none() {
+                    drop(importing);
+                    let again = import(nats, &keys, (SECRET, KeyImportMode::Absent)).await;
+                    assert_eq!((again.imported, again.refused), (0, 1), "{awaits} {more}");
+                }
+                let subject = format!("$KV.ENCRYPTION_KEYS.user.{id}.{}", keys[0].key_id);
+                let newest = nats.leader_newest("KV_ENCRYPTION_KEYS", &subject).await.unwrap();
+                assert!(newest.unwrap().is_tombstone(), "{awaits} {more}");
+                assert_eq!(unseal(&storage, id, &sealed).await, None);
+                if ended {
+                    break;
+                }
+            }
+        }
     });
 }
 

@@ -1,7 +1,8 @@
 //! The keys of users outside an open store: what `keys export` reads, what `keys import` adds, and what an export
 //! holds already.
 //!
-//! An import adds records, or wrappings to records; it replaces and removes nothing. It knows nothing of files.
+//! An import adds records, or wrappings to records; it replaces nothing, and removes only keys of deleted accounts. It
+//! knows nothing of files.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -252,12 +253,15 @@ impl KeyStore<'_> {
         let users = self.users().await?;
         let newest = self.newest_keys().await?;
         let mut added = Vec::new();
+        let mut to_erase = HashSet::new();
         for key in keys {
+            let former = newest.get(&Keys::subject(&key.user, &key.key_id));
             if users.is_deleted(&key.user) {
                 counts.refused += 1;
+                // An import that was killed while the account was being deleted has added it.
+                to_erase.extend(former.filter(|stored| !stored.is_tombstone()).map(|_| key.user));
                 continue;
             }
-            let former = newest.get(&Keys::subject(&key.user, &key.key_id));
             if self.add(key, former, (kek, mode)).await? {
                 counts.imported += 1;
                 added.push(key);
@@ -265,7 +269,7 @@ impl KeyStore<'_> {
                 counts.present += 1;
             }
         }
-        counts = self.withdraw_deleted(&added, kek, counts).await?;
+        counts = self.withdraw_deleted((&added, to_erase), kek, counts).await?;
         if counts.imported > 0 {
             self.change_transfers(|transfers| transfers.imports += 1).await?;
         }
@@ -324,25 +328,24 @@ impl KeyStore<'_> {
         Ok(true)
     }
 
-    /// Erases what was added for accounts that were deleted meanwhile.
+    /// Erases what was added for accounts that were deleted meanwhile, and the keys of these other ones.
     async fn withdraw_deleted(
         self,
-        added: &[&StoredKey],
+        (added, mut to_erase): (&[&StoredKey], HashSet<UserId>),
         kek: &KeyEncryptionKey,
         mut counts: KeysImported,
     ) -> Result<KeysImported, StorageError> {
-        if added.is_empty() {
-            return Ok(counts);
-        }
-        let users = self.users().await?;
-        let keys = Keys::new((self.nats.clone(), self.clock.clone()), kek.clone());
-        let mut shredded = HashSet::new();
-        for key in added.iter().filter(|key| users.is_deleted(&key.user)) {
-            counts.imported -= 1;
-            counts.refused += 1;
-            if shredded.insert(key.user) {
-                keys.shred(&key.user).await?;
+        if !added.is_empty() {
+            let users = self.users().await?;
+            for key in added.iter().filter(|key| users.is_deleted(&key.user)) {
+                counts.imported -= 1;
+                counts.refused += 1;
+                to_erase.insert(key.user);
             }
+        }
+        let keys = Keys::new((self.nats.clone(), self.clock.clone()), kek.clone());
+        for user in to_erase {
+            keys.shred(&user).await?;
         }
         Ok(counts)
     }
