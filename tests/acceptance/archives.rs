@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use super::backup::{attach, backed_up, json_of, refused, text};
-use super::{keys, seeded, with_bucket};
+use super::{keys, path, seeded, with_bucket};
 use crate::support::s3::s3;
 use crate::support::server::Server;
 
@@ -217,6 +217,39 @@ fn rooms_and_files_are_extracted_from_an_archive() {
         let (found, stderr) = refused(&of.server, &[&extract[..], &[wanted]].concat());
         assert!(found == exit && stderr.contains(expected), "{wanted}: {found} {stderr}");
     }
+}
+
+#[test]
+fn an_encrypted_file_is_not_extracted_and_comes_back_with_a_restore() {
+    let mut server = Server::prepare();
+    server.set("CHATTO_CORE_ASSETS_ENCRYPT", "true");
+    server.run();
+    let owner = server.owner();
+    let (room, _) = seeded(&owner);
+    let bytes = b"of its uploader alone".as_slice();
+    let (id, _) = attach(&owner, &room, "sealed.bin", bytes);
+    let at = |name: &str| server.dir().join(name);
+    let (archive, out) = (at("sealed.tar.gz"), at("out"));
+    std::fs::create_dir(&out).unwrap();
+    json_of(&server, &["backup", "-o", text(&archive)]);
+    let listed = json_of(&server, &["backup", "extract", text(&archive)]);
+    assert_eq!(listed["files"][0]["id"], json!(id));
+    let extract = ["backup", "extract", text(&archive), &id, "-o", text(&out)];
+    let (exit, stderr) = refused(&server, &extract);
+    assert_eq!(exit, 1, "{stderr}");
+    let why = format!("the file {id} is encrypted with a key of its uploader; restore the archive");
+    assert!(stderr.contains(&why), "{stderr}");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+
+    // As it says.
+    let flag = ["--passphrase", keys::PASSPHRASE];
+    json_of(&server, &["keys", "export", "-o", text(&at("keys")), flag[0], flag[1]]);
+    let mut target = Server::prepare();
+    json_of(&target, &["restore", text(&archive)]);
+    json_of(&target, &["keys", "import", text(&at("keys")), flag[0], flag[1]]);
+    target.run();
+    let owner = target.client().log_in("ada");
+    assert!(owner.client.get_bytes(&path(&id)).unwrap() == bytes);
 }
 
 #[test]

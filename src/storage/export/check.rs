@@ -51,7 +51,7 @@ pub fn check_archived(
     }
     match part(&record.subject) {
         FilePart::Record => {}
-        FilePart::Key(_) | FilePart::Move => return Ok(None),
+        FilePart::Key | FilePart::Move => return Ok(None),
     }
     let read = decode_value::<FileRecord>(&record.data);
     let (found, _) = read.map_err(StorageError::corrupt(stream.name()))?;

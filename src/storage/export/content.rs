@@ -48,7 +48,7 @@ pub fn restored_data(
                 let file = File { location: FileLocation::Nats(Vec::new()), ..found.file };
                 encode_value(&FileRecord { file, replaced: 0 })
             }
-            FilePart::Key(_) | FilePart::Move => data.clone(),
+            FilePart::Key | FilePart::Move => data.clone(),
         },
         ArchivedStream::Pages | ArchivedStream::Notifications | ArchivedStream::ReadMarkers => {
             data.clone()

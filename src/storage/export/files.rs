@@ -54,14 +54,20 @@ impl Export {
                         files.push(file.id);
                     }
                 }
-                // It is stored after the record, and never again.
-                FilePart::Key(id) if encrypted.contains(&id) => {}
-                FilePart::Key(_) | FilePart::Move => return Ok(()),
+                FilePart::Key | FilePart::Move => return Ok(()),
             }
             seen.take(&message);
             each(archived(&message, &self.clock)).map_err(ExportError::Sink)
         })
         .await?;
+        // Whether a key comes before or after its record depends on how often the record has changed since.
+        for id in files.iter().filter(|id| encrypted.contains(id)) {
+            let subject = key_subject(id);
+            let key = self.retry(|| self.nats.leader_newest(stream::FILES, &subject)).await?;
+            let Some(key) = key.filter(|key| !key.is_tombstone()) else { continue };
+            seen.take(&key);
+            each(archived(&key, &self.clock)).map_err(ExportError::Sink)?;
+        }
         Ok((seen.count(), files))
     }
 
@@ -93,14 +99,14 @@ impl Export {
 /// What a subject of FILES holds.
 pub(super) enum FilePart {
     Record,
-    Key(AssetId),
+    Key,
     Move,
 }
 
 pub(super) fn part(subject: &str) -> FilePart {
     let parts: Vec<&str> = subject.split('.').collect();
     match parts.as_slice() {
-        [_, _, id, "key"] => id.parse().map_or(FilePart::Move, FilePart::Key),
+        [_, _, _, "key"] => FilePart::Key,
         [_, _, _, "move"] => FilePart::Move,
         _ => FilePart::Record,
     }
