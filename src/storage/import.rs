@@ -373,17 +373,19 @@ impl Import {
         Ok(())
     }
 
+    /// Ids of users whose accounts are deleted in the archive, or were in the former store.
+    fn all_deleted_users(&self) -> HashSet<&str> {
+        let kept = self.kept.deleted_users.iter();
+        let kept = kept.filter_map(|(subject, _)| subject.strip_prefix(USERS));
+        kept.chain(self.deleted_users.iter().map(String::as_str)).collect()
+    }
+
     /// Erases the keys that the store has of deleted accounts: it may be older than the deletion, or whoever made it may
     /// have been interrupted.
     async fn erase_keys_of_deleted_users(&self) -> Result<(), StorageError> {
-        let kept = self.kept.deleted_users.iter();
-        let kept = kept.filter_map(|(subject, _)| subject.strip_prefix(USERS));
-        let deleted: HashSet<&str> =
-            kept.chain(self.deleted_users.iter().map(String::as_str)).collect();
+        let deleted = self.all_deleted_users();
         for (subject, _) in &self.kept.keys {
-            let of_user = subject.strip_prefix("$KV.ENCRYPTION_KEYS.user.");
-            let user = of_user.and_then(|rest| rest.split('.').next());
-            if !user.is_some_and(|user| deleted.contains(user)) {
+            if !user_of_key(subject).is_some_and(|user| deleted.contains(user)) {
                 continue;
             }
             let newest = self.nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?;
@@ -411,7 +413,10 @@ impl Import {
         }
         self.erase_keys_of_deleted_users().await?;
         let mut lacking = Lacking::default();
-        for subject in &self.needed_keys {
+        let deleted = self.all_deleted_users();
+        let is_wanted =
+            |subject: &&String| !user_of_key(subject).is_some_and(|user| deleted.contains(user));
+        for subject in self.needed_keys.iter().filter(is_wanted) {
             let present = self.nats.leader_newest(stream::ENCRYPTION_KEYS, subject).await?;
             lacking.keys += usize::from(present.is_none_or(|key| key.is_tombstone()));
         }
@@ -426,6 +431,11 @@ impl Import {
         .await?;
         Ok(lacking)
     }
+}
+
+/// The id of the user that a key belongs to.
+fn user_of_key(subject: &str) -> Option<&str> {
+    subject.strip_prefix("$KV.ENCRYPTION_KEYS.user.")?.split('.').next()
 }
 
 /// Whether a restore fills this stream.
