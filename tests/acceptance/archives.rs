@@ -103,6 +103,69 @@ fn a_killed_backup_leaves_nothing_behind_the_next_one() {
     assert!(!folder.join(".killed.tar.gz.partial").exists());
 }
 
+/// A folder with archives of these times, of which all are verified.
+fn folder_of(server: &Server, name: &str, times: &[&str]) -> std::path::PathBuf {
+    let folder = server.dir().join(name);
+    std::fs::create_dir(&folder).unwrap();
+    let archives = times.iter().enumerate().map(|(n, time)| {
+        let name = format!("{}.tar.gz", n + 1);
+        std::fs::write(folder.join(&name), "archive").unwrap();
+        json!({
+            "name": name, "state": "verified", "sequence": n + 1, "bytes": 7,
+            "server_id": "S0000000000000001", "created_at": time,
+        })
+    });
+    let catalogue = json!({ "schema": 1, "archives": archives.collect::<Vec<_>>() });
+    std::fs::write(folder.join(".chatto-backups.json"), catalogue.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn a_clock_that_is_or_was_wrong_removes_no_good_archive() {
+    const DAYS: [&str; 5] = [
+        "2020-01-01T03:17:00.000Z",
+        "2020-01-02T03:17:00.000Z",
+        "2020-01-03T03:17:00.000Z",
+        "2020-01-04T03:17:00.000Z",
+        "2020-01-05T03:17:00.000Z",
+    ];
+    let with = |wrong: &[(usize, &'static str)]| {
+        let mut times = DAYS;
+        wrong.iter().for_each(|(number, time)| times[number - 1] = time);
+        times
+    };
+    let server = Server::prepare();
+    // To a machine that has just started without a clock, the newest archive is of the future.
+    let behind = folder_of(&server, "behind", &with(&[(5, "2199-01-05T03:17:00.000Z")]));
+    for flag in ["--keep-last=1", "--keep-daily=1", "--keep-monthly=1"] {
+        let (exit, stderr) = refused(&server, &["backup", "prune", text(&behind), flag]);
+        assert_eq!(exit, 1, "{stderr}");
+        assert!(stderr.contains("the clock of this machine") && stderr.contains("5.tar.gz"));
+    }
+    assert_eq!(listed(&server, &behind).len(), 5);
+    assert!((1..=5).all(|number| behind.join(format!("{number}.tar.gz")).exists()));
+
+    // A clock was ahead, or behind, for a few backups: their times are worth nothing, their numbers are.
+    let ahead = with(&[(2, "2199-01-05T03:17:00.000Z")]);
+    let was_behind = with(&[(3, "1970-01-01T00:00:07.000Z")]);
+    for (name, times, flag, kept) in [
+        ("last, ahead", &ahead, "--keep-last=2", &[4, 5][..]),
+        ("daily, ahead", &ahead, "--keep-daily=3", &[3, 4, 5]),
+        ("monthly, ahead", &ahead, "--keep-monthly=9", &[5]),
+        ("last, behind", &was_behind, "--keep-last=2", &[4, 5]),
+        ("daily, behind", &was_behind, "--keep-daily=4", &[1, 2, 4, 5]),
+    ] {
+        let folder = folder_of(&server, name, times);
+        json_of(&server, &["backup", "prune", text(&folder), flag]);
+        let kept: Vec<(u64, &str)> = kept.iter().map(|number| (*number, "verified")).collect();
+        assert_eq!(listed(&server, &folder), states(&kept), "{name}");
+        for number in 1..=5 {
+            let is_kept = kept.contains(&(number, "verified"));
+            assert_eq!(folder.join(format!("{number}.tar.gz")).exists(), is_kept, "{name}");
+        }
+    }
+}
+
 #[test]
 fn commands_for_a_folder_refuse_what_makes_no_sense() {
     let server = Server::start();

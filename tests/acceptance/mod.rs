@@ -8,6 +8,8 @@ mod beside;
 mod bucket;
 mod contents;
 mod damage;
+mod deleted;
+mod differs;
 mod disk;
 mod drill;
 mod external;
