@@ -279,7 +279,7 @@ fn a_terminal_does_not_show_a_passphrase_that_is_typed() {
     let export = "chatto keys export -o typed";
     let answers = [("Passphrase: ", PASSPHRASE), ("Again: ", PASSPHRASE)];
     let shown = typed(&server, export, &answers);
-    assert!(shown.contains("1 keys exported to typed"), "{shown}");
+    assert!(shown.contains("1 key exported to typed"), "{shown}");
     for word in PASSPHRASE.split(' ') {
         assert!(!shown.contains(word), "{shown}");
     }
