@@ -1,7 +1,7 @@
 //! `backup`: an archive of the store, with the server running or stopped.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::backup::archive::{Header, Manifest};
@@ -10,7 +10,7 @@ use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::target::{SpaceFloor, TargetFile, directory};
 use crate::config::{BOOT_ID_VARIABLE, Settings};
 use crate::crypto::Secret;
-use crate::crypto::age::AgeWriter;
+use crate::crypto::age::{AgeWriter, FORM_BYTES, Form};
 use crate::limits::{ARCHIVES_PER_SECOND_MAX, BACKUP_TASKS_MAX, SYSTEM_FACT_MAX_BYTES};
 use crate::observe::{file_time, rfc3339};
 use crate::operator::{Exit, VERSION};
@@ -237,6 +237,7 @@ impl Work<'_> {
         });
         let created = match &self.request.target {
             BackupTarget::File(path) => check_name(path)
+                .and_then(|()| check_replaceable(path))
                 .and_then(|()| create_folder(directory(path)))
                 .and_then(|()| TargetFile::create(path, floor)),
             BackupTarget::Folder(folder) => {
@@ -331,6 +332,26 @@ fn named(error: BackupError, path: &Path) -> BackupError {
     let BackupError::Create(CreateError::Write(source)) = error else { return error };
     let path = path.to_owned();
     CreateError::Write(io::Error::new(source.kind(), Unwritable { path, source })).into()
+}
+
+/// That what has the name is an archive, compressed or encrypted, or empty: a backup with a wrong name must not replace a
+/// configuration or a document.
+fn check_replaceable(path: &Path) -> io::Result<()> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    // What is no ordinary file is refused where it would be replaced; a pipe must not be opened.
+    if !path.metadata().is_ok_and(|about| about.is_file()) {
+        return Ok(());
+    }
+    let mut start = Vec::with_capacity(FORM_BYTES);
+    let limit = u64::try_from(FORM_BYTES).unwrap_or(u64::MAX);
+    std::fs::File::open(path)?.take(limit).read_to_end(&mut start)?;
+    if start.is_empty() || start.starts_with(&GZIP) || Form::of(&start) == Form::Age {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        "it exists and is not an archive; choose another name",
+    ))
 }
 
 /// The folder of the archive, readable by this account only.

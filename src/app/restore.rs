@@ -94,8 +94,13 @@ pub enum RestoreFailure {
         #[source]
         source: io::Error,
     },
-    #[error("already there: {}. --conflict=skip keeps what is there, --conflict=overwrite replaces it", streams.join(", "))]
+    #[error("already there: {}. --conflict=overwrite replaces all of it; --conflict=skip restores only what is missing", streams.join(", "))]
     Conflict { streams: Vec<String> },
+    #[error(
+        "the archive is of the server {of_archive}, and the data that is there of {of_store}; --conflict=overwrite \
+         replaces it"
+    )]
+    OtherServer { of_archive: String, of_store: String },
     /// The store that was there is not kept aside.
     #[error("the restore was interrupted; run it again before a server starts")]
     Interrupted(#[source] Box<Self>),
@@ -142,6 +147,7 @@ impl RestoreFailure {
             Self::NoBucket => Exit::Config,
             Self::Conflict { .. } => Exit::Exists,
             Self::InUse { .. } => Exit::TryAgain,
+            Self::OtherServer { .. } => Exit::Damaged,
         }
     }
 }
@@ -154,6 +160,8 @@ pub(super) fn archive_exit(error: &ArchiveError) -> Exit {
         | ArchiveError::Truncated
         | ArchiveError::Newer { .. }
         | ArchiveError::Damaged { .. }
+        | ArchiveError::Sealed(_)
+        | ArchiveError::Changed
         | ArchiveError::Record { .. } => Exit::Damaged,
     }
 }
@@ -345,6 +353,7 @@ impl Work<'_> {
         let (present, kept) = self.present(embedded, &locked).await?;
         self.check_conflicts(&present)?;
         let verified = self.verify()?;
+        self.check_server(&present, &verified.header)?;
         if self.request.is_dry_run || self.has_nothing_to_do(&present) {
             return Ok(verified.dry_run(&present, self.request.conflict));
         }
@@ -363,7 +372,17 @@ impl Work<'_> {
         let nothing = Present::default();
         // Without it the first start makes secrets, and then the marker.
         let marker = kept.has_secret().then(|| verified.header.server_id.clone());
-        let mut report = self.fill(reached, (verified, nothing, kept)).await?;
+        let filled = self.fill(reached, (verified, nothing, kept)).await;
+        let mut report = match filled {
+            Ok(report) => report,
+            Err(error) => {
+                // Whoever locks the directory next would remove it, too.
+                if let Err(left) = swap::finish(&locked) {
+                    log::warn!(error:err = left; "what the restore has made cannot be removed");
+                }
+                return Err(error);
+            }
+        };
         report.former = swap::complete(&locked, marker.as_deref(), self.reach.clock)?;
         Ok(report)
     }
@@ -399,7 +418,9 @@ impl Work<'_> {
         let present = Import::present(nats).await.map_err(store)?;
         let kept = Kept::read(nats).await.map_err(store)?;
         self.check_conflicts(&present)?;
-        Ok((self.verify()?, present, kept))
+        let verified = self.verify()?;
+        self.check_server(&present, &verified.header)?;
+        Ok((verified, present, kept))
     }
 
     /// What the data directory has now.
@@ -431,6 +452,16 @@ impl Work<'_> {
         if self.request.conflict == ConflictRule::Error && !present.streams.is_empty() {
             let streams = present.streams.iter().map(|name| (*name).to_owned()).collect();
             return Err(RestoreFailure::Conflict { streams });
+        }
+        Ok(())
+    }
+
+    /// Streams of two servers do not fit together: rooms, people and their numbers differ.
+    fn check_server(&self, present: &Present, header: &Header) -> Result<(), RestoreFailure> {
+        let stays = self.request.conflict == ConflictRule::Skip && !present.streams.is_empty();
+        if stays && !present.server_id.is_empty() && present.server_id != header.server_id {
+            let (of_archive, of_store) = (header.server_id.clone(), present.server_id.clone());
+            return Err(RestoreFailure::OtherServer { of_archive, of_store });
         }
         Ok(())
     }
@@ -478,6 +509,9 @@ impl Work<'_> {
     ) -> Result<(Restored, Lacking, usize), RestoreFailure> {
         let Reach { settings, clock, .. } = self.reach;
         let archive = self.request.archive.open()?;
+        if *archive.header() != verified.header {
+            return Err(ArchiveError::Changed.into());
+        }
         let skipped = skipped(present, self.request.conflict);
         let keeps_id = !skipped.is_empty() && !present.server_id.is_empty();
         let server_id = match keeps_id {
@@ -509,7 +543,8 @@ impl Work<'_> {
                 import.wait_for_writers(announce).await;
             }
             let mut progress = |done| (self.progress)(Stage::Restoring, done, total);
-            let restore = Restore { import, blobs: &blobs, progress: &mut progress };
+            let manifest = Some(&verified.manifest);
+            let restore = Restore { import, blobs: &blobs, manifest, progress: &mut progress };
             Ok::<_, RestoreFailure>(restore.run(archive, &wanted).await?)
         };
         match Box::pin(restored).await {

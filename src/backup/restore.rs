@@ -4,7 +4,7 @@ use std::io::Read;
 
 use bytes::Bytes;
 
-use super::archive::{ArchiveError, ArchiveReader, AssetOrigin, Item};
+use super::archive::{ArchiveError, ArchiveReader, AssetOrigin, Item, Manifest};
 use crate::blobs::{BlobError, Blobs, FileCipher, OBJECT_CHUNK_BYTES, SEAL_BYTES, new_multipart};
 use crate::crypto::DataKey;
 use crate::domain::{AssetId, Chunk, File, FileLocation};
@@ -47,6 +47,9 @@ pub struct Restore<'a> {
     pub import: Import,
     /// Where the bytes of files go. Files that were in S3 go to its bucket, or to NATS if there is none.
     pub blobs: &'a Blobs,
+    /// What the archive had at its end when it was checked. Another one at the end of this reading is an error, before
+    /// servers may use the store.
+    pub manifest: Option<&'a Manifest>,
     /// Takes how many bytes of the archive's content were restored so far.
     pub progress: &'a mut dyn FnMut(u64),
 }
@@ -83,6 +86,9 @@ impl Restore<'_> {
                 Item::Records(..) | Item::Asset { .. } | Item::Objects(_) => {}
             }
             (self.progress)(done.bytes);
+        }
+        if self.manifest.is_some_and(|expected| archive.manifest() != Some(expected)) {
+            return Err(ArchiveError::Changed.into());
         }
         let lacking = self.import.finish().await?;
         Ok((done, lacking))

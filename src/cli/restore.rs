@@ -90,7 +90,7 @@ pub(super) fn open_archive(
     Ok(ArchiveFile::new(file.to_owned(), passphrase, factor)?)
 }
 
-/// What was done, and what a person must do next.
+/// What was done.
 fn summarise(context: &Context, settings: &Settings, (args, report): (&Restore, &RestoreReport)) {
     let output = &context.output;
     let RestoreReport { header, manifest, restored, lacking, .. } = report;
@@ -128,9 +128,15 @@ fn summarise(context: &Context, settings: &Settings, (args, report): (&Restore, 
         "former": report.former,
     });
     output.result(&text, fields);
-    if args.dry_run {
-        return;
+    if !args.dry_run {
+        next_steps(context, settings, report);
     }
+}
+
+/// What a person must know and do after a restore.
+fn next_steps(context: &Context, settings: &Settings, report: &RestoreReport) {
+    let output = &context.output;
+    let RestoreReport { header, manifest, restored, lacking, .. } = report;
     if lacking.keys > 0 {
         output.warning(&format!(
             "the message keys of {} are missing, so their messages cannot be read; run `chatto keys import FILE`",
@@ -161,7 +167,12 @@ fn summarise(context: &Context, settings: &Settings, (args, report): (&Restore, 
             former.display()
         ));
     }
-    output.note("everybody signs in again. Start the server with `chatto start`");
+    if !report.skipped.is_empty() && restored.records == 0 {
+        output.note("nothing was restored: everything is there already");
+    } else {
+        output
+            .note("everybody signs in again. Start the server with `chatto start`, or its service");
+    }
 }
 
 impl From<RestoreFailure> for CliError {

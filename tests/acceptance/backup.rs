@@ -426,3 +426,57 @@ fn an_encrypted_backup_needs_its_passphrase_and_a_damaged_one_changes_nothing() 
     assert!(!target.dir().join("data/jetstream").exists(), "nothing was written");
     json_of(&target, &["restore", text(&archive), flag[0], flag[1]]);
 }
+
+#[test]
+fn a_backup_replaces_archives_and_no_other_file() {
+    let server = Server::start();
+    server.owner();
+    std::fs::write(server.dir().join("notes.txt"), "of somebody").unwrap();
+    let (exit, stderr) = refused(&server, &["backup", "-o", "notes.txt"]);
+    assert_eq!(exit, 73, "{stderr}");
+    assert!(stderr.contains("is not an archive; choose another name"), "{stderr}");
+    assert_eq!(std::fs::read_to_string(server.dir().join("notes.txt")).unwrap(), "of somebody");
+    std::fs::write(server.dir().join("daily"), "").unwrap();
+    let flag = ["--passphrase", keys::PASSPHRASE];
+    for more in [&["--encrypt", flag[0], flag[1]][..], &[], &["--encrypt", flag[0], flag[1]]] {
+        json_of(&server, &[&["backup", "-o", "daily"][..], more].concat());
+    }
+}
+
+#[test]
+fn an_encrypted_archive_that_is_damaged_anywhere_is_called_damaged() {
+    let server = Server::start();
+    server.owner();
+    let flag = ["--passphrase", keys::PASSPHRASE];
+    json_of(&server, &["backup", "--encrypt", "-o", "sealed", flag[0], flag[1]]);
+    let path = server.dir().join("sealed");
+    let whole = chatto::runtime::limited_read(&path, 64 << 20).unwrap();
+    let mut changed = whole.clone();
+    changed[1_000] ^= 1;
+    for bytes in [&changed[..], &whole[..1_000], &whole[..whole.len() - 1]] {
+        std::fs::write(&path, bytes).unwrap();
+        let (exit, stderr) = refused(&server, &["backup", "verify", "sealed", flag[0], flag[1]]);
+        assert_eq!(exit, 65, "{stderr}");
+        assert!(stderr.contains("the backup is damaged"), "{stderr}");
+    }
+}
+
+#[test]
+fn an_archive_of_another_server_is_not_mixed_with_what_is_there() {
+    let of = backed_up();
+    let mut other = Server::start();
+    other.owner();
+    assert!(other.stop().success());
+    // One stream is lost, so that there would be something to restore.
+    std::fs::remove_dir_all(other.stream_dir("KV_STATE")).unwrap();
+    for dry in [&["--dry-run"][..], &[]] {
+        let restore = [&["restore", text(&of.archive), "--conflict=skip"], dry].concat();
+        let (exit, stderr) = refused(&other, &restore);
+        assert_eq!(exit, 65, "{stderr}");
+        assert!(stderr.contains("--conflict=overwrite replaces it"), "{stderr}");
+        assert!(!other.stream_dir("KV_STATE").exists(), "something was restored");
+    }
+    json_of(&other, &["restore", text(&of.archive), "--conflict=overwrite"]);
+    other.run();
+    assert_eq!(other.client().log_in("ada").history(&of.room).len(), of.history.len());
+}

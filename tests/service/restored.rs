@@ -3,9 +3,9 @@
 
 use std::convert::Infallible;
 
-use chatto::backup::archive::{ArchiveReader, Item};
+use chatto::backup::archive::{ArchiveError, ArchiveReader, Item, Manifest};
 use chatto::backup::create::{AssetScope, Backup, BackupPlan};
-use chatto::backup::restore::{Restore, filled};
+use chatto::backup::restore::{Restore, RestoreError, filled};
 use chatto::blobs::Blobs;
 use chatto::domain::timeline::{Delete, Effect};
 use chatto::domain::{EventId, FileState, User};
@@ -53,7 +53,7 @@ async fn restore(nats: &Nats, blobs: &Blobs, archive: &[u8]) {
     let source = Source { server_id: header.server_id.clone(), sequence: header.sequence };
     let wanted = filled();
     let import = Import::begin((nats, &CLOCK()), 1, (source, kept, &wanted)).await.unwrap();
-    let restore = Restore { import, blobs, progress: &mut |_| {} };
+    let restore = Restore { import, blobs, manifest: None, progress: &mut |_| {} };
     Box::pin(restore.run(reader, &wanted)).await.unwrap();
 }
 
@@ -165,6 +165,29 @@ fn a_file_that_was_being_erased_from_s3_during_the_backup_is_erased_after_a_rest
         assert_eq!(world.storage.files().get(&erased.id).await.unwrap(), None);
         assert!(bucket.head(kept.id.as_str()).await.is_ok());
         world.close().await;
+    });
+}
+
+#[test]
+fn an_archive_with_another_end_than_the_one_that_was_checked_makes_no_store() {
+    let (source, target) = (NatsServer::start(), NatsServer::start());
+    run(async |runtime| {
+        let nats = connect(&source.url()).await;
+        open(&source.url(), &runtime, config(None)).await.unwrap().close().await;
+        let archive = archive(&nats, &runtime, &blobs(&nats)).await;
+        let nats = connect(&target.url()).await;
+        let kept = Kept::read(&nats).await.unwrap();
+        let reader = ArchiveReader::open(archive.as_slice()).unwrap();
+        let source = Source { server_id: reader.header().server_id.clone(), sequence: 1 };
+        let wanted = filled();
+        let import = Import::begin((&nats, &CLOCK()), 1, (source, kept, &wanted)).await.unwrap();
+        let (store, checked) = (blobs(&nats), Manifest::default());
+        let restore =
+            Restore { import, blobs: &store, manifest: Some(&checked), progress: &mut |_| {} };
+        let error = Box::pin(restore.run(reader, &wanted)).await.unwrap_err();
+        assert!(matches!(error, RestoreError::Archive(ArchiveError::Changed)), "{error:?}");
+        let opened = open(&target.url(), &runtime, config(None)).await;
+        assert!(matches!(opened, Err(OpenError::Partial)));
     });
 }
 

@@ -14,6 +14,7 @@ use super::format::{
 };
 use super::name::{AssetOrigin, MemberName};
 use super::writer::{BLOCK, padding};
+use crate::crypto::age::AgeError;
 use crate::crypto::{Sha256State, hex};
 use crate::domain::{AssetId, File, FileLocation};
 use crate::limits::{
@@ -40,6 +41,12 @@ pub enum ArchiveError {
     /// Damaged, or not made by this program.
     #[error("the backup is damaged: {what}")]
     Damaged { what: String },
+    /// What encrypts it is damaged: whoever knows the passphrase has the right file.
+    #[error("the backup is damaged")]
+    Sealed(#[source] io::Error),
+    /// It has other content than when it was checked.
+    #[error("the backup was changed while it was read; try again when nothing writes to it")]
+    Changed,
     /// A record in it cannot be read.
     #[error("the backup is damaged: a record in {member} cannot be read")]
     Record {
@@ -526,6 +533,9 @@ fn damaged(what: &str) -> ArchiveError {
 fn fault(error: io::Error) -> ArchiveError {
     if error.raw_os_error().is_some() {
         return ArchiveError::Io(error);
+    }
+    if error.get_ref().is_some_and(|inner| inner.is::<AgeError>()) {
+        return ArchiveError::Sealed(error);
     }
     match error.kind() {
         io::ErrorKind::UnexpectedEof => ArchiveError::Truncated,
