@@ -66,6 +66,16 @@ pub enum RestoreTestError {
 }
 
 impl RestoreTestError {
+    /// Whether what was restored is not what an archive must give: a restore of it would not bring everything back.
+    #[must_use]
+    pub fn shows_damage(&self) -> bool {
+        match self {
+            Self::Differs(_) | Self::UnreadableRecord { .. } | Self::HeldRoom { .. } => true,
+            Self::Transcript(TranscriptError::Store { source, .. }) => !source.is_transient(),
+            _ => false,
+        }
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

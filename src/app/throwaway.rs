@@ -95,7 +95,7 @@ fn remove_leftovers(place: &Path) -> io::Result<()> {
     let own = rustix::process::geteuid().as_raw();
     for entry in std::fs::read_dir(place)? {
         let entry = entry?;
-        let is_ours = entry.file_name().to_string_lossy().starts_with(PREFIX)
+        let is_ours = is_name(&entry.file_name().to_string_lossy())
             && entry.metadata().is_ok_and(|about| about.is_dir() && about.uid() == own);
         if is_ours
             && let Ok(folder) = File::open(entry.path())
@@ -105,6 +105,13 @@ fn remove_leftovers(place: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a throwaway store has such a name: [`PREFIX`] and eight random bytes in hexadecimal.
+fn is_name(name: &str) -> bool {
+    name.strip_prefix(PREFIX).is_some_and(|random| {
+        random.len() == 16 && random.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 fn own_settings(settings: &Settings, folder: PathBuf) -> Settings {
@@ -129,5 +136,18 @@ fn own_settings(settings: &Settings, folder: PathBuf) -> Settings {
         assets: Assets { s3: None, uploads_to_s3: false, ..settings.assets.clone() },
         core: Core { secret_key: Some(Secret::from(token_text())), secret_key_previous: None },
         ..settings.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_name;
+
+    #[test]
+    fn only_what_a_throwaway_store_is_called_is_removed() {
+        assert!(is_name("chatto-throwaway-0123456789abcdef"));
+        for other in ["chatto-throwaway-mine", "chatto-throwaway-0123456789abcdeF", "x"] {
+            assert!(!is_name(other), "{other}");
+        }
     }
 }

@@ -100,5 +100,9 @@ fn a_restored_store_that_is_not_what_the_archive_holds_is_noticed() {
             }
         }
         assert_eq!(std::fs::read_dir(&work).unwrap().count(), 0, "{differs:?}");
+        // Retention does not count on an archive that a test restore did not bring back.
+        let listed = json_of(&server, &["backup", "list", text(source.dir())]);
+        let state = if differs.is_none() { "verified" } else { "damaged" };
+        assert_eq!(listed["archives"][0]["state"], state, "{listed}");
     }
 }

@@ -11,7 +11,7 @@ use crate::app::{
     Verified,
 };
 use crate::backup::archive::{ArchiveReader, Header, Manifest};
-use crate::backup::catalogue::ArchiveState;
+use crate::backup::catalogue::{ArchiveState, CatalogueError};
 use crate::cli::args::{BackupVerify, VerifyLevel};
 use crate::cli::output::{counted, row};
 use crate::cli::passphrase::PassphraseFlags;
@@ -149,6 +149,9 @@ fn restore_test(
         meters.show(stage, done, total);
     });
     meters.end();
+    if tested.as_ref().is_err_and(RestoreTestError::shows_damage) {
+        enter(context, archive.set_state(Some(&verified.header), ArchiveState::Damaged));
+    }
     Ok(Found { tested: Some(tested?), ..Found::of(verified) })
 }
 
@@ -233,7 +236,12 @@ fn enter_state(
         }
         Err(_) => Ok(()),
     };
-    if let Err(error) = noted {
+    enter(context, noted);
+}
+
+/// What is not entered is missing in the list of archives only.
+fn enter(context: &Context, entered: Result<(), CatalogueError>) {
+    if let Err(error) = entered {
         context.output.warning(&observe::chain(&error));
     }
 }
