@@ -114,7 +114,7 @@ fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
     }
     if counts.unreadable > 0 {
         context.output.warning(&format!(
-            "{} of the store cannot be read with the present core.secret_key; another export may have them",
+            "{} of the store cannot be read with the present core.secret_key; an export that has them makes them readable with --new-secret",
             counted(counts.unreadable, ("key", "keys"))
         ));
     }

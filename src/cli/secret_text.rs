@@ -47,7 +47,10 @@ impl SecretText<'_> {
             (Some(text), None) => self.checked(Zeroizing::new(text.as_bytes().to_vec()))?,
             (None, Some(path)) => {
                 let limit = u64::try_from(PASSWORD_INPUT_MAX_BYTES).unwrap_or(u64::MAX);
-                let bytes = limited_read(path, limit).map_err(|error| {
+                // It may be a pipe that nobody fills.
+                let file = path.to_owned();
+                let read = self.in_time(PASSWORD_INPUT_TIMEOUT, move || limited_read(&file, limit));
+                let bytes = read?.map_err(|error| {
                     CliError::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
                 })?;
                 self.checked(Zeroizing::new(one_line(bytes)))?

@@ -1,5 +1,6 @@
 //! `backup extract`: single rooms and files of an archive.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -20,9 +21,8 @@ use crate::domain::AssetId;
 
 pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliError> {
     let folder = args.output.clone().unwrap_or_else(|| PathBuf::from("."));
-    if !folder.is_dir() {
-        let text = format!("there is no directory {}", folder.display());
-        return Err(CliError::new(Exit::Exists, text));
+    if args.output.is_some() && !args.wanted.is_empty() {
+        create_directory(&folder)?;
     }
     if args.keys_passphrase_file.is_some() && args.keys.is_none() {
         return Err(CliError::usage("--keys-passphrase-file is for --keys"));
@@ -54,6 +54,17 @@ pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliEr
     }
     report(context, &extracted, &written);
     Ok(Exit::Success)
+}
+
+/// Creates a directory in one that exists, readable by this account only.
+fn create_directory(path: &Path) -> Result<(), CliError> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| {
+        let text = format!("the directory {} cannot be created: {error}", path.display());
+        CliError::new(Exit::Exists, text)
+    })
 }
 
 /// Reads the key export with its own passphrase, or that of the archive.

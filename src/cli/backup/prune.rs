@@ -25,7 +25,7 @@ pub(super) fn run(context: &Context, args: &BackupPrune) -> Result<Exit, CliErro
     let fields = json!({ "superseded": names, "bytes": bytes, "dry_run": args.dry_run });
     context.output.result(&text, fields);
     if names.is_empty() && pruned.refused.is_empty() {
-        context.output.note("nothing to remove: every archive is kept by these rules");
+        context.output.note("nothing to remove");
     }
     match pruned.refused.as_slice() {
         [] => Ok(Exit::Success),
