@@ -75,7 +75,7 @@ complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subco
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from prune' -l dry-run -d 'show what would be removed, and remove nothing'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from extract' -l output -s o -x -d 'where to write'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from extract' -l format -x -d 'how rooms are written: text or json, an object on each line'
-complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from extract' -l keys -r -F -d 'key export, without which no message can be read'
+complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from extract' -l keys -r -F -d 'key export, without which no message and no encrypted file can be read'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from extract' -l keys-passphrase-file -r -F -d 'file with the passphrase of the key export'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from extract' -l passphrase -x -d 'passphrase'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from extract' -l passphrase-file -r -F -d 'file with the passphrase'

@@ -104,7 +104,9 @@ fn extract_exit(error: &ExtractError) -> Exit {
         ExtractError::Unknown(_)
         | ExtractError::Listed(_)
         | ExtractError::NoBytes(_)
-        | ExtractError::Encrypted(_) => Exit::Failed,
+        | ExtractError::Encrypted(_)
+        | ExtractError::Key { .. } => Exit::Failed,
+        ExtractError::Bytes { .. } => Exit::Damaged,
     }
 }
 

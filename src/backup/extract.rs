@@ -4,12 +4,19 @@ use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
+
 use super::archive::{ArchiveError, ArchiveReader, Item};
+use super::restore::{fill, sealed_lengths};
 use super::target::TargetFile;
+use crate::blobs::{BlobError, FileCipher};
 use crate::domain::text::file_name_within;
 use crate::domain::{AssetId, File, FileLocation};
 use crate::limits::{COPY_CHUNK_BYTES, EXTRACTED_NAME_MAX_BYTES};
-use crate::storage::{ArchivedRecord, ArchivedStream, check_archived};
+use crate::storage::{
+    ArchivedRecord, ArchivedStream, StorageError, StoredKey, archived_key_of, check_archived,
+    unwrap_archived_key,
+};
 
 /// A file was not extracted. Those before it were.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +41,20 @@ pub enum ExtractError {
     Listed(AssetId),
     #[error("the archive does not have the bytes of the file {0}")]
     NoBytes(AssetId),
-    #[error("the file {0} is encrypted with a key of its uploader; restore the archive to read it")]
+    #[error("the file {0} is encrypted with a key of its uploader; --keys FILE takes a key export")]
     Encrypted(AssetId),
+    #[error("the file {id} cannot be decrypted")]
+    Key {
+        id: AssetId,
+        #[source]
+        source: StorageError,
+    },
+    #[error("the file {id} cannot be decrypted")]
+    Bytes {
+        id: AssetId,
+        #[source]
+        source: BlobError,
+    },
 }
 
 /// A file that was extracted.
@@ -73,16 +92,18 @@ fn archived_file(
         .map_err(|source| ArchiveError::Record { member: record.subject.clone(), source })
 }
 
-/// Writes files of an archive into a folder, by their names. Nothing is overwritten.
+/// Writes files of an archive into a folder, by their names. Nothing is overwritten. `keys`: of a key export, which encrypted
+/// files need.
 ///
 /// # Errors
 /// [`ExtractError`]
 pub fn extract_files<R: Read>(
     archive: &mut ArchiveReader<R>,
-    wanted: &[AssetId],
+    (wanted, keys): (&[AssetId], Option<&[StoredKey]>),
     folder: &Path,
 ) -> Result<Vec<Extracted>, ExtractError> {
     let mut known: HashMap<AssetId, File> = HashMap::new();
+    let mut file_keys: HashMap<AssetId, Bytes> = HashMap::new();
     let mut extracted: Vec<Extracted> = Vec::new();
     while extracted.len() < wanted.len()
         && let Some(item) = archive.next_item()?
@@ -93,15 +114,21 @@ pub fn extract_files<R: Read>(
                     let file = archived_file(stream, &record)?;
                     let file = file.filter(|file| wanted.contains(&file.id));
                     known.extend(file.map(|file| (file.id, file)));
+                    let key = archived_key_of(&record).filter(|id| wanted.contains(id));
+                    file_keys.extend(key.map(|id| (id, record.data)));
                 }
             }
             Item::Asset { id, .. } => {
                 let Some(file) = known.get(&id) else { continue };
-                if file.encrypted {
-                    return Err(ExtractError::Encrypted(id));
-                }
+                let cipher = match file.encrypted {
+                    true => Some(cipher(file, file_keys.get(&id), keys)?),
+                    false => None,
+                };
                 let path = free_path(folder, (&file.name, id.as_str()), "")?;
-                let bytes = copy(archive, &path)?;
+                let bytes = match cipher {
+                    Some(cipher) => copy_decrypted(archive, (file, &cipher), &path)?,
+                    None => copy(archive, &path)?,
+                };
                 extracted.push(Extracted { id, path, bytes });
             }
             Item::Records(..) | Item::Objects(_) => {}
@@ -114,6 +141,39 @@ pub fn extract_files<R: Read>(
         Some(FileLocation::S3) => ExtractError::Listed(*id),
         Some(FileLocation::Nats(_)) => ExtractError::NoBytes(*id),
     })
+}
+
+/// What decrypts an encrypted file.
+fn cipher(
+    file: &File,
+    wrapped: Option<&Bytes>,
+    keys: Option<&[StoredKey]>,
+) -> Result<FileCipher, ExtractError> {
+    let id = file.id;
+    let Some(keys) = keys else { return Err(ExtractError::Encrypted(id)) };
+    let wrapped = wrapped.ok_or(ExtractError::NoBytes(id))?;
+    let key = unwrap_archived_key(file, wrapped, keys);
+    Ok(FileCipher::of(file, key.map_err(|source| ExtractError::Key { id, source })?))
+}
+
+fn copy_decrypted<R: Read>(
+    archive: &mut ArchiveReader<R>,
+    (file, cipher): (&File, &FileCipher),
+    path: &Path,
+) -> Result<u64, ExtractError> {
+    let failed = |source| ExtractError::Write { path: path.to_owned(), source };
+    let mut target = TargetFile::create(path, None).map_err(failed)?;
+    let mut lengths = sealed_lengths(&file.location);
+    while let Some(sealed) = lengths.next()
+        && let Some(bytes) = fill(archive, sealed)?
+    {
+        let plain = cipher.open(target.written(), &bytes);
+        let plain = plain.map_err(|source| ExtractError::Bytes { id: file.id, source })?;
+        target.write_all(&plain).map_err(failed)?;
+    }
+    let written = target.written();
+    target.commit().map_err(failed)?;
+    Ok(written)
 }
 
 fn copy<R: Read>(archive: &mut ArchiveReader<R>, path: &Path) -> Result<u64, ExtractError> {

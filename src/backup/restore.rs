@@ -154,20 +154,25 @@ impl Restore<'_> {
             }
             return Ok(chunks);
         }
-        // Ciphertext is in pieces that are encrypted each: as FILES lists them, or as in an object.
-        let listed = match &file.location {
-            FileLocation::Nats(chunks) => chunks.iter().map(|chunk| chunk.length).collect(),
-            FileLocation::S3 => Vec::new(),
-        };
-        let whole = u32::try_from(OBJECT_CHUNK_BYTES).unwrap_or(u32::MAX);
-        let mut lengths = listed.into_iter().chain(std::iter::repeat(whole));
-        while let Some(plain) = lengths.next()
-            && let Some(bytes) = fill(archive, usize::try_from(plain).unwrap_or(0) + SEAL_BYTES)?
+        let mut lengths = sealed_lengths(&file.location);
+        while let Some(sealed) = lengths.next()
+            && let Some(bytes) = fill(archive, sealed)?
         {
             chunks.push(store.put_stored(&file.id, bytes).await?);
         }
         Ok(chunks)
     }
+}
+
+/// Lengths of the pieces of a file's ciphertext, each encrypted by itself: as FILES lists them, or as in an object. There are
+/// more of them than the file has.
+pub(super) fn sealed_lengths(location: &FileLocation) -> impl Iterator<Item = usize> {
+    let listed: Vec<u32> = match location {
+        FileLocation::Nats(chunks) => chunks.iter().map(|chunk| chunk.length).collect(),
+        FileLocation::S3 => Vec::new(),
+    };
+    let plain = listed.into_iter().map(|length| usize::try_from(length).unwrap_or(0));
+    plain.chain(std::iter::repeat(OBJECT_CHUNK_BYTES)).map(|length| length + SEAL_BYTES)
 }
 
 enum CopyError {
@@ -197,7 +202,7 @@ impl From<BlobError> for CopyError {
 }
 
 /// The next bytes of a file, as many as asked for except at its end; `None`: none are left.
-fn fill<R: Read>(
+pub(super) fn fill<R: Read>(
     archive: &mut ArchiveReader<R>,
     bytes: usize,
 ) -> Result<Option<Bytes>, ArchiveError> {

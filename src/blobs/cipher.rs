@@ -56,7 +56,10 @@ impl FileCipher {
     }
 
     /// Decrypts the chunk that begins at this byte of the file.
-    pub(super) fn open(&self, begin: u64, stored: &[u8]) -> Result<Vec<u8>, BlobError> {
+    ///
+    /// # Errors
+    /// [`BlobError::Damaged`]
+    pub fn open(&self, begin: u64, stored: &[u8]) -> Result<Vec<u8>, BlobError> {
         self.open_as(&self.associated_data(begin), stored)
     }
 

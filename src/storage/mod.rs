@@ -38,8 +38,8 @@ pub use error::{ChangeError, FileKeyError, StorageError};
 pub(crate) use export::record_of;
 pub use export::{
     ArchivedRecord, ArchivedStream, CutCount, Export, ExportError, ExportLease, ExportedFile,
-    FileBytes, StoreVersions, StreamCount, check_archived, excluded_streams, restored_data,
-    subject_number,
+    FileBytes, StoreVersions, StreamCount, archived_key_of, check_archived, excluded_streams,
+    restored_data, subject_number,
 };
 pub use feed::live::{
     EphemeralEvent, Feed, FeedPosition, FeedSubscriber, FeedUpdate, Gap, JournalEvent,
@@ -60,7 +60,7 @@ pub use kv::presences::Presences;
 pub use kv::register::{Fingerprint, Process, Register, live_processes};
 pub use kv::texts::Texts;
 pub use kv::tokens::{FoundToken, Tokens};
-pub use kv::user_keys::UserKeys;
+pub use kv::user_keys::{UserKeys, unwrap_archived_key};
 pub use layout::{LAYOUT, stream_names};
 pub use open::{Config, OpenError, write_initialised};
 pub use state::key::{Claim, ClaimKey};

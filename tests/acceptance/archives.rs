@@ -283,36 +283,66 @@ fn rooms_and_files_are_extracted_from_an_archive() {
 }
 
 #[test]
-fn an_encrypted_file_is_not_extracted_and_comes_back_with_a_restore() {
+fn an_encrypted_file_is_extracted_with_the_key_of_its_uploader() {
     let mut server = Server::prepare();
     server.set("CHATTO_CORE_ASSETS_ENCRYPT", "true");
     server.run();
     let owner = server.owner();
     let (room, _) = seeded(&owner);
-    let bytes = b"of its uploader alone".as_slice();
-    let (id, _) = attach(&owner, &room, "sealed.bin", bytes);
     let at = |name: &str| server.dir().join(name);
-    let (archive, out) = (at("sealed.tar.gz"), at("out"));
-    std::fs::create_dir(&out).unwrap();
+    let flag = ["--passphrase", keys::PASSPHRASE];
+    let archive = at("sealed.tar.gz");
+    // An export without the key.
+    json_of(&server, &["keys", "export", "-o", text(&at("too-old")), flag[0], flag[1]]);
+    let uploader = owner.invite("ben");
+    uploader.join(&room);
+    let files = [0, 1, 65_536, 300_000].map(|size| {
+        let bytes: Vec<u8> = (0..size).map(|_| fastrand::u8(..)).collect();
+        (attach(&uploader, &room, &format!("{size}.bin"), &bytes).0, bytes)
+    });
+    json_of(&server, &["keys", "export", "-o", text(&at("keys")), flag[0], flag[1]]);
     json_of(&server, &["backup", "-o", text(&archive)]);
-    let listed = json_of(&server, &["backup", "extract", text(&archive)]);
-    assert_eq!(listed["files"][0]["id"], json!(id));
-    let extract = ["backup", "extract", text(&archive), &id, "-o", text(&out)];
+
+    let (id, _) = &files[3];
+    let out = at("out");
+    let extract = ["backup", "extract", text(&archive), id, "-o", text(&out)];
     let (exit, stderr) = refused(&server, &extract);
     assert_eq!(exit, 1, "{stderr}");
-    let why = format!("the file {id} is encrypted with a key of its uploader; restore the archive");
+    let why = format!("the file {id} is encrypted with a key of its uploader; --keys FILE");
     assert!(stderr.contains(&why), "{stderr}");
+    std::fs::write(at("pass"), keys::PASSPHRASE).unwrap();
+    let with = |export: &str| {
+        let export = at(export);
+        ["--keys", text(&export), "--keys-passphrase-file", text(&at("pass"))].map(str::to_owned)
+    };
+    let old: Vec<String> = extract.map(str::to_owned).into_iter().chain(with("too-old")).collect();
+    let old: Vec<&str> = old.iter().map(String::as_str).collect();
+    let (exit, stderr) = refused(&server, &old);
+    assert_eq!(exit, 1, "{stderr}");
+    assert!(stderr.contains("the key of its uploader is missing"), "{stderr}");
     assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
 
-    // As it says.
-    let flag = ["--passphrase", keys::PASSPHRASE];
-    json_of(&server, &["keys", "export", "-o", text(&at("keys")), flag[0], flag[1]]);
+    let ids: Vec<String> = files.iter().map(|(id, _)| id.clone()).collect();
+    let all: Vec<String> = ["backup", "extract", text(&archive), "-o", text(&out)]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(with("keys"))
+        .chain(ids)
+        .collect();
+    json_of(&server, &all.iter().map(String::as_str).collect::<Vec<_>>());
+    for (_, bytes) in &files {
+        let path = out.join(format!("{}.bin", bytes.len()));
+        assert!(chatto::runtime::limited_read(&path, 1 << 20).unwrap() == *bytes, "{path:?}");
+    }
+    // And they come back with a restore.
     let mut target = Server::prepare();
     json_of(&target, &["restore", text(&archive)]);
     json_of(&target, &["keys", "import", text(&at("keys")), flag[0], flag[1]]);
     target.run();
     let owner = target.client().log_in("ada");
-    assert!(owner.client.get_bytes(&path(&id)).unwrap() == bytes);
+    for (id, bytes) in &files {
+        assert!(owner.client.get_bytes(&path(id)).unwrap() == *bytes, "{id}");
+    }
 }
 
 #[test]

@@ -82,7 +82,7 @@ pub(in crate::cli) struct BackupExtract {
     /// how rooms are written: text or json, an object on each line
     #[argh(option, arg_name = "format", default = "RoomFormat::Text")]
     pub(in crate::cli) format: RoomFormat,
-    /// key export, without which no message can be read
+    /// key export, without which no message and no encrypted file can be read
     #[argh(option, arg_name = "file")]
     pub(in crate::cli) keys: Option<PathBuf>,
     /// file with the passphrase of the key export; by default it is that of the archive

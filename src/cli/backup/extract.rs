@@ -44,8 +44,11 @@ pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliEr
     }
     let extracted = match files.is_empty() {
         true => Vec::new(),
-        false => extract_files(&mut archive.open()?, &files, &folder)
-            .map_err(app::RestoreTestError::from)?,
+        false => {
+            let keys = keys.as_ref().map(|export| export.keys.as_slice());
+            extract_files(&mut archive.open()?, (&files, keys), &folder)
+                .map_err(app::RestoreTestError::from)?
+        }
     };
     let mut written = Vec::new();
     if !rooms.is_empty() {

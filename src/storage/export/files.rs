@@ -112,6 +112,15 @@ pub(super) fn part(subject: &str) -> FilePart {
     }
 }
 
+/// The file whose key a record of FILES is; `None`: the record is something else.
+#[must_use]
+pub fn archived_key_of(record: &ArchivedRecord) -> Option<AssetId> {
+    match record.subject.split('.').collect::<Vec<_>>().as_slice() {
+        [_, _, id, "key"] if !record.deleted => id.parse().ok(),
+        _ => None,
+    }
+}
+
 fn read<E>(stored: &StoredMessage) -> Result<File, ExportError<E>> {
     let record = decode_value::<FileRecord>(&stored.payload);
     record.map(|(record, _)| record.file).map_err(|error| {

@@ -2,8 +2,11 @@
 
 use crate::crypto::DataKey;
 use crate::domain::{File, User, UserId};
+use crate::storage::encoding::decode;
 use crate::storage::error::{FileKeyError, StorageError};
+use crate::storage::kv::key_store::StoredKey;
 use crate::storage::kv::keys::{Keys, Sealer};
+use crate::storage::layout::stream;
 use crate::storage::records::WrappedFileKey;
 use crate::storage::state::{RecordChange, State};
 
@@ -79,8 +82,7 @@ impl UserKeys<'_> {
             Err(error) if error.is_transient() => return Err(error),
             Err(error) => return Err(FileKeyError::Unreadable { source: Box::new(error) }.into()),
         };
-        let key = by.unwrap(&wrapped.nonce, &wrapped.ciphertext, &file_key_ad(file));
-        Ok(Some(key.map_err(|source| FileKeyError::Changed { source })?))
+        Ok(Some(unwrap_with(&by, file, wrapped)?))
     }
 
     /// Erases every data key of a user: what is encrypted with them is unreadable for ever.
@@ -90,6 +92,30 @@ impl UserKeys<'_> {
     pub async fn shred(self, user: &UserId) -> Result<(), StorageError> {
         self.keys.shred(user).await
     }
+}
+
+fn unwrap_with(
+    by: &DataKey,
+    file: &File,
+    wrapped: &WrappedFileKey,
+) -> Result<DataKey, FileKeyError> {
+    let key = by.unwrap(&wrapped.nonce, &wrapped.ciphertext, &file_key_ad(file));
+    key.map_err(|source| FileKeyError::Changed { source })
+}
+
+/// The key of an encrypted file of an archive, from its record there, with the first of these keys of users that made it.
+///
+/// # Errors
+/// [`StorageError::Undecryptable`] when that key is not among them, [`StorageError::Corrupt`]
+pub fn unwrap_archived_key(
+    file: &File,
+    record: &[u8],
+    keys: &[StoredKey],
+) -> Result<DataKey, StorageError> {
+    let wrapped: WrappedFileKey = decode(record).map_err(StorageError::corrupt(stream::FILES))?;
+    let is_by = |key: &&StoredKey| key.user == file.uploader && key.key_id == wrapped.key_id;
+    let by = keys.iter().find(is_by).ok_or(FileKeyError::Missing)?;
+    Ok(unwrap_with(&by.key, file, &wrapped)?)
 }
 
 fn file_key_ad(file: &File) -> Vec<u8> {
