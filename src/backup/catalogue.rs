@@ -239,6 +239,7 @@ impl Catalogue {
         identify: Identify<'_>,
     ) -> Result<u64, CatalogueError> {
         let folder = directory(path);
+        remove_unlisted_parts(folder);
         let former = || match Self::read(folder) {
             Err(CatalogueError::Damaged { path }) => Self::rebuild(&path, identify),
             read => Ok(read?.unwrap_or_default()),
@@ -405,6 +406,20 @@ fn unfinished(
         Err(error) => {
             log::warn!(error:err = error, path:% = file.display(); "what an interrupted backup has left cannot be removed");
             None
+        }
+    }
+}
+
+/// Removes parts of archives whose backups were killed before the catalogue listed them. Only names that `chatto backup` gives
+/// are looked at, and a part that a process is writing stays.
+fn remove_unlisted_parts(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let archive = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
+        let Some(archive) = archive.filter(|name| is_archive_name(name)) else { continue };
+        if let Err(error) = remove_leftover(&folder.join(archive)) {
+            log::warn!(error:err = error, path:% = entry.path().display(); "what an interrupted backup has left cannot be removed");
         }
     }
 }

@@ -97,10 +97,13 @@ fn a_killed_backup_leaves_nothing_behind_the_next_one() {
         json!({ "schema": 1, "archives": [{ "name": "killed.tar.gz", "state": "writing" }] });
     std::fs::write(folder.join(".chatto-backups.json"), entry.to_string()).unwrap();
     std::fs::write(folder.join(".killed.tar.gz.partial"), "half").unwrap();
+    // Killed before it was entered.
+    let unlisted = folder.join(".2026-11-21T06-00-00Z.tar.gz.age.partial");
+    std::fs::write(&unlisted, "").unwrap();
     assert_eq!(listed(&server, &folder), states(&[(0, "writing")]));
     json_of(&server, &["backup", "-o", text(&folder), "--keep-daily", "7"]);
     assert_eq!(listed(&server, &folder), states(&[(1, "verified")]));
-    assert!(!folder.join(".killed.tar.gz.partial").exists());
+    assert!(!folder.join(".killed.tar.gz.partial").exists() && !unlisted.exists());
 }
 
 /// A folder with archives of these times, of which all are verified.
@@ -201,7 +204,7 @@ fn a_restore_test_restores_everything_and_leaves_nothing() {
     let at = |name: &str| of.server.dir().join(name);
     let (work, bare, sealed) = (at("work"), at("bare.tar.gz"), at("sealed.age"));
     // What a process that was killed has left, and something of others.
-    std::fs::create_dir_all(work.join("chatto-throwaway-0123/jetstream")).unwrap();
+    std::fs::create_dir_all(work.join("chatto-throwaway-0123456789abcdef/jetstream")).unwrap();
     std::fs::create_dir(work.join("other")).unwrap();
     json_of(&of.server, &["backup", "-o", text(&bare), "--assets=none"]);
     let flag = ["--passphrase", keys::PASSPHRASE];
