@@ -81,7 +81,8 @@ fn redacted_word(word: &str, unit: &str) -> String {
             true => text.push('N'),
         }
     }
-    text
+    // The second one within a second.
+    text.replace("Z-N", "Z")
 }
 
 #[test]
