@@ -366,8 +366,8 @@ fn any_moment() -> Moment {
 
 /// A case for each kind of write.
 fn of_each_kind(victim: Victim) -> Vec<Case> {
-    let cases = KINDS.map(|kind| Case { victim, ..case(Before::Former, kind, 1, any_moment()) });
-    cases.into_iter().chain([case(Before::Former, META, 2, any_moment())]).collect()
+    let of = |(kind, number)| Case { victim, ..case(Before::Former, kind, number, any_moment()) };
+    KINDS.map(|kind| (kind, 1)).into_iter().chain([(META, 2)]).map(of).collect()
 }
 
 /// Every write of the restore over the former store, at both moments.
