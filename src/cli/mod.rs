@@ -100,12 +100,17 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     if args.next_if(|word| word == image::WORKER_ARGUMENT).is_some() {
         return image::run_worker(args);
     }
-    let exit = match parse(args) {
+    let words: Vec<OsString> = args.collect();
+    // The words are wrong, so the parser does not say whether this one is among them.
+    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let exit = match parse(words.into_iter()) {
         Ok(chatto) => execute(chatto),
         Err(ParseEnd::Printed(exit)) => exit,
         Err(ParseEnd::Usage(message)) => {
-            output::print_stderr(&format!("chatto: {message}\nTry `chatto --help`."));
-            Exit::Usage
+            let error = CliError::usage(message);
+            Output { json, quiet: false }.error(&error);
+            output::print_stderr("Try `chatto --help`.");
+            error.exit
         }
     };
     observe::flush(OUTPUT_FLUSH_TIMEOUT);
