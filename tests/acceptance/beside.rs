@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::backup::{attach, json_of, text};
 use super::contents::of_processes;
+use super::external::running_on;
 use super::{keys, path, seeded};
 use crate::storage::{open, run};
 use crate::support::client::Account;
@@ -157,9 +158,7 @@ struct Acknowledged {
 fn a_backup_while_an_account_is_deleted_and_a_record_is_rewritten_refers_to_nothing_that_it_lacks()
 {
     let nats = NatsServer::start();
-    let mut server = Server::prepare();
-    server.use_external(&nats.url());
-    server.run();
+    let server = running_on(&nats);
     let owner = server.owner();
     let (room, _) = seeded(&owner);
     let large: Vec<u8> = (0..LARGE_BYTES).map(|_| fastrand::u8(..)).collect();

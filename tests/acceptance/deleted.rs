@@ -10,6 +10,7 @@ use chatto::supervisor::Connection;
 use serde_json::json;
 
 use super::backup::{json_of, text};
+use super::external::running_on;
 use super::{keys, seeded};
 use crate::storage::{config, open, run};
 use crate::support::client::Account;
@@ -69,9 +70,7 @@ fn readable(owner: &Account, room: &str) -> Vec<(String, bool)> {
 #[test]
 fn an_account_that_was_deleted_stays_so_after_a_restore_and_its_key_does_not_come_back() {
     let nats = NatsServer::start();
-    let mut source = Server::prepare();
-    source.use_external(&nats.url());
-    source.run();
+    let source = running_on(&nats);
     let owner = source.owner();
     let (room, _) = seeded(&owner);
     let [ben, eve] = ["ben", "eve"].map(|login| {

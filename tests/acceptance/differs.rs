@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::backup::{attach, json_of, refused, text};
+use super::external::running_on;
 use super::seeded;
 use crate::support::nats::{NatsServer, publish_all, server_binary};
 use crate::support::port::free_port;
@@ -54,9 +55,7 @@ exec -a nats-server "$real" "$@"
 #[test]
 fn a_restored_store_that_is_not_what_the_archive_holds_is_noticed() {
     let nats = NatsServer::start();
-    let mut source = Server::prepare();
-    source.use_external(&nats.url());
-    source.run();
+    let source = running_on(&nats);
     let owner = source.owner();
     let (room, _) = seeded(&owner);
     for name in ["one.bin", "two.bin"] {

@@ -10,6 +10,7 @@ use chatto::crypto::Secret;
 use chatto::crypto::age::AgeWriter;
 use serde_json::{Value, json};
 
+use super::external::running_on;
 use super::seeded;
 use crate::support::client::Message;
 use crate::support::nats::{NatsServer, request};
@@ -214,9 +215,7 @@ fn a_lost_secret_is_replaced() {
 #[test]
 fn imported_keys_reach_a_running_server_and_its_clients() {
     let nats = NatsServer::start();
-    let mut server = Server::prepare();
-    server.use_external(&nats.url());
-    server.run();
+    let mut server = running_on(&nats);
     let (room, history) = seeded(&server.owner());
     export(&server, "keys.backup");
     assert!(server.stop().success());

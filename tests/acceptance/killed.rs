@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::archives::{listed, states};
 use super::backup::{attach, backed_up, json_of, refused, text};
+use super::external::running_on;
 use super::seeded;
 use crate::support::filter::Filter;
 use crate::support::nats::{NatsServer, request};
@@ -51,9 +52,7 @@ fn lease(nats: &NatsServer) -> Option<String> {
 #[test]
 fn a_backup_that_was_killed_holds_up_others_for_half_a_minute_and_the_next_one_removes_its_part() {
     let nats = NatsServer::start();
-    let mut server = Server::prepare();
-    server.use_external(&nats.url());
-    server.run();
+    let server = running_on(&nats);
     seeded(&server.owner());
     let folder = server.dir().join("backups");
     std::fs::create_dir(&folder).unwrap();
