@@ -86,7 +86,7 @@ dist: ## build release binaries for x86_64 and aarch64, nats-server included
 	cross/build.sh aarch64-unknown-linux-musl
 	cross/check-static.sh aarch64-unknown-linux-musl
 
-packages: dist ## make .deb and .rpm of both architectures in out/, check them, and install the .deb in a clean container
+packages: dist ## make .deb and .rpm of both architectures in out/, check them, and install them in a clean container
 	@.ci/setup build cross packages
 	for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do \
 		packaging/build.sh $$target; \
@@ -95,6 +95,7 @@ packages: dist ## make .deb and .rpm of both architectures in out/, check them, 
 	done
 	cd out && sha256sum *.deb *.rpm *.cdx.json >SHA256SUMS
 	tests/packages/deb.sh
+	tests/packages/rpm.sh
 
 torture: ## run the kill loops of messages and of files, 200 rounds each
 	@.ci/setup build tests

@@ -5,78 +5,8 @@
 # makes the root in target/roots. The container does not enforce memory limits and has no udev.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
+. tests/packages/container.sh
 package=$(realpath "${1:-$(ls out/chatto_*_"$(dpkg --print-architecture)".deb)}")
-suite=bookworm
-base=$PWD/target/roots/$suite
-work=$(mktemp -d "$PWD/target/roots/XXXXXX" 2>/dev/null || { mkdir -p target/roots; mktemp -d "$PWD/target/roots/XXXXXX"; })
-root=$work/root
-container='' leader=''
-
-cleanup() {
-    local status=$?
-    if [ -n "$leader" ] && [ "$status" != 0 ]; then
-        echo '--- the journal of the service' >&2
-        inside journalctl -u 'chatto*' --no-pager -n 60 >&2 || true
-    fi
-    if [ -n "$container" ]; then
-        # The init of the container; its processes end with it.
-        [ -z "$leader" ] || kill -9 "$leader" 2>/dev/null || true
-        wait "$container" 2>/dev/null || true
-    fi
-    rm -rf --one-file-system "$work"
-}
-trap cleanup EXIT
-
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
-
-inside() {
-    nsenter -t "$leader" -a -- "$@"
-}
-
-# shows PATTERN COMMAND...: whether the command's output has it. All of it is read: a command whose reader leaves fails.
-shows() {
-    local pattern=$1 output
-    shift
-    output=$("$@" 2>&1) || true
-    grep -q -- "$pattern" <<<"$output"
-}
-
-# until_true SECONDS WHAT COMMAND...
-until_true() {
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ "$SECONDS" -lt "$end" ] || fail "$what: not within the time"
-        read -r -t 0.1 <> <(:) || true
-    done
-}
-
-# call PATH JSON: a request to the server in the container's network
-call() {
-    nsenter -t "$leader" -n -- curl -sS --fail-with-body -m 10 -H 'Content-Type: application/json' \
-        ${token:+-H "Authorization: Bearer $token"} -d "$2" "http://127.0.0.1:4000$1"
-}
-
-is_ready() {
-    nsenter -t "$leader" -n -- curl -sS -f -m 2 http://127.0.0.1:4000/readyz
-}
-
-main_pid() {
-    inside systemctl show -p MainPID --value chatto.service
-}
-
-# The nats-server of a chatto.
-child_of() {
-    inside sh -c "cat /proc/$1/task/*/children" | tr ' ' '\n' | sed -n 1p
-}
-
-# The newest texts of the room.
-texts() {
-    call /api/connect/chatto.api.v1.RoomService/GetRoomEvents "{\"roomId\":\"$room\",\"limit\":100}"
-}
 
 install_package() {
     cp "$1" "$root/srv/package.deb"
@@ -86,21 +16,8 @@ install_package() {
 }
 
 # --- the container --------------------------------------------------------------------------------
-if [ ! -e "$base/.complete" ]; then
-    rm -rf --one-file-system "$base"
-    mkdir -p "$base"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,ca-certificates "$suite" "$base" >"$work/log" 2>&1 ||
-        { tail -5 "$work/log" >&2; fail debootstrap; }
-    touch "$base/.complete"
-fi
-cp -a --reflink=auto "$base" "$root"
-systemd-nspawn --quiet --register=no --keep-unit --private-network -b -D "$root" >"$work/console" 2>&1 &
-container=$!
-has_leader() { leader=$(pgrep -P "$container" | head -n 1) && [ -n "$leader" ]; }
-until_true 20 'the container starts' has_leader
-leader=$(pgrep -P "$container" | head -n 1)
-is_up() { shows 'running\|degraded' inside systemctl is-system-running; }
-until_true 60 'the container boots' is_up
+make_root
+boot
 
 # --- installed, started, ready --------------------------------------------------------------------
 started=$(date +%s%N)
@@ -119,13 +36,7 @@ for unit in chatto.service chatto-backup.service; do
 done
 
 # --- used -----------------------------------------------------------------------------------------
-link=$(inside chatto setup-link 2>/dev/null)
-token=''
-account=$(call /auth/setup "{\"token\":\"${link##*#}\",\"login\":\"ada\",\"displayName\":\"Ada\",\"password\":\"correct horse battery\"}")
-token=$(jq -r .token <<<"$account")
-room=$(call /api/connect/chatto.api.v1.RoomDirectoryService/ListRooms '{}' | jq -r '.rooms[] | select(.room.name == "general") | .room.id')
-call /api/connect/chatto.api.v1.RoomService/JoinRoom "{\"roomId\":\"$room\"}" >/dev/null
-call /api/connect/chatto.api.v1.MessageService/CreateMessage "{\"roomId\":\"$room\",\"body\":\"from the package\"}" >/dev/null
+first_message "$(inside chatto setup-link 2>/dev/null)" 'from the package'
 # The kernel ends the child first when memory runs out.
 parent=$(main_pid)
 child=$(child_of "$parent")

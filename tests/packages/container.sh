@@ -1,0 +1,113 @@
+# What the tests of packages have in common: a clean Debian with systemd in a container. Sourced in the repository's top
+# folder; needs root, debootstrap, systemd-nspawn and, for the first run, the network: it makes the root in target/roots.
+# shellcheck shell=bash
+suite=bookworm
+base=$PWD/target/roots/$suite
+mkdir -p target/roots
+work=$(mktemp -d "$PWD/target/roots/XXXXXX")
+root=$work/root
+container='' leader='' token='' room=''
+
+cleanup() {
+    local status=$?
+    if [ -n "$leader" ] && [ "$status" != 0 ]; then
+        echo '--- the journal of the service' >&2
+        inside journalctl -u 'chatto*' --no-pager -n 60 >&2 || true
+    fi
+    shut_down
+    rm -rf --one-file-system "$work"
+}
+trap cleanup EXIT
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+inside() {
+    nsenter -t "$leader" -a -- "$@"
+}
+
+# shows PATTERN COMMAND...: whether the command's output has it. All of it is read: a command whose reader leaves fails.
+shows() {
+    local pattern=$1 output
+    shift
+    output=$("$@" 2>&1) || true
+    grep -q -- "$pattern" <<<"$output"
+}
+
+# until_true SECONDS WHAT COMMAND...
+until_true() {
+    local end=$((SECONDS + $1)) what=$2
+    shift 2
+    until "$@" >/dev/null 2>&1; do
+        [ "$SECONDS" -lt "$end" ] || fail "$what: not within the time"
+        read -r -t 0.1 <> <(:) || true
+    done
+}
+
+# call PATH JSON: a request to the server in the container's network
+call() {
+    nsenter -t "$leader" -n -- curl -sS --fail-with-body -m 10 -H 'Content-Type: application/json' \
+        ${token:+-H "Authorization: Bearer $token"} -d "$2" "http://127.0.0.1:4000$1"
+}
+
+is_ready() {
+    nsenter -t "$leader" -n -- curl -sS -f -m 2 http://127.0.0.1:4000/readyz
+}
+
+main_pid() {
+    inside systemctl show -p MainPID --value chatto.service
+}
+
+# The nats-server of a chatto.
+child_of() {
+    inside sh -c "cat /proc/$1/task/*/children" | tr ' ' '\n' | sed -n 1p
+}
+
+# first_message LINK TEXT: the owner creates an account with the setup link and writes into the room `general`
+first_message() {
+    token=''
+    token=$(call /auth/setup "{\"token\":\"${1##*#}\",\"login\":\"ada\",\"displayName\":\"Ada\",\"password\":\"correct horse battery\"}" | jq -r .token)
+    room=$(call /api/connect/chatto.api.v1.RoomDirectoryService/ListRooms '{}' | jq -r '.rooms[] | select(.room.name == "general") | .room.id')
+    call /api/connect/chatto.api.v1.RoomService/JoinRoom "{\"roomId\":\"$room\"}" >/dev/null
+    call /api/connect/chatto.api.v1.MessageService/CreateMessage "{\"roomId\":\"$room\",\"body\":\"$2\"}" >/dev/null
+}
+
+# The newest texts of the room.
+texts() {
+    call /api/connect/chatto.api.v1.RoomService/GetRoomEvents "{\"roomId\":\"$room\",\"limit\":100}"
+}
+
+# A copy of a clean Debian in $root. It has rpm, for the packages of other systems.
+make_root() {
+    local packages=systemd,systemd-sysv,ca-certificates,rpm
+    if [ "$(cat "$base/.complete" 2>/dev/null)" != "$packages" ]; then
+        rm -rf --one-file-system "$base"
+        mkdir -p "$base"
+        debootstrap --variant=minbase --include="$packages" "$suite" "$base" >"$work/log" 2>&1 ||
+            { tail -5 "$work/log" >&2; fail debootstrap; }
+        echo "$packages" >"$base/.complete"
+    fi
+    rm -rf --one-file-system "$root"
+    cp -a --reflink=auto "$base" "$root"
+}
+
+# Boots $root.
+boot() {
+    systemd-nspawn --quiet --register=no --keep-unit --private-network -b -D "$root" >"$work/console" 2>&1 &
+    container=$!
+    has_leader() { leader=$(pgrep -P "$container" | head -n 1) && [ -n "$leader" ]; }
+    until_true 20 'the container starts' has_leader
+    leader=$(pgrep -P "$container" | head -n 1)
+    is_up() { shows 'running\|degraded' inside systemctl is-system-running; }
+    until_true 60 'the container boots' is_up
+}
+
+shut_down() {
+    [ -n "$container" ] || return 0
+    # The init of the container; its processes end with it.
+    [ -z "$leader" ] || kill -9 "$leader" 2>/dev/null || true
+    wait "$container" 2>/dev/null || true
+    container='' leader=''
+}
