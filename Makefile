@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist packages torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist packages torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support vm-test vm-test-short
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -96,6 +96,16 @@ packages: dist ## make .deb and .rpm of both architectures in out/, check them, 
 	cd out && sha256sum *.deb *.rpm *.cdx.json >SHA256SUMS
 	tests/packages/deb.sh
 	tests/packages/rpm.sh
+
+vm-test: ## run the tests of the package in a virtual machine: power cuts, memory, clocks, USB sticks (root, tests/guest)
+	@.ci/setup build guest
+	cargo build --locked --bin chatto
+	python3 -m unittest discover -v -s tests/guest
+
+vm-test-short: ## run one of them: installation, message, backup, the next boot
+	@.ci/setup build guest
+	cargo build --locked --bin chatto
+	python3 -m unittest discover -v -s tests/guest -p test_package.py
 
 torture: ## run the kill loops of messages and of files, 200 rounds each
 	@.ci/setup build tests

@@ -3,7 +3,8 @@
 #   packaging/build.sh TARGET [KIND...]
 # TARGET is x86_64-unknown-linux-musl or aarch64-unknown-linux-musl, KIND is deb or rpm (default: both). The binary is
 # out/TARGET/chatto (cross/build.sh), or the file that CHATTO_PACKAGE_BINARY names. The packages are in out/. Their bytes
-# depend on the binary and on the commit only.
+# depend on the binary and on the commit only. CHATTO_PACKAGE_COMPRESSION=none saves the minute that compressing the .deb
+# of an unoptimised binary takes, for tests; CHATTO_PACKAGE_DIR is another folder for the packages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: build.sh TARGET [deb|rpm...]}
@@ -31,6 +32,8 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 release=1
+out=${CHATTO_PACKAGE_DIR:-out}
+compression=${CHATTO_PACKAGE_COMPRESSION:-xz}
 date=$(date -R -d "@$SOURCE_DATE_EPOCH")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -100,9 +103,9 @@ build_deb() {
     (cd "$root" && find . -path ./DEBIAN -prune -o -path ./etc -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
     install -m 644 "$work/md5sums" "$root/DEBIAN/md5sums"
     clamp_times
-    local package=out/chatto_$version-${release}_$deb_arch.deb
+    local package=$out/chatto_$version-${release}_$deb_arch.deb
     # xz, which every dpkg can read; one thread, because the bytes depend on their number.
-    dpkg-deb --root-owner-group -Zxz -z9 --threads-max=1 --build "$root" "$package" >/dev/null
+    dpkg-deb --root-owner-group "-Z$compression" -z9 --threads-max=1 --build "$root" "$package" >/dev/null
     echo "$package"
 }
 
@@ -119,12 +122,12 @@ build_rpm() {
         --define "version_of_cargo $version" --define "changelog_date $(date -d "@$SOURCE_DATE_EPOCH" '+%a %b %d %Y')" \
         --define '_binary_payload w19.zstdio' --define 'use_source_date_epoch_as_buildtime 1' \
         --define 'clamp_mtime_to_source_date_epoch 1' --define '_buildhost reproducible' packaging/rpm/chatto.spec
-    local package=out/chatto-$version-$release.$rpm_arch.rpm
+    local package=$out/chatto-$version-$release.$rpm_arch.rpm
     mv "$work/$rpm_arch/chatto-$version-$release.$rpm_arch.rpm" "$package"
     echo "$package"
 }
 
-mkdir -p out
+mkdir -p "$out"
 for kind in "$@"; do
     "build_$kind"
 done
