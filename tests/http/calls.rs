@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use chatto::http::{self, Config};
 use serde_json::json;
 
+use super::limits::begun;
 use super::support::{Edge, head};
 use crate::support::golden;
 
@@ -211,16 +212,9 @@ fn requests_in_flight_finish_when_the_server_stops() {
     let edge = edge();
     edge.owner();
     let body = json!({"identifier": "ada", "password": "correct horse"}).to_string();
-    let mut raw = edge.connect();
-    let (first, rest) = body.split_at(10);
-    let length = body.len().to_string();
-    raw.send(
-        (head("POST", "/auth/login", &[JSON, ("Content-Length", &length)]) + first).as_bytes(),
-    );
-    // The server has begun to read once a request on a new connection gets its response.
-    assert_eq!(edge.get("/healthz", &[]).status, 200);
+    let mut raw = begun(&edge, "/auth/login", "192.0.2.1", body.len());
     edge.stop.stop();
-    raw.send(rest.as_bytes());
+    raw.send(&body.as_bytes()[1..]);
     let response = raw.response().unwrap();
     assert_eq!(response.status, 200);
     assert_eq!(response.header("connection"), Some("close"));
