@@ -30,6 +30,7 @@ import time
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CACHE = ROOT / "target" / "guest"
 RUNS = CACHE / "runs"
+CACHE.mkdir(parents=True, exist_ok=True)
 # Boot takes 30 s on an idle machine with two cores, and several times that next to a compiler.
 BOOT_SECONDS = int(os.environ.get("CHATTO_GUEST_BOOT_SECONDS", "300"))
 
@@ -336,7 +337,7 @@ class Guest:
     def spawn(self, *command, stdin=None, env=()):
         """Starts a command in the guest; returns its number for `finished`."""
         more = {"input-data": base64.b64encode(stdin).decode()} if stdin is not None else {}
-        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LC_ALL=C.UTF-8", *env]
+        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/srv", "LC_ALL=C.UTF-8", *env]
         path, *arguments = map(str, command)
         return self.ask("guest-exec", path=path, arg=arguments, env=environment, **{"capture-output": True}, **more)["pid"]
 

@@ -8,7 +8,7 @@ done
 until [ -b /dev/vda ]; do
     /bin/busybox usleep 20000
 done
-/bin/busybox mount -t ext4 -o ro /dev/vda /root
+/bin/busybox mount -t ext4 -o ro /dev/vda /disk
 /bin/busybox umount /proc
-/bin/busybox mount --move /dev /root/dev
-exec /bin/busybox switch_root /root /sbin/init
+/bin/busybox mount --move /dev /disk/dev
+exec /bin/busybox switch_root /disk /sbin/init

@@ -2,6 +2,7 @@
 acknowledged."""
 
 import contextlib
+import fcntl
 import hashlib
 import http.client
 import itertools
@@ -15,6 +16,7 @@ import threading
 
 import guest
 
+CGROUP = "/sys/fs/cgroup/system.slice/chatto.service"
 PASSPHRASE = "seven brown horses run"
 
 
@@ -30,7 +32,9 @@ def build_package(name="chatto.deb"):
     # The symbols would take half of the package.
     guest.run_on_host("objcopy", "--strip-debug", str(binary), str(folder / "chatto"))
     environment = {**os.environ, "CHATTO_PACKAGE_BINARY": str(folder / "chatto"), "CHATTO_PACKAGE_DIR": str(folder),
-                   "CHATTO_PACKAGE_COMPRESSION": "none"}
+                   "CHATTO_PACKAGE_COMPRESSION": "none",
+                   # The same package for every commit that changes no code.
+                   "SOURCE_DATE_EPOCH": "1767225600"}
     done = subprocess.run([guest.ROOT / "packaging/build.sh", target, "deb"], env=environment, check=True,
                           capture_output=True, text=True)
     path = folder / name
@@ -65,6 +69,12 @@ def payload(*files):
 def installed():
     """A disk with the installed package, an owner and a passphrase for backups, shut down in order; made once for each
     package and image. Returns the image, the disk, the payload, and what `Server.resume` needs."""
+    with open(guest.CACHE / "lock", "w", encoding="utf-8") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return install_once()
+
+
+def install_once():
     image, package = guest.make_image(), build_package()
     disk, payload_file, state = (guest.CACHE / f"installed.{kind}" for kind in ("raw", "payload", "json"))
     stamp = hashlib.sha256(package.read_bytes() + (image / "stamp").read_bytes()).hexdigest()
@@ -259,8 +269,8 @@ def memory(vm):
     used = {}
     for name, pid in zip(("chatto", "nats-server"), processes(vm)):
         status = dict(line.split(":", 1) for line in vm.run("cat", f"/proc/{pid}/status").out.splitlines())
-        used[name] = sum(int(status[key].split()[0]) for key in ("RssAnon", "RssShmem")) / 1024
-    group = "/sys/fs/cgroup/system.slice/chatto.service"
-    used["cgroup"] = int(vm.run("cat", f"{group}/memory.current").out) / (1 << 20)
-    used["shmem of the cgroup"] = int(vm.shell(f"sed -n 's/^shmem //p' {group}/memory.stat")) / (1 << 20)
+        shared, own = (int(status[key].split()[0]) / 1024 for key in ("RssShmem", "RssAnon"))
+        used[name], used[f"{name} shmem"] = own + shared, shared
+    used["cgroup"] = int(vm.run("cat", f"{CGROUP}/memory.current").out) / (1 << 20)
+    used["cgroup shmem"] = int(vm.shell(f"sed -n 's/^shmem //p' {CGROUP}/memory.stat")) / (1 << 20)
     return {name: round(size, 1) for name, size in used.items()}

@@ -5,7 +5,7 @@ import unittest
 import guest
 import server
 
-UNFINISHED = r"find /var/lib/chatto/backups -maxdepth 1 -name '.*' ! -name '.chatto-backups.json*' -type f"
+UNFINISHED = r"find /var/lib/chatto/backups -maxdepth 1 -name '.*.partial' -type f"
 
 
 class PowerCut(unittest.TestCase):
