@@ -45,12 +45,12 @@ def build_package(name="chatto.deb"):
 def newer_package(package):
     """The same package with a higher version."""
     with tempfile.TemporaryDirectory(dir=guest.CACHE) as work:
-        guest.run_on_host("dpkg-deb", "-R", str(package), f"{work}/root")
-        control = pathlib.Path(f"{work}/root/DEBIAN/control")
+        guest.run_on_host("dpkg-deb", "-R", str(package), f"{work}/tree")
+        control = pathlib.Path(f"{work}/tree/DEBIAN/control")
         lines = [line + "+1" if line.startswith("Version: ") else line for line in control.read_text().splitlines()]
         control.write_text("\n".join(lines) + "\n")
         path = package.with_name("newer.deb")
-        guest.run_on_host("dpkg-deb", "--root-owner-group", "-Znone", "-b", f"{work}/root", str(path))
+        guest.run_on_host("dpkg-deb", "--root-owner-group", "-Znone", "-b", f"{work}/tree", str(path))
         return path
 
 
