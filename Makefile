@@ -8,7 +8,7 @@ export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist packages torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support vm-test vm-test-short
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist packages image torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support vm-test vm-test-short
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -96,6 +96,15 @@ packages: dist ## make .deb and .rpm of both architectures in out/, check them, 
 	cd out && sha256sum *.deb *.rpm *.cdx.json >SHA256SUMS
 	tests/packages/deb.sh
 	tests/packages/rpm.sh
+	tests/packages/arm64.sh
+
+image: dist ## make container images of both architectures in out/, without a container engine, check them, and run one
+	@.ci/setup build cross packages
+	for target in x86_64-unknown-linux-musl aarch64-unknown-linux-musl; do \
+		packaging/image.py $$target; \
+		packaging/check.sh $$target image; \
+	done
+	tests/packages/image.sh
 
 vm-test: ## run the tests of the package in a virtual machine: power cuts, memory, clocks, USB sticks (root, tests/guest)
 	@.ci/setup build guest

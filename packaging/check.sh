@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
 # Checks the packages of one architecture in out/: contents with owner and mode against packaging/contents.*.txt, size,
-# lintian and rpmlint:
-#   packaging/check.sh TARGET [deb|rpm...]
-# UPDATE=1 writes the lists of contents instead; review the diff. A package of an unoptimised binary is too large: SIZE=any
-# leaves that check out.
+# lintian and rpmlint; of a container image also what skopeo says about it, and that a second one has the same bytes:
+#   packaging/check.sh TARGET [deb|rpm|image...]
+# KINDs are deb and rpm by default. UPDATE=1 writes the lists of contents instead; review the diff. A package of an
+# unoptimised binary is too large: SIZE=any leaves that check out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: check.sh TARGET [deb|rpm...]}
 shift
 case "$target" in
-x86_64-*) deb_arch=amd64 rpm_arch=x86_64 ;;
-aarch64-*) deb_arch=arm64 rpm_arch=aarch64 ;;
+x86_64-*) deb_arch=amd64 rpm_arch=x86_64 image_arch=amd64 ;;
+aarch64-*) deb_arch=arm64 rpm_arch=aarch64 image_arch=arm64 ;;
 *) exit 2 ;;
 esac
 [ $# -gt 0 ] || set -- deb rpm
@@ -54,6 +54,30 @@ check_rpm() {
     compare "$work/contents" packaging/contents.rpm.txt
     rpmlint -c packaging/rpmlint.toml "$package" >"$work/rpmlint" || { cat "$work/rpmlint" >&2; fail rpmlint; }
     grep -q ' 0 errors, 0 warnings' "$work/rpmlint" || { cat "$work/rpmlint" >&2; fail rpmlint; }
+}
+
+check_image() {
+    local image kind name
+    image=$(ls "out/chatto-"*"-$rpm_arch.oci.tar")
+    size "$image"
+    # The same in either form, whatever differs between the architectures and the commits.
+    for kind in oci-archive docker-archive; do
+        skopeo inspect --config "$kind:$image" >"$work/config"
+        [ "$(jq -r .architecture "$work/config")" = "$image_arch" ] || fail "$image: another architecture"
+        jq -S 'del(.architecture, .variant, .created, .history, .rootfs)
+            | del(.config.Labels["org.opencontainers.image.created", "org.opencontainers.image.revision",
+                "org.opencontainers.image.version"])' "$work/config" >"$work/settings"
+        compare "$work/settings" packaging/image.json
+    done
+    mkdir "$work/layout"
+    tar -xf "$image" -C "$work/layout"
+    name=$(jq -r '.manifests[0].annotations["org.opencontainers.image.ref.name"]' "$work/layout/index.json")
+    umoci unpack --image "$work/layout:$name" "$work/bundle" 2>/dev/null || fail "$image: umoci unpack"
+    (cd "$work/bundle/rootfs" && find . -mindepth 1 -printf '%M %U/%G %P %l\n') | sed 's/ *$//' | sort -k 3 >"$work/contents"
+    compare "$work/contents" packaging/contents.image.txt
+    (umask 077 && TZ=Asia/Tokyo PYTHONHASHSEED=1 packaging/image.py "$target" "$work/again.tar" >/dev/null)
+    cmp "$image" "$work/again.tar" || fail "$image: a second one differs"
+    rm -rf "$work/layout" "$work/bundle" "$work/again.tar"
 }
 
 for kind in "$@"; do

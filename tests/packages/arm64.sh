@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Tries the packages for 64-bit ARM on a machine that is none:
+#   tests/packages/arm64.sh [DEB [RPM]]
+# The defaults are those in out/. The .deb is unpacked, and tests/aarch64.sh runs its program under emulation; the .rpm must
+# have the same program. On an ARM machine, deb.sh and rpm.sh install the packages.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+deb=$(realpath "${1:-$(ls out/chatto_*_arm64.deb)}")
+rpm=$(realpath "${2:-$(ls out/chatto-*.aarch64.rpm)}")
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+[ "$(dpkg-deb -f "$deb" Architecture)" = arm64 ] || fail "$deb: another architecture"
+[ "$(rpm -qp --nosignature --qf '%{ARCH}' "$rpm")" = aarch64 ] || fail "$rpm: another architecture"
+dpkg-deb -x "$deb" "$work/deb"
+mkdir "$work/rpm"
+rpm2cpio "$rpm" | (cd "$work/rpm" && cpio --quiet -idm)
+cmp "$work/deb/usr/bin/chatto" "$work/rpm/usr/bin/chatto" || fail 'the program of the .rpm is another one'
+tests/aarch64.sh "$work/deb/usr/bin/chatto"
+if [ "$(uname -m)" != aarch64 ]; then
+    echo 'REDUCED: the ARM packages were unpacked, not installed; their scripts and units are those of this architecture'
+fi
