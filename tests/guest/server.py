@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
+import time
 
 import guest
 
@@ -76,10 +77,12 @@ def installed():
 
 def install_once():
     image, package = guest.make_image(), build_package()
-    disk, payload_file, state = (guest.CACHE / f"installed.{kind}" for kind in ("raw", "payload", "json"))
-    stamp = hashlib.sha256(package.read_bytes() + (image / "stamp").read_bytes()).hexdigest()
-    if not state.exists() or json.loads(state.read_text())["stamp"] != stamp:
-        state.unlink(missing_ok=True)
+    stamp = hashlib.sha256(package.read_bytes() + (image / "stamp").read_bytes()).hexdigest()[:16]
+    disk, payload_file, state = (guest.CACHE / f"installed-{stamp}.{kind}" for kind in ("raw", "payload", "json"))
+    if not state.exists():
+        for old in guest.CACHE.glob("installed*"):
+            if old.stat().st_mtime < time.time() - 86400:
+                old.unlink()
         os.replace(payload(package, newer_package(package)), payload_file)
         with guest.Guest(image, payload=payload_file) as vm:
             vm.boot()
@@ -91,7 +94,7 @@ def install_once():
             chatto.passphrase()
             vm.shut_down()
             guest.copy_sparse(vm.disk.path, disk)
-        state.write_text(json.dumps({"stamp": stamp, "token": chatto.token, "room": chatto.room}))
+        state.write_text(json.dumps({"token": chatto.token, "room": chatto.room}))
     return image, disk, payload_file, json.loads(state.read_text())
 
 
