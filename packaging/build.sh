@@ -9,14 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: build.sh TARGET [deb|rpm...]}
 shift
-case "$target" in
-x86_64-unknown-linux-musl) deb_arch=amd64 rpm_arch=x86_64 ;;
-aarch64-unknown-linux-musl) deb_arch=arm64 rpm_arch=aarch64 ;;
-*)
-    echo "error: chatto is not packaged for $target" >&2
-    exit 2
-    ;;
-esac
+. packaging/architectures.sh
 [ $# -gt 0 ] || set -- deb rpm
 objcopy=objcopy
 [ "$(uname -m)" = "${target%%-*}" ] || objcopy=${target%%-*}-linux-gnu-objcopy
@@ -58,7 +51,7 @@ common() {
     chmod 750 "$root/etc/chatto"
     local unit
     for unit in systemd/*.service systemd/*.timer; do
-        [ ! -e "$unit" ] || put 644 "$unit" "usr/lib/systemd/system/${unit##*/}"
+        put 644 "$unit" "usr/lib/systemd/system/${unit##*/}"
     done
     put 644 systemd/chatto.sysusers usr/lib/sysusers.d/chatto.conf
     put 644 systemd/chatto.tmpfiles usr/lib/tmpfiles.d/chatto.conf
@@ -70,7 +63,6 @@ common() {
     put 644 packaging/completions/chatto.bash usr/share/bash-completion/completions/chatto
     put 644 packaging/completions/_chatto "$1/_chatto"
     put 644 packaging/completions/chatto.fish usr/share/fish/vendor_completions.d/chatto.fish
-    packaging/inventory.py licences "$target" >"$work/licences"
     put 644 "$(packed "$work/licences")" usr/share/doc/chatto/THIRD-PARTY-LICENSES.gz
     put 644 packaging/copyright usr/share/doc/chatto/copyright
 }
@@ -90,8 +82,7 @@ build_deb() {
     } >"$work/changelog"
     put 644 "$(packed "$work/changelog")" usr/share/doc/chatto/changelog.Debian.gz
     put 644 "$(packed CHANGELOG.md)" usr/share/doc/chatto/changelog.gz
-    [ ! -e packaging/deb/lintian-overrides ] ||
-        put 644 packaging/deb/lintian-overrides usr/share/lintian/overrides/chatto
+    put 644 packaging/deb/lintian-overrides usr/share/lintian/overrides/chatto
 
     local size script
     size=$(find "$root" -path "$root/DEBIAN" -prune -o -type f -printf '%s\n' | awk '{ k += int(($1 + 1023) / 1024) } END { print k }')
@@ -128,6 +119,7 @@ build_rpm() {
 }
 
 mkdir -p "$out"
+packaging/inventory.py licences "$target" >"$work/licences"
 for kind in "$@"; do
     "build_$kind"
 done

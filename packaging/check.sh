@@ -8,11 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: check.sh TARGET [deb|rpm...]}
 shift
-case "$target" in
-x86_64-*) deb_arch=amd64 rpm_arch=x86_64 image_arch=amd64 ;;
-aarch64-*) deb_arch=arm64 rpm_arch=aarch64 image_arch=arm64 ;;
-*) exit 2 ;;
-esac
+. packaging/architectures.sh
 [ $# -gt 0 ] || set -- deb rpm
 ceiling_bytes=11534336 # 11 MiB
 export LC_ALL=C
@@ -63,7 +59,7 @@ check_image() {
     # The same in either form, whatever differs between the architectures and the commits.
     for kind in oci-archive docker-archive; do
         skopeo inspect --config "$kind:$image" >"$work/config"
-        [ "$(jq -r .architecture "$work/config")" = "$image_arch" ] || fail "$image: another architecture"
+        [ "$(jq -r .architecture "$work/config")" = "$deb_arch" ] || fail "$image: another architecture"
         jq -S 'del(.architecture, .variant, .created, .history, .rootfs)
             | del(.config.Labels["org.opencontainers.image.created", "org.opencontainers.image.revision",
                 "org.opencontainers.image.version"])' "$work/config" >"$work/settings"
