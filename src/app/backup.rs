@@ -8,9 +8,10 @@ use crate::backup::archive::{Header, Manifest};
 use crate::backup::catalogue::{Catalogue, CatalogueError, NewArchive, check_name};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
 use crate::backup::target::{SpaceFloor, TargetFile, directory};
-use crate::config::{BOOT_ID_VARIABLE, Settings};
+use crate::backup::volumes::TargetArchive;
+use crate::config::{BOOT_ID_VARIABLE, Loaded, Settings};
 use crate::crypto::Secret;
-use crate::crypto::age::{AgeWriter, FORM_BYTES, Form};
+use crate::crypto::age::{AgeWriter, Encryption, FORM_BYTES, Form};
 use crate::limits::{ARCHIVES_PER_SECOND_MAX, BACKUP_TASKS_MAX, SYSTEM_FACT_MAX_BYTES};
 use crate::observe::{file_time, rfc3339};
 use crate::operator::{Exit, VERSION};
@@ -18,12 +19,13 @@ use crate::runtime::{Clock, Runtime, Scope, limited_read};
 use crate::storage::Export;
 use crate::supervisor::Signals;
 
+use super::archive_file::ArchiveFile;
 use super::error::{AppError, catalogue_exit, unwritable_exit};
 use super::medium::{MediumError, MediumRule};
 use super::parts;
 use super::reach::Reach;
-use super::restore::ArchiveFile;
 use super::swap;
+use super::usb::{self, Directory, StickError};
 
 /// What is to be archived, and where.
 pub struct BackupRequest {
@@ -44,6 +46,9 @@ pub enum BackupTarget {
     File(PathBuf),
     /// A new file in this folder, named by the time.
     Folder(PathBuf),
+    /// A new file in the folder of this server on a paired stick, whose folder `CHATTO` this is. It is named by the number of the
+    /// backup and the time: `000123-2026-11-21T06-00-00Z.tar.gz.age`.
+    Stick(PathBuf),
 }
 
 /// A complete archive.
@@ -66,6 +71,8 @@ pub enum BackupError {
     App(#[from] AppError),
     #[error(transparent)]
     Create(#[from] CreateError),
+    #[error(transparent)]
+    Stick(#[from] StickError),
     #[error("{} cannot be created", path.display())]
     Target {
         path: PathBuf,
@@ -105,6 +112,7 @@ impl BackupError {
             Self::Create(CreateError::Moved { .. }) => Exit::TryAgain,
             Self::Create(CreateError::Open(error)) if error.is_transient() => Exit::Unreachable,
             Self::Create(CreateError::Store(error)) if error.is_transient() => Exit::Unreachable,
+            Self::Stick(error) => error.exit(),
             Self::Begin { source, .. } | Self::Catalogue { source, .. } => catalogue_exit(source),
             Self::Create(_) | Self::Commit { .. } => Exit::Io,
             Self::Medium(MediumError::NotMounted { .. }) => Exit::TryAgain,
@@ -136,9 +144,15 @@ pub fn backup(
         let scope = Scope::new(&runtime, "backup", BACKUP_TASKS_MAX);
         let work = Work { settings, request, clock: &clock, scope: &scope };
         // Before anything else takes memory: the passphrase's check takes more than everything later.
-        let target = work.target()?;
+        let encryption = work.encryption()?;
+        let target = match &request.target {
+            BackupTarget::File(_) | BackupTarget::Folder(_) => Some(work.target()?),
+            // Its place has the id of the server in it.
+            BackupTarget::Stick(_) => None,
+        };
         let reach = Reach { settings, command: "backup", runtime: &runtime, clock: &clock };
         let reached = reach.connect().await?;
+        let target = (target, encryption);
         let done = Box::pin(work.run(&reached.nats, target, (&mut signals, progress))).await;
         reached.close().await;
         done
@@ -156,21 +170,39 @@ impl Work<'_> {
     async fn run(
         &self,
         nats: &crate::nats::Nats,
-        target: Target,
+        (target, encryption): (Option<TargetArchive>, Option<Encryption>),
         (signals, progress): (&mut Signals, &mut dyn FnMut(u64, u64)),
     ) -> Result<BackupReport, BackupError> {
         let Self { settings, clock, scope, .. } = *self;
         let export = Export::open(nats, clock, settings.replicas).await.map_err(AppError::Store)?;
         let total = export.stored_bytes().await.map_err(CreateError::Store)?;
-        let path = target.path.clone();
-        let plan = self.plan(self.begin(&path, export.server_id())?);
         let blobs = parts::blobs(settings, nats, clock)?;
-        let backup = Backup { export: &export, blobs: &blobs, plan: &plan };
-        // Whatever the signal is: nothing is left behind.
-        let interrupted = async { signals.next().await.map_or((), drop) };
-        let mut progress = |bytes| progress(bytes, total);
-        let making = self.make(backup, target, ((scope, interrupted), &mut progress));
-        let made = Box::pin(making).await.map_err(|error| named(error, &path));
+        let (file, sequence, _folder) = match target {
+            Some(file) => {
+                let former = self.begin(file.path(), export.server_id())?;
+                (file, export.next_sequence(former).await.map_err(CreateError::Open), None)
+            }
+            None => {
+                let folder = self.stick_folder(export.server_id())?;
+                let former = Catalogue::highest_sequence(&folder.path(), export.server_id());
+                let sequence = export.next_sequence(former).await.map_err(CreateError::Open)?;
+                let file = self.file_on_stick(&folder.path(), sequence)?;
+                self.begin(file.path(), export.server_id())?;
+                (file, Ok(sequence), Some(folder))
+            }
+        };
+        let path = file.path().to_owned();
+        let made = async {
+            // Whatever the signal is: nothing is left behind.
+            let interrupted = async { signals.next().await.map_or((), drop) };
+            let mut progress = |bytes| progress(bytes, total);
+            let plan = self.plan(sequence?);
+            let backup = Backup { export: &export, blobs: &blobs, plan: &plan };
+            let making =
+                self.make(backup, (file, encryption), ((scope, interrupted), &mut progress));
+            Box::pin(making).await.map_err(|error| named(error, &path))
+        };
+        let made = Box::pin(made).await;
         if made.is_err()
             && let Err(error) = Catalogue::abandon(&path)
         {
@@ -193,7 +225,7 @@ impl Work<'_> {
             .map_err(|source| BackupError::Begin { path: path.to_owned(), source })
     }
 
-    fn plan(&self, former_sequence: u64) -> BackupPlan {
+    fn plan(&self, sequence: u64) -> BackupPlan {
         BackupPlan {
             assets: self.request.assets,
             accept_missing: self.request.accept_missing,
@@ -201,35 +233,51 @@ impl Work<'_> {
             program: VERSION.to_owned(),
             boot_id: boot_id(),
             created_at: rfc3339(self.clock.unix_ms()),
-            former_sequence,
+            sequence,
         }
     }
 
     async fn make(
         &self,
         backup: Backup<'_>,
-        target: Target,
+        (file, encryption): (TargetArchive, Option<Encryption>),
         (scope, progress): ((&Scope, impl Future<Output = ()>), &mut dyn FnMut(u64)),
     ) -> Result<BackupReport, BackupError> {
-        let Target { path, sink } = target;
+        let path = file.path().to_owned();
+        let sink = match encryption {
+            None => Sink::Plain(file),
+            Some(encryption) => {
+                Sink::Encrypted(encryption.begin(file).map_err(CreateError::Write)?)
+            }
+        };
         let (sink, header, manifest) = Box::pin(backup.create(sink, scope, progress)).await?;
         let target = sink.finish().map_err(CreateError::Write)?;
-        let (bytes, is_beside_store) = (target.written(), target.is_beside_store());
-        let sha256 = Some(target.sha256());
+        let (files, is_beside_store) = (target.files(), target.is_beside_store());
         let encrypted = self.request.passphrase.is_some();
         if let Err(source) = target.commit() {
             return Err(BackupError::Commit { path, source });
         }
-        let made = NewArchive { header: &header, bytes, sha256, encrypted };
+        let made = NewArchive::written(&header, &files, encrypted);
         match Catalogue::complete(&path, &made) {
-            Ok(()) => Ok(BackupReport { path, bytes, header, manifest, is_beside_store }),
+            Ok(()) => {
+                let bytes = files.iter().map(|file| file.bytes).sum();
+                Ok(BackupReport { path, bytes, header, manifest, is_beside_store })
+            }
             Err(source) => Err(BackupError::Catalogue { path, source }),
         }
     }
 
-    fn target(&self) -> Result<Target, BackupError> {
+    fn encryption(&self) -> Result<Option<Encryption>, BackupError> {
+        let factor = self.settings.backup.work_factor;
+        let passphrase = self.request.passphrase.as_ref();
+        let encryption = passphrase.map(|passphrase| Encryption::new(passphrase, factor));
+        Ok(encryption.transpose().map_err(CreateError::Write)?)
+    }
+
+    fn target(&self) -> Result<TargetArchive, BackupError> {
         let is_encrypted = self.request.passphrase.is_some();
-        let (BackupTarget::File(path) | BackupTarget::Folder(path)) = &self.request.target;
+        let (BackupTarget::File(path) | BackupTarget::Folder(path) | BackupTarget::Stick(path)) =
+            &self.request.target;
         self.request.medium.check(path, &self.settings.data_dir, is_encrypted)?;
         let floor = self.settings.embedded.as_ref().map(|embedded| SpaceFloor {
             path: self.settings.data_dir.clone(),
@@ -240,27 +288,40 @@ impl Work<'_> {
                 .and_then(|()| check_replaceable(path))
                 .and_then(|()| create_folder(directory(path)))
                 .and_then(|()| TargetFile::create(path, floor)),
-            BackupTarget::Folder(folder) => {
+            BackupTarget::Folder(folder) | BackupTarget::Stick(folder) => {
                 create_folder(folder).and_then(|()| self.create_in(folder, floor.as_ref()))
             }
         };
-        let file = created.map_err(|source| BackupError::Target { path: path.clone(), source })?;
-        let path = file.path().to_owned();
-        let sink = match &self.request.passphrase {
-            None => Sink::Plain(file),
-            Some(passphrase) => {
-                let sealed = AgeWriter::new(file, passphrase, self.settings.backup.work_factor);
-                let failed = |error| named(CreateError::Write(error).into(), &path);
-                Sink::Encrypted(sealed.map_err(failed)?)
-            }
-        };
-        Ok(Target { path, sink })
+        let file = created.and_then(TargetArchive::new);
+        file.map_err(|source| BackupError::Target { path: path.clone(), source })
+    }
+
+    /// The folder of this server on the stick, with room for another archive.
+    fn stick_folder(&self, server_id: &str) -> Result<Directory, BackupError> {
+        let (BackupTarget::File(path) | BackupTarget::Folder(path) | BackupTarget::Stick(path)) =
+            &self.request.target;
+        let folder = Directory::open(path).and_then(|stick| stick.create(server_id));
+        let folder = folder.map_err(StickError::Io)?;
+        usb::prepare(&folder.path(), server_id, self.clock.unix_ms())?;
+        Ok(folder)
+    }
+
+    fn file_on_stick(&self, folder: &Path, sequence: u64) -> Result<TargetArchive, BackupError> {
+        let end = self.name_end();
+        let name = format!("{sequence:06}-{}{end}", file_time(self.clock.unix_ms()));
+        let path = folder.join(name);
+        let file = TargetFile::create_new(&path, None).and_then(TargetArchive::new);
+        file.map_err(|source| BackupError::Target { path, source })
+    }
+
+    fn name_end(&self) -> &'static str {
+        if self.request.passphrase.is_some() { ".tar.gz.age" } else { ".tar.gz" }
     }
 
     /// A file whose name no other has, nor another backup at the same time.
     fn create_in(&self, folder: &Path, floor: Option<&SpaceFloor>) -> io::Result<TargetFile> {
         let time = file_time(self.clock.unix_ms());
-        let end = if self.request.passphrase.is_some() { ".tar.gz.age" } else { ".tar.gz" };
+        let end = self.name_end();
         let mut name = format!("{time}{end}");
         // Two within a second, or a clock that went back.
         for number in 2..ARCHIVES_PER_SECOND_MAX {
@@ -281,20 +342,14 @@ impl Work<'_> {
 }
 
 /// The archive that is being written.
-struct Target {
-    /// Links followed.
-    path: PathBuf,
-    sink: Sink,
-}
-
 enum Sink {
-    Plain(TargetFile),
-    Encrypted(AgeWriter<TargetFile>),
+    Plain(TargetArchive),
+    Encrypted(AgeWriter<TargetArchive>),
 }
 
 impl Sink {
     /// Writes what is left; returns the file.
-    fn finish(self) -> io::Result<TargetFile> {
+    fn finish(self) -> io::Result<TargetArchive> {
         match self {
             Self::Plain(file) => Ok(file),
             Self::Encrypted(writer) => writer.finish(),
@@ -316,6 +371,14 @@ impl Write for Sink {
             Self::Encrypted(writer) => writer.flush(),
         }
     }
+}
+
+/// Settings that are set and no secret, as `check-config` shows them.
+#[must_use]
+pub fn backup_configuration(loaded: &Loaded) -> BTreeMap<String, String> {
+    let shown = loaded.effective.iter().filter_map(|one| Some((&one.name, one.value.as_ref()?)));
+    let shown = shown.filter(|(_, value)| *value != "***");
+    shown.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// The file that could not be written, in the chain of an error.

@@ -12,8 +12,9 @@ use crate::limits::WRONG_OBJECTS_MAX;
 use crate::runtime::{Clock, Runtime};
 use crate::storage::{ArchivedStream, check_archived};
 
+use super::archive_file::ArchiveFile;
 use super::parts;
-use super::restore::{ArchiveFile, RestoreFailure};
+use super::restore::RestoreFailure;
 
 /// What a bucket has of the files that an archive lists.
 #[derive(Debug, Default)]

@@ -4,6 +4,7 @@
 //! order: refuse new work, finish requests, close the edges, store pending writes, stop nats-server. It
 //! prints nothing: what a person must see goes through [`Events`].
 
+mod archive_file;
 mod backup;
 #[cfg(feature = "test-support")]
 mod bootstrap;
@@ -25,8 +26,12 @@ mod status;
 mod store;
 mod swap;
 mod throwaway;
+pub mod usb;
 
-pub use backup::{BackupError, BackupReport, BackupRequest, BackupTarget, backup};
+pub use archive_file::ArchiveFile;
+pub use backup::{
+    BackupError, BackupReport, BackupRequest, BackupTarget, backup, backup_configuration,
+};
 pub use check_objects::{ObjectsChecked, WrongObject, check_objects};
 pub use error::{AppError, catalogue_exit};
 pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
@@ -34,8 +39,8 @@ pub use medium::{MediumError, MediumRule};
 pub use offline::with_operations;
 pub use readiness::{Readiness, Reason};
 pub use restore::{
-    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified,
-    restore, verify_archive, verify_contents,
+    ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified, restore,
+    verify_archive, verify_contents,
 };
 pub use restore_test::{
     ArchivedRoom, ExtractedRoom, RestoreTestError, RestoreTested, RoomsRequest, TestStage,

@@ -2,29 +2,23 @@
 //!
 //! On this machine the store is made in a folder of its own, beside the present one ([`swap`]).
 
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustix::fs::{Advice, OFlags, fadvise};
-
-use crate::backup::archive::{ArchiveError, ArchiveReader, AssetOrigin, Header, Manifest};
-use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError};
+use crate::backup::archive::{ArchiveError, AssetOrigin, Header, Manifest};
 use crate::backup::contents::Contents;
 use crate::backup::restore::{self, Restore, RestoreError, Restored};
 use crate::blobs::s3::S3Error;
 use crate::config::{self, Settings};
-use crate::crypto::Secret;
-use crate::crypto::age::{AgeError, AgeReader, FORM_BYTES, Form};
-use crate::limits::COPY_CHUNK_BYTES;
+use crate::crypto::age::AgeError;
 use crate::nats::Nats;
 use crate::operator::Exit;
 use crate::runtime::{Clock, Runtime};
 use crate::storage::{Import, Kept, Lacking, Present, Source, live_processes};
 use crate::supervisor::{DataDir, LockError};
 
+use super::archive_file::{ArchiveFile, Reader};
 use super::error::{AppError, age_exit};
 use super::parts;
 use super::reach::{Reach, Reached, act_as_owner};
@@ -166,98 +160,6 @@ pub(super) fn archive_exit(error: &ArchiveError) -> Exit {
     }
 }
 
-/// The file of an archive.
-pub struct ArchiveFile {
-    path: PathBuf,
-    /// Opened before the command gives up rights.
-    file: File,
-    /// Decrypts it; `None`: it is not encrypted.
-    passphrase: Option<Secret>,
-    work_factor_max: u8,
-}
-
-impl ArchiveFile {
-    /// Whether the file is encrypted, by its content.
-    pub fn is_encrypted(path: &Path) -> Result<bool, RestoreFailure> {
-        let failed = |source| RestoreFailure::File { path: path.to_owned(), source };
-        let mut start = Vec::new();
-        let limit = u64::try_from(FORM_BYTES).unwrap_or(u64::MAX);
-        open_file(path)
-            .and_then(|file| file.take(limit).read_to_end(&mut start))
-            .map_err(failed)?;
-        match Form::of(&start) {
-            Form::Age => Ok(true),
-            Form::Armored => Err(AgeError::Armored.into()),
-            Form::Other => Ok(false),
-        }
-    }
-
-    /// A file, and what decrypts it.
-    ///
-    /// # Errors
-    /// [`RestoreFailure::File`]
-    pub fn new(
-        path: PathBuf,
-        passphrase: Option<Secret>,
-        work_factor_max: u8,
-    ) -> Result<Self, RestoreFailure> {
-        match open_file(&path) {
-            Ok(file) => Ok(Self { path, file, passphrase, work_factor_max }),
-            Err(source) => Err(RestoreFailure::File { path, source }),
-        }
-    }
-
-    /// Bytes of the file, for progress; 0 where the system does not tell.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.file.metadata().map_or(0, |about| about.len())
-    }
-
-    /// Enters what reading all of it has shown into the catalogue beside it, if that lists it.
-    ///
-    /// # Errors
-    /// [`CatalogueError`]
-    pub fn set_state(
-        &self,
-        header: Option<&Header>,
-        state: ArchiveState,
-    ) -> Result<(), CatalogueError> {
-        // Through links, as the backup wrote it.
-        let path = self.path.canonicalize();
-        Catalogue::set_state(path.as_ref().unwrap_or(&self.path), header, state)
-    }
-
-    /// Drops what the system has in memory of the file, so that the disk is read. Whether it does is the system's choice.
-    fn drop_cache(&self) {
-        if let Err(error) = fadvise(&self.file, 0, None, Advice::DontNeed) {
-            log::debug!(error:err = error; "the archive may be read from memory");
-        }
-    }
-
-    /// Reads it from its beginning; one reader at a time.
-    pub fn open(&self) -> Result<Reader, RestoreFailure> {
-        let failed = |source| RestoreFailure::File { path: self.path.clone(), source };
-        let mut file = self.file.try_clone().map_err(failed)?;
-        file.rewind().map_err(failed)?;
-        let file = BufReader::with_capacity(COPY_CHUNK_BYTES, file);
-        let plain: Box<dyn Read> = match &self.passphrase {
-            None => Box::new(file),
-            Some(passphrase) => Box::new(AgeReader::open(file, passphrase, self.work_factor_max)?),
-        };
-        Ok(ArchiveReader::open(plain)?)
-    }
-}
-
-/// Opens an ordinary file, which can be read twice, without waiting for the other end of a pipe.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path)?;
-    match file.metadata()?.is_file() {
-        true => Ok(file),
-        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not an ordinary file")),
-    }
-}
-
 /// An archive that was found to be complete.
 #[derive(Debug, Clone)]
 pub struct Verified {
@@ -288,8 +190,6 @@ pub fn verify_contents(
 ) -> Result<(Verified, Contents), RestoreFailure> {
     read_whole(archive, progress, Contents::read)
 }
-
-type Reader = ArchiveReader<Box<dyn Read>>;
 
 /// Reads an archive to its end, from the disk.
 fn read_whole<T>(

@@ -17,13 +17,14 @@ use crate::operator::Exit;
 use crate::runtime::{Clock, Runtime, Scope, blocking};
 use crate::storage::{Export, KeyImportMode, Storage};
 
+use super::archive_file::ArchiveFile;
 use super::error::AppError;
 use super::keys::{KeysError, import_keys};
 use super::parts;
 use super::reach::Reach;
 use super::restore::{
-    ArchiveFile, ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified,
-    archive_exit, restore,
+    ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified, archive_exit,
+    restore,
 };
 use super::store::{Create, StoreOpening};
 use super::throwaway::{Throwaway, ThrowawayError};

@@ -13,8 +13,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::archive::{Header, SEQUENCE_MAX, is_printable};
-use super::target::{TargetFile, directory, no_follow, remove_leftover};
-use crate::limits::{CATALOGUE_ARCHIVES_MAX, CATALOGUE_MAX_BYTES};
+use super::folder::{archives_in, remove_leftovers, remove_unlisted_parts};
+use super::target::{TargetFile, directory, no_follow};
+use super::volumes::{WrittenFile, archive_files, volume_path};
+use crate::limits::{CATALOGUE_ARCHIVES_MAX, CATALOGUE_MAX_BYTES, VOLUMES_MAX};
 
 /// The name of the file.
 const FILE: &str = ".chatto-backups.json";
@@ -62,18 +64,34 @@ pub struct CataloguedArchive {
     pub boot_id: String,
     /// RFC 3339, as the machine's clock had it.
     pub created_at: String,
-    /// Of the file.
+    /// Of all its files.
     pub bytes: u64,
-    /// Of the file, hexadecimal; empty if it was not read when the catalogue was made again.
+    /// Of its only file, hexadecimal; empty if it was not read when the catalogue was made again, or if there are volumes.
     pub sha256: String,
+    /// Its files, if it is in more than one: `NAME.001`, `NAME.002`, …
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<CataloguedVolume>,
     pub encrypted: bool,
     /// Version of the program that made it.
     pub program: String,
 }
 
+/// A file of an archive in several.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CataloguedVolume {
+    pub bytes: u64,
+    /// Hexadecimal; empty if it was not read when the catalogue was made again.
+    pub sha256: String,
+}
+
 impl CataloguedArchive {
     fn new(name: String, made: &NewArchive<'_>) -> Self {
-        let NewArchive { header, bytes, sha256, encrypted } = *made;
+        let NewArchive { header, files, encrypted } = made;
+        let (sha256, volumes) = match files.as_slice() {
+            [only] => (only.sha256.clone(), Vec::new()),
+            volumes => (String::new(), volumes.to_vec()),
+        };
         Self {
             name,
             state: ArchiveState::Complete,
@@ -81,11 +99,26 @@ impl CataloguedArchive {
             server_id: header.server_id.clone(),
             boot_id: header.boot_id.clone(),
             created_at: header.created_at.clone(),
-            bytes,
-            sha256: sha256.map(|hash| crate::crypto::hex(&hash)).unwrap_or_default(),
-            encrypted,
+            bytes: files.iter().map(|file| file.bytes).sum(),
+            sha256,
+            volumes,
+            encrypted: *encrypted,
             program: header.program.clone(),
         }
+    }
+
+    /// Its files in a folder, with size and SHA-256.
+    #[must_use]
+    pub fn files(&self, folder: &Path) -> Vec<(PathBuf, CataloguedVolume)> {
+        let path = folder.join(&self.name);
+        if self.volumes.is_empty() {
+            return vec![(
+                path,
+                CataloguedVolume { bytes: self.bytes, sha256: self.sha256.clone() },
+            )];
+        }
+        let volumes = self.volumes.iter().zip(1..);
+        volumes.map(|(volume, number)| (volume_path(&path, number), volume.clone())).collect()
     }
 
     /// Its time in milliseconds since 1970; `None`: it has none that can be read.
@@ -96,16 +129,41 @@ impl CataloguedArchive {
 
     fn is_plausible(&self) -> bool {
         let texts = [&self.server_id, &self.boot_id, &self.created_at, &self.sha256, &self.program];
+        let sums = self.volumes.iter().map(|volume| &volume.sha256);
+        let bytes = self.volumes.iter().try_fold(0_u64, |sum, one| sum.checked_add(one.bytes));
         is_file_name(&self.name)
             && self.sequence <= SEQUENCE_MAX
-            && texts.into_iter().all(|text| is_printable(text, 128))
+            && self.volumes.len() <= VOLUMES_MAX
+            && (self.volumes.is_empty() || bytes == Some(self.bytes))
+            && texts.into_iter().chain(sums).all(|text| is_printable(text, 128))
     }
 
-    /// Whether the file of this name is there and has its size.
+    /// Whether all its files are there and have their sizes.
     #[must_use]
     pub fn is_unchanged(&self, folder: &Path) -> bool {
-        let about = folder.join(&self.name).symlink_metadata();
-        about.is_ok_and(|about| about.is_file() && about.len() == self.bytes)
+        self.files(folder).iter().all(|(path, file)| {
+            let about = path.symlink_metadata();
+            about.is_ok_and(|about| about.is_file() && about.len() == file.bytes)
+        })
+    }
+
+    /// Whether its file, or the first of its volumes, is gone. The volumes that are left are then of no use.
+    #[must_use]
+    pub fn is_gone(&self, folder: &Path) -> bool {
+        self.files(folder).first().is_none_or(|(path, _)| is_gone(path))
+    }
+
+    /// Removes its files, the first one first.
+    fn remove(&self, folder: &Path) -> Result<(), CatalogueError> {
+        for (path, _) in self.files(folder) {
+            match std::fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(CatalogueError::Remove { path, source });
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }
 
@@ -153,10 +211,30 @@ pub type Identify<'a> = &'a dyn Fn(&Path) -> Option<Header>;
 /// A complete archive that gets its place in the catalogue.
 pub struct NewArchive<'a> {
     pub header: &'a Header,
-    pub bytes: u64,
-    /// `None`: the file was not read.
-    pub sha256: Option<[u8; 32]>,
+    pub files: Vec<CataloguedVolume>,
     pub encrypted: bool,
+}
+
+impl<'a> NewArchive<'a> {
+    /// One that was just written.
+    #[must_use]
+    pub fn written(header: &'a Header, files: &[WrittenFile], encrypted: bool) -> Self {
+        let files = files.iter().map(|file| CataloguedVolume {
+            bytes: file.bytes,
+            sha256: crate::crypto::hex(&file.sha256),
+        });
+        Self { header, files: files.collect(), encrypted }
+    }
+
+    /// One whose files were found; they were not read.
+    fn found(path: &Path, header: &'a Header) -> io::Result<Self> {
+        let files = archive_files(path)?.into_iter().map(|file| {
+            let bytes = file.symlink_metadata()?.len();
+            Ok(CataloguedVolume { bytes, sha256: String::new() })
+        });
+        let encrypted = path.extension().is_some_and(|extension| extension == "age");
+        Ok(Self { header, files: files.collect::<io::Result<_>>()?, encrypted })
+    }
 }
 
 impl Catalogue {
@@ -250,7 +328,11 @@ impl Catalogue {
             for archive in &catalogue.archives {
                 let file = folder.join(&archive.name);
                 if is_written(archive) {
-                    kept.extend((!is_gone(&file)).then(|| archive.clone()));
+                    if archive.is_gone(folder) {
+                        archive.remove(folder)?;
+                    } else {
+                        kept.push(archive.clone());
+                    }
                     continue;
                 }
                 let known = catalogue.archives.iter().chain(&kept);
@@ -262,9 +344,20 @@ impl Catalogue {
             catalogue
                 .archives
                 .push(CataloguedArchive { name: file_name(path), ..CataloguedArchive::default() });
-            let own = catalogue.archives.iter().filter(|archive| archive.server_id == server_id);
-            Ok(own.map(|archive| archive.sequence).max().unwrap_or(0))
+            Ok(catalogue.highest_of(server_id))
         })
+    }
+
+    /// The highest number of the archives of a server; 0: there is none, or the catalogue cannot be read.
+    #[must_use]
+    pub fn highest_sequence(folder: &Path, server_id: &str) -> u64 {
+        let catalogue = Self::read(folder).ok().flatten().unwrap_or_default();
+        catalogue.highest_of(server_id)
+    }
+
+    fn highest_of(&self, server_id: &str) -> u64 {
+        let own = self.archives.iter().filter(|archive| archive.server_id == server_id);
+        own.map(|archive| archive.sequence).max().unwrap_or(0)
     }
 
     /// The backup to this file made nothing.
@@ -348,11 +441,7 @@ impl Catalogue {
         Self::change(folder, |catalogue| {
             let names = choose(catalogue);
             let removed = catalogue.removable(folder, &names);
-            for archive in &removed {
-                let path = folder.join(&archive.name);
-                std::fs::remove_file(&path)
-                    .map_err(|source| CatalogueError::Remove { path, source })?;
-            }
+            removed.iter().try_for_each(|archive| archive.remove(folder))?;
             catalogue.archives.retain(|archive| !removed.contains(archive));
             Ok(removed)
         })
@@ -369,10 +458,9 @@ impl Catalogue {
         }
         let mut archives = Vec::new();
         for file in archives_in(folder).map_err(failed)? {
-            let (path, bytes) = (folder.join(&file.name), file.bytes);
+            let path = folder.join(&file.name);
             let Some(header) = identify(&path) else { continue };
-            let encrypted = file.name.ends_with(".age");
-            let made = NewArchive { header: &header, bytes, sha256: None, encrypted };
+            let made = NewArchive::found(&path, &header).map_err(failed)?;
             archives.push(CataloguedArchive::new(file.name, &made));
         }
         archives.sort_by_key(|archive| archive.sequence);
@@ -394,13 +482,11 @@ fn unfinished(
     file: &Path,
     (is_known, identify): (bool, Identify<'_>),
 ) -> Option<CataloguedArchive> {
-    match remove_leftover(file) {
+    match remove_leftovers(file) {
         Ok(false) => Some(entry.clone()),
         Ok(true) => {
-            let bytes = file.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?.len();
             let header = if is_known { None } else { identify(file) }?;
-            let encrypted = entry.name.ends_with(".age");
-            let made = NewArchive { header: &header, bytes, sha256: None, encrypted };
+            let made = NewArchive::found(file, &header).ok()?;
             Some(CataloguedArchive::new(entry.name.clone(), &made))
         }
         Err(error) => {
@@ -410,21 +496,7 @@ fn unfinished(
     }
 }
 
-/// Removes parts of archives whose backups were killed before the catalogue listed them. Only names that `chatto backup` gives
-/// are looked at, and a part that a process is writing stays.
-fn remove_unlisted_parts(folder: &Path) {
-    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let archive = name.strip_prefix('.').and_then(|name| name.strip_suffix(".partial"));
-        let Some(archive) = archive.filter(|name| is_archive_name(name)) else { continue };
-        if let Err(error) = remove_leftover(&folder.join(archive)) {
-            log::warn!(error:err = error, path:% = entry.path().display(); "what an interrupted backup has left cannot be removed");
-        }
-    }
-}
-
-fn is_gone(file: &Path) -> bool {
+pub(super) fn is_gone(file: &Path) -> bool {
     file.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
@@ -455,52 +527,7 @@ pub fn check_name(path: &Path) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, why))
 }
 
-/// A file with a name that `chatto backup` gives: `2026-11-21T06-00-00Z.tar.gz`, or with `-2` before the dot, or with `.age`
-/// at the end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundArchive {
-    pub name: String,
-    pub bytes: u64,
-}
-
-/// The files of a folder that have such names, sorted.
-///
-/// # Errors
-/// The system's error.
-pub fn archives_in(folder: &Path) -> io::Result<Vec<FoundArchive>> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if is_archive_name(&name)
-            && let Ok(about) = entry.metadata()
-            && about.is_file()
-        {
-            found.push(FoundArchive { name, bytes: about.len() });
-        }
-        if found.len() >= CATALOGUE_ARCHIVES_MAX {
-            break;
-        }
-    }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(found)
-}
-
-fn is_archive_name(name: &str) -> bool {
-    let plain = name.strip_suffix(".age").unwrap_or(name);
-    let Some(stem) = plain.strip_suffix(".tar.gz") else { return false };
-    let Some((time, number)) = stem.split_once('Z') else { return false };
-    let pattern = "dddd-dd-ddTdd-dd-dd";
-    let is_time = time.len() == pattern.len()
-        && time.chars().zip(pattern.chars()).all(|(c, p)| match p {
-            'd' => c.is_ascii_digit(),
-            p => c == p,
-        });
-    let is_number = |number: &str| number.bytes().all(|byte| byte.is_ascii_digit());
-    is_time && (number.is_empty() || number.strip_prefix('-').is_some_and(is_number))
-}
-
-fn file_name(path: &Path) -> String {
+pub(super) fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
@@ -524,7 +551,8 @@ mod tests {
         let former = Catalogue::begin(path, SERVER, &no_archives).unwrap();
         std::fs::write(path, "archive").unwrap();
         let header = header(sequence);
-        let made = NewArchive { header: &header, bytes: 7, sha256: Some([1; 32]), encrypted: true };
+        let file = WrittenFile { bytes: 7, sha256: [1; 32] };
+        let made = NewArchive::written(&header, &[file], true);
         Catalogue::complete(path, &made).unwrap();
         former
     }
@@ -691,24 +719,5 @@ mod tests {
             assert!(check_name(Path::new(name)).is_err(), "{name:?}");
         }
         check_name(Path::new("mnt/daily.tar.gz")).unwrap();
-    }
-
-    #[test]
-    fn only_names_that_a_backup_gives_are_names_of_archives() {
-        for name in [
-            "2026-11-21T06-00-00Z.tar.gz",
-            "2026-11-21T06-00-00Z.tar.gz.age",
-            "2026-11-21T06-00-00Z-12.tar.gz",
-        ] {
-            assert!(is_archive_name(name), "{name}");
-        }
-        for name in [
-            "yearly.tar.gz",
-            "2026-11-21T06-00-00Z.age",
-            "2026-11-21T06-00-00Zx.tar.gz",
-            "Z.tar.gz",
-        ] {
-            assert!(!is_archive_name(name), "{name}");
-        }
     }
 }

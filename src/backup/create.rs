@@ -53,8 +53,8 @@ pub struct BackupPlan {
     pub boot_id: String,
     /// RFC 3339.
     pub created_at: String,
-    /// The highest number of the archives beside this one.
-    pub former_sequence: u64,
+    /// [`Export::next_sequence`]
+    pub sequence: u64,
 }
 
 /// No archive was made.
@@ -158,8 +158,7 @@ impl Backup<'_> {
         sink: W,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(W, Header, Manifest), CreateError> {
-        let sequence = self.export.next_sequence(self.plan.former_sequence).await;
-        let header = self.header(sequence.map_err(CreateError::Open)?);
+        let header = self.header();
         let archive = ArchiveWriter::begin(sink, header.clone())?;
         let excluded = excluded_streams().into_iter().map(|(stream, reason)| Excluded {
             stream: stream.to_owned(),
@@ -178,7 +177,7 @@ impl Backup<'_> {
         Ok((sink, header, manifest))
     }
 
-    fn header(&self, sequence: u64) -> Header {
+    fn header(&self) -> Header {
         let plan = self.plan;
         Header {
             format: super::archive::FORMAT,
@@ -186,7 +185,7 @@ impl Backup<'_> {
             versions: StoreVersions::OWN.into(),
             server_id: self.export.server_id().to_owned(),
             epoch: hex(self.export.epoch()),
-            sequence,
+            sequence: plan.sequence,
             boot_id: plan.boot_id.clone(),
             created_at: plan.created_at.clone(),
             streams: ArchivedStream::ALL.iter().map(|stream| stream.name().to_owned()).collect(),

@@ -194,6 +194,8 @@ fn count(number: u32) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::catalogue::NewArchive;
+    use super::super::volumes::WrittenFile;
     use super::*;
     use ArchiveState::{Complete, Damaged, Verified};
 
@@ -312,10 +314,9 @@ mod tests {
         for (name, sequence) in [("a", 1), ("b", 2), ("c", 3), ("d", 4)] {
             Catalogue::begin(&path(name), "S0000000000000001", &|_| None).unwrap();
             std::fs::write(path(name), "archive").unwrap();
-            let (bytes, sha256, encrypted) = (7, None, true);
             let header = header(sequence);
-            let made =
-                super::super::catalogue::NewArchive { header: &header, bytes, sha256, encrypted };
+            let file = WrittenFile { bytes: 7, sha256: [1; 32] };
+            let made = NewArchive::written(&header, &[file], true);
             Catalogue::complete(&path(name), &made).unwrap();
             Catalogue::set_state(&path(name), Some(&header), Verified).unwrap();
         }

@@ -92,6 +92,26 @@ impl TargetFile {
         Ok(Self::new(path.to_owned(), temporary, (file, None)))
     }
 
+    /// As [`Self::create`], for another file of the same archive.
+    ///
+    /// # Errors
+    /// As [`Self::create`].
+    pub(super) fn create_beside(&self, path: &Path) -> io::Result<Self> {
+        Self::create(path, self.floor.clone())
+    }
+
+    /// Gives the file that is being written another name in the same folder.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub(super) fn rename(&mut self, path: &Path) -> io::Result<()> {
+        let temporary = temporary(path);
+        std::fs::rename(&self.temporary, &temporary)?;
+        self.temporary = temporary;
+        path.clone_into(&mut self.path);
+        Ok(())
+    }
+
     fn new(path: PathBuf, temporary: PathBuf, (file, floor): (File, Option<SpaceFloor>)) -> Self {
         Self {
             path,
@@ -137,7 +157,15 @@ impl TargetFile {
         self.file.sync_all()?;
         std::fs::rename(&self.temporary, &self.path)?;
         self.is_committed = true;
-        File::open(directory(&self.path))?.sync_all()
+        match File::open(directory(&self.path))?.sync_all() {
+            // Some file systems cannot sync a directory.
+            Err(error)
+                if matches!(Errno::from_io_error(&error), Some(Errno::NOTSUP | Errno::INVAL)) =>
+            {
+                Ok(())
+            }
+            synced => synced,
+        }
     }
 
     fn check_space(&self) -> io::Result<()> {

@@ -25,6 +25,7 @@ mod setup_link;
 mod start;
 mod status;
 mod tree;
+mod usb;
 mod user;
 mod version;
 
@@ -39,6 +40,7 @@ use argv::Invocation;
 use output::Output;
 use progress::ProgressStyle;
 
+use crate::app;
 use crate::config::{Faults, Inputs, Loaded, Purpose, load};
 use crate::limits::OUTPUT_FLUSH_TIMEOUT;
 use crate::media::image;
@@ -99,6 +101,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let mut args = args.into_iter().skip(1).peekable();
     if args.next_if(|word| word == image::WORKER_ARGUMENT).is_some() {
         return image::run_worker(args);
+    }
+    if args.next_if(|word| word == app::usb::WORKER_ARGUMENT).is_some() {
+        return app::usb::run_worker();
     }
     let words: Vec<OsString> = args.collect();
     // The words are wrong, so the parser does not say whether this one is among them.
@@ -163,6 +168,7 @@ fn execute(chatto: Chatto) -> Exit {
         Command::Backup(args) => backup::run(&context, &args),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Keys(args) => keys::run(&context, &args.command),
+        Command::Usb(args) => usb::run(&context, &args.command),
     };
     match done {
         Ok(exit) => exit,

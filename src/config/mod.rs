@@ -17,6 +17,7 @@ mod resolve;
 mod rules;
 mod secrets;
 mod settings;
+mod sticks;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use settings::{
 };
 #[cfg(feature = "test-support")]
 pub use settings::{Bootstrap, BootstrapUser};
+pub use sticks::{Stick, Sticks, SticksError, is_stick_id, is_stick_name};
 pub use table::{Default, Key, Kind, Stage};
 
 use crate::limits::CONFIG_FILE_MAX_BYTES;

@@ -98,12 +98,15 @@ impl AgeError {
     }
 }
 
-impl<W: Write> AgeWriter<W> {
-    /// Derives the key, which takes [`memory_needed`] for the work factor for that long, and writes the header.
+/// What encrypts one file: the key is derived, and nothing is written yet.
+pub struct Encryption(Encryptor);
+
+impl Encryption {
+    /// Derives the key, which takes [`memory_needed`] for the work factor for that long.
     ///
     /// # Errors
-    /// The output's error, or `InvalidInput` for a work factor of 0 or above [`AGE_WORK_FACTOR_MAX`].
-    pub fn new(output: W, passphrase: &Secret, work_factor: u8) -> io::Result<Self> {
+    /// `InvalidInput` for a work factor of 0 or above [`AGE_WORK_FACTOR_MAX`].
+    pub fn new(passphrase: &Secret, work_factor: u8) -> io::Result<Self> {
         if !(1..=AGE_WORK_FACTOR_MAX).contains(&work_factor) {
             return Err(io::ErrorKind::InvalidInput.into());
         }
@@ -112,7 +115,25 @@ impl<W: Write> AgeWriter<W> {
         let recipients: [&dyn age::Recipient; 1] = [&recipient];
         let encryptor = Encryptor::with_recipients(recipients.into_iter());
         return_free_memory();
-        encryptor.map_err(io::Error::other)?.wrap_output(output).map(Self)
+        encryptor.map_err(io::Error::other).map(Self)
+    }
+
+    /// Writes the header.
+    ///
+    /// # Errors
+    /// The output's error.
+    pub fn begin<W: Write>(self, output: W) -> io::Result<AgeWriter<W>> {
+        self.0.wrap_output(output).map(AgeWriter)
+    }
+}
+
+impl<W: Write> AgeWriter<W> {
+    /// [`Encryption::new`] and [`Encryption::begin`].
+    ///
+    /// # Errors
+    /// As theirs.
+    pub fn new(output: W, passphrase: &Secret, work_factor: u8) -> io::Result<Self> {
+        Encryption::new(passphrase, work_factor)?.begin(output)
     }
 
     /// Writes the last chunk; without it the file counts as truncated.

@@ -81,3 +81,32 @@ pub const EPOCH_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 /// Longer than the interval and an election (at most 9 s), in which META cannot be read.
 pub const EPOCH_CHECK_TTL: Duration = Duration::from_secs(12);
 const _: () = assert!(EPOCH_CHECK_TTL.as_secs() > EPOCH_CHECK_INTERVAL.as_secs() + 9);
+/// Bytes of a volume of an archive on FAT, whose files have at most 4 GiB less one byte. Some programs stop at 2 GiB.
+pub const FAT_VOLUME_BYTES: u64 = 2 << 30;
+/// Volumes of an archive: their numbers have three digits.
+pub const VOLUMES_MAX: usize = 999;
+/// Bytes of the list of paired sticks.
+pub const STICKS_FILE_MAX_BYTES: u64 = 64 << 10;
+/// Characters of the name of a stick.
+pub const STICK_NAME_MAX_CHARACTERS: usize = 32;
+/// Bytes of the file that identifies a stick, and of other small files on it.
+pub const STICK_FILE_MAX_BYTES: u64 = 4 << 10;
+/// Bytes of what udev knows of a device.
+pub const UDEV_FACTS_MAX_BYTES: u64 = 64 << 10;
+/// Bytes of a line between the process that mounts a stick and the one that writes to it.
+pub const WORKER_LINE_MAX_BYTES: usize = 64 << 10;
+/// How long a backup to a stick waits for a clock that is not set yet.
+pub const CLOCK_WAIT: Duration = Duration::from_secs(60);
+/// A stick that has a verified backup younger than this gets none when the machine starts with it plugged in.
+pub const STICK_BACKUP_FRESH: Duration = Duration::from_secs(20 * 3600);
+/// How long after its start a machine counts as just started.
+pub const MACHINE_START: Duration = Duration::from_secs(600);
+/// Bytes that are read at a time from a stick, past the page cache. Addresses and lengths are multiples of the block size of
+/// every disk.
+pub const DIRECT_READ_BYTES: usize = 1 << 20;
+/// See [`DIRECT_READ_BYTES`].
+pub const DIRECT_READ_ALIGNMENT: usize = 4096;
+/// Names that are shown of what is on a stick.
+pub const STICK_NAMES_SHOWN: usize = 20;
+/// Bytes of an answer that a person types at a question.
+pub const ANSWER_MAX_BYTES: usize = 256;

@@ -204,7 +204,7 @@ fn watch_in_thread(
     mut on_line: impl FnMut(&[u8]) + Send + 'static,
 ) -> io::Result<()> {
     std::thread::Builder::new().name("nats-child".to_owned()).spawn(move || {
-        read_lines(BufReader::new(stderr), &mut on_line);
+        read_lines(BufReader::new(stderr), CHILD_LINE_MAX_BYTES, &mut on_line);
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while waitid(WaitId::Pid(pid), options).is_err_and(|error| error == Errno::INTR) {}
         let mut state = lifetime.state.lock();
@@ -217,8 +217,12 @@ fn watch_in_thread(
     Ok(())
 }
 
-/// Lines without their end, cut at [`CHILD_LINE_MAX_BYTES`], until the writer closes.
-fn read_lines(mut from: impl BufRead, on_line: &mut impl FnMut(&[u8])) {
+/// Lines without their end, cut at `max_bytes`, until the writer closes.
+pub(super) fn read_lines(
+    mut from: impl BufRead,
+    max_bytes: usize,
+    on_line: &mut impl FnMut(&[u8]),
+) {
     let mut line = Vec::new();
     loop {
         let (used, ended) = match from.fill_buf() {
@@ -226,7 +230,7 @@ fn read_lines(mut from: impl BufRead, on_line: &mut impl FnMut(&[u8])) {
             Ok(bytes) => {
                 let end = bytes.iter().position(|byte| *byte == b'\n');
                 let text = bytes.get(..end.unwrap_or(bytes.len())).unwrap_or_default();
-                let room = CHILD_LINE_MAX_BYTES.saturating_sub(line.len());
+                let room = max_bytes.saturating_sub(line.len());
                 line.extend_from_slice(text.get(..room).unwrap_or(text));
                 (text.len() + usize::from(end.is_some()), end.is_some())
             }
@@ -253,7 +257,8 @@ mod tests {
         let long = "x".repeat(CHILD_LINE_MAX_BYTES * 3);
         let text = format!("one\n\n{long}\ntwo");
         let mut lines = Vec::new();
-        read_lines(BufReader::with_capacity(7, text.as_bytes()), &mut |line: &[u8]| {
+        let from = BufReader::with_capacity(7, text.as_bytes());
+        read_lines(from, CHILD_LINE_MAX_BYTES, &mut |line: &[u8]| {
             lines.push(line.to_vec());
         });
         let lengths: Vec<_> = lines.iter().map(Vec::len).collect();

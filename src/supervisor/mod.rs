@@ -22,6 +22,7 @@ mod settings;
 mod signals;
 mod start;
 mod start_error;
+mod worker;
 
 pub use bundled::{Bundled, UnpackError, bundled_server};
 pub use connection::Connection;
@@ -35,3 +36,4 @@ pub use notify::Notify;
 pub use settings::{Config, SyncInterval, memory_bytes};
 pub use signals::{Signal, Signals};
 pub use start_error::StartError;
+pub use worker::{Worker, WorkerEnd, run_system_program};

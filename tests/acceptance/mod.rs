@@ -24,6 +24,7 @@ mod start;
 mod strangers;
 mod transcripts;
 mod unread;
+mod usb;
 
 use chatto::crypto::{hex, sha256};
 use serde_json::json;

@@ -31,7 +31,7 @@ inside systemctl is-enabled --quiet chatto.service || fail 'the service is not e
 [ "$(inside stat -c '%U:%G %a' /etc/chatto/chatto.toml)" = 'root:chatto 640' ] || fail 'mode of chatto.toml'
 [ "$(inside stat -c '%U:%G %a' /var/lib/chatto)" = 'chatto:chatto 750' ] || fail 'mode of the data directory'
 ! shows 'setup#' inside journalctl -u chatto --no-pager || fail 'the journal has the token of the setup link'
-for unit in chatto.service chatto-backup.service; do
+for unit in chatto.service chatto-backup.service chatto-usb-backup@sda1.service; do
     inside systemd-analyze verify --man=no "$unit" || fail "systemd-analyze verify $unit"
 done
 

@@ -97,7 +97,7 @@ with_systemd() { # PACKAGE
     in_container -i /srv/package.rpm
     grep -q 'sudo systemctl enable --now chatto; sudo chatto setup-link' "$work/said" || fail 'no word about the first steps'
     ! inside systemctl is-enabled --quiet chatto.service || fail 'the preset does not decide'
-    for unit in chatto.service chatto-backup.service; do
+    for unit in chatto.service chatto-backup.service chatto-usb-backup@sda1.service; do
         inside systemd-analyze verify --man=no "$unit" || fail "systemd-analyze verify $unit"
     done
     inside systemctl enable --now --quiet chatto.service

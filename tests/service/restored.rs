@@ -37,7 +37,7 @@ async fn archive(nats: &Nats, runtime: &Runtime, blobs: &Blobs) -> Vec<u8> {
         program: "a test".to_owned(),
         boot_id: "a boot".to_owned(),
         created_at: "2026-11-30T12:00:00Z".to_owned(),
-        former_sequence: 0,
+        sequence: 1,
     };
     let backup = Backup { export: &export, blobs, plan: &plan };
     let scope = Scope::new(runtime, "backup", 4);

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use argh::{ArgsInfo, FromArgs};
 
 mod backup;
+mod usb;
 
 pub(super) use backup::*;
+pub(super) use usb::*;
 
 /// chatto: a team-chat server for small boards.
 #[derive(FromArgs, ArgsInfo, Debug)]
@@ -79,6 +81,7 @@ pub(super) enum Command {
     Backup(Backup),
     Restore(Restore),
     Keys(Keys),
+    Usb(Usb),
     CheckConfig(CheckConfig),
     Version(Version),
     Completions(Completions),

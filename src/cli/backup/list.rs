@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::backup::catalogue::{
-    ArchiveState, Catalogue, CatalogueError, CataloguedArchive, FoundArchive, archives_in,
-};
+use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError, CataloguedArchive};
+use crate::backup::folder::{FoundArchive, archives_in};
 use crate::cli::args::BackupList;
 use crate::cli::output::{row, size_text};
 use crate::cli::{CliError, Context, Exit};
@@ -73,7 +72,7 @@ impl<'a> Row<'a> {
     fn of(archive: &'a CataloguedArchive, folder: &Path, now_ms: i64) -> Self {
         let state = match archive.state {
             ArchiveState::Writing => ArchiveState::Writing.word(),
-            _ if folder.join(&archive.name).symlink_metadata().is_err() => "missing",
+            _ if archive.is_gone(folder) => "missing",
             _ if !archive.is_unchanged(folder) => "changed",
             state => state.word(),
         };

@@ -5,7 +5,6 @@ mod list;
 mod prune;
 mod verify;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ fn make(
             require_mount: args.require_mount,
             allow_plaintext: args.allow_plaintext,
         },
-        configuration: configuration(loaded),
+        configuration: app::backup_configuration(loaded),
     };
     let mut meter = Meter::new(context, "backed up");
     let made = app::backup(&loaded.settings, &request, &mut |done, total| meter.show(done, total));
@@ -187,13 +186,6 @@ fn target(given: Option<&Path>, configured: &Path) -> BackupTarget {
         Some(path) => BackupTarget::File(path.to_owned()),
         None => BackupTarget::Folder(configured.to_owned()),
     }
-}
-
-/// Settings that are set and no secret, as `check-config` shows them.
-fn configuration(loaded: &Loaded) -> BTreeMap<String, String> {
-    let shown = loaded.effective.iter().filter_map(|one| Some((&one.name, one.value.as_ref()?)));
-    let shown = shown.filter(|(_, value)| *value != "***");
-    shown.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 /// Shows bytes, rate and remaining time.

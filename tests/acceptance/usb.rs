@@ -1,0 +1,217 @@
+//! Backups on memory sticks, with the kernel's ext4 on a loop device in the place of a stick. What udev would know is written
+//! where udev has it, in a mount namespace of the command. FAT, exFAT, plugging in and pulling out need a machine of their own
+//! (tests/guest).
+
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use super::seeded;
+use crate::support::server::Server;
+
+const PASSPHRASE: &str = "correct horse battery";
+
+/// A loop device with an ext4 file system.
+struct Stick {
+    device: String,
+    uuid: String,
+}
+
+fn output(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+impl Stick {
+    fn new(server: &Server, name: &str, mib: u32) -> Self {
+        let image = server.dir().join(name);
+        std::fs::File::create(&image).unwrap().set_len(u64::from(mib) << 20).unwrap();
+        output(Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-L", "CHATTO-BKP"]).arg(&image));
+        let device = output(Command::new("/usr/sbin/losetup").args(["-f", "--show"]).arg(&image));
+        let uuid =
+            output(Command::new("/usr/sbin/blkid").args(["-s", "UUID", "-o", "value", &device]));
+        Self { device, uuid }
+    }
+
+    /// Runs a script with `chatto` in its path on a machine on which this stick is plugged in.
+    fn script(&self, server: &Server, script: &str) -> Output {
+        let Self { device, uuid } = self;
+        server.shell(&format!(
+            "exec unshare --mount bash -euc 'PATH=$PATH:/usr/sbin
+            mount -t tmpfs none /run; mkdir -p /run/udev/data
+            number=$(printf %d:%d 0x$(stat -c %t {device}) 0x$(stat -c %T {device}))
+            printf \"E:ID_BUS=usb\\nE:ID_FS_TYPE=ext4\\nE:ID_FS_UUID={uuid}\\nE:ID_FS_LABEL=CHATTO-BKP\\n\" >/run/udev/data/b$number
+            {script}'"
+        ))
+    }
+
+    fn chatto(&self, server: &Server, command: &str) -> (i32, Value, String) {
+        let done = self.script(server, &format!("chatto {command} --json"));
+        let said = String::from_utf8(done.stderr).unwrap();
+        let fields = serde_json::from_slice(&done.stdout).unwrap_or(Value::Null);
+        (done.status.code().unwrap(), fields, said)
+    }
+
+    fn run(&self, server: &Server) -> (i32, Value, String) {
+        self.chatto(server, &format!("usb run {} --passphrase-file passphrase", self.device))
+    }
+
+    fn pair(&self, server: &Server, options: &str) {
+        let (code, _, said) =
+            self.chatto(server, &format!("usb pair {} --name Blue --yes {options}", self.device));
+        assert_eq!(code, 0, "{said}");
+    }
+
+    /// Runs a script while the stick is mounted at `m`.
+    fn mounted(&self, server: &Server, script: &str) -> String {
+        let done = self.script(server, &format!("mkdir -p m; mount {} m; {script}", self.device));
+        let said = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(done.status.success(), "{said}");
+        String::from_utf8(done.stdout).unwrap()
+    }
+}
+
+impl Drop for Stick {
+    fn drop(&mut self) {
+        Command::new("/usr/sbin/losetup").args(["-d", &self.device]).status().ok();
+    }
+}
+
+/// A server that runs without root's rights, with a history.
+fn server() -> Server {
+    let mut server = Server::prepare();
+    std::fs::write(server.dir().join("chatto.toml"), "").unwrap();
+    server.become_nobody();
+    server.run();
+    seeded(&server.owner());
+    std::fs::write(server.dir().join("passphrase"), PASSPHRASE).unwrap();
+    server
+}
+
+/// Whether this machine can play a stick; a developer's account cannot.
+fn is_possible() -> bool {
+    let is_possible =
+        rustix::process::geteuid().is_root() && PathBuf::from("/dev/loop-control").exists();
+    if !is_possible {
+        eprintln!("REDUCED: sticks need root and loop devices");
+    }
+    is_possible
+}
+
+#[test]
+fn a_stick_that_is_paired_gets_backups_from_which_a_server_comes_back() {
+    if !is_possible() {
+        return;
+    }
+    let server = server();
+    let stick = Stick::new(&server, "stick.img", 400);
+    let (code, _, said) = stick.run(&server);
+    assert_eq!(code, 77);
+    assert!(said.contains("is not paired") && said.contains("chatto usb pair"), "{said}");
+    assert_eq!(stick.mounted(&server, "ls m"), "lost+found\n");
+    let (code, _, said) =
+        stick.chatto(&server, &format!("usb pair {} --name Blue --yes", stick.device));
+    assert_eq!(code, 2, "keys go nowhere by default");
+    assert!(said.contains("--with-keys or --without-keys"), "{said}");
+    stick.pair(&server, "--with-keys");
+
+    let (code, done, said) = stick.run(&server);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(
+        (&done["verified"], &done["backups"], &done["keys"]),
+        (&json!(true), &json!(1), &json!(1))
+    );
+    let (code, done, said) = stick.run(&server);
+    assert_eq!((code, &done["backups"]), (0, &json!(2)), "{said}");
+    let found = stick.mounted(
+        &server,
+        "cd m/CHATTO; find . -type f | sort; stat -c %u S*; cat S*/.chatto-backups.json",
+    );
+    assert_eq!(found.matches("\"state\": \"verified\"").count(), 2, "{found}");
+    for part in [
+        "./README.txt\n",
+        "./bin/chatto-",
+        "./stick.json\n",
+        "/keys.age\n",
+        "/000001-",
+        "\n65534\n",
+    ] {
+        assert!(found.contains(part), "{part} is missing: {found}");
+    }
+    assert!(!found.contains("keys.age.old"), "{found}");
+
+    // Another machine, with the stick and the passphrase only.
+    let mut other = Server::prepare();
+    std::fs::write(other.dir().join("passphrase"), PASSPHRASE).unwrap();
+    stick.mounted(
+        &other,
+        "cp m/CHATTO/bin/chatto-* ./chatto; ./chatto restore m/CHATTO/S*/000002-*.age --passphrase-file passphrase
+         ./chatto keys import m/CHATTO/S*/keys.age --passphrase-file passphrase",
+    );
+    other.run();
+    let ada = other.client().log_in("ada");
+    let history = ada.history(&ada.room("general"));
+    assert!(history.iter().any(|message| message.body == "message 4"), "{history:?}");
+}
+
+#[test]
+fn a_stick_that_looks_like_a_paired_one_or_is_in_use_is_not_written_to() {
+    if !is_possible() {
+        return;
+    }
+    let server = server();
+    let paired = Stick::new(&server, "paired.img", 400);
+    paired.pair(&server, "--without-keys");
+    let mut forged = Stick::new(&server, "forged.img", 100);
+    forged.uuid.clone_from(&paired.uuid);
+    let (code, _, said) = forged.run(&server);
+    assert_eq!(code, 77, "{said}");
+    assert!(said.contains("not its id"), "{said}");
+    assert_eq!(forged.mounted(&server, "ls m"), "lost+found\n");
+    let said = paired.mounted(
+        &server,
+        &format!(
+            "chatto usb run {} --passphrase-file passphrase 2>&1 || echo code $?",
+            paired.device
+        ),
+    );
+    assert!(said.contains("eject it there first") && said.ends_with("code 75\n"), "{said}");
+
+    // A link in the place of the directory of the backups leads nowhere.
+    let target = server.data_dir().join("backups");
+    std::fs::create_dir_all(&target).unwrap();
+    let id = paired.run(&server).1["archive"].clone();
+    assert!(id.is_string());
+    paired.mounted(
+        &server,
+        &format!("cd m/CHATTO; s=$(echo S*); mv $s kept; ln -s {} $s", target.display()),
+    );
+    let (code, _, said) = paired.run(&server);
+    assert_eq!(code, 74, "{said}");
+    assert_eq!(std::fs::read_dir(&target).unwrap().count(), 0);
+
+    let (code, done, _) = paired.chatto(&server, "usb forget Blue");
+    assert_eq!((code, &done["name"]), (0, &json!("Blue")));
+    assert_eq!(paired.run(&server).0, 77);
+}
+
+#[test]
+fn a_full_stick_keeps_what_it_has() {
+    if !is_possible() {
+        return;
+    }
+    let server = server();
+    let stick = Stick::new(&server, "stick.img", 400);
+    stick.pair(&server, "--without-keys");
+    assert_eq!(stick.run(&server).0, 0);
+    stick.mounted(&server, "dd if=/dev/zero of=m/fill bs=1M 2>&1 || true; sync");
+    let (code, _, said) = stick.run(&server);
+    assert_eq!(code, 74, "{said}");
+    assert!(said.contains("Blue") && said.contains("free"), "{said}");
+    let found = stick.mounted(&server, "ls -A m/CHATTO/S*; rm m/fill");
+    assert_eq!(found.lines().count(), 2, "a part was left: {found}");
+    let (code, done, said) = stick.run(&server);
+    assert_eq!((code, &done["backups"]), (0, &json!(2)), "{said}");
+}
