@@ -28,6 +28,7 @@ mod tree;
 mod usb;
 mod user;
 mod version;
+mod wget;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -98,7 +99,12 @@ impl Context {
 
 /// Runs the command that the arguments name; the first argument is the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let mut args = args.into_iter().skip(1).peekable();
+    let mut args = args.into_iter();
+    let is_wget = args.next().is_some_and(|program| wget::is_meant(&program));
+    if is_wget {
+        return ExitCode::from(wget::run(args).code());
+    }
+    let mut args = args.peekable();
     if args.next_if(|word| word == image::WORKER_ARGUMENT).is_some() {
         return image::run_worker(args);
     }

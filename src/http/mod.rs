@@ -24,6 +24,7 @@ mod health_only;
 mod io;
 mod pages;
 mod permits;
+mod probe;
 mod realtime;
 mod response;
 mod serve;
@@ -36,6 +37,7 @@ mod tls;
 
 pub use config::{Config, Deadlines, Network, NetworkError, PublicUrl};
 pub use health::{Readiness, Ready};
+pub use probe::{ProbeError, probe};
 pub use serve::{BindError, Listener};
 pub use startup::StartupServer;
 pub use tls::{Tls, TlsError, TlsFileError, TlsFiles};

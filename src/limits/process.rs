@@ -1,4 +1,6 @@
-//! Limits of the process of nats-server.
+//! Limits of the process of nats-server, and of the server in a container.
+
+use std::time::Duration;
 
 use super::KIB;
 
@@ -12,3 +14,11 @@ pub const CHILD_LINES_KEPT: usize = 16;
 pub const CHILD_OOM_SCORE_ABOVE: i32 = 300;
 /// The highest `oom_score_adj` (proc(5)).
 pub const OOM_SCORE_MAX: i32 = 1000;
+
+// --- containers ----------------------------------------------------------------------------------
+
+/// How often PID 1 of a container looks for processes whose exit status nobody has read.
+pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(10);
+/// Time for the response to a health check by the program itself (`wget` in the container image). Containers' own
+/// deadlines are usually shorter.
+pub const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(10);

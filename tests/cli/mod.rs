@@ -3,6 +3,7 @@
 mod operator;
 mod process;
 mod start;
+mod wget;
 
 /// Every transcript: arguments, environment, standard input, both outputs, exit code.
 #[test]

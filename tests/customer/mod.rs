@@ -16,7 +16,7 @@ use crate::support::golden;
 use crate::support::nats::server_binary;
 use crate::support::s3::proxy::{Fate, FaultyS3};
 use crate::support::s3::{Kind, OWNER, S3Server, modes, s3};
-use crate::support::server::Server;
+use crate::support::server::{BINARY, Server};
 
 /// One block of a text.
 struct Block {
@@ -302,8 +302,13 @@ fn start(file: &str) {
 fn beside_server(file: &str) {
     let server = Server::start();
     let script = script(file).replace(":4000", &format!(":{}", server.port()));
-    let output = server.shell(&script);
-    assert!(output.status.success(), "{file}: {}", String::from_utf8_lossy(&output.stderr));
+    // With the machine's wget, and with the one of the container image.
+    std::os::unix::fs::symlink(BINARY, server.dir().join("wget")).unwrap();
+    for path in ["", "PATH=.:$PATH\n"] {
+        let output = server.shell(&format!("{path}{script}"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{file} after {path:?}: {said}");
+    }
 }
 
 fn here() -> PathBuf {
