@@ -16,7 +16,7 @@ use crate::operator::{self, Operations};
 use crate::realtime::{self, Realtime};
 use crate::runtime::{Clock, Runtime, Scope, Stop, blocking, limited_read};
 use crate::service::Service;
-use crate::supervisor::{DataDir, LockWait, Notify, Role, Signal, Signals};
+use crate::supervisor::{DataDir, LockWait, Notify, Role, Signal, Signals, reap_orphans};
 
 use super::error::AppError;
 use super::parts;
@@ -49,6 +49,7 @@ pub fn run(loaded: Loaded, events: Arc<dyn Events>) -> Result<(), AppError> {
         let tasks = Scope::new(&runtime, "process", TASKS_MAX);
         let tls = load_tls(&loaded.settings).await?;
         tasks.spawn("signals", watch_signals(signals, stop.clone(), tls.clone()))?;
+        tasks.spawn("orphans", reap_orphans(clock.clone(), stop.clone()))?;
         let process = ServerProcess {
             settings: loaded.settings,
             tls,

@@ -52,14 +52,35 @@ impl ProcessIdentity {
 
 /// When the process started, in clock ticks since boot; `None` when it has ended (also a zombie) or is hidden.
 pub(super) fn started_ticks(pid: i32) -> Option<u64> {
-    let stat = limited_read(&PathBuf::from(format!("/proc/{pid}/stat")), STAT_MAX_BYTES).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    // The name stands in parentheses and may contain anything.
-    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let stat = stat(pid)?;
+    let mut fields = stat.split_whitespace();
     if matches!(fields.next()?, "Z" | "X") {
         return None;
     }
     fields.nth(START_TIME_FIELD - 1)?.parse().ok()
+}
+
+/// The parent of a process that has ended and whose exit status nobody has read; `None` for any other.
+pub(super) fn parent_of_dead(pid: i32) -> Option<i32> {
+    let stat = stat(pid)?;
+    let mut fields = stat.split_whitespace();
+    if fields.next()? != "Z" {
+        return None;
+    }
+    fields.next()?.parse().ok()
+}
+
+/// All processes that `/proc` shows.
+pub(super) fn processes() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// The fields of `/proc/PID/stat` from the third one on, the state.
+fn stat(pid: i32) -> Option<String> {
+    let stat = limited_read(&PathBuf::from(format!("/proc/{pid}/stat")), STAT_MAX_BYTES).ok()?;
+    // The name stands in parentheses and may contain anything.
+    Some(String::from_utf8_lossy(&stat).rsplit_once(')')?.1.to_owned())
 }
 
 #[cfg(test)]
