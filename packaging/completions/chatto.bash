@@ -25,7 +25,7 @@ _chatto() {
     'assets check') words='--config --json --quiet --progress --no-color --help' ;;
     'assets move') words='--to --config --json --quiet --progress --no-color --help' ;;
     'backup') words='verify list prune extract --output --encrypt --passphrase --passphrase-file --assets --include-s3 --accept-missing --verify --keep-last --keep-daily --keep-weekly --keep-monthly --prune-dry-run --require-mount --allow-plaintext --config --json --quiet --progress --no-color --help' ;;
-    'backup verify') words='--level --restore-test --work-dir --check-s3 --passphrase --passphrase-file --max-work-factor --config --json --quiet --progress --no-color --help' ;;
+    'backup verify') words='--newest --every --level --restore-test --work-dir --check-s3 --passphrase --passphrase-file --max-work-factor --config --json --quiet --progress --no-color --help' ;;
     'backup list') words='--config --json --quiet --progress --no-color --help' ;;
     'backup prune') words='--keep-last --keep-daily --keep-weekly --keep-monthly --dry-run --config --json --quiet --progress --no-color --help' ;;
     'backup extract') words='--output --format --keys --keys-passphrase-file --passphrase --passphrase-file --max-work-factor --work-dir --config --json --quiet --progress --no-color --help' ;;

@@ -62,6 +62,8 @@ complete -c chatto -n '__fish_seen_subcommand_from backup; and not __fish_seen_s
 complete -c chatto -n '__fish_seen_subcommand_from backup; and not __fish_seen_subcommand_from verify list prune extract' -l prune-dry-run -d 'show what the --keep options would remove, and remove nothing'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and not __fish_seen_subcommand_from verify list prune extract' -l require-mount -d 'refuse to write to the file system of / or of the data: another medium must be mounted there'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and not __fish_seen_subcommand_from verify list prune extract' -l allow-plaintext -d 'write an archive that is not encrypted even to a USB or removable disk, FAT or exFAT'
+complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from verify' -l newest -d 'check the newest archive of this server in the directory'
+complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from verify' -l every -x -d 'do nothing if a restore test was successful in the last n days'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from verify' -l level -x -d 'how much is checked: header or full'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from verify' -l restore-test -d 'also restore it into a throwaway store, compare everything, and read every room'
 complete -c chatto -n '__fish_seen_subcommand_from backup; and __fish_seen_subcommand_from verify' -l work-dir -x -d 'directory for the throwaway store'

@@ -102,6 +102,18 @@ pub enum BackupError {
 }
 
 impl BackupError {
+    /// Whether the server must know of it: not of a backup that cannot be one of its store, that was asked for in a wrong
+    /// way, or beside which another one is running.
+    #[must_use]
+    pub fn is_noted(&self) -> bool {
+        !matches!(
+            self,
+            Self::App(AppError::NoData { .. } | AppError::Lock(_))
+                | Self::Create(CreateError::Running)
+                | Self::Medium(MediumError::Plaintext { .. })
+        )
+    }
+
     /// The exit code.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -14,6 +14,7 @@ mod keys;
 mod medium;
 mod offline;
 mod open_files;
+pub mod operations;
 mod parts;
 mod port_holder;
 mod reach;

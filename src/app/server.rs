@@ -222,6 +222,7 @@ impl ServerProcess {
         self.start_operator(&operations)?;
         self.start_sweep(service)?;
         self.start_checking_bucket(service)?;
+        self.start_owner_notices(service)?;
         self.start_saving_errors()?;
 
         self.start_realtime(&realtime)?;
@@ -333,6 +334,12 @@ impl ServerProcess {
     fn start_checking_bucket(&self, service: &Service) -> Result<(), AppError> {
         let (service, stop) = (service.clone(), self.stop.clone());
         Ok(self.tasks.spawn("bucket", async move { service.watch_files(&stop).await })?)
+    }
+
+    fn start_owner_notices(&self, service: &Service) -> Result<(), AppError> {
+        let (service, stop) = (service.clone(), self.stop.clone());
+        let watching = async move { service.owner_notices().watch(&stop).await };
+        Ok(self.tasks.spawn("owner-notices", watching)?)
     }
 
     fn start_saving_errors(&self) -> Result<(), AppError> {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::domain::{BackupKind, BackupResult, BackupVerdict};
 use crate::nats::Nats;
 use crate::observe::{recent_errors, rfc3339};
 use crate::operator::{
-    DiskStatus, HeldRoomStatus, KeysStatus, NatsStatus, S3Status, StatusReport, StatusSource,
-    StreamStatus, VERSION,
+    BackupStatus, BackupsStatus, DiskStatus, HeldRoomStatus, KeysStatus, NatsStatus, S3Status,
+    StatusReport, StatusSource, StreamStatus, VERSION,
 };
 use crate::realtime::Realtime;
 use crate::runtime::Clock;
-use crate::service::{BucketView, Service};
+use crate::service::{BackupOverview, BucketView, Service};
 use crate::storage::{RoomHold, Storage};
 use crate::supervisor::HealthWatch;
 
@@ -53,6 +54,7 @@ async fn report(from: &Sources) -> StatusReport {
         .storage
         .state()
         .read(|tables| tables.users.values().filter(|user| !user.deleted).count());
+    let overview = overview(from).await;
     StatusReport {
         ready: reason.is_none(),
         reason: reason.map(|reason| reason.word().to_owned()),
@@ -84,8 +86,11 @@ async fn report(from: &Sources) -> StatusReport {
         streams: streams(from).await,
         unfolded_events: from.storage.unfolded().0,
         held_rooms: from.storage.held_rooms().into_iter().map(held_room).collect(),
-        keys: keys(from).await,
-        last_verified_backup: None,
+        keys: overview.as_ref().map(keys),
+        last_verified_backup: overview
+            .as_ref()
+            .and_then(|overview| Some(rfc3339(overview.backups.results.last_verified()?.at_ms))),
+        backups: overview.as_ref().map(backups),
         differences: from.register.as_ref().map(Register::differing).unwrap_or_default(),
         recent_errors: shown
             .map(|error| format!("{} {}: {}", rfc3339(error.at_ms), error.target, error.text))
@@ -105,15 +110,53 @@ fn bucket(bucket: BucketView) -> S3Status {
     }
 }
 
-async fn keys(from: &Sources) -> Option<KeysStatus> {
+/// What is known of backups and of key exports.
+async fn overview(from: &Sources) -> Option<BackupOverview> {
     if !from.nats.is_connected() {
         return None;
     }
-    let unexported = from.storage.unexported_keys().await.ok()?;
-    Some(KeysStatus {
-        people_without_export: unexported.people,
-        exported: unexported.exported_ms.map(rfc3339),
-    })
+    from.service.owner_notices().overview().await.ok()
+}
+
+fn keys(overview: &BackupOverview) -> KeysStatus {
+    KeysStatus {
+        people_without_export: overview.keys.people,
+        exported: overview.keys.exported_ms.map(rfc3339),
+    }
+}
+
+fn backups(overview: &BackupOverview) -> BackupsStatus {
+    let results = &overview.backups.results;
+    let notices = overview.notices.iter();
+    BackupsStatus {
+        last: results.backups().next().map(backup),
+        last_verified: results.last_verified().map(backup),
+        last_failed: results.last_failed().map(backup),
+        last_restore_test: results.last(BackupKind::RestoreTest).map(backup),
+        late: overview.is_late(),
+        notices: notices.map(|one| format!("{} {}", one.text, one.action)).collect(),
+    }
+}
+
+fn backup(result: &BackupResult) -> BackupStatus {
+    BackupStatus {
+        kind: match result.kind {
+            BackupKind::Directory => "directory",
+            BackupKind::Stick => "stick",
+            BackupKind::RestoreTest => "restore test",
+        },
+        verdict: match result.verdict {
+            BackupVerdict::Verified => "verified",
+            BackupVerdict::Complete => "complete",
+            BackupVerdict::Unverified => "not verified",
+            BackupVerdict::Failed => "failed",
+        },
+        time: rfc3339(result.at_ms),
+        place: result.place.clone(),
+        reason: Some(result.reason.clone()).filter(|reason| !reason.is_empty()),
+        bytes: result.bytes,
+        sequence: result.sequence,
+    }
 }
 
 /// A held room with its reason and the reason's cause.

@@ -73,24 +73,15 @@ fn text(report: &Value) -> String {
     if let Value::Object(_) = field(report, "s3") {
         line("s3", s3(field(report, "s3")));
     }
-    line("backup", format!("last verified: {}", shown(field(report, "last_verified_backup"))));
+    for value in backups(field(report, "backups")) {
+        line("backup", value);
+    }
     line("keys", keys_text(field(report, "keys")));
-    for stream in field(report, "streams").as_array().into_iter().flatten() {
-        let replicas = field(stream, "replicas");
-        let drift = if replicas == field(nats, "replicas_configured") {
-            ""
-        } else {
-            " (differs from nats.replicas)"
-        };
-        let bytes = size_text(field(stream, "bytes").as_u64().unwrap_or_default());
-        line(
-            "stream",
-            format!(
-                "{} {} messages, {bytes}, replicas {replicas}{drift}",
-                shown(field(stream, "name")),
-                field(stream, "messages")
-            ),
-        );
+    for notice in field(field(report, "backups"), "notices").as_array().into_iter().flatten() {
+        line("see to", shown(notice));
+    }
+    for value in streams(report) {
+        line("stream", value);
     }
     for held in field(report, "held_rooms").as_array().into_iter().flatten() {
         line(
@@ -113,6 +104,61 @@ fn shown(value: &Value) -> String {
         Value::Null => "none".to_owned(),
         other => other.to_string(),
     }
+}
+
+/// The streams of the store.
+fn streams(report: &Value) -> Vec<String> {
+    let configured = field(field(report, "nats"), "replicas_configured");
+    let text = |stream: &Value| {
+        let replicas = field(stream, "replicas");
+        let drift = if replicas == configured { "" } else { " (differs from nats.replicas)" };
+        let bytes = size_text(field(stream, "bytes").as_u64().unwrap_or_default());
+        format!(
+            "{} {} messages, {bytes}, replicas {replicas}{drift}",
+            shown(field(stream, "name")),
+            field(stream, "messages")
+        )
+    };
+    field(report, "streams").as_array().into_iter().flatten().map(text).collect()
+}
+
+/// How backups ended: the last verified one, the last that failed, and the last restore test.
+fn backups(backups: &Value) -> Vec<String> {
+    if backups.is_null() {
+        return vec!["unknown, as the store does not reply".to_owned()];
+    }
+    let late = if field(backups, "late") == &json!(true) { "; late" } else { "" };
+    let verified = match field(backups, "last_verified") {
+        Value::Null => format!("never verified{late}"),
+        backup => format!("last verified {}{late}", backup_text(backup)),
+    };
+    let mut lines = vec![verified];
+    let more = [("last failed", "last_failed"), ("last restore test", "last_restore_test")];
+    for (what, name) in more {
+        let backup = field(backups, name);
+        if !backup.is_null() {
+            lines.push(format!("{what} {}", backup_text(backup)));
+        }
+    }
+    lines
+}
+
+/// When, where, and what went wrong.
+fn backup_text(backup: &Value) -> String {
+    let text = |name: &str| field(backup, name).as_str().unwrap_or_default();
+    let place = match text("kind") {
+        "stick" => format!("stick {}", text("place")),
+        _ => text("place").to_owned(),
+    };
+    let verdict = match text("verdict") {
+        "verified" => String::new(),
+        verdict => format!(" ({verdict})"),
+    };
+    let reason = match text("reason") {
+        "" => String::new(),
+        reason => format!(": {reason}"),
+    };
+    format!("{}, {place}{verdict}{reason}", text("time"))
 }
 
 /// Whether a key export holds all keys.

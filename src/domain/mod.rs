@@ -4,6 +4,7 @@
 
 mod account;
 mod authority;
+mod backup;
 mod file;
 pub mod id;
 mod network;
@@ -18,6 +19,7 @@ mod token;
 
 pub use account::{CustomStatus, EmailAddress, SessionEnd, TimeFormat, User, UserSettings};
 pub use authority::Authority;
+pub use backup::{ArchiveCheck, BackupKind, BackupResult, BackupResults, BackupVerdict};
 pub use file::{Chunk, Detected, File, FileLocation, FileState, Multipart, Upload, UploadStatus};
 pub use id::{AssetId, EventId, FileGroup, GroupId, IdError, RoomId, UserId};
 pub use network::ClientNetwork;

@@ -198,6 +198,7 @@ by_kind!(
     service::FileError,
     service::ServerImageError,
     service::LinkError,
+    service::OverviewError,
     service::StoreError,
 );
 

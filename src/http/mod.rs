@@ -22,6 +22,7 @@ mod head;
 mod health;
 mod health_only;
 mod io;
+mod operations;
 mod pages;
 mod permits;
 mod probe;
@@ -83,6 +84,7 @@ impl Server {
         app.at("/api/realtime").get(realtime::route);
         assets::routes(&mut app);
         auth::routes(&mut app);
+        operations::routes(&mut app);
         pages::routes(&mut app);
         Self { app, runtime: runtime.clone() }
     }

@@ -110,3 +110,23 @@ pub const DIRECT_READ_ALIGNMENT: usize = 4096;
 pub const STICK_NAMES_SHOWN: usize = 20;
 /// Bytes of an answer that a person types at a question.
 pub const ANSWER_MAX_BYTES: usize = 256;
+/// Bytes of the path or stick name in a result of a backup that the store remembers.
+pub const BACKUP_PLACE_MAX_BYTES: usize = 256;
+/// Bytes of the reason in such a result.
+pub const BACKUP_REASON_MAX_BYTES: usize = 512;
+/// Results of one kind with one verdict that the store remembers; the oldest are dropped.
+pub const BACKUP_RESULTS_SAME_MAX: usize = 4;
+/// Results that the store remembers: of three kinds with four verdicts.
+pub const BACKUP_RESULTS_MAX: usize = 3 * 4 * BACKUP_RESULTS_SAME_MAX;
+const _: () = assert!(
+    BACKUP_RESULTS_MAX * (BACKUP_PLACE_MAX_BYTES + BACKUP_REASON_MAX_BYTES + 64)
+        < NATS_PAYLOAD_MAX_BYTES
+);
+/// Age of the last verified backup, and of a store without one, after which owners are told.
+pub const BACKUP_LATE_AFTER: Duration = Duration::from_secs(48 * 3600);
+/// How long a failed backup is shown to owners if none of its kind follows.
+pub const BACKUP_FAILURE_SHOWN: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Age of a key that no export holds after which owners are told: a nightly export has had its time.
+pub const KEYS_UNEXPORTED_AFTER: Duration = Duration::from_secs(48 * 3600);
+/// How often a server looks whether owners must be told something, for its log.
+pub const OWNER_NOTICES_INTERVAL: Duration = Duration::from_secs(60);

@@ -17,8 +17,8 @@ pub use exit::Exit;
 pub use operations::{Operations, OperatorParts};
 pub use server::{BindError, Server};
 pub use status::{
-    DiskStatus, HeldRoomStatus, KeysStatus, NatsStatus, S3Status, StatusReport, StatusSource,
-    StreamStatus,
+    BackupStatus, BackupsStatus, DiskStatus, HeldRoomStatus, KeysStatus, NatsStatus, S3Status,
+    StatusReport, StatusSource, StreamStatus,
 };
 pub use wire::OperatorError;
 

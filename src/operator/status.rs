@@ -39,8 +39,10 @@ pub struct StatusReport {
     pub held_rooms: Vec<HeldRoomStatus>,
     /// Whether a key export holds the keys of all messages; absent while the store does not reply.
     pub keys: Option<KeysStatus>,
-    /// Time of the last verified backup; always absent in this version.
+    /// Time of the last verified backup; absent also while the store does not reply.
     pub last_verified_backup: Option<String>,
+    /// How backups ended; absent while the store does not reply.
+    pub backups: Option<BackupsStatus>,
     /// Settings that differ between processes of the cluster but should not.
     pub differences: Vec<String>,
     /// Errors that were logged recently, oldest first.
@@ -54,6 +56,39 @@ pub struct KeysStatus {
     pub people_without_export: usize,
     /// When the newest export was made; absent: never.
     pub exported: Option<String>,
+}
+
+/// How backups ended, as the commands that made them have reported.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupsStatus {
+    /// The last one of any kind; restore tests aside.
+    pub last: Option<BackupStatus>,
+    pub last_verified: Option<BackupStatus>,
+    /// The last one that failed or could not be verified.
+    pub last_failed: Option<BackupStatus>,
+    pub last_restore_test: Option<BackupStatus>,
+    /// No verified backup is young enough.
+    pub late: bool,
+    /// What owners are told, each with what to do.
+    pub notices: Vec<String>,
+}
+
+/// The result of a backup or of a restore test.
+#[derive(Debug, Clone, Serialize)]
+pub struct BackupStatus {
+    /// `directory`, `stick` or `restore test`.
+    pub kind: &'static str,
+    /// `verified`, `complete`, `not verified` or `failed`.
+    pub verdict: &'static str,
+    pub time: String,
+    /// A path, or the name of a stick.
+    pub place: String,
+    /// Why it is not verified.
+    pub reason: Option<String>,
+    /// Of the archive; 0: none.
+    pub bytes: u64,
+    /// The number of the archive; 0: none.
+    pub sequence: u64,
 }
 
 /// A held room: one of its stored events cannot be processed.

@@ -12,8 +12,9 @@ use super::passwords::Passwords;
 use super::throttle::Throttle;
 use super::{
     Accounts, Assets, Deletions, Directory, FileWorks, Links, Markers, Members, Messages,
-    PendingUpdates, Presences, ReadBarrier, ResumeCursors, Roles, RoomFiles, Rooms, Server,
-    ServerImages, Service, Sessions, SignUp, Sweeper, Timeline, Typing, Uploads, Users, Variants,
+    OwnerNotices, PendingUpdates, Presences, ReadBarrier, ResumeCursors, Roles, RoomFiles, Rooms,
+    Server, ServerImages, Service, Sessions, SignUp, Sweeper, Timeline, Typing, Uploads, Users,
+    Variants,
 };
 
 impl Service {
@@ -108,6 +109,12 @@ impl Service {
             timeline: self.timeline(),
             attachments: self.attachments(),
         }
+    }
+
+    /// What owners must know of the server's operation.
+    #[must_use]
+    pub fn owner_notices(&self) -> OwnerNotices<'_> {
+        OwnerNotices { storage: &self.inner.storage, clock: &self.inner.clock }
     }
 
     /// The presences and typing events that wait for the end of their second.

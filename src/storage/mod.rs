@@ -48,6 +48,7 @@ pub use files::{Files, UnreadableFile, Uploads};
 pub use fold::held::{HoldReason, RoomHold};
 pub use import::{Import, Kept, Lacking, Present, Source};
 pub use journal::append::{Appended, Draft, DraftView, RequestId};
+pub use kv::backup_results::{BackupLog, KnownBackups};
 pub use kv::counters::{Counted, Counter, Counters, FoundCounter};
 pub use kv::key_store::{
     KeyImportMode, KeyStore, KeyStoreFound, KeysImported, KeysRead, StoredKey, Unexported,

@@ -17,6 +17,7 @@ use crate::storage::files::{Files, Uploads};
 use crate::storage::fold::held::RoomHold;
 use crate::storage::fold::{Folder, checkpoint, task};
 use crate::storage::journal::append::Journal;
+use crate::storage::kv::backup_results::BackupLog;
 use crate::storage::kv::counters::Counters;
 use crate::storage::kv::key_store::{KeyStore, Unexported};
 use crate::storage::kv::keys::Keys;
@@ -238,6 +239,12 @@ impl Storage {
     /// [`StorageError`]
     pub async fn unexported_keys(&self) -> Result<Unexported, StorageError> {
         self.inner.key_store().unexported().await
+    }
+
+    /// The results of backups.
+    #[must_use]
+    pub fn backup_log(&self) -> BackupLog<'_> {
+        BackupLog { nats: &self.inner.nats, clock: &self.inner.clock }
     }
 
     /// What is delivered to the process's subscriber.

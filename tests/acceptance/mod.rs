@@ -19,6 +19,7 @@ mod fence;
 mod keys;
 mod killed;
 mod killed_restores;
+mod owner_notices;
 mod secret;
 mod start;
 mod strangers;

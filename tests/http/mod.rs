@@ -13,6 +13,7 @@ mod forwarded;
 mod fuzz;
 mod images;
 mod limits;
+mod operations;
 mod pages;
 mod proxies;
 mod realtime;

@@ -34,7 +34,7 @@ pub(super) struct Edge {
     sockets: Scope,
     runtime: Runtime,
     thread: Option<JoinHandle<()>>,
-    _nats: Arc<NatsServer>,
+    nats: Arc<NatsServer>,
 }
 
 /// The settings of a server for tests.
@@ -149,8 +149,13 @@ impl Edge {
             sockets,
             runtime,
             thread: Some(thread),
-            _nats: Arc::clone(nats),
+            nats: Arc::clone(nats),
         }
+    }
+
+    /// The address of the store.
+    pub(super) fn nats_url(&self) -> String {
+        self.nats.url()
     }
 
     /// Calls the service in-process, as the operator does.

@@ -158,9 +158,15 @@ pub(in crate::cli) struct BackupPrune {
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "verify")]
 pub(in crate::cli) struct BackupVerify {
-    /// the archive
+    /// the archive, or with --newest a directory of archives
     #[argh(positional, arg_name = "file")]
     pub(in crate::cli) file: PathBuf,
+    /// check the newest archive of this server in the directory
+    #[argh(switch)]
+    pub(in crate::cli) newest: bool,
+    /// do nothing if a restore test was successful in the last n days
+    #[argh(option, arg_name = "n")]
+    pub(in crate::cli) every: Option<u32>,
     /// how much is checked: header or full
     #[argh(option, arg_name = "level", default = "VerifyLevel::Full")]
     pub(in crate::cli) level: VerifyLevel,

@@ -2,6 +2,7 @@
 
 mod extract;
 mod list;
+mod note;
 mod prune;
 mod verify;
 
@@ -47,23 +48,32 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
             "a passphrase is for --encrypt; add it, or leave the passphrase out",
         ));
     }
-    let passphrase = args.encrypt.then(|| flags.read_new(context)).transpose()?;
-    context.log_to_terminal();
     let target = target(args.output.as_deref(), &settings.backup.directory);
-    if let BackupTarget::File(path) = &target {
-        warn_of_name(context, path, args.encrypt);
-    }
-    // It writes what it keeps in memory for some seconds.
-    if let Some(server) = running(settings)? {
-        server.call("backup.prepare", json!({}))?;
-    }
-    let report = make(context, &loaded, (args, target, passphrase.clone()))?;
+    let work = Work { context, loaded: &loaded, args };
+    let made = work
+        .passphrase(flags)
+        .and_then(|passphrase| Ok((work.archive(target.clone(), passphrase.clone())?, passphrase)));
+    let (report, passphrase) = match made {
+        Ok(made) => made,
+        Err(unmade) => {
+            if unmade.is_noted {
+                note::failed(context, settings, (&target, &unmade.error));
+            }
+            return Err(unmade.error);
+        }
+    };
     let path = &report.path;
-    let verified = args.verify || retention.is_some();
-    if verified {
-        verify::verify(context, &open_archive(&report.path, passphrase, None)?)?;
+    let is_verified = args.verify || retention.is_some();
+    if is_verified {
+        let checked = open_archive(path, passphrase, None)
+            .and_then(|archive| verify::verify(context, &archive));
+        if let Err(error) = checked {
+            note::made(context, settings, (&report, Some(Err(&error))));
+            return Err(error);
+        }
     }
-    summarise(context, (path, verified, &report));
+    note::made(context, settings, (&report, is_verified.then_some(Ok(()))));
+    summarise(context, (path, is_verified, &report));
     let superseded = match retention {
         Some(retention) => prune_beside(context, (args, retention, &report))?,
         None => Vec::new(),
@@ -72,7 +82,7 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
         "path": path,
         "bytes": report.bytes,
         "encrypted": args.encrypt,
-        "verified": verified,
+        "verified": is_verified,
         "sequence": report.manifest.sequence,
         "streams": report.manifest.streams,
         "assets": report.manifest.assets,
@@ -83,6 +93,75 @@ pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
     });
     context.output.result(&format!("{}\n", path.display()), fields);
     Ok(Exit::Success)
+}
+
+/// An archive that is to be made.
+struct Work<'a> {
+    context: &'a Context,
+    loaded: &'a Loaded,
+    args: &'a Backup,
+}
+
+/// Why there is no archive.
+struct Unmade {
+    error: CliError,
+    /// The server is to know of it.
+    is_noted: bool,
+}
+
+impl From<CliError> for Unmade {
+    fn from(error: CliError) -> Self {
+        Self { is_noted: error.exit != Exit::Usage, error }
+    }
+}
+
+impl From<BackupError> for Unmade {
+    fn from(error: BackupError) -> Self {
+        Self { is_noted: error.is_noted(), error: error.into() }
+    }
+}
+
+impl Work<'_> {
+    fn passphrase(&self, flags: PassphraseFlags<'_>) -> Result<Option<Secret>, Unmade> {
+        let read = self.args.encrypt.then(|| flags.read_new(self.context)).transpose();
+        self.context.log_to_terminal();
+        Ok(read?)
+    }
+
+    fn archive(
+        &self,
+        target: BackupTarget,
+        passphrase: Option<Secret>,
+    ) -> Result<BackupReport, Unmade> {
+        let Self { context, loaded, args } = *self;
+        if let BackupTarget::File(path) = &target {
+            warn_of_name(context, path, args.encrypt);
+        }
+        // It writes what it keeps in memory for some seconds.
+        if let Some(server) = running(&loaded.settings)? {
+            server.call("backup.prepare", json!({})).map_err(CliError::from)?;
+        }
+        let request = BackupRequest {
+            target,
+            passphrase,
+            assets: match (args.include_s3, args.assets) {
+                (true, _) | (_, AssetChoice::All) => AssetScope::All,
+                (_, AssetChoice::Nats) => AssetScope::Nats,
+                (_, AssetChoice::None) => AssetScope::None,
+            },
+            accept_missing: args.accept_missing,
+            medium: MediumRule {
+                require_mount: args.require_mount,
+                allow_plaintext: args.allow_plaintext,
+            },
+            configuration: app::backup_configuration(loaded),
+        };
+        let mut meter = Meter::new(context, "backed up");
+        let made =
+            app::backup(&loaded.settings, &request, &mut |done, total| meter.show(done, total));
+        meter.end();
+        Ok(made?)
+    }
 }
 
 /// Removes what the new archive supersedes.
@@ -101,32 +180,6 @@ fn prune_beside(
         context.output.note(&format!("{verb}: {}", archive.name));
     }
     Ok(pruned.superseded.into_iter().map(|archive| archive.name).collect())
-}
-
-fn make(
-    context: &Context,
-    loaded: &Loaded,
-    (args, target, passphrase): (&Backup, BackupTarget, Option<Secret>),
-) -> Result<BackupReport, CliError> {
-    let request = BackupRequest {
-        target,
-        passphrase,
-        assets: match (args.include_s3, args.assets) {
-            (true, _) | (_, AssetChoice::All) => AssetScope::All,
-            (_, AssetChoice::Nats) => AssetScope::Nats,
-            (_, AssetChoice::None) => AssetScope::None,
-        },
-        accept_missing: args.accept_missing,
-        medium: MediumRule {
-            require_mount: args.require_mount,
-            allow_plaintext: args.allow_plaintext,
-        },
-        configuration: app::backup_configuration(loaded),
-    };
-    let mut meter = Meter::new(context, "backed up");
-    let made = app::backup(&loaded.settings, &request, &mut |done, total| meter.show(done, total));
-    meter.end();
-    Ok(made?)
 }
 
 /// What a person should know beside the path.

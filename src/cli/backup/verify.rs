@@ -1,17 +1,18 @@
 //! `backup verify`: checks an archive without a server.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::Meter;
+use super::{Meter, note};
 use crate::app::{
     self, ArchiveFile, ObjectsChecked, RestoreFailure, RestoreTestError, RestoreTested, TestStage,
     Verified,
 };
 use crate::backup::archive::{ArchiveReader, Header, Manifest};
-use crate::backup::catalogue::{ArchiveState, CatalogueError};
+use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError};
+use crate::backup::contents::Contents;
 use crate::cli::args::{BackupVerify, VerifyLevel};
 use crate::cli::output::{counted, row};
 use crate::cli::passphrase::PassphraseFlags;
@@ -19,7 +20,9 @@ use crate::cli::progress::ProgressBar;
 use crate::cli::restore::{open_archive, passphrase};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::{Purpose, Settings};
-use crate::observe;
+use crate::domain::{BackupKind, BackupVerdict};
+use crate::observe::{self, rfc3339};
+use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliError> {
     if args.level == VerifyLevel::Header && (args.restore_test || args.check_s3) {
@@ -28,9 +31,17 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
     if args.work_dir.is_some() && !args.restore_test {
         return Err(CliError::usage("--work-dir is for --restore-test"));
     }
+    if args.every.is_some() && !(args.restore_test && args.newest) {
+        return Err(CliError::usage("--every is for --restore-test with --newest"));
+    }
+    let file = match args.newest {
+        false => Some(args.file.clone()),
+        true => newest(context, args)?,
+    };
+    let Some(file) = file else { return Ok(Exit::Success) };
     let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
-    let passphrase = passphrase(context, &args.file, flags)?;
-    let archive = open_archive(&args.file, passphrase, args.max_work_factor)?;
+    let passphrase = passphrase(context, &file, flags)?;
+    let archive = open_archive(&file, passphrase, args.max_work_factor)?;
     let settings = match args.restore_test || args.check_s3 {
         true => Some(context.load(Purpose::Local)?.settings),
         false => None,
@@ -41,9 +52,16 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
     let mut found = match (args.level, &settings) {
         (VerifyLevel::Header, _) => Found::of_header(archive.open()?.header().clone()),
         (VerifyLevel::Full, Some(settings)) if args.restore_test => {
-            restore_test(context, settings, (&archive, args.work_dir.as_deref()))?
+            restore_test(context, settings, (&archive, &file, args))?
         }
-        (VerifyLevel::Full, _) => Found::of(verify(context, &archive)?),
+        (VerifyLevel::Full, _) => {
+            let verified = verify(context, &archive);
+            if let Ok(opened) = archive.open() {
+                let result = verified.as_ref().map(drop);
+                note::checked(context, &file, (opened.header(), result));
+            }
+            Found::of(verified?)
+        }
     };
     if let Some(settings) = settings.filter(|_| args.check_s3) {
         found.objects = Some(check_objects(context, &settings, &archive)?);
@@ -51,6 +69,39 @@ pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliErr
     context.output.result(&found.text(), found.fields());
     Ok(if found.wrong_objects() == 0 { Exit::Success } else { Exit::Failed })
 }
+
+/// The newest archive of this server in a directory, as its catalogue says; `None`: the last restore test is not old enough.
+fn newest(context: &Context, args: &BackupVerify) -> Result<Option<PathBuf>, CliError> {
+    let settings = context.load(Purpose::Local)?.settings;
+    let known = app::operations::known(&settings)?;
+    let folder = &args.file;
+    let last = known.results.last(BackupKind::RestoreTest);
+    let last = last.filter(|last| last.verdict == BackupVerdict::Verified);
+    if let (Some(days), Some(last)) = (args.every, last) {
+        let age_ms = Clock::system().unix_ms().saturating_sub(last.at_ms);
+        if (0..i64::from(days).saturating_mul(DAY_MS)).contains(&age_ms) {
+            let text = format!("the last restore test was successful on {}", rfc3339(last.at_ms));
+            context.output.note(&text);
+            context.output.result("", json!({ "last_restore_test": rfc3339(last.at_ms) }));
+            return Ok(None);
+        }
+    }
+    let catalogue = Catalogue::read(folder)?.unwrap_or_default();
+    let archives = catalogue.archives.iter().filter(|archive| {
+        archive.server_id == known.server_id
+            && matches!(archive.state, ArchiveState::Complete | ArchiveState::Verified)
+            && archive.is_unchanged(folder)
+    });
+    match archives.max_by_key(|archive| archive.sequence) {
+        Some(archive) => Ok(Some(folder.join(&archive.name))),
+        None => Err(CliError::new(
+            Exit::Failed,
+            format!("no archive of this server is catalogued in {}", folder.display()),
+        )),
+    }
+}
+
+const DAY_MS: i64 = 24 * 3_600_000;
 
 /// What was found of an archive.
 struct Found {
@@ -138,13 +189,34 @@ impl Found {
 fn restore_test(
     context: &Context,
     settings: &Settings,
-    (archive, place): (&ArchiveFile, Option<&Path>),
+    (archive, file, args): (&ArchiveFile, &Path, &BackupVerify),
 ) -> Result<Found, CliError> {
     let checked = with_meter(context, archive, app::verify_contents);
     enter_state(context, archive, checked.as_ref().map(|(verified, _)| verified));
-    let (verified, contents) = checked?;
+    let checked = checked.map_err(CliError::from);
+    let tested = match &checked {
+        Ok(checked) => test(context, settings, (archive, args.work_dir.as_deref()), checked),
+        Err(error) => Err(CliError::new(error.exit, error.message.clone())),
+    };
+    let opened = archive.open().ok();
+    let header = opened.as_ref().map(ArchiveReader::header);
+    // Of a file that cannot be opened nobody knows whether it is this server's, unless the catalogue says so.
+    if header.is_some() || args.newest {
+        let results = (checked.as_ref().map(drop), tested.as_ref().map(drop));
+        note::restore_tested(context, settings, (file, header), results);
+    }
+    let (verified, _) = checked?;
+    Ok(Found { tested: Some(tested?), ..Found::of(verified) })
+}
+
+fn test(
+    context: &Context,
+    settings: &Settings,
+    (archive, place): (&ArchiveFile, Option<&Path>),
+    (verified, contents): &(Verified, Contents),
+) -> Result<RestoreTested, CliError> {
     let mut meters = TestMeters::new(context);
-    let of = (archive, &verified, &contents);
+    let of = (archive, verified, contents);
     let tested = app::restore_test(settings, of, place, &mut |stage, done, total| {
         meters.show(stage, done, total);
     });
@@ -152,7 +224,7 @@ fn restore_test(
     if tested.as_ref().is_err_and(RestoreTestError::shows_damage) {
         enter(context, archive.set_state(Some(&verified.header), ArchiveState::Damaged));
     }
-    Ok(Found { tested: Some(tested?), ..Found::of(verified) })
+    Ok(tested?)
 }
 
 fn check_objects(

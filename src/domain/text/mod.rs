@@ -46,6 +46,26 @@ fn is_ignorable(c: char) -> bool {
         || CodePointSetData::new::<DefaultIgnorableCodePoint>().contains(c)
 }
 
+/// A text of any origin as one line of at most so many bytes: white space and what is not visible becomes one space, and
+/// what is cut off an ellipsis.
+#[must_use]
+pub fn one_line(text: &str, max_bytes: usize) -> String {
+    const ELLIPSIS: &str = "…";
+    // Enough of it that the rest cannot matter: a character of the result has at least one of the text.
+    let visible: String = text
+        .chars()
+        .take(max_bytes.saturating_mul(4))
+        .map(|c| if is_visible(c) { c } else { ' ' })
+        .collect();
+    let mut line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > max_bytes {
+        let end = line.floor_char_boundary(max_bytes.saturating_sub(ELLIPSIS.len()));
+        line.truncate(end);
+        line.push_str(ELLIPSIS);
+    }
+    line
+}
+
 /// The form in which names are compared: NFKC, full case folding, NFKC again, without invisible characters and with one
 /// space in place of several.
 fn folded(text: &str) -> String {

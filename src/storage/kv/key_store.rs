@@ -82,6 +82,8 @@ pub struct KeysRead {
 pub struct Unexported {
     /// People with a key that no export holds.
     pub people: usize,
+    /// When the oldest of these keys was made, in milliseconds since 1970.
+    pub oldest_ms: Option<i64>,
     /// When the newest export was made, in milliseconds since 1970; `None`: never.
     pub exported_ms: Option<i64>,
 }
@@ -173,7 +175,7 @@ impl KeyStore<'_> {
             let is_active = users.is_active(&user, &record.key_id);
             keys.push(StoredKey { user, key_id: record.key_id, is_active, key });
         }
-        let unexported = self.unexported_of(records.keys()).await?;
+        let unexported = self.unexported_of(&records).await?;
         Ok(KeysRead { server_id: found.server_id.clone(), keys, unreadable, unexported })
     }
 
@@ -183,23 +185,29 @@ impl KeyStore<'_> {
     /// [`StorageError`]
     pub async fn unexported(self) -> Result<Unexported, StorageError> {
         let records = self.records().await?;
-        self.unexported_of(records.keys()).await
+        self.unexported_of(&records).await
     }
 
     async fn unexported_of(
         self,
-        subjects: impl Iterator<Item = &String>,
+        records: &BTreeMap<String, StoredMessage>,
     ) -> Result<Unexported, StorageError> {
         let (transfers, _) = self.transfers().await?;
         let transfers = transfers.unwrap_or_default();
         let exported: HashSet<u64> = numbers(&transfers.exported_ids).collect();
-        let people: HashSet<&str> = subjects
-            .filter_map(|subject| subject.strip_prefix(USER_KEYS)?.split_once('.'))
-            .filter(|(_, key_id)| key_number(key_id).is_none_or(|id| !exported.contains(&id)))
-            .map(|(user, _)| user)
-            .collect();
+        let (mut people, mut oldest_ms) = (HashSet::new(), None::<i64>);
+        for (subject, stored) in records {
+            let of_user = subject.strip_prefix(USER_KEYS).and_then(|key| key.split_once('.'));
+            let Some((user, key_id)) = of_user else { continue };
+            if key_number(key_id).is_some_and(|id| exported.contains(&id)) {
+                continue;
+            }
+            people.insert(user);
+            let made_ms = record(stored)?.created_ms;
+            oldest_ms = Some(oldest_ms.map_or(made_ms, |oldest| oldest.min(made_ms)));
+        }
         let exported_ms = Some(transfers.exported_ms).filter(|ms| *ms > 0);
-        Ok(Unexported { people: people.len(), exported_ms })
+        Ok(Unexported { people: people.len(), oldest_ms, exported_ms })
     }
 
     /// Notes that an export holds these keys. Of those noted before, the ones that are still there stay.

@@ -1,5 +1,6 @@
 //! Buckets: reading and writing a key by compare-and-set, and the small records that lie in one.
 
+pub(crate) mod backup_results;
 pub(crate) mod counters;
 pub(crate) mod key_store;
 pub(crate) mod keys;
