@@ -89,6 +89,16 @@ export const listJoinLinks = async () => (await call<{ links: OpenLink[] }>('/au
 export const revokeJoinLink = (id: string) =>
   call(`/auth/join-links/${encodeURIComponent(id)}`, { method: 'DELETE', headers: { 'X-CSRF-Token': csrfToken() } });
 
+/** What an owner should see to. */
+export interface OwnerNotice {
+  code: string;
+  text: string;
+  action: string;
+}
+
+export const listOwnerNotices = async () =>
+  (await call<{ notices: OwnerNotice[] }>('/api/operations', { method: 'GET' })).notices;
+
 export interface LinkContent {
   kind: 'owner' | 'join';
   serverName: string;

@@ -7,7 +7,7 @@ import { Connection } from './connection.svelte';
 import { Drafts } from './drafts.svelte';
 import { Outbox } from './outbox.svelte';
 import { ReadMarker } from './read-marker.svelte';
-import { forgetUploads, keys, read, write } from './storage';
+import { forgetHiddenNotices, forgetUploads, keys, read, write } from './storage';
 import type { Uploads } from './uploads.svelte';
 
 /** How often presence is sent (contract 7.1). */
@@ -71,6 +71,7 @@ export class Session {
     }
     this.#discardUploads();
     this.#end('');
+    forgetHiddenNotices();
     // Nothing is left for the next user of this browser.
     for (const key of [...keys('draft:'), ...keys('send:'), ...keys('last:'), ...keys('active:')]) write(key, '');
   }

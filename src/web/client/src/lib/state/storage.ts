@@ -36,6 +36,25 @@ export function forgetUploads() {
   }
 }
 
+const HIDDEN_NOTICES = 'hidden-notices';
+/** More notices than there can be at a time, some days of them. */
+const HIDDEN_NOTICES_MAX = 50;
+
+/** The notices for owners that were hidden in this tab. */
+export function hiddenNotices(): readonly string[] {
+  return read(HIDDEN_NOTICES, 'sessionStorage').split('\n').filter((key) => key !== '');
+}
+
+/** Hides a notice in this tab; its key is one line. Returns those that are hidden. */
+export function hideNotice(key: string): readonly string[] {
+  const hidden = [...hiddenNotices().filter((one) => one !== key), key].slice(-HIDDEN_NOTICES_MAX);
+  write(HIDDEN_NOTICES, hidden.join('\n'), 'sessionStorage');
+  return hidden;
+}
+
+/** Shows all notices again. */
+export const forgetHiddenNotices = () => write(HIDDEN_NOTICES, '', 'sessionStorage');
+
 export function keys(start: string): string[] {
   try {
     return Object.keys(localStorage)
