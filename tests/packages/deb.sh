@@ -63,6 +63,10 @@ inside systemctl start chatto-backup.service || fail 'the backup fails'
 [ "$(inside ls /var/lib/chatto/backups | grep -c 'tar.gz.age$')" = 1 ] || fail 'no archive'
 [ "$(inside ls /var/lib/chatto/backups | grep -c 'keys.age$')" = 1 ] || fail 'no export of keys'
 shows verified inside chatto backup list /var/lib/chatto/backups || fail 'the backup was not verified'
+shows 'last verified' inside chatto status || fail 'the server does not know of the backup'
+shows 'last restore test' inside chatto status || fail 'no restore test of the first backup'
+inside systemctl start chatto-backup.service || fail 'the second backup fails'
+shows 'the last restore test was successful' inside journalctl -u chatto-backup --no-pager || fail 'a restore test each night'
 
 # --- another version, with a changed configuration ------------------------------------------------
 dpkg-deb -R "$package" "$work/newer"
