@@ -35,7 +35,8 @@ pub(super) struct Job {
     pub(super) with_keys: bool,
     /// The backup that was made, after [`Phase::Write`].
     pub(super) written: Option<Written>,
-    /// Whether reading it again gave what was written, after [`Phase::Verify`].
+    /// Whether reading it again gave what was written, after [`Phase::Verify`]; with a failure, whether it could not be read
+    /// again.
     pub(super) is_same: bool,
     /// Why there is no verified backup, for [`Phase::Report`].
     pub(super) failure: Option<String>,

@@ -86,7 +86,7 @@ pub fn run(
         false => StickError::Removed,
         true => error,
     });
-    work.report(done.as_ref().err());
+    work.report(&done);
     match done {
         Ok((written, finished)) => Ok(StickRun {
             name,
@@ -229,8 +229,15 @@ impl Work<'_> {
     }
 
     /// Lets the server know the result.
-    fn report(&self, error: Option<&StickError>) {
+    fn report(&self, done: &Result<(Written, Finished), StickError>) {
+        let error = match done {
+            // Nothing happened.
+            Err(StickError::Fresh { .. }) => return,
+            done => done.as_ref().err(),
+        };
         let mut job = self.job(Phase::Report);
+        job.written = done.as_ref().ok().map(|(written, _)| written.clone());
+        job.is_same = matches!(error, Some(StickError::Unverifiable(_)));
         job.failure = error.map(|error| crate::observe::chain(error));
         if let Err(error) = self.work(&mut job, None, &mut |_, _| {}) {
             log::warn!(error:err = error; "the server does not know the result of this backup");

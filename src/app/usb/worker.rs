@@ -10,7 +10,7 @@ use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use serde_json::json;
 
 use crate::app::{BackupError, BackupRequest, BackupTarget, KeysError, MediumRule};
-use crate::app::{backup, backup_configuration, export_keys};
+use crate::app::{backup, backup_configuration, export_keys, operations};
 use crate::backup::catalogue::{ArchiveState, Catalogue, CataloguedArchive};
 use crate::backup::create::AssetScope;
 use crate::backup::keys::KeyFile;
@@ -18,6 +18,7 @@ use crate::backup::retention::Retention;
 use crate::config::{Faults, Inputs, Loaded, Purpose, load};
 use crate::crypto::age::work_factor_within;
 use crate::crypto::{Secret, hex};
+use crate::domain::{BackupKind, BackupResult, BackupVerdict};
 use crate::limits::WORKER_LINE_MAX_BYTES;
 use crate::observe;
 use crate::operator::{Client, Exit};
@@ -154,7 +155,7 @@ fn work(job: &Job) -> Result<Line, JobError> {
         Phase::Write => write(job).map(Line::Written),
         Phase::Verify => verify(job).map(|()| Line::Done),
         Phase::Finish => finish(job).map(Line::Finished),
-        Phase::Report => Ok(Line::Done),
+        Phase::Report => report(job).map(|()| Line::Done),
     }
 }
 
@@ -285,6 +286,26 @@ fn finish(job: &Job) -> Result<Finished, JobError> {
     let own = catalogue.archives.iter().filter(|archive| archive.server_id == written.server_id);
     let backups = own.filter(|archive| archive.is_unchanged(&folder.path())).count();
     Ok(Finished { backups, free_bytes: free_bytes(&folder.path())?, removed, refused })
+}
+
+/// Notes the result in the store.
+fn report(job: &Job) -> Result<(), JobError> {
+    let loaded = load(&Inputs::of_process(job.config.clone()), Purpose::Local)?;
+    let written = job.written.as_ref();
+    let result = BackupResult {
+        kind: BackupKind::Stick,
+        verdict: match (&job.failure, job.is_same) {
+            (None, _) => BackupVerdict::Verified,
+            (Some(_), true) => BackupVerdict::Unverified,
+            (Some(_), false) => BackupVerdict::Failed,
+        },
+        at_ms: Clock::system().unix_ms(),
+        place: job.name.clone(),
+        reason: job.failure.clone().unwrap_or_default(),
+        bytes: written.map_or(0, |written| written.bytes),
+        sequence: written.map_or(0, |written| written.sequence),
+    };
+    Ok(operations::report(&loaded.settings, &result).map_err(BackupError::App)?)
 }
 
 /// Progress as lines, not more than one for each megabyte.

@@ -17,7 +17,8 @@ pub(super) fn failed(
     settings: &Settings,
     (target, error): (&BackupTarget, &CliError),
 ) {
-    let (BackupTarget::File(path) | BackupTarget::Folder(path) | BackupTarget::Stick(path)) = target;
+    let (BackupTarget::File(path) | BackupTarget::Folder(path) | BackupTarget::Stick(path)) =
+        target;
     let result = BackupResult {
         kind: BackupKind::Directory,
         verdict: BackupVerdict::Failed,
