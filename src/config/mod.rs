@@ -53,6 +53,8 @@ pub enum Purpose {
     Start,
     /// To look at it; nothing is changed.
     Check,
+    /// To look at it with whatever rights there are: nothing is changed, and `secrets.toml` need not be readable.
+    Examine,
     /// To reach the store or the running server on this machine.
     Local,
 }
@@ -105,11 +107,34 @@ pub struct Loaded {
     pub effective: Vec<Effective>,
 }
 
+/// A configuration with everything that is wrong with it.
+#[derive(Debug)]
+pub struct Examined {
+    /// Values with a fault are the defaults. `None`: the file could not be read, so nothing is known.
+    pub settings: Option<Settings>,
+    pub faults: Vec<Fault>,
+    /// What is accepted with a remark.
+    pub warnings: Vec<Warning>,
+    /// The file that was read.
+    pub file: Option<PathBuf>,
+    pub effective: Vec<Effective>,
+}
+
 /// Reads and checks the whole configuration.
 ///
 /// # Errors
 /// Everything that is wrong with it.
 pub fn load(inputs: &Inputs, purpose: Purpose) -> Result<Loaded, Faults> {
+    let Examined { settings, faults, warnings, file, effective } = examine(inputs, purpose);
+    match settings {
+        Some(settings) if faults.is_empty() => Ok(Loaded { settings, warnings, file, effective }),
+        _ => Err(Faults(faults)),
+    }
+}
+
+/// Reads the whole configuration, and as much of its values as possible if something is wrong with it.
+#[must_use]
+pub fn examine(inputs: &Inputs, purpose: Purpose) -> Examined {
     let mut faults = Vec::new();
     let mut warnings = Vec::new();
     let chosen = inputs.chosen();
@@ -122,6 +147,9 @@ pub fn load(inputs: &Inputs, purpose: Purpose) -> Result<Loaded, Faults> {
         }),
         None => collect::Collected::default(),
     };
+    // Only a file that is not TOML has faults with a column.
+    let is_toml = |fault: &Fault| !matches!(fault.location, Location::Column { .. });
+    let is_file_read = faults.is_empty() && from_file.faults.iter().all(is_toml);
     let mut from_environment = environment::collect(&inputs.variables, &base);
     for source in [&mut from_file, &mut from_environment] {
         faults.append(&mut source.faults);
@@ -148,11 +176,9 @@ pub fn load(inputs: &Inputs, purpose: Purpose) -> Result<Loaded, Faults> {
     }
     let settings = Settings::from_resolved(&values);
     faults.append(&mut values.defects());
-    if !faults.is_empty() {
-        return Err(Faults(faults));
-    }
     let effective = values.effective();
-    Ok(Loaded { settings, warnings, file: chosen, effective })
+    let settings = is_file_read.then_some(settings);
+    Examined { settings, faults, warnings, file: chosen, effective }
 }
 
 /// Where relative paths start: the directory of the file, else the working directory.

@@ -91,7 +91,7 @@ fn external(values: &Resolved, purpose: Purpose, findings: &mut Findings) {
     }
     for name in GENERATED {
         let used = match purpose {
-            Purpose::Start | Purpose::Check => true,
+            Purpose::Start | Purpose::Check | Purpose::Examine => true,
             Purpose::Local => name == "core.secret_key",
         };
         if used && values.secret(name).is_none() {

@@ -39,8 +39,8 @@ pub(super) fn read(data_dir: &Path, purpose: Purpose) -> Read {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return read,
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => return read,
         Err(error) => {
-            let unimportant =
-                purpose == Purpose::Local && error.kind() == io::ErrorKind::PermissionDenied;
+            let unimportant = matches!(purpose, Purpose::Local | Purpose::Examine)
+                && error.kind() == io::ErrorKind::PermissionDenied;
             if !unimportant {
                 let reason = format!("cannot be read: {error}");
                 read.faults.push(Fault::new(Location::File(path), "", reason));
@@ -93,7 +93,7 @@ fn tighten(path: &Path, purpose: Purpose, read: &mut Read) {
         return;
     }
     let location = Location::File(path.to_owned());
-    if purpose == Purpose::Check {
+    if matches!(purpose, Purpose::Check | Purpose::Examine) {
         let text = "can be read by other accounts; `chatto start` will tighten it to 0600";
         read.warnings.push(Warning::new(location, "", text));
         return;
