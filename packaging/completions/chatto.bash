@@ -10,6 +10,7 @@ _chatto() {
     'init') words='--with-secrets --config --json --quiet --progress --no-color --help' ;;
     'start') words='--config --json --quiet --progress --no-color --help' ;;
     'status') words='--ready --config --json --quiet --progress --no-color --help' ;;
+    'doctor') words='--online --config --json --quiet --progress --no-color --help' ;;
     'setup-link') words='--config --json --quiet --progress --no-color --help' ;;
     'invite') words='list revoke --config --json --quiet --progress --no-color --help' ;;
     'invite list') words='--config --json --quiet --progress --no-color --help' ;;

@@ -69,6 +69,14 @@ impl MediumRule {
     }
 }
 
+/// Whether two places are on the same disk or partition; `None` if the system does not say.
+pub(super) fn is_same(one: &Path, other: &Path) -> Option<bool> {
+    let (one, other) = (existing(one), existing(other));
+    let mounts = mount_list();
+    let sources = (source(&mounts, &one), source(&mounts, &other));
+    Some(device(&one)? == device(&other)? || (sources.0.is_some() && sources.0 == sources.1))
+}
+
 /// The path, or the nearest folder above it that exists.
 fn existing(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());

@@ -9,6 +9,7 @@ mod backup;
 #[cfg(feature = "test-support")]
 mod bootstrap;
 mod check_objects;
+mod doctor;
 mod error;
 mod keys;
 mod medium;
@@ -34,6 +35,7 @@ pub use backup::{
     BackupError, BackupReport, BackupRequest, BackupTarget, backup, backup_configuration,
 };
 pub use check_objects::{ObjectsChecked, WrongObject, check_objects};
+pub use doctor::{Check, Extent, Verdict, doctor};
 pub use error::{AppError, catalogue_exit};
 pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
 pub use medium::{MediumError, MediumRule};

@@ -8,6 +8,7 @@ mod assets;
 mod backup;
 mod check_config;
 mod completions;
+mod doctor;
 mod help;
 mod init;
 mod invite;
@@ -167,6 +168,7 @@ fn execute(chatto: Chatto) -> Exit {
         Command::Completions(args) => completions::run(&args),
         Command::Start(_) => start::run(&context),
         Command::Status(args) => status::run(&context, &args),
+        Command::Doctor(args) => doctor::run(&context, &args),
         Command::SetupLink(_) => setup_link::run(&context),
         Command::Invite(args) => invite::run(&context, &args.command),
         Command::User(args) => user::run(&context, &args.command),

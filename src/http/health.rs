@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use serde_json::json;
 use tide::Request;
 
+use super::head::Head;
 use super::response::Response;
 use super::state::App;
 
@@ -23,9 +24,19 @@ pub enum Ready {
     },
 }
 
+/// A request to `/healthz` with this header also gets what the server knows of its client, so that `doctor` can see
+/// what a proxy forwards. It is nothing that the client does not know of itself.
+pub const DOCTOR_HEADER: &str = "x-chatto-doctor";
+
 /// The process is alive if it can respond at all.
-pub(super) async fn healthz(_request: Request<App>) -> tide::Result {
-    alive().into()
+pub(super) async fn healthz(request: Request<App>) -> tide::Result {
+    match Head::of(&request) {
+        Ok(head) if head.headers.contains_key(DOCTOR_HEADER) => {
+            let client = json!({ "status": "ok", "client": head.client, "https": head.is_https });
+            Response::json(StatusCode::OK, &client).into()
+        }
+        _ => alive().into(),
+    }
 }
 
 /// Whether a load balancer may send requests here.

@@ -23,6 +23,7 @@ mod health;
 mod health_only;
 mod io;
 mod operations;
+mod outside;
 mod pages;
 mod permits;
 mod probe;
@@ -35,9 +36,11 @@ mod stream;
 #[cfg(debug_assertions)]
 mod test_routes;
 mod tls;
+mod validity;
 
 pub use config::{Config, Deadlines, Network, NetworkError, PublicUrl};
-pub use health::{Readiness, Ready};
+pub use health::{DOCTOR_HEADER, Readiness, Ready};
+pub use outside::{Origin, OutsideResponse};
 pub use probe::{ProbeError, probe};
 pub use serve::{BindError, Listener};
 pub use startup::StartupServer;

@@ -29,6 +29,7 @@ use crate::runtime::{Clock, blocking, limited_read};
 use super::permits::Permits;
 use super::response::error_bytes;
 use super::stream::{Cooperative, Stream};
+use super::validity::not_after_ms;
 
 /// `webserver.tls.cert_file` and `webserver.tls.key_file`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +73,12 @@ impl TlsFiles {
     /// Whether the pair can be used. Blocks.
     pub fn check(&self) -> Result<(), TlsError> {
         self.load(&provider()).map(drop)
+    }
+
+    /// The end of the certificate's validity in milliseconds since 1970; `None` if it cannot be read. Blocks.
+    #[must_use]
+    pub fn ends_ms(&self) -> Option<i64> {
+        not_after_ms(certificates(&self.cert_file).ok()?.first()?)
     }
 
     /// Whether everybody on this machine can read the key. Blocks.

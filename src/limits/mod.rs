@@ -4,10 +4,12 @@
 //! the document: *contract* is the public client API, *product* the product requirements.
 
 mod backup;
+mod doctor;
 mod files;
 mod images;
 mod process;
 pub use backup::*;
+pub use doctor::*;
 pub use files::*;
 pub use images::*;
 pub use process::*;

@@ -233,14 +233,14 @@ fn write_holder(file: &mut File, role: &Role, clock: &Clock) -> io::Result<()> {
 }
 
 /// Who wrote the lock file last.
-struct Holder {
-    role: Role,
-    process: ProcessIdentity,
+pub(super) struct Holder {
+    pub(super) role: Role,
+    pub(super) process: ProcessIdentity,
 }
 
 impl Holder {
     /// `None`: nobody has written it yet, or it is damaged.
-    fn read(file: &mut File) -> Option<Self> {
+    pub(super) fn read(file: &mut File) -> Option<Self> {
         let mut text = String::new();
         file.rewind().ok()?;
         file.take(HOLDER_FILE_MAX_BYTES).read_to_string(&mut text).ok()?;
@@ -287,7 +287,7 @@ impl OrphanStopper {
 }
 
 /// The nats-server that was last started on the directory.
-fn read_pid_file(dir: &Path) -> Option<ProcessIdentity> {
+pub(super) fn read_pid_file(dir: &Path) -> Option<ProcessIdentity> {
     let text = limited_read(&pid_file(dir), HOLDER_FILE_MAX_BYTES).ok()?;
     let (pid, ticks) = std::str::from_utf8(&text).ok()?.trim().split_once(' ')?;
     Some(ProcessIdentity::new(pid.parse().ok()?, ticks.parse().ok()?))

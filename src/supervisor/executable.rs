@@ -49,7 +49,7 @@ pub(super) fn in_memory(bundled: &Bundled) -> Result<Executable, UnpackError> {
     Ok(Executable::Memory(file))
 }
 
-fn create_memfd() -> Result<OwnedFd, Errno> {
+pub(super) fn create_memfd() -> Result<OwnedFd, Errno> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     match memfd_create("nats-server", flags | MemfdFlags::EXEC) {
         // Kernels before 6.3 do not know the flag, and every memfd of theirs is executable.

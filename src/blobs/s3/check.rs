@@ -47,7 +47,11 @@ impl S3 {
         }
     }
 
-    async fn find_bucket(&self) -> Result<(), S3Error> {
+    /// Looks whether the bucket exists; changes nothing.
+    ///
+    /// # Errors
+    /// [`S3Error::BucketMissing`] if it does not, [`S3Error::Permission`] if this key may not look, and all others.
+    pub async fn find_bucket(&self) -> Result<(), S3Error> {
         let request = Request::new(Method::HEAD, Action::FindBucket, None);
         self.transport.open(&request).await.map(|_| ())
     }

@@ -74,6 +74,7 @@ pub(super) enum Command {
     Init(Init),
     Start(Start),
     Status(Status),
+    Doctor(Doctor),
     SetupLink(SetupLink),
     Invite(Invite),
     User(User),
@@ -108,6 +109,16 @@ pub(super) struct Status {
     /// print nothing, only set the exit code
     #[argh(switch)]
     pub(super) ready: bool,
+}
+
+/// Look for problems of settings, disk, clock, backups and server, and name their fixes; exits with 1 if something must
+/// be done.
+#[derive(FromArgs, ArgsInfo, Debug)]
+#[argh(subcommand, name = "doctor")]
+pub(super) struct Doctor {
+    /// also check what needs the network: host name, public URL, proxy, certificate, S3
+    #[argh(switch)]
+    pub(super) online: bool,
 }
 
 /// Print the one-time link that creates the first owner's account; valid for 30 minutes.
