@@ -1,12 +1,12 @@
 _chatto() {
-  local word path= words= known="|||init||start||status||setup-link||invite||invite list||invite revoke||user||user create||user list||user set-password||user role||user role add||user role remove||assets||assets check||assets move||backup||backup verify||backup list||backup prune||backup extract||restore||keys||keys export||keys import||usb||usb pair||usb list||usb forget||usb run||check-config||version||completions|"
+  local word path= words= known="|||init||start||status||doctor||setup-link||invite||invite list||invite revoke||user||user create||user list||user set-password||user role||user role add||user role remove||assets||assets check||assets move||backup||backup verify||backup list||backup prune||backup extract||restore||keys||keys export||keys import||usb||usb pair||usb list||usb forget||usb run||check-config||version||completions|"
   local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD-1]}"
   case "$previous" in --binary|--config|--keys|--keys-passphrase-file|--output|--passphrase-file|--password-file|-c) COMPREPLY=($(compgen -f -- "$current")); return ;; esac
   for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "$known" in *"|${path:+$path }$word|"*) path="${path:+$path }$word" ;; esac
   done
   case "$path" in
-    '') words='init start status setup-link invite user assets backup restore keys usb check-config version completions --config --json --quiet --progress --no-color --help' ;;
+    '') words='init start status doctor setup-link invite user assets backup restore keys usb check-config version completions --config --json --quiet --progress --no-color --help' ;;
     'init') words='--with-secrets --config --json --quiet --progress --no-color --help' ;;
     'start') words='--config --json --quiet --progress --no-color --help' ;;
     'status') words='--ready --config --json --quiet --progress --no-color --help' ;;

@@ -11,6 +11,7 @@ mod damage;
 mod deleted;
 mod differs;
 mod disk;
+mod doctor;
 mod drill;
 mod external;
 mod failing_calls;
