@@ -92,7 +92,7 @@ complete -c chatto -n '__fish_seen_subcommand_from restore' -l passphrase-file -
 complete -c chatto -n '__fish_seen_subcommand_from restore' -l dry-run -d 'check everything and write nothing'
 complete -c chatto -n '__fish_seen_subcommand_from restore' -l max-work-factor -x -d 'the highest scrypt work factor to accept, 10 to 20'
 complete -c chatto -n '__fish_seen_subcommand_from keys; and not __fish_seen_subcommand_from export import' -a export -d 'Write the keys of all messages to a file, encrypted with a passphrase'
-complete -c chatto -n '__fish_seen_subcommand_from keys; and not __fish_seen_subcommand_from export import' -a import -d 'Add the keys of an export that the store lacks'
+complete -c chatto -n '__fish_seen_subcommand_from keys; and not __fish_seen_subcommand_from export import' -a import -d 'Add the keys of an export that the store lacks or cannot read'
 complete -c chatto -n '__fish_seen_subcommand_from keys; and __fish_seen_subcommand_from export' -l output -s o -r -F -d 'file to write, or a directory for one named by the time'
 complete -c chatto -n '__fish_seen_subcommand_from keys; and __fish_seen_subcommand_from export' -l passphrase -x -d 'passphrase'
 complete -c chatto -n '__fish_seen_subcommand_from keys; and __fish_seen_subcommand_from export' -l passphrase-file -r -F -d 'file with the passphrase'

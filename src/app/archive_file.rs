@@ -1,4 +1,4 @@
-//! The file of an archive: opened once, read as often as needed, decrypted on the way.
+//! The file of an archive: how it is opened, decrypted, read to its end, and found to be complete.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Advice, OFlags, fadvise};
 
-use crate::backup::archive::{ArchiveReader, Header};
+use crate::backup::archive::{ArchiveError, ArchiveReader, Header, Manifest};
 use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError};
+use crate::backup::contents::Contents;
+use crate::backup::restore;
 use crate::backup::volumes::{JoinedFiles, archive_files, archive_path};
 use crate::crypto::Secret;
 use crate::crypto::age::{AgeError, AgeReader, FORM_BYTES, Form};
 use crate::limits::COPY_CHUNK_BYTES;
 
 use super::restore::RestoreFailure;
-
-/// Reads an archive.
-pub(super) type Reader = ArchiveReader<Box<dyn Read>>;
 
 /// The file of an archive, or its volumes.
 pub struct ArchiveFile {
@@ -82,7 +81,7 @@ impl ArchiveFile {
     }
 
     /// Drops what the system has in memory of the file, so that the disk is read. Whether it does is the system's choice.
-    pub(super) fn drop_cache(&self) {
+    fn drop_cache(&self) {
         for file in &self.files {
             if let Err(error) = fadvise(file, 0, None, Advice::DontNeed) {
                 log::debug!(error:err = error; "the archive may be read from memory");
@@ -116,4 +115,55 @@ fn open_file(path: &Path) -> io::Result<File> {
         true => Ok(file),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not an ordinary file")),
     }
+}
+
+/// An archive that was found to be complete.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    pub header: Header,
+    pub manifest: Manifest,
+    /// Of its records and files.
+    pub(super) bytes: u64,
+}
+
+/// Reads a whole archive and checks everything in it. `progress` takes the bytes of its content so far. Blocks.
+///
+/// # Errors
+/// [`RestoreFailure`]
+pub fn verify_archive(
+    archive: &ArchiveFile,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Verified, RestoreFailure> {
+    Ok(read_whole(archive, progress, restore::verify)?.0)
+}
+
+/// As [`verify_archive`]; also counts and sums what the archive brings back, for a restore test.
+///
+/// # Errors
+/// [`RestoreFailure`]
+pub fn verify_contents(
+    archive: &ArchiveFile,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(Verified, Contents), RestoreFailure> {
+    read_whole(archive, progress, Contents::read)
+}
+
+/// Reads an archive, decrypted.
+pub(super) type Reader = ArchiveReader<Box<dyn Read>>;
+
+/// Reads an archive to its end, from the disk.
+fn read_whole<T>(
+    archive: &ArchiveFile,
+    progress: &mut dyn FnMut(u64),
+    read: impl FnOnce(&mut Reader, &mut dyn FnMut(u64)) -> Result<T, ArchiveError>,
+) -> Result<(Verified, T), RestoreFailure> {
+    archive.drop_cache();
+    let mut reader = archive.open()?;
+    let mut bytes = 0;
+    let read = read(&mut reader, &mut |done| {
+        bytes = done;
+        progress(done);
+    })?;
+    let manifest = reader.manifest().cloned().unwrap_or_default();
+    Ok((Verified { header: reader.header().clone(), manifest, bytes }, read))
 }

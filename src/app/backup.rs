@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::backup::archive::{Header, Manifest};
 use crate::backup::catalogue::{Catalogue, CatalogueError, NewArchive, check_name};
 use crate::backup::create::{AssetScope, Backup, BackupPlan, CreateError};
-use crate::backup::target::{SpaceFloor, TargetFile, directory};
+use crate::backup::target::{SpaceFloor, TargetFile, create_private, directory};
 use crate::backup::volumes::TargetArchive;
 use crate::config::{BOOT_ID_VARIABLE, Loaded, Settings};
 use crate::crypto::Secret;
@@ -20,7 +20,7 @@ use crate::storage::Export;
 use crate::supervisor::Signals;
 
 use super::archive_file::ArchiveFile;
-use super::error::{AppError, catalogue_exit, unwritable_exit};
+use super::error::{AppError, catalogue_exit, io_exit, unwritable_exit};
 use super::medium::{MediumError, MediumRule};
 use super::parts;
 use super::reach::Reach;
@@ -79,6 +79,8 @@ pub enum BackupError {
         #[source]
         source: io::Error,
     },
+    #[error("another backup is writing to {}; try again when it has finished", path.display())]
+    Busy { path: PathBuf },
     #[error(transparent)]
     Medium(#[from] MediumError),
     #[error("{} cannot be catalogued", path.display())]
@@ -119,20 +121,20 @@ impl BackupError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::App(error) => error.exit(),
-            Self::Create(CreateError::Running) => Exit::TryAgain,
+            Self::Create(CreateError::Running) | Self::Busy { .. } => Exit::TryAgain,
             Self::Create(CreateError::Interrupted) => Exit::Failed,
             Self::Create(CreateError::Moved { .. }) => Exit::TryAgain,
             Self::Create(CreateError::Open(error)) if error.is_transient() => Exit::Unreachable,
             Self::Create(CreateError::Store(error)) if error.is_transient() => Exit::Unreachable,
             Self::Stick(error) => error.exit(),
             Self::Begin { source, .. } | Self::Catalogue { source, .. } => catalogue_exit(source),
-            Self::Create(_) | Self::Commit { .. } => Exit::Io,
+            Self::Create(CreateError::Write(source)) | Self::Commit { source, .. } => {
+                io_exit(source)
+            }
+            Self::Create(_) => Exit::Io,
             Self::Medium(MediumError::NotMounted { .. }) => Exit::TryAgain,
             Self::Medium(MediumError::Plaintext { .. }) => Exit::Usage,
-            Self::Target { source, .. } => match source.kind() {
-                io::ErrorKind::ResourceBusy => Exit::TryAgain,
-                _ => unwritable_exit(source),
-            },
+            Self::Target { source, .. } => unwritable_exit(source),
         }
     }
 }
@@ -298,14 +300,16 @@ impl Work<'_> {
         let created = match &self.request.target {
             BackupTarget::File(path) => check_name(path)
                 .and_then(|()| check_replaceable(path))
-                .and_then(|()| create_folder(directory(path)))
+                .and_then(|()| create_private(directory(path)))
                 .and_then(|()| TargetFile::create(path, floor)),
             BackupTarget::Folder(folder) | BackupTarget::Stick(folder) => {
-                create_folder(folder).and_then(|()| self.create_in(folder, floor.as_ref()))
+                create_private(folder).and_then(|()| self.create_in(folder, floor.as_ref()))
             }
         };
-        let file = created.and_then(TargetArchive::new);
-        file.map_err(|source| BackupError::Target { path: path.clone(), source })
+        created.and_then(TargetArchive::new).map_err(|source| match source.kind() {
+            io::ErrorKind::ResourceBusy => BackupError::Busy { path: path.clone() },
+            _ => BackupError::Target { path: path.clone(), source },
+        })
     }
 
     /// The folder of this server on the stick, with room for another archive.
@@ -427,12 +431,6 @@ fn check_replaceable(path: &Path) -> io::Result<()> {
         io::ErrorKind::AlreadyExists,
         "it exists and is not an archive; choose another name",
     ))
-}
-
-/// The folder of the archive, readable by this account only.
-fn create_folder(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// The start of this machine, from systemd (`%b` in the unit files, whose sandbox hides the file) or from the kernel; empty

@@ -152,7 +152,7 @@ impl AppError {
         match self {
             Self::Lock(LockError::Unusable { source, .. }) => unwritable_exit(source),
             Self::Lock(LockError::Unsafe { .. }) | Self::Owner { .. } => Exit::Denied,
-            Self::Secrets(CompleteError::Write { .. }) => Exit::Exists,
+            Self::Secrets(CompleteError::Write { source, .. }) => unwritable_exit(source),
             Self::Lock(
                 LockError::HeldByServer { .. }
                 | LockError::HeldByCommand { .. }
@@ -199,10 +199,21 @@ fn embedded_exit(error: &StartError) -> Exit {
     }
 }
 
-/// Files cannot be written to a directory: a fault of the disk, or a wrong directory.
-pub(super) fn unwritable_exit(error: &io::Error) -> Exit {
+/// The exit code of a file that cannot be read or written.
+#[must_use]
+pub fn io_exit(error: &io::Error) -> Exit {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::Denied,
+        _ => Exit::Io,
+    }
+}
+
+/// Files cannot be written to a directory: it is not permitted, a fault of the disk, or a wrong directory.
+#[must_use]
+pub fn unwritable_exit(error: &io::Error) -> Exit {
     const EIO: i32 = 5;
     match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::Denied,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::TimedOut => {
             Exit::Io
         }
@@ -216,7 +227,9 @@ pub(super) fn unwritable_exit(error: &io::Error) -> Exit {
 pub fn catalogue_exit(error: &CatalogueError) -> Exit {
     match error {
         CatalogueError::Busy { .. } => Exit::TryAgain,
-        CatalogueError::Io { .. } | CatalogueError::Remove { .. } => Exit::Io,
+        CatalogueError::Io { source, .. } | CatalogueError::Remove { source, .. } => {
+            io_exit(source)
+        }
         CatalogueError::Damaged { .. } | CatalogueError::Newer { .. } => Exit::Damaged,
     }
 }
@@ -226,7 +239,7 @@ pub(super) fn age_exit(error: &AgeError) -> Exit {
     match error {
         AgeError::WrongPassphrase => Exit::Denied,
         AgeError::TooMuchWork { .. } => Exit::Failed,
-        AgeError::Read(_) => Exit::Io,
+        AgeError::Read(error) => io_exit(error),
         AgeError::Damaged
         | AgeError::NotAge
         | AgeError::Armored

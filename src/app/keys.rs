@@ -10,8 +10,7 @@ use crate::limits::KEY_FILE_KEYS_MAX;
 use crate::operator::Exit;
 use crate::runtime::{Clock, Runtime, blocking, replace_durably};
 use crate::storage::{
-    KeyImportMode, KeyStore, KeyStoreFound, KeysImported, OpenError, StorageError, Unexported,
-    live_processes,
+    KeyStore, KeyStoreFound, KeysImported, OpenError, StorageError, Unexported, live_processes,
 };
 
 use super::error::{AppError, age_exit, unwritable_exit};
@@ -107,6 +106,15 @@ pub struct KeysExported {
     pub unexported: Unexported,
     /// The export is not noted: `status` goes on counting its keys as not exported.
     pub is_noted: bool,
+}
+
+/// Which secret an import may make the store's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyImportMode {
+    /// Only the one that it has.
+    SameSecret,
+    /// Another one than it has, too.
+    NewSecret,
 }
 
 /// What an import did.
@@ -230,7 +238,7 @@ async fn import(
     let present = settings.core.secret_key.as_ref().map(KeyEncryptionKey::derive);
     let is_changed = kek_id.is_some_and(|id| present.as_ref().is_none_or(|kek| kek.id() != id));
     if is_changed {
-        if mode == KeyImportMode::Absent {
+        if mode == KeyImportMode::SameSecret {
             return Err(KeysError::SecretChanged);
         }
         check_stopped(reached).await?;
@@ -245,7 +253,7 @@ async fn import(
     let kek = secret_key(settings)?;
     let server_id = found.as_ref().map_or(&file.server_id, |found| &found.server_id);
     store.prepare_import(server_id, settings.replicas).await?;
-    let keys = store.import(&file.keys, &kek, mode).await?;
+    let keys = store.import(&file.keys, &kek).await?;
     Ok(KeysAdded { keys, generated, is_partial: found.is_none() })
 }
 

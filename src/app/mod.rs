@@ -30,21 +30,18 @@ mod swap;
 mod throwaway;
 pub mod usb;
 
-pub use archive_file::ArchiveFile;
+pub use archive_file::{ArchiveFile, Verified, verify_archive, verify_contents};
 pub use backup::{
     BackupError, BackupReport, BackupRequest, BackupTarget, backup, backup_configuration,
 };
 pub use check_objects::{ObjectsChecked, WrongObject, check_objects};
 pub use doctor::{Check, Extent, Verdict, doctor};
-pub use error::{AppError, catalogue_exit};
-pub use keys::{KeysAdded, KeysError, KeysExported, export_keys, import_keys};
+pub use error::{AppError, catalogue_exit, io_exit, unwritable_exit};
+pub use keys::{KeyImportMode, KeysAdded, KeysError, KeysExported, export_keys, import_keys};
 pub use medium::{MediumError, MediumRule};
 pub use offline::with_operations;
 pub use readiness::{Readiness, Reason};
-pub use restore::{
-    ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified, restore,
-    verify_archive, verify_contents,
-};
+pub use restore::{ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, restore};
 pub use restore_test::{
     ArchivedRoom, ExtractedRoom, RestoreTestError, RestoreTested, RoomsRequest, TestStage,
     extract_rooms, restore_test,

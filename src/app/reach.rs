@@ -127,6 +127,17 @@ impl Reach<'_> {
         Ok(Reached { nats, server: ReachedServer::External })
     }
 
+    /// Whether a server runs on the data directory. Locks and writes nothing.
+    pub(super) async fn is_answered(&self) -> bool {
+        match self.running().await {
+            Some(reached) => {
+                reached.close().await;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// The server that runs on the data directory; `None` if none replies. A connection file may be left over.
     async fn running(&self) -> Option<Reached> {
         let connection = match Connection::read(&self.settings.data_dir) {

@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backup::archive::{ArchiveError, AssetOrigin, Header, Manifest};
-use crate::backup::contents::Contents;
 use crate::backup::restore::{self, Restore, RestoreError, Restored};
 use crate::blobs::s3::S3Error;
 use crate::config::{self, Settings};
@@ -18,8 +17,8 @@ use crate::runtime::{Clock, Runtime};
 use crate::storage::{Import, Kept, Lacking, Present, Source, live_processes};
 use crate::supervisor::{DataDir, LockError};
 
-use super::archive_file::{ArchiveFile, Reader};
-use super::error::{AppError, age_exit};
+use super::archive_file::{ArchiveFile, Verified, verify_archive};
+use super::error::{AppError, age_exit, io_exit};
 use super::parts;
 use super::reach::{Reach, Reached, act_as_owner};
 use super::swap;
@@ -69,6 +68,8 @@ pub struct RestoreReport {
     pub deleted_users: usize,
     /// Where the replaced store is.
     pub former: Option<PathBuf>,
+    /// Of a dry run: a server uses the store, which refuses a restore.
+    pub is_in_use: bool,
 }
 
 /// Nothing was restored, or not everything: the store is then as it was, or is not used until a restore succeeds.
@@ -134,10 +135,7 @@ impl RestoreFailure {
             Self::Restore(_) | Self::Bucket(_) | Self::Objects(_) | Self::NoSpace { .. } => {
                 Exit::Io
             }
-            Self::File { source, .. } => match source.kind() {
-                io::ErrorKind::PermissionDenied => Exit::Denied,
-                _ => Exit::Io,
-            },
+            Self::File { source, .. } => io_exit(source),
             Self::NoBucket => Exit::Config,
             Self::Conflict { .. } => Exit::Exists,
             Self::InUse { .. } => Exit::TryAgain,
@@ -149,8 +147,9 @@ impl RestoreFailure {
 /// The exit code of an archive that cannot be read.
 pub(super) fn archive_exit(error: &ArchiveError) -> Exit {
     match error {
-        ArchiveError::Io(_) => Exit::Io,
+        ArchiveError::Io(error) => io_exit(error),
         ArchiveError::Foreign
+        | ArchiveError::KeyExport
         | ArchiveError::Truncated
         | ArchiveError::Newer { .. }
         | ArchiveError::Damaged { .. }
@@ -158,54 +157,6 @@ pub(super) fn archive_exit(error: &ArchiveError) -> Exit {
         | ArchiveError::Changed
         | ArchiveError::Record { .. } => Exit::Damaged,
     }
-}
-
-/// An archive that was found to be complete.
-#[derive(Debug, Clone)]
-pub struct Verified {
-    pub header: Header,
-    pub manifest: Manifest,
-    /// Of its records and files.
-    bytes: u64,
-}
-
-/// Reads a whole archive and checks everything in it. `progress` takes the bytes of its content so far. Blocks.
-///
-/// # Errors
-/// [`RestoreFailure`]
-pub fn verify_archive(
-    archive: &ArchiveFile,
-    progress: &mut dyn FnMut(u64),
-) -> Result<Verified, RestoreFailure> {
-    Ok(read_whole(archive, progress, restore::verify)?.0)
-}
-
-/// As [`verify_archive`]; also counts and sums what the archive brings back, for a restore test.
-///
-/// # Errors
-/// [`RestoreFailure`]
-pub fn verify_contents(
-    archive: &ArchiveFile,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(Verified, Contents), RestoreFailure> {
-    read_whole(archive, progress, Contents::read)
-}
-
-/// Reads an archive to its end, from the disk.
-fn read_whole<T>(
-    archive: &ArchiveFile,
-    progress: &mut dyn FnMut(u64),
-    read: impl FnOnce(&mut Reader, &mut dyn FnMut(u64)) -> Result<T, ArchiveError>,
-) -> Result<(Verified, T), RestoreFailure> {
-    archive.drop_cache();
-    let mut reader = archive.open()?;
-    let mut bytes = 0;
-    let read = read(&mut reader, &mut |done| {
-        bytes = done;
-        progress(done);
-    })?;
-    let manifest = reader.manifest().cloned().unwrap_or_default();
-    Ok((Verified { header: reader.header().clone(), manifest, bytes }, read))
 }
 
 /// Takes the stage, the bytes so far and about how many there will be.
@@ -220,13 +171,16 @@ pub fn restore(
     request: &RestoreRequest<'_>,
     progress: StageProgress<'_>,
 ) -> Result<RestoreReport, RestoreFailure> {
-    // The archive is open. What is created from here on must belong to the account of the service.
-    act_as_owner(settings)?;
+    if !request.is_dry_run {
+        // The archive is open. What is created from here on must belong to the account of the service.
+        act_as_owner(settings)?;
+    }
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let reach = Reach { settings, command: "restore", runtime: &runtime, clock: &clock };
         let mut work = Work { reach, request, progress };
         match &settings.embedded {
+            Some(_) if request.is_dry_run => Box::pin(work.dry_run()).await,
             Some(embedded) => Box::pin(work.embedded(embedded)).await,
             None => Box::pin(work.external()).await,
         }
@@ -240,6 +194,20 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// Checks everything and writes nothing: it locks no directory and starts no nats-server, so that a server may run.
+    async fn dry_run(&mut self) -> Result<RestoreReport, RestoreFailure> {
+        let data_dir = &self.reach.settings.data_dir;
+        let store = swap::newest_store(data_dir)?;
+        let present = Present::on_disk(&store, &data_dir.join("initialised"));
+        let present = present.map_err(|source| AppError::Swap { path: store, source })?;
+        self.check_conflicts(&present)?;
+        let verified = self.verify()?;
+        self.check_server(&present, &verified.header)?;
+        let report = verified.dry_run(&present, self.request.conflict);
+        let is_in_use = self.reach.is_answered().await;
+        Ok(RestoreReport { is_in_use, ..report })
+    }
+
     async fn embedded(
         &mut self,
         embedded: &config::Embedded,
@@ -254,7 +222,7 @@ impl Work<'_> {
         self.check_conflicts(&present)?;
         let verified = self.verify()?;
         self.check_server(&present, &verified.header)?;
-        if self.request.is_dry_run || self.has_nothing_to_do(&present) {
+        if self.has_nothing_to_do(&present) {
             return Ok(verified.dry_run(&present, self.request.conflict));
         }
         if self.request.conflict == ConflictRule::Skip && !present.streams.is_empty() {
@@ -312,7 +280,9 @@ impl Work<'_> {
         nats: &Nats,
     ) -> Result<(Verified, Present, Kept), RestoreFailure> {
         let store = |error| AppError::Store(crate::storage::OpenError::Storage(error));
-        if let Some(process) = live_processes(nats).await.map_err(store)?.first() {
+        if !self.request.is_dry_run
+            && let Some(process) = live_processes(nats).await.map_err(store)?.first()
+        {
             return Err(RestoreFailure::InUse { process: process.describe() });
         }
         let present = Import::present(nats).await.map_err(store)?;
@@ -397,6 +367,7 @@ impl Work<'_> {
             skipped,
             deleted_users,
             former: None,
+            is_in_use: false,
         })
     }
 
@@ -474,6 +445,7 @@ impl Verified {
             skipped: skipped(present, conflict),
             deleted_users: 0,
             former: None,
+            is_in_use: false,
         }
     }
 }

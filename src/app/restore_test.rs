@@ -15,16 +15,15 @@ use crate::domain::RoomId;
 use crate::limits::BACKUP_TASKS_MAX;
 use crate::operator::Exit;
 use crate::runtime::{Clock, Runtime, Scope, blocking};
-use crate::storage::{Export, KeyImportMode, Storage};
+use crate::storage::{Export, Storage};
 
-use super::archive_file::ArchiveFile;
-use super::error::AppError;
-use super::keys::{KeysError, import_keys};
+use super::archive_file::{ArchiveFile, Verified};
+use super::error::{AppError, io_exit};
+use super::keys::{KeyImportMode, KeysError, import_keys};
 use super::parts;
 use super::reach::Reach;
 use super::restore::{
-    ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, Verified, archive_exit,
-    restore,
+    ConflictRule, RestoreFailure, RestoreReport, RestoreRequest, Stage, archive_exit, restore,
 };
 use super::store::{Create, StoreOpening};
 use super::throwaway::{Throwaway, ThrowawayError};
@@ -36,6 +35,12 @@ pub enum RestoreTestError {
     Restore(#[from] RestoreFailure),
     #[error(transparent)]
     Throwaway(#[from] ThrowawayError),
+    #[error("the throwaway store in {} cannot be made; --work-dir chooses another place", place.display())]
+    Place {
+        place: PathBuf,
+        #[source]
+        source: Box<RestoreFailure>,
+    },
     #[error("what was restored cannot be read")]
     Read(#[source] CreateError),
     #[error(transparent)]
@@ -62,8 +67,6 @@ pub enum RestoreTestError {
         "the archive has no room {name}; `chatto backup extract` with the archive alone lists its rooms"
     )]
     NoRoom { name: String },
-    #[error("the archive has {count} rooms with the name {name}; use an id: {ids}")]
-    ManyRooms { name: String, count: usize, ids: String },
 }
 
 impl RestoreTestError {
@@ -82,16 +85,19 @@ impl RestoreTestError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Restore(error) => error.exit(),
+            Self::Place { source, .. } => source.exit(),
+            Self::Throwaway(error) => io_exit(&error.source),
+            Self::WriteRoom { source, .. } | Self::Transcript(TranscriptError::Write(source)) => {
+                io_exit(source)
+            }
             Self::Keys(error) => error.exit(),
             Self::Extract(error) => extract_exit(error),
-            Self::Throwaway(_) | Self::Read(_) | Self::WriteRoom { .. } => Exit::Io,
-            Self::Transcript(TranscriptError::Write(_)) => Exit::Io,
+            Self::Read(_) => Exit::Io,
             Self::Transcript(TranscriptError::Store { .. })
             | Self::Differs(_)
             | Self::UnreadableRecord { .. }
             | Self::HeldRoom { .. }
-            | Self::NoRoom { .. }
-            | Self::ManyRooms { .. } => Exit::Failed,
+            | Self::NoRoom { .. } => Exit::Failed,
         }
     }
 }
@@ -100,7 +106,7 @@ impl RestoreTestError {
 fn extract_exit(error: &ExtractError) -> Exit {
     match error {
         ExtractError::Archive(error) => archive_exit(error),
-        ExtractError::Write { .. } => Exit::Io,
+        ExtractError::Write { source, .. } => io_exit(source),
         ExtractError::Exists { .. } => Exit::Exists,
         ExtractError::Unknown(_)
         | ExtractError::Listed(_)
@@ -160,7 +166,8 @@ pub fn restore_test(
     };
     let report = restore(settings, &request, &mut |stage, done, total| {
         progress(stage.into(), done, total);
-    })?;
+    });
+    let report = report.map_err(|error| in_place(throwaway.place(), error))?;
     let total = report.restored.bytes.max(1);
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
@@ -174,6 +181,18 @@ pub fn restore_test(
         let (users, rooms, rows) = Box::pin(read).await?;
         Ok(RestoreTested { report, users, rooms, rows })
     })
+}
+
+/// The same error, which names the place of the throwaway store if that is to blame.
+fn in_place(place: &Path, error: RestoreFailure) -> RestoreTestError {
+    match error {
+        RestoreFailure::NoSpace { .. }
+        | RestoreFailure::Restore(_)
+        | RestoreFailure::App(AppError::Embedded(_) | AppError::Swap { .. }) => {
+            RestoreTestError::Place { place: place.to_owned(), source: Box::new(error) }
+        }
+        error => error.into(),
+    }
 }
 
 impl From<Stage> for TestStage {
@@ -308,11 +327,12 @@ pub fn extract_rooms(
         is_dry_run: false,
         files: false,
     };
-    restore(throwaway.settings(), &restored, &mut |stage, done, total| {
+    let restored = restore(throwaway.settings(), &restored, &mut |stage, done, total| {
         progress(stage.into(), done, total);
-    })?;
+    });
+    restored.map_err(|error| in_place(throwaway.place(), error))?;
     if let Some(keys) = request.keys {
-        import_keys(throwaway.settings_mut(), keys, KeyImportMode::Absent)?;
+        import_keys(throwaway.settings_mut(), keys, KeyImportMode::SameSecret)?;
     }
     let settings = throwaway.settings();
     Runtime::run(Runtime::default_threads(), |runtime| async move {
@@ -320,10 +340,8 @@ pub fn extract_rooms(
         let reach = Reach { settings, command: "backup extract", runtime: &runtime, clock: &clock };
         let written = with_storage(&reach, async |storage| {
             let rooms = rooms(storage);
-            let chosen: Result<Vec<_>, _> =
-                request.rooms.iter().map(|name| choose(&rooms, name)).collect();
             let mut extracted = Vec::new();
-            for room in chosen? {
+            for room in choose(&rooms, request.rooms)? {
                 extracted.push(write_room(storage, room, request).await?);
             }
             Ok((rooms, extracted))
@@ -375,19 +393,65 @@ fn rooms(storage: &Storage) -> Vec<ArchivedRoom> {
     })
 }
 
-fn choose<'a>(rooms: &'a [ArchivedRoom], name: &str) -> Result<&'a ArchivedRoom, RestoreTestError> {
-    if let Some(room) = rooms.iter().find(|room| room.id.as_str() == name) {
-        return Ok(room);
-    }
-    let named = |room: &&ArchivedRoom| room.name == name;
-    let found: Vec<&ArchivedRoom> = rooms.iter().filter(named).collect();
-    match found.as_slice() {
-        [] => Err(RestoreTestError::NoRoom { name: name.to_owned() }),
-        [room] => Ok(room),
-        _ => {
-            let ids: Vec<&str> = found.iter().map(|room| room.id.as_str()).collect();
-            let (name, count, ids) = (name.to_owned(), found.len(), ids.join(", "));
-            Err(RestoreTestError::ManyRooms { name, count, ids })
+/// The rooms with these ids or names, each once. Two rooms may have one name.
+fn choose<'a>(
+    rooms: &'a [ArchivedRoom],
+    wanted: &[String],
+) -> Result<Vec<&'a ArchivedRoom>, RestoreTestError> {
+    let mut chosen: Vec<&ArchivedRoom> = Vec::new();
+    for name in wanted {
+        let by_id = rooms.iter().find(|room| room.id.as_str() == name);
+        let found: Vec<&ArchivedRoom> = match by_id {
+            Some(room) => vec![room],
+            None => rooms.iter().filter(|room| room.name == *name).collect(),
+        };
+        if found.is_empty() {
+            return Err(RestoreTestError::NoRoom { name: name.clone() });
         }
+        for room in found {
+            if !chosen.contains(&room) {
+                chosen.push(room);
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_without_room_for_a_throwaway_store_is_named_with_the_option_for_another() {
+        let path = PathBuf::from("/small/chatto-throwaway-1");
+        let error = RestoreFailure::NoSpace { path, needed: 300 << 20, free: 7 << 20 };
+        let error = in_place(Path::new("/small"), error);
+        let text = crate::observe::chain(&error);
+        for part in ["in /small cannot", "--work-dir", "300 MiB", "7 MiB are free"] {
+            assert!(text.contains(part), "{text}");
+        }
+        assert_eq!(error.exit(), Exit::Io);
+        let other = in_place(Path::new("/small"), RestoreFailure::NoBucket);
+        assert_eq!(other.exit(), Exit::Config);
+    }
+
+    #[test]
+    fn a_name_that_several_rooms_have_chooses_all_of_them_and_each_once() {
+        let room = |id: &str, name: &str| ArchivedRoom {
+            id: RoomId::try_from(id).unwrap(),
+            name: name.to_owned(),
+            participants: Vec::new(),
+        };
+        let ids = ["R00000000000001", "R00000000000002", "R00000000000003"];
+        let rooms = [room(ids[0], "general"), room(ids[1], "general"), room(ids[2], "quiet")];
+        let chosen = |wanted: &[&str]| -> Vec<String> {
+            let wanted: Vec<String> = wanted.iter().map(|name| (*name).to_owned()).collect();
+            let chosen = choose(&rooms, &wanted).unwrap();
+            chosen.iter().map(|room| room.id.as_str().to_owned()).collect()
+        };
+        assert_eq!(chosen(&["general"]), &ids[..2]);
+        assert_eq!(chosen(&[ids[1], "general", "quiet", "quiet"]), [ids[1], ids[0], ids[2]]);
+        let unknown = choose(&rooms, &["general".to_owned(), "loud".to_owned()]);
+        assert!(matches!(unknown, Err(RestoreTestError::NoRoom { name }) if name == "loud"));
     }
 }

@@ -121,6 +121,7 @@ async fn overview(from: &Sources) -> Option<BackupOverview> {
 fn keys(overview: &BackupOverview) -> KeysStatus {
     KeysStatus {
         people_without_export: overview.keys.people,
+        people_without_key: overview.keys.missing,
         exported: overview.keys.exported_ms.map(rfc3339),
     }
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::AppError;
+use crate::backup::target::create_private;
 use crate::runtime::Clock;
 use crate::storage::write_initialised;
 use crate::supervisor::DataDir;
@@ -23,9 +24,16 @@ pub(super) fn has_store(data_dir: &Path) -> bool {
     ["initialised", "jetstream", COMPLETE].into_iter().any(|name| data_dir.join(name).exists())
 }
 
+/// Where the `jetstream` folder of the store is, or will be taken from by whoever locks the data directory next.
+pub(super) fn newest_store(data_dir: &Path) -> Result<PathBuf, AppError> {
+    let complete = data_dir.join(COMPLETE).join("jetstream");
+    Ok(if is_there(&complete)? { complete } else { data_dir.join("jetstream") })
+}
+
 /// The same lock, for a store that is made beside the present one.
 pub(super) fn begin(locked: &DataDir) -> Result<DataDir, AppError> {
-    create(&locked.path().join(MAKING))?;
+    let making = locked.path().join(MAKING);
+    create_private(&making).map_err(|source| AppError::Swap { path: making, source })?;
     Ok(locked.clone().with_store_in(MAKING))
 }
 
@@ -100,12 +108,6 @@ pub(super) fn finish(locked: &DataDir) -> Result<(), AppError> {
 /// be left to do.
 pub(super) fn is_there(path: &Path) -> Result<bool, AppError> {
     path.try_exists().map_err(|source| AppError::Swap { path: path.to_owned(), source })
-}
-
-fn create(folder: &Path) -> Result<(), AppError> {
-    use std::os::unix::fs::DirBuilderExt;
-    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    created.map_err(|source| AppError::Swap { path: folder.to_owned(), source })
 }
 
 fn remove(folder: &Path) -> Result<(), AppError> {

@@ -32,7 +32,7 @@ pub(super) struct Throwaway {
 pub struct ThrowawayError {
     path: PathBuf,
     #[source]
-    source: io::Error,
+    pub(super) source: io::Error,
 }
 
 impl Throwaway {
@@ -61,6 +61,11 @@ impl Throwaway {
                 return Ok(throwaway);
             }
         }
+    }
+
+    /// The directory that its folder is in.
+    pub(super) fn place(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
     }
 
     /// For commands on this store alone.
@@ -93,7 +98,12 @@ fn default_place() -> PathBuf {
 fn remove_leftovers(place: &Path) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt;
     let own = rustix::process::geteuid().as_raw();
-    for entry in std::fs::read_dir(place)? {
+    let entries = match std::fs::read_dir(place) {
+        // Nothing is left there; that the folder cannot be made is said by whoever makes it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        read => read?,
+    };
+    for entry in entries {
         let entry = entry?;
         let is_ours = is_name(&entry.file_name().to_string_lossy())
             && entry.metadata().is_ok_and(|about| about.is_dir() && about.uid() == own);

@@ -12,9 +12,9 @@ use super::target::TargetFile;
 use crate::blobs::{BlobError, FileCipher};
 use crate::domain::text::file_name_within;
 use crate::domain::{AssetId, File, FileLocation};
-use crate::limits::{COPY_CHUNK_BYTES, EXTRACTED_NAME_MAX_BYTES};
+use crate::limits::{COPY_CHUNK_BYTES, EXTRACTED_NAME_MAX_BYTES, EXTRACTED_SAME_NAME_MAX};
 use crate::storage::{
-    ArchivedRecord, ArchivedStream, StorageError, StoredKey, archived_key_of, check_archived,
+    ArchivedRecord, ArchivedStream, FilePart, StorageError, StoredKey, check_archived,
     unwrap_archived_key,
 };
 
@@ -114,8 +114,12 @@ pub fn extract_files<R: Read>(
                     let file = archived_file(stream, &record)?;
                     let file = file.filter(|file| wanted.contains(&file.id));
                     known.extend(file.map(|file| (file.id, file)));
-                    let key = archived_key_of(&record).filter(|id| wanted.contains(id));
-                    file_keys.extend(key.map(|id| (id, record.data)));
+                    if let FilePart::Key(Some(id)) = FilePart::of(&record.subject)
+                        && !record.deleted
+                        && wanted.contains(&id)
+                    {
+                        file_keys.insert(id, record.data);
+                    }
                 }
             }
             Item::Asset { id, .. } => {
@@ -192,8 +196,9 @@ fn copy<R: Read>(archive: &mut ArchiveReader<R>, path: &Path) -> Result<u64, Ext
     }
 }
 
-/// A path for a file or room of an archive that no file has: by its name, or else by its id and name. Names in an archive are
-/// hostile: an ordinary file in the folder itself comes of them, and none that is hidden.
+/// A path for a file or room of an archive that no file has: by its name, or else by its id and name, or else with a number
+/// after them, too. Names in an archive are hostile: an ordinary file in the folder itself comes of them, and none that is
+/// hidden.
 ///
 /// # Errors
 /// [`ExtractError::Exists`]
@@ -204,10 +209,16 @@ pub fn free_path(
 ) -> Result<PathBuf, ExtractError> {
     let name = file_name_within(name, EXTRACTED_NAME_MAX_BYTES);
     let name = name.trim_start_matches('.');
-    let paths = [format!("{name}{end}"), format!("{id}-{name}{end}")].map(|name| folder.join(name));
-    let [_, last] = &paths;
-    let exists = || ExtractError::Exists { path: last.clone() };
-    paths.iter().find(|path| path.symlink_metadata().is_err()).cloned().ok_or_else(exists)
+    // The number comes before what says the kind of the file.
+    let (stem, kind) = match name.rfind('.') {
+        Some(dot) if end.is_empty() && dot > 0 => name.split_at(dot),
+        _ => (name, ""),
+    };
+    let numbered = (2..EXTRACTED_SAME_NAME_MAX).map(|n| format!("{id}-{stem}-{n}{kind}{end}"));
+    let names = [format!("{name}{end}"), format!("{id}-{name}{end}")].into_iter().chain(numbered);
+    let mut paths = names.map(|name| folder.join(name));
+    let exists = || ExtractError::Exists { path: folder.join(format!("{id}-{name}{end}")) };
+    paths.find(|path| path.symlink_metadata().is_err()).ok_or_else(exists)
 }
 
 #[cfg(test)]
@@ -230,12 +241,16 @@ mod tests {
             let path = free_path(folder.path(), (name, "A1"), "").unwrap();
             assert_eq!(path, folder.path().join(safe), "{name:?}");
         }
-        for expected in ["x.txt", "A1-x.txt"] {
-            let path = free_path(folder.path(), ("x", "A1"), ".txt").unwrap();
-            assert_eq!(path, folder.path().join(expected));
-            std::fs::write(path, "").unwrap();
+        for (name, end, expected) in [
+            ("x", ".txt", ["x.txt", "A1-x.txt", "A1-x-2.txt", "A1-x-3.txt"]),
+            ("a.b.jpg", "", ["a.b.jpg", "A1-a.b.jpg", "A1-a.b-2.jpg", "A1-a.b-3.jpg"]),
+            ("none", "", ["none", "A1-none", "A1-none-2", "A1-none-3"]),
+        ] {
+            for expected in expected {
+                let path = free_path(folder.path(), (name, "A1"), end).unwrap();
+                assert_eq!(path, folder.path().join(expected));
+                std::fs::write(path, "").unwrap();
+            }
         }
-        let refused = free_path(folder.path(), ("x", "A1"), ".txt");
-        assert!(matches!(refused, Err(ExtractError::Exists { .. })));
     }
 }

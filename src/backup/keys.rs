@@ -71,6 +71,12 @@ pub fn check_form(start: &[u8]) -> Result<(), KeyFileError> {
     }
 }
 
+/// Whether a decrypted file begins as an export does.
+pub(super) fn is_key_export(start: &[u8]) -> bool {
+    let start = start.get(..KEY_FILE_TEXT_MAX_BYTES.saturating_mul(4)).unwrap_or(start);
+    start.starts_with(b"{") && start.windows(11).any(|bytes| bytes == b"\"key_count\"")
+}
+
 impl KeyFile {
     /// An export that is made at this time, in milliseconds since 1970.
     #[must_use]

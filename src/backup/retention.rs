@@ -24,6 +24,8 @@ impl Retention {
 /// What retention did in a folder.
 #[derive(Debug, Default)]
 pub struct Pruned {
+    /// Archives that the catalogue lists of the servers concerned.
+    pub listed: usize,
     /// Removed, or in a dry run only chosen; oldest first.
     pub superseded: Vec<CataloguedArchive>,
     /// Servers of which no archive may be removed.
@@ -56,14 +58,15 @@ impl Retention {
         (server_id, now_ms): (Option<&str>, i64),
         is_dry_run: bool,
     ) -> Result<Pruned, CatalogueError> {
-        let mut refused = Vec::new();
+        let (mut listed, mut refused) = (0, Vec::new());
         let mut choose = |catalogue: &Catalogue| {
             let mut servers: BTreeMap<&str, Vec<CataloguedArchive>> = BTreeMap::new();
+            let of_server =
+                |one: &&CataloguedArchive| server_id.is_none_or(|id| id == one.server_id);
+            listed = catalogue.archives.iter().filter(of_server).count();
             // One that is gone, or another file by now, neither takes a place nor supersedes another.
-            let wanted = |one: &&CataloguedArchive| {
-                server_id.is_none_or(|id| id == one.server_id) && one.is_unchanged(folder)
-            };
-            for archive in catalogue.archives.iter().filter(wanted) {
+            let is_there = |one: &&CataloguedArchive| one.is_unchanged(folder);
+            for archive in catalogue.archives.iter().filter(of_server).filter(is_there) {
                 servers.entry(&archive.server_id).or_default().push(archive.clone());
             }
             let mut names = Vec::new();
@@ -75,6 +78,7 @@ impl Retention {
             }
             names
         };
+        let is_dry_run = is_dry_run || Catalogue::read(folder)?.is_none();
         let superseded = match is_dry_run {
             false => Catalogue::remove(folder, choose)?,
             true => {
@@ -83,7 +87,7 @@ impl Retention {
                 catalogue.removable(folder, &names)
             }
         };
-        Ok(Pruned { superseded, refused })
+        Ok(Pruned { listed, superseded, refused })
     }
 
     /// The archives of one server that are superseded, by name, oldest first. None that is newer than the newest verified

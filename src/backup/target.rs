@@ -1,9 +1,9 @@
 //! The file of an archive: under its name there is the former one or the new one, never a part.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Gid, OFlags, Uid, fchown, flock, statvfs};
@@ -325,6 +325,15 @@ fn remove_unlocked(temporary: &Path) -> io::Result<bool> {
         std::fs::remove_file(temporary)?;
     }
     Ok(true)
+}
+
+/// Creates a folder that only this account may read, and those above it where they are missing. One that exists stays as it
+/// is.
+///
+/// # Errors
+/// The system's error.
+pub fn create_private(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
 /// The folder of a file.

@@ -15,23 +15,33 @@ use crate::config::nearest;
 /// What the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Invocation {
-    /// Run a command: arguments for argh.
-    Run(Vec<String>),
+    /// Run a command: arguments for argh, and the names of the command and what it is part of.
+    Run { words: Vec<String>, command: Vec<String> },
     /// Show the help of the command with this path.
     Help(Vec<String>),
     /// No arguments.
     Empty,
 }
 
+/// The words are wrong.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct WrongUsage {
+    /// A sentence.
+    pub(super) message: String,
+    /// The names of the command whose help says more; none: the program's.
+    pub(super) command: Vec<String>,
+}
+
 /// Checks and rewrites the words after the program's name.
 ///
 /// # Errors
-/// A sentence about wrong usage.
-pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Invocation, String> {
+/// [`WrongUsage`]
+pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Invocation, WrongUsage> {
     let mut texts = Vec::new();
     for word in words {
         let text = word.into_string();
-        texts.push(text.map_err(|_| "an argument is not UTF-8 text".to_owned())?);
+        let message = "an argument is not UTF-8 text".to_owned();
+        texts.push(text.map_err(|_| WrongUsage { message, command: Vec::new() })?);
     }
     if texts.is_empty() {
         return Ok(Invocation::Empty);
@@ -53,21 +63,8 @@ pub(super) fn rewrite(words: impl Iterator<Item = OsString>) -> Result<Invocatio
         wants_help: false,
         wants_version: false,
     };
-    let mut rest = texts.into_iter();
-    while let Some(word) = rest.next() {
-        if word == "--" {
-            for word in rest.by_ref() {
-                rewriter.argument(word)?;
-            }
-        } else if let Some(long) = word.strip_prefix("--") {
-            rewriter.long(long, &mut rest)?;
-        } else if word.len() > 1 && word.starts_with('-') {
-            rewriter.short(word.trim_start_matches('-'), &mut rest)?;
-        } else {
-            rewriter.argument(word)?;
-        }
-    }
-    rewriter.finish()
+    let read = rewriter.read(texts).and_then(|()| rewriter.finish());
+    read.map_err(|message| WrongUsage { message, command: rewriter.path })
 }
 
 struct Rewriter<'a> {
@@ -86,6 +83,24 @@ struct Rewriter<'a> {
 }
 
 impl<'a> Rewriter<'a> {
+    fn read(&mut self, words: Vec<String>) -> Result<(), String> {
+        let mut rest = words.into_iter();
+        while let Some(word) = rest.next() {
+            if word == "--" {
+                for word in rest.by_ref() {
+                    self.argument(word)?;
+                }
+            } else if let Some(long) = word.strip_prefix("--") {
+                self.long(long, &mut rest)?;
+            } else if word.len() > 1 && word.starts_with('-') {
+                self.short(word.trim_start_matches('-'), &mut rest)?;
+            } else {
+                self.argument(word)?;
+            }
+        }
+        Ok(())
+    }
+
     fn flag(&self, fits: impl Fn(&FlagInfo<'static>) -> bool) -> Option<&'a FlagInfo<'static>> {
         let own = tree::flags(self.node).find(|flag| fits(flag));
         own.or_else(|| tree::flags(self.root).find(|flag| fits(flag)))
@@ -205,17 +220,18 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    fn finish(self) -> Result<Invocation, String> {
+    fn finish(&self) -> Result<Invocation, String> {
+        let command = self.path.clone();
         if self.wants_help {
-            return Ok(Invocation::Help(self.path));
+            return Ok(Invocation::Help(command));
         }
         if !self.wants_version && self.node.commands.is_empty() {
             self.count_positionals()?;
         }
-        let mut words = self.common;
+        let mut words = self.common.clone();
         if self.wants_version {
             words.push("version".to_owned());
-            return Ok(Invocation::Run(words));
+            return Ok(Invocation::Run { words, command });
         }
         if tree::needs_subcommand(self.node, self.path.is_empty()) {
             let names: Vec<&str> = self.node.commands.iter().map(|command| command.name).collect();
@@ -225,13 +241,13 @@ impl<'a> Rewriter<'a> {
                 names.join(", ")
             ));
         }
-        words.extend(self.path);
-        words.extend(self.own);
+        words.extend_from_slice(&command);
+        words.extend_from_slice(&self.own);
         if self.positionals.iter().any(|word| word.starts_with('-')) {
             words.push("--".to_owned());
         }
-        words.extend(self.positionals);
-        Ok(Invocation::Run(words))
+        words.extend_from_slice(&self.positionals);
+        Ok(Invocation::Run { words, command })
     }
 
     fn count_positionals(&self) -> Result<(), String> {
@@ -259,13 +275,13 @@ impl<'a> Rewriter<'a> {
 mod tests {
     use super::*;
 
-    fn run(line: &str) -> Result<Invocation, String> {
+    fn run(line: &str) -> Result<Invocation, WrongUsage> {
         rewrite(line.split_whitespace().map(OsString::from))
     }
 
     fn words(line: &str) -> String {
         match run(line) {
-            Ok(Invocation::Run(words)) => words.join(" "),
+            Ok(Invocation::Run { words, .. }) => words.join(" "),
             other => format!("{other:?}"),
         }
     }
@@ -317,7 +333,17 @@ mod tests {
             ("start now", "`start` takes no further arguments, but got `now`"),
             ("user role add anna", "`user role add` needs an argument: <role>"),
         ] {
-            assert_eq!(run(line), Err(expected.to_owned()), "{line}");
+            assert_eq!(run(line).unwrap_err().message, expected, "{line}");
+        }
+        for (line, command) in [
+            ("strat", ""),
+            ("--confg x", ""),
+            ("start -x", "start"),
+            ("user crate", "user"),
+            ("backup extract", "backup extract"),
+            ("backup verify x --level=low --nope", "backup verify"),
+        ] {
+            assert_eq!(run(line).unwrap_err().command.join(" "), command, "{line}");
         }
         // A command that also runs without its subcommand.
         assert!(run("backup").is_ok() && run("backup verify x").is_ok());

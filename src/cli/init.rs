@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::args::Init;
 use super::{CliError, Context, Exit};
+use crate::app::unwritable_exit;
 use crate::config::sample_file;
 use crate::crypto::{Secret, token_text};
 
@@ -25,7 +26,7 @@ pub(super) fn run(context: &Context, args: &Init) -> Result<Exit, CliError> {
     write_new(&path, text.as_bytes()).map_err(|error| {
         let shown = path.display();
         CliError::new(
-            Exit::Exists,
+            unwritable_exit(&error),
             match error.kind() {
                 io::ErrorKind::AlreadyExists => {
                     format!("{shown} already exists and was not changed")

@@ -7,17 +7,16 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::{KeysCommand, KeysExport, KeysImport};
-use super::output::{counted, people_have};
+use super::output::counted;
 use super::passphrase::PassphraseFlags;
 use super::{CliError, Context, Exit};
-use crate::app::{self, KeysError};
+use crate::app::{self, KeyImportMode, KeysError, io_exit};
 use crate::backup::keys::{KEY_FILE_FORM_BYTES, KeyFile, check_form};
 use crate::config::Purpose;
 use crate::crypto::Secret;
 use crate::crypto::age::work_factor_within;
 use crate::observe;
 use crate::runtime::Clock;
-use crate::storage::KeyImportMode;
 use crate::supervisor::memory_bytes;
 
 pub(super) fn run(context: &Context, command: &KeysCommand) -> Result<Exit, CliError> {
@@ -44,7 +43,7 @@ fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
         ));
     }
     if done.unexported.people > 0 {
-        let people = people_have(u64::try_from(done.unexported.people).unwrap_or(u64::MAX));
+        let people = counted(done.unexported.people, ("person has", "people have"));
         context.output.note(&format!("{people} keys that no earlier export holds"));
     }
     if is_beside_archives(&path) {
@@ -94,10 +93,10 @@ fn is_beside_archives(path: &Path) -> bool {
 fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
     open(&args.file)?;
     let flags = PassphraseFlags::new(&args.passphrase, &args.passphrase_file);
-    let keys = read_export(&args.file, &flags.read(context)?)?;
+    let keys = read_export(&args.file, &flags.read(context, &args.file)?)?;
     let mut settings = context.load(Purpose::Local)?.settings;
     context.log_to_terminal();
-    let mode = if args.new_secret { KeyImportMode::NewSecret } else { KeyImportMode::Absent };
+    let mode = if args.new_secret { KeyImportMode::NewSecret } else { KeyImportMode::SameSecret };
     let done = app::import_keys(&mut settings, &keys, mode)?;
     for name in &done.generated {
         context.output.note(&format!(
@@ -114,7 +113,7 @@ fn import(context: &Context, args: &KeysImport) -> Result<Exit, CliError> {
     }
     if counts.unreadable > 0 {
         context.output.warning(&format!(
-            "{} of the store cannot be read with the present core.secret_key; an export that has them makes them readable with --new-secret",
+            "{} of the store cannot be read with the present core.secret_key; importing an export that has them makes them readable",
             counted(counts.unreadable, ("key", "keys"))
         ));
     }
@@ -149,7 +148,7 @@ pub(super) fn read_export(path: &Path, passphrase: &Secret) -> Result<KeyFile, C
 /// Opens an export, and refuses other files before a passphrase is asked for.
 fn open(path: &Path) -> Result<File, CliError> {
     let unreadable = |error: io::Error| {
-        CliError::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
+        CliError::new(io_exit(&error), format!("cannot read {}: {error}", path.display()))
     };
     let about = path.metadata().map_err(unreadable)?;
     if !about.is_file() {

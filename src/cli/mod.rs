@@ -38,7 +38,7 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use args::{Chatto, Command};
-use argv::Invocation;
+use argv::{Invocation, WrongUsage};
 use output::Output;
 use progress::ProgressStyle;
 
@@ -55,11 +55,13 @@ struct CliError {
     exit: Exit,
     /// One or more lines.
     message: String,
+    /// Each line is an error of its own.
+    is_list: bool,
 }
 
 impl CliError {
     fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), is_list: false }
     }
 
     fn usage(message: impl Into<String>) -> Self {
@@ -70,7 +72,7 @@ impl CliError {
 impl From<Faults> for CliError {
     fn from(faults: Faults) -> Self {
         let lines: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
-        Self::new(Exit::Config, lines.join("\n"))
+        Self { is_list: true, ..Self::new(Exit::Config, lines.join("\n")) }
     }
 }
 
@@ -118,10 +120,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let exit = match parse(words.into_iter()) {
         Ok(chatto) => execute(chatto),
         Err(ParseEnd::Printed(exit)) => exit,
-        Err(ParseEnd::Usage(message)) => {
+        Err(ParseEnd::Usage(WrongUsage { message, command })) => {
             let error = CliError::usage(message);
             Output { json, quiet: false }.error(&error);
-            output::print_stderr("Try `chatto --help`.");
+            let words: Vec<&str> = command.iter().map(String::as_str).collect();
+            output::print_stderr(&format!(
+                "Try `{} --help`.",
+                [&["chatto"], &*words].concat().join(" ")
+            ));
             error.exit
         }
     };
@@ -133,7 +139,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 enum ParseEnd {
     /// Help was printed.
     Printed(Exit),
-    Usage(String),
+    Usage(WrongUsage),
 }
 
 fn parse(words: impl Iterator<Item = OsString>) -> Result<Chatto, ParseEnd> {
@@ -146,11 +152,11 @@ fn parse(words: impl Iterator<Item = OsString>) -> Result<Chatto, ParseEnd> {
             output::print_stdout(&help::of(&path));
             Err(ParseEnd::Printed(Exit::Success))
         }
-        Invocation::Run(words) => {
+        Invocation::Run { words, command } => {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             Chatto::from_args(&["chatto"], &words).map_err(|early| {
-                let text = early.output.split_whitespace().collect::<Vec<_>>().join(" ");
-                ParseEnd::Usage(text)
+                let message = early.output.split_whitespace().collect::<Vec<_>>().join(" ");
+                ParseEnd::Usage(WrongUsage { message, command })
             })
         }
     }

@@ -1,8 +1,11 @@
 //! Printing.
 
+use std::io::IsTerminal as _;
+
 use serde_json::{Map, Value, json};
 
 use super::CliError;
+use crate::backup::archive;
 use crate::observe::{Stream, print};
 
 /// How results are printed.
@@ -18,7 +21,10 @@ impl Output {
     pub(super) fn result(&self, text: &str, fields: Value) {
         if self.json {
             self.object(fields);
+        } else if std::io::stdout().is_terminal() {
+            print_stdout(&printable(text));
         } else {
+            // A program needs a path as it is.
             print_stdout(text);
         }
     }
@@ -35,7 +41,7 @@ impl Output {
     /// Additional information besides the result.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            print_stderr(text);
+            print_stderr(&printable(text));
         }
     }
 
@@ -44,14 +50,13 @@ impl Output {
         self.note(&format!("warning: {text}"));
     }
 
-    /// Prints why the command failed. Configuration faults are one line each; other errors start with
-    /// the program's name.
+    /// Prints why the command failed, after the program's name; configuration faults are several errors, one line each.
     pub(super) fn error(&self, error: &CliError) {
-        let text = match error.exit {
-            crate::operator::Exit::Config => error.message.clone(),
-            _ => format!("chatto: {}", error.message),
+        let text = match error.is_list {
+            true => error.message.replace('\n', "\nchatto: "),
+            false => error.message.clone(),
         };
-        print_stderr(&text);
+        print_stderr(&printable(&format!("chatto: {text}")));
         if self.json {
             let exit = error.exit.code();
             self.object(json!({ "error": { "message": error.message, "exit": exit } }));
@@ -74,12 +79,9 @@ pub(super) fn counted(count: impl TryInto<u64>, (one, many): (&str, &str)) -> St
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-/// So many people have something, for a sentence.
-pub(super) fn people_have(people: u64) -> String {
-    match people {
-        1 => "1 person has".to_owned(),
-        _ => format!("{people} people have"),
-    }
+/// A text without what a terminal would obey, such as a control character in the name of a file.
+pub(super) fn printable(text: &str) -> String {
+    archive::printable(text.chars(), "\n\t")
 }
 
 /// A field of a result; null if it is missing.

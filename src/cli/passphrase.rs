@@ -26,12 +26,14 @@ pub(super) struct PassphraseFlags<'a> {
     pub(super) text: Option<&'a str>,
     /// `--passphrase-file`
     pub(super) file: Option<&'a Path>,
+    /// What the names of both options begin with.
+    pub(super) option: &'a str,
 }
 
 impl<'a> PassphraseFlags<'a> {
     /// The two options of a command.
     pub(super) fn new(text: &'a Option<String>, file: &'a Option<PathBuf>) -> Self {
-        Self { text: text.as_deref(), file: file.as_deref() }
+        Self { text: text.as_deref(), file: file.as_deref(), option: "passphrase" }
     }
 
     /// Whether one of them was given.
@@ -39,14 +41,14 @@ impl<'a> PassphraseFlags<'a> {
         self.text.is_some() || self.file.is_some()
     }
 
-    /// The passphrase of an existing file.
-    pub(super) fn read(self, context: &Context) -> Result<Secret, CliError> {
-        self.ask(context, Entries::Once)
+    /// The passphrase of an existing file, which the prompt names.
+    pub(super) fn read(self, context: &Context, of: &Path) -> Result<Secret, CliError> {
+        self.ask(context, Entries::Once, Some(of))
     }
 
     /// The passphrase of a new file; a weak one causes a warning.
     pub(super) fn read_new(self, context: &Context) -> Result<Secret, CliError> {
-        let passphrase = self.ask(context, Entries::Twice)?;
+        let passphrase = self.ask(context, Entries::Twice, None)?;
         if is_weak(&passphrase.to_text()) {
             context.output.warning(
                 "the passphrase is weak: whoever gets the file can try many quickly; use at least 12 characters, better \
@@ -56,19 +58,30 @@ impl<'a> PassphraseFlags<'a> {
         Ok(passphrase)
     }
 
-    fn ask(self, context: &Context, entries: Entries) -> Result<Secret, CliError> {
-        let Self { text, file } = self;
-        let read = SecretText { name: "passphrase", flag: text, file, entries }.read()?;
+    fn ask(
+        self,
+        context: &Context,
+        entries: Entries,
+        of: Option<&Path>,
+    ) -> Result<Secret, CliError> {
+        let Self { text, file, option } = self;
+        let read =
+            SecretText { name: "passphrase", option, of, flag: text, file, entries }.read()?;
         if text.is_some() {
             context.output.warning(
                 "--passphrase is visible in the list of processes; --passphrase-file and standard input are not",
             );
         }
         if file.is_some() && *read == UNSET {
-            return Err(CliError::new(Exit::Config, HOW_TO_SET));
+            return Err(unset());
         }
         Ok(Secret::new(read.as_bytes().to_vec()))
     }
+}
+
+/// There is no passphrase yet.
+pub(super) fn unset() -> CliError {
+    CliError::new(Exit::Config, HOW_TO_SET)
 }
 
 /// Too short, or too few different characters. Words are not looked up.

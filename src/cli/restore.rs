@@ -67,7 +67,7 @@ pub(super) fn passphrase(
     flags: PassphraseFlags<'_>,
 ) -> Result<Option<Secret>, CliError> {
     if ArchiveFile::is_encrypted(file)? {
-        return flags.read(context).map(Some);
+        return flags.read(context, file).map(Some);
     }
     if flags.is_given() {
         context.output.warning("the archive is not encrypted, so the passphrase is not used");
@@ -100,6 +100,9 @@ fn summarise(context: &Context, settings: &Settings, (args, report): (&Restore, 
     );
     if args.dry_run {
         text.push_str("everything was checked; nothing was written\n");
+        if report.is_in_use {
+            output.note("a server uses this store; stop every server before the restore");
+        }
     } else {
         text.push_str(&format!(
             "restored: {}, {}, {}\n",

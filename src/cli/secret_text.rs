@@ -9,7 +9,9 @@ use std::time::Duration;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
+use super::output::printable;
 use super::{CliError, Exit};
+use crate::app::io_exit;
 use crate::limits::{PASSWORD_INPUT_MAX_BYTES, PASSWORD_INPUT_TIMEOUT};
 use crate::runtime::limited_read;
 
@@ -18,11 +20,15 @@ const ATTEMPTS: usize = 3;
 
 /// A secret text that a command needs, and where the command line says it comes from.
 pub(super) struct SecretText<'a> {
-    /// As in messages and in the names of both flags.
+    /// As in messages.
     pub(super) name: &'a str,
-    /// The value of the flag with this name.
+    /// The name of the option for the text itself; the one for a file has `-file` at its end.
+    pub(super) option: &'a str,
+    /// The existing file that it opens, for the prompt.
+    pub(super) of: Option<&'a Path>,
+    /// The value of the option for the text itself.
     pub(super) flag: Option<&'a str>,
-    /// The value of the flag with this name and `-file`.
+    /// The value of the option for a file.
     pub(super) file: Option<&'a Path>,
     pub(super) entries: Entries,
 }
@@ -38,45 +44,53 @@ pub(super) enum Entries {
 impl SecretText<'_> {
     /// The text without its final line end.
     pub(super) fn read(&self) -> Result<Zeroizing<String>, CliError> {
-        let name = self.name;
+        self.read_within(PASSWORD_INPUT_TIMEOUT)
+    }
+
+    /// `limit`: for a file, for standard input, and for each entry at a terminal.
+    fn read_within(&self, limit: Duration) -> Result<Zeroizing<String>, CliError> {
         let text = match (self.flag, self.file) {
             (Some(_), Some(_)) => {
-                let message = format!("--{name} and --{name}-file cannot be combined");
+                let option = self.option;
+                let message = format!("--{option} and --{option}-file cannot be combined");
                 return Err(CliError::usage(message));
             }
             (Some(text), None) => self.checked(Zeroizing::new(text.as_bytes().to_vec()))?,
             (None, Some(path)) => {
-                let limit = u64::try_from(PASSWORD_INPUT_MAX_BYTES).unwrap_or(u64::MAX);
+                let max = u64::try_from(PASSWORD_INPUT_MAX_BYTES).unwrap_or(u64::MAX);
                 // It may be a pipe that nobody fills.
                 let file = path.to_owned();
-                let read = self.in_time(PASSWORD_INPUT_TIMEOUT, move || limited_read(&file, limit));
+                let read = self.in_time(limit, move || limited_read(&file, max));
                 let bytes = read?.map_err(|error| {
-                    CliError::new(Exit::Io, format!("cannot read {}: {error}", path.display()))
+                    let text = format!("cannot read {}: {error}", path.display());
+                    CliError::new(io_exit(&error), text)
                 })?;
                 self.checked(Zeroizing::new(one_line(bytes)))?
             }
-            (None, None) if std::io::stdin().is_terminal() => {
-                return self.ask(PASSWORD_INPUT_TIMEOUT);
-            }
-            (None, None) => self.checked(self.input()?)?,
+            (None, None) if std::io::stdin().is_terminal() => return self.ask(limit),
+            (None, None) => self.checked(self.input(std::io::stdin(), limit)?)?,
         };
         self.not_empty(text)
     }
 
-    /// All of standard input, without its final line end.
-    fn input(&self) -> Result<Zeroizing<Vec<u8>>, CliError> {
-        let limit = u64::try_from(PASSWORD_INPUT_MAX_BYTES + 1).unwrap_or(u64::MAX);
+    /// All of an input, which is standard input, without its final line end.
+    fn input(
+        &self,
+        input: impl Read + Send + 'static,
+        limit: Duration,
+    ) -> Result<Zeroizing<Vec<u8>>, CliError> {
+        let max = u64::try_from(PASSWORD_INPUT_MAX_BYTES + 1).unwrap_or(u64::MAX);
         let read = move || {
             let mut bytes = Vec::new();
-            std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map(|_| bytes)
+            input.take(max).read_to_end(&mut bytes).map(|_| bytes)
         };
-        let bytes = self.in_time(PASSWORD_INPUT_TIMEOUT, read)?.map_err(|error| {
-            CliError::new(Exit::Io, format!("cannot read standard input: {error}"))
+        let bytes = self.in_time(limit, read)?.map_err(|error| {
+            CliError::new(io_exit(&error), format!("cannot read standard input: {error}"))
         })?;
         if bytes.is_empty() {
             return Err(CliError::usage(format!(
-                "no {name} given; pass it on standard input, with --{name}-file, or type it on a terminal",
-                name = self.name
+                "no {} given; pass it on standard input, with --{}-file, or type it on a terminal",
+                self.name, self.option
             )));
         }
         if bytes.len() > PASSWORD_INPUT_MAX_BYTES {
@@ -90,7 +104,8 @@ impl SecretText<'_> {
         // Before the prompt is shown: what is typed right then is not shown either.
         let _hidden = HiddenInput::begin();
         let (first, rest) = self.name.split_at_checked(1).unwrap_or_default();
-        let prompt = format!("{}{rest}: ", first.to_uppercase());
+        let of = self.of.map(|path| format!(" of {}", printable(&path.display().to_string())));
+        let prompt = format!("{}{rest}{}: ", first.to_uppercase(), of.unwrap_or_default());
         for _ in 0..ATTEMPTS {
             let entered = self.prompt(prompt.clone(), limit)?;
             let entered = self.checked(Zeroizing::new(entered.into_bytes()))?;
@@ -108,7 +123,7 @@ impl SecretText<'_> {
     fn prompt(&self, text: String, limit: Duration) -> Result<String, CliError> {
         let read = self.in_time(limit, move || rpassword::prompt_password(text))?;
         read.map_err(|error| {
-            CliError::new(Exit::Io, format!("cannot read from the terminal: {error}"))
+            CliError::new(io_exit(&error), format!("cannot read from the terminal: {error}"))
         })
     }
 
@@ -192,17 +207,23 @@ fn one_line(mut bytes: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
+
+    const PASSPHRASE: SecretText<'_> = SecretText {
+        name: "passphrase",
+        option: "passphrase",
+        of: None,
+        flag: None,
+        file: None,
+        entries: Entries::Once,
+    };
 
     fn of_file(bytes: &[u8]) -> Result<String, String> {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), bytes).unwrap();
-        let secret = SecretText {
-            name: "passphrase",
-            flag: None,
-            file: Some(file.path()),
-            entries: Entries::Once,
-        };
+        let secret = SecretText { file: Some(file.path()), ..PASSPHRASE };
         secret.read().map(|text| text.to_string()).map_err(|error| error.message)
     }
 
@@ -221,16 +242,27 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_arrive_in_time_is_not_waited_for() {
-        let secret =
-            SecretText { name: "passphrase", flag: None, file: None, entries: Entries::Once };
+    fn a_pipe_that_stays_open_is_waited_for_only_until_the_limit() {
         let limit = Duration::from_millis(10);
-        let (tx, never) = mpsc::sync_channel::<()>(1);
-        let error = secret.in_time(limit, move || never.recv()).unwrap_err();
-        assert_eq!(error.exit, Exit::Usage);
-        assert_eq!(error.message, "no passphrase arrived within 0 seconds");
-        drop(tx);
-        assert_eq!(secret.in_time(PASSWORD_INPUT_TIMEOUT, || 7).unwrap(), 7);
+        let late = "no passphrase arrived within 0 seconds";
+        // As standard input: a part of it came, and its other end stays open.
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"open ses").unwrap();
+        let error = PASSPHRASE.input(reader, limit).unwrap_err();
+        assert_eq!((error.exit, error.message.as_str()), (Exit::Usage, late));
+        drop(writer);
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        writer.write_all(b"open sesame\n").unwrap();
+        drop(writer);
+        assert_eq!(**PASSPHRASE.input(reader, PASSWORD_INPUT_TIMEOUT).unwrap(), *b"open sesame");
+
+        // As the file of the option: nobody opens the other end.
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR).unwrap();
+        let secret = SecretText { file: Some(&path), ..PASSPHRASE };
+        let error = secret.read_within(limit).unwrap_err();
+        assert_eq!((error.exit, error.message.as_str()), (Exit::Usage, late));
     }
 
     #[test]
@@ -242,12 +274,7 @@ mod tests {
         assert_eq!(of_file(&longest).unwrap().len(), PASSWORD_INPUT_MAX_BYTES);
         assert!(of_file(&[longest.as_slice(), b"x"].concat()).unwrap_err().contains("too large"));
         let text = "x".repeat(PASSWORD_INPUT_MAX_BYTES + 1);
-        let secret = SecretText {
-            name: "passphrase",
-            flag: Some(&text),
-            file: None,
-            entries: Entries::Once,
-        };
+        let secret = SecretText { flag: Some(&text), ..PASSPHRASE };
         assert_eq!(secret.read().unwrap_err().message, "the passphrase is too long");
     }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::args::Status;
-use super::output::{field, people_have, size_text};
+use super::output::{counted, field, size_text};
 use super::{CliError, Context, Exit, local};
 use crate::config::Purpose;
 
@@ -170,9 +170,19 @@ fn keys_text(keys: &Value) -> String {
         Value::String(time) => format!("last exported {time}"),
         _ => "never exported".to_owned(),
     };
+    let exported = match field(keys, "people_without_key").as_u64() {
+        None | Some(0) => exported,
+        Some(people) => format!(
+            "the keys of {} are missing, so their messages cannot be read: `chatto keys import FILE`; {exported}",
+            counted(people, ("person", "people"))
+        ),
+    };
     match field(keys, "people_without_export").as_u64() {
         None | Some(0) => exported,
-        Some(people) => format!("{exported}; {} keys that no export holds", people_have(people)),
+        Some(people) => {
+            let people = counted(people, ("person has", "people have"));
+            format!("{exported}; {people} keys that no export holds")
+        }
     }
 }
 

@@ -164,7 +164,7 @@ pub const KEYS: &[Key] = &[
     pending("metrics.port", Port, Value("9090"), "Its port"),
     pending("metrics.path", Text, Value("/metrics"), "Its path"),
     recognised("metrics.pprof", "Serves profiles"),
-    now("backup.directory", WorkPath, Value("backups"), "Where backup writes without -o; relative to the working directory"),
+    now("backup.directory", WorkPath, Value("backups"), "Where backup writes without -o; the default is relative to the working directory"),
     now("backup.scrypt_work_factor", Int { min: 10, max: 20 }, Value("15"), "Cost of guessing an archive's passphrase"),
     later("backup.schedule", "Makes backups by the server itself"),
     later("backup.incremental", "Makes incremental backups"),

@@ -41,7 +41,7 @@ pub(super) struct Resolved {
     values: BTreeMap<String, (Value, Source)>,
     /// The directory of relative paths.
     base: PathBuf,
-    /// The directory of a relative `backup.directory`.
+    /// The directory of the default of `backup.directory`.
     working_dir: PathBuf,
     /// Names that were read but are not in the reference table, or have another type there: defects
     /// of the program, reported as faults.
@@ -238,7 +238,9 @@ impl Resolved {
     }
 
     fn absolute(&self, name: &str, path: &Path) -> PathBuf {
-        let from_work = table::find(name).is_some_and(|key| key.kind == Kind::WorkPath);
+        let is_default = matches!(self.values.get(name), Some((_, Source::Default)));
+        let kind = table::find(name).map(|key| key.kind);
+        let from_work = is_default && kind == Some(Kind::WorkPath);
         let base = if from_work { &self.working_dir } else { &self.base };
         base.join(path).components().filter(|part| *part != Component::CurDir).collect()
     }

@@ -51,7 +51,7 @@ pub enum Kind {
     AutoInt,
     /// A path, relative to the configuration file's directory.
     Path,
-    /// A path relative to the working directory.
+    /// The same, but its default is relative to the working directory.
     WorkPath,
     /// An http or https origin: scheme, host, optional port.
     Origin,

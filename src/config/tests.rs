@@ -106,7 +106,7 @@ fn relative_paths_start_at_the_file() {
     std::fs::create_dir(dir.path().join("etc")).unwrap();
     std::fs::write(dir.path().join("etc/chatto.toml"), "[nats.embedded]\ndata_dir = \"./d\"")
         .unwrap();
-    let inputs = Inputs {
+    let mut inputs = Inputs {
         file: Some("etc/chatto.toml".into()),
         variables: Vec::new(),
         working_dir: dir.path().to_owned(),
@@ -118,6 +118,9 @@ fn relative_paths_start_at_the_file() {
     assert_eq!(settings.operator_socket, Some(dir.path().join("etc/d/run/operator.sock")));
     let backups = loaded.effective.iter().find(|one| one.name == "backup.directory").unwrap();
     assert_eq!(backups.value.as_deref(), dir.path().join("backups").to_str());
+    inputs.variables.push(("CHATTO_BACKUP_DIRECTORY".into(), "backups".into()));
+    let settings = load(&inputs, Purpose::Check).unwrap().settings;
+    assert_eq!(settings.backup.directory, dir.path().join("etc/backups"));
 }
 
 #[test]

@@ -65,6 +65,8 @@ pub const CATALOGUE_MAX_BYTES: usize = 10 * MIB;
 pub const RETENTION_MAX: u32 = 10_000;
 /// Bytes of the name of an extracted file, without the id that may come before it.
 pub const EXTRACTED_NAME_MAX_BYTES: usize = 200;
+/// Numbers that extracted files of one name get.
+pub const EXTRACTED_SAME_NAME_MAX: usize = 1_000;
 /// Objects that are named when a bucket lacks files of an archive.
 pub const WRONG_OBJECTS_MAX: usize = 20;
 /// How often a process tries to get the lock of a small file that others change, and the time in between.

@@ -54,6 +54,8 @@ pub struct StatusReport {
 pub struct KeysStatus {
     /// People with keys that no export holds.
     pub people_without_export: usize,
+    /// People whose key is missing, as after a restore.
+    pub people_without_key: usize,
     /// When the newest export was made; absent: never.
     pub exported: Option<String>,
 }

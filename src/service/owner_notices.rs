@@ -308,7 +308,7 @@ mod tests {
         let known = KnownBackups { store_created_ms: NOW, ..KnownBackups::default() };
         let texts = |people, hours: i64| {
             let oldest_ms = Some(NOW - hours * HOUR);
-            let keys = Unexported { people, oldest_ms, exported_ms: None };
+            let keys = Unexported { people, oldest_ms, ..Unexported::default() };
             notices(&known, &keys, NOW).into_iter().map(|one| one.text).collect::<Vec<_>>()
         };
         assert!(texts(3, 47).is_empty());

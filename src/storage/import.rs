@@ -5,6 +5,7 @@
 //! checkpoint of the former one counts.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +45,28 @@ pub struct Present {
     pub streams: Vec<&'static str>,
     /// The store's server id; empty if it has none.
     pub server_id: String,
+}
+
+impl Present {
+    /// What nats-server's files in the folder of its streams say, and the marker of the store. It may be running, or not.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn on_disk(store: &Path, marker: &Path) -> std::io::Result<Self> {
+        // nats-server leaves out its own folder where the name of the given one is the same.
+        let places = ["$G/streams", "jetstream/$G/streams"].map(|place| store.join(place));
+        let mut present = Self::default();
+        for spec in STREAMS.iter().filter(|spec| is_filled(spec)) {
+            for place in &places {
+                if place.join(spec.stream_name()).try_exists()? {
+                    present.streams.push(spec.name);
+                    break;
+                }
+            }
+        }
+        present.server_id = open::marked_server(marker)?.unwrap_or_default();
+        Ok(present)
+    }
 }
 
 /// What of a store outlives a restore over it.

@@ -38,7 +38,7 @@ pub use error::{ChangeError, FileKeyError, StorageError};
 pub(crate) use export::record_of;
 pub use export::{
     ArchivedRecord, ArchivedStream, CutCount, Export, ExportError, ExportLease, ExportedFile,
-    FileBytes, StoreVersions, StreamCount, archived_key_of, check_archived, excluded_streams,
+    FileBytes, FilePart, StoreVersions, StreamCount, check_archived, excluded_streams,
     restored_data, subject_number,
 };
 pub use feed::live::{
@@ -51,8 +51,7 @@ pub use journal::append::{Appended, Draft, DraftView, RequestId};
 pub use kv::backup_results::{BackupLog, KnownBackups};
 pub use kv::counters::{Counted, Counter, Counters, FoundCounter};
 pub use kv::key_store::{
-    KeyImportMode, KeyStore, KeyStoreFound, KeysImported, KeysRead, StoredKey, Unexported,
-    is_key_id,
+    KeyStore, KeyStoreFound, KeysImported, KeysRead, StoredKey, Unexported, is_key_id,
 };
 pub use kv::keys::{Opener, Sealer};
 pub use kv::lease::Lease;

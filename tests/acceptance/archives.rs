@@ -179,6 +179,8 @@ fn commands_for_a_folder_refuse_what_makes_no_sense() {
         (&["backup", "list", "s3://bucket/x"][..], 2, "not part of this version"),
         (&["backup", "list", "/no such folder"], 69, "no directory"),
         (&["backup", "prune", folder, "--keep-last", "10001"], 2, "0 to 10000"),
+        (&["backup", "prune", folder, "--keep-last", "0"], 2, "0 keeps nothing"),
+        (&["backup", "--keep-last=0", "--keep-daily=0"], 2, "0 keeps nothing"),
         (&["backup", "--prune-dry-run"], 2, "--keep"),
         // The test's folder is on the disk of the data.
         (&["backup", "-o", folder, "--require-mount"], 75, "no other medium is mounted"),
@@ -188,6 +190,9 @@ fn commands_for_a_folder_refuse_what_makes_no_sense() {
         assert!(stderr.contains(expected), "{args:?}: {stderr}");
     }
     assert_eq!(listed(&server, Path::new(folder)), []);
+    let (exit, stderr) = refused(&server, &["backup", "prune", folder]);
+    assert!(exit == 0 && stderr.contains("no backup has listed an archive in"), "{exit} {stderr}");
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 0, "no catalogue is made");
     std::fs::write(Path::new(folder).join(".chatto-backups.json"), "{").unwrap();
     let (exit, stderr) = refused(&server, &["backup", "prune", folder]);
     assert!(exit == 65 && stderr.contains("is damaged"), "{exit} {stderr}");
@@ -231,6 +236,7 @@ fn a_restore_test_restores_everything_and_leaves_nothing() {
     let test = ["backup", "verify", text(&bare), "--restore-test", "--work-dir", "/no such place"];
     let (exit, stderr) = refused(&of.server, &test);
     assert!(exit == 74 && stderr.contains("/no such place"), "{exit} {stderr}");
+    assert!(!stderr.contains("WARN"), "what a killed process left cannot be there: {stderr}");
     let (exit, stderr) = refused(&of.server, &[&test[..4], &["--level=header"]].concat());
     assert!(exit == 2 && stderr.contains("--level=full"), "{exit} {stderr}");
 }
@@ -275,11 +281,12 @@ fn rooms_and_files_are_extracted_from_an_archive() {
     let rows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let newest = rows.last().unwrap();
     assert_eq!((&newest["unreadable"], &newest["author"]["login"]), (&json!(true), &json!("ada")));
-    for (wanted, exit, expected) in [
-        ("nowhere", 1, "no room nowhere"),
-        ("A00000000000000", 1, "has no file"),
-        (&**id, 73, "exists already"),
-    ] {
+    let done = json_of(&of.server, &[&extract[..], &["general", &of.room, id]].concat());
+    assert_eq!(done["files"][0]["path"], text(&out.join(format!("{id}-1300000-2.bin"))));
+    assert_eq!(done["rooms"].as_array().unwrap().len(), 1, "a room that is named twice: {done}");
+    for (wanted, exit, expected) in
+        [("nowhere", 1, "no room nowhere"), ("A00000000000000", 1, "has no file")]
+    {
         let (found, stderr) = refused(&of.server, &[&extract[..], &[wanted]].concat());
         assert!(found == exit && stderr.contains(expected), "{wanted}: {found} {stderr}");
     }
@@ -403,6 +410,9 @@ fn backups_of_two_servers_into_one_folder_get_two_names() {
         .iter()
         .map(|one| one["server_id"].as_str().unwrap())
         .collect();
+    // Their numbers have nothing to do with each other.
+    let shown = servers[0].chatto_ok(["backup", "list", text(&folder)]);
+    assert!(owners.iter().all(|owner| shown.contains(&format!("{owner}\t"))), "{shown}");
     owners.sort_unstable();
     owners.dedup();
     assert_eq!((owners.len(), listed["archives"].as_array().unwrap().len()), (2, 2), "{listed}");

@@ -118,6 +118,9 @@ fn without_its_keys_a_restored_server_shows_placeholders_and_goes_on() {
     let done = json_of(&target, &["restore", text(&of.archive)]);
     assert_eq!((&done["files"], &done["missing_keys"]), (&json!(4), &json!(1)));
     target.run();
+    let status = target.chatto_ok(["status"]);
+    let advice = "the keys of 1 person are missing, so their messages cannot be read: `chatto keys import FILE`";
+    assert!(status.contains(advice), "{status}");
     let owner = target.client().log_in("ada");
     let shown = owner.history(&of.room);
     assert_eq!(shown.len(), of.history.len());

@@ -213,6 +213,32 @@ fn a_lost_secret_is_replaced() {
 }
 
 #[test]
+fn a_key_that_is_there_but_that_the_present_secret_does_not_read_is_made_readable() {
+    let mut server = Server::start();
+    let ada = server.owner();
+    let (room, _) = seeded(&ada);
+    assert_eq!(export(&server, "early"), "1 key exported to early\n");
+    let bert = ada.invite("bert");
+    bert.join(&room);
+    bert.post(&room, "mine", "mine").unwrap();
+    let history = ada.history(&room);
+    assert_eq!(export(&server, "late"), "2 keys exported to late\n");
+    assert!(server.stop().success());
+    std::fs::remove_file(server.data_dir().join("secrets.toml")).unwrap();
+
+    let (code, shown, said) = import(&server, &["early", "--new-secret"]);
+    assert_eq!((code, &*shown), (0, "1 imported, 0 present, 0 refused\n"), "{said}");
+    let advice =
+        "1 key of the store cannot be read with the present core.secret_key; importing an export";
+    assert!(said.contains(advice), "{said}");
+    imported(&server, &["late"], "1 imported, 1 present, 0 refused\n");
+    let (_, _, said) = import(&server, &["late"]);
+    assert!(!said.contains("cannot be read"), "{said}");
+    server.run();
+    assert_eq!(server.client().log_in("ada").history(&room), history);
+}
+
+#[test]
 fn imported_keys_reach_a_running_server_and_its_clients() {
     let nats = NatsServer::start();
     let mut server = running_on(&nats);
@@ -282,7 +308,8 @@ fn a_terminal_does_not_show_a_passphrase_that_is_typed() {
     for word in PASSPHRASE.split(' ') {
         assert!(!shown.contains(word), "{shown}");
     }
-    let shown = typed(&server, "chatto keys import typed", &answers[..1]);
+    let answers = [("Passphrase of typed: ", PASSPHRASE)];
+    let shown = typed(&server, "chatto keys import typed", &answers);
     assert!(shown.contains("0 imported, 1 present") && !shown.contains(PASSPHRASE), "{shown}");
 }
 

@@ -21,6 +21,8 @@ mod keys;
 mod killed;
 mod killed_restores;
 mod owner_notices;
+mod refusals;
+mod restore_errors;
 mod secret;
 mod start;
 mod strangers;

@@ -7,7 +7,7 @@ use chatto::domain::{EventId, User, UserId};
 use chatto::nats::Nats;
 use chatto::runtime::Clock;
 use chatto::storage::{
-    KeyImportMode, KeyStore, KeysImported, KeysRead, OpenError, RecordChange, Storage, StoredKey,
+    KeyStore, KeysImported, KeysRead, OpenError, RecordChange, Storage, StoredKey,
 };
 
 use super::{SECRET, config, connect, open, pause_at, room, run, user};
@@ -46,14 +46,10 @@ async fn export(nats: &Nats, secret: &str) -> KeysRead {
     store.read(&found, &[kek(secret)]).await.unwrap()
 }
 
-async fn import(
-    nats: &Nats,
-    keys: &[StoredKey],
-    (secret, mode): (&str, KeyImportMode),
-) -> KeysImported {
+async fn import(nats: &Nats, keys: &[StoredKey], secret: &str) -> KeysImported {
     let clock = Clock::system();
     let store = KeyStore { nats, clock: &clock };
-    store.import(keys, &kek(secret), mode).await.unwrap()
+    store.import(keys, &kek(secret)).await.unwrap()
 }
 
 fn key(user: UserId) -> StoredKey {
@@ -80,7 +76,7 @@ fn an_import_adds_what_is_absent_by_user_and_key_id_and_nothing_else() {
         let own = read.keys[0].clone();
         let other = StoredKey { key: DataKey::generate(), ..own.clone() };
         let second = StoredKey { user: user(2), ..other.clone() };
-        let counts = import(nats, &[other, second], (SECRET, KeyImportMode::Absent)).await;
+        let counts = import(nats, &[other, second], SECRET).await;
         assert_eq!(counts, KeysImported { imported: 1, present: 1, ..KeysImported::default() });
         assert_eq!(unseal(&storage, user(1), &sealed).await.as_deref(), Some("one"));
         let read = export(nats, SECRET).await;
@@ -103,7 +99,7 @@ fn keys_of_deleted_accounts_are_neither_exported_nor_imported() {
         set_deleted(&storage, user(1), true).await;
         assert!(export(nats, SECRET).await.keys.is_empty(), "deleted, its key not yet erased");
         storage.user_keys().shred(&user(1)).await.unwrap();
-        let counts = import(nats, &read.keys, (SECRET, KeyImportMode::Absent)).await;
+        let counts = import(nats, &read.keys, SECRET).await;
         assert_eq!(counts, KeysImported { refused: 1, ..KeysImported::default() });
         assert_eq!(unseal(&storage, user(1), &sealed).await, None);
         assert!(export(nats, SECRET).await.keys.is_empty());
@@ -133,13 +129,13 @@ fn an_account_that_is_deleted_at_any_await_of_an_import_gets_no_key_back() {
                 // As after a restore: the account is there, and its key is not.
                 storage.user_keys().shred(&id).await.unwrap();
 
-                let mut importing = Box::pin(store.import(&keys, &kek, KeyImportMode::Absent));
+                let mut importing = Box::pin(store.import(&keys, &kek));
                 let ended = pause_at(&mut importing, awaits).await.is_some();
                 set_deleted(&storage, id, true).await;
                 storage.user_keys().shred(&id).await.unwrap();
                 if !ended && pause_at(&mut importing, more).await.is_none() {
                     drop(importing);
-                    let again = import(nats, &keys, (SECRET, KeyImportMode::Absent)).await;
+                    let again = import(nats, &keys, SECRET).await;
                     assert_eq!((again.imported, again.refused), (0, 1), "{awaits} {more}");
                 }
                 let subject = format!("$KV.ENCRYPTION_KEYS.user.{id}.{}", keys[0].key_id);
@@ -172,10 +168,10 @@ fn a_new_secret_adds_wrappings_and_removes_none() {
         let with_new = || config_of(NEW);
         let refused = open(&server.url(), &runtime, with_new()).await;
         assert!(matches!(refused, Err(OpenError::SecretChanged)));
-        let counts = import(&nats, &read.keys, (NEW, KeyImportMode::NewSecret)).await;
+        let counts = import(&nats, &read.keys, NEW).await;
         let expected = KeysImported { imported: 1, unreadable: 1, ..KeysImported::default() };
         assert_eq!(counts, expected);
-        let again = import(&nats, &read.keys, (NEW, KeyImportMode::NewSecret)).await;
+        let again = import(&nats, &read.keys, NEW).await;
         assert_eq!((again.imported, again.present), (0, 1), "it may be repeated");
 
         let storage = open(&server.url(), &runtime, with_new()).await.unwrap();
@@ -201,7 +197,7 @@ fn an_import_creates_what_it_needs_and_no_whole_store() {
         assert!(store.find().await.unwrap().is_none());
         for _ in 0..2 {
             store.prepare_import("S0011", 1).await.unwrap();
-            let counts = import(&nats, &[key(user(1))], (SECRET, KeyImportMode::Absent)).await;
+            let counts = import(&nats, &[key(user(1))], SECRET).await;
             assert_eq!(counts.imported + counts.present, 1);
         }
         let found = store.find().await.unwrap().unwrap();

@@ -13,10 +13,11 @@ mod reader;
 mod tests;
 mod writer;
 
+pub(crate) use format::printable;
 pub use format::{
     AssetCount, Excluded, Header, ListedObject, Manifest, Part, StreamTotals, Versions,
 };
-pub(super) use format::{FORMAT, SEQUENCE_MAX, is_printable, printable};
+pub(super) use format::{FORMAT, SEQUENCE_MAX, is_printable};
 pub use name::{AssetOrigin, MemberName};
 pub use reader::{ArchiveError, ArchiveReader, Item};
 pub use writer::ArchiveWriter;

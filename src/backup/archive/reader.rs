@@ -3,7 +3,7 @@
 //! member and subject.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 
 use flate2::read::MultiGzDecoder;
 use tar::{EntryType, Header as TarHeader};
@@ -14,6 +14,7 @@ use super::format::{
 };
 use super::name::{AssetOrigin, MemberName};
 use super::writer::{BLOCK, padding};
+use crate::backup::keys::is_key_export;
 use crate::crypto::age::AgeError;
 use crate::crypto::{Sha256State, hex};
 use crate::domain::{AssetId, File, FileLocation};
@@ -33,6 +34,8 @@ pub enum ArchiveError {
     Io(#[source] io::Error),
     #[error("this is not a backup of a Chatto server")]
     Foreign,
+    #[error("this is a key export, not a backup; `chatto keys import FILE` imports it")]
+    KeyExport,
     /// It was cut off, or is still being written.
     #[error("the backup ends too early: it is not complete")]
     Truncated,
@@ -123,7 +126,11 @@ impl<R: Read> ArchiveReader<R> {
     /// # Errors
     /// [`ArchiveError`]
     pub fn open(source: R) -> Result<Self, ArchiveError> {
-        let source = MultiGzDecoder::new(BufReader::with_capacity(COPY_CHUNK_BYTES, source));
+        let mut source = BufReader::with_capacity(COPY_CHUNK_BYTES, source);
+        if is_key_export(source.fill_buf().map_err(fault)?) {
+            return Err(ArchiveError::KeyExport);
+        }
+        let source = MultiGzDecoder::new(source);
         let mut reader = Self {
             source,
             before: None,

@@ -392,7 +392,7 @@ pub(super) struct KeysExport {
     pub(super) passphrase_file: Option<PathBuf>,
 }
 
-/// Add the keys of an export that the store lacks; nothing is replaced, and it may be repeated.
+/// Add the keys of an export that the store lacks or cannot read; nothing is replaced, and it may be repeated.
 #[derive(FromArgs, ArgsInfo, Debug)]
 #[argh(subcommand, name = "import")]
 pub(super) struct KeysImport {

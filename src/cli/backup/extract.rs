@@ -1,6 +1,5 @@
 //! `backup extract`: single rooms and files of an archive.
 
-use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -9,6 +8,7 @@ use super::verify::TestMeters;
 use crate::app::{self, ArchiveFile, ArchivedRoom, ExtractedRoom, RoomsRequest};
 use crate::backup::extract::{Extracted, extract_files, files_of};
 use crate::backup::keys::KeyFile;
+use crate::backup::target::create_private;
 use crate::backup::transcript::TranscriptFormat;
 use crate::cli::args::{BackupExtract, RoomFormat};
 use crate::cli::keys::read_export;
@@ -21,9 +21,6 @@ use crate::domain::AssetId;
 
 pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliError> {
     let folder = args.output.clone().unwrap_or_else(|| PathBuf::from("."));
-    if args.output.is_some() && !args.wanted.is_empty() {
-        create_directory(&folder)?;
-    }
     if args.keys_passphrase_file.is_some() && args.keys.is_none() {
         return Err(CliError::usage("--keys-passphrase-file is for --keys"));
     }
@@ -34,6 +31,12 @@ pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliEr
     context.log_to_terminal();
     if args.wanted.is_empty() {
         return list(context, args, &archive);
+    }
+    if args.output.is_some() {
+        create_private(&folder).map_err(|error| {
+            let text = format!("the directory {} cannot be created: {error}", folder.display());
+            CliError::new(app::unwritable_exit(&error), text)
+        })?;
     }
     let (mut files, mut rooms) = (Vec::new(), Vec::new());
     for wanted in &args.wanted {
@@ -59,17 +62,6 @@ pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliEr
     Ok(Exit::Success)
 }
 
-/// Creates a directory in one that exists, readable by this account only.
-fn create_directory(path: &Path) -> Result<(), CliError> {
-    if path.is_dir() {
-        return Ok(());
-    }
-    std::fs::DirBuilder::new().mode(0o700).create(path).map_err(|error| {
-        let text = format!("the directory {} cannot be created: {error}", path.display());
-        CliError::new(Exit::Exists, text)
-    })
-}
-
 /// Reads the key export with its own passphrase, or that of the archive.
 fn keys(
     context: &Context,
@@ -77,10 +69,11 @@ fn keys(
     of_archive: Option<crate::crypto::Secret>,
 ) -> Result<Option<KeyFile>, CliError> {
     let Some(path) = &args.keys else { return Ok(None) };
-    let own = PassphraseFlags { text: None, file: args.keys_passphrase_file.as_deref() };
+    let file = args.keys_passphrase_file.as_deref();
+    let own = PassphraseFlags { text: None, file, option: "keys-passphrase" };
     let secret = match (of_archive, own.file) {
         (Some(secret), None) => secret,
-        (None, _) | (Some(_), Some(_)) => own.read(context)?,
+        (None, _) | (Some(_), Some(_)) => own.read(context, path)?,
     };
     read_export(path, &secret).map(Some)
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use crate::app;
 use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError, CataloguedArchive};
 use crate::backup::folder::{FoundArchive, archives_in};
 use crate::cli::args::BackupList;
@@ -17,7 +18,7 @@ pub(super) fn run(context: &Context, args: &BackupList) -> Result<Exit, CliError
     let folder = folder(context, args.directory.as_deref())?;
     let files = archives_in(&folder).map_err(|error| {
         let text = format!("the directory {} cannot be read: {error}", folder.display());
-        CliError::new(Exit::Io, text)
+        CliError::new(app::io_exit(&error), text)
     })?;
     let (catalogue, damaged) = match Catalogue::read(&folder) {
         Ok(catalogue) => (catalogue.unwrap_or_default(), None),
@@ -31,7 +32,8 @@ pub(super) fn run(context: &Context, args: &BackupList) -> Result<Exit, CliError
     let unknown = files.iter().filter(|file| !known.contains(file.name.as_str()));
     let rows = archives.iter().map(|archive| Row::of(archive, &folder, now_ms));
     let rows: Vec<Row<'_>> = rows.chain(unknown.map(Row::of_file)).collect();
-    let text: String = rows.iter().map(Row::line).collect();
+    let servers: HashSet<&str> = rows.iter().filter_map(Row::server).collect();
+    let text: String = rows.iter().map(|row| row.line(servers.len() > 1)).collect();
     let fields: Vec<Value> = rows.iter().map(Row::fields).collect();
     context.output.result(&text, json!({ "directory": folder, "archives": fields }));
     if rows.is_empty() {
@@ -85,10 +87,20 @@ impl<'a> Row<'a> {
         Self { name: &file.name, state: "not catalogued", bytes: file.bytes, archive: None, age }
     }
 
-    fn line(&self) -> String {
+    /// The server that it is of, where that is known.
+    fn server(&self) -> Option<&str> {
+        self.archive.map(|one| one.server_id.as_str()).filter(|id| !id.is_empty())
+    }
+
+    /// `with_server`: archives of several servers are shown, whose numbers have nothing to do with each other.
+    fn line(&self, with_server: bool) -> String {
         let sequence = self.archive.map_or_else(String::new, |one| one.sequence.to_string());
         let Self { name, state, bytes, age, .. } = self;
-        row([&sequence, state, &size_text(*bytes), age, name])
+        let bytes = size_text(*bytes);
+        match with_server {
+            true => row([self.server().unwrap_or_default(), &sequence, state, &bytes, age, name]),
+            false => row([&sequence, state, &bytes, age, name]),
+        }
     }
 
     fn fields(&self) -> Value {

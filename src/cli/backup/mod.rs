@@ -177,7 +177,7 @@ fn prune_beside(
     }
     let verb = if args.prune_dry_run { "would be removed" } else { "removed" };
     for archive in &pruned.superseded {
-        context.output.note(&format!("{verb}: {}", archive.name));
+        context.output.note(&format!("{verb}: {}", folder.join(&archive.name).display()));
     }
     Ok(pruned.superseded.into_iter().map(|archive| archive.name).collect())
 }

@@ -21,10 +21,15 @@ pub(super) fn run(context: &Context, args: &BackupPrune) -> Result<Exit, CliErro
     let pruned = prune((retention, &folder), None, args.dry_run)?;
     let names: Vec<&str> = pruned.superseded.iter().map(|archive| archive.name.as_str()).collect();
     let bytes: u64 = pruned.superseded.iter().map(|archive| archive.bytes).sum();
-    let text: String = names.iter().map(|name| format!("{name}\n")).collect();
-    let fields = json!({ "superseded": names, "bytes": bytes, "dry_run": args.dry_run });
+    let text: String =
+        names.iter().map(|name| format!("{}\n", folder.join(name).display())).collect();
+    let fields = json!({
+        "directory": folder, "superseded": names, "bytes": bytes, "dry_run": args.dry_run,
+    });
     context.output.result(&text, fields);
-    if names.is_empty() && pruned.refused.is_empty() {
+    if pruned.listed == 0 {
+        context.output.note(&format!("no backup has listed an archive in {}", folder.display()));
+    } else if names.is_empty() && pruned.refused.is_empty() {
         context.output.note("nothing to remove");
     }
     match pruned.refused.as_slice() {
@@ -43,6 +48,9 @@ pub(super) fn retention(keep: [Option<u32>; 4]) -> Result<Option<Retention>, Cli
     }
     if keep.iter().flatten().any(|number| *number > RETENTION_MAX) {
         return Err(CliError::usage(format!("a --keep option must be 0 to {RETENTION_MAX}")));
+    }
+    if keep.iter().flatten().all(|number| *number == 0) {
+        return Err(CliError::usage("0 keeps nothing; give at least one --keep option 1 or more"));
     }
     let [last, daily, weekly, monthly] = keep.map(Option::unwrap_or_default);
     Ok(Some(Retention { last, daily, weekly, monthly }))

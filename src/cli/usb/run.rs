@@ -1,6 +1,6 @@
 //! `usb run`: a backup on a paired stick.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::{owner, require_root};
 use crate::app::usb::{StickBackup, StickError, StickEvent, StickRun, run as run_backup};
 use crate::cli::args::UsbRun;
 use crate::cli::backup::Meter;
-use crate::cli::passphrase::PassphraseFlags;
+use crate::cli::passphrase::{PassphraseFlags, unset};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::{Loaded, Purpose, Sticks};
 use crate::crypto::Secret;
@@ -24,10 +24,13 @@ pub(super) fn run(context: &Context, args: &UsbRun) -> Result<Exit, CliError> {
     let owner = owner(&loaded.settings)?;
     let sticks = Sticks::read(loaded.file.as_deref())?;
     context.log_to_terminal();
-    let file = passphrase_file(args, &loaded);
+    let file = Some(passphrase_file(args, &loaded));
     let passphrase = || -> Result<Secret, (Exit, String)> {
-        let flags = PassphraseFlags { text: None, file: Some(&file) };
-        flags.read(context).map_err(|error| (error.exit, error.message))
+        let passphrase = match file.as_deref().is_some_and(Path::exists) {
+            true => PassphraseFlags::new(&None, &file).read_new(context),
+            false => Err(unset()),
+        };
+        passphrase.map_err(|error| (error.exit, error.message))
     };
     let config = context.config.clone();
     let request =

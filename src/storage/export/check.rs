@@ -1,6 +1,6 @@
 //! Checks of records that come from an archive: whatever is accepted here can be written to a store.
 
-use super::files::{FilePart, part};
+use super::files::FilePart;
 use super::{ArchivedRecord, ArchivedStream};
 use crate::domain::{AssetId, File, RoomId};
 use crate::limits::{ARCHIVED_RECORD_MAX_BYTES, ARCHIVED_SUBJECT_MAX_BYTES};
@@ -49,9 +49,9 @@ pub fn check_archived(
     if stream != ArchivedStream::Files || record.deleted {
         return Ok(None);
     }
-    match part(&record.subject) {
+    match FilePart::of(&record.subject) {
         FilePart::Record => {}
-        FilePart::Key | FilePart::Move => return Ok(None),
+        FilePart::Key(_) | FilePart::Move => return Ok(None),
     }
     let read = decode_value::<FileRecord>(&record.data);
     let (found, _) = read.map_err(StorageError::corrupt(stream.name()))?;

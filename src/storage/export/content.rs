@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::files::{FilePart, part};
+use super::files::FilePart;
 use super::{ArchivedRecord, ArchivedStream};
 use crate::domain::{File, FileLocation};
 use crate::storage::encoding::{decode_known, decode_value, encode, encode_value};
@@ -42,13 +42,13 @@ pub fn restored_data(
                 _ => data.clone(),
             }
         }
-        ArchivedStream::Files => match part(&record.subject) {
+        ArchivedStream::Files => match FilePart::of(&record.subject) {
             FilePart::Record => {
                 let (found, _) = decode_value::<FileRecord>(data).map_err(corrupt)?;
                 let file = File { location: FileLocation::Nats(Vec::new()), ..found.file };
                 encode_value(&FileRecord { file, replaced: 0 })
             }
-            FilePart::Key | FilePart::Move => data.clone(),
+            FilePart::Key(_) | FilePart::Move => data.clone(),
         },
         ArchivedStream::Pages | ArchivedStream::Notifications | ArchivedStream::ReadMarkers => {
             data.clone()

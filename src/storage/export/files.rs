@@ -39,7 +39,7 @@ impl Export {
         let (mut seen, mut files) = (Subjects::default(), Vec::new());
         let mut encrypted = std::collections::HashSet::new();
         self.scan(ArchivedStream::Files, 1, |message| {
-            match part(&message.subject) {
+            match FilePart::of(&message.subject) {
                 FilePart::Record => {
                     let file = read(&message)?;
                     let is_owed =
@@ -54,7 +54,7 @@ impl Export {
                         files.push(file.id);
                     }
                 }
-                FilePart::Key | FilePart::Move => return Ok(()),
+                FilePart::Key(_) | FilePart::Move => return Ok(()),
             }
             seen.take(&message);
             each(archived(&message, &self.clock)).map_err(ExportError::Sink)
@@ -97,27 +97,25 @@ impl Export {
 }
 
 /// What a subject of FILES holds.
-pub(super) enum FilePart {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilePart {
+    /// The record of a file.
     Record,
-    Key,
+    /// The key of this file; `None`: the id is none.
+    Key(Option<AssetId>),
+    /// A move that has begun.
     Move,
 }
 
-pub(super) fn part(subject: &str) -> FilePart {
-    let parts: Vec<&str> = subject.split('.').collect();
-    match parts.as_slice() {
-        [_, _, _, "key"] => FilePart::Key,
-        [_, _, _, "move"] => FilePart::Move,
-        _ => FilePart::Record,
-    }
-}
-
-/// The file whose key a record of FILES is; `None`: the record is something else.
-#[must_use]
-pub fn archived_key_of(record: &ArchivedRecord) -> Option<AssetId> {
-    match record.subject.split('.').collect::<Vec<_>>().as_slice() {
-        [_, _, id, "key"] if !record.deleted => id.parse().ok(),
-        _ => None,
+impl FilePart {
+    /// What this subject holds.
+    #[must_use]
+    pub fn of(subject: &str) -> Self {
+        match subject.split('.').collect::<Vec<_>>().as_slice() {
+            [_, _, id, "key"] => Self::Key(id.parse().ok()),
+            [_, _, _, "move"] => Self::Move,
+            _ => Self::Record,
+        }
     }
 }
 

@@ -28,7 +28,7 @@ pub use check::check_archived;
 pub(crate) use check::record_of;
 pub use content::restored_data;
 pub use cut::CutCount;
-pub use files::{ExportedFile, FileBytes, archived_key_of};
+pub use files::{ExportedFile, FileBytes, FilePart};
 pub use lease::ExportLease;
 pub(crate) use lease::is_exporting;
 

@@ -84,17 +84,10 @@ pub struct Unexported {
     pub people: usize,
     /// When the oldest of these keys was made, in milliseconds since 1970.
     pub oldest_ms: Option<i64>,
+    /// People whose key is not in the store, as after a restore: their messages cannot be read until it is imported.
+    pub missing: usize,
     /// When the newest export was made, in milliseconds since 1970; `None`: never.
     pub exported_ms: Option<i64>,
-}
-
-/// Which records an import may change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyImportMode {
-    /// None: it adds records.
-    Absent,
-    /// It also adds a wrapping by the present secret to records that have none.
-    NewSecret,
 }
 
 /// What an import did, in keys.
@@ -120,6 +113,13 @@ struct UserState {
 impl Users {
     fn is_deleted(&self, user: &UserId) -> bool {
         self.0.get(user).is_some_and(|user| user.deleted)
+    }
+
+    /// The subjects of the keys that accounts write with.
+    fn active_keys(&self) -> impl Iterator<Item = String> {
+        let users =
+            self.0.iter().filter(|(_, user)| !user.deleted && !user.active_key_id.is_empty());
+        users.map(|(id, user)| Keys::subject(id, &user.active_key_id))
     }
 
     fn is_active(&self, user: &UserId, key_id: &str) -> bool {
@@ -175,7 +175,7 @@ impl KeyStore<'_> {
             let is_active = users.is_active(&user, &record.key_id);
             keys.push(StoredKey { user, key_id: record.key_id, is_active, key });
         }
-        let unexported = self.unexported_of(&records).await?;
+        let unexported = self.unexported_of(&records, &users).await?;
         Ok(KeysRead { server_id: found.server_id.clone(), keys, unreadable, unexported })
     }
 
@@ -184,13 +184,16 @@ impl KeyStore<'_> {
     /// # Errors
     /// [`StorageError`]
     pub async fn unexported(self) -> Result<Unexported, StorageError> {
+        // Before the keys: an account names a key that is stored.
+        let users = self.users().await?;
         let records = self.records().await?;
-        self.unexported_of(&records).await
+        self.unexported_of(&records, &users).await
     }
 
     async fn unexported_of(
         self,
         records: &BTreeMap<String, StoredMessage>,
+        users: &Users,
     ) -> Result<Unexported, StorageError> {
         let (transfers, _) = self.transfers().await?;
         let transfers = transfers.unwrap_or_default();
@@ -207,7 +210,8 @@ impl KeyStore<'_> {
             oldest_ms = Some(oldest_ms.map_or(made_ms, |oldest| oldest.min(made_ms)));
         }
         let exported_ms = Some(transfers.exported_ms).filter(|ms| *ms > 0);
-        Ok(Unexported { people: people.len(), oldest_ms, exported_ms })
+        let missing = users.active_keys().filter(|subject| !records.contains_key(subject)).count();
+        Ok(Unexported { people: people.len(), oldest_ms, missing, exported_ms })
     }
 
     /// Notes that an export holds these keys. Of those noted before, the ones that are still there stay.
@@ -244,7 +248,8 @@ impl KeyStore<'_> {
         open::create_for_keys((self.nats, self.clock), server_id, replicas).await
     }
 
-    /// Adds the keys that are absent by user and key id, and makes this secret the store's.
+    /// Adds the keys that are absent by user and key id or that this secret does not read, and makes this secret the
+    /// store's.
     ///
     /// # Errors
     /// [`OpenError`]; what was added stays.
@@ -255,7 +260,6 @@ impl KeyStore<'_> {
         self,
         keys: &[StoredKey],
         kek: &KeyEncryptionKey,
-        mode: KeyImportMode,
     ) -> Result<KeysImported, OpenError> {
         let mut counts = KeysImported::default();
         let users = self.users().await?;
@@ -270,7 +274,7 @@ impl KeyStore<'_> {
                 to_erase.extend(former.filter(|stored| !stored.is_tombstone()).map(|_| key.user));
                 continue;
             }
-            if self.add(key, former, (kek, mode)).await? {
+            if self.add(key, former, kek).await? {
                 counts.imported += 1;
                 added.push(key);
             } else {
@@ -295,12 +299,12 @@ impl KeyStore<'_> {
         Ok(counts)
     }
 
-    /// Adds one key; `false`: it is there.
+    /// Adds one key, or to its record a wrapping by this secret; `false`: it is there, and this secret reads it.
     async fn add(
         self,
         key: &StoredKey,
         former: Option<&StoredMessage>,
-        (kek, mode): (&KeyEncryptionKey, KeyImportMode),
+        kek: &KeyEncryptionKey,
     ) -> Result<bool, StorageError> {
         let subject = Keys::subject(&key.user, &key.key_id);
         let wrapping = wrap(kek, &key.key, &key.user, &key.key_id);
@@ -317,7 +321,7 @@ impl KeyStore<'_> {
             let entry = Entry { subject: &subject, payload: encode(&new), revision };
             return kv::put(self.nats, self.clock, entry, None).await;
         };
-        if mode == KeyImportMode::Absent || has_wrapping(&record(stored)?, kek.id()) {
+        if has_wrapping(&record(stored)?, kek.id()) {
             return Ok(false);
         }
         let mut record: WrappedKey =

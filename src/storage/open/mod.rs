@@ -479,6 +479,15 @@ async fn read_marker(config: &Config) -> Result<Option<Marker>, OpenError> {
     }
 }
 
+/// The server that `<data_dir>/initialised` names; `None`: there is no such file. Blocks.
+pub(super) fn marked_server(path: &std::path::Path) -> std::io::Result<Option<String>> {
+    match limited_read(path, 64 * 1024) {
+        Ok(bytes) => Ok(Some(serde_json::from_slice::<Marker>(&bytes)?.server)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Writes `<data_dir>/initialised` for a store that was restored. Blocks.
 pub fn write_initialised(path: &std::path::Path, server_id: &str) -> std::io::Result<()> {
     let marker = Marker { server: server_id.to_owned(), streams: stream_list() };
