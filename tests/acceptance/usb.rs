@@ -209,7 +209,7 @@ fn a_full_stick_keeps_what_it_has() {
     stick.mounted(&server, "dd if=/dev/zero of=m/fill bs=1M 2>&1 || true; sync");
     let (code, _, said) = stick.run(&server);
     assert_eq!(code, 74, "{said}");
-    assert!(said.contains("Blue") && said.contains("free"), "{said}");
+    assert!(said.contains("Blue: the stick is full"), "{said}");
     let found = stick.mounted(&server, "ls -A m/CHATTO/S*; rm m/fill");
     assert_eq!(found.lines().count(), 2, "a part was left: {found}");
     let (code, done, said) = stick.run(&server);

@@ -9,7 +9,7 @@ import server
 LABEL = "CHATTO-BKP"
 MAKERS = {
     "vfat": ["mkfs.vfat", "-F", "32", "-n"],
-    "exfat": ["mkfs.exfat", "-q", "-L"],
+    "exfat": ["mkfs.exfat", "-L"],
     "ext4": ["mke2fs", "-q", "-t", "ext4", "-L"],
 }
 
@@ -112,7 +112,7 @@ class Sticks(unittest.TestCase):
                 other.write("/srv/passphrase", server.PASSPHRASE + "\n", mode="600")
                 options = "-c /etc/chatto/chatto.toml --passphrase-file /srv/passphrase"
                 print(other.shell(f"ls -lR /mnt/stick; archive=$(ls /mnt/stick/CHATTO/*/*.tar.gz.age | tail -n 1);"
-                                  f"chatto restore $archive {options} 2>&1;"
+                                  f"chatto restore $archive --conflict=overwrite {options} 2>&1;"
                                   f"chatto keys import /mnt/stick/CHATTO/*/keys.age {options} 2>&1", seconds=300))
                 other.run("systemctl", "start", "chatto.service")
                 restored.wait_ready()

@@ -62,7 +62,8 @@ pub enum StickError {
     #[error("cannot start the process that writes to the stick")]
     Start(#[source] io::Error),
     #[error(
-        "{} needed, {} free. Older backups were kept. Use a larger stick or keep fewer", gigabytes(*needed), gigabytes(*free)
+        "the stick is full: {} needed, {} free. Older backups were kept. Use a larger stick or keep fewer",
+        gigabytes(*needed), gigabytes(*free)
     )]
     Full { needed: u64, free: u64 },
     /// No failure.

@@ -1,5 +1,6 @@
 //! The process that reads and writes on the stick. It has the rights of the service only.
 
+use std::error::Error;
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 use std::os::unix::net::UnixStream;
@@ -90,8 +91,17 @@ enum JobError {
 
 impl JobError {
     fn line(self) -> Line {
-        let failed = |exit: Exit, error: &dyn std::error::Error| {
-            Line::Failed(exit.code(), without_descriptors(&observe::chain(error)))
+        let failed = |exit: Exit, error: &(dyn Error + 'static)| {
+            let text = without_descriptors(&observe::chain(error));
+            match is_full(error) {
+                true => Line::Failed(
+                    Exit::Io.code(),
+                    format!(
+                        "the stick is full ({text}). Older backups were kept. Use a larger stick or keep fewer"
+                    ),
+                ),
+                false => Line::Failed(exit.code(), text),
+            }
         };
         match self {
             Self::Backup(BackupError::Stick(error)) | Self::Stick(error) => match error {
@@ -107,6 +117,20 @@ impl JobError {
             }
         }
     }
+}
+
+/// Whether a full file system is the cause of an error.
+fn is_full(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::StorageFull
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// A text in which paths that only this process understands are paths on the stick.
