@@ -51,6 +51,15 @@ pub enum BackupTarget {
     Stick(PathBuf),
 }
 
+impl BackupTarget {
+    /// The file or the folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        let (Self::File(path) | Self::Folder(path) | Self::Stick(path)) = self;
+        path
+    }
+}
+
 /// A complete archive.
 #[derive(Debug)]
 pub struct BackupReport {
@@ -290,8 +299,7 @@ impl Work<'_> {
 
     fn target(&self) -> Result<TargetArchive, BackupError> {
         let is_encrypted = self.request.passphrase.is_some();
-        let (BackupTarget::File(path) | BackupTarget::Folder(path) | BackupTarget::Stick(path)) =
-            &self.request.target;
+        let path = self.request.target.path();
         self.request.medium.check(path, &self.settings.data_dir, is_encrypted)?;
         let floor = self.settings.embedded.as_ref().map(|embedded| SpaceFloor {
             path: self.settings.data_dir.clone(),
@@ -307,15 +315,14 @@ impl Work<'_> {
             }
         };
         created.and_then(TargetArchive::new).map_err(|source| match source.kind() {
-            io::ErrorKind::ResourceBusy => BackupError::Busy { path: path.clone() },
-            _ => BackupError::Target { path: path.clone(), source },
+            io::ErrorKind::ResourceBusy => BackupError::Busy { path: path.to_owned() },
+            _ => BackupError::Target { path: path.to_owned(), source },
         })
     }
 
     /// The folder of this server on the stick, with room for another archive.
     fn stick_folder(&self, server_id: &str) -> Result<Directory, BackupError> {
-        let (BackupTarget::File(path) | BackupTarget::Folder(path) | BackupTarget::Stick(path)) =
-            &self.request.target;
+        let path = self.request.target.path();
         let folder = Directory::open(path).and_then(|stick| stick.create(server_id));
         let folder = folder.map_err(StickError::Io)?;
         usb::prepare(&folder.path(), server_id, self.clock.unix_ms())?;

@@ -17,13 +17,11 @@ pub(super) fn failed(
     settings: &Settings,
     (target, error): (&BackupTarget, &CliError),
 ) {
-    let (BackupTarget::File(path) | BackupTarget::Folder(path) | BackupTarget::Stick(path)) =
-        target;
     let result = BackupResult {
         kind: BackupKind::Directory,
         verdict: BackupVerdict::Failed,
         at_ms: Clock::system().unix_ms(),
-        place: place(path),
+        place: place(target.path()),
         reason: reason(error),
         ..BackupResult::default()
     };

@@ -34,7 +34,7 @@ pub(super) fn run(context: &Context, args: &UsbPair) -> Result<Exit, CliError> {
     let stick = pair(&candidate, &pairing, &mut sticks)?;
     let is_labelled = relabel(context, args, &candidate)?;
     let device = &candidate.device.path;
-    if !std::env::consts::ARCH.is_empty() && args.binary.is_none() {
+    if args.binary.is_none() {
         context.output.note(&format!(
             "the stick holds chatto for {}; --binary adds the one for another kind of machine",
             std::env::consts::ARCH
