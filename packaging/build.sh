@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: build.sh TARGET [deb|rpm...]}
 shift
-. packaging/architectures.sh
+. packaging/names.sh
 [ $# -gt 0 ] || set -- deb rpm
 objcopy=objcopy
 [ "$(uname -m)" = "${target%%-*}" ] || objcopy=${target%%-*}-linux-gnu-objcopy
@@ -23,8 +23,6 @@ umask 022
 export LC_ALL=C TZ=UTC
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export SOURCE_DATE_EPOCH
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-release=1
 out=${CHATTO_PACKAGE_DIR:-out}
 compression=${CHATTO_PACKAGE_COMPRESSION:-xz}
 date=$(date -R -d "@$SOURCE_DATE_EPOCH")
@@ -94,10 +92,9 @@ build_deb() {
     (cd "$root" && find . -path ./DEBIAN -prune -o -path ./etc -prune -o -type f -printf '%P\0' | sort -z | xargs -0 md5sum) >"$work/md5sums"
     install -m 644 "$work/md5sums" "$root/DEBIAN/md5sums"
     clamp_times
-    local package=$out/chatto_$version-${release}_$deb_arch.deb
     # xz, which every dpkg can read; one thread, because the bytes depend on their number.
-    dpkg-deb --root-owner-group "-Z$compression" -z9 --threads-max=1 --build "$root" "$package" >/dev/null
-    echo "$package"
+    dpkg-deb --root-owner-group "-Z$compression" -z9 --threads-max=1 --build "$root" "$out/$deb" >/dev/null
+    echo "$out/$deb"
 }
 
 build_rpm() {
@@ -113,9 +110,8 @@ build_rpm() {
         --define "version_of_cargo $version" --define "changelog_date $(date -d "@$SOURCE_DATE_EPOCH" '+%a %b %d %Y')" \
         --define '_binary_payload w19.zstdio' --define 'use_source_date_epoch_as_buildtime 1' \
         --define 'clamp_mtime_to_source_date_epoch 1' --define '_buildhost reproducible' packaging/rpm/chatto.spec
-    local package=$out/chatto-$version-$release.$rpm_arch.rpm
-    mv "$work/$rpm_arch/chatto-$version-$release.$rpm_arch.rpm" "$package"
-    echo "$package"
+    mv "$work/$rpm_arch/$rpm" "$out/$rpm"
+    echo "$out/$rpm"
 }
 
 mkdir -p "$out"

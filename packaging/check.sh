@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 target=${1:?usage: check.sh TARGET [deb|rpm...]}
 shift
-. packaging/architectures.sh
+. packaging/names.sh
 [ $# -gt 0 ] || set -- deb rpm
 ceiling_bytes=11534336 # 11 MiB
 export LC_ALL=C
@@ -33,8 +33,7 @@ size() { # PACKAGE
 }
 
 check_deb() {
-    local package
-    package=$(ls out/chatto_*_"$deb_arch".deb)
+    local package=out/$deb
     size "$package"
     dpkg-deb -c "$package" | awk '{ print $1, $2, $6, $7, $8 }' | sed 's/ *$//' >"$work/contents"
     compare "$work/contents" packaging/contents.deb.txt
@@ -42,8 +41,7 @@ check_deb() {
 }
 
 check_rpm() {
-    local package
-    package=$(ls out/chatto-*."$rpm_arch".rpm)
+    local package=out/$rpm
     size "$package"
     rpm -qp --nosignature --qf '[%{FILEMODES:perms} %{FILEUSERNAME}/%{FILEGROUPNAME} %{FILENAMES} %{FILEFLAGS:fflags}\n]' "$package" |
         sed 's/ *$//' >"$work/contents"
@@ -53,8 +51,7 @@ check_rpm() {
 }
 
 check_image() {
-    local image kind name
-    image=$(ls "out/chatto-"*"-$rpm_arch.oci.tar")
+    local image=out/$image kind name
     size "$image"
     # The same in either form, whatever differs between the architectures and the commits.
     for kind in oci-archive docker-archive; do

@@ -5,15 +5,11 @@
 # have the same program. On an ARM machine, deb.sh and rpm.sh install the packages.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-deb=$(realpath "${1:-$(ls out/chatto_*_arm64.deb)}")
-rpm=$(realpath "${2:-$(ls out/chatto-*.aarch64.rpm)}")
+. tests/packages/common.sh
+deb=$(realpath "${1:-$(package_of aarch64-unknown-linux-musl deb)}")
+rpm=$(realpath "${2:-$(package_of aarch64-unknown-linux-musl rpm)}")
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
 
 [ "$(dpkg-deb -f "$deb" Architecture)" = arm64 ] || fail "$deb: another architecture"
 [ "$(rpm -qp --nosignature --qf '%{ARCH}' "$rpm")" = aarch64 ] || fail "$rpm: another architecture"

@@ -6,7 +6,8 @@ base=$PWD/target/roots/$suite
 mkdir -p target/roots
 work=$(mktemp -d "$PWD/target/roots/XXXXXX")
 root=$work/root
-container='' leader='' token='' room=''
+container='' leader='' url=http://127.0.0.1:4000
+. tests/packages/common.sh
 
 cleanup() {
     local status=$?
@@ -19,41 +20,12 @@ cleanup() {
 }
 trap cleanup EXIT
 
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
-
 inside() {
     nsenter -t "$leader" -a -- "$@"
 }
 
-# shows PATTERN COMMAND...: whether the command's output has it. All of it is read: a command whose reader leaves fails.
-shows() {
-    local pattern=$1 output
-    shift
-    output=$("$@" 2>&1) || true
-    grep -q -- "$pattern" <<<"$output"
-}
-
-# until_true SECONDS WHAT COMMAND...
-until_true() {
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ "$SECONDS" -lt "$end" ] || fail "$what: not within the time"
-        read -r -t 0.1 <> <(:) || true
-    done
-}
-
-# call PATH JSON: a request to the server in the container's network
-call() {
-    nsenter -t "$leader" -n -- curl -sS --fail-with-body -m 10 -H 'Content-Type: application/json' \
-        ${token:+-H "Authorization: Bearer $token"} -d "$2" "http://127.0.0.1:4000$1"
-}
-
-is_ready() {
-    nsenter -t "$leader" -n -- curl -sS -f -m 2 http://127.0.0.1:4000/readyz
+in_network() {
+    nsenter -t "$leader" -n -- "$@"
 }
 
 main_pid() {
@@ -63,20 +35,6 @@ main_pid() {
 # The nats-server of a chatto.
 child_of() {
     inside sh -c "cat /proc/$1/task/*/children" | tr ' ' '\n' | sed -n 1p
-}
-
-# first_message LINK TEXT: the owner creates an account with the setup link and writes into the room `general`
-first_message() {
-    token=''
-    token=$(call /auth/setup "{\"token\":\"${1##*#}\",\"login\":\"ada\",\"displayName\":\"Ada\",\"password\":\"correct horse battery\"}" | jq -r .token)
-    room=$(call /api/connect/chatto.api.v1.RoomDirectoryService/ListRooms '{}' | jq -r '.rooms[] | select(.room.name == "general") | .room.id')
-    call /api/connect/chatto.api.v1.RoomService/JoinRoom "{\"roomId\":\"$room\"}" >/dev/null
-    call /api/connect/chatto.api.v1.MessageService/CreateMessage "{\"roomId\":\"$room\",\"body\":\"$2\"}" >/dev/null
-}
-
-# The newest texts of the room.
-texts() {
-    call /api/connect/chatto.api.v1.RoomService/GetRoomEvents "{\"roomId\":\"$room\",\"limit\":100}"
 }
 
 # A copy of a clean Debian in $root. It has rpm, for the packages of other systems.

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs the .deb in a clean Debian container with systemd, and tries what an administrator does with a package:
 #   tests/packages/deb.sh [DEB]
-# DEB defaults to out/chatto_*_ARCH.deb. Needs root, debootstrap, systemd-nspawn and the network for the first run, which
-# makes the root in target/roots. The container does not enforce memory limits and has no udev.
+# DEB defaults to that of this version and machine in out/. Needs root, debootstrap, systemd-nspawn and the network for the
+# first run, which makes the root in target/roots. The container does not enforce memory limits and has no udev. An
+# unoptimised program takes more memory than is allowed: MEMORY=any leaves that check out.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/packages/container.sh
-package=$(realpath "${1:-$(ls out/chatto_*_"$(dpkg --print-architecture)".deb)}")
+package=$(realpath "${1:-$(package_of "$(uname -m)-unknown-linux-musl" deb)}")
 
 install_package() {
     cp "$1" "$root/srv/package.deb"
@@ -24,6 +25,10 @@ started=$(date +%s%N)
 install_package "$package"
 until_true 20 'ready after the installation' is_ready
 echo "ready $((($(date +%s%N) - started) / 1000000)) ms after apt-get install began"
+monotonic() { inside systemctl show -p "$1TimestampMonotonic" --value chatto.service; }
+start_ms=$((($(monotonic ActiveEnter) - $(monotonic InactiveExit)) / 1000))
+echo "ready $start_ms ms after the start of the service"
+[ "$start_ms" -le 5000 ] || fail 'that is more than 5 seconds'
 grep -q 'sudo chatto setup-link' "$work/apt.log" || fail 'the installation does not name setup-link'
 inside systemctl is-enabled --quiet chatto.service || fail 'the service is not enabled'
 ! inside systemctl is-enabled --quiet chatto-backup.timer || fail 'the timer is enabled without a passphrase'
@@ -37,9 +42,14 @@ done
 
 # --- used -----------------------------------------------------------------------------------------
 first_message "$(inside chatto setup-link 2>/dev/null)" 'from the package'
-# The kernel ends the child first when memory runs out.
 parent=$(main_pid)
 child=$(child_of "$parent")
+# The resident memory of both, in KiB.
+memory() { inside cat "/proc/$parent/status" "/proc/$child/status" | awk '/^VmRSS:/ { sum += $2 } END { print sum }'; }
+is_small() { [ "$(memory)" -le $((45 * 1024)) ]; }
+[ "${MEMORY:-}" = any ] || until_true 20 'idle in 45 MiB of memory' is_small
+echo "idle in $(memory) KiB of memory, nats-server included"
+# The kernel ends the child first when memory runs out.
 own=$(inside cat "/proc/$parent/oom_score_adj")
 of_child=$(inside cat "/proc/$child/oom_score_adj")
 [ "$of_child" -gt "$own" ] || fail "oom_score_adj: $own, child $of_child"

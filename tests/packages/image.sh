@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
 # Tries the container image of this machine's architecture as an engine runs it:
 #   tests/packages/image.sh [IMAGE]
-# IMAGE defaults to out/chatto-*-ARCH.oci.tar. umoci unpacks it, and crun runs it: as PID 1 in namespaces of its own, without
-# root and capabilities, on a read-only root. The container has a loopback device only, and no cgroup of its own. Needs
-# root. packaging/check.sh checks configuration and contents of the image.
+# IMAGE defaults to that of this version and machine in out/. umoci unpacks it, and crun runs it: as PID 1 in namespaces of
+# its own, without root and capabilities, on a read-only root. The container has a loopback device only, and no cgroup of
+# its own. Needs root. packaging/check.sh checks configuration and contents of the image.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-image=$(realpath "${1:-$(ls out/chatto-*-"$(uname -m)".oci.tar)}")
+. tests/packages/common.sh
+image=$(realpath "${1:-$(package_of "$(uname -m)-unknown-linux-musl" image)}")
 work=$(mktemp -d)
 id=chatto-test-$$
-server='' token='' room=''
+server='' url=http://127.0.0.1:4000
 run=(crun --root "$work/crun" --cgroup-manager=disabled)
 # crun refuses to run where the first version of control groups is mounted beside the second one.
 [ ! -d /sys/fs/cgroup/unified ] ||
@@ -26,21 +27,6 @@ cleanup() {
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
-
-fail() {
-    echo "error: $*" >&2
-    exit 1
-}
-
-# until_true SECONDS WHAT COMMAND...
-until_true() {
-    local end=$((SECONDS + $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ "$SECONDS" -lt "$end" ] || fail "$what: not within the time"
-        read -r -t 0.1 <> <(:) || true
-    done
-}
 
 # --- unpacked ---------------------------------------------------------------------------------------
 mkdir "$work/layout"
@@ -93,14 +79,8 @@ stop() {
     [ "$status" = "$2" ] || fail "after $1, PID 1 ends with $status"
 }
 
-# call PATH JSON: a request to the server in the container's network
-call() {
-    nsenter -t "$(pid)" -n -- curl -sS --fail-with-body -m 10 -H 'Content-Type: application/json' \
-        ${token:+-H "Authorization: Bearer $token"} -d "$2" "http://127.0.0.1:4000$1"
-}
-
-texts() {
-    call /api/connect/chatto.api.v1.RoomService/GetRoomEvents "{\"roomId\":\"$room\",\"limit\":100}"
+in_network() {
+    nsenter -t "$(pid)" -n -- "$@"
 }
 
 ! is_healthy >/dev/null 2>&1 || fail 'healthy before the start'
@@ -111,11 +91,7 @@ status=0
 said=$(in_container wget -q --spider http://localhost:4001/readyz 2>&1) || status=$?
 [ "$status" = 1 ] && grep -q 'cannot connect' <<<"$said" || fail "the check of a closed port: $status, $said"
 
-link=$(in_container chatto setup-link 2>/dev/null)
-token=$(call /auth/setup "{\"token\":\"${link##*#}\",\"login\":\"ada\",\"displayName\":\"Ada\",\"password\":\"correct horse battery\"}" | jq -r .token)
-room=$(call /api/connect/chatto.api.v1.RoomDirectoryService/ListRooms '{}' | jq -r '.rooms[] | select(.room.name == "general") | .room.id')
-call /api/connect/chatto.api.v1.RoomService/JoinRoom "{\"roomId\":\"$room\"}" >/dev/null
-call /api/connect/chatto.api.v1.MessageService/CreateMessage "{\"roomId\":\"$room\",\"body\":\"from the image\"}" >/dev/null
+first_message "$(in_container chatto setup-link 2>/dev/null)" 'from the image'
 in_container chatto status >"$work/said"
 grep -q 'state:  *ready' "$work/said" || fail 'chatto status'
 

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
 # Tries what an administrator does with the .rpm:
 #   tests/packages/rpm.sh [RPM...]
-# RPM defaults to out/chatto-*.rpm. Each package is installed, upgraded, downgraded and erased with `rpm --root` in a plain
-# root, whatever its architecture. The one of this machine is then installed in a container with systemd. The root is
-# that of deb.sh, Debian with rpm: no Fedora, no dnf, no SELinux.
+# RPM defaults to those of this version in out/. Each package is installed, upgraded, downgraded and erased with
+# `rpm --root` in a plain root, whatever its architecture. The one of this machine is then installed in a container with
+# systemd. The root is that of deb.sh, Debian with rpm: no Fedora, no dnf, no SELinux.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 . tests/packages/container.sh
-[ $# -gt 0 ] || set -- out/chatto-*.rpm
-[ -e "$1" ] || fail 'no package in out/; packaging/build.sh makes one'
+[ $# -gt 0 ] || set -- "$(package_of x86_64-unknown-linux-musl rpm)" "$(package_of aarch64-unknown-linux-musl rpm)"
 config=/etc/chatto/chatto.toml
 
 # newer RPM: makes a package of a later version with another sample configuration
