@@ -4,10 +4,12 @@
     packaging/inventory.py licences TARGET   their licences and copyright notices, each text once
     packaging/inventory.py bom TARGET        a CycloneDX 1.5 list (JSON)
 
-Reads the lock files and the sources that the build has fetched; needs cargo, go and src/web/client/node_modules.
+Reads the lock files, the sources that the build has fetched and the web client that it has built; needs cargo, go and
+src/web/client/node_modules.
 The output depends on these only.
 """
 
+import base64
 import hashlib
 import json
 import os
@@ -15,9 +17,17 @@ import pathlib
 import re
 import subprocess
 import sys
+import tomllib
+import urllib.parse
 
 TOP = pathlib.Path(__file__).resolve().parent.parent
 GO_ARCH = {"x86_64-unknown-linux-musl": "amd64", "aarch64-unknown-linux-musl": "arm64"}
+# Words of a licence's text by its name.
+KNOWN = {
+    "Apache-2.0": "Apache License",
+    "BSD-3-Clause": "Neither the name",
+    "MIT": "Permission is hereby granted, free of charge",
+}
 TEXTS = re.compile(r"^(licen[cs]e|copying|copyright|notice|unlicense)([-._].*)?$", re.IGNORECASE)
 
 
@@ -27,33 +37,29 @@ def run(args, **options):
 
 def crates(target):
     """Crates that are linked into the program, with name, version, licence, folder and checksum."""
+    # The features, and with them the crates, are those of a build without tests.
+    tree = ["cargo", "tree", "--locked", f"--target={target}", "--edges=normal,no-proc-macro", "--prefix=none", "--format={p}"]
+    linked = {tuple(line.split()[:2]) for line in run(tree, cwd=TOP).splitlines()}
     metadata = json.loads(
         run(["cargo", "metadata", "--locked", "--format-version=1", f"--filter-platform={target}"], cwd=TOP)
     )
-    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    packages = {package["id"]: package for package in metadata["packages"]}
-    root = metadata["resolve"]["root"]
-    found, open_ids = set(), [root]
-    while open_ids:
-        node = nodes[open_ids.pop()]
-        for dependency in node["deps"]:
-            is_linked = any(kind["kind"] is None for kind in dependency["dep_kinds"])
-            is_macro = any("proc-macro" in one["kind"] for one in packages[dependency["pkg"]]["targets"])
-            if is_linked and not is_macro and dependency["pkg"] not in found:
-                found.add(dependency["pkg"])
-                open_ids.append(dependency["pkg"])
-    for package in (packages[one] for one in found):
-        yield {
-            "kind": "cargo",
-            "name": package["name"],
-            "version": package["version"],
-            "licence": (package["license"] or "").replace("/", " OR "),
-            "folder": pathlib.Path(package["manifest_path"]).parent,
-        }
+    lock = tomllib.loads((TOP / "Cargo.lock").read_text())["package"]
+    checksums = {(one["name"], one["version"]): one.get("checksum") for one in lock}
+    for package in metadata["packages"]:
+        name, version = package["name"], package["version"]
+        if (name, f"v{version}") in linked and package["source"]:
+            yield {
+                "kind": "cargo",
+                "name": name,
+                "version": version,
+                "licence": (package["license"] or "").replace("/", " OR "),
+                "folder": pathlib.Path(package["manifest_path"]).parent,
+                "hash": ("SHA-256", checksums[name, version]),
+            }
 
 
 def go_modules(target):
-    """nats-server and the modules that it is built from."""
+    """nats-server and the modules that it is built from. Their licences are known by the text."""
     env = os.environ | {"GOOS": "linux", "GOARCH": GO_ARCH[target], "CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
     form = "{{with .Module}}{{.Path}}\t{{.Version}}\t{{.Dir}}{{end}}"
     listed = run(
@@ -61,32 +67,47 @@ def go_modules(target):
     )
     for line in sorted({line for line in listed.splitlines() if line}):
         name, version, folder = line.split("\t")
-        yield {"kind": "golang", "name": name, "version": version, "licence": "", "folder": pathlib.Path(folder)}
+        module = {"kind": "golang", "name": name, "version": version, "licence": "", "folder": pathlib.Path(folder)}
+        both = "\n".join(text for _, text in texts(module))
+        yield module | {"licence": " AND ".join(licence for licence, words in KNOWN.items() if words in both)}
     goroot = pathlib.Path(run(["go", "env", "GOROOT"]).strip())
-    yield {"kind": "golang", "name": "std", "version": run(["go", "env", "GOVERSION"]).strip(), "licence": "BSD-3-Clause", "folder": goroot}
+    version = run(["go", "env", "GOVERSION"]).strip().removeprefix("go")
+    # The name under which lists of vulnerabilities have it.
+    yield {"kind": "golang", "name": "stdlib", "version": version, "licence": "BSD-3-Clause", "folder": goroot}
 
 
 def npm_packages():
-    """Packages whose code is in the web client."""
-    client = TOP / "src/web/client"
+    """Packages whose code is in the built web client: the bundler lists them."""
+    client, bundled = TOP / "src/web/client", set()
+    for path in sorted((TOP / "src/web/dist").glob("*/licenses.txt")):
+        bundled |= set(re.findall(r"^## (\S+) - (\S+) ", path.read_text(), re.MULTILINE))
+    if not bundled:
+        sys.exit("error: src/web/dist has no web client; .ci/client builds it")
     lock = json.loads((client / "package-lock.json").read_text())
     for path, package in sorted(lock["packages"].items()):
-        if path and not package.get("dev") and not package.get("optional"):
+        name = path.split("node_modules/")[-1]
+        if (name, package.get("version")) in bundled:
+            bundled.remove((name, package["version"]))
             yield {
                 "kind": "npm",
-                "name": path.split("node_modules/")[-1],
+                "name": name,
                 "version": package["version"],
                 "licence": package.get("license", ""),
                 "folder": client / path,
+                "hash": ("SHA-512", base64.b64decode(package["integrity"].removeprefix("sha512-")).hex()),
             }
+    if bundled:
+        sys.exit(f"error: the web client has packages that its lock file has not: {bundled}")
 
 
-def system():
+def system(target):
     """What the compilers add: Rust's standard library and musl."""
     rust = run(["rustc", "--version"]).split()[1]
     sysroot = pathlib.Path(run(["rustc", "--print", "sysroot"]).strip())
+    libc = sysroot / f"lib/rustlib/{target}/lib/self-contained/libc.a"
+    musl = re.search(rb"\0(1\.[0-9]+\.[0-9]+)\0", libc.read_bytes()).group(1).decode()
     yield {"kind": "generic", "name": "rust-std", "version": rust, "licence": "MIT OR Apache-2.0", "folder": sysroot / "share/doc/rust/licenses"}
-    yield {"kind": "generic", "name": "musl", "version": "", "licence": "MIT", "folder": TOP / "packaging/licences"}
+    yield {"kind": "generic", "name": "musl", "version": musl, "licence": "MIT", "folder": TOP / "packaging/licences"}
 
 
 def texts(component):
@@ -99,7 +120,7 @@ def texts(component):
 
 
 def components(target):
-    found = [*crates(target), *go_modules(target), *npm_packages(), *system()]
+    found = [*crates(target), *go_modules(target), *npm_packages(), *system(target)]
     return sorted(found, key=lambda one: (one["kind"], one["name"], one["version"]))
 
 
@@ -107,7 +128,7 @@ def licences(target):
     """Each text once, under the components that have it; a component without any stops the build."""
     by_text, missing = {}, []
     for component in components(target):
-        label = f'{component["name"]} {component["version"]} ({component["kind"]})'.replace("  ", " ")
+        label = f'{component["name"]} {component["version"]} ({component["kind"]})'
         found = list(texts(component))
         if not found and component["licence"]:
             # Some packages name their licence and have no text of it: others here have the same.
@@ -126,8 +147,9 @@ def licences(target):
 
 def purl(component):
     kind, name = component["kind"], component["name"]
-    version = f'@{component["version"]}' if component["version"] else ""
-    return f'pkg:{kind}/{name.replace("@", "%40", 1) if name.startswith("@") else name}{version}'
+    # A plus sign in a version is part of it, not a space.
+    version = urllib.parse.quote(component["version"], safe="")
+    return f'pkg:{kind}/{name.replace("@", "%40", 1) if name.startswith("@") else name}@{version}'
 
 
 def bom(target):
@@ -135,8 +157,9 @@ def bom(target):
     listed = []
     for component in components(target):
         one = {"type": "library", "bom-ref": purl(component), "name": component["name"], "purl": purl(component)}
-        if component["version"]:
-            one["version"] = component["version"]
+        one["version"] = component["version"]
+        if "hash" in component:
+            one["hashes"] = [dict(zip(("alg", "content"), component["hash"]))]
         if component["licence"]:
             one["licenses"] = [{"expression": component["licence"]}]
         listed.append(one)
