@@ -7,8 +7,10 @@ MAKEFLAGS += --no-print-directory
 export CARGO_BUILD_TARGET ?= $(shell uname -m)-unknown-linux-musl
 export PATH := $(CURDIR)/target/tools/bin:$(PATH)
 NEXTEST = cargo nextest run --locked
+# Of all packages, images and lists of contents that are in out/.
+CHECKSUMS = cd out && sha256sum $$(ls *.deb *.rpm *.cdx.json *.oci.tar 2>/dev/null) >SHA256SUMS
 
-.PHONY: help run test test-long build-times check client screenshots bench bench-client dist packages image torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support vm-test vm-test-short
+.PHONY: help run test test-long build-times check client screenshots bench bench-client dist packages image reproduce torture failing-calls killed-restores fuzz simulate soak attack bodies timeline guesses s3 advisories test-support vm-test vm-test-short
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' Makefile
@@ -93,7 +95,7 @@ packages: dist ## make .deb and .rpm of both architectures in out/, check them, 
 		packaging/check.sh $$target; \
 		packaging/inventory.py bom $$target >out/chatto-$$target.cdx.json; \
 	done
-	cd out && sha256sum *.deb *.rpm *.cdx.json >SHA256SUMS
+	$(CHECKSUMS)
 	tests/packages/deb.sh
 	tests/packages/rpm.sh
 	tests/packages/arm64.sh
@@ -104,7 +106,11 @@ image: dist ## make container images of both architectures in out/, without a co
 		packaging/image.py $$target; \
 		packaging/check.sh $$target image; \
 	done
+	$(CHECKSUMS)
 	tests/packages/image.sh
+
+reproduce: ## build packages and images here and in a fresh clone elsewhere, and compare their bytes; REPRODUCE=TARGET for one
+	cross/reproduce.sh $(REPRODUCE)
 
 vm-test: ## run the tests of the package in a virtual machine: power cuts, memory, clocks, USB sticks (root, tests/guest)
 	@.ci/setup build guest

@@ -17,16 +17,13 @@ esac
 
 umask 022
 export LC_ALL=C TZ=UTC
-# mimalloc includes its build date; use the time of the commit instead.
-if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
-	SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
-fi
-export SOURCE_DATE_EPOCH
 # Keep local paths out of the binary.
 sysroot=$(rustc --print sysroot)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 export RUSTFLAGS="--remap-path-prefix=$PWD=chatto --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$sysroot=rust"
 export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=chatto -ffile-prefix-map=$cargo_home=cargo"
+# mimalloc includes its build date. Cargo builds it again when CFLAGS change, but not when SOURCE_DATE_EPOCH does.
+CFLAGS="$CFLAGS -Wno-builtin-macro-redefined -D__DATE__=\"none\" -D__TIME__=\"none\""
 export CARGO_INCREMENTAL=0
 
 rustup target add "$target" >/dev/null 2>&1 || true
