@@ -168,11 +168,7 @@ pub fn backup(
         let work = Work { settings, request, clock: &clock, scope: &scope };
         // Before anything else takes memory: the passphrase's check takes more than everything later.
         let encryption = work.encryption()?;
-        let target = match &request.target {
-            BackupTarget::File(_) | BackupTarget::Folder(_) => Some(work.target()?),
-            // Its place has the id of the server in it.
-            BackupTarget::Stick(_) => None,
-        };
+        let target = work.target()?;
         let reach = Reach { settings, command: "backup", runtime: &runtime, clock: &clock };
         let reached = reach.connect().await?;
         let target = (target, encryption);
@@ -297,7 +293,8 @@ impl Work<'_> {
         Ok(encryption.transpose().map_err(CreateError::Write)?)
     }
 
-    fn target(&self) -> Result<TargetArchive, BackupError> {
+    /// The new archive; none yet on a stick, where the id of the server is in its path.
+    fn target(&self) -> Result<Option<TargetArchive>, BackupError> {
         let is_encrypted = self.request.passphrase.is_some();
         let path = self.request.target.path();
         self.request.medium.check(path, &self.settings.data_dir, is_encrypted)?;
@@ -310,11 +307,12 @@ impl Work<'_> {
                 .and_then(|()| check_replaceable(path))
                 .and_then(|()| create_private(directory(path)))
                 .and_then(|()| TargetFile::create(path, floor)),
-            BackupTarget::Folder(folder) | BackupTarget::Stick(folder) => {
+            BackupTarget::Folder(folder) => {
                 create_private(folder).and_then(|()| self.create_in(folder, floor.as_ref()))
             }
+            BackupTarget::Stick(_) => return Ok(None),
         };
-        created.and_then(TargetArchive::new).map_err(|source| match source.kind() {
+        created.and_then(TargetArchive::new).map(Some).map_err(|source| match source.kind() {
             io::ErrorKind::ResourceBusy => BackupError::Busy { path: path.to_owned() },
             _ => BackupError::Target { path: path.to_owned(), source },
         })

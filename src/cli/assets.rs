@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 
 use super::args::{AssetsCommand, Target};
 use super::local::{Call, with_operations};
-use super::output::{field, row, size_text, text_field};
+use super::output::{field, row, text_field};
 use super::progress::ProgressBar;
 use super::{CliError, Context, Exit};
+use crate::observe::binary_size;
 
 /// What was done with all files.
 #[derive(Default)]
@@ -29,7 +30,7 @@ pub(super) fn run(context: &Context, command: &AssetsCommand) -> Result<Exit, Cl
     let is = |finding: &Value, what: &str| text_field(finding, "is") == what;
     let lost = findings.iter().filter(|one| !is(one, "orphaned")).count();
     let orphaned = findings.len().saturating_sub(lost);
-    context.output.note(&format!("{verb} {done} files, {}", size_text(bytes)));
+    context.output.note(&format!("{verb} {done} files, {}", binary_size(bytes)));
     if lost > 0 {
         context.output.warning(&format!(
             "{lost} files are missing, damaged, undecryptable, unreadable or too large to be moved"
@@ -63,7 +64,8 @@ fn all_steps(context: &Context, work: &str, call: Call<'_>) -> Result<Outcome, C
         outcome.findings.extend(field(&step, "findings").as_array().into_iter().flatten().cloned());
         position = field(&step, "next").clone();
         let after = field(field(&position, "files"), "after").as_u64().unwrap_or(end);
-        let text = format!("{} of about {total} files, {}", outcome.done, size_text(outcome.bytes));
+        let text =
+            format!("{} of about {total} files, {}", outcome.done, binary_size(outcome.bytes));
         bar.show(after, end, &text);
     }
     bar.end();

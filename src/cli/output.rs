@@ -64,15 +64,6 @@ impl Output {
     }
 }
 
-/// A number of bytes for people, rounded down.
-pub(super) fn size_text(bytes: u64) -> String {
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..1_048_576 => format!("{} KiB", bytes / 1024),
-        _ => format!("{} MiB", bytes / 1_048_576),
-    }
-}
-
 /// A count with its noun: `1 file`, `2 files`.
 pub(super) fn counted(count: impl TryInto<u64>, (one, many): (&str, &str)) -> String {
     let count = count.try_into().unwrap_or(u64::MAX);

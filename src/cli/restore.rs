@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::args::{Conflict, Restore};
 use super::backup::Meter;
-use super::output::{counted, size_text};
+use super::output::counted;
 use super::passphrase::PassphraseFlags;
 use super::{CliError, Context, Exit};
 use crate::app::{
@@ -16,7 +16,7 @@ use crate::config::{Purpose, Settings};
 use crate::crypto::Secret;
 use crate::crypto::age::work_factor_within;
 use crate::limits::AGE_WORK_FACTOR_MAX;
-use crate::observe;
+use crate::observe::{self, binary_size};
 use crate::supervisor::memory_bytes;
 
 pub(super) fn run(context: &Context, args: &Restore) -> Result<Exit, CliError> {
@@ -108,7 +108,7 @@ fn summarise(context: &Context, settings: &Settings, (args, report): (&Restore, 
             "restored: {}, {}, {}\n",
             counted(restored.records, ("record", "records")),
             counted(restored.files, ("file", "files")),
-            size_text(restored.bytes)
+            binary_size(restored.bytes)
         ));
     }
     if !report.skipped.is_empty() {

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::args::Status;
-use super::output::{counted, field, size_text};
+use super::output::{counted, field};
 use super::{CliError, Context, Exit, local};
 use crate::config::Purpose;
+use crate::observe::binary_size;
 
 pub(super) fn run(context: &Context, args: &Status) -> Result<Exit, CliError> {
     match report(context) {
@@ -65,7 +66,7 @@ fn text(report: &Value) -> String {
     );
     if let Value::Object(disk) = field(report, "disk") {
         let size =
-            |name: &str| size_text(disk.get(name).and_then(Value::as_u64).unwrap_or_default());
+            |name: &str| binary_size(disk.get(name).and_then(Value::as_u64).unwrap_or_default());
         line("disk", format!("{} free, {} kept free", size("free_bytes"), size("floor_bytes")));
         let store = format!("{} of at most {}", size("store_bytes"), size("store_limit_bytes"));
         line("store", store);
@@ -112,7 +113,7 @@ fn streams(report: &Value) -> Vec<String> {
     let text = |stream: &Value| {
         let replicas = field(stream, "replicas");
         let drift = if replicas == configured { "" } else { " (differs from nats.replicas)" };
-        let bytes = size_text(field(stream, "bytes").as_u64().unwrap_or_default());
+        let bytes = binary_size(field(stream, "bytes").as_u64().unwrap_or_default());
         format!(
             "{} {} messages, {bytes}, replicas {replicas}{drift}",
             shown(field(stream, "name")),

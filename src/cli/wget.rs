@@ -23,8 +23,8 @@ pub(super) fn run(words: impl Iterator<Item = OsString>) -> Exit {
     let fault = match parse(words) {
         Err(fault) => format!("{fault}\n{USAGE}"),
         Ok(url) => match smol::block_on(probe(&url, &Clock::system(), HEALTH_CHECK_TIMEOUT)) {
-            Ok(status) if status.is_success() => return Exit::Success,
-            Ok(status) => format!("{url}: the server responded with {status}"),
+            Ok(200..300) => return Exit::Success,
+            Ok(status) => format!("{url}: the server responded with status {status}"),
             Err(error) => format!("{url}: {}", observe::chain(&error)),
         },
     };

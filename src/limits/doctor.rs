@@ -38,4 +38,4 @@ pub const DOCTOR_WRITTEN_MIN_TIME: Duration = Duration::from_secs(600);
 /// Each request over the network with `--online`.
 pub const DOCTOR_ONLINE_TIMEOUT: Duration = Duration::from_secs(15);
 /// A response over the network; the rest is not read.
-pub const DOCTOR_RESPONSE_MAX_BYTES: usize = 64 * KIB;
+pub const FETCHED_BODY_MAX_BYTES: usize = 64 * KIB;

@@ -33,7 +33,7 @@ fn it_says_whether_the_server_is_ready() {
         assert!(output.status.success(), "{said:?}");
         assert_eq!((said.0.as_ref(), said.1.as_ref()), ("", ""));
     }
-    fails(&["-q", "--spider", &url("/api/none")], "responded with 404 Not Found");
+    fails(&["-q", "--spider", &url("/api/none")], "responded with status 404");
     let ready = url("/readyz");
     assert!(server.stop().success());
     fails(&["-q", "--spider", &ready], "cannot connect: ");

@@ -10,6 +10,8 @@ use rustix::fs::{StatVfsMountFlags, fstatfs, major, minor, statvfs};
 
 use crate::limits::{DISK_FREE_INODES_MIN, DOCTOR_WRITTEN_MIN_TIME};
 
+use crate::observe::binary_size;
+
 use super::account::Account;
 use super::store::{Running, span};
 use super::system::{System, field, is_absent};
@@ -83,7 +85,7 @@ fn medium(data_dir: &Path, is_read_only: bool) -> Check {
 
 fn space(space: &Space) -> Vec<Check> {
     let Space { free_bytes, free_inodes, floor_bytes, store } = *space;
-    let (free, floor) = (size(free_bytes), size(floor_bytes));
+    let (free, floor) = (binary_size(free_bytes), binary_size(floor_bytes));
     let numbers = format!("{free} are free, nats.embedded.min_free_disk keeps {floor}");
     let fix = "remove what is not needed (old archives: chatto backup prune), or move the data to a larger disk";
     let mut checks = vec![if free_bytes < floor_bytes {
@@ -108,7 +110,8 @@ fn space(space: &Space) -> Vec<Check> {
     }
     // Right after a start the server has not measured it yet.
     if let Some((used, limit)) = store.filter(|(_, limit)| *limit > 0) {
-        let numbers = format!("the store takes {} of at most {}", size(used), size(limit));
+        let numbers =
+            format!("the store takes {} of at most {}", binary_size(used), binary_size(limit));
         checks.push(if used >= limit / 10 * 9 {
             let fix = "raise nats.embedded.max_file_store, or free space";
             Check::fail(SPACE, format!("{numbers}: soon nothing can be stored")).fix(fix)
@@ -117,18 +120,6 @@ fn space(space: &Space) -> Vec<Check> {
         });
     }
     checks
-}
-
-/// A number of bytes for people, rounded down.
-pub(super) fn size(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    const TEN_GIB: u64 = 10 << 30;
-    match bytes {
-        0..1024 => format!("{bytes} B"),
-        1024..MIB => format!("{} KiB", bytes / 1024),
-        MIB..TEN_GIB => format!("{} MiB", bytes / MIB),
-        TEN_GIB.. => format!("{} GiB", bytes / MIB / 1024),
-    }
 }
 
 /// Bytes that were written in some time.
@@ -192,7 +183,7 @@ fn by_device(system: &System, device: u64) -> Option<Written> {
 
 fn per_day(who: &str, since: &str, written: Written) -> Check {
     let Written { bytes, seconds } = written;
-    let so_far = format!("{who} wrote {} since {since}, {} ago", size(bytes), span(seconds));
+    let so_far = format!("{who} wrote {} since {since}, {} ago", binary_size(bytes), span(seconds));
     if Duration::from_secs(seconds) < DOCTOR_WRITTEN_MIN_TIME {
         return Check::ok(
             WRITTEN,
@@ -200,7 +191,7 @@ fn per_day(who: &str, since: &str, written: Written) -> Check {
         );
     }
     let day = u128::from(bytes) * u128::from(DAY_SECONDS) / u128::from(seconds);
-    let day = size(u64::try_from(day).unwrap_or(u64::MAX));
+    let day = binary_size(u64::try_from(day).unwrap_or(u64::MAX));
     Check::ok(WRITTEN, format!("{so_far}: {day} per day"))
 }
 
@@ -232,19 +223,6 @@ mod tests {
         assert_eq!(verdicts(1536, DISK_FREE_INODES_MIN - 1, None), [Verdict::Ok, Verdict::Fail]);
         assert_eq!(verdicts(1536, 1000, Some((90, 100))), [Verdict::Ok, Verdict::Fail]);
         assert_eq!(verdicts(1536, 1000, Some((89, 100))), [Verdict::Ok, Verdict::Ok]);
-    }
-
-    #[test]
-    fn sizes_have_the_unit_that_people_read() {
-        for (bytes, text) in [
-            (7, "7 B"),
-            (2048, "2 KiB"),
-            (512 * MIB, "512 MiB"),
-            (64 << 30, "64 GiB"),
-            (3 << 30, "3072 MiB"),
-        ] {
-            assert_eq!(size(bytes), text);
-        }
     }
 
     #[test]

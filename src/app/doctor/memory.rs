@@ -3,9 +3,10 @@
 use crate::limits::{
     DOCTOR_MEMORY_AVAILABLE_MIN_BYTES, DOCTOR_SMALL_BOARD_BUDGET_BYTES, DOCTOR_SMALL_BOARD_BYTES,
 };
+use crate::observe::binary_size;
 use crate::supervisor::memory_bytes;
 
-use super::disk::{children, size};
+use super::disk::children;
 use super::store::Running;
 use super::system::System;
 use super::{Check, Facts};
@@ -42,9 +43,9 @@ fn against_budget(used: u64, memory: u64) -> Check {
     };
     let text = format!(
         "the server and its nats-server take {} of the {} that they should at most take on a machine with {}",
-        size(used),
-        size(budget),
-        size(memory)
+        binary_size(used),
+        binary_size(budget),
+        binary_size(memory)
     );
     if used > budget {
         Check::warn(SERVER, text).fix("systemctl restart chatto; if it grows again, lower nats.embedded.memory_limit and report it")
@@ -61,7 +62,7 @@ fn available(system: &System) -> Check {
     let Some(bytes) = system.memory(MEMINFO, "MemAvailable") else {
         return Check::skipped(AVAILABLE, "the available memory is hidden here");
     };
-    let text = format!("{} of memory are available", size(bytes));
+    let text = format!("{} of memory are available", binary_size(bytes));
     if bytes < DOCTOR_MEMORY_AVAILABLE_MIN_BYTES {
         let text = format!("{text}, too little for a backup beside the server");
         return Check::warn(AVAILABLE, text).fix("stop other programs (systemd-cgtop shows them), or add swap in memory: apt install zram-tools");

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::app::parts;
 use crate::blobs::s3::{S3, S3Error};
 use crate::config::Settings;
-use crate::http::{DOCTOR_HEADER, Network, Origin, OutsideResponse};
+use crate::http::{DOCTOR_HEADER, Fetched, Network, Origin};
 use crate::limits::DOCTOR_ONLINE_TIMEOUT;
 use crate::nats::Nats;
 use crate::observe::chain;
@@ -121,7 +121,7 @@ async fn resolve(origin: &Origin, clock: &Clock) -> Result<Vec<IpAddr>, Check> {
     }
 }
 
-fn health(url: &str, response: &OutsideResponse) -> Check {
+fn health(url: &str, response: &Fetched) -> Check {
     let body: Option<Value> = serde_json::from_slice(&response.body).ok();
     let is_ours = body.is_some_and(|body| body.get("status").and_then(Value::as_str) == Some("ok"));
     match response.status {
@@ -151,7 +151,7 @@ struct Seen {
 }
 
 impl Seen {
-    fn of(response: &OutsideResponse) -> Option<Self> {
+    fn of(response: &Fetched) -> Option<Self> {
         let body: Value = serde_json::from_slice(&response.body).ok()?;
         let client = body.get("client")?.as_str()?.parse().ok()?;
         Some(Self { client, is_https: body.get("https")?.as_bool()? })
@@ -208,10 +208,10 @@ async fn sockets(origin: &Origin, clock: &Clock) -> Check {
         // Any 16 bytes in base64 (RFC 6455, 4.1).
         ("Sec-WebSocket-Key", "Y2hhdHRvLWRvY3Rvci4uLg=="),
     ];
-    let asked =
-        clock.timeout(DOCTOR_ONLINE_TIMEOUT, Box::pin(origin.get("/api/realtime", &headers))).await;
+    let request = Box::pin(origin.get("/api/realtime", &headers));
+    let asked = clock.timeout(DOCTOR_ONLINE_TIMEOUT, request).await;
     let why = match asked {
-        Ok(Ok(OutsideResponse { status: 101, .. })) => {
+        Ok(Ok(Fetched { status: 101, .. })) => {
             return Check::ok(SOCKETS, "WebSockets pass through");
         }
         Ok(Ok(response)) => format!("status {}", response.status),
@@ -288,8 +288,8 @@ mod tests {
     use super::super::Verdict;
     use super::*;
 
-    fn response(status: u16, body: &str) -> OutsideResponse {
-        OutsideResponse { status, body: body.as_bytes().to_vec(), certificate_ends_ms: None }
+    fn response(status: u16, body: &str) -> Fetched {
+        Fetched { status, body: body.as_bytes().to_vec(), certificate_ends_ms: None }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::config::SticksError;
 use crate::operator::Exit;
 
 use super::LABEL;
-use super::text::gigabytes;
+use crate::observe::decimal_size;
 
 /// There is no new verified backup on the stick. Those that were there before are intact.
 #[derive(Debug, thiserror::Error)]
@@ -63,7 +63,7 @@ pub enum StickError {
     Start(#[source] io::Error),
     #[error(
         "the stick is full: {} needed, {} free. Older backups were kept. Use a larger stick or keep fewer",
-        gigabytes(*needed), gigabytes(*free)
+        decimal_size(*needed), decimal_size(*free)
     )]
     Full { needed: u64, free: u64 },
     /// No failure.

@@ -1,13 +1,5 @@
 //! Texts on sticks and about them.
 
-/// Bytes in gigabytes or megabytes, as the makers of sticks count them.
-pub(super) fn gigabytes(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000_000 => format!("{} MB", bytes / 1_000_000),
-        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
-    }
-}
-
 /// What a person finds on the stick who has nothing but the stick.
 pub(super) const README: &str = "\
 Backups of a Chatto server
@@ -63,15 +55,3 @@ Without this program
 opens a backup with the tools age (https://age-encryption.org) and tar.
 README.txt inside says what the files in it are.
 ";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn sizes_are_as_on_the_packages_of_sticks() {
-        assert_eq!(gigabytes(512_000_000), "512 MB");
-        assert_eq!(gigabytes(1_000_000_000), "1.0 GB");
-        assert_eq!(gigabytes(31_914_983_424), "31.9 GB");
-    }
-}

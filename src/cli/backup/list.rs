@@ -9,9 +9,10 @@ use crate::app;
 use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError, CataloguedArchive};
 use crate::backup::folder::{FoundArchive, archives_in};
 use crate::cli::args::BackupList;
-use crate::cli::output::{row, size_text};
+use crate::cli::output::row;
 use crate::cli::{CliError, Context, Exit};
 use crate::config::Purpose;
+use crate::observe::binary_size;
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &BackupList) -> Result<Exit, CliError> {
@@ -96,7 +97,7 @@ impl<'a> Row<'a> {
     fn line(&self, with_server: bool) -> String {
         let sequence = self.archive.map_or_else(String::new, |one| one.sequence.to_string());
         let Self { name, state, bytes, age, .. } = self;
-        let bytes = size_text(*bytes);
+        let bytes = binary_size(*bytes);
         match with_server {
             true => row([self.server().unwrap_or_default(), &sequence, state, &bytes, age, name]),
             false => row([&sequence, state, &bytes, age, name]),

@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::args::{AssetChoice, Backup, BackupCommand};
 use super::local::running;
-use super::output::{counted, size_text};
+use super::output::counted;
 use super::passphrase::PassphraseFlags;
 use super::progress::ProgressBar;
 use super::restore::open_archive;
@@ -24,7 +24,7 @@ use crate::backup::retention::Retention;
 use crate::backup::target::directory;
 use crate::config::{Loaded, Purpose};
 use crate::crypto::Secret;
-use crate::observe;
+use crate::observe::{self, binary_size};
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {
@@ -192,14 +192,14 @@ fn summarise(context: &Context, (path, verified, report): (&Path, bool, &BackupR
         "{} and {}, {} in the archive{verified}",
         counted(records, ("record", "records")),
         counted(files, ("file", "files")),
-        size_text(report.bytes)
+        binary_size(report.bytes)
     ));
     let listed = report.manifest.listed_objects;
     if listed.files > 0 {
         output.note(&format!(
             "{} in S3 ({}), listed and not included; --assets=all includes what is there",
             counted(listed.files, ("file", "files")),
-            size_text(listed.bytes)
+            binary_size(listed.bytes)
         ));
     }
     if !report.manifest.missing.is_empty() {
@@ -294,7 +294,7 @@ fn rate_text(verb: &str, (done, total): (u64, u64), passed: Duration) -> String 
         0..120 => format!("{left} s left"),
         _ => format!("{} min left", left / 60),
     };
-    format!("{} {verb}, {}/s, about {left}", size_text(done), size_text(rate))
+    format!("{} {verb}, {}/s, about {left}", binary_size(done), binary_size(rate))
 }
 
 impl From<BackupError> for CliError {

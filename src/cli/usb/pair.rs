@@ -11,6 +11,7 @@ use crate::cli::output::print_stderr_raw;
 use crate::cli::{CliError, Context, Exit};
 use crate::config::{Purpose, Sticks, is_stick_name};
 use crate::limits::{ANSWER_MAX_BYTES, STICK_NAME_MAX_CHARACTERS};
+use crate::observe::decimal_size;
 
 pub(super) fn run(context: &Context, args: &UsbPair) -> Result<Exit, CliError> {
     require_root("pair")?;
@@ -68,10 +69,9 @@ fn describe(context: &Context, candidate: &Candidate) {
         label => format!("label {label}"),
     };
     context.output.note(&format!(
-        "{}: {}.{} GB, {}, {label}",
+        "{}: {}, {}, {label}",
         device.path.display(),
-        device.bytes / 1_000_000_000,
-        device.bytes / 100_000_000 % 10,
+        decimal_size(device.bytes),
         device.file_system.kind.name(),
     ));
     let content = match candidate.content.as_slice() {

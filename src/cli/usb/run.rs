@@ -12,7 +12,7 @@ use crate::cli::passphrase::{PassphraseFlags, unset};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::{Loaded, Purpose, Sticks};
 use crate::crypto::Secret;
-use crate::observe;
+use crate::observe::{self, decimal_size};
 use crate::supervisor::Notify;
 
 /// The name of the passphrase, as a credential of the unit and beside the configuration.
@@ -119,10 +119,6 @@ impl<'a> Shown<'a> {
 }
 
 fn verified(run: &StickRun) -> String {
-    let size = |bytes: u64| match bytes {
-        0..1_000_000_000 => format!("{} MB", bytes.div_ceil(1_000_000)),
-        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
-    };
     let time = match run.elapsed.as_secs() {
         seconds @ 0..120 => format!("{seconds} s"),
         seconds => format!("{} min", seconds / 60),
@@ -134,10 +130,10 @@ fn verified(run: &StickRun) -> String {
     let keys = if run.keys.is_some() { " with keys" } else { "" };
     format!(
         "Backup{keys} verified: {} in {time}. {} on {}, {} free. Safe to remove.{clock}",
-        size(run.bytes),
+        decimal_size(run.bytes),
         crate::cli::output::counted(run.backups, ("backup", "backups")),
         run.name,
-        size(run.free_bytes),
+        decimal_size(run.free_bytes),
     )
 }
 
