@@ -117,10 +117,8 @@ vm-test: ## run the tests of the package in a virtual machine: power cuts, memor
 	cargo build --locked --bin chatto
 	python3 -m unittest discover -v -s tests/guest
 
-vm-test-short: ## run one of them: installation, message, backup, the next boot
-	@.ci/setup build guest
-	cargo build --locked --bin chatto
-	python3 -m unittest discover -v -s tests/guest -p test_package.py
+vm-test-short: ## run the package from its installation over a backup on a stick to the restore from it, in one boot
+	@tests/guest/short
 
 torture: ## run the kill loops of messages and of files, 200 rounds each
 	@.ci/setup build tests

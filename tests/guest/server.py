@@ -29,9 +29,10 @@ def build_package(name="chatto.deb"):
     target = "x86_64-unknown-linux-musl"
     folder = guest.CACHE / "package"
     folder.mkdir(parents=True, exist_ok=True)
-    binary = pathlib.Path(os.environ.get("CHATTO_GUEST_BINARY", guest.ROOT / "target" / target / "debug" / "chatto"))
+    built = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", guest.ROOT / "target")) / target / "debug" / "chatto"
+    binary = pathlib.Path(os.environ.get("CHATTO_GUEST_BINARY", built))
     # The symbols would take half of the package.
-    guest.run_on_host("objcopy", "--strip-debug", str(binary), str(folder / "chatto"))
+    guest.run_on_host("strip", "-o", str(folder / "chatto"), str(binary))
     environment = {**os.environ, "CHATTO_PACKAGE_BINARY": str(folder / "chatto"), "CHATTO_PACKAGE_DIR": str(folder),
                    "CHATTO_PACKAGE_COMPRESSION": "none",
                    # The same package for every commit that changes no code.
@@ -127,6 +128,11 @@ class Server:
         return self.vm.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "--allow-downgrades",
                            "-o", "Dpkg::Options::=--force-confold", f"/mnt/payload/{package}",
                            env=["DEBIAN_FRONTEND=noninteractive"], seconds=seconds)
+
+    def install_quickly(self, package="chatto.deb", seconds=300):
+        """Installs it with dpkg alone, which saves apt's part of the time."""
+        self.vm.shell("mountpoint -q /mnt/payload || mount -o ro /dev/vdb /mnt/payload")
+        return self.vm.run("dpkg", "-i", f"/mnt/payload/{package}", env=["DEBIAN_FRONTEND=noninteractive"], seconds=seconds)
 
     def show(self, name, unit="chatto.service"):
         """A property of a unit."""
