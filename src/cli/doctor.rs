@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::args::Doctor;
-use super::output::counted;
 use super::{CliError, Context, Exit};
 use crate::app::{Check, Extent, Verdict, doctor};
 use crate::config::Inputs;
+use crate::observe::counted;
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &Doctor) -> Result<Exit, CliError> {

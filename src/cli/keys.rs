@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::args::{KeysCommand, KeysExport, KeysImport};
-use super::output::counted;
 use super::passphrase::PassphraseFlags;
 use super::{CliError, Context, Exit};
 use crate::app::{self, KeyImportMode, KeysError, io_exit};
@@ -15,7 +14,7 @@ use crate::backup::keys::{KEY_FILE_FORM_BYTES, KeyFile, check_form};
 use crate::config::Purpose;
 use crate::crypto::Secret;
 use crate::crypto::age::work_factor_within;
-use crate::observe;
+use crate::observe::{self, counted};
 use crate::runtime::Clock;
 use crate::supervisor::memory_bytes;
 

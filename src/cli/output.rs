@@ -64,12 +64,6 @@ impl Output {
     }
 }
 
-/// A count with its noun: `1 file`, `2 files`.
-pub(super) fn counted(count: impl TryInto<u64>, (one, many): (&str, &str)) -> String {
-    let count = count.try_into().unwrap_or(u64::MAX);
-    format!("{count} {}", if count == 1 { one } else { many })
-}
-
 /// A text without what a terminal would obey, such as a control character in the name of a file.
 pub(super) fn printable(text: &str) -> String {
     archive::printable(text.chars(), "\n\t")

@@ -6,7 +6,6 @@ use serde_json::json;
 
 use super::args::{Conflict, Restore};
 use super::backup::Meter;
-use super::output::counted;
 use super::passphrase::PassphraseFlags;
 use super::{CliError, Context, Exit};
 use crate::app::{
@@ -16,7 +15,7 @@ use crate::config::{Purpose, Settings};
 use crate::crypto::Secret;
 use crate::crypto::age::work_factor_within;
 use crate::limits::AGE_WORK_FACTOR_MAX;
-use crate::observe::{self, binary_size};
+use crate::observe::{self, binary_size, counted};
 use crate::supervisor::memory_bytes;
 
 pub(super) fn run(context: &Context, args: &Restore) -> Result<Exit, CliError> {

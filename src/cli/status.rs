@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::args::Status;
-use super::output::{counted, field};
+use super::output::field;
 use super::{CliError, Context, Exit, local};
 use crate::config::Purpose;
-use crate::observe::binary_size;
+use crate::observe::{binary_size, counted};
 
 pub(super) fn run(context: &Context, args: &Status) -> Result<Exit, CliError> {
     match report(context) {
@@ -79,7 +79,7 @@ fn text(report: &Value) -> String {
     }
     line("keys", keys_text(field(report, "keys")));
     for notice in field(field(report, "backups"), "notices").as_array().into_iter().flatten() {
-        line("see to", shown(notice));
+        line("to do", shown(notice));
     }
     for value in streams(report) {
         line("stream", value);

@@ -1,8 +1,8 @@
 //! Faults and warnings of a configuration, with location, key, reason and nearest known key.
 //! Values are never shown: they may be secrets under the wrong key.
 
-use std::fmt;
 use std::path::PathBuf;
+use std::{fmt, io};
 
 /// Where something was set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,13 +53,25 @@ pub struct Fault {
     pub reason: String,
     /// The nearest known key or variable.
     pub nearest: Option<String>,
+    /// A file is meant for another account: this one may not read it.
+    pub is_denied: bool,
 }
 
 impl Fault {
     /// A fault without a suggestion.
     #[must_use]
     pub fn new(location: Location, key: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { location, key: key.into(), reason: reason.into(), nearest: None }
+        Self { location, key: key.into(), reason: reason.into(), nearest: None, is_denied: false }
+    }
+
+    /// A file that cannot be read.
+    #[must_use]
+    pub fn unreadable(file: PathBuf, error: &io::Error) -> Self {
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        Self {
+            is_denied,
+            ..Self::new(Location::File(file), "", format!("cannot be read: {error}"))
+        }
     }
 
     /// Adds the nearest known key.

@@ -195,7 +195,7 @@ fn read_file(file: &Path, working_dir: &Path) -> Result<collect::Collected, Faul
             io::ErrorKind::FileTooLarge => {
                 format!("is larger than {CONFIG_FILE_MAX_BYTES} bytes: not a configuration file")
             }
-            _ => format!("cannot be read: {error}"),
+            _ => return Fault::unreadable(file.to_owned(), &error),
         };
         Fault::new(Location::File(file.to_owned()), "", reason)
     })?;

@@ -42,8 +42,7 @@ pub(super) fn read(data_dir: &Path, purpose: Purpose) -> Read {
             let unimportant = matches!(purpose, Purpose::Local | Purpose::Examine)
                 && error.kind() == io::ErrorKind::PermissionDenied;
             if !unimportant {
-                let reason = format!("cannot be read: {error}");
-                read.faults.push(Fault::new(Location::File(path), "", reason));
+                read.faults.push(Fault::unreadable(path, &error));
             }
             return read;
         }

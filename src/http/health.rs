@@ -14,12 +14,11 @@ pub type Readiness = std::sync::Arc<dyn Fn() -> Ready + Send + Sync>;
 /// See [`Readiness`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ready {
-    /// NATS is connected and JetStream answers.
+    /// NATS is connected and JetStream responds.
     Yes,
     No {
         /// One of the documented reasons: `starting`, `nats_unreachable`, `no_quorum`,
-        /// `store_damaged`, `disk_full`, `disk_error`, `memory_full`, `secrets_mismatch`, `restoring`,
-        /// `draining`.
+        /// `store_damaged`, `disk_full`, `disk_error`, `memory_full`, `secrets_mismatch`, `draining`.
         reason: &'static str,
     },
 }

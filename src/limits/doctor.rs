@@ -19,15 +19,15 @@ pub const DOCTOR_FLUSHES_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a flush that hangs is waited for.
 pub const DOCTOR_FLUSH_HANG_TIMEOUT: Duration = Duration::from_secs(20);
 const _: () = assert!(DOCTOR_FLUSHES_TIMEOUT.as_secs() < DOCTOR_FLUSH_HANG_TIMEOUT.as_secs());
-/// A slower median flush is worth a warning: less than 20 messages per second (packaging 7.3 expects 5 to 50 ms of cards).
+/// A slower median flush is worth a warning: less than 20 messages per second, and cards take 5 to 50 ms.
 pub const DOCTOR_FLUSH_SLOW: Duration = Duration::from_millis(50);
 /// A slower 99th percentile is noticed by whoever sends.
 pub const DOCTOR_FLUSH_STALL: Duration = Duration::from_millis(500);
-/// After this time without a verified backup something must be done (packaging 5.4).
+/// After this time without a verified backup something must be done: a nightly backup failed at least six times.
 pub const DOCTOR_BACKUP_MAX_AGE: Duration = Duration::from_secs(8 * 86_400);
 /// A certificate that ends sooner should have been renewed; authorities renew 30 days before the end.
 pub const DOCTOR_CERTIFICATE_SOON: Duration = Duration::from_secs(14 * 86_400);
-/// Until this much memory (640 MiB), the limit of packaging 7.1 applies to both processes together.
+/// Until this much memory (640 MiB), the limit of docs/raspberry-pi.md applies to both processes together.
 pub const DOCTOR_SMALL_BOARD_BYTES: u64 = 640 * MIB as u64;
 /// See [`DOCTOR_SMALL_BOARD_BYTES`].
 pub const DOCTOR_SMALL_BOARD_BUDGET_BYTES: u64 = 150 * MIB as u64;

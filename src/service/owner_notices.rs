@@ -17,7 +17,7 @@ pub struct OwnerNotices<'a> {
     pub(super) clock: &'a Clock,
 }
 
-/// Something that an owner should see to.
+/// Something that an owner should act on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnerNotice {
     /// Stays the same in later versions.
@@ -74,7 +74,7 @@ impl OverviewError {
 }
 
 impl OwnerNotices<'_> {
-    /// What an owner should see to.
+    /// What an owner should act on.
     ///
     /// # Errors
     /// [`ReadError::Denied`] for everybody else.
@@ -126,11 +126,11 @@ fn log_changes(known: &[OwnerNotice], found: &[OwnerNotice]) {
     for one in found.iter().filter(|one| !is_in(known, one)) {
         log::warn!(
             code = one.code, what = one.text.as_str(), action = one.action;
-            "owners must see to this"
+            "a notice for owners"
         );
     }
     for one in known.iter().filter(|one| !is_in(found, one)) {
-        log::info!(code = one.code, what = one.text.as_str(); "owners need not see to this any more");
+        log::info!(code = one.code, what = one.text.as_str(); "a notice for owners is over");
     }
 }
 
@@ -181,7 +181,7 @@ fn of_backup(result: &BackupResult) -> Option<OwnerNotice> {
         BackupVerdict::Failed => Some(notice(
             ("backup_failed", subject),
             format!("{which} failed{because}"),
-            "Earlier backups are as they were. See to the reason and make a backup; `chatto status` and the journal of the \
+            "Earlier backups are as they were. Fix the cause and make a backup; `chatto status` and the journal of the \
              server have more.",
         )),
         BackupVerdict::Unverified => Some(notice(
@@ -205,7 +205,7 @@ fn of_restore_test(result: &BackupResult) -> Option<OwnerNotice> {
         BackupVerdict::Unverified => Some(notice(
             ("restore_test_not_done", ""),
             format!("The restore test of a backup could not be done{because}"),
-            "See to the reason and repeat it with `chatto backup verify FILE --restore-test`.",
+            "Fix the cause and repeat it with `chatto backup verify FILE --restore-test`.",
         )),
     }
 }

@@ -44,7 +44,7 @@ fn the_server_knows_how_its_backups_ended() {
     server.stop();
     server.run();
     until("the failure is logged", Duration::from_secs(20), || {
-        server.log().contains("owners must see to this").then_some(())
+        server.log().contains("a notice for owners").then_some(())
     });
     server.stop();
     let made = server.chatto_ok(["backup", "--verify", "-o", "archive.tar.gz"]);

@@ -7,9 +7,9 @@ use serde_json::Value;
 
 use crate::app::medium::is_same;
 use crate::backup::catalogue::{ArchiveState, Catalogue};
-use crate::config::{Examined, Source};
+use crate::config::{Examined, Source, Sticks, SticksError};
 use crate::limits::DOCTOR_BACKUP_MAX_AGE;
-use crate::observe::parse_rfc3339;
+use crate::observe::{chain, counted, parse_rfc3339};
 
 use super::store::{Running, span};
 use super::system::{System, about, names};
@@ -23,8 +23,6 @@ const STICKS: &str = "usb.sticks";
 
 /// Where the service of the packages writes, in the data directory.
 const SERVICE_TARGET: &str = "backups";
-/// Written by `chatto usb pair`.
-const STICKS_FILE: &str = "/etc/chatto/usb-sticks.toml";
 
 pub(super) fn check(facts: &Facts<'_>) -> Vec<Check> {
     let now_ms = facts.clock.unix_ms();
@@ -41,19 +39,13 @@ pub(super) fn check(facts: &Facts<'_>) -> Vec<Check> {
     }
     checks.extend(nightly(facts.system));
     checks.push(keys(facts.running, now_ms));
-    checks.push(sticks(facts.system));
+    checks.push(sticks(facts.examined.file.as_deref()));
     checks
 }
 
-/// A time in a status: a text, or the field `time` or `at` of an object. Absent in older versions.
+/// A time in a status.
 fn time_ms(value: &Value) -> Option<i64> {
-    let text = match value {
-        Value::Object(fields) => {
-            ["time", "at", "created_at"].into_iter().find_map(|name| fields.get(name)?.as_str())
-        }
-        other => other.as_str(),
-    };
-    parse_rfc3339(text?)
+    value.as_str().and_then(parse_rfc3339)
 }
 
 /// The directories that backups go to: the configured one, and that of the service if archives are in it.
@@ -169,20 +161,23 @@ fn keys(running: &Running, now_ms: i64) -> Check {
     }
 }
 
-fn sticks(system: &System) -> Check {
-    let path = system.path(STICKS_FILE);
-    match about(&path) {
-        Ok(None) => Check::ok(STICKS, "no USB stick is paired"),
-        _ => match system.text(STICKS_FILE) {
-            None => {
-                let text = format!("{} cannot be read", path.display());
-                Check::skipped(STICKS, text).fix("sudo chatto doctor")
-            }
-            Some(text) => {
-                let count = text.lines().filter(|line| line.trim_start().starts_with("[[")).count();
-                Check::ok(STICKS, format!("{count} USB stick(s) are paired for backups"))
+fn sticks(configuration: Option<&Path>) -> Check {
+    match Sticks::read(configuration) {
+        Ok(sticks) => match sticks.list().len() {
+            0 => Check::ok(STICKS, "no USB stick is paired"),
+            count => {
+                let text = format!(
+                    "{} paired for backups",
+                    counted(count, ("USB stick is", "USB sticks are"))
+                );
+                Check::ok(STICKS, text)
             }
         },
+        Err(error @ SticksError::Read { .. }) => {
+            Check::skipped(STICKS, chain(&error)).fix("sudo chatto doctor")
+        }
+        Err(error) => Check::fail(STICKS, chain(&error))
+            .fix("correct the file, or remove it and pair the sticks again with chatto usb pair"),
     }
 }
 
@@ -216,11 +211,9 @@ mod tests {
     }
 
     #[test]
-    fn the_time_of_the_last_backup_is_understood_in_each_form() {
-        let time = "1970-01-02T00:00:00.000Z";
-        assert_eq!(time_ms(&json!(time)), Some(DAY_MS));
-        assert_eq!(time_ms(&json!({ "time": time, "archive": "x" })), Some(DAY_MS));
-        for other in [json!(null), json!(7), json!("yesterday"), json!({ "archive": "x" })] {
+    fn the_time_of_the_last_backup_is_a_text() {
+        assert_eq!(time_ms(&json!("1970-01-02T00:00:00.000Z")), Some(DAY_MS));
+        for other in [json!(null), json!(7), json!("yesterday")] {
             assert_eq!(time_ms(&other), None, "{other}");
         }
     }
@@ -264,15 +257,27 @@ mod tests {
 
     #[test]
     fn paired_sticks_are_counted() {
-        let root = tempfile::tempdir().unwrap();
-        let system = System::below(root.path());
-        assert!(sticks(&system).text.contains("no USB stick"));
-        create_dir_all(root.path().join("etc/chatto")).unwrap();
-        write(
-            root.path().join("etc/chatto/usb-sticks.toml"),
-            "[[stick]]\nname = 'Blue'\n\n[[stick]]\n",
-        )
-        .unwrap();
-        assert!(sticks(&system).text.starts_with("2 USB stick(s)"));
+        let dir = tempfile::tempdir().unwrap();
+        let configuration = dir.path().join("chatto.toml");
+        assert!(sticks(Some(&configuration)).text.contains("no USB stick"));
+        let one = |name: &str| {
+            let id = "0".repeat(32);
+            format!(
+                "[[stick]]\nname = '{name}'\nid = '{id}'\nuuid = '{name}'\nwith_keys = false\npaired_at = '2026-11-30T00:00:00Z'\n"
+            )
+        };
+        let list = dir.path().join("usb-sticks.toml");
+        write(&list, one("Blue") + &one("Red")).unwrap();
+        let check = sticks(Some(&configuration));
+        assert_eq!(
+            (check.verdict, check.text.as_str()),
+            (Verdict::Ok, "2 USB sticks are paired for backups")
+        );
+        write(&list, "[[stick]]\nname = 'Blue'\n").unwrap();
+        assert_eq!(
+            sticks(Some(&configuration)).verdict,
+            Verdict::Fail,
+            "a list that cannot be used"
+        );
     }
 }

@@ -13,7 +13,7 @@ use crate::limits::{DISK_FREE_INODES_MIN, DOCTOR_WRITTEN_MIN_TIME};
 use crate::observe::binary_size;
 
 use super::account::Account;
-use super::store::{Running, span};
+use super::store::span;
 use super::system::{System, field, is_absent};
 use super::{Check, Facts};
 
@@ -132,10 +132,7 @@ struct Written {
 fn written(facts: &Facts<'_>) -> Check {
     let device = facts.settings.data_dir.metadata().map(|about| about.dev());
     let by_device = device.ok().and_then(|device| by_device(facts.system, device));
-    let by_server = match facts.running {
-        Running::Yes(_) => facts.running.pid().and_then(|pid| by_server(facts.system, pid)),
-        _ => None,
-    };
+    let by_server = facts.running.pid().and_then(|pid| by_server(facts.system, pid));
     match (by_server, by_device) {
         (Some(written), _) => per_day("the server", "its start", written),
         (None, Some(written)) => per_day("all programs together", "the machine started", written),

@@ -151,8 +151,18 @@ fn holds_secrets(examined: &Examined, file: &Path) -> bool {
 
 fn assess(rule: &Rule, about: &Metadata, server: u32) -> Option<Check> {
     let path = rule.path.as_path();
-    // A link to another disk is how one moves the data; its target is checked when the directory is opened.
-    let about = if about.is_symlink() { path.metadata().ok()? } else { about.clone() };
+    // A link to another disk is how one moves the data.
+    let is_link = about.is_symlink();
+    let about = if is_link { path.metadata().ok()? } else { about.clone() };
+    // Commands for the target of a link are not given: the account of the server could have made the link, to any file.
+    let fix = |command: String| match is_link {
+        false => command,
+        true => format!(
+            "{} is a symbolic link: ls -l {} shows where to. Remove it, unless you made it",
+            path.display(),
+            quoted(path)
+        ),
+    };
     let (mode, uid) = (about.mode() & 0o7777, about.uid());
     let is_owner = match rule.owner {
         Owner::Root => uid == 0,
@@ -172,9 +182,8 @@ fn assess(rule: &Rule, about: &Metadata, server: u32) -> Option<Check> {
             rule.why
         );
         let group = if rule.owner == Owner::Root { ":" } else { "" };
-        return Some(
-            Check::fail(FILES, text).fix(format!("chown {wanted}{group} {}", quoted(path))),
-        );
+        let command = format!("chown {wanted}{group} {}", quoted(path));
+        return Some(Check::fail(FILES, text).fix(fix(command)));
     }
     let excess = mode & 0o777 & !rule.allowed;
     if excess == 0 {
@@ -184,7 +193,8 @@ fn assess(rule: &Rule, about: &Metadata, server: u32) -> Option<Check> {
         "the {kind} {shown} has mode {mode:04o}, at most {:04o} is right: {}",
         rule.allowed, rule.why
     );
-    Some(Check::fail(FILES, text).fix(format!("chmod {} {}", rule.mode, quoted(path))))
+    let command = format!("chmod {} {}", rule.mode, quoted(path));
+    Some(Check::fail(FILES, text).fix(fix(command)))
 }
 
 /// A path as a shell takes it.
@@ -230,6 +240,24 @@ mod tests {
         let own = rustix::process::geteuid().is_root();
         assert_eq!(assessed(Owner::RootOrServer, 0o644, 0o644, false).is_none(), own);
         assert_eq!(assessed(Owner::Root, 0o600, 0o600, true).is_none(), own);
+    }
+
+    #[test]
+    fn no_command_is_given_that_would_follow_a_link() {
+        let dir = tempfile::tempdir().unwrap();
+        let (target, path) = (dir.path().join("target"), dir.path().join("secrets.toml"));
+        std::fs::write(&target, "x").unwrap();
+        std::fs::set_permissions(&target, Permissions::from_mode(0o644)).unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        let about = path.symlink_metadata().unwrap();
+        for server in [about.uid(), about.uid() + 1] {
+            let path = path.clone();
+            let rule =
+                Rule { path, owner: Owner::Server, allowed: 0o600, mode: "600", why: "secrets" };
+            let fix = assess(&rule, &about, server).unwrap().fix.unwrap();
+            assert!(fix.contains("is a symbolic link"), "{fix}");
+            assert!(!fix.contains("chown") && !fix.contains("chmod"), "{fix}");
+        }
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! The latency of a flush: what one acknowledged message waits for. This is the only thing that `doctor` writes.
 //!
-//! A file without a name is written in the data directory: it is removed right after it was created, so that nothing
-//! stays even if the process is killed. Bytes, flushes and time are limited, and on a disk that is read-only or almost
+//! A file without a name (O_TMPFILE) is written in the data directory, so that nothing stays even if the process is
+//! killed. Where the file system has no such files, one with a name is removed right after it was created. Bytes, flushes and time are limited, and on a disk that is read-only or almost
 //! full nothing is written.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::fs::{OFlags, StatVfsMountFlags, statvfs};
+use rustix::io::Errno;
 
 use crate::limits::{
     DOCTOR_FLUSH_BYTES, DOCTOR_FLUSH_HANG_TIMEOUT, DOCTOR_FLUSH_SLOW, DOCTOR_FLUSH_STALL,
@@ -97,11 +98,7 @@ fn measure(data_dir: &Path, floor: u64, clock: &Clock) -> Result<Vec<Duration>, 
     if about.f_bavail.saturating_mul(about.f_frsize) < floor.max(needed) {
         return Err(NotMeasured::AlmostFull);
     }
-    let path = data_dir.join(format!(".chatto-doctor-{}", std::process::id()));
-    // A new file: whoever may write to the directory cannot choose what is written over.
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
-    let mut file = file.map_err(failed)?;
-    std::fs::remove_file(&path).map_err(failed)?;
+    let mut file = unnamed_file(data_dir).map_err(failed)?;
     let bytes = [0x5a; DOCTOR_FLUSH_BYTES];
     let began = clock.now();
     let mut times = Vec::new();
@@ -111,6 +108,22 @@ fn measure(data_dir: &Path, floor: u64, clock: &Clock) -> Result<Vec<Duration>, 
         times.push(clock.now() - start);
     }
     Ok(times)
+}
+
+fn unnamed_file(directory: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    let flags = OFlags::TMPFILE.bits().cast_signed();
+    match options.clone().custom_flags(flags).open(directory) {
+        Err(error)
+            if matches!(Errno::from_io_error(&error), Some(Errno::OPNOTSUPP | Errno::ISDIR)) => {}
+        opened => return opened,
+    }
+    let path = directory.join(format!(".chatto-doctor-{}", std::process::id()));
+    // A new file: whoever may write to the directory cannot choose what is written over.
+    let file = options.create_new(true).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// The value below which this many per cent of the sorted times are.

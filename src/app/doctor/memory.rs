@@ -7,7 +7,6 @@ use crate::observe::binary_size;
 use crate::supervisor::memory_bytes;
 
 use super::disk::children;
-use super::store::Running;
 use super::system::System;
 use super::{Check, Facts};
 
@@ -17,7 +16,7 @@ const SWAP: &str = "memory.swap";
 const MEMINFO: &str = "/proc/meminfo";
 
 pub(super) fn of_the_server(facts: &Facts<'_>) -> Vec<Check> {
-    let Some(pid) = facts.running.pid().filter(|_| matches!(facts.running, Running::Yes(_))) else {
+    let Some(pid) = facts.running.pid() else {
         return Vec::new();
     };
     let used = used_bytes(facts.system, pid).map(|own| {
@@ -65,7 +64,9 @@ fn available(system: &System) -> Check {
     let text = format!("{} of memory are available", binary_size(bytes));
     if bytes < DOCTOR_MEMORY_AVAILABLE_MIN_BYTES {
         let text = format!("{text}, too little for a backup beside the server");
-        return Check::warn(AVAILABLE, text).fix("stop other programs (systemd-cgtop shows them), or add swap in memory: apt install zram-tools");
+        return Check::warn(AVAILABLE, text).fix(
+            "stop other programs (systemd-cgtop shows them), or set up zram (docs/raspberry-pi.md)",
+        );
     }
     Check::ok(AVAILABLE, text)
 }
@@ -84,7 +85,7 @@ fn swap(system: &System) -> Check {
     if let Some(area) = on_card.first() {
         let text =
             format!("swap is on an SD card ({area}), which wears out and makes everything wait");
-        return Check::warn(SWAP, text).fix("use compressed memory instead: apt install zram-tools, then swapoff -a and remove the swap file or partition from /etc/fstab (dphys-swapfile uninstall)");
+        return Check::warn(SWAP, text).fix("set up zram instead (docs/raspberry-pi.md), then swapoff -a and remove the swap file or partition from /etc/fstab (dphys-swapfile uninstall)");
     }
     if areas.is_empty() {
         let text = "there is no swap";
@@ -92,7 +93,7 @@ fn swap(system: &System) -> Check {
             let text = format!(
                 "{text}: when memory runs out on this small board, the kernel ends processes"
             );
-            Check::warn(SWAP, text).fix("apt install zram-tools")
+            Check::warn(SWAP, text).fix("set up zram (docs/raspberry-pi.md)")
         } else {
             Check::ok(SWAP, text)
         };

@@ -34,7 +34,7 @@ pub(super) fn check(examined: &Examined) -> Vec<Check> {
 
 fn fault(fault: &Fault) -> Check {
     // It is the account of this command that may not read it; the server's may.
-    if fault.reason.contains("Permission denied") {
+    if fault.is_denied {
         return Check::skipped(CONFIG, fault.to_string()).fix("sudo chatto doctor");
     }
     let fix = match (&fault.nearest, place(&fault.location)) {
@@ -85,9 +85,8 @@ mod tests {
 
     #[test]
     fn a_file_that_this_account_may_not_read_is_no_fault_of_the_settings() {
-        let place = Location::File("/etc/chatto/chatto.toml".into());
-        let reason = "cannot be read: Permission denied (os error 13)";
-        let check = fault(&Fault::new(place, "", reason));
+        let error = std::io::ErrorKind::PermissionDenied.into();
+        let check = fault(&Fault::unreadable("/etc/chatto/chatto.toml".into(), &error));
         assert_eq!(
             (check.verdict, check.fix.as_deref()),
             (Verdict::Skipped, Some("sudo chatto doctor"))

@@ -1,13 +1,12 @@
 //! The server and its store: whether it runs and is ready, the lock, the version of NATS, what a power cut can cost.
 
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::config::{Embedded, Settings};
-use crate::observe::chain;
+use crate::observe::{chain, counted};
 use crate::operator::{CallError, Client};
 use crate::supervisor::{Bundled, LockState, lock_state};
 
@@ -55,13 +54,6 @@ impl Running {
 /// Asks the server. Blocks.
 pub(super) fn running(settings: &Settings) -> Running {
     let Some(path) = &settings.operator_socket else { return Running::NoSocket };
-    match UnixStream::connect(path) {
-        Ok(_) => {}
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Running::NotPermitted(path.clone());
-        }
-        Err(_) => return Running::No,
-    }
     match Client::new(path).call("status", json!({})) {
         Ok(status) => Running::Yes(status),
         Err(CallError::NotRunning) => Running::No,
@@ -125,7 +117,7 @@ fn server(running: &Running, account: Account) -> Vec<Check> {
     }
     let held = status.pointer("/held_rooms").and_then(Value::as_array).map_or(0, Vec::len);
     if held > 0 {
-        let text = format!("{held} room(s) cannot be folded");
+        let text = format!("{} cannot be folded", counted(held, ("room", "rooms")));
         checks.push(
             Check::fail(READY, text).fix(
                 "chatto status names them with the reason; restore a backup if one is damaged",
@@ -134,7 +126,10 @@ fn server(running: &Running, account: Account) -> Vec<Check> {
     }
     let restarts = status.pointer("/nats/restarts").and_then(Value::as_u64).unwrap_or_default();
     if restarts > 0 {
-        let text = format!("nats-server was restarted {restarts} time(s) since the server started");
+        let text = format!(
+            "nats-server was restarted {} since the server started",
+            counted(restarts, ("time", "times"))
+        );
         checks.push(Check::warn(READY, text).fix("journalctl -u chatto shows why"));
     }
     checks
@@ -232,7 +227,7 @@ fn nats_version(settings: &Settings, running: &Running) -> Check {
     }
 }
 
-/// The oldest version that works (product 2.2).
+/// The oldest version that works: older ones lack what docs/operations.md lists.
 const NATS_LEAST: (u64, u64) = (2, 11);
 
 pub(super) fn assess_version(code: &'static str, version: &str, bundled: Option<&str>) -> Check {

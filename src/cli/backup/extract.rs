@@ -12,12 +12,13 @@ use crate::backup::target::create_private;
 use crate::backup::transcript::TranscriptFormat;
 use crate::cli::args::{BackupExtract, RoomFormat};
 use crate::cli::keys::read_export;
-use crate::cli::output::{counted, row};
+use crate::cli::output::row;
 use crate::cli::passphrase::PassphraseFlags;
 use crate::cli::restore::{open_archive, passphrase};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::Purpose;
 use crate::domain::AssetId;
+use crate::observe::counted;
 
 pub(super) fn run(context: &Context, args: &BackupExtract) -> Result<Exit, CliError> {
     let folder = args.output.clone().unwrap_or_else(|| PathBuf::from("."));

@@ -13,7 +13,6 @@ use serde_json::json;
 
 use super::args::{AssetChoice, Backup, BackupCommand};
 use super::local::running;
-use super::output::counted;
 use super::passphrase::PassphraseFlags;
 use super::progress::ProgressBar;
 use super::restore::open_archive;
@@ -24,7 +23,7 @@ use crate::backup::retention::Retention;
 use crate::backup::target::directory;
 use crate::config::{Loaded, Purpose};
 use crate::crypto::Secret;
-use crate::observe::{self, binary_size};
+use crate::observe::{self, binary_size, counted};
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &Backup) -> Result<Exit, CliError> {

@@ -14,14 +14,14 @@ use crate::backup::archive::{ArchiveReader, Header, Manifest};
 use crate::backup::catalogue::{ArchiveState, Catalogue, CatalogueError};
 use crate::backup::contents::Contents;
 use crate::cli::args::{BackupVerify, VerifyLevel};
-use crate::cli::output::{counted, row};
+use crate::cli::output::row;
 use crate::cli::passphrase::PassphraseFlags;
 use crate::cli::progress::ProgressBar;
 use crate::cli::restore::{open_archive, passphrase};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::{Purpose, Settings};
 use crate::domain::{BackupKind, BackupVerdict};
-use crate::observe::{self, rfc3339};
+use crate::observe::{self, counted, rfc3339};
 use crate::runtime::Clock;
 
 pub(super) fn run(context: &Context, args: &BackupVerify) -> Result<Exit, CliError> {

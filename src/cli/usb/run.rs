@@ -12,7 +12,7 @@ use crate::cli::passphrase::{PassphraseFlags, unset};
 use crate::cli::{CliError, Context, Exit};
 use crate::config::{Loaded, Purpose, Sticks};
 use crate::crypto::Secret;
-use crate::observe::{self, decimal_size};
+use crate::observe::{self, counted, decimal_size};
 use crate::supervisor::Notify;
 
 /// The name of the passphrase, as a credential of the unit and beside the configuration.
@@ -131,7 +131,7 @@ fn verified(run: &StickRun) -> String {
     format!(
         "Backup{keys} verified: {} in {time}. {} on {}, {} free. Safe to remove.{clock}",
         decimal_size(run.bytes),
-        crate::cli::output::counted(run.backups, ("backup", "backups")),
+        counted(run.backups, ("backup", "backups")),
         run.name,
         decimal_size(run.free_bytes),
     )

@@ -89,7 +89,7 @@ export const listJoinLinks = async () => (await call<{ links: OpenLink[] }>('/au
 export const revokeJoinLink = (id: string) =>
   call(`/auth/join-links/${encodeURIComponent(id)}`, { method: 'DELETE', headers: { 'X-CSRF-Token': csrfToken() } });
 
-/** What an owner should see to. */
+/** What an owner should act on. */
 export interface OwnerNotice {
   code: string;
   text: string;

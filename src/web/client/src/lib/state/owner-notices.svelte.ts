@@ -3,7 +3,7 @@ import { HttpError, listOwnerNotices, type OwnerNotice } from '../api/auth';
 /** Backups are made once a day: sooner is not needed. */
 const EVERY_MS = 15 * 60_000;
 
-/** What owners should see to. */
+/** What owners should act on. */
 export class OwnerNotices {
   list = $state.raw<readonly OwnerNotice[]>([]);
   /** There has been one: only then the part that shows them is loaded. */

@@ -1,4 +1,4 @@
-//! Numbers of bytes for people, rounded down.
+//! Numbers for people; those of bytes are rounded down.
 
 /// In binary units, as limits and memory are counted.
 #[must_use]
@@ -22,6 +22,13 @@ pub fn decimal_size(bytes: u64) -> String {
         1_000_000..1_000_000_000 => format!("{} MB", bytes / 1_000_000),
         1_000_000_000.. => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
     }
+}
+
+/// A count with its noun: `1 file`, `2 files`.
+#[must_use]
+pub fn counted(count: impl TryInto<u64>, (one, many): (&str, &str)) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 #[cfg(test)]
