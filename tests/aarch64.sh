@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 binary=$(realpath "${1:-out/aarch64-unknown-linux-musl/chatto}")
 work=$(mktemp -d)
-server='' nats=() registered='' mounted='' url=''
+server='' nats=() url=''
 . tests/packages/common.sh
 in_network() { "$@"; }
 
@@ -18,8 +18,7 @@ cleanup() {
     # Only what this script started, by its process id.
     [ -z "$server" ] || kill -9 "$server" 2>/dev/null || true
     [ "${#nats[@]}" = 0 ] || kill -9 "${nats[@]}" 2>/dev/null || true
-    [ -z "$registered" ] || echo -1 >"$registered"
-    [ -z "$mounted" ] || umount "$mounted" || true
+    stop_emulating
     if [ "$status" != 0 ]; then
         echo "--- the server's log" >&2
         cat "$work/log" >&2 2>/dev/null || true
@@ -31,26 +30,11 @@ trap cleanup EXIT
 # --- can this machine run the binary? -------------------------------------------------------------
 run=("$binary")
 reduced=''
-binfmt=/proc/sys/fs/binfmt_misc
 if [ "$(uname -m)" != aarch64 ] && ! "$binary" version >/dev/null 2>&1; then
-    qemu=$(command -v qemu-aarch64-static || true)
-    [ -n "$qemu" ] || fail 'qemu-aarch64-static is missing: apt install qemu-user-static'
-    if [ "$(id -u)" = 0 ]; then
-        if [ ! -e $binfmt/register ] && mount -t binfmt_misc binfmt_misc $binfmt 2>/dev/null; then
-            mounted=$binfmt
-        fi
-        # Debian's magic and flags: the interpreter is opened now (F), gets the file open (O) and its
-        # first argument unchanged (P), so that execution from a memfd works.
-        magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
-        mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
-        name=chatto-test-aarch64
-        if printf '%s' ":$name:M::$magic:$mask:$qemu:OPF" >$binfmt/register 2>/dev/null; then
-            registered=$binfmt/$name
-        fi
-    fi
+    emulate_arm || true
     if ! "$binary" version >/dev/null 2>&1; then
         reduced='binfmt_misc cannot be registered here'
-        run=("$qemu" "$binary")
+        run=(qemu-aarch64-static "$binary")
     fi
 fi
 

@@ -1,7 +1,7 @@
 # What the tests of packages, images and the ARM program have in common. Sourced in the top folder; needs curl and jq.
 # `call` uses the function in_network, which runs a command where the server can be reached, and the variables url, token.
 # shellcheck shell=bash disable=SC2154
-token='' room=''
+token='' room='' registered='' mounted=''
 
 # package_of TARGET deb|rpm|image: the package or image that packaging/build.sh and image.py make of this version
 package_of() {
@@ -29,6 +29,28 @@ shows() {
     shift
     output=$("$@" 2>&1) || true
     grep -q -- "$pattern" <<<"$output"
+}
+
+# emulate_arm: makes this machine run 64-bit ARM programs like its own, until stop_emulating; fails where it cannot be done
+emulate_arm() {
+    local qemu binfmt=/proc/sys/fs/binfmt_misc name=chatto-test-aarch64-$$ magic mask
+    qemu=$(command -v qemu-aarch64-static) || fail 'qemu-aarch64-static is missing: apt install qemu-user-static'
+    [ "$(id -u)" = 0 ] || return 1
+    if [ ! -e $binfmt/register ] && mount -t binfmt_misc binfmt_misc $binfmt 2>/dev/null; then
+        mounted=$binfmt
+    fi
+    # Debian's magic and flags: the interpreter is opened now (F), gets the file open (O) and its first argument
+    # unchanged (P), so that execution from a memfd works.
+    magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+    mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+    printf '%s' ":$name:M::$magic:$mask:$qemu:OPF" 2>/dev/null >$binfmt/register || return 1
+    registered=$binfmt/$name
+}
+
+stop_emulating() {
+    [ -z "$registered" ] || echo -1 >"$registered"
+    [ -z "$mounted" ] || umount "$mounted" || true
+    registered='' mounted=''
 }
 
 # call PATH JSON: a request to the server

@@ -2,11 +2,10 @@
 # folder; needs root, debootstrap, systemd-nspawn and, for the first run, the network: it makes the root in target/roots.
 # shellcheck shell=bash
 suite=bookworm
-base=$PWD/target/roots/$suite
 mkdir -p target/roots
 work=$(mktemp -d "$PWD/target/roots/XXXXXX")
 root=$work/root
-container='' leader='' url=http://127.0.0.1:4000
+container='' leader='' is_emulated='' url=http://127.0.0.1:4000
 . tests/packages/common.sh
 
 cleanup() {
@@ -16,6 +15,7 @@ cleanup() {
         inside journalctl -u 'chatto*' --no-pager -n 60 >&2 || true
     fi
     shut_down
+    stop_emulating
     rm -rf --one-file-system "$work"
 }
 trap cleanup EXIT
@@ -37,18 +37,30 @@ child_of() {
     inside sh -c "cat /proc/$1/task/*/children" | tr ' ' '\n' | sed -n 1p
 }
 
-# A copy of a clean Debian in $root. It has rpm, for the packages of other systems.
+# make_root [ARCH]: a copy of a clean Debian in $root, by default of this machine's architecture. It has rpm, for the packages
+# of other systems. ARM is emulated where the machine is none; then the sandbox of all units is off, because the emulator
+# does not know its system calls.
 make_root() {
-    local packages=systemd,systemd-sysv,ca-certificates,rpm
+    local arch packages=systemd,systemd-sysv,ca-certificates,rpm base
+    arch=${1:-$(dpkg --print-architecture)}
+    base=$PWD/target/roots/$suite-$arch
+    if [ "$arch" != "$(dpkg --print-architecture)" ]; then
+        is_emulated=yes
+        [ -n "$registered" ] || emulate_arm || fail 'binfmt_misc cannot be registered here'
+    fi
     if [ "$(cat "$base/.complete" 2>/dev/null)" != "$packages" ]; then
         rm -rf --one-file-system "$base"
         mkdir -p "$base"
-        debootstrap --variant=minbase --include="$packages" "$suite" "$base" >"$work/log" 2>&1 ||
+        debootstrap --arch="$arch" --variant=minbase --include="$packages" "$suite" "$base" >"$work/log" 2>&1 ||
             { tail -5 "$work/log" >&2; fail debootstrap; }
         echo "$packages" >"$base/.complete"
     fi
     rm -rf --one-file-system "$root"
     cp -a --reflink=auto "$base" "$root"
+    if [ -n "$is_emulated" ]; then
+        mkdir -p "$root/etc/systemd/system/service.d"
+        cp tests/packages/emulated.conf "$root/etc/systemd/system/service.d/"
+    fi
 }
 
 # Boots $root.
@@ -59,7 +71,7 @@ boot() {
     until_true 20 'the container starts' has_leader
     leader=$(pgrep -P "$container" | head -n 1)
     is_up() { shows 'running\|degraded' inside systemctl is-system-running; }
-    until_true 60 'the container boots' is_up
+    until_true 120 'the container boots' is_up
 }
 
 shut_down() {

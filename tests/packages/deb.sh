@@ -2,7 +2,8 @@
 # Installs the .deb in a clean Debian container with systemd, and tries what an administrator does with a package:
 #   tests/packages/deb.sh [DEB]
 # DEB defaults to that of this version and machine in out/. Needs root, debootstrap, systemd-nspawn and the network for the
-# first run, which makes the root in target/roots. The container does not enforce memory limits and has no udev. An
+# first run, which makes the root in target/roots. A package for 64-bit ARM is emulated, without the sandbox of the units,
+# without the backup service and without the limits of time and memory. The container does not enforce memory limits and has no udev. An
 # unoptimised program takes more memory than is allowed: MEMORY=any leaves that check out.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -17,7 +18,7 @@ install_package() {
 }
 
 # --- the container --------------------------------------------------------------------------------
-make_root
+make_root "$(dpkg-deb -f "$package" Architecture)"
 boot
 
 # --- installed, started, ready --------------------------------------------------------------------
@@ -28,7 +29,7 @@ echo "ready $((($(date +%s%N) - started) / 1000000)) ms after apt-get install be
 monotonic() { inside systemctl show -p "$1TimestampMonotonic" --value chatto.service; }
 start_ms=$((($(monotonic ActiveEnter) - $(monotonic InactiveExit)) / 1000))
 echo "ready $start_ms ms after the start of the service"
-[ "$start_ms" -le 5000 ] || fail 'that is more than 5 seconds'
+[ -n "$is_emulated" ] || [ "$start_ms" -le 5000 ] || fail 'that is more than 5 seconds'
 grep -q 'sudo chatto setup-link' "$work/apt.log" || fail 'the installation does not name setup-link'
 inside systemctl is-enabled --quiet chatto.service || fail 'the service is not enabled'
 ! inside systemctl is-enabled --quiet chatto-backup.timer || fail 'the timer is enabled without a passphrase'
@@ -47,7 +48,7 @@ child=$(child_of "$parent")
 # The resident memory of both, in KiB.
 memory() { inside cat "/proc/$parent/status" "/proc/$child/status" | awk '/^VmRSS:/ { sum += $2 } END { print sum }'; }
 is_small() { [ "$(memory)" -le $((45 * 1024)) ]; }
-[ "${MEMORY:-}" = any ] || until_true 20 'idle in 45 MiB of memory' is_small
+[ "${MEMORY:-}$is_emulated" != '' ] || until_true 20 'idle in 45 MiB of memory' is_small
 echo "idle in $(memory) KiB of memory, nats-server included"
 # The kernel ends the child first when memory runs out.
 own=$(inside cat "/proc/$parent/oom_score_adj")
@@ -64,19 +65,28 @@ until_true 30 'ready again after kill -9' is_another_parent
 shows 'from the package' texts || fail 'the message is lost after kill -9'
 
 # --- backups --------------------------------------------------------------------------------------
-! inside systemctl start chatto-backup.service || fail 'a backup without a passphrase succeeds'
-[ "$(inside systemctl show -p ExecMainStatus --value chatto-backup.service)" = 78 ] || fail 'not exit code 78'
-shows 'head -c 18 /dev/urandom' inside journalctl -u chatto-backup --no-pager || fail 'no word about the passphrase'
+a_backup_needs_a_passphrase() {
+    ! inside systemctl start chatto-backup.service || fail 'a backup without a passphrase succeeds'
+    [ "$(inside systemctl show -p ExecMainStatus --value chatto-backup.service)" = 78 ] || fail 'not exit code 78'
+    shows 'head -c 18 /dev/urandom' inside journalctl -u chatto-backup --no-pager || fail 'no word about the passphrase'
+}
+
+makes_backups() {
+    inside systemctl start chatto-backup.service || fail 'the backup fails'
+    [ "$(inside ls /var/lib/chatto/backups | grep -c 'tar.gz.age$')" = 1 ] || fail 'no archive'
+    [ "$(inside ls /var/lib/chatto/backups | grep -c 'keys.age$')" = 1 ] || fail 'no export of keys'
+    shows verified inside chatto backup list /var/lib/chatto/backups || fail 'the backup was not verified'
+    shows 'last verified' inside chatto status || fail 'the server does not know of the backup'
+    shows 'last restore test' inside chatto status || fail 'no restore test of the first backup'
+    inside systemctl start chatto-backup.service || fail 'the second backup fails'
+    shows 'the last restore test was successful' inside journalctl -u chatto-backup --no-pager || fail 'a restore test each night'
+}
+
+# The emulator does not know the calls with which systemd passes on the passphrase.
+if [ -z "$is_emulated" ]; then a_backup_needs_a_passphrase; fi
 inside sh -c 'umask 077; head -c 18 /dev/urandom | base64 > /etc/chatto/backup-passphrase'
 inside systemctl enable --now --quiet chatto-backup.timer
-inside systemctl start chatto-backup.service || fail 'the backup fails'
-[ "$(inside ls /var/lib/chatto/backups | grep -c 'tar.gz.age$')" = 1 ] || fail 'no archive'
-[ "$(inside ls /var/lib/chatto/backups | grep -c 'keys.age$')" = 1 ] || fail 'no export of keys'
-shows verified inside chatto backup list /var/lib/chatto/backups || fail 'the backup was not verified'
-shows 'last verified' inside chatto status || fail 'the server does not know of the backup'
-shows 'last restore test' inside chatto status || fail 'no restore test of the first backup'
-inside systemctl start chatto-backup.service || fail 'the second backup fails'
-shows 'the last restore test was successful' inside journalctl -u chatto-backup --no-pager || fail 'a restore test each night'
+if [ -z "$is_emulated" ]; then makes_backups; fi
 
 # --- another version, with a changed configuration ------------------------------------------------
 dpkg-deb -R "$package" "$work/newer"
