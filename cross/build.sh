@@ -20,7 +20,9 @@ export LC_ALL=C TZ=UTC
 # Keep local paths out of the binary.
 sysroot=$(rustc --print sysroot)
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-export RUSTFLAGS="--remap-path-prefix=$PWD=chatto --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$sysroot=rust"
+RUSTFLAGS="--remap-path-prefix=$PWD=chatto --remap-path-prefix=$cargo_home=cargo --remap-path-prefix=$sysroot=rust"
+# A position-independent program has 800 KB of relocations, in this form a tenth. musl applies them since 1.2.4.
+export RUSTFLAGS="$RUSTFLAGS -Clink-arg=--pack-dyn-relocs=relr"
 export CFLAGS="${CFLAGS:-} -ffile-prefix-map=$PWD=chatto -ffile-prefix-map=$cargo_home=cargo"
 # mimalloc includes its build date. Cargo builds it again when CFLAGS change, but not when SOURCE_DATE_EPOCH does.
 CFLAGS="$CFLAGS -Wno-builtin-macro-redefined -D__DATE__=\"none\" -D__TIME__=\"none\""

@@ -108,7 +108,7 @@ build_rpm() {
     rpmbuild -bb --quiet --target "$rpm_arch-linux" --noclean \
         --define "_topdir $work/rpmbuild" --define "_rpmdir $work" --define "staged $root" \
         --define "version_of_cargo $version" --define "changelog_date $(date -d "@$SOURCE_DATE_EPOCH" '+%a %b %d %Y')" \
-        --define '_binary_payload w19.zstdio' --define 'use_source_date_epoch_as_buildtime 1' \
+        --define '_binary_payload w9.xzdio' --define 'use_source_date_epoch_as_buildtime 1' \
         --define 'clamp_mtime_to_source_date_epoch 1' --define '_buildhost reproducible' packaging/rpm/chatto.spec
     mv "$work/$rpm_arch/$rpm" "$out/$rpm"
     echo "$out/$rpm"
