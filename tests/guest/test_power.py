@@ -39,7 +39,7 @@ class PowerCut(unittest.TestCase):
             with server.Burst(chatto, "backup") as burst:
                 burst.wait(20)
                 vm.run("systemctl", "start", "--no-block", "chatto-backup.service")
-                guest.wait_until(lambda: vm.shell(UNFINISHED).strip(), 120, "an unfinished archive")
+                guest.wait_until(lambda: vm.shell(UNFINISHED).strip(), 120, "an unfinished archive", 0.3)
                 print(vm.cut_power(0.5))
             self.after_the_cut(vm, chatto, burst.acknowledged)
             vm.run("systemctl", "start", "chatto-backup.service", seconds=300)
@@ -56,15 +56,39 @@ class PowerCut(unittest.TestCase):
                 vm.spawn("dpkg", "-i", "--force-confold", "/mnt/payload/newer.deb")
                 # dpkg unpacks next to the installed files and renames them.
                 guest.wait_until(lambda: vm.run("test", "-e", "/usr/bin/chatto.dpkg-new", check=False).code == 0
-                                 or self.half_installed(vm), 120, "dpkg unpacks")
+                                 or self.half_installed(vm), 120, "dpkg unpacks", 0)
                 print(vm.cut_power(chance))
                 self.after_the_cut(vm, chatto, [f"before the upgrade {chance}"])
-                vm.run("dpkg", "--configure", "-a", env=["DEBIAN_FRONTEND=noninteractive"], seconds=300)
+                # dpkg says "reinstall it" of a package whose files it was replacing; that follows.
+                print(vm.run("dpkg", "--configure", "-a", env=["DEBIAN_FRONTEND=noninteractive"], check=False, seconds=300))
                 chatto.install("newer.deb")
                 chatto.wait_ready()
                 self.assertIn("+1", vm.shell("dpkg-query -W -f '${Version}' chatto"))
                 chatto.install()
                 chatto.wait_ready()
+
+    def test_upgrade_during_a_backup(self):
+        """No power cut: the service restarts under a running backup."""
+        with server.running() as (vm, chatto), server.Burst(chatto, "upgrade") as burst:
+            burst.wait(20)
+            vm.run("systemctl", "start", "--no-block", "chatto-backup.service")
+            guest.wait_until(lambda: vm.shell(UNFINISHED).strip(), 120, "an unfinished archive", 0.3)
+            chatto.install("newer.deb")
+            chatto.wait_ready()
+            count = len(burst.acknowledged)
+            burst.wait(count + 10)
+            guest.wait_until(lambda: chatto.show("ActiveState", "chatto-backup.service") in ("inactive", "failed"), 300,
+                             "the backup has ended", 1)
+            burst.stop()
+            print(chatto.show("Result", "chatto-backup.service"), chatto.journal("chatto-backup")[-1500:])
+            self.assertEqual(set(burst.acknowledged) - set(chatto.texts()), set(), "acknowledged messages are lost")
+            self.assertEqual(vm.shell(UNFINISHED), "", "an unfinished archive is left")
+            # A backup that failed says so, and the next one succeeds.
+            vm.run("systemctl", "reset-failed", "chatto-backup.service", check=False)
+            vm.run("systemctl", "start", "chatto-backup.service", seconds=300)
+            listed = vm.run("chatto", "backup", "list", "/var/lib/chatto/backups").out
+            print(listed)
+            self.assertIn("verified", listed)
 
     def half_installed(self, vm):
         return "installed" != vm.shell("dpkg-query -W -f '${db:Status-Status}' chatto")
