@@ -203,12 +203,16 @@ class Server:
                          {"roomId": self.room, "body": text}, seconds=seconds)
 
     def texts(self):
-        """All texts of the room."""
+        """All texts of the room; a message that cannot be read has none."""
+        return list(bodies(self.events()))
+
+    def events(self):
+        """All that has happened in the room."""
         found, cursor = [], {}
         while True:
             page = self.call("/api/connect/chatto.api.v1.RoomService/GetRoomEvents",
                              {"roomId": self.room, "limit": 100, **cursor})["page"]
-            found += bodies(page["events"])
+            found += page["events"]
             if not page.get("hasOlder"):
                 return found
             cursor = {"before": page["startCursor"]}
