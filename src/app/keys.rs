@@ -8,7 +8,7 @@ use crate::config::{Settings, complete_secrets_of_import};
 use crate::crypto::{KeyEncryptionKey, Secret};
 use crate::limits::KEY_FILE_KEYS_MAX;
 use crate::operator::Exit;
-use crate::runtime::{Clock, Runtime, blocking, replace_durably};
+use crate::runtime::{Clock, Runtime, blocking};
 use crate::storage::{
     KeyStore, KeyStoreFound, KeysImported, OpenError, StorageError, Unexported, live_processes,
 };
@@ -127,21 +127,22 @@ pub struct KeysAdded {
     pub is_partial: bool,
 }
 
-/// Writes all keys of the store to a file. Blocks.
+/// Writes all keys of the store to a file, with `save`, which takes the path and the content. Blocks.
 ///
 /// # Errors
-/// [`KeysError`]; a former file of this name is as it was then.
+/// [`KeysError`]; if `save` left a former file of this name as it was, it still is.
 pub fn export_keys(
     settings: &Settings,
     passphrase: Secret,
     path: &Path,
+    save: impl FnOnce(&Path, &[u8]) -> io::Result<()> + Send + 'static,
 ) -> Result<KeysExported, KeysError> {
     Runtime::run(Runtime::default_threads(), |runtime| async move {
         let clock = Clock::system();
         let reach = Reach { settings, command: "keys export", runtime: &runtime, clock: &clock };
         let reached = reach.connect().await?;
         let store = KeyStore { nats: &reached.nats, clock: &clock };
-        let done = Box::pin(export(settings, store, (passphrase, path))).await;
+        let done = Box::pin(export(settings, store, passphrase, (path, save))).await;
         reached.close().await;
         done
     })
@@ -150,7 +151,8 @@ pub fn export_keys(
 async fn export(
     settings: &Settings,
     store: KeyStore<'_>,
-    (passphrase, path): (Secret, &Path),
+    passphrase: Secret,
+    (path, save): (&Path, impl FnOnce(&Path, &[u8]) -> io::Result<()> + Send + 'static),
 ) -> Result<KeysExported, KeysError> {
     let Some(found) = store.find().await? else { return Err(AppError::no_data(settings).into()) };
     let present = secret_key(settings)?;
@@ -170,7 +172,7 @@ async fn export(
         blocking(move || {
             let mut bytes = Vec::new();
             file.write(&mut bytes, &passphrase, work_factor)?;
-            replace_durably(&path, &bytes, 0o600)?;
+            save(&path, &bytes)?;
             Ok(file)
         })
         .await

@@ -15,7 +15,7 @@ use crate::config::Purpose;
 use crate::crypto::Secret;
 use crate::crypto::age::work_factor_within;
 use crate::observe::{self, counted};
-use crate::runtime::Clock;
+use crate::runtime::{Clock, replace_durably};
 use crate::supervisor::memory_bytes;
 
 pub(super) fn run(context: &Context, command: &KeysCommand) -> Result<Exit, CliError> {
@@ -31,7 +31,8 @@ fn export(context: &Context, args: &KeysExport) -> Result<Exit, CliError> {
     let passphrase = flags.read_new(context)?;
     let settings = context.load(Purpose::Local)?.settings;
     context.log_to_terminal();
-    let done = app::export_keys(&settings, passphrase, &path)?;
+    let save = |path: &Path, bytes: &[u8]| replace_durably(path, bytes, 0o600);
+    let done = app::export_keys(&settings, passphrase, &path, save)?;
     if done.keys == 0 {
         context.output.warning("there are no keys yet, so the export is empty");
     }

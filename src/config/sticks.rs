@@ -1,13 +1,13 @@
 //! The memory sticks that are paired with this machine: `usb-sticks.toml` beside the configuration file.
 
 use std::io;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::limits::{STICK_NAME_MAX_CHARACTERS, STICKS_FILE_MAX_BYTES};
-use crate::runtime::{limited_read, write_durably};
+use crate::runtime::{limited_read, write_durably_for};
 
 /// The name of the file.
 const FILE: &str = "usb-sticks.toml";
@@ -130,12 +130,10 @@ impl Sticks {
         let failed = |source| SticksError::Write { path: self.path.clone(), source };
         let entries: Vec<String> = self.list.iter().map(entry).collect();
         let text = format!("{HEAD}{}", entries.join("\n"));
-        write_durably(&self.path, text.as_bytes(), 0o640).map_err(failed)?;
+        let directory = self.path.parent().filter(|directory| !directory.as_os_str().is_empty());
+        let about = directory.unwrap_or(Path::new(".")).metadata().map_err(failed)?;
         // The service's group may read it, as it may the configuration.
-        if let Some(about) = self.path.parent().and_then(|directory| directory.metadata().ok()) {
-            chown(&self.path, None, Some(about.gid())).map_err(failed)?;
-        }
-        Ok(())
+        write_durably_for(&self.path, text.as_bytes(), (about.gid(), 0o640)).map_err(failed)
     }
 }
 

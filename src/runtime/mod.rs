@@ -23,7 +23,7 @@ pub use blocking::blocking;
 pub use clock::{Clock, Elapsed, Timer};
 pub use compat::{on_tokio, spawn_tokio};
 pub use executor::Runtime;
-pub use files::{limited_read, replace_durably, write_durably};
+pub use files::{limited_read, replace_durably, write_durably, write_durably_for};
 pub use listeners::{PortListener, port_listeners};
 pub use pace::Pace;
 pub use scope::{Scope, ScopeFull, Task};

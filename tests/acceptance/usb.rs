@@ -198,6 +198,51 @@ fn a_stick_that_looks_like_a_paired_one_or_is_in_use_is_not_written_to() {
 }
 
 #[test]
+fn a_hostile_stick_gets_nothing_of_the_service_and_does_not_stop_the_machine() {
+    if !is_possible() {
+        return;
+    }
+    let server = server();
+    let stick = Stick::new(&server, "stick.img", 400);
+    stick.pair(&server, "--with-keys");
+    assert_eq!(stick.run(&server).0, 0);
+    // It may not be linked to, as it is root's, and it may be copied, as it is everybody's.
+    let secret = server.dir().join("secret");
+    std::fs::write(&secret, "secret").unwrap();
+    let path = secret.display();
+    stick.mounted(
+        &server,
+        &format!(
+            "cd m/CHATTO/S*; rm keys.age
+            for name in keys.age keys.age.old .keys.age.partial; do ln -s {path} $name; done"
+        ),
+    );
+    let options = stick.device.replace("/dev/", "/proc/fs/ext4/");
+    let done = stick.script(
+        &server,
+        &format!(
+            "chatto usb run {} --passphrase-file passphrase & pid=$!
+            while kill -0 $pid 2>&-; do cat {options}/options 2>&- || true; sleep 0.1; done
+            wait $pid",
+            stick.device
+        ),
+    );
+    let options = String::from_utf8(done.stdout).unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(options.contains("errors=remount-ro"), "{options}");
+    assert!(!options.contains("errors=continue"), "{options}");
+    let found = stick.mounted(
+        &server,
+        "cd m/CHATTO/S*; for name in $(ls -A | grep keys); do stat -c \"%n %F %a\" $name; done",
+    );
+    assert_eq!(found, "keys.age regular file 600\nkeys.age.old symbolic link 777\n");
+    // Nor is the catalogue read or written through a link.
+    stick.mounted(&server, &format!("cd m/CHATTO/S*; ln -sf {path} .chatto-backups.json"));
+    stick.run(&server);
+    assert_eq!(std::fs::read_to_string(&secret).unwrap(), "secret");
+}
+
+#[test]
 fn a_full_stick_keeps_what_it_has() {
     if !is_possible() {
         return;

@@ -33,6 +33,12 @@ impl FileSystemKind {
         }
     }
 
+    /// Whether it has symbolic links.
+    #[must_use]
+    pub fn has_links(self) -> bool {
+        self == Self::Ext4
+    }
+
     /// Whether its files have owners.
     #[must_use]
     pub fn has_owners(self) -> bool {

@@ -48,6 +48,11 @@ pub enum StickError {
         "{name} is read-only. Nothing was written; a switch on the stick, or damage, may be the cause"
     )]
     ReadOnly { name: String },
+    #[error(
+        "{} has ext4, which only Linux 5.14 and newer can mount without following links on it. Use a newer kernel, or a \
+         stick with FAT32 or exFAT", path.display()
+    )]
+    LinksFollowed { path: PathBuf },
     #[error("cannot mount {}", path.display())]
     Mount {
         path: PathBuf,
@@ -90,9 +95,10 @@ impl StickError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::NoDevice { .. } | Self::WholeDisk { .. } => Exit::Usage,
-            Self::NoFileSystem { .. } | Self::WrongFileSystem { .. } | Self::NotUsb { .. } => {
-                Exit::Failed
-            }
+            Self::NoFileSystem { .. }
+            | Self::WrongFileSystem { .. }
+            | Self::NotUsb { .. }
+            | Self::LinksFollowed { .. } => Exit::Failed,
             Self::Mounted { .. } | Self::Busy { .. } => Exit::TryAgain,
             Self::NotPaired { .. } | Self::Forged { .. } => Exit::Denied,
             Self::ReadOnly { .. } => Exit::Exists,

@@ -36,7 +36,7 @@ impl Mounted {
     /// Mounts a device. Where files have no owners, all belong to `owner`, a user and a group.
     ///
     /// # Errors
-    /// [`StickError::Mount`], [`StickError::Mounted`], [`StickError::Busy`].
+    /// [`StickError::Mount`], [`StickError::Mounted`], [`StickError::Busy`], [`StickError::LinksFollowed`].
     pub(super) fn new(
         device: &BlockDevice,
         owner: (u32, u32),
@@ -53,6 +53,9 @@ impl Mounted {
         });
         let (root, mount) = mounted.map_err(|error| match error {
             Errno::BUSY => StickError::Busy { path: path.clone() },
+            Errno::OPNOTSUPP if device.file_system.kind.has_links() => {
+                StickError::LinksFollowed { path: path.clone() }
+            }
             error => StickError::Mount { path: path.clone(), source: error.into() },
         })?;
         // What was mounted is this device: another may have got its name meanwhile.
@@ -76,6 +79,7 @@ impl Mounted {
     }
 }
 
+/// Mounts a device that is nowhere mounted. No link on it is followed, whoever opens it.
 fn mount(
     device: &Path,
     (kind, (user, group)): (FileSystemKind, (u32, u32)),
@@ -88,6 +92,10 @@ fn mount(
         fsconfig_set_string(&context, "gid", group.to_string())?;
         // The group may read: in the sandbox of the unit, root has no more rights than that.
         fsconfig_set_string(&context, "umask", "0027")?;
+    }
+    if kind == FileSystemKind::Ext4 {
+        // The stick's own superblock may say that an error of it is one of the kernel (ext4(5), errors=panic).
+        fsconfig_set_string(&context, "errors", "remount-ro")?;
     }
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
@@ -102,5 +110,11 @@ fn mount(
         }
     }
     fsconfig_create(&context)?;
-    fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    let mount = |attributes| fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes);
+    match mount(attributes | MountAttrFlags::MOUNT_ATTR_NOSYMFOLLOW) {
+        // Linux before 5.14 does not know the flag. FAT and exFAT have no links.
+        Err(Errno::INVAL) if kind.has_links() => Err(Errno::OPNOTSUPP),
+        Err(Errno::INVAL) => mount(attributes),
+        mounted => mounted,
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Cursor, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,8 +40,6 @@ pub const WORKER_ARGUMENT: &str = "--stick-worker";
 
 /// The export of keys beside the archives.
 const KEYS: &str = "keys.age";
-/// What writing it leaves of the one before, with keys of accounts that may be deleted by now.
-const FORMER_KEYS: &str = "keys.age.old";
 
 /// Does the job on standard input.
 pub fn run() -> ExitCode {
@@ -219,8 +217,10 @@ fn write(job: &Job) -> Result<Written, JobError> {
         false => None,
         true => {
             let folder = chatto.directory(&server_id)?;
-            let path = folder.path().join(KEYS);
-            let exported = export_keys(&loaded.settings, passphrase(), &path)?;
+            let path = Path::new(CHATTO).join(&server_id).join(KEYS);
+            let save =
+                move |_: &Path, bytes: &[u8]| folder.replace(KEYS, &mut Cursor::new(bytes), 0o600);
+            let exported = export_keys(&loaded.settings, passphrase(), &path, save)?;
             Some(exported.keys)
         }
     };
@@ -242,7 +242,7 @@ fn prepare_server(loaded: &Loaded) {
 
 /// Brings the program and the instructions on the stick up to date.
 fn copy_program(chatto: &Directory) -> Result<(), JobError> {
-    chatto.replace("README.txt", &mut io::Cursor::new(README), 0o644)?;
+    chatto.replace("README.txt", &mut Cursor::new(README), 0o644)?;
     let programs = chatto.create("bin")?;
     let mut program = File::open("/proc/self/exe")?;
     Ok(programs.replace(&program_name(std::env::consts::ARCH), &mut program, 0o755)?)
@@ -293,10 +293,6 @@ fn finish(job: &Job) -> Result<Finished, JobError> {
     let failed = |error| JobError::Stick(StickError::Io(io::Error::other(error)));
     let state = if job.is_same { ArchiveState::Verified } else { ArchiveState::Damaged };
     Catalogue::set_state(&path, None, state).map_err(failed)?;
-    match std::fs::remove_file(folder.path().join(FORMER_KEYS)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
-        _ => {}
-    }
     let (mut removed, mut refused) = (0, Vec::new());
     if job.is_same {
         let now_ms = Clock::system().unix_ms();
