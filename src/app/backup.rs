@@ -202,6 +202,10 @@ impl Work<'_> {
                 (file, export.next_sequence(former).await.map_err(CreateError::Open), None)
             }
             None => {
+                // Before anything is written: it is tried again and again.
+                if export.is_running().await.map_err(CreateError::Store)? {
+                    return Err(CreateError::Running.into());
+                }
                 let folder = self.stick_folder(export.server_id())?;
                 let former = Catalogue::highest_sequence(&folder.path(), export.server_id());
                 let sequence = export.next_sequence(former).await.map_err(CreateError::Open)?;
@@ -318,7 +322,7 @@ impl Work<'_> {
         })
     }
 
-    /// The folder of this server on the stick, with room for another archive.
+    /// The folder of this server on the stick, with space for another archive.
     fn stick_folder(&self, server_id: &str) -> Result<Directory, BackupError> {
         let path = self.request.target.path();
         let folder = Directory::open(path).and_then(|stick| stick.create(server_id));

@@ -100,14 +100,29 @@ fn source<'a>(list: &'a str, place: &Path) -> Option<&'a str> {
 /// Whether the kernel knows the device as removable, or it is connected by USB
 /// (Documentation/ABI/stable/sysfs-block, `removable`).
 fn removable(sys: &Path, device: u64) -> Option<&'static str> {
-    let link = sys.join(format!("dev/block/{}:{}", major(device), minor(device)));
-    let block = link.canonicalize().ok()?;
-    if block.components().any(|part| part.as_os_str().as_encoded_bytes().starts_with(b"usb")) {
+    if is_usb(sys, device) {
         return Some("it is connected by USB");
     }
+    let block = place_of(sys, device)?;
     let disk = if block.join("partition").exists() { block.parent()? } else { &block };
     let flag = limited_read(&disk.join("removable"), SYSTEM_FACT_MAX_BYTES).ok()?;
     flag.starts_with(b"1").then_some("it is removable")
+}
+
+/// Where the kernel has a block device in the tree of all devices.
+fn place_of(sys: &Path, device: u64) -> Option<PathBuf> {
+    sys.join(format!("dev/block/{}:{}", major(device), minor(device))).canonicalize().ok()
+}
+
+/// Whether a block device is connected by USB.
+pub(super) fn is_usb(sys: &Path, device: u64) -> bool {
+    let is_bus = |part: std::path::Component<'_>| {
+        part.as_os_str()
+            .as_encoded_bytes()
+            .strip_prefix(b"usb")
+            .is_some_and(|number| !number.is_empty() && number.iter().all(u8::is_ascii_digit))
+    };
+    place_of(sys, device).is_some_and(|place| place.components().any(is_bus))
 }
 
 /// File systems whose files have no owner and no mode (include/uapi/linux/magic.h).

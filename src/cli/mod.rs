@@ -55,13 +55,15 @@ struct CliError {
     exit: Exit,
     /// One or more lines.
     message: String,
+    /// What to do about it at a terminal, with commands. Who reads the message elsewhere does not get it.
+    hint: Option<&'static str>,
     /// Each line is an error of its own.
     is_list: bool,
 }
 
 impl CliError {
     fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), is_list: false }
+        Self { exit, message: message.into(), hint: None, is_list: false }
     }
 
     fn usage(message: impl Into<String>) -> Self {

@@ -56,7 +56,8 @@ impl Output {
             true => error.message.replace('\n', "\nchatto: "),
             false => error.message.clone(),
         };
-        print_stderr(&printable(&format!("chatto: {text}")));
+        let hint = error.hint.map(|hint| format!(". {hint}")).unwrap_or_default();
+        print_stderr(&printable(&format!("chatto: {text}{hint}")));
         if self.json {
             let exit = error.exit.code();
             self.object(json!({ "error": { "message": error.message, "exit": exit } }));

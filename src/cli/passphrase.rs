@@ -10,8 +10,9 @@ use crate::limits::{PASSPHRASE_STRONG_CHARACTERS, PASSPHRASE_STRONG_DIFFERENT};
 /// What the units have in the place of a passphrase that does not exist (`SetCredential=` in systemd/chatto-backup.service).
 const UNSET: &str = "!unset";
 
-const HOW_TO_SET: &str =
-    "there is no passphrase for backups yet, so nothing was backed up. Create one:
+const NONE_YET: &str = "there is no passphrase for backups yet, so nothing was backed up";
+
+const HOW_TO_SET: &str = "Create one:
 
     sudo sh -c 'umask 077; head -c 18 /dev/urandom | base64 > /etc/chatto/backup-passphrase'
     sudo cat /etc/chatto/backup-passphrase
@@ -81,7 +82,7 @@ impl<'a> PassphraseFlags<'a> {
 
 /// There is no passphrase yet.
 pub(super) fn unset() -> CliError {
-    CliError::new(Exit::Config, HOW_TO_SET)
+    CliError { hint: Some(HOW_TO_SET), ..CliError::new(Exit::Config, NONE_YET) }
 }
 
 /// Too short, or too few different characters. Words are not looked up.

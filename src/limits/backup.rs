@@ -101,6 +101,10 @@ pub const WORKER_LINE_MAX_BYTES: usize = 64 << 10;
 pub const CLOCK_WAIT: Duration = Duration::from_secs(60);
 /// A stick that has a verified backup younger than this gets none when the machine starts with it plugged in.
 pub const STICK_BACKUP_FRESH: Duration = Duration::from_secs(20 * 3600);
+/// How long a backup to a stick waits while another one is running: half of what its unit may take (`TimeoutStartSec=`).
+pub const STICK_BUSY_WAIT: Duration = Duration::from_secs(3 * 3600);
+/// How often it tries meanwhile.
+pub const STICK_BUSY_INTERVAL: Duration = Duration::from_secs(10);
 /// How long after its start a machine counts as just started.
 pub const MACHINE_START: Duration = Duration::from_secs(600);
 /// Bytes that are read at a time from a stick, past the page cache. Addresses and lengths are multiples of the block size of

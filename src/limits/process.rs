@@ -19,6 +19,10 @@ pub const OOM_SCORE_MAX: i32 = 1000;
 
 /// How often PID 1 of a container looks for processes whose exit status nobody has read.
 pub const ORPHANS_INTERVAL: Duration = Duration::from_secs(10);
+/// How long a program of the system may take that changes a label.
+pub const SYSTEM_PROGRAM_TIMEOUT: Duration = Duration::from_secs(60);
+/// How often it is looked whether it has ended.
+pub const SYSTEM_PROGRAM_INTERVAL: Duration = Duration::from_millis(50);
 /// Time for the response to a health check by the program itself (`wget` in the container image). Containers' own
 /// deadlines are usually shorter.
 pub const HEALTH_CHECK_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,8 +1,11 @@
 //! Signals to this process as a stream.
 
 use std::io;
+use std::time::Duration;
 
-use futures_lite::StreamExt;
+use futures_lite::{StreamExt, future};
+
+use crate::runtime::Clock;
 
 /// A signal that this process handles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +29,21 @@ impl Signals {
     pub fn new() -> io::Result<Self> {
         use async_signal::Signal::{Hup, Int, Term};
         Ok(Self { inner: async_signal::Signals::new([Term, Int, Hup])? })
+    }
+
+    /// Waits for a signal, at most so long. `false`: there was none. Blocks.
+    pub fn wait(&mut self, limit: Duration) -> bool {
+        let clock = Clock::system();
+        let signal = async {
+            // Without signals nobody could end the wait.
+            self.next().await.ok();
+            true
+        };
+        let none = async {
+            clock.sleep(limit).await;
+            false
+        };
+        future::block_on(future::or(signal, none))
     }
 
     /// The next signal.

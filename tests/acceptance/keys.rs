@@ -274,11 +274,24 @@ fn imported_keys_reach_a_running_server_and_its_clients() {
 
 /// Runs a command at a terminal where each text is typed as soon as its prompt is shown; returns what the terminal shows.
 fn typed(server: &Server, command: &str, answers: &[(&str, &str)]) -> String {
+    let lines: Vec<_> =
+        answers.iter().map(|(prompt, text)| (*prompt, format!("{text}\n"))).collect();
+    let (is_success, shown) = typed_keys(server, command, &lines);
+    assert!(is_success, "{shown}");
+    shown
+}
+
+/// As `typed`, with every key; returns also whether the command was successful.
+pub(super) fn typed_keys(
+    server: &Server,
+    command: &str,
+    answers: &[(&str, String)],
+) -> (bool, String) {
     let mut command = server.at_terminal(command);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let mut shown = Vec::new();
-    for (prompt, text) in answers {
+    for (prompt, keys) in answers {
         let begin = shown.len();
         while !String::from_utf8_lossy(&shown[begin..]).contains(prompt) {
             let mut byte = [0];
@@ -286,12 +299,10 @@ fn typed(server: &Server, command: &str, answers: &[(&str, &str)]) -> String {
             assert_eq!(read, 1, "no {prompt}: {}", String::from_utf8_lossy(&shown));
             shown.extend(byte);
         }
-        keyboard.write_all(format!("{text}\n").as_bytes()).unwrap();
+        keyboard.write_all(keys.as_bytes()).unwrap();
     }
     screen.read_to_end(&mut shown).unwrap();
-    let shown = String::from_utf8(shown).unwrap();
-    assert!(child.wait().unwrap().success(), "{shown}");
-    shown
+    (child.wait().unwrap().success(), String::from_utf8(shown).unwrap())
 }
 
 #[test]

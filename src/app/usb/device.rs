@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{major, minor};
 
 use super::error::StickError;
+use crate::app::medium::is_usb;
 use crate::limits::{SYSTEM_FACT_MAX_BYTES, UDEV_FACTS_MAX_BYTES};
 use crate::runtime::limited_read;
 use crate::supervisor::{mount_list, mounts};
@@ -166,7 +167,8 @@ impl System<'_> {
             return Err(StickError::NoFileSystem { path });
         };
         let label = printable(&fact("ID_FS_LABEL").unwrap_or_default());
-        let is_usb = fact("ID_BUS").is_some_and(|bus| bus == "usb");
+        // Of a disk behind a converter from USB to SATA, udev says `ata`.
+        let is_usb = fact("ID_BUS").is_some_and(|bus| bus == "usb") || is_usb(self.sys, device);
         Ok(FileSystem { kind, uuid: printable(&uuid), label, is_usb })
     }
 }
@@ -216,6 +218,25 @@ mod tests {
         let internal = "E:ID_FS_TYPE=ext4\nE:ID_FS_UUID=1-2\nE:ID_FS_LABEL=a\u{1b}[2J\n";
         let internal = found(Some(internal), &[]).unwrap();
         assert_eq!((internal.is_usb, internal.label.as_str()), (false, "a[2J"));
+    }
+
+    #[test]
+    fn a_disk_behind_a_converter_is_one_of_usb() {
+        let folder = tempfile::tempdir().unwrap();
+        let (udev, sys) = (folder.path().join("udev"), folder.path().join("sys"));
+        create_dir_all(&udev).unwrap();
+        create_dir_all(sys.join("dev/block")).unwrap();
+        for (minor, bus) in [(16, "usb2/2-1/2-1:1.0/host0"), (32, "ata1/host1")] {
+            let place = sys.join("devices/pci0000:00").join(bus).join("block/sdb");
+            create_dir_all(&place).unwrap();
+            std::os::unix::fs::symlink(&place, sys.join(format!("dev/block/8:{minor}"))).unwrap();
+            let facts = "E:ID_BUS=ata\nE:ID_FS_TYPE=ext4\nE:ID_FS_UUID=1-2\n";
+            write(udev.join(format!("b8:{minor}")), facts).unwrap();
+            let system = System { udev: &udev, sys: &sys };
+            let device = rustix::fs::makedev(8, minor);
+            let found = system.file_system(Path::new("/dev/sdb"), device).unwrap();
+            assert_eq!(found.is_usb, minor == 16);
+        }
     }
 
     #[test]

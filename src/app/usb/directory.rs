@@ -5,15 +5,19 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, Gid, Mode, OFlags, Uid, chownat, fchown, mkdirat, openat, renameat, unlinkat,
+    AtFlags, Dir, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, fstat, mkdirat, openat,
+    renameat, unlinkat,
 };
 use rustix::io::Errno;
 
 use crate::limits::STICK_FILE_MAX_BYTES;
+
+/// The group may read: the process that mounts the stick has no other rights on it.
+const DIRECTORY_MODE: u32 = 0o750;
 
 /// An open directory.
 #[derive(Debug)]
@@ -50,17 +54,18 @@ impl Directory {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 
-    /// The directory of this name, which is created if there is none. Its group may read it: the process that mounts the stick
-    /// has no other rights on it.
+    /// The directory of this name, which is created if there is none.
     ///
     /// # Errors
     /// The system's error; a link of this name is one.
     pub fn create(&self, name: &str) -> io::Result<Self> {
-        match mkdirat(&self.0, name, Mode::from_raw_mode(0o750)) {
+        match mkdirat(&self.0, name, Mode::from_raw_mode(DIRECTORY_MODE)) {
             Err(error) if error != Errno::EXIST => return Err(error.into()),
             _ => {}
         }
-        self.directory(name)
+        let directory = self.directory(name)?;
+        set_mode(&directory.0, DIRECTORY_MODE)?;
+        Ok(directory)
     }
 
     /// The directory of this name.
@@ -73,9 +78,7 @@ impl Directory {
 
     /// Opens what has this name in this directory; a link is an error.
     fn open_beneath(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<OwnedFd> {
-        if name.contains('/') || matches!(name, "" | "." | "..") {
-            return Err(io::ErrorKind::InvalidInput.into());
-        }
+        check_name(name)?;
         let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(openat(&self.0, name, flags, Mode::from_raw_mode(mode))?)
     }
@@ -105,18 +108,19 @@ impl Directory {
         content: &mut (impl Read + Seek),
         mode: u32,
     ) -> io::Result<()> {
-        if self.has(name, content).unwrap_or(false) {
+        if let Ok(Some(present)) = self.with_content(name, content)
+            && set_mode(&present, mode).is_ok()
+        {
             return Ok(());
         }
         content.rewind()?;
-        let temporary = format!(".{name}.partial");
-        match unlinkat(&self.0, &temporary, AtFlags::empty()) {
-            Err(error) if error != Errno::NOENT => return Err(error.into()),
-            _ => {}
-        }
+        let temporary = temporary_name(name);
+        self.unlink(&temporary)?;
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let mut file = File::from(self.open_beneath(&temporary, flags, mode)?);
-        let written = io::copy(content, &mut file).and_then(|_| file.sync_all());
+        let written = io::copy(content, &mut file)
+            .and_then(|_| set_mode(&file, mode))
+            .and_then(|()| file.sync_all());
         let named = written.and_then(|()| Ok(renameat(&self.0, &temporary, &self.0, name)?));
         if named.is_err() {
             // The next one removes it.
@@ -125,22 +129,28 @@ impl Directory {
         named
     }
 
-    /// Whether the file of this name has this content.
-    fn has(&self, name: &str, content: &mut impl Read) -> io::Result<bool> {
+    /// Removes a file, and what a process that was killed while it replaced it has left. That there is none is fine.
+    ///
+    /// # Errors
+    /// The system's error.
+    pub fn remove(&self, name: &str) -> io::Result<()> {
+        self.unlink(&temporary_name(name))?;
+        self.unlink(name)
+    }
+
+    fn unlink(&self, name: &str) -> io::Result<()> {
+        check_name(name)?;
+        match unlinkat(&self.0, name, AtFlags::empty()) {
+            Err(error) if error != Errno::NOENT => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// The file of this name, if it has this content.
+    fn with_content(&self, name: &str, content: &mut impl Read) -> io::Result<Option<File>> {
         let file = File::from(self.open_beneath(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
-        if !file.metadata()?.is_file() {
-            return Ok(false);
-        }
-        let (mut present, mut wanted) = (BufReader::new(file), BufReader::new(content));
-        loop {
-            let (one, other) = (present.fill_buf()?, wanted.fill_buf()?);
-            let length = one.len().min(other.len());
-            if length == 0 || one.get(..length) != other.get(..length) {
-                return Ok(one.is_empty() && other.is_empty());
-            }
-            present.consume(length);
-            wanted.consume(length);
-        }
+        let is_it = file.metadata()?.is_file() && has_content(&file, content)?;
+        Ok(is_it.then_some(file))
     }
 
     /// Gives this directory, and what is directly in it and in its directories, to an account. Links are not followed.
@@ -184,6 +194,41 @@ impl Directory {
         }
         names.sort();
         Ok(names)
+    }
+}
+
+/// What has this name must be directly in a directory.
+fn check_name(name: &str) -> io::Result<()> {
+    match name.contains('/') || matches!(name, "" | "." | "..") {
+        true => Err(io::ErrorKind::InvalidInput.into()),
+        false => Ok(()),
+    }
+}
+
+/// Whether a file has this content.
+fn has_content(file: &File, content: &mut impl Read) -> io::Result<bool> {
+    let (mut present, mut wanted) = (BufReader::new(file), BufReader::new(content));
+    loop {
+        let (one, other) = (present.fill_buf()?, wanted.fill_buf()?);
+        let length = one.len().min(other.len());
+        if length == 0 || one.get(..length) != other.get(..length) {
+            return Ok(one.is_empty() && other.is_empty());
+        }
+        present.consume(length);
+        wanted.consume(length);
+    }
+}
+
+/// The name of a file until it is complete.
+fn temporary_name(name: &str) -> String {
+    format!(".{name}.partial")
+}
+
+/// Gives exactly these permissions, whatever the umask was. FAT and exFAT ignore it.
+fn set_mode(file: impl AsFd, mode: u32) -> io::Result<()> {
+    match fstat(&file)?.st_mode & 0o777 {
+        present if present == mode => Ok(()),
+        _ => Ok(fchmod(&file, Mode::from_raw_mode(mode))?),
     }
 }
 
@@ -232,5 +277,29 @@ mod tests {
             assert_eq!(std::fs::read_to_string(folder.path().join("file")).unwrap(), other);
         }
         assert_eq!(directory.names(10).unwrap(), ["file"]);
+        std::fs::write(folder.path().join(".file.partial"), "left").unwrap();
+        directory.remove("file").unwrap();
+        directory.remove("file").unwrap();
+        assert!(directory.remove("../file").is_err());
+        assert_eq!(directory.names(10).unwrap(), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn permissions_are_set_again() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let mode = |name: &str| path(name).metadata().unwrap().permissions().mode() & 0o777;
+        let set = |name: &str| {
+            std::fs::set_permissions(path(name), std::fs::Permissions::from_mode(0o700)).unwrap();
+        };
+        let directory = Directory::open(folder.path()).unwrap();
+        for _ in 0..2 {
+            directory.create("bin").unwrap();
+            directory.replace("file", &mut io::Cursor::new("same"), 0o666).unwrap();
+            assert_eq!((mode("bin"), mode("file")), (0o750, 0o666));
+            set("bin");
+            set("file");
+        }
     }
 }

@@ -4,10 +4,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::config::SticksError;
-use crate::operator::Exit;
-
-use super::LABEL;
 use crate::observe::decimal_size;
+use crate::operator::Exit;
 
 /// There is no new verified backup on the stick. Those that were there before are intact.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +34,25 @@ pub enum StickError {
     #[error("{} is in use by another program; eject it there first", path.display())]
     Busy { path: PathBuf },
     #[error(
-        "a stick labelled {LABEL} is not paired with this server. Nothing was written. To use it: sudo chatto usb pair {}", path.display()
+        "the stick at {} is not paired with this server. Nothing was written. To pair it: sudo chatto usb pair {}",
+        path.display(), path.display()
     )]
     NotPaired { path: PathBuf },
     #[error(
-        "the stick at {} has the file system of the paired stick {name}, but not its id. Nothing was written. To use it: sudo \
+        "the stick at {} has the file system of the paired stick {name}, but not its id. Nothing was written. To pair it: sudo \
          chatto usb pair {}", path.display(), path.display()
     )]
     Forged { path: PathBuf, name: String },
+    #[error(
+        "nothing was written (`sudo chatto usb pair {}` pairs the stick again): the id of the paired stick {name} cannot be read",
+        path.display()
+    )]
+    Identity {
+        path: PathBuf,
+        name: String,
+        #[source]
+        source: io::Error,
+    },
     #[error(
         "{name} is read-only. Nothing was written; a switch on the stick, or damage, may be the cause"
     )]
@@ -67,7 +76,8 @@ pub enum StickError {
     #[error("cannot start the process that writes to the stick")]
     Start(#[source] io::Error),
     #[error(
-        "the stick is full: {} needed, {} free. Older backups were kept. Use a larger stick or keep fewer",
+        "the stick is full: {} needed, {} free. Older backups were kept. Use a larger stick, or remove \
+         other files from it",
         decimal_size(*needed), decimal_size(*free)
     )]
     Full { needed: u64, free: u64 },
@@ -106,6 +116,7 @@ impl StickError {
             Self::Worker { exit, .. } => *exit,
             Self::Device { .. }
             | Self::Mount { .. }
+            | Self::Identity { .. }
             | Self::Full { .. }
             | Self::Io(_)
             | Self::Removed => Exit::Io,

@@ -12,17 +12,17 @@ mod error;
 mod message;
 mod mount;
 mod pair;
-mod room;
 mod run;
+mod space;
 mod text;
 mod worker;
 
 pub use device::{BlockDevice, FileSystem, FileSystemKind};
 pub use directory::Directory;
 pub use error::StickError;
-pub use pair::{Candidate, Pairing, label, pair};
-pub use room::prepare;
+pub use pair::{Candidate, Pairing, Programs, label, pair};
 pub use run::{StickBackup, StickEvent, StickRun, run};
+pub use space::prepare;
 pub use worker::{WORKER_ARGUMENT, run as run_worker};
 
 /// The directory of everything that is ours on a stick.

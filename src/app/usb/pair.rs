@@ -42,13 +42,35 @@ pub struct Candidate {
 }
 
 /// What pairing is told.
-pub struct Pairing<'a> {
+pub struct Pairing {
     pub name: String,
     pub with_keys: bool,
-    /// The program of another architecture, to go onto the stick beside our own.
-    pub binary: Option<&'a Path>,
+    pub programs: Programs,
     /// User and group of the service.
     pub owner: (u32, u32),
+}
+
+/// The programs that go onto a stick, open.
+pub struct Programs(Vec<(String, File)>);
+
+impl Programs {
+    /// This program, and the one at a path if it is that of another architecture.
+    ///
+    /// # Errors
+    /// [`StickError::Device`]
+    pub fn open(other: Option<&Path>) -> Result<Self, StickError> {
+        let own = open("/proc/self/exe".as_ref())?;
+        let mut programs = vec![(program_name(std::env::consts::ARCH), own)];
+        if let Some(path) = other {
+            let mut file = open(path)?;
+            let failed = |source| StickError::Device { path: path.to_owned(), source };
+            let architecture = architecture(&mut file).map_err(failed)?;
+            if architecture != std::env::consts::ARCH {
+                programs.push((program_name(architecture), file));
+            }
+        }
+        Ok(Self(programs))
+    }
 }
 
 impl Candidate {
@@ -63,16 +85,25 @@ impl Candidate {
         }
         let mounted = Mounted::new(&device, (0, 0), Access::ReadOnly)?;
         let content = mounted.root().names(STICK_NAMES_SHOWN).map_err(StickError::Io)?;
-        let id = read_id(mounted.root());
+        // Pairing replaces one that cannot be read.
+        let id = read_id(mounted.root()).ok().flatten();
         Ok(Self { device, content, id })
     }
 }
 
-/// The id of a mounted stick.
-pub(super) fn read_id(root: &Directory) -> Option<String> {
-    let bytes = root.directory(CHATTO).ok()?.read(FILE).ok()?;
-    let identity: Identity = serde_json::from_slice(&bytes).ok()?;
-    Some(identity.id).filter(|id| is_stick_id(id))
+/// The id of a mounted stick; `None`: it has none.
+///
+/// # Errors
+/// The system's error, or `InvalidData`: there is one, and it cannot be read.
+pub(super) fn read_id(root: &Directory) -> io::Result<Option<String>> {
+    match root.directory(CHATTO).and_then(|chatto| chatto.read(FILE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+        Ok(bytes) => match serde_json::from_slice::<Identity>(&bytes) {
+            Ok(Identity { id, .. }) if is_stick_id(&id) => Ok(Some(id)),
+            _ => Err(io::Error::new(io::ErrorKind::InvalidData, "stick.json is damaged")),
+        },
+    }
 }
 
 /// Prepares a stick and notes it. A stick that was paired keeps its id and what is on it.
@@ -81,20 +112,10 @@ pub(super) fn read_id(root: &Directory) -> Option<String> {
 /// [`StickError`]
 pub fn pair(
     candidate: &Candidate,
-    pairing: &Pairing<'_>,
+    pairing: Pairing,
     sticks: &mut Sticks,
 ) -> Result<Stick, StickError> {
     let device = &candidate.device;
-    let mut programs =
-        vec![(program_name(std::env::consts::ARCH), open("/proc/self/exe".as_ref())?)];
-    if let Some(path) = pairing.binary {
-        let mut file = open(path)?;
-        let failed = |source| StickError::Device { path: path.to_owned(), source };
-        let architecture = architecture(&mut file).map_err(failed)?;
-        if architecture != std::env::consts::ARCH {
-            programs.push((program_name(architecture), file));
-        }
-    }
     let id = match &candidate.id {
         Some(id) => id.clone(),
         None => hex(&random::<16>()),
@@ -106,14 +127,14 @@ pub fn pair(
             }
             error => error,
         })?;
-    prepare(mounted.root(), &id, programs).map_err(StickError::Io)?;
+    prepare(mounted.root(), &id, pairing.programs).map_err(StickError::Io)?;
     if device.file_system.kind.has_owners() {
         let chatto = mounted.root().directory(CHATTO).map_err(StickError::Io)?;
         chatto.give(pairing.owner, 1).map_err(StickError::Io)?;
     }
     mounted.unmount()?;
     let stick = Stick {
-        name: pairing.name.clone(),
+        name: pairing.name,
         id,
         uuid: device.file_system.uuid.clone(),
         with_keys: pairing.with_keys,
@@ -132,7 +153,7 @@ fn open(path: &Path) -> Result<File, StickError> {
     File::open(path).map_err(|source| StickError::Device { path: path.to_owned(), source })
 }
 
-fn prepare(root: &Directory, id: &str, programs: Vec<(String, File)>) -> io::Result<()> {
+fn prepare(root: &Directory, id: &str, Programs(programs): Programs) -> io::Result<()> {
     let chatto = root.create(CHATTO)?;
     let identity = serde_json::to_vec(&Identity { schema: 1, id: id.to_owned() })?;
     chatto.replace(FILE, &mut Cursor::new(identity), 0o644)?;
@@ -180,6 +201,22 @@ pub fn label(device: &BlockDevice) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_id_that_cannot_be_read_is_not_another_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Directory::open(folder.path()).unwrap();
+        assert_eq!(read_id(&root).unwrap(), None);
+        let chatto = root.create(CHATTO).unwrap();
+        assert_eq!(read_id(&root).unwrap(), None);
+        let id = "0123456789abcdef0123456789abcdef";
+        prepare(&root, id, Programs(Vec::new())).unwrap();
+        assert_eq!(read_id(&root).unwrap().as_deref(), Some(id));
+        for damaged in ["", "{\"schema\":1,\"id\":\"x\"}"] {
+            std::fs::write(chatto.path().join(FILE), damaged).unwrap();
+            assert_eq!(read_id(&root).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
+    }
 
     #[test]
     fn only_programs_for_64_bit_boards_and_pcs_go_onto_a_stick() {

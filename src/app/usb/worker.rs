@@ -2,9 +2,10 @@
 
 use std::error::Error;
 use std::fs::File;
-use std::io::{self, BufRead, Cursor, Write};
+use std::io::{self, Cursor, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
@@ -20,7 +21,6 @@ use crate::config::{Faults, Inputs, Loaded, Purpose, load};
 use crate::crypto::age::work_factor_within;
 use crate::crypto::{Secret, hex};
 use crate::domain::{BackupKind, BackupResult, BackupVerdict};
-use crate::limits::WORKER_LINE_MAX_BYTES;
 use crate::observe;
 use crate::operator::{Client, Exit};
 use crate::runtime::Clock;
@@ -30,8 +30,8 @@ use super::clock::wait_until_set;
 use super::direct;
 use super::directory::Directory;
 use super::error::StickError;
-use super::message::{Finished, Job, Line, Phase, Written};
-use super::room::free_bytes;
+use super::message::{Finished, Job, Line, Outcome, Phase, Written};
+use super::space::free_bytes;
 use super::text::README;
 use super::{CHATTO, program_name};
 
@@ -59,10 +59,8 @@ pub fn run() -> ExitCode {
 
 /// Reads the job, and makes sure that this process ends with the one that gave it.
 fn read_job() -> io::Result<Job> {
-    let mut text = String::new();
-    let limit = u64::try_from(WORKER_LINE_MAX_BYTES).unwrap_or(u64::MAX);
-    io::Read::take(io::stdin().lock(), limit).read_line(&mut text)?;
-    let job: Job = serde_json::from_str(&text)?;
+    // Not through the buffer of the standard library, which is not wiped.
+    let job = Job::read(File::from(io::stdin().as_fd().try_clone_to_owned()?))?;
     set_parent_process_death_signal(Some(Signal::TERM))?;
     let parent = getppid().map(|pid| pid.as_raw_nonzero().get().cast_unsigned());
     match parent == Some(job.parent) {
@@ -95,7 +93,7 @@ impl JobError {
                 true => Line::Failed(
                     Exit::Io.code(),
                     format!(
-                        "the stick is full ({text}). Older backups were kept. Use a larger stick or keep fewer"
+                        "the stick is full ({text}). Older backups were kept. Use a larger stick, or remove other files from it"
                     ),
                 ),
                 false => Line::Failed(exit.code(), text),
@@ -105,6 +103,7 @@ impl JobError {
             Self::Backup(BackupError::Stick(error)) | Self::Stick(error) => match error {
                 StickError::Fresh { hours } => Line::Fresh(hours),
                 StickError::Differs { name } => Line::Differs(name),
+                StickError::Unverifiable(why) => Line::Unverifiable(why.to_string()),
                 error => failed(error.exit(), &error),
             },
             Self::Backup(error) => failed(error.exit(), &error),
@@ -173,11 +172,23 @@ impl From<io::Error> for JobError {
 }
 
 fn work(job: &Job) -> Result<Line, JobError> {
-    match job.phase {
-        Phase::Write => write(job).map(Line::Written),
-        Phase::Verify => verify(job).map(|()| Line::Done),
-        Phase::Finish => finish(job).map(Line::Finished),
-        Phase::Report => report(job).map(|()| Line::Done),
+    match &job.phase {
+        Phase::Write { passphrase, with_keys, is_repeated } => {
+            let loaded = load(&Inputs::of_process(job.config.clone()), Purpose::Local)?;
+            let is_clock_set = wait_until_set();
+            let chatto = chatto(job)?;
+            if !is_repeated {
+                copy_program(&chatto)?;
+            }
+            write(&loaded, &chatto, is_clock_set, (passphrase, *with_keys)).map(Line::Written)
+        }
+        Phase::Verify { written, passphrase } => {
+            verify(&folder(job, written)?, written, passphrase).map(|()| Line::Done)
+        }
+        Phase::Finish { written, is_same } => {
+            finish(&folder(job, written)?, written, *is_same).map(Line::Finished)
+        }
+        Phase::Report { outcome } => report(job, outcome).map(|()| Line::Done),
     }
 }
 
@@ -187,40 +198,37 @@ fn chatto(job: &Job) -> Result<Directory, JobError> {
     Ok(Directory::open(root)?.directory(CHATTO)?)
 }
 
-/// The directory of the backup's server, and the path of its archive.
-fn place(job: &Job) -> Result<(Directory, PathBuf, &Written), JobError> {
-    let written = job.written.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    let folder = chatto(job)?.directory(&written.server_id)?;
-    let path = folder.path().join(&written.archive);
-    Ok((folder, path, written))
+/// The directory of the backup's server.
+fn folder(job: &Job, written: &Written) -> Result<Directory, JobError> {
+    Ok(chatto(job)?.directory(&written.server_id)?)
 }
 
-fn write(job: &Job) -> Result<Written, JobError> {
-    let loaded = load(&Inputs::of_process(job.config.clone()), Purpose::Local)?;
-    let is_clock_set = wait_until_set();
-    let chatto = chatto(job)?;
-    copy_program(&chatto)?;
-    prepare_server(&loaded);
-    let passphrase = || Secret::new(job.passphrase.as_bytes().to_vec());
+fn write(
+    loaded: &Loaded,
+    chatto: &Directory,
+    is_clock_set: bool,
+    (passphrase, with_keys): (&Secret, bool),
+) -> Result<Written, JobError> {
+    prepare_server(loaded);
     let request = BackupRequest {
         target: BackupTarget::Stick(chatto.path()),
-        passphrase: Some(passphrase()),
+        passphrase: Some(passphrase.clone()),
         assets: AssetScope::Nats,
         accept_missing: false,
         medium: MediumRule::default(),
-        configuration: backup_configuration(&loaded),
+        configuration: backup_configuration(loaded),
     };
     let mut progress = Progress::default();
     let report = backup(&loaded.settings, &request, &mut |done, total| progress.show(done, total))?;
     let server_id = report.header.server_id;
-    let keys = match job.with_keys {
+    let keys = match with_keys {
         false => None,
         true => {
             let folder = chatto.directory(&server_id)?;
             let path = Path::new(CHATTO).join(&server_id).join(KEYS);
             let save =
                 move |_: &Path, bytes: &[u8]| folder.replace(KEYS, &mut Cursor::new(bytes), 0o600);
-            let exported = export_keys(&loaded.settings, passphrase(), &path, save)?;
+            let exported = export_keys(&loaded.settings, passphrase.clone(), &path, save)?;
             Some(exported.keys)
         }
     };
@@ -248,8 +256,7 @@ fn copy_program(chatto: &Directory) -> Result<(), JobError> {
     Ok(programs.replace(&program_name(std::env::consts::ARCH), &mut program, 0o755)?)
 }
 
-fn verify(job: &Job) -> Result<(), JobError> {
-    let (folder, _, written) = place(job)?;
+fn verify(folder: &Directory, written: &Written, passphrase: &Secret) -> Result<(), JobError> {
     let archive = catalogued(&folder.path(), &written.archive)?;
     let mut progress = Progress::default();
     let mut done = 0;
@@ -270,9 +277,7 @@ fn verify(job: &Job) -> Result<(), JobError> {
     if written.keys.is_some() {
         let file = File::open(folder.path().join(KEYS))?;
         let factor_max = work_factor_within(memory_bytes() / 4 * 3);
-        let passphrase = Secret::new(job.passphrase.as_bytes().to_vec());
-        KeyFile::read(io::BufReader::new(file), &passphrase, factor_max)
-            .map_err(KeysError::from)?;
+        KeyFile::read(io::BufReader::new(file), passphrase, factor_max).map_err(KeysError::from)?;
     }
     Ok(())
 }
@@ -288,42 +293,55 @@ fn catalogued(folder: &Path, name: &str) -> Result<CataloguedArchive, JobError> 
     }
 }
 
-fn finish(job: &Job) -> Result<Finished, JobError> {
-    let (folder, path, written) = place(job)?;
+fn finish(folder: &Directory, written: &Written, is_same: bool) -> Result<Finished, JobError> {
+    let path = folder.path();
     let failed = |error| JobError::Stick(StickError::Io(io::Error::other(error)));
-    let state = if job.is_same { ArchiveState::Verified } else { ArchiveState::Damaged };
-    Catalogue::set_state(&path, None, state).map_err(failed)?;
+    let state = if is_same { ArchiveState::Verified } else { ArchiveState::Damaged };
+    Catalogue::set_state(&path.join(&written.archive), None, state).map_err(failed)?;
+    if written.keys.is_none() {
+        // The stick may have been paired with keys before.
+        folder.remove(KEYS)?;
+    }
     let (mut removed, mut refused) = (0, Vec::new());
-    if job.is_same {
+    if is_same {
         let now_ms = Clock::system().unix_ms();
         let server = Some(written.server_id.as_str());
-        let pruned = Retention::RECOMMENDED.prune(&folder.path(), (server, now_ms), false);
+        let pruned = Retention::RECOMMENDED.prune(&path, (server, now_ms), false);
         let pruned = pruned.map_err(failed)?;
         removed = pruned.superseded.len();
         refused.extend(pruned.refused.iter().map(ToString::to_string));
     }
-    let catalogue = Catalogue::read(&folder.path()).map_err(failed)?.unwrap_or_default();
+    let catalogue = Catalogue::read(&path).map_err(failed)?.unwrap_or_default();
     let own = catalogue.archives.iter().filter(|archive| archive.server_id == written.server_id);
-    let backups = own.filter(|archive| archive.is_unchanged(&folder.path())).count();
-    Ok(Finished { backups, free_bytes: free_bytes(&folder.path())?, removed, refused })
+    let backups = own.filter(|archive| archive.is_unchanged(&path)).count();
+    Ok(Finished { backups, free_bytes: free_bytes(&path)?, removed, refused })
 }
 
 /// Notes the result in the store.
-fn report(job: &Job) -> Result<(), JobError> {
+fn report(job: &Job, outcome: &Outcome) -> Result<(), JobError> {
     let loaded = load(&Inputs::of_process(job.config.clone()), Purpose::Local)?;
-    let written = job.written.as_ref();
     let result = BackupResult {
         kind: BackupKind::Stick,
-        verdict: match (&job.failure, job.is_same) {
-            (None, _) => BackupVerdict::Verified,
-            (Some(_), true) => BackupVerdict::Unverified,
-            (Some(_), false) => BackupVerdict::Failed,
-        },
         at_ms: Clock::system().unix_ms(),
         place: job.name.clone(),
-        reason: job.failure.clone().unwrap_or_default(),
-        bytes: written.map_or(0, |written| written.bytes),
-        sequence: written.map_or(0, |written| written.sequence),
+        ..match outcome {
+            Outcome::Verified(written) => BackupResult {
+                verdict: BackupVerdict::Verified,
+                bytes: written.bytes,
+                sequence: written.sequence,
+                ..BackupResult::default()
+            },
+            Outcome::Unverified(why) => BackupResult {
+                verdict: BackupVerdict::Unverified,
+                reason: why.clone(),
+                ..BackupResult::default()
+            },
+            Outcome::Failed(why) => BackupResult {
+                verdict: BackupVerdict::Failed,
+                reason: why.clone(),
+                ..BackupResult::default()
+            },
+        }
     };
     Ok(operations::report(&loaded.settings, &result).map_err(BackupError::App)?)
 }
@@ -342,5 +360,25 @@ impl Progress {
         self.said = done;
         // Whoever does not read any more does not need it.
         say(&Line::Progress(done, total)).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_called_a_failure() {
+        let error = io::Error::from(io::ErrorKind::InvalidInput);
+        let line = JobError::from(StickError::Unverifiable(error)).line();
+        assert!(matches!(line, Line::Unverifiable(_)), "{line:?}");
+    }
+
+    #[test]
+    fn a_full_stick_is_named_wherever_it_is_the_cause() {
+        let error = io::Error::from(io::ErrorKind::StorageFull);
+        let Line::Failed(code, text) = JobError::from(error).line() else { panic!("not failed") };
+        assert_eq!(code, Exit::Io.code());
+        assert!(text.contains("remove other files from it"), "{text}");
     }
 }

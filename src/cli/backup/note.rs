@@ -73,11 +73,11 @@ pub(super) fn checked(
     }
 }
 
-/// A restore test of an archive; without a header, the archive could not be opened.
+/// A restore test of an archive of so many bytes; without a header, the archive could not be opened.
 pub(super) fn restore_tested(
     context: &Context,
     settings: &Settings,
-    (file, header): (&Path, Option<&Header>),
+    (file, bytes, header): (&Path, u64, Option<&Header>),
     (read, tested): (Result<(), &CliError>, Result<(), &CliError>),
 ) {
     let result = BackupResult {
@@ -86,7 +86,7 @@ pub(super) fn restore_tested(
         at_ms: Clock::system().unix_ms(),
         place: place(file),
         reason: tested.err().map(reason).unwrap_or_default(),
-        bytes: file.metadata().map_or(0, |about| about.len()),
+        bytes,
         sequence: header.map_or(0, |header| header.sequence),
     };
     let check = ArchiveCheck { restore_test: Some(result), ..check(file, (header, read)) };
@@ -117,9 +117,9 @@ fn verdict(error: &CliError) -> BackupVerdict {
     }
 }
 
-/// In one line. What follows the first one says what to do on a terminal.
+/// In one line.
 fn reason(error: &CliError) -> String {
-    error.message.lines().next().unwrap_or_default().trim_end_matches(". Create one:").to_owned()
+    error.message.lines().next().unwrap_or_default().to_owned()
 }
 
 /// The whole path, links followed as far as they lead anywhere.

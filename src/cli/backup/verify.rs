@@ -203,7 +203,7 @@ fn restore_test(
     // Of a file that cannot be opened nobody knows whether it is this server's, unless the catalogue says so.
     if header.is_some() || args.newest {
         let results = (checked.as_ref().map(drop), tested.as_ref().map(drop));
-        note::restore_tested(context, settings, (file, header), results);
+        note::restore_tested(context, settings, (file, archive.bytes(), header), results);
     }
     let (verified, _) = checked?;
     Ok(Found { tested: Some(tested?), ..Found::of(verified) })

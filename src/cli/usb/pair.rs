@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Read};
 use serde_json::json;
 
 use super::{owner, require_root};
-use crate::app::usb::{Candidate, LABEL, Pairing, label, pair};
+use crate::app::usb::{Candidate, LABEL, Pairing, Programs, label, pair};
 use crate::cli::args::UsbPair;
 use crate::cli::output::print_stderr_raw;
 use crate::cli::{CliError, Context, Exit};
@@ -29,11 +29,15 @@ pub(super) fn run(context: &Context, args: &UsbPair) -> Result<Exit, CliError> {
     {
         return Err(CliError::new(Exit::Failed, "nothing was changed"));
     }
+    // All questions, and all that can be wrong with the answers, come before anything is changed.
     let name = name(args, &candidate, &sticks)?;
-    let pairing =
-        Pairing { name, with_keys: with_keys(args)?, binary: args.binary.as_deref(), owner };
-    let stick = pair(&candidate, &pairing, &mut sticks)?;
-    let is_labelled = relabel(context, args, &candidate)?;
+    let with_keys = with_keys(args)?;
+    let label = wanted_label(args, &candidate)?;
+    let programs = Programs::open(args.binary.as_deref())?;
+    // A new label is for udev as if the stick was plugged in, so it must not be a paired one yet.
+    let is_labelled = relabel(context, label, &candidate);
+    let pairing = Pairing { name, with_keys, programs, owner };
+    let stick = pair(&candidate, pairing, &mut sticks)?;
     let device = &candidate.device.path;
     if args.binary.is_none() {
         context.output.note(&format!(
@@ -136,23 +140,39 @@ fn with_keys(args: &UsbPair) -> Result<bool, CliError> {
     }
 }
 
-/// Offers the label that makes plugging in start a backup; returns whether the stick has it.
-fn relabel(context: &Context, args: &UsbPair, candidate: &Candidate) -> Result<bool, CliError> {
+/// What is to happen with the label of the stick.
+#[derive(Clone, Copy)]
+enum Label {
+    /// It is the one with which plugging in starts a backup, or is to stay another one.
+    Stays {
+        is_ours: bool,
+    },
+    Changes,
+}
+
+/// Offers the label that makes plugging in start a backup.
+fn wanted_label(args: &UsbPair, candidate: &Candidate) -> Result<Label, CliError> {
     if candidate.device.file_system.label == LABEL {
-        return Ok(true);
+        return Ok(Label::Stays { is_ours: true });
     }
     let question =
         format!("Plugging it in starts a backup only if its label is {LABEL}. Change the label?");
-    if !args.yes && !ask_yes(&question)? {
-        return Ok(false);
+    match args.yes || ask_yes(&question)? {
+        true => Ok(Label::Changes),
+        false => Ok(Label::Stays { is_ours: false }),
     }
-    match label(&candidate.device) {
-        Ok(()) => Ok(true),
-        Err(why) => {
-            context.output.warning(&format!("the label was not changed: {why}"));
-            Ok(false)
-        }
+}
+
+/// Changes the label if that is wanted; returns whether it is ours.
+fn relabel(context: &Context, wanted: Label, candidate: &Candidate) -> bool {
+    let changed = match wanted {
+        Label::Stays { is_ours } => return is_ours,
+        Label::Changes => label(&candidate.device),
+    };
+    if let Err(why) = &changed {
+        context.output.warning(&format!("the label was not changed: {why}"));
     }
+    changed.is_ok()
 }
 
 fn ask_yes(question: &str) -> Result<bool, CliError> {

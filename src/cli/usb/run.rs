@@ -1,6 +1,7 @@
 //! `usb run`: a backup on a paired stick.
 
-use std::path::{Path, PathBuf};
+use std::cell::Cell;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -24,13 +25,12 @@ pub(super) fn run(context: &Context, args: &UsbRun) -> Result<Exit, CliError> {
     let owner = owner(&loaded.settings)?;
     let sticks = Sticks::read(loaded.file.as_deref())?;
     context.log_to_terminal();
-    let file = Some(passphrase_file(args, &loaded));
-    let passphrase = || -> Result<Secret, (Exit, String)> {
-        let passphrase = match file.as_deref().is_some_and(Path::exists) {
-            true => PassphraseFlags::new(&None, &file).read_new(context),
-            false => Err(unset()),
-        };
-        passphrase.map_err(|error| (error.exit, error.message))
+    let hint = Cell::new(None);
+    let passphrase = || {
+        passphrase(context, args, &loaded).map_err(|error| {
+            hint.set(error.hint);
+            (error.exit, error.message)
+        })
     };
     let config = context.config.clone();
     let request =
@@ -65,9 +65,18 @@ pub(super) fn run(context: &Context, args: &UsbRun) -> Result<Exit, CliError> {
             let text = observe::chain(&error);
             let text = name.map_or_else(|| text.clone(), |name| format!("{name}: {text}"));
             notify.status(&text);
-            Err(CliError::new(error.exit(), text))
+            Err(CliError { hint: hint.get(), ..CliError::new(error.exit(), text) })
         }
     }
+}
+
+fn passphrase(context: &Context, args: &UsbRun, loaded: &Loaded) -> Result<Secret, CliError> {
+    let file = passphrase_file(args, loaded);
+    // A file that the command line names must be there.
+    if args.passphrase_file.is_none() && matches!(file.try_exists(), Ok(false)) {
+        return Err(unset());
+    }
+    PassphraseFlags::new(&None, &Some(file)).read_new(context)
 }
 
 /// Where the passphrase is: as the option says, as systemd has it for the unit, or beside the configuration.
@@ -86,6 +95,9 @@ fn passphrase_file(args: &UsbRun, loaded: &Loaded) -> PathBuf {
 struct Shown<'a> {
     notify: &'a Notify,
     context: &'a Context,
+    /// What is shown while the backup is running.
+    running: String,
+    is_waiting: bool,
     written: Meter,
     verified: Meter,
 }
@@ -93,18 +105,31 @@ struct Shown<'a> {
 impl<'a> Shown<'a> {
     fn new(context: &'a Context, notify: &'a Notify) -> Self {
         let [written, verified] = ["backed up", "verified"].map(|verb| Meter::new(context, verb));
-        Self { notify, context, written, verified }
+        Self { notify, context, running: String::new(), is_waiting: false, written, verified }
     }
 
     fn show(&mut self, event: StickEvent<'_>) {
         match event {
             StickEvent::Began(name) => {
-                let text =
+                self.running =
                     format!("Backup to stick {name} is running. Please leave it plugged in.");
-                self.notify.status(&text);
-                self.context.output.note(&text);
+                self.notify.status(&self.running);
+                self.context.output.note(&self.running);
             }
-            StickEvent::Written(done, total) => self.written.show(done, total),
+            StickEvent::Waiting(why) => {
+                let text = format!("Waiting. Please leave it plugged in: {why}");
+                self.notify.status(&text);
+                // Once in the journal.
+                if !std::mem::replace(&mut self.is_waiting, true) {
+                    self.context.output.note(&text);
+                }
+            }
+            StickEvent::Written(done, total) => {
+                if std::mem::take(&mut self.is_waiting) {
+                    self.notify.status(&self.running);
+                }
+                self.written.show(done, total);
+            }
             StickEvent::Verified(done, total) => {
                 self.written.end();
                 self.verified.show(done, total);

@@ -37,6 +37,14 @@ pub(crate) async fn is_exporting(memory: &MemoryStreams) -> Result<bool, Storage
 }
 
 impl Export {
+    /// Whether another archive is being made.
+    ///
+    /// # Errors
+    /// [`StorageError`]
+    pub async fn is_running(&self) -> Result<bool, StorageError> {
+        is_exporting(&self.memory).await
+    }
+
     /// Takes the lease, and renews it until it is ended.
     ///
     /// # Errors

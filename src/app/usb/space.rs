@@ -1,4 +1,4 @@
-//! Whether a stick needs a backup, and has room for one.
+//! Whether a stick needs a backup, and has the space for one.
 
 use std::io;
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::limits::{MACHINE_START, STICK_BACKUP_FRESH};
 
 use super::error::StickError;
 
-/// Makes room for another archive of a server in its folder. If there is less than its last archive took, what retention lets go
-/// is removed; nothing else ever is.
+/// Prepares the folder of a server for another archive: superseded archives are removed; nothing else is. Then there must be
+/// the space that the last archive took.
 ///
 /// # Errors
 /// [`StickError::Full`]; [`StickError::Fresh`]: there is nothing to do.
@@ -33,11 +33,9 @@ pub fn prepare(folder: &Path, server_id: &str, now_ms: i64) -> Result<(), StickE
     }
     let newest = archives.iter().max_by_key(|archive| archive.sequence);
     let needed = newest.map_or(0, |archive| archive.bytes);
-    if free_bytes(folder)? >= needed {
-        return Ok(());
-    }
+    // Also if the last one would fit: the next may be larger. Where none may be removed, the end of the backup says why.
     if let Err(error) = Retention::RECOMMENDED.prune(folder, (Some(server_id), now_ms), false) {
-        log::warn!(error:err = error; "no room could be made on the stick");
+        log::warn!(error:err = error; "superseded archives on the stick could not be removed");
     }
     match free_bytes(folder)? {
         free if free < needed => Err(StickError::Full { needed, free }),
@@ -66,6 +64,45 @@ pub(super) fn free_bytes(folder: &Path) -> Result<u64, StickError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::archive::Header;
+    use crate::backup::catalogue::NewArchive;
+    use crate::backup::volumes::WrittenFile;
+    use crate::observe::rfc3339;
+
+    #[test]
+    fn superseded_archives_go_before_each_backup_and_nothing_else_does() {
+        const SERVER: &str = "S0000000000000001";
+        // 2026-11-21T06:00:00Z
+        const BEGIN: i64 = 1_795_240_800_000;
+        let folder = tempfile::tempdir().unwrap();
+        for sequence in 1..=5 {
+            let path = folder.path().join(sequence.to_string());
+            Catalogue::begin(&path, SERVER, &|_| None).unwrap();
+            std::fs::write(&path, "archive").unwrap();
+            let created_at = rfc3339(BEGIN + sequence);
+            let sequence = sequence.cast_unsigned();
+            let header =
+                Header { server_id: SERVER.to_owned(), sequence, created_at, ..Header::default() };
+            let file = WrittenFile { bytes: 7, sha256: [1; 32] };
+            Catalogue::complete(&path, &NewArchive::written(&header, &[file], true)).unwrap();
+            Catalogue::set_state(&path, Some(&header), ArchiveState::Verified).unwrap();
+        }
+        std::fs::write(folder.path().join("mine"), "not an archive").unwrap();
+        prepare(folder.path(), "another server", BEGIN + 60_000).unwrap();
+        let names = || {
+            let names = std::fs::read_dir(folder.path()).unwrap();
+            let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<_> = names.filter(|name| !name.starts_with('.')).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), ["1", "2", "3", "4", "5", "mine"]);
+        match prepare(folder.path(), SERVER, BEGIN + 60_000) {
+            Ok(()) => assert_eq!(names(), ["3", "4", "5", "mine"]),
+            // This machine has just started.
+            Err(error) => assert!(matches!(error, StickError::Fresh { .. }), "{error}"),
+        }
+    }
 
     #[test]
     fn only_a_young_verified_archive_makes_another_needless() {
