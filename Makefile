@@ -27,7 +27,7 @@ test: ## run all tests, the randomised and long ones as short samples (test-long
 	node --test tests/web/unit/*.test.js
 # The browser tests use the server that was built for the tests above. They wait most of the time, so two files run at
 # once; the one that measures scrolling runs alone.
-	WEB_TEST_MESSAGES=$${WEB_TEST_MESSAGES:-3000} node --test --test-concurrency=1 tests/web/timeline.test.js
+	WEB_TEST_MESSAGES=$${WEB_TEST_MESSAGES:-1500} node --test --test-concurrency=1 tests/web/timeline.test.js
 	node --test --test-concurrency=2 $(filter-out tests/web/timeline.test.js,$(wildcard tests/web/*.test.js))
 
 test-long: ## run the long and randomised tests, about three hours: kill loop, failing calls, killed restores, simulations, fuzzing, floods, long bodies, a long room, idle sockets, guesses, S3
