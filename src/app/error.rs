@@ -156,7 +156,8 @@ impl AppError {
             Self::Lock(
                 LockError::HeldByServer { .. }
                 | LockError::HeldByCommand { .. }
-                | LockError::Orphan { .. },
+                | LockError::Orphan { .. }
+                | LockError::Unseen { .. },
             )
             | Self::PortInUse { .. } => Exit::TryAgain,
             Self::Secrets(CompleteError::KeyOfStoreMissing { .. })

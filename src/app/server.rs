@@ -164,8 +164,11 @@ impl ServerProcess {
             LockWait::OfflineCommand { command, pid } => {
                 notify.status(&format!("waiting for `chatto {command}` (pid {pid})"));
             }
-            LockWait::Orphan { .. } => {
+            LockWait::Orphan { pid: Some(_) } => {
                 notify.status("stopping a nats-server left over from an earlier chatto")
+            }
+            LockWait::Orphan { pid: None } => {
+                notify.status("waiting for an unknown process that uses the data directory")
             }
         };
         let path = &self.settings.data_dir;

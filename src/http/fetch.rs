@@ -135,7 +135,7 @@ pub async fn probe(url: &str, clock: &Clock, limit: Duration) -> Result<u16, Fet
     let origin = Origin::parse(origin).filter(|origin| !origin.is_https);
     let origin = origin.ok_or(FetchError::BadUrl)?;
     let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
-    let request = origin.request(Method::HEAD, &path, &[("Connection", "close")]);
+    let request = Box::pin(origin.request(Method::HEAD, &path, &[("Connection", "close")]));
     Ok(clock.timeout(limit, request).await??.status)
 }
 

@@ -63,13 +63,14 @@ pub enum LockError {
     HeldByCommand { path: PathBuf, command: String, pid: i32 },
     /// An orphaned nats-server could not be stopped in time (exit 75).
     #[error(
-        "a nats-server left over from an earlier chatto ({who}) still uses {path} and does not stop. Kill it and try again"
+        "a nats-server left over from an earlier chatto (pid {pid}) still uses {path} and does not stop. Kill it and try again"
     )]
-    Orphan {
-        path: PathBuf,
-        /// `pid N`, or `pid unknown`.
-        who: String,
-    },
+    Orphan { path: PathBuf, pid: i32 },
+    /// A process uses it that this one cannot see (exit 75).
+    #[error(
+        "a process that cannot be seen from here already uses {path}, for example a chatto server in another container. Stop it first, or choose another nats.embedded.data_dir"
+    )]
+    Unseen { path: PathBuf },
     /// Another user can change the directory, or has created it (exit 77).
     #[error("{path} is not safe to use: {why}")]
     Unsafe {
@@ -268,8 +269,11 @@ impl OrphanStopper {
         let waited = clock.now() - *self.since.get_or_insert_with(|| clock.now());
         let pid = process.as_ref().map(ProcessIdentity::pid);
         if waited > LOCK_ORPHAN_TIMEOUT {
-            let who = pid.map_or("pid unknown".to_owned(), |pid| format!("pid {pid}"));
-            return Err(LockError::Orphan { path: dir.to_owned(), who });
+            let path = dir.to_owned();
+            return Err(match pid {
+                Some(pid) => LockError::Orphan { path, pid },
+                None => LockError::Unseen { path },
+            });
         }
         if let Some(process) = process {
             if waited > LOCK_ORPHAN_KILL_AFTER {

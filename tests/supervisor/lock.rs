@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use chatto::limits::LOCK_ORPHAN_TIMEOUT;
 use chatto::runtime::Clock;
 use chatto::supervisor::{DataDir, LockError, LockWait, Role};
 
@@ -63,6 +64,24 @@ fn a_server_waits_for_an_offline_command_and_a_second_command_does_not() {
         drop(held);
         rx.recv().await.unwrap().unwrap();
         scope.join().await;
+    });
+}
+
+#[test]
+fn a_server_that_cannot_be_seen_is_no_orphan() {
+    let dir = tempfile::tempdir().unwrap();
+    with_scope(async |_| {
+        let _held = lock(dir.path(), Role::Server).await.unwrap();
+        // As a server in another container writes it: its pid is that of another process here.
+        std::fs::write(dir.path().join("lock"), "server\npid 1\nticks 1\nstarted 1\n").unwrap();
+        let clock = Clock::system();
+        let refused = DataDir::lock(dir.path(), Role::Server, &clock, |whom| {
+            assert_eq!(*whom, LockWait::Orphan { pid: None });
+            clock.advance_monotonic(LOCK_ORPHAN_TIMEOUT);
+        });
+        let refused = refused.await.unwrap_err();
+        assert!(matches!(refused, LockError::Unseen { .. }), "{refused}");
+        assert!(refused.to_string().contains("another container"), "{refused}");
     });
 }
 
