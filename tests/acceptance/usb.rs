@@ -17,6 +17,9 @@ use crate::support::wait::until;
 
 const PASSPHRASE: &str = "correct horse battery";
 
+/// Of a stick. Pairing copies the program, which takes 100 MB when it is not optimised.
+const STICK_BYTES: u64 = 400 << 20;
+
 /// A loop device with an ext4 file system.
 struct Stick {
     device: String,
@@ -32,9 +35,9 @@ fn output(command: &mut Command) -> String {
 }
 
 impl Stick {
-    fn new(server: &Server, name: &str, mib: u32) -> Self {
+    fn new(server: &Server, name: &str) -> Self {
         let image = server.dir().join(name);
-        std::fs::File::create(&image).unwrap().set_len(u64::from(mib) << 20).unwrap();
+        std::fs::File::create(&image).unwrap().set_len(STICK_BYTES).unwrap();
         output(Command::new("/usr/sbin/mkfs.ext4").args(["-q", "-L", "CHATTO-BKP"]).arg(&image));
         let device = output(Command::new("/usr/sbin/losetup").args(["-f", "--show"]).arg(&image));
         let uuid =
@@ -125,7 +128,7 @@ fn a_stick_that_is_paired_gets_backups_from_which_a_server_comes_back() {
         return;
     }
     let server = server();
-    let stick = Stick::new(&server, "stick.img", 400);
+    let stick = Stick::new(&server, "stick.img");
     let (code, _, said) = stick.run(&server);
     assert_eq!(code, 77);
     assert!(said.contains("is not paired") && said.contains("chatto usb pair"), "{said}");
@@ -181,9 +184,9 @@ fn a_stick_that_looks_like_a_paired_one_or_is_in_use_is_not_written_to() {
         return;
     }
     let server = server();
-    let paired = Stick::new(&server, "paired.img", 400);
+    let paired = Stick::new(&server, "paired.img");
     paired.pair(&server, "--without-keys");
-    let mut forged = Stick::new(&server, "forged.img", 100);
+    let mut forged = Stick::new(&server, "forged.img");
     forged.uuid.clone_from(&paired.uuid);
     let (code, _, said) = forged.run(&server);
     assert_eq!(code, 77, "{said}");
@@ -227,7 +230,7 @@ fn a_hostile_stick_gets_nothing_of_the_service_and_does_not_stop_the_machine() {
         return;
     }
     let server = server();
-    let stick = Stick::new(&server, "stick.img", 400);
+    let stick = Stick::new(&server, "stick.img");
     stick.pair(&server, "--with-keys");
     assert_eq!(stick.run(&server).0, 0);
     // It may not be linked to, as it is root's, and it may be copied, as it is everybody's.
@@ -272,7 +275,7 @@ fn a_full_stick_keeps_what_it_has() {
         return;
     }
     let server = server();
-    let stick = Stick::new(&server, "stick.img", 400);
+    let stick = Stick::new(&server, "stick.img");
     stick.pair(&server, "--without-keys");
     assert_eq!(stick.run(&server).0, 0);
     stick.mounted(&server, "dd if=/dev/zero of=m/fill bs=1M 2>&1 || true; sync");
@@ -292,7 +295,7 @@ fn nothing_is_changed_before_the_last_answer() {
         return;
     }
     let server = server();
-    let mut stick = Stick::new(&server, "stick.img", 100);
+    let mut stick = Stick::new(&server, "stick.img");
     stick.label = "OTHER";
     output(Command::new("/usr/sbin/e2label").args([&stick.device, "OTHER"]));
     let pair = stick.machine(&format!("chatto usb pair {}", stick.device));
@@ -326,7 +329,7 @@ fn what_pairing_writes_depends_neither_on_the_umask_nor_on_a_former_pairing() {
         return;
     }
     let server = server();
-    let stick = Stick::new(&server, "stick.img", 400);
+    let stick = Stick::new(&server, "stick.img");
     let pair = |options: &str| {
         let done = stick.script(
             &server,
@@ -360,7 +363,7 @@ fn a_backup_without_the_server_waits_for_a_command_that_uses_the_store() {
         return;
     }
     let mut server = server();
-    let stick = Stick::new(&server, "stick.img", 400);
+    let stick = Stick::new(&server, "stick.img");
     stick.pair(&server, "--without-keys");
     assert!(server.stop().success());
     let command = Role::Offline { command: "restore".to_owned() };
@@ -391,7 +394,7 @@ fn without_a_passphrase_the_way_to_one_is_shown_at_the_terminal_only() {
         return;
     }
     let server = server();
-    let stick = Stick::new(&server, "stick.img", 100);
+    let stick = Stick::new(&server, "stick.img");
     stick.pair(&server, "--without-keys");
     let run = format!("usb run {} --passphrase-file wrong", stick.device);
     let (code, _, said) = stick.chatto(&server, &run);
