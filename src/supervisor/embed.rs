@@ -19,9 +19,9 @@ mod elf;
 const VARIABLE: &str = "CHATTO_NATS_SERVER_BIN";
 const MODULE: &str = "github.com/nats-io/nats-server/v2 v";
 /// Part of the cache's key: raise it when the compressed form or the generated constants change.
-const FORMAT: &str = "4";
+const FORMAT: &str = "5";
 /// Each piece of this size is a frame of its own: a decoder keeps that much unpacked data in memory.
-const PIECE_BYTES: usize = 1 << 20;
+const PIECE_BYTES: usize = 2 << 20;
 
 /// Writes `nats_server.zst` and `nats_server.rs` into `OUT_DIR`, or tells cargo what is missing.
 pub(crate) fn embed() {
