@@ -9,7 +9,6 @@ use std::time::Duration;
 use rustix::fs::{StatVfsMountFlags, fstatfs, major, minor, statvfs};
 
 use crate::limits::{DISK_FREE_INODES_MIN, DOCTOR_WRITTEN_MIN_TIME};
-
 use crate::observe::binary_size;
 
 use super::account::Account;

@@ -1,8 +1,8 @@
 //! The latency of a flush: what one acknowledged message waits for. This is the only thing that `doctor` writes.
 //!
 //! A file without a name (O_TMPFILE) is written in the data directory, so that nothing stays even if the process is
-//! killed. Where the file system has no such files, one with a name is removed right after it was created. Bytes, flushes and time are limited, and on a disk that is read-only or almost
-//! full nothing is written.
+//! killed. Where the file system has no such files, one with a name is removed right after it was created. Bytes, flushes
+//! and time are limited, and on a disk that is read-only or almost full nothing is written.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
