@@ -228,10 +228,9 @@ async fn write_gate(nats: Nats, watch: HealthWatch, closed: Stop) {
                 log::info!(free_bytes = free_bytes; "the disk has room for files again");
             }
         }
-        nats.refuse_writes(health.disk_fault().map(|fault| match fault {
-            DiskFault::Full => WritesRefused::DiskFull,
-            DiskFault::Error => WritesRefused::DiskError,
-        }));
+        let fault = health.disk_fault();
+        nats.refuse_writes(WritesRefused::DiskFull, fault == Some(DiskFault::Full));
+        nats.refuse_writes(WritesRefused::DiskError, fault == Some(DiskFault::Error));
         let changed =
             watch.until(|now, disk| (now, disk.refuses_files()) != (health, refuses_files));
         if closed.or(changed).await.is_none() {

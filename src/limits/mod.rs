@@ -4,11 +4,13 @@
 //! the document: *contract* is the public client API, *product* the product requirements.
 
 mod backup;
+mod cluster;
 mod doctor;
 mod files;
 mod images;
 mod process;
 pub use backup::*;
+pub use cluster::*;
 pub use doctor::*;
 pub use files::*;
 pub use images::*;
@@ -101,9 +103,6 @@ pub const OPERATOR_RESPONSE_MAX_BYTES: usize = 4 * MIB;
 
 // --- process life cycle (product 7) -------------------------------------------------------------
 
-/// Once ready, a fault must last this long before `/readyz` reports it: an election or a restart of the
-/// embedded server must not empty a load balancer.
-pub const READINESS_GRACE: Duration = Duration::from_secs(10);
 /// How often readiness is checked.
 pub const READINESS_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// How often systemd is asked for more time while the store recovers.
@@ -224,16 +223,10 @@ pub const ROWS_READ_MAX: u32 = 256;
 /// Posts that wait in the queue of one room in one process; further callers are refused
 /// (`unavailable`).
 pub const ROOM_QUEUE_MAX: usize = 256;
-/// How long a write is retried: a cluster elects a leader within 9 s (measured 8.2 s).
-pub const WRITE_DEADLINE: Duration = Duration::from_secs(15);
-/// Timeout of one request to nats-server; shorter than a fail-over, so that retries find the new leader.
-pub const NATS_REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Pages that a fold holds in memory; an event changes at most 6 of them.
 pub const FOLD_SLICE_PAGES_MAX: usize = 64;
 /// Bytes of pages that a fold holds in memory.
 pub const FOLD_SLICE_MAX_BYTES: usize = 8 * MIB;
-/// How long a call that changes data waits for the read barrier: a cluster elects a leader within 9 s.
-pub const BARRIER_DEADLINE: Duration = Duration::from_secs(10);
 /// Once a room has this many unfolded events, those that fill whole pages are folded.
 pub const FOLD_EVENTS: usize = 64;
 /// A room's events are folded when the oldest is older than this: each rewrite of a page makes

@@ -1,5 +1,6 @@
 //! The connection: its address and credential, and the version of the server at the other end.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -91,16 +92,20 @@ pub enum ConnectError {
     TooOld { found: Version, needed: Version },
 }
 
-/// Why writes are refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Why writes are refused; of several reasons the first one here is reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum WritesRefused {
+    /// The store was restored: what this process knows of it is worthless.
+    Restored,
+    /// A newer version of chatto has taken over the store.
+    Outdated,
+    /// A stream has lost messages: nats-server would give their numbers to others.
+    Damaged,
     DiskFull,
     /// The disk is read-only or reports errors.
     DiskError,
-    /// A newer version of chatto has taken over the store.
-    Outdated,
-    /// The store was restored: what this process knows of it is worthless.
-    Restored,
+    /// The streams have had no leader for longer than an election takes.
+    NoQuorum,
 }
 
 /// The oldest server with batch direct reads, per-message TTL and limit markers.
@@ -121,7 +126,7 @@ struct ConnectionState {
     connects: AtomicU64,
     changed: event_listener::Event,
     last_error: Mutex<String>,
-    writes_refused: Mutex<Option<WritesRefused>>,
+    writes_refused: Mutex<BTreeSet<WritesRefused>>,
     refusals: event_listener::Event,
     epoch_check: EpochCheck,
     files_refused: AtomicBool,
@@ -196,9 +201,14 @@ impl Nats {
     }
 
     /// Makes publishing fail at once, including messages that wait for their acknowledgement: a nats-server
-    /// that cannot write does not reply. `None`: writes are accepted.
-    pub fn refuse_writes(&self, refused: Option<WritesRefused>) {
-        *self.state.writes_refused.lock() = refused;
+    /// that cannot write does not reply. Each reason holds until it is taken back.
+    pub fn refuse_writes(&self, reason: WritesRefused, refused: bool) {
+        let mut reasons = self.state.writes_refused.lock();
+        let changed = if refused { reasons.insert(reason) } else { reasons.remove(&reason) };
+        drop(reasons);
+        if !changed {
+            return;
+        }
         self.state.refusals.notify(usize::MAX);
         self.state.epoch_check.changed.notify(usize::MAX);
     }
@@ -219,7 +229,24 @@ impl Nats {
     }
 
     pub(super) fn writes_refused(&self) -> Option<WritesRefused> {
-        *self.state.writes_refused.lock()
+        self.state.writes_refused.lock().first().copied()
+    }
+
+    /// Whether writes are refused for this reason.
+    #[must_use]
+    pub fn is_refusing(&self, reason: WritesRefused) -> bool {
+        self.state.writes_refused.lock().contains(&reason)
+    }
+
+    /// Waits until writes are refused for this reason.
+    pub async fn wait_until_refusing(&self, reason: WritesRefused) {
+        loop {
+            let listener = self.state.refusals.listen();
+            if self.is_refusing(reason) {
+                return;
+            }
+            listener.await;
+        }
     }
 
     /// Waits until writes are refused.

@@ -76,7 +76,7 @@ impl Nats {
                 if self.is_epoch_checked() {
                     return Ok(());
                 }
-                if self.writes_refused() == Some(WritesRefused::Restored) {
+                if self.is_refusing(WritesRefused::Restored) {
                     return Err(NatsError::Restored);
                 }
                 self.epoch_check().is_wanted.store(true, Ordering::SeqCst);
@@ -96,6 +96,6 @@ impl Nats {
         now < until.now
             && unix_ms < until.unix_ms
             && self.is_connected()
-            && self.writes_refused() != Some(WritesRefused::Restored)
+            && !self.is_refusing(WritesRefused::Restored)
     }
 }

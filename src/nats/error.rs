@@ -83,6 +83,12 @@ pub enum PublishError {
     /// The store was restored while this process was connected; nothing was stored.
     #[error("the store was restored")]
     Restored,
+    /// The stream has lost messages; nothing was stored.
+    #[error("the store is damaged")]
+    Damaged,
+    /// The streams have no leader; nothing was stored.
+    #[error("the NATS cluster has no quorum")]
+    NoQuorum,
     /// nats-server refused the message; nothing was stored.
     #[error("the write was refused")]
     Refused {

@@ -91,7 +91,7 @@ impl Nats {
     /// Whether writes are accepted: see [`Self::refuse_writes`].
     ///
     /// # Errors
-    /// [`PublishError::Full`], [`PublishError::DiskError`], [`PublishError::Outdated`] or [`PublishError::Restored`].
+    /// The [`PublishError`] of the reason.
     pub fn check_writable(&self) -> Result<(), PublishError> {
         self.writes_refused().map_or(Ok(()), |refused| Err(refused.into()))
     }
@@ -116,6 +116,8 @@ impl From<WritesRefused> for PublishError {
             WritesRefused::DiskError => Self::DiskError,
             WritesRefused::Outdated => Self::Outdated,
             WritesRefused::Restored => Self::Restored,
+            WritesRefused::Damaged => Self::Damaged,
+            WritesRefused::NoQuorum => Self::NoQuorum,
         }
     }
 }

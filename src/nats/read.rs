@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::error::codes;
 use super::streams::optional;
-use super::{Nats, NatsError};
+use super::{Nats, NatsError, WritesRefused};
 use crate::limits::{BATCH_READ_MAX_BYTES, NATS_REQUEST_TIMEOUT};
 use crate::observe::rfc3339;
 use crate::runtime::on_tokio;
@@ -145,6 +145,24 @@ impl Nats {
         subject: &str,
     ) -> Result<Option<StoredMessage>, NatsError> {
         self.leader_get(stream, &json!({ "last_by_subj": subject })).await
+    }
+
+    /// The newest message of one subject, to show it: from the stream's leader, or from any replica while the cluster has
+    /// no quorum. Nothing is decided by it.
+    pub async fn newest_to_show(
+        &self,
+        stream: &str,
+        subject: &str,
+    ) -> Result<Option<StoredMessage>, NatsError> {
+        if !self.is_refusing(WritesRefused::NoQuorum) {
+            match self.leader_newest(stream, subject).await {
+                Err(error) if error.is_transient() && self.is_refusing(WritesRefused::NoQuorum) => {
+                    log::debug!(stream = stream, error:err = error; "no leader replies; asking any replica");
+                }
+                found => return found,
+            }
+        }
+        self.newest(stream, subject).await
     }
 
     /// The message at a sequence, from the stream's leader.

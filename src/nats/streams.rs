@@ -63,11 +63,18 @@ struct SuccessResponse {
 
 impl Nats {
     /// The stream's configuration and state, from its leader; `None` when there is no such stream.
+    ///
+    /// # Errors
+    /// [`NatsError`]; [`NatsError::Unanswered`] also when the stream has no leader: a node that has lost the others
+    /// then replies with what it has.
     pub async fn stream(&self, name: &str) -> Result<Option<StreamInfo>, NatsError> {
-        optional(
-            self.api(&format!("STREAM.INFO.{name}"), &json!({})).await,
-            codes::STREAM_NOT_FOUND,
-        )
+        let response = self.api(&format!("STREAM.INFO.{name}"), &json!({})).await;
+        let info: Option<StreamInfo> = optional(response, codes::STREAM_NOT_FOUND)?;
+        let cluster = info.as_ref().and_then(|info| info.cluster.as_ref());
+        if cluster.is_some_and(|cluster| cluster.leader.is_none()) {
+            return Err(NatsError::unanswered("the stream has no leader"));
+        }
+        Ok(info)
     }
 
     /// The subjects of a stream that match `filter`, from its leader, without their messages.

@@ -26,17 +26,25 @@ impl ReadBarrier<'_> {
     /// Waits until this process has seen everything acknowledged before the call, with external NATS. Without
     /// an answer of the leaders authentication and reads go on with what is known; what changes something
     /// tries again for [`BARRIER_DEADLINE`], longer than an election, and then fails: decided by an old
-    /// mirror it could undo what was acknowledged. After a restore of the store nothing goes on.
+    /// mirror it could undo what was acknowledged. Once it is known that there is no quorum it fails at once. After a restore of the store nothing goes on.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] for [`CallKind::Write`] only; [`StorageError::Restored`].
     pub async fn pass(self, kind: CallKind) -> Result<(), StorageError> {
         match kind {
+            // Each attempt would last for seconds, and fail.
+            CallKind::Read if self.storage.has_lost_quorum() => Ok(()),
             CallKind::Read => match self.storage.barrier().await {
                 Err(error @ StorageError::Restored) => Err(error),
                 _ => Ok(()),
             },
-            CallKind::Write => self.retry().await,
+            CallKind::Write => {
+                let lost = async {
+                    self.storage.quorum_lost().await;
+                    Err(StorageError::Unavailable { source: None })
+                };
+                futures_lite::future::or(lost, self.retry()).await
+            }
         }
     }
 

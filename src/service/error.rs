@@ -50,7 +50,9 @@ impl StoreError {
             error if error.is_transient() => ErrorKind::Unavailable,
             StorageError::Full => ErrorKind::DiskFull,
             StorageError::DiskError => ErrorKind::DiskError,
-            StorageError::Outdated | StorageError::Restored => ErrorKind::Unavailable,
+            StorageError::Outdated | StorageError::Restored | StorageError::Damaged => {
+                ErrorKind::Unavailable
+            }
             StorageError::Undecryptable { .. } => ErrorKind::Undecryptable,
             StorageError::Held { .. } | StorageError::Newer { .. } => ErrorKind::FailedPrecondition,
             _ => ErrorKind::Internal,
@@ -66,7 +68,11 @@ pub(super) fn blob_kind(error: &BlobError) -> ErrorKind {
         // Whatever it is, the chat goes on, and an operator can mend it.
         BlobError::S3(_) | BlobError::NoBucket => ErrorKind::Unavailable,
         BlobError::Publish(
-            PublishError::Unknown { .. } | PublishError::Outdated | PublishError::Restored,
+            PublishError::Unknown { .. }
+            | PublishError::NoQuorum
+            | PublishError::Damaged
+            | PublishError::Outdated
+            | PublishError::Restored,
         ) => ErrorKind::Unavailable,
         BlobError::Publish(PublishError::Full { .. }) => ErrorKind::DiskFull,
         BlobError::Publish(PublishError::DiskError) => ErrorKind::DiskError,

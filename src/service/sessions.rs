@@ -180,7 +180,11 @@ impl Sessions<'_> {
             generation: token.session_generation,
             expires_ms: token.expires_ms,
         };
-        let renewed = self.slide(&hash, &found).await?;
+        // Whatever becomes of its end: with a full disk, or without quorum, what is stored can still be read.
+        let renewed = self.slide(&hash, &found).await.unwrap_or_else(|error| {
+            log::debug!(user:% = user, error:err = error; "the end of a session cannot be moved now");
+            false
+        });
         Ok(Session { renewed, ..session })
     }
 
@@ -248,36 +252,41 @@ impl Sessions<'_> {
         Ok(())
     }
 
-    /// Looks again whether a session counts, at the store's leader.
+    /// Looks again whether a session counts, at the store's leader; while it cannot be asked, what it said lately counts.
     pub async fn state(self, session: &Session) -> Result<SessionState, StoreError> {
         let user = self.storage.state().read(|tables| tables.users.get(&session.user).cloned());
         let Some(user) = user.filter(|user| !user.deleted) else {
             return Ok(SessionState::Ended { reason: "account_deleted" });
         };
         let counts = |token: &Token| token.session_generation == user.session_generation;
-        Ok(match self.storage.tokens().get(&session.hash).await?.map(|found| found.token) {
-            Some(token) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
-                SessionState::Holds
-            }
-            Some(token) if counts(&token) => SessionState::Expired,
-            None if session.generation == user.session_generation => {
-                if self.clock.unix_ms() < session.expires_ms {
-                    SessionState::Ended { reason: "logout" }
-                } else {
-                    SessionState::Expired
+        Ok(
+            match self.storage.tokens().get_or_known(&session.hash).await?.map(|found| found.token)
+            {
+                Some(token) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
+                    SessionState::Holds
                 }
-            }
-            Some(_) | None => match user.session_end {
-                Some(SessionEnd::PasswordChanged) => {
-                    SessionState::Ended { reason: "password_changed" }
+                Some(token) if counts(&token) => SessionState::Expired,
+                None if session.generation == user.session_generation => {
+                    if self.clock.unix_ms() < session.expires_ms {
+                        SessionState::Ended { reason: "logout" }
+                    } else {
+                        SessionState::Expired
+                    }
                 }
-                Some(SessionEnd::PasswordReset) => SessionState::Ended { reason: "password_reset" },
-                Some(SessionEnd::IdentityDisconnected) => {
-                    SessionState::Ended { reason: "external_identity_disconnected" }
-                }
-                None => SessionState::Expired,
+                Some(_) | None => match user.session_end {
+                    Some(SessionEnd::PasswordChanged) => {
+                        SessionState::Ended { reason: "password_changed" }
+                    }
+                    Some(SessionEnd::PasswordReset) => {
+                        SessionState::Ended { reason: "password_reset" }
+                    }
+                    Some(SessionEnd::IdentityDisconnected) => {
+                        SessionState::Ended { reason: "external_identity_disconnected" }
+                    }
+                    None => SessionState::Expired,
+                },
             },
-        })
+        )
     }
 
     /// A new CSRF token for a session.

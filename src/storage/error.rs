@@ -48,6 +48,9 @@ pub enum StorageError {
     /// The store was restored while this process was connected: it writes nothing more, and must start anew.
     #[error("the store was restored")]
     Restored,
+    /// A stream has lost messages: nothing more is written, because nats-server would give their numbers to others.
+    #[error("the store is damaged and accepts no writes; restore a backup")]
+    Damaged,
     /// The room is held: what it has stored cannot be folded, so nothing more is taken.
     #[error("the room accepts no messages: its stored events cannot be processed")]
     Held {
@@ -138,6 +141,8 @@ impl From<PublishError> for StorageError {
             PublishError::DiskError => Self::DiskError,
             PublishError::Outdated => Self::Outdated,
             PublishError::Restored => Self::Restored,
+            PublishError::Damaged => Self::Damaged,
+            PublishError::NoQuorum => Self::LATE,
             PublishError::Refused { source } => Self::Refused { source },
         }
     }

@@ -7,12 +7,12 @@ use std::time::Duration;
 use event_listener::Event as Wake;
 
 use crate::crypto::{KeyEncryptionKey, hex};
-use crate::nats::Nats;
+use crate::nats::{Nats, WritesRefused};
 use crate::runtime::{Clock, Runtime, Scope, Stop};
 use crate::storage::error::StorageError;
 use crate::storage::feed::journal::{JournalFeed, StampWait};
 use crate::storage::feed::live::{self, Feed, SubscriberSlot};
-use crate::storage::feed::{Follower, Following, Position};
+use crate::storage::feed::{Follower, Following, Position, quorum};
 use crate::storage::files::{Files, Uploads};
 use crate::storage::fold::held::RoomHold;
 use crate::storage::fold::{Folder, checkpoint, task};
@@ -82,7 +82,7 @@ pub(crate) struct Inner {
     pub(crate) outdated: AtomicU32,
     /// The store that was opened is replaced by a restore: nothing is written any more.
     pub(crate) is_restored: AtomicBool,
-    following: Following,
+    pub(crate) following: Following,
     scope: Scope,
     stop: Stop,
 }
@@ -101,7 +101,7 @@ impl Storage {
     ) -> Result<Self, OpenError> {
         let identity = writer::open(&nats, &clock, &config).await?;
         let mark = integrity::read(&nats, &identity).await?;
-        integrity::check_ends(&nats, &mark).await?;
+        integrity::check_ends(&nats, &clock, &mark).await?;
         let (stop, scope) = (Stop::new(), Scope::new(runtime, "storage", TASKS_MAX));
         let subscriber = SubscriberSlot::default();
         let mirror = Arc::new(Mirror::new(subscriber.clone()));
@@ -319,6 +319,17 @@ impl Storage {
         if self.inner.embedded { Ok(()) } else { self.inner.barrier.pass(&self.inner).await }
     }
 
+    /// Whether the streams have had no leader for longer than an election takes: changes are refused.
+    #[must_use]
+    pub fn has_lost_quorum(&self) -> bool {
+        self.inner.nats.is_refusing(WritesRefused::NoQuorum)
+    }
+
+    /// Waits until [`Self::has_lost_quorum`].
+    pub async fn quorum_lost(&self) {
+        self.inner.nats.wait_until_refusing(WritesRefused::NoQuorum).await;
+    }
+
     /// Folds everything that is unfolded now and moves the checkpoint; a backup begins with this.
     ///
     /// # Cancel safety
@@ -362,7 +373,7 @@ impl Storage {
     /// their streams' ends, and no event waits for STATE.
     #[must_use]
     pub fn is_following(&self) -> bool {
-        self.inner.following.is_current()
+        self.inner.following.is_current(&self.inner.clock)
     }
 
     /// Whether an event waits for STATE longer than it should: nothing new can be shown with the right
@@ -438,6 +449,7 @@ impl Inner {
         spawn(&self.scope, "purge", purge::run(Arc::clone(self), stop()));
         spawn(&self.scope, "memory", memory::watch(Arc::clone(self), stop()));
         if !self.embedded {
+            spawn(&self.scope, "quorum", quorum::watch(Arc::clone(self), stop()));
             spawn(&self.scope, "epoch", writer::keep_epoch_checked(Arc::clone(self), stop()));
         }
     }

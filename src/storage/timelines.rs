@@ -7,6 +7,7 @@ use crate::domain::{EventId, RoomId};
 use crate::limits::ROWS_READ_MAX;
 use crate::storage::error::{ChangeError, StorageError};
 use crate::storage::journal::append::{Appended, Draft, DraftView, RequestId};
+use crate::storage::layout::PageKey;
 use crate::storage::records;
 use crate::storage::store::Inner;
 use crate::storage::timeline::head::RoomHead;
@@ -28,8 +29,9 @@ impl Timelines<'_> {
                 .mirror
                 .read(|tables| tables.rooms.get(room).is_some_and(|room| room.announced))
         {
-            return Err(self.store.timeline.hole(room.as_str(), "PAGES"));
+            return Err(self.store.timeline.hole(room.as_str(), PageKey::Head, "PAGES"));
         }
+        self.store.timeline.filled(room.as_str(), PageKey::Head);
         Ok(head)
     }
 

@@ -37,7 +37,7 @@ fn with_history(nats: &NatsServer) -> (Server, Account, String, Vec<Message>) {
     (server, owner, room, history)
 }
 
-fn reason(server: &Server) -> Option<(u16, String)> {
+pub(super) fn reason(server: &Server) -> Option<(u16, String)> {
     let (status, body) = server.client().readyz().ok()?;
     let body: serde_json::Value = serde_json::from_str(&body).ok()?;
     Some((status, body["reason"].as_str().unwrap_or_default().to_owned()))

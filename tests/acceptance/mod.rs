@@ -21,6 +21,7 @@ mod keys;
 mod killed;
 mod killed_restores;
 mod owner_notices;
+mod quorum;
 mod refusals;
 mod restore_errors;
 mod secret;

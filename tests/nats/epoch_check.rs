@@ -56,7 +56,7 @@ fn a_write_waits_for_the_epoch_check_and_so_does_an_erasure() {
         assert!(matches!(unchecked, Err(PublishError::Unknown { .. })), "{unchecked:?}");
         let refuse = async {
             nats.epoch_check_wanted().await;
-            nats.refuse_writes(Some(WritesRefused::Restored));
+            nats.refuse_writes(WritesRefused::Restored, true);
         };
         let refused = zip(nats.publish(message()), refuse).await.0;
         assert!(matches!(refused, Err(PublishError::Restored)), "{refused:?}");

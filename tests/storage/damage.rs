@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use chatto::domain::User;
 use chatto::runtime::Clock;
-use chatto::storage::{Claim, OpenError, RecordChange, RequestId, Storage, StorageError};
+use chatto::storage::{
+    Claim, DraftView, OpenError, RecordChange, RequestId, Storage, StorageError,
+};
 
 use super::{config, open, post, room, run, user};
 use crate::support::nats::NatsServer;
@@ -202,6 +204,14 @@ fn a_stream_that_goes_back_under_a_running_process_is_damage() {
             assert!(clock.now() < end, "not noticed");
             clock.sleep(Duration::from_millis(20)).await;
         }
+        // nats-server would give the lost numbers to these.
+        let refused = storage.state().claim(Claim::Login("late"), user(9)).await;
+        assert!(matches!(refused, Err(StorageError::Damaged)), "{refused:?}");
+        let (room, request) = (room(1), RequestId::random());
+        let draft = |view: &DraftView<'_>| Ok(post(view.head(), user(1), "late"));
+        let appended = storage.timelines().append::<Infallible>(&room, &request, &[], draft).await;
+        let refused = appended.map_err(StorageError::from);
+        assert!(matches!(refused, Err(StorageError::Damaged)), "{refused:?}");
         storage.close().await;
     });
 }

@@ -207,7 +207,8 @@ impl Export {
     /// [`OpenError`]: there is no store, it is damaged, or a newer program has taken it over.
     pub async fn open(nats: &Nats, clock: &Clock, replicas: usize) -> Result<Self, OpenError> {
         let identity = open::check_complete(nats).await?;
-        integrity::check_ends(nats, &integrity::read(nats, &identity).await?).await?;
+        let mark = integrity::read(nats, &identity).await?;
+        integrity::check_ends(nats, clock, &mark).await?;
         let link = (nats.clone(), clock.clone());
         let memory = Arc::new(MemoryStreams::new(link, replicas, &identity));
         let open::Identity { server_id, epoch } = identity;

@@ -9,6 +9,7 @@
 pub(crate) mod barrier;
 pub(crate) mod journal;
 pub(crate) mod live;
+pub(crate) mod quorum;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,12 +20,14 @@ use bytes::Bytes;
 use event_listener::Event;
 use parking_lot::Mutex;
 
-use crate::nats::{BatchRead, Nats, StoredMessage, StreamInfo, Subscription};
+use crate::nats::{BatchRead, Nats, StoredMessage, StreamInfo, Subscription, WritesRefused};
 use crate::runtime::{Backoff, Clock, Stop};
 use crate::storage::error::StorageError;
 
 /// How often the position is compared with the stream's end.
 const TICK: Duration = Duration::from_secs(2);
+/// How long a comparison counts: the next one is due, and has had two seconds for its reply.
+const CURRENT_FOR: Duration = Duration::from_secs(4);
 /// After so long without progress a waiting caller asks for a comparison.
 const NUDGE_AFTER: Duration = Duration::from_millis(20);
 /// Messages per request while a gap is filled.
@@ -73,8 +76,15 @@ impl Following {
     }
 
     /// Whether both feeds were lately compared with their streams' ends, and no event waits for STATE.
-    pub(crate) fn is_current(&self) -> bool {
-        self.state.is_healthy() && self.journal.is_healthy() && !self.is_stalled()
+    pub(crate) fn is_current(&self, clock: &Clock) -> bool {
+        let now = clock.now();
+        self.state.is_current(now) && self.journal.is_current(now) && !self.is_stalled()
+    }
+
+    /// For how long one of the feeds has tried in vain to compare its position with its stream's end.
+    pub(crate) fn failing_for(&self, clock: &Clock) -> Duration {
+        let now = clock.now();
+        self.state.failing_for(now).max(self.journal.failing_for(now))
     }
 
     pub(crate) fn is_stalled(&self) -> bool {
@@ -89,7 +99,10 @@ struct PositionInner {
     moved: Event,
     check: Event,
     check_wanted: AtomicBool,
-    healthy: AtomicBool,
+    /// When the position was last compared with the stream's end; `None`: not yet, or the last attempt failed.
+    compared: Mutex<Option<Instant>>,
+    /// When the first of the attempts began that have failed since then.
+    failing_since: Mutex<Option<Instant>>,
     /// Since when the stream ends before what had been read of it.
     short_since: Mutex<Option<Instant>>,
     /// It does so for good.
@@ -102,9 +115,22 @@ impl Position {
         self.inner.next.load(Ordering::SeqCst).saturating_sub(1)
     }
 
-    /// Whether the last comparison with the stream's end succeeded.
-    pub(crate) fn is_healthy(&self) -> bool {
-        self.inner.healthy.load(Ordering::SeqCst)
+    /// Whether the last comparison with the stream's end succeeded, and is not long ago.
+    fn is_current(&self, now: Instant) -> bool {
+        let compared = *self.inner.compared.lock();
+        compared.is_some_and(|at| now.saturating_duration_since(at) < CURRENT_FOR)
+    }
+
+    fn failing_for(&self, now: Instant) -> Duration {
+        let since = *self.inner.failing_since.lock();
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// An attempt to compare the position with the stream's end, which began and ended then.
+    fn attempted(&self, began: Instant, now: Instant, succeeded: bool) {
+        *self.inner.compared.lock() = succeeded.then_some(now);
+        let mut failing_since = self.inner.failing_since.lock();
+        *failing_since = if succeeded { None } else { failing_since.or(Some(began)) };
     }
 
     /// Whether the stream has lost messages that had been read.
@@ -171,7 +197,8 @@ impl<S: Sink> Follower<S> {
         let subscription = self.nats.subscribe(self.live).await?;
         self.position.advance(from.max(1));
         self.catch_up().await?;
-        self.position.inner.healthy.store(true, Ordering::SeqCst);
+        let now = self.clock.now();
+        self.position.attempted(now, now, true);
         Ok(subscription)
     }
 
@@ -189,7 +216,7 @@ impl<S: Sink> Follower<S> {
                 last_check = self.clock.now();
                 // An event may wait for long.
                 let Some(caught_up) = stop.or(self.catch_up()).await else { return };
-                self.position.inner.healthy.store(caught_up.is_ok(), Ordering::SeqCst);
+                self.position.attempted(last_check, self.clock.now(), caught_up.is_ok());
                 if let Err(error) = caught_up {
                     log::debug!(stream = self.stream, error:err = error; "cannot follow now");
                     stop.or(self.clock.sleep(backoff.delay())).await;
@@ -256,6 +283,9 @@ impl<S: Sink> Follower<S> {
     /// Compares with the stream's end, as its leader knows it, and fills what is missing.
     async fn catch_up(&self) -> Result<(), StorageError> {
         let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
+        if !reaches_majority(&info) {
+            return Err(StorageError::LATE);
+        }
         if info.state.last_sequence < self.position.reached() {
             // A restored store ends elsewhere, and is not damaged.
             self.nats.wait_for_epoch_check().await?;
@@ -277,6 +307,10 @@ impl<S: Sink> Follower<S> {
         let mut since = self.position.inner.short_since.lock();
         if last >= reached {
             *since = None;
+            if self.position.inner.shrunk.swap(false, Ordering::SeqCst) {
+                log::info!(stream = self.stream; "the stream has the messages that it had lost");
+                self.nats.refuse_writes(WritesRefused::Damaged, false);
+            }
             return Ok(());
         }
         let now = self.clock.now();
@@ -287,9 +321,11 @@ impl<S: Sink> Follower<S> {
         if !self.position.inner.shrunk.swap(true, Ordering::SeqCst) {
             log::error!(
                 stream = self.stream, last = last, reached = reached;
-                "the store is damaged: the stream has lost its newest messages; restore a backup"
+                "the store is damaged: the stream has lost its newest messages; changes are refused; restore a backup"
             );
         }
+        // Each time, as the other feed may have taken it back.
+        self.nats.refuse_writes(WritesRefused::Damaged, true);
         Err(StorageError::Corrupt { what: self.stream, source: None })
     }
 
@@ -321,6 +357,18 @@ impl<S: Sink> Follower<S> {
         }
         Ok(())
     }
+}
+
+/// Whether the leader that sent this had contact with a majority in the last seconds. One that has lost it resigns after
+/// ten seconds, and until then responds as if nothing had happened. Replicas respond to it every second.
+fn reaches_majority(info: &StreamInfo) -> bool {
+    const SILENT_MAX: Duration = Duration::from_secs(5);
+    let replicas = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
+    let reached = replicas.filter(|replica| {
+        let has_responded = replica.current || !replica.active.is_zero();
+        has_responded && !replica.offline && replica.active < SILENT_MAX
+    });
+    1 + reached.count() > info.config.num_replicas / 2
 }
 
 enum Wake {

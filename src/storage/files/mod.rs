@@ -76,7 +76,7 @@ impl Files<'_> {
 
     /// A file.
     pub async fn get(&self, id: &AssetId) -> Result<Option<File>, StorageError> {
-        let found = self.nats.leader_newest(stream::FILES, &subject(id)).await?;
+        let found = self.nats.newest_to_show(stream::FILES, &subject(id)).await?;
         found.map(|stored| read(&stored)).transpose()
     }
 
@@ -114,7 +114,7 @@ impl Files<'_> {
     /// # Errors
     /// [`StorageError::Undecryptable`] as long as the uploader's key is missing or cannot be read.
     pub async fn key(&self, file: &File) -> Result<Option<DataKey>, StorageError> {
-        let stored = self.nats.leader_newest(stream::FILES, &key_subject(&file.id)).await?;
+        let stored = self.nats.newest_to_show(stream::FILES, &key_subject(&file.id)).await?;
         let Some(stored) = stored else { return Ok(None) };
         if file.encrypted {
             let wrapped = decode(&stored.payload).map_err(StorageError::corrupt(stream::FILES))?;

@@ -9,7 +9,7 @@ use crate::crypto::hex;
 use crate::domain::timeline::{self, Effect, Row};
 use crate::domain::{EventId, RoomId, UserId};
 use crate::limits::{CLOCK_AHEAD_MAX, CLOCK_SET_MIN_MS, ROOM_QUEUE_MAX, WRITE_DEADLINE};
-use crate::nats::{Commit, Nats, Outcome, Publish};
+use crate::nats::{Commit, Nats, Outcome, Publish, WritesRefused};
 use crate::runtime::{Backoff, Clock};
 use crate::storage::encoding::{decode, encode};
 use crate::storage::error::{ChangeError, StorageError};
@@ -158,7 +158,12 @@ impl Journal {
         // In the queue nothing is stored yet.
         let mut failure = StorageError::Busy;
         let attempts = Box::pin(self.attempts(&call, draft, &mut failure));
-        let outcome = self.clock.timeout(WRITE_DEADLINE, attempts).await;
+        let lost = async {
+            self.nats.wait_until_refusing(WritesRefused::NoQuorum).await;
+            Err(StorageError::LATE.into())
+        };
+        let outcome = futures_lite::future::or(attempts, lost);
+        let outcome = self.clock.timeout(WRITE_DEADLINE, outcome).await;
         outcome.unwrap_or_else(|_| Err(failure.into()))
     }
 

@@ -77,7 +77,7 @@ impl Keys {
             return Ok(Some(key.clone()));
         }
         let subject = Self::subject(user, key_id);
-        let stored = self.nats.leader_newest(stream::ENCRYPTION_KEYS, &subject).await?;
+        let stored = self.nats.newest_to_show(stream::ENCRYPTION_KEYS, &subject).await?;
         let Some(stored) = stored.filter(|stored| !stored.is_tombstone()) else { return Ok(None) };
         let record: WrappedKey =
             decode(&stored.payload).map_err(StorageError::corrupt("ENCRYPTION_KEYS"))?;

@@ -69,12 +69,12 @@ impl Markers {
             if let Some(marker) = held.pending.get(&key) {
                 return Ok(Some(*marker));
             }
-            if (self.coalesce || self.following.is_current())
+            if (self.coalesce || self.following.is_current(&self.clock))
                 && let Some(marker) = held.cache.get(&key, now)
             {
                 return Ok(*marker);
             }
-            held.cache.begin_reading()
+            held.cache.begin_reading(now)
         };
         let stored = self.stored(&key).await?;
         let until = self.until(now, RECORD_CACHE_TTL);
@@ -95,7 +95,7 @@ impl Markers {
             keys.retain(|key| {
                 !held.pending.contains_key(key) && held.cache.get(key, now).is_none()
             });
-            held.cache.begin_reading()
+            held.cache.begin_reading(now)
         };
         for keys in keys.chunks(PREFETCH_KEYS) {
             let batch = self.nats.read(stream::READ_MARKERS, BatchRead::Newest(keys)).await?;
@@ -126,7 +126,7 @@ impl Markers {
         let stored = if self.coalesce {
             self.nats.newest(stream::READ_MARKERS, key).await?
         } else {
-            self.nats.leader_newest(stream::READ_MARKERS, key).await?
+            self.nats.newest_to_show(stream::READ_MARKERS, key).await?
         };
         let stored = stored.filter(|message| !message.is_tombstone());
         stored
@@ -237,8 +237,8 @@ impl Markers {
             if held.pending.get(&key) == Some(&marker) {
                 held.pending.remove(&key);
             }
-            let until = self.until(self.clock.now(), RECORD_CACHE_TTL);
-            held.cache.stored(key, Some(marker), until);
+            let now = self.clock.now();
+            held.cache.stored(key, Some(marker), (now, self.until(now, RECORD_CACHE_TTL)));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::crypto::{from_hex, hex};
 use crate::domain::Token;
-use crate::limits::{RECORD_CACHE_TTL, TOKEN_CACHE_MAX};
+use crate::limits::{RECORD_CACHE_TTL, TOKEN_CACHE_MAX, TOKEN_OFFLINE_MAX};
 use crate::nats::Nats;
 use crate::runtime::Clock;
 use crate::storage::encoding::{decode_value, encode_value};
@@ -70,6 +70,25 @@ impl Tokens {
         self.put(hash, token, revision, ttl).await
     }
 
+    /// A token's record from the leader; while it cannot be asked, as with [`Self::get_cached`].
+    pub async fn get_or_known(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
+        match self.get(hash).await {
+            Err(error) if error.is_transient() => self.last_known(hash, error),
+            found => found,
+        }
+    }
+
+    /// What the store answered last, instead of this error.
+    fn last_known(
+        &self,
+        hash: &[u8; 32],
+        error: StorageError,
+    ) -> Result<Option<FoundToken>, StorageError> {
+        let cache = self.lock();
+        let known = cache.last_known(hash, self.clock.now(), TOKEN_OFFLINE_MAX);
+        known.map_or(Err(error), |found| Ok(Some(found.clone())))
+    }
+
     /// A token's record from the leader.
     pub async fn get(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
         let (found, revision) =
@@ -84,17 +103,23 @@ impl Tokens {
     /// other one once it receives the change: nats-server publishes it to all of them with the write. If that message is
     /// lost with its connection, from the next connection on; if it is lost on the way, after
     /// [`RECORD_CACHE_TTL`] at most.
+    ///
+    /// While the store cannot be asked, what it answered within [`TOKEN_OFFLINE_MAX`] counts, unless this process has
+    /// received a change of the token.
     pub async fn get_cached(&self, hash: &[u8; 32]) -> Result<Option<FoundToken>, StorageError> {
-        let fresh = self.alone || self.following.is_current();
+        let fresh = self.alone || self.following.is_current(&self.clock);
         let now = self.clock.now();
         let reading = {
             let mut cache = self.lock();
             if fresh && let Some(found) = cache.get(hash, now) {
                 return Ok(Some(found.clone()));
             }
-            cache.begin_reading()
+            cache.begin_reading(now)
         };
-        let found = self.get(hash).await?;
+        let found = match self.get(hash).await {
+            Err(error) if error.is_transient() => return self.last_known(hash, error),
+            found => found?,
+        };
         let mut cache = self.lock();
         match &found {
             Some(found) => cache.keep(reading, *hash, found.clone(), Some(now + RECORD_CACHE_TTL)),

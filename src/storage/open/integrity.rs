@@ -9,12 +9,14 @@
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::limits::HIGH_WATER_MARK_INTERVAL;
 use crate::nats::Nats;
-use crate::runtime::Stop;
+use crate::runtime::{Clock, Stop};
 use crate::storage::encoding::encode;
 use crate::storage::error::StorageError;
+use crate::storage::feed::SHORT_LIMIT;
 use crate::storage::kv::{self, Entry};
 use crate::storage::kv::{bucket_get, bucket_get_known};
 use crate::storage::layout::stream;
@@ -24,6 +26,8 @@ use crate::storage::state::mirror::Tables;
 use crate::storage::store::Inner;
 
 const SUBJECT: &str = "$KV.META.mark";
+/// How soon a stream that seems too short is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Attempts to see STATE while no other process changes it.
 const LOOKS: usize = 5;
 
@@ -65,15 +69,28 @@ pub(crate) async fn read(nats: &Nats, identity: &Identity) -> Result<HighWaterMa
     Ok(mark.filter(|mark| mark.epoch == identity.epoch).unwrap_or_default())
 }
 
-/// Refuses streams that are shorter than the record says.
-pub(crate) async fn check_ends(nats: &Nats, mark: &HighWaterMarks) -> Result<(), OpenError> {
+/// Refuses streams that are shorter than the record says; those with replicas only after [`SHORT_LIMIT`].
+pub(crate) async fn check_ends(
+    nats: &Nats,
+    clock: &Clock,
+    mark: &HighWaterMarks,
+) -> Result<(), OpenError> {
     for (name, stream, marked) in [
         ("STATE", stream::STATE, mark.state_sequence),
         ("JOURNAL", stream::JOURNAL, mark.journal_sequence),
         ("PAGES", stream::PAGES, mark.pages_sequence),
     ] {
-        if last_sequence(nats, stream).await? < marked {
-            return Err(OpenError::Holes { stream: name });
+        let deadline = clock.now() + SHORT_LIMIT;
+        loop {
+            let info = nats.stream(stream).await?;
+            if info.as_ref().map_or(0, |info| info.state.last_sequence) >= marked {
+                break;
+            }
+            let is_replicated = info.is_some_and(|info| info.config.num_replicas > 1);
+            if !is_replicated || clock.now() >= deadline {
+                return Err(OpenError::Holes { stream: name });
+            }
+            clock.sleep(LOOK_AGAIN).await;
         }
     }
     Ok(())

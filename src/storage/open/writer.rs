@@ -46,7 +46,7 @@ impl Inner {
         if meta.least_writer > WRITER
             && self.outdated.swap(meta.least_writer, Ordering::SeqCst) == 0
         {
-            self.nats.refuse_writes(Some(WritesRefused::Outdated));
+            self.nats.refuse_writes(WritesRefused::Outdated, true);
             log::error!(
                 least_writer = meta.least_writer, writer = WRITER;
                 "a newer program has taken over this store; this program writes nothing more; update it"
@@ -55,7 +55,7 @@ impl Inner {
         // Its state is looked at first: a restore changes the epoch when it ends.
         let is_other = meta.state() == MetaState::Partial || meta.epoch != self.identity.epoch;
         if is_other && !self.is_restored.swap(true, Ordering::SeqCst) {
-            self.nats.refuse_writes(Some(WritesRefused::Restored));
+            self.nats.refuse_writes(WritesRefused::Restored, true);
             log::error!(
                 is_complete = meta.state() != MetaState::Partial;
                 "the store was restored while this process was connected to it; this process writes nothing more and ends, to start anew"

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod head;
+mod holes;
 pub(crate) mod overlay;
 pub(crate) mod page;
 pub(crate) mod page_cache;
@@ -10,20 +11,20 @@ pub(crate) mod parts;
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::domain::EventId;
 use crate::limits::{NATS_REQUEST_TIMEOUT, PAGE_ROWS, ROWS_READ_MAX};
-use crate::nats::{BatchRead, Nats};
+use crate::nats::{BatchRead, Nats, WritesRefused};
 use crate::runtime::Clock;
 use crate::storage::error::StorageError;
-use crate::storage::feed::Position;
+use crate::storage::feed::{Position, SHORT_LIMIT};
 use crate::storage::layout::{PageKey, journal_subject, stream};
 use crate::storage::records::{Row, RowPage, row::Kind};
 use crate::storage::timeline::head::{NEWEST_MAX, RoomHead, live_message};
+use crate::storage::timeline::holes::{Found, Holes};
 use crate::storage::timeline::overlay::{Completed, Dropped, Overlay, REMEMBER, UnfoldedEvent};
 use crate::storage::timeline::page::{CORRUPT, Content, Page, Purpose, assemble, base_of};
 use crate::storage::timeline::page_cache::PageCache;
@@ -43,8 +44,8 @@ pub(crate) struct Timeline {
     pub(crate) replicated: bool,
     /// Whose pages name sequences of the present journal.
     epoch: Bytes,
-    /// Something that must be there was not: nats-server silently drops damaged blocks.
-    damaged: AtomicBool,
+    /// Where something that must be there was not: nats-server silently drops damaged blocks.
+    holes: Holes,
 }
 
 impl Timeline {
@@ -54,25 +55,41 @@ impl Timeline {
         position: Position,
         (replicated, epoch): (bool, Bytes),
     ) -> Self {
-        let (opened, damaged) = (clock.now(), AtomicBool::new(false));
-        let cache = PageCache::new();
-        Self { nats, overlay, position, clock, opened, cache, replicated, epoch, damaged }
+        let (opened, holes, cache) = (clock.now(), Holes::default(), PageCache::new());
+        Self { nats, overlay, position, clock, opened, cache, replicated, epoch, holes }
     }
 
-    /// Whether a read has found a hole in the store.
+    /// Whether reads have found a hole in the store, and none has found it filled since.
     pub(crate) fn is_damaged(&self) -> bool {
-        self.damaged.load(Ordering::Relaxed)
+        self.holes.is_damage()
     }
 
-    /// Notes a hole; never an empty chat instead of an error.
-    pub(crate) fn hole(&self, room: &str, what: &'static str) -> StorageError {
-        if !self.damaged.swap(true, Ordering::Relaxed) {
-            log::error!(
+    /// Notes that something is missing; never an empty chat instead of an error. With replicas the error is transient
+    /// for [`SHORT_LIMIT`], and without quorum, because the one that was read may lag.
+    pub(crate) fn hole(&self, room: &str, key: PageKey, what: &'static str) -> StorageError {
+        if self.nats.is_refusing(WritesRefused::NoQuorum) {
+            return StorageError::LATE;
+        }
+        let limit = if self.replicated { SHORT_LIMIT } else { Duration::ZERO };
+        match self.holes.found((room.to_owned(), key), self.clock.now(), limit) {
+            Found::Suspected => {
+                log::debug!(room = room, missing = what; "stored messages are missing now");
+                return StorageError::LATE;
+            }
+            Found::Damage { first: true } => log::error!(
                 room = room, missing = what;
                 "the store is damaged: stored messages are missing; restore a backup"
-            );
+            ),
+            Found::Damage { first: false } => {}
         }
         StorageError::Corrupt { what, source: None }
+    }
+
+    /// Takes back what [`Self::hole`] has noted of a place.
+    pub(crate) fn filled(&self, room: &str, key: PageKey) {
+        if self.holes.filled(room, key) {
+            log::info!(room = room; "the stored messages that were missing are there");
+        }
     }
 
     /// The room's head as of now.
@@ -98,12 +115,12 @@ impl Timeline {
         for leader in [leader, true] {
             let page = self.load(room, PageKey::Head, leader).await?;
             if page.sequence == 0 && self.lost_its_head(room).await? {
-                return Err(self.hole(room, "PAGES"));
+                return Err(self.hole(room, PageKey::Head, "PAGES"));
             }
             let Content::Head(head) = page.content else { return Err(CORRUPT) };
             match self.overlay.complete_head(room, head) {
                 Completed::Head(head) => return Ok(head),
-                Completed::Gap if had_gap => return Err(self.hole(room, "JOURNAL")),
+                Completed::Gap if had_gap => return Err(self.hole(room, PageKey::Head, "JOURNAL")),
                 // A lagging replica, or a fold that has written the head since.
                 Completed::Gap => had_gap = true,
                 Completed::Outdated => {}
@@ -157,9 +174,11 @@ impl Timeline {
             }
             rows = self.present(room, &keys, &tail, from..to).await?;
         }
+        let place = PageKey::Rows(from / PAGE_ROWS);
         if rows.len() != wanted {
-            return Err(self.hole(room, "PAGES"));
+            return Err(self.hole(room, place, "PAGES"));
         }
+        self.filled(room, place);
         for row in &mut rows {
             row.at_ms = head.shown_ms(row.number, row.at_ms);
         }
@@ -199,9 +218,11 @@ impl Timeline {
             }
             replies = self.present_replies(room, root, from..to, &tail).await?;
         }
+        let place = PageKey::Replies(root, apply::reply_page(from));
         if replies.len() != wanted {
-            return Err(self.hole(room, "PAGES"));
+            return Err(self.hole(room, place, "PAGES"));
         }
+        self.filled(room, place);
         for reply in &mut replies {
             reply.at_ms = head.reply_shown_ms(reply);
         }
@@ -458,12 +479,19 @@ impl Timeline {
                 let batch = self.nats.read(stream::PAGES, BatchRead::Newest(&subjects)).await?;
                 messages = batch.messages;
             }
-            if leader && let Some(base) = self.nats.leader_newest(stream::PAGES, &subject).await? {
+            let base = match (leader, purpose) {
+                (false, _) => None,
+                (true, Purpose::Show) => self.nats.newest_to_show(stream::PAGES, &subject).await?,
+                (true, Purpose::Replace) => {
+                    self.nats.leader_newest(stream::PAGES, &subject).await?
+                }
+            };
+            if let Some(base) = base {
                 // A part is never written twice: one that a replica has is right. What it lacks the leader has.
                 for part in base_of(key, &base)?.parts {
                     let part = format!("{subject}.{part}");
                     if !messages.iter().any(|message| message.subject == part) {
-                        messages.extend(self.nats.leader_newest(stream::PAGES, &part).await?);
+                        messages.extend(self.nats.newest_to_show(stream::PAGES, &part).await?);
                     }
                 }
                 messages.push(base);
