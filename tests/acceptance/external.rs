@@ -4,9 +4,12 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
 
+use chatto::runtime::Clock;
+use serde_json::json;
+
 use super::seeded;
 use crate::support::client::{Account, CallError, Message};
-use crate::support::nats::{NatsServer, request};
+use crate::support::nats::{NatsServer, pause, request};
 use crate::support::old_nats::server_of;
 use crate::support::port::free_port;
 use crate::support::server::Server;
@@ -69,6 +72,27 @@ fn a_nats_that_goes_and_returns_is_noticed_and_nothing_is_lost() {
     assert_eq!(owner.history(&room), history);
     owner.post(&room, "after the outage", "after").unwrap();
     assert!(server.stop().success(), "{}", server.log());
+}
+
+#[test]
+fn a_call_whose_authentication_waits_for_the_store_ends_at_its_deadline() {
+    let nats = NatsServer::start();
+    let (_server, owner, room, _) = with_history(&nats);
+    pause(nats.pid());
+    let clock = Clock::system();
+    let began = clock.now();
+    let answer = owner.client.post_with(
+        "/api/connect/chatto.api.v1.MessageService/CreateMessage",
+        &json!({ "roomId": room, "body": "late" }),
+        &[("Connect-Timeout-Ms", "500"), ("Idempotency-Key", "late")],
+    );
+    let took = clock.now() - began;
+    let expected = answer.as_ref().is_err_and(|error| {
+        matches!(error, CallError::Refused { body, .. } if body["code"] == "deadline_exceeded")
+    });
+    assert!(expected, "{answer:?}");
+    // The read barrier of a change is tried for ten seconds.
+    assert!(took < Duration::from_secs(5), "answered only after {took:?}");
 }
 
 #[test]

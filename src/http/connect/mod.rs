@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hyper::header::{self, HeaderName};
@@ -125,6 +125,7 @@ pub(super) async fn route(request: Request<App>) -> tide::Result {
 
 async fn respond(mut request: Request<App>) -> Result<Response, HttpError> {
     let state = Arc::clone(request.state());
+    let began = state.clock.now();
     let head = Head::of(&request)?;
     let permit = PausablePermit::of(&request).ok_or_else(HttpError::internal)?;
     let method = Method::from_path(&head.path)
@@ -148,11 +149,18 @@ async fn respond(mut request: Request<App>) -> Result<Response, HttpError> {
             return Ok(response.with(header::ACCEPT_ENCODING, "identity"));
         }
         CallAccess::Public => None,
-        CallAccess::User => Some(auth::require(&state, &presented, effect).await?),
+        CallAccess::User => {
+            // A wrong header is reported only to those who may call.
+            let deadline = timeout(&head).unwrap_or(limits::HTTP_CALL_TIMEOUT_MAX);
+            let session = Box::pin(auth::require(&state, &presented, effect));
+            let session = state.clock.timeout(deadline, session).await;
+            Some(session.unwrap_or_else(|_elapsed| Err(deadline_has_passed()))?)
+        }
     };
     let cookie = auth::renewed_cookie(&state, &head, &presented, session.as_ref());
     let body = request.take_body();
-    let call = Call { state: Arc::clone(&state), head: Arc::clone(&head), method, encoding };
+    let (of, to) = (Arc::clone(&state), Arc::clone(&head));
+    let call = Call { state: of, head: to, method, encoding, began };
     let response = match call.run(body, session, presented, permit).await {
         Ok(bytes) => {
             let response = Response::of(StatusCode::OK, encoding.content_type(), bytes);
@@ -172,6 +180,8 @@ struct Call {
     head: Arc<Head>,
     method: Method,
     encoding: Encoding,
+    /// The deadline counts from here.
+    began: Instant,
 }
 
 impl Call {
@@ -188,7 +198,8 @@ impl Call {
                 "this server does not implement the method",
             ));
         };
-        let deadline = timeout(&self.head)?;
+        let spent = self.state.clock.now().saturating_duration_since(self.began);
+        let deadline = timeout(&self.head)?.saturating_sub(spent);
         let key = idempotency_key(&self.head)?;
         let response = async {
             let BufferedBody { bytes, was_awaited, permit: held } =
@@ -221,7 +232,7 @@ impl Call {
         };
         match self.state.clock.timeout(deadline, response).await {
             Ok(response) => response,
-            Err(_elapsed) => Err(HttpError::new(Code::DeadlineExceeded, "the deadline has passed")),
+            Err(_elapsed) => Err(deadline_has_passed()),
         }
     }
 
@@ -245,6 +256,10 @@ impl Call {
             }
         }
     }
+}
+
+fn deadline_has_passed() -> HttpError {
+    HttpError::new(Code::DeadlineExceeded, "the deadline has passed")
 }
 
 /// The time that the client allows for the call, but never more than our own limit.
