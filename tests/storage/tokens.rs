@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chatto::domain::{ReadMarker, Token, TokenKind};
+use chatto::nats::WritesRefused;
 use chatto::runtime::{Clock, Runtime};
 use chatto::storage::{Config, EphemeralEvent, FeedSubscriber, FeedUpdate, FoundToken, Storage};
 use futures_lite::future::poll_once;
 
-use super::{config, open, run, user};
+use super::{config, connect, open, run, user};
 use crate::support::nats::NatsServer;
 
 /// Attempts at having a read under way: the response may be there at once.
@@ -45,7 +46,11 @@ impl Received {
 /// A process that shares the store with others and receives their changes.
 async fn process(nats: &NatsServer, runtime: &Runtime) -> (Storage, Arc<Received>) {
     let config = Config { embedded: false, ..config(None) };
-    let storage = open(&nats.url(), runtime, config).await.unwrap();
+    follow(open(&nats.url(), runtime, config).await.unwrap()).await
+}
+
+/// The same for a store that is open.
+async fn follow(storage: Storage) -> (Storage, Arc<Received>) {
     let received = Arc::new(Received::default());
     storage.feed().subscribe(Arc::clone(&received) as Arc<dyn FeedSubscriber>);
     // Until it has subscribed it receives nothing.
@@ -127,6 +132,26 @@ fn a_token_in_memory_does_not_count_once_its_removal_by_another_process_is_recei
         remover.tokens().delete(&hash).await.unwrap();
         received.wait(&event, 2).await;
         assert_eq!(cached(&reader, &hash).await, None);
+    });
+}
+
+#[test]
+fn a_token_whose_change_failed_is_still_known_while_the_store_cannot_be_asked() {
+    let mut nats = NatsServer::start();
+    run(async |runtime| {
+        let (connection, clock) = (connect(&nats.url()).await, Clock::system());
+        let config = Config { embedded: false, ..config(None) };
+        let storage = Storage::open(connection.clone(), config, &runtime, clock).await.unwrap();
+        let (storage, received) = follow(storage).await;
+        let hash = [1; 32];
+        create(&storage, &hash).await;
+        received.wait(&EphemeralEvent::Token { hash }, 1).await;
+        let found = cached(&storage, &hash).await.unwrap();
+        connection.refuse_writes(WritesRefused::DiskFull, true);
+        let changed = storage.tokens().replace(&hash, &found, &found.token, HOUR).await;
+        assert!(changed.is_err(), "{changed:?}");
+        nats.kill();
+        assert_eq!(cached(&storage, &hash).await, Some(found));
     });
 }
 

@@ -73,6 +73,15 @@ impl<K: Hash + Eq, V> RecordCache<K, V> {
         self.records.pop(key);
     }
 
+    /// A change by this process failed, and may yet have been stored: what is known may be old, and is only
+    /// [`Self::last_known`].
+    pub(crate) fn doubt(&mut self, key: &K) {
+        self.changes += 1;
+        if let Some(known) = self.records.peek_mut(key) {
+            known.until = Some(known.read_at);
+        }
+    }
+
     /// Changes may have been missed: whatever is known may be old, and is only [`Self::last_known`].
     pub(crate) fn invalidate_all(&mut self) {
         self.changes += 1;

@@ -157,8 +157,12 @@ impl Tokens {
     ) -> Result<bool, StorageError> {
         let entry = Entry { subject: &Self::subject(hash), payload: encode_value(token), revision };
         let replaced = kv::put(&self.nats, &self.clock, entry, Some(ttl)).await;
-        // After the write, as a read may have begun during it; whatever became of it.
-        self.lock().invalidate(hash);
+        // After the write, as a read may have begun during it. One that failed is no news of the token's end.
+        if replaced.is_ok() {
+            self.lock().invalidate(hash);
+        } else {
+            self.lock().doubt(hash);
+        }
         replaced
     }
 
