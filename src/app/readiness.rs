@@ -14,6 +14,8 @@ pub enum Reason {
     NatsUnreachable,
     /// nats-server can be reached, but the store does not reply.
     NoQuorum,
+    /// The store has not replied for longer than an election takes.
+    QuorumLost,
     /// nats-server left out streams that it could not read.
     StoreDamaged,
     /// Another process of the cluster has other secrets.
@@ -35,7 +37,7 @@ impl Reason {
         match self {
             Self::Starting => "starting",
             Self::NatsUnreachable => "nats_unreachable",
-            Self::NoQuorum => "no_quorum",
+            Self::NoQuorum | Self::QuorumLost => "no_quorum",
             Self::StoreDamaged => "store_damaged",
             Self::SecretsMismatch => "secrets_mismatch",
             Self::DiskFull => "disk_full",
@@ -99,7 +101,7 @@ impl Readiness {
     }
 
     /// Why the server is not ready; `None` when it is. Once ready, a fault counts only after it has lasted
-    /// [`READINESS_GRACE`]; draining counts at once.
+    /// [`READINESS_GRACE`]; draining counts at once, and a lost quorum, which was waited for.
     #[must_use]
     pub fn get(&self) -> Option<Reason> {
         Self::current(&self.lock(), self.clock.now())
@@ -107,7 +109,8 @@ impl Readiness {
 
     fn current(state: &State, now: Instant) -> Option<Reason> {
         let reason = state.now?;
-        let immediate = reason == Reason::Draining || !state.was_ready;
+        let is_certain = matches!(reason, Reason::Draining | Reason::QuorumLost);
+        let immediate = is_certain || !state.was_ready;
         (immediate || now.duration_since(state.since) >= READINESS_GRACE).then_some(reason)
     }
 
@@ -135,6 +138,9 @@ mod tests {
         // A change of the reason does not start the time again.
         readiness.set(Some(Reason::NoQuorum));
         assert_eq!(readiness.get(), Some(Reason::NoQuorum));
+        readiness.set(None);
+        readiness.set(Some(Reason::QuorumLost));
+        assert_eq!(readiness.get(), Some(Reason::QuorumLost), "it was waited for");
         readiness.set(None);
         readiness.set(Some(Reason::Draining));
         assert_eq!(readiness.get(), Some(Reason::Draining));

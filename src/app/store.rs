@@ -204,6 +204,9 @@ impl Store {
         if !self.nats.is_connected() {
             return Some(Reason::NatsUnreachable);
         }
+        if self.storage.has_lost_quorum() {
+            return Some(Reason::QuorumLost);
+        }
         if !self.storage.is_following() {
             return Some(Reason::NoQuorum);
         }

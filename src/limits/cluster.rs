@@ -18,5 +18,6 @@ pub const QUORUM_LOST_AFTER: Duration = Duration::from_secs(12);
 pub const TOKEN_OFFLINE_MAX: Duration = Duration::from_secs(3_600);
 const _: () = assert!(NATS_REQUEST_TIMEOUT.as_secs() < 9 && BARRIER_DEADLINE.as_secs() > 9);
 const _: () = assert!(
-    QUORUM_LOST_AFTER.as_secs() > 9 && QUORUM_LOST_AFTER.as_secs() < WRITE_DEADLINE.as_secs()
+    QUORUM_LOST_AFTER.as_secs() >= READINESS_GRACE.as_secs()
+        && QUORUM_LOST_AFTER.as_secs() < WRITE_DEADLINE.as_secs()
 );

@@ -15,7 +15,8 @@ use crate::support::wait::until;
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
 /// For what is promised within a second, on a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(3);
-const KNOWN_WITHIN: Duration = Duration::from_secs(20);
+/// 15 s are promised; the rest is for a busy machine.
+const KNOWN_WITHIN: Duration = Duration::from_secs(17);
 const BACK_WITHIN: Duration = Duration::from_secs(60);
 
 /// Runs a call, which must be answered in time.
@@ -42,16 +43,24 @@ fn without_a_majority_all_is_read_and_changes_are_refused_at_once() {
     let owner = server.owner();
     let (room, mut history) = seeded(&owner);
     let never_seen = server.client().log_in("ada");
+    // For ten seconds, this one responds as the leader that it was.
+    cluster.lead(0, &["KV_STATE".to_owned(), "JOURNAL".to_owned()]);
+    owner.post(&room, "before", "before").unwrap();
     for node in [1, 2] {
         cluster.kill(node);
     }
-    let mut n = 0;
-    until("no_quorum", KNOWN_WITHIN, || {
-        n += 1;
-        // Nobody knows yet: some of these wait for an election, and one may still have been stored.
-        let posted = timed(ANSWERED_WITHIN, || owner.post(&room, "in between", &format!("b{n}")));
-        assert!(posted.is_ok() || is_unavailable(&posted), "{posted:?}");
-        (reason(&server)? == (503, "no_quorum".to_owned())).then_some(())
+    std::thread::scope(|scope| {
+        // Nobody knows yet: it waits for an election.
+        let posting =
+            scope.spawn(|| timed(ANSWERED_WITHIN, || owner.post(&room, "in between", "between")));
+        let asked = scope.spawn(|| timed(ANSWERED_WITHIN, || owner.try_history(&room)));
+        until("no_quorum", KNOWN_WITHIN, || {
+            (reason(&server)? == (503, "no_quorum".to_owned())).then_some(())
+        });
+        let posted = posting.join().unwrap();
+        assert!(is_unavailable(&posted), "{posted:?}");
+        let read = asked.join().unwrap();
+        assert!(read.is_ok() || is_unavailable(&read), "{read:?}");
     });
     for n in 0..3 {
         let read = timed(AT_ONCE, || owner.try_history(&room));
@@ -70,7 +79,8 @@ fn without_a_majority_all_is_read_and_changes_are_refused_at_once() {
     let after =
         until("a change is accepted", BACK_WITHIN, || owner.post(&room, "after", "after").ok());
     until("ready", BACK_WITHIN, || (reason(&server)?.0 == 200).then_some(()));
-    let now = never_seen.history(&room);
+    // The stream of the tokens may still elect its leader.
+    let now = until("all is read", BACK_WITHIN, || never_seen.try_history(&room).ok());
     assert!(!now.iter().any(|message| message.body == "refused"), "{now:?}");
     assert_eq!(now.iter().filter(|message| message.id == after).count(), 1);
     history.truncate(5);

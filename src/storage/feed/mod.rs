@@ -26,6 +26,9 @@ use crate::storage::error::StorageError;
 
 /// How often the position is compared with the stream's end.
 const TICK: Duration = Duration::from_secs(2);
+/// How long a leader has had no contact with a majority before its replies are no longer taken for the stream's state.
+/// Replicas respond to it every second.
+const SILENT_MAX: Duration = Duration::from_secs(5);
 /// How long a comparison counts: the next one is due, and has had two seconds for its reply.
 const CURRENT_FOR: Duration = Duration::from_secs(4);
 /// After so long without progress a waiting caller asks for a comparison.
@@ -126,11 +129,20 @@ impl Position {
         since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
     }
 
-    /// An attempt to compare the position with the stream's end, which began and ended then.
-    fn attempted(&self, began: Instant, now: Instant, succeeded: bool) {
-        *self.inner.compared.lock() = succeeded.then_some(now);
+    /// An attempt to compare the position with the stream's end, which began and ended then. Damage is a result, too.
+    fn attempted(&self, began: Instant, now: Instant, outcome: &Result<(), StorageError>) {
+        *self.inner.compared.lock() = outcome.is_ok().then_some(now);
         let mut failing_since = self.inner.failing_since.lock();
-        *failing_since = if succeeded { None } else { failing_since.or(Some(began)) };
+        *failing_since = match outcome {
+            Err(error) if error.is_transient() => failing_since.or(Some(began)),
+            _ => None,
+        };
+    }
+
+    /// The leader has had no contact with a majority since then.
+    fn is_silent_since(&self, since: Option<Instant>) {
+        let mut failing_since = self.inner.failing_since.lock();
+        *failing_since = failing_since.or(since);
     }
 
     /// Whether the stream has lost messages that had been read.
@@ -198,7 +210,7 @@ impl<S: Sink> Follower<S> {
         self.position.advance(from.max(1));
         self.catch_up().await?;
         let now = self.clock.now();
-        self.position.attempted(now, now, true);
+        self.position.attempted(now, now, &Ok(()));
         Ok(subscription)
     }
 
@@ -216,7 +228,7 @@ impl<S: Sink> Follower<S> {
                 last_check = self.clock.now();
                 // An event may wait for long.
                 let Some(caught_up) = stop.or(self.catch_up()).await else { return };
-                self.position.attempted(last_check, self.clock.now(), caught_up.is_ok());
+                self.position.attempted(last_check, self.clock.now(), &caught_up);
                 if let Err(error) = caught_up {
                     log::debug!(stream = self.stream, error:err = error; "cannot follow now");
                     stop.or(self.clock.sleep(backoff.delay())).await;
@@ -284,6 +296,7 @@ impl<S: Sink> Follower<S> {
     async fn catch_up(&self) -> Result<(), StorageError> {
         let info = self.nats.stream(self.stream).await?.ok_or(StorageError::LATE)?;
         if !reaches_majority(&info) {
+            self.position.is_silent_since(self.clock.now().checked_sub(SILENT_MAX));
             return Err(StorageError::LATE);
         }
         if info.state.last_sequence < self.position.reached() {
@@ -359,10 +372,9 @@ impl<S: Sink> Follower<S> {
     }
 }
 
-/// Whether the leader that sent this had contact with a majority in the last seconds. One that has lost it resigns after
-/// ten seconds, and until then responds as if nothing had happened. Replicas respond to it every second.
+/// Whether the leader that sent this had contact with a majority within [`SILENT_MAX`]. One that has lost it resigns after
+/// ten seconds, and until then responds as if nothing had happened.
 fn reaches_majority(info: &StreamInfo) -> bool {
-    const SILENT_MAX: Duration = Duration::from_secs(5);
     let replicas = info.cluster.iter().flat_map(|cluster| &cluster.replicas);
     let reached = replicas.filter(|replica| {
         let has_responded = replica.current || !replica.active.is_zero();
