@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use chatto::domain::timeline::RowKind;
+use chatto::limits::WRITE_DEADLINE;
 use chatto::nats::{Auth, Nats, Target};
 use chatto::runtime::{Clock, Runtime};
 use chatto::storage::{ChangeError, Config, DraftView, RequestId, Storage};
@@ -55,10 +56,15 @@ pub(super) async fn write(storage: &Storage, from: usize, to: usize) {
         // As a client does when an election on a busy machine outlasts the server's patience: the same
         // request again. It must neither be lost nor stored twice.
         let request = RequestId::random();
-        for attempt in 1.. {
+        let clock = Clock::system();
+        let end = clock.now() + 4 * WRITE_DEADLINE;
+        loop {
             let draft = |view: &DraftView<'_>| Ok(post(view.head(), user(1), &body));
             match storage.timelines().append::<Infallible>(&room(1), &request, &[], draft).await {
-                Err(ChangeError::Storage(error)) if error.is_transient() && attempt < 4 => {}
+                // At once when no election has ended for long.
+                Err(ChangeError::Storage(error)) if error.is_transient() && clock.now() < end => {
+                    clock.sleep(Duration::from_millis(100)).await;
+                }
                 stored => {
                     stored.unwrap();
                     break;
