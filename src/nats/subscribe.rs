@@ -3,6 +3,7 @@
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use futures_lite::StreamExt;
+use futures_util::stream::SelectAll;
 
 use super::read::is_tombstone;
 use super::{Nats, NatsError};
@@ -12,7 +13,7 @@ use crate::runtime::on_tokio;
 /// [`crate::limits::NATS_SUBSCRIPTION_MESSAGES_MAX`] unread ones are lost; readers of
 /// republished streams see a gap and fill it.
 pub struct Subscription {
-    inner: async_nats::Subscriber,
+    inner: SelectAll<async_nats::Subscriber>,
 }
 
 /// A message from a subscription.
@@ -50,10 +51,21 @@ impl Nats {
     /// # Errors
     /// [`NatsError::Unanswered`].
     pub async fn subscribe(&self, subject: &str) -> Result<Subscription, NatsError> {
+        self.subscribe_to_all(&[subject]).await
+    }
+
+    /// Subscribes to several core subjects at once; as [`Self::subscribe`].
+    ///
+    /// # Errors
+    /// [`NatsError::Unanswered`].
+    pub async fn subscribe_to_all(&self, subjects: &[&str]) -> Result<Subscription, NatsError> {
         on_tokio(async {
-            let inner =
-                self.client.subscribe(subject.to_owned()).await.map_err(NatsError::unanswered)?;
-            // The flush makes a round trip on the same connection, after the subscription.
+            let mut inner = SelectAll::new();
+            for subject in subjects {
+                let subject = (*subject).to_owned();
+                inner.push(self.client.subscribe(subject).await.map_err(NatsError::unanswered)?);
+            }
+            // The flush makes a round trip on the same connection, after the subscriptions.
             self.client.flush().await.map_err(NatsError::unanswered)?;
             Ok(Subscription { inner })
         })

@@ -26,7 +26,8 @@ impl ReadBarrier<'_> {
     /// Waits until this process has seen everything acknowledged before the call, with external NATS. Without
     /// an answer of the leaders authentication and reads go on with what is known; what changes something
     /// tries again for [`BARRIER_DEADLINE`], longer than an election, and then fails: decided by an old
-    /// mirror it could undo what was acknowledged. Once it is known that there is no quorum it fails at once. After a restore of the store nothing goes on.
+    /// mirror it could undo what was acknowledged. Once it is known that there is no quorum it fails at once. After a
+    /// restore of the store nothing goes on.
     ///
     /// # Errors
     /// [`StorageError::Unavailable`] for [`CallKind::Write`] only; [`StorageError::Restored`].

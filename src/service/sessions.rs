@@ -259,34 +259,30 @@ impl Sessions<'_> {
             return Ok(SessionState::Ended { reason: "account_deleted" });
         };
         let counts = |token: &Token| token.session_generation == user.session_generation;
-        Ok(
-            match self.storage.tokens().get_or_known(&session.hash).await?.map(|found| found.token)
-            {
-                Some(token) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
-                    SessionState::Holds
+        let found = self.storage.tokens().get_or_known(&session.hash).await?;
+        Ok(match found.map(|found| found.token) {
+            Some(token) if counts(&token) && self.clock.unix_ms() < token.expires_ms => {
+                SessionState::Holds
+            }
+            Some(token) if counts(&token) => SessionState::Expired,
+            None if session.generation == user.session_generation => {
+                if self.clock.unix_ms() < session.expires_ms {
+                    SessionState::Ended { reason: "logout" }
+                } else {
+                    SessionState::Expired
                 }
-                Some(token) if counts(&token) => SessionState::Expired,
-                None if session.generation == user.session_generation => {
-                    if self.clock.unix_ms() < session.expires_ms {
-                        SessionState::Ended { reason: "logout" }
-                    } else {
-                        SessionState::Expired
-                    }
+            }
+            Some(_) | None => match user.session_end {
+                Some(SessionEnd::PasswordChanged) => {
+                    SessionState::Ended { reason: "password_changed" }
                 }
-                Some(_) | None => match user.session_end {
-                    Some(SessionEnd::PasswordChanged) => {
-                        SessionState::Ended { reason: "password_changed" }
-                    }
-                    Some(SessionEnd::PasswordReset) => {
-                        SessionState::Ended { reason: "password_reset" }
-                    }
-                    Some(SessionEnd::IdentityDisconnected) => {
-                        SessionState::Ended { reason: "external_identity_disconnected" }
-                    }
-                    None => SessionState::Expired,
-                },
+                Some(SessionEnd::PasswordReset) => SessionState::Ended { reason: "password_reset" },
+                Some(SessionEnd::IdentityDisconnected) => {
+                    SessionState::Ended { reason: "external_identity_disconnected" }
+                }
+                None => SessionState::Expired,
             },
-        )
+        })
     }
 
     /// A new CSRF token for a session.

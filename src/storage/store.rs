@@ -442,9 +442,8 @@ impl Inner {
         let stop = || self.stop.clone();
         spawn(&self.scope, "fold", task::run(Arc::clone(self), stop()));
         spawn(&self.scope, "markers", markers::run(Arc::clone(self), stop()));
-        for listener in live::ephemeral_receivers(self, &self.stop) {
-            spawn(&self.scope, "live", listener);
-        }
+        spawn(&self.scope, "live", live::receive_events(Arc::clone(self), stop()));
+        spawn(&self.scope, "key-imports", live::receive_key_imports(Arc::clone(self), stop()));
         spawn(&self.scope, "mark", integrity::keep(Arc::clone(self), stop()));
         spawn(&self.scope, "purge", purge::run(Arc::clone(self), stop()));
         spawn(&self.scope, "memory", memory::watch(Arc::clone(self), stop()));

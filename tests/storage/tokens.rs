@@ -1,16 +1,18 @@
 //! Tokens and read markers in memory: never from before a change that this process made or received.
 
+use std::mem::discriminant;
 use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chatto::domain::{ReadMarker, Token, TokenKind};
+use chatto::domain::{Presence, ReadMarker, Token, TokenKind};
 use chatto::nats::WritesRefused;
 use chatto::runtime::{Clock, Runtime};
 use chatto::storage::{Config, EphemeralEvent, FeedSubscriber, FeedUpdate, FoundToken, Storage};
 use futures_lite::future::poll_once;
 
-use super::{config, connect, open, run, user};
+use super::{config, connect, open, room, run, user};
 use crate::support::nats::NatsServer;
 
 /// Attempts at having a read under way: the response may be there at once.
@@ -19,12 +21,16 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 /// What a process received.
 #[derive(Default)]
-struct Received(Mutex<Vec<EphemeralEvent>>);
+struct Received(Mutex<Vec<EphemeralEvent>>, AtomicUsize);
 
 impl FeedSubscriber for Received {
     fn deliver(&self, live: FeedUpdate) {
-        if let FeedUpdate::EphemeralEvent(event) = live {
-            self.0.lock().unwrap().push(event);
+        match live {
+            FeedUpdate::EphemeralEvent(event) => self.0.lock().unwrap().push(event),
+            FeedUpdate::Missed => {
+                self.1.fetch_add(1, Ordering::SeqCst);
+            }
+            _ => {}
         }
     }
 }
@@ -173,5 +179,40 @@ fn a_marker_moved_while_it_is_read_is_not_the_former_one_afterwards() {
             }
         }
         panic!("no read was under way during a move");
+    });
+}
+
+/// Every socket is refreshed when updates may have been missed: a connection that was lost is one reason for that.
+#[test]
+fn a_lost_connection_is_reported_once_when_everything_is_received_again() {
+    let mut server = NatsServer::start();
+    run(async |runtime| {
+        let (storage, received) = process(&server, &runtime).await;
+        let before = received.1.load(Ordering::SeqCst);
+        server.kill();
+        server.restart();
+        let events = [
+            EphemeralEvent::Typing { room: room(1), user: user(1), thread: None },
+            EphemeralEvent::Presence { user: user(1), status: Presence::Online, until_ms: 1 },
+            EphemeralEvent::Marker { user: user(1), target: "again".to_owned() },
+        ];
+        let clock = Clock::system();
+        let end = clock.now() + Duration::from_secs(30);
+        let has = |event: &EphemeralEvent| {
+            received.0.lock().unwrap().iter().any(|one| discriminant(one) == discriminant(event))
+        };
+        while !events.iter().all(has) {
+            assert!(clock.now() < end, "not received again");
+            for event in &events {
+                storage.feed().publish(event).await.ok();
+            }
+            clock.sleep(Duration::from_millis(20)).await;
+        }
+        // The fourth kind: tokens.
+        let hash = [0xee; 32];
+        create(&storage, &hash).await;
+        received.wait(&EphemeralEvent::Token { hash }, 1).await;
+        assert_eq!(received.1.load(Ordering::SeqCst) - before, 1);
+        storage.close().await;
     });
 }

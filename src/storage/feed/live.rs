@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::domain::timeline::Event;
 use crate::domain::{EventId, Presence, RoomId, UserId};
-use crate::nats::{BatchRead, Message, StoredMessage};
+use crate::nats::{BatchRead, Message, StoredMessage, Subscription};
 use crate::runtime::Stop;
 use crate::storage::encoding::buckets::{presence, presence_number};
 use crate::storage::encoding::{DecodeError, decode, encode, is_known};
@@ -286,51 +286,56 @@ fn understood(message: &StoredMessage) -> Option<JournalEvent> {
     Some(JournalEvent { room, sequence: message.sequence, event })
 }
 
-/// The subjects of ephemeral events.
-const SUBJECTS: [&str; 5] =
-    ["live.typing.*", "live.presence", "live.marker.*", "live.token.>", KEYS_SUBJECT];
+/// The subjects of ephemeral events that the subscriber receives.
+const SUBJECTS: [&str; 4] = ["live.typing.*", "live.presence", "live.marker.*", "live.token.>"];
 
-/// Receives from one of [`SUBJECTS`] until the process stops.
-async fn receive(store: Arc<Inner>, subject: &'static str, stop: Stop) {
+/// Receives [`SUBJECTS`] until the process stops. After each connection the subscriber learns once that it may have
+/// missed some: when all of them are received again.
+pub(crate) async fn receive_events(store: Arc<Inner>, stop: Stop) {
     while !stop.is_stopped() {
-        let Ok(mut subscription) = store.nats.subscribe(subject).await else {
+        let connects = store.nats.connects();
+        let Ok(mut subscription) = store.nats.subscribe_to_all(&SUBJECTS).await else {
             stop.or(store.clock.sleep(Duration::from_secs(1))).await;
             continue;
         };
-        match subject {
-            "live.token.>" => store.tokens.invalidate_all(),
-            "live.marker.*" => store.markers.invalidate_all(),
-            _ => {}
-        }
-        if subject == KEYS_SUBJECT {
-            store.notice_key_imports().await;
-        } else {
-            store.subscriber.deliver(FeedUpdate::Missed);
-        }
-        let connects = store.nats.connects();
-        loop {
-            let lost = async {
-                store.nats.connected(connects).await;
-                None
-            };
-            let next = stop.or(futures_lite::future::or(lost, subscription.next())).await;
-            let Some(Some(message)) = next else { break };
-            if subject == KEYS_SUBJECT {
-                store.notice_key_imports().await;
-            } else if let Some(event) = store.receive_ephemeral(&message) {
+        store.tokens.invalidate_all();
+        store.markers.invalidate_all();
+        store.subscriber.deliver(FeedUpdate::Missed);
+        while let Some(message) = next_of(&store, &mut subscription, connects, &stop).await {
+            if let Some(event) = store.receive_ephemeral(&message) {
                 store.subscriber.deliver(FeedUpdate::EphemeralEvent(event));
             }
         }
     }
 }
 
-/// The tasks that receive ephemeral events.
-pub(crate) fn ephemeral_receivers(
-    store: &Arc<Inner>,
+/// Notices key imports until the process stops.
+pub(crate) async fn receive_key_imports(store: Arc<Inner>, stop: Stop) {
+    while !stop.is_stopped() {
+        let connects = store.nats.connects();
+        let Ok(mut subscription) = store.nats.subscribe(KEYS_SUBJECT).await else {
+            stop.or(store.clock.sleep(Duration::from_secs(1))).await;
+            continue;
+        };
+        store.notice_key_imports().await;
+        while next_of(&store, &mut subscription, connects, &stop).await.is_some() {
+            store.notice_key_imports().await;
+        }
+    }
+}
+
+/// The next message; `None` after another connection, and when the process stops.
+async fn next_of(
+    store: &Inner,
+    subscription: &mut Subscription,
+    connects: u64,
     stop: &Stop,
-) -> impl Iterator<Item = impl Future<Output = ()> + Send + 'static> {
-    let (store, stop) = (Arc::clone(store), stop.clone());
-    SUBJECTS.into_iter().map(move |subject| receive(Arc::clone(&store), subject, stop.clone()))
+) -> Option<Message> {
+    let lost = async {
+        store.nats.connected(connects).await;
+        None
+    };
+    stop.or(futures_lite::future::or(lost, subscription.next())).await.flatten()
 }
 
 impl Inner {
