@@ -152,15 +152,14 @@ async fn respond(mut request: Request<App>) -> Result<Response, HttpError> {
         CallAccess::User => {
             // A wrong header is reported only to those who may call.
             let deadline = timeout(&head).unwrap_or(limits::HTTP_CALL_TIMEOUT_MAX);
-            let session = Box::pin(auth::require(&state, &presented, effect));
-            let session = state.clock.timeout(deadline, session).await;
-            Some(session.unwrap_or_else(|_elapsed| Err(deadline_has_passed()))?)
+            let required = Box::pin(auth::require(&state, &presented, effect));
+            Some(before(deadline, &state, required).await?)
         }
     };
     let cookie = auth::renewed_cookie(&state, &head, &presented, session.as_ref());
     let body = request.take_body();
-    let (of, to) = (Arc::clone(&state), Arc::clone(&head));
-    let call = Call { state: of, head: to, method, encoding, began };
+    let (app, request_head) = (Arc::clone(&state), Arc::clone(&head));
+    let call = Call { state: app, head: request_head, method, encoding, began };
     let response = match call.run(body, session, presented, permit).await {
         Ok(bytes) => {
             let response = Response::of(StatusCode::OK, encoding.content_type(), bytes);
@@ -230,10 +229,7 @@ impl Call {
                 CallKind::Write => self.state.finish("call", Some(permit), work).await,
             }
         };
-        match self.state.clock.timeout(deadline, response).await {
-            Ok(response) => response,
-            Err(_elapsed) => Err(deadline_has_passed()),
-        }
+        before(deadline, &self.state, response).await
     }
 
     async fn read(
@@ -258,8 +254,16 @@ impl Call {
     }
 }
 
-fn deadline_has_passed() -> HttpError {
-    HttpError::new(Code::DeadlineExceeded, "the deadline has passed")
+/// Ends work with an error after this time.
+async fn before<T>(
+    deadline: Duration,
+    state: &App,
+    work: impl Future<Output = Result<T, HttpError>>,
+) -> Result<T, HttpError> {
+    let done = state.clock.timeout(deadline, work).await;
+    done.unwrap_or_else(|_elapsed| {
+        Err(HttpError::new(Code::DeadlineExceeded, "the deadline has passed"))
+    })
 }
 
 /// The time that the client allows for the call, but never more than our own limit.
