@@ -292,16 +292,11 @@ const SUBJECTS: [&str; 4] = ["live.typing.*", "live.presence", "live.marker.*", 
 /// Receives [`SUBJECTS`] until the process stops. After each connection the subscriber learns once that it may have
 /// missed some: when all of them are received again.
 pub(crate) async fn receive_events(store: Arc<Inner>, stop: Stop) {
-    while !stop.is_stopped() {
-        let connects = store.nats.connects();
-        let Ok(mut subscription) = store.nats.subscribe_to_all(&SUBJECTS).await else {
-            stop.or(store.clock.sleep(Duration::from_secs(1))).await;
-            continue;
-        };
+    while let Some(mut received) = receive(&store, &SUBJECTS, &stop).await {
         store.tokens.invalidate_all();
         store.markers.invalidate_all();
         store.subscriber.deliver(FeedUpdate::Missed);
-        while let Some(message) = next_of(&store, &mut subscription, connects, &stop).await {
+        while let Some(message) = received.next(&store, &stop).await {
             if let Some(event) = store.receive_ephemeral(&message) {
                 store.subscriber.deliver(FeedUpdate::EphemeralEvent(event));
             }
@@ -311,31 +306,41 @@ pub(crate) async fn receive_events(store: Arc<Inner>, stop: Stop) {
 
 /// Notices key imports until the process stops.
 pub(crate) async fn receive_key_imports(store: Arc<Inner>, stop: Stop) {
-    while !stop.is_stopped() {
-        let connects = store.nats.connects();
-        let Ok(mut subscription) = store.nats.subscribe(KEYS_SUBJECT).await else {
-            stop.or(store.clock.sleep(Duration::from_secs(1))).await;
-            continue;
-        };
+    while let Some(mut received) = receive(&store, &[KEYS_SUBJECT], &stop).await {
         store.notice_key_imports().await;
-        while next_of(&store, &mut subscription, connects, &stop).await.is_some() {
+        while received.next(&store, &stop).await.is_some() {
             store.notice_key_imports().await;
         }
     }
 }
 
-/// The next message; `None` after another connection, and when the process stops.
-async fn next_of(
-    store: &Inner,
-    subscription: &mut Subscription,
+/// A subscription that lasts as long as the connection on which it was made.
+struct Received {
+    subscription: Subscription,
     connects: u64,
-    stop: &Stop,
-) -> Option<Message> {
-    let lost = async {
-        store.nats.connected(connects).await;
-        None
-    };
-    stop.or(futures_lite::future::or(lost, subscription.next())).await.flatten()
+}
+
+/// Subscribes as soon as that is possible; `None` when the process stops.
+async fn receive(store: &Inner, subjects: &[&str], stop: &Stop) -> Option<Received> {
+    while !stop.is_stopped() {
+        let connects = store.nats.connects();
+        match store.nats.subscribe_to_all(subjects).await {
+            Ok(subscription) => return Some(Received { subscription, connects }),
+            Err(_) => stop.or(store.clock.sleep(Duration::from_secs(1))).await?,
+        }
+    }
+    None
+}
+
+impl Received {
+    /// The next message; `None` after another connection, and when the process stops.
+    async fn next(&mut self, store: &Inner, stop: &Stop) -> Option<Message> {
+        let lost = async {
+            store.nats.connected(self.connects).await;
+            None
+        };
+        stop.or(futures_lite::future::or(lost, self.subscription.next())).await.flatten()
+    }
 }
 
 impl Inner {
