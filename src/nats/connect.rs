@@ -99,8 +99,10 @@ pub enum WritesRefused {
     Restored,
     /// A newer version of chatto has taken over the store.
     Outdated,
-    /// A stream has lost messages: nats-server would give their numbers to others.
-    Damaged,
+    /// This stream has lost messages: nats-server would give their numbers to others.
+    Damaged {
+        stream: &'static str,
+    },
     DiskFull,
     /// The disk is read-only or reports errors.
     DiskError,

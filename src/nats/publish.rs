@@ -116,7 +116,7 @@ impl From<WritesRefused> for PublishError {
             WritesRefused::DiskError => Self::DiskError,
             WritesRefused::Outdated => Self::Outdated,
             WritesRefused::Restored => Self::Restored,
-            WritesRefused::Damaged => Self::Damaged,
+            WritesRefused::Damaged { .. } => Self::Damaged,
             WritesRefused::NoQuorum => Self::NoQuorum,
         }
     }

@@ -317,12 +317,13 @@ impl<S: Sink> Follower<S> {
     /// Refuses a stream that ends before what was read of it.
     fn check_end(&self, info: &StreamInfo) -> Result<(), StorageError> {
         let (last, reached) = (info.state.last_sequence, self.position.reached());
+        let damaged = WritesRefused::Damaged { stream: self.stream };
         let mut since = self.position.inner.short_since.lock();
         if last >= reached {
             *since = None;
             if self.position.inner.shrunk.swap(false, Ordering::SeqCst) {
                 log::info!(stream = self.stream; "the stream has the messages that it had lost");
-                self.nats.refuse_writes(WritesRefused::Damaged, false);
+                self.nats.refuse_writes(damaged, false);
             }
             return Ok(());
         }
@@ -336,9 +337,8 @@ impl<S: Sink> Follower<S> {
                 stream = self.stream, last = last, reached = reached;
                 "the store is damaged: the stream has lost its newest messages; changes are refused; restore a backup"
             );
+            self.nats.refuse_writes(damaged, true);
         }
-        // Each time, as the other feed may have taken it back.
-        self.nats.refuse_writes(WritesRefused::Damaged, true);
         Err(StorageError::Corrupt { what: self.stream, source: None })
     }
 
